@@ -1,0 +1,92 @@
+"""The kinds of error, and the two checks that every layer of the library needs."""
+
+from __future__ import annotations
+
+import importlib
+import operator
+from types import ModuleType
+from typing import Any
+
+
+class StructmatError(ValueError):
+    """Anything structmat refuses; the message says the value, the rule and the remedy."""
+
+
+class WiringError(StructmatError):
+    """Wires, switches or stages that do not make a network."""
+
+
+class WidthError(StructmatError):
+    """A width that a family does not take."""
+
+
+class SpecError(StructmatError):
+    """A spec string that does not parse, or names what is not there."""
+
+
+class GraphError(StructmatError):
+    """A graph that no orthogonal matrix can have, or that is not a grid graph."""
+
+
+class BlockError(StructmatError):
+    """Blocks whose number, shape or values do not fit the network."""
+
+
+class FileError(StructmatError):
+    """A file that is missing, cut, too new, or does not fit."""
+
+
+class MissingExtraError(StructmatError, ImportError):
+    """An optional dependency is not installed; the message names the extra that brings it."""
+
+
+def whole(value: Any, name: str, least: int = 0) -> int:
+    """Return `value` as an int that is at least `least`, refusing floats, bools and NaN.
+
+    Raises
+    ------
+    StructmatError
+        When `value` is no integer, or is below `least`.
+
+    Examples
+    --------
+    >>> whole(8, "block", 2)
+    8
+    >>> whole(2.5, "depth")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: depth=2.5: depth must be an integer, at least 0
+    """
+    rule = f"{name} must be an integer, at least {least}"
+    if isinstance(value, bool):
+        raise StructmatError(f"{name}={value!r}: {rule}")
+    try:
+        number = operator.index(value)
+    except TypeError:
+        raise StructmatError(f"{name}={value!r}: {rule}") from None
+    if number < least:
+        raise StructmatError(f"{name}={number}: {rule}")
+    return number
+
+
+def require(module: str, extra: str) -> ModuleType:
+    """Import an optional dependency, or say which extra brings it.
+
+    Raises
+    ------
+    MissingExtraError
+        When `module` is not installed.
+
+    Examples
+    --------
+    >>> require("json", "none").dumps([1])
+    '[1]'
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] != module.split(".")[0]:
+            raise
+        raise MissingExtraError(
+            f'{module} is not installed; it comes with: pip install "structmat[{extra}]"'
+        ) from error

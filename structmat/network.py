@@ -1,0 +1,392 @@
+"""Networks of stages: an immutable value, its algebra, JSON and the networkx grid graph."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat import permutation
+from structmat.errors import FileError, StructmatError, WiringError, whole
+from structmat.permutation import Index
+from structmat.stage import Bank, Stage, Value
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+JSON_FORMAT = "structmat.network"
+JSON_VERSION = 1
+
+
+class Straightened(NamedTuple):
+    """A straight network and the two permutations that make it equal to the wired one.
+
+    For the wired network `q` and any blocks, `q(x) == network(x[inputs])[outputs]`.
+    """
+
+    network: Network
+    inputs: Index
+    outputs: Index
+
+
+class Network(Value):
+    """A sequence of stages, the first acting first: R = B_m ⋯ B_1.
+
+    Parameters
+    ----------
+    width : int
+        The number of wires d; R is d×d.
+    stages : iterable of Stage
+        All of this width. None at all is the identity.
+
+    Raises
+    ------
+    WiringError
+        When a stage has another width.
+
+    Examples
+    --------
+    >>> pairs = Network.of(4, [[[0, 1], [2, 3]], [[0, 2], [1, 3]]])
+    >>> pairs
+    Network(width=4, depth=2, parameters=4)
+    >>> pairs.free_edges        # the butterfly of the BOFT paper's Figure 2
+    8
+    """
+
+    __slots__ = ("__dict__", "stages", "width")
+
+    width: int
+    stages: tuple[Stage, ...]
+
+    def __init__(self, width: int, stages: Iterable[Stage] = ()) -> None:
+        size = whole(width, "width", 1)
+        stages = tuple(stages)
+        for position, stage in enumerate(stages):
+            if not isinstance(stage, Stage):
+                raise WiringError(f"stage {position} is {stage!r}: a network is made of Stages")
+            if stage.width != size:
+                raise WiringError(
+                    f"stage {position} has width {stage.width}: every stage of this network"
+                    f" must have width {size}"
+                )
+        object.__setattr__(self, "width", size)
+        object.__setattr__(self, "stages", stages)
+
+    @classmethod
+    def of(cls, width: int, stages: Iterable[Iterable[Sequence[int]]]) -> Self:
+        """Make a straight network from lists of switches, stage by stage.
+
+        Examples
+        --------
+        >>> Network.of(3, [[[0, 1]], [[1, 2]]]).depth
+        2
+        """
+        return cls(width, [Stage.of(width, switches) for switches in stages])
+
+    # What it counts ------------------------------------------------------------------------
+
+    @property
+    def depth(self) -> int:
+        """The number of stages m."""
+        return len(self.stages)
+
+    @property
+    def banks(self) -> tuple[Bank, ...]:
+        """All banks, stage by stage: the order in which blocks are listed."""
+        return tuple(bank for stage in self.stages for bank in stage.banks)
+
+    @property
+    def parameters(self) -> int:
+        """Free parameters of all blocks: Σ r(r−1)/2."""
+        return sum(stage.parameters for stage in self.stages)
+
+    @property
+    def nonzeros(self) -> int:
+        """Entries of all factors that may be non-zero."""
+        return sum(stage.nonzeros for stage in self.stages)
+
+    @property
+    def free_edges(self) -> int:
+        """Non-zeros less the m·d edges of a bijection, which cannot be trained (BOFT paper, 3.1).
+
+        It is twice the number of parameters.
+        """
+        return self.nonzeros - self.depth * self.width
+
+    @property
+    def is_straight(self) -> bool:
+        """Whether every stage is the identity matrix when its blocks are."""
+        return all(stage.is_straight for stage in self.stages)
+
+    # The algebra ---------------------------------------------------------------------------
+
+    def then(self, other: Network) -> Network:
+        """Return the network that acts first as this one, then as `other`.
+
+        Raises
+        ------
+        WiringError
+            When the widths differ.
+
+        Examples
+        --------
+        >>> a = Network.of(2, [[[0, 1]]])
+        >>> a.then(a).depth
+        2
+        """
+        if not isinstance(other, Network):
+            raise WiringError(f"{other!r}: only a Network can follow a network")
+        if other.width != self.width:
+            raise WiringError(
+                f"width {self.width} then width {other.width}: both must have the same width;"
+                " beside() sets networks next to each other"
+            )
+        return Network(self.width, self.stages + other.stages)
+
+    def __matmul__(self, other: Network) -> Network:
+        """Return the product `self @ other`: `other` acts first, as for matrices."""
+        if not isinstance(other, Network):
+            return NotImplemented
+        return other.then(self)
+
+    def inverse(self) -> Network:
+        """Return the network of Rᵀ: the stages backwards, reads and writes exchanged.
+
+        Its blocks are the transposed blocks (`structmat.adjoint_blocks`).
+        """
+        return Network(self.width, [stage.inverse() for stage in reversed(self.stages)])
+
+    def repeat(self, times: int) -> Network:
+        """Return this network `times` times in a row.
+
+        Examples
+        --------
+        >>> Network.of(2, [[[0, 1]]]).repeat(3).depth
+        3
+        """
+        return Network(self.width, self.stages * whole(times, "times"))
+
+    def relabel(self, places: npt.ArrayLike) -> Network:
+        """Return the network with wire i called `places[i]`: P R Pᵀ.
+
+        Examples
+        --------
+        >>> Network.of(3, [[[0, 1]]]).relabel([2, 0, 1]).stages[0].banks[0].reads
+        array([[2, 0]])
+        """
+        p = permutation.checked(places, self.width)
+        return Network(self.width, [stage.rewired(p, p) for stage in self.stages])
+
+    def dilate(self, bundle: int) -> Network:
+        """Return the network in which each wire is a bundle of wires: radix r becomes r·bundle.
+
+        This is the dilated network of Kruskal and Snir (1983). BOFT's block butterfly with
+        blocks of b is the radix-2 butterfly dilated by b/2. A bundle that meets no switch
+        stays idle.
+
+        Examples
+        --------
+        >>> Network.of(2, [[[0, 1]]]).dilate(2).stages[0].banks[0].reads
+        array([[0, 1, 2, 3]])
+        """
+        size = whole(bundle, "bundle", 1)
+
+        def wide(wires: Index) -> Index:
+            spread = wires[..., None] * size + np.arange(size)
+            return spread.reshape(*wires.shape[:-1], -1)
+
+        def spread(stage: Stage) -> Stage:
+            banks = [Bank(wide(bank.reads), wide(bank.writes)) for bank in stage.banks]
+            moves = np.stack([wide(stage.moves[:, 0]), wide(stage.moves[:, 1])], axis=1)
+            return Stage(self.width * size, banks, moves)
+
+        return Network(self.width * size, [spread(stage) for stage in self.stages])
+
+    def beside(self, other: Network) -> Network:
+        """Return both networks side by side: the direct sum, the shorter one idle at the end.
+
+        Examples
+        --------
+        >>> pair = Network.of(2, [[[0, 1]]])
+        >>> pair.beside(pair.repeat(2))
+        Network(width=4, depth=2, parameters=3)
+        """
+        width = self.width + other.width
+        shift = self.width
+        stages = []
+        for t in range(max(self.depth, other.depth)):
+            banks: list[Bank] = []
+            moves = np.zeros((0, 2), dtype=np.int64)
+            if t < self.depth:
+                banks += self.stages[t].banks
+                moves = self.stages[t].moves
+            if t < other.depth:
+                stage = other.stages[t]
+                banks += [Bank(bank.reads + shift, bank.writes + shift) for bank in stage.banks]
+                moves = np.concatenate([moves, stage.moves + shift])
+            stages.append(Stage(width, banks, moves))
+        return Network(width, stages)
+
+    def straightened(self) -> Straightened:
+        """Move all wiring to the ends: a straight network and two permutations.
+
+        The input permutation is the identity by this construction; the output one is the
+        identity when identity blocks make the network the identity.
+
+        Examples
+        --------
+        >>> crossed = Network(2, [Stage(2, [Bank([[0, 1]], [[1, 0]])])])
+        >>> net, inputs, outputs = crossed.straightened()
+        >>> net.is_straight, inputs, outputs
+        (True, array([0, 1]), array([1, 0]))
+        """
+        inputs = permutation.identity(self.width)
+        if self.is_straight:
+            return Straightened(self, inputs, inputs.copy())
+        carried = inputs.copy()  # the straight wire whose value each wire carries now
+        stages = []
+        for stage in self.stages:
+            stages.append(Stage(self.width, [Bank(carried[bank.reads]) for bank in stage.banks]))
+            after = carried.copy()
+            start, end = stage.passing
+            after[end] = carried[start]
+            for bank in stage.banks:
+                after[bank.writes] = carried[bank.reads]
+            carried = after
+        return Straightened(Network(self.width, stages), inputs, carried)
+
+    # As a sequence -------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        return self.depth
+
+    def __iter__(self) -> Iterator[Stage]:
+        return iter(self.stages)
+
+    @overload
+    def __getitem__(self, which: int) -> Stage: ...
+    @overload
+    def __getitem__(self, which: slice) -> Network: ...
+    def __getitem__(self, which: int | slice) -> Stage | Network:
+        if isinstance(which, slice):
+            return Network(self.width, self.stages[which])
+        position = whole(which, "stage", -self.depth)
+        if position >= self.depth:
+            raise IndexError(f"stage {position}: the network has {self.depth} stages")
+        return self.stages[position]
+
+    # In and out ----------------------------------------------------------------------------
+
+    def to_json(self) -> str:
+        """Return the network as JSON text with a schema version; `from_json` reads it back.
+
+        Examples
+        --------
+        >>> Network.of(2, [[[0, 1]]]).to_json()
+        '{"format": "structmat.network", "version": 1, "width": 2, "stages": [[[[[0, 1]]]]]}'
+        """
+        stages = []
+        for stage in self.stages:
+            banks: list[Any] = [[part.tolist() for part in bank._parts()] for bank in stage.banks]
+            stages.append([*banks, {"moves": stage.moves.tolist()}] if len(stage.moves) else banks)
+        return json.dumps(
+            {"format": JSON_FORMAT, "version": JSON_VERSION, "width": self.width, "stages": stages}
+        )
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Return the network that `to_json` wrote.
+
+        Raises
+        ------
+        FileError
+            For text that is cut, of a newer schema version, or not a network.
+        WiringError
+            For stages that break the rules of a network.
+
+        Examples
+        --------
+        >>> net = Network.of(2, [[[0, 1]]])
+        >>> Network.from_json(net.to_json()) == net
+        True
+        """
+        try:
+            data = json.loads(text)
+        except json.JSONDecodeError as error:
+            raise FileError(f"not JSON ({error}): expected what Network.to_json wrote") from None
+        if not isinstance(data, dict) or data.get("format") != JSON_FORMAT:
+            raise FileError(f'no "format": "{JSON_FORMAT}": expected what Network.to_json wrote')
+        if data.get("version") != JSON_VERSION:
+            raise FileError(
+                f"network JSON of version {data.get('version')!r}: this structmat reads version"
+                f" {JSON_VERSION}; upgrade structmat or write the file anew"
+            )
+        try:
+            width = data["width"]
+            stages = [_stage_from_json(width, parts) for parts in data["stages"]]
+        except StructmatError:
+            raise
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise FileError(
+                f"network JSON with a missing or odd part ({error!r}): expected what"
+                " Network.to_json wrote"
+            ) from None
+        return cls(width, stages)
+
+    def to_networkx(self) -> nx.DiGraph:
+        """Return the grid graph: a networkx DiGraph on nodes (t, wire), t = 0 … depth.
+
+        An edge (t, j) → (t+1, i) says that entry (i, j) of factor t+1 may be non-zero. The
+        width and depth are graph attributes; an edge carries `switch`, the number of its
+        switch within the stage, or None for a bare wire.
+
+        Examples
+        --------
+        >>> graph = Network.of(3, [[[0, 1]]]).to_networkx()
+        >>> sorted(graph.edges)
+        [((0, 0), (1, 0)), ((0, 0), (1, 1)), ((0, 1), (1, 0)), ((0, 1), (1, 1)), ((0, 2), (1, 2))]
+        """
+        import networkx as nx
+
+        graph = nx.DiGraph(width=self.width, depth=self.depth)
+        graph.add_nodes_from((t, i) for t in range(self.depth + 1) for i in range(self.width))
+        for t, stage in enumerate(self.stages):
+            number = 0
+            for bank in stage.banks:
+                for reads, writes in zip(bank.reads.tolist(), bank.writes.tolist(), strict=True):
+                    graph.add_edges_from(
+                        (((t, j), (t + 1, i)) for j in reads for i in writes), switch=number
+                    )
+                    number += 1
+            start, end = stage.passing
+            graph.add_edges_from(
+                (((t, j), (t + 1, i)) for j, i in zip(start.tolist(), end.tolist(), strict=True)),
+                switch=None,
+            )
+        return graph
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self.width, self.stages
+
+    def _key(self) -> tuple[Any, ...]:
+        return self.width, self.stages
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self._key())
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    def __repr__(self) -> str:
+        return f"Network(width={self.width}, depth={self.depth}, parameters={self.parameters})"
+
+
+def _stage_from_json(width: int, parts: list[Any]) -> Stage:
+    banks = [Bank(*part) for part in parts if not isinstance(part, dict)]
+    moves = [part["moves"] for part in parts if isinstance(part, dict)]
+    return Stage(width, banks, np.concatenate(moves) if moves else None)

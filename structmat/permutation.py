@@ -1,0 +1,136 @@
+"""Permutations as index arrays, in gather form: `y = x[p]`."""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat.errors import WiringError
+
+Index: TypeAlias = npt.NDArray[np.int64]
+
+
+def identity(width: int) -> Index:
+    """Return the permutation that moves nothing.
+
+    Examples
+    --------
+    >>> identity(3)
+    array([0, 1, 2])
+    """
+    return np.arange(width, dtype=np.int64)
+
+
+def checked(values: npt.ArrayLike, width: int) -> Index:
+    """Return `values` as an int64 permutation of `width` wires.
+
+    Raises
+    ------
+    WiringError
+        When a wire is missing, repeated or out of range.
+
+    Examples
+    --------
+    >>> checked([1, 0], 2)
+    array([1, 0])
+    """
+    p = indices(values, "permutation")
+    if p.shape != (width,) or not np.array_equal(np.sort(p), identity(width)):
+        raise WiringError(
+            f"permutation of shape {p.shape}: it must name each of the {width} wires once"
+        )
+    return p
+
+
+def indices(values: npt.ArrayLike, name: str) -> Index:
+    """Return `values` as int64, refusing anything that is not made of integers.
+
+    Raises
+    ------
+    WiringError
+        For floats, NaN, booleans, strings and ragged lists.
+
+    Examples
+    --------
+    >>> indices([[0, 1], [2, 3]], "reads").dtype
+    dtype('int64')
+    """
+    try:
+        array = np.asarray(values)
+    except ValueError:
+        raise WiringError(f"{name}: rows must be of one length and hold integers") from None
+    if array.size == 0:
+        return np.zeros(array.shape, dtype=np.int64)
+    if array.dtype.kind not in "iu":
+        raise WiringError(f"{name}: wires must be integers, not {array.dtype}")
+    return array.astype(np.int64)
+
+
+def inverse(p: Index) -> Index:
+    """Return the permutation that undoes `p`.
+
+    Examples
+    --------
+    >>> inverse(np.array([2, 0, 1]))
+    array([1, 2, 0])
+    """
+    q = np.empty_like(p)
+    q[p] = identity(len(p))
+    return q
+
+
+def perfect_shuffle(width: int, block: int) -> Index:
+    """Return where each wire goes when `width` wires are dealt out: i → (i mod r)·b + ⌊i/r⌋.
+
+    Here b is `block` and r = width / b. The array holds destinations: wire i moves to `p[i]`.
+
+    Examples
+    --------
+    >>> perfect_shuffle(6, 3)
+    array([0, 3, 1, 4, 2, 5])
+    """
+    wires = identity(width)
+    hands = width // block
+    return (wires % hands) * block + wires // hands
+
+
+def strides(p: Index, most: int = 6) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
+    """Recognise a permutation that only transposes axes, and so needs no index array.
+
+    Returns
+    -------
+    (shape, axes) or None
+        With `x[p] == x.reshape(shape).transpose(axes).ravel()`; None when `p` is no such
+        permutation, or needs more than `most` axes.
+
+    Examples
+    --------
+    >>> strides(np.array([0, 3, 1, 4, 2, 5]))
+    ((2, 3), (1, 0))
+    >>> strides(np.array([1, 0, 2])) is None
+    True
+    """
+    shape: list[int] = []  # of the result, innermost axis first
+    steps: list[int] = []
+    rest = p
+    while len(rest) > 1:
+        if rest[0] != 0 or len(shape) == most:
+            return None
+        step = int(rest[1])
+        off = np.flatnonzero(rest != np.arange(len(rest)) * step)
+        run = int(off[0]) if len(off) else len(rest)
+        if len(rest) % run:
+            return None
+        rows = rest.reshape(-1, run)
+        if not np.array_equal(rows, rows[:, :1] + np.arange(run) * step):
+            return None
+        shape.append(run)
+        steps.append(step)
+        rest = rows[:, 0]
+    shape.reverse()
+    steps.reverse()
+    order = sorted(range(len(shape)), key=lambda axis: -steps[axis])  # outermost in x first
+    axes = tuple(order.index(axis) for axis in range(len(shape)))
+    return tuple(shape[axis] for axis in order), axes

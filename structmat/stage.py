@@ -1,0 +1,299 @@
+"""Banks of switches and stages of banks: immutable values, checked once when they are made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat import permutation
+from structmat.errors import WiringError, whole
+from structmat.permutation import Index
+
+
+def _frozen(array: Index) -> Index:
+    """Return a read-only array that nobody else can write to."""
+    array = np.array(array, dtype=np.int64, order="C")
+    array.setflags(write=False)
+    return array
+
+
+class Value:
+    """What the three classes share: immutable, hashable, compared and pickled by their parts."""
+
+    __slots__ = ()
+
+    def _parts(self) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    def _key(self) -> tuple[Any, ...]:
+        raise NotImplementedError
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable: make a new one")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{type(self).__name__} is immutable: make a new one")
+
+    def __eq__(self, other: object) -> bool:
+        if type(other) is not type(self):
+            return NotImplemented
+        return self is other or self._key() == other._key()
+
+    def __hash__(self) -> int:
+        return hash(self._key())
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), self._parts()
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self
+
+
+class Bank(Value):
+    """Switches of one radix that act side by side: an (n, r) array of wires read, one written.
+
+    Parameters
+    ----------
+    reads : (n, r) integers
+        Row k holds the wires that switch k reads, in the order of its block's columns.
+    writes : (n, r) integers, optional
+        The wires it writes, in the order of its block's rows; by default those it reads.
+
+    Raises
+    ------
+    WiringError
+        For radix 1, repeated or negative wires, shapes that differ, or anything but integers.
+
+    Examples
+    --------
+    >>> Bank([[0, 2], [1, 3]])
+    Bank(2 switches of radix 2)
+    """
+
+    __slots__ = ("reads", "writes")
+
+    reads: Index
+    writes: Index
+
+    def __init__(self, reads: npt.ArrayLike, writes: npt.ArrayLike | None = None) -> None:
+        read = _frozen(_wires(reads, "reads"))
+        write = read if writes is None else _frozen(_wires(writes, "writes"))
+        if read.shape != write.shape:
+            raise WiringError(
+                f"reads {read.shape} and writes {write.shape}: a switch writes as many wires"
+                " as it reads"
+            )
+        if np.array_equal(read, write):
+            write = read
+        object.__setattr__(self, "reads", read)
+        object.__setattr__(self, "writes", write)
+
+    @property
+    def count(self) -> int:
+        """How many switches."""
+        return int(self.reads.shape[0])
+
+    @property
+    def radix(self) -> int:
+        """How many wires each switch joins."""
+        return int(self.reads.shape[1])
+
+    @property
+    def is_straight(self) -> bool:
+        """Whether each switch writes the wires it reads, in the same order."""
+        return self.writes is self.reads
+
+    @property
+    def parameters(self) -> int:
+        """Free parameters of the orthogonal blocks: r(r−1)/2 for each switch."""
+        return self.count * (self.radix * (self.radix - 1) // 2)
+
+    def _parts(self) -> tuple[Any, ...]:
+        return (self.reads,) if self.is_straight else (self.reads, self.writes)
+
+    def _key(self) -> tuple[Any, ...]:
+        return self.reads.shape, self.reads.tobytes(), self.writes.tobytes()
+
+    def __repr__(self) -> str:
+        switches = "switch" if self.count == 1 else "switches"
+        wired = "" if self.is_straight else ", wired"
+        return f"Bank({self.count} {switches} of radix {self.radix}{wired})"
+
+
+def _wires(values: npt.ArrayLike, name: str) -> Index:
+    wires = permutation.indices(values, name)
+    if wires.ndim != 2 or wires.shape[0] < 1:
+        raise WiringError(
+            f"{name} of shape {wires.shape}: a bank needs a row of wires for each switch, (n, r)"
+        )
+    if wires.shape[1] < 2:
+        raise WiringError(
+            f"{name} of radix {wires.shape[1]}: a switch joins at least 2 wires;"
+            " leave a wire that turns with no other out of every switch"
+        )
+    if wires.min() < 0:
+        raise WiringError(f"{name}: wire {wires.min()} is negative; wires count from 0")
+    return wires
+
+
+class Stage(Value):
+    """One sparse orthogonal factor: banks of switches on disjoint wires.
+
+    Parameters
+    ----------
+    width : int
+        The number of wires.
+    banks : iterable of Bank
+        Together they read no wire twice and write no wire twice.
+    moves : (k, 2) integers, optional
+        Bare wires that change place, as (from, to). Any other wire in no switch is idle:
+        it passes straight through.
+
+    Raises
+    ------
+    WiringError
+        When wires overlap, leave the width, or are read but never written.
+
+    Examples
+    --------
+    >>> stage = Stage(5, [Bank([[0, 2], [1, 3]])])
+    >>> stage.parameters, stage.nonzeros, stage.idle
+    (2, 9, array([4]))
+    """
+
+    __slots__ = ("banks", "moves", "width")
+
+    width: int
+    banks: tuple[Bank, ...]
+    moves: Index
+
+    def __init__(
+        self, width: int, banks: Iterable[Bank] = (), moves: npt.ArrayLike | None = None
+    ) -> None:
+        size = whole(width, "width", 1)
+        banks = tuple(banks)
+        for bank in banks:
+            if not isinstance(bank, Bank):
+                raise WiringError(f"{bank!r}: a stage is made of Bank objects")
+        none = np.zeros((0, 2), dtype=np.int64)
+        moved = none if moves is None else permutation.indices(moves, "moves").reshape(-1, 2)
+        moved = moved[moved[:, 0] != moved[:, 1]]
+        _check_stage(size, banks, moved)
+        object.__setattr__(self, "width", size)
+        object.__setattr__(self, "banks", banks)
+        object.__setattr__(self, "moves", _frozen(moved))
+
+    @classmethod
+    def of(cls, width: int, switches: Iterable[Sequence[int]]) -> Self:
+        """Make a straight stage from lists of wires, one bank for each radix.
+
+        Examples
+        --------
+        >>> Stage.of(6, [[5, 2, 3, 0], [1, 4]]).banks
+        (Bank(1 switch of radix 4), Bank(1 switch of radix 2))
+        """
+        rows: dict[int, list[Sequence[int]]] = {}
+        for switch in switches:
+            rows.setdefault(len(switch), []).append(switch)
+        return cls(width, [Bank(rows[radix]) for radix in sorted(rows, reverse=True)])
+
+    @property
+    def is_straight(self) -> bool:
+        """Whether identity blocks make this stage the identity matrix."""
+        return len(self.moves) == 0 and all(bank.is_straight for bank in self.banks)
+
+    @property
+    def passing(self) -> tuple[Index, Index]:
+        """The wires in no switch, as (from, to) arrays: moved ones and idle ones."""
+        to = np.full(self.width, -1, dtype=np.int64)
+        idle = self.idle
+        to[idle] = idle
+        to[self.moves[:, 0]] = self.moves[:, 1]
+        source = np.flatnonzero(to >= 0)
+        return source, to[source]
+
+    @property
+    def idle(self) -> Index:
+        """The wires that pass straight through."""
+        busy = np.zeros(self.width, dtype=bool)
+        for bank in self.banks:
+            busy[bank.reads] = True
+        busy[self.moves[:, 0]] = True
+        return np.flatnonzero(~busy)
+
+    @property
+    def parameters(self) -> int:
+        """Free parameters of the blocks."""
+        return sum(bank.parameters for bank in self.banks)
+
+    @property
+    def nonzeros(self) -> int:
+        """Entries of the factor that may be non-zero: r² for a switch, 1 for any other wire."""
+        switched = sum(bank.reads.size for bank in self.banks)
+        return sum(bank.reads.size * bank.radix for bank in self.banks) + self.width - switched
+
+    def inverse(self) -> Stage:
+        """Return the stage of the transposed factor: reads and writes change places."""
+        if self.is_straight:
+            return self
+        return Stage(
+            self.width, [Bank(bank.writes, bank.reads) for bank in self.banks], self.moves[:, ::-1]
+        )
+
+    def rewired(self, sources: Index, targets: Index) -> Stage:
+        """Return the stage with wire i read as `sources[i]` and written as `targets[i]`.
+
+        Examples
+        --------
+        >>> swap = np.array([1, 0])
+        >>> Stage(2, [Bank([[0, 1]])]).rewired(swap, swap).banks[0].reads
+        array([[1, 0]])
+        """
+        start, end = self.passing
+        return Stage(
+            self.width,
+            [Bank(sources[bank.reads], targets[bank.writes]) for bank in self.banks],
+            np.stack([sources[start], targets[end]], axis=1),
+        )
+
+    def _parts(self) -> tuple[Any, ...]:
+        return self.width, self.banks, self.moves
+
+    def _key(self) -> tuple[Any, ...]:
+        return self.width, self.banks, self.moves.tobytes()
+
+    def __repr__(self) -> str:
+        kinds = " + ".join(f"{bank.count}×{bank.radix}" for bank in self.banks) or "no switches"
+        return f"Stage(width={self.width}, {kinds})"
+
+
+def _check_stage(width: int, banks: tuple[Bank, ...], moves: Index) -> None:
+    sides = []
+    for side, column in (("read", 0), ("written", 1)):
+        parts = [(b.reads, b.writes)[column].ravel() for b in banks] + [moves[:, column]]
+        wires = np.concatenate(parts)
+        if len(wires) and (wires.min() < 0 or wires.max() >= width):
+            bad = int(wires.max() if wires.max() >= width else wires.min())
+            raise WiringError(f"wire {bad}: a stage of width {width} has wires 0 to {width - 1}")
+        times = np.bincount(wires, minlength=width)
+        if times.max() > 1:
+            wire = int(times.argmax())
+            raise WiringError(
+                f"wire {wire} is {side} {times[wire]} times: the switches of a stage must be"
+                " disjoint; put them into two stages"
+            )
+        sides.append(times)
+    torn = np.flatnonzero(sides[0] != sides[1])
+    if len(torn):
+        wire = int(torn[0])
+        raise WiringError(
+            f"wire {wire} is {'read' if sides[0][wire] else 'written'} but not"
+            f" {'written' if sides[0][wire] else 'read'}: what leaves a wire must arrive"
+            " somewhere; add it to the moves"
+        )
