@@ -1,0 +1,253 @@
+"""Networks whose switches join wires a fixed stride apart: one digit of the wire at a time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from structmat.errors import StructmatError, whole
+from structmat.families.registry import family
+from structmat.network import Network
+from structmat.permutation import Index
+from structmat.stage import Bank, Stage
+
+
+def digit_bank(width: int, radix: int, stride: int) -> Bank:
+    """Return the bank that joins `radix` wires `stride` apart, over all of `width`.
+
+    Examples
+    --------
+    >>> digit_bank(8, 2, 2).reads.tolist()
+    [[0, 2], [1, 3], [4, 6], [5, 7]]
+    """
+    wires: Index = np.arange(width, dtype=np.int64).reshape(-1, radix, stride)
+    return Bank(wires.transpose(0, 2, 1).reshape(-1, radix))
+
+
+def _block_refuses(width: int, block: int) -> str | None:
+    size = whole(block, "block", 2)
+    return None if width % size == 0 else f"width must be a multiple of {size}"
+
+
+@family("multiples of block", _block_refuses)
+def block_diagonal(width: int, block: int) -> Network:
+    """Blocks side by side and no exchange between them: OFT.
+
+    Parameters d(b−1)/2 at width d and block b. Never dense, unless b = d; BOFT(1, b) in the
+    terms of the BOFT paper (arXiv 2311.06243).
+
+    Parameters
+    ----------
+    width : int
+        A multiple of `block`.
+    block : int
+        Wires in each switch, at least 2.
+
+    Raises
+    ------
+    WidthError
+        For any other width.
+
+    Examples
+    --------
+    >>> block_diagonal(768, 16)
+    Network(width=768, depth=1, parameters=5760)
+    """
+    return Network(width, [Stage(width, [digit_bank(width, int(block), 1)])])
+
+
+def _butterfly_refuses(width: int, block: int, depth: int | None) -> str | None:
+    size = whole(block, "block", 2)
+    if size % 2:
+        raise StructmatError(f"block={size}: a butterfly pairs half-blocks, so block must be even")
+    bundles = 2 * width // size
+    if depth is None:
+        if width % size or bundles & (bundles - 1):
+            return f"width must be {size}·2^k to be dense"
+        return None
+    doublings = whole(depth, "depth", 1) - 1
+    if width % (size << doublings):
+        return f"width must be a multiple of {size << doublings}, block·2^(depth−1)"
+    return None
+
+
+@family("block·2^k; multiples of block·2^(depth−1)", _butterfly_refuses)
+def butterfly(width: int, block: int = 2, depth: int | None = None) -> Network:
+    """Pair half-blocks that lie 2^i apart in stage i: the block butterfly of the BOFT paper.
+
+    BOFT(m, b) is `butterfly(d, block=b, depth=m)`. Parameters m·d(b−1)/2; dense exactly when
+    d = b·2^(m−1). With `block=2` it is the radix-2 butterfly, the graph of the FFT.
+
+    Parameters
+    ----------
+    width : int
+        A multiple of block·2^(depth−1).
+    block : int
+        Wires in each switch, even.
+    depth : int, optional
+        The number of stages m; by default the smallest that is dense.
+
+    Raises
+    ------
+    WidthError
+        For any other width; StructmatError for an odd block.
+
+    References
+    ----------
+    Liu et al., Parameter-Efficient Orthogonal Finetuning via Butterfly Factorization, ICLR 2024,
+    arXiv 2311.06243.
+
+    Examples
+    --------
+    >>> butterfly(64, block=8, depth=4)
+    Network(width=64, depth=4, parameters=896)
+    >>> butterfly(48, block=4)
+    Traceback (most recent call last):
+    ...
+    structmat.errors.WidthError: butterfly(width=48, block=4): width must be 4·2^k to be dense; \
+nearest are 32 and 64. mixed_radix(48) serves any width
+    """
+    half = int(block) // 2
+    bundles = width // half
+    stages = bundles.bit_length() - 1 if depth is None else int(depth)
+    pairs = Network(
+        bundles, [Stage(bundles, [digit_bank(bundles, 2, 1 << i)]) for i in range(stages)]
+    )
+    return pairs.dilate(half)
+
+
+def prime_factors(number: int) -> list[int]:
+    """Return the prime factors of `number`, smallest first.
+
+    Examples
+    --------
+    >>> prime_factors(384)
+    [2, 2, 2, 2, 2, 2, 2, 3]
+    """
+    factors = []
+    divisor = 2
+    while divisor * divisor <= number:
+        while number % divisor == 0:
+            factors.append(divisor)
+            number //= divisor
+        divisor += 1
+    return [*factors, number] if number > 1 else factors
+
+
+def _merged(factors: list[int], largest: int) -> list[int]:
+    """Multiply neighbouring factors while the product stays within `largest`."""
+    radices: list[int] = []
+    for factor in factors:
+        if radices and radices[-1] * factor <= largest:
+            radices[-1] *= factor
+        else:
+            radices.append(factor)
+    return radices
+
+
+def _radices_refuse(
+    width: int, radices: Sequence[int] | None, largest: int | None = None
+) -> str | None:
+    if radices is not None and largest is not None:
+        raise StructmatError(f"radices={radices}, largest={largest}: give one of them")
+    if largest is not None:
+        whole(largest, "largest", 2)
+    if radices is None:
+        return None if width > 1 else "width must be at least 2"
+    try:
+        sizes = list(radices)
+    except TypeError:
+        raise StructmatError(
+            f"radices={radices!r}: radices must be a sequence such as (2, 3)"
+        ) from None
+    product = math.prod(whole(radix, "radix", 2) for radix in sizes)
+    return None if product == width else f"the radices' product {product} must be the width"
+
+
+@family("any from 2 on; the product of the radices", _radices_refuse)
+def mixed_radix(
+    width: int, radices: Sequence[int] | None = None, largest: int | None = None
+) -> Network:
+    """One stage a digit: write the wire in mixed radix, and join the wires that differ there.
+
+    Stage t has switches of radix r_t, r_0·…·r_{t−1} apart. Dense with as many stages as there
+    are radices, parameters (d/2)·Σ(r_t − 1), none of them redundant. It serves every width;
+    a prime width has one switch of all wires.
+
+    Parameters
+    ----------
+    width : int
+        At least 2.
+    radices : sequence of int, optional
+        Their product is the width; by default the prime factors, smallest first.
+    largest : int, optional
+        Instead of `radices`: merge neighbouring prime factors into radices up to this size. A
+        larger prime factor stays as it is.
+
+    Raises
+    ------
+    WidthError
+        When the radices' product is not the width.
+
+    Examples
+    --------
+    >>> mixed_radix(384)
+    Network(width=384, depth=8, parameters=1728)
+    >>> [stage.banks[0].radix for stage in mixed_radix(384, largest=4)]
+    [4, 4, 4, 2, 3]
+    """
+    if radices is None:
+        radices = prime_factors(width)
+        if largest is not None:
+            radices = _merged(radices, largest)
+    stages = []
+    stride = 1
+    for radix in map(int, radices):
+        stages.append(Stage(width, [digit_bank(width, radix, stride)]))
+        stride *= radix
+    return Network(width, stages)
+
+
+def _monarch_refuses(width: int, radices: Sequence[int] | None) -> str | None:
+    if radices is None:
+        composite = width > 3 and len(prime_factors(width)) > 1
+        return None if composite else "width must be a product of two factors above 1"
+    rule = _radices_refuse(width, radices)
+    if len(radices) != 2:
+        raise StructmatError(f"radices={tuple(radices)}: a Monarch network has two radices")
+    return rule
+
+
+@family("products p·q", _monarch_refuses)
+def monarch(width: int, radices: Sequence[int] | None = None) -> Network:
+    """Two stages, blocks of p side by side and then blocks of q with stride p: p·q = d.
+
+    Dense at depth 2, parameters d(p+q−2)/2, none redundant.
+
+    Parameters
+    ----------
+    width : int
+        A product of two factors above 1.
+    radices : (p, q), optional
+        By default the most balanced pair, the smaller first.
+
+    Raises
+    ------
+    WidthError
+        For a prime width, or when p·q is not the width.
+
+    References
+    ----------
+    Dao et al., Monarch: Expressive Structured Matrices, ICML 2022, arXiv 2204.00595.
+
+    Examples
+    --------
+    >>> [stage.banks[0].radix for stage in monarch(384)]
+    [16, 24]
+    """
+    if radices is None:
+        small = next(p for p in range(math.isqrt(width), 1, -1) if width % p == 0)
+        radices = (small, width // small)
+    return mixed_radix(width, radices)

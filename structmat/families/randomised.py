@@ -1,0 +1,59 @@
+"""Networks drawn at random."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from structmat.errors import whole
+from structmat.families.registry import family
+from structmat.network import Network
+from structmat.stage import Bank, Stage
+
+
+def _random_refuses(width: int, block: int, depth: int, **_: object) -> str | None:
+    size = whole(block, "block", 2)
+    whole(depth, "depth", 1)
+    return None if width >= size else f"width must be at least {size}, the block"
+
+
+@family("any from block on", _random_refuses)
+def random(
+    width: int, block: int, depth: int, rng: np.random.Generator | int | None = None
+) -> Network:
+    """Each stage a uniformly random partition of the wires into blocks of b.
+
+    Where b does not divide the width, each stage has one smaller switch of the wires left over;
+    a single wire left over is idle. Parameters m·d(b−1)/2 where b divides d. A seed gives the
+    same network always, and the first stages of a deeper one.
+
+    Parameters
+    ----------
+    width : int
+        At least `block`.
+    block : int
+        Wires in each switch, at least 2.
+    depth : int
+        The number of stages.
+    rng : Generator, int or None
+        The source of randomness, as `numpy.random.default_rng` takes it.
+
+    Raises
+    ------
+    WidthError
+        When the width is below the block.
+
+    Examples
+    --------
+    >>> random(10, block=4, depth=2, rng=0)
+    Network(width=10, depth=2, parameters=26)
+    """
+    source = np.random.default_rng(rng)
+    return Network(width, [_partition(width, int(block), source) for _ in range(int(depth))])
+
+
+def _partition(width: int, block: int, rng: np.random.Generator) -> Stage:
+    wires = rng.permutation(width)
+    whole_blocks = width // block * block
+    rest = wires[whole_blocks:]
+    banks = [Bank(wires[:whole_blocks].reshape(-1, block))]
+    return Stage(width, [*banks, Bank(rest[None])] if len(rest) > 1 else banks)

@@ -1,0 +1,151 @@
+"""Who can hear whom: density and path counts of the grid graph."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat.errors import whole
+from structmat.families.registry import Family, as_family
+from structmat.network import Network
+
+_CHUNK = 4096  # inputs followed at once: 64 words of 64 bits for each wire
+
+
+def reach(net: Network) -> npt.NDArray[np.bool_]:
+    """Return which inputs reach which outputs: [i, j] is True when input j reaches output i.
+
+    Entry (i, j) of R is not identically zero exactly where this is True: with complete switches
+    nothing cancels for generic blocks.
+
+    Returns
+    -------
+    (width, width) bool
+
+    Examples
+    --------
+    >>> reach(Network.of(3, [[[0, 1]], [[1, 2]]])).astype(int)
+    array([[1, 1, 0],
+           [1, 1, 1],
+           [1, 1, 1]])
+    """
+    return np.concatenate(
+        [
+            np.unpackbits(bits.view(np.uint8), axis=1, count=inputs, bitorder="little").view(bool)
+            for inputs, bits in _heard(net)
+        ],
+        axis=1,
+    )
+
+
+def is_dense(net: Network) -> bool:
+    """Return whether every input reaches every output.
+
+    Follows some thousand inputs at a time, so memory stays linear in the width.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> is_dense(butterfly(64, block=8, depth=4)), is_dense(butterfly(64, block=8, depth=3))
+    (True, False)
+    """
+    for inputs, bits in _heard(net):
+        everyone = np.zeros(bits.shape[1] * 8, dtype=np.uint8)
+        everyone[: -(-inputs // 8)] = np.packbits(np.ones(inputs, bool), bitorder="little")
+        if not np.array_equal(np.bitwise_and.reduce(bits, axis=0), everyone.view(np.uint64)):
+            return False
+    return True
+
+
+def _heard(net: Network) -> Iterator[tuple[int, npt.NDArray[np.uint64]]]:
+    """Yield, for a chunk of inputs at a time, their number and a row of bits for each output."""
+    for first in range(0, net.width, _CHUNK):
+        inputs = min(_CHUNK, net.width - first)
+        bits = np.zeros((net.width, -(-inputs // 64)), dtype=np.uint64)
+        own = np.arange(inputs)
+        bits[first + own, own // 64] = np.uint64(1) << (own % 64).astype(np.uint64)
+        for stage in net.stages:
+            after = bits.copy() if stage.banks or len(stage.moves) else bits
+            after[stage.moves[:, 1]] = bits[stage.moves[:, 0]]
+            for bank in stage.banks:
+                heard = bits[bank.reads[:, 0]]
+                for column in bank.reads.T[1:]:
+                    heard |= bits[column]
+                for column in bank.writes.T:
+                    after[column] = heard
+            bits = after
+        yield inputs, bits
+
+
+def path_counts(net: Network) -> npt.NDArray[Any]:
+    """Return how many paths lead from each input to each output, exactly.
+
+    Returns
+    -------
+    (width, width) int64, or Python integers (dtype object) where int64 could overflow
+        [i, j] counts the paths from input j to output i.
+
+    Examples
+    --------
+    >>> path_counts(Network.of(2, [[[0, 1]], [[0, 1]]]))
+    array([[2, 2],
+           [2, 2]])
+    """
+    most = math.prod(max((bank.radix for bank in stage.banks), default=1) for stage in net.stages)
+    dtype: Any = np.int64 if most < 2**63 else object
+    counts: npt.NDArray[Any] = np.eye(net.width, dtype=np.int64).astype(dtype)
+    for stage in net.stages:
+        after = counts.copy()
+        after[stage.moves[:, 1]] = counts[stage.moves[:, 0]]
+        for bank in stage.banks:
+            after[bank.writes] = counts[bank.reads].sum(axis=1)[:, None]
+        counts = after
+    return counts
+
+
+def dense_depth(family: Family | str, width: int, *, most: int | None = None) -> int | None:
+    """Return the smallest depth at which the family is dense at this width, or None.
+
+    A family with a depth to choose is built ever deeper, up to `most` stages or to the depth it
+    refuses; of any other network the first stages are tried. A depth that the family already
+    states is replaced.
+
+    Parameters
+    ----------
+    family : Family or str
+        A family or its spec.
+    width : int
+    most : int, optional
+        The deepest tried; by default 64 more than the width.
+
+    Raises
+    ------
+    WidthError
+        When the family takes this width at no depth.
+
+    Examples
+    --------
+    >>> dense_depth("shuffle(block=8)", 384), dense_depth("butterfly(block=8)", 512)
+    (3, 7)
+    >>> dense_depth("butterfly(block=8)", 384) is None
+    True
+    """
+    rule = as_family(family)
+    size = whole(width, "width", 1)
+    limit = size + 64 if most is None else whole(most, "most", 1)
+    if not rule.has_depth:
+        net = rule(size)
+        depths = range(1, min(net.depth, limit) + 1)
+        return next((k for k in depths if is_dense(net[:k])), None)
+    rule.having(depth=1)(size)  # a width refused at depth 1 is refused at every depth
+    for depth in range(1, limit + 1):
+        deeper = rule.having(depth=depth)
+        if not deeper.takes(size):
+            return None
+        if is_dense(deeper(size)):
+            return depth
+    return None
