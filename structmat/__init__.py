@@ -1,0 +1,63 @@
+"""structmat: an orthogonal matrix as a network of small rotations.
+
+Draw or name a network, see what it can do, get its sparse factors, and train it as a torch layer.
+Importing this package does not load torch; `structmat.nn` does.
+"""
+
+from structmat import errors
+from structmat.blocks import adjoint_blocks, identity_blocks, random_blocks
+from structmat.errors import StructmatError
+from structmat.families import (
+    Family,
+    benes,
+    block_diagonal,
+    butterfly,
+    catalogue,
+    family,
+    mixed_radix,
+    monarch,
+    parse,
+    random,
+    shuffle,
+)
+from structmat.network import Network, Straightened
+from structmat.reachability import dense_depth, is_dense, path_counts, reach
+from structmat.scheduling import Schedule, schedule
+from structmat.sparse import apply, dense, factors, operator
+from structmat.stage import Bank, Stage
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Bank",
+    "Stage",
+    "Network",
+    "Straightened",
+    "block_diagonal",
+    "butterfly",
+    "mixed_radix",
+    "monarch",
+    "shuffle",
+    "benes",
+    "random",
+    "Family",
+    "family",
+    "parse",
+    "catalogue",
+    "reach",
+    "is_dense",
+    "path_counts",
+    "dense_depth",
+    "Schedule",
+    "schedule",
+    "random_blocks",
+    "identity_blocks",
+    "adjoint_blocks",
+    "factors",
+    "operator",
+    "dense",
+    "apply",
+    "StructmatError",
+    "errors",
+    "__version__",
+]

@@ -1,0 +1,223 @@
+"""Generators → orthogonal or unitary blocks: the plain numpy reference.
+
+A bank of n switches of radix r has blocks of shape (n, r, r). Its generators are real numbers:
+r(r−1)/2 a block for orthogonal blocks, the strict upper triangle of a skew-symmetric matrix row by
+row; r² a block for unitary ones, the real and then the imaginary parts of the strict upper
+triangle, then the imaginary diagonal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.linalg
+
+from structmat.errors import BlockError
+from structmat.network import Network
+
+Array = npt.NDArray[Any]
+
+
+def generators_per_block(radix: int, *, unitary: bool = False) -> int:
+    """Return how many real numbers generate one block.
+
+    Examples
+    --------
+    >>> generators_per_block(8), generators_per_block(8, unitary=True)
+    (28, 64)
+    """
+    return radix * radix if unitary else radix * (radix - 1) // 2
+
+
+def skew(generators: npt.ArrayLike, radix: int) -> Array:
+    """Return the skew-symmetric (or skew-Hermitian) matrices of some generators.
+
+    Parameters
+    ----------
+    generators : (..., r(r−1)/2) real, or (..., r²) real for skew-Hermitian matrices
+    radix : int
+
+    Returns
+    -------
+    (..., r, r) real or complex
+
+    Raises
+    ------
+    BlockError
+        For any other number of generators.
+
+    Examples
+    --------
+    >>> skew([1.0, 2.0, 3.0], 3)
+    array([[ 0.,  1.,  2.],
+           [-1.,  0.,  3.],
+           [-2., -3.,  0.]])
+    """
+    g = np.asarray(generators)
+    g = g.astype(np.result_type(g.dtype, np.float32), copy=False)
+    pairs = generators_per_block(radix)
+    if g.ndim < 1 or g.shape[-1] not in (pairs, radix * radix):
+        raise BlockError(
+            f"generators of shape {g.shape}: a block of radix {radix} needs {pairs} numbers,"
+            f" or {radix * radix} when unitary"
+        )
+    upper, lower = np.triu_indices(radix, 1)
+    if g.shape[-1] == pairs:
+        q = np.zeros((*g.shape[:-1], radix, radix), dtype=g.dtype)
+        q[..., upper, lower] = g
+        return q - np.swapaxes(q, -1, -2)
+    q = np.zeros((*g.shape[:-1], radix, radix), dtype=np.result_type(g.dtype, np.complex64))
+    q[..., upper, lower] = g[..., :pairs] + 1j * g[..., pairs : 2 * pairs]
+    q = q - np.conj(np.swapaxes(q, -1, -2))
+    diagonal = np.arange(radix)
+    q[..., diagonal, diagonal] = 1j * g[..., 2 * pairs :]
+    return q
+
+
+def cayley(generators: npt.ArrayLike, radix: int) -> Array:
+    """Return the blocks (I+Q)(I−Q)⁻¹: every rotation that has no eigenvalue −1, once.
+
+    Returns
+    -------
+    (..., r, r), of determinant 1 when real; unitary when complex
+
+    Examples
+    --------
+    >>> cayley([1.0], 2)       # a quarter turn: tan(θ/2) = 1
+    array([[ 0.,  1.],
+           [-1.,  0.]])
+    """
+    q = skew(generators, radix)
+    one = np.eye(radix, dtype=q.dtype)
+    result: Array = np.linalg.solve(one - q, one + q)  # the two factors commute
+    return result
+
+
+def exponential(generators: npt.ArrayLike, radix: int) -> Array:
+    """Return the blocks exp(Q): every rotation, or every unitary matrix.
+
+    Examples
+    --------
+    >>> exponential([np.pi / 2], 2).round(12) + 0.0
+    array([[ 0.,  1.],
+           [-1.,  0.]])
+    """
+    result: Array = scipy.linalg.expm(skew(generators, radix))
+    return result
+
+
+KINDS = {"cayley": cayley, "exp": exponential}
+
+
+def random_blocks(
+    net: Network,
+    rng: np.random.Generator | int | None = None,
+    dtype: npt.DTypeLike = float,
+    *,
+    special: bool = True,
+) -> list[Array]:
+    """Return independent Haar-distributed blocks, one array for each bank of the network.
+
+    Parameters
+    ----------
+    net : Network
+    rng : Generator, int or None
+        As `numpy.random.default_rng` takes it.
+    dtype : real or complex floating dtype
+        A complex one gives Haar unitary blocks.
+    special : bool
+        Whether real blocks are rotations, Haar on SO(r); otherwise Haar on O(r).
+
+    Returns
+    -------
+    list of (n, r, r)
+        In the order of `net.banks`.
+
+    Raises
+    ------
+    BlockError
+        For a dtype that is not floating.
+
+    Examples
+    --------
+    >>> net = Network.of(4, [[[0, 1], [2, 3]], [[0, 2], [1, 3]]])
+    >>> [b.shape for b in random_blocks(net, rng=0)]
+    [(2, 2, 2), (2, 2, 2)]
+    """
+    source = np.random.default_rng(rng)
+    kind = np.dtype(dtype)
+    if kind.kind not in "fc":
+        raise BlockError(f"dtype={kind}: blocks need a real or complex floating dtype")
+    made = []
+    for bank in net.banks:
+        shape = (bank.count, bank.radix, bank.radix)
+        normal: Array = source.standard_normal(shape)
+        if kind.kind == "c":
+            normal = normal + 1j * source.standard_normal(shape)
+        q, r = np.linalg.qr(normal)
+        diagonal = np.diagonal(r, axis1=1, axis2=2)
+        q = q * (diagonal / np.abs(diagonal))[:, None, :]  # Mezzadri: QR alone is not Haar
+        if special and kind.kind == "f":
+            q[:, :, 0] *= np.sign(np.linalg.det(q))[:, None]
+        made.append(q.astype(kind))
+    return made
+
+
+def identity_blocks(net: Network, dtype: npt.DTypeLike = float) -> list[Array]:
+    """Return identity blocks, one array for each bank.
+
+    Examples
+    --------
+    >>> identity_blocks(Network.of(2, [[[0, 1]]]))[0].tolist()
+    [[[1.0, 0.0], [0.0, 1.0]]]
+    """
+    return [np.tile(np.eye(b.radix, dtype=dtype), (b.count, 1, 1)) for b in net.banks]
+
+
+def adjoint_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]:
+    """Return the blocks that make `net.inverse()` the (conjugate) transpose of R.
+
+    Examples
+    --------
+    >>> net = Network.of(2, [[[0, 1]]])
+    >>> adjoint_blocks(net, [[[[0.0, 1.0], [-1.0, 0.0]]]])[0].tolist()
+    [[[0.0, -1.0], [1.0, 0.0]]]
+    """
+    rest = iter(checked_blocks(net, blocks))
+    stages = [[next(rest) for _ in stage.banks] for stage in net.stages]
+    return [np.conj(np.swapaxes(b, 1, 2)) for stage in reversed(stages) for b in stage]
+
+
+def checked_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]:
+    """Return the blocks as floating arrays, one for each bank, of one dtype.
+
+    Orthogonality is not asked for: any blocks of the right shape make a product of sparse factors.
+
+    Raises
+    ------
+    BlockError
+        When their number or a shape does not fit, or a value is not a finite number.
+    """
+    if len(blocks) != len(net.banks):
+        raise BlockError(
+            f"{len(blocks)} arrays of blocks: the network has {len(net.banks)} banks, and each"
+            " needs one array; see random_blocks"
+        )
+    try:
+        arrays = [np.asarray(b) for b in blocks]
+        dtype = np.result_type(np.float32, *(a.dtype for a in arrays))
+        arrays = [a.astype(dtype, copy=False) for a in arrays]
+    except (ValueError, TypeError):
+        raise BlockError("blocks must be arrays of real or complex numbers") from None
+    if dtype.kind not in "fc":
+        raise BlockError(f"blocks of dtype {dtype}: they must be real or complex numbers")
+    for k, (bank, array) in enumerate(zip(net.banks, arrays, strict=True)):
+        shape = (bank.count, bank.radix, bank.radix)
+        if array.shape != shape:
+            raise BlockError(f"blocks {k} of shape {array.shape}: this bank needs {shape}")
+        if not np.isfinite(array).all():
+            raise BlockError(f"blocks {k} hold NaN or infinity: every entry must be finite")
+    return arrays
