@@ -1,0 +1,237 @@
+"""A classification task: distinct texts, split and balanced the same way every time."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
+from typing import NamedTuple
+
+from structmat.errors import FileError
+
+NEAR = 0.8  # texts whose sets of words overlap this much (Jaccard) count as one
+
+
+class Example(NamedTuple):
+    """A text and the index of its label."""
+
+    text: str
+    label: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """Texts to tell apart: a name, the labels, and three parts that share no text.
+
+    Parameters
+    ----------
+    name : str
+    labels : tuple of str
+    train, validation, test : tuple of Example
+        In an order that depends on the seed and the texts alone.
+    notes : tuple of str
+        What was dropped on the way, in words.
+    """
+
+    name: str
+    labels: tuple[str, ...]
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    test: tuple[Example, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """How many texts each part has."""
+        return {
+            "train": len(self.train),
+            "validation": len(self.validation),
+            "test": len(self.test),
+        }
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of every text in order: equal tasks, and only those, have equal ones."""
+        digest = hashlib.sha256()
+        for word in chain(self.labels, ("",)):
+            digest.update(word.encode() + b"\0")
+        for part in (self.train, self.validation, self.test):
+            for text, label in part:
+                digest.update(f"{label}\0{text}\0".encode())
+            digest.update(b"\1")
+        return digest.hexdigest()[:16]
+
+    def first(self, *, train: int, validation: int, test: int) -> Task:
+        """Return the task with at most this many texts in each part, still balanced.
+
+        The parts are cut class by class, so that a cut of a balanced part is balanced.
+        """
+        return Task(
+            self.name,
+            self.labels,
+            _cut(self.train, train, len(self.labels)),
+            _cut(self.validation, validation, len(self.labels)),
+            _cut(self.test, test, len(self.labels)),
+            self.notes,
+        )
+
+
+def normalised(text: str) -> str:
+    """Return the words of a text: no case, digits, punctuation or spacing.
+
+    Examples
+    --------
+    >>> normalised("Return the 2-D  FFT.")
+    'return the d fft'
+    """
+    return " ".join(_words(text))
+
+
+def distinct(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> dict[str, list[str]]:
+    """Keep one text of every group of near duplicates, and none of a group with two labels.
+
+    Two texts are near duplicates when their sets of words have a Jaccard similarity of at least
+    `near`; groups are the connected components. Equal texts are found on the way.
+
+    Parameters
+    ----------
+    texts : label → texts
+    near : float
+        In (0, 1].
+
+    Returns
+    -------
+    label → texts
+        In the given order; the first text of each group stays.
+
+    Examples
+    --------
+    >>> distinct({"a": ["One two.", "one  two", "same here"], "b": ["Same here!", "three"]})
+    {'a': ['One two.'], 'b': ['three']}
+    """
+    labels = [label for label, group in texts.items() for _ in group]
+    flat = [text for group in texts.values() for text in group]
+    groups = _components(len(flat), _near_pairs([frozenset(_words(t)) for t in flat], near))
+    seen: dict[int, set[str]] = defaultdict(set)
+    for root, label in zip(groups, labels, strict=True):
+        seen[root].add(label)
+    kept: dict[str, list[str]] = {label: [] for label in texts}
+    for position, (root, text, label) in enumerate(zip(groups, flat, labels, strict=True)):
+        if root == position and len(seen[root]) == 1:
+            kept[label].append(text)
+    return kept
+
+
+def balanced(
+    name: str,
+    texts: Mapping[str, Sequence[str]],
+    *,
+    train: int,
+    validation: int,
+    test: int,
+    seed: int = 0,
+    notes: Sequence[str] = (),
+) -> Task:
+    """Split distinct texts into three parts with this many texts of every class each.
+
+    The order is that of a hash of seed and text, so that a text more or less in the source
+    moves no other.
+
+    Raises
+    ------
+    FileError
+        When a class has too few texts.
+    """
+    need = train + validation + test
+    parts: tuple[list[list[Example]], ...] = ([], [], [])
+    for label, (key, group) in enumerate(texts.items()):
+        if len(group) < need:
+            raise FileError(f"{key}: {len(group)} distinct texts; each class needs {need}")
+        order = sorted(group, key=lambda text: _rank(text, seed))
+        examples = [Example(text, label) for text in order[:need]]
+        parts[0].append(examples[:train])
+        parts[1].append(examples[train : train + validation])
+        parts[2].append(examples[train + validation :])
+    mixed = [tuple(sorted(chain(*part), key=lambda e: _rank(e.text, seed))) for part in parts]
+    return Task(name, tuple(texts), mixed[0], mixed[1], mixed[2], tuple(notes))
+
+
+def stratified(
+    name: str,
+    texts: Mapping[str, Sequence[str]],
+    *,
+    seed: int = 0,
+    notes: Sequence[str] = (),
+) -> Task:
+    """Split distinct texts 70 : 10 : 20, class by class, each part getting some of each class.
+
+    The order is that of a hash of seed and text, as in `balanced`.
+    """
+    parts: tuple[list[Example], ...] = ([], [], [])
+    for label, group in enumerate(texts.values()):
+        order = [Example(t, label) for t in sorted(group, key=lambda text: _rank(text, seed))]
+        validation = max(1, round(0.1 * len(order)))
+        test = max(1, round(0.2 * len(order)))
+        train = len(order) - validation - test
+        parts[0].extend(order[:train])
+        parts[1].extend(order[train : train + validation])
+        parts[2].extend(order[train + validation :])
+    mixed = [tuple(sorted(part, key=lambda e: _rank(e.text, seed))) for part in parts]
+    return Task(name, tuple(texts), mixed[0], mixed[1], mixed[2], tuple(notes))
+
+
+def _words(text: str) -> list[str]:
+    return re.findall(r"[^\W\d_]+", text.casefold())
+
+
+def _rank(text: str, seed: int) -> bytes:
+    return hashlib.sha256(f"{seed}\0{text}".encode()).digest()
+
+
+def _cut(part: Sequence[Example], size: int, classes: int) -> tuple[Example, ...]:
+    room = Counter({label: max(1, size // classes) for label in range(classes)})
+    kept = []
+    for example in part:
+        if room[example.label] > 0:
+            room[example.label] -= 1
+            kept.append(example)
+    return tuple(kept)
+
+
+def _near_pairs(sets: Sequence[frozenset[str]], near: float) -> Iterable[tuple[int, int]]:
+    # Prefix filtering (Chaudhuri, Ganti, Kaushik 2006): sets that overlap by `near` share one of
+    # the first n − ⌈near·n⌉ + 1 words in a common order, rarest first. So few pairs are compared.
+    count = Counter(chain.from_iterable(sets))
+    holders: dict[str, list[int]] = defaultdict(list)
+    for position, words in enumerate(sets):
+        order = sorted(words, key=lambda word: (count[word], word))
+        prefix = order[: len(order) - _ceil(near * len(order)) + 1]
+        for other in {other for word in prefix for other in holders[word]}:
+            shared = len(words & sets[other])
+            if shared >= near * (len(words) + len(sets[other]) - shared):
+                yield other, position
+        for word in prefix:
+            holders[word].append(position)
+
+
+def _ceil(value: float) -> int:
+    return -int(-value // 1)
+
+
+def _components(size: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """Return for each of `size` items the smallest item of its connected component."""
+    parent = list(range(size))
+
+    def root(item: int) -> int:
+        while parent[item] != item:
+            parent[item] = parent[parent[item]]
+            item = parent[item]
+        return item
+
+    for left, right in pairs:
+        low, high = sorted((root(left), root(right)))
+        parent[high] = low
+    return [root(item) for item in range(size)]
