@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 import operator
+from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
 
@@ -67,6 +69,21 @@ def whole(value: Any, name: str, least: int = 0) -> int:
     if number < least:
         raise StructmatError(f"{name}={number}: {rule}")
     return number
+
+
+def suggest(name: str, names: Iterable[str]) -> str:
+    """Return the end of an error message about an unknown name: the nearest ones, or all.
+
+    Examples
+    --------
+    >>> suggest("cayly", ["cayley", "exp"]), suggest("qr", ["cayley", "exp"])
+    ('; did you mean cayley?', '; there are cayley, exp')
+    """
+    known = sorted(names)
+    near = difflib.get_close_matches(name, known, n=2)
+    if near:
+        return f"; did you mean {' or '.join(near)}?"
+    return f"; there are {', '.join(known)}" if known else "; it takes none"
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import ast
-import difflib
 import functools
 import inspect
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ParamSpec
 
-from structmat.errors import SpecError, WidthError, whole
+from structmat.errors import SpecError, WidthError, suggest, whole
 from structmat.network import Network
 
 P = ParamSpec("P")
@@ -182,7 +181,7 @@ def entry(name: str) -> Entry:
     try:
         return _ENTRIES[name]
     except KeyError:
-        raise SpecError(f"no family {name!r}{_suggest(name, _ENTRIES)}") from None
+        raise SpecError(f"no family {name!r}{suggest(name, _ENTRIES)}") from None
 
 
 def catalogue() -> tuple[Entry, ...]:
@@ -245,19 +244,11 @@ def _family(name: str, options: dict[str, Any], spec: str) -> Family:
     known = entry(name)
     for key in options:
         if key not in known.options:
-            raise SpecError(f"{spec!r}: {name} has no option {key!r}{_suggest(key, known.options)}")
+            raise SpecError(f"{spec!r}: {name} has no option {key!r}{suggest(key, known.options)}")
     for key, parameter in known.options.items():
         if parameter.default is parameter.empty and key not in options:
             raise SpecError(f"{spec!r}: {name} needs the option {key}")
     return Family(name, tuple(options.items()))
-
-
-def _suggest(name: str, names: Iterable[str]) -> str:
-    known = sorted(names)
-    near = difflib.get_close_matches(name, known, n=2)
-    if near:
-        return f"; did you mean {' or '.join(near)}?"
-    return f"; there are {', '.join(known)}" if known else "; it takes none"
 
 
 def as_family(family: Family | str) -> Family:
