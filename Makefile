@@ -1,0 +1,83 @@
+# structmat: two commands, `make demo` and `make test`, each sets up .venv when it has to.
+# Needs Python 3.11 or newer, pip, make and git. Another Python: make test PYTHON=python3.12
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# One thread a process where pytest runs two processes: more only wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test quick lint types layers docs short-demo tests pictures constraints clean
+
+help: ## Say what there is to make
+	@echo "structmat: make TARGET"
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+demo: $(READY) ## Compare networks, then finetune a pretrained model with them (about 8 minutes)
+	@echo "==> 1/2 structmat compare: networks at the pretrained model's widths"
+	$(BIN)/structmat compare
+	@echo "==> 2/2 structmat finetune: the networks as adapters, against LoRA"
+	$(BIN)/structmat finetune
+
+test: lint types layers docs short-demo tests ## Every check
+	@echo "==> All checks passed."
+
+quick: lint types layers $(READY) ## The fast checks: no slow tests, no docs, no demo
+	$(PYTEST) -n 2 -m "not slow"
+
+lint: $(READY)
+	@echo "==> Style: ruff"
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(READY)
+	@echo "==> Types: mypy"
+	$(BIN)/mypy
+
+layers: $(READY)
+	@echo "==> Layers: import-linter"
+	$(BIN)/lint-imports
+
+docs: $(READY) ## The documentation, as build/docs/index.html
+	@echo "==> Documentation: sphinx, warnings are errors"
+	$(BIN)/sphinx-build -W --keep-going -q -d build/doctrees docs build/docs
+	@echo "    see build/docs/index.html"
+
+short-demo: $(READY)
+	@echo "==> The demo in short"
+	$(BIN)/structmat compare
+	$(BIN)/structmat finetune --quick --output build/demo
+
+tests: $(READY)
+	@echo "==> Tests, doctests, theory and notebooks: pytest"
+	$(PYTEST) -n 2
+
+pictures: $(READY) ## Draw the pictures of README and docs anew
+	$(BIN)/python docs/pictures.py
+
+constraints: ## Pin what a set-up today gives, tried in a new environment
+	$(PYTHON) -m venv --clear build/renewed
+	build/renewed/bin/python -m pip install -e '.[all,dev]'
+	sed -n '/^#/p' constraints.txt > build/constraints.txt
+	build/renewed/bin/python -m pip freeze --exclude-editable \
+	  | sed 's/+[a-z0-9.]*$$//' | grep -v ' @ ' >> build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean: ## Remove what was built, but not .venv
+	rm -rf build dist docs/generated docs/notebooks structmat-finetune
+
+# The mark is written last: a set-up that was cut short runs again. A Python without ensurepip
+# (as some distributions ship it) lends its own pip.
+$(READY): pyproject.toml constraints.txt
+	@echo "==> Setting up $(VENV): once, and again when pyproject.toml or constraints.txt changed"
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
+	  "structmat needs Python 3.11 or newer, this is " + sys.version.split()[0] \
+	  + "; try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m venv --clear --without-pip $(VENV) \
+	  && $(PYTHON) -m pip --python $(BIN)/python install pip; }
+	$(BIN)/python -m pip install -c constraints.txt -e '.[all,dev]'
+	@touch $@
