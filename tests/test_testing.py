@@ -1,0 +1,151 @@
+"""The strategies draw what they promise, and the assertions fail where they should."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import find, given
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat.testing import (
+    assert_dense,
+    assert_orthogonal,
+    blocks_for,
+    families,
+    networks,
+    seeds,
+)
+
+
+@given(networks(max_width=5, max_depth=3))
+def test_networks_keep_their_bounds(net):
+    assert 1 <= net.width <= 5
+    assert net.depth <= 3
+
+
+@given(networks(wired=False))
+def test_straight_networks_are_straight(net):
+    assert net.is_straight
+
+
+@given(networks(wired=True))
+def test_wired_networks_are_wired(net):
+    assert not net.is_straight
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        lambda net: any(len({b.radix for b in stage.banks}) > 1 for stage in net.stages),
+        lambda net: any(
+            len(stage.banks) > len({b.radix for b in stage.banks}) for stage in net.stages
+        ),
+        lambda net: any(len(stage.idle) and stage.banks for stage in net.stages),
+        lambda net: any(len(stage.moves) and stage.banks for stage in net.stages),
+        lambda net: any(len(stage.moves) and not stage.banks for stage in net.stages),
+        lambda net: any(b.count > 1 and not b.is_straight for b in net.banks),
+        lambda net: net.depth == 0,
+        lambda net: net.width == 1,
+    ],
+    ids=["radices", "banks", "idle", "moves", "only moves", "wired", "empty", "one wire"],
+)
+def test_networks_come_in_every_form(wanted):
+    find(networks(), wanted)
+
+
+@pytest.mark.parametrize("entry", sm.catalogue(), ids=lambda entry: entry.name)
+def test_every_family_is_drawn(entry):
+    find(families(), lambda case: case[0].name == entry.name)
+    find(families(max_width=8, max_depth=3), lambda case: case[0].name == entry.name)
+
+
+@given(families(max_width=16, max_depth=5))
+def test_families_take_their_widths(case):
+    family, width = case
+    net = family(width)
+    assert net.width == width <= 16
+    assert net.depth <= 5
+    assert sm.parse(str(family)) == family
+
+
+@given(
+    st.data(), networks(), st.sampled_from([np.float32, np.float64, np.complex64, np.complex128])
+)
+def test_blocks_for_a_network_are_orthogonal(data, net, dtype):
+    blocks = data.draw(blocks_for(net, dtype))
+    assert [b.shape for b in blocks] == [(b.count, b.radix, b.radix) for b in net.banks]
+    for block in (block for bank in blocks for block in bank):
+        assert block.dtype == dtype
+        assert_orthogonal(block)
+
+
+@given(seeds())
+def test_seeds_are_seeds(seed):
+    np.random.default_rng(seed)
+
+
+def test_bounds_that_leave_nothing_are_refused():
+    with pytest.raises(sm.StructmatError, match=r"max_width=1: .* at least 2"):
+        networks(max_width=1, wired=True)
+    with pytest.raises(sm.StructmatError, match="max_depth=-1"):
+        networks(max_depth=-1)
+    with pytest.raises(sm.StructmatError, match="no family is so small"):
+        families(max_width=1)
+
+
+@given(st.integers(2, 6), st.data())
+def test_assert_orthogonal_names_the_columns(width, data):
+    first, second = data.draw(st.permutations(range(width)))[:2]
+    matrix = np.eye(width)
+    matrix[first, second] = 1e-6
+    low, high = sorted((first, second))
+    with pytest.raises(AssertionError, match=f"columns {low} and {high} have product 1e-06"):
+        assert_orthogonal(matrix)
+    assert_orthogonal(matrix, ulps=1e-6 / np.finfo(float).eps * 1.01)
+
+
+@pytest.mark.parametrize(
+    ("matrix", "message"),
+    [
+        (2 * np.eye(3), "column 0 has squared norm 4 where 1 is due"),
+        (np.eye(3)[:2], r"shape \(2, 3\) is not square"),
+        (np.full((2, 2), np.nan), "nan"),
+        (np.eye(2) * (1 + 1e-7), "squared norm"),
+        (np.array([[1, 1j], [1j, 1]]) * (1 + 1e-3) / np.sqrt(2), "squared norm"),
+    ],
+)
+def test_assert_orthogonal_fails(matrix, message):
+    with pytest.raises(AssertionError, match=message):
+        assert_orthogonal(matrix)
+
+
+def test_assert_orthogonal_knows_dtypes():
+    assert_orthogonal((np.eye(2) * (1 + 1e-6)).astype(np.float32))
+    assert_orthogonal([[0, 1], [1, 0]])
+    assert_orthogonal(np.array([[1, 1j], [1j, 1]]) / np.sqrt(2))
+    with pytest.raises(AssertionError, match="ulps of float32"):
+        assert_orthogonal((np.eye(2) * (1 + 1e-4)).astype(np.float32))
+
+
+@given(networks())
+def test_assert_dense_agrees_with_is_dense(net):
+    if sm.is_dense(net):
+        assert_dense(net)
+    else:
+        with pytest.raises(AssertionError, match="does not reach output"):
+            assert_dense(net)
+
+
+def test_missing_hypothesis_names_the_extra():
+    program = (
+        "import sys; sys.modules['hypothesis'] = None\n"
+        "try:\n    import structmat.testing\n"
+        "except ImportError as error:\n    print(type(error).__name__, error)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith("MissingExtraError hypothesis is not installed")
+    assert 'pip install "structmat[testing]"' in done.stdout
