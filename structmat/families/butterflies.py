@@ -68,6 +68,8 @@ def _butterfly_refuses(width: int, block: int, depth: int | None) -> str | None:
             return f"width must be {size}·2^k to be dense"
         return None
     doublings = whole(depth, "depth", 1) - 1
+    if doublings > 64:  # wider than memory, and too long to print
+        return f"width must be a multiple of {size}·2^{doublings}, block·2^(depth−1)"
     if width % (size << doublings):
         return f"width must be a multiple of {size << doublings}, block·2^(depth−1)"
     return None
@@ -156,13 +158,9 @@ def _radices_refuse(
         whole(largest, "largest", 2)
     if radices is None:
         return None if width > 1 else "width must be at least 2"
-    try:
-        sizes = list(radices)
-    except TypeError:
-        raise StructmatError(
-            f"radices={radices!r}: radices must be a sequence such as (2, 3)"
-        ) from None
-    product = math.prod(whole(radix, "radix", 2) for radix in sizes)
+    if not isinstance(radices, Sequence | np.ndarray):
+        raise StructmatError(f"radices={radices!r}: radices must be a sequence such as (2, 3)")
+    product = math.prod(whole(radix, "radix", 2) for radix in radices)
     return None if product == width else f"the radices' product {product} must be the width"
 
 

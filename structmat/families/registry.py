@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ParamSpec
@@ -15,7 +16,7 @@ from structmat.network import Network
 P = ParamSpec("P")
 Refusal = Callable[..., str | None]
 
-_MOST_STEPS = 1_000_000  # how far from a refused width the nearest valid one is looked for
+_MOST_STEPS = 100_000  # how far from a refused width the nearest valid one is looked for
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ def family(
             rule = refuses(width, **options)
             if rule is not None:
                 raise WidthError(_refusal(name, width, options, rule, refuses))
+            bound.arguments["width"] = width
             return build(*bound.args, **bound.kwargs)
 
         if name in _ENTRIES:
@@ -99,7 +101,7 @@ def _refusal(name: str, width: int, options: dict[str, Any], rule: str, refuses:
         str(w)
         for w in (
             _first(range(width - 1, max(0, width - _MOST_STEPS), -1), refuses, options),
-            _first(range(width + 1, min(64 * width, width + _MOST_STEPS)), refuses, options),
+            _first(range(width + 1, width + _MOST_STEPS), refuses, options),
         )
         if w is not None
     ]
@@ -198,7 +200,7 @@ def catalogue() -> tuple[Entry, ...]:
 def parse(spec: str) -> Family:
     """Return the family that a spec string names.
 
-    A spec is a name, or a name with options: integers, tuples of integers, strings, None.
+    A spec is a name, or a name with options: numbers, strings, None, or tuples of these.
     It is parsed, never evaluated.
 
     Raises
@@ -230,14 +232,27 @@ def parse(spec: str) -> Family:
         raise SpecError(f"{spec!r}: every option is written name=value; {form}")
     options: dict[str, Any] = {}
     for keyword in tree.keywords:
+        key = str(keyword.arg)
+        if key in options:
+            raise SpecError(f"{spec!r}: {key} is given twice; give one value")
         try:
-            value = ast.literal_eval(keyword.value)
+            options[key] = _plain(ast.literal_eval(keyword.value))
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             raise SpecError(
-                f"{spec!r}: the value of {keyword.arg} must be a literal such as 8 or (2, 3)"
+                f"{spec!r}: the value of {key} must be a literal such as 8 or (2, 3)"
             ) from None
-        options[str(keyword.arg)] = tuple(value) if isinstance(value, list) else value
     return _family(tree.func.id, options, spec)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that a Family can hold: hashable, and printed as it is written."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(value)
+    if value is None or isinstance(value, int | float | str):
+        return value
+    raise TypeError(value)
 
 
 def _family(name: str, options: dict[str, Any], spec: str) -> Family:
