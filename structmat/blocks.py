@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.linalg
 
-from structmat.errors import BlockError
+from structmat.errors import BlockError, random_source
 from structmat.network import Network
 
 Array = npt.NDArray[Any]
@@ -47,7 +47,7 @@ def skew(generators: npt.ArrayLike, radix: int) -> Array:
     Raises
     ------
     BlockError
-        For any other number of generators.
+        For any other number of generators, or any that is not a finite real number.
 
     Examples
     --------
@@ -57,6 +57,8 @@ def skew(generators: npt.ArrayLike, radix: int) -> Array:
            [-2., -3.,  0.]])
     """
     g = np.asarray(generators)
+    if g.dtype.kind not in "iuf" or not np.isfinite(g).all():
+        raise BlockError(f"generators of dtype {g.dtype}: they must be finite real numbers")
     g = g.astype(np.result_type(g.dtype, np.float32), copy=False)
     pairs = generators_per_block(radix)
     if g.ndim < 1 or g.shape[-1] not in (pairs, radix * radix):
@@ -147,7 +149,7 @@ def random_blocks(
     >>> [b.shape for b in random_blocks(net, rng=0)]
     [(2, 2, 2), (2, 2, 2)]
     """
-    source = np.random.default_rng(rng)
+    source = random_source(rng)
     kind = np.dtype(dtype)
     if kind.kind not in "fc":
         raise BlockError(f"dtype={kind}: blocks need a real or complex floating dtype")

@@ -1,4 +1,4 @@
-"""The kinds of error, and the two checks that every layer of the library needs."""
+"""The kinds of error, and the few checks that every layer of the library needs."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import operator
 from collections.abc import Iterable
 from types import ModuleType
 from typing import Any
+
+import numpy as np
 
 
 class StructmatError(ValueError):
@@ -84,6 +86,29 @@ def suggest(name: str, names: Iterable[str]) -> str:
     if near:
         return f"; did you mean {' or '.join(near)}?"
     return f"; there are {', '.join(known)}" if known else "; it takes none"
+
+
+def random_source(rng: Any) -> np.random.Generator:
+    """Return the random generator that `rng` stands for, as `numpy.random.default_rng` does.
+
+    Raises
+    ------
+    StructmatError
+        When numpy cannot make a generator of it.
+
+    Examples
+    --------
+    >>> random_source(-1)
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: rng=-1: rng must be a Generator, an integer at least 0, or None
+    """
+    try:
+        return np.random.default_rng(rng)
+    except (TypeError, ValueError):
+        raise StructmatError(
+            f"rng={rng!r}: rng must be a Generator, an integer at least 0, or None"
+        ) from None
 
 
 def require(module: str, extra: str) -> ModuleType:

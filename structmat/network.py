@@ -274,10 +274,10 @@ class Network(Value):
     def __getitem__(self, which: int | slice) -> Stage | Network:
         if isinstance(which, slice):
             return Network(self.width, self.stages[which])
-        position = whole(which, "stage", -self.depth)
-        if position >= self.depth:
-            raise IndexError(f"stage {position}: the network has {self.depth} stages")
-        return self.stages[position]
+        try:
+            return self.stages[which]
+        except IndexError:
+            raise IndexError(f"stage {which}: the network has {self.depth} stages") from None
 
     # In and out ----------------------------------------------------------------------------
 
@@ -316,7 +316,7 @@ class Network(Value):
         """
         try:
             data = json.loads(text)
-        except json.JSONDecodeError as error:
+        except (TypeError, ValueError, RecursionError) as error:
             raise FileError(f"not JSON ({error}): expected what Network.to_json wrote") from None
         if not isinstance(data, dict) or data.get("format") != JSON_FORMAT:
             raise FileError(f'no "format": "{JSON_FORMAT}": expected what Network.to_json wrote')

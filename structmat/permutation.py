@@ -65,6 +65,8 @@ def indices(values: npt.ArrayLike, name: str) -> Index:
         return np.zeros(array.shape, dtype=np.int64)
     if array.dtype.kind not in "iu":
         raise WiringError(f"{name}: wires must be integers, not {array.dtype}")
+    if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:
+        raise WiringError(f"{name}: wire {array.max()} is too large")
     return array.astype(np.int64)
 
 

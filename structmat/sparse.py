@@ -49,6 +49,8 @@ def apply(net: Network, blocks: Blocks, x: npt.ArrayLike) -> Array:
     y = np.asarray(x)
     if y.ndim < 1 or y.shape[-1] != net.width:
         raise BlockError(f"x of shape {y.shape}: its last axis must be the width {net.width}")
+    if y.dtype.kind not in "biufc":
+        raise BlockError(f"x of dtype {y.dtype}: it must hold real or complex numbers")
     y = y.astype(np.result_type(np.float32, y, *arrays))
     return _apply(net, arrays, y)
 

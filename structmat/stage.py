@@ -181,9 +181,7 @@ class Stage(Value):
         for bank in banks:
             if not isinstance(bank, Bank):
                 raise WiringError(f"{bank!r}: a stage is made of Bank objects")
-        none = np.zeros((0, 2), dtype=np.int64)
-        moved = none if moves is None else permutation.indices(moves, "moves").reshape(-1, 2)
-        moved = moved[moved[:, 0] != moved[:, 1]]
+        moved = _moves(moves)
         _check_stage(size, banks, moved)
         object.__setattr__(self, "width", size)
         object.__setattr__(self, "banks", banks)
@@ -200,6 +198,8 @@ class Stage(Value):
         """
         rows: dict[int, list[Sequence[int]]] = {}
         for switch in switches:
+            if not isinstance(switch, Sequence | np.ndarray):
+                raise WiringError(f"{switch!r}: a switch is a list of wires, such as [0, 1]")
             rows.setdefault(len(switch), []).append(switch)
         return cls(width, [Bank(rows[radix]) for radix in sorted(rows, reverse=True)])
 
@@ -271,6 +271,18 @@ class Stage(Value):
     def __repr__(self) -> str:
         kinds = " + ".join(f"{bank.count}×{bank.radix}" for bank in self.banks) or "no switches"
         return f"Stage(width={self.width}, {kinds})"
+
+
+def _moves(values: npt.ArrayLike | None) -> Index:
+    """Return the moves in the order of the wires they leave, without those that go nowhere."""
+    moves = permutation.indices([] if values is None else values, "moves")
+    if moves.size == 0:
+        return np.zeros((0, 2), dtype=np.int64)
+    if moves.ndim != 2 or moves.shape[1] != 2:
+        raise WiringError(f"moves of shape {moves.shape}: each is a pair (from, to), (k, 2) in all")
+    moves = moves[moves[:, 0] != moves[:, 1]]
+    sorted_moves: Index = moves[np.argsort(moves[:, 0], kind="stable")]
+    return sorted_moves
 
 
 def _check_stage(width: int, banks: tuple[Bank, ...], moves: Index) -> None:

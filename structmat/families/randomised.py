@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import numpy as np
 
-from structmat.errors import whole
+from structmat.errors import random_source, whole
 from structmat.families.registry import family
 from structmat.network import Network
 from structmat.stage import Bank, Stage
 
 
-def _random_refuses(width: int, block: int, depth: int, **_: object) -> str | None:
+def _random_refuses(width: int, block: int, depth: int, rng: object) -> str | None:
     size = whole(block, "block", 2)
     whole(depth, "depth", 1)
+    random_source(rng)
     return None if width >= size else f"width must be at least {size}, the block"
 
 
@@ -47,7 +48,7 @@ def random(
     >>> random(10, block=4, depth=2, rng=0)
     Network(width=10, depth=2, parameters=26)
     """
-    source = np.random.default_rng(rng)
+    source = random_source(rng)
     return Network(width, [_partition(width, int(block), source) for _ in range(int(depth))])
 
 
