@@ -133,7 +133,7 @@ class Schedule:
         )
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=64)
 def schedule(net: Network) -> Schedule:
     """Return the schedule of a network, with neighbouring permutations fused into one.
 
