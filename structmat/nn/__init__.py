@@ -1,0 +1,17 @@
+"""The torch layer, and adapters that finetune a model with it. Importing this loads torch."""
+
+from structmat.nn.adapters import Adapter
+from structmat.nn.checkpoints import load_adapter, save_adapter
+from structmat.nn.model import adapt, adapters, merge, unmerge
+from structmat.nn.module import Orthogonal
+
+__all__ = [
+    "Orthogonal",
+    "adapt",
+    "adapters",
+    "Adapter",
+    "merge",
+    "unmerge",
+    "save_adapter",
+    "load_adapter",
+]

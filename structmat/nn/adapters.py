@@ -1,0 +1,309 @@
+"""Adapters: a frozen layer beside a trained rotation of what it reads.
+
+A layer with weight W (rows are neurons) becomes W·Rᵀ: the neurons turn, and their norms and the
+angles between them stay. On activations that is W (Rᵀ x), so a d×d matrix is never formed.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar, TypeAlias
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from structmat.errors import StructmatError
+from structmat.network import Network
+from structmat.nn.blocks import at_least_float32
+from structmat.nn.module import Orthogonal
+
+# torch types an attribute of a module as Tensor | Module; which ones a layer has is known from
+# its class, which `kind_for` has looked at.
+Layer: TypeAlias = Any
+
+
+class Adapter(nn.Module):
+    """A layer whose weight is rotated: W' = s ⊙ W·Rᵀ, with an optional trained output scale s.
+
+    Made by `adapt`; the subclasses say how a kind of layer lays out its weight. Attributes that
+    it does not have are those of the layer. `weight` is the effective weight W', with gradients,
+    so code that reads the weight of a layer (as `nn.MultiheadAttention` does) gets the right one.
+
+    Parameters
+    ----------
+    base : nn.Module
+        The layer; its weight is left as it is.
+    network : Network
+        Of width `input_width(base)`.
+    blocks, dropout
+        As for `Orthogonal`.
+    scale : bool
+        Whether to train a factor for each output, 1 at the start; a bias is not scaled.
+    bias : bool
+        Whether the layer's bias, where it has one, is trained with the adapter and saved with it.
+
+    Notes
+    -----
+    The convention is that of the BOFT paper, (R W0)ᵀ with neurons as the columns of W0, and of
+    PEFT's BOFT: W' = (W Rᵀ) ⊙ s by output.
+    """
+
+    base: Layer
+    takes: ClassVar[str]  # the layer's class by name, for transformers may not be installed
+
+    def __init__(
+        self,
+        base: Layer,
+        network: Network,
+        *,
+        blocks: str = "cayley",
+        scale: bool = False,
+        bias: bool = False,
+        dropout: tuple[float, float] = (0.0, 0.0),
+    ) -> None:
+        super().__init__()
+        width = self.input_width(base)
+        if network.width != width:
+            raise StructmatError(
+                f"a network of width {network.width} for a layer that reads {width} inputs: both"
+                " must be equal"
+            )
+        weight = base.weight
+        if not isinstance(weight, nn.Parameter) or not weight.is_floating_point():
+            raise StructmatError(
+                f"a weight of {type(weight).__name__} and dtype {weight.dtype}: only plain"
+                " floating-point parameters can be rotated; exclude quantised and parametrized"
+                " layers, or adapt the model before quantising it"
+            )
+        dtype = at_least_float32(weight.dtype)
+        self.base = base
+        self.rotation = Orthogonal(
+            network, blocks, dtype=dtype, device=weight.device, dropout=dropout
+        )
+        outputs = self.output_width(base)
+        self.scale = (
+            nn.Parameter(torch.ones(outputs, dtype=dtype, device=weight.device)) if scale else None
+        )
+        self.trains_bias = bias and base.bias is not None
+        self._plain: nn.Parameter | None = None  # the layer's own weight, while merged
+        self.train(base.training)
+
+    # What a kind of layer says about itself ------------------------------------------------
+
+    @classmethod
+    def input_width(cls, base: Layer) -> int:
+        """Return how many numbers each neuron reads."""
+        raise NotImplementedError
+
+    @classmethod
+    def output_width(cls, base: Layer) -> int:
+        """Return how many outputs (channels) the layer has."""
+        raise NotImplementedError
+
+    def _rotated(self, weight: Tensor) -> Tensor:
+        """Return the weight with each neuron rotated."""
+        raise NotImplementedError
+
+    def _output_axis(self, values: Tensor) -> Tensor:
+        """Return one number for each output, shaped to multiply the weight."""
+        raise NotImplementedError
+
+    def _forward(self, x: Tensor) -> Tensor:
+        """Return the outputs for activations x, unmerged."""
+        raise NotImplementedError
+
+    def _scaled(self, products: Tensor) -> Tensor:
+        """Return the products times the scale, plus the bias."""
+        assert self.scale is not None
+        scaled = (products * self.scale).to(products.dtype)
+        return scaled if self.bias is None else scaled + self.bias.to(products.dtype)
+
+    # What they share -----------------------------------------------------------------------
+
+    @property
+    def merged(self) -> bool:
+        """Whether the layer holds the effective weight already."""
+        return self._plain is not None
+
+    @property
+    def weight(self) -> Tensor:
+        """The effective weight, in the layout and dtype of the layer's."""
+        weight: Tensor = self.base.weight
+        if self.merged:
+            return weight
+        rotated = self._rotated(weight)
+        if self.scale is None:
+            return rotated
+        return (rotated * self._output_axis(self.scale)).to(weight.dtype)
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """The layer's bias."""
+        bias: nn.Parameter | None = self.base.bias
+        return bias
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name == "base":
+                raise
+            return getattr(super().__getattr__("base"), name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return the layer's outputs with the rotated weight."""
+        outputs: Tensor = self.base(x) if self.merged else self._forward(x)
+        return outputs
+
+    @torch.no_grad()
+    def merged_weight(self) -> Tensor:
+        """Return the effective weight without dropout and gradients.
+
+        Raises
+        ------
+        StructmatError
+            When it holds NaN or infinity.
+        """
+        training = self.rotation.training
+        self.rotation.eval()
+        try:
+            weight = self.weight.detach().clone(memory_format=torch.contiguous_format)
+        finally:
+            self.rotation.train(training)
+        if not weight.is_meta and not torch.isfinite(weight).all():
+            raise StructmatError(
+                "the merged weight holds NaN or infinity: the adapter diverged in training;"
+                " lower the learning rate"
+            )
+        return weight
+
+    def set_weight(self, merged: Tensor) -> None:
+        """Put the merged weight in the layer; the layer's own one is kept for `restore_weight`.
+
+        The layer gets a new parameter: one that shares its weight keeps the old.
+        """
+        plain = self.base.weight
+        assert isinstance(plain, nn.Parameter)
+        self.base.weight = nn.Parameter(merged, requires_grad=False)
+        object.__setattr__(self, "_plain", plain)  # past nn.Module: it is no parameter of ours
+
+    def restore_weight(self) -> None:
+        """Put the layer's own weight back, to the last bit."""
+        if self._plain is not None:
+            self.base.weight = self._plain
+            object.__setattr__(self, "_plain", None)
+
+
+class LinearAdapter(Adapter):
+    """An adapted `nn.Linear`: weight (out, in)."""
+
+    takes = "torch.nn.modules.linear.Linear"
+
+    @classmethod
+    def input_width(cls, base: Layer) -> int:
+        """Return in_features."""
+        return int(base.in_features)
+
+    @classmethod
+    def output_width(cls, base: Layer) -> int:
+        """Return out_features."""
+        return int(base.out_features)
+
+    def _rotated(self, weight: Tensor) -> Tensor:
+        rotated: Tensor = self.rotation(weight)
+        return rotated
+
+    def _output_axis(self, values: Tensor) -> Tensor:
+        return values[:, None]
+
+    def _forward(self, x: Tensor) -> Tensor:
+        x = self.rotation.adjoint(x)
+        if self.scale is None:
+            outputs: Tensor = self.base(x)
+            return outputs
+        return self._scaled(functional.linear(x, self.base.weight))
+
+
+class Conv1DAdapter(Adapter):
+    """An adapted `transformers.Conv1D` (of GPT-2): a linear layer with weight (in, out)."""
+
+    takes = "transformers.pytorch_utils.Conv1D"
+
+    @classmethod
+    def input_width(cls, base: Layer) -> int:
+        """Return the rows of the weight."""
+        return int(base.weight.shape[0])
+
+    @classmethod
+    def output_width(cls, base: Layer) -> int:
+        """Return the columns of the weight."""
+        return int(base.weight.shape[1])
+
+    def _rotated(self, weight: Tensor) -> Tensor:
+        rotated: Tensor = self.rotation(weight.T)
+        return rotated.T
+
+    def _output_axis(self, values: Tensor) -> Tensor:
+        return values
+
+    def _forward(self, x: Tensor) -> Tensor:
+        x = self.rotation.adjoint(x)
+        if self.scale is None:
+            outputs: Tensor = self.base(x)
+            return outputs
+        return self._scaled(functional.linear(x, self.base.weight.T))
+
+
+class Conv2dAdapter(Adapter):
+    """An adapted `nn.Conv2d`: each neuron turns in its receptive field of in/groups·kh·kw numbers.
+
+    With groups, each group has a rotation of its own: its neurons read other channels, so the
+    network is `groups` copies side by side. The convolution runs with the rotated weight, so
+    stride, padding, dilation and kernel are whatever the layer says.
+    """
+
+    takes = "torch.nn.modules.conv.Conv2d"
+
+    @classmethod
+    def input_width(cls, base: Layer) -> int:
+        """Return the size of one receptive field times the number of groups."""
+        return cls.field(base) * int(base.groups)
+
+    @classmethod
+    def field(cls, base: Layer) -> int:
+        """Return the size of the receptive field of one neuron."""
+        return math.prod(base.weight.shape[1:])
+
+    @classmethod
+    def output_width(cls, base: Layer) -> int:
+        """Return out_channels."""
+        return int(base.out_channels)
+
+    def _rotated(self, weight: Tensor) -> Tensor:
+        groups, field = int(self.base.groups), self.field(self.base)
+        rows = weight.reshape(groups, -1, field).transpose(0, 1).reshape(-1, groups * field)
+        turned: Tensor = self.rotation(rows)
+        return turned.reshape(-1, groups, field).transpose(0, 1).reshape(weight.shape)
+
+    def _output_axis(self, values: Tensor) -> Tensor:
+        return values[:, None, None, None]
+
+    def _forward(self, x: Tensor) -> Tensor:
+        outputs: Tensor = self.base._conv_forward(x, self.weight, self.base.bias)
+        return outputs
+
+
+KINDS: tuple[type[Adapter], ...] = (LinearAdapter, Conv1DAdapter, Conv2dAdapter)
+
+
+def kind_for(layer: Layer) -> type[Adapter] | None:
+    """Return the kind of adapter that takes this layer, if any.
+
+    Examples
+    --------
+    >>> kind_for(nn.Linear(2, 3)).__name__, kind_for(nn.ReLU())
+    ('LinearAdapter', None)
+    """
+    names = {f"{cls.__module__}.{cls.__qualname__}" for cls in type(layer).__mro__}
+    return next((kind for kind in KINDS if kind.takes in names), None)

@@ -1,0 +1,302 @@
+"""Save adapters and load them: safetensors for the numbers, JSON for how they belong together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from structmat.errors import FileError, StructmatError, require
+from structmat.network import Network
+from structmat.nn.adapters import Adapter, Layer, kind_for
+from structmat.nn.model import TRAINED, Recipe, adapters, install
+from structmat.nn.module import checked_dropout, generator_shapes
+
+TENSORS = "adapter.safetensors"
+SETTINGS = "adapter.json"
+FORMAT = "structmat.adapter"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `adapter.json` says: how each layer is adapted, and which weight it had."""
+
+    recipes: dict[str, Recipe]
+    weights: dict[str, tuple[str, tuple[int, ...]]]
+    trained: list[str]
+
+
+def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
+    """Write what was trained to a directory: `adapter.safetensors` and `adapter.json`.
+
+    Generators, scales and biases of every adapter, and the modules trained whole. The networks
+    are in the JSON in full, so the file does not depend on how a family is built. Both files
+    are written under another name first, so a broken run leaves the old ones or a pair that
+    `load_adapter` refuses.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With adapters, merged or not.
+    directory : path
+        Made where it is missing.
+
+    Returns
+    -------
+    Path
+        The directory.
+
+    Raises
+    ------
+    StructmatError
+        When the model has no adapters.
+    MissingExtraError
+        Without safetensors (extra `adapters`).
+    """
+    safetensors = require("safetensors.torch", "adapters")
+    found = adapters(model)
+    if not found:
+        raise StructmatError("the model has no adapters to save: adapt it first")
+    networks: dict[Network, int] = {}
+    layers = {}
+    for name, adapter in found.items():
+        rotation = adapter.rotation
+        layers[name] = {
+            "kind": type(adapter).__name__,
+            "weight": list(adapter.base.weight.shape),
+            "network": networks.setdefault(rotation.network, len(networks)),
+            "blocks": rotation.kind,
+            "scale": adapter.scale is not None,
+            "bias": adapter.trains_bias,
+            "dropout": list(rotation.dropout),
+        }
+    trained = list(getattr(model, TRAINED, ()))
+    tensors = {
+        name: value.detach().cpu().contiguous() for name, value in _trained_tensors(model).items()
+    }
+    folder = Path(directory)
+    folder.mkdir(parents=True, exist_ok=True)
+    data: bytes = safetensors.save(tensors, metadata={"format": "pt"})
+    settings = {
+        "format": FORMAT,
+        "version": VERSION,
+        "tensors": hashlib.sha256(data).hexdigest(),
+        "layers": layers,
+        "trained": trained,
+        "networks": [json.loads(net.to_json()) for net in networks],
+    }
+    _write(folder / TENSORS, data)
+    _write(folder / SETTINGS, json.dumps(settings).encode())
+    return folder
+
+
+def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Module:
+    """Adapt a plain model as the saved one was, and fill in what was trained.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Without adapters; with layers of the same names and shapes.
+    directory : path
+        Written by `save_adapter`.
+
+    Returns
+    -------
+    nn.Module
+        The model, as from `adapt`.
+
+    Raises
+    ------
+    FileError
+        When a file is missing, cut, not ours, or does not fit the model: every mismatch is named.
+    StructmatError
+        When the model has adapters already. In all these cases the model is unchanged.
+    MissingExtraError
+        Without safetensors (extra `adapters`).
+    """
+    folder = Path(directory)
+    settings = _read_settings(folder / SETTINGS)
+    tensors = _read_tensors(folder / TENSORS, settings)
+    if adapters(model):
+        raise StructmatError(
+            "the model has adapters already: merge(model, unload=True) first, or start from a"
+            " fresh model"
+        )
+    saved = _understood(settings, folder / SETTINGS)
+    wrong = _mismatches(model, saved, tensors)
+    if wrong:
+        raise FileError(
+            f"{folder} does not fit this model, which is left as it was: " + "; ".join(wrong)
+        )
+    model = install(model, saved.recipes, saved.trained)
+    targets = _trained_tensors(model)
+    with torch.no_grad():
+        for name, value in tensors.items():
+            targets[name].copy_(value)
+    return model
+
+
+def _trained_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return what is saved, by its name in the adapted model."""
+    found = {}
+    for name, adapter in adapters(model).items():
+        for part, value in _adapter_tensors(adapter).items():
+            found[f"{name}.{part}" if name else part] = value
+    state = model.state_dict(keep_vars=True)
+    return found | {name: state[name] for name in getattr(model, TRAINED, ())}
+
+
+def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {
+        f"rotation.generators.{k}": g for k, g in enumerate(adapter.rotation.generators)
+    }
+    if adapter.scale is not None:
+        found["scale"] = adapter.scale
+    if adapter.trains_bias and adapter.bias is not None:
+        found["bias"] = adapter.bias
+    return found
+
+
+def _write(path: Path, data: bytes) -> None:
+    new = path.with_name(f".{path.name}.new")
+    try:
+        new.write_bytes(data)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileError(
+            f"{path}: {error.strerror}; expected the directory that save_adapter wrote"
+        ) from None
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    try:
+        settings = json.loads(_read(path))
+    except ValueError as error:
+        raise FileError(f"{path} is cut or not JSON ({error}): save the adapter anew") from None
+    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
+        raise FileError(f'{path} has no "format": "{FORMAT}": expected what save_adapter wrote')
+    if settings.get("version") != VERSION:
+        raise FileError(
+            f"{path} is of version {settings.get('version')!r}: this structmat reads version"
+            f" {VERSION}; upgrade structmat or save the adapter anew"
+        )
+    return settings
+
+
+def _read_tensors(path: Path, settings: Mapping[str, Any]) -> dict[str, Tensor]:
+    safetensors = require("safetensors.torch", "adapters")
+    data = _read(path)
+    if hashlib.sha256(data).hexdigest() != settings.get("tensors"):
+        raise FileError(
+            f"{path} is cut, changed, or not of the same saving as {SETTINGS}: its checksum"
+            " differs; copy or save the adapter anew"
+        )
+    try:
+        tensors: dict[str, Tensor] = safetensors.load(data)
+    except Exception as error:  # safetensors has an exception type of its own, in Rust
+        raise FileError(f"{path} is no safetensors file ({error})") from None
+    return tensors
+
+
+def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
+    try:
+        networks = [Network.from_json(json.dumps(net)) for net in settings["networks"]]
+        layers = settings["layers"]
+        recipes = {
+            str(name): Recipe(
+                networks[layer["network"]],
+                layer["blocks"],
+                layer["scale"],
+                layer["bias"],
+                checked_dropout(layer["dropout"]),
+            )
+            for name, layer in layers.items()
+        }
+        weights = {
+            str(name): (str(layer["kind"]), tuple(layer["weight"]))
+            for name, layer in layers.items()
+        }
+        return Saved(recipes, weights, [str(name) for name in settings["trained"]])
+    except StructmatError as error:
+        raise FileError(f"{path}: {error}") from None
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise FileError(
+            f"{path} has a missing or odd part ({error!r}): expected what save_adapter wrote"
+        ) from None
+
+
+def _mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return, in words, everything in which a saved adapter does not fit a model."""
+    layers: dict[str, Layer] = dict(model.named_modules())
+    wrong = []
+    shapes: dict[str, tuple[int, ...]] = {}
+    misfits = []
+    for name, recipe in saved.recipes.items():
+        layer = layers.get(name)
+        kind = None if layer is None else kind_for(layer)
+        if layer is None:
+            wrong.append(f"layer {name} is not in the model")
+        elif kind is None:
+            wrong.append(f"layer {name} is a {type(layer).__name__}, which has no adapter")
+        elif (kind.__name__, tuple(layer.weight.shape)) != saved.weights[name]:
+            theirs, shape = saved.weights[name]
+            wrong.append(
+                f"layer {name} has a weight of shape {tuple(layer.weight.shape)} for"
+                f" {kind.__name__}, the saved one {shape} for {theirs}"
+            )
+        else:
+            prefix = f"{name}." if name else ""
+            shapes |= {prefix + k: v for k, v in _expected_shapes(kind, layer, recipe).items()}
+            continue
+        misfits.append(f"{name}.")
+    state = model.state_dict()
+    for name in saved.trained:
+        if name in state:
+            shapes[name] = tuple(state[name].shape)
+        else:
+            wrong.append(f"{name} is not in the model")
+            misfits.append(name)
+    for name, shape in shapes.items():
+        if name not in tensors:
+            wrong.append(f"{name} is not in the file")
+        elif tuple(tensors[name].shape) != shape:
+            wrong.append(
+                f"{name} has shape {tuple(tensors[name].shape)} in the file, {shape} in the model"
+            )
+        elif not torch.isfinite(tensors[name]).all():
+            wrong.append(f"{name} holds NaN or infinity")
+    wrong += [
+        f"{name} of the file has no place"
+        for name in tensors
+        if name not in shapes and not name.startswith(tuple(misfits))
+    ]
+    return wrong
+
+
+def _expected_shapes(
+    kind: type[Adapter], layer: Layer, recipe: Recipe
+) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {
+        f"rotation.generators.{k}": shape
+        for k, shape in enumerate(generator_shapes(recipe.network))
+    }
+    if recipe.scale:
+        shapes["scale"] = (kind.output_width(layer),)
+    if recipe.bias and layer.bias is not None:
+        shapes["bias"] = (kind.output_width(layer),)
+    return shapes

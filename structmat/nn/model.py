@@ -1,0 +1,321 @@
+"""Adapt a whole model: put adapters in, merge them, take them apart again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass
+from typing import TypeAlias
+
+import numpy as np
+from torch import nn
+
+from structmat.errors import StructmatError, WidthError
+from structmat.families import Family, parse
+from structmat.network import Network
+from structmat.nn.adapters import Adapter, Conv2dAdapter, Layer, kind_for
+from structmat.nn.module import checked_dropout
+from structmat.nn.selecting import ALL_LINEAR, Targets, compiled, matching, select
+from structmat.stage import Bank, Stage
+
+Topology: TypeAlias = str | Family | Network | Callable[[int], Network]
+
+TRAINED = "_structmat_trained"  # the model's attribute with the names of what else is trained
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How one layer is adapted."""
+
+    network: Network
+    blocks: str = "cayley"
+    scale: bool = False
+    bias: bool = False
+    dropout: tuple[float, float] = (0.0, 0.0)
+
+
+def adapt(
+    model: nn.Module,
+    topology: Topology,
+    *,
+    target_modules: Targets = ALL_LINEAR,
+    exclude_modules: Targets | None = None,
+    topology_pattern: Mapping[str, Topology] | None = None,
+    blocks: str = "cayley",
+    scale: bool = False,
+    bias: bool = False,
+    dropout: tuple[float, float] = (0.0, 0.0),
+    trainable: Targets = (),
+) -> nn.Module:
+    """Freeze a model and put trained rotations before its layers, in place.
+
+    Parameters
+    ----------
+    model : nn.Module
+    topology : str, Family, Network, or callable width → Network
+        The network for each layer. A wired one is straightened: only then does training start
+        from the pretrained model.
+    target_modules, exclude_modules : str or list of str
+        Which layers: a regular expression that matches the whole name, a list of names that may
+        leave out leading parts, or "all-linear", every linear layer but the output head.
+    topology_pattern : dict of regular expression → topology, optional
+        Other topologies for some layers. A pattern must match the name, or the name without
+        some leading parts; the first that does counts.
+    blocks : {"cayley", "exp"}
+    scale, bias : bool
+        Whether to train an output scale, and the layer's own bias, as the BOFT paper does.
+    dropout : (float, float)
+        Multiplicative dropout; see `Orthogonal`.
+    trainable : str or list of str
+        Other modules to train whole, such as ["classifier"]; they are saved with the adapter.
+
+    Returns
+    -------
+    nn.Module
+        The model; an `Adapter`, where the model itself is the one layer to adapt.
+
+    Raises
+    ------
+    WidthError
+        When a family does not take a layer's width.
+    StructmatError
+        When names pick nothing, or the model has adapters already. The model is unchanged.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
+    >>> model = adapt(model, "butterfly(block=4, depth=2)", topology_pattern={"2": "monarch"})
+    >>> [str(a.rotation) for a in adapters(model).values()]
+    ["Orthogonal(width=8, depth=2, parameters=24, blocks='cayley')",
+     "Orthogonal(width=16, depth=2, parameters=48, blocks='cayley')"]
+    """
+    chosen = select(model, target_modules, exclude_modules)
+    choose = _chooser(topology, topology_pattern or {}, chosen)
+    dropout = checked_dropout(dropout)
+    recipes = {
+        name: Recipe(choose(name, layer), blocks, scale, bias, dropout)
+        for name, layer in chosen.items()
+    }
+    return install(model, recipes, _trained(model, trainable, set(chosen.values())))
+
+
+def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[str]) -> nn.Module:
+    """Put adapters at the named layers, freeze the rest but the named parameters.
+
+    Raises
+    ------
+    StructmatError
+        When the model has adapters already, or a recipe does not fit its layer. The model is
+        unchanged.
+    """
+    if adapters(model):
+        raise StructmatError(
+            "the model has adapters already: merge(model, unload=True) first, or start from a"
+            " fresh model"
+        )
+    layers = dict(model.named_modules())
+    made: dict[int, Adapter] = {}
+    for name, recipe in recipes.items():
+        layer = layers[name]
+        kind = kind_for(layer)
+        if kind is None:
+            raise StructmatError(f"{name}: no adapter takes a {type(layer).__name__}")
+        try:
+            made[id(layer)] = kind(
+                layer,
+                recipe.network,
+                blocks=recipe.blocks,
+                scale=recipe.scale,
+                bias=recipe.bias,
+                dropout=recipe.dropout,
+            )
+        except StructmatError as error:
+            raise type(error)(f"{name}: {error}") from None
+    names = tuple(trained)
+    state = model.state_dict(keep_vars=True)
+    whole = {id(state[name]) for name in names}
+    for parameter in model.parameters():
+        parameter.requires_grad_(id(parameter) in whole and parameter.is_floating_point())
+    for adapter in made.values():
+        if adapter.trains_bias and adapter.bias is not None:
+            adapter.bias.requires_grad_()
+    model = _replace(model, made)
+    setattr(model, TRAINED, names)
+    return model
+
+
+def adapters(model: nn.Module) -> dict[str, Adapter]:
+    """Return the adapters of a model, by the name of the layer.
+
+    Examples
+    --------
+    >>> list(adapters(adapt(nn.Sequential(nn.Linear(4, 4)), "butterfly")))
+    ['0']
+    """
+    return {name: m for name, m in model.named_modules() if isinstance(m, Adapter)}
+
+
+def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
+    """Put every rotation into its layer's weight: no cost is left when the model runs.
+
+    Parameters
+    ----------
+    model : nn.Module
+    unload : bool
+        Whether to also take the adapters away and return the plain model, for good. Otherwise
+        the weights before are kept, and `unmerge` restores them exactly.
+
+    Raises
+    ------
+    StructmatError
+        When the model has no adapters, or a merged weight is not finite. The model is unchanged.
+
+    Examples
+    --------
+    >>> model = adapt(nn.Sequential(nn.Linear(4, 4)), "butterfly")
+    >>> merge(model, unload=True)
+    Sequential(
+      (0): Linear(in_features=4, out_features=4, bias=True)
+    )
+    """
+    found = _some(model)
+    weights = []
+    for name, adapter in found.items():
+        try:
+            weights.append(None if adapter.merged else adapter.merged_weight())
+        except StructmatError as error:
+            raise StructmatError(f"{name}: {error}") from None
+    for adapter, weight in zip(found.values(), weights, strict=True):
+        if weight is not None:
+            adapter.set_weight(weight)
+    if not unload:
+        return model
+    model = _replace(model, {id(adapter): adapter.base for adapter in found.values()})
+    if hasattr(model, TRAINED):
+        delattr(model, TRAINED)
+    return model
+
+
+def unmerge(model: nn.Module) -> nn.Module:
+    """Restore the weights that `merge` replaced, to the last bit; the rotations act again.
+
+    Raises
+    ------
+    StructmatError
+        When the model has no adapters.
+    """
+    for adapter in _some(model).values():
+        adapter.restore_weight()
+    return model
+
+
+def _some(model: nn.Module) -> dict[str, Adapter]:
+    found = adapters(model)
+    if not found:
+        raise StructmatError(
+            "the model has no adapters: adapt it first (an unloaded one cannot be unmerged)"
+        )
+    return found
+
+
+def _replace(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
+    """Put new modules where modules of these identities stand, wherever they are shared."""
+    if id(model) in new:
+        return new[id(model)]
+    for module in list(model.modules()):
+        for name, child in list(module._modules.items()):  # named_children skips shared ones
+            if id(child) in new:
+                setattr(module, name, new[id(child)])
+    return model
+
+
+def _trained(model: nn.Module, trainable: Targets, layers: Container[nn.Module]) -> list[str]:
+    """Return the names of the parameters and buffers of the modules to train whole."""
+    modules = {name: m for name, m in model.named_modules() if name}
+    picked = matching(modules, trainable, "trainable")
+    if isinstance(trainable, str) and not picked:
+        raise StructmatError(f"trainable={trainable!r} matches no module of this model")
+    adapted = [name for name, m in picked.items() if any(part in layers for part in m.modules())]
+    if adapted:
+        raise StructmatError(
+            f"trainable: {adapted[0]} holds a layer that is adapted; a layer is either adapted or"
+            " trained whole: exclude it from one of them"
+        )
+    names = {f"{name}.{key}" for name, module in picked.items() for key in module.state_dict()}
+    return sorted(names)
+
+
+def _chooser(
+    topology: Topology, patterns: Mapping[str, Topology], layers: Mapping[str, nn.Module]
+) -> Callable[[str, Layer], Network]:
+    """Return the function (name, layer) → network; one network for each topology and width."""
+    rules = {
+        pattern: compiled(rf"(?:.*\.)?(?:{pattern})", "topology_pattern") for pattern in patterns
+    }
+    for pattern, rule in rules.items():
+        if not any(rule.fullmatch(name) for name in layers):
+            raise StructmatError(
+                f"topology_pattern: {pattern!r} matches none of the layers to adapt, such as"
+                f" {next(iter(layers))}"
+            )
+    builders = {None: _builder(topology)} | {p: _builder(t) for p, t in patterns.items()}
+    made: dict[tuple[str | None, int, int], Network] = {}
+
+    def choose(name: str, layer: Layer) -> Network:
+        pattern = next((p for p, rule in rules.items() if rule.fullmatch(name)), None)
+        kind = kind_for(layer)
+        assert kind is not None
+        groups = int(layer.groups) if kind is Conv2dAdapter else 1
+        width = kind.input_width(layer) // groups
+        key = (pattern, width, groups)
+        if key not in made:
+            try:
+                made[key] = side_by_side(builders[pattern](width), groups)
+            except WidthError as error:
+                raise WidthError(
+                    f"{name} reads {width} inputs: {error}; topology_pattern gives it another"
+                    " network, exclude_modules leaves it out"
+                ) from None
+        return made[key]
+
+    return choose
+
+
+def _builder(topology: Topology) -> Callable[[int], Network]:
+    """Return the function width → straight network of a topology."""
+    rule = parse(topology) if isinstance(topology, str) else topology
+    if not (isinstance(rule, Network) or callable(rule)):
+        raise StructmatError(
+            f"topology={topology!r}: it must be a spec string, a Family, a Network or a function"
+            " width → Network"
+        )
+
+    def build(width: int) -> Network:
+        net = rule if isinstance(rule, Network) else rule(width)
+        if not isinstance(net, Network):
+            raise StructmatError(f"{topology!r} returned {net!r}: it must return a Network")
+        if net.width != width:
+            raise WidthError(f"the network has width {net.width}")
+        return net.straightened().network
+
+    return build
+
+
+def side_by_side(net: Network, copies: int) -> Network:
+    """Return copies of a straight network next to each other, in as many banks as one copy.
+
+    Examples
+    --------
+    >>> side_by_side(Network.of(2, [[[0, 1]]]), 3).banks
+    (Bank(3 switches of radix 2),)
+    """
+    if copies == 1:
+        return net
+    shift = np.arange(copies)[:, None, None] * net.width
+    width = net.width * copies
+    return Network(
+        width,
+        [
+            Stage(width, [Bank((b.reads + shift).reshape(-1, b.radix)) for b in stage.banks])
+            for stage in net.stages
+        ],
+    )

@@ -1,0 +1,123 @@
+"""Run a schedule on torch tensors: gathers and block products, forwards or backwards.
+
+The activations are turned once, so that the vectors lie along the last axis: then a permutation
+of wires copies whole rows, and a bank is one batched product. This is the plain path; it stores
+what each step needs for its gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from structmat.network import Network
+from structmat.scheduling import Gather, Product, schedule
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A schedule with its index arrays as tensors on one device.
+
+    `indices` holds, for each step, the (index, inverse) of a gather, or None for a step that
+    needs no index array.
+    """
+
+    width: int
+    steps: tuple[Gather | Product, ...]
+    indices: tuple[tuple[Tensor, Tensor] | None, ...]
+
+
+def plan_for(net: Network, device: torch.device) -> Plan:
+    """Return the plan of a network on a device."""
+
+    def indices(step: Gather | Product) -> tuple[Tensor, Tensor] | None:
+        if isinstance(step, Product) or step.view is not None:
+            return None
+        return (
+            torch.from_numpy(step.index).to(device),
+            torch.from_numpy(step.inverse).to(device),
+        )
+
+    steps = schedule(net).steps
+    return Plan(net.width, steps, tuple(indices(step) for step in steps))
+
+
+def rotate(plan: Plan, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool = False) -> Tensor:
+    """Return R x, or Rᴴ x, for each vector along the last axis of x.
+
+    Parameters
+    ----------
+    plan : Plan
+    blocks : one (n, r, r) tensor for each bank, of the dtype of x
+    x : (..., width)
+    adjoint : bool
+        Apply the transposed (for complex blocks, conjugate transposed) matrix.
+
+    Returns
+    -------
+    (..., width)
+    """
+    y = x.reshape(-1, plan.width).T
+    steps = list(zip(plan.steps, plan.indices, strict=True))
+    if adjoint:
+        steps.reverse()
+        blocks = [b.mH for b in blocks]
+    for step, pair in steps:
+        if isinstance(step, Product):
+            y = _multiply(step, blocks, y)
+        elif pair is not None:
+            y = _Permute.apply(y, *(pair[::-1] if adjoint else pair))
+        else:
+            y = _transpose(step, y, adjoint=adjoint)
+    return y.T.reshape(x.shape)
+
+
+def _multiply(step: Product, blocks: Sequence[Tensor], y: Tensor) -> Tensor:
+    parts = []
+    end = 0
+    for s in step.segments:
+        end = s.start + s.count * s.radix
+        rows = y[s.start : end].reshape(s.count, s.radix, -1)
+        parts.append(torch.bmm(blocks[s.bank], rows).reshape(s.count * s.radix, -1))
+    if end < len(y):
+        parts.append(y[end:])  # wires that pass
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _transpose(step: Gather, y: Tensor, *, adjoint: bool) -> Tensor:
+    assert step.view is not None
+    shape, axes = step.view
+    if adjoint:
+        shape = tuple(shape[axis] for axis in axes)
+        axes = tuple(np.argsort(axes).tolist())
+    seen = y.reshape(*shape, y.shape[1]).permute(*axes, len(axes))
+    return seen.reshape(y.shape)
+
+
+class _Permute(torch.autograd.Function):
+    """Permute rows; unlike that of indexing, the gradient is again a gather, not a scatter."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:  # noqa: ARG004 (for backward)
+        return y.index_select(0, index)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG004
+        _, index, inverse = inputs
+        ctx.save_for_backward(index, inverse)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        index, inverse = ctx.saved_tensors
+        return _Permute.apply(grads[0], inverse, index), None, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+        raise NotImplementedError("forward-mode derivatives of an irregular gather")

@@ -1,0 +1,125 @@
+"""Which layers to adapt, by regular expression, list or "all-linear"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, TypeVar
+
+from torch import nn
+
+from structmat.errors import StructmatError, suggest
+from structmat.nn.adapters import Conv2dAdapter, kind_for
+
+Targets: TypeAlias = str | Sequence[str]
+T = TypeVar("T")
+
+ALL_LINEAR = "all-linear"
+HEADS = ("classifier", "score")  # the names transformers gives to classification heads
+
+
+def select(
+    model: nn.Module, targets: Targets = ALL_LINEAR, exclude: Targets | None = None
+) -> dict[str, nn.Module]:
+    r"""Return the layers to adapt, by name, in the order of the model.
+
+    Parameters
+    ----------
+    model : nn.Module
+    targets : str or list of str
+        A regular expression that must match the whole name; a list of names, each of which may
+        leave out leading parts ("query" for "encoder.layer.0.query"); or "all-linear": every
+        linear layer (`nn.Linear` and transformers' `Conv1D`) but the output head.
+    exclude : str or list of str, optional
+        Names to leave out, in either of the first two forms.
+
+    Raises
+    ------
+    StructmatError
+        When nothing is left, a listed name is not there, or a pattern does not compile.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> list(select(model)), list(select(model, ["0"])), list(select(model, r"\d", ["0"]))
+    (['0', '2'], ['0'], ['2'])
+    """
+    layers = {name: m for name, m in model.named_modules() if kind_for(m) is not None}
+    if isinstance(targets, str) and targets == ALL_LINEAR:
+        heads = _heads(model)
+        chosen = {
+            name: layer
+            for name, layer in layers.items()
+            if kind_for(layer) is not Conv2dAdapter and id(layer) not in heads
+        }
+    else:
+        chosen = matching(layers, targets, "target_modules")
+    if exclude is not None:
+        left_out = matching(layers, exclude, "exclude_modules")
+        chosen = {name: layer for name, layer in chosen.items() if name not in left_out}
+    if not chosen:
+        raise StructmatError(
+            f"target_modules={targets!r}, exclude_modules={exclude!r}: no layer is left to adapt;"
+            f" this model has {_listed(layers)}"
+        )
+    return chosen
+
+
+def matching(items: Mapping[str, T], names: Targets, option: str) -> dict[str, T]:
+    """Return the items that a regular expression or a list of names picks.
+
+    Raises
+    ------
+    StructmatError
+        When a pattern does not compile, or a listed name picks nothing.
+    """
+    if isinstance(names, str):
+        pattern = compiled(names, option)
+        return {name: item for name, item in items.items() if pattern.fullmatch(name)}
+    for wanted in names:
+        if not any(_ends(name, wanted) for name in items):
+            tails = {name.rsplit(".", 1)[-1] for name in items} | set(items)
+            raise StructmatError(
+                f"{option}: {wanted!r} is the name of no layer of this model that can be chosen"
+                f"{suggest(str(wanted), tails) if items else ''}"
+            )
+    return {n: item for n, item in items.items() if any(_ends(n, wanted) for wanted in names)}
+
+
+def compiled(pattern: str, option: str) -> re.Pattern[str]:
+    """Return the compiled regular expression.
+
+    Raises
+    ------
+    StructmatError
+        When it does not compile.
+    """
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise StructmatError(
+            f"{option}={pattern!r} is not a regular expression ({error}); a list takes plain names"
+        ) from None
+
+
+def _ends(name: str, wanted: str) -> bool:
+    return name == wanted or name.endswith(f".{wanted}")
+
+
+def _heads(model: nn.Module) -> set[int]:
+    """Return the identities of the layers in the output head: what maps to tokens or classes."""
+    heads: set[int] = set()
+    embeddings = getattr(model, "get_output_embeddings", None)
+    if callable(embeddings) and (head := embeddings()) is not None:
+        heads.add(id(head))
+    for name, module in model.named_modules():
+        if name in HEADS:
+            heads.update(id(part) for part in module.modules())
+    return heads
+
+
+def _listed(layers: Mapping[str, object], most: int = 6) -> str:
+    if not layers:
+        return "no layer of a kind that can be adapted"
+    shown = ", ".join(list(layers)[:most])
+    return f"{len(layers)} layers that can be: {shown}{', …' if len(layers) > most else ''}"
