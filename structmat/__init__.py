@@ -20,6 +20,7 @@ from structmat.families import (
     random,
     shuffle,
 )
+from structmat.graph import from_graph, from_layers
 from structmat.network import Network, Straightened
 from structmat.reachability import dense_depth, is_dense, path_counts, reach
 from structmat.scheduling import Schedule, schedule
@@ -40,6 +41,8 @@ __all__ = [
     "shuffle",
     "benes",
     "random",
+    "from_graph",
+    "from_layers",
     "Family",
     "family",
     "parse",

@@ -1,0 +1,195 @@
+"""Layered grid graphs as networks: which 0/1 patterns can be orthogonal, what completes them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import numpy as np
+
+from structmat.errors import GraphError, StructmatError, whole
+from structmat.graph.patterns import Layer, refusal
+from structmat.network import Network
+from structmat.stage import Bank, Stage
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+Node: TypeAlias = tuple[int, int]
+
+
+def from_layers(digraph: nx.DiGraph, incomplete: str = "error") -> Network:
+    """Return the network that a layered grid graph draws, as `Network.to_networkx` writes it.
+
+    The nodes are (t, wire); an edge (t, j) → (t+1, i) says that entry (i, j) of factor t+1 may
+    be non-zero. A layer is a stage when each of its connected components is complete: a switch
+    that reads the sources and writes the targets, straight where these are the same wires. Any
+    other layer is refused, for the first of these reasons that holds:
+
+    1. It has no perfect matching: some wires hear too few (Hall).
+    2. Two rows, or two columns, of the factor meet in one place only, so they cannot be
+       orthogonal (quadrangularity).
+    3. It passes both tests but is not complete. Which of these patterns are orthogonal is
+       unknown in general, and complete switches cannot represent them.
+
+    The smallest stage that contains a layer is unique: complete every component. That is what
+    ``incomplete="complete"`` returns; `structmat.graph.completion` lists the edges it adds.
+
+    Parameters
+    ----------
+    digraph : networkx.DiGraph
+        With every node (t, wire) for t = 0 … depth and wire = 0 … width − 1. The graph
+        attributes `width` and `depth` are checked where present, inferred where not.
+    incomplete : {"error", "complete"}
+        What to do with a component that is not complete.
+
+    Raises
+    ------
+    GraphError
+        For a layer that is no stage, and for a graph that is not layered.
+
+    References
+    ----------
+    L. B. Beasley, R. A. Brualdi and B. L. Shader, Combinatorial orthogonality, 1993.
+
+    Examples
+    --------
+    >>> import networkx as nx
+    >>> net = Network.of(3, [[[0, 1]], [[1, 2]]])
+    >>> from_layers(net.to_networkx()) == net
+    True
+    >>> shift = nx.DiGraph(((0, j), (1, i % 3)) for j in range(3) for i in (j, j + 1))
+    >>> from_layers(shift)
+    Traceback (most recent call last):
+    ...
+    structmat.errors.GraphError: layer 0→1: wires 0 and 1 of column 1 both hear wire 0 of ...
+    >>> from_layers(shift, incomplete="complete")
+    Network(width=3, depth=1, parameters=3)
+    """
+    if incomplete not in ("error", "complete"):
+        raise GraphError(f'incomplete={incomplete!r}: it must be "error" or "complete"')
+    width, layers = _read(digraph)
+    _check(layers, completing=incomplete == "complete")
+    return Network(width, [_stage(layer) for layer in layers])
+
+
+def completion(digraph: nx.DiGraph) -> list[tuple[Node, Node]]:
+    """Return the edges that complete each component of a layered grid graph, in order.
+
+    They are the fewest that turn every layer into a stage without taking one away, and the ones
+    that ``from_layers(digraph, incomplete="complete")`` adds.
+
+    Raises
+    ------
+    GraphError
+        Where a component has more wires on one side, and for a graph that is not layered.
+
+    Examples
+    --------
+    >>> import networkx as nx
+    >>> completion(nx.DiGraph([((0, 0), (1, 0)), ((0, 1), (1, 0)), ((0, 1), (1, 1))]))
+    [((0, 0), (1, 1))]
+    """
+    width, layers = _read(digraph)
+    _check(layers, completing=True)
+    added = []
+    for layer in layers:
+        present = layer.sources * width + layer.targets
+        for part in np.flatnonzero(layer.incomplete):
+            sources = np.flatnonzero(layer.left == part)
+            every = (sources[:, None] * width + np.flatnonzero(layer.right == part)).ravel()
+            absent = np.setdiff1d(every, present).tolist()
+            added += [((layer.t, k // width), (layer.t + 1, k % width)) for k in absent]
+    return sorted(added)
+
+
+def _check(layers: list[Layer], *, completing: bool) -> None:
+    for layer in layers:
+        reason = refusal(layer, completing=completing)
+        if reason is not None:
+            raise GraphError(f"layer {layer.t}→{layer.t + 1}: {reason}")
+
+
+def _read(digraph: Any) -> tuple[int, list[Layer]]:
+    """Return the width and the layers of a grid graph, after checking that it is one."""
+    width, depth = _grid(digraph)
+    edges = np.array([(*a, *b) for a, b in digraph.edges], dtype=np.int64).reshape(-1, 4)
+    edges = edges[np.lexsort(edges.T[::-1])]
+    astray = np.flatnonzero(edges[:, 2] != edges[:, 0] + 1)
+    if len(astray):
+        s, j, t, i = edges[astray[0]].tolist()
+        raise GraphError(
+            f"edge ({s}, {j}) → ({t}, {i}): every edge leads from a column to the next; lead it"
+            " through a node of each column between, or turn it round"
+        )
+    parts = np.split(edges, np.searchsorted(edges[:, 0], np.arange(1, depth))) if depth else []
+    return width, [Layer.of(t, width, part[:, 1], part[:, 3]) for t, part in enumerate(parts)]
+
+
+def _grid(digraph: Any) -> tuple[int, int]:
+    """Return the width and depth of a graph whose nodes are a whole grid."""
+    import networkx as nx
+
+    if not isinstance(digraph, nx.DiGraph) or digraph.is_multigraph():
+        raise GraphError(
+            f"a {type(digraph).__name__}: from_layers takes a networkx.DiGraph on nodes (t, wire);"
+            " an undirected graph goes to from_graph"
+        )
+    if len(digraph) == 0:
+        raise GraphError("a graph without nodes: a network has at least 1 wire; add node (0, 0)")
+    nodes = {_place(node) for node in digraph}
+    width = _extent(digraph, "width", 1 + max(wire for _, wire in nodes), least=1)
+    depth = _extent(digraph, "depth", max(t for t, _ in nodes), least=0)
+    outside = min((node for node in nodes if node[0] > depth or node[1] >= width), default=None)
+    if outside is not None:
+        raise GraphError(
+            f"node {outside} is outside the grid: by its attributes the graph has columns 0 to"
+            f" {depth} of wires 0 to {width - 1}; correct the node or graph.graph"
+        )
+    if len(nodes) < width * (depth + 1):
+        grid = ((t, wire) for t in range(depth + 1) for wire in range(width))
+        missing = next(node for node in grid if node not in nodes)
+        raise GraphError(
+            f"node {missing} is missing: a grid graph has every (t, wire), here {depth + 1}"
+            f" columns of {width} wires; a wire that meets no other still has an edge"
+            " (t, wire) → (t+1, wire)"
+        )
+    return width, depth
+
+
+def _place(node: Any) -> Node:
+    try:
+        t, wire = node
+        return whole(t, "t"), whole(wire, "wire")
+    except (TypeError, ValueError):
+        raise GraphError(
+            f"node {node!r}: the nodes of a grid graph are pairs (t, wire) of integers from 0;"
+            " relabel it with networkx.relabel_nodes"
+        ) from None
+
+
+def _extent(digraph: nx.DiGraph, name: str, inferred: int, *, least: int) -> int:
+    stated = digraph.graph.get(name)
+    if stated is None:
+        return inferred
+    try:
+        return whole(stated, name, least)
+    except StructmatError as error:
+        raise GraphError(f"graph attribute {error}; correct it or delete it") from None
+
+
+def _stage(layer: Layer) -> Stage:
+    """Return the stage with one switch for each component, as if it were complete."""
+    size = layer.sizes[0]
+    sources = np.argsort(layer.left, kind="stable")  # by component, by wire within it
+    targets = np.argsort(layer.right, kind="stable")
+    of_each = size[layer.left[sources]]
+    banks, moves = [], None
+    for radix in np.unique(size)[::-1]:
+        reads = sources[of_each == radix].reshape(-1, radix)
+        writes = targets[of_each == radix].reshape(-1, radix)
+        order = np.argsort(reads[:, 0])
+        if radix > 1:
+            banks.append(Bank(reads[order], writes[order]))
+        else:
+            moves = np.hstack([reads[order], writes[order]])
+    return Stage(len(layer.left), banks, moves)

@@ -1,0 +1,169 @@
+"""One layer of a grid graph: its components, and whether an orthogonal matrix can have it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+from scipy.sparse import csgraph
+
+from structmat.permutation import Index
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+
+_CHUNK = 256  # rows compared with all others at once
+
+
+class Layer(NamedTuple):
+    """The edges from column t to column t + 1, and the connected component of each wire.
+
+    Edge k leads from wire `sources[k]` to wire `targets[k]`; entry (target, source) of the factor
+    may be non-zero. `left` and `right` give the component of each wire of the two columns.
+    """
+
+    t: int
+    sources: Index
+    targets: Index
+    left: Index
+    right: Index
+
+    @classmethod
+    def of(cls, t: int, width: int, sources: Index, targets: Index) -> Layer:
+        """Return the layer with its components found."""
+        ones = np.ones(len(sources), dtype=bool)
+        links = scipy.sparse.coo_array((ones, (sources, targets + width)), shape=(2 * width,) * 2)
+        _, part = csgraph.connected_components(links, directed=False)
+        return cls(t, sources, targets, part[:width], part[width:])
+
+    @property
+    def sizes(self) -> tuple[Index, Index]:
+        """How many wires of column t and of column t + 1 each component has."""
+        parts = int(max(self.left.max(), self.right.max())) + 1
+        return np.bincount(self.left, minlength=parts), np.bincount(self.right, minlength=parts)
+
+    @property
+    def incomplete(self) -> Mask:
+        """Which components lack an edge between their two sides, or have only one side."""
+        left, right = self.sizes
+        edges = np.bincount(self.left[self.sources], minlength=len(left))
+        return np.asarray((edges < left * right) | (left * right == 0))
+
+    @property
+    def unbalanced(self) -> Mask:
+        """Which components have more wires on one side than on the other."""
+        left, right = self.sizes
+        return np.asarray(left != right)
+
+
+def refusal(layer: Layer, *, completing: bool) -> str | None:
+    """Return why the layer, or its completion, is no stage; None where it is one."""
+    incomplete = layer.incomplete
+    balanced = not layer.unbalanced.any()
+    if balanced and (completing or not incomplete.any()):
+        return None
+    reason = _too_few_heard(layer) or _not_quadrangular(layer) or _unknown(layer)
+    if not balanced:
+        return reason
+    wanted = int((layer.sizes[0][incomplete] ** 2).sum())
+    added = wanted - int(incomplete[layer.left[layer.sources]].sum())
+    return (
+        f'{reason}, or let incomplete="complete" add the {added} that make each component a switch'
+    )
+
+
+def _too_few_heard(layer: Layer) -> str | None:
+    violator = _hall_violator(layer)
+    if violator is None:
+        return None
+    rows, columns = violator
+    one = len(rows) == 1
+    heard = f"only {_wires(columns, layer.t)}" if len(columns) else "nothing"
+    return (
+        f"{_wires(rows, layer.t + 1)} {'hears' if one else 'hear'} {heard}: k rows of an"
+        " orthogonal matrix need at least k columns between them; add edges to"
+        f" {'it' if one else 'them'} from other wires"
+    )
+
+
+def _not_quadrangular(layer: Layer) -> str | None:
+    judged = layer.incomplete[layer.left[layer.sources]]
+    targets, sources = layer.targets[judged], layer.sources[judged]
+    here, there = layer.t, layer.t + 1
+    for first, second, lines, t, s, verb in (
+        (targets, sources, "rows", there, here, "hear"),
+        (sources, targets, "columns", here, there, "reach"),
+    ):
+        met = _meet_once(_pattern(len(layer.left), first, second))
+        if met is not None:
+            pair, common = np.array(met[:2]), np.array(met[2:])
+            return (
+                f"{_wires(pair, t)} both {verb} {_wires(common, s)} and no other: two {lines} of"
+                " an orthogonal matrix that meet must meet in at least two places; add or remove"
+                " edges"
+            )
+    return None
+
+
+def _unknown(layer: Layer) -> str:
+    part = np.flatnonzero(layer.left == np.flatnonzero(layer.incomplete)[0])
+    return (
+        f"{_wires(part, layer.t)} and those that they reach make no complete switch, and whether"
+        " an orthogonal matrix has this pattern is unknown in general; add edges"
+    )
+
+
+def _pattern(width: int, rows: Index, columns: Index) -> scipy.sparse.csr_array:
+    ones = np.ones(len(rows), dtype=np.int64)
+    return scipy.sparse.coo_array((ones, (rows, columns)), shape=(width, width)).tocsr()
+
+
+def _hall_violator(layer: Layer) -> tuple[Index, Index] | None:
+    """Return wires of column t + 1 and the fewer wires of column t that they hear, if any are.
+
+    From a wire that a largest matching leaves out, go along any edge to column t and back along
+    the matching: as the matching cannot grow, what is met is a violator of Hall's condition.
+    """
+    hears = _pattern(len(layer.left), layer.targets, layer.sources)
+    partner = csgraph.maximum_bipartite_matching(hears, perm_type="column")
+    alone = np.flatnonzero(partner < 0)
+    if len(alone) == 0:
+        return None
+    back = np.full(len(partner), -1, dtype=np.int64)
+    back[partner[partner >= 0]] = np.flatnonzero(partner >= 0)
+    deaf = {int(alone[0])}
+    heard: set[int] = set()
+    waiting = list(deaf)
+    while waiting:
+        row = waiting.pop()
+        new = set(hears.indices[hears.indptr[row] : hears.indptr[row + 1]].tolist()) - heard
+        heard |= new
+        matched = {int(back[column]) for column in new}
+        waiting += matched - deaf
+        deaf |= matched
+    return np.array(sorted(deaf)), np.array(sorted(heard), dtype=np.int64)
+
+
+def _meet_once(pattern: scipy.sparse.csr_array) -> tuple[int, int, int] | None:
+    """Return the first two rows that share just one column, and that column; else None."""
+    across = pattern.T.tocsr()
+    for first in range(0, pattern.shape[0], _CHUNK):
+        shared = (pattern[first : first + _CHUNK] @ across).tocoo()
+        one, other = shared.row + first, shared.col
+        found = np.flatnonzero((shared.data == 1) & (one < other))
+        if len(found):
+            a, b = min(zip(one[found].tolist(), other[found].tolist(), strict=True))
+            columns = [pattern.indices[pattern.indptr[r] : pattern.indptr[r + 1]] for r in (a, b)]
+            return a, b, int(np.intersect1d(*columns)[0])
+    return None
+
+
+def _wires(wires: Index, t: int) -> str:
+    """Name some wires of a column: "wires 0, 1 and 5 of column 2"."""
+    names = [str(wire) for wire in wires.tolist()]
+    if len(names) == 1:
+        return f"wire {names[0]} of column {t}"
+    if len(names) > 8:
+        return f"wires {', '.join(names[:6])}, … ({len(names)} in all) of column {t}"
+    return f"wires {', '.join(names[:-1])} and {names[-1]} of column {t}"

@@ -1,0 +1,202 @@
+"""from_graph: every undirected graph becomes stages of 2×2 switches, as few as promised."""
+
+from itertools import combinations
+
+import networkx as nx
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat.errors import GraphError, StructmatError
+
+
+def pairs(nodes: int) -> list[tuple[int, int]]:
+    return list(combinations(range(nodes), 2))
+
+
+@st.composite
+def graphs(draw, most=12):
+    """Draw any simple graph: each node, and each edge, there or not."""
+    nodes = draw(st.integers(1, most))
+    graph = nx.empty_graph(nodes)
+    if nodes > 1:
+        graph.add_edges_from(draw(st.lists(st.sampled_from(pairs(nodes)), unique=True)))
+    return graph
+
+
+@st.composite
+def dense_graphs(draw, most=10):
+    """Draw a complete graph less a few edges: there colourings are hard to extend."""
+    graph = nx.complete_graph(draw(st.integers(2, most)))
+    graph.remove_edges_from(draw(st.lists(st.sampled_from(pairs(len(graph))), max_size=6)))
+    return graph
+
+
+@st.composite
+def bipartite_graphs(draw):
+    left, right = draw(st.integers(1, 7)), draw(st.integers(1, 7))
+    graph = nx.empty_graph(left + right)
+    every = [(i, left + j) for i in range(left) for j in range(right)]
+    graph.add_edges_from(draw(st.lists(st.sampled_from(every), unique=True)))
+    places = draw(st.permutations(range(left + right)))
+    return nx.relabel_nodes(graph, dict(enumerate(places)))
+
+
+def switches(net: sm.Network) -> list[list[tuple[int, int]]]:
+    """The switches of each stage, of which each must be 2×2."""
+    return [[tuple(row) for bank in stage.banks for row in bank.reads.tolist()] for stage in net]
+
+
+def largest_degree(graph: nx.Graph) -> int:
+    return max(degree for _, degree in graph.degree)
+
+
+def assert_coloured(net: sm.Network, graph: nx.Graph) -> None:
+    """Assert that each edge of a graph on 0 … d−1 is one switch, and each stage a matching."""
+    assert net.width == len(graph)
+    assert net.is_straight
+    found = switches(net)
+    for stage in found:
+        assert stage
+        assert nx.is_matching(graph, set(stage))
+    every = [edge for stage in found for edge in stage]
+    assert sorted(every) == sorted(tuple(sorted(edge)) for edge in graph.edges)
+
+
+@given(st.one_of(graphs(), dense_graphs()))
+def test_each_edge_is_one_switch_and_the_stages_are_at_most_one_more_than_the_degree(graph):
+    net = sm.from_graph(graph)
+    assert_coloured(net, graph)
+    assert largest_degree(graph) <= net.depth <= largest_degree(graph) + 1
+
+
+@given(bipartite_graphs())
+def test_a_bipartite_graph_has_as_many_stages_as_its_largest_degree(graph):
+    net = sm.from_graph(graph)
+    assert_coloured(net, graph)
+    assert net.depth == largest_degree(graph)
+
+
+def test_every_graph_on_six_nodes_or_fewer():
+    for graph in nx.graph_atlas_g()[1:]:
+        if len(graph) <= 6:
+            net = sm.from_graph(graph)
+            assert_coloured(net, graph)
+            assert net.depth <= largest_degree(graph) + 1
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_large_random_graphs(seed):
+    graph = nx.gnm_random_graph(60, 400 + 200 * seed, seed=seed)
+    net = sm.from_graph(graph)
+    assert_coloured(net, graph)
+    assert net.depth <= largest_degree(graph) + 1
+
+
+def test_overfull_graphs_need_one_stage_more():
+    # More edges than Δ matchings can hold.
+    for graph in (nx.cycle_graph(7), nx.circulant_graph(9, [1, 2]), nx.complete_graph(5)):
+        assert sm.from_graph(graph).depth == largest_degree(graph) + 1
+
+
+def test_the_petersen_graph_needs_four_stages():
+    net = sm.from_graph(nx.kneser_graph(5, 2))
+    assert (net.width, net.depth, net.parameters) == (10, 4, 15)
+
+
+@pytest.mark.parametrize("dimensions", range(1, 8))
+def test_a_hypercube_is_the_butterfly(dimensions):
+    net = sm.from_graph(nx.hypercube_graph(dimensions))
+    assert net == sm.butterfly(2**dimensions)
+
+
+@pytest.mark.parametrize("width", [2, 5, 6, 9])
+def test_a_path_is_the_brick_wall(width):
+    odd, even = [[[i, i + 1] for i in range(start, width - 1, 2)] for start in (0, 1)]
+    bricks = [odd, even] if width > 2 else [odd]
+    assert sm.from_graph(nx.path_graph(width)) == sm.Network.of(width, bricks)
+
+
+@pytest.mark.parametrize("players", range(2, 16))
+def test_a_complete_graph_is_a_round_robin_tournament(players):
+    net = sm.from_graph(nx.complete_graph(players))
+    assert_coloured(net, nx.complete_graph(players))
+    assert net.depth == players - 1 + players % 2
+    assert {len(stage) for stage in switches(net)} == {players // 2}  # everyone plays, or one rests
+
+
+@pytest.mark.parametrize(("sides", "stages"), [((4, 6), 4), ((8, 8), 4), ((3, 5), 5)])
+def test_a_torus(sides, stages):
+    torus = nx.grid_2d_graph(*sides, periodic=True)
+    assert sm.from_graph(torus).depth == stages
+    assert sm.is_dense(sm.from_graph(torus, repeat=sum(sides)))
+
+
+@given(graphs(8), st.data())
+def test_equal_graphs_give_equal_networks_in_whatever_order_they_were_built(graph, data):
+    other = nx.Graph()
+    other.add_nodes_from(data.draw(st.permutations(list(graph))))
+    for a, b in data.draw(st.permutations(list(graph.edges))):
+        other.add_edge(b, a, weight=data.draw(st.floats()))
+    assert sm.from_graph(other) == sm.from_graph(graph)
+
+
+def test_wires_follow_the_sorted_nodes():
+    graph = nx.Graph([("d", "b"), ("a", "c")])
+    assert switches(sm.from_graph(graph)) == [[(0, 2), (1, 3)]]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [[1, "a", (2,)], [frozenset("b"), frozenset("a"), frozenset("ab")], [1j, 2j, 3j]],
+    ids=["mixed", "sets, which < orders in part", "complex"],
+)
+def test_wires_follow_insertion_where_the_nodes_have_no_order(nodes):
+    graph = nx.Graph()
+    graph.add_nodes_from(nodes)
+    graph.add_edge(nodes[2], nodes[0])
+    assert switches(sm.from_graph(graph)) == [[(0, 2)]]
+
+
+def test_isolated_nodes_are_idle_wires_and_no_edges_the_identity():
+    graph = nx.Graph([(1, 3)])
+    graph.add_node(2)
+    assert sm.from_graph(graph)[0].idle.tolist() == [1]
+    assert sm.from_graph(nx.empty_graph(3)) == sm.Network(3)
+    assert sm.from_graph(nx.empty_graph(1), repeat=4) == sm.Network(1)
+
+
+@given(graphs(6), st.integers(1, 4))
+def test_repeat_repeats_the_stages(graph, times):
+    assert sm.from_graph(graph, repeat=times) == sm.from_graph(graph).repeat(times)
+
+
+def test_the_graph_is_left_as_it_was():
+    graph = nx.complete_bipartite_graph(3, 4)
+    before = nx.to_dict_of_dicts(graph)
+    sm.from_graph(graph)
+    assert nx.to_dict_of_dicts(graph) == before
+
+
+@pytest.mark.parametrize(
+    ("graph", "message"),
+    [
+        (nx.DiGraph([(0, 1)]), r"a directed graph: .*to_undirected\(\)"),
+        (nx.MultiGraph([(0, 1), (0, 1)]), "a multigraph: .*drops parallel edges"),
+        (nx.Graph([(0, 1), ("b", "b")]), "node 'b' is joined to itself: .*remove"),
+        (nx.Graph(), "a graph without nodes: .*add a node"),
+        ([(0, 1)], r"a list: .*networkx.Graph\(edges\)"),
+        (None, "a NoneType: .*undirected"),
+    ],
+    ids=["directed", "parallel", "loop", "empty", "list", "none"],
+)
+def test_refused_graphs(graph, message):
+    with pytest.raises(GraphError, match=message):
+        sm.from_graph(graph)
+
+
+@pytest.mark.parametrize("repeat", [0, -1, 1.5, True, "2", float("nan")])
+def test_refused_repeats(repeat):
+    with pytest.raises(StructmatError, match="repeat must be an integer, at least 1"):
+        sm.from_graph(nx.path_graph(3), repeat=repeat)
