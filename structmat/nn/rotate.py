@@ -78,14 +78,14 @@ def rotate(plan: Plan, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool = F
 
 
 def _multiply(step: Product, blocks: Sequence[Tensor], y: Tensor) -> Tensor:
+    sizes = [s.count * s.radix for s in step.segments]
+    passing = len(y) - sum(sizes)
+    runs = y.split([*sizes, passing]) if passing or len(sizes) > 1 else (y,)
     parts = []
-    end = 0
-    for s in step.segments:
-        end = s.start + s.count * s.radix
-        rows = y[s.start : end].reshape(s.count, s.radix, -1)
-        parts.append(torch.bmm(blocks[s.bank], rows).reshape(s.count * s.radix, -1))
-    if end < len(y):
-        parts.append(y[end:])  # wires that pass
+    for s, run in zip(step.segments, runs, strict=False):  # the run that passes has no segment
+        product = torch.bmm(blocks[s.bank], run.reshape(s.count, s.radix, -1))
+        parts.append(product.reshape(run.shape))
+    parts.extend(runs[len(parts) :])
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
