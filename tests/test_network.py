@@ -1,0 +1,267 @@
+"""Networks as values, and their algebra as laws about matrices."""
+
+import copy
+import json
+import pickle
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat.errors import FileError, StructmatError, WiringError
+from structmat.testing import networks, seeds
+
+small = networks(max_width=8, max_depth=3)
+
+
+def same(a, b, net, steps=1):
+    """Compare two products of a network's factors: a few ulps for each factor, entries ≤ 1."""
+    limit = 32 * (steps * net.depth + 1) * np.finfo(float).eps
+    np.testing.assert_allclose(a, b, rtol=0, atol=limit)
+
+
+def with_blocks(net, seed, dtype=complex):
+    return sm.random_blocks(net, seed, dtype)
+
+
+def by_stage(net, blocks):
+    rest = iter(blocks)
+    return [[next(rest) for _ in stage.banks] for stage in net.stages]
+
+
+@given(small, seeds(), seeds())
+def test_then_multiplies_on_the_left(net, seed, other_seed):
+    other = net.inverse()
+    first, second = with_blocks(net, seed), with_blocks(other, other_seed)
+    r = sm.dense(net.then(other), first + second)
+    same(r, sm.dense(other, second) @ sm.dense(net, first), net, steps=2)
+    assert net.then(other) == other @ net
+
+
+@given(small, seeds())
+def test_the_inverse_with_adjoint_blocks_is_the_adjoint(net, seed):
+    blocks = with_blocks(net, seed)
+    back = sm.dense(net.inverse(), sm.adjoint_blocks(net, blocks))
+    same(back, sm.dense(net, blocks).conj().T, net)
+    assert net.inverse().inverse() == net
+
+
+@given(small, seeds(), st.integers(0, 3))
+def test_repeating_is_a_power(net, seed, times):
+    blocks = with_blocks(net, seed)
+    power = np.linalg.matrix_power(sm.dense(net, blocks), times)
+    same(sm.dense(net.repeat(times), blocks * times), power, net, steps=3)
+    assert net.repeat(times).depth == times * net.depth
+
+
+@given(small, seeds(), st.data())
+def test_slices_multiply_to_the_whole(net, seed, data):
+    cut = data.draw(st.integers(0, net.depth))
+    blocks = with_blocks(net, seed)
+    banks = len(net[:cut].banks)
+    early, late = sm.dense(net[:cut], blocks[:banks]), sm.dense(net[cut:], blocks[banks:])
+    same(late @ early, sm.dense(net, blocks), net)
+    assert net[:cut].then(net[cut:]) == net
+    assert list(net) == [net[t] for t in range(len(net))]
+
+
+@given(small, seeds(), st.data())
+def test_relabelling_conjugates_by_the_permutation(net, seed, data):
+    places = np.array(data.draw(st.permutations(range(net.width))))
+    p = np.zeros((net.width, net.width))
+    p[places, np.arange(net.width)] = 1  # wire i goes to places[i]
+    blocks = with_blocks(net, seed)
+    same(sm.dense(net.relabel(places), blocks), p @ sm.dense(net, blocks) @ p.T, net)
+    assert net.relabel(places).relabel(np.argsort(places)) == net
+
+
+@given(small, seeds(), st.integers(1, 3))
+def test_dilating_is_a_kronecker_product(net, seed, bundle):
+    blocks = with_blocks(net, seed)
+    wide = [np.stack([np.kron(b, np.eye(bundle)) for b in bank]) for bank in blocks]
+    r = np.kron(sm.dense(net, blocks), np.eye(bundle))
+    same(sm.dense(net.dilate(bundle), wide), r, net)
+    pairs = sum(b.count * (b.radix * bundle) * (b.radix * bundle - 1) // 2 for b in net.banks)
+    assert net.dilate(bundle).parameters == pairs
+
+
+@given(small, small, seeds(), seeds())
+def test_side_by_side_is_the_direct_sum(net, other, seed, other_seed):
+    first, second = with_blocks(net, seed), with_blocks(other, other_seed)
+    both = net.beside(other)
+    stages = [by_stage(net, first), by_stage(other, second)]
+    blocks = [b for t in range(both.depth) for side in stages for b in (side[t : t + 1] or [[]])[0]]
+    r = np.zeros((both.width, both.width), dtype=complex)
+    r[: net.width, : net.width] = sm.dense(net, first)
+    r[net.width :, net.width :] = sm.dense(other, second)
+    same(sm.dense(both, blocks), r, both)
+    assert both.parameters == net.parameters + other.parameters
+
+
+@given(small, seeds())
+def test_straightening_moves_the_wiring_to_the_ends(net, seed):
+    straight, inputs, outputs = net.straightened()
+    blocks = with_blocks(net, seed)
+    eye = np.eye(net.width)
+    r = eye[outputs] @ sm.dense(straight, blocks) @ eye[inputs]
+    same(r, sm.dense(net, blocks), net)
+    assert straight.is_straight
+    assert np.array_equal(inputs, np.arange(net.width))
+    assert [(b.count, b.radix) for b in straight.banks] == [(b.count, b.radix) for b in net.banks]
+    wiring = sm.dense(net, sm.identity_blocks(net))
+    assert np.array_equal(wiring, eye[outputs])
+    assert net.is_straight <= np.array_equal(wiring, eye)
+
+
+@given(small)
+def test_free_edges_are_twice_the_parameters(net):
+    assert net.free_edges == net.nonzeros - net.depth * net.width == 2 * net.parameters
+    graph = net.to_networkx()
+    assert net.nonzeros == graph.number_of_edges()
+    assert graph.graph == {"width": net.width, "depth": net.depth}
+    assert graph.number_of_nodes() == (net.depth + 1) * net.width
+    if net.depth:
+        assert nx.is_directed_acyclic_graph(graph)
+
+
+@given(small)
+def test_edges_of_the_grid_graph_know_their_switch(net):
+    """Each switch is a complete bipartite graph of its own; a bare wire is in none."""
+    for t, stage in enumerate(net.stages):
+        layer = {}
+        for (_, j), (_, i), switch in (
+            net.to_networkx()
+            .subgraph([(s, w) for s in (t, t + 1) for w in range(net.width)])
+            .edges(data="switch")
+        ):
+            layer.setdefault(switch, []).append((i, j))
+        bare = layer.pop(None, [])
+        assert len(bare) == len(stage.passing[0])
+        sizes = [bank.radix for bank in stage.banks for _ in range(bank.count)]
+        assert [len(layer[k]) for k in sorted(layer)] == [r * r for r in sizes]
+
+
+@given(networks())
+def test_everything_round_trips(net):
+    text = net.to_json()
+    for twin in (
+        sm.Network.from_json(text),
+        sm.Network.from_json(text.encode()),
+        copy.copy(net),
+        copy.deepcopy(net),
+        pickle.loads(pickle.dumps(net)),  # noqa: S301 - our own bytes
+    ):
+        assert twin == net
+        assert hash(twin) == hash(net)
+        for bank in twin.banks:
+            assert not bank.reads.flags.writeable
+            assert not bank.writes.flags.writeable
+    assert json.loads(text)["version"] == 1
+
+
+@given(networks(), networks())
+def test_equal_networks_have_equal_parts(net, other):
+    same_parts = net.width == other.width and net.stages == other.stages
+    assert (net == other) is same_parts
+    assert net != net.then(sm.Network(net.width, [sm.Stage(net.width)]))
+    assert len({net, sm.Network(net.width, net.stages)}) == 1
+
+
+def test_networks_are_immutable():
+    net = sm.Network.of(2, [[[0, 1]]])
+    with pytest.raises(AttributeError, match="Network is immutable"):
+        net.width = 3
+    with pytest.raises(AttributeError, match="Network is immutable"):
+        del net.stages
+    assert isinstance(net.stages, tuple)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sm.Network(3, [sm.Stage(4)]), "stage 0 has width 4.*must have width 3"),
+        (lambda: sm.Network(3, [[[0, 1]]]), "a network is made of Stages"),
+        (lambda: sm.Network(0), "width=0: width must be an integer, at least 1"),
+        (lambda: sm.Network(2.5), "width=2.5"),
+        (lambda: sm.Network(float("nan")), "width=nan"),
+        (lambda: sm.Network.of(4, [[0, 1]]), "0: a switch is a list of wires"),
+        (lambda: sm.Network.of(4, [[[0, 1], [1, 2]]]), "wire 1 is read 2 times"),
+        (lambda: sm.Network(2).then(sm.Network(3)), r"width 2 then width 3.*beside\(\)"),
+        (lambda: sm.Network(2) @ sm.Network(3), "width 3 then width 2"),
+        (lambda: sm.Network(2).then("butterfly"), "only a Network can follow"),
+        (lambda: sm.Network(2).repeat(-1), "times=-1"),
+        (lambda: sm.Network(2).repeat(1.0), "times=1.0"),
+        (lambda: sm.Network(2).dilate(0), "bundle=0"),
+        (lambda: sm.Network(2).relabel([0, 0]), "each of the 2 wires once"),
+        (lambda: sm.Network(2).relabel([0.0, 1.0]), "integers"),
+    ],
+)
+def test_bad_input_is_refused(make, message):
+    with pytest.raises(StructmatError, match=message):
+        make()
+
+
+def test_stages_that_are_not_there():
+    net = sm.Network.of(2, [[[0, 1]]])
+    for which in (1, -2):
+        with pytest.raises(IndexError, match=f"stage {which}: the network has 1 stages"):
+            net[which]
+    assert net[-1] == net[0] == net.stages[0]
+    with pytest.raises(TypeError, match="unsupported operand"):
+        net @ 2
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not JSON"),
+        ('{"format": "structmat.network", "version": 1, "width": 2, "stages": [[[', "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (None, "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "expected what Network.to_json wrote"),
+        ('{"format": "other"}', "expected what Network.to_json wrote"),
+        ('{"format": "structmat.network", "version": 2}', "version 2.*upgrade"),
+        ('{"format": "structmat.network", "version": 1, "stages": []}', "missing or odd"),
+        (
+            '{"format": "structmat.network", "version": 1, "width": 2, "stages": 3}',
+            "missing or odd",
+        ),
+        (
+            '{"format": "structmat.network", "version": 1, "width": 2, "stages": [[{"move": 1}]]}',
+            "missing or odd",
+        ),
+    ],
+)
+def test_bad_json_is_refused(text, message):
+    with pytest.raises(FileError, match=message):
+        sm.Network.from_json(text)
+
+
+@pytest.mark.parametrize(
+    ("width", "stages", "message"),
+    [
+        ("2.0", "[]", "width=2.0"),
+        ("NaN", "[]", "width=nan"),
+        ("2", "[[[[[0, 1.0]]]]]", "integers"),
+        ("2", "[[[[[0, NaN]]]]]", "integers"),
+        ("2", "[[[[[0, 0]]]]]", "wire 0 is read 2 times"),
+        ("2", "[[[[[0, 2]]]]]", "wire 2"),
+        ("2", '[[{"moves": [[0, 1]]}]]', "read but not written"),
+    ],
+)
+def test_json_of_impossible_networks_is_refused(width, stages, message):
+    text = f'{{"format": "structmat.network", "version": 1, "width": {width}, "stages": {stages}}}'
+    with pytest.raises((WiringError, StructmatError), match=message):
+        sm.Network.from_json(text)
+
+
+@given(networks(max_width=4, max_depth=2), st.data())
+def test_a_cut_file_is_refused(net, data):
+    text = net.to_json()
+    cut = data.draw(st.integers(0, len(text) - 1))
+    with pytest.raises(FileError, match="not JSON"):
+        sm.Network.from_json(text[:cut])
