@@ -1,0 +1,133 @@
+"""Density and path counts, against networkx and products of 0/1 patterns."""
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat.errors import SpecError, StructmatError, WidthError
+from structmat.testing import assert_dense, families, networks
+
+
+def patterns(net):
+    """Read the 0/1 pattern of each factor off the grid graph, in Python integers."""
+    graph = net.to_networkx()
+    made = [np.zeros((net.width, net.width), dtype=object) for _ in range(net.depth)]
+    for (t, j), (_, i) in graph.edges:
+        made[t][i, j] = 1
+    return made
+
+
+def paths(net):
+    product = np.eye(net.width, dtype=int).astype(object)
+    for a in patterns(net):
+        product = a.dot(product)
+    return product
+
+
+@given(networks())
+def test_reach_is_reachability_in_the_grid_graph(net):
+    graph = net.to_networkx()
+    expected = np.zeros((net.width, net.width), dtype=bool)
+    for j in range(net.width):
+        for t, i in nx.descendants(graph, (0, j)) | {(0, j)}:
+            if t == net.depth:
+                expected[i, j] = True
+    assert np.array_equal(sm.reach(net), expected)
+    assert sm.is_dense(net) == expected.all()
+
+
+@given(networks())
+def test_path_counts_are_products_of_patterns(net):
+    counts = sm.path_counts(net)
+    assert np.array_equal(counts, paths(net))
+    assert counts.dtype == np.int64
+    assert np.array_equal(counts > 0, sm.reach(net))
+
+
+@given(families(max_width=40, max_depth=6))
+def test_path_counts_of_families(case):
+    family, width = case
+    net = family(width)
+    assert np.array_equal(sm.path_counts(net), paths(net))
+
+
+@pytest.mark.parametrize("depth", [62, 63, 64, 200])
+def test_path_counts_never_overflow(depth):
+    counts = sm.path_counts(sm.Network.of(3, [[[0, 1]]]).repeat(depth))
+    assert counts.tolist() == [[2 ** (depth - 1)] * 2 + [0]] * 2 + [[0, 0, 1]]
+    assert counts.dtype == (np.int64 if depth < 63 else object)
+
+
+@given(networks(max_width=6), networks(max_width=6))
+def test_reach_composes(net, other):
+    both = net.beside(other).then(net.beside(other).inverse())
+    half = sm.reach(net.beside(other)).astype(int)
+    assert np.array_equal(sm.reach(both), half.T @ half > 0)
+
+
+@pytest.mark.parametrize("width", [1, 63, 64, 65, 129, 4095, 4097])
+def test_words_and_chunks_of_inputs_have_no_seams(width):
+    """A ring of pairs, then its other pairs: each input reaches a known few outputs."""
+    even = [[i, i + 1] for i in range(0, width - 1, 2)]
+    odd = [[i, i + 1] for i in range(1, width - 1, 2)]
+    net = sm.Network.of(width, [even, odd])
+    heard = sm.reach(net)
+    near = np.zeros((width, width), dtype=bool)
+    for j in range(width):
+        pair = {j, j ^ 1} if (j | 1) < width else {j}
+        for k in pair:
+            other = k - 1 if k % 2 == 0 else k + 1
+            near[[i for i in (k, other) if 0 <= i < width], j] = True
+    assert np.array_equal(heard, near)
+    assert not sm.is_dense(net) or width == 1
+    if width > 4096:
+        assert sm.is_dense(sm.Network.of(width, [[list(range(width))]]))
+        most = sm.Network.of(width, [[list(range(width - 1))]])
+        assert not sm.is_dense(most)
+
+
+@given(families(max_width=36, max_depth=6))
+def test_dense_depth_is_the_least_that_is_dense(case):
+    family, width = case
+    most = 8
+    depth = sm.dense_depth(family, width, most=most)
+    nets = {}
+    for k in range(1, most + 1):
+        try:
+            if family.has_depth:
+                nets[k] = family.having(depth=k)(width)
+            elif k <= family(width).depth:
+                nets[k] = family(width)[:k]
+        except WidthError:
+            break
+    dense = [k for k, net in nets.items() if (sm.path_counts(net) > 0).all()]
+    assert depth == (min(dense) if dense else None)
+    if depth is not None:
+        assert_dense(nets[depth])
+
+
+@pytest.mark.parametrize(
+    ("family", "width", "options", "error", "message"),
+    [
+        ("butterfly(block=4)", 6, {}, WidthError, "multiple of 4"),
+        ("benes", 12, {}, WidthError, "2\\^n"),
+        ("benes", 8.0, {}, StructmatError, "width=8.0"),
+        ("benes", 8, {"most": 0}, StructmatError, "most=0: most must be an integer, at least 1"),
+        ("butterflies", 8, {}, SpecError, "did you mean butterfly"),
+        (8, 8, {}, SpecError, "a spec is a string"),
+    ],
+)
+def test_dense_depth_refuses(family, width, options, error, message):
+    with pytest.raises(error, match=message):
+        sm.dense_depth(family, width, **options)
+
+
+@given(st.sampled_from([2, 3, 4, 5, 6, 7, 8, 16]), st.integers(1, 40))
+def test_no_network_of_blocks_is_dense_before_its_time(block, blocks):
+    """T6: an output hears at most block^m inputs after m stages, whatever the wiring."""
+    width = block * blocks
+    depth = sm.dense_depth(f"shuffle(block={block})", width)
+    assert block ** (depth - 1) < width <= block**depth or width == block
