@@ -1,0 +1,70 @@
+"""The kinds of error, and the checks that raise them."""
+
+import builtins
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from structmat import errors
+from structmat.errors import MissingExtraError, StructmatError, random_source, require, whole
+
+
+def test_every_kind_is_a_structmat_error_and_a_value_error():
+    kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+    raised = [kind for kind in kinds if issubclass(kind, Exception)]
+    assert len(raised) >= 8
+    for kind in raised:
+        assert issubclass(kind, StructmatError)
+        assert issubclass(kind, ValueError)
+
+
+@given(st.integers(-(10**30), 10**30), st.integers(-10, 10))
+def test_whole_numbers_are_taken_from_the_least_on(value, least):
+    if value >= least:
+        assert whole(value, "depth", least) == value
+    else:
+        with pytest.raises(StructmatError, match=f"depth={value}: .* at least {least}$"):
+            whole(value, "depth", least)
+
+
+@pytest.mark.parametrize("value", [np.int32(7), np.uint8(7), np.array(7)])
+def test_numpy_integers_become_python_integers(value):
+    assert type(whole(value, "block")) is int
+
+
+@pytest.mark.parametrize(
+    "value", [2.0, float("nan"), float("inf"), True, np.True_, np.float64(2), "2", None, [2], 2j]
+)
+def test_what_is_no_integer_is_refused(value):
+    with pytest.raises(StructmatError, match=r"^block=.*: block must be an integer, at least 2$"):
+        whole(value, "block", 2)
+
+
+def test_an_optional_module_names_its_extra():
+    assert require("json", "none") is json
+    with pytest.raises(MissingExtraError, match=r'no_such_module .*"structmat\[plot\]"') as caught:
+        require("no_such_module", "plot")
+    assert isinstance(caught.value, ImportError)
+    with pytest.raises(MissingExtraError, match=r"no_such_module\.part"):
+        require("no_such_module.part", "plot")
+
+
+def test_a_broken_module_is_not_a_missing_extra(tmp_path, monkeypatch):
+    (tmp_path / "broken_module.py").write_text("import no_such_dependency\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ModuleNotFoundError, match="no_such_dependency") as caught:
+        require("broken_module", "plot")
+    assert not isinstance(caught.value, StructmatError)
+
+
+def test_random_sources():
+    source = np.random.default_rng(3)
+    assert random_source(source) is source
+    assert random_source(3).random() == source.random()
+    assert random_source(None).random() != random_source(None).random()
+    for bad in (-1, 1.5, "seed", builtins):
+        with pytest.raises(StructmatError, match=r"^rng=.*: rng must be a Generator"):
+            random_source(bad)
