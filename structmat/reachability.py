@@ -33,13 +33,12 @@ def reach(net: Network) -> npt.NDArray[np.bool_]:
            [1, 1, 1],
            [1, 1, 1]])
     """
-    return np.concatenate(
-        [
-            np.unpackbits(bits.view(np.uint8), axis=1, count=inputs, bitorder="little").view(bool)
-            for inputs, bits in _heard(net)
-        ],
-        axis=1,
-    )
+    parts = []
+    for inputs, spread in _spreading(net):
+        for bits in spread:
+            last = bits
+        parts.append(np.unpackbits(last.view(np.uint8), axis=1, count=inputs, bitorder="little"))
+    return np.concatenate(parts, axis=1).view(bool)
 
 
 def is_dense(net: Network) -> bool:
@@ -53,32 +52,58 @@ def is_dense(net: Network) -> bool:
     >>> is_dense(butterfly(64, block=8, depth=4)), is_dense(butterfly(64, block=8, depth=3))
     (True, False)
     """
-    for inputs, bits in _heard(net):
-        everyone = np.zeros(bits.shape[1] * 8, dtype=np.uint8)
+    return first_dense(net) is not None
+
+
+def first_dense(net: Network) -> int | None:
+    """Return how few of the first stages of a network are dense already, or None if all are not.
+
+    More stages never undo it: what all wires have heard, all wires have heard after a switch.
+
+    Examples
+    --------
+    >>> from structmat.families import benes
+    >>> first_dense(benes(8)), benes(8).depth
+    (3, 5)
+    """
+    fewest = 0
+    for inputs, spread in _spreading(net):
+        everyone = np.zeros(-(-inputs // 64) * 8, dtype=np.uint8)
         everyone[: -(-inputs // 8)] = np.packbits(np.ones(inputs, bool), bitorder="little")
-        if not np.array_equal(np.bitwise_and.reduce(bits, axis=0), everyone.view(np.uint64)):
-            return False
-    return True
+        full = everyone.view(np.uint64)
+        for stages, bits in enumerate(spread):
+            if np.array_equal(np.bitwise_and.reduce(bits, axis=0), full):
+                fewest = max(fewest, stages)
+                break
+        else:
+            return None
+    return fewest
 
 
-def _heard(net: Network) -> Iterator[tuple[int, npt.NDArray[np.uint64]]]:
-    """Yield, for a chunk of inputs at a time, their number and a row of bits for each output."""
+def _spreading(net: Network) -> Iterator[tuple[int, Iterator[npt.NDArray[np.uint64]]]]:
+    """Yield, for a chunk of inputs at a time, their number and what `_spread` yields for them."""
     for first in range(0, net.width, _CHUNK):
         inputs = min(_CHUNK, net.width - first)
-        bits = np.zeros((net.width, -(-inputs // 64)), dtype=np.uint64)
-        own = np.arange(inputs)
-        bits[first + own, own // 64] = np.uint64(1) << (own % 64).astype(np.uint64)
-        for stage in net.stages:
-            after = bits.copy() if stage.banks or len(stage.moves) else bits
-            after[stage.moves[:, 1]] = bits[stage.moves[:, 0]]
-            for bank in stage.banks:
-                heard = bits[bank.reads[:, 0]]
-                for column in bank.reads.T[1:]:
-                    heard |= bits[column]
-                for column in bank.writes.T:
-                    after[column] = heard
-            bits = after
-        yield inputs, bits
+        yield inputs, _spread(net, first, inputs)
+
+
+def _spread(net: Network, first: int, inputs: int) -> Iterator[npt.NDArray[np.uint64]]:
+    """Yield, before the first stage and after each, a row of bits for each wire: whom it heard."""
+    bits = np.zeros((net.width, -(-inputs // 64)), dtype=np.uint64)
+    own = np.arange(inputs)
+    bits[first + own, own // 64] = np.uint64(1) << (own % 64).astype(np.uint64)
+    yield bits
+    for stage in net.stages:
+        after = bits.copy() if stage.banks or len(stage.moves) else bits
+        after[stage.moves[:, 1]] = bits[stage.moves[:, 0]]
+        for bank in stage.banks:
+            heard = bits[bank.reads[:, 0]]
+            for column in bank.reads.T[1:]:
+                heard |= bits[column]
+            for column in bank.writes.T:
+                after[column] = heard
+        bits = after
+        yield bits
 
 
 def path_counts(net: Network) -> npt.NDArray[Any]:
@@ -138,9 +163,7 @@ def dense_depth(family: Family | str, width: int, *, most: int | None = None) ->
     size = whole(width, "width", 1)
     limit = size + 64 if most is None else whole(most, "most", 1)
     if not rule.has_depth:
-        net = rule(size)
-        depths = range(1, min(net.depth, limit) + 1)
-        return next((k for k in depths if is_dense(net[:k])), None)
+        return first_dense(rule(size)[:limit])
     rule.having(depth=1)(size)  # a width refused at depth 1 is refused at every depth
     for depth in range(1, limit + 1):
         deeper = rule.having(depth=depth)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import SpecError, StructmatError, WidthError
+from structmat.reachability import first_dense
 from structmat.testing import assert_dense, families, networks
 
 
@@ -37,6 +38,13 @@ def test_reach_is_reachability_in_the_grid_graph(net):
                 expected[i, j] = True
     assert np.array_equal(sm.reach(net), expected)
     assert sm.is_dense(net) == expected.all()
+
+
+@given(networks())
+def test_a_network_is_dense_from_some_stage_on_or_never(net):
+    dense = [bool((paths(net[:k]) > 0).all()) for k in range(net.depth + 1)]
+    assert dense == sorted(dense)
+    assert first_dense(net) == (dense.index(True) if True in dense else None)
 
 
 @given(networks())
@@ -95,14 +103,14 @@ def test_dense_depth_is_the_least_that_is_dense(case):
     most = 8
     depth = sm.dense_depth(family, width, most=most)
     nets = {}
-    for k in range(1, most + 1):
-        try:
-            if family.has_depth:
+    if family.has_depth:
+        for k in range(1, most + 1):
+            try:
                 nets[k] = family.having(depth=k)(width)
-            elif k <= family(width).depth:
-                nets[k] = family(width)[:k]
-        except WidthError:
-            break
+            except WidthError:
+                break
+    else:
+        nets = {k: family(width)[:k] for k in range(min(family(width).depth, most) + 1)}
     dense = [k for k, net in nets.items() if (sm.path_counts(net) > 0).all()]
     assert depth == (min(dense) if dense else None)
     if depth is not None:
