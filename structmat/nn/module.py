@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self
 
 import torch
@@ -60,6 +61,8 @@ class Orthogonal(nn.Module):
     True
     """
 
+    _like: Tensor
+
     def __init__(
         self,
         network: Network,
@@ -84,9 +87,11 @@ class Orthogonal(nn.Module):
             torch.zeros(shape, dtype=dtype.to_real(), device=device)
             for shape in generator_shapes(network, unitary=self.unitary)
         )
+        # Holds nothing: it knows the dtype and device of a layer that has no generators.
+        like = torch.empty(0, dtype=dtype.to_real(), device=device)
+        self.register_buffer("_like", like, persistent=False)
         self._plans: dict[torch.device, Plan] = {}
-        if len(self.generators):
-            self._plan(self.generators[0].device)
+        self._plan(self._like.device)
 
     @property
     def width(self) -> int:
@@ -129,7 +134,7 @@ class Orthogonal(nn.Module):
         [[1.0, 0.0], [0.0, 1.0]]
         """
         dtype = self._compute_dtype(torch.float32) if dtype is None else dtype
-        one = torch.eye(self.width, dtype=dtype, device=self._device())
+        one = torch.eye(self.width, dtype=dtype, device=self._like.device)
         return self._rotate(one, adjoint=False, drop=False).T
 
     def blocks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
@@ -175,7 +180,7 @@ class Orthogonal(nn.Module):
         if not (x.is_floating_point() or x.is_complex()):
             raise BlockError(f"x of dtype {x.dtype}: it must be floating; use x.float()")
         dtype = self._compute_dtype(x.dtype)
-        with torch.autocast(x.device.type, enabled=False):
+        with _no_autocast(x.device.type):
             blocks = self.blocks(dtype)
             if drop:
                 blocks = self._dropped(blocks)
@@ -201,13 +206,8 @@ class Orthogonal(nn.Module):
         return kept
 
     def _compute_dtype(self, dtype: torch.dtype) -> torch.dtype:
-        for generators in self.generators:
-            dtype = torch.promote_types(dtype, generators.dtype)
-        dtype = block_kinds.at_least_float32(dtype)
+        dtype = block_kinds.at_least_float32(torch.promote_types(dtype, self._like.dtype))
         return torch.promote_types(dtype, torch.complex64) if self.unitary else dtype
-
-    def _device(self) -> torch.device | None:
-        return self.generators[0].device if len(self.generators) else None
 
     def _plan(self, device: torch.device) -> Plan:
         if device not in self._plans:
@@ -217,9 +217,7 @@ class Orthogonal(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
         super()._apply(fn, recurse)
         self._plans.clear()  # index arrays are made anew from the network, never moved
-        device = self._device()
-        if device is not None:
-            self._plan(device)
+        self._plan(self._like.device)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -235,6 +233,12 @@ class Orthogonal(nn.Module):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
+
+
+def _no_autocast(device_type: str) -> AbstractContextManager[object]:
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()  # the meta device has none
 
 
 def generator_shapes(net: Network, *, unitary: bool = False) -> list[tuple[int, int]]:

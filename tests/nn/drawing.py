@@ -1,0 +1,43 @@
+"""What the tests of the layer share: layers with random generators."""
+
+import torch
+from torch import nn
+
+from structmat.nn import Orthogonal
+
+
+def randomised(module, seed, size=0.5):
+    """Give every trained parameter random values, scales around 1."""
+    source = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for parameter in module.parameters():
+            if parameter.requires_grad:
+                noise = torch.randn(parameter.shape, generator=source, dtype=torch.float64)
+                parameter.add_(size * noise.to(parameter.dtype))
+    return module
+
+
+def layer(net, seed, kind="cayley", dtype=torch.float64, **options):
+    """Return an Orthogonal with random generators."""
+    return randomised(Orthogonal(net, kind, dtype=dtype, **options), seed)
+
+
+def arrays(q):
+    """Return the blocks of a layer as numpy arrays."""
+    return [block.detach().numpy() for block in q.blocks()]
+
+
+def unchanged(model, before):
+    """Return whether every entry of the state and every requires_grad is as before."""
+    now = state(model)
+    return now.keys() == before.keys() and all(
+        torch.equal(now[k][0], before[k][0]) and now[k][1] == before[k][1] for k in now
+    )
+
+
+def state(model: nn.Module):
+    """Return a copy of the state of a model, with what is trained."""
+    return {
+        name: (value.detach().clone(), value.requires_grad)
+        for name, value in model.state_dict(keep_vars=True).items()
+    }
