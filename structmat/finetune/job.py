@@ -1,0 +1,300 @@
+"""The whole job: search rates if asked, train, time, choose the best, write what came of it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from structmat.errors import StructmatError, require, whole
+from structmat.finetune import results, timing, tuning
+from structmat.finetune.files import (
+    make_directory,
+    new_directory,
+    read_json,
+    write_json,
+    write_text,
+)
+from structmat.finetune.methods import Method, trainable, with_rates
+from structmat.finetune.models import Pretrained, widths
+from structmat.finetune.report import how_to_load, report_html
+from structmat.finetune.task import Task
+from structmat.finetune.training import Recipe, logits, train
+
+_COMPARED = 128  # test texts on which merged and unmerged outputs are compared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to compare and how thoroughly.
+
+    Parameters
+    ----------
+    methods : tuple of Method
+    seeds : int
+        Trainings of each method; they differ in the head's start, the order and dropout.
+    recipe : Recipe
+    rounds : int
+        Rounds of timing.
+    tune : bool
+        Whether to search learning rates first, instead of the methods' own.
+    """
+
+    methods: tuple[Method, ...]
+    seeds: int = 1
+    recipe: Recipe = field(default_factory=Recipe)
+    rounds: int = 10
+    tune: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        whole(self.seeds, "seeds", 1)
+        whole(self.rounds, "rounds", 1)
+        names = [method.name for method in self.methods]
+        if not names or len(set(names)) < len(names):
+            raise StructmatError(f"methods {names}: there must be some, and none twice")
+
+
+def run(
+    task: Task,
+    source: Pretrained,
+    settings: Settings,
+    output: Path,
+    *,
+    command: str = "",
+    say: Callable[[str], object] = lambda _: None,
+) -> dict[str, Any]:
+    """Finetune the model by every method and write what came of it to a directory.
+
+    Each finished training is on disk at once, under `runs`; a call that was interrupted goes on
+    from there when it is repeated.
+
+    Parameters
+    ----------
+    task : Task
+    source : Pretrained
+    settings : Settings
+    output : Path
+        Gets `results.json`, `report.html`, and where a rotation was trained `best-adapter` and
+        `merged-model`.
+    command : str
+        For the record.
+    say : callable
+        Takes lines about what happens.
+
+    Returns
+    -------
+    dict
+        What `results.json` holds.
+    """
+    classifier = source.classifier(task.labels)
+    networks = results.networks(settings.methods, widths(classifier))  # refuses before any work
+    chief = require("accelerate", "finetune").PartialState().is_main_process
+    say = say if chief else lambda _: None
+    runs = make_directory(output / "runs")
+    job = _Job(task, source, settings, output, runs, command, chief=chief)
+    methods = settings.methods
+    if settings.tune:
+        record = _tuned(job)
+        methods = with_rates(methods, tuning.rates(record))
+        say(f"learning rates: {output / 'tuning.json'}")
+    records = _trained(job, methods, say)
+    if not chief:
+        return {}
+    seconds = _timed(job, methods)
+    found = results.summary(
+        task, source, settings, methods, records, seconds, command=command, complete=True
+    )
+    found["networks"] = networks
+    best = results.best(records, methods)
+    if best is not None:
+        found["best"] = {key: best[key] for key in ("method", "seed", "validation", "test")}
+        _write_best(job, runs / best["adapter"])
+    write_json(output / "results.json", found)
+    lines = how_to_load(source, len(task.labels), output) if best else ""
+    write_text(output / "report.html", report_html(found, methods, lines))
+    shutil.rmtree(runs)
+    return found
+
+
+@dataclass(frozen=True)
+class _Job:
+    task: Task
+    source: Pretrained
+    settings: Settings
+    output: Path
+    runs: Path
+    command: str
+    chief: bool
+
+    def key(self, *more: object) -> str:
+        """Hash all that a result depends on."""
+        parts = (self.task.fingerprint, self.source.name, results.versions(), *more)
+        return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
+
+    @contextmanager
+    def progress(self, what: str, total: int) -> Iterator[Any]:
+        """Show a bar over steps, with the time that is left."""
+        tqdm = require("tqdm", "finetune").tqdm
+        with tqdm(total=total, desc=what, unit="step", disable=not self.chief) as bar:
+            yield bar
+
+
+def _tuned(job: _Job) -> dict[str, Any]:
+    methods = job.settings.methods
+    classes = len(job.task.labels)
+    texts = max(classes, min(tuning.TEXTS, len(job.task.train)))
+    part = job.task.first(train=texts, validation=len(job.task.validation), test=classes)
+    recipe = tuning.RECIPE
+    key = job.key(part.fingerprint, asdict(recipe), tuning.GRID)
+    total = tuning.trials(methods) * recipe.steps(len(part.train))
+    with job.progress("search", total) as bar, _quiet():
+        return tuning.search(
+            methods,
+            job.source,
+            part,
+            job.output / "tuning.json",
+            key=key,
+            recipe=recipe,
+            on_step=bar.update,
+            on_trial=lambda method, rate: bar.set_postfix_str(f"{method.name}, rate {rate:g}"),
+        )
+
+
+def _trained(
+    job: _Job, methods: Sequence[Method], say: Callable[[str], object]
+) -> list[dict[str, Any]]:
+    tokenizer = job.source.tokenizer()
+    settings = job.settings
+    plan = [(method, seed) for seed in range(settings.seeds) for method in methods]
+    done = {(m.name, s): _finished(job, m, s) for m, s in plan}  # looked up before any is trained
+    steps = settings.recipe.steps(len(job.task.train))
+    records: list[dict[str, Any]] = []
+    with job.progress("training", len(plan) * steps) as bar:
+        for method, seed in plan:
+            bar.set_postfix_str(f"{method.name}, seed {seed}")
+            record = done[method.name, seed]
+            if record is None:
+                with _quiet():
+                    record = _run(job, method, seed, tokenizer, on_step=bar.update)
+            else:
+                bar.update(steps)
+                say(f"{method.name}, seed {seed}: done before, taken from {job.runs}")
+            records.append(record)
+            if job.chief:
+                partial = results.summary(
+                    job.task,
+                    job.source,
+                    settings,
+                    methods,
+                    records,
+                    {},
+                    command=job.command,
+                    complete=False,
+                )
+                write_json(job.output / "results.json", partial)
+    return records
+
+
+def _finished(job: _Job, method: Method, seed: int) -> dict[str, Any] | None:
+    record = read_json(job.runs / f"{method.name}-{seed}.json")
+    if isinstance(record, dict) and record.get("key") == _run_key(job, method, seed):
+        return record
+    return None
+
+
+def _run_key(job: _Job, method: Method, seed: int) -> str:
+    return job.key(asdict(job.settings.recipe), results.described(method), method.rate, seed)
+
+
+def _run(
+    job: _Job, method: Method, seed: int, tokenizer: Any, *, on_step: Callable[[], object]
+) -> dict[str, Any]:
+    recipe = job.settings.recipe
+    model = method.prepare(job.source.classifier(job.task.labels, seed=seed))
+    count = trainable(model)
+    trained = train(
+        model,
+        tokenizer,
+        training=job.task.train,
+        validation=job.task.validation,
+        test=job.task.test,
+        recipe=recipe,
+        rate=method.rate,
+        seed=seed,
+        on_step=on_step,
+    )
+    record: dict[str, Any] = {
+        "key": _run_key(job, method, seed),
+        "method": method.name,
+        "seed": seed,
+        "rate": method.rate,
+        "trainable": count,
+        "validation": trained.validation,
+        "test": trained.test,
+        "seconds": round(trained.seconds, 2),
+        "orthogonality_error": method.orthogonality_error(trained.model),
+        "merge_difference": None,
+        "loss": trained.history.loss,
+        "accuracy": trained.history.accuracy,
+    }
+    if method.kind != "head":
+        texts = [example.text for example in job.task.test[:_COMPARED]]
+        outputs = [
+            logits(each, tokenizer, texts, max_length=recipe.max_length)
+            for each in (trained.model, method.merged(trained.model))
+        ]
+        record["merge_difference"] = float(np.abs(outputs[0] - outputs[1]).max())
+    if job.chief:
+        if method.kind == "rotation":
+            record["adapter"] = f"{method.name}-{seed}"
+            with new_directory(job.runs / record["adapter"]) as directory:
+                require("structmat.nn", "adapters").save_adapter(trained.model, directory)
+        write_json(job.runs / f"{method.name}-{seed}.json", record)
+    return record
+
+
+def _timed(job: _Job, methods: Sequence[Method]) -> dict[str, list[float]]:
+    rounds = job.settings.rounds
+    with job.progress("timing", (rounds + 1) * len(methods)) as bar, _quiet():
+        return timing.seconds_a_step(
+            methods,
+            job.source,
+            job.task,
+            recipe=job.settings.recipe,
+            rounds=rounds,
+            on_step=bar.update,
+        )
+
+
+def _write_best(job: _Job, adapter: Path) -> None:
+    """Keep the best adapter, and the model with it merged, as `from_pretrained` reads it."""
+    with new_directory(job.output / "best-adapter") as directory:
+        for file in _files(adapter):
+            shutil.copy(file, directory / file.name)
+    nn = require("structmat.nn", "adapters")
+    with _quiet(), new_directory(job.output / "merged-model") as directory:
+        model = nn.load_adapter(job.source.classifier(job.task.labels).model, adapter)
+        nn.merge(model, unload=True).save_pretrained(directory)
+        job.source.tokenizer().save_pretrained(directory)
+
+
+def _files(directory: Path) -> Iterable[Path]:
+    return sorted(path for path in directory.iterdir() if path.is_file())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what other libraries deprecate among themselves from the user's eyes."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
+        warnings.filterwarnings("ignore", category=DeprecationWarning)
+        yield

@@ -1,0 +1,211 @@
+"""The methods that are compared: how each makes a model trainable, and what it leaves."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import networkx as nx
+
+from structmat.errors import SpecError, require
+from structmat.families import parse
+from structmat.finetune.models import Classifier
+from structmat.graph import from_graph
+from structmat.network import Network
+
+Topology = str | Callable[[int], Network]
+
+
+@dataclass(frozen=True)
+class Method:
+    """One way to finetune.
+
+    Parameters
+    ----------
+    name : str
+        Short, for commands and file names.
+    label : str
+        For tables.
+    kind : "head", "lora", "oft" or "rotation"
+        "lora" and "oft" are PEFT's; "rotation" is structmat's.
+    rate : float
+        The learning rate, found by the same search for every method (see `tuning`).
+    topology : str or callable, optional
+        A spec, or a function width → Network; for rotations.
+    """
+
+    name: str
+    label: str
+    kind: str
+    rate: float
+    topology: Topology | None = None
+
+    def prepare(self, classifier: Classifier) -> Any:
+        """Return the model with everything frozen but the head and what the method trains."""
+        return _PREPARE[self.kind](self, classifier)
+
+    def merged(self, model: Any) -> Any:
+        """Return a copy of the trained model as a plain one, the method's change in its weights."""
+        model = copy.deepcopy(model)
+        if self.kind == "rotation":
+            return _nn().merge(model, unload=True)
+        return model.merge_and_unload() if self.kind in ("lora", "oft") else model
+
+    def orthogonality_error(self, model: Any) -> float | None:
+        """Return max |RᵀR − I| over all adapted layers, or None where nothing is rotated."""
+        if self.kind == "rotation":
+            return max(
+                float(adapter.rotation.orthogonality_error())
+                for adapter in _nn().adapters(model).values()
+            )
+        if self.kind == "oft":
+            return max(
+                _orthogonality_error(module.get_delta_weight("default"))
+                for module in model.modules()
+                if hasattr(module, "oft_R") and hasattr(module, "get_delta_weight")
+            )
+        return None
+
+
+def torus(width: int, *, repeat: int = 4) -> Network:
+    """Draw the network of a torus: wires on a grid as square as can be, each with 4 neighbours.
+
+    Colouring the edges gives the stages: in each, every wire turns with one neighbour. This is
+    the example of a network drawn by hand; any undirected graph does.
+
+    Examples
+    --------
+    >>> torus(384)          # the torus of 16 × 24, around which the signal goes four times
+    Network(width=384, depth=16, parameters=3072)
+    """
+    rows = max(side for side in range(1, int(width**0.5) + 1) if width % side == 0)
+    grid = nx.grid_graph((rows, width // rows), periodic=True)
+    return from_graph(nx.convert_node_labels_to_integers(grid, ordering="sorted"), repeat=repeat)
+
+
+ROTATION_RATE = 3e-3  # for topologies that were not in the search
+
+METHODS: tuple[Method, ...] = (
+    Method("head", "head only", "head", 1e-2),
+    Method("lora", "LoRA r=4 (PEFT)", "lora", 3e-3),
+    Method("peft-oft", "OFT b=16 (PEFT)", "oft", 3e-3),
+    Method("oft", "OFT b=16", "rotation", 3e-3, "block_diagonal(block=16)"),
+    Method("boft", "BOFT(2, 8)", "rotation", 3e-3, "butterfly(block=8, depth=2)"),
+    Method("dense-boft", "dense BOFT", "rotation", 3e-3, "butterfly(block=6)"),
+    Method("shuffle", "shuffle", "rotation", 3e-3, "shuffle(block=4)"),
+    Method("mixed-radix", "mixed radix", "rotation", 3e-3, "mixed_radix(largest=4)"),
+    Method("random", "random", "rotation", 3e-3, "random(block=8, depth=2, rng=0)"),
+    Method("torus", "torus, drawn by hand", "rotation", 3e-3, torus),
+)
+
+BY_NAME: Mapping[str, Method] = {method.name: method for method in METHODS}
+
+STORY = ("head", "lora", "oft", "boft", "shuffle", "torus")  # the default table
+FEW = ("head", "lora", "boft")  # --quick
+
+
+def named(name: str) -> Method:
+    """Return the method of this name.
+
+    Raises
+    ------
+    SpecError
+        When there is none.
+
+    Examples
+    --------
+    >>> named("boft").topology
+    'butterfly(block=8, depth=2)'
+    """
+    try:
+        return BY_NAME[name]
+    except KeyError:
+        raise SpecError(f"no method {name!r}; there are {', '.join(BY_NAME)}") from None
+
+
+def rotation(spec: str) -> Method:
+    """Return the method that rotates by the networks of a spec.
+
+    Examples
+    --------
+    >>> rotation("monarch").label
+    'monarch'
+    """
+    spec = str(parse(spec))
+    for method in METHODS:
+        if method.topology == spec:
+            return method
+    return Method(_slug(spec), spec, "rotation", ROTATION_RATE, spec)
+
+
+def with_rates(methods: tuple[Method, ...], rates: Mapping[str, float]) -> tuple[Method, ...]:
+    """Return the methods with the learning rates of those that `rates` names replaced."""
+    return tuple(replace(method, rate=rates.get(method.name, method.rate)) for method in methods)
+
+
+def trainable(model: Any) -> int:
+    """Return how many parameters training changes."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def _head_only(_: Method, classifier: Classifier) -> Any:
+    for name, parameter in classifier.model.named_parameters():
+        parameter.requires_grad = name.startswith(tuple(f"{part}." for part in classifier.head))
+    return classifier.model
+
+
+def _rotation(method: Method, classifier: Classifier) -> Any:
+    return _nn().adapt(
+        classifier.model,
+        method.topology,
+        target_modules=list(classifier.targets),
+        trainable=list(classifier.head),
+    )
+
+
+def _lora(_: Method, classifier: Classifier) -> Any:
+    peft = require("peft", "finetune")
+    config = peft.LoraConfig(r=4, lora_alpha=4, **_peft_options(classifier))
+    return peft.get_peft_model(classifier.model, config)
+
+
+def _oft(_: Method, classifier: Classifier) -> Any:
+    # The exact Cayley transform, as structmat's; PEFT's default is a truncated Neumann series.
+    peft = require("peft", "finetune")
+    config = peft.OFTConfig(
+        oft_block_size=16, use_cayley_neumann=False, **_peft_options(classifier)
+    )
+    return peft.get_peft_model(classifier.model, config)
+
+
+def _peft_options(classifier: Classifier) -> dict[str, Any]:
+    return {
+        "target_modules": list(classifier.targets),
+        "modules_to_save": list(classifier.head),
+        "task_type": "SEQ_CLS",
+    }
+
+
+_PREPARE: Mapping[str, Callable[[Method, Classifier], Any]] = {
+    "head": _head_only,
+    "lora": _lora,
+    "oft": _oft,
+    "rotation": _rotation,
+}
+
+
+def _orthogonality_error(matrix: Any) -> float:
+    exact = matrix.detach().double()
+    gram = exact.T @ exact
+    gram.diagonal().sub_(1.0)
+    return float(gram.abs().max())
+
+
+def _slug(spec: str) -> str:
+    return "-".join("".join(c if c.isalnum() else " " for c in spec).split())
+
+
+def _nn() -> Any:
+    return require("structmat.nn", "adapters")

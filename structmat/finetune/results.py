@@ -1,0 +1,177 @@
+"""The record of a run: what was compared, where, and one row for each method."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from structmat import __version__
+from structmat.families import parse
+from structmat.finetune.methods import Method
+from structmat.finetune.models import Pretrained
+from structmat.finetune.task import Task
+from structmat.finetune.timing import relative
+from structmat.reachability import is_dense
+
+if TYPE_CHECKING:
+    from structmat.finetune.job import Settings
+
+FORMAT, VERSION = "structmat.finetune", 1
+
+_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions that numbers depend on."""
+    return {"structmat": __version__} | {name: version(name) for name in _LIBRARIES}
+
+
+def machine() -> dict[str, Any]:
+    """Return what the machine is, in a few words."""
+    return {
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": versions(),
+    }
+
+
+def described(method: Method) -> str | None:
+    """Return the topology in words: its spec, or the name of the function that draws it."""
+    if method.topology is None or isinstance(method.topology, str):
+        return method.topology
+    return getattr(method.topology, "__name__", str(method.topology))
+
+
+def networks(methods: Sequence[Method], widths: Sequence[int]) -> list[dict[str, Any]]:
+    """Return what the networks of the rotations are at the model's widths.
+
+    Raises
+    ------
+    WidthError
+        When a topology does not take a width of the model.
+    """
+    rows = []
+    for method in methods:
+        if method.topology is None:
+            continue
+        topology = method.topology
+        build = parse(topology) if isinstance(topology, str) else topology
+        for width in widths:
+            net = build(width)
+            rows.append(
+                {
+                    "network": method.label,
+                    "spec": described(method),
+                    "width": width,
+                    "depth": net.depth,
+                    "parameters": net.parameters,
+                    "free_edges": net.free_edges,
+                    "dense": is_dense(net),
+                }
+            )
+    return rows
+
+
+def summary(
+    task: Task,
+    source: Pretrained,
+    settings: Settings,
+    methods: Sequence[Method],
+    records: Sequence[Mapping[str, Any]],
+    seconds: Mapping[str, list[float]],
+    *,
+    command: str,
+    complete: bool,
+) -> dict[str, Any]:
+    """Return the record: plain values that JSON takes."""
+    ratios = relative(dict(seconds))
+    rows = []
+    for method in methods:
+        mine = [record for record in records if record["method"] == method.name]
+        if mine:
+            times = seconds.get(method.name)
+            rows.append(
+                _row(method, mine)
+                | {
+                    "seconds_a_step": statistics.median(times) if times else None,
+                    "relative_seconds": ratios.get(method.name),
+                }
+            )
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "complete": complete,
+        "command": command,
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "machine": machine(),
+        "model": source.name,
+        "task": {
+            "name": task.name,
+            "labels": list(task.labels),
+            "sizes": task.sizes,
+            "fingerprint": task.fingerprint,
+            "notes": list(task.notes),
+        },
+        "seeds": settings.seeds,
+        "recipe": asdict(settings.recipe),
+        "rounds": settings.rounds,
+        "methods": rows,
+        "best": None,
+    }
+
+
+def best(records: Sequence[dict[str, Any]], methods: Sequence[Method]) -> dict[str, Any] | None:
+    """Return the run of a rotation with the best validation accuracy; test texts play no part.
+
+    Of equally good ones it is the one that trains fewer parameters.
+    """
+    rotations = {method.name for method in methods if method.kind == "rotation"}
+    mine = [record for record in records if record["method"] in rotations]
+    return max(mine, key=lambda r: (r["validation"], -r["trainable"]), default=None)
+
+
+def noise(found: Mapping[str, Any]) -> float:
+    """Return about two standard errors of one accuracy on the test texts.
+
+    Examples
+    --------
+    >>> row = {"accuracy": 0.8}
+    >>> round(noise({"methods": [row], "task": {"sizes": {"test": 900}}}), 4)
+    0.0267
+    """
+    mean = statistics.mean(row["accuracy"] for row in found["methods"])
+    texts: int = found["task"]["sizes"]["test"]
+    return float(2 * (mean * (1 - mean) / texts) ** 0.5)
+
+
+def _row(method: Method, mine: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    accuracies = [record["test"] for record in mine]
+    return {
+        "method": method.name,
+        "label": method.label,
+        "kind": method.kind,
+        "topology": described(method),
+        "rate": method.rate,
+        "trainable": mine[0]["trainable"],
+        "accuracy": statistics.mean(accuracies),
+        "spread": statistics.stdev(accuracies) if len(accuracies) > 1 else None,
+        "accuracies": accuracies,
+        "validation": statistics.mean(record["validation"] for record in mine),
+        "orthogonality_error": _largest(mine, "orthogonality_error"),
+        "merge_difference": _largest(mine, "merge_difference"),
+        "loss_curve": mine[0]["loss"],
+        "validation_curve": mine[0]["accuracy"],
+        "seconds": [record["seconds"] for record in mine],
+    }
+
+
+def _largest(mine: Sequence[Mapping[str, Any]], key: str) -> float | None:
+    return max((record[key] for record in mine if record[key] is not None), default=None)

@@ -1,0 +1,73 @@
+"""Tables of results, as plain text and as HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+HEADER = (
+    "method",
+    "test accuracy",
+    "trainable",
+    "time a step",
+    "|RᵀR − I|",
+    "|merged − unmerged|",
+)
+
+Row = Sequence[str]
+
+
+def rows(found: Mapping[str, Any]) -> list[Row]:
+    """Return the rows of a record of results as text, under `HEADER`."""
+    return [
+        (
+            row["label"],
+            f"{row['accuracy']:.3f}" + ("" if row["spread"] is None else f" ± {row['spread']:.3f}"),
+            f"{row['trainable']:,}",
+            _or_dash(row["relative_seconds"], "{:.2f}×"),
+            _or_dash(row["orthogonality_error"], "{:.0e}"),
+            _or_dash(row["merge_difference"], "{:.0e}"),
+        )
+        for row in found["methods"]
+    ]
+
+
+def plain(header: Row, body: Sequence[Row]) -> str:
+    """Return a table of text: the first column to the left, the others to the right.
+
+    Examples
+    --------
+    >>> print(plain(("method", "n"), [("a", "10"), ("bcd", "2")]))
+    method   n
+    a       10
+    bcd      2
+    """
+    lines = [header, *body]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if column else cell.ljust(width)
+            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def as_html(header: Row, body: Sequence[Row]) -> str:
+    """Return a table of HTML.
+
+    Examples
+    --------
+    >>> as_html(("<",), [("1",)])
+    '<table><thead><tr><th>&lt;</th></tr></thead><tbody><tr><td>1</td></tr></tbody></table>'
+    """
+    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in header)
+    lines = "".join(
+        f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in line)}</tr>" for line in body
+    )
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "—" if value is None else form.format(value)

@@ -1,0 +1,233 @@
+"""Training one model through transformers' Trainer, which also serves accelerate and torchrun."""
+
+from __future__ import annotations
+
+import math
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat.errors import StructmatError, require, whole
+from structmat.finetune.task import Example
+
+_POOL = 8  # batches whose texts are sorted by length together
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """How long and in what portions to train; the same for every method.
+
+    Parameters
+    ----------
+    epochs : int
+        Times each text is seen.
+    batch : int
+        Texts a step, on each device.
+    max_length : int
+        Tokens of a text that are read.
+    evaluations : int
+        Points of the validation curve, the last at the end.
+    """
+
+    epochs: int = 2
+    batch: int = 32
+    max_length: int = 64
+    evaluations: int = 3
+
+    def __post_init__(self) -> None:
+        """Refuse what is no positive whole number."""
+        for name in ("epochs", "batch", "max_length", "evaluations"):
+            whole(getattr(self, name), name, 1)
+
+    def steps(self, texts: int) -> int:
+        """Return the number of steps on one device; an epoch leaves out its last part batch."""
+        return self.epochs * (texts // min(self.batch, texts))
+
+
+class DivergedError(StructmatError):
+    """A training whose loss is no longer a number."""
+
+
+class History(NamedTuple):
+    """What was seen during training, as (step, value) pairs."""
+
+    loss: tuple[tuple[int, float], ...]
+    accuracy: tuple[tuple[int, float], ...]
+
+
+class Trained(NamedTuple):
+    """A trained model, its history, accuracies on validation and test, and seconds of training."""
+
+    model: Any
+    history: History
+    validation: float
+    test: float | None
+    seconds: float
+
+
+def tokenized(tokenizer: Any, texts: Sequence[Example], *, max_length: int) -> list[dict[str, Any]]:
+    """Return the rows that the Trainer takes."""
+    encoded = tokenizer([e.text for e in texts], truncation=True, max_length=max_length)
+    return [
+        {key: values[row] for key, values in encoded.items()} | {"labels": example.label}
+        for row, example in enumerate(texts)
+    ]
+
+
+def batched_by_length(
+    lengths: Sequence[int], *, batch: int, epochs: int, seed: int
+) -> npt.NDArray[np.int64]:
+    """Return the order in which to see texts, so that batches are of texts of similar length.
+
+    Every epoch is shuffled anew; pools of a few batches are sorted by length, which nearly halves
+    the padding, and the batches are shuffled again. Short of a whole batch, the rest of an epoch
+    is left out: another one each time.
+
+    Returns
+    -------
+    (epochs · ⌊n/batch⌋ · batch,) integers
+
+    Examples
+    --------
+    >>> batched_by_length([3, 1, 2, 9, 8, 7], batch=3, epochs=1, seed=0).shape
+    (6,)
+    """
+    sizes = np.asarray(lengths)
+    batch = min(batch, len(sizes))
+    rng = np.random.default_rng(seed)
+    epochs_in_order = []
+    for _ in range(epochs):
+        order = rng.permutation(len(sizes))[: len(sizes) // batch * batch]
+        pools = [order[i : i + _POOL * batch] for i in range(0, len(order), _POOL * batch)]
+        pools = [pool[np.argsort(sizes[pool], kind="stable")] for pool in pools]
+        epochs_in_order.append(rng.permutation(np.concatenate(pools).reshape(-1, batch)).ravel())
+    return np.concatenate(epochs_in_order)
+
+
+def train(
+    model: Any,
+    tokenizer: Any,
+    *,
+    training: Sequence[Example],
+    validation: Sequence[Example],
+    test: Sequence[Example] = (),
+    recipe: Recipe,
+    rate: float,
+    seed: int,
+    on_step: Callable[[], object] = lambda: None,
+) -> Trained:
+    """Train what the model leaves trainable, and measure it.
+
+    Raises
+    ------
+    DivergedError
+        When the loss is no longer finite.
+    """
+    transformers = require("transformers", "finetune")
+    cuda = require("torch", "finetune").cuda.is_available()
+    rows = tokenized(tokenizer, training, max_length=recipe.max_length)
+    order = batched_by_length(
+        [len(row["input_ids"]) for row in rows],
+        batch=recipe.batch,
+        epochs=recipe.epochs,
+        seed=seed,
+    )
+    steps = recipe.steps(len(rows))
+    with tempfile.TemporaryDirectory() as scratch:
+        arguments = transformers.TrainingArguments(
+            output_dir=scratch,
+            num_train_epochs=1,  # the order above holds all of them
+            train_sampling_strategy="sequential",
+            per_device_train_batch_size=min(recipe.batch, len(rows)),
+            per_device_eval_batch_size=64,
+            learning_rate=rate,
+            lr_scheduler_type="linear",
+            warmup_steps=max(1, steps // 10),
+            weight_decay=0.0,
+            logging_nan_inf_filter=False,
+            logging_steps=max(1, steps // 30),
+            eval_strategy="steps",
+            eval_steps=math.ceil(steps / recipe.evaluations),
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            dataloader_pin_memory=cuda,
+            seed=seed,
+        )
+        trainer = transformers.Trainer(
+            model=model,
+            args=arguments,
+            train_dataset=[rows[index] for index in order],
+            eval_dataset=_by_length(tokenizer, validation, recipe),
+            data_collator=transformers.DataCollatorWithPadding(tokenizer),
+            compute_metrics=_accuracy,
+            callbacks=[_watcher(on_step)],
+        )
+        trainer.remove_callback(transformers.trainer_callback.PrinterCallback)
+        start = time.perf_counter()
+        trainer.train()
+        seconds = time.perf_counter() - start
+        log = trainer.state.log_history
+        loss = tuple((row["step"], row["loss"]) for row in log if "loss" in row)
+        curve = tuple((row["step"], row["eval_accuracy"]) for row in log if "eval_accuracy" in row)
+        if not curve or curve[-1][0] != trainer.state.global_step:
+            last = trainer.evaluate()["eval_accuracy"]
+            curve = (*curve, (trainer.state.global_step, last))
+        tested = None
+        if test:
+            part = _by_length(tokenizer, test, recipe)
+            tested = trainer.evaluate(part, metric_key_prefix="test")["test_accuracy"]
+    return Trained(trainer.model, History(loss, curve), curve[-1][1], tested, seconds)
+
+
+def logits(
+    model: Any, tokenizer: Any, texts: Sequence[str], *, max_length: int
+) -> npt.NDArray[np.float64]:
+    """Return the model's outputs for texts, (texts, labels), in the order given."""
+    torch = require("torch", "finetune")
+    device = next(model.parameters()).device
+    model.eval()
+    parts = []
+    with torch.no_grad():
+        for start in range(0, len(texts), 64):
+            encoded = tokenizer(
+                list(texts[start : start + 64]),
+                truncation=True,
+                max_length=max_length,
+                padding=True,
+                return_tensors="pt",
+            )
+            parts.append(model(**encoded.to(device)).logits.double().cpu().numpy())
+    found: npt.NDArray[np.float64] = np.concatenate(parts)
+    return found
+
+
+def _by_length(tokenizer: Any, texts: Sequence[Example], recipe: Recipe) -> list[dict[str, Any]]:
+    rows = tokenized(tokenizer, texts, max_length=recipe.max_length)
+    return sorted(rows, key=lambda row: len(row["input_ids"]))
+
+
+def _accuracy(prediction: Any) -> dict[str, float]:
+    return {"accuracy": float((prediction.predictions.argmax(-1) == prediction.label_ids).mean())}
+
+
+def _watcher(on_step: Callable[[], object]) -> Any:
+    callback: Any = require("transformers", "finetune").TrainerCallback
+
+    class Watcher(callback):  # type: ignore[misc]  # transformers is imported only where needed
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            on_step()
+
+        def on_log(self, *_: Any, logs: dict[str, float], **__: Any) -> None:
+            if not math.isfinite(logs.get("loss", 0.0)):
+                raise DivergedError(
+                    f"the loss became {logs['loss']}: the learning rate is too high for this"
+                    " model; give a smaller --rate, or let --tune find one"
+                )
+
+    return Watcher()

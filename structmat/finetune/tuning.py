@@ -1,0 +1,107 @@
+"""The search for learning rates: the same grid, texts and steps for every method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from structmat.finetune.files import read_json, write_json
+from structmat.finetune.methods import Method
+from structmat.finetune.models import Pretrained
+from structmat.finetune.task import Task
+from structmat.finetune.training import DivergedError, Recipe, train
+
+GRID = (1e-3, 3e-3, 1e-2, 3e-2)
+
+# What the search may cost: part of the texts, a single seed.
+TEXTS = 720
+RECIPE = Recipe(epochs=2, evaluations=1)
+
+
+def trials(methods: Sequence[Method], grid: Sequence[float] = GRID) -> int:
+    """Return the number of trainings of a search."""
+    return len(methods) * len(grid)
+
+
+def search(
+    methods: Sequence[Method],
+    source: Pretrained,
+    task: Task,
+    path: Path,
+    *,
+    key: str,
+    recipe: Recipe = RECIPE,
+    grid: Sequence[float] = GRID,
+    on_step: Callable[[], object] = lambda: None,
+    on_trial: Callable[[Method, float], object] = lambda *_: None,
+) -> dict[str, Any]:
+    """Train every method at every rate, and write down the accuracies on validation texts.
+
+    The record is written after every trial, and a search of the same `key` goes on where its
+    record ends. Test texts play no part.
+
+    Returns
+    -------
+    dict
+        The record: the grid, and for each method its accuracies and the rate chosen.
+    """
+    record = read_json(path)
+    if not isinstance(record, dict) or record.get("key") != key:
+        record = {"key": key, "grid": list(grid), "texts": len(task.train), "methods": {}}
+        record |= {"validation": len(task.validation), "epochs": recipe.epochs, "seed": 0}
+    tokenizer = source.tokenizer()
+    for method in methods:
+        entry = record["methods"].setdefault(method.name, {"label": method.label, "accuracy": {}})
+        for rate in grid:
+            on_trial(method, rate)
+            if f"{rate:g}" in entry["accuracy"]:
+                continue
+            entry["accuracy"][f"{rate:g}"] = _trial(
+                method, source, tokenizer, task, recipe=recipe, rate=rate, on_step=on_step
+            )
+            entry["chosen"] = chosen(entry["accuracy"])
+            write_json(path, record)
+    return record
+
+
+def chosen(accuracy: Mapping[str, float]) -> float:
+    """Return the rate with the best accuracy; of equally good ones the smallest.
+
+    Examples
+    --------
+    >>> chosen({"0.001": 0.5, "0.003": 0.7, "0.01": 0.7})
+    0.003
+    """
+    return min((float(rate) for rate in accuracy), key=lambda r: (-accuracy[f"{r:g}"], r))
+
+
+def rates(record: Mapping[str, Any]) -> dict[str, float]:
+    """Return the chosen rates of a record, by method."""
+    return {name: float(entry["chosen"]) for name, entry in record["methods"].items()}
+
+
+def _trial(
+    method: Method,
+    source: Pretrained,
+    tokenizer: Any,
+    task: Task,
+    *,
+    recipe: Recipe,
+    rate: float,
+    on_step: Callable[[], object],
+) -> float:
+    model = method.prepare(source.classifier(task.labels, seed=0))
+    try:
+        return train(
+            model,
+            tokenizer,
+            training=task.train,
+            validation=task.validation,
+            recipe=recipe,
+            rate=rate,
+            seed=0,
+            on_step=on_step,
+        ).validation
+    except DivergedError:
+        return 0.0
