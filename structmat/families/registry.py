@@ -16,7 +16,7 @@ from structmat.network import Network
 P = ParamSpec("P")
 Refusal = Callable[..., str | None]
 
-_MOST_STEPS = 100_000  # how far from a refused width the nearest valid one is looked for
+_MOST_STEPS = 65_536  # how far from a refused width the nearest valid one is looked for
 
 
 @dataclass(frozen=True)
@@ -97,14 +97,10 @@ def family(
 def _refusal(name: str, width: int, options: dict[str, Any], rule: str, refuses: Refusal) -> str:
     given = {"width": width} | {k: v for k, v in options.items() if v is not None and k != "rng"}
     call = f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
-    near = [
-        str(w)
-        for w in (
-            _first(range(width - 1, max(0, width - _MOST_STEPS), -1), refuses, options),
-            _first(range(width + 1, width + _MOST_STEPS), refuses, options),
-        )
-        if w is not None
-    ]
+    steps = min(_MOST_STEPS, 64 * max(64, width))
+    below = _first(range(width - 1, max(0, width - steps), -1), refuses, options)
+    above = _first(range(width + 1, width + steps), refuses, options)
+    near = [str(w) for w in (below, above) if w is not None]
     nearest = f"; nearest {'is' if len(near) == 1 else 'are'} {' and '.join(near)}" if near else ""
     remedy = f". mixed_radix({width}) serves any width" if width > 1 else ""
     return f"{call}: {rule}{nearest}{remedy}"
