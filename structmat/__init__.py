@@ -23,6 +23,7 @@ from structmat.families import (
 from structmat.graph import from_graph, from_layers
 from structmat.network import Network, Straightened
 from structmat.reachability import dense_depth, is_dense, path_counts, reach
+from structmat.reporting import Comparison, Report, compare, report
 from structmat.scheduling import Schedule, schedule
 from structmat.sparse import apply, dense, factors, operator
 from structmat.stage import Bank, Stage
@@ -51,6 +52,10 @@ __all__ = [
     "is_dense",
     "path_counts",
     "dense_depth",
+    "Report",
+    "report",
+    "Comparison",
+    "compare",
     "Schedule",
     "schedule",
     "random_blocks",
