@@ -1,0 +1,205 @@
+"""Spec strings: parsed, never evaluated, and refused in one line."""
+
+import ast
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat.errors import SpecError, StructmatError
+from structmat.families import as_family, family
+from structmat.families.registry import Family
+from structmat.testing import families
+
+
+def outcome(call):
+    """Return what a call returns, and what it says where it refuses; other errors go through."""
+    try:
+        return call(), ""
+    except StructmatError as error:
+        return None, str(error)
+
+
+@given(families())
+def test_specs_round_trip(case):
+    rule, width = case
+    assert sm.parse(str(rule)) == rule
+    assert hash(sm.parse(str(rule))) == hash(rule)
+    assert as_family(rule) is rule
+    assert as_family(str(rule)) == rule
+    direct = getattr(sm, rule.name)(width, **dict(rule.options))
+    assert rule(width) == direct
+
+
+values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.tuples(inner, inner),
+    max_leaves=5,
+)
+
+
+@given(st.dictionaries(st.sampled_from(["block", "depth"]), values), st.integers(1, 64))
+def test_any_literal_is_taken_or_refused_in_one_line(options, width):
+    text = ", ".join(f"{key}={value!r}" for key, value in options.items())
+    rule = sm.parse(f"butterfly({text})")
+    assert sm.parse(str(rule)) == rule
+    hash(rule)
+    net, refusal = outcome(lambda: rule(width))
+    assert "\n" not in refusal
+    assert net is None or net.width == width
+
+
+@given(st.text() | st.text(alphabet="buterfly(block=8,dph2)[]{}'\"*:. \n#", max_size=40))
+@example("butterfly(block=8")
+@example("butterfly(block=8))")
+@example("butterfly(**{'block': 8})")
+@example("butterfly(8)")
+@example("butterfly(*[8])")
+@example("butterfly(block:=8)")
+@example("lambda: butterfly")
+@example("butterfly.build")
+@example("butterfly(block=8)(64)")
+@example("butterfly(block=8); benes")
+@example("(" * 5000)
+@example("-" * 50_000 + "1")
+@example("butterfly(block=" + "9" * 5000 + ")")
+@example("\x00")
+@example("\ud800")
+@example("")
+def test_any_text_is_a_family_or_a_spec_error(text):
+    rule, refusal = outcome(lambda: sm.parse(text))
+    assert "\n" not in refusal
+    if rule is not None:
+        assert isinstance(rule, Family)
+        assert sm.parse(str(rule)) == rule
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "__import__('os').system('touch {}')",
+        "butterfly(block=__import__('pathlib').Path('{}').touch())",
+        "butterfly(block=open('{}', 'w'))",
+        "butterfly(block=[open('{}', 'w') for _ in (1,)])",
+        "butterfly(block=(lambda: open('{}', 'w'))())",
+        'butterfly(block=f\'{{open("{}", "w")}}\')',
+        "open('{}', 'w')",
+        "exec(\"open('{}', 'w')\")",
+    ],
+)
+def test_nothing_in_a_spec_is_run(spec, tmp_path):
+    mark = tmp_path / "mark"
+    text = spec.format(mark)
+    ast.parse(text, mode="eval")  # it would run, if it were evaluated
+    with pytest.raises(SpecError, match=r"a spec looks like|no family|must be a literal"):
+        sm.parse(text)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("buterfly(block=8)", "no family 'buterfly'; did you mean butterfly"),
+        ("xyzzy", "no family 'xyzzy'; there are benes, block_diagonal, butterfly"),
+        ("butterfly(blok=8)", "butterfly has no option 'blok'; did you mean block"),
+        ("butterfly(width=8)", "has no option 'width'"),
+        ("benes(block=2)", "benes has no option 'block'; it takes none"),
+        ("shuffle", "shuffle needs the option block"),
+        ("random(block=4)", "random needs the option depth"),
+        ("butterfly(8)", "every option is written name=value"),
+        ("butterfly(**{})", "every option is written name=value"),
+        ("butterfly(block=2, block=4)", "block is given twice"),
+        ("butterfly(block=2**3)", "the value of block must be a literal"),
+        ("butterfly(block=size)", "the value of block must be a literal"),
+        ("butterfly(block={2: 3})", "the value of block must be a literal"),
+        ("butterfly(block={2})", "the value of block must be a literal"),
+        ("butterfly(block=1e999)", "the value of block must be a literal"),
+        ("butterfly(block=2j)", "the value of block must be a literal"),
+        ("butterfly(block=b'8')", "the value of block must be a literal"),
+        ("butterfly(block=8", "does not parse; a spec looks like"),
+        ("butterfly.a(block=8)", "is not a name with options"),
+        ("8", "is not a name with options"),
+        (8, "8: a spec is a string"),
+        (None, "None: a spec is a string"),
+    ],
+)
+def test_bad_specs_say_what_is_wrong(spec, message):
+    with pytest.raises(SpecError, match=message):
+        sm.parse(spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ("butterfly(depth=2.5)", "depth=2.5: depth must be an integer, at least 1"),
+        ("butterfly(block='x')", "block='x': block must be an integer, at least 2"),
+        ("butterfly(block=None)", "block=None: block must be an integer"),
+        ("butterfly(block=True)", "block=True"),
+        ("butterfly(block=(2, 3))", r"block=\(2, 3\): block must be an integer"),
+        ("butterfly(depth=-1)", "depth=-1: depth must be an integer, at least 1"),
+        ("monarch(radices='ab')", "radix='a': radix must be an integer"),
+        ("monarch(radices=4)", "radices=4: radices must be a sequence"),
+        ("monarch(radices=(8, 8.0))", "radix=8.0"),
+        ("random(block=2, depth=1, rng='x')", "rng='x': rng must be a Generator"),
+        ("random(block=2, depth=1, rng=-3)", "rng=-3: rng must be a Generator"),
+    ],
+)
+def test_bad_values_are_refused_where_a_width_is_given(spec, message):
+    rule = sm.parse(spec)
+    for use in (rule, rule.takes):
+        with pytest.raises(StructmatError, match=message) as caught:
+            use(64)
+        assert "\n" not in str(caught.value)
+
+
+def test_lists_and_spaces_are_taken():
+    assert sm.parse(" monarch( radices = [16, 24] ) ") == sm.parse("monarch(radices=(16, 24))")
+    assert str(sm.parse("shuffle(block=-2)")) == "shuffle(block=-2)"
+    assert sm.parse("benes()") == sm.parse("benes")
+
+
+def test_options_can_be_set():
+    rule = sm.parse("butterfly(block=4)").having(depth=2)
+    assert rule == sm.parse("butterfly(block=4, depth=2)")
+    assert rule.having(depth=3).having(depth=2) == rule
+    with pytest.raises(SpecError, match="has no option 'deep'"):
+        rule.having(deep=3)
+    assert rule.has_depth
+    assert not sm.parse("benes").has_depth
+
+
+def test_the_catalogue_lists_every_family():
+    entries = sm.catalogue()
+    names = [entry.name for entry in entries]
+    assert names == sorted(names)
+    assert {"block_diagonal", "butterfly", "mixed_radix", "monarch", "shuffle", "benes"} <= {*names}
+    for entry in entries:
+        assert entry.widths
+        assert entry.summary.endswith(".")
+        assert "\n" not in entry.summary
+        assert next(iter(entry.signature.parameters)) == "width"
+        assert getattr(sm, entry.name) is entry.build
+
+
+def test_a_family_of_ones_own(monkeypatch):
+    monkeypatch.setattr("structmat.families.registry._ENTRIES", {})
+
+    @family("even", lambda width: None if width % 2 == 0 else "width must be even")
+    def ends(width: int) -> sm.Network:
+        """Join the first wire to the last.
+
+        And nothing else.
+        """
+        return sm.Network.of(width, [[[0, width - 1]]])
+
+    assert sm.parse("ends")(6) == ends(6)
+    assert sm.catalogue()[0].summary == "Join the first wire to the last."
+    with pytest.raises(StructmatError, match="width must be even; nearest are 6 and 8"):
+        ends(7)
+    with pytest.raises(SpecError, match="'ends' is registered already"):
+        family("any")(ends)
