@@ -188,9 +188,13 @@ def compare(
     serves any width
     """
     candidates = _labelled(families)
-    several = [widths] if not isinstance(widths, Iterable) else list(widths)
-    sizes = [whole(width, "width", 1) for width in several]
+    sizes = _sizes(widths)
     return Comparison([_row(label, one, d) for label, one in candidates.items() for d in sizes])
+
+
+def _sizes(widths: Any) -> list[int]:
+    several = widths if isinstance(widths, Iterable) and not isinstance(widths, str) else [widths]
+    return [whole(width, "width", 1) for width in several]
 
 
 def _labelled(families: Any) -> dict[str, Any]:

@@ -1,0 +1,263 @@
+"""report and compare: the values against independent counts, and every form agrees with them."""
+
+import json
+import math
+import pickle
+import sys
+from dataclasses import FrozenInstanceError
+from html.parser import HTMLParser
+from itertools import pairwise
+
+import networkx as nx
+import pytest
+from hypothesis import given
+
+import structmat as sm
+from structmat.errors import MissingExtraError, SpecError, StructmatError
+from structmat.testing import families, networks
+
+COLUMNS = ["network", "width", "depth", "parameters", "free_edges", "dense", "depth_needed"]
+
+
+def counted(net: sm.Network) -> dict:
+    """Count on the grid graph alone, with networkx."""
+    graph = net.to_networkx()
+    switches: dict = {}
+    for (t, _), _, number in graph.edges(data="switch"):
+        if number is not None:
+            switches[t, number] = switches.get((t, number), 0) + 1
+    dense_from = [
+        k
+        for k in range(net.depth + 1)
+        if all(
+            sum(t == k for t, _ in nx.descendants(graph, (0, j)) | {(0, j)}) == net.width
+            for j in range(net.width)
+        )
+    ]
+    edges = graph.number_of_edges()
+    return {
+        "width": sum(t == 0 for t, _ in graph),
+        "depth": max(t for t, _ in graph),
+        "parameters": sum(math.comb(math.isqrt(entries), 2) for entries in switches.values()),
+        "nonzeros": edges,
+        "free_edges": edges - net.depth * net.width,
+        "dense": net.depth in dense_from,
+        "dense_depth": min(dense_from, default=None),
+    }
+
+
+class Cells(HTMLParser):
+    """The rows of a table, as the text of their cells."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.rows: list[list[str]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag, _attributes):
+        self.open.append(tag)
+        if tag == "tr":
+            self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1][-1] += data
+
+
+def shown(value) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "–", True: "yes", False: "no"}[value]
+    return f"{value:,}" if isinstance(value, int) else value
+
+
+# One network -----------------------------------------------------------------------------------
+
+
+@given(networks(max_width=8))
+def test_a_report_counts_right(net):
+    assert sm.report(net).to_dict() == counted(net)
+
+
+@given(networks())
+def test_text_html_and_json_agree(net):
+    found = sm.report(net)
+    expected = [[key.replace("_", " "), shown(value)] for key, value in found.to_dict().items()]
+    assert Cells(found._repr_html_()).rows == expected
+    assert [line.rsplit(maxsplit=1) for line in str(found).splitlines()] == expected
+    assert len({len(line) for line in str(found).splitlines()}) == 1
+    assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
+
+
+def test_a_report_is_a_value():
+    found = sm.report(sm.benes(8))
+    assert found == sm.report(sm.benes(8)) != sm.report(sm.benes(4))
+    assert hash(found) == hash(sm.report(sm.benes(8)))
+    assert pickle.loads(pickle.dumps(found)) == found  # noqa: S301
+    with pytest.raises(FrozenInstanceError, match="cannot assign to field 'depth'"):
+        found.depth = 3
+
+
+def test_four_wires_as_the_boft_paper_counts_them():
+    dense, butterfly = sm.block_diagonal(4, 4), sm.butterfly(4)
+    assert (sm.report(dense).free_edges, sm.report(butterfly).free_edges) == (12, 8)
+    assert sm.report(dense).dense
+    assert sm.report(butterfly).dense
+
+
+@pytest.mark.parametrize("other", ["benes", sm.parse("benes"), None, [[0, 1]]])
+def test_only_networks_have_reports(other):
+    with pytest.raises(StructmatError, match="report takes a Network"):
+        sm.report(other)
+
+
+# Many networks ---------------------------------------------------------------------------------
+
+
+@given(families(max_width=16, max_depth=4))
+def test_a_row_for_a_family_says_what_its_network_does(case):
+    family, width = case
+    (row,) = sm.compare(family, width).rows
+    found = counted(family(width))
+    assert list(row) == [*COLUMNS, "refused"]
+    assert row == {
+        "network": str(family),
+        **{key: found[key] for key in COLUMNS if key in found},
+        "depth_needed": sm.dense_depth(family, width),
+        "refused": None,
+    }
+
+
+@given(networks(max_width=8))
+def test_a_row_for_a_network_says_how_few_of_its_stages_it_needs(net):
+    rows = sm.compare({"as a network": net, "as a function": lambda _: net}, net.width).rows
+    for row in rows:
+        assert row["depth_needed"] == counted(net)["dense_depth"]
+        assert row["refused"] is None
+
+
+def test_each_network_at_each_width_in_order():
+    specs = ["benes", "shuffle(block=4)", sm.parse("block_diagonal(block=2)")]
+    table = sm.compare(specs, [16, 8])
+    assert [(row["network"], row["width"]) for row in table.rows] == [
+        ("benes", 16),
+        ("benes", 8),
+        ("shuffle(block=4)", 16),
+        ("shuffle(block=4)", 8),
+        ("block_diagonal(block=2)", 16),
+        ("block_diagonal(block=2)", 8),
+    ]
+    assert [row["depth_needed"] for row in table.rows] == [4, 3, 2, 2, None, None]
+
+
+def test_a_refused_width_leaves_the_other_rows():
+    def even(width):
+        if width % 2:
+            raise ValueError("even widths only")
+        return sm.Network(width)
+
+    table = sm.compare({"mine": even, "net": sm.Network(8), "benes": "benes"}, [7, 8])
+    reasons = {(row["network"], row["width"]): row["refused"] for row in table.rows}
+    assert [key for key, reason in reasons.items() if reason is None] == [
+        ("mine", 8),
+        ("net", 8),
+        ("benes", 8),
+    ]
+    assert reasons["mine", 7] == "mine at 7: even widths only"
+    assert reasons["net", 7] == "net at 7: this network has width 8"
+    assert "width must be 2^n" in reasons["benes", 7]
+    for row in table.rows:
+        if row["refused"]:
+            assert all(row[key] is None for key in COLUMNS[2:])
+    assert all(str(table).count(reason) == 1 for reason in reasons.values() if reason)
+
+
+def test_an_option_no_width_can_have_is_a_refusal_too():
+    (row,) = sm.compare("butterfly(block=3)", 12).rows
+    assert "block must be even" in row["refused"]
+
+
+MIXED = sm.compare(
+    {'a <b> & "c"': "butterfly", "GSOFT": "shuffle(block=8)", "OFT": "block_diagonal(block=2)"},
+    [384, 1024],
+)
+
+
+def test_the_text_shows_the_rows():
+    lines = str(MIXED).splitlines()
+    table = lines[: lines.index("")]
+    assert len({len(line) for line in table}) == 1
+    cuts = [0]
+    for dashes in table[1].split("  "):
+        cuts.append(cuts[-1] + len(dashes) + 2)
+    cells = [[line[a:b].strip() for a, b in pairwise(cuts)] for line in (table[0], *table[2:])]
+    assert cells[0] == [key.replace("_", " ") for key in COLUMNS]
+    assert cells[1:] == [[shown(row[key]) for key in COLUMNS] for row in MIXED.rows]
+    assert lines[len(table) + 1 :] == [row["refused"] for row in MIXED.rows if row["refused"]]
+    assert "5,120" in cells[2]
+
+
+def test_the_html_shows_the_rows():
+    head, *rows = Cells(MIXED._repr_html_()).rows
+    assert head == [key.replace("_", " ") for key in COLUMNS]
+    for cells, row in zip(rows, MIXED.rows, strict=True):
+        keys = COLUMNS if row["refused"] is None else ["network", "width", "refused"]
+        assert cells == [shown(row[key]) for key in keys]
+    assert "<b>" not in MIXED._repr_html_()
+
+
+def test_json_holds_the_rows_and_shares_nothing():
+    data = MIXED.to_dict()
+    assert json.loads(json.dumps(data)) == {"rows": MIXED.rows}
+    data["rows"][0]["width"] = 0
+    assert MIXED.rows[0]["width"] == 384
+
+
+def test_a_data_frame_holds_the_rows():
+    pandas = pytest.importorskip("pandas")
+    frame = MIXED.to_dataframe()
+    assert list(frame.columns) == [*COLUMNS, "refused"]
+    back = [
+        {key: None if pandas.isna(value) else value for key, value in row.items()}
+        for row in frame.to_dict("records")
+    ]
+    assert back == MIXED.rows
+    assert (str(frame.dtypes["depth"]), str(frame.dtypes["dense"])) == ("Int64", "boolean")
+    assert sm.compare({}, 8).to_dataframe().shape == (0, 8)
+
+
+def test_without_pandas_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(MissingExtraError, match=r"pandas is not installed.*structmat\[finetune\]"):
+        MIXED.to_dataframe()
+    assert str(MIXED)
+
+
+@pytest.mark.parametrize(
+    ("families", "widths", "error", "message"),
+    [
+        ("buterfly", 8, SpecError, "did you mean butterfly"),
+        (["benes", "shuffle"], 8, SpecError, "needs the option block"),
+        ({"a": "benes("}, 8, SpecError, "does not parse"),
+        (["benes", 3], 8, SpecError, "a spec is a string"),
+        (sm.Network(4), 4, StructmatError, "give anything else a label"),
+        (None, 4, StructmatError, "compare takes specs or families"),
+        ({"mine": 3}, 4, StructmatError, "mine: 3 is no spec, Family, Network or function"),
+        ({"mine": lambda width: width}, 4, StructmatError, "4: report takes a Network"),
+        ("benes", 8.0, StructmatError, "width=8.0: width must be an integer"),
+        ("benes", [8, 0], StructmatError, "width=0: width must be an integer, at least 1"),
+        ("benes", float("nan"), StructmatError, "width=nan"),
+        ("benes", "16", StructmatError, "width='16'"),
+        ("benes", None, StructmatError, "width=None"),
+    ],
+)
+def test_refused_arguments(families, widths, error, message):
+    with pytest.raises(error, match=message):
+        sm.compare(families, widths)
