@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from itertools import cycle, pairwise
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -123,9 +122,8 @@ def _rounds(width: int) -> list[list[Edge]]:
     return [pairs for pairs in met if pairs]
 
 
-def _coloured(width: int, edges: Iterable[Edge]) -> list[list[Edge]]:
+def _coloured(width: int, edges: list[Edge]) -> list[list[Edge]]:
     """Return the edges by colour, each colour a matching in order of its wires."""
-    edges = list(edges)
     degree = [0] * width
     for edge in edges:
         for node in edge:
@@ -199,6 +197,7 @@ class _Colouring:
         return self.turn(u, ends[: last + 1], [*free[:last], c])
 
     def turn(self, u: int, ends: list[int], colours: list[int]) -> bool:
+        """Give the edges from u to the ends these colours, all but the last taken from the next."""
         for end, colour in zip(ends[1:], colours[:-1], strict=True):
             self.clear(u, end, colour)
         for end, colour in zip(ends, colours, strict=True):
