@@ -1,0 +1,69 @@
+import json
+
+import pytest
+
+from structmat.errors import FileError
+from structmat.finetune.files import (
+    make_directory,
+    new_directory,
+    read_json,
+    write_json,
+    write_text,
+)
+
+
+def names(path):
+    return sorted(p.name for p in path.iterdir())
+
+
+def fill_half_and_stop(target):
+    with new_directory(target) as directory:
+        (directory / "half").touch()
+        raise KeyboardInterrupt("now")
+
+
+def test_a_text_replaces_an_older_one_and_leaves_nothing_else(tmp_path):
+    for text in ("old", "new"):
+        write_text(tmp_path / "a.txt", text)
+    assert (tmp_path / "a.txt").read_text() == "new"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_a_text_that_cannot_be_written_leaves_the_old_one(tmp_path):
+    write_text(tmp_path / "a.txt", "old")
+    with pytest.raises(UnicodeEncodeError, match="surrogates"):
+        write_text(tmp_path / "a.txt", "new \ud800")
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert names(tmp_path) == ["a.txt"]
+
+
+def test_json_is_read_back_and_what_is_not_finite_is_null(tmp_path):
+    write_json(tmp_path / "a.json", {"a": (1, float("nan")), "b": float("inf"), 3: "ᵀ"})
+    text = (tmp_path / "a.json").read_text("utf-8")
+    assert json.loads(text, parse_constant=pytest.fail) == {"a": [1, None], "b": None, "3": "ᵀ"}
+    assert read_json(tmp_path / "a.json") == json.loads(text)
+
+
+def test_a_damaged_json_counts_as_none(tmp_path):
+    (tmp_path / "a.json").write_text('{"a": ')
+    assert read_json(tmp_path / "a.json") is None
+    assert read_json(tmp_path / "b.json") is None
+
+
+def test_a_directory_is_replaced_whole_or_not_at_all(tmp_path):
+    target = tmp_path / "d"
+    with new_directory(target) as directory:
+        (directory / "old").touch()
+    with pytest.raises(KeyboardInterrupt, match="now"):
+        fill_half_and_stop(target)
+    assert names(target) == ["old"]
+    with new_directory(target) as directory:
+        (directory / "new").touch()
+    assert names(target) == ["new"]
+    assert names(tmp_path) == ["d"]
+
+
+def test_a_file_in_the_way_of_the_output_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FileError, match="file: cannot be made a directory"):
+        make_directory(tmp_path / "file")
