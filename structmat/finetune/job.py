@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -95,8 +96,7 @@ def run(
     dict
         What `results.json` holds.
     """
-    classifier = source.classifier(task.labels)
-    networks = results.networks(settings.methods, widths(classifier))  # refuses before any work
+    networks = _checked(task, source, settings)
     chief = require("accelerate", "finetune").PartialState().is_main_process
     say = say if chief else lambda _: None
     runs = make_directory(output / "runs")
@@ -125,6 +125,17 @@ def run(
     return found
 
 
+def _checked(task: Task, source: Pretrained, settings: Settings) -> list[dict[str, Any]]:
+    """Return what the networks are at the model's widths, or refuse before any work is done."""
+    classifier = source.classifier(task.labels)
+    most = getattr(classifier.model.config, "max_position_embeddings", None)
+    if most is not None and settings.recipe.max_length > most:
+        raise StructmatError(
+            f"max_length={settings.recipe.max_length}: this model reads at most {most} tokens"
+        )
+    return results.networks(settings.methods, widths(classifier))
+
+
 @dataclass(frozen=True)
 class _Job:
     task: Task
@@ -144,7 +155,10 @@ class _Job:
     def progress(self, what: str, total: int) -> Iterator[Any]:
         """Show a bar over steps, with the time that is left."""
         tqdm = require("tqdm", "finetune").tqdm
-        with tqdm(total=total, desc=what, unit="step", disable=not self.chief) as bar:
+        often = 0.2 if sys.stderr.isatty() else 10  # seconds between lines: a log is no screen
+        with tqdm(
+            total=total, desc=what, unit="step", mininterval=often, disable=not self.chief
+        ) as bar:
             yield bar
 
 

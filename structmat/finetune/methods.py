@@ -9,7 +9,7 @@ from typing import Any
 
 import networkx as nx
 
-from structmat.errors import SpecError, require
+from structmat.errors import SpecError, require, suggest
 from structmat.families import parse
 from structmat.finetune.models import Classifier
 from structmat.graph import from_graph
@@ -122,7 +122,7 @@ def named(name: str) -> Method:
     try:
         return BY_NAME[name]
     except KeyError:
-        raise SpecError(f"no method {name!r}; there are {', '.join(BY_NAME)}") from None
+        raise SpecError(f"no method {name!r}{suggest(name, BY_NAME)}") from None
 
 
 def rotation(spec: str) -> Method:

@@ -35,8 +35,11 @@ class Pretrained:
     local: bool
 
     def tokenizer(self) -> Any:
-        """Return the tokenizer."""
-        return _loaded("AutoTokenizer", self)
+        """Return the tokenizer, which pads with its last token where it has no other."""
+        tokenizer = _loaded("AutoTokenizer", self)
+        if tokenizer.pad_token is None:
+            tokenizer.pad_token = tokenizer.eos_token
+        return tokenizer
 
     def classifier(self, labels: Sequence[str], *, seed: int = 0) -> Classifier:
         """Return the model with a head for these labels, drawn from the seed."""
@@ -51,6 +54,8 @@ class Pretrained:
             ignore_mismatched_sizes=True,  # a head for other labels is replaced
             output_loading_info=True,
         )
+        if model.config.pad_token_id is None:  # where to read the class off a padded text
+            model.config.pad_token_id = self.tokenizer().pad_token_id
         new = {key.rpartition(".")[0] for key in info["missing_keys"]}
         new |= {str(entry[0]).rpartition(".")[0] for entry in info["mismatched_keys"]}
         return Classifier(model, block_linears(model), _head(model, new))

@@ -155,7 +155,7 @@ def _networks(found: Mapping[str, Any], methods: Sequence[Method]) -> list[str]:
             " width small enough to draw. The adapters use the same family at the model's widths."
         )
     ]
-    keys = ("network", "width", "depth", "parameters", "free_edges", "dense")
+    keys = ("network", "width", "depth", "parameters", "free_edges", "dense", "depth_needed")
     if found["networks"]:
         body = [tuple(_cell(row[key]) for key in keys) for row in found["networks"]]
         parts.append(tables.as_html([key.replace("_", " ") for key in keys], body))
@@ -198,4 +198,6 @@ def _paragraph(text: str) -> str:
 def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if value is None:
+        return "—"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -12,12 +12,12 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from structmat import __version__
-from structmat.families import parse
+from structmat.errors import WidthError
 from structmat.finetune.methods import Method
 from structmat.finetune.models import Pretrained
 from structmat.finetune.task import Task
 from structmat.finetune.timing import relative
-from structmat.reachability import is_dense
+from structmat.reporting import compare
 
 if TYPE_CHECKING:
     from structmat.finetune.job import Settings
@@ -58,24 +58,13 @@ def networks(methods: Sequence[Method], widths: Sequence[int]) -> list[dict[str,
     WidthError
         When a topology does not take a width of the model.
     """
-    rows = []
-    for method in methods:
-        if method.topology is None:
-            continue
-        topology = method.topology
-        build = parse(topology) if isinstance(topology, str) else topology
-        for width in widths:
-            net = build(width)
-            rows.append(
-                {
-                    "network": method.label,
-                    "spec": described(method),
-                    "width": width,
-                    "depth": net.depth,
-                    "parameters": net.parameters,
-                    "free_edges": net.free_edges,
-                    "dense": is_dense(net),
-                }
+    topologies = {m.label: m.topology for m in methods if m.topology is not None}
+    rows = compare(topologies, widths).rows if topologies else []
+    for row in rows:
+        if row["refused"]:
+            raise WidthError(
+                f"{row['refused']}; the layers to adapt have inputs of widths"
+                f" {', '.join(map(str, widths))}"
             )
     return rows
 

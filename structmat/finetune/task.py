@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,6 +14,8 @@ from typing import NamedTuple
 from structmat.errors import FileError
 
 NEAR = 0.8  # texts whose sets of words overlap this much (Jaccard) count as one
+
+_ROUNDING = 1e-9  # 0.7 · 10 is a little more than 7
 
 
 class Example(NamedTuple):
@@ -114,7 +117,7 @@ def distinct(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> dict[
     """
     labels = [label for label, group in texts.items() for _ in group]
     flat = [text for group in texts.values() for text in group]
-    groups = _components(len(flat), _near_pairs([frozenset(_words(t)) for t in flat], near))
+    groups = _components(len(flat), _near_pairs([_bag(t) for t in flat], near))
     seen: dict[int, set[str]] = defaultdict(set)
     for root, label in zip(groups, labels, strict=True):
         seen[root].add(label)
@@ -187,6 +190,11 @@ def _words(text: str) -> list[str]:
     return re.findall(r"[^\W\d_]+", text.casefold())
 
 
+def _bag(text: str) -> frozenset[str]:
+    """Return the set of words; a text without any, such as a number, is its own one word."""
+    return frozenset(_words(text)) or frozenset([text.strip()])
+
+
 def _rank(text: str, seed: int) -> bytes:
     return hashlib.sha256(f"{seed}\0{text}".encode()).digest()
 
@@ -208,17 +216,13 @@ def _near_pairs(sets: Sequence[frozenset[str]], near: float) -> Iterable[tuple[i
     holders: dict[str, list[int]] = defaultdict(list)
     for position, words in enumerate(sets):
         order = sorted(words, key=lambda word: (count[word], word))
-        prefix = order[: len(order) - _ceil(near * len(order)) + 1]
+        prefix = order[: len(order) - math.ceil(near * len(order) - _ROUNDING) + 1]
         for other in {other for word in prefix for other in holders[word]}:
             shared = len(words & sets[other])
-            if shared >= near * (len(words) + len(sets[other]) - shared):
+            if shared >= near * (len(words) + len(sets[other]) - shared) - _ROUNDING:
                 yield other, position
         for word in prefix:
             holders[word].append(position)
-
-
-def _ceil(value: float) -> int:
-    return -int(-value // 1)
 
 
 def _components(size: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
