@@ -1,0 +1,69 @@
+"""No orthogonal matrix of size 3 or more is non-zero exactly on the identity and a cyclic shift.
+
+Statement. Quadrangularity: two rows of an orthogonal matrix that are both non-zero in some column
+are so in at least two columns, and the same with rows and columns exchanged. Hence no orthogonal
+d×d matrix, d ≥ 3, has for its support the positions (i, i) and (i, i+1 mod d), although the
+pattern has perfect matchings and every row and column has two entries. For d = 2 the support is
+full, and any rotation has it.
+
+Proof. The product of two different rows is zero. With one common column it is one product of two
+non-zero numbers, a contradiction. In the pattern, rows i and i+1 share column i+1 alone if d ≥ 3.
+
+Source: the term is that of Beasley, Brualdi and Shader (1993), Combinatorial orthogonality.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import sympy
+
+STATUS = "proved"
+
+
+def shifted(width: int) -> sympy.Matrix:
+    """Return the matrix of symbols on the identity and the cyclic shift."""
+    a, b = sympy.symbols(f"a:{width}"), sympy.symbols(f"b:{width}")
+    matrix = sympy.diag(*a)
+    for i in range(width):
+        matrix[i, (i + 1) % width] += b[i]
+    return matrix
+
+
+def solvable(matrix: sympy.Matrix) -> bool:
+    """Return whether some complex M Mᵀ = I has no zero among these symbols (Nullstellensatz)."""
+    entries = sorted(matrix.free_symbols, key=str)
+    spare = sympy.Symbol("t")
+    gram = matrix * matrix.T - sympy.eye(matrix.rows)
+    equations = [g for g in gram if g != 0] + [spare * sympy.prod(entries) - 1]
+    return list(sympy.groebner(equations, *entries, spare, order="grevlex").exprs) != [1]
+
+
+def quadrangular(rows: list[tuple[int, ...]]) -> bool:
+    """Return whether no two rows, and no two columns, meet in exactly one place."""
+    columns = list(zip(*rows, strict=True))
+    pairs = [*itertools.combinations(rows, 2), *itertools.combinations(columns, 2)]
+    return all(sum(x * y for x, y in zip(*pair, strict=True)) != 1 for pair in pairs)
+
+
+def check() -> str:
+    """Find the monomials, and decide all patterns of size 3 with Gröbner bases."""
+    for width in range(3, 9):
+        gram = shifted(width) * shifted(width).T
+        for i in range(width):
+            product = gram[i, (i + 1) % width]
+            assert product.is_Mul, product
+            assert len(product.free_symbols) == 2, product
+    assert solvable(shifted(2)), "a 2×2 rotation has this support"
+    assert not solvable(shifted(3))
+    symbols = sympy.symbols("x:9")
+    decided = 0
+    for pattern in itertools.product([0, 1], repeat=9):
+        rows = [pattern[0:3], pattern[3:6], pattern[6:9]]
+        if rows != sorted(rows) or not all(any(r) for r in rows):
+            continue  # the order of the rows does not matter; a zero row is no row of unit norm
+        matrix = sympy.Matrix(3, 3, [s * p for s, p in zip(symbols, pattern, strict=True)])
+        if not quadrangular(rows):
+            assert not solvable(matrix), rows
+            decided += 1
+    return f"sizes 3 to 8 in symbols, and {decided} patterns of size 3 that break the rule"

@@ -1,0 +1,70 @@
+"""Rotating a weight keeps its singular values and the angles between its neurons.
+
+Statement. For R orthogonal and any W, with neurons for columns, (R W)ᵀ(R W) = WᵀW. Hence the
+singular values of R W, the norms of its neurons, their pairwise angles, and their hyperspherical
+energy are those of W: this is what orthogonal finetuning keeps of the pretrained weight.
+
+Proof. Wᵀ(RᵀR)W = WᵀW; each of these is a function of that matrix.
+
+Source: Qiu et al., arXiv 2306.07280 (OFT); Liu et al., arXiv 2311.06243.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import sympy
+
+import structmat as sm
+
+STATUS = "proved"
+
+
+def exact(net: sm.Network, rng: np.random.Generator) -> sympy.Matrix:
+    """Return R of a network with random rational Cayley blocks, in exact arithmetic."""
+    r = sympy.eye(net.width)
+    for stage in net.stages:
+        factor = sympy.zeros(net.width)
+        for start, end in zip(*(wires.tolist() for wires in stage.passing), strict=True):
+            factor[end, start] = 1
+        for bank in stage.banks:
+            for reads, writes in zip(bank.reads.tolist(), bank.writes.tolist(), strict=True):
+                block = _cayley(bank.radix, rng)
+                for i, j in np.ndindex(bank.radix, bank.radix):
+                    factor[writes[i], reads[j]] = block[i, j]
+        r = factor * r
+    return r
+
+
+def _cayley(radix: int, rng: np.random.Generator) -> sympy.Matrix:
+    upper = sympy.Matrix(radix, radix, lambda i, j: _number(rng) if i < j else 0)
+    q, one = upper - upper.T, sympy.eye(radix)
+    return (one + q) * (one - q).inv()
+
+
+def _number(rng: np.random.Generator) -> sympy.Rational:
+    return sympy.Rational(int(rng.integers(-9, 10)), int(rng.integers(1, 5)))
+
+
+def check() -> str:
+    """Multiply in rational numbers; measure singular values and angles in floats."""
+    rng = np.random.default_rng(0)
+    nets = [sm.butterfly(4), sm.mixed_radix(6), sm.benes(4), sm.random(5, 3, 2, rng=0)]
+    for net in nets:
+        r = exact(net, rng)
+        w = sympy.Matrix(net.width, 3, lambda *_: _number(rng))
+        assert r.T * r == sympy.eye(net.width), net
+        assert (r * w).T * (r * w) == w.T * w, net
+    for net in (sm.butterfly(64, block=8), sm.shuffle(48, 4), sm.monarch(36)):
+        r = sm.dense(net, sm.random_blocks(net, rng))
+        w = rng.standard_normal((net.width, 20))
+        kept, turned = _shape(w), _shape(r @ w)
+        for before, after in zip(kept, turned, strict=True):
+            scale = 100 * net.depth * net.width * np.finfo(float).eps
+            assert np.abs(after - before).max() <= scale * np.abs(before).max(), net
+    return f"{len(nets)} networks in rational numbers, 3 in floats"
+
+
+def _shape(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the singular values and the cosines between neurons."""
+    unit = w / np.linalg.norm(w, axis=0)
+    return np.linalg.svd(w, compute_uv=False), unit.T @ unit
