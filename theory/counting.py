@@ -9,6 +9,8 @@ for each network.
 Proof. Σ n_r·r² + d − Σ n_r·r − d = Σ n_r·r(r−1).
 
 At d = 4: one dense stage has 12 free edges, the butterfly 8.
+
+Source: the definition is the paper's, the identity is immediate.
 """
 
 from __future__ import annotations
