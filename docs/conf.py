@@ -1,0 +1,79 @@
+"""Settings of the documentation; the build needs no network."""
+
+import shutil
+import sys
+from pathlib import Path
+
+from sphinx.util.inspect import TypeAliasForwardRef
+
+import structmat
+
+HERE = Path(__file__).parent
+sys.path.insert(0, str(HERE.parent))  # theory/ is not installed
+import theory  # noqa: E402
+
+# Sphinx reads what lies below docs/. File times are kept: an unchanged notebook is not run again.
+shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks", dirs_exist_ok=True)
+
+
+def claims():
+    """Return every claim of theory/ as a section: its title, its status, its text."""
+    for claim in theory.claims():
+        title, _, text = claim.__doc__.strip().partition("\n")
+        name = claim.__name__.replace(".", "/") + ".py"
+        yield f"## {title.rstrip('.')}\n\n*{claim.STATUS}* ({name})\n\n{text.strip()}\n"
+
+
+(HERE / "generated").mkdir(exist_ok=True)
+(HERE / "generated" / "claims.md").write_text("\n".join(claims()), encoding="utf-8")
+
+project = "structmat"
+author = "the structmat developers"
+copyright = author
+version = release = structmat.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx_copybutton",
+]
+exclude_patterns = ["results", "generated", "notebooks/.ipynb_checkpoints", "jupyter_execute"]
+html_theme = "furo"
+html_title = f"structmat {version}"
+html_static_path = ["_static"]
+
+autodoc_member_order = "bysource"  # the order of __all__
+autodoc_typehints = "signature"
+autodoc_preserve_defaults = True
+TypeAliasForwardRef.__repr__ = lambda self: self.name  # in unions, too
+autodoc_type_aliases = {
+    name: name for name in ("Array", "Blocks", "Index", "Targets", "Topology", "npt.ArrayLike")
+}
+napoleon_google_docstring = False
+napoleon_use_rtype = False
+
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+myst_enable_extensions = ["colon_fence", "deflist"]
+myst_heading_anchors = 3
+nb_execution_mode = "cache"
+nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
+nb_execution_timeout = 120
+nb_execution_raise_on_error = True
+
+
+def prepare(_app, what, _name, _obj, _options, lines):
+    """Mend two readings of our docstrings, before napoleon."""
+    if what in ("property", "attribute"):
+        lines.insert(0, "")  # or "Free parameters: a sum" would be read as "type: description"
+    example = False
+    for k, line in enumerate(lines):
+        example = line.strip().startswith(">>>") or (example and bool(line.strip()))
+        if not example:
+            lines[k] = line.replace("|", r"\|")  # or |x| would name a substitution
+
+
+def setup(app):
+    app.connect("autodoc-process-docstring", prepare, priority=400)
