@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from structmat.errors import FileError, StructmatError, require
 from structmat.network import Network
 from structmat.nn.adapters import Adapter, Layer, kind_for
+from structmat.nn.blocks import checked_kind
 from structmat.nn.model import TRAINED, Recipe, adapters, install
 from structmat.nn.module import checked_dropout, generator_shapes
 
@@ -220,7 +221,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         recipes = {
             str(name): Recipe(
                 networks[layer["network"]],
-                layer["blocks"],
+                checked_kind(layer["blocks"]),
                 layer["scale"],
                 layer["bias"],
                 checked_dropout(layer["dropout"]),

@@ -78,9 +78,8 @@ class Orthogonal(nn.Module):
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if not (dtype.is_floating_point or dtype.is_complex):
             raise BlockError(f"dtype={dtype}: generators need a real or complex floating dtype")
-        self._make_blocks = block_kinds.kind(blocks)
         self.network = network
-        self.kind = blocks
+        self.kind = block_kinds.checked_kind(blocks)
         self.dropout = checked_dropout(dropout)
         self.unitary = dtype.is_complex
         self.generators = nn.ParameterList(
@@ -150,7 +149,7 @@ class Orthogonal(nn.Module):
             by_radix.setdefault(bank.radix, []).append(k)
         for radix, banks in by_radix.items():  # one batched call for each radix
             together = torch.cat([self.generators[k].to(dtype) for k in banks])
-            parts = self._make_blocks(together, radix).split(
+            parts = block_kinds.KINDS[self.kind](together, radix).split(
                 [len(self.generators[k]) for k in banks]
             )
             for k, part in zip(banks, parts, strict=True):
