@@ -1,5 +1,8 @@
 """Settings of the documentation; the build needs no network."""
 
+import contextlib
+import io
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -7,6 +10,7 @@ from pathlib import Path
 from sphinx.util.inspect import TypeAliasForwardRef
 
 import structmat
+from structmat.cli import main
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))  # theory/ is not installed
@@ -24,8 +28,19 @@ def claims():
         yield f"## {title.rstrip('.')}\n\n*{claim.STATUS}* ({name})\n\n{text.strip()}\n"
 
 
+def commands():
+    """Return the help of every command as a section."""
+    os.environ["COLUMNS"] = "90"  # as wide as argparse writes
+    for command in ("list", "show", "compare", "finetune"):
+        with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
+            main([command, "--help"])
+        yield f"## structmat {command}\n\n```text\n{said.getvalue().strip()}\n```\n"
+
+
 (HERE / "generated").mkdir(exist_ok=True)
-(HERE / "generated" / "claims.md").write_text("\n".join(claims()), encoding="utf-8")
+for pages in (claims, commands):
+    text = "\n".join(pages())
+    (HERE / "generated" / f"{pages.__name__}.md").write_text(text, encoding="utf-8")
 
 project = "structmat"
 author = "the structmat developers"
