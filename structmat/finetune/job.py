@@ -6,7 +6,6 @@ import hashlib
 import json
 import shutil
 import sys
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -170,7 +169,7 @@ def _tuned(job: _Job) -> dict[str, Any]:
     recipe = tuning.RECIPE
     key = job.key(part.fingerprint, asdict(recipe), tuning.GRID)
     total = tuning.trials(methods) * recipe.steps(len(part.train))
-    with job.progress("search", total) as bar, _quiet():
+    with job.progress("search", total) as bar:
         return tuning.search(
             methods,
             job.source,
@@ -197,8 +196,7 @@ def _trained(
             bar.set_postfix_str(f"{method.name}, seed {seed}")
             record = done[method.name, seed]
             if record is None:
-                with _quiet():
-                    record = _run(job, method, seed, tokenizer, on_step=bar.update)
+                record = _run(job, method, seed, tokenizer, on_step=bar.update)
             else:
                 bar.update(steps)
                 say(f"{method.name}, seed {seed}: done before, taken from {job.runs}")
@@ -278,7 +276,7 @@ def _run(
 
 def _timed(job: _Job, methods: Sequence[Method]) -> dict[str, list[float]]:
     rounds = job.settings.rounds
-    with job.progress("timing", (rounds + 1) * len(methods)) as bar, _quiet():
+    with job.progress("timing", (rounds + 1) * len(methods)) as bar:
         return timing.seconds_a_step(
             methods,
             job.source,
@@ -295,7 +293,7 @@ def _write_best(job: _Job, adapter: Path) -> None:
         for file in _files(adapter):
             shutil.copy(file, directory / file.name)
     nn = require("structmat.nn", "adapters")
-    with _quiet(), new_directory(job.output / "merged-model") as directory:
+    with new_directory(job.output / "merged-model") as directory:
         model = nn.load_adapter(job.source.classifier(job.task.labels).model, adapter)
         nn.merge(model, unload=True).save_pretrained(directory)
         job.source.tokenizer().save_pretrained(directory)
@@ -303,12 +301,3 @@ def _write_best(job: _Job, adapter: Path) -> None:
 
 def _files(directory: Path) -> Iterable[Path]:
     return sorted(path for path in directory.iterdir() if path.is_file())
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what other libraries deprecate among themselves from the user's eyes."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", category=FutureWarning, module="transformers|peft")
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        yield

@@ -11,7 +11,7 @@ import networkx as nx
 
 from structmat.errors import SpecError, require, suggest
 from structmat.families import parse
-from structmat.finetune.models import Classifier
+from structmat.finetune.models import Classifier, quiet
 from structmat.graph import from_graph
 from structmat.network import Network
 
@@ -44,7 +44,8 @@ class Method:
 
     def prepare(self, classifier: Classifier) -> Any:
         """Return the model with everything frozen but the head and what the method trains."""
-        return _PREPARE[self.kind](self, classifier)
+        with quiet():
+            return _PREPARE[self.kind](self, classifier)
 
     def merged(self, model: Any) -> Any:
         """Return a copy of the trained model as a plain one, the method's change in its weights."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -118,12 +119,16 @@ def widths(classifier: Classifier) -> list[int]:
     return sorted({int(m.weight.shape[1 if isinstance(m, linear) else 0]) for m in layers})
 
 
-def quiet() -> None:
-    """Keep transformers and peft from talking; what matters is said here."""
-    logging = require("transformers", "finetune").utils.logging
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keep from the user what transformers and peft log, and what they deprecate of each other."""
+    with warnings.catch_warnings():
+        for kind in (FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", category=kind, module="transformers|peft|accelerate")
+        logging = require("transformers", "finetune").utils.logging
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        yield
 
 
 def _head(model: Any, new: set[str]) -> tuple[str, ...]:
@@ -140,10 +145,10 @@ def _head(model: Any, new: set[str]) -> tuple[str, ...]:
 def _loaded(kind: str, where: Pretrained, **options: Any) -> Any:
     if where.local:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported
-    quiet()
     factory = getattr(require("transformers", "finetune"), kind)
     try:
-        return factory.from_pretrained(where.place, local_files_only=where.local, **options)
+        with quiet():
+            return factory.from_pretrained(where.place, local_files_only=where.local, **options)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise FileError(f"{where.place}: no model that transformers can load ({reason})") from error

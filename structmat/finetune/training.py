@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import StructmatError, require, whole
+from structmat.finetune.models import quiet
 from structmat.finetune.task import Example
 
 _POOL = 8  # batches whose texts are sorted by length together
@@ -138,7 +139,7 @@ def train(
         seed=seed,
     )
     steps = recipe.steps(len(rows))
-    with tempfile.TemporaryDirectory() as scratch:
+    with tempfile.TemporaryDirectory() as scratch, quiet():
         arguments = transformers.TrainingArguments(
             output_dir=scratch,
             num_train_epochs=1,  # the order above holds all of them
