@@ -39,7 +39,11 @@ def tiny_model(tmp_path_factory):
         transformers = require("transformers", "finetune")
     pretrained().tokenizer().save_pretrained(directory)
     config = transformers.BertConfig(
-        hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        initializer_range=0.2,
     )
     transformers.set_seed(0)
     transformers.BertModel(config).save_pretrained(directory)

@@ -1,0 +1,199 @@
+import json
+import re
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+import structmat as sm
+from structmat.errors import StructmatError, WidthError, require
+from structmat.finetune import job
+from structmat.finetune.job import Settings
+from structmat.finetune.methods import named, rotation
+from structmat.finetune.models import pretrained
+from structmat.finetune.training import Recipe, logits, train
+
+RECIPE = Recipe(epochs=2, batch=16, max_length=32, evaluations=2)
+METHODS = tuple(named(name) for name in ("head", "lora", "oft", "boft"))
+SETTINGS = Settings(methods=METHODS, seeds=2, recipe=RECIPE, rounds=1)
+
+
+@pytest.fixture(scope="module")
+def source(tiny_model):
+    return pretrained(str(tiny_model))
+
+
+@pytest.fixture(scope="module")
+def done(task, source, tmp_path_factory):
+    output = tmp_path_factory.mktemp("finetune") / "out"
+    return job.run(task, source, SETTINGS, output, command="structmat finetune"), output
+
+
+def test_the_directory_holds_what_is_promised_and_nothing_else(done):
+    found, output = done
+    assert sorted(path.name for path in output.iterdir()) == [
+        "best-adapter",
+        "merged-model",
+        "report.html",
+        "results.json",
+    ]
+    assert json.loads((output / "results.json").read_text("utf-8")) == json.loads(json.dumps(found))
+
+
+def test_every_method_has_its_row(done, task):
+    found, _ = done
+    assert found["complete"]
+    assert [row["method"] for row in found["methods"]] == [m.name for m in METHODS]
+    for row in found["methods"]:
+        assert len(row["accuracies"]) == 2
+        assert row["accuracy"] == pytest.approx(np.mean(row["accuracies"]))
+        assert row["spread"] == pytest.approx(np.std(row["accuracies"], ddof=1))
+        assert row["relative_seconds"] > 0
+        steps = RECIPE.steps(len(task.train))
+        assert [step for step, _ in row["validation_curve"]] == [steps // 2, steps]
+        rotates, changes = row["kind"] in ("oft", "rotation"), row["kind"] != "head"
+        assert (row["orthogonality_error"] is not None) == rotates
+        assert (row["merge_difference"] is not None) == changes
+        # float32 has 1.2e-7; blocks of 16, at most 16 stages; logits of order 1.
+        assert (row["orthogonality_error"] or 0) < 1e-5
+        assert (row["merge_difference"] or 0) < 1e-4
+    reference = next(row for row in found["methods"] if row["method"] == "lora")
+    assert reference["relative_seconds"] == 1
+
+
+def test_the_counts_are_generators_and_head(done, source, task):
+    found, _ = done
+    head = 32 * len(task.labels) + len(task.labels)
+    nets = {m.name: m.topology for m in METHODS if m.topology}
+    for row in found["methods"]:
+        if row["method"] in nets:
+            topology = nets[row["method"]]
+            build = sm.parse(topology) if isinstance(topology, str) else topology
+            expected = 2 * (5 * build(32).parameters + build(64).parameters)
+            assert row["trainable"] == expected + head
+        elif row["kind"] == "head":
+            assert row["trainable"] == head
+
+
+def test_our_oft_learns_what_pefts_does(source, task):
+    """The same parametrization from the same start: only rounding tells them apart."""
+    losses = []
+    for method in (named("oft"), named("peft-oft")):
+        trained = train(
+            method.prepare(source.classifier(task.labels, seed=3)),
+            source.tokenizer(),
+            training=task.train,
+            validation=task.validation,
+            recipe=replace(RECIPE, epochs=6),
+            rate=0.1,
+            seed=3,
+        )
+        losses.append([loss for _, loss in trained.history.loss])
+        assert method.orthogonality_error(trained.model) < 1e-5
+    assert losses[0] == pytest.approx(losses[1], rel=1e-3)  # Adam multiplies float32 rounding
+    assert losses[0][-1] < 0.9 * losses[0][0]  # a model that does not move shows nothing
+
+
+def test_the_best_is_the_best_rotation_on_validation_texts(done):
+    found, _ = done
+    rotations = [row for row in found["methods"] if row["kind"] == "rotation"]
+    curves_end = [row["validation_curve"][-1][1] for row in rotations]
+    assert found["best"]["method"] in {row["method"] for row in rotations}
+    assert found["best"]["validation"] >= max(curves_end)
+
+
+def test_the_merged_model_loads_without_structmat_and_equals_the_adapter(done, source, task):
+    found, output = done
+    transformers = require("transformers", "finetune")
+    merged = transformers.AutoModelForSequenceClassification.from_pretrained(
+        output / "merged-model", local_files_only=True
+    )
+    tokenizer = transformers.AutoTokenizer.from_pretrained(
+        output / "merged-model", local_files_only=True
+    )
+    adapted = require("structmat.nn", "adapters").load_adapter(
+        source.classifier(task.labels, seed=7).model, output / "best-adapter"
+    )
+    assert merged.config.id2label == dict(enumerate(task.labels))
+    texts = [example.text for example in task.test]
+    outputs = [
+        logits(model, tokenizer, texts, max_length=RECIPE.max_length) for model in (merged, adapted)
+    ]
+    assert np.abs(outputs[0] - outputs[1]).max() < 1e-5
+    right = (outputs[0].argmax(1) == [example.label for example in task.test]).mean()
+    assert right == pytest.approx(found["best"]["test"])
+
+
+def test_the_report_needs_nothing_from_outside(done):
+    found, output = done
+    page = (output / "report.html").read_text("utf-8")
+    links = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"')\s>]+)", page)
+    assert [link for link in links if not link.startswith("#")] == []
+    assert "<script" not in page
+    assert page.count("<svg") == 2 + 2  # two curves, two networks
+    for row in found["methods"]:
+        assert row["label"] in page
+    assert str(output / "merged-model") in page
+
+
+def test_an_interrupted_run_goes_on_where_it_was(task, source, tmp_path, monkeypatch):
+    settings = replace(SETTINGS, methods=METHODS[:2], seeds=1)
+    real, calls = job.train, []
+
+    def stop_at_the_second(*args, **kwargs):
+        calls.append(1)
+        if len(calls) == 2:
+            raise KeyboardInterrupt("stop")
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(job, "train", stop_at_the_second)
+    with pytest.raises(KeyboardInterrupt, match="stop"):
+        job.run(task, source, settings, tmp_path)
+    partial = json.loads((tmp_path / "results.json").read_text())
+    assert not partial["complete"]
+    assert [row["method"] for row in partial["methods"]] == ["head"]
+    said = []
+    found = job.run(task, source, settings, tmp_path, say=said.append)
+    assert len(calls) == 3
+    assert found["complete"]
+    assert found["best"] is None  # no rotation was trained
+    assert [line for line in said if line.startswith("head, seed 0: done before")]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_other_settings_take_nothing_from_an_interrupted_run(task, source, tmp_path, monkeypatch):
+    settings = replace(SETTINGS, methods=METHODS[:1], seeds=1)
+    monkeypatch.setattr(job, "_timed", interrupt)
+    with pytest.raises(KeyboardInterrupt, match="stop"):
+        job.run(task, source, settings, tmp_path)
+    monkeypatch.undo()
+    said = []
+    other = replace(settings, recipe=replace(RECIPE, epochs=1))
+    job.run(task, source, other, tmp_path, say=said.append)
+    assert said == []
+
+
+def interrupt(*_):
+    raise KeyboardInterrupt("stop")
+
+
+def test_a_topology_that_does_not_fit_is_refused_before_anything_is_written(task, source, tmp_path):
+    settings = replace(SETTINGS, methods=(rotation("butterfly(block=6)"),))
+    with pytest.raises(WidthError, match=r"width must be.*inputs of widths 32, 64"):
+        job.run(task, source, settings, tmp_path / "out")
+    settings = replace(SETTINGS, recipe=replace(RECIPE, max_length=513))
+    with pytest.raises(StructmatError, match="max_length=513: this model reads at most 512"):
+        job.run(task, source, settings, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_refuse_no_method_and_the_same_twice():
+    for methods in ((), METHODS[:1] * 2):
+        with pytest.raises(StructmatError, match="there must be some, and none twice"):
+            Settings(methods=methods)
+
+
+def test_a_rate_that_is_far_too_high_is_named(task, source, tmp_path):
+    settings = Settings(methods=(replace(named("lora"), rate=1e30),), recipe=RECIPE)
+    with pytest.raises(StructmatError, match="learning rate is too high"):
+        job.run(task, source, settings, tmp_path)

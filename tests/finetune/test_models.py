@@ -1,0 +1,66 @@
+import json
+import shutil
+
+import pytest
+
+from structmat.errors import FileError, require
+from structmat.finetune.models import PACKAGED, block_linears, pretrained, widths
+
+
+def test_the_packaged_model_has_six_blocks_of_six_linear_layers_and_a_new_head():
+    source = pretrained()
+    classifier = source.classifier(["a", "b", "c"])
+    assert (source.name, source.local) == (PACKAGED, True)
+    assert len(classifier.targets) == 36
+    assert classifier.head == ("classifier",)
+    assert widths(classifier) == [384, 1536]
+    assert classifier.model.config.id2label == {0: "a", 1: "b", 2: "c"}
+
+
+def test_the_head_is_drawn_from_the_seed(tiny_model):
+    source = pretrained(str(tiny_model))
+    first, again, other = (
+        source.classifier("ab", seed=seed).model.classifier.weight for seed in (0, 0, 1)
+    )
+    assert first.equal(again)
+    assert not first.equal(other)
+
+
+def test_a_model_without_padding_and_with_conv1d_layers_is_served(tmp_path, tiny_model):
+    transformers = require("transformers", "finetune")
+    config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=30522)
+    transformers.GPT2Model(config).save_pretrained(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        shutil.copy(tiny_model / name, tmp_path)
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    settings |= {"pad_token": None, "eos_token": "[SEP]"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    source = pretrained(str(tmp_path))
+    classifier = source.classifier(["a", "b"])
+    assert source.tokenizer().pad_token == "[SEP]"
+    assert classifier.model.config.pad_token_id == source.tokenizer().pad_token_id
+    assert classifier.head == ("score",)
+    assert len(classifier.targets) == 2 * 4
+    assert widths(classifier) == [32, 128]
+
+
+def test_poolers_and_heads_are_in_no_block():
+    nn = require("torch", "finetune").nn
+    blocks = nn.ModuleList([nn.Linear(2, 2)])
+    model = nn.ModuleDict({"blocks": blocks, "pooler": nn.Linear(2, 2)})
+    assert block_linears(model) == ("blocks.0",)
+
+
+def test_a_path_that_is_no_model_is_refused(tmp_path):
+    with pytest.raises(FileError, match=r"no config\.json there"):
+        pretrained(str(tmp_path))
+    with pytest.raises(FileError, match="no such directory"):
+        pretrained(str(tmp_path / "none"))
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(FileError, match="no model that transformers can load"):
+        pretrained(str(tmp_path)).classifier(["a", "b"])
+
+
+def test_a_name_on_the_hub_is_not_looked_up_before_it_is_needed():
+    source = pretrained("someone/some-model")
+    assert (source.place, source.local) == ("someone/some-model", False)
