@@ -24,7 +24,7 @@ from structmat.finetune.files import (
     write_text,
 )
 from structmat.finetune.methods import Method, trainable, with_rates
-from structmat.finetune.models import Pretrained, widths
+from structmat.finetune.models import Pretrained, is_chief, processes, widths
 from structmat.finetune.report import how_to_load, report_html
 from structmat.finetune.task import Task
 from structmat.finetune.training import Recipe, logits, train
@@ -96,7 +96,7 @@ def run(
         What `results.json` holds.
     """
     networks = _checked(task, source, settings)
-    chief = require("accelerate", "finetune").PartialState().is_main_process
+    chief = is_chief()
     say = say if chief else lambda _: None
     runs = make_directory(output / "runs")
     job = _Job(task, source, settings, output, runs, command, chief=chief)
@@ -168,7 +168,7 @@ def _tuned(job: _Job) -> dict[str, Any]:
     part = job.task.first(train=texts, validation=len(job.task.validation), test=classes)
     recipe = tuning.RECIPE
     key = job.key(part.fingerprint, asdict(recipe), tuning.GRID)
-    total = tuning.trials(methods) * recipe.steps(len(part.train))
+    total = tuning.trials(methods) * recipe.steps(len(part.train), processes=processes())
     with job.progress("search", total) as bar:
         return tuning.search(
             methods,
@@ -189,7 +189,7 @@ def _trained(
     settings = job.settings
     plan = [(method, seed) for seed in range(settings.seeds) for method in methods]
     done = {(m.name, s): _finished(job, m, s) for m, s in plan}  # looked up before any is trained
-    steps = settings.recipe.steps(len(job.task.train))
+    steps = settings.recipe.steps(len(job.task.train), processes=processes())
     records: list[dict[str, Any]] = []
     with job.progress("training", len(plan) * steps) as bar:
         for method, seed in plan:

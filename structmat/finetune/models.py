@@ -119,6 +119,29 @@ def widths(classifier: Classifier) -> list[int]:
     return sorted({int(m.weight.shape[1 if isinstance(m, linear) else 0]) for m in layers})
 
 
+def device() -> str:
+    """Return the kind of device to train on: an accelerator where there is one, or "cpu"."""
+    torch = require("torch", "finetune")
+    if torch.backends.mps.is_available():
+        return "mps"
+    kinds = ("cuda", "xpu")
+    return next((kind for kind in kinds if getattr(torch, kind).is_available()), "cpu")
+
+
+def processes() -> int:
+    """Return how many processes train together, as accelerate or torchrun started them."""
+    return int(_state().num_processes)
+
+
+def is_chief() -> bool:
+    """Return whether this process is the one that writes and reports."""
+    return bool(_state().is_main_process)
+
+
+def _state() -> Any:
+    return require("accelerate", "finetune").PartialState(cpu=device() == "cpu")
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """Keep from the user what transformers and peft log, and what they deprecate of each other."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from structmat.errors import require
 from structmat.finetune.methods import Method
-from structmat.finetune.models import Pretrained
+from structmat.finetune.models import Pretrained, device
 from structmat.finetune.task import Task
 from structmat.finetune.training import Recipe, tokenized
 
@@ -66,17 +66,17 @@ def relative(seconds: dict[str, list[float]], reference: str = REFERENCE) -> dic
 
 def _step(method: Method, source: Pretrained, task: Task, recipe: Recipe) -> Callable[[], None]:
     torch = require("torch", "finetune")
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    model = method.prepare(source.classifier(task.labels)).to(device).train()
-    batch = _batch(source.tokenizer(), task, recipe).to(device)
+    place = device()
+    model = method.prepare(source.classifier(task.labels)).to(place).train()
+    batch = _batch(source.tokenizer(), task, recipe).to(place)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
 
     def step() -> None:
         model(**batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        if device == "cuda":
-            torch.cuda.synchronize()
+        if place != "cpu":
+            getattr(torch, place).synchronize()
 
     return step
 

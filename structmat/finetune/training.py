@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import StructmatError, require, whole
-from structmat.finetune.models import quiet
+from structmat.finetune.models import device, processes, quiet
 from structmat.finetune.task import Example
 
 _POOL = 8  # batches whose texts are sorted by length together
@@ -28,7 +28,7 @@ class Recipe:
     epochs : int
         Times each text is seen.
     batch : int
-        Texts a step, on each device.
+        Texts a step, in each process.
     max_length : int
         Tokens of a text that are read.
     evaluations : int
@@ -45,9 +45,9 @@ class Recipe:
         for name in ("epochs", "batch", "max_length", "evaluations"):
             whole(getattr(self, name), name, 1)
 
-    def steps(self, texts: int) -> int:
-        """Return the number of steps on one device; an epoch leaves out its last part batch."""
-        return self.epochs * (texts // min(self.batch, texts))
+    def steps(self, texts: int, *, processes: int = 1) -> int:
+        """Return the number of steps; an epoch leaves out its last part batch."""
+        return math.ceil(self.epochs * (texts // min(self.batch, texts)) / processes)
 
 
 class DivergedError(StructmatError):
@@ -130,7 +130,6 @@ def train(
         When the loss is no longer finite.
     """
     transformers = require("transformers", "finetune")
-    cuda = require("torch", "finetune").cuda.is_available()
     rows = tokenized(tokenizer, training, max_length=recipe.max_length)
     order = batched_by_length(
         [len(row["input_ids"]) for row in rows],
@@ -138,7 +137,7 @@ def train(
         epochs=recipe.epochs,
         seed=seed,
     )
-    steps = recipe.steps(len(rows))
+    steps = recipe.steps(len(rows), processes=processes())
     with tempfile.TemporaryDirectory() as scratch, quiet():
         arguments = transformers.TrainingArguments(
             output_dir=scratch,
@@ -157,7 +156,9 @@ def train(
             save_strategy="no",
             report_to="none",
             disable_tqdm=True,
-            dataloader_pin_memory=cuda,
+            dataloader_pin_memory=device() == "cuda",
+            ddp_find_unused_parameters=False,
+            use_cpu=device() == "cpu",  # said aloud, or several processes on CPUs do not unite
             seed=seed,
         )
         trainer = transformers.Trainer(
