@@ -151,12 +151,17 @@ class _Job:
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
     @contextmanager
-    def progress(self, what: str, total: int) -> Iterator[Any]:
+    def progress(self, what: str, total: int, *, done: int = 0) -> Iterator[Any]:
         """Show a bar over steps, with the time that is left."""
         tqdm = require("tqdm", "finetune").tqdm
         often = 0.2 if sys.stderr.isatty() else 10  # seconds between lines: a log is no screen
         with tqdm(
-            total=total, desc=what, unit="step", mininterval=often, disable=not self.chief
+            total=total,
+            initial=done,
+            desc=what,
+            unit="step",
+            mininterval=often,
+            disable=not self.chief,
         ) as bar:
             yield bar
 
@@ -166,17 +171,19 @@ def _tuned(job: _Job) -> dict[str, Any]:
     classes = len(job.task.labels)
     texts = max(classes, min(tuning.TEXTS, len(job.task.train)))
     part = job.task.first(train=texts, validation=len(job.task.validation), test=classes)
-    recipe = tuning.RECIPE
-    key = job.key(part.fingerprint, asdict(recipe), tuning.GRID)
-    total = tuning.trials(methods) * recipe.steps(len(part.train), processes=processes())
-    with job.progress("search", total) as bar:
+    path = job.output / "tuning.json"
+    key = job.key(part.fingerprint, asdict(tuning.RECIPE), tuning.GRID)
+    about = results.circumstances(part, job.source, job.command)
+    record = tuning.record_at(path, key=key, about=about)
+    each = tuning.RECIPE.steps(len(part.train), processes=processes())
+    total = len(methods) * len(tuning.GRID) * each
+    with job.progress("search", total, done=tuning.trials(record) * each) as bar:
         return tuning.search(
             methods,
             job.source,
             part,
-            job.output / "tuning.json",
-            key=key,
-            recipe=recipe,
+            path,
+            record,
             on_step=bar.update,
             on_trial=lambda method, rate: bar.set_postfix_str(f"{method.name}, rate {rate:g}"),
         )

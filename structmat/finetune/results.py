@@ -43,6 +43,23 @@ def machine() -> dict[str, Any]:
     }
 
 
+def circumstances(task: Task, source: Pretrained, command: str) -> dict[str, Any]:
+    """Return what was run, on what, where and when."""
+    return {
+        "command": command,
+        "date": dt.datetime.now(dt.UTC).date().isoformat(),
+        "machine": machine(),
+        "model": source.name,
+        "task": {
+            "name": task.name,
+            "labels": list(task.labels),
+            "sizes": task.sizes,
+            "fingerprint": task.fingerprint,
+            "notes": list(task.notes),
+        },
+    }
+
+
 def described(method: Method) -> str | None:
     """Return the topology in words: its spec, or the name of the function that draws it."""
     if method.topology is None or isinstance(method.topology, str):
@@ -98,17 +115,7 @@ def summary(
         "format": FORMAT,
         "version": VERSION,
         "complete": complete,
-        "command": command,
-        "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "machine": machine(),
-        "model": source.name,
-        "task": {
-            "name": task.name,
-            "labels": list(task.labels),
-            "sizes": task.sizes,
-            "fingerprint": task.fingerprint,
-            "notes": list(task.notes),
-        },
+        **circumstances(task, source, command),
         "seeds": settings.seeds,
         "recipe": asdict(settings.recipe),
         "rounds": settings.rounds,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,31 @@ TEXTS = 720
 RECIPE = Recipe(epochs=2, evaluations=1)
 
 
-def trials(methods: Sequence[Method], grid: Sequence[float] = GRID) -> int:
-    """Return the number of trainings of a search."""
-    return len(methods) * len(grid)
+def record_at(
+    path: Path,
+    *,
+    key: str,
+    about: Mapping[str, Any],
+    recipe: Recipe = RECIPE,
+    grid: Sequence[float] = GRID,
+) -> dict[str, Any]:
+    """Return the record of an earlier search of the same key, or an empty one."""
+    record = read_json(path)
+    if isinstance(record, dict) and record.get("key") == key:
+        return record
+    return {
+        "key": key,
+        **about,
+        "recipe": asdict(recipe),
+        "seed": 0,
+        "grid": list(grid),
+        "methods": {},
+    }
+
+
+def trials(record: Mapping[str, Any]) -> int:
+    """Return how many trainings a record holds."""
+    return sum(len(entry["accuracy"]) for entry in record["methods"].values())
 
 
 def search(
@@ -29,34 +52,29 @@ def search(
     source: Pretrained,
     task: Task,
     path: Path,
+    record: dict[str, Any],
     *,
-    key: str,
-    recipe: Recipe = RECIPE,
-    grid: Sequence[float] = GRID,
     on_step: Callable[[], object] = lambda: None,
     on_trial: Callable[[Method, float], object] = lambda *_: None,
 ) -> dict[str, Any]:
     """Train every method at every rate, and write down the accuracies on validation texts.
 
-    The record is written after every trial, and a search of the same `key` goes on where its
-    record ends. Test texts play no part.
+    Test texts play no part. What the record holds already is not done again, and it is written
+    after every trial.
 
     Returns
     -------
     dict
-        The record: the grid, and for each method its accuracies and the rate chosen.
+        The record, with the accuracies of each method and the rate chosen.
     """
-    record = read_json(path)
-    if not isinstance(record, dict) or record.get("key") != key:
-        record = {"key": key, "grid": list(grid), "texts": len(task.train), "methods": {}}
-        record |= {"validation": len(task.validation), "epochs": recipe.epochs, "seed": 0}
     tokenizer = source.tokenizer()
+    recipe = Recipe(**record["recipe"])
     for method in methods:
         entry = record["methods"].setdefault(method.name, {"label": method.label, "accuracy": {}})
-        for rate in grid:
-            on_trial(method, rate)
+        for rate in record["grid"]:
             if f"{rate:g}" in entry["accuracy"]:
                 continue
+            on_trial(method, rate)
             entry["accuracy"][f"{rate:g}"] = _trial(
                 method, source, tokenizer, task, recipe=recipe, rate=rate, on_step=on_step
             )
