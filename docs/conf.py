@@ -53,7 +53,13 @@ extensions = [
     "sphinx.ext.napoleon",
     "sphinx_copybutton",
 ]
-exclude_patterns = ["results", "generated", "notebooks/.ipynb_checkpoints", "jupyter_execute"]
+exclude_patterns = [
+    "finetuning.md",
+    "results",
+    "generated",
+    "notebooks/.ipynb_checkpoints",
+    "jupyter_execute",
+]
 html_theme = "furo"
 html_title = f"structmat {version}"
 html_static_path = ["_static"]
