@@ -52,7 +52,7 @@ def test_grid_draws_each_edge_of_the_grid_graph_once(net):
 @settings(deadline=None, max_examples=25)
 @given(networks, st.data())
 def test_grid_highlights_what_the_inputs_reach(net, data):
-    inputs = data.draw(st.sets(st.integers(0, net.width - 1), min_size=1, max_size=3))
+    inputs = data.draw(st.sets(st.integers(0, net.width - 1), max_size=3))
     ax = plot.grid(net, inputs=inputs)
     graph = net.to_networkx()
     heard = set().union(*({(0, j)} | nx.descendants(graph, (0, j)) for j in inputs))
@@ -60,7 +60,7 @@ def test_grid_highlights_what_the_inputs_reach(net, data):
     assert lines(ax, "reached") == {edge for edge in graph.edges if edge[0] in heard}
     assert lines(ax, "reached") | lines(ax, "quiet") == set(graph.edges)
     last = {i for t, i in heard if t == net.depth}
-    assert last == set(np.flatnonzero(sm.reach(net)[:, sorted(inputs)].any(axis=1)))
+    assert last == set(np.flatnonzero(sm.reach(net)[:, np.array(sorted(inputs), int)].any(axis=1)))
     assert ax.texts[-1].get_text() == str(len(last))
 
 
@@ -72,6 +72,14 @@ def test_edges_of_a_switch_share_a_colour_and_neighbours_differ():
         colours.setdefault(int(line[0][1]) // 2, set()).add(to_hex(colour))
     assert [len(colours[k]) for k in range(3)] == [1, 1, 1]
     assert len(set.union(*colours.values())) == 3
+
+
+def test_stages_are_named_as_far_as_there_is_room():
+    def names(net):
+        return [label.get_text() for label in plot.grid(net).get_xticklabels()]
+
+    assert names(sm.butterfly(8)) == ["$B_{1}$", "$B_{2}$", "$B_{3}$"]
+    assert len(names(sm.butterfly(4).repeat(100))) <= 32
 
 
 def test_an_integer_input_is_one_wire():
