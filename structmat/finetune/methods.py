@@ -89,14 +89,14 @@ def torus(width: int, *, repeat: int = 4) -> Network:
 ROTATION_RATE = 3e-3  # for topologies that were not in the search
 
 METHODS: tuple[Method, ...] = (
-    Method("head", "head only", "head", 1e-2),
-    Method("lora", "LoRA r=4 (PEFT)", "lora", 3e-3),
+    Method("head", "head only", "head", 3e-2),
+    Method("lora", "LoRA r=4 (PEFT)", "lora", 1e-2),
     Method("peft-oft", "OFT b=16 (PEFT)", "oft", 3e-3),
     Method("oft", "OFT b=16", "rotation", 3e-3, "block_diagonal(block=16)"),
-    Method("boft", "BOFT(2, 8)", "rotation", 3e-3, "butterfly(block=8, depth=2)"),
-    Method("dense-boft", "dense BOFT", "rotation", 3e-3, "butterfly(block=6)"),
+    Method("boft", "BOFT(2, 8)", "rotation", 1e-2, "butterfly(block=8, depth=2)"),
+    Method("dense-boft", "dense BOFT", "rotation", 1e-3, "butterfly(block=6)"),
     Method("shuffle", "shuffle", "rotation", 3e-3, "shuffle(block=4)"),
-    Method("mixed-radix", "mixed radix", "rotation", 3e-3, "mixed_radix(largest=4)"),
+    Method("mixed-radix", "mixed radix", "rotation", 1e-2, "mixed_radix(largest=4)"),
     Method("random", "random", "rotation", 3e-3, "random(block=8, depth=2, rng=0)"),
     Method("torus", "torus, drawn by hand", "rotation", 3e-3, torus),
 )

@@ -1,0 +1,80 @@
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from structmat.finetune import tuning
+from structmat.finetune.methods import BY_NAME, named
+from structmat.finetune.models import pretrained
+from structmat.finetune.training import Recipe
+from structmat.finetune.tuning import chosen, rates, record_at, search
+
+RECORD = Path(__file__).parents[2] / "docs" / "results" / "tuning.json"
+
+
+def test_the_default_rates_are_those_of_the_record():
+    record = json.loads(RECORD.read_text("utf-8"))
+    assert rates(record) == {name: method.rate for name, method in BY_NAME.items()}
+
+
+def test_the_record_gives_every_method_the_same_search():
+    record = json.loads(RECORD.read_text("utf-8"))
+    assert record["grid"] == list(tuning.GRID)
+    assert record["recipe"] == asdict(tuning.RECIPE)
+    assert record["task"]["sizes"]["train"] == tuning.TEXTS
+    for entry in record["methods"].values():
+        assert [float(rate) for rate in entry["accuracy"]] == record["grid"]
+        assert entry["chosen"] == chosen(entry["accuracy"])
+
+
+@given(st.dictionaries(st.sampled_from([1e-3, 3e-3, 1e-2, 3e-2]), st.floats(0, 1), min_size=1))
+def test_the_chosen_rate_is_the_smallest_of_the_best(accuracy):
+    rate = chosen({f"{key:g}": value for key, value in accuracy.items()})
+    best = max(accuracy.values())
+    assert rate == min(key for key, value in accuracy.items() if value == best)
+
+
+@pytest.fixture
+def small_search(tiny_model, task, tmp_path):
+    trials, path = [], tmp_path / "tuning.json"
+
+    def run(key="k", stop_after=None):
+        def note(method, rate):
+            if stop_after is not None and len(trials) == stop_after:
+                raise KeyboardInterrupt("stop")
+            trials.append((method.name, rate))
+
+        steps = []
+        recipe = Recipe(epochs=1, batch=16, evaluations=1)
+        record = search(
+            [named("head"), named("boft")],
+            pretrained(str(tiny_model)),
+            task,
+            path,
+            record_at(path, key=key, about={}, recipe=recipe, grid=(1e-3, 1e-2)),
+            on_step=lambda: steps.append(1),
+            on_trial=note,
+        )
+        return record, steps
+
+    return run
+
+
+def test_an_interrupted_search_goes_on_where_it_was(small_search, tmp_path):
+    with pytest.raises(KeyboardInterrupt, match="stop"):
+        small_search(stop_after=3)
+    begun = json.loads((tmp_path / "tuning.json").read_text())
+    assert list(begun["methods"]["boft"]["accuracy"]) == ["0.001"]
+    record, steps = small_search()
+    assert len(steps) == 3  # one trial of three steps was left
+    assert set(rates(record)) == {"head", "boft"}
+    assert record == json.loads((tmp_path / "tuning.json").read_text())
+
+
+def test_a_search_of_something_else_starts_anew(small_search):
+    small_search()
+    _, steps = small_search(key="other")
+    assert len(steps) == 4 * 3
