@@ -64,3 +64,12 @@ def test_a_path_that_is_no_model_is_refused(tmp_path):
 def test_a_name_on_the_hub_is_not_looked_up_before_it_is_needed():
     source = pretrained("someone/some-model")
     assert (source.place, source.local) == ("someone/some-model", False)
+
+
+def test_parts_that_the_file_lacks_are_trained_too(tmp_path, tiny_model):
+    shutil.copytree(tiny_model, tmp_path, dirs_exist_ok=True)
+    transformers = require("transformers", "finetune")
+    model = transformers.BertModel.from_pretrained(tmp_path, add_pooling_layer=False)
+    model.save_pretrained(tmp_path)
+    classifier = pretrained(str(tmp_path)).classifier(["a", "b"])
+    assert classifier.head == ("bert.pooler.dense", "classifier")
