@@ -97,6 +97,18 @@ def test_words_and_chunks_of_inputs_have_no_seams(width):
         assert not sm.is_dense(most)
 
 
+def test_density_waits_for_the_slowest_chunk_of_inputs(monkeypatch):
+    """Here the last input, a chunk of its own, is heard by all one stage before the first."""
+    monkeypatch.setattr("structmat.reachability._CHUNK", 64)
+    most = [list(range(1, 65))]
+    net = sm.Network.of(65, [most, [[0, 1]], most])
+    heard = sm.reach(net[:2])
+    assert heard[:, 64].all()
+    assert not heard[:, 0].all()
+    assert first_dense(net) == 3
+    assert sm.reach(net).all()
+
+
 @given(families(max_width=36, max_depth=6))
 def test_dense_depth_is_the_least_that_is_dense(case):
     family, width = case
