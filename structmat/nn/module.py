@@ -13,7 +13,18 @@ from structmat.blocks import generators_per_block
 from structmat.errors import BlockError, StructmatError, WiringError
 from structmat.network import Network
 from structmat.nn import blocks as block_kinds
-from structmat.nn.rotate import Plan, plan_for, rotate
+from structmat.nn.rotate import (
+    MergedPlan,
+    Plan,
+    merged_blocks,
+    merged_plan_for,
+    plan_for,
+    rotate,
+)
+
+# Multiplying stages out costs as much as one vector for each wire of a merged switch, and what
+# is saved is less than the work on a vector: from this many times as many vectors on it pays.
+_MANY = 4
 
 
 class Orthogonal(nn.Module):
@@ -89,7 +100,7 @@ class Orthogonal(nn.Module):
         # Holds nothing: it knows the dtype and device of a layer that has no generators.
         like = torch.empty(0, dtype=dtype.to_real(), device=device)
         self.register_buffer("_like", like, persistent=False)
-        self._plans: dict[torch.device, Plan] = {}
+        self._plans: dict[torch.device, tuple[Plan, MergedPlan | None]] = {}
         self._plan(self._like.device)
 
     @property
@@ -184,7 +195,10 @@ class Orthogonal(nn.Module):
             if drop:
                 blocks = self._dropped(blocks)
             blocks = [block.to(dtype) for block in blocks]
-            y = rotate(self._plan(x.device), blocks, x.to(dtype), adjoint=adjoint)
+            plan, merged = self._plan(x.device)
+            if merged is not None and x.numel() > _MANY * merged.widest * self.width:
+                plan, blocks = merged.coarse, merged_blocks(merged, blocks)
+            y = rotate(plan, blocks, x.to(dtype), adjoint=adjoint)
         return y if self.unitary and not x.is_complex() else y.to(x.dtype)
 
     def _dropped(self, blocks: list[Tensor]) -> list[Tensor]:
@@ -208,9 +222,12 @@ class Orthogonal(nn.Module):
         dtype = block_kinds.at_least_float32(torch.promote_types(dtype, self._like.dtype))
         return torch.promote_types(dtype, torch.complex64) if self.unitary else dtype
 
-    def _plan(self, device: torch.device) -> Plan:
+    def _plan(self, device: torch.device) -> tuple[Plan, MergedPlan | None]:
         if device not in self._plans:
-            self._plans[device] = plan_for(self.network, device)
+            self._plans[device] = (
+                plan_for(self.network, device),
+                merged_plan_for(self.network, device),
+            )
         return self._plans[device]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)

@@ -1,0 +1,59 @@
+"""Merged stages are unions of the stages they replace, and no coarser than they may be."""
+
+import networkx as nx
+import numpy as np
+from hypothesis import given
+
+import structmat as sm
+from structmat.merging import LARGEST, merged
+from structmat.testing import networks
+
+
+def joined(group):
+    """Return the components of a group of stages of at least two wires, by networkx."""
+    graph = nx.Graph()
+    for bank in group.banks:
+        for wires in bank.reads.tolist():
+            nx.add_path(graph, wires)
+    return {frozenset(part) for part in nx.connected_components(graph)}
+
+
+@given(networks(max_width=20, max_depth=6))
+def test_a_merged_switch_is_a_component_of_its_stages(net):
+    found = merged(net)
+    straight = net.straightened()
+    assert sum((group.stages for group in found.groups), ()) == straight.network.stages
+    for stage, group in zip(found.network.stages, found.groups, strict=False):
+        switches = {frozenset(wires) for bank in stage.banks for wires in bank.reads.tolist()}
+        assert switches == joined(group)
+        assert stage == group.stages[0] or group.depth > 1
+    rest = found.network.stages[len(found.groups) :]
+    moved = sm.dense(sm.Network(net.width, rest), [])
+    assert np.array_equal(moved, np.eye(net.width)[straight.outputs])
+
+
+@given(networks(max_width=20, max_depth=6))
+def test_merging_never_costs_density(net):
+    assert sm.reach(merged(net).network)[sm.reach(net)].all()
+
+
+@given(networks(max_width=20, max_depth=6))
+def test_one_stage_stays_as_it_is(net):
+    for stage in net.straightened().network.stages:
+        found = merged(sm.Network(net.width, [stage]))
+        assert found.network.stages == (stage,)
+        assert found.widest == 0
+
+
+def test_switches_stay_small():
+    for spec in ("butterfly(block=2)", "benes", "mixed_radix", "shuffle(block=4)"):
+        found = merged(sm.parse(spec)(1024))
+        assert found.widest <= LARGEST
+        assert found.network.depth < sm.parse(spec)(1024).depth
+
+
+def test_large_and_random_stages_are_left_apart():
+    assert merged(sm.shuffle(4096, block=64)).widest == 0
+    assert merged(sm.random(4096, block=16, depth=4, rng=0)).widest == 0
+    brickwall = sm.from_graph(nx.path_graph(512), repeat=8)
+    assert merged(brickwall).widest == 0
