@@ -58,6 +58,7 @@ class Network(Value):
     """
 
     __slots__ = ("__dict__", "stages", "width")
+    __array_ufunc__ = None  # an array on either side of @ is refused, not multiplied by parts
 
     width: int
     stages: tuple[Stage, ...]
@@ -209,12 +210,19 @@ class Network(Value):
     def beside(self, other: Network) -> Network:
         """Return both networks side by side: the direct sum, the shorter one idle at the end.
 
+        Raises
+        ------
+        WiringError
+            For anything but a Network.
+
         Examples
         --------
         >>> pair = Network.of(2, [[[0, 1]]])
         >>> pair.beside(pair.repeat(2))
         Network(width=4, depth=2, parameters=3)
         """
+        if not isinstance(other, Network):
+            raise WiringError(f"{other!r}: only a Network can stand beside a network")
         width = self.width + other.width
         shift = self.width
         stages = []

@@ -70,6 +70,19 @@ def indices(values: npt.ArrayLike, name: str) -> Index:
     return array.astype(np.int64)
 
 
+def frozen(array: Index) -> Index:
+    """Return a read-only copy that nobody else can write to.
+
+    Examples
+    --------
+    >>> frozen(identity(2)).flags.writeable
+    False
+    """
+    array = np.array(array, dtype=np.int64, order="C")
+    array.setflags(write=False)
+    return array
+
+
 def inverse(p: Index) -> Index:
     """Return the permutation that undoes `p`.
 

@@ -14,9 +14,9 @@ from functools import lru_cache
 import numpy as np
 
 from structmat import permutation
-from structmat.errors import whole
+from structmat.errors import WiringError, whole
 from structmat.network import Network
-from structmat.permutation import Index
+from structmat.permutation import Index, frozen
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,12 +137,19 @@ class Schedule:
 def schedule(net: Network) -> Schedule:
     """Return the schedule of a network, with neighbouring permutations fused into one.
 
+    Raises
+    ------
+    WiringError
+        For anything but a Network.
+
     Examples
     --------
     >>> from structmat.families import butterfly
     >>> [type(step).__name__ for step in schedule(butterfly(8)).steps]
     ['Product', 'Gather', 'Product', 'Gather', 'Product', 'Gather']
     """
+    if not isinstance(net, Network):
+        raise WiringError(f"{net!r}: schedule takes a Network, as butterfly(64) makes")
     steps: list[Gather | Product] = []
     order = permutation.identity(net.width)  # the wire that each position holds now
     bank = 0
@@ -172,4 +179,5 @@ def _gather(order: Index, wanted: Index) -> list[Gather]:
     index = permutation.inverse(order)[wanted]
     if np.array_equal(index, permutation.identity(len(index))):
         return []
-    return [Gather(index, permutation.inverse(index), permutation.strides(index))]
+    back = permutation.inverse(index)
+    return [Gather(frozen(index), frozen(back), permutation.strides(index))]

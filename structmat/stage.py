@@ -10,14 +10,7 @@ import numpy.typing as npt
 
 from structmat import permutation
 from structmat.errors import WiringError, whole
-from structmat.permutation import Index
-
-
-def _frozen(array: Index) -> Index:
-    """Return a read-only array that nobody else can write to."""
-    array = np.array(array, dtype=np.int64, order="C")
-    array.setflags(write=False)
-    return array
+from structmat.permutation import Index, frozen
 
 
 class Value:
@@ -82,8 +75,8 @@ class Bank(Value):
     writes: Index
 
     def __init__(self, reads: npt.ArrayLike, writes: npt.ArrayLike | None = None) -> None:
-        read = _frozen(_wires(reads, "reads"))
-        write = read if writes is None else _frozen(_wires(writes, "writes"))
+        read = frozen(_wires(reads, "reads"))
+        write = read if writes is None else frozen(_wires(writes, "writes"))
         if read.shape != write.shape:
             raise WiringError(
                 f"reads {read.shape} and writes {write.shape}: a switch writes as many wires"
@@ -185,7 +178,7 @@ class Stage(Value):
         _check_stage(size, banks, moved)
         object.__setattr__(self, "width", size)
         object.__setattr__(self, "banks", banks)
-        object.__setattr__(self, "moves", _frozen(moved))
+        object.__setattr__(self, "moves", frozen(moved))
 
     @classmethod
     def of(cls, width: int, switches: Iterable[Sequence[int]]) -> Self:

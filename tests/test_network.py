@@ -192,6 +192,7 @@ def test_networks_are_immutable():
         (lambda: sm.Network(2).then(sm.Network(3)), r"width 2 then width 3.*beside\(\)"),
         (lambda: sm.Network(2) @ sm.Network(3), "width 3 then width 2"),
         (lambda: sm.Network(2).then("butterfly"), "only a Network can follow"),
+        (lambda: sm.Network(2).beside("butterfly"), "only a Network can stand beside"),
         (lambda: sm.Network(2).repeat(-1), "times=-1"),
         (lambda: sm.Network(2).repeat(1.0), "times=1.0"),
         (lambda: sm.Network(2).dilate(0), "bundle=0"),
@@ -210,8 +211,11 @@ def test_stages_that_are_not_there():
         with pytest.raises(IndexError, match=f"stage {which}: the network has 1 stages"):
             net[which]
     assert net[-1] == net[0] == net.stages[0]
-    with pytest.raises(TypeError, match="unsupported operand"):
-        net @ 2
+    for other in (2, np.eye(2)):
+        with pytest.raises(TypeError, match="unsupported operand|does not support ufuncs"):
+            net @ other
+        with pytest.raises(TypeError, match="unsupported operand|does not support ufuncs"):
+            other @ net
 
 
 @pytest.mark.parametrize(

@@ -117,6 +117,18 @@ def test_a_schedule_is_made_once():
     assert schedule(sm.butterfly(16)) is schedule(sm.butterfly(16))
 
 
+def test_a_schedule_cannot_be_changed():
+    for step in schedule(sm.butterfly(8)).steps:
+        if isinstance(step, Gather):
+            assert not step.index.flags.writeable
+            assert not step.inverse.flags.writeable
+
+
+def test_only_networks_have_a_schedule():
+    with pytest.raises(StructmatError, match="3: schedule takes a Network"):
+        schedule(3)
+
+
 @pytest.mark.parametrize("tokens", [-1, 2.5, float("nan"), True])
 def test_odd_numbers_of_tokens_are_refused(tokens):
     with pytest.raises(StructmatError, match=f"tokens={tokens}"):

@@ -59,7 +59,8 @@ class Orthogonal(nn.Module):
     -----
     Blocks are computed, and the product is accumulated, in at least float32 and in at least the
     precision of x; the result has the dtype of x, made complex where the blocks are. Autocast
-    does not reach inside.
+    does not reach inside. For many vectors, neighbouring stages are multiplied out into one
+    where that saves passes over x: the same numbers, to rounding.
 
     Examples
     --------

@@ -82,8 +82,8 @@ def plan_for(net: Network, device: torch.device) -> Plan:
         if isinstance(step, Product) or step.view is not None:
             return None
         return (
-            torch.from_numpy(step.index).to(device),
-            torch.from_numpy(step.inverse).to(device),
+            torch.tensor(step.index, device=device),
+            torch.tensor(step.inverse, device=device),
         )
 
     steps = schedule(net).steps
@@ -100,7 +100,7 @@ def merged_plan_for(net: Network, device: torch.device) -> MergedPlan | None:
         places = torch.zeros(net.width, dtype=torch.int64)
         reads = []
         for bank in stage.banks:
-            reads.append(torch.from_numpy(bank.reads.copy()))
+            reads.append(torch.tensor(bank.reads))
             places[reads[-1]] = torch.arange(bank.radix)
         groups.append(
             Group(
