@@ -212,9 +212,9 @@ def test_stages_that_are_not_there():
             net[which]
     assert net[-1] == net[0] == net.stages[0]
     for other in (2, np.eye(2)):
-        with pytest.raises(TypeError, match="unsupported operand|does not support ufuncs"):
+        with pytest.raises(TypeError, match=r"unsupported operand|does not support ufuncs"):
             net @ other
-        with pytest.raises(TypeError, match="unsupported operand|does not support ufuncs"):
+        with pytest.raises(TypeError, match=r"unsupported operand|does not support ufuncs"):
             other @ net
 
 
