@@ -317,6 +317,8 @@ def _task(options: argparse.Namespace, say: Callable[[str], None]) -> Task:
             raise StructmatError("--text and --label name columns of --data FILE.csv; give it too")
         say("reading the docstrings of the installed libraries")
         task = docstring_task()
+        if not options.full:  # two thirds of the training texts keep the default demo short
+            task = task.first(train=1200, validation=240, test=900)
     elif None in columns:
         raise StructmatError("--data needs --text COLUMN and --label COLUMN")
     else:
