@@ -54,7 +54,6 @@ extensions = [
     "sphinx_copybutton",
 ]
 exclude_patterns = [
-    "finetuning.md",
     "results",
     "generated",
     "notebooks/.ipynb_checkpoints",
