@@ -147,7 +147,8 @@ class _Job:
 
     def key(self, *more: object) -> str:
         """Hash all that a result depends on."""
-        parts = (self.task.fingerprint, self.source.name, results.versions(), *more)
+        where = (self.source.name, self.source.place)
+        parts = (self.task.fingerprint, where, results.versions(), *more)
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
     @contextmanager
