@@ -11,8 +11,8 @@ HEADER = (
     "test accuracy",
     "trainable",
     "time a step",
-    "|RᵀR − I|",
-    "|merged − unmerged|",
+    "orthogonality error",
+    "merged − unmerged",
 )
 
 Row = Sequence[str]
