@@ -17,7 +17,7 @@ from structmat.errors import FileError, StructmatError, require
 from structmat.network import Network
 from structmat.nn.adapters import Adapter, Layer, kind_for
 from structmat.nn.blocks import checked_kind
-from structmat.nn.model import TRAINED, Recipe, adapters, install
+from structmat.nn.model import TRAINED, Recipe, adapters, check_plain, install
 from structmat.nn.module import checked_dropout, generator_shapes
 
 TENSORS = "adapter.safetensors"
@@ -126,11 +126,7 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
     folder = Path(directory)
     settings = _read_settings(folder / SETTINGS)
     tensors = _read_tensors(folder / TENSORS, settings)
-    if adapters(model):
-        raise StructmatError(
-            "the model has adapters already: merge(model, unload=True) first, or start from a"
-            " fresh model"
-        )
+    check_plain(model)
     saved = _understood(settings, folder / SETTINGS)
     wrong = _mismatches(model, saved, tensors)
     if wrong:

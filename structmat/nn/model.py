@@ -107,11 +107,7 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
         When the model has adapters already, or a recipe does not fit its layer. The model is
         unchanged.
     """
-    if adapters(model):
-        raise StructmatError(
-            "the model has adapters already: merge(model, unload=True) first, or start from a"
-            " fresh model"
-        )
+    check_plain(model)
     layers = dict(model.named_modules())
     made: dict[int, Adapter] = {}
     for name, recipe in recipes.items():
@@ -141,6 +137,21 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
     model = _replace(model, made)
     setattr(model, TRAINED, names)
     return model
+
+
+def check_plain(model: nn.Module) -> None:
+    """Refuse a model that has adapters.
+
+    Raises
+    ------
+    StructmatError
+        When it has some.
+    """
+    if adapters(model):
+        raise StructmatError(
+            "the model has adapters already: merge(model, unload=True) first, or start from a"
+            " fresh model"
+        )
 
 
 def adapters(model: nn.Module) -> dict[str, Adapter]:
