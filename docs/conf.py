@@ -84,10 +84,10 @@ nb_execution_timeout = 120
 nb_execution_raise_on_error = True
 
 
-def prepare(_app, what, _name, _obj, _options, lines):
-    """Mend two readings of our docstrings, before napoleon."""
-    if what in ("property", "attribute"):
-        lines.insert(0, "")  # or "Free parameters: a sum" would be read as "type: description"
+def prepare(_app, what, name, _obj, _options, lines):
+    """Mend a reading of our docstrings, and refuse another, before napoleon."""
+    if what in ("property", "attribute") and lines and ":" in lines[0]:
+        raise ValueError(f"{name}: napoleon reads 'a: b' as 'type: description'; use a comma")
     example = False
     for k, line in enumerate(lines):
         example = line.strip().startswith(">>>") or (example and bool(line.strip()))

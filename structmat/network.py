@@ -97,12 +97,12 @@ class Network(Value):
 
     @property
     def banks(self) -> tuple[Bank, ...]:
-        """All banks, stage by stage: the order in which blocks are listed."""
+        """All banks, stage by stage, in the order in which blocks are listed."""
         return tuple(bank for stage in self.stages for bank in stage.banks)
 
     @property
     def parameters(self) -> int:
-        """Free parameters of all blocks: Σ r(r−1)/2."""
+        """Free parameters of all blocks, Σ r(r−1)/2."""
         return sum(stage.parameters for stage in self.stages)
 
     @property

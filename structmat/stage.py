@@ -104,7 +104,7 @@ class Bank(Value):
 
     @property
     def parameters(self) -> int:
-        """Free parameters of the orthogonal blocks: r(r−1)/2 for each switch."""
+        """Free parameters of the orthogonal blocks, r(r−1)/2 for each switch."""
         return self.count * (self.radix * (self.radix - 1) // 2)
 
     def _parts(self) -> tuple[Any, ...]:
@@ -203,7 +203,7 @@ class Stage(Value):
 
     @property
     def passing(self) -> tuple[Index, Index]:
-        """The wires in no switch, as (from, to) arrays: moved ones and idle ones."""
+        """The wires in no switch, as (from, to) arrays, moved ones and idle ones."""
         to = np.full(self.width, -1, dtype=np.int64)
         idle = self.idle
         to[idle] = idle
@@ -227,7 +227,7 @@ class Stage(Value):
 
     @property
     def nonzeros(self) -> int:
-        """Entries of the factor that may be non-zero: r² for a switch, 1 for any other wire."""
+        """Entries of the factor that may be non-zero, r² for a switch and 1 for any other wire."""
         switched = sum(bank.reads.size for bank in self.banks)
         return sum(bank.reads.size * bank.radix for bank in self.banks) + self.width - switched
 
