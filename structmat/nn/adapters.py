@@ -7,7 +7,8 @@ angles between them stay. On activations that is W (Rᵀ x), so a d×d matrix is
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, TypeAlias
+from collections.abc import Callable
+from typing import Any, ClassVar, Self, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -50,6 +51,7 @@ class Adapter(nn.Module):
     """
 
     base: Layer
+    calls_base: ClassVar[bool] = True  # whether activations go through the layer's own forward
     takes: ClassVar[str]  # the layer's class by name, for transformers may not be installed
 
     def __init__(
@@ -76,6 +78,7 @@ class Adapter(nn.Module):
                 " floating-point parameters can be rotated; exclude quantised and parametrized"
                 " layers, or adapt the model before quantising it"
             )
+        _check_behaviour(base, type(self).takes, scale=scale, through=self.calls_base)
         dtype = at_least_float32(weight.dtype)
         self.base = base
         self.rotation = Orthogonal(
@@ -87,6 +90,7 @@ class Adapter(nn.Module):
         )
         self.trains_bias = bias and base.bias is not None
         self._plain: nn.Parameter | None = None  # the layer's own weight, while merged
+        self.register_state_dict_post_hook(_with_plain_weight)
         self.train(base.training)
 
     # What a kind of layer says about itself ------------------------------------------------
@@ -188,6 +192,16 @@ class Adapter(nn.Module):
         self.base.weight = nn.Parameter(merged, requires_grad=False)
         object.__setattr__(self, "_plain", plain)  # past nn.Module: it is no parameter of ours
 
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
+        super()._apply(fn, recurse)
+        if self._plain is not None:  # moves with the rest
+            self._plain.data = fn(self._plain.data)
+        return self
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self.restore_weight()  # what is loaded is the layer's own weight
+        super()._load_from_state_dict(*args, **kwargs)
+
     def restore_weight(self) -> None:
         """Put the layer's own weight back, to the last bit."""
         if self._plain is not None:
@@ -263,6 +277,7 @@ class Conv2dAdapter(Adapter):
     stride, padding, dilation and kernel are whatever the layer says.
     """
 
+    calls_base = False
     takes = "torch.nn.modules.conv.Conv2d"
 
     @classmethod
@@ -292,6 +307,36 @@ class Conv2dAdapter(Adapter):
     def _forward(self, x: Tensor) -> Tensor:
         outputs: Tensor = self.base._conv_forward(x, self.weight, self.base.bias)
         return outputs
+
+
+def _with_plain_weight(
+    adapter: Adapter, state: dict[str, Any], prefix: str, _metadata: dict[str, Any]
+) -> None:
+    """Put the layer's own weight in the state of a merged adapter: the rotation is there, too."""
+    plain = adapter._plain
+    if plain is not None:
+        kept = isinstance(state.get(f"{prefix}base.weight"), nn.Parameter)  # keep_vars
+        state[f"{prefix}base.weight"] = plain if kept else plain.detach()
+
+
+def _check_behaviour(base: Layer, takes: str, *, scale: bool, through: bool) -> None:
+    """Refuse a layer that does more with its weight than its kind, where that would be lost."""
+    stock = next(c for c in type(base).__mro__ if f"{c.__module__}.{c.__qualname__}" == takes)
+    own = [
+        name
+        for name in ("forward", "_conv_forward")
+        if getattr(type(base), name, None) is not getattr(stock, name, None)
+    ]
+    if own and (scale or not through):
+        raise StructmatError(
+            f"a {type(base).__name__} has a {own[0]} of its own, which the adapter would bypass;"
+            " exclude this layer"
+        )
+    if base._forward_hooks or base._forward_pre_hooks:
+        raise StructmatError(
+            f"a {type(base).__name__} with forward hooks: they would see rotated inputs before"
+            " merging and others after; remove them, or exclude this layer"
+        )
 
 
 KINDS: tuple[type[Adapter], ...] = (LinearAdapter, Conv1DAdapter, Conv2dAdapter)

@@ -17,7 +17,7 @@ from structmat.errors import FileError, StructmatError, require
 from structmat.network import Network
 from structmat.nn.adapters import Adapter, Layer, kind_for
 from structmat.nn.blocks import checked_kind
-from structmat.nn.model import TRAINED, Recipe, adapters, check_plain, install
+from structmat.nn.model import Recipe, adapters, check_plain, install, trained_whole
 from structmat.nn.module import checked_dropout, generator_shapes
 
 TENSORS = "adapter.safetensors"
@@ -33,12 +33,14 @@ class Saved:
     recipes: dict[str, Recipe]
     weights: dict[str, tuple[str, tuple[int, ...]]]
     trained: list[str]
+    statistics: list[str]
 
 
 def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     """Write what was trained to a directory: `adapter.safetensors` and `adapter.json`.
 
-    Generators, scales and biases of every adapter, and the modules trained whole. The networks
+    Generators, scales and biases of every adapter, the modules trained whole, and the running
+    statistics of normalisation layers, which training moves as well. The networks
     are in the JSON in full, so the file does not depend on how a family is built. Both files
     are written under another name first, so a broken run leaves the old ones or a pair that
     `load_adapter` refuses.
@@ -58,14 +60,22 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     Raises
     ------
     StructmatError
-        When the model has no adapters.
+        When the model has no adapters, or a number to save is not finite.
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
     safetensors = require("safetensors.torch", "adapters")
+    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     found = adapters(model)
     if not found:
         raise StructmatError("the model has no adapters to save: adapt it first")
+    values = _trained_tensors(model)
+    broken = next((name for name, value in values.items() if _diverged(value)), None)
+    if broken is not None:
+        raise StructmatError(
+            f"{broken} holds NaN or infinity: the adapter diverged in training and is not saved;"
+            " lower the learning rate"
+        )
     networks: dict[Network, int] = {}
     layers = {}
     for name, adapter in found.items():
@@ -79,9 +89,9 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
             "bias": adapter.trains_bias,
             "dropout": list(rotation.dropout),
         }
-    trained = list(getattr(model, TRAINED, ()))
-    tensors = {
-        name: value.detach().cpu().contiguous() for name, value in _trained_tensors(model).items()
+    tensors = {  # copies, for safetensors refuses tensors that share memory
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in values.items()
     }
     folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
@@ -91,7 +101,8 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
         "version": VERSION,
         "tensors": hashlib.sha256(data).hexdigest(),
         "layers": layers,
-        "trained": trained,
+        "trained": list(trained_whole(model)),
+        "statistics": list(_with_statistics(model)),
         "networks": [json.loads(net.to_json()) for net in networks],
     }
     _write(folder / TENSORS, data)
@@ -147,8 +158,34 @@ def _trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     for name, adapter in adapters(model).items():
         for part, value in _adapter_tensors(adapter).items():
             found[f"{name}.{part}" if name else part] = value
-    state = model.state_dict(keep_vars=True)
-    return found | {name: state[name] for name in getattr(model, TRAINED, ())}
+    for name, module in trained_whole(model).items():
+        found |= _state(name, module)
+    for name, module in _with_statistics(model).items():
+        found |= _statistics(name, module)
+    return found
+
+
+def _state(name: str, module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a module, by their names in the model."""
+    state = module.state_dict(keep_vars=True)
+    return {f"{name}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def _with_statistics(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules that keep running statistics, as batch normalisation does."""
+    return {
+        name: m for name, m in model.named_modules() if getattr(m, "running_mean", None) is not None
+    }
+
+
+def _statistics(name: str, module: nn.Module) -> dict[str, Tensor]:
+    prefix = f"{name}." if name else ""
+    return {prefix + key: value for key, value in module.named_buffers(recurse=False)}
+
+
+def _diverged(value: Tensor) -> bool:
+    """Return whether a parameter is not finite; a buffer may be, such as a mask of −∞."""
+    return isinstance(value, nn.Parameter) and not bool(torch.isfinite(value).all())
 
 
 def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
@@ -228,7 +265,10 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
             str(name): (str(layer["kind"]), tuple(layer["weight"]))
             for name, layer in layers.items()
         }
-        return Saved(recipes, weights, [str(name) for name in settings["trained"]])
+        trained, statistics = (
+            [str(name) for name in settings[key]] for key in ("trained", "statistics")
+        )
+        return Saved(recipes, weights, trained, statistics)
     except StructmatError as error:
         raise FileError(f"{path}: {error}") from None
     except (KeyError, TypeError, IndexError, AttributeError) as error:
@@ -256,18 +296,32 @@ def _mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) -
                 f"layer {name} has a weight of shape {tuple(layer.weight.shape)} for"
                 f" {kind.__name__}, the saved one {shape} for {theirs}"
             )
+        elif kind.input_width(layer) != recipe.network.width:
+            wrong.append(
+                f"layer {name} reads {kind.input_width(layer)} inputs, the saved one"
+                f" {recipe.network.width}"
+            )
         else:
             prefix = f"{name}." if name else ""
             shapes |= {prefix + k: v for k, v in _expected_shapes(kind, layer, recipe).items()}
             continue
         misfits.append(f"{name}.")
-    state = model.state_dict()
-    for name in saved.trained:
-        if name in state:
-            shapes[name] = tuple(state[name].shape)
-        else:
+    finite = set(shapes)
+    whole = [(name, _state) for name in saved.trained]
+    whole += [(name, _statistics) for name in saved.statistics]
+    for name, tensors_of in whole:
+        module = layers.get(name)
+        if module is None:
             wrong.append(f"{name} is not in the model")
-            misfits.append(name)
+            misfits.append(f"{name}.")
+        elif tensors_of is _state and any(
+            layers[n] in module.modules() for n in saved.recipes if n in layers
+        ):
+            wrong.append(f"{name} is trained whole in the file, but holds an adapted layer")
+        else:
+            found = tensors_of(name, module)
+            shapes |= {key: tuple(value.shape) for key, value in found.items()}
+            finite |= {key for key, value in found.items() if isinstance(value, nn.Parameter)}
     for name, shape in shapes.items():
         if name not in tensors:
             wrong.append(f"{name} is not in the file")
@@ -275,7 +329,7 @@ def _mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) -
             wrong.append(
                 f"{name} has shape {tuple(tensors[name].shape)} in the file, {shape} in the model"
             )
-        elif not torch.isfinite(tensors[name]).all():
+        elif name in finite and not torch.isfinite(tensors[name]).all():
             wrong.append(f"{name} holds NaN or infinity")
     wrong += [
         f"{name} of the file has no place"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -19,7 +20,7 @@ from structmat.stage import Bank, Stage
 
 Topology: TypeAlias = str | Family | Network | Callable[[int], Network]
 
-TRAINED = "_structmat_trained"  # the model's attribute with the names of what else is trained
+_TRAINED = "_structmat_trained"  # the mark of a module that is trained whole
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def adapt(
 
 
 def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[str]) -> nn.Module:
-    """Put adapters at the named layers, freeze the rest but the named parameters.
+    """Put adapters at the named layers, freeze the rest but the named modules.
 
     Raises
     ------
@@ -126,17 +127,21 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
             )
         except StructmatError as error:
             raise type(error)(f"{name}: {error}") from None
-    names = tuple(trained)
-    state = model.state_dict(keep_vars=True)
-    whole = {id(state[name]) for name in names}
     for parameter in model.parameters():
-        parameter.requires_grad_(id(parameter) in whole and parameter.is_floating_point())
+        parameter.requires_grad_(False)  # noqa: FBT003 (torch's signature)
+    for name in trained:
+        setattr(layers[name], _TRAINED, True)
+        for parameter in layers[name].parameters():
+            parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
     for adapter in made.values():
         if adapter.trains_bias and adapter.bias is not None:
             adapter.bias.requires_grad_()
-    model = _replace(model, made)
-    setattr(model, TRAINED, names)
-    return model
+    return _replace(model, made)
+
+
+def trained_whole(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules that are trained whole beside the adapters, by name."""
+    return {name: m for name, m in model.named_modules() if hasattr(m, _TRAINED)}
 
 
 def check_plain(model: nn.Module) -> None:
@@ -200,10 +205,9 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
             adapter.set_weight(weight)
     if not unload:
         return model
-    model = _replace(model, {id(adapter): adapter.base for adapter in found.values()})
-    if hasattr(model, TRAINED):
-        delattr(model, TRAINED)
-    return model
+    for module in trained_whole(model).values():
+        delattr(module, _TRAINED)
+    return _replace(model, {id(adapter): adapter.base for adapter in found.values()})
 
 
 def unmerge(model: nn.Module) -> nn.Module:
@@ -240,7 +244,7 @@ def _replace(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
 
 
 def _trained(model: nn.Module, trainable: Targets, layers: Container[nn.Module]) -> list[str]:
-    """Return the names of the parameters and buffers of the modules to train whole."""
+    """Return the names of the modules to train whole."""
     modules = {name: m for name, m in model.named_modules() if name}
     picked = matching(modules, trainable, "trainable")
     if isinstance(trainable, str) and not picked:
@@ -251,19 +255,16 @@ def _trained(model: nn.Module, trainable: Targets, layers: Container[nn.Module])
             f"trainable: {adapted[0]} holds a layer that is adapted; a layer is either adapted or"
             " trained whole: exclude it from one of them"
         )
-    names = {f"{name}.{key}" for name, module in picked.items() for key in module.state_dict()}
-    return sorted(names)
+    return list(picked)
 
 
 def _chooser(
     topology: Topology, patterns: Mapping[str, Topology], layers: Mapping[str, nn.Module]
 ) -> Callable[[str, Layer], Network]:
     """Return the function (name, layer) → network; one network for each topology and width."""
-    rules = {
-        pattern: compiled(rf"(?:.*\.)?(?:{pattern})", "topology_pattern") for pattern in patterns
-    }
+    rules = {pattern: compiled(pattern, "topology_pattern") for pattern in patterns}
     for pattern, rule in rules.items():
-        if not any(rule.fullmatch(name) for name in layers):
+        if not any(_fits(rule, name) for name in layers):
             raise StructmatError(
                 f"topology_pattern: {pattern!r} matches none of the layers to adapt, such as"
                 f" {next(iter(layers))}"
@@ -272,7 +273,7 @@ def _chooser(
     made: dict[tuple[str | None, int, int], Network] = {}
 
     def choose(name: str, layer: Layer) -> Network:
-        pattern = next((p for p, rule in rules.items() if rule.fullmatch(name)), None)
+        pattern = next((p for p, rule in rules.items() if _fits(rule, name)), None)
         kind = kind_for(layer)
         assert kind is not None
         groups = int(layer.groups) if kind is Conv2dAdapter else 1
@@ -289,6 +290,12 @@ def _chooser(
         return made[key]
 
     return choose
+
+
+def _fits(rule: re.Pattern[str], name: str) -> bool:
+    """Return whether a pattern matches the name, or the name without some leading parts."""
+    parts = name.split(".")
+    return any(rule.fullmatch(".".join(parts[k:])) for k in range(len(parts)))
 
 
 def _builder(topology: Topology) -> Callable[[int], Network]:

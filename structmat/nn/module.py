@@ -225,10 +225,11 @@ class Orthogonal(nn.Module):
 
     def _plan(self, device: torch.device) -> tuple[Plan, MergedPlan | None]:
         if device not in self._plans:
-            self._plans[device] = (
-                plan_for(self.network, device),
-                merged_plan_for(self.network, device),
-            )
+            with torch.inference_mode(mode=False):  # kept for later calls, which may train
+                self._plans[device] = (
+                    plan_for(self.network, device),
+                    merged_plan_for(self.network, device),
+                )
         return self._plans[device]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)

@@ -44,7 +44,8 @@ def select(
     >>> list(select(model)), list(select(model, ["0"])), list(select(model, r"\d", ["0"]))
     (['0', '2'], ['0'], ['2'])
     """
-    layers = {name: m for name, m in model.named_modules() if kind_for(m) is not None}
+    names = model.named_modules(remove_duplicate=False)  # a shared layer goes by all its names
+    layers = {name: m for name, m in names if kind_for(m) is not None}
     if isinstance(targets, str) and targets == ALL_LINEAR:
         heads = _heads(model)
         chosen = {
@@ -56,13 +57,20 @@ def select(
         chosen = matching(layers, targets, "target_modules")
     if exclude is not None:
         left_out = matching(layers, exclude, "exclude_modules")
-        chosen = {name: layer for name, layer in chosen.items() if name not in left_out}
+        if not left_out:
+            raise StructmatError(
+                f"exclude_modules={exclude!r} matches no layer of this model, which has"
+                f" {_listed(layers)}"
+            )
+        out = {id(layer) for layer in left_out.values()}
+        chosen = {name: layer for name, layer in chosen.items() if id(layer) not in out}
     if not chosen:
         raise StructmatError(
             f"target_modules={targets!r}, exclude_modules={exclude!r}: no layer is left to adapt;"
             f" this model has {_listed(layers)}"
         )
-    return chosen
+    picked = {id(layer) for layer in chosen.values()}
+    return {name: m for name, m in model.named_modules() if id(m) in picked}
 
 
 def matching(items: Mapping[str, T], names: Targets, option: str) -> dict[str, T]:

@@ -270,3 +270,56 @@ def test_a_parametrized_weight_is_refused():
     with pytest.raises(StructmatError, match="exclude quantised and parametrized layers"):
         adapt(layer, "butterfly", target_modules=".*")
     assert adapters(layer) == {}
+
+
+def test_the_state_of_a_merged_layer_holds_its_own_weight():
+    layer = nn.Linear(8, 3)
+    adapter = adapted(layer, spec="butterfly", scale=True)
+    x = torch.randn(4, 8)
+    y = adapter(x)
+    plain = {name: value.clone() for name, value in adapter.state_dict().items()}
+    merged = merge(adapter).state_dict()
+    assert all(torch.equal(merged[name], plain[name]) for name in plain)
+    other = adapted(nn.Linear(8, 3), spec="butterfly", scale=True, seed=1)
+    other.load_state_dict(merged)
+    assert torch.equal(other(x), y)
+    merge(other).load_state_dict(plain)  # into a merged one: its weight becomes its own again
+    assert not other.merged
+    assert torch.equal(other(x), y)
+
+
+def test_the_kept_weight_moves_with_the_rest():
+    adapter = merge(adapted(nn.Linear(8, 3), spec="butterfly"))
+    unmerge(adapter.double())
+    assert adapter.base.weight.dtype == torch.float64
+    assert adapter(torch.randn(2, 8, dtype=torch.float64)).dtype == torch.float64
+
+
+class Standardised(nn.Conv2d):
+    def forward(self, x):
+        return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
+
+
+class Doubled(nn.Linear):
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+def test_a_layer_with_a_forward_of_its_own():
+    for layer, scale in ((Standardised(4, 4, 3), False), (Doubled(8, 3), True)):
+        with pytest.raises(StructmatError, match=r"has a forward of its own, .*bypass"):
+            adapt(layer, "mixed_radix", target_modules=".*", scale=scale)
+    layer = Doubled(8, 3)
+    x = torch.randn(4, 8)
+    torch.testing.assert_close(
+        adapt(layer, "butterfly", target_modules=".*")(x), Doubled.forward(layer, x)
+    )
+
+
+def test_a_layer_with_hooks_is_refused():
+    layer = nn.Linear(8, 3)
+    handle = layer.register_forward_pre_hook(lambda _, inputs: (inputs[0].abs(),))
+    with pytest.raises(StructmatError, match="a Linear with forward hooks"):
+        adapt(layer, "butterfly", target_modules=".*")
+    handle.remove()
+    adapt(layer, "butterfly", target_modules=".*")

@@ -167,7 +167,7 @@ def test_every_mismatch_is_named(tmp_path):
         tmp_path,
         r"does not fit this model, which is left as it was: layer 0 is a ReLU, which has no"
         r" adapter; layer 2 has a weight of shape \(9, 16\) for LinearAdapter, the saved one"
-        r" \(12, 16\) for LinearAdapter; .*4\.weight is not in the model; .*3\.running_mean has"
+        r" \(12, 16\) for LinearAdapter; 4 is not in the model; .*3\.running_mean has"
         r" shape \(12,\) in the file, \(9,\) in the model",
         other,
     )
@@ -240,3 +240,65 @@ def test_the_file_needs_no_family(tmp_path):
     net = sm.random(12, block=5, depth=3)
     save_adapter(adapt(nn.Linear(12, 2), {12: net}.get, target_modules=".*"), tmp_path)
     assert load_adapter(nn.Linear(12, 2), tmp_path).rotation.network == net
+
+
+def test_a_module_trained_whole_is_saved_through_a_wrapper(tmp_path):
+    one = nn.Sequential(trained())
+    save_adapter(one, tmp_path)
+    other = load_adapter(nn.Sequential(model()), tmp_path)
+    assert torch.equal(other(X), one(X))
+
+
+def test_running_statistics_are_saved_though_nobody_trains_them(tmp_path):
+    one = adapt(model(), "mixed_radix", target_modules=["0", "2"]).train()
+    for _ in range(20):
+        one(3 * torch.randn(8, 2, 6, 1) + 1)
+    save_adapter(one, tmp_path)
+    other = load_adapter(model(), tmp_path)
+    assert torch.equal(other.eval()(X), one.eval()(X))
+
+
+def test_biases_that_two_layers_share_are_saved(tmp_path):
+    def tied():
+        torch.manual_seed(0)
+        plain = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+        plain[1].bias = plain[0].bias
+        return plain
+
+    one = randomised(adapt(tied(), "butterfly", bias=True), 0)
+    save_adapter(one, tmp_path)
+    x = torch.randn(2, 8)
+    assert torch.equal(load_adapter(tied(), tmp_path)(x), one(x))
+
+
+def test_a_buffer_may_hold_infinities_but_no_parameter(tmp_path):
+    def masked():
+        torch.manual_seed(0)
+        head = nn.Linear(8, 4)
+        head.register_buffer("mask", torch.full((4, 4), -torch.inf).triu(1))
+        return nn.ModuleDict({"a": nn.Linear(8, 8), "head": head})
+
+    one = adapt(masked(), "butterfly", target_modules=["a"], trainable=["head"])
+    save_adapter(one, tmp_path)
+    load_adapter(masked(), tmp_path)
+    files = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+    with torch.no_grad():
+        one["head"].weight[0, 0] = float("nan")
+    with pytest.raises(StructmatError, match=r"head\.weight holds NaN or infinity: the adapter"):
+        save_adapter(one, tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == files
+
+
+def test_a_module_trained_whole_cannot_hold_an_adapted_layer(tmp_path):
+    save_adapter(trained(), tmp_path)
+    edited(tmp_path, lambda s: s.update(trained=["2"]))
+    refused(tmp_path, "2 is trained whole in the file, but holds an adapted layer")
+
+
+def test_groups_are_compared(tmp_path):
+    save_adapter(
+        adapt(nn.Sequential(nn.Conv2d(4, 4, 3, groups=2)), "mixed_radix", target_modules=["0"]),
+        tmp_path,
+    )
+    with pytest.raises(FileError, match="layer 0 reads 18 inputs, the saved one 36"):
+        load_adapter(nn.Sequential(nn.Conv2d(2, 4, 3)), tmp_path)

@@ -73,6 +73,7 @@ def test_targets_by_regex_and_by_list():
         (["quary"], None, "'quary' is the name of no layer .*; did you mean query"),
         ("all-linear", ["quary"], "exclude_modules: 'quary' is the name of no layer"),
         ("all-linear", ".*", "no layer is left to adapt"),
+        ("all-linear", "quary", "exclude_modules='quary' matches no layer of this model"),
         ("(", None, "is not a regular expression"),
         (["embeddings"], None, "'embeddings' is the name of no layer"),
     ],
@@ -220,6 +221,26 @@ def test_a_layer_used_twice_stays_one_layer():
     model = merge(model, unload=True)
     assert model[0] is model[2] is shared
     torch.testing.assert_close(model(x), after)
+
+
+def test_a_layer_used_twice_goes_by_both_names():
+    shared = nn.Linear(8, 8)
+    model = nn.ModuleDict({"a": shared, "head": shared, "b": nn.Linear(8, 8)})
+    assert list(adapters(adapt(model, "butterfly", exclude_modules="head"))) == ["b"]
+    assert list(select(nn.ModuleDict({"a": shared, "head": shared}), ["head"])) == ["a"]
+
+
+def test_patterns_may_have_flags():
+    model = adapt(bert(), "mixed_radix", topology_pattern={"(?i)QUERY": "monarch"})
+    depths = {n: a.rotation.network.depth for n, a in adapters(model).items()}
+    assert depths["bert.encoder.layer.1.attention.self.query"] == 2
+    assert depths["bert.encoder.layer.1.attention.self.key"] == 4
+
+
+def test_complex_parameters_are_trained():
+    model = nn.ModuleDict({"a": nn.Linear(8, 8), "phase": nn.Linear(2, 2, dtype=torch.complex64)})
+    adapt(model, "butterfly", target_modules=["a"], trainable=["phase"])
+    assert model["phase"].weight.requires_grad
 
 
 def test_merging_a_tied_weight_leaves_the_other_place_alone():

@@ -196,6 +196,15 @@ def test_moving_and_casting():
     assert torch.equal(filled(x), q.float()(x))  # index arrays are made anew, not left empty
 
 
+def test_a_copy_first_used_in_inference_mode_can_be_trained():
+    q = copy.deepcopy(layer(sm.butterfly(64), 0, dtype=torch.float32))
+    x = torch.randn(1000, 64)
+    with torch.inference_mode():
+        q(x)
+    q(x).sum().backward()
+    assert all(g.grad is not None for g in q.generators)
+
+
 @given(networks(), st.integers(0, 3))
 def test_any_leading_axes(net, axes):
     q = layer(net, 0)
