@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,25 +14,15 @@ from torch import Tensor, nn
 
 from structmat.errors import FileError, StructmatError, require
 from structmat.network import Network
-from structmat.nn.adapters import Adapter, Layer, kind_for
 from structmat.nn.blocks import checked_kind
 from structmat.nn.model import Recipe, adapters, check_plain, install, trained_whole
-from structmat.nn.module import checked_dropout, generator_shapes
+from structmat.nn.module import checked_dropout
+from structmat.nn.saved import Saved, diverged, mismatches, trained_tensors, with_statistics
 
 TENSORS = "adapter.safetensors"
 SETTINGS = "adapter.json"
 FORMAT = "structmat.adapter"
 VERSION = 1
-
-
-@dataclass(frozen=True)
-class Saved:
-    """What `adapter.json` says: how each layer is adapted, and which weight it had."""
-
-    recipes: dict[str, Recipe]
-    weights: dict[str, tuple[str, tuple[int, ...]]]
-    trained: list[str]
-    statistics: list[str]
 
 
 def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
@@ -69,8 +58,8 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     found = adapters(model)
     if not found:
         raise StructmatError("the model has no adapters to save: adapt it first")
-    values = _trained_tensors(model)
-    broken = next((name for name, value in values.items() if _diverged(value)), None)
+    values = trained_tensors(model)
+    broken = next((name for name, value in values.items() if diverged(value)), None)
     if broken is not None:
         raise StructmatError(
             f"{broken} holds NaN or infinity: the adapter diverged in training and is not saved;"
@@ -102,7 +91,7 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
         "tensors": hashlib.sha256(data).hexdigest(),
         "layers": layers,
         "trained": list(trained_whole(model)),
-        "statistics": list(_with_statistics(model)),
+        "statistics": list(with_statistics(model)),
         "networks": [json.loads(net.to_json()) for net in networks],
     }
     _write(folder / TENSORS, data)
@@ -139,64 +128,17 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
     tensors = _read_tensors(folder / TENSORS, settings)
     check_plain(model)
     saved = _understood(settings, folder / SETTINGS)
-    wrong = _mismatches(model, saved, tensors)
+    wrong = mismatches(model, saved, tensors)
     if wrong:
         raise FileError(
             f"{folder} does not fit this model, which is left as it was: " + "; ".join(wrong)
         )
     model = install(model, saved.recipes, saved.trained)
-    targets = _trained_tensors(model)
+    targets = trained_tensors(model)
     with torch.no_grad():
         for name, value in tensors.items():
             targets[name].copy_(value)
     return model
-
-
-def _trained_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return what is saved, by its name in the adapted model."""
-    found = {}
-    for name, adapter in adapters(model).items():
-        for part, value in _adapter_tensors(adapter).items():
-            found[f"{name}.{part}" if name else part] = value
-    for name, module in trained_whole(model).items():
-        found |= _state(name, module)
-    for name, module in _with_statistics(model).items():
-        found |= _statistics(name, module)
-    return found
-
-
-def _state(name: str, module: nn.Module) -> dict[str, Tensor]:
-    """Return the parameters and buffers of a module, by their names in the model."""
-    state = module.state_dict(keep_vars=True)
-    return {f"{name}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
-
-
-def _with_statistics(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules that keep running statistics, as batch normalisation does."""
-    return {
-        name: m for name, m in model.named_modules() if getattr(m, "running_mean", None) is not None
-    }
-
-
-def _statistics(name: str, module: nn.Module) -> dict[str, Tensor]:
-    prefix = f"{name}." if name else ""
-    return {prefix + key: value for key, value in module.named_buffers(recurse=False)}
-
-
-def _diverged(value: Tensor) -> bool:
-    """Return whether a parameter is not finite; a buffer may be, such as a mask of −∞."""
-    return isinstance(value, nn.Parameter) and not bool(torch.isfinite(value).all())
-
-
-def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {
-        f"rotation.generators.{k}": g for k, g in enumerate(adapter.rotation.generators)
-    }
-    if adapter.scale is not None:
-        found["scale"] = adapter.scale
-    if adapter.trains_bias and adapter.bias is not None:
-        found["bias"] = adapter.bias
-    return found
 
 
 def _write(path: Path, data: bytes) -> None:
@@ -275,79 +217,3 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         raise FileError(
             f"{path} has a missing or odd part ({error!r}): expected what save_adapter wrote"
         ) from None
-
-
-def _mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return, in words, everything in which a saved adapter does not fit a model."""
-    layers: dict[str, Layer] = dict(model.named_modules())
-    wrong = []
-    shapes: dict[str, tuple[int, ...]] = {}
-    misfits = []
-    for name, recipe in saved.recipes.items():
-        layer = layers.get(name)
-        kind = None if layer is None else kind_for(layer)
-        if layer is None:
-            wrong.append(f"layer {name} is not in the model")
-        elif kind is None:
-            wrong.append(f"layer {name} is a {type(layer).__name__}, which has no adapter")
-        elif (kind.__name__, tuple(layer.weight.shape)) != saved.weights[name]:
-            theirs, shape = saved.weights[name]
-            wrong.append(
-                f"layer {name} has a weight of shape {tuple(layer.weight.shape)} for"
-                f" {kind.__name__}, the saved one {shape} for {theirs}"
-            )
-        elif kind.input_width(layer) != recipe.network.width:
-            wrong.append(
-                f"layer {name} reads {kind.input_width(layer)} inputs, the saved one"
-                f" {recipe.network.width}"
-            )
-        else:
-            prefix = f"{name}." if name else ""
-            shapes |= {prefix + k: v for k, v in _expected_shapes(kind, layer, recipe).items()}
-            continue
-        misfits.append(f"{name}.")
-    finite = set(shapes)
-    whole = [(name, _state) for name in saved.trained]
-    whole += [(name, _statistics) for name in saved.statistics]
-    for name, tensors_of in whole:
-        module = layers.get(name)
-        if module is None:
-            wrong.append(f"{name} is not in the model")
-            misfits.append(f"{name}.")
-        elif tensors_of is _state and any(
-            layers[n] in module.modules() for n in saved.recipes if n in layers
-        ):
-            wrong.append(f"{name} is trained whole in the file, but holds an adapted layer")
-        else:
-            found = tensors_of(name, module)
-            shapes |= {key: tuple(value.shape) for key, value in found.items()}
-            finite |= {key for key, value in found.items() if isinstance(value, nn.Parameter)}
-    for name, shape in shapes.items():
-        if name not in tensors:
-            wrong.append(f"{name} is not in the file")
-        elif tuple(tensors[name].shape) != shape:
-            wrong.append(
-                f"{name} has shape {tuple(tensors[name].shape)} in the file, {shape} in the model"
-            )
-        elif name in finite and not torch.isfinite(tensors[name]).all():
-            wrong.append(f"{name} holds NaN or infinity")
-    wrong += [
-        f"{name} of the file has no place"
-        for name in tensors
-        if name not in shapes and not name.startswith(tuple(misfits))
-    ]
-    return wrong
-
-
-def _expected_shapes(
-    kind: type[Adapter], layer: Layer, recipe: Recipe
-) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {
-        f"rotation.generators.{k}": shape
-        for k, shape in enumerate(generator_shapes(recipe.network))
-    }
-    if recipe.scale:
-        shapes["scale"] = (kind.output_width(layer),)
-    if recipe.bias and layer.bias is not None:
-        shapes["bias"] = (kind.output_width(layer),)
-    return shapes

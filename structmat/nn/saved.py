@@ -1,0 +1,146 @@
+"""What a saved adapter holds, tensor by tensor, and whether it fits a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from structmat.nn.adapters import Adapter, Layer, kind_for
+from structmat.nn.model import Recipe, adapters, trained_whole
+from structmat.nn.module import generator_shapes
+
+
+@dataclass(frozen=True)
+class Saved:
+    """What `adapter.json` says: how each layer is adapted, and which weight it had."""
+
+    recipes: dict[str, Recipe]
+    weights: dict[str, tuple[str, tuple[int, ...]]]
+    trained: list[str]
+    statistics: list[str]
+
+
+def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
+    """Return what is saved, by its name in the adapted model."""
+    found = {}
+    for name, adapter in adapters(model).items():
+        for part, value in _adapter_tensors(adapter).items():
+            found[f"{name}.{part}" if name else part] = value
+    for name, module in trained_whole(model).items():
+        found |= _state(name, module)
+    for name, module in with_statistics(model).items():
+        found |= _statistics(name, module)
+    return found
+
+
+def _state(name: str, module: nn.Module) -> dict[str, Tensor]:
+    """Return the parameters and buffers of a module, by their names in the model."""
+    state = module.state_dict(keep_vars=True)
+    return {f"{name}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+
+
+def with_statistics(model: nn.Module) -> dict[str, nn.Module]:
+    """Return the modules that keep running statistics, as batch normalisation does."""
+    return {
+        name: m for name, m in model.named_modules() if getattr(m, "running_mean", None) is not None
+    }
+
+
+def _statistics(name: str, module: nn.Module) -> dict[str, Tensor]:
+    prefix = f"{name}." if name else ""
+    return {prefix + key: value for key, value in module.named_buffers(recurse=False)}
+
+
+def diverged(value: Tensor) -> bool:
+    """Return whether a parameter is not finite; a buffer may be, such as a mask of −∞."""
+    return isinstance(value, nn.Parameter) and not bool(torch.isfinite(value).all())
+
+
+def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = {
+        f"rotation.generators.{k}": g for k, g in enumerate(adapter.rotation.generators)
+    }
+    if adapter.scale is not None:
+        found["scale"] = adapter.scale
+    if adapter.trains_bias and adapter.bias is not None:
+        found["bias"] = adapter.bias
+    return found
+
+
+def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Return, in words, everything in which a saved adapter does not fit a model."""
+    layers: dict[str, Layer] = dict(model.named_modules())
+    wrong = []
+    shapes: dict[str, tuple[int, ...]] = {}
+    misfits = []
+    for name, recipe in saved.recipes.items():
+        layer = layers.get(name)
+        kind = None if layer is None else kind_for(layer)
+        if layer is None:
+            wrong.append(f"layer {name} is not in the model")
+        elif kind is None:
+            wrong.append(f"layer {name} is a {type(layer).__name__}, which has no adapter")
+        elif (kind.__name__, tuple(layer.weight.shape)) != saved.weights[name]:
+            theirs, shape = saved.weights[name]
+            wrong.append(
+                f"layer {name} has a weight of shape {tuple(layer.weight.shape)} for"
+                f" {kind.__name__}, the saved one {shape} for {theirs}"
+            )
+        elif kind.input_width(layer) != recipe.network.width:
+            wrong.append(
+                f"layer {name} reads {kind.input_width(layer)} inputs, the saved one"
+                f" {recipe.network.width}"
+            )
+        else:
+            prefix = f"{name}." if name else ""
+            shapes |= {prefix + k: v for k, v in _expected_shapes(kind, layer, recipe).items()}
+            continue
+        misfits.append(f"{name}.")
+    finite = set(shapes)
+    whole = [(name, _state) for name in saved.trained]
+    whole += [(name, _statistics) for name in saved.statistics]
+    for name, tensors_of in whole:
+        module = layers.get(name)
+        if module is None:
+            wrong.append(f"{name} is not in the model")
+            misfits.append(f"{name}.")
+        elif tensors_of is _state and any(
+            layers[n] in module.modules() for n in saved.recipes if n in layers
+        ):
+            wrong.append(f"{name} is trained whole in the file, but holds an adapted layer")
+        else:
+            found = tensors_of(name, module)
+            shapes |= {key: tuple(value.shape) for key, value in found.items()}
+            finite |= {key for key, value in found.items() if isinstance(value, nn.Parameter)}
+    for name, shape in shapes.items():
+        if name not in tensors:
+            wrong.append(f"{name} is not in the file")
+        elif tuple(tensors[name].shape) != shape:
+            wrong.append(
+                f"{name} has shape {tuple(tensors[name].shape)} in the file, {shape} in the model"
+            )
+        elif name in finite and not torch.isfinite(tensors[name]).all():
+            wrong.append(f"{name} holds NaN or infinity")
+    wrong += [
+        f"{name} of the file has no place"
+        for name in tensors
+        if name not in shapes and not name.startswith(tuple(misfits))
+    ]
+    return wrong
+
+
+def _expected_shapes(
+    kind: type[Adapter], layer: Layer, recipe: Recipe
+) -> dict[str, tuple[int, ...]]:
+    shapes: dict[str, tuple[int, ...]] = {
+        f"rotation.generators.{k}": shape
+        for k, shape in enumerate(generator_shapes(recipe.network))
+    }
+    if recipe.scale:
+        shapes["scale"] = (kind.output_width(layer),)
+    if recipe.bias and layer.bias is not None:
+        shapes["bias"] = (kind.output_width(layer),)
+    return shapes
