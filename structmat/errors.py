@@ -73,6 +73,33 @@ def whole(value: Any, name: str, least: int = 0) -> int:
     return number
 
 
+def check_format(data: Any, *, what: str, form: str, version: int, writer: str) -> None:
+    """Refuse data read from JSON that is not of our format, or of another schema version.
+
+    Raises
+    ------
+    FileError
+        Saying what was expected.
+
+    Examples
+    --------
+    >>> check_format(
+    ...     {"format": "ours", "version": 2}, what="a.json", form="ours", version=1, writer="save"
+    ... )
+    Traceback (most recent call last):
+    ...
+    structmat.errors.FileError: a.json of version 2: this structmat reads version 1; upgrade \
+structmat or write it anew
+    """
+    if not isinstance(data, dict) or data.get("format") != form:
+        raise FileError(f'{what} has no "format": "{form}": expected what {writer} wrote')
+    if data.get("version") != version:
+        raise FileError(
+            f"{what} of version {data.get('version')!r}: this structmat reads version {version};"
+            " upgrade structmat or write it anew"
+        )
+
+
 def suggest(name: str, names: Iterable[str]) -> str:
     """Return the end of an error message about an unknown name: the nearest ones, or all.
 

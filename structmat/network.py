@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat import permutation
-from structmat.errors import FileError, StructmatError, WiringError, whole
+from structmat.errors import FileError, StructmatError, WiringError, check_format, whole
 from structmat.permutation import Index
 from structmat.stage import Bank, Stage, Value
 
@@ -326,13 +326,13 @@ class Network(Value):
             data = json.loads(text)
         except (TypeError, ValueError, RecursionError) as error:
             raise FileError(f"not JSON ({error}): expected what Network.to_json wrote") from None
-        if not isinstance(data, dict) or data.get("format") != JSON_FORMAT:
-            raise FileError(f'no "format": "{JSON_FORMAT}": expected what Network.to_json wrote')
-        if data.get("version") != JSON_VERSION:
-            raise FileError(
-                f"network JSON of version {data.get('version')!r}: this structmat reads version"
-                f" {JSON_VERSION}; upgrade structmat or write the file anew"
-            )
+        check_format(
+            data,
+            what="network JSON",
+            form=JSON_FORMAT,
+            version=JSON_VERSION,
+            writer="Network.to_json",
+        )
         try:
             width = data["width"]
             stages = [_stage_from_json(width, parts) for parts in data["stages"]]

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from structmat.errors import FileError, StructmatError, require
+from structmat.errors import FileError, StructmatError, check_format, require
 from structmat.network import Network
 from structmat.nn.blocks import checked_kind
 from structmat.nn.model import Recipe, adapters, check_plain, install, trained_whole
@@ -164,14 +164,8 @@ def _read_settings(path: Path) -> dict[str, Any]:
         settings = json.loads(_read(path))
     except ValueError as error:
         raise FileError(f"{path} is cut or not JSON ({error}): save the adapter anew") from None
-    if not isinstance(settings, dict) or settings.get("format") != FORMAT:
-        raise FileError(f'{path} has no "format": "{FORMAT}": expected what save_adapter wrote')
-    if settings.get("version") != VERSION:
-        raise FileError(
-            f"{path} is of version {settings.get('version')!r}: this structmat reads version"
-            f" {VERSION}; upgrade structmat or save the adapter anew"
-        )
-    return settings
+    check_format(settings, what=str(path), form=FORMAT, version=VERSION, writer="save_adapter")
+    return dict(settings)
 
 
 def _read_tensors(path: Path, settings: Mapping[str, Any]) -> dict[str, Tensor]:
