@@ -117,12 +117,6 @@ class Adapter(nn.Module):
         """Return the outputs for activations x, unmerged."""
         raise NotImplementedError
 
-    def _scaled(self, products: Tensor) -> Tensor:
-        """Return the products times the scale, plus the bias."""
-        assert self.scale is not None
-        scaled = (products * self.scale).to(products.dtype)
-        return scaled if self.bias is None else scaled + self.bias.to(products.dtype)
-
     # What they share -----------------------------------------------------------------------
 
     @property
@@ -214,6 +208,11 @@ class LinearAdapter(Adapter):
 
     takes = "torch.nn.modules.linear.Linear"
 
+    @staticmethod
+    def _neurons(weight: Tensor) -> Tensor:
+        """Exchange the layout of the layer's weight and (out, in), either way."""
+        return weight
+
     @classmethod
     def input_width(cls, base: Layer) -> int:
         """Return in_features."""
@@ -225,8 +224,7 @@ class LinearAdapter(Adapter):
         return int(base.out_features)
 
     def _rotated(self, weight: Tensor) -> Tensor:
-        rotated: Tensor = self.rotation(weight)
-        return rotated
+        return self._neurons(self.rotation(self._neurons(weight)))
 
     def _output_axis(self, values: Tensor) -> Tensor:
         return values[:, None]
@@ -236,10 +234,12 @@ class LinearAdapter(Adapter):
         if self.scale is None:
             outputs: Tensor = self.base(x)
             return outputs
-        return self._scaled(functional.linear(x, self.base.weight))
+        products = functional.linear(x, self._neurons(self.base.weight))
+        scaled = (products * self.scale).to(products.dtype)
+        return scaled if self.bias is None else scaled + self.bias.to(products.dtype)
 
 
-class Conv1DAdapter(Adapter):
+class Conv1DAdapter(LinearAdapter):
     """An adapted `transformers.Conv1D` (of GPT-2): a linear layer with weight (in, out)."""
 
     takes = "transformers.pytorch_utils.Conv1D"
@@ -254,19 +254,12 @@ class Conv1DAdapter(Adapter):
         """Return the columns of the weight."""
         return int(base.weight.shape[1])
 
-    def _rotated(self, weight: Tensor) -> Tensor:
-        rotated: Tensor = self.rotation(weight.T)
-        return rotated.T
+    @staticmethod
+    def _neurons(weight: Tensor) -> Tensor:
+        return weight.T
 
     def _output_axis(self, values: Tensor) -> Tensor:
         return values
-
-    def _forward(self, x: Tensor) -> Tensor:
-        x = self.rotation.adjoint(x)
-        if self.scale is None:
-            outputs: Tensor = self.base(x)
-            return outputs
-        return self._scaled(functional.linear(x, self.base.weight.T))
 
 
 class Conv2dAdapter(Adapter):

@@ -114,8 +114,7 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
     for name, recipe in recipes.items():
         layer = layers[name]
         kind = kind_for(layer)
-        if kind is None:
-            raise StructmatError(f"{name}: no adapter takes a {type(layer).__name__}")
+        assert kind is not None, name  # `select` and `mismatches` let no other layer pass
         try:
             made[id(layer)] = kind(
                 layer,
