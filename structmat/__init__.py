@@ -8,6 +8,7 @@ from structmat import errors
 from structmat.blocks import adjoint_blocks, identity_blocks, random_blocks
 from structmat.errors import StructmatError
 from structmat.families import (
+    Claims,
     Family,
     benes,
     block_diagonal,
@@ -46,6 +47,7 @@ __all__ = [
     "from_layers",
     "Family",
     "family",
+    "Claims",
     "parse",
     "catalogue",
     "reach",

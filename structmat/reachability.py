@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import whole
-from structmat.families.registry import Family, as_family
+from structmat.families.spec import Family, as_family
 from structmat.network import Network
 
 _CHUNK = 4096  # inputs followed at once: 64 words of 64 bits for each wire

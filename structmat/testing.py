@@ -15,7 +15,8 @@ import numpy.typing as npt
 
 from structmat.blocks import Array, identity_blocks, random_blocks
 from structmat.errors import StructmatError, require, whole
-from structmat.families.registry import Entry, Family, catalogue, parse
+from structmat.families import Entry, Family, catalogue, parse
+from structmat.families.arithmetic import factorizations
 from structmat.network import Network
 from structmat.reachability import is_dense, reach
 from structmat.stage import Bank, Stage
@@ -275,8 +276,9 @@ def _options(known: Entry, width: int, max_depth: int) -> Iterator[dict[str, Any
     values: dict[str, list[Any]] = {
         "block": list(range(2, min(width, 8) + 1)),
         "depth": list(range(1, max_depth + 1)),
-        "radices": list(_factorizations(width)),
+        "radices": list(factorizations(width)),
         "largest": [4],
+        "reverse": [True],
         "rng": [0],
     }
     absent = object()
@@ -287,13 +289,3 @@ def _options(known: Entry, width: int, max_depth: int) -> Iterator[dict[str, Any
     for chosen in itertools.product(*choices):
         pairs = zip(known.options, chosen, strict=True)
         yield {name: value for name, value in pairs if value is not absent}
-
-
-def _factorizations(width: int) -> Iterator[tuple[int, ...]]:
-    """Yield every ordered factorization of the width into factors above 1."""
-    if width == 1:
-        return
-    yield (width,)
-    for first in range(2, width // 2 + 1):
-        if width % first == 0:
-            yield from ((first, *rest) for rest in _factorizations(width // first))

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import SpecError, StructmatError
-from structmat.families import as_family, family
-from structmat.families.registry import Family
+from structmat.families import Family, as_family, family
 from structmat.testing import families
 
 

@@ -3,9 +3,11 @@
 from structmat.families.butterflies import block_diagonal, butterfly, mixed_radix, monarch
 from structmat.families.multistage import benes, shuffle
 from structmat.families.randomised import random
-from structmat.families.registry import Entry, Family, as_family, catalogue, family, parse
+from structmat.families.registry import Claims, Entry, catalogue, family, unregister
+from structmat.families.spec import Family, as_family, parse
 
 __all__ = [
+    "Claims",
     "Entry",
     "Family",
     "as_family",
@@ -19,4 +21,5 @@ __all__ = [
     "parse",
     "random",
     "shuffle",
+    "unregister",
 ]

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from structmat.errors import StructmatError, whole
-from structmat.families.registry import family
+from structmat.families.arithmetic import prime_factors
+from structmat.families.registry import Claims, family
 from structmat.network import Network
 from structmat.permutation import Index
 from structmat.stage import Bank, Stage
@@ -31,7 +32,12 @@ def _block_refuses(width: int, block: int) -> str | None:
     return None if width % size == 0 else f"width must be a multiple of {size}"
 
 
-@family("multiples of block", _block_refuses)
+def _block_claims(width: int, block: int) -> Claims:
+    alone = width == block
+    return Claims(1, width * (block - 1) // 2, dense=alone, dense_at=1 if alone else None)
+
+
+@family("multiples of block", _block_refuses, claims=_block_claims)
 def block_diagonal(width: int, block: int) -> Network:
     """Blocks side by side and no exchange between them: OFT.
 
@@ -75,7 +81,18 @@ def _butterfly_refuses(width: int, block: int, depth: int | None) -> str | None:
     return None
 
 
-@family("block·2^k; multiples of block·2^(depth−1)", _butterfly_refuses)
+def _butterfly_depth(width: int, block: int, depth: int | None) -> int:
+    return (2 * width // block).bit_length() - 1 if depth is None else depth
+
+
+def _butterfly_claims(width: int, block: int, depth: int | None) -> Claims:
+    stages = _butterfly_depth(width, block, depth)
+    dense = width == block << (stages - 1)
+    parameters = stages * width * (block - 1) // 2
+    return Claims(stages, parameters, dense=dense, dense_at=stages if dense else None)
+
+
+@family("block·2^k; multiples of block·2^(depth−1)", _butterfly_refuses, claims=_butterfly_claims)
 def butterfly(width: int, block: int = 2, depth: int | None = None) -> Network:
     """Pair half-blocks that lie 2^i apart in stage i: the block butterfly of the BOFT paper.
 
@@ -113,29 +130,9 @@ nearest are 32 and 64. mixed_radix(48) serves any width
     """
     half = int(block) // 2
     bundles = width // half
-    stages = bundles.bit_length() - 1 if depth is None else int(depth)
-    pairs = Network(
-        bundles, [Stage(bundles, [digit_bank(bundles, 2, 1 << i)]) for i in range(stages)]
-    )
+    stages = range(_butterfly_depth(width, int(block), depth))
+    pairs = Network(bundles, [Stage(bundles, [digit_bank(bundles, 2, 1 << i)]) for i in stages])
     return pairs.dilate(half)
-
-
-def prime_factors(number: int) -> list[int]:
-    """Return the prime factors of `number`, smallest first.
-
-    Examples
-    --------
-    >>> prime_factors(384)
-    [2, 2, 2, 2, 2, 2, 2, 3]
-    """
-    factors = []
-    divisor = 2
-    while divisor * divisor <= number:
-        while number % divisor == 0:
-            factors.append(divisor)
-            number //= divisor
-        divisor += 1
-    return [*factors, number] if number > 1 else factors
 
 
 def _merged(factors: list[int], largest: int) -> list[int]:
@@ -150,8 +147,10 @@ def _merged(factors: list[int], largest: int) -> list[int]:
 
 
 def _radices_refuse(
-    width: int, radices: Sequence[int] | None, largest: int | None = None
+    width: int, radices: Sequence[int] | None, largest: int | None, *, reverse: bool
 ) -> str | None:
+    if not isinstance(reverse, bool):
+        raise StructmatError(f"reverse={reverse!r}: reverse must be True or False")
     if radices is not None and largest is not None:
         raise StructmatError(f"radices={radices}, largest={largest}: give one of them")
     if largest is not None:
@@ -164,9 +163,31 @@ def _radices_refuse(
     return None if product == width else f"the radices' product {product} must be the width"
 
 
-@family("any from 2 on; the product of the radices", _radices_refuse)
+def _radices(width: int, radices: Sequence[int] | None, largest: int | None) -> list[int]:
+    if radices is not None:
+        return [int(radix) for radix in radices]
+    return prime_factors(width) if largest is None else _merged(prime_factors(width), largest)
+
+
+def _radices_claims(
+    width: int, radices: Sequence[int] | None, largest: int | None, *, reverse: bool
+) -> Claims:
+    sizes = _radices(width, radices, largest)
+    return Claims(
+        depth=len(sizes),
+        parameters=width * sum(r - 1 for r in sizes) // 2,
+        dense_at=len(sizes),
+        like=f"mixed_radix(radices={tuple(sizes[::-1] if reverse else sizes)})",
+    )
+
+
+@family("any from 2 on; the product of the radices", _radices_refuse, claims=_radices_claims)
 def mixed_radix(
-    width: int, radices: Sequence[int] | None = None, largest: int | None = None
+    width: int,
+    radices: Sequence[int] | None = None,
+    largest: int | None = None,
+    *,
+    reverse: bool = False,
 ) -> Network:
     """One stage a digit: write the wire in mixed radix, and join the wires that differ there.
 
@@ -183,6 +204,9 @@ def mixed_radix(
     largest : int, optional
         Instead of `radices`: merge neighbouring prime factors into radices up to this size. A
         larger prime factor stays as it is.
+    reverse : bool
+        Whether the last digit comes first: the transposed network, and with radix 2 the reverse
+        butterfly.
 
     Raises
     ------
@@ -196,29 +220,37 @@ def mixed_radix(
     >>> [stage.banks[0].radix for stage in mixed_radix(384, largest=4)]
     [4, 4, 4, 2, 3]
     """
-    if radices is None:
-        radices = prime_factors(width)
-        if largest is not None:
-            radices = _merged(radices, largest)
     stages = []
     stride = 1
-    for radix in map(int, radices):
+    for radix in _radices(width, radices, largest):
         stages.append(Stage(width, [digit_bank(width, radix, stride)]))
         stride *= radix
-    return Network(width, stages)
+    return Network(width, reversed(stages) if reverse else stages)
 
 
 def _monarch_refuses(width: int, radices: Sequence[int] | None) -> str | None:
     if radices is None:
         composite = width > 3 and len(prime_factors(width)) > 1
         return None if composite else "width must be a product of two factors above 1"
-    rule = _radices_refuse(width, radices)
+    rule = _radices_refuse(width, radices, largest=None, reverse=False)
     if len(radices) != 2:
         raise StructmatError(f"radices={tuple(radices)}: a Monarch network has two radices")
     return rule
 
 
-@family("products p·q", _monarch_refuses)
+def _balanced(width: int, radices: Sequence[int] | None) -> tuple[int, int]:
+    if radices is not None:
+        return int(radices[0]), int(radices[1])
+    small = next(p for p in range(math.isqrt(width), 1, -1) if width % p == 0)
+    return small, width // small
+
+
+def _monarch_claims(width: int, radices: Sequence[int] | None) -> Claims:
+    p, q = _balanced(width, radices)
+    return Claims(2, width * (p + q - 2) // 2, dense_at=2, like=f"mixed_radix(radices=({p}, {q}))")
+
+
+@family("products p·q", _monarch_refuses, claims=_monarch_claims)
 def monarch(width: int, radices: Sequence[int] | None = None) -> Network:
     """Two stages, blocks of p side by side and then blocks of q with stride p: p·q = d.
 
@@ -245,7 +277,4 @@ def monarch(width: int, radices: Sequence[int] | None = None) -> Network:
     >>> [stage.banks[0].radix for stage in monarch(384)]
     [16, 24]
     """
-    if radices is None:
-        small = next(p for p in range(math.isqrt(width), 1, -1) if width % p == 0)
-        radices = (small, width // small)
-    return mixed_radix(width, radices)
+    return mixed_radix(width, _balanced(width, radices))

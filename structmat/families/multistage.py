@@ -6,7 +6,8 @@ import numpy as np
 
 from structmat import permutation
 from structmat.errors import whole
-from structmat.families.registry import family
+from structmat.families.arithmetic import ceil_log
+from structmat.families.registry import Claims, family
 from structmat.network import Network
 from structmat.stage import Bank, Stage
 
@@ -18,21 +19,18 @@ def _shuffle_refuses(width: int, block: int, depth: int | None) -> str | None:
     return None if width % size == 0 else f"width must be a multiple of {size}"
 
 
-def dense_shuffle_depth(width: int, block: int) -> int:
-    """Return ⌈log_block width⌉ in exact arithmetic: no network of this block is dense earlier.
-
-    Examples
-    --------
-    >>> dense_shuffle_depth(384, 8), dense_shuffle_depth(64, 8)
-    (3, 2)
-    """
-    depth, heard = 1, block
-    while heard < width:
-        depth, heard = depth + 1, heard * block
-    return depth
+def _shuffle_depth(width: int, block: int, depth: int | None) -> int:
+    return max(1, ceil_log(width, block)) if depth is None else depth
 
 
-@family("multiples of block", _shuffle_refuses)
+def _shuffle_claims(width: int, block: int, depth: int | None) -> Claims:
+    stages, least = _shuffle_depth(width, block, depth), ceil_log(width, block)
+    dense = stages >= least
+    parameters = stages * width * (block - 1) // 2
+    return Claims(stages, parameters, dense=dense, dense_at=least if dense else None)
+
+
+@family("multiples of block", _shuffle_refuses, claims=_shuffle_claims)
 def shuffle(width: int, block: int, depth: int | None = None) -> Network:
     """Blocks of b, then a perfect shuffle of all wires, again and again: GSOFT, straightened.
 
@@ -68,7 +66,7 @@ def shuffle(width: int, block: int, depth: int | None = None) -> Network:
     to = permutation.perfect_shuffle(width, size)
     carried = permutation.identity(width)
     stages = []
-    for _ in range(dense_shuffle_depth(width, size) if depth is None else int(depth)):
+    for _ in range(_shuffle_depth(width, size, depth)):
         stages.append(Stage(width, [Bank(carried.reshape(-1, size))]))
         after = np.empty_like(carried)
         after[to] = carried
@@ -80,7 +78,12 @@ def _power_of_two(width: int) -> str | None:
     return None if width > 1 and width & (width - 1) == 0 else "width must be 2^n, n at least 1"
 
 
-@family("2^n", _power_of_two)
+def _benes_claims(width: int) -> Claims:
+    n = ceil_log(width, 2)
+    return Claims(2 * n - 1, (2 * n - 1) * width // 2, dense_at=n)
+
+
+@family("2^n", _power_of_two, claims=_benes_claims)
 def benes(width: int) -> Network:
     """Route every permutation of 2^n wires by 2n−1 stages of 2×2 switches: the Beneš network.
 

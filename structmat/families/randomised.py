@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from structmat.errors import random_source, whole
-from structmat.families.registry import family
+from structmat.families.registry import Claims, family
 from structmat.network import Network
 from structmat.stage import Bank, Stage
 
@@ -17,7 +17,12 @@ def _random_refuses(width: int, block: int, depth: int, rng: object) -> str | No
     return None if width >= size else f"width must be at least {size}, the block"
 
 
-@family("any from block on", _random_refuses)
+def _random_claims(width: int, block: int, depth: int, rng: object) -> Claims:  # noqa: ARG001
+    blocks, rest = divmod(width, block)
+    return Claims(depth, depth * (blocks * block * (block - 1) + rest * (rest - 1)) // 2)
+
+
+@family("any from block on", _random_refuses, claims=_random_claims)
 def random(
     width: int, block: int, depth: int, rng: np.random.Generator | int | None = None
 ) -> Network:

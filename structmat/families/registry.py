@@ -1,32 +1,89 @@
-"""The registry of families, and spec strings such as "butterfly(block=8, depth=2)"."""
+"""The registry of families: which there are, which widths they take, and what they promise."""
 
 from __future__ import annotations
 
-import ast
 import functools
 import inspect
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib.metadata import entry_points
 from typing import Any, ParamSpec
 
 from structmat.errors import SpecError, WidthError, suggest, whole
+from structmat.families.arithmetic import prime_factors
 from structmat.network import Network
 
 P = ParamSpec("P")
 Refusal = Callable[..., str | None]
+Choices = Mapping[str, Callable[[int], Iterable[Any]]]
+
+PLUGINS = "structmat.families"  # the entry point group under which a package offers its families
 
 _MOST_STEPS = 65_536  # how far from a refused width the nearest valid one is looked for
+_LARGE = 64  # a switch of more wires is a remedy for nothing
+
+
+@dataclass(frozen=True)
+class Claims:
+    """What a family promises of one network in closed form; None where it promises nothing.
+
+    `structmat.testing.check_family` compares it with the network.
+
+    Attributes
+    ----------
+    depth : int or None
+        The number of stages.
+    parameters : int or None
+        The free parameters.
+    dense : bool or None
+        Whether the network is dense. True follows from `dense_at`.
+    dense_at : int or None
+        How few of the first stages are dense.
+    like : str or None
+        The spec of a family whose network of this width is the same up to new names for the
+        wires before the first and after the last stage.
+
+    Examples
+    --------
+    >>> Claims(depth=3, dense_at=2).dense
+    True
+    """
+
+    depth: int | None = None
+    parameters: int | None = None
+    dense: bool | None = None
+    dense_at: int | None = None
+    like: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.dense_at is not None:
+            object.__setattr__(self, "dense", True)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered family: its function, which widths it takes, and why it refuses others."""
+    """One registered family: its function, the widths it takes, and what it promises.
+
+    Attributes
+    ----------
+    name : str
+    build : function from a width and options to a Network
+    widths : str
+        Which widths it takes, in words.
+    refuses : function returning str or None
+        The rule that a width breaks.
+    claims : function returning Claims
+        What it promises, called as `refuses` is, at a width that it takes.
+    choices : mapping from an option to a function of the width
+        Values of that option worth trying.
+    """
 
     name: str
     build: Callable[..., Network]
     widths: str
     refuses: Refusal
+    claims: Callable[..., Claims]
+    choices: Choices = field(default_factory=dict, hash=False)
 
     @property
     def signature(self) -> inspect.Signature:
@@ -43,6 +100,12 @@ class Entry:
         """The parameters after the width."""
         return dict(list(self.signature.parameters.items())[1:])
 
+    def filled(self, width: int, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Return all options, those not given at their defaults."""
+        bound = self.signature.bind(width, **options)
+        bound.apply_defaults()
+        return {key: bound.arguments[key] for key in self.options}
+
 
 _ENTRIES: dict[str, Entry] = {}
 
@@ -51,10 +114,23 @@ def _takes_any(*_: object, **__: object) -> str | None:
     return None
 
 
+def _claims_nothing(*_: object, **__: object) -> Claims:
+    return Claims()
+
+
 def family(
-    widths: str, refuses: Refusal = _takes_any
+    widths: str,
+    refuses: Refusal = _takes_any,
+    *,
+    claims: Callable[..., Claims] = _claims_nothing,
+    choices: Choices | None = None,
 ) -> Callable[[Callable[P, Network]], Callable[P, Network]]:
     """Register a function (width, options…) → Network under its own name.
+
+    It then has a spec string, stands in `catalogue()`, `structmat list` and `dense_networks`,
+    and `structmat.testing.check_family` tests it. A family with an option named depth has the
+    first stages of the deeper member in the shallower one. A package offers its families to
+    others by an entry point of the group "structmat.families" that names the module.
 
     Parameters
     ----------
@@ -63,11 +139,35 @@ def family(
     refuses : callable
         Called with the width and all options, defaults filled in; returns the broken rule in
         words, or None where the width is taken. Raises StructmatError for a bad option.
+    claims : callable
+        Called in the same way, at a width that is taken; returns the `Claims` of the network.
+    choices : mapping from an option to a function of the width, optional
+        Values of that option worth trying, for an option of a name that no family here has.
 
     Returns
     -------
     decorator
         The decorated function checks the width first, and names the nearest valid widths.
+
+    Raises
+    ------
+    SpecError
+        For a name that is taken.
+
+    Examples
+    --------
+    >>> def refuses(width):
+    ...     return None if width % 2 == 0 else "width must be even"
+    >>> @family("even", refuses, claims=lambda width: Claims(parameters=width // 2))
+    ... def ends_meet(width: int) -> Network:
+    ...     "Join each wire to the one as far from the other end."
+    ...     return Network.of(width, [[[i, width - 1 - i] for i in range(width // 2)]])
+    >>> ends_meet(7)
+    Traceback (most recent call last):
+    ...
+    structmat.errors.WidthError: ends_meet(width=7): width must be even; nearest are 6 and 8. \
+mixed_radix(7) serves any width
+    >>> unregister("ends_meet")
     """
 
     def register(build: Callable[P, Network]) -> Callable[P, Network]:
@@ -86,12 +186,25 @@ def family(
             bound.arguments["width"] = width
             return build(*bound.args, **bound.kwargs)
 
+        if next(iter(signature.parameters), None) != "width":
+            raise SpecError(f"family {name!r}: its first parameter must be the width")
         if name in _ENTRIES:
             raise SpecError(f"family {name!r} is registered already: choose another name")
-        _ENTRIES[name] = Entry(name, checked, widths, refuses)
+        _ENTRIES[name] = Entry(name, checked, widths, refuses, claims, choices or {})
         return checked
 
     return register
+
+
+def unregister(name: str) -> None:
+    """Take a family out of the registry, say to define it anew in a notebook.
+
+    Raises
+    ------
+    SpecError
+        When there is none of this name.
+    """
+    del _ENTRIES[entry(name).name]
 
 
 def _refusal(name: str, width: int, options: dict[str, Any], rule: str, refuses: Refusal) -> str:
@@ -102,70 +215,20 @@ def _refusal(name: str, width: int, options: dict[str, Any], rule: str, refuses:
     above = _first(range(width + 1, width + steps), refuses, options)
     near = [str(w) for w in (below, above) if w is not None]
     nearest = f"; nearest {'is' if len(near) == 1 else 'are'} {' and '.join(near)}" if near else ""
-    remedy = f". mixed_radix({width}) serves any width" if width > 1 else ""
-    return f"{call}: {rule}{nearest}{remedy}"
+    return f"{call}: {rule}{nearest}{_remedy(width)}"
 
 
 def _first(widths: Iterable[int], refuses: Refusal, options: dict[str, Any]) -> int | None:
     return next((w for w in widths if refuses(w, **options) is None), None)
 
 
-@dataclass(frozen=True)
-class Family:
-    """A rule from a width to a network: a registered name and its options.
-
-    It is callable on a width and prints as its spec string.
-
-    Examples
-    --------
-    >>> boft = parse("butterfly(block=8, depth=2)")
-    >>> boft(64)
-    Network(width=64, depth=2, parameters=448)
-    >>> print(boft)
-    butterfly(block=8, depth=2)
-    """
-
-    name: str
-    options: tuple[tuple[str, Any], ...] = ()
-
-    def __call__(self, width: int) -> Network:
-        """Return the network of this width; raises WidthError where there is none."""
-        return entry(self.name).build(width, **dict(self.options))
-
-    def __str__(self) -> str:
-        if not self.options:
-            return self.name
-        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options)})"
-
-    def having(self, **options: Any) -> Family:
-        """Return the family with these options set.
-
-        Examples
-        --------
-        >>> print(parse("shuffle(block=4)").having(depth=3))
-        shuffle(block=4, depth=3)
-        """
-        return _family(self.name, dict(self.options) | options, str(self))
-
-    def takes(self, width: int) -> bool:
-        """Return whether there is a network of this width.
-
-        Examples
-        --------
-        >>> boft = parse("butterfly(block=4)")
-        >>> boft.takes(32), boft.takes(48)
-        (True, False)
-        """
-        known = entry(self.name)
-        bound = known.signature.bind(width, **dict(self.options))
-        bound.apply_defaults()
-        options = dict(bound.arguments)
-        return known.refuses(whole(options.pop("width"), "width", 1), **options) is None
-
-    @property
-    def has_depth(self) -> bool:
-        """Whether the family has a depth to choose."""
-        return "depth" in entry(self.name).options
+def _remedy(width: int) -> str:
+    """Return the end of a refusal: a family that takes this width, with switches of any use."""
+    if width < 2:
+        return ""
+    if prime_factors(width)[-1] <= _LARGE:
+        return f". mixed_radix({width}) serves any width"
+    return f". waksman({width}) serves any width"
 
 
 def entry(name: str) -> Entry:
@@ -176,6 +239,8 @@ def entry(name: str) -> Entry:
     SpecError
         When there is none; the message suggests the nearest names.
     """
+    if name not in _ENTRIES:
+        _load_plugins()
     try:
         return _ENTRIES[name]
     except KeyError:
@@ -190,84 +255,18 @@ def catalogue() -> tuple[Entry, ...]:
     >>> [e.widths for e in catalogue() if e.name == "benes"]
     ['2^n']
     """
+    _load_plugins()
     return tuple(_ENTRIES[name] for name in sorted(_ENTRIES))
 
 
-def parse(spec: str) -> Family:
-    """Return the family that a spec string names.
-
-    A spec is a name, or a name with options: numbers, strings, None, or tuples of these.
-    It is parsed, never evaluated.
-
-    Raises
-    ------
-    SpecError
-        For anything else, for unknown names or options, and for missing options.
-
-    Examples
-    --------
-    >>> parse("monarch(radices=(16, 24))")(384)
-    Network(width=384, depth=2, parameters=7296)
-    >>> parse("buterfly")
-    Traceback (most recent call last):
-    ...
-    structmat.errors.SpecError: no family 'buterfly'; did you mean butterfly?
-    """
-    form = 'a spec looks like "butterfly(block=8, depth=2)"'
-    if not isinstance(spec, str):
-        raise SpecError(f"{spec!r}: a spec is a string; {form}")
-    try:
-        tree = ast.parse(spec.strip(), mode="eval").body
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise SpecError(f"{spec!r} does not parse; {form}") from None
-    if isinstance(tree, ast.Name):
-        return _family(tree.id, {}, spec)
-    if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
-        raise SpecError(f"{spec!r} is not a name with options; {form}")
-    if tree.args or any(keyword.arg is None for keyword in tree.keywords):
-        raise SpecError(f"{spec!r}: every option is written name=value; {form}")
-    options: dict[str, Any] = {}
-    for keyword in tree.keywords:
-        key = str(keyword.arg)
-        if key in options:
-            raise SpecError(f"{spec!r}: {key} is given twice; give one value")
+@functools.cache
+def _load_plugins() -> None:
+    """Import, once, the modules in which installed packages say that they have families."""
+    for point in entry_points(group=PLUGINS):
         try:
-            options[key] = _plain(ast.literal_eval(keyword.value))
-        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            point.load()
+        except Exception as error:
             raise SpecError(
-                f"{spec!r}: the value of {key} must be a literal such as 8 or (2, 3)"
-            ) from None
-    return _family(tree.func.id, options, spec)
-
-
-def _plain(value: Any) -> Any:
-    """Return a value that a Family can hold: hashable, and printed as it is written."""
-    if isinstance(value, list | tuple):
-        return tuple(map(_plain, value))
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(value)
-    if value is None or isinstance(value, int | float | str):
-        return value
-    raise TypeError(value)
-
-
-def _family(name: str, options: dict[str, Any], spec: str) -> Family:
-    known = entry(name)
-    for key in options:
-        if key not in known.options:
-            raise SpecError(f"{spec!r}: {name} has no option {key!r}{suggest(key, known.options)}")
-    for key, parameter in known.options.items():
-        if parameter.default is parameter.empty and key not in options:
-            raise SpecError(f"{spec!r}: {name} needs the option {key}")
-    return Family(name, tuple(options.items()))
-
-
-def as_family(family: Family | str) -> Family:
-    """Return a family from a spec string, or as it is.
-
-    Raises
-    ------
-    SpecError
-        For anything else.
-    """
-    return family if isinstance(family, Family) else parse(family)
+                f"entry point {point.name} = {point.value} of the group {PLUGINS} does not load"
+                f" ({error!r}); mend or uninstall {point.dist.name if point.dist else 'it'}"
+            ) from error

@@ -1,0 +1,80 @@
+"""The little number theory that widths, blocks and radices need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+
+def prime_factors(number: int) -> list[int]:
+    """Return the prime factors of `number`, smallest first.
+
+    Examples
+    --------
+    >>> prime_factors(384)
+    [2, 2, 2, 2, 2, 2, 2, 3]
+    """
+    factors = []
+    divisor = 2
+    while divisor * divisor <= number:
+        while number % divisor == 0:
+            factors.append(divisor)
+            number //= divisor
+        divisor += 1
+    return [*factors, number] if number > 1 else factors
+
+
+def divisors(number: int) -> list[int]:
+    """Return every divisor of `number`, smallest first.
+
+    Examples
+    --------
+    >>> divisors(12)
+    [1, 2, 3, 4, 6, 12]
+    """
+    found = [1]
+    last, power = 0, 1
+    for prime in prime_factors(number):
+        power = power * prime if prime == last else prime
+        last = prime
+        found += [k * power for k in found if k % prime and number % (k * power) == 0]
+    return sorted(found)
+
+
+def factorizations(number: int) -> Iterator[tuple[int, ...]]:
+    """Yield every ordered factorization of `number` into factors above 1.
+
+    Examples
+    --------
+    >>> list(factorizations(8))
+    [(8,), (2, 4), (2, 2, 2), (4, 2)]
+    """
+    if number == 1:
+        return
+    yield (number,)
+    for first in divisors(number)[1:-1]:
+        yield from ((first, *rest) for rest in factorizations(number // first))
+
+
+def ceil_log(number: int, base: int) -> int:
+    """Return ⌈log_base number⌉ in exact arithmetic: the least k with base^k at least `number`.
+
+    Examples
+    --------
+    >>> ceil_log(384, 8), ceil_log(64, 8), ceil_log(1, 2)
+    (3, 2, 0)
+    """
+    exponent, power = 0, 1
+    while power < number:
+        exponent, power = exponent + 1, power * base
+    return exponent
+
+
+def is_power(number: int, base: int) -> bool:
+    """Return whether `number` is base^n for some n at least 1.
+
+    Examples
+    --------
+    >>> is_power(64, 4), is_power(32, 4), is_power(1, 4)
+    (True, False, False)
+    """
+    return number > 1 and base ** ceil_log(number, base) == number

@@ -1,0 +1,165 @@
+"""Families as values, and spec strings such as "butterfly(block=8, depth=2)"."""
+
+from __future__ import annotations
+
+import ast
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from structmat.errors import SpecError, suggest, whole
+from structmat.families.registry import Claims, entry
+from structmat.network import Network
+
+
+@dataclass(frozen=True)
+class Family:
+    """A rule from a width to a network: a registered name and its options.
+
+    It is callable on a width and prints as its spec string.
+
+    Examples
+    --------
+    >>> boft = parse("butterfly(block=8, depth=2)")
+    >>> boft(64)
+    Network(width=64, depth=2, parameters=448)
+    >>> print(boft)
+    butterfly(block=8, depth=2)
+    """
+
+    name: str
+    options: tuple[tuple[str, Any], ...] = ()
+
+    def __call__(self, width: int) -> Network:
+        """Return the network of this width; raises WidthError where there is none."""
+        return entry(self.name).build(width, **dict(self.options))
+
+    def __str__(self) -> str:
+        if not self.options:
+            return self.name
+        return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options)})"
+
+    def having(self, **options: Any) -> Family:
+        """Return the family with these options set.
+
+        Examples
+        --------
+        >>> print(parse("shuffle(block=4)").having(depth=3))
+        shuffle(block=4, depth=3)
+        """
+        return _family(self.name, dict(self.options) | options, str(self))
+
+    def takes(self, width: int) -> bool:
+        """Return whether there is a network of this width.
+
+        Examples
+        --------
+        >>> boft = parse("butterfly(block=4)")
+        >>> boft.takes(32), boft.takes(48)
+        (True, False)
+        """
+        known, size = entry(self.name), whole(width, "width", 1)
+        return known.refuses(size, **known.filled(size, dict(self.options))) is None
+
+    def promised(self, width: int) -> Claims:
+        """Return what the family claims of its network of this width, without building it.
+
+        Raises
+        ------
+        WidthError
+            When the family does not take this width.
+
+        Examples
+        --------
+        >>> parse("butterfly(block=8)").promised(64)
+        Claims(depth=4, parameters=896, dense=True, dense_at=4, like=None)
+        """
+        known, size = entry(self.name), whole(width, "width", 1)
+        if not self.takes(size):
+            self(size)  # says why
+        return known.claims(size, **known.filled(size, dict(self.options)))
+
+    @property
+    def has_depth(self) -> bool:
+        """Whether the family has a depth to choose."""
+        return "depth" in entry(self.name).options
+
+
+def parse(spec: str) -> Family:
+    """Return the family that a spec string names.
+
+    A spec is a name, or a name with options: numbers, strings, None, or tuples of these.
+    It is parsed, never evaluated.
+
+    Raises
+    ------
+    SpecError
+        For anything else, for unknown names or options, and for missing options.
+
+    Examples
+    --------
+    >>> parse("monarch(radices=(16, 24))")(384)
+    Network(width=384, depth=2, parameters=7296)
+    >>> parse("buterfly")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.SpecError: no family 'buterfly'; did you mean butterfly?
+    """
+    form = 'a spec looks like "butterfly(block=8, depth=2)"'
+    if not isinstance(spec, str):
+        raise SpecError(f"{spec!r}: a spec is a string; {form}")
+    try:
+        tree = ast.parse(spec.strip(), mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        raise SpecError(f"{spec!r} does not parse; {form}") from None
+    if isinstance(tree, ast.Name):
+        return _family(tree.id, {}, spec)
+    if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
+        raise SpecError(f"{spec!r} is not a name with options; {form}")
+    if tree.args or any(keyword.arg is None for keyword in tree.keywords):
+        raise SpecError(f"{spec!r}: every option is written name=value; {form}")
+    options: dict[str, Any] = {}
+    for keyword in tree.keywords:
+        key = str(keyword.arg)
+        if key in options:
+            raise SpecError(f"{spec!r}: {key} is given twice; give one value")
+        try:
+            options[key] = _plain(ast.literal_eval(keyword.value))
+        except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            raise SpecError(
+                f"{spec!r}: the value of {key} must be a literal such as 8 or (2, 3)"
+            ) from None
+    return _family(tree.func.id, options, spec)
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that a Family can hold: hashable, and printed as it is written."""
+    if isinstance(value, list | tuple):
+        return tuple(map(_plain, value))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(value)
+    if value is None or isinstance(value, int | float | str):
+        return value
+    raise TypeError(value)
+
+
+def _family(name: str, options: dict[str, Any], spec: str) -> Family:
+    known = entry(name)
+    for key in options:
+        if key not in known.options:
+            raise SpecError(f"{spec!r}: {name} has no option {key!r}{suggest(key, known.options)}")
+    for key, parameter in known.options.items():
+        if parameter.default is parameter.empty and key not in options:
+            raise SpecError(f"{spec!r}: {name} needs the option {key}")
+    return Family(name, tuple(options.items()))
+
+
+def as_family(family: Family | str) -> Family:
+    """Return a family from a spec string, or as it is.
+
+    Raises
+    ------
+    SpecError
+        For anything else.
+    """
+    return family if isinstance(family, Family) else parse(family)
