@@ -14,6 +14,7 @@ from structmat.families.spec import Family, as_family
 from structmat.network import Network
 
 _CHUNK = 4096  # inputs followed at once: 64 words of 64 bits for each wire
+_FEW = 64  # inputs followed first, and depths tried for one that a family takes at all
 
 
 def reach(net: Network) -> npt.NDArray[np.bool_]:
@@ -82,9 +83,11 @@ def first_dense(net: Network) -> int | None:
 
 def _spreading(net: Network) -> Iterator[tuple[int, Iterator[npt.NDArray[np.uint64]]]]:
     """Yield, for a chunk of inputs at a time, their number and what `_spread` yields for them."""
-    for first in range(0, net.width, _CHUNK):
-        inputs = min(_CHUNK, net.width - first)
+    first, inputs = 0, min(_FEW, net.width)  # most networks that are not dense show it early
+    while inputs:
         yield inputs, _spread(net, first, inputs)
+        first += inputs
+        inputs = min(_CHUNK, net.width - first)
 
 
 def _spread(net: Network, first: int, inputs: int) -> Iterator[npt.NDArray[np.uint64]]:
@@ -137,7 +140,8 @@ def dense_depth(family: Family | str, width: int, *, most: int | None = None) ->
 
     A family with a depth to choose is built ever deeper, up to `most` stages or to the depth it
     refuses; of any other network the first stages are tried. A depth that the family already
-    states is replaced.
+    states is replaced. As every family promises, the first stages of a deeper member are the
+    shallower one.
 
     Parameters
     ----------
@@ -164,11 +168,12 @@ def dense_depth(family: Family | str, width: int, *, most: int | None = None) ->
     limit = size + 64 if most is None else whole(most, "most", 1)
     if not rule.has_depth:
         return first_dense(rule(size)[:limit])
-    rule.having(depth=1)(size)  # a width refused at depth 1 is refused at every depth
-    for depth in range(1, limit + 1):
-        deeper = rule.having(depth=depth)
-        if not deeper.takes(size):
-            return None
-        if is_dense(deeper(size)):
-            return depth
-    return None
+    depth = next((k for k in range(1, min(limit, _FEW) + 1) if rule.having(depth=k).takes(size)), 1)
+    while True:
+        found = first_dense(rule.having(depth=depth)(size))
+        deeper = min(2 * depth, limit)
+        while deeper > depth and not rule.having(depth=deeper).takes(size):
+            deeper -= 1
+        if found is not None or deeper <= depth:
+            return found
+        depth = deeper
