@@ -1,9 +1,10 @@
 """Families: rules from a width to a network, registered by name."""
 
 from structmat.families.butterflies import block_diagonal, butterfly, mixed_radix, monarch
-from structmat.families.multistage import benes, shuffle
+from structmat.families.multistage import benes
 from structmat.families.randomised import random
 from structmat.families.registry import Claims, Entry, catalogue, family, unregister
+from structmat.families.shuffles import shuffle
 from structmat.families.spec import Family, as_family, parse
 
 __all__ = [

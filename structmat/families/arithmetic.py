@@ -78,3 +78,14 @@ def is_power(number: int, base: int) -> bool:
     (True, False, False)
     """
     return number > 1 and base ** ceil_log(number, base) == number
+
+
+def not_power_of_two(width: int) -> str | None:
+    """Return the rule that `width` breaks where it is no power of two from 2 on, else None.
+
+    Examples
+    --------
+    >>> not_power_of_two(48), not_power_of_two(64)
+    ('width must be 2^n, n at least 1', None)
+    """
+    return None if width > 1 and width.bit_count() == 1 else "width must be 2^n, n at least 1"
