@@ -1,0 +1,19 @@
+"""Hypothesis strategies that draw networks and blocks, and assertions about them.
+
+`check_family` is the conformance suite that every family here passes, and one of your own should.
+They need the extra `testing`: pip install "structmat[testing]".
+"""
+
+from structmat.testing.assertions import assert_dense, assert_orthogonal
+from structmat.testing.conformance import check_family
+from structmat.testing.strategies import blocks_for, families, networks, seeds
+
+__all__ = [
+    "networks",
+    "families",
+    "seeds",
+    "blocks_for",
+    "assert_orthogonal",
+    "assert_dense",
+    "check_family",
+]

@@ -1,0 +1,79 @@
+"""Assertions about matrices and networks, with messages that say where they fail."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat.network import Network
+from structmat.reachability import is_dense, reach
+
+
+def assert_orthogonal(matrix: npt.ArrayLike, ulps: float = 100.0) -> None:
+    """Assert that a matrix is orthogonal, or unitary when complex, up to rounding.
+
+    Parameters
+    ----------
+    matrix : (d, d) real or complex
+    ulps : float
+        The largest error of an entry of RᴴR, in units of the dtype's machine epsilon. Rounding
+        errors add up: a product of m factors deserves a multiple of m.
+
+    Raises
+    ------
+    AssertionError
+        Saying where it fails and by how much.
+
+    Examples
+    --------
+    >>> assert_orthogonal([[0.6, -0.8], [0.8, 0.6]])
+    >>> assert_orthogonal([[1.0, 0.5], [0.0, 1.0]])
+    Traceback (most recent call last):
+    ...
+    AssertionError: not orthogonal: columns 0 and 1 have product 0.5 where 0 is due, \
+off by 2.25e+15 ulps of float64 (100 allowed)
+    """
+    r = np.asarray(matrix)
+    if r.ndim != 2 or r.shape[0] != r.shape[1]:
+        raise AssertionError(f"not orthogonal: a matrix of shape {r.shape} is not square")
+    if r.dtype.kind not in "fc":
+        r = r.astype(float)
+    wide = r.astype(np.result_type(r.dtype, np.float64))  # the check itself must round less
+    product = np.conj(wide.T) @ wide
+    error = np.abs(product - np.eye(len(r)))
+    row, column = np.unravel_index(int(np.argmax(error)), error.shape)  # NaN counts as largest
+    off = float(error[row, column] / np.finfo(r.dtype).eps)
+    if not off <= ulps:
+        who = f"column {row}" if row == column else f"columns {row} and {column}"
+        squared = "has squared norm" if row == column else "have product"
+        raise AssertionError(
+            f"not orthogonal: {who} {squared} {product[row, column]:.6g} where"
+            f" {int(row == column)} is due, off by {off:.3g} ulps of {r.dtype} ({ulps:g} allowed)"
+        )
+
+
+def assert_dense(net: Network) -> None:
+    """Assert that every input of a network reaches every output.
+
+    Raises
+    ------
+    AssertionError
+        Naming an input and an output that are not connected, and how many such pairs there are.
+
+    Examples
+    --------
+    >>> assert_dense(Network.of(2, [[[0, 1]]]))
+    >>> assert_dense(Network.of(3, [[[0, 1]], [[1, 2]]]))
+    Traceback (most recent call last):
+    ...
+    AssertionError: not dense: input 2 does not reach output 0; 1 of 9 pairs are not connected \
+in Network(width=3, depth=2, parameters=2)
+    """
+    if is_dense(net):
+        return
+    deaf = np.argwhere(~reach(net))
+    output, source = deaf[0].tolist()
+    raise AssertionError(
+        f"not dense: input {source} does not reach output {output}; {len(deaf)} of"
+        f" {net.width**2} pairs are not connected in {net!r}"
+    )

@@ -1,0 +1,62 @@
+"""Members of the registered families: which options are worth trying at a width."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from structmat.errors import StructmatError
+from structmat.families import Entry, Family, catalogue
+from structmat.families.arithmetic import factorizations
+
+Case = tuple[Family, int]
+
+
+def cases(max_width: int, max_depth: int) -> dict[str, list[Case]]:
+    """Return the members of every family that stay within these bounds, by name and width."""
+    found = {e.name: _members(e, max_width, max_depth) for e in catalogue()}
+    return {name: members for name, members in found.items() if members}
+
+
+@lru_cache(maxsize=256)
+def _members(known: Entry, max_width: int, max_depth: int) -> list[Case]:
+    found = []
+    for width in range(1, max_width + 1):
+        for rule in tried(known, width, max_depth):
+            try:
+                fits = rule.takes(width) and _depth(rule, width) <= max_depth
+            except StructmatError:  # options that exclude each other
+                continue
+            if fits:
+                found.append((rule, width))
+    return found
+
+
+def _depth(rule: Family, width: int) -> int:
+    claimed = rule.promised(width).depth
+    return rule(width).depth if claimed is None else claimed
+
+
+def tried(known: Entry, width: int, max_depth: int) -> Iterator[Family]:
+    """Yield a family with every combination of the options worth trying, valid ones or not."""
+    values: dict[str, Any] = {
+        "block": range(2, min(width, 8) + 1),
+        "depth": range(1, max_depth + 1),
+        "radices": tuple(factorizations(width)),
+        "largest": (4,),
+        "reverse": (True,),
+        "rng": (0,),
+        "repeat": (2,),
+        "degree": (3, 4),
+    }
+    absent = object()
+    choices: list[list[Any]] = []
+    for name, option in known.options.items():
+        optional = option.default is not option.empty and name != "rng"  # unseeded: not repeatable
+        several = known.choices[name](width) if name in known.choices else values.get(name, ())
+        choices.append([absent] * optional + list(several))
+    for chosen in itertools.product(*choices):
+        pairs = zip(known.options, chosen, strict=True)
+        yield Family(known.name, tuple((n, value) for n, value in pairs if value is not absent))

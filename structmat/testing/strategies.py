@@ -1,0 +1,167 @@
+"""Hypothesis strategies that draw networks, families and blocks."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy.typing as npt
+
+from structmat.blocks import Array, identity_blocks, random_blocks
+from structmat.errors import StructmatError, require, whole
+from structmat.network import Network
+from structmat.stage import Bank, Stage
+from structmat.testing.members import Case, cases
+
+try:
+    from hypothesis import strategies as st
+except ModuleNotFoundError:
+    require("hypothesis", "testing")  # says which extra brings it
+    raise
+
+
+def networks(
+    *, max_width: int = 12, max_depth: int = 4, wired: bool | None = None
+) -> st.SearchStrategy[Network]:
+    """Draw networks of every form: mixed radices, idle wires, several banks, and every family.
+
+    They shrink towards few wires, few stages, small switches and wires in order.
+
+    Parameters
+    ----------
+    max_width, max_depth : int
+        The most wires and stages.
+    wired : bool, optional
+        True for networks that are not straight, False for straight ones, which is what
+        finetuning takes; by default both.
+
+    Raises
+    ------
+    StructmatError
+        For bounds that leave no network.
+
+    Examples
+    --------
+    >>> from hypothesis import given
+    >>> @given(networks(max_width=6))
+    ... def test_inverse_of_inverse(net):
+    ...     assert net.inverse().inverse() == net
+    >>> test_inverse_of_inverse()
+    """
+    width = whole(max_width, "max_width", 2 if wired else 1)
+    depth = whole(max_depth, "max_depth", 1 if wired else 0)
+    drawn = _drawn(width, depth, straight=wired is False)
+    small = cases(width, depth)
+    if small:
+        drawn = st.one_of(drawn, _sampled(small).map(lambda case: case[0](case[1])))
+    if wired is None:
+        return drawn
+    return drawn.filter(lambda net: net.is_straight is not wired)
+
+
+def families(*, max_width: int = 32, max_depth: int = 8) -> st.SearchStrategy[Case]:
+    """Draw a registered family, as a spec with valid options, and a width that it takes.
+
+    The options of common names are varied (block, depth, radices, largest, reverse, rng, repeat,
+    degree), and those for which the family itself names values worth trying; a family that
+    needs another option is left out.
+
+    Parameters
+    ----------
+    max_width, max_depth : int
+        The most wires and stages of the network that the family builds at this width.
+
+    Raises
+    ------
+    StructmatError
+        For bounds that leave no family.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> family, width = find(families(), lambda case: case[0].name == "shuffle")
+    >>> print(family, width)
+    shuffle(block=2) 2
+    """
+    width = whole(max_width, "max_width", 1)
+    small = cases(width, whole(max_depth, "max_depth", 0))
+    if not small:
+        raise StructmatError(f"max_width={width}, max_depth={max_depth}: no family is so small")
+    return _sampled(small)
+
+
+def seeds() -> st.SearchStrategy[int]:
+    """Draw seeds of random generators.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(seeds(), lambda seed: True)
+    0
+    """
+    return st.integers(0, 2**32 - 1)
+
+
+def blocks_for(
+    net: Network, dtype: npt.DTypeLike = float, *, special: bool = True
+) -> st.SearchStrategy[list[Array]]:
+    """Draw orthogonal (or unitary) blocks of a network: the identity, or independent Haar ones.
+
+    Parameters
+    ----------
+    net : Network
+    dtype, special
+        As `structmat.random_blocks` takes them.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> net = Network.of(2, [[[0, 1]]])
+    >>> find(blocks_for(net), lambda blocks: True)[0].tolist()
+    [[[1.0, 0.0], [0.0, 1.0]]]
+    """
+    haar = seeds().map(lambda seed: random_blocks(net, seed, dtype, special=special))
+    return st.one_of(st.builds(identity_blocks, st.just(net), st.just(dtype)), haar)
+
+
+# How networks are drawn -----------------------------------------------------------------------
+
+
+@st.composite
+def _drawn(draw: st.DrawFn, max_width: int, max_depth: int, *, straight: bool) -> Network:
+    width = draw(st.integers(1, max_width))
+    wirings = st.permutations(range(width))
+    sizes = st.lists(st.integers(1, width), max_size=width)
+    depth = draw(st.integers(0, max_depth))
+    stages = []
+    for _ in range(depth):
+        reads = draw(wirings)
+        writes = reads if straight or not draw(st.booleans()) else draw(wirings)
+        stages.append(_cut(width, reads, writes, draw(sizes)))
+    return Network(width, stages)
+
+
+def _cut(width: int, reads: list[int], writes: list[int], sizes: list[int]) -> Stage:
+    """Cut both orders into switches of these sizes; a size of 1, or the rest, are bare wires."""
+    banks: list[Bank] = []
+    bare: list[int] = []
+    first = 0
+    for size, run in itertools.groupby(sizes):
+        rows = []
+        for _ in run:
+            cut = range(first, min(first + size, width))
+            first = cut.stop
+            if len(cut) == size > 1:
+                rows.append(cut)
+            else:
+                bare += cut
+        if rows:
+            banks.append(Bank(*([[side[k] for k in c] for c in rows] for side in (reads, writes))))
+    bare += range(first, width)
+    return Stage(width, banks, [[reads[k], writes[k]] for k in bare] or None)
+
+
+def _sampled(members: dict[str, list[Case]]) -> st.SearchStrategy[Case]:
+    # First the name, because some families have far more options than others. The one with most
+    # members comes first: examples shrink to it, and among many there is a small one.
+    names = st.sampled_from(sorted(members, key=lambda name: (-len(members[name]), name)))
+    return names.flatmap(lambda name: st.sampled_from(members[name]))
