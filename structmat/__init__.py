@@ -6,6 +6,8 @@ Importing this package does not load torch; `structmat.nn` does.
 
 from structmat import errors
 from structmat.blocks import adjoint_blocks, identity_blocks, random_blocks
+from structmat.drawing import diagram
+from structmat.choosing import dense_networks
 from structmat.errors import StructmatError
 from structmat.families import (
     Claims,
@@ -54,10 +56,12 @@ __all__ = [
     "is_dense",
     "path_counts",
     "dense_depth",
+    "dense_networks",
     "Report",
     "report",
     "Comparison",
     "compare",
+    "diagram",
     "Schedule",
     "schedule",
     "random_blocks",
