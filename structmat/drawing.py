@@ -1,0 +1,221 @@
+"""Networks drawn with text: as circuit diagrams are, or stage by stage where they are too wide."""
+
+from __future__ import annotations
+
+import shutil
+import textwrap
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from structmat.errors import whole
+from structmat.network import Network
+from structmat.stage import Bank, Stage
+
+_WIDEST = 64  # wires that are drawn one by one
+_NARROWEST = 24  # columns of text that hold a name, a switch and an output
+_MOST_LINES = 32  # of a summary
+_WIRE, _JOIN, _PASS = "─", "●", "┼"
+
+Column = list[str]  # one character a wire
+
+
+def diagram(net: Network, *, columns: int | None = None) -> str:
+    """Draw a network with text: a line for each wire, time from left to right.
+
+    A switch is a vertical bar with a dot at each wire that it joins. The switches of one stage
+    act at once; those that would touch stand in neighbouring columns below the stage's name. A
+    network with wiring between its stages is drawn straightened, and the right end says which
+    output each wire becomes. More than 64 wires are summed up stage by stage.
+
+    Parameters
+    ----------
+    net : Network
+    columns : int, optional
+        The longest line, at least 24; by default as long as the terminal. A longer drawing goes
+        on below.
+
+    Returns
+    -------
+    str
+        Lines without trailing newline; for a terminal that shows UTF-8.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> print(diagram(butterfly(4)))
+        B1    B2
+    0 ──●─────●─────
+    1 ──●─────┼─●───
+    2 ────●───●─┼───
+    3 ────●─────●───
+    >>> print(diagram(butterfly(1024, block=8, depth=3)))
+    B1  128 switches of radix 8, stride 1
+    B2  128 switches of radix 8, runs of 4, stride 8
+    B3  128 switches of radix 8, runs of 4, stride 16
+    """
+    if columns is None:
+        room = max(shutil.get_terminal_size().columns, _NARROWEST)
+    else:
+        room = whole(columns, "columns", _NARROWEST)
+    straight, _, outputs = net.straightened()
+    if net.width > _WIDEST:
+        lines = _summary(straight, room)
+        caption = "wired between the stages; wires are counted as after straightening"
+    else:
+        names = _names(net, room // 4)
+        ends = [] if net.is_straight else [names[k].strip() for k in np.argsort(outputs).tolist()]
+        lines = _drawing(straight, names, ends, room)
+        caption = "wired between the stages; drawn straightened, with the outputs at the right end"
+    if not net.is_straight:
+        lines += ["", *textwrap.wrap(caption, room)]
+    return "\n".join(lines)
+
+
+# Every wire -----------------------------------------------------------------------------------
+
+
+class _Segment(NamedTuple):
+    """Columns of one stage that stand next to each other, below its name."""
+
+    name: str
+    columns: Sequence[Column]
+
+    @property
+    def size(self) -> int:
+        """Characters that it takes, with the gap to the next stage."""
+        return max(2 * len(self.columns), len(self.name)) + 2
+
+    def row(self, wire: int) -> str:
+        drawn = _WIRE.join(column[wire] for column in self.columns)
+        return drawn.ljust(self.size, _WIRE)
+
+
+def _drawing(net: Network, names: list[str], ends: list[str], room: int) -> list[str]:
+    indent = len(names[0]) + 3
+    blocks = _blocks(net, room - indent - max((len(end) + 1 for end in ends), default=0))
+    lines: list[str] = []
+    for number, block in enumerate(blocks, 1):
+        lines += [""] * bool(lines)
+        if block:
+            heads = (segment.name.ljust(segment.size) for segment in block)
+            lines.append((" " * indent + "".join(heads)).rstrip())
+        for wire, name in enumerate(names):
+            row = "".join(segment.row(wire) for segment in block)
+            end = f" {ends[wire]}" if ends and number == len(blocks) else ""
+            lines.append(f"{name} {_WIRE}{_WIRE}{row}{end}")
+    return lines
+
+
+def _names(net: Network, longest: int) -> list[str]:
+    """Return the names of the wires, of equal length: their labels, or numbers."""
+    labels = getattr(net, "labels", None)
+    if labels is None:
+        digits = len(str(net.width - 1))
+        return [str(wire).rjust(digits) for wire in range(net.width)]
+    texts = [" ".join(str(label).split()) for label in labels]
+    texts = [text if len(text) <= longest else f"{text[: longest - 1]}…" for text in texts]
+    size = max(map(len, texts))
+    return [text.ljust(size) for text in texts]
+
+
+def _blocks(net: Network, room: int) -> list[list[_Segment]]:
+    """Break the stages into blocks that fit; a stage that no block holds is itself broken."""
+    blocks: list[list[_Segment]] = [[]]
+    left = room
+    for number, stage in enumerate(net.stages, 1):
+        columns = _columns(stage)
+        step = max(1, (room - 2) // 2)
+        for first in range(0, len(columns), step):
+            segment = _Segment(f"B{number}", columns[first : first + step])
+            if segment.size > left and blocks[-1]:
+                blocks.append([])
+                left = room
+            blocks[-1].append(segment)
+            left -= segment.size
+    return blocks
+
+
+def _columns(stage: Stage) -> list[Column]:
+    """Draw the switches of a stage in as few columns as keep them apart.
+
+    Switches on neighbouring wires would read as one, so that a column leaves a wire between.
+    """
+    columns: list[Column] = []
+    free: list[int] = []  # the first wire of each column where a next switch may begin
+    switches = (row for bank in stage.banks for row in np.sort(bank.reads, axis=1).tolist())
+    for switch in sorted(switches):
+        place = next((k for k, wire in enumerate(free) if wire <= switch[0]), len(free))
+        if place == len(free):
+            columns.append([_WIRE] * stage.width)
+            free.append(0)
+        for wire in range(switch[0], switch[-1] + 1):
+            columns[place][wire] = _PASS
+        for wire in switch:
+            columns[place][wire] = _JOIN
+        free[place] = switch[-1] + 2
+    return columns or [[_WIRE] * stage.width]
+
+
+# More wires than lines ------------------------------------------------------------------------
+
+
+def _summary(net: Network, room: int) -> list[str]:
+    """Say for each stage which switches it has; of a deep network, for each kind of stage."""
+    kinds: dict[str, list[int]] = {}
+    for number, stage in enumerate(net.stages, 1):
+        text = _described(stage)
+        key = text if net.depth > _MOST_LINES else f"{number} {text}"
+        kinds.setdefault(key, []).append(number)
+    rows = [(_numbered(found), _described(net.stages[found[0] - 1])) for found in kinds.values()]
+    if len(rows) > _MOST_LINES:
+        half = _MOST_LINES // 2
+        between = (f"… {len(rows) - 2 * half:,} more kinds of stage", "")
+        rows = [*rows[:half], between, *rows[-half:]]
+    indent = max((len(name) for name, text in rows if text), default=0) + 2
+    lines = [name.ljust(indent) + text if text else name for name, text in rows]
+    margin = " " * min(indent, room // 4)
+    broken = [textwrap.wrap(line, room, subsequent_indent=margin) for line in lines]
+    return [line for lines in broken for line in lines] or ["no stages: the identity"]
+
+
+def _numbered(stages: list[int]) -> str:
+    """Name some stages: B3, B3–B9, or B1, B3, … B9 and how many."""
+    first, last = stages[0], stages[-1]
+    if first == last:
+        return f"B{first}"
+    if last - first == len(stages) - 1:
+        return f"B{first}–B{last}"
+    if len(stages) == 2:
+        return f"B{first}, B{last}"
+    return f"B{first}, B{stages[1]}, … B{last} ({len(stages):,} stages)"
+
+
+def _described(stage: Stage) -> str:
+    parts = [
+        f"{_count(bank.count, 'switch', 'switches')} of radix {bank.radix}, {_spacing(bank)}"
+        for bank in stage.banks
+    ]
+    idle = len(stage.idle)
+    return "; ".join(parts + [_count(idle, "idle wire", "idle wires")] * bool(idle))
+
+
+def _count(number: int, one: str, many: str) -> str:
+    return f"{number:,} {one if number == 1 else many}"
+
+
+def _spacing(bank: Bank) -> str:
+    """Say how far apart the wires of each switch are, or those of runs of neighbours."""
+    gaps = np.diff(np.sort(bank.reads, axis=1), axis=1)
+    first = gaps[0]
+    if (gaps != first).any():
+        return "irregular"
+    if (first == first[0]).all():
+        return f"stride {first[0]}"
+    run = int(np.argmax(first != 1)) + 1  # wires before the first jump
+    jumps = first[run - 1 :: run]
+    inside = np.delete(first, np.s_[run - 1 :: run])
+    if run == 1 or bank.radix % run or (inside != 1).any() or (jumps != jumps[0]).any():
+        return "irregular"
+    return f"runs of {run}, stride {int(jumps[0]) + run - 1}"
