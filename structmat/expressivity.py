@@ -1,0 +1,318 @@
+"""How many dimensions of SO(d) a network covers: proved bounds from below and from above."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from math import comb
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from structmat import modular
+from structmat.errors import StructmatError, random_source, whole
+from structmat.modular import MERSENNE, Residues
+from structmat.network import Network
+
+_STEPS = 4_000_000  # of the search for windows that a larger switch covers
+_TRIES = 16  # draws of a point at which every Cayley transform exists
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """The dimension of the set of matrices that a network can be, as far as it is proved.
+
+    Attributes
+    ----------
+    lower, upper : int
+        Proved bounds.
+    parameters : int
+        What the blocks have.
+    """
+
+    lower: int
+    upper: int
+    parameters: int
+
+    @property
+    def value(self) -> int:
+        """The dimension. Where it is not proved, the lower bound, which is almost surely it."""
+        return self.lower
+
+    @property
+    def proved(self) -> bool:
+        """Whether the bounds meet."""
+        return self.lower == self.upper
+
+    @property
+    def redundant(self) -> int:
+        """How many parameters there are beyond the dimension."""
+        return self.parameters - self.value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return all numbers by name, ready for JSON."""
+        return asdict(self) | {
+            "value": self.value, "proved": self.proved, "redundant": self.redundant
+        }
+
+
+def dimension(
+    net: Network,
+    *,
+    points: int = 1,
+    primes: Sequence[int] = (MERSENNE,),
+    rng: np.random.Generator | int | None = 0,
+) -> Dimension:
+    """Return how many dimensions of SO(d) the network covers.
+
+    From below: the rank, modulo a prime, of the derivative at a random point whose blocks are
+    Cayley transforms of integer matrices. The rank at one point modulo one prime is at most the
+    generic rank, which is the dimension, so the bound holds whatever was drawn. From above:
+    `upper_bound`. Time grows with the cube of the dimension.
+
+    Parameters
+    ----------
+    net : Network
+        Wired ones too: permutations before and after change no dimension.
+    points : int
+        How many points are tried for each prime; the largest rank counts.
+    primes : sequence of int
+        Odd primes below 2³¹.
+    rng : Generator, int or None
+        Where the points come from.
+
+    Returns
+    -------
+    Dimension
+
+    Raises
+    ------
+    StructmatError
+        For points or primes that are none.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> boft = dimension(butterfly(32, block=8, depth=3))
+    >>> boft.parameters, boft.value, boft.proved, boft.redundant
+    (336, 240, True, 96)
+    """
+    size = whole(points, "points", 1)
+    for prime in primes:
+        _check_prime(prime)
+    if not primes:
+        raise StructmatError("primes=(): give at least one odd prime below 2^31")
+    source = random_source(rng)
+    gates = normal_form(net)
+    upper = _bound(gates, net.width)
+    lower = 0
+    if gates:
+        plain = _network(net.width, gates)
+        for prime in primes:
+            for _ in range(size):
+                if lower < upper:
+                    rows = tangents(plain, prime, source)
+                    lower = max(lower, modular.rank(rows, prime, upper))
+    return Dimension(lower, upper, net.parameters)
+
+
+def _check_prime(prime: int) -> None:
+    number = whole(prime, "prime", 3)
+    if number > MERSENNE or any(number % k == 0 for k in range(2, int(number**0.5) + 1)):
+        raise StructmatError(f"prime={number}: give an odd prime below 2^31, such as {MERSENNE}")
+
+
+# From below -----------------------------------------------------------------------------------
+
+
+def tangents(net: Network, prime: int, rng: np.random.Generator) -> Residues:
+    """Return directions in which the matrix of a straight network moves, at a random point mod p.
+
+    With U = B_t ⋯ B_1 the generator of the wires i and j in stage t moves R as R·(u_i ∧ u_j),
+    u_i being row i of U: the entries u_ia·u_jb − u_ib·u_ja for a < b.
+
+    Returns
+    -------
+    (parameters, d(d−1)/2)
+
+    Raises
+    ------
+    StructmatError
+        When so many draws met a Cayley transform that does not exist, which happens for small
+        primes only.
+    """
+    rows = np.eye(net.width)
+    first, second = np.triu_indices(net.width, 1)
+    found = []
+    for stage in net.stages:
+        after = rows.copy()
+        for bank in stage.banks:
+            after[bank.reads] = modular.product(
+                _rotations(bank.count, bank.radix, prime, rng), rows[bank.reads], prime
+            )
+        rows = after
+        for bank in stage.banks:
+            i, j = (bank.reads[:, side].ravel() for side in np.triu_indices(bank.radix, 1))
+            wedge = modular.times(rows[i][:, first], rows[j][:, second], prime)
+            wedge -= modular.times(rows[i][:, second], rows[j][:, first], prime)
+            wedge += (wedge < 0) * float(prime)
+            found.append(wedge)
+    return np.concatenate(found)
+
+
+def _rotations(count: int, radix: int, prime: int, rng: np.random.Generator) -> Residues:
+    for _ in range(_TRIES):
+        upper = np.triu(rng.integers(0, prime, (count, radix, radix)), 1).astype(float)
+        below = np.swapaxes(upper, 1, 2)
+        blocks = modular.cayley(upper + (prime - below) * (below > 0), prime)
+        if blocks is not None:
+            return blocks
+    raise StructmatError(f"prime={prime}: no point was found in {_TRIES} draws; take a larger one")
+
+
+# From above -----------------------------------------------------------------------------------
+
+
+class Gate(NamedTuple):
+    """One switch, and the stage it acts in."""
+
+    stage: int
+    wires: frozenset[int]
+
+
+def normal_form(net: Network) -> tuple[Gate, ...]:
+    """Return the switches of the straightened network without those that others contain.
+
+    A switch is absorbed when all its wires go directly into one switch, or all come directly
+    from one: the larger can be whatever both were. Idle stages between do not matter.
+
+    Examples
+    --------
+    >>> len(normal_form(Network.of(4, [[[0, 1]], [], [[0, 1, 2]], [[1, 2]], [[2, 3]]])))
+    2
+    """
+    straight = net.straightened().network
+    gates = [
+        Gate(t, frozenset(row))
+        for t, stage in enumerate(straight.stages)
+        for bank in stage.banks
+        for row in bank.reads.tolist()
+    ]
+    return _absorbed(gates)
+
+
+def _absorbed(gates: Iterable[Gate]) -> tuple[Gate, ...]:
+    kept = list(gates)
+    while True:
+        before = len(kept)
+        for _ in range(2):  # forwards, and then backwards
+            last: dict[int, Gate] = {}
+            left = []
+            for gate in kept:
+                before_it = {id(last.get(wire)) for wire in gate.wires}
+                if len(before_it) == 1 and next(iter(gate.wires)) in last:
+                    continue
+                left.append(gate)
+                last.update(dict.fromkeys(gate.wires, gate))
+            kept = left[::-1]
+        if len(kept) == before:
+            return tuple(kept)
+
+
+def upper_bound(net: Network) -> int:
+    """Return a proved upper bound of the dimension, by gauge and by components.
+
+    Two switches that k wires join directly can trade a rotation of those wires, so k(k−1)/2
+    parameters are redundant for each such pair; all these trades are independent. And where a
+    window of stages connects a set C of wires, one switch on C can do whatever the window does
+    there: where it has no more parameters it takes their place.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> upper_bound(butterfly(32, block=8, depth=3)), upper_bound(butterfly(8).repeat(9))
+    (240, 28)
+    """
+    return _bound(normal_form(net), net.width)
+
+
+def _bound(gates: tuple[Gate, ...], width: int) -> int:
+    while (larger := _covered(gates, width)) is not None:
+        gates = _absorbed(larger)
+    traded = sum(comb(wires, 2) for _, _, wires in _links(gates))
+    return sum(comb(len(gate.wires), 2) for gate in gates) - traded
+
+
+def _links(gates: Sequence[Gate]) -> list[tuple[int, int, int]]:
+    """Return (earlier, later, wires) for each two gates that wires join directly."""
+    last: dict[int, int] = {}
+    links = []
+    for k, gate in enumerate(gates):
+        joined = Counter(last[wire] for wire in gate.wires if wire in last)
+        links += [(j, k, wires) for j, wires in joined.items()]
+        last.update(dict.fromkeys(gate.wires, k))
+    return links
+
+
+def _covered(gates: tuple[Gate, ...], width: int) -> list[Gate] | None:
+    """Return the gates with a window of stages covered by larger switches, where that is better.
+
+    Of all windows, the one where the components of several gates that have at least as many
+    parameters as one switch of all their wires have most to lose.
+    """
+    inward: list[list[tuple[int, int]]] = [[] for _ in gates]
+    for j, k, wires in _links(gates):
+        inward[k].append((j, comb(wires, 2)))
+    stages = sorted({gate.stage for gate in gates})
+    starts = stages if len(gates) * len(stages) <= _STEPS else stages[:1]
+    best: tuple[int, int, int, list[frozenset[int]]] | None = None
+    for start in starts:
+        part: dict[int, _Part] = {}  # by wire
+        first = next(k for k, gate in enumerate(gates) if gate.stage == start)
+        touched: dict[int, _Part] = {}
+        for k in range(first, len(gates)):
+            gate = gates[k]
+            traded = sum(gauge for j, gauge in inward[k] if j >= first)
+            joined = _Part(set(gate.wires), comb(len(gate.wires), 2) - traded, 1)
+            for other in {id(part[w]): part[w] for w in gate.wires if w in part}.values():
+                joined = joined.with_(other)
+                touched.pop(id(other), None)
+            part.update(dict.fromkeys(joined.wires, joined))
+            touched[id(joined)] = joined
+            if k + 1 == len(gates) or gates[k + 1].stage > gate.stage:
+                gains = [p for p in touched.values() if p.gates > 1 and p.gain >= 0]
+                score = (sum(p.gain for p in gains), sum(p.gates for p in gains))
+                if gains and (best is None or score > best[0]):
+                    best = score, start, gate.stage, [frozenset(p.wires) for p in gains]
+    if best is None:
+        return None
+    _, start, end, sets = best
+    inside = {wire for wires in sets for wire in wires}
+    covering = [Gate(start, wires) for wires in sets]
+    window = [g for g in gates if start <= g.stage <= end and g.wires <= inside]
+    rest = [g for g in gates if g not in window]
+    return sorted([*rest, *covering], key=lambda gate: gate.stage)
+
+
+class _Part:
+    """A component of a window: its wires, its parameters less its own trades, its gates."""
+
+    def __init__(self, wires: set[int], cost: int, gates: int) -> None:
+        self.wires, self.cost, self.gates = wires, cost, gates
+
+    def with_(self, other: _Part) -> _Part:
+        large, small = (self, other) if len(self.wires) >= len(other.wires) else (other, self)
+        large.wires |= small.wires
+        return _Part(large.wires, self.cost + other.cost, self.gates + other.gates)
+
+    @property
+    def gain(self) -> int:
+        return self.cost - comb(len(self.wires), 2)
+
+
+def _network(width: int, gates: Iterable[Gate]) -> Network:
+    stages: dict[int, list[list[int]]] = {}
+    for gate in gates:
+        stages.setdefault(gate.stage, []).append(sorted(gate.wires))
+    return Network.of(width, [stages[t] for t in sorted(stages)])
