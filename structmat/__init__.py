@@ -6,8 +6,8 @@ Importing this package does not load torch; `structmat.nn` does.
 
 from structmat import errors
 from structmat.blocks import adjoint_blocks, identity_blocks, random_blocks
-from structmat.drawing import diagram
 from structmat.choosing import dense_networks
+from structmat.drawing import diagram
 from structmat.errors import StructmatError
 from structmat.families import (
     Claims,
@@ -16,7 +16,9 @@ from structmat.families import (
     block_diagonal,
     butterfly,
     catalogue,
+    deal,
     family,
+    kautz,
     mixed_radix,
     monarch,
     parse,
@@ -43,6 +45,8 @@ __all__ = [
     "mixed_radix",
     "monarch",
     "shuffle",
+    "deal",
+    "kautz",
     "benes",
     "random",
     "from_graph",

@@ -4,7 +4,7 @@ from structmat.families.butterflies import block_diagonal, butterfly, mixed_radi
 from structmat.families.multistage import benes
 from structmat.families.randomised import random
 from structmat.families.registry import Claims, Entry, catalogue, family, unregister
-from structmat.families.shuffles import shuffle
+from structmat.families.shuffles import deal, kautz, shuffle
 from structmat.families.spec import Family, as_family, parse
 
 __all__ = [
@@ -16,7 +16,9 @@ __all__ = [
     "block_diagonal",
     "butterfly",
     "catalogue",
+    "deal",
     "family",
+    "kautz",
     "mixed_radix",
     "monarch",
     "parse",
