@@ -12,20 +12,25 @@ from structmat.errors import StructmatError
 from structmat.families import (
     Claims,
     Family,
+    baseline,
     benes,
     block_diagonal,
     butterfly,
     catalogue,
+    clos,
     deal,
     family,
     kautz,
     mixed_radix,
     monarch,
+    omega,
     parse,
     random,
     shuffle,
+    waksman,
 )
 from structmat.graph import from_graph, from_layers
+from structmat.isomorphism import isomorphism
 from structmat.network import Network, Straightened
 from structmat.reachability import dense_depth, is_dense, path_counts, reach
 from structmat.reporting import Comparison, Report, compare, report
@@ -47,10 +52,15 @@ __all__ = [
     "shuffle",
     "deal",
     "kautz",
+    "omega",
+    "baseline",
     "benes",
+    "waksman",
+    "clos",
     "random",
     "from_graph",
     "from_layers",
+    "isomorphism",
     "Family",
     "family",
     "Claims",

@@ -1,7 +1,7 @@
 """Families: rules from a width to a network, registered by name."""
 
 from structmat.families.butterflies import block_diagonal, butterfly, mixed_radix, monarch
-from structmat.families.multistage import benes
+from structmat.families.multistage import baseline, benes, clos, omega, waksman
 from structmat.families.randomised import random
 from structmat.families.registry import Claims, Entry, catalogue, family, unregister
 from structmat.families.shuffles import deal, kautz, shuffle
@@ -12,17 +12,21 @@ __all__ = [
     "Entry",
     "Family",
     "as_family",
+    "baseline",
     "benes",
     "block_diagonal",
     "butterfly",
     "catalogue",
+    "clos",
     "deal",
     "family",
     "kautz",
     "mixed_radix",
     "monarch",
+    "omega",
     "parse",
     "random",
     "shuffle",
     "unregister",
+    "waksman",
 ]
