@@ -31,6 +31,7 @@ from structmat.families import (
 )
 from structmat.graph import from_graph, from_layers
 from structmat.isomorphism import isomorphism
+from structmat.isomorphism import isomorphism
 from structmat.network import Network, Straightened
 from structmat.reachability import dense_depth, is_dense, path_counts, reach
 from structmat.reporting import Comparison, Report, compare, report
@@ -60,6 +61,7 @@ __all__ = [
     "random",
     "from_graph",
     "from_layers",
+    "isomorphism",
     "isomorphism",
     "Family",
     "family",
