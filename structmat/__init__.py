@@ -15,6 +15,7 @@ from structmat.families import (
     baseline,
     benes,
     block_diagonal,
+    brickwall,
     butterfly,
     catalogue,
     clos,
@@ -26,11 +27,13 @@ from structmat.families import (
     omega,
     parse,
     random,
+    round_robin,
+    ruler,
     shuffle,
+    triangle,
     waksman,
 )
 from structmat.graph import from_graph, from_layers
-from structmat.isomorphism import isomorphism
 from structmat.isomorphism import isomorphism
 from structmat.network import Network, Straightened
 from structmat.reachability import dense_depth, is_dense, path_counts, reach
@@ -58,6 +61,10 @@ __all__ = [
     "benes",
     "waksman",
     "clos",
+    "brickwall",
+    "triangle",
+    "round_robin",
+    "ruler",
     "random",
     "from_graph",
     "from_layers",

@@ -1,6 +1,7 @@
 """Families: rules from a width to a network, registered by name."""
 
 from structmat.families.butterflies import block_diagonal, butterfly, mixed_radix, monarch
+from structmat.families.meshes import brickwall, round_robin, ruler, triangle
 from structmat.families.multistage import baseline, benes, clos, omega, waksman
 from structmat.families.randomised import random
 from structmat.families.registry import Claims, Entry, catalogue, family, unregister
@@ -15,6 +16,7 @@ __all__ = [
     "baseline",
     "benes",
     "block_diagonal",
+    "brickwall",
     "butterfly",
     "catalogue",
     "clos",
@@ -26,7 +28,10 @@ __all__ = [
     "omega",
     "parse",
     "random",
+    "round_robin",
+    "ruler",
     "shuffle",
+    "triangle",
     "unregister",
     "waksman",
 ]
