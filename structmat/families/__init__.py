@@ -1,6 +1,7 @@
 """Families: rules from a width to a network, registered by name."""
 
 from structmat.families.butterflies import block_diagonal, butterfly, mixed_radix, monarch
+from structmat.families.gossiping import gossip, knodel
 from structmat.families.meshes import brickwall, round_robin, ruler, triangle
 from structmat.families.multistage import baseline, benes, clos, omega, waksman
 from structmat.families.randomised import random
@@ -22,7 +23,9 @@ __all__ = [
     "clos",
     "deal",
     "family",
+    "gossip",
     "kautz",
+    "knodel",
     "mixed_radix",
     "monarch",
     "omega",
