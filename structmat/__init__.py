@@ -36,10 +36,11 @@ from structmat.families import (
     waksman,
 )
 from structmat.graph import from_graph, from_layers
-from structmat.isomorphism import isomorphism
 from structmat.network import Network, Straightened
 from structmat.reachability import dense_depth, is_dense, path_counts, reach
+from structmat.relabelling import isomorphism
 from structmat.reporting import Comparison, Report, compare, report
+from structmat.routing import route
 from structmat.scheduling import Schedule, schedule
 from structmat.sparse import apply, dense, factors, operator
 from structmat.stage import Bank, Stage
@@ -73,7 +74,6 @@ __all__ = [
     "from_graph",
     "from_layers",
     "isomorphism",
-    "isomorphism",
     "Family",
     "family",
     "Claims",
@@ -89,6 +89,7 @@ __all__ = [
     "Comparison",
     "compare",
     "diagram",
+    "route",
     "Schedule",
     "schedule",
     "random_blocks",
