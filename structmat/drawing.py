@@ -110,11 +110,10 @@ def _drawing(net: Network, names: list[str], ends: list[str], room: int) -> list
 
 def _names(net: Network, longest: int) -> list[str]:
     """Return the names of the wires, of equal length: their labels, or numbers."""
-    labels = getattr(net, "labels", None)
-    if labels is None:
+    if net.labels is None:
         digits = len(str(net.width - 1))
         return [str(wire).rjust(digits) for wire in range(net.width)]
-    texts = [" ".join(str(label).split()) for label in labels]
+    texts = [" ".join(str(label).split()) for label in net.labels]
     texts = [text if len(text) <= longest else f"{text[: longest - 1]}…" for text in texts]
     size = max(map(len, texts))
     return [text.ljust(size) for text in texts]
