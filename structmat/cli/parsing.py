@@ -33,7 +33,7 @@ def command(
         "--load",
         action="append",
         default=[],
-        metavar="FILE.py_OR_MODULE",
+        metavar="FILE.py|MODULE",
         help="run this first, for the families of your own that it registers",
     )
     parser.set_defaults(run=run, name=name)
