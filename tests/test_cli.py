@@ -325,6 +325,16 @@ def test_an_interrupted_command_exits_with_130(capsys, monkeypatch):
     assert (code, err) == (130, "structmat list: interrupted\n")
 
 
+def test_a_terminal_that_cannot_print_a_drawing_gets_the_remedy():
+    command = [sys.executable, "-m", "structmat", "show", "benes", "--width", "4"]
+    for encoding, code in (("cp1252", 2), ("utf-8", 0)):
+        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
+        assert done.returncode == code
+        assert (b"set the environment variable PYTHONIOENCODING=utf-8" in done.stderr) is (code > 0)
+        assert done.stderr.count(b"\n") == (code > 0)
+
+
 def test_commands_that_need_no_model_load_no_torch():
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "structmat", "list"],

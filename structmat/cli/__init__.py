@@ -26,6 +26,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StructmatError as error:
         print(f"structmat {options.name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
+    except UnicodeEncodeError as error:  # of a terminal or pipe that is not UTF-8
+        print(
+            f"structmat {options.name}: {error.encoding} cannot print {error.object[error.start]!a};"
+            " set the environment variable PYTHONIOENCODING=utf-8",
+            file=sys.stderr,
+        )
+        return 2
     except KeyboardInterrupt:
         print(f"structmat {options.name}: interrupted", file=sys.stderr)
         return 130
