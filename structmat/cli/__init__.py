@@ -27,8 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"structmat {options.name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except UnicodeEncodeError as error:  # of a terminal or pipe that is not UTF-8
+        mark = ascii(error.object[error.start])
         print(
-            f"structmat {options.name}: {error.encoding} cannot print {error.object[error.start]!a};"
+            f"structmat {options.name}: {sys.stdout.encoding} cannot print {mark};"
             " set the environment variable PYTHONIOENCODING=utf-8",
             file=sys.stderr,
         )
