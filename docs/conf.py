@@ -13,7 +13,9 @@ import structmat
 from structmat.cli import main
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))  # theory/ is not installed
+sys.path[:0] = [str(HERE), str(HERE.parent)]  # neither catalogue nor theory/ is installed
+import catalogue  # noqa: E402
+
 import theory  # noqa: E402
 
 # Sphinx reads what lies below docs/. File times are kept: an unchanged notebook is not run again.
@@ -25,7 +27,7 @@ def claims():
     for claim in theory.claims():
         title, _, text = claim.__doc__.strip().partition("\n")
         name = claim.__name__.replace(".", "/") + ".py"
-        yield f"## {title.rstrip('.')}\n\n*{claim.STATUS}* ({name})\n\n{text.strip()}\n"
+        yield f"## {title.rstrip('.')}\n\n*{claim.STATUS}* ({name})\n\n{text.strip()}"
 
 
 def commands():
@@ -34,13 +36,20 @@ def commands():
     for command in ("list", "show", "compare", "finetune"):
         with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
             main([command, "--help"])
-        yield f"## structmat {command}\n\n```text\n{said.getvalue().strip()}\n```\n"
+        yield f"## structmat {command}\n\n```text\n{said.getvalue().strip()}\n```"
+
+
+def families():
+    """Return the catalogue of families; its pictures lie beside it."""
+    return catalogue.page(HERE / "generated" / "families", "generated/families")
 
 
 (HERE / "generated").mkdir(exist_ok=True)
-for pages in (claims, commands):
-    text = "\n".join(pages())
-    (HERE / "generated" / f"{pages.__name__}.md").write_text(text, encoding="utf-8")
+for pages in (claims, commands, families):
+    path = HERE / "generated" / f"{pages.__name__}.md"
+    text = "\n\n".join(pages()) + "\n"
+    if not path.exists() or path.read_text("utf-8") != text:  # what is unchanged is not built anew
+        path.write_text(text, encoding="utf-8")
 
 project = "structmat"
 author = "the structmat developers"
@@ -59,6 +68,7 @@ exclude_patterns = [
     "notebooks/.ipynb_checkpoints",
     "jupyter_execute",
 ]
+default_role = "literal"  # `code` in a docstring
 html_theme = "furo"
 html_title = f"structmat {version}"
 html_static_path = ["_static"]

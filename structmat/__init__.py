@@ -6,27 +6,41 @@ Importing this package does not load torch; `structmat.nn` does.
 
 from structmat import errors
 from structmat.blocks import adjoint_blocks, identity_blocks, random_blocks
-from structmat.drawing import diagram
 from structmat.choosing import dense_networks
+from structmat.drawing import diagram
 from structmat.errors import StructmatError
 from structmat.families import (
     Claims,
     Family,
+    baseline,
     benes,
     block_diagonal,
+    brickwall,
     butterfly,
     catalogue,
+    clos,
+    deal,
     family,
+    gossip,
+    kautz,
+    knodel,
     mixed_radix,
     monarch,
+    omega,
     parse,
     random,
+    round_robin,
+    ruler,
     shuffle,
+    triangle,
+    waksman,
 )
 from structmat.graph import from_graph, from_layers
 from structmat.network import Network, Straightened
 from structmat.reachability import dense_depth, is_dense, path_counts, reach
+from structmat.relabelling import isomorphism
 from structmat.reporting import Comparison, Report, compare, report
+from structmat.routing import route
 from structmat.scheduling import Schedule, schedule
 from structmat.sparse import apply, dense, factors, operator
 from structmat.stage import Bank, Stage
@@ -43,10 +57,23 @@ __all__ = [
     "mixed_radix",
     "monarch",
     "shuffle",
+    "deal",
+    "kautz",
+    "omega",
+    "baseline",
     "benes",
+    "waksman",
+    "clos",
+    "brickwall",
+    "triangle",
+    "round_robin",
+    "ruler",
+    "knodel",
+    "gossip",
     "random",
     "from_graph",
     "from_layers",
+    "isomorphism",
     "Family",
     "family",
     "Claims",
@@ -62,6 +89,7 @@ __all__ = [
     "Comparison",
     "compare",
     "diagram",
+    "route",
     "Schedule",
     "schedule",
     "random_blocks",

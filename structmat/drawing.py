@@ -41,6 +41,11 @@ def diagram(net: Network, *, columns: int | None = None) -> str:
     str
         Lines without trailing newline; for a terminal that shows UTF-8.
 
+    Raises
+    ------
+    StructmatError
+        For fewer columns than a drawing needs.
+
     Examples
     --------
     >>> from structmat.families import butterfly
@@ -110,11 +115,10 @@ def _drawing(net: Network, names: list[str], ends: list[str], room: int) -> list
 
 def _names(net: Network, longest: int) -> list[str]:
     """Return the names of the wires, of equal length: their labels, or numbers."""
-    labels = getattr(net, "labels", None)
-    if labels is None:
+    if net.labels is None:
         digits = len(str(net.width - 1))
         return [str(wire).rjust(digits) for wire in range(net.width)]
-    texts = [" ".join(str(label).split()) for label in labels]
+    texts = [" ".join(str(label).split()) for label in net.labels]
     texts = [text if len(text) <= longest else f"{text[: longest - 1]}…" for text in texts]
     size = max(map(len, texts))
     return [text.ljust(size) for text in texts]
@@ -212,10 +216,10 @@ def _spacing(bank: Bank) -> str:
     if (gaps != first).any():
         return "irregular"
     if (first == first[0]).all():
-        return f"stride {first[0]}"
+        return f"stride {first[0]:,}"
     run = int(np.argmax(first != 1)) + 1  # wires before the first jump
     jumps = first[run - 1 :: run]
     inside = np.delete(first, np.s_[run - 1 :: run])
     if run == 1 or bank.radix % run or (inside != 1).any() or (jumps != jumps[0]).any():
         return "irregular"
-    return f"runs of {run}, stride {int(jumps[0]) + run - 1}"
+    return f"runs of {run}, stride {int(jumps[0]) + run - 1:,}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
-from collections.abc import Iterable, Iterator, Sequence
-from functools import cached_property
+from collections.abc import Hashable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
 import numpy as np
@@ -42,11 +43,14 @@ class Network(Value):
         The number of wires d; R is d×d.
     stages : iterable of Stage
         All of this width. None at all is the identity.
+    labels : iterable of hashables, optional
+        What the wires are called, in order: the nodes of the graph they come from. Names change
+        nothing: networks that differ in their labels only are equal.
 
     Raises
     ------
     WiringError
-        When a stage has another width.
+        When a stage has another width, or the labels are not one hashable for each wire.
 
     Examples
     --------
@@ -57,13 +61,20 @@ class Network(Value):
     8
     """
 
-    __slots__ = ("__dict__", "stages", "width")
+    __slots__ = ("__dict__", "labels", "stages", "width")
     __array_ufunc__ = None  # an array on either side of @ is refused, not multiplied by parts
 
     width: int
     stages: tuple[Stage, ...]
+    labels: tuple[Hashable, ...] | None
 
-    def __init__(self, width: int, stages: Iterable[Stage] = ()) -> None:
+    def __init__(
+        self,
+        width: int,
+        stages: Iterable[Stage] = (),
+        *,
+        labels: Iterable[Hashable] | None = None,
+    ) -> None:
         size = whole(width, "width", 1)
         stages = tuple(stages)
         for position, stage in enumerate(stages):
@@ -76,6 +87,7 @@ class Network(Value):
                 )
         object.__setattr__(self, "width", size)
         object.__setattr__(self, "stages", stages)
+        object.__setattr__(self, "labels", None if labels is None else _checked(labels, size))
 
     @classmethod
     def of(cls, width: int, stages: Iterable[Iterable[Sequence[int]]]) -> Self:
@@ -128,6 +140,8 @@ class Network(Value):
     def then(self, other: Network) -> Network:
         """Return the network that acts first as this one, then as `other`.
 
+        The wires keep the labels they have here, or there where they have none here.
+
         Raises
         ------
         WiringError
@@ -146,7 +160,8 @@ class Network(Value):
                 f"width {self.width} then width {other.width}: both must have the same width;"
                 " beside() sets networks next to each other"
             )
-        return Network(self.width, self.stages + other.stages)
+        labels = other.labels if self.labels is None else self.labels
+        return Network(self.width, self.stages + other.stages, labels=labels)
 
     def __matmul__(self, other: Network) -> Network:
         """Return the product `self @ other`: `other` acts first, as for matrices."""
@@ -159,7 +174,7 @@ class Network(Value):
 
         Its blocks are the transposed blocks (`structmat.adjoint_blocks`).
         """
-        return Network(self.width, [stage.inverse() for stage in reversed(self.stages)])
+        return self._with([stage.inverse() for stage in reversed(self.stages)])
 
     def repeat(self, times: int) -> Network:
         """Return this network `times` times in a row.
@@ -169,10 +184,10 @@ class Network(Value):
         >>> Network.of(2, [[[0, 1]]]).repeat(3).depth
         3
         """
-        return Network(self.width, self.stages * whole(times, "times"))
+        return self._with(self.stages * whole(times, "times"))
 
     def relabel(self, places: npt.ArrayLike) -> Network:
-        """Return the network with wire i called `places[i]`: P R Pᵀ.
+        """Return the network with wire i called `places[i]`: P R Pᵀ; its label goes with it.
 
         Examples
         --------
@@ -180,14 +195,15 @@ class Network(Value):
         array([[2, 0]])
         """
         p = permutation.checked(places, self.width)
-        return Network(self.width, [stage.rewired(p, p) for stage in self.stages])
+        names = self.labels and tuple(self.labels[i] for i in permutation.inverse(p).tolist())
+        return Network(self.width, [stage.rewired(p, p) for stage in self.stages], labels=names)
 
     def dilate(self, bundle: int) -> Network:
         """Return the network in which each wire is a bundle of wires: radix r becomes r·bundle.
 
         This is the dilated network of Kruskal and Snir (1983). BOFT's block butterfly with
         blocks of b is the radix-2 butterfly dilated by b/2. A bundle that meets no switch
-        stays idle.
+        stays idle. Wire k of the bundle of a wire labelled a is labelled (a, k).
 
         Examples
         --------
@@ -205,10 +221,13 @@ class Network(Value):
             moves = np.stack([wide(stage.moves[:, 0]), wide(stage.moves[:, 1])], axis=1)
             return Stage(self.width * size, banks, moves)
 
-        return Network(self.width * size, [spread(stage) for stage in self.stages])
+        names = self.labels and [(name, k) for name in self.labels for k in range(size)]
+        return Network(self.width * size, [spread(stage) for stage in self.stages], labels=names)
 
     def beside(self, other: Network) -> Network:
         """Return both networks side by side: the direct sum, the shorter one idle at the end.
+
+        Where only one has labels, the wires of the other are labelled by their numbers in it.
 
         Raises
         ------
@@ -237,13 +256,66 @@ class Network(Value):
                 banks += [Bank(bank.reads + shift, bank.writes + shift) for bank in stage.banks]
                 moves = np.concatenate([moves, stage.moves + shift])
             stages.append(Stage(width, banks, moves))
-        return Network(width, stages)
+        labelled = self.labels is not None or other.labels is not None
+        return Network(width, stages, labels=self._names() + other._names() if labelled else None)
+
+    def product(self, other: Network) -> Network:
+        """Return the Cartesian product: wires are pairs, and each network acts on its coordinate.
+
+        The pair (i, j) is wire i·other.width + j. The stages of `other`, whose strides stay short,
+        come first, as the factors of a matrix product act from the right; those of this network
+        follow, a copy for every j. So R is Kronecker's product of both where all copies of a
+        switch have the same block. Mixed radix networks are products of single switches, and
+        `product(Network(k))` is k independent copies, interleaved. Labels become pairs; where only
+        one network has labels, the other's are its numbers.
+
+        Raises
+        ------
+        WiringError
+            For anything but a Network.
+
+        References
+        ----------
+        G. Sabidussi, Graph multiplication, Mathematische Zeitschrift 72, 1960.
+
+        Examples
+        --------
+        >>> from structmat.families import mixed_radix
+        >>> two, three = Network.of(2, [[[0, 1]]]), Network.of(3, [[[0, 1, 2]]])
+        >>> three.product(two) == mixed_radix(6, (2, 3))
+        True
+        """
+        if not isinstance(other, Network):
+            raise WiringError(f"{other!r}: only a Network can be multiplied by a network")
+        size = other.width
+        width = self.width * size
+
+        def inner(wires: Index) -> Index:
+            copies = np.arange(0, width, size)[:, None, None] + wires
+            return copies.reshape(-1, wires.shape[1])
+
+        def outer(wires: Index) -> Index:
+            copies = wires[:, None, :] * size + np.arange(size)[:, None]
+            return copies.reshape(-1, wires.shape[1])
+
+        stages = [
+            Stage(
+                width,
+                [Bank(copied(bank.reads), copied(bank.writes)) for bank in stage.banks],
+                copied(stage.moves),
+            )
+            for net, copied in ((other, inner), (self, outer))
+            for stage in net.stages
+        ]
+        labelled = self.labels is not None or other.labels is not None
+        pairs = itertools.product(self._names(), other._names()) if labelled else None
+        return Network(width, stages, labels=pairs)
 
     def straightened(self) -> Straightened:
         """Move all wiring to the ends: a straight network and two permutations.
 
-        The input permutation is the identity by this construction; the output one is the
-        identity when identity blocks make the network the identity.
+        The input permutation is the identity by this construction, so wires keep their labels;
+        the output one is the identity when identity blocks make the network the identity.
 
         Examples
         --------
@@ -265,7 +337,15 @@ class Network(Value):
             for bank in stage.banks:
                 after[bank.writes] = carried[bank.reads]
             carried = after
-        return Straightened(Network(self.width, stages), inputs, carried)
+        return Straightened(self._with(stages), inputs, carried)
+
+    def _with(self, stages: Iterable[Stage]) -> Network:
+        """Return a network of other stages on the same wires."""
+        return Network(self.width, stages, labels=self.labels)
+
+    def _names(self) -> tuple[Hashable, ...]:
+        """Return the labels, or the numbers of the wires."""
+        return tuple(range(self.width)) if self.labels is None else self.labels
 
     # As a sequence -------------------------------------------------------------------------
 
@@ -281,7 +361,7 @@ class Network(Value):
     def __getitem__(self, which: slice) -> Network: ...
     def __getitem__(self, which: int | slice) -> Stage | Network:
         if isinstance(which, slice):
-            return Network(self.width, self.stages[which])
+            return self._with(self.stages[which])
         try:
             return self.stages[which]
         except IndexError:
@@ -292,6 +372,9 @@ class Network(Value):
     def to_json(self) -> str:
         """Return the network as JSON text with a schema version; `from_json` reads it back.
 
+        Labels are written where JSON can hold them all, strings, integers and tuples of these,
+        and left out otherwise.
+
         Examples
         --------
         >>> Network.of(2, [[[0, 1]]]).to_json()
@@ -301,9 +384,15 @@ class Network(Value):
         for stage in self.stages:
             banks: list[Any] = [[part.tolist() for part in bank._parts()] for bank in stage.banks]
             stages.append([*banks, {"moves": stage.moves.tolist()}] if len(stage.moves) else banks)
-        return json.dumps(
-            {"format": JSON_FORMAT, "version": JSON_VERSION, "width": self.width, "stages": stages}
-        )
+        data = {
+            "format": JSON_FORMAT,
+            "version": JSON_VERSION,
+            "width": self.width,
+            "stages": stages,
+        }
+        if self.labels is not None and _json_holds(self.labels):
+            data["labels"] = self.labels
+        return json.dumps(data)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -336,21 +425,23 @@ class Network(Value):
         try:
             width = data["width"]
             stages = [_stage_from_json(width, parts) for parts in data["stages"]]
+            labels = _labels_from_json(data.get("labels"))
         except StructmatError:
             raise
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
             raise FileError(
                 f"network JSON with a missing or odd part ({error!r}): expected what"
                 " Network.to_json wrote"
             ) from None
-        return cls(width, stages)
+        return cls(width, stages, labels=labels)
 
     def to_networkx(self) -> nx.DiGraph:
         """Return the grid graph: a networkx DiGraph on nodes (t, wire), t = 0 … depth.
 
         An edge (t, j) → (t+1, i) says that entry (i, j) of factor t+1 may be non-zero. The
         width and depth are graph attributes; an edge carries `switch`, the number of its
-        switch within the stage, or None for a bare wire.
+        switch within the stage, or None for a bare wire. Where the network has labels, each node
+        carries that of its wire as `label`.
 
         Examples
         --------
@@ -361,7 +452,10 @@ class Network(Value):
         import networkx as nx
 
         graph = nx.DiGraph(width=self.width, depth=self.depth)
-        graph.add_nodes_from((t, i) for t in range(self.depth + 1) for i in range(self.width))
+        names = None if self.labels is None else [{"label": name} for name in self.labels]
+        for t in range(self.depth + 1):
+            column = ((t, i) for i in range(self.width))
+            graph.add_nodes_from(column if names is None else zip(column, names, strict=True))
         for t, stage in enumerate(self.stages):
             number = 0
             for bank in stage.banks:
@@ -379,6 +473,9 @@ class Network(Value):
 
     def _parts(self) -> tuple[Any, ...]:
         return self.width, self.stages
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return partial(type(self), labels=self.labels), self._parts()
 
     def _key(self) -> tuple[Any, ...]:
         return self.width, self.stages
@@ -398,3 +495,38 @@ def _stage_from_json(width: int, parts: list[Any]) -> Stage:
     banks = [Bank(*part) for part in parts if not isinstance(part, dict)]
     moves = [part["moves"] for part in parts if isinstance(part, dict)]
     return Stage(width, banks, np.concatenate(moves) if moves else None)
+
+
+def _checked(labels: Iterable[Hashable], width: int) -> tuple[Hashable, ...]:
+    try:
+        names = tuple(labels)
+    except TypeError:
+        raise WiringError(f"labels={labels!r}: give one label for each wire, in order") from None
+    if len(names) != width:
+        raise WiringError(
+            f"{len(names)} labels for {width} wires: give one for each wire, or labels=None"
+        )
+    for name in names:
+        try:
+            hash(name)
+        except TypeError:
+            raise WiringError(
+                f"label {name!r}: labels must be hashable, as the nodes of a graph are"
+            ) from None
+    return names
+
+
+def _json_holds(label: object) -> bool:
+    """Return whether JSON gives a label back as it was, tuples for lists."""
+    if isinstance(label, tuple):
+        return all(map(_json_holds, label))
+    return type(label) in (str, int)
+
+
+def _labels_from_json(labels: Any) -> tuple[Hashable, ...] | None:
+    def tuples(label: Any) -> Any:
+        return tuple(map(tuples, label)) if isinstance(label, list) else label
+
+    if not isinstance(labels, list | None):
+        raise TypeError(f"labels {labels!r}")
+    return None if labels is None else tuple(map(tuples, labels))

@@ -170,13 +170,14 @@ def _lines(
 
 
 def _grid_frame(ax: Any, net: Network, heard: npt.NDArray[np.bool_] | None) -> None:
-    """Name the stages below, number the wires at the left, count what is heard above."""
+    """Name the stages below and the wires at the left, count what is heard above."""
     ax.set_xlim(-0.3, net.depth + 0.3)
     ax.set_ylim(net.width - 0.4, -0.6 if heard is None else -1.0 - net.width / 24)
     named = range(0, net.depth, -(-net.depth // 32) or 1)
     ax.set_xticks([t + 0.5 for t in named], [f"$B_{{{t + 1}}}$" for t in named])
     step = max(1, 2 ** math.ceil(math.log2(net.width / 16)))
-    ax.set_yticks(np.arange(0, net.width, step))
+    wires = np.arange(0, net.width, step)
+    ax.set_yticks(wires, None if net.labels is None else [str(net.labels[i]) for i in wires])
     ax.set_ylabel("wire", color=_INK)
     _bare(ax)
     if heard is not None:

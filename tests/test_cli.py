@@ -1,6 +1,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -8,7 +9,9 @@ import pytest
 
 import structmat as sm
 from structmat import cli
-from structmat.cli import FAMILIES, WIDTHS, main
+from structmat.cli import main
+from structmat.cli.comparing import FAMILIES, WIDTHS
+from structmat.families import unregister
 
 
 def run(capsys, *arguments):
@@ -34,14 +37,154 @@ def test_list_has_every_family_with_its_widths(capsys):
         assert entry.summary in out
 
 
-def test_show_reports_and_explains(capsys):
+@pytest.mark.parametrize(("width", "budget"), [(2, None), (12, None), (96, 2000), (127, None)])
+def test_list_of_a_width_says_what_its_networks_have(capsys, width, budget):
+    limit = [] if budget is None else ["--budget", str(budget)]
+    found = read(capsys, "list", "--width", str(width), *limit)
+    assert (found["width"], found["budget"]) == (width, budget)
+    rules = sm.dense_networks(width, budget)
+    assert [row["network"] for row in found["networks"]] == [str(rule) for rule in rules]
+    for rule, row in zip(rules, found["networks"], strict=True):
+        net = rule(width)
+        assert (row["parameters"], row["depth"]) == (net.parameters, net.depth)
+        assert row["dense_at"] == sm.report(net).dense_depth
+        assert row["largest_switch"] == max(bank.radix for bank in net.banks)
+        assert row["straight"] is net.is_straight
+    named = {rule.name for rule in rules}
+    assert found["without"] == [e.name for e in sm.catalogue() if e.name not in named]
+
+
+def test_list_of_a_width_is_a_table_of_the_best(capsys):
+    every = read(capsys, "list", "--width", "96")["networks"]
+    _, out, _ = run(capsys, "list", "--width", "96")
+    head, *lines = out.partition("\n\n")[0].splitlines()
+    assert head.split("  ")[0] == "network"
+    shown = [re.split(r"  +", line)[:3] for line in lines]
+    assert [row["network"] for row in every if [row["network"]] in [s[:1] for s in shown]] == [
+        network for network, *_ in shown
+    ]
+    cheapest = {row["family"]: row["network"] for row in reversed(every)}
+    assert set(cheapest.values()) <= {network for network, *_ in shown}
+    assert f"{len(shown)} of {len(every)} dense networks" in " ".join(out.split())
+    assert "block_diagonal" in out  # no row has it
+    for row in every:  # what is not shown has no fewer parameters and no fewer stages than another
+        assert any(
+            int(parameters.replace(",", "")) <= row["parameters"] and int(depth) <= row["depth"]
+            for _, parameters, depth in shown
+        )
+    _, out, _ = run(capsys, "list", "--width", "96", "--all")
+    assert len(out.partition("\n\n")[0].splitlines()) == 1 + len(every)
+    assert "--all" not in out
+
+
+def test_list_builds_nothing_huge(capsys):
+    """A family may promise a network that no machine could hold."""
+
+    @sm.family("any", claims=lambda *_: sm.Claims(depth=10**9, parameters=5, dense_at=7))
+    def endless(width):
+        raise AssertionError("built")
+
+    try:
+        _, out, _ = run(capsys, "list", "--width", "8")
+    finally:
+        unregister("endless")
+    assert re.search(r"endless +5 +1,000,000,000 +7 +– +–", out)
+
+
+def test_show_draws_reports_and_explains(capsys):
     spec = "butterfly(block=8, depth=2)"
     net = sm.parse(spec)(64)
     found = read(capsys, "show", spec, "--width", "64")
     assert found == sm.report(net).to_dict() | {"spec": spec}
     _, out, _ = run(capsys, "show", spec, "--width", "64")
+    assert out.startswith(sm.diagram(net) + "\n\n")
     assert str(sm.report(net)) in out
     assert sm.schedule(net).explain() in out
+
+
+HEADS = {".svg": b"<?xml", ".png": b"\x89PNG", ".PNG": b"\x89PNG"}
+
+
+@pytest.mark.parametrize("ending", HEADS)
+@pytest.mark.parametrize(("spec", "width"), [("benes", 8), ("mixed_radix", 66)])
+def test_show_saves_a_picture(capsys, tmp_path, spec, width, ending):
+    path = tmp_path / f"net{ending}"
+    path.write_text("an older one")
+    code, out, err = run(capsys, "show", spec, "--width", str(width), "--save", str(path))
+    assert (code, err) == (0, "")
+    assert out.endswith(f"picture: {path}\n")
+    assert path.read_bytes().startswith(HEADS[ending])
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_saved_picture_colours_how_inputs_spread(capsys, tmp_path):
+    drawn = []
+    for name, inputs in (("none", []), ("some", ["--inputs", "0,3"])):
+        path = tmp_path / f"{name}.svg"
+        run(capsys, "show", "benes", "--width", "8", "--save", str(path), *inputs)
+        drawn.append(path.read_text("utf-8"))
+    assert "#d4d4d4" not in drawn[0]  # the colour of an edge that carries nothing
+    assert "#d4d4d4" in drawn[1]
+
+
+def test_a_picture_that_fails_leaves_no_file(capsys, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    path = tmp_path / "net.svg"
+    code, out, err = run(capsys, "show", "benes", "--width", "8", "--save", str(path))
+    assert (code, out) == (2, "")
+    assert err == f"structmat show: --save {path}: cannot be written (No space left on device)\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_matplotlib_show_draws_text_and_names_the_extra(capsys, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert run(capsys, "show", "benes", "--width", "8")[0] == 0
+    path = tmp_path / "net.svg"
+    code, _, err = run(capsys, "show", "benes", "--width", "8", "--save", str(path))
+    assert code == 2
+    assert 'pip install "structmat[plot]"' in err
+
+
+@pytest.fixture
+def importing(tmp_path, monkeypatch):
+    """A working directory whose modules are forgotten afterwards."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    before = {*sys.modules}
+    yield tmp_path
+    for name in {*sys.modules} - before:
+        if str(getattr(sys.modules[name], "__file__", "")).startswith(str(tmp_path)):
+            del sys.modules[name]
+
+
+MINE = """
+import structmat as sm
+from beside import STRIDE
+
+@sm.family("even", lambda width: None if width % 2 == 0 else "width must be even")
+def my_halves(width):
+    "Join each wire of the first half to one of the second."
+    return sm.Network.of(width, [[[i, i + width // 2] for i in range(width // STRIDE)]])
+"""
+
+
+@pytest.mark.parametrize("how", ["mine_file.py", "./mine_file.py", "mine_module"])
+def test_families_of_ones_own_are_loaded(capsys, importing, how):
+    name = how.removeprefix("./").removesuffix(".py")
+    (importing / f"{name}.py").write_text(MINE, encoding="utf-8")
+    (importing / "beside.py").write_text("STRIDE = 2\n", encoding="utf-8")
+    try:
+        rows = read(capsys, "list", "--load", how)
+        assert "my_halves" in [row["family"] for row in rows]
+        [row] = read(capsys, "compare", "my_halves", "--width", "8")["rows"]
+        assert row["parameters"] == 4
+        assert run(capsys, "show", "my_halves", "--width", "7")[0] == 2
+    finally:
+        unregister("my_halves")
 
 
 def test_compare_has_a_row_for_every_network_and_width(capsys):
@@ -70,6 +213,25 @@ WRONG = [
     (["show", "buterfly", "--width", "48"], "did you mean butterfly"),
     (["show", "butterfly(block=__import__('os'))", "--width", "8"], "must be a literal"),
     (["show", "butterfly", "--width", "-4"], "width must be an integer, at least 1"),
+    (["list", "--budget", "3"], "--width N; give it"),
+    (["list", "--all"], "--width N; give it"),
+    (["list", "--width", "1"], "width must be an integer, at least 2"),
+    (["list", "--width", "16", "--budget", "-1"], "budget must be an integer, at least 0"),
+    (["list", "--width", "16", "--budget", "3"], "no network of width 16 is dense within it"),
+    (["list", "--load", "none.py"], "none.py: no such Python file"),
+    (["list", "--load", "no/such"], "no/such: no such Python file"),
+    (["list", "--load", "no_such_module"], "no_such_module: no such module"),
+    (["list", "--load", "json"], "json: registers no family"),
+    (["show", "benes", "--width", "8", "--save", "net.pdf"], "names the format, .svg or .png"),
+    (["show", "benes", "--width", "8", "--save", "net"], "names the format, .svg or .png"),
+    (["show", "benes", "--width", "8", "--save", "no/net.svg"], "there is no directory no"),
+    (["show", "benes", "--width", "8", "--inputs", "0"], "say where to with --save"),
+    (
+        ["show", "benes", "--width", "8", "--inputs", "8", "--save", "a.svg"],
+        "input 8: a network of width 8 has wires 0 to 7",
+    ),
+    (["show", "benes", "--width", "128", "--inputs", "0", "--save", "a.svg"], "up to 64 of them"),
+    (["show", "benes", "--width", "8192", "--save", "a.svg"], "draw a narrower network"),
     (["compare", "shuffle(blok=4)"], "no option 'blok'; did you mean block"),
     (["finetune", "--compare", "lor"], "did you mean lora"),
     (["finetune", "--compare", ","], "there must be some"),
@@ -102,6 +264,7 @@ def test_bad_input_is_one_clear_line_and_code_2(capsys, tmp_path, monkeypatch, a
         ["nothing"],
         ["show", "butterfly"],
         ["show", "butterfly", "--width", "x"],
+        ["show", "butterfly", "--width", "8", "--inputs", "a"],
         ["finetune", "--quick", "--full"],
     ],
 )
@@ -123,6 +286,36 @@ def test_every_command_has_help_with_an_example(capsys, command):
     assert "--json" in out
 
 
+BROKEN = [
+    ("", "registers no family; decorate a function"),
+    ("import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
+    ("1 / 0", "cannot be imported (ZeroDivisionError: division by zero)"),
+    ("def f(:", "cannot be imported (SyntaxError: invalid syntax"),
+    (
+        "import structmat\n@structmat.family('any')\ndef benes(width): ...",
+        "family 'benes' is registered already",
+    ),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BROKEN)
+@pytest.mark.parametrize("how", ["broken_file.py", "broken_module"])
+def test_what_cannot_be_loaded_says_why_in_one_line(capsys, importing, how, text, message):
+    (importing / f"{how.removesuffix('.py')}.py").write_text(text, encoding="utf-8")
+    code, out, err = run(capsys, "list", "--load", how)
+    assert (code, out) == (2, "")
+    assert err.startswith(f"structmat list: {how}: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_a_file_named_as_a_module_is_refused(capsys, tmp_path):
+    (tmp_path / "json.py").write_text("", encoding="utf-8")
+    code, _, err = run(capsys, "list", "--load", str(tmp_path / "json.py"))
+    assert code == 2
+    assert "there is a module json already; give the file another name" in err
+
+
 def test_an_interrupted_command_exits_with_130(capsys, monkeypatch):
     def interrupt():
         raise KeyboardInterrupt
@@ -132,6 +325,16 @@ def test_an_interrupted_command_exits_with_130(capsys, monkeypatch):
     assert (code, err) == (130, "structmat list: interrupted\n")
 
 
+def test_a_terminal_that_cannot_print_a_drawing_gets_the_remedy():
+    command = [sys.executable, "-m", "structmat", "show", "benes", "--width", "4"]
+    for encoding, code in (("cp1252", 2), ("utf-8", 0)):
+        environment = os.environ | {"PYTHONIOENCODING": encoding}
+        done = subprocess.run(command, capture_output=True, env=environment, check=False)
+        assert done.returncode == code
+        assert (b"set the environment variable PYTHONIOENCODING=utf-8" in done.stderr) is (code > 0)
+        assert done.stderr.count(b"\n") == (code > 0)
+
+
 def test_commands_that_need_no_model_load_no_torch():
     done = subprocess.run(
         [sys.executable, "-X", "importtime", "-m", "structmat", "list"],
@@ -139,7 +342,7 @@ def test_commands_that_need_no_model_load_no_torch():
         text=True,
         check=True,
     )
-    assert done.stdout.startswith("benes(")
+    assert "butterfly(" in done.stdout
     loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
     assert loaded.isdisjoint({"torch", "transformers", "peft"})
 

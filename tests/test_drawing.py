@@ -13,7 +13,7 @@ import structmat as sm
 from structmat.errors import StructmatError
 from structmat.testing import networks
 
-ROW = re.compile(r"(.*?) ──([─●┼]*)(?: (\S+))?")  # name, columns, output
+ROW = re.compile(r"(.*?) ──([─●┼]*)(?: (.+))?")  # name, columns, output
 
 
 def switches_of(net):
@@ -81,6 +81,20 @@ def test_switches_take_as_few_columns_as_keep_them_apart(net):
         for switches in switches_of(net)
     ]
     assert taken == sum(crowds)
+
+
+def test_wires_are_named_by_their_labels():
+    names = ["Athens", "Rome", "Oslo", "San Pedro Sula"]
+    [crossed, *_] = sm.benes(4).stages
+    net = sm.Network(4, [crossed], labels=names)
+    _, shown, ends = read(sm.diagram(net, columns=40))
+    assert shown == ["Athens", "Rome", "Oslo", "San Pedro…"]
+    assert ends == ["Athens", "Oslo", "Rome", "San Pedro…"]
+    narrow = sm.diagram(net, columns=24)
+    assert read(narrow)[1] == ["Athens", "Rome", "Oslo", "San P…"]
+    assert max(map(len, narrow.splitlines())) <= 24
+    pairs = sm.Network(2, net[:0].stages, labels=[(0, 1), ("a\nb", None)])
+    assert read(sm.diagram(pairs, columns=80))[1] == ["(0, 1)", r"('a\nb', None)"]
 
 
 def test_sixty_four_wires_are_drawn_in_full_and_go_on_below():

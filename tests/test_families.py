@@ -168,40 +168,6 @@ def test_monarch_is_the_most_balanced_pair(width):
     assert radices_of(sm.monarch(width, (q, p))) == [q, p]
 
 
-# Beneš ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("power", range(1, 7))
-def test_benes_counts(power):
-    width = 2**power
-    net = sm.benes(width)
-    assert radices_of(net) == [2] * (2 * power - 1)
-    assert 2 * net.parameters == (2 * power - 1) * width
-    straight, _, outputs = net.straightened()
-    assert np.array_equal(outputs, np.arange(width))
-    assert np.array_equal(sm.dense(net, sm.identity_blocks(net)), np.eye(width))
-    assert sm.dense_depth("benes", width) == power
-    assert sm.reach(straight).all()
-    assert net.inverse() == net
-
-
-@pytest.mark.parametrize("width", [2, 4, 8])
-def test_benes_routes_every_permutation(width):
-    """Exhaustive: the permutations that some setting of the switches makes, stage by stage."""
-    net = sm.benes(width)
-    made = np.arange(width)[None]
-    for stage in net.stages:
-        settings = []
-        (bank,) = stage.banks
-        for crossed in itertools.product([False, True], repeat=bank.count):
-            gather = np.empty(width, dtype=int)
-            for cross, reads, writes in zip(crossed, bank.reads, bank.writes, strict=True):
-                gather[writes] = reads[::-1] if cross else reads
-            settings.append(gather)
-        made = np.unique(made[:, np.array(settings)].reshape(-1, width), axis=0)
-    assert len(made) == math.factorial(width)
-
-
 # Random ---------------------------------------------------------------------------------------
 
 

@@ -101,6 +101,35 @@ def test_side_by_side_is_the_direct_sum(net, other, seed, other_seed):
     assert both.parameters == net.parameters + other.parameters
 
 
+@given(small, small, seeds(), seeds())
+def test_the_product_is_kroneckers(net, other, seed, other_seed):
+    first, second = with_blocks(net, seed), with_blocks(other, other_seed)
+    both = net.product(other)
+    # in a bank of the product, copies of `other` follow each other, copies of a switch of `net`
+    blocks = [np.tile(b, (net.width, 1, 1)) for b in second]
+    blocks += [np.repeat(b, other.width, axis=0) for b in first]
+    r = np.kron(sm.dense(net, first), sm.dense(other, second))
+    same(sm.dense(both, blocks), r, both)
+    assert both.depth == net.depth + other.depth
+    assert both.parameters == other.width * net.parameters + net.width * other.parameters
+
+
+@given(small, small, small)
+def test_products_are_associative_and_have_a_unit(a, b, c):
+    assert a.product(b).product(c) == a.product(b.product(c))
+    one = sm.Network(1)
+    assert a.product(one) == a == one.product(a)
+
+
+@given(st.lists(st.integers(2, 5), min_size=1, max_size=4))
+def test_mixed_radix_is_a_product_of_single_switches(radices):
+    width = int(np.prod(radices))
+    net = sm.Network(1)
+    for radix in radices:  # the first digit is the finest
+        net = sm.Network.of(radix, [[range(radix)]]).product(net)
+    assert net == sm.mixed_radix(width, radices)
+
+
 @given(small, seeds())
 def test_straightening_moves_the_wiring_to_the_ends(net, seed):
     straight, inputs, outputs = net.straightened()
@@ -144,7 +173,71 @@ def test_edges_of_the_grid_graph_know_their_switch(net):
         assert [len(layer[k]) for k in sorted(layer)] == [r * r for r in sizes]
 
 
-@given(networks())
+def labelled(most=6):
+    """Draw networks with labels of every kind that a graph's nodes have."""
+    names = st.one_of(st.integers(), st.text(max_size=3), st.tuples(st.integers(), st.text()))
+    return networks(max_width=most, max_depth=3).flatmap(
+        lambda net: st.lists(names, min_size=net.width, max_size=net.width).map(
+            lambda labels: sm.Network(net.width, net.stages, labels=labels)
+        )
+    )
+
+
+@given(labelled(), st.data())
+def test_labels_stay_with_their_wires(net, data):
+    bare = sm.Network(net.width, net.stages)
+    assert bare.labels is None
+    assert net == bare
+    assert hash(net) == hash(bare)
+    for kept in (
+        net.then(bare),
+        bare.then(net),
+        net @ bare,
+        net.then(sm.Network(net.width, labels=range(net.width))),
+        net.repeat(2),
+        net.inverse(),
+        net[:1],
+        net.straightened().network,
+    ):
+        assert kept.labels == net.labels
+    places = data.draw(st.permutations(range(net.width)))
+    moved = net.relabel(places)
+    assert [moved.labels[place] for place in places] == list(net.labels)
+
+
+@given(labelled(), labelled())
+def test_labels_of_networks_made_of_two(net, other):
+    numbered = sm.Network(other.width, other.stages)
+    assert net.beside(other).labels == net.labels + other.labels
+    assert net.beside(numbered).labels == (*net.labels, *range(other.width))
+    assert numbered.beside(net).labels == (*range(other.width), *net.labels)
+    wires = [(i, j) for i in range(net.width) for j in range(other.width)]
+    assert net.product(other).labels == tuple((net.labels[i], other.labels[j]) for i, j in wires)
+    assert net.product(numbered).labels == tuple((net.labels[i], j) for i, j in wires)
+    assert net.dilate(2).labels == tuple((name, k) for name in net.labels for k in range(2))
+    for made in (numbered.beside(numbered), numbered.product(numbered), numbered.dilate(2)):
+        assert made.labels is None
+
+
+@given(labelled())
+def test_the_grid_graph_carries_the_labels(net):
+    graph = net.to_networkx()
+    assert all(graph.nodes[t, i]["label"] == net.labels[i] for t, i in graph)
+    bare = sm.Network(net.width, net.stages).to_networkx()
+    assert set(bare) == set(graph)
+    assert not any(data for _, data in bare.nodes(data=True))
+
+
+def test_labels_that_json_cannot_hold_are_left_out():
+    kept = sm.Network(3, labels=["a", 2**70, ("b", (1, ()))])
+    assert sm.Network.from_json(kept.to_json()).labels == ("a", 2**70, ("b", (1, ())))
+    for name in (frozenset("a"), 1.5, True, None, (1, None), b"a"):
+        text = sm.Network(2, labels=["a", name]).to_json()
+        assert "labels" not in json.loads(text)
+        assert sm.Network.from_json(text).labels is None
+
+
+@given(st.one_of(networks(), labelled()))
 def test_everything_round_trips(net):
     text = net.to_json()
     for twin in (
@@ -156,6 +249,7 @@ def test_everything_round_trips(net):
     ):
         assert twin == net
         assert hash(twin) == hash(net)
+        assert twin.labels == net.labels
         for bank in twin.banks:
             assert not bank.reads.flags.writeable
             assert not bank.writes.flags.writeable
@@ -196,6 +290,10 @@ def test_networks_are_immutable():
         (lambda: sm.Network(2).repeat(-1), "times=-1"),
         (lambda: sm.Network(2).repeat(1.0), "times=1.0"),
         (lambda: sm.Network(2).dilate(0), "bundle=0"),
+        (lambda: sm.Network(2).product(2), "2: only a Network can be multiplied by a network"),
+        (lambda: sm.Network(2, labels="abc"), "3 labels for 2 wires: give one for each wire"),
+        (lambda: sm.Network(2, labels=["a", ["b"]]), r"label \['b'\]: labels must be hashable"),
+        (lambda: sm.Network(2, labels=2), "labels=2: give one label for each wire"),
         (lambda: sm.Network(2).relabel([0, 0]), "each of the 2 wires once"),
         (lambda: sm.Network(2).relabel([0.0, 1.0]), "integers"),
     ],
@@ -255,6 +353,9 @@ def test_bad_json_is_refused(text, message):
         ("2", "[[[[[0, 0]]]]]", "wire 0 is read 2 times"),
         ("2", "[[[[[0, 2]]]]]", "wire 2"),
         ("2", '[[{"moves": [[0, 1]]}]]', "read but not written"),
+        ("2", '[], "labels": ["a"]', "1 labels for 2 wires"),
+        ("2", '[], "labels": ["a", {"b": 1}]', "labels must be hashable"),
+        ("2", '[], "labels": "ab"', "missing or odd"),
     ],
 )
 def test_json_of_impossible_networks_is_refused(width, stages, message):

@@ -49,6 +49,13 @@ def test_grid_draws_each_edge_of_the_grid_graph_once(net):
     assert len(filled(ax)) == (net.depth + 1) * net.width
 
 
+def test_grid_names_the_wires_by_their_labels():
+    bare = sm.Network.of(3, [[[0, 1]]])
+    for net, names in ((bare, ["0", "1", "2"]), (sm.Network(3, bare.stages, labels="abc"), "abc")):
+        shown = [tick.get_text() for tick in plot.grid(net).get_yticklabels()]
+        assert shown == list(names)
+
+
 @settings(deadline=None, max_examples=25)
 @given(networks, st.data())
 def test_grid_highlights_what_the_inputs_reach(net, data):

@@ -1,10 +1,12 @@
 """Families: rules from a width to a network, registered by name."""
 
 from structmat.families.butterflies import block_diagonal, butterfly, mixed_radix, monarch
-from structmat.families.multistage import benes
+from structmat.families.gossiping import gossip, knodel
+from structmat.families.meshes import brickwall, round_robin, ruler, triangle
+from structmat.families.multistage import baseline, benes, clos, omega, waksman
 from structmat.families.randomised import random
 from structmat.families.registry import Claims, Entry, catalogue, family, unregister
-from structmat.families.shuffles import shuffle
+from structmat.families.shuffles import deal, kautz, shuffle
 from structmat.families.spec import Family, as_family, parse
 
 __all__ = [
@@ -12,15 +14,27 @@ __all__ = [
     "Entry",
     "Family",
     "as_family",
+    "baseline",
     "benes",
     "block_diagonal",
+    "brickwall",
     "butterfly",
     "catalogue",
+    "clos",
+    "deal",
     "family",
+    "gossip",
+    "kautz",
+    "knodel",
     "mixed_radix",
     "monarch",
+    "omega",
     "parse",
     "random",
+    "round_robin",
+    "ruler",
     "shuffle",
+    "triangle",
     "unregister",
+    "waksman",
 ]

@@ -89,3 +89,15 @@ def not_power_of_two(width: int) -> str | None:
     ('width must be 2^n, n at least 1', None)
     """
     return None if width > 1 and width.bit_count() == 1 else "width must be 2^n, n at least 1"
+
+
+def not_composite(width: int) -> str | None:
+    """Return the rule that `width` breaks where it is no product of two factors, else None.
+
+    Examples
+    --------
+    >>> not_composite(7), not_composite(6)
+    ('width must be a product of two factors above 1', None)
+    """
+    composite = width > 3 and len(prime_factors(width)) > 1
+    return None if composite else "width must be a product of two factors above 1"

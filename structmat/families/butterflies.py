@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from structmat.errors import StructmatError, whole
-from structmat.families.arithmetic import prime_factors
+from structmat.families.arithmetic import not_composite, prime_factors
 from structmat.families.registry import Claims, family
 from structmat.network import Network
 from structmat.permutation import Index
@@ -146,9 +146,16 @@ def _merged(factors: list[int], largest: int) -> list[int]:
     return radices
 
 
-def _radices_refuse(
+def radices_refuse(
     width: int, radices: Sequence[int] | None, largest: int | None, *, reverse: bool
 ) -> str | None:
+    """Return the rule that a width breaks when its radices or their bound are given, or None.
+
+    Examples
+    --------
+    >>> radices_refuse(8, (2, 3), largest=None, reverse=False)
+    "the radices' product 6 must be the width"
+    """
     if not isinstance(reverse, bool):
         raise StructmatError(f"reverse={reverse!r}: reverse must be True or False")
     if radices is not None and largest is not None:
@@ -181,7 +188,7 @@ def _radices_claims(
     )
 
 
-@family("any from 2 on; the product of the radices", _radices_refuse, claims=_radices_claims)
+@family("any from 2 on; the product of the radices", radices_refuse, claims=_radices_claims)
 def mixed_radix(
     width: int,
     radices: Sequence[int] | None = None,
@@ -230,15 +237,21 @@ def mixed_radix(
 
 def _monarch_refuses(width: int, radices: Sequence[int] | None) -> str | None:
     if radices is None:
-        composite = width > 3 and len(prime_factors(width)) > 1
-        return None if composite else "width must be a product of two factors above 1"
-    rule = _radices_refuse(width, radices, largest=None, reverse=False)
+        return not_composite(width)
+    rule = radices_refuse(width, radices, largest=None, reverse=False)
     if len(radices) != 2:
         raise StructmatError(f"radices={tuple(radices)}: a Monarch network has two radices")
     return rule
 
 
-def _balanced(width: int, radices: Sequence[int] | None) -> tuple[int, int]:
+def balanced(width: int, radices: Sequence[int] | None) -> tuple[int, int]:
+    """Return two radices: those given, or by default the most balanced, the smaller first.
+
+    Examples
+    --------
+    >>> balanced(384, None)
+    (16, 24)
+    """
     if radices is not None:
         return int(radices[0]), int(radices[1])
     small = next(p for p in range(math.isqrt(width), 1, -1) if width % p == 0)
@@ -246,7 +259,7 @@ def _balanced(width: int, radices: Sequence[int] | None) -> tuple[int, int]:
 
 
 def _monarch_claims(width: int, radices: Sequence[int] | None) -> Claims:
-    p, q = _balanced(width, radices)
+    p, q = balanced(width, radices)
     return Claims(2, width * (p + q - 2) // 2, dense_at=2, like=f"mixed_radix(radices=({p}, {q}))")
 
 
@@ -277,4 +290,4 @@ def monarch(width: int, radices: Sequence[int] | None = None) -> Network:
     >>> [stage.banks[0].radix for stage in monarch(384)]
     [16, 24]
     """
-    return mixed_radix(width, _balanced(width, radices))
+    return mixed_radix(width, balanced(width, radices))

@@ -1,12 +1,122 @@
-"""Multistage interconnection networks: block stages with wiring between them."""
+"""Multistage interconnection networks: switches in columns with wiring between them."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import numpy as np
+
 from structmat import permutation
-from structmat.families.arithmetic import ceil_log, not_power_of_two
+from structmat.errors import whole
+from structmat.families.arithmetic import ceil_log, is_power, not_composite, not_power_of_two
+from structmat.families.butterflies import balanced, radices_refuse
 from structmat.families.registry import Claims, family
 from structmat.network import Network
+from structmat.permutation import Index
 from structmat.stage import Bank, Stage
+
+
+def _power_refuses(width: int, block: int) -> str | None:
+    size = whole(block, "block", 2)
+    return None if is_power(width, size) else f"width must be {size}^n, n at least 1"
+
+
+def _power_claims(width: int, block: int) -> Claims:
+    n = ceil_log(width, block)
+    like = "butterfly" if block == 2 else f"mixed_radix(radices={(int(block),) * n})"
+    return Claims(n, n * width * (block - 1) // 2, dense_at=n, like=like)
+
+
+@family("block^n", _power_refuses, claims=_power_claims)
+def omega(width: int, block: int = 2) -> Network:
+    """Shuffle all wires perfectly, then set switches on neighbours, n times: the omega network.
+
+    Wired as Lawrie drew it: the shuffle sends wire i to b·i mod d + ⌊b·i/d⌋, the digits of i in
+    base b turned left by one, and each switch joins b neighbours. After n turns identity blocks
+    give the identity. One path joins any input with any output, so it is dense exactly at its
+    depth n, and blocks most permutations (`structmat.route`). Parameters n·d(b−1)/2. The
+    butterfly with its ends renamed.
+
+    Parameters
+    ----------
+    width : int
+        b^n, n at least 1.
+    block : int
+        Wires in each switch, b.
+
+    Raises
+    ------
+    WidthError
+        For any other width.
+
+    References
+    ----------
+    D. Lawrie, Access and Alignment of Data in an Array Processor, 1975.
+
+    Examples
+    --------
+    >>> omega(8)
+    Network(width=8, depth=3, parameters=12)
+    >>> omega(8).stages[0].banks[0].reads.tolist()
+    [[0, 4], [1, 5], [2, 6], [3, 7]]
+    """
+    size = int(block)
+    wires = permutation.identity(width)
+    before = permutation.inverse(permutation.perfect_shuffle(width, size))
+    stage = Stage(width, [Bank(before.reshape(-1, size), wires.reshape(-1, size))])
+    return Network(width, [stage] * ceil_log(width, size))
+
+
+@family("block^n", _power_refuses, claims=_power_claims)
+def baseline(width: int, block: int = 2) -> Network:
+    """Send the wires of each switch to b networks a b-th as wide, again and again: the baseline.
+
+    Wired as Wu and Feng drew it: each switch joins b neighbours, and its k-th wire goes on to
+    the k-th of the smaller networks; these are switches in the last stage. One path joins any
+    input with any output, so it is dense exactly at its depth n, and blocks most permutations
+    (`structmat.route`). Parameters n·d(b−1)/2. The butterfly with its ends renamed: identity
+    blocks write the digits of each wire in base b backwards.
+
+    Parameters
+    ----------
+    width : int
+        b^n, n at least 1.
+    block : int
+        Wires in each switch, b.
+
+    Raises
+    ------
+    WidthError
+        For any other width.
+
+    References
+    ----------
+    C.-L. Wu and T.-Y. Feng, On a Class of Multistage Interconnection Networks, 1980.
+
+    Examples
+    --------
+    >>> baseline(8)
+    Network(width=8, depth=3, parameters=12)
+    >>> baseline(8).straightened().outputs
+    array([0, 4, 2, 6, 1, 5, 3, 7])
+    """
+    size = int(block)
+    return Network(width, _dividing(width, [size] * ceil_log(width, size)))
+
+
+def _dividing(width: int, radices: Sequence[int]) -> list[Stage]:
+    """Return stages that send the wires of each switch to as many smaller networks.
+
+    What is left after the last stage has width 1 where the radices multiply to the width.
+    """
+    wires = permutation.identity(width)
+    stages = []
+    size = width
+    for radix in radices:
+        size //= radix
+        writes = wires.reshape(-1, radix, size).transpose(0, 2, 1)
+        stages.append(Stage(width, [Bank(wires.reshape(-1, radix), writes.reshape(-1, radix))]))
+    return stages
 
 
 def _benes_claims(width: int) -> Claims:
@@ -21,7 +131,7 @@ def benes(width: int) -> Network:
     The baseline network and its mirror image, sharing the middle stage, wired as in the
     literature: each switch of the first stage sends one wire to the upper half network and one
     to the lower. It is dense from stage n on. Parameters (2n−1)·d/2. Identity blocks make it
-    the identity.
+    the identity. It is `clos` with n radices of 2.
 
     Parameters
     ----------
@@ -44,14 +154,147 @@ def benes(width: int) -> Network:
     >>> benes(8).is_straight, benes(8).straightened().outputs.tolist()
     (False, [0, 1, 2, 3, 4, 5, 6, 7])
     """
-    wires = permutation.identity(width)
-    entering = []
-    size = width
-    while size > 2:
-        reads = wires.reshape(-1, 2)
-        writes = wires.reshape(-1, 2, size // 2).transpose(0, 2, 1).reshape(-1, 2)
-        entering.append(Stage(width, [Bank(reads, writes)]))
-        size //= 2
-    middle = Stage(width, [Bank(wires.reshape(-1, 2))])
+    return _mirrored(width, [2] * ceil_log(width, 2))
+
+
+def _mirrored(width: int, radices: Sequence[int]) -> Network:
+    """Return the dividing stages and their mirror image, sharing the middle one."""
+    *entering, middle = _dividing(width, radices)
     leaving = [stage.inverse() for stage in reversed(entering)]
     return Network(width, [*entering, middle, *leaving])
+
+
+def _clos_refuses(width: int, radices: Sequence[int] | None) -> str | None:
+    if radices is None:
+        return not_composite(width)
+    rule = radices_refuse(width, radices, largest=None, reverse=False)
+    return rule if width > 1 else "width must be at least 2"
+
+
+def _clos_radices(width: int, radices: Sequence[int] | None) -> tuple[int, ...]:
+    return balanced(width, None) if radices is None else tuple(int(radix) for radix in radices)
+
+
+def _clos_claims(width: int, radices: Sequence[int] | None) -> Claims:
+    sizes = _clos_radices(width, radices)
+    twice = 2 * sum(r - 1 for r in sizes) - (sizes[-1] - 1)
+    return Claims(2 * len(sizes) - 1, width * twice // 2, dense_at=len(sizes))
+
+
+@family("products of the radices", _clos_refuses, claims=_clos_claims)
+def clos(width: int, radices: Sequence[int] | None = None) -> Network:
+    """Route every permutation by switches of p, then of q = d/p, then of p: the Clos network.
+
+    Wired as in the literature, C(p, p, q): the k-th wire of each of the q first switches goes to
+    the k-th of the p middle ones, and back in the mirror image. With more than two radices the
+    middle switches are Clos networks themselves, 2k−1 stages for k radices. It is dense from
+    stage k on. Parameters (d/2)·Σ(r_t − 1) over all stages, where every radix counts twice but
+    the last, which counts once. Identity blocks make it the identity.
+
+    Parameters
+    ----------
+    width : int
+        The product of the radices; by default any product of two factors above 1.
+    radices : sequence of int, optional
+        Wires in the switches of the first, second, … and middle stage; by default the most
+        balanced pair, the smaller first.
+
+    Raises
+    ------
+    WidthError
+        For any other width.
+
+    References
+    ----------
+    C. Clos, A Study of Non-Blocking Switching Networks, 1953; rearrangeable by Slepian and
+    Duguid, because a regular bipartite multigraph of degree p has an edge colouring with p
+    colours (Kőnig).
+
+    Examples
+    --------
+    >>> clos(384)
+    Network(width=384, depth=3, parameters=10176)
+    >>> clos(8, (2, 2, 2)) == benes(8)
+    True
+    """
+    return _mirrored(width, _clos_radices(width, radices))
+
+
+def _waksman_refuses(width: int) -> str | None:
+    return None if width > 1 else "width must be at least 2"
+
+
+def _waksman_claims(width: int) -> Claims:
+    n = ceil_log(width, 2)
+    twos = (width & -width).bit_length() - 1
+    return Claims(2 * n - 1, width * n - 2**n + 1, dense_at=max(n, 2 * n - 1 - twos))
+
+
+@family("any from 2 on", _waksman_refuses, claims=_waksman_claims)
+def waksman(width: int) -> Network:
+    """Route every permutation of any number of wires, with the fewest switches known.
+
+    A Beneš network for any width: each switch of the first stage sends one wire to an upper
+    network of ⌊d/2⌋ wires and one to a lower network of ⌈d/2⌉. An odd last wire goes straight
+    to the lower one and comes straight from it; where the width is even, the last switch of the
+    last stage is left out. Smaller networks that are less deep stand in the middle, so the
+    switches lie as symmetrically as there are. With n = ⌈log₂ d⌉: depth 2n−1 and parameters
+    ⌈log₂ 1⌉ + … + ⌈log₂ d⌉ = d·n − 2^n + 1, one for each 2×2 switch. It is dense from stage n on
+    at 2^n, and from stage 2n − 1 − k on where 2^k is the largest power of two that divides
+    another width. Identity blocks make it the identity.
+
+    Parameters
+    ----------
+    width : int
+        At least 2.
+
+    Raises
+    ------
+    WidthError
+        For width 1.
+
+    References
+    ----------
+    A. Waksman, A Permutation Network, 1968; B. Beauquier and É. Darrot, On Arbitrary Size
+    Waksman Networks and Their Vulnerability, 2002.
+
+    Examples
+    --------
+    >>> waksman(8)
+    Network(width=8, depth=5, parameters=17)
+    >>> waksman(50257)
+    Network(width=50257, depth=31, parameters=738577)
+    """
+    entering, leaving = [], []
+    starts, sizes = np.zeros(1, dtype=np.int64), np.array([width])
+    for depth in range(ceil_log(width, 2), 1, -1):
+        deep = sizes > 2 ** (depth - 1)  # the others wait, to stand in the middle
+        entering.append(_halving(width, starts[deep], sizes[deep]))
+        leaving.append(_halving(width, starts[deep], sizes[deep], spared=1).inverse())
+        upper = np.where(deep, sizes // 2, 0)
+        starts, sizes = np.concatenate([[starts, upper], [starts + upper, sizes - upper]], axis=1)
+        starts, sizes = starts[sizes > 1], sizes[sizes > 1]
+    pairs = np.sort(starts)[:, None] + np.arange(2)
+    return Network(width, [*entering, Stage(width, [Bank(pairs)]), *reversed(leaving)])
+
+
+def _halving(width: int, starts: Index, sizes: Index, *, spared: int = 0) -> Stage:
+    """Return the stage that sends one wire of each switch to the upper half and one to the lower.
+
+    The networks to halve begin at `starts`. With `spared`, an even one goes without its last
+    switch, whose wires go straight.
+    """
+    reads, writes, moves = [], [], []
+    for size in np.unique(sizes).tolist():
+        first = starts[sizes == size, None]
+        half = size // 2
+        switches = half - (spared if size % 2 == 0 else 0)
+        upper = np.arange(half)
+        pairs = np.stack([2 * upper, 2 * upper + 1], axis=1) + first[..., None]
+        halves = np.stack([upper, upper + half], axis=1) + first[..., None]
+        reads.append(pairs[:, :switches].reshape(-1, 2))
+        writes.append(halves[:, :switches].reshape(-1, 2))
+        moves.append(np.stack([pairs[:, switches:], halves[:, switches:]], axis=-1).reshape(-1, 2))
+    read, written = np.concatenate(reads), np.concatenate(writes)
+    order = np.argsort(read[:, 0])
+    return Stage(width, [Bank(read[order], written[order])], np.concatenate(moves))

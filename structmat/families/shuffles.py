@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from functools import lru_cache, reduce
+from operator import or_
+
 import numpy as np
 
 from structmat import permutation
@@ -9,6 +13,7 @@ from structmat.errors import whole
 from structmat.families.arithmetic import ceil_log
 from structmat.families.registry import Claims, family
 from structmat.network import Network
+from structmat.permutation import Index
 from structmat.stage import Bank, Stage
 
 
@@ -72,3 +77,164 @@ def shuffle(width: int, block: int, depth: int | None = None) -> Network:
         after[to] = carried
         carried = after
     return Network(width, stages)
+
+
+def _kautz_claims(width: int, block: int, depth: int | None) -> Claims:
+    promised = _shuffle_claims(width, block, depth)
+    return replace(promised, like=f"shuffle(block={block}, depth={promised.depth})")
+
+
+@family("multiples of block", _shuffle_refuses, claims=_kautz_claims)
+def kautz(width: int, block: int, depth: int | None = None) -> Network:
+    """Lead wire i to −b·i − 1, …, −b·i − b modulo d, again and again: a Kautz digraph, unrolled.
+
+    Imase and Itoh define this digraph for every width; of the Kautz digraph proper, d is
+    (b+1)·b^(n−1), n at least 2. The b wires i, i + d/b, i + 2d/b, … have the same successors,
+    and form a switch. Along m edges a wire reaches b^m consecutive wires, so the network is
+    dense at depth ⌈log_b d⌉, the least possible: n + 1 at Kautz's own widths. Parameters
+    m·d(b−1)/2.
+
+    Successors of the de Bruijn digraph, b·i + 0, …, b·i + b − 1, are these in reverse order, and
+    the reversal maps switches to switches. Hence as a multistage network it is `shuffle` with
+    other names for the wires; the two digraphs differ only when walks of several lengths are
+    joined.
+
+    Parameters
+    ----------
+    width : int
+        A multiple of `block`.
+    block : int
+        Wires in each switch, at least 2.
+    depth : int, optional
+        The number of stages m; by default the smallest that is dense.
+
+    Raises
+    ------
+    WidthError
+        For any other width.
+
+    References
+    ----------
+    W. H. Kautz, Bounds on directed (d, k) graphs, 1968.
+    M. Imase and M. Itoh, A design for directed graphs with minimum diameter, 1983.
+
+    Examples
+    --------
+    >>> kautz(12, block=2)
+    Network(width=12, depth=4, parameters=24)
+    >>> kautz(12, block=2, depth=1).stages[0].banks[0].reads.tolist()
+    [[0, 6], [1, 7], [2, 8], [3, 9], [4, 10], [5, 11]]
+    """
+    size = int(block)
+    to = width - 1 - permutation.perfect_shuffle(width, size)
+    carried = permutation.identity(width)
+    stages = []
+    for _ in range(_shuffle_depth(width, size, depth)):
+        stages.append(Stage(width, [Bank(carried.reshape(size, -1).T)]))
+        after = np.empty_like(carried)
+        after[to] = carried
+        carried = after
+    return Network(width, stages)
+
+
+def _deal_refuses(width: int, block: int, depth: int | None) -> str | None:
+    size = whole(block, "block", 2)
+    if depth is not None:
+        whole(depth, "depth", 1)
+    return None if width >= size else f"width must be at least {size}, the block"
+
+
+def _deal_claims(width: int, block: int, depth: int | None) -> Claims:
+    least = _deal_dense_depth(width, block)
+    stages = least if depth is None else depth
+    size, larger = divmod(width, -(-width // block))
+    smaller = -(-width // block) - larger
+    parameters = (larger * (size + 1) * size + smaller * size * (size - 1)) // 2
+    dense = stages >= least
+    return Claims(stages, stages * parameters, dense=dense, dense_at=least if dense else None)
+
+
+@family("any from block on", _deal_refuses, claims=_deal_claims)
+def deal(width: int, block: int, depth: int | None = None) -> Network:
+    """Shuffle any width: cut the wires into hands of at most b, and deal them out again.
+
+    There are r = ⌈d/b⌉ hands, as equal as can be, and each is a switch; a hand of one wire is
+    idle. Between two stages the wires, hand after hand, are dealt out one at a time to r new
+    hands, by turns from the top of the pile and from the bottom. Where b divides d this is
+    `shuffle`.
+
+    Dense at depth ⌈log_b d⌉, which no network with blocks of b undercuts, or at one stage more;
+    always ⌈log_b d⌉ where b divides d, and one more at odd widths in pairs, as gossip among an
+    odd number needs. (Checked for every block at every width up to 600. Dealing from the top
+    alone takes up to two more.) With s = d mod r, each stage has
+    s·q(q+1)/2 + (r−s)·q(q−1)/2 parameters, q = ⌊d/r⌋.
+
+    Parameters
+    ----------
+    width : int
+        At least `block`.
+    block : int
+        The most wires in a switch, at least 2.
+    depth : int, optional
+        The number of stages; by default the smallest that is dense.
+
+    Raises
+    ------
+    WidthError
+        When the width is below the block.
+
+    Examples
+    --------
+    >>> deal(7, block=3).stages
+    (Stage(width=7, 2×2 + 1×3), Stage(width=7, 1×3 + 2×2), Stage(width=7, 2×2 + 1×3))
+    >>> deal(50257, block=16)
+    Network(width=50257, depth=5, parameters=1884075)
+    >>> deal(384, block=8) == shuffle(384, block=8)
+    True
+    """
+    hands = -(-width // int(block))
+    stages = []
+    pile = permutation.identity(width)
+    for turn in range(_deal_dense_depth(width, int(block)) if depth is None else int(depth)):
+        stages.append(
+            Stage(width, [Bank(cut) for cut in _cut(pile, hands, turn) if cut[0].size > 1])
+        )
+        pile = _dealt(pile, hands, turn)
+    return Network(width, stages)
+
+
+def _cut(pile: Index, hands: int, turn: int) -> list[Index]:
+    """Cut a pile into hands: the larger ones last, as they lie after an even number of turns."""
+    size, larger = divmod(len(pile), hands)
+    sizes = [(hands - larger, size), (larger, size + 1)][:: -1 if turn % 2 else 1]
+    first = pile[: sizes[0][0] * sizes[0][1]]
+    parts = zip((first, pile[len(first) :]), sizes, strict=True)
+    return [part.reshape(number, size) for part, (number, size) in parts if number]
+
+
+def _dealt(pile: Index, hands: int, turn: int) -> Index:
+    """Deal out a pile and put the hands one on the other; at odd turns, from the bottom."""
+    if turn % 2:
+        return _dealt(pile[::-1], hands, 0)[::-1]
+    return np.concatenate([pile[hand::hands] for hand in range(hands)])
+
+
+@lru_cache(maxsize=4096)
+def _deal_dense_depth(width: int, block: int) -> int:
+    """Return the least depth at which `deal` is dense, following whole hands, not wires."""
+    hands = -(-width // block)
+    everyone = (1 << hands) - 1
+    heard = [1 << hand for hand in range(hands)]  # by the wires of each hand: bits of first hands
+    turn = 0
+    while any(bits != everyone for bits in heard):
+        sizes = [
+            part.shape[1] for part in _cut(permutation.identity(width), hands, turn) for _ in part
+        ]
+        before = _dealt(np.repeat(np.arange(hands), sizes), hands, turn)
+        turn += 1
+        heard = [
+            reduce(or_, (heard[hand] for hand in set(met)))
+            for part in _cut(before, hands, turn)
+            for met in part.tolist()
+        ]
+    return turn + 1

@@ -1,111 +1,41 @@
-"""Undirected graphs as networks: a proper edge colouring, each colour a stage of 2×2 switches."""
+"""Proper edge colourings: as few colours as there can be, or one more."""
 
 from __future__ import annotations
 
-from itertools import cycle, pairwise
-from typing import TYPE_CHECKING, Any, TypeAlias
-
-from structmat.errors import GraphError, whole
-from structmat.network import Network
-from structmat.stage import Bank, Stage
-
-if TYPE_CHECKING:
-    import networkx as nx
+import random
+from typing import TypeAlias
 
 Edge: TypeAlias = tuple[int, int]
 
+_TRIES = 100  # recolourings for each edge of the last colour
 
-def from_graph(graph: nx.Graph, repeat: int = 1) -> Network:
-    """Return the network whose 2×2 switches are the edges of an undirected graph.
 
-    The edges are coloured so that no two at a node agree; each colour is a stage. A bipartite
-    graph of largest degree Δ gets Δ stages (Kőnig), any other Δ or Δ + 1 (Vizing).
+def edge_colouring(width: int, edges: list[Edge]) -> list[list[Edge]]:
+    """Return the edges by colour, each colour a matching in order of its wires.
 
-    The wires are the nodes in sorted order, or in the order of insertion where they cannot be
-    sorted; an isolated node is an idle wire, and a graph without edges is the identity. Edges
-    are coloured from the shortest stride (the difference of their wires) to the longest, each
-    with the first colour that is free, and the stages follow the colours. So a hypercube gives
-    the butterfly, a path the two stages of the brick-wall mesh, and equal graphs equal networks.
-    A complete graph gives the rounds of a round-robin tournament. Weights and other attributes
-    are not looked at.
-
-    Parameters
-    ----------
-    graph : networkx.Graph
-        Undirected, without self-loops or parallel edges.
-    repeat : int
-        How many times the stages follow each other, at least 1.
-
-    Raises
-    ------
-    GraphError
-        For a directed graph, a multigraph, a self-loop, no nodes, or anything but a graph.
-
-    References
-    ----------
-    V. G. Vizing, On an estimate of the chromatic class of a p-graph, 1964.
-    J. Misra and D. Gries, A constructive proof of Vizing's theorem, 1992.
+    Edges (i, j), i < j, are coloured from the shortest stride j − i to the longest, with Δ
+    colours where the graph is bipartite, and otherwise with Δ or Δ + 1. A complete graph is
+    coloured as a round-robin tournament.
 
     Examples
     --------
-    >>> import networkx as nx
-    >>> from structmat.families import butterfly
-    >>> from_graph(nx.hypercube_graph(4)) == butterfly(16)
-    True
-    >>> from_graph(nx.path_graph(6), repeat=3)
-    Network(width=6, depth=6, parameters=15)
+    >>> edge_colouring(4, [(0, 1), (1, 2), (2, 3), (0, 3)])
+    [[(0, 1), (2, 3)], [(0, 3), (1, 2)]]
     """
-    times = whole(repeat, "repeat", 1)
-    _check(graph)
-    nodes = _in_order(graph)
-    width = len(nodes)
-    wire = {node: i for i, node in enumerate(nodes)}
-    edges = [(min(wire[a], wire[b]), max(wire[a], wire[b])) for a, b in graph.edges]
     if len(edges) == width * (width - 1) // 2:
-        colours = _rounds(width)
-    else:
-        edges.sort(key=lambda edge: (edge[1] - edge[0], edge[0]))
-        colours = _coloured(width, edges)
-    return Network(width, [Stage(width, [Bank(pairs)]) for pairs in colours]).repeat(times)
-
-
-def _check(graph: Any) -> None:
-    import networkx as nx
-
-    if not isinstance(graph, nx.Graph):
-        raise GraphError(
-            f"a {type(graph).__name__}: from_graph takes an undirected networkx.Graph;"
-            " networkx.Graph(edges) makes one from a list of pairs"
-        )
-    if graph.is_directed():
-        raise GraphError(
-            "a directed graph: a switch joins its wires both ways, so from_graph takes an"
-            " undirected graph; give graph.to_undirected(), or a layered graph to from_layers"
-        )
-    if graph.is_multigraph():
-        raise GraphError(
-            "a multigraph: from_graph takes one switch for each pair of nodes;"
-            " networkx.Graph(graph) drops parallel edges, and repeat= repeats all of them"
-        )
-    if len(graph) == 0:
-        raise GraphError("a graph without nodes: a network has at least 1 wire; add a node")
-    loop = next(nx.selfloop_edges(graph), None)
-    if loop is not None:
-        raise GraphError(
-            f"node {loop[0]!r} is joined to itself: a switch joins two wires; remove it with"
-            " graph.remove_edges_from(list(networkx.selfloop_edges(graph)))"
-        )
-
-
-def _in_order(graph: nx.Graph) -> list[Any]:
-    """Return the nodes sorted, or as inserted where `<` does not order them all."""
-    try:
-        nodes = sorted(graph)
-        if all(a < b for a, b in pairwise(nodes)):  # sets compare, but only by inclusion
-            return nodes
-    except (TypeError, ValueError):
-        pass
-    return list(graph)
+        return _rounds(width)
+    degree = [0] * width
+    for edge in edges:
+        for node in edge:
+            degree[node] += 1
+    most = max(degree)
+    colouring = _Colouring(width)
+    for u, v in sorted(edges, key=lambda edge: (edge[1] - edge[0], edge[0])):
+        colouring.add(u, v, most)
+    classes = colouring.classes(most + 1)
+    if classes[most] and len(edges) <= most * (width // 2) and colouring.spare(most, classes[most]):
+        classes = colouring.classes(most)
+    return [pairs for pairs in classes if pairs]
 
 
 def _rounds(width: int) -> list[list[Edge]]:
@@ -122,30 +52,21 @@ def _rounds(width: int) -> list[list[Edge]]:
     return [pairs for pairs in met if pairs]
 
 
-def _coloured(width: int, edges: list[Edge]) -> list[list[Edge]]:
-    """Return the edges by colour, each colour a matching in order of its wires."""
-    degree = [0] * width
-    for edge in edges:
-        for node in edge:
-            degree[node] += 1
-    most = max(degree, default=0)
-    colouring = _Colouring(width)
-    for u, v in edges:
-        colouring.add(u, v, most)
-    classes: list[list[Edge]] = [[] for _ in range(most + 1)]
-    for u, neighbours in enumerate(colouring.along):
-        for colour, v in neighbours.items():
-            if u < v:
-                classes[colour].append((u, v))
-    return [pairs for pairs in classes if pairs]
-
-
 class _Colouring:
     """A proper colouring that grows by one edge at a time, recolouring others when it must."""
 
     def __init__(self, width: int) -> None:
         self.along: list[dict[int, int]] = [{} for _ in range(width)]  # colour → neighbour
         self.lowest = [0] * width  # the first colour that is free at each node
+
+    def classes(self, palette: int) -> list[list[Edge]]:
+        """Return the edges of each colour, in order."""
+        classes: list[list[Edge]] = [[] for _ in range(palette)]
+        for u, neighbours in enumerate(self.along):
+            for colour, v in neighbours.items():
+                if u < v:
+                    classes[colour].append((u, v))
+        return classes
 
     def add(self, u: int, v: int, most: int) -> None:
         """Colour the edge uv, if possible with the first `most` colours, else with one more.
@@ -196,6 +117,41 @@ class _Colouring:
         self.flip(path, c, d)
         return self.turn(u, ends[: last + 1], [*free[:last], c])
 
+    def spare(self, last: int, edges: list[Edge]) -> bool:
+        """Give the edges of the last colour others; False, in disorder, where that seems stuck.
+
+        The uncoloured edge takes a walk: where the alternating path from v comes back to u, it
+        changes places with the edge at v whose colour u lacks, and at one end another colour is
+        freed. Nearly all graphs that can spare a colour are found in a few steps. The walk is
+        random but always the same.
+        """
+        source = random.Random(0)
+        for edge in edges:
+            self.clear(*edge, last)
+        for u, v in edges:
+            for _ in range(_TRIES):
+                a, b = (source.choice(self.lacking(node, last)) for node in (u, v))
+                path = self.path(v, a, b)
+                if path[-1] != u:
+                    self.flip(path, a, b)
+                    self.set(u, v, a)
+                    break
+                following = path[1]
+                self.clear(v, following, a)
+                self.set(u, v, a)
+                u, v = source.sample((following, v), 2)
+                a, c = source.choice(self.lacking(u, last)), source.choice(sorted(self.along[u]))
+                path = self.path(u, c, a)
+                if path[-1] != v:
+                    self.flip(path, c, a)
+            else:
+                return False
+        return True
+
+    def lacking(self, node: int, palette: int) -> list[int]:
+        """Return the colours of the palette that are free at a node."""
+        return [colour for colour in range(palette) if colour not in self.along[node]]
+
     def turn(self, u: int, ends: list[int], colours: list[int]) -> bool:
         """Give the edges from u to the ends these colours, all but the last taken from the next."""
         for end, colour in zip(ends[1:], colours[:-1], strict=True):
@@ -214,17 +170,26 @@ class _Colouring:
 
     def flip(self, path: list[int], colour: int, other: int) -> None:
         """Exchange the two colours along a whole path."""
-        steps = list(pairwise(path))
-        for (x, y), old in zip(steps, cycle((colour, other)), strict=False):
-            self.clear(x, y, old)
-        for (x, y), new in zip(steps, cycle((other, colour)), strict=False):
-            self.set(x, y, new)
+        for x in path:
+            along = self.along[x]
+            one, two = along.pop(colour, None), along.pop(other, None)
+            if one is not None:
+                along[other] = one
+            if two is not None:
+                along[colour] = two
+        for x in (path[0], path[-1]):  # elsewhere the same colours are free as before
+            self.lowest[x] = min(self.lowest[x], colour, other)
+            self.rise(x)
 
     def set(self, u: int, v: int, colour: int) -> None:
         for x, y in ((u, v), (v, u)):
             self.along[x][colour] = y
-            while self.lowest[x] in self.along[x]:
-                self.lowest[x] += 1
+            self.rise(x)
+
+    def rise(self, x: int) -> None:
+        """Raise the lowest colour of a node to one that is free."""
+        while self.lowest[x] in self.along[x]:
+            self.lowest[x] += 1
 
     def clear(self, u: int, v: int, colour: int) -> None:
         for x in (u, v):

@@ -15,6 +15,7 @@ from structmat.errors import StructmatError, WidthError
 from structmat.families import Family, parse
 from structmat.families.registry import entry
 from structmat.network import Network
+from structmat.relabelling import isomorphism
 from structmat.sparse import dense
 from structmat.stage import Stage
 from structmat.testing.assertions import assert_orthogonal
@@ -146,8 +147,6 @@ def _check_claims(rule: Family, net: Network, who: str) -> None:
         f"{who} is dense after {claims.dense_at} stages as claimed, not after {dense_at}",
     )
     if claims.like is not None:
-        from structmat.isomorphism import isomorphism
-
         other = parse(claims.like)(net.width)
         _check(isomorphism(net, other) is not None, f"{who} is like {claims.like} as claimed")
 

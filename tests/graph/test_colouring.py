@@ -1,7 +1,5 @@
 """from_graph: every undirected graph becomes stages of 2×2 switches, as few as promised."""
 
-from itertools import combinations
-
 import networkx as nx
 import pytest
 from hypothesis import given
@@ -9,43 +7,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import GraphError, StructmatError
-
-
-def pairs(nodes: int) -> list[tuple[int, int]]:
-    return list(combinations(range(nodes), 2))
-
-
-@st.composite
-def graphs(draw, most=12):
-    """Draw any simple graph: each node, and each edge, there or not."""
-    nodes = draw(st.integers(1, most))
-    graph = nx.empty_graph(nodes)
-    if nodes > 1:
-        graph.add_edges_from(draw(st.lists(st.sampled_from(pairs(nodes)), unique=True)))
-    return graph
-
-
-@st.composite
-def dense_graphs(draw, most=10):
-    """Draw a complete graph less a few edges: there colourings are hard to extend."""
-    graph = nx.complete_graph(draw(st.integers(2, most)))
-    graph.remove_edges_from(draw(st.lists(st.sampled_from(pairs(len(graph))), max_size=6)))
-    return graph
-
-
-@st.composite
-def bipartite_graphs(draw):
-    left, right = draw(st.integers(1, 7)), draw(st.integers(1, 7))
-    graph = nx.empty_graph(left + right)
-    every = [(i, left + j) for i in range(left) for j in range(right)]
-    graph.add_edges_from(draw(st.lists(st.sampled_from(every), unique=True)))
-    places = draw(st.permutations(range(left + right)))
-    return nx.relabel_nodes(graph, dict(enumerate(places)))
-
-
-def switches(net: sm.Network) -> list[list[tuple[int, int]]]:
-    """The switches of each stage, of which each must be 2×2."""
-    return [[tuple(row) for bank in stage.banks for row in bank.reads.tolist()] for stage in net]
+from tests.graph.drawing import bipartite_graphs, dense_graphs, graphs, switches
 
 
 def largest_degree(graph: nx.Graph) -> int:
@@ -78,11 +40,61 @@ def test_a_bipartite_graph_has_as_many_stages_as_its_largest_degree(graph):
     assert net.depth == largest_degree(graph)
 
 
-def test_every_graph_on_seven_nodes_or_fewer():
-    for graph in nx.graph_atlas_g()[1:]:
+def colourable(graph: nx.Graph, colours: int) -> bool:
+    """Whether so many colours suffice, by trying them all, the edges in a fixed order."""
+    edges = list(nx.line_graph(graph).edges)
+    order = [tuple(sorted(edge)) for edge in graph.edges]
+    rivals = {edge: set() for edge in order}
+    for a, b in edges:
+        rivals[tuple(sorted(a))].add(tuple(sorted(b)))
+        rivals[tuple(sorted(b))].add(tuple(sorted(a)))
+    order.sort(key=lambda edge: -len(rivals[edge]))
+    chosen = {}
+
+    def extends(k: int) -> bool:
+        if k == len(order):
+            return True
+        taken = {chosen[rival] for rival in rivals[order[k]] if rival in chosen}
+        fresh = max(chosen.values(), default=-1) + 1  # one new colour is as good as another
+        for colour in set(range(min(colours, fresh + 1))) - taken:
+            chosen[order[k]] = colour
+            if extends(k + 1):
+                return True
+            del chosen[order[k]]
+        return False
+
+    return extends(0)
+
+
+def test_every_graph_on_six_nodes_or_fewer_gets_as_few_stages_as_there_can_be():
+    for graph in nx.graph_atlas_g()[1:209]:
+        net = sm.from_graph(graph)
+        assert_coloured(net, graph)
+        degree = largest_degree(graph)
+        assert net.depth == degree + (not colourable(graph, degree))
+
+
+def test_every_graph_on_seven_nodes():
+    for graph in nx.graph_atlas_g()[209:]:
         net = sm.from_graph(graph)
         assert_coloured(net, graph)
         assert net.depth <= largest_degree(graph) + 1
+
+
+@pytest.mark.parametrize("sides", [(3, 4), (3, 5), (5, 6), (7, 12), (13, 15)])
+def test_a_torus_with_an_odd_side_gets_four_stages_where_they_hold_its_edges(sides):
+    torus = nx.convert_node_labels_to_integers(nx.grid_2d_graph(*sides, periodic=True))
+    net = sm.from_graph(torus)
+    assert_coloured(net, torus)
+    overfull = sides[0] * sides[1] % 2  # 2·d edges are too many for four matchings of (d − 1)/2
+    assert net.depth == 4 + overfull
+
+
+def test_a_regular_graph_of_4096_nodes():
+    graph = nx.random_regular_graph(8, 4096, seed=0)
+    net = sm.from_graph(graph)
+    assert_coloured(net, graph)
+    assert net.depth == 8
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -146,16 +158,12 @@ def test_wires_follow_the_sorted_nodes():
     assert switches(sm.from_graph(graph)) == [[(0, 2), (1, 3)]]
 
 
-@pytest.mark.parametrize(
-    "nodes",
-    [[1, "a", (2,)], [frozenset("b"), frozenset("a"), frozenset("ab")], [1j, 2j, 3j]],
-    ids=["mixed", "sets, which < orders in part", "complex"],
-)
-def test_wires_follow_insertion_where_the_nodes_have_no_order(nodes):
-    graph = nx.Graph()
-    graph.add_nodes_from(nodes)
-    graph.add_edge(nodes[2], nodes[0])
-    assert switches(sm.from_graph(graph)) == [[(0, 2)]]
+def test_labels_are_the_nodes_unless_these_are_the_wires():
+    graph = nx.Graph([("d", "b"), ("a", "c")])
+    assert sm.from_graph(graph, repeat=2).labels == tuple("abcd")
+    assert sm.from_graph(nx.path_graph(3)).labels is None
+    assert sm.from_graph(nx.grid_2d_graph(1, 2)).labels == ((0, 0), (0, 1))
+    assert sm.from_graph(nx.Graph([(1, 2)])).labels == (1, 2)
 
 
 def test_isolated_nodes_are_idle_wires_and_no_edges_the_identity():
@@ -199,3 +207,9 @@ def test_refused_graphs(graph, message):
 def test_refused_repeats(repeat):
     with pytest.raises(StructmatError, match="repeat must be an integer, at least 1"):
         sm.from_graph(nx.path_graph(3), repeat=repeat)
+
+
+@pytest.mark.parametrize("switches", ["stars", None, 2])
+def test_refused_switches(switches):
+    with pytest.raises(GraphError, match='it must be "edges" or "cliques"'):
+        sm.from_graph(nx.path_graph(3), switches=switches)

@@ -1,16 +1,15 @@
-"""The command line: list, show, compare, finetune."""
+"""`structmat finetune`: adapt a pretrained model with networks, and report."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
-import structmat as sm
+from structmat.cli.parsing import command, print_json
 from structmat.errors import StructmatError
 
 if TYPE_CHECKING:
@@ -18,181 +17,10 @@ if TYPE_CHECKING:
     from structmat.finetune.methods import Method
     from structmat.finetune.task import Task
 
-# The widths of all-MiniLM-L6-v2, which `finetune` adapts; and the families that tell the story.
-WIDTHS = (384, 1536)
-FAMILIES = (
-    "block_diagonal(block=16)",
-    "butterfly(block=8, depth=2)",
-    "butterfly(block=6)",
-    "shuffle(block=4)",
-    "mixed_radix(largest=4)",
-    "monarch",
-    "random(block=8, depth=2, rng=0)",
-)
 
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 2 for bad input, 130 when interrupted."""
-    given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(given)
-    options.command = given
-    run: Callable[[argparse.Namespace], None] = options.run
-    try:
-        run(options)
-    except StructmatError as error:
-        print(f"structmat {options.name}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"structmat {options.name}: interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        sys.stderr.close()
-        return 141
-    return 0
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """Say what is wrong in one line, as for any other bad input."""
-        print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
-        raise SystemExit(2)
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(
-        prog="structmat",
-        description="Orthogonal matrices as networks of small rotations.",
-        epilog="example: structmat compare",
-    )
-    parser.add_argument("--version", action="version", version=f"structmat {sm.__version__}")
-    commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    _add_list(commands)
-    _add_show(commands)
-    _add_compare(commands)
-    _add_finetune(commands)
-    return parser
-
-
-def _command(
-    commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, example: str
-) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name,
-        help=text,
-        description=f"{text[0].upper()}{text[1:]}.",
-        epilog=f"example: structmat {example}",
-    )
-    parser.add_argument("--json", action="store_true", help="print JSON")
-    parser.set_defaults(run=run, name=name)
-    return parser
-
-
-# list ------------------------------------------------------------------------------------------
-
-
-def _add_list(commands: Any) -> None:
-    _command(commands, "list", _list, "list the families, their options and widths", "list")
-
-
-def _list(options: argparse.Namespace) -> None:
-    rows = [
-        {
-            "family": entry.name,
-            "options": [_option(p) for p in entry.options.values()],
-            "widths": entry.widths,
-            "summary": entry.summary,
-        }
-        for entry in sm.catalogue()
-    ]
-    if options.json:
-        print(json.dumps(rows, indent=1, ensure_ascii=False))
-        return
-    for row in rows:
-        print(f"{row['family']}({', '.join(row['options'])})")
-        print(f"    widths: {row['widths']}")
-        print(f"    {row['summary']}")
-
-
-def _option(parameter: Any) -> str:
-    bare = parameter.default is parameter.empty
-    return parameter.name if bare else f"{parameter.name}={parameter.default!r}"
-
-
-# show ------------------------------------------------------------------------------------------
-
-
-def _add_show(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "show",
-        _show,
-        "report on one network and how it is multiplied",
-        'show "butterfly(block=8, depth=2)" --width 64',
-    )
-    parser.add_argument("spec", metavar="SPEC", help="a family with options")
-    parser.add_argument("--width", type=int, required=True, metavar="N")
-
-
-def _show(options: argparse.Namespace) -> None:
-    net = sm.parse(options.spec)(options.width)
-    report, plan = sm.report(net), sm.schedule(net)
-    if options.json:
-        print(json.dumps(report.to_dict() | {"spec": options.spec}, indent=1, ensure_ascii=False))
-        return
-    print(report)
-    print()
-    print(plan.explain())
-
-
-# compare ---------------------------------------------------------------------------------------
-
-
-def _add_compare(commands: Any) -> None:
-    parser = _command(
-        commands,
-        "compare",
-        _compare,
-        "compare networks: depth, parameters, free edges, density",
-        'compare "butterfly(block=8, depth=2)" "shuffle(block=4)" --width 384 1536',
-    )
-    parser.add_argument(
-        "specs",
-        nargs="*",
-        metavar="SPEC",
-        help="families with options (default: those the demo finetunes with, and more)",
-    )
-    parser.add_argument(
-        "--width",
-        type=int,
-        nargs="+",
-        default=WIDTHS,
-        metavar="N",
-        help="(default: 384 1536, the widths of the demo's model)",
-    )
-
-
-def _compare(options: argparse.Namespace) -> None:
-    families: dict[str, Any] = {spec: sm.parse(spec) for spec in options.specs or FAMILIES}
-    if not options.specs:
-        families |= {"torus, drawn by hand": _torus}
-    table = sm.compare(families, options.width)
-    if options.json:
-        print(json.dumps(table.to_dict(), indent=1, ensure_ascii=False))
-    else:
-        print(table)
-
-
-def _torus(width: int) -> sm.Network:
-    from structmat.finetune.methods import torus
-
-    return torus(width)
-
-
-# finetune --------------------------------------------------------------------------------------
-
-
-def _add_finetune(commands: Any) -> None:
-    parser = _command(
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = command(
         commands,
         "finetune",
         _finetune,
@@ -248,16 +76,16 @@ def _finetune(options: argparse.Namespace) -> None:
     source = pretrained(options.model)
     task = _task(options, say)
     say(f"model {source.name}; task {task.name}: {len(task.labels)} classes, {task.sizes}")
-    command = report.command_line(options.command)
+    given = report.command_line(options.command)
     try:
-        found = job.run(task, source, settings, options.output, command=command, say=say)
+        found = job.run(task, source, settings, options.output, command=given, say=say)
     except KeyboardInterrupt:
         say(f"\nwhat is done is kept in {options.output}; the same command goes on from there")
         raise
     if not found:  # another process of a distributed run reports
         return
     if options.json:
-        print(json.dumps(found, indent=1, ensure_ascii=False))
+        print_json(found)
         return
     print(tables.plain(tables.HEADER, tables.rows(found)))
     print()

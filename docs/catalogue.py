@@ -1,0 +1,161 @@
+"""The page of all families, made when the documentation is built: text, numbers and drawings."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import itertools
+import re
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import matplotlib as mpl
+
+import structmat as sm
+from structmat import plot
+from structmat.errors import StructmatError
+from structmat.families import Entry
+from structmat.testing.members import tried
+
+# Families are read in this order; a file of them that is not named here comes last.
+KINS = ("butterflies", "shuffles", "multistage", "meshes", "gossiping", "graphs", "randomised")
+DRAWN = (8, 9, 6, 12, 16, *range(10, 17), 7, 5, 4, 3, 2)  # widths of drawings, the best first
+TELLING = {"mixed_radix": 12, "monarch": 12, "clos": 12, "deal": 7}  # widths unlike powers of two
+COUNTED = (64, 60, 48, 72, 80, 81, *range(63, 1, -1))  # widths of the table's examples
+DEEPEST = 9  # stages that a drawing shows well
+
+SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
+
+
+def page(pictures: Path, shown: str) -> Iterator[str]:
+    """Yield the parts of the page; draw into `pictures`, a folder that the page calls `shown`."""
+    kins = [(kin, list(members)) for kin, members in itertools.groupby(_ordered(), key=_kin)]
+    yield "\n".join(_table(known for _, members in kins for known in members))
+    pictures.mkdir(parents=True, exist_ok=True)
+    drawn = set()
+    for kin, members in kins:
+        about = inspect.getdoc(inspect.getmodule(members[0].build)) or ""
+        yield f"## {kin.capitalize()}\n\n{about}"
+        for known in members:
+            yield from _described(known)
+            first = [TELLING[known.name]] if known.name in TELLING else []
+            chosen = _member(known, [*first, *DRAWN], deepest=DEEPEST)
+            if chosen is not None:
+                path, call = _picture(*chosen, pictures), _called(*chosen)
+                drawn.add(path)
+                head = f"{{figure}} {shown}/{path.name}\n:alt: The grid graph of {call}."
+                yield f"```{head}\n\n`{call}`\n```"
+    for path in set(pictures.iterdir()) - drawn:  # of families as they were
+        path.unlink()
+
+
+def _ordered() -> list[Entry]:
+    def place(known: Entry) -> tuple[int, str, int]:
+        kin = _kin(known)
+        line = inspect.unwrap(known.build).__code__.co_firstlineno
+        return KINS.index(kin) if kin in KINS else len(KINS), kin, line
+
+    return sorted(sm.catalogue(), key=place)
+
+
+def _kin(known: Entry) -> str:
+    return known.build.__module__.rpartition(".")[2]
+
+
+# The table ------------------------------------------------------------------------------------
+
+
+def _table(entries: Iterable[Entry]) -> Iterator[str]:
+    yield "| family | widths | for example | parameters | stages | dense after |"
+    yield "|---|---|---|--:|--:|--:|"
+    for known in entries:
+        cells = [f"[{known.name}](#family-{known.name})", known.widths]
+        chosen = _member(known, COUNTED)
+        if chosen is None:
+            cells += ["–"] * 4
+        else:
+            rule, width = chosen
+            net = rule(width)
+            dense = sm.report(net).dense_depth
+            cells += [f"`{_called(rule, width)}`", f"{net.parameters:,}", f"{net.depth:,}"]
+            cells.append("not dense" if dense is None else f"{dense:,}")
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
+
+
+def _called(rule: sm.Family, width: int) -> str:
+    """Return the call that makes a network, as one writes it in Python."""
+    options = "".join(f", {key}={value!r}" for key, value in rule.options)
+    return f"{rule.name}({width}{options})"
+
+
+def _member(
+    known: Entry, widths: Iterable[int], *, deepest: int | None = None
+) -> tuple[sm.Family, int] | None:
+    """Return a member that shows what the family is, of the first width that has a good one."""
+    best: tuple[int, sm.Family, int] | None = None
+    for width in widths:
+        for rule in tried(known, width, DEEPEST):
+            net = _built(rule, width)
+            if net is not None:
+                faults = _faults(net, deepest)
+                if best is None or faults < best[0]:
+                    best = faults, rule, width
+        if best is not None and best[0] <= 1:  # a family may never be dense
+            break
+    return None if best is None else best[1:]
+
+
+def _built(rule: sm.Family, width: int) -> sm.Network | None:
+    try:
+        return rule(width) if rule.takes(width) else None
+    except StructmatError:  # options that exclude each other
+        return None
+
+
+def _faults(net: sm.Network, deepest: int | None) -> int:
+    """Return how badly a network stands for its family."""
+    one_switch = any(bank.radix == net.width for bank in net.banks)
+    too_deep = deepest is not None and net.depth > deepest
+    return 4 * one_switch + 2 * too_deep + (not sm.is_dense(net))
+
+
+# One family -----------------------------------------------------------------------------------
+
+
+def _described(known: Entry) -> Iterator[str]:
+    yield f"(family-{known.name})=\n### {known.name}"
+    parameters = [
+        parameter.replace(annotation=parameter.empty)
+        for parameter in known.signature.parameters.values()
+    ]
+    call = f"{known.name}{inspect.Signature(parameters)}"
+    yield f"`{call}` takes widths: {known.widths}.{_reference(known)}"
+    yield f"```{{eval-rst}}\n{_text(known)}\n```"
+
+
+def _reference(known: Entry) -> str:
+    public = getattr(sm, known.name, None) is known.build
+    return f" Its options: {{py:func}}`structmat.{known.name}`." if public else ""
+
+
+def _text(known: Entry) -> str:
+    """Return the docstring's sentences and its sources, as reStructuredText."""
+    head, *sections = SECTION.split(inspect.getdoc(known.build) or known.name)
+    named = dict(zip(sections[::2], sections[1::2], strict=True))
+    text = head.strip()
+    if "References" in named:
+        sources = re.sub(r"^\.\. \[\w+\] *", "", named["References"].strip(), flags=re.MULTILINE)
+        text += "\n\n*Source:* " + inspect.cleandoc(sources)
+    return re.sub(r" ?\[\w+\]_", "", text).replace("|", r"\|")
+
+
+def _picture(rule: sm.Family, width: int, folder: Path) -> Path:
+    """Draw a network, unless that was done before; return the file."""
+    net = rule(width)
+    source = Path(plot.__file__).read_text("utf-8")
+    key = hashlib.sha256(f"{net.to_json()} {mpl.__version__} {source}".encode()).hexdigest()
+    path = folder / f"{rule.name}-{key[:8]}.svg"
+    if not path.exists():
+        with mpl.rc_context({"svg.hashsalt": "structmat"}):  # the same picture, the same file
+            plot.grid(net).figure.savefig(path, metadata={"Date": None})
+    return path

@@ -1,0 +1,63 @@
+"""`structmat compare`: a table of networks."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+import structmat as sm
+from structmat.cli.parsing import command, print_json
+
+# The widths of all-MiniLM-L6-v2, which `finetune` adapts; and the families that tell the story.
+WIDTHS = (384, 1536)
+FAMILIES = (
+    "block_diagonal(block=16)",
+    "butterfly(block=8, depth=2)",
+    "butterfly(block=6)",
+    "shuffle(block=4)",
+    "mixed_radix(largest=4)",
+    "monarch",
+    "random(block=8, depth=2, rng=0)",
+)
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = command(
+        commands,
+        "compare",
+        _compare,
+        "compare networks: depth, parameters, free edges, density",
+        'compare "butterfly(block=8, depth=2)" "shuffle(block=4)" --width 384 1536',
+    )
+    parser.add_argument(
+        "specs",
+        nargs="*",
+        metavar="SPEC",
+        help="families with options (default: those the demo finetunes with, and more)",
+    )
+    parser.add_argument(
+        "--width",
+        type=int,
+        nargs="+",
+        default=WIDTHS,
+        metavar="N",
+        help="(default: 384 1536, the widths of the demo's model)",
+    )
+
+
+def _compare(options: argparse.Namespace) -> None:
+    families: dict[str, Any] = {spec: sm.parse(spec) for spec in options.specs or FAMILIES}
+    if not options.specs:
+        families |= {"torus, drawn by hand": _torus}
+    table = sm.compare(families, options.width)
+    if options.json:
+        print_json(table.to_dict())
+    else:
+        print(table)
+
+
+def _torus(width: int) -> sm.Network:
+    from structmat.finetune.methods import torus
+
+    return torus(width)

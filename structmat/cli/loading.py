@@ -1,0 +1,69 @@
+"""Families of one's own: a file or module that registers them, named on the command line."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import sys
+from pathlib import Path
+
+import structmat as sm
+from structmat.errors import FileError
+
+
+def load(source: str) -> None:
+    """Run a Python file, or import a module, that registers families.
+
+    As Python does it, a file finds what lies beside it, and a module is also looked for in the
+    working directory.
+
+    Raises
+    ------
+    FileError
+        When there is no such file or module, when it fails, or when it registers no family.
+    """
+    before = sm.catalogue()
+    is_file = source.endswith(".py") or Path(source).name != source
+    module = _run(source) if is_file else _import(source)
+    homes = {entry.build.__module__ for entry in sm.catalogue()}
+    if sm.catalogue() == before and not any(f"{h}.".startswith(f"{module}.") for h in homes):
+        raise FileError(
+            f"{source}: registers no family; decorate a function from a width to a Network with"
+            " @structmat.family"
+        )
+
+
+def _run(source: str) -> str:
+    path = Path(source)
+    name = path.stem
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise FileError(f"{source}: no such Python file; give FILE.py, or a module's name")
+    if name in sys.modules:
+        raise FileError(f"{source}: there is a module {name} already; give the file another name")
+    sys.path.insert(0, str(path.parent.resolve()))
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        del sys.modules[name]
+        raise _failed(source, error) from error
+    return name
+
+
+def _import(source: str) -> str:
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        importlib.import_module(source)
+    except ModuleNotFoundError as error:
+        if error.name is None or not f"{source}.".startswith(f"{error.name}."):
+            raise _failed(source, error) from error
+        raise FileError(f"{source}: no such module; give a module's name, or FILE.py") from None
+    except Exception as error:
+        raise _failed(source, error) from error
+    return source
+
+
+def _failed(source: str, error: Exception) -> FileError:
+    return FileError(f"{source}: cannot be imported ({type(error).__name__}: {error})")

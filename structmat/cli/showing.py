@@ -1,0 +1,108 @@
+"""`structmat show`: one network, drawn and reported on, and saved as a picture."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import structmat as sm
+from structmat.cli.parsing import command, print_json
+from structmat.errors import FileError, StructmatError
+
+_ENDINGS = (".svg", ".png")
+_GRID = 64  # wires that a grid graph shows apart
+_PATTERN = 4096  # rows of a matrix whose pattern is drawn in a few seconds
+_PANELS = 64  # stages whose patterns are drawn
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = command(
+        commands,
+        "show",
+        _show,
+        "draw one network, report on it, and say how it is multiplied",
+        'show "butterfly(block=8, depth=2)" --width 64',
+    )
+    parser.add_argument("spec", metavar="SPEC", help="a family with options")
+    parser.add_argument("--width", type=int, required=True, metavar="N")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE.svg|.png",
+        help="draw a picture too: the graph up to 64 wires, the matrices' patterns beyond",
+    )
+    parser.add_argument(
+        "--inputs",
+        type=_wires,
+        metavar="I,J,…",
+        help="in the picture, colour how these wires spread",
+    )
+
+
+def _wires(text: str) -> list[int]:
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: give wires as in 0,3") from None
+
+
+def _show(options: argparse.Namespace) -> None:
+    if options.inputs is not None and options.save is None:
+        raise StructmatError("--inputs colours a picture; say where to with --save FILE.svg")
+    if options.save is not None:
+        _check_target(options.save)
+    net = sm.parse(options.spec)(options.width)
+    if options.save is not None:
+        _write(_picture(net, options.inputs), options.save)
+    report, plan = sm.report(net), sm.schedule(net)
+    if options.json:
+        print_json(report.to_dict() | {"spec": options.spec})
+        return
+    print(sm.diagram(net))
+    print()
+    print(report)
+    print()
+    print(plan.explain())
+    if options.save is not None:
+        print()
+        print(f"picture: {options.save}")
+
+
+def _check_target(path: Path) -> None:
+    if path.suffix.lower() not in _ENDINGS:
+        raise FileError(f"--save {path}: the ending names the format, .svg or .png")
+    if not path.parent.is_dir():
+        raise FileError(f"--save {path}: there is no directory {path.parent}; make it first")
+
+
+def _picture(net: sm.Network, inputs: Sequence[int] | None) -> Any:
+    from structmat import plot
+
+    if net.width <= _GRID:
+        return plot.grid(net, inputs=inputs)
+    if inputs is not None:
+        raise StructmatError(
+            f"--inputs at width {net.width}: wires are told apart up to {_GRID} of them; draw a"
+            " narrower network of the family"
+        )
+    if net.width > _PATTERN or net.depth > _PANELS:
+        raise StructmatError(
+            f"width {net.width} and {net.depth} stages: a picture shows up to {_PATTERN} wires"
+            f" and {_PANELS} stages; draw a narrower network of the family"
+        )
+    return plot.sparsity(net)
+
+
+def _write(axes: Any, path: Path) -> None:
+    """Save a picture under a temporary name, then rename it: it is there whole or not at all."""
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".structmat-") as folder:
+            drawn = Path(folder) / path.name
+            axes.figure.savefig(drawn, dpi=200)
+            drawn.replace(path)
+    except OSError as error:
+        raise FileError(f"--save {path}: cannot be written ({error.strerror})") from None

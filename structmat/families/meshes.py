@@ -1,0 +1,209 @@
+"""Meshes of 2×2 switches that cover every rotation, or as many dimensions as all of them have."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from structmat.errors import whole
+from structmat.families.arithmetic import not_power_of_two
+from structmat.families.butterflies import digit_bank
+from structmat.families.registry import Claims, family
+from structmat.network import Network
+from structmat.stage import Bank, Stage
+
+
+def _neighbours(width: int, first: int, last: int) -> Stage:
+    """Return the stage that joins wires i and i + 1 for i = first, first + 2, … up to last."""
+    wires = np.arange(first, last + 1, 2, dtype=np.int64)
+    return Stage(width, [Bank(np.stack([wires, wires + 1], axis=1))])
+
+
+def _two_wires(width: int) -> str | None:
+    return None if width > 1 else "width must be at least 2"
+
+
+def _brickwall_refuses(width: int, depth: int | None) -> str | None:
+    if depth is not None and whole(depth, "depth", 1) > 1 and width == 2:
+        return "width must be at least 3 where there is a second stage"
+    return _two_wires(width)
+
+
+def _brickwall_depth(width: int, depth: int | None) -> int:
+    if depth is None:
+        return width if width > 2 else 1
+    return depth
+
+
+def _brickwall_claims(width: int, depth: int | None) -> Claims:
+    stages = _brickwall_depth(width, depth)
+    parameters = (stages + 1) // 2 * (width // 2) + stages // 2 * ((width - 1) // 2)
+    least = width - 1 + width % 2
+    dense = stages >= least
+    return Claims(stages, parameters, dense=dense, dense_at=least if dense else None)
+
+
+@family("any from 2 on", _brickwall_refuses, claims=_brickwall_claims)
+def brickwall(width: int, depth: int | None = None) -> Network:
+    """Join neighbours, even pairs and odd pairs by turns: the brick-wall mesh of Clements.
+
+    Stage t joins wires i and i + 1 for all i ≡ t mod 2. With d stages it has d(d−1)/2 parameters
+    and covers every rotation, which no 2×2 network does with fewer than d stages (odd d) or
+    d − 1 (even d). It is dense from d − 1 stages on for even d, from d on for odd. An even stage
+    has ⌊d/2⌋ parameters, an odd one ⌊(d−1)/2⌋.
+
+    Parameters
+    ----------
+    width : int
+        At least 2.
+    depth : int, optional
+        The number of stages; by default the width, which covers all rotations. Two wires have
+        one stage only.
+
+    Raises
+    ------
+    WidthError
+        For width 1, and for width 2 at a depth above 1.
+
+    References
+    ----------
+    W. R. Clements et al., Optimal design for universal multiport interferometers, 2016,
+    arXiv 1603.08788.
+
+    Examples
+    --------
+    >>> brickwall(6)
+    Network(width=6, depth=6, parameters=15)
+    >>> [stage.banks[0].reads.tolist() for stage in brickwall(5, depth=2).stages]
+    [[[0, 1], [2, 3]], [[1, 2], [3, 4]]]
+    """
+    kinds = [_neighbours(width, t, width - 2) for t in (range(2) if width > 2 else range(1))]
+    return Network(width, [kinds[t % 2] for t in range(_brickwall_depth(width, depth))])
+
+
+def _triangle_claims(width: int) -> Claims:
+    depth = 2 * width - 3
+    return Claims(depth, width * (width - 1) // 2, dense_at=depth)
+
+
+@family("any from 2 on", _two_wires, claims=_triangle_claims)
+def triangle(width: int) -> Network:
+    """Join neighbours in a triangle, once for each pair of wires: the mesh of Reck.
+
+    Stage t of the 2d − 3 joins wires i and i + 1 for all i ≡ t mod 2 up to min(t, 2d − 4 − t):
+    the first two wires d − 1 times, the last two once. It has d(d−1)/2 parameters, covers every
+    rotation, and is dense at its last stage only. `brickwall` does this with d stages.
+
+    Parameters
+    ----------
+    width : int
+        At least 2.
+
+    Raises
+    ------
+    WidthError
+        For width 1.
+
+    References
+    ----------
+    M. Reck et al., Experimental realization of any discrete unitary operator, 1994.
+
+    Examples
+    --------
+    >>> triangle(6)
+    Network(width=6, depth=9, parameters=15)
+    >>> [stage.banks[0].reads.tolist() for stage in triangle(3).stages]
+    [[[0, 1]], [[1, 2]], [[0, 1]]]
+    """
+    last = 2 * width - 4
+    return Network(width, [_neighbours(width, t % 2, min(t, last - t)) for t in range(last + 1)])
+
+
+def _round_robin_claims(width: int) -> Claims:
+    rounds = width - 1 + width % 2
+    return Claims(rounds, width * (width - 1) // 2, dense_at=rounds if width % 2 else width // 2)
+
+
+@family("any from 2 on", _two_wires, claims=_round_robin_claims)
+def round_robin(width: int) -> Network:
+    """Let every two wires meet once, in the rounds of a tournament.
+
+    Wires i and j meet in round (i + j) mod r, where r is d for an odd width, with a bye for one
+    wire a round, and d − 1 for an even one, where the last wire meets whoever would meet
+    himself. These are the fewest rounds. It has d(d−1)/2 parameters, all of which count at the
+    identity, where the Jacobian is invertible; whether it covers every rotation is open from
+    d = 6 on. It is dense from round d/2 on for even d (checked at every width to 300), and only
+    at its last for odd d, since wire 0 meets the others one by one. It is the network of the
+    complete graph.
+
+    Parameters
+    ----------
+    width : int
+        At least 2.
+
+    Raises
+    ------
+    WidthError
+        For width 1.
+
+    References
+    ----------
+    É. Lucas, Récréations mathématiques II, 1883: the circle method.
+
+    Examples
+    --------
+    >>> round_robin(6)
+    Network(width=6, depth=5, parameters=15)
+    >>> [stage.banks[0].reads.tolist() for stage in round_robin(4).stages]
+    [[[0, 3], [1, 2]], [[0, 1], [2, 3]], [[0, 2], [1, 3]]]
+    """
+    rounds = width - 1 + width % 2
+    here = np.arange(rounds, dtype=np.int64)
+    stages = []
+    for t in range(rounds):
+        there = (t - here) % rounds
+        if width % 2 == 0:
+            there[there == here] = width - 1
+        pairs = np.stack([here, there], axis=1)[here < there]
+        stages.append(Stage(width, [Bank(pairs)]))
+    return Network(width, stages)
+
+
+def _ruler_claims(width: int) -> Claims:
+    return Claims(width - 1, width * (width - 1) // 2, dense_at=width // 2)
+
+
+@family("2^n", not_power_of_two, claims=_ruler_claims)
+def ruler(width: int) -> Network:
+    """Join wires a stride apart, the strides like the marks of a ruler: 1, 2, 1, 4, 1, 2, 1, 8, ….
+
+    Stage t = 1, …, d − 1 joins all wires whose numbers differ in the last bit set in t. It is the
+    cosine–sine decomposition, applied to its own halves down to single angles, so it covers every
+    rotation with exactly d(d−1)/2 parameters, in d − 1 stages, the fewest of 2×2 switches. It is
+    dense from stage d/2 on, the first with the stride d/2.
+
+    Parameters
+    ----------
+    width : int
+        2^n, n at least 1.
+
+    Raises
+    ------
+    WidthError
+        For any other width.
+
+    References
+    ----------
+    C. C. Paige and M. Wei, History and generality of the CS decomposition, 1994.
+    M. Möttönen et al., Quantum circuits for general multiqubit gates, 2004.
+
+    Examples
+    --------
+    >>> ruler(8)
+    Network(width=8, depth=7, parameters=28)
+    >>> [int(stage.banks[0].reads[0, 1]) for stage in ruler(8).stages]
+    [1, 2, 1, 4, 1, 2, 1]
+    """
+    marks = {
+        1 << k: Stage(width, [digit_bank(width, 2, 1 << k)]) for k in range(width.bit_length() - 1)
+    }
+    return Network(width, [marks[t & -t] for t in range(1, width)])

@@ -1,0 +1,56 @@
+"""An order for the nodes of a graph that does not depend on how the graph was built."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+
+def in_order(nodes: Iterable[Any]) -> list[Any]:
+    """Return hashable things sorted: by `<` if it orders them all, else by kind and value.
+
+    Numbers come first, then strings, tuples and frozensets by their elements, and others by the
+    names of their types and what repr shows. Only where that leaves two alike, or shows an
+    address, they stay in the order given.
+
+    Examples
+    --------
+    >>> in_order(["b", 2, "a", (1, "b"), (1, 0), 1.5])
+    [1.5, 2, 'a', 'b', (1, 0), (1, 'b')]
+    >>> [sorted(node) for node in in_order([frozenset("b"), frozenset("ab"), frozenset("a")])]
+    [['a'], ['a', 'b'], ['b']]
+    """
+    given = list(nodes)
+    try:
+        ordered = sorted(given)
+        if all(a < b for a, b in pairwise(ordered)):  # sets compare, but only by inclusion
+            return ordered
+    except (TypeError, ValueError):
+        pass
+    keyed = sorted(((_key(node), node) for node in given), key=lambda pair: pair[0])
+    keys = [key for key, _ in keyed]
+    if any(a == b for a, b in pairwise(keys)) or not all(map(_lasting, keys)):
+        return given
+    return [node for _, node in keyed]
+
+
+def _key(node: Any) -> tuple[Any, ...]:
+    """Return the rank of the kind of a node, and what nodes of this kind are compared by."""
+    if isinstance(node, numbers.Real) and node == node:
+        return 0, node
+    if isinstance(node, str):
+        return 1, str(node)
+    if isinstance(node, tuple):
+        return 2, tuple(map(_key, node))
+    if isinstance(node, frozenset):
+        return 3, tuple(sorted(map(_key, node)))
+    return 4, type(node).__qualname__, repr(node)
+
+
+def _lasting(key: tuple[Any, ...]) -> bool:
+    """Return whether a key is the same in every run: repr may show where a thing is stored."""
+    if key[0] in (2, 3):
+        return all(map(_lasting, key[1]))
+    return key[0] != 4 or " at 0x" not in key[2]

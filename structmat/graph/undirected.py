@@ -1,0 +1,122 @@
+"""Undirected graphs as networks: nodes are wires, edges or cliques are switches."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from structmat.errors import GraphError, whole
+from structmat.graph.cliques import clique_partition, clique_stages
+from structmat.graph.colouring import edge_colouring
+from structmat.graph.nodes import in_order
+from structmat.network import Network
+from structmat.stage import Stage
+
+if TYPE_CHECKING:
+    import networkx as nx
+
+
+def from_graph(graph: nx.Graph, repeat: int = 1, switches: str = "edges") -> Network:
+    """Return the network whose switches are the edges, or cliques, of an undirected graph.
+
+    The edges are coloured so that no two at a node agree; each colour is a stage. A bipartite
+    graph of largest degree Δ gets Δ stages (Kőnig), any other Δ or Δ + 1 (Vizing); Δ + 1 only
+    where it has more edges than Δ stages hold, or where recolouring does not find Δ.
+
+    The wires are the nodes in sorted order, and bear their names as `labels` (unless these are
+    0 … d−1). Nodes that `<` does not order are sorted by kind and value: numbers, strings, tuples
+    and frozensets by their elements, anything else by type and repr; only nodes whose repr is an
+    address stay as they were inserted. So equal graphs give equal networks. An isolated node is
+    an idle wire, and a graph without edges is the identity. Weights and other attributes are not
+    looked at.
+
+    Edges are coloured from the shortest stride (the difference of their wires) to the longest,
+    each with the first colour that is free, and the stages follow the colours. So a hypercube
+    gives the butterfly, a path the two stages of the brick-wall mesh. A complete graph gives the
+    rounds of a round-robin tournament.
+
+    With ``switches="cliques"``, nodes that are all joined to each other meet in one switch: the
+    edges are partitioned into cliques, a largest one of what remains at a time (ties by wires),
+    and stages hold cliques without a common node. So a Hamming graph gives the mixed-radix
+    butterfly, and a complete graph one switch. Without triangles it is the same as edges.
+
+    Parameters
+    ----------
+    graph : networkx.Graph
+        Undirected, without self-loops or parallel edges.
+    repeat : int
+        How many times the stages follow each other, at least 1.
+    switches : {"edges", "cliques"}
+        Whether a switch joins the two nodes of an edge, or all nodes of a clique.
+
+    Raises
+    ------
+    GraphError
+        For a directed graph, a multigraph, a self-loop, no nodes, or anything but a graph; with
+        cliques, where it has over 100,000 maximal cliques more than edges.
+
+    References
+    ----------
+    V. G. Vizing, On an estimate of the chromatic class of a p-graph, 1964.
+    J. Misra and D. Gries, A constructive proof of Vizing's theorem, 1992.
+    D. Brélaz, New methods to color the vertices of a graph, 1979, for the stages of cliques.
+
+    Examples
+    --------
+    >>> import networkx as nx
+    >>> from structmat.families import butterfly, mixed_radix
+    >>> from_graph(nx.hypercube_graph(4)) == butterfly(16)
+    True
+    >>> from_graph(nx.path_graph(6), repeat=3)
+    Network(width=6, depth=6, parameters=15)
+    >>> rooks = nx.cartesian_product(nx.complete_graph(4), nx.complete_graph(3))
+    >>> from_graph(rooks, switches="cliques") == mixed_radix(12, (3, 4))
+    True
+    """
+    times = whole(repeat, "repeat", 1)
+    if switches not in ("edges", "cliques"):
+        raise GraphError(f'switches={switches!r}: it must be "edges" or "cliques"')
+    _check(graph)
+    nodes = in_order(graph)
+    width = len(nodes)
+    wire = {node: i for i, node in enumerate(nodes)}
+    edges = [(min(wire[a], wire[b]), max(wire[a], wire[b])) for a, b in graph.edges]
+    cliques = clique_partition(width, edges) if switches == "cliques" else []
+    stages: Sequence[Sequence[Sequence[int]]]
+    if any(len(clique) > 2 for clique in cliques):
+        stages = clique_stages(width, cliques)
+    else:
+        stages = edge_colouring(width, edges)
+    return Network(
+        width,
+        [Stage.of(width, stage) for stage in stages] * times,
+        labels=None if nodes == list(range(width)) else nodes,
+    )
+
+
+def _check(graph: Any) -> None:
+    import networkx as nx
+
+    if not isinstance(graph, nx.Graph):
+        raise GraphError(
+            f"a {type(graph).__name__}: from_graph takes an undirected networkx.Graph;"
+            " networkx.Graph(edges) makes one from a list of pairs"
+        )
+    if graph.is_directed():
+        raise GraphError(
+            "a directed graph: a switch joins its wires both ways, so from_graph takes an"
+            " undirected graph; give graph.to_undirected(), or a layered graph to from_layers"
+        )
+    if graph.is_multigraph():
+        raise GraphError(
+            "a multigraph: from_graph takes one switch for each pair of nodes;"
+            " networkx.Graph(graph) drops parallel edges, and repeat= repeats all of them"
+        )
+    if len(graph) == 0:
+        raise GraphError("a graph without nodes: a network has at least 1 wire; add a node")
+    loop = next(nx.selfloop_edges(graph), None)
+    if loop is not None:
+        raise GraphError(
+            f"node {loop[0]!r} is joined to itself: a switch joins two wires; remove it with"
+            " graph.remove_edges_from(list(networkx.selfloop_edges(graph)))"
+        )

@@ -1,0 +1,282 @@
+"""Whether two networks are one up to the names of their wires, by colour refinement."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import scipy.sparse
+from scipy.sparse import csgraph
+
+from structmat.errors import WiringError
+from structmat.network import Network
+from structmat.permutation import Index
+from structmat.stage import Stage
+
+Keys: TypeAlias = npt.NDArray[np.uint64]
+Pairs: TypeAlias = tuple[Index, Index]
+
+
+def isomorphism(a: Network, b: Network) -> Index | None:
+    """Return places with `a.relabel(places)` and `b` of the same switches in every stage, or None.
+
+    The order of the stages counts, that of the switches in a stage and of the wires in a switch
+    does not. Straight networks that are isomorphic have the same matrices up to one permutation
+    of the coordinates, P R Pᵀ; so all that the library computes of one holds for the other.
+
+    A wired network is straightened first: in each switch, what is read first is followed to the
+    wire that is written first, and so on. The answer relabels the straight networks, and the
+    matrices of two wired ones agree up to a permutation of the inputs and one of the outputs.
+
+    Colours of the wires are refined by those that they meet in each stage until nothing changes.
+    What the colours do not settle falls into parts that do not depend on each other, and in each
+    part one wire is told apart and matched with every candidate in turn. The first candidate
+    succeeds where the automorphisms of the part can exchange them all, as in every classical
+    network; parts that refinement cannot tell apart, though different, can take exponential time.
+    An answer has been checked. Colours are told apart by keys of 64 bits; a None could be wrong
+    where two keys collide, with a probability of about d²·2⁻⁶⁴ for each round over d wires.
+
+    Returns
+    -------
+    (width,) int64, or None
+        Wire i of `a` is wire `places[i]` of `b`.
+
+    Raises
+    ------
+    WiringError
+        For anything but two networks.
+
+    References
+    ----------
+    B. D. McKay and A. Piperno, Practical graph isomorphism II, 2014.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly, mixed_radix
+    >>> isomorphism(butterfly(8), mixed_radix(8, reverse=True))
+    array([0, 4, 2, 6, 1, 5, 3, 7])
+    >>> isomorphism(butterfly(8), butterfly(8, depth=2)) is None
+    True
+    """
+    for net in (a, b):
+        if not isinstance(net, Network):
+            raise WiringError(f"{net!r}: only networks are compared")
+    if (a.width, a.depth) != (b.width, b.depth):
+        return None
+    first, second = a.straightened().network, b.straightened().network
+    side = np.repeat([0, 1], a.width)
+    met = _incidence(first, second)
+    found = _matched(met, side, _twins(met, side))
+    if found is None:
+        return None
+    places = np.empty(a.width, dtype=np.int64)
+    places[found[0]] = found[1] - a.width
+    moved = first.relabel(places)
+    same = all(map(np.array_equal, map(_leaders, moved), map(_leaders, second)))
+    return places if same else None
+
+
+def _leaders(stage: Stage) -> Index:
+    """Return for each wire the first wire of its switch: equal for equal sets of switches."""
+    leader = np.arange(stage.width)
+    for bank in stage.banks:
+        leader[bank.reads] = bank.reads.min(axis=1, keepdims=True)
+    return leader
+
+
+class _Incidence(NamedTuple):
+    """Which points are in which switches: entry k puts a point into a switch of a stage."""
+
+    point: Index
+    switch: Index
+    stage: Index
+
+    def where(self, kept: npt.NDArray[np.bool_] | Index) -> _Incidence:
+        """Return some of the entries, the switches numbered anew."""
+        switch = np.unique(self.switch[kept], return_inverse=True)[1]
+        return _Incidence(self.point[kept], switch, self.stage[kept])
+
+    @property
+    def switches(self) -> int:
+        """How many switches there are."""
+        return int(self.switch.max(initial=-1)) + 1
+
+
+def _incidence(a: Network, b: Network) -> _Incidence:
+    """Return the incidence of both networks side by side, the wires of b after those of a."""
+    points, switches, stages = ([np.zeros(0, dtype=np.int64)] for _ in range(3))
+    count = 0
+    for shift, net in ((0, a), (a.width, b)):
+        for t, stage in enumerate(net):
+            for bank in stage.banks:
+                points.append(bank.reads.ravel() + shift)
+                switches.append(np.repeat(np.arange(count, count + bank.count), bank.radix))
+                stages.append(np.full(bank.reads.size, t))
+                count += bank.count
+    return _Incidence(*map(np.concatenate, (points, switches, stages)))
+
+
+def _twins(met: _Incidence, side: Index) -> Index:
+    """Return the rank of each point among those that share all its switches.
+
+    They can change places, so an isomorphism may be asked to keep their ranks.
+    """
+    key = _mixed(side)
+    np.add.at(key, met.point, _mixed(met.switch + 2))
+    order = np.argsort(key, kind="stable")
+    ordered = key[order]
+    rank = np.empty_like(side)
+    rank[order] = np.arange(len(side)) - np.searchsorted(ordered, ordered)
+    return rank
+
+
+def _matched(met: _Incidence, side: Index, colour: Index) -> Pairs | None:
+    """Match the points of side 0 with those of side 1, keeping colours and switches.
+
+    The points of side 0 are numbered before those of side 1. Returns the points of side 0 in
+    some order and their partners in the same, or None.
+    """
+    refined = _refined(met, side, colour)
+    if refined is None:
+        return None
+    met = met.where(_open(met, refined))
+    part = _parts(met, len(side))
+    kind, alike = _kinds(part, refined)
+    if not _balanced(kind[part], side):
+        return None
+    # Parts of one kind without two points of one colour are isomorphic, by the colours.
+    order = np.lexsort([refined, part, kind[part]])
+    order = order[~alike[part[order]]]
+    pairs = [(order[side[order] == 0], order[side[order] == 1])]
+    partners: dict[int, list[_Part]] = {}
+    rest = _cut(met, part, refined, alike)
+    for piece in rest:
+        if side[piece.points[0]] == 1:
+            partners.setdefault(int(kind[part[piece.points[0]]]), []).append(piece)
+    for piece in rest:
+        if side[piece.points[0]] == 1:
+            continue
+        candidates = partners[int(kind[part[piece.points[0]]])]
+        for k, other in enumerate(candidates):  # isomorphism is transitive: the first will do
+            found = _exchanged(piece, other)
+            if found is not None:
+                pairs.append(found)
+                del candidates[k]
+                break
+        else:
+            return None
+    return np.concatenate([p[0] for p in pairs]), np.concatenate([p[1] for p in pairs])
+
+
+class _Part(NamedTuple):
+    """Points that open switches connect, their colours, and the entries of these switches."""
+
+    points: Index
+    colour: Index
+    met: _Incidence
+
+
+def _cut(met: _Incidence, part: Index, colour: Index, wanted: npt.NDArray[np.bool_]) -> list[_Part]:
+    """Return the wanted parts."""
+    points = np.argsort(part, kind="stable")
+    entries = np.argsort(part[met.point], kind="stable")
+    cuts = np.arange(len(wanted) + 1)
+    first = np.searchsorted(part[points], cuts)
+    entry = np.searchsorted(part[met.point[entries]], cuts)
+    pieces = []
+    for p in np.flatnonzero(wanted).tolist():
+        mine = points[first[p] : first[p + 1]]
+        inside = entries[entry[p] : entry[p + 1]]
+        pieces.append(_Part(mine, colour[mine], met.where(inside)))
+    return pieces
+
+
+def _exchanged(one: _Part, other: _Part) -> Pairs | None:
+    """Match two parts: a point of the commonest colour with each candidate, then the rest."""
+    points = np.concatenate([one.points, other.points])
+    colour = np.concatenate([one.colour, other.colour])
+    side = np.repeat([0, 1], [len(one.points), len(other.points)])
+    met = _Incidence(
+        np.searchsorted(points, np.concatenate([one.met.point, other.met.point])),
+        np.concatenate([one.met.switch, other.met.switch + one.met.switches]),
+        np.concatenate([one.met.stage, other.met.stage]),
+    )
+    commonest = np.flatnonzero(colour == np.bincount(colour).argmax())
+    for candidate in commonest[side[commonest] == 1]:
+        told_apart = colour.copy()
+        told_apart[[commonest[0], candidate]] = colour.max() + 1
+        found = _matched(met, side, told_apart)
+        if found is not None:
+            return points[found[0]], points[found[1]]
+    return None
+
+
+def _refined(met: _Incidence, side: Index, colour: Index) -> Index | None:
+    """Split colours until points of one colour meet the same colours in every stage.
+
+    Returns None where the sides come to differ.
+    """
+    stage = _mixed(met.stage)
+    keys: npt.NDArray[np.integer] = colour
+    colours = 0
+    while True:
+        known, colour = np.unique(keys, return_inverse=True)
+        if not _balanced(colour, side):
+            return None
+        if len(known) <= colours:
+            return colour
+        colours = len(known)
+        own = _mixed(colour)
+        meeting = np.zeros(met.switches, dtype=np.uint64)
+        np.add.at(meeting, met.switch, own[met.point])
+        keys = _mixed(own)
+        np.add.at(keys, met.point, _mixed(meeting[met.switch] ^ stage))
+
+
+def _mixed(values: npt.NDArray[np.integer]) -> Keys:
+    """Return a key for each value that looks random: the finaliser of splitmix64."""
+    keys: Keys = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return keys ^ (keys >> np.uint64(31))
+
+
+def _balanced(value: Index, side: Index) -> bool:
+    """Return whether every value occurs as often on side 0 as on side 1."""
+    counts = np.bincount(2 * value + side, minlength=2 * int(value.max()) + 2)
+    return np.array_equal(counts[::2], counts[1::2])
+
+
+def _open(met: _Incidence, colour: Index) -> npt.NDArray[np.bool_]:
+    """Return which entries belong to switches that matching colours alone does not keep.
+
+    A switch that holds all points of its colours (on its side) is kept by every matching of
+    colours.
+    """
+    colours = int(colour.max()) + 1
+    _, pair, times = np.unique(
+        met.switch * colours + colour[met.point], return_inverse=True, return_counts=True
+    )
+    some = 2 * times[pair] < np.bincount(colour)[colour[met.point]]
+    is_open = np.zeros(met.switches, dtype=bool)
+    is_open[met.switch[some]] = True
+    return is_open[met.switch]
+
+
+def _parts(met: _Incidence, points: int) -> Index:
+    """Return the number of the connected part of each point."""
+    size = points + met.switches
+    ones = np.ones(len(met.point), dtype=bool)
+    links = scipy.sparse.coo_array((ones, (met.point, points + met.switch)), shape=(size, size))
+    _, part = csgraph.connected_components(links, directed=False)
+    return np.unique(part[:points], return_inverse=True)[1]
+
+
+def _kinds(part: Index, colour: Index) -> tuple[Index, npt.NDArray[np.bool_]]:
+    """Return for each part the rank of its colours, and whether two of its points are alike."""
+    keys = np.zeros(int(part.max()) + 1, dtype=np.uint64)
+    np.add.at(keys, part, _mixed(colour))
+    kind = np.unique(keys, return_inverse=True)[1]
+    different = np.unique(np.stack([part, colour]), axis=1)[0]
+    return kind, np.bincount(part) != np.bincount(different)

@@ -1,0 +1,238 @@
+"""Every registered family keeps its promises, and the suite notices each that is broken."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+import structmat as sm
+from structmat.families.registry import unregister
+from structmat.testing import check_family
+
+NAMES = [entry.name for entry in sm.catalogue()]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_family_keeps_its_promises(name):
+    assert check_family(name, range(1, 41))
+
+
+# Each promise, broken -------------------------------------------------------------------------
+
+
+def even(width, **_):
+    return None if width % 2 == 0 else "width must be even"
+
+
+def always(answer):
+    return lambda *_, **__: answer
+
+
+@pytest.fixture
+def registered():
+    """Register a function as a family, and take it out again."""
+    names = []
+
+    def register(build, *, refuses=even, **options):
+        names.append(build.__name__)
+        return sm.family("even", refuses, **options)(build)
+
+    yield register
+    for name in names:
+        unregister(name)
+
+
+def side_by_side(width):
+    return sm.block_diagonal(width, 2)
+
+
+def good(width: int) -> sm.Network:
+    """Join each even wire to the next."""
+    return side_by_side(width)
+
+
+def test_a_good_family_passes(registered):
+    registered(good, claims=always(sm.Claims(depth=1)))
+    assert check_family("good", range(1, 9)) == {2: 1, 4: 1, 6: 1, 8: 1}
+    assert "good" in [entry.name for entry in sm.catalogue()]
+    assert sm.parse("good")(6) == side_by_side(6)
+    assert sm.compare("good", 6).rows[0]["parameters"] == 3
+    assert [str(f) for f in sm.dense_networks(2, 1)].count("good") == 1
+
+
+def one_wider(width: int) -> sm.Network:
+    """Have one wire too many."""
+    return sm.Network(width + 1)
+
+
+def none_at_all(width: int) -> sm.Network:
+    """Return something else."""
+    return width
+
+
+def without_a_sentence(width: int) -> sm.Network:
+    """No full stop"""
+    return side_by_side(width)
+
+
+def drawn_anew(width: int) -> sm.Network:
+    """Differ each time."""
+    return sm.random(width, 2, 3)
+
+
+def another_depth(width: int, depth: int = 2) -> sm.Network:
+    """Have a stage too many."""
+    return side_by_side(width).repeat(depth + 1)
+
+
+def other_beginnings(width: int, depth: int = 2) -> sm.Network:
+    """Turn each member of more stages round."""
+    return sm.random(width, 2, depth, rng=depth)
+
+
+def other_repeats(width: int, repeat: int = 1) -> sm.Network:
+    """Repeat a stage once more than asked for."""
+    return side_by_side(width).repeat(repeat + (repeat > 1))
+
+
+@pytest.mark.parametrize(
+    ("build", "message"),
+    [
+        (one_wider, "one_wider at width 2 has that width, not 3"),
+        (none_at_all, "none_at_all at width 2 is a Network"),
+        (without_a_sentence, "without_a_sentence: its docstring begins with a sentence"),
+        (drawn_anew, r"drawn_anew at width \d is the same network each time"),
+        (another_depth, r"another_depth at width 2 begins with its members less deep"),
+        (other_beginnings, r"other_beginnings.* begins with its members less deep"),
+        (other_repeats, r"other_repeats\(repeat=2\) at width 2 repeats its stages"),
+    ],
+)
+def test_broken_builds_are_noticed(registered, build, message):
+    registered(build)
+    with pytest.raises(AssertionError, match=f"broken promise: {message}"):
+        check_family(build.__name__)
+
+
+@pytest.mark.parametrize(
+    ("claims", "message"),
+    [
+        (sm.Claims(depth=2), "good at width 2 has depth 2 as claimed, not 1"),
+        (sm.Claims(parameters=2), "good at width 2 has parameters 2 as claimed, not 1"),
+        (sm.Claims(dense=False), "good at width 2 has dense False as claimed, not True"),
+        (sm.Claims(dense=True), "good at width 4 has dense True as claimed, not False"),
+        (sm.Claims(dense_at=1), "good at width 4 has dense True as claimed, not False"),
+        (sm.Claims(like="butterfly"), "good at width 4 is like butterfly as claimed"),
+    ],
+)
+def test_broken_claims_are_noticed(registered, claims, message):
+    registered(good, claims=always(claims))
+    with pytest.raises(AssertionError, match=f"broken promise: {message}"):
+        check_family("good")
+
+
+def late(width: int) -> sm.Network:
+    """Be dense later than the first stage."""
+    return sm.Network(width).then(side_by_side(width)).repeat(2)
+
+
+def test_a_wrong_depth_is_noticed(registered):
+    registered(another_depth)
+    with pytest.raises(AssertionError, match="at width 2 has the depth asked for"):
+        check_family("another_depth(depth=1)")
+
+
+def test_a_dense_depth_too_late_is_noticed(registered):
+    registered(late, claims=always(sm.Claims(dense_at=2)))
+    with pytest.raises(AssertionError, match="dense after 2 stages as claimed, not after 1"):
+        check_family("late", [2])
+
+
+def test_refusals_are_checked(registered, monkeypatch):
+    registered(good)
+    monkeypatch.setattr("structmat.families.registry._remedy", always(""))
+    with pytest.raises(AssertionError, match="is told of a family that takes it"):
+        check_family("good", [3])
+    monkeypatch.setattr(
+        "structmat.families.registry._remedy", lambda width: f". benes({width}) serves any width"
+    )
+    with pytest.raises(AssertionError, match="is told of one that takes it"):
+        check_family("good", [3])
+
+
+def test_nearest_widths_are_checked(registered):
+    def shifting(width: int) -> sm.Network:
+        """Take a width only now and then."""
+        return side_by_side(width)
+
+    asked = np.zeros(99, dtype=int)
+
+    def refuses(width):
+        asked[width] += 1
+        return None if width % 2 == 0 and asked[width] != 2 else "width must please"
+
+    registered(shifting, refuses=refuses)
+    with pytest.raises(AssertionError, match="is told widths that are taken, not"):
+        check_family("shifting", [3, 5, 7, 9])
+
+
+def test_a_family_that_takes_nothing_is_noticed(registered):
+    registered(good, refuses=always("no width pleases"))
+    with pytest.raises(AssertionError, match="good: one of the widths"):
+        check_family("good")
+
+
+def test_a_spec_is_checked_as_it_is():
+    checked = check_family("shuffle(block=4, depth=3)", range(1, 33))
+    assert checked == dict.fromkeys(range(4, 33, 4), 1)
+
+
+# A family from another package ----------------------------------------------------------------
+
+MODULE = '''
+import structmat as sm
+
+@sm.family("any from 2 on", lambda width: None if width > 1 else "width must be at least 2")
+def plugged(width: int) -> sm.Network:
+    """Join the first wire to the last."""
+    return sm.Network.of(width, [[[0, width - 1]]])
+'''
+
+
+def installed(tmp_path, module, point="plugged_families"):
+    (tmp_path / "plugged_families.py").write_text(module, encoding="utf-8")
+    info = tmp_path / "plugged-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: plugged\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[structmat.families]\nours = {point}\n")
+    return tmp_path
+
+
+def run(path, *command):
+    return subprocess.run(
+        [sys.executable, *command],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PYTHONPATH": str(path), "PATH": "", "PYTHONIOENCODING": "utf-8"},
+    )
+
+
+def test_an_installed_package_adds_its_families(tmp_path):
+    path = installed(tmp_path, MODULE)
+    done = run(path, "-m", "structmat", "list")
+    assert "plugged()" in done.stdout, done.stderr
+    done = run(path, "-m", "structmat", "compare", "plugged", "--width", "6")
+    assert done.returncode == 0, done.stderr
+    program = "from structmat.testing import check_family; print(check_family('plugged', [2, 3]))"
+    assert run(path, "-c", program).stdout.strip() == "{2: 1, 3: 1}"
+    program = "import structmat as sm; print(sm.parse('plugged')(4))"
+    assert "parameters=1" in run(path, "-c", program).stdout
+
+
+def test_a_package_that_does_not_load_is_named(tmp_path):
+    path = installed(tmp_path, MODULE, point="nothing_there")
+    done = run(path, "-m", "structmat", "list")
+    assert done.returncode == 2
+    assert "entry point ours = nothing_there of the group structmat.families" in done.stderr
+    assert "uninstall plugged" in done.stderr

@@ -1,0 +1,146 @@
+"""Meshes: which pairs meet and when, how soon all are heard, and that all rotations are covered."""
+
+import itertools
+import math
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat.errors import WidthError
+from structmat.testing import assert_dense, seeds
+
+
+def pairs_of(net):
+    """Return the pairs that meet, stage by stage."""
+    return [[tuple(row) for bank in s.banks for row in bank.reads.tolist()] for s in net.stages]
+
+
+def dimensions_moved(net, seed):
+    """Return the rank of the map from angles to rotations, at random angles.
+
+    The derivative by one angle is (B_m ⋯ B_t) G (B_m ⋯ B_t)ᵀ R with G the generator of its plane.
+    """
+    source = np.random.default_rng(seed)
+    after = np.eye(net.width)
+    moved = []
+    for pairs in reversed(pairs_of(net)):
+        for i, j in pairs:
+            plane = np.outer(after[:, i], after[:, j])
+            moved.append((plane - plane.T)[np.triu_indices(net.width, 1)])
+        for pair in pairs:
+            c, s = np.cos(angle := source.uniform(-np.pi, np.pi)), np.sin(angle)
+            after[:, pair] = after[:, pair] @ np.array([[c, -s], [s, c]])
+    return np.linalg.matrix_rank(np.array(moved), tol=1e-9)
+
+
+# What they are --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("width", range(2, 40))
+def test_brickwall_is_a_path_repeated(width):
+    """By colouring the path's edges, twice as often as needed and cut."""
+    repeated = sm.from_graph(nx.path_graph(width), repeat=width)
+    assert sm.brickwall(width) == repeated[: width if width > 2 else 1]
+    assert sm.brickwall(width).parameters == math.comb(width, 2)
+
+
+@given(st.integers(3, 40), st.integers(1, 90))
+def test_brickwall_is_dense_when_the_last_wire_reaches_the_first(width, depth):
+    net = sm.brickwall(width, depth)
+    assert net.depth == depth
+    assert sm.is_dense(net) == (depth >= width - 1 + width % 2)
+
+
+@pytest.mark.parametrize("width", range(2, 40))
+def test_triangle_joins_neighbours_once_for_each_wire_beyond(width):
+    net = sm.triangle(width)
+    met = list(itertools.chain(*pairs_of(net)))
+    assert all(j == i + 1 for i, j in met)
+    assert [met.count((i, i + 1)) for i in range(width - 1)] == list(range(width - 1, 0, -1))
+    assert net.depth == 2 * width - 3
+    assert_dense(net)
+    assert width == 2 or not sm.is_dense(net[:-1])
+
+
+@pytest.mark.parametrize("width", range(2, 60))
+def test_round_robin_is_the_complete_graph(width):
+    net = sm.round_robin(width)
+    assert net == sm.from_graph(nx.complete_graph(width))
+    met = sorted(itertools.chain(*pairs_of(net)))
+    assert met == list(itertools.combinations(range(width), 2))
+    assert net.depth == max(1, width - 1 + width % 2)
+    dense_at = width if width % 2 else width // 2
+    assert_dense(net[:dense_at])
+    assert width == 2 or not sm.is_dense(net[: dense_at - 1])
+
+
+@pytest.mark.parametrize("power", range(1, 8))
+def test_ruler_strides_are_the_marks_of_a_ruler(power):
+    """A ruler of twice the length is two of them, with a longer mark between."""
+    strides = []
+    for k in range(power):
+        strides = [*strides, 2**k, *strides]
+    width = 2**power
+    net = sm.ruler(width)
+    for pairs, stride in zip(pairs_of(net), strides, strict=True):
+        assert pairs == [(i, i + stride) for i in range(width) if not i & stride]
+    assert net.parameters == math.comb(width, 2)
+    assert_dense(net[: width // 2])
+    assert width == 2 or not sm.is_dense(net[: width // 2 - 1])
+
+
+# That they cover all rotations ----------------------------------------------------------------
+
+
+@given(st.integers(2, 9), seeds())
+def test_triangle_undoes_any_rotation(width, seed):
+    """Reck's elimination: each switch, in the order of the stages, makes one entry zero."""
+    one = sm.Network.of(width, [[range(width)]])
+    matrix = sm.dense(one, sm.random_blocks(one, rng=seed))
+    for t, pairs in enumerate(pairs_of(sm.triangle(width))):
+        for i, j in pairs:
+            row = width - 1 - (t - i) // 2
+            a, b = matrix[row, [i, j]] / np.hypot(*matrix[row, [i, j]])
+            matrix[:, [i, j]] = matrix[:, [i, j]] @ np.array([[b, a], [-a, b]])
+    assert np.abs(matrix - np.eye(width)).max() < 1e-13 * width**2
+
+
+@pytest.mark.parametrize("width", range(3, 9))
+@pytest.mark.parametrize("family", ["brickwall", "triangle", "round_robin", "ruler"])
+def test_no_parameter_is_redundant(family, width):
+    if family != "ruler" or width in (4, 8):
+        net = sm.parse(family)(width)
+        assert net.parameters == math.comb(width, 2)
+        assert dimensions_moved(net, seed=0) == net.parameters
+
+
+def test_brickwall_of_one_stage_less_misses_rotations_at_odd_widths():
+    net = sm.brickwall(5, depth=4)
+    assert dimensions_moved(net, seed=0) == net.parameters == 8
+
+
+# Sizes and refusals ---------------------------------------------------------------------------
+
+
+def test_wide_meshes_have_all_their_switches():
+    assert sm.triangle(1024).parameters == sm.brickwall(1024).parameters == math.comb(1024, 2)
+    assert sm.ruler(4096).parameters == math.comb(4096, 2)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: sm.brickwall(1), "brickwall.width=1.: width must be at least 2; nearest is 2"),
+        (lambda: sm.brickwall(2, depth=2), "at least 3 where there is a second stage; nearest is"),
+        (lambda: sm.triangle(1), "width must be at least 2"),
+        (lambda: sm.round_robin(1), "width must be at least 2"),
+        (lambda: sm.ruler(12), "width must be 2.n, n at least 1; nearest are 8 and 16"),
+    ],
+)
+def test_refusals(make, message):
+    with pytest.raises(WidthError, match=message):
+        make()
