@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from math import comb
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -99,22 +99,32 @@ def dimension(
     (336, 240, True, 96)
     """
     size = whole(points, "points", 1)
-    for prime in primes:
-        _check_prime(prime)
     if not primes:
         raise StructmatError("primes=(): give at least one odd prime below 2^31")
+    for prime in primes:
+        _check_prime(prime)
     source = random_source(rng)
-    gates = normal_form(net)
-    upper = _bound(gates, net.width)
-    lower = 0
-    if gates:
-        plain = _network(net.width, gates)
-        for prime in primes:
-            for _ in range(size):
-                if lower < upper:
-                    rows = tangents(plain, prime, source)
-                    lower = max(lower, modular.rank(rows, prime, upper))
+    lower = upper = 0
+    for part, times in Counter(_parts(normal_form(net))).items():  # most networks repeat a few
+        low, high = _between(part, size, primes, source)
+        lower, upper = lower + times * low, upper + times * high
     return Dimension(lower, upper, net.parameters)
+
+
+def _between(
+    part: Part, points: int, primes: Sequence[int], rng: np.random.Generator
+) -> tuple[int, int]:
+    """Return the bounds for gates that are connected."""
+    upper = min(_ungauged(part), comb(_width(part), 2))
+    lower = 0
+    net = _network(part)
+    for prime in primes:
+        for _ in range(points):
+            if lower < upper:
+                lower = max(lower, modular.rank(tangents(net, prime, rng), prime, upper))
+    if lower < upper:  # a closer look takes longer
+        upper = min(upper, _bound(part))
+    return lower, upper
 
 
 def _check_prime(prime: int) -> None:
@@ -171,6 +181,8 @@ def _rotations(count: int, radix: int, prime: int, rng: np.random.Generator) -> 
     raise StructmatError(f"prime={prime}: no point was found in {_TRIES} draws; take a larger one")
 
 
+Part: TypeAlias = tuple["Gate", ...]
+
 # From above -----------------------------------------------------------------------------------
 
 
@@ -220,6 +232,34 @@ def _absorbed(gates: Iterable[Gate]) -> tuple[Gate, ...]:
             return tuple(kept)
 
 
+def _parts(gates: Sequence[Gate]) -> list[Part]:
+    """Return the gates by connected component, the wires of each numbered from 0 in order."""
+    part: dict[int, set[int]] = {}
+    for gate in gates:
+        joined = set(gate.wires).union(*(part[wire] for wire in gate.wires if wire in part))
+        part.update(dict.fromkeys(joined, joined))
+    grouped: dict[int, list[Gate]] = {}
+    for gate in gates:
+        grouped.setdefault(id(part[next(iter(gate.wires))]), []).append(gate)
+    found = []
+    for several in grouped.values():
+        wires = sorted(part[next(iter(several[0].wires))])
+        number = {wire: k for k, wire in enumerate(wires)}
+        found.append(tuple(Gate(g.stage, frozenset(number[w] for w in g.wires)) for g in several))
+    return found
+
+
+def _width(part: Part) -> int:
+    return len(frozenset().union(*(gate.wires for gate in part)))
+
+
+def _network(part: Part) -> Network:
+    stages: dict[int, list[list[int]]] = {}
+    for gate in part:
+        stages.setdefault(gate.stage, []).append(sorted(gate.wires))
+    return Network.of(_width(part), [stages[t] for t in sorted(stages)])
+
+
 def upper_bound(net: Network) -> int:
     """Return a proved upper bound of the dimension, by gauge and by components.
 
@@ -234,14 +274,20 @@ def upper_bound(net: Network) -> int:
     >>> upper_bound(butterfly(32, block=8, depth=3)), upper_bound(butterfly(8).repeat(9))
     (240, 28)
     """
-    return _bound(normal_form(net), net.width)
+    counted = Counter(_parts(normal_form(net))).items()
+    return sum(times * min(_ungauged(p), _bound(p), comb(_width(p), 2)) for p, times in counted)
 
 
-def _bound(gates: tuple[Gate, ...], width: int) -> int:
-    while (larger := _covered(gates, width)) is not None:
-        gates = _absorbed(larger)
+def _ungauged(gates: Sequence[Gate]) -> int:
+    """Return the parameters less those that directly joined switches can trade."""
     traded = sum(comb(wires, 2) for _, _, wires in _links(gates))
     return sum(comb(len(gate.wires), 2) for gate in gates) - traded
+
+
+def _bound(gates: Sequence[Gate]) -> int:
+    while (larger := _covered(gates)) is not None:
+        gates = _absorbed(larger)
+    return _ungauged(gates)
 
 
 def _links(gates: Sequence[Gate]) -> list[tuple[int, int, int]]:
@@ -255,64 +301,53 @@ def _links(gates: Sequence[Gate]) -> list[tuple[int, int, int]]:
     return links
 
 
-def _covered(gates: tuple[Gate, ...], width: int) -> list[Gate] | None:
-    """Return the gates with a window of stages covered by larger switches, where that is better.
+def _covered(gates: Sequence[Gate]) -> list[Gate] | None:
+    """Return the gates with a component of a window of stages covered by one switch.
 
-    Of all windows, the one where the components of several gates that have at least as many
-    parameters as one switch of all their wires have most to lose.
+    It is the shortest window in which a component of several gates has at least as many
+    parameters, less its own trades, as the switch; None where there is none.
     """
     inward: list[list[tuple[int, int]]] = [[] for _ in gates]
     for j, k, wires in _links(gates):
         inward[k].append((j, comb(wires, 2)))
     stages = sorted({gate.stage for gate in gates})
-    starts = stages if len(gates) * len(stages) <= _STEPS else stages[:1]
-    best: tuple[int, int, int, list[frozenset[int]]] | None = None
+    order = {t: n for n, t in enumerate(stages)}
+    best: tuple[int, int, int, frozenset[int]] | None = None
+    starts = stages if len(gates) * len(stages) <= _STEPS else []
     for start in starts:
-        part: dict[int, _Part] = {}  # by wire
+        part: dict[int, _Span] = {}  # by wire
         first = next(k for k, gate in enumerate(gates) if gate.stage == start)
-        touched: dict[int, _Part] = {}
         for k in range(first, len(gates)):
             gate = gates[k]
+            length = order[gate.stage] - order[start]
+            if best is not None and length >= best[0]:
+                break
             traded = sum(gauge for j, gauge in inward[k] if j >= first)
-            joined = _Part(set(gate.wires), comb(len(gate.wires), 2) - traded, 1)
+            joined = _Span(set(gate.wires), comb(len(gate.wires), 2) - traded, 1)
             for other in {id(part[w]): part[w] for w in gate.wires if w in part}.values():
                 joined = joined.with_(other)
-                touched.pop(id(other), None)
             part.update(dict.fromkeys(joined.wires, joined))
-            touched[id(joined)] = joined
-            if k + 1 == len(gates) or gates[k + 1].stage > gate.stage:
-                gains = [p for p in touched.values() if p.gates > 1 and p.gain >= 0]
-                score = (sum(p.gain for p in gains), sum(p.gates for p in gains))
-                if gains and (best is None or score > best[0]):
-                    best = score, start, gate.stage, [frozenset(p.wires) for p in gains]
+            if joined.gates > 1 and joined.gain >= 0:
+                best = length, start, gate.stage, frozenset(joined.wires)
+                break
     if best is None:
         return None
-    _, start, end, sets = best
-    inside = {wire for wires in sets for wire in wires}
-    covering = [Gate(start, wires) for wires in sets]
-    window = [g for g in gates if start <= g.stage <= end and g.wires <= inside]
-    rest = [g for g in gates if g not in window]
-    return sorted([*rest, *covering], key=lambda gate: gate.stage)
+    _, start, end, inside = best
+    rest = [g for g in gates if not (start <= g.stage <= end and g.wires <= inside)]
+    return sorted([*rest, Gate(start, inside)], key=lambda gate: gate.stage)
 
 
-class _Part:
+class _Span:
     """A component of a window: its wires, its parameters less its own trades, its gates."""
 
     def __init__(self, wires: set[int], cost: int, gates: int) -> None:
         self.wires, self.cost, self.gates = wires, cost, gates
 
-    def with_(self, other: _Part) -> _Part:
+    def with_(self, other: _Span) -> _Span:
         large, small = (self, other) if len(self.wires) >= len(other.wires) else (other, self)
         large.wires |= small.wires
-        return _Part(large.wires, self.cost + other.cost, self.gates + other.gates)
+        return _Span(large.wires, self.cost + other.cost, self.gates + other.gates)
 
     @property
     def gain(self) -> int:
         return self.cost - comb(len(self.wires), 2)
-
-
-def _network(width: int, gates: Iterable[Gate]) -> Network:
-    stages: dict[int, list[list[int]]] = {}
-    for gate in gates:
-        stages.setdefault(gate.stage, []).append(sorted(gate.wires))
-    return Network.of(width, [stages[t] for t in sorted(stages)])
