@@ -35,7 +35,7 @@ from structmat.families import (
     triangle,
     waksman,
 )
-from structmat.graph import from_graph, from_layers
+from structmat.graph import completion, from_graph, from_layers
 from structmat.network import Network, Straightened
 from structmat.reachability import dense_depth, is_dense, path_counts, reach
 from structmat.relabelling import isomorphism
@@ -73,6 +73,7 @@ __all__ = [
     "random",
     "from_graph",
     "from_layers",
+    "completion",
     "isomorphism",
     "Family",
     "family",

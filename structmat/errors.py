@@ -36,6 +36,14 @@ class BlockError(StructmatError):
     """Blocks whose number, shape or values do not fit the network."""
 
 
+class RoutingError(StructmatError):
+    """A permutation that a network blocks: no setting of its switches realises it."""
+
+
+class UndecidedError(StructmatError):
+    """A question whose search ended at its bound: the answer may be either."""
+
+
 class FileError(StructmatError):
     """A file that is missing, cut, too new, or does not fit."""
 

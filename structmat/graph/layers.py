@@ -32,7 +32,7 @@ def from_layers(digraph: nx.DiGraph, incomplete: str = "error") -> Network:
        unknown in general, and complete switches cannot represent them.
 
     The smallest stage that contains a layer is unique: complete every component. That is what
-    ``incomplete="complete"`` returns; `structmat.graph.completion` lists the edges it adds.
+    ``incomplete="complete"`` returns; `completion` lists the edges it adds.
 
     Parameters
     ----------

@@ -1,0 +1,50 @@
+"""Route level by level from both ends, each level by an edge colouring: Beneš, Waksman, Clos."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from structmat.permutation import Index, identity
+from structmat.routing.planning import Plan, Side
+
+
+def divided(plan: Plan, target: Index) -> Index | None:
+    """Return where each signal is, found from both ends inwards; None where that finds no way.
+
+    The first and the last stage send each signal to one of the smaller networks between them,
+    so that these have permutations of their own to route, all at once. In a Clos network each
+    of them succeeds, whichever way was chosen before (Slepian–Duguid).
+
+    Parameters
+    ----------
+    plan : Plan
+    target : (width,) the signal that each wire has to hold in the end
+
+    Returns
+    -------
+    (depth + 1, width) or None
+        The signal on each wire before the first stage and after each.
+    """
+    depth, signals = len(plan.stages), identity(plan.net.width)
+    held = np.empty((depth + 1, plan.net.width), dtype=np.int64)
+    held[0], held[depth] = signals, target
+    here, there = signals, np.argsort(target)  # the wires of each signal, from either end
+    if not np.array_equal(plan.components[here], plan.components[there]):
+        return None
+    for t, level in enumerate(plan.levels):
+        first, last = level.first.switch[here], level.last.switch[there]
+        slots = level.slots.coloured(first, last)
+        if slots is None:
+            return None
+        here = _placed(level.first, first, slots)
+        there = _placed(level.last, last, slots)
+        held[t + 1, here] = signals
+        held[depth - 1 - t, there] = signals
+    return held
+
+
+def _placed(side: Side, switch: Index, slots: Index) -> Index:
+    """Return the wire of each signal between its switch and the smaller network it goes to."""
+    wires = np.empty_like(side.order)
+    wires[np.lexsort((slots, switch))] = side.order
+    return wires

@@ -1,0 +1,118 @@
+"""Permutations as settings of the switches of a network."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat.errors import StructmatError
+from structmat.network import Network
+from structmat.permutation import Index, checked, identity
+from structmat.routing.dividing import divided
+from structmat.routing.planning import plan_of
+from structmat.routing.searching import compared, searched
+from structmat.routing.turning import negations
+
+Floats = npt.NDArray[np.float64]
+
+
+def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) -> list[Floats]:
+    """Return blocks with which a network is a permutation: `dense(net, blocks) == eye(d)[p]`.
+
+    So output i is input p[i], exactly, and `apply(net, blocks, x)` is x[p]. A way is found for
+    every permutation in Beneš, Waksman and Clos networks, and in any that has their structure,
+    however it was made: level by level from both ends by the looping algorithm, and by maximum
+    flows where radices are odd. Networks that sort, such as the brick wall, are routed by sorting.
+    Where one path joins an input and an output, as in omega and butterfly networks, the paths
+    decide. In any other network settings are tried, up to a bound.
+
+    Parameters
+    ----------
+    net : Network
+        Straight or wired, with switches of any radix.
+    permutation : (width,) integers
+        p, in gather form.
+    special : bool
+        Whether all blocks are rotations, of determinant 1. Otherwise they are permutation
+        matrices. A rotation that exchanges two signals negates one of them; here the negations
+        are chosen to cancel along the way of each signal. Wires that switches connect, through
+        any stages, have a determinant in common: in a component whose determinant is that of
+        its permutation the result is the permutation, exactly; in any other exactly one entry
+        is −1 instead of 1, that in the row of its last output.
+
+    Returns
+    -------
+    list of (n, r, r) float64, one for each bank, as `random_blocks` lists them
+        With entries 0, 1 and, if special, −1.
+
+    Raises
+    ------
+    RoutingError
+        When no setting of the switches realises the permutation: the message names two inputs
+        that need the same wire, or an input that does not reach its output, where that is why.
+    UndecidedError
+        When the search ended at its bound.
+    WiringError
+        For anything but a permutation of the wires.
+
+    References
+    ----------
+    D. Opferman and N. Tsao-Wu, On a Class of Rearrangeable Switching Networks, 1971.
+
+    Examples
+    --------
+    >>> from structmat.families import benes, butterfly
+    >>> from structmat.sparse import apply
+    >>> p = [3, 1, 4, 7, 5, 0, 2, 6]
+    >>> apply(benes(8), route(benes(8), p), [*range(8)]).astype(int).tolist()
+    [3, 1, 4, 7, 5, 0, 2, 6]
+    >>> route(butterfly(8), p)
+    Traceback (most recent call last):
+    ...
+    structmat.errors.RoutingError: Network(width=8, depth=3, parameters=12) blocks this \
+permutation: inputs 0 and 1 both need wire 1 after stage 0; waksman(8) routes every permutation
+    """
+    p = checked(permutation, net.width)
+    if not isinstance(special, bool):
+        raise StructmatError(f"special={special!r}: special must be True or False")
+    plan = plan_of(net)
+    target = np.empty_like(p)
+    target[plan.outputs] = p
+    held = compared(plan, target)
+    if held is None:
+        held = divided(plan, target)
+    if held is None:
+        held = searched(plan, target)
+    columns = [
+        _columns(wires, held[t], held[t + 1])
+        for t, banks in enumerate(plan.stages)
+        for wires in banks
+    ]
+    if special:
+        signs = negations(plan, held, [_odd(taken) for taken in columns])
+    else:
+        signs = [np.ones_like(taken) for taken in columns]
+    return [_blocks(taken, sign) for taken, sign in zip(columns, signs, strict=True)]
+
+
+def _columns(wires: Index, before: Index, after: Index) -> Index:
+    """Return the column of the one in each row of each block, (n, r)."""
+    column = np.empty_like(before)
+    column[before[wires]] = identity(wires.shape[1])
+    columns: Index = column[after[wires]]
+    return columns
+
+
+def _odd(columns: Index) -> npt.NDArray[np.bool_]:
+    """Return which permutations are odd: those with an odd number of inversions."""
+    inverted = columns[:, :, None] > columns[:, None, :]
+    odd: npt.NDArray[np.bool_] = np.triu(inverted, 1).sum(axis=(1, 2)) % 2 == 1
+    return odd
+
+
+def _blocks(columns: Index, signs: Index) -> Floats:
+    count, radix = columns.shape
+    blocks = np.zeros((count, radix, radix))
+    switch = identity(count)[:, None]
+    blocks[switch, identity(radix), columns] = signs[switch, columns]
+    return blocks
