@@ -9,11 +9,15 @@ from math import comb
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
+import numpy.typing as npt
 
 from structmat import modular
 from structmat.errors import StructmatError, random_source, whole
 from structmat.modular import MERSENNE, Residues
 from structmat.network import Network
+
+Mask: TypeAlias = npt.NDArray[np.bool_]
+Part: TypeAlias = "tuple[Gate, ...]"
 
 _STEPS = 4_000_000  # of the search for windows that a larger switch covers
 _TRIES = 16  # draws of a point at which every Cayley transform exists
@@ -53,7 +57,9 @@ class Dimension:
     def to_dict(self) -> dict[str, Any]:
         """Return all numbers by name, ready for JSON."""
         return asdict(self) | {
-            "value": self.value, "proved": self.proved, "redundant": self.redundant
+            "value": self.value,
+            "proved": self.proved,
+            "redundant": self.redundant,
         }
 
 
@@ -136,15 +142,26 @@ def _check_prime(prime: int) -> None:
 # From below -----------------------------------------------------------------------------------
 
 
-def tangents(net: Network, prime: int, rng: np.random.Generator) -> Residues:
+def tangents(
+    net: Network, prime: int, rng: np.random.Generator, kept: Sequence[Mask] | None = None
+) -> Residues:
     """Return directions in which the matrix of a straight network moves, at a random point mod p.
 
-    With U = B_t ⋯ B_1 the generator of the wires i and j in stage t moves R as R·(u_i ∧ u_j),
-    u_i being row i of U: the entries u_ia·u_jb − u_ib·u_ja for a < b.
+    A block is B = (I + Q)(I − Q)⁻¹. Let V be the product of the stages before, and w_i the row
+    of wire i in V + B V; then the generator Q_ij moves R along R·(w_i ∧ w_j)/2, which has the
+    entries w_ia·w_jb − w_ib·w_ja, a < b.
+
+    Parameters
+    ----------
+    net : Network
+    prime : int
+    rng : Generator
+    kept : sequence of (n, g) bool, optional
+        The generators that there are, for each bank; the others stay zero.
 
     Returns
     -------
-    (parameters, d(d−1)/2)
+    (generators, d(d−1)/2)
 
     Raises
     ------
@@ -155,35 +172,39 @@ def tangents(net: Network, prime: int, rng: np.random.Generator) -> Residues:
     rows = np.eye(net.width)
     first, second = np.triu_indices(net.width, 1)
     found = []
+    masks = iter(
+        [np.ones((b.count, comb(b.radix, 2)), bool) for b in net.banks] if kept is None else kept
+    )
     for stage in net.stages:
         after = rows.copy()
         for bank in stage.banks:
-            after[bank.reads] = modular.product(
-                _rotations(bank.count, bank.radix, prime, rng), rows[bank.reads], prime
-            )
-        rows = after
-        for bank in stage.banks:
-            i, j = (bank.reads[:, side].ravel() for side in np.triu_indices(bank.radix, 1))
-            wedge = modular.times(rows[i][:, first], rows[j][:, second], prime)
-            wedge -= modular.times(rows[i][:, second], rows[j][:, first], prime)
+            mask = next(masks)
+            here = rows[bank.reads]
+            turned = modular.product(_rotations(mask, bank.radix, prime, rng), here, prime)
+            after[bank.reads] = turned
+            both = modular.reduced(here + turned, prime)
+            switch, pair = np.nonzero(mask)
+            i, j = np.triu_indices(bank.radix, 1)
+            one, other = both[switch, i[pair]], both[switch, j[pair]]
+            wedge = modular.times(one[:, first], other[:, second], prime)
+            wedge -= modular.times(one[:, second], other[:, first], prime)
             wedge += (wedge < 0) * float(prime)
             found.append(wedge)
+        rows = after
     return np.concatenate(found)
 
 
-def _rotations(count: int, radix: int, prime: int, rng: np.random.Generator) -> Residues:
+def _rotations(kept: Mask, radix: int, prime: int, rng: np.random.Generator) -> Residues:
+    i, j = np.triu_indices(radix, 1)
     for _ in range(_TRIES):
-        upper = np.triu(rng.integers(0, prime, (count, radix, radix)), 1).astype(float)
-        below = np.swapaxes(upper, 1, 2)
-        blocks = modular.cayley(upper + (prime - below) * (below > 0), prime)
+        drawn = rng.integers(0, prime, kept.shape).astype(float) * kept
+        skew = np.zeros((len(kept), radix, radix))
+        skew[:, i, j] = drawn
+        skew[:, j, i] = (prime - drawn) * (drawn > 0)
+        blocks = modular.cayley(skew, prime)
         if blocks is not None:
             return blocks
     raise StructmatError(f"prime={prime}: no point was found in {_TRIES} draws; take a larger one")
-
-
-Part: TypeAlias = tuple["Gate", ...]
-
-# From above -----------------------------------------------------------------------------------
 
 
 class Gate(NamedTuple):

@@ -12,8 +12,6 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from structmat.errors import StructmatError
-
 Residues: TypeAlias = npt.NDArray[np.float64]
 
 MERSENNE = 2**31 - 1
@@ -164,7 +162,7 @@ def rank(rows: Residues, prime: int, enough: int | None = None) -> int:
         found += len(pivots)
         free = np.setdiff1d(np.arange(rows.shape[1]), pivots, assume_unique=True)
         rows = _minus(rows[take:, free], rows[take:, pivots], upper[:, free], prime)
-    return min(found, limit)
+    return int(min(found, limit))
 
 
 def power(x: Residues, exponent: int, prime: int) -> Residues:

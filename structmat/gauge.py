@@ -1,0 +1,114 @@
+"""Redundant generators: rotations that two switches can trade, and which to leave out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat.blocks import generators_per_block
+from structmat.errors import BlockError
+from structmat.network import Network
+
+Mask = npt.NDArray[np.bool_]
+Array = npt.NDArray[np.floating]
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """A network with the generators that suffice; the others stay zero.
+
+    Attributes
+    ----------
+    network : Network
+    kept : tuple of (n, g) bool
+        For each bank, which of the g generators of each block are kept.
+    """
+
+    network: Network
+    kept: tuple[Mask, ...]
+
+    @property
+    def parameters(self) -> int:
+        """How many generators are kept."""
+        return sum(int(kept.sum()) for kept in self.kept)
+
+    def spread(self, values: npt.ArrayLike) -> list[Array]:
+        """Return all generators, one (n, g) array for each bank, from the kept ones in order.
+
+        Raises
+        ------
+        BlockError
+            When there are not as many numbers as generators are kept.
+
+        Examples
+        --------
+        >>> from structmat.families import butterfly
+        >>> [g.shape for g in reduced(butterfly(8, block=4)).spread(np.ones(20))]
+        [(2, 6), (2, 6)]
+        """
+        numbers = np.asarray(values)
+        if numbers.shape != (self.parameters,) or numbers.dtype.kind not in "iuf":
+            raise BlockError(
+                f"values of shape {numbers.shape} and dtype {numbers.dtype}: {self.parameters}"
+                " real numbers are kept, in one row"
+            )
+        found, first = [], 0
+        for kept in self.kept:
+            count = int(kept.sum())
+            spread = np.zeros(kept.shape, dtype=np.result_type(numbers.dtype, np.float32))
+            spread[kept] = numbers[first : first + count]
+            found.append(spread)
+            first += count
+        return found
+
+    def __repr__(self) -> str:
+        return f"Reduced({self.network!r}, parameters={self.parameters})"
+
+
+def reduced(net: Network, *, unitary: bool = False) -> Reduced:
+    """Return which generators suffice for the same matrices, near any matrix of the network.
+
+    Where k wires lead directly from one switch to another, the two can trade any rotation of
+    these wires: the first gives it away, the second takes it, and R does not change. So the
+    second may do without: it needs no generator of two wires that come from the same switch.
+    What is left has no trade of this kind, and is as many numbers as
+    `structmat.expressivity.upper_bound` counts by trades. For the block butterfly (BOFT) one
+    stage is full, and in every other the diagonal half-blocks of the generators are zero.
+
+    The blocks exp(Q) or Cayley(Q) of the generators Q that are left are, near the identity, one
+    from each coset of the rotations given away (for any symmetric choice, such as this, of a
+    complement of a subalgebra), so near R = I, and near every generic R, nothing is lost.
+
+    Parameters
+    ----------
+    net : Network
+        A wired one is straightened first; its banks keep their order.
+    unitary : bool
+        For unitary blocks, with r² generators a block: also the phase of every wire that comes
+        from a switch is left out.
+
+    Returns
+    -------
+    Reduced
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> boft = butterfly(64, block=8, depth=4)
+    >>> boft.parameters, reduced(boft).parameters
+    (896, 608)
+    """
+    came_from = np.full(net.width, -1, dtype=np.int64)
+    switches = 0
+    kept = []
+    for bank in net.straightened().network.banks:
+        origin = came_from[bank.reads]
+        i, j = np.triu_indices(bank.radix, 1)
+        pairs = (origin[:, i] != origin[:, j]) | (origin[:, i] < 0)
+        kept.append(np.concatenate([pairs, pairs, origin < 0], axis=1) if unitary else pairs)
+        assert kept[-1].shape[1] == generators_per_block(bank.radix, unitary=unitary)
+        came_from[bank.reads] = switches + np.arange(bank.count)[:, None]
+        switches += bank.count
+    return Reduced(net, tuple(kept))
