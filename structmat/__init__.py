@@ -6,9 +6,11 @@ Importing this package does not load torch; `structmat.nn` does.
 
 from structmat import errors
 from structmat.blocks import adjoint_blocks, identity_blocks, random_blocks
+from structmat.bounds import rank_bound
 from structmat.choosing import dense_networks
 from structmat.drawing import diagram
 from structmat.errors import StructmatError
+from structmat.expressivity import Dimension, dimension
 from structmat.families import (
     Claims,
     Family,
@@ -35,6 +37,7 @@ from structmat.families import (
     triangle,
     waksman,
 )
+from structmat.gauge import Reduced, reduced
 from structmat.graph import completion, from_graph, from_layers
 from structmat.network import Network, Straightened
 from structmat.reachability import dense_depth, is_dense, path_counts, reach
@@ -84,7 +87,12 @@ __all__ = [
     "is_dense",
     "path_counts",
     "dense_depth",
+    "rank_bound",
     "dense_networks",
+    "Dimension",
+    "dimension",
+    "Reduced",
+    "reduced",
     "Report",
     "report",
     "Comparison",

@@ -37,7 +37,7 @@ class Adapter(nn.Module):
         The layer; its weight is left as it is.
     network : Network
         Of width `input_width(base)`.
-    blocks, dropout
+    blocks, dropout, reduced
         As for `Orthogonal`.
     scale : bool
         Whether to train a factor for each output, 1 at the start; a bias is not scaled.
@@ -63,6 +63,7 @@ class Adapter(nn.Module):
         scale: bool = False,
         bias: bool = False,
         dropout: tuple[float, float] = (0.0, 0.0),
+        reduced: bool = False,
     ) -> None:
         super().__init__()
         width = self.input_width(base)
@@ -82,7 +83,12 @@ class Adapter(nn.Module):
         dtype = at_least_float32(weight.dtype)
         self.base = base
         self.rotation = Orthogonal(
-            network, blocks, dtype=dtype, device=weight.device, dropout=dropout
+            network,
+            blocks,
+            dtype=dtype,
+            device=weight.device,
+            dropout=dropout,
+            reduced=reduced,
         )
         outputs = self.output_width(base)
         self.scale = (

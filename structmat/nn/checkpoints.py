@@ -77,6 +77,7 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
             "scale": adapter.scale is not None,
             "bias": adapter.trains_bias,
             "dropout": list(rotation.dropout),
+            "reduced": rotation.reduced,
         }
     tensors = {  # copies, for safetensors refuses tensors that share memory
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -194,6 +195,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
                 layer["scale"],
                 layer["bias"],
                 checked_dropout(layer["dropout"]),
+                bool(layer.get("reduced", False)),
             )
             for name, layer in layers.items()
         }

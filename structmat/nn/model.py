@@ -32,6 +32,7 @@ class Recipe:
     scale: bool = False
     bias: bool = False
     dropout: tuple[float, float] = (0.0, 0.0)
+    reduced: bool = False
 
 
 def adapt(
@@ -45,6 +46,7 @@ def adapt(
     scale: bool = False,
     bias: bool = False,
     dropout: tuple[float, float] = (0.0, 0.0),
+    reduced: bool = False,
     trainable: Targets = (),
 ) -> nn.Module:
     """Freeze a model and put trained rotations before its layers, in place.
@@ -66,6 +68,9 @@ def adapt(
         Whether to train an output scale, and the layer's own bias, as the BOFT paper does.
     dropout : (float, float)
         Multiplicative dropout; see `Orthogonal`.
+    reduced : bool
+        Whether to leave out generators that neighbouring switches could trade: BOFT then trains
+        with up to half the parameters; see `Orthogonal`.
     trainable : str or list of str
         Other modules to train whole, such as ["classifier"]; they are saved with the adapter.
 
@@ -93,7 +98,7 @@ def adapt(
     choose = _chooser(topology, topology_pattern or {}, chosen)
     dropout = checked_dropout(dropout)
     recipes = {
-        name: Recipe(choose(name, layer), blocks, scale, bias, dropout)
+        name: Recipe(choose(name, layer), blocks, scale, bias, dropout, reduced)
         for name, layer in chosen.items()
     }
     return install(model, recipes, _trained(model, trainable, set(chosen.values())))
@@ -123,6 +128,7 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
                 scale=recipe.scale,
                 bias=recipe.bias,
                 dropout=recipe.dropout,
+                reduced=recipe.reduced,
             )
         except StructmatError as error:
             raise type(error)(f"{name}: {error}") from None

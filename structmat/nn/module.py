@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 from typing import Any, Self
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from structmat import gauge
 from structmat.blocks import generators_per_block
 from structmat.errors import BlockError, StructmatError, WiringError
 from structmat.network import Network
@@ -48,6 +52,10 @@ class Orthogonal(nn.Module):
         Multiplicative dropout of the BOFT paper: in training, each stage is picked with the
         first probability, and in a picked stage each block is replaced by the identity with the
         second. R stays orthogonal.
+    reduced : bool
+        Whether to leave out the generators that neighbouring switches could trade
+        (`structmat.reduced`): fewer parameters, up to half, for the same matrices. A bank that
+        loses some has the others in one row.
 
     Raises
     ------
@@ -83,6 +91,7 @@ class Orthogonal(nn.Module):
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
         dropout: tuple[float, float] = (0.0, 0.0),
+        reduced: bool = False,
     ) -> None:
         super().__init__()
         if not isinstance(network, Network):
@@ -90,14 +99,23 @@ class Orthogonal(nn.Module):
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if not (dtype.is_floating_point or dtype.is_complex):
             raise BlockError(f"dtype={dtype}: generators need a real or complex floating dtype")
+        if not isinstance(reduced, bool):
+            raise StructmatError(f"reduced={reduced!r}: reduced must be True or False")
         self.network = network
+        self.reduced = reduced
         self.kind = block_kinds.checked_kind(blocks)
         self.dropout = checked_dropout(dropout)
         self.unitary = dtype.is_complex
         self.generators = nn.ParameterList(
             torch.zeros(shape, dtype=dtype.to_real(), device=device)
-            for shape in generator_shapes(network, unitary=self.unitary)
+            for shape in generator_shapes(network, unitary=self.unitary, reduced=reduced)
         )
+        self._spread: list[str | None] = []  # by bank, the buffer that says where its row goes
+        for k, kept in enumerate(_kept(network, unitary=self.unitary) if reduced else ()):
+            self._spread.append(None if kept.all() else f"_places_{k}")
+            if not kept.all():
+                places = torch.as_tensor(np.flatnonzero(kept), device=device)
+                self.register_buffer(f"_places_{k}", places, persistent=False)
         # Holds nothing: it knows the dtype and device of a layer that has no generators.
         like = torch.empty(0, dtype=dtype.to_real(), device=device)
         self.register_buffer("_like", like, persistent=False)
@@ -160,13 +178,23 @@ class Orthogonal(nn.Module):
         for k, bank in enumerate(self.network.banks):
             by_radix.setdefault(bank.radix, []).append(k)
         for radix, banks in by_radix.items():  # one batched call for each radix
-            together = torch.cat([self.generators[k].to(dtype) for k in banks])
+            together = torch.cat([self._all_generators(k).to(dtype) for k in banks])
             parts = block_kinds.KINDS[self.kind](together, radix).split(
-                [len(self.generators[k]) for k in banks]
+                [self.network.banks[k].count for k in banks]
             )
             for k, part in zip(banks, parts, strict=True):
                 made[k] = part
         return [block for block in made if block is not None]
+
+    def _all_generators(self, k: int) -> Tensor:
+        """Return the (n, g) generators of a bank, with zeros for those left out."""
+        values: Tensor = self.generators[k]
+        if not self.reduced or self._spread[k] is None:
+            return values
+        bank = self.network.banks[k]
+        size = generators_per_block(bank.radix, unitary=self.unitary)
+        every = values.new_zeros(bank.count * size)
+        return every.index_copy(0, getattr(self, str(self._spread[k])), values).view(-1, size)
 
     @torch.no_grad()
     def orthogonality_error(self) -> float:
@@ -244,6 +272,7 @@ class Orthogonal(nn.Module):
     def extra_repr(self) -> str:
         """Return what torch prints between the parentheses."""
         dropout = f", dropout={self.dropout}" if any(self.dropout) else ""
+        dropout += ", reduced=True" if self.reduced else ""
         return (
             f"width={self.width}, depth={self.network.depth},"
             f" parameters={sum(g.numel() for g in self.generators)}, blocks={self.kind!r}{dropout}"
@@ -259,14 +288,25 @@ def _no_autocast(device_type: str) -> AbstractContextManager[object]:
     return nullcontext()  # the meta device has none
 
 
-def generator_shapes(net: Network, *, unitary: bool = False) -> list[tuple[int, int]]:
-    """Return the shape of the generators of each bank.
+@lru_cache(maxsize=64)  # a model has many layers of a few widths
+def _kept(net: Network, *, unitary: bool) -> tuple[npt.NDArray[np.bool_], ...]:
+    return gauge.reduced(net, unitary=unitary).kept
+
+
+def generator_shapes(
+    net: Network, *, unitary: bool = False, reduced: bool = False
+) -> list[tuple[int, ...]]:
+    """Return the shape of the generators of each bank: (n, g), or a row where some are left out.
 
     Examples
     --------
     >>> generator_shapes(Network.of(5, [[[0, 1, 2], [3, 4]]]))
     [(1, 3), (1, 1)]
+    >>> generator_shapes(Network.of(3, [[[0, 1]], [[0, 1, 2]]]), reduced=True)
+    [(1, 1), (2,)]
     """
+    if reduced:
+        return [k.shape if k.all() else (int(k.sum()),) for k in _kept(net, unitary=unitary)]
     return [(bank.count, generators_per_block(bank.radix, unitary=unitary)) for bank in net.banks]
 
 

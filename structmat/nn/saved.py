@@ -137,7 +137,7 @@ def _expected_shapes(
 ) -> dict[str, tuple[int, ...]]:
     shapes: dict[str, tuple[int, ...]] = {
         f"rotation.generators.{k}": shape
-        for k, shape in enumerate(generator_shapes(recipe.network))
+        for k, shape in enumerate(generator_shapes(recipe.network, reduced=recipe.reduced))
     }
     if recipe.scale:
         shapes["scale"] = (kind.output_width(layer),)

@@ -1,0 +1,126 @@
+"""A layer with the redundant generators left out: fewer parameters, the same matrices."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import structmat as sm
+from structmat.nn import Orthogonal, adapt, adapters, load_adapter, merge, save_adapter
+from structmat.testing import assert_orthogonal, networks, seeds
+
+DOUBLE = torch.float64
+
+
+def drawn(layer, seed, scale=0.3):
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for values in layer.generators:
+            values.copy_(scale * torch.randn(values.shape, generator=generator, dtype=DOUBLE))
+    return layer
+
+
+@given(networks(max_width=9), st.sampled_from(["cayley", "exp"]), seeds())
+def test_it_is_the_full_layer_with_zeros_in_place(net, blocks, seed):
+    few = drawn(Orthogonal(net, blocks, dtype=DOUBLE, reduced=True), seed)
+    kept = sm.reduced(net)
+    assert sum(g.numel() for g in few.generators) == kept.parameters
+    full = Orthogonal(net, blocks, dtype=DOUBLE)
+    values = torch.cat([g.detach().reshape(-1) for g in few.generators] or [torch.zeros(0)])
+    with torch.no_grad():
+        for own, spread in zip(full.generators, kept.spread(values.numpy()), strict=True):
+            own.copy_(torch.as_tensor(spread))
+    assert torch.equal(few.matrix(), full.matrix())
+    assert_orthogonal(few.matrix().detach().numpy(), ulps=100 * (net.depth + 1))
+    x = torch.randn(3, net.width, dtype=DOUBLE, generator=torch.Generator().manual_seed(seed))
+    if net.banks:
+        (few(x) ** 3).sum().backward()
+        (full(x) ** 3).sum().backward()
+    for own, other, mask in zip(few.generators, full.generators, kept.kept, strict=True):
+        expected = other.grad.numpy()[mask]
+        assert np.allclose(own.grad.numpy().ravel(), expected, rtol=1e-12, atol=1e-12)
+
+
+@given(seeds())
+def test_training_reaches_a_matrix_of_the_full_layer(seed):
+    """Least squares from the identity to a nearby member of BOFT goes to zero without loss."""
+    net = sm.butterfly(8, block=4)
+    target = drawn(Orthogonal(net, dtype=DOUBLE), seed, scale=0.1).matrix().detach()
+    layer = Orthogonal(net, dtype=DOUBLE, reduced=True)
+    assert sum(g.numel() for g in layer.generators) == 20
+    optimizer = torch.optim.LBFGS(
+        layer.parameters(),
+        max_iter=300,
+        tolerance_grad=1e-12,
+        tolerance_change=1e-16,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss():
+        optimizer.zero_grad()
+        value = ((layer.matrix() - target) ** 2).sum()
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    assert loss().item() < 1e-16
+
+
+def test_a_bank_that_keeps_all_has_a_row_for_each_switch():
+    layer = Orthogonal(sm.butterfly(16, block=4), reduced=True)
+    assert [tuple(g.shape) for g in layer.generators] == [(4, 6), (16,), (16,)]
+    assert "parameters=56, blocks='cayley', reduced=True" in repr(layer)
+    plain = Orthogonal(sm.butterfly(16), reduced=True)  # nothing is redundant
+    assert [g.shape for g in plain.generators] == [
+        g.shape for g in Orthogonal(plain.network).generators
+    ]
+
+
+@given(networks(max_width=7), seeds())
+def test_unitary_blocks(net, seed):
+    layer = Orthogonal(net, dtype=torch.complex128, reduced=True)
+    drawn(layer, seed)
+    assert_orthogonal(layer.matrix().detach().numpy(), ulps=100 * (net.depth + 1))
+    assert sum(g.numel() for g in layer.generators) == sm.reduced(net, unitary=True).parameters
+
+
+def test_it_moves_between_dtypes_and_devices():
+    layer = drawn(Orthogonal(sm.butterfly(8, block=4), dtype=DOUBLE, reduced=True), 0)
+    single = layer.matrix().float()
+    assert torch.allclose(layer.float().matrix(), single, atol=1e-6)
+    copy = Orthogonal(sm.butterfly(8, block=4), reduced=True)
+    copy.load_state_dict(layer.state_dict())
+    assert torch.equal(copy.matrix(), layer.matrix())
+    assert Orthogonal(sm.butterfly(8, block=4), device="meta", reduced=True).matrix().shape == (
+        8,
+        8,
+    )
+
+
+def test_an_adapter_trains_fewer_and_is_saved_and_loaded(tmp_path):
+    def model():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 3))
+
+    trained = adapt(model(), "butterfly(block=8)", target_modules="all-linear", reduced=True)
+    for adapter in adapters(trained).values():
+        assert sum(g.numel() for g in adapter.rotation.generators) == 16 * 7 - 16 * 6 // 4
+        drawn(adapter.rotation.double(), 1).float()
+    save_adapter(trained, tmp_path)
+    loaded = load_adapter(model(), tmp_path)
+    x = torch.randn(5, 16)
+    assert torch.equal(loaded(x), trained(x))
+    assert torch.allclose(merge(trained)(x), loaded(x), atol=1e-5)
+
+
+def test_reduced_must_be_a_truth_value():
+    with pytest.raises(sm.StructmatError, match="reduced='yes': reduced must be True or False"):
+        Orthogonal(sm.butterfly(4), reduced="yes")
+
+
+def test_the_kept_generators_agree_with_the_arrays():
+    kept = sm.reduced(sm.butterfly(8, block=4)).kept
+    assert [int(k.sum()) for k in kept] == [12, 8]
+    assert np.array_equal(kept[1][0], [False, True, True, True, True, False])
