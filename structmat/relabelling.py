@@ -31,11 +31,12 @@ def isomorphism(a: Network, b: Network) -> Index | None:
 
     Colours of the wires are refined by those that they meet in each stage until nothing changes.
     What the colours do not settle falls into parts that do not depend on each other, and in each
-    part one wire is told apart and matched with every candidate in turn. The first candidate
-    succeeds where the automorphisms of the part can exchange them all, as in every classical
-    network; parts that refinement cannot tell apart, though different, can take exponential time.
-    An answer has been checked. Colours are told apart by keys of 64 bits; a None could be wrong
-    where two keys collide, with a probability of about d²·2⁻⁶⁴ for each round over d wires.
+    part one wire is told apart and matched with every candidate in turn. The first one succeeds
+    where automorphisms exchange the candidates, as in butterflies and their kin; a network without
+    symmetries takes as many steps as it has wires, and parts that differ though refinement cannot
+    tell can take exponentially many. An answer has been checked. Colours are told apart by keys
+    of 64 bits; a None could be wrong where two keys collide, with a probability of about d²·2⁻⁶⁴
+    for each round over d wires.
 
     Returns
     -------

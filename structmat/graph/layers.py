@@ -34,6 +34,8 @@ def from_layers(digraph: nx.DiGraph, incomplete: str = "error") -> Network:
     The smallest stage that contains a layer is unique: complete every component. That is what
     ``incomplete="complete"`` returns; `completion` lists the edges it adds.
 
+    Where every node of column 0 has an attribute `label`, the wires are labelled so.
+
     Parameters
     ----------
     digraph : networkx.DiGraph
@@ -69,7 +71,10 @@ def from_layers(digraph: nx.DiGraph, incomplete: str = "error") -> Network:
         raise GraphError(f'incomplete={incomplete!r}: it must be "error" or "complete"')
     width, layers = _read(digraph)
     _check(layers, completing=incomplete == "complete")
-    return Network(width, [_stage(layer) for layer in layers])
+    labels = [digraph.nodes[0, wire].get("label") for wire in range(width)]
+    labelled = all(label is not None for label in labels)
+    stages = [_stage(layer) for layer in layers]
+    return Network(width, stages, labels=labels if labelled else None)
 
 
 def completion(digraph: nx.DiGraph) -> list[tuple[Node, Node]]:

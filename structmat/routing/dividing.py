@@ -15,15 +15,7 @@ def divided(plan: Plan, target: Index) -> Index | None:
     so that these have permutations of their own to route, all at once. In a Clos network each
     of them succeeds, whichever way was chosen before (Slepian–Duguid).
 
-    Parameters
-    ----------
-    plan : Plan
-    target : (width,) the signal that each wire has to hold in the end
-
-    Returns
-    -------
-    (depth + 1, width) or None
-        The signal on each wire before the first stage and after each.
+    Parameters and result are those of `structmat.routing.searching.compared`.
     """
     depth, signals = len(plan.stages), identity(plan.net.width)
     held = np.empty((depth + 1, plan.net.width), dtype=np.int64)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
@@ -14,23 +15,23 @@ from structmat.permutation import Index, identity
 from structmat.routing.halving import Slots
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Side:
     """One stage of a level: which switch each wire meets, a wire in none being one of its own.
 
     Attributes
     ----------
     switch : (width,) the number of each wire's switch
-    order : (width,) the wires by switch, and within a switch by the network they lead to
+    order : (width,) the wires by switch, and within a switch by the smaller network
     """
 
     switch: Index
     order: Index
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Level:
-    """A pair of stages, equally far from both ends, and the smaller networks between them.
+    """Two stages equally far from both ends, and the smaller networks between them.
 
     Attributes
     ----------
@@ -44,61 +45,106 @@ class Level:
     slots: Slots
 
 
+@dataclass(frozen=True, eq=False)
 class Plan:
-    """A network straightened and taken apart for routing.
+    """The switches of a network in stages, with all wiring moved to the end.
 
     Attributes
     ----------
     net : Network
+    outputs : (width,) the wire that comes out at each output
     stages : tuple of tuples of (n, r) arrays
-        The wires of the switches, stage by stage and bank by bank, with all wiring moved to the
-        end.
-    outputs : (width,) the wire, so called, that comes out at each output
+        The wires of the switches, stage by stage and bank by bank.
+    origin : tuple of (n, 2) arrays, one for each bank
+        The bank of the network, and the row in it, that each switch is.
     """
 
-    def __init__(self, net: Network) -> None:
-        straight, _, self.outputs = net.straightened()
-        self.net = net
-        self.stages = tuple(tuple(bank.reads for bank in stage.banks) for stage in straight)
+    net: Network
+    outputs: Index
+    stages: tuple[tuple[Index, ...], ...]
+    origin: tuple[Index, ...]
+
+    @property
+    def banks(self) -> tuple[Index, ...]:
+        """The banks of all stages."""
+        return tuple(wires for banks in self.stages for wires in banks)
 
     @cached_property
     def components(self) -> Index:
         """The number of the component in which each wire lies."""
-        return self._nested[-1]
+        return self._nested[0]
+
+    @cached_property
+    def levels(self) -> list[Level]:
+        """The pairs of stages, the ends first."""
+        return [
+            _level(self.stages[t], self.stages[-1 - t], self._nested[t], self._nested[t + 1])
+            for t in range(len(self.stages) // 2)
+        ]
 
     @cached_property
     def _nested(self) -> list[Index]:
-        """The components of the stages between each pair, from the middle outwards."""
+        """The components of all stages, of all but the first and the last, and so on inwards."""
         depth = len(self.stages)
         label = identity(self.net.width)
         if depth % 2:
             label = _joined(label, self.stages[depth // 2])
         nested = [label]
         for t in range(depth // 2 - 1, -1, -1):
-            label = _joined(label, self.stages[t] + self.stages[depth - 1 - t])
+            label = _joined(label, self.stages[t] + self.stages[-1 - t])
             nested.append(label)
-        return nested
+        return nested[::-1]
 
     @cached_property
-    def levels(self) -> list[Level]:
-        """The pairs of stages, the ends first."""
-        outside_in = self._nested[::-1]
-        return [
-            _level(self.stages[t], self.stages[-1 - t], outside_in[t], outside_in[t + 1])
-            for t in range(len(self.stages) // 2)
-        ]
+    def centred(self) -> Plan:
+        """The same switches in other stages, each as near as it can be to the end it is nearer.
+
+        So networks of unequal depth side by side have their middles in the middle.
+        """
+        before = _chains(self.stages, self.net.width)
+        behind = _chains([banks[::-1] for banks in self.stages[::-1]], self.net.width)[::-1]
+        nearer = [np.minimum(*pair) for pair in zip(before, behind, strict=True)]
+        half = max((int(least.max()) + 1 for least in nearer), default=0)
+        parts: list[list[tuple[Index, Index]]] = [[] for _ in range(2 * half + 1)]
+        for wires, origin, start, end in zip(self.banks, self.origin, before, behind, strict=True):
+            stage = np.where(start < end, start, np.where(start > end, 2 * half - end, half))
+            for t in np.unique(stage).tolist():
+                parts[t].append((wires[stage == t], origin[stage == t]))
+        return Plan(
+            self.net,
+            self.outputs,
+            tuple(tuple(wires for wires, _ in part) for part in parts),
+            tuple(origin for part in parts for _, origin in part),
+        )
 
 
 @lru_cache(maxsize=4)
 def plan_of(net: Network) -> Plan:
-    """Return the plan of a network; those of the last few networks are kept.
+    """Return the plan of a network as it stands; those of the last few networks are kept.
 
     Examples
     --------
     >>> plan_of(Network.of(3, [[[0, 1]], [[1, 2]]])).components.tolist()
     [0, 0, 0]
     """
-    return Plan(net)
+    straight, _, outputs = net.straightened()
+    stages = tuple(tuple(bank.reads for bank in stage.banks) for stage in straight)
+    origin = (
+        np.stack([np.full(bank.count, number), identity(bank.count)], axis=1)
+        for number, bank in enumerate(net.banks)
+    )
+    return Plan(net, outputs, stages, tuple(origin))
+
+
+def _chains(stages: Sequence[tuple[Index, ...]], width: int) -> list[Index]:
+    """Return for each switch, bank by bank, how many stand before it one behind the other."""
+    deep = np.zeros(width, dtype=np.int64)
+    chains = []
+    for wires in (wires for banks in stages for wires in banks):
+        chain = deep[wires].max(axis=1)
+        deep[wires] = chain[:, None] + 1
+        chains.append(chain)
+    return chains
 
 
 def _joined(label: Index, banks: tuple[Index, ...]) -> Index:

@@ -20,20 +20,30 @@ _MOST_BYTES = 1 << 28
 def compared(plan: Plan, target: Index) -> Index | None:
     """Return where each signal is when every switch sorts; None where they do not end sorted.
 
-    A brick wall is the odd–even transposition sort, and a triangle the bubble sort: both sort
-    everything.
+    A switch sends the signal for the first output to the first wire that it writes, and so on.
+    A brick wall is then the odd–even transposition sort, and a triangle the bubble sort: both
+    sort everything.
 
-    Parameters and result are those of `structmat.routing.dividing.divided`.
+    Parameters
+    ----------
+    plan : Plan
+        As `plan_of` makes it.
+    target : (width,) the signal that each wire has to hold in the end
+
+    Returns
+    -------
+    (depth + 1, width) or None
+        The signal on each wire before the first stage and after each.
     """
-    goal = np.argsort(target)
+    goal = np.argsort(target[plan.outputs])
     held = np.empty((len(plan.stages) + 1, len(target)), dtype=np.int64)
     held[0] = identity(len(target))
-    for t, banks in enumerate(plan.stages):
+    for t, (banks, stage) in enumerate(zip(plan.stages, plan.net.stages, strict=True)):
         held[t + 1] = held[t]
-        for wires in banks:
-            signals = held[t][wires]
-            order = np.argsort(goal[signals], axis=1)
-            held[t + 1][np.sort(wires, axis=1)] = np.take_along_axis(signals, order, axis=1)
+        for wires, bank in zip(banks, stage.banks, strict=True):
+            order = np.argsort(goal[held[t][wires]], axis=1)
+            places = np.take_along_axis(wires, np.argsort(bank.writes, axis=1), axis=1)
+            held[t + 1][places] = held[t][np.take_along_axis(wires, order, axis=1)]
     return held if np.array_equal(held[-1], target) else None
 
 
@@ -43,7 +53,7 @@ def searched(plan: Plan, target: Index) -> Index:
     First each signal that has one path to its end is followed: where all have, as in the omega
     and the butterfly network, that decides. Then settings are tried, stage by stage.
 
-    Parameters and result are those of `structmat.routing.dividing.divided`, except for None.
+    Parameters and result are those of `compared`; there always is a result.
 
     Raises
     ------
@@ -124,48 +134,84 @@ def _meeting(plan: Plan, stage: int, wire: Index, followed: Index) -> RoutingErr
 
 
 def _tried(plan: Plan, ahead: Bits, goal: Index) -> Index:
-    """Try settings wire by wire, only such as leave every signal a way, until one is complete.
+    """Search each component by itself, and put together where the signals are."""
+    order = np.argsort(plan.components, kind="stable")
+    ends = np.cumsum(np.bincount(plan.components))
+    wires_of = np.split(order, ends[:-1])
+    local = np.empty_like(order)
+    local[order] = np.concatenate([identity(len(wires)) for wires in wires_of])
+    switches: list[list[tuple[int, list[int]]]] = [[] for _ in wires_of]
+    for t, banks in enumerate(plan.stages):
+        for wires in banks:
+            rows = zip(plan.components[wires[:, 0]].tolist(), local[wires].tolist(), strict=True)
+            for component, row in rows:
+                switches[component].append((t, row))
+    held = np.empty((len(plan.stages) + 1, len(goal)), dtype=np.int64)
+    for wires, own in zip(wires_of, switches, strict=True):
+        acting = sorted({t for t, _ in own})
+        cells = [(acting.index(t), row, k) for t, row in own for k in range(len(row))]
+        reached = [
+            [int.from_bytes(bits.tobytes(), "little") for bits in rows]
+            for rows in ahead[np.array(acting, dtype=np.int64) + 1][:, wires]
+        ]
+        goals = dict(zip(wires.tolist(), goal[wires].tolist(), strict=True))
+        found = np.array(_arranged(cells, reached, goals, plan))
+        held[:, wires] = found[np.searchsorted(acting, np.arange(len(held)))]
+    return held
+
+
+def _arranged(
+    cells: list[tuple[int, list[int], int]],
+    reached: list[list[int]],
+    goals: dict[int, int],
+    plan: Plan,
+) -> list[list[int]]:
+    """Try settings cell by cell, only such as leave every signal a way, until one is complete.
 
     An arrangement of the signals before a stage from which no setting led on is not tried again.
+
+    Parameters
+    ----------
+    cells : list of (stage, row, k)
+        What to decide: which signal leaves a stage on the k-th wire of a switch.
+    reached : [stage][wire]
+        The bits of the ends in reach after a stage.
+    goals : from each signal, in the order of the wires, to its end
+
+    Returns
+    -------
+    [stage][wire], the signals before the first stage and after each
     """
-    acting = [t for t, banks in enumerate(plan.stages) if banks]
-    reached = [[int.from_bytes(row.tobytes(), "little") for row in ahead[t + 1]] for t in acting]
-    cells = [
-        (t, row, k)
-        for t, at in enumerate(acting)
-        for wires in plan.stages[at]
-        for row in wires.tolist()
-        for k in range(len(row))
-    ]
-    goals = goal.tolist()
-    held = [list(range(len(goals))) for _ in range(len(acting) + 1)]
+    held = [list(goals) for _ in range(len(reached) + 1)]
+    if not cells:
+        return held
     dead: set[tuple[int, tuple[int, ...]]] = set()
 
-    def ways(n: int) -> Iterator[int]:
-        t, row, k = cells[n]
+    def ways(cell: int) -> Iterator[int]:
+        t, row, k = cells[cell]
         gone = [held[t + 1][wire] for wire in row[:k]]
         signals = [held[t][wire] for wire in row]
         return iter([s for s in signals if s not in gone and reached[t][row[k]] >> goals[s] & 1])
 
     untried = [ways(0)]
     for _ in range(_MOST_STEPS):
-        n = len(untried) - 1
-        t, row, k = cells[n]
-        signal = next(untried[n], None)
+        cell = len(untried) - 1
+        t, row, k = cells[cell]
+        signal = next(untried[cell], None)
         if signal is not None:
             held[t + 1][row[k]] = signal
-            if n + 1 == len(cells):
-                return np.array(held)[np.cumsum([0, *map(bool, plan.stages)]), :]
-            if cells[n + 1][0] > t:  # the next stage begins
+            if cell + 1 == len(cells):
+                return held
+            if cells[cell + 1][0] > t:  # the next stage begins
                 if (t + 1, tuple(held[t + 1])) in dead:
                     continue
                 held[t + 2] = held[t + 1].copy()  # wires in no switch keep their signals
-            untried.append(ways(n + 1))
+            untried.append(ways(cell + 1))
             continue
         untried.pop()
-        if n == 0:
+        if not untried:
             raise _blocked(plan, "no setting of the switches is left to try")
-        if cells[n - 1][0] < t:
+        if cells[cell - 1][0] < t:
             dead.add((t, tuple(held[t])))
     raise UndecidedError(
         f"{plan.net!r}: undecided after {_MOST_STEPS} steps of search whether it blocks this"

@@ -9,7 +9,7 @@ from structmat.errors import StructmatError
 from structmat.network import Network
 from structmat.permutation import Index, checked, identity
 from structmat.routing.dividing import divided
-from structmat.routing.planning import plan_of
+from structmat.routing.planning import Plan, plan_of
 from structmat.routing.searching import compared, searched
 from structmat.routing.turning import negations
 
@@ -78,11 +78,7 @@ permutation: inputs 0 and 1 both need wire 1 after stage 0; waksman(8) routes ev
     plan = plan_of(net)
     target = np.empty_like(p)
     target[plan.outputs] = p
-    held = compared(plan, target)
-    if held is None:
-        held = divided(plan, target)
-    if held is None:
-        held = searched(plan, target)
+    plan, held = _found(plan, target)
     columns = [
         _columns(wires, held[t], held[t + 1])
         for t, banks in enumerate(plan.stages)
@@ -92,7 +88,25 @@ permutation: inputs 0 and 1 both need wire 1 after stage 0; waksman(8) routes ev
         signs = negations(plan, held, [_odd(taken) for taken in columns])
     else:
         signs = [np.ones_like(taken) for taken in columns]
-    return [_blocks(taken, sign) for taken, sign in zip(columns, signs, strict=True)]
+    blocks = [np.zeros((bank.count, bank.radix, bank.radix)) for bank in net.banks]
+    for origin, taken, sign in zip(plan.origin, columns, signs, strict=True):
+        bank, row = blocks[origin[0, 0]], origin[:, 1:]
+        row_of_block = identity(taken.shape[1])
+        bank[row, row_of_block, taken] = np.take_along_axis(sign, taken, axis=1)
+    return blocks
+
+
+def _found(plan: Plan, target: Index) -> tuple[Plan, Index]:
+    """Return a plan, and the signal on each wire before its first stage and after each."""
+    held = compared(plan, target)
+    if held is None:
+        held = divided(plan, target)
+    if held is None:
+        centred = divided(plan.centred, target)
+        if centred is not None:
+            return plan.centred, centred
+        held = searched(plan, target)
+    return plan, held
 
 
 def _columns(wires: Index, before: Index, after: Index) -> Index:
@@ -108,11 +122,3 @@ def _odd(columns: Index) -> npt.NDArray[np.bool_]:
     inverted = columns[:, :, None] > columns[:, None, :]
     odd: npt.NDArray[np.bool_] = np.triu(inverted, 1).sum(axis=(1, 2)) % 2 == 1
     return odd
-
-
-def _blocks(columns: Index, signs: Index) -> Floats:
-    count, radix = columns.shape
-    blocks = np.zeros((count, radix, radix))
-    switch = identity(count)[:, None]
-    blocks[switch, identity(radix), columns] = signs[switch, columns]
-    return blocks

@@ -126,7 +126,10 @@ def test_a_hypercube_is_the_butterfly(dimensions):
 def test_a_path_is_the_brick_wall(width):
     odd, even = [[[i, i + 1] for i in range(start, width - 1, 2)] for start in (0, 1)]
     bricks = [odd, even] if width > 2 else [odd]
-    assert sm.from_graph(nx.path_graph(width)) == sm.Network.of(width, bricks)
+    net = sm.from_graph(nx.path_graph(width), repeat=width)
+    assert net == sm.Network.of(width, bricks * width)
+    if width > 2:
+        assert net == sm.brickwall(width, 2 * width)
 
 
 @pytest.mark.parametrize("players", range(2, 16))
@@ -135,6 +138,7 @@ def test_a_complete_graph_is_a_round_robin_tournament(players):
     assert_coloured(net, nx.complete_graph(players))
     assert net.depth == players - 1 + players % 2
     assert {len(stage) for stage in switches(net)} == {players // 2}  # everyone plays, or one rests
+    assert net == sm.round_robin(players)
 
 
 @pytest.mark.parametrize(("sides", "stages"), [((4, 6), 4), ((8, 8), 4), ((3, 5), 5)])

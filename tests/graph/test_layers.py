@@ -94,6 +94,14 @@ def test_a_network_comes_back_from_its_grid_graph(net, bare):
     assert sm.from_layers(graph, "complete") == back
 
 
+def test_labels_come_back_where_every_wire_has_one():
+    net = sm.Network(3, sm.Network.of(3, [[[0, 1]]]).stages, labels=["a", ("b", 1), 0])
+    graph = net.to_networkx()
+    assert sm.from_layers(graph).labels == net.labels
+    del graph.nodes[0, 1]["label"]
+    assert sm.from_layers(graph).labels is None
+
+
 @given(networks(wired=False))
 def test_a_straight_network_stays_straight(net):
     assert sm.from_layers(net.to_networkx()).is_straight
