@@ -39,6 +39,7 @@ from structmat.families import (
 )
 from structmat.gauge import Reduced, reduced
 from structmat.graph import completion, from_graph, from_layers
+from structmat.limits import LowerBounds, lower_bounds
 from structmat.network import Network, Straightened
 from structmat.reachability import dense_depth, is_dense, path_counts, reach
 from structmat.relabelling import isomorphism
@@ -88,6 +89,8 @@ __all__ = [
     "path_counts",
     "dense_depth",
     "rank_bound",
+    "LowerBounds",
+    "lower_bounds",
     "dense_networks",
     "Dimension",
     "dimension",

@@ -1,0 +1,203 @@
+"""Lower bounds: what no network can do without, and how far a given one is from that."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import asdict, dataclass
+from math import ceil, comb, log2
+from typing import Any
+
+from structmat.errors import whole
+from structmat.network import Network
+
+_HEAD = ("to be", "it takes", "at least", "this has")
+
+
+@dataclass(frozen=True)
+class Bound:
+    """One thing that a goal takes, with the least amount of it that does.
+
+    Attributes
+    ----------
+    goal : str
+        "dense", "mixing" (perfectly: the product of averages is J/d) or "universal" (all of SO(d)).
+    quantity : str
+        "depth", "parameters" or "nonzeros".
+    least : int
+        No network of this width that reaches the goal has less.
+    value : int or None
+        What the network has; None where only a width was given.
+    reason : str
+        Why.
+    """
+
+    goal: str
+    quantity: str
+    least: int
+    value: int | None
+    reason: str
+
+    @property
+    def excess(self) -> int | None:
+        """How much more the network has; below 0 it cannot reach the goal."""
+        return None if self.value is None else self.value - self.least
+
+
+@dataclass(frozen=True)
+class LowerBounds:
+    """What `lower_bounds` found.
+
+    Attributes
+    ----------
+    width, block : int
+        The number of wires, and the largest switch.
+    rows : tuple of Bound
+    """
+
+    width: int
+    block: int
+    rows: tuple[Bound, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values by name, ready for JSON."""
+        return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
+
+    def _table(self) -> list[list[str]]:
+        known = any(row.value is not None for row in self.rows)
+        head = [*(_HEAD if known else _HEAD[:-1]), "because"]
+        cells = []
+        for row in self.rows:
+            has = [] if row.value is None else [f"{row.value:,}"]
+            cells.append([row.goal, row.quantity, f"{row.least:,}", *has, row.reason])
+        return [head, *cells]
+
+    def __str__(self) -> str:
+        table = self._table()
+        longest = [max(map(len, column)) for column in zip(*table, strict=True)]
+        last = len(longest) - 1
+        return "\n".join(
+            "  ".join(
+                cell if k == last else f"{cell:{'>' if k > 1 else '<'}{longest[k]}}"
+                for k, cell in enumerate(line)
+            )
+            for line in table
+        )
+
+    def _repr_html_(self) -> str:
+        head, *lines = self._table()
+        rows = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
+        rows += ["".join(f"<td>{html.escape(cell)}</td>" for cell in line) for line in lines]
+        return "\n".join(["<table>", *(f"<tr>{row}</tr>" for row in rows), "</table>"])
+
+
+def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
+    """Return what any network of this width takes to be dense, to mix, to be all of SO(d).
+
+    A goal is out of reach where a network has less of anything than its bound. Enough of all is
+    no promise: ask `is_dense`, `mixing` and `dimension`. With d wires, b the largest switch and m
+    stages:
+
+    - dense: at least ⌈log_b d⌉ stages, for an output hears at most b^m inputs.
+    - dense: at least 2d − 4 parameters (for d < 4: 0, 1, 3), at any depth. A switch is a telephone
+      call among its wires and has as many parameters as they need calls of two, or more.
+    - dense: at least m·d·d^(1/m) non-zeros, when all switches of a stage are of one radix and
+      leave no wire idle, or m ≤ 2. For an output hears at most the product of the radices.
+    - mixing perfectly: at least (d/2)·log₂ d parameters. The entropies of the rows of the product
+      of averages rise from 0 to d·log₂ d in all, by at most r·log₂ r ≤ r(r−1) at each switch.
+    - universal: d(d−1)/2 parameters, and the stages that hold so many.
+
+    Parameters
+    ----------
+    net : Network or int
+        A network, or a width.
+    block : int
+        The largest switch, for a width; a network knows its own.
+
+    Raises
+    ------
+    StructmatError
+        For a width below 1, or a block below 2.
+
+    References
+    ----------
+    A. Hajnal, E. C. Milner, E. Szemerédi, A cure for the telephone disease, Canadian Mathematical
+    Bulletin 15, 1972. M. Gorbunov and others, Group and shuffle: efficient structured orthogonal
+    parametrization, 2024, arXiv 2406.10019 (the depth).
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> print(lower_bounds(butterfly(16)))
+    to be      it takes    at least  this has  because
+    dense      depth              4         4  an output hears at most 2^m inputs
+    dense      parameters        28        32  gossip: a switch is a telephone call
+    dense      nonzeros         128       128  paths are to reach all
+    mixing     parameters        32        32  a switch adds at most so much entropy
+    universal  depth             15         4  SO(16) has 120 dimensions, a stage at most 8
+    universal  parameters       120        32  SO(16) has 120 dimensions
+    >>> [row.least for row in lower_bounds(4096, block=8).rows]
+    [4, 8188, 24576, 585, 8386560]
+    """
+    if isinstance(net, Network):
+        width, largest = net.width, max((bank.radix for bank in net.banks), default=2)
+        has: dict[str, int] = {"depth": net.depth, "parameters": net.parameters}
+    else:
+        width, largest, has = whole(net, "width", 1), whole(block, "block", 2), {}
+    group = comb(width, 2)
+    dimensions = f"SO({width}) has {group:,} dimensions"
+    stage = width // largest * comb(largest, 2) + comb(width % largest, 2)
+    found = [
+        ("dense", "depth", _hearing(width, largest), f"an output hears at most {largest}^m inputs"),
+        ("dense", "parameters", _gossip(width), "gossip: a switch is a telephone call"),
+        ("mixing", "parameters", _entropy(width), "a switch adds at most so much entropy"),
+        (
+            "universal",
+            "depth",
+            -(-group // max(stage, 1)),
+            f"{dimensions}, a stage at most {stage:,}",
+        ),
+        ("universal", "parameters", group, dimensions),
+    ]
+    rows = [Bound(goal, name, least, has.get(name), why) for goal, name, least, why in found]
+    if isinstance(net, Network) and (net.depth in (1, 2) or _is_even(net)):
+        least = _edges(width, net.depth)
+        rows.insert(2, Bound("dense", "nonzeros", least, net.nonzeros, "paths are to reach all"))
+    return LowerBounds(width, largest, tuple(rows))
+
+
+def _hearing(width: int, block: int) -> int:
+    """Return ⌈log_b d⌉, in integers."""
+    depth, heard = 0, 1
+    while heard < width:
+        depth, heard = depth + 1, heard * block
+    return depth
+
+
+def _gossip(width: int) -> int:
+    return 2 * width - 4 if width >= 4 else comb(width, 2)
+
+
+def _entropy(width: int) -> int:
+    """Return ⌈(d/2)·log₂ d⌉, which is a whole number for powers of two alone (and for d = 1)."""
+    exponent = width.bit_length() - 1
+    return -(-width * exponent // 2) if width == 1 << exponent else ceil(width * log2(width) / 2)
+
+
+def _edges(width: int, depth: int) -> int:
+    """Return ⌈m·d·d^(1/m)⌉: the least n with n^m ≥ (m·d)^m·d."""
+    least = ceil(depth * float(width) ** (1 + 1 / depth))
+    bound = (depth * width) ** depth * width
+    while (least - 1) ** depth >= bound:
+        least -= 1
+    while least**depth < bound:
+        least += 1
+    return least
+
+
+def _is_even(net: Network) -> bool:
+    """Return whether each stage has switches of one radix, on all wires."""
+    return net.depth > 0 and all(
+        len({bank.radix for bank in stage.banks}) == 1
+        and sum(bank.reads.size for bank in stage.banks) == net.width
+        for stage in net.stages
+    )

@@ -1,0 +1,157 @@
+"""Lower bounds: no network goes below them, and some reach them."""
+
+import json
+from fractions import Fraction
+from math import comb
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat.errors import StructmatError
+from structmat.limits import lower_bounds
+from structmat.testing import families, networks
+
+
+def least(net, goal, quantity):
+    rows = [
+        row.least for row in lower_bounds(net).rows if (row.goal, row.quantity) == (goal, quantity)
+    ]
+    return rows[0] if rows else None
+
+
+def mixes(net):
+    """Whether the product of averages is J/d, in fractions."""
+    rows = [[Fraction(i == j) for j in range(net.width)] for i in range(net.width)]
+    for stage in net.stages:
+        after = list(rows)
+        for start, end in stage.moves.tolist():
+            after[end] = rows[start]
+        for bank in stage.banks:
+            for reads, writes in zip(bank.reads.tolist(), bank.writes.tolist(), strict=True):
+                mean = [
+                    sum(column) / bank.radix
+                    for column in zip(*(rows[k] for k in reads), strict=True)
+                ]
+                for k in writes:
+                    after[k] = mean
+        rows = after
+    return all(entry == Fraction(1, net.width) for row in rows for entry in row)
+
+
+@given(
+    st.one_of(networks(), families(max_width=24).map(lambda case: case[0](case[1]))),
+    st.integers(1, 4),
+)
+def test_no_network_reaches_a_goal_below_its_bounds(net, times):
+    many = net.repeat(times)
+    reached = {
+        "dense": bool((sm.path_counts(many) > 0).all()),
+        "mixing": many.width <= 12 and mixes(many),
+        "universal": many.width <= 6 and sm.dimension(many).value == comb(many.width, 2),
+    }
+    for row in lower_bounds(many).rows:
+        assert row.value == getattr(many, row.quantity)
+        assert row.excess == row.value - row.least
+        assert row.excess >= 0 or not reached[row.goal], row
+    assert reached["dense"] or not (reached["mixing"] or reached["universal"])
+
+
+@given(st.integers(1, 12))
+def test_the_butterfly_reaches_its_bounds(power):
+    net = sm.butterfly(2**power)
+    excess = {(row.goal, row.quantity): row.excess for row in lower_bounds(net).rows}
+    assert excess["dense", "depth"] == 0
+    assert excess["dense", "nonzeros"] == 0
+    assert excess["mixing", "parameters"] == 0
+    assert (excess["dense", "parameters"] == 0) == (power <= 3)
+
+
+@given(st.integers(2, 12), st.integers(1, 4))
+def test_a_power_of_one_radix_reaches_the_bound_of_edges(radix, depth):
+    net = sm.mixed_radix(radix**depth, (radix,) * depth) if radix**depth < 3000 else sm.butterfly(4)
+    assert least(net, "dense", "nonzeros") == net.nonzeros
+    assert least(net, "dense", "depth") == net.depth
+
+
+@given(st.integers(4, 200))
+def test_gossip_reaches_the_bound_of_calls(width):
+    net = sm.gossip(width)
+    assert sm.is_dense(net)
+    assert least(net, "dense", "parameters") == net.parameters == 2 * width - 4
+
+
+@given(st.integers(2, 60).map(lambda k: 2 * k + 1))
+def test_brickwalls_and_rulers_reach_the_bound_of_stages(width):
+    """T13: odd widths take d stages of 2×2 switches, and the brick-wall has no more."""
+    net = sm.brickwall(width)
+    assert least(net, "universal", "depth") == net.depth == width
+    assert least(net, "universal", "parameters") == net.parameters
+
+
+@given(st.integers(2, 500), st.integers(2, 20))
+def test_stages_for_all_rotations_are_no_fewer_than_the_formula(width, block):
+    depth = {(r.goal, r.quantity): r.least for r in lower_bounds(width, block=block).rows}[
+        "universal", "depth"
+    ]
+    assert depth >= -(-(width - 1) // (block - 1))
+    if width % block == 0:
+        assert depth == -(-(width - 1) // (block - 1))
+
+
+@given(st.integers(1, 3000))
+def test_closed_forms_are_rounded_up_exactly(width):
+    entropy = least(width, "mixing", "parameters")
+    assert 4**entropy >= width**width
+    assert entropy == 0 or 4 ** (entropy - 1) < width**width
+    depth = least(width, "dense", "depth")
+    assert 2**depth >= width
+    assert depth == 0 or 2 ** (depth - 1) < width
+
+
+@given(st.integers(1, 200).map(lambda k: 2 * k), st.integers(1, 12))
+def test_edges_are_rounded_up_exactly(width, depth):
+    pairs = [[i, i + 1] for i in range(0, width, 2)]
+    found = least(sm.Network.of(width, [pairs]).repeat(depth), "dense", "nonzeros")
+    assert found == pytest.approx(depth * width ** (1 + 1 / depth), rel=1e-12, abs=1)
+    assert found**depth >= (depth * width) ** depth * width > (found - 1) ** depth
+
+
+def test_edges_are_bounded_only_where_it_is_a_theorem():
+    idle = sm.Network.of(4, [[[0, 1]], [[1, 2]], [[2, 3]]])
+    assert least(idle, "dense", "nonzeros") is None
+    assert least(idle[:2], "dense", "nonzeros") == 16
+    assert least(idle[:0], "dense", "nonzeros") is None
+
+
+def test_lower_bounds_are_printed_and_written():
+    text = str(lower_bounds(sm.butterfly(1024)))
+    assert " ".join(text.splitlines()[0].split()) == "to be it takes at least this has because"
+    assert "universal  parameters   523,776     5,120  SO(1024)" in text
+    bounds = lower_bounds(96, block=4)
+    html = bounds._repr_html_()
+    assert html.count("<tr>") == 1 + len(bounds.rows)
+    assert "this has" not in html
+    data = json.loads(json.dumps(bounds.to_dict()))
+    assert (data["width"], data["block"]) == (96, 4)
+    assert data["rows"][0] == {
+        "goal": "dense",
+        "quantity": "depth",
+        "least": 4,
+        "value": None,
+        "reason": "an output hears at most 4^m inputs",
+    }
+
+
+@pytest.mark.parametrize(
+    ("width", "block", "message"),
+    [
+        (0, 2, "width=0"),
+        (8.0, 2, "width=8.0"),
+        (8, 1, "block=1: block must be an integer, at least 2"),
+    ],
+)
+def test_lower_bounds_refuse(width, block, message):
+    with pytest.raises(StructmatError, match=message):
+        lower_bounds(width, block=block)
