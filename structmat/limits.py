@@ -185,7 +185,7 @@ def _entropy(width: int) -> int:
 
 def _edges(width: int, depth: int) -> int:
     """Return ⌈m·d·d^(1/m)⌉: the least n with n^m ≥ (m·d)^m·d."""
-    least = ceil(depth * float(width) ** (1 + 1 / depth))
+    least: int = ceil(depth * float(width) ** (1 + 1 / depth))
     bound = (depth * width) ** depth * width
     while (least - 1) ** depth >= bound:
         least -= 1
