@@ -44,8 +44,8 @@ def product(a: Residues, b: Residues, prime: int) -> Residues:
 
     Examples
     --------
-    >>> product(np.array([[2.0**30, 3.0]]), np.array([[2.0**30], [1.0]]), MERSENNE)
-    array([[5.3687091e+08]])
+    >>> product(np.array([[2.0**30, 3.0]]), np.array([[2.0**30], [1.0]]), MERSENNE).astype(int)
+    array([[536870915]])
     """
     (a1, a0), (b1, b0) = _halves(a), _halves(b)
     high, low = a1 @ b1, a0 @ b0

@@ -1,0 +1,269 @@
+"""Dimensions against exact ranks computed another way, and the laws that they obey."""
+
+import itertools
+from math import comb
+
+import flint
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat import modular
+from structmat.errors import StructmatError
+from structmat.expressivity import normal_form, tangents, upper_bound
+from structmat.modular import MERSENNE
+from structmat.testing import networks, seeds
+
+PRIME = 2**27 - 39  # another than the library's
+
+
+def exact_rank(net, seed=0):
+    """Return the rank of d² entries by all generators, by the product rule, modulo PRIME."""
+    rng = np.random.default_rng(seed)
+    width = net.width
+    one = np.eye(width, dtype=np.int64)
+    factors, moves = [], []
+    for stage in net.stages:
+        factor = np.zeros_like(one)
+        factor[stage.passing[1], stage.passing[0]] = 1
+        turned = []
+        for bank in stage.banks:
+            for reads, writes in zip(bank.reads, bank.writes, strict=True):
+                block, changes = cayley_and_changes(bank.radix, rng)
+                factor[np.ix_(writes, reads)] = block
+                for change in changes:
+                    move = np.zeros_like(one)
+                    move[np.ix_(writes, reads)] = change
+                    turned.append(move)
+        factors.append(factor)
+        moves.append(turned)
+    before = [one]
+    for factor in factors:
+        before.append(factor @ before[-1] % PRIME)
+    after = [one]
+    for factor in reversed(factors):
+        after.append(after[-1] @ factor % PRIME)
+    rows = []
+    for t, turned in enumerate(moves):
+        left = after[len(factors) - 1 - t]
+        rows += [(left @ (move @ before[t] % PRIME) % PRIME).ravel().tolist() for move in turned]
+    if not rows:
+        return 0
+    return flint.nmod_mat(len(rows), width * width, list(itertools.chain(*rows)), PRIME).rank()
+
+
+def cayley_and_changes(radix, rng):
+    """Return (I + Q)(I − Q)⁻¹ mod PRIME of a random Q, and its derivative by each generator."""
+    upper = np.triu(rng.integers(0, PRIME, (radix, radix)), 1)
+    q = upper - upper.T
+    one = np.eye(radix, dtype=np.int64)
+    flat = [int(x) for x in ((one - q) % PRIME).ravel()]
+    inverse = flint.nmod_mat(radix, radix, flat, PRIME).inv()
+    m = np.array([[int(inverse[i, j]) for j in range(radix)] for i in range(radix)])
+    block = (one + q) % PRIME @ m % PRIME
+    changes = []
+    for i, j in itertools.combinations(range(radix), 2):
+        e = np.zeros_like(one)
+        e[i, j], e[j, i] = 1, PRIME - 1
+        # d[(I + Q) M] = dQ M + (I + Q) M dQ M
+        changes.append((e @ m + block @ (e @ m % PRIME)) % PRIME)
+    return block, changes
+
+
+def member(entry, width):
+    """Return some networks of a family at a width, straightened."""
+    from structmat.testing.members import tried
+
+    found = []
+    for rule in tried(entry, width, 3):
+        try:
+            taken = rule.takes(width)
+        except StructmatError:
+            continue
+        if taken:
+            net = rule(width)
+            if net.parameters <= 3 * comb(width, 2):
+                found.append(net)
+    return found[:: -(-len(found) // 4) or 1]
+
+
+@pytest.mark.parametrize("entry", sm.catalogue(), ids=lambda entry: entry.name)
+@pytest.mark.parametrize("width", [8, 16])
+def test_every_family_has_its_exact_dimension(entry, width):
+    for net in member(entry, width):
+        found = sm.dimension(net)
+        assert found.lower <= exact_rank(net) <= found.upper
+        assert found.value == exact_rank(net), net
+
+
+@settings(max_examples=200)
+@given(networks(max_width=8, max_depth=5), seeds())
+def test_random_networks_have_their_exact_dimension(net, seed):
+    found = sm.dimension(net, rng=seed)
+    exact = exact_rank(net, seed)
+    assert found.value == exact
+    assert found.lower <= exact <= found.upper
+    assert found.value <= min(net.parameters, comb(net.width, 2))
+    assert found.redundant == net.parameters - found.value >= 0
+    assert found.parameters == net.parameters
+    union = len(
+        {
+            pair
+            for stage in net.straightened().network.stages
+            for b in stage.banks
+            for row in b.reads.tolist()
+            for pair in itertools.combinations(sorted(row), 2)
+        }
+    )
+    assert union <= found.value  # T2, the rank at the identity
+
+
+@given(networks(max_width=7, max_depth=4))
+def test_more_stages_never_cover_less(net):
+    values = [sm.dimension(net[:t]).value for t in range(net.depth + 1)]
+    assert values == sorted(values)
+
+
+@given(networks(max_width=6, max_depth=3), networks(max_width=5, max_depth=3))
+def test_networks_side_by_side_add_up(a, b):
+    both = sm.dimension(a.beside(b))
+    one, other = sm.dimension(a), sm.dimension(b)
+    assert both.value == one.value + other.value
+    assert both.upper == one.upper + other.upper
+
+
+@given(networks(max_width=7), st.data())
+def test_names_and_direction_change_nothing(net, data):
+    places = data.draw(st.permutations(range(net.width)))
+    assert sm.dimension(net.relabel(places)) == sm.dimension(net)
+    assert sm.dimension(net.inverse()).value == sm.dimension(net).value
+
+
+def test_the_trades_of_neighbouring_stages_are_not_all():
+    """Six wires where Σ|E_t| − Σ|E_t ∩ E_{t+1}| is 15 and the dimension 14."""
+    stages = [[[5, 2, 3, 0], [1, 4]], [[0, 3], [1, 2], [5, 4]], [[2, 1, 4, 3], [0, 5]]]
+    net = sm.Network.of(6, stages)
+    pairs = [{p for s in stage for p in itertools.combinations(sorted(s), 2)} for stage in stages]
+    plain = sum(map(len, pairs)) - sum(len(a & b) for a, b in itertools.pairwise(pairs))
+    assert min(plain, 15) == 15
+    found = sm.dimension(net)
+    assert (found.value, found.upper, found.proved) == (14, 14, True)
+    assert exact_rank(net) == 14
+
+
+@pytest.mark.parametrize(("block", "depth"), [(2, 4), (4, 1), (4, 3), (8, 3), (8, 2)])
+def test_boft_has_the_dimension_of_the_formula(block, depth):
+    width = 32
+    net = sm.butterfly(width, block, depth)
+    formula = depth * width * (block - 1) // 2 - (depth - 1) * width * (block - 2) // 4
+    found = sm.dimension(net)
+    assert (found.value, found.proved) == (formula, True)
+    assert sm.reduced(net).parameters == formula
+
+
+@pytest.mark.parametrize("radices", [(2, 2, 3), (3, 4), (4, 3, 2), (2, 2, 2, 2)])
+def test_mixed_radix_wastes_nothing(radices):
+    found = sm.dimension(sm.mixed_radix(int(np.prod(radices)), radices))
+    assert (found.redundant, found.proved) == (0, True)
+
+
+@pytest.mark.parametrize("spec", ["ruler", "brickwall", "triangle"])
+def test_universal_networks_cover_every_rotation(spec):
+    found = sm.dimension(sm.parse(spec)(16))
+    assert (found.value, found.proved, found.redundant) == (120, True, 0)
+
+
+def test_a_butterfly_and_its_mirror_image_waste_half_a_stage():
+    half = sm.butterfly(16)
+    assert sm.dimension(half.then(half.inverse())).redundant == 8
+    assert sm.dimension(half.repeat(2)).redundant == 0
+
+
+def test_wide_networks_of_small_parts_are_quick():
+    found = sm.dimension(sm.butterfly(4096, block=8, depth=2))
+    assert (found.value, found.proved) == (22_528, True)
+
+
+# What is left out -----------------------------------------------------------------------------
+
+
+@given(networks(max_width=7, max_depth=4), seeds())
+def test_reduced_generators_lose_no_dimension(net, seed):
+    straight = net.straightened().network
+    kept = sm.reduced(net).kept
+    assert [k.shape for k in kept] == [(b.count, comb(b.radix, 2)) for b in net.banks]
+    if not straight.banks:
+        return
+    rows = tangents(straight, MERSENNE, np.random.default_rng(seed), kept)
+    assert len(rows) == sm.reduced(net).parameters
+    assert modular.rank(rows, MERSENNE) == sm.dimension(net, rng=seed).value
+
+
+@given(networks(max_width=8))
+def test_the_reduced_are_as_many_as_the_trades_leave(net):
+    assert sm.dimension(net).upper <= sm.reduced(net).parameters <= net.parameters
+
+
+def test_values_that_do_not_fit_are_refused():
+    kept = sm.reduced(sm.butterfly(8, block=4))
+    with pytest.raises(StructmatError, match=r"values of shape \(3,\).*: 20 real numbers are kept"):
+        kept.spread([1.0, 2.0, 3.0])
+    with pytest.raises(StructmatError, match="20 real numbers"):
+        kept.spread([1j] * 20)
+
+
+# From above -----------------------------------------------------------------------------------
+
+
+@given(networks(max_width=8, max_depth=5))
+def test_absorbed_switches_are_gone_and_nothing_is_lost(net):
+    gates = normal_form(net)
+    assert sum(comb(len(g.wires), 2) for g in gates) <= net.parameters
+    plain = sm.Network.of(net.width, [[sorted(g.wires)] for g in gates])
+    assert sm.dimension(plain).value == sm.dimension(net).value
+    assert normal_form(plain) == tuple(g._replace(stage=t) for t, g in enumerate(gates))
+
+
+def test_a_deep_network_on_few_wires_costs_what_one_switch_does():
+    deep = sm.brickwall(4, 9)
+    assert upper_bound(deep) == 6
+    wide = sm.brickwall(4, 9).beside(sm.brickwall(4, 9)).then(sm.Network.of(8, [[[3, 4]]]))
+    assert upper_bound(wide) == 13
+    assert sm.dimension(wide).proved
+
+
+def test_idle_stages_and_windows_are_seen_through():
+    net = sm.Network.of(4, [[[0, 1]], [], [[2, 3]], [[0, 1]], [[0, 1, 2]]])
+    assert upper_bound(net) == sm.dimension(net).value == 4
+
+
+# Primes and points ----------------------------------------------------------------------------
+
+
+@given(networks(max_width=6), seeds(), st.sampled_from([(3,), (7, 11), (101,), (65_537, MERSENNE)]))
+def test_any_prime_bounds_from_below(net, seed, primes):
+    try:
+        found = sm.dimension(net, primes=primes, points=3, rng=seed)
+    except StructmatError as error:
+        assert "no point was found" in str(error)  # noqa: PT017 - small primes only
+        assert max(primes) < 50
+        return
+    assert found.lower <= exact_rank(net) <= found.upper
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"points": 0}, "points=0: points must be an integer, at least 1"),
+        ({"primes": ()}, r"primes=\(\): give at least one"),
+        ({"primes": (9,)}, "prime=9: give an odd prime"),
+        ({"primes": (2,)}, "prime=2"),
+        ({"primes": (2**31 + 11,)}, "prime=2147483659: give an odd prime below"),
+        ({"rng": "x"}, "rng='x'"),
+    ],
+)
+def test_bad_options_are_refused(options, message):
+    with pytest.raises(StructmatError, match=message):
+        sm.dimension(sm.butterfly(4), **options)
