@@ -37,6 +37,7 @@ from structmat.families import (
     triangle,
     waksman,
 )
+from structmat.fitting import Fit, fit
 from structmat.gauge import Reduced, reduced
 from structmat.graph import completion, from_graph, from_layers
 from structmat.limits import LowerBounds, lower_bounds
@@ -111,6 +112,8 @@ __all__ = [
     "operator",
     "dense",
     "apply",
+    "Fit",
+    "fit",
     "StructmatError",
     "errors",
     "__version__",

@@ -1,0 +1,88 @@
+"""The cosine–sine decomposition, applied to its own halves: exact on the ruler network.
+
+Any orthogonal matrix of even size is (U₁ ⊕ U₂) · [C −S; S C] · (V₁ ⊕ V₂), cut into halves. The
+middle factor is a stage of rotations between the halves; the others are decomposed in turn, down
+to single 2×2 blocks. So a network covers all orthogonal matrices when its middle stage pairs two
+halves of the wires, and the stages before it and after it do the same within each half.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+
+from structmat.blocks import Array
+from structmat.fitting.pairs import Pairs, pairs_of
+from structmat.network import Network
+from structmat.permutation import Index
+
+
+def halved(net: Network, target: Array) -> list[Array] | None:
+    """Return blocks that make an orthogonal target exactly, or None for another structure.
+
+    All blocks are rotations but for the innermost of stage 1, 3, 5, …, which are any in O(2).
+
+    Parameters
+    ----------
+    net : Network
+        Straight. Whatever the names of its wires, it must be the ruler network.
+    target : (width, width), orthogonal or unitary
+
+    References
+    ----------
+    C. C. Paige and M. Wei, History and generality of the CS decomposition, 1994.
+
+    Examples
+    --------
+    >>> from structmat.families import ruler
+    >>> from structmat.sparse import dense
+    >>> target = np.linalg.qr(np.random.default_rng(0).standard_normal((8, 8)))[0]
+    >>> bool(np.allclose(dense(ruler(8), halved(ruler(8), target)), target))
+    True
+    """
+    if net.depth != net.width - 1 or net.width < 2:
+        return None
+    pairs = pairs_of(net, target.dtype)
+    if pairs is None:
+        return None
+    left = [(0, net.depth, np.arange(net.width), target)]
+    while left:
+        first, last, wires, matrix = left.pop()
+        middle = (first + last) // 2
+        halves = _halves(pairs, first, middle, wires)
+        if halves is None:
+            return None
+        a, b = wires[halves]
+        if len(wires) == 2:
+            pairs.put(middle, a[0], matrix[np.ix_(halves.ravel(), halves.ravel())])
+            continue
+        order = halves.ravel()
+        (ua, ub), angle, (va, vb) = scipy.linalg.cossin(
+            matrix[np.ix_(order, order)], p=len(a), q=len(a), separate=True
+        )
+        cosine, sine = np.cos(angle), np.sin(angle)
+        turns = np.stack([cosine, -sine, sine, cosine], axis=1).reshape(-1, 2, 2)
+        pairs.put(middle, a, turns)
+        left += [(first, middle, a, va), (first, middle, b, vb)]
+        left += [(middle + 1, last, a, ua), (middle + 1, last, b, ub)]
+    return pairs.blocks()
+
+
+def _halves(pairs: Pairs, first: int, middle: int, wires: Index) -> Index | None:
+    """Return the places of both halves of some wires, mates in the same order, or None.
+
+    One half is what the first wire reaches before the middle stage; the other is their mates.
+    """
+    reached = np.zeros(pairs.mates.shape[1], dtype=bool)
+    reached[wires[0]] = True
+    for mates in pairs.mates[first:middle]:
+        met = mates[reached]
+        reached[met[met >= 0]] = True
+    place = np.full(len(reached), -1)
+    place[wires] = np.arange(len(wires))
+    here = np.flatnonzero(reached)
+    there = pairs.mates[middle, here]
+    halves = np.stack([place[here], np.where(there >= 0, place[there], -1)])
+    if not np.array_equal(np.sort(halves, axis=None), np.arange(len(wires))):
+        return None
+    return halves

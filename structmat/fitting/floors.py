@@ -1,0 +1,153 @@
+"""Floors under the error of a fit: what no blocks can do, from paths, cuts and orthogonality.
+
+Each is a lower bound of ‖R − T‖²_F over all orthogonal or unitary blocks. A part A of T is
+compared with what that part of R can be. Its singular values are at most 1; where a cut allows it
+rank k, all but k are 0 (Eckart and Young). Singular values differ by no more than matrices do
+(Mirsky), so the squared gaps between those of A and the nearest admissible ones are a floor, and
+floors of disjoint parts add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from structmat.blocks import Array
+from structmat.bounds import rank_bounds
+from structmat.fitting.components import connected, groups
+from structmat.network import Network
+from structmat.permutation import Index
+from structmat.reachability import reach
+
+
+def floor(net: Network, target: Array, *, special: bool = False) -> float:
+    """Return a number below which ‖R − T‖_F / ‖T‖_F cannot be, whatever the blocks.
+
+    It is the largest of three bounds. *Paths*: entries that no path allows are 0, and of what the
+    others leave of T, the nearest orthogonal matrix is a polar factor. *Components*: for every t,
+    the outputs that the stages after t connect and the inputs that those up to t connect share
+    some wires, and that part of R has as many singular values 1, the others 0. *Cuts*: minimum
+    cuts between quarters and halves of the wires, and between wires that differ in a bit of their
+    number.
+
+    Rounding errors are subtracted: the bound is certified as far as the singular value
+    decomposition is.
+
+    Parameters
+    ----------
+    net : Network
+        Straight.
+    target : (width, width), not zero
+    special : bool
+        Whether real blocks are rotations, so that the determinant of R is 1.
+
+    References
+    ----------
+    C. Eckart and G. Young, The approximation of one matrix by another of lower rank, 1936.
+    L. Mirsky, Symmetric gauge functions and unitarily invariant norms, 1960.
+
+    Examples
+    --------
+    >>> swap = np.eye(4)[[0, 2, 1, 3]]
+    >>> round(floor(Network.of(4, [[[0, 1], [2, 3]]]), swap), 4)  # two of four are out of reach
+    1.0
+    """
+    wide = target.astype(np.result_type(target.dtype, np.float64))
+    squares = [_by_paths(net, wide, special=special), *_by_components(net, wide)]
+    squares += _by_cuts(net, wide)
+    found = np.sqrt(max(squares)) / np.linalg.norm(wide)
+    rounding = np.finfo(wide.dtype).eps * (net.width + 8)
+    return float(max(0.0, found - rounding))
+
+
+def _by_paths(net: Network, target: Array, *, special: bool) -> float:
+    open_to = reach(net)
+    allowed = np.where(open_to, target, 0)
+    values = np.linalg.svd(allowed, compute_uv=False)
+    square = _square(target[~open_to]) + _square(values - 1)
+    if special and target.dtype.kind == "f" and np.linalg.slogdet(allowed)[0] < 0:
+        square += 4 * float(values[-1])  # the best rotation turns the last direction round
+    return square
+
+
+def _by_components(net: Network, target: Array) -> Iterator[float]:
+    # The wires of some outputs O are shared out among the components I of the inputs. Their rows
+    # of R have |O| singular values 1 in all, and R[O, I] has rank |O ∩ I| and norm 1 at most: so
+    # each of these parts has just |O ∩ I| singular values 1, and the others are 0.
+    before, after = connected(net), connected(net.inverse())[::-1]
+    for t in range(net.depth + 1):
+        if before[t].any() and after[t].any():  # there are two components of each
+            yield sum(
+                _blockwise(target, outputs, inputs)
+                for outputs in _by_size(after[t])
+                for inputs in _by_size(before[t])
+            )
+
+
+def _by_size(label: Index) -> list[Index]:
+    """Return the wires of components, an array (components, size) for each size."""
+    parts = groups(label)
+    sizes = sorted({len(part) for part in parts})
+    return [np.stack([part for part in parts if len(part) == size]) for size in sizes]
+
+
+def _blockwise(target: Array, outputs: Index, inputs: Index) -> float:
+    """Return the floor of all parts of outputs (a, p) and inputs (b, q) together."""
+    holder = np.full(len(target), -1)
+    holder[inputs] = np.arange(len(inputs))[:, None]
+    shared = holder[outputs]
+    group = np.broadcast_to(np.arange(len(outputs))[:, None], shared.shape)
+    ranks = np.zeros((len(outputs), len(inputs)), dtype=np.int64)
+    np.add.at(ranks, (group[shared >= 0], shared[shared >= 0]), 1)
+    parts = target[outputs[:, None, :, None], inputs[None, :, None, :]]
+    total = _square(parts[ranks == 0])
+    for rank in np.unique(ranks[ranks > 0]):
+        values = np.linalg.svd(parts[ranks == rank], compute_uv=False)
+        values[:, :rank] -= 1
+        total += _square(values)
+    return total
+
+
+def _by_cuts(net: Network, target: Array) -> Iterator[float]:
+    wires = np.arange(net.width)
+    pairs = [(half, other) for half in _halves(net.width) for other in (~half, half)]
+    ranks = rank_bounds(net, [(wires[a], wires[b]) for a, b in pairs])
+    for (a, b), rank in zip(pairs, ranks.tolist(), strict=True):
+        # The rows and columns of R have length 1: where a part has small rank, the parts beside
+        # it have singular values 1, and the opposite part has small rank as well.
+        p, q = int(a.sum()), int(b.sum())
+        yield (
+            _gap(target[np.ix_(a, b)], most=rank)
+            + _gap(target[np.ix_(~a, ~b)], most=net.width - p - q + rank)
+            + _gap(target[np.ix_(a, ~b)], ones=p - rank)
+            + _gap(target[np.ix_(~a, b)], ones=q - rank)
+        )
+
+
+def _halves(width: int) -> Iterator[Array]:
+    """Yield sets of wires, once each: the first quarter, half, three quarters; by each bit."""
+    wires = np.arange(width)
+    sets = [wires < width * k // 4 for k in (1, 2, 3)]
+    sets += [wires >> k & 1 == 0 for k in range((width - 1).bit_length())]
+    seen: set[bytes] = set()
+    for chosen in sets:
+        if 0 < chosen.sum() < width and chosen.tobytes() not in seen:
+            seen.add(chosen.tobytes())
+            yield chosen
+
+
+def _gap(part: Array, *, most: int | None = None, ones: int = 0) -> float:
+    """Return how far a matrix is, squared, from those of norm at most 1 with some singular values.
+
+    At most `most` are not 0 (by default any number), at least `ones` are 1.
+    """
+    values = np.linalg.svd(part, compute_uv=False)
+    nearest = np.minimum(values, 1)
+    nearest[max(most, 0) if most is not None else len(values) :] = 0
+    nearest[:ones] = 1
+    return _square(values - nearest)
+
+
+def _square(values: Array) -> float:
+    return float(np.sum(np.abs(values) ** 2))

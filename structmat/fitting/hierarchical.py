@@ -1,0 +1,130 @@
+"""Hierarchical singular value decomposition: one stage after the other taken off, the last first.
+
+Let C be a component of the wires as stages 1 … t−1 connect them, and S a switch of stage t. A path
+from an input in C to an output of S passes a wire of both, so the block R[S, C] has at most rank
+|S ∩ C|, and factors into columns of the switch's block and rows of the smaller product on C. Where
+S ∩ C is one wire the factors are unique up to a sign, which the smaller product takes up. Where it
+is more they are unique up to a rotation of S ∩ C, which an earlier stage takes up if one of its
+switches holds S ∩ C.
+
+All this holds for one digit a stage, in any radices and any order, for the block butterfly at any
+depth, and for whatever has the same structure. On a member it is exact; on another matrix, keeping
+the largest singular values, it is a good place to begin.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from structmat.blocks import Array, identity_blocks
+from structmat.fitting.components import connected, groups
+from structmat.fitting.polar import polar
+from structmat.network import Network
+from structmat.permutation import Index
+
+
+def peeled(net: Network, target: Array) -> list[Array] | None:
+    """Return blocks by hierarchical decomposition, or None where the structure does not allow it.
+
+    Parameters
+    ----------
+    net : Network
+        Straight.
+    target : (width, width)
+
+    References
+    ----------
+    Q.-T. Le, L. Zheng, R. Gribonval, Butterfly factorization with error guarantees, 2024,
+    arXiv 2411.04506.
+
+    Examples
+    --------
+    >>> from structmat.blocks import random_blocks
+    >>> from structmat.families import brickwall, butterfly
+    >>> from structmat.sparse import dense
+    >>> net = butterfly(16, block=4)
+    >>> member = dense(net, random_blocks(net, rng=0))
+    >>> bool(np.allclose(dense(net, peeled(net, member)), member))
+    True
+    >>> peeled(brickwall(4), np.eye(4)) is None
+    True
+    """
+    state = _Peeling(net, target.dtype)
+    left = [(net.depth, np.arange(net.width), target)]
+    while left:
+        smaller = state.peel(*left.pop())
+        if smaller is None:
+            return None
+        left += smaller
+    return state.blocks
+
+
+_Left = tuple[int, Index, Array]  # that many stages on these wires, and their matrix
+
+
+class _Peeling:
+    """The blocks found so far, and which switch every wire meets in every stage."""
+
+    def __init__(self, net: Network, dtype: np.dtype[Any]) -> None:
+        self.blocks = identity_blocks(net, dtype)
+        self.labels = connected(net)
+        self.switches: list[list[tuple[Array, Index]]] = []
+        self.homes = np.full((net.depth, net.width), -1)
+        rest = iter(self.blocks)
+        for t, stage in enumerate(net.stages):
+            held = [
+                pair for bank in stage.banks for pair in zip(next(rest), bank.reads, strict=True)
+            ]
+            self.switches.append(held)
+            for number, (_, wires) in enumerate(held):
+                self.homes[t, wires] = number
+
+    def peel(self, depth: int, wires: Index, matrix: Array) -> list[_Left] | None:
+        """Set the switches of the last of `depth` stages on some wires; return what is left.
+
+        That is a smaller matrix for each component of the wires, or None where the structure does
+        not allow it.
+        """
+        if depth == 0 or len(wires) == 1:
+            return []
+        t = depth - 1
+        place = np.empty(self.homes.shape[1], dtype=np.int64)  # of a wire in its component
+        parts = groups(np.unique(self.labels[t][wires], return_inverse=True)[1])
+        for part in parts:
+            place[wires[part]] = np.arange(len(part))
+        smaller = [np.zeros((len(part), len(part)), matrix.dtype) for part in parts]
+        part_of = np.empty(len(wires), dtype=np.int64)
+        for number, part in enumerate(parts):
+            part_of[part] = number
+        position = np.empty(self.homes.shape[1], dtype=np.int64)
+        position[wires] = np.arange(len(wires))
+        met = self.homes[t][wires]
+        for bare in np.flatnonzero(met < 0):
+            part = parts[part_of[bare]]
+            smaller[part_of[bare]][place[wires[bare]]] = matrix[bare, part]
+        for number in np.unique(met[met >= 0]):
+            block, switch = self.switches[t][number]
+            rows = position[switch]
+            columns = np.zeros_like(block)
+            for p in np.unique(part_of[rows]):
+                shared = np.flatnonzero(part_of[rows] == p)
+                meeting = matrix[np.ix_(rows, parts[p])]
+                if len(parts[p]) == 1:
+                    columns[:, shared] = meeting  # a wire that nothing before has turned
+                    continue
+                if len(shared) > 1 and not self._taken_up(t, switch[shared]):
+                    return None
+                u, s, vh = np.linalg.svd(meeting, full_matrices=False)
+                columns[:, shared] = u[:, : len(shared)]
+                smaller[p][place[switch[shared]]] = (s[:, None] * vh)[: len(shared)]
+            block[:] = polar(columns)
+        return [(t, wires[part], m) for part, m in zip(parts, smaller, strict=True)]
+
+    def _taken_up(self, t: int, wires: Index) -> bool:
+        """Return whether the last earlier switch on these wires is one that holds them all."""
+        for homes in self.homes[:t, wires][::-1]:
+            if (homes >= 0).any():
+                return bool(homes[0] >= 0 and (homes == homes[0]).all())
+        return False

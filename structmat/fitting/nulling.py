@@ -1,0 +1,166 @@
+"""Nulling: one rotation after another puts a zero into an orthogonal matrix, until it is diagonal.
+
+A rotation of two neighbouring columns is a switch that acts first, one of two rows a switch that
+acts last. The triangle of Reck uses columns only, row by row; the brick-wall of Clements turns to
+columns and rows by antidiagonals. Whether a network is deep enough is found by placing each
+rotation at the earliest stage that is left for columns, and the latest for rows.
+"""
+
+from __future__ import annotations
+
+import itertools
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from structmat.blocks import Array, adjoint_blocks
+from structmat.fitting.pairs import Pairs, pairs_of
+from structmat.network import Network
+from structmat.permutation import Index
+
+
+def nulled(net: Network, target: Array) -> list[Array] | None:
+    """Return blocks that make an orthogonal target exactly, or None for another structure.
+
+    The wires must form a path whose neighbours meet, in whatever order they are named, as often
+    as the triangle or the brick-wall needs, from either end and in either order of time. Switches
+    that are not needed stay the identity.
+
+    Parameters
+    ----------
+    net : Network
+        Straight.
+    target : (width, width), orthogonal or unitary
+
+    References
+    ----------
+    M. Reck et al., Experimental realization of any discrete unitary operator, 1994.
+    W. R. Clements et al., Optimal design for universal multiport interferometers, 2016,
+    arXiv 1603.08788.
+
+    Examples
+    --------
+    >>> from structmat.families import brickwall
+    >>> from structmat.sparse import dense
+    >>> target = np.linalg.qr(np.random.default_rng(0).standard_normal((5, 5)))[0]
+    >>> bool(np.allclose(dense(brickwall(5), nulled(brickwall(5), target)), target))
+    True
+    """
+    pairs = pairs_of(net, target.dtype)
+    if pairs is None or net.parameters < net.width * (net.width - 1) // 2:
+        return None
+    path = _path(pairs.mates)
+    if path is None:
+        return None
+    back = net.inverse()
+    for order in (path, path[::-1]):
+        for word in (list(_brickwall(net.width)), list(_triangle(net.width))):
+            for turned in (net, back):
+                stages = _placed(turned, order, word)
+                if stages is None:
+                    continue
+                matrix = target if turned is net else np.conj(target.T)
+                blocks = _eliminated(Pairs(turned, target.dtype), order, word, stages, matrix)
+                return blocks if turned is net else adjoint_blocks(back, blocks)
+    return None
+
+
+class _Zero(NamedTuple):
+    """An entry to null, by its column and the next, or by its row and the one before."""
+
+    row: int
+    column: int
+    by_columns: bool
+
+    @property
+    def first(self) -> int:
+        """The first of the two neighbours that the rotation turns."""
+        return self.column if self.by_columns else self.row - 1
+
+
+def _triangle(width: int) -> Iterator[_Zero]:
+    for row in range(width - 1, 0, -1):
+        for column in range(row):
+            yield _Zero(row, column, by_columns=True)
+
+
+def _brickwall(width: int) -> Iterator[_Zero]:
+    for k in range(width - 1):  # antidiagonals, from the corner at the bottom left
+        for j in range(k + 1):
+            if k % 2 == 0:
+                yield _Zero(width - 1 - j, k - j, by_columns=True)
+            else:
+                yield _Zero(width - 1 - k + j, j, by_columns=False)
+
+
+def _path(mates: Index) -> list[int] | None:
+    """Return the wires in the order of the path that their meetings form, or None."""
+    width = mates.shape[1]
+    met = [set(column[column >= 0].tolist()) for column in mates.T]
+    ends = [wire for wire, others in enumerate(met) if len(others) == 1]
+    if len(ends) != 2 or any(len(others) > 2 for others in met):
+        return None
+    path = [ends[0]]
+    while len(path) < width:
+        following = met[path[-1]] - set(path[-2:])
+        if len(following) != 1:
+            return None
+        path.append(following.pop())
+    return path
+
+
+def _placed(net: Network, path: list[int], word: list[_Zero]) -> list[int] | None:
+    """Return the stage of each rotation, or None where the network has no room for one."""
+    mates = Pairs(net, np.dtype(float)).mates
+    when = [np.flatnonzero(mates[:, a] == b).tolist() for a, b in itertools.pairwise(path)]
+    early, late = [0] * len(path), [net.depth - 1] * len(path)  # what is left of each wire
+    stages = []
+    for zero in word:
+        k = zero.first
+        if zero.by_columns:
+            at = bisect_left(when[k], max(early[k], early[k + 1]))
+            if at == len(when[k]):
+                return None
+            early[k] = early[k + 1] = when[k][at] + 1
+        else:
+            at = bisect_right(when[k], min(late[k], late[k + 1])) - 1
+            if at < 0:
+                return None
+            late[k] = late[k + 1] = when[k][at] - 1
+        stages.append(when[k][at])
+    return stages if all(a <= b + 1 for a, b in zip(early, late, strict=True)) else None
+
+
+def _eliminated(
+    pairs: Pairs, path: list[int], word: list[_Zero], stages: list[int], target: Array
+) -> list[Array]:
+    """Null the entries in turn; the signs or phases that are left go into the innermost blocks."""
+    matrix = target[np.ix_(path, path)]
+    inner = [(-1, False)] * len(path)  # the stage of the last rotation, and whether of columns
+    for zero, stage in zip(word, stages, strict=True):
+        k = zero.first
+        both = slice(k, k + 2)
+        if zero.by_columns:
+            a, b = matrix[zero.row, both]
+            block = _rotation(b, -a).conj()
+            matrix[:, both] = matrix[:, both] @ block.conj().T
+        else:
+            block = _rotation(*matrix[both, zero.column]).T
+            matrix[both] = block.conj().T @ matrix[both]
+        pairs.put(stage, path[k], block)
+        for place in (k, k + 1):
+            if zero.by_columns or not inner[place][1]:
+                inner[place] = (stage, zero.by_columns)
+    for place, (stage, by_columns) in enumerate(inner):
+        pairs.scale(stage, path[place], matrix[place, place], output=by_columns)
+    return pairs.blocks()
+
+
+def _rotation(a: np.inexact, b: np.inexact) -> Array:
+    """Return the rotation whose first row is (a, b), scaled to length 1."""
+    length = np.hypot(abs(a), abs(b))
+    if length == 0:
+        return np.eye(2, dtype=np.asarray(a).dtype)
+    return np.asarray(np.array([[a, b], [-np.conj(b), np.conj(a)]]) / length)

@@ -1,0 +1,73 @@
+"""Networks of 2×2 switches, addressed by stage and wires, to write blocks into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from structmat.blocks import Array
+from structmat.network import Network
+from structmat.permutation import Index
+
+
+class Pairs:
+    """The blocks of a straight network of 2×2 switches, the identity until they are put.
+
+    Attributes
+    ----------
+    mates : (depth, width) int64
+        Whom each wire meets in each stage, −1 for none.
+
+    Examples
+    --------
+    >>> pairs = Pairs(Network.of(3, [[[1, 0]], [[1, 2]]]), np.dtype(float))
+    >>> pairs.mates
+    array([[ 1,  0, -1],
+           [-1,  2,  1]])
+    >>> pairs.put(0, 0, np.array([[1.0, 2.0], [3.0, 4.0]]))
+    >>> pairs.blocks()[0].tolist()
+    [[[4.0, 3.0], [2.0, 1.0]]]
+    """
+
+    def __init__(self, net: Network, dtype: np.dtype[Any]) -> None:
+        shape = (net.depth, net.width)
+        self.mates = np.full(shape, -1, dtype=np.int64)
+        self._number = np.full(shape, -1, dtype=np.int64)
+        self._side = np.zeros(shape, dtype=np.int64)
+        self._counts = [bank.count for bank in net.banks]
+        count = 0
+        for t, stage in enumerate(net.stages):
+            for bank in stage.banks:
+                self.mates[t, bank.reads] = bank.reads[:, ::-1]
+                self._number[t, bank.reads] = count + np.arange(bank.count)[:, None]
+                self._side[t, bank.reads] = (0, 1)
+                count += bank.count
+        self._blocks = np.tile(np.eye(2, dtype=dtype), (count, 1, 1))
+
+    def put(self, stage: int, wire: int | Index, block: Array) -> None:
+        """Set the block, given for a wire and its mate in this order; or several blocks."""
+        turned = np.asarray(self._side[stage, wire] == 1)[..., None, None]
+        ordered = np.where(turned, block[..., ::-1, ::-1], block)
+        self._blocks[self._number[stage, wire]] = ordered
+
+    def scale(self, stage: int, wire: int, factor: Any, *, output: bool) -> None:
+        """Multiply what the switch on a wire puts out there, or what it takes in, by a number."""
+        block = self._blocks[self._number[stage, wire]]
+        line = block if output else block.T
+        line[self._side[stage, wire]] *= factor
+
+    def blocks(self) -> list[Array]:
+        """Return the blocks, one array for each bank."""
+        return np.split(self._blocks, np.cumsum(self._counts)[:-1]) if self._counts else []
+
+
+def pairs_of(net: Network, dtype: np.dtype[Any]) -> Pairs | None:
+    """Return the pairs of a network, or None where a switch has more wires than two.
+
+    Examples
+    --------
+    >>> pairs_of(Network.of(3, [[[0, 1, 2]]]), np.dtype(float)) is None
+    True
+    """
+    return Pairs(net, dtype) if all(bank.radix == 2 for bank in net.banks) else None

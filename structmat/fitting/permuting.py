@@ -1,0 +1,53 @@
+"""Targets that are permutations, with signs or phases: routed, not approximated."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from structmat.blocks import Array
+from structmat.errors import RoutingError, UndecidedError
+from structmat.network import Network
+from structmat.permutation import Index
+from structmat.routing import route
+
+
+def routed(net: Network, target: Array) -> list[Array] | None:
+    """Return blocks that make a signed permutation exactly, or None where no way is found.
+
+    Parameters
+    ----------
+    net : Network
+        Straight.
+    target : (width, width)
+
+    Examples
+    --------
+    >>> from structmat.families import benes
+    >>> from structmat.sparse import dense
+    >>> target = np.diag([1.0, -1.0, 1.0, 1.0])[[2, 0, 3, 1]]
+    >>> bool((dense(benes(4), routed(benes(4), target)) == target).all())
+    True
+    """
+    found = _signed(target)
+    if found is None:
+        return None
+    p, signs = found
+    try:
+        blocks = [array.astype(target.dtype) for array in route(net, p)]
+    except (RoutingError, UndecidedError):
+        return None
+    left = signs.copy()  # what no switch has taken yet, from the last stage back
+    for bank, array in zip(net.banks[::-1], blocks[::-1], strict=True):
+        array *= left[bank.reads][:, :, None]
+        left[bank.reads] = 1
+    return blocks if (left == 1).all() else None
+
+
+def _signed(target: Array) -> tuple[Index, Array] | None:
+    """Return (p, signs) with target = diag(signs) · eye[p], or None."""
+    rows, columns = np.nonzero(target)
+    wires = np.arange(len(target))
+    if not (np.array_equal(rows, wires) and np.array_equal(np.sort(columns), wires)):
+        return None
+    signs = target[rows, columns]
+    return (columns, signs) if (np.abs(signs) == 1).all() else None

@@ -1,0 +1,87 @@
+"""Sweeps from several starts and a refinement, with the best kept at every moment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from structmat.blocks import Array
+from structmat.fitting.refining import refinable, refined
+from structmat.fitting.sweeping import swept
+from structmat.network import Network
+
+
+class Search:
+    """The best blocks so far, whenever it is interrupted.
+
+    Parameters
+    ----------
+    net : Network
+        Straight.
+    target : (width, width)
+    special : bool
+        Whether real blocks must be rotations.
+    tolerance : float
+        What part of the distance a sweep or step must gain for another to follow.
+    enough : float
+        A distance at which to stop.
+
+    Attributes
+    ----------
+    blocks : list of arrays, empty until the first sweep is done
+    history : list of float
+        The distance ‖R − T‖_F after each sweep and step that led to them.
+    method : str
+
+    Examples
+    --------
+    >>> from structmat.blocks import identity_blocks
+    >>> net = Network.of(2, [[[0, 1]]])
+    >>> search = Search(net, -np.eye(2), special=True, tolerance=1e-6, enough=0.0)
+    >>> search.sweep(identity_blocks(net), most=5)
+    >>> search.history
+    [0.0]
+    """
+
+    def __init__(
+        self, net: Network, target: Array, *, special: bool, tolerance: float, enough: float
+    ) -> None:
+        self._net, self._target = net, target
+        self._special, self._tolerance, self._enough = special, tolerance, enough
+        self.blocks: list[Array] = []
+        self.history = [np.inf]
+        self.method = "alternating Procrustes"
+
+    @property
+    def done(self) -> bool:
+        """Whether the distance is small enough."""
+        return self.history[-1] <= self._enough
+
+    def sweep(self, begin: Sequence[Array], most: int, steps: Any = None) -> None:
+        """Sweep from some blocks, up to `most` times; `steps` is a bar to update."""
+        history: list[float] = []
+        for blocks, distance in swept(self._net, self._target, begin, special=self._special):
+            history.append(distance)
+            if history is self.history or distance < self.history[-1]:
+                self.blocks, self.history = blocks, history
+            if steps is not None:
+                steps.update()
+            if len(history) == most or self._settled(history):
+                return
+
+    def refine(self) -> None:
+        """Improve the best blocks by all generators at once, on a network that is small enough."""
+        if self.done or not refinable(self._net, self._target):
+            return
+        for blocks, distance in refined(self._net, self._target, self.blocks):
+            self.blocks = blocks
+            self.history.append(distance)
+            self.method = "alternating Procrustes, refined"
+            if self._settled(self.history):
+                return
+
+    def _settled(self, history: Sequence[float]) -> bool:
+        stalled = len(history) > 1 and history[-2] - history[-1] < self._tolerance * history[-2]
+        return stalled or self.done

@@ -1,0 +1,234 @@
+"""The nearest matrix that a network has: directly where its structure allows, else by sweeps."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat.blocks import Array, checked_blocks, random_blocks
+from structmat.errors import StructmatError, random_source, whole
+from structmat.fitting.cosine_sine import halved
+from structmat.fitting.floors import floor
+from structmat.fitting.hierarchical import peeled
+from structmat.fitting.nulling import nulled
+from structmat.fitting.permuting import routed
+from structmat.fitting.polar import polar
+from structmat.fitting.progress import bar
+from structmat.fitting.rotations import rotated
+from structmat.fitting.searching import Search
+from structmat.network import Network
+from structmat.sparse import dense
+
+
+@dataclass(frozen=True, eq=False)
+class Fit:
+    """The best blocks that were found for a target, and how good any could be.
+
+    Attributes
+    ----------
+    blocks : list of (n, r, r)
+        One array for each bank, as `random_blocks` lists them.
+    error : float
+        ‖R − T‖_F / ‖T‖_F. For an orthogonal target ‖T‖_F = √d, and no error exceeds 2.
+    floor : float
+        A certified lower bound: no blocks have a smaller error. Where it is close to `error`, no
+        other search can do much better; where it is 0 it says nothing.
+    exact : bool
+        Whether a direct method solved it: R is the target up to rounding, or, for a target that
+        is not orthogonal on a network that makes every orthogonal matrix, the nearest of them.
+    method : str
+        "routing", "hierarchical SVD", "cosine–sine decomposition", "nulling", or "alternating
+        Procrustes", with "refined" or "interrupted" added.
+    history : tuple of float
+        The error after each sweep of the best start, then after each step of the refinement. It
+        never rises, and its last entry is `error`.
+    """
+
+    blocks: list[Array] = field(repr=False)
+    error: float
+    floor: float
+    exact: bool
+    method: str
+    history: tuple[float, ...] = field(repr=False)
+
+
+def fit(
+    net: Network,
+    target: npt.ArrayLike,
+    *,
+    rng: Any = None,
+    starts: int = 4,
+    sweeps: int = 200,
+    tolerance: float = 1e-6,
+    start: Sequence[npt.ArrayLike] | None = None,
+    special: bool = False,
+    progress: bool = True,
+) -> Fit:
+    """Find blocks with which a network is as near to a matrix as can be found.
+
+    Where the structure of the network allows, directly and up to rounding, whatever its family
+    and the names of its wires:
+
+    - permutations, with signs, on any network that `route` finds a way through;
+    - members of networks of one digit a stage (mixed radix, Monarch, butterfly, shuffle of b^n
+      wires) and of the block butterfly at any depth, by hierarchical singular value decomposition;
+    - any orthogonal matrix on the ruler network, by the cosine–sine decomposition applied to its
+      own halves; on the brick-wall and the triangle, by nulling.
+
+    Otherwise by alternating Procrustes: one stage after another is set to the best there is while
+    the others are held. The error never rises; it ends in a local minimum, so several starts are
+    made, the hierarchical decomposition first where there is one. The best is refined on small
+    networks with real blocks, by Levenberg and Marquardt's method on all generators at once.
+
+    Interrupted from the keyboard, it returns the best so far.
+
+    Parameters
+    ----------
+    net : Network
+        Straight or wired.
+    target : (width, width) real or complex
+        T, not zero; mostly orthogonal. For a complex one the blocks are unitary, for one of
+        float32 they and all computations are float32.
+    rng : seed or numpy Generator, optional
+        For the random starts.
+    starts : int
+        How many random starts.
+    sweeps : int
+        The most sweeps of a start.
+    tolerance : float
+        A start ends when a sweep lowers the error by less than this part of it.
+    start : blocks, optional
+        Begin here only, and use no direct method; for blocks that are not orthogonal, at their
+        polar factors.
+    special : bool
+        Whether real blocks must be rotations, as those of an adapter are. Otherwise they may have
+        determinant −1, and a target of determinant −1 is no obstacle.
+    progress : bool
+        Whether to show a bar when it takes more than a second, where tqdm is installed.
+
+    Returns
+    -------
+    Fit
+        With `blocks`, `error`, `floor`, `exact`, `method` and `history`.
+
+    Raises
+    ------
+    StructmatError
+        For a target of another shape, that is zero or not finite; for options out of range.
+    BlockError
+        When `start` does not fit the network.
+
+    References
+    ----------
+    P. H. Schönemann, A generalized solution of the orthogonal Procrustes problem, 1966; and those
+    named with each method in `structmat.fitting`.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly, ruler
+    >>> target = np.linalg.qr(np.random.default_rng(0).standard_normal((16, 16)))[0]
+    >>> found = fit(ruler(16), target)
+    >>> found.method, found.exact, found.error < 1e-14
+    ('cosine–sine decomposition', True, True)
+    >>> found = fit(butterfly(16), target, rng=0)  # 32 parameters where 120 are needed
+    >>> found.floor > 0.65, found.error < 1.0
+    (True, True)
+    """
+    count, most, source = whole(starts, "starts", 1), whole(sweeps, "sweeps", 1), random_source(rng)
+    if not 0 <= tolerance < 1:
+        raise StructmatError(f"tolerance={tolerance!r}: it must be a number from 0 to below 1")
+    if not isinstance(special, bool):
+        raise StructmatError(f"special={special!r}: special must be True or False")
+    given = _checked(target, net.width)
+    straight, inputs, outputs = net.straightened()
+    matrix = np.empty_like(given)
+    matrix[np.ix_(outputs, inputs)] = given
+    norm = float(np.linalg.norm(matrix))
+    rounding = float(np.finfo(matrix.dtype).eps) * net.width * (net.depth + 10)
+    begins: list[list[Array]] = []
+    if start is not None:
+        begins = [[polar(b, special=special) for b in checked_blocks(net, start)]]
+        count = 0
+    else:
+        for name, blocks, goal in _directly(straight, matrix, special=special):
+            product = dense(straight, blocks)
+            if _allowed(blocks, special=special) and np.linalg.norm(product - goal) <= rounding:
+                error = float(np.linalg.norm(product - matrix)) / norm
+                near = error * norm <= rounding
+                least = 0.0 if near else floor(straight, matrix, special=special)
+                return Fit(blocks, error, least, exact=True, method=name, history=(error,))
+            begins = [blocks]
+    least = floor(straight, matrix, special=special)
+    enough = max(rounding, least * norm * (1 + 1e-9))
+    search = Search(straight, matrix, special=special, tolerance=tolerance, enough=enough)
+    others = _random(straight, source, matrix.dtype, special=special)
+    try:
+        with bar("fit", (len(begins) + count) * most, shown=progress) as steps:
+            for begin in itertools.chain(begins, itertools.islice(others, count)):
+                search.sweep([b.astype(matrix.dtype) for b in begin], most, steps)
+                if search.done:
+                    break
+        search.refine()
+    except KeyboardInterrupt:
+        if not search.blocks:
+            raise
+        search.method += ", interrupted"
+    history = tuple(distance / norm for distance in search.history)
+    return Fit(
+        search.blocks, history[-1], least, exact=False, method=search.method, history=history
+    )
+
+
+def _checked(target: npt.ArrayLike, width: int) -> Array:
+    """Return the target as a floating array, refusing what no error is defined for."""
+    try:
+        given = np.asarray(target)
+    except ValueError:
+        given = np.empty(0)
+    if given.shape != (width, width):
+        raise StructmatError(
+            f"target of shape {given.shape}: this network has matrices of shape {(width, width)}"
+        )
+    if given.dtype.kind not in "biufc":
+        raise StructmatError(f"target of dtype {given.dtype}: it must hold real or complex numbers")
+    given = given.astype(np.result_type(np.float32, given.dtype))
+    if not np.isfinite(given).all():
+        raise StructmatError("the target holds NaN or infinity: every entry must be finite")
+    if not given.any():
+        raise StructmatError("the target is zero: the relative error of a fit has no meaning")
+    return given
+
+
+def _directly(
+    net: Network, target: Array, *, special: bool
+) -> Iterator[tuple[str, list[Array], Array]]:
+    """Yield what each direct method finds: its name, the blocks, and the matrix it is meant for."""
+    methods: tuple[tuple[str, Any, bool], ...] = (
+        ("routing", routed, False),
+        ("hierarchical SVD", peeled, False),
+        ("cosine–sine decomposition", halved, True),
+        ("nulling", nulled, True),
+    )
+    for name, method, universal in methods:
+        goal = polar(target, special=special) if universal else target
+        blocks = method(net, goal)
+        if blocks is not None:
+            yield name, rotated(net, blocks) if special else blocks, goal
+
+
+def _allowed(blocks: Sequence[Array], *, special: bool) -> bool:
+    if not special or any(np.iscomplexobj(array) for array in blocks):
+        return True
+    return all((np.linalg.det(array) > 0).all() for array in blocks)
+
+
+def _random(
+    net: Network, source: np.random.Generator, dtype: np.dtype[Any], *, special: bool
+) -> Iterator[list[Array]]:
+    while True:
+        yield random_blocks(net, source, dtype, special=special)

@@ -1,0 +1,143 @@
+"""Alternating Procrustes: one stage after another set to the best there is, the others held.
+
+Write R = L B P with B the stage in turn, P the product of those before it and L of those after.
+As L is orthogonal, ‖R − T‖ = ‖B P − X‖ with X = Lᴴ T, and the switches of B decouple: that on
+the wires S is the polar factor of X[S] P[S]ᴴ. Going to the next stage multiplies X and P by one
+stage each, so a sweep over all stages costs what some products of all stages cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from structmat.blocks import Array
+from structmat.fitting.polar import polar
+from structmat.network import Network
+from structmat.stage import Stage
+
+_FRESH = 16  # sweeps after which the products are formed anew, lest rounding errors add up
+
+
+def swept(
+    net: Network, target: Array, blocks: Sequence[Array], *, special: bool = False
+) -> Iterator[tuple[list[Array], float]]:
+    """Yield the blocks and the distance ‖R − T‖_F after each sweep, for as long as it falls.
+
+    Sweeps go up and down the stages by turns. Each stage is minimised exactly, so the distance
+    never rises; the generator ends where rounding stops it from falling.
+
+    Parameters
+    ----------
+    net : Network
+        Straight.
+    target : (width, width)
+    blocks : one array for each bank
+        Where to begin; they are not changed.
+    special : bool
+        Whether real blocks must be rotations; the first ones then are.
+
+    Examples
+    --------
+    >>> from structmat.blocks import identity_blocks
+    >>> net = Network.of(2, [[[0, 1]]])
+    >>> turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+    >>> [distance for _, distance in swept(net, turn, identity_blocks(net))]
+    [0.0]
+    """
+    stages = by_stage(net, blocks)
+    best = np.inf
+    while True:
+        pair = _Pair(net, target, stages)
+        for k in range(_FRESH):
+            pair.sweep(up=k % 2 == 0, special=special)
+            distance = pair.distance
+            if not distance < best:
+                return
+            best = distance
+            yield [b for stage in pair.blocks for b in stage], distance
+            if distance == 0 or net.depth < 2:
+                return
+        stages = pair.blocks
+
+
+class _Pair:
+    """The stage in turn, with what stands before it and behind: P and X = Lᴴ T."""
+
+    def __init__(self, net: Network, target: Array, blocks: Sequence[Sequence[Array]]) -> None:
+        self.stages = net.stages
+        self.blocks = [list(stage) for stage in blocks]
+        self.before = np.eye(net.width, dtype=target.dtype)
+        self.behind = target.copy()
+        for stage, arrays in zip(self.stages[:0:-1], self.blocks[:0:-1], strict=True):
+            turned(stage, adjoints(arrays), self.behind)
+        self.distance = float(np.linalg.norm(self.before - self.behind))
+
+    def sweep(self, *, up: bool, special: bool) -> None:
+        """Set every stage in turn, from the first to the last or back."""
+        order = range(len(self.stages)) if up else range(len(self.stages) - 1, -1, -1)
+        for t in order:
+            stage, old = self.stages[t], self.blocks[t]
+            if t != order[0]:
+                if up:
+                    turned(stage, old, self.behind)
+                else:
+                    turned(stage, adjoints(old), self.before)
+            new = [
+                polar(self.behind[b.reads] @ adjoint(self.before[b.reads]), special=special)
+                for b in stage.banks
+            ]
+            self.blocks[t] = new
+            if t != order[-1]:
+                if up:
+                    turned(stage, new, self.before)
+                else:
+                    turned(stage, adjoints(new), self.behind)
+        if order:
+            product = self.before.copy()
+            turned(stage, new, product)
+            self.distance = float(np.linalg.norm(product - self.behind))
+
+
+def turned(stage: Stage, blocks: Sequence[Array], matrix: Array) -> None:
+    """Multiply a matrix by a straight stage from the left, in place.
+
+    Examples
+    --------
+    >>> matrix = np.eye(2)
+    >>> turned(Stage.of(2, [[0, 1]]), [np.array([[[0.0, -1.0], [1.0, 0.0]]])], matrix)
+    >>> matrix
+    array([[ 0., -1.],
+           [ 1.,  0.]])
+    """
+    for bank, array in zip(stage.banks, blocks, strict=True):
+        matrix[bank.reads] = array @ matrix[bank.reads]
+
+
+def adjoint(arrays: Array) -> Array:
+    """Return the (conjugate) transposes of a stack of matrices.
+
+    Examples
+    --------
+    >>> adjoint(np.array([[[1j, 2]]])).tolist()
+    [[[-1j], [(2-0j)]]]
+    """
+    return np.conj(np.swapaxes(arrays, -1, -2))
+
+
+def adjoints(blocks: Sequence[Array]) -> list[Array]:
+    """Return the blocks of the transposed stage."""
+    return [adjoint(array) for array in blocks]
+
+
+def by_stage(net: Network, blocks: Sequence[Array]) -> list[list[Array]]:
+    """Return the blocks of each stage.
+
+    Examples
+    --------
+    >>> by_stage(Network.of(2, [[], [[0, 1]]]), [np.eye(2)[None]])[0]
+    []
+    """
+    rest = iter(blocks)
+    return [[next(rest) for _ in stage.banks] for stage in net.stages]
