@@ -11,7 +11,7 @@ import scipy.sparse
 from scipy.sparse import csgraph
 
 from structmat import permutation
-from structmat.errors import StructmatError
+from structmat.errors import WiringError
 from structmat.network import Network
 from structmat.permutation import Index
 
@@ -36,7 +36,7 @@ def rank_bound(net: Network, outputs: npt.ArrayLike, inputs: npt.ArrayLike) -> i
 
     Raises
     ------
-    StructmatError
+    WiringError
         For anything but wires of the network, each named once.
 
     References
@@ -126,8 +126,8 @@ class _Wiring(NamedTuple):
         source, sink = self.switches, self.switches + 1
         node = np.full(self.switches + 2 * self.width, -1)
         node[: self.switches] = np.arange(self.switches)
-        node[self.switches + _wires(inputs, "inputs", self.width)] = source
-        node[self.switches + self.width + _wires(outputs, "outputs", self.width)] = sink
+        node[self.switches + _once(inputs, self.width, "inputs")] = source
+        node[self.switches + self.width + _once(outputs, self.width, "outputs")] = sink
         segments = np.flatnonzero((node[self.tails] >= 0) & (node[self.heads] >= 0))
         tails, heads = node[self.tails[segments]], node[self.heads[segments]]
         one = np.ones(len(segments), dtype=np.int32)
@@ -163,13 +163,8 @@ def _flow(links: _Links) -> Any:
     return csgraph.maximum_flow(links.graph, links.source, links.sink)
 
 
-def _wires(values: npt.ArrayLike, name: str, width: int) -> Index:
-    wires = permutation.indices(values, name)
-    if wires.ndim != 1:
-        raise StructmatError(f"{name} of shape {wires.shape}: give a list of wires")
-    if len(wires) and not 0 <= wires.min() <= wires.max() < width:
-        bad = int(wires.max() if wires.max() >= width else wires.min())
-        raise StructmatError(f"{name}: wire {bad}: the network has wires 0 to {width - 1}")
+def _once(values: npt.ArrayLike, width: int, name: str) -> Index:
+    wires = permutation.some(values, width, name)
     if len(np.unique(wires)) < len(wires):
-        raise StructmatError(f"{name}: a wire is named twice; name each once")
+        raise WiringError(f"{name}: a wire is named twice; name each once")
     return wires

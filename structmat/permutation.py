@@ -70,6 +70,30 @@ def indices(values: npt.ArrayLike, name: str) -> Index:
     return array.astype(np.int64)
 
 
+def some(values: npt.ArrayLike, width: int, name: str) -> Index:
+    """Return `values` as int64 wires of a network of this width, in any order and number.
+
+    Raises
+    ------
+    WiringError
+        For anything but a list of wires that there are.
+
+    Examples
+    --------
+    >>> some([2, 0], 2, "outputs")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.WiringError: outputs: wire 2: the network has wires 0 to 1
+    """
+    wires = indices(values, name)
+    if wires.ndim != 1:
+        raise WiringError(f"{name} of shape {wires.shape}: give a list of wires")
+    if len(wires) and not 0 <= wires.min() <= wires.max() < width:
+        bad = int(wires.max() if wires.max() >= width else wires.min())
+        raise WiringError(f"{name}: wire {bad}: the network has wires 0 to {width - 1}")
+    return wires
+
+
 def frozen(array: Index) -> Index:
     """Return a read-only copy that nobody else can write to.
 

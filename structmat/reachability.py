@@ -4,42 +4,66 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from structmat import permutation
 from structmat.errors import whole
 from structmat.families.spec import Family, as_family
 from structmat.network import Network
+from structmat.permutation import Index
 
-_CHUNK = 4096  # inputs followed at once: 64 words of 64 bits for each wire
-_FEW = 64  # inputs followed first, and depths tried for one that a family takes at all
+_CHUNK = 2048  # wires followed at once, 32 words of 64 bits for each wire: measured to be quickest
+_FEW = 64  # wires followed first, and depths tried for one that a family takes at all
+
+Words: TypeAlias = npt.NDArray[np.uint64]
 
 
-def reach(net: Network) -> npt.NDArray[np.bool_]:
+def reach(net: Network, outputs: npt.ArrayLike | None = None) -> npt.NDArray[np.bool_]:
     """Return which inputs reach which outputs: [i, j] is True when input j reaches output i.
 
     Entry (i, j) of R is not identically zero exactly where this is True: with complete switches
     nothing cancels for generic blocks.
 
+    Parameters
+    ----------
+    net : Network
+    outputs : sequence of integers, optional
+        The rows to return, for a network so wide that all of them would not fit into memory; by
+        default all.
+
     Returns
     -------
-    (width, width) bool
+    (width, width) or (outputs, width) bool
+
+    Raises
+    ------
+    WiringError
+        For outputs that are no wires of the network.
 
     Examples
     --------
-    >>> reach(Network.of(3, [[[0, 1]], [[1, 2]]])).astype(int)
+    >>> net = Network.of(3, [[[0, 1]], [[1, 2]]])
+    >>> reach(net).astype(int)
     array([[1, 1, 0],
            [1, 1, 1],
            [1, 1, 1]])
+    >>> reach(net, [0])
+    array([[ True,  True, False]])
     """
-    parts = []
-    for inputs, spread in _spreading(net):
-        for bits in spread:
+    back = outputs is not None
+    every = permutation.identity(net.width)
+    wires = permutation.some(outputs, net.width, "outputs") if outputs is not None else every
+    heard = np.empty((net.width, len(wires)), dtype=bool)
+    for chunk in _chunks(len(wires)):
+        followed = wires[chunk]
+        for bits in _spread(net, followed, back=back):
             last = bits
-        parts.append(np.unpackbits(last.view(np.uint8), axis=1, count=inputs, bitorder="little"))
-    return np.concatenate(parts, axis=1).view(bool)
+        octets = last.view(np.uint8)
+        heard[:, chunk] = np.unpackbits(octets, axis=1, count=len(followed), bitorder="little")
+    return heard.T if back else heard
 
 
 def is_dense(net: Network) -> bool:
@@ -68,12 +92,13 @@ def first_dense(net: Network) -> int | None:
     (3, 5)
     """
     fewest = 0
-    for inputs, spread in _spreading(net):
-        everyone = np.zeros(-(-inputs // 64) * 8, dtype=np.uint8)
-        everyone[: -(-inputs // 8)] = np.packbits(np.ones(inputs, bool), bitorder="little")
-        full = everyone.view(np.uint64)
-        for stages, bits in enumerate(spread):
-            if np.array_equal(np.bitwise_and.reduce(bits, axis=0), full):
+    wires = permutation.identity(net.width)
+    for chunk in _chunks(net.width):
+        inputs = wires[chunk]
+        everyone = np.packbits(np.ones(len(inputs), dtype=bool), bitorder="little")
+        full = np.pad(everyone, (0, -len(everyone) % 8)).view(np.uint64)
+        for stages, bits in enumerate(_spread(net, inputs)):
+            if (bits[0] == full).all() and (np.bitwise_and.reduce(bits, axis=0) == full).all():
                 fewest = max(fewest, stages)
                 break
         else:
@@ -81,31 +106,41 @@ def first_dense(net: Network) -> int | None:
     return fewest
 
 
-def _spreading(net: Network) -> Iterator[tuple[int, Iterator[npt.NDArray[np.uint64]]]]:
-    """Yield, for a chunk of inputs at a time, their number and what `_spread` yields for them."""
-    first, inputs = 0, min(_FEW, net.width)  # most networks that are not dense show it early
-    while inputs:
-        yield inputs, _spread(net, first, inputs)
-        first += inputs
-        inputs = min(_CHUNK, net.width - first)
+def _chunks(count: int) -> Iterator[slice]:
+    """Yield slices of that many wires, each to be followed at once."""
+    first, size = 0, _FEW  # most networks that are not dense show it early
+    while first < count:
+        yield slice(first, first + size)
+        first, size = first + size, _CHUNK
 
 
-def _spread(net: Network, first: int, inputs: int) -> Iterator[npt.NDArray[np.uint64]]:
-    """Yield, before the first stage and after each, a row of bits for each wire: whom it heard."""
-    bits = np.zeros((net.width, -(-inputs // 64)), dtype=np.uint64)
-    own = np.arange(inputs)
-    bits[first + own, own // 64] = np.uint64(1) << (own % 64).astype(np.uint64)
+def _spread(net: Network, wires: Index, *, back: bool = False) -> Iterator[Words]:
+    """Yield, before the first stage and after each, a row of bits for each wire: whom it heard.
+
+    Bit k stands for `wires[k]`. With `back` they are outputs, followed from the last stage to the
+    first, and the bits say who heard each wire. Always the same array is yielded: nothing is
+    copied, for at large widths this takes as long as the memory takes to be read and written.
+    """
+    bits = np.zeros((net.width, -(-len(wires) // 64)), dtype=np.uint64)
+    own = np.arange(len(wires))
+    np.bitwise_or.at(bits, (wires, own // 64), np.uint64(1) << (own % 64).astype(np.uint64))
     yield bits
-    for stage in net.stages:
-        after = bits.copy() if stage.banks or len(stage.moves) else bits
-        after[stage.moves[:, 1]] = bits[stage.moves[:, 0]]
-        for bank in stage.banks:
-            heard = bits[bank.reads[:, 0]]
-            for column in bank.reads.T[1:]:
-                heard |= bits[column]
-            for column in bank.writes.T:
-                after[column] = heard
-        bits = after
+    for stage in reversed(net.stages) if back else net.stages:
+        sides = [
+            (bank.writes, bank.reads) if back else (bank.reads, bank.writes) for bank in stage.banks
+        ]
+        start, end = stage.moves.T[::-1] if back else stage.moves.T
+        moved = bits[start]
+        heard = []
+        for reads, _ in sides:
+            together = bits[reads[:, 0]]
+            for column in reads.T[1:]:
+                together |= bits[column]
+            heard.append(together)
+        bits[end] = moved
+        for (_, writes), together in zip(sides, heard, strict=True):
+            for column in writes.T:
+                bits[column] = together
         yield bits
 
 

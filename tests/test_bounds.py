@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat import modular
 from structmat.bounds import cut, rank_bounds
-from structmat.errors import StructmatError
+from structmat.errors import WiringError
 from structmat.modular import MERSENNE
 from structmat.testing import networks, seeds
 
@@ -138,5 +138,5 @@ def test_complementary_cuts_differ_by_what_orthogonality_asks(net, data):
     ],
 )
 def test_rank_bound_refuses(outputs, inputs, message):
-    with pytest.raises(StructmatError, match=message):
+    with pytest.raises(WiringError, match=message):
         sm.rank_bound(sm.butterfly(4), outputs, inputs)

@@ -1,5 +1,7 @@
 """Density and path counts, against networkx and products of 0/1 patterns."""
 
+import tracemalloc
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.errors import SpecError, StructmatError, WidthError
+from structmat.errors import SpecError, StructmatError, WidthError, WiringError
 from structmat.reachability import first_dense
 from structmat.testing import assert_dense, families, networks
 
@@ -38,6 +40,32 @@ def test_reach_is_reachability_in_the_grid_graph(net):
                 expected[i, j] = True
     assert np.array_equal(sm.reach(net), expected)
     assert sm.is_dense(net) == expected.all()
+
+
+@given(networks(), st.data())
+def test_some_rows_of_reach_are_followed_back(net, data):
+    outputs = data.draw(st.lists(st.integers(0, net.width - 1)))
+    rows = sm.reach(net, outputs)
+    assert rows.dtype == bool
+    assert np.array_equal(rows, (paths(net) > 0)[outputs])
+
+
+@pytest.mark.parametrize(
+    "family", ["shuffle(block=2)", "benes", "random(block=4, depth=12, rng=0)"]
+)
+def test_wide_networks_need_memory_for_some_thousand_wires_only(family):
+    """Half as much as the whole would take in bits, and a sixteenth of what it takes in bytes."""
+    net = sm.parse(family)(16_384)
+    tracemalloc.start()
+    try:
+        dense, rows = sm.is_dense(net), sm.reach(net, range(100))
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 16_384**2 / 8 / 2
+    assert dense
+    assert rows.shape == (100, 16_384)
+    assert rows.all()
 
 
 @given(networks())
@@ -76,7 +104,7 @@ def test_reach_composes(net, other):
     assert np.array_equal(sm.reach(both), half.T @ half > 0)
 
 
-@pytest.mark.parametrize("width", [1, 63, 64, 65, 129, 4095, 4097])
+@pytest.mark.parametrize("width", [1, 63, 64, 65, 129, 2111, 2113])
 def test_words_and_chunks_of_inputs_have_no_seams(width):
     """A ring of pairs, then its other pairs: each input reaches a known few outputs."""
     even = [[i, i + 1] for i in range(0, width - 1, 2)]
@@ -90,8 +118,9 @@ def test_words_and_chunks_of_inputs_have_no_seams(width):
             other = k - 1 if k % 2 == 0 else k + 1
             near[[i for i in (k, other) if 0 <= i < width], j] = True
     assert np.array_equal(heard, near)
+    assert np.array_equal(sm.reach(net, range(width)), near)
     assert not sm.is_dense(net) or width == 1
-    if width > 4096:
+    if width > 2112:
         assert sm.is_dense(sm.Network.of(width, [[list(range(width))]]))
         most = sm.Network.of(width, [[list(range(width - 1))]])
         assert not sm.is_dense(most)
@@ -143,6 +172,20 @@ def test_dense_depth_is_the_least_that_is_dense(case):
 def test_dense_depth_refuses(family, width, options, error, message):
     with pytest.raises(error, match=message):
         sm.dense_depth(family, width, **options)
+
+
+@pytest.mark.parametrize(
+    ("outputs", "message"),
+    [
+        ([4], "outputs: wire 4: the network has wires 0 to 3"),
+        ([-1], "outputs: wire -1"),
+        ([True], "wires must be integers"),
+        (2, r"outputs of shape \(\): give a list of wires"),
+    ],
+)
+def test_reach_refuses_rows_that_are_not_there(outputs, message):
+    with pytest.raises(WiringError, match=message):
+        sm.reach(sm.butterfly(4), outputs)
 
 
 @given(st.sampled_from([2, 3, 4, 5, 6, 7, 8, 16]), st.integers(1, 40))
