@@ -41,6 +41,7 @@ from structmat.fitting import Fit, fit
 from structmat.gauge import Reduced, reduced
 from structmat.graph import completion, from_graph, from_layers
 from structmat.limits import LowerBounds, lower_bounds
+from structmat.moments import mixing
 from structmat.network import Network, Straightened
 from structmat.reachability import dense_depth, is_dense, path_counts, reach
 from structmat.relabelling import isomorphism
@@ -92,6 +93,7 @@ __all__ = [
     "rank_bound",
     "LowerBounds",
     "lower_bounds",
+    "mixing",
     "dense_networks",
     "Dimension",
     "dimension",

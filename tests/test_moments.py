@@ -1,0 +1,191 @@
+"""Mixing and moments, against fractions, products of Kronecker squares, and samples."""
+
+import math
+from fractions import Fraction
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat import moments
+from structmat.moments import energy, fourth_moments
+from structmat.testing import families, networks, seeds
+
+some_networks = st.one_of(
+    networks(), families(max_width=20, max_depth=6).map(lambda case: case[0](case[1]))
+)
+
+
+def averages(net):
+    """The product of the averages, in fractions, from the grid graph."""
+    graph = net.to_networkx()
+    rows = [[Fraction(int(i == j)) for j in range(net.width)] for i in range(net.width)]
+    for t in range(net.depth):
+        heard = [[j for _, j in graph.predecessors((t + 1, i))] for i in range(net.width)]
+        rows = [
+            [sum((rows[k][j] for k in wires), Fraction(0)) / len(wires) for j in range(net.width)]
+            for wires in heard
+        ]
+    return rows
+
+
+@given(some_networks)
+def test_energy_is_the_product_of_averages(net):
+    w = np.array(averages(net), dtype=float).reshape(net.width, net.width)
+    np.testing.assert_allclose(energy(net), w, rtol=1e-13, atol=0)
+    assert np.array_equal(energy(net) > 0, sm.reach(net))
+
+
+@given(some_networks)
+def test_mixing_is_the_second_singular_value(net):
+    w = energy(net)
+    values = np.append(np.linalg.svd(w, compute_uv=False), 0.0)
+    assert values[0] == pytest.approx(1, abs=1e-12)
+    assert sm.mixing(net) == pytest.approx(values[1], abs=1e-12)
+    assert sm.mixing(net.inverse()) == pytest.approx(values[1], abs=1e-12)
+
+
+@given(some_networks)
+def test_mixing_vanishes_just_when_the_averages_are_all_alike(net):
+    """T9: and then they have (d/2)·log₂ d parameters at least."""
+    perfect = all(x == Fraction(1, net.width) for row in averages(net) for x in row)
+    assert (sm.mixing(net) < 1e-9) == perfect
+    if perfect:
+        assert sm.mixing(net) < net.width * net.depth * 4 * np.finfo(float).eps + 1e-300
+        assert 4**net.parameters >= net.width**net.width
+
+
+@given(networks(max_width=8), networks(max_width=8))
+def test_mixing_of_a_sequence_is_at_most_the_product(net, other):
+    """W J = J W = J, so W₂W₁ − J/d = (W₂ − J/d)(W₁ − J/d)."""
+    if net.width == other.width:
+        both = sm.mixing(net.then(other))
+        assert both <= sm.mixing(net) * sm.mixing(other) + 1e-12
+    assert sm.mixing(net.beside(other)) == pytest.approx(1, abs=1e-12)
+
+
+@given(some_networks.filter(lambda net: net.width > 2))
+@settings(max_examples=50)
+def test_lanczos_agrees_with_all_singular_values(net):
+    plain = sm.mixing(net)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moments, "_DENSE", 2)
+        assert sm.mixing(net) == pytest.approx(plain, abs=1e-9)
+
+
+@pytest.mark.parametrize("family", ["butterfly", "reversed", "mixed", "shuffle"])
+def test_wide_networks_mix_perfectly(family):
+    net = {
+        "butterfly": sm.butterfly(4096),
+        "reversed": sm.butterfly(4096).inverse(),
+        "mixed": sm.mixed_radix(4500),
+        "shuffle": sm.shuffle(4096, 8),
+    }[family]
+    assert sm.mixing(net) == 0
+    assert sm.mixing(net[1:]) == pytest.approx(1, abs=1e-9)
+    assert 0.1 < sm.mixing(sm.random(net.width, 4, 3, rng=0)) < 1
+
+
+def second_moments(net):
+    """E[R ⊗ R] for Haar O(r) blocks: the product of E[B ⊗ B], from E[Q_ik Q_jl] = δ_ij δ_kl / r."""
+    d = net.width
+    product = np.eye(d * d)
+    for stage in net.stages:
+        b = np.zeros((d, d, d, d))  # i, j, k, l
+        start, end = stage.passing
+        for k, i in zip(start, end, strict=True):
+            b[i, end, k, start] = 1
+        for bank in stage.banks:
+            for reads, writes in zip(bank.reads, bank.writes, strict=True):
+                for i in writes:
+                    for k in reads:
+                        b[i, i, k, k] = 1 / bank.radix
+        product = b.reshape(d * d, d * d) @ product
+    return product
+
+
+@given(networks(max_width=6, max_depth=6))
+def test_second_moments_are_haar_just_when_mixing_is_perfect(net):
+    """T10, with all orthogonal blocks, not only rotations."""
+    d = net.width
+    one = np.eye(d).ravel()
+    haar = np.allclose(second_moments(net), np.outer(one, one) / d, rtol=0, atol=1e-12)
+    assert haar == (sm.mixing(net) < 1e-9)
+
+
+def test_second_moments_of_families_that_mix():
+    for net in (sm.butterfly(4), sm.mixed_radix(6), sm.monarch(6), sm.shuffle(4, 2), sm.benes(4)):
+        one = np.eye(net.width).ravel()
+        np.testing.assert_allclose(second_moments(net), np.outer(one, one) / net.width, atol=1e-12)
+
+
+@given(st.lists(st.integers(2, 6), max_size=4).filter(lambda radices: math.prod(radices) <= 60))
+def test_fourth_moments_of_mixed_radix(radices):
+    """T11: d²·E[R_ij⁴] = ∏ 3r/(r+2)."""
+    width = math.prod(radices)
+    net = sm.mixed_radix(width, radices) if radices else sm.Network(1)
+    expected = math.prod(3 * r / (r + 2) for r in radices)
+    np.testing.assert_allclose(width**2 * fourth_moments(net), expected, rtol=1e-12)
+    expected = math.prod(2 * r / (r + 1) for r in radices)
+    np.testing.assert_allclose(width**2 * fourth_moments(net, unitary=True), expected, rtol=1e-12)
+
+
+@given(networks(), st.booleans())
+def test_fourth_moments_lie_between_the_squares_of_the_energy_and_the_energy(net, unitary):
+    """Jensen from below; |R_ij| ≤ 1 from above. On a single path only switches add to the tail."""
+    w = energy(net)
+    fourth = fourth_moments(net, unitary=unitary)
+    assert (fourth >= w**2 * (1 - 1e-12)).all()
+    assert (fourth <= w * (1 + 1e-12)).all()
+    assert np.array_equal(fourth > 0, w > 0)
+
+
+@given(st.integers(2, 8), st.integers(1, 4))
+def test_switches_in_a_row_are_one_switch(width, times):
+    """A product of Haar matrices is Haar, though its paths are many."""
+    net = sm.Network.of(width, [[range(width)]]).repeat(times)
+    np.testing.assert_allclose(fourth_moments(net), 3 / (width * (width + 2)), rtol=1e-12)
+    unitary = fourth_moments(net, unitary=True)
+    np.testing.assert_allclose(unitary, 2 / (width * (width + 1)), rtol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", [float, complex])
+@pytest.mark.parametrize("special", [True, False])
+@pytest.mark.parametrize(
+    "net",
+    [
+        sm.gossip(5),
+        sm.benes(4),
+        sm.butterfly(8, block=4),
+        sm.butterfly(4).repeat(2),
+        sm.Network.of(5, [[[0, 1, 2], [3, 4]], [[2, 3]], [[0, 4, 3]], [[1, 0]]]),
+    ],
+    ids=["gossip", "benes", "boft", "twice", "odd"],
+)
+def test_moments_are_those_of_samples(net, dtype, special):
+    """Means of n independent draws are off by some σ/√n: 5 of them, for all entries."""
+    draws = 4000
+    rng = np.random.default_rng(1)
+    squares = np.array(
+        [
+            np.abs(sm.dense(net, sm.random_blocks(net, rng, dtype, special=special))) ** 2
+            for _ in range(draws)
+        ]
+    )
+    for expected, found in (
+        (energy(net), squares),
+        (fourth_moments(net, unitary=dtype is complex), squares**2),
+    ):
+        limit = 5 * found.std(axis=0) / draws**0.5 + 1e-12
+        assert (np.abs(found.mean(axis=0) - expected) <= limit).all()
+
+
+@given(networks(max_width=8), seeds())
+@settings(max_examples=20)
+def test_moments_do_not_depend_on_the_chunk(net, seed):
+    whole = fourth_moments(net)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(moments, "_CHUNK", seed % 200)
+        np.testing.assert_array_equal(fourth_moments(net), whole)
