@@ -127,7 +127,7 @@ def _between(
     for prime in primes:
         for _ in range(points):
             if lower < upper:
-                lower = max(lower, modular.rank(tangents(net, prime, rng), prime, upper))
+                lower = max(lower, modular.rank(tangents(net, prime, rng, probes=upper), prime))
     if lower < upper:  # a closer look takes longer
         upper = min(upper, _bound(part))
     return lower, upper
@@ -143,13 +143,20 @@ def _check_prime(prime: int) -> None:
 
 
 def tangents(
-    net: Network, prime: int, rng: np.random.Generator, kept: Sequence[Mask] | None = None
+    net: Network,
+    prime: int,
+    rng: np.random.Generator,
+    kept: Sequence[Mask] | None = None,
+    *,
+    probes: int | None = None,
 ) -> Residues:
     """Return directions in which the matrix of a straight network moves, at a random point mod p.
 
     A block is B = (I + Q)(I − Q)⁻¹. Let V be the product of the stages before, and w_i the row
-    of wire i in V + B V; then the generator Q_ij moves R along R·(w_i ∧ w_j)/2, which has the
-    entries w_ia·w_jb − w_ib·w_ja, a < b.
+    of wire i in V + B V; then the generator Q_ij moves R along R·(w_i ∧ w_j)/2. Of this 2-vector
+    the values at random pairs (a, b) of vectors are returned, (w_i·a)(w_j·b) − (w_i·b)(w_j·a):
+    as many linear functions of it as wanted, and for almost all pairs independent ones, as
+    the a ∧ b span all 2-vectors.
 
     Parameters
     ----------
@@ -158,10 +165,13 @@ def tangents(
     rng : Generator
     kept : sequence of (n, g) bool, optional
         The generators that there are, for each bank; the others stay zero.
+    probes : int, optional
+        How many pairs; by default d(d−1)/2, the dimension of all 2-vectors.
 
     Returns
     -------
-    (generators, d(d−1)/2)
+    (generators, probes)
+        Its rank is at most that of all directions.
 
     Raises
     ------
@@ -169,28 +179,28 @@ def tangents(
         When so many draws met a Cayley transform that does not exist, which happens for small
         primes only.
     """
-    rows = np.eye(net.width)
-    first, second = np.triu_indices(net.width, 1)
+    if kept is None:
+        kept = [np.ones((bank.count, comb(bank.radix, 2)), dtype=bool) for bank in net.banks]
+    size = comb(net.width, 2) if probes is None else probes
+    here = rng.integers(0, prime, (net.width, 2 * size)).astype(float)  # V a, and V b
     found = []
-    masks = iter(
-        [np.ones((b.count, comb(b.radix, 2)), bool) for b in net.banks] if kept is None else kept
-    )
+    masks = iter(kept)
     for stage in net.stages:
-        after = rows.copy()
+        after = here.copy()
         for bank in stage.banks:
             mask = next(masks)
-            here = rows[bank.reads]
-            turned = modular.product(_rotations(mask, bank.radix, prime, rng), here, prime)
+            before = here[bank.reads]
+            turned = modular.product(_rotations(mask, bank.radix, prime, rng), before, prime)
             after[bank.reads] = turned
-            both = modular.reduced(here + turned, prime)
+            both = modular.reduced(before + turned, prime)
             switch, pair = np.nonzero(mask)
             i, j = np.triu_indices(bank.radix, 1)
-            one, other = both[switch, i[pair]], both[switch, j[pair]]
-            wedge = modular.times(one[:, first], other[:, second], prime)
-            wedge -= modular.times(one[:, second], other[:, first], prime)
-            wedge += (wedge < 0) * float(prime)
-            found.append(wedge)
-        rows = after
+            (ia, ib), (ja, jb) = (np.split(both[switch, side[pair]], 2, axis=1) for side in (i, j))
+            values = modular.times(ia, jb, prime)
+            values -= modular.times(ib, ja, prime)
+            values += (values < 0) * float(prime)
+            found.append(values)
+        here = after
     return np.concatenate(found)
 
 
