@@ -24,12 +24,12 @@ from structmat.reachability import reach
 def floor(net: Network, target: Array, *, special: bool = False) -> float:
     """Return a number below which ‖R − T‖_F / ‖T‖_F cannot be, whatever the blocks.
 
-    It is the largest of three bounds. *Paths*: entries that no path allows are 0, and of what the
-    others leave of T, the nearest orthogonal matrix is a polar factor. *Components*: for every t,
-    the outputs that the stages after t connect and the inputs that those up to t connect share
-    some wires, and that part of R has as many singular values 1, the others 0. *Cuts*: minimum
-    cuts between quarters and halves of the wires, and between wires that differ in a bit of their
-    number.
+    It is the largest of three bounds. *Paths*: entries that no path allows are 0; to what the
+    others leave of T, the nearest orthogonal matrix is a polar factor, and a wire in no switch
+    has an entry 1. *Components*: for every t, the outputs that the stages after t connect and the
+    inputs that those up to t connect share some wires, and that part of R has as many singular
+    values 1, the others 0. *Cuts*: minimum cuts between quarters and halves of the wires, and
+    between wires that differ in a bit of their number.
 
     Rounding errors are subtracted: the bound is certified as far as the singular value
     decomposition is.
@@ -63,11 +63,17 @@ def floor(net: Network, target: Array, *, special: bool = False) -> float:
 
 def _by_paths(net: Network, target: Array, *, special: bool) -> float:
     open_to = reach(net)
+    square = _square(target[~open_to])
     allowed = np.where(open_to, target, 0)
-    values = np.linalg.svd(allowed, compute_uv=False)
-    square = _square(target[~open_to]) + _square(values - 1)
-    if special and target.dtype.kind == "f" and np.linalg.slogdet(allowed)[0] < 0:
-        square += 4 * float(values[-1])  # the best rotation turns the last direction round
+    for part in groups(connected(net)[-1]):
+        inner = allowed[np.ix_(part, part)]
+        if len(part) == 1:
+            square += _square(inner - 1)  # a wire in no switch
+            continue
+        values = np.linalg.svd(inner, compute_uv=False)
+        square += _square(values - 1)
+        if special and target.dtype.kind == "f" and np.linalg.slogdet(inner)[0] < 0:
+            square += 4 * float(values[-1])  # the best rotation turns the last direction round
     return square
 
 
@@ -117,12 +123,13 @@ def _by_cuts(net: Network, target: Array) -> Iterator[float]:
         # The rows and columns of R have length 1: where a part has small rank, the parts beside
         # it have singular values 1, and the opposite part has small rank as well.
         p, q = int(a.sum()), int(b.sum())
-        yield (
-            _gap(target[np.ix_(a, b)], most=rank)
-            + _gap(target[np.ix_(~a, ~b)], most=net.width - p - q + rank)
-            + _gap(target[np.ix_(a, ~b)], ones=p - rank)
-            + _gap(target[np.ix_(~a, b)], ones=q - rank)
-        )
+        if rank < min(p, q):
+            yield (
+                _gap(target[np.ix_(a, b)], most=rank)
+                + _gap(target[np.ix_(~a, ~b)], most=net.width - p - q + rank)
+                + _gap(target[np.ix_(a, ~b)], ones=p - rank)
+                + _gap(target[np.ix_(~a, b)], ones=q - rank)
+            )
 
 
 def _halves(width: int) -> Iterator[Array]:

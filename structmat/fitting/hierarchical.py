@@ -20,7 +20,7 @@ import numpy as np
 
 from structmat.blocks import Array, identity_blocks
 from structmat.fitting.components import connected, groups
-from structmat.fitting.polar import polar
+from structmat.fitting.procrustes import polar
 from structmat.network import Network
 from structmat.permutation import Index
 

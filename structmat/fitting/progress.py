@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-
-class _NoBar:
-    def update(self, steps: int = 1) -> None:
-        """Do nothing."""
-
-    def set_postfix_str(self, text: str) -> None:
-        """Do nothing."""
+from structmat.errors import MissingExtraError, require
 
 
 @contextmanager
 def bar(what: str, total: int, *, shown: bool) -> Iterator[Any]:
-    """Show a bar with `update` and `set_postfix_str`, if wanted; one of less than a second never.
+    """Show a bar over steps, if wanted and tqdm is there; None otherwise.
+
+    Work of less than a second shows none.
 
     Examples
     --------
     >>> with bar("fit", 10, shown=False) as steps:
-    ...     steps.update()
+    ...     steps is None
+    True
     """
-    if not shown or importlib.util.find_spec("tqdm") is None:
-        yield _NoBar()
+    try:
+        tqdm = require("tqdm", "finetune").tqdm if shown else None
+    except MissingExtraError:
+        tqdm = None
+    if tqdm is None:
+        yield None
         return
-    from tqdm import tqdm
-
     with tqdm(desc=what, total=total, unit="sweep", delay=1, leave=False) as steps:
         yield steps

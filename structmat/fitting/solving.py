@@ -17,7 +17,7 @@ from structmat.fitting.floors import floor
 from structmat.fitting.hierarchical import peeled
 from structmat.fitting.nulling import nulled
 from structmat.fitting.permuting import routed
-from structmat.fitting.polar import polar
+from structmat.fitting.procrustes import polar
 from structmat.fitting.progress import bar
 from structmat.fitting.rotations import rotated
 from structmat.fitting.searching import Search

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from structmat.blocks import Array
-from structmat.fitting.polar import polar
+from structmat.fitting.procrustes import polar
 from structmat.network import Network
 from structmat.stage import Stage
 

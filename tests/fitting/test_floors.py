@@ -1,0 +1,123 @@
+"""A floor is never above what some blocks reach, and shows what is out of reach."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat.fitting.components import connected, groups
+from structmat.fitting.floors import floor
+from structmat.testing import networks, seeds
+from tests.fitting.targets import distance, haar
+
+EPS = np.finfo(float).eps
+
+
+@st.composite
+def targets(draw, width):
+    """Targets of many kinds: Haar, signed permutations, diagonal, single entries, any numbers."""
+    seed = draw(seeds())
+    rng = np.random.default_rng(seed)
+    return draw(
+        st.sampled_from(
+            [
+                haar(width, seed),
+                haar(width, seed, dtype=complex),
+                np.eye(width)[rng.permutation(width)] * rng.choice([-1, 1], width)[:, None],
+                np.diag(rng.choice([-1.0, 1.0], width)),
+                np.eye(width)[::-1] * np.eye(width)[0],
+                3 * rng.standard_normal((width, width)),
+                rng.standard_normal((width, 1)) @ rng.standard_normal((1, width)) + 1e-3,
+            ]
+        ).filter(np.any)
+    )
+
+
+@settings(max_examples=300)
+@given(networks(wired=False, max_width=10), st.data(), st.booleans())
+def test_no_blocks_are_below_the_floor(net, data, special):
+    target = data.draw(targets(net.width))
+    least = floor(net, target, special=special)
+    blocks = sm.random_blocks(net, data.draw(seeds()), target.dtype, special=special)
+    norm = np.linalg.norm(target)
+    for tried in (blocks, sm.identity_blocks(net, target.dtype)):
+        assert least <= distance(sm.dense(net, tried), target) / norm + 50 * EPS
+
+
+@settings(max_examples=100)
+@given(networks(max_width=10), st.data(), st.booleans())
+def test_no_fit_is_below_the_floor(net, data, special):
+    target = data.draw(targets(net.width))
+    found = sm.fit(net, target, rng=0, starts=2, sweeps=10, special=special, progress=False)
+    error = distance(sm.dense(net, found.blocks), target) / np.linalg.norm(target)
+    assert found.error == pytest.approx(error, rel=1e-12, abs=1e-13)
+    assert found.floor <= error + 50 * EPS
+
+
+@given(networks(wired=False), seeds(), st.booleans())
+def test_the_floor_of_a_member_is_nothing(net, seed, special):
+    member = sm.dense(net, sm.random_blocks(net, rng=seed, special=special))
+    assert floor(net, member, special=special) < 1e-12
+
+
+@given(networks(wired=False), seeds())
+def test_entries_that_no_path_allows_count_in_full(net, seed):
+    target = np.random.default_rng(seed).standard_normal((net.width, net.width))
+    missed = np.linalg.norm(target[~sm.reach(net)]) / np.linalg.norm(target)
+    assert floor(net, target) >= missed - 1e-12
+
+
+@pytest.mark.parametrize("block", [2, 4, 8, 16])
+def test_the_floor_of_blocks_side_by_side_is_reached(block):
+    found = sm.fit(sm.block_diagonal(16, block), haar(16, 1))
+    assert found.error == pytest.approx(found.floor, abs=1e-12)
+
+
+def test_a_neck_bounds_the_rank():
+    """Two halves joined by one switch: of a swap of the halves, three singular values are lost.
+
+    So are three each of the two parts beside them, where rows of length 1 must go instead.
+    """
+    half = [[0, 1, 2, 3], [4, 5, 6, 7]]
+    net = sm.Network.of(8, [half, [[3, 4]], half])
+    swap = np.roll(np.eye(8), 4, axis=0)
+    assert sm.is_dense(net)
+    assert floor(net, swap) == pytest.approx((4 * 3 / 8) ** 0.5, abs=1e-12)
+    found = sm.fit(net, swap, rng=0)
+    assert found.error == pytest.approx(found.floor, abs=1e-12)
+
+
+def test_one_path_between_any_two_wires_leaves_rank_one():
+    """On a butterfly, two outputs and half of the inputs meet in one wire for each half."""
+    net, target = sm.butterfly(16), haar(16, 2)
+    square = 0.0
+    for i in range(8):
+        for half in (slice(0, 8), slice(8, 16)):
+            large, small = np.linalg.svd(target[[i, i + 8], half], compute_uv=False)
+            square += (large - 1) ** 2 + small**2
+    assert floor(net, target) >= (square / 16) ** 0.5 - 1e-12
+    assert floor(net, target) > 0.6
+
+
+def test_rotations_do_not_reach_the_other_determinant():
+    target = haar(9)
+    target[0] *= -np.sign(np.linalg.det(target))
+    found = sm.fit(sm.brickwall(9), target, special=True)
+    assert found.exact
+    assert found.error == pytest.approx(2 / 3)
+    assert found.floor == pytest.approx(2 / 3)
+    assert sm.fit(sm.brickwall(9), target).error < 1e-14
+
+
+@given(networks(wired=False))
+def test_components(net):
+    labels = connected(net)
+    assert len(labels) == net.depth + 1
+    for t, label in enumerate(labels):
+        part = net[:t]
+        both = part.then(part.inverse())
+        joined = sm.reach(both.repeat(net.width))  # there and back often enough
+        assert np.array_equal(label[:, None] == label, joined)
+        assert np.array_equal(np.sort(np.concatenate(groups(label))), np.arange(net.width))
+        assert all(len(set(label[group])) == 1 for group in groups(label))

@@ -1,0 +1,117 @@
+"""Alternating Procrustes: it never rises, and ends where no block can be bettered."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat.blocks import cayley
+from structmat.fitting.procrustes import polar
+from structmat.fitting.refining import refined
+from structmat.fitting.sweeping import swept
+from structmat.testing import assert_orthogonal, networks, seeds
+from tests.fitting.targets import distance, haar
+
+DTYPES = st.sampled_from([float, complex])
+
+
+@given(networks(wired=False), seeds(), DTYPES, st.booleans())
+def test_the_distance_falls_with_every_sweep_and_is_what_it_says(net, seed, dtype, special):
+    """Even for a target that is not orthogonal, and past the sweep that forms products anew."""
+    rng = np.random.default_rng(seed)
+    target = rng.standard_normal((net.width, net.width)).astype(dtype)
+    if target.dtype.kind == "c":
+        target += 1j * rng.standard_normal(target.shape)
+    begin = sm.random_blocks(net, rng, dtype, special=special)
+    last = distance(sm.dense(net, begin), target) * (1 + 1e-14)
+    for sweep, (blocks, now) in enumerate(swept(net, target, begin, special=special)):
+        assert now <= last if sweep == 0 else now < last
+        last = now
+        assert now == pytest.approx(distance(sm.dense(net, blocks), target), rel=1e-13, abs=1e-13)
+        for array in blocks:
+            if special and dtype is float:
+                assert (np.linalg.det(array) > 0).all()
+            for block in array:
+                assert_orthogonal(block)
+        if sweep == 20:
+            break
+
+
+@given(networks(wired=False, max_depth=1), seeds())
+def test_one_stage_is_the_procrustes_problem_of_each_switch(net, seed):
+    target = haar(net.width, seed)
+    (blocks, _), *_ = swept(net, target, sm.identity_blocks(net))
+    for bank, array in zip(net.banks, blocks, strict=True):
+        for wires, block in zip(bank.reads, array, strict=True):
+            best, _ = scipy.linalg.orthogonal_procrustes(
+                np.eye(len(wires)), target[np.ix_(wires, wires)]
+            )
+            assert np.allclose(block, best, atol=1e-10)
+
+
+@given(st.integers(1, 5), seeds(), st.booleans(), DTYPES)
+def test_no_orthogonal_matrix_is_nearer_than_the_polar_factor(radix, seed, special, dtype):
+    rng = np.random.default_rng(seed)
+    matrix = rng.standard_normal((radix, radix)).astype(dtype)
+    best = polar(matrix, special=special)
+    assert_orthogonal(best)
+    net = sm.Network.of(radix, [[list(range(radix))]] if radix > 1 else [])
+    for blocks in (sm.random_blocks(net, rng, dtype, special=special) for _ in range(20)):
+        other = sm.dense(net, blocks)
+        assert distance(best, matrix) <= distance(other, matrix) + 1e-12
+    if special and dtype is float and radix > 1:
+        assert np.linalg.det(best) > 0
+
+
+@pytest.mark.parametrize("special", [False, True])
+@pytest.mark.parametrize(
+    "net",
+    [
+        sm.butterfly(8),
+        sm.random(9, 3, 3, rng=1),
+        sm.shuffle(12, 4),
+        sm.brickwall(6, depth=4),
+        sm.gossip(7),
+    ],
+)
+def test_where_a_fit_ends_no_generator_can_lower_the_distance(net, special):
+    """First order: the derivative by each generator of each block, by central differences."""
+    target = haar(net.width, 3)
+    found = sm.fit(net, target, rng=0, sweeps=2000, tolerance=0, special=special)
+    step = 1e-5
+    for k, bank in enumerate(net.banks):
+        for row in range(bank.count):
+            for g in np.eye(bank.radix * (bank.radix - 1) // 2):
+                values = []
+                for way in (step, -step):
+                    blocks = [b.copy() for b in found.blocks]
+                    blocks[k][row] = cayley(way * g, bank.radix) @ blocks[k][row]
+                    values.append(distance(sm.dense(net, blocks), target) ** 2)
+                assert abs(values[0] - values[1]) / (2 * step) < 1e-5
+                assert min(values) > (found.error * net.width**0.5) ** 2 - 1e-9
+
+
+@given(networks(wired=False, max_width=6).filter(lambda net: net.parameters), seeds())
+def test_refinement_lowers_the_distance_step_by_step(net, seed):
+    target = haar(net.width, seed)
+    last = np.inf
+    for blocks, now in list(refined(net, target, sm.identity_blocks(net)))[:10]:
+        assert now < last
+        last = now
+        assert now == pytest.approx(distance(sm.dense(net, blocks), target), abs=1e-13)
+
+
+def test_refinement_is_quadratic_near_a_member():
+    net = sm.random(12, 4, 3, rng=0)
+    blocks = sm.random_blocks(net, rng=1)
+    member = sm.dense(net, blocks)
+    rng = np.random.default_rng(2)
+    near = []
+    for bank, array in zip(net.banks, blocks, strict=True):
+        small = 1e-3 * rng.standard_normal((bank.count, bank.parameters // bank.count))
+        near.append(cayley(small, bank.radix) @ array)
+    distances = [now for _, now in refined(net, member, near)]
+    assert len(distances) < 10
+    assert distances[-1] < 1e-13
