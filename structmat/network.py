@@ -90,7 +90,13 @@ class Network(Value):
         object.__setattr__(self, "labels", None if labels is None else _checked(labels, size))
 
     @classmethod
-    def of(cls, width: int, stages: Iterable[Iterable[Sequence[int]]]) -> Self:
+    def of(
+        cls,
+        width: int,
+        stages: Iterable[Iterable[Sequence[int]]],
+        *,
+        labels: Iterable[Hashable] | None = None,
+    ) -> Self:
         """Make a straight network from lists of switches, stage by stage.
 
         Examples
@@ -98,7 +104,7 @@ class Network(Value):
         >>> Network.of(3, [[[0, 1]], [[1, 2]]]).depth
         2
         """
-        return cls(width, [Stage.of(width, switches) for switches in stages])
+        return cls(width, [Stage.of(width, switches) for switches in stages], labels=labels)
 
     # What it counts ------------------------------------------------------------------------
 

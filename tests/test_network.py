@@ -187,6 +187,7 @@ def labelled(most=6):
 def test_labels_stay_with_their_wires(net, data):
     bare = sm.Network(net.width, net.stages)
     assert bare.labels is None
+    assert sm.Network.of(net.width, [], labels=net.labels).labels == net.labels
     assert net == bare
     assert hash(net) == hash(bare)
     for kept in (
