@@ -6,6 +6,7 @@ import itertools
 import json
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
+from numbers import Integral
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 
 import numpy as np
@@ -398,7 +399,7 @@ class Network(Value):
         }
         if self.labels is not None and _json_holds(self.labels):
             data["labels"] = self.labels
-        return json.dumps(data)
+        return json.dumps(data, default=int)  # for the integers of numpy
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -526,7 +527,7 @@ def _json_holds(label: object) -> bool:
     """Return whether JSON gives a label back as it was, tuples for lists."""
     if isinstance(label, tuple):
         return all(map(_json_holds, label))
-    return type(label) in (str, int)
+    return isinstance(label, str | Integral) and not isinstance(label, bool)
 
 
 def _labels_from_json(labels: Any) -> tuple[Hashable, ...] | None:
