@@ -209,7 +209,7 @@ def flow(first: Index, last: Index, here: Shares, there: Shares) -> Mask | None:
     most = np.concatenate([here.upper, counts, there.upper]).astype(np.int32)
     graph = csr_array((most, (tails, heads)), shape=(sink + 1, sink + 1))
     found = maximum_flow(graph, source, sink)
-    if found.flow_value < here.upper.sum():
+    if found.flow_value < max(here.upper.sum(), there.upper.sum()):
         return None
     taken = found.flow.tocoo()
     forward = (taken.row < senders) & (taken.col < source) & (taken.data > 0)

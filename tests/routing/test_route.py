@@ -193,6 +193,19 @@ def test_somewhat_larger_networks_are_decided(net, data):
             sm.route(net, p)
 
 
+@given(st.integers(4, 6), st.integers(3, 5), st.integers(2, 3), st.integers(0, 10**6), st.data())
+def test_random_partitions_are_decided(width, depth, block, seed, data):
+    """Many paths, and still most permutations blocked: this takes a search and its proof."""
+    net = sm.random(width, block, depth, rng=seed)
+    made = realisable(net)
+    for p in (data.draw(st.permutations(range(width))) for _ in range(3)):
+        if tuple(p) in made:
+            assert_routes(net, p)
+        else:
+            with pytest.raises(RoutingError, match="blocks this permutation"):
+                sm.route(net, p)
+
+
 @given(networks(max_width=5), st.data())
 def test_the_transposed_blocks_route_the_inverse(net, data):
     p = data.draw(st.sampled_from(sorted(realisable(net))))
@@ -280,7 +293,9 @@ def test_an_output_out_of_reach():
 @given(st.permutations(range(8)))
 def test_five_shuffles_and_switches_route_eight_wires(p):
     """Rearrangeable by a theorem (Linial and Tarsi, 1989), and by no structure that is used."""
-    assert_routes(sm.omega(8).repeat(2)[:5], p)
+    net = sm.omega(8).repeat(2)[:5]
+    assert_routes(net, p)
+    assert_routes(net.beside(sm.Network(1)), [*p, 8])
 
 
 @given(st.permutations(range(60)))
