@@ -192,8 +192,9 @@ def flow(first: Index, last: Index, here: Shares, there: Shares) -> Mask | None:
     --------
     >>> one, two = np.array([1, 1]), np.array([2, 2])
     >>> switches = np.array([0, 0, 0, 1, 1, 1])
-    >>> flow(switches, np.array([0, 0, 1, 0, 1, 1]), *[Shares(two, one)] * 2).astype(int)
-    array([1, 0, 0, 0, 1, 0])
+    >>> upper = flow(switches, np.array([0, 0, 1, 0, 1, 1]), *[Shares(two, one)] * 2)
+    >>> np.bincount(switches[upper])
+    array([1, 1])
     """
     senders, receivers = len(here.upper), len(there.upper)
     pair = first * receivers + last
