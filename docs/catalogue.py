@@ -18,10 +18,21 @@ from structmat.families import Entry
 from structmat.testing.members import tried
 
 # Families are read in this order; a file of them that is not named here comes last.
-KINS = ("butterflies", "shuffles", "multistage", "meshes", "gossiping", "graphs", "randomised")
+KINS = (
+    "butterflies",
+    "shuffles",
+    "multistage",
+    "meshes",
+    "gossiping",
+    "graphs",
+    "products",
+    "expanders",
+    "randomised",
+)
 DRAWN = (8, 9, 6, 12, 16, *range(10, 17), 7, 5, 4, 3, 2)  # widths of drawings, the best first
 TELLING = {"mixed_radix": 12, "monarch": 12, "clos": 12, "deal": 7}  # widths unlike powers of two
 COUNTED = (64, 60, 48, 72, 80, 81, *range(63, 1, -1))  # widths of the table's examples
+LONGEST = 60  # letters of a call that a table shows well
 DEEPEST = 9  # stages that a drawing shows well
 
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
@@ -97,7 +108,7 @@ def _member(
         for rule in tried(known, width, DEEPEST):
             net = _built(rule, width)
             if net is not None:
-                faults = _faults(net, deepest)
+                faults = _faults(net, deepest) + 8 * (len(_called(rule, width)) > LONGEST)
                 if best is None or faults < best[0]:
                     best = faults, rule, width
         if best is not None and best[0] <= 1:  # a family may never be dense
