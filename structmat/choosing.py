@@ -14,6 +14,7 @@ from structmat.reachability import dense_depth, first_dense
 
 _LARGEST = 256  # the largest switch that is tried
 _REPEATS = 32  # how often a graph is repeated at most to make it dense
+_WIDEST = 2048  # wires up to which graphs are built and repeated: beyond, it takes minutes
 _SPARE = 8  # stages that a random network is tried with beyond the fewest possible
 
 
@@ -24,7 +25,8 @@ def dense_networks(width: int, budget: int | None = None) -> list[Family]:
     powers of two, with other values of its options worth trying, and with its defaults. A family
     that has to be given a depth, or a graph to be repeated, gets the fewest stages that are
     dense, where a few more than the least possible suffice. Seeds are 0. A family that promises
-    its parameters and density in closed form is not built.
+    its parameters and density in closed form is not built; graphs, which do not, are tried up
+    to width 2048.
 
     Parameters
     ----------
@@ -128,6 +130,8 @@ def _dense(rule: Family, width: int, budget: int) -> Member | None:
         return None
     if claims.dense and claims.parameters is not None and claims.depth is not None:
         return Member(claims.parameters, claims.depth, claims.dense_at, rule)
+    if width > _WIDEST and "repeat" in entry(rule.name).options:
+        return None
     net = rule(width)
     if not 0 < net.parameters <= budget:
         return None
