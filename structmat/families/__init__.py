@@ -2,6 +2,7 @@
 
 from structmat.families.butterflies import block_diagonal, butterfly, mixed_radix, monarch
 from structmat.families.gossiping import gossip, knodel
+from structmat.families.graphs import cayley, circulant, de_bruijn
 from structmat.families.meshes import brickwall, round_robin, ruler, triangle
 from structmat.families.multistage import baseline, benes, clos, omega, waksman
 from structmat.families.randomised import random
@@ -20,7 +21,10 @@ __all__ = [
     "brickwall",
     "butterfly",
     "catalogue",
+    "cayley",
+    "circulant",
     "clos",
+    "de_bruijn",
     "deal",
     "family",
     "gossip",
