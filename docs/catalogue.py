@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.figure import Figure
 
 import structmat as sm
 from structmat import plot
@@ -89,7 +90,7 @@ def _table(entries: Iterable[Entry]) -> Iterator[str]:
             net = rule(width)
             dense = sm.report(net).dense_depth
             cells += [f"`{_called(rule, width)}`", f"{net.parameters:,}", f"{net.depth:,}"]
-            cells.append("not dense" if dense is None else f"{dense:,}")
+            cells.append("–" if dense is None else f"{dense:,}")
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
@@ -163,10 +164,13 @@ def _text(known: Entry) -> str:
 def _picture(rule: sm.Family, width: int, folder: Path) -> Path:
     """Draw a network, unless that was done before; return the file."""
     net = rule(width)
-    source = Path(plot.__file__).read_text("utf-8")
-    key = hashlib.sha256(f"{net.to_json()} {mpl.__version__} {source}".encode()).hexdigest()
+    drawing = "".join(Path(module).read_text("utf-8") for module in (plot.__file__, __file__))
+    key = hashlib.sha256(f"{net.to_json()} {mpl.__version__} {drawing}".encode()).hexdigest()
     path = folder / f"{rule.name}-{key[:8]}.svg"
     if not path.exists():
+        size = (min(1.1 + 1.5 * net.depth, 7.4), 0.9 + 0.28 * width)  # as wide as the page's text
+        figure = Figure(figsize=size, layout="constrained")
+        plot.grid(net, ax=figure.add_subplot())
         with mpl.rc_context({"svg.hashsalt": "structmat"}):  # the same picture, the same file
-            plot.grid(net).figure.savefig(path, metadata={"Date": None})
+            figure.savefig(path, metadata={"Date": None})
     return path
