@@ -66,7 +66,7 @@ def searched(plan: Plan, target: Index) -> Index:
     """
     depth, width = len(plan.stages), len(target)
     if (depth + 1) * width * -(-width // 8) > _MOST_BYTES:
-        raise UndecidedError(f"{plan.net!r} is too large to search{_remedy(plan)}")
+        raise _undecided(plan, "it is too large to search")
     ahead = _ahead(plan)
     goal = np.argsort(target)
     lost = np.flatnonzero(~_reaches(ahead[0], identity(width), goal))
@@ -77,12 +77,18 @@ def searched(plan: Plan, target: Index) -> Index:
     return _tried(plan, ahead, goal) if held is None else held
 
 
-def _remedy(plan: Plan) -> str:
-    return f"; waksman({plan.net.width}) routes every permutation"
-
-
 def _blocked(plan: Plan, reason: str) -> RoutingError:
     return RoutingError(f"{plan.net!r} blocks this permutation: {reason}{_remedy(plan)}")
+
+
+def _undecided(plan: Plan, reason: str) -> UndecidedError:
+    return UndecidedError(
+        f"{plan.net!r}: undecided whether it blocks this permutation; {reason}{_remedy(plan)}"
+    )
+
+
+def _remedy(plan: Plan) -> str:
+    return f"; waksman({plan.net.width}) routes every permutation"
 
 
 def _ahead(plan: Plan) -> Bits:
@@ -150,7 +156,8 @@ def _tried(plan: Plan, ahead: Bits, goal: Index) -> Index:
     held = np.empty((len(plan.stages) + 1, len(goal)), dtype=np.int64)
     for wires, own in zip(wires_of, switches, strict=True):
         acting = sorted({t for t, _ in own})
-        cells = [(acting.index(t), row, k) for t, row in own for k in range(len(row))]
+        number = {t: n for n, t in enumerate(acting)}
+        cells = [(number[t], row, k) for t, row in own for k in range(len(row))]
         reached = [
             [int.from_bytes(bits.tobytes(), "little") for bits in rows]
             for rows in ahead[np.array(acting, dtype=np.int64) + 1][:, wires]
@@ -227,10 +234,7 @@ def _arranged(
             raise _blocked(plan, "no setting of the switches is left to try")
         if cells[cell - 1][0] < t:
             dead.add((t, tuple(held[t])))
-    raise UndecidedError(
-        f"{plan.net!r}: undecided after {_MOST_STEPS} steps of search whether it blocks this"
-        f" permutation{_remedy(plan)}"
-    )
+    raise _undecided(plan, f"{_MOST_STEPS} steps of search did not settle it")
 
 
 def _completed(

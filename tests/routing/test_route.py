@@ -307,10 +307,14 @@ def test_wide_switches_are_searched(p):
 def test_a_search_ends(monkeypatch):
     net = sm.random(40, block=2, depth=8, rng=0)
     p = np.random.default_rng(1).permutation(40)
-    with pytest.raises(UndecidedError, match="undecided after 1000000 steps of search"):
+    with pytest.raises(
+        UndecidedError, match=r"undecided whether it blocks .* 1000000 steps of search"
+    ):
         sm.route(net, p)
     monkeypatch.setattr(searching, "_MOST_BYTES", 100)
-    with pytest.raises(UndecidedError, match=r"too large to search; waksman\(40\) routes"):
+    with pytest.raises(
+        UndecidedError, match=r"undecided .* too large to search; waksman\(40\) routes"
+    ):
         sm.route(net, p)
 
 
