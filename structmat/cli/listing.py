@@ -103,7 +103,10 @@ def _list_dense(options: argparse.Namespace) -> None:
         _say("A name that ends in … is cut; --json has it in full.")
     if missing:
         limit = "" if budget is None else f" within {budget:,} parameters"
-        _say(f"Not of width {width:,}, or not dense{limit}: {', '.join(missing)}.")
+        _say(
+            f"Not listed: {', '.join(missing)}. They do not take width {width:,}, are not dense"
+            f"{limit}, or would have to be built to know."
+        )
 
 
 _HEADER = ("network", "parameters", "stages", "dense after", "largest switch", "wiring")
