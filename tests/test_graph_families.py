@@ -138,6 +138,14 @@ def test_product_is_the_cartesian_product(factors):
     )
 
 
+@given(st.lists(st.integers(2, 6), min_size=1, max_size=4), st.integers(1, 2))
+def test_hamming_by_cliques_is_mixed_radix(radices, repeat):
+    width = math.prod(radices)
+    assume(width <= 216)
+    assert sm.hamming(width, radices, repeat) == sm.mixed_radix(width, radices).repeat(repeat)
+    assert sm.hamming(width) == sm.mixed_radix(width)
+
+
 # Circulant, Cayley, de Bruijn -----------------------------------------------------------------
 
 
@@ -309,6 +317,9 @@ def test_chordal_cycle_joins_inverses(prime):
         (lambda: sm.product(12, ("cycle", 7), (3, 4)), StructmatError, "no graph 7; there are"),
         (lambda: sm.product(3, ("hypercube",), (3,)), StructmatError, r"side=3: .* must be 2\^n"),
         (lambda: sm.product(13, ("cycle", "path"), (3, 4)), WidthError, "product 12 must be"),
+        (lambda: sm.hamming(12, radices=(3, 5)), WidthError, "radices' product 15 must be the"),
+        (lambda: sm.hamming(67), WidthError, "radices up to 64; nearest are 66 and 68"),
+        (lambda: sm.hamming(12, radices=(12, 1)), StructmatError, "radix=1: radix must be"),
         (lambda: sm.circulant(5, offsets=(1, 3)), WidthError, "at least 6, twice the largest"),
         (lambda: sm.circulant(9, offsets=(1, 1)), StructmatError, "give no offset twice"),
         (lambda: sm.circulant(9, offsets=(0,)), StructmatError, "offset=0: offset must be"),

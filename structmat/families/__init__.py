@@ -6,7 +6,7 @@ from structmat.families.gossiping import gossip, knodel
 from structmat.families.graphs import cayley, circulant, de_bruijn
 from structmat.families.meshes import brickwall, round_robin, ruler, triangle
 from structmat.families.multistage import baseline, benes, clos, omega, waksman
-from structmat.families.products import hypercube, product, torus
+from structmat.families.products import hamming, hypercube, product, torus
 from structmat.families.randomised import random
 from structmat.families.registry import Claims, Entry, catalogue, family, unregister
 from structmat.families.shuffles import deal, kautz, shuffle
@@ -31,6 +31,7 @@ __all__ = [
     "deal",
     "family",
     "gossip",
+    "hamming",
     "hypercube",
     "kautz",
     "knodel",

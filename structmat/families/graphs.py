@@ -25,7 +25,9 @@ Permutation: TypeAlias = tuple[int, ...]
 _LARGEST_GROUP = 65_536  # elements; beyond that a Cayley graph is wider than any model
 
 
-def network_of(width: int, pairs: Iterable[tuple[int, int]], repeat: int) -> Network:
+def network_of(
+    width: int, pairs: Iterable[tuple[int, int]], repeat: int, switches: str = "edges"
+) -> Network:
     """Return the network of the graph with these edges, without loops and parallel edges.
 
     Examples
@@ -37,7 +39,7 @@ def network_of(width: int, pairs: Iterable[tuple[int, int]], repeat: int) -> Net
 
     graph = nx.empty_graph(width)
     graph.add_edges_from((a, b) for a, b in pairs if a != b)
-    return from_graph(graph, int(repeat))
+    return from_graph(graph, int(repeat), switches)
 
 
 def wholes(values: Any, name: str, least: int) -> tuple[int, ...]:

@@ -16,11 +16,12 @@ from structmat.families.arithmetic import (
     not_power_of_two,
     prime_factors,
 )
-from structmat.families.butterflies import balanced
+from structmat.families.butterflies import balanced, radices_refuse
 from structmat.families.graphs import network_of, wholes
 from structmat.families.registry import Choices, Claims, family
 from structmat.network import Network
 
+_LARGEST = 64  # a larger radix makes a graph of very many edges, and one switch of them
 _GRAPHS = ("path", "cycle", "star", "complete", "hypercube")
 
 
@@ -59,7 +60,9 @@ def _factors(graphs: Sequence[str], sides: Sequence[int]) -> list[tuple[str, int
     return factors
 
 
-def _cartesian(width: int, factors: list[tuple[str, int]], repeat: int) -> Network:
+def _cartesian(
+    width: int, factors: list[tuple[str, int]], repeat: int, switches: str = "edges"
+) -> Network:
     """Return the network of the Cartesian product; the last digit of a wire runs fastest."""
     wires = np.arange(width).reshape([side for _, side in factors])
     pairs: list[tuple[int, int]] = []
@@ -67,7 +70,7 @@ def _cartesian(width: int, factors: list[tuple[str, int]], repeat: int) -> Netwo
         lines = np.moveaxis(wires, axis, 0).reshape(side, -1)
         for a, b in _edges(graph, side):
             pairs += zip(lines[a].tolist(), lines[b].tolist(), strict=True)
-    return network_of(width, pairs, repeat)
+    return network_of(width, pairs, repeat, switches)
 
 
 def _cartesian_claims(width: int, factors: list[tuple[str, int]], repeat: int) -> Claims:
@@ -257,3 +260,64 @@ def torus(width: int, sides: Sequence[int] | None = None, repeat: int = 1) -> Ne
     Network(width=384, depth=12, parameters=2304)
     """
     return _cartesian(width, _torus_factors(width, sides), repeat)
+
+
+def _hamming_refuses(width: int, radices: Sequence[int] | None, repeat: int) -> str | None:
+    whole(repeat, "repeat", 1)
+    rule = radices_refuse(width, radices, largest=None, reverse=False)
+    if rule is None and max(_hamming_radices(width, radices)) > _LARGEST:
+        return f"width must be a product of radices up to {_LARGEST}"
+    return rule
+
+
+def _hamming_radices(width: int, radices: Sequence[int] | None) -> list[int]:
+    return prime_factors(width) if radices is None else [int(radix) for radix in radices]
+
+
+def _hamming_claims(width: int, radices: Sequence[int] | None, repeat: int) -> Claims:
+    sizes = _hamming_radices(width, radices)
+    return Claims(
+        depth=repeat * len(sizes),
+        parameters=repeat * width * sum(r - 1 for r in sizes) // 2,
+        dense_at=len(sizes),
+        like=f"mixed_radix(radices={tuple(sizes)})" if repeat == 1 else None,
+    )
+
+
+@family("products of radices up to 64", _hamming_refuses, claims=_hamming_claims)
+def hamming(width: int, radices: Sequence[int] | None = None, repeat: int = 1) -> Network:
+    """Join all wires that differ in one digit, by switches that are cliques: a Hamming graph.
+
+    The product of complete graphs. Its largest cliques are the lines along one digit, so with
+    cliques as switches it is `mixed_radix` with the same radices, here found from the graph:
+    dense after as many stages as there are radices, parameters (d/2)·Σ(r_t − 1), times `repeat`.
+    For wide networks mixed_radix is much the faster to build.
+
+    Parameters
+    ----------
+    width : int
+        A product of radices up to 64.
+    radices : sequence of int, optional
+        Their product is the width, the fastest digit first; by default the prime factors.
+    repeat : int
+        How many times the stages follow each other.
+
+    Raises
+    ------
+    WidthError
+        When the radices' product is not the width, or one is above 64.
+
+    References
+    ----------
+    R. Hammack, W. Imrich and S. Klavžar, Handbook of Product Graphs, 2011.
+    J. Kim, W. J. Dally and D. Abts, Flattened butterfly: a cost-efficient topology for high-radix
+    networks, 2007, which is this graph.
+
+    Examples
+    --------
+    >>> from structmat.families import mixed_radix
+    >>> hamming(48, radices=(4, 4, 3)) == mixed_radix(48, radices=(4, 4, 3))
+    True
+    """
+    factors = [("complete", radix) for radix in reversed(_hamming_radices(width, radices))]
+    return _cartesian(width, factors, repeat, switches="cliques")
