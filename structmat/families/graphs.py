@@ -22,7 +22,7 @@ from structmat.network import Network
 
 Permutation: TypeAlias = tuple[int, ...]
 
-_LARGEST_GROUP = 65_536  # elements; beyond that a Cayley graph is wider than any model
+_LARGEST_GROUP = 65_536  # elements: a larger one takes long to list, only to be refused
 
 
 def network_of(
