@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import matplotlib as mpl
+from matplotlib.figure import Figure
 
 import structmat as sm
 from structmat import plot
@@ -18,10 +19,21 @@ from structmat.families import Entry
 from structmat.testing.members import tried
 
 # Families are read in this order; a file of them that is not named here comes last.
-KINS = ("butterflies", "shuffles", "multistage", "meshes", "gossiping", "graphs", "randomised")
+KINS = (
+    "butterflies",
+    "shuffles",
+    "multistage",
+    "meshes",
+    "gossiping",
+    "graphs",
+    "products",
+    "expanders",
+    "randomised",
+)
 DRAWN = (8, 9, 6, 12, 16, *range(10, 17), 7, 5, 4, 3, 2)  # widths of drawings, the best first
 TELLING = {"mixed_radix": 12, "monarch": 12, "clos": 12, "deal": 7}  # widths unlike powers of two
 COUNTED = (64, 60, 48, 72, 80, 81, *range(63, 1, -1))  # widths of the table's examples
+LONGEST = 60  # letters of a call that a table shows well
 DEEPEST = 9  # stages that a drawing shows well
 
 SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
@@ -78,7 +90,7 @@ def _table(entries: Iterable[Entry]) -> Iterator[str]:
             net = rule(width)
             dense = sm.report(net).dense_depth
             cells += [f"`{_called(rule, width)}`", f"{net.parameters:,}", f"{net.depth:,}"]
-            cells.append("not dense" if dense is None else f"{dense:,}")
+            cells.append("–" if dense is None else f"{dense:,}")
         yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"
 
 
@@ -97,7 +109,7 @@ def _member(
         for rule in tried(known, width, DEEPEST):
             net = _built(rule, width)
             if net is not None:
-                faults = _faults(net, deepest)
+                faults = _faults(net, deepest) + 8 * (len(_called(rule, width)) > LONGEST)
                 if best is None or faults < best[0]:
                     best = faults, rule, width
         if best is not None and best[0] <= 1:  # a family may never be dense
@@ -152,10 +164,13 @@ def _text(known: Entry) -> str:
 def _picture(rule: sm.Family, width: int, folder: Path) -> Path:
     """Draw a network, unless that was done before; return the file."""
     net = rule(width)
-    source = Path(plot.__file__).read_text("utf-8")
-    key = hashlib.sha256(f"{net.to_json()} {mpl.__version__} {source}".encode()).hexdigest()
+    drawing = "".join(Path(module).read_text("utf-8") for module in (plot.__file__, __file__))
+    key = hashlib.sha256(f"{net.to_json()} {mpl.__version__} {drawing}".encode()).hexdigest()
     path = folder / f"{rule.name}-{key[:8]}.svg"
     if not path.exists():
+        size = (min(1.1 + 1.5 * net.depth, 7.4), 0.9 + 0.28 * width)  # as wide as the page's text
+        figure = Figure(figsize=size, layout="constrained")
+        plot.grid(net, ax=figure.add_subplot())
         with mpl.rc_context({"svg.hashsalt": "structmat"}):  # the same picture, the same file
-            plot.grid(net).figure.savefig(path, metadata={"Date": None})
+            figure.savefig(path, metadata={"Date": None})
     return path

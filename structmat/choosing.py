@@ -14,6 +14,7 @@ from structmat.reachability import dense_depth, first_dense
 
 _LARGEST = 256  # the largest switch that is tried
 _REPEATS = 32  # how often a graph is repeated at most to make it dense
+_WIDEST = 2048  # wires up to which graphs are built and repeated: beyond, it takes minutes
 _SPARE = 8  # stages that a random network is tried with beyond the fewest possible
 
 
@@ -24,7 +25,8 @@ def dense_networks(width: int, budget: int | None = None) -> list[Family]:
     powers of two, with other values of its options worth trying, and with its defaults. A family
     that has to be given a depth, or a graph to be repeated, gets the fewest stages that are
     dense, where a few more than the least possible suffice. Seeds are 0. A family that promises
-    its parameters and density in closed form is not built.
+    its parameters and density in closed form is not built; graphs, which do not, are tried up
+    to width 2048.
 
     Parameters
     ----------
@@ -53,15 +55,7 @@ def dense_networks(width: int, budget: int | None = None) -> list[Family]:
     >>> "shuffle(block=8)" in map(str, best)
     True
     """
-    size = whole(width, "width", 2)
-    most = size * (size - 1) // 2 if budget is None else whole(budget, "budget", 0)
-    found: dict[tuple[int, int, str], Family] = {}
-    for known in catalogue():
-        for rule in _candidates(known, size):
-            member = _dense(rule, size, most)
-            if member is not None:
-                found.setdefault((member.parameters, member.depth, rule.name), member.family)
-    return [found[key] for key in sorted(found)]
+    return [member.family for member in dense_members(width, budget)]
 
 
 class Member(NamedTuple):
@@ -69,7 +63,32 @@ class Member(NamedTuple):
 
     parameters: int
     depth: int
+    dense_at: int | None  # how few of the first stages are dense, where that is known
     family: Family
+
+
+def dense_members(width: int, budget: int | None = None) -> list[Member]:
+    """Return what `dense_networks` returns, with what was found out on the way.
+
+    Raises
+    ------
+    StructmatError
+        As `dense_networks` does.
+
+    Examples
+    --------
+    >>> [member.depth for member in dense_members(2)][:1]
+    [1]
+    """
+    size = whole(width, "width", 2)
+    most = size * (size - 1) // 2 if budget is None else whole(budget, "budget", 0)
+    found: dict[tuple[int, int, str], Member] = {}
+    for known in catalogue():
+        for rule in _candidates(known, size):
+            member = _dense(rule, size, most)
+            if member is not None:
+                found.setdefault((member.parameters, member.depth, rule.name), member)
+    return [found[key] for key in sorted(found)]
 
 
 def _candidates(known: Entry, width: int) -> Iterator[Family]:
@@ -110,23 +129,27 @@ def _dense(rule: Family, width: int, budget: int) -> Member | None:
     if claims.parameters is not None and claims.parameters > budget:
         return None
     if claims.dense and claims.parameters is not None and claims.depth is not None:
-        return Member(claims.parameters, claims.depth, rule)
+        return Member(claims.parameters, claims.depth, claims.dense_at, rule)
+    if width > _WIDEST and "repeat" in entry(rule.name).options:
+        return None
     net = rule(width)
     if not 0 < net.parameters <= budget:
         return None
-    options = entry(rule.name).options
     if "depth" in dict(rule.options):
         least = ceil_log(width, max(bank.radix for bank in net.banks))
         stages = dense_depth(rule, width, most=min(budget // net.parameters, least + _SPARE))
-        rule = rule if stages is None else rule.having(depth=stages)
-    elif "repeat" in options:
-        repeated = net.repeat(min(budget // net.parameters, _REPEATS))
-        stages = first_dense(repeated)
-        if stages is not None and stages > net.depth:
-            rule = rule.having(repeat=-(-stages // net.depth))
+        if stages is None:
+            return None
+        rule = rule.having(depth=stages)
+        net = rule(width)
+        found = Member(net.parameters, stages, stages, rule)
+    elif "repeat" in entry(rule.name).options:
+        stages = first_dense(net.repeat(min(budget // net.parameters, _REPEATS)))
+        if stages is None:
+            return None
+        times = -(-stages // net.depth)
+        rule = rule if times == 1 else rule.having(repeat=times)
+        found = Member(times * net.parameters, times * net.depth, stages, rule)
     else:
-        stages = first_dense(net)
-    if stages is None:
-        return None
-    net = rule(width)
-    return Member(net.parameters, net.depth, rule) if net.parameters <= budget else None
+        found = Member(net.parameters, net.depth, first_dense(net), rule)
+    return found if found.dense_at is not None and found.parameters <= budget else None

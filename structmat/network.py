@@ -1,9 +1,8 @@
-"""Networks of stages: an immutable value, its algebra, JSON and the networkx grid graph."""
+"""Networks of stages: an immutable value, its algebra, and the networkx grid graph."""
 
 from __future__ import annotations
 
 import itertools
-import json
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
@@ -11,16 +10,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from structmat import permutation
-from structmat.errors import FileError, StructmatError, WiringError, check_format, whole
+from structmat import jsontext, permutation
+from structmat.errors import WiringError, whole
 from structmat.permutation import Index
 from structmat.stage import Bank, Stage, Value
 
 if TYPE_CHECKING:
     import networkx as nx
-
-JSON_FORMAT = "structmat.network"
-JSON_VERSION = 1
 
 
 class Straightened(NamedTuple):
@@ -90,7 +86,13 @@ class Network(Value):
         object.__setattr__(self, "labels", None if labels is None else _checked(labels, size))
 
     @classmethod
-    def of(cls, width: int, stages: Iterable[Iterable[Sequence[int]]]) -> Self:
+    def of(
+        cls,
+        width: int,
+        stages: Iterable[Iterable[Sequence[int]]],
+        *,
+        labels: Iterable[Hashable] | None = None,
+    ) -> Self:
         """Make a straight network from lists of switches, stage by stage.
 
         Examples
@@ -98,7 +100,7 @@ class Network(Value):
         >>> Network.of(3, [[[0, 1]], [[1, 2]]]).depth
         2
         """
-        return cls(width, [Stage.of(width, switches) for switches in stages])
+        return cls(width, [Stage.of(width, switches) for switches in stages], labels=labels)
 
     # What it counts ------------------------------------------------------------------------
 
@@ -380,19 +382,7 @@ class Network(Value):
         >>> Network.of(2, [[[0, 1]]]).to_json()
         '{"format": "structmat.network", "version": 1, "width": 2, "stages": [[[[[0, 1]]]]]}'
         """
-        stages = []
-        for stage in self.stages:
-            banks: list[Any] = [[part.tolist() for part in bank._parts()] for bank in stage.banks]
-            stages.append([*banks, {"moves": stage.moves.tolist()}] if len(stage.moves) else banks)
-        data = {
-            "format": JSON_FORMAT,
-            "version": JSON_VERSION,
-            "width": self.width,
-            "stages": stages,
-        }
-        if self.labels is not None and _json_holds(self.labels):
-            data["labels"] = self.labels
-        return json.dumps(data)
+        return jsontext.written(self.width, self.stages, self.labels)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -411,28 +401,7 @@ class Network(Value):
         >>> Network.from_json(net.to_json()) == net
         True
         """
-        try:
-            data = json.loads(text)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise FileError(f"not JSON ({error}): expected what Network.to_json wrote") from None
-        check_format(
-            data,
-            what="network JSON",
-            form=JSON_FORMAT,
-            version=JSON_VERSION,
-            writer="Network.to_json",
-        )
-        try:
-            width = data["width"]
-            stages = [_stage_from_json(width, parts) for parts in data["stages"]]
-            labels = _labels_from_json(data.get("labels"))
-        except StructmatError:
-            raise
-        except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
-            raise FileError(
-                f"network JSON with a missing or odd part ({error!r}): expected what"
-                " Network.to_json wrote"
-            ) from None
+        width, stages, labels = jsontext.read(text)
         return cls(width, stages, labels=labels)
 
     def to_networkx(self) -> nx.DiGraph:
@@ -491,12 +460,6 @@ class Network(Value):
         return f"Network(width={self.width}, depth={self.depth}, parameters={self.parameters})"
 
 
-def _stage_from_json(width: int, parts: list[Any]) -> Stage:
-    banks = [Bank(*part) for part in parts if not isinstance(part, dict)]
-    moves = [part["moves"] for part in parts if isinstance(part, dict)]
-    return Stage(width, banks, np.concatenate(moves) if moves else None)
-
-
 def _checked(labels: Iterable[Hashable], width: int) -> tuple[Hashable, ...]:
     try:
         names = tuple(labels)
@@ -514,19 +477,3 @@ def _checked(labels: Iterable[Hashable], width: int) -> tuple[Hashable, ...]:
                 f"label {name!r}: labels must be hashable, as the nodes of a graph are"
             ) from None
     return names
-
-
-def _json_holds(label: object) -> bool:
-    """Return whether JSON gives a label back as it was, tuples for lists."""
-    if isinstance(label, tuple):
-        return all(map(_json_holds, label))
-    return type(label) in (str, int)
-
-
-def _labels_from_json(labels: Any) -> tuple[Hashable, ...] | None:
-    def tuples(label: Any) -> Any:
-        return tuple(map(tuples, label)) if isinstance(label, list) else label
-
-    if not isinstance(labels, list | None):
-        raise TypeError(f"labels {labels!r}")
-    return None if labels is None else tuple(map(tuples, labels))

@@ -54,27 +54,53 @@ def test_list_of_a_width_says_what_its_networks_have(capsys, width, budget):
     assert found["without"] == [e.name for e in sm.catalogue() if e.name not in named]
 
 
-def test_list_of_a_width_is_a_table_of_the_best(capsys):
-    every = read(capsys, "list", "--width", "96")["networks"]
-    _, out, _ = run(capsys, "list", "--width", "96")
+def table_of(out):
+    """The rows of a printed table, as lists of cells."""
     head, *lines = out.partition("\n\n")[0].splitlines()
     assert head.split("  ")[0] == "network"
-    shown = [re.split(r"  +", line)[:3] for line in lines]
-    assert [row["network"] for row in every if [row["network"]] in [s[:1] for s in shown]] == [
-        network for network, *_ in shown
-    ]
-    cheapest = {row["family"]: row["network"] for row in reversed(every)}
-    assert set(cheapest.values()) <= {network for network, *_ in shown}
+    return [re.split(r"  +", line) for line in lines]
+
+
+def test_list_of_a_width_is_a_table_of_the_best(capsys):
+    every = read(capsys, "list", "--width", "96")["networks"]
+    _, out, _ = run(capsys, "list", "--width", "96", "--all")
+    printed = table_of(out)
+    for (name, *cells), row in zip(printed, every, strict=True):
+        assert name == row["network"] or (name[-1] == "…" and row["network"].startswith(name[:-1]))
+        numbers = [row[key] for key in ("parameters", "depth", "dense_at", "largest_switch")]
+        wiring = "straight" if row["straight"] else "wired"
+        assert cells == [*map("{:,}".format, numbers), wiring]
+    assert "--all" not in out
+
+    _, out, _ = run(capsys, "list", "--width", "96")
+    shown = table_of(out)
+    best = [row for row, cells in zip(every, printed, strict=True) if cells in shown]
+    assert len(best) == len(shown) < len(every)
     assert f"{len(shown)} of {len(every)} dense networks" in " ".join(out.split())
-    assert "block_diagonal" in out  # no row has it
+    assert {row["family"] for row in best} == {row["family"] for row in every}
     for row in every:  # what is not shown has no fewer parameters and no fewer stages than another
         assert any(
-            int(parameters.replace(",", "")) <= row["parameters"] and int(depth) <= row["depth"]
-            for _, parameters, depth in shown
+            one["parameters"] <= row["parameters"] and one["depth"] <= row["depth"] for one in best
         )
-    _, out, _ = run(capsys, "list", "--width", "96", "--all")
-    assert len(out.partition("\n\n")[0].splitlines()) == 1 + len(every)
-    assert "--all" not in out
+    assert "benes" in out.partition("\n\n")[2]  # 96 is no power of 2
+
+
+def test_a_name_too_long_for_the_table_is_cut(capsys):
+    options = [f"option_{k}" for k in range(6)]
+
+    @sm.family("any", choices={name: lambda _: [1] for name in options})
+    def with_options(width, option_0, option_1, option_2, option_3, option_4, option_5):
+        return sm.Network.of(width, [[range(width)]])
+
+    try:
+        _, out, _ = run(capsys, "list", "--width", "5")
+        [row] = [r for r in read(capsys, "list", "--width", "5")["networks"] if "with_" in str(r)]
+    finally:
+        unregister("with_options")
+    name = f"with_options({', '.join(f'{option}=1' for option in options)})"
+    assert row["network"] == name
+    assert f"\n{name[:59]}…  " in out
+    assert "--json has it in full" in out
 
 
 def test_list_builds_nothing_huge(capsys):

@@ -187,6 +187,7 @@ def labelled(most=6):
 def test_labels_stay_with_their_wires(net, data):
     bare = sm.Network(net.width, net.stages)
     assert bare.labels is None
+    assert sm.Network.of(net.width, [], labels=net.labels).labels == net.labels
     assert net == bare
     assert hash(net) == hash(bare)
     for kept in (
@@ -231,6 +232,8 @@ def test_the_grid_graph_carries_the_labels(net):
 def test_labels_that_json_cannot_hold_are_left_out():
     kept = sm.Network(3, labels=["a", 2**70, ("b", (1, ()))])
     assert sm.Network.from_json(kept.to_json()).labels == ("a", 2**70, ("b", (1, ())))
+    kept = sm.Network(3, labels=np.arange(3) + 7)
+    assert sm.Network.from_json(kept.to_json()).labels == (7, 8, 9)
     for name in (frozenset("a"), 1.5, True, None, (1, None), b"a"):
         text = sm.Network(2, labels=["a", name]).to_json()
         assert "labels" not in json.loads(text)

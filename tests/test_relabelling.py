@@ -117,16 +117,39 @@ def test_cycles_that_refinement_cannot_tell_apart(one, other):
     assert_isomorphic(joined[0], joined[0])
 
 
-def test_different_parts_take_no_search_over_all_of_them():
-    """Copies of two networks that refinement cannot tell apart, one more of one than of the other.
+def chorded(chords):
+    """An octagon in two stages, and chords as the third: refinement sees one kind of wire."""
+    return sm.Network(8, [*cycle(8), *sm.Network.of(8, [chords])])
 
-    Exhausting how the copies match would take 20! steps.
+
+def test_parts_that_differ_are_told_apart_one_by_one():
+    """Copies of two networks that refinement cannot tell apart, in one and in other numbers.
+
+    A search over all ways to match the copies would take 20! steps, also where a switch that
+    holds all wires connects them.
     """
-    copies = [cycle(8), cycle(4).beside(cycle(4))]
-    a = beside(*copies * 10)
-    b = beside(*copies * 9, copies[0], copies[0])
-    assert sm.isomorphism(a, b) is None
-    assert_isomorphic(a, beside(*copies[::-1] * 10))
+    copies = [
+        chorded([[0, 4], [1, 5], [2, 6], [3, 7]]),
+        chorded([[0, 3], [1, 2], [4, 7], [5, 6]]),
+    ]
+    assert sm.isomorphism(*copies) is None
+    hub = sm.Network.of(160, [[range(160)]])
+    one, same, other = (
+        beside(*copies * 10),
+        beside(*copies[::-1] * 10),
+        beside(*copies * 9, copies[0], copies[0]),
+    )
+    for joined in (sm.Network(160), hub):
+        assert_isomorphic(one.then(joined), same.then(joined))
+        assert sm.isomorphism(one.then(joined), other.then(joined)) is None
+
+
+@given(seeds(), st.integers(6, 20))
+@settings(max_examples=50)
+def test_networks_with_hardly_a_symmetry_are_found(seed, pairs):
+    rng = np.random.default_rng(seed)
+    net = sm.random(2 * pairs, 2, 3, rng=rng)  # every wire looks the same until one is chosen
+    assert_isomorphic(net, shuffled(net, rng))
 
 
 def test_the_order_of_the_stages_counts():

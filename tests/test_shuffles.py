@@ -92,13 +92,19 @@ def test_deal_is_dense_one_stage_late_at_most(block):
             assert net.depth == least + 1
 
 
-@pytest.mark.parametrize("width", [11008, 50257])
-def test_deal_serves_the_widths_of_models(width):
-    for block in (8, 16):
-        net = sm.deal(width, block)
-        assert sm.is_dense(net)
-        assert net.depth <= least_depth(width, block) + 1
-        assert net.parameters == sm.parse(f"deal(block={block})").promised(width).parameters
+def test_deal_promises_no_more_than_one_stage_beyond_the_least():
+    for width in range(2, 141):
+        for block in range(2, width + 1):
+            promised = sm.parse(f"deal(block={block})").promised(width)
+            assert promised.depth - least_depth(width, block) in (0, 1)
+
+
+def test_deal_serves_the_widths_of_models():
+    assert sm.is_dense(sm.deal(11008, 16))
+    for width in (11008, 28672, 50257):
+        net = sm.deal(width, 16)
+        assert net.depth <= least_depth(width, 16) + 1
+        assert net.parameters == sm.parse("deal(block=16)").promised(width).parameters
 
 
 # Kautz ----------------------------------------------------------------------------------------

@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import structmat as sm
+from structmat.choosing import Member, dense_members
 from structmat.cli.parsing import command, print_json
 from structmat.errors import StructmatError
 from structmat.finetune.tables import plain
-from structmat.reachability import first_dense
 
 _BUILT = 2**22  # wires times stages of a network that is built only to look at it
-_HEARD = 2**14  # wires of one whose density is looked for though its family promises nothing
+_LONGEST = 60  # characters of a name in a table
 
 Row = dict[str, Any]
 
@@ -78,75 +78,79 @@ def _option(parameter: inspect.Parameter) -> str:
 
 def _list_dense(options: argparse.Namespace) -> None:
     width, budget = options.width, options.budget
-    found = sm.dense_networks(width, budget)
+    found = dense_members(width, budget)
     if not found and not options.json:
-        fewest = _row(sm.dense_networks(width)[0], width)
+        fewest = dense_members(width)[0]
         raise StructmatError(
             f"budget {budget:,}: no network of width {width:,} is dense within it; the fewest"
-            f" parameters are {fewest['parameters']:,}, of {fewest['network']}"
+            f" parameters are {fewest.parameters:,}, of {fewest.family}"
         )
-    rows = [_row(rule, width) for rule in found]
-    missing = sorted({entry.name for entry in sm.catalogue()} - {rule.name for rule in found})
+    named = {member.family.name for member in found}
+    missing = [entry.name for entry in sm.catalogue() if entry.name not in named]
+    shown = found if options.all or options.json else list(_best(found))
+    rows = [_row(member, width) for member in shown]
     if options.json:
         print_json({"width": width, "budget": budget, "networks": rows, "without": missing})
         return
-    shown = rows if options.all else list(_best(rows))
-    print(plain(_HEADER, [_cells(row) for row in shown]))
+    print(plain(_HEADER, [_cells(row) for row in rows]))
     print()
-    if len(shown) < len(rows):
+    if len(shown) < len(found):
         _say(
-            f"{len(shown)} of {len(rows)} dense networks: those with the fewest parameters of"
+            f"{len(shown)} of {len(found)} dense networks: those with the fewest parameters of"
             " their family, or with fewer stages than all above. --all lists the others."
         )
+    if any(len(row["network"]) > _LONGEST for row in rows):
+        _say("A name that ends in … is cut; --json has it in full.")
     if missing:
         limit = "" if budget is None else f" within {budget:,} parameters"
-        _say(f"Not of width {width:,}, or not dense{limit}: {', '.join(missing)}.")
+        _say(
+            f"Not listed: {', '.join(missing)}. They do not take width {width:,}, are not dense"
+            f"{limit}, or would have to be built to know."
+        )
 
 
 _HEADER = ("network", "parameters", "stages", "dense after", "largest switch", "wiring")
 
 
-def _best(rows: list[Row]) -> Iterator[Row]:
+def _best(found: list[Member]) -> Iterator[Member]:
     """Yield the cheapest network of each family, and any with fewer stages than all before."""
     seen: set[str] = set()
     fewest = float("inf")
-    for row in rows:
-        if row["family"] not in seen or row["depth"] < fewest:
-            yield row
-        seen.add(row["family"])
-        fewest = min(fewest, row["depth"])
+    for member in found:
+        if member.family.name not in seen or member.depth < fewest:
+            yield member
+        seen.add(member.family.name)
+        fewest = min(fewest, member.depth)
 
 
-def _row(rule: sm.Family, width: int) -> Row:
-    """Return what is known of a network: what its family promises, and more if it is not huge."""
-    claims = rule.promised(width)
+def _row(member: Member, width: int) -> Row:
+    """Return what is known of a network, and how its switches are if it is not huge."""
     row: Row = {
-        "network": str(rule),
-        "family": rule.name,
-        "parameters": claims.parameters,
-        "depth": claims.depth,
-        "dense_at": claims.dense_at,
+        "network": str(member.family),
+        "family": member.family.name,
+        "parameters": member.parameters,
+        "depth": member.depth,
+        "dense_at": member.dense_at,
         "largest_switch": None,
         "straight": None,
     }
-    if claims.depth is not None and claims.depth * width > _BUILT:
-        return row
-    net = rule(width)
-    if claims.dense_at is None and width <= _HEARD:
-        row["dense_at"] = first_dense(net)
-    return row | {
-        "parameters": net.parameters,
-        "depth": net.depth,
-        "largest_switch": max(bank.radix for bank in net.banks),
-        "straight": net.is_straight,
-    }
+    if member.depth * width <= _BUILT:
+        net = member.family(width)
+        row["largest_switch"] = max(bank.radix for bank in net.banks)
+        row["straight"] = net.is_straight
+    return row
 
 
 def _cells(row: Row) -> list[str]:
+    name = row["network"]
     numbers = (row[key] for key in ("parameters", "depth", "dense_at", "largest_switch"))
     shown = ["–" if number is None else f"{number:,}" for number in numbers]
     wiring = {None: "–", True: "straight", False: "wired"}
-    return [row["network"], *shown, wiring[row["straight"]]]
+    return [
+        name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…",
+        *shown,
+        wiring[row["straight"]],
+    ]
 
 
 def _say(text: str) -> None:

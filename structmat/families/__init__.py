@@ -1,9 +1,12 @@
 """Families: rules from a width to a network, registered by name."""
 
 from structmat.families.butterflies import block_diagonal, butterfly, mixed_radix, monarch
+from structmat.families.expanders import chordal_cycle, margulis, ramanujan, random_regular
 from structmat.families.gossiping import gossip, knodel
+from structmat.families.graphs import cayley, circulant, de_bruijn
 from structmat.families.meshes import brickwall, round_robin, ruler, triangle
 from structmat.families.multistage import baseline, benes, clos, omega, waksman
+from structmat.families.products import hamming, hypercube, product, torus
 from structmat.families.randomised import random
 from structmat.families.registry import Claims, Entry, catalogue, family, unregister
 from structmat.families.shuffles import deal, kautz, shuffle
@@ -20,20 +23,31 @@ __all__ = [
     "brickwall",
     "butterfly",
     "catalogue",
+    "cayley",
+    "chordal_cycle",
+    "circulant",
     "clos",
+    "de_bruijn",
     "deal",
     "family",
     "gossip",
+    "hamming",
+    "hypercube",
     "kautz",
     "knodel",
+    "margulis",
     "mixed_radix",
     "monarch",
     "omega",
     "parse",
+    "product",
+    "ramanujan",
     "random",
+    "random_regular",
     "round_robin",
     "ruler",
     "shuffle",
+    "torus",
     "triangle",
     "unregister",
     "waksman",

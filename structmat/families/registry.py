@@ -85,7 +85,7 @@ class Entry:
     claims: Callable[..., Claims]
     choices: Choices = field(default_factory=dict, hash=False)
 
-    @property
+    @functools.cached_property
     def signature(self) -> inspect.Signature:
         """The options, with the defaults; the width comes first."""
         return inspect.signature(self.build)

@@ -114,9 +114,9 @@ def _saturated(cliques: list[Clique], at: list[list[int]]) -> list[int]:
     waiting = [(0, -rivals[number], number) for number in range(len(cliques))]
     heapq.heapify(waiting)
     while waiting:
-        saturation, _, number = heapq.heappop(waiting)
-        if stages[number] >= 0 or -saturation < len(excluded[number]):
-            continue  # settled, or waiting again with what has been excluded since
+        _, _, number = heapq.heappop(waiting)
+        if stages[number] >= 0:  # it waited again with more stages excluded, and came up before
+            continue
         stages[number] = stage = _first_free(excluded[number])
         for wire in cliques[number]:
             for other in at[wire]:

@@ -33,7 +33,7 @@ def edge_colouring(width: int, edges: list[Edge]) -> list[list[Edge]]:
     for u, v in sorted(edges, key=lambda edge: (edge[1] - edge[0], edge[0])):
         colouring.add(u, v, most)
     classes = colouring.classes(most + 1)
-    if classes[most] and len(edges) <= most * (width // 2) and colouring.spare(most, classes[most]):
+    if classes[most] and colouring.spare(most, classes[most]):
         classes = colouring.classes(most)
     return [pairs for pairs in classes if pairs]
 

@@ -192,8 +192,9 @@ def flow(first: Index, last: Index, here: Shares, there: Shares) -> Mask | None:
     --------
     >>> one, two = np.array([1, 1]), np.array([2, 2])
     >>> switches = np.array([0, 0, 0, 1, 1, 1])
-    >>> flow(switches, np.array([0, 0, 1, 0, 1, 1]), *[Shares(two, one)] * 2).astype(int)
-    array([1, 0, 0, 0, 1, 0])
+    >>> upper = flow(switches, np.array([0, 0, 1, 0, 1, 1]), *[Shares(two, one)] * 2)
+    >>> np.bincount(switches[upper])
+    array([1, 1])
     """
     senders, receivers = len(here.upper), len(there.upper)
     pair = first * receivers + last
@@ -209,7 +210,7 @@ def flow(first: Index, last: Index, here: Shares, there: Shares) -> Mask | None:
     most = np.concatenate([here.upper, counts, there.upper]).astype(np.int32)
     graph = csr_array((most, (tails, heads)), shape=(sink + 1, sink + 1))
     found = maximum_flow(graph, source, sink)
-    if found.flow_value < here.upper.sum():
+    if found.flow_value < max(here.upper.sum(), there.upper.sum()):
         return None
     taken = found.flow.tocoo()
     forward = (taken.row < senders) & (taken.col < source) & (taken.data > 0)

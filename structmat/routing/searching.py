@@ -13,8 +13,9 @@ from structmat.routing.planning import Plan
 
 Bits = npt.NDArray[np.uint8]
 
-_MOST_STEPS = 300_000  # a second or so
-_MOST_BYTES = 1 << 28
+_MOST_STEPS = 1_000_000  # wires looked at: a second or two
+_MOST_BYTES = 1 << 28  # of who reaches whom
+_WIDE = 32  # wider switches are not looked at ahead of their turn
 
 
 def compared(plan: Plan, target: Index) -> Index | None:
@@ -65,7 +66,7 @@ def searched(plan: Plan, target: Index) -> Index:
     """
     depth, width = len(plan.stages), len(target)
     if (depth + 1) * width * -(-width // 8) > _MOST_BYTES:
-        raise UndecidedError(f"{plan.net!r} is too large to search{_remedy(plan)}")
+        raise _undecided(plan, "it is too large to search")
     ahead = _ahead(plan)
     goal = np.argsort(target)
     lost = np.flatnonzero(~_reaches(ahead[0], identity(width), goal))
@@ -76,12 +77,18 @@ def searched(plan: Plan, target: Index) -> Index:
     return _tried(plan, ahead, goal) if held is None else held
 
 
-def _remedy(plan: Plan) -> str:
-    return f"; waksman({plan.net.width}) routes every permutation"
-
-
 def _blocked(plan: Plan, reason: str) -> RoutingError:
     return RoutingError(f"{plan.net!r} blocks this permutation: {reason}{_remedy(plan)}")
+
+
+def _undecided(plan: Plan, reason: str) -> UndecidedError:
+    return UndecidedError(
+        f"{plan.net!r}: undecided whether it blocks this permutation; {reason}{_remedy(plan)}"
+    )
+
+
+def _remedy(plan: Plan) -> str:
+    return f"; waksman({plan.net.width}) routes every permutation"
 
 
 def _ahead(plan: Plan) -> Bits:
@@ -149,7 +156,8 @@ def _tried(plan: Plan, ahead: Bits, goal: Index) -> Index:
     held = np.empty((len(plan.stages) + 1, len(goal)), dtype=np.int64)
     for wires, own in zip(wires_of, switches, strict=True):
         acting = sorted({t for t, _ in own})
-        cells = [(acting.index(t), row, k) for t, row in own for k in range(len(row))]
+        number = {t: n for n, t in enumerate(acting)}
+        cells = [(number[t], row, k) for t, row in own for k in range(len(row))]
         reached = [
             [int.from_bytes(bits.tobytes(), "little") for bits in rows]
             for rows in ahead[np.array(acting, dtype=np.int64) + 1][:, wires]
@@ -168,7 +176,8 @@ def _arranged(
 ) -> list[list[int]]:
     """Try settings cell by cell, only such as leave every signal a way, until one is complete.
 
-    An arrangement of the signals before a stage from which no setting led on is not tried again.
+    A signal is set only where the switches that it completes the inputs of can still send all of
+    theirs on. An arrangement before a stage from which no setting led on is not tried again.
 
     Parameters
     ----------
@@ -186,22 +195,34 @@ def _arranged(
     if not cells:
         return held
     dead: set[tuple[int, tuple[int, ...]]] = set()
+    completed = _completed(cells, len(goals))
+
+    def passes(cell: int) -> bool:
+        before = held[cells[cell][0] + 1]
+        return all(
+            _matched([[reached[t][to] >> goals[before[at]] & 1 for to in row] for at in row])
+            for t, row in completed[cell]
+        )
 
     def ways(cell: int) -> Iterator[int]:
         t, row, k = cells[cell]
-        gone = [held[t + 1][wire] for wire in row[:k]]
+        gone = {held[t + 1][wire] for wire in row[:k]}
         signals = [held[t][wire] for wire in row]
         return iter([s for s in signals if s not in gone and reached[t][row[k]] >> goals[s] & 1])
 
     untried = [ways(0)]
-    for _ in range(_MOST_STEPS):
+    steps = 0
+    while steps < _MOST_STEPS:
         cell = len(untried) - 1
         t, row, k = cells[cell]
+        steps += len(row)
         signal = next(untried[cell], None)
         if signal is not None:
             held[t + 1][row[k]] = signal
             if cell + 1 == len(cells):
                 return held
+            if not passes(cell):
+                continue
             if cells[cell + 1][0] > t:  # the next stage begins
                 if (t + 1, tuple(held[t + 1])) in dead:
                     continue
@@ -213,7 +234,37 @@ def _arranged(
             raise _blocked(plan, "no setting of the switches is left to try")
         if cells[cell - 1][0] < t:
             dead.add((t, tuple(held[t])))
-    raise UndecidedError(
-        f"{plan.net!r}: undecided after {_MOST_STEPS} steps of search whether it blocks this"
-        f" permutation{_remedy(plan)}"
-    )
+    raise _undecided(plan, f"{_MOST_STEPS} steps of search did not settle it")
+
+
+def _completed(
+    cells: list[tuple[int, list[int], int]], width: int
+) -> list[list[tuple[int, list[int]]]]:
+    """Return for each cell the later switches that know all their signals from it on."""
+    latest = [-1] * width  # the cell that last decided on each wire
+    completed: list[list[tuple[int, list[int]]]] = [[] for _ in cells]
+    for cell, (t, row, k) in enumerate(cells):
+        if k > 0:
+            continue
+        last = max(latest[wire] for wire in row)
+        if last >= 0 and len(row) <= _WIDE:
+            completed[last].append((t, row))
+        for n, wire in enumerate(row):
+            latest[wire] = cell + n
+    return completed
+
+
+def _matched(may: list[list[int]]) -> bool:
+    """Return whether each row can have a column of its own where it holds a 1 (Kuhn)."""
+    taken: dict[int, int] = {}
+
+    def place(row: int, seen: set[int]) -> bool:
+        for column, open_ in enumerate(may[row]):
+            if open_ and column not in seen:
+                seen.add(column)
+                if column not in taken or place(taken[column], seen):
+                    taken[column] = row
+                    return True
+        return False
+
+    return all(place(row, set()) for row in range(len(may)))

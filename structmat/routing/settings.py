@@ -33,12 +33,12 @@ def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) ->
     permutation : (width,) integers
         p, in gather form.
     special : bool
-        Whether all blocks are rotations, of determinant 1. Otherwise they are permutation
-        matrices. A rotation that exchanges two signals negates one of them; here the negations
-        are chosen to cancel along the way of each signal. Wires that switches connect, through
-        any stages, have a determinant in common: in a component whose determinant is that of
-        its permutation the result is the permutation, exactly; in any other exactly one entry
-        is −1 instead of 1, that in the row of its last output.
+        Whether all blocks are rotations, of determinant 1; otherwise they are permutation
+        matrices. A rotation that exchanges two signals has to negate one of them. The negations
+        are placed so that they cancel on the way of each signal: where the blocks make an even
+        permutation the result is exactly that, and where an odd one, exactly one entry is −1
+        instead of 1, in the row of the last output. In a network of several components, wires
+        that no switch connects, this holds for each by itself.
 
     Returns
     -------
@@ -90,9 +90,9 @@ permutation: inputs 0 and 1 both need wire 1 after stage 0; waksman(8) routes ev
         signs = [np.ones_like(taken) for taken in columns]
     blocks = [np.zeros((bank.count, bank.radix, bank.radix)) for bank in net.banks]
     for origin, taken, sign in zip(plan.origin, columns, signs, strict=True):
-        bank, row = blocks[origin[0, 0]], origin[:, 1:]
-        row_of_block = identity(taken.shape[1])
-        bank[row, row_of_block, taken] = np.take_along_axis(sign, taken, axis=1)
+        bank, switch = blocks[origin[0, 0]], origin[:, 1:]
+        rows = identity(taken.shape[1])
+        bank[switch, rows, taken] = np.take_along_axis(sign, taken, axis=1)
     return blocks
 
 

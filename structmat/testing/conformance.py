@@ -93,7 +93,8 @@ def _check_member(rule: Family, width: int) -> None:
     net = rule(width)
     _check(isinstance(net, Network), f"{who} is a Network")
     _check(net.width == width, f"{who} has that width, not {net.width}")
-    _check(rule(width) == net, f"{who} is the same network each time")
+    again: Any = np.int64(width)  # an integer too, though no int
+    _check(rule(again) == net, f"{who} is the same network each time")
     _check(parse(str(rule)) == rule, f"{who} has a spec that reads back")
     _check(Network.from_json(net.to_json()) == net, f"{who} is what its JSON says")
     _check(pickle.loads(pickle.dumps(net)) == net, f"{who} is what its pickle says")  # noqa: S301

@@ -1,0 +1,312 @@
+"""Families from graphs: the edges of a well-known graph, coloured, are the 2×2 switches.
+
+Each has an option `repeat`: a network of a graph that is repeated as often as its diameter says
+is dense, and often it is dense much sooner. The stages of one repetition are as many as the
+largest degree Δ where the graph is bipartite, else Δ or Δ + 1 (`structmat.from_graph`).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from functools import lru_cache
+from typing import Any, TypeAlias
+
+import numpy as np
+
+from structmat.errors import StructmatError, whole
+from structmat.families.arithmetic import ceil_log, is_power
+from structmat.families.registry import Claims, family
+from structmat.graph import from_graph
+from structmat.network import Network
+
+Permutation: TypeAlias = tuple[int, ...]
+
+_LARGEST_GROUP = 65_536  # elements: a larger one takes long to list, only to be refused
+
+
+def network_of(
+    width: int, pairs: Iterable[tuple[int, int]], repeat: int, switches: str = "edges"
+) -> Network:
+    """Return the network of the graph with these edges, without loops and parallel edges.
+
+    Examples
+    --------
+    >>> network_of(3, [(0, 1), (1, 0), (1, 2), (2, 2)], repeat=1)
+    Network(width=3, depth=2, parameters=2)
+    """
+    import networkx as nx
+
+    graph = nx.empty_graph(width)
+    graph.add_edges_from((a, b) for a, b in pairs if a != b)
+    return from_graph(graph, int(repeat), switches)
+
+
+def wholes(values: Any, name: str, least: int) -> tuple[int, ...]:
+    """Return at least one integer, each at least `least`; `name` is their name in the plural.
+
+    Examples
+    --------
+    >>> wholes([6, 4], "sides", 2)
+    (6, 4)
+    """
+    if not isinstance(values, Sequence | np.ndarray) or len(values) == 0:
+        raise StructmatError(f"{name}={values!r}: {name} must be a sequence such as (3, 2)")
+    return tuple(whole(value, name[:-1], least) for value in values)
+
+
+# Circulant and Cayley graphs ------------------------------------------------------------------
+
+
+def _checked_offsets(offsets: Sequence[int]) -> tuple[int, ...]:
+    steps = wholes(offsets, "offsets", 1)
+    if len(set(steps)) < len(steps):
+        raise StructmatError(f"offsets={offsets!r}: give no offset twice")
+    return steps
+
+
+def _circulant_refuses(width: int, offsets: Sequence[int], repeat: int) -> str | None:
+    whole(repeat, "repeat", 1)
+    least = 2 * max(_checked_offsets(offsets))
+    return None if width >= least else f"width must be at least {least}, twice the largest offset"
+
+
+def _circulant_claims(width: int, offsets: Sequence[int], repeat: int) -> Claims:
+    steps = _checked_offsets(offsets)
+    degree = sum(1 if 2 * step == width else 2 for step in steps)
+    bipartite = width % 2 == 0 and all(step % 2 for step in steps)
+    connected = math.gcd(width, *steps) == 1
+    return Claims(
+        depth=repeat * degree if bipartite else None,
+        parameters=repeat * degree * width // 2,
+        dense=None if connected else False,
+    )
+
+
+def _some_offsets(width: int) -> list[tuple[int, ...]]:
+    if width < 8:
+        return []
+    return [(1, math.isqrt(width)), tuple(1 << k for k in range(width.bit_length() - 1))]
+
+
+@family(
+    "any from twice the largest offset on",
+    _circulant_refuses,
+    claims=_circulant_claims,
+    choices={"offsets": _some_offsets},
+)
+def circulant(width: int, offsets: Sequence[int] = (1, 2), repeat: int = 1) -> Network:
+    """Join each wire to those a few fixed offsets away, modulo the width: a circulant graph.
+
+    Each offset gives d edges, or d/2 where it is d/2; parameters are the edges, times `repeat`.
+    Connected, and dense when repeated often enough, exactly when no factor is common to the width
+    and all offsets; how often is measured.
+
+    Parameters
+    ----------
+    width : int
+        At least twice the largest offset.
+    offsets : sequence of int
+        Each at least 1, none twice.
+    repeat : int
+        How many times the stages follow each other.
+
+    Raises
+    ------
+    WidthError
+        For a smaller width.
+
+    References
+    ----------
+    F. Boesch and R. Tindell, Circulants and their connectivities, 1984.
+
+    Examples
+    --------
+    >>> circulant(50257, offsets=(1, 224))
+    Network(width=50257, depth=5, parameters=100514)
+    """
+    wires = np.arange(width)
+    pairs: list[tuple[int, int]] = []
+    for step in _checked_offsets(offsets):
+        pairs += zip(wires.tolist(), ((wires + step) % width).tolist(), strict=True)
+    return network_of(width, pairs, repeat)
+
+
+def _checked_generators(generators: Sequence[Sequence[int]]) -> tuple[Permutation, ...]:
+    form = "generators must be permutations of the same 0 … k − 1, such as ((1, 0, 2), (0, 2, 1))"
+    try:
+        tuples = tuple(tuple(whole(k, "symbol") for k in g) for g in generators)
+    except TypeError:
+        raise StructmatError(f"generators={generators!r}: {form}") from None
+    symbols = tuple(range(len(tuples[0]))) if tuples else ()
+    if not symbols or any(tuple(sorted(g)) != symbols for g in tuples):
+        raise StructmatError(f"generators={generators!r}: {form}")
+    if symbols in tuples:
+        raise StructmatError(f"generators={generators!r}: leave out the one that moves nothing")
+    return tuples
+
+
+@lru_cache(maxsize=64)
+def _group(generators: tuple[Permutation, ...]) -> tuple[Permutation, ...]:
+    """Return the group that permutations generate, in lexicographic order."""
+    one = tuple(range(len(generators[0])))
+    found = {one}
+    waiting = [one]
+    while waiting:
+        x = waiting.pop()
+        new = {tuple(x[k] for k in g) for g in generators} - found
+        found |= new
+        waiting += new
+        if len(found) > _LARGEST_GROUP:
+            raise StructmatError(
+                f"generators={generators}: they make a group of more than {_LARGEST_GROUP}"
+                " elements; give fewer, or permutations of fewer symbols"
+            )
+    return tuple(sorted(found))
+
+
+def _cayley_refuses(width: int, generators: Sequence[Sequence[int]], repeat: int) -> str | None:
+    whole(repeat, "repeat", 1)
+    order = len(_group(_checked_generators(generators)))
+    if width == order:
+        return None
+    return f"width must be {order}, the order of the group that the generators make"
+
+
+def _is_odd(permutation: Permutation) -> bool:
+    return sum(a > b for i, b in enumerate(permutation) for a in permutation[:i]) % 2 == 1
+
+
+def _cayley_claims(width: int, generators: Sequence[Sequence[int]], repeat: int) -> Claims:
+    steps = _checked_generators(generators)
+    inverses = {tuple(sorted(range(len(g)), key=g.__getitem__)) for g in steps}
+    degree = len({*steps, *inverses})
+    bipartite = all(map(_is_odd, steps))
+    return Claims(repeat * degree if bipartite else None, repeat * degree * width // 2)
+
+
+def _some_generators(width: int) -> list[tuple[Permutation, ...]]:
+    """Return generators of a cyclic, a dihedral and a symmetric group of this order."""
+    found: list[tuple[Permutation, ...]] = []
+    if 3 <= width <= 64:
+        found.append(((*range(1, width), 0),))
+    half = width // 2
+    if 6 <= width <= 64 and width % 2 == 0:
+        found.append(((*range(1, half), 0), tuple(range(half - 1, -1, -1))))
+    for k in range(3, 9):
+        if math.factorial(k) == width:
+            swaps = [[*range(i), i + 1, i, *range(i + 2, k)] for i in range(k - 1)]
+            found.append(tuple(map(tuple, swaps)))
+    return found
+
+
+@family(
+    "the order of the group",
+    _cayley_refuses,
+    claims=_cayley_claims,
+    choices={"generators": _some_generators},
+)
+def cayley(width: int, generators: Sequence[Sequence[int]], repeat: int = 1) -> Network:
+    """Join the elements x and x·g of a group of permutations, for each generator g: a Cayley graph.
+
+    The wires are the elements in lexicographic order of (x(0), x(1), …), and (x·g)(k) = x(g(k)).
+    Parameters: half the number of generators and their inverses, times d, times `repeat`. Where
+    all generators are odd permutations the graph is bipartite. Dense when repeated as often as
+    the diameter, or before; how often is measured.
+
+    Parameters
+    ----------
+    width : int
+        The order of the group.
+    generators : sequence of permutations
+        Each of 0 … k − 1, as the tuple of images, none of them the identity. The group may have
+        up to 65,536 elements.
+    repeat : int
+        How many times the stages follow each other.
+
+    Raises
+    ------
+    WidthError
+        For any other width, naming the order of the group.
+
+    References
+    ----------
+    S. B. Akers and B. Krishnamurthy, A group-theoretic model for symmetric interconnection
+    networks, 1989.
+
+    Examples
+    --------
+    All orders of four things, by exchange of neighbours: the bubble-sort graph.
+
+    >>> cayley(24, generators=((1, 0, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2)))
+    Network(width=24, depth=3, parameters=36)
+    """
+    steps = _checked_generators(generators)
+    elements = _group(steps)
+    wire = {x: i for i, x in enumerate(elements)}
+    pairs = ((i, wire[tuple(x[k] for k in g)]) for g in steps for x, i in wire.items())
+    return network_of(width, pairs, repeat)
+
+
+# De Bruijn ------------------------------------------------------------------------------------
+
+
+def _de_bruijn_refuses(width: int, symbols: int, repeat: int) -> str | None:
+    whole(repeat, "repeat", 1)
+    least = whole(symbols, "symbols", 2)
+    return None if width >= least else f"width must be at least {least}, the symbols"
+
+
+def _de_bruijn_claims(width: int, symbols: int, repeat: int) -> Claims:
+    edges = symbols * width - symbols - symbols * (symbols - 1) // 2
+    return Claims(
+        parameters=repeat * edges if is_power(width, symbols) else None,
+        dense=True if repeat >= ceil_log(width, symbols) else None,
+    )
+
+
+@family(
+    "any from symbols on",
+    _de_bruijn_refuses,
+    claims=_de_bruijn_claims,
+    choices={"symbols": lambda _: (2, 3, 4)},
+)
+def de_bruijn(width: int, symbols: int = 2, repeat: int = 1) -> Network:
+    """Join wire i to the wires k·i, …, k·i + k − 1 modulo d: the undirected de Bruijn graph.
+
+    At d = k^n the wires are the words of n symbols out of k, joined where one is the other moved
+    on by a symbol; the definition serves any width. Loops are left out, and of parallel edges all
+    but one. That leaves k·d − k − k(k−1)/2 edges at d = k^n, and at most k·d. Parameters are the
+    edges, times `repeat`. Dense when repeated ⌈log_k d⌉ times, or before. It is a graph of edges;
+    for the de Bruijn digraph unrolled into switches of k wires see `shuffle`.
+
+    Parameters
+    ----------
+    width : int
+        At least `symbols`.
+    symbols : int
+        The k symbols, at least 2; no wire is joined to more than 2k others.
+    repeat : int
+        How many times the stages follow each other.
+
+    Raises
+    ------
+    WidthError
+        For a smaller width.
+
+    References
+    ----------
+    M. Imase and M. Itoh, Design to minimize diameter on building-block network, 1981.
+    S. M. Reddy, D. K. Pradhan and J. G. Kuhl, Directed graphs with minimal diameter and maximal
+    connectivity, 1980.
+
+    Examples
+    --------
+    >>> de_bruijn(384, repeat=2).parameters
+    1528
+    """
+    wires = np.arange(width)
+    pairs: list[tuple[int, int]] = []
+    for a in range(int(symbols)):
+        pairs += zip(wires.tolist(), ((symbols * wires + a) % width).tolist(), strict=True)
+    return network_of(width, pairs, repeat)

@@ -1,0 +1,78 @@
+"""The stages of a network as JSON text with a schema version, and back."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Hashable, Sequence
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+
+from structmat.errors import FileError, StructmatError, check_format
+from structmat.stage import Bank, Stage
+
+FORMAT = "structmat.network"
+VERSION = 1
+_WRITER = "Network.to_json"
+
+
+def written(width: int, stages: Sequence[Stage], labels: tuple[Hashable, ...] | None) -> str:
+    """Return the JSON text; labels are left out where JSON would not give them back."""
+    rows = []
+    for stage in stages:
+        banks: list[Any] = [[part.tolist() for part in bank._parts()] for bank in stage.banks]
+        rows.append([*banks, {"moves": stage.moves.tolist()}] if len(stage.moves) else banks)
+    data = {"format": FORMAT, "version": VERSION, "width": width, "stages": rows}
+    if labels is not None and _given_back(labels):
+        data["labels"] = labels
+    return json.dumps(data, default=int)  # for the integers of numpy
+
+
+def read(text: str) -> tuple[int, list[Stage], tuple[Hashable, ...] | None]:
+    """Return the width, the stages and the labels that `written` wrote.
+
+    Raises
+    ------
+    FileError
+        For text that is cut, of a newer schema version, or not a network.
+    WiringError
+        For stages that break the rules of a network.
+    """
+    try:
+        data = json.loads(text)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise FileError(f"not JSON ({error}): expected what {_WRITER} wrote") from None
+    check_format(data, what="network JSON", form=FORMAT, version=VERSION, writer=_WRITER)
+    try:
+        width = data["width"]
+        stages = [_stage(width, parts) for parts in data["stages"]]
+        return width, stages, _labels(data.get("labels"))
+    except StructmatError:
+        raise
+    except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise FileError(
+            f"network JSON with a missing or odd part ({error!r}): expected what {_WRITER} wrote"
+        ) from None
+
+
+def _stage(width: int, parts: list[Any]) -> Stage:
+    banks = [Bank(*part) for part in parts if not isinstance(part, dict)]
+    moves = [part["moves"] for part in parts if isinstance(part, dict)]
+    return Stage(width, banks, np.concatenate(moves) if moves else None)
+
+
+def _given_back(label: object) -> bool:
+    """Return whether JSON gives a label back as it was, tuples for lists."""
+    if isinstance(label, tuple):
+        return all(map(_given_back, label))
+    return isinstance(label, str | Integral) and not isinstance(label, bool)
+
+
+def _labels(labels: Any) -> tuple[Hashable, ...] | None:
+    def tuples(label: Any) -> Any:
+        return tuple(map(tuples, label)) if isinstance(label, list) else label
+
+    if not isinstance(labels, list | None):
+        raise TypeError(f"labels {labels!r}")
+    return None if labels is None else tuple(map(tuples, labels))
