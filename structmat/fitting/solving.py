@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.blocks import Array, checked_blocks, random_blocks
-from structmat.errors import StructmatError, random_source, whole
+from structmat.errors import BlockError, StructmatError, random_source, whole
 from structmat.fitting.cosine_sine import halved
 from structmat.fitting.floors import floor
 from structmat.fitting.hierarchical import peeled
@@ -85,7 +85,7 @@ def fit(
     made, the hierarchical decomposition first where there is one. The best is refined on small
     networks with real blocks, by Levenberg and Marquardt's method on all generators at once.
 
-    Interrupted from the keyboard, it returns the best so far.
+    Interrupted from the keyboard while it sweeps, it returns the best so far.
 
     Parameters
     ----------
@@ -121,7 +121,7 @@ def fit(
     StructmatError
         For a target of another shape, that is zero or not finite; for options out of range.
     BlockError
-        When `start` does not fit the network.
+        When `start` does not fit the network, or is complex for a real target.
 
     References
     ----------
@@ -152,7 +152,10 @@ def fit(
     rounding = float(np.finfo(matrix.dtype).eps) * net.width * (net.depth + 10)
     begins: list[list[Array]] = []
     if start is not None:
-        begins = [[polar(b, special=special) for b in checked_blocks(net, start)]]
+        given_blocks = checked_blocks(net, start)
+        if matrix.dtype.kind == "f" and any(b.dtype.kind == "c" for b in given_blocks):
+            raise BlockError("complex blocks to start from: give the target a complex dtype, too")
+        begins.append([polar(b.astype(matrix.dtype), special=special) for b in given_blocks])
         count = 0
     else:
         for name, blocks, goal in _directly(straight, matrix, special=special):
@@ -162,7 +165,7 @@ def fit(
                 near = error * norm <= rounding
                 least = 0.0 if near else floor(straight, matrix, special=special)
                 return Fit(blocks, error, least, exact=True, method=name, history=(error,))
-            begins = [blocks]
+            begins.append(blocks)
     least = floor(straight, matrix, special=special)
     enough = max(rounding, least * norm * (1 + 1e-9))
     search = Search(straight, matrix, special=special, tolerance=tolerance, enough=enough)
@@ -170,7 +173,7 @@ def fit(
     try:
         with bar("fit", (len(begins) + count) * most, shown=progress) as steps:
             for begin in itertools.chain(begins, itertools.islice(others, count)):
-                search.sweep([b.astype(matrix.dtype) for b in begin], most, steps)
+                search.sweep(begin, most, steps)
                 if search.done:
                     break
         search.refine()
