@@ -60,7 +60,9 @@ from structmat.reporting import Comparison, Report, compare, report
 from structmat.routing import route
 from structmat.scheduling import Schedule, schedule
 from structmat.sparse import apply, dense, factors, operator
+from structmat.spectrum import SpectralStatistics, spectral_statistics
 from structmat.stage import Bank, Stage
+from structmat.trainability import Conditioning, conditioning
 
 __version__ = "0.1.0"
 
@@ -116,6 +118,10 @@ __all__ = [
     "LowerBounds",
     "lower_bounds",
     "mixing",
+    "SpectralStatistics",
+    "spectral_statistics",
+    "Conditioning",
+    "conditioning",
     "dense_networks",
     "Dimension",
     "dimension",

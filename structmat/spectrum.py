@@ -1,0 +1,229 @@
+"""Eigenangles of members of a network, beside those of Haar matrices."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from math import pi
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import scipy.stats
+
+from structmat.blocks import random_blocks
+from structmat.errors import BlockError, WidthError, random_source, whole
+from structmat.network import Network
+from structmat.sparse import dense
+
+Array = npt.NDArray[np.float64]
+
+_ANGLES = 10_000  # drawn by default, by as many matrices as that takes
+_CLOSE = 1e-12  # the same angle, up to rounding
+
+
+def eigenangles(matrix: npt.ArrayLike) -> Array:
+    """Return the angles θ of the eigenvalues exp(iθ) of an orthogonal or unitary matrix.
+
+    Parameters
+    ----------
+    matrix : (d, d) real or complex
+
+    Returns
+    -------
+    (d,)
+        From −π to π, ascending; of a real matrix they come in pairs ±θ, 0 and π apart.
+
+    Raises
+    ------
+    BlockError
+        For a matrix that is not orthogonal: its eigenvalues are not on the circle.
+
+    Examples
+    --------
+    >>> eigenangles([[0.6, -0.8], [0.8, 0.6]])
+    array([-0.92729522,  0.92729522])
+    """
+    r = np.asarray(matrix)
+    if r.ndim != 2 or r.shape[0] != r.shape[1] or r.dtype.kind not in "iufc":
+        raise BlockError(f"matrix {r.shape} of dtype {r.dtype}: it must be square, of numbers")
+    r = r.astype(np.result_type(r.dtype, np.float32))
+    off = float(np.abs(np.conj(r.T) @ r - np.eye(len(r))).max(initial=0.0))
+    if not off <= np.finfo(r.dtype).eps ** 0.5:
+        raise BlockError(f"matrix is off by {off:.3g} from orthogonal: it has no eigenangles")
+    angles: Array = np.sort(np.angle(np.linalg.eigvals(r))).astype(float)
+    return angles
+
+
+def haar_angles(angles: npt.ArrayLike, width: int) -> Array:
+    """Return the part of the eigenangles between 0 and π that Haar rotations have below these.
+
+    The distribution function of the angles θ of the ⌊d/2⌋ pairs ±θ, exactly: their density is
+    (2n − 1 + sin((2n−1)θ)/sin θ)/(2πn) for d = 2n, and (2n − sin(2nθ)/sin θ)/(2πn) for d = 2n + 1.
+
+    References
+    ----------
+    N. Katz, P. Sarnak, Random matrices, Frobenius eigenvalues, and monodromy, 1999.
+
+    Examples
+    --------
+    >>> haar_angles([0.0, np.pi / 2, np.pi], 4)
+    array([0. , 0.5, 1. ])
+    """
+    theta = np.asarray(angles, dtype=float)
+    pairs = whole(width, "width", 2) // 2
+    result = 2 * pairs * theta
+    if width % 2:
+        for k in range(1, 2 * pairs, 2):
+            result -= 2 / k * np.sin(k * theta)
+    else:
+        for k in range(1, pairs):
+            result += np.sin(2 * k * theta) / k
+    return result / (2 * pi * pairs)
+
+
+def spacing_ratio(angles: npt.ArrayLike) -> float:
+    """Return the mean ratio of neighbouring gaps between angles, the smaller to the larger.
+
+    About 0.60 for Haar rotations of many wires, whose angles repel each other, and
+    2·log 2 − 1 = 0.386 for angles that know nothing of each other. No scale enters.
+
+    Parameters
+    ----------
+    angles : (..., n)
+        Of one matrix along the last axis, ascending, each pair ±θ once; at least 3.
+
+    References
+    ----------
+    Y. Y. Atas, E. Bogomolny, O. Giraud, G. Roux, Distribution of the ratio of consecutive level
+    spacings in random matrix ensembles, Physical Review Letters 110, 2013.
+
+    Examples
+    --------
+    >>> spacing_ratio([0.0, 1.0, 3.0])
+    0.5
+    """
+    gaps = np.diff(np.asarray(angles, dtype=float), axis=-1)
+    smaller = np.minimum(gaps[..., 1:], gaps[..., :-1])
+    larger = np.maximum(gaps[..., 1:], gaps[..., :-1])
+    return float(np.mean(smaller / np.where(larger > _CLOSE, larger, np.inf)))
+
+
+@dataclass(frozen=True)
+class SpectralStatistics:
+    """What `spectral_statistics` found, each number beside what as many Haar matrices have.
+
+    Attributes
+    ----------
+    width, samples : int
+    ratio, haar_ratio : float
+        The mean `spacing_ratio`.
+    angle_distance, haar_angle_distance : float
+        The largest difference between the distribution functions, of the angles found and
+        `haar_angles`.
+    spacing_distance, haar_spacing_distance : float
+        The same between the gaps found, in units of their Haar mean, and those of a sample of
+        Haar matrices.
+    """
+
+    width: int
+    samples: int
+    ratio: float
+    haar_ratio: float
+    angle_distance: float
+    haar_angle_distance: float
+    spacing_distance: float
+    haar_spacing_distance: float
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the values by name, ready for JSON."""
+        return dict(vars(self))
+
+    def _table(self) -> list[tuple[str, str, str]]:
+        names = ("ratio", "angle_distance", "spacing_distance")
+        values = self.to_dict()
+        rows = [
+            (name.replace("_", " "), f"{values[name]:.3f}", f"{values['haar_' + name]:.3f}")
+            for name in names
+        ]
+        return [("", "members", "Haar"), *rows]
+
+    def __str__(self) -> str:
+        return "\n".join(f"{name:<16}  {here:>7}  {haar:>5}" for name, here, haar in self._table())
+
+    def _repr_html_(self) -> str:
+        rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._table())
+        return "\n".join(["<table>", *(f"<tr>{row}</tr>" for row in rows), "</table>"])
+
+
+def spectral_statistics(
+    net: Network, *, samples: int | None = None, rng: np.random.Generator | int | None = None
+) -> SpectralStatistics:
+    """Compare the eigenangles of random members of a network with those of Haar rotations.
+
+    Members have independent Haar rotations as blocks. As many Haar rotations of all wires are
+    drawn beside them, twice: for the gaps to be compared with, and to say how far apart two
+    samples of this size are by chance.
+
+    Parameters
+    ----------
+    net : Network
+        Of a wired one the straight part is taken, its end permutations left out.
+    samples : int, optional
+        How many matrices are drawn; by default so many that they have some 10,000 angles, ten at
+        least. Time grows with the cube of the width.
+    rng : Generator, int or None
+
+    Raises
+    ------
+    WidthError
+        For less than 6 wires: there are no two gaps to compare.
+
+    Examples
+    --------
+    >>> from structmat.families import block_diagonal
+    >>> print(spectral_statistics(block_diagonal(32, block=4), samples=100, rng=0))
+                      members   Haar
+    ratio               0.388  0.602
+    angle distance      0.075  0.009
+    spacing distance    0.299  0.027
+    """
+    if net.width < 6:
+        raise WidthError(
+            f"width={net.width}: gaps between eigenangles are compared from width 6 on"
+        )
+    pairs = net.width // 2
+    count = max(10, _ANGLES // pairs) if samples is None else whole(samples, "samples", 1)
+    source = random_source(rng)
+    rotation = Network.of(net.width, [[range(net.width)]])
+    found = _angles(net.straightened().network, count, source)
+    chance, haar = (_angles(rotation, count, source) for _ in range(2))
+    gaps = _gaps(haar, net.width)
+
+    def from_angles(angles: Array) -> float:
+        return float(scipy.stats.ks_1samp(angles.ravel(), haar_angles, (net.width,)).statistic)
+
+    def from_gaps(angles: Array) -> float:
+        return float(scipy.stats.ks_2samp(_gaps(angles, net.width), gaps).statistic)
+
+    return SpectralStatistics(
+        width=net.width,
+        samples=count,
+        ratio=spacing_ratio(found),
+        haar_ratio=spacing_ratio(chance),
+        angle_distance=from_angles(found),
+        haar_angle_distance=from_angles(chance),
+        spacing_distance=from_gaps(found),
+        haar_spacing_distance=from_gaps(chance),
+    )
+
+
+def _angles(net: Network, samples: int, rng: np.random.Generator) -> Array:
+    """Return the angles of the pairs ±θ of random rotations, (samples, d // 2), ascending."""
+    drawn = (eigenangles(dense(net, random_blocks(net, rng))) for _ in range(samples))
+    return np.stack([np.sort(np.abs(angles))[net.width % 2 :: 2] for angles in drawn])
+
+
+def _gaps(angles: Array, width: int) -> Array:
+    """Return the gaps of all matrices, in units of the mean gap of Haar rotations there."""
+    return np.diff(haar_angles(angles, width) * (width // 2), axis=-1).ravel()

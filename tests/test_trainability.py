@@ -1,0 +1,179 @@
+"""The derivative of a network, against finite differences, exact ranks and Lipschitz bounds."""
+
+import json
+from math import comb, sqrt
+
+import numpy as np
+import pytest
+import scipy.linalg
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat.blocks import KINDS, generators_per_block, skew
+from structmat.errors import BlockError
+from structmat.testing import blocks_for, families, networks, seeds
+from structmat.trainability import conditioning, jacobian, lipschitz
+
+
+def turned(net, blocks, turns):
+    """Blocks B → exp(A)·B, with the generators of all A in a row."""
+    made, first = [], 0
+    for bank, block in zip(net.banks, blocks, strict=True):
+        size = bank.count * generators_per_block(bank.radix)
+        a = skew(turns[first : first + size].reshape(bank.count, -1), bank.radix)
+        made.append(np.array([scipy.linalg.expm(one) for one in a]) @ block)
+        first += size
+    return made
+
+
+@given(networks(max_width=6), seeds())
+@settings(max_examples=40)
+def test_jacobian_is_the_derivative(net, seed):
+    """Central differences of R: their error is of order step², by rounding eps/step."""
+    blocks = sm.random_blocks(net, seed)
+    r, step = sm.dense(net, blocks), 1e-5
+    upper = np.triu_indices(net.width, 1)
+    rows = jacobian(net, blocks)
+    assert rows.shape == (net.parameters, comb(net.width, 2))
+    for k, row in enumerate(rows):
+        turn = np.zeros(net.parameters)
+        turn[k] = step
+        change = sm.dense(net, turned(net, blocks, turn)) - sm.dense(
+            net, turned(net, blocks, -turn)
+        )
+        turning = r.T @ change / (2 * step)
+        np.testing.assert_allclose(turning[upper], row, atol=1e-8)
+        np.testing.assert_allclose(turning + turning.T, 0, atol=1e-8)
+
+
+@given(networks(), seeds())
+def test_turns_of_a_stage_are_orthonormal(net, seed):
+    blocks = sm.random_blocks(net, seed)
+    rows = jacobian(net, blocks)
+    first = 0
+    for stage in net.stages:
+        mine = rows[first : first + stage.parameters]
+        np.testing.assert_allclose(mine @ mine.T, np.eye(len(mine)), atol=1e-12)
+        first += stage.parameters
+    largest = conditioning(net, blocks).singular_values.max(initial=0)
+    assert largest <= sqrt(sum(bool(stage.banks) for stage in net.stages)) + 1e-12
+
+
+@given(networks(max_width=8), seeds())
+def test_the_rank_is_at_most_the_dimension(net, seed):
+    """What lies beyond is zero up to rounding, at all blocks: turns that blocks can trade."""
+    found = conditioning(net, rng=seed)
+    assert found.directions == sm.dimension(net).value
+    beyond = found.singular_values[found.directions :]
+    assert (beyond < 1e-12 * net.width * max(net.depth, 1)).all()
+    assert 0 <= found.ratio <= 1
+
+
+@given(
+    st.sampled_from([sm.butterfly(8), sm.mixed_radix(12), sm.shuffle(9, 3), sm.ruler(4)]), seeds()
+)
+def test_directions_are_no_fewer_than_the_dimension_at_random_blocks(net, seed):
+    assert conditioning(net, rng=seed).resolved
+
+
+def test_one_switch_turns_evenly():
+    net = sm.Network.of(5, [[range(5)]])
+    np.testing.assert_allclose(conditioning(net, rng=0).singular_values, 1)
+    assert conditioning(sm.Network(5)).ratio == 1
+
+
+def test_at_the_identity_a_network_turns_the_pairs_that_share_a_switch():
+    """There the rank is |∪E_t|, and pairs that share several switches count several times."""
+    net = sm.butterfly(8, block=4)
+    pairs = [
+        frozenset(p)
+        for stage in net.stages
+        for bank in stage.banks
+        for row in bank.reads
+        for p in zip(*(row[list(side)] for side in np.triu_indices(4, 1)), strict=True)
+    ]
+    values = conditioning(net, sm.identity_blocks(net)).singular_values
+    times = np.sqrt(sorted((pairs.count(p) for p in set(pairs)), reverse=True))
+    np.testing.assert_allclose(values[: len(times)], times, atol=1e-12)
+    np.testing.assert_allclose(values[len(times) :], 0, atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_brickwalls_are_nearly_singular_and_cycled_butterflies_are_not(seed):
+    """Both cover all of SO(16), with 120 parameters."""
+    wall, cycled = sm.brickwall(16), sm.butterfly(16).repeat(4)[:15]
+    assert wall.parameters == cycled.parameters == 120
+    assert sm.dimension(wall).value == sm.dimension(cycled).value == 120
+    assert conditioning(wall, rng=seed).ratio < 1e-7
+    assert conditioning(cycled, rng=seed).ratio > 1e-5
+    assert conditioning(sm.butterfly(16).repeat(5), rng=seed).ratio > 1e-2
+
+
+def test_what_rounding_hides_is_said():
+    found = conditioning(sm.brickwall(24), rng=0)
+    assert not found.resolved
+    assert "0 up to rounding over 276 directions" in str(found)
+    summary = json.loads(json.dumps(found.to_dict()))
+    assert summary["directions"] == 276
+    assert summary["resolved"] is False
+    good = conditioning(sm.butterfly(8), rng=0)
+    assert f"{good.ratio:.2g} over 12 directions" in str(good)
+    assert good.to_dict()["smallest"] == pytest.approx(good.ratio * good.to_dict()["largest"])
+
+
+def test_the_derivative_is_that_of_rotations():
+    net = sm.butterfly(4)
+    with pytest.raises(BlockError, match="complex blocks"):
+        jacobian(net, sm.random_blocks(net, 0, complex))
+    with pytest.raises(BlockError, match="0 arrays of blocks"):
+        conditioning(net, [])
+
+
+def norms(matrix):
+    return np.array([np.linalg.norm(matrix), np.linalg.norm(matrix, 2)])
+
+
+@given(networks(), st.data())
+def test_the_product_changes_no_more_than_its_factors(net, data):
+    blocks, others = data.draw(blocks_for(net)), data.draw(blocks_for(net))
+    change = norms(sm.dense(net, blocks) - sm.dense(net, others))
+    pairs = zip(sm.factors(net, blocks), sm.factors(net, others), strict=True)
+    assert (change <= sum((norms((a - b).toarray()) for a, b in pairs), np.zeros(2)) + 1e-12).all()
+
+
+@given(networks(), seeds(), st.sampled_from([1e-3, 1.0, 100.0]), st.sampled_from(["cayley", "exp"]))
+def test_members_change_no_faster_than_the_bound(net, seed, size, kind):
+    rng = np.random.default_rng(seed)
+    drawn = [
+        [size * rng.standard_normal((b.count, generators_per_block(b.radix))) for b in net.banks]
+        for _ in range(2)
+    ]
+    r, other = (
+        sm.dense(net, [KINDS[kind](g, b.radix) for g, b in zip(gs, net.banks, strict=True)])
+        for gs in drawn
+    )
+    apart = sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(*drawn, strict=True)))
+    assert np.linalg.norm(r - other) <= lipschitz(net, kind) * apart + 1e-11
+
+
+@given(
+    families(max_width=16, max_depth=1).filter(lambda case: case[0](case[1]).parameters > 0),
+    st.integers(1, 6),
+    st.sampled_from(["cayley", "exp"]),
+)
+def test_repeated_stages_attain_the_bound_at_the_identity(case, times, kind):
+    family, width = case
+    net = family(width).repeat(times)
+    step = 1e-4
+    g = [step * np.ones((b.count, generators_per_block(b.radix))) for b in net.banks]
+    blocks = [KINDS[kind](one, b.radix) for one, b in zip(g, net.banks, strict=True)]
+    apart = sqrt(sum(np.sum(one**2) for one in g))
+    straight = net.straightened().network
+    change = np.linalg.norm(sm.dense(straight, blocks) - np.eye(width))
+    assert change == pytest.approx(lipschitz(net, kind) * apart, rel=1e-3)
+
+
+def test_lipschitz_refuses():
+    with pytest.raises(BlockError, match="kind='cayly': no such blocks; did you mean cayley"):
+        lipschitz(sm.butterfly(4), "cayly")
