@@ -1,25 +1,68 @@
 """Every claim of theory/ holds, and says how sure we are of it."""
 
+import re
 import types
+from pathlib import Path
 
 import pytest
 
 import theory
 from theory.__main__ import main
 
+ROOT = Path(__file__).parent.parent
+WORDS = {"proved": "Proof. ", "refuted": "Refutation. ", "conjecture": "Evidence. "}
 
-@pytest.mark.parametrize("claim", theory.claims(), ids=lambda claim: claim.__name__.split(".")[1])
+
+@pytest.mark.parametrize("claim", theory.claims(), ids=theory.name)
 def test_claims_hold(claim):
     assert claim.STATUS in theory.STATUSES
-    assert "Source: " in claim.__doc__
-    assert "Statement. " in claim.__doc__
-    assert ("Proof. " in claim.__doc__) == (claim.STATUS == "proved")
+    assert "\nStatement. " in claim.__doc__
+    assert "\nSource: " in claim.__doc__
+    for status, word in WORDS.items():
+        assert (f"\n{word}" in claim.__doc__) == (status == claim.STATUS), word
+        if status != "proved":
+            assert theory.title(claim).startswith(f"{status.title()}: ") == (status == claim.STATUS)
     assert claim.check()
 
 
-def _claim(name, check):
+def test_claims_are_numbered():
+    assert [claim.NUMBER for claim in theory.claims()] == [
+        f"T{k}" for k in range(1, len(theory.claims()) + 1)
+    ]
+
+
+@pytest.mark.parametrize("claim", theory.claims(), ids=theory.name)
+def test_proofs_call_upon_proofs_and_not_in_circles(claim):
+    proof = claim.__doc__.partition("\nProof. ")[2].partition("\nSource: ")[0]
+    used = set(re.findall(r"T\d+", proof))
+    assert used <= {c.NUMBER for c in theory.claims() if c.STATUS == "proved"}
+    assert claim.NUMBER not in _needs(used)
+
+
+def _needs(numbers):
+    """Return the claims that proofs of these call upon, in any number of steps."""
+    docs = {claim.NUMBER: claim.__doc__ for claim in theory.claims()}
+    known, left = set(), set(numbers)
+    while left:
+        number = left.pop()
+        known.add(number)
+        proof = docs[number].partition("\nProof. ")[2].partition("\nSource: ")[0]
+        left |= set(re.findall(r"T\d+", proof)) - known
+    return known
+
+
+def test_readme_lists_every_claim():
+    readme = (ROOT / "theory" / "README.md").read_text("utf-8")
+    assert theory.table() in readme
+    for status in theory.STATUSES:
+        assert f"*{status}*" in readme
+
+
+def _claim(name, check, **more):
     claim = types.ModuleType(f"theory.{name}", "It is so.\n\nMore.")
-    claim.STATUS, claim.check = "proved", check
+    claim.NUMBER, claim.STATUS, claim.check = "T1", "proved", check
+    for key, value in more.items():
+        setattr(claim, key, value)
     return claim
 
 
@@ -29,19 +72,46 @@ def _fails():
 
 def test_the_program_prints_what_holds(monkeypatch, capsys):
     monkeypatch.setattr("theory.__main__.claims", lambda: [_claim("one", lambda: "two cases")])
-    assert main() == 0
-    assert capsys.readouterr().out.splitlines() == [
-        "one: It is so.",
-        "    proved; looked at two cases",
-        "every claim holds",
-    ]
+    assert main([]) == 0
+    head, row, end = capsys.readouterr().out.splitlines()
+    assert head.split() == ["claim", "file", "status", "seconds", "looked", "at"]
+    assert re.fullmatch(r"T1 +one +proved +\d+\.\d +two cases", row)
+    assert end == "it holds"
 
 
 def test_the_program_fails_where_a_claim_does(monkeypatch, capsys):
     claims = [_claim("one", _fails), _claim("two", lambda: "all")]
     monkeypatch.setattr("theory.__main__.claims", lambda: claims)
-    assert main() == 1
+    assert main([]) == 1
     out = capsys.readouterr().out
-    assert "WRONG: width 3" in out
-    assert "looked at all" in out
-    assert "1 claims are wrong" in out
+    assert re.search(r"T1 +one +WRONG +\d+\.\d +width 3\n", out)
+    assert re.search(r"two +proved .*all\n", out)
+    assert out.endswith("\nWRONG: T1, It is so\n")
+
+
+def test_the_program_checks_what_is_named(capsys):
+    assert main(["T26", "support.py", "ruler_in_n_stages"]) == 0
+    rows = capsys.readouterr().out.splitlines()[1:-1]
+    assert [row.split()[0] for row in rows] == ["T26", "T1", "T35"]
+
+
+def test_the_program_names_what_is_not_there(capsys):
+    assert main(["T26", "nothing"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err == "no claim is called nothing; see theory/README.md\n"
+
+
+def test_the_longer_look_is_asked_for(monkeypatch, capsys):
+    one = _claim("one", lambda: "few", thorough=lambda: "many")
+    two = _claim("two", lambda: "few", thorough=_fails)
+    monkeypatch.setattr("theory.__main__.claims", lambda: [one, two])
+    assert main([]) == 0
+    assert "many" not in capsys.readouterr().out
+    assert main(["--thorough"]) == 1
+    assert "many" in capsys.readouterr().out
+
+
+def test_the_program_prints_the_table(capsys):
+    assert main(["--table"]) == 0
+    assert capsys.readouterr().out == theory.table() + "\n"

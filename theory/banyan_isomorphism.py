@@ -35,6 +35,7 @@ import numpy as np
 
 import structmat as sm
 
+NUMBER = "T22"
 STATUS = "proved"
 WIDEST = 1024
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import structmat as sm
 
+NUMBER = "T24"
 STATUS = "proved"
 WIDEST = 256
 

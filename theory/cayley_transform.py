@@ -24,6 +24,7 @@ import sympy
 
 from structmat.blocks import cayley, skew
 
+NUMBER = "T25"
 STATUS = "proved"
 
 

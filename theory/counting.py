@@ -19,6 +19,7 @@ import sympy
 
 import structmat as sm
 
+NUMBER = "T26"
 STATUS = "proved"
 
 

@@ -18,6 +18,7 @@ import itertools
 
 import sympy
 
+NUMBER = "T27"
 STATUS = "proved"
 
 

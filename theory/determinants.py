@@ -20,6 +20,7 @@ import sympy
 
 import structmat as sm
 
+NUMBER = "T28"
 STATUS = "proved"
 
 

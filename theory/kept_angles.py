@@ -16,6 +16,7 @@ import sympy
 
 import structmat as sm
 
+NUMBER = "T29"
 STATUS = "proved"
 
 

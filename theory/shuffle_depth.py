@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import structmat as sm
 
+NUMBER = "T6"
 STATUS = "proved"
 WIDEST = 240
 

@@ -21,25 +21,14 @@ arXiv 2311.06243.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
 
 import numpy as np
 
 import structmat as sm
+from theory._tools import partitions
 
+NUMBER = "T1"
 STATUS = "proved"
-
-
-def partitions(wires: list[int]) -> Iterator[list[list[int]]]:
-    """Yield every partition of some wires into switches and idle wires."""
-    if not wires:
-        yield []
-        return
-    first, *rest = wires
-    for parts in partitions(rest):
-        yield [[first], *parts]
-        for k, part in enumerate(parts):
-            yield [*parts[:k], [first, *part], *parts[k + 1 :]]
 
 
 def quarter_turns(stages: list[list[list[int]]], path: list[int], width: int) -> np.ndarray:

@@ -1,0 +1,52 @@
+"""What several claims need for their checks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+import structmat as sm
+
+
+def partitions(wires: list[int]) -> Iterator[list[list[int]]]:
+    """Yield every partition of some wires into switches and idle wires."""
+    if not wires:
+        yield []
+        return
+    first, *rest = wires
+    for parts in partitions(rest):
+        yield [[first], *parts]
+        for k, part in enumerate(parts):
+            yield [*parts[:k], [first, *part], *parts[k + 1 :]]
+
+
+def every_network(width: int, depth: int) -> Iterator[sm.Network]:
+    """Yield every straight network of this size, idle stages among them."""
+    for stages in itertools.product(partitions(list(range(width))), repeat=depth):
+        yield sm.Network.of(width, [[p for p in parts if len(p) > 1] for parts in stages])
+
+
+def switches(net: sm.Network) -> list[list[list[int]]]:
+    """Return the wires of each switch, stage by stage."""
+    return [[row for bank in stage.banks for row in bank.reads.tolist()] for stage in net.stages]
+
+
+def pairs(net: sm.Network) -> list[set[tuple[int, int]]]:
+    """Return the pairs of wires that share a switch, stage by stage."""
+    return [
+        {pair for row in stage for pair in itertools.combinations(sorted(row), 2)}
+        for stage in switches(net)
+    ]
+
+
+def rotation(width: int, rng: np.random.Generator) -> np.ndarray:
+    """Return a random rotation, Haar on SO(d)."""
+    (block,) = sm.random_blocks(sm.block_diagonal(width, width), rng=rng)
+    return block[0]
+
+
+def rounding(net: sm.Network) -> float:
+    """Return what errors of rounding in R may add up to, entry by entry."""
+    return 100 * max(1, net.depth) * net.width * float(np.finfo(float).eps)

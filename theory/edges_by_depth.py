@@ -1,0 +1,90 @@
+"""Dense networks of m stages have m·d·d^(1/m) non-zeros or more, if m ≤ 3 or radices are equal.
+
+Statement. Let N_t be the non-zeros of stage t, an idle wire counting 1. A dense network of m stages
+has ΣN_t ≥ m·d^(1+1/m) (1) if within each stage all switches have one radix and no wire is idle, and
+(2) whatever its switches, if m ≤ 3. (3) For every m ≥ 4 there are dense networks with fewer.
+
+Layers that hold no orthogonal matrix are another matter: a star that hears all and a star that
+tells all make 5d − 2 edges in three layers. That the same is so for switches is refuted in T36.
+
+Proof. (1) An output hears at most ∏r_t inputs, so ∏r_t ≥ d; N_t = d·r_t; arithmetic and geometric
+means. (2) N_t = Σ|S|² over the switches and idle wires S of stage t. Draw an input x and an output
+y independently and uniformly; let S be the switch of x in the first stage and T that of y in the
+last. The entropy of (x, y) is 2·log d = H(S, T) + E log|S| + E log|T|, and by Jensen E log|S| ≤ log
+E|S| = log(N_1/d), the same with T. For m = 2 every two switches S, T share a wire, so (S, T) is a
+function of that wire and H(S, T) ≤ log d. For m = 3 some switch U of the middle stage has a wire of
+S and one of T, so (S, T) is a function of an ordered pair of wires of one U, and H(S, T) ≤ log N_2.
+So N_1·N_2 ≥ d³, or N_1·N_2·N_3 ≥ d⁴, and means again. For m = 1 there is one switch. (3) Let s·g =
+d. Gather s wires into one of them, mix the g that hold all in a mixed radix network of m − 2 stages
+of radices near g^(1/(m−2)), and gather again: about 2·d·s + (m−2)·g^(1+1/(m−2)) + m·d non-zeros. At
+s = d^(1/(2m−3)) this is of the order d^(1+1/(2m−3)), and 2m − 3 > m exactly for m > 3.
+
+Source: (1) is in the GSOFT paper, arXiv 2406.10019; (2) and (3) are derived here.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+
+import structmat as sm
+from theory._tools import partitions
+
+NUMBER = "T8"
+STATUS = "proved"
+
+
+def gathered(size: int, radices: tuple[int, ...]) -> sm.Network:
+    """Return the network of part (3): groups of this size, mixed by their first wires."""
+    groups = sm.mixed_radix(int(np.prod(radices)), radices)
+    width = size * groups.width
+    ends = sm.block_diagonal(width, size).stages[0]
+    middle = [
+        sm.Stage(width, [sm.Bank(bank.reads * size) for bank in stage.banks])
+        for stage in groups.stages
+    ]
+    return sm.Network(width, [ends, *middle, ends])
+
+
+def check() -> str:
+    """Try every network of up to three stages and five wires; look at the counterexamples."""
+    dense = sum(_dense(width, depth) for width in (2, 3, 4, 5) for depth in (1, 2, 3))
+    examples = [
+        gathered(2, (3, 3)),  # 18 wires: 144 non-zeros, not 149
+        gathered(3, (4, 4)),
+        gathered(4, (8, 8)),
+        gathered(2, (4, 4, 4)),  # five stages
+        gathered(2, (4, 4, 4, 4)),  # six
+    ]
+    for net in examples:
+        assert sm.is_dense(net), net
+        assert net.nonzeros**net.depth < (net.depth * net.width) ** net.depth * net.width, net
+    for width in range(4, 200, 2):
+        for net in (sm.knodel(width), sm.shuffle(width, 2), sm.mixed_radix(width)):
+            m = net.depth
+            assert net.nonzeros**m >= (m * width) ** m * width, net
+    return f"all {dense} dense networks of up to 5 wires and 3 stages, {len(examples)} with fewer"
+
+
+def _dense(width: int, depth: int) -> int:
+    """Count the dense networks of this size, each of which must keep to the bound."""
+    layers = []
+    for parts in partitions(list(range(width))):
+        layer = np.zeros((width, width), dtype=np.int64)
+        for part in parts:
+            layer[np.ix_(part, part)] = 1
+        layers.append(layer)
+    stages = np.array(layers)
+    counts = stages.sum(axis=(1, 2))
+    found = 0
+    for chosen in itertools.product(range(len(stages)), repeat=depth - 1):
+        paths = np.eye(width, dtype=np.int64)
+        for k in chosen:
+            paths = stages[k] @ paths
+        full = (stages @ paths).min(axis=(1, 2)) > 0
+        edges = [sum(int(counts[k]) for k in chosen) + int(n) for n in counts[full]]
+        for n in edges:
+            assert n**depth >= (depth * width) ** depth * width, (width, chosen, n)
+        found += len(edges)
+    return found

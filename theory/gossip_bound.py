@@ -1,0 +1,90 @@
+"""A dense network has at least 2d − 4 parameters, at any depth and with any blocks.
+
+Statement. For d ≥ 4 the least number of parameters of a network of rotations on d wires in which
+every input reaches every output is 2d − 4; for d = 1, 2, 3 it is 0, 1, 3. The radix-2 butterfly has
+so few for d = 2, 4, 8 only.
+
+Proof. A 2×2 switch is a telephone call: both wires then know what either knew. Everybody knows
+everything after 2d − 4 calls at best (d ≥ 4), which is the theorem of the gossips. A switch of r
+wires can be replaced by the calls in which r wires tell each other all, and there are such with no
+more calls than its r(r−1)/2 parameters: 1, 3 and 2r − 4 are at most that. Gossip attains it: d − 4
+calls to four wires, 4 calls among them, and d − 4 back. The butterfly has (d/2)·log₂ d.
+
+Source: B. Baker and R. Shostak 1972, R. Tijdeman 1971, A. Hajnal, E. C. Milner and E. Szemerédi
+1972 for gossip; that blocks are no better is derived here.
+"""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+
+import numpy as np
+
+import structmat as sm
+
+NUMBER = "T7"
+STATUS = "proved"
+
+
+def fewest(width: int) -> int:
+    """Return the fewest parameters of a dense network, by a search over all switches.
+
+    States are who has heard whom, up to the names of the wires; a switch of r wires costs
+    r(r−1)/2, and the cheapest states come first.
+    """
+    names = np.array(list(itertools.permutations(range(width))))
+    weights = 1 << np.arange(width * width, dtype=np.int64).reshape(width, width)
+    subsets = [
+        list(wires)
+        for r in range(2, width + 1)
+        for wires in itertools.combinations(range(width), r)
+    ]
+
+    def canonical(heard: np.ndarray) -> int:
+        renamed = heard[names[:, :, None], names[:, None, :]]
+        return int((renamed * weights).sum(axis=(1, 2)).min())
+
+    seen: set[int] = set()
+    known: dict[bytes, int] = {}
+    queue = [(0, 0, np.eye(width, dtype=bool))]
+    for number in itertools.count(1):  # so that two states are never compared
+        cost, _, heard = heapq.heappop(queue)
+        if heard.all():
+            return cost
+        key = canonical(heard)
+        if key in seen:
+            continue
+        seen.add(key)
+        for k, wires in enumerate(subsets):
+            after = heard.copy()
+            after[wires] = heard[wires].any(axis=0)
+            price = cost + len(wires) * (len(wires) - 1) // 2
+            if known.get(after.tobytes(), price + 1) > price:
+                known[after.tobytes()] = price
+                heapq.heappush(queue, (price, number * len(subsets) + k, after))
+    raise AssertionError("unreachable")
+
+
+def least(width: int) -> int:
+    """Return the number of the statement."""
+    return 2 * width - 4 if width >= 4 else width * (width - 1) // 2
+
+
+def check() -> str:
+    """Search for the fewest parameters, and look at gossip and butterflies."""
+    for width in range(1, 6):
+        assert fewest(width) == least(width), width
+    for width in range(2, 200):
+        net = sm.gossip(width)
+        assert sm.is_dense(net), width
+        assert net.parameters == least(width), width
+    attained = [1 << n for n in range(1, 13) if sm.butterfly(1 << n).parameters == least(1 << n)]
+    assert attained == [2, 4, 8]
+    return "all networks of up to 5 wires, gossip to 199 wires, butterflies to 4096"
+
+
+def thorough() -> str:
+    """Search six wires, too."""
+    assert fewest(6) == least(6)
+    return "all networks of up to 6 wires"

@@ -1,0 +1,62 @@
+"""With factors set to I or raised to powers R stays in its network; powers of R itself do not.
+
+Statement. Let R = B_m ⋯ B_1 be a member of a straight network of rotations, with blocks exp(Q). (1)
+Replacing any B_t by I or by B_t^α = exp(αQ_t), α real, gives a member of the same network:
+orthogonal, and zero wherever the network is. So setting the trained factors to I one by one leads
+from the finetuned matrix to the pretrained one through members, and α from 1 to 0 does so
+continuously. (2) R^α is in general no member: the square root of a butterfly matrix of 4 wires is
+none.
+
+Proof. (1) exp(αQ) is a block on the same wires, and I is the case α = 0. (2) Between the outputs
+{0, 2} and the inputs {0, 1} the butterfly has a cut of one wire, so by T23 this part of any member
+has rank 1 and its determinant is zero. The check exhibits a rotation R with rational blocks and a
+square root, exp of half its logarithm, in which it is not.
+
+Source: (1) is the weight interpolation of Liu et al., arXiv 2311.06243; (2) is derived here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import scipy.linalg
+
+import structmat as sm
+from structmat.blocks import exponential, generators_per_block
+from theory._tools import rounding
+
+NUMBER = "T32"
+STATUS = "proved"
+
+
+def check() -> str:
+    """Shrink factors of many networks; take the square root of a butterfly."""
+    rng = np.random.default_rng(0)
+    nets = [sm.butterfly(16), sm.shuffle(24, 4, 2), sm.random(9, 3, 2, rng=0), sm.brickwall(7, 3)]
+    for net in nets:
+        heard = sm.reach(net)
+        made = [
+            rng.standard_normal((bank.count, generators_per_block(bank.radix)))
+            for bank in net.banks
+        ]
+        for alpha in (0.0, 0.3, -1.0, 2.5):
+            for k in range(len(made)):
+                factors = [alpha if t <= k else 1.0 for t in range(len(made))]
+                blocks = [
+                    exponential(f * g, bank.radix)
+                    for f, g, bank in zip(factors, made, net.banks, strict=True)
+                ]
+                r = sm.dense(net, blocks)
+                assert np.abs(r.T @ r - np.eye(net.width)).max() <= rounding(net), net
+                assert not r[~heard].any(), net
+        assert np.array_equal(sm.dense(net, sm.identity_blocks(net)), np.eye(net.width)), net
+    net = sm.butterfly(4)
+    outputs, inputs = [0, 2], [0, 1]
+    assert sm.rank_bound(net, outputs, inputs) == 1
+    part = np.ix_(outputs, inputs)
+    turn = np.array([[4.0, -3.0], [3.0, 4.0]]) / 5
+    r = sm.dense(net, [np.stack([turn, turn @ turn])] * 2)
+    root = scipy.linalg.expm(scipy.linalg.logm(r) / 2)
+    assert np.abs(root @ root - r).max() <= rounding(net)
+    assert abs(np.linalg.det(r[part])) <= rounding(net)
+    assert abs(np.linalg.det(root[part])) > 0.01, np.linalg.det(root[part])
+    return f"every factor of {len(nets)} networks at four powers, a root of a butterfly of 4 wires"

@@ -1,0 +1,110 @@
+"""BOFT contains OFT; d − 1 pairs of butterflies B·B'ᵀ, in fact d/2 − 1, are all of SO(d).
+
+Statement. (1) BOFT(m, b) contains OFT with blocks of b, and BOFT(m', b) for every m' < m; where b
+is a power of two and BOFT(m, b) is dense, it contains the radix-2 butterfly. (2) Let d = 2^n ≥ 4.
+The products of d − 1 pairs B·B'ᵀ of radix-2 butterflies are all of SO(d), and all of O(d) if their
+blocks may be reflections. So are those of d/2 − 1 pairs, and of d/2 butterflies one after the
+other. (3) Butterflies alone are not a group: B·B' is in general no butterfly. They are where each
+stage has one block throughout: Kronecker products of rotations of the plane.
+
+Proof. (1) The first stage of BOFT is OFT; set the others to the identity. A block of b neighbours
+can be whatever the radix-2 stages of strides below b are, and a later stage of BOFT joins
+half-blocks, so that it can be the one of stride b·2^(i−1). (2) By T12 the ruler is all of SO(d),
+and one reflection gives the rest of O(d). Its d − 1 stages have one stride each, and a pair has
+every stride. The ruler is 1, s, 1, s', …, 1 with strides s, s', … above 1. The strides of d/2
+butterflies are 1, 2, …, d/2 again and again; each takes up one run 1, s, and the last one the 1
+that is left. A pair in the order 1, 2, …, d/2, d/2, …, 2, 1 takes up s, 1, and the first one 1, s,
+1. (3) In a butterfly every path from the inputs 0 and 1 to the outputs 0 and d/2 passes wire 0
+after the first stage, so by T23 this part of B has rank 1 at most. In B·B' two paths share no node:
+one stays on wire 0, and one goes from 1 to d/2 + 1 in the first butterfly and on to d/2 in the
+second; so for almost all the rank is 2. A stage with one block throughout is I⊗B⊗I, so the product
+of all is ⊗B_t.
+
+Source: (1) in part and d − 1 pairs in (2) are Theorem 1 of Liu et al., arXiv 2311.06243, after the
+kaleidoscopes of Dao et al., arXiv 2012.14966; d/2 − 1 is derived here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+import structmat as sm
+from theory._tools import rotation, rounding, switches
+from theory.ruler_covers import angles, turns
+
+NUMBER = "T18"
+STATUS = "proved"
+
+
+def places(net: sm.Network, other: sm.Network) -> list[int] | None:
+    """Return for each stage of another network one of this that can be it, in order, or None.
+
+    A switch can also be the product of several that it contains.
+    """
+    found = [0]
+    for wanted in switches(other):
+        later = range(found[-1], net.depth)
+        t = next((t for t in later if _holds(switches(net[t : t + 1])[0], wanted)), None)
+        if t is None:
+            return None
+        found.append(t)
+    return found[1:]
+
+
+def _holds(stage: list[list[int]], wanted: list[list[int]]) -> bool:
+    return all(any(set(row) <= set(larger) for larger in stage) for row in wanted)
+
+
+def check() -> str:
+    """Find each network in the other, make random rotations, and multiply Kronecker products."""
+    for width, block in [(16, 4), (32, 8), (48, 6), (64, 16)]:
+        deepest = 1
+        while width % (block << deepest) == 0:
+            deepest += 1
+        boft = sm.butterfly(width, block, deepest)
+        assert places(boft, sm.block_diagonal(width, block)) == [0]
+        for depth in range(1, deepest):
+            assert places(boft, sm.butterfly(width, block, depth)) == list(range(depth))
+        if block & (block - 1) == 0:
+            assert sm.is_dense(boft)
+            assert places(boft, sm.butterfly(width)) is not None
+    rng = np.random.default_rng(0)
+    for n in range(2, 6):
+        d = 1 << n
+        one, ruler = sm.butterfly(d), sm.ruler(d)
+        pairs = one.then(one.inverse())
+        assert places(pairs.repeat(d - 1), ruler) is not None, d
+        _check_rotation(pairs.repeat(d // 2 - 1), ruler, rng)
+        _check_rotation(one.repeat(d // 2), ruler, rng)
+        assert places(one.repeat(d // 2 - 1), ruler) is None, d
+        part = [0, d // 2], [0, 1]
+        assert (sm.rank_bound(one, *part), sm.rank_bound(one.repeat(2), *part)) == (1, 2), d
+        assert sm.dimension(one.repeat(2)).value > one.parameters, d
+        _check_kronecker(one, rng)
+    return "BOFT of 16 to 64 wires, pairs and repetitions of 4 to 32 wires with random rotations"
+
+
+def _check_rotation(net: sm.Network, ruler: sm.Network, rng: np.random.Generator) -> None:
+    """Find the blocks of a random rotation by way of the ruler."""
+    target = rotation(net.width, rng)
+    where = places(net, ruler)
+    assert where is not None, net
+    blocks = sm.identity_blocks(net)
+    for t, angle in zip(where, angles(target), strict=True):
+        blocks[t] = turns(angle) @ blocks[t]
+    assert np.abs(sm.dense(net, blocks) - target).max() <= rounding(net), net
+
+
+def _check_kronecker(net: sm.Network, rng: np.random.Generator) -> None:
+    """Compare a butterfly of one block a stage with the product, and two in either order."""
+    made = []
+    for _ in range(2):
+        turned = turns(rng.uniform(0, 2 * np.pi, net.depth))
+        blocks = [np.tile(b, (net.width // 2, 1, 1)) for b in turned]
+        r = sm.dense(net, blocks)
+        product = np.eye(1)
+        for block in turned:
+            product = np.kron(block, product)
+        assert np.abs(r - product).max() <= rounding(net), net
+        made.append(r)
+    assert np.abs(made[0] @ made[1] - made[1] @ made[0]).max() <= rounding(net), net

@@ -1,0 +1,101 @@
+"""Triangle and brick-wall cover SO(d); a mesh of neighbours covers as many dimensions as it sorts.
+
+Statement. Let every switch join two neighbours i, i+1. Read the switches in order as exchanges in a
+list of d numbers, made only where they put the larger number first: w is the list at the end, ℓ(w)
+its number of inversions. The set of matrices depends on w only, its dimension is ℓ(w), and it is
+SO(d) exactly where the list ends in reverse. So do triangle and brickwall(d); the brick-wall's
+first t stages have the dimension ℓ after t rounds of odd–even transposition, all their parameters
+as long as t ≤ d.
+
+Proof. Write G_i for the rotations in the plane of i and i+1, X_w for the products of G's along a
+word of w with ℓ(w) letters. (1) X_w depends on w only: words of one w without needless letters are
+connected by G_i G_j = G_j G_i for |i−j| > 1 and G_i G_(i+1) G_i = G_(i+1) G_i G_(i+1) (Matsumoto),
+and both hold, the second because both sides are SO(3), by Euler's angles. (2) If ℓ(w s_i) < ℓ(w),
+some word of w ends in i, and G_i G_i = G_i gives X_w G_i = X_w. Else the letter is needed. So X
+depends on the sorted list. (3) The reverse has the triangle for a word, which is SO(d): nulling the
+last row of R from the left, wire by wire, with a last angle that leaves +1, leaves SO(d−1). (4)
+ℓ(w) ≤ parameters of such a word, and any word without needless letters can be continued to the
+reverse, whose d(d−1)/2 parameters are all independent as they cover SO(d); so dim X_w = ℓ(w). Hence
+only the reverse has dimension d(d−1)/2.
+
+Source: M. Reck et al. 1994 and W. R. Clements et al. 2016, arXiv 1603.08788, for the two meshes; H.
+Matsumoto 1964 and M. Demazure 1974 for words; (2) and (4) are derived here.
+"""
+
+from __future__ import annotations
+
+from math import comb
+
+import numpy as np
+
+import structmat as sm
+from theory._tools import every_network, rotation, rounding, switches
+from theory.ruler_covers import turns
+
+NUMBER = "T31"
+STATUS = "proved"
+
+
+def sorted_by(net: sm.Network) -> list[int]:
+    """Return the list w of the statement."""
+    numbers = list(range(net.width))
+    for i, j in (sorted(row) for stage in switches(net) for row in stage):
+        assert j == i + 1, "neighbours only"
+        if numbers[i] < numbers[j]:
+            numbers[i], numbers[j] = numbers[j], numbers[i]
+    return numbers
+
+
+def inversions(numbers: list[int]) -> int:
+    """Return how many pairs are in reverse."""
+    return sum(a > b for k, b in enumerate(numbers) for a in numbers[:k])
+
+
+def nulled(r: np.ndarray) -> list[np.ndarray]:
+    """Return the angles of the triangle, one array a stage."""
+    width = len(r)
+    angles = [np.zeros(len(s.banks[0].reads)) for s in sm.triangle(width).stages]
+    r = r.copy()
+    for sweep in range(width - 1):
+        last = width - 1 - sweep
+        for i in range(last):
+            # R = R'·G: choose G so that R' = R·Gᵀ has a zero at i in row `last`
+            a, b = r[last, i], r[last, i + 1]
+            angle = np.arctan2(a, b)
+            turn = turns(np.array([angle]))[0]
+            r[:, i : i + 2] = r[:, i : i + 2] @ turn.T
+            angles[i + 2 * sweep][i // 2] = angle
+    return angles
+
+
+def check() -> str:
+    """Compare exact dimensions with inversions; null random rotations; fit both meshes."""
+    rng = np.random.default_rng(0)
+    small = [net for net in every_network(4, 3) if _of_neighbours(net)]
+    drawn = [_random_mesh(d, 4 * d, rng) for d in (5, 6, 8, 10) for _ in range(10)]
+    walls = [sm.brickwall(d, t) for d in (5, 8, 12) for t in range(1, d + 3)]
+    for net in [*small, *drawn, *walls]:
+        assert sm.dimension(net).value == inversions(sorted_by(net)), net
+    for d in range(3, 100, 7):
+        assert sorted_by(sm.triangle(d)) == sorted_by(sm.brickwall(d)) == list(range(d))[::-1], d
+        for t in (1, d // 2, d - 1):
+            wall = sm.brickwall(d, t)
+            assert inversions(sorted_by(wall)) == wall.parameters, wall
+    for d in (3, 4, 7, 16, 24):
+        net, target = sm.triangle(d), rotation(d, rng)
+        r = sm.dense(net, [turns(angle) for angle in nulled(target)])
+        assert np.abs(r - target).max() <= rounding(net), d
+        for mesh in (net, sm.brickwall(d)):
+            found = sm.fit(mesh, target, rng=0)
+            assert np.abs(sm.dense(mesh, found.blocks) - target).max() <= rounding(mesh), mesh
+    assert inversions(sorted_by(sm.triangle(9))) == comb(9, 2)
+    return f"{len(small) + len(drawn) + len(walls)} meshes, and rotations of up to 24 wires"
+
+
+def _of_neighbours(net: sm.Network) -> bool:
+    return all(len(row) == 2 and row[1] - row[0] == 1 for stage in switches(net) for row in stage)
+
+
+def _random_mesh(width: int, count: int, rng: np.random.Generator) -> sm.Network:
+    starts = rng.integers(0, width - 1, count).tolist()
+    return sm.Network.of(width, [[[i, i + 1]] for i in starts])

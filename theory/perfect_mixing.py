@@ -1,0 +1,84 @@
+"""Perfect mixing takes (d/2)·log₂ d parameters, and each prime factor of d in some radix.
+
+Statement. Let W_t be the averaging projection of stage t: each wire takes the mean of its switch,
+an idle one keeps its value. If W = W_m ⋯ W_1 is exactly J/d, every entry 1/d, then the network has
+at least (d/2)·log₂ d parameters, and each prime factor of d divides some radix. The radix-2
+butterfly attains this number: it is optimal for perfect mixing, not for density (T7).
+
+Proof. Rows of products of the W_t are distributions on the inputs. At the start each is a point, of
+entropy 0; if W = J/d, each ends with log₂ d, d·log₂ d in all. A switch of r wires replaces r rows
+by their mean. This raises the sum of their entropies by r times the Jensen–Shannon divergence of
+the rows, which is at most log₂ r. So d·log₂ d ≤ Σ r·log₂ r over the switches; and log₂ r ≤ r − 1,
+so this is at most Σ r(r−1), twice the parameters. For the primes: entries of W are sums of products
+of 1/r, and 1/d is such a sum only if each prime factor of d divides some r. In a mixed radix
+network each W_t averages over one digit, so W = J/d; with radix 2 the parameters are (d/2)·log₂ d.
+
+Source: derived here.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from math import log2
+
+import numpy as np
+
+import structmat as sm
+from theory._tools import every_network, switches
+
+NUMBER = "T9"
+STATUS = "proved"
+
+
+def averages(net: sm.Network) -> list[list[Fraction]]:
+    """Return W, in rational numbers."""
+    rows = [[Fraction(int(i == j)) for j in range(net.width)] for i in range(net.width)]
+    for stage in switches(net):
+        for wires in stage:
+            mean = [
+                sum(column) / len(wires) for column in zip(*(rows[w] for w in wires), strict=True)
+            ]
+            for w in wires:
+                rows[w] = mean
+    return rows
+
+
+def mixes(net: sm.Network) -> bool:
+    """Return whether W is exactly J/d."""
+    return all(x == Fraction(1, net.width) for row in averages(net) for x in row)
+
+
+def entropy(rows: np.ndarray) -> float:
+    """Return the sum of the entropies of the rows, in bits."""
+    return float(-(rows * np.log2(np.where(rows > 0, rows, 1))).sum())
+
+
+def check() -> str:
+    """Try all small networks, follow the entropy through large ones, and look at mixed radix."""
+    small = [net for d, m in [(2, 2), (3, 3), (4, 2)] for net in every_network(d, m)]
+    perfect = [net for net in small if mixes(net)]
+    for net in perfect:
+        least = net.width * log2(net.width) / 2
+        assert net.parameters >= least, net
+        assert _has_the_primes(net), net
+    assert not any(mixes(sm.brickwall(3).repeat(k)) for k in range(1, 9)), "3 divides no radix"
+    for width in range(2, 49):
+        net = sm.mixed_radix(width)
+        assert mixes(net), width
+        if width & (width - 1) == 0:
+            assert 2 * net.parameters == width * (width.bit_length() - 1), width
+    for net in (sm.butterfly(256), sm.shuffle(48, 4), sm.random(60, 5, 4, rng=0), sm.gossip(64)):
+        rows = np.eye(net.width)
+        for stage in net.stages:
+            before = entropy(rows)
+            for bank in stage.banks:
+                rows[bank.reads] = rows[bank.reads].mean(axis=1, keepdims=True)
+            gain = sum(b.count * b.radix * log2(b.radix) for b in stage.banks)
+            assert entropy(rows) - before <= gain + 1e-9 * net.width, net
+    return f"all {len(small)} small networks, {len(perfect)} of them perfect, and widths to 256"
+
+
+def _has_the_primes(net: sm.Network) -> bool:
+    radices = {bank.radix for bank in net.banks}
+    primes = (p for p in range(2, net.width + 1) if all(p % k for k in range(2, p)))
+    return all(any(r % p == 0 for r in radices) for p in primes if net.width % p == 0)

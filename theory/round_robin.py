@@ -1,0 +1,114 @@
+"""Conjecture: the round-robin network covers every rotation.
+
+Statement. Let d wires meet in the rounds of a tournament, each two once, in d − 1 rounds (even d)
+or d rounds (odd d). The matrices of this network are all of SO(d).
+
+Evidence. Its d(d−1)/2 parameters are as many as the dimension of SO(d), and the derivative at the
+identity is invertible, for every pair meets (T2); so it covers a neighbourhood of the identity. For
+d ≤ 4 it covers SO(d): d = 2 is one switch; for d = 3 the three planes one after another are the
+angles of Tait and Bryan; for d = 4, SO(4) is two unit quaternions up to a common sign, a round {a,
+b}, {c, d} turns each by an angle of its own about one axis, the three rounds have the three axes,
+and the angles of Tait and Bryan cover the unit quaternions. From d = 5 on we know no proof. The
+degree modulo 2 of the map from the torus of angles is zero for d ≥ 3, as the square of a class of
+degree 1 is zero on the torus and not on SO(d), so topology does not tell. Random targets of 5 to 8
+wires have all been reached by Newton's method from a few random starts.
+
+Source: derived here.
+"""
+
+from __future__ import annotations
+
+from math import comb
+
+import numpy as np
+
+import structmat as sm
+from theory._tools import rotation
+
+NUMBER = "T14"
+STATUS = "conjecture"
+STARTS, STEPS = 200, 200
+
+
+def check() -> str:
+    """Look at dimensions, and try to reach random targets."""
+    for d in range(2, 25):
+        assert sm.dimension(sm.round_robin(d)).lower == comb(d, 2), d
+    _check_axes()
+    reached = _reach(range(3, 9), 6)
+    return f"dimensions to 24 wires, {reached} random targets of 3 to 8 wires, all reached"
+
+
+def thorough() -> str:
+    """Try many targets."""
+    return f"{_reach(range(5, 11), 100)} random targets of 5 to 10 wires, all reached"
+
+
+def _check_axes() -> None:
+    """Look at the rounds of 4 wires in the two ideals of so(4): one axis each, all different."""
+    net = sm.round_robin(4)
+    axes = []
+    for stage in net.stages:
+        (first, second) = stage.banks[0].reads.tolist()
+        spin = np.zeros((4, 4))
+        for (a, b), sign in ((first, 1), (second, 1)):
+            spin[a, b], spin[b, a] = sign, -sign
+        axes.append(spin)
+    for k, a in enumerate(axes):
+        assert np.array_equal(a @ a, -np.eye(4))
+        for b in axes[:k]:
+            both = a @ b + b @ a, a @ b - b @ a
+            assert not both[0].any() or not both[1].any(), "in one ideal, or in different ones"
+
+
+def _reach(widths: range, targets: int) -> int:
+    rng = np.random.default_rng(0)
+    for d in widths:
+        net = sm.round_robin(d)
+        for _ in range(targets):
+            target = rotation(d, rng)
+            starts = (rng.uniform(0, 2 * np.pi, net.parameters) for _ in range(STARTS))
+            assert any(_arrives(net, target, start) for start in starts), (d, target.tolist())
+    return len(widths) * targets
+
+
+def _arrives(net: sm.Network, target: np.ndarray, angle: np.ndarray) -> bool:
+    """Return whether damped Newton steps on the angles lead from a start to the target."""
+    pairs = np.triu_indices(net.width, 1)
+    r, moves = _member(net, angle)
+    distance, damping = np.linalg.norm(r - target), 0.01
+    for _ in range(STEPS):
+        wanted = ((r.T @ target - target.T @ r) / 2)[pairs]
+        square = moves @ moves.T + damping * np.eye(len(wanted))
+        further = angle + moves.T @ np.linalg.solve(square, wanted)
+        r_there, moves_there = _member(net, further)
+        there = np.linalg.norm(r_there - target)
+        if there < distance:
+            angle, r, moves, distance, damping = further, r_there, moves_there, there, damping / 5
+        else:
+            damping *= 4
+        if distance < 1e-11:
+            return True
+        if damping > 1e4:
+            return False
+    return False
+
+
+def _member(net: sm.Network, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return R and the columns of Rᵀ dR, one for each angle."""
+    r = np.eye(net.width)
+    first, second = np.triu_indices(net.width, 1)
+    moves = []
+    done = 0
+    for stage in net.stages:
+        (bank,) = stage.banks
+        turn = angle[done : done + bank.count, None]
+        done += bank.count
+        here, there = r[bank.reads[:, 0]], r[bank.reads[:, 1]]
+        here, there = (
+            np.cos(turn) * here - np.sin(turn) * there,
+            np.sin(turn) * here + np.cos(turn) * there,
+        )
+        r[bank.reads[:, 0]], r[bank.reads[:, 1]] = here, there
+        moves.append(there[:, first] * here[:, second] - here[:, first] * there[:, second])
+    return r, np.concatenate(moves).T

@@ -1,0 +1,30 @@
+"""Refuted: the ruler network of 2^n wires is dense after n stages.
+
+Statement. After n = log₂ d stages of the ruler every input reaches every output.
+
+Refutation. The strides 1, 2, 1, 4, … reach the first stage of stride d/2 at stage d/2, and before
+it the halves do not meet. There it is dense: the stages before, on each half, are dense by
+induction. So the ruler is dense at stage d/2, which is n only for d = 2 and 4; n stages are what
+the butterfly needs.
+
+Source: derived here.
+"""
+
+from __future__ import annotations
+
+import structmat as sm
+
+NUMBER = "T35"
+STATUS = "refuted"
+
+
+def check() -> str:
+    """Find the first dense stage."""
+    for n in range(1, 11):
+        net = sm.ruler(1 << n)
+        dense = max(1, (1 << n) // 2)
+        assert sm.is_dense(net[:dense]), n
+        assert dense == 1 or not sm.is_dense(net[: dense - 1]), n
+        assert sm.is_dense(net[:n]) == (n <= 2), n
+        assert sm.is_dense(sm.butterfly(1 << n)[:n]), n
+    return "rulers to 1024 wires: dense at stage d/2"

@@ -1,0 +1,38 @@
+"""Refuted: the dimension is the parameters less what neighbouring stages can trade.
+
+Statement. The dimension of a network of straight stages is always min(d(d−1)/2, Σ|E_t| − Σ|E_t ∩
+E_(t+1)|), in words the upper bound of T2.
+
+Refutation. On six wires the stages {0, 2, 3, 5}, {1, 4}; {0, 3}, {1, 2}, {4, 5}; {1, 2, 3, 4}, {0,
+5} have 7 + 3 + 7 parameters and two trades, so the bound is 15 = 6·5/2; the dimension is 14. For
+{0, 3} is part of {0, 2, 3, 5} before it, and {1, 2} of {1, 2, 3, 4} after it. Without these two,
+whose trades with the larger ones are the two counted, {0, 2, 3, 5} and {1, 2, 3, 4} are joined
+directly by the wires 2 and 3, which is one more trade. The dimension is 6 + 1 + 1 + 6 + 1 − 1. The
+statement holds where the stages in which any pair meets follow one another (T2).
+
+Source: derived here.
+"""
+
+from __future__ import annotations
+
+import itertools
+
+import structmat as sm
+from structmat.expressivity import upper_bound
+from theory._tools import pairs
+
+NUMBER = "T34"
+STATUS = "refuted"
+
+
+def check() -> str:
+    """Count the bound and the dimension."""
+    stages = [[[0, 2, 3, 5], [1, 4]], [[0, 3], [1, 2], [4, 5]], [[1, 2, 3, 4], [0, 5]]]
+    net = sm.Network.of(6, stages)
+    met = pairs(net)
+    plain = sum(map(len, met)) - sum(len(a & b) for a, b in itertools.pairwise(met))
+    assert plain == 15
+    found = sm.dimension(net, points=3)
+    assert found.proved
+    assert found.value == upper_bound(net) == 14
+    return "six wires: the bound is 15, the dimension 14"

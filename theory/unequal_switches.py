@@ -1,0 +1,52 @@
+"""Refuted: unequal switches can be dense in three stages with fewer than 3·d^(4/3) non-zeros.
+
+Statement. Where the radices within a stage may differ, dense networks of three stages can have
+fewer non-zeros than the 3·d·d^(1/3) that equal radices need.
+
+Refutation. By T8 no network has fewer than m·d·d^(1/m) for m ≤ 3. It is true of layers of any kind:
+a star that hears all d inputs, a layer of bare wires, and a star that tells all have 5d − 2 edges
+and a path from each input to each output, fewer from d = 4 on; but no orthogonal matrix is non-zero
+on a star, two rows of which meet in one place (T27). For switches it becomes true at four stages,
+first at 18 wires: gather pairs, mix the nine in threes twice, and gather again.
+
+Source: derived here.
+"""
+
+from __future__ import annotations
+
+import networkx as nx
+
+import structmat as sm
+from theory.edges_by_depth import gathered
+
+NUMBER = "T36"
+STATUS = "refuted"
+
+
+def stars(width: int) -> nx.DiGraph:
+    """Return the grid graph of the two stars with bare wires between them."""
+    graph = nx.DiGraph()
+    for t in range(3):
+        graph.add_edges_from(((t, i), (t + 1, i)) for i in range(width))
+    graph.add_edges_from(((0, i), (1, 0)) for i in range(width))
+    graph.add_edges_from(((2, 0), (3, i)) for i in range(width))
+    return graph
+
+
+def check() -> str:
+    """Count the edges of the stars, see them refused, and look at four stages."""
+    for d in range(3, 40):
+        graph = stars(d)
+        edges = graph.number_of_edges()
+        assert edges == 5 * d - 2
+        assert all(nx.has_path(graph, (0, j), (3, i)) for j in range(d) for i in range(d))
+        assert (edges**3 < (3 * d) ** 3 * d) == (d >= 4), d
+        try:
+            sm.from_layers(graph)
+        except sm.StructmatError:
+            continue
+        raise AssertionError(f"a star of {d} wires was taken for a stage")
+    net = gathered(2, (3, 3))
+    assert sm.is_dense(net)
+    assert net.nonzeros**4 < (4 * net.width) ** 4 * net.width
+    return "stars of 3 to 39 wires, and 18 wires at four stages"

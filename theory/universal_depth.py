@@ -1,0 +1,56 @@
+"""To be all of SO(d), 2×2 switches take d − 1 stages, d for odd d; blocks of b ⌈(d−1)/(b−1)⌉.
+
+Statement. If the matrices of a network are all of SO(d), it has at least d(d−1)/2 parameters; with
+2×2 switches at least d − 1 stages for even d and d for odd d; with switches of at most b wires at
+least ⌈(d−1)/(b−1)⌉. The brick-wall mesh attains d for odd d, the ruler d − 1 for d = 2^n.
+
+Proof. The matrices of a network are the image of a smooth map from as many dimensions as it has
+parameters, of measure zero in SO(d) when these are fewer than d(d−1)/2. A stage of 2×2 switches has
+at most ⌊d/2⌋, and d(d−1)/2 over ⌊d/2⌋ is d − 1 or d. A stage of switches of r ≤ b wires has
+Σr(r−1)/2 ≤ (b−1)·Σr/2 ≤ d(b−1)/2. The brick-wall covers SO(d) by T31, the ruler by T12.
+
+Source: counting; for the brick-wall W. R. Clements et al. 2016, arXiv 1603.08788.
+"""
+
+from __future__ import annotations
+
+from math import comb
+
+import structmat as sm
+from theory._tools import every_network
+
+NUMBER = "T13"
+STATUS = "proved"
+
+
+def check() -> str:
+    """Compare dimensions one stage below the bound and at it."""
+    for d, depth in [(2, 0), (3, 2), (4, 2)]:
+        for net in every_network(d, depth):
+            if all(bank.radix == 2 for bank in net.banks):
+                assert sm.dimension(net).upper < comb(d, 2), net
+    for d in range(3, 22, 2):
+        assert sm.dimension(sm.brickwall(d)).lower == comb(d, 2), d
+        assert sm.brickwall(d).depth == d == _stages(d, 2)
+        assert sm.dimension(sm.brickwall(d)[: d - 1]).upper < comb(d, 2), d
+    for d in (2, 4, 8, 16):
+        assert sm.ruler(d).depth == d - 1 == _stages(d, 2)
+        assert sm.dimension(sm.ruler(d)).lower == comb(d, 2), d
+    for d in range(2, 40):
+        for block in range(2, d + 1):
+            assert _stages(d, block) >= -(-(d - 1) // (block - 1)), (d, block)
+            if d % block == 0:
+                assert _stages(d, block) == -(-(d - 1) // (block - 1)), (d, block)
+    return (
+        "all networks of 2×2 switches to 4 wires, brick-walls to 21 and rulers to 16, widths to 39"
+    )
+
+
+def _stages(width: int, block: int) -> int:
+    """Return how many stages the library says that it takes."""
+    (row,) = (
+        row
+        for row in sm.lower_bounds(width, block=block).rows
+        if (row.goal, row.quantity) == ("universal", "depth")
+    )
+    return row.least
