@@ -23,11 +23,12 @@ shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks", dirs_exist_ok=Tru
 
 
 def claims():
-    """Return every claim of theory/ as a section: its title, its status, its text."""
+    """Return the table of the claims of theory/, and each as a section: title, status, text."""
+    yield theory.table()
     for claim in theory.claims():
-        title, _, text = claim.__doc__.strip().partition("\n")
-        name = claim.__name__.replace(".", "/") + ".py"
-        yield f"## {title.rstrip('.')}\n\n*{claim.STATUS}* ({name})\n\n{text.strip()}"
+        _, _, text = claim.__doc__.strip().partition("\n")
+        head = f"## {claim.NUMBER}. {theory.title(claim)}"
+        yield f"{head}\n\n*{claim.STATUS}* (theory/{theory.name(claim)}.py)\n\n{text.strip()}"
 
 
 def commands():
