@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from itertools import product
+from typing import Any, Self, TypeAlias
 
 from structmat.errors import StructmatError, require, whole
+from structmat.expressivity import Dimension, dimension
 from structmat.families import Family, as_family
+from structmat.limits import LowerBounds, lower_bounds
+from structmat.moments import mixing
 from structmat.network import Network
+from structmat.progress import bar
 from structmat.reachability import dense_depth, first_dense
+from structmat.trainability import Conditioning, conditioning
 
 Row: TypeAlias = dict[str, Any]
 Candidate: TypeAlias = str | Family | Network | Callable[[int], Network]
@@ -25,11 +32,17 @@ _COLUMNS = {
     "dense": "dense",
     "depth_needed": "depth needed",
 }
+_MORE = {"dimension": "dimension", "redundant": "redundant", "mixing": "mixing"}
+
+_PARTS = ("mixing", "bounds", "dimension", "conditioning")
+_NARROW = 64  # the width up to which a complete report has the conditioning
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `report` found out about a network, as plain values.
+    """What `report` found out about a network; the expensive parts when they are asked for.
+
+    Text, HTML and `to_dict` hold what has been found out so far, `complete` finds out the rest.
 
     Attributes
     ----------
@@ -39,6 +52,7 @@ class Report:
         Whether every input reaches every output.
     dense_depth : int or None
         How few of the first stages are dense already; None where all of them are not.
+    network : Network
     """
 
     width: int
@@ -48,23 +62,92 @@ class Report:
     free_edges: int
     dense: bool
     dense_depth: int | None
+    network: Network = field(repr=False)
+
+    @cached_property
+    def mixing(self) -> float:
+        """How far the network is from spreading every input evenly (`structmat.mixing`)."""
+        return mixing(self.network)
+
+    @cached_property
+    def bounds(self) -> LowerBounds:
+        """What a network of this width takes, and how far this one is from it."""
+        return lower_bounds(self.network)
+
+    @cached_property
+    def dimension(self) -> Dimension:
+        """How many dimensions of SO(d) the network covers (`structmat.dimension`)."""
+        return dimension(self.network)
+
+    @cached_property
+    def conditioning(self) -> Conditioning:
+        """How evenly the matrix moves when the blocks do, at blocks drawn with seed 0."""
+        return conditioning(self.network, rng=0)
+
+    def complete(self, *, progress: bool = True) -> Self:
+        """Find out all parts, and return the same report.
+
+        Parameters
+        ----------
+        progress : bool
+            Whether to show a bar, where tqdm is installed.
+
+        Notes
+        -----
+        The dimension takes time with the cube of itself, and the conditioning, which is left out
+        above width 64, with the sixth power of the width. What was found is kept, also when this
+        is interrupted.
+        """
+        parts = [part for part in _PARTS if part != "conditioning" or self.width <= _NARROW]
+        with bar("report", len(parts), unit="part", shown=progress) as steps:
+            for part in parts:
+                getattr(self, part)
+                if steps is not None:
+                    steps.update()
+        return self
 
     def to_dict(self) -> Row:
-        """Return the values by name, ready for JSON."""
-        return asdict(self)
+        """Return the values by name, ready for JSON; of the expensive parts those found out."""
+        found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "network"}
+        for part in self._found():
+            value = getattr(self, part)
+            found[part] = value if isinstance(value, float) else value.to_dict()
+        return found
+
+    def _found(self) -> list[str]:
+        return [part for part in _PARTS if part in vars(self)]
+
+    def _rows(self) -> list[tuple[str, str]]:
+        rows = []
+        for key, value in self.to_dict().items():
+            if key == "dimension":
+                proved = "" if self.dimension.proved else f" to {self.dimension.upper:,}"
+                rows.append((key, f"{self.dimension.value:,}{proved}"))
+                rows.append(("redundant", _shown(self.dimension.redundant)))
+            elif key == "conditioning":
+                rows.append((key, f"{self.conditioning.ratio:.2g}"))
+            elif key != "bounds":
+                rows.append((_title(key), _shown(value)))
+        return rows
 
     def __str__(self) -> str:
-        lines = [(_title(key), _shown(value)) for key, value in self.to_dict().items()]
-        longest = [max(map(len, column)) for column in zip(*lines, strict=True)]
-        return "\n".join(f"{a:<{longest[0]}}  {b:>{longest[1]}}" for a, b in lines)
+        rows = self._rows()
+        longest = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = [f"{a:<{longest[0]}}  {b:>{longest[1]}}" for a, b in rows]
+        if "bounds" in self._found():
+            lines += ["", str(self.bounds)]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        items = self.to_dict().items()
-        return _html_table(_cell("th", _title(key)) + _cell("td", _shown(x)) for key, x in items)
+        table = _html_table(_cell("th", a) + _cell("td", b) for a, b in self._rows())
+        return table + (self.bounds._repr_html_() if "bounds" in self._found() else "")
 
 
 def report(net: Network) -> Report:
-    """Return every check of one network: what it costs and who can hear whom.
+    """Return every check of one network: what it costs, who can hear whom, and what it covers.
+
+    Counts and density are there at once. The dimension, the mixing, the lower bounds and the
+    conditioning are found out when they are asked for, or all by `Report.complete`.
 
     Raises
     ------
@@ -73,7 +156,7 @@ def report(net: Network) -> Report:
 
     Examples
     --------
-    >>> from structmat.families import benes
+    >>> from structmat.families import benes, butterfly
     >>> print(report(benes(1024)))
     width         1,024
     depth            19
@@ -82,6 +165,9 @@ def report(net: Network) -> Report:
     free edges   19,456
     dense           yes
     dense depth      10
+    >>> boft = report(butterfly(64, block=8, depth=4))
+    >>> boft.dimension.value, boft.dimension.proved
+    (608, True)
     """
     if not isinstance(net, Network):
         raise StructmatError(
@@ -97,6 +183,7 @@ def report(net: Network) -> Report:
         free_edges=net.free_edges,
         dense=fewest is not None,
         dense_depth=fewest,
+        network=net,
     )
 
 
@@ -108,8 +195,8 @@ class Comparison:
     ----------
     rows : list of dict
         Each with the keys network, width, depth, parameters, free_edges, dense, depth_needed and
-        refused. Where there is no such network, refused says why and the other values are None;
-        else refused is None.
+        refused; a full comparison also has dimension, redundant and mixing. Where there is no
+        such network, refused says why and the other values are None; else refused is None.
     """
 
     rows: list[Row]
@@ -127,11 +214,15 @@ class Comparison:
             When pandas is not installed; it comes with the extra `finetune`.
         """
         pandas = require("pandas", "finetune")
-        return pandas.DataFrame(self.rows, columns=[*_COLUMNS, "refused"]).convert_dtypes()
+        return pandas.DataFrame(self.rows, columns=[*self._columns, "refused"]).convert_dtypes()
+
+    @property
+    def _columns(self) -> dict[str, str]:
+        return _COLUMNS | (_MORE if any("dimension" in row for row in self.rows) else {})
 
     def __str__(self) -> str:
-        table = [list(_COLUMNS.values())]
-        table += [[_shown(row[key]) for key in _COLUMNS] for row in self.rows]
+        table = [list(self._columns.values())]
+        table += [[_shown(row[key]) for key in self._columns] for row in self.rows]
         longest = [max(map(len, column)) for column in zip(*table, strict=True)]
         lines = [
             "  ".join(f"{cell:{'<' if k == 0 else '>'}{longest[k]}}" for k, cell in enumerate(row))
@@ -142,13 +233,16 @@ class Comparison:
         return "\n".join([*lines, *(["", *reasons] if reasons else [])])
 
     def _repr_html_(self) -> str:
-        head = "".join(_cell("th", title) for title in _COLUMNS.values())
-        return _html_table([head, *map(_html_row, self.rows)])
+        head = "".join(_cell("th", title) for title in self._columns.values())
+        return _html_table([head, *(_html_row(row, list(self._columns)) for row in self.rows)])
 
 
 def compare(
     families: str | Family | Iterable[str | Family] | Mapping[str, Candidate],
     widths: int | Sequence[int],
+    *,
+    full: bool = False,
+    progress: bool = True,
 ) -> Comparison:
     """Return a table of networks, one row for each of them at each width.
 
@@ -160,6 +254,10 @@ def compare(
         In a mapping also a Network, or a function from a width to a Network; such a function
         refuses a width by raising a ValueError.
     widths : int or sequence of int
+    full : bool
+        Whether to find out the dimension and the mixing, too, which takes longer.
+    progress : bool
+        Whether to show a bar over the rows of a full comparison, where tqdm is installed.
 
     Returns
     -------
@@ -189,7 +287,13 @@ def compare(
     """
     candidates = _labelled(families)
     sizes = _sizes(widths)
-    return Comparison([_row(label, one, d) for label, one in candidates.items() for d in sizes])
+    rows = []
+    with bar("compare", len(candidates) * len(sizes), unit="row", shown=progress and full) as steps:
+        for (label, one), size in product(candidates.items(), sizes):
+            rows.append(_row(label, one, size, full=full))
+            if steps is not None:
+                steps.update()
+    return Comparison(rows)
 
 
 def _sizes(widths: Any) -> list[int]:
@@ -221,8 +325,8 @@ def _labelled(families: Any) -> dict[str, Any]:
     return {str(one): one for one in map(as_family, families)}
 
 
-def _row(label: str, candidate: Any, width: int) -> Row:
-    row: Row = dict.fromkeys([*_COLUMNS, "refused"])
+def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:
+    row: Row = dict.fromkeys([*_COLUMNS, *(_MORE if full else {}), "refused"])
     row |= {"network": label, "width": width}
     try:
         net = candidate if isinstance(candidate, Network) else candidate(width)
@@ -235,6 +339,9 @@ def _row(label: str, candidate: Any, width: int) -> Row:
     if net.width != width:
         return row | {"refused": f"{label} at {width}: this network has width {net.width}"}
     row |= {key: value for key, value in found.to_dict().items() if key in row}
+    if full:
+        covered = found.dimension
+        row |= {"dimension": covered.value, "redundant": covered.redundant, "mixing": found.mixing}
     if isinstance(candidate, Family):
         return row | {"depth_needed": dense_depth(candidate, width)}
     return row | {"depth_needed": found.dense_depth}
@@ -252,6 +359,8 @@ def _shown(value: Any) -> str:
         return "–"
     if isinstance(value, bool):
         return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
@@ -259,8 +368,7 @@ def _cell(tag: str, text: str, attributes: str = "") -> str:
     return f"<{tag}{attributes}>{html.escape(text)}</{tag}>"
 
 
-def _html_row(row: Row) -> str:
-    keys = list(_COLUMNS)
+def _html_row(row: Row, keys: list[str]) -> str:
     if row["refused"] is None:
         return "".join(_cell("td", _shown(row[key])) for key in keys)
     named = "".join(_cell("td", _shown(row[key])) for key in keys[:2])

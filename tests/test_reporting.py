@@ -3,6 +3,7 @@
 import json
 import math
 import pickle
+import re
 import sys
 from dataclasses import FrozenInstanceError
 from html.parser import HTMLParser
@@ -261,3 +262,69 @@ def test_without_pandas_the_error_names_the_extra(monkeypatch):
 def test_refused_arguments(families, widths, error, message):
     with pytest.raises(error, match=message):
         sm.compare(families, widths)
+
+
+# What is found out when it is asked for -------------------------------------------------------
+
+
+@given(networks(max_width=6))
+def test_expensive_parts_are_what_the_functions_say(net):
+    found = sm.report(net)
+    cheap = set(found.to_dict())
+    assert found.dimension == sm.dimension(net)
+    assert found.mixing == sm.mixing(net)
+    assert found.bounds == sm.lower_bounds(net)
+    assert found.dimension is found.dimension  # kept
+    assert set(found.to_dict()) == cheap | {"dimension", "mixing", "bounds"}
+    json.dumps(found.complete(progress=False).to_dict())
+    assert set(found.to_dict()) == cheap | {"dimension", "mixing", "bounds", "conditioning"}
+    assert found == sm.report(net)
+
+
+def test_a_complete_report_in_words():
+    found = sm.report(sm.butterfly(16, block=4)).complete(progress=False)
+    said = words(found)
+    assert (said["dimension"], said["redundant"], said["mixing"]) == ("56", "16", "0.000")
+    assert 0 < float(said["conditioning"]) < 1
+    assert str(found).endswith(str(sm.lower_bounds(found.network)))
+
+
+def test_an_open_dimension_says_between_what():
+    found = sm.report(sm.butterfly(4))
+    vars(found)["dimension"] = sm.Dimension(lower=5, upper=7, parameters=8)
+    assert words(found)["dimension"] == "5 to 7"
+    assert words(found)["redundant"] == "3"
+
+
+def words(found):
+    """Return the text of a report, by the name in front."""
+    return dict(re.split(r"\s{2,}", line) for line in str(found).split("\n\n")[0].splitlines())
+
+
+def test_wide_reports_leave_the_conditioning_out():
+    found = sm.report(sm.butterfly(128, block=2, depth=2)).complete(progress=False)
+    assert "conditioning" not in found.to_dict()
+    assert found.dimension.value == 128
+
+
+def test_html_of_a_complete_report():
+    html = sm.report(sm.butterfly(8)).complete(progress=False)._repr_html_()
+    assert html.count("<table>") == 2
+    assert "<th>dimension</th><td>12</td>" in html
+
+
+def test_a_full_comparison_has_more_columns():
+    table = sm.compare(["butterfly(block=4)", "gossip", "benes"], [8, 6], full=True, progress=False)
+    first = table.rows[0]
+    assert (first["dimension"], first["redundant"], first["mixing"]) == (20, 4, pytest.approx(0))
+    assert str(table).splitlines()[0].split()[-3:] == ["dimension", "redundant", "mixing"]
+    refused = next(row for row in table.rows if row["refused"])
+    assert refused["dimension"] is None
+    assert "dimension" in table._repr_html_()
+    assert list(table.to_dataframe().columns)[-4:] == [
+        "dimension",
+        "redundant",
+        "mixing",
+        "refused",
+    ]
+    assert "dimension" not in sm.compare("gossip", 6).rows[0]

@@ -44,13 +44,16 @@ def add(commands: Any) -> None:
         metavar="N",
         help="(default: 384 1536, the widths of the demo's model)",
     )
+    parser.add_argument(
+        "--full", action="store_true", help="also the dimension and the mixing, which take longer"
+    )
 
 
 def _compare(options: argparse.Namespace) -> None:
     families: dict[str, Any] = {spec: sm.parse(spec) for spec in options.specs or FAMILIES}
     if not options.specs:
         families |= {"torus, drawn by hand": _torus}
-    table = sm.compare(families, options.width)
+    table = sm.compare(families, options.width, full=options.full)
     if options.json:
         print_json(table.to_dict())
     else:

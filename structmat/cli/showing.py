@@ -30,6 +30,11 @@ def add(commands: Any) -> None:
     parser.add_argument("spec", metavar="SPEC", help="a family with options")
     parser.add_argument("--width", type=int, required=True, metavar="N")
     parser.add_argument(
+        "--full",
+        action="store_true",
+        help="also the dimension, the mixing, the lower bounds and the conditioning",
+    )
+    parser.add_argument(
         "--save",
         type=Path,
         metavar="FILE.svg|.png",
@@ -59,6 +64,8 @@ def _show(options: argparse.Namespace) -> None:
     if options.save is not None:
         _write(_picture(net, options.inputs), options.save)
     report, plan = sm.report(net), sm.schedule(net)
+    if options.full:
+        report.complete()
     if options.json:
         print_json(report.to_dict() | {"spec": options.spec})
         return

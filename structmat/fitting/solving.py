@@ -18,7 +18,7 @@ from structmat.fitting.hierarchical import peeled
 from structmat.fitting.nulling import nulled
 from structmat.fitting.permuting import routed
 from structmat.fitting.procrustes import polar
-from structmat.fitting.progress import bar
+from structmat.progress import bar
 from structmat.fitting.rotations import rotated
 from structmat.fitting.searching import Search
 from structmat.network import Network
@@ -171,7 +171,7 @@ def fit(
     search = Search(straight, matrix, special=special, tolerance=tolerance, enough=enough)
     others = _random(straight, source, matrix.dtype, special=special)
     try:
-        with bar("fit", (len(begins) + count) * most, shown=progress) as steps:
+        with bar("fit", (len(begins) + count) * most, unit="sweep", shown=progress) as steps:
             for begin in itertools.chain(begins, itertools.islice(others, count)):
                 search.sweep(begin, most, steps)
                 if search.done:
