@@ -101,7 +101,8 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
     - dense: at least 2d − 4 parameters (for d < 4: 0, 1, 3), at any depth. A switch is a telephone
       call among its wires and has as many parameters as they need calls of two, or more.
     - dense: at least m·d·d^(1/m) non-zeros, when all switches of a stage are of one radix and
-      leave no wire idle, or m ≤ 2. For an output hears at most the product of the radices.
+      leave no wire idle, for then an output hears at most the product of the radices; or m ≤ 3.
+      Four stages of unequal switches can do with fewer.
     - mixing perfectly: at least (d/2)·log₂ d parameters. The entropies of the rows of the product
       of averages rise from 0 to d·log₂ d in all, by at most r·log₂ r ≤ r(r−1) at each switch.
     - universal: d(d−1)/2 parameters, and the stages that hold so many.
@@ -159,7 +160,7 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
         ("universal", "parameters", group, dimensions),
     ]
     rows = [Bound(goal, name, least, has.get(name), why) for goal, name, least, why in found]
-    if isinstance(net, Network) and (net.depth in (1, 2) or _is_even(net)):
+    if isinstance(net, Network) and (net.depth in (1, 2, 3) or _is_even(net)):
         least = _edges(width, net.depth)
         rows.insert(2, Bound("dense", "nonzeros", least, net.nonzeros, "paths are to reach all"))
     return LowerBounds(width, largest, tuple(rows))

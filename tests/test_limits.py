@@ -119,10 +119,21 @@ def test_edges_are_rounded_up_exactly(width, depth):
 
 
 def test_edges_are_bounded_only_where_it_is_a_theorem():
-    idle = sm.Network.of(4, [[[0, 1]], [[1, 2]], [[2, 3]]])
+    idle = sm.Network.of(4, [[[0, 1]], [[1, 2]], [[2, 3]], [[0, 1]]])
     assert least(idle, "dense", "nonzeros") is None
+    assert least(idle[:3], "dense", "nonzeros") == 20
     assert least(idle[:2], "dense", "nonzeros") == 16
     assert least(idle[:0], "dense", "nonzeros") is None
+
+
+def test_four_stages_of_unequal_switches_have_fewer_edges():
+    pairs = [[i, i + 1] for i in range(0, 18, 2)]
+    near = [[i, i + 2, i + 4] for i in range(0, 18, 6)]
+    far = [[i, i + 6, i + 12] for i in range(0, 6, 2)]
+    net = sm.Network.of(18, [pairs, near, far, pairs])
+    assert sm.is_dense(net)
+    assert net.nonzeros < 4 * 18 * 18 ** (1 / 4)
+    assert least(net, "dense", "nonzeros") is None
 
 
 def test_lower_bounds_are_printed_and_written():
