@@ -131,7 +131,7 @@ def round_robin(width: int) -> Network:
     wire a round, and d − 1 for an even one, where the last wire meets whoever would meet
     himself. These are the fewest rounds. It has d(d−1)/2 parameters, all of which count at the
     identity, where the Jacobian is invertible; whether it covers every rotation is open from
-    d = 6 on. It is dense from round d/2 on for even d (checked at every width to 300), and only
+    d = 5 on. It is dense from round d/2 on for even d (checked at every width to 300), and only
     at its last for odd d, since wire 0 meets the others one by one. It is the network of the
     complete graph.
 
