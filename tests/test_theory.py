@@ -25,6 +25,13 @@ def test_claims_hold(claim):
     assert claim.check()
 
 
+@pytest.mark.parametrize("claim", theory.claims(), ids=theory.name)
+def test_texts_read_as_paragraphs(claim):
+    """No line begins like a list or a quotation in Markdown, which the docs are written in."""
+    lines = claim.__doc__.splitlines()[1:]
+    assert not [line for line in lines if re.match(r">|[-+*#] |\d+[.)] ", line)]
+
+
 def test_claims_are_numbered():
     assert [claim.NUMBER for claim in theory.claims()] == [
         f"T{k}" for k in range(1, len(theory.claims()) + 1)

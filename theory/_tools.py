@@ -28,6 +28,18 @@ def every_network(width: int, depth: int) -> Iterator[sm.Network]:
         yield sm.Network.of(width, [[p for p in parts if len(p) > 1] for parts in stages])
 
 
+def layers(width: int, largest: int | None = None) -> np.ndarray:
+    """Return the 0/1 pattern of every stage with switches of so many wires at most."""
+    found = []
+    for parts in partitions(list(range(width))):
+        if max(map(len, parts)) <= (largest or width):
+            layer = np.zeros((width, width), dtype=np.int64)
+            for part in parts:
+                layer[np.ix_(part, part)] = 1
+            found.append(layer)
+    return np.array(found)
+
+
 def switches(net: sm.Network) -> list[list[list[int]]]:
     """Return the wires of each switch, stage by stage."""
     return [[row for bank in stage.banks for row in bank.reads.tolist()] for stage in net.stages]

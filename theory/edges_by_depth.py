@@ -29,7 +29,7 @@ import itertools
 import numpy as np
 
 import structmat as sm
-from theory._tools import partitions
+from theory._tools import layers
 
 NUMBER = "T8"
 STATUS = "proved"
@@ -69,13 +69,7 @@ def check() -> str:
 
 def _dense(width: int, depth: int) -> int:
     """Count the dense networks of this size, each of which must keep to the bound."""
-    layers = []
-    for parts in partitions(list(range(width))):
-        layer = np.zeros((width, width), dtype=np.int64)
-        for part in parts:
-            layer[np.ix_(part, part)] = 1
-        layers.append(layer)
-    stages = np.array(layers)
+    stages = layers(width)
     counts = stages.sum(axis=(1, 2))
     found = 0
     for chosen in itertools.product(range(len(stages)), repeat=depth - 1):

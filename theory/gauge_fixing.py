@@ -3,8 +3,8 @@
 Statement. Of the generators of each switch keep only those of pairs of wires that do not come
 directly from one switch. They number the parameters less the direct pairs (T2). (1) The blocks
 exp(Q) of them make all the matrices that the network can be. (2) The blocks Cayley(Q) make all that
-lie near the identity; in BOFT they make all but those where a block of (3) has a half turn among
-its angles. (3) In BOFT, where in all stages but the first the generators kept are [[0, −Aᵀ], [A,
+come from blocks near the identity; in BOFT, all for which the blocks found in (3) have no
+eigenvalue −1. (3) In BOFT, where in all stages but the first the generators kept are [[0, −Aᵀ], [A,
 0]], the cosine–sine decomposition finds them.
 
 Proof. (1) Let H = ∏SO(k_i) act on the wires that come to a switch of r wires, k_i from the same
@@ -13,10 +13,10 @@ exp(sQ)H from the base point, Q orthogonal to the Lie algebra of H, that is of t
 It is compact, so by Hopf and Rinow geodesics from the base point reach every other: each block is
 exp(Q)·h with h in H. From the last switch to the first, write the block so and let the switches
 before take h. (2) At Q = 0 and h = 1 the derivative of Cayley(Q)·h is invertible, so that near the
-identity every block is of this form. In BOFT, exp(Q) = Cayley(tanh(Q/2)) unless Q has an eigenvalue
-±iπ, and tanh, an odd function, keeps the form of (3). (3) B = diag(U_1, U_2)·C·diag(V_1, V_2) is
-exp(Q)·diag(U_1 V_1, U_2 V_2), where exp(Q) = diag(U_1, U_2)·C·diag(U_1, U_2)ᵀ, and the signs can be
-chosen so that U_1 V_1 and U_2 V_2 are rotations, as in T12.
+identity every block is of this form. In BOFT, exp(Q) = Cayley(tanh(Q/2)) unless it has the
+eigenvalue −1, and tanh, an odd function, keeps the form of (3). (3) B = diag(U_1, U_2)·C·diag(V_1,
+V_2) is exp(Q)·diag(U_1 V_1, U_2 V_2), where exp(Q) = diag(U_1, U_2)·C·diag(U_1, U_2)ᵀ, and the
+signs can be chosen so that U_1 V_1 and U_2 V_2 are rotations, as in T12.
 
 Source: derived here; normal homogeneous spaces and the theorem of Hopf and Rinow are classical.
 """

@@ -13,12 +13,12 @@ half-blocks, so that it can be the one of stride b·2^(i−1). (2) By T12 the ru
 and one reflection gives the rest of O(d). Its d − 1 stages have one stride each, and a pair has
 every stride. The ruler is 1, s, 1, s', …, 1 with strides s, s', … above 1. The strides of d/2
 butterflies are 1, 2, …, d/2 again and again; each takes up one run 1, s, and the last one the 1
-that is left. A pair in the order 1, 2, …, d/2, d/2, …, 2, 1 takes up s, 1, and the first one 1, s,
-1. (3) In a butterfly every path from the inputs 0 and 1 to the outputs 0 and d/2 passes wire 0
-after the first stage, so by T23 this part of B has rank 1 at most. In B·B' two paths share no node:
-one stays on wire 0, and one goes from 1 to d/2 + 1 in the first butterfly and on to d/2 in the
-second; so for almost all the rank is 2. A stage with one block throughout is I⊗B⊗I, so the product
-of all is ⊗B_t.
+that is left. A pair in the order 1, 2, …, d/2, d/2, …, 2, 1 takes up s and a 1, the first one also
+the 1 before them. (3) In a butterfly every path from the inputs 0 and 1 to the outputs 0 and d/2
+passes wire 0 after the first stage, so by T23 this part of B has rank 1 at most. In B·B' two paths
+share no node: one stays on wire 0, and one goes from 1 to d/2 + 1 in the first butterfly and on to
+d/2 in the second; so for almost all the rank is 2. A stage with one block throughout is I⊗B⊗I, so
+the product of all is ⊗B_t.
 
 Source: (1) in part and d − 1 pairs in (2) are Theorem 1 of Liu et al., arXiv 2311.06243, after the
 kaleidoscopes of Dao et al., arXiv 2012.14966; d/2 − 1 is derived here.

@@ -1,14 +1,15 @@
 """Near the identity an entry of R is of the order of ε to the number of moves of its shortest path.
 
 Statement. Let all blocks be exp(εQ) or the Cayley transform of εQ, for generic skew Q. Let k be the
-least number of stages in which a path from j to i changes the wire. Then entry (i, j) of R is c·ε^k
-+ O(ε^(k+1)) with c not identically zero; it is identically zero where no path leads from j to i.
+least number of stages in which a path from j to i changes the wire. Then entry (i, j) of R has the
+leading term c·ε^k, where c is a polynomial in the generators, not identically zero; it is
+identically zero where no path leads from j to i.
 
 Proof. A block is I + aεQ + O(ε²), a = 1 or 2. The entry is the sum over paths of the products of
 their entries. A path that changes the wire in k' stages contributes O(ε^k'), so those with k give
-the leading term: Σ ∏ aQ_pq over the moves from q to p of each. What such a path does in its other
-stages is to stay, with a factor 1 + O(ε²). Its moves, in order, determine it up to nothing else,
-and different ones have different monomials in the generators; so the sum is not identically zero.
+the leading term: the sum over them of the product of aQ_pq over the moves from q to p. Where such a
+path stays on its wire it has a factor 1 + O(ε²). A path is determined by its moves, so different
+paths have different monomials, and the sum is not identically zero.
 
 Source: derived here.
 """

@@ -12,10 +12,10 @@ word of w with ℓ(w) letters. (1) X_w depends on w only: words of one w without
 connected by G_i G_j = G_j G_i for |i−j| > 1 and G_i G_(i+1) G_i = G_(i+1) G_i G_(i+1) (Matsumoto),
 and both hold, the second because both sides are SO(3), by Euler's angles. (2) If ℓ(w s_i) < ℓ(w),
 some word of w ends in i, and G_i G_i = G_i gives X_w G_i = X_w. Else the letter is needed. So X
-depends on the sorted list. (3) The reverse has the triangle for a word, which is SO(d): nulling the
-last row of R from the left, wire by wire, with a last angle that leaves +1, leaves SO(d−1). (4)
-ℓ(w) ≤ parameters of such a word, and any word without needless letters can be continued to the
-reverse, whose d(d−1)/2 parameters are all independent as they cover SO(d); so dim X_w = ℓ(w). Hence
+depends on the sorted list. (3) The reverse has the triangle for a word, which is SO(d): its first
+sweep, of d − 1 switches, nulls the last row of R entry by entry, with signs that leave +1, and then
+SO(d−1) is left. (4) A word without needless letters has ℓ(w) parameters, and can be continued to
+the reverse, whose d(d−1)/2 parameters are independent as they cover SO(d); so dim X_w = ℓ(w). Hence
 only the reverse has dimension d(d−1)/2.
 
 Source: M. Reck et al. 1994 and W. R. Clements et al. 2016, arXiv 1603.08788, for the two meshes; H.

@@ -28,6 +28,7 @@ from theory._tools import every_network, switches
 
 NUMBER = "T9"
 STATUS = "proved"
+TINY = 1e-12  # what is not zero is at least 1/8 here
 
 
 def averages(net: sm.Network) -> list[list[Fraction]]:
@@ -57,6 +58,8 @@ def check() -> str:
     """Try all small networks, follow the entropy through large ones, and look at mixed radix."""
     small = [net for d, m in [(2, 2), (3, 3), (4, 2)] for net in every_network(d, m)]
     perfect = [net for net in small if mixes(net)]
+    for net in small:
+        assert (sm.mixing(net) < TINY) == mixes(net), net
     for net in perfect:
         least = net.width * log2(net.width) / 2
         assert net.parameters >= least, net

@@ -45,20 +45,20 @@ def thorough() -> str:
 
 
 def _check_axes() -> None:
-    """Look at the rounds of 4 wires in the two ideals of so(4): one axis each, all different."""
-    net = sm.round_robin(4)
-    axes = []
-    for stage in net.stages:
-        (first, second) = stage.banks[0].reads.tolist()
-        spin = np.zeros((4, 4))
-        for (a, b), sign in ((first, 1), (second, 1)):
-            spin[a, b], spin[b, a] = sign, -sign
-        axes.append(spin)
-    for k, a in enumerate(axes):
-        assert np.array_equal(a @ a, -np.eye(4))
-        for b in axes[:k]:
-            both = a @ b + b @ a, a @ b - b @ a
-            assert not both[0].any() or not both[1].any(), "in one ideal, or in different ones"
+    """Split the rounds of 4 wires into the two ideals of so(4): three different axes in each."""
+    ideals: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
+    for stage in sm.round_robin(4).stages:
+        (a, b), (c, d) = stage.banks[0].reads.tolist()
+        sign = round(np.linalg.det(np.eye(4)[[a, b, c, d]]))
+        for ideal, other in zip(ideals, (sign, -sign), strict=True):
+            axis = np.zeros((4, 4), dtype=int)
+            axis[[a, c], [b, d]] = 1, other
+            ideal.append(axis - axis.T)
+    for one, other in (ideals, ideals[::-1]):
+        for k, axis in enumerate(one):
+            assert np.array_equal(axis @ axis, -np.eye(4))
+            assert all(np.array_equal(axis @ x, x @ axis) for x in other), "unit quaternions apart"
+            assert all(np.array_equal(axis @ x, -x @ axis) for x in one[:k]), "axes at right angles"
 
 
 def _reach(widths: range, targets: int) -> int:

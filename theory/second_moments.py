@@ -3,8 +3,7 @@
 Statement. Let the switches of a straight network hold independent blocks, Haar on O(r), and let W
 be the product of the averaging projections of its stages (T9). Then E[R_ij²] = W_ij, and the whole
 matrix E[R⊗R] equals that of Haar's measure on O(d), E[R_ij R_kl] = [i=k][j=l]/d, if and only if W =
-J/d. With rotations, Haar on SO(r), it is the same for d ≥ 3; only then does a 2×2 switch keep the
-correlation of its own two wires.
+J/d. With rotations, Haar on SO(r), the same holds for d ≥ 3.
 
 Proof. For Haar B in O(r), E[B_ij B_kl] = [i=k][j=l]/r, because reversing the sign of a row or
 column, and permuting them, changes nothing. So E[B_t⊗B_t] takes e_w⊗e_w to the mean of e_v⊗e_v over
@@ -25,6 +24,7 @@ import numpy as np
 import sympy
 
 import structmat as sm
+from structmat.moments import energy
 from theory._tools import every_network, switches
 
 NUMBER = "T10"
@@ -66,6 +66,7 @@ def check() -> str:
                     continue
                 found = second(net, special=special)
                 w = found[np.ix_(same, same)]
+                assert np.allclose(w, energy(net), atol=1e-12), net
                 mixed = np.allclose(w, 1 / d, atol=1e-12)
                 assert np.allclose(found, haar, atol=1e-12) == mixed, net
                 perfect += mixed

@@ -1,4 +1,4 @@
-"""R moves no further than its generators do, twice that for Cayley, all switches added up.
+"""R moves no further than its generators do, twice that for Cayley, all stages added up.
 
 Statement. Let R and R' be two members of a network, with factors B_t and B'_t, and ‖·‖ the spectral
 or the Frobenius norm. (1) ‖R − R'‖ ≤ Σ_t ‖B_t − B'_t‖, and so ‖R W − R' W‖ ≤ Σ_t ‖B_t − B'_t‖·‖W‖

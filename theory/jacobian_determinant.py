@@ -1,0 +1,83 @@
+"""The triangle's Jacobian determinant is ∏ sin^i θ over its switches {i, i+1}: nearly always tiny.
+
+Statement. Let R be the matrix of triangle(d), with an angle θ for each switch, and let the columns
+of J be the derivatives of R by the angles, RᵀdR in the basis of the d(d−1)/2 planes. Then |det J|
+is the product over the switches of |sin θ|^i, where the switch joins the wires i and i + 1. In the
+geometric mean over independent uniform angles it is 2^(−d(d−1)(d−2)/6). So angles that are
+independent and uniform, as random blocks have them, are far from Haar's measure, whose density in
+the angles this is, and the derivative is nearly singular.
+
+Proof. R = R'·S, where S is the first sweep, switches {0, 1}, {1, 2}, …, {d−2, d−1}, and R' a
+triangle on d−1 wires. RᵀdR = Sᵀ(R'ᵀdR')S + SᵀdS; conjugation by S has determinant ±1, and R'ᵀdR'
+does not turn the last axis. So det J is that of R' times that of the map from the angles of S to
+the last row of S, which is that of R up to R'. This row is the point of spherical coordinates …,
+sin θ_(d−2) cos θ_(d−3), cos θ_(d−2), with the volume element ∏ sin^i θ_i. The mean of log₂|sin θ|
+is −1, and the exponents of all sweeps add up to Σ_k k(k−1)/2 = d(d−1)(d−2)/6, k = 1 … d−1.
+
+Source: A. Hurwitz 1897, for the measure; the mean is derived here.
+"""
+
+from __future__ import annotations
+
+from math import comb
+
+import numpy as np
+import sympy
+
+import structmat as sm
+from theory._tools import switches
+from theory.ruler_covers import turns
+
+NUMBER = "T38"
+STATUS = "proved"
+
+
+def logarithm(net: sm.Network, angles: np.ndarray) -> float:
+    """Return log₂ of |det J|, in floats."""
+    rows = np.eye(net.width)
+    first, second = np.triu_indices(net.width, 1)
+    columns = []
+    for (i, j), turn in zip(_pairs(net), turns(angles), strict=True):
+        rows[[i, j]] = turn @ rows[[i, j]]
+        columns.append(rows[j, first] * rows[i, second] - rows[i, first] * rows[j, second])
+    return float(np.linalg.slogdet(np.array(columns))[1] / np.log(2))
+
+
+def check() -> str:
+    """Simplify the determinant for 3 wires, and compare with the product for more."""
+    _check_three()
+    rng = np.random.default_rng(0)
+    for d in range(3, 10):
+        net = sm.triangle(d)
+        pairs = _pairs(net)
+        assert sum(i for i, _ in pairs) == comb(d, 3)
+        angles = rng.uniform(0.3, np.pi - 0.3, len(pairs))
+        product = sum(i * np.log2(np.sin(a)) for (i, _), a in zip(pairs, angles, strict=True))
+        assert abs(logarithm(net, angles) - product) <= 1e-6, d  # the condition is far below 1e6
+    d, net = 7, sm.triangle(7)
+    found = [logarithm(net, rng.uniform(0, 2 * np.pi, net.parameters)) for _ in range(400)]
+    error = np.std(found) / np.sqrt(len(found))
+    assert abs(np.mean(found) + comb(d, 3)) <= 5 * error
+    return "three wires in symbols, up to 9 in floats, the mean for 7"
+
+
+def _check_three() -> None:
+    """Compute with cosines and sines as unknowns, modulo c² + s² = 1."""
+    cosines, sines = sympy.symbols("c:3"), sympy.symbols("s:3")
+    circles = [c**2 + s**2 - 1 for c, s in zip(cosines, sines, strict=True)]
+    r = sympy.eye(3)
+    for (i, j), c, s in zip(_pairs(sm.triangle(3)), cosines, sines, strict=True):
+        turn = sympy.eye(3)
+        turn[i, i] = turn[j, j] = c
+        turn[i, j], turn[j, i] = -s, s
+        r = turn * r
+    rows = []
+    for c, s in zip(cosines, sines, strict=True):
+        moved = r.T * (r.diff(s) * c - r.diff(c) * s)
+        rows.append([moved[0, 1], moved[0, 2], moved[1, 2]])
+    square = sympy.expand(sympy.Matrix(rows).det() ** 2 - sines[1] ** 2)
+    assert sympy.reduced(square, circles, *cosines, *sines)[1] == 0
+
+
+def _pairs(net: sm.Network) -> list[list[int]]:
+    return [row for stage in switches(net) for row in stage]

@@ -1,0 +1,61 @@
+"""Pairs need ⌈log₂ d⌉ stages to be dense if d is even, as in Knödel's graph; one more if odd.
+
+Statement. Let all switches have two wires, d ≥ 2. A dense network has at least ⌈log₂ d⌉ stages for
+even d, and Knödel's has no more; for odd d ≥ 3 it has at least ⌈log₂ d⌉ + 1, and some network has
+no more.
+
+Proof. After m stages a wire has heard 2^m at most. For even d, stage t of Knödel's network joins
+wire 2j to wire 2(j + 2^k − 1 mod d/2) + 1, k = t mod ⌊log₂ d⌋; after the stages 0, …, k the first
+wire of pair j has heard the pairs j, …, j + 2^k − 1 and the second one j − 2^k + 1, …, j. With n =
+⌊log₂ d⌋ these are 2^(n−1) after n stages, all if d = 2^n; else one more stage joins the wires of
+each pair, which then have heard 2^n − 1 ≥ d/2 pairs in a row. For odd d some wire is idle in the
+last stage and must have heard all before, so that d ≤ 2^(m−1). It can be done: with 2^n < d <
+2^(n+1), let each wire beyond 2^n tell one of the first 2^n, let these be a butterfly, and tell the
+others: n + 2 = ⌈log₂ d⌉ + 1 stages.
+
+Source: W. Knödel, New gossips and telephones, 1975.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+
+import numpy as np
+
+import structmat as sm
+from theory._tools import layers
+
+NUMBER = "T39"
+STATUS = "proved"
+
+
+def odd(width: int) -> sm.Network:
+    """Return the network of the proof for an odd width."""
+    n = (width - 1).bit_length() - 1
+    ends = sm.Network.of(width, [[[i, i + 2**n] for i in range(width - 2**n)]])
+    idle = sm.Network(width - 2**n)
+    return ends.then(sm.butterfly(2**n).beside(idle)).then(ends)
+
+
+def check() -> str:
+    """Try all networks of pairs on 3 and 5 wires, and look at both families at every width."""
+    tried = 0
+    for width, depth in [(3, 2), (5, 3)]:
+        pairs = layers(width, largest=2)
+        for chosen in itertools.product(pairs, repeat=depth - 1):
+            paths = functools.reduce(np.matmul, chosen)
+            assert not (pairs @ paths > 0).all(axis=(1, 2)).any(), chosen
+            tried += len(pairs)
+    for width in range(2, 400):
+        rounds = (width - 1).bit_length()
+        if width % 2 == 0:
+            net = sm.knodel(width)
+        else:
+            net, rounds = odd(width), rounds + 1
+            assert sm.deal(width, block=2).depth == rounds, width
+        assert net.depth == rounds, width
+        assert {bank.radix for bank in net.banks} == {2}, width
+        assert sm.is_dense(net), width
+        assert width == 2 or not sm.is_dense(net[: rounds - 1]), width
+    return f"all {tried} networks of pairs on 3 and 5 wires, both families to 399 wires"
