@@ -26,9 +26,10 @@ def claims():
     """Return the table of the claims of theory/, and each as a section: title, status, text."""
     yield theory.table()
     for claim in theory.claims():
-        _, _, text = claim.__doc__.strip().partition("\n")
         head = f"## {claim.NUMBER}. {theory.title(claim)}"
-        yield f"{head}\n\n*{claim.STATUS}* (theory/{theory.name(claim)}.py)\n\n{text.strip()}"
+        yield f"{head}\n\n*{claim.STATUS}* (`theory/{theory.name(claim)}.py`)"
+        for part in claim.__doc__.strip().split("\n\n")[1:]:
+            yield part if part.startswith("    ") else part.replace("_", "\\_")  # no emphasis
 
 
 def commands():
