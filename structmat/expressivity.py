@@ -135,6 +135,8 @@ def _between(
 
 def _check_prime(prime: int) -> None:
     number = whole(prime, "prime", 3)
+    if number == MERSENNE:  # the usual one, which division would take long to try
+        return
     if number > MERSENNE or any(number % k == 0 for k in range(2, int(number**0.5) + 1)):
         raise StructmatError(f"prime={number}: give an odd prime below 2^31, such as {MERSENNE}")
 
