@@ -46,6 +46,8 @@ def rank(count: int, width: int, rng: np.random.Generator) -> int:
         factor = modular.times(2 * w, np.array([modular.inverse(int(u @ u), MERSENNE)]), MERSENNE)
         rows = rows - modular.times(u[:, None], factor[None], MERSENNE)
         rows += (rows < 0) * float(MERSENNE)
+    squares = modular.product(rows, rows.T, MERSENNE)
+    assert np.array_equal(squares, np.eye(width)), "reflections are orthogonal"
     return modular.rank(np.concatenate(wedges), MERSENNE)
 
 

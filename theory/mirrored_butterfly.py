@@ -39,6 +39,8 @@ def _count(exponents: range) -> int:
         d = 1 << n
         net = sm.butterfly(d)
         once, full = (2 * n - 1) * d // 2, comb(d, 2)
+        assert sm.benes(d).parameters == once, d
+        assert net.then(net.inverse()).parameters == once + d // 2, d
         wanted = {
             net.then(net.inverse()): once,
             sm.benes(d): once,

@@ -28,6 +28,7 @@ import numpy as np
 import sympy
 
 import structmat as sm
+from structmat import modular
 from structmat.errors import StructmatError
 from structmat.modular import MERSENNE
 
@@ -81,6 +82,14 @@ def check() -> str:
         rational = derivative(net, sympy.Matrix(point)).rank()
         found = sm.dimension(net)
         assert rational == found.value == found.upper, net
+    for size, full in [(6, 2), (9, 5), (12, 12)]:
+        factors = rng.integers(-3, 4, (size, full)), rng.integers(-3, 4, (full, size + 1))
+        matrix = factors[0] @ factors[1]
+        rational = sympy.Matrix(matrix).rank()
+        for prime in (3, 5, 101, MERSENNE):
+            found = modular.rank((matrix % prime).astype(float), prime)
+            assert found <= rational, (matrix, prime)
+            assert prime < MERSENNE or found == rational, matrix
     cases = 0
     drawn = [sm.random(6, 3, 3, rng=k) for k in range(5)]
     for net, prime in itertools.product([*nets, sm.benes(8), *drawn], (3, 5, 7, 11, 101)):

