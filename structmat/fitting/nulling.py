@@ -138,7 +138,7 @@ def _eliminated(
 ) -> list[Array]:
     """Null the entries in turn; the signs or phases that are left go into the innermost blocks."""
     matrix = target[np.ix_(path, path)]
-    inner = [(-1, False)] * len(path)  # the stage of the last rotation, and whether of columns
+    inner = [(-1, False)] * len(path)  # the stage of the latest rotation, and whether of columns
     for zero, stage in zip(word, stages, strict=True):
         k = zero.first
         both = slice(k, k + 2)
@@ -150,9 +150,7 @@ def _eliminated(
             block = _rotation(*matrix[both, zero.column]).T
             matrix[both] = block.conj().T @ matrix[both]
         pairs.put(stage, path[k], block)
-        for place in (k, k + 1):
-            if zero.by_columns or not inner[place][1]:
-                inner[place] = (stage, zero.by_columns)
+        inner[k] = inner[k + 1] = (stage, zero.by_columns)
     for place, (stage, by_columns) in enumerate(inner):
         pairs.scale(stage, path[place], matrix[place, place], output=by_columns)
     return pairs.blocks()

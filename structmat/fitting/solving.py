@@ -18,10 +18,10 @@ from structmat.fitting.hierarchical import peeled
 from structmat.fitting.nulling import nulled
 from structmat.fitting.permuting import routed
 from structmat.fitting.procrustes import polar
-from structmat.progress import bar
 from structmat.fitting.rotations import rotated
 from structmat.fitting.searching import Search
 from structmat.network import Network
+from structmat.progress import bar
 from structmat.sparse import dense
 
 

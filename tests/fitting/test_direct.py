@@ -1,5 +1,7 @@
 """What the direct methods solve, they solve up to rounding, by structure and not by name."""
 
+import itertools
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -126,6 +128,19 @@ def test_nulling_by_any_name_of_the_wires(width, name, seed, data):
     for array in blocks:
         for block in array:
             assert_orthogonal(block, ulps=100)
+
+
+@given(st.integers(3, 6), st.lists(st.integers(0, 1), min_size=2, max_size=14), seeds())
+def test_nulling_is_exact_or_finds_no_room(width, parities, seed):
+    """Of even and odd stages in any order, repeated ones among them."""
+    kinds = sm.brickwall(width, depth=2)
+    net = sm.Network(width, [kinds[parity] for parity in parities])
+    target = haar(width, seed)
+    blocks = nulled(net, target)
+    alternations = 1 + sum(a != b for a, b in itertools.pairwise(parities))
+    assert (blocks is not None) == (alternations >= width)
+    if blocks is not None:
+        assert distance(sm.dense(net, blocks), target) < 1e-13
 
 
 @pytest.mark.parametrize(
