@@ -70,6 +70,8 @@ def check() -> str:
             assert union == fewer == found.value, net
             met += 1
         cases += 1
+    window = sm.Network.of(5, [[[i, i + 1]] for i in (0, 1, 0, 1, 2, 3)])
+    assert (direct(window), upper_bound(window), sm.dimension(window).value) == (0, 5, 5)
     return f"{cases} networks, all of 3 wires and 3 stages among them; {met} with pairs in a row"
 
 

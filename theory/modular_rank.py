@@ -41,7 +41,6 @@ def derivative(net: sm.Network, point: sympy.Matrix) -> sympy.Matrix:
 
     The switch of generator q turns by (1−q², 2q)/(1+q²).
     """
-    rows = []
     symbols = sympy.symbols(f"q:{net.parameters}")
     r = sympy.eye(net.width)
     rest = iter(symbols)
