@@ -66,9 +66,9 @@ def check() -> str:
                     continue
                 found = second(net, special=special)
                 w = found[np.ix_(same, same)]
-                assert np.allclose(w, energy(net), atol=1e-12), net
-                mixed = np.allclose(w, 1 / d, atol=1e-12)
-                assert np.allclose(found, haar, atol=1e-12) == mixed, net
+                assert np.allclose(w, energy(net), rtol=0, atol=1e-12), net
+                mixed = np.allclose(w, 1 / d, rtol=0, atol=1e-12)
+                assert np.allclose(found, haar, rtol=0, atol=1e-12) == mixed, net
                 perfect += mixed
                 cases += 1
     for net in (sm.butterfly(16), sm.shuffle(24, 4, 2), sm.gossip(12), sm.random(10, 3, 2, rng=0)):

@@ -25,6 +25,7 @@ import sympy
 
 import structmat as sm
 from structmat.blocks import cayley, exponential, generators_per_block, skew
+from structmat.trainability import lipschitz
 from theory._tools import rounding
 from theory.cayley_transform import generic
 
@@ -78,6 +79,9 @@ def _check_members(
         assert apart <= sum(stages) + rounding(net), net
         turned = np.linalg.norm(r @ weight - other @ weight, order)
         assert turned <= (sum(stages) + rounding(net)) * np.linalg.norm(weight, 2), net
+    moved = np.sqrt(sum(((g - h) ** 2).sum() for g, h in zip(first, second, strict=True)))
+    bound = lipschitz(net, "exp" if factor == 1 else "cayley") * moved
+    assert np.linalg.norm(r - other) <= bound + rounding(net), net
     for g, h, b, c, bank in zip(first, second, *made, net.banks, strict=True):
         moved = np.linalg.norm(skew(g - h, bank.radix), 2, axis=(1, 2))
         assert (np.linalg.norm(b - c, 2, axis=(1, 2)) <= factor * moved + rounding(net)).all(), net
