@@ -14,8 +14,11 @@ from structmat.testing import (
     assert_orthogonal,
     blocks_for,
     families,
+    layers,
     networks,
     seeds,
+    stages,
+    targets,
 )
 
 
@@ -149,3 +152,69 @@ def test_missing_hypothesis_names_the_extra():
     )
     assert done.stdout.startswith("MissingExtraError hypothesis is not installed")
     assert 'pip install "structmat[testing]"' in done.stdout
+
+
+# Parts and targets ----------------------------------------------------------------------------
+
+
+@given(stages(max_width=5, straight=True))
+def test_straight_stages_are_straight(stage):
+    assert stage.is_straight
+    assert stage.width <= 5
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        lambda stage: not stage.is_straight and stage.parameters,
+        lambda stage: len(stage.moves) and stage.parameters,
+        lambda stage: len(stage.idle) and stage.parameters,
+        lambda stage: len({bank.radix for bank in stage.banks}) > 1,
+    ],
+)
+def test_stages_come_in_every_form_and_shrink_to_a_small_one(wanted):
+    assert find(stages(), wanted).width <= 5
+
+
+def test_layers_are_networks_and_others():
+    def outcome(graph):
+        try:
+            return str(sm.from_layers(graph).depth)
+        except sm.StructmatError as error:
+            return str(error)
+
+    for words in (
+        "1",
+        "3",
+        "hears only",
+        "hear nothing",
+        "hears nothing",
+        "both hear",
+        "both reach",
+    ):
+        found = find(layers(), lambda graph, words=words: words in outcome(graph))
+        assert found.graph["width"] <= 4
+
+
+@given(layers(max_width=4, max_depth=2))
+def test_layers_are_whole_grids(graph):
+    width, depth = graph.graph["width"], graph.graph["depth"]
+    assert sorted(graph) == [(t, i) for t in range(depth + 1) for i in range(width)]
+    assert all(b[0] == a[0] + 1 for a, b in graph.edges)
+
+
+@given(st.data(), networks(max_width=5), st.booleans())
+def test_targets_are_orthogonal(data, net, special):
+    target = data.draw(targets(net, special=special))
+    assert target.shape == (net.width, net.width)
+    assert_orthogonal(target, ulps=100 * (net.depth + 1))
+    if special:
+        assert np.linalg.det(target) > 0
+
+
+def test_targets_are_permutations_members_and_others():
+    net = sm.butterfly(4)
+    reached = sm.reach(sm.Network.of(4, [[[0, 1]]]))
+    assert find(targets(net), lambda t: set(t.ravel()) == {0, 1} and t[0, 0] == 0).shape == (4, 4)
+    find(targets(sm.Network.of(4, [[[0, 1]]])), lambda t: (t[~reached] == 0).all() and t[0, 1] % 1)
+    find(targets(sm.Network.of(4, [[[0, 1]]])), lambda t: (t != 0).all())

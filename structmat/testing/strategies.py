@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import itertools
+from typing import TYPE_CHECKING
 
+import numpy as np
 import numpy.typing as npt
 
 from structmat.blocks import Array, identity_blocks, random_blocks
 from structmat.errors import StructmatError, require, whole
 from structmat.network import Network
+from structmat.sparse import dense
 from structmat.stage import Bank, Stage
 from structmat.testing.members import Case, cases
+
+if TYPE_CHECKING:
+    import networkx as nx
 
 try:
     from hypothesis import strategies as st
@@ -123,21 +129,105 @@ def blocks_for(
     return st.one_of(st.builds(identity_blocks, st.just(net), st.just(dtype)), haar)
 
 
+def stages(*, max_width: int = 12, straight: bool = False) -> st.SearchStrategy[Stage]:
+    """Draw single stages: mixed radices, idle wires, bare wires that move, or none of these.
+
+    Parameters
+    ----------
+    max_width : int
+    straight : bool
+        Whether every switch is to write the wires that it reads.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(stages(), lambda stage: stage.parameters > 0)
+    Stage(width=2, 1×2)
+    """
+    return _stage(whole(max_width, "max_width", 1), straight=straight)
+
+
+def layers(*, max_width: int = 6, max_depth: int = 3) -> st.SearchStrategy[nx.DiGraph]:
+    """Draw layered grid graphs as `structmat.from_layers` reads them, orthogonal or not.
+
+    Some are networks, some lack a few of the edges of one, and some are any edges at all.
+
+    Parameters
+    ----------
+    max_width, max_depth : int
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> drawn = find(layers(), lambda graph: graph.number_of_edges() > 0)
+    >>> sorted(drawn.edges)
+    [((0, 0), (1, 0))]
+    """
+    width, depth = whole(max_width, "max_width", 1), whole(max_depth, "max_depth", 1)
+    whole_ones = _drawn(width, depth, straight=False).map(lambda net: net.to_networkx())
+    return st.one_of(_edges(width, depth), whole_ones, _thinned(whole_ones))
+
+
+def targets(net: Network, *, special: bool = False) -> st.SearchStrategy[Array]:
+    """Draw orthogonal matrices to fit a network to: permutations, members, and Haar ones.
+
+    They shrink towards the identity.
+
+    Parameters
+    ----------
+    net : Network
+    special : bool
+        Whether to draw rotations only.
+
+    Examples
+    --------
+    >>> from hypothesis import find
+    >>> find(targets(Network.of(2, [[[0, 1]]])), lambda target: True).tolist()
+    [[1.0, 0.0], [0.0, 1.0]]
+    """
+    permuted = st.permutations(range(net.width)).map(lambda p: np.eye(net.width)[p])
+    members = blocks_for(net, special=special).map(lambda blocks: dense(net, blocks))
+    one_switch = Network.of(net.width, [[list(range(net.width))]] if net.width > 1 else [])
+    haar = blocks_for(one_switch, special=special).map(lambda blocks: dense(one_switch, blocks))
+    drawn = st.one_of(permuted, members, haar)
+    return drawn.map(_rotation) if special else drawn
+
+
+def _rotation(matrix: Array) -> Array:
+    """Return the matrix with its first row negated where its determinant is −1."""
+    if np.linalg.det(matrix) < 0:
+        matrix = matrix * np.where(np.arange(len(matrix)) == 0, -1.0, 1.0)[:, None]
+    return matrix
+
+
 # How networks are drawn -----------------------------------------------------------------------
 
 
 @st.composite
 def _drawn(draw: st.DrawFn, max_width: int, max_depth: int, *, straight: bool) -> Network:
     width = draw(st.integers(1, max_width))
-    wirings = st.permutations(range(width))
-    sizes = st.lists(st.integers(1, width), max_size=width)
     depth = draw(st.integers(0, max_depth))
-    stages = []
-    for _ in range(depth):
-        reads = draw(wirings)
-        writes = reads if straight or not draw(st.booleans()) else draw(wirings)
-        stages.append(_cut(width, reads, writes, draw(sizes)))
-    return Network(width, stages)
+    sizes = st.lists(st.integers(1, width), max_size=width)
+    one = _stage_of(width, sizes, straight=straight)
+    return Network(width, [draw(one) for _ in range(depth)])
+
+
+@st.composite
+def _stage(draw: st.DrawFn, max_width: int, *, straight: bool) -> Stage:
+    # The sizes come first and give the width: what shrinks them makes the stage narrower.
+    sizes = draw(st.lists(st.integers(1, max_width), min_size=1, max_size=max_width))
+    totals = [total for total in itertools.accumulate(sizes) if total <= max_width]
+    return draw(_stage_of(totals[-1], st.just(sizes[: len(totals)]), straight=straight))
+
+
+@st.composite
+def _stage_of(
+    draw: st.DrawFn, width: int, sizes: st.SearchStrategy[list[int]], *, straight: bool
+) -> Stage:
+    wirings = st.permutations(range(width))
+    reads = draw(wirings)
+    writes = reads if straight or not draw(st.booleans()) else draw(wirings)
+    return _cut(width, reads, writes, draw(sizes))
 
 
 def _cut(width: int, reads: list[int], writes: list[int], sizes: list[int]) -> Stage:
@@ -158,6 +248,27 @@ def _cut(width: int, reads: list[int], writes: list[int], sizes: list[int]) -> S
             banks.append(Bank(*([[side[k] for k in c] for c in rows] for side in (reads, writes))))
     bare += range(first, width)
     return Stage(width, banks, [[reads[k], writes[k]] for k in bare] or None)
+
+
+@st.composite
+def _edges(draw: st.DrawFn, max_width: int, max_depth: int) -> nx.DiGraph:
+    """Draw any edges between neighbouring columns of a whole grid."""
+    width, depth = draw(st.integers(1, max_width)), draw(st.integers(1, max_depth))
+    graph = Network(width, [Stage(width)] * depth).to_networkx()
+    graph.clear_edges()
+    wires = st.integers(0, width - 1)
+    drawn = draw(st.sets(st.tuples(st.integers(0, depth - 1), wires, wires)))
+    graph.add_edges_from(((t, j), (t + 1, i)) for t, j, i in sorted(drawn))
+    return graph
+
+
+@st.composite
+def _thinned(draw: st.DrawFn, graphs: st.SearchStrategy[nx.DiGraph]) -> nx.DiGraph:
+    graph = draw(graphs)
+    edges = sorted(graph.edges)
+    if edges:
+        graph.remove_edges_from(draw(st.sets(st.sampled_from(edges), max_size=3)))
+    return graph
 
 
 def _sampled(members: dict[str, list[Case]]) -> st.SearchStrategy[Case]:
