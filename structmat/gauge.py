@@ -77,9 +77,10 @@ def reduced(net: Network, *, unitary: bool = False) -> Reduced:
     `structmat.expressivity.upper_bound` counts by trades. For the block butterfly (BOFT) one
     stage is full, and in every other the diagonal half-blocks of the generators are zero.
 
-    The blocks exp(Q) or Cayley(Q) of the generators Q that are left are, near the identity, one
-    from each coset of the rotations given away (for any symmetric choice, such as this, of a
-    complement of a subalgebra), so near R = I, and near every generic R, nothing is lost.
+    With blocks exp(Q) nothing is lost at all: every rotation of r wires is exp(Q)·H, with Q left
+    over and H given away, for the curves exp(sQ) are the geodesics of SO(r)/∏SO(k_i) that start
+    at the identity, and they reach every point of it (Hopf and Rinow). With Cayley blocks nothing
+    is lost near the identity, and no dimension anywhere.
 
     Parameters
     ----------
