@@ -19,8 +19,11 @@ from structmat.testing import networks, seeds
 PRIME = 2**27 - 39  # another than the library's
 
 
-def exact_rank(net, seed=0):
-    """Return the rank of d² entries by all generators, by the product rule, modulo PRIME."""
+def exact_rank(net, seed=0, kept=None):
+    """Return the rank of d² entries by all kept generators, by the product rule, modulo PRIME."""
+    masks = iter(
+        [np.ones((b.count, comb(b.radix, 2)), bool) for b in net.banks] if kept is None else kept
+    )
     rng = np.random.default_rng(seed)
     width = net.width
     one = np.eye(width, dtype=np.int64)
@@ -30,8 +33,8 @@ def exact_rank(net, seed=0):
         factor[stage.passing[1], stage.passing[0]] = 1
         turned = []
         for bank in stage.banks:
-            for reads, writes in zip(bank.reads, bank.writes, strict=True):
-                block, changes = cayley_and_changes(bank.radix, rng)
+            for reads, writes, mask in zip(bank.reads, bank.writes, next(masks), strict=True):
+                block, changes = cayley_and_changes(bank.radix, rng, mask)
                 factor[np.ix_(writes, reads)] = block
                 for change in changes:
                     move = np.zeros_like(one)
@@ -54,17 +57,18 @@ def exact_rank(net, seed=0):
     return flint.nmod_mat(len(rows), width * width, list(itertools.chain(*rows)), PRIME).rank()
 
 
-def cayley_and_changes(radix, rng):
-    """Return (I + Q)(I − Q)⁻¹ mod PRIME of a random Q, and its derivative by each generator."""
-    upper = np.triu(rng.integers(0, PRIME, (radix, radix)), 1)
-    q = upper - upper.T
+def cayley_and_changes(radix, rng, mask):
+    """Return (I + Q)(I − Q)⁻¹ mod PRIME of a random Q, and its derivative by kept generators."""
+    q = np.zeros((radix, radix), dtype=np.int64)
+    q[np.triu_indices(radix, 1)] = rng.integers(0, PRIME, len(mask)) * mask
+    q -= q.T
     one = np.eye(radix, dtype=np.int64)
     flat = [int(x) for x in ((one - q) % PRIME).ravel()]
     inverse = flint.nmod_mat(radix, radix, flat, PRIME).inv()
     m = np.array([[int(inverse[i, j]) for j in range(radix)] for i in range(radix)])
     block = (one + q) % PRIME @ m % PRIME
     changes = []
-    for i, j in itertools.combinations(range(radix), 2):
+    for i, j in itertools.compress(itertools.combinations(range(radix), 2), mask):
         e = np.zeros_like(one)
         e[i, j], e[j, i] = 1, PRIME - 1
         # d[(I + Q) M] = dQ M + (I + Q) M dQ M
@@ -199,6 +203,16 @@ def test_reduced_generators_lose_no_dimension(net, seed):
     rows = tangents(straight, MERSENNE, np.random.default_rng(seed), kept)
     assert len(rows) == sm.reduced(net).parameters
     assert modular.rank(rows, MERSENNE) == sm.dimension(net, rng=seed).value
+
+
+@given(networks(max_width=7, max_depth=3), seeds(), st.floats(0.2, 0.9))
+def test_any_part_of_the_generators_has_its_exact_rank(net, seed, share):
+    rng = np.random.default_rng(seed)
+    straight = net.straightened().network
+    kept = [rng.random((b.count, comb(b.radix, 2))) < share for b in straight.banks]
+    if any(mask.any() for mask in kept):
+        rows = tangents(straight, MERSENNE, rng, kept)
+        assert modular.rank(rows, MERSENNE) == exact_rank(straight, seed, kept)
 
 
 @given(networks(max_width=8))

@@ -47,6 +47,13 @@ def test_remainders_are_exact(number, prime):
     assert modular.reduced(np.array([float(number)]), prime)[0] == number % prime
 
 
+@given(PRIMES, st.integers(0, 2**21), st.integers(-2, 2))
+def test_remainders_next_to_multiples_are_exact(prime, times, apart):
+    """Where a rounded quotient is one too many."""
+    near = np.array([float(max(0, k * prime + apart)) for k in range(times, times + 50)])
+    assert modular.reduced(near.copy(), prime).tolist() == [int(x) % prime for x in near]
+
+
 @given(PRIMES, st.integers(0, 40), st.integers(1, 40), st.integers(0, 40), st.integers(0, 999))
 def test_ranks_and_echelon_forms(prime, rows, columns, inner, seed):
     rng = np.random.default_rng(seed)
