@@ -80,6 +80,17 @@ def is_power(number: int, base: int) -> bool:
     return number > 1 and base ** ceil_log(number, base) == number
 
 
+def below_two(width: int) -> str | None:
+    """Return the rule that `width` breaks where it is below 2, else None.
+
+    Examples
+    --------
+    >>> below_two(1), below_two(2)
+    ('width must be at least 2', None)
+    """
+    return None if width > 1 else "width must be at least 2"
+
+
 def not_power_of_two(width: int) -> str | None:
     """Return the rule that `width` breaks where it is no power of two from 2 on, else None.
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from structmat.errors import StructmatError, whole
-from structmat.families.arithmetic import not_composite, prime_factors
+from structmat.families.arithmetic import below_two, not_composite, prime_factors
 from structmat.families.registry import Claims, family
 from structmat.network import Network
 from structmat.permutation import Index
@@ -163,7 +163,7 @@ def radices_refuse(
     if largest is not None:
         whole(largest, "largest", 2)
     if radices is None:
-        return None if width > 1 else "width must be at least 2"
+        return below_two(width)
     if not isinstance(radices, Sequence | np.ndarray):
         raise StructmatError(f"radices={radices!r}: radices must be a sequence such as (2, 3)")
     product = math.prod(whole(radix, "radix", 2) for radix in radices)
