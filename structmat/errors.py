@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -79,6 +80,41 @@ def whole(value: Any, name: str, least: int = 0) -> int:
     if number < least:
         raise StructmatError(f"{name}={number}: {rule}")
     return number
+
+
+def is_sequence(value: Any) -> bool:
+    """Return whether `value` has an order and a length: a tuple or list, or an array of numbers.
+
+    Examples
+    --------
+    >>> is_sequence((2, 3)), is_sequence(np.array([2, 3])), is_sequence(np.array(6))
+    (True, True, False)
+    """
+    return isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as Python writes it: numpy's numbers and lists as numbers and tuples.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what no literal stands for: infinity and NaN, and any other object.
+
+    Examples
+    --------
+    >>> plain(np.int64(3)), plain([np.arange(2), "a"])
+    (3, ((0, 1), 'a'))
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(value)
+    if value is None or isinstance(value, int | float | str):
+        return value
+    raise TypeError(value)
 
 
 def check_format(data: Any, *, what: str, form: str, version: int, writer: str) -> None:

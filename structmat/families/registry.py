@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, ParamSpec
 
-from structmat.errors import SpecError, WidthError, suggest, whole
+from structmat.errors import SpecError, WidthError, plain, suggest, whole
 from structmat.families.arithmetic import prime_factors
 from structmat.network import Network
 
@@ -209,13 +209,20 @@ def unregister(name: str) -> None:
 
 def _refusal(name: str, width: int, options: dict[str, Any], rule: str, refuses: Refusal) -> str:
     given = {"width": width} | {k: v for k, v in options.items() if v is not None and k != "rng"}
-    call = f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
+    call = f"{name}({', '.join(f'{key}={_shown(value)}' for key, value in given.items())})"
     steps = min(_MOST_STEPS, 64 * max(64, width))
     below = _first(range(width - 1, max(0, width - steps), -1), refuses, options)
     above = _first(range(width + 1, width + steps), refuses, options)
     near = [str(w) for w in (below, above) if w is not None]
     nearest = f"; nearest {'is' if len(near) == 1 else 'are'} {' and '.join(near)}" if near else ""
     return f"{call}: {rule}{nearest}{_remedy(width)}"
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(plain(value))
+    except (TypeError, ValueError):
+        return repr(value)
 
 
 def _first(widths: Iterable[int], refuses: Refusal, options: dict[str, Any]) -> int | None:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ast
-import math
 from dataclasses import dataclass
 from typing import Any
 
-from structmat.errors import SpecError, suggest, whole
+from structmat.errors import SpecError, plain, suggest, whole
 from structmat.families.registry import Claims, entry
 from structmat.network import Network
 
@@ -16,7 +15,13 @@ from structmat.network import Network
 class Family:
     """A rule from a width to a network: a registered name and its options.
 
-    It is callable on a width and prints as its spec string.
+    It is callable on a width, prints as its spec string, and is hashable: the values of options
+    are kept as numbers, strings, None or tuples of these.
+
+    Raises
+    ------
+    SpecError
+        For a value that is none of these.
 
     Examples
     --------
@@ -29,6 +34,10 @@ class Family:
 
     name: str
     options: tuple[tuple[str, Any], ...] = ()
+
+    def __post_init__(self) -> None:
+        kept = tuple((key, _kept(self.name, key, value)) for key, value in self.options)
+        object.__setattr__(self, "options", kept)
 
     def __call__(self, width: int) -> Network:
         """Return the network of this width; raises WidthError where there is none."""
@@ -124,7 +133,7 @@ def parse(spec: str) -> Family:
         if key in options:
             raise SpecError(f"{spec!r}: {key} is given twice; give one value")
         try:
-            options[key] = _plain(ast.literal_eval(keyword.value))
+            options[key] = plain(ast.literal_eval(keyword.value))
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             raise SpecError(
                 f"{spec!r}: the value of {key} must be a literal such as 8 or (2, 3)"
@@ -132,15 +141,14 @@ def parse(spec: str) -> Family:
     return _family(tree.func.id, options, spec)
 
 
-def _plain(value: Any) -> Any:
-    """Return a value that a Family can hold: hashable, and printed as it is written."""
-    if isinstance(value, list | tuple):
-        return tuple(map(_plain, value))
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(value)
-    if value is None or isinstance(value, int | float | str):
-        return value
-    raise TypeError(value)
+def _kept(name: str, key: str, value: Any) -> Any:
+    try:
+        return plain(value)
+    except (TypeError, ValueError, RecursionError):
+        raise SpecError(
+            f"{name}: {key}={value!r}: the value of an option is a number, a string, None, or a"
+            " tuple of these"
+        ) from None
 
 
 def _family(name: str, options: dict[str, Any], spec: str) -> Family:
