@@ -49,7 +49,7 @@ from structmat.families import (
 from structmat.graph import completion, from_graph, from_layers
 from structmat.network import Network, Straightened
 from structmat.reachability import dense_depth, is_dense, path_counts, reach
-from structmat.relabelling import isomorphism
+from structmat.relabelling import Ends, isomorphism
 from structmat.reporting import Comparison, Report, compare, report
 from structmat.routing import route
 from structmat.scheduling import Schedule, schedule
@@ -97,6 +97,7 @@ __all__ = [
     "from_layers",
     "completion",
     "isomorphism",
+    "Ends",
     "Family",
     "family",
     "Claims",
