@@ -137,7 +137,7 @@ structmat or write it anew
     """
     if not isinstance(data, dict) or data.get("format") != form:
         raise FileError(f'{what} has no "format": "{form}": expected what {writer} wrote')
-    if data.get("version") != version:
+    if type(data.get("version")) is not int or data["version"] != version:  # True == 1
         raise FileError(
             f"{what} of version {data.get('version')!r}: this structmat reads version {version};"
             " upgrade structmat or write it anew"
