@@ -29,6 +29,10 @@ class SpecError(StructmatError):
     """A spec string that does not parse, or names what is not there."""
 
 
+class FamilyError(SpecError):
+    """A registered family that is faulty: a function of it fails, or returns something else."""
+
+
 class GraphError(StructmatError):
     """A graph that no orthogonal matrix can have, or that is not a grid graph."""
 

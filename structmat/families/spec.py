@@ -6,8 +6,8 @@ import ast
 from dataclasses import dataclass
 from typing import Any
 
-from structmat.errors import SpecError, plain, suggest, whole
-from structmat.families.registry import Claims, entry
+from structmat.errors import FamilyError, SpecError, plain, suggest, whole
+from structmat.families.registry import Claims, blamed, entry
 from structmat.network import Network
 
 
@@ -40,8 +40,22 @@ class Family:
         object.__setattr__(self, "options", kept)
 
     def __call__(self, width: int) -> Network:
-        """Return the network of this width; raises WidthError where there is none."""
-        return entry(self.name).build(width, **dict(self.options))
+        """Return the network of this width.
+
+        Raises
+        ------
+        WidthError
+            Where there is none.
+        FamilyError
+            When the family's own function fails, or returns something else.
+        """
+        with blamed(self, width):
+            net: Any = entry(self.name).build(width, **dict(self.options))
+        if not isinstance(net, Network) or net.width != width:
+            raise FamilyError(
+                f"{self} at width {width}: a family returns a Network of that width, not {net!r}"
+            )
+        return net
 
     def __str__(self) -> str:
         if not self.options:
@@ -61,6 +75,11 @@ class Family:
     def takes(self, width: int) -> bool:
         """Return whether there is a network of this width.
 
+        Raises
+        ------
+        StructmatError
+            When the values of the options are none, or exclude each other.
+
         Examples
         --------
         >>> boft = parse("butterfly(block=4)")
@@ -68,7 +87,8 @@ class Family:
         (True, False)
         """
         known, size = entry(self.name), whole(width, "width", 1)
-        return known.refuses(size, **known.filled(size, dict(self.options))) is None
+        with blamed(self, size):
+            return known.refuses(size, **known.filled(size, dict(self.options))) is None
 
     def promised(self, width: int) -> Claims:
         """Return what the family claims of its network of this width, without building it.
@@ -77,6 +97,8 @@ class Family:
         ------
         WidthError
             When the family does not take this width.
+        FamilyError
+            When the family's own function fails, or returns no Claims.
 
         Examples
         --------
@@ -86,7 +108,14 @@ class Family:
         known, size = entry(self.name), whole(width, "width", 1)
         if not self.takes(size):
             self(size)  # says why
-        return known.claims(size, **known.filled(size, dict(self.options)))
+        with blamed(self, size):
+            claims = known.claims(size, **known.filled(size, dict(self.options)))
+        if not isinstance(claims, Claims):
+            raise FamilyError(
+                f"{self} at width {size}: the claims of a family return structmat.Claims(…),"
+                f" not {claims!r}"
+            )
+        return claims
 
     @property
     def has_depth(self) -> bool:
