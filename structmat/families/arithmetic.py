@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 
@@ -53,6 +54,34 @@ def factorizations(number: int) -> Iterator[tuple[int, ...]]:
     yield (number,)
     for first in divisors(number)[1:-1]:
         yield from ((first, *rest) for rest in factorizations(number // first))
+
+
+def least_factorizations(number: int, largest: int) -> list[tuple[int, ...]]:
+    """Return, for each number of factors, a factorization into factors of the least sum.
+
+    The factors are at most `largest`, in ascending order; prime factors beyond stay as they are.
+
+    Examples
+    --------
+    >>> least_factorizations(12, 6), least_factorizations(22, 6)
+    ([(2, 6), (2, 2, 3)], [(2, 11)])
+    """
+    beyond = [prime for prime in prime_factors(number) if prime > largest]
+    rest = number // math.prod(beyond)
+    steps = [k for k in divisors(rest)[1:] if k <= largest]
+    found = []
+    level: dict[int, tuple[int, ...]] = {1: ()}  # the best factorization of each divisor
+    while level:
+        if rest in level:
+            found.append((*sorted(level[rest]), *beyond))
+        deeper: dict[int, tuple[int, ...]] = {}
+        for divisor, factors in level.items():
+            for step in steps:
+                product, longer = divisor * step, (*factors, step)
+                if rest % product == 0 and sum(longer) < sum(deeper.get(product, (product + 1,))):
+                    deeper[product] = longer
+        level = deeper
+    return found
 
 
 def ceil_log(number: int, base: int) -> int:

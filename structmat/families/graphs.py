@@ -84,9 +84,14 @@ def _circulant_claims(width: int, offsets: Sequence[int], repeat: int) -> Claims
 
 
 def _some_offsets(width: int) -> list[tuple[int, ...]]:
+    """Return powers 1, b, b², …: of the square root, the cube root, …, and of two."""
     if width < 8:
         return []
-    return [(1, math.isqrt(width)), tuple(1 << k for k in range(width.bit_length() - 1))]
+    bases = {next(b for b in range(2, width) if b**k >= width) for k in (2, 3, 4)} | {2}
+    return [
+        tuple(b**k for k in range(ceil_log(width, b)) if 2 * b**k <= width)
+        for b in sorted(bases, reverse=True)
+    ]
 
 
 @family(
