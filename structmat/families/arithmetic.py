@@ -64,7 +64,7 @@ def least_factorizations(number: int, largest: int) -> list[tuple[int, ...]]:
     Examples
     --------
     >>> least_factorizations(12, 6), least_factorizations(22, 6)
-    ([(2, 6), (2, 2, 3)], [(2, 11)])
+    ([(3, 4), (2, 2, 3)], [(2, 11)])
     """
     beyond = [prime for prime in prime_factors(number) if prime > largest]
     rest = number // math.prod(beyond)
