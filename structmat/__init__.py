@@ -55,7 +55,7 @@ from structmat.limits import LowerBounds, lower_bounds
 from structmat.moments import mixing
 from structmat.network import Network, Straightened
 from structmat.reachability import dense_depth, is_dense, path_counts, reach
-from structmat.relabelling import isomorphism
+from structmat.relabelling import Ends, isomorphism
 from structmat.reporting import Comparison, Report, compare, report
 from structmat.routing import route
 from structmat.scheduling import Schedule, schedule
@@ -105,6 +105,7 @@ __all__ = [
     "from_layers",
     "completion",
     "isomorphism",
+    "Ends",
     "Family",
     "family",
     "Claims",

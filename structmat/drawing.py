@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 import textwrap
+import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from structmat.errors import whole
+from structmat.errors import StructmatError, whole
 from structmat.network import Network
 from structmat.stage import Bank, Stage
 
@@ -27,7 +28,8 @@ def diagram(net: Network, *, columns: int | None = None) -> str:
     A switch is a vertical bar with a dot at each wire that it joins. The switches of one stage
     act at once; those that would touch stand in neighbouring columns below the stage's name. A
     network with wiring between its stages is drawn straightened, and the right end says which
-    output each wire becomes. More than 64 wires are summed up stage by stage.
+    output each wire becomes. Wires go by their labels, with escapes for what does not print. More
+    than 64 wires are summed up stage by stage.
 
     Parameters
     ----------
@@ -44,7 +46,7 @@ def diagram(net: Network, *, columns: int | None = None) -> str:
     Raises
     ------
     StructmatError
-        For fewer columns than a drawing needs.
+        For fewer columns than a drawing needs, and for anything but a Network.
 
     Examples
     --------
@@ -60,6 +62,8 @@ def diagram(net: Network, *, columns: int | None = None) -> str:
     B2  128 switches of radix 8, runs of 4, stride 8
     B3  128 switches of radix 8, runs of 4, stride 16
     """
+    if not isinstance(net, Network):
+        raise StructmatError(f"{net!r}: diagram takes a Network; parse(spec)(width) builds one")
     if columns is None:
         room = max(shutil.get_terminal_size().columns, _NARROWEST)
     else:
@@ -98,8 +102,8 @@ class _Segment(NamedTuple):
 
 
 def _drawing(net: Network, names: list[str], ends: list[str], room: int) -> list[str]:
-    indent = len(names[0]) + 3
-    blocks = _blocks(net, room - indent - max((len(end) + 1 for end in ends), default=0))
+    indent = _size(names[0]) + 3
+    blocks = _blocks(net, room - indent - max((_size(end) + 1 for end in ends), default=0))
     lines: list[str] = []
     for number, block in enumerate(blocks, 1):
         lines += [""] * bool(lines)
@@ -118,10 +122,32 @@ def _names(net: Network, longest: int) -> list[str]:
     if net.labels is None:
         digits = len(str(net.width - 1))
         return [str(wire).rjust(digits) for wire in range(net.width)]
-    texts = [" ".join(str(label).split()) for label in net.labels]
-    texts = [text if len(text) <= longest else f"{text[: longest - 1]}…" for text in texts]
-    size = max(map(len, texts))
-    return [text.ljust(size) for text in texts]
+    texts = [_shortened(_printable(label), longest) for label in net.labels]
+    size = max(map(_size, texts))
+    return [text + " " * (size - _size(text)) for text in texts]
+
+
+def _printable(label: object) -> str:
+    """Return a label on one line, with escapes for what would steer a terminal."""
+    text = " ".join(str(label).split())
+    return "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in text)
+
+
+def _shortened(text: str, longest: int) -> str:
+    if _size(text) <= longest:
+        return text
+    kept = ""
+    for mark in text:
+        if _size(kept + mark) >= longest:
+            break
+        kept += mark
+    return f"{kept}…"
+
+
+def _size(text: str) -> int:
+    """Return the columns that text takes in a terminal."""
+    marks = (mark for mark in text if unicodedata.category(mark) not in ("Mn", "Me"))
+    return sum(2 if unicodedata.east_asian_width(mark) in "WF" else 1 for mark in marks)
 
 
 def _blocks(net: Network, room: int) -> list[list[_Segment]]:

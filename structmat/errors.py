@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import math
 import operator
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -26,6 +27,10 @@ class WidthError(StructmatError):
 
 class SpecError(StructmatError):
     """A spec string that does not parse, or names what is not there."""
+
+
+class FamilyError(SpecError):
+    """A registered family that is faulty: a function of it fails, or returns something else."""
 
 
 class GraphError(StructmatError):
@@ -81,6 +86,41 @@ def whole(value: Any, name: str, least: int = 0) -> int:
     return number
 
 
+def is_sequence(value: Any) -> bool:
+    """Return whether `value` has an order and a length: a tuple or list, or an array of numbers.
+
+    Examples
+    --------
+    >>> is_sequence((2, 3)), is_sequence(np.array([2, 3])), is_sequence(np.array(6))
+    (True, True, False)
+    """
+    return isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
+
+
+def plain(value: Any) -> Any:
+    """Return a value as Python writes it: numpy's numbers and lists as numbers and tuples.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For what no literal stands for: infinity and NaN, and any other object.
+
+    Examples
+    --------
+    >>> plain(np.int64(3)), plain([np.arange(2), "a"])
+    (3, ((0, 1), 'a'))
+    """
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
+    if isinstance(value, list | tuple):
+        return tuple(map(plain, value))
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(value)
+    if value is None or isinstance(value, int | float | str):
+        return value
+    raise TypeError(value)
+
+
 def check_format(data: Any, *, what: str, form: str, version: int, writer: str) -> None:
     """Refuse data read from JSON that is not of our format, or of another schema version.
 
@@ -101,7 +141,7 @@ structmat or write it anew
     """
     if not isinstance(data, dict) or data.get("format") != form:
         raise FileError(f'{what} has no "format": "{form}": expected what {writer} wrote')
-    if data.get("version") != version:
+    if type(data.get("version")) is not int or data["version"] != version:  # True == 1
         raise FileError(
             f"{what} of version {data.get('version')!r}: this structmat reads version {version};"
             " upgrade structmat or write it anew"

@@ -15,6 +15,7 @@ from structmat.stage import Bank, Stage
 FORMAT = "structmat.network"
 VERSION = 1
 _WRITER = "Network.to_json"
+_LARGE = 10**640  # no Python is set to read and write fewer digits
 
 
 def written(width: int, stages: Sequence[Stage], labels: tuple[Hashable, ...] | None) -> str:
@@ -66,7 +67,9 @@ def _given_back(label: object) -> bool:
     """Return whether JSON gives a label back as it was, tuples for lists."""
     if isinstance(label, tuple):
         return all(map(_given_back, label))
-    return isinstance(label, str | Integral) and not isinstance(label, bool)
+    if isinstance(label, bool) or not isinstance(label, Integral):
+        return isinstance(label, str)
+    return abs(int(label)) < _LARGE
 
 
 def _labels(labels: Any) -> tuple[Hashable, ...] | None:

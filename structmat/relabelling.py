@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, TypeAlias
+from collections.abc import Iterable, Iterator
+from typing import Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -18,16 +19,43 @@ Keys: TypeAlias = npt.NDArray[np.uint64]
 Pairs: TypeAlias = tuple[Index, Index]
 
 
-def isomorphism(a: Network, b: Network) -> Index | None:
-    """Return places with `a.relabel(places)` and `b` of the same switches in every stage, or None.
+class Ends(NamedTuple):
+    """New names for the wires at both ends of a network.
+
+    Attributes
+    ----------
+    inputs, outputs : (width,) int64
+        Wire i before the first stage becomes wire `inputs[i]`, wire i after the last stage
+        becomes wire `outputs[i]`.
+    """
+
+    inputs: Index
+    outputs: Index
+
+
+@overload
+def isomorphism(a: Network, b: Network, *, ends: Literal[False] = False) -> Index | None: ...
+@overload
+def isomorphism(a: Network, b: Network, *, ends: Literal[True]) -> Ends | None: ...
+@overload
+def isomorphism(a: Network, b: Network, *, ends: bool) -> Index | Ends | None: ...
+def isomorphism(a: Network, b: Network, *, ends: bool = False) -> Index | Ends | None:
+    """Return new names for the wires of `a` under which it has the switches of `b`, or None.
 
     The order of the stages counts, that of the switches in a stage and of the wires in a switch
-    does not. Straight networks that are isomorphic have the same matrices up to one permutation
-    of the coordinates, P R Pᵀ; so all that the library computes of one holds for the other.
+    does not. There are two ways to be the same:
 
-    A wired network is straightened first: in each switch, what is read first is followed to the
-    wire that is written first, and so on. The answer relabels the straight networks, and the
-    matrices of two wired ones agree up to a permutation of the inputs and one of the outputs.
+    - By default, one renaming of the wires, `places`, for all stages. The networks are straight,
+      and those of `a.relabel(places)` and `b` agree in every stage. The matrices are the same up
+      to one permutation of the coordinates, P R Pᵀ, so all that the library computes of one holds
+      for the other. A wired network is refused: which of the wires that a switch writes goes on
+      from which that it reads depends on the order in which they are listed.
+    - With `ends`, each column of the grid graph (`Network.to_networkx`) may be renamed by itself,
+      so the networks may be wired. A switch may exchange its wires on the way, which makes no
+      difference to orthogonal blocks of either determinant: the matrices are the same up to a
+      permutation of the inputs and one of the outputs, each R of `a` being one of `b` with entry
+      (i, j) at (`outputs[i]`, `inputs[j]`). Omega, baseline and butterfly are one network in this
+      sense. One renaming for all stages is one with `ends`, but not the other way round.
 
     Colours of the wires are refined by those that they meet in each stage until nothing changes.
     What the colours do not settle falls into parts that do not depend on each other, and in each
@@ -35,18 +63,24 @@ def isomorphism(a: Network, b: Network) -> Index | None:
     where automorphisms exchange the candidates, as in butterflies and their kin; a network without
     symmetries takes as many steps as it has wires, and parts that differ though refinement cannot
     tell can take exponentially many. An answer has been checked. Colours are told apart by keys
-    of 64 bits; a None could be wrong where two keys collide, with a probability of about d²·2⁻⁶⁴
-    for each round over d wires.
+    of 64 bits; a None could be wrong where two keys collide, with a probability of about n²·2⁻⁶⁴
+    for each round over n wires, those of all columns with `ends`.
+
+    Parameters
+    ----------
+    a, b : Network
+    ends : bool
+        Whether each column may have names of its own; then those at the two ends are returned.
 
     Returns
     -------
-    (width,) int64, or None
-        Wire i of `a` is wire `places[i]` of `b`.
+    (width,) int64, Ends, or None
+        Wire i of `a` is wire `places[i]` of `b`; or the new names of the inputs and outputs.
 
     Raises
     ------
     WiringError
-        For anything but two networks.
+        For anything but two networks, and for a wired one without `ends`.
 
     References
     ----------
@@ -54,36 +88,71 @@ def isomorphism(a: Network, b: Network) -> Index | None:
 
     Examples
     --------
-    >>> from structmat.families import butterfly, mixed_radix
+    >>> from structmat.families import butterfly, mixed_radix, omega
     >>> isomorphism(butterfly(8), mixed_radix(8, reverse=True))
     array([0, 4, 2, 6, 1, 5, 3, 7])
     >>> isomorphism(butterfly(8), butterfly(8, depth=2)) is None
     True
+    >>> isomorphism(omega(4), butterfly(4), ends=True)
+    Ends(inputs=array([0, 2, 1, 3]), outputs=array([0, 2, 1, 3]))
     """
     for net in (a, b):
         if not isinstance(net, Network):
             raise WiringError(f"{net!r}: only networks are compared")
+        if not (ends or net.is_straight):
+            raise WiringError(
+                f"{net!r} is wired: one renaming of its wires depends on how its switches list"
+                " them; allow other names in each column, ends=True, or compare the"
+                " straightened().network"
+            )
     if (a.width, a.depth) != (b.width, b.depth):
         return None
-    first, second = a.straightened().network, b.straightened().network
-    side = np.repeat([0, 1], a.width)
-    met = _incidence(first, second)
-    found = _matched(met, side, _twins(met, side))
+    column = np.repeat(np.arange(a.depth + 1 if ends else 1), a.width)
+    met = _incidence(_groups(a, ends=ends), _groups(b, ends=ends), len(column))
+    side = np.repeat([0, 1], len(column))
+    found = _matched(met, side, _ranked(met, side, np.tile(column, 2)))
     if found is None:
         return None
-    places = np.empty(a.width, dtype=np.int64)
-    places[found[0]] = found[1] - a.width
-    moved = first.relabel(places)
-    same = all(map(np.array_equal, map(_leaders, moved), map(_leaders, second)))
-    return places if same else None
+    places = np.empty(len(column), dtype=np.int64)
+    places[found[0]] = (found[1] - len(column)) % a.width
+    columns = list(places.reshape(-1, a.width))
+    if not ends:
+        columns *= a.depth + 1
+    moved = [stage.rewired(*columns[t : t + 2]) for t, stage in enumerate(a)]
+    if not all(map(np.array_equal, map(_leaders, moved), map(_leaders, b))):
+        return None
+    return Ends(columns[0], columns[-1]) if ends else places
 
 
 def _leaders(stage: Stage) -> Index:
-    """Return for each wire the first wire of its switch: equal for equal sets of switches."""
-    leader = np.arange(stage.width)
+    """Return for each wire before the stage, then after it, the first wire that its switch reads.
+
+    They are equal for equal grid graphs.
+    """
+    leaders = np.empty((2, stage.width), dtype=np.int64)
+    source, target = stage.passing
+    leaders[0, source] = leaders[1, target] = source
     for bank in stage.banks:
-        leader[bank.reads] = bank.reads.min(axis=1, keepdims=True)
-    return leader
+        leaders[0, bank.reads] = leaders[1, bank.writes] = bank.reads.min(axis=1, keepdims=True)
+    return leaders
+
+
+def _groups(net: Network, *, ends: bool) -> Iterator[tuple[int, Index]]:
+    """Yield stages and rows of points that an isomorphism keeps together.
+
+    The points are the wires, and a group is what a switch joins. With `ends`, wire w in column t
+    is point t·width + w, and a switch, or a bare wire, joins those it reads and those it writes.
+    """
+    for t, stage in enumerate(net):
+        before, after = t * net.width, (t + 1) * net.width
+        for bank in stage.banks:
+            if ends:
+                yield t, np.concatenate([bank.reads + before, bank.writes + after], axis=1)
+            else:
+                yield t, bank.reads
+        if ends:
+            source, target = stage.passing
+            yield t, np.stack([source + before, target + after], axis=1)
 
 
 class _Incidence(NamedTuple):
@@ -104,32 +173,33 @@ class _Incidence(NamedTuple):
         return int(self.switch.max(initial=-1)) + 1
 
 
-def _incidence(a: Network, b: Network) -> _Incidence:
-    """Return the incidence of both networks side by side, the wires of b after those of a."""
+def _incidence(
+    a: Iterable[tuple[int, Index]], b: Iterable[tuple[int, Index]], count: int
+) -> _Incidence:
+    """Return the incidence of both networks side by side, the `count` points of a first."""
     points, switches, stages = ([np.zeros(0, dtype=np.int64)] for _ in range(3))
-    count = 0
-    for shift, net in ((0, a), (a.width, b)):
-        for t, stage in enumerate(net):
-            for bank in stage.banks:
-                points.append(bank.reads.ravel() + shift)
-                switches.append(np.repeat(np.arange(count, count + bank.count), bank.radix))
-                stages.append(np.full(bank.reads.size, t))
-                count += bank.count
+    known = 0
+    for shift, groups in ((0, a), (count, b)):
+        for t, rows in groups:
+            points.append(rows.ravel() + shift)
+            switches.append(np.repeat(np.arange(known, known + len(rows)), rows.shape[1]))
+            stages.append(np.full(rows.size, t))
+            known += len(rows)
     return _Incidence(*map(np.concatenate, (points, switches, stages)))
 
 
-def _twins(met: _Incidence, side: Index) -> Index:
-    """Return the rank of each point among those that share all its switches.
+def _ranked(met: _Incidence, side: Index, colour: Index) -> Index:
+    """Split colours by the rank of each point among those of its colour that share its switches.
 
     They can change places, so an isomorphism may be asked to keep their ranks.
     """
-    key = _mixed(side)
-    np.add.at(key, met.point, _mixed(met.switch + 2))
+    key = _mixed(2 * colour + side)
+    np.add.at(key, met.point, _mixed(met.switch + 2 * len(side)))
     order = np.argsort(key, kind="stable")
     ordered = key[order]
     rank = np.empty_like(side)
     rank[order] = np.arange(len(side)) - np.searchsorted(ordered, ordered)
-    return rank
+    return rank * (int(colour.max()) + 1) + colour
 
 
 def _matched(met: _Incidence, side: Index, colour: Index) -> Pairs | None:

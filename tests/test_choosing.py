@@ -7,7 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
+from structmat import choosing
+from structmat.choosing import dense_members
 from structmat.errors import StructmatError
+from structmat.families import unregister
 
 MODELS = (
     384, 768, 1024, 1152, 1280, 1536, 2048, 3072, 4096, 5120, 8192, 11008, 14336, 28672, 50257,
@@ -47,14 +50,40 @@ def test_no_depth_or_repeat_is_more_than_is_needed(width):
                 assert not less.takes(width) or not sm.is_dense(less(width))
 
 
-def test_every_width_has_a_dense_network():
-    """With few parameters and with few stages, and none of one huge switch."""
+def stages(width):
+    """Return the fewest that 2×2 switches need: each at most doubles who is heard."""
+    return (width - 1).bit_length()
+
+
+def fewest(width):
+    """Return the parameters that even the best dense network needs: the calls of gossip."""
+    return 2 * width - 4 if width > 3 else 2 * width - 3
+
+
+@pytest.fixture
+def promising(monkeypatch):
+    """Leave out families that would have to be built: some of those that are listed, sooner."""
+    monkeypatch.setattr(choosing, "_WIDEST", 0)
+    monkeypatch.setattr(choosing, "_WIDEST_GRAPH", 0)
+
+
+@pytest.mark.usefixtures("promising")
+def test_every_width_has_a_dense_network_of_the_fewest_parameters():
     for width in (*range(2, 301), *MODELS):
-        few = sm.dense_networks(
-            width, budget=max(3, 2 * width - 4, pairs(width) if width < 4 else 0)
-        )
-        assert few, width
-        assert sm.is_dense(few[0](width)), width
+        [best, *_] = sm.dense_networks(width, budget=fewest(width))
+        net = best(width)
+        assert net.parameters == fewest(width)
+        assert sm.is_dense(net), width
+
+
+@pytest.mark.usefixtures("promising")
+def test_every_width_has_a_dense_network_of_few_stages_and_small_switches():
+    for width in (*range(2, 301), *MODELS):
+        found = dense_members(width, budget=width * (stages(width) + 1) // 2)
+        flat = (m.family(width) for m in found if m.depth <= 2 * stages(width))
+        net = next((n for n in flat if max(b.radix for b in n.banks) <= min(width, 4)), None)
+        assert net is not None, width
+        assert sm.is_dense(net), width
 
 
 @pytest.mark.parametrize("width", MODELS)
@@ -66,6 +95,84 @@ def test_model_widths_have_dense_straight_networks_of_small_switches(width):
         if net.is_straight and net.depth <= 20 and max(bank.radix for bank in net.banks) <= 16:
             small.append(str(family))
     assert len(small) >= 3, (width, small)
+
+
+# What is tried --------------------------------------------------------------------------------
+
+
+def splits(width, least=2):
+    """Yield every way to write a width as a product of factors, in ascending order."""
+    yield (width,)
+    for first in range(least, int(width**0.5) + 1):
+        if width % first == 0:
+            yield from ((first, *rest) for rest in splits(width // first, first))
+
+
+@pytest.mark.parametrize("width", [12, 97, 360, 384, 768, 1152, 5120, 2 * 3 * 521])
+def test_no_radices_have_fewer_parameters_in_as_many_stages(width):
+    found = dense_members(width, budget=pairs(width))
+    for radices in splits(width):
+        if max(radices) <= 256 or (len(radices) > 1 and radices[-1] == 521):
+            parameters = width * sum(r - 1 for r in radices) // 2
+            assert any(m.depth <= len(radices) and m.parameters <= parameters for m in found)
+
+
+def test_the_best_radices_of_model_widths_are_named():
+    assert "mixed_radix(radices=(8, 8, 12))" in map(str, sm.dense_networks(768, budget=10_000))
+    assert "mixed_radix(radices=(8, 8, 8, 10))" in map(str, sm.dense_networks(5120, budget=80_000))
+
+
+@pytest.mark.parametrize("width", [97, 384, 11008])
+def test_no_block_of_deal_has_fewer_parameters_in_as_many_stages(width):
+    found = [m for m in dense_members(width) if m.depth > 1]
+    for k in range(2, 7):
+        block = next(b for b in range(2, width) if b**k >= width)
+        for size in (block, block + 1):
+            promised = sm.parse(f"deal(block={size})").promised(width)
+            within = [m.parameters for m in found if m.depth <= promised.depth]
+            assert min(within) <= promised.parameters
+
+
+def test_options_with_a_default_are_tried_where_they_have_choices():
+    found = [*map(str, sm.dense_networks(125))]
+    assert any(spec.startswith("de_bruijn(symbols=3") for spec in found)
+    assert any(spec.startswith("circulant(offsets=(1, 5, 25)") for spec in found)
+
+    @sm.family("any", choices={"twist": lambda _: [1, 2]})
+    def twisted(width: int, twist: int = 1) -> sm.Network:
+        """Have one switch of all wires, a few times."""
+        return sm.Network.of(width, [[range(width)]] * (twist + 1))
+
+    try:
+        found = [str(rule) for rule in sm.dense_networks(4, budget=18) if rule.name == "twisted"]
+    finally:
+        unregister("twisted")
+    assert found == ["twisted", "twisted(twist=2)"]
+
+
+@given(st.integers(3, 40))
+def test_a_default_deeper_than_dense_is_cut(width):
+    depths = [m.depth for m in dense_members(width) if m.family.name == "brickwall"]
+    assert min(depths) == width - 1 + width % 2
+    assert not sm.is_dense(sm.brickwall(width, min(depths) - 1))
+
+
+@pytest.mark.parametrize("width", [2, 12, 97, 257, 263])
+def test_one_switch_of_all_wires_is_listed_once(width):
+    found = [member for member in dense_members(width) if member.depth == 1]
+    assert len(found) == 1
+    assert found[0].family.name == ("block_diagonal" if width < 257 else "mixed_radix")
+
+
+def test_wide_networks_are_not_built_to_be_measured(monkeypatch):
+    def built(*_):
+        raise AssertionError("built")
+
+    width = 151_936  # of a vocabulary
+    monkeypatch.setattr(sm.Family, "__call__", built)
+    names = {member.family.name for member in dense_members(width)}
+    assert {"gossip", "deal", "mixed_radix"} <= names
+    assert "random" not in names
 
 
 @pytest.mark.parametrize(

@@ -87,14 +87,15 @@ def test_list_of_a_width_is_a_table_of_the_best(capsys):
 
 def test_a_name_too_long_for_the_table_is_cut(capsys):
     options = [f"option_{k}" for k in range(6)]
+    command = ["list", "--width", "5", "--budget", "20"]
 
     @sm.family("any", choices={name: lambda _: [1] for name in options})
     def with_options(width, option_0, option_1, option_2, option_3, option_4, option_5):
-        return sm.Network.of(width, [[range(width)]])
+        return sm.Network.of(width, [[range(width)]] * 2)
 
     try:
-        _, out, _ = run(capsys, "list", "--width", "5")
-        [row] = [r for r in read(capsys, "list", "--width", "5")["networks"] if "with_" in str(r)]
+        _, out, _ = run(capsys, *command)
+        [row] = [r for r in read(capsys, *command)["networks"] if "with_" in str(r)]
     finally:
         unregister("with_options")
     name = f"with_options({', '.join(f'{option}=1' for option in options)})"
@@ -141,6 +142,31 @@ def test_show_saves_a_picture(capsys, tmp_path, spec, width, ending):
     assert out.endswith(f"picture: {path}\n")
     assert path.read_bytes().startswith(HEADS[ending])
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_picture_goes_where_a_link_leads(capsys, tmp_path):
+    path, link = tmp_path / "far" / "net.svg", tmp_path / "net.svg"
+    path.parent.mkdir()
+    link.symlink_to(path)
+    for _ in range(2):  # at first there is nothing there
+        assert run(capsys, "show", "benes", "--width", "8", "--save", str(link))[0] == 0
+        assert link.is_symlink()
+        assert path.read_bytes().startswith(b"<?xml")
+        assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("promise", [None, False])
+def test_a_wide_network_is_shown_where_it_is_quick(capsys, monkeypatch, promise):
+    """Its width is squared only where all of it may reach everything."""
+    monkeypatch.setattr("structmat.cli.showing._PAIRS", 64**2)
+    claims = sm.Claims(dense=promise)
+    monkeypatch.setattr(sm.Family, "promised", lambda *_: claims)
+    code, out, err = run(capsys, "show", "brickwall(depth=2)", "--width", "64")
+    if promise is None:
+        assert (code, out) == (2, "")
+        assert "has 2 stages: show takes width × stages up to" in err
+    else:
+        assert code == 0
 
 
 def test_a_saved_picture_colours_how_inputs_spread(capsys, tmp_path):
@@ -247,6 +273,8 @@ WRONG = [
     (["list", "--load", "none.py"], "none.py: no such Python file"),
     (["list", "--load", "no/such"], "no/such: no such Python file"),
     (["list", "--load", "no_such_module"], "no_such_module: no such module"),
+    (["list", "--load", ""], "'': no such module"),
+    (["list", "--load", ".."], "..: no such module"),
     (["list", "--load", "json"], "json: registers no family"),
     (["show", "benes", "--width", "8", "--save", "net.pdf"], "names the format, .svg or .png"),
     (["show", "benes", "--width", "8", "--save", "net"], "names the format, .svg or .png"),
@@ -258,6 +286,11 @@ WRONG = [
     ),
     (["show", "benes", "--width", "128", "--inputs", "0", "--save", "a.svg"], "up to 64 of them"),
     (["show", "benes", "--width", "8192", "--save", "a.svg"], "draw a narrower network"),
+    (
+        ["show", "triangle", "--width", "11008"],
+        "22,013 stages and 60,582,528 parameters: show takes width × stages up to 20,000,000",
+    ),
+    (["show", "butterfly", "--width", "131072"], "17 stages and 1,114,112 parameters"),
     (["compare", "shuffle(blok=4)"], "no option 'blok'; did you mean block"),
     (["finetune", "--compare", "lor"], "did you mean lora"),
     (["finetune", "--compare", ","], "there must be some"),
@@ -316,6 +349,8 @@ BROKEN = [
     ("", "registers no family; decorate a function"),
     ("import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
     ("1 / 0", "cannot be imported (ZeroDivisionError: division by zero)"),
+    ("raise SystemExit(3)", "cannot be imported (SystemExit: 3)"),
+    ("import sys\nsys.exit('enough')", "cannot be imported (SystemExit: enough)"),
     ("def f(:", "cannot be imported (SyntaxError: invalid syntax"),
     (
         "import structmat\n@structmat.family('any')\ndef benes(width): ...",
@@ -331,6 +366,41 @@ def test_what_cannot_be_loaded_says_why_in_one_line(capsys, importing, how, text
     code, out, err = run(capsys, "list", "--load", how)
     assert (code, out) == (2, "")
     assert err.startswith(f"structmat list: {how}: ")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+FAULTY = [  # the arguments of sm.family, what the function returns, and what is said of it
+    ("", "1 / 0", "its function fails (ZeroDivisionError: "),
+    ("", "5", "a family returns a Network of that width, not 5"),
+    ("", "sm.benes(4)", "a family returns a Network of that width, not Network(width=4"),
+    ("", "sm.Network.of(2, [[[0, 5]]])", "wire 5"),
+    (", lambda width, a: 1 / 0", "sm.benes(width)", "its function fails (ZeroDivisionError: "),
+    (", choices={'a': lambda width: 1 / 0}", "sm.benes(width)", "its function fails (ZeroDivi"),
+    (
+        ", claims=lambda width, a: 1 / 0",
+        "sm.benes(width)",
+        "its function fails (ZeroDivisionError: ",
+    ),
+    (", claims=lambda width, a: {}", "sm.benes(width)", "return structmat.Claims(…), not {}"),
+    (
+        ", claims=lambda width, a: sm.Claims(2, 3, dense_at=2)",
+        "1 / 0",
+        "its function fails (ZeroDiv",
+    ),
+]
+
+
+@pytest.mark.parametrize(("arguments", "returned", "message"), FAULTY)
+def test_a_faulty_family_is_named_in_one_line(capsys, importing, arguments, returned, message):
+    text = f"import structmat as sm\n@sm.family('any'{arguments})\n"
+    (importing / "faults.py").write_text(f"{text}def faulty(width, a=1):\n    return {returned}\n")
+    try:
+        code, out, err = run(capsys, "list", "--width", "8", "--load", "faults.py")
+    finally:
+        unregister("faulty")
+    assert (code, out) == (2, "")
+    assert err.startswith("structmat list: faulty at width 8: ")
     assert message in err
     assert err.count("\n") == 1
 

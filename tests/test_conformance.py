@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 import structmat as sm
+from structmat.errors import FamilyError
+from structmat.families import registry
 from structmat.families.registry import unregister
 from structmat.testing import check_family
 
@@ -58,7 +60,11 @@ def test_a_good_family_passes(registered):
     assert "good" in [entry.name for entry in sm.catalogue()]
     assert sm.parse("good")(6) == side_by_side(6)
     assert sm.compare("good", 6).rows[0]["parameters"] == 3
-    assert [str(f) for f in sm.dense_networks(2, 1)].count("good") == 1
+
+
+def test_a_family_of_ones_own_is_chosen_from(registered):
+    registered(late)
+    assert [str(f) for f in sm.dense_networks(2, 2)].count("late") == 1
 
 
 def one_wider(width: int) -> sm.Network:
@@ -160,6 +166,18 @@ def test_refusals_are_checked(registered, monkeypatch):
         check_family("good", [3])
 
 
+@pytest.mark.parametrize(("silent", "unsaid"), [({-1, 1}, 2), ({-1}, 2), ({1}, 4)])
+def test_nearest_widths_that_go_unsaid_are_noticed(registered, monkeypatch, silent, unsaid):
+    def first(widths, *arguments):
+        return None if widths.step in silent else honest(widths, *arguments)
+
+    honest = registry._first
+    monkeypatch.setattr(registry, "_first", first)
+    registered(good)
+    with pytest.raises(AssertionError, match=f"is told that {unsaid} is taken"):
+        check_family("good", [3])
+
+
 def test_nearest_widths_are_checked(registered):
     def shifting(width: int) -> sm.Network:
         """Take a width only now and then."""
@@ -174,6 +192,20 @@ def test_nearest_widths_are_checked(registered):
     registered(shifting, refuses=refuses)
     with pytest.raises(AssertionError, match="is told widths that are taken, not"):
         check_family("shifting", [3, 5, 7, 9])
+
+
+def test_a_failing_function_is_named(registered):
+    """Not taken for options that exclude each other."""
+
+    def refuses(width, block):
+        return f"{width // (block - 4)}"
+
+    def unsure(width: int, block: int = 4) -> sm.Network:
+        """Be at fault."""
+
+    registered(unsure, refuses=refuses)
+    with pytest.raises(FamilyError, match=r"unsure at width 6: its function fails \(ZeroDivision"):
+        check_family("unsure", [6])
 
 
 def test_a_family_that_takes_nothing_is_noticed(registered):

@@ -97,6 +97,35 @@ def test_wires_are_named_by_their_labels():
     assert read(sm.diagram(pairs, columns=80))[1] == ["(0, 1)", r"('a\nb', None)"]
 
 
+@pytest.mark.parametrize(
+    ("label", "shown"),
+    [
+        ("\x1b[31mred\x07", r"\x1b[31mred\x07"),
+        ("safe\u202egnp", r"safe\u202egnp"),
+        ("\udc80", r"\udc80"),
+        ("a\tb\nc", "a b c"),
+    ],
+)
+def test_what_would_steer_the_terminal_is_escaped(label, shown):
+    text = sm.diagram(sm.Network(2, labels=[label, "b"]), columns=80)
+    assert read(text)[1] == [shown, "b"]
+    assert all(mark.isprintable() or mark == "\n" for mark in text)
+
+
+def test_wide_and_combining_characters_are_aligned():
+    """A character of East Asia takes two columns, a combining accent none."""
+    net = sm.Network.of(3, [[[0, 1, 2]]], labels=["東京", "abcd", "e\u0301tes"])
+    rows = sm.diagram(net, columns=80).splitlines()
+    assert rows == [
+        "       B1",
+        "東京 ──●───",
+        "abcd ──●───",
+        "e\u0301tes ──●───",
+    ]
+    cut = sm.diagram(sm.Network(1, labels=["東京" * 9]), columns=24)
+    assert read(cut)[1] == ["東京…"]
+
+
 def test_sixty_four_wires_are_drawn_in_full_and_go_on_below():
     net = sm.butterfly(64)
     text = sm.diagram(net, columns=80)
@@ -190,3 +219,8 @@ def test_by_default_it_is_as_wide_as_the_terminal(monkeypatch):
 def test_columns_that_hold_no_drawing_are_refused(columns):
     with pytest.raises(StructmatError, match="columns must be an integer, at least 24"):
         sm.diagram(sm.butterfly(4), columns=columns)
+
+
+def test_only_networks_are_drawn():
+    with pytest.raises(StructmatError, match="'butterfly': diagram takes a Network"):
+        sm.diagram("butterfly")

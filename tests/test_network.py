@@ -234,7 +234,7 @@ def test_labels_that_json_cannot_hold_are_left_out():
     assert sm.Network.from_json(kept.to_json()).labels == ("a", 2**70, ("b", (1, ())))
     kept = sm.Network(3, labels=np.arange(3) + 7)
     assert sm.Network.from_json(kept.to_json()).labels == (7, 8, 9)
-    for name in (frozenset("a"), 1.5, True, None, (1, None), b"a"):
+    for name in (frozenset("a"), 1.5, True, None, (1, None), b"a", 10**5000, (-(10**5000),)):
         text = sm.Network(2, labels=["a", name]).to_json()
         assert "labels" not in json.loads(text)
         assert sm.Network.from_json(text).labels is None
@@ -330,6 +330,8 @@ def test_stages_that_are_not_there():
         ("[]", "expected what Network.to_json wrote"),
         ('{"format": "other"}', "expected what Network.to_json wrote"),
         ('{"format": "structmat.network", "version": 2}', "version 2.*upgrade"),
+        ('{"format": "structmat.network", "version": true, "width": 1}', "of version True"),
+        ('{"format": "structmat.network", "version": 1.0, "width": 1}', "of version 1.0"),
         ('{"format": "structmat.network", "version": 1, "stages": []}', "missing or odd"),
         (
             '{"format": "structmat.network", "version": 1, "width": 2, "stages": 3}',

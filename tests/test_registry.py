@@ -2,12 +2,13 @@
 
 import ast
 
+import numpy as np
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.errors import SpecError, StructmatError
+from structmat.errors import SpecError, StructmatError, WidthError
 from structmat.families import Family, as_family, family
 from structmat.testing import families
 
@@ -170,6 +171,41 @@ def test_options_can_be_set():
         rule.having(deep=3)
     assert rule.has_depth
     assert not sm.parse("benes").has_depth
+
+
+@given(st.lists(st.integers(2, 9), min_size=1, max_size=4), st.integers(1, 20))
+def test_options_of_every_form_make_the_same_family(radices, depth):
+    written = sm.parse(f"mixed_radix(radices={radices})")
+    for form in (radices, tuple(radices), np.array(radices), [np.int64(r) for r in radices]):
+        rule = sm.parse("mixed_radix").having(radices=form)
+        assert (rule, hash(rule), str(rule)) == (written, hash(written), str(written))
+        assert Family("mixed_radix", (("radices", form),)) == written
+        assert sm.parse(str(rule)) == rule
+    deep = sm.parse("shuffle(block=4)").having(depth=np.int64(depth))
+    assert str(deep) == f"shuffle(block=4, depth={depth})"
+
+
+@pytest.mark.parametrize("value", [float("nan"), np.inf, {2: 3}, {2}, 2j, b"8", object(), [{}]])
+def test_options_that_no_spec_can_hold_are_refused(value):
+    with pytest.raises(SpecError, match=r"shuffle: block=.* is a number, a string, None, or a tup"):
+        sm.parse("shuffle(block=4)").having(block=value)
+
+
+def test_refusals_print_plain_values():
+    with pytest.raises(WidthError, match=r"^butterfly\(width=48, block=4\): "):
+        sm.butterfly(np.int64(48), block=np.int64(4))
+    with pytest.raises(WidthError, match=r"^monarch\(width=48, radices=\(4, 4\)\): "):
+        sm.monarch(48, np.array([4, 4]))
+
+
+@pytest.mark.parametrize("make", [sm.mixed_radix, sm.monarch, sm.clos, sm.hamming])
+def test_an_array_without_length_is_no_sequence_of_radices(make):
+    with pytest.raises(StructmatError, match=r"radices=array\(6\): radices must be a sequence"):
+        make(6, np.array(6))
+
+
+def test_a_truth_value_of_numpy_is_one():
+    assert sm.mixed_radix(6, reverse=np.True_) == sm.mixed_radix(6, reverse=True)
 
 
 def test_the_catalogue_lists_every_family():

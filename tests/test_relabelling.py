@@ -5,7 +5,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from networkx.algorithms.isomorphism import GraphMatcher, categorical_node_match
+from networkx.algorithms.isomorphism import (
+    DiGraphMatcher,
+    GraphMatcher,
+    categorical_node_match,
+)
 
 import structmat as sm
 from structmat.errors import WiringError
@@ -21,8 +25,7 @@ def switches(net):
 def assert_isomorphic(a, b):
     places = sm.isomorphism(a, b)
     assert places is not None
-    moved = a.straightened().network.relabel(places)
-    assert switches(moved) == switches(b.straightened().network)
+    assert switches(a.relabel(places)) == switches(b)
 
 
 def are_isomorphic(a, b):
@@ -73,13 +76,6 @@ def matchings(draw):
 def test_relabelled_networks_are_found(net, seed):
     straight = net.straightened().network
     assert_isomorphic(straight, shuffled(straight, np.random.default_rng(seed)))
-
-
-@given(networks(max_width=10, wired=True), seeds())
-def test_wired_networks_are_relabelled_as_they_are_straightened(net, seed):
-    other = net.relabel(np.random.default_rng(seed).permutation(net.width))
-    assert_isomorphic(net, other)
-    assert_isomorphic(net, net.straightened().network)
 
 
 @given(st.one_of(matchings(), st.tuples(*[networks(max_width=5, max_depth=2, wired=False)] * 2)))
@@ -183,7 +179,7 @@ SYMMETRIC = "butterfly", "butterfly(block=8)", "butterfly(depth=3)", "monarch", 
 
 @pytest.mark.parametrize("spec", [*SYMMETRIC, "benes"])
 def test_symmetric_networks_of_many_wires(spec):
-    net = sm.parse(spec)(512)
+    net = sm.parse(spec)(512).straightened().network
     assert_isomorphic(net, shuffled(net, np.random.default_rng(0)))
 
 
@@ -191,8 +187,162 @@ def test_the_reverse_butterfly_of_4096_wires():
     assert_isomorphic(sm.butterfly(4096), sm.mixed_radix(4096, reverse=True))
 
 
+# Up to names at the ends -----------------------------------------------------------------------
+
+
+def scrambled(net, rng):
+    """The network with other names in every column, and all in another order in its switches."""
+    columns = [rng.permutation(net.width) for _ in range(net.depth + 1)]
+    stages = []
+    for stage, before, after in zip(net, columns, columns[1:], strict=False):
+        moved = stage.rewired(before, after)
+        banks = [
+            sm.Bank(
+                rng.permuted(bank.reads[order := rng.permutation(bank.count)], axis=1),
+                rng.permuted(bank.writes[order], axis=1),
+            )
+            for bank in moved.banks
+        ]
+        stages.append(sm.Stage(net.width, banks, moved.moves))
+    return sm.Network(net.width, stages)
+
+
+def columns_by_vf2(a, b, ends=None):
+    """The oracle: vf2 on the grid graphs. New names for every column, some at given ends."""
+
+    def drawn(net, names):
+        graph = net.to_networkx()
+        for t, wire in graph:
+            pinned = names is not None and t in (0, net.depth)
+            graph.nodes[t, wire]["place"] = (t, int(names[t > 0][wire]) if pinned else None)
+        return graph
+
+    if (a.width, a.depth) != (b.width, b.depth):
+        return None
+    graphs = drawn(a, ends), drawn(b, None if ends is None else [range(b.width)] * 2)
+    matcher = DiGraphMatcher(*graphs, categorical_node_match("place", None))
+    if not matcher.is_isomorphic():
+        return None
+    return [
+        np.array([matcher.mapping[t, wire][1] for wire in range(a.width)])
+        for t in range(a.depth + 1)
+    ]
+
+
+def carried(a, b, columns, blocks):
+    """The blocks of `b` that do what `blocks` do in `a`, the wires renamed."""
+    factors = sm.factors(a, blocks)
+    made = []
+    for t, stage in enumerate(b):
+        before, after = (np.argsort(columns[t + k]) for k in range(2))
+        factor = factors[t].toarray()
+        for bank in stage.banks:
+            rows, cells = after[bank.writes][:, :, None], before[bank.reads][:, None, :]
+            made.append(factor[rows, cells])
+    return made
+
+
+def assert_same_up_to_ends(a, b, seed=0):
+    """The promise: whatever `a` does, `b` does with its inputs and outputs renamed."""
+    found = sm.isomorphism(a, b, ends=True)
+    assert found is not None
+    columns = columns_by_vf2(a, b, found)
+    assert columns is not None
+    blocks = sm.random_blocks(a, seed, special=False)
+    theirs = carried(a, b, columns, blocks)
+    matrix = sm.dense(b, theirs)[np.ix_(found.outputs, found.inputs)]
+    atol = np.finfo(float).eps * a.width * (a.depth + 1)
+    np.testing.assert_allclose(matrix, sm.dense(a, blocks), rtol=0, atol=atol)
+
+
+@given(networks(max_width=6, max_depth=3), seeds())
+def test_networks_scrambled_in_every_column_are_found(net, seed):
+    assert_same_up_to_ends(net, scrambled(net, np.random.default_rng(seed)), seed)
+
+
+def test_the_order_in_which_a_switch_lists_its_wires_does_not_matter():
+    stages = [([[0, 1]], None), ([[1, 2]], [[2, 1]]), ([[2, 3]], None)]
+    net = sm.Network(4, [sm.Stage(4, [sm.Bank(*rows)]) for rows in stages])
+    assert_same_up_to_ends(net, sm.from_layers(net.to_networkx()))
+
+
+@given(networks(max_width=6, max_depth=3), seeds())
+def test_a_network_is_its_grid_graph_whatever_its_wires_are_called(net, seed):
+    moved = net.relabel(np.random.default_rng(seed).permutation(net.width))
+    assert_same_up_to_ends(net, sm.from_layers(moved.to_networkx()), seed)
+
+
+@given(networks(max_width=6, max_depth=3, wired=True), seeds())
+def test_a_straightened_network_is_the_same_up_to_its_ends(net, seed):
+    assert_same_up_to_ends(net, net.straightened().network, seed)
+
+
+@given(st.one_of(matchings(), st.tuples(*[networks(max_width=4, max_depth=3)] * 2)), seeds())
+def test_the_answer_for_the_ends_is_that_of_vf2(pair, seed):
+    a, b = pair[0], scrambled(pair[1], np.random.default_rng(seed))
+    if columns_by_vf2(a, b) is None:
+        assert sm.isomorphism(a, b, ends=True) is None
+    else:
+        assert_same_up_to_ends(a, b, seed)
+
+
+@given(networks(max_width=10, wired=False), seeds())
+def test_one_renaming_for_all_columns_is_one_for_the_ends(net, seed):
+    other = shuffled(net, np.random.default_rng(seed))
+    assert sm.isomorphism(net, other, ends=True) is not None
+
+
+def test_the_ends_may_agree_where_no_one_renaming_of_the_wires_does():
+    a, b = (sm.Network.of(3, [[[0, 1]], [[0, 2]], [last]]) for last in ([0, 1], [2, 1]))
+    assert sm.isomorphism(a, b) is None
+    assert_same_up_to_ends(a, b)  # the middle switch may exchange wires 0 and 2
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [([8], [4, 4]), ([6, 6], [12]), ([4, 12], [8, 8]), ([4] * 50 + [16], [8] * 27)],
+)
+def test_cycles_between_columns_that_refinement_cannot_tell_apart(one, other):
+    rng = np.random.default_rng(0)
+    a, b = (scrambled(beside(*map(cycle, lengths)), rng) for lengths in (one, other))
+    assert sm.isomorphism(a, b, ends=True) is None
+    assert sm.isomorphism(a, scrambled(a, rng), ends=True) is not None
+
+
+BANYANS = "omega", "baseline", "mixed_radix(reverse=True)", "shuffle(block=2)"
+
+
+@pytest.mark.parametrize("spec", BANYANS)
+def test_banyans_are_butterflies_up_to_their_ends(spec):
+    """The check of T22 on matrices; its own, on the switches, goes to many wires."""
+    assert_same_up_to_ends(sm.parse(spec)(8), sm.butterfly(8))
+    assert sm.isomorphism(sm.parse(spec)(512), sm.butterfly(512), ends=True) is not None
+
+
+@pytest.mark.parametrize("spec", ["benes", "omega", "monarch", "brickwall(depth=40)", "gossip"])
+def test_scrambled_networks_of_many_wires(spec):
+    net = sm.parse(spec)(128)
+    assert sm.isomorphism(net, scrambled(net, np.random.default_rng(0)), ends=True) is not None
+
+
+@given(seeds(), st.integers(6, 20))
+@settings(max_examples=50)
+def test_scrambled_networks_with_hardly_a_symmetry_are_found(seed, pairs):
+    rng = np.random.default_rng(seed)
+    net = sm.random(2 * pairs, 2, 3, rng=rng)
+    assert sm.isomorphism(net, scrambled(net, rng), ends=True) is not None
+
+
+def test_a_wired_network_has_no_one_renaming():
+    """Its grid graph is all that counts, and does not tell which wire goes on as which."""
+    for pair in ((sm.omega(8), sm.butterfly(8)), (sm.butterfly(8), sm.omega(8))):
+        with pytest.raises(WiringError, match=r"is wired: .*; allow .* ends=True, or compare"):
+            sm.isomorphism(*pair)
+
+
 @pytest.mark.parametrize("other", [None, "butterfly", np.eye(2)], ids=["none", "spec", "matrix"])
 def test_anything_but_networks_is_refused(other):
     for pair in ((other, sm.Network(2)), (sm.Network(2), other)):
-        with pytest.raises(WiringError, match="only networks are compared"):
-            sm.isomorphism(*pair)
+        for ends in (False, True):
+            with pytest.raises(WiringError, match="only networks are compared"):
+                sm.isomorphism(*pair, ends=ends)

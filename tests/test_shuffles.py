@@ -1,5 +1,7 @@
 """Shuffles, dealt hands and Kautz digraphs against the least depth that such blocks can have."""
 
+import tracemalloc
+
 import networkx as nx
 import numpy as np
 import pytest
@@ -99,9 +101,21 @@ def test_deal_promises_no_more_than_one_stage_beyond_the_least():
             assert promised.depth - least_depth(width, block) in (0, 1)
 
 
+def test_deal_promises_in_memory_linear_in_the_width():
+    width = 100_000
+    tracemalloc.start()
+    try:
+        promised = sm.parse("deal(block=2)").promised(width)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert promised.dense_at == least_depth(width, 2)
+    assert peak < 1_000 * width
+
+
 def test_deal_serves_the_widths_of_models():
     assert sm.is_dense(sm.deal(11008, 16))
-    for width in (11008, 28672, 50257):
+    for width in (11008, 28672, 50257, 151_936):
         net = sm.deal(width, 16)
         assert net.depth <= least_depth(width, 16) + 1
         assert net.parameters == sm.parse("deal(block=16)").promised(width).parameters

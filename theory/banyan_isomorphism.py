@@ -53,7 +53,8 @@ def check() -> str:
                 straight = net.straightened().network
                 places = _renaming(block, digits)
                 assert _switches(straight.relabel(places)) == _switches(butterfly), (name, width)
-                assert sm.isomorphism(net, butterfly) is not None, (name, width)
+                found = sm.isomorphism(net, butterfly, ends=not net.is_straight)
+                assert found is not None, (name, width)
                 cases += 1
     return f"{cases} networks of radix 2 to 5, of all widths to {WIDEST}"
 

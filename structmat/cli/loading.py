@@ -10,6 +10,8 @@ from pathlib import Path
 import structmat as sm
 from structmat.errors import FileError
 
+_NO_MODULE = "no such module; give a module's name, or FILE.py"
+
 
 def load(source: str) -> None:
     """Run a Python file, or import a module, that registers families.
@@ -46,24 +48,26 @@ def _run(source: str) -> str:
     sys.modules[name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _failed(source, error) from error
     return name
 
 
 def _import(source: str) -> str:
+    if not all(part.isidentifier() for part in source.split(".")):
+        raise FileError(f"{source or repr(source)}: {_NO_MODULE}")
     sys.path.insert(0, str(Path.cwd()))
     try:
         importlib.import_module(source)
     except ModuleNotFoundError as error:
         if error.name is None or not f"{source}.".startswith(f"{error.name}."):
             raise _failed(source, error) from error
-        raise FileError(f"{source}: no such module; give a module's name, or FILE.py") from None
-    except Exception as error:
+        raise FileError(f"{source}: {_NO_MODULE}") from None
+    except (Exception, SystemExit) as error:
         raise _failed(source, error) from error
     return source
 
 
-def _failed(source: str, error: Exception) -> FileError:
+def _failed(source: str, error: BaseException) -> FileError:
     return FileError(f"{source}: cannot be imported ({type(error).__name__}: {error})")

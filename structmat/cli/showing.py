@@ -16,6 +16,8 @@ _ENDINGS = (".svg", ".png")
 _GRID = 64  # wires that a grid graph shows apart
 _PATTERN = 4096  # rows of a matrix whose pattern is drawn in a few seconds
 _PANELS = 64  # stages whose patterns are drawn
+_WIRES = 2 * 10**7  # width × stages that are built in seconds
+_PAIRS = 10**11  # width² × stages whose density is found in a quarter of a minute
 
 
 def add(commands: Any) -> None:
@@ -28,7 +30,14 @@ def add(commands: Any) -> None:
         'show "butterfly(block=8, depth=2)" --width 64',
     )
     parser.add_argument("spec", metavar="SPEC", help="a family with options")
-    parser.add_argument("--width", type=int, required=True, metavar="N")
+    parser.add_argument(
+        "--width",
+        type=int,
+        required=True,
+        metavar="N",
+        help=f"how many wires; width × stages up to {_WIRES:,}, and width² × stages up to"
+        f" {_PAIRS:,} unless the family says that it is not dense",
+    )
     parser.add_argument(
         "--full",
         action="store_true",
@@ -60,7 +69,7 @@ def _show(options: argparse.Namespace) -> None:
         raise StructmatError("--inputs colours a picture; say where to with --save FILE.svg")
     if options.save is not None:
         _check_target(options.save)
-    net = sm.parse(options.spec)(options.width)
+    net = _built(sm.parse(options.spec), options.width)
     if options.save is not None:
         _write(_picture(net, options.inputs), options.save)
     report, plan = sm.report(net), sm.schedule(net)
@@ -77,6 +86,30 @@ def _show(options: argparse.Namespace) -> None:
     if options.save is not None:
         print()
         print(f"picture: {options.save}")
+
+
+def _built(rule: sm.Family, width: int) -> sm.Network:
+    """Build a network, or refuse one that takes minutes, by what its family promises if it can."""
+    claims = rule.promised(width)
+    if claims.depth is not None:
+        _check_size(rule, width, claims.depth, claims)
+    net = rule(width)
+    _check_size(rule, width, net.depth, claims)
+    return net
+
+
+def _check_size(rule: sm.Family, width: int, depth: int, claims: sm.Claims) -> None:
+    dense = claims.dense is not False
+    if depth * width <= _WIRES and (not dense or depth * width**2 <= _PAIRS):
+        return
+    known = "" if claims.parameters is None else f" and {claims.parameters:,} parameters"
+    most = f"width × stages up to {_WIRES:,}"
+    if dense:
+        most += f" and width² × stages up to {_PAIRS:,}"
+    raise StructmatError(
+        f"{rule} of width {width:,} has {depth:,} stages{known}: show takes {most}; show a narrower"
+        " network of the family"
+    )
 
 
 def _check_target(path: Path) -> None:
@@ -105,11 +138,15 @@ def _picture(net: sm.Network, inputs: Sequence[int] | None) -> Any:
 
 
 def _write(axes: Any, path: Path) -> None:
-    """Save a picture under a temporary name, then rename it: it is there whole or not at all."""
+    """Save a picture under a temporary name, then rename it: it is there whole or not at all.
+
+    A link stays one: the picture is where it leads.
+    """
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".structmat-") as folder:
+        target = path.resolve()
+        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".structmat-") as folder:
             drawn = Path(folder) / path.name
             axes.figure.savefig(drawn, dpi=200)
-            drawn.replace(path)
+            drawn.replace(target)
     except OSError as error:
         raise FileError(f"--save {path}: cannot be written ({error.strerror})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 
@@ -55,6 +56,34 @@ def factorizations(number: int) -> Iterator[tuple[int, ...]]:
         yield from ((first, *rest) for rest in factorizations(number // first))
 
 
+def least_factorizations(number: int, largest: int) -> list[tuple[int, ...]]:
+    """Return, for each number of factors, a factorization into factors of the least sum.
+
+    The factors are at most `largest`, in ascending order; prime factors beyond stay as they are.
+
+    Examples
+    --------
+    >>> least_factorizations(12, 6), least_factorizations(22, 6)
+    ([(3, 4), (2, 2, 3)], [(2, 11)])
+    """
+    beyond = [prime for prime in prime_factors(number) if prime > largest]
+    rest = number // math.prod(beyond)
+    steps = [k for k in divisors(rest)[1:] if k <= largest]
+    found = []
+    level: dict[int, tuple[int, ...]] = {1: ()}  # the best factorization of each divisor
+    while level:
+        if rest in level:
+            found.append((*sorted(level[rest]), *beyond))
+        deeper: dict[int, tuple[int, ...]] = {}
+        for divisor, factors in level.items():
+            for step in steps:
+                product, longer = divisor * step, (*factors, step)
+                if rest % product == 0 and sum(longer) < sum(deeper.get(product, (product + 1,))):
+                    deeper[product] = longer
+        level = deeper
+    return found
+
+
 def ceil_log(number: int, base: int) -> int:
     """Return ⌈log_base number⌉ in exact arithmetic: the least k with base^k at least `number`.
 
@@ -78,6 +107,17 @@ def is_power(number: int, base: int) -> bool:
     (True, False, False)
     """
     return number > 1 and base ** ceil_log(number, base) == number
+
+
+def below_two(width: int) -> str | None:
+    """Return the rule that `width` breaks where it is below 2, else None.
+
+    Examples
+    --------
+    >>> below_two(1), below_two(2)
+    ('width must be at least 2', None)
+    """
+    return None if width > 1 else "width must be at least 2"
 
 
 def not_power_of_two(width: int) -> str | None:

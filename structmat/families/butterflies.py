@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from structmat.errors import StructmatError, whole
-from structmat.families.arithmetic import not_composite, prime_factors
+from structmat.errors import StructmatError, is_sequence, whole
+from structmat.families.arithmetic import below_two, not_composite, prime_factors
 from structmat.families.registry import Claims, family
 from structmat.network import Network
 from structmat.permutation import Index
@@ -156,15 +156,15 @@ def radices_refuse(
     >>> radices_refuse(8, (2, 3), largest=None, reverse=False)
     "the radices' product 6 must be the width"
     """
-    if not isinstance(reverse, bool):
+    if not isinstance(reverse, bool | np.bool_):
         raise StructmatError(f"reverse={reverse!r}: reverse must be True or False")
     if radices is not None and largest is not None:
         raise StructmatError(f"radices={radices}, largest={largest}: give one of them")
     if largest is not None:
         whole(largest, "largest", 2)
     if radices is None:
-        return None if width > 1 else "width must be at least 2"
-    if not isinstance(radices, Sequence | np.ndarray):
+        return below_two(width)
+    if not is_sequence(radices):
         raise StructmatError(f"radices={radices!r}: radices must be a sequence such as (2, 3)")
     product = math.prod(whole(radix, "radix", 2) for radix in radices)
     return None if product == width else f"the radices' product {product} must be the width"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from structmat.errors import whole
-from structmat.families.arithmetic import ceil_log
+from structmat.families.arithmetic import below_two, ceil_log
 from structmat.families.registry import Claims, family
 from structmat.network import Network
 from structmat.stage import Bank, Stage
@@ -68,10 +68,6 @@ def knodel(width: int, depth: int | None = None) -> Network:
     return Network(width, [dimensions[t % len(dimensions)] for t in range(stages)])
 
 
-def _gossip_refuses(width: int) -> str | None:
-    return None if width > 1 else "width must be at least 2"
-
-
 def _gossip_claims(width: int) -> Claims:
     if width < 4:
         return Claims(2 * width - 3, 2 * width - 3, dense_at=2 * width - 3)
@@ -79,7 +75,7 @@ def _gossip_claims(width: int) -> Claims:
     return Claims(depth, 2 * width - 4, dense_at=depth)
 
 
-@family("any from 2 on", _gossip_refuses, claims=_gossip_claims)
+@family("any from 2 on", below_two, claims=_gossip_claims)
 def gossip(width: int) -> Network:
     """Gossip with the fewest calls: dense with 2d − 4 parameters, and no network has fewer.
 

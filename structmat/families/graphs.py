@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from structmat.errors import StructmatError, whole
+from structmat.errors import StructmatError, is_sequence, whole
 from structmat.families.arithmetic import ceil_log, is_power
 from structmat.families.registry import Claims, family
 from structmat.graph import from_graph
@@ -50,7 +50,7 @@ def wholes(values: Any, name: str, least: int) -> tuple[int, ...]:
     >>> wholes([6, 4], "sides", 2)
     (6, 4)
     """
-    if not isinstance(values, Sequence | np.ndarray) or len(values) == 0:
+    if not is_sequence(values) or len(values) == 0:
         raise StructmatError(f"{name}={values!r}: {name} must be a sequence such as (3, 2)")
     return tuple(whole(value, name[:-1], least) for value in values)
 
@@ -84,9 +84,14 @@ def _circulant_claims(width: int, offsets: Sequence[int], repeat: int) -> Claims
 
 
 def _some_offsets(width: int) -> list[tuple[int, ...]]:
+    """Return powers 1, b, b², …: of the square root, the cube root, …, and of two."""
     if width < 8:
         return []
-    return [(1, math.isqrt(width)), tuple(1 << k for k in range(width.bit_length() - 1))]
+    bases = {next(b for b in range(2, width) if b**k >= width) for k in (2, 3, 4)} | {2}
+    return [
+        tuple(b**k for k in range(ceil_log(width, b)) if 2 * b**k <= width)
+        for b in sorted(bases, reverse=True)
+    ]
 
 
 @family(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from structmat.errors import whole
-from structmat.families.arithmetic import not_power_of_two
+from structmat.families.arithmetic import below_two, not_power_of_two
 from structmat.families.butterflies import digit_bank
 from structmat.families.registry import Claims, family
 from structmat.network import Network
@@ -18,14 +18,10 @@ def _neighbours(width: int, first: int, last: int) -> Stage:
     return Stage(width, [Bank(np.stack([wires, wires + 1], axis=1))])
 
 
-def _two_wires(width: int) -> str | None:
-    return None if width > 1 else "width must be at least 2"
-
-
 def _brickwall_refuses(width: int, depth: int | None) -> str | None:
     if depth is not None and whole(depth, "depth", 1) > 1 and width == 2:
         return "width must be at least 3 where there is a second stage"
-    return _two_wires(width)
+    return below_two(width)
 
 
 def _brickwall_depth(width: int, depth: int | None) -> int:
@@ -85,7 +81,7 @@ def _triangle_claims(width: int) -> Claims:
     return Claims(depth, width * (width - 1) // 2, dense_at=depth)
 
 
-@family("any from 2 on", _two_wires, claims=_triangle_claims)
+@family("any from 2 on", below_two, claims=_triangle_claims)
 def triangle(width: int) -> Network:
     """Join neighbours in a triangle, once for each pair of wires: the mesh of Reck.
 
@@ -123,7 +119,7 @@ def _round_robin_claims(width: int) -> Claims:
     return Claims(rounds, width * (width - 1) // 2, dense_at=rounds if width % 2 else width // 2)
 
 
-@family("any from 2 on", _two_wires, claims=_round_robin_claims)
+@family("any from 2 on", below_two, claims=_round_robin_claims)
 def round_robin(width: int) -> Network:
     """Let every two wires meet once, in the rounds of a tournament.
 

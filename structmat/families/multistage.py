@@ -8,7 +8,13 @@ import numpy as np
 
 from structmat import permutation
 from structmat.errors import whole
-from structmat.families.arithmetic import ceil_log, is_power, not_composite, not_power_of_two
+from structmat.families.arithmetic import (
+    below_two,
+    ceil_log,
+    is_power,
+    not_composite,
+    not_power_of_two,
+)
 from structmat.families.butterflies import balanced, radices_refuse
 from structmat.families.registry import Claims, family
 from structmat.network import Network
@@ -168,7 +174,7 @@ def _clos_refuses(width: int, radices: Sequence[int] | None) -> str | None:
     if radices is None:
         return not_composite(width)
     rule = radices_refuse(width, radices, largest=None, reverse=False)
-    return rule if width > 1 else "width must be at least 2"
+    return below_two(width) or rule
 
 
 def _clos_radices(width: int, radices: Sequence[int] | None) -> tuple[int, ...]:
@@ -220,17 +226,13 @@ def clos(width: int, radices: Sequence[int] | None = None) -> Network:
     return _mirrored(width, _clos_radices(width, radices))
 
 
-def _waksman_refuses(width: int) -> str | None:
-    return None if width > 1 else "width must be at least 2"
-
-
 def _waksman_claims(width: int) -> Claims:
     n = ceil_log(width, 2)
     twos = (width & -width).bit_length() - 1
     return Claims(2 * n - 1, width * n - 2**n + 1, dense_at=max(n, 2 * n - 1 - twos))
 
 
-@family("any from 2 on", _waksman_refuses, claims=_waksman_claims)
+@family("any from 2 on", below_two, claims=_waksman_claims)
 def waksman(width: int) -> Network:
     """Route every permutation of any number of wires, with the fewest switches known.
 

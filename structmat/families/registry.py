@@ -4,12 +4,21 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import entry_points
 from typing import Any, ParamSpec
 
-from structmat.errors import SpecError, WidthError, suggest, whole
+from structmat.errors import (
+    FamilyError,
+    SpecError,
+    StructmatError,
+    WidthError,
+    plain,
+    suggest,
+    whole,
+)
 from structmat.families.arithmetic import prime_factors
 from structmat.network import Network
 
@@ -19,7 +28,7 @@ Choices = Mapping[str, Callable[[int], Iterable[Any]]]
 
 PLUGINS = "structmat.families"  # the entry point group under which a package offers its families
 
-_MOST_STEPS = 65_536  # how far from a refused width the nearest valid one is looked for
+_MOST_STEPS = 1 << 18  # how far from a refused width the nearest valid one is looked for
 _LARGE = 64  # a switch of more wires is a remedy for nothing
 
 
@@ -209,13 +218,32 @@ def unregister(name: str) -> None:
 
 def _refusal(name: str, width: int, options: dict[str, Any], rule: str, refuses: Refusal) -> str:
     given = {"width": width} | {k: v for k, v in options.items() if v is not None and k != "rng"}
-    call = f"{name}({', '.join(f'{key}={value!r}' for key, value in given.items())})"
-    steps = min(_MOST_STEPS, 64 * max(64, width))
-    below = _first(range(width - 1, max(0, width - steps), -1), refuses, options)
-    above = _first(range(width + 1, width + steps), refuses, options)
+    call = f"{name}({', '.join(f'{key}={_shown(value)}' for key, value in given.items())})"
+    below, above = (_first(widths, refuses, options) for widths in nearby(width))
     near = [str(w) for w in (below, above) if w is not None]
     nearest = f"; nearest {'is' if len(near) == 1 else 'are'} {' and '.join(near)}" if near else ""
     return f"{call}: {rule}{nearest}{_remedy(width)}"
+
+
+def nearby(width: int) -> tuple[range, range]:
+    """Return the widths, nearest first, among which a valid one is looked for: below and above.
+
+    They reach to the next power of two of any width up to 2^19.
+
+    Examples
+    --------
+    >>> nearby(100_000)
+    (range(99999, 0, -1), range(100001, 200001))
+    """
+    steps = min(_MOST_STEPS, max(65_536, width), 64 * max(64, width))
+    return range(width - 1, max(0, width - steps - 1), -1), range(width + 1, width + steps + 1)
+
+
+def _shown(value: Any) -> str:
+    try:
+        return repr(plain(value))
+    except (TypeError, ValueError):
+        return repr(value)
 
 
 def _first(widths: Iterable[int], refuses: Refusal, options: dict[str, Any]) -> int | None:
@@ -229,6 +257,34 @@ def _remedy(width: int) -> str:
     if prime_factors(width)[-1] <= _LARGE:
         return f". mixed_radix({width}) serves any width"
     return f". waksman({width}) serves any width"
+
+
+@contextmanager
+def blamed(who: object, width: int) -> Iterator[None]:
+    """Say whose function it is that fails, and at which width.
+
+    Raises
+    ------
+    FamilyError
+        From any exception but a StructmatError, which goes through.
+
+    Examples
+    --------
+    >>> with blamed("halves", 3):
+    ...     1 / 0
+    Traceback (most recent call last):
+    ...
+    structmat.errors.FamilyError: halves at width 3: its function fails \
+(ZeroDivisionError: division by zero)
+    """
+    try:
+        yield
+    except StructmatError:
+        raise
+    except Exception as error:
+        raise FamilyError(
+            f"{who} at width {width}: its function fails ({type(error).__name__}: {error})"
+        ) from error
 
 
 def entry(name: str) -> Entry:
@@ -265,7 +321,7 @@ def _load_plugins() -> None:
     for point in entry_points(group=PLUGINS):
         try:
             point.load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise SpecError(
                 f"entry point {point.name} = {point.value} of the group {PLUGINS} does not load"
                 f" ({error!r}); mend or uninstall {point.dist.name if point.dist else 'it'}"

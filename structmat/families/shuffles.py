@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache, reduce
-from operator import or_
+from functools import lru_cache
 
 import numpy as np
 
@@ -219,22 +218,53 @@ def _dealt(pile: Index, hands: int, turn: int) -> Index:
     return np.concatenate([pile[hand::hands] for hand in range(hands)])
 
 
+Runs = tuple[Index, Index]  # where runs of hands begin and end: a row of runs for each first hand
+
+
 @lru_cache(maxsize=4096)
 def _deal_dense_depth(width: int, block: int) -> int:
-    """Return the least depth at which `deal` is dense, following whole hands, not wires."""
+    """Return the least depth at which `deal` is dense, following whole hands, not wires.
+
+    The hands that have heard some first hand are few runs of neighbours: the wires of a run lie
+    together in the pile, and go to hands side by side. So this takes memory linear in the width.
+    """
     hands = -(-width // block)
-    everyone = (1 << hands) - 1
-    heard = [1 << hand for hand in range(hands)]  # by the wires of each hand: bits of first hands
+    starts: Index = np.arange(hands)[:, None]
+    ends = starts + 1
     turn = 0
-    while any(bits != everyone for bits in heard):
-        sizes = [
-            part.shape[1] for part in _cut(permutation.identity(width), hands, turn) for _ in part
-        ]
-        before = _dealt(np.repeat(np.arange(hands), sizes), hands, turn)
+    while True:
+        deaf = (starts[:, 0] > 0) | (ends[:, 0] < hands)  # a first hand that all have heard is done
+        if not deaf.any():
+            return turn + 1
+        starts, ends = _merged(*_dealt_runs(starts[deaf], ends[deaf], width, hands, turn), hands)
         turn += 1
-        heard = [
-            reduce(or_, (heard[hand] for hand in set(met)))
-            for part in _cut(before, hands, turn)
-            for met in part.tolist()
-        ]
-    return turn + 1
+
+
+def _dealt_runs(starts: Index, ends: Index, width: int, hands: int, turn: int) -> Runs:
+    """Return the runs of hands to which runs of hands are dealt, some of them empty."""
+    size, larger = divmod(width, hands)
+    first, last = (
+        size * run + (np.minimum(run, larger) if turn % 2 else np.maximum(run - hands + larger, 0))
+        for run in (starts, ends)
+    )
+    if turn % 2:
+        first, last = width - last, width - first
+    begin = first % hands
+    end = begin + np.minimum(last - first, hands)
+    starts = np.hstack([begin, np.zeros_like(begin)])
+    ends = np.hstack([np.minimum(end, hands), np.maximum(end - hands, 0)])
+    return (hands - ends, hands - starts) if turn % 2 else (starts, ends)
+
+
+def _merged(starts: Index, ends: Index, hands: int) -> Runs:
+    """Merge the runs of each row that meet, and sort them; empty ones come last, at `hands`."""
+    starts = np.where(starts < ends, starts, hands)
+    order = np.argsort(starts, axis=1)
+    starts = np.take_along_axis(starts, order, axis=1)
+    ends = np.maximum.accumulate(np.take_along_axis(ends, order, axis=1), axis=1)
+    apart = starts[:, 1:] > ends[:, :-1]
+    border = np.ones((len(starts), 1), dtype=bool)
+    starts = np.sort(np.where(np.hstack([border, apart]), starts, hands), axis=1)
+    ends = np.sort(np.where(np.hstack([apart, border]), ends, hands), axis=1)
+    some = int((starts < hands).sum(axis=1).max())
+    return starts[:, :some], ends[:, :some]

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import math
 from dataclasses import dataclass
 from typing import Any
 
-from structmat.errors import SpecError, suggest, whole
-from structmat.families.registry import Claims, entry
+from structmat.errors import FamilyError, SpecError, plain, suggest, whole
+from structmat.families.registry import Claims, blamed, entry
 from structmat.network import Network
 
 
@@ -16,7 +15,13 @@ from structmat.network import Network
 class Family:
     """A rule from a width to a network: a registered name and its options.
 
-    It is callable on a width and prints as its spec string.
+    It is callable on a width, prints as its spec string, and is hashable: the values of options
+    are kept as numbers, strings, None or tuples of these.
+
+    Raises
+    ------
+    SpecError
+        For a value that is none of these.
 
     Examples
     --------
@@ -30,9 +35,27 @@ class Family:
     name: str
     options: tuple[tuple[str, Any], ...] = ()
 
+    def __post_init__(self) -> None:
+        kept = tuple((key, _kept(self.name, key, value)) for key, value in self.options)
+        object.__setattr__(self, "options", kept)
+
     def __call__(self, width: int) -> Network:
-        """Return the network of this width; raises WidthError where there is none."""
-        return entry(self.name).build(width, **dict(self.options))
+        """Return the network of this width.
+
+        Raises
+        ------
+        WidthError
+            Where there is none.
+        FamilyError
+            When the family's own function fails, or returns something else.
+        """
+        with blamed(self, width):
+            net: Any = entry(self.name).build(width, **dict(self.options))
+        if not isinstance(net, Network) or net.width != width:
+            raise FamilyError(
+                f"{self} at width {width}: a family returns a Network of that width, not {net!r}"
+            )
+        return net
 
     def __str__(self) -> str:
         if not self.options:
@@ -52,6 +75,11 @@ class Family:
     def takes(self, width: int) -> bool:
         """Return whether there is a network of this width.
 
+        Raises
+        ------
+        StructmatError
+            When the values of the options are none, or exclude each other.
+
         Examples
         --------
         >>> boft = parse("butterfly(block=4)")
@@ -59,7 +87,8 @@ class Family:
         (True, False)
         """
         known, size = entry(self.name), whole(width, "width", 1)
-        return known.refuses(size, **known.filled(size, dict(self.options))) is None
+        with blamed(self, size):
+            return known.refuses(size, **known.filled(size, dict(self.options))) is None
 
     def promised(self, width: int) -> Claims:
         """Return what the family claims of its network of this width, without building it.
@@ -68,6 +97,8 @@ class Family:
         ------
         WidthError
             When the family does not take this width.
+        FamilyError
+            When the family's own function fails, or returns no Claims.
 
         Examples
         --------
@@ -77,7 +108,14 @@ class Family:
         known, size = entry(self.name), whole(width, "width", 1)
         if not self.takes(size):
             self(size)  # says why
-        return known.claims(size, **known.filled(size, dict(self.options)))
+        with blamed(self, size):
+            claims = known.claims(size, **known.filled(size, dict(self.options)))
+        if not isinstance(claims, Claims):
+            raise FamilyError(
+                f"{self} at width {size}: the claims of a family return structmat.Claims(…),"
+                f" not {claims!r}"
+            )
+        return claims
 
     @property
     def has_depth(self) -> bool:
@@ -124,7 +162,7 @@ def parse(spec: str) -> Family:
         if key in options:
             raise SpecError(f"{spec!r}: {key} is given twice; give one value")
         try:
-            options[key] = _plain(ast.literal_eval(keyword.value))
+            options[key] = plain(ast.literal_eval(keyword.value))
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             raise SpecError(
                 f"{spec!r}: the value of {key} must be a literal such as 8 or (2, 3)"
@@ -132,15 +170,14 @@ def parse(spec: str) -> Family:
     return _family(tree.func.id, options, spec)
 
 
-def _plain(value: Any) -> Any:
-    """Return a value that a Family can hold: hashable, and printed as it is written."""
-    if isinstance(value, list | tuple):
-        return tuple(map(_plain, value))
-    if isinstance(value, float) and not math.isfinite(value):
-        raise ValueError(value)
-    if value is None or isinstance(value, int | float | str):
-        return value
-    raise TypeError(value)
+def _kept(name: str, key: str, value: Any) -> Any:
+    try:
+        return plain(value)
+    except (TypeError, ValueError, RecursionError):
+        raise SpecError(
+            f"{name}: {key}={value!r}: the value of an option is a number, a string, None, or a"
+            " tuple of these"
+        ) from None
 
 
 def _family(name: str, options: dict[str, Any], spec: str) -> Family:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numbers
+from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 from typing import Any
@@ -12,8 +13,8 @@ def in_order(nodes: Iterable[Any]) -> list[Any]:
     """Return hashable things sorted: by `<` if it orders them all, else by kind and value.
 
     Numbers come first, then strings, tuples and frozensets by their elements, and others by the
-    names of their types and what repr shows. Only where that leaves two alike, or shows an
-    address, they stay in the order given.
+    names of their types and what repr shows. Behind them all, in the order given, stand those
+    that are told apart by nothing that lasts: alike, or shown by an address.
 
     Examples
     --------
@@ -29,11 +30,11 @@ def in_order(nodes: Iterable[Any]) -> list[Any]:
             return ordered
     except (TypeError, ValueError):
         pass
-    keyed = sorted(((_key(node), node) for node in given), key=lambda pair: pair[0])
-    keys = [key for key, _ in keyed]
-    if any(a == b for a, b in pairwise(keys)) or not all(map(_lasting, keys)):
-        return given
-    return [node for _, node in keyed]
+    keyed = [(_key(node), node) for node in given]
+    common = {key for key, count in Counter(key for key, _ in keyed).items() if count > 1}
+    told = [(key, node) for key, node in keyed if key not in common and _lasting(key)]
+    others = [node for key, node in keyed if key in common or not _lasting(key)]
+    return [node for _, node in sorted(told, key=lambda pair: pair[0])] + others
 
 
 def _key(node: Any) -> tuple[Any, ...]:

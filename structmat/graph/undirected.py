@@ -25,10 +25,10 @@ def from_graph(graph: nx.Graph, repeat: int = 1, switches: str = "edges") -> Net
 
     The wires are the nodes in sorted order, and bear their names as `labels` (unless these are
     0 … d−1). Nodes that `<` does not order are sorted by kind and value: numbers, strings, tuples
-    and frozensets by their elements, anything else by type and repr; only nodes whose repr is an
-    address stay as they were inserted. So equal graphs give equal networks. An isolated node is
-    an idle wire, and a graph without edges is the identity. Weights and other attributes are not
-    looked at.
+    and frozensets by their elements, anything else by type and repr; nodes that repr does not tell
+    apart, or by an address only, follow as they were inserted. So equal graphs without such nodes
+    give equal networks. An isolated node is an idle wire, and a graph without edges is the
+    identity. Weights and other attributes are not looked at.
 
     Edges are coloured from the shortest stride (the difference of their wires) to the longest,
     each with the first colour that is free, and the stages follow the colours. So a hypercube

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from structmat.errors import RoutingError, UndecidedError
 from structmat.permutation import Index, identity
+from structmat.routing.following import Listed, Nested, Reach, paths
 from structmat.routing.planning import Plan
 
 Bits = npt.NDArray[np.uint8]
@@ -52,7 +53,8 @@ def searched(plan: Plan, target: Index) -> Index:
     """Return where each signal is, or say why there is no way; in any network.
 
     First each signal that has one path to its end is followed: where all have, as in the omega
-    and the butterfly network, that decides. Then settings are tried, stage by stage.
+    and the butterfly network, that decides, at any width. Then settings are tried, stage by
+    stage.
 
     Parameters and result are those of `compared`; there always is a result.
 
@@ -65,16 +67,33 @@ def searched(plan: Plan, target: Index) -> Index:
         When the search ends at its bound.
     """
     depth, width = len(plan.stages), len(target)
-    if (depth + 1) * width * -(-width // 8) > _MOST_BYTES:
-        raise _undecided(plan, "it is too large to search")
-    ahead = _ahead(plan)
-    goal = np.argsort(target)
-    lost = np.flatnonzero(~_reaches(ahead[0], identity(width), goal))
-    if len(lost):
-        output = int(np.flatnonzero(plan.outputs == goal[lost[0]])[0])
-        raise _blocked(plan, f"input {lost[0]} does not reach output {output}")
-    held = _followed(plan, ahead, goal)
-    return _tried(plan, ahead, goal) if held is None else held
+    taken = np.empty((depth + 1, width), dtype=np.int64)
+    most = min(width, 8 * max(8, _MOST_BYTES // ((depth + 1) * width)))  # ends listed at once
+    for reach, ends in _reaches(plan, most):
+        signals = target[ends]
+        lost = signals[~reach.leads(0, signals, ends)]
+        if len(lost):
+            output = int(np.flatnonzero(target[plan.outputs] == lost.min())[0])
+            raise _blocked(plan, f"input {lost.min()} does not reach output {output}")
+        taken[:, signals] = paths(plan, reach, signals, ends)
+        if len(ends) < width and (taken[-1, signals] < 0).any():
+            raise _undecided(plan, "it is too large to search")
+    held = _held(plan, taken)
+    if (taken[-1] >= 0).all():
+        return held
+    return _tried(plan, Listed.of(plan, 0, width).bits, np.argsort(target))
+
+
+def _reaches(plan: Plan, most: int) -> Iterator[tuple[Reach, Index]]:
+    """Yield who leads to some ends, and the ends, until it is known of all."""
+    width = plan.net.width
+    nested = Nested.of(plan)
+    if nested is not None:
+        yield nested, identity(width)
+        return
+    for first in range(0, width, most):
+        count = min(most, width - first)
+        yield Listed.of(plan, first, count), first + identity(count)
 
 
 def _blocked(plan: Plan, reason: str) -> RoutingError:
@@ -91,52 +110,29 @@ def _remedy(plan: Plan) -> str:
     return f"; waksman({plan.net.width}) routes every permutation"
 
 
-def _ahead(plan: Plan) -> Bits:
-    """Return a row of bits for each wire before each stage and in the end: whom it can reach."""
-    width = plan.net.width
-    ahead = np.empty((len(plan.stages) + 1, width, -(-width // 8)), dtype=np.uint8)
-    ahead[-1] = np.packbits(np.eye(width, dtype=bool), axis=1, bitorder="little")
-    for t in range(len(plan.stages) - 1, -1, -1):
-        ahead[t] = ahead[t + 1]
-        for wires in plan.stages[t]:
-            ahead[t][wires] = np.bitwise_or.reduce(ahead[t + 1][wires], axis=1)[:, None]
-    return ahead
+def _held(plan: Plan, taken: Index) -> Index:
+    """Return the signal on each wire, or name the first wire that two signals both need.
+
+    Parameters
+    ----------
+    plan : Plan
+    taken : (depth + 1, width) the wire of each signal, −1 where that is not known
+    """
+    held = np.full_like(taken, -1)
+    for t, wires in enumerate(taken):
+        known = np.flatnonzero(wires >= 0)
+        held[t, wires[known]] = known
+        if (held[t, wires[known]] != known).any():
+            raise _meeting(plan, t, wires, known)
+    return held
 
 
-def _reaches(bits: Bits, wires: Index, goals: Index) -> npt.NDArray[np.bool_]:
-    reached: npt.NDArray[np.bool_] = (bits[wires, goals >> 3] >> (goals & 7) & 1).astype(bool)
-    return reached
-
-
-def _followed(plan: Plan, ahead: Bits, goal: Index) -> Index | None:
-    """Follow each signal as long as it has no choice; None where one has and no two meet."""
-    width = len(goal)
-    wire, forced = identity(width), np.ones(width, dtype=bool)
-    held = np.empty((len(plan.stages) + 1, width), dtype=np.int64)
-    held[0] = wire
-    for t, banks in enumerate(plan.stages):
-        place = np.full(width, -1, dtype=np.int64)
-        for wires in banks:
-            place[wires] = identity(len(wires))[:, None]
-            signals = np.flatnonzero(forced & (place[wire] >= 0))
-            ways = wires[place[wire[signals]]]
-            open_ways = _reaches(ahead[t + 1], ways, goal[signals][:, None])
-            forced[signals] = open_ways.sum(axis=1) == 1
-            wire[signals] = ways[identity(len(ways)), open_ways.argmax(axis=1)]
-            place[wires] = -1
-        followed = np.flatnonzero(forced)
-        if np.bincount(wire[followed], minlength=width).max() > 1:
-            raise _meeting(plan, t, wire, followed)
-        held[t + 1, wire] = identity(width)
-    return held if forced.all() else None
-
-
-def _meeting(plan: Plan, stage: int, wire: Index, followed: Index) -> RoutingError:
+def _meeting(plan: Plan, stage: int, wire: Index, known: Index) -> RoutingError:
     """Return the error that names the first wire, by its own name, that two signals need."""
-    names = np.argsort(plan.net[: stage + 1].straightened().outputs)
-    by_name = np.sort(names[wire[followed]])
+    names = np.argsort(plan.net[:stage].straightened().outputs)
+    by_name = np.sort(names[wire[known]])
     name = int(by_name[:-1][by_name[1:] == by_name[:-1]][0])
-    one, other = followed[names[wire[followed]] == name][:2].tolist()
+    one, other = known[names[wire[known]] == name][:2].tolist()
     return _blocked(plan, f"inputs {one} and {other} both need wire {name} after stage {stage}")
 
 

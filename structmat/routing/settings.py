@@ -49,11 +49,14 @@ def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) ->
     ------
     RoutingError
         When no setting of the switches realises the permutation: the message names two inputs
-        that need the same wire, or an input that does not reach its output, where that is why.
+        that need the same wire, after a stage counted from 1 as diagrams do, or an input that does
+        not reach its output, where that is why.
     UndecidedError
         When the search ended at its bound.
     WiringError
         For anything but a permutation of the wires.
+    StructmatError
+        For anything but a Network.
 
     References
     ----------
@@ -70,8 +73,10 @@ def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) ->
     Traceback (most recent call last):
     ...
     structmat.errors.RoutingError: Network(width=8, depth=3, parameters=12) blocks this \
-permutation: inputs 0 and 1 both need wire 1 after stage 0; waksman(8) routes every permutation
+permutation: inputs 0 and 1 both need wire 1 after stage 1; waksman(8) routes every permutation
     """
+    if not isinstance(net, Network):
+        raise StructmatError(f"{net!r}: route takes a Network; parse(spec)(width) builds one")
     p = checked(permutation, net.width)
     if not isinstance(special, bool):
         raise StructmatError(f"special={special!r}: special must be True or False")

@@ -11,9 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.blocks import identity_blocks, random_blocks
-from structmat.errors import StructmatError, WidthError
+from structmat.errors import WidthError
 from structmat.families import Family, parse
-from structmat.families.registry import entry
+from structmat.families.options import taken
+from structmat.families.registry import entry, nearby
 from structmat.network import Network
 from structmat.relabelling import isomorphism
 from structmat.sparse import dense
@@ -67,14 +68,11 @@ def check_family(
     for width in widths:
         rules = [given] if given else list(tried(known, width, max_depth))
         for rule in rules[:: -(-len(rules) // _MOST) or 1]:
-            try:
-                taken = rule.takes(width)
-            except StructmatError:  # options that exclude each other
-                continue
-            if taken:
+            takes = taken(rule, width)
+            if takes:
                 _check_member(rule, width)
                 checked[width] = checked.get(width, 0) + 1
-            else:
+            elif takes is not None:
                 _check_refusal(rule, width)
     _check(checked, f"{family}: one of the widths {widths} is taken with some options")
     return checked
@@ -90,7 +88,7 @@ def _check(holds: Any, promise: str) -> None:
 
 def _check_member(rule: Family, width: int) -> None:
     who = f"{rule} at width {width}"
-    net = rule(width)
+    net = entry(rule.name).build(width, **dict(rule.options))
     _check(isinstance(net, Network), f"{who} is a Network")
     _check(net.width == width, f"{who} has that width, not {net.width}")
     again: Any = np.int64(width)  # an integer too, though no int
@@ -149,7 +147,8 @@ def _check_claims(rule: Family, net: Network, who: str) -> None:
     )
     if claims.like is not None:
         other = parse(claims.like)(net.width)
-        _check(isomorphism(net, other) is not None, f"{who} is like {claims.like} as claimed")
+        alike = isomorphism(net, other, ends=True) is not None
+        _check(alike, f"{who} is like {claims.like} as claimed")
 
 
 def _pattern(stage: Stage) -> npt.NDArray[np.bool_]:
@@ -177,10 +176,16 @@ def _check_refusal(rule: Family, width: int) -> None:
     _check("\n" not in text, f"{who} is refused in one line, not: {text}")
     _check(text.startswith(f"{rule.name}(width={width}"), f"{who} is named, not: {text}")
     near = re.search(r"; nearest (?:is|are) (\d+)(?: and (\d+))?", text)
-    for wide in [int(w) for w in near.groups() if w is not None] if near else []:
+    told = {int(w) for w in near.groups() if w is not None} if near else set()
+    for wide in told:
         _check(rule.takes(wide), f"{who} is told widths that are taken, not {wide}")
-        between = range(min(width, wide) + 1, max(width, wide))
-        _check(not any(map(rule.takes, between)), f"{who} is told a nearer width than {wide}")
+    known = entry(rule.name)
+    options = known.filled(width, dict(rule.options))
+    for widths in nearby(width):
+        nearest = next((w for w in widths if known.refuses(w, **options) is None), None)
+        _check(nearest in (None, *told), f"{who} is told that {nearest} is taken")
+        told.discard(nearest)
+    _check(not told, f"{who} is told a nearer width than {told}")
     remedy = re.search(r"\. (\w+)\((\d+)\) serves any width$", text)
     if width > 1:
         _check(remedy, f"{who} is told of a family that takes it")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from structmat.errors import StructmatError
 from structmat.families import Entry, Family, catalogue
 from structmat.families.arithmetic import factorizations
+from structmat.families.options import combinations, taken
 
 Case = tuple[Family, int]
 
@@ -22,15 +21,13 @@ def cases(max_width: int, max_depth: int) -> dict[str, list[Case]]:
 
 @lru_cache(maxsize=256)
 def _members(known: Entry, max_width: int, max_depth: int) -> list[Case]:
-    found = []
+    found: list[Case] = []
     for width in range(1, max_width + 1):
-        for rule in tried(known, width, max_depth):
-            try:
-                fits = rule.takes(width) and _depth(rule, width) <= max_depth
-            except StructmatError:  # options that exclude each other
-                continue
-            if fits:
-                found.append((rule, width))
+        found += [
+            (rule, width)
+            for rule in tried(known, width, max_depth)
+            if taken(rule, width) and _depth(rule, width) <= max_depth
+        ]
     return found
 
 
@@ -51,12 +48,4 @@ def tried(known: Entry, width: int, max_depth: int) -> Iterator[Family]:
         "repeat": (2,),
         "degree": (3, 4),
     }
-    absent = object()
-    choices: list[list[Any]] = []
-    for name, option in known.options.items():
-        optional = option.default is not option.empty and name != "rng"  # unseeded: not repeatable
-        several = known.choices[name](width) if name in known.choices else values.get(name, ())
-        choices.append([absent] * optional + list(several))
-    for chosen in itertools.product(*choices):
-        pairs = zip(known.options, chosen, strict=True)
-        yield Family(known.name, tuple((n, value) for n, value in pairs if value is not absent))
+    return combinations(known, width, values)

@@ -76,12 +76,16 @@ def test_objects_are_ordered_by_what_they_show():
 
 @pytest.mark.parametrize(
     "nodes",
-    [[Bare(), Bare(), Bare()], [2, (1, Bare()), 1], [Named("a"), 2, Named("a")]],
-    ids=["addresses", "an address within", "alike"],
+    [[Bare(), Bare(), Bare()], [(1, Bare()), (1, Bare())], [Named("a"), Named("a")]],
+    ids=["addresses", "addresses within", "alike"],
 )
 def test_insertion_is_the_last_resort(nodes):
     assert in_order(nodes) == nodes
     assert in_order(nodes[::-1]) == nodes[::-1]
+    named = [2, Named("b"), "x", Named("c"), (0, 1)]
+    lasting = [2, "x", (0, 1), named[1], named[3]]
+    for mixed in (nodes + named, named + nodes, named[:2] + nodes + named[2:]):
+        assert in_order(mixed) == lasting + nodes
 
 
 def test_equal_graphs_of_mixed_nodes_give_equal_networks():

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import RoutingError, StructmatError, UndecidedError, WiringError
 from structmat.routing import searching
+from structmat.routing.following import Listed, Nested
+from structmat.routing.planning import plan_of
 from structmat.testing import networks
 
 
@@ -251,7 +253,7 @@ def test_the_conflict_named_is_one(net, data):
     )
     assert one != other
     for source in (one, other):
-        assert (stage + 1, wire) in paths[p.index(source)]
+        assert (stage, wire) in paths[p.index(source)]
 
 
 @cache
@@ -279,6 +281,48 @@ def test_wide_networks_with_one_path_are_decided():
     assert_routes(net, shift)
     with pytest.raises(RoutingError, match="both need wire"):
         sm.route(net, np.random.default_rng(0).permutation(1024))
+
+
+@pytest.mark.parametrize("net", [sm.omega(16384), sm.butterfly(16384)], ids=repr)
+def test_one_path_is_followed_at_any_width(net):
+    assert_routes(net, np.roll(np.arange(net.width), 5))  # each routes every cyclic shift
+    with pytest.raises(RoutingError, match="both need wire"):
+        sm.route(net, np.random.default_rng(0).permutation(net.width))
+
+
+def test_one_path_is_followed_where_reach_is_not_nested(monkeypatch):
+    """A staircase: the ends of two wires overlap. They are listed, some ends at a time."""
+    net = sm.Network.of(200, [[[i, i + 1]] for i in range(199)])
+    monkeypatch.setattr(searching, "_MOST_BYTES", 1)
+    assert Nested.of(plan_of(net)) is None
+    assert_routes(net, np.roll(np.arange(200), -1))
+    with pytest.raises(RoutingError, match="input 199 does not reach output 0"):
+        sm.route(net, np.roll(np.arange(200), 1))
+
+
+def assert_nested(net):
+    """Check that the nested sets say what a list of all says."""
+    plan = plan_of(net)
+    nested, listed = Nested.of(plan), Listed.of(plan, 0, net.width)
+    every = np.arange(net.width)
+    for t in range(net.depth + 1):
+        assert np.array_equal(
+            nested.leads(t, every[:, None], every), listed.leads(t, every[:, None], every)
+        )
+
+
+@given(st.sampled_from(["omega", "butterfly", "monarch", "baseline"]), st.data())
+def test_nested_reach_is_reach(family, data):
+    net = sm.parse(family)(data.draw(st.sampled_from([4, 8, 16])))
+    net = net.relabel(data.draw(st.permutations(range(net.width))))
+    assert_nested(net[: data.draw(st.integers(0, net.depth))])
+
+
+@given(networks())
+def test_nested_reach_is_of_unique_paths(net):
+    if Nested.of(plan_of(net)) is not None:
+        assert sm.path_counts(net).max() == 1
+        assert_nested(net)
 
 
 def test_an_output_out_of_reach():
@@ -312,10 +356,11 @@ def test_a_search_ends(monkeypatch):
     ):
         sm.route(net, p)
     monkeypatch.setattr(searching, "_MOST_BYTES", 100)
+    wide = net.beside(net)
     with pytest.raises(
-        UndecidedError, match=r"undecided .* too large to search; waksman\(40\) routes"
+        UndecidedError, match=r"undecided .* too large to search; waksman\(80\) routes"
     ):
-        sm.route(net, p)
+        sm.route(wide, [*p, *p + 40])
 
 
 # Rotations ------------------------------------------------------------------------------------
@@ -392,6 +437,11 @@ def test_rotations_of_any_network(net, data):
 def test_what_is_no_permutation_is_refused(p, message):
     with pytest.raises(WiringError, match=message):
         sm.route(sm.benes(4), p)
+
+
+def test_only_networks_are_routed():
+    with pytest.raises(StructmatError, match="'benes': route takes a Network"):
+        sm.route("benes", [0, 1, 2, 3])
 
 
 def test_special_is_a_flag():
