@@ -1,5 +1,7 @@
 """Draw the pictures of README and docs anew: `make pictures`."""
 
+import json
+import statistics
 from pathlib import Path
 
 import matplotlib as mpl
@@ -28,7 +30,24 @@ def spreading() -> Figure:
     return figure
 
 
+def fitting() -> Figure:
+    """Show the errors of fits to random targets of width 512 against the parameters."""
+    path = Path(__file__).parent / "results" / "fit-512.json"
+    left_out = ("random, blocks of 4", "random, blocks of 16", "mixed radix, once")
+    curves: dict[str, list[tuple[int, float]]] = {}
+    for row in json.loads(path.read_text("utf-8"))["networks"]:
+        if row["topology"] not in left_out:
+            point = (row["parameters"], statistics.median(row["error"]))
+            curves.setdefault(row["topology"], []).append(point)
+    figure = Figure(figsize=(9, 5.5), layout="constrained")
+    plot.curves(
+        curves, x="trainable parameters", y="relative error, median of 10", ax=figure.add_subplot()
+    )
+    return figure
+
+
 if __name__ == "__main__":
     mpl.rcParams["svg.hashsalt"] = "structmat"  # the same picture gives the same file
     STATIC.mkdir(exist_ok=True)
-    spreading().savefig(STATIC / "spreading.svg", metadata={"Date": None})
+    for draw, name in ((spreading, "spreading"), (fitting, "fit-512")):
+        draw().savefig(STATIC / f"{name}.svg", metadata={"Date": None})
