@@ -28,9 +28,12 @@ def reduced(x: Residues, prime: int) -> Residues:
     >>> reduced(np.array([7.0, 2.0**50]), 5)
     array([2., 4.])
     """
-    x -= np.floor(x * (1 / prime)) * prime  # the quotient is off by one at most
-    x += (x < 0) * float(prime)
-    x -= (x >= prime) * float(prime)
+    quotient = x * ((1 - 2.0**-51) / prime)  # too small, if anything, and by less than one
+    np.floor(quotient, out=quotient)
+    quotient *= prime
+    x -= quotient
+    if x.size and x.max() >= prime:
+        np.subtract(x, prime, out=x, where=x >= prime)
     return x
 
 
