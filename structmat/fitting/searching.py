@@ -76,6 +76,8 @@ class Search:
         if self.done or not refinable(self._net, self._target):
             return
         for blocks, distance in refined(self._net, self._target, self.blocks):
+            if not distance < self.history[-1]:  # which the sweeps rounded otherwise
+                return
             self.blocks = blocks
             self.history.append(distance)
             self.method = "alternating Procrustes, refined"

@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given
 
 import structmat as sm
 from structmat.errors import BlockError, StructmatError
@@ -14,12 +14,12 @@ from structmat.testing import networks, seeds
 from tests.fitting.targets import distance, haar
 
 
-@settings(max_examples=60)
 @given(networks(max_width=8), seeds())
+@example(sm.Network.of(8, [[list(range(7))], [[0, 1, 2, 3], [4, 7]]]), 1)
 def test_the_history_never_rises_and_ends_at_the_error(net, seed):
     target = haar(net.width, seed)
     found = sm.fit(net, target, rng=seed, starts=2, sweeps=20, progress=False)
-    assert (np.diff(found.history) < 0).all()
+    assert (np.diff(found.history) <= 0).all()
     assert found.history[-1] == found.error
     error = distance(sm.dense(net, found.blocks), target) / net.width**0.5
     assert found.error == pytest.approx(error, abs=1e-13)
