@@ -1,6 +1,7 @@
 """What `dense_networks` lists is dense, within the budget, in order; and every width has some."""
 
 import itertools
+import math
 
 import pytest
 from hypothesis import given
@@ -11,6 +12,7 @@ from structmat import choosing
 from structmat.choosing import dense_members
 from structmat.errors import StructmatError
 from structmat.families import unregister
+from structmat.families.arithmetic import least_factorizations
 
 MODELS = (
     384, 768, 1024, 1152, 1280, 1536, 2048, 3072, 4096, 5120, 8192, 11008, 14336, 28672, 50257,
@@ -115,6 +117,19 @@ def test_no_radices_have_fewer_parameters_in_as_many_stages(width):
         if max(radices) <= 256 or (len(radices) > 1 and radices[-1] == 521):
             parameters = width * sum(r - 1 for r in radices) // 2
             assert any(m.depth <= len(radices) and m.parameters <= parameters for m in found)
+
+
+@given(st.integers(2, 400), st.integers(2, 30))
+def test_factorizations_have_the_least_sum_of_any_of_their_length(number, largest):
+    found = {len(factors): factors for factors in least_factorizations(number, largest)}
+    allowed = [
+        factors
+        for factors in splits(number)
+        if all(f <= largest or all(f % k for k in range(2, f)) for f in factors)
+    ]
+    sums = {k: min(sum(f) for f in allowed if len(f) == k) for k in {*map(len, allowed)}}
+    assert {k: sum(factors) for k, factors in found.items()} == sums
+    assert all(math.prod(factors) == number for factors in found.values())
 
 
 def test_the_best_radices_of_model_widths_are_named():
