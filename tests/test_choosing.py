@@ -1,9 +1,10 @@
 """What `dense_networks` lists is dense, within the budget, in order; and every width has some."""
 
 import itertools
+import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
@@ -11,6 +12,7 @@ from structmat import choosing
 from structmat.choosing import dense_members
 from structmat.errors import StructmatError
 from structmat.families import unregister
+from structmat.families.arithmetic import least_factorizations
 
 MODELS = (
     384, 768, 1024, 1152, 1280, 1536, 2048, 3072, 4096, 5120, 8192, 11008, 14336, 28672, 50257,
@@ -32,6 +34,7 @@ def test_what_is_listed_is_dense_within_the_budget_and_in_order(width, data):
     assert keys == sorted(set(keys))
 
 
+@settings(max_examples=40, deadline=None)  # it lists twice and builds all
 @given(st.integers(2, 60), st.data())
 def test_a_smaller_budget_gives_the_first_of_them(width, data):
     budget = data.draw(st.integers(0, pairs(width)))
@@ -115,6 +118,19 @@ def test_no_radices_have_fewer_parameters_in_as_many_stages(width):
         if max(radices) <= 256 or (len(radices) > 1 and radices[-1] == 521):
             parameters = width * sum(r - 1 for r in radices) // 2
             assert any(m.depth <= len(radices) and m.parameters <= parameters for m in found)
+
+
+@given(st.integers(2, 400), st.integers(2, 30))
+def test_factorizations_have_the_least_sum_of_any_of_their_length(number, largest):
+    found = {len(factors): factors for factors in least_factorizations(number, largest)}
+    allowed = [
+        factors
+        for factors in splits(number)
+        if all(f <= largest or all(f % k for k in range(2, f)) for f in factors)
+    ]
+    sums = {k: min(sum(f) for f in allowed if len(f) == k) for k in {*map(len, allowed)}}
+    assert {k: sum(factors) for k, factors in found.items()} == sums
+    assert all(math.prod(factors) == number for factors in found.values())
 
 
 def test_the_best_radices_of_model_widths_are_named():

@@ -268,3 +268,9 @@ def test_a_package_that_does_not_load_is_named(tmp_path):
     assert done.returncode == 2
     assert "entry point ours = nothing_there of the group structmat.families" in done.stderr
     assert "uninstall plugged" in done.stderr
+
+
+def test_a_package_that_exits_is_named(tmp_path):
+    done = run(installed(tmp_path, "raise SystemExit(0)"), "-m", "structmat", "list")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "does not load (SystemExit(0)); mend or uninstall plugged" in done.stderr

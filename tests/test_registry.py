@@ -204,6 +204,13 @@ def test_an_array_without_length_is_no_sequence_of_radices(make):
         make(6, np.array(6))
 
 
+@pytest.mark.parametrize("width", [3, 1000, 65_537, 100_000, 200_000, 300_000, 524_287])
+def test_the_nearest_powers_of_two_are_named(width):
+    n = width.bit_length()
+    with pytest.raises(WidthError, match=f"nearest are {2 ** (n - 1)} and {2**n}\\."):
+        sm.benes(width)
+
+
 def test_a_truth_value_of_numpy_is_one():
     assert sm.mixed_radix(6, reverse=np.True_) == sm.mixed_radix(6, reverse=True)
 

@@ -105,7 +105,7 @@ def _list_dense(options: argparse.Namespace) -> None:
         limit = "" if budget is None else f" within {budget:,} parameters"
         _say(
             f"Not listed: {', '.join(missing)}. They do not take width {width:,}, are not dense"
-            f"{limit}, or would have to be built to know."
+            f"{limit}, are one switch of all wires, or would have to be built to know."
         )
 
 

@@ -242,7 +242,7 @@ def nearby(width: int) -> tuple[range, range]:
 def _shown(value: Any) -> str:
     try:
         return repr(plain(value))
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RecursionError):
         return repr(value)
 
 
