@@ -17,7 +17,8 @@ from structmat.moments import mixing
 from structmat.network import Network
 from structmat.progress import bar
 from structmat.reachability import dense_depth, first_dense
-from structmat.trainability import Conditioning, conditioning
+from structmat.spectrum import SpectralStatistics, spectral_statistics
+from structmat.trainability import Conditioning, conditioning, lipschitz
 
 Row: TypeAlias = dict[str, Any]
 Candidate: TypeAlias = str | Family | Network | Callable[[int], Network]
@@ -34,8 +35,10 @@ _COLUMNS = {
 }
 _MORE = {"dimension": "dimension", "redundant": "redundant", "mixing": "mixing"}
 
-_PARTS = ("mixing", "bounds", "dimension", "conditioning")
-_NARROW = 64  # the width up to which a complete report has the conditioning
+_PARTS = ("mixing", "sensitivity", "dimension", "conditioning", "bounds", "spectrum")
+_LEAST = {"spectrum": 6}  # between which widths a complete report has a part
+_MOST = {"conditioning": 64, "spectrum": 64}
+_TABLES = ("bounds", "spectrum")
 
 
 @dataclass(frozen=True)
@@ -84,6 +87,16 @@ class Report:
         """How evenly the matrix moves when the blocks do, at blocks drawn with seed 0."""
         return conditioning(self.network, rng=0)
 
+    @cached_property
+    def spectrum(self) -> SpectralStatistics:
+        """Eigenangles of members drawn with seed 0, beside those of Haar rotations."""
+        return spectral_statistics(self.network, rng=0)
+
+    @cached_property
+    def sensitivity(self) -> float:
+        """By how much R changes at most for a change of the generators of Cayley blocks."""
+        return lipschitz(self.network)
+
     def complete(self, *, progress: bool = True) -> Self:
         """Find out all parts, and return the same report.
 
@@ -94,11 +107,11 @@ class Report:
 
         Notes
         -----
-        The dimension takes time with the cube of itself, and the conditioning, which is left out
-        above width 64, with the sixth power of the width. What was found is kept, also when this
-        is interrupted.
+        The dimension takes time with the cube of itself. The conditioning, which takes time with
+        the sixth power of the width, and the spectrum, which has no sense below 6 wires, are left
+        out above width 64. What was found is kept, also when this is interrupted.
         """
-        parts = [part for part in _PARTS if part != "conditioning" or self.width <= _NARROW]
+        parts = [p for p in _PARTS if _LEAST.get(p, 0) <= self.width <= _MOST.get(p, self.width)]
         with bar("report", len(parts), unit="part", shown=progress) as steps:
             for part in parts:
                 getattr(self, part)
@@ -126,7 +139,7 @@ class Report:
                 rows.append(("redundant", _shown(self.dimension.redundant)))
             elif key == "conditioning":
                 rows.append((key, f"{self.conditioning.ratio:.2g}"))
-            elif key != "bounds":
+            elif key not in _TABLES:
                 rows.append((_title(key), _shown(value)))
         return rows
 
@@ -134,20 +147,21 @@ class Report:
         rows = self._rows()
         longest = [max(map(len, column)) for column in zip(*rows, strict=True)]
         lines = [f"{a:<{longest[0]}}  {b:>{longest[1]}}" for a, b in rows]
-        if "bounds" in self._found():
-            lines += ["", str(self.bounds)]
-        return "\n".join(lines)
+        tables = [str(getattr(self, part)) for part in _TABLES if part in self._found()]
+        return "\n\n".join(["\n".join(lines), *tables])
 
     def _repr_html_(self) -> str:
         table = _html_table(_cell("th", a) + _cell("td", b) for a, b in self._rows())
-        return table + (self.bounds._repr_html_() if "bounds" in self._found() else "")
+        more = [getattr(self, part)._repr_html_() for part in _TABLES if part in self._found()]
+        return "\n".join([table, *more])
 
 
 def report(net: Network) -> Report:
     """Return every check of one network: what it costs, who can hear whom, and what it covers.
 
-    Counts and density are there at once. The dimension, the mixing, the lower bounds and the
-    conditioning are found out when they are asked for, or all by `Report.complete`.
+    Counts and density are there at once. The dimension, the mixing, the lower bounds, the
+    sensitivity, the conditioning and the spectrum are found out when they are asked for, or all
+    by `Report.complete`.
 
     Raises
     ------

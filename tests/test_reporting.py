@@ -11,7 +11,7 @@ from itertools import pairwise
 
 import networkx as nx
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 
 import structmat as sm
 from structmat.errors import MissingExtraError, SpecError, StructmatError
@@ -267,6 +267,7 @@ def test_refused_arguments(families, widths, error, message):
 # What is found out when it is asked for -------------------------------------------------------
 
 
+@settings(max_examples=20)
 @given(networks(max_width=6))
 def test_expensive_parts_are_what_the_functions_say(net):
     found = sm.report(net)
@@ -277,7 +278,9 @@ def test_expensive_parts_are_what_the_functions_say(net):
     assert found.dimension is found.dimension  # kept
     assert set(found.to_dict()) == cheap | {"dimension", "mixing", "bounds"}
     json.dumps(found.complete(progress=False).to_dict())
-    assert set(found.to_dict()) == cheap | {"dimension", "mixing", "bounds", "conditioning"}
+    every = {"dimension", "mixing", "bounds", "conditioning", "sensitivity"}
+    every |= {"spectrum"} if net.width >= 6 else set()
+    assert set(found.to_dict()) == cheap | every
     assert found == sm.report(net)
 
 
@@ -286,7 +289,9 @@ def test_a_complete_report_in_words():
     said = words(found)
     assert (said["dimension"], said["redundant"], said["mixing"]) == ("56", "16", "0.000")
     assert 0 < float(said["conditioning"]) < 1
-    assert str(found).endswith(str(sm.lower_bounds(found.network)))
+    _, bounds, spectrum = str(found).split("\n\n")
+    assert bounds == str(sm.lower_bounds(found.network))
+    assert spectrum == str(sm.spectral_statistics(found.network, rng=0))
 
 
 def test_an_open_dimension_says_between_what():
@@ -303,13 +308,13 @@ def words(found):
 
 def test_wide_reports_leave_the_conditioning_out():
     found = sm.report(sm.butterfly(128, block=2, depth=2)).complete(progress=False)
-    assert "conditioning" not in found.to_dict()
+    assert not {"conditioning", "spectrum"} & set(found.to_dict())
     assert found.dimension.value == 128
 
 
 def test_html_of_a_complete_report():
     html = sm.report(sm.butterfly(8)).complete(progress=False)._repr_html_()
-    assert html.count("<table>") == 2
+    assert html.count("<table>") == 3
     assert "<th>dimension</th><td>12</td>" in html
 
 

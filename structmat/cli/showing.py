@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="also the dimension, the mixing, the lower bounds and the conditioning",
+        help="also dimension, mixing, lower bounds, sensitivity, conditioning and spectrum",
     )
     parser.add_argument(
         "--save",
