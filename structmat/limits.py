@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import asdict, dataclass
 from math import ceil, comb, log2
 from typing import Any
 
 from structmat.errors import whole
 from structmat.network import Network
+from structmat.texttable import cell, in_html, plain
 
 _HEAD = ("to be", "it takes", "at least", "this has")
 
@@ -72,22 +72,14 @@ class LowerBounds:
         return [head, *cells]
 
     def __str__(self) -> str:
-        table = self._table()
-        longest = [max(map(len, column)) for column in zip(*table, strict=True)]
-        last = len(longest) - 1
-        return "\n".join(
-            "  ".join(
-                cell if k == last else f"{cell:{'>' if k > 1 else '<'}{longest[k]}}"
-                for k, cell in enumerate(line)
-            )
-            for line in table
-        )
+        head, *lines = self._table()
+        return plain(head, lines, left=(0, 1, len(head) - 1))
 
     def _repr_html_(self) -> str:
         head, *lines = self._table()
-        rows = ["".join(f"<th>{html.escape(cell)}</th>" for cell in head)]
-        rows += ["".join(f"<td>{html.escape(cell)}</td>" for cell in line) for line in lines]
-        return "\n".join(["<table>", *(f"<tr>{row}</tr>" for row in rows), "</table>"])
+        rows = ["".join(cell("th", text) for text in head)]
+        rows += ["".join(cell("td", text) for text in line) for line in lines]
+        return in_html(rows)
 
 
 def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:

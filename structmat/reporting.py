@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -18,6 +17,7 @@ from structmat.network import Network
 from structmat.progress import bar
 from structmat.reachability import dense_depth, first_dense
 from structmat.spectrum import SpectralStatistics, spectral_statistics
+from structmat.texttable import cell, in_html, plain
 from structmat.trainability import Conditioning, conditioning, lipschitz
 
 Row: TypeAlias = dict[str, Any]
@@ -144,14 +144,12 @@ class Report:
         return rows
 
     def __str__(self) -> str:
-        rows = self._rows()
-        longest = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = [f"{a:<{longest[0]}}  {b:>{longest[1]}}" for a, b in rows]
+        first, *rows = self._rows()
         tables = [str(getattr(self, part)) for part in _TABLES if part in self._found()]
-        return "\n\n".join(["\n".join(lines), *tables])
+        return "\n\n".join([plain(first, rows), *tables])
 
     def _repr_html_(self) -> str:
-        table = _html_table(_cell("th", a) + _cell("td", b) for a, b in self._rows())
+        table = in_html(cell("th", a) + cell("td", b) for a, b in self._rows())
         more = [getattr(self, part)._repr_html_() for part in _TABLES if part in self._found()]
         return "\n".join([table, *more])
 
@@ -235,20 +233,14 @@ class Comparison:
         return _COLUMNS | (_MORE if any("dimension" in row for row in self.rows) else {})
 
     def __str__(self) -> str:
-        table = [list(self._columns.values())]
-        table += [[_shown(row[key]) for key in self._columns] for row in self.rows]
-        longest = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = [
-            "  ".join(f"{cell:{'<' if k == 0 else '>'}{longest[k]}}" for k, cell in enumerate(row))
-            for row in table
-        ]
-        lines.insert(1, "  ".join("-" * size for size in longest))
+        cells = [[_shown(row[key]) for key in self._columns] for row in self.rows]
+        lines = [plain(list(self._columns.values()), cells, rule=True)]
         reasons = dict.fromkeys(row["refused"] for row in self.rows if row["refused"] is not None)
         return "\n".join([*lines, *(["", *reasons] if reasons else [])])
 
     def _repr_html_(self) -> str:
-        head = "".join(_cell("th", title) for title in self._columns.values())
-        return _html_table([head, *(_html_row(row, list(self._columns)) for row in self.rows)])
+        head = "".join(cell("th", title) for title in self._columns.values())
+        return in_html([head, *(_html_row(row, list(self._columns)) for row in self.rows)])
 
 
 def compare(
@@ -378,16 +370,8 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
-def _cell(tag: str, text: str, attributes: str = "") -> str:
-    return f"<{tag}{attributes}>{html.escape(text)}</{tag}>"
-
-
 def _html_row(row: Row, keys: list[str]) -> str:
     if row["refused"] is None:
-        return "".join(_cell("td", _shown(row[key])) for key in keys)
-    named = "".join(_cell("td", _shown(row[key])) for key in keys[:2])
-    return named + _cell("td", row["refused"], f' colspan="{len(keys) - 2}"')
-
-
-def _html_table(rows: Iterable[str]) -> str:
-    return "\n".join(["<table>", *(f"<tr>{cells}</tr>" for cells in rows), "</table>"])
+        return "".join(cell("td", _shown(row[key])) for key in keys)
+    named = "".join(cell("td", _shown(row[key])) for key in keys[:2])
+    return named + cell("td", row["refused"], f' colspan="{len(keys) - 2}"')

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from dataclasses import dataclass
 from math import pi
 from typing import Any
@@ -15,6 +14,7 @@ from structmat.blocks import random_blocks
 from structmat.errors import BlockError, WidthError, random_source, whole
 from structmat.network import Network
 from structmat.sparse import dense
+from structmat.texttable import cell, in_html, plain
 
 Array = npt.NDArray[np.float64]
 
@@ -149,11 +149,11 @@ class SpectralStatistics:
         return [("", "members", "Haar"), *rows]
 
     def __str__(self) -> str:
-        return "\n".join(f"{name:<16}  {here:>7}  {haar:>5}" for name, here, haar in self._table())
+        head, *rows = self._table()
+        return plain(head, rows)
 
     def _repr_html_(self) -> str:
-        rows = ("".join(f"<td>{html.escape(cell)}</td>" for cell in row) for row in self._table())
-        return "\n".join(["<table>", *(f"<tr>{row}</tr>" for row in rows), "</table>"])
+        return in_html("".join(cell("td", text) for text in row) for row in self._table())
 
 
 def spectral_statistics(

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from structmat.cli.parsing import command, print_json
 from structmat.errors import StructmatError
+from structmat.texttable import plain
 
 if TYPE_CHECKING:
     from structmat.finetune.job import Settings
@@ -87,7 +88,7 @@ def _finetune(options: argparse.Namespace) -> None:
     if options.json:
         print_json(found)
         return
-    print(tables.plain(tables.HEADER, tables.rows(found)))
+    print(plain(tables.HEADER, tables.rows(found)))
     print()
     print(f"report: {options.output / 'report.html'}")
     if found["best"]:

@@ -13,7 +13,7 @@ import structmat as sm
 from structmat.choosing import Member, dense_members
 from structmat.cli.parsing import command, print_json
 from structmat.errors import StructmatError
-from structmat.finetune.tables import plain
+from structmat.texttable import plain
 
 _BUILT = 2**22  # wires times stages of a network that is built only to look at it
 _LONGEST = 60  # characters of a name in a table

@@ -33,27 +33,6 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
     ]
 
 
-def plain(header: Row, body: Sequence[Row]) -> str:
-    """Return a table of text: the first column to the left, the others to the right.
-
-    Examples
-    --------
-    >>> print(plain(("method", "n"), [("a", "10"), ("bcd", "2")]))
-    method   n
-    a       10
-    bcd      2
-    """
-    lines = [header, *body]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if column else cell.ljust(width)
-            for column, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
-
-
 def as_html(header: Row, body: Sequence[Row]) -> str:
     """Return a table of HTML.
 

@@ -1,0 +1,58 @@
+"""Tables as plain text and as HTML."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Collection, Iterable, Sequence
+
+Row = Sequence[str]
+
+
+def plain(
+    header: Row, body: Iterable[Row], *, left: Collection[int] = (0,), rule: bool = False
+) -> str:
+    """Return a table of text, with the columns named in `left` to the left, the others right.
+
+    Examples
+    --------
+    >>> print(plain(("method", "n"), [("a", "10"), ("bcd", "2")]))
+    method   n
+    a       10
+    bcd      2
+    """
+    lines = [header, *body]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    if rule:
+        lines.insert(1, ["-" * width for width in widths])
+
+    def placed(column: int, cell: str) -> str:
+        width = widths[column]
+        return cell.ljust(width) if column in left else cell.rjust(width)
+
+    return "\n".join(
+        "  ".join(placed(k, cell) for k, cell in enumerate(line)).rstrip() for line in lines
+    )
+
+
+def cell(tag: str, text: str, attributes: str = "") -> str:
+    """Return one cell of an HTML table.
+
+    Examples
+    --------
+    >>> cell("td", "a < b")
+    '<td>a &lt; b</td>'
+    """
+    return f"<{tag}{attributes}>{html.escape(text)}</{tag}>"
+
+
+def in_html(rows: Iterable[str]) -> str:
+    """Return an HTML table of rows that are joined cells.
+
+    Examples
+    --------
+    >>> print(in_html([cell("th", "depth") + cell("td", "3")]))
+    <table>
+    <tr><th>depth</th><td>3</td></tr>
+    </table>
+    """
+    return "\n".join(["<table>", *(f"<tr>{cells}</tr>" for cells in rows), "</table>"])
