@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from math import comb
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from structmat import modular
 from structmat.errors import StructmatError, random_source, whole
+from structmat.gates import (
+    Part,
+    less_covered,
+    less_trades,
+    network_of,
+    normal_form,
+    parts,
+    width_of,
+)
 from structmat.modular import MERSENNE, Residues
 from structmat.network import Network
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
-Part: TypeAlias = "tuple[Gate, ...]"
 
-_STEPS = 4_000_000  # of the search for windows that a larger switch covers
 _TRIES = 16  # draws of a point at which every Cayley transform exists
 
 
@@ -75,7 +82,7 @@ def dimension(
     From below: the rank, modulo a prime, of the derivative at a random point whose blocks are
     Cayley transforms of integer matrices. The rank at one point modulo one prime is at most the
     generic rank, which is the dimension, so the bound holds whatever was drawn. From above:
-    `upper_bound`. Time grows with the cube of the dimension.
+    `structmat.gates.upper_bound`. Time grows with the cube of the dimension.
 
     Parameters
     ----------
@@ -111,7 +118,7 @@ def dimension(
         _check_prime(prime)
     source = random_source(rng)
     lower = upper = 0
-    for part, times in Counter(_parts(normal_form(net))).items():  # most networks repeat a few
+    for part, times in Counter(parts(normal_form(net))).items():  # most networks repeat a few
         low, high = _between(part, size, primes, source)
         lower, upper = lower + times * low, upper + times * high
     return Dimension(lower, upper, net.parameters)
@@ -121,15 +128,15 @@ def _between(
     part: Part, points: int, primes: Sequence[int], rng: np.random.Generator
 ) -> tuple[int, int]:
     """Return the bounds for gates that are connected."""
-    upper = min(_ungauged(part), comb(_width(part), 2))
+    upper = min(less_trades(part), comb(width_of(part), 2))
     lower = 0
-    net = _network(part)
+    net = network_of(part)
     for prime in primes:
         for _ in range(points):
             if lower < upper:
                 lower = max(lower, modular.rank(tangents(net, prime, rng, probes=upper), prime))
     if lower < upper:  # a closer look takes longer
-        upper = min(upper, _bound(part))
+        upper = min(upper, less_covered(part))
     return lower, upper
 
 
@@ -139,9 +146,6 @@ def _check_prime(prime: int) -> None:
         return
     if number > MERSENNE or any(number % k == 0 for k in range(2, int(number**0.5) + 1)):
         raise StructmatError(f"prime={number}: give an odd prime below 2^31, such as {MERSENNE}")
-
-
-# From below -----------------------------------------------------------------------------------
 
 
 def tangents(
@@ -217,170 +221,3 @@ def _rotations(kept: Mask, radix: int, prime: int, rng: np.random.Generator) -> 
         if blocks is not None:
             return blocks
     raise StructmatError(f"prime={prime}: no point was found in {_TRIES} draws; take a larger one")
-
-
-class Gate(NamedTuple):
-    """One switch, and the stage it acts in."""
-
-    stage: int
-    wires: frozenset[int]
-
-
-def normal_form(net: Network) -> tuple[Gate, ...]:
-    """Return the switches of the straightened network without those that others contain.
-
-    A switch is absorbed when all its wires go directly into one switch, or all come directly
-    from one: the larger can be whatever both were. Idle stages between do not matter.
-
-    Examples
-    --------
-    >>> len(normal_form(Network.of(4, [[[0, 1]], [], [[0, 1, 2]], [[1, 2]], [[2, 3]]])))
-    2
-    """
-    straight = net.straightened().network
-    gates = [
-        Gate(t, frozenset(row))
-        for t, stage in enumerate(straight.stages)
-        for bank in stage.banks
-        for row in bank.reads.tolist()
-    ]
-    return _absorbed(gates)
-
-
-def _absorbed(gates: Iterable[Gate]) -> tuple[Gate, ...]:
-    kept = list(gates)
-    while True:
-        before = len(kept)
-        for _ in range(2):  # forwards, and then backwards
-            last: dict[int, Gate] = {}
-            left = []
-            for gate in kept:
-                before_it = {id(last.get(wire)) for wire in gate.wires}
-                if len(before_it) == 1 and next(iter(gate.wires)) in last:
-                    continue
-                left.append(gate)
-                last.update(dict.fromkeys(gate.wires, gate))
-            kept = left[::-1]
-        if len(kept) == before:
-            return tuple(kept)
-
-
-def _parts(gates: Sequence[Gate]) -> list[Part]:
-    """Return the gates by connected component, the wires of each numbered from 0 in order."""
-    part: dict[int, set[int]] = {}
-    for gate in gates:
-        joined = set(gate.wires).union(*(part[wire] for wire in gate.wires if wire in part))
-        part.update(dict.fromkeys(joined, joined))
-    grouped: dict[int, list[Gate]] = {}
-    for gate in gates:
-        grouped.setdefault(id(part[next(iter(gate.wires))]), []).append(gate)
-    found = []
-    for several in grouped.values():
-        wires = sorted(part[next(iter(several[0].wires))])
-        number = {wire: k for k, wire in enumerate(wires)}
-        found.append(tuple(Gate(g.stage, frozenset(number[w] for w in g.wires)) for g in several))
-    return found
-
-
-def _width(part: Part) -> int:
-    return len(frozenset().union(*(gate.wires for gate in part)))
-
-
-def _network(part: Part) -> Network:
-    stages: dict[int, list[list[int]]] = {}
-    for gate in part:
-        stages.setdefault(gate.stage, []).append(sorted(gate.wires))
-    return Network.of(_width(part), [stages[t] for t in sorted(stages)])
-
-
-def upper_bound(net: Network) -> int:
-    """Return a proved upper bound of the dimension, by gauge and by components.
-
-    Two switches that k wires join directly can trade a rotation of those wires, so k(k−1)/2
-    parameters are redundant for each such pair; all these trades are independent. And where a
-    window of stages connects a set C of wires, one switch on C can do whatever the window does
-    there: where it has no more parameters it takes their place.
-
-    Examples
-    --------
-    >>> from structmat.families import butterfly
-    >>> upper_bound(butterfly(32, block=8, depth=3)), upper_bound(butterfly(8).repeat(9))
-    (240, 28)
-    """
-    counted = Counter(_parts(normal_form(net))).items()
-    return sum(times * min(_ungauged(p), _bound(p), comb(_width(p), 2)) for p, times in counted)
-
-
-def _ungauged(gates: Sequence[Gate]) -> int:
-    """Return the parameters less those that directly joined switches can trade."""
-    traded = sum(comb(wires, 2) for _, _, wires in _links(gates))
-    return sum(comb(len(gate.wires), 2) for gate in gates) - traded
-
-
-def _bound(gates: Sequence[Gate]) -> int:
-    while (larger := _covered(gates)) is not None:
-        gates = _absorbed(larger)
-    return _ungauged(gates)
-
-
-def _links(gates: Sequence[Gate]) -> list[tuple[int, int, int]]:
-    """Return (earlier, later, wires) for each two gates that wires join directly."""
-    last: dict[int, int] = {}
-    links = []
-    for k, gate in enumerate(gates):
-        joined = Counter(last[wire] for wire in gate.wires if wire in last)
-        links += [(j, k, wires) for j, wires in joined.items()]
-        last.update(dict.fromkeys(gate.wires, k))
-    return links
-
-
-def _covered(gates: Sequence[Gate]) -> list[Gate] | None:
-    """Return the gates with a component of a window of stages covered by one switch.
-
-    It is the shortest window in which a component of several gates has at least as many
-    parameters, less its own trades, as the switch; None where there is none.
-    """
-    inward: list[list[tuple[int, int]]] = [[] for _ in gates]
-    for j, k, wires in _links(gates):
-        inward[k].append((j, comb(wires, 2)))
-    stages = sorted({gate.stage for gate in gates})
-    order = {t: n for n, t in enumerate(stages)}
-    best: tuple[int, int, int, frozenset[int]] | None = None
-    starts = stages if len(gates) * len(stages) <= _STEPS else []
-    for start in starts:
-        part: dict[int, _Span] = {}  # by wire
-        first = next(k for k, gate in enumerate(gates) if gate.stage == start)
-        for k in range(first, len(gates)):
-            gate = gates[k]
-            length = order[gate.stage] - order[start]
-            if best is not None and length >= best[0]:
-                break
-            traded = sum(gauge for j, gauge in inward[k] if j >= first)
-            joined = _Span(set(gate.wires), comb(len(gate.wires), 2) - traded, 1)
-            for other in {id(part[w]): part[w] for w in gate.wires if w in part}.values():
-                joined = joined.with_(other)
-            part.update(dict.fromkeys(joined.wires, joined))
-            if joined.gates > 1 and joined.gain >= 0:
-                best = length, start, gate.stage, frozenset(joined.wires)
-                break
-    if best is None:
-        return None
-    _, start, end, inside = best
-    rest = [g for g in gates if not (start <= g.stage <= end and g.wires <= inside)]
-    return sorted([*rest, Gate(start, inside)], key=lambda gate: gate.stage)
-
-
-class _Span:
-    """A component of a window: its wires, its parameters less its own trades, its gates."""
-
-    def __init__(self, wires: set[int], cost: int, gates: int) -> None:
-        self.wires, self.cost, self.gates = wires, cost, gates
-
-    def with_(self, other: _Span) -> _Span:
-        large, small = (self, other) if len(self.wires) >= len(other.wires) else (other, self)
-        large.wires |= small.wires
-        return _Span(large.wires, self.cost + other.cost, self.gates + other.gates)
-
-    @property
-    def gain(self) -> int:
-        return self.cost - comb(len(self.wires), 2)

@@ -74,7 +74,7 @@ def reduced(net: Network, *, unitary: bool = False) -> Reduced:
     these wires: the first gives it away, the second takes it, and R does not change. So the
     second may do without: it needs no generator of two wires that come from the same switch.
     What is left has no trade of this kind, and is as many numbers as
-    `structmat.expressivity.upper_bound` counts by trades. For the block butterfly (BOFT) one
+    `structmat.gates.upper_bound` counts by trades. For the block butterfly (BOFT) one
     stage is full, and in every other the diagonal half-blocks of the generators are zero.
 
     With blocks exp(Q) nothing is lost at all: every rotation of r wires is exp(Q)·H, with Q left

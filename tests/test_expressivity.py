@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat import modular
 from structmat.errors import StructmatError
-from structmat.expressivity import normal_form, tangents, upper_bound
+from structmat.expressivity import tangents
+from structmat.gates import normal_form, upper_bound
 from structmat.modular import MERSENNE
 from structmat.testing import networks, seeds
 

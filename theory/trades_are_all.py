@@ -18,7 +18,7 @@ from __future__ import annotations
 import itertools
 
 import structmat as sm
-from structmat.expressivity import upper_bound
+from structmat.gates import upper_bound
 from theory._tools import pairs
 
 NUMBER = "T34"

@@ -1,0 +1,186 @@
+"""The switches of a network as gates in order, and how many dimensions they have at most."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from math import comb
+from typing import NamedTuple, TypeAlias
+
+from structmat.network import Network
+
+Part: TypeAlias = "tuple[Gate, ...]"
+
+_STEPS = 4_000_000  # of the search for windows that a larger switch covers
+
+
+class Gate(NamedTuple):
+    """One switch, and the stage it acts in."""
+
+    stage: int
+    wires: frozenset[int]
+
+
+def normal_form(net: Network) -> tuple[Gate, ...]:
+    """Return the switches of the straightened network without those that others contain.
+
+    A switch is absorbed when all its wires go directly into one switch, or all come directly
+    from one: the larger can be whatever both were. Idle stages between do not matter.
+
+    Examples
+    --------
+    >>> len(normal_form(Network.of(4, [[[0, 1]], [], [[0, 1, 2]], [[1, 2]], [[2, 3]]])))
+    2
+    """
+    straight = net.straightened().network
+    gates = [
+        Gate(t, frozenset(row))
+        for t, stage in enumerate(straight.stages)
+        for bank in stage.banks
+        for row in bank.reads.tolist()
+    ]
+    return _absorbed(gates)
+
+
+def _absorbed(gates: Iterable[Gate]) -> tuple[Gate, ...]:
+    kept = list(gates)
+    while True:
+        before = len(kept)
+        for _ in range(2):  # forwards, and then backwards
+            last: dict[int, Gate] = {}
+            left = []
+            for gate in kept:
+                before_it = {id(last.get(wire)) for wire in gate.wires}
+                if len(before_it) == 1 and next(iter(gate.wires)) in last:
+                    continue
+                left.append(gate)
+                last.update(dict.fromkeys(gate.wires, gate))
+            kept = left[::-1]
+        if len(kept) == before:
+            return tuple(kept)
+
+
+def parts(gates: Sequence[Gate]) -> list[Part]:
+    """Return the gates by connected component, the wires of each numbered from 0 in order."""
+    part: dict[int, set[int]] = {}
+    for gate in gates:
+        joined = set(gate.wires).union(*(part[wire] for wire in gate.wires if wire in part))
+        part.update(dict.fromkeys(joined, joined))
+    grouped: dict[int, list[Gate]] = {}
+    for gate in gates:
+        grouped.setdefault(id(part[next(iter(gate.wires))]), []).append(gate)
+    found = []
+    for several in grouped.values():
+        wires = sorted(part[next(iter(several[0].wires))])
+        number = {wire: k for k, wire in enumerate(wires)}
+        found.append(tuple(Gate(g.stage, frozenset(number[w] for w in g.wires)) for g in several))
+    return found
+
+
+def width_of(part: Part) -> int:
+    """Return how many wires some gates have."""
+    return len(frozenset().union(*(gate.wires for gate in part)))
+
+
+def network_of(part: Part) -> Network:
+    """Return the network of gates whose wires are numbered from 0."""
+    stages: dict[int, list[list[int]]] = {}
+    for gate in part:
+        stages.setdefault(gate.stage, []).append(sorted(gate.wires))
+    return Network.of(width_of(part), [stages[t] for t in sorted(stages)])
+
+
+def upper_bound(net: Network) -> int:
+    """Return a proved upper bound of the dimension, by gauge and by components.
+
+    Two switches that k wires join directly can trade a rotation of those wires, so k(k−1)/2
+    parameters are redundant for each such pair; all these trades are independent. And where a
+    window of stages connects a set C of wires, one switch on C can do whatever the window does
+    there: where it has no more parameters it takes their place.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> upper_bound(butterfly(32, block=8, depth=3)), upper_bound(butterfly(8).repeat(9))
+    (240, 28)
+    """
+    counted = Counter(parts(normal_form(net))).items()
+    return sum(
+        times * min(less_trades(p), less_covered(p), comb(width_of(p), 2)) for p, times in counted
+    )
+
+
+def less_trades(gates: Sequence[Gate]) -> int:
+    """Return the parameters less those that directly joined switches can trade."""
+    traded = sum(comb(wires, 2) for _, _, wires in _links(gates))
+    return sum(comb(len(gate.wires), 2) for gate in gates) - traded
+
+
+def less_covered(gates: Sequence[Gate]) -> int:
+    """Return the same, after windows are covered by larger switches where that is less."""
+    while (larger := _covered(gates)) is not None:
+        gates = _absorbed(larger)
+    return less_trades(gates)
+
+
+def _links(gates: Sequence[Gate]) -> list[tuple[int, int, int]]:
+    """Return (earlier, later, wires) for each two gates that wires join directly."""
+    last: dict[int, int] = {}
+    links = []
+    for k, gate in enumerate(gates):
+        joined = Counter(last[wire] for wire in gate.wires if wire in last)
+        links += [(j, k, wires) for j, wires in joined.items()]
+        last.update(dict.fromkeys(gate.wires, k))
+    return links
+
+
+def _covered(gates: Sequence[Gate]) -> list[Gate] | None:
+    """Return the gates with a component of a window of stages covered by one switch.
+
+    It is the shortest window in which a component of several gates has at least as many
+    parameters, less its own trades, as the switch; None where there is none.
+    """
+    inward: list[list[tuple[int, int]]] = [[] for _ in gates]
+    for j, k, wires in _links(gates):
+        inward[k].append((j, comb(wires, 2)))
+    stages = sorted({gate.stage for gate in gates})
+    order = {t: n for n, t in enumerate(stages)}
+    best: tuple[int, int, int, frozenset[int]] | None = None
+    starts = stages if len(gates) * len(stages) <= _STEPS else []
+    for start in starts:
+        part: dict[int, _Span] = {}  # by wire
+        first = next(k for k, gate in enumerate(gates) if gate.stage == start)
+        for k in range(first, len(gates)):
+            gate = gates[k]
+            length = order[gate.stage] - order[start]
+            if best is not None and length >= best[0]:
+                break
+            traded = sum(gauge for j, gauge in inward[k] if j >= first)
+            joined = _Span(set(gate.wires), comb(len(gate.wires), 2) - traded, 1)
+            for other in {id(part[w]): part[w] for w in gate.wires if w in part}.values():
+                joined = joined.with_(other)
+            part.update(dict.fromkeys(joined.wires, joined))
+            if joined.gates > 1 and joined.gain >= 0:
+                best = length, start, gate.stage, frozenset(joined.wires)
+                break
+    if best is None:
+        return None
+    _, start, end, inside = best
+    rest = [g for g in gates if not (start <= g.stage <= end and g.wires <= inside)]
+    return sorted([*rest, Gate(start, inside)], key=lambda gate: gate.stage)
+
+
+class _Span:
+    """A component of a window: its wires, its parameters less its own trades, its gates."""
+
+    def __init__(self, wires: set[int], cost: int, gates: int) -> None:
+        self.wires, self.cost, self.gates = wires, cost, gates
+
+    def with_(self, other: _Span) -> _Span:
+        large, small = (self, other) if len(self.wires) >= len(other.wires) else (other, self)
+        large.wires |= small.wires
+        return _Span(large.wires, self.cost + other.cost, self.gates + other.gates)
+
+    @property
+    def gain(self) -> int:
+        return self.cost - comb(len(self.wires), 2)
