@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -29,6 +29,14 @@ from structmat.nn.rotate import (
 # Multiplying stages out costs as much as one vector for each wire of a merged switch, and what
 # is saved is less than the work on a vector: from this many times as many vectors on it pays.
 _MANY = 4
+
+
+class _Plans(NamedTuple):
+    """The index arrays on one device."""
+
+    plan: Plan
+    merged: MergedPlan | None
+    places: list[Tensor | None]
 
 
 class Orthogonal(nn.Module):
@@ -110,16 +118,10 @@ class Orthogonal(nn.Module):
             torch.zeros(shape, dtype=dtype.to_real(), device=device)
             for shape in generator_shapes(network, unitary=self.unitary, reduced=reduced)
         )
-        self._spread: list[str | None] = []  # by bank, the buffer that says where its row goes
-        for k, kept in enumerate(_kept(network, unitary=self.unitary) if reduced else ()):
-            self._spread.append(None if kept.all() else f"_places_{k}")
-            if not kept.all():
-                places = torch.as_tensor(np.flatnonzero(kept), device=device)
-                self.register_buffer(f"_places_{k}", places, persistent=False)
         # Holds nothing: it knows the dtype and device of a layer that has no generators.
         like = torch.empty(0, dtype=dtype.to_real(), device=device)
         self.register_buffer("_like", like, persistent=False)
-        self._plans: dict[torch.device, tuple[Plan, MergedPlan | None]] = {}
+        self._plans: dict[torch.device, _Plans] = {}
         self._plan(self._like.device)
 
     @property
@@ -189,12 +191,13 @@ class Orthogonal(nn.Module):
     def _all_generators(self, k: int) -> Tensor:
         """Return the (n, g) generators of a bank, with zeros for those left out."""
         values: Tensor = self.generators[k]
-        if not self.reduced or self._spread[k] is None:
+        places = self._plan(values.device).places[k] if self.reduced else None
+        if places is None:
             return values
         bank = self.network.banks[k]
         size = generators_per_block(bank.radix, unitary=self.unitary)
         every = values.new_zeros(bank.count * size)
-        return every.index_copy(0, getattr(self, str(self._spread[k])), values).view(-1, size)
+        return every.index_copy(0, places, values).view(-1, size)
 
     @torch.no_grad()
     def orthogonality_error(self) -> float:
@@ -224,7 +227,7 @@ class Orthogonal(nn.Module):
             if drop:
                 blocks = self._dropped(blocks)
             blocks = [block.to(dtype) for block in blocks]
-            plan, merged = self._plan(x.device)
+            plan, merged, _ = self._plan(x.device)
             if merged is not None and x.numel() > _MANY * merged.widest * self.width:
                 plan, blocks = merged.coarse, merged_blocks(merged, blocks)
             y = rotate(plan, blocks, x.to(dtype), adjoint=adjoint)
@@ -251,14 +254,22 @@ class Orthogonal(nn.Module):
         dtype = block_kinds.at_least_float32(torch.promote_types(dtype, self._like.dtype))
         return torch.promote_types(dtype, torch.complex64) if self.unitary else dtype
 
-    def _plan(self, device: torch.device) -> tuple[Plan, MergedPlan | None]:
+    def _plan(self, device: torch.device) -> _Plans:
         if device not in self._plans:
             with torch.inference_mode(mode=False):  # kept for later calls, which may train
-                self._plans[device] = (
+                self._plans[device] = _Plans(
                     plan_for(self.network, device),
                     merged_plan_for(self.network, device),
+                    self._places(device) if self.reduced else [],
                 )
         return self._plans[device]
+
+    def _places(self, device: torch.device) -> list[Tensor | None]:
+        """Return, by bank, where the row of kept generators goes; None where all are kept."""
+        return [
+            None if kept.all() else torch.as_tensor(np.flatnonzero(kept), device=device)
+            for kept in _kept(self.network, unitary=self.unitary)
+        ]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
         super()._apply(fn, recurse)

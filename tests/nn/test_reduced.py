@@ -1,5 +1,7 @@
 """A layer with the redundant generators left out: fewer parameters, the same matrices."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
@@ -87,16 +89,19 @@ def test_unitary_blocks(net, seed):
 
 
 def test_it_moves_between_dtypes_and_devices():
-    layer = drawn(Orthogonal(sm.butterfly(8, block=4), dtype=DOUBLE, reduced=True), 0)
+    net = sm.butterfly(8, block=4)
+    layer = drawn(Orthogonal(net, dtype=DOUBLE, reduced=True), 0)
     single = layer.matrix().float()
     assert torch.allclose(layer.float().matrix(), single, atol=1e-6)
-    copy = Orthogonal(sm.butterfly(8, block=4), reduced=True)
-    copy.load_state_dict(layer.state_dict())
-    assert torch.equal(copy.matrix(), layer.matrix())
-    assert Orthogonal(sm.butterfly(8, block=4), device="meta", reduced=True).matrix().shape == (
-        8,
-        8,
-    )
+    other = Orthogonal(net, reduced=True)
+    other.load_state_dict(layer.state_dict())
+    assert torch.equal(other.matrix(), layer.matrix())
+    assert torch.equal(copy.deepcopy(layer).matrix(), layer.matrix())
+    meta = Orthogonal(net, device="meta", reduced=True)
+    assert meta.matrix().shape == (8, 8)
+    filled = meta.to_empty(device="cpu")
+    filled.load_state_dict(layer.state_dict())
+    assert torch.equal(filled.matrix(), layer.matrix())  # index arrays are made anew
 
 
 def test_an_adapter_trains_fewer_and_is_saved_and_loaded(tmp_path):
