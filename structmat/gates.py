@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from math import comb
 from typing import NamedTuple, TypeAlias
 
+import numpy as np
+
 from structmat.network import Network
 
 Part: TypeAlias = "tuple[Gate, ...]"
@@ -77,9 +79,14 @@ def parts(gates: Sequence[Gate]) -> list[Part]:
     return found
 
 
-def width_of(part: Part) -> int:
+def width_of(part: Sequence[Gate]) -> int:
     """Return how many wires some gates have."""
     return len(frozenset().union(*(gate.wires for gate in part)))
+
+
+def parameters_of(gates: Sequence[Gate]) -> int:
+    """Return how many parameters some gates have."""
+    return sum(comb(len(gate.wires), 2) for gate in gates)
 
 
 def network_of(part: Part) -> Network:
@@ -113,7 +120,7 @@ def upper_bound(net: Network) -> int:
 def less_trades(gates: Sequence[Gate]) -> int:
     """Return the parameters less those that directly joined switches can trade."""
     traded = sum(comb(wires, 2) for _, _, wires in _links(gates))
-    return sum(comb(len(gate.wires), 2) for gate in gates) - traded
+    return parameters_of(gates) - traded
 
 
 def less_covered(gates: Sequence[Gate]) -> int:
@@ -121,6 +128,21 @@ def less_covered(gates: Sequence[Gate]) -> int:
     while (larger := _covered(gates)) is not None:
         gates = _absorbed(larger)
     return less_trades(gates)
+
+
+def shared_pairs(gates: Sequence[Gate]) -> int:
+    """Return how many pairs of wires ever share a switch, a lower bound of the dimension.
+
+    At the identity the generators move R along e_i ∧ e_j for just these pairs, so that many is the
+    rank of the derivative there, and the rank is nowhere more than the dimension.
+    """
+    width = width_of(gates)
+    found = []
+    for wires in {gate.wires for gate in gates}:
+        row = np.sort(np.fromiter(wires, dtype=np.int64))
+        i, j = np.triu_indices(len(row), 1)
+        found.append(row[i] * width + row[j])
+    return np.unique(np.concatenate(found)).size if found else 0
 
 
 def _links(gates: Sequence[Gate]) -> list[tuple[int, int, int]]:

@@ -113,16 +113,52 @@ def test_random_networks_have_their_exact_dimension(net, seed):
     assert found.value <= min(net.parameters, comb(net.width, 2))
     assert found.redundant == net.parameters - found.value >= 0
     assert found.parameters == net.parameters
-    union = len(
-        {
-            pair
-            for stage in net.straightened().network.stages
-            for b in stage.banks
-            for row in b.reads.tolist()
-            for pair in itertools.combinations(sorted(row), 2)
-        }
-    )
-    assert union <= found.value  # T2, the rank at the identity
+    assert ever_together(net) <= found.value  # T2, the rank at the identity
+
+
+def ever_together(net):
+    """Return how many pairs of wires ever share a switch."""
+    pairs = [
+        pair
+        for stage in net.straightened().network.stages
+        for b in stage.banks
+        for row in b.reads.tolist()
+        for pair in itertools.combinations(sorted(row), 2)
+    ]
+    return len(set(pairs))
+
+
+@given(networks(max_width=8, max_depth=5))
+def test_without_a_rank_the_bounds_hold(net):
+    quick, found = sm.dimension(net, largest=0), sm.dimension(net)
+    assert quick.lower == ever_together(net) <= found.value <= quick.upper == upper_bound(net)
+    assert quick.ranked is quick.proved
+    assert found.ranked
+    assert quick.to_dict()["ranked"] is quick.ranked
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "block_diagonal(block=16)",
+        "butterfly(block=8, depth=2)",
+        "mixed_radix(largest=4)",
+        "monarch",
+        "random(block=8, depth=2, rng=0)",
+    ],
+)
+def test_wide_networks_are_proved_without_a_rank(monkeypatch, spec):
+    monkeypatch.setattr(modular, "rank", None)
+    assert sm.dimension(sm.parse(spec)(1536)).proved
+    assert sm.dimension(sm.round_robin(64)).proved
+
+
+def test_a_rank_is_left_out_only_where_it_is_too_large():
+    net = sm.butterfly(8).repeat(2)  # 24 parameters and dimensions, 12 pairs
+    assert sm.dimension(net, largest=24).value == 24
+    assert sm.dimension(net, largest=23) == sm.Dimension(12, 24, 24, ranked=False)
+    both = net.beside(sm.butterfly(4).repeat(2))  # 6 of 6 in the smaller part, 4 pairs
+    assert sm.dimension(both, largest=8) == sm.Dimension(12 + 6, 24 + 6, 32, ranked=False)
 
 
 @given(networks(max_width=7, max_depth=4))
@@ -277,6 +313,7 @@ def test_any_prime_bounds_from_below(net, seed, primes):
         ({"primes": (2,)}, "prime=2"),
         ({"primes": (2**31 + 11,)}, "prime=2147483659: give an odd prime below"),
         ({"rng": "x"}, "rng='x'"),
+        ({"largest": -1}, "largest=-1: largest must be an integer, at least 0"),
     ],
 )
 def test_bad_options_are_refused(options, message):
