@@ -1,6 +1,8 @@
 """Every claim of theory/ holds, and says how sure we are of it."""
 
 import re
+import subprocess
+import sys
 import types
 from pathlib import Path
 
@@ -94,6 +96,31 @@ def test_the_program_fails_where_a_claim_does(monkeypatch, capsys):
     assert re.search(r"T1 +one +WRONG +\d+\.\d +width 3\n", out)
     assert re.search(r"two +proved .*all\n", out)
     assert out.endswith("\nWRONG: T1, It is so\n")
+
+
+def test_a_check_that_breaks_is_a_claim_that_fails(monkeypatch, capsys):
+    claims = [_claim("one", lambda: [][3]), _claim("two", lambda: "all")]
+    monkeypatch.setattr("theory.__main__.claims", lambda: claims)
+    assert main([]) == 1
+    out = capsys.readouterr().out
+    assert re.search(r"T1 +one +WRONG +\d+\.\d +IndexError: list index out of range\n", out)
+    assert re.search(r"two +proved .*all\n", out)
+    assert out.endswith("\nWRONG: T1, It is so\n")
+
+
+def test_the_program_refuses_to_run_without_assertions():
+    done = subprocess.run(
+        [sys.executable, "-O", "-m", "theory", "T1"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "python -O takes no notice of assertions: run python -m theory\n"
+
+
+def test_the_example_of_the_help_runs(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    example = re.search(r"example: python -m theory (.*)", capsys.readouterr().out)[1]
+    assert main(example.split()) == 0
 
 
 def test_the_program_checks_what_is_named(capsys):

@@ -14,6 +14,9 @@ from theory import claims, name, table, title
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the claims asked for, and return the exit code."""
     asked = _read(arguments)
+    if not __debug__:
+        print("python -O takes no notice of assertions: run python -m theory", file=sys.stderr)
+        return 2
     if asked.table:
         print(table())
         return 0
@@ -31,9 +34,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if asked.thorough and hasattr(claim, "thorough"):
                 looked_at = claim.thorough()
             status = claim.STATUS
-        except AssertionError as error:
+        except Exception as error:  # a check that breaks has shown nothing; the others go on
             wrong.append(claim)
-            status, looked_at = "WRONG", str(error)
+            told = isinstance(error, AssertionError)
+            status, looked_at = "WRONG", str(error) if told else f"{type(error).__name__}: {error}"
         seconds = time.perf_counter() - begun
         print(
             f"{claim.NUMBER:<5} {name(claim):<{longest}} {status:<21} {seconds:7.1f}  {looked_at}",
@@ -50,7 +54,7 @@ def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m theory",
         description="Check the claims of theory/.",
-        epilog="example: python -m theory T12 gossip",
+        epilog="example: python -m theory T12 support",
     )
     parser.add_argument("names", nargs="*", help="numbers or file names; all when there are none")
     parser.add_argument("--thorough", action="store_true", help="take the longer look, too")
