@@ -34,6 +34,8 @@ _COLUMNS = {
     "depth_needed": "depth needed",
 }
 _MORE = {"dimension": "dimension", "redundant": "redundant", "mixing": "mixing"}
+_BOUNDS = ("dimension_lower", "dimension_upper")  # in the rows, but shown as one
+_RANK = 6000  # dimensions whose rank takes about a minute
 
 _PARTS = ("mixing", "sensitivity", "dimension", "conditioning", "bounds", "spectrum")
 _LEAST = {"spectrum": 6}  # between which widths a complete report has a part
@@ -79,8 +81,12 @@ class Report:
 
     @cached_property
     def dimension(self) -> Dimension:
-        """How many dimensions of SO(d) the network covers (`structmat.dimension`)."""
-        return dimension(self.network)
+        """How many dimensions of SO(d) the network covers (`structmat.dimension`).
+
+        Of parts with more than some 6,000 the bounds that take no rank, where these do not meet;
+        `structmat.dimension` itself computes them all.
+        """
+        return dimension(self.network, largest=_RANK)
 
     @cached_property
     def conditioning(self) -> Conditioning:
@@ -107,9 +113,10 @@ class Report:
 
         Notes
         -----
-        The dimension takes time with the cube of itself. The conditioning, which takes time with
-        the sixth power of the width, and the spectrum, which has no sense below 6 wires, are left
-        out above width 64. What was found is kept, also when this is interrupted.
+        The dimension takes time with the cube of itself, up to a minute or so. The conditioning,
+        which takes time with the sixth power of the width, and the spectrum, which has no sense
+        below 6 wires, are left out above width 64. What was found is kept, also when this is
+        interrupted.
         """
         parts = [p for p in _PARTS if _LEAST.get(p, 0) <= self.width <= _MOST.get(p, self.width)]
         with bar("report", len(parts), unit="part", shown=progress) as steps:
@@ -134,11 +141,12 @@ class Report:
         rows = []
         for key, value in self.to_dict().items():
             if key == "dimension":
-                proved = "" if self.dimension.proved else f" to {self.dimension.upper:,}"
-                rows.append((key, f"{self.dimension.value:,}{proved}"))
-                rows.append(("redundant", _shown(self.dimension.redundant)))
+                found = self.dimension
+                rows.append((key, _between(found.lower, found.upper)))
+                most, least = found.redundant, found.parameters - found.upper
+                rows.append(("redundant", _between(most if found.ranked else least, most)))
             elif key == "conditioning":
-                rows.append((key, f"{self.conditioning.ratio:.2g}"))
+                rows.append((key, self.conditioning.shown))
             elif key not in _TABLES:
                 rows.append((_title(key), _shown(value)))
         return rows
@@ -207,15 +215,20 @@ class Comparison:
     ----------
     rows : list of dict
         Each with the keys network, width, depth, parameters, free_edges, dense, depth_needed and
-        refused; a full comparison also has dimension, redundant and mixing. Where there is no
-        such network, refused says why and the other values are None; else refused is None.
+        refused; a full comparison also has dimension, redundant, mixing, dimension_lower and
+        dimension_upper. Where there is no such network, refused says why and the other values are
+        None; else refused is None.
+    missing : int
+        How many rows an interruption left out.
     """
 
     rows: list[Row]
+    missing: int = 0
 
-    def to_dict(self) -> dict[str, list[Row]]:
-        """Return the rows, ready for JSON."""
-        return {"rows": [dict(row) for row in self.rows]}
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rows, ready for JSON, and how many are missing if any are."""
+        rows: dict[str, Any] = {"rows": [dict(row) for row in self.rows]}
+        return rows | ({"missing": self.missing} if self.missing else {})
 
     def to_dataframe(self) -> Any:
         """Return the rows as a pandas DataFrame, with types in which values may be missing.
@@ -226,21 +239,36 @@ class Comparison:
             When pandas is not installed; it comes with the extra `finetune`.
         """
         pandas = require("pandas", "finetune")
-        return pandas.DataFrame(self.rows, columns=[*self._columns, "refused"]).convert_dtypes()
+        more = _BOUNDS if self._is_full else ()
+        frame = pandas.DataFrame(self.rows, columns=[*self._columns, *more, "refused"])
+        frame = frame.convert_dtypes()
+        return frame.astype({"mixing": "Float64"}) if self._is_full else frame  # also where all 0
+
+    @property
+    def _is_full(self) -> bool:
+        return any("dimension" in row for row in self.rows)
 
     @property
     def _columns(self) -> dict[str, str]:
-        return _COLUMNS | (_MORE if any("dimension" in row for row in self.rows) else {})
+        return _COLUMNS | (_MORE if self._is_full else {})
+
+    @property
+    def _left_out(self) -> str:
+        return f"interrupted: {len(self.rows)} of {len(self.rows) + self.missing} rows"
 
     def __str__(self) -> str:
-        cells = [[_shown(row[key]) for key in self._columns] for row in self.rows]
+        cells = [_cells(row, list(self._columns)) for row in self.rows]
         lines = [plain(list(self._columns.values()), cells, rule=True)]
         reasons = dict.fromkeys(row["refused"] for row in self.rows if row["refused"] is not None)
-        return "\n".join([*lines, *(["", *reasons] if reasons else [])])
+        lines += ["", *reasons] if reasons else []
+        return "\n".join([*lines, *(["", self._left_out] if self.missing else [])])
 
     def _repr_html_(self) -> str:
         head = "".join(cell("th", title) for title in self._columns.values())
-        return in_html([head, *(_html_row(row, list(self._columns)) for row in self.rows)])
+        rows = [_html_row(row, list(self._columns)) for row in self.rows]
+        if self.missing:
+            rows.append(cell("td", self._left_out, f' colspan="{len(self._columns)}"'))
+        return in_html([head, *rows])
 
 
 def compare(
@@ -261,7 +289,11 @@ def compare(
         refuses a width by raising a ValueError.
     widths : int or sequence of int
     full : bool
-        Whether to find out the dimension and the mixing, too, which takes longer.
+        Whether to find out the dimension and the mixing, too, which takes longer. Where the
+        bounds of the dimension that take no rank do not meet, and a rank would be of more than
+        some 6,000 dimensions, the table shows these bounds instead, and the rows have no dimension
+        (None); ask `structmat.dimension`. Conditioning and spectrum are those of members that are
+        drawn, and cost too much at the widths that are compared: they are parts of `report`.
     progress : bool
         Whether to show a bar over the rows of a full comparison, where tqdm is installed.
 
@@ -270,7 +302,8 @@ def compare(
     Comparison
         Its depth_needed is, for a family, the smallest depth that is dense at this width
         (`dense_depth`); for a network or a function, how few of its first stages are; None
-        where there is none.
+        where there is none. An interruption (KeyboardInterrupt) ends the table early: it has the
+        rows done so far, if any, and says how many are missing.
 
     Raises
     ------
@@ -293,13 +326,18 @@ def compare(
     """
     candidates = _labelled(families)
     sizes = _sizes(widths)
-    rows = []
-    with bar("compare", len(candidates) * len(sizes), unit="row", shown=progress and full) as steps:
-        for (label, one), size in product(candidates.items(), sizes):
-            rows.append(_row(label, one, size, full=full))
-            if steps is not None:
-                steps.update()
-    return Comparison(rows)
+    rows: list[Row] = []
+    count = len(candidates) * len(sizes)
+    try:
+        with bar("compare", count, unit="row", shown=progress and full) as steps:
+            for (label, one), size in product(candidates.items(), sizes):
+                rows.append(_row(label, one, size, full=full))
+                if steps is not None:
+                    steps.update()
+    except KeyboardInterrupt:
+        if not rows:
+            raise
+    return Comparison(rows, count - len(rows))
 
 
 def _sizes(widths: Any) -> list[int]:
@@ -332,7 +370,7 @@ def _labelled(families: Any) -> dict[str, Any]:
 
 
 def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:
-    row: Row = dict.fromkeys([*_COLUMNS, *(_MORE if full else {}), "refused"])
+    row: Row = dict.fromkeys([*_COLUMNS, *([*_MORE, *_BOUNDS] if full else []), "refused"])
     row |= {"network": label, "width": width}
     try:
         net = candidate if isinstance(candidate, Network) else candidate(width)
@@ -347,7 +385,10 @@ def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:
     row |= {key: value for key, value in found.to_dict().items() if key in row}
     if full:
         covered = found.dimension
-        row |= {"dimension": covered.value, "redundant": covered.redundant, "mixing": found.mixing}
+        row |= {"dimension_lower": covered.lower, "dimension_upper": covered.upper}
+        if covered.ranked:
+            row |= {"dimension": covered.value, "redundant": covered.redundant}
+        row |= {"mixing": found.mixing}
     if isinstance(candidate, Family):
         return row | {"depth_needed": dense_depth(candidate, width)}
     return row | {"depth_needed": found.dense_depth}
@@ -370,8 +411,20 @@ def _shown(value: Any) -> str:
     return f"{value:,}" if isinstance(value, int) else str(value)
 
 
+def _between(lower: int, upper: int) -> str:
+    return _shown(lower) if lower == upper else f"{lower:,} to {upper:,}"
+
+
+def _cells(row: Row, keys: list[str]) -> list[str]:
+    cells = {key: _shown(row[key]) for key in keys}
+    lower, upper = (row.get(key) for key in _BOUNDS)
+    if "dimension" in cells and lower is not None:
+        cells["dimension"] = _between(lower, upper)
+    return list(cells.values())
+
+
 def _html_row(row: Row, keys: list[str]) -> str:
     if row["refused"] is None:
-        return "".join(cell("td", _shown(row[key])) for key in keys)
+        return "".join(cell("td", text) for text in _cells(row, keys))
     named = "".join(cell("td", _shown(row[key])) for key in keys[:2])
     return named + cell("td", row["refused"], f' colspan="{len(keys) - 2}"')

@@ -112,8 +112,12 @@ class Conditioning:
         }
 
     def __str__(self) -> str:
-        ratio = f"{self.ratio:.2g}" if self.resolved else "0 up to rounding"
-        return f"σ_min/σ_max = {ratio} over {self.directions:,} directions"
+        return f"σ_min/σ_max = {self.shown} over {self.directions:,} directions"
+
+    @property
+    def shown(self) -> str:
+        """The ratio in words: no number where rounding errors are as large."""
+        return f"{self.ratio:.2g}" if self.resolved else "0 up to rounding"
 
 
 def conditioning(

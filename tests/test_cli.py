@@ -250,6 +250,46 @@ def test_compare_has_a_row_for_every_network_and_width(capsys):
     assert "width must be 2^n" in rows[3]["refused"]
 
 
+def test_full_comparisons_and_reports_have_the_expensive_parts(capsys):
+    specs = ["butterfly(block=4)", "benes"]
+    table = sm.compare(specs, [8, 6], full=True, progress=False)
+    command = ["compare", *specs, "--width", "8", "6", "--full"]  # a slow one shows a bar
+    assert json.loads(run(capsys, *command, "--json")[1]) == table.to_dict()
+    code, out, _ = run(capsys, *command)
+    assert (code, out) == (0, f"{table}\n")
+
+    report = sm.report(sm.butterfly(8)).complete(progress=False)
+    assert {"conditioning", "spectrum", "bounds", "dimension"} <= set(report.to_dict())
+    command = ["show", "butterfly", "--width", "8", "--full"]
+    found = json.loads(run(capsys, *command, "--json")[1])
+    assert found == report.to_dict() | {"spec": "butterfly"}
+    code, out, _ = run(capsys, *command)
+    assert code == 0
+    assert f"\n{report}\n" in out
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)])
+def test_an_interrupted_comparison_prints_its_rows(capsys, monkeypatch, form):
+    seen = []
+
+    def mixing(_):
+        if seen:
+            raise KeyboardInterrupt
+        return seen.append(1) or 0.5
+
+    monkeypatch.setattr("structmat.reporting.mixing", mixing)
+    command = ["compare", "butterfly", "--width", "8", "16", "32", "--full", *form]
+    code, out, err = run(capsys, *command)
+    assert code == 130
+    assert err.endswith("structmat compare: interrupted\n")
+    if form:
+        assert json.loads(out)["missing"] == 2
+        assert [row["width"] for row in json.loads(out)["rows"]] == [8]
+    else:
+        assert out.endswith("\n\ninterrupted: 1 of 3 rows\n")
+        assert len(table_of(out)) == 2
+
+
 def test_compare_by_default_shows_what_the_demo_finetunes_with(capsys):
     rows = read(capsys, "compare")["rows"]
     assert {row["width"] for row in rows} == set(WIDTHS)

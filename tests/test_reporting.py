@@ -299,6 +299,44 @@ def test_an_open_dimension_says_between_what():
     vars(found)["dimension"] = sm.Dimension(lower=5, upper=7, parameters=8)
     assert words(found)["dimension"] == "5 to 7"
     assert words(found)["redundant"] == "3"
+    vars(found)["dimension"] = sm.Dimension(lower=5, upper=7, parameters=8, ranked=False)
+    assert words(found)["dimension"] == "5 to 7"
+    assert words(found)["redundant"] == "1 to 3"
+
+
+def test_reports_and_rows_have_bounds_where_a_rank_would_take_too_long(monkeypatch):
+    monkeypatch.setattr("structmat.reporting._RANK", 20)
+    net = sm.butterfly(8).repeat(2)  # 24 dimensions, 12 pairs of wires
+    assert sm.dimension(net).value == 24
+    assert sm.report(net).dimension == sm.Dimension(12, 24, 24, ranked=False)
+    table = sm.compare({"twice": net, "once": sm.butterfly(8)}, 8, full=True, progress=False)
+    twice, once = table.rows
+    assert (twice["dimension"], twice["redundant"]) == (None, None)
+    assert (twice["dimension_lower"], twice["dimension_upper"]) == (12, 24)
+    assert (once["dimension"], once["dimension_upper"]) == (12, 12)
+    line = str(table).splitlines()[2]
+    assert re.split(r"\s{2,}", line)[-3:] == ["12 to 24", "–", "0.000"]
+    assert "<td>12 to 24</td><td>–</td>" in table._repr_html_()
+    json.dumps(table.to_dict())
+
+
+def test_conditioning_that_rounding_hides_is_no_number():
+    found = sm.report(sm.brickwall(40))
+    assert not found.conditioning.resolved
+    assert words(found)["conditioning"] == "0 up to rounding"
+
+
+def test_an_interrupted_comparison_keeps_its_rows():
+    def stops(width):
+        raise KeyboardInterrupt
+
+    table = sm.compare({"one": sm.butterfly(8), "two": stops, "three": stops}, 8)
+    assert [row["network"] for row in table.rows] == ["one"]
+    assert str(table).splitlines()[-1] == "interrupted: 1 of 3 rows"
+    assert "interrupted: 1 of 3 rows" in Cells(table._repr_html_()).rows[-1]
+    assert table.to_dict() == {"rows": table.rows, "missing": 2}
+    with pytest.raises(KeyboardInterrupt, match=r"^$"):
+        sm.compare({"one": stops, "two": sm.butterfly(8)}, 8)
 
 
 def words(found):
@@ -326,10 +364,16 @@ def test_a_full_comparison_has_more_columns():
     refused = next(row for row in table.rows if row["refused"])
     assert refused["dimension"] is None
     assert "dimension" in table._repr_html_()
-    assert list(table.to_dataframe().columns)[-4:] == [
-        "dimension",
-        "redundant",
-        "mixing",
-        "refused",
-    ]
+    assert list(table.to_dataframe().columns)[-6:] == list(first)[-6:]
+    assert list(first)[-3:] == ["dimension_lower", "dimension_upper", "refused"]
     assert "dimension" not in sm.compare("gossip", 6).rows[0]
+
+
+def test_mixing_is_a_float_in_a_data_frame_also_where_all_is_mixed():
+    pytest.importorskip("pandas")
+    net = sm.block_diagonal(8, 8)
+    table = sm.compare({"all": net}, 8, full=True, progress=False)
+    table.rows[0]["mixing"] = 0.0
+    assert str(table.to_dataframe().dtypes["mixing"]) == "Float64"
+    refused = sm.compare("benes", 6, full=True, progress=False)
+    assert refused.to_dataframe()["mixing"].isna().all()

@@ -45,7 +45,10 @@ def add(commands: Any) -> None:
         help="(default: 384 1536, the widths of the demo's model)",
     )
     parser.add_argument(
-        "--full", action="store_true", help="also the dimension and the mixing, which take longer"
+        "--full",
+        action="store_true",
+        help="also the dimension and the mixing, which take longer; where a rank of more than some"
+        " 6,000 dimensions would be needed, bounds of the dimension",
     )
 
 
@@ -58,6 +61,8 @@ def _compare(options: argparse.Namespace) -> None:
         print_json(table.to_dict())
     else:
         print(table)
+    if table.missing:
+        raise KeyboardInterrupt
 
 
 def _torus(width: int) -> sm.Network:

@@ -41,7 +41,8 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="also dimension, mixing, lower bounds, sensitivity, conditioning and spectrum",
+        help="also dimension, mixing, lower bounds and sensitivity; up to width 64 conditioning"
+        " and spectrum, too",
     )
     parser.add_argument(
         "--save",
