@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from structmat.blocks import generators_per_block
 from structmat.errors import BlockError
+from structmat.gates import Gate, normal_form
 from structmat.network import Network
 
 Mask = npt.NDArray[np.bool_]
@@ -68,19 +69,24 @@ class Reduced:
 
 
 def reduced(net: Network, *, unitary: bool = False) -> Reduced:
-    """Return which generators suffice for the same matrices, near any matrix of the network.
+    """Return which generators suffice: for all matrices with exp, for all dimensions with Cayley.
+
+    A switch that another contains, as `structmat.gates.normal_form` tells, needs none: the larger
+    can be whatever both were.
 
     Where k wires lead directly from one switch to another, the two can trade any rotation of
     these wires: the first gives it away, the second takes it, and R does not change. So the
     second may do without: it needs no generator of two wires that come from the same switch.
-    What is left has no trade of this kind, and is as many numbers as
-    `structmat.gates.upper_bound` counts by trades. For the block butterfly (BOFT) one
-    stage is full, and in every other the diagonal half-blocks of the generators are zero.
+    Among the switches that are left no such trade is, and as many generators are kept as
+    `structmat.gates.less_trades` counts of the normal form; that is the dimension unless the
+    network has more to trade than neighbours do. For the block butterfly (BOFT) one stage is
+    full, and in every other the diagonal half-blocks of the generators are zero.
 
     With blocks exp(Q) nothing is lost at all: every rotation of r wires is exp(Q)·H, with Q left
     over and H given away, for the curves exp(sQ) are the geodesics of SO(r)/∏SO(k_i) that start
     at the identity, and they reach every point of it (Hopf and Rinow). With Cayley blocks nothing
-    is lost near the identity, and no dimension anywhere.
+    is lost near the identity, and no dimension anywhere, but some matrices are: two quarter turns
+    of the same two wires make −I, which Cayley's transform of one generator only comes near.
 
     Parameters
     ----------
@@ -101,15 +107,20 @@ def reduced(net: Network, *, unitary: bool = False) -> Reduced:
     >>> boft.parameters, reduced(boft).parameters
     (896, 608)
     """
+    needed = frozenset(normal_form(net))
     came_from = np.full(net.width, -1, dtype=np.int64)
     switches = 0
     kept = []
-    for bank in net.straightened().network.banks:
-        origin = came_from[bank.reads]
-        i, j = np.triu_indices(bank.radix, 1)
-        pairs = (origin[:, i] != origin[:, j]) | (origin[:, i] < 0)
-        kept.append(np.concatenate([pairs, pairs, origin < 0], axis=1) if unitary else pairs)
-        assert kept[-1].shape[1] == generators_per_block(bank.radix, unitary=unitary)
-        came_from[bank.reads] = switches + np.arange(bank.count)[:, None]
-        switches += bank.count
+    for t, stage in enumerate(net.straightened().network.stages):
+        for bank in stage.banks:
+            origin = came_from[bank.reads]
+            i, j = np.triu_indices(bank.radix, 1)
+            pairs = (origin[:, i] != origin[:, j]) | (origin[:, i] < 0)
+            mask = np.concatenate([pairs, pairs, origin < 0], axis=1) if unitary else pairs
+            assert mask.shape[1] == generators_per_block(bank.radix, unitary=unitary)
+            left = np.array([Gate(t, frozenset(row)) in needed for row in bank.reads.tolist()])
+            kept.append(mask & left[:, None])
+            numbers = switches + np.arange(bank.count)
+            came_from[bank.reads[left]] = numbers[left, None]
+            switches += bank.count
     return Reduced(net, tuple(kept))

@@ -1,6 +1,7 @@
 """Dimensions against exact ranks computed another way, and the laws that they obey."""
 
 import itertools
+from collections import Counter
 from math import comb
 
 import flint
@@ -252,9 +253,50 @@ def test_any_part_of_the_generators_has_its_exact_rank(net, seed, share):
         assert modular.rank(rows, MERSENNE) == exact_rank(straight, seed, kept)
 
 
-@given(networks(max_width=8))
+def without_trades(net):
+    """Count parameters less trades of neighbours, with nested switches taken out one by one."""
+    stages = net.straightened().network.stages
+    gates = [set(row) for stage in stages for b in stage.banks for row in b.reads.tolist()]
+
+    def next_to(k, step):
+        """Return by gate how many wires lead to it, and how many lead nowhere."""
+        found, open_ = Counter(), set(gates[k])
+        for n in range(k + step, len(gates) if step > 0 else -1, step):
+            if met := open_ & gates[n]:
+                found[n] = len(met)
+                open_ -= met
+        return found, len(open_)
+
+    def nested(k):
+        return any(len(found) == 1 and not ends for found, ends in (next_to(k, 1), next_to(k, -1)))
+
+    while (k := next((k for k in range(len(gates)) if nested(k)), None)) is not None:
+        del gates[k]
+    own = sum(comb(len(gate), 2) for gate in gates)
+    return own - sum(comb(n, 2) for k in range(len(gates)) for n in next_to(k, 1)[0].values())
+
+
+@settings(max_examples=300)
+@given(networks(max_width=8, max_depth=6))
 def test_the_reduced_are_as_many_as_the_trades_leave(net):
-    assert sm.dimension(net).upper <= sm.reduced(net).parameters <= net.parameters
+    kept = sm.reduced(net).parameters
+    assert kept == without_trades(net)
+    assert sm.dimension(net).upper <= kept <= net.parameters
+
+
+@pytest.mark.parametrize(
+    ("width", "stages", "kept"),
+    [
+        (4, [[[0, 1, 2]], [[0, 3]], [[0, 1, 3]]], 5),  # the second switch is part of the third
+        (4, [[[0, 1, 2]], [[0, 1]], [[0, 2, 3]]], 5),  # part of the first
+        (5, [[[0, 1, 2]], [[0, 1, 2]], [[2, 3, 4]]], 6),
+        (5, [[[0, 1, 2]], [[0, 1, 3], [2, 4]]], 6),  # odd radices trade, too
+        (2, [[[0, 1]], [[0, 1]]], 1),
+    ],
+)
+def test_nested_switches_and_trades_are_left_out(width, stages, kept):
+    net = sm.Network.of(width, stages)
+    assert sm.reduced(net).parameters == sm.dimension(net).value == exact_rank(net) == kept
 
 
 def test_values_that_do_not_fit_are_refused():
