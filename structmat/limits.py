@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from math import ceil, comb, log2
 from typing import Any
 
-from structmat.errors import whole
+from structmat.errors import StructmatError, whole
 from structmat.network import Network
 from structmat.texttable import cell, in_html, plain
 
-_HEAD = ("to be", "it takes", "at least", "this has")
+_WIDEST = 10**100  # their logarithms are taken in floats
+_HEAD = ("to be", "it takes", "at least", "this has", "excess")
 
 
 @dataclass(frozen=True)
@@ -60,14 +61,15 @@ class LowerBounds:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the values by name, ready for JSON."""
-        return asdict(self) | {"rows": [asdict(row) for row in self.rows]}
+        rows = [asdict(row) | {"excess": row.excess} for row in self.rows]
+        return asdict(self) | {"rows": rows}
 
     def _table(self) -> list[list[str]]:
         known = any(row.value is not None for row in self.rows)
-        head = [*(_HEAD if known else _HEAD[:-1]), "because"]
+        head = [*(_HEAD if known else _HEAD[:3]), "because"]
         cells = []
         for row in self.rows:
-            has = [] if row.value is None else [f"{row.value:,}"]
+            has = [] if row.value is None else [f"{row.value:,}", f"{row.excess:,}"]
             cells.append([row.goal, row.quantity, f"{row.least:,}", *has, row.reason])
         return [head, *cells]
 
@@ -109,7 +111,7 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
     Raises
     ------
     StructmatError
-        For a width below 1, or a block below 2.
+        For a width below 1 or above 10^100, or a block below 2.
 
     References
     ----------
@@ -136,6 +138,10 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
         has: dict[str, int] = {"depth": net.depth, "parameters": net.parameters}
     else:
         width, largest, has = whole(net, "width", 1), whole(block, "block", 2), {}
+    if width > _WIDEST:
+        raise StructmatError(
+            f"a width of {width.bit_length():,} bits: bounds are told up to a width of 10^100"
+        )
     group = comb(width, 2)
     dimensions = f"SO({width}) has {group:,} dimensions"
     stage = width // largest * comb(largest, 2) + comb(width % largest, 2)

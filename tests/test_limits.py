@@ -2,6 +2,7 @@
 
 import json
 from fractions import Fraction
+from itertools import combinations
 from math import comb
 
 import pytest
@@ -100,6 +101,27 @@ def test_stages_for_all_rotations_are_no_fewer_than_the_formula(width, block):
         assert depth == -(-(width - 1) // (block - 1))
 
 
+@pytest.mark.parametrize("block", range(2, 8))
+@pytest.mark.parametrize("width", range(1, 25))
+def test_stages_for_all_rotations_hold_what_the_best_partition_holds(width, block):
+    """The most parameters of a stage, over all partitions of the wires into switches."""
+    most = [0]
+    for wires in range(1, width + 1):
+        sizes = range(1, min(block, wires) + 1)
+        most.append(max(most[wires - r] + len(list(combinations(range(r), 2))) for r in sizes))
+    found = {(r.goal, r.quantity): r.least for r in lower_bounds(width, block=block).rows}
+    pairs = width * (width - 1) // 2
+    stages = found["universal", "depth"]
+    assert stages * most[width] >= pairs
+    assert stages == 0 or (stages - 1) * most[width] < pairs
+
+
+def test_wires_left_over_by_full_switches_turn_too():
+    """Of 5 wires a stage has a switch of 3 and one of 2, 4 parameters: 10 take 3 stages."""
+    found = {(r.goal, r.quantity): r.least for r in lower_bounds(5, block=3).rows}
+    assert found["universal", "depth"] == 3
+
+
 @given(st.integers(1, 3000))
 def test_closed_forms_are_rounded_up_exactly(width):
     entropy = least(width, "mixing", "parameters")
@@ -161,6 +183,7 @@ def test_lower_bounds_are_printed_and_written():
         (0, 2, "width=0"),
         (8.0, 2, "width=8.0"),
         (8, 1, "block=1: block must be an integer, at least 2"),
+        (10**5000, 2, r"^a width of 16,610 bits: bounds are told up to a width of 10\^100"),
     ],
 )
 def test_lower_bounds_refuse(width, block, message):

@@ -126,6 +126,17 @@ def test_what_rounding_hides_is_said():
     assert good.to_dict()["smallest"] == pytest.approx(good.ratio * good.to_dict()["largest"])
 
 
+@pytest.mark.parametrize("count", [1, 10, 1000])
+def test_a_ratio_is_resolved_above_the_rounding_errors_of_so_many_values(count):
+    """Singular values are known up to eps times the largest, and the more the worse."""
+    eps = 2.0**-52
+    for times, resolved in [(0.5, False), (2, True), (1e3, True)]:
+        values = np.ones(count + 1)
+        values[-1] = times * (count + 1) * eps
+        assert sm.Conditioning(values, count + 1).resolved is resolved
+        assert sm.Conditioning(values, count).resolved
+
+
 def test_the_derivative_is_that_of_rotations():
     net = sm.butterfly(4)
     with pytest.raises(BlockError, match="complex blocks"):
