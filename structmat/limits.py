@@ -123,13 +123,13 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
     --------
     >>> from structmat.families import butterfly
     >>> print(lower_bounds(butterfly(16)))
-    to be      it takes    at least  this has  because
-    dense      depth              4         4  an output hears at most 2^m inputs
-    dense      parameters        28        32  gossip: a switch is a telephone call
-    dense      nonzeros         128       128  paths are to reach all
-    mixing     parameters        32        32  a switch adds at most so much entropy
-    universal  depth             15         4  SO(16) has 120 dimensions, a stage at most 8
-    universal  parameters       120        32  SO(16) has 120 dimensions
+    to be      it takes    at least  this has  excess  because
+    dense      depth              4         4       0  an output hears at most 2^m inputs
+    dense      parameters        28        32       4  gossip: a switch is a telephone call
+    dense      nonzeros         128       128       0  paths are to reach all
+    mixing     parameters        32        32       0  a switch adds at most so much entropy
+    universal  depth             15         4     -11  SO(16) has 120 dimensions, a stage at most 8
+    universal  parameters       120        32     -88  SO(16) has 120 dimensions
     >>> [row.least for row in lower_bounds(4096, block=8).rows]
     [4, 8188, 24576, 585, 8386560]
     """
