@@ -62,8 +62,9 @@ class Orthogonal(nn.Module):
         second. R stays orthogonal.
     reduced : bool
         Whether to leave out the generators that neighbouring switches could trade
-        (`structmat.reduced`): fewer parameters, up to half, for the same matrices. A bank that
-        loses some has the others in one row.
+        (`structmat.reduced`): fewer parameters, up to half. With exp blocks the matrices are the
+        same ones; with Cayley blocks those near the identity are, and the dimension is. A bank
+        that loses some has the others in one row.
 
     Raises
     ------
@@ -313,8 +314,8 @@ def generator_shapes(
     --------
     >>> generator_shapes(Network.of(5, [[[0, 1, 2], [3, 4]]]))
     [(1, 3), (1, 1)]
-    >>> generator_shapes(Network.of(3, [[[0, 1]], [[0, 1, 2]]]), reduced=True)
-    [(1, 1), (2,)]
+    >>> generator_shapes(Network.of(4, [[[0, 1, 3]], [[0, 1, 2]]]), reduced=True)
+    [(1, 3), (2,)]
     """
     if reduced:
         return [k.shape if k.all() else (int(k.sum()),) for k in _kept(net, unitary=unitary)]
