@@ -11,6 +11,7 @@ from structmat.blocks import Array
 from structmat.fitting.refining import refinable, refined
 from structmat.fitting.sweeping import swept
 from structmat.network import Network
+from structmat.sparse import dense
 
 
 class Search:
@@ -83,6 +84,16 @@ class Search:
             self.method = "alternating Procrustes, refined"
             if self._settled(self.history):
                 return
+
+    def interrupt(self, begins: Sequence[Sequence[Array]]) -> None:
+        """Note that it ends early; where no sweep is done, keep the best of some blocks."""
+        self.method += ", interrupted"
+        if np.isfinite(self.history[-1]):
+            return
+        for begin in begins:
+            distance = float(np.linalg.norm(dense(self._net, begin) - self._target))
+            if distance < self.history[-1]:
+                self.blocks, self.history = list(begin), [distance]
 
     def _settled(self, history: Sequence[float]) -> bool:
         stalled = len(history) > 1 and history[-2] - history[-1] < self._tolerance * history[-2]

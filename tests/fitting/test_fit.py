@@ -5,11 +5,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import BlockError, StructmatError
 from structmat.fitting import searching
+from structmat.fitting.hierarchical import peeled
 from structmat.testing import networks, seeds
 from tests.fitting.targets import distance, haar
 
@@ -102,11 +104,99 @@ def test_an_interrupted_fit_returns_the_best_so_far(monkeypatch):
     sweeps = 3
     found = sm.fit(net, target, rng=0, starts=1)
     assert found.method == "alternating Procrustes, interrupted"
-    assert found.history == whole.history[:3]
+    assert found.history == pytest.approx(whole.history[:3], rel=1e-14)
     assert found.error == pytest.approx(distance(sm.dense(net, found.blocks), target) / 3)
     sweeps = 0
-    with pytest.raises(KeyboardInterrupt, match=r"^$"):
-        sm.fit(net, target)
+    assert sm.fit(net, target, rng=0).method == "alternating Procrustes, interrupted"
+    begins = [sm.random_blocks(sm.butterfly(8), rng=1), peeled(sm.butterfly(8), haar(8))]
+    for begin, options in zip(begins, ({"start": begins[0]}, {}), strict=True):
+        found = sm.fit(sm.butterfly(8), haar(8), **options)
+        assert found.error == found.history[0]
+        assert found.error == pytest.approx(
+            distance(sm.dense(sm.butterfly(8), begin), haar(8)) / 8**0.5
+        )
+
+
+def test_a_step_of_the_refinement_that_is_worse_is_not_taken(monkeypatch):
+    """As when the sweeps summed the same distance otherwise, and a little lower."""
+    net, target = sm.brickwall(6, depth=3), haar(6)
+    search = searching.Search(net, target, special=False, tolerance=0, enough=0.0)
+    search.sweep(sm.random_blocks(net, rng=0), most=5)
+    blocks, history = search.blocks, list(search.history)
+    for distance_ in (history[-1] * (1 + 1e-12), history[-1]):
+        steps = iter([(sm.identity_blocks(net), distance_), (blocks, 0.0)])
+        monkeypatch.setattr(searching, "refined", lambda *_, steps=steps: steps)
+        search.refine()
+        assert search.blocks is blocks
+        assert search.history == history
+        assert search.method == "alternating Procrustes"
+
+
+# Precision and size ------------------------------------------------------------------------------
+
+DTYPES = [np.float32, np.complex64, float, complex]
+
+
+@settings(max_examples=200)
+@given(networks(max_width=8), seeds(), st.sampled_from(DTYPES), st.booleans())
+@example(net=sm.block_diagonal(8, 4), seed=0, dtype=np.float32, special=False)
+@example(net=sm.block_diagonal(8, 4), seed=0, dtype=np.complex64, special=True)
+def test_no_error_is_below_the_floor_in_any_precision(net, seed, dtype, special):
+    target = haar(net.width, seed, dtype=dtype)
+    found = sm.fit(net, target, rng=0, starts=1, sweeps=5, special=special, progress=False)
+    assert found.error >= found.floor
+    wide = [b.astype(np.result_type(b, float)) for b in found.blocks]
+    error = distance(sm.dense(net, wide), target.astype(np.result_type(target, float)))
+    norm = np.linalg.norm(target.astype(np.result_type(target, float)))
+    assert found.error == pytest.approx(error / norm, rel=1e-12, abs=1e-14)
+    assert (np.diff(found.history) <= 0).all()
+
+
+@settings(max_examples=100)
+@given(networks(max_width=8), seeds(), st.sampled_from(DTYPES), st.integers(-60, -1))
+def test_the_best_blocks_do_not_depend_on_the_size_of_the_target(net, seed, dtype, power):
+    """To the last bit for powers of two, by which all numbers scale without rounding."""
+    target = haar(net.width, seed, dtype=dtype)
+    found, other = (
+        sm.fit(net, target * factor, rng=0, starts=1, sweeps=5, progress=False)
+        for factor in (target.dtype.type(2.0**power), target.dtype.type(2.0**40))
+    )
+    assert all(map(np.array_equal, found.blocks, other.blocks))
+    double = np.result_type(target, float)
+    product = sm.dense(net, [b.astype(double) for b in found.blocks])
+    for fit, wide in ((found, target.astype(double) * 2.0**power), (other, target * 2.0**40)):
+        norm = np.linalg.norm(wide.astype(double))
+        assert fit.error == pytest.approx(distance(product, wide) / norm, rel=1e-12)
+        assert fit.floor <= fit.error
+        assert (np.diff(fit.history) <= 0).all()
+
+
+@pytest.mark.parametrize("size", [1e-299, 1e-200, 1e-30, 1e30, 1e200, 1e300])
+@pytest.mark.parametrize("dtype", [np.float32, float, complex])
+def test_extreme_sizes(size, dtype):
+    if dtype == np.float32 and not 1e-45 < size < 1e38:
+        return
+    for net in (sm.butterfly(8), sm.ruler(8), sm.benes(8)):
+        for target in (np.eye(8), haar(8), sm.dense(net, sm.random_blocks(net, rng=0))):
+            found = sm.fit(net, (target * size).astype(dtype), rng=0)
+            plain = sm.fit(net, target.astype(dtype), rng=0)
+            assert found.error == pytest.approx(1 / size if size < 1 else 1.0, rel=1e-6)
+            assert 0.999 * found.error < found.floor <= found.error
+            product = sm.dense(net, found.blocks)
+            assert distance(product, target) / 8**0.5 == pytest.approx(plain.error, abs=1e-6)
+            assert found.exact == plain.exact
+
+
+@pytest.mark.parametrize("dtype", [np.float32, float, np.complex64])
+@pytest.mark.parametrize("net", [sm.butterfly(256), sm.butterfly(128, 64), sm.monarch(221)])
+def test_a_member_with_noise_is_not_exact(net, dtype):
+    """Noise of 300 ulps, which is 3e-5 in single precision; a member rounded to it is exact."""
+    blocks = sm.random_blocks(net, rng=0, dtype=np.result_type(dtype, float))
+    member = sm.dense(net, blocks)
+    assert sm.fit(net, member.astype(dtype)).exact
+    noise = np.random.default_rng(1).standard_normal(member.shape) / net.width**0.5
+    noisy = (member + 300 * np.finfo(dtype).eps * noise).astype(dtype)
+    assert not sm.fit(net, noisy, starts=1, sweeps=1).exact
 
 
 def test_a_network_without_switches():
@@ -162,6 +252,11 @@ def test_a_bar_counts_the_sweeps_where_it_is_wanted_and_can_be_shown(monkeypatch
         ({"sweeps": 0.5}, "sweeps=0.5: sweeps must be an integer, at least 1"),
         ({"tolerance": 1.0}, "tolerance=1.0: it must be a number from 0 to below 1"),
         ({"tolerance": float("nan")}, "tolerance=nan"),
+        ({"tolerance": "x"}, "tolerance='x': it must be a number"),
+        ({"tolerance": None}, "tolerance=None: it must be a number"),
+        ({"target": np.full((4, 4), 1e301)}, r"entries up to 1e\+301: errors would overflow"),
+        ({"target": np.full((4, 4), 1e308 + 1.7e308j)}, "errors would overflow"),
+        ({"target": np.full((4, 4), 5e-324)}, "entries up to 5e-324: errors would overflow"),
         ({"special": 1}, "special=1: special must be True or False"),
         ({"rng": -1}, "rng=-1"),
     ],
@@ -170,6 +265,12 @@ def test_what_is_refused(options, message):
     target = options.pop("target", np.eye(4))
     with pytest.raises(StructmatError, match=message):
         sm.fit(sm.butterfly(4), target, **options)
+
+
+@pytest.mark.parametrize("net", ["butterfly", None, sm.butterfly])
+def test_only_a_network_is_fitted(net):
+    with pytest.raises(StructmatError, match="fit takes a Network"):
+        sm.fit(net, np.eye(4))
 
 
 def test_blocks_that_do_not_fit_are_refused():
