@@ -417,9 +417,8 @@ def _between(lower: int, upper: int) -> str:
 
 def _cells(row: Row, keys: list[str]) -> list[str]:
     cells = {key: _shown(row[key]) for key in keys}
-    lower, upper = (row.get(key) for key in _BOUNDS)
-    if "dimension" in cells and lower is not None:
-        cells["dimension"] = _between(lower, upper)
+    if row.get(_BOUNDS[0]) is not None:
+        cells["dimension"] = _between(*(row[key] for key in _BOUNDS))
     return list(cells.values())
 
 
