@@ -1,5 +1,6 @@
 """The strategies draw what they promise, and the assertions fail where they should."""
 
+import random
 import subprocess
 import sys
 
@@ -20,6 +21,8 @@ from structmat.testing import (
     stages,
     targets,
 )
+
+QUICK = settings(database=None, deadline=None)
 
 
 @given(networks(max_width=5, max_depth=3))
@@ -56,6 +59,32 @@ def test_wired_networks_are_wired(net):
 )
 def test_networks_come_in_every_form(wanted):
     find(networks(), wanted)
+
+
+@pytest.mark.parametrize(
+    ("wired", "wanted", "width", "depth"),
+    [
+        (True, lambda net: net.parameters >= 2, 4, 2),
+        (True, lambda net: net.depth >= 3, 4, 3),
+        (None, lambda net: net.depth >= 2 and sm.is_dense(net), 2, 2),
+        (None, lambda net: net.parameters >= 4, 4, 4),
+    ],
+    ids=["wired", "deep", "dense", "parameters"],
+)
+def test_networks_shrink_to_small_ones(wired, wanted, width, depth):
+    """Hypothesis ends at some example that no single step makes simpler: not always the least."""
+    for seed in range(5):
+        found = find(networks(wired=wired), wanted, random=random.Random(seed), settings=QUICK)
+        assert found.width <= width, seed
+        assert found.depth <= depth, seed
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_targets_shrink_to_permutations(seed):
+    """A permutation is simpler than dense numbers, wherever one does."""
+    rng = random.Random(seed)
+    found = find(targets(sm.butterfly(4)), lambda t: t[0, 0] < 0.9, random=rng, settings=QUICK)
+    assert set(found.ravel()) == {0, 1}
 
 
 @pytest.mark.parametrize("entry", sm.catalogue(), ids=lambda entry: entry.name)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +24,9 @@ try:
 except ModuleNotFoundError:
     require("hypothesis", "testing")  # says which extra brings it
     raise
+
+
+_IDLE = [st.integers(0, 0)] * 30  # about what three small stages draw
 
 
 def networks(
@@ -55,13 +59,13 @@ def networks(
     """
     width = whole(max_width, "max_width", 2 if wired else 1)
     depth = whole(max_depth, "max_depth", 1 if wired else 0)
-    drawn = _drawn(width, depth, straight=wired is False)
-    small = cases(width, depth)
-    if small:
-        drawn = st.one_of(drawn, _sampled(small).map(lambda case: case[0](case[1])))
-    if wired is None:
+    drawn = _drawn(width, depth, wired=wired)
+    small = _built(width, depth, wired=wired)
+    if not small:
         return drawn
-    return drawn.filter(lambda net: net.is_straight is not wired)
+    # Fewer draws are simpler to Hypothesis: with idle ones a member is no simpler than few stages.
+    members = st.tuples(st.sampled_from(small), *_IDLE)
+    return st.one_of(drawn, members.map(lambda parts: parts[0]))
 
 
 def families(*, max_width: int = 32, max_depth: int = 8) -> st.SearchStrategy[Case]:
@@ -164,7 +168,7 @@ def layers(*, max_width: int = 6, max_depth: int = 3) -> st.SearchStrategy[nx.Di
     [((0, 0), (1, 0))]
     """
     width, depth = whole(max_width, "max_width", 1), whole(max_depth, "max_depth", 1)
-    whole_ones = _drawn(width, depth, straight=False).map(lambda net: net.to_networkx())
+    whole_ones = _drawn(width, depth, wired=None).map(lambda net: net.to_networkx())
     return st.one_of(_edges(width, depth), whole_ones, _thinned(whole_ones))
 
 
@@ -185,11 +189,13 @@ def targets(net: Network, *, special: bool = False) -> st.SearchStrategy[Array]:
     >>> find(targets(Network.of(2, [[[0, 1]]])), lambda target: True).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
+    # The permutation is drawn before it is known whether it will do: dense numbers take more.
     permuted = st.permutations(range(net.width)).map(lambda p: np.eye(net.width)[p])
     members = blocks_for(net, special=special).map(lambda blocks: dense(net, blocks))
     one_switch = Network.of(net.width, [[list(range(net.width))]] if net.width > 1 else [])
     haar = blocks_for(one_switch, special=special).map(lambda blocks: dense(one_switch, blocks))
-    drawn = st.one_of(permuted, members, haar)
+    others = st.one_of(st.none(), members, haar)
+    drawn = st.tuples(permuted, others).map(lambda two: two[0] if two[1] is None else two[1])
     return drawn.map(_rotation) if special else drawn
 
 
@@ -204,30 +210,45 @@ def _rotation(matrix: Array) -> Array:
 
 
 @st.composite
-def _drawn(draw: st.DrawFn, max_width: int, max_depth: int, *, straight: bool) -> Network:
-    width = draw(st.integers(1, max_width))
-    depth = draw(st.integers(0, max_depth))
-    sizes = st.lists(st.integers(1, width), max_size=width)
-    one = _stage_of(width, sizes, straight=straight)
-    return Network(width, [draw(one) for _ in range(depth)])
+def _drawn(draw: st.DrawFn, max_width: int, max_depth: int, *, wired: bool | None) -> Network:
+    # The sizes of all switches come first and give the width, wires that no stage has switches on
+    # after them, and the orders of the wires last: what shrinks the sizes makes a small network.
+    one = st.lists(st.integers(1, max_width), max_size=max_width)
+    sizes = draw(st.lists(one, min_size=1 if wired else 0, max_size=max_depth))
+    sizes = [_fitting(row, max_width) for row in sizes]
+    least = max([sum(row) for row in sizes] + [2 if wired else 1])
+    width = least + draw(st.integers(0, max_width - least))
+    last = len(sizes) - 1 if wired else None  # which crosses two wires, if it crosses none
+    stages = [
+        _wired(draw, width, row, straight=wired is False, crossed=t == last)
+        for t, row in enumerate(sizes)
+    ]
+    return Network(width, stages)
 
 
 @st.composite
 def _stage(draw: st.DrawFn, max_width: int, *, straight: bool) -> Stage:
     # The sizes come first and give the width: what shrinks them makes the stage narrower.
     sizes = draw(st.lists(st.integers(1, max_width), min_size=1, max_size=max_width))
-    totals = [total for total in itertools.accumulate(sizes) if total <= max_width]
-    return draw(_stage_of(totals[-1], st.just(sizes[: len(totals)]), straight=straight))
+    sizes = _fitting(sizes, max_width)
+    return _wired(draw, sum(sizes), sizes, straight=straight)
 
 
-@st.composite
-def _stage_of(
-    draw: st.DrawFn, width: int, sizes: st.SearchStrategy[list[int]], *, straight: bool
+def _fitting(sizes: list[int], width: int) -> list[int]:
+    """Return the sizes in order, without the end that the width has no room for."""
+    totals = itertools.accumulate(sizes)
+    return [size for size, total in zip(sizes, totals, strict=True) if total <= width]
+
+
+def _wired(
+    draw: st.DrawFn, width: int, sizes: list[int], *, straight: bool, crossed: bool = False
 ) -> Stage:
     wirings = st.permutations(range(width))
-    reads = draw(wirings)
+    reads = draw(wirings) if draw(st.booleans()) else list(range(width))
     writes = reads if straight or not draw(st.booleans()) else draw(wirings)
-    return _cut(width, reads, writes, draw(sizes))
+    if crossed and writes == reads:
+        writes = [reads[1], reads[0], *reads[2:]]
+    return _cut(width, reads, writes, sizes)
 
 
 def _cut(width: int, reads: list[int], writes: list[int], sizes: list[int]) -> Stage:
@@ -269,6 +290,16 @@ def _thinned(draw: st.DrawFn, graphs: st.SearchStrategy[nx.DiGraph]) -> nx.DiGra
     if edges:
         graph.remove_edges_from(draw(st.sets(st.sampled_from(edges), max_size=3)))
     return graph
+
+
+@lru_cache(maxsize=64)
+def _built(width: int, depth: int, *, wired: bool | None) -> list[Network]:
+    """Return the networks that families build, the simplest first: examples shrink to these."""
+    built = {family(d) for found in cases(width, depth).values() for family, d in found}
+    return sorted(
+        (net for net in built if wired is None or net.is_straight is not wired),
+        key=lambda net: (net.width, net.depth, net.parameters, net.to_json()),
+    )
 
 
 def _sampled(members: dict[str, list[Case]]) -> st.SearchStrategy[Case]:
