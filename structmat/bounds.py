@@ -12,7 +12,7 @@ from scipy.sparse import csgraph
 
 from structmat import permutation
 from structmat.errors import WiringError
-from structmat.network import Network
+from structmat.network import Network, checked
 from structmat.permutation import Index
 
 
@@ -52,7 +52,7 @@ def rank_bound(net: Network, outputs: npt.ArrayLike, inputs: npt.ArrayLike) -> i
     >>> rank_bound(net[:3], range(8), range(8, 16))
     0
     """
-    return int(rank_bounds(net, [(outputs, inputs)])[0])
+    return int(rank_bounds(checked(net, "rank_bound"), [(outputs, inputs)])[0])
 
 
 def rank_bounds(net: Network, pairs: Iterable[tuple[npt.ArrayLike, npt.ArrayLike]]) -> Index:
@@ -68,7 +68,7 @@ def rank_bounds(net: Network, pairs: Iterable[tuple[npt.ArrayLike, npt.ArrayLike
     >>> rank_bounds(butterfly(16), [(range(0, 16, 2), range(k)) for k in (2, 4, 8, 16)])
     array([1, 2, 4, 8])
     """
-    wiring = _wiring(net)
+    wiring = _wiring(checked(net, "rank_bounds"))
     flows = [_flow(wiring.between(outputs, inputs)).flow_value for outputs, inputs in pairs]
     return np.array(flows, dtype=np.int64)
 
@@ -88,7 +88,7 @@ def cut(net: Network, outputs: npt.ArrayLike, inputs: npt.ArrayLike) -> Index:
     >>> cut(neck, outputs=[3, 4, 5], inputs=[0, 1, 2])
     array([[1, 2]])
     """
-    wiring = _wiring(net)
+    wiring = _wiring(checked(net, "cut"))
     links = wiring.between(outputs, inputs)
     free = links.graph - _flow(links).flow
     free.eliminate_zeros()

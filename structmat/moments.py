@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy.sparse.linalg
 
-from structmat.network import Network
+from structmat.network import Network, checked
 
 Array = npt.NDArray[np.float64]
 
@@ -48,7 +48,7 @@ def mixing(net: Network) -> float:
     >>> [round(mixing(net), 3) for net in (butterfly(16), gossip(16), butterfly(16, depth=3))]
     [0.0, 0.75, 1.0]
     """
-    if net.width <= _DENSE:
+    if checked(net, "mixing").width <= _DENSE:
         return float(np.linalg.norm(energy(net) - 1 / net.width, 2))
     back = net.inverse()
 
@@ -91,7 +91,7 @@ def energy(net: Network) -> Array:
            [0.25, 0.25, 0.5 ],
            [0.25, 0.25, 0.5 ]])
     """
-    return _averaged(net, np.eye(net.width))
+    return _averaged(net, np.eye(checked(net, "energy").width))
 
 
 def _averaged(net: Network, x: Array) -> Array:
@@ -133,7 +133,7 @@ def fourth_moments(net: Network, *, unitary: bool = False) -> Array:
     >>> (fourth_moments(Network.of(4, [[range(4)]])) * 16)[0]        # 12/6
     array([2., 2., 2., 2.])
     """
-    width = net.width
+    width = checked(net, "fourth_moments").width
     found = np.empty((width, width))
     size = max(1, _CHUNK // width**2)
     for first in range(0, width, size):

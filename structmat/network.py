@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat import jsontext, permutation
-from structmat.errors import WiringError, whole
+from structmat.errors import StructmatError, WiringError, whole
 from structmat.permutation import Index
 from structmat.stage import Bank, Stage, Value
 
@@ -28,6 +28,29 @@ class Straightened(NamedTuple):
     network: Network
     inputs: Index
     outputs: Index
+
+
+def checked(net: Any, asker: str) -> Network:
+    """Return `net` where it is a network, and say what it should be where not.
+
+    Raises
+    ------
+    StructmatError
+
+    Examples
+    --------
+    >>> checked("butterfly(8)", "mixing")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: mixing of 'butterfly(8)': it takes a network; build one with \
+butterfly(8), parse(text)(width), or Network.of
+    """
+    if not isinstance(net, Network):
+        raise StructmatError(
+            f"{asker} of {net!r}: it takes a network; build one with butterfly(8),"
+            " parse(text)(width), or Network.of"
+        )
+    return net
 
 
 class Network(Value):

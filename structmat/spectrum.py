@@ -12,7 +12,7 @@ import scipy.stats
 
 from structmat.blocks import random_blocks
 from structmat.errors import BlockError, WidthError, random_source, whole
-from structmat.network import Network
+from structmat.network import Network, checked
 from structmat.sparse import dense
 from structmat.texttable import cell, in_html, plain
 
@@ -44,7 +44,7 @@ def eigenangles(matrix: npt.ArrayLike) -> Array:
     >>> eigenangles([[0.6, -0.8], [0.8, 0.6]])
     array([-0.92729522,  0.92729522])
     """
-    r = np.asarray(matrix)
+    r = _numbers(matrix, "matrix")
     if r.ndim != 2 or r.shape[0] != r.shape[1] or r.dtype.kind not in "iufc":
         raise BlockError(f"matrix {r.shape} of dtype {r.dtype}: it must be square, of numbers")
     r = r.astype(np.result_type(r.dtype, np.float32))
@@ -93,6 +93,11 @@ def spacing_ratio(angles: npt.ArrayLike) -> float:
     angles : (..., n)
         Of one matrix along the last axis, ascending, each pair ±θ once; at least 3.
 
+    Raises
+    ------
+    BlockError
+        For fewer than 3 angles, or what are no real numbers.
+
     References
     ----------
     Y. Y. Atas, E. Bogomolny, O. Giraud, G. Roux, Distribution of the ratio of consecutive level
@@ -103,10 +108,25 @@ def spacing_ratio(angles: npt.ArrayLike) -> float:
     >>> spacing_ratio([0.0, 1.0, 3.0])
     0.5
     """
-    gaps = np.diff(np.asarray(angles, dtype=float), axis=-1)
+    found = _numbers(angles, "angles")
+    if found.ndim == 0 or found.shape[-1] < 3 or found.size == 0 or found.dtype.kind not in "iuf":
+        raise BlockError(
+            f"angles {found.shape} of dtype {found.dtype}: two gaps take at least 3 real angles of"
+            " each matrix, along the last axis"
+        )
+    gaps = np.diff(found.astype(float), axis=-1)
     smaller = np.minimum(gaps[..., 1:], gaps[..., :-1])
     larger = np.maximum(gaps[..., 1:], gaps[..., :-1])
     return float(np.mean(smaller / np.where(larger > _CLOSE, larger, np.inf)))
+
+
+def _numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError:  # numpy's, of rows of several lengths
+        raise BlockError(
+            f"{name}: rows of several lengths make no array; give each as many numbers"
+        ) from None
 
 
 @dataclass(frozen=True)
@@ -188,7 +208,7 @@ def spectral_statistics(
     angle distance      0.075  0.009
     spacing distance    0.299  0.027
     """
-    if net.width < 6:
+    if checked(net, "spectral_statistics").width < 6:
         raise WidthError(
             f"width={net.width}: gaps between eigenangles are compared from width 6 on"
         )

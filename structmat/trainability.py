@@ -12,7 +12,7 @@ import numpy.typing as npt
 from structmat.blocks import checked_blocks, random_blocks
 from structmat.errors import BlockError, suggest
 from structmat.expressivity import dimension
-from structmat.network import Network
+from structmat.network import Network, checked
 
 Array = npt.NDArray[Any]
 
@@ -52,7 +52,7 @@ def jacobian(net: Network, blocks: Sequence[npt.ArrayLike]) -> Array:
     array([[1., 0., 0.],
            [0., 0., 1.]])
     """
-    arrays = checked_blocks(net, blocks)
+    arrays = checked_blocks(checked(net, "jacobian"), blocks)
     if any(np.iscomplexobj(array) for array in arrays):
         raise BlockError("complex blocks: the derivative is that of rotations; give real blocks")
     rest = iter(arrays)
@@ -149,6 +149,7 @@ def conditioning(
     >>> conditioning(butterfly(16).repeat(4), rng=0).ratio > 1e-4
     True
     """
+    checked(net, "conditioning")
     at = random_blocks(net, rng) if blocks is None else blocks
     values = np.linalg.svd(jacobian(net, at), compute_uv=False)
     return Conditioning(values, dimension(net).value)
@@ -181,4 +182,5 @@ def lipschitz(net: Network, kind: str = "cayley") -> float:
     """
     if kind not in _SLOPE:
         raise BlockError(f"kind={kind!r}: no such blocks{suggest(kind, _SLOPE)}")
-    return float(_SLOPE[kind] * np.sqrt(2 * sum(bool(stage.banks) for stage in net.stages)))
+    stages = checked(net, "lipschitz").stages
+    return float(_SLOPE[kind] * np.sqrt(2 * sum(bool(stage.banks) for stage in stages)))

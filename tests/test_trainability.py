@@ -11,7 +11,10 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.blocks import KINDS, generators_per_block, skew
-from structmat.errors import BlockError
+from structmat.bounds import cut, rank_bounds
+from structmat.errors import BlockError, StructmatError
+from structmat.moments import energy, fourth_moments
+from structmat.spectrum import eigenangles, spacing_ratio, spectral_statistics
 from structmat.testing import blocks_for, families, networks, seeds
 from structmat.trainability import conditioning, jacobian, lipschitz
 
@@ -187,6 +190,43 @@ def test_repeated_stages_attain_the_bound_at_the_identity(case, times, kind):
     straight = net.straightened().network
     change = np.linalg.norm(sm.dense(straight, blocks) - np.eye(width))
     assert change == pytest.approx(lipschitz(net, kind) * apart, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("ask", "name"),
+    [
+        (sm.mixing, "mixing"),
+        (energy, "energy"),
+        (fourth_moments, "fourth_moments"),
+        (spectral_statistics, "spectral_statistics"),
+        (conditioning, "conditioning"),
+        (lipschitz, "lipschitz"),
+        (lambda net: jacobian(net, []), "jacobian"),
+        (lambda net: sm.rank_bound(net, [0], [1]), "rank_bound"),
+        (lambda net: rank_bounds(net, []), "rank_bounds"),
+        (lambda net: cut(net, [0], [1]), "cut"),
+    ],
+)
+@pytest.mark.parametrize("net", ["x", 4, None])
+def test_what_is_no_network_is_refused(ask, name, net):
+    with pytest.raises(StructmatError, match=f"^{name} of {net!r}: it takes a network; build one"):
+        ask(net)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: eigenangles([[1.0], [0.0, 1.0]]), "^matrix: rows of several lengths"),
+        (lambda: spacing_ratio([[0.1, 0.2, 0.3], [0.1]]), "^angles: rows of several lengths"),
+        (lambda: spacing_ratio([0.1, 0.2]), r"^angles \(2,\) of dtype float64: .* at least 3"),
+        (lambda: spacing_ratio(0.5), r"^angles \(\) of dtype"),
+        (lambda: spacing_ratio(np.zeros((0, 3))), r"^angles \(0, 3\)"),
+        (lambda: spacing_ratio(["a", "b", "c"]), "^angles .* real angles"),
+    ],
+)
+def test_angles_that_are_none_are_refused(call, message):
+    with pytest.raises(BlockError, match=message):
+        call()
 
 
 def test_lipschitz_refuses():
