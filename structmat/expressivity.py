@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat import modular
-from structmat.errors import StructmatError, random_source, whole
+from structmat.errors import StructmatError, is_sequence, random_source, whole
 from structmat.gates import (
     Part,
     less_covered,
@@ -25,7 +25,7 @@ from structmat.gates import (
     width_of,
 )
 from structmat.modular import MERSENNE, Residues
-from structmat.network import Network
+from structmat.network import Network, checked
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
@@ -127,10 +127,12 @@ def dimension(
     Dimension(lower=5120, upper=10240, parameters=10240, ranked=False)
     """
     size = whole(points, "points", 1)
-    if not primes:
+    checked(net, "dimension")
+    if not is_sequence(primes):
+        raise StructmatError(f"primes={primes!r}: give a list of primes, such as [{MERSENNE}]")
+    if not len(primes):
         raise StructmatError("primes=(): give at least one odd prime below 2^31")
-    for prime in primes:
-        _check_prime(prime)
+    odd = [_checked_prime(prime) for prime in primes]
     source = random_source(rng)
     entries = None if largest is None else whole(largest, "largest", 0) ** 2
     lower = upper = 0
@@ -140,7 +142,7 @@ def dimension(
         if low < high:
             skipped = entries is not None and parameters_of(part) * high > entries
             if not skipped:
-                low = _rank(part, low, high, size, primes, source)
+                low = _rank(part, low, high, size, odd, source)
             if low < high:  # a closer look takes longer
                 high = min(high, less_covered(part))
             ranked = ranked and not (skipped and low < high)
@@ -165,12 +167,13 @@ def _rank(
     return lower
 
 
-def _check_prime(prime: int) -> None:
+def _checked_prime(prime: int) -> int:
     number = whole(prime, "prime", 3)
     if number == MERSENNE:  # the usual one, which division would take long to try
-        return
+        return number
     if number > MERSENNE or any(number % k == 0 for k in range(2, int(number**0.5) + 1)):
         raise StructmatError(f"prime={number}: give an odd prime below 2^31, such as {MERSENNE}")
+    return number
 
 
 def tangents(

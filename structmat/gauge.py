@@ -10,7 +10,7 @@ import numpy.typing as npt
 from structmat.blocks import generators_per_block
 from structmat.errors import BlockError
 from structmat.gates import Gate, normal_form
-from structmat.network import Network
+from structmat.network import Network, checked
 
 Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.floating]
@@ -107,7 +107,7 @@ def reduced(net: Network, *, unitary: bool = False) -> Reduced:
     >>> boft.parameters, reduced(boft).parameters
     (896, 608)
     """
-    needed = frozenset(normal_form(net))
+    needed = frozenset(normal_form(checked(net, "reduced")))
     came_from = np.full(net.width, -1, dtype=np.int64)
     switches = 0
     kept = []

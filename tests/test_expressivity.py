@@ -351,6 +351,9 @@ def test_any_prime_bounds_from_below(net, seed, primes):
     [
         ({"points": 0}, "points=0: points must be an integer, at least 1"),
         ({"primes": ()}, r"primes=\(\): give at least one"),
+        ({"primes": 7}, r"primes=7: give a list of primes, such as \[2147483647\]"),
+        ({"primes": np.array([], dtype=int)}, "primes=.*: give at least one"),
+        ({"primes": np.array([7, 9])}, "prime=9: give an odd prime"),
         ({"primes": (9,)}, "prime=9: give an odd prime"),
         ({"primes": (2,)}, "prime=2"),
         ({"primes": (2**31 + 11,)}, "prime=2147483659: give an odd prime below"),
@@ -361,3 +364,15 @@ def test_any_prime_bounds_from_below(net, seed, primes):
 def test_bad_options_are_refused(options, message):
     with pytest.raises(StructmatError, match=message):
         sm.dimension(sm.butterfly(4), **options)
+
+
+def test_primes_are_taken_from_an_array():
+    net = sm.butterfly(4, block=2, depth=2).repeat(2)
+    assert sm.dimension(net, primes=np.array([101, 103])) == sm.dimension(net, primes=(101, 103))
+
+
+@pytest.mark.parametrize(("ask", "net"), [(sm.dimension, 4), (sm.reduced, "x")])
+def test_only_networks_have_dimensions(ask, net):
+    name = ask.__name__
+    with pytest.raises(sm.StructmatError, match=f"^{name} of {net!r}: it takes a network; build"):
+        ask(net)
