@@ -16,6 +16,7 @@ from structmat.families import parse
 from structmat.nn import adapt
 
 PARAMETRIZED = 1024  # wires up to which torch's exponential of a matrix ends in a second or so
+DENSE = 16_384  # wires up to which a d×d matrix is made: 1 GB in float32, and as much a gradient
 _BLOCK = 32  # of PEFT's OFT
 _FACTORS = 4  # of PEFT's BOFT
 
@@ -136,6 +137,7 @@ def _other_blocks(module: Any) -> str | None:
 
 
 def _boft(layer: nn.Linear) -> nn.Module:
+    _check_dense(layer)  # PEFT keeps its permutations as matrices
     return _peft(layer, "BOFTConfig", boft_block_size=8, boft_n_butterfly_factor=_FACTORS)
 
 
@@ -163,14 +165,20 @@ def _peft(layer: nn.Linear, config: str, **options: object) -> nn.Module:
     return module
 
 
+def _check_dense(layer: nn.Linear) -> None:
+    if layer.in_features > DENSE:
+        raise StructmatError(f"too large: d×d matrices are made up to {DENSE:,} wires")
+
+
 def _dense(layer: nn.Linear) -> nn.Module:
+    _check_dense(layer)
     return Turned(layer, _identity(layer))
 
 
 def _parametrization(layer: nn.Linear) -> nn.Module:
     if layer.in_features > PARAMETRIZED:
         raise StructmatError(
-            f"too large: torch's exponential of a matrix takes long beyond {PARAMETRIZED:,} wires"
+            f"too large: torch's exponential of a matrix is timed up to {PARAMETRIZED:,} wires"
         )
     if layer.weight.dtype != torch.float32:
         raise StructmatError("torch's orthogonal parametrization takes float32 only")

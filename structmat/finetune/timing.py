@@ -18,11 +18,12 @@ from structmat.finetune.training import Recipe, tokenized
 
 
 class Step(NamedTuple):
-    """A training step on one batch, what it trains, and how many tokens the batch has."""
+    """A training step on one batch, what it trains, the batch's tokens and the model's dtype."""
 
     run: Callable[[], None]
     parameters: int
     tokens: int
+    dtype: str
 
 
 def seconds_a_step(
@@ -71,7 +72,8 @@ def measure_model(
     runs = {name: step.run for name, step in steps.items()}
     times = interleaved(runs, rounds=ROUNDS, seconds=seconds)
     to_frozen, to_lora = relative(times, "head"), relative(times)
-    tokens = max((step.tokens for step in steps.values()), default=0)
+    some = next(iter(steps.values()), None)
+    tokens = 0 if some is None else some.tokens
     rows = []
     for method in methods:
         name, label = method.name, method.label
@@ -91,7 +93,8 @@ def measure_model(
                 memory=peak(runs[name], device()),
             )
         )
-    setting = {"dtype": "float32", "optimizer": "AdamW", "seconds": seconds, "batch": recipe.batch}
+    dtype = "not measured" if some is None else some.dtype
+    setting = {"dtype": dtype, "optimizer": "AdamW", "seconds": seconds, "batch": recipe.batch}
     return benchmark(rows, setting=setting, command=command)
 
 
@@ -109,7 +112,8 @@ def training_step(method: Method, source: Pretrained, task: Task, recipe: Recipe
         optimizer.zero_grad()
         synchronize(place)
 
-    return Step(run, trainable(model), int(batch["input_ids"].numel()))
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    return Step(run, trainable(model), int(batch["input_ids"].numel()), dtype)
 
 
 def _batch(tokenizer: Any, task: Task, recipe: Recipe) -> Any:

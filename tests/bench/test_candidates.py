@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from structmat.bench import candidates
-from structmat.bench.candidates import AGAINST, PARAMETRIZED, Candidate, named, topology
+from structmat.bench.candidates import AGAINST, DENSE, PARAMETRIZED, Candidate, named, topology
 from structmat.bench.layers import Batch, frozen_layer, training_step
 from structmat.errors import MissingExtraError, SpecError, StructmatError
 from structmat.nn import Adapter
@@ -80,6 +80,8 @@ def test_torchs_parametrization_stays_orthogonal():
     [
         ("parametrization", PARAMETRIZED + 1, torch.float32, "too large"),
         ("parametrization", 8, torch.bfloat16, "float32 only"),
+        ("dense", DENSE + 1, torch.float32, "too large"),
+        ("boft", DENSE + 1, torch.float32, "too large"),
         ("boft", 12, torch.float32, "PEFT refuses"),
     ],
 )

@@ -35,4 +35,4 @@ def test_a_model_is_measured_by_every_method(tiny_model, task):
         assert row.step.rounds == 3
         assert row.memory > 0
         assert row.tokens % 4 == 0
-    assert found.setting["optimizer"] == "AdamW"
+    assert (found.setting["dtype"], found.setting["optimizer"]) == ("float32", "AdamW")
