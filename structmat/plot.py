@@ -276,7 +276,54 @@ def _percent(pattern: npt.NDArray[np.bool_]) -> str:
     return "100%" if pattern.all() else f"{min(100 * pattern.mean(), 99.9):.3g}%"
 
 
-# Curves --------------------------------------------------------------------------------------
+# Bars and curves -------------------------------------------------------------------------------
+
+
+def bars(
+    values: Mapping[str, float], *, x: str, mark: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw one horizontal bar for each value, the first at the top, with the number at its end.
+
+    Parameters
+    ----------
+    values : mapping from label to a number
+    x : str
+        The name of the axis, with units.
+    mark : float, optional
+        Where a dashed line is drawn to compare with.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    StructmatError
+        For no values at all, or one that is no finite number.
+
+    Examples
+    --------
+    >>> ax = bars({"LoRA": 1.0, "monarch": 1.25}, x="step, by LoRA's", mark=1)
+    >>> [text.get_text() for text in ax.texts]
+    ['1', '1.25']
+    """
+    if not values:
+        raise StructmatError("no values: there must be at least one bar to draw")
+    for label, value in values.items():
+        if not math.isfinite(value):
+            raise StructmatError(f"bar {label!r} is {value}: it must be a finite number")
+    ax = _axes(ax, 6.4, 1.0 + 0.3 * len(values))
+    drawn = ax.barh(list(values), list(values.values()), height=0.6, color=COLOURS[0])
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # over the dashed line
+    ax.bar_label(drawn, fmt="%.3g", padding=4, fontsize=9, color=_INK, bbox=paper)
+    ax.invert_yaxis()
+    ax.margins(x=0.12)
+    if mark is not None:
+        ax.axvline(mark, color=_BARE, linestyle="--", linewidth=1)
+    ax.set_xlabel(x)
+    _bare(ax)
+    return ax
 
 
 def curves(

@@ -376,7 +376,7 @@ def test_a_wrong_command_line_is_one_line_that_names_the_help(capsys, arguments)
     assert "--help" in captured.err
 
 
-@pytest.mark.parametrize("command", ["list", "show", "compare", "finetune"])
+@pytest.mark.parametrize("command", ["list", "show", "compare", "bench", "finetune"])
 def test_every_command_has_help_with_an_example(capsys, command):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])

@@ -168,12 +168,36 @@ def test_curves_refuses_nothing():
         plot.curves({}, x="x", y="y")
 
 
+@settings(deadline=None, max_examples=20)
+@given(
+    st.dictionaries(st.text("abc", min_size=1), st.floats(0, 1e6), min_size=1, max_size=6),
+    st.none() | st.floats(0, 10),
+)
+def test_bars_are_as_long_as_their_values_from_the_top(values, mark):
+    ax = plot.bars(values, x="ratio", mark=mark)
+    assert [bar.get_width() for bar in ax.patches] == list(values.values())
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(values)
+    bottom, top = ax.get_ylim()
+    assert bottom > top
+    assert [line.get_xdata()[0] for line in ax.lines] == ([] if mark is None else [mark])
+    assert ax.get_xlabel() == "ratio"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"), [({}, "at least one bar"), ({"a": np.nan}, "'a' is")]
+)
+def test_bars_refuses_what_cannot_be_drawn(values, reason):
+    with pytest.raises(StructmatError, match=reason):
+        plot.bars(values, x="x")
+
+
 def test_every_picture_goes_into_given_axes():
     ax = Figure().add_subplot()
     net = sm.butterfly(4)
     assert plot.grid(net, ax=ax) is ax
     assert plot.sparsity(net, ax=ax) is ax
     assert plot.curves({"a": [(0, 1)]}, x="x", y="y", ax=ax) is ax
+    assert plot.bars({"a": 1.0}, x="x", ax=ax) is ax
 
 
 def test_pictures_leave_pyplot_alone():

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import structmat as sm
 from structmat.cli.parsing import command, print_json
-from structmat.errors import FileError, StructmatError
+from structmat.cli.saving import check_target, write_picture
+from structmat.errors import StructmatError
 
-_ENDINGS = (".svg", ".png")
 _GRID = 64  # wires that a grid graph shows apart
 _PATTERN = 4096  # rows of a matrix whose pattern is drawn in a few seconds
 _PANELS = 64  # stages whose patterns are drawn
@@ -69,10 +68,10 @@ def _show(options: argparse.Namespace) -> None:
     if options.inputs is not None and options.save is None:
         raise StructmatError("--inputs colours a picture; say where to with --save FILE.svg")
     if options.save is not None:
-        _check_target(options.save)
+        check_target(options.save)
     net = _built(sm.parse(options.spec), options.width)
     if options.save is not None:
-        _write(_picture(net, options.inputs), options.save)
+        write_picture(_picture(net, options.inputs), options.save)
     report, plan = sm.report(net), sm.schedule(net)
     if options.full:
         report.complete()
@@ -113,13 +112,6 @@ def _check_size(rule: sm.Family, width: int, depth: int, claims: sm.Claims) -> N
     )
 
 
-def _check_target(path: Path) -> None:
-    if path.suffix.lower() not in _ENDINGS:
-        raise FileError(f"--save {path}: the ending names the format, .svg or .png")
-    if not path.parent.is_dir():
-        raise FileError(f"--save {path}: there is no directory {path.parent}; make it first")
-
-
 def _picture(net: sm.Network, inputs: Sequence[int] | None) -> Any:
     from structmat import plot
 
@@ -136,18 +128,3 @@ def _picture(net: sm.Network, inputs: Sequence[int] | None) -> Any:
             f" and {_PANELS} stages; draw a narrower network of the family"
         )
     return plot.sparsity(net)
-
-
-def _write(axes: Any, path: Path) -> None:
-    """Save a picture under a temporary name, then rename it: it is there whole or not at all.
-
-    A link stays one: the picture is where it leads.
-    """
-    try:
-        target = path.resolve()
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".structmat-") as folder:
-            drawn = Path(folder) / path.name
-            axes.figure.savefig(drawn, dpi=200)
-            drawn.replace(target)
-    except OSError as error:
-        raise FileError(f"--save {path}: cannot be written ({error.strerror})") from None

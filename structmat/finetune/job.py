@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from structmat.bench.machine import versions
 from structmat.errors import StructmatError, require, whole
 from structmat.finetune import results, timing, tuning
 from structmat.finetune.files import (
@@ -148,7 +149,7 @@ class _Job:
     def key(self, *more: object) -> str:
         """Hash all that a result depends on."""
         where = (self.source.name, self.source.place)
-        parts = (self.task.fingerprint, where, results.versions(), *more)
+        parts = (self.task.fingerprint, where, versions(results.LIBRARIES), *more)
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
     @contextmanager

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from structmat.bench.machine import device
 from structmat.errors import FileError, require
 
 PACKAGED = "all-MiniLM-L6-v2"
@@ -117,15 +118,6 @@ def widths(classifier: Classifier) -> list[int]:
     linear = require("torch", "finetune").nn.Linear
     layers = [classifier.model.get_submodule(name) for name in classifier.targets]
     return sorted({int(m.weight.shape[1 if isinstance(m, linear) else 0]) for m in layers})
-
-
-def device() -> str:
-    """Return the kind of device to train on: an accelerator where there is one, or "cpu"."""
-    torch = require("torch", "finetune")
-    if torch.backends.mps.is_available():
-        return "mps"
-    kinds = ("cuda", "xpu")
-    return next((kind for kind in kinds if getattr(torch, kind).is_available()), "cpu")
 
 
 def processes() -> int:

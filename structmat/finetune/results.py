@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import datetime as dt
-import os
-import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from structmat import __version__
+from structmat.bench.machine import machine
+from structmat.bench.timing import relative
 from structmat.errors import WidthError
 from structmat.finetune.methods import Method
 from structmat.finetune.models import Pretrained
 from structmat.finetune.task import Task
-from structmat.finetune.timing import relative
 from structmat.reporting import compare
 
 if TYPE_CHECKING:
@@ -24,23 +21,7 @@ if TYPE_CHECKING:
 
 FORMAT, VERSION = "structmat.finetune", 1
 
-_LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy")
-
-
-def versions() -> dict[str, str]:
-    """Return the versions that numbers depend on."""
-    return {"structmat": __version__} | {name: version(name) for name in _LIBRARIES}
-
-
-def machine() -> dict[str, Any]:
-    """Return what the machine is, in a few words."""
-    return {
-        "system": platform.system(),
-        "processor": platform.machine(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": versions(),
-    }
+LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy")
 
 
 def circumstances(task: Task, source: Pretrained, command: str) -> dict[str, Any]:
@@ -48,7 +29,7 @@ def circumstances(task: Task, source: Pretrained, command: str) -> dict[str, Any
     return {
         "command": command,
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
-        "machine": machine(),
+        "machine": machine(LIBRARIES),
         "model": source.name,
         "task": {
             "name": task.name,

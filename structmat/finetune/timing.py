@@ -1,19 +1,29 @@
-"""Seconds a step of every method, taken in turns, so that a busy machine slows all alike."""
+"""Training steps of a whole model, every method in turns."""
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from structmat.errors import require
-from structmat.finetune.methods import Method
-from structmat.finetune.models import Pretrained, device
+from structmat.bench.layers import ROUNDS
+from structmat.bench.machine import device, synchronize
+from structmat.bench.memory import peak
+from structmat.bench.results import Benchmark, Row, Spread, benchmark
+from structmat.bench.timing import interleaved, relative
+from structmat.errors import StructmatError, require
+from structmat.finetune.methods import Method, trainable
+from structmat.finetune.models import Pretrained
 from structmat.finetune.task import Task
 from structmat.finetune.training import Recipe, tokenized
 
-REFERENCE = "lora"
+
+class Step(NamedTuple):
+    """A training step on one batch, what it trains, the batch's tokens and the model's dtype."""
+
+    run: Callable[[], None]
+    parameters: int
+    tokens: int
+    dtype: str
 
 
 def seconds_a_step(
@@ -34,51 +44,76 @@ def seconds_a_step(
     -------
     name → seconds, one for each round
     """
-    steps = {method.name: _step(method, source, task, recipe) for method in methods}
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for turn in range(rounds + 1):
-        for name, step in steps.items():
-            start = time.perf_counter()
-            step()
-            if turn:
-                seconds[name].append(time.perf_counter() - start)
-            on_step()
-    return seconds
+    steps = {method.name: training_step(method, source, task, recipe).run for method in methods}
+    return interleaved(steps, rounds=rounds, on_step=on_step)
 
 
-def relative(seconds: dict[str, list[float]], reference: str = REFERENCE) -> dict[str, float]:
-    """Return the median over rounds of each method's time by the reference's in the same round.
+def measure_model(
+    methods: Sequence[Method],
+    source: Pretrained,
+    task: Task,
+    *,
+    recipe: Recipe,
+    seconds: float,
+    command: str = "",
+) -> Benchmark:
+    """Measure a model's training step by every method, interleaved; "head" trains no adapter.
 
-    Empty where the reference was not timed.
-
-    Examples
-    --------
-    >>> relative({"lora": [1.0, 2.0, 1.0], "oft": [1.5, 3.0, 9.0]})
-    {'lora': 1.0, 'oft': 1.5}
+    A step is forward, backward and an AdamW update on the task's first batch. A method that
+    refuses the model has a row that says why.
     """
-    if reference not in seconds:
-        return {}
-    return {
-        name: statistics.median(a / b for a, b in zip(times, seconds[reference], strict=True))
-        for name, times in seconds.items()
-    }
+    steps: dict[str, Step] = {}
+    refused: dict[str, str] = {}
+    for method in methods:
+        try:
+            steps[method.name] = training_step(method, source, task, recipe)
+        except StructmatError as error:
+            refused[method.name] = str(error)
+    runs = {name: step.run for name, step in steps.items()}
+    times = interleaved(runs, rounds=ROUNDS, seconds=seconds)
+    to_frozen, to_lora = relative(times, "head"), relative(times)
+    some = next(iter(steps.values()), None)
+    tokens = 0 if some is None else some.tokens
+    rows = []
+    for method in methods:
+        name, label = method.name, method.label
+        if name in refused:
+            rows.append(Row(source.name, tokens, name, label, refused=refused[name]))
+            continue
+        rows.append(
+            Row(
+                source.name,
+                tokens,
+                name,
+                label,
+                parameters=steps[name].parameters,
+                step=Spread.of(times[name]),
+                to_frozen=to_frozen.get(name),
+                to_lora=to_lora.get(name),
+                memory=peak(runs[name], device()),
+            )
+        )
+    dtype = "not measured" if some is None else some.dtype
+    setting = {"dtype": dtype, "optimizer": "AdamW", "seconds": seconds, "batch": recipe.batch}
+    return benchmark(rows, setting=setting, command=command)
 
 
-def _step(method: Method, source: Pretrained, task: Task, recipe: Recipe) -> Callable[[], None]:
+def training_step(method: Method, source: Pretrained, task: Task, recipe: Recipe) -> Step:
+    """Return the training step of a method on the first batch of a task."""
     torch = require("torch", "finetune")
     place = device()
     model = method.prepare(source.classifier(task.labels)).to(place).train()
     batch = _batch(source.tokenizer(), task, recipe).to(place)
     optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-4)
 
-    def step() -> None:
+    def run() -> None:
         model(**batch).loss.backward()
         optimizer.step()
         optimizer.zero_grad()
-        if place != "cpu":
-            getattr(torch, place).synchronize()
+        synchronize(place)
 
-    return step
+    dtype = str(next(model.parameters()).dtype).removeprefix("torch.")
+    return Step(run, trainable(model), int(batch["input_ids"].numel()), dtype)
 
 
 def _batch(tokenizer: Any, task: Task, recipe: Recipe) -> Any:

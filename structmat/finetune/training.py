@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from structmat.bench.machine import device
 from structmat.errors import StructmatError, require, whole
-from structmat.finetune.models import device, processes, quiet
+from structmat.finetune.models import processes, quiet
 from structmat.finetune.task import Example
 
 _POOL = 8  # batches whose texts are sorted by length together

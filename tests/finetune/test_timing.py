@@ -1,21 +1,7 @@
-import pytest
-from hypothesis import given
-from hypothesis import strategies as st
-
-from structmat.finetune.methods import named
+from structmat.finetune.methods import Method, named
 from structmat.finetune.models import pretrained
-from structmat.finetune.timing import relative, seconds_a_step
+from structmat.finetune.timing import measure_model, seconds_a_step
 from structmat.finetune.training import Recipe
-
-
-@given(st.lists(st.floats(0.1, 10), min_size=1, max_size=9), st.floats(0.1, 10))
-def test_what_slows_a_whole_round_changes_no_ratio(loads, ratio):
-    times = {"lora": loads, "boft": [ratio * load for load in loads]}
-    assert relative(times) == {"lora": 1.0, "boft": pytest.approx(ratio)}
-
-
-def test_without_the_reference_there_are_no_ratios():
-    assert relative({"boft": [1.0]}) == {}
 
 
 def test_every_method_is_timed_in_every_round(tiny_model, task):
@@ -31,3 +17,22 @@ def test_every_method_is_timed_in_every_round(tiny_model, task):
     assert {name: len(times) for name, times in seconds.items()} == {"lora": 2, "boft": 2}
     assert all(time > 0 for times in seconds.values() for time in times)
     assert len(steps) == 2 * 3  # the first round warms up
+
+
+def test_a_model_is_measured_by_every_method(tiny_model, task):
+    methods = [named("head"), named("lora"), named("boft")]
+    methods.append(Method("bad", "bad", "rotation", 1e-3, "butterfly(block=24)"))
+    found = measure_model(
+        methods, pretrained(str(tiny_model)), task, recipe=Recipe(batch=4), seconds=0
+    )
+    rows = {row.name: row for row in found.rows}
+    assert list(rows) == ["head", "lora", "boft", "bad"]
+    assert "reads 32 inputs: butterfly" in rows.pop("bad").refused
+    assert rows["head"].to_frozen == rows["lora"].to_lora == 1.0
+    assert rows["head"].parameters < min(rows["lora"].parameters, rows["boft"].parameters)
+    for row in rows.values():
+        assert (row.subject, row.forward) == (tiny_model.name, None)
+        assert row.step.rounds == 3
+        assert row.memory > 0
+        assert row.tokens % 4 == 0
+    assert (found.setting["dtype"], found.setting["optimizer"]) == ("float32", "AdamW")

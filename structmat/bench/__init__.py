@@ -1,0 +1,1 @@
+"""Measure adapters side by side, on the machine and the shapes at hand."""

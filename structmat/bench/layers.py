@@ -1,0 +1,229 @@
+"""Measure candidates on one frozen linear layer: forward, training step, memory."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from structmat.bench.candidates import Candidate
+from structmat.bench.machine import device, synchronize
+from structmat.bench.memory import peak
+from structmat.bench.results import Benchmark, Row, Spread, benchmark
+from structmat.bench.timing import interleaved, relative
+from structmat.errors import StructmatError, whole
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+ROUNDS = 3  # at least, for a median and quartiles
+
+
+class Layer(NamedTuple):
+    """The frozen weight (outputs, width) and bias that all candidates share."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def linear(self) -> nn.Linear:
+        """Return a frozen layer of them; it holds no copy."""
+        outputs, width = self.weight.shape
+        layer = nn.Linear(width, outputs, device="meta")
+        layer.weight = nn.Parameter(self.weight, requires_grad=False)
+        layer.bias = nn.Parameter(self.bias, requires_grad=False)
+        return layer
+
+
+class Batch(NamedTuple):
+    """Activations (tokens, width), and the gradient (tokens, outputs) that comes back."""
+
+    inputs: Tensor
+    gradient: Tensor
+
+
+def measure(
+    candidates: Sequence[Candidate],
+    *,
+    widths: Sequence[int] = (1024,),
+    outputs: int | None = None,
+    tokens: Sequence[int] = (1024,),
+    dtype: str = "float32",
+    seconds: float = 10.0,
+    command: str = "",
+    notes: Sequence[str] = (),
+) -> Benchmark:
+    """Measure candidates side by side, interleaved round by round.
+
+    A forward keeps nothing for a backward pass. A step is a forward, a backward pass down to the
+    layer's inputs, as for a layer inside a model, and an SGD update of what is trained, whose
+    gradients are then dropped. Every candidate is built of the same frozen layer and gets the
+    same batch; the first round warms up and is not kept.
+
+    Parameters
+    ----------
+    candidates : sequence of Candidate
+    widths : sequence of int
+        Inputs of the layer; each is measured in a run of its own.
+    outputs : int, optional
+        Of the layer; by default as many as inputs.
+    tokens : sequence of int
+        In a batch; each number is measured in a run of its own.
+    dtype : {"float32", "bfloat16"}
+        Of the layer and the batch.
+    seconds : float
+        How long each run goes on; it has at least three rounds.
+    command : str
+        How the run is repeated, for the record.
+    notes : sequence of str
+        What else a reader must know.
+
+    Returns
+    -------
+    Benchmark
+        A candidate that refuses the layer has a row that says why.
+
+    Raises
+    ------
+    StructmatError
+        For numbers that are no sizes, or an unknown dtype.
+
+    Examples
+    --------
+    >>> from structmat.bench.candidates import named, topology
+    >>> found = measure(
+    ...     [named("frozen"), topology("monarch"), topology("butterfly(block=4)")],
+    ...     widths=[12],
+    ...     tokens=[3],
+    ...     seconds=0,
+    ... )
+    >>> [(row.name, row.parameters) for row in found.rows]
+    [('frozen', 0), ('monarch', 30), ('butterfly(block=4)', None)]
+    >>> found.rows[2].refused
+    'butterfly(width=12, block=4): width must be ...'
+    """
+    if dtype not in DTYPES:
+        raise StructmatError(f"dtype {dtype!r}: there are {', '.join(DTYPES)}")
+    if not 0 <= seconds < math.inf:
+        raise StructmatError(f"seconds={seconds}: it must be a finite number, at least 0")
+    shapes = [
+        (whole(width, "width", 1), whole(width if outputs is None else outputs, "outputs", 1))
+        for width in widths
+    ]
+    counts = [whole(count, "tokens", 1) for count in tokens]
+    rows: list[Row] = []
+    remarks = list(notes)
+    for width, size in shapes:
+        layer = frozen_layer(width, size, DTYPES[dtype])
+        modules, refused = _built(candidates, layer)
+        remarks += [said for c, m in modules.items() if (said := c.remark(m)) is not None]
+        for count in counts:
+            made = _rows(modules, layer, count, seconds)
+            rows += [
+                made[c] if c in made else _refusal(c, layer, count, refused[c]) for c in candidates
+            ]
+    return benchmark(
+        rows,
+        setting={"dtype": dtype, "optimizer": "SGD", "seconds": seconds},
+        command=command,
+        notes=remarks,
+    )
+
+
+def frozen_layer(width: int, outputs: int, dtype: torch.dtype) -> Layer:
+    """Return random weights, the same each time."""
+    source = torch.Generator().manual_seed(0)
+    weight = torch.randn(outputs, width, generator=source) / width**0.5
+    bias = torch.randn(outputs, generator=source)
+    return Layer(*(part.to(device(), dtype) for part in (weight, bias)))
+
+
+def _built(
+    candidates: Sequence[Candidate], layer: Layer
+) -> tuple[dict[Candidate, nn.Module], dict[Candidate, str]]:
+    modules, refused = {}, {}
+    for candidate in candidates:
+        try:
+            modules[candidate] = candidate.build(layer.linear()).to(layer.weight.device).train()
+        except StructmatError as error:
+            refused[candidate] = str(error)
+    return modules, refused
+
+
+def _rows(
+    modules: dict[Candidate, nn.Module],
+    layer: Layer,
+    tokens: int,
+    seconds: float,
+) -> dict[Candidate, Row]:
+    place = layer.weight.device.type
+    batch = _batch(layer, tokens)
+    steps: dict[tuple[str, Candidate], Callable[[], None]] = {}
+    for candidate, module in modules.items():
+        steps["forward", candidate] = forward(module, batch)
+        steps["step", candidate] = training_step(module, batch)
+    times = interleaved(steps, rounds=ROUNDS, seconds=seconds)
+    trained = {candidate.name: times["step", candidate] for candidate in modules}
+    to_frozen, to_lora = relative(trained, "frozen"), relative(trained, "lora")
+    return {
+        candidate: Row(
+            **_place(candidate, layer, tokens),
+            parameters=sum(p.numel() for p in module.parameters() if p.requires_grad),
+            forward=Spread.of(times["forward", candidate]),
+            step=Spread.of(times["step", candidate]),
+            to_frozen=to_frozen.get(candidate.name),
+            to_lora=to_lora.get(candidate.name),
+            memory=peak(steps["step", candidate], place),
+        )
+        for candidate, module in modules.items()
+    }
+
+
+def _refusal(candidate: Candidate, layer: Layer, tokens: int, reason: str) -> Row:
+    return Row(**_place(candidate, layer, tokens), refused=reason)
+
+
+def _place(candidate: Candidate, layer: Layer, tokens: int) -> dict[str, Any]:
+    outputs, width = layer.weight.shape
+    return {
+        "subject": f"{width}→{outputs}",
+        "tokens": tokens,
+        "name": candidate.name,
+        "label": candidate.label,
+    }
+
+
+def _batch(layer: Layer, tokens: int) -> Batch:
+    source = torch.Generator().manual_seed(1)
+    outputs, width = layer.weight.shape
+    drawn = (torch.randn(tokens, size, generator=source) for size in (width, outputs))
+    inputs, gradient = (part.to(layer.weight) for part in drawn)
+    return Batch(inputs.requires_grad_(), gradient)
+
+
+def forward(module: nn.Module, batch: Batch) -> Callable[[], None]:
+    """Return the function that runs a module forwards and keeps nothing for a backward pass."""
+
+    @torch.no_grad()
+    def run() -> None:
+        module(batch.inputs)
+        synchronize(batch.inputs.device.type)
+
+    return run
+
+
+def training_step(module: nn.Module, batch: Batch) -> Callable[[], None]:
+    """Return the function that takes a training step of a module."""
+    trained = [p for p in module.parameters() if p.requires_grad]
+    optimizer = torch.optim.SGD(trained, lr=1e-6) if trained else None
+
+    def run() -> None:
+        module(batch.inputs).backward(batch.gradient)
+        if optimizer is not None:
+            optimizer.step()
+            optimizer.zero_grad()
+        batch.inputs.grad = None
+        synchronize(batch.inputs.device.type)
+
+    return run

@@ -1,0 +1,83 @@
+"""What the numbers of a run depend on: the machine, its accelerator, the versions."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from structmat import __version__
+from structmat.errors import require
+
+
+def device() -> str:
+    """Return the kind of device to train on: an accelerator where there is one, or "cpu"."""
+    torch = require("torch", "finetune")
+    if torch.backends.mps.is_available():
+        return "mps"
+    kinds = ("cuda", "xpu")
+    return next((kind for kind in kinds if getattr(torch, kind).is_available()), "cpu")
+
+
+def synchronize(place: str) -> None:
+    """Wait until the device has done what it was given."""
+    if place != "cpu":
+        getattr(require("torch", "finetune"), place).synchronize()
+
+
+def versions(libraries: Iterable[str]) -> dict[str, str]:
+    """Return the versions that numbers depend on; a library that is not installed has none.
+
+    Examples
+    --------
+    >>> sorted(versions(["numpy", "no-such-library"]))
+    ['numpy', 'structmat']
+    """
+    found = {"structmat": __version__}
+    for name in libraries:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine(libraries: Iterable[str]) -> dict[str, Any]:
+    """Return what the machine is, in a few words.
+
+    Examples
+    --------
+    >>> sorted(machine(["numpy"]))
+    ['cores', 'processor', 'python', 'system', 'versions']
+    """
+    return {
+        "system": platform.system(),
+        "processor": platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": versions(libraries),
+    }
+
+
+def torch_machine() -> dict[str, Any]:
+    """Return also what torch runs on: the device's name, and how many threads."""
+    torch = require("torch", "finetune")
+    place = device()
+    name = torch.cuda.get_device_name() if place == "cuda" else place
+    return machine(("torch", "triton", "peft", "transformers", "numpy")) | {
+        "model": _processor(),
+        "device": name,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def _processor() -> str | None:
+    """Return the processor's name as Linux tells it, or as Python does elsewhere."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 (a device of the kernel)
+            names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
+    except OSError:
+        names = []
+    return names[0] if names else platform.processor() or None

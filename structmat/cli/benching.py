@@ -1,0 +1,184 @@
+"""`structmat bench`: time adapters side by side, on the machine and the shapes at hand."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from structmat.cli.parsing import command, print_json
+from structmat.cli.saving import check_target, write_picture
+from structmat.errors import SpecError, StructmatError, suggest
+
+if TYPE_CHECKING:
+    from structmat.bench.candidates import Candidate
+    from structmat.bench.results import Benchmark
+    from structmat.finetune.methods import Method
+
+SPECS = ("butterfly(block=8, depth=4)", "mixed_radix(largest=16)")  # BOFT's, and a dense network
+
+_WIDTHS, _TOKENS = (1024,), (1024,)
+# The methods of the demo that `--against` names for a whole model.
+_OF_MODELS = {"frozen": "head", "lora": "lora", "oft": "peft-oft"}
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = command(
+        commands,
+        "bench",
+        _bench,
+        "time adapters side by side: networks, LoRA, OFT, BOFT, a dense rotation",
+        'bench "monarch" "mixed_radix(largest=16)" --width 4096 --tokens 1 2048',
+    )
+    parser.add_argument(
+        "specs",
+        nargs="*",
+        metavar="SPEC",
+        help=f"families with options (default: {' and '.join(SPECS)})",
+    )
+    layer = parser.add_argument_group("one linear layer")
+    layer.add_argument(
+        "--width", type=int, nargs="+", metavar="N", help="inputs of the layer (default: 1024)"
+    )
+    layer.add_argument("--outputs", type=int, metavar="N", help="(default: as many as inputs)")
+    layer.add_argument(
+        "--tokens", type=int, nargs="+", metavar="N", help="in a batch (default: 1024)"
+    )
+    layer.add_argument("--dtype", choices=("float32", "bfloat16"), help="(default: float32)")
+    parser.add_argument(
+        "--model",
+        nargs="?",
+        const="",
+        metavar="DIR_OR_ID",
+        help="time the training step of a whole model instead: a directory, a name on the Hub, or"
+        " all-MiniLM-L6-v2 when none is given; put it after the specs",
+    )
+    parser.add_argument(
+        "--against",
+        metavar="NAMES",
+        help="compare with these, separated by commas: frozen, lora, oft, boft, dense,"
+        " parametrization (default: all that are installed; for a model frozen, lora, oft)",
+    )
+    parser.add_argument(
+        "--seconds",
+        type=float,
+        default=10.0,
+        metavar="S",
+        help="how long each setting is measured, three rounds at least (default: 10)",
+    )
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE.svg|.png", help="draw the ratios of the steps too"
+    )
+
+
+def _bench(options: argparse.Namespace) -> None:
+    names = _names(options)
+    if options.save is not None:
+        check_target(options.save)
+        if names is not None and not {"frozen", "lora"} & set(names):
+            raise StructmatError(
+                "--save draws ratios to LoRA or to what is frozen; add one to --against"
+            )
+    if not 0 <= options.seconds < float("inf"):
+        raise StructmatError(f"--seconds {options.seconds}: give a finite number, at least 0")
+    # Read when torch loads. Threads that spin while they wait slow those of other programs.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    given = shlex.join(["structmat", *options.command])
+    found = _layers(options, given) if options.model is None else _model(options, given)
+    if options.json:
+        print_json(found.to_dict())
+    else:
+        print(found)
+    if options.save is None:
+        return
+    write_picture(_picture(found), options.save)  # last: what was measured is printed in any case
+    if not options.json:
+        print()
+        print(f"picture: {options.save}")
+
+
+def _names(options: argparse.Namespace) -> list[str] | None:
+    if options.against is None:
+        return None
+    return [name.strip() for name in options.against.split(",") if name.strip()]
+
+
+# One layer -----------------------------------------------------------------------------------
+
+
+def _layers(options: argparse.Namespace, given: str) -> Benchmark:
+    from structmat.bench.layers import measure
+
+    candidates, notes = _candidates(options)
+    return measure(
+        candidates,
+        widths=options.width or _WIDTHS,
+        outputs=options.outputs,
+        tokens=options.tokens or _TOKENS,
+        dtype=options.dtype or "float32",
+        seconds=options.seconds,
+        command=given,
+        notes=notes,
+    )
+
+
+def _candidates(options: argparse.Namespace) -> tuple[list[Candidate], list[str]]:
+    """Return what is measured, each once, and notes on what is not installed."""
+    from structmat.bench.candidates import AGAINST, named, topology
+
+    names = _names(options)
+    notes = []
+    if names is None:
+        chosen = [candidate for candidate in AGAINST.values() if not candidate.missing]
+        notes = [f"{c.label}: {c.extra} is not installed" for c in AGAINST.values() if c.missing]
+    else:
+        chosen = [named(name) for name in names]
+    chosen += [topology(spec) for spec in options.specs or SPECS]
+    return list({candidate.name: candidate for candidate in chosen}.values()), notes
+
+
+# A whole model -------------------------------------------------------------------------------
+
+
+def _model(options: argparse.Namespace, given: str) -> Benchmark:
+    from structmat.finetune.corpus import docstring_task
+    from structmat.finetune.models import pretrained
+    from structmat.finetune.timing import measure_model
+    from structmat.finetune.training import Recipe
+
+    for name in ("width", "outputs", "tokens", "dtype"):
+        if getattr(options, name) is not None:
+            raise StructmatError(f"--{name} is of one layer; leave it out with --model")
+    methods = _methods(options)
+    source = pretrained(options.model or None)
+    recipe = Recipe()
+    task = docstring_task()
+    return measure_model(
+        methods, source, task, recipe=recipe, seconds=options.seconds, command=given
+    )
+
+
+def _methods(options: argparse.Namespace) -> list[Method]:
+    from structmat.families import parse
+    from structmat.finetune.methods import ROTATION_RATE, Method, named
+
+    names = _names(options)
+    for name in names or ():
+        if name not in _OF_MODELS:
+            raise SpecError(f"no candidate {name!r} for a model{suggest(name, _OF_MODELS)}")
+    chosen = [named(_OF_MODELS[name]) for name in (_OF_MODELS if names is None else names)]
+    for text in options.specs or SPECS:
+        spec = str(parse(text))
+        chosen.append(Method(spec, spec, "rotation", ROTATION_RATE, spec))
+    return list({method.name: method for method in chosen}.values())
+
+
+def _picture(found: Benchmark) -> Any:
+    from structmat.plot import bars
+
+    against = found.reference
+    of = "LoRA's" if against == "LoRA" else "that of the frozen layers"
+    return bars(found.bars(), x=f"time of a training step, by {of}", mark=1)

@@ -1,0 +1,119 @@
+import pytest
+import torch
+from torch import nn
+
+from structmat.bench import candidates
+from structmat.bench.candidates import AGAINST, DENSE, PARAMETRIZED, Candidate, named, topology
+from structmat.bench.layers import Batch, frozen_layer, training_step
+from structmat.errors import MissingExtraError, SpecError, StructmatError
+from structmat.nn import Adapter
+
+WIDTH, OUTPUTS = 64, 24
+ALL = [*AGAINST.values(), topology("butterfly(block=8, depth=2)"), topology("mixed_radix")]
+
+
+def batch(dtype=torch.float32):
+    source = torch.Generator().manual_seed(5)
+    x = torch.randn(7, WIDTH, generator=source).to(dtype).requires_grad_()
+    return Batch(x, torch.randn(7, OUTPUTS, generator=source).to(dtype))
+
+
+@pytest.mark.parametrize("candidate", ALL, ids=lambda c: c.name)
+def test_every_candidate_starts_as_the_frozen_layer(candidate):
+    layer = frozen_layer(WIDTH, OUTPUTS, torch.float32)
+    x = batch().inputs
+    expected = x @ layer.weight.T + layer.bias
+    found = candidate.build(layer.linear())(x)
+    size = torch.linalg.vector_norm(x, dim=-1).max() * torch.linalg.matrix_norm(layer.weight)
+    assert (found - expected).abs().max() <= 8 * torch.finfo(torch.float32).eps * size
+
+
+@pytest.mark.parametrize("candidate", ALL, ids=lambda c: c.name)
+def test_a_step_trains_the_adapter_and_leaves_the_layer(candidate):
+    layer = frozen_layer(WIDTH, OUTPUTS, torch.float32)
+    weight, bias = layer.weight.clone(), layer.bias.clone()
+    module = candidate.build(layer.linear())
+    before = [p.detach().clone() for p in module.parameters() if p.requires_grad]
+    activations = batch()
+    training_step(module, Batch(activations.inputs, 1e6 * activations.gradient))()
+    trained = [p for p in module.parameters() if p.requires_grad]
+    assert bool(trained) is (candidate.name != "frozen")
+    assert all(p.grad is None for p in module.parameters())
+    assert activations.inputs.grad is None
+    if trained:
+        assert any(not torch.equal(p, q) for p, q in zip(trained, before, strict=True))
+    assert torch.equal(layer.weight, weight)
+    assert torch.equal(layer.bias, bias)
+
+
+def test_candidates_share_the_weight():
+    layer = frozen_layer(WIDTH, OUTPUTS, torch.float32)
+    assert layer.linear().weight.data_ptr() == layer.weight.data_ptr()
+
+
+def test_a_dense_rotation_turns_the_weight_as_an_adapter_does():
+    layer = frozen_layer(WIDTH, OUTPUTS, torch.float32)
+    turned, adapter = (
+        named("dense").build(layer.linear()),
+        topology("monarch").build(layer.linear()),
+    )
+    assert isinstance(adapter, Adapter)
+    with torch.no_grad():
+        for generators in adapter.rotation.parameters():
+            nn.init.normal_(generators, std=0.3)
+        turned.turn.weight.copy_(adapter.rotation.matrix().T)
+        x = batch().inputs
+        torch.testing.assert_close(turned(x), adapter(x), rtol=1e-4, atol=1e-4)
+
+
+def test_torchs_parametrization_stays_orthogonal():
+    module = named("parametrization").build(frozen_layer(WIDTH, OUTPUTS, torch.float32).linear())
+    activations = batch()
+    training_step(module, Batch(activations.inputs, 1e4 * activations.gradient))()
+    turn = module.turn.weight
+    assert not torch.equal(turn, torch.eye(WIDTH))
+    torch.testing.assert_close(turn @ turn.T, torch.eye(WIDTH), rtol=0, atol=WIDTH * 1.2e-7)
+
+
+@pytest.mark.parametrize(
+    ("name", "width", "dtype", "reason"),
+    [
+        ("parametrization", PARAMETRIZED + 1, torch.float32, "too large"),
+        ("parametrization", 8, torch.bfloat16, "float32 only"),
+        ("dense", DENSE + 1, torch.float32, "too large"),
+        ("boft", DENSE + 1, torch.float32, "too large"),
+        ("boft", 12, torch.float32, "PEFT refuses"),
+    ],
+)
+def test_what_cannot_be_measured_says_why(name, width, dtype, reason):
+    with pytest.raises(StructmatError, match=reason):
+        named(name).build(frozen_layer(width, 4, dtype).linear())
+
+
+def test_an_unknown_name_is_refused_with_the_nearest():
+    with pytest.raises(SpecError, match="did you mean lora"):
+        named("lore")
+
+
+def test_what_is_not_installed_says_what_brings_it(monkeypatch):
+    absent = Candidate("oft", "OFT", lambda layer: layer, "no_such_library")
+    monkeypatch.setattr(candidates, "AGAINST", {"oft": absent})
+    assert absent.missing
+    with pytest.raises(MissingExtraError, match=r"pip install .*finetune"):
+        named("oft")
+
+
+def test_blocks_that_peft_changes_are_told():
+    for width in (64, 48, 33):
+        module = named("oft").build(frozen_layer(width, 4, torch.float32).linear())
+        said = named("oft").remark(module)
+        block = round((1 + (1 + 8 * module.oft_R["default"].weight.shape[1]) ** 0.5) / 2)
+        assert (block == 32) is (said is None) is (width == 64)
+        assert said is None or f"has blocks of {block} at width {width}" in said
+
+
+def test_factors_that_peft_leaves_out_are_told():
+    module = named("boft").build(frozen_layer(WIDTH, OUTPUTS, torch.float32).linear())
+    said = named("boft").remark(module)
+    factors = module.boft_R["default"].shape[0]
+    assert (said is None) if factors == 4 else f"has {factors} of the 4" in said

@@ -1,0 +1,125 @@
+import json
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat.bench.candidates import named, topology
+from structmat.bench.layers import ROUNDS, measure
+from structmat.bench.results import Benchmark, Row, Spread
+from structmat.errors import StructmatError
+
+NAMES = ("frozen", "lora", "dense")
+
+
+def measured(specs=("monarch",), **options):
+    chosen = [named(name) for name in NAMES] + [topology(spec) for spec in specs]
+    return measure(chosen, **{"widths": [16], "tokens": [3], "seconds": 0} | options)
+
+
+def test_every_setting_has_a_row_of_every_candidate():
+    found = measured(widths=[16, 32], tokens=[1, 5], outputs=8)
+    subjects = [(f"{w}→8", t) for w in (16, 32) for t in (1, 5)]
+    assert [(r.subject, r.tokens, r.name) for r in found.rows] == [
+        (*subject, name) for subject in subjects for name in (*NAMES, "monarch")
+    ]
+    for row in found.rows:
+        assert row.refused is None
+        assert row.forward.rounds == row.step.rounds == ROUNDS
+        for spread in (row.forward, row.step):
+            assert 0 < spread.low <= spread.median <= spread.high
+        assert row.memory > 0
+        assert (row.to_frozen == 1.0) or row.name != "frozen"
+        assert (row.to_lora == 1.0) or row.name != "lora"
+
+
+def test_parameters_are_those_that_train():
+    rows = {row.name: row.parameters for row in measured().rows}
+    assert rows == {
+        "frozen": 0,
+        "lora": 8 * (16 + 16),
+        "dense": 16 * 16,
+        "monarch": sm.monarch(16).parameters,
+    }
+
+
+def test_a_width_that_a_family_refuses_is_a_row_with_the_reason():
+    found = measured(["butterfly(block=4)", "mixed_radix"], widths=[12])
+    rows = {row.name: row for row in found.rows}
+    assert "width must be 4·2^k" in rows["butterfly(block=4)"].refused
+    assert rows["butterfly(block=4)"].step is None
+    assert rows["mixed_radix"].step is not None
+    assert "butterfly(block=4): butterfly(width=12, block=4): width must" in str(found)
+
+
+def test_bfloat16_is_measured_in_bfloat16():
+    found = measured(dtype="bfloat16")
+    single, half = ({r.name: r for r in f.rows} for f in (measured(), found))
+    assert half["frozen"].memory * 2 == single["frozen"].memory
+    assert "bfloat16" in str(found)
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"dtype": "float8"}, "dtype 'float8'"),
+        ({"widths": [0]}, "width=0"),
+        ({"outputs": -1}, "outputs=-1"),
+        ({"tokens": [0]}, "tokens=0"),
+        ({"seconds": float("nan")}, "seconds=nan"),
+    ],
+)
+def test_what_is_no_size_is_refused(options, reason):
+    with pytest.raises(StructmatError, match=reason):
+        measured(**options)
+
+
+def test_the_record_is_json_that_says_how_to_repeat_it():
+    found = measured(command="structmat bench monarch", notes=["a note", "a note"])
+    read = json.loads(json.dumps(found.to_dict()))
+    assert (read["format"], read["version"]) == ("structmat.bench", 1)
+    assert read["command"] == "structmat bench monarch"
+    assert read["notes"] == ["a note"]
+    assert {"cores", "threads", "device", "model", "versions"} <= set(read["machine"])
+    assert {"structmat", "torch", "numpy"} <= set(read["machine"]["versions"])
+    assert read["setting"] == {"dtype": "float32", "optimizer": "SGD", "seconds": 0}
+    assert set(read["rows"][0]) == set(Row.__dataclass_fields__)
+    assert set(read["rows"][0]["step"]) == {"median", "low", "high", "rounds"}
+
+
+def test_the_table_has_the_numbers():
+    found = measured()
+    text = str(found)
+    assert text.startswith("16→16, 3 tokens, float32\n")
+    for row in found.rows:
+        line = next(line for line in text.splitlines() if line.startswith(row.label))
+        assert f"{1e3 * row.step.median:,.2f}" in line
+        assert f"{row.parameters:,}" in line
+
+
+def record(rows):
+    return Benchmark(tuple(rows), {"dtype": "float32"}, {}, "", "")
+
+
+@settings(deadline=None)
+@given(st.integers(1, 3), st.booleans())
+def test_bars_are_by_lora_where_it_was_measured(settings_, with_lora):
+    took = Spread(1.0, 1.0, 1.0, 3)
+    rows = [
+        Row("8→8", tokens, "a", "A", step=took, to_frozen=2.0, to_lora=1.5 if with_lora else None)
+        for tokens in range(1, settings_ + 1)
+    ]
+    rows.append(Row("8→8", 1, "b", "B", refused="too large"))
+    found = record(rows)
+    assert found.reference == ("LoRA" if with_lora else "frozen")
+    assert set(found.bars().values()) == {1.5 if with_lora else 2.0}
+    assert len(found.bars()) == settings_
+    assert ("A" in found.bars()) is (settings_ == 1)
+
+
+@given(st.lists(st.floats(0, 1e3), min_size=1, max_size=20))
+def test_a_spread_lies_within_what_was_seen(seconds):
+    spread = Spread.of(seconds)
+    assert min(seconds) <= spread.low <= spread.median <= spread.high <= max(seconds)
+    assert spread == Spread.of(seconds[::-1])

@@ -1,0 +1,104 @@
+"""`structmat bench`: what is measured, how it is told, what is refused."""
+
+import json
+
+import pytest
+
+from structmat.bench import candidates
+from structmat.bench.candidates import AGAINST
+from structmat.cli import benching, main
+
+QUICK = ("--width", "32", "--tokens", "4", "--seconds", "0")
+
+
+def run(capsys, *arguments):
+    code = main(["bench", *arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_the_default_is_everything_installed_and_two_networks(capsys):
+    code, out, _ = run(capsys, *QUICK, "--json")
+    found = json.loads(out)
+    assert code == 0
+    assert [row["name"] for row in found["rows"]] == [*AGAINST, *benching.SPECS]
+    assert {(row["subject"], row["tokens"]) for row in found["rows"]} == {("32→32", 4)}
+    assert all(row["step"] or row["refused"] for row in found["rows"])
+    assert found["command"] == f"structmat bench {' '.join(QUICK)} --json"
+
+
+def test_each_candidate_once_in_the_order_given(capsys):
+    specs = ("monarch", "mixed_radix( largest=4 )", "monarch()")
+    _, out, _ = run(capsys, *specs, *QUICK, "--against", "lora, frozen,lora", "--json")
+    names = [row["name"] for row in json.loads(out)["rows"]]
+    assert names == ["lora", "frozen", "monarch", "mixed_radix(largest=4)"]
+
+
+def test_the_table_tells_the_circumstances_and_the_picture(capsys, tmp_path):
+    picture = tmp_path / "steps.svg"
+    code, out, err = run(capsys, "monarch", *QUICK, "--against", "frozen", "--save", str(picture))
+    assert (code, err) == (0, "")
+    assert out.startswith("32→32, 4 tokens, float32\ncandidate ")
+    assert "cores" in out
+    assert "torch 2" in out
+    assert out.endswith(f"picture: {picture}\n")
+    assert "<svg" in picture.read_text("utf-8")
+
+
+def test_what_is_not_installed_is_a_note_unless_it_is_named(capsys, monkeypatch):
+    absent = candidates.Candidate("lora", "LoRA", lambda layer: layer, "no_such_library")
+    few = {"frozen": AGAINST["frozen"], "lora": absent}
+    monkeypatch.setattr(candidates, "AGAINST", few)
+    code, out, _ = run(capsys, "monarch", *QUICK)
+    assert code == 0
+    assert "LoRA: no_such_library is not installed\n" in out
+    code, out, err = run(capsys, "monarch", *QUICK, "--against", "lora")
+    assert (code, out) == (2, "")
+    assert "lora needs no_such_library, which is not installed" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["butterfli"], "did you mean butterfly"),
+        (["--against", "frozen,lore"], "no candidate 'lore'; did you mean lora?"),
+        (["--width", "0"], "width=0"),
+        (["--tokens", "-1"], "tokens=-1"),
+        (["--seconds", "nan"], "--seconds nan: give a finite number"),
+        (["--save", "steps.pdf"], "the ending names the format"),
+        (["--width", "8", "--model"], "--width is of one layer; leave it out with --model"),
+        (["--against", "boft", "--model"], "no candidate 'boft' for a model"),
+        (["--model", "/no/such/place"], "no such directory"),
+    ],
+)
+def test_what_is_refused_is_one_line(capsys, arguments, reason):
+    code, out, err = run(capsys, *arguments)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert reason in err
+
+
+def test_a_picture_needs_something_to_compare_with(capsys, tmp_path):
+    picture = tmp_path / "steps.png"
+    code, out, err = run(capsys, *QUICK, "--save", str(picture), "--against", "dense")
+    assert (code, out, picture.is_file()) == (2, "", False)
+    assert "add one to --against" in err
+
+
+def test_a_refused_width_is_told_below_the_table_and_not_drawn(capsys, tmp_path):
+    picture = tmp_path / "steps.svg"
+    arguments = ["butterfly(block=6)", *QUICK, "--against", "frozen", "--save", str(picture)]
+    code, out, err = run(capsys, *arguments)
+    assert (code, err) == (0, "")
+    assert "\nbutterfly(block=6): butterfly(width=32, block=6): " in out
+    assert picture.is_file()
+
+
+def test_a_model_is_measured_on_the_demos_batch(capsys, monkeypatch, tiny_model, task):
+    monkeypatch.setattr("structmat.finetune.corpus.docstring_task", lambda: task)
+    code, out, _ = run(capsys, "monarch", "--seconds", "0", "--json", "--model", str(tiny_model))
+    found = json.loads(out)
+    assert code == 0
+    assert [row["name"] for row in found["rows"]] == ["head", "lora", "peft-oft", "monarch"]
+    assert {row["subject"] for row in found["rows"]} == {tiny_model.name}
+    assert found["setting"]["optimizer"] == "AdamW"
