@@ -116,7 +116,7 @@ class Conditioning:
 
     @property
     def shown(self) -> str:
-        """The ratio in words: no number where rounding errors are as large."""
+        """The ratio in words, without a number where rounding errors are as large."""
         return f"{self.ratio:.2g}" if self.resolved else "0 up to rounding"
 
 
