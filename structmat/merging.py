@@ -12,9 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
-import scipy.sparse
-from scipy.sparse import csgraph
 
+from structmat.components import joined
 from structmat.network import Network
 from structmat.permutation import Index
 from structmat.stage import Bank, Stage
@@ -73,7 +72,7 @@ def merged(net: Network) -> Merged:
         separate = _cost(stage)
         part = _components(stage)
         for following in straight.stages[last:]:
-            part = _joined(part, following)
+            part = joined(part, (bank.reads for bank in following.banks))
             separate += _cost(following)
             together = _union(part)
             if together is None or _cost(together) > separate:
@@ -95,20 +94,7 @@ def _cost(stage: Stage) -> int:
 
 def _components(stage: Stage) -> Index:
     """Return for each wire the number of its switch; an idle wire has one of its own."""
-    return _joined(np.arange(stage.width), stage)
-
-
-def _joined(part: Index, stage: Stage) -> Index:
-    """Return the components when the switches of one more stage join them."""
-    starts = [bank.reads[:, :1].repeat(bank.radix - 1, axis=1).ravel() for bank in stage.banks]
-    ends = [bank.reads[:, 1:].ravel() for bank in stage.banks]
-    if not starts:
-        return part
-    links = (part[np.concatenate(starts)], part[np.concatenate(ends)])
-    size = int(part.max()) + 1
-    graph = scipy.sparse.coo_array((np.ones(len(links[0]), bool), links), shape=(size, size))
-    _, label = csgraph.connected_components(graph, directed=False)
-    return np.asarray(label[part], dtype=np.int64)
+    return joined(np.arange(stage.width), (bank.reads for bank in stage.banks))
 
 
 def _union(part: Index) -> Stage | None:

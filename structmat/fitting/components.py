@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-import scipy.sparse
-from scipy.sparse import csgraph
 
+from structmat.components import joined
 from structmat.network import Network
 from structmat.permutation import Index, identity
-from structmat.stage import Stage
 
 
 def connected(net: Network) -> list[Index]:
@@ -26,21 +24,8 @@ def connected(net: Network) -> list[Index]:
     """
     labels = [identity(net.width)]
     for stage in net.stages:
-        labels.append(_joined(labels[-1], stage))
+        labels.append(joined(labels[-1], (bank.reads for bank in stage.banks)))
     return labels
-
-
-def _joined(label: Index, stage: Stage) -> Index:
-    """Return the components when the switches of one more stage join them."""
-    starts = [label[bank.reads[:, :1]].repeat(bank.radix, axis=1).ravel() for bank in stage.banks]
-    ends = [label[bank.reads].ravel() for bank in stage.banks]
-    if not starts:
-        return label
-    links = (np.concatenate(starts), np.concatenate(ends))
-    size = int(label.max()) + 1
-    graph = scipy.sparse.coo_array((np.ones(len(links[0]), bool), links), shape=(size, size))
-    joined = csgraph.connected_components(graph, directed=False)[1]
-    return np.asarray(joined[label], dtype=np.int64)
 
 
 def groups(label: Index) -> list[Index]:

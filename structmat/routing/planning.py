@@ -7,9 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
+from structmat.components import joined
 from structmat.network import Network
 from structmat.permutation import Index, identity
 from structmat.routing.halving import Slots
@@ -88,10 +87,10 @@ class Plan:
         depth = len(self.stages)
         label = identity(self.net.width)
         if depth % 2:
-            label = _joined(label, self.stages[depth // 2])
+            label = joined(label, self.stages[depth // 2])
         nested = [label]
         for t in range(depth // 2 - 1, -1, -1):
-            label = _joined(label, self.stages[t] + self.stages[-1 - t])
+            label = joined(label, self.stages[t] + self.stages[-1 - t])
             nested.append(label)
         return nested[::-1]
 
@@ -145,15 +144,6 @@ def _chains(stages: Sequence[tuple[Index, ...]], width: int) -> list[Index]:
         deep[wires] = chain[:, None] + 1
         chains.append(chain)
     return chains
-
-
-def _joined(label: Index, banks: tuple[Index, ...]) -> Index:
-    """Return the components when the switches join components already numbered."""
-    joints = [(label[wires[:, :1]].repeat(wires.shape[1]), label[wires].ravel()) for wires in banks]
-    rows, columns = np.concatenate([*joints, np.zeros((2, 0), dtype=np.int64)], axis=1)
-    graph = coo_array((np.ones(len(rows), dtype=bool), (rows, columns)), shape=2 * label.shape)
-    joined: Index = connected_components(graph, directed=False)[1].astype(np.int64)[label]
-    return joined
 
 
 def _level(first: tuple[Index, ...], last: tuple[Index, ...], outer: Index, inner: Index) -> Level:

@@ -1,0 +1,38 @@
+"""Connected components of wires, as switches join them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import scipy.sparse
+from scipy.sparse import csgraph
+
+from structmat.permutation import Index
+
+
+def joined(label: Index, switches: Iterable[Index]) -> Index:
+    """Return the number of each wire's component when switches join components already numbered.
+
+    Parameters
+    ----------
+    label : (width,) integers from 0
+        The component of each wire so far.
+    switches : iterable of (n, r) integers
+        The wires of some switches, for each radix.
+
+    Examples
+    --------
+    >>> joined(np.array([0, 1, 2, 2]), [np.array([[0, 3]])])
+    array([0, 1, 0, 0])
+    """
+    rows = list(switches)
+    if not rows:
+        return label
+    starts = np.concatenate([label[wires[:, :1]].repeat(wires.shape[1]) for wires in rows])
+    ends = np.concatenate([label[wires].ravel() for wires in rows])
+    size = int(label.max()) + 1
+    links = (np.ones(len(starts), dtype=bool), (starts, ends))
+    graph = scipy.sparse.coo_array(links, shape=(size, size))
+    _, part = csgraph.connected_components(graph, directed=False)
+    return np.asarray(part[label], dtype=np.int64)
