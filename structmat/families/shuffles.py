@@ -67,14 +67,20 @@ def shuffle(width: int, block: int, depth: int | None = None) -> Network:
     Network(width=384, depth=3, parameters=4032)
     """
     size = int(block)
+    first = permutation.identity(width).reshape(-1, size)
     to = permutation.perfect_shuffle(width, size)
+    return _unrolled(first, to, _shuffle_depth(width, size, depth))
+
+
+def _unrolled(first: Index, to: Index, depth: int) -> Network:
+    """Return the switches `first` again and again, with wire i moved to `to[i]` between them."""
+    width = len(to)
+    back = permutation.inverse(to)
     carried = permutation.identity(width)
     stages = []
-    for _ in range(_shuffle_depth(width, size, depth)):
-        stages.append(Stage(width, [Bank(carried.reshape(-1, size))]))
-        after = np.empty_like(carried)
-        after[to] = carried
-        carried = after
+    for _ in range(depth):
+        stages.append(Stage(width, [Bank(carried[first])]))
+        carried = carried[back]
     return Network(width, stages)
 
 
@@ -125,15 +131,9 @@ def kautz(width: int, block: int, depth: int | None = None) -> Network:
     [[0, 6], [1, 7], [2, 8], [3, 9], [4, 10], [5, 11]]
     """
     size = int(block)
+    first = permutation.identity(width).reshape(size, -1).T
     to = width - 1 - permutation.perfect_shuffle(width, size)
-    carried = permutation.identity(width)
-    stages = []
-    for _ in range(_shuffle_depth(width, size, depth)):
-        stages.append(Stage(width, [Bank(carried.reshape(size, -1).T)]))
-        after = np.empty_like(carried)
-        after[to] = carried
-        carried = after
-    return Network(width, stages)
+    return _unrolled(first, to, _shuffle_depth(width, size, depth))
 
 
 def _deal_refuses(width: int, block: int, depth: int | None) -> str | None:
