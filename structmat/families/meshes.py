@@ -8,6 +8,7 @@ from structmat.errors import whole
 from structmat.families.arithmetic import below_two, not_power_of_two
 from structmat.families.butterflies import digit_bank
 from structmat.families.registry import Claims, family
+from structmat.graph.colouring import rounds
 from structmat.network import Network
 from structmat.stage import Bank, Stage
 
@@ -152,16 +153,7 @@ def round_robin(width: int) -> Network:
     >>> [stage.banks[0].reads.tolist() for stage in round_robin(4).stages]
     [[[0, 3], [1, 2]], [[0, 1], [2, 3]], [[0, 2], [1, 3]]]
     """
-    rounds = width - 1 + width % 2
-    here = np.arange(rounds, dtype=np.int64)
-    stages = []
-    for t in range(rounds):
-        there = (t - here) % rounds
-        if width % 2 == 0:
-            there[there == here] = width - 1
-        pairs = np.stack([here, there], axis=1)[here < there]
-        stages.append(Stage(width, [Bank(pairs)]))
-    return Network(width, stages)
+    return Network(width, [Stage(width, [Bank(pairs)]) for pairs in rounds(width)])
 
 
 def _ruler_claims(width: int) -> Claims:

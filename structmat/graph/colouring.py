@@ -5,6 +5,10 @@ from __future__ import annotations
 import random
 from typing import TypeAlias
 
+import numpy as np
+
+from structmat.permutation import Index
+
 Edge: TypeAlias = tuple[int, int]
 
 _TRIES = 100  # recolourings for each edge of the last colour
@@ -23,7 +27,7 @@ def edge_colouring(width: int, edges: list[Edge]) -> list[list[Edge]]:
     [[(0, 1), (2, 3)], [(0, 3), (1, 2)]]
     """
     if len(edges) == width * (width - 1) // 2:
-        return _rounds(width)
+        return [[(i, j) for i, j in pairs.tolist()] for pairs in rounds(width) if len(pairs)]
     degree = [0] * width
     for edge in edges:
         for node in edge:
@@ -38,18 +42,31 @@ def edge_colouring(width: int, edges: list[Edge]) -> list[list[Edge]]:
     return [pairs for pairs in classes if pairs]
 
 
-def _rounds(width: int) -> list[list[Edge]]:
+def rounds(width: int) -> list[Index]:
     """Return the rounds in which everyone meets everyone: width − 1 of them, or width if odd.
 
     The circle method: i and j meet in round i + j. Of an even number, the last sits in the
     middle and meets whoever would have to meet himself.
+
+    Returns
+    -------
+    list of (n, 2) integers
+        The pairs (i, j), i < j, in order of i.
+
+    Examples
+    --------
+    >>> [pairs.tolist() for pairs in rounds(4)]
+    [[[0, 3], [1, 2]], [[0, 1], [2, 3]], [[0, 2], [1, 3]]]
     """
-    rounds = width - 1 + width % 2
-    met: list[list[Edge]] = [[] for _ in range(rounds)]
-    for i in range(width):
-        for j in range(i + 1, width):
-            met[(2 * i if j == rounds else i + j) % rounds].append((i, j))
-    return [pairs for pairs in met if pairs]
+    number = width - 1 + width % 2
+    here = np.arange(number, dtype=np.int64)
+    met = []
+    for t in range(number):
+        there = (t - here) % number
+        if width % 2 == 0:
+            there[there == here] = width - 1
+        met.append(np.stack([here, there], axis=1)[here < there])
+    return met
 
 
 class _Colouring:
