@@ -31,6 +31,17 @@ def generators_per_block(radix: int, *, unitary: bool = False) -> int:
     return radix * radix if unitary else radix * (radix - 1) // 2
 
 
+def adjoint(arrays: Array) -> Array:
+    """Return the (conjugate) transposes of a stack of matrices.
+
+    Examples
+    --------
+    >>> adjoint(np.array([[[1j, 2]]])).tolist()
+    [[[-1j], [(2-0j)]]]
+    """
+    return np.conj(np.swapaxes(arrays, -1, -2))
+
+
 def skew(generators: npt.ArrayLike, radix: int) -> Array:
     """Return the skew-symmetric (or skew-Hermitian) matrices of some generators.
 
@@ -72,7 +83,7 @@ def skew(generators: npt.ArrayLike, radix: int) -> Array:
         return q - np.swapaxes(q, -1, -2)
     q = np.zeros((*g.shape[:-1], radix, radix), dtype=np.result_type(g.dtype, np.complex64))
     q[..., upper, lower] = g[..., :pairs] + 1j * g[..., pairs : 2 * pairs]
-    q = q - np.conj(np.swapaxes(q, -1, -2))
+    q = q - adjoint(q)
     diagonal = np.arange(radix)
     q[..., diagonal, diagonal] = 1j * g[..., 2 * pairs :]
     return q
@@ -112,7 +123,7 @@ def exponential(generators: npt.ArrayLike, radix: int) -> Array:
     q = skew(generators, radix)
     angles, vectors = np.linalg.eigh(-1j * q)
     turned = vectors * np.exp(1j * angles)[..., None, :]
-    result: Array = turned @ np.conj(np.swapaxes(vectors, -1, -2))
+    result: Array = turned @ adjoint(vectors)
     return result if np.iscomplexobj(q) else np.ascontiguousarray(result.real)
 
 
@@ -195,7 +206,7 @@ def adjoint_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]
     """
     rest = iter(checked_blocks(net, blocks))
     stages = [[next(rest) for _ in stage.banks] for stage in net.stages]
-    return [np.conj(np.swapaxes(b, 1, 2)) for stage in reversed(stages) for b in stage]
+    return [adjoint(b) for stage in reversed(stages) for b in stage]
 
 
 def checked_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from structmat.blocks import Array
+from structmat.blocks import Array, adjoint
 from structmat.fitting.procrustes import polar
 from structmat.network import Network
 from structmat.stage import Stage
@@ -113,17 +113,6 @@ def turned(stage: Stage, blocks: Sequence[Array], matrix: Array) -> None:
     """
     for bank, array in zip(stage.banks, blocks, strict=True):
         matrix[bank.reads] = array @ matrix[bank.reads]
-
-
-def adjoint(arrays: Array) -> Array:
-    """Return the (conjugate) transposes of a stack of matrices.
-
-    Examples
-    --------
-    >>> adjoint(np.array([[[1j, 2]]])).tolist()
-    [[[-1j], [(2-0j)]]]
-    """
-    return np.conj(np.swapaxes(arrays, -1, -2))
 
 
 def adjoints(blocks: Sequence[Array]) -> list[Array]:
