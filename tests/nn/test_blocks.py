@@ -11,6 +11,7 @@ from structmat import blocks as reference
 from structmat.errors import BlockError
 from structmat.nn import blocks
 from structmat.nn.blocks import exponentials, generators, rational
+from structmat.nn.blocks.products import times
 from structmat.testing import seeds
 
 kinds = st.sampled_from(sorted(blocks.KINDS))
@@ -109,15 +110,25 @@ def test_gradients_are_those_of_the_plain_way(kind, radix, unitary, dtype, size,
 
 
 @pytest.mark.parametrize("radix", [3, 8])
-def test_a_large_bank_has_the_blocks_and_gradients_of_its_parts(radix):
+@pytest.mark.parametrize("kind", sorted(blocks.KINDS))
+def test_a_large_bank_has_the_blocks_and_gradients_of_its_parts(kind, radix):
     many = drawn(5, radix, unitary=False, dtype=torch.float32, count=1500).requires_grad_()
-    made = blocks.cayley(many, radix)
-    parts = torch.cat([blocks.cayley(g, radix) for g in many.split(10)])
+    made = blocks.KINDS[kind](many, radix)
+    parts = torch.cat([blocks.KINDS[kind](g, radix) for g in many.split(10)])
     assert (made - parts).abs().max() <= 2 * torch.finfo(made.dtype).eps
     w = torch.arange(made.numel()).view_as(made).cos()
     (ours,) = torch.autograd.grad(made, many, w)
     (theirs,) = torch.autograd.grad(parts, many, w)
     assert (ours - theirs).abs().max() <= 1e-5
+
+
+@given(st.integers(1, 9), st.sampled_from([1, 300]), st.booleans(), seeds())
+def test_products_are_those_of_torch(radix, count, unitary, seed):
+    source = torch.Generator().manual_seed(seed)
+    dtype = torch.complex128 if unitary else torch.float64
+    a, b = torch.randn(2, count, radix, radix, dtype=dtype, generator=source)
+    torch.testing.assert_close(times(a, b), a @ b, rtol=0, atol=1e-13)
+    torch.testing.assert_close(times(times(a.mT, b), a), a.mT @ b @ a, rtol=0, atol=1e-12)
 
 
 @forward_mode

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from structmat.nn.blocks.generators import is_unitary, narrowed, skew, to_generators, widened
+from structmat.nn.blocks.products import times
 from structmat.nn.blocks.rational import polished
 
 # (degree, powers kept, norm): up to this norm, what the Taylor polynomial leaves out is norm^degree
@@ -152,10 +153,9 @@ def _squarings(generators: Tensor, radix: int, norm: float) -> int:
 
 def _times(a: Pair, b: Pair) -> Pair:
     """Return the product of matrices [A], or of block matrices [[A, E], [0, A]] given as [A, E]."""
-    product = [a[0] @ b[0]]
-    if len(a) == 2:
-        product.append(torch.baddbmm(a[0] @ b[1], a[1], b[0]))
-    return product
+    if len(a) == 1:
+        return [times(a[0], b[0])]
+    return [times(a[0], b[0]), times(a[0], b[1]).add_(times(a[1], b[0]))]
 
 
 def _taylor(x: Pair, degree: int, kept: int) -> Pair:

@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from structmat.nn.blocks.generators import is_unitary, narrowed, skew, to_generators, widened
+from structmat.nn.blocks.products import times
 
 # Where reflections, some sixty calls of torch, beat a LAPACK call for each block; measured on two
 # cores with AVX-512. Either way the numbers are the same ones, to rounding.
@@ -100,7 +101,7 @@ class _Cayley(torch.autograd.Function):
             turn = (d[..., 1] - e[..., 0]) * c - (d[..., 0] + e[..., 1]) * s
             return (turn * (1 + c))[..., None], None  # dθ = 2/(1+q²) dq, and 2/(1+q²) = 1 + c
         p = _plus_one(blocks).mH
-        return to_generators(p @ slopes @ p).mul(0.5), None
+        return to_generators(times(times(p, slopes), p)).mul(0.5), None
 
     @staticmethod
     def vmap(
@@ -127,7 +128,7 @@ class _CayleyWithTangents(_Cayley):
     def jvp(ctx: Any, tangents: Tensor, _: None) -> Tensor:
         (blocks,) = ctx.saved_tensors
         p = _plus_one(blocks)
-        return (p @ skew(tangents, ctx.radix) @ p).mul(0.5)
+        return times(times(p, skew(tangents, ctx.radix)), p).mul(0.5)
 
 
 def _plus_one(blocks: Tensor) -> Tensor:
