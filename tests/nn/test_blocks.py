@@ -32,12 +32,19 @@ def reflected(g, radix):
     return rational.reflected(g, radix, unitary=generators.is_unitary(g, radix))
 
 
-WAYS = {**blocks.KINDS, "reflections": reflected, "solving": rational.solved}
+WAYS = {
+    **blocks.KINDS,
+    "reflections": reflected,
+    "solving": rational.solved,
+    "plain exp": PLAIN["exp"],
+}
 ways = st.sampled_from(sorted(WAYS))
 
 
 def oracle(way, g, radix):
-    return torch.from_numpy(reference.KINDS["exp" if way == "exp" else "cayley"](g.numpy(), radix))
+    return torch.from_numpy(
+        reference.KINDS["exp" if way.endswith("exp") else "cayley"](g.numpy(), radix)
+    )
 
 
 def orthogonality(made):

@@ -143,5 +143,6 @@ def _places(radix: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return where the entries above the diagonal, and those across, are in a flat matrix."""
     # Made anew at each call, in a few microseconds: a kept one could be a fake tensor, or one
     # of inference mode, and be met again where it may not be.
-    rows, columns = torch.triu_indices(radix, radix, 1, device=device)
-    return rows * radix + columns, columns * radix + rows
+    above = torch.triu_indices(radix, radix, 1, device=device)
+    upper, lower = torch.add(above.flip(0), above, alpha=radix).unbind()
+    return upper, lower

@@ -71,9 +71,8 @@ def plain_cayley(generators: Tensor, radix: int) -> Tensor:
     tensor([[ 0.,  1.],
             [-1.,  0.]])
     """
-    q = skew(generators, radix)
-    one = torch.eye(radix, dtype=q.dtype, device=q.device)
-    return torch.linalg.solve(one - q, one + q)  # the two factors commute
+    a = torch.eye(radix, device=generators.device) - skew(generators, radix)
+    return torch.linalg.solve(a, a.mH)  # I + Q is the adjoint of I − Q, and they commute
 
 
 class _Cayley(torch.autograd.Function):
