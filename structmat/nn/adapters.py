@@ -236,6 +236,8 @@ class LinearAdapter(Adapter):
         return values[:, None]
 
     def _forward(self, x: Tensor) -> Tensor:
+        if self.scale is None and self._together(x):
+            return self.rotation.linear(x, self._neurons(self.base.weight), self.base.bias)
         x = self.rotation.adjoint(x)
         if self.scale is None:
             outputs: Tensor = self.base(x)
@@ -243,6 +245,25 @@ class LinearAdapter(Adapter):
         products = functional.linear(x, self._neurons(self.base.weight))
         scaled = (products * self.scale).to(products.dtype)
         return scaled if self.bias is None else scaled + self.bias.to(products.dtype)
+
+    def _together(self, x: Tensor) -> bool:
+        """Return whether rotation and layer may run as one operation.
+
+        On a CPU that saves the memory of the rotated activations; it needs a frozen layer without
+        a behaviour of its own, of the dtype of its inputs.
+        """
+        base = self.base
+        kept = (base.weight, base.bias)
+        return (
+            x.device.type == "cpu"
+            and x.dtype == base.weight.dtype
+            and not torch.is_autocast_enabled("cpu")
+            and not any(t is not None and t.requires_grad for t in kept)
+            and "forward" not in base.__dict__
+            and own_behaviour(base, self.takes) is None
+            and not (base._forward_hooks or base._forward_pre_hooks)
+            and not (base._backward_hooks or base._backward_pre_hooks)
+        )
 
 
 class Conv1DAdapter(LinearAdapter):
@@ -320,15 +341,10 @@ def _with_plain_weight(
 
 def _check_behaviour(base: Layer, takes: str, *, scale: bool, through: bool) -> None:
     """Refuse a layer that does more with its weight than its kind, where that would be lost."""
-    stock = next(c for c in type(base).__mro__ if f"{c.__module__}.{c.__qualname__}" == takes)
-    own = [
-        name
-        for name in ("forward", "_conv_forward")
-        if getattr(type(base), name, None) is not getattr(stock, name, None)
-    ]
-    if own and (scale or not through):
+    own = own_behaviour(base, takes)
+    if own is not None and (scale or not through):
         raise StructmatError(
-            f"a {type(base).__name__} has a {own[0]} of its own, which the adapter would bypass;"
+            f"a {type(base).__name__} has a {own} of its own, which the adapter would bypass;"
             " exclude this layer"
         )
     if base._forward_hooks or base._forward_pre_hooks:
@@ -336,6 +352,15 @@ def _check_behaviour(base: Layer, takes: str, *, scale: bool, through: bool) -> 
             f"a {type(base).__name__} with forward hooks: they would see rotated inputs before"
             " merging and others after; remove them, or exclude this layer"
         )
+
+
+def own_behaviour(base: Layer, takes: str) -> str | None:
+    """Return the name of a method that a layer's class does not have from its kind, if any."""
+    stock = next(c for c in type(base).__mro__ if f"{c.__module__}.{c.__qualname__}" == takes)
+    for name in ("forward", "_conv_forward"):
+        if getattr(type(base), name, None) is not getattr(stock, name, None):
+            return name
+    return None
 
 
 KINDS: tuple[type[Adapter], ...] = (LinearAdapter, Conv1DAdapter, Conv2dAdapter)
