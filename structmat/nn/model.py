@@ -63,7 +63,7 @@ def adapt(
     topology_pattern : dict of regular expression → topology, optional
         Other topologies for some layers. A pattern must match the name, or the name without
         some leading parts; the first that does counts.
-    blocks : {"cayley", "exp"}
+    blocks : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
     scale, bias : bool
         Whether to train an output scale, and the layer's own bias, as the BOFT paper does.
     dropout : (float, float)

@@ -47,8 +47,11 @@ class Orthogonal(nn.Module):
     Parameters
     ----------
     network : Network
-    blocks : {"cayley", "exp"}
-        How generators become blocks. Cayley reaches every rotation without eigenvalue −1.
+    blocks : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
+        How generators become blocks. Cayley reaches every rotation without eigenvalue −1, exp and
+        products of plane rotations (givens) every one, and products of reflections (householder)
+        almost every one. The series of five terms (cayley_neumann) is orthogonal to 2‖Q‖⁴ only:
+        see `orthogonality_error`.
     dtype : torch dtype, optional
         Of the generators; by default torch's default dtype. A complex one means unitary blocks,
         with r² real generators each.
