@@ -59,8 +59,9 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--against",
         metavar="NAMES",
-        help="compare with these, separated by commas: frozen, lora, oft, boft, dense,"
-        " parametrization (default: all that are installed; for a model frozen, lora, oft)",
+        help="compare with these, separated by commas: frozen, lora, oft, boft,"
+        " lazylinop, dense, parametrization (default: all that are installed; for a model frozen,"
+        " lora, oft)",
     )
     parser.add_argument(
         "--seconds",
