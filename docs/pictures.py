@@ -54,7 +54,7 @@ def fitting() -> Figure:
     return figure
 
 
-KINDS = {"forward": "forward", "step": "forward and backward"}
+KINDS = {"forward": "forward", "step": "training step"}
 QUIET = {"fontsize": 8, "color": "#666666", "textcoords": "offset points"}
 
 

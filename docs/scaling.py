@@ -292,7 +292,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     shown = [
         name if value is True else f"{name} {value:g}"
         for name, value in said.items()
-        if value not in (None, False) and (name, value) != ("--warmup", 2)
+        if value is not None and value is not False and (name, value) != ("--warmup", 2)
     ]
     record = {
         "what": "seconds of a rotation alone: forward, and a training step of it",

@@ -33,7 +33,7 @@ def script():
 def short(script, tmp_path_factory):
     """Return the record of a quick run."""
     path = tmp_path_factory.mktemp("scaling") / "short.json"
-    script.main(["--quick", "--warmup", "1", "--output", str(path)])
+    script.main(["--quick", "--minutes", "0", "--warmup", "1", "--output", str(path)])
     assert list(path.parent.iterdir()) == [path]
     return json.loads(path.read_text("utf-8"))
 
@@ -69,7 +69,7 @@ def test_the_record_holds_every_point_of_the_script(script, record):
 
 def test_a_quick_run_ends_and_holds_every_point(script, short):
     checked(script, short, quick=True)
-    assert short["command"] == "python docs/scaling.py --quick --warmup 1"
+    assert short["command"] == "python docs/scaling.py --quick --minutes 0 --warmup 1"
 
 
 def test_the_axes_are_those_of_the_page(script):
