@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import os
 import shutil
 import sys
@@ -15,6 +16,7 @@ from structmat.cli import main
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]  # neither catalogue nor theory/ is installed
 import catalogue  # noqa: E402
+import scaling as growth  # noqa: E402
 
 import theory  # noqa: E402
 
@@ -41,13 +43,18 @@ def commands():
         yield f"## structmat {command}\n\n```text\n{said.getvalue().strip()}\n```"
 
 
+def scaling():
+    """Return the tables of the recorded run of docs/scaling.py."""
+    return growth.tables(json.loads(growth.PATH.read_text("utf-8")))
+
+
 def families():
     """Return the catalogue of families; its pictures lie beside it."""
     return catalogue.page(HERE / "generated" / "families", "generated/families")
 
 
 (HERE / "generated").mkdir(exist_ok=True)
-for pages in (claims, commands, families):
+for pages in (claims, commands, scaling, families):
     path = HERE / "generated" / f"{pages.__name__}.md"
     text = "\n\n".join(pages()) + "\n"
     if not path.exists() or path.read_text("utf-8") != text:  # what is unchanged is not built anew

@@ -1,17 +1,25 @@
 """Draw the pictures of README and docs anew: `make pictures`."""
 
 import json
+import math
 import statistics
+import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import networkx as nx
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import structmat as sm
 from structmat import plot
 
-STATIC = Path(__file__).parent / "_static"
+HERE = Path(__file__).parent
+STATIC = HERE / "_static"
+sys.path[:0] = [str(HERE)]  # where tests read this file
+import scaling  # noqa: E402
 
 
 def spreading() -> Figure:
@@ -32,7 +40,7 @@ def spreading() -> Figure:
 
 def fitting() -> Figure:
     """Show the errors of fits to random targets of width 512 against the parameters."""
-    path = Path(__file__).parent / "results" / "fit-512.json"
+    path = HERE / "results" / "fit-512.json"
     left_out = ("random, blocks of 4", "random, blocks of 16", "mixed radix, once")
     curves: dict[str, list[tuple[int, float]]] = {}
     for row in json.loads(path.read_text("utf-8"))["networks"]:
@@ -46,8 +54,98 @@ def fitting() -> Figure:
     return figure
 
 
+KINDS = {"forward": "forward", "step": "training step"}
+QUIET = {"fontsize": 8, "color": "#666666", "textcoords": "offset points"}
+
+
+def growth() -> Figure:
+    """Show how the time of a rotation grows with the width and the tokens."""
+    figure = timings(
+        {"width": "width d, {tokens:,} tokens", "tokens": "tokens in a batch, width {width:,}"}
+    )
+    shared = figure.axes[0].get_legend_handles_labels()
+    figure.legend(*shared, loc="outside upper center", ncols=5, frameon=False)
+    for ax in figure.axes:
+        ax.get_legend().remove()
+    return figure
+
+
+def stages() -> Figure:
+    """Show what each stage costs, and each radix."""
+    return timings(
+        {
+            "depth": "stages, width {width:,}, {tokens:,} tokens",
+            "radix": "largest radix, width {width:,}, {tokens:,} tokens",
+        }
+    )
+
+
+def timings(names: Mapping[str, str]) -> Figure:
+    """Draw medians against each axis, above those of a forward, with references in grey."""
+    record = json.loads(scaling.PATH.read_text("utf-8"))
+    figure = Figure(figsize=(11, 8), layout="constrained")
+    axes = figure.subplots(2, len(names), sharey="row")
+    for row, kind in zip(axes, KINDS, strict=True):
+        for ax, (axis, name) in zip(row, names.items(), strict=True):
+            rows = scaling.curves(record, axis)
+            timed(rows, kind, ax)
+            ax.set_xlabel(name.format(**record["axes"][axis][0]))
+            ax.set_ylabel(f"milliseconds, {KINDS[kind]}" if ax is row[0] else "")
+            first = next(iter(rows.values()))
+            if axis != "radix":
+                reference(ax, "linear", float, first, kind, above=True)
+            if axis == "width":
+                reference(ax, "d·log d", lambda d: d * math.log2(d), first, kind, above=False)
+            if scaling.DENSE not in rows:
+                level = 1e3 * scaling.level(record, axis)[kind]["median"]
+                ax.axhline(level, color="#888888", linewidth=1)
+                at = {"xycoords": ("axes fraction", "data"), "ha": "right"}
+                ax.annotate(scaling.DENSE, (1, level), (0, 3), **at, **QUIET)
+    return figure
+
+
+def timed(rows: Mapping[str, Mapping[int, Mapping[str, Any]]], kind: str, ax: Axes) -> None:
+    """Draw medians in milliseconds, with a band between the quartiles."""
+    medians = {
+        curve: [(place, 1e3 * row[kind]["median"]) for place, row in sorted(points.items())]
+        for curve, points in rows.items()
+    }
+    plot.curves(medians, x="", y="", ax=ax)
+    ax.set_yscale("log")
+    ax.set_xscale("log", base=2)
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    for line, points in zip(ax.lines, rows.values(), strict=True):
+        places = sorted(points)
+        low, high = ([1e3 * points[p][kind][q] for p in places] for q in ("low", "high"))
+        ax.fill_between(places, low, high, color=line.get_color(), alpha=0.25, linewidth=0)
+
+
+def reference(
+    ax: Axes,
+    name: str,
+    law: Callable[[int], float],
+    points: Mapping[int, Mapping[str, Any]],
+    kind: str,
+    *,
+    above: bool,
+) -> None:
+    """Draw how a law grows, through the last of the points, as far down as there are others."""
+    last = max(points)
+    scale = 1e3 * points[last][kind]["median"] / law(last)
+    floor = min(line.get_ydata().min() for line in ax.lines) / 2
+    x = [place for place in sorted(points) if scale * law(place) >= floor]
+    ax.plot(x, [scale * law(p) for p in x], color="#888888", linewidth=1, linestyle="--")
+    at = x[0], scale * law(x[0])
+    ax.annotate(name, at, (0, 5 if above else -6), va="bottom" if above else "top", **QUIET)
+
+
 if __name__ == "__main__":
     mpl.rcParams["svg.hashsalt"] = "structmat"  # the same picture gives the same file
     STATIC.mkdir(exist_ok=True)
-    for draw, name in ((spreading, "spreading"), (fitting, "fit-512")):
+    for draw, name in (
+        (spreading, "spreading"),
+        (fitting, "fit-512"),
+        (growth, "scaling"),
+        (stages, "stages"),
+    ):
         draw().savefig(STATIC / f"{name}.svg", metadata={"Date": None})

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from structmat.bench.kronecker import KroneckerChain
 from structmat.errors import MissingExtraError, SpecError, StructmatError, require, suggest
 from structmat.families import parse
 from structmat.nn import adapt
@@ -19,6 +20,7 @@ PARAMETRIZED = 1024  # wires up to which torch's exponential of a matrix ends in
 DENSE = 16_384  # wires up to which a d×d matrix is made: 1 GB in float32, and as much a gradient
 _BLOCK = 32  # of PEFT's OFT
 _FACTORS = 4  # of PEFT's BOFT
+_CHAIN = "mixed_radix(largest=16)"  # whose shape lazylinop's factors have
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,8 @@ class Candidate:
         From a frozen `nn.Linear` to a module that gives the same outputs until it is trained.
     extra : str, optional
         The library that it needs.
+    install : str
+        What pip installs to bring it.
     remark : callable, optional
         From the module to what a reader of its numbers must know, or None.
     """
@@ -43,6 +47,7 @@ class Candidate:
     label: str
     build: Callable[[nn.Linear], nn.Module]
     extra: str | None = None
+    install: str = '"structmat[finetune]"'
     remark: Callable[[nn.Module], str | None] = lambda _: None
 
     @property
@@ -52,13 +57,13 @@ class Candidate:
 
 
 class Turned(nn.Module):
-    """A frozen layer whose inputs are multiplied by a full matrix R: the weight becomes W·Rᵀ.
+    """A frozen layer whose inputs are multiplied by a matrix Rᵀ: the weight becomes W·Rᵀ.
 
     Parameters
     ----------
     layer : nn.Linear
     turn : nn.Module
-        A linear layer with the weight Rᵀ.
+        Multiplies by Rᵀ, as a linear layer with that weight does.
     """
 
     def __init__(self, layer: nn.Linear, turn: nn.Module) -> None:
@@ -107,7 +112,7 @@ def named(name: str) -> Candidate:
     if candidate.missing:
         raise MissingExtraError(
             f"{name} needs {candidate.extra}, which is not installed; it comes with:"
-            ' pip install "structmat[finetune]"'
+            f" pip install {candidate.install}"
         )
     return candidate
 
@@ -165,6 +170,24 @@ def _peft(layer: nn.Linear, config: str, **options: object) -> nn.Module:
     return module
 
 
+def _chain(layer: nn.Linear) -> nn.Module:
+    network = parse(_CHAIN)(layer.in_features)
+    radices = [bank.radix for bank in network.banks]
+    if max(radices) > DENSE:
+        raise StructmatError(f"too large: blocks of r×r are made up to {DENSE:,} wires")
+    weight = layer.weight
+    return Turned(layer, KroneckerChain(radices, device=weight.device, dtype=weight.dtype))
+
+
+def _unlike(module: Any) -> str:
+    """Return what the chain shares with a network of ours, and what it does not."""
+    radices = " · ".join(str(value.shape[1]) for value in reversed(module.turn.values))
+    return (
+        f"lazylinop's factors at width {module.layer.in_features} are those of {_CHAIN},"
+        f" {radices}, trained without keeping them orthogonal"
+    )
+
+
 def _check_dense(layer: nn.Linear) -> None:
     if layer.in_features > DENSE:
         raise StructmatError(f"too large: d×d matrices are made up to {DENSE:,} wires")
@@ -197,8 +220,9 @@ AGAINST: Mapping[str, Candidate] = {
     for candidate in (
         Candidate("frozen", "frozen layer", _frozen),
         Candidate("lora", "LoRA r=8 (PEFT)", _lora, "peft"),
-        Candidate("oft", "OFT b=32 (PEFT)", _oft, "peft", _other_blocks),
-        Candidate("boft", "BOFT b=8 (PEFT)", _boft, "peft", _fewer),
+        Candidate("oft", "OFT b=32 (PEFT)", _oft, "peft", remark=_other_blocks),
+        Candidate("boft", "BOFT b=8 (PEFT)", _boft, "peft", remark=_fewer),
+        Candidate("lazylinop", "lazylinop chain", _chain, "lazylinop", "lazylinop", _unlike),
         Candidate("dense", "dense d×d", _dense),
         Candidate("parametrization", "torch orthogonal", _parametrization),
     )

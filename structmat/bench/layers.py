@@ -51,6 +51,7 @@ def measure(
     tokens: Sequence[int] = (1024,),
     dtype: str = "float32",
     seconds: float = 10.0,
+    warmup: int = 1,
     command: str = "",
     notes: Sequence[str] = (),
 ) -> Benchmark:
@@ -59,7 +60,7 @@ def measure(
     A forward keeps nothing for a backward pass. A step is a forward, a backward pass down to the
     layer's inputs, as for a layer inside a model, and an SGD update of what is trained, whose
     gradients are then dropped. Every candidate is built of the same frozen layer and gets the
-    same batch; the first round warms up and is not kept.
+    same batch; the first rounds warm up and are not kept.
 
     Parameters
     ----------
@@ -74,6 +75,8 @@ def measure(
         Of the layer and the batch.
     seconds : float
         How long each run goes on; it has at least three rounds.
+    warmup : int
+        How many rounds come before those, in each run.
     command : str
         How the run is repeated, for the record.
     notes : sequence of str
@@ -107,6 +110,7 @@ def measure(
         raise StructmatError(f"dtype {dtype!r}: there are {', '.join(DTYPES)}")
     if not 0 <= seconds < math.inf:
         raise StructmatError(f"seconds={seconds}: it must be a finite number, at least 0")
+    whole(warmup, "warmup")
     shapes = [
         (whole(width, "width", 1), whole(width if outputs is None else outputs, "outputs", 1))
         for width in widths
@@ -119,13 +123,13 @@ def measure(
         modules, refused = _built(candidates, layer)
         remarks += [said for c, m in modules.items() if (said := c.remark(m)) is not None]
         for count in counts:
-            made = _rows(modules, layer, count, seconds)
+            made = _rows(modules, layer, count, seconds, warmup)
             rows += [
                 made[c] if c in made else _refusal(c, layer, count, refused[c]) for c in candidates
             ]
     return benchmark(
         rows,
-        setting={"dtype": dtype, "optimizer": "SGD", "seconds": seconds},
+        setting={"dtype": dtype, "optimizer": "SGD", "seconds": seconds, "warmup": warmup},
         command=command,
         notes=remarks,
     )
@@ -156,6 +160,7 @@ def _rows(
     layer: Layer,
     tokens: int,
     seconds: float,
+    warmup: int,
 ) -> dict[Candidate, Row]:
     place = layer.weight.device.type
     batch = _batch(layer, tokens)
@@ -163,7 +168,7 @@ def _rows(
     for candidate, module in modules.items():
         steps["forward", candidate] = forward(module, batch)
         steps["step", candidate] = training_step(module, batch)
-    times = interleaved(steps, rounds=ROUNDS, seconds=seconds)
+    times = interleaved(steps, rounds=ROUNDS, seconds=seconds, warmup=warmup)
     trained = {candidate.name: times["step", candidate] for candidate in modules}
     to_frozen, to_lora = relative(trained, "frozen"), relative(trained, "lora")
     return {

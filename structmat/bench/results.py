@@ -95,7 +95,8 @@ class Benchmark:
     rows : tuple of Row
         By subject, then by tokens, in the order in which the candidates were given.
     setting : dict
-        The data type, the optimizer, and how long each setting was measured.
+        The data type, the optimizer, how long each setting was measured, and after how many
+        rounds that warm up.
     machine : dict
         What it ran on, with the versions of the libraries.
     command, date : str
@@ -156,8 +157,10 @@ class Benchmark:
     def _circumstances(self) -> str:
         machine = self.machine
         versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+        rounds = self.setting["warmup"]
         return (
-            f"{machine['model'] or machine['processor']}, {machine['cores']} cores,"
+            f"after {rounds} round{'s' * (rounds != 1)} of warm-up;"
+            f" {machine['model'] or machine['processor']}, {machine['cores']} cores,"
             f" {machine['threads']} threads, device {machine['device']}; {versions}"
         )
 

@@ -18,12 +18,13 @@ def interleaved(
     *,
     rounds: int,
     seconds: float = 0.0,
+    warmup: int = 1,
     on_step: Callable[[], object] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Name, list[float]]:
     """Time every step once a round, round by round.
 
-    The first round warms up and is not kept.
+    The first rounds warm up and are not kept: caches fill, and what chooses by measuring chooses.
 
     Parameters
     ----------
@@ -32,8 +33,10 @@ def interleaved(
         How many rounds are kept at least.
     seconds : float
         More rounds follow until all that are kept have taken this long, or are a thousand.
+    warmup : int
+        How many rounds come first that are not kept.
     on_step : callable
-        Is told of every step.
+        Is told of every step, of those that warm up too.
     clock : callable
         Returns seconds.
 
@@ -49,13 +52,13 @@ def interleaved(
     ('ababab', 2)
     """
     found: dict[Name, list[float]] = {name: [] for name in steps}
-    turn, spent = 0, 0.0
-    while turn <= rounds or (spent < seconds and turn <= MOST_ROUNDS):
+    turn, spent = -warmup, 0.0
+    while turn < rounds or (spent < seconds and turn < MOST_ROUNDS):
         for name, step in steps.items():
             start = clock()
             step()
             took = clock() - start
-            if turn:
+            if turn >= 0:
                 found[name].append(took)
                 spent += took
             on_step()

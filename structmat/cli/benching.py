@@ -59,8 +59,9 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--against",
         metavar="NAMES",
-        help="compare with these, separated by commas: frozen, lora, oft, boft, dense,"
-        " parametrization (default: all that are installed; for a model frozen, lora, oft)",
+        help="compare with these, separated by commas: frozen, lora, oft, boft,"
+        " lazylinop, dense, parametrization (default: all that are installed; for a model frozen,"
+        " lora, oft)",
     )
     parser.add_argument(
         "--seconds",
@@ -68,6 +69,14 @@ def add(commands: Any) -> None:
         default=10.0,
         metavar="S",
         help="how long each setting is measured, three rounds at least (default: 10)",
+    )
+    parser.add_argument(
+        "--warmup",
+        type=int,
+        default=1,
+        metavar="N",
+        help="rounds before those, not kept, in which caches fill and what tunes itself does so"
+        " (default: 1)",
     )
     parser.add_argument(
         "--save", type=Path, metavar="FILE.svg|.png", help="draw the ratios of the steps too"
@@ -84,6 +93,8 @@ def _bench(options: argparse.Namespace) -> None:
             )
     if not 0 <= options.seconds < float("inf"):
         raise StructmatError(f"--seconds {options.seconds}: give a finite number, at least 0")
+    if options.warmup < 0:
+        raise StructmatError(f"--warmup {options.warmup}: give a whole number, at least 0")
     # Read when torch loads. Threads that spin while they wait slow those of other programs.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = shlex.join(["structmat", *options.command])
@@ -120,6 +131,7 @@ def _layers(options: argparse.Namespace, given: str) -> Benchmark:
         tokens=options.tokens or _TOKENS,
         dtype=options.dtype or "float32",
         seconds=options.seconds,
+        warmup=options.warmup,
         command=given,
         notes=notes,
     )
@@ -157,7 +169,13 @@ def _model(options: argparse.Namespace, given: str) -> Benchmark:
     recipe = Recipe()
     task = docstring_task()
     return measure_model(
-        methods, source, task, recipe=recipe, seconds=options.seconds, command=given
+        methods,
+        source,
+        task,
+        recipe=recipe,
+        seconds=options.seconds,
+        warmup=options.warmup,
+        command=given,
     )
 
 

@@ -55,12 +55,13 @@ def measure_model(
     *,
     recipe: Recipe,
     seconds: float,
+    warmup: int = 1,
     command: str = "",
 ) -> Benchmark:
     """Measure a model's training step by every method, interleaved; "head" trains no adapter.
 
-    A step is forward, backward and an AdamW update on the task's first batch. A method that
-    refuses the model has a row that says why.
+    A step is forward, backward and an AdamW update on the task's first batch. The first `warmup`
+    rounds are not kept. A method that refuses the model has a row that says why.
     """
     steps: dict[str, Step] = {}
     refused: dict[str, str] = {}
@@ -70,7 +71,7 @@ def measure_model(
         except StructmatError as error:
             refused[method.name] = str(error)
     runs = {name: step.run for name, step in steps.items()}
-    times = interleaved(runs, rounds=ROUNDS, seconds=seconds)
+    times = interleaved(runs, rounds=ROUNDS, seconds=seconds, warmup=warmup)
     to_frozen, to_lora = relative(times, "head"), relative(times)
     some = next(iter(steps.values()), None)
     tokens = 0 if some is None else some.tokens
@@ -94,7 +95,13 @@ def measure_model(
             )
         )
     dtype = "not measured" if some is None else some.dtype
-    setting = {"dtype": dtype, "optimizer": "AdamW", "seconds": seconds, "batch": recipe.batch}
+    setting = {
+        "dtype": dtype,
+        "optimizer": "AdamW",
+        "seconds": seconds,
+        "warmup": warmup,
+        "batch": recipe.batch,
+    }
     return benchmark(rows, setting=setting, command=command)
 
 

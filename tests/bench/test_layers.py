@@ -1,11 +1,13 @@
 import json
 
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 import structmat as sm
-from structmat.bench.candidates import named, topology
+from structmat.bench.candidates import Candidate, named, topology
 from structmat.bench.layers import ROUNDS, measure
 from structmat.bench.results import Benchmark, Row, Spread
 from structmat.errors import StructmatError
@@ -68,6 +70,7 @@ def test_bfloat16_is_measured_in_bfloat16():
         ({"outputs": -1}, "outputs=-1"),
         ({"tokens": [0]}, "tokens=0"),
         ({"seconds": float("nan")}, "seconds=nan"),
+        ({"warmup": -1}, "warmup=-1"),
     ],
 )
 def test_what_is_no_size_is_refused(options, reason):
@@ -83,9 +86,34 @@ def test_the_record_is_json_that_says_how_to_repeat_it():
     assert read["notes"] == ["a note"]
     assert {"cores", "threads", "device", "model", "versions"} <= set(read["machine"])
     assert {"structmat", "torch", "numpy"} <= set(read["machine"]["versions"])
-    assert read["setting"] == {"dtype": "float32", "optimizer": "SGD", "seconds": 0}
+    assert read["setting"] == {"dtype": "float32", "optimizer": "SGD", "seconds": 0, "warmup": 1}
     assert set(read["rows"][0]) == set(Row.__dataclass_fields__)
     assert set(read["rows"][0]["step"]) == {"median", "low", "high", "rounds"}
+
+
+@pytest.mark.parametrize(
+    ("warmup", "said"), [(0, "after 0 rounds"), (1, "after 1 round of"), (3, "after 3 rounds")]
+)
+def test_the_rounds_that_warm_up_are_run_and_told(warmup, said):
+    runs = []
+
+    class Counted(nn.Module):
+        def __init__(self, layer):
+            super().__init__()
+            self.layer = layer
+
+        def forward(self, x):
+            runs.append(torch.is_grad_enabled())
+            return self.layer(x)
+
+    found = measure(
+        [Candidate("counted", "counted", Counted)], widths=[4], tokens=[2], seconds=0, warmup=warmup
+    )
+    assert runs.count(False) == warmup + ROUNDS
+    assert runs.count(True) == warmup + ROUNDS + 1  # and one for the memory
+    assert found.rows[0].step.rounds == ROUNDS
+    assert said in str(found)
+    assert found.to_dict()["setting"]["warmup"] == warmup
 
 
 def test_the_table_has_the_numbers():

@@ -19,28 +19,46 @@ def test_without_the_reference_there_are_no_ratios():
     assert relative({"boft": [1.0]}) == {}
 
 
-@given(names, st.integers(1, 5))
-def test_steps_take_turns_and_the_first_round_is_not_kept(labels, rounds):
+@given(names, st.integers(1, 5), st.integers(0, 3))
+def test_steps_take_turns_and_rounds_that_warm_up_are_not_kept(labels, rounds, warmup):
     order, told, now = [], [], itertools.count()
     times = interleaved(
         {name: lambda name=name: order.append(name) for name in labels},
         rounds=rounds,
+        warmup=warmup,
         on_step=lambda: told.append(1),
         clock=lambda: float(next(now)),
     )
-    assert order == labels * (rounds + 1)
+    assert order == labels * (warmup + rounds)
     assert times == {name: [1.0] * rounds for name in labels}  # the clock ticks at every look
     assert len(told) == len(order)
 
 
+def test_one_round_warms_up_unless_more_are_asked_for():
+    order = []
+    interleaved({"a": lambda: order.append("a")}, rounds=2)
+    assert len(order) == 1 + 2
+
+
+def test_what_is_slow_until_it_has_warmed_up_is_not_seen():
+    clock = [0.0]
+
+    def tuned(calls=itertools.count()):  # noqa: B008 - one count for all calls
+        clock[0] += 100.0 if next(calls) < 3 else 1.0
+
+    times = interleaved({"a": tuned}, rounds=4, seconds=4, warmup=3, clock=lambda: clock[0])
+    assert times == {"a": [1.0] * 4}
+
+
 @settings(deadline=None)
-@given(names, st.integers(1, 5), st.integers(0, 200))
-def test_rounds_go_on_until_the_time_is_spent(labels, rounds, seconds):
+@given(names, st.integers(1, 5), st.integers(0, 200), st.integers(0, 3))
+def test_rounds_go_on_until_the_time_is_spent(labels, rounds, seconds, warmup):
     now = itertools.count()
     times = interleaved(
         dict.fromkeys(labels, lambda: None),
         rounds=rounds,
         seconds=seconds,
+        warmup=warmup,
         clock=lambda: float(next(now)),
     )
     assert {len(kept) for kept in times.values()} == {max(rounds, -(-seconds // len(labels)))}

@@ -21,10 +21,17 @@ def test_the_default_is_everything_installed_and_two_networks(capsys):
     code, out, _ = run(capsys, *QUICK, "--json")
     found = json.loads(out)
     assert code == 0
-    assert [row["name"] for row in found["rows"]] == [*AGAINST, *benching.SPECS]
+    installed = [name for name, candidate in AGAINST.items() if not candidate.missing]
+    assert {"frozen", "lora", "oft", "boft", "dense", "parametrization"} <= set(installed)
+    assert [row["name"] for row in found["rows"]] == [*installed, *benching.SPECS]
     assert {(row["subject"], row["tokens"]) for row in found["rows"]} == {("32→32", 4)}
     assert all(row["step"] or row["refused"] for row in found["rows"])
     assert found["command"] == f"structmat bench {' '.join(QUICK)} --json"
+
+
+def test_the_rounds_that_warm_up_are_told(capsys):
+    _, out, _ = run(capsys, *QUICK, "--against", "frozen", "--warmup", "3")
+    assert "after 3 rounds of warm-up; " in out
 
 
 def test_each_candidate_once_in_the_order_given(capsys):
@@ -65,6 +72,7 @@ def test_what_is_not_installed_is_a_note_unless_it_is_named(capsys, monkeypatch)
         (["--width", "0"], "width=0"),
         (["--tokens", "-1"], "tokens=-1"),
         (["--seconds", "nan"], "--seconds nan: give a finite number"),
+        (["--warmup", "-1"], "--warmup -1: give a whole number"),
         (["--save", "steps.pdf"], "the ending names the format"),
         (["--width", "8", "--model"], "--width is of one layer; leave it out with --model"),
         (["--against", "boft", "--model"], "no candidate 'boft' for a model"),
@@ -96,9 +104,11 @@ def test_a_refused_width_is_told_below_the_table_and_not_drawn(capsys, tmp_path)
 
 def test_a_model_is_measured_on_the_demos_batch(capsys, monkeypatch, tiny_model, task):
     monkeypatch.setattr("structmat.finetune.corpus.docstring_task", lambda: task)
-    code, out, _ = run(capsys, "monarch", "--seconds", "0", "--json", "--model", str(tiny_model))
+    quick = ("--seconds", "0", "--warmup", "2", "--json")
+    code, out, _ = run(capsys, "monarch", *quick, "--model", str(tiny_model))
     found = json.loads(out)
     assert code == 0
     assert [row["name"] for row in found["rows"]] == ["head", "lora", "peft-oft", "monarch"]
     assert {row["subject"] for row in found["rows"]} == {tiny_model.name}
     assert found["setting"]["optimizer"] == "AdamW"
+    assert found["setting"]["warmup"] == 2

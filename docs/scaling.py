@@ -1,0 +1,320 @@
+"""Measure how the time of a rotation grows: `python docs/scaling.py`.
+
+It makes docs/results/scaling.json, from which the docs build makes the tables of
+docs/benchmarks.md, and `make pictures` the curves. `Orthogonal` alone is timed, with no frozen
+layer: against the width, the tokens, the depth and the radix; beside it the dense product, up to
+8,192 wires. All points of an axis take turns, round by round. It takes about ten minutes on two
+cores. `--quick` takes seconds, and says on small sizes whether all of this works.
+"""
+
+import argparse
+import json
+import math
+import os
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+# Read when torch loads. Threads that spin while they wait slow those of other programs.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+import structmat as sm
+from structmat.bench.layers import ROUNDS, Batch, forward, training_step
+from structmat.bench.machine import device, torch_machine
+from structmat.bench.results import Spread
+from structmat.bench.timing import interleaved
+from structmat.nn import Orthogonal
+
+PATH = Path(__file__).parent / "results" / "scaling.json"
+SPECS = (
+    "butterfly(block=2)",
+    "mixed_radix(largest=16)",
+    "monarch",
+    "butterfly(block=8, depth=4)",
+)
+DENSE, WIDEST_DENSE = "dense d×d", 8192
+FIT_FROM = 1024  # wires: below, what does not depend on the width weighs more
+# Of the time that is given, by axis: long rounds need more of it.
+SHARES = {"width": 0.3, "tokens": 0.4, "depth": 0.2, "radix": 0.1}
+
+
+@dataclass(frozen=True)
+class Point:
+    """What is timed: the rotation of a spec, or a dense product; `x` is its place on the axis."""
+
+    curve: str
+    x: int | None  # None: it has no place on this axis, and is a level to compare with
+    spec: str
+    width: int
+    tokens: int
+
+    def module(self) -> nn.Module:
+        """Return the layer, with generators that are not zero."""
+        if self.spec == DENSE:
+            return nn.Linear(self.width, self.width, bias=False).to(device())
+        layer = Orthogonal(sm.parse(self.spec)(self.width)).to(device())
+        source = torch.Generator(device()).manual_seed(0)
+        for values in layer.parameters():
+            nn.init.normal_(values, std=0.1, generator=source)
+        return layer
+
+    def counts(self) -> dict[str, int | None]:
+        """Return the depth and the parameters."""
+        if self.spec == DENSE:
+            return {"depth": None, "parameters": self.width**2}
+        net = sm.parse(self.spec)(self.width)
+        return {"depth": net.depth, "parameters": net.parameters}
+
+
+def axes(*, quick: bool) -> dict[str, list[Point]]:
+    """Return the points of each axis."""
+    widths = [256, 512, 1024] if quick else [2**k for k in range(8, 15)]
+    counts = [1, 16, 64] if quick else [4**k for k in range(8)]
+    width, tokens = (256, 64) if quick else (4096, 2048)
+    level = Point(DENSE, None, DENSE, width, tokens)
+    deepest = {block: int(math.log2(width // block)) + 1 for block in (2, 8)}
+    return {
+        "width": [
+            Point(spec, d, spec, d, tokens)
+            for spec in (*SPECS, DENSE)
+            for d in widths
+            if spec != DENSE or d <= WIDEST_DENSE
+        ],
+        "tokens": [Point(spec, n, spec, width, n) for spec in (*SPECS, DENSE) for n in counts],
+        "depth": [
+            Point(f"butterfly(block={block})", k, f"butterfly(block={block}, depth={k})", *size)
+            for size in ((width, tokens),)
+            for block, most in deepest.items()
+            for k in range(1, most + 1)
+        ]
+        + [level],
+        "radix": [
+            Point("mixed_radix", 2**k, f"mixed_radix(largest={2**k})", width, tokens)
+            for k in range(1, 7)
+        ]
+        + [level],
+    }
+
+
+def batches(points: Sequence[Point]) -> dict[tuple[int, int], Batch]:
+    """Return activations and gradients by (width, tokens), shared by the points."""
+    found: dict[tuple[int, int], Batch] = {}
+    for point in points:
+        size = point.tokens, point.width
+        if (point.width, point.tokens) not in found:
+            x, back = (torch.randn(size, device=device()) for _ in range(2))
+            found[point.width, point.tokens] = Batch(x.requires_grad_(), back)
+    return found
+
+
+def measured(
+    points: Sequence[Point], *, seconds: float, warmup: int, on_step: Callable[[], object]
+) -> Iterator[dict[str, Any]]:
+    """Time all points in turns, and yield a row of each."""
+    held = batches(points)
+    steps: dict[tuple[str, Point], Callable[[], None]] = {}
+    for point in points:
+        module, batch = point.module(), held[point.width, point.tokens]
+        steps["forward", point] = forward(module, batch)
+        steps["step", point] = training_step(module, batch)
+    times = interleaved(steps, rounds=ROUNDS, seconds=seconds, warmup=warmup, on_step=on_step)
+    for point in points:
+        spreads = {kind: asdict(Spread.of(times[kind, point])) for kind in ("forward", "step")}
+        yield asdict(point) | point.counts() | spreads
+
+
+# The tables of the page ----------------------------------------------------------------------
+
+
+def curves(record: Mapping[str, Any], axis: str) -> dict[str, dict[int, dict[str, Any]]]:
+    """Return the rows of an axis by curve and place; levels are left out."""
+    found: dict[str, dict[int, dict[str, Any]]] = {}
+    for row in record["axes"][axis]:
+        if row["x"] is not None:
+            found.setdefault(row["curve"], {})[row["x"]] = row
+    return found
+
+
+def level(record: Mapping[str, Any], axis: str) -> dict[str, Any]:
+    """Return the row of an axis that has no place on it: the dense product's."""
+    (row,) = [row for row in record["axes"][axis] if row["x"] is None]
+    return dict(row)
+
+
+def exponent(rows: Mapping[int, Mapping[str, Any]], kind: str) -> float | None:
+    """Return p of the best fit of seconds ∝ d^p from 1,024 wires on, if there are two such."""
+    wide = [d for d in rows if d >= FIT_FROM]
+    if len(wide) < 2:
+        return None
+    seconds = [math.log(rows[d][kind]["median"]) for d in wide]
+    return statistics.linear_regression([math.log(d) for d in wide], seconds).slope
+
+
+def overtakes(
+    rows: Mapping[int, Mapping[str, Any]], others: Mapping[int, Mapping[str, Any]], kind: str
+) -> int | None:
+    """Return the first place from which on all that both have are faster than the others'."""
+    first = None
+    for x in sorted(rows.keys() & others.keys(), reverse=True):
+        if rows[x][kind]["median"] >= others[x][kind]["median"]:
+            break
+        first = x
+    return first
+
+
+def tables(record: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the tables of the page, as Markdown."""
+    machine = record["machine"]
+    versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
+    yield (
+        f"*{machine['model']}, {machine['cores']} cores, {machine['threads']} threads, device"
+        f" {machine['device']}; {versions}; {record['date']}, `{record['command']}`.*"
+    )
+    for axis, title, table in (
+        ("width", "the width, {tokens:,} tokens", _by_width),
+        ("tokens", "the tokens, width {width:,}", _by_tokens),
+        ("depth", "the depth, width {width:,}, {tokens:,} tokens", _by_depth),
+        ("radix", "the largest radix, width {width:,}, {tokens:,} tokens", _by_radix),
+    ):
+        head = f"Milliseconds, forward / step, by {title.format(**record['axes'][axis][0])}:"
+        yield f"{head}\n\n{table(record)}"
+
+
+def _by_width(record: Mapping[str, Any]) -> str:
+    found = curves(record, "width")
+    places = _some(found[SPECS[0]])
+    rows = []
+    for curve, points in found.items():
+        powers = (exponent(points, kind) for kind in ("forward", "step"))
+        first = (overtakes(points, found[DENSE], kind) for kind in ("forward", "step"))
+        rows.append(
+            [
+                f"`{curve}`" if curve != DENSE else curve,
+                *(_cell(points.get(x)) for x in places),
+                " / ".join("—" if p is None else f"d^{p:.2f}" for p in powers),
+                " / ".join("—" if d is None else f"{d:,}" for d in first),
+            ]
+        )
+    head = ["", *(f"{x:,}" for x in places), "grows as", "ahead of dense from"]
+    return _markdown(head, rows)
+
+
+def _by_tokens(record: Mapping[str, Any]) -> str:
+    found = curves(record, "tokens")
+    places = _some(found[SPECS[0]])
+    rows = []
+    for curve, points in found.items():
+        first = (overtakes(points, found[DENSE], kind) for kind in ("forward", "step"))
+        rows.append(
+            [
+                f"`{curve}`" if curve != DENSE else curve,
+                *(_cell(points[x]) for x in places),
+                " / ".join("—" if n is None else f"{n:,}" for n in first),
+            ]
+        )
+    return _markdown(["", *(f"{x:,}" for x in places), "ahead of dense from"], rows)
+
+
+def _by_depth(record: Mapping[str, Any]) -> str:
+    found = curves(record, "depth")
+    places = [x for x in (1, 2, 4, 6, 8, 10, 12) if x in next(iter(found.values()))]
+    rows = [
+        [f"`{curve}`", *(_cell(points.get(x)) for x in places)] for curve, points in found.items()
+    ]
+    return f"{_markdown(['', *map(str, places)], rows)}\n\n{_beside(record, 'depth')}"
+
+
+def _by_radix(record: Mapping[str, Any]) -> str:
+    (points,) = curves(record, "radix").values()
+    rows = [
+        [f"{x}", f"{row['depth']}", f"{row['parameters']:,}", _cell(row)]
+        for x, row in points.items()
+    ]
+    head = ["radix at most", "stages", "parameters", "ms"]
+    return f"{_markdown(head, rows)}\n\n{_beside(record, 'radix')}"
+
+
+def _beside(record: Mapping[str, Any], axis: str) -> str:
+    return f"The dense product beside them took {_cell(level(record, axis))}."
+
+
+def _some(points: Mapping[int, object]) -> list[int]:
+    """Return every other place, from the first on."""
+    return sorted(points)[::2]
+
+
+def _cell(row: Mapping[str, Any] | None) -> str:
+    if row is None:
+        return "—"
+    return " / ".join(_milliseconds(row[kind]["median"]) for kind in ("forward", "step"))
+
+
+def _milliseconds(seconds: float) -> str:
+    """Return three digits, or more where there are more before the point."""
+    value = 1e3 * seconds
+    digits = max(0, 2 - math.floor(math.log10(value)))
+    return f"{value:,.{min(digits, 3)}f}"
+
+
+def _markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+# The program ---------------------------------------------------------------------------------
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure, write the record, and print the tables."""
+    parser = argparse.ArgumentParser(description="Measure how the time of a rotation grows.")
+    parser.add_argument("--quick", action="store_true", help="small sizes, to see whether it runs")
+    parser.add_argument(
+        "--minutes",
+        type=float,
+        default=None,
+        help="in all, of what is kept; three rounds at least (default: 8, with --quick none)",
+    )
+    parser.add_argument("--warmup", type=int, default=2, help="rounds before (default: 2)")
+    parser.add_argument(
+        "--output", type=Path, help=f"(default: {PATH.name} in docs/results; with --quick nowhere)"
+    )
+    options = parser.parse_args(arguments)
+    minutes = (0.0 if options.quick else 8.0) if options.minutes is None else options.minutes
+    path = options.output or (None if options.quick else PATH)
+    said = {"--quick": options.quick, "--minutes": options.minutes, "--warmup": options.warmup}
+    shown = [
+        name if value is True else f"{name} {value:g}"
+        for name, value in said.items()
+        if value is not None and value is not False and (name, value) != ("--warmup", 2)
+    ]
+    record = {
+        "what": "seconds of a rotation alone: forward, and a training step of it",
+        "command": " ".join(["python docs/scaling.py", *shown]),
+        "date": datetime.now(UTC).date().isoformat(),
+        "machine": torch_machine(),
+        "dtype": "float32",
+        "warmup": options.warmup,
+        "axes": {},
+    }
+    for axis, points in axes(quick=options.quick).items():
+        with tqdm(desc=axis, unit="step", leave=False) as bar:
+            seconds = 60 * minutes * SHARES[axis]
+            rows = measured(points, seconds=seconds, warmup=options.warmup, on_step=bar.update)
+            record["axes"][axis] = list(rows)
+    if path is not None:
+        fresh = path.with_suffix(".new")
+        fresh.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        fresh.replace(path)
+    for part in tables(record):
+        tqdm.write(f"{part}\n")
+
+
+if __name__ == "__main__":
+    main()
