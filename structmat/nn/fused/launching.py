@@ -16,6 +16,7 @@ _CACHED = 0.75  # of the second-level cache may be strips
 _KEPT = 2**28  # bytes of strips that the backward pass holds at a time
 _AT_ONCE = 64  # wires that are brought in or out in one go: 128 bytes of each vector and more
 _SPLITS = 4  # programs a multiprocessor that sum the gradients of blocks
+_OPTIONS = {"enable_fp_fusion": True}  # said, as Triton's default is about to change
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -235,6 +236,7 @@ def _turn(
         WIDEN=_interpreted(x),
         num_warps=config.warps,
         num_stages=config.stages,
+        **_OPTIONS,
     )
 
 
@@ -262,7 +264,8 @@ def _summed(program: Program, strips: Sequence[Tensor], tiles: int, config: Conf
         PRECISION=_precision(strips[0]),
         WIDEN=_interpreted(strips[0]),
         num_warps=4,
-        num_stages=max(config.stages, 1),
+        num_stages=config.stages,
+        **_OPTIONS,
     )
     return partial.sum(0)
 
