@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
-from types import ModuleType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,10 +14,9 @@ from structmat.errors import BlockError, require
 from structmat.nn.fused.programs import Program, Way
 
 _CACHED = 0.75  # of the second-level cache may be strips
-_KEPT = 2**28  # bytes of strips that the backward pass holds at a time
+_KEPT = 2**29  # bytes of strips that the backward pass holds at a time
 _AT_ONCE = 64  # wires that are brought in or out in one go: 128 bytes of each vector and more
 _SPLITS = 4  # programs a multiprocessor that sum the gradients of blocks
-_OPTIONS = {"enable_fp_fusion": True}  # said, as Triton's default is about to change
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
@@ -159,8 +159,11 @@ def backward(
     grad_x = torch.empty_like(x)
     total = torch.zeros(program.entries, dtype=torch.float32, device=x.device)
     # Strips of many vectors at once would take several times the memory of x.
-    at_once = max(1, _KEPT // (sum(way.height for way in ways) * config.vectors * x.element_size()))
-    at_once *= config.vectors
+    tile = sum(way.height for way in ways) * config.vectors * x.element_size()
+    tiles_at_once = max(1, _KEPT // tile)
+    if tiles_at_once > config.programs:  # no program waits for the others' last tile
+        tiles_at_once -= tiles_at_once % config.programs
+    at_once = tiles_at_once * config.vectors
     for start in range(0, len(x), at_once):
         part = slice(start, min(start + at_once, len(x)))
         tiles = -(-(part.stop - start) // config.vectors)
@@ -203,7 +206,9 @@ def _turn(
 ) -> None:
     runs = way.runs
     tiles = -(-len(x) // config.vectors)
-    _kernels().turn[(min(config.programs, tiles),)](
+    _launch(
+        "turn",
+        (min(config.programs, tiles),),
         x,
         y,
         strips,
@@ -236,7 +241,6 @@ def _turn(
         WIDEN=_interpreted(x),
         num_warps=config.warps,
         num_stages=config.stages,
-        **_OPTIONS,
     )
 
 
@@ -246,7 +250,9 @@ def _summed(program: Program, strips: Sequence[Tensor], tiles: int, config: Conf
     # As many parts as keep the device busy: the tiles are divided among them.
     parts = max(1, min(tiles, _SPLITS * config.programs // program.units))
     partial = torch.empty(parts, program.entries, dtype=torch.float32, device=strips[0].device)
-    _kernels().outer[(program.units, parts)](
+    _launch(
+        "outer",
+        (program.units, parts),
         partial,
         strips[0],
         strips[1],
@@ -265,7 +271,6 @@ def _summed(program: Program, strips: Sequence[Tensor], tiles: int, config: Conf
         WIDEN=_interpreted(strips[0]),
         num_warps=4,
         num_stages=config.stages,
-        **_OPTIONS,
     )
     return partial.sum(0)
 
@@ -304,8 +309,14 @@ def _checked(program: Program, blocks: Sequence[Tensor], x: Tensor) -> Tensor:
     return x.detach().contiguous()
 
 
-def _kernels() -> ModuleType:
+def _launch(
+    name: str, grid: tuple[int, ...], x: Tensor, *arguments: object, **options: Any
+) -> None:
+    """Launch a kernel on the device of its first argument; Triton would take the current one."""
     require("triton", "gpu")  # says which extra brings it
     from structmat.nn.fused import kernels
 
-    return kernels
+    place = torch.cuda.device(x.device) if x.is_cuda else nullcontext()
+    with place:
+        # The fusion of products and sums is said, as Triton's default is about to change.
+        getattr(kernels, name)[grid](x, *arguments, **options, enable_fp_fusion=True)

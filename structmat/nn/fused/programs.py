@@ -85,8 +85,6 @@ def program(net: Network, device: torch.device | str) -> Program:
     def tensor(values: Index) -> Tensor:
         return torch.tensor(values.copy(), dtype=torch.int32, device=device)
 
-    labels, rows, columns = (tensor(a) for a in (units.labels, units.rows, units.columns))
-
     def on_device(way: Route, runs: Runs) -> Way:
         return Way(
             way.height,
@@ -113,9 +111,9 @@ def program(net: Network, device: torch.device | str) -> Program:
             len(units.wires),
             units.entries,
             tuple((bank.count, bank.radix, bank.radix) for bank in net.banks),
-            labels,
-            rows,
-            columns,
+            tensor(units.labels),
+            tensor(units.rows),
+            tensor(units.columns),
             (ways[0], ways[1]),
             (kept[0], kept[1]),
         )
