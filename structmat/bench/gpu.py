@@ -25,7 +25,6 @@ from structmat.bench.machine import synchronize, torch_machine
 from structmat.bench.timing import interleaved, relative
 from structmat.errors import StructmatError
 from structmat.families import parse
-from structmat.merging import merged
 from structmat.network import Network
 from structmat.nn import Orthogonal, adapt, fused
 from structmat.nn.rotate import plan_for, rotate
@@ -43,7 +42,7 @@ class Setting:
     Attributes
     ----------
     spec : str
-        The topology.
+        The topology; the kernels take its stages as they are, the layers may multiply them out.
     shape : Shape
         Of the block; its width is that of the single layer, too.
     tokens, length : int
@@ -75,7 +74,7 @@ def measure(setting: Setting, device: str) -> dict[str, Any]:
     """
     if not fused.available(device):
         raise StructmatError(f"the fused kernels do not run on {device}: they need Triton and CUDA")
-    net = merged(parse(setting.spec)(setting.shape.width)).network
+    net = parse(setting.spec)(setting.shape.width)
     if not fused.supports(net, DTYPE):
         raise StructmatError(f"{setting.spec}: switches of more than 64 wires; choose a largest=64")
     shape, tokens = setting.shape, setting.tokens
