@@ -32,7 +32,9 @@ from structmat.texttable import plain
 
 FORMAT, VERSION = "structmat.bench.gpu", 1
 DTYPE = torch.bfloat16
-STEP = 2.0**-7  # between neighbouring bfloat16 numbers, relative to the smaller
+# What a stage may be off by: for bfloat16 the step between neighbouring numbers, as Triton's
+# interpreter rounds towards zero; for float32 what three products of TF32 and long sums leave out.
+STEPS = {torch.bfloat16: 2.0**-7, torch.float32: 2.0**-18}
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,10 @@ def measure(setting: Setting, device: str) -> dict[str, Any]:
         "format": FORMAT,
         "version": VERSION,
         "setting": asdict(setting) | {"dtype": "bfloat16"},
-        "errors": checked(net, device, tokens),  # first: what is wrong is not measured
+        "errors": {  # first: what is wrong is not measured
+            str(dtype).removeprefix("torch."): checked(net, device, tokens, dtype)
+            for dtype in STEPS
+        },
         "kernel": _kernel(net, setting, device),
         "layer": _ratios(
             lambda: nn.Linear(shape.width, shape.width, bias=False),
@@ -100,7 +105,7 @@ def measure(setting: Setting, device: str) -> dict[str, Any]:
     }
 
 
-def checked(net: Network, device: str, tokens: int) -> dict[str, float]:
+def checked(net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE) -> dict[str, float]:
     """Return how far the kernels are from the plain path in double precision.
 
     For the result and the gradient of the vectors, by the length of a vector; for the gradients of
@@ -109,15 +114,15 @@ def checked(net: Network, device: str, tokens: int) -> dict[str, float]:
     Raises
     ------
     StructmatError
-        When one is further off than a rounding to bfloat16 after each stage explains.
+        When one is further off than a rounding after each stage explains.
     """
-    blocks, x, grad = _drawn(net, device, tokens)
+    blocks, x, grad = _drawn(net, device, tokens, dtype)
     program = fused.program(net, device)
     errors: dict[str, float] = {}
     for adjoint in (False, True):
         y = fused.forward(program, blocks, x, adjoint=adjoint)
         grad_x, grad_blocks = fused.backward(program, blocks, x, grad, adjoint=adjoint)
-        exact = [b.to(DTYPE).double().requires_grad_() for b in blocks]
+        exact = [b.to(dtype).double().requires_grad_() for b in blocks]
         points = x.double().requires_grad_()
         right = rotate(plan_for(net, torch.device(device)), exact, points, adjoint=adjoint)
         wanted = torch.autograd.grad(right, [points, *exact], grad.double())
@@ -131,7 +136,7 @@ def checked(net: Network, device: str, tokens: int) -> dict[str, float]:
             ),
         }
         errors |= {f"{name}{' of the adjoint' * adjoint}": e for name, e in found.items()}
-    bound = 2 * (net.depth + 1) * STEP
+    bound = 2 * (net.depth + 1) * STEPS[dtype]
     for name, error in errors.items():
         if not error <= bound:  # nor NaN
             raise StructmatError(
@@ -145,7 +150,9 @@ def _off(found: Tensor, right: Tensor, like: Tensor) -> float:
     return float(((found.double() - right).norm(dim=1) / like.double().norm(dim=1)).max())
 
 
-def _drawn(net: Network, device: str, tokens: int) -> tuple[list[Tensor], Tensor, Tensor]:
+def _drawn(
+    net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE
+) -> tuple[list[Tensor], Tensor, Tensor]:
     """Return random blocks that are orthogonal, vectors and gradients."""
     source = torch.Generator(device).manual_seed(0)
     q = Orthogonal(net, device=device)
@@ -154,7 +161,7 @@ def _drawn(net: Network, device: str, tokens: int) -> tuple[list[Tensor], Tensor
             g.normal_(std=0.5, generator=source)
         blocks = q.blocks()
     x, grad = (
-        torch.randn(tokens, net.width, device=device, generator=source).to(DTYPE) for _ in range(2)
+        torch.randn(tokens, net.width, device=device, generator=source).to(dtype) for _ in range(2)
     )
     return blocks, x, grad
 

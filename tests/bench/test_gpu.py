@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,35 @@ def test_what_is_wrong_is_not_measured(monkeypatch):
     monkeypatch.setattr(fused, "forward", wrong)
     with pytest.raises(StructmatError, match="the fused kernels are wrong here: y is off by nan"):
         gpu.measure(SMALL, "cpu")
+
+
+DEVICE = """
+import sys
+import torch
+import structmat as sm
+from structmat.bench import gpu
+
+for net in (sm.monarch(64), sm.butterfly(32), sm.benes(8), sm.mixed_radix(60), sm.omega(16),
+            sm.Network.of(70, [[list(range(0, 62, 2)), [1, 69]], [list(range(64))]])):
+    for dtype in gpu.STEPS:
+        for tokens in (1, 40) if sys.argv[1] == "cpu" else (1, 40, 5000):
+            gpu.checked(net, sys.argv[1], tokens, dtype)
+"""
+ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_GPU)])
+def test_networks_are_right_on_the_device(device):
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", DEVICE, device],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"TRITON_INTERPRET": "1" if device == "cpu" else "0"},
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_a_wrong_gradient_is_found(monkeypatch):

@@ -240,7 +240,7 @@ def test_a_gradient_of_another_dtype_is_refused():
 def test_where_it_is_available(monkeypatch):
     assert fused.available("cpu")
     assert not fused.available("meta")
-    assert fused.available("cuda") is torch.cuda.is_available()
+    assert torch.cuda.is_available() or not fused.available("cuda")
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     assert not fused.available("cpu")
     monkeypatch.undo()
