@@ -6,6 +6,10 @@ wiring is at the ends, where a tile comes in and goes out.
 
 Switches are packed into units of as many wires as a tensor core likes: a unit multiplies by the
 block-diagonal matrix of its switches, whatever their radices. So one kernel serves every network.
+
+Wires are loaded from tables, not computed, even where they are strides: of a wire that is five
+numbers of 4 bytes, beside the 128 bytes that a row of 32 vectors in bfloat16 is to read and write,
+and they are the same for all tiles, so that they stay in the cache.
 """
 
 from __future__ import annotations
