@@ -1,0 +1,71 @@
+"""R x and its gradients in Triton: every vector is read once and written once, at any depth.
+
+`structmat.nn.rotate` goes over the vectors once for each stage; here a program takes a tile of
+vectors through all stages, in memory that the cache holds. The same matrices, to rounding, and the
+same gradients; where this cannot run, `rotate` does.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+
+import torch
+
+from structmat.network import Network
+from structmat.nn.fused import tables
+from structmat.nn.fused.launching import (
+    DTYPES,
+    Config,
+    backward,
+    configured,
+    forward,
+)
+from structmat.nn.fused.programs import Program, program
+
+__all__ = [
+    "Config",
+    "Program",
+    "available",
+    "backward",
+    "configured",
+    "forward",
+    "program",
+    "supports",
+]
+
+
+def available(device: torch.device | str) -> bool:
+    """Return whether the kernels can run on a device: with Triton, on an NVIDIA one.
+
+    With TRITON_INTERPRET=1 in the environment, Triton's interpreter runs them on the CPU, slowly:
+    for tests.
+
+    Examples
+    --------
+    >>> available("meta")
+    False
+    """
+    place = torch.device(device)
+    if importlib.util.find_spec("triton") is None:
+        return False
+    if place.type == "cpu":
+        return os.environ.get("TRITON_INTERPRET") == "1"
+    if place.type != "cuda" or torch.version.cuda is None or not torch.cuda.is_available():
+        return False
+    return torch.cuda.get_device_capability(place) >= (8, 0)  # bfloat16 in tensor cores
+
+
+def supports(net: Network, dtype: torch.dtype) -> bool:
+    """Return whether the kernels take a network and vectors of a dtype.
+
+    They take float32, bfloat16 and float16, and switches of up to 64 wires.
+
+    Examples
+    --------
+    >>> from structmat.families import monarch
+    >>> supports(monarch(4096), torch.bfloat16), supports(monarch(4096), torch.float64)
+    (True, False)
+    """
+    widest = max((bank.radix for bank in net.banks), default=0)
+    return dtype in DTYPES and widest <= tables.LARGEST

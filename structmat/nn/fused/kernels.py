@@ -1,0 +1,290 @@
+"""The Triton kernels: a tile of vectors through a whole network, and the gradients of its blocks.
+
+A strip holds a tile with the vectors side by side: row w has wire w of each. So any wiring copies
+whole rows, and a unit of packed switches is one product (size, size)·(size, vectors).
+
+PRECISION is that of products of float32. With WIDEN, the factors of products become float32 first:
+the same numbers, as sums are float32 anyway, for Triton's interpreter, which knows no bfloat16.
+
+Arguments without an annotation are pointers and numbers: Triton reads annotations itself.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+
+@triton.jit
+def _matrix(
+    blocks,
+    labels,
+    rows,
+    columns,
+    unit,
+    SIZE: tl.constexpr,
+    RUN: tl.constexpr,
+    ADJOINT: tl.constexpr,
+):
+    """Return the block-diagonal matrix of a unit; rows and columns of no wire are zero."""
+    place = unit * SIZE + tl.arange(0, SIZE)
+    label = tl.load(labels + place)
+    offset = tl.load(rows + place)[:, None] + tl.load(columns + place)[None, :]
+    inside = (label[:, None] == label[None, :]) & (label[:, None] >= 0)
+    offset = tl.max_contiguous(tl.multiple_of(offset, [1, RUN]), [1, RUN])
+    inside = tl.max_constancy(inside, [1, RUN])
+    matrix = tl.load(blocks + offset, mask=inside, other=0.0)
+    if ADJOINT:
+        matrix = tl.trans(matrix)
+    return matrix
+
+
+@triton.jit
+def _stage(
+    first,
+    last,
+    x,
+    y,
+    strip,
+    blocks,
+    labels,
+    rows,
+    columns,
+    sources,
+    targets,
+    vector,
+    inside,
+    width,
+    SIZE: tl.constexpr,
+    VECTORS: tl.constexpr,
+    RUN: tl.constexpr,
+    READS: tl.constexpr,
+    WRITES: tl.constexpr,
+    ADJOINT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """Multiply by the units of a stage; where READS (WRITES), from x (to y), else in the strip."""
+    for unit in range(first, last):
+        place = unit * SIZE + tl.arange(0, SIZE)
+        matrix = _matrix(blocks, labels, rows, columns, unit, SIZE, RUN, ADJOINT)
+        source = tl.load(sources + place)
+        if READS:
+            source = tl.max_contiguous(tl.multiple_of(source, READS), READS)
+            at = x + vector[:, None] * width + source[None, :]
+            values = tl.trans(tl.load(at, mask=inside[:, None], other=0.0))
+        else:
+            at = strip + source[:, None] * VECTORS + tl.arange(0, VECTORS)[None, :]
+            values = tl.load(at, mask=source[:, None] >= 0, other=0.0)
+        if WIDEN:
+            matrix = matrix.to(tl.float32)
+            values = values.to(tl.float32)
+        product = tl.dot(matrix, values, input_precision=PRECISION)
+        result = product.to(y.dtype.element_ty)
+        target = tl.load(targets + place)
+        if WRITES:
+            target = tl.max_contiguous(tl.multiple_of(target, WRITES), WRITES)
+            at = y + vector[:, None] * width + target[None, :]
+            tl.store(at, tl.trans(result), mask=inside[:, None])
+        else:
+            at = strip + target[:, None] * VECTORS + tl.arange(0, VECTORS)[None, :]
+            tl.store(at, result, mask=target[:, None] >= 0)
+
+
+@triton.jit
+def turn(
+    x,
+    y,
+    strips,
+    blocks,
+    labels,
+    rows,
+    columns,
+    sources,
+    targets,
+    spans,
+    entry,
+    leave,
+    tokens,
+    width,
+    height,
+    depth,
+    SIZE: tl.constexpr,
+    VECTORS: tl.constexpr,
+    AT_ONCE: tl.constexpr,
+    RUN_FIRST: tl.constexpr,
+    RUN_LAST: tl.constexpr,
+    RUN_BETWEEN: tl.constexpr,
+    READS: tl.constexpr,
+    WRITES: tl.constexpr,
+    SINGLE: tl.constexpr,
+    KEEP: tl.constexpr,
+    LEAVE: tl.constexpr,
+    ADJOINT: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """Apply a network to tiles of vectors: one program takes every so many of them.
+
+    Each stage is done by all threads of a program before the next begins (the barriers), as it
+    reads what other threads have written. With KEEP a tile has a strip of its own, else a program
+    has. Without LEAVE only what the units read is wanted, and nothing is written to y.
+    """
+    program = tl.program_id(0)
+    programs = tl.num_programs(0)
+    for tile in range(program, (tokens + VECTORS - 1) // VECTORS, programs):
+        vector = (tile * VECTORS + tl.arange(0, VECTORS)).to(tl.int64)
+        inside = vector < tokens
+        if KEEP:
+            strip = strips + tl.cast(tile, tl.int64) * height * VECTORS
+        else:
+            strip = strips + program.to(tl.int64) * height * VECTORS
+        within = tl.arange(0, VECTORS)
+        if not READS:
+            for start in range(0, width, AT_ONCE):
+                wire = start + tl.arange(0, AT_ONCE)
+                at = x + vector[:, None] * width + wire[None, :]
+                here = wire < width
+                values = tl.load(at, mask=inside[:, None] & here[None, :], other=0.0)
+                row = tl.load(entry + wire, mask=here, other=0)
+                at = strip + row[:, None] * VECTORS + within[None, :]
+                tl.store(at, tl.trans(values), mask=here[:, None])
+            tl.debug_barrier()
+        first = 0
+        if READS:
+            first = 1
+            _stage(
+                tl.load(spans),
+                tl.load(spans + 1),
+                x,
+                y,
+                strip,
+                blocks,
+                labels,
+                rows,
+                columns,
+                sources,
+                targets,
+                vector,
+                inside,
+                width,
+                SIZE,
+                VECTORS,
+                RUN_FIRST,
+                READS,
+                WRITES if SINGLE else 0,
+                ADJOINT,
+                PRECISION,
+                WIDEN,
+            )
+            tl.debug_barrier()
+        for stage in range(first, depth - 1 if WRITES else depth):
+            _stage(
+                tl.load(spans + 2 * stage),
+                tl.load(spans + 2 * stage + 1),
+                x,
+                y,
+                strip,
+                blocks,
+                labels,
+                rows,
+                columns,
+                sources,
+                targets,
+                vector,
+                inside,
+                width,
+                SIZE,
+                VECTORS,
+                RUN_BETWEEN,
+                0,
+                0,
+                ADJOINT,
+                PRECISION,
+                WIDEN,
+            )
+            tl.debug_barrier()
+        if WRITES and not (READS and SINGLE):
+            _stage(
+                tl.load(spans + 2 * depth - 2),
+                tl.load(spans + 2 * depth - 1),
+                x,
+                y,
+                strip,
+                blocks,
+                labels,
+                rows,
+                columns,
+                sources,
+                targets,
+                vector,
+                inside,
+                width,
+                SIZE,
+                VECTORS,
+                RUN_LAST,
+                0,
+                WRITES,
+                ADJOINT,
+                PRECISION,
+                WIDEN,
+            )
+            tl.debug_barrier()
+        if LEAVE and not WRITES:
+            for start in range(0, width, AT_ONCE):
+                wire = start + tl.arange(0, AT_ONCE)
+                here = wire < width
+                row = tl.load(leave + wire, mask=here, other=0)
+                at = strip + row[:, None] * VECTORS + within[None, :]
+                values = tl.load(at, mask=here[:, None], other=0.0)
+                at = y + vector[:, None] * width + wire[None, :]
+                tl.store(at, tl.trans(values), mask=inside[:, None] & here[None, :])
+            tl.debug_barrier()
+
+
+@triton.jit
+def outer(
+    partial,
+    fore,
+    back,
+    labels,
+    rows,
+    columns,
+    fore_sources,
+    back_sources,
+    tiles,
+    fore_height,
+    back_height,
+    entries,
+    SIZE: tl.constexpr,
+    VECTORS: tl.constexpr,
+    PRECISION: tl.constexpr,
+    WIDEN: tl.constexpr,
+):
+    """Sum over vectors what a unit's blocks get: (read on the way back)·(read on the way forth)ᵀ.
+
+    One program takes a unit and every so many tiles, in order: the sums are the same each time.
+    """
+    unit = tl.program_id(0)
+    part = tl.program_id(1)
+    parts = tl.num_programs(1)
+    place = unit * SIZE + tl.arange(0, SIZE)
+    fore_row = tl.load(fore_sources + place)
+    back_row = tl.load(back_sources + place)
+    within = tl.arange(0, VECTORS)
+    total = tl.full((SIZE, SIZE), 0.0, tl.float32)
+    for tile in range(part, tiles, parts):
+        strip = fore + tl.cast(tile, tl.int64) * fore_height * VECTORS
+        at = strip + fore_row[:, None] * VECTORS + within[None, :]
+        a = tl.load(at, mask=fore_row[:, None] >= 0, other=0.0)
+        strip = back + tl.cast(tile, tl.int64) * back_height * VECTORS
+        at = strip + back_row[:, None] * VECTORS + within[None, :]
+        g = tl.load(at, mask=back_row[:, None] >= 0, other=0.0)
+        if WIDEN:
+            a = a.to(tl.float32)
+            g = g.to(tl.float32)
+        total = tl.dot(g, tl.trans(a), total, input_precision=PRECISION)
+    label = tl.load(labels + place)
+    offset = tl.load(rows + place)[:, None] + tl.load(columns + place)[None, :]
+    inside = (label[:, None] == label[None, :]) & (label[:, None] >= 0)
+    tl.store(partial + part.to(tl.int64) * entries + offset, total, mask=inside)

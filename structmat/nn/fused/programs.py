@@ -1,0 +1,119 @@
+"""The index tables of a network, as tensors on one device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from structmat.errors import StructmatError
+from structmat.network import Network
+from structmat.nn.fused import tables
+from structmat.nn.fused.tables import Route, Runs
+from structmat.permutation import Index
+
+
+@dataclass(frozen=True, eq=False)
+class Way:
+    """A route on a device."""
+
+    height: int
+    sources: Tensor
+    targets: Tensor
+    spans: Tensor
+    entry: Tensor
+    leave: Tensor
+    runs: Runs
+
+
+@dataclass(frozen=True, eq=False)
+class Program:
+    """The index tables of a network on one device; made by `program`.
+
+    Attributes
+    ----------
+    width, depth, size, units, entries : int
+        Of the network; the wires of a unit; how many units; the numbers in all blocks.
+    shapes : tuple
+        The (n, r, r) of the blocks.
+    labels, rows, columns : (units, size) int32
+        See `structmat.nn.fused.tables.Units`.
+    ways : tuple of Way
+        Forwards and backwards.
+    kept : tuple of Way
+        The same, with new rows for all that is written.
+    """
+
+    width: int
+    depth: int
+    size: int
+    units: int
+    entries: int
+    shapes: tuple[tuple[int, int, int], ...]
+    labels: Tensor
+    rows: Tensor
+    columns: Tensor
+    ways: tuple[Way, Way]
+    kept: tuple[Way, Way]
+
+
+def program(net: Network, device: torch.device | str) -> Program:
+    """Return the index tables of a network on a device.
+
+    Raises
+    ------
+    StructmatError
+        When a switch has more wires than the kernels take, 64.
+
+    Examples
+    --------
+    >>> from structmat.families import monarch
+    >>> found = program(monarch(64), "cpu")
+    >>> found.size, found.units, found.shapes
+    (16, 8, ((8, 8, 8), (8, 8, 8)))
+    """
+    widest = max((bank.radix for bank in net.banks), default=0)
+    if widest > tables.LARGEST:
+        raise StructmatError(
+            f"a switch of {widest} wires: the fused kernels take up to {tables.LARGEST};"
+            " structmat.nn.rotate takes any"
+        )
+    straight, _, outputs = net.straightened()
+    units = tables.packed(straight)
+
+    def tensor(values: Index) -> Tensor:
+        return torch.tensor(values.copy(), dtype=torch.int32, device=device)
+
+    def on_device(way: Route, runs: Runs) -> Way:
+        return Way(
+            way.height,
+            tensor(way.sources),
+            tensor(way.targets),
+            tensor(way.spans),
+            tensor(way.entry),
+            tensor(way.exit),
+            runs,
+        )
+
+    with torch.inference_mode(mode=False):  # kept for later calls, which may train
+        ways, kept = [], []
+        for adjoint in (False, True):
+            way = tables.route(straight, outputs, units, adjoint=adjoint, keep=False)
+            ways.append(on_device(way, tables.runs(units, way)))
+            way = tables.route(straight, outputs, units, adjoint=adjoint, keep=True)
+            between = tables.runs(units, way).between
+            kept.append(on_device(way, Runs(0, 0, 1, 1, between)))
+        return Program(
+            net.width,
+            len(units.spans),
+            units.size,
+            len(units.wires),
+            units.entries,
+            tuple((bank.count, bank.radix, bank.radix) for bank in net.banks),
+            tensor(units.labels),
+            tensor(units.rows),
+            tensor(units.columns),
+            (ways[0], ways[1]),
+            (kept[0], kept[1]),
+        )

@@ -1,0 +1,282 @@
+"""Network → index tables: what the fused kernels load to know which wires meet in which block.
+
+The wires of a straight network keep their places, so a switch may write over what it has read: a
+tile of vectors needs one strip of rows, a row for each wire, and idle wires cost nothing. All
+wiring is at the ends, where a tile comes in and goes out.
+
+Switches are packed into units of as many wires as a tensor core likes: a unit multiplies by the
+block-diagonal matrix of its switches, whatever their radices. So one kernel serves every network.
+
+Wires are loaded from tables, not computed, even where they are strides: of a wire that is five
+numbers of 4 bytes, beside the 128 bytes that a row of 32 vectors in bfloat16 is to read and write,
+and they are the same for all tiles, so that they stay in the cache.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from structmat import permutation
+from structmat.network import Network
+from structmat.permutation import Index
+
+SMALLEST, LARGEST = 16, 64  # wires in a unit: what a tensor core takes, and registers hold
+_SECTOR = 8  # neighbouring wires, 16 bytes or more, from which on rows of x are worth reading so
+
+
+@dataclass(frozen=True, eq=False)
+class Units:
+    """Packed switches, of all stages in order; each array is (units, wires of a unit) int32.
+
+    Attributes
+    ----------
+    size : int
+        Wires of a unit, a power of two; those in no switch are −1 everywhere.
+    wires : array
+        The wire of each place.
+    labels : array
+        Which of the switches of the unit the wire belongs to.
+    rows : array
+        Where its row of that switch's block starts among the entries of all blocks.
+    columns : array
+        Which column of the block it is.
+    spans : (depth, 2) array
+        The first unit of each stage, and the one after its last.
+    entries : int
+        How many numbers all blocks have.
+    """
+
+    size: int
+    wires: Index
+    labels: Index
+    rows: Index
+    columns: Index
+    spans: Index
+    entries: int
+
+
+@dataclass(frozen=True, eq=False)
+class Route:
+    """The way of a tile through a strip: which rows each unit reads and writes.
+
+    Attributes
+    ----------
+    height : int
+        Rows of a strip.
+    sources, targets : (units, size) int32 arrays
+        Rows, −1 for no wire.
+    spans : (depth, 2) array
+        Those of the units, in the order in which the stages act.
+    entry : (width,) int32 array
+        The row in which each coordinate of a vector is put.
+    exit : (width,) int32 array
+        The row from which each coordinate of the result is taken.
+    """
+
+    height: int
+    sources: Index
+    targets: Index
+    spans: Index
+    entry: Index
+    exit: Index
+
+
+@dataclass(frozen=True)
+class Runs:
+    """What is next to what, of a route: the kernels load and store whole runs at once.
+
+    Attributes
+    ----------
+    reads, writes : int
+        Wires that are neighbours in the vectors, throughout the first (last) stage: where that
+        has every wire, it reads the vectors (writes the results) itself. 0 where it cannot.
+    first, last, between : int
+        Entries that are neighbours in the blocks: in the first stage and in the last one, and in
+        all that neither read vectors nor write results.
+    """
+
+    reads: int
+    writes: int
+    first: int
+    last: int
+    between: int
+
+
+def unit_size(net: Network) -> int:
+    """Return the wires of a unit: the largest radix rounded up to a power of two, at least 16.
+
+    Examples
+    --------
+    >>> from structmat.families import mixed_radix
+    >>> unit_size(mixed_radix(30)), unit_size(mixed_radix(62))
+    (16, 32)
+    """
+    widest = max((bank.radix for bank in net.banks), default=1)
+    return max(SMALLEST, 1 << (widest - 1).bit_length())
+
+
+def packed(net: Network) -> Units:
+    """Return the units of a straight network.
+
+    Examples
+    --------
+    >>> from structmat.families import mixed_radix
+    >>> units = packed(mixed_radix(24, (3, 8)))
+    >>> units.spans.tolist(), units.entries
+    ([[0, 2], [2, 4]], 264)
+    >>> units.wires[1].tolist()             # three more switches of three wires
+    [15, 16, 17, 18, 19, 20, 21, 22, 23, -1, -1, -1, -1, -1, -1, -1]
+    """
+    size = unit_size(net)
+    offset = 0
+    spans: list[tuple[int, int]] = []
+    made: list[Index] = []
+    first = 0
+    stages = [stage for stage in net.stages if stage.banks]
+    for t, stage in enumerate(stages):
+        parts = []
+        for bank in stage.banks:
+            parts.append(_units(bank.reads, offset, size))
+            offset += bank.count * bank.radix**2
+        tables = np.concatenate(parts, axis=1)
+        if t in (0, len(stages) - 1):
+            by_wire = _sorted(tables)
+            if run(by_wire[0]) >= _SECTOR:
+                tables = by_wire
+        made.append(tables)
+        spans.append((first, first + tables.shape[1]))
+        first += tables.shape[1]
+    every = np.concatenate([np.zeros((4, 0, size), np.int32), *made], axis=1)
+    ranges = np.array(spans, dtype=np.int64).reshape(-1, 2)
+    return Units(size, every[0], every[1], every[2], every[3], ranges, offset)
+
+
+def _units(reads: Index, offset: int, size: int) -> Index:
+    """Return the four tables of a bank, (4, units, size): wires, labels, rows, columns."""
+    count, radix = reads.shape
+    together = size // radix
+    # Neighbouring switches share a unit, so that strided wires make runs of neighbours.
+    order = np.argsort(reads.min(axis=1), kind="stable")
+    tables = np.full((4, -(-count // together), size), -1, dtype=np.int32)
+    turn = np.arange(count)[:, None]
+    column = np.arange(radix)
+    place = turn % together * radix + column
+    tables[0, turn // together, place] = reads[order]
+    tables[1, turn // together, place] = turn % together
+    tables[2, turn // together, place] = offset + (order[:, None] * radix + column) * radix
+    tables[3, turn // together, place] = column
+    return tables
+
+
+def _sorted(tables: Index) -> Index:
+    """Return the tables with the wires of each unit in order."""
+    wires = tables[0]
+    order = np.argsort(np.where(wires < 0, np.iinfo(np.int32).max, wires), axis=1, kind="stable")
+    return np.take_along_axis(tables, order[None], axis=2)
+
+
+def run(wires: Index) -> int:
+    """Return the largest power of two of places that always hold as many neighbouring wires.
+
+    Each run starts at a multiple of its length; 0 where a place holds no wire.
+
+    Examples
+    --------
+    >>> run(np.array([[0, 1, 4, 5], [2, 3, 6, 7]]))
+    2
+    """
+    if wires.size == 0 or wires.min() < 0:
+        return 0
+    return _halved(wires.shape[1], lambda length: _neighbours(wires, length))
+
+
+def _neighbours(values: Index, length: int) -> bool:
+    cut = values.reshape(len(values), -1, length)
+    starts = cut[..., :1]
+    return bool((starts % length == 0).all() and (cut == starts + np.arange(length)).all())
+
+
+def _entries(units: Units, span: tuple[int, int]) -> int:
+    """Return how many entries in a row of a unit's matrix are neighbours in the blocks."""
+    first, last = span
+    labels, rows, columns = (a[first:last] for a in (units.labels, units.rows, units.columns))
+    if labels.size == 0:
+        return 1
+
+    def fits(length: int) -> bool:
+        cut = labels.reshape(len(labels), -1, length)
+        held = np.repeat((cut >= 0).all(axis=2), length, axis=1)
+        together = (cut == cut[..., :1]).all()
+        # Where there is no wire, columns count on, as nothing is loaded there.
+        counted = np.where(held, columns, np.arange(labels.shape[1]))
+        aligned = (rows[labels >= 0] % length == 0).all()
+        return bool(together and aligned and _neighbours(counted, length))
+
+    return _halved(units.size, fits)
+
+
+def _halved(length: int, fits: Callable[[int], bool]) -> int:
+    while length > 1 and not fits(length):
+        length //= 2
+    return length
+
+
+def route(net: Network, outputs: Index, units: Units, *, adjoint: bool, keep: bool) -> Route:
+    """Return the way of a tile, forwards or backwards.
+
+    Parameters
+    ----------
+    net : Network
+        A straight one.
+    outputs : (width,) integers
+        Coordinate i of the result is wire `outputs[i]`.
+    units : Units
+        Of `net`.
+    adjoint : bool
+        Whether the stages act in reversed order, and the wiring backwards.
+    keep : bool
+        Whether each unit writes new rows, so that what all units have read can be seen afterwards.
+    """
+    width = net.width
+    spans = units.spans[::-1] if adjoint else units.spans
+    into, out = (outputs, permutation.identity(width))[:: 1 if adjoint else -1]
+    if not keep:
+        return Route(width, units.wires, units.wires, spans, _int32(into), _int32(out))
+    current = permutation.identity(width)
+    sources, targets = np.full_like(units.wires, -1), np.full_like(units.wires, -1)
+    height = width
+    for first, last in spans.tolist():
+        wires = units.wires[first:last]
+        used = wires >= 0
+        sources[first:last][used] = current[wires[used]]
+        current[wires[used]] = np.arange(height, height + int(used.sum()))
+        targets[first:last][used] = current[wires[used]]
+        height += int(used.sum())
+    return Route(height, sources, targets, spans, _int32(into), _int32(current[out]))
+
+
+def runs(units: Units, way: Route) -> Runs:
+    """Return what is next to what on a route that keeps nothing."""
+    spans = [(first, last) for first, last in way.spans.tolist()]
+    if not spans:
+        return Runs(0, 0, 1, 1, 1)
+    reads = _direct(units, spans[0], way.entry)
+    writes = _direct(units, spans[-1], way.exit)
+    lengths = [_entries(units, span) for span in spans]
+    between = lengths[1 if reads else 0 : len(lengths) - 1 if writes else len(lengths)]
+    return Runs(reads, writes, lengths[0], lengths[-1], min(between, default=1))
+
+
+def _direct(units: Units, span: tuple[int, int], ends: Index) -> int:
+    wires = units.wires[span[0] : span[1]]
+    if wires.size != len(ends) or not np.array_equal(ends, np.arange(len(ends))):
+        return 0
+    length = run(wires)
+    return length if length >= _SECTOR else 0
+
+
+def _int32(values: Index) -> Index:
+    return np.asarray(values, dtype=np.int32)

@@ -1,0 +1,262 @@
+"""The fused kernels against `rotate` and torch's own gradients, in Triton's interpreter.
+
+The interpreter runs one program after another, so that it cannot show a race; that stages have
+none is shown of the tables. It rounds to bfloat16 towards zero, where a device rounds to nearest.
+"""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat.errors import BlockError, MissingExtraError
+from structmat.nn import fused
+from structmat.nn.fused import launching
+from structmat.nn.rotate import plan_for, rotate
+from structmat.testing import networks, seeds
+from structmat.testing.members import cases
+
+pytest.importorskip("triton")
+
+CPU = torch.device("cpu")
+FAMILIES = {name: found[-1] for name, found in cases(16, 8).items()}
+STEP = {torch.float32: 2.0**-23, torch.float16: 2.0**-10, torch.bfloat16: 2.0**-7}
+FEW = settings(max_examples=12)  # the interpreter is slow
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _interpreter():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TRITON_INTERPRET", "1")
+        yield
+
+
+def drawn(net, seed, tokens, dtype=torch.float32):
+    """Return blocks, vectors and the gradient that comes back."""
+    source = torch.Generator().manual_seed(seed)
+    blocks = [torch.tensor(b, dtype=torch.float32) for b in sm.random_blocks(net, seed)]
+    x, grad = (torch.randn(tokens, net.width, generator=source).to(dtype) for _ in range(2))
+    return blocks, x, grad
+
+
+def exact(net, blocks, x, grad, *, adjoint):
+    """Return the values and all gradients by the plain path, in double precision."""
+    blocks = [b.double().requires_grad_() for b in blocks]
+    x = x.double().requires_grad_()
+    y = rotate(plan_for(net, CPU), blocks, x, adjoint=adjoint)
+    found = torch.autograd.grad(y, [x, *blocks], grad.double(), materialize_grads=True)
+    return [y.detach(), *found]
+
+
+def by_kernels(net, blocks, x, grad, *, adjoint, **options):
+    made = fused.program(net, CPU)
+    y = fused.forward(made, blocks, x, adjoint=adjoint, **options)
+    grad_x, grad_blocks = fused.backward(made, blocks, x, grad, adjoint=adjoint, **options)
+    assert y.dtype == grad_x.dtype == x.dtype
+    assert all(g.dtype == torch.float32 for g in grad_blocks)
+    return [y, grad_x, *grad_blocks]
+
+
+def check(net, seed, tokens, *, adjoint, dtype=torch.float32, **options):
+    blocks, x, grad = drawn(net, seed, tokens, dtype)
+    found = by_kernels(net, blocks, x, grad, adjoint=adjoint, **options)
+    # What rounds the blocks is torch; the kernels are judged by the blocks that they get.
+    wanted = exact(net, [b.to(dtype) for b in blocks], x, grad, adjoint=adjoint)
+    assert [f.shape for f in found] == [w.shape for w in wanted]
+    # Each stage rounds once: a vector is off by no more than so many parts of its length. Sums
+    # in float32 are off by their length more.
+    unit = net.depth * STEP[dtype] * 1.1 + 200 * STEP[torch.float32]
+    for value, right, size in ((found[0], wanted[0], x), (found[1], wanted[1], grad)):
+        error = (value.double() - right).norm(dim=1)
+        assert (error <= unit * size.double().norm(dim=1)).all()
+    scale = float(x.double().norm() * grad.double().norm())
+    for value, right in zip(found[2:], wanted[2:], strict=True):
+        assert float((value.double() - right).norm()) <= 2 * unit * scale
+
+
+@FEW
+@given(
+    networks(max_width=12),
+    seeds(),
+    st.sampled_from([0, 1, 17, 40]),
+    st.booleans(),
+    st.sampled_from(list(STEP)),
+)
+def test_values_and_gradients_are_those_of_rotate(net, seed, tokens, adjoint, dtype):
+    check(net, seed, tokens, adjoint=adjoint, dtype=dtype)
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family(name, adjoint):
+    family, width = FAMILIES[name]
+    check(family(width), 0, 17, adjoint=adjoint)
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+@pytest.mark.parametrize("radix", [2, 3, 4, 5, 7, 8, 16, 31, 32, 64])
+def test_every_radix_and_idle_wires(radix, adjoint):
+    order = np.random.default_rng(radix).permutation(3 * radix + 1)
+    straight = np.arange(3 * radix).reshape(3, radix)
+    strided = np.arange(3 * radix).reshape(radix, 3).T
+    shuffled = order[: 3 * radix].reshape(3, radix)
+    net = sm.Network.of(3 * radix + 1, [s.tolist() for s in (straight, strided, shuffled)])
+    check(net, radix, 20, adjoint=adjoint)
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+def test_mixed_radices_in_one_stage(adjoint):
+    sizes = [64, 17, 5, 3, 2, 2, 2, 1]
+    order = np.random.default_rng(0).permutation(sum(sizes))
+    cuts = np.split(order, np.cumsum(sizes)[:-1])
+    switches = [cut.tolist() for cut in cuts if len(cut) > 1]
+    ahead = np.arange(96).reshape(2, 48).T.tolist()
+    check(sm.Network.of(len(order), [switches, ahead]), 0, 17, adjoint=adjoint)
+
+
+# Which stages read the vectors and write the results themselves: (first, last).
+ENDS = {
+    (True, True): sm.butterfly(32),
+    (True, False): sm.monarch(64),
+    (False, False): sm.mixed_radix(18),
+}
+
+
+@pytest.mark.parametrize("dtype", STEP, ids=str)
+@pytest.mark.parametrize("adjoint", [False, True])
+@pytest.mark.parametrize("ends", ENDS, ids=str)
+def test_stages_at_the_ends_read_and_write_the_vectors(ends, adjoint, dtype):
+    runs = fused.program(ENDS[ends], CPU).ways[adjoint].runs
+    assert (runs.reads > 0, runs.writes > 0) == (ends[::-1] if adjoint else ends)
+    check(ENDS[ends], 0, 40, adjoint=adjoint, dtype=dtype)
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+@pytest.mark.parametrize("net", [sm.block_diagonal(48, 16), sm.block_diagonal(48, 12)], ids=str)
+def test_one_stage_needs_no_strip_or_a_strip(net, adjoint):
+    check(net, 0, 40, adjoint=adjoint)
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+def test_wiring_without_any_block_is_a_permutation(adjoint):
+    order = [2, 0, 1, 4, 3]
+    net = sm.Network(5, [sm.Stage(5, moves=[[k, order[k]] for k in range(5)])])
+    check(net, 0, 17, adjoint=adjoint)
+    check(sm.Network(5), 0, 17, adjoint=adjoint)
+
+
+@FEW
+@given(networks(max_width=12), seeds())
+def test_the_adjoint_undoes_it(net, seed):
+    blocks, x, _ = drawn(net, seed, 20)
+    made = fused.program(net, CPU)
+    back = fused.forward(made, blocks, fused.forward(made, blocks, x), adjoint=True)
+    torch.testing.assert_close(back, x, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("vectors", [16, 32, 64])
+@pytest.mark.parametrize("programs", [1, 3])
+def test_how_it_is_launched_changes_no_value(vectors, programs):
+    config = fused.Config(vectors, programs, 4)
+    check(sm.benes(8), 0, 70, adjoint=False, config=config)
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+def test_many_vectors_are_taken_in_parts(adjoint, monkeypatch):
+    net = sm.omega(16)
+    blocks, x, grad = drawn(net, 0, 50)
+    whole = by_kernels(net, blocks, x, grad, adjoint=adjoint)
+    launched = []
+    turn = launching._turn
+    monkeypatch.setattr(launching, "_KEPT", 1)
+    monkeypatch.setattr(
+        launching, "_turn", lambda *a, **k: launched.append(len(a[3])) or turn(*a, **k)
+    )
+    parts = by_kernels(net, blocks, x, grad, adjoint=adjoint)
+    assert launched == [50, 16, 16, 16, 16, 16, 16, 2, 2]
+    for one, other in zip(whole, parts, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
+
+
+def test_vectors_need_not_be_contiguous():
+    net = sm.butterfly(16)
+    blocks, x, grad = drawn(net, 0, 32)
+    strided = [t.T.contiguous().T for t in (x, grad)] + [b.mT.contiguous().mT for b in blocks]
+    found = by_kernels(net, strided[2:], *strided[:2], adjoint=False)
+    for one, other in zip(by_kernels(net, blocks, x, grad, adjoint=False), found, strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("dtype", STEP, ids=str)
+def test_blocks_are_rounded_to_nearest_as_torch_does(dtype):
+    net = sm.Network.of(3, [[[0, 1, 2]]])
+    blocks, _, _ = drawn(net, 0, 1)
+    columns = fused.forward(fused.program(net, CPU), blocks, torch.eye(3, dtype=dtype))
+    assert torch.equal(columns.T, blocks[0][0].to(dtype))
+
+
+def test_blocks_that_are_not_orthogonal_have_right_gradients_too():
+    net = sm.mixed_radix(12)
+    _, x, grad = drawn(net, 0, 17)
+    blocks = [torch.randn(b.count, b.radix, b.radix) for b in net.banks]
+    for adjoint in (False, True):
+        found = by_kernels(net, blocks, x, grad, adjoint=adjoint)
+        wanted = exact(net, blocks, x, grad, adjoint=adjoint)
+        for one, other in zip(found, wanted, strict=True):
+            torch.testing.assert_close(one.double(), other, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda b, x: (b, x[:, :8]), r"vectors of shape \(3, 8\)"),
+        (lambda b, x: (b, x[0]), r"vectors of shape \(16,\)"),
+        (lambda b, x: (b, x.double()), "dtype torch.float64: the fused kernels take"),
+        (lambda b, x: (b[1:], x), "this network has float32 ones of"),
+        (lambda b, x: ([c.half() for c in b], x), "dtypes .*float16"),
+        (lambda b, x: ([c.to("meta") for c in b], x), "all must be on one device"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, reason):
+    net = sm.monarch(16)
+    blocks, x, _ = drawn(net, 0, 3)
+    changed, values = change(blocks, x)
+    made = fused.program(net, CPU)
+    with pytest.raises(BlockError, match=reason):
+        fused.forward(made, changed, values)
+    with pytest.raises(BlockError, match=reason):
+        fused.backward(made, changed, values, x)
+
+
+def test_a_gradient_of_another_dtype_is_refused():
+    net = sm.monarch(16)
+    blocks, x, grad = drawn(net, 0, 3)
+    with pytest.raises(BlockError, match="both must be alike"):
+        fused.backward(fused.program(net, CPU), blocks, x, grad.half())
+
+
+def test_where_it_is_available(monkeypatch):
+    assert fused.available("cpu")
+    assert not fused.available("meta")
+    assert torch.cuda.is_available() or not fused.available("cuda")
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    assert not fused.available("cpu")
+    monkeypatch.undo()
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert not fused.available("cpu")
+
+
+def test_without_triton_it_says_what_to_install(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "triton", None)
+    blocks, x, _ = drawn(sm.monarch(16), 0, 3)
+    with pytest.raises(MissingExtraError, match=r"structmat\[gpu\]"):
+        fused.forward(fused.program(sm.monarch(16), CPU), blocks, x)
+
+
+def test_what_it_supports():
+    assert fused.supports(sm.block_diagonal(64, 64), torch.float16)
+    assert not fused.supports(sm.block_diagonal(130, 65), torch.float16)
+    assert not fused.supports(sm.monarch(16), torch.complex64)
+    assert fused.supports(sm.Network(3), torch.float32)

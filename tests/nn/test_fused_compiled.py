@@ -1,0 +1,77 @@
+"""The fused kernels compile for devices, without one: the interpreter takes what Triton does not.
+
+A subprocess, as the kernels of this one may be the interpreter's.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("triton")
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = """
+import re, sys
+import torch
+from triton.backends.compiler import GPUTarget
+from triton.runtime import driver
+import structmat as sm
+from structmat.nn import fused
+from structmat.nn.fused import kernels, launching
+
+class Driver:  # says what it is, and runs nothing
+    def get_current_target(self): return GPUTarget("cuda", int(sys.argv[1]), 32)
+    def get_current_device(self): return 0
+    def get_current_stream(self, device): return 0
+    def get_active_torch_device(self): return torch.device("cpu")
+
+class Compiled:
+    def __init__(self, kernel): self.kernel = kernel
+    def __getitem__(self, grid):
+        def launch(*args, **options):
+            options["WIDEN"] = False
+            made = self.kernel.warmup(*args, grid=grid, **options)
+            ptx = made.asm["ptx"]
+            single = r"(?:ld|st)\\.global\\S*\\.b16"  # of one number
+            print(self.kernel.__name__, made.metadata.shared,
+                  len(re.findall(r"mma\\.", ptx)), len(re.findall(single, ptx)))
+        return launch
+
+driver.set_active(Driver())
+kernels.turn, kernels.outer = Compiled(kernels.turn), Compiled(kernels.outer)
+config = fused.Config(32, 132, 8)
+for net in (sm.monarch(1024), sm.mixed_radix(60)):
+    made = fused.program(net, "cpu")
+    blocks = [torch.zeros(shape) for shape in made.shapes]
+    for dtype in (torch.bfloat16, torch.float32):
+        x = torch.zeros(100, net.width, dtype=dtype)
+        for adjoint in (False, True):
+            fused.forward(made, blocks, x, adjoint=adjoint, config=config)
+        fused.backward(made, blocks, x, x, config=config)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("capability", [80, 90])
+def test_kernels_compile(capability, tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", PROGRAM, str(capability)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env=environment | {"TRITON_CACHE_DIR": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    # For each network and dtype: forwards, backwards, and the gradient's three launches.
+    assert [name for name, *_ in lines] == ["turn", "turn", "turn", "turn", "outer"] * 4
+    for _, shared, products, _ in lines:
+        assert int(shared) <= 99 * 1024  # what the smallest of these devices has
+        assert int(products) > 0  # on tensor cores
+    # Blocks of 32 and vectors in bfloat16: never one number at a time.
+    assert [int(single) for *_, single in lines[:4]] == [0] * 4

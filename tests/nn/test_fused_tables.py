@@ -1,0 +1,160 @@
+"""What the fused kernels rely on: no row is both read and written by others within a stage."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat.errors import StructmatError
+from structmat.nn import fused
+from structmat.nn.fused import tables
+from structmat.testing import networks, seeds
+
+WIDE = networks(max_width=40, max_depth=5)
+
+
+def built(net, *, adjoint=False, keep=False):
+    straight, _, outputs = net.straightened()
+    units = tables.packed(straight)
+    return units, tables.route(straight, outputs, units, adjoint=adjoint, keep=keep)
+
+
+def applied(units, route, blocks, x, *, adjoint):
+    """Return R x and what each unit read, by the tables alone, in numpy."""
+    flat = np.concatenate([b.ravel() for b in blocks]) if blocks else np.zeros(0)
+    strip = np.full((route.height, x.shape[1]), np.nan)
+    strip[route.entry] = x
+    for first, last in route.spans:
+        for unit in range(first, last):
+            label = units.labels[unit]
+            inside = (label[:, None] == label) & (label >= 0)
+            at = units.rows[unit][:, None] + units.columns[unit]
+            matrix = np.where(inside, flat[np.where(inside, at, 0)], 0.0)
+            used = label >= 0
+            values = np.zeros((units.size, x.shape[1]))
+            values[used] = strip[route.sources[unit][used]]
+            product = (matrix.T if adjoint else matrix) @ values
+            strip[route.targets[unit][used]] = product[used]
+    return strip[route.exit]
+
+
+@given(WIDE, seeds(), st.booleans(), st.booleans())
+def test_the_tables_give_the_matrix(net, seed, adjoint, keep):
+    units, route = built(net, adjoint=adjoint, keep=keep)
+    blocks = sm.random_blocks(net, seed)
+    r = sm.dense(net, blocks)
+    found = applied(units, route, blocks, np.eye(net.width), adjoint=adjoint)
+    np.testing.assert_allclose(found, r.T if adjoint else r, atol=1e-12)
+
+
+@given(WIDE, st.booleans(), st.booleans())
+def test_the_units_of_a_stage_share_no_row(net, adjoint, keep):
+    # So between two barriers no thread reads what another one writes: in any order, the same.
+    units, route = built(net, adjoint=adjoint, keep=keep)
+    for first, last in route.spans:
+        rows = [
+            set(route.sources[u][units.labels[u] >= 0])
+            | set(route.targets[u][units.labels[u] >= 0])
+            for u in range(first, last)
+        ]
+        assert len(set().union(*rows)) == sum(map(len, rows))
+        for unit in range(first, last):
+            held = units.labels[unit] >= 0
+            assert (route.sources[unit] >= 0).tolist() == held.tolist()
+            assert len(set(route.targets[unit][held])) == held.sum()
+
+
+@given(WIDE, st.booleans())
+def test_kept_rows_are_written_once(net, adjoint):
+    _, route = built(net, adjoint=adjoint, keep=True)
+    written = [*route.entry.tolist(), *route.targets[route.targets >= 0].tolist()]
+    assert sorted(written) == list(range(route.height))
+
+
+@given(WIDE)
+def test_every_entry_of_a_block_is_in_one_unit(net):
+    units, _ = built(net)
+    places = []
+    for label, rows, columns in zip(units.labels, units.rows, units.columns, strict=True):
+        inside = (label[:, None] == label) & (label >= 0)
+        places += (rows[:, None] + columns)[inside].tolist()
+    assert sorted(places) == list(range(net.nonzeros - _bare(net)))
+    assert units.entries == len(places)
+
+
+def _bare(net):
+    return sum(len(stage.passing[0]) for stage in net.stages)
+
+
+@given(WIDE, st.booleans())
+def test_runs_are_where_they_are_said_to_be(net, adjoint):
+    check_runs(net, adjoint=adjoint)
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+@pytest.mark.parametrize(
+    "net",
+    [
+        sm.butterfly(256),
+        sm.butterfly(64, block=8),
+        sm.monarch(1024),
+        sm.mixed_radix(1024, (16, 16, 4)),
+        sm.block_diagonal(96, 24),
+        sm.block_diagonal(96, 32),
+        sm.benes(64),
+    ],
+    ids=str,
+)
+def test_runs_of_real_topologies(net, adjoint):
+    check_runs(net, adjoint=adjoint)
+
+
+def check_runs(net, *, adjoint):
+    units, route = built(net, adjoint=adjoint)
+    found = tables.runs(units, route)
+    spans = route.spans.tolist()
+    middle = list(range(1 if found.reads else 0, len(spans) - 1 if found.writes else len(spans)))
+    for length, turn in ((found.reads, 0), (found.writes, -1)):
+        if length:
+            wires = units.wires[slice(*spans[turn])]
+            assert sorted(wires.ravel()) == list(range(net.width))
+            check_neighbours(wires, length)
+    chosen = [(found.first, 0), (found.last, len(spans) - 1)] if spans else []
+    for length, turn in [*chosen, *((found.between, turn) for turn in middle)]:
+        for unit in range(*spans[turn]):
+            label = units.labels[unit]
+            inside = (label[:, None] == label) & (label >= 0)
+            at = units.rows[unit][:, None] + units.columns[unit]
+            for row, mask in zip(at, inside, strict=True):
+                cut = mask.reshape(-1, length)
+                assert (cut == cut[:, :1]).all()
+                check_neighbours(row.reshape(-1, length)[cut[:, 0]], length)
+
+
+def check_neighbours(values, length):
+    for group in values.reshape(-1, length).tolist():
+        assert group[0] % length == 0
+        assert group == list(range(group[0], group[0] + length))
+
+
+def test_large_blocks_are_read_in_runs_and_strided_switches_side_by_side():
+    assert program_runs(sm.monarch(4096)) == tables.Runs(64, 0, 64, 64, 64)
+    assert program_runs(sm.monarch(4096), adjoint=True) == tables.Runs(0, 64, 64, 64, 64)
+    strided = program_runs(sm.mixed_radix(4096, (32, 32, 4)))
+    assert (strided.reads, strided.writes, strided.between) == (32, 8, 32)
+
+
+def program_runs(net, *, adjoint=False):
+    return fused.program(net, "cpu").ways[adjoint].runs
+
+
+def test_a_switch_too_large_is_refused():
+    net = sm.block_diagonal(130, 65)
+    with pytest.raises(StructmatError, match="a switch of 65 wires: the fused kernels take up to"):
+        fused.program(net, "cpu")
+
+
+def test_a_wide_deep_network_is_packed_at_once():
+    units, _ = built(sm.butterfly(4096, block=2))
+    assert units.wires.shape == (12 * 4096 // 16, 16)
