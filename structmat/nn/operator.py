@@ -97,16 +97,13 @@ def _rotate(
     adjoint: bool,  # noqa: FBT001 (an operator takes no keywords)
 ) -> Tensor:
     tape = _tape(programs.found(key), x, blocks, plan)
-    steps = tape.steps.adjoint if adjoint else tape.steps.forward
-    acting = tape.merge(blocks)
-    if adjoint:
-        acting = [block.mH.resolve_conj() for block in acting]
+    merged = tape.merge(blocks)
     flat = x.reshape(-1, x.shape[-1])
     if weight is None:
-        return tiled.apply(steps, acting, flat).view(x.shape)
+        return tape.apply(merged, flat, adjoint=adjoint).view(x.shape)
     out = x.new_empty(len(flat), len(weight))
     for rows, between in _chunks(flat):
-        turned = tiled.apply(steps, acting, flat[rows], between)
+        turned = tape.apply(merged, flat[rows], between, adjoint=adjoint)
         if bias is None:
             torch.mm(turned, weight.T, out=out[rows])
         else:
@@ -141,25 +138,19 @@ def _gradients(
 ) -> list[Tensor]:
     """Return the gradient of x, empty if not wanted, and those of the blocks, if wanted."""
     tape = _tape(programs.found(key), x, blocks, plan)
-    steps, back = tape.steps.forward, tape.steps.adjoint
-    acting = tape.merge(blocks)
-    if adjoint:
-        steps, back = back, steps
-        acting = [block.mH.resolve_conj() for block in acting]
+    merged = tape.merge(blocks)
     flat, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
     grad_x = x.new_empty(flat.shape) if of_x else None
-    sums = tiled.zeros_like(acting) if of_blocks else None
+    sums = tiled.zeros_like(merged) if of_blocks else None
     chunks = _chunks(flat) if weight is not None else [(slice(None), grads)]
     for rows, between in chunks:
         if weight is not None:
             torch.mm(grads[rows], weight, out=between)
         part = None if grad_x is None else grad_x[rows]
-        tiled.gradients(steps, back, acting, flat[rows], between, grad_x=part, sums=sums)
+        tape.gradients(merged, flat[rows], between, adjoint=adjoint, grad_x=part, sums=sums)
     made = [x.new_empty(0) if grad_x is None else grad_x.view(x.shape)]
     if sums is not None:
-        if adjoint:
-            sums = [s.mH.resolve_conj() for s in sums]
-        made += [g.contiguous() for g in tape.unmerge(blocks, sums)]
+        made += tape.unmerge(blocks, sums)
     return made
 
 
