@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from structmat.nn import programs, tiled, tuning
+from structmat.nn.precision import without_autocast
 from structmat.nn.rotate import rotate
 
 # Bytes of rotated vectors between the rotation and a linear layer: enough for the layer's product
@@ -197,7 +198,8 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: A
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, *blocks = ctx.saved_tensors
     of_x, of_blocks = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1])
-    grads = _gradients(grad, x, blocks, weight, ctx.program.key, *ctx.how, of_x, of_blocks)
+    with without_autocast(grad.device.type):
+        grads = _gradients(grad, x, blocks, weight, ctx.program.key, *ctx.how, of_x, of_blocks)
     of_each = grads[1:] if of_blocks else [None] * len(blocks)
     return grads[0] if of_x else None, of_each, None, None, None, None, None
 
@@ -216,7 +218,7 @@ def _backward_again(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
     """Return the gradients of the gradients: the plain path is differentiated twice."""
     grad, x, weight, *blocks = ctx.saved_tensors
     adjoint, of_x, of_blocks = ctx.how
-    with torch.enable_grad():
+    with torch.enable_grad(), without_autocast(grad.device.type):
         given = [t if t.requires_grad else t.detach().requires_grad_() for t in (grad, x, *blocks)]
         seen = [t.view_as(t) for t in given]
         y = plain(ctx.program, seen[2:], seen[1], weight, adjoint=adjoint)

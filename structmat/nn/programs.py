@@ -68,19 +68,19 @@ class Tape:
         Of the merged network.
     groups : tuple of Group
         One for each of its stages.
-    fused : structmat.nn.fused.Program or None
-        For the kernels, where they can run.
+    kernels : structmat.nn.fused.Program or None
+        Of the fused kernels, where they can run.
     """
 
     steps: Steps
     groups: tuple[Group, ...]
-    fused: fused.Program | None
+    kernels: fused.Program | None
 
     def apply(
         self, blocks: Sequence[Tensor], x: Tensor, out: Tensor | None = None, *, adjoint: bool
     ) -> Tensor:
         """Return R x, or Rᴴ x, for vectors (tokens, width) and the merged blocks."""
-        kernels = self._kernels(blocks, x)
+        kernels = self._taking(blocks, x)
         if kernels is not None:
             y = fused.forward(kernels, blocks, x, adjoint=adjoint)
             return y if out is None else out.copy_(y)
@@ -97,7 +97,7 @@ class Tape:
         sums: Sequence[Tensor] | None,
     ) -> None:
         """Write the gradient of `apply` by the vectors, and add those by the merged blocks."""
-        kernels = self._kernels(blocks, x)
+        kernels = self._taking(blocks, x)
         if kernels is None:
             tiled.gradients(self.steps, blocks, x, grad, adjoint=adjoint, grad_x=grad_x, sums=sums)
             return
@@ -111,10 +111,10 @@ class Tape:
         for total, part in zip(sums, of_blocks, strict=True):
             total.add_(part)
 
-    def _kernels(self, blocks: Sequence[Tensor], x: Tensor) -> fused.Program | None:
+    def _taking(self, blocks: Sequence[Tensor], x: Tensor) -> fused.Program | None:
         """Return the kernels' program where they take these numbers."""
         taken = x.dtype in fused.DTYPES and all(b.dtype == torch.float32 for b in blocks)
-        return self.fused if taken else None
+        return self.kernels if taken else None
 
     def merge(self, blocks: Sequence[Tensor]) -> list[Tensor]:
         """Return the blocks of the merged network: (n, c, c) for each of its banks."""
