@@ -81,6 +81,7 @@ class Adapter(nn.Module):
             )
         _check_behaviour(base, type(self).takes, scale=scale, through=self.calls_base)
         dtype = at_least_float32(weight.dtype)
+        self._stock = own_behaviour(base, type(self).takes) is None
         self.base = base
         self.rotation = Orthogonal(
             network,
@@ -260,7 +261,7 @@ class LinearAdapter(Adapter):
             and not torch.is_autocast_enabled("cpu")
             and not any(t is not None and t.requires_grad for t in kept)
             and "forward" not in base.__dict__
-            and own_behaviour(base, self.takes) is None
+            and self._stock
             and not (base._forward_hooks or base._forward_pre_hooks)
             and not (base._backward_hooks or base._backward_pre_hooks)
         )
