@@ -55,6 +55,11 @@ RATES: Mapping[str, Rates] = {
 }
 
 
+# A training step takes this many times as long as the model says of a forward pass: the backward
+# pass goes forth again, back, and sums gradients; and vectors are read and written.
+_STEP = 9.0
+
+
 @dataclass(frozen=True)
 class Cost:
     """What applying a network to some vectors takes.
@@ -216,6 +221,7 @@ def explain(
     *,
     itemsize: int = 4,
     device: str = "cpu",
+    outputs: int | None = None,
     chosen: Choice | None = None,
     measured: Mapping[Choice, float] | None = None,
 ) -> str:
@@ -225,6 +231,8 @@ def explain(
     ----------
     net, tokens, itemsize, device
         As for `choices`.
+    outputs : int, optional
+        Of a frozen linear layer that reads the vectors: then its weight may be rotated instead.
     chosen : Choice, optional
         By default the cheapest one.
     measured : mapping from Choice to float, optional
@@ -239,6 +247,14 @@ def explain(
     ...
     """
     n = whole(tokens, "tokens")
+    said = []
+    if outputs is not None:
+        size = whole(outputs, "outputs", 1)
+        if turns_weight(net, n, size, itemsize=itemsize, device=device):
+            said.append(f"the layer's weight is rotated, {size:,} rows, not the {n:,} vectors")
+            n = size
+        else:
+            said.append(f"the {n:,} vectors are rotated, not the layer's {size:,} rows")
     ways = choices(net, n, itemsize=itemsize, device=device)
     chosen = ways[0] if chosen is None else chosen
     measured = {} if measured is None else measured
@@ -262,6 +278,7 @@ def explain(
     )
     return "\n".join(
         [
+            *said,
             f"{net.width} wires, {net.depth} stages, {n:,} vectors of {itemsize}-byte numbers on a"
             f" {device}: {chosen}",
             schedule(coarse.network).explain(),
@@ -269,6 +286,43 @@ def explain(
             f"chosen: {why}",
         ]
     )
+
+
+def turns_weight(
+    net: Network, tokens: int, outputs: int, *, itemsize: int = 4, device: str = "cpu"
+) -> bool:
+    """Return whether a layer's weight had better be rotated than the vectors that it reads.
+
+    A frozen layer of weight W makes W (R x), which is (W R) x: the rows of W take the place of
+    the vectors. That is less work where they are fewer, but the gradient by the blocks then comes
+    from the gradient by the weight, a product as large as the layer's own.
+
+    Parameters
+    ----------
+    net : Network
+    tokens : int
+        How many vectors pass at once.
+    outputs : int
+        Rows of the weight.
+    itemsize, device
+        As for `choices`.
+
+    Examples
+    --------
+    >>> from structmat.families import shuffle
+    >>> net = shuffle(384, block=4)
+    >>> [turns_weight(net, 2048, outputs) for outputs in (384, 1536)]
+    [True, False]
+    """
+    if outputs >= tokens:
+        return False
+    rates = RATES.get(device, RATES["cuda"])
+    vectors, rows = (
+        choices(net, bucket(n), itemsize=itemsize, device=device)[0].cost.seconds
+        for n in (tokens, outputs)
+    )
+    product = 2 * tokens * outputs * net.width / rates.flops
+    return _STEP * rows + product < _STEP * vectors
 
 
 def bucket(tokens: int) -> int:

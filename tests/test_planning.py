@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.merging import merged, unions
-from structmat.planning import LIMITS, RATES, bucket, choices, explain
+from structmat.planning import LIMITS, RATES, bucket, choices, explain, turns_weight
 from structmat.testing import networks
 
 TOKENS = st.sampled_from([0, 1, 7, 64, 2048, 10**6])
@@ -83,6 +83,21 @@ def test_what_was_measured_is_said():
 def test_explain_refuses_what_is_no_number_of_vectors(tokens):
     with pytest.raises(sm.StructmatError, match="tokens"):
         explain(sm.butterfly(4), tokens)
+
+
+@given(networks(max_width=20, max_depth=5), st.integers(1, 5000), st.integers(1, 5000))
+def test_a_weight_is_turned_only_if_it_has_fewer_rows(net, tokens, outputs):
+    if turns_weight(net, tokens, outputs):
+        assert outputs < tokens
+        assert "weight is rotated" in explain(net, tokens, outputs=outputs)
+    assert not turns_weight(net, tokens, tokens)
+
+
+def test_no_weight_of_a_wide_layer_is_turned():
+    """Its product with the vectors costs more than any rotation, and its memory is d²."""
+    for width in (4096, 16_384):
+        for tokens in (1, 2048, 10**6):
+            assert not turns_weight(sm.butterfly(width), tokens, width)
 
 
 @given(st.integers(1, 10**7))

@@ -229,10 +229,20 @@ class Orthogonal(nn.Module):
         gram.diagonal().sub_(1)
         return float(gram.abs().max())
 
-    def explain(self, tokens: int, dtype: torch.dtype | None = None) -> str:
+    def explain(
+        self, tokens: int, outputs: int | None = None, *, dtype: torch.dtype | None = None
+    ) -> str:
         """Return in words how so many vectors are run: the steps, what else was weighed, and why.
 
         With `plan="auto"` the ways are timed where the layer would time them.
+
+        Parameters
+        ----------
+        tokens : int
+        outputs : int, optional
+            Of the layer that `linear` goes on to.
+        dtype : torch dtype, optional
+            Of the vectors; by default float32.
 
         Examples
         --------
@@ -242,12 +252,15 @@ class Orthogonal(nn.Module):
         ...
         """
         dtype = self._compute_dtype(torch.float32 if dtype is None else dtype)
-        return tuning.explained(self._program, tokens, dtype, self._like.device, plan=self.plan)
+        return tuning.explained(
+            self._program, tokens, outputs, dtype, self._like.device, plan=self.plan
+        )
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return W Rᵀ x + c for each vector: what a frozen linear layer makes of `adjoint(x)`.
 
-        The rotated vectors are not kept, and on a CPU they are never all there.
+        The rotated vectors are not kept, and are never all there at once. Where the layer has few
+        outputs, its weight is rotated instead of them: `explain` tells.
 
         Parameters
         ----------

@@ -20,6 +20,7 @@ from torch.nn import functional
 from structmat.nn import programs, tiled, tuning
 from structmat.nn.precision import without_autocast
 from structmat.nn.rotate import rotate
+from structmat.planning import turns_weight
 
 # Bytes of rotated vectors between the rotation and a linear layer: enough for the layer's product
 # to run at full speed.
@@ -117,14 +118,20 @@ def _run(
     *,
     adjoint: bool,
 ) -> Tensor:
-    tape = _tape(program, x, blocks, plan)
-    merged = tape.merge(blocks)
     flat = x.reshape(-1, x.shape[-1])
     if weight is None:
+        tape, merged = _merged(program, flat, blocks, plan)
         return tape.apply(merged, flat, adjoint=adjoint).view(x.shape)
+    shape = *x.shape[:-1], len(weight)
+    if _turns_weight(program, flat, blocks, weight):
+        tape, merged = _merged(program, weight, blocks, plan)
+        turned = tape.apply(merged, weight, adjoint=not adjoint)
+        return functional.linear(flat, turned, bias).view(shape)
+    tape, merged = _merged(program, flat, blocks, plan)
     if flat.numel() * flat.dtype.itemsize <= _BETWEEN:
-        turned = tape.apply(merged, flat, adjoint=adjoint)
-        return functional.linear(turned, weight, bias).view(*x.shape[:-1], len(weight))
+        return functional.linear(tape.apply(merged, flat, adjoint=adjoint), weight, bias).view(
+            shape
+        )
     out = x.new_empty(len(flat), len(weight))
     for rows, between in _chunks(flat):
         turned = tape.apply(merged, flat[rows], between, adjoint=adjoint)
@@ -132,7 +139,7 @@ def _run(
             torch.mm(turned, weight.T, out=out[rows])
         else:
             torch.addmm(bias, turned, weight.T, out=out[rows])
-    return out.view(*x.shape[:-1], len(weight))
+    return out.view(shape)
 
 
 @_rotate.register_fake
@@ -161,21 +168,28 @@ def _gradients(
     of_blocks: bool,  # noqa: FBT001
 ) -> list[Tensor]:
     """Return the gradient of x, empty if not wanted, and those of the blocks, if wanted."""
-    tape = _tape(programs.found(key), x, blocks, plan)
-    merged = tape.merge(blocks)
+    program = programs.found(key)
     flat, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
-    grad_x = x.new_empty(flat.shape) if of_x else None
-    sums = tiled.zeros_like(merged) if of_blocks else None
-    chunks = _chunks(flat) if weight is not None else [(slice(None), grads)]
-    for rows, between in chunks:
-        if weight is not None:
-            torch.mm(grads[rows], weight, out=between)
-        part = None if grad_x is None else grad_x[rows]
-        tape.gradients(merged, flat[rows], between, adjoint=adjoint, grad_x=part, sums=sums)
+    sums: list[Tensor] | None = None
+    if weight is not None and _turns_weight(program, flat, blocks, weight):
+        tape, merged = _merged(program, weight, blocks, plan)
+        turned = tape.apply(merged, weight, adjoint=not adjoint)
+        grad_x = grads @ turned if of_x else None
+        if of_blocks:
+            sums = tiled.zeros_like(merged)
+            of_weight = torch.mm(grads.T, flat, out=turned)
+            tape.gradients(merged, weight, of_weight, adjoint=not adjoint, grad_x=None, sums=sums)
+    else:
+        tape, merged = _merged(program, flat, blocks, plan)
+        grad_x = x.new_empty(flat.shape) if of_x else None
+        sums = tiled.zeros_like(merged) if of_blocks else None
+        for rows, between in _chunks(flat) if weight is not None else [(slice(None), grads)]:
+            if weight is not None:
+                torch.mm(grads[rows], weight, out=between)
+            part = None if grad_x is None else grad_x[rows]
+            tape.gradients(merged, flat[rows], between, adjoint=adjoint, grad_x=part, sums=sums)
     made = [x.new_empty(0) if grad_x is None else grad_x.view(x.shape)]
-    if sums is not None:
-        made += tape.unmerge(blocks, sums)
-    return made
+    return made if sums is None else made + tape.unmerge(blocks, sums)
 
 
 @_gradients.register_fake
@@ -203,12 +217,27 @@ def _chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield slice(start, start + most), between[: tokens - start]
 
 
-def _tape(
+def _turns_weight(
+    program: programs.Program, x: Tensor, blocks: Sequence[Tensor], weight: Tensor
+) -> bool:
+    """Return whether the weight is rotated instead of x; never where that rounds it more."""
+    dtype = blocks[0].dtype
+    return weight.dtype == x.dtype == dtype and turns_weight(
+        program.network,
+        len(x),
+        len(weight),
+        itemsize=dtype.itemsize,
+        device=x.device.type,
+    )
+
+
+def _merged(
     program: programs.Program, x: Tensor, blocks: Sequence[Tensor], plan: str
-) -> programs.Tape:
-    tokens = x.numel() // x.shape[-1]
-    ends = tuning.chosen(program, tokens, blocks[0].dtype, x.device, measure=plan == "auto")
-    return program.tape(ends, x.device)
+) -> tuple[programs.Tape, list[Tensor]]:
+    """Return what vectors (tokens, width) go through, with the blocks multiplied out for it."""
+    ends = tuning.chosen(program, len(x), blocks[0].dtype, x.device, measure=plan == "auto")
+    tape = program.tape(ends, x.device)
+    return tape, tape.merge(blocks)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001

@@ -18,7 +18,7 @@ from structmat.host import processor
 from structmat.nn import remembered, tiled
 from structmat.nn.programs import Program
 from structmat.nn.remembered import Ends
-from structmat.planning import Choice, bucket, choices, explain
+from structmat.planning import Choice, bucket, choices, explain, turns_weight
 from structmat.scheduling import schedule
 
 SMALL = 1 << 18  # numbers in all vectors, below which nothing is measured
@@ -134,10 +134,21 @@ def _machine(device: torch.device) -> str:
 
 
 def explained(
-    program: Program, tokens: int, dtype: torch.dtype, device: torch.device, *, plan: str
+    program: Program,
+    tokens: int,
+    outputs: int | None,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    plan: str,
 ) -> str:
     """Return in words how a program is run, for `Orthogonal.explain`."""
     net = program.network
+    given = tokens
+    if outputs is not None and turns_weight(
+        net, tokens, outputs, itemsize=dtype.itemsize, device=device.type
+    ):
+        tokens = outputs
     if plan == "reference":
         return 'plan="reference": stage by stage\n' + schedule(net).explain()
     ends = chosen(program, tokens, dtype, device, measure=plan == "auto")
@@ -145,7 +156,8 @@ def explained(
     known = remembered.recall(_name(program, bucket(tokens), dtype, device))
     return explain(
         net,
-        tokens,
+        given,
+        outputs=outputs,
         itemsize=dtype.itemsize,
         device=device.type,
         chosen=next(way for way in ways if way.ends == ends),

@@ -365,8 +365,22 @@ def test_plans_are_checked():
         Orthogonal(sm.butterfly(4), plan="fast")
 
 
-@given(networks(max_width=20, max_depth=6), seeds(), st.integers(0, 40), st.booleans())
-def test_a_layer_after_the_rotation_is_as_if_apart(net, seed, tokens, with_bias):
+@given(
+    networks(max_width=20, max_depth=6),
+    seeds(),
+    st.integers(0, 40),
+    st.booleans(),
+    st.sampled_from([None, "vectors", "weight"]),
+)
+def test_a_layer_after_the_rotation_is_as_if_apart(net, seed, tokens, with_bias, turned):
+    """Whether the vectors are rotated or the weight, and whoever decides."""
+    with pytest.MonkeyPatch.context() as patch:
+        if turned is not None:
+            patch.setattr(operator, "turns_weight", lambda *_, **__: turned == "weight")
+        compare_layers(net, seed, tokens, with_bias)
+
+
+def compare_layers(net, seed, tokens, with_bias):
     q = layer(net, seed)
     source = torch.Generator().manual_seed(seed)
 
@@ -383,6 +397,23 @@ def test_a_layer_after_the_rotation_is_as_if_apart(net, seed, tokens, with_bias)
         gradients(found, given_back, inputs), gradients(expected, given_back, inputs), strict=True
     ):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_few_outputs_turn_the_weight_and_it_is_said():
+    q = Orthogonal(sm.shuffle(384, block=4), plan="model")
+    assert "the layer's weight is rotated, 384 rows, not the 2,048" in q.explain(2048, 384)
+    assert "the 2,048 vectors are rotated, not the layer's 1,536 rows" in q.explain(2048, 1536)
+    assert "rotated" not in q.explain(2048)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_weight_is_turned_in_full_precision_only(dtype, monkeypatch):
+    """In bfloat16 the rotated weight would be rounded, as merging does, where vectors are not."""
+    q = Orthogonal(sm.butterfly(16))
+    asked = []
+    monkeypatch.setattr(operator, "turns_weight", lambda *_, **__: asked.append(1) or True)
+    q.linear(torch.randn(50, 16).to(dtype), torch.randn(3, 16).to(dtype))
+    assert bool(asked) == (dtype == torch.float32)
 
 
 def test_a_layer_chunk_by_chunk(monkeypatch):
