@@ -265,14 +265,14 @@ class Orthogonal(nn.Module):
         Parameters
         ----------
         x : (..., width)
-        weight : (outputs, width) of the dtype of x
+        weight : (out, width) of the dtype of x
             It gets no gradient.
-        bias : (outputs,) of the dtype of x, optional
+        bias : (out,) of the dtype of x, optional
             It gets no gradient.
 
         Returns
         -------
-        (..., outputs) of the dtype of x
+        (..., out) of the dtype of x
 
         Raises
         ------

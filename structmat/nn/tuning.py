@@ -153,7 +153,8 @@ def explained(
         return 'plan="reference": stage by stage\n' + schedule(net).explain()
     ends = chosen(program, tokens, dtype, device, measure=plan == "auto")
     ways = _ways(program, tokens, dtype, device)
-    known = remembered.recall(_name(program, bucket(tokens), dtype, device))
+    name = _name(program, bucket(tokens), dtype, device)
+    known = remembered.recall(name) if plan == "auto" else {}
     return explain(
         net,
         given,
