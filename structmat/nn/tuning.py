@@ -22,7 +22,7 @@ from structmat.planning import Choice, bucket, choices, explain, turns_weight
 from structmat.scheduling import schedule
 
 SMALL = 1 << 18  # numbers in all vectors, below which nothing is measured
-_MOST = 4096  # vectors in a measurement; more cost in proportion
+_MOST = 1 << 24  # numbers in the vectors of a measurement; more cost in proportion
 _ROUNDS = 3
 _WORSE = 3.0  # ways that the model finds this many times as slow are not tried
 
@@ -77,7 +77,8 @@ def measured(
     name = _name(program, bucket(tokens), dtype, device)
     known: Mapping[Ends, float] = remembered.recall(name)
     if any(way.ends not in known for way in ways):
-        seconds = _timed(program, ways, min(bucket(tokens), _MOST), dtype, device)
+        most = max(1, _MOST // program.network.width)
+        seconds = _timed(program, ways, min(bucket(tokens), most), dtype, device)
         known = dict(zip((way.ends for way in ways), seconds, strict=True))
         remembered.remember(name, known)
     return {way: known[way.ends] for way in ways}
