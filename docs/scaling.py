@@ -10,16 +10,12 @@ cores. `--quick` takes seconds, and says on small sizes whether all of this work
 import argparse
 import json
 import math
-import os
 import statistics
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
-
-# Read when torch loads. Threads that spin while they wait slow those of other programs.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 from torch import nn

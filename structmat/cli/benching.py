@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -95,8 +94,6 @@ def _bench(options: argparse.Namespace) -> None:
         raise StructmatError(f"--seconds {options.seconds}: give a finite number, at least 0")
     if options.warmup < 0:
         raise StructmatError(f"--warmup {options.warmup}: give a whole number, at least 0")
-    # Read when torch loads. Threads that spin while they wait slow those of other programs.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     given = shlex.join(["structmat", *options.command])
     found = _layers(options, given) if options.model is None else _model(options, given)
     if options.json:
