@@ -1,0 +1,310 @@
+"""Fractional powers, logarithms and geodesic means of orthogonal and unitary blocks.
+
+A block is normal, so all of these act on its eigenangles θ, in (−π, π]: the power t has the
+angles t·θ, and the logarithm is skew-symmetric with the eigenvalues iθ. Everything is computed in
+double precision and is orthogonal to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from structmat.errors import BlockError
+
+_CUT = 1e-8  # closer to a half turn than this, √ε, rounding hides which way a block turns
+_ROUNDS = 200
+
+
+def power(blocks: Tensor, exponent: float) -> Tensor:
+    """Return the principal power of each block: its eigenangles times the exponent.
+
+    Parameters
+    ----------
+    blocks : (..., r, r) orthogonal, or unitary where complex
+    exponent : float
+        0 gives the identity and 1 the block itself, both exactly.
+
+    Returns
+    -------
+    (..., r, r)
+        Of the dtype of the blocks, with gradients. The derivative does not exist where a block
+        has the eigenvalue −1; there the part that is infinite counts as zero.
+
+    Raises
+    ------
+    BlockError
+        When blocks are not orthogonal to rounding, or a real one has determinant −1: that has no
+        real power.
+
+    Notes
+    -----
+    The gradient is the Daleckii–Krein formula: divided differences of z ↦ z^t between
+    eigenvalues (Higham, Functions of Matrices, theorem 3.11). Equal eigenvalues do no harm.
+
+    Examples
+    --------
+    >>> turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    >>> power(turn, 0.5)
+    tensor([[ 0.7071,  0.7071],
+            [-0.7071,  0.7071]])
+    """
+    t = float(exponent)
+    if not math.isfinite(t):
+        raise BlockError(f"exponent={exponent!r}: it must be a finite number, such as 0.5")
+    if t == 1:
+        return blocks
+    if t == 0:
+        one = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device)
+        return one.expand(blocks.shape) + 0 * blocks.detach()
+    if blocks.is_meta or blocks.numel() == 0:
+        return blocks.clone()
+    made: Tensor = _Power.apply(blocks, t)
+    return made
+
+
+def logarithm(blocks: Tensor) -> Tensor:
+    """Return the skew-symmetric (skew-Hermitian) logarithms with eigenangles in (−π, π].
+
+    Parameters
+    ----------
+    blocks : (..., r, r) orthogonal, or unitary where complex
+
+    Raises
+    ------
+    BlockError
+        As for `power`.
+
+    Examples
+    --------
+    >>> logarithm(torch.tensor([[0.0, 1.0], [-1.0, 0.0]]))
+    tensor([[ 0.0000,  1.5708],
+            [-1.5708,  0.0000]])
+    """
+    if blocks.is_meta or blocks.numel() == 0:
+        return torch.zeros_like(blocks)
+    angles, vectors = _eigen(blocks.detach())
+    log = (vectors * (1j * angles)[..., None, :]) @ vectors.mH
+    return _like((log - log.mH) / 2, blocks)
+
+
+def mean(stacks: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return the weighted geodesic mean of each block over several stacks, to the power Σw.
+
+    With weights that sum to one it is the Karcher mean: the rotation with the least weighted sum
+    of squared angles to the given ones. Otherwise the mean for weights divided by their sum is
+    taken to the power of the sum, so one block of weight w becomes its power w, and commuting
+    blocks become the product of their powers.
+
+    Parameters
+    ----------
+    stacks : one or more tensors (..., r, r) of one shape
+    weights : as many numbers, at least 0 and not all 0
+
+    Returns
+    -------
+    (..., r, r)
+        Without gradients, orthogonal to rounding.
+
+    Raises
+    ------
+    BlockError
+        For other weights, blocks as `power` refuses them, and where the mean is not unique:
+        blocks are half a turn apart.
+
+    Notes
+    -----
+    M ← M·exp(Σ wᵢ log(Mᵀ Bᵢ)) until it stays; unique within angles of π/2 (Karcher 1977, Moakher
+    2002).
+
+    Examples
+    --------
+    >>> one, turn = torch.eye(2), torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    >>> mean([one, turn], [0.5, 0.5])
+    tensor([[ 0.7071,  0.7071],
+            [-0.7071,  0.7071]])
+    """
+    shares = [float(w) for w in weights]
+    total = sum(shares)
+    if len(shares) != len(stacks) or not shares or min(shares) < 0 or not 0 < total < math.inf:
+        raise BlockError(
+            f"weights={list(weights)!r} for {len(stacks)} stacks of blocks: each needs a weight of"
+            " at least 0, and some a positive one"
+        )
+    like = stacks[0]
+    if like.is_meta or like.numel() == 0:
+        return like.clone()
+    dtype = torch.complex128 if like.is_complex() else torch.float64
+    blocks = [_nearest(b.detach(), dtype) for b in stacks]
+    middle = blocks[max(range(len(shares)), key=shares.__getitem__)]
+    apart = any((_eigen(middle.mH @ b)[0].abs() > math.pi - 1e-6).any() for b in blocks)
+    tiny = 50 * like.shape[-1] * torch.finfo(torch.float64).eps
+    for _ in range(0 if apart else _ROUNDS):
+        logs = [logarithm(middle.mH @ b) for b in blocks]
+        step = torch.stack([log * (w / total) for log, w in zip(logs, shares, strict=True)]).sum(0)
+        middle = middle @ _exponential(step)
+        if step.abs().max() <= tiny:
+            return _like(power(middle, total), like)
+    raise BlockError(
+        "blocks are half a turn apart, where their mean is not unique: take other weights, or"
+        " bring them nearer to the identity first"
+    )
+
+
+def generators(blocks: Tensor, kind: str) -> Tensor:
+    """Return the generators with which a kind of blocks makes these.
+
+    Parameters
+    ----------
+    blocks : (..., r, r) orthogonal, or unitary where complex
+    kind : {"cayley", "exp"}
+
+    Returns
+    -------
+    (..., r(r−1)/2) real, or (..., r²) real for unitary blocks
+
+    Raises
+    ------
+    BlockError
+        For another kind, and where Cayley blocks cannot be these: they have the eigenvalue −1.
+
+    Examples
+    --------
+    >>> generators(torch.tensor([[0.0, 1.0], [-1.0, 0.0]]), "exp")
+    tensor([1.5708])
+    """
+    if kind not in INVERSES:
+        raise BlockError(
+            f"kind={kind!r}: generators are found for blocks of the kinds {', '.join(INVERSES)}"
+        )
+    q = INVERSES[kind](blocks.detach())
+    radix = blocks.shape[-1]
+    upper, lower = torch.triu_indices(radix, radix, 1, device=q.device)
+    values = q[..., upper, lower]
+    if not q.is_complex():
+        return values
+    diagonal = torch.diagonal(q, dim1=-2, dim2=-1).imag
+    return torch.cat([values.real, values.imag, diagonal], dim=-1)
+
+
+def _cayley_inverse(blocks: Tensor) -> Tensor:
+    """Return Q of the block (I+Q)(I−Q)⁻¹: the eigenvalues i·tan(θ/2)."""
+    if blocks.is_meta or blocks.numel() == 0:
+        return torch.zeros_like(blocks)
+    angles, vectors = _eigen(blocks)
+    if (angles.abs() > math.pi - _CUT).any():
+        raise BlockError(
+            "a block has the eigenvalue −1, which Cayley blocks never have; take blocks='exp'"
+        )
+    q = (vectors * (1j * torch.tan(angles / 2))[..., None, :]) @ vectors.mH
+    return _like((q - q.mH) / 2, blocks)
+
+
+INVERSES: dict[str, Callable[[Tensor], Tensor]] = {"cayley": _cayley_inverse, "exp": logarithm}
+
+
+class _Power(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, blocks: Tensor, exponent: float) -> Tensor:
+        angles, vectors = _eigen(blocks)
+        ctx.save_for_backward(angles, vectors)
+        ctx.exponent, ctx.real = exponent, not blocks.is_complex()
+        values = torch.polar(torch.ones_like(angles), exponent * angles)
+        return _like((vectors * values[..., None, :]) @ vectors.mH, blocks)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
+        angles, vectors = ctx.saved_tensors
+        t: float = ctx.exponent
+        between = angles[..., :, None] - angles[..., None, :]
+        middle = (angles[..., :, None] + angles[..., None, :]) / 2
+        below = torch.sin(between / 2)
+        close = below.abs() < _CUT
+        ratio = torch.sin(t * between / 2) / torch.where(close, torch.ones_like(below), below)
+        # Close on the circle: the same eigenvalue, or one on either side of the cut.
+        ratio = torch.where(close, torch.where(between.abs() < 1, t, 0.0), ratio)
+        slopes = torch.polar(torch.ones_like(middle), (t - 1) * middle) * ratio
+        grad = grads[0].to(vectors.dtype)
+        found = vectors @ (slopes.conj() * (vectors.mH @ grad @ vectors)) @ vectors.mH
+        return _like(found, grads[0]), None
+
+
+def _eigen(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    """Return eigenangles (..., r) in (−π, π] and orthonormal eigenvectors (..., r, r).
+
+    The Cayley transform of a unitary matrix is Hermitian, and different eigenvalues stay
+    different, so its eigenvectors are orthonormal ones of the block. First the block is turned so
+    that −1 lies in the widest gap between its eigenvalues, which makes the transform tame.
+    """
+    radix = blocks.shape[-1]
+    u = blocks.reshape(-1, radix, radix).to(torch.complex128)
+    one = _check_orthogonal(u, blocks.dtype)
+    found = torch.linalg.eigvals(u).angle().sort(dim=-1).values
+    gaps = torch.cat([found[..., 1:], found[..., :1] + 2 * math.pi], dim=-1) - found
+    widest = gaps.argmax(dim=-1, keepdim=True)
+    cut = (found.gather(-1, widest) + gaps.gather(-1, widest) / 2)[..., None]
+    turned = u * torch.polar(torch.ones_like(cut), math.pi - cut)
+    hermitian = -1j * torch.linalg.solve(turned + one, turned - one)
+    vectors = torch.linalg.eigh((hermitian + hermitian.mH) / 2).eigenvectors
+    angles = (vectors.conj() * (u @ vectors)).sum(dim=-2).angle()
+    if not blocks.is_complex():
+        _pair_half_turns(angles, vectors)
+    return angles.reshape(blocks.shape[:-1]), vectors.reshape(blocks.shape)
+
+
+def _pair_half_turns(angles: Tensor, vectors: Tensor) -> None:
+    """Make the eigenvalues −1 of real blocks conjugate pairs, in place, so that powers are real."""
+    half = angles.abs() > math.pi - _CUT
+    for k in half.any(dim=-1).nonzero().flatten().tolist():
+        found = half[k].nonzero().flatten()
+        if len(found) % 2:
+            raise BlockError(
+                "a block has determinant −1: a reflection has no real power or logarithm; keep"
+                " the exponents 0 and 1, or take kinds of blocks that are rotations"
+            )
+        space = vectors[k][:, found]
+        # The projector on the eigenspace is real; so is this basis of it.
+        real = torch.linalg.eigh((space @ space.mH).real).eigenvectors[:, -len(found) :]
+        first, second = real[:, 0::2], real[:, 1::2]
+        vectors[k, :, found] = torch.cat([first + 1j * second, first - 1j * second], 1) / 2**0.5
+        angles[k, found[: len(found) // 2]] = math.pi
+        angles[k, found[len(found) // 2 :]] = -math.pi
+
+
+def _check_orthogonal(blocks: Tensor, given: torch.dtype) -> Tensor:
+    """Return the identity, when blocks are orthogonal to the rounding of their given dtype."""
+    radix = blocks.shape[-1]
+    one = torch.eye(radix, dtype=blocks.dtype, device=blocks.device)
+    error = (blocks.mH @ blocks - one).abs().amax()
+    if not error <= 100 * radix * torch.finfo(given).eps:
+        raise BlockError(
+            f"blocks are off orthogonal by {float(error):.1e}: powers and means are those of"
+            " orthogonal blocks, which exact kinds such as 'cayley' and 'exp' make"
+        )
+    return one
+
+
+def _nearest(blocks: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the blocks that are orthogonal in this dtype and nearest to the given ones."""
+    wide = blocks.to(dtype)
+    _check_orthogonal(wide, blocks.dtype)
+    left, _, right = torch.linalg.svd(wide)
+    return left @ right
+
+
+def _exponential(skew: Tensor) -> Tensor:
+    """Return exp of skew-Hermitian matrices by their eigenvalues, so that it is unitary."""
+    hermitian = -1j * skew.to(torch.complex128)
+    angles, vectors = torch.linalg.eigh(hermitian)
+    values = torch.polar(torch.ones_like(angles), angles)
+    return _like((vectors * values[..., None, :]) @ vectors.mH, skew)
+
+
+def _like(values: Tensor, other: Tensor) -> Tensor:
+    """Return complex values in the dtype of another tensor, real where that is."""
+    return values.to(other.dtype) if other.is_complex() else values.real.to(other.dtype)
