@@ -72,14 +72,8 @@ class Adapter(nn.Module):
                 f"a network of width {network.width} for a layer that reads {width} inputs: both"
                 " must be equal"
             )
+        check_layer(base, type(self), products=scale)
         weight = base.weight
-        if not isinstance(weight, nn.Parameter) or not weight.is_floating_point():
-            raise StructmatError(
-                f"a weight of {type(weight).__name__} and dtype {weight.dtype}: only plain"
-                " floating-point parameters can be rotated; exclude quantised and parametrized"
-                " layers, or adapt the model before quantising it"
-            )
-        _check_behaviour(base, type(self).takes, scale=scale, through=self.calls_base)
         dtype = at_least_float32(weight.dtype)
         self.base = base
         self.rotation = Orthogonal(
@@ -111,9 +105,30 @@ class Adapter(nn.Module):
         """Return how many outputs (channels) the layer has."""
         raise NotImplementedError
 
+    @classmethod
+    def neurons(cls, base: Layer, weight: Tensor) -> Tensor:  # noqa: ARG003 (for some kinds)
+        """Return the weight with a row for each output: (out, field)."""
+        return weight
+
+    @classmethod
+    def from_neurons(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
+        """Return neurons (out, field) in the layout of the weight."""
+        return neurons
+
+    @classmethod
+    def rows(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
+        """Return the rows (…, inputs) that the rotation of the inputs turns."""
+        return neurons
+
+    @classmethod
+    def from_rows(cls, base: Layer, rows: Tensor) -> Tensor:  # noqa: ARG003
+        """Return the neurons (out, field) of such rows."""
+        return rows
+
     def _rotated(self, weight: Tensor) -> Tensor:
         """Return the weight with each neuron rotated."""
-        raise NotImplementedError
+        turned = self.rotation(self.rows(self.base, self.neurons(self.base, weight)))
+        return self.from_neurons(self.base, self.from_rows(self.base, turned))
 
     def _output_axis(self, values: Tensor) -> Tensor:
         """Return one number for each output, shaped to multiply the weight."""
@@ -214,11 +229,6 @@ class LinearAdapter(Adapter):
 
     takes = "torch.nn.modules.linear.Linear"
 
-    @staticmethod
-    def _neurons(weight: Tensor) -> Tensor:
-        """Exchange the layout of the layer's weight and (out, in), either way."""
-        return weight
-
     @classmethod
     def input_width(cls, base: Layer) -> int:
         """Return in_features."""
@@ -229,41 +239,20 @@ class LinearAdapter(Adapter):
         """Return out_features."""
         return int(base.out_features)
 
-    def _rotated(self, weight: Tensor) -> Tensor:
-        return self._neurons(self.rotation(self._neurons(weight)))
-
     def _output_axis(self, values: Tensor) -> Tensor:
         return values[:, None]
 
     def _forward(self, x: Tensor) -> Tensor:
-        if self.scale is None and self._together(x):
-            return self.rotation.linear(x, self._neurons(self.base.weight), self.base.bias)
+        if self.scale is None and runs_together(self.base, self.takes, x):
+            weight = self.neurons(self.base, self.base.weight)
+            return self.rotation.linear(x, weight, self.base.bias)
         x = self.rotation.adjoint(x)
         if self.scale is None:
             outputs: Tensor = self.base(x)
             return outputs
-        products = functional.linear(x, self._neurons(self.base.weight))
+        products = functional.linear(x, self.neurons(self.base, self.base.weight))
         scaled = (products * self.scale).to(products.dtype)
         return scaled if self.bias is None else scaled + self.bias.to(products.dtype)
-
-    def _together(self, x: Tensor) -> bool:
-        """Return whether rotation and layer may run as one operation.
-
-        On a CPU that saves the memory of the rotated activations; it needs a frozen layer without
-        a behaviour of its own, of the dtype of its inputs.
-        """
-        base = self.base
-        kept = (base.weight, base.bias)
-        return (
-            x.device.type == "cpu"
-            and x.dtype == base.weight.dtype
-            and not torch.is_autocast_enabled("cpu")
-            and not any(t is not None and t.requires_grad for t in kept)
-            and "forward" not in base.__dict__
-            and own_behaviour(base, self.takes) is None
-            and not (base._forward_hooks or base._forward_pre_hooks)
-            and not (base._backward_hooks or base._backward_pre_hooks)
-        )
 
 
 class Conv1DAdapter(LinearAdapter):
@@ -281,9 +270,15 @@ class Conv1DAdapter(LinearAdapter):
         """Return the columns of the weight."""
         return int(base.weight.shape[1])
 
-    @staticmethod
-    def _neurons(weight: Tensor) -> Tensor:
+    @classmethod
+    def neurons(cls, base: Layer, weight: Tensor) -> Tensor:  # noqa: ARG003
+        """Return the transposed weight."""
         return weight.T
+
+    @classmethod
+    def from_neurons(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
+        """Return the transposed neurons."""
+        return neurons.T
 
     def _output_axis(self, values: Tensor) -> Tensor:
         return values
@@ -315,11 +310,27 @@ class Conv2dAdapter(Adapter):
         """Return out_channels."""
         return int(base.out_channels)
 
-    def _rotated(self, weight: Tensor) -> Tensor:
-        groups, field = int(self.base.groups), self.field(self.base)
-        rows = weight.reshape(groups, -1, field).transpose(0, 1).reshape(-1, groups * field)
-        turned: Tensor = self.rotation(rows)
-        return turned.reshape(-1, groups, field).transpose(0, 1).reshape(weight.shape)
+    @classmethod
+    def neurons(cls, base: Layer, weight: Tensor) -> Tensor:
+        """Return the flattened receptive fields."""
+        return weight.reshape(-1, cls.field(base))
+
+    @classmethod
+    def from_neurons(cls, base: Layer, neurons: Tensor) -> Tensor:
+        """Return the receptive fields in their shape."""
+        return neurons.reshape(base.weight.shape)
+
+    @classmethod
+    def rows(cls, base: Layer, neurons: Tensor) -> Tensor:
+        """Return one neuron of each group beside each other: (out/groups, groups·field)."""
+        groups, field = int(base.groups), cls.field(base)
+        return neurons.reshape(groups, -1, field).transpose(0, 1).reshape(-1, groups * field)
+
+    @classmethod
+    def from_rows(cls, base: Layer, rows: Tensor) -> Tensor:
+        """Return the neurons of each group after each other."""
+        groups, field = int(base.groups), cls.field(base)
+        return rows.reshape(-1, groups, field).transpose(0, 1).reshape(-1, field)
 
     def _output_axis(self, values: Tensor) -> Tensor:
         return values[:, None, None, None]
@@ -339,10 +350,29 @@ def _with_plain_weight(
         state[f"{prefix}base.weight"] = plain if kept else plain.detach()
 
 
-def _check_behaviour(base: Layer, takes: str, *, scale: bool, through: bool) -> None:
-    """Refuse a layer that does more with its weight than its kind, where that would be lost."""
-    own = own_behaviour(base, takes)
-    if own is not None and (scale or not through):
+def check_layer(base: Layer, kind: type[Adapter], *, products: bool) -> None:
+    """Refuse a layer whose weight cannot be rotated, or whose own behaviour would be lost.
+
+    Parameters
+    ----------
+    base : nn.Module
+    kind : type of Adapter
+    products : bool
+        Whether the adapter works on the products of the weight, before the bias.
+
+    Raises
+    ------
+    StructmatError
+    """
+    weight = base.weight
+    if not isinstance(weight, nn.Parameter) or not weight.is_floating_point():
+        raise StructmatError(
+            f"a weight of {type(weight).__name__} and dtype {weight.dtype}: only plain"
+            " floating-point parameters can be rotated; exclude quantised and parametrized"
+            " layers, or adapt the model before quantising it"
+        )
+    own = own_behaviour(base, kind.takes)
+    if own is not None and (products or not kind.calls_base):
         raise StructmatError(
             f"a {type(base).__name__} has a {own} of its own, which the adapter would bypass;"
             " exclude this layer"
@@ -352,6 +382,25 @@ def _check_behaviour(base: Layer, takes: str, *, scale: bool, through: bool) -> 
             f"a {type(base).__name__} with forward hooks: they would see rotated inputs before"
             " merging and others after; remove them, or exclude this layer"
         )
+
+
+def runs_together(base: Layer, takes: str, x: Tensor) -> bool:
+    """Return whether a rotation and the linear layer after it may run as one operation.
+
+    On a CPU that saves the memory of the rotated activations; it needs a frozen layer without
+    a behaviour of its own, of the dtype of its inputs.
+    """
+    kept = (base.weight, base.bias)
+    return (
+        x.device.type == "cpu"
+        and x.dtype == base.weight.dtype
+        and not torch.is_autocast_enabled("cpu")
+        and not any(t is not None and t.requires_grad for t in kept)
+        and "forward" not in base.__dict__
+        and own_behaviour(base, takes) is None
+        and not (base._forward_hooks or base._forward_pre_hooks)
+        and not (base._backward_hooks or base._backward_pre_hooks)
+    )
 
 
 def own_behaviour(base: Layer, takes: str) -> str | None:

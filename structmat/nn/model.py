@@ -269,16 +269,16 @@ def _chooser(
     """Return the function (name, layer) → network; one network for each topology and width."""
     rules = {pattern: compiled(pattern, "topology_pattern") for pattern in patterns}
     for pattern, rule in rules.items():
-        if not any(_fits(rule, name) for name in layers):
+        if not any(fits(rule, name) for name in layers):
             raise StructmatError(
                 f"topology_pattern: {pattern!r} matches none of the layers to adapt, such as"
                 f" {next(iter(layers))}"
             )
-    builders = {None: _builder(topology)} | {p: _builder(t) for p, t in patterns.items()}
+    builders = {None: builder(topology)} | {p: builder(t) for p, t in patterns.items()}
     made: dict[tuple[str | None, int, int], Network] = {}
 
     def choose(name: str, layer: Layer) -> Network:
-        pattern = next((p for p, rule in rules.items() if _fits(rule, name)), None)
+        pattern = next((p for p, rule in rules.items() if fits(rule, name)), None)
         kind = kind_for(layer)
         assert kind is not None
         groups = int(layer.groups) if kind is Conv2dAdapter else 1
@@ -297,13 +297,13 @@ def _chooser(
     return choose
 
 
-def _fits(rule: re.Pattern[str], name: str) -> bool:
+def fits(rule: re.Pattern[str], name: str) -> bool:
     """Return whether a pattern matches the name, or the name without some leading parts."""
     parts = name.split(".")
     return any(rule.fullmatch(".".join(parts[k:])) for k in range(len(parts)))
 
 
-def _builder(topology: Topology) -> Callable[[int], Network]:
+def builder(topology: Topology) -> Callable[[int], Network]:
     """Return the function width → straight network of a topology."""
     rule = parse(topology) if isinstance(topology, str) else topology
     if not (isinstance(rule, Network) or callable(rule)):

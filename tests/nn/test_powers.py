@@ -5,7 +5,7 @@ import pytest
 import scipy.linalg
 import scipy.stats
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
@@ -60,6 +60,7 @@ def test_whole_powers_are_products_and_ends_are_exact(radix, dtype, seed):
     close(powers.power(blocks, -1), blocks.mH, radix)
 
 
+@settings(max_examples=30)
 @given(st.integers(2, 5), dtypes, seeds(), st.floats(-2, 2), st.booleans())
 def test_gradients_equal_finite_differences(radix, dtype, seed, t, at_identity):
     """Equal eigenvalues, such as those of the identity, are no exception."""
