@@ -352,3 +352,7 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
 
     def __repr__(self) -> str:
         return f"structmat.{super().__repr__()}"
+
+
+class StructmatLinear(StructmatLayer):
+    """A linear layer with adapters: by this name PEFT counts it among "all-linear"."""

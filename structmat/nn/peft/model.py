@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from structmat.errors import StructmatError
 from structmat.nn.peft import combining, loading
 from structmat.nn.peft.config import StructmatConfig
-from structmat.nn.peft.layer import BASE, StructmatLayer
+from structmat.nn.peft.layer import BASE, StructmatLayer, StructmatLinear
 from structmat.nn.peft.names import PREFIX
 from structmat.nn.peft.planning import LayerPlan, planned
 from structmat.nn.peft.undoing import Before
@@ -162,7 +162,8 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         if isinstance(target, StructmatLayer):
             target.update_layer(adapter_name, plan, peft_config)
             return
-        layer = StructmatLayer(target, plan.kind)
+        made = StructmatLinear if plan.kind.calls_base else StructmatLayer
+        layer = made(target, plan.kind)
         layer.weight_is_read = _ONLY_LOOKS.fullmatch(type(parent).__name__) is None
         layer.train(target.training)
         layer.update_layer(adapter_name, plan, peft_config)
