@@ -340,19 +340,18 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
 
 def _check_name(model: nn.Module, adapter: str) -> None:
     """Refuse names by which PEFT would take other tensors for the adapter's when it saves."""
-    parts = {part for name, _ in model.named_modules() for part in _outside(name).split(".")}
+    parts: set[str] = set()
+    inside: tuple[str, ...] = ()  # what adapters put there is named after them, and no matter
+    for name, module in model.named_modules():
+        if not name.startswith(inside):
+            parts.update(name.split("."))
+        if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
+            inside = (*inside, f"{name}.")
     if adapter in parts or adapter == "generators" or adapter.isdigit():
         raise StructmatError(
             f"adapter {adapter!r}: a part of the model, or of what is saved, has this name, which"
             " PEFT would confuse; choose another one"
         )
-
-
-def _outside(name: str) -> str:
-    """Return the name of a module without what an adapter put there."""
-    for mark in (f".{PREFIX}", ".modules_to_save"):
-        name = name.split(mark)[0]
-    return name
 
 
 def _layer_index(name: str, patterns: str | Sequence[str] | None) -> int | None:
