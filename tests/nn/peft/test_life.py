@@ -23,6 +23,11 @@ cases = pytest.mark.parametrize("case", CASES, ids=IDS)
 options = pytest.mark.parametrize("options", OPTIONS, ids=["inputs", "outputs", "both"])
 
 
+def kinds_of(case):
+    """Return the name of a case, for pytest."""
+    return f"{case.name}-{str(case.dtype).removeprefix('torch.')}"
+
+
 def config(case, **options):
     return StructmatConfig(**{"topology": case.topology, "target_modules": case.targets} | options)
 
