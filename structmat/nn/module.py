@@ -363,7 +363,7 @@ class Orthogonal(nn.Module):
         return made
 
     def _like_this(self, network: Network, kind: str) -> Orthogonal:
-        """Return a layer of another network with the dtype, device, dropout, plan and mode of this."""
+        """Return a layer of another network with the dtype, device and settings of this."""
         dtype = self._like.dtype
         made = Orthogonal(
             network,

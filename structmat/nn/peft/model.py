@@ -94,6 +94,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             )
         except BaseException:
             before.restore(model, adapter_name)
+            self.peft_config.pop(adapter_name, None)
             config.target_modules, config.networks = kept
             raise
         if config._from_file:  # until its weights are found to fit

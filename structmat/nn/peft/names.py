@@ -3,7 +3,7 @@
 import enum
 
 
-class StructmatType(enum.StrEnum):
+class StructmatType(str, enum.Enum):  # noqa: UP042 (PEFT shows what str() has after a dot)
     """The method, as PEFT's own `PeftType` names its methods.
 
     `peft.utils.register_peft_method` takes the members of that enumeration only; the tables it
