@@ -135,7 +135,7 @@ def _config(
     config.side = "both" if len(sides) == 2 else "inputs" if SIDES[0] in sides else "outputs"
     config.scale = any(factor is not None for factor in factors.values())
     config.blocks, config.bias = kind, "none"
-    config.reduced, config.init_weights = False, True
+    config.reduced, config.init_weights, config._from_file = False, True, False
     config.layers_to_transform = config.layers_pattern = config.exclude_modules = None
     config.target_modules = "|".join(re.escape(name) for name in chosen)
     rules = {p: compiled(p, "topology_pattern") for p in config.topology_pattern}
