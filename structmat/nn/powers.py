@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from structmat.errors import BlockError
+from structmat.nn.eigenangles import CUT, check_orthogonal, eigen, of_angles, of_skew
 
-_CUT = 1e-8  # closer to a half turn than this, √ε, rounding hides which way a block turns
 _ROUNDS = 200
 
 
@@ -87,8 +87,7 @@ def logarithm(blocks: Tensor) -> Tensor:
     """
     if blocks.is_meta or blocks.numel() == 0:
         return torch.zeros_like(blocks)
-    angles, vectors = _eigen(blocks.detach())
-    log = (vectors * (1j * angles)[..., None, :]) @ vectors.mH
+    log = of_angles(blocks.detach(), torch.zeros_like, torch.clone)
     return _like((log - log.mH) / 2, blocks)
 
 
@@ -141,7 +140,7 @@ def mean(stacks: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     dtype = torch.complex128 if like.is_complex() else torch.float64
     blocks = [_nearest(b.detach(), dtype) for b in stacks]
     middle = blocks[max(range(len(shares)), key=shares.__getitem__)]
-    apart = any((_eigen(middle.mH @ b)[0].abs() > math.pi - 1e-6).any() for b in blocks)
+    apart = any(_half_turned(middle.mH @ b) for b in blocks)
     tiny = 50 * like.shape[-1] * torch.finfo(torch.float64).eps
     for _ in range(0 if apart else _ROUNDS):
         logs = [logarithm(middle.mH @ b) for b in blocks]
@@ -195,12 +194,11 @@ def _cayley_inverse(blocks: Tensor) -> Tensor:
     """Return Q of the block (I+Q)(I−Q)⁻¹: the eigenvalues i·tan(θ/2)."""
     if blocks.is_meta or blocks.numel() == 0:
         return torch.zeros_like(blocks)
-    angles, vectors = _eigen(blocks)
-    if (angles.abs() > math.pi - _CUT).any():
+    if _half_turned(blocks):
         raise BlockError(
             "a block has the eigenvalue −1, which Cayley blocks never have; take blocks='exp'"
         )
-    q = (vectors * (1j * torch.tan(angles / 2))[..., None, :]) @ vectors.mH
+    q = of_angles(blocks, torch.zeros_like, lambda angle: torch.tan(angle / 2))
     return _like((q - q.mH) / 2, blocks)
 
 
@@ -210,21 +208,21 @@ INVERSES: dict[str, Callable[[Tensor], Tensor]] = {"cayley": _cayley_inverse, "e
 class _Power(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, blocks: Tensor, exponent: float) -> Tensor:
-        angles, vectors = _eigen(blocks)
-        ctx.save_for_backward(angles, vectors)
-        ctx.exponent, ctx.real = exponent, not blocks.is_complex()
-        values = torch.polar(torch.ones_like(angles), exponent * angles)
-        return _like((vectors * values[..., None, :]) @ vectors.mH, blocks)
+        ctx.save_for_backward(blocks)
+        ctx.exponent = exponent
+        made = of_angles(blocks, lambda a: (exponent * a).cos(), lambda a: (exponent * a).sin())
+        return _like(made, blocks)
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        angles, vectors = ctx.saved_tensors
+        (blocks,) = ctx.saved_tensors
+        angles, vectors = eigen(blocks)
         t: float = ctx.exponent
         between = angles[..., :, None] - angles[..., None, :]
         middle = (angles[..., :, None] + angles[..., None, :]) / 2
         below = torch.sin(between / 2)
-        close = below.abs() < _CUT
+        close = below.abs() < CUT
         ratio = torch.sin(t * between / 2) / torch.where(close, torch.ones_like(below), below)
         # Close on the circle: the same eigenvalue, or one on either side of the cut.
         ratio = torch.where(close, torch.where(between.abs() < 1, t, 0.0), ratio)
@@ -234,75 +232,27 @@ class _Power(torch.autograd.Function):
         return _like(found, grads[0]), None
 
 
-def _eigen(blocks: Tensor) -> tuple[Tensor, Tensor]:
-    """Return eigenangles (..., r) in (−π, π] and orthonormal eigenvectors (..., r, r).
-
-    The Cayley transform of a unitary matrix is Hermitian, and different eigenvalues stay
-    different, so its eigenvectors are orthonormal ones of the block. First the block is turned so
-    that −1 lies in the widest gap between its eigenvalues, which makes the transform tame.
-    """
-    radix = blocks.shape[-1]
-    u = blocks.reshape(-1, radix, radix).to(torch.complex128)
-    one = _check_orthogonal(u, blocks.dtype)
-    found = torch.linalg.eigvals(u).angle().sort(dim=-1).values
-    gaps = torch.cat([found[..., 1:], found[..., :1] + 2 * math.pi], dim=-1) - found
-    widest = gaps.argmax(dim=-1, keepdim=True)
-    cut = (found.gather(-1, widest) + gaps.gather(-1, widest) / 2)[..., None]
-    turned = u * torch.polar(torch.ones_like(cut), math.pi - cut)
-    hermitian = -1j * torch.linalg.solve(turned + one, turned - one)
-    vectors = torch.linalg.eigh((hermitian + hermitian.mH) / 2).eigenvectors
-    angles = (vectors.conj() * (u @ vectors)).sum(dim=-2).angle()
-    if not blocks.is_complex():
-        _pair_half_turns(angles, vectors)
-    return angles.reshape(blocks.shape[:-1]), vectors.reshape(blocks.shape)
-
-
-def _pair_half_turns(angles: Tensor, vectors: Tensor) -> None:
-    """Make the eigenvalues −1 of real blocks conjugate pairs, in place, so that powers are real."""
-    half = angles.abs() > math.pi - _CUT
-    for k in half.any(dim=-1).nonzero().flatten().tolist():
-        found = half[k].nonzero().flatten()
-        if len(found) % 2:
-            raise BlockError(
-                "a block has determinant −1: a reflection has no real power or logarithm; keep"
-                " the exponents 0 and 1, or take kinds of blocks that are rotations"
-            )
-        space = vectors[k][:, found]
-        # The projector on the eigenspace is real; so is this basis of it.
-        real = torch.linalg.eigh((space @ space.mH).real).eigenvectors[:, -len(found) :]
-        first, second = real[:, 0::2], real[:, 1::2]
-        vectors[k, :, found] = torch.cat([first + 1j * second, first - 1j * second], 1) / 2**0.5
-        angles[k, found[: len(found) // 2]] = math.pi
-        angles[k, found[len(found) // 2 :]] = -math.pi
-
-
-def _check_orthogonal(blocks: Tensor, given: torch.dtype) -> Tensor:
-    """Return the identity, when blocks are orthogonal to the rounding of their given dtype."""
-    radix = blocks.shape[-1]
-    one = torch.eye(radix, dtype=blocks.dtype, device=blocks.device)
-    error = (blocks.mH @ blocks - one).abs().amax()
-    if not error <= 100 * radix * torch.finfo(given).eps:
-        raise BlockError(
-            f"blocks are off orthogonal by {float(error):.1e}: powers and means are those of"
-            " orthogonal blocks, which exact kinds such as 'cayley' and 'exp' make"
-        )
-    return one
+def _exponential(skew: Tensor) -> Tensor:
+    """Return exp of skew-Hermitian matrices by their eigenvalues, so that it is unitary."""
+    if not skew.is_complex():
+        return of_skew(skew, torch.cos, torch.sin)
+    angles, vectors = torch.linalg.eigh(-1j * skew)
+    values = torch.polar(torch.ones_like(angles), angles)
+    return (vectors * values[..., None, :]) @ vectors.mH
 
 
 def _nearest(blocks: Tensor, dtype: torch.dtype) -> Tensor:
     """Return the blocks that are orthogonal in this dtype and nearest to the given ones."""
     wide = blocks.to(dtype)
-    _check_orthogonal(wide, blocks.dtype)
+    check_orthogonal(wide, blocks.dtype)
     left, _, right = torch.linalg.svd(wide)
     return left @ right
 
 
-def _exponential(skew: Tensor) -> Tensor:
-    """Return exp of skew-Hermitian matrices by their eigenvalues, so that it is unitary."""
-    hermitian = -1j * skew.to(torch.complex128)
-    angles, vectors = torch.linalg.eigh(hermitian)
-    values = torch.polar(torch.ones_like(angles), angles)
-    return _like((vectors * values[..., None, :]) @ vectors.mH, skew)
+def _half_turned(blocks: Tensor) -> bool:
+    """Return whether some block turns a vector by half a turn, almost."""
+    one = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device)
+    return bool((torch.linalg.svdvals(blocks + one)[..., -1] < 1e-6).any())
 
 
 def _like(values: Tensor, other: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import BlockError, StructmatError
-from structmat.nn import Orthogonal, powers
+from structmat.nn import Orthogonal, eigenangles, powers
 from structmat.testing import networks, seeds
 from tests.nn.drawing import arrays, layer
 
@@ -43,6 +43,27 @@ def test_powers_are_orthogonal_and_scipys(radix, dtype, seed, t):
     for block, one in zip(blocks.numpy(), made.numpy(), strict=True):
         expected = scipy.linalg.expm(t * scipy.linalg.logm(block))
         np.testing.assert_allclose(one, expected, rtol=0, atol=1e-9)
+
+
+@given(radices, seeds(), exponents, st.sampled_from([0.5, 2.0, 2.5, 3.1, 3.1415]))
+def test_the_short_way_is_the_long_one(radix, seed, t, largest):
+    blocks = drawn(radix, torch.float64, seed, largest=largest)
+    parts = [lambda a: (t * a).cos(), lambda a: (t * a).sin()]
+    by_vectors = eigenangles._by_vectors(blocks, *parts)
+    close(eigenangles.of_angles(blocks, *parts), by_vectors.real, radix)
+    close(by_vectors.imag, torch.zeros_like(blocks), radix, ulps=1e6)
+
+
+@given(radices, dtypes, seeds())
+def test_eigenvectors_are_orthonormal_and_the_blocks(radix, dtype, seed):
+    blocks = drawn(radix, dtype, seed, largest=3.14)
+    angles, vectors = eigenangles.eigen(blocks)
+    one = torch.eye(radix, dtype=vectors.dtype).expand_as(vectors)
+    close(vectors.mH @ vectors, one, radix)
+    values = torch.polar(torch.ones_like(angles), angles)
+    close((vectors * values[..., None, :]) @ vectors.mH, blocks.to(vectors.dtype), radix)
+    expected = np.sort(np.angle(np.linalg.eigvals(blocks.numpy())))
+    np.testing.assert_allclose(angles.sort().values, expected, rtol=0, atol=1e-9)
 
 
 @given(radices, dtypes, seeds(), exponents, exponents)

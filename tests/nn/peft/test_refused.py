@@ -83,6 +83,37 @@ def test_nothing_happens_to_a_model_that_cannot_be_adapted(options, error, said)
     assert all(list(layer.structmat_power) == ["default"] for layer in layers(model).values())
 
 
+@pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
+def test_what_breaks_off_halfway_leaves_the_model_alone(error, monkeypatch):
+    case = Case("bert", ["query", "value"], "shuffle(block=8)")
+
+    def breaking(layer, *_):
+        breaking.calls += 1
+        if breaking.calls == 3:
+            raise error("halfway")
+        return update(layer, *_)
+
+    update = StructmatLayer.update_layer
+    model = case.model()
+    for number in range(2):
+        before, modules = state(model), kinds(model)
+        breaking.calls = 0
+        with monkeypatch.context() as patch:
+            patch.setattr(StructmatLayer, "update_layer", breaking)
+            start = (lambda m, c: m.add_adapter("other", c)) if number else peft.get_peft_model
+            made = config(case, topology="monarch", modules_to_save=["classifier"])
+            with pytest.raises(error, match="halfway"):
+                start(model, made)
+        assert unchanged(model, before)
+        assert kinds(model) == modules
+        if not number:
+            assert not hasattr(model, "peft_config")
+            model = adapted(case, modules_to_save=["classifier"])
+    assert all(list(layer.structmat_power) == ["default"] for layer in layers(model).values())
+    assert list(model.peft_config) == ["default"]
+    model.add_adapter("other", config(case, topology="monarch"))
+
+
 def test_layers_that_rotation_would_bypass_are_refused():
     class Own(nn.Linear):
         def forward(self, x):
