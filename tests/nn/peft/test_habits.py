@@ -80,7 +80,7 @@ def test_deleting_the_active_adapter_picks_another_and_unknown_ones_are_errors()
         model.delete_adapter("default")
     assert model.active_adapters == ["other"]
     model.delete_adapter("other")
-    near(CASE, CASE.call(model.get_base_model()), CASE.call(CASE.model()), ulps=20)
+    near(CASE, CASE.call(model.base_model.model), CASE.call(CASE.model()), ulps=20)
 
 
 def test_merging_twice_and_unmerging_twice_warn():
