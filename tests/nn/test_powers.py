@@ -204,11 +204,14 @@ def test_means_of_single_precision_are_orthogonal_to_it(radix, seed):
 # Layers ---------------------------------------------------------------------------------------
 
 
-@given(networks(), st.sampled_from(["cayley", "exp"]), dtypes, seeds(), st.floats(-0.5, 1))
+ROTATIONS = ["cayley", "exp", "givens", "householder"]
+
+
+@given(networks(), st.sampled_from(ROTATIONS), dtypes, seeds(), st.floats(-0.5, 1))
 def test_interpolation_is_the_power_of_each_block(net, kind, dtype, seed, t):
     q = layer(net, seed, kind, dtype)
     path = q.interpolate(t)
-    assert path.kind == kind
+    assert path.kind == (kind if kind == "cayley" else "exp")
     assert path.network == net
     for made, block in zip(path.blocks(torch.float64), q.blocks(torch.float64), strict=True):
         close(made.detach(), powers.power(block.detach(), t), max(net.width, 1), ulps=2000)
@@ -231,6 +234,12 @@ def test_kept_stages_are_the_product_of_their_factors(net, seed, reduced, data):
     np.testing.assert_allclose(kept.matrix().detach(), expected, rtol=0, atol=tolerance)
     assert kept.network.depth == len(stages)
     assert not any(a is b for a in kept.generators for b in q.generators)
+
+
+def test_series_are_no_rotations_to_interpolate():
+    q = layer(sm.butterfly(8), 0, "cayley_neumann")
+    with pytest.raises(BlockError, match="off orthogonal by"):
+        q.interpolate(0.5)
 
 
 def test_layers_keep_their_settings_on_the_way():

@@ -37,7 +37,8 @@ class StructmatConfig(PeftConfig):
         Other networks for some layers. A pattern matches the whole name, or the name without
         some leading parts; the first one that matches counts.
     blocks : str
-        The kind of blocks, "cayley" or "exp"; see `structmat.nn.Orthogonal`.
+        The kind of blocks: "cayley", "exp", "givens", "householder" or "cayley_neumann", as for
+        `structmat.nn.Orthogonal`.
     side : {"inputs", "outputs", "both"}
         What turns: the neurons, W·Rᵀ (as OFT and BOFT do), the outputs, R·W (as LyCORIS does), or
         both, each by a network of its own.

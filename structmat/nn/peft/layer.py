@@ -14,7 +14,7 @@ from torch.nn import functional
 from structmat.errors import StructmatError
 from structmat.network import Network
 from structmat.nn import powers
-from structmat.nn.adapters import Adapter, Layer
+from structmat.nn.adapters import Adapter, Layer, runs_together
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.module import Orthogonal
 from structmat.nn.peft.config import StructmatConfig
@@ -27,6 +27,11 @@ class Turn(Orthogonal):
     """An `Orthogonal` whose blocks act to a power: by what part of their angles they turn."""
 
     power: float = 1.0
+
+    def set_power(self, power: float) -> None:
+        """Turn by this part of all angles from now on."""
+        self.power = power
+        self._ready.clear()  # blocks that were kept are those of another power
 
     def blocks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
         """Return the blocks to the power."""
@@ -158,19 +163,25 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
                 x, self._effective(names), self.base_layer.bias
             )
             return outputs
-        for name in reversed(names):
-            if name in self.structmat_inputs:
-                turn: Any = self.structmat_inputs[name]
-                x = turn.adjoint(x)
+        base, kind = self.base_layer, self.kind
         changed = [n for n in names if n in self.structmat_outputs or n in self.structmat_scale]
-        if not changed:
-            called: Tensor = self.base_layer(x, *args, **kwargs)
+        turns: list[Any] = [
+            self.structmat_inputs[name] for name in reversed(names) if name in self.structmat_inputs
+        ]
+        together = bool(turns) and runs_together(base, kind.takes, x)
+        for turn in turns[:-1] if together else turns:
+            x = turn.adjoint(x)
+        if not (changed or together):
+            called: Tensor = base(x, *args, **kwargs)
             return called
-        y = functional.linear(x, self.kind.neurons(self.base_layer, self.base_layer.weight))
+        weight, bias = kind.neurons(base, base.weight), base.bias
+        if together:
+            y: Tensor = turns[-1].linear(x, weight, None if changed else bias)
+        else:
+            y = functional.linear(x, weight)
         for name in changed:
             y = self._outputs_turned(y, name)
-        bias = self.base_layer.bias
-        return y if bias is None else y + bias.to(y.dtype)
+        return y if bias is None or not changed else y + bias.to(y.dtype)
 
     def _outputs_turned(self, y: Tensor, name: str) -> Tensor:
         """Return activations (..., out) turned and scaled."""
@@ -302,7 +313,7 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
             raise StructmatError(f"scale={scale!r}: it must be a finite number, such as 0.5")
         self.structmat_power[adapter] = value
         for turn in self.turns(adapter):
-            turn.power = value
+            turn.set_power(value)
 
     def scale_layer(self, scale: float) -> None:
         """Multiply the powers of the active adapters by a number."""

@@ -19,6 +19,7 @@ from tests.nn.drawing import randomised, state, unchanged
 from tests.nn.peft.models import CASES, Case
 from tests.nn.peft.test_life import adapted, config, kinds_of, layers, near
 
+KINDS = ["cayley", "exp", "givens", "householder"]
 EPS = np.finfo(float).eps
 PERCEPTRON = Case("perceptron", r"layers\.\d|head", "mixed_radix", torch.float64)
 
@@ -32,7 +33,7 @@ def one_layer(net, seed, **options):
 
 
 @settings(max_examples=30)
-@given(networks(wired=False), seeds(), st.floats(-1, 1), st.sampled_from(["cayley", "exp"]))
+@given(networks(wired=False), seeds(), st.floats(-1, 1), st.sampled_from(KINDS))
 def test_a_scaled_adapter_is_the_product_of_powers(net, seed, alpha, blocks):
     model = one_layer(net, seed, side="both", blocks=blocks)
     layer = model.base_model.model[0]
@@ -52,7 +53,7 @@ def test_a_scaled_adapter_is_the_product_of_powers(net, seed, alpha, blocks):
 def plain_blocks(turn):
     """Return the blocks of an adapter as they are at power 1."""
     turn = copy.deepcopy(turn)
-    turn.power = 1.0
+    turn.set_power(1.0)
     return turn.blocks(torch.float64)
 
 
@@ -88,6 +89,18 @@ def test_scales_multiply_and_divide_and_are_those_of_active_adapters():
         assert layer.structmat_power == {"default": 1.0, "other": 0.5}
         with pytest.raises(StructmatError, match="scale=nan: it must be a finite number"):
             layer.set_scale("default", float("nan"))
+
+
+def test_a_new_scale_counts_at_once_in_decoding_too():
+    """There, blocks are kept between calls while the generators stay."""
+    model = adapted(PERCEPTRON, side="both")
+    with torch.no_grad():
+        for alpha in (1.0, 0.5, 1.0, 0.0):
+            for layer in layers(model).values():
+                layer.set_scale("default", alpha)
+            fresh = copy.deepcopy(model)
+            near(PERCEPTRON, PERCEPTRON.call(model), PERCEPTRON.call(fresh), ulps=20)
+    near(PERCEPTRON, PERCEPTRON.call(model), PERCEPTRON.call(PERCEPTRON.model()), ulps=50)
 
 
 @settings(max_examples=20)
@@ -129,7 +142,7 @@ def matrices(model, name):
     ]
 
 
-@pytest.mark.parametrize("blocks", ["cayley", "exp"])
+@pytest.mark.parametrize("blocks", KINDS)
 @pytest.mark.parametrize("weights", [[0.5, 0.5], [0.2, 0.8], [0.7, 0.6]])
 def test_the_mean_is_geodesic_by_block_and_orthogonal(blocks, weights):
     model = with_two(PERCEPTRON, side="both", scale=True, blocks=blocks)

@@ -9,7 +9,6 @@ import torch
 from torch import nn
 
 from structmat.errors import FileError
-from structmat.nn import blocks
 from tests.nn.drawing import randomised
 from tests.nn.peft.models import CASES, Case, inputs, transformers
 from tests.nn.peft.test_life import adapted, config, kinds_of, layers, near, same, tensors
@@ -156,7 +155,6 @@ def test_gradient_checkpointing_changes_no_gradient(case, reentrant):
         torch.testing.assert_close(found[name], grad, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.skipif(not hasattr(blocks, "rational"), reason="blocks that torch cannot trace")
 # torch's own, of its compiler.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
