@@ -79,5 +79,6 @@ def _biases(model: nn.Module, layers: list[StructmatLayer], adapter: str) -> lis
     if trains == "all":
         return [p for name, p in model.named_parameters() if name.split(".")[-1] == "bias"]
     if trains == "structmat_only":
-        return [layer.base_layer.bias for layer in layers if layer.base_layer.bias is not None]
+        found = [getattr(layer.base_layer, "bias", None) for layer in layers]
+        return [bias for bias in found if bias is not None]
     return []

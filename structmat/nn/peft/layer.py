@@ -14,7 +14,7 @@ from torch.nn import functional
 from structmat.errors import StructmatError
 from structmat.network import Network
 from structmat.nn import powers
-from structmat.nn.adapters import Adapter, Layer, runs_together
+from structmat.nn.adapters import Adapter, EmbeddingAdapter, Layer, runs_together
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.module import Orthogonal
 from structmat.nn.peft.config import StructmatConfig
@@ -159,11 +159,15 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
             plain: Tensor = self.base_layer(x, *args, **kwargs)
             return plain
         if not self.kind.calls_base:
-            outputs: Tensor = self.base_layer._conv_forward(
-                x, self._effective(names), self.base_layer.bias
-            )
-            return outputs
+            return self.kind.run(self.base_layer, x, self._effective(names))
         base, kind = self.base_layer, self.kind
+        if issubclass(kind, EmbeddingAdapter):
+            y: Tensor = base(x, *args, **kwargs)
+            for name in names:  # what is looked up turns
+                if name in self.structmat_inputs:
+                    y = self.structmat_inputs[name](y)
+                y = self._outputs_turned(y, name)
+            return y
         changed = [n for n in names if n in self.structmat_outputs or n in self.structmat_scale]
         turns: list[Any] = [
             self.structmat_inputs[name] for name in reversed(names) if name in self.structmat_inputs
@@ -176,7 +180,7 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
             return called
         weight, bias = kind.neurons(base, base.weight), base.bias
         if together:
-            y: Tensor = turns[-1].linear(x, weight, None if changed else bias)
+            y = turns[-1].linear(x, weight, None if changed else bias)
         else:
             y = functional.linear(x, weight)
         for name in changed:
@@ -225,7 +229,8 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
             if name in self.structmat_inputs:
                 turned = self.structmat_inputs[name](kind.rows(self.base_layer, neurons))
                 neurons = kind.from_rows(self.base_layer, turned)
-            neurons = self._outputs_turned(neurons.T, name).T
+            turned = self._outputs_turned(kind.by_outputs(self.base_layer, neurons), name)
+            neurons = kind.by_outputs(self.base_layer, turned)
         return kind.from_neurons(self.base_layer, neurons).to(weight.dtype)
 
     @property
