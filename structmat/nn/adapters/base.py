@@ -43,6 +43,7 @@ class Adapter(nn.Module):
 
     base: Layer
     calls_base: ClassVar[bool] = True  # whether activations go through the layer's own forward
+    scales_outputs: ClassVar[bool] = False  # whether a scale acts on what the layer returns
     takes: ClassVar[str]  # the layer's class by name, for transformers may not be installed
     field: ClassVar[str] = "receptive"  # what a rotation turns, where there is a choice
 

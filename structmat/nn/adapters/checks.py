@@ -35,8 +35,9 @@ def check_layer(base: Layer, kind: type[Adapter], *, products: bool) -> None:
     StructmatError
     """
     kind.check_weight(base, products=products)
-    own = own_behaviour(base, kind.takes)
-    if own is not None and (products or not kind.calls_base):
+    bypassed = not kind.calls_base or (products and not kind.scales_outputs)
+    own = own_behaviour(base, kind.takes) if bypassed else None
+    if own is not None:
         raise StructmatError(
             f"a {type(base).__name__} has a {own} of its own, which the adapter would bypass;"
             " exclude this layer"

@@ -17,6 +17,7 @@ class EmbeddingAdapter(Adapter):
     others, so zeros stay zeros.
     """
 
+    scales_outputs = True
     takes = "torch.nn.modules.sparse.Embedding"
 
     @classmethod

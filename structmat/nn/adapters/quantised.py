@@ -27,6 +27,7 @@ class QuantisedLinearAdapter(LinearAdapter):
     `weight` is the effective weight in floating point, computed when it is asked for.
     """
 
+    scales_outputs = True
     # How torchao's tensors are made, for it does not say so itself; `adapt` finds it in a model
     # that transformers quantised.
     requantise: Callable[[], Any] | None = None
@@ -94,17 +95,20 @@ class QuantisedLinearAdapter(LinearAdapter):
                 " so a merged weight cannot be quantised alike; set `requantise` of the adapters"
                 " to a function that returns the torchao config"
             )
-        new = SimpleNamespace(base_layer=copy.deepcopy(plain))
+        made_anew = quantiser(plain) == "hqq"  # by PEFT, without the bias
+        new = SimpleNamespace(base_layer=plain if made_anew else copy.deepcopy(plain))
         new.get_base_layer = lambda: new.base_layer
         _backend(plain, self.requantise).set_base_weight(new, merged)
-        self.base = new.base_layer.requires_grad_(requires_grad=False)
+        self.base = new.base_layer.train(plain.training)
+        self.base.requires_grad_(requires_grad=False)
+        self.base.bias = plain.bias  # one bias, which may be trained
         object.__setattr__(self, "_plain", plain)
 
     def _put_plain(self, state: dict[str, Any], prefix: str) -> None:
         mine = f"{prefix}base."
         for key in [key for key in state if key.startswith(mine)]:
             del state[key]
-        state.update(self._plain.state_dict(prefix=mine))
+        self._plain.state_dict(destination=state, prefix=mine)  # HQQ adds a prefix only so
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
         nn.Module._apply(self, fn, recurse)
