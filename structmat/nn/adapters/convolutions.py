@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 
-import torch
 from torch import Tensor
 
 from structmat.nn.adapters.base import Adapter
@@ -86,16 +85,10 @@ class ConvolutionAdapter(Adapter):
         return self.run(self.base, x, weight)
 
     def _turns_channels(self, x: Tensor) -> bool:
-        """Return whether the rotation acts on channels, and costs less on x than on the weight.
-
-        With gradients it does, but for a few weights: a rotated weight needs a gradient, which
-        costs as much as the convolution, and rotated channels do not.
-        """
-        weight = self.base.weight
-        if self.rotation.width != x.shape[1 - weight.ndim]:
-            return False
-        vectors = x.numel() // self.rotation.width
-        return torch.is_grad_enabled() or vectors * self.rotation.width <= weight.numel()
+        """Return whether the rotation acts on channels, and x has fewer of them than the weight."""
+        weight: Tensor = self.base.weight
+        on_channels = self.rotation.width == self.base.in_channels
+        return on_channels and x.numel() <= weight.numel()
 
 
 class ChannelsAdapter(ConvolutionAdapter):
