@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat.errors import StructmatError, require
+from structmat.network import Network
 from structmat.nn.adapters.checks import Layer, quantiser
 from structmat.nn.adapters.linears import LinearAdapter
 
@@ -31,6 +32,11 @@ class QuantisedLinearAdapter(LinearAdapter):
     # How torchao's tensors are made, for it does not say so itself; `adapt` finds it in a model
     # that transformers quantised.
     requantise: Callable[[], Any] | None = None
+
+    def __init__(self, base: Layer, network: Network, **options: Any) -> None:
+        super().__init__(base, network, **options)
+        if self.trains_bias and not isinstance(base.bias, nn.Parameter):  # HQQ has a plain tensor
+            base.bias = nn.Parameter(base.bias.detach())
 
     @classmethod
     def accepts(cls, layer: Layer) -> bool:
