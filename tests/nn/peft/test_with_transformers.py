@@ -155,6 +155,7 @@ def test_gradient_checkpointing_changes_no_gradient(case, reentrant):
         torch.testing.assert_close(found[name], grad, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 # torch's own, of its compiler.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
