@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
@@ -20,6 +19,7 @@ from structmat.network import Network
 from structmat.nn import blocks as block_kinds
 from structmat.nn import powers, tuning
 from structmat.nn.operator import plain, rotated
+from structmat.nn.precision import without_autocast
 from structmat.nn.programs import Program, program_for
 from structmat.planning import choices
 
@@ -398,7 +398,7 @@ class Orthogonal(nn.Module):
         drop: bool,
     ) -> Tensor:
         dtype = self._compute_dtype(x.dtype)
-        with _no_autocast(x.device.type):
+        with without_autocast(x.device.type):
             ready = None if drop else self._kept_ready(x, dtype)
             if ready is not None:
                 return rotated(
@@ -499,12 +499,6 @@ class Orthogonal(nn.Module):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
-
-
-def _no_autocast(device_type: str) -> AbstractContextManager[object]:
-    if torch.amp.is_autocast_available(device_type):
-        return torch.autocast(device_type, enabled=False)
-    return nullcontext()  # the meta device has none
 
 
 @lru_cache(maxsize=64)  # a model has many layers of a few widths

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from structmat.nn import programs, tiled, tuning
+from structmat.nn.precision import without_autocast
 from structmat.nn.rotate import rotate
 
 # Bytes of rotated vectors between the rotation and a linear layer: enough for the layer's product
@@ -97,16 +98,13 @@ def _rotate(
     adjoint: bool,  # noqa: FBT001 (an operator takes no keywords)
 ) -> Tensor:
     tape = _tape(programs.found(key), x, blocks, plan)
-    steps = tape.steps.adjoint if adjoint else tape.steps.forward
-    acting = tape.merge(blocks)
-    if adjoint:
-        acting = [block.mH.resolve_conj() for block in acting]
+    merged = tape.merge(blocks)
     flat = x.reshape(-1, x.shape[-1])
     if weight is None:
-        return tiled.apply(steps, acting, flat).view(x.shape)
+        return tape.apply(merged, flat, adjoint=adjoint).view(x.shape)
     out = x.new_empty(len(flat), len(weight))
     for rows, between in _chunks(flat):
-        turned = tiled.apply(steps, acting, flat[rows], between)
+        turned = tape.apply(merged, flat[rows], between, adjoint=adjoint)
         if bias is None:
             torch.mm(turned, weight.T, out=out[rows])
         else:
@@ -141,25 +139,19 @@ def _gradients(
 ) -> list[Tensor]:
     """Return the gradient of x, empty if not wanted, and those of the blocks, if wanted."""
     tape = _tape(programs.found(key), x, blocks, plan)
-    steps, back = tape.steps.forward, tape.steps.adjoint
-    acting = tape.merge(blocks)
-    if adjoint:
-        steps, back = back, steps
-        acting = [block.mH.resolve_conj() for block in acting]
+    merged = tape.merge(blocks)
     flat, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
     grad_x = x.new_empty(flat.shape) if of_x else None
-    sums = tiled.zeros_like(acting) if of_blocks else None
+    sums = tiled.zeros_like(merged) if of_blocks else None
     chunks = _chunks(flat) if weight is not None else [(slice(None), grads)]
     for rows, between in chunks:
         if weight is not None:
             torch.mm(grads[rows], weight, out=between)
         part = None if grad_x is None else grad_x[rows]
-        tiled.gradients(steps, back, acting, flat[rows], between, grad_x=part, sums=sums)
+        tape.gradients(merged, flat[rows], between, adjoint=adjoint, grad_x=part, sums=sums)
     made = [x.new_empty(0) if grad_x is None else grad_x.view(x.shape)]
     if sums is not None:
-        if adjoint:
-            sums = [s.mH.resolve_conj() for s in sums]
-        made += [g.contiguous() for g in tape.unmerge(blocks, sums)]
+        made += tape.unmerge(blocks, sums)
     return made
 
 
@@ -206,7 +198,8 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: A
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, *blocks = ctx.saved_tensors
     of_x, of_blocks = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1])
-    grads = _gradients(grad, x, blocks, weight, ctx.program.key, *ctx.how, of_x, of_blocks)
+    with without_autocast(grad.device.type):
+        grads = _gradients(grad, x, blocks, weight, ctx.program.key, *ctx.how, of_x, of_blocks)
     of_each = grads[1:] if of_blocks else [None] * len(blocks)
     return grads[0] if of_x else None, of_each, None, None, None, None, None
 
@@ -225,7 +218,7 @@ def _backward_again(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
     """Return the gradients of the gradients: the plain path is differentiated twice."""
     grad, x, weight, *blocks = ctx.saved_tensors
     adjoint, of_x, of_blocks = ctx.how
-    with torch.enable_grad():
+    with torch.enable_grad(), without_autocast(grad.device.type):
         given = [t if t.requires_grad else t.detach().requires_grad_() for t in (grad, x, *blocks)]
         seen = [t.view_as(t) for t in given]
         y = plain(ctx.program, seen[2:], seen[1], weight, adjoint=adjoint)

@@ -21,7 +21,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from structmat.errors import StructmatError
 from structmat.merging import merged
 from structmat.network import Network
-from structmat.nn import tiled
+from structmat.nn import fused, tiled
 from structmat.nn.rotate import Plan, plan_for
 from structmat.nn.tiled import Steps
 from structmat.scheduling import schedule
@@ -60,10 +60,61 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Tape:
-    """A network with runs of stages merged, on one device."""
+    """A network with runs of stages merged, on one device.
+
+    Attributes
+    ----------
+    steps : Steps
+        Of the merged network.
+    groups : tuple of Group
+        One for each of its stages.
+    kernels : structmat.nn.fused.Program or None
+        Of the fused kernels, where they can run.
+    """
 
     steps: Steps
     groups: tuple[Group, ...]
+    kernels: fused.Program | None
+
+    def apply(
+        self, blocks: Sequence[Tensor], x: Tensor, out: Tensor | None = None, *, adjoint: bool
+    ) -> Tensor:
+        """Return R x, or Rᴴ x, for vectors (tokens, width) and the merged blocks."""
+        kernels = self._taking(blocks, x)
+        if kernels is not None:
+            y = fused.forward(kernels, blocks, x, adjoint=adjoint)
+            return y if out is None else out.copy_(y)
+        return tiled.apply(self.steps, blocks, x, out, adjoint=adjoint)
+
+    def gradients(
+        self,
+        blocks: Sequence[Tensor],
+        x: Tensor,
+        grad: Tensor,
+        *,
+        adjoint: bool,
+        grad_x: Tensor | None,
+        sums: Sequence[Tensor] | None,
+    ) -> None:
+        """Write the gradient of `apply` by the vectors, and add those by the merged blocks."""
+        kernels = self._taking(blocks, x)
+        if kernels is None:
+            tiled.gradients(self.steps, blocks, x, grad, adjoint=adjoint, grad_x=grad_x, sums=sums)
+            return
+        if sums is None:
+            if grad_x is not None:
+                self.apply(blocks, grad.to(x.dtype), grad_x, adjoint=not adjoint)
+            return
+        of_x, of_blocks = fused.backward(kernels, blocks, x, grad.to(x.dtype), adjoint=adjoint)
+        if grad_x is not None:
+            grad_x.copy_(of_x)
+        for total, part in zip(sums, of_blocks, strict=True):
+            total.add_(part)
+
+    def _taking(self, blocks: Sequence[Tensor], x: Tensor) -> fused.Program | None:
+        """Return the kernels' program where they take these numbers."""
+        taken = x.dtype in fused.DTYPES and all(b.dtype == torch.float32 for b in blocks)
+        return self.kernels if taken else None
 
     def merge(self, blocks: Sequence[Tensor]) -> list[Tensor]:
         """Return the blocks of the merged network: (n, c, c) for each of its banks."""
@@ -72,7 +123,7 @@ class Tape:
             if group.steps is None or not own:
                 made += own
                 continue
-            columns = tiled.apply(group.steps.forward, own, group.probes.to(own[0].dtype))
+            columns = tiled.apply(group.steps, own, group.probes.to(own[0].dtype))
             made += [
                 columns[: reads.shape[1], reads].permute(1, 2, 0).contiguous()
                 for reads in group.reads
@@ -92,10 +143,7 @@ class Tape:
             for reads in group.reads:
                 columns[: reads.shape[1], reads] = next(rest).permute(2, 0, 1)
             sums = tiled.zeros_like(own)
-            steps = group.steps
-            tiled.gradients(
-                steps.forward, steps.adjoint, own, probes, columns, grad_x=None, sums=sums
-            )
+            tiled.gradients(group.steps, own, probes, columns, grad_x=None, sums=sums)
             made += sums
         return made
 
@@ -167,7 +215,9 @@ def _tape(net: Network, ends: tuple[int, ...], device: torch.device) -> Tape:
                 tuple(wires.to(device) for wires in reads),
             )
         )
-    return Tape(Steps.of(schedule(coarse.network), device), tuple(groups))
+    takes = fused.available(device) and fused.supports(coarse.network, torch.float32)
+    kernels = fused.program(coarse.network, device) if takes else None
+    return Tape(Steps.of(schedule(coarse.network), device), tuple(groups), kernels)
 
 
 def _key(net: Network) -> str:

@@ -154,17 +154,24 @@ class _Scratch:
 
 
 def apply(
-    steps: Sequence[Step], blocks: Sequence[Tensor], x: Tensor, out: Tensor | None = None
+    steps: Steps,
+    blocks: Sequence[Tensor],
+    x: Tensor,
+    out: Tensor | None = None,
+    *,
+    adjoint: bool = False,
 ) -> Tensor:
-    """Return the vectors after all steps.
+    """Return the vectors after all steps, or after all adjoint ones.
 
     Parameters
     ----------
-    steps : of one direction
-    blocks : one (n, r, r) tensor for each bank, the adjoint ones for the adjoint steps
+    steps : Steps
+    blocks : one (n, r, r) tensor for each bank
     x : (tokens, width), of the dtype of the blocks or of a less precise one
     out : (tokens, width), optional
         Where to write the result.
+    adjoint : bool
+        Apply the transposed (for complex blocks, conjugate transposed) matrix.
 
     Returns
     -------
@@ -173,12 +180,15 @@ def apply(
     tokens, width = x.shape
     size = tile(width, tokens, blocks[0].dtype, x.device)
     scratch = _Scratch(width, size, blocks[0].dtype, x.device)
+    order = steps.adjoint if adjoint else steps.forward
+    if adjoint:
+        blocks = _adjoints(blocks)
     if out is None:
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
     for start in range(0, tokens, size):
         rows = slice(start, start + size)
-        y, used = _loaded(steps, x[rows], scratch, 0)
-        for step in steps:
+        y, used = _loaded(order, x[rows], scratch, 0)
+        for step in order:
             y = _stepped(step, blocks, y, scratch.get(used, y.shape[1]))
             used = 1 - used
         _store(out[rows], y)
@@ -186,12 +196,12 @@ def apply(
 
 
 def gradients(
-    steps: Sequence[Step],
-    adjoint: Sequence[Step],
+    steps: Steps,
     blocks: Sequence[Tensor],
     x: Tensor,
     grad: Tensor,
     *,
+    adjoint: bool = False,
     grad_x: Tensor | None,
     sums: Sequence[Tensor] | None,
 ) -> None:
@@ -199,37 +209,45 @@ def gradients(
 
     Parameters
     ----------
-    steps, adjoint : those of `apply`, and those of the other direction
-    blocks, x : as for `apply`
+    steps, blocks, x, adjoint : as for `apply`
     grad : (tokens, width), the gradient of the result
     grad_x : (tokens, width) of the dtype of x, or None where it is not wanted
     sums : list of (n, r, r) of the dtype of the blocks, contiguous, or None
     """
-    back = [block.mH.resolve_conj() for block in blocks]
     if sums is None:
         if grad_x is not None:
-            apply(adjoint, back, grad.to(x.dtype), grad_x)
+            apply(steps, blocks, grad.to(x.dtype), grad_x, adjoint=not adjoint)
         return
+    order, opposite = steps.forward, steps.adjoint
+    there, back = blocks, _adjoints(blocks)
+    if adjoint:
+        order, opposite, there, back = opposite, order, back, there
     tokens, width = x.shape
     size = tile(width, tokens, blocks[0].dtype, x.device)
     scratch = _Scratch(width, size, blocks[0].dtype, x.device)
     for start in range(0, tokens, size):
         rows = slice(start, start + size)
-        kept, (here, there) = _inputs(steps, blocks, x[rows], scratch)
-        g, _ = _loaded(adjoint, grad[rows], scratch, there)
-        for step in adjoint:
+        kept, (used, free) = _inputs(order, there, x[rows], scratch)
+        g, _ = _loaded(opposite, grad[rows], scratch, free)
+        for step in opposite:
             if isinstance(step, Multiply):
                 reads, y = kept.pop()
                 for s in step.segments:
+                    left, right = step.part(g, s), reads.part(y, s)
+                    if adjoint:  # by the block, not by its adjoint
+                        left, right = right, left
                     add = sums[s.bank]
-                    seen, read = step.part(g, s), reads.part(y, s)
-                    torch.baddbmm(add, seen, read.mH, out=add)
+                    torch.baddbmm(add, left, right.mH, out=add)
                 if not kept and grad_x is None:
                     break
-            g = _stepped(step, back, g, scratch.get(here, g.shape[1]))
-            here, there = there, here
+            g = _stepped(step, back, g, scratch.get(used, g.shape[1]))
+            used, free = free, used
         if grad_x is not None:
             _store(grad_x[rows], g)
+
+
+def _adjoints(blocks: Sequence[Tensor]) -> list[Tensor]:
+    return [block.mH.resolve_conj() for block in blocks]
 
 
 def zeros_like(blocks: Sequence[Tensor]) -> list[Tensor]:

@@ -14,6 +14,8 @@ import structmat as sm
 from structmat.errors import BlockError, MissingExtraError
 from structmat.nn import fused
 from structmat.nn.fused import launching
+from structmat.nn.operator import rotated
+from structmat.nn.programs import program_for
 from structmat.nn.rotate import plan_for, rotate
 from structmat.testing import networks, seeds
 from structmat.testing.members import cases
@@ -260,3 +262,25 @@ def test_what_it_supports():
     assert not fused.supports(sm.block_diagonal(130, 65), torch.float16)
     assert not fused.supports(sm.monarch(16), torch.complex64)
     assert fused.supports(sm.Network(3), torch.float32)
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_operator_runs_the_kernels_where_they_can_run(dtype, adjoint, monkeypatch):
+    """A network that no other test has, for its program keeps the kernels."""
+    net = sm.random(24, block=3, depth=3, rng=77 + adjoint)
+    launched = []
+    turn = launching._turn
+    monkeypatch.setattr(launching, "_turn", lambda *a, **k: (launched.append(1), turn(*a, **k)))
+    blocks, x, grad = drawn(net, 0, 20, dtype)
+    wanted = exact(net, blocks, x, grad, adjoint=adjoint)
+    blocks, x = [b.requires_grad_() for b in blocks], x.requires_grad_()
+    y = rotated(program_for(net), blocks, x, adjoint=adjoint)
+    assert len(launched) == 1
+    found = [y, *torch.autograd.grad(y, [x, *blocks], grad)]
+    assert len(launched) == 3
+    for a, b in zip(found, wanted, strict=True):
+        size = float(b.abs().max())
+        torch.testing.assert_close(
+            a.double() / size, b / size, rtol=0, atol=10 * net.depth * STEP[dtype]
+        )

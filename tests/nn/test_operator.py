@@ -197,7 +197,7 @@ def test_forward_mode_is_not_lost():
     torch.testing.assert_close(tangent, 3 * q(x))
 
 
-# Torch's compiler makes an instance of an autograd function while it traces, which torch deprecates.
+# Torch's compiler makes instances of autograd functions as it traces, which torch deprecates.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_the_compiler_takes_it_whole(backend):
@@ -240,10 +240,16 @@ def test_checkpointing_and_autocast():
     again = grads(torch.utils.checkpoint.checkpoint(q, x, use_reentrant=False))
     for a, b in zip(plainly, again, strict=True):
         torch.testing.assert_close(a, b, rtol=0, atol=0)
-    with torch.autocast("cpu", torch.bfloat16):
-        y = q(x)
-    assert y.dtype == torch.float32
-    torch.testing.assert_close(y, q(x), rtol=0, atol=0)
+    for kind in ("cayley", "exp"):
+        q = layer(sm.butterfly(32, block=4), 0, kind, dtype=torch.float32)
+        plainly = grads(q(x))
+        with torch.autocast("cpu", torch.bfloat16):
+            y = q(x)
+            within = grads(y)
+        assert y.dtype == torch.float32
+        torch.testing.assert_close(y, q(x), rtol=0, atol=0)
+        for a, b in zip(plainly, within, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
 
 
 @given(networks(max_width=20, max_depth=6), seeds())
@@ -357,3 +363,58 @@ def test_blocks_that_are_kept_follow_the_generators():
 def test_plans_are_checked():
     with pytest.raises(StructmatError, match="plan='fast': it must be one of auto, model, refer"):
         Orthogonal(sm.butterfly(4), plan="fast")
+
+
+@given(networks(max_width=20, max_depth=6), seeds(), st.integers(0, 40), st.booleans())
+def test_a_layer_after_the_rotation_is_as_if_apart(net, seed, tokens, with_bias):
+    q = layer(net, seed)
+    source = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(shape, dtype=torch.float64, generator=source)
+
+    x, weight = draw(2, tokens, net.width).requires_grad_(), draw(7, net.width)
+    bias, given_back = draw(7) if with_bias else None, draw(2, tokens, 7)
+    expected = torch.nn.functional.linear(q.adjoint(x), weight, bias)
+    found = q.linear(x, weight, bias)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    inputs = [x, *q.generators]
+    for a, b in zip(
+        gradients(found, given_back, inputs), gradients(expected, given_back, inputs), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_a_layer_chunk_by_chunk(monkeypatch):
+    """More vectors than are kept between the rotation and the layer; and second derivatives."""
+    monkeypatch.setattr(operator, "_BETWEEN", 3 * 16 * 8)
+    q = layer(sm.butterfly(16), 0)
+    x, weight = torch.randn(11, 16, dtype=torch.float64), torch.randn(5, 16, dtype=torch.float64)
+    x.requires_grad_()
+    results = [q.linear(x, weight), q.adjoint(x) @ weight.T]
+    inputs = [x, *q.generators]
+    grads = [torch.autograd.grad(y.sin().sum(), inputs, create_graph=True) for y in results]
+    again = [torch.autograd.grad(g[0].square().sum(), inputs) for g in grads]
+    for a, b in zip(
+        [results[0], *grads[0], *again[0]], [results[1], *grads[1], *again[1]], strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_a_layer_is_compiled_whole():
+    q = layer(sm.butterfly(16), 0, dtype=torch.float32)
+    x, weight = torch.randn(11, 16), torch.randn(5, 16)
+    compiled = torch.compile(q.linear, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x, weight), q.adjoint(x) @ weight.T)
+
+
+def test_linear_refuses_what_it_gives_no_gradient():
+    q = Orthogonal(sm.butterfly(4))
+    x, weight = torch.randn(2, 4), torch.randn(3, 4)
+    with pytest.raises(StructmatError, match="its weight and bias get no gradient; freeze them"):
+        q.linear(x, weight.requires_grad_())
+    with pytest.raises(StructmatError, match="last axis must be the width 4"):
+        q.linear(weight.T, weight.detach())
+    with pytest.raises(StructmatError, match="unitary blocks make complex vectors"):
+        Orthogonal(sm.butterfly(4), dtype=torch.complex64).linear(x, weight.detach())

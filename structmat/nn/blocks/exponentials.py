@@ -18,6 +18,7 @@ from torch import Tensor
 from structmat.nn.blocks.generators import is_unitary, narrowed, skew, to_generators, widened
 from structmat.nn.blocks.products import times
 from structmat.nn.blocks.rational import polished
+from structmat.nn.precision import without_autocast
 
 # (degree, powers kept, norm): up to this norm, what the Taylor polynomial leaves out is norm^degree
 # / (degree+1)! of it: 8e-17 for float64, and for float32 7e-11, so that hundreds of times as much
@@ -100,11 +101,12 @@ class _Exponential(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor, None]:
         (generators,) = ctx.saved_tensors
-        if torch.is_grad_enabled():  # for derivatives of this one
-            derivative = _plain_derivative(-skew(generators, ctx.radix), slopes)
-        else:
-            derivative = _doubled(-generators, ctx.radix, generators.dtype, slopes)
-        return to_generators(derivative), None
+        with without_autocast(slopes.device.type):
+            if torch.is_grad_enabled():  # for derivatives of this one
+                derivative = _plain_derivative(-skew(generators, ctx.radix), slopes)
+            else:
+                derivative = _doubled(-generators, ctx.radix, generators.dtype, slopes)
+            return to_generators(derivative), None
 
     @staticmethod
     def jvp(ctx: Any, tangents: Tensor, _: None) -> Tensor:

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from structmat.nn.blocks.generators import is_unitary, narrowed, skew, to_generators, widened
 from structmat.nn.blocks.products import times
+from structmat.nn.precision import without_autocast
 
 # Where reflections, some sixty calls of torch, beat a LAPACK call for each block; measured on two
 # cores with AVX-512. Either way the numbers are the same ones, to rounding.
@@ -100,7 +101,8 @@ class _Cayley(torch.autograd.Function):
             turn = (d[..., 1] - e[..., 0]) * c - (d[..., 0] + e[..., 1]) * s
             return (turn * (1 + c))[..., None], None  # dθ = 2/(1+q²) dq, and 2/(1+q²) = 1 + c
         p = _plus_one(blocks).mH
-        return to_generators(times(times(p, slopes), p)).mul(0.5), None
+        with without_autocast(slopes.device.type):
+            return to_generators(times(times(p, slopes), p)).mul(0.5), None
 
     @staticmethod
     def vmap(

@@ -24,6 +24,7 @@ from structmat.nn.fused.launching import (
 from structmat.nn.fused.programs import Program, program
 
 __all__ = [
+    "DTYPES",
     "Config",
     "Program",
     "available",

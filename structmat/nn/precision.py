@@ -1,0 +1,22 @@
+"""Work in the precision that was asked for, whatever autocast would make of it."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+
+def without_autocast(device_type: str) -> AbstractContextManager[object]:
+    """Return a context in which autocast changes no dtype.
+
+    Examples
+    --------
+    >>> a = torch.ones(2, 2)
+    >>> with torch.autocast("cpu", torch.bfloat16), without_autocast("cpu"):
+    ...     (a @ a).dtype
+    torch.float32
+    """
+    if torch.amp.is_autocast_available(device_type):
+        return torch.autocast(device_type, enabled=False)
+    return nullcontext()  # the meta device has none

@@ -1,0 +1,138 @@
+"""Choices by measuring: made once, kept on disk, and of no consequence but time."""
+
+import json
+
+import pytest
+import torch
+
+import structmat as sm
+from structmat.nn import Orthogonal, remembered, tuning
+from structmat.nn.programs import Program
+from structmat.planning import choices
+from tests.nn.drawing import layer
+
+CPU = torch.device("cpu")
+NET = sm.butterfly(64)
+
+
+@pytest.fixture
+def timed(monkeypatch, tmp_path):
+    """Count measurements, with the last way always the fastest, in a cache of this test's own."""
+    monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
+    remembered.forget()
+    calls = []
+
+    def times(program, ways, tokens, dtype, device):
+        calls.append((tokens, dtype))
+        return [float(len(ways) - k) for k in range(len(ways))]
+
+    monkeypatch.setattr(tuning, "_timed", times)
+    yield calls
+    remembered.forget()
+
+
+def ask(tokens=5000, *, measure=True, dtype=torch.float32):
+    return tuning.chosen(Program(NET), tokens, dtype, CPU, measure=measure)
+
+
+def slowest_worth_trying(tokens):
+    ways = choices(NET, tokens)
+    return [w for w in ways if w.cost.seconds <= 3 * ways[0].cost.seconds][-1].ends
+
+
+def test_the_fastest_is_chosen_and_measured_once(timed):
+    assert ask() == slowest_worth_trying(8192) != choices(NET, 8192)[0].ends
+    assert timed == [(4096, torch.float32)]  # as many vectors as a measurement takes at most
+    assert ask(5001) == ask(8192) == ask()
+    assert len(timed) == 1
+    ask(dtype=torch.float64)
+    ask(20_000)
+    assert len(timed) == 3
+
+
+def test_a_later_process_reads_what_was_measured(timed):
+    first = ask()
+    remembered.forget()  # as a new process has nothing in memory
+    assert ask() == first
+    assert len(timed) == 1
+    data = json.loads(remembered.file().read_text(encoding="utf-8"))
+    assert data["format"] == "structmat.plans"
+    (name,) = data["plans"]
+    for part in ("8192", "float32", f"torch {torch.__version__}", "threads"):
+        assert part in name
+
+
+def test_few_vectors_the_model_and_deterministic_runs_measure_nothing(timed):
+    assert ask(100) == choices(NET, 128)[0].ends
+    assert ask(measure=False) == choices(NET, 8192)[0].ends
+    torch.use_deterministic_algorithms(mode=True)
+    try:
+        assert ask() == choices(NET, 8192)[0].ends
+    finally:
+        torch.use_deterministic_algorithms(mode=False)
+    assert not timed
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"format": "structmat.plans", "version": 99, "plans": {"a": []}}',
+        '{"format": "structmat.plans", "version": 1, "plans": {"a": [{"ends": "?"}]}}',
+        '{"format": "structmat.plans", "version": 1, "plans": 7}',
+    ],
+)
+def test_a_damaged_file_is_as_good_as_none(timed, content):
+    remembered.file().write_text(content, encoding="utf-8")
+    ask()
+    assert len(timed) == 1
+    remembered.forget()
+    ask()
+    assert len(timed) == 1  # it was written anew
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(timed, monkeypatch, tmp_path):
+    (tmp_path / "taken").write_text("a file", encoding="utf-8")
+    monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path / "taken"))
+    ask()
+    ask()
+    assert len(timed) == 1  # kept in memory
+
+
+def test_the_folder_is_where_it_should_be(monkeypatch, tmp_path):
+    monkeypatch.delenv("STRUCTMAT_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert remembered.file() == tmp_path / "structmat" / "plans.json"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert remembered.file() == tmp_path / ".cache" / "structmat" / "plans.json"
+
+
+def test_measuring_for_real_gives_seconds_for_each_way(monkeypatch, tmp_path):
+    monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
+    remembered.forget()
+    times = tuning.measured(Program(NET), 5000, torch.float32, CPU)
+    assert len(times) > 1
+    assert all(0 < seconds < 60 for seconds in times.values())
+    best = min(times, key=lambda way: times[way])
+    assert ask() == best.ends
+    text = Orthogonal(NET).explain(5000)
+    assert "measured here" in text
+    assert f"→ {best}" in text
+    remembered.forget()
+
+
+def test_plans_give_the_same_numbers(timed):
+    x = torch.randn(5000, 64, dtype=torch.float64, requires_grad=True)
+    results = []
+    for plan in ("auto", "model", "reference"):
+        q = layer(NET, 0, plan=plan)
+        y = q(x)
+        results.append([y, *torch.autograd.grad(y.sin().sum(), [x, *q.generators])])
+        assert plan in q.explain(5000) or plan != "reference"
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+    assert len(timed) == 1
