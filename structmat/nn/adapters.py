@@ -75,6 +75,7 @@ class Adapter(nn.Module):
         check_layer(base, type(self), products=scale)
         weight = base.weight
         dtype = at_least_float32(weight.dtype)
+        self._stock = own_behaviour(base, type(self).takes) is None
         self.base = base
         self.rotation = Orthogonal(
             network,
@@ -243,7 +244,7 @@ class LinearAdapter(Adapter):
         return values[:, None]
 
     def _forward(self, x: Tensor) -> Tensor:
-        if self.scale is None and runs_together(self.base, self.takes, x):
+        if self.scale is None and runs_together(self.base, x, stock=self._stock):
             weight = self.neurons(self.base, self.base.weight)
             return self.rotation.linear(x, weight, self.base.bias)
         x = self.rotation.adjoint(x)
@@ -384,11 +385,11 @@ def check_layer(base: Layer, kind: type[Adapter], *, products: bool) -> None:
         )
 
 
-def runs_together(base: Layer, takes: str, x: Tensor) -> bool:
+def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:
     """Return whether a rotation and the linear layer after it may run as one operation.
 
     On a CPU that saves the memory of the rotated activations; it needs a frozen layer without
-    a behaviour of its own, of the dtype of its inputs.
+    a behaviour of its own (`stock`), of the dtype of its inputs.
     """
     kept = (base.weight, base.bias)
     return (
@@ -397,7 +398,7 @@ def runs_together(base: Layer, takes: str, x: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not any(t is not None and t.requires_grad for t in kept)
         and "forward" not in base.__dict__
-        and own_behaviour(base, takes) is None
+        and stock
         and not (base._forward_hooks or base._forward_pre_hooks)
         and not (base._backward_hooks or base._backward_pre_hooks)
     )
