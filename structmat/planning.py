@@ -50,7 +50,7 @@ class Rates:
 
 # Two server cores with AVX-512, vectors in the second-level cache; and a recent data-centre GPU.
 RATES: Mapping[str, Rates] = {
-    "cpu": Rates(products=5e10, moves=5e10, blocks=2e10, flops=3e11, launch=5e-6),
+    "cpu": Rates(products=5e10, moves=5e10, blocks=2e10, flops=3e11, launch=1.5e-5),
     "cuda": Rates(products=4e12, moves=4e12, blocks=2e12, flops=5e13, launch=5e-6),
 }
 

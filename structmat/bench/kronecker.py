@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -85,7 +86,14 @@ def _operator_of() -> Any:
 
 
 def _quietly(function: Any, *arguments: Any) -> Any:
-    """Call without warnings: of libraries it looks for, and of torch's new default in a copy."""
-    with warnings.catch_warnings(record=True):  # lazylinop's import shows its own in any case
-        warnings.simplefilter("ignore")
-        return function(*arguments)
+    """Call without warnings, of libraries it looks for or of torch's new default in a copy.
+
+    Nor does lazylinop's recursion limit stay for the rest of the program.
+    """
+    limit = sys.getrecursionlimit()
+    try:
+        with warnings.catch_warnings(record=True):  # lazylinop's import shows its own in any case
+            warnings.simplefilter("ignore")
+            return function(*arguments)
+    finally:
+        sys.setrecursionlimit(limit)

@@ -164,22 +164,22 @@ def _rows(
 ) -> dict[Candidate, Row]:
     place = layer.weight.device.type
     batch = _batch(layer, tokens)
-    steps: dict[tuple[str, Candidate], Callable[[], None]] = {}
-    for candidate, module in modules.items():
-        steps["forward", candidate] = forward(module, batch)
-        steps["step", candidate] = training_step(module, batch)
-    times = interleaved(steps, rounds=ROUNDS, seconds=seconds, warmup=warmup)
-    trained = {candidate.name: times["step", candidate] for candidate in modules}
+    forwards = {candidate: forward(module, batch) for candidate, module in modules.items()}
+    steps = {candidate: training_step(module, batch) for candidate, module in modules.items()}
+    # Apart, for between two forwards no weight changes, as when a model is used.
+    used = interleaved(forwards, rounds=ROUNDS, seconds=seconds / 3, warmup=warmup)
+    times = interleaved(steps, rounds=ROUNDS, seconds=2 * seconds / 3, warmup=warmup)
+    trained = {candidate.name: times[candidate] for candidate in modules}
     to_frozen, to_lora = relative(trained, "frozen"), relative(trained, "lora")
     return {
         candidate: Row(
             **_place(candidate, layer, tokens),
             parameters=sum(p.numel() for p in module.parameters() if p.requires_grad),
-            forward=Spread.of(times["forward", candidate]),
-            step=Spread.of(times["step", candidate]),
+            forward=Spread.of(used[candidate]),
+            step=Spread.of(times[candidate]),
             to_frozen=to_frozen.get(candidate.name),
             to_lora=to_lora.get(candidate.name),
-            memory=peak(steps["step", candidate], place),
+            memory=peak(steps[candidate], place),
         )
         for candidate, module in modules.items()
     }

@@ -28,10 +28,12 @@ _FEW = 64  # vectors, up to which blocks that do not change are kept ready betwe
 
 
 class _Ready(NamedTuple):
-    """Blocks multiplied out for a few vectors, and the generators that they were made of."""
+    """Blocks multiplied out for a few vectors, and the generators that they were made of.
+
+    For the adjoint they are those of the inverse network, in its order.
+    """
 
     generators: list[Tensor]
-    dtype: torch.dtype
     program: Program
     blocks: list[Tensor]
 
@@ -133,7 +135,7 @@ class Orthogonal(nn.Module):
         like = torch.empty(0, dtype=dtype.to_real(), device=device)
         self.register_buffer("_like", like, persistent=False)
         self._program = program_for(network)
-        self._ready: dict[torch.dtype, _Ready] = {}
+        self._ready: dict[tuple[torch.dtype, bool], _Ready] = {}
         self._places: list[Tensor | None] = self._places_of_kept()
 
     @property
@@ -399,11 +401,9 @@ class Orthogonal(nn.Module):
     ) -> Tensor:
         dtype = self._compute_dtype(x.dtype)
         with without_autocast(x.device.type):
-            ready = None if drop else self._kept_ready(x, dtype)
+            ready = None if drop else self._kept_ready(x, dtype, adjoint=adjoint)
             if ready is not None:
-                return rotated(
-                    ready.program, ready.blocks, x, *layer, adjoint=adjoint, plan="model"
-                )
+                return rotated(ready.program, ready.blocks, x, *layer, plan="model")
             blocks = self.blocks(dtype)
             if drop:
                 blocks = self._dropped(blocks)
@@ -411,7 +411,7 @@ class Orthogonal(nn.Module):
                 return plain(self._program, blocks, x, *layer, adjoint=adjoint)
             return rotated(self._program, blocks, x, *layer, adjoint=adjoint, plan=self.plan)
 
-    def _kept_ready(self, x: Tensor, dtype: torch.dtype) -> _Ready | None:
+    def _kept_ready(self, x: Tensor, dtype: torch.dtype, *, adjoint: bool) -> _Ready | None:
         """Return the blocks for a few vectors without gradients; kept until a generator changes.
 
         Whether one did is seen by its values, for there are ways to change them unseen.
@@ -425,19 +425,18 @@ class Orthogonal(nn.Module):
             or not len(self.generators)
         ):
             return None
-        ready = self._ready.get(dtype)
+        ready = self._ready.get((dtype, adjoint))
         if ready is not None and all(map(torch.equal, ready.generators, self.generators)):
             return ready
-        best = choices(self.network, _FEW, itemsize=dtype.itemsize, reuse=True)[0]
-        tape = self._program.tape(best.ends, x.device)
+        best = choices(self.network, 1, itemsize=dtype.itemsize, reuse=True)[0]
+        net = merged(self.network, best.ends).network
         with torch.inference_mode(mode=False), torch.no_grad():
-            made = _Ready(
-                [g.detach().clone() for g in self.generators],
-                dtype,
-                program_for(merged(self.network, best.ends).network),
-                tape.merge(self.blocks(dtype)),
-            )
-        self._ready[dtype] = made
+            blocks = self._program.tape(best.ends, x.device).merge(self.blocks(dtype))
+            if adjoint:
+                net, blocks = net.inverse(), _adjoints(net, blocks)
+            kept = [g.detach().clone() for g in self.generators]
+        made = _Ready(kept, program_for(net), blocks)
+        self._ready[dtype, adjoint] = made
         return made
 
     def _dropped(self, blocks: list[Tensor]) -> list[Tensor]:
@@ -499,6 +498,17 @@ class Orthogonal(nn.Module):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
+
+
+def _adjoints(net: Network, blocks: list[Tensor]) -> list[Tensor]:
+    """Return the blocks of the inverse network: its stages come in the opposite order."""
+    rest = iter(blocks)
+    by_stage = [[next(rest) for _ in stage.banks] for stage in net.stages]
+    return [
+        b.mH.resolve_conj().clone(memory_format=torch.contiguous_format)
+        for stage in reversed(by_stage)
+        for b in stage
+    ]
 
 
 @lru_cache(maxsize=64)  # a model has many layers of a few widths

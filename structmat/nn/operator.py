@@ -58,7 +58,14 @@ def rotated(
     """
     if _transformed():
         return plain(program, blocks, x, weight, bias, adjoint=adjoint)
-    return _rotate(x, list(blocks), weight, bias, program.key, plan, adjoint)
+    if torch.is_grad_enabled() or x.is_meta or not _ordinary(x, *blocks):
+        return _rotate(x, list(blocks), weight, bias, program.key, plan, adjoint)
+    return _run(program, x, blocks, weight, bias, plan, adjoint=adjoint)  # nobody needs to know
+
+
+def _ordinary(*tensors: Tensor) -> bool:
+    """Return whether the operator would only be a detour: nobody traces, or watches tensors."""
+    return not torch.compiler.is_compiling() and all(type(t) is Tensor for t in tensors)
 
 
 def plain(
@@ -97,11 +104,27 @@ def _rotate(
     plan: str,
     adjoint: bool,  # noqa: FBT001 (an operator takes no keywords)
 ) -> Tensor:
-    tape = _tape(programs.found(key), x, blocks, plan)
+    return _run(programs.found(key), x, blocks, weight, bias, plan, adjoint=adjoint)
+
+
+def _run(
+    program: programs.Program,
+    x: Tensor,
+    blocks: Sequence[Tensor],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    plan: str,
+    *,
+    adjoint: bool,
+) -> Tensor:
+    tape = _tape(program, x, blocks, plan)
     merged = tape.merge(blocks)
     flat = x.reshape(-1, x.shape[-1])
     if weight is None:
         return tape.apply(merged, flat, adjoint=adjoint).view(x.shape)
+    if flat.numel() * flat.dtype.itemsize <= _BETWEEN:
+        turned = tape.apply(merged, flat, adjoint=adjoint)
+        return functional.linear(turned, weight, bias).view(*x.shape[:-1], len(weight))
     out = x.new_empty(len(flat), len(weight))
     for rows, between in _chunks(flat):
         turned = tape.apply(merged, flat[rows], between, adjoint=adjoint)

@@ -32,8 +32,8 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
     Returns
     -------
     (..., r, r)
-        Of the dtype of the blocks, with gradients. The derivative does not exist where a block
-        has the eigenvalue −1; there the part that is infinite counts as zero.
+        Of the dtype of the blocks, with gradients, but none of those. The derivative does not
+        exist where a block has the eigenvalue −1; there the part that is infinite counts as zero.
 
     Raises
     ------
@@ -54,16 +54,16 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
             [-0.7071,  0.7071]])
     """
     t = float(exponent)
-    if not math.isfinite(t):
+    if not -math.inf < t < math.inf:  # a compiler knows comparisons
         raise BlockError(f"exponent={exponent!r}: it must be a finite number, such as 0.5")
     if t == 1:
         return blocks
     if t == 0:
         one = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device)
-        return one.expand(blocks.shape) + 0 * blocks.detach()
+        return one.expand(blocks.shape).clone()
     if blocks.is_meta or blocks.numel() == 0:
         return blocks.clone()
-    made: Tensor = _Power.apply(blocks, t)
+    made: Tensor = _power(blocks, t)
     return made
 
 
@@ -205,31 +205,51 @@ def _cayley_inverse(blocks: Tensor) -> Tensor:
 INVERSES: dict[str, Callable[[Tensor], Tensor]] = {"cayley": _cayley_inverse, "exp": logarithm}
 
 
-class _Power(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, blocks: Tensor, exponent: float) -> Tensor:
-        ctx.save_for_backward(blocks)
-        ctx.exponent = exponent
-        made = of_angles(blocks, lambda a: (exponent * a).cos(), lambda a: (exponent * a).sin())
-        return _like(made, blocks)
+# Operators of torch, so that a compiler does not look inside: what they do depends on the numbers.
 
-    @staticmethod
-    @torch.autograd.function.once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None]:
-        (blocks,) = ctx.saved_tensors
-        angles, vectors = eigen(blocks)
-        t: float = ctx.exponent
-        between = angles[..., :, None] - angles[..., None, :]
-        middle = (angles[..., :, None] + angles[..., None, :]) / 2
-        below = torch.sin(between / 2)
-        close = below.abs() < CUT
-        ratio = torch.sin(t * between / 2) / torch.where(close, torch.ones_like(below), below)
-        # Close on the circle: the same eigenvalue, or one on either side of the cut.
-        ratio = torch.where(close, torch.where(between.abs() < 1, t, 0.0), ratio)
-        slopes = torch.polar(torch.ones_like(middle), (t - 1) * middle) * ratio
-        grad = grads[0].to(vectors.dtype)
-        found = vectors @ (slopes.conj() * (vectors.mH @ grad @ vectors)) @ vectors.mH
-        return _like(found, grads[0]), None
+
+@torch.library.custom_op("structmat::power", mutates_args=())
+def _power(blocks: Tensor, exponent: float) -> Tensor:
+    made = of_angles(blocks, lambda a: (exponent * a).cos(), lambda a: (exponent * a).sin())
+    return _like(made, blocks)
+
+
+@torch.library.custom_op("structmat::power_gradient", mutates_args=())
+def _gradient(grad: Tensor, blocks: Tensor, exponent: float) -> Tensor:
+    angles, vectors = eigen(blocks)
+    between = angles[..., :, None] - angles[..., None, :]
+    middle = (angles[..., :, None] + angles[..., None, :]) / 2
+    below = torch.sin(between / 2)
+    close = below.abs() < CUT
+    ratio = torch.sin(exponent * between / 2) / torch.where(close, torch.ones_like(below), below)
+    # Close on the circle: the same eigenvalue, or one on either side of the cut.
+    ratio = torch.where(close, torch.where(between.abs() < 1, exponent, 0.0), ratio)
+    slopes = torch.polar(torch.ones_like(middle), (exponent - 1) * middle) * ratio
+    turned = vectors.mH @ grad.to(vectors.dtype) @ vectors
+    return _like(vectors @ (slopes.conj() * turned) @ vectors.mH, grad)
+
+
+@_power.register_fake
+def _(blocks: Tensor, exponent: float) -> Tensor:  # noqa: ARG001
+    return torch.empty_like(blocks, memory_format=torch.contiguous_format)
+
+
+@_gradient.register_fake
+def _(grad: Tensor, blocks: Tensor, exponent: float) -> Tensor:  # noqa: ARG001
+    return torch.empty_like(grad, memory_format=torch.contiguous_format)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:  # noqa: ARG001
+    blocks, ctx.exponent = inputs
+    ctx.save_for_backward(blocks)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    (blocks,) = ctx.saved_tensors
+    return _gradient(grad, blocks, ctx.exponent), None
+
+
+_power.register_autograd(_backward, setup_context=_keep)
 
 
 def _exponential(skew: Tensor) -> Tensor:
@@ -257,4 +277,5 @@ def _half_turned(blocks: Tensor) -> bool:
 
 def _like(values: Tensor, other: Tensor) -> Tensor:
     """Return complex values in the dtype of another tensor, real where that is."""
-    return values.to(other.dtype) if other.is_complex() else values.real.to(other.dtype)
+    made = values.to(other.dtype) if other.is_complex() else values.real.to(other.dtype)
+    return made.contiguous()

@@ -23,6 +23,7 @@ from structmat.scheduling import Gather, Product, Schedule, Segment
 # Bytes of one scratch buffer: several fit in a core's second-level cache.
 _BUFFER = 700_000
 _EIGHT = 8
+_FEW = 8  # vectors, for which starting an operation takes longer than doing it
 _WHOLE = 1 << 28  # bytes of a buffer on devices where operations are slow to start
 
 
@@ -64,11 +65,14 @@ class Steps:
     ----------
     width : int
     forward, adjoint : tuple of Step
+    single : tuple of Step
+        The forward steps without views where every product takes all wires in one bank, else none.
     """
 
     width: int
     forward: tuple[Step, ...]
     adjoint: tuple[Step, ...]
+    single: tuple[Step, ...]
 
     @classmethod
     def of(cls, plan: Schedule, device: torch.device) -> Steps:
@@ -87,7 +91,13 @@ class Steps:
                 product = _product(step)
                 ahead.append((product, None))
                 back.append((product, None))
-        return cls(plan.network.width, _folded(ahead), _folded(back[::-1]))
+        width = plan.network.width
+        single = all(
+            isinstance(step, Gather) or [s.count * s.radix for s in step.segments] == [width]
+            for step in plan.steps
+        )
+        plain = tuple(step for step, _ in ahead) if single else ()
+        return cls(width, _folded(ahead), _folded(back[::-1]), plain)
 
 
 def _product(step: Product) -> Multiply:
@@ -178,6 +188,9 @@ def apply(
     (tokens, width) of the dtype of x, contiguous unless `out` is not
     """
     tokens, width = x.shape
+    if 0 < tokens <= _FEW and steps.single and not adjoint and x.dtype == blocks[0].dtype:
+        y = _few(steps.single, blocks, x)
+        return y if out is None else out.copy_(y)
     size = tile(width, tokens, blocks[0].dtype, x.device)
     scratch = _Scratch(width, size, blocks[0].dtype, x.device)
     order = steps.adjoint if adjoint else steps.forward
@@ -193,6 +206,20 @@ def apply(
             used = 1 - used
         _store(out[rows], y)
     return out
+
+
+def _few(steps: Sequence[Step], blocks: Sequence[Tensor], x: Tensor) -> Tensor:
+    """Return the vectors after all steps, by as few calls as can be: they are what takes time."""
+    t = len(x)
+    y = x.reshape(-1) if t == 1 else x.T.contiguous()  # numbers are faster moved than rows of one
+    shape = y.shape
+    for step in steps:
+        if isinstance(step, Move):
+            y = y.index_select(0, step.index)
+        else:
+            s = step.segments[0]
+            y = torch.bmm(blocks[s.bank], y.view(s.count, s.radix, t)).view(shape)
+    return y.view(1, -1) if t == 1 else y.T.contiguous()
 
 
 def gradients(
@@ -286,15 +313,10 @@ def _loaded(steps: Sequence[Step], x: Tensor, scratch: _Scratch, k: int) -> tupl
     A first product over all wires reads them where they are; else they are copied to buffer k.
     """
     buffer = scratch.get(k, 0)
-    first = steps[0]
-    if (
-        isinstance(first, Multiply)
-        and first.turned is None
-        and len(first.segments) == 1
-        and x.dtype == buffer.dtype
-        and x.stride(1) == 1
-    ):
-        return x.T, k
+    if x.dtype == buffer.dtype and x.stride(1) == 1:
+        first = steps[0]
+        if isinstance(first, Multiply) and len(first.segments) == 1 and not first.turned:
+            return x.T, k
     buffer = scratch.get(k, len(x))
     buffer[None].copy_(x.T)
     return buffer, k + 1

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from structmat.errors import StructmatError
 from structmat.network import Network
-from structmat.nn.adapters.checks import Layer, check_layer, plain_weight
+from structmat.nn.adapters.checks import Layer, check_layer, named, own_behaviour, plain_weight
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.module import Orthogonal
 
@@ -68,6 +68,7 @@ class Adapter(nn.Module):
         check_layer(base, type(self), products=scale)
         dtype, device = self.number_type(base)
         dtype = at_least_float32(dtype)
+        self._stock = own_behaviour(base, self.takes) is None
         self.base = base
         self.rotation = Orthogonal(
             network,
@@ -91,7 +92,7 @@ class Adapter(nn.Module):
     @classmethod
     def accepts(cls, layer: Layer) -> bool:
         """Return whether the layer is of this kind."""
-        return cls.takes in {f"{c.__module__}.{c.__qualname__}" for c in type(layer).__mro__}
+        return cls.takes in map(named, type(layer).__mro__)
 
     @classmethod
     def check_weight(cls, base: Layer, *, products: bool) -> None:  # noqa: ARG003 (for some kinds)

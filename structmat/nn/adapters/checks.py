@@ -49,11 +49,11 @@ def check_layer(base: Layer, kind: type[Adapter], *, products: bool) -> None:
         )
 
 
-def runs_together(base: Layer, takes: str, x: Tensor) -> bool:
+def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:
     """Return whether a rotation and the linear layer after it may run as one operation.
 
     On a CPU that saves the memory of the rotated activations; it needs a frozen layer without
-    a behaviour of its own, of the dtype of its inputs.
+    a behaviour of its own (`stock`), of the dtype of its inputs.
     """
     kept = (base.weight, base.bias)
     return (
@@ -62,7 +62,7 @@ def runs_together(base: Layer, takes: str, x: Tensor) -> bool:
         and not torch.is_autocast_enabled("cpu")
         and not any(t is not None and t.requires_grad for t in kept)
         and "forward" not in base.__dict__
-        and own_behaviour(base, takes) is None
+        and stock
         and not (base._forward_hooks or base._forward_pre_hooks)
         and not (base._backward_hooks or base._backward_pre_hooks)
     )
@@ -70,11 +70,16 @@ def runs_together(base: Layer, takes: str, x: Tensor) -> bool:
 
 def own_behaviour(base: Layer, takes: str) -> str | None:
     """Return the name of a method that a layer's class does not have from its kind, if any."""
-    stock = next(c for c in type(base).__mro__ if f"{c.__module__}.{c.__qualname__}" == takes)
+    stock = next((c for c in type(base).__mro__ if named(c) == takes), None)
     for name in ("forward", "_conv_forward"):
         if getattr(type(base), name, None) is not getattr(stock, name, None):
             return name
     return None
+
+
+def named(cls: type) -> str:
+    """Return the full name of a class."""
+    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 def plain_weight(base: Layer) -> None:

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from structmat.errors import StructmatError
 from structmat.nn.adapters.base import Adapter
-from structmat.nn.adapters.checks import Layer, own_behaviour, plain_weight
+from structmat.nn.adapters.checks import Layer, plain_weight
 
 
 class EmbeddingAdapter(Adapter):
@@ -59,7 +59,7 @@ class EmbeddingAdapter(Adapter):
 
     def _forward(self, x: Tensor) -> Tensor:
         base = self.base
-        plain = base.max_norm is None and own_behaviour(base, self.takes) is None
+        plain = base.max_norm is None and self._stock
         if plain and x.numel() > base.num_embeddings:  # such as positions of a large batch
             return self.run(base, x, self.weight)
         outputs: Tensor = self.rotation(base(x))

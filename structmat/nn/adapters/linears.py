@@ -28,7 +28,7 @@ class LinearAdapter(Adapter):
         return values[:, None]
 
     def _forward(self, x: Tensor) -> Tensor:
-        if self.scale is None and runs_together(self.base, self.takes, x):
+        if self.scale is None and runs_together(self.base, x, stock=self._stock):
             weight = self.neurons(self.base, self.base.weight)
             return self.rotation.linear(x, weight, self.base.bias)
         x = self.rotation.adjoint(x)

@@ -14,7 +14,7 @@ from torch.nn import functional
 from structmat.errors import StructmatError
 from structmat.network import Network
 from structmat.nn import powers
-from structmat.nn.adapters import Adapter, EmbeddingAdapter, Layer, runs_together
+from structmat.nn.adapters import Adapter, EmbeddingAdapter, Layer, own_behaviour, runs_together
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.module import Orthogonal
 from structmat.nn.peft.config import StructmatConfig
@@ -66,6 +66,7 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         super().__init__()
         self.base_layer = base_layer
         self.kind = kind
+        self._stock = own_behaviour(base_layer, kind.takes) is None
         self.structmat_inputs = nn.ModuleDict()
         self.structmat_outputs = nn.ModuleDict()
         self.structmat_scale = nn.ParameterDict()
@@ -172,7 +173,7 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         turns: list[Any] = [
             self.structmat_inputs[name] for name in reversed(names) if name in self.structmat_inputs
         ]
-        together = bool(turns) and runs_together(base, kind.takes, x)
+        together = bool(turns) and runs_together(base, x, stock=self._stock)
         for turn in turns[:-1] if together else turns:
             x = turn.adjoint(x)
         if not (changed or together):

@@ -106,12 +106,15 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         """Return the layers to adapt by name, those under adapters already without them."""
         self._prepare_adapter_config(config, self.get_model_config(model))
         _maybe_include_all_linear_layers(config, model)
+        wrappers = [n for n, m in model.named_modules() if isinstance(m, AuxiliaryTrainingWrapper)]
+        inside = tuple(f"{name}." for name in wrappers)  # copies of modules that are trained whole
+        if isinstance(config.target_modules, set):
+            config.target_modules = {n for n in config.target_modules if not n.startswith(inside)}
         saved = None
         if state is not None:
             cut = [key.rsplit(f".{PREFIX}", 1)[0].removeprefix("_orig_mod.") for key in state]
             saved = set(cut)
         found: dict[str, nn.Module] = {}
-        inside: tuple[str, ...] = ()
         for name, module in model.named_modules():
             if not name or name.startswith(inside):
                 continue
@@ -159,7 +162,9 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         current_key: str,
         parameter_name: str | None = None,  # noqa: ARG002 (PEFT's signature)
     ) -> None:
-        plan = self._plans[current_key]
+        plan = self._plans.get(current_key)
+        if plan is None:  # inside a module that is trained whole
+            return
         if isinstance(target, StructmatLayer):
             target.update_layer(adapter_name, plan, peft_config)
             return

@@ -98,6 +98,25 @@ def matrix(turn):
     return sm.dense(turn.network, blocks)
 
 
+def test_block_diagonal_networks_are_pefts_oft():
+    """Its exact transform is (I−Q)(I+Q)⁻¹, so its parameters are ours with the other sign."""
+    case = Case("bert", ["query", "dense"], "block_diagonal(block=8)")
+    theirs = peft.get_peft_model(
+        case.model(),
+        peft.OFTConfig(target_modules=case.targets, oft_block_size=8, use_cayley_neumann=False),
+    )
+    ours = peft.get_peft_model(case.model(), config(case))
+    randomised(theirs, 0, 0.3).eval()
+    found = layers(ours)
+    with torch.no_grad():
+        for name, module in theirs.named_modules():
+            if name in found:
+                generators = found[name].structmat_inputs["default"].generators
+                generators[0].copy_(-module.oft_R["default"].weight)
+    near(case, case.call(ours), case.call(theirs))
+    near(case, case.call(ours.merge_and_unload()), case.call(theirs.merge_and_unload()))
+
+
 @cases
 @options
 def test_merged_equals_unmerged_and_comes_off_exactly(case, options):

@@ -34,6 +34,14 @@ def test_a_second_adapter_finds_the_same_linear_layers():
     assert all(set(m.structmat_power) == {"default", "other"} for m in layers(model).values())
 
 
+@pytest.mark.parametrize("targets", ["all-linear", r".*(query|classifier\..*)"])
+def test_modules_that_another_adapter_trains_whole_are_left_alone(targets):
+    model = adapted(BERT, modules_to_save=["classifier"])
+    model.add_adapter("other", config(BERT, topology="mixed_radix", target_modules=targets))
+    assert not any("classifier" in name for name in layers(model))
+    assert all("other" in m.structmat_power for n, m in layers(model).items() if "query" in n)
+
+
 @pytest.mark.parametrize(
     ("targets", "excluded", "count"),
     [
