@@ -24,6 +24,7 @@ from structmat.nn.adapters import (
     kind_for,
     named_layers,
 )
+from structmat.nn.adapters.quantised import settings_of
 from structmat.nn.module import checked_dropout
 from structmat.nn.selecting import ALL_LINEAR, Targets, compiled, matching, select
 from structmat.stage import Bank, Stage
@@ -160,7 +161,7 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
         if adapter.trains_bias and adapter.bias is not None:
             adapter.bias.requires_grad_()
         if isinstance(adapter, QuantisedLinearAdapter):
-            adapter.requantise = _requantise(model)
+            adapter.requantise = settings_of(model)
     return _replace(model, _in_place_of(made))
 
 
@@ -175,12 +176,6 @@ def _in_place_of(made: Iterable[Adapter]) -> dict[int, nn.Module]:
         else:
             new[id(adapter.base)] = adapter
     return new | {key: Experts(owner, parts) for key, (owner, parts) in experts.items()}
-
-
-def _requantise(model: nn.Module) -> Callable[[], object] | None:
-    """Return what makes torchao's settings, where transformers quantised the model with it."""
-    config = getattr(getattr(model, "hf_quantizer", None), "quantization_config", None)
-    return getattr(config, "get_apply_tensor_subclass", None)
 
 
 def trained_whole(model: nn.Module) -> dict[str, nn.Module]:

@@ -69,7 +69,7 @@ class QuantisedLinearAdapter(LinearAdapter):
     @property
     def weight(self) -> Tensor:
         """The effective weight in floating point."""
-        weight = _backend(self.base).get_base_weight(self.base)
+        weight = in_floating_point(self.base)
         if self.merged:
             return weight
         rotated = self._rotated(weight)
@@ -95,19 +95,7 @@ class QuantisedLinearAdapter(LinearAdapter):
             For torchao, where the model does not tell how it was quantised.
         """
         plain = self.base
-        if quantiser(plain) == "torchao" and self.requantise is None:
-            raise StructmatError(
-                "the model does not tell how torchao quantised it, as one from transformers does,"
-                " so a merged weight cannot be quantised alike; set `requantise` of the adapters"
-                " to a function that returns the torchao config"
-            )
-        made_anew = quantiser(plain) == "hqq"  # by PEFT, without the bias
-        new = SimpleNamespace(base_layer=plain if made_anew else copy.deepcopy(plain))
-        new.get_base_layer = lambda: new.base_layer
-        _backend(plain, self.requantise).set_base_weight(new, merged)
-        self.base = new.base_layer.train(plain.training)
-        self.base.requires_grad_(requires_grad=False)
-        self.base.bias = plain.bias  # one bias, which may be trained
+        self.base = requantised(plain, merged, self.requantise)
         object.__setattr__(self, "_plain", plain)
 
     def _put_plain(self, state: dict[str, Any], prefix: str) -> None:
@@ -127,6 +115,42 @@ class QuantisedLinearAdapter(LinearAdapter):
         if self._plain is not None:
             self.base = self._plain
             object.__setattr__(self, "_plain", None)
+
+
+def in_floating_point(base: Layer) -> Tensor:
+    """Return the weight that a quantised layer means, (out, in)."""
+    weight: Tensor = _backend(base).get_base_weight(base)
+    return weight
+
+
+def requantised(base: Layer, weight: Tensor, settings: Callable[[], Any] | None) -> Layer:
+    """Return a layer like a quantised one, of another weight, and of the same bias.
+
+    Raises
+    ------
+    StructmatError
+        For torchao without settings.
+    """
+    if quantiser(base) == "torchao" and settings is None:
+        raise StructmatError(
+            "the model does not tell how torchao quantised it, as one from transformers does, so a"
+            " merged weight cannot be quantised alike; set `requantise` of the adapters to a"
+            " function that returns the torchao config"
+        )
+    made_anew = quantiser(base) == "hqq"  # by PEFT, without the bias
+    holder = SimpleNamespace(base_layer=base if made_anew else copy.deepcopy(base))
+    holder.get_base_layer = lambda: holder.base_layer
+    _backend(base, settings).set_base_weight(holder, weight)
+    new: Layer = holder.base_layer.train(base.training)
+    new.requires_grad_(requires_grad=False)
+    new.bias = base.bias
+    return new
+
+
+def settings_of(model: nn.Module) -> Callable[[], Any] | None:
+    """Return what makes torchao's settings, where transformers quantised the model with it."""
+    config = getattr(getattr(model, "hf_quantizer", None), "quantization_config", None)
+    return getattr(config, "get_apply_tensor_subclass", None)
 
 
 def _backend(base: Layer, requantise: Callable[[], Any] | None = None) -> Any:

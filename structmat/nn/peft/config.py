@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from peft.config import PeftConfig
 from structmat.errors import FileError, StructmatError, require, suggest
 from structmat.families import Family, parse
 from structmat.network import Network
+from structmat.nn.adapters import checked_field
 from structmat.nn.blocks import checked_kind
 from structmat.nn.module import checked_dropout
 from structmat.nn.peft.names import StructmatType
@@ -50,6 +52,8 @@ class StructmatConfig(PeftConfig):
         Multiplicative dropout, as for `structmat.nn.Orthogonal`.
     reduced : bool
         Whether to leave out generators that neighbouring switches could trade.
+    field : {"receptive", "channels"}
+        What the inputs of a convolution turn in, as for `structmat.nn.adapt`.
     init_weights : bool
         True starts from the pretrained model. False draws small random rotations, for tests.
     target_modules, exclude_modules : str or list of str
@@ -87,13 +91,14 @@ class StructmatConfig(PeftConfig):
     """
 
     topology: Any = "shuffle(block=16)"
-    topology_pattern: Any = field(default_factory=dict)
+    topology_pattern: Any = dataclasses.field(default_factory=dict)
     blocks: str = "cayley"
     side: str = "inputs"
     scale: bool = False
     bias: str = "none"
     dropout: Any = (0.0, 0.0)
     reduced: bool = False
+    field: str = "receptive"
     init_weights: bool = True
     target_modules: Any = None
     exclude_modules: Any = None
@@ -116,6 +121,7 @@ class StructmatConfig(PeftConfig):
         pairs = pairs.items() if isinstance(pairs, Mapping) else pairs
         self.topology_pattern = {str(pattern): _kept(value) for pattern, value in pairs}
         self.blocks = checked_kind(self.blocks)
+        self.field = checked_field(self.field)
         _check_choice("side", self.side, SIDES)
         _check_choice("bias", self.bias, BIASES)
         for name in ("scale", "reduced", "init_weights"):

@@ -14,7 +14,15 @@ from torch.nn import functional
 from structmat.errors import StructmatError
 from structmat.network import Network
 from structmat.nn import powers
-from structmat.nn.adapters import Adapter, EmbeddingAdapter, Layer, own_behaviour, runs_together
+from structmat.nn.adapters import (
+    Adapter,
+    EmbeddingAdapter,
+    Layer,
+    QuantisedLinearAdapter,
+    own_behaviour,
+    runs_together,
+)
+from structmat.nn.adapters.quantised import in_floating_point, requantised
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.module import Orthogonal
 from structmat.nn.peft.config import StructmatConfig
@@ -73,7 +81,9 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         self.structmat_power: dict[str, float] = {}
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
-        self._plain: nn.Parameter | None = None  # the layer's own weight, while merged
+        self._plain: Any = None  # the layer's own weight, while merged; a quantised layer whole
+        self.quantised = issubclass(kind, QuantisedLinearAdapter)
+        self.requantise: Callable[[], Any] | None = None  # as in `QuantisedLinearAdapter`
 
     def update_layer(self, name: str, plan: LayerPlan, config: StructmatConfig) -> None:
         """Add an adapter, or replace the one of this name.
@@ -86,15 +96,15 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         config : StructmatConfig
             All else.
         """
-        weight = self.base_layer.weight
-        dtype = at_least_float32(weight.dtype)
+        dtype, device = self.kind.number_type(self.base_layer)
+        dtype = at_least_float32(dtype)
 
         def turn(net: Network) -> Turn:
             return Turn(
                 net,
                 config.blocks,
                 dtype=dtype,
-                device=weight.device,
+                device=device,
                 dropout=config.dropout,
                 reduced=config.reduced,
             )
@@ -106,7 +116,7 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         if config.scale:
             outputs = self.kind.output_width(self.base_layer)
             self.structmat_scale[name] = nn.Parameter(
-                torch.ones(outputs, dtype=dtype, device=weight.device)
+                torch.ones(outputs, dtype=dtype, device=device)
             )
         self.structmat_power[name] = 1.0
         if not (config.init_weights or config._from_file):
@@ -179,11 +189,15 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         if not (changed or together):
             called: Tensor = base(x, *args, **kwargs)
             return called
-        weight, bias = kind.neurons(base, base.weight), base.bias
-        if together:
+        bias = base.bias
+        if self.quantised:  # the layer has its products; the bias is put off
+            y = base(x, *args, **kwargs)
+            y = y if bias is None else y - bias.to(y.dtype)
+        elif together:
+            weight = kind.neurons(base, base.weight)
             y = turns[-1].linear(x, weight, None if changed else bias)
         else:
-            y = functional.linear(x, weight)
+            y = functional.linear(x, kind.neurons(base, base.weight))
         for name in changed:
             y = self._outputs_turned(y, name)
         return y if bias is None or not changed else y + bias.to(y.dtype)
@@ -223,8 +237,7 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
 
     def _effective(self, names: Iterable[str]) -> Tensor:
         """Return the weight that these adapters make, in the layout and dtype of the layer's."""
-        weight: Tensor = self.base_layer.weight
-        kind = self.kind
+        kind, weight = self.kind, self._own_weight()
         neurons = kind.neurons(self.base_layer, weight).to(at_least_float32(weight.dtype))
         for name in names:
             if name in self.structmat_inputs:
@@ -233,6 +246,12 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
             turned = self._outputs_turned(kind.by_outputs(self.base_layer, neurons), name)
             neurons = kind.by_outputs(self.base_layer, turned)
         return kind.from_neurons(self.base_layer, neurons).to(weight.dtype)
+
+    def _own_weight(self) -> Tensor:
+        weight: Tensor = (
+            in_floating_point(self.base_layer) if self.quantised else self.base_layer.weight
+        )
+        return weight
 
     @property
     def weight(self) -> Tensor:
@@ -262,9 +281,12 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         if not names:
             return
         merged = self.merged_weight(names)
-        plain = self.base_layer.weight
-        # A new parameter: a layer that shares this weight, such as a tied embedding, keeps it.
-        self.base_layer.weight = nn.Parameter(merged, requires_grad=plain.requires_grad)
+        plain = self.base_layer if self.quantised else self.base_layer.weight
+        if self.quantised:
+            self.base_layer = requantised(plain, merged, self.requantise)
+        else:
+            # A new parameter: a layer that shares this weight, as a tied embedding, keeps it.
+            self.base_layer.weight = nn.Parameter(merged, requires_grad=plain.requires_grad)
         if self._plain is None:
             object.__setattr__(self, "_plain", plain)  # past nn.Module: no parameter of ours
         self.merged_adapters.extend(names)
@@ -300,7 +322,10 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         if self._plain is None:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
             return
-        self.base_layer.weight = self._plain
+        if self.quantised:
+            self.base_layer = self._plain
+        else:
+            self.base_layer.weight = self._plain
         object.__setattr__(self, "_plain", None)
         self.merged_adapters.clear()
 
@@ -337,7 +362,7 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         self, adapter_name: str, device: torch.device | None = None
     ) -> None:
         """Move an adapter to where its layer is; PEFT would also cast it to the layer's dtype."""
-        target = self.base_layer.weight.device if device is None else device
+        target = self.kind.number_type(self.base_layer)[1] if device is None else device
         tensors = [p for turn in self.turns(adapter_name) for p in turn.parameters()]
         if target.type == "meta" or any(p.is_meta for p in tensors):
             return
@@ -350,7 +375,10 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
         super()._apply(fn, recurse)
         if self._plain is not None:  # moves with the rest
-            self._plain.data = fn(self._plain.data)
+            if self.quantised:
+                self._plain._apply(fn)
+            else:
+                self._plain.data = fn(self._plain.data)
         return self
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:

@@ -19,6 +19,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from structmat.errors import StructmatError
+from structmat.nn.adapters.quantised import settings_of
 from structmat.nn.peft import combining, loading
 from structmat.nn.peft.config import StructmatConfig
 from structmat.nn.peft.layer import BASE, StructmatLayer, StructmatLinear
@@ -171,6 +172,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         made = StructmatLinear if plan.kind.calls_base else StructmatLayer
         layer = made(target, plan.kind)
         layer.weight_is_read = _ONLY_LOOKS.fullmatch(type(parent).__name__) is None
+        layer.requantise = settings_of(self.model)
         layer.train(target.training)
         layer.update_layer(adapter_name, plan, peft_config)
         if adapter_name not in self.active_adapters:

@@ -46,7 +46,7 @@ def planned(config: StructmatConfig, layers: Mapping[str, nn.Module]) -> dict[st
     choose = _chooser(config, layers)
     plans = {}
     for name, layer in layers.items():
-        kind = kind_for(layer)
+        kind = kind_for(layer, config.field)
         if kind is None:
             raise StructmatError(
                 f"{name} is a {type(layer).__name__}, which structmat does not adapt; it knows"
@@ -59,10 +59,10 @@ def planned(config: StructmatConfig, layers: Mapping[str, nn.Module]) -> dict[st
             raise type(error)(f"{name}: {error}") from None
         plans[name] = LayerPlan(
             kind,
-            choose(name, "reads", "inputs", kind.input_width(layer), _groups(layer))
+            choose(name, "reads", "inputs", kind.input_width(layer), kind.copies(layer))
             if config.side != "outputs"
             else None,
-            choose(name, "has", "outputs", kind.output_width(layer), _groups(layer))
+            choose(name, "has", "outputs", kind.output_width(layer), kind.copies(layer))
             if config.side != "inputs"
             else None,
         )
@@ -78,11 +78,6 @@ def fingerprint(net: Network) -> str:
     False
     """
     return hashlib.sha256(net.to_json().encode()).hexdigest()[:16]
-
-
-def _groups(layer: nn.Module) -> int:
-    """Return how many groups of channels a layer keeps apart: rotations do not mix them."""
-    return int(getattr(layer, "groups", 1))
 
 
 def _chooser(
