@@ -119,6 +119,10 @@ class QuantisedLinearAdapter(LinearAdapter):
 
 def in_floating_point(base: Layer) -> Tensor:
     """Return the weight that a quantised layer means, (out, in)."""
+    held = _unpacked(base)
+    if held is not None:
+        unpacked: Tensor = require("bitsandbytes.functional", "peft").dequantize_4bit(*held)
+        return unpacked
     weight: Tensor = _backend(base).get_base_weight(base)
     return weight
 
@@ -139,12 +143,29 @@ def requantised(base: Layer, weight: Tensor, settings: Callable[[], Any] | None)
         )
     made_anew = quantiser(base) == "hqq"  # by PEFT, without the bias
     holder = SimpleNamespace(base_layer=base if made_anew else copy.deepcopy(base))
+    held = _unpacked(holder.base_layer)
+    if held is not None:
+        holder.base_layer.weight.data, holder.base_layer.weight.quant_state = held
     holder.get_base_layer = lambda: holder.base_layer
     _backend(base, settings).set_base_weight(holder, weight)
     new: Layer = holder.base_layer.train(base.training)
     new.requires_grad_(requires_grad=False)
     new.bias = base.bias
     return new
+
+
+def _unpacked(base: Layer) -> tuple[Tensor, Any] | None:
+    """Return 4 bits of bitsandbytes as they were, where it laid them out anew.
+
+    It does so to infer on some CPUs, which PEFT does not know.
+    """
+    state = getattr(getattr(base, "weight", None), "quant_state", None)
+    if not getattr(state, "packing_format_for_cpu", False):
+        return None
+    functional = require("bitsandbytes.functional", "peft")
+    state = copy.copy(state)  # it is changed
+    data, state = functional._convert_weight_packed_for_cpu_inverse(base.weight.data, state)
+    return data, state
 
 
 def settings_of(model: nn.Module) -> Callable[[], Any] | None:

@@ -183,7 +183,8 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         turns: list[Any] = [
             self.structmat_inputs[name] for name in reversed(names) if name in self.structmat_inputs
         ]
-        together = bool(turns) and runs_together(base, x, stock=self._stock)
+        together = bool(turns) and not self.quantised
+        together = together and runs_together(base, x, stock=self._stock)
         for turn in turns[:-1] if together else turns:
             x = turn.adjoint(x)
         if not (changed or together):

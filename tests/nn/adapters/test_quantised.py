@@ -28,7 +28,7 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore::UserWarning"),
 ]
 
-WIDTH, OUTPUTS = 64, 32
+WIDTH, OUTPUTS = 64, 64
 
 
 def eight_bits(linear):
@@ -158,6 +158,25 @@ def test_merging_rounds_once_and_unmerging_restores(make, scale):
     unloaded = merge(made, unload=True)
     assert adapters(unloaded) == {}
     torch.testing.assert_close(unloaded(x), merge(adapted(make, scale=scale))(x))
+
+
+@some
+@every
+def test_a_layer_that_has_inferred_can_be_merged(make):
+    """There bitsandbytes lays out 4 bits anew, and keeps the scales in bfloat16."""
+    made = adapted(make)
+    weight = made[0].weight.detach()
+    x = torch.randn(5, WIDTH)
+    with torch.no_grad():
+        y = made.eval()(x)
+    near = 0.01 * weight.abs().max()
+    assert (made[0].weight - weight).abs().max() <= near
+    rounding = (ROUNDING[make.__name__] + 0.01) * weight.abs().max()
+    merge(made)
+    assert (made[0].weight - weight).abs().max() <= rounding
+    with torch.no_grad():
+        off = (made(x) - y).abs()
+    assert (off <= 2 * rounding * x.abs().sum(-1, keepdim=True)).all()
 
 
 @some
