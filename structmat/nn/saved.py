@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from structmat.nn.adapters import Adapter, Layer, kind_for
+from structmat.nn.adapters import Adapter, Layer, kind_for, named_layers
 from structmat.nn.model import Recipe, adapters, trained_whole
 from structmat.nn.module import generator_shapes
 
@@ -72,21 +72,21 @@ def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
 
 def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) -> list[str]:
     """Return, in words, everything in which a saved adapter does not fit a model."""
-    layers: dict[str, Layer] = dict(model.named_modules())
+    layers: dict[str, Layer] = dict(named_layers(model))
     wrong = []
     shapes: dict[str, tuple[int, ...]] = {}
     misfits = []
     for name, recipe in saved.recipes.items():
         layer = layers.get(name)
-        kind = None if layer is None else kind_for(layer)
+        kind = None if layer is None else kind_for(layer, recipe.field)
         if layer is None:
             wrong.append(f"layer {name} is not in the model")
         elif kind is None:
             wrong.append(f"layer {name} is a {type(layer).__name__}, which has no adapter")
-        elif (kind.__name__, tuple(layer.weight.shape)) != saved.weights[name]:
+        elif (kind.__name__, kind.weight_shape(layer)) != saved.weights[name]:
             theirs, shape = saved.weights[name]
             wrong.append(
-                f"layer {name} has a weight of shape {tuple(layer.weight.shape)} for"
+                f"layer {name} has a weight of shape {kind.weight_shape(layer)} for"
                 f" {kind.__name__}, the saved one {shape} for {theirs}"
             )
         elif kind.input_width(layer) != recipe.network.width:
@@ -141,6 +141,7 @@ def _expected_shapes(
     }
     if recipe.scale:
         shapes["scale"] = (kind.output_width(layer),)
-    if recipe.bias and layer.bias is not None:
-        shapes["bias"] = (kind.output_width(layer),)
+    bias = getattr(layer, "bias", None)
+    if recipe.bias and bias is not None:
+        shapes["bias"] = tuple(bias.shape)
     return shapes
