@@ -1,0 +1,137 @@
+"""One process of those that train a small adapted model together: see test_distributed.py.
+
+`torchrun --nproc-per-node 2 tests/nn/worker.py ENGINE FOLDER [OPTION ...]`; alone it is the run to
+compare with. Every process sees its part of the same batches.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+
+import torch
+from torch import distributed, nn
+from torch.distributed.fsdp import fully_shard
+
+from structmat.errors import StructmatError
+from structmat.nn import adapt, adapters, load_adapter, merge, save_adapter
+
+STEPS, BATCH = 5, 8
+
+
+class Block(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm, self.up, self.down = nn.LayerNorm(24), nn.Linear(24, 48), nn.Linear(48, 24)
+
+    def forward(self, x):
+        return x + self.down(torch.tanh(self.up(self.norm(x))))
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.blocks = nn.ModuleList([Block(), Block()])
+        self.classifier = nn.Linear(24, 3)
+
+    def forward(self, x):
+        for block in self.blocks:
+            x = block(x)
+        return self.classifier(x.mean(1))
+
+
+def plain():
+    torch.manual_seed(0)
+    return Model()
+
+
+def adapted(options=()):
+    return adapt(
+        plain(),
+        "mixed_radix",
+        topology_pattern={"down": "random(block=4, depth=2, rng=0)"},
+        trainable=["classifier"],
+        scale="scale" in options,
+        bias="bias" in options,
+        reduced="reduced" in options,
+        blocks="exp" if "exp" in options else "cayley",
+    )
+
+
+def batches():
+    draw = torch.Generator().manual_seed(1)
+    for _ in range(STEPS):
+        yield (
+            torch.randn(BATCH, 5, 24, generator=draw),
+            torch.randint(3, (BATCH,), generator=draw),
+        )
+
+
+def trained(model, *, rank=0, processes=1, backward=torch.Tensor.backward):
+    """Return the loss of each global batch; SGD, for Adam makes of rounding what it likes."""
+    weights = [p for p in model.parameters() if p.requires_grad]
+    optimiser = torch.optim.SGD(weights, lr=0.3, momentum=0.9)
+    losses = []
+    for x, y in batches():
+        mine, labels = x.chunk(processes)[rank], y.chunk(processes)[rank]
+        loss = nn.functional.cross_entropy(model(mine), labels)
+        optimiser.zero_grad()
+        backward(loss)
+        optimiser.step()
+        losses.append(loss.detach().clone())
+    losses = torch.stack(losses)
+    if processes > 1:
+        distributed.all_reduce(losses)
+    return (losses / processes).tolist()
+
+
+def sharded(model, options):
+    parts = adapters(model).values() if "each" in options else model.blocks
+    for part in parts:
+        fully_shard(part)
+    return fully_shard(model)
+
+
+def refusal(act, *args):
+    try:
+        act(*args)
+    except StructmatError as error:
+        return str(error)
+    return None
+
+
+def main(engine, folder, *options):
+    torch.set_num_threads(1)
+    distributed.init_process_group("gloo")
+    rank, processes = distributed.get_rank(), distributed.get_world_size()
+    model, said = adapted(options), {}
+    if engine == "ddp":
+        model = nn.parallel.DistributedDataParallel(
+            model, find_unused_parameters="unused" in options
+        )
+    else:
+        model = sharded(model, options)
+    said["losses"] = trained(model, rank=rank, processes=processes)
+    saved = save_adapter(model, folder / "adapter")
+    said["there"] = sorted(path.name for path in saved.iterdir()) if engine == "fsdp" else None
+    if engine == "fsdp":
+        said["parts"] = sum(p.to_local().numel() for p in model.parameters())
+        said["merge"] = refusal(merge, model)
+        said["adapt"] = refusal(adapt, sharded(plain(), ()), "mixed_radix")
+        said["load"] = refusal(load_adapter, sharded(plain(), ()), saved)
+        # loaded first and sharded then, training goes on from there
+        again = sharded(load_adapter(plain(), saved), ())
+        x = next(batches())[0]
+        with torch.no_grad():
+            said["again"] = float((again(x) - model(x)).abs().max())
+        broken = next(p for p in again.parameters() if p.requires_grad)
+        if rank == processes - 1:  # only there is it seen before the parts are put together
+            broken.detach().to_local().fill_(float("nan"))
+        said["broken"] = refusal(save_adapter, again, folder / "broken")
+    (folder / f"{rank}.json").write_text(json.dumps(said), encoding="utf-8")
+    distributed.destroy_process_group()
+
+
+if __name__ == "__main__":
+    assert os.environ["WORLD_SIZE"] == "2"
+    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
