@@ -1,11 +1,10 @@
 """One process of those that train a small adapted model together: see test_distributed.py.
 
-`torchrun --nproc-per-node 2 tests/nn/worker.py ENGINE FOLDER [OPTION ...]`; alone it is the run to
-compare with. Every process sees its part of the same batches.
+`torchrun --nproc-per-node 2 tests/nn/worker.py ENGINE FOLDER [OPTION ...]`; `adapted` and `trained`
+alone are the run to compare with. Every process sees its part of the same batches.
 """
 
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -92,6 +91,48 @@ def sharded(model, options):
     return fully_shard(model)
 
 
+def in_accelerate(model, folder, said):
+    """Train and save with accelerate, which has started nothing: the launcher has."""
+    from accelerate import Accelerator
+
+    accelerator = Accelerator(cpu=True)
+    model = accelerator.prepare(model)
+    said["kind"] = str(accelerator.distributed_type)
+    rank, processes = accelerator.process_index, accelerator.num_processes
+    said["losses"] = trained(model, rank=rank, processes=processes, backward=accelerator.backward)
+    if accelerator.is_main_process:  # as one does; the others need not take part
+        save_adapter(accelerator.unwrap_model(model), folder / "adapter")
+
+
+def in_zero(model, folder, stage, said):
+    """Train and save with DeepSpeed; with stage 3 the parameters are put together to be saved."""
+    import deepspeed
+
+    rank, processes = distributed.get_rank(), distributed.get_world_size()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    config = {
+        "train_micro_batch_size_per_gpu": BATCH // processes,
+        "zero_optimization": {"stage": stage},
+        "zero_allow_untested_optimizer": True,
+    }
+    engine, *_ = deepspeed.initialize(
+        model=model, optimizer=torch.optim.SGD(weights, lr=0.3, momentum=0.9), config=config
+    )
+    losses = []
+    for x, y in batches():
+        mine, labels = (t.chunk(processes)[rank] for t in (x, y))
+        loss = nn.functional.cross_entropy(engine(mine), labels)
+        engine.backward(loss)
+        engine.step()
+        losses.append(loss.detach().clone())
+    losses = torch.stack(losses)
+    distributed.all_reduce(losses)
+    said["losses"] = (losses / processes).tolist()
+    said["refused"] = refusal(save_adapter, engine, folder / "parts")
+    with deepspeed.zero.GatheredParameters(list(model.parameters()), enabled=stage == 3):
+        save_adapter(engine, folder / "adapter")
+
+
 def refusal(act, *args):
     try:
         act(*args)
@@ -103,8 +144,21 @@ def refusal(act, *args):
 def main(engine, folder, *options):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo")
-    rank, processes = distributed.get_rank(), distributed.get_world_size()
+    rank = distributed.get_rank()
     model, said = adapted(options), {}
+    if engine == "accelerate":
+        in_accelerate(model, folder, said)
+    elif engine == "zero":
+        in_zero(model, folder, int(options[0]), said)
+    else:
+        in_torch(engine, model, folder, options, said)
+    distributed.barrier()
+    (folder / f"{rank}.json").write_text(json.dumps(said), encoding="utf-8")
+    distributed.destroy_process_group()
+
+
+def in_torch(engine, model, folder, options, said):
+    rank, processes = distributed.get_rank(), distributed.get_world_size()
     if engine == "ddp":
         model = nn.parallel.DistributedDataParallel(
             model, find_unused_parameters="unused" in options
@@ -128,10 +182,7 @@ def main(engine, folder, *options):
         if rank == processes - 1:  # only there is it seen before the parts are put together
             broken.detach().to_local().fill_(float("nan"))
         said["broken"] = refusal(save_adapter, again, folder / "broken")
-    (folder / f"{rank}.json").write_text(json.dumps(said), encoding="utf-8")
-    distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    assert os.environ["WORLD_SIZE"] == "2"
     main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
