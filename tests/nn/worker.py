@@ -112,7 +112,9 @@ def in_zero(model, folder, stage, said):
     weights = [p for p in model.parameters() if p.requires_grad]
     config = {
         "train_micro_batch_size_per_gpu": BATCH // processes,
-        "zero_optimization": {"stage": stage},
+        "gradient_clipping": 0.0,  # there is some by default
+        # with stage 3, small parameters are split as well
+        "zero_optimization": {"stage": stage, "stage3_param_persistence_threshold": 0},
         "zero_allow_untested_optimizer": True,
     }
     engine, *_ = deepspeed.initialize(
