@@ -34,9 +34,10 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def _is_wrapper(model: nn.Module) -> bool:
     """Return whether a model is only a shell: of a class of such a name, around `module`."""
-    shells = ("DataParallel", "DistributedDataParallel", "DeepSpeedEngine")
+    shells = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"}
+    shells.add("DeepSpeedEngine")
     names = {cls.__name__ for cls in type(model).__mro__}
-    return bool(names.intersection(shells)) and hasattr(model, "module")
+    return bool(names & shells) and hasattr(model, "module")
 
 
 def plain_name(name: str) -> str:
@@ -89,8 +90,8 @@ def plain_class(module: nn.Module) -> type[nn.Module]:
 class Writers:
     """Which process writes what all of them hold, and when the others may go on.
 
-    Of a sharded model it is the first process of the mesh; of one inside `DDP` or an engine, the
-    first of all. Elsewhere each process that asks writes, for its model may be its own.
+    Of a sharded model it is the first process of the mesh; of one inside `DDP`, FSDP1 or an
+    engine, the first of all. Elsewhere each process that asks writes, for its model may be its own.
 
     Parameters
     ----------

@@ -104,6 +104,16 @@ def test_sharded_training_is_that_of_one_process(tmp_path, options):
 
 
 @pytest.mark.slow
+def test_the_older_fsdp_is_saved_where_its_parameters_are_whole(tmp_path):
+    options = ["reduced", "bias"]
+    found = launched(tmp_path, [*TORCHRUN, worker.__file__, "fsdp1", str(tmp_path), *options])
+    check_like_one(tmp_path, found, options)
+    for said in found:
+        assert "the parameters are held in parts" in said["refused"]
+    assert not (tmp_path / "parts").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["1", "2", "3"])
 def test_zero_training_is_that_of_one_process(tmp_path, stage):
     pytest.importorskip("deepspeed")

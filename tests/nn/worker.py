@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import distributed, nn
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 
 from structmat.errors import StructmatError
 from structmat.nn import adapt, adapters, load_adapter, merge, save_adapter
@@ -91,6 +91,22 @@ def sharded(model, options):
     return fully_shard(model)
 
 
+def in_fsdp1(model, folder, said):
+    """Train and save with the older FSDP, whose parameters are put together to be saved."""
+
+    def wraps(module, recurse, nonwrapped_numel):
+        return recurse or isinstance(module, Block)
+
+    model = FullyShardedDataParallel(
+        model, use_orig_params=True, auto_wrap_policy=wraps, device_id=torch.device("cpu")
+    )
+    rank, processes = distributed.get_rank(), distributed.get_world_size()
+    said["losses"] = trained(model, rank=rank, processes=processes)
+    said["refused"] = refusal(save_adapter, model, folder / "parts")
+    with FullyShardedDataParallel.summon_full_params(model, writeback=False):
+        save_adapter(model, folder / "adapter")
+
+
 def in_accelerate(model, folder, said):
     """Train and save with accelerate, which has started nothing: the launcher has."""
     from accelerate import Accelerator
@@ -150,6 +166,8 @@ def main(engine, folder, *options):
     model, said = adapted(options), {}
     if engine == "accelerate":
         in_accelerate(model, folder, said)
+    elif engine == "fsdp1":
+        in_fsdp1(model, folder, said)
     elif engine == "zero":
         in_zero(model, folder, int(options[0]), said)
     else:
