@@ -12,6 +12,10 @@ from structmat.errors import StructmatError
 # What torch puts around a module within a model, as it shows in the names of parameters.
 _WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
 
+# Classes of what is put around a whole model; by name, for DeepSpeed may not be installed.
+_SHELLS = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"}
+_SHELLS |= {"DeepSpeedEngine"}
+
 
 def unwrapped(model: nn.Module) -> nn.Module:
     """Return the model inside what torch.compile, data parallelism and engines put around it.
@@ -34,10 +38,8 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 def _is_wrapper(model: nn.Module) -> bool:
     """Return whether a model is only a shell: of a class of such a name, around `module`."""
-    shells = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"}
-    shells.add("DeepSpeedEngine")
-    names = {cls.__name__ for cls in type(model).__mro__}
-    return bool(names & shells) and hasattr(model, "module")
+    names = (cls.__name__ for cls in type(model).__mro__)
+    return not _SHELLS.isdisjoint(names) and hasattr(model, "module")
 
 
 def plain_name(name: str) -> str:
