@@ -27,6 +27,7 @@ from structmat.nn.adapters import (
 from structmat.nn.adapters.quantised import settings_of
 from structmat.nn.module import checked_dropout
 from structmat.nn.selecting import ALL_LINEAR, Targets, compiled, matching, select
+from structmat.nn.sharded import check_whole
 from structmat.stage import Bank, Stage
 
 Topology: TypeAlias = str | Family | Network | Callable[[int], Network]
@@ -100,7 +101,8 @@ def adapt(
     WidthError
         When a family does not take a layer's width.
     StructmatError
-        When names pick nothing, or the model has adapters already. The model is unchanged.
+        When names pick nothing, or the model has adapters already or is sharded. The model is
+        unchanged.
 
     Examples
     --------
@@ -127,10 +129,11 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
     Raises
     ------
     StructmatError
-        When the model has adapters already, or a recipe does not fit its layer. The model is
-        unchanged.
+        When the model has adapters already or is sharded, or a recipe does not fit its layer. The
+        model is unchanged.
     """
     check_plain(model)
+    check_whole(model, "adapt")
     layers = dict(named_layers(model))
     made: list[Adapter] = []
     for name, recipe in recipes.items():
@@ -222,7 +225,8 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     Raises
     ------
     StructmatError
-        When the model has no adapters, or a merged weight is not finite. The model is unchanged.
+        When the model has no adapters or is sharded, or a merged weight is not finite. The model
+        is unchanged.
 
     Examples
     --------
@@ -233,6 +237,7 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     )
     """
     found = _some(model)
+    check_whole(model, "merge")
     weights = []
     for name, adapter in found.items():
         try:

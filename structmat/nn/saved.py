@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from structmat.errors import StructmatError
 from structmat.nn.adapters import Adapter, Layer, kind_for, named_layers
 from structmat.nn.model import Recipe, adapters, trained_whole
 from structmat.nn.module import generator_shapes
@@ -52,6 +53,28 @@ def with_statistics(model: nn.Module) -> dict[str, nn.Module]:
 def _statistics(name: str, module: nn.Module) -> dict[str, Tensor]:
     prefix = f"{name}." if name else ""
     return {prefix + key: value for key, value in module.named_buffers(recurse=False)}
+
+
+def check_uncut(found: Mapping[str, Adapter]) -> None:
+    """Refuse adapters of which something else keeps the parameters, in parts, elsewhere.
+
+    Raises
+    ------
+    StructmatError
+        When generators do not have their shape.
+    """
+    for name, adapter in found.items():
+        rotation = adapter.rotation
+        shapes = generator_shapes(rotation.network, reduced=rotation.reduced)
+        for values, shape in zip(rotation.generators, shapes, strict=True):
+            if tuple(values.shape) != shape:
+                raise StructmatError(
+                    f"{name}: generators of shape {tuple(values.shape)} instead of {shape}:"
+                    " the parameters are held in parts (FSDP1, DeepSpeed ZeRO-3); save within"
+                    " FullyShardedDataParallel.summon_full_params(model) or"
+                    " deepspeed.zero.GatheredParameters(list(model.parameters())), which every"
+                    " process enters"
+                )
 
 
 def diverged(value: Tensor) -> bool:
