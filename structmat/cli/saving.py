@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from structmat.errors import FileError
+from structmat.writing import replacing
 
 _ENDINGS = (".svg", ".png")
 
@@ -20,15 +20,9 @@ def check_target(path: Path) -> None:
 
 
 def write_picture(axes: Any, path: Path) -> None:
-    """Save a picture under a temporary name, then rename it: it is there whole or not at all.
-
-    A link stays one: the picture is where it leads.
-    """
+    """Save a picture, whole or not at all."""
     try:
-        target = path.resolve()
-        with tempfile.TemporaryDirectory(dir=target.parent, prefix=".structmat-") as folder:
-            drawn = Path(folder) / path.name
-            axes.figure.savefig(drawn, dpi=200)
-            drawn.replace(target)
+        with replacing(path) as new:
+            axes.figure.savefig(new, dpi=200)
     except OSError as error:
         raise FileError(f"--save {path}: cannot be written ({error.strerror})") from None

@@ -17,18 +17,18 @@ import numpy as np
 from structmat.bench.machine import versions
 from structmat.errors import StructmatError, require, whole
 from structmat.finetune import results, timing, tuning
-from structmat.finetune.files import (
+from structmat.finetune.methods import Method, trainable, with_rates
+from structmat.finetune.models import Pretrained, is_chief, processes, widths
+from structmat.finetune.report import how_to_load, report_html
+from structmat.finetune.task import Task
+from structmat.finetune.training import Recipe, logits, train
+from structmat.writing import (
     make_directory,
     new_directory,
     read_json,
     write_json,
     write_text,
 )
-from structmat.finetune.methods import Method, trainable, with_rates
-from structmat.finetune.models import Pretrained, is_chief, processes, widths
-from structmat.finetune.report import how_to_load, report_html
-from structmat.finetune.task import Task
-from structmat.finetune.training import Recipe, logits, train
 
 _COMPARED = 128  # test texts on which merged and unmerged outputs are compared
 

@@ -18,6 +18,7 @@ from structmat.nn.blocks import checked_kind
 from structmat.nn.model import Recipe, adapters, check_plain, install, trained_whole
 from structmat.nn.module import checked_dropout
 from structmat.nn.saved import Saved, diverged, mismatches, trained_tensors, with_statistics
+from structmat.writing import write_bytes
 
 TENSORS = "adapter.safetensors"
 SETTINGS = "adapter.json"
@@ -95,8 +96,8 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
         "statistics": list(with_statistics(model)),
         "networks": [json.loads(net.to_json()) for net in networks],
     }
-    _write(folder / TENSORS, data)
-    _write(folder / SETTINGS, json.dumps(settings).encode())
+    write_bytes(folder / TENSORS, data)
+    write_bytes(folder / SETTINGS, json.dumps(settings).encode())
     return folder
 
 
@@ -140,15 +141,6 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
         for name, value in tensors.items():
             targets[name].copy_(value)
     return model
-
-
-def _write(path: Path, data: bytes) -> None:
-    new = path.with_name(f".{path.name}.new")
-    try:
-        new.write_bytes(data)
-        new.replace(path)
-    finally:
-        new.unlink(missing_ok=True)
 
 
 def _read(path: Path) -> bytes:

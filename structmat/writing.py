@@ -31,23 +31,43 @@ def make_directory(path: Path) -> Path:
     return path
 
 
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give the name of a file to write; what was written is `path` when all went well.
+
+    The name has the ending of `path`, for an ending may name a format. A link stays one: the
+    file is where it leads.
+
+    Examples
+    --------
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(Path(folder) / "a.txt") as new:
+    ...         _ = new.write_text("whole")
+    ...     os.listdir(folder)
+    ['a.txt']
+    """
+    target = path.resolve()
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".structmat-") as folder:
+        new = Path(folder) / path.name
+        yield new
+        new.replace(target)
+
+
+def write_bytes(path: Path, data: bytes) -> Path:
+    """Write a file, which replaces any older one at once."""
+    with replacing(path) as new:
+        new.write_bytes(data)
+    return path
+
+
 def write_text(path: Path, text: str) -> Path:
     """Write a text file, which replaces any older one at once."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-        Path(name).chmod(0o644)  # mkstemp makes files for their owner only
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    return path
+    return write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> Path:
     """Write a value as JSON; not-a-number becomes null, so that every reader reads it."""
-    return write_text(path, json.dumps(_finite(value), indent=1, ensure_ascii=False) + "\n")
+    return write_text(path, json.dumps(finite(value), indent=1, ensure_ascii=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
@@ -62,7 +82,7 @@ def read_json(path: Path) -> Any:
 def new_directory(path: Path) -> Iterator[Path]:
     """Give a temporary directory to fill; it becomes `path` when all went well."""
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    temporary.chmod(0o755)
+    temporary.chmod(0o755)  # mkdtemp makes directories for their owner only
     try:
         yield temporary
         shutil.rmtree(path, ignore_errors=True)  # no system renames onto a full directory
@@ -71,11 +91,18 @@ def new_directory(path: Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _finite(value: Any) -> Any:
+def finite(value: Any) -> Any:
+    """Return a value of JSON's kinds, with null for what is no finite number.
+
+    Examples
+    --------
+    >>> finite({3: (1, float("nan"))})
+    {'3': [1, None]}
+    """
     if isinstance(value, dict):
-        return {str(key): _finite(item) for key, item in value.items()}
+        return {str(key): finite(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_finite(item) for item in value]
+        return [finite(item) for item in value]
     if isinstance(value, float) and not -float("inf") < value < float("inf"):
         return None
     return value

@@ -3,10 +3,12 @@ import json
 import pytest
 
 from structmat.errors import FileError
-from structmat.finetune.files import (
+from structmat.writing import (
     make_directory,
     new_directory,
     read_json,
+    replacing,
+    write_bytes,
     write_json,
     write_text,
 )
@@ -35,6 +37,32 @@ def test_a_text_that_cannot_be_written_leaves_the_old_one(tmp_path):
         write_text(tmp_path / "a.txt", "new \ud800")
     assert (tmp_path / "a.txt").read_text() == "old"
     assert names(tmp_path) == ["a.txt"]
+
+
+def fill_half_and_break(path):
+    with replacing(path) as new:
+        new.write_bytes(b"half")
+        raise OSError("full")
+
+
+def test_a_file_that_breaks_off_leaves_the_old_one(tmp_path):
+    write_bytes(tmp_path / "a.bin", b"old")
+    with pytest.raises(OSError, match="full"):
+        fill_half_and_break(tmp_path / "a.bin")
+    assert (tmp_path / "a.bin").read_bytes() == b"old"
+    assert names(tmp_path) == ["a.bin"]
+
+
+def test_a_link_stays_one_and_others_may_read_the_file(tmp_path):
+    (tmp_path / "there").mkdir()
+    link = tmp_path / "link.txt"
+    link.symlink_to(tmp_path / "there" / "file.txt")
+    write_text(link, "text")
+    assert link.is_symlink()
+    assert (tmp_path / "there" / "file.txt").read_text() == "text"
+    plain = tmp_path / "plain"
+    plain.touch()  # as the umask says
+    assert link.stat().st_mode == plain.stat().st_mode
 
 
 def test_json_is_read_back_and_what_is_not_finite_is_null(tmp_path):
