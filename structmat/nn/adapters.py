@@ -1,7 +1,8 @@
-"""Adapters: a frozen layer beside a trained rotation of what it reads.
+"""Adapters: a frozen layer beside a trained rotation of what it reads, or of what it puts out.
 
 A layer with weight W (rows are neurons) becomes W·Rᵀ: the neurons turn, and their norms and the
 angles between them stay. On activations that is W (Rᵀ x), so a d×d matrix is never formed.
+Rotated outputs are R·W: the neurons mix, and the angles between columns stay.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ Layer: TypeAlias = Any
 class Adapter(nn.Module):
     """A layer whose weight is rotated: W' = s ⊙ W·Rᵀ, with an optional trained output scale s.
 
+    With `side="outputs"` it is W' = s ⊙ R·W; a bias is not rotated.
+
     Made by `adapt`; the subclasses say how a kind of layer lays out its weight. Attributes that
     it does not have are those of the layer. `weight` is the effective weight W', with gradients,
     so code that reads the weight of a layer (as `nn.MultiheadAttention` does) gets the right one.
@@ -36,7 +39,9 @@ class Adapter(nn.Module):
     base : nn.Module
         The layer; its weight is left as it is.
     network : Network
-        Of width `input_width(base)`.
+        Of width `turned_width(base, side)`.
+    side : {"inputs", "outputs"}
+        What is rotated: the inputs that each neuron reads, or the outputs of all neurons.
     blocks, dropout, reduced
         As for `Orthogonal`.
     scale : bool
@@ -47,7 +52,7 @@ class Adapter(nn.Module):
     Notes
     -----
     The convention is that of the BOFT paper, (R W0)ᵀ with neurons as the columns of W0, and of
-    PEFT's BOFT: W' = (W Rᵀ) ⊙ s by output.
+    PEFT's BOFT: W' = (W Rᵀ) ⊙ s by output. Rotated outputs are the convention of LyCORIS.
     """
 
     base: Layer
@@ -59,6 +64,7 @@ class Adapter(nn.Module):
         base: Layer,
         network: Network,
         *,
+        side: str = "inputs",
         blocks: str = "cayley",
         scale: bool = False,
         bias: bool = False,
@@ -66,10 +72,11 @@ class Adapter(nn.Module):
         reduced: bool = False,
     ) -> None:
         super().__init__()
-        width = self.input_width(base)
+        width = self.turned_width(base, side)
         if network.width != width:
+            has = "reads" if side == "inputs" else "has"
             raise StructmatError(
-                f"a network of width {network.width} for a layer that reads {width} inputs: both"
+                f"a network of width {network.width} for a layer that {has} {width} {side}: both"
                 " must be equal"
             )
         weight = base.weight
@@ -79,9 +86,11 @@ class Adapter(nn.Module):
                 " floating-point parameters can be rotated; exclude quantised and parametrized"
                 " layers, or adapt the model before quantising it"
             )
-        _check_behaviour(base, type(self).takes, scale=scale, through=self.calls_base)
+        own = self.calls_base and not scale and side == "inputs"
+        _check_behaviour(base, type(self).takes, bypassed=not own)
         dtype = at_least_float32(weight.dtype)
         self.base = base
+        self.side = side
         self.rotation = Orthogonal(
             network,
             blocks,
@@ -111,8 +120,17 @@ class Adapter(nn.Module):
         """Return how many outputs (channels) the layer has."""
         raise NotImplementedError
 
+    @classmethod
+    def turned_width(cls, base: Layer, side: str) -> int:
+        """Return the width of a network that rotates this side of the layer."""
+        return cls.input_width(base) if checked_side(side) == "inputs" else cls.output_width(base)
+
     def _rotated(self, weight: Tensor) -> Tensor:
         """Return the weight with each neuron rotated."""
+        raise NotImplementedError
+
+    def _mixed(self, weight: Tensor) -> Tensor:
+        """Return the weight with its outputs rotated."""
         raise NotImplementedError
 
     def _output_axis(self, values: Tensor) -> Tensor:
@@ -136,7 +154,7 @@ class Adapter(nn.Module):
         weight: Tensor = self.base.weight
         if self.merged:
             return weight
-        rotated = self._rotated(weight)
+        rotated = self._rotated(weight) if self.side == "inputs" else self._mixed(weight)
         if self.scale is None:
             return rotated
         return (rotated * self._output_axis(self.scale)).to(weight.dtype)
@@ -232,17 +250,25 @@ class LinearAdapter(Adapter):
     def _rotated(self, weight: Tensor) -> Tensor:
         return self._neurons(self.rotation(self._neurons(weight)))
 
+    def _mixed(self, weight: Tensor) -> Tensor:
+        return self._neurons(self.rotation(self._neurons(weight).T).T)
+
     def _output_axis(self, values: Tensor) -> Tensor:
         return values[:, None]
 
     def _forward(self, x: Tensor) -> Tensor:
-        x = self.rotation.adjoint(x)
-        if self.scale is None:
+        inputs = self.side == "inputs"
+        if inputs:
+            x = self.rotation.adjoint(x)
+        if inputs and self.scale is None:
             outputs: Tensor = self.base(x)
             return outputs
         products = functional.linear(x, self._neurons(self.base.weight))
-        scaled = (products * self.scale).to(products.dtype)
-        return scaled if self.bias is None else scaled + self.bias.to(products.dtype)
+        if not inputs:
+            products = self.rotation(products)
+        if self.scale is not None:
+            products = (products * self.scale).to(products.dtype)
+        return products if self.bias is None else products + self.bias.to(products.dtype)
 
 
 class Conv1DAdapter(LinearAdapter):
@@ -300,6 +326,10 @@ class Conv2dAdapter(Adapter):
         turned: Tensor = self.rotation(rows)
         return turned.reshape(-1, groups, field).transpose(0, 1).reshape(weight.shape)
 
+    def _mixed(self, weight: Tensor) -> Tensor:
+        turned: Tensor = self.rotation(weight.flatten(1).T)
+        return turned.T.reshape(weight.shape)
+
     def _output_axis(self, values: Tensor) -> Tensor:
         return values[:, None, None, None]
 
@@ -318,7 +348,25 @@ def _with_plain_weight(
         state[f"{prefix}base.weight"] = plain if kept else plain.detach()
 
 
-def _check_behaviour(base: Layer, takes: str, *, scale: bool, through: bool) -> None:
+def checked_side(side: str) -> str:
+    """Return the side of a layer that is rotated, if it is one.
+
+    Raises
+    ------
+    StructmatError
+        When it is none.
+
+    Examples
+    --------
+    >>> checked_side("outputs")
+    'outputs'
+    """
+    if side not in ("inputs", "outputs"):
+        raise StructmatError(f'side={side!r}: a layer\'s "inputs" or its "outputs" are rotated')
+    return side
+
+
+def _check_behaviour(base: Layer, takes: str, *, bypassed: bool) -> None:
     """Refuse a layer that does more with its weight than its kind, where that would be lost."""
     stock = next(c for c in type(base).__mro__ if f"{c.__module__}.{c.__qualname__}" == takes)
     own = [
@@ -326,7 +374,7 @@ def _check_behaviour(base: Layer, takes: str, *, scale: bool, through: bool) -> 
         for name in ("forward", "_conv_forward")
         if getattr(type(base), name, None) is not getattr(stock, name, None)
     ]
-    if own and (scale or not through):
+    if own and bypassed:
         raise StructmatError(
             f"a {type(base).__name__} has a {own[0]} of its own, which the adapter would bypass;"
             " exclude this layer"

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from structmat.errors import FileError, StructmatError, check_format, require
 from structmat.network import Network
+from structmat.nn.adapters import checked_side
 from structmat.nn.blocks import checked_kind
 from structmat.nn.model import Recipe, adapters, check_plain, install, trained_whole
 from structmat.nn.module import checked_dropout
@@ -79,6 +80,7 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
             "bias": adapter.trains_bias,
             "dropout": list(rotation.dropout),
             "reduced": rotation.reduced,
+            "side": adapter.side,
         }
     tensors = {  # copies, for safetensors refuses tensors that share memory
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
@@ -188,6 +190,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
                 layer["bias"],
                 checked_dropout(layer["dropout"]),
                 bool(layer.get("reduced", False)),
+                checked_side(layer.get("side", "inputs")),
             )
             for name, layer in layers.items()
         }

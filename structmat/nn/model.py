@@ -13,7 +13,7 @@ from torch import nn
 from structmat.errors import StructmatError, WidthError
 from structmat.families import Family, parse
 from structmat.network import Network
-from structmat.nn.adapters import Adapter, Conv2dAdapter, Layer, kind_for
+from structmat.nn.adapters import Adapter, Conv2dAdapter, Layer, checked_side, kind_for
 from structmat.nn.module import checked_dropout
 from structmat.nn.selecting import ALL_LINEAR, Targets, compiled, matching, select
 from structmat.stage import Bank, Stage
@@ -33,6 +33,7 @@ class Recipe:
     bias: bool = False
     dropout: tuple[float, float] = (0.0, 0.0)
     reduced: bool = False
+    side: str = "inputs"
 
 
 def adapt(
@@ -42,6 +43,7 @@ def adapt(
     target_modules: Targets = ALL_LINEAR,
     exclude_modules: Targets | None = None,
     topology_pattern: Mapping[str, Topology] | None = None,
+    side: str = "inputs",
     blocks: str = "cayley",
     scale: bool = False,
     bias: bool = False,
@@ -63,6 +65,9 @@ def adapt(
     topology_pattern : dict of regular expression → topology, optional
         Other topologies for some layers. A pattern must match the name, or the name without
         some leading parts; the first that does counts.
+    side : {"inputs", "outputs"}
+        Whether to rotate what each layer reads, as OFT and BOFT do, or what it puts out, as
+        LyCORIS does.
     blocks : {"cayley", "exp"}
     scale, bias : bool
         Whether to train an output scale, and the layer's own bias, as the BOFT paper does.
@@ -95,10 +100,10 @@ def adapt(
      "Orthogonal(width=16, depth=2, parameters=48, blocks='cayley')"]
     """
     chosen = select(model, target_modules, exclude_modules)
-    choose = _chooser(topology, topology_pattern or {}, chosen)
+    choose = _chooser(topology, topology_pattern or {}, chosen, checked_side(side))
     dropout = checked_dropout(dropout)
     recipes = {
-        name: Recipe(choose(name, layer), blocks, scale, bias, dropout, reduced)
+        name: Recipe(choose(name, layer), blocks, scale, bias, dropout, reduced, side)
         for name, layer in chosen.items()
     }
     return install(model, recipes, _trained(model, trainable, set(chosen.values())))
@@ -129,6 +134,7 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
                 bias=recipe.bias,
                 dropout=recipe.dropout,
                 reduced=recipe.reduced,
+                side=recipe.side,
             )
         except StructmatError as error:
             raise type(error)(f"{name}: {error}") from None
@@ -264,7 +270,10 @@ def _trained(model: nn.Module, trainable: Targets, layers: Container[nn.Module])
 
 
 def _chooser(
-    topology: Topology, patterns: Mapping[str, Topology], layers: Mapping[str, nn.Module]
+    topology: Topology,
+    patterns: Mapping[str, Topology],
+    layers: Mapping[str, nn.Module],
+    side: str,
 ) -> Callable[[str, Layer], Network]:
     """Return the function (name, layer) → network; one network for each topology and width."""
     rules = {pattern: compiled(pattern, "topology_pattern") for pattern in patterns}
@@ -276,20 +285,22 @@ def _chooser(
             )
     builders = {None: _builder(topology)} | {p: _builder(t) for p, t in patterns.items()}
     made: dict[tuple[str | None, int, int], Network] = {}
+    verb = "reads" if side == "inputs" else "has"
 
     def choose(name: str, layer: Layer) -> Network:
         pattern = next((p for p, rule in rules.items() if _fits(rule, name)), None)
         kind = kind_for(layer)
         assert kind is not None
-        groups = int(layer.groups) if kind is Conv2dAdapter else 1
-        width = kind.input_width(layer) // groups
+        grouped = kind is Conv2dAdapter and side == "inputs"
+        groups = int(layer.groups) if grouped else 1
+        width = kind.turned_width(layer, side) // groups
         key = (pattern, width, groups)
         if key not in made:
             try:
                 made[key] = side_by_side(builders[pattern](width), groups)
             except WidthError as error:
                 raise WidthError(
-                    f"{name} reads {width} inputs: {error}; topology_pattern gives it another"
+                    f"{name} {verb} {width} {side}: {error}; topology_pattern gives it another"
                     " network, exclude_modules leaves it out"
                 ) from None
         return made[key]
