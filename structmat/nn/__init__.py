@@ -2,6 +2,7 @@
 
 from structmat.nn.adapters import Adapter
 from structmat.nn.checkpoints import load_adapter, save_adapter
+from structmat.nn.conversion.converting import Conversion, convert
 from structmat.nn.model import adapt, adapters, merge, unmerge
 from structmat.nn.module import Orthogonal
 
@@ -14,4 +15,6 @@ __all__ = [
     "unmerge",
     "save_adapter",
     "load_adapter",
+    "convert",
+    "Conversion",
 ]

@@ -55,7 +55,7 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
-    safetensors = require("safetensors.torch", "adapters")
+    require("safetensors.torch", "adapters")
     model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
     found = adapters(model)
     if not found:
@@ -67,26 +67,51 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
             f"{broken} holds NaN or infinity: the adapter diverged in training and is not saved;"
             " lower the learning rate"
         )
-    networks: dict[Network, int] = {}
-    layers = {}
+    recipes, weights = {}, {}
     for name, adapter in found.items():
         rotation = adapter.rotation
+        recipes[name] = Recipe(
+            rotation.network,
+            rotation.kind,
+            adapter.scale is not None,
+            adapter.trains_bias,
+            rotation.dropout,
+            rotation.reduced,
+            adapter.side,
+        )
+        weights[name] = (type(adapter).__name__, tuple(adapter.base.weight.shape))
+    saved = Saved(recipes, weights, list(trained_whole(model)), list(with_statistics(model)))
+    return write_adapter(Path(directory), saved, values)
+
+
+def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> Path:
+    """Write the two files of an adapter, and return their directory.
+
+    Raises
+    ------
+    MissingExtraError
+        Without safetensors (extra `adapters`).
+    """
+    safetensors = require("safetensors.torch", "adapters")
+    networks: dict[Network, int] = {}
+    layers = {}
+    for name, recipe in saved.recipes.items():
+        kind, shape = saved.weights[name]
         layers[name] = {
-            "kind": type(adapter).__name__,
-            "weight": list(adapter.base.weight.shape),
-            "network": networks.setdefault(rotation.network, len(networks)),
-            "blocks": rotation.kind,
-            "scale": adapter.scale is not None,
-            "bias": adapter.trains_bias,
-            "dropout": list(rotation.dropout),
-            "reduced": rotation.reduced,
-            "side": adapter.side,
+            "kind": kind,
+            "weight": list(shape),
+            "network": networks.setdefault(recipe.network, len(networks)),
+            "blocks": recipe.blocks,
+            "scale": recipe.scale,
+            "bias": recipe.bias,
+            "dropout": list(recipe.dropout),
+            "reduced": recipe.reduced,
+            "side": recipe.side,
         }
     tensors = {  # copies, for safetensors refuses tensors that share memory
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in values.items()
     }
-    folder = Path(directory)
     folder.mkdir(parents=True, exist_ok=True)
     data: bytes = safetensors.save(tensors, metadata={"format": "pt"})
     settings = {
@@ -94,13 +119,28 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
         "version": VERSION,
         "tensors": hashlib.sha256(data).hexdigest(),
         "layers": layers,
-        "trained": list(trained_whole(model)),
-        "statistics": list(with_statistics(model)),
+        "trained": saved.trained,
+        "statistics": saved.statistics,
         "networks": [json.loads(net.to_json()) for net in networks],
     }
     write_bytes(folder / TENSORS, data)
     write_bytes(folder / SETTINGS, json.dumps(settings).encode())
     return folder
+
+
+def read_adapter(folder: Path) -> tuple[Saved, dict[str, Tensor]]:
+    """Return what the two files of an adapter hold.
+
+    Raises
+    ------
+    FileError
+        When one is missing, cut, not ours, or of another saving than the other.
+    MissingExtraError
+        Without safetensors (extra `adapters`).
+    """
+    settings = _read_settings(folder / SETTINGS)
+    tensors = _read_tensors(folder / TENSORS, settings)
+    return _understood(settings, folder / SETTINGS), tensors
 
 
 def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Module:
@@ -128,10 +168,8 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
         Without safetensors (extra `adapters`).
     """
     folder = Path(directory)
-    settings = _read_settings(folder / SETTINGS)
-    tensors = _read_tensors(folder / TENSORS, settings)
+    saved, tensors = read_adapter(folder)
     check_plain(model)
-    saved = _understood(settings, folder / SETTINGS)
     wrong = mismatches(model, saved, tensors)
     if wrong:
         raise FileError(

@@ -1,0 +1,328 @@
+"""`convert`: from what a file is found to be, to what is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from structmat.errors import FileError, StructmatError, suggest, whole
+from structmat.nn.checkpoints import SETTINGS
+from structmat.nn.conversion import (
+    gsoft,
+    lora,
+    lycoris,
+    merged,
+    own,
+    peft_boft,
+    peft_hra,
+    peft_oft,
+    peftfiles,
+)
+from structmat.nn.conversion.tensorfiles import (
+    FileWeights,
+    ModelWeights,
+    Names,
+    Weights,
+    read_json,
+    read_tensors,
+)
+from structmat.nn.conversion.turns import Adaptation, Turn, known
+from structmat.progress import bar
+from structmat.texttable import plain
+from structmat.writing import new_directory
+
+Read = Callable[[Path, Weights | None], Adaptation]
+
+TARGETS = {
+    "structmat": "structmat's adapter files",
+    "peft-boft": "PEFT's BOFT",
+    "peft-oft": "PEFT's OFT",
+    "lycoris": "LyCORIS: diag-OFT or BOFT",
+    "gsoft": "GSOFT",
+    "lora": "LoRA in PEFT's files",
+    "merged": "the model with rotated weights",
+}
+_PEFT: dict[str, Read] = {"BOFT": peft_boft.read, "OFT": peft_oft.read, "HRA": peft_hra.read}
+_FILES: dict[str, Read] = {lycoris.BLOCKS: lycoris.read, gsoft.LEFT: gsoft.read}
+_ROTATIONS: dict[str, Callable[..., tuple[dict[str, float], list[str]]]] = {
+    "peft-boft": peft_boft.write,
+    "peft-oft": peft_oft.write,
+    "lycoris": lycoris.write,
+    "gsoft": gsoft.write,
+}
+_SINGLE = ("lycoris", "gsoft")  # formats of one file
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was converted, and how exactly.
+
+    Attributes
+    ----------
+    source, target : Path
+    format : str
+        What the source was found to be.
+    to : str
+        One of `TARGETS`.
+    layers : dict of layer name → dict
+        "network" as text, "side", and what the target lost: for rotations "error", the largest
+        of an entry of a block; for LoRA "of_change" and "of_weight", the Frobenius norm left out
+        over those of W' − W and of W.
+    notes : list of str
+    """
+
+    source: Path
+    target: Path
+    format: str
+    to: str
+    layers: dict[str, dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as values of JSON's kinds."""
+        return {
+            "source": str(self.source),
+            "format": self.format,
+            "target": str(self.target),
+            "to": self.to,
+            "layers": self.layers,
+            "notes": self.notes,
+        }
+
+    def __str__(self) -> str:
+        head = f"{self.source}: {self.format} → {TARGETS[self.to]}, {self.target}"
+        columns = {"error": "error", "of_change": "lost of change", "of_weight": "of weight"}
+        first: dict[str, Any] = next(iter(self.layers.values()), {})
+        shown = [key for key in columns if key in first]
+        rows = [
+            (name, row["network"], row["side"], *(f"{row[key]:.1e}" for key in shown))
+            for name, row in self.layers.items()
+        ]
+        header = ("layer", "network", "side", *(columns[key] for key in shown))
+        table = plain(header, rows, left=(0, 1, 2))
+        return "\n".join([head, "", table, *(f"note: {note}" for note in self.notes)])
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    to: str = "structmat",
+    model: str | os.PathLike[str] | nn.Module | None = None,
+    rank: int | None = None,
+    nearest: bool = False,
+) -> Conversion:
+    """Convert an adapter from and to the files of other libraries.
+
+    Parameters
+    ----------
+    source : path
+        A directory that structmat wrote, or PEFT with BOFT, OFT or HRA; or a safetensors file of
+        LyCORIS (BOFT, diag-OFT) or GSOFT. Which of them it is, the files say.
+    target : path
+        A directory, or a file for LyCORIS and GSOFT. It must not be there yet; it is there whole
+        or not at all.
+    to : str
+        "structmat", "peft-boft", "peft-oft", "lycoris", "gsoft", "lora" or "merged".
+    model : path or nn.Module, optional
+        The pretrained model: a directory of safetensors, or one file. LoRA and merging need its
+        weights (merging needs them as files); others need the shapes where the source does not
+        say them.
+    rank : int, optional
+        Of LoRA.
+    nearest : bool
+        Whether to take the nearest rotation for blocks that are not orthogonal, as truncated
+        Neumann series are not.
+
+    Returns
+    -------
+    Conversion
+        What was found and how exactly it is kept; `print` it.
+
+    Raises
+    ------
+    FileError
+        When the source cannot be read, does not fit the model, or holds what the target cannot;
+        or when the target is there already.
+    StructmatError
+        For an unknown target, or a rank that is missing or superfluous.
+    MissingExtraError
+        Without safetensors (extra `adapters`).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import torch
+    >>> from structmat.nn import adapt, save_adapter
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> model = nn.Sequential(nn.Linear(16, 4))
+    >>> _ = save_adapter(adapt(model, "butterfly(block=4, depth=2)"), folder / "ours")
+    >>> done = convert(folder / "ours", folder / "theirs", to="peft-boft")
+    >>> sorted(path.name for path in (folder / "theirs").iterdir())
+    ['adapter_config.json', 'adapter_model.safetensors']
+    """
+    start, end = Path(source), Path(target)
+    _check(to, end, model, rank)
+    if not isinstance(nearest, bool):
+        raise StructmatError(f"nearest={nearest!r}: nearest must be True or False")
+    weights = _weights(model)
+    found = detected(start)(start, weights)
+    if to == "structmat" and found.source == "structmat":
+        raise FileError(f"{start}: is in structmat's files already; choose another format")
+    names = Names(weights, found.turns, is_flat=found.is_flat) if weights is not None else None
+    if names is None and found.is_flat:
+        raise FileError(
+            f"{start}: names of layers have underscores for dots here; name the pretrained model"
+            " (--model DIR), which has them right"
+        )
+    turns = {}
+    for name, turn in found.turns.items():
+        key = name if names is None else names.of[name]
+        shape = None if weights is None else weights.shape(f"{key}.weight")
+        kind = None if weights is None else weights.kind(key)
+        turns[key if found.is_flat else name] = known(name, turn, shape, kind)
+    rows: dict[str, dict[str, Any]] = {
+        name: {"network": _shown(turn), "side": turn.side} for name, turn in turns.items()
+    }
+    notes = list(found.notes)
+    found = Adaptation(**{**vars(found), "turns": turns})
+    if found.is_flat and weights is not None:
+        names = Names(weights, turns)
+    with _new(end, to, model) as place:
+        notes += _write(found, place, to, rows, weights, names, rank=rank, nearest=nearest)
+    return Conversion(start, end, found.source, to, rows, notes)
+
+
+def _write(
+    found: Adaptation,
+    place: Path,
+    to: str,
+    rows: dict[str, dict[str, Any]],
+    weights: Weights | None,
+    names: Names | None,
+    *,
+    rank: int | None,
+    nearest: bool,
+) -> list[str]:
+    """Write the target, note in the rows what it lost, and return notes."""
+    turns: dict[str, Turn] = dict(found.turns)
+    if to == "structmat":
+        _note(rows, "error", own.write(found, turns, place, nearest=nearest))
+        return []
+    if to in _ROTATIONS:
+        errors, notes = _ROTATIONS[to](found, turns, place, nearest=nearest)
+        _note(rows, "error", errors)
+        return notes
+    assert weights is not None
+    assert names is not None
+    layers = _shown_progress(turns, to)
+    if to == "merged":
+        assert isinstance(weights, FileWeights)
+        return merged.write(found, layers, place, weights=weights, names=names)
+    assert rank is not None
+    lost, notes = lora.write(found, layers, place, rank=rank, weights=weights, keys=names.of)
+    _note(rows, "of_change", {name: of_change for name, (of_change, _) in lost.items()})
+    _note(rows, "of_weight", {name: of_weight for name, (_, of_weight) in lost.items()})
+    return notes
+
+
+def _note(rows: dict[str, dict[str, Any]], column: str, values: dict[str, float]) -> None:
+    for name, value in values.items():
+        rows[name][column] = value
+
+
+def _shown_progress(turns: dict[str, Turn], to: str) -> Iterator[tuple[str, Turn]]:
+    """Yield the turns, with a bar over them where the work is long."""
+    with bar(f"convert to {to}", len(turns), unit="layer", shown=True) as steps:
+        for item in turns.items():
+            yield item
+            if steps is not None:
+                steps.update()
+
+
+def detected(source: Path) -> Read:
+    """Return the reader of the format that the files are in.
+
+    Raises
+    ------
+    FileError
+        When they are in none that is known.
+    """
+    if source.is_dir():
+        if (source / SETTINGS).exists():
+            return lambda folder, _: own.read(folder)
+        if not (source / peftfiles.CONFIG).exists():
+            raise FileError(
+                f"{source}: neither {SETTINGS}, as structmat writes, nor {peftfiles.CONFIG}, as"
+                " PEFT does"
+            )
+        method = str(read_json(source / peftfiles.CONFIG).get("peft_type"))
+        if method not in _PEFT:
+            raise FileError(
+                f"{source}: PEFT's {method} is no rotation; BOFT, OFT and HRA are converted"
+            )
+        return _PEFT[method]
+    if not source.exists():
+        raise FileError(f"{source}: no such file or directory")
+    if source.name == peftfiles.TENSORS:
+        raise FileError(f"{source}: give the directory, for {peftfiles.CONFIG} is needed as well")
+    keys = read_tensors(source).keys()
+    for ending, reader in _FILES.items():
+        if any(key.endswith(ending) for key in keys):
+            return reader
+    listed = ", ".join(list(keys)[:3])
+    raise FileError(
+        f"{source}: neither {' nor '.join(_FILES)} in it, but {listed or 'nothing'}; LyCORIS and"
+        " GSOFT have these"
+    )
+
+
+def _check(
+    to: str, target: Path, model: str | os.PathLike[str] | nn.Module | None, rank: int | None
+) -> None:
+    """Refuse options that do not go together, before any work."""
+    if to not in TARGETS:
+        raise StructmatError(f"to={to!r}: no such format{suggest(str(to), TARGETS)}")
+    if (to == "lora") != (rank is not None):
+        raise StructmatError("a rank is given for lora, and for nothing else: --to lora --rank 16")
+    if rank is not None:
+        whole(rank, "rank", 1)
+    if to in ("lora", "merged") and model is None:
+        raise StructmatError(f"to {to} the weights are needed; name the pretrained model: --model")
+    if to == "merged" and isinstance(model, nn.Module):
+        raise StructmatError("to merge into a model in memory: load_adapter, then merge")
+    if to in _SINGLE and target.suffix != ".safetensors":
+        raise FileError(f"{target}: {TARGETS[to]} is one file; let its name end in .safetensors")
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise FileError(f"{target}: is there already; remove it first, or choose another name")
+    if not target.parent.is_dir():
+        raise FileError(f"{target}: there is no directory {target.parent}; make it first")
+
+
+def _weights(model: str | os.PathLike[str] | nn.Module | None) -> Weights | None:
+    if model is None:
+        return None
+    return ModelWeights(model) if isinstance(model, nn.Module) else FileWeights(Path(model))
+
+
+def _new(
+    target: Path, to: str, model: str | os.PathLike[str] | nn.Module | None
+) -> AbstractContextManager[Path]:
+    """Return what gives the place to write to: a temporary directory, or the file itself."""
+    is_file = to in _SINGLE
+    if to == "merged" and not isinstance(model, nn.Module) and model is not None:
+        is_file = Path(model).is_file()
+    return nullcontext(target) if is_file else new_directory(target)
+
+
+def _shown(turn: Turn) -> str:
+    net = turn.network
+    radices = sorted({bank.radix for bank in net.banks})
+    blocks = "–".join(map(str, dict.fromkeys([radices[0], radices[-1]]))) if radices else "0"
+    return f"width {net.width}, depth {net.depth}, blocks of {blocks}"

@@ -1,0 +1,119 @@
+"""structmat's adapter files, as turns and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from structmat.errors import BlockError, FileError
+from structmat.nn.checkpoints import read_adapter, write_adapter
+from structmat.nn.conversion.coordinates import Coordinates, coordinates, logarithms, upper
+from structmat.nn.conversion.turns import Adaptation, Blocks, Turn
+from structmat.nn.model import Recipe
+from structmat.nn.module import Orthogonal
+from structmat.nn.saved import Saved
+
+_DENSE = 1024  # wires of one switch whose d(d−1)/2 generators are worth storing
+
+
+def read(folder: Path) -> Adaptation:
+    """Return what `save_adapter` wrote."""
+    saved, tensors = read_adapter(folder)
+    rest = dict(tensors)
+    turns = {}
+    for name, recipe in saved.recipes.items():
+        prefix = f"{name}." if name else ""
+        if not recipe.network.is_straight:
+            raise FileError(f"{name}: a wired network; only straight ones are converted")
+        own: dict[str, Tensor] = {}
+        for key in list(rest):
+            part = key.removeprefix(prefix)
+            if key.startswith(prefix) and part.startswith(("rotation.", "scale", "bias")):
+                own[part] = rest.pop(key)
+        generators = [own[f"rotation.generators.{k}"] for k in range(len(recipe.network.banks))]
+        kind, weight = saved.weights[name]
+        turns[name] = Turn(
+            recipe.network,
+            _Made(recipe, generators),
+            recipe.side,
+            own.get("scale"),
+            own.get("bias"),
+            kind,
+            weight,
+            generators[0].dtype if generators else torch.float32,
+        )
+    return Adaptation("structmat", turns, rest, trained=saved.trained, statistics=saved.statistics)
+
+
+class _Made:
+    """Blocks from generators, when they are called for."""
+
+    def __init__(self, recipe: Recipe, generators: list[Tensor]) -> None:
+        self._recipe, self._generators = recipe, generators
+
+    @torch.no_grad()
+    def __call__(self) -> Blocks:
+        recipe = self._recipe
+        layer = Orthogonal(
+            recipe.network, recipe.blocks, dtype=torch.float64, reduced=recipe.reduced
+        )
+        for mine, theirs in zip(layer.generators, self._generators, strict=True):
+            if mine.shape != theirs.shape:
+                raise FileError(f"generators of shape {tuple(theirs.shape)}, not {mine.shape}")
+            mine.copy_(theirs)
+        return layer.blocks(torch.float64)
+
+
+def write(
+    adaptation: Adaptation, turns: Mapping[str, Turn], folder: Path, *, nearest: bool
+) -> dict[str, float]:
+    """Write turns as `save_adapter` does, and return the largest error in a block, by layer."""
+    tensors = dict(adaptation.whole)
+    recipes, weights, errors = {}, {}, {}
+    for name, turn in turns.items():
+        prefix = f"{name}." if name else ""
+        kind, found = _generators(name, turn, nearest=nearest)
+        for k, part in enumerate(found):
+            tensors[f"{prefix}rotation.generators.{k}"] = upper(part.q)
+        if turn.scale is not None:
+            tensors[f"{prefix}scale"] = turn.scale.to(turn.dtype)
+        if turn.bias is not None:
+            tensors[f"{prefix}bias"] = turn.bias
+        recipes[name] = Recipe(
+            turn.network,
+            kind,
+            scale=turn.scale is not None,
+            bias=turn.bias is not None,
+            side=turn.side,
+        )
+        assert turn.kind is not None
+        assert turn.weight is not None
+        weights[name] = (turn.kind, turn.weight)
+        errors[name] = max((part.error for part in found), default=0.0)
+    saved = Saved(recipes, weights, adaptation.trained, adaptation.statistics)
+    write_adapter(folder, saved, tensors)
+    return errors
+
+
+def _generators(name: str, turn: Turn, *, nearest: bool) -> tuple[str, list[Coordinates]]:
+    """Return the kind of blocks that has these blocks, and their generators, bank by bank."""
+    widest = max((bank.radix for bank in turn.network.banks), default=0)
+    if widest > _DENSE:
+        raise FileError(
+            f"{name}: one switch of all {widest} wires would store {widest * (widest - 1) // 2:,}"
+            " numbers; convert to LoRA of the same rank, which is exact, or to a merged model"
+        )
+    blocks = turn.blocks()
+    try:
+        try:
+            kind, make = "cayley", coordinates
+            return kind, [make(block, turn.dtype, nearest=nearest) for block in blocks]
+        except BlockError as error:
+            if "eigenvalue" not in str(error):
+                raise
+            return "exp", [logarithms(block, turn.dtype, nearest=nearest) for block in blocks]
+    except BlockError as error:
+        raise FileError(f"{name}: {error}") from None

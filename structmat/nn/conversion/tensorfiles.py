@@ -1,0 +1,231 @@
+"""Safetensors and JSON files that others wrote: read with clear errors, and found by name."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from structmat.errors import FileError, require
+from structmat.nn.adapters import kind_for
+from structmat.nn.conversion.turns import Shape
+
+INDEX = ".safetensors.index.json"
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises
+    ------
+    FileError
+        When it cannot be read, or holds something else.
+    """
+    try:
+        value = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror}") from None
+    except ValueError as error:
+        raise FileError(f"{path} is cut or not JSON ({error})") from None
+    if not isinstance(value, dict):
+        raise FileError(f"{path}: expected a JSON object")
+    return value
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file.
+
+    Raises
+    ------
+    FileError
+        When it cannot be read, or is cut.
+    """
+    safetensors = require("safetensors.torch", "adapters")
+    try:
+        found: dict[str, Tensor] = safetensors.load_file(path)
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    except Exception as error:  # safetensors has an exception type of its own, in Rust
+        raise FileError(f"{path} is cut or no safetensors file ({error})") from None
+    return found
+
+
+def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return tensors as the bytes of a safetensors file."""
+    safetensors = require("safetensors.torch", "adapters")
+    whole = {  # copies, for safetensors refuses tensors that share memory
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
+    data: bytes = safetensors.save(whole, metadata={"format": "pt", **(metadata or {})})
+    return data
+
+
+class Weights(Protocol):
+    """The weights of a pretrained model, by their names in the model."""
+
+    keys: frozenset[str]
+
+    def shape(self, key: str) -> Shape:
+        """Return the shape of a tensor."""
+        ...
+
+    def tensor(self, key: str) -> Tensor:
+        """Return a tensor."""
+        ...
+
+    def kind(self, layer: str) -> str | None:
+        """Return the kind of a layer where it is known, by the name of its adapter."""
+        ...
+
+
+class ModelWeights:
+    """The weights of a model in memory."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._state = dict(model.state_dict())
+        self._layers = dict(model.named_modules())
+        self.keys = frozenset(self._state)
+
+    def shape(self, key: str) -> Shape:
+        """Return the shape of a tensor."""
+        return tuple(self._state[key].shape)
+
+    def tensor(self, key: str) -> Tensor:
+        """Return a tensor."""
+        return self._state[key].detach()
+
+    def kind(self, layer: str) -> str | None:
+        """Return the kind of a layer, by the name of its adapter."""
+        kind = kind_for(self._layers.get(layer))
+        return None if kind is None else kind.__name__
+
+
+class FileWeights:
+    """The weights in a directory of safetensors files, or in one file; read one at a time.
+
+    Parameters
+    ----------
+    source : Path
+
+    Raises
+    ------
+    FileError
+        When there are none.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        if source.is_dir():
+            self.files = sorted(source.glob("*.safetensors"))
+        else:
+            self.files = [source] if source.is_file() else []
+        if not self.files:
+            pickles = [*source.glob("*.bin"), *source.glob("*.pt")] if source.is_dir() else []
+            found = f"; {pickles[0].name} is a pickle, save as safetensors" if pickles else ""
+            raise FileError(f"{source}: no *.safetensors with the weights of a model{found}")
+        self.homes: dict[str, Path] = {}
+        for path in self.files:
+            with _opened(path) as file:
+                self.homes |= dict.fromkeys(file.keys(), path)
+        self.keys = frozenset(self.homes)
+
+    def shape(self, key: str) -> Shape:
+        """Return the shape of a tensor, which the head of the file says."""
+        with _opened(self.homes[key]) as file:
+            return tuple(file.get_slice(key).get_shape())
+
+    def tensor(self, key: str) -> Tensor:
+        """Return a tensor."""
+        with _opened(self.homes[key]) as file:
+            value: Tensor = file.get_tensor(key)
+            return value
+
+    def kind(self, layer: str) -> str | None:  # noqa: ARG002 (files do not say)
+        """Return None: files do not say of what kind a layer is."""
+        return None
+
+
+def _opened(path: Path) -> Any:
+    safetensors = require("safetensors", "adapters")
+    try:
+        return safetensors.safe_open(path, framework="pt")
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    except Exception as error:  # safetensors has an exception type of its own, in Rust
+        raise FileError(f"{path} is cut or no safetensors file ({error})") from None
+
+
+class Names:
+    """How an adapter's names of layers become a model's: all by the same change of prefix.
+
+    A base model and one with a head call the same layer `layer.0` and `bert.layer.0`.
+
+    Parameters
+    ----------
+    weights : Weights
+    layers : names of layers
+    is_flat : bool
+        Whether they have underscores for dots, and any prefix before the first.
+
+    Raises
+    ------
+    FileError
+        When no change of prefix finds them all.
+    """
+
+    def __init__(self, weights: Weights, layers: Iterable[str], *, is_flat: bool = False) -> None:
+        layers = list(layers)
+        known = [key.removesuffix(".weight") for key in weights.keys if key.endswith(".weight")]
+        if is_flat:
+            self._flat(known, layers)
+            return
+        first = layers[0]
+        rules = {("", "")}
+        rules |= {(k.removesuffix(first), "") for k in known if k.endswith(f".{first}")}
+        rules |= {("", first.removesuffix(k)) for k in known if first.endswith(f".{k}")}
+        have = set(known)
+        fits = [rule for rule in sorted(rules) if all(_moved(n, rule) in have for n in layers)]
+        if not fits:
+            lost = next((n for n in layers if n not in have), first)
+            raise FileError(
+                f"{lost} has no weight in this model, which has"
+                f" {', '.join(sorted(known)[:4])}, …: is the adapter of another model?"
+            )
+        if len(fits) > 1 and fits[0] != ("", ""):
+            raise FileError(
+                f"{first} may be {_moved(first, fits[0])} or {_moved(first, fits[1])} of this model"
+            )
+        self.rule = fits[0]
+        self.of = {name: _moved(name, self.rule) for name in layers}
+
+    def _flat(self, known: list[str], layers: list[str]) -> None:
+        self.rule = ("", "")
+        flat: dict[str, list[str]] = {}
+        for name in known:
+            flat.setdefault(name.replace(".", "_"), []).append(name)
+        heads = {layers[0][: len(layers[0]) - len(f)] for f in flat if layers[0].endswith(f"_{f}")}
+        fits = [
+            head
+            for head in sorted(heads, key=len)
+            if all(n.startswith(head) and len(flat.get(n[len(head) :], ())) == 1 for n in layers)
+        ]
+        if not fits:
+            raise FileError(
+                f"{layers[0]} and {len(layers) - 1} others are no layers of this model behind one"
+                " prefix; a file for several models has to be split first"
+            )
+        self.of = {name: flat[name[len(fits[0]) :]][0] for name in layers}
+
+    def key(self, name: str) -> str:
+        """Return what any other tensor of the adapter's model is called in the weights."""
+        return _moved(name, self.rule)
+
+
+def _moved(name: str, rule: tuple[str, str]) -> str:
+    add, drop = rule
+    return add + name.removeprefix(drop)
