@@ -16,6 +16,7 @@ from torch import Tensor
 from structmat.errors import BlockError
 
 _ROUNDING = 1e-6  # blocks that float32 made are this far from orthogonal, at most
+_HUGE = 1e6  # tan(θ/2) of an angle that is half a turn to all digits of float32
 _FAR = 1e-4  # from here on, a rounded parameter does not stand for its block any more
 
 
@@ -95,7 +96,8 @@ def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) ->
     q, _ = torch.linalg.solve_ex(rotations + one, rotations - one)  # the two factors commute
     q = skew(q).to(dtype)
     again = cayley(q).to(torch.float64)  # as who reads the file computes it
-    if not bool(((again - rotations).abs() < _FAR).all()):  # not a number is not less
+    near = ((again - rotations).abs() < _FAR) & (q.abs() < _HUGE)  # no NaN is less
+    if not bool(near.all()):
         raise BlockError(
             "a block turns some plane by half a turn, the eigenvalue −1 that no Cayley transform"
             ' has; structmat holds it with blocks="exp"'

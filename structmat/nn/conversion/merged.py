@@ -48,7 +48,7 @@ def write(
         if turn.bias is not None:
             new[f"{layer}.bias"] = turn.bias
     new |= {names.key(name): value for name, value in adaptation.whole.items()}
-    added = [key for key in new if key not in weights.keys]
+    added = sorted(key for key in new if key not in weights.keys)
     for number, path in enumerate(weights.files):
         tensors = read_tensors(path)
         for key in tensors.keys() & new.keys():
@@ -60,7 +60,7 @@ def write(
     if weights.source.is_dir():
         _copy(weights, target, dict.fromkeys(added, weights.files[-1].name))
     if added:
-        return [f"{added[0]} was not in the pretrained model, and is in the merged one"]
+        return [f"not in the pretrained model, but in the merged one: {', '.join(added)}"]
     return []
 
 
