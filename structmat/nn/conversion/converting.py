@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,6 @@ from structmat.nn.conversion.tensorfiles import (
     Names,
     Weights,
     read_json,
-    read_tensors,
 )
 from structmat.nn.conversion.turns import Adaptation, Turn, known
 from structmat.progress import bar
@@ -171,14 +170,52 @@ def convert(
     _check(to, end, model, rank)
     if not isinstance(nearest, bool):
         raise StructmatError(f"nearest={nearest!r}: nearest must be True or False")
-    weights = _weights(model)
-    found = detected(start)(start, weights)
-    if to == "structmat" and found.source == "structmat":
+    found = opened(start, model)
+    turns = found.adaptation.turns
+    if to == "structmat" and found.adaptation.source == "structmat":
         raise FileError(f"{start}: is in structmat's files already; choose another format")
+    rows: dict[str, dict[str, Any]] = {
+        name: {"network": _shown(turn), "side": turn.side} for name, turn in turns.items()
+    }
+    notes = list(found.adaptation.notes)
+    with _new(end, to, model) as place:
+        notes += _write(found, place, to, rows, rank=rank, nearest=nearest)
+    return Conversion(start, end, found.adaptation.source, to, rows, notes)
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An adapter that was read, with the pretrained model where one was named."""
+
+    adaptation: Adaptation
+    weights: Weights | None
+    names: Names | None
+
+
+def opened(
+    source: Path,
+    model: str | os.PathLike[str] | nn.Module | None,
+    *,
+    needs_shapes: bool = True,
+) -> Opened:
+    """Return an adapter of any known format, with what the pretrained model says of its layers.
+
+    Raises
+    ------
+    FileError
+        When it cannot be read, or does not fit the model; or when neither the files nor a model
+        say the shapes or the names of the layers, where they are needed.
+    """
+    weights = None
+    if model is not None:
+        weights = ModelWeights(model) if isinstance(model, nn.Module) else FileWeights(Path(model))
+    found = detected(source)(source, weights)
     names = Names(weights, found.turns, is_flat=found.is_flat) if weights is not None else None
+    if weights is None and not needs_shapes:
+        return Opened(found, None, None)
     if names is None and found.is_flat:
         raise FileError(
-            f"{start}: names of layers have underscores for dots here; name the pretrained model"
+            f"{source}: names of layers have underscores for dots here; name the pretrained model"
             " (--model DIR), which has them right"
         )
     turns = {}
@@ -187,30 +224,22 @@ def convert(
         shape = None if weights is None else weights.shape(f"{key}.weight")
         kind = None if weights is None else weights.kind(key)
         turns[key if found.is_flat else name] = known(name, turn, shape, kind)
-    rows: dict[str, dict[str, Any]] = {
-        name: {"network": _shown(turn), "side": turn.side} for name, turn in turns.items()
-    }
-    notes = list(found.notes)
-    found = Adaptation(**{**vars(found), "turns": turns})
-    if found.is_flat and weights is not None:
+    if weights is not None and found.is_flat:
         names = Names(weights, turns)
-    with _new(end, to, model) as place:
-        notes += _write(found, place, to, rows, weights, names, rank=rank, nearest=nearest)
-    return Conversion(start, end, found.source, to, rows, notes)
+    return Opened(replace(found, turns=turns), weights, names)
 
 
 def _write(
-    found: Adaptation,
+    opened: Opened,
     place: Path,
     to: str,
     rows: dict[str, dict[str, Any]],
-    weights: Weights | None,
-    names: Names | None,
     *,
     rank: int | None,
     nearest: bool,
 ) -> list[str]:
     """Write the target, note in the rows what it lost, and return notes."""
+    found, weights, names = opened.adaptation, opened.weights, opened.names
     turns: dict[str, Turn] = dict(found.turns)
     if to == "structmat":
         _note(rows, "error", own.write(found, turns, place, nearest=nearest))
@@ -246,6 +275,16 @@ def _shown_progress(turns: dict[str, Turn], to: str) -> Iterator[tuple[str, Turn
                 steps.update()
 
 
+def is_adapter(source: Path) -> bool:
+    """Return whether files look like an adapter; others are a model's, or nothing."""
+    if source.is_dir():
+        return any((source / name).exists() for name in (SETTINGS, peftfiles.CONFIG))
+    if source.suffix != ".safetensors" or not source.exists():
+        return True  # whoever opens it says what is wrong
+    keys = FileWeights(source).keys
+    return any(key.endswith(ending) for key in keys for ending in _FILES)
+
+
 def detected(source: Path) -> Read:
     """Return the reader of the format that the files are in.
 
@@ -272,11 +311,11 @@ def detected(source: Path) -> Read:
         raise FileError(f"{source}: no such file or directory")
     if source.name == peftfiles.TENSORS:
         raise FileError(f"{source}: give the directory, for {peftfiles.CONFIG} is needed as well")
-    keys = read_tensors(source).keys()
+    keys = sorted(FileWeights(source).keys)
     for ending, reader in _FILES.items():
         if any(key.endswith(ending) for key in keys):
             return reader
-    listed = ", ".join(list(keys)[:3])
+    listed = ", ".join(keys[:3])
     raise FileError(
         f"{source}: neither {' nor '.join(_FILES)} in it, but {listed or 'nothing'}; LyCORIS and"
         " GSOFT have these"
@@ -303,12 +342,6 @@ def _check(
         raise FileError(f"{target}: is there already; remove it first, or choose another name")
     if not target.parent.is_dir():
         raise FileError(f"{target}: there is no directory {target.parent}; make it first")
-
-
-def _weights(model: str | os.PathLike[str] | nn.Module | None) -> Weights | None:
-    if model is None:
-        return None
-    return ModelWeights(model) if isinstance(model, nn.Module) else FileWeights(Path(model))
 
 
 def _new(

@@ -316,9 +316,7 @@ def test_files_of_something_else_are_refused(tmp_path):
         convert(tmp_path / "b.safetensors", tmp_path / "out")
     folder = write_config(tmp_path / "old", '{"peft_type": "OFT"}')
     (folder / "adapter_model.bin").touch()
-    with pytest.raises(
-        FileError, match=r"adapter_model\.bin is a pickle; save as"
-    ):
+    with pytest.raises(FileError, match=r"adapter_model\.bin is a pickle; save as"):
         convert(folder, tmp_path / "out")
     (tmp_path / "adapter_model.safetensors").touch()
     with pytest.raises(FileError, match=r"give the directory, for adapter_config\.json"):

@@ -69,7 +69,12 @@ def test_a_convolution_has_the_merged_weights_of_lycoris(tmp_path, algo):
     same(merged_weights(images(), tmp_path / "ours"), theirs, 2e-6)
 
 
-EXPORTS = ["block_diagonal(block=4)", "butterfly(block=4)", "butterfly(block=4, depth=3)"]
+EXPORTS = [
+    "block_diagonal(block=4)",
+    "block_diagonal(block=8)",
+    "butterfly(block=4)",
+    "butterfly(block=4, depth=3)",
+]
 
 
 @pytest.mark.parametrize("spec", EXPORTS)
