@@ -16,7 +16,7 @@ from structmat.errors import FileError, StructmatError, whole
 from structmat.network import Network
 from structmat.nn.adapters import Adapter
 from structmat.nn.auditreport import Audit, Row
-from structmat.nn.conversion.converting import is_adapter, opened
+from structmat.nn.conversion.opening import Pretrained, is_adapter, opened
 from structmat.nn.conversion.tensorfiles import FileWeights, ModelWeights, Weights
 from structmat.nn.conversion.turns import CONV2D, LINEAR, Turn, turned
 from structmat.nn.measuring import of_rotation, of_weights, rounding_lost, rounding_warning
@@ -29,7 +29,7 @@ MOST = 1024
 def audit(
     source: nn.Module | str | os.PathLike[str],
     *,
-    model: nn.Module | str | os.PathLike[str] | None = None,
+    model: Pretrained | None = None,
     most: int = MOST,
     progress: bool = False,
 ) -> Audit:
@@ -178,7 +178,7 @@ def _some_inputs(adapter: Adapter, weight: Tensor) -> Tensor:
 # Files ----------------------------------------------------------------------------------------
 
 
-def _files(source: Path, model: nn.Module | str | os.PathLike[str] | None, most: int) -> _Work:
+def _files(source: Path, model: Pretrained | None, most: int) -> _Work:
     if is_adapter(source):
         found = opened(source, model, needs_shapes=False)
         weights, names = found.weights, found.names

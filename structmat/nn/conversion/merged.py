@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from structmat.errors import FileError
+from structmat.nn.conversion.names import Names
 from structmat.nn.conversion.tensorfiles import (
     INDEX,
     FileWeights,
-    Names,
     read_json,
     read_tensors,
     to_bytes,

@@ -28,8 +28,9 @@ from structmat.nn.conversion.exporting import (
     check_unscaled,
     parameters,
 )
+from structmat.nn.conversion.names import Names
 from structmat.nn.conversion.placing import Build, best, sizes
-from structmat.nn.conversion.tensorfiles import Names, Weights
+from structmat.nn.conversion.tensorfiles import Weights
 from structmat.nn.conversion.turns import Adaptation, Blocks, Turn
 
 _SHARED = "block_share"

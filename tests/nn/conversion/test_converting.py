@@ -377,7 +377,7 @@ def test_a_broken_write_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("structmat.nn.conversion.peftfiles.write_json", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(FileError, match=r"out: cannot be written .No space left on device"):
         convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]
 
