@@ -2,7 +2,7 @@
 
 `oft_R.weight` (d/b, b(b−1)/2), one row where blocks are shared. The exact path makes
 (I−Q)(I+Q)⁻¹; the default, a truncated Neumann series, approximates (I+Q)(I−Q)⁻¹, its transpose,
-by matrices that are not orthogonal.
+by matrices that are not orthogonal: five terms leave the factor I − Q⁴.
 """
 
 from __future__ import annotations

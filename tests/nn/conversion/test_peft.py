@@ -2,12 +2,18 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis.strategies import floats
 from torch import nn
 
 from structmat.errors import FileError
 from structmat.nn import adapt, adapters, convert, load_adapter, save_adapter
+from structmat.nn.conversion.coordinates import cayley, orthogonal, skew
+from structmat.nn.conversion.peft_oft import neumann
+from structmat.testing import seeds
 from tests.nn.conversion.models import (
     copied,
     effective,
@@ -27,10 +33,12 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(autouse=True)
-def _no_compiler(monkeypatch):
+@pytest.fixture(autouse=True, scope="module")
+def _no_compiler():
     layer = pytest.importorskip("peft.tuners.boft.layer")
-    monkeypatch.setattr(layer, "get_fbd_cuda", lambda: None)  # it would try to compile
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(layer, "get_fbd_cuda", lambda: None)  # it would try to compile
+        yield
 
 
 def trained(model, config, folder, size=0.2):
@@ -131,6 +139,17 @@ def test_a_neumann_series_is_taken_as_it_is_or_to_the_nearest_rotation(tmp_path,
         for name in effective(loaded)
     )
     assert off <= 8 * said + 1e-6  # eight entries of a block meet a weight below 1
+
+
+@given(seeds(), floats(0.05, 0.95))
+def test_five_terms_leave_the_factor_that_the_documentation_says(seed, size):
+    q = skew(torch.from_numpy(np.random.default_rng(seed).normal(size=(2, 5, 5))))
+    q = size * q / torch.linalg.matrix_norm(q, 2)[:, None, None]
+    power = torch.linalg.matrix_power(q, 4)
+    expected = cayley(q) @ (torch.eye(5, dtype=q.dtype) - power)
+    torch.testing.assert_close(neumann(q, 5), expected)
+    polar = orthogonal(neumann(q, 5), nearest=True)
+    assert torch.linalg.matrix_norm(neumann(q, 5) - polar, 2).max() == pytest.approx(size**4)
 
 
 def test_a_series_of_older_peft_ends_in_a_whole_term(tmp_path):
