@@ -32,7 +32,7 @@ def add(commands: Any) -> None:
         "target",
         type=Path,
         metavar="OUT",
-        help="a new directory; for lycoris and gsoft a new .safetensors file",
+        help="a new directory; for lycoris, gsoft and --prefix a new .safetensors file",
     )
     parser.add_argument("--to", choices=TARGETS, default="structmat", help="(default: structmat)")
     parser.add_argument(
@@ -43,6 +43,12 @@ def add(commands: Any) -> None:
         " the shapes of its layers",
     )
     parser.add_argument("--rank", type=int, metavar="R", help="of LoRA; what it loses is said")
+    parser.add_argument(
+        "--prefix",
+        metavar="NAME",
+        help="one file of LoRA in place of PEFT's directory, with layers named NAME.…: unet or"
+        " transformer for diffusers",
+    )
     parser.add_argument(
         "--nearest",
         action="store_true",
@@ -61,6 +67,7 @@ def _convert(options: argparse.Namespace) -> None:
         to=options.to,
         model=options.model,
         rank=options.rank,
+        prefix=options.prefix,
         nearest=options.nearest,
     )
     if options.json:

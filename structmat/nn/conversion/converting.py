@@ -26,7 +26,7 @@ TARGETS = {
     "peft-oft": "PEFT's OFT",
     "lycoris": "LyCORIS: diag-OFT or BOFT",
     "gsoft": "GSOFT",
-    "lora": "LoRA in PEFT's files",
+    "lora": "LoRA",
     "merged": "the model with rotated weights",
 }
 _ROTATIONS: dict[str, Callable[..., tuple[dict[str, float], list[str]]]] = {
@@ -95,6 +95,7 @@ def convert(
     to: str = "structmat",
     model: Pretrained | None = None,
     rank: int | None = None,
+    prefix: str | None = None,
     nearest: bool = False,
 ) -> Conversion:
     """Convert an adapter from and to the files of other libraries.
@@ -105,8 +106,8 @@ def convert(
         A directory that structmat wrote, or PEFT with BOFT, OFT or HRA; or a safetensors file of
         LyCORIS (BOFT, diag-OFT) or GSOFT. Which of them it is, the files say.
     target : path
-        A directory, or a file for LyCORIS and GSOFT. It must not be there yet; it is there whole
-        or not at all.
+        A directory, or a safetensors file for LyCORIS, GSOFT and LoRA with a prefix. It must not
+        be there yet; it is there whole or not at all.
     to : str
         "structmat", "peft-boft", "peft-oft", "lycoris", "gsoft", "lora" or "merged".
     model : path or nn.Module, optional
@@ -115,6 +116,9 @@ def convert(
         say them.
     rank : int, optional
         Of LoRA.
+    prefix : str, optional
+        Of LoRA: one file, whose names of layers begin with this, in place of PEFT's files.
+        Diffusers expects "unet" or "transformer", ComfyUI "diffusion_model" as well.
     nearest : bool
         Whether to take the nearest rotation for blocks that are not orthogonal, as truncated
         Neumann series are not.
@@ -147,7 +151,7 @@ def convert(
     ['adapter_config.json', 'adapter_model.safetensors']
     """
     start, end = Path(source), Path(target)
-    _check(to, end, model, rank)
+    _check(to, end, model, rank, prefix)
     if not isinstance(nearest, bool):
         raise StructmatError(f"nearest={nearest!r}: nearest must be True or False")
     found = opened(start, model)
@@ -159,8 +163,8 @@ def convert(
     }
     notes = list(found.adaptation.notes)
     try:
-        with _new(end, to, model) as place:
-            notes += _write(found, place, to, rows, rank=rank, nearest=nearest)
+        with _new(end, to, model, prefix) as place:
+            notes += _write(found, place, to, rows, rank=rank, prefix=prefix, nearest=nearest)
     except OSError as error:
         raise FileError(f"{end}: cannot be written ({error.strerror})") from None
     return Conversion(start, end, found.adaptation.source, to, rows, notes)
@@ -173,6 +177,7 @@ def _write(
     rows: dict[str, dict[str, Any]],
     *,
     rank: int | None,
+    prefix: str | None,
     nearest: bool,
 ) -> list[str]:
     """Write the target, note in the rows what it lost, and return notes."""
@@ -192,7 +197,9 @@ def _write(
         assert isinstance(weights, FileWeights)
         return merged.write(found, layers, place, weights=weights, names=names)
     assert rank is not None
-    lost, notes = lora.write(found, layers, place, rank=rank, weights=weights, keys=names.of)
+    lost, notes = lora.write(
+        found, layers, place, rank=rank, weights=weights, keys=names.of, prefix=prefix
+    )
     _note(rows, "of_change", {name: of_change for name, (of_change, _) in lost.items()})
     _note(rows, "of_weight", {name: of_weight for name, (_, of_weight) in lost.items()})
     return notes
@@ -212,7 +219,9 @@ def _shown_progress(turns: dict[str, Turn], to: str) -> Iterator[tuple[str, Turn
                 steps.update()
 
 
-def _check(to: str, target: Path, model: Pretrained | None, rank: int | None) -> None:
+def _check(
+    to: str, target: Path, model: Pretrained | None, rank: int | None, prefix: str | None
+) -> None:
     """Refuse options that do not go together, before any work."""
     if to not in TARGETS:
         raise StructmatError(f"to={to!r}: no such format{suggest(str(to), TARGETS)}")
@@ -224,17 +233,23 @@ def _check(to: str, target: Path, model: Pretrained | None, rank: int | None) ->
         raise StructmatError(f"to {to} the weights are needed; name the pretrained model: --model")
     if to == "merged" and isinstance(model, nn.Module):
         raise StructmatError("to merge into a model in memory: load_adapter, then merge")
-    if to in _SINGLE and target.suffix != ".safetensors":
+    if prefix is not None and (to != "lora" or not isinstance(prefix, str)):
+        raise StructmatError(f"prefix={prefix!r}: names of layers in a file of LoRA have one")
+    if (to in _SINGLE or prefix is not None) and target.suffix != ".safetensors":
         raise FileError(f"{target}: {TARGETS[to]} is one file; let its name end in .safetensors")
+    if to == "lora" and prefix is None and target.suffix == ".safetensors":
+        raise FileError(f"{target}: one file of LoRA needs a prefix, as in --prefix transformer")
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise FileError(f"{target}: is there already; remove it first, or choose another name")
     if not target.parent.is_dir():
         raise FileError(f"{target}: there is no directory {target.parent}; make it first")
 
 
-def _new(target: Path, to: str, model: Pretrained | None) -> AbstractContextManager[Path]:
+def _new(
+    target: Path, to: str, model: Pretrained | None, prefix: str | None
+) -> AbstractContextManager[Path]:
     """Return what gives the place to write to: a temporary directory, or the file itself."""
-    is_file = to in _SINGLE
+    is_file = to in _SINGLE or prefix is not None
     if to == "merged" and not isinstance(model, nn.Module) and model is not None:
         is_file = Path(model).is_file()
     return nullcontext(target) if is_file else new_directory(target)

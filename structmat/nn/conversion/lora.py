@@ -1,4 +1,4 @@
-"""LoRA of a given rank, in PEFT's files: the best low-rank approximation of what changes.
+"""LoRA of a given rank: the best low-rank approximation of what changes.
 
 W' − W ≈ B·A, by the singular value decomposition; nothing of this rank is nearer (Eckart and
 Young). A rotation of few wires has a low-rank difference; most have not, so the error is said.
@@ -14,11 +14,13 @@ import numpy as np
 import scipy.linalg
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from structmat.errors import FileError
 from structmat.nn.conversion import peftfiles
-from structmat.nn.conversion.tensorfiles import Weights
+from structmat.nn.conversion.tensorfiles import Weights, to_bytes
 from structmat.nn.conversion.turns import CONV1D, CONV2D, Adaptation, Turn, turned
+from structmat.writing import write_bytes
 
 
 class Truncated(NamedTuple):
@@ -61,49 +63,59 @@ def truncate(change: Tensor, rank: int, dtype: torch.dtype = torch.float64) -> T
 def write(
     adaptation: Adaptation,
     turns: Iterable[tuple[str, Turn]],
-    folder: Path,
+    place: Path,
     *,
     rank: int,
     weights: Weights,
     keys: Mapping[str, str],
+    prefix: str | None,
 ) -> tuple[dict[str, tuple[float, float]], list[str]]:
-    """Write LoRA adapters in PEFT's files; return both errors by layer, and notes.
+    """Write LoRA adapters; return what they lose of the change and of the weight, and notes.
+
+    All have one rank, those of smaller matrices with zeros: not every reader knows several.
+
+    Parameters
+    ----------
+    place : Path
+        A directory for PEFT's files, or with a prefix one file.
+    prefix : str, optional
+        What names of layers begin with, as "transformer" or "unet" in diffusers.
 
     Raises
     ------
     FileError
         For a convolution with groups.
     """
-    layers, errors, small = {}, {}, {}
+    layers, errors = {}, {}
     fans = set()
     change_norm = rest_norm = 0.0
     for name, turn in turns:
         if turn.groups > 1:
             raise FileError(f"{name}: LoRA of a convolution with groups is read in several ways")
         weight = weights.tensor(f"{keys[name]}.weight")
-        new = turned(turn, weight)
-        change = new - weight.to(torch.float64)
+        change = turned(turn, weight) - weight.to(torch.float64)
         fans.add(turn.kind == CONV1D)
         change = (change.T if turn.kind == CONV1D else change.flatten(1)).contiguous()
-        found = truncate(change, rank, turn.dtype)
-        size, norm = float(change.norm()), float(weight.to(torch.float64).norm())
-        errors[name] = (found.error, found.error * size / norm if norm else 0.0)
-        change_norm += size**2
-        rest_norm += (found.error * size) ** 2
-        b, a = found.b, found.a
+        b, a, error = truncate(change, rank, turn.dtype)
+        b, a = functional.pad(b, (0, rank - len(a))), functional.pad(a, (0, 0, 0, rank - len(a)))
         if turn.kind == CONV2D:
             assert turn.weight is not None
             b, a = b[:, :, None, None], a.reshape(-1, *turn.weight[1:])
         layers[name] = {"lora_A.weight": a, "lora_B.weight": b}
-        if len(a) < rank:
-            small[name] = len(a)
+        size, norm = float(change.norm()), float(weight.to(torch.float64).norm())
+        errors[name] = (error, error * size / norm if norm else 0.0)
+        change_norm += size**2
+        rest_norm += (error * size) ** 2
+    total = (rest_norm / change_norm) ** 0.5 if change_norm else 0.0
+    notes = [f"rank {rank} leaves out {total:.2%} of the change (Frobenius norm)"]
+    if prefix is not None:
+        _write_file(adaptation, place, layers, prefix, transposed=True in fans)
+        return errors, notes
     config = {
         "peft_type": "LORA",
         "r": rank,
         "lora_alpha": rank,
         "lora_dropout": 0.0,
-        "rank_pattern": small,
-        "alpha_pattern": small,
         "fan_in_fan_out": fans == {True},
     }
     listed = sorted(layers)  # names, which every reader of LoRA takes, where they are enough
@@ -111,9 +123,32 @@ def write(
         sum(key == keys[name] or key.endswith(f".{name}") for key in _layers(weights)) == 1
         for name in listed
     )
-    peftfiles.write(folder, adaptation, config, layers, targets=listed if clear else None)
-    total = (rest_norm / change_norm) ** 0.5 if change_norm else 0.0
-    return errors, [f"rank {rank} leaves out {total:.2%} of the change (Frobenius norm)"]
+    peftfiles.write(place, adaptation, config, layers, targets=listed if clear else None)
+    return errors, notes
+
+
+def _write_file(
+    adaptation: Adaptation,
+    path: Path,
+    layers: Mapping[str, Mapping[str, Tensor]],
+    prefix: str,
+    *,
+    transposed: bool,
+) -> None:
+    """Write one file as diffusers has it; without alphas, which then are the rank."""
+    adaptation.refuse_whole("a single file of LoRA")
+    if transposed or any(turn.bias is not None for turn in adaptation.turns.values()):
+        raise FileError(
+            "a single file of LoRA has no biases, and none of transformers' Conv1D; give a"
+            " directory, for PEFT's files"
+        )
+    start = f"{prefix}." if prefix else ""
+    tensors = {
+        f"{start}{name}.{part}": value
+        for name, parts in layers.items()
+        for part, value in parts.items()
+    }
+    write_bytes(path, to_bytes(tensors))
 
 
 def _layers(weights: Weights) -> list[str]:

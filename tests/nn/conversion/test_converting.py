@@ -253,6 +253,7 @@ def saved(folder, **options):
         ({"to": "lora", "rank": 2}, StructmatError, "the weights are needed; name the pretrained"),
         ({"to": "merged"}, StructmatError, "the weights are needed; name the pretrained"),
         ({"to": "merged", "model": nn.Linear(2, 2)}, StructmatError, "load_adapter, then merge"),
+        ({"to": "gsoft", "prefix": "unet"}, StructmatError, "prefix='unet': names of layers in"),
         ({"to": "lycoris"}, FileError, r"one file; let its name end in \.safetensors"),
         ({"to": "structmat"}, FileError, "is in structmat's files already"),
         ({"to": "peft-boft", "nearest": 1}, StructmatError, "nearest=1: nearest must be True"),
@@ -266,6 +267,47 @@ def test_options_that_do_not_go_together_are_refused(tmp_path, options, error, m
     with pytest.raises(error, match=message):
         convert(tmp_path / "ours", tmp_path / "out", **options)
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]
+
+
+def test_one_file_of_lora_has_the_names_of_diffusers(tmp_path):
+    one = ours(images(), "mixed_radix", target_modules=["0", "2"])
+    save_adapter(one, tmp_path / "ours")
+    options = {"to": "lora", "rank": 7, "model": images()}
+    convert(tmp_path / "ours", tmp_path / "lora.safetensors", prefix="unet", **options)
+    got = files.load_file(tmp_path / "lora.safetensors")
+    assert {key: tuple(value.shape) for key, value in got.items()} == {
+        "unet.0.lora_A.weight": (7, 4, 3, 3),
+        "unet.0.lora_B.weight": (6, 7, 1, 1),  # of six channels, padded
+        "unet.2.lora_A.weight": (7, 96),
+        "unet.2.lora_B.weight": (5, 7),
+    }
+    for name, weight in effective(one).items():
+        b, a = (got[f"unet.{name}.lora_{part}.weight"].flatten(1) for part in "BA")
+        change = (weight - images().get_submodule(name).weight.detach()).flatten(1)
+        torch.testing.assert_close(b @ a, change, rtol=1e-5, atol=1e-6)
+    with pytest.raises(FileError, match="needs a prefix, as in --prefix transformer"):
+        convert(tmp_path / "ours", tmp_path / "other.safetensors", **options)
+    save_adapter(ours(images(), "mixed_radix", bias=True), tmp_path / "biased")
+    with pytest.raises(FileError, match="a single file of LoRA has no biases"):
+        convert(tmp_path / "biased", tmp_path / "b.safetensors", prefix="", **options)
+
+
+def test_a_grouped_convolution_is_merged_and_no_lora(tmp_path):
+    def make():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(6, 9, (2, 3), groups=3))
+
+    one = ours(make(), "mixed_radix", target_modules=["0"], scale=True)
+    save_adapter(one, tmp_path / "ours")
+    saved_model(make(), tmp_path / "model")
+    options = {"model": tmp_path / "model"}
+    convert(tmp_path / "ours", tmp_path / "merged", to="merged", **options)
+    same({"0": all_tensors(tmp_path / "merged")["0.weight"]}, effective(one))
+    with pytest.raises(FileError, match="LoRA of a convolution with groups"):
+        convert(tmp_path / "ours", tmp_path / "lora", to="lora", rank=2, **options)
+    with pytest.raises(FileError, match="PEFT's BOFT takes no convolution with groups"):
+        convert(tmp_path / "ours", tmp_path / "boft", to="peft-boft")
+    assert not (tmp_path / "lora").exists()
 
 
 def test_what_is_there_is_kept(tmp_path):
