@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from structmat.errors import BlockError, FileError
+from structmat.nn.blocks import KINDS
 from structmat.nn.checkpoints import read_adapter, write_adapter
 from structmat.nn.conversion.coordinates import Coordinates, coordinates, logarithms, upper
 from structmat.nn.conversion.turns import Adaptation, Blocks, Turn
@@ -16,6 +17,7 @@ from structmat.nn.model import Recipe
 from structmat.nn.module import Orthogonal
 from structmat.nn.saved import Saved
 
+_SERIES = "cayley_neumann"  # a kind of blocks that some versions of structmat have
 _DENSE = 1024  # wires of one switch whose d(d−1)/2 generators are worth storing
 
 
@@ -107,6 +109,10 @@ def _generators(name: str, turn: Turn, *, nearest: bool) -> tuple[str, list[Coor
             " numbers; convert to LoRA of the same rank, which is exact, or to a merged model"
         )
     blocks = turn.blocks()
+    if turn.series is not None and _SERIES in KINDS and not nearest:
+        q = turn.series.to(turn.dtype)
+        made = KINDS[_SERIES](upper(q), q.shape[-1])
+        return _SERIES, [Coordinates(q, float((made.double() - blocks[0]).abs().max()))]
     try:
         try:
             kind, make = "cayley", coordinates

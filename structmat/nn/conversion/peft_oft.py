@@ -63,11 +63,14 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
             network = block_diagonal(width, block=size)
         except StructmatError as error:
             raise FileError(f"{name}: {error}") from None
+        made = _Made(x, config, width)
+        five = series and _terms(config) == 5 and _halves_last(config)
         turns[name] = Turn(
             network,
-            _Made(x, config, width),
+            made,
             bias=parts.get("bias"),
             dtype=at_least_float32(x.dtype),
+            series=made.q() if five else None,
         )
     return files.adaptation("PEFT's OFT", turns, notes)
 
@@ -86,18 +89,18 @@ class _Made:
     def __init__(self, x: Tensor, config: Mapping[str, Any], width: int) -> None:
         self._x, self._config, self._width = x, config, width
 
-    def __call__(self) -> Blocks:
-        config = self._config
+    def q(self) -> Tensor:
+        """Return Q of every block, float64."""
         q = from_upper(self._x.to(torch.float64))
-        if config.get("coft"):
-            q = _projected(q, float(config.get("eps", 6e-5)))
+        if self._config.get("coft"):
+            q = _projected(q, float(self._config.get("eps", 6e-5)))
+        return q.repeat(self._width // q.shape[-1] // len(q), 1, 1)
+
+    def __call__(self) -> Blocks:
+        config, q = self._config, self.q()
         if config.get("use_cayley_neumann"):
-            blocks = neumann(
-                q, int(config.get("num_cayley_neumann_terms", 5)), halves=_halves_last(config)
-            )
-        else:
-            blocks = cayley(-q)
-        return [blocks.repeat(self._width // blocks.shape[-1] // len(blocks), 1, 1)]
+            return [neumann(q, _terms(config), halves=_halves_last(config))]
+        return [cayley(-q)]
 
 
 def neumann(q: Tensor, terms: int, *, halves: bool = True) -> Tensor:
@@ -129,6 +132,10 @@ def neumann(q: Tensor, terms: int, *, halves: bool = True) -> Tensor:
         power = power @ q
         made += 2 * power
     return made + power @ q if halves else made
+
+
+def _terms(config: Mapping[str, Any]) -> int:
+    return int(config.get("num_cayley_neumann_terms", 5))
 
 
 def _halves_last(config: Mapping[str, Any]) -> bool:

@@ -39,6 +39,8 @@ class Turn:
         The shape of the layer's weight; None where the file does not say.
     dtype : torch dtype
         Of the numbers in the file, at least float32.
+    series : (n, r, r) tensor, optional
+        The Q of blocks I + 2Q + 2Q² + 2Q³ + Q⁴, where they are that and nothing else.
     """
 
     network: Network
@@ -49,6 +51,7 @@ class Turn:
     kind: str | None = None
     weight: Shape | None = None
     dtype: torch.dtype = torch.float32
+    series: Tensor | None = None
 
     @property
     def is_scaled(self) -> bool:
