@@ -2,14 +2,16 @@
 
 Two stages one after the other act on each connected component of their union on its own. Where
 components are small, one block for each of them does the work of both stages, and the vectors
-are read once instead of twice. Multiplying the blocks out costs as much as applying them to one
-vector for each wire of a component; it pays when there are many more vectors than that.
+are read once instead of twice. Which runs of stages are merged is a choice; `structmat.planning`
+weighs it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from types import MappingProxyType
 
 import numpy as np
 
@@ -18,8 +20,7 @@ from structmat.network import Network
 from structmat.permutation import Index
 from structmat.stage import Bank, Stage
 
-LARGEST = 32  # wires in a merged switch
-PASS = 64  # multiply-adds a wire that cost as much as reading and writing it once more
+LARGEST = 64  # wires in a merged switch
 _MIXED = 3  # most radices in a merged stage: each is a product of its own
 
 
@@ -48,48 +49,67 @@ class Merged:
 
 
 @lru_cache(maxsize=64)
-def merged(net: Network) -> Merged:
-    """Return the network with neighbouring stages merged where that saves work.
+def unions(net: Network) -> Mapping[tuple[int, int], Stage]:
+    """Return the stages that may replace runs of stages, by (first, end) of the run.
 
-    Stages join the group before them as long as the components stay within 32 wires, and the
-    larger products cost less than the passes over the vectors that are saved.
+    Each single stage is there as it is; a longer run is there when its components have at most
+    64 wires, and at most three different sizes above one.
+
+    Parameters
+    ----------
+    net : Network
+        A wired one is straightened first.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> found = unions(butterfly(256))
+    >>> max(end - first for first, end in found)        # six stages of 2×2 make blocks of 64
+    6
+    >>> found[0, 6].banks[0].reads.shape
+    (4, 64)
+    """
+    straight, _, _ = net.straightened()
+    found: dict[tuple[int, int], Stage] = {}
+    for first, stage in enumerate(straight.stages):
+        found[first, first + 1] = stage
+        part = _components(stage)
+        for end in range(first + 2, straight.depth + 1):
+            part = joined(part, (bank.reads for bank in straight.stages[end - 1].banks))
+            union = _union(part)
+            if union is None:
+                break
+            found[first, end] = union
+    return MappingProxyType(found)
+
+
+@lru_cache(maxsize=256)
+def merged(net: Network, ends: tuple[int, ...]) -> Merged:
+    """Return the network with runs of stages merged.
+
+    Parameters
+    ----------
+    net : Network
+    ends : tuple of int
+        Where each run ends, in order; the last one is the depth. Each must be one of `unions`.
 
     Examples
     --------
     >>> from structmat.families import mixed_radix
-    >>> coarse = merged(mixed_radix(384))       # eight stages, of 2 and 3
+    >>> coarse = merged(mixed_radix(384), (5, 8))       # eight stages, of 2 and 3
     >>> [stage.banks[0].radix for stage in coarse.network.stages]
     [32, 12]
     >>> [group.depth for group in coarse.groups]
     [5, 3]
     """
     straight, _, outputs = net.straightened()
-    stages: list[Stage] = []
-    groups: list[Network] = []
-    first = 0
-    while first < straight.depth:
-        last, stage = first + 1, straight.stages[first]
-        separate = _cost(stage)
-        part = _components(stage)
-        for following in straight.stages[last:]:
-            part = joined(part, (bank.reads for bank in following.banks))
-            separate += _cost(following)
-            together = _union(part)
-            if together is None or _cost(together) > separate:
-                break
-            last, stage = last + 1, together
-        stages.append(stage)
-        groups.append(straight[first:last])
-        first = last
+    found = unions(net)
+    runs = list(zip((0, *ends), ends, strict=False))
+    stages = [found[run] for run in runs]
     wires = np.arange(net.width)
     if not np.array_equal(outputs, wires):
         stages.append(Stage(net.width, moves=np.stack([outputs, wires], axis=1)))
-    return Merged(Network(net.width, stages), tuple(groups))
-
-
-def _cost(stage: Stage) -> int:
-    """Return what a stage costs a vector, in multiply-adds."""
-    return sum(bank.reads.size * bank.radix for bank in stage.banks) + PASS * stage.width
+    return Merged(Network(net.width, stages), tuple(straight[first:end] for first, end in runs))
 
 
 def _components(stage: Stage) -> Index:

@@ -1,6 +1,13 @@
 """Settings that every test shares."""
 
+import os
+import tempfile
+
 from hypothesis import HealthCheck, settings
+
+# Times measured in tests are kept for this run only, and none of the user's are used.
+_TIMES = tempfile.TemporaryDirectory(prefix="structmat-")
+os.environ["STRUCTMAT_CACHE"] = _TIMES.name
 
 # No test depends on time: the machine may be shared, and a first call may compile or load.
 settings.register_profile(

@@ -10,6 +10,7 @@ from typing import Any
 
 from structmat import __version__
 from structmat.errors import require
+from structmat.host import processor
 
 
 def device() -> str:
@@ -67,17 +68,7 @@ def torch_machine() -> dict[str, Any]:
     place = device()
     name = torch.cuda.get_device_name() if place == "cuda" else place
     return machine(("torch", "triton", "peft", "transformers", "numpy")) | {
-        "model": _processor(),
+        "model": processor(),
         "device": name,
         "threads": torch.get_num_threads(),
     }
-
-
-def _processor() -> str | None:
-    """Return the processor's name as Linux tells it, or as Python does elsewhere."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 (a device of the kernel)
-            names = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-    except OSError:
-        names = []
-    return names[0] if names else platform.processor() or None

@@ -15,28 +15,25 @@ from torch import Tensor, nn
 from structmat import gauge
 from structmat.blocks import generators_per_block
 from structmat.errors import BlockError, StructmatError, WiringError
+from structmat.merging import merged
 from structmat.network import Network
 from structmat.nn import blocks as block_kinds
-from structmat.nn.rotate import (
-    MergedPlan,
-    Plan,
-    merged_blocks,
-    merged_plan_for,
-    plan_for,
-    rotate,
-)
+from structmat.nn import tuning
+from structmat.nn.operator import plain, rotated
+from structmat.nn.programs import Program, program_for
+from structmat.planning import choices
 
-# Multiplying stages out costs as much as one vector for each wire of a merged switch, and what
-# is saved is less than the work on a vector: from this many times as many vectors on it pays.
-_MANY = 4
+PLANS = ("auto", "model", "reference")
+_FEW = 64  # vectors, up to which blocks that do not change are kept ready between calls
 
 
-class _Plans(NamedTuple):
-    """The index arrays on one device."""
+class _Ready(NamedTuple):
+    """Blocks multiplied out for a few vectors, and the generators that they were made of."""
 
-    plan: Plan
-    merged: MergedPlan | None
-    places: list[Tensor | None]
+    generators: list[Tensor]
+    dtype: torch.dtype
+    program: Program
+    blocks: list[Tensor]
 
 
 class Orthogonal(nn.Module):
@@ -65,6 +62,10 @@ class Orthogonal(nn.Module):
         (`structmat.reduced`): fewer parameters, up to half. With exp blocks the matrices are the
         same ones; with Cayley blocks those near the identity are, and the dimension is. A bank
         that loses some has the others in one row.
+    plan : {"auto", "model", "reference"}
+        How to run it: in the way that was fastest when the ways were timed on this machine, once,
+        for about as many vectors; in the way that a model of the cost finds cheapest; or stage by
+        stage, by plain torch operations. The same numbers and gradients, to rounding.
 
     Raises
     ------
@@ -76,8 +77,10 @@ class Orthogonal(nn.Module):
     -----
     Blocks are computed, and the product is accumulated, in at least float32 and in at least the
     precision of x; the result has the dtype of x, made complex where the blocks are. Autocast
-    does not reach inside. For many vectors, neighbouring stages are multiplied out into one
-    where that saves passes over x: the same numbers, to rounding.
+    does not reach inside. Neighbouring stages are multiplied out into one where that saves passes
+    over x, and for the backward pass x and the blocks are kept, nothing of a stage; `explain`
+    tells. Where the layer is called with few vectors and without gradients, as in decoding, the
+    blocks are kept from call to call until a generator changes.
 
     Examples
     --------
@@ -101,6 +104,7 @@ class Orthogonal(nn.Module):
         device: torch.device | str | None = None,
         dropout: tuple[float, float] = (0.0, 0.0),
         reduced: bool = False,
+        plan: str = "auto",
     ) -> None:
         super().__init__()
         if not isinstance(network, Network):
@@ -110,8 +114,11 @@ class Orthogonal(nn.Module):
             raise BlockError(f"dtype={dtype}: generators need a real or complex floating dtype")
         if not isinstance(reduced, bool):
             raise StructmatError(f"reduced={reduced!r}: reduced must be True or False")
+        if plan not in PLANS:
+            raise StructmatError(f"plan={plan!r}: it must be one of {', '.join(PLANS)}")
         self.network = network
         self.reduced = reduced
+        self.plan = plan
         self.kind = block_kinds.checked_kind(blocks)
         self.dropout = checked_dropout(dropout)
         self.unitary = dtype.is_complex
@@ -122,8 +129,9 @@ class Orthogonal(nn.Module):
         # Holds nothing: it knows the dtype and device of a layer that has no generators.
         like = torch.empty(0, dtype=dtype.to_real(), device=device)
         self.register_buffer("_like", like, persistent=False)
-        self._plans: dict[torch.device, _Plans] = {}
-        self._plan(self._like.device)
+        self._program = program_for(network)
+        self._ready: dict[torch.dtype, _Ready] = {}
+        self._places: list[Tensor | None] = self._places_of_kept()
 
     @property
     def width(self) -> int:
@@ -175,7 +183,8 @@ class Orthogonal(nn.Module):
         They are what `structmat.factors`, `structmat.dense` and the like take, as arrays.
         """
         dtype = torch.float32 if dtype is None else dtype
-        dtype = self._compute_dtype(dtype).to_real()
+        dtype = self._compute_dtype(dtype)
+        dtype = dtype.to_real() if self.unitary else dtype  # the compiler knows no to_real
         made: list[Tensor | None] = [None] * len(self.generators)
         by_radix: dict[int, list[int]] = {}
         for k, bank in enumerate(self.network.banks):
@@ -192,7 +201,7 @@ class Orthogonal(nn.Module):
     def _all_generators(self, k: int) -> Tensor:
         """Return the (n, g) generators of a bank, with zeros for those left out."""
         values: Tensor = self.generators[k]
-        places = self._plan(values.device).places[k] if self.reduced else None
+        places = self._places[k] if self.reduced else None
         if places is None:
             return values
         bank = self.network.banks[k]
@@ -215,6 +224,21 @@ class Orthogonal(nn.Module):
         gram.diagonal().sub_(1)
         return float(gram.abs().max())
 
+    def explain(self, tokens: int, dtype: torch.dtype | None = None) -> str:
+        """Return in words how so many vectors are run: the steps, what else was weighed, and why.
+
+        With `plan="auto"` the ways are timed where the layer would time them.
+
+        Examples
+        --------
+        >>> import structmat as sm
+        >>> print(Orthogonal(sm.butterfly(16), plan="model").explain(10_000))
+        16 wires, 4 stages, 10,000 vectors of 4-byte numbers on a cpu: 4→16
+        ...
+        """
+        dtype = self._compute_dtype(torch.float32 if dtype is None else dtype)
+        return tuning.explained(self._program, tokens, dtype, self._like.device, plan=self.plan)
+
     def _rotate(self, x: Tensor, *, adjoint: bool, drop: bool) -> Tensor:
         if x.ndim < 1 or x.shape[-1] != self.width:
             raise BlockError(
@@ -223,16 +247,49 @@ class Orthogonal(nn.Module):
         if not (x.is_floating_point() or x.is_complex()):
             raise BlockError(f"x of dtype {x.dtype}: it must be floating; use x.float()")
         dtype = self._compute_dtype(x.dtype)
+        made = x.dtype if x.is_complex() or not self.unitary else dtype
+        return self._run(x.to(dtype) if self.unitary else x, dtype, adjoint, drop).to(made)
+
+    def _run(self, x: Tensor, dtype: torch.dtype, adjoint: bool, drop: bool) -> Tensor:  # noqa: FBT001
         with _no_autocast(x.device.type):
+            ready = None if drop else self._kept_ready(x, dtype)
+            if ready is not None:
+                return rotated(ready.program, ready.blocks, x, adjoint=adjoint, plan="model")
             blocks = self.blocks(dtype)
             if drop:
                 blocks = self._dropped(blocks)
-            blocks = [block.to(dtype) for block in blocks]
-            plan, merged, _ = self._plan(x.device)
-            if merged is not None and x.numel() > _MANY * merged.widest * self.width:
-                plan, blocks = merged.coarse, merged_blocks(merged, blocks)
-            y = rotate(plan, blocks, x.to(dtype), adjoint=adjoint)
-        return y if self.unitary and not x.is_complex() else y.to(x.dtype)
+            if self.plan == "reference" or not blocks:
+                return plain(self._program, blocks, x, adjoint=adjoint)
+            return rotated(self._program, blocks, x, adjoint=adjoint, plan=self.plan)
+
+    def _kept_ready(self, x: Tensor, dtype: torch.dtype) -> _Ready | None:
+        """Return the blocks for a few vectors without gradients; kept until a generator changes.
+
+        Whether one did is seen by its values, for there are ways to change them unseen.
+        """
+        if (
+            torch.is_grad_enabled()
+            or torch.compiler.is_compiling()
+            or x.device.type != "cpu"  # elsewhere it would have to wait for the device
+            or x.numel() > _FEW * self.width
+            or self.plan == "reference"
+            or not len(self.generators)
+        ):
+            return None
+        ready = self._ready.get(dtype)
+        if ready is not None and all(map(torch.equal, ready.generators, self.generators)):
+            return ready
+        best = choices(self.network, _FEW, itemsize=dtype.itemsize, reuse=True)[0]
+        tape = self._program.tape(best.ends, x.device)
+        with torch.inference_mode(mode=False), torch.no_grad():
+            made = _Ready(
+                [g.detach().clone() for g in self.generators],
+                dtype,
+                program_for(merged(self.network, best.ends).network),
+                tape.merge(self.blocks(dtype)),
+            )
+        self._ready[dtype] = made
+        return made
 
     def _dropped(self, blocks: list[Tensor]) -> list[Tensor]:
         of_stages, of_blocks = self.dropout
@@ -255,31 +312,32 @@ class Orthogonal(nn.Module):
         dtype = block_kinds.at_least_float32(torch.promote_types(dtype, self._like.dtype))
         return torch.promote_types(dtype, torch.complex64) if self.unitary else dtype
 
-    def _plan(self, device: torch.device) -> _Plans:
-        if device not in self._plans:
-            with torch.inference_mode(mode=False):  # kept for later calls, which may train
-                self._plans[device] = _Plans(
-                    plan_for(self.network, device),
-                    merged_plan_for(self.network, device),
-                    self._places(device) if self.reduced else [],
-                )
-        return self._plans[device]
-
-    def _places(self, device: torch.device) -> list[Tensor | None]:
+    def _places_of_kept(self) -> list[Tensor | None]:
         """Return, by bank, where the row of kept generators goes; None where all are kept."""
-        return [
-            None if kept.all() else torch.as_tensor(np.flatnonzero(kept), device=device)
-            for kept in _kept(self.network, unitary=self.unitary)
-        ]
+        if not self.reduced:
+            return []
+        with torch.inference_mode(mode=False):  # kept for later calls, which may train
+            return [
+                None
+                if kept.all()
+                else torch.as_tensor(np.flatnonzero(kept), device=self._like.device)
+                for kept in _kept(self.network, unitary=self.unitary)
+            ]
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
         super()._apply(fn, recurse)
-        self._plans.clear()  # index arrays are made anew from the network, never moved
-        self._plan(self._like.device)
+        self._ready.clear()
+        self._places = self._places_of_kept()  # made anew from the network, never moved
         return self
 
     def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_plans": {}}
+        state = self.__dict__ | {"_ready": {}}
+        del state["_program"]  # found by the network
+        return state
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        self._program = program_for(self.network)
 
     def extra_repr(self) -> str:
         """Return what torch prints between the parentheses."""

@@ -1,9 +1,9 @@
-"""Run a schedule on torch tensors: gathers and block products, forwards or backwards.
+"""The plain path: a schedule on torch tensors, gathers and block products, step by step.
 
 The activations are turned once, so that the vectors lie along the last axis: then a permutation
-of wires copies whole rows, and a bank is one batched product. `Plan` is the plain path. For many
-vectors `MergedPlan` first multiplies out neighbouring stages, by the plain path, where
-`structmat.merging` says that it pays. Both give the same numbers and gradients, to rounding.
+of wires copies whole rows, and a bank is one batched product. Each step is an operation that torch
+differentiates, forwards and backwards and any number of times; what `structmat.nn.operator` does
+faster is compared with this.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from structmat.merging import merged
 from structmat.network import Network
 from structmat.scheduling import Gather, Product, schedule
 
@@ -34,47 +33,6 @@ class Plan:
     indices: tuple[tuple[Tensor, Tensor] | None, ...]
 
 
-@dataclass(frozen=True, eq=False)
-class MergedPlan:
-    """A plan of fewer, wider stages, and how to multiply their blocks out.
-
-    Attributes
-    ----------
-    coarse : Plan
-        Of the merged network.
-    groups : tuple of Group
-        One for each of its stages, in order.
-    widest : int
-        The most wires in a switch that replaces several.
-    """
-
-    coarse: Plan
-    groups: tuple[Group, ...]
-    widest: int
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """The stages that a merged one replaces.
-
-    Attributes
-    ----------
-    banks : int
-        How many banks of the given network these stages have.
-    plan : Plan or None
-        Of these stages; None for a single stage, whose blocks are used as they are.
-    places : Tensor
-        (width,) int64: the place of each wire in its merged switch.
-    reads : tuple of Tensor
-        (n, c) int64, the wires of the switches of each merged bank.
-    """
-
-    banks: int
-    plan: Plan | None
-    places: Tensor
-    reads: tuple[Tensor, ...]
-
-
 def plan_for(net: Network, device: torch.device) -> Plan:
     """Return the plan of a network on a device."""
 
@@ -88,51 +46,6 @@ def plan_for(net: Network, device: torch.device) -> Plan:
 
     steps = schedule(net).steps
     return Plan(net.width, steps, tuple(indices(step) for step in steps))
-
-
-def merged_plan_for(net: Network, device: torch.device) -> MergedPlan | None:
-    """Return the plan with stages merged, or None where nothing is to be gained."""
-    found = merged(net)
-    if found.widest == 0:
-        return None
-    groups = []
-    for stage, group in zip(found.network.stages, found.groups, strict=False):
-        places = torch.zeros(net.width, dtype=torch.int64)
-        reads = []
-        for bank in stage.banks:
-            reads.append(torch.tensor(bank.reads))
-            places[reads[-1]] = torch.arange(bank.radix)
-        groups.append(
-            Group(
-                len(group.banks),
-                plan_for(group, device) if group.depth > 1 else None,
-                places.to(device),
-                tuple(wires.to(device) for wires in reads),
-            )
-        )
-    return MergedPlan(plan_for(found.network, device), tuple(groups), found.widest)
-
-
-def merged_blocks(plan: MergedPlan, blocks: Sequence[Tensor]) -> list[Tensor]:
-    """Return the blocks of the merged network: (n, c, c) for each of its banks.
-
-    As the switches of a merged stage share no wire, one vector shows a column of all of their
-    blocks at once: that with 1 at the k-th wire of each switch is mapped to the k-th columns.
-    """
-    made: list[Tensor] = []
-    first = 0
-    for group in plan.groups:
-        own = blocks[first : first + group.banks]
-        first += group.banks
-        if group.plan is None:
-            made += own
-            continue
-        widest = max(reads.shape[1] for reads in group.reads)
-        place = torch.arange(widest, device=group.places.device)
-        probes = (place[:, None] == group.places).to(own[0].dtype)
-        columns = rotate(group.plan, own, probes)
-        made += [columns[: reads.shape[1], reads].permute(1, 2, 0) for reads in group.reads]
-    return made
 
 
 def rotate(plan: Plan, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool = False) -> Tensor:
@@ -200,6 +113,7 @@ class _Permute(torch.autograd.Function):
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG004
         _, index, inverse = inputs
         ctx.save_for_backward(index, inverse)
+        ctx.save_for_forward(index, inverse)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
@@ -208,4 +122,5 @@ class _Permute(torch.autograd.Function):
 
     @staticmethod
     def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
-        raise NotImplementedError("forward-mode derivatives of an irregular gather")
+        index, inverse = ctx.saved_tensors
+        return _Permute.apply(tangents[0], index, inverse)

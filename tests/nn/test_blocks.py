@@ -3,16 +3,23 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch._subclasses import FakeTensorMode
 
 from structmat import blocks as reference
 from structmat.errors import BlockError
 from structmat.nn import blocks
+from structmat.nn.blocks import exponentials, generators, rational
+from structmat.nn.blocks.products import times
 from structmat.testing import seeds
 
 kinds = st.sampled_from(sorted(blocks.KINDS))
 radices = st.integers(2, 6)
+dtypes = st.sampled_from([torch.float32, torch.float64])
+# The first forward-mode derivative makes torch script something, and torch deprecates scripting.
+forward_mode = pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")
+PLAIN = {"cayley": rational.plain_cayley, "exp": exponentials.plain_exponential}
 
 
 def drawn(seed, radix, *, unitary, dtype=torch.float64, count=3):
@@ -21,19 +28,189 @@ def drawn(seed, radix, *, unitary, dtype=torch.float64, count=3):
     return torch.from_numpy(source.standard_normal((count, numbers))).to(dtype)
 
 
-@given(kinds, radices, st.booleans(), seeds())
-def test_values_are_those_of_numpy(kind, radix, unitary, seed):
+def reflected(g, radix):
+    return rational.reflected(g, radix, unitary=generators.is_unitary(g, radix))
+
+
+WAYS = {
+    **blocks.KINDS,
+    "reflections": reflected,
+    "solving": rational.solved,
+    "plain exp": PLAIN["exp"],
+}
+ways = st.sampled_from(sorted(WAYS))
+
+
+def oracle(way, g, radix):
+    return torch.from_numpy(
+        reference.KINDS["exp" if way.endswith("exp") else "cayley"](g.numpy(), radix)
+    )
+
+
+def orthogonality(made):
+    """Return the largest entry of |RᴴR − I|, in ulps, by products that do not round to them."""
+    wide = made.to(torch.complex128 if made.is_complex() else torch.float64)
+    gram = wide.mH @ wide
+    gram.diagonal(dim1=-2, dim2=-1).sub_(1)
+    return float(gram.abs().max()) / torch.finfo(made.dtype).eps
+
+
+@given(ways, radices, st.booleans(), seeds())
+def test_values_are_those_of_numpy(way, radix, unitary, seed):
     g = drawn(seed, radix, unitary=unitary)
-    ours = blocks.KINDS[kind](g, radix).numpy()
-    theirs = reference.KINDS[kind](g.numpy(), radix)
+    ours, theirs = WAYS[way](g, radix), oracle(way, g, radix)
     assert ours.dtype == theirs.dtype
-    np.testing.assert_allclose(ours, theirs, rtol=0, atol=200 * radix * np.finfo(float).eps)
+    assert (ours - theirs).abs().max() <= 50 * radix * torch.finfo(ours.dtype).eps
 
 
+@given(ways, st.integers(2, 9), st.booleans(), st.floats(-3, 3), seeds())
+def test_values_of_float32_are_the_exact_ones_rounded(way, radix, unitary, size, seed):
+    g = drawn(seed, radix, unitary=unitary, dtype=torch.float32) * 10**size
+    ours, theirs = WAYS[way](g, radix), oracle(way, g.double(), radix)
+    assert ours.is_contiguous()
+    assert ours.dtype == (torch.complex64 if unitary else torch.float32)
+    assert (ours - theirs).abs().max() <= 1.5 * torch.finfo(ours.dtype).eps
+
+
+@given(ways, st.integers(2, 12), st.booleans(), st.floats(-3, 3), dtypes, seeds())
+def test_blocks_are_orthogonal_to_rounding_at_any_size(way, radix, unitary, size, dtype, seed):
+    g = drawn(seed, radix, unitary=unitary, dtype=dtype, count=5)
+    g = g * 10**size / g.norm(dim=-1, keepdim=True)
+    exact = dtype == torch.float64 and way == "reflections"  # no layer goes this way
+    assert orthogonality(WAYS[way](g, radix)) <= (3 * radix if exact else 10)
+
+
+@pytest.mark.parametrize(
+    ("way", "size"), [("reflections", 1e5), ("reflections", 1e8), ("exp", 1e5)]
+)
+def test_float32_blocks_stay_orthogonal_far_beyond(way, size):
+    for radix in (2, 3, 8):
+        g = size * drawn(0, radix, unitary=False, dtype=torch.float32, count=100)
+        assert orthogonality(WAYS[way](g, radix)) <= 10
+
+
+@forward_mode
+@settings(max_examples=30)
 @given(kinds, st.integers(2, 4), st.booleans(), seeds())
-def test_gradients_are_finite_differences(kind, radix, unitary, seed):
+def test_first_and_second_derivatives_are_finite_differences(kind, radix, unitary, seed):
     g = drawn(seed, radix, unitary=unitary, count=2).requires_grad_()
-    assert torch.autograd.gradcheck(lambda g: blocks.KINDS[kind](g, radix), (g,))
+
+    def made(g):
+        return blocks.KINDS[kind](g, radix)
+
+    assert torch.autograd.gradcheck(made, (g,), check_forward_ad=True)
+    assert torch.autograd.gradgradcheck(made, (g,))
+
+
+@given(kinds, st.integers(2, 9), st.booleans(), dtypes, st.floats(-2, 1), seeds())
+def test_gradients_are_those_of_the_plain_way(kind, radix, unitary, dtype, size, seed):
+    g = (10**size * drawn(seed, radix, unitary=unitary, dtype=dtype)).requires_grad_()
+    ours = blocks.KINDS[kind](g, radix)
+    w = torch.randn(ours.shape, dtype=ours.dtype, generator=torch.Generator().manual_seed(seed))
+    (got,) = torch.autograd.grad(ours, g, w)
+    wide = g.detach().double().requires_grad_()
+    theirs = PLAIN[kind](wide, radix)
+    (wanted,) = torch.autograd.grad(theirs, wide, w.to(theirs.dtype))
+    assert got.dtype == dtype
+    ulps = 100 * radix * (1 + float(g.detach().norm(dim=-1).max()))
+    assert (got - wanted).abs().max() <= ulps * torch.finfo(dtype).eps * w.abs().max()
+
+
+@pytest.mark.parametrize("radix", [3, 8])
+@pytest.mark.parametrize("kind", sorted(blocks.KINDS))
+def test_a_large_bank_has_the_blocks_and_gradients_of_its_parts(kind, radix):
+    many = drawn(5, radix, unitary=False, dtype=torch.float32, count=1500).requires_grad_()
+    made = blocks.KINDS[kind](many, radix)
+    parts = torch.cat([blocks.KINDS[kind](g, radix) for g in many.split(10)])
+    assert (made - parts).abs().max() <= 2 * torch.finfo(made.dtype).eps
+    w = torch.arange(made.numel()).view_as(made).cos()
+    (ours,) = torch.autograd.grad(made, many, w)
+    (theirs,) = torch.autograd.grad(parts, many, w)
+    assert (ours - theirs).abs().max() <= 1e-5
+
+
+@given(st.integers(1, 9), st.sampled_from([1, 300]), st.booleans(), seeds())
+def test_products_are_those_of_torch(radix, count, unitary, seed):
+    source = torch.Generator().manual_seed(seed)
+    dtype = torch.complex128 if unitary else torch.float64
+    a, b = torch.randn(2, count, radix, radix, dtype=dtype, generator=source)
+    torch.testing.assert_close(times(a, b), a @ b, rtol=0, atol=1e-13)
+    torch.testing.assert_close(times(times(a.mT, b), a), a.mT @ b @ a, rtol=0, atol=1e-12)
+
+
+@forward_mode
+@settings(max_examples=20)
+@given(kinds, st.integers(2, 4), st.booleans(), seeds())
+def test_transforms_of_functions_agree(kind, radix, unitary, seed):
+    g = drawn(seed, radix, unitary=unitary, count=2)
+
+    def made(g):
+        return (
+            torch.view_as_real(blocks.KINDS[kind](g, radix))
+            if unitary
+            else blocks.KINDS[kind](g, radix)
+        )
+
+    wanted = torch.autograd.functional.jacobian(made, g)
+    for jacobian in (torch.func.jacfwd, torch.func.jacrev):
+        torch.testing.assert_close(jacobian(made)(g), wanted)
+    torch.testing.assert_close(torch.func.vmap(made)(g), made(g))
+    torch.testing.assert_close(torch.func.vmap(made, in_dims=1)(g.mT.contiguous()), made(g))
+
+    def total(g):
+        return (made(g) ** 3).sum()
+
+    each = torch.stack([torch.func.grad(total)(one) for one in g])
+    torch.testing.assert_close(torch.func.vmap(torch.func.grad(total))(g), each)
+    torch.testing.assert_close(
+        torch.func.hessian(total)(g), torch.autograd.functional.hessian(total, g)
+    )
+
+
+# torch's compiler instantiates torch.autograd.Function, and torch deprecates that.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("radix", [2, 3, 8])
+@pytest.mark.parametrize("count", [2, 400])
+@pytest.mark.parametrize("kind", sorted(blocks.KINDS))
+def test_compiled_blocks_are_the_same(kind, count, radix):
+    torch.compiler.reset()
+    g = drawn(1, radix, unitary=False, dtype=torch.float32, count=count).requires_grad_()
+    plain = blocks.KINDS[kind]
+    compiled = torch.compile(plain, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(g, radix), plain(g, radix))
+    ours, theirs = (
+        torch.autograd.grad(made(g, radix).cos().sum(), g)[0] for made in (compiled, plain)
+    )
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("unitary", [False, True])
+@pytest.mark.parametrize("kind", sorted(blocks.KINDS))
+@pytest.mark.parametrize("shape", [(0,), (), (2, 3), (2, 0, 3), (500,)])
+def test_shapes_are_those_of_the_generators(kind, shape, unitary):
+    for radix in (1, 2, 5):
+        numbers = reference.generators_per_block(radix, unitary=unitary)
+        g = torch.ones(*shape, numbers, requires_grad=True)
+        made = blocks.KINDS[kind](g, radix)
+        assert made.shape == (*shape, radix, radix)
+        made.abs().sum().backward()
+        assert g.grad.shape == g.shape
+        meta = blocks.KINDS[kind](g.detach().to("meta").requires_grad_(), radix)
+        assert (meta.shape, meta.dtype, meta.is_meta) == (made.shape, made.dtype, True)
+        meta.abs().sum().backward()
+        with FakeTensorMode():
+            fake = blocks.KINDS[kind](torch.ones(*shape, numbers, requires_grad=True), radix)
+            fake.abs().sum().backward()
+        assert (fake.shape, fake.dtype) == (made.shape, made.dtype)
+
+
+@given(radices, st.booleans(), seeds())
+def test_slopes_by_generators_are_the_adjoint_of_skew(radix, unitary, seed):
+    g, h = drawn(seed, radix, unitary=unitary, count=2)
+    s = torch.randn(radix, radix, dtype=blocks.skew(g, radix).dtype)
+    s = s + blocks.skew(h, radix)
+    left = (s.conj() * blocks.skew(g, radix)).sum().real
+    assert abs(left - generators.to_generators(s) @ g) < 1e-12
 
 
 @given(radices, st.booleans(), seeds())
@@ -46,10 +223,23 @@ def test_the_two_kinds_agree_to_third_order(radix, unitary, seed):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("way", sorted(WAYS))
+def test_zero_generators_give_exact_identities(way, dtype):
+    for radix in (2, 4, 7):
+        made = WAYS[way](torch.zeros(5, radix * (radix - 1) // 2, dtype=dtype), radix)
+        assert torch.equal(made, torch.eye(radix, dtype=dtype).expand(5, radix, radix))
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("kind", sorted(blocks.KINDS))
-def test_zero_generators_give_exact_identities(kind, dtype):
-    made = blocks.KINDS[kind](torch.zeros(5, 6, dtype=dtype), 4)
-    assert torch.equal(made, torch.eye(4, dtype=dtype).expand(5, 4, 4))
+def test_what_is_not_a_number_is_no_block(kind, bad):
+    g = torch.zeros(2, 3, requires_grad=True)
+    with torch.no_grad():
+        g[0, 1] = bad
+    made = blocks.KINDS[kind](g, 3)
+    made.sum().backward()
+    assert made[0].isnan().any()
+    assert g.grad[0].isnan().any()
 
 
 def test_an_unknown_kind_suggests_the_nearest():
@@ -57,6 +247,7 @@ def test_an_unknown_kind_suggests_the_nearest():
         blocks.checked_kind("cayly")
 
 
-def test_a_wrong_number_of_generators_is_refused():
+@pytest.mark.parametrize("made", [blocks.skew, *blocks.KINDS.values()])
+def test_a_wrong_number_of_generators_is_refused(made):
     with pytest.raises(BlockError, match=r"shape \(2, 5\): a block of radix 4 needs 6 numbers"):
-        blocks.skew(torch.zeros(2, 5), 4)
+        made(torch.zeros(2, 5), 4)

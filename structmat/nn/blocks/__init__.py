@@ -1,0 +1,41 @@
+"""Generators → orthogonal or unitary blocks in torch, with gradients.
+
+The layout of the generators is that of `structmat.blocks`, whose numpy functions are the plain
+reference. Whatever dtype the generators have, blocks are computed in at least float32.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from structmat.blocks import KINDS as REFERENCE_KINDS
+from structmat.errors import BlockError, suggest
+from structmat.nn.blocks.exponentials import exponential
+from structmat.nn.blocks.generators import at_least_float32, skew
+from structmat.nn.blocks.rational import cayley
+
+__all__ = ["KINDS", "at_least_float32", "cayley", "checked_kind", "exponential", "skew"]
+
+
+KINDS: dict[str, Callable[[Tensor, int], Tensor]] = {"cayley": cayley, "exp": exponential}
+assert KINDS.keys() == REFERENCE_KINDS.keys()
+
+
+def checked_kind(name: str) -> str:
+    """Return the name of a kind of blocks, if there is one of this name.
+
+    Raises
+    ------
+    BlockError
+        When there is none; the message suggests the nearest names.
+
+    Examples
+    --------
+    >>> checked_kind("cayley")
+    'cayley'
+    """
+    if name not in list(KINDS):  # a list, for what cannot be hashed
+        raise BlockError(f"blocks={name!r}: no such kind{suggest(str(name), KINDS)}")
+    return name

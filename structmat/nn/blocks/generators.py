@@ -1,0 +1,148 @@
+"""Generators and the skew matrices they stand for, and in which dtype to compute with them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from structmat.blocks import generators_per_block
+from structmat.errors import BlockError
+
+
+def at_least_float32(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype in which to compute with numbers of this dtype.
+
+    Examples
+    --------
+    >>> at_least_float32(torch.bfloat16), at_least_float32(torch.float64)
+    (torch.float32, torch.float64)
+    """
+    return torch.promote_types(dtype, torch.float32)
+
+
+def widened(values: Tensor) -> Tensor:
+    """Return float64 numbers for float32 ones, where the device has such.
+
+    Blocks of float32 are computed in these: a small block takes no longer so, every entry is
+    exact to rounding, and settings that let matrix products of float32 be rounder still
+    (`torch.set_float32_matmul_precision`) do not reach them.
+
+    Examples
+    --------
+    >>> widened(torch.ones(1)).dtype
+    torch.float64
+    """
+    if values.device.type == "mps":
+        return values
+    return values.to(torch.complex128 if values.is_complex() else torch.float64)
+
+
+def narrowed(blocks: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return real or complex blocks in the precision of a dtype, in at least float32.
+
+    Examples
+    --------
+    >>> narrowed(torch.eye(2, dtype=torch.complex128), torch.float32).dtype
+    torch.complex64
+    """
+    dtype = at_least_float32(dtype)
+    dtype = dtype.to_complex() if blocks.is_complex() else dtype
+    return blocks.to(dtype, memory_format=torch.contiguous_format)
+
+
+def is_unitary(generators: Tensor, radix: int) -> bool:
+    """Return whether there are as many generators as unitary blocks have.
+
+    Raises
+    ------
+    BlockError
+        For a number that neither real nor unitary blocks have.
+
+    Examples
+    --------
+    >>> is_unitary(torch.zeros(5, 6), 4), is_unitary(torch.zeros(5, 16), 4)
+    (False, True)
+    """
+    pairs = generators_per_block(radix)
+    if generators.shape[-1] not in (pairs, radix * radix):
+        raise BlockError(
+            f"generators of shape {tuple(generators.shape)}: a block of radix {radix} needs"
+            f" {pairs} numbers, or {radix * radix} when unitary"
+        )
+    return generators.shape[-1] != pairs
+
+
+def skew(generators: Tensor, radix: int) -> Tensor:
+    """Return the skew-symmetric (or skew-Hermitian) matrices of some generators.
+
+    Parameters
+    ----------
+    generators : (..., r(r−1)/2) real, or (..., r²) real for skew-Hermitian matrices
+    radix : int
+
+    Returns
+    -------
+    (..., r, r) real or complex
+
+    Raises
+    ------
+    BlockError
+        For any other number of generators.
+
+    Examples
+    --------
+    >>> skew(torch.tensor([1.0, 2.0, 3.0]), 3)
+    tensor([[ 0.,  1.,  2.],
+            [-1.,  0.,  3.],
+            [-2., -3.,  0.]])
+    """
+    unitary = is_unitary(generators, radix)
+    upper, _ = _places(radix, generators.device)
+    batch = generators.shape[:-1]
+    if not unitary:
+        q = generators.new_zeros(*batch, radix * radix).index_copy(-1, upper, generators)
+        q = q.unflatten(-1, (radix, radix))
+        return q - q.mT
+    pairs = len(upper)
+    real, imaginary, diagonal = generators.split([pairs, pairs, radix], dim=-1)
+    values = torch.complex(real, imaginary)
+    q = values.new_zeros(*batch, radix * radix).index_copy(-1, upper, values)
+    q = q.unflatten(-1, (radix, radix))
+    return q - q.mH + torch.diag_embed(torch.complex(torch.zeros_like(diagonal), diagonal))
+
+
+def to_generators(slopes: Tensor) -> Tensor:
+    """Return the slopes by generators, given those by the entries of their skew matrices.
+
+    It is the adjoint of `skew`: in Re⟨S, skew(h)⟩ = ⟨to_generators(S), h⟩ both are the sum of
+    the products of entries.
+
+    Parameters
+    ----------
+    slopes : (..., r, r), real for real blocks and complex for unitary ones
+
+    Returns
+    -------
+    (..., r(r−1)/2) or (..., r²), real
+
+    Examples
+    --------
+    >>> to_generators(torch.tensor([[0.0, 3.0], [1.0, 0.0]]))
+    tensor([2.])
+    """
+    upper, lower = _places(slopes.shape[-1], slopes.device)
+    flat = slopes.flatten(-2)
+    above, below = flat.index_select(-1, upper), flat.index_select(-1, lower)
+    if not slopes.is_complex():
+        return above - below
+    diagonal = slopes.diagonal(dim1=-2, dim2=-1).imag
+    return torch.cat([above.real - below.real, above.imag + below.imag, diagonal], dim=-1)
+
+
+def _places(radix: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return where the entries above the diagonal, and those across, are in a flat matrix."""
+    # Made anew at each call, in a few microseconds: a kept one could be a fake tensor, or one
+    # of inference mode, and be met again where it may not be.
+    above = torch.triu_indices(radix, radix, 1, device=device)
+    upper, lower = torch.add(above.flip(0), above, alpha=radix).unbind()
+    return upper, lower

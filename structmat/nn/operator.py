@@ -1,0 +1,188 @@
+"""The rotation as a torch operator, with its gradient: what autograd and the compiler see.
+
+`structmat::rotate` takes vectors, the blocks of a network and the key of its program, and keeps
+the vectors and the blocks for its gradient, nothing of the stages between. What the operator does
+with many or few vectors is decided when it runs (`structmat.nn.tuning`), so that a compiled graph
+holds for every number of them. A second derivative goes by the plain path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from structmat.nn import programs, tiled, tuning
+from structmat.nn.rotate import rotate
+
+
+def rotated(
+    program: programs.Program,
+    blocks: Sequence[Tensor],
+    x: Tensor,
+    *,
+    adjoint: bool = False,
+    plan: str = "auto",
+) -> Tensor:
+    """Return R x, or Rᴴ x, for each vector along the last axis of x.
+
+    Parameters
+    ----------
+    program : Program
+    blocks : one (n, r, r) tensor for each bank, all of one dtype; at least one
+    x : (..., width), of the dtype of the blocks or of a less precise one; complex where they are
+    adjoint : bool
+        Apply the transposed (for complex blocks, conjugate transposed) matrix.
+    plan : {"auto", "model"}
+        Whether the way to run it may be chosen by measuring.
+
+    Returns
+    -------
+    (..., width) of the dtype of x, contiguous
+    """
+    if _transformed():
+        return plain(program, blocks, x, adjoint=adjoint)
+    return _rotate(x, list(blocks), program.key, plan, adjoint)
+
+
+def plain(
+    program: programs.Program, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool
+) -> Tensor:
+    """Return what `rotated` does, by the plain path, which torch differentiates step by step."""
+    dtype = blocks[0].dtype if blocks else x.dtype
+    return rotate(program.plain(x.device), blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
+
+
+def _transformed() -> bool:
+    """Return whether torch.func or forward-mode differentiation is at work.
+
+    They see through torch's own operations, but not through an operator of ours.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    level = torch.autograd.forward_ad._current_level
+    return bool(torch._C._are_functorch_transforms_active()) or level >= 0
+
+
+@torch.library.custom_op("structmat::rotate", mutates_args=())
+def _rotate(x: Tensor, blocks: list[Tensor], key: str, plan: str, adjoint: bool) -> Tensor:  # noqa: FBT001 (an operator takes no keywords)
+    program = programs.found(key)
+    tape = _tape(program, x, blocks, plan)
+    steps = tape.steps.adjoint if adjoint else tape.steps.forward
+    acting = tape.merge(blocks)
+    if adjoint:
+        acting = [block.mH.resolve_conj() for block in acting]
+    return tiled.apply(steps, acting, x.reshape(-1, x.shape[-1])).view(x.shape)
+
+
+@_rotate.register_fake
+def _(x: Tensor, blocks: list[Tensor], key: str, plan: str, adjoint: bool) -> Tensor:  # noqa: ARG001, FBT001
+    return x.new_empty(x.shape)
+
+
+@torch.library.custom_op("structmat::rotate_gradients", mutates_args=())
+def _gradients(
+    grad: Tensor,
+    x: Tensor,
+    blocks: list[Tensor],
+    key: str,
+    plan: str,
+    adjoint: bool,  # noqa: FBT001
+    of_x: bool,  # noqa: FBT001
+    of_blocks: bool,  # noqa: FBT001
+) -> list[Tensor]:
+    """Return the gradient of x, empty if not wanted, and those of the blocks, if wanted."""
+    program = programs.found(key)
+    tape = _tape(program, x, blocks, plan)
+    steps, back = tape.steps.forward, tape.steps.adjoint
+    acting = tape.merge(blocks)
+    if adjoint:
+        steps, back = back, steps
+        acting = [block.mH.resolve_conj() for block in acting]
+    width = x.shape[-1]
+    grad_x, sums = tiled.gradients(
+        steps,
+        back,
+        acting,
+        x.reshape(-1, width),
+        grad.reshape(-1, width),
+        of_x=of_x,
+        of_blocks=of_blocks,
+    )
+    del acting
+    made = [x.new_empty(0) if grad_x is None else grad_x.view(x.shape)]
+    if sums is not None:
+        if adjoint:
+            sums = [s.mH.resolve_conj() for s in sums]
+        made += [g.contiguous() for g in tape.unmerge(blocks, sums)]
+    return made
+
+
+@_gradients.register_fake
+def _(
+    grad: Tensor,  # noqa: ARG001
+    x: Tensor,
+    blocks: list[Tensor],
+    key: str,  # noqa: ARG001
+    plan: str,  # noqa: ARG001
+    adjoint: bool,  # noqa: ARG001, FBT001
+    of_x: bool,  # noqa: FBT001
+    of_blocks: bool,  # noqa: FBT001
+) -> list[Tensor]:
+    made = [x.new_empty(x.shape if of_x else 0)]
+    return made + [b.new_empty(b.shape) for b in blocks if of_blocks]
+
+
+def _tape(
+    program: programs.Program, x: Tensor, blocks: Sequence[Tensor], plan: str
+) -> programs.Tape:
+    tokens = x.numel() // x.shape[-1]
+    ends = tuning.chosen(program, tokens, blocks[0].dtype, x.device, measure=plan == "auto")
+    return program.tape(ends, x.device)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
+    x, blocks, key, plan, adjoint = inputs
+    ctx.save_for_backward(x, *blocks)
+    ctx.program = programs.found(key)  # so that it lives as long as the graph
+    ctx.how = plan, adjoint
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    x, *blocks = ctx.saved_tensors
+    of_x, of_blocks = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1])
+    grads = _gradients(grad, x, blocks, ctx.program.key, *ctx.how, of_x, of_blocks)
+    of_each = grads[1:] if of_blocks else [None] * len(blocks)
+    return grads[0] if of_x else None, of_each, None, None, None
+
+
+_rotate.register_autograd(_backward, setup_context=_keep)
+
+
+def _keep_all(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001
+    grad, x, blocks, key, _, adjoint, of_x, of_blocks = inputs
+    ctx.save_for_backward(grad, x, *blocks)
+    ctx.program = programs.found(key)
+    ctx.how = adjoint, of_x, of_blocks
+
+
+def _backward_again(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
+    """Return the gradients of the gradients: the plain path is differentiated twice."""
+    grad, x, *blocks = ctx.saved_tensors
+    adjoint, of_x, of_blocks = ctx.how
+    with torch.enable_grad():
+        given = [t if t.requires_grad else t.detach().requires_grad_() for t in (grad, x, *blocks)]
+        seen = [t.view_as(t) for t in given]
+        y = plain(ctx.program, seen[2:], seen[1], adjoint=adjoint)
+        by = [*seen[1:2]] * of_x + seen[2:] * of_blocks
+        first = torch.autograd.grad(y, by, seen[0], create_graph=True)
+        weights = grads if of_x else grads[1:]
+        second = torch.autograd.grad(
+            first, seen, weights, create_graph=torch.is_grad_enabled(), allow_unused=True
+        )
+    return second[0], second[1], list(second[2:]), None, None, None, None, None
+
+
+_gradients.register_autograd(_backward_again, setup_context=_keep_all)

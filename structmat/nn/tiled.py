@@ -1,0 +1,299 @@
+"""Apply a program's steps tile by tile: a few vectors go through all stages while in cache.
+
+Reading a vector once and writing it once is what a rotation must cost; what is in between should
+stay near the processor. So the activations are cut into tiles of some vectors; a tile is turned,
+so that its vectors lie along the last axis (then a permutation of wires copies whole rows, and a
+bank is one batched product), goes through all steps in scratch buffers, and is turned back.
+Nothing of a stage is kept for the backward pass: it sends each tile through the stages again.
+
+These are plain functions without autograd; `structmat.nn.operator` gives them to it, and
+`structmat.nn.rotate` is the plain path beside them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from structmat.scheduling import Gather, Product, Schedule, Segment
+
+# Bytes of one scratch buffer: several fit in a core's second-level cache.
+_BUFFER = 800_000
+_LINE = 16  # numbers of float32 in a cache line
+_WHOLE = 1 << 28  # bytes of a buffer on devices where operations are slow to start
+
+
+@dataclass(frozen=True, eq=False)
+class Move:
+    """Reorder the wires: row i of the result is row `index[i]`."""
+
+    index: Tensor
+    inverse: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Multiply:
+    """Multiply consecutive runs of wires by blocks; wires from `passing` on stay as they are.
+
+    With `turned` = (p, q) the wires are first read as a p×q matrix column by column: a view.
+    """
+
+    segments: tuple[Segment, ...]
+    passing: int
+    turned: tuple[int, int] | None = None
+
+    def part(self, y: Tensor, segment: Segment) -> Tensor:
+        """Return the wires of a segment: y (width, t) → (count, radix, t), a view."""
+        if self.turned is not None:
+            return y.unflatten(0, self.turned).transpose(0, 1)
+        end = segment.start + segment.count * segment.radix
+        return y[segment.start : end].unflatten(0, (segment.count, segment.radix))
+
+
+Step = Move | Multiply
+
+
+@dataclass(frozen=True, eq=False)
+class Steps:
+    """The steps of a schedule on a device, in both directions.
+
+    Attributes
+    ----------
+    width : int
+    forward, adjoint : tuple of Step
+    """
+
+    width: int
+    forward: tuple[Step, ...]
+    adjoint: tuple[Step, ...]
+
+    @classmethod
+    def of(cls, plan: Schedule, device: torch.device) -> Steps:
+        """Return the steps of a schedule, with its index arrays on a device."""
+        ahead: list[tuple[Step, tuple[int, int] | None]] = []
+        back: list[tuple[Step, tuple[int, int] | None]] = []
+        for step in plan.steps:
+            if isinstance(step, Gather):
+                index, inverse = (
+                    torch.tensor(p, device=device) for p in (step.index, step.inverse)
+                )
+                flat = step.view[0] if step.view is not None and len(step.view[0]) == 2 else None
+                ahead.append((Move(index, inverse), None if flat is None else (flat[0], flat[1])))
+                back.append((Move(inverse, index), None if flat is None else (flat[1], flat[0])))
+            else:
+                product = _product(step)
+                ahead.append((product, None))
+                back.append((product, None))
+        return cls(plan.network.width, _folded(ahead), _folded(back[::-1]))
+
+
+def _product(step: Product) -> Multiply:
+    last = step.segments[-1]
+    return Multiply(step.segments, last.start + last.count * last.radix)
+
+
+def _folded(steps: list[tuple[Step, tuple[int, int] | None]]) -> tuple[Step, ...]:
+    """Return the steps with a transpose of a matrix made part of the product that reads it."""
+    folded: list[Step] = []
+    pending: tuple[Step, tuple[int, int]] | None = None
+    for step, shape in steps:
+        if pending is not None:
+            move, (p, q) = pending
+            pending = None
+            if isinstance(step, Multiply) and [(s.count, s.radix) for s in step.segments] == [
+                (q, p)
+            ]:
+                folded.append(Multiply(step.segments, step.passing, (p, q)))
+                continue
+            folded.append(move)
+        if shape is not None:
+            pending = step, shape
+        else:
+            folded.append(step)
+    if pending is not None:
+        folded.append(pending[0])
+    return tuple(folded)
+
+
+def tile(width: int, tokens: int, dtype: torch.dtype, device: torch.device) -> int:
+    """Return how many vectors go through the stages together.
+
+    On a CPU a tile fills a part of the second-level cache, and its rows are an odd number of
+    cache lines long: rows at a power of two would fall on the same few places of the cache.
+
+    Examples
+    --------
+    >>> tile(4096, 2048, torch.float32, torch.device("cpu"))
+    48
+    """
+    row = width * dtype.itemsize
+    if device.type != "cpu":
+        return max(1, min(tokens, _WHOLE // row))
+    lines = max(1, _BUFFER // (row * _LINE))
+    return max(1, min(tokens, (lines - (lines + 1) % 2) * _LINE))
+
+
+class _Scratch:
+    """Buffers of (width, t) numbers, made when they are first asked for."""
+
+    def __init__(self, width: int, most: int, dtype: torch.dtype, device: torch.device) -> None:
+        self._made: list[Tensor] = []
+        self._width = width
+        self._most = most
+        self._dtype = dtype
+        self._device = device
+
+    def get(self, k: int, t: int) -> Tensor:
+        while len(self._made) <= k:
+            size = self._width * self._most
+            self._made.append(torch.empty(size, dtype=self._dtype, device=self._device))
+        return self._made[k][: self._width * t].view(self._width, t)
+
+
+def apply(steps: Sequence[Step], blocks: Sequence[Tensor], x: Tensor) -> Tensor:
+    """Return the vectors after all steps.
+
+    Parameters
+    ----------
+    steps : of one direction
+    blocks : one (n, r, r) tensor for each bank, the adjoint ones for the adjoint steps
+    x : (tokens, width), of the dtype of the blocks or of a less precise one
+
+    Returns
+    -------
+    (tokens, width) of the dtype of x, contiguous
+    """
+    tokens, width = x.shape
+    size = tile(width, tokens, blocks[0].dtype, x.device)
+    scratch = _Scratch(width, size, blocks[0].dtype, x.device)
+    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    for start in range(0, tokens, size):
+        rows = slice(start, start + size)
+        y, used = _loaded(steps, x[rows], scratch, 0)
+        for step in steps:
+            y = _stepped(step, blocks, y, scratch.get(used, y.shape[1]))
+            used = 1 - used
+        _store(out[rows], y)
+    return out
+
+
+def gradients(
+    steps: Sequence[Step],
+    adjoint: Sequence[Step],
+    blocks: Sequence[Tensor],
+    x: Tensor,
+    grad: Tensor,
+    *,
+    of_x: bool = True,
+    of_blocks: bool = True,
+) -> tuple[Tensor | None, list[Tensor] | None]:
+    """Return the gradients of `apply`, by the vectors and by the blocks.
+
+    Parameters
+    ----------
+    steps, adjoint : those of `apply`, and those of the other direction
+    blocks, x : as for `apply`
+    grad : (tokens, width), the gradient of the result
+    of_x, of_blocks : bool
+        Which ones are wanted.
+
+    Returns
+    -------
+    (tokens, width) of the dtype of x, contiguous, or None
+    list of (n, r, r) of the dtype of the blocks, contiguous, or None
+    """
+    back = [block.mH.resolve_conj() for block in blocks]
+    if not of_blocks:
+        return (apply(adjoint, back, grad.to(x.dtype)) if of_x else None), None
+    tokens, width = x.shape
+    size = tile(width, tokens, blocks[0].dtype, x.device)
+    scratch = _Scratch(width, size, blocks[0].dtype, x.device)
+    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if of_x else None
+    sums = [torch.zeros(b.shape, dtype=b.dtype, device=b.device) for b in blocks]
+    for start in range(0, tokens, size):
+        rows = slice(start, start + size)
+        kept, (here, there) = _inputs(steps, blocks, x[rows], scratch)
+        g, _ = _loaded(adjoint, grad[rows], scratch, there)
+        for step in adjoint:
+            if isinstance(step, Multiply):
+                reads, y = kept.pop()
+                for s in step.segments:
+                    add = sums[s.bank]
+                    seen, read = step.part(g, s), reads.part(y, s)
+                    torch.baddbmm(add, seen, read.mH, out=add)
+                if not kept and not of_x:
+                    break
+            g = _stepped(step, back, g, scratch.get(here, g.shape[1]))
+            here, there = there, here
+        if grad_x is not None:
+            _store(grad_x[rows], g)
+    return grad_x, sums
+
+
+def _inputs(
+    steps: Sequence[Step], blocks: Sequence[Tensor], x: Tensor, scratch: _Scratch
+) -> tuple[list[tuple[Multiply, Tensor]], tuple[int, int]]:
+    """Return what each product reads, in order, and two buffers that hold nothing of it."""
+    y, used = _loaded(steps, x, scratch, 0)
+    holds = used - 1  # the buffer of y, if any
+    free = -1  # a buffer before `used` whose content is no longer needed
+    products = sum(isinstance(step, Multiply) for step in steps)
+    kept: list[tuple[Multiply, Tensor]] = []
+    for step in steps:
+        if isinstance(step, Multiply):
+            kept.append((step, y))
+            if len(kept) == products:
+                break
+        if free >= 0:
+            k, free = free, -1
+        else:
+            k, used = used, used + 1
+        y = _stepped(step, blocks, y, scratch.get(k, y.shape[1]))
+        if isinstance(step, Move):
+            free = holds
+        holds = k
+    return kept, (used, used + 1 if free < 0 else free)
+
+
+def _loaded(steps: Sequence[Step], x: Tensor, scratch: _Scratch, k: int) -> tuple[Tensor, int]:
+    """Return vectors (t, width) turned to (width, t), and the next free buffer.
+
+    A first product over all wires reads them where they are; else they are copied to buffer k.
+    """
+    buffer = scratch.get(k, 0)
+    first = steps[0]
+    if (
+        isinstance(first, Multiply)
+        and first.turned is None
+        and len(first.segments) == 1
+        and x.dtype == buffer.dtype
+        and x.stride(1) == 1
+    ):
+        return x.T, k
+    buffer = scratch.get(k, len(x))
+    buffer[None].copy_(x.T)
+    return buffer, k + 1
+
+
+def _stepped(step: Step, blocks: Sequence[Tensor], y: Tensor, out: Tensor) -> Tensor:
+    """Return what a step makes of wires y (width, t), in the buffer `out`."""
+    if isinstance(step, Move):
+        return torch.index_select(y, 0, step.index, out=out)
+    for s in step.segments:
+        end = s.start + s.count * s.radix
+        result = out[s.start : end].view(s.count, s.radix, -1)
+        torch.bmm(blocks[s.bank], step.part(y, s), out=result)
+    if step.passing < len(y):
+        out[step.passing :].copy_(y[step.passing :])
+    return out
+
+
+def _store(out: Tensor, y: Tensor) -> None:
+    """Write wires (width, t) to vectors (t, width).
+
+    Three axes, for torch copies a transposed matrix by one thread only.
+    """
+    out[None].copy_(y.T)

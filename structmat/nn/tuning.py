@@ -1,0 +1,152 @@
+"""Which stages to merge: by the cost model, or by timing the ways once and remembering the best.
+
+What is measured is a forward and a backward pass on random vectors. The choice is kept in memory
+and, for later processes, in a file: by the network, the machine, the versions, the number of
+threads, the dtype and the number of vectors up to the next power of two. Nothing depends on the
+choice but time: all ways give the same numbers, to rounding.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import torch
+
+from structmat import __version__
+from structmat.host import processor
+from structmat.nn import remembered, tiled
+from structmat.nn.programs import Program
+from structmat.nn.remembered import Ends
+from structmat.planning import Choice, bucket, choices, explain
+from structmat.scheduling import schedule
+
+SMALL = 1 << 18  # numbers in all vectors, below which nothing is measured
+_MOST = 4096  # vectors in a measurement; more cost in proportion
+_ROUNDS = 3
+_WORSE = 3.0  # ways that the model finds this many times as slow are not tried
+
+
+def chosen(
+    program: Program,
+    tokens: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    measure: bool = True,
+) -> Ends:
+    """Return where the runs of stages end that are merged, for so many vectors.
+
+    Parameters
+    ----------
+    program : Program
+    tokens : int
+    dtype : torch dtype
+        Of the blocks.
+    device : torch device
+    measure : bool
+        Whether to time the ways where the vectors are many; else the model's choice is taken, as
+        it is while torch is asked for deterministic algorithms.
+    """
+    tokens = bucket(tokens)
+    many = tokens * program.network.width >= SMALL
+    measure = measure and many and not torch.are_deterministic_algorithms_enabled()
+    asked = tokens, dtype, device, measure
+    if asked not in program.chosen:
+        ways = _ways(program, tokens, dtype, device)
+        if measure and len(ways) > 1:
+            times = measured(program, tokens, dtype, device)
+            program.chosen[asked] = min(times, key=lambda way: times[way]).ends
+        else:
+            program.chosen[asked] = ways[0].ends
+    return program.chosen[asked]
+
+
+def _ways(
+    program: Program, tokens: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Choice, ...]:
+    return choices(program.network, bucket(tokens), itemsize=dtype.itemsize, device=device.type)
+
+
+def measured(
+    program: Program, tokens: int, dtype: torch.dtype, device: torch.device
+) -> dict[Choice, float]:
+    """Return the seconds of a step for each way that is worth trying, measured now or before."""
+    ways = _ways(program, tokens, dtype, device)
+    ways = tuple(w for w in ways if w.cost.seconds <= _WORSE * ways[0].cost.seconds)
+    name = _name(program, bucket(tokens), dtype, device)
+    known: Mapping[Ends, float] = remembered.recall(name)
+    if any(way.ends not in known for way in ways):
+        seconds = _timed(program, ways, min(bucket(tokens), _MOST), dtype, device)
+        known = dict(zip((way.ends for way in ways), seconds, strict=True))
+        remembered.remember(name, known)
+    return {way: known[way.ends] for way in ways}
+
+
+def _timed(
+    program: Program,
+    ways: tuple[Choice, ...],
+    tokens: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> list[float]:
+    """Return the best seconds of a step over a few rounds, taken in turns."""
+    net = program.network
+    source = torch.Generator().manual_seed(0)
+    shapes = [(bank.count, bank.radix, bank.radix) for bank in net.banks]
+    with torch.inference_mode(mode=False), torch.no_grad():
+        x = torch.randn(tokens, net.width, generator=source, dtype=dtype).to(device)
+        blocks = [
+            torch.randn(s, generator=source, dtype=dtype).div_(s[-1]).to(device) for s in shapes
+        ]
+        best = [float("inf")] * len(ways)
+        for turn in range(_ROUNDS + 1):
+            for k, way in enumerate(ways):
+                tape = program.tape(way.ends, device)
+                start = _now(device)
+                acting = tape.merge(blocks)
+                tiled.apply(tape.steps.forward, acting, x)
+                _, sums = tiled.gradients(tape.steps.forward, tape.steps.adjoint, acting, x, x)
+                tape.unmerge(blocks, sums or [])
+                if turn:  # the first one warms up
+                    best[k] = min(best[k], _now(device) - start)
+    return best
+
+
+def _now(device: torch.device) -> float:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def _name(program: Program, tokens: int, dtype: torch.dtype, device: torch.device) -> str:
+    return " ".join([program.key, str(tokens), str(dtype).removeprefix("torch."), _machine(device)])
+
+
+def _machine(device: torch.device) -> str:
+    what = (
+        torch.cuda.get_device_name(device)
+        if device.type == "cuda"
+        else f"{processor()}, {torch.get_num_threads()} threads"
+    )
+    return f"{device.type} {what}, torch {torch.__version__}, structmat {__version__}"
+
+
+def explained(
+    program: Program, tokens: int, dtype: torch.dtype, device: torch.device, *, plan: str
+) -> str:
+    """Return in words how a program is run, for `Orthogonal.explain`."""
+    net = program.network
+    if plan == "reference":
+        return 'plan="reference": stage by stage\n' + schedule(net).explain()
+    ends = chosen(program, tokens, dtype, device, measure=plan == "auto")
+    ways = _ways(program, tokens, dtype, device)
+    known = remembered.recall(_name(program, bucket(tokens), dtype, device))
+    return explain(
+        net,
+        tokens,
+        itemsize=dtype.itemsize,
+        device=device.type,
+        chosen=next(way for way in ways if way.ends == ends),
+        measured={way: known[way.ends] for way in ways if way.ends in known},
+    )
