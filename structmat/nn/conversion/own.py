@@ -11,13 +11,19 @@ from torch import Tensor
 from structmat.errors import BlockError, FileError
 from structmat.nn.blocks import KINDS
 from structmat.nn.checkpoints import read_adapter, write_adapter
-from structmat.nn.conversion.coordinates import Coordinates, coordinates, logarithms, upper
+from structmat.nn.conversion.coordinates import (
+    Coordinates,
+    coordinates,
+    from_upper,
+    logarithms,
+    upper,
+)
 from structmat.nn.conversion.turns import Adaptation, Blocks, Turn
 from structmat.nn.model import Recipe
 from structmat.nn.module import Orthogonal
 from structmat.nn.saved import Saved
 
-_SERIES = "cayley_neumann"  # a kind of blocks that some versions of structmat have
+_SERIES = "cayley_neumann"
 _DENSE = 1024  # wires of one switch whose d(d−1)/2 generators are worth storing
 
 
@@ -46,8 +52,16 @@ def read(folder: Path) -> Adaptation:
             kind,
             weight,
             generators[0].dtype if generators else torch.float32,
+            series=_series(recipe, generators),
         )
     return Adaptation("structmat", turns, rest, trained=saved.trained, statistics=saved.statistics)
+
+
+def _series(recipe: Recipe, generators: list[Tensor]) -> Tensor | None:
+    """Return the Q of one bank of blocks by a truncated series."""
+    if recipe.blocks != _SERIES or len(generators) != 1 or generators[0].ndim != 2:
+        return None
+    return from_upper(generators[0].to(torch.float64))
 
 
 class _Made:

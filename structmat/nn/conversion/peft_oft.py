@@ -153,7 +153,9 @@ def _projected(q: Tensor, eps: float) -> Tensor:
 def write(
     adaptation: Adaptation, turns: Mapping[str, Turn], folder: Path, *, nearest: bool
 ) -> tuple[dict[str, float], list[str]]:
-    """Write turns as an OFT checkpoint of PEFT, on its exact path; return errors and notes.
+    """Write turns as an OFT checkpoint of PEFT; return the largest error by layer, and notes.
+
+    It is of PEFT's exact path, or of its series where all blocks are that.
 
     Raises
     ------
@@ -170,15 +172,26 @@ def write(
     (by, size), networks = best(
         turns, settings, "PEFT's OFT has one stage of blocks of neighbouring wires"
     )
+    series = not nearest and all(
+        turn.series is not None and turn.network == networks[name] for name, turn in turns.items()
+    )
     layers, errors = {}, {}
     for name, turn in turns.items():
+        if series and turn.series is not None:
+            q = turn.series.to(turn.dtype)
+            made = neumann(q, 5).to(torch.float64)
+            errors[name] = float((made - turn.blocks()[0]).abs().max())
+            layers[name] = {"oft_R.weight": upper(q)}
+            continue
         (q,), errors[name] = parameters(name, turn, networks[name], nearest=nearest)
         layers[name] = {"oft_R.weight": upper(-q)}
     config = {
         "peft_type": "OFT",
         "oft_block_size": size if by == "size" else 0,
         "r": size if by == "number" else 0,
-        "use_cayley_neumann": False,
+        "use_cayley_neumann": series,
+        "num_cayley_neumann_terms": 5,
+        "peft_version": "0.18.0",  # from which on the series is what it is
         "coft": False,
         _SHARED: False,
         "module_dropout": 0.0,

@@ -130,6 +130,14 @@ def test_a_neumann_series_is_taken_as_it_is_or_to_the_nearest_rotation(tmp_path,
         done = convert(tmp_path / "theirs", tmp_path / "series", model=model)
         assert max(row["error"] for row in done.layers.values()) < 1e-6
         same(merged_weights(linears(), tmp_path / "series"), theirs)
+        convert(tmp_path / "series", tmp_path / "back", to="peft-oft")
+        loaded = peft.PeftModel.from_pretrained(linears(), tmp_path / "back")
+        same(dict(loaded.merge_and_unload().state_dict()), theirs)
+        convert(tmp_path / "series", tmp_path / "exact", to="peft-oft", nearest=True)
+        settings = json.loads((tmp_path / "exact" / "adapter_config.json").read_text())
+        assert not settings["use_cayley_neumann"]
+        with pytest.raises(FileError, match="off orthogonal, as a truncated series leaves them"):
+            convert(tmp_path / "series", tmp_path / "boft", to="peft-boft")
     elif terms > 1:
         with pytest.raises(FileError, match="off orthogonal, as a truncated series leaves them"):
             convert(tmp_path / "theirs", tmp_path / "ours", model=model)
