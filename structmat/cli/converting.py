@@ -69,6 +69,7 @@ def _convert(options: argparse.Namespace) -> None:
         rank=options.rank,
         prefix=options.prefix,
         nearest=options.nearest,
+        progress=True,
     )
     if options.json:
         print_json(done.to_dict())

@@ -97,6 +97,7 @@ def convert(
     rank: int | None = None,
     prefix: str | None = None,
     nearest: bool = False,
+    progress: bool = False,
 ) -> Conversion:
     """Convert an adapter from and to the files of other libraries.
 
@@ -122,6 +123,8 @@ def convert(
     nearest : bool
         Whether to take the nearest rotation for blocks that are not orthogonal, as truncated
         Neumann series are not.
+    progress : bool
+        Whether to show a bar over the layers, for LoRA and merging.
 
     Returns
     -------
@@ -164,7 +167,16 @@ def convert(
     notes = list(found.adaptation.notes)
     try:
         with _new(end, to, model, prefix) as place:
-            notes += _write(found, place, to, rows, rank=rank, prefix=prefix, nearest=nearest)
+            notes += _write(
+                found,
+                place,
+                to,
+                rows,
+                rank=rank,
+                prefix=prefix,
+                nearest=nearest,
+                progress=progress,
+            )
     except OSError as error:
         raise FileError(f"{end}: cannot be written ({error.strerror})") from None
     return Conversion(start, end, found.adaptation.source, to, rows, notes)
@@ -179,6 +191,7 @@ def _write(
     rank: int | None,
     prefix: str | None,
     nearest: bool,
+    progress: bool,
 ) -> list[str]:
     """Write the target, note in the rows what it lost, and return notes."""
     found, weights, names = opened.adaptation, opened.weights, opened.names
@@ -192,11 +205,11 @@ def _write(
         return notes
     assert weights is not None
     assert names is not None
-    layers = _shown_progress(turns, to)
     if to == "merged":
         assert isinstance(weights, FileWeights)
-        return merged.write(found, layers, place, weights=weights, names=names)
+        return merged.write(found, turns, place, weights=weights, names=names, progress=progress)
     assert rank is not None
+    layers = _each(turns, "LoRA", shown=progress)
     lost, notes = lora.write(
         found, layers, place, rank=rank, weights=weights, keys=names.of, prefix=prefix
     )
@@ -210,9 +223,9 @@ def _note(rows: dict[str, dict[str, Any]], column: str, values: dict[str, float]
         rows[name][column] = value
 
 
-def _shown_progress(turns: dict[str, Turn], to: str) -> Iterator[tuple[str, Turn]]:
-    """Yield the turns, with a bar over them where the work is long."""
-    with bar(f"convert to {to}", len(turns), unit="layer", shown=True) as steps:
+def _each(turns: dict[str, Turn], what: str, *, shown: bool) -> Iterator[tuple[str, Turn]]:
+    """Yield the turns, with a bar over them if wanted."""
+    with bar(what, len(turns), unit="layer", shown=shown) as steps:
         for item in turns.items():
             yield item
             if steps is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -19,6 +19,7 @@ from structmat.nn.conversion.tensorfiles import (
     to_bytes,
 )
 from structmat.nn.conversion.turns import Adaptation, Turn, turned
+from structmat.progress import bar
 from structmat.writing import write_bytes, write_json
 
 # What a directory of a model holds beside its weights. Other weights of the same model would
@@ -28,11 +29,12 @@ _COPIED = (".json", ".txt", ".model", ".md", ".py", ".jinja")
 
 def write(
     adaptation: Adaptation,
-    turns: Iterable[tuple[str, Turn]],
+    turns: Mapping[str, Turn],
     target: Path,
     *,
     weights: FileWeights,
     names: Names,
+    progress: bool,
 ) -> list[str]:
     """Write the model, file by file, in the dtypes of its weights; return notes.
 
@@ -42,21 +44,24 @@ def write(
         When a weight is not of floating dtype, as quantised ones are, or a result not finite.
     """
     new: dict[str, Tensor | tuple[str, Turn]] = {}
-    for name, turn in turns:
+    for name, turn in turns.items():
         layer = names.of[name]
         new[f"{layer}.weight"] = (name, turn)
         if turn.bias is not None:
             new[f"{layer}.bias"] = turn.bias
     new |= {names.key(name): value for name, value in adaptation.whole.items()}
     added = sorted(key for key in new if key not in weights.keys)
-    for number, path in enumerate(weights.files):
-        tensors = read_tensors(path)
-        for key in tensors.keys() & new.keys():
-            tensors[key] = _replaced(tensors[key], new[key])
-        if number == len(weights.files) - 1:
-            tensors |= {key: value for key in added if isinstance(value := new[key], Tensor)}
-        place = target / path.name if weights.source.is_dir() else target
-        write_bytes(place, to_bytes(tensors))
+    with bar("merge", len(new) - len(added), unit="tensor", shown=progress) as steps:
+        for path in weights.files:
+            tensors = read_tensors(path)
+            for key in tensors.keys() & new.keys():
+                tensors[key] = _replaced(tensors[key], new[key])
+                if steps is not None:
+                    steps.update()
+            if path == weights.files[-1]:
+                tensors |= {key: value for key in added if isinstance(value := new[key], Tensor)}
+            place = target / path.name if weights.source.is_dir() else target
+            write_bytes(place, to_bytes(tensors))
     if weights.source.is_dir():
         _copy(weights, target, dict.fromkeys(added, weights.files[-1].name))
     if added:

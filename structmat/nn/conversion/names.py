@@ -28,6 +28,8 @@ class Names:
 
     def __init__(self, weights: Weights, layers: Iterable[str], *, is_flat: bool = False) -> None:
         layers = list(layers)
+        if "" in layers:
+            raise FileError("the adapter is of one bare layer; convert adapters of whole models")
         known = [key.removesuffix(".weight") for key in weights.keys if key.endswith(".weight")]
         if is_flat:
             self._flat(known, layers)

@@ -58,6 +58,8 @@ def opened(
             f"{source}: names of layers have underscores for dots here; name the pretrained model"
             " (--model DIR), which has them right"
         )
+    if not found.pretrained and model is not None and not isinstance(model, nn.Module):
+        found = replace(found, pretrained=str(model))
     turns = {}
     for name, turn in found.turns.items():
         key = name if names is None else names.of[name]

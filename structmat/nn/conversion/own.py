@@ -24,6 +24,7 @@ from structmat.nn.module import Orthogonal
 from structmat.nn.saved import Saved
 
 _SERIES = "cayley_neumann"
+_ROTATION = "rotation.generators."
 _DENSE = 1024  # wires of one switch whose d(d−1)/2 generators are worth storing
 
 
@@ -39,9 +40,9 @@ def read(folder: Path) -> Adaptation:
         own: dict[str, Tensor] = {}
         for key in list(rest):
             part = key.removeprefix(prefix)
-            if key.startswith(prefix) and part.startswith(("rotation.", "scale", "bias")):
+            if key.startswith(prefix) and (part in ("scale", "bias") or part.startswith(_ROTATION)):
                 own[part] = rest.pop(key)
-        generators = [own[f"rotation.generators.{k}"] for k in range(len(recipe.network.banks))]
+        generators = [own[f"{_ROTATION}{k}"] for k in range(len(recipe.network.banks))]
         kind, weight = saved.weights[name]
         turns[name] = Turn(
             recipe.network,
@@ -93,7 +94,7 @@ def write(
         prefix = f"{name}." if name else ""
         kind, found = _generators(name, turn, nearest=nearest)
         for k, part in enumerate(found):
-            tensors[f"{prefix}rotation.generators.{k}"] = upper(part.q)
+            tensors[f"{prefix}{_ROTATION}{k}"] = upper(part.q)
         if turn.scale is not None:
             tensors[f"{prefix}scale"] = turn.scale.to(turn.dtype)
         if turn.bias is not None:

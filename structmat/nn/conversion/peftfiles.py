@@ -47,7 +47,13 @@ class PeftFiles:
         )
         pretrained = self.config.get("base_model_name_or_path")
         return Adaptation(
-            source, turns, self.rest, list(trained), notes=notes, pretrained=pretrained or None
+            source,
+            turns,
+            self.rest,
+            list(trained),
+            notes=notes,
+            pretrained=pretrained or None,
+            task=self.config.get("task_type"),
         )
 
 
@@ -111,7 +117,7 @@ def write(
     write_bytes(folder / TENSORS, to_bytes(tensors))
     settings = {
         "peft_type": method,
-        "task_type": None,
+        "task_type": adaptation.task,
         "base_model_name_or_path": adaptation.pretrained,
         "inference_mode": True,
         "bias": f"{method.lower()}_only" if biases else "none",

@@ -121,7 +121,7 @@ class FileWeights:
     def __init__(self, source: Path) -> None:
         self.source = source
         if source.is_dir():
-            self.files = sorted(source.glob("*.safetensors"))
+            self.files = _of_model(source)
         else:
             self.files = [source] if source.is_file() else []
         if not self.files:
@@ -131,7 +131,14 @@ class FileWeights:
         self.homes: dict[str, Path] = {}
         for path in self.files:
             with _opened(path) as file:
-                self.homes |= dict.fromkeys(file.keys(), path)
+                keys = file.keys()
+            twice = next((key for key in keys if key in self.homes), None)
+            if twice is not None:
+                raise FileError(
+                    f"{twice} is in {self.homes[twice].name} and in {path.name}; give one of them"
+                    " instead of the directory"
+                )
+            self.homes |= dict.fromkeys(keys, path)
         self.keys = frozenset(self.homes)
 
     def shape(self, key: str) -> Shape:
@@ -148,6 +155,19 @@ class FileWeights:
     def kind(self, layer: str) -> str | None:  # noqa: ARG002 (files do not say)
         """Return None: files do not say of what kind a layer is."""
         return None
+
+
+def _of_model(folder: Path) -> list[Path]:
+    """Return the files with the weights of a model: those in its index, or all but adapters."""
+    indices = sorted(folder.glob(f"*{INDEX}"))
+    if len(indices) == 1:
+        listed = read_json(indices[0]).get("weight_map")
+        if not isinstance(listed, dict):
+            raise FileError(f'{indices[0]} has no "weight_map"')
+        return [folder / name for name in sorted({str(name) for name in listed.values()})]
+    found = sorted(p for p in folder.glob("*.safetensors") if not p.name.startswith("adapter"))
+    single = folder / "model.safetensors"  # as transformers calls it; others may lie beside it
+    return [single] if single in found else found
 
 
 def _opened(path: Path) -> Any:

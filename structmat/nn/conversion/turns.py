@@ -85,8 +85,8 @@ class Adaptation:
         What the reader of the file has to say.
     is_flat : bool
         Whether names have underscores for dots, as those of LyCORIS do.
-    pretrained : str, optional
-        What the file names as the model it is of.
+    pretrained, task : str, optional
+        What the file names as the model it is of, and as its task.
     """
 
     source: str
@@ -97,6 +97,7 @@ class Adaptation:
     notes: list[str] = field(default_factory=list)
     is_flat: bool = False
     pretrained: str | None = None
+    task: str | None = None
 
     def refuse_whole(self, target: str) -> None:
         """Refuse tensors beside the rotations, which some formats have no place for.

@@ -269,6 +269,26 @@ def test_options_that_do_not_go_together_are_refused(tmp_path, options, error, m
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]
 
 
+def test_a_directory_with_more_than_the_model_is_read_by_its_index(tmp_path):
+    """Training leaves adapters beside models, and some publish the same weights twice."""
+    saved_model(linears(), tmp_path / "model", 2)
+    other = {name: value + 1 for name, value in linears().state_dict().items()}
+    files.save_file(other, tmp_path / "model" / "consolidated.safetensors")
+    files.save_file(other, tmp_path / "model" / "adapter_model.safetensors")
+    saved(tmp_path / "ours", target_modules=["up"])
+    options = {"to": "merged", "model": tmp_path / "model"}
+    convert(tmp_path / "ours", tmp_path / "merged", **options)
+    names = {path.name for path in (tmp_path / "merged").glob("*.safetensors")}
+    assert names == {"model-0-of-2.safetensors", "model-1-of-2.safetensors"}
+    assert torch.equal(all_tensors(tmp_path / "merged")["1.bias"], linears()[1].bias)
+    (tmp_path / "model" / "model.safetensors.index.json").unlink()
+    with pytest.raises(FileError, match=r"is in consolidated.* and in .*; give one of them"):
+        convert(tmp_path / "ours", tmp_path / "again", **options)
+    files.save_file(dict(linears().state_dict()), tmp_path / "model" / "model.safetensors")
+    convert(tmp_path / "ours", tmp_path / "again", **options)
+    assert [p.name for p in (tmp_path / "again").glob("*.safetensors")] == ["model.safetensors"]
+
+
 def test_one_file_of_lora_has_the_names_of_diffusers(tmp_path):
     one = ours(images(), "mixed_radix", target_modules=["0", "2"])
     save_adapter(one, tmp_path / "ours")
@@ -422,6 +442,15 @@ def test_a_broken_write_leaves_nothing(tmp_path, monkeypatch):
     with pytest.raises(FileError, match=r"out: cannot be written .No space left on device"):
         convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]
+
+
+def test_an_adapter_of_a_bare_layer_is_refused(tmp_path):
+    one = ours(nn.Linear(8, 4), "butterfly", target_modules=".*")
+    save_adapter(one, tmp_path / "ours")
+    with pytest.raises(FileError, match="of one bare layer"):
+        convert(tmp_path / "ours", tmp_path / "a", to="lora", rank=2, model=nn.Linear(8, 4))
+    with pytest.raises(FileError, match="the model is the one layer itself"):
+        convert(tmp_path / "ours", tmp_path / "a", to="peft-boft")
 
 
 def test_it_prints_what_was_converted(tmp_path):

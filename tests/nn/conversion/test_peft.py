@@ -305,13 +305,16 @@ def test_the_error_of_lora_is_that_of_the_best_approximation(tmp_path):
 
 def test_reflections_become_lora_of_their_rank_without_loss(tmp_path):
     model = linears()
-    theirs = trained(copied(model, linears()), config("hra", r=3), tmp_path / "hra")
+    options = config("hra", r=3, task_type="FEATURE_EXTRACTION")
+    theirs = trained(copied(model, linears()), options, tmp_path / "hra")
     with pytest.raises(FileError, match="determinant −1: it is a reflection"):
         convert(tmp_path / "hra", tmp_path / "ours", model=model)
     done = convert(tmp_path / "hra", tmp_path / "lora", to="lora", rank=3, model=model)
     assert max(row["of_change"] for row in done.layers.values()) < 1e-6
     loaded = peft.PeftModel.from_pretrained(linears(), tmp_path / "lora").merge_and_unload()
     same(dict(loaded.state_dict()), theirs)
+    settings = json.loads((tmp_path / "lora" / "adapter_config.json").read_text())
+    assert settings["task_type"] == "FEATURE_EXTRACTION"
 
 
 REFUSED = {
