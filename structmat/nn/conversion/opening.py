@@ -99,9 +99,7 @@ def detected(source: Path) -> Read:
             )
         method = str(read_json(source / peftfiles.CONFIG).get("peft_type"))
         if method not in _PEFT:
-            raise FileError(
-                f"{source}: PEFT's {method} is no rotation; BOFT, OFT and HRA are converted"
-            )
+            raise FileError(f"{source}: PEFT's {method} is not converted; BOFT, OFT and HRA are")
         return _PEFT[method]
     if not source.exists():
         raise FileError(f"{source}: no such file or directory")

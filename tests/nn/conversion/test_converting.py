@@ -9,7 +9,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from structmat import butterfly, random_blocks
+from structmat import block_diagonal, butterfly, random_blocks
 from structmat.errors import BlockError, FileError, StructmatError
 from structmat.network import Network
 from structmat.nn import adapt, adapters, convert, load_adapter, merge, save_adapter
@@ -21,6 +21,7 @@ from structmat.nn.conversion.coordinates import (
     skew,
     upper,
 )
+from structmat.nn.conversion.gsoft import network as gsoft_network
 from structmat.nn.conversion.lora import truncate
 from structmat.nn.conversion.placing import place, placed
 from structmat.nn.conversion.turns import rotated
@@ -69,6 +70,50 @@ def test_any_network_merges_as_its_adapter_does(tmp_path_factory, net, side, see
     convert(folder / "ours", folder / "merged", to="merged", model=folder / "model")
     merged = merge(one, unload=True).state_dict()
     same(all_tensors(folder / "merged"), dict(merged), 2e-6)
+
+
+@st.composite
+def parts_of_formats(draw):
+    """Draw a format, and a network that it holds: some of its stages, with wires reordered."""
+    to = draw(st.sampled_from(["peft-boft", "peft-oft", "lycoris", "gsoft"]))
+    size = 2 * draw(st.integers(1, 3))
+    if to == "gsoft":
+        whole = gsoft_network(size * draw(st.integers(2, 4)), size)
+    elif to == "peft-oft":
+        whole = block_diagonal(size * draw(st.integers(1, 4)), size)
+    else:
+        depth = draw(st.integers(1, 3))
+        odd = 1 if to == "lycoris" else draw(st.sampled_from([1, 3]))
+        whole = butterfly(odd * size << (depth - 1), size, depth)
+    rng = np.random.default_rng(draw(seeds()))
+    taken = [stage for stage in whole.stages if rng.random() < 0.7] or [whole.stages[0]]
+    stages = []
+    for stage in taken:
+        switches = [rng.permutation(row) for bank in stage.banks for row in bank.reads]
+        kept = [switches[k] for k in rng.permutation(len(switches)) if rng.random() < 0.8]
+        stages.append([row.tolist() for row in kept or switches[:1]])
+    return to, Network.of(whole.width, stages)
+
+
+@given(parts_of_formats(), seeds())
+@settings(max_examples=60)
+def test_there_and_back_is_the_same_matrix(tmp_path_factory, drawn, seed):
+    to, net = drawn
+    folder = tmp_path_factory.mktemp("convert")
+    shape, side = ((net.width, 3), "inputs") if to != "lycoris" else ((3, net.width), "outputs")
+
+    def make():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(*shape), nn.ReLU())
+
+    scale = to != "peft-oft"
+    one = randomised(adapt(make(), net, target_modules=["0"], side=side, scale=scale), seed)
+    save_adapter(one, folder / "ours")
+    there = folder / ("there.safetensors" if to in ("lycoris", "gsoft") else "there")
+    done = convert(folder / "ours", there, to=to)
+    assert done.layers["0"]["error"] < 1e-5
+    convert(there, folder / "back", model=make())
+    same(effective(load_adapter(make(), folder / "back")), effective(one), 5e-6)
 
 
 @pytest.mark.parametrize("shards", [1, 3])
@@ -351,7 +396,7 @@ def write_config(folder, config, name="adapter_config.json"):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ('{"peft_type": "LORA"}', "PEFT's LORA is no rotation; BOFT, OFT and HRA are converted"),
+        ('{"peft_type": "LORA"}', "PEFT's LORA is not converted; BOFT, OFT and HRA are"),
         ('{"peft_type": "BO', "adapter_config.json is cut or not JSON"),
         ("[]", "expected a JSON object"),
         ('{"peft_type": "BOFT"}', "adapter_model.safetensors: No such file"),
