@@ -127,7 +127,98 @@ def exponential(generators: npt.ArrayLike, radix: int) -> Array:
     return result if np.iscomplexobj(q) else np.ascontiguousarray(result.real)
 
 
-KINDS = {"cayley": cayley, "exp": exponential}
+def givens(generators: npt.ArrayLike, radix: int) -> Array:
+    """Return the products of a rotation in every plane (i, j): every rotation, or unitary matrix.
+
+    B = G₀₁·G₀₂ ⋯ G₀₍ᵣ₋₁₎·G₁₂ ⋯ with Gᵢⱼ the exponential of Q restricted to the plane (i, j): for
+    real blocks the generators are the angles. Unitary blocks have the phase exp(Qᵢᵢ) of wire i
+    behind the last Gᵢⱼ. Zero generators give the identity, and there dB = dQ. Every rotation is
+    reached: Givens' elimination, column by column, finds its angles (J. SIAM 6, 1958).
+
+    Returns
+    -------
+    (..., r, r), of determinant 1 when real; unitary when complex
+
+    Examples
+    --------
+    >>> givens([np.pi / 2, 0, 0], 3).round(12) + 0.0
+    array([[ 0.,  1.,  0.],
+           [-1.,  0.,  0.],
+           [ 0.,  0.,  1.]])
+    """
+    q = skew(generators, radix)
+    made: Array = np.broadcast_to(np.eye(radix, dtype=q.dtype), q.shape).copy()
+    for i in reversed(range(radix)):
+        made[..., i, :] *= np.exp(q[..., i, i, None])
+        for j in reversed(range(i + 1, radix)):
+            turn = q[..., i, j, None]
+            c, s = np.cos(np.abs(turn)), turn * np.sinc(np.abs(turn) / np.pi)
+            upper, lower = made[..., i, :].copy(), made[..., j, :].copy()
+            made[..., i, :] = c * upper + s * lower
+            made[..., j, :] = c * lower - np.conj(s) * upper
+    return made
+
+
+def householder(generators: npt.ArrayLike, radix: int) -> Array:
+    """Return products of reflections: almost every rotation or unitary matrix, once.
+
+    With Q = [[iδ, −bᴴ], [b, Q′]] and B′ the block of Q′, B = H·diag(−1, B′), and H = I − (2/s)vvᴴ
+    with v = (1, b) and s = vᴴv − iδ: for real blocks Householder's reflection. Zero generators
+    give the identity, and there dB = 2dQ, as for Cayley's blocks, which are those of (I−Q′)⁻¹b in
+    the place of b. The first column (2/s)v − e₀ gives b and s back, unless it is −e₀: so every
+    block is reached once, but for a set of measure zero.
+
+    Returns
+    -------
+    (..., r, r), of determinant 1 when real; unitary when complex
+
+    Examples
+    --------
+    >>> householder([1.0], 2)
+    array([[ 0.,  1.],
+           [-1.,  0.]])
+    """
+    q = skew(generators, radix)
+    made: Array = np.broadcast_to(-np.eye(radix, dtype=q.dtype), q.shape).copy()
+    for i in reversed(range(radix)):
+        v = q[..., i:, i, None].copy()
+        v[..., 0, :] = 1
+        s = adjoint(v) @ v - q[..., i, i, None, None]
+        made[..., i:, i:] -= (2 / s) * v @ (adjoint(v) @ made[..., i:, i:])
+    return made
+
+
+def cayley_neumann(generators: npt.ArrayLike, radix: int) -> Array:
+    """Return I + 2Q + 2Q² + 2Q³ + Q⁴, the Cayley transform by five terms of Neumann's series.
+
+    For compatibility with layers that compute this, such as OFT's of PEFT: (I+Q)(I+Q+Q²+Q³) is
+    R(I − Q⁴), with R the Cayley transform. So ‖R − B‖ = ‖Q‖⁴ exactly, and the singular values of B
+    are 1 − |λ|⁴ for the eigenvalues λ of Q: it is nearly orthogonal for small Q only, and for
+    ‖Q‖ ≥ 1 not at all.
+
+    Returns
+    -------
+    (..., r, r)
+
+    Examples
+    --------
+    >>> cayley_neumann([0.1], 2).round(4)
+    array([[ 0.9801,  0.198 ],
+           [-0.198 ,  0.9801]])
+    """
+    q = skew(generators, radix)
+    one, square = np.eye(radix, dtype=q.dtype), q @ q
+    result: Array = (one + 2 * q + square) @ (one + square)
+    return result
+
+
+KINDS = {
+    "cayley": cayley,
+    "exp": exponential,
+    "givens": givens,
+    "householder": householder,
+    "cayley_neumann": cayley_neumann,
+}
 
 
 def random_blocks(

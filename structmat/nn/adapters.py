@@ -258,6 +258,8 @@ class LinearAdapter(Adapter):
 
     def _forward(self, x: Tensor) -> Tensor:
         inputs = self.side == "inputs"
+        if inputs and self.scale is None and self._together(x):
+            return self.rotation.linear(x, self._neurons(self.base.weight), self.base.bias)
         if inputs:
             x = self.rotation.adjoint(x)
         if inputs and self.scale is None:
@@ -269,6 +271,25 @@ class LinearAdapter(Adapter):
         if self.scale is not None:
             products = (products * self.scale).to(products.dtype)
         return products if self.bias is None else products + self.bias.to(products.dtype)
+
+    def _together(self, x: Tensor) -> bool:
+        """Return whether rotation and layer may run as one operation.
+
+        On a CPU that saves the memory of the rotated activations; it needs a frozen layer without
+        a behaviour of its own, of the dtype of its inputs.
+        """
+        base = self.base
+        kept = (base.weight, base.bias)
+        return (
+            x.device.type == "cpu"
+            and x.dtype == base.weight.dtype
+            and not torch.is_autocast_enabled("cpu")
+            and not any(t is not None and t.requires_grad for t in kept)
+            and "forward" not in base.__dict__
+            and own_behaviour(base, self.takes) is None
+            and not (base._forward_hooks or base._forward_pre_hooks)
+            and not (base._backward_hooks or base._backward_pre_hooks)
+        )
 
 
 class Conv1DAdapter(LinearAdapter):
@@ -368,15 +389,10 @@ def checked_side(side: str) -> str:
 
 def _check_behaviour(base: Layer, takes: str, *, bypassed: bool) -> None:
     """Refuse a layer that does more with its weight than its kind, where that would be lost."""
-    stock = next(c for c in type(base).__mro__ if f"{c.__module__}.{c.__qualname__}" == takes)
-    own = [
-        name
-        for name in ("forward", "_conv_forward")
-        if getattr(type(base), name, None) is not getattr(stock, name, None)
-    ]
-    if own and bypassed:
+    own = own_behaviour(base, takes)
+    if own is not None and bypassed:
         raise StructmatError(
-            f"a {type(base).__name__} has a {own[0]} of its own, which the adapter would bypass;"
+            f"a {type(base).__name__} has a {own} of its own, which the adapter would bypass;"
             " exclude this layer"
         )
     if base._forward_hooks or base._forward_pre_hooks:
@@ -384,6 +400,15 @@ def _check_behaviour(base: Layer, takes: str, *, bypassed: bool) -> None:
             f"a {type(base).__name__} with forward hooks: they would see rotated inputs before"
             " merging and others after; remove them, or exclude this layer"
         )
+
+
+def own_behaviour(base: Layer, takes: str) -> str | None:
+    """Return the name of a method that a layer's class does not have from its kind, if any."""
+    stock = next(c for c in type(base).__mro__ if f"{c.__module__}.{c.__qualname__}" == takes)
+    for name in ("forward", "_conv_forward"):
+        if getattr(type(base), name, None) is not getattr(stock, name, None):
+            return name
+    return None
 
 
 KINDS: tuple[type[Adapter], ...] = (LinearAdapter, Conv1DAdapter, Conv2dAdapter)

@@ -68,7 +68,7 @@ def adapt(
     side : {"inputs", "outputs"}
         Whether to rotate what each layer reads, as OFT and BOFT do, or what it puts out, as
         LyCORIS does.
-    blocks : {"cayley", "exp"}
+    blocks : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
     scale, bias : bool
         Whether to train an output scale, and the layer's own bias, as the BOFT paper does.
     dropout : (float, float)

@@ -47,8 +47,11 @@ class Orthogonal(nn.Module):
     Parameters
     ----------
     network : Network
-    blocks : {"cayley", "exp"}
-        How generators become blocks. Cayley reaches every rotation without eigenvalue −1.
+    blocks : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
+        How generators become blocks. Cayley reaches every rotation without eigenvalue −1, exp and
+        products of plane rotations (givens) every one, and products of reflections (householder)
+        almost every one. The series of five terms (cayley_neumann) is orthogonal to 2‖Q‖⁴ only:
+        see `orthogonality_error`.
     dtype : torch dtype, optional
         Of the generators; by default torch's default dtype. A complex one means unitary blocks,
         with r² real generators each.
@@ -239,28 +242,80 @@ class Orthogonal(nn.Module):
         dtype = self._compute_dtype(torch.float32 if dtype is None else dtype)
         return tuning.explained(self._program, tokens, dtype, self._like.device, plan=self.plan)
 
+    def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+        """Return W Rᵀ x + c for each vector: what a frozen linear layer makes of `adjoint(x)`.
+
+        The rotated vectors are not kept, and on a CPU they are never all there.
+
+        Parameters
+        ----------
+        x : (..., width)
+        weight : (outputs, width) of the dtype of x
+            It gets no gradient.
+        bias : (outputs,) of the dtype of x, optional
+            It gets no gradient.
+
+        Returns
+        -------
+        (..., outputs) of the dtype of x
+
+        Raises
+        ------
+        BlockError
+            As `forward` does, and for unitary blocks or weights that require a gradient.
+
+        Examples
+        --------
+        >>> import structmat as sm
+        >>> q, w, x = Orthogonal(sm.butterfly(4)), torch.ones(3, 4), torch.ones(2, 4)
+        >>> q.linear(x, w).tolist()
+        [[4.0, 4.0, 4.0], [4.0, 4.0, 4.0]]
+        """
+        if self.unitary:
+            raise BlockError("linear: unitary blocks make complex vectors; use adjoint(x)")
+        if any(t is not None and t.requires_grad for t in (weight, bias)):
+            raise BlockError(
+                "linear: its weight and bias get no gradient; freeze them with"
+                " requires_grad_(False), or apply the layer to adjoint(x)"
+            )
+        self._check(x)
+        return self._run(x, (weight, bias), adjoint=True, drop=self.training)
+
     def _rotate(self, x: Tensor, *, adjoint: bool, drop: bool) -> Tensor:
+        self._check(x)
+        dtype = self._compute_dtype(x.dtype)
+        made = x.dtype if x.is_complex() or not self.unitary else dtype
+        return self._run(x.to(dtype) if self.unitary else x, adjoint=adjoint, drop=drop).to(made)
+
+    def _check(self, x: Tensor) -> None:
         if x.ndim < 1 or x.shape[-1] != self.width:
             raise BlockError(
                 f"x of shape {tuple(x.shape)}: its last axis must be the width {self.width}"
             )
         if not (x.is_floating_point() or x.is_complex()):
             raise BlockError(f"x of dtype {x.dtype}: it must be floating; use x.float()")
-        dtype = self._compute_dtype(x.dtype)
-        made = x.dtype if x.is_complex() or not self.unitary else dtype
-        return self._run(x.to(dtype) if self.unitary else x, dtype, adjoint, drop).to(made)
 
-    def _run(self, x: Tensor, dtype: torch.dtype, adjoint: bool, drop: bool) -> Tensor:  # noqa: FBT001
+    def _run(
+        self,
+        x: Tensor,
+        layer: tuple[Tensor, Tensor | None] | tuple[()] = (),
+        *,
+        adjoint: bool,
+        drop: bool,
+    ) -> Tensor:
+        dtype = self._compute_dtype(x.dtype)
         with _no_autocast(x.device.type):
             ready = None if drop else self._kept_ready(x, dtype)
             if ready is not None:
-                return rotated(ready.program, ready.blocks, x, adjoint=adjoint, plan="model")
+                return rotated(
+                    ready.program, ready.blocks, x, *layer, adjoint=adjoint, plan="model"
+                )
             blocks = self.blocks(dtype)
             if drop:
                 blocks = self._dropped(blocks)
             if self.plan == "reference" or not blocks:
-                return plain(self._program, blocks, x, adjoint=adjoint)
-            return rotated(self._program, blocks, x, adjoint=adjoint, plan=self.plan)
+                return plain(self._program, blocks, x, *layer, adjoint=adjoint)
+            return rotated(self._program, blocks, x, *layer, adjoint=adjoint, plan=self.plan)
 
     def _kept_ready(self, x: Tensor, dtype: torch.dtype) -> _Ready | None:
         """Return the blocks for a few vectors without gradients; kept until a generator changes.

@@ -1,38 +1,51 @@
 """The rotation as a torch operator, with its gradient: what autograd and the compiler see.
 
 `structmat::rotate` takes vectors, the blocks of a network and the key of its program, and keeps
-the vectors and the blocks for its gradient, nothing of the stages between. What the operator does
-with many or few vectors is decided when it runs (`structmat.nn.tuning`), so that a compiled graph
-holds for every number of them. A second derivative goes by the plain path.
+the vectors and the blocks for its gradient, nothing of the stages between. With the weight of a
+frozen linear layer it goes on to that layer's outputs, so that the rotated vectors need not be
+kept, or even be there all at once. What the operator does with many or few vectors is decided when
+it runs (`structmat.nn.tuning`), so that a compiled graph holds for every number of them. A second
+derivative goes by the plain path.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from structmat.nn import programs, tiled, tuning
 from structmat.nn.rotate import rotate
+
+# Bytes of rotated vectors between the rotation and a linear layer: enough for the layer's product
+# to run at full speed.
+_BETWEEN = 1 << 24
 
 
 def rotated(
     program: programs.Program,
     blocks: Sequence[Tensor],
     x: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
     *,
     adjoint: bool = False,
     plan: str = "auto",
 ) -> Tensor:
-    """Return R x, or Rᴴ x, for each vector along the last axis of x.
+    """Return R x, or Rᴴ x, for each vector along the last axis of x; or what a layer makes of it.
 
     Parameters
     ----------
     program : Program
     blocks : one (n, r, r) tensor for each bank, all of one dtype; at least one
     x : (..., width), of the dtype of the blocks or of a less precise one; complex where they are
+    weight : (outputs, width) of the dtype of x, optional
+        Of a linear layer that follows. It gets no gradient.
+    bias : (outputs,), optional
+        Of that layer. It gets no gradient.
     adjoint : bool
         Apply the transposed (for complex blocks, conjugate transposed) matrix.
     plan : {"auto", "model"}
@@ -40,19 +53,26 @@ def rotated(
 
     Returns
     -------
-    (..., width) of the dtype of x, contiguous
+    (..., width) or (..., outputs) of the dtype of x, contiguous
     """
     if _transformed():
-        return plain(program, blocks, x, adjoint=adjoint)
-    return _rotate(x, list(blocks), program.key, plan, adjoint)
+        return plain(program, blocks, x, weight, bias, adjoint=adjoint)
+    return _rotate(x, list(blocks), weight, bias, program.key, plan, adjoint)
 
 
 def plain(
-    program: programs.Program, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool
+    program: programs.Program,
+    blocks: Sequence[Tensor],
+    x: Tensor,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    *,
+    adjoint: bool,
 ) -> Tensor:
     """Return what `rotated` does, by the plain path, which torch differentiates step by step."""
     dtype = blocks[0].dtype if blocks else x.dtype
-    return rotate(program.plain(x.device), blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
+    y = rotate(program.plain(x.device), blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
+    return y if weight is None else functional.linear(y, weight, bias)
 
 
 def _transformed() -> bool:
@@ -67,19 +87,44 @@ def _transformed() -> bool:
 
 
 @torch.library.custom_op("structmat::rotate", mutates_args=())
-def _rotate(x: Tensor, blocks: list[Tensor], key: str, plan: str, adjoint: bool) -> Tensor:  # noqa: FBT001 (an operator takes no keywords)
-    program = programs.found(key)
-    tape = _tape(program, x, blocks, plan)
+def _rotate(
+    x: Tensor,
+    blocks: list[Tensor],
+    weight: Tensor | None,
+    bias: Tensor | None,
+    key: str,
+    plan: str,
+    adjoint: bool,  # noqa: FBT001 (an operator takes no keywords)
+) -> Tensor:
+    tape = _tape(programs.found(key), x, blocks, plan)
     steps = tape.steps.adjoint if adjoint else tape.steps.forward
     acting = tape.merge(blocks)
     if adjoint:
         acting = [block.mH.resolve_conj() for block in acting]
-    return tiled.apply(steps, acting, x.reshape(-1, x.shape[-1])).view(x.shape)
+    flat = x.reshape(-1, x.shape[-1])
+    if weight is None:
+        return tiled.apply(steps, acting, flat).view(x.shape)
+    out = x.new_empty(len(flat), len(weight))
+    for rows, between in _chunks(flat):
+        turned = tiled.apply(steps, acting, flat[rows], between)
+        if bias is None:
+            torch.mm(turned, weight.T, out=out[rows])
+        else:
+            torch.addmm(bias, turned, weight.T, out=out[rows])
+    return out.view(*x.shape[:-1], len(weight))
 
 
 @_rotate.register_fake
-def _(x: Tensor, blocks: list[Tensor], key: str, plan: str, adjoint: bool) -> Tensor:  # noqa: ARG001, FBT001
-    return x.new_empty(x.shape)
+def _(
+    x: Tensor,
+    blocks: list[Tensor],  # noqa: ARG001
+    weight: Tensor | None,
+    bias: Tensor | None,  # noqa: ARG001
+    key: str,  # noqa: ARG001
+    plan: str,  # noqa: ARG001
+    adjoint: bool,  # noqa: ARG001, FBT001
+) -> Tensor:
+    return x.new_empty(x.shape if weight is None else (*x.shape[:-1], weight.shape[0]))
 
 
 @torch.library.custom_op("structmat::rotate_gradients", mutates_args=())
@@ -87,6 +132,7 @@ def _gradients(
     grad: Tensor,
     x: Tensor,
     blocks: list[Tensor],
+    weight: Tensor | None,
     key: str,
     plan: str,
     adjoint: bool,  # noqa: FBT001
@@ -94,24 +140,21 @@ def _gradients(
     of_blocks: bool,  # noqa: FBT001
 ) -> list[Tensor]:
     """Return the gradient of x, empty if not wanted, and those of the blocks, if wanted."""
-    program = programs.found(key)
-    tape = _tape(program, x, blocks, plan)
+    tape = _tape(programs.found(key), x, blocks, plan)
     steps, back = tape.steps.forward, tape.steps.adjoint
     acting = tape.merge(blocks)
     if adjoint:
         steps, back = back, steps
         acting = [block.mH.resolve_conj() for block in acting]
-    width = x.shape[-1]
-    grad_x, sums = tiled.gradients(
-        steps,
-        back,
-        acting,
-        x.reshape(-1, width),
-        grad.reshape(-1, width),
-        of_x=of_x,
-        of_blocks=of_blocks,
-    )
-    del acting
+    flat, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
+    grad_x = x.new_empty(flat.shape) if of_x else None
+    sums = tiled.zeros_like(acting) if of_blocks else None
+    chunks = _chunks(flat) if weight is not None else [(slice(None), grads)]
+    for rows, between in chunks:
+        if weight is not None:
+            torch.mm(grads[rows], weight, out=between)
+        part = None if grad_x is None else grad_x[rows]
+        tiled.gradients(steps, back, acting, flat[rows], between, grad_x=part, sums=sums)
     made = [x.new_empty(0) if grad_x is None else grad_x.view(x.shape)]
     if sums is not None:
         if adjoint:
@@ -125,6 +168,7 @@ def _(
     grad: Tensor,  # noqa: ARG001
     x: Tensor,
     blocks: list[Tensor],
+    weight: Tensor | None,  # noqa: ARG001
     key: str,  # noqa: ARG001
     plan: str,  # noqa: ARG001
     adjoint: bool,  # noqa: ARG001, FBT001
@@ -133,6 +177,15 @@ def _(
 ) -> list[Tensor]:
     made = [x.new_empty(x.shape if of_x else 0)]
     return made + [b.new_empty(b.shape) for b in blocks if of_blocks]
+
+
+def _chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
+    """Yield runs of vectors (tokens, width), and the same memory each time for as many of them."""
+    tokens, width = x.shape
+    most = max(1, min(tokens, _BETWEEN // (width * x.dtype.itemsize)))
+    between = x.new_empty(most, width)
+    for start in range(0, tokens, most):
+        yield slice(start, start + most), between[: tokens - start]
 
 
 def _tape(
@@ -144,45 +197,45 @@ def _tape(
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
-    x, blocks, key, plan, adjoint = inputs
-    ctx.save_for_backward(x, *blocks)
+    x, blocks, weight, _, key, plan, adjoint = inputs
+    ctx.save_for_backward(x, weight, *blocks)
     ctx.program = programs.found(key)  # so that it lives as long as the graph
     ctx.how = plan, adjoint
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    x, *blocks = ctx.saved_tensors
+    x, weight, *blocks = ctx.saved_tensors
     of_x, of_blocks = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1])
-    grads = _gradients(grad, x, blocks, ctx.program.key, *ctx.how, of_x, of_blocks)
+    grads = _gradients(grad, x, blocks, weight, ctx.program.key, *ctx.how, of_x, of_blocks)
     of_each = grads[1:] if of_blocks else [None] * len(blocks)
-    return grads[0] if of_x else None, of_each, None, None, None
+    return grads[0] if of_x else None, of_each, None, None, None, None, None
 
 
 _rotate.register_autograd(_backward, setup_context=_keep)
 
 
 def _keep_all(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001
-    grad, x, blocks, key, _, adjoint, of_x, of_blocks = inputs
-    ctx.save_for_backward(grad, x, *blocks)
+    grad, x, blocks, weight, key, _, adjoint, of_x, of_blocks = inputs
+    ctx.save_for_backward(grad, x, weight, *blocks)
     ctx.program = programs.found(key)
     ctx.how = adjoint, of_x, of_blocks
 
 
 def _backward_again(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
     """Return the gradients of the gradients: the plain path is differentiated twice."""
-    grad, x, *blocks = ctx.saved_tensors
+    grad, x, weight, *blocks = ctx.saved_tensors
     adjoint, of_x, of_blocks = ctx.how
     with torch.enable_grad():
         given = [t if t.requires_grad else t.detach().requires_grad_() for t in (grad, x, *blocks)]
         seen = [t.view_as(t) for t in given]
-        y = plain(ctx.program, seen[2:], seen[1], adjoint=adjoint)
+        y = plain(ctx.program, seen[2:], seen[1], weight, adjoint=adjoint)
         by = [*seen[1:2]] * of_x + seen[2:] * of_blocks
         first = torch.autograd.grad(y, by, seen[0], create_graph=True)
         weights = grads if of_x else grads[1:]
         second = torch.autograd.grad(
             first, seen, weights, create_graph=torch.is_grad_enabled(), allow_unused=True
         )
-    return second[0], second[1], list(second[2:]), None, None, None, None, None
+    return second[0], second[1], list(second[2:]), None, None, None, None, None, None
 
 
 _gradients.register_autograd(_backward_again, setup_context=_keep_all)

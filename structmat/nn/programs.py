@@ -91,11 +91,12 @@ class Tape:
             columns = torch.zeros_like(probes)
             for reads in group.reads:
                 columns[: reads.shape[1], reads] = next(rest).permute(2, 0, 1)
+            sums = tiled.zeros_like(own)
             steps = group.steps
-            _, parts = tiled.gradients(
-                steps.forward, steps.adjoint, own, probes, columns, of_x=False
+            tiled.gradients(
+                steps.forward, steps.adjoint, own, probes, columns, grad_x=None, sums=sums
             )
-            made += parts or []
+            made += sums
         return made
 
     def _grouped(self, blocks: Sequence[Tensor]) -> list[tuple[Group, list[Tensor]]]:

@@ -21,8 +21,8 @@ from torch import Tensor
 from structmat.scheduling import Gather, Product, Schedule, Segment
 
 # Bytes of one scratch buffer: several fit in a core's second-level cache.
-_BUFFER = 800_000
-_LINE = 16  # numbers of float32 in a cache line
+_BUFFER = 700_000
+_EIGHT = 8
 _WHOLE = 1 << 28  # bytes of a buffer on devices where operations are slow to start
 
 
@@ -121,19 +121,19 @@ def _folded(steps: list[tuple[Step, tuple[int, int] | None]]) -> tuple[Step, ...
 def tile(width: int, tokens: int, dtype: torch.dtype, device: torch.device) -> int:
     """Return how many vectors go through the stages together.
 
-    On a CPU a tile fills a part of the second-level cache, and its rows are an odd number of
-    cache lines long: rows at a power of two would fall on the same few places of the cache.
+    On a CPU a tile fills a part of the second-level cache, and its rows are an odd multiple of
+    eight numbers long: rows at a power of two would fall on the same few places of the cache.
 
     Examples
     --------
     >>> tile(4096, 2048, torch.float32, torch.device("cpu"))
-    48
+    40
     """
     row = width * dtype.itemsize
     if device.type != "cpu":
         return max(1, min(tokens, _WHOLE // row))
-    lines = max(1, _BUFFER // (row * _LINE))
-    return max(1, min(tokens, (lines - (lines + 1) % 2) * _LINE))
+    eights = max(1, _BUFFER // (row * _EIGHT))
+    return max(1, min(tokens, (eights - (eights + 1) % 2) * _EIGHT))
 
 
 class _Scratch:
@@ -153,7 +153,9 @@ class _Scratch:
         return self._made[k][: self._width * t].view(self._width, t)
 
 
-def apply(steps: Sequence[Step], blocks: Sequence[Tensor], x: Tensor) -> Tensor:
+def apply(
+    steps: Sequence[Step], blocks: Sequence[Tensor], x: Tensor, out: Tensor | None = None
+) -> Tensor:
     """Return the vectors after all steps.
 
     Parameters
@@ -161,15 +163,18 @@ def apply(steps: Sequence[Step], blocks: Sequence[Tensor], x: Tensor) -> Tensor:
     steps : of one direction
     blocks : one (n, r, r) tensor for each bank, the adjoint ones for the adjoint steps
     x : (tokens, width), of the dtype of the blocks or of a less precise one
+    out : (tokens, width), optional
+        Where to write the result.
 
     Returns
     -------
-    (tokens, width) of the dtype of x, contiguous
+    (tokens, width) of the dtype of x, contiguous unless `out` is not
     """
     tokens, width = x.shape
     size = tile(width, tokens, blocks[0].dtype, x.device)
     scratch = _Scratch(width, size, blocks[0].dtype, x.device)
-    out = torch.empty_like(x, memory_format=torch.contiguous_format)
+    if out is None:
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
     for start in range(0, tokens, size):
         rows = slice(start, start + size)
         y, used = _loaded(steps, x[rows], scratch, 0)
@@ -187,32 +192,27 @@ def gradients(
     x: Tensor,
     grad: Tensor,
     *,
-    of_x: bool = True,
-    of_blocks: bool = True,
-) -> tuple[Tensor | None, list[Tensor] | None]:
-    """Return the gradients of `apply`, by the vectors and by the blocks.
+    grad_x: Tensor | None,
+    sums: Sequence[Tensor] | None,
+) -> None:
+    """Write the gradient of `apply` by the vectors, and add those by the blocks.
 
     Parameters
     ----------
     steps, adjoint : those of `apply`, and those of the other direction
     blocks, x : as for `apply`
     grad : (tokens, width), the gradient of the result
-    of_x, of_blocks : bool
-        Which ones are wanted.
-
-    Returns
-    -------
-    (tokens, width) of the dtype of x, contiguous, or None
-    list of (n, r, r) of the dtype of the blocks, contiguous, or None
+    grad_x : (tokens, width) of the dtype of x, or None where it is not wanted
+    sums : list of (n, r, r) of the dtype of the blocks, contiguous, or None
     """
     back = [block.mH.resolve_conj() for block in blocks]
-    if not of_blocks:
-        return (apply(adjoint, back, grad.to(x.dtype)) if of_x else None), None
+    if sums is None:
+        if grad_x is not None:
+            apply(adjoint, back, grad.to(x.dtype), grad_x)
+        return
     tokens, width = x.shape
     size = tile(width, tokens, blocks[0].dtype, x.device)
     scratch = _Scratch(width, size, blocks[0].dtype, x.device)
-    grad_x = torch.empty_like(x, memory_format=torch.contiguous_format) if of_x else None
-    sums = [torch.zeros(b.shape, dtype=b.dtype, device=b.device) for b in blocks]
     for start in range(0, tokens, size):
         rows = slice(start, start + size)
         kept, (here, there) = _inputs(steps, blocks, x[rows], scratch)
@@ -224,13 +224,17 @@ def gradients(
                     add = sums[s.bank]
                     seen, read = step.part(g, s), reads.part(y, s)
                     torch.baddbmm(add, seen, read.mH, out=add)
-                if not kept and not of_x:
+                if not kept and grad_x is None:
                     break
             g = _stepped(step, back, g, scratch.get(here, g.shape[1]))
             here, there = there, here
         if grad_x is not None:
             _store(grad_x[rows], g)
-    return grad_x, sums
+
+
+def zeros_like(blocks: Sequence[Tensor]) -> list[Tensor]:
+    """Return zeros of the shapes of blocks, contiguous, for gradients to be added to."""
+    return [torch.zeros(b.shape, dtype=b.dtype, device=b.device) for b in blocks]
 
 
 def _inputs(

@@ -53,10 +53,12 @@ def test_an_audit_says_what_the_dense_matrices_say(drawn, scale, merged, seed):
     one = randomised(adapt(layer, "mixed_radix", target_modules=".*", side=side, scale=scale), seed)
     if merged:
         merge(one)
+    one.train(seed % 3 == 0)
     before = state(one)
     (row,) = audit(one).layers.values()
     assert unchanged(one, before)
     assert one.merged == merged
+    assert {m.training for m in one.modules()} == {seed % 3 == 0}
     eps = torch.finfo(plain.dtype).eps
     assert row["orthogonality_error"] <= 1e-5
     assert row["merge_difference"] <= 60 * len(plain.flatten()) * eps

@@ -102,8 +102,8 @@ def test_families_agree_tile_by_tile(net, adjoint, monkeypatch):
 def test_tiles_are_an_odd_number_of_cache_lines():
     for width in (1, 3, 384, 1000, 4096, 65536):
         size = tiled.tile(width, 10**6, torch.float32, CPU)
-        assert size % 16 == 0
-        assert size // 16 % 2 == 1
+        assert size % 8 == 0
+        assert size // 8 % 2 == 1
     assert tiled.tile(4096, 5, torch.float32, CPU) == 5
     assert tiled.tile(4096, 0, torch.float32, CPU) == 1
 
@@ -197,6 +197,8 @@ def test_forward_mode_is_not_lost():
     torch.testing.assert_close(tangent, 3 * q(x))
 
 
+# Torch's compiler makes an instance of an autograd function while it traces, which torch deprecates.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 def test_the_compiler_takes_it_whole(backend):
     """No graph break, for any number of vectors, values and gradients alike."""
@@ -218,11 +220,11 @@ def test_the_operators_are_registered_as_torch_asks():
     blocks, x, weight = drawn(net, 0, torch.float64, 6)
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
     torch.library.opcheck(
-        operator._rotate, (x, blocks, program.key, "model", False), test_utils=tests
+        operator._rotate, (x, blocks, None, None, program.key, "model", False), test_utils=tests
     )
     torch.library.opcheck(
         operator._gradients,
-        (weight, x, blocks, program.key, "model", True, True, True),
+        (weight, x, blocks, None, program.key, "model", True, True, True),
         test_utils=tests,
     )
 
@@ -302,7 +304,7 @@ def test_a_layer_may_die_before_its_gradient():
 def test_an_unknown_program_is_refused():
     x, blocks = torch.randn(4, 8), [torch.eye(2).repeat(4, 1, 1)]
     with pytest.raises(StructmatError, match="no layer of its network is alive"):
-        operator._rotate(x, blocks, "0" * 32, "model", adjoint=False)
+        operator._rotate(x, blocks, None, None, "0" * 32, "model", adjoint=False)
 
 
 def test_keys_tell_networks_apart_and_equal_ones_together():

@@ -13,13 +13,21 @@ from torch import Tensor
 from structmat.blocks import KINDS as REFERENCE_KINDS
 from structmat.errors import BlockError, suggest
 from structmat.nn.blocks.exponentials import exponential
+from structmat.nn.blocks.factored import givens, householder
 from structmat.nn.blocks.generators import at_least_float32, skew
 from structmat.nn.blocks.rational import cayley
+from structmat.nn.blocks.series import cayley_neumann
 
 __all__ = ["KINDS", "at_least_float32", "cayley", "checked_kind", "exponential", "skew"]
 
 
-KINDS: dict[str, Callable[[Tensor, int], Tensor]] = {"cayley": cayley, "exp": exponential}
+KINDS: dict[str, Callable[[Tensor, int], Tensor]] = {
+    "cayley": cayley,
+    "exp": exponential,
+    "givens": givens,
+    "householder": householder,
+    "cayley_neumann": cayley_neumann,
+}
 assert KINDS.keys() == REFERENCE_KINDS.keys()
 
 

@@ -24,7 +24,7 @@ from structmat.nn.blocks.rational import polished
 # after some squarings is still less than an ulp.
 _FOR_FLOAT32 = 9, 3, 0.4
 _FOR_FLOAT64 = 16, 4, 0.8
-_MANY = 8
+_MANY = 8  # squarings, after which blocks of float32 are made orthogonal again, too
 
 Pair = list[Tensor]  # [A], or [A, E] for [[A, E], [0, A]]
 

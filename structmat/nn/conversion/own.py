@@ -124,7 +124,7 @@ def _generators(name: str, turn: Turn, *, nearest: bool) -> tuple[str, list[Coor
             " numbers; convert to LoRA of the same rank, which is exact, or to a merged model"
         )
     blocks = turn.blocks()
-    if turn.series is not None and _SERIES in KINDS and not nearest:
+    if turn.series is not None and not nearest:
         q = turn.series.to(turn.dtype)
         made = KINDS[_SERIES](upper(q), q.shape[-1])
         return _SERIES, [Coordinates(q, float((made.double() - blocks[0]).abs().max()))]

@@ -467,6 +467,17 @@ def test_a_quantised_weight_is_refused(tmp_path):
     assert not (tmp_path / "a.safetensors").exists()
 
 
+def test_a_merged_weight_that_overflows_is_refused(tmp_path):
+    one = ours(linears(), "butterfly", target_modules=["up"], scale=True)
+    with torch.no_grad():
+        one[0]["up"].scale.fill_(1e6)
+    save_adapter(one, tmp_path / "ours")
+    saved_model(linears().half(), tmp_path / "model")
+    with pytest.raises(FileError, match=r"0\.up: the merged weight holds NaN or infinity"):
+        convert(tmp_path / "ours", tmp_path / "out", to="merged", model=tmp_path / "model")
+    assert not (tmp_path / "out").exists()
+
+
 def test_an_adapter_that_diverged_is_refused(tmp_path):
     folder = write_config(tmp_path / "in", '{"peft_type": "BOFT"}')
     x = torch.full((1, 2, 2, 2), torch.nan)

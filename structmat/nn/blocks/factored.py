@@ -1,0 +1,107 @@
+"""Blocks that are products of plane rotations or of reflections, as in `structmat.blocks`.
+
+The batch comes last, and torch differentiates: what is kept for that is r²/2 rows a block for
+plane rotations, and r matrices a block for reflections.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from structmat.nn.blocks.generators import is_unitary, narrowed, widened
+
+
+def givens(generators: Tensor, radix: int) -> Tensor:
+    """Return products of a rotation in every plane (i, j): every rotation, or unitary matrix.
+
+    See `structmat.blocks.givens` for their order.
+
+    Examples
+    --------
+    >>> givens(torch.tensor([torch.pi / 2, 0.0, 0.0]), 3).round() + 0
+    tensor([[ 0.,  1.,  0.],
+            [-1.,  0.,  0.],
+            [ 0.,  0.,  1.]])
+    """
+    above, diagonal = _columns(generators, radix)
+    if diagonal is None:
+        cosine, sine = above.cos(), above.sin()
+        phases = None
+    else:
+        cosine, quotient = _cos_and_sinc(above.real**2 + above.imag**2)
+        sine = above * quotient
+        phases = torch.polar(torch.ones_like(diagonal), diagonal)
+    one = torch.eye(radix, dtype=above.dtype, device=above.device)
+    rows = list(one[:, :, None].expand(radix, radix, above.shape[-1]))
+    place = len(above)
+    for i in reversed(range(radix)):
+        if phases is not None:
+            rows[i] = rows[i] * phases[i]
+        for j in reversed(range(i + 1, radix)):
+            place -= 1
+            c, s = cosine[place], sine[place]
+            rows[i], rows[j] = c * rows[i] + s * rows[j], c * rows[j] - s.conj() * rows[i]
+    return _with_batch_first(torch.stack(rows), generators)
+
+
+def householder(generators: Tensor, radix: int) -> Tensor:
+    """Return products of reflections: almost every rotation or unitary matrix, once.
+
+    See `structmat.blocks.householder` for the reflections.
+
+    Examples
+    --------
+    >>> householder(torch.tensor([1.0]), 2)
+    tensor([[ 0.,  1.],
+            [-1.,  0.]])
+    """
+    above, diagonal = _columns(generators, radix)
+    place = len(above)
+    made = above.new_zeros(0, 0, above.shape[-1])
+    one = above.new_ones(1, above.shape[-1])
+    for i in reversed(range(radix)):
+        rest = radix - 1 - i
+        v = torch.cat([one, -above[place - rest : place].conj()])
+        place -= rest
+        s = (v.conj() * v).sum(0)
+        if diagonal is not None:
+            s = torch.complex(s.real, -diagonal[i])
+        # diag(−1, made), with a first column that is the same for every block
+        top = torch.cat([-one, one.new_zeros(rest, one.shape[-1])])
+        below = torch.cat([one.new_zeros(rest, 1, one.shape[-1]), made], dim=1)
+        bordered = torch.cat([top[None], below])
+        across = (v.conj()[:, None] * bordered).sum(0)
+        made = bordered - (2 * v / s)[:, None] * across
+    return _with_batch_first(made, generators)
+
+
+def _columns(generators: Tensor, radix: int) -> tuple[Tensor, Tensor | None]:
+    """Return what is above the diagonal (r(r−1)/2, n), and for unitary blocks the diagonal."""
+    unitary = is_unitary(generators, radix)
+    flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
+    columns = widened(flat).mT
+    if not unitary:
+        return columns, None
+    pairs = radix * (radix - 1) // 2
+    real, imaginary, diagonal = columns.split([pairs, pairs, radix])
+    return torch.complex(real, imaginary), diagonal
+
+
+def _with_batch_first(blocks: Tensor, generators: Tensor) -> Tensor:
+    made = narrowed(blocks.permute(2, 0, 1), generators.dtype)
+    return made.view(*generators.shape[:-1], *made.shape[1:])
+
+
+def _cos_and_sinc(t: Tensor) -> tuple[Tensor, Tensor]:
+    """Return cos √t and sin √t / √t, which have all derivatives at 0, too."""
+    root = t.clamp(min=1).sqrt()
+    near = t.clamp(max=1)
+    cosine, quotient = torch.zeros_like(t), torch.zeros_like(t)
+    for k in reversed(range(11)):  # what is left out is 1/22!
+        cosine = cosine * near + (-1) ** k / math.factorial(2 * k)
+        quotient = quotient * near + (-1) ** k / math.factorial(2 * k + 1)
+    far = t > 1
+    return torch.where(far, root.cos(), cosine), torch.where(far, root.sin() / root, quotient)
