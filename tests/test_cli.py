@@ -345,7 +345,7 @@ WRONG = [
     (["convert", "none", "out"], "none: no such file or directory"),
     (["convert", "none", "out", "--to", "lora"], "a rank is given for lora"),
     (["convert", "none", "out", "--rank", "3"], "and for nothing else"),
-    (["convert", "none", "out", "--to", "merged"], "name the pretrained model: --model"),
+    (["convert", "none", "out", "--to", "merged"], "name the pretrained model (model=, --model)"),
     (["convert", "none", "out", "--to", "lycoris"], "let its name end in .safetensors"),
     (["convert", "none", "no/out"], "no/out: there is no directory no"),
     (["audit", "none"], "none: no such file or directory"),

@@ -126,6 +126,7 @@ def _of_adapter(adapter: Adapter, most: int) -> Row:
             None if scale is None else scale.detach().cpu(),
             kind=kind,
             weight=tuple(plain.shape),
+            transform=rotation.kind,
         )
         row = of_rotation(turn)
         row["blocks"] = rotation.kind
@@ -134,7 +135,7 @@ def _of_adapter(adapter: Adapter, most: int) -> Row:
         merged = adapter.merged_weight()
         row |= of_weights(turn, plain, merged, most)
         row["merge_difference"] = _merge_difference(adapter, merged)
-        row["rounding_lost"] = rounding_lost(turn, plain, merged)
+        row["rounding_lost"] = rounding_lost(turned(turn, plain.cpu()), plain, merged)
         row["warnings"] += rounding_warning(row["rounding_lost"], plain.dtype)
     return row
 
@@ -193,7 +194,8 @@ def _files(source: Path, model: Pretrained | None, most: int) -> _Work:
     after = FileWeights(source)
     if model is None:
         raise FileError(
-            f"{source}: a model and no adapter; name the pretrained model to compare with (--model)"
+            f"{source}: a model and no adapter; name the pretrained model to compare with (model=,"
+            " --model)"
         )
     before = ModelWeights(model) if isinstance(model, nn.Module) else FileWeights(Path(model))
     shared = sorted(key for key in after.keys & before.keys if len(before.shape(key)) >= 2)
@@ -210,9 +212,10 @@ def _of_turn(turn: Turn, weights: Weights | None, key: str, most: int) -> Row:
     if weights is None or not math.isfinite(row["orthogonality_error"]):
         return row
     before = weights.tensor(f"{key}.weight")
-    after = turned(turn, before).to(before.dtype)
+    exact = turned(turn, before)
+    after = exact.to(before.dtype)
     row |= of_weights(turn, before, after, most)
-    row["rounding_lost"] = rounding_lost(turn, before, after)
+    row["rounding_lost"] = rounding_lost(exact, before, after)
     row["warnings"] += rounding_warning(row["rounding_lost"], before.dtype)
     return row
 

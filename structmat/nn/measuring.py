@@ -9,7 +9,7 @@ from torch import Tensor
 
 from structmat.network import Network
 from structmat.nn.auditreport import Row
-from structmat.nn.conversion.turns import CONV1D, Blocks, Turn, rotated, turned
+from structmat.nn.conversion.turns import CONV1D, Blocks, Turn, rotated
 
 _CHUNK = 512  # columns of an identity that are rotated at once
 _NEAR = 1e-6  # unit vectors nearer than this count as one: their energy has no bound
@@ -39,7 +39,7 @@ def of_rotation(turn: Turn) -> Row:
             f"not orthogonal: |RᵀR − I| has an entry of {row['orthogonality_error']:.1e}, as a"
             " truncated series leaves it"
         )
-    if largest > _TURNED:
+    if largest > _TURNED and turn.transform.startswith("cayley"):
         warnings.append(
             f"a block turns by {math.degrees(largest):.0f}°: near 180° a Cayley transform hardly"
             ' moves with its parameters; blocks="exp" does'
@@ -123,12 +123,12 @@ def of_weights(turn: Turn, before: Tensor, after: Tensor, most: int) -> Row:
 
 def _vectors(turn: Turn, weight: Tensor, most: int) -> Tensor:
     """Return (groups, n, k): the vectors whose angles the rotation keeps, evenly thinned out."""
-    w = weight.detach().cpu().double()
+    w = weight.detach()
     w = (w.T if turn.kind == CONV1D else w).flatten(1)
     w = w.T[None] if turn.side == "outputs" else w.reshape(turn.groups, -1, w.shape[1])
     if w.shape[1] > most:
-        w = w[:, torch.linspace(0, w.shape[1] - 1, most).round().long()]
-    return w
+        w = w[:, torch.linspace(0, w.shape[1] - 1, most).round().long().to(w.device)]
+    return w.cpu().double()
 
 
 def _singular_values(vectors: Tensor) -> Tensor:
@@ -147,9 +147,8 @@ def _cosines(vectors: Tensor) -> Tensor:
     return gram[:, rows, columns].clamp(-1, 1)
 
 
-def rounding_lost(turn: Turn, before: Tensor, after: Tensor) -> float:
+def rounding_lost(exact: Tensor, before: Tensor, after: Tensor) -> float:
     """Return ‖rounded W' − W'‖ over ‖W' − W‖: how much of the change merging rounds away."""
-    exact = turned(turn, before.detach().cpu())
     change = float((exact - before.detach().cpu().double()).norm())
     return float((after.detach().cpu().double() - exact).norm()) / change if change else 0.0
 

@@ -140,6 +140,11 @@ def test_turns_near_half_and_broken_blocks_are_warnings():
     with torch.no_grad():
         one.rotation.generators[0].fill_(20.0)
     assert "a block turns by 174°" in audit(one).warnings[0]
+    two = adapt(nn.Linear(2, 2), "butterfly", target_modules=".*", blocks="exp")
+    with torch.no_grad():
+        two.rotation.generators[0].fill_(3.1)
+    assert audit(two).layers[""]["stages"][0]["largest"] == pytest.approx(3.1)
+    assert audit(two).warnings == []  # exponentials move there as anywhere
     with torch.no_grad():
         one.rotation.generators[0].fill_(math.nan)
     found = audit(one)

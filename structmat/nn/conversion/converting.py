@@ -243,7 +243,9 @@ def _check(
     if rank is not None:
         whole(rank, "rank", 1)
     if to in ("lora", "merged") and model is None:
-        raise StructmatError(f"to {to} the weights are needed; name the pretrained model: --model")
+        raise StructmatError(
+            f"to {to} the weights are needed; name the pretrained model (model=, --model)"
+        )
     if to == "merged" and isinstance(model, nn.Module):
         raise StructmatError("to merge into a model in memory: load_adapter, then merge")
     if prefix is not None and (to != "lora" or not isinstance(prefix, str)):

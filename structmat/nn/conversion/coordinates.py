@@ -161,7 +161,8 @@ def orthogonal(blocks: Tensor, *, nearest: bool = False) -> Tensor:
     if error > _ROUNDING and not nearest:
         raise BlockError(
             f"its blocks are up to {error:.1e} off orthogonal, as a truncated series leaves them;"
-            " --nearest takes the nearest rotations, and a merged model or LoRA takes any matrix"
+            " nearest=True (--nearest) takes the nearest rotations; a merged model or LoRA takes any"
+            " matrix"
         )
     if bool((torch.linalg.det(polar) < 0).any()):
         raise BlockError("a block has determinant −1: it is a reflection, which no rotation equals")

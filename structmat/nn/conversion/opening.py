@@ -56,7 +56,7 @@ def opened(
     if names is None and found.is_flat:
         raise FileError(
             f"{source}: names of layers have underscores for dots here; name the pretrained model"
-            " (--model DIR), which has them right"
+            " (model=, --model), which has them right"
         )
     if not found.pretrained and model is not None and not isinstance(model, nn.Module):
         found = replace(found, pretrained=str(model))

@@ -53,6 +53,7 @@ def read(folder: Path) -> Adaptation:
             kind,
             weight,
             generators[0].dtype if generators else torch.float32,
+            transform=recipe.blocks,
             series=_series(recipe, generators),
         )
     return Adaptation("structmat", turns, rest, trained=saved.trained, statistics=saved.statistics)

@@ -35,6 +35,7 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
             _Made(u, orthogonalised=orthogonalised),
             bias=parts.get("bias"),
             dtype=at_least_float32(u.dtype),
+            transform="reflections",
         )
     return files.adaptation("PEFT's HRA", turns, [])
 

@@ -80,7 +80,7 @@ def _width(name: str, weights: Weights | None, files: peftfiles.PeftFiles) -> in
     if weights is None:
         raise FileError(
             "its blocks are all one, so the file does not say how many there are; name the"
-            " pretrained model (--model DIR)"
+            " pretrained model (model=, --model)"
         )
     return math.prod(weights.shape(Names(weights, files.layers).of[name] + ".weight")[1:])
 

@@ -39,6 +39,8 @@ class Turn:
         The shape of the layer's weight; None where the file does not say.
     dtype : torch dtype
         Of the numbers in the file, at least float32.
+    transform : str
+        The kind of blocks that the parameters in the file are of.
     series : (n, r, r) tensor, optional
         The Q of blocks I + 2Q + 2Q² + 2Q³ + Q⁴, where they are that and nothing else.
     """
@@ -51,6 +53,7 @@ class Turn:
     kind: str | None = None
     weight: Shape | None = None
     dtype: torch.dtype = torch.float32
+    transform: str = "cayley"
     series: Tensor | None = None
 
     @property
@@ -126,7 +129,7 @@ def known(name: str, turn: Turn, shape: Shape | None, kind: str | None) -> Turn:
     if weight is None:
         raise FileError(
             f"{name}: the file does not say the shape of this layer's weight; name the pretrained"
-            " model (--model DIR)"
+            " model (model=, --model)"
         )
     if turn.weight not in (None, weight):
         raise FileError(f"{name}: the file is of a weight {turn.weight}, the model has {weight}")
