@@ -161,7 +161,7 @@ def orthogonal(blocks: Tensor, *, nearest: bool = False) -> Tensor:
     if error > _ROUNDING and not nearest:
         raise BlockError(
             f"its blocks are up to {error:.1e} off orthogonal, as a truncated series leaves them;"
-            " nearest=True (--nearest) takes the nearest rotations; a merged model or LoRA takes any"
+            " nearest=True (--nearest) takes the nearest rotations, and a merged model or LoRA any"
             " matrix"
         )
     if bool((torch.linalg.det(polar) < 0).any()):

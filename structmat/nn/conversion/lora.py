@@ -10,8 +10,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
-import scipy.linalg
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -42,19 +40,14 @@ def truncate(change: Tensor, rank: int, dtype: torch.dtype = torch.float64) -> T
     >>> (found.b @ found.a).tolist(), round(found.error, 12)
     ([[0.0, 0.0], [0.0, 4.0]], 0.6)
     """
-    matrix = change.numpy()
-    wide = matrix.shape[0] <= matrix.shape[1]
-    gram = matrix @ matrix.T if wide else matrix.T @ matrix
-    size = len(gram)
-    _, vectors = scipy.linalg.eigh(gram, subset_by_index=[size - min(rank, size), size - 1])
-    vectors = np.ascontiguousarray(vectors[:, ::-1])  # the largest singular value first
-    b, a = (vectors, vectors.T @ matrix) if wide else (matrix @ vectors, vectors.T)
-    norms = np.linalg.norm(a, axis=1) if wide else np.linalg.norm(b, axis=0)
-    roots = np.sqrt(norms)
-    inverse = np.divide(1.0, roots, out=np.zeros_like(roots), where=roots > 0)
+    wide = change.shape[0] <= change.shape[1]
+    _, vectors = torch.linalg.eigh(change @ change.T if wide else change.T @ change)
+    vectors = vectors[:, -rank:].flip(1)  # the largest singular value first
+    b, a = (vectors, vectors.T @ change) if wide else (change @ vectors, vectors.T)
+    roots = (a.norm(dim=1) if wide else b.norm(dim=0)).sqrt()
+    inverse = torch.where(roots > 0, roots, torch.inf).reciprocal()
     into_b, into_a = (roots, inverse) if wide else (inverse, roots)  # both of one size
-    left = torch.from_numpy(b * into_b).to(dtype)
-    right = torch.from_numpy(a * into_a[:, None]).to(dtype)
+    left, right = (b * into_b).to(dtype), (a * into_a[:, None]).to(dtype)
     error = float((change - left.to(change) @ right.to(change)).norm())
     whole = float(change.norm())
     return Truncated(left, right, error / whole if whole else 0.0)
