@@ -130,6 +130,7 @@ def _of_adapter(adapter: Adapter, most: int) -> Row:
         )
         row = of_rotation(turn)
         row["blocks"] = rotation.kind
+        row["warnings"] += _dtype_warning(adapter)
         if not math.isfinite(row["orthogonality_error"]):
             return row
         merged = adapter.merged_weight()
@@ -138,6 +139,18 @@ def _of_adapter(adapter: Adapter, most: int) -> Row:
         row["rounding_lost"] = rounding_lost(turned(turn, plain.cpu()), plain, merged)
         row["warnings"] += rounding_warning(row["rounding_lost"], plain.dtype)
     return row
+
+
+def _dtype_warning(adapter: Adapter) -> list[str]:
+    """Return what to say of trained numbers in a dtype that small steps do not move."""
+    trained = [*adapter.rotation.generators, *([] if adapter.scale is None else [adapter.scale])]
+    short = next((p.dtype for p in trained if torch.finfo(p.dtype).bits < 32), None)
+    if short is None:
+        return []
+    return [
+        f"parameters in {str(short).removeprefix('torch.')}: small steps of training are rounded"
+        " away; keep adapters in float32 when the model is cast"
+    ]
 
 
 @contextmanager

@@ -135,6 +135,11 @@ def test_rounding_that_loses_the_change_is_a_warning():
     )
 
 
+def test_parameters_of_a_short_dtype_are_a_warning():
+    one = adapt(nn.Linear(16, 8), "butterfly", target_modules=".*").bfloat16()
+    assert "parameters in bfloat16: small steps of training" in audit(one).warnings[0]
+
+
 def test_turns_near_half_and_broken_blocks_are_warnings():
     one = adapt(nn.Linear(2, 2), "butterfly", target_modules=".*")
     with torch.no_grad():

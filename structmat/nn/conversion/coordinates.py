@@ -61,6 +61,10 @@ def cayley(q: Tensor) -> Tensor:
     return torch.linalg.solve(one - q, one + q)
 
 
+class HalfTurnError(BlockError):
+    """A block with the eigenvalue −1, which no Cayley transform has."""
+
+
 class Coordinates(NamedTuple):
     """Skew-symmetric matrices, and how far the blocks that they stand for are from the given."""
 
@@ -82,8 +86,9 @@ def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) ->
     Raises
     ------
     BlockError
-        For a block that is not orthogonal, unless nearest; for a reflection; for one with the
-        eigenvalue −1, which no Cayley transform has.
+        For a block that is not orthogonal, unless nearest, and for a reflection.
+    HalfTurnError
+        For one with the eigenvalue −1.
 
     Examples
     --------
@@ -98,7 +103,7 @@ def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) ->
     again = cayley(q).to(torch.float64)  # as who reads the file computes it
     near = ((again - rotations).abs() < _FAR) & (q.abs() < _HUGE)  # no NaN is less
     if not bool(near.all()):
-        raise BlockError(
+        raise HalfTurnError(
             "a block turns some plane by half a turn, the eigenvalue −1 that no Cayley transform"
             ' has; structmat holds it with blocks="exp"'
         )

@@ -13,19 +13,20 @@ from structmat.nn.blocks import KINDS
 from structmat.nn.checkpoints import read_adapter, write_adapter
 from structmat.nn.conversion.coordinates import (
     Coordinates,
+    HalfTurnError,
     coordinates,
     from_upper,
     logarithms,
     upper,
 )
-from structmat.nn.conversion.turns import Adaptation, Blocks, Turn
+from structmat.nn.conversion.turns import REFLECTIONS, Adaptation, Blocks, Turn
 from structmat.nn.model import Recipe
 from structmat.nn.module import Orthogonal
 from structmat.nn.saved import Saved
 
 _SERIES = "cayley_neumann"
 _ROTATION = "rotation.generators."
-_DENSE = 1024  # wires of one switch whose d(d−1)/2 generators are worth storing
+_DENSE = 1024  # wires whose reflections are worth d(d−1)/2 generators
 
 
 def read(folder: Path) -> Adaptation:
@@ -88,7 +89,20 @@ class _Made:
 def write(
     adaptation: Adaptation, turns: Mapping[str, Turn], folder: Path, *, nearest: bool
 ) -> dict[str, float]:
-    """Write turns as `save_adapter` does, and return the largest error in a block, by layer."""
+    """Write turns as `save_adapter` does, and return the largest error in a block, by layer.
+
+    Raises
+    ------
+    FileError
+        For blocks that are no rotations, and for tensors that are of no module trained whole.
+    """
+    modules = tuple(f"{name}." for name in (*adaptation.trained, *adaptation.statistics) if name)
+    stray = next((key for key in adaptation.whole if not key.startswith(modules)), None)
+    if stray is not None and "" not in (*adaptation.trained, *adaptation.statistics):
+        raise FileError(
+            f"{stray} was trained, but not its whole module, and structmat's files have no place"
+            " for it; convert to a merged model instead"
+        )
     tensors = dict(adaptation.whole)
     recipes, weights, errors = {}, {}, {}
     for name, turn in turns.items():
@@ -118,11 +132,12 @@ def write(
 
 def _generators(name: str, turn: Turn, *, nearest: bool) -> tuple[str, list[Coordinates]]:
     """Return the kind of blocks that has these blocks, and their generators, bank by bank."""
-    widest = max((bank.radix for bank in turn.network.banks), default=0)
-    if widest > _DENSE:
+    width = turn.network.width
+    if turn.transform == REFLECTIONS and width > _DENSE:
         raise FileError(
-            f"{name}: one switch of all {widest} wires would store {widest * (widest - 1) // 2:,}"
-            " numbers; convert to LoRA of the same rank, which is exact, or to a merged model"
+            f"{name}: reflections as one switch of all {width} wires would store"
+            f" {width * (width - 1) // 2:,} numbers; convert to LoRA of the same rank, which is"
+            " exact, or to a merged model"
         )
     blocks = turn.blocks()
     if turn.series is not None and not nearest:
@@ -133,9 +148,7 @@ def _generators(name: str, turn: Turn, *, nearest: bool) -> tuple[str, list[Coor
         try:
             kind, make = "cayley", coordinates
             return kind, [make(block, turn.dtype, nearest=nearest) for block in blocks]
-        except BlockError as error:
-            if "eigenvalue" not in str(error):
-                raise
+        except HalfTurnError:
             return "exp", [logarithms(block, turn.dtype, nearest=nearest) for block in blocks]
     except BlockError as error:
         raise FileError(f"{name}: {error}") from None

@@ -17,7 +17,7 @@ from structmat.network import Network
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion import peftfiles
 from structmat.nn.conversion.tensorfiles import Weights
-from structmat.nn.conversion.turns import Adaptation, Blocks, Turn
+from structmat.nn.conversion.turns import REFLECTIONS, Adaptation, Blocks, Turn
 
 
 def read(folder: Path, _: Weights | None = None) -> Adaptation:
@@ -35,7 +35,7 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
             _Made(u, orthogonalised=orthogonalised),
             bias=parts.get("bias"),
             dtype=at_least_float32(u.dtype),
-            transform="reflections",
+            transform=REFLECTIONS,
         )
     return files.adaptation("PEFT's HRA", turns, [])
 

@@ -16,6 +16,7 @@ from structmat.network import Network
 Blocks: TypeAlias = list[Tensor]  # float64, one (n, r, r) for each bank
 Shape: TypeAlias = tuple[int, ...]
 
+REFLECTIONS = "reflections"
 LINEAR, CONV1D, CONV2D = "LinearAdapter", "Conv1DAdapter", "Conv2dAdapter"
 
 

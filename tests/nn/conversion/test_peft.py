@@ -356,6 +356,30 @@ def test_half_a_turn_needs_the_exponential(tmp_path):
         convert(tmp_path / "ours", tmp_path / "theirs", to="peft-oft")
 
 
+def test_many_wires_of_reflections_are_refused_as_one_switch(tmp_path):
+    def make():
+        return nn.Sequential(nn.Linear(1026, 2, bias=False))
+
+    options = config("hra", r=2, target_modules=["0"])
+    theirs = trained(make(), options, tmp_path / "hra")
+    model = make()
+    with pytest.raises(FileError, match="0: reflections as one switch of all 1026 wires"):
+        convert(tmp_path / "hra", tmp_path / "ours", model=model)
+    convert(tmp_path / "hra", tmp_path / "lora", to="lora", rank=2, model=model)
+    assert theirs["0.weight"].shape == (2, 1026)
+
+
+def test_biases_of_other_layers_are_merged_or_refused(tmp_path):
+    """PEFT's bias="all" trains those of layers that it does not adapt as well."""
+    model = linears()
+    theirs = trained(copied(model, linears()), config("boft", bias="all"), tmp_path / "theirs")
+    with pytest.raises(FileError, match=r"1\.bias was trained, but not its whole module"):
+        convert(tmp_path / "theirs", tmp_path / "ours", model=model)
+    save(model, tmp_path / "model")
+    convert(tmp_path / "theirs", tmp_path / "merged", to="merged", model=tmp_path / "model")
+    same(load(tmp_path / "merged"), theirs)
+
+
 def test_an_hra_of_orthogonal_vectors_turns_by_halves_and_is_exponential(tmp_path):
     model = linears()
     trained(copied(model, linears()), config("hra orthogonalised"), tmp_path / "hra")
