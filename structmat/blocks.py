@@ -8,8 +8,8 @@ triangle, then the imaginary diagonal.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,7 @@ from structmat.errors import BlockError, random_source
 from structmat.network import Network
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 
 
 def generators_per_block(radix: int, *, unitary: bool = False) -> int:
@@ -295,9 +296,20 @@ def adjoint_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]
     >>> adjoint_blocks(net, [[[[0.0, 1.0], [-1.0, 0.0]]]])[0].tolist()
     [[[0.0, -1.0], [1.0, 0.0]]]
     """
-    rest = iter(checked_blocks(net, blocks))
-    stages = [[next(rest) for _ in stage.banks] for stage in net.stages]
+    stages = by_stage(net, checked_blocks(net, blocks))
     return [adjoint(b) for stage in reversed(stages) for b in stage]
+
+
+def by_stage(net: Network, blocks: Iterable[T]) -> list[list[T]]:
+    """Return the blocks, arrays or tensors, of each stage.
+
+    Examples
+    --------
+    >>> by_stage(Network.of(2, [[], [[0, 1]]]), [np.eye(2)[None]])[0]
+    []
+    """
+    rest = iter(blocks)
+    return [[next(rest) for _ in stage.banks] for stage in net.stages]
 
 
 def checked_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from structmat.blocks import Array, adjoint
+from structmat.blocks import Array, adjoint, by_stage
 from structmat.fitting.procrustes import polar
 from structmat.network import Network
 from structmat.stage import Stage
@@ -118,15 +118,3 @@ def turned(stage: Stage, blocks: Sequence[Array], matrix: Array) -> None:
 def adjoints(blocks: Sequence[Array]) -> list[Array]:
     """Return the blocks of the transposed stage."""
     return [adjoint(array) for array in blocks]
-
-
-def by_stage(net: Network, blocks: Sequence[Array]) -> list[list[Array]]:
-    """Return the blocks of each stage.
-
-    Examples
-    --------
-    >>> by_stage(Network.of(2, [[], [[0, 1]]]), [np.eye(2)[None]])[0]
-    []
-    """
-    rest = iter(blocks)
-    return [[next(rest) for _ in stage.banks] for stage in net.stages]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat import gauge
-from structmat.blocks import generators_per_block
+from structmat.blocks import by_stage, generators_per_block
 from structmat.errors import BlockError, StructmatError, WiringError
 from structmat.merging import merged
 from structmat.network import Network
@@ -421,11 +421,9 @@ class Orthogonal(nn.Module):
 
 def _adjoints(net: Network, blocks: list[Tensor]) -> list[Tensor]:
     """Return the blocks of the inverse network: its stages come in the opposite order."""
-    rest = iter(blocks)
-    by_stage = [[next(rest) for _ in stage.banks] for stage in net.stages]
     return [
         b.mH.resolve_conj().clone(memory_format=torch.contiguous_format)
-        for stage in reversed(by_stage)
+        for stage in reversed(by_stage(net, blocks))
         for b in stage
     ]
 
