@@ -14,10 +14,19 @@ from torch import Tensor, nn
 
 from structmat.errors import FileError, StructmatError, check_format, require
 from structmat.network import Network
+from structmat.nn.adapters import checked_field
 from structmat.nn.blocks import checked_kind
 from structmat.nn.model import Recipe, adapters, check_plain, install, trained_whole
 from structmat.nn.module import checked_dropout
-from structmat.nn.saved import Saved, diverged, mismatches, trained_tensors, with_statistics
+from structmat.nn.saved import (
+    Saved,
+    check_uncut,
+    diverged,
+    mismatches,
+    trained_tensors,
+    with_statistics,
+)
+from structmat.nn.sharded import Writers, gathered, plain_class, plain_name, unwrapped
 from structmat.writing import write_bytes
 
 TENSORS = "adapter.safetensors"
@@ -35,10 +44,14 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     are written under another name first, so a broken run leaves the old ones or a pair that
     `load_adapter` refuses.
 
+    Of a model that several processes train, one process writes: every one of them must call this
+    where `fully_shard` split the parameters, which are put together here, and may where `DDP`
+    keeps copies.
+
     Parameters
     ----------
     model : nn.Module
-        With adapters, merged or not.
+        With adapters, merged or not; also inside `torch.compile` or `DDP`, or sharded by FSDP2.
     directory : path
         Made where it is missing.
 
@@ -50,16 +63,19 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     Raises
     ------
     StructmatError
-        When the model has no adapters, or a number to save is not finite.
+        When the model has no adapters, a number to save is not finite, or parameters are in parts
+        that cannot be put together here (FSDP1, ZeRO-3).
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
     safetensors = require("safetensors.torch", "adapters")
-    model = getattr(model, "_orig_mod", model)  # what torch.compile wraps
-    found = adapters(model)
+    around, model = model, unwrapped(model)
+    found = {plain_name(name): adapter for name, adapter in adapters(model).items()}
     if not found:
         raise StructmatError("the model has no adapters to save: adapt it first")
-    values = trained_tensors(model)
+    check_uncut(found)
+    parts = {plain_name(name): value for name, value in trained_tensors(model).items()}
+    writers, values = Writers(around, parts), gathered(parts)
     broken = next((name for name, value in values.items() if diverged(value)), None)
     if broken is not None:
         raise StructmatError(
@@ -71,33 +87,38 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     for name, adapter in found.items():
         rotation = adapter.rotation
         layers[name] = {
-            "kind": type(adapter).__name__,
-            "weight": list(adapter.base.weight.shape),
+            "kind": plain_class(adapter).__name__,
+            "weight": list(adapter.weight_shape(adapter.base)),
             "network": networks.setdefault(rotation.network, len(networks)),
             "blocks": rotation.kind,
             "scale": adapter.scale is not None,
             "bias": adapter.trains_bias,
             "dropout": list(rotation.dropout),
             "reduced": rotation.reduced,
+            "field": adapter.field,
         }
     tensors = {  # copies, for safetensors refuses tensors that share memory
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in values.items()
     }
     folder = Path(directory)
-    folder.mkdir(parents=True, exist_ok=True)
     data: bytes = safetensors.save(tensors, metadata={"format": "pt"})
     settings = {
         "format": FORMAT,
         "version": VERSION,
         "tensors": hashlib.sha256(data).hexdigest(),
         "layers": layers,
-        "trained": list(trained_whole(model)),
-        "statistics": list(with_statistics(model)),
+        "trained": [plain_name(name) for name in trained_whole(model)],
+        "statistics": [plain_name(name) for name in with_statistics(model)],
         "networks": [json.loads(net.to_json()) for net in networks],
     }
-    write_bytes(folder / TENSORS, data)
-    write_bytes(folder / SETTINGS, json.dumps(settings).encode())
+    try:
+        if writers.mine:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_bytes(folder / TENSORS, data)
+            write_bytes(folder / SETTINGS, json.dumps(settings).encode())
+    finally:
+        writers.wait()
     return folder
 
 
@@ -135,7 +156,7 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
         raise FileError(
             f"{folder} does not fit this model, which is left as it was: " + "; ".join(wrong)
         )
-    model = install(model, saved.recipes, saved.trained)
+    model = install(model, saved.recipes, saved.trained)  # refuses a sharded one
     targets = trained_tensors(model)
     with torch.no_grad():
         for name, value in tensors.items():
@@ -188,6 +209,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
                 layer["bias"],
                 checked_dropout(layer["dropout"]),
                 bool(layer.get("reduced", False)),
+                checked_field(layer.get("field", "receptive")),
             )
             for name, layer in layers.items()
         }

@@ -13,9 +13,21 @@ from torch import nn
 from structmat.errors import StructmatError, WidthError
 from structmat.families import Family, parse
 from structmat.network import Network
-from structmat.nn.adapters import Adapter, Conv2dAdapter, Layer, kind_for
+from structmat.nn.adapters import (
+    Adapter,
+    Experts,
+    Layer,
+    QuantisedLinearAdapter,
+    Stack,
+    StackAdapter,
+    checked_field,
+    kind_for,
+    named_layers,
+)
+from structmat.nn.adapters.quantised import settings_of
 from structmat.nn.module import checked_dropout
 from structmat.nn.selecting import ALL_LINEAR, Targets, compiled, matching, select
+from structmat.nn.sharded import check_whole
 from structmat.stage import Bank, Stage
 
 Topology: TypeAlias = str | Family | Network | Callable[[int], Network]
@@ -33,6 +45,7 @@ class Recipe:
     bias: bool = False
     dropout: tuple[float, float] = (0.0, 0.0)
     reduced: bool = False
+    field: str = "receptive"
 
 
 def adapt(
@@ -47,6 +60,7 @@ def adapt(
     bias: bool = False,
     dropout: tuple[float, float] = (0.0, 0.0),
     reduced: bool = False,
+    field: str = "receptive",
     trainable: Targets = (),
 ) -> nn.Module:
     """Freeze a model and put trained rotations before its layers, in place.
@@ -71,6 +85,9 @@ def adapt(
     reduced : bool
         Whether to leave out generators that neighbouring switches could trade: BOFT then trains
         with up to half the parameters; see `Orthogonal`.
+    field : {"receptive", "channels"}
+        What turns in a convolution: the receptive field of each neuron, of in/groups·k numbers,
+        or its in/groups channels alone, alike at each place of the kernel.
     trainable : str or list of str
         Other modules to train whole, such as ["classifier"]; they are saved with the adapter.
 
@@ -84,7 +101,8 @@ def adapt(
     WidthError
         When a family does not take a layer's width.
     StructmatError
-        When names pick nothing, or the model has adapters already. The model is unchanged.
+        When names pick nothing, or the model has adapters already or is sharded. The model is
+        unchanged.
 
     Examples
     --------
@@ -95,13 +113,14 @@ def adapt(
      "Orthogonal(width=16, depth=2, parameters=48, blocks='cayley')"]
     """
     chosen = select(model, target_modules, exclude_modules)
-    choose = _chooser(topology, topology_pattern or {}, chosen)
+    choose = _chooser(topology, topology_pattern or {}, chosen, checked_field(field))
     dropout = checked_dropout(dropout)
     recipes = {
-        name: Recipe(choose(name, layer), blocks, scale, bias, dropout, reduced)
+        name: Recipe(choose(name, layer), blocks, scale, bias, dropout, reduced, field)
         for name, layer in chosen.items()
     }
-    return install(model, recipes, _trained(model, trainable, set(chosen.values())))
+    layers = {c.owner if isinstance(c, Stack) else c for c in chosen.values()}
+    return install(model, recipes, _trained(model, trainable, layers))
 
 
 def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[str]) -> nn.Module:
@@ -110,25 +129,28 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
     Raises
     ------
     StructmatError
-        When the model has adapters already, or a recipe does not fit its layer. The model is
-        unchanged.
+        When the model has adapters already or is sharded, or a recipe does not fit its layer. The
+        model is unchanged.
     """
     check_plain(model)
-    layers = dict(model.named_modules())
-    made: dict[int, Adapter] = {}
+    check_whole(model, "adapt")
+    layers = dict(named_layers(model))
+    made: list[Adapter] = []
     for name, recipe in recipes.items():
         layer = layers[name]
-        kind = kind_for(layer)
+        kind = kind_for(layer, recipe.field)
         assert kind is not None, name  # `select` and `mismatches` let no other layer pass
         try:
-            made[id(layer)] = kind(
-                layer,
-                recipe.network,
-                blocks=recipe.blocks,
-                scale=recipe.scale,
-                bias=recipe.bias,
-                dropout=recipe.dropout,
-                reduced=recipe.reduced,
+            made.append(
+                kind(
+                    layer,
+                    recipe.network,
+                    blocks=recipe.blocks,
+                    scale=recipe.scale,
+                    bias=recipe.bias,
+                    dropout=recipe.dropout,
+                    reduced=recipe.reduced,
+                )
             )
         except StructmatError as error:
             raise type(error)(f"{name}: {error}") from None
@@ -138,10 +160,25 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
         setattr(layers[name], _TRAINED, True)
         for parameter in layers[name].parameters():
             parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
-    for adapter in made.values():
+    for adapter in made:
         if adapter.trains_bias and adapter.bias is not None:
             adapter.bias.requires_grad_()
-    return _replace(model, made)
+        if isinstance(adapter, QuantisedLinearAdapter):
+            adapter.requantise = settings_of(model)
+    return _replace(model, _in_place_of(made))
+
+
+def _in_place_of(made: Iterable[Adapter]) -> dict[int, nn.Module]:
+    """Return what goes where: an adapter for its layer, one module for weights of experts."""
+    new: dict[int, nn.Module] = {}
+    experts: dict[int, tuple[nn.Module, dict[str, StackAdapter]]] = {}
+    for adapter in made:
+        if isinstance(adapter, StackAdapter):
+            stack = adapter.base
+            experts.setdefault(id(stack.owner), (stack.owner, {}))[1][stack.part] = adapter
+        else:
+            new[id(adapter.base)] = adapter
+    return new | {key: Experts(owner, parts) for key, (owner, parts) in experts.items()}
 
 
 def trained_whole(model: nn.Module) -> dict[str, nn.Module]:
@@ -188,7 +225,8 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     Raises
     ------
     StructmatError
-        When the model has no adapters, or a merged weight is not finite. The model is unchanged.
+        When the model has no adapters or is sharded, or a merged weight is not finite. The model
+        is unchanged.
 
     Examples
     --------
@@ -199,6 +237,7 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     )
     """
     found = _some(model)
+    check_whole(model, "merge")
     weights = []
     for name, adapter in found.items():
         try:
@@ -212,7 +251,8 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
         return model
     for module in trained_whole(model).values():
         delattr(module, _TRAINED)
-    return _replace(model, {id(adapter): adapter.base for adapter in found.values()})
+    put: list[Layer] = [m for m in model.modules() if isinstance(m, Adapter | Experts)]
+    return _replace(model, {id(m): m.base for m in put if not isinstance(m, StackAdapter)})
 
 
 def unmerge(model: nn.Module) -> nn.Module:
@@ -264,24 +304,27 @@ def _trained(model: nn.Module, trainable: Targets, layers: Container[nn.Module])
 
 
 def _chooser(
-    topology: Topology, patterns: Mapping[str, Topology], layers: Mapping[str, nn.Module]
+    topology: Topology,
+    patterns: Mapping[str, Topology],
+    layers: Mapping[str, Layer],
+    field: str,
 ) -> Callable[[str, Layer], Network]:
     """Return the function (name, layer) → network; one network for each topology and width."""
     rules = {pattern: compiled(pattern, "topology_pattern") for pattern in patterns}
     for pattern, rule in rules.items():
-        if not any(_fits(rule, name) for name in layers):
+        if not any(fits(rule, name) for name in layers):
             raise StructmatError(
                 f"topology_pattern: {pattern!r} matches none of the layers to adapt, such as"
                 f" {next(iter(layers))}"
             )
-    builders = {None: _builder(topology)} | {p: _builder(t) for p, t in patterns.items()}
+    builders = {None: builder(topology)} | {p: builder(t) for p, t in patterns.items()}
     made: dict[tuple[str | None, int, int], Network] = {}
 
     def choose(name: str, layer: Layer) -> Network:
-        pattern = next((p for p, rule in rules.items() if _fits(rule, name)), None)
-        kind = kind_for(layer)
+        pattern = next((p for p, rule in rules.items() if fits(rule, name)), None)
+        kind = kind_for(layer, field)
         assert kind is not None
-        groups = int(layer.groups) if kind is Conv2dAdapter else 1
+        groups = kind.copies(layer)
         width = kind.input_width(layer) // groups
         key = (pattern, width, groups)
         if key not in made:
@@ -297,13 +340,13 @@ def _chooser(
     return choose
 
 
-def _fits(rule: re.Pattern[str], name: str) -> bool:
+def fits(rule: re.Pattern[str], name: str) -> bool:
     """Return whether a pattern matches the name, or the name without some leading parts."""
     parts = name.split(".")
     return any(rule.fullmatch(".".join(parts[k:])) for k in range(len(parts)))
 
 
-def _builder(topology: Topology) -> Callable[[int], Network]:
+def builder(topology: Topology) -> Callable[[int], Network]:
     """Return the function width → straight network of a topology."""
     rule = parse(topology) if isinstance(topology, str) else topology
     if not (isinstance(rule, Network) or callable(rule)):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from typing import Any, NamedTuple, Self
 
@@ -13,11 +13,11 @@ from torch import Tensor, nn
 
 from structmat import gauge
 from structmat.blocks import by_stage, generators_per_block
-from structmat.errors import BlockError, StructmatError, WiringError
+from structmat.errors import BlockError, StructmatError, WiringError, whole
 from structmat.merging import merged
 from structmat.network import Network
 from structmat.nn import blocks as block_kinds
-from structmat.nn import tuning
+from structmat.nn import powers, tuning
 from structmat.nn.operator import plain, rotated
 from structmat.nn.precision import without_autocast
 from structmat.nn.programs import Program, program_for
@@ -295,6 +295,100 @@ class Orthogonal(nn.Module):
             )
         self._check(x)
         return self._run(x, (weight, bias), adjoint=True, drop=self.training)
+
+    @torch.no_grad()
+    def interpolate(self, t: float) -> Orthogonal:
+        """Return the layer with each block to the power t: the identity at 0, this one at 1.
+
+        In between it lies on the shortest path of rotations: each block turns by t times its
+        angles (`structmat.nn.powers`). Orthogonal for every t; the generators are new ones.
+
+        Parameters
+        ----------
+        t : float
+            Beyond 1 it overshoots, below 0 it turns back.
+
+        Returns
+        -------
+        Orthogonal
+            With the blocks of this one where they are "cayley", and "exp" otherwise; it stores
+            all generators, for powers do not leave out those that `reduced` does.
+
+        Raises
+        ------
+        BlockError
+            When a block is not orthogonal to rounding or has no such power: it has determinant
+            −1, or Cayley blocks would need the eigenvalue −1.
+
+        Examples
+        --------
+        >>> import structmat as sm
+        >>> q = Orthogonal(sm.butterfly(2))
+        >>> _ = nn.init.ones_(q.generators[0])       # a quarter turn
+        >>> q.interpolate(0.5).matrix().tolist()
+        [[0.70710..., 0.70710...], [-0.70710..., 0.70710...]]
+        """
+        kind = self.kind if self.kind in powers.INVERSES else "exp"
+        made = self._like_this(self.network, kind)
+        for new, block in zip(made.generators, self.blocks(torch.float64), strict=True):
+            new.copy_(powers.generators(powers.power(block, t), kind))
+        return made
+
+    @torch.no_grad()
+    def keep(self, stages: Iterable[int]) -> Orthogonal:
+        """Return the layer with some of its stages only, in their order: R without some factors.
+
+        The BOFT paper drops factors of a trained layer in this way (its Figure 10) and trades
+        the fit for speed.
+
+        Parameters
+        ----------
+        stages : iterable of int
+            Which to keep, 0 for the first that acts, such as `range(2)`.
+
+        Returns
+        -------
+        Orthogonal
+            With copies of the generators, all of them where this layer is `reduced`.
+
+        Raises
+        ------
+        StructmatError
+            When a number is no stage of the network.
+
+        Examples
+        --------
+        >>> import structmat as sm
+        >>> Orthogonal(sm.butterfly(8)).keep([0, 2])
+        Orthogonal(width=8, depth=2, parameters=8, blocks='cayley')
+        """
+        wanted = {whole(t, "stage") for t in stages}
+        depth = self.network.depth
+        if wanted and max(wanted) >= depth:
+            raise StructmatError(
+                f"stage {max(wanted)} of a network of depth {depth}: its stages are 0 …"
+                f" {depth - 1}, the first that acts being 0"
+            )
+        of_banks = [t for t, stage in enumerate(self.network.stages) for _ in stage.banks]
+        kept = [k for k, t in enumerate(of_banks) if t in wanted]
+        fewer = Network(self.width, [self.network.stages[t] for t in sorted(wanted)])
+        made = self._like_this(fewer, self.kind)
+        for new, k in zip(made.generators, kept, strict=True):
+            new.copy_(self._all_generators(k))
+        return made
+
+    def _like_this(self, network: Network, kind: str) -> Orthogonal:
+        """Return a layer of another network with the dtype, device and settings of this."""
+        dtype = self._like.dtype
+        made = Orthogonal(
+            network,
+            kind,
+            dtype=dtype.to_complex() if self.unitary else dtype,
+            device=self._like.device,
+            dropout=self.dropout,
+            plan=self.plan,
+        )
+        return made.train(self.training)
 
     def _rotate(self, x: Tensor, *, adjoint: bool, drop: bool) -> Tensor:
         self._check(x)

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -95,7 +94,7 @@ def _transpose(step: Gather, y: Tensor, *, adjoint: bool) -> Tensor:
     shape, axes = step.view
     if adjoint:
         shape = tuple(shape[axis] for axis in axes)
-        axes = tuple(np.argsort(axes).tolist())
+        axes = tuple(sorted(range(len(axes)), key=axes.__getitem__))
     seen = y.reshape(*shape, y.shape[1]).permute(*axes, len(axes))
     return seen.reshape(y.shape)
 

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from structmat.nn.adapters import Adapter, Layer, kind_for
+from structmat.errors import StructmatError
+from structmat.nn.adapters import Adapter, Layer, kind_for, named_layers
 from structmat.nn.model import Recipe, adapters, trained_whole
 from structmat.nn.module import generator_shapes
 
@@ -54,6 +55,28 @@ def _statistics(name: str, module: nn.Module) -> dict[str, Tensor]:
     return {prefix + key: value for key, value in module.named_buffers(recurse=False)}
 
 
+def check_uncut(found: Mapping[str, Adapter]) -> None:
+    """Refuse adapters of which something else keeps the parameters, in parts, elsewhere.
+
+    Raises
+    ------
+    StructmatError
+        When generators do not have their shape.
+    """
+    for name, adapter in found.items():
+        rotation = adapter.rotation
+        shapes = generator_shapes(rotation.network, reduced=rotation.reduced)
+        for values, shape in zip(rotation.generators, shapes, strict=True):
+            if tuple(values.shape) != shape:
+                raise StructmatError(
+                    f"{name}: generators of shape {tuple(values.shape)} instead of {shape}:"
+                    " the parameters are held in parts (FSDP1, DeepSpeed ZeRO-3); save within"
+                    " FullyShardedDataParallel.summon_full_params(model) or"
+                    " deepspeed.zero.GatheredParameters(list(model.parameters())), which every"
+                    " process enters"
+                )
+
+
 def diverged(value: Tensor) -> bool:
     """Return whether a parameter is not finite; a buffer may be, such as a mask of −∞."""
     return isinstance(value, nn.Parameter) and not bool(torch.isfinite(value).all())
@@ -72,21 +95,21 @@ def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
 
 def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) -> list[str]:
     """Return, in words, everything in which a saved adapter does not fit a model."""
-    layers: dict[str, Layer] = dict(model.named_modules())
+    layers: dict[str, Layer] = dict(named_layers(model))
     wrong = []
     shapes: dict[str, tuple[int, ...]] = {}
     misfits = []
     for name, recipe in saved.recipes.items():
         layer = layers.get(name)
-        kind = None if layer is None else kind_for(layer)
+        kind = None if layer is None else kind_for(layer, recipe.field)
         if layer is None:
             wrong.append(f"layer {name} is not in the model")
         elif kind is None:
             wrong.append(f"layer {name} is a {type(layer).__name__}, which has no adapter")
-        elif (kind.__name__, tuple(layer.weight.shape)) != saved.weights[name]:
+        elif (kind.__name__, kind.weight_shape(layer)) != saved.weights[name]:
             theirs, shape = saved.weights[name]
             wrong.append(
-                f"layer {name} has a weight of shape {tuple(layer.weight.shape)} for"
+                f"layer {name} has a weight of shape {kind.weight_shape(layer)} for"
                 f" {kind.__name__}, the saved one {shape} for {theirs}"
             )
         elif kind.input_width(layer) != recipe.network.width:
@@ -141,6 +164,7 @@ def _expected_shapes(
     }
     if recipe.scale:
         shapes["scale"] = (kind.output_width(layer),)
-    if recipe.bias and layer.bias is not None:
-        shapes["bias"] = (kind.output_width(layer),)
+    bias = getattr(layer, "bias", None)
+    if recipe.bias and bias is not None:
+        shapes["bias"] = tuple(bias.shape)
     return shapes

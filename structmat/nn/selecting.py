@@ -9,7 +9,7 @@ from typing import TypeAlias, TypeVar
 from torch import nn
 
 from structmat.errors import StructmatError, suggest
-from structmat.nn.adapters import Conv2dAdapter, kind_for
+from structmat.nn.adapters import Layer, LinearAdapter, kind_for, named_layers
 
 Targets: TypeAlias = str | Sequence[str]
 T = TypeVar("T")
@@ -20,7 +20,7 @@ HEADS = ("classifier", "score")  # the names transformers gives to classificatio
 
 def select(
     model: nn.Module, targets: Targets = ALL_LINEAR, exclude: Targets | None = None
-) -> dict[str, nn.Module]:
+) -> dict[str, Layer]:
     r"""Return the layers to adapt, by name, in the order of the model.
 
     Parameters
@@ -29,7 +29,8 @@ def select(
     targets : str or list of str
         A regular expression that must match the whole name; a list of names, each of which may
         leave out leading parts ("query" for "encoder.layer.0.query"); or "all-linear": every
-        linear layer (`nn.Linear` and transformers' `Conv1D`) but the output head.
+        linear layer (`nn.Linear`, quantised or not, and transformers' `Conv1D`) but the output
+        head. Stacked weights of experts go by the names of their parameters.
     exclude : str or list of str, optional
         Names to leave out, in either of the first two forms.
 
@@ -44,14 +45,15 @@ def select(
     >>> list(select(model)), list(select(model, ["0"])), list(select(model, r"\d", ["0"]))
     (['0', '2'], ['0'], ['2'])
     """
-    names = model.named_modules(remove_duplicate=False)  # a shared layer goes by all its names
-    layers = {name: m for name, m in names if kind_for(m) is not None}
+    # A shared layer goes by all its names.
+    every = list(named_layers(model, remove_duplicate=False))
+    layers = {name: m for name, m in every if kind_for(m) is not None}
     if isinstance(targets, str) and targets == ALL_LINEAR:
         heads = _heads(model)
         chosen = {
             name: layer
             for name, layer in layers.items()
-            if kind_for(layer) is not Conv2dAdapter and id(layer) not in heads
+            if _is_linear(layer) and id(layer) not in heads
         }
     else:
         chosen = matching(layers, targets, "target_modules")
@@ -70,7 +72,15 @@ def select(
             f" this model has {_listed(layers)}"
         )
     picked = {id(layer) for layer in chosen.values()}
-    return {name: m for name, m in model.named_modules() if id(m) in picked}
+    first: dict[int, str] = {}
+    for name, layer in every:
+        first.setdefault(id(layer), name)
+    return {first[id(m)]: m for name, m in every if id(m) in picked and first[id(m)] == name}
+
+
+def _is_linear(layer: Layer) -> bool:
+    kind = kind_for(layer)
+    return kind is not None and issubclass(kind, LinearAdapter)
 
 
 def matching(items: Mapping[str, T], names: Targets, option: str) -> dict[str, T]:

@@ -69,7 +69,7 @@ def test_targets_by_regex_and_by_list():
 @pytest.mark.parametrize(
     ("targets", "exclude", "message"),
     [
-        ("nothing", None, "no layer is left to adapt; this model has 14 layers that can be: bert"),
+        ("nothing", None, "no layer is left to adapt; this model has 17 layers that can be: bert"),
         (["quary"], None, "'quary' is the name of no layer .*; did you mean query"),
         ("all-linear", ["quary"], "exclude_modules: 'quary' is the name of no layer"),
         ("all-linear", ".*", "no layer is left to adapt"),

@@ -5,124 +5,76 @@ import copy
 import numpy as np
 import pytest
 import torch
-from hypothesis import assume, given
-from hypothesis import strategies as st
+from hypothesis import given
 from torch import nn
 
 import structmat as sm
 from structmat.errors import StructmatError
-from structmat.nn import adapt, adapters, merge, unmerge
+from structmat.nn import adapt, adapters, load_adapter, merge, save_adapter, unmerge
 from structmat.testing import networks, seeds
 from tests.nn.drawing import randomised
 
-pytorch_utils = pytest.importorskip("transformers.pytorch_utils")
+pytest.importorskip("transformers")
+
+from tests.nn.adapters.layers import (
+    adapted,
+    can_scale,
+    fields,
+    flags,
+    in_float64,
+    layers,
+    plainly,
+    rows,
+    tolerance,
+)
 
 # torch says so of the plain layer as well
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 
-dtypes = st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16])
-flags = st.booleans()
 
-
-@st.composite
-def convolutions(draw):
-    """Draw a Conv2d with every option varied, and an input size that it takes."""
-    groups = draw(st.integers(1, 3))
-    kernel = (draw(st.integers(1, 3)), draw(st.integers(1, 3)))
-    mode = draw(st.sampled_from(["zeros", "reflect", "replicate", "circular"]))
-    dilation = (draw(st.integers(1, 2)), draw(st.integers(1, 2)))
-    padding = draw(st.one_of(st.just("same"), st.tuples(st.integers(0, 2), st.integers(0, 2))))
-    stride = 1 if padding == "same" else (draw(st.integers(1, 3)), draw(st.integers(1, 2)))
-    with_channels = groups * draw(st.integers(1, 3))
-    assume(with_channels // groups * kernel[0] * kernel[1] > 1)
-    return nn.Conv2d(
-        with_channels,
-        groups * draw(st.integers(1, 3)),
-        kernel,
-        stride=stride,
-        padding=padding,
-        dilation=dilation,
-        groups=groups,
-        bias=draw(flags),
-        padding_mode=mode,
-    )
-
-
-@st.composite
-def layers(draw):
-    """Draw a layer of each kind and an input for it."""
-    torch.manual_seed(draw(st.integers(0, 1000)))
-    kind = draw(st.sampled_from(["linear", "conv1d", "conv2d"]))
-    if kind == "conv2d":
-        layer = draw(convolutions())
-        x = torch.randn(2, layer.in_channels, 8, 7)
-    else:
-        width, outputs = draw(st.integers(2, 12)), draw(st.integers(1, 6))
-        if kind == "linear":
-            layer = nn.Linear(width, outputs, bias=draw(flags))
-        else:
-            layer = pytorch_utils.Conv1D(outputs, width)
-            nn.init.normal_(layer.bias)
-        x = torch.randn(2, 3, width)
-    dtype = draw(dtypes)
-    return layer.to(dtype), x.to(dtype)
-
-
-def adapted(layer, *, scale=False, seed=0, spec="mixed_radix", **options):
-    adapter = adapt(
-        copy.deepcopy(layer), spec, target_modules=".*", scale=scale, bias=True, **options
-    )
-    return randomised(adapter, seed)
-
-
-def rows(layer, weight):
-    """Return the weight as (groups, neurons, inputs), written here on its own."""
-    if isinstance(layer, nn.Conv2d):
-        return weight.reshape(layer.groups, layer.out_channels // layer.groups, -1)
-    return (weight.T if isinstance(layer, pytorch_utils.Conv1D) else weight)[None]
-
-
-def tolerance(layer, x, y):
-    """Return what rounding x, the weight and y once each may cost, over the terms of a sum."""
-    size = rows(layer, layer.weight).shape[-1]
-    return 30 * size * torch.finfo(x.dtype).eps * max(1.0, float(y.detach().abs().max()))
-
-
-@given(layers(), flags)
-def test_the_start_is_the_pretrained_layer(drawn, scale):
+@given(layers(), flags, fields)
+def test_the_start_is_the_pretrained_layer(drawn, scale, field):
     layer, x = drawn
-    adapter = adapt(copy.deepcopy(layer), "mixed_radix", target_modules=".*", scale=scale)
+    scale = scale and can_scale(layer)
+    adapter = adapt(
+        copy.deepcopy(layer), "mixed_radix", target_modules=".*", scale=scale, field=field
+    )
+    assert torch.equal(adapter.weight, layer.weight)
     y, expected = adapter(x), layer(x)
     assert y.dtype == expected.dtype
-    assert (y - expected).abs().max() <= tolerance(layer, x, expected)
-    assert torch.equal(adapter.weight, layer.weight)
+    assert (y - expected).abs().max() <= tolerance(layer, expected)
 
 
-@given(layers(), flags, seeds())
-def test_merged_and_unmerged_agree_and_unmerging_restores(drawn, scale, seed):
+@given(layers(), flags, fields, seeds())
+def test_merged_and_unmerged_agree_and_unmerging_restores(drawn, scale, field, seed):
     layer, x = drawn
-    adapter = adapted(layer, scale=scale, seed=seed)
+    layer(x)  # an embedding with max_norm shortens the rows that it sees
+    adapter = adapted(layer, scale=scale, seed=seed, field=field)
     unmerged = adapter(x)
+    with torch.no_grad():
+        within = tolerance(layer, unmerged)
+        assert (adapter(x) - unmerged).abs().max() <= within
     merge(adapter)
     assert adapter.merged
-    assert (adapter(x) - unmerged).abs().max() <= tolerance(layer, x, unmerged)
+    assert (adapter(x) - unmerged).abs().max() <= within
     assert not any(p.requires_grad for n, p in adapter.named_parameters() if n == "base.weight")
     unmerge(adapter)
     assert torch.equal(adapter.base.weight, layer.weight)  # to the last bit
     assert torch.equal(adapter(x), unmerged)
     plain = merge(adapter, unload=True)
     assert type(plain) is type(layer)
-    assert (plain(x) - unmerged).abs().max() <= tolerance(layer, x, unmerged)
+    assert (plain(x) - unmerged).abs().max() <= within
 
 
-@given(layers(), seeds())
-def test_the_effective_weight_is_w_times_r_transposed(drawn, seed):
-    layer, x = drawn
-    assume(x.dtype == torch.float64)
-    adapter = adapted(layer, seed=seed)
+@given(layers(), fields, seeds())
+def test_the_effective_weight_is_w_times_r_transposed(drawn, field, seed):
+    layer, _ = drawn
+    in_float64(layer)
+    adapter = adapted(layer, seed=seed, field=field)
     r = adapter.rotation.matrix().detach()
-    before, after = rows(layer, layer.weight), rows(layer, adapter.weight)
+    before, after = rows(layer, layer.weight, field), rows(layer, adapter.weight, field)
     groups, _, size = before.shape
+    assert r.shape == (groups * size, groups * size)
     for g in range(groups):  # each group of a convolution has a rotation of its own
         own = r[g * size : (g + 1) * size, g * size : (g + 1) * size]
         torch.testing.assert_close(after[g], before[g] @ own.T, rtol=0, atol=1e-12)
@@ -132,35 +84,45 @@ def test_the_effective_weight_is_w_times_r_transposed(drawn, seed):
     assert torch.equal(r, blocks)
 
 
-@given(layers(), seeds())
-def test_norms_and_angles_of_neurons_stay(drawn, seed):
-    layer, x = drawn
-    assume(x.dtype == torch.float64)
-    adapter = adapted(layer, seed=seed)
+@given(layers(), fields, seeds())
+def test_norms_and_angles_of_neurons_stay(drawn, field, seed):
+    layer, _ = drawn
+    in_float64(layer)
+    adapter = adapted(layer, seed=seed, field=field)
     before, after = rows(layer, layer.weight), rows(layer, adapter.weight)
     torch.testing.assert_close(after @ after.mT, before @ before.mT, rtol=0, atol=1e-11)
     singular = [np.linalg.svd(w.detach().numpy(), compute_uv=False) for w in (before, after)]
     np.testing.assert_allclose(singular[0], singular[1], rtol=0, atol=1e-11)
 
 
-@given(layers(), flags, seeds())
-def test_gradients_are_those_of_the_dense_formula(drawn, scale, seed):
+@given(layers(), flags, fields, seeds())
+def test_gradients_are_those_of_the_layer_with_the_effective_weight(drawn, scale, field, seed):
     """Both ways from the parameters to the outputs: activations rotated, and the weight."""
     layer, x = drawn
-    assume(x.dtype == torch.float64)
-    adapter = adapted(layer, scale=scale, seed=seed)
-    parameters = [p for p in adapter.parameters() if p.requires_grad]
-    x.requires_grad_()
-    ours = torch.autograd.grad(adapter(x).square().sum(), [x, *parameters])
-    weight, bias = adapter.weight, adapter.bias
-    if isinstance(layer, nn.Conv2d):
-        y = layer._conv_forward(x, weight, bias)
-    else:
-        y = x @ (weight.T if isinstance(layer, nn.Linear) else weight)
-        y = y if bias is None else y + bias
-    theirs = torch.autograd.grad(y.square().sum(), [x, *parameters])
+    in_float64(layer)
+    if isinstance(layer, nn.Embedding):  # without what shapes the gradient of its own table
+        layer = nn.Embedding(*layer.weight.shape, dtype=torch.float64)
+    adapter = adapted(layer, scale=scale, seed=seed, field=field)
+    wanted = [p for p in adapter.parameters() if p.requires_grad]
+    wanted += [x.requires_grad_()] if x.is_floating_point() else []
+    y = adapter(x)
+    expected = plainly(layer, x, adapter.weight, adapter.bias)
+    torch.testing.assert_close(y, expected, rtol=1e-9, atol=1e-9)
+    ours = torch.autograd.grad(y.square().sum(), wanted)
+    theirs = torch.autograd.grad(expected.square().sum(), wanted)
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@given(layers(), flags, fields, seeds())
+def test_what_is_saved_of_any_layer_comes_back(tmp_path_factory, drawn, scale, field, seed):
+    layer, x = drawn
+    folder = tmp_path_factory.mktemp("adapter")
+    one = adapted(nn.Sequential(layer), scale=scale and can_scale(layer), seed=seed, field=field)
+    save_adapter(one, folder)
+    other = load_adapter(nn.Sequential(copy.deepcopy(layer)), folder)
+    assert type(other[0]) is type(one[0])
+    assert torch.equal(other(x), one(x))
 
 
 @given(networks(wired=False, max_width=8), seeds())

@@ -1,0 +1,112 @@
+"""What an adapter asks of a layer before it takes it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from structmat.errors import StructmatError
+
+if TYPE_CHECKING:  # the adapters ask for these checks
+    from structmat.nn.adapters.base import Adapter
+
+# torch types an attribute of a module as Tensor | Module; which ones a layer has is known from
+# its class, which `kind_for` has looked at.
+Layer: TypeAlias = Any
+
+# The libraries whose layers or tensors hold numbers that stand for others.
+QUANTISERS = ("bitsandbytes", "torchao", "hqq", "gptqmodel", "aqlm", "eetq", "auto_round_extension")
+
+
+def check_layer(base: Layer, kind: type[Adapter], *, products: bool) -> None:
+    """Refuse a layer whose weight cannot be rotated, or whose own behaviour would be lost.
+
+    Parameters
+    ----------
+    base : nn.Module
+    kind : type of Adapter
+    products : bool
+        Whether the adapter works on the products of the weight, before the bias.
+
+    Raises
+    ------
+    StructmatError
+    """
+    kind.check_weight(base, products=products)
+    bypassed = not kind.calls_base or (products and not kind.scales_outputs)
+    own = own_behaviour(base, kind.takes) if bypassed else None
+    if own is not None:
+        raise StructmatError(
+            f"a {type(base).__name__} has a {own} of its own, which the adapter would bypass;"
+            " exclude this layer"
+        )
+    if base._forward_hooks or base._forward_pre_hooks:
+        raise StructmatError(
+            f"a {type(base).__name__} with forward hooks: they would see rotated inputs before"
+            " merging and others after; remove them, or exclude this layer"
+        )
+
+
+def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:
+    """Return whether a rotation and the linear layer after it may run as one operation.
+
+    On a CPU that saves the memory of the rotated activations; it needs a frozen layer without
+    a behaviour of its own (`stock`), of the dtype of its inputs.
+    """
+    kept = (base.weight, base.bias)
+    return (
+        x.device.type == "cpu"
+        and x.dtype == base.weight.dtype
+        and not torch.is_autocast_enabled("cpu")
+        and not any(t is not None and t.requires_grad for t in kept)
+        and "forward" not in base.__dict__
+        and stock
+        and not (base._forward_hooks or base._forward_pre_hooks)
+        and not (base._backward_hooks or base._backward_pre_hooks)
+    )
+
+
+def own_behaviour(base: Layer, takes: str) -> str | None:
+    """Return the name of a method that a layer's class does not have from its kind, if any."""
+    stock = next((c for c in type(base).__mro__ if named(c) == takes), None)
+    for name in ("forward", "_conv_forward"):
+        if getattr(type(base), name, None) is not getattr(stock, name, None):
+            return name
+    return None
+
+
+def named(cls: type) -> str:
+    """Return the full name of a class."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def plain_weight(base: Layer) -> None:
+    """Refuse a weight that is no plain floating-point parameter.
+
+    Raises
+    ------
+    StructmatError
+    """
+    weight = base.weight
+    plain = isinstance(weight, nn.Parameter) and weight.is_floating_point()
+    if not plain or quantiser(base) is not None:
+        raise StructmatError(
+            f"a weight of {type(weight).__name__} and dtype {weight.dtype}: only plain"
+            " floating-point parameters can be rotated; exclude quantised and parametrized"
+            " layers, or adapt the model before quantising it"
+        )
+
+
+def quantiser(layer: Layer) -> str | None:
+    """Return the name of the library that holds the weight of a layer in few bits, if one does.
+
+    Examples
+    --------
+    >>> quantiser(nn.Linear(2, 2)) is None
+    True
+    """
+    weight = getattr(layer, "weight", None)
+    tops = [c.__module__.partition(".")[0] for c in (type(layer), type(weight))]
+    return next((top for top in tops if top in QUANTISERS), None)

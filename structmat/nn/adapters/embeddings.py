@@ -1,0 +1,66 @@
+"""Embeddings: the rows of the table turn, which is to rotate what is looked up."""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+from structmat.errors import StructmatError
+from structmat.nn.adapters.base import Adapter
+from structmat.nn.adapters.checks import Layer, plain_weight
+
+
+class EmbeddingAdapter(Adapter):
+    """An adapted `nn.Embedding`: weight (entries, dim) becomes E·Rᵀ, and each output R e.
+
+    The scale has a factor for each of the dim outputs. The row at `padding_idx` turns with the
+    others, so zeros stay zeros.
+    """
+
+    scales_outputs = True
+    takes = "torch.nn.modules.sparse.Embedding"
+
+    @classmethod
+    def check_weight(cls, base: Layer, *, products: bool) -> None:
+        """Refuse weights as other kinds do, and a scale where rows are kept to a norm."""
+        plain_weight(base)
+        if products and base.max_norm is not None:
+            raise StructmatError(
+                f"an embedding with max_norm={base.max_norm}, which looks at the norms that a"
+                " scale changes; leave out the scale, or exclude this layer"
+            )
+
+    @classmethod
+    def input_width(cls, base: Layer) -> int:
+        """Return embedding_dim."""
+        return int(base.embedding_dim)
+
+    @classmethod
+    def output_width(cls, base: Layer) -> int:
+        """Return embedding_dim."""
+        return int(base.embedding_dim)
+
+    @classmethod
+    def by_outputs(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
+        """Return the rows as they are: they are outputs."""
+        return neurons
+
+    @classmethod
+    def run(cls, base: Layer, x: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG003
+        """Return entries of another table.
+
+        As plain `nn.functional.embedding` does: options that shape the gradient of the layer's
+        own table have no place in that of a rotation.
+        """
+        return functional.embedding(x, weight)
+
+    def _output_axis(self, values: Tensor) -> Tensor:
+        return values
+
+    def _forward(self, x: Tensor) -> Tensor:
+        base = self.base
+        plain = base.max_norm is None and self._stock
+        if plain and x.numel() > base.num_embeddings:  # such as positions of a large batch
+            return self.run(base, x, self.weight)
+        outputs: Tensor = self.rotation(base(x))
+        return outputs if self.scale is None else (outputs * self.scale).to(outputs.dtype)

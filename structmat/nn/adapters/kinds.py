@@ -1,0 +1,91 @@
+"""Which kind of adapter takes which layer, and all layers of a model that one takes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from torch import nn
+
+from structmat.errors import StructmatError
+from structmat.nn.adapters.base import Adapter
+from structmat.nn.adapters.checks import Layer
+from structmat.nn.adapters.convolutions import (
+    Conv1dAdapter,
+    Conv1dChannelsAdapter,
+    Conv2dAdapter,
+    Conv2dChannelsAdapter,
+    Conv3dAdapter,
+    Conv3dChannelsAdapter,
+)
+from structmat.nn.adapters.embeddings import EmbeddingAdapter
+from structmat.nn.adapters.experts import StackAdapter, Stacks
+from structmat.nn.adapters.linears import Conv1DAdapter, LinearAdapter
+from structmat.nn.adapters.quantised import QuantisedLinearAdapter
+
+KINDS: tuple[type[Adapter], ...] = (
+    QuantisedLinearAdapter,  # before linear layers: some are both
+    LinearAdapter,
+    Conv1DAdapter,
+    Conv1dAdapter,
+    Conv2dAdapter,
+    Conv3dAdapter,
+    EmbeddingAdapter,
+    StackAdapter,
+)
+CHANNELS: tuple[type[Adapter], ...] = (
+    Conv1dChannelsAdapter,
+    Conv2dChannelsAdapter,
+    Conv3dChannelsAdapter,
+)
+FIELDS = ("receptive", "channels")
+
+
+def kind_for(layer: Layer, field: str = "receptive") -> type[Adapter] | None:
+    """Return the kind of adapter that takes this layer, if any.
+
+    Parameters
+    ----------
+    layer : nn.Module or Stack
+    field : {"receptive", "channels"}
+        What turns in a convolution; other layers have no choice.
+
+    Examples
+    --------
+    >>> kind_for(nn.Linear(2, 3)).__name__, kind_for(nn.ReLU())
+    ('LinearAdapter', None)
+    >>> kind_for(nn.Conv2d(2, 3, 3), "channels").__name__
+    'Conv2dChannelsAdapter'
+    """
+    kinds = CHANNELS + KINDS if field == "channels" else KINDS
+    return next((kind for kind in kinds if kind.accepts(layer)), None)
+
+
+def checked_field(field: str) -> str:
+    """Return the field.
+
+    Raises
+    ------
+    StructmatError
+        When it is none.
+    """
+    if field not in FIELDS:
+        raise StructmatError(
+            f"field={field!r}: the rotation of a convolution turns its 'receptive' fields, or its"
+            " 'channels' alone"
+        )
+    return field
+
+
+def named_layers(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, Layer]]:
+    """Yield the modules of a model by name, and after experts each of their stacked weights.
+
+    Examples
+    --------
+    >>> [name for name, _ in named_layers(nn.Sequential(nn.Linear(2, 2)))]
+    ['', '0']
+    """
+    stacks = Stacks()
+    for name, module in model.named_modules(remove_duplicate=remove_duplicate):
+        yield name, module
+        for part, stack in stacks.of(module).items():
+            yield f"{name}.{part}" if name else part, stack

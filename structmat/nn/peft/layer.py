@@ -1,0 +1,404 @@
+"""A layer beside the rotations of several adapters, as PEFT's own tuner layers are."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any, Self
+
+import torch
+from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
+from torch import Tensor, nn
+from torch.nn import functional
+
+from structmat.errors import StructmatError
+from structmat.network import Network
+from structmat.nn import powers
+from structmat.nn.adapters import (
+    Adapter,
+    EmbeddingAdapter,
+    Layer,
+    QuantisedLinearAdapter,
+    own_behaviour,
+    runs_together,
+)
+from structmat.nn.adapters.quantised import in_floating_point, requantised
+from structmat.nn.blocks import at_least_float32
+from structmat.nn.module import Orthogonal
+from structmat.nn.peft.config import StructmatConfig
+from structmat.nn.peft.planning import LayerPlan
+
+BASE = "__base__"  # PEFT's name for no adapter, in a batch of several
+
+
+class Turn(Orthogonal):
+    """An `Orthogonal` whose blocks act to a power: by what part of their angles they turn."""
+
+    power: float = 1.0
+
+    def set_power(self, power: float) -> None:
+        """Turn by this part of all angles from now on."""
+        self.power = power
+        self._ready.clear()  # blocks that were kept are those of another power
+
+    def blocks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
+        """Return the blocks to the power."""
+        made = super().blocks(dtype)
+        return made if self.power == 1 else [powers.power(block, self.power) for block in made]
+
+
+class StructmatLayer(nn.Module, BaseTunerLayer):
+    """A layer whose weight is W' = s ⊙ (P·W·Rᵀ): neurons turn by R, outputs by P and s.
+
+    Made by `peft.get_peft_model`. Several active adapters act one after the other, each on the
+    weight that those before it made: in their order for merging, and for activations, too.
+    `weight` is the effective weight, so that modules which read it instead of calling the layer,
+    as `nn.MultiheadAttention` does, get the right one.
+
+    Parameters
+    ----------
+    base_layer : nn.Module
+        Of a kind that `structmat.nn.adapters` knows; its weight is left as it is.
+    kind : type of Adapter
+        Which knows the layout of its weight.
+    """
+
+    adapter_layer_names = ("structmat_inputs", "structmat_outputs", "structmat_scale")
+    other_param_names = ("structmat_power",)
+
+    base_layer: Layer
+    # Whether something may read the weight instead of calling the layer.
+    weight_is_read = True
+
+    def __init__(self, base_layer: Layer, kind: type[Adapter]) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.kind = kind
+        self._stock = own_behaviour(base_layer, kind.takes) is None
+        self.structmat_inputs = nn.ModuleDict()
+        self.structmat_outputs = nn.ModuleDict()
+        self.structmat_scale = nn.ParameterDict()
+        self.structmat_power: dict[str, float] = {}
+        self.merged_adapters: list[str] = []
+        self._disable_adapters = False
+        self._plain: Any = None  # the layer's own weight, while merged; a quantised layer whole
+        self.quantised = issubclass(kind, QuantisedLinearAdapter)
+        self.requantise: Callable[[], Any] | None = None  # as in `QuantisedLinearAdapter`
+
+    def update_layer(self, name: str, plan: LayerPlan, config: StructmatConfig) -> None:
+        """Add an adapter, or replace the one of this name.
+
+        Parameters
+        ----------
+        name : str
+        plan : LayerPlan
+            The networks.
+        config : StructmatConfig
+            All else.
+        """
+        dtype, device = self.kind.number_type(self.base_layer)
+        dtype = at_least_float32(dtype)
+
+        def turn(net: Network) -> Turn:
+            return Turn(
+                net,
+                config.blocks,
+                dtype=dtype,
+                device=device,
+                dropout=config.dropout,
+                reduced=config.reduced,
+            )
+
+        if plan.inputs is not None:
+            self.structmat_inputs[name] = turn(plan.inputs)
+        if plan.outputs is not None:
+            self.structmat_outputs[name] = turn(plan.outputs)
+        if config.scale:
+            outputs = self.kind.output_width(self.base_layer)
+            self.structmat_scale[name] = nn.Parameter(
+                torch.ones(outputs, dtype=dtype, device=device)
+            )
+        self.structmat_power[name] = 1.0
+        if not (config.init_weights or config._from_file):
+            self._disturb(name)
+        for module in self.turns(name):
+            module.train(self.training)
+        self.set_adapter(self.active_adapters, inference_mode=config.inference_mode)
+
+    @torch.no_grad()
+    def _disturb(self, name: str) -> None:
+        """Draw random rotations, as `init_weights=False` asks."""
+        for module in self.turns(name):
+            for g in module.generators:
+                g.normal_(std=0.2)
+        if name in self.structmat_scale:
+            self.structmat_scale[name].add_(0.2 * torch.randn_like(self.structmat_scale[name]))
+
+    def turns(self, name: str) -> list[Turn]:
+        """Return the rotations of an adapter, that of the inputs first."""
+        sides = (self.structmat_inputs, self.structmat_outputs)
+        found = [side[name] for side in sides if name in side]
+        return [turn for turn in found if isinstance(turn, Turn)]
+
+    # What acts ------------------------------------------------------------------------------
+
+    def _acting(self, names: Iterable[str]) -> list[str]:
+        return [name for name in names if name in self.structmat_power]
+
+    def forward(
+        self, x: Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any
+    ) -> Tensor:
+        """Return the layer's outputs with the active adapters, or with one for each sample.
+
+        Parameters
+        ----------
+        x : (batch, ...)
+        adapter_names : list of str, optional
+            An adapter for each sample, "__base__" for none.
+        """
+        if adapter_names is not None:
+            return self._mixed(x, *args, adapter_names=adapter_names, **kwargs)
+        if self.disable_adapters and self.merged:
+            self.unmerge()
+        if self.disable_adapters or self.merged:
+            plain: Tensor = self.base_layer(x, *args, **kwargs)
+            return plain
+        return self._adapted(x, self._acting(self.active_adapters), *args, **kwargs)
+
+    def _adapted(self, x: Tensor, names: list[str], *args: Any, **kwargs: Any) -> Tensor:
+        if not names:
+            plain: Tensor = self.base_layer(x, *args, **kwargs)
+            return plain
+        if not self.kind.calls_base:
+            return self.kind.run(self.base_layer, x, self._effective(names))
+        base, kind = self.base_layer, self.kind
+        if issubclass(kind, EmbeddingAdapter):
+            y: Tensor = base(x, *args, **kwargs)
+            for name in names:  # what is looked up turns
+                if name in self.structmat_inputs:
+                    y = self.structmat_inputs[name](y)
+                y = self._outputs_turned(y, name)
+            return y
+        changed = [n for n in names if n in self.structmat_outputs or n in self.structmat_scale]
+        turns: list[Any] = [
+            self.structmat_inputs[name] for name in reversed(names) if name in self.structmat_inputs
+        ]
+        together = bool(turns) and not self.quantised
+        together = together and runs_together(base, x, stock=self._stock)
+        for turn in turns[:-1] if together else turns:
+            x = turn.adjoint(x)
+        if not (changed or together):
+            called: Tensor = base(x, *args, **kwargs)
+            return called
+        bias = base.bias
+        if self.quantised:  # the layer has its products; the bias is put off
+            y = base(x, *args, **kwargs)
+            y = y if bias is None else y - bias.to(y.dtype)
+        elif together:
+            weight = kind.neurons(base, base.weight)
+            y = turns[-1].linear(x, weight, None if changed else bias)
+        else:
+            y = functional.linear(x, kind.neurons(base, base.weight))
+        for name in changed:
+            y = self._outputs_turned(y, name)
+        return y if bias is None or not changed else y + bias.to(y.dtype)
+
+    def _outputs_turned(self, y: Tensor, name: str) -> Tensor:
+        """Return activations (..., out) turned and scaled."""
+        if name in self.structmat_outputs:
+            y = self.structmat_outputs[name](y)
+        factors = self.factors(name)
+        return y if factors is None else (y * factors).to(y.dtype)
+
+    def factors(self, name: str) -> Tensor | None:
+        """Return the factors of the outputs, those of an adapter to a power drawn towards 1."""
+        if name not in self.structmat_scale:
+            return None
+        scale: Tensor = self.structmat_scale[name]
+        power = self.structmat_power[name]
+        return scale if power == 1 else 1 + power * (scale - 1)
+
+    def _mixed(self, x: Tensor, *args: Any, adapter_names: list[str], **kwargs: Any) -> Tensor:
+        if len(adapter_names) != len(x):
+            raise StructmatError(
+                f"{len(adapter_names)} adapter_names for a batch of {len(x)}: give one for each"
+                f" sample, {BASE!r} for no adapter"
+            )
+        if self.merged:
+            raise StructmatError("adapter_names while adapters are merged: unmerge_adapter() first")
+        parts, places = [], []
+        for name in dict.fromkeys(adapter_names):
+            rows = [k for k, other in enumerate(adapter_names) if other == name]
+            places.append(torch.tensor(rows, device=x.device))
+            names = [] if self.disable_adapters else self._acting([name])
+            parts.append(self._adapted(x[places[-1]], names, *args, **kwargs))
+        return torch.cat(parts)[torch.cat(places).argsort()]
+
+    # The weight -----------------------------------------------------------------------------
+
+    def _effective(self, names: Iterable[str]) -> Tensor:
+        """Return the weight that these adapters make, in the layout and dtype of the layer's."""
+        kind, weight = self.kind, self._own_weight()
+        neurons = kind.neurons(self.base_layer, weight).to(at_least_float32(weight.dtype))
+        for name in names:
+            if name in self.structmat_inputs:
+                turned = self.structmat_inputs[name](kind.rows(self.base_layer, neurons))
+                neurons = kind.from_rows(self.base_layer, turned)
+            turned = self._outputs_turned(kind.by_outputs(self.base_layer, neurons), name)
+            neurons = kind.by_outputs(self.base_layer, turned)
+        return kind.from_neurons(self.base_layer, neurons).to(weight.dtype)
+
+    def _own_weight(self) -> Tensor:
+        weight: Tensor = (
+            in_floating_point(self.base_layer) if self.quantised else self.base_layer.weight
+        )
+        return weight
+
+    @property
+    def weight(self) -> Tensor:
+        """The effective weight, with gradients."""
+        names = self._acting(self.active_adapters)
+        if self.merged or self.disable_adapters or not names or not self.weight_is_read:
+            plain: Tensor = self.base_layer.weight
+            return plain
+        return self._effective(names)
+
+    def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:  # noqa: ARG002, FBT001, FBT002 (PEFT's signature)
+        """Put the effective weight in the layer; `unmerge` restores the one before, exactly.
+
+        Parameters
+        ----------
+        safe_merge : bool
+            Of no consequence: a merged weight is always checked before it is put in place.
+        adapter_names : list of str, optional
+            Which adapters; by default the active ones.
+
+        Raises
+        ------
+        StructmatError
+            When the merged weight holds NaN or infinity. The layer is unchanged.
+        """
+        names = self._acting(check_adapters_to_merge(self, adapter_names))
+        if not names:
+            return
+        merged = self.merged_weight(names)
+        plain = self.base_layer if self.quantised else self.base_layer.weight
+        if self.quantised:
+            self.base_layer = requantised(plain, merged, self.requantise)
+        else:
+            # A new parameter: a layer that shares this weight, as a tied embedding, keeps it.
+            self.base_layer.weight = nn.Parameter(merged, requires_grad=plain.requires_grad)
+        if self._plain is None:
+            object.__setattr__(self, "_plain", plain)  # past nn.Module: no parameter of ours
+        self.merged_adapters.extend(names)
+
+    @torch.no_grad()
+    def merged_weight(self, names: Iterable[str]) -> Tensor:
+        """Return the weight that adapters make, without dropout.
+
+        Raises
+        ------
+        StructmatError
+            When it holds NaN or infinity.
+        """
+        chosen = list(names)
+        turns = [turn for name in chosen for turn in self.turns(name)]
+        modes = [turn.training for turn in turns]
+        try:
+            for turn in turns:
+                turn.eval()
+            merged = self._effective(chosen).clone(memory_format=torch.contiguous_format)
+        finally:
+            for turn, mode in zip(turns, modes, strict=True):
+                turn.train(mode)
+        if not merged.is_meta and not torch.isfinite(merged).all():
+            raise StructmatError(
+                "NaNs detected in the merged weights: the weight would hold NaN or infinity. The"
+                f" adapter {' or '.join(chosen)} seems to be broken, or the model itself is"
+            )
+        return merged
+
+    def unmerge(self) -> None:
+        """Put the layer's own weight back, to the last bit."""
+        if self._plain is None:
+            warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
+            return
+        if self.quantised:
+            self.base_layer = self._plain
+        else:
+            self.base_layer.weight = self._plain
+        object.__setattr__(self, "_plain", None)
+        self.merged_adapters.clear()
+
+    # Powers ---------------------------------------------------------------------------------
+
+    def set_scale(self, adapter: str, scale: float) -> None:
+        """Let an adapter act to a power: 0 the identity, 1 itself, 0.5 half of every angle.
+
+        Each block turns by that part of its angles, so the weight stays a rotation of W. Factors
+        of outputs go to 1 + scale·(s − 1). An adapter that is not here is passed over.
+        """
+        if adapter not in self.structmat_power:
+            return
+        value = float(scale)
+        if not torch.isfinite(torch.tensor(value)):
+            raise StructmatError(f"scale={scale!r}: it must be a finite number, such as 0.5")
+        self.structmat_power[adapter] = value
+        for turn in self.turns(adapter):
+            turn.set_power(value)
+
+    def scale_layer(self, scale: float) -> None:
+        """Multiply the powers of the active adapters by a number."""
+        for name in self._acting(self.active_adapters):
+            self.set_scale(name, self.structmat_power[name] * scale)
+
+    def unscale_layer(self, scale: float | None = None) -> None:
+        """Divide the powers of the active adapters by a number, or set them to 1."""
+        for name in self._acting(self.active_adapters):
+            self.set_scale(name, 1.0 if scale is None else self.structmat_power[name] / scale)
+
+    # What PEFT and torch ask ----------------------------------------------------------------
+
+    def _move_adapter_to_device_of_base_layer(
+        self, adapter_name: str, device: torch.device | None = None
+    ) -> None:
+        """Move an adapter to where its layer is; PEFT would also cast it to the layer's dtype."""
+        target = self.kind.number_type(self.base_layer)[1] if device is None else device
+        tensors = [p for turn in self.turns(adapter_name) for p in turn.parameters()]
+        if target.type == "meta" or any(p.is_meta for p in tensors):
+            return
+        for turn in self.turns(adapter_name):
+            turn.to(target)
+        if adapter_name in self.structmat_scale:
+            scale = self.structmat_scale[adapter_name]
+            scale.data = scale.data.to(target)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
+        super()._apply(fn, recurse)
+        if self._plain is not None:  # moves with the rest
+            if self.quantised:
+                self._plain._apply(fn)
+            else:
+                self._plain.data = fn(self._plain.data)
+        return self
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        if self._plain is not None and f"{prefix}base_layer.weight" in state:
+            self.unmerge()  # what is loaded is the layer's own weight
+        super()._load_from_state_dict(state, prefix, *args)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            # Of the layer: what it says of itself. Not what other libraries hang on modules.
+            if name.startswith("_") or name == "base_layer":
+                raise
+            return getattr(super().__getattr__("base_layer"), name)
+
+    def __repr__(self) -> str:
+        return f"structmat.{super().__repr__()}"
+
+
+class StructmatLinear(StructmatLayer):
+    """A linear layer with adapters: by this name PEFT counts it among "all-linear"."""

@@ -1,0 +1,281 @@
+"""Fractional powers, logarithms and geodesic means of orthogonal and unitary blocks.
+
+A block is normal, so all of these act on its eigenangles θ, in (−π, π]: the power t has the
+angles t·θ, and the logarithm is skew-symmetric with the eigenvalues iθ. Everything is computed in
+double precision and is orthogonal to rounding.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from structmat.errors import BlockError
+from structmat.nn.eigenangles import CUT, check_orthogonal, eigen, of_angles, of_skew
+
+_ROUNDS = 200
+
+
+def power(blocks: Tensor, exponent: float) -> Tensor:
+    """Return the principal power of each block: its eigenangles times the exponent.
+
+    Parameters
+    ----------
+    blocks : (..., r, r) orthogonal, or unitary where complex
+    exponent : float
+        0 gives the identity and 1 the block itself, both exactly.
+
+    Returns
+    -------
+    (..., r, r)
+        Of the dtype of the blocks, with gradients, but none of those. The derivative does not
+        exist where a block has the eigenvalue −1; there the part that is infinite counts as zero.
+
+    Raises
+    ------
+    BlockError
+        When blocks are not orthogonal to rounding, or a real one has determinant −1: that has no
+        real power.
+
+    Notes
+    -----
+    The gradient is the Daleckii–Krein formula: divided differences of z ↦ z^t between
+    eigenvalues (Higham, Functions of Matrices, theorem 3.11). Equal eigenvalues do no harm.
+
+    Examples
+    --------
+    >>> turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    >>> power(turn, 0.5)
+    tensor([[ 0.7071,  0.7071],
+            [-0.7071,  0.7071]])
+    """
+    t = float(exponent)
+    if not -math.inf < t < math.inf:  # a compiler knows comparisons
+        raise BlockError(f"exponent={exponent!r}: it must be a finite number, such as 0.5")
+    if t == 1:
+        return blocks
+    if t == 0:
+        one = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device)
+        return one.expand(blocks.shape).clone()
+    if blocks.is_meta or blocks.numel() == 0:
+        return blocks.clone()
+    made: Tensor = _power(blocks, t)
+    return made
+
+
+def logarithm(blocks: Tensor) -> Tensor:
+    """Return the skew-symmetric (skew-Hermitian) logarithms with eigenangles in (−π, π].
+
+    Parameters
+    ----------
+    blocks : (..., r, r) orthogonal, or unitary where complex
+
+    Raises
+    ------
+    BlockError
+        As for `power`.
+
+    Examples
+    --------
+    >>> logarithm(torch.tensor([[0.0, 1.0], [-1.0, 0.0]]))
+    tensor([[ 0.0000,  1.5708],
+            [-1.5708,  0.0000]])
+    """
+    if blocks.is_meta or blocks.numel() == 0:
+        return torch.zeros_like(blocks)
+    log = of_angles(blocks.detach(), torch.zeros_like, torch.clone)
+    return _like((log - log.mH) / 2, blocks)
+
+
+def mean(stacks: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
+    """Return the weighted geodesic mean of each block over several stacks, to the power Σw.
+
+    With weights that sum to one it is the Karcher mean: the rotation with the least weighted sum
+    of squared angles to the given ones. Otherwise the mean for weights divided by their sum is
+    taken to the power of the sum, so one block of weight w becomes its power w, and commuting
+    blocks become the product of their powers.
+
+    Parameters
+    ----------
+    stacks : one or more tensors (..., r, r) of one shape
+    weights : as many numbers, at least 0 and not all 0
+
+    Returns
+    -------
+    (..., r, r)
+        Without gradients, orthogonal to rounding.
+
+    Raises
+    ------
+    BlockError
+        For other weights, blocks as `power` refuses them, and where the mean is not unique:
+        blocks are half a turn apart.
+
+    Notes
+    -----
+    M ← M·exp(Σ wᵢ log(Mᵀ Bᵢ)) until it stays; unique within angles of π/2 (Karcher 1977, Moakher
+    2002).
+
+    Examples
+    --------
+    >>> one, turn = torch.eye(2), torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    >>> mean([one, turn], [0.5, 0.5])
+    tensor([[ 0.7071,  0.7071],
+            [-0.7071,  0.7071]])
+    """
+    shares = [float(w) for w in weights]
+    total = sum(shares)
+    if len(shares) != len(stacks) or not shares or min(shares) < 0 or not 0 < total < math.inf:
+        raise BlockError(
+            f"weights={list(weights)!r} for {len(stacks)} stacks of blocks: each needs a weight of"
+            " at least 0, and some a positive one"
+        )
+    like = stacks[0]
+    if like.is_meta or like.numel() == 0:
+        return like.clone()
+    dtype = torch.complex128 if like.is_complex() else torch.float64
+    blocks = [_nearest(b.detach(), dtype) for b in stacks]
+    middle = blocks[max(range(len(shares)), key=shares.__getitem__)]
+    apart = any(_half_turned(middle.mH @ b) for b in blocks)
+    tiny = 50 * like.shape[-1] * torch.finfo(torch.float64).eps
+    for _ in range(0 if apart else _ROUNDS):
+        logs = [logarithm(middle.mH @ b) for b in blocks]
+        step = torch.stack([log * (w / total) for log, w in zip(logs, shares, strict=True)]).sum(0)
+        middle = middle @ _exponential(step)
+        if step.abs().max() <= tiny:
+            return _like(power(middle, total), like)
+    raise BlockError(
+        "blocks are half a turn apart, where their mean is not unique: take other weights, or"
+        " bring them nearer to the identity first"
+    )
+
+
+def generators(blocks: Tensor, kind: str) -> Tensor:
+    """Return the generators with which a kind of blocks makes these.
+
+    Parameters
+    ----------
+    blocks : (..., r, r) orthogonal, or unitary where complex
+    kind : {"cayley", "exp"}
+
+    Returns
+    -------
+    (..., r(r−1)/2) real, or (..., r²) real for unitary blocks
+
+    Raises
+    ------
+    BlockError
+        For another kind, and where Cayley blocks cannot be these: they have the eigenvalue −1.
+
+    Examples
+    --------
+    >>> generators(torch.tensor([[0.0, 1.0], [-1.0, 0.0]]), "exp")
+    tensor([1.5708])
+    """
+    if kind not in INVERSES:
+        raise BlockError(
+            f"kind={kind!r}: generators are found for blocks of the kinds {', '.join(INVERSES)}"
+        )
+    q = INVERSES[kind](blocks.detach())
+    radix = blocks.shape[-1]
+    upper, lower = torch.triu_indices(radix, radix, 1, device=q.device)
+    values = q[..., upper, lower]
+    if not q.is_complex():
+        return values
+    diagonal = torch.diagonal(q, dim1=-2, dim2=-1).imag
+    return torch.cat([values.real, values.imag, diagonal], dim=-1)
+
+
+def _cayley_inverse(blocks: Tensor) -> Tensor:
+    """Return Q of the block (I+Q)(I−Q)⁻¹: the eigenvalues i·tan(θ/2)."""
+    if blocks.is_meta or blocks.numel() == 0:
+        return torch.zeros_like(blocks)
+    if _half_turned(blocks):
+        raise BlockError(
+            "a block has the eigenvalue −1, which Cayley blocks never have; take blocks='exp'"
+        )
+    q = of_angles(blocks, torch.zeros_like, lambda angle: torch.tan(angle / 2))
+    return _like((q - q.mH) / 2, blocks)
+
+
+INVERSES: dict[str, Callable[[Tensor], Tensor]] = {"cayley": _cayley_inverse, "exp": logarithm}
+
+
+# Operators of torch, so that a compiler does not look inside: what they do depends on the numbers.
+
+
+@torch.library.custom_op("structmat::power", mutates_args=())
+def _power(blocks: Tensor, exponent: float) -> Tensor:
+    made = of_angles(blocks, lambda a: (exponent * a).cos(), lambda a: (exponent * a).sin())
+    return _like(made, blocks)
+
+
+@torch.library.custom_op("structmat::power_gradient", mutates_args=())
+def _gradient(grad: Tensor, blocks: Tensor, exponent: float) -> Tensor:
+    angles, vectors = eigen(blocks)
+    between = angles[..., :, None] - angles[..., None, :]
+    middle = (angles[..., :, None] + angles[..., None, :]) / 2
+    below = torch.sin(between / 2)
+    close = below.abs() < CUT
+    ratio = torch.sin(exponent * between / 2) / torch.where(close, torch.ones_like(below), below)
+    # Close on the circle: the same eigenvalue, or one on either side of the cut.
+    ratio = torch.where(close, torch.where(between.abs() < 1, exponent, 0.0), ratio)
+    slopes = torch.polar(torch.ones_like(middle), (exponent - 1) * middle) * ratio
+    turned = vectors.mH @ grad.to(vectors.dtype) @ vectors
+    return _like(vectors @ (slopes.conj() * turned) @ vectors.mH, grad)
+
+
+@_power.register_fake
+def _(blocks: Tensor, exponent: float) -> Tensor:  # noqa: ARG001
+    return torch.empty_like(blocks, memory_format=torch.contiguous_format)
+
+
+@_gradient.register_fake
+def _(grad: Tensor, blocks: Tensor, exponent: float) -> Tensor:  # noqa: ARG001
+    return torch.empty_like(grad, memory_format=torch.contiguous_format)
+
+
+def _keep(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:  # noqa: ARG001
+    blocks, ctx.exponent = inputs
+    ctx.save_for_backward(blocks)
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    (blocks,) = ctx.saved_tensors
+    return _gradient(grad, blocks, ctx.exponent), None
+
+
+_power.register_autograd(_backward, setup_context=_keep)
+
+
+def _exponential(skew: Tensor) -> Tensor:
+    """Return exp of skew-Hermitian matrices by their eigenvalues, so that it is unitary."""
+    if not skew.is_complex():
+        return of_skew(skew, torch.cos, torch.sin)
+    angles, vectors = torch.linalg.eigh(-1j * skew)
+    values = torch.polar(torch.ones_like(angles), angles)
+    return (vectors * values[..., None, :]) @ vectors.mH
+
+
+def _nearest(blocks: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return the blocks that are orthogonal in this dtype and nearest to the given ones."""
+    wide = blocks.to(dtype)
+    check_orthogonal(wide, blocks.dtype)
+    left, _, right = torch.linalg.svd(wide)
+    return left @ right
+
+
+def _half_turned(blocks: Tensor) -> bool:
+    """Return whether some block turns a vector by half a turn, almost."""
+    one = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device)
+    return bool((torch.linalg.svdvals(blocks + one)[..., -1] < 1e-6).any())
+
+
+def _like(values: Tensor, other: Tensor) -> Tensor:
+    """Return complex values in the dtype of another tensor, real where that is."""
+    made = values.to(other.dtype) if other.is_complex() else values.real.to(other.dtype)
+    return made.contiguous()

@@ -1,0 +1,131 @@
+"""The study on digits: the script, its record, and the page that quotes it."""
+
+import importlib.util
+import json
+import statistics
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import scipy
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+DOCS = Path(__file__).parents[2] / "docs"
+pytest.importorskip("peft")
+pytest.importorskip("sklearn")
+
+
+@pytest.fixture(scope="module")
+def script():
+    spec = importlib.util.spec_from_file_location("digits_study", DOCS / "digits_study.py")
+    module = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "digits_study", module)  # dataclasses look their module up
+        spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def record(script):
+    return json.loads(script.PATH.read_text("utf-8"))
+
+
+def keys(record):
+    return [(row["method"], row["rate"], row["seed"]) for row in record["runs"]]
+
+
+def expected(script, record):
+    sizes = record["sizes"]
+    for seed in range(sizes["seeds"]):
+        for name in script.METHODS:
+            tried = sizes["rates"] if seed < sizes["tuning"] else [record["chosen"][name]]
+            yield from ((name, rate, seed) for rate in tried)
+        yield script.HEAD_ONLY, script.HEAD_RATE, seed
+
+
+def test_the_record_holds_every_run_and_no_other(script, record):
+    assert record["sizes"] == json.loads(json.dumps(vars(script.Sizes())))
+    assert sorted(keys(record)) == sorted(expected(script, record))
+    for name in script.METHODS:
+        assert record["chosen"][name] == script.chosen(record["runs"], name, 2)
+
+
+def test_the_numbers_of_parameters_are_about_equal(script, record):
+    for name in script.METHODS:
+        body = script.METHODS[name](script.Body())
+        count = sum(p.numel() for p in body.parameters() if p.requires_grad)
+        assert {row["trained"] for row in record["runs"] if row["method"] == name} == {count}
+        assert count == pytest.approx(6720, rel=0.07)
+
+
+def test_the_page_shows_the_tables_of_the_record(script, record):
+    page = (DOCS / "digits-study.md").read_text("utf-8")
+    for table in script.tables(record):
+        assert table in page
+
+
+def test_what_the_page_says_holds(script, record):
+    tests = {n: [r["test"] for r in script.final(record, n)] for n in script.EVERYTHING}
+    lost = {n: [r["forgotten"] for r in script.final(record, n)] for n in script.EVERYTHING}
+
+    def gap(values, name):
+        return script.interval(np.subtract(values[name], values[script.BASELINE]))
+
+    for name in script.METHODS:
+        if name != script.BASELINE:
+            mean, half = gap(tests, name)
+            assert abs(mean) < half
+        assert statistics.fmean(np.subtract(tests[name], tests[script.HEAD_ONLY])) > 0.2
+    apart = {
+        n for n in script.METHODS if n != script.BASELINE and gap(lost, n)[0] > gap(lost, n)[1]
+    }
+    assert apart == {"OFT", "BOFT", "mixed radix", "random"}
+    assert {n for n in apart if gap(lost, n)[0] > 2.2922 * gap(lost, n)[1]} == {"BOFT", "random"}
+
+
+def test_no_image_is_both_learned_and_judged_by(script):
+    new, test = script.parts(script.NEW, 400)
+    for seed in range(5):
+        learn, valid = script.drawn(new, 40, seed)
+        together = torch.cat([part[0] for part in (learn, valid, test)]).flatten(1)
+        assert len(learn[1]) == len(valid[1]) == 200
+        assert (torch.bincount(learn[1]) == 40).all()
+        assert (torch.bincount(valid[1]) == 40).all()
+        # scikit-learn's set has no image twice among these
+        assert len(together.unique(dim=0)) == len(together)
+
+
+@given(st.lists(st.floats(-1, 1), min_size=2, max_size=9))
+def test_an_interval_is_that_of_scipy(script, values):
+    mean, half = script.interval(values)
+    theirs = scipy.stats.ttest_1samp(values, 0) if np.ptp(values) > 1e-3 else None
+    if theirs is not None:
+        low, high = theirs.confidence_interval(0.95)
+        assert (mean - half, mean + half) == pytest.approx((low, high), abs=1e-9)
+    assert half >= 0
+
+
+@pytest.mark.slow
+def test_a_short_run_goes_on_where_it_was_stopped(script, tmp_path, monkeypatch):
+    threads = torch.get_num_threads()
+    path = tmp_path / "short.json"
+    methods = {name: script.EVERYTHING[name] for name in (script.BASELINE, "OFT")}
+    monkeypatch.setattr(script, "METHODS", methods)
+    monkeypatch.setattr(script, "EVERYTHING", {**methods, script.HEAD_ONLY: script.frozen})
+    try:
+        script.main(["--quick", "--output", str(path)])
+        whole = json.loads(path.read_text("utf-8"))
+        assert sorted(keys(whole)) == sorted(expected(script, whole))
+        path.write_text(json.dumps({**whole, "runs": whole["runs"][:2]}), encoding="utf-8")
+        script.main(["--quick", "--output", str(path)])
+        again = json.loads(path.read_text("utf-8"))
+    finally:
+        torch.set_num_threads(threads)
+    for row in whole["runs"] + again["runs"]:
+        del row["step_ms"]
+    for one, two in zip(whole["runs"], again["runs"], strict=True):
+        assert one == pytest.approx(two, abs=1e-4)  # how a rotation is run is chosen by timing it
+    assert list(tmp_path.iterdir()) == [path]

@@ -1,0 +1,260 @@
+"""Powers and means of blocks: laws over all angles, and scipy's logarithms as the oracle."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+import scipy.stats
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat.errors import BlockError, StructmatError
+from structmat.nn import Orthogonal, eigenangles, powers
+from structmat.testing import networks, seeds
+from tests.nn.drawing import arrays, layer
+
+radices = st.integers(1, 7)
+dtypes = st.sampled_from([torch.float64, torch.complex128])
+exponents = st.floats(-3, 3, allow_nan=False)
+EPS = np.finfo(float).eps
+
+
+def drawn(radix, dtype, seed, count=3, largest=3.0):
+    """Return blocks whose eigenangles are below `largest`."""
+    source = torch.Generator().manual_seed(seed)
+    q = torch.randn(count, radix, radix, dtype=dtype, generator=source)
+    q = q - q.mH
+    norms = torch.linalg.matrix_norm(q, 2, keepdim=True).clamp(min=1e-300)
+    sizes = largest * torch.rand(count, 1, 1, dtype=torch.float64, generator=source)
+    return torch.linalg.matrix_exp(q / norms * sizes)
+
+
+def close(a, b, radix, ulps=200):
+    torch.testing.assert_close(a, b, rtol=0, atol=ulps * radix * EPS)
+
+
+@given(radices, dtypes, seeds(), exponents)
+def test_powers_are_orthogonal_and_scipys(radix, dtype, seed, t):
+    blocks = drawn(radix, dtype, seed)
+    made = powers.power(blocks, t)
+    assert made.dtype == dtype
+    close(made.mH @ made, torch.eye(radix, dtype=dtype).expand_as(made), radix)
+    for block, one in zip(blocks.numpy(), made.numpy(), strict=True):
+        expected = scipy.linalg.expm(t * scipy.linalg.logm(block))
+        np.testing.assert_allclose(one, expected, rtol=0, atol=1e-9)
+
+
+@given(radices, seeds(), exponents, st.sampled_from([0.5, 2.0, 2.5, 3.1, 3.1415]))
+def test_the_short_way_is_the_long_one(radix, seed, t, largest):
+    blocks = drawn(radix, torch.float64, seed, largest=largest)
+    parts = [lambda a: (t * a).cos(), lambda a: (t * a).sin()]
+    by_vectors = eigenangles._by_vectors(blocks, *parts)
+    close(eigenangles.of_angles(blocks, *parts), by_vectors.real, radix)
+    close(by_vectors.imag, torch.zeros_like(blocks), radix, ulps=1e6)
+
+
+@given(radices, dtypes, seeds())
+def test_eigenvectors_are_orthonormal_and_the_blocks(radix, dtype, seed):
+    blocks = drawn(radix, dtype, seed, largest=3.14)
+    angles, vectors = eigenangles.eigen(blocks)
+    one = torch.eye(radix, dtype=vectors.dtype).expand_as(vectors)
+    close(vectors.mH @ vectors, one, radix)
+    values = torch.polar(torch.ones_like(angles), angles)
+    close((vectors * values[..., None, :]) @ vectors.mH, blocks.to(vectors.dtype), radix)
+    expected = np.sort(np.angle(np.linalg.eigvals(blocks.numpy())))
+    np.testing.assert_allclose(angles.sort().values, expected, rtol=0, atol=1e-9)
+
+
+@given(radices, dtypes, seeds(), exponents, exponents)
+def test_exponents_add(radix, dtype, seed, s, t):
+    blocks = drawn(radix, dtype, seed)
+    close(powers.power(blocks, s) @ powers.power(blocks, t), powers.power(blocks, s + t), radix)
+
+
+@given(radices, dtypes, seeds())
+def test_whole_powers_are_products_and_ends_are_exact(radix, dtype, seed):
+    blocks = drawn(radix, dtype, seed)
+    assert torch.equal(powers.power(blocks, 1), blocks)
+    assert torch.equal(powers.power(blocks, 0), torch.eye(radix, dtype=dtype).expand_as(blocks))
+    close(powers.power(blocks, 3), blocks @ blocks @ blocks, radix)
+    close(powers.power(blocks, -1), blocks.mH, radix)
+
+
+@settings(max_examples=30)
+@given(st.integers(2, 5), dtypes, seeds(), st.floats(-2, 2), st.booleans())
+def test_gradients_equal_finite_differences(radix, dtype, seed, t, at_identity):
+    """Equal eigenvalues, such as those of the identity, are no exception."""
+    source = torch.Generator().manual_seed(seed)
+    q = torch.randn(2, radix, radix, dtype=dtype, generator=source) * (not at_identity)
+    q.requires_grad_()
+
+    def run(q):
+        return powers.power(torch.linalg.matrix_exp(0.2 * (q - q.mH)), t)
+
+    assert torch.autograd.gradcheck(run, q)
+
+
+@given(st.integers(1, 3), st.integers(0, 4), seeds(), st.floats(-1, 1))
+def test_half_turns_have_real_powers(pairs, others, seed, t):
+    radix = 2 * pairs + others
+    spread = np.random.default_rng(seed)
+    basis = scipy.stats.ortho_group.rvs(radix, random_state=spread) if radix > 1 else np.eye(1)
+    block = basis @ np.diag([-1.0] * (2 * pairs) + [1.0] * others) @ basis.T
+    block = torch.from_numpy(block)
+    root = powers.power(block, 0.5)
+    close(root @ root, block, radix)
+    made = powers.power(block, t)
+    close(made.mT @ made, torch.eye(radix, dtype=block.dtype), radix)
+    angle = np.angle(np.linalg.eigvals(made.numpy()))
+    expected = [abs(t) * np.pi] * (2 * pairs) + [0.0] * others
+    np.testing.assert_allclose(np.sort(abs(angle)), np.sort(expected), rtol=0, atol=1e-7)
+
+
+def test_what_has_no_power_is_refused():
+    reflection = torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
+    with pytest.raises(BlockError, match="determinant −1: a reflection has no real power"):
+        powers.power(reflection, 0.5)
+    with pytest.raises(BlockError, match="off orthogonal by 3"):
+        powers.power(2 * torch.eye(2), 0.5)
+    with pytest.raises(BlockError, match="exponent=nan: it must be a finite number"):
+        powers.power(torch.eye(2), float("nan"))
+    with pytest.raises(BlockError, match="off orthogonal by nan"):
+        powers.power(torch.full((2, 2), float("nan")), 0.5)
+    with pytest.raises(BlockError, match="eigenvalue −1, which Cayley blocks never have"):
+        powers.generators(-torch.eye(2), "cayley")
+    with pytest.raises(BlockError, match="kind='givens': generators are found for"):
+        powers.generators(torch.eye(2), "givens")
+
+
+@given(radices, dtypes, seeds(), st.sampled_from(["cayley", "exp"]))
+def test_generators_make_the_blocks(radix, dtype, seed, kind):
+    net = sm.Network.of(3 * radix, [np.arange(3 * radix).reshape(3, radix).tolist()] * (radix > 1))
+    blocks = drawn(radix, dtype, seed)
+    q = Orthogonal(net, kind, dtype=dtype)
+    with torch.no_grad():
+        for g in q.generators:
+            g.copy_(powers.generators(blocks, kind))
+    for made in q.blocks(torch.float64):
+        close(made.detach(), blocks, radix, ulps=2000)  # the tangent stretches at large angles
+
+
+@given(radices, dtypes, seeds())
+def test_the_logarithm_is_skew_and_exponentiates(radix, dtype, seed):
+    blocks = drawn(radix, dtype, seed)
+    log = powers.logarithm(blocks)
+    assert torch.equal(log, -log.mH)
+    close(torch.linalg.matrix_exp(log), blocks, radix)
+
+
+# Means ----------------------------------------------------------------------------------------
+
+
+@given(radices, dtypes, seeds(), st.lists(st.floats(0.1, 2), min_size=1, max_size=4))
+def test_means_are_orthogonal_and_stationary(radix, dtype, seed, weights):
+    """The weighted logarithms from the mean cancel: that is what makes it the Karcher mean."""
+    stacks = [drawn(radix, dtype, seed + k, largest=0.7) for k in range(len(weights))]
+    middle = powers.mean(stacks, [w / sum(weights) for w in weights])
+    close(middle.mH @ middle, torch.eye(radix, dtype=dtype).expand_as(middle), radix)
+    pull = sum(w * powers.logarithm(middle.mH @ b) for w, b in zip(weights, stacks, strict=True))
+    close(pull, torch.zeros_like(pull), radix, ulps=1000)
+
+
+@given(radices, dtypes, seeds(), st.floats(0.01, 0.99))
+def test_the_mean_of_two_lies_on_the_geodesic(radix, dtype, seed, t):
+    a, b = (drawn(radix, dtype, seed + k, largest=1.0) for k in range(2))
+    expected = a @ powers.power(a.mH @ b, t)
+    close(powers.mean([a, b], [1 - t, t]), expected, radix, ulps=1000)
+
+
+@given(radices, dtypes, seeds(), st.floats(0.01, 2), st.floats(0.01, 2))
+def test_other_sums_of_weights_scale(radix, dtype, seed, s, t):
+    """One block becomes its power, and powers of one block the power of the sum."""
+    a = drawn(radix, dtype, seed, largest=1.0)
+    close(powers.mean([a], [t]), powers.power(a, t), radix, ulps=1000)
+    both = powers.mean([powers.power(a, 0.5), powers.power(a, -0.25)], [s, t])
+    close(both, powers.power(a, 0.5 * s - 0.25 * t), radix, ulps=1000)
+
+
+@given(radices, dtypes, seeds())
+def test_means_turn_with_their_blocks(radix, dtype, seed):
+    a, b, turn = (drawn(radix, dtype, seed + k, largest=0.7) for k in range(3))
+    together = powers.mean([turn @ a, turn @ b], [0.3, 0.7])
+    close(together, turn @ powers.mean([a, b], [0.3, 0.7]), radix, ulps=1000)
+
+
+def test_what_has_no_mean_is_refused():
+    one = torch.eye(2)
+    for weights in ([1.0], [], [-1.0, 2.0], [0.0, 0.0], [float("inf"), 1.0], [float("nan"), 1.0]):
+        with pytest.raises(BlockError, match="each needs a weight of at least 0"):
+            powers.mean([one, one], weights)
+    with pytest.raises(BlockError, match="half a turn apart, where their mean is not unique"):
+        powers.mean([one, -one], [0.5, 0.5])
+
+
+@given(radices, seeds())
+def test_means_of_single_precision_are_orthogonal_to_it(radix, seed):
+    stacks = [drawn(radix, torch.float64, seed + k, largest=1.0) for k in range(3)]
+    single = powers.mean([b.float() for b in stacks], [1, 2, 3])
+    assert single.dtype == torch.float32
+    expected = powers.mean(stacks, [1, 2, 3])
+    torch.testing.assert_close(single.double(), expected, rtol=0, atol=1e-5)
+
+
+# Layers ---------------------------------------------------------------------------------------
+
+
+ROTATIONS = ["cayley", "exp", "givens", "householder"]
+
+
+@given(networks(), st.sampled_from(ROTATIONS), dtypes, seeds(), st.floats(-0.5, 1))
+def test_interpolation_is_the_power_of_each_block(net, kind, dtype, seed, t):
+    q = layer(net, seed, kind, dtype)
+    path = q.interpolate(t)
+    assert path.kind == (kind if kind == "cayley" else "exp")
+    assert path.network == net
+    for made, block in zip(path.blocks(torch.float64), q.blocks(torch.float64), strict=True):
+        close(made.detach(), powers.power(block.detach(), t), max(net.width, 1), ulps=2000)
+    ends = [q.interpolate(0).matrix(), q.interpolate(1).matrix()]
+    idle = Orthogonal(net, dtype=dtype).matrix()
+    for found, expected in zip(ends, [idle, q.matrix()], strict=True):
+        torch.testing.assert_close(found, expected, rtol=0, atol=1e-11 * (1 + net.depth))
+
+
+@given(networks(), seeds(), st.booleans(), st.data())
+def test_kept_stages_are_the_product_of_their_factors(net, seed, reduced, data):
+    q = layer(net, seed, reduced=reduced)
+    stages = data.draw(st.sets(st.integers(0, net.depth - 1)) if net.depth else st.just(set()))
+    kept = q.keep(stages)
+    expected = np.eye(net.width)
+    for t, factor in enumerate(sm.factors(net, arrays(q))):
+        if t in stages:
+            expected = factor @ expected
+    tolerance = 100 * (net.depth + 1) * net.width * EPS
+    np.testing.assert_allclose(kept.matrix().detach(), expected, rtol=0, atol=tolerance)
+    assert kept.network.depth == len(stages)
+    assert not any(a is b for a in kept.generators for b in q.generators)
+
+
+def test_series_are_no_rotations_to_interpolate():
+    q = layer(sm.butterfly(8), 0, "cayley_neumann")
+    with pytest.raises(BlockError, match="off orthogonal by"):
+        q.interpolate(0.5)
+
+
+def test_layers_keep_their_settings_on_the_way():
+    q = Orthogonal(sm.butterfly(8), dropout=(0.5, 0.25), dtype=torch.float32, reduced=True).eval()
+    for other in (q.interpolate(0.5), q.keep([1])):
+        assert not other.training
+        assert other.dropout == q.dropout
+        assert not other.reduced
+        assert {g.dtype for g in other.generators} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("stages", "said"),
+    [([3], "stage 3 of a network of depth 3"), ([-1], "stage=-1"), ([0.5], "stage=0.5")],
+)
+def test_stages_that_are_none_are_refused(stages, said):
+    with pytest.raises(StructmatError, match=said):
+        Orthogonal(sm.butterfly(8)).keep(stages)
