@@ -37,7 +37,7 @@ def claims():
 def commands():
     """Return the help of every command as a section."""
     os.environ["COLUMNS"] = "90"  # as wide as argparse writes
-    for command in ("list", "show", "compare", "bench", "finetune"):
+    for command in ("list", "show", "compare", "bench", "finetune", "convert", "audit"):
         with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
             main([command, "--help"])
         yield f"## structmat {command}\n\n```text\n{said.getvalue().strip()}\n```"

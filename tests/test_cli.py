@@ -342,6 +342,15 @@ WRONG = [
     (["finetune", "--text", "a"], "give it too"),
     (["finetune", "--data", "none.csv", "--text", "a", "--label", "b"], "none.csv: cannot be read"),
     (["finetune", "--model", "./none"], "./none: no such directory"),
+    (["convert", "none", "out"], "none: no such file or directory"),
+    (["convert", "none", "out", "--to", "lora"], "a rank is given for lora"),
+    (["convert", "none", "out", "--rank", "3"], "and for nothing else"),
+    (["convert", "none", "out", "--to", "merged"], "name the pretrained model (model=, --model)"),
+    (["convert", "none", "out", "--to", "lycoris"], "let its name end in .safetensors"),
+    (["convert", "none", "no/out"], "no/out: there is no directory no"),
+    (["audit", "none"], "none: no such file or directory"),
+    (["audit", "none", "--most", "1"], "most=1: most must be an integer, at least 2"),
+    (["audit", "none", "--html", "no/a.html"], "--html no/a.html: there is no directory no"),
 ]
 
 
@@ -376,7 +385,9 @@ def test_a_wrong_command_line_is_one_line_that_names_the_help(capsys, arguments)
     assert "--help" in captured.err
 
 
-@pytest.mark.parametrize("command", ["list", "show", "compare", "bench", "finetune"])
+@pytest.mark.parametrize(
+    "command", ["list", "show", "compare", "bench", "finetune", "convert", "audit"]
+)
 def test_every_command_has_help_with_an_example(capsys, command):
     with pytest.raises(SystemExit, match="0"):
         main([command, "--help"])

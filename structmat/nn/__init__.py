@@ -1,7 +1,10 @@
 """The torch layer, and adapters that finetune a model with it. Importing this loads torch."""
 
 from structmat.nn.adapters import Adapter
+from structmat.nn.auditing import audit
+from structmat.nn.auditreport import Audit
 from structmat.nn.checkpoints import load_adapter, save_adapter
+from structmat.nn.conversion.converting import Conversion, convert
 from structmat.nn.model import adapt, adapters, merge, unmerge
 from structmat.nn.module import Orthogonal
 
@@ -14,4 +17,8 @@ __all__ = [
     "unmerge",
     "save_adapter",
     "load_adapter",
+    "convert",
+    "Conversion",
+    "audit",
+    "Audit",
 ]

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from structmat.errors import FileError, StructmatError, check_format, require
 from structmat.network import Network
-from structmat.nn.adapters import checked_field
+from structmat.nn.adapters import checked_field, checked_side
 from structmat.nn.blocks import checked_kind
 from structmat.nn.model import Recipe, adapters, check_plain, install, trained_whole
 from structmat.nn.module import checked_dropout
@@ -68,7 +68,7 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
-    safetensors = require("safetensors.torch", "adapters")
+    require("safetensors.torch", "adapters")
     around, model = model, unwrapped(model)
     found = {plain_name(name): adapter for name, adapter in adapters(model).items()}
     if not found:
@@ -82,44 +82,90 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
             f"{broken} holds NaN or infinity: the adapter diverged in training and is not saved;"
             " lower the learning rate"
         )
-    networks: dict[Network, int] = {}
-    layers = {}
+    recipes, weights = {}, {}
     for name, adapter in found.items():
         rotation = adapter.rotation
+        recipes[name] = Recipe(
+            rotation.network,
+            rotation.kind,
+            adapter.scale is not None,
+            adapter.trains_bias,
+            rotation.dropout,
+            rotation.reduced,
+            adapter.field,
+            adapter.side,
+        )
+        weights[name] = (plain_class(adapter).__name__, adapter.weight_shape(adapter.base))
+    trained, statistics = (
+        [plain_name(name) for name in found]
+        for found in (trained_whole(model), with_statistics(model))
+    )
+    try:
+        if writers.mine:
+            write_adapter(Path(directory), Saved(recipes, weights, trained, statistics), values)
+    finally:
+        writers.wait()
+    return Path(directory)
+
+
+def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> Path:
+    """Write the two files of an adapter, and return their directory.
+
+    Raises
+    ------
+    MissingExtraError
+        Without safetensors (extra `adapters`).
+    """
+    safetensors = require("safetensors.torch", "adapters")
+    networks: dict[Network, int] = {}
+    layers = {}
+    for name, recipe in saved.recipes.items():
+        kind, shape = saved.weights[name]
         layers[name] = {
-            "kind": plain_class(adapter).__name__,
-            "weight": list(adapter.weight_shape(adapter.base)),
-            "network": networks.setdefault(rotation.network, len(networks)),
-            "blocks": rotation.kind,
-            "scale": adapter.scale is not None,
-            "bias": adapter.trains_bias,
-            "dropout": list(rotation.dropout),
-            "reduced": rotation.reduced,
-            "field": adapter.field,
+            "kind": kind,
+            "weight": list(shape),
+            "network": networks.setdefault(recipe.network, len(networks)),
+            "blocks": recipe.blocks,
+            "scale": recipe.scale,
+            "bias": recipe.bias,
+            "dropout": list(recipe.dropout),
+            "reduced": recipe.reduced,
+            "field": recipe.field,
+            "side": recipe.side,
         }
     tensors = {  # copies, for safetensors refuses tensors that share memory
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in values.items()
     }
-    folder = Path(directory)
     data: bytes = safetensors.save(tensors, metadata={"format": "pt"})
     settings = {
         "format": FORMAT,
         "version": VERSION,
         "tensors": hashlib.sha256(data).hexdigest(),
         "layers": layers,
-        "trained": [plain_name(name) for name in trained_whole(model)],
-        "statistics": [plain_name(name) for name in with_statistics(model)],
+        "trained": saved.trained,
+        "statistics": saved.statistics,
         "networks": [json.loads(net.to_json()) for net in networks],
     }
-    try:
-        if writers.mine:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_bytes(folder / TENSORS, data)
-            write_bytes(folder / SETTINGS, json.dumps(settings).encode())
-    finally:
-        writers.wait()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_bytes(folder / TENSORS, data)
+    write_bytes(folder / SETTINGS, json.dumps(settings).encode())
     return folder
+
+
+def read_adapter(folder: Path) -> tuple[Saved, dict[str, Tensor]]:
+    """Return what the two files of an adapter hold.
+
+    Raises
+    ------
+    FileError
+        When one is missing, cut, not ours, or of another saving than the other.
+    MissingExtraError
+        Without safetensors (extra `adapters`).
+    """
+    settings = _read_settings(folder / SETTINGS)
+    tensors = _read_tensors(folder / TENSORS, settings)
+    return _understood(settings, folder / SETTINGS), tensors
 
 
 def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Module:
@@ -147,10 +193,8 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
         Without safetensors (extra `adapters`).
     """
     folder = Path(directory)
-    settings = _read_settings(folder / SETTINGS)
-    tensors = _read_tensors(folder / TENSORS, settings)
+    saved, tensors = read_adapter(folder)
     check_plain(model)
-    saved = _understood(settings, folder / SETTINGS)
     wrong = mismatches(model, saved, tensors)
     if wrong:
         raise FileError(
@@ -210,6 +254,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
                 checked_dropout(layer["dropout"]),
                 bool(layer.get("reduced", False)),
                 checked_field(layer.get("field", "receptive")),
+                checked_side(layer.get("side", "inputs")),
             )
             for name, layer in layers.items()
         }

@@ -21,6 +21,7 @@ from structmat.nn.adapters import (
     Stack,
     StackAdapter,
     checked_field,
+    checked_side,
     kind_for,
     named_layers,
 )
@@ -46,6 +47,7 @@ class Recipe:
     dropout: tuple[float, float] = (0.0, 0.0)
     reduced: bool = False
     field: str = "receptive"
+    side: str = "inputs"
 
 
 def adapt(
@@ -55,6 +57,7 @@ def adapt(
     target_modules: Targets = ALL_LINEAR,
     exclude_modules: Targets | None = None,
     topology_pattern: Mapping[str, Topology] | None = None,
+    side: str = "inputs",
     blocks: str = "cayley",
     scale: bool = False,
     bias: bool = False,
@@ -77,6 +80,9 @@ def adapt(
     topology_pattern : dict of regular expression → topology, optional
         Other topologies for some layers. A pattern must match the name, or the name without
         some leading parts; the first that does counts.
+    side : {"inputs", "outputs"}
+        Whether to rotate what each layer reads, as OFT and BOFT do, or what it puts out, as
+        LyCORIS does.
     blocks : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
     scale, bias : bool
         Whether to train an output scale, and the layer's own bias, as the BOFT paper does.
@@ -113,10 +119,12 @@ def adapt(
      "Orthogonal(width=16, depth=2, parameters=48, blocks='cayley')"]
     """
     chosen = select(model, target_modules, exclude_modules)
-    choose = _chooser(topology, topology_pattern or {}, chosen, checked_field(field))
+    choose = _chooser(
+        topology, topology_pattern or {}, chosen, checked_field(field), checked_side(side)
+    )
     dropout = checked_dropout(dropout)
     recipes = {
-        name: Recipe(choose(name, layer), blocks, scale, bias, dropout, reduced, field)
+        name: Recipe(choose(name, layer), blocks, scale, bias, dropout, reduced, field, side)
         for name, layer in chosen.items()
     }
     layers = {c.owner if isinstance(c, Stack) else c for c in chosen.values()}
@@ -145,6 +153,7 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
                 kind(
                     layer,
                     recipe.network,
+                    side=recipe.side,
                     blocks=recipe.blocks,
                     scale=recipe.scale,
                     bias=recipe.bias,
@@ -308,6 +317,7 @@ def _chooser(
     patterns: Mapping[str, Topology],
     layers: Mapping[str, Layer],
     field: str,
+    side: str,
 ) -> Callable[[str, Layer], Network]:
     """Return the function (name, layer) → network; one network for each topology and width."""
     rules = {pattern: compiled(pattern, "topology_pattern") for pattern in patterns}
@@ -319,20 +329,21 @@ def _chooser(
             )
     builders = {None: builder(topology)} | {p: builder(t) for p, t in patterns.items()}
     made: dict[tuple[str | None, int, int], Network] = {}
+    verb = "reads" if side == "inputs" else "has"
 
     def choose(name: str, layer: Layer) -> Network:
         pattern = next((p for p, rule in rules.items() if fits(rule, name)), None)
         kind = kind_for(layer, field)
         assert kind is not None
         groups = kind.copies(layer)
-        width = kind.input_width(layer) // groups
+        width = kind.turned_width(layer, side) // groups
         key = (pattern, width, groups)
         if key not in made:
             try:
                 made[key] = side_by_side(builders[pattern](width), groups)
             except WidthError as error:
                 raise WidthError(
-                    f"{name} reads {width} inputs: {error}; topology_pattern gives it another"
+                    f"{name} {verb} {width} {side}: {error}; topology_pattern gives it another"
                     " network, exclude_modules leaves it out"
                 ) from None
         return made[key]

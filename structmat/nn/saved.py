@@ -112,10 +112,10 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
                 f"layer {name} has a weight of shape {kind.weight_shape(layer)} for"
                 f" {kind.__name__}, the saved one {shape} for {theirs}"
             )
-        elif kind.input_width(layer) != recipe.network.width:
+        elif (width := kind.turned_width(layer, recipe.side)) != recipe.network.width:
+            has = "reads" if recipe.side == "inputs" else "has"
             wrong.append(
-                f"layer {name} reads {kind.input_width(layer)} inputs, the saved one"
-                f" {recipe.network.width}"
+                f"layer {name} {has} {width} {recipe.side}, the saved one {recipe.network.width}"
             )
         else:
             prefix = f"{name}." if name else ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Self
 
 import torch
@@ -10,13 +11,22 @@ from torch import Tensor, nn
 
 from structmat.errors import StructmatError
 from structmat.network import Network
-from structmat.nn.adapters.checks import Layer, check_layer, named, own_behaviour, plain_weight
+from structmat.nn.adapters.checks import (
+    Layer,
+    check_layer,
+    checked_side,
+    named,
+    own_behaviour,
+    plain_weight,
+)
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.module import Orthogonal
 
 
 class Adapter(nn.Module):
     """A layer whose weight is rotated: W' = s ⊙ W·Rᵀ, with an optional trained output scale s.
+
+    With `side="outputs"` it is W' = s ⊙ R·W; a bias is not rotated.
 
     Made by `adapt`; the subclasses say how a kind of layer lays out its weight. Attributes that
     it does not have are those of the layer. `weight` is the effective weight W', with gradients,
@@ -27,7 +37,9 @@ class Adapter(nn.Module):
     base : nn.Module
         The layer; its weight is left as it is.
     network : Network
-        Of width `input_width(base)`.
+        Of width `turned_width(base, side)`.
+    side : {"inputs", "outputs"}
+        What is rotated: the inputs that each neuron reads, or the outputs of all neurons.
     blocks, dropout, reduced
         As for `Orthogonal`.
     scale : bool
@@ -38,7 +50,7 @@ class Adapter(nn.Module):
     Notes
     -----
     The convention is that of the BOFT paper, (R W0)ᵀ with neurons as the columns of W0, and of
-    PEFT's BOFT: W' = (W Rᵀ) ⊙ s by output.
+    PEFT's BOFT: W' = (W Rᵀ) ⊙ s by output. Rotated outputs are the convention of LyCORIS.
     """
 
     base: Layer
@@ -52,6 +64,7 @@ class Adapter(nn.Module):
         base: Layer,
         network: Network,
         *,
+        side: str = "inputs",
         blocks: str = "cayley",
         scale: bool = False,
         bias: bool = False,
@@ -59,17 +72,21 @@ class Adapter(nn.Module):
         reduced: bool = False,
     ) -> None:
         super().__init__()
-        width = self.input_width(base)
+        width = self.turned_width(base, side)
         if network.width != width:
+            has = "reads" if side == "inputs" else "has"
             raise StructmatError(
-                f"a network of width {network.width} for a layer that reads {width} inputs: both"
+                f"a network of width {network.width} for a layer that {has} {width} {side}: both"
                 " must be equal"
             )
-        check_layer(base, type(self), products=scale)
+        # A kind that scales what the layer returns rotates that, too.
+        products = scale or (side == "outputs" and not self.scales_outputs)
+        check_layer(base, type(self), products=products)
         dtype, device = self.number_type(base)
         dtype = at_least_float32(dtype)
         self._stock = own_behaviour(base, self.takes) is None
         self.base = base
+        self.side = side
         self.rotation = Orthogonal(
             network,
             blocks,
@@ -116,7 +133,7 @@ class Adapter(nn.Module):
 
     @classmethod
     def copies(cls, base: Layer) -> int:  # noqa: ARG003
-        """Return how many equal parts of the inputs are kept apart, each with a rotation."""
+        """Return how many equal parts of the layer are kept apart, each with a rotation."""
         return 1
 
     @classmethod
@@ -128,6 +145,11 @@ class Adapter(nn.Module):
     def output_width(cls, base: Layer) -> int:
         """Return how many outputs (channels) the layer has."""
         raise NotImplementedError
+
+    @classmethod
+    def turned_width(cls, base: Layer, side: str) -> int:
+        """Return the width of a network that rotates this side of the layer."""
+        return cls.input_width(base) if checked_side(side) == "inputs" else cls.output_width(base)
 
     @classmethod
     def neurons(cls, base: Layer, weight: Tensor) -> Tensor:  # noqa: ARG003 (for some kinds)
@@ -151,8 +173,13 @@ class Adapter(nn.Module):
 
     @classmethod
     def by_outputs(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
-        """Return the neurons with the outputs as the last axis; its own inverse."""
+        """Return the neurons with the outputs as the last axis."""
         return neurons.mT
+
+    @classmethod
+    def from_outputs(cls, base: Layer, outputs: Tensor) -> Tensor:  # noqa: ARG003
+        """Return the neurons of such outputs."""
+        return outputs.mT
 
     @classmethod
     def run(cls, base: Layer, x: Tensor, weight: Tensor) -> Tensor:
@@ -160,9 +187,13 @@ class Adapter(nn.Module):
         raise NotImplementedError
 
     def _rotated(self, weight: Tensor) -> Tensor:
-        """Return the weight with each neuron rotated."""
-        turned = self.rotation(self.rows(self.base, self.neurons(self.base, weight)))
-        return self.from_neurons(self.base, self.from_rows(self.base, turned))
+        """Return the weight with each neuron rotated, or with the outputs rotated."""
+        base, neurons = self.base, self.neurons(self.base, weight)
+        if self.side == "inputs":
+            neurons = self.from_rows(base, self.rotation(self.rows(base, neurons)))
+        else:
+            neurons = self.from_outputs(base, self.rotation(self.by_outputs(base, neurons)))
+        return self.from_neurons(base, neurons)
 
     def _output_axis(self, values: Tensor) -> Tensor:
         """Return one number for each output, shaped to multiply the weight."""
@@ -182,13 +213,19 @@ class Adapter(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The effective weight, in the layout and dtype of the layer's."""
-        weight: Tensor = self.base.weight
+        weight = self.own_weight
         if self.merged:
             return weight
         rotated = self._rotated(weight)
         if self.scale is None:
             return rotated
         return (rotated * self._output_axis(self.scale)).to(weight.dtype)
+
+    @property
+    def own_weight(self) -> Tensor:
+        """The layer's weight as it is, in floating point: its own one, or the merged one."""
+        weight: Tensor = self.base.weight
+        return weight
 
     @property
     def bias(self) -> nn.Parameter | None:
@@ -236,10 +273,28 @@ class Adapter(nn.Module):
 
         The layer gets a new parameter: one that shares its weight keeps the old.
         """
-        plain = self.base.weight
-        assert isinstance(plain, nn.Parameter)
-        self.base.weight = nn.Parameter(merged, requires_grad=False)
+        plain = self._held()
+        self._hold(nn.Parameter(merged, requires_grad=False))
         object.__setattr__(self, "_plain", plain)  # past nn.Module: it is no parameter of ours
+
+    def _held(self) -> Any:
+        """Return what merging replaces."""
+        return self.base.weight
+
+    def _hold(self, weight: Any) -> None:
+        self.base.weight = weight
+
+    @contextmanager
+    def unmerged(self) -> Iterator[None]:
+        """Have the layer's own weight in place for a while, then what was there before."""
+        held, plain = self._held(), self._plain
+        self.restore_weight()
+        try:
+            yield
+        finally:
+            if plain is not None:
+                self._hold(held)
+                object.__setattr__(self, "_plain", plain)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
         super()._apply(fn, recurse)
@@ -263,7 +318,7 @@ class Adapter(nn.Module):
     def restore_weight(self) -> None:
         """Put the layer's own weight back, to the last bit."""
         if self._plain is not None:
-            self.base.weight = self._plain
+            self._hold(self._plain)
             object.__setattr__(self, "_plain", None)
 
 

@@ -44,9 +44,27 @@ def check_layer(base: Layer, kind: type[Adapter], *, products: bool) -> None:
         )
     if base._forward_hooks or base._forward_pre_hooks:
         raise StructmatError(
-            f"a {type(base).__name__} with forward hooks: they would see rotated inputs before"
-            " merging and others after; remove them, or exclude this layer"
+            f"a {type(base).__name__} with forward hooks: they would see other activations before"
+            " merging than after; remove them, or exclude this layer"
         )
+
+
+def checked_side(side: str) -> str:
+    """Return the side of a layer that is rotated, if it is one.
+
+    Raises
+    ------
+    StructmatError
+        When it is none.
+
+    Examples
+    --------
+    >>> checked_side("outputs")
+    'outputs'
+    """
+    if side not in ("inputs", "outputs"):
+        raise StructmatError(f'side={side!r}: a layer\'s "inputs" or its "outputs" are rotated')
+    return side
 
 
 def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:

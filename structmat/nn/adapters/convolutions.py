@@ -87,7 +87,7 @@ class ConvolutionAdapter(Adapter):
     def _turns_channels(self, x: Tensor) -> bool:
         """Return whether the rotation acts on channels, and x has fewer of them than the weight."""
         weight: Tensor = self.base.weight
-        on_channels = self.rotation.width == self.base.in_channels
+        on_channels = self.side == "inputs" and self.rotation.width == self.base.in_channels
         return on_channels and x.numel() <= weight.numel()
 
 

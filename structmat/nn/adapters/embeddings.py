@@ -13,8 +13,9 @@ from structmat.nn.adapters.checks import Layer, plain_weight
 class EmbeddingAdapter(Adapter):
     """An adapted `nn.Embedding`: weight (entries, dim) becomes E·Rᵀ, and each output R e.
 
-    The scale has a factor for each of the dim outputs. The row at `padding_idx` turns with the
-    others, so zeros stay zeros.
+    The entries are what the layer puts out, so both sides mean the same rotation. The scale has a
+    factor for each of the dim outputs. The row at `padding_idx` turns with the others, so zeros
+    stay zeros.
     """
 
     scales_outputs = True
@@ -44,6 +45,11 @@ class EmbeddingAdapter(Adapter):
     def by_outputs(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
         """Return the rows as they are: they are outputs."""
         return neurons
+
+    @classmethod
+    def from_outputs(cls, base: Layer, outputs: Tensor) -> Tensor:  # noqa: ARG003
+        """Return the rows as they are."""
+        return outputs
 
     @classmethod
     def run(cls, base: Layer, x: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG003

@@ -60,6 +60,17 @@ def kind_for(layer: Layer, field: str = "receptive") -> type[Adapter] | None:
     return next((kind for kind in kinds if kind.accepts(layer)), None)
 
 
+def kind_named(name: str) -> type[Adapter] | None:
+    """Return the kind of adapter of this name, as files have it, if there is one.
+
+    Examples
+    --------
+    >>> kind_named("Conv2dChannelsAdapter").field
+    'channels'
+    """
+    return next((kind for kind in CHANNELS + KINDS if kind.__name__ == name), None)
+
+
 def checked_field(field: str) -> str:
     """Return the field.
 

@@ -1,4 +1,4 @@
-"""Linear layers: the inputs are rotated, or rotation and layer run as one operation."""
+"""Linear layers: inputs or outputs are rotated, or rotation and layer run as one operation."""
 
 from __future__ import annotations
 
@@ -28,16 +28,21 @@ class LinearAdapter(Adapter):
         return values[:, None]
 
     def _forward(self, x: Tensor) -> Tensor:
-        if self.scale is None and runs_together(self.base, x, stock=self._stock):
+        inputs = self.side == "inputs"
+        if inputs and self.scale is None and runs_together(self.base, x, stock=self._stock):
             weight = self.neurons(self.base, self.base.weight)
             return self.rotation.linear(x, weight, self.base.bias)
-        x = self.rotation.adjoint(x)
-        if self.scale is None:
+        if inputs:
+            x = self.rotation.adjoint(x)
+        if inputs and self.scale is None:
             outputs: Tensor = self.base(x)
             return outputs
         products = functional.linear(x, self.neurons(self.base, self.base.weight))
-        scaled = (products * self.scale).to(products.dtype)
-        return scaled if self.bias is None else scaled + self.bias.to(products.dtype)
+        if not inputs:
+            products = self.rotation(products)
+        if self.scale is not None:
+            products = (products * self.scale).to(products.dtype)
+        return products if self.bias is None else products + self.bias.to(products.dtype)
 
 
 class Conv1DAdapter(LinearAdapter):

@@ -67,24 +67,28 @@ class QuantisedLinearAdapter(LinearAdapter):
         return int(base.out_features), int(base.in_features)
 
     @property
-    def weight(self) -> Tensor:
-        """The effective weight in floating point."""
-        weight = in_floating_point(self.base)
-        if self.merged:
-            return weight
-        rotated = self._rotated(weight)
-        if self.scale is None:
-            return rotated
-        return (rotated * self._output_axis(self.scale)).to(weight.dtype)
+    def own_weight(self) -> Tensor:
+        """The weight that the layer means."""
+        return in_floating_point(self.base)
+
+    def _held(self) -> Any:
+        return self.base
+
+    def _hold(self, base: Any) -> None:
+        self.base = base
 
     def _forward(self, x: Tensor) -> Tensor:
-        outputs: Tensor = self.base(self.rotation.adjoint(x))
-        if self.scale is None:
+        inputs = self.side == "inputs"
+        outputs: Tensor = self.base(self.rotation.adjoint(x) if inputs else x)
+        if inputs and self.scale is None:
             return outputs
-        scaled = outputs * self.scale
-        if self.bias is not None:  # which the layer has added already
-            scaled = scaled + (1 - self.scale) * self.bias
-        return scaled.to(outputs.dtype)
+        # The layer has added its bias, which is neither rotated nor scaled.
+        products = outputs if self.bias is None else outputs - self.bias
+        if not inputs:
+            products = self.rotation(products)
+        if self.scale is not None:
+            products = products * self.scale
+        return (products if self.bias is None else products + self.bias).to(outputs.dtype)
 
     def set_weight(self, merged: Tensor) -> None:
         """Quantise the merged weight, in a copy of the layer; `restore_weight` has the layer.
@@ -109,12 +113,6 @@ class QuantisedLinearAdapter(LinearAdapter):
         if self.merged:
             self._plain._apply(fn)
         return self
-
-    def restore_weight(self) -> None:
-        """Put the layer back."""
-        if self._plain is not None:
-            self.base = self._plain
-            object.__setattr__(self, "_plain", None)
 
 
 def in_floating_point(base: Layer) -> Tensor:

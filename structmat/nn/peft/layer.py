@@ -245,7 +245,7 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
                 turned = self.structmat_inputs[name](kind.rows(self.base_layer, neurons))
                 neurons = kind.from_rows(self.base_layer, turned)
             turned = self._outputs_turned(kind.by_outputs(self.base_layer, neurons), name)
-            neurons = kind.by_outputs(self.base_layer, turned)
+            neurons = kind.from_outputs(self.base_layer, turned)
         return kind.from_neurons(self.base_layer, neurons).to(weight.dtype)
 
     def _own_weight(self) -> Tensor:

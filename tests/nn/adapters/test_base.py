@@ -51,6 +51,7 @@ def test_merged_and_unmerged_agree_and_unmerging_restores(drawn, scale, field, s
     layer(x)  # an embedding with max_norm shortens the rows that it sees
     adapter = adapted(layer, scale=scale, seed=seed, field=field)
     unmerged = adapter(x)
+    before = adapter.base.weight.clone()  # rounding may have shortened such rows once more
     with torch.no_grad():
         within = tolerance(layer, unmerged)
         assert (adapter(x) - unmerged).abs().max() <= within
@@ -59,7 +60,7 @@ def test_merged_and_unmerged_agree_and_unmerging_restores(drawn, scale, field, s
     assert (adapter(x) - unmerged).abs().max() <= within
     assert not any(p.requires_grad for n, p in adapter.named_parameters() if n == "base.weight")
     unmerge(adapter)
-    assert torch.equal(adapter.base.weight, layer.weight)  # to the last bit
+    assert torch.equal(adapter.base.weight, before)  # to the last bit
     assert torch.equal(adapter(x), unmerged)
     plain = merge(adapter, unload=True)
     assert type(plain) is type(layer)

@@ -1,0 +1,63 @@
+"""`structmat audit`: what a finetuned model kept of the pretrained one."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from structmat.cli.parsing import command, print_json
+from structmat.errors import FileError
+from structmat.writing import write_text
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = command(
+        commands,
+        "audit",
+        _audit,
+        "measure what rotations keep: orthogonality, singular values, angles, energy",
+        "audit my-adapter --model my-model --html audit.html",
+    )
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="MODEL_OR_ADAPTER",
+        help="an adapter of any format that convert reads, or a finetuned model",
+    )
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="DIR|FILE",
+        help="the pretrained model, safetensors; without it only the rotations are measured",
+    )
+    parser.add_argument(
+        "--most",
+        type=int,
+        default=1024,
+        metavar="N",
+        help="how many neurons of a layer are compared in pairs (default: 1024)",
+    )
+    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page, too")
+
+
+def _audit(options: argparse.Namespace) -> None:
+    page: Path | None = options.html
+    if page is not None and not page.parent.is_dir():
+        raise FileError(f"--html {page}: there is no directory {page.parent}; make it first")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads
+    from structmat.nn import audit
+
+    found = audit(options.source, model=options.model, most=options.most, progress=True)
+    if options.json:
+        print_json(found.to_dict())
+    else:
+        print(found)
+    if page is None:
+        return
+    try:
+        write_text(page, found.to_html())
+    except OSError as error:
+        raise FileError(f"--html {page}: cannot be written ({error.strerror})") from None

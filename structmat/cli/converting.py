@@ -1,0 +1,77 @@
+"""`structmat convert`: adapters from and to the files of other libraries."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from pathlib import Path
+from typing import Any
+
+from structmat.cli.parsing import command, print_json
+
+TARGETS = ("structmat", "peft-boft", "peft-oft", "lycoris", "gsoft", "lora", "merged")
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = command(
+        commands,
+        "convert",
+        _convert,
+        "convert an adapter from and to PEFT, LyCORIS and GSOFT, to LoRA, or merge it",
+        "convert my-adapter my-lora --to lora --rank 32 --model my-model",
+    )
+    parser.add_argument(
+        "source",
+        type=Path,
+        metavar="IN",
+        help="a directory of structmat, or of PEFT (BOFT, OFT, HRA); or a safetensors file of"
+        " LyCORIS (BOFT, diag-OFT) or GSOFT",
+    )
+    parser.add_argument(
+        "target",
+        type=Path,
+        metavar="OUT",
+        help="a new directory; for lycoris, gsoft and --prefix a new .safetensors file",
+    )
+    parser.add_argument("--to", choices=TARGETS, default="structmat", help="(default: structmat)")
+    parser.add_argument(
+        "--model",
+        type=Path,
+        metavar="DIR|FILE",
+        help="the pretrained model, safetensors: for lora and merged, and where IN does not say"
+        " the shapes of its layers",
+    )
+    parser.add_argument("--rank", type=int, metavar="R", help="of LoRA; what it loses is said")
+    parser.add_argument(
+        "--prefix",
+        metavar="NAME",
+        help="one file of LoRA in place of PEFT's directory, with layers named NAME.…: unet or"
+        " transformer for diffusers",
+    )
+    parser.add_argument(
+        "--nearest",
+        action="store_true",
+        help="take the nearest rotations for blocks that are not orthogonal, as those of PEFT's"
+        " OFT are not by default",
+    )
+
+
+def _convert(options: argparse.Namespace) -> None:
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads
+    from structmat.nn import convert
+
+    done = convert(
+        options.source,
+        options.target,
+        to=options.to,
+        model=options.model,
+        rank=options.rank,
+        prefix=options.prefix,
+        nearest=options.nearest,
+        progress=True,
+    )
+    if options.json:
+        print_json(done.to_dict())
+    else:
+        print(done)

@@ -1,0 +1,249 @@
+"""`audit`: what a rotation was to keep, and what it did keep, layer by layer."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from structmat.errors import FileError, StructmatError, whole
+from structmat.network import Network
+from structmat.nn.adapters import Adapter, EmbeddingAdapter, StackAdapter
+from structmat.nn.adapters.convolutions import ConvolutionAdapter
+from structmat.nn.auditreport import Audit, Row
+from structmat.nn.conversion.opening import Pretrained, is_adapter, opened
+from structmat.nn.conversion.tensorfiles import FileWeights, ModelWeights, Weights
+from structmat.nn.conversion.turns import BY_AXES, LINEAR, Turn, turned
+from structmat.nn.measuring import of_rotation, of_weights, rounding_lost, rounding_warning
+from structmat.nn.model import adapters
+from structmat.progress import bar
+
+MOST = 1024
+
+
+def audit(
+    source: nn.Module | str | os.PathLike[str],
+    *,
+    model: Pretrained | None = None,
+    most: int = MOST,
+    progress: bool = False,
+) -> Audit:
+    """Return what the rotations of an adapted model or of a file keep, layer by layer.
+
+    A rotation of inputs keeps the norms of neurons, the angles between them, and the singular
+    values of their matrix; one of outputs those of the columns. Rounding, truncated series and
+    output scales do not, and this says how much.
+
+    Parameters
+    ----------
+    source : nn.Module or path
+        A model with adapters, merged or not; nothing in it is changed. Or the files of an
+        adapter, of any format that `convert` reads; or those of a finetuned model.
+    model : nn.Module or path, optional
+        The pretrained model, for files: without it the rotations are measured, but not what they
+        do to the weights. A finetuned model is compared with it, by whatever it was finetuned.
+    most : int
+        How many neurons (columns for rotated outputs) of a layer, evenly spaced, are compared in
+        pairs: what is kept of all is kept of each part.
+    progress : bool
+        Whether to show a bar over the layers.
+
+    Returns
+    -------
+    Audit
+        Printable, with `to_dict` and HTML.
+
+    Raises
+    ------
+    StructmatError
+        When the model has no adapters.
+    FileError
+        When files cannot be read, or do not fit the pretrained model.
+
+    References
+    ----------
+    Qiu et al., Controlling text-to-image diffusion by orthogonal finetuning, NeurIPS 2023, for
+    the hyperspherical energy: the sum of 1/‖ŵ_i − ŵ_j‖ over pairs of neurons of norm 1.
+
+    Examples
+    --------
+    >>> from structmat.nn import adapt
+    >>> model = adapt(nn.Sequential(nn.Linear(8, 4)), "butterfly")
+    >>> found = audit(model)
+    >>> found.layers["0"]["orthogonality_error"], found.warnings
+    (0.0, [])
+    """
+    whole(most, "most", 2)
+    if isinstance(source, nn.Module):
+        if model is not None:
+            raise StructmatError("a model with adapters has the pretrained weights; give no model=")
+        work, named = _adapters(source, most), "the model's adapters"
+    else:
+        work, named = _files(Path(source), model, most), str(source)
+    rows = {}
+    with torch.no_grad(), bar("audit", work.count, unit="layer", shown=progress) as steps:
+        for name, row in work:
+            rows[name] = row
+            if steps is not None:
+                steps.update()
+    return Audit(named, rows)
+
+
+@dataclass(frozen=True)
+class _Work:
+    count: int
+    rows: Iterator[tuple[str, Row]]
+
+    def __iter__(self) -> Iterator[tuple[str, Row]]:
+        return self.rows
+
+
+# Adapters in memory ---------------------------------------------------------------------------
+
+
+def _adapters(model: nn.Module, most: int) -> _Work:
+    found = adapters(model)
+    if not found:
+        raise StructmatError("the model has no adapters to audit: adapt it, or load an adapter")
+    return _Work(len(found), ((name, _of_adapter(a, most)) for name, a in found.items()))
+
+
+def _of_adapter(adapter: Adapter, most: int) -> Row:
+    rotation = adapter.rotation
+    with _evaluating(adapter), adapter.unmerged():
+        plain = adapter.own_weight.detach()
+        blocks = [block.detach().cpu().double() for block in rotation.blocks()]
+        kind, scale = type(adapter).__name__, adapter.scale
+        turn = Turn(
+            rotation.network,
+            lambda: blocks,
+            adapter.side,
+            None if scale is None else scale.detach().cpu(),
+            kind=kind,
+            weight=tuple(plain.shape),
+            transform=rotation.kind,
+            layer=adapter.base,
+        )
+        row = of_rotation(turn)
+        row["blocks"] = rotation.kind
+        row["warnings"] += _dtype_warning(adapter)
+        if not math.isfinite(row["orthogonality_error"]):
+            return row
+        merged = adapter.merged_weight()
+        row |= of_weights(turn, plain, merged, most)
+        # Experts run with the merged weight anyway; a table with max_norm is changed by lookups.
+        if not (isinstance(adapter, StackAdapter) or getattr(adapter.base, "max_norm", None)):
+            row["merge_difference"] = _merge_difference(adapter, merged)
+        row["rounding_lost"] = rounding_lost(turned(turn, plain.cpu()), plain, merged)
+        row["warnings"] += rounding_warning(row["rounding_lost"], plain.dtype)
+    return row
+
+
+def _dtype_warning(adapter: Adapter) -> list[str]:
+    """Return what to say of trained numbers in a dtype that small steps do not move."""
+    trained = [*adapter.rotation.generators, *([] if adapter.scale is None else [adapter.scale])]
+    short = next((p.dtype for p in trained if torch.finfo(p.dtype).bits < 32), None)
+    if short is None:
+        return []
+    return [
+        f"parameters in {str(short).removeprefix('torch.')}: small steps of training are rounded"
+        " away; keep adapters in float32 when the model is cast"
+    ]
+
+
+@contextmanager
+def _evaluating(adapter: Adapter) -> Iterator[None]:
+    """Have no dropout for a while."""
+    training = adapter.training
+    adapter.eval()
+    try:
+        yield
+    finally:
+        adapter.train(training)
+
+
+def _merge_difference(adapter: Adapter, merged: Tensor) -> float:
+    """Return the largest difference of outputs merged and unmerged, over the largest output."""
+    x = _some_inputs(adapter, merged)
+    unmerged = adapter(x).double()
+    adapter.set_weight(merged)
+    try:
+        plain = adapter(x).double()
+    finally:
+        adapter.restore_weight()
+    size = float(plain.abs().max())
+    return float((plain - unmerged).abs().max()) / size if size else 0.0
+
+
+def _some_inputs(adapter: Adapter, weight: Tensor) -> Tensor:
+    source, base = torch.Generator().manual_seed(0), adapter.base
+    if isinstance(adapter, EmbeddingAdapter):
+        return torch.randint(base.num_embeddings, (8,), generator=source).to(weight.device)
+    shape: Sequence[int] = (8, adapter.input_width(base))
+    if isinstance(adapter, ConvolutionAdapter):
+        padding = base.padding if isinstance(base.padding, tuple) else base.kernel_size
+        sizes = zip(base.kernel_size, base.dilation, base.stride, padding, strict=True)
+        shape = (2, base.in_channels, *((k - 1) * d + 1 + 3 * s + p for k, d, s, p in sizes))
+    return torch.randn(shape, generator=source).to(weight)
+
+
+# Files ----------------------------------------------------------------------------------------
+
+
+def _files(source: Path, model: Pretrained | None, most: int) -> _Work:
+    if is_adapter(source):
+        found = opened(source, model, needs_shapes=False)
+        weights, names = found.weights, found.names
+        turns = found.adaptation.turns
+        return _Work(
+            len(turns),
+            (
+                (name, _of_turn(turn, weights, names.of[name] if names else name, most))
+                for name, turn in turns.items()
+            ),
+        )
+    after = FileWeights(source)
+    if model is None:
+        raise FileError(
+            f"{source}: a model and no adapter; name the pretrained model to compare with (model=,"
+            " --model)"
+        )
+    before = ModelWeights(model) if isinstance(model, nn.Module) else FileWeights(Path(model))
+    shared = sorted(key for key in after.keys & before.keys if len(before.shape(key)) >= 2)
+    if not shared:
+        raise FileError(f"{source}: no matrix has a name that the pretrained model knows")
+    for key in shared:
+        if after.shape(key) != before.shape(key):
+            raise FileError(f"{key} is {after.shape(key)}, and {before.shape(key)} in the model")
+    return _Work(len(shared), ((key, _of_pair(key, before, after, most)) for key in shared))
+
+
+def _of_turn(turn: Turn, weights: Weights | None, key: str, most: int) -> Row:
+    row = of_rotation(turn)
+    if weights is None or not math.isfinite(row["orthogonality_error"]):
+        return row
+    before = weights.tensor(f"{key}.weight")
+    exact = turned(turn, before)
+    after = exact.to(before.dtype)
+    row |= of_weights(turn, before, after, most)
+    row["rounding_lost"] = rounding_lost(exact, before, after)
+    row["warnings"] += rounding_warning(row["rounding_lost"], before.dtype)
+    return row
+
+
+def _of_pair(key: str, before: Weights, after: Weights, most: int) -> Row:
+    """Return what became of a weight, by whatever it was finetuned; neurons are rows."""
+    old, new = before.tensor(key), after.tensor(key)
+    kind = BY_AXES.get(old.ndim, LINEAR)
+    turn = Turn(Network(old[0].numel(), []), list, kind=kind, weight=tuple(old.shape))
+    row: Row = {"network": " × ".join(map(str, old.shape)), "side": "compared", "warnings": []}
+    if not (old.is_floating_point() and new.is_floating_point()):
+        row["warnings"].append(f"{old.dtype} and {new.dtype}: only floating weights are compared")
+        return row
+    return row | of_weights(turn, old, new, most)

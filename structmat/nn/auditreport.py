@@ -1,0 +1,127 @@
+"""What an audit found, as a table, JSON and HTML."""
+
+from __future__ import annotations
+
+import html
+import math
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from structmat.texttable import cell, in_html, plain
+from structmat.writing import finite
+
+Row: TypeAlias = dict[str, Any]
+
+_STYLE = """body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem; color: #222 }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #ddd }
+th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left }"""
+
+_NUMBERS = {
+    "orthogonality_error": "|RᵀR − I|",
+    "singular_value_drift": "singular values",
+    "angle_drift": "angles",
+    "energy_drift": "energy",
+    "rounding_lost": "rounding",
+    "merge_difference": "merged − unmerged",
+}
+_LEGEND = (
+    ("turns by stage", "the largest angle by which a block of each stage turns a plane"),
+    ("|RᵀR − I|", "its largest entry: how far from orthogonal the rotation is"),
+    ("singular values", "their largest change, over the largest one"),
+    ("angles", "the largest change of an angle between two neurons, in radians"),
+    ("energy", "the relative change of the hyperspherical energy of the neurons"),
+    ("rounding", "how much of the change merging rounds away"),
+    ("merged − unmerged", "the largest difference of outputs, over the largest output"),
+)
+
+
+@dataclass(frozen=True)
+class Audit:
+    """What an audit found, layer by layer; `print` it.
+
+    Attributes
+    ----------
+    source : str
+        What was audited.
+    layers : dict of layer name → dict
+        "network" and "side"; "orthogonality_error", and "stages" with the "largest" and "mean"
+        angle of each, where there is a rotation; "singular_value_drift", "angle_drift", "energy"
+        and "energy_drift" where there is a pretrained weight; "rounding_lost" where it is merged;
+        "merge_difference" of a model in memory; "warnings".
+    """
+
+    source: str
+    layers: dict[str, Row]
+
+    @property
+    def warnings(self) -> list[str]:
+        """All warnings, each with its layer."""
+        return [f"{name}: {text}" for name, row in self.layers.items() for text in row["warnings"]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as values of JSON's kinds; what is not finite is None."""
+        found: dict[str, Any] = finite({"source": self.source, "layers": self.layers})
+        return found
+
+    def __str__(self) -> str:
+        header, rows = self._table()
+        legend = [f"{name}: {meaning}" for name, meaning in _LEGEND if name in header]
+        warnings = [f"warning: {text}" for text in self.warnings]
+        return "\n".join(
+            [self.source, "", plain(header, rows, left=(0, 1)), "", *legend, *warnings]
+        )
+
+    def _repr_html_(self) -> str:
+        header, rows = self._table()
+        head = "".join(cell("th", name, _title(name)) for name in header)
+        body = ["".join(cell("td", text) for text in row) for row in rows]
+        warnings = "".join(f"<li>{html.escape(text)}</li>" for text in self.warnings)
+        return in_html([head, *body]) + (f"\n<ul>{warnings}</ul>" if warnings else "")
+
+    def to_html(self) -> str:
+        """Return a whole page.
+
+        Examples
+        --------
+        >>> Audit("an adapter", {}).to_html().splitlines()[0]
+        '<!doctype html>'
+        """
+        legend = "".join(
+            f"<li>{html.escape(name)}: {html.escape(meaning)}</li>" for name, meaning in _LEGEND
+        )
+        title = html.escape(f"structmat: audit of {self.source}")
+        return "\n".join(
+            [
+                "<!doctype html>",
+                f'<html lang="en"><head><meta charset="utf-8"><title>{title}</title>',
+                f"<style>{_STYLE}</style></head><body><h1>{title}</h1>",
+                self._repr_html_(),
+                f"<ul>{legend}</ul></body></html>",
+                "",
+            ]
+        )
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        rows = list(self.layers.values())
+        numbers = [key for key in _NUMBERS if any(key in row for row in rows)]
+        turns = any("stages" in row for row in rows)
+        header = ["layer", "rotates", *(["turns by stage"] if turns else [])]
+        header += [_NUMBERS[key] for key in numbers]
+        body = []
+        for name, row in self.layers.items():
+            line = [name, f"{row['side']}, {row['network']}"]
+            if turns:
+                line.append(_turns(row.get("stages", [])))
+            line += [f"{row[key]:.1e}" if key in row else "—" for key in numbers]
+            body.append(line)
+        return header, body
+
+
+def _turns(stages: list[dict[str, float]]) -> str:
+    return " ".join(f"{math.degrees(stage['largest']):.0f}°" for stage in stages) or "—"
+
+
+def _title(name: str) -> str:
+    meaning = dict(_LEGEND).get(name)
+    return f' title="{html.escape(meaning)}"' if meaning else ""

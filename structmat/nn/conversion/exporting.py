@@ -1,0 +1,82 @@
+"""What the formats of rotations share when they are written."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from structmat.errors import BlockError, FileError
+from structmat.network import Network
+from structmat.nn.conversion.coordinates import coordinates
+from structmat.nn.conversion.placing import placed
+from structmat.nn.conversion.turns import CONV2D, LINEAR, Turn
+
+
+def parameters(
+    name: str, turn: Turn, inside: Network, *, nearest: bool
+) -> tuple[list[Tensor], float]:
+    """Return Q of each bank of a format's network, and the largest error of an entry of a block.
+
+    Raises
+    ------
+    FileError
+        For a block that is no Cayley transform.
+    """
+    try:
+        found = [
+            coordinates(block, turn.dtype, nearest=nearest)
+            for block in placed(turn.network, turn.blocks(), inside)
+        ]
+    except BlockError as error:
+        raise FileError(f"{name}: {error}") from None
+    return [part.q for part in found], max((part.error for part in found), default=0.0)
+
+
+def check_inputs(name: str, turn: Turn, target: str) -> None:
+    """Refuse rotated outputs.
+
+    Raises
+    ------
+    FileError
+        For a turn of outputs.
+    """
+    if turn.side != "inputs":
+        raise FileError(
+            f"{name}: its outputs are rotated, and {target} rotates inputs; LyCORIS, LoRA and a"
+            " merged model take it"
+        )
+
+
+def check_unscaled(name: str, turn: Turn, target: str) -> None:
+    """Refuse scaled outputs.
+
+    Raises
+    ------
+    FileError
+        When some scale is not 1.
+    """
+    if turn.is_scaled:
+        raise FileError(
+            f"{name}: its outputs are scaled, and {target} has no scales; LoRA and a merged model"
+            " take it"
+        )
+
+
+def check_peft_layer(name: str, turn: Turn, method: str) -> None:
+    """Refuse a layer that PEFT's rotations do not take.
+
+    Raises
+    ------
+    FileError
+        For such a layer.
+    """
+    if turn.kind not in (LINEAR, CONV2D):
+        layer = (turn.kind or "layer").removesuffix("Adapter")
+        raise FileError(
+            f"{name}: PEFT's {method} takes no {layer}, only linear layers and the receptive fields"
+            " of Conv2d; LoRA and a merged model take it"
+        )
+    if turn.kind == CONV2D and turn.weight is not None:
+        if turn.groups > 1:
+            raise FileError(f"{name}: PEFT's {method} takes no convolution with groups")
+        if turn.weight[2] != turn.weight[3]:
+            raise FileError(f"{name}: PEFT's {method} takes square kernels only")

@@ -1,0 +1,132 @@
+"""The files of a PEFT adapter: `adapter_config.json` and `adapter_model.safetensors`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from structmat.errors import FileError
+from structmat.nn.conversion.tensorfiles import read_json, read_tensors, to_bytes
+from structmat.nn.conversion.turns import Adaptation, Turn
+from structmat.writing import write_bytes, write_json
+
+CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+
+
+@dataclass(frozen=True)
+class PeftFiles:
+    """What the two files hold.
+
+    Attributes
+    ----------
+    config : dict
+    layers : dict of layer name → part → Tensor
+        Such as {"0.query": {"boft_R": …, "boft_s": …}}.
+    rest : dict of name → Tensor
+        By the name in the model.
+    """
+
+    config: dict[str, Any]
+    layers: dict[str, dict[str, Tensor]]
+    rest: dict[str, Tensor]
+
+    def adaptation(self, source: str, turns: Mapping[str, Turn], notes: list[str]) -> Adaptation:
+        """Return these turns with what was trained beside them."""
+        saved = self.config.get("modules_to_save") or []
+        trained = dict.fromkeys(
+            found.group(1)
+            for key in self.rest
+            for name in saved
+            if (found := re.match(rf"((?:.*\.)?{re.escape(name)})\.", key))
+        )
+        pretrained = self.config.get("base_model_name_or_path")
+        return Adaptation(
+            source,
+            turns,
+            self.rest,
+            list(trained),
+            notes=notes,
+            pretrained=pretrained or None,
+            task=self.config.get("task_type"),
+        )
+
+
+def read(folder: Path, parts: Sequence[str]) -> PeftFiles:
+    """Read both files, with the tensors whose names end in one of the parts by layer.
+
+    Raises
+    ------
+    FileError
+        When one is missing or cut, or there is no such tensor.
+    """
+    config = read_json(folder / CONFIG)
+    if not (folder / TENSORS).exists() and (folder / "adapter_model.bin").exists():
+        raise FileError(f"{folder}: adapter_model.bin is a pickle; save as safetensors first")
+    tensors = read_tensors(folder / TENSORS)
+    layers: dict[str, dict[str, Tensor]] = {}
+    rest = {}
+    for key, value in tensors.items():
+        name = key.removeprefix(_PREFIX)
+        part = next((p for p in parts if name.endswith(f".{p}")), None)
+        if part is None:
+            rest[name] = value
+        else:
+            layers.setdefault(name[: -len(part) - 1], {})[part] = value
+    if not layers:
+        raise FileError(f"{folder / TENSORS} has no {' or '.join(parts)}; it has {_some(tensors)}")
+    for name, own in layers.items():
+        if (bias := rest.pop(f"{name}.base_layer.bias", None)) is not None:
+            own["bias"] = bias
+    return PeftFiles(config, layers, rest)
+
+
+def write(
+    folder: Path,
+    adaptation: Adaptation,
+    config: Mapping[str, Any],
+    layers: Mapping[str, Mapping[str, Tensor]],
+    *,
+    targets: Sequence[str] | str | None = None,
+) -> None:
+    """Write both files. Biases that were trained go with them, and modules trained whole."""
+    method = str(config["peft_type"])
+    if adaptation.statistics:
+        raise FileError(
+            f"{adaptation.statistics[0]} has running statistics that training moved, and PEFT's"
+            f" {method} has no place for them; convert to a merged model instead"
+        )
+    if "" in layers:
+        raise FileError("the model is the one layer itself; PEFT adapts layers within a model")
+    biases = {
+        f"{_PREFIX}{name}.base_layer.bias": turn.bias
+        for name, turn in adaptation.turns.items()
+        if turn.bias is not None
+    }
+    tensors = {
+        f"{_PREFIX}{name}.{part}": value
+        for name, parts in layers.items()
+        for part, value in parts.items()
+    }
+    tensors |= biases | {_PREFIX + name: value for name, value in adaptation.whole.items()}
+    write_bytes(folder / TENSORS, to_bytes(tensors))
+    settings = {
+        "peft_type": method,
+        "task_type": adaptation.task,
+        "base_model_name_or_path": adaptation.pretrained,
+        "inference_mode": True,
+        "bias": f"{method.lower()}_only" if biases else "none",
+        "modules_to_save": adaptation.trained or None,
+        # A regular expression, for PEFT takes "0" in a list for every layer whose name ends in .0
+        "target_modules": targets or "|".join(re.escape(name) for name in layers),
+    }
+    write_json(folder / CONFIG, settings | dict(config))
+
+
+def _some(tensors: Mapping[str, Tensor]) -> str:
+    return ", ".join(list(tensors)[:2]) + (", …" if len(tensors) > 2 else "") or "nothing"
