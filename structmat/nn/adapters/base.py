@@ -223,7 +223,7 @@ class Adapter(nn.Module):
 
     @property
     def own_weight(self) -> Tensor:
-        """The layer's weight as it is, in floating point: its own one, or the merged one."""
+        """The layer's weight in floating point, its own or the merged one."""
         weight: Tensor = self.base.weight
         return weight
 
