@@ -9,7 +9,7 @@ from typing import Any
 
 from structmat.cli.parsing import command, print_json
 
-TARGETS = ("structmat", "peft-boft", "peft-oft", "lycoris", "gsoft", "lora", "merged")
+TARGETS = ("structmat", "peft", "peft-boft", "peft-oft", "lycoris", "gsoft", "lora", "merged")
 
 
 def add(commands: Any) -> None:
@@ -25,8 +25,8 @@ def add(commands: Any) -> None:
         "source",
         type=Path,
         metavar="IN",
-        help="a directory of structmat, or of PEFT (BOFT, OFT, HRA); or a safetensors file of"
-        " LyCORIS (BOFT, diag-OFT) or GSOFT",
+        help="a directory of structmat, or of PEFT (structmat, BOFT, OFT, HRA); or a safetensors"
+        " file of LyCORIS (BOFT, diag-OFT) or GSOFT",
     )
     parser.add_argument(
         "target",

@@ -16,11 +16,19 @@ from structmat.nn.adapters.checks import (
 from structmat.nn.adapters.convolutions import Conv1dAdapter, Conv2dAdapter, Conv3dAdapter
 from structmat.nn.adapters.embeddings import EmbeddingAdapter
 from structmat.nn.adapters.experts import Experts, Stack, StackAdapter
-from structmat.nn.adapters.kinds import KINDS, checked_field, kind_for, kind_named, named_layers
+from structmat.nn.adapters.kinds import (
+    CHANNELS,
+    KINDS,
+    checked_field,
+    kind_for,
+    kind_named,
+    named_layers,
+)
 from structmat.nn.adapters.linears import Conv1DAdapter, LinearAdapter
 from structmat.nn.adapters.quantised import QuantisedLinearAdapter
 
 __all__ = [
+    "CHANNELS",
     "KINDS",
     "Adapter",
     "Conv1DAdapter",

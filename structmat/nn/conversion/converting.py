@@ -12,7 +12,16 @@ from typing import Any
 from torch import nn
 
 from structmat.errors import FileError, StructmatError, suggest, whole
-from structmat.nn.conversion import gsoft, lora, lycoris, merged, own, peft_boft, peft_oft
+from structmat.nn.conversion import (
+    gsoft,
+    lora,
+    lycoris,
+    merged,
+    own,
+    peft_boft,
+    peft_oft,
+    peft_structmat,
+)
 from structmat.nn.conversion.opening import Opened, Pretrained, opened
 from structmat.nn.conversion.tensorfiles import FileWeights
 from structmat.nn.conversion.turns import Turn
@@ -22,6 +31,7 @@ from structmat.writing import new_directory
 
 TARGETS = {
     "structmat": "structmat's adapter files",
+    "peft": "structmat's method in PEFT",
     "peft-boft": "PEFT's BOFT",
     "peft-oft": "PEFT's OFT",
     "lycoris": "LyCORIS: diag-OFT or BOFT",
@@ -30,6 +40,7 @@ TARGETS = {
     "merged": "the model with rotated weights",
 }
 _ROTATIONS: dict[str, Callable[..., tuple[dict[str, float], list[str]]]] = {
+    "peft": peft_structmat.write,
     "peft-boft": peft_boft.write,
     "peft-oft": peft_oft.write,
     "lycoris": lycoris.write,
@@ -104,13 +115,13 @@ def convert(
     Parameters
     ----------
     source : path
-        A directory that structmat wrote, or PEFT with BOFT, OFT or HRA; or a safetensors file of
-        LyCORIS (BOFT, diag-OFT) or GSOFT. Which of them it is, the files say.
+        A directory that structmat wrote, or PEFT with structmat's method, BOFT, OFT or HRA; or a
+        safetensors file of LyCORIS (BOFT, diag-OFT) or GSOFT. Which of them it is, the files say.
     target : path
         A directory, or a safetensors file for LyCORIS, GSOFT and LoRA with a prefix. It must not
         be there yet; it is there whole or not at all.
     to : str
-        "structmat", "peft-boft", "peft-oft", "lycoris", "gsoft", "lora" or "merged".
+        "structmat", "peft", "peft-boft", "peft-oft", "lycoris", "gsoft", "lora" or "merged".
     model : path or nn.Module, optional
         The pretrained model: a directory of safetensors, or one file. LoRA and merging need its
         weights (merging needs them as files); others need the shapes where the source does not

@@ -11,7 +11,16 @@ from torch import nn
 
 from structmat.errors import FileError
 from structmat.nn.checkpoints import SETTINGS
-from structmat.nn.conversion import gsoft, lycoris, own, peft_boft, peft_hra, peft_oft, peftfiles
+from structmat.nn.conversion import (
+    gsoft,
+    lycoris,
+    own,
+    peft_boft,
+    peft_hra,
+    peft_oft,
+    peft_structmat,
+    peftfiles,
+)
 from structmat.nn.conversion.names import Names
 from structmat.nn.conversion.tensorfiles import FileWeights, ModelWeights, Weights, read_json
 from structmat.nn.conversion.turns import Adaptation, known
@@ -19,7 +28,12 @@ from structmat.nn.conversion.turns import Adaptation, known
 Pretrained = nn.Module | str | os.PathLike[str]
 Read = Callable[[Path, Weights | None], Adaptation]
 
-_PEFT: dict[str, Read] = {"BOFT": peft_boft.read, "OFT": peft_oft.read, "HRA": peft_hra.read}
+_PEFT: dict[str, Read] = {
+    "BOFT": peft_boft.read,
+    "OFT": peft_oft.read,
+    "HRA": peft_hra.read,
+    "STRUCTMAT": peft_structmat.read,
+}
 _FILES: dict[str, Read] = {lycoris.BLOCKS: lycoris.read, gsoft.LEFT: gsoft.read}
 
 
@@ -99,7 +113,7 @@ def detected(source: Path) -> Read:
             )
         method = str(read_json(source / peftfiles.CONFIG).get("peft_type"))
         if method not in _PEFT:
-            raise FileError(f"{source}: PEFT's {method} is not converted; BOFT, OFT and HRA are")
+            raise FileError(f"{source}: PEFT's {method} is not converted; {', '.join(_PEFT)} are")
         return _PEFT[method]
     if not source.exists():
         raise FileError(f"{source}: no such file or directory")

@@ -62,7 +62,7 @@ def read(folder: Path) -> Adaptation:
         kind = LINEAR if kind == QUANTISED else kind  # what is rotated is the weight it means
         turns[name] = Turn(
             recipe.network,
-            _Made(recipe, generators),
+            Made(recipe, generators),
             recipe.side,
             own.get("scale"),
             own.get("bias"),
@@ -70,19 +70,19 @@ def read(folder: Path) -> Adaptation:
             weight,
             generators[0].dtype if generators else torch.float32,
             transform=recipe.blocks,
-            series=_series(recipe, generators),
+            series=series(recipe, generators),
         )
     return Adaptation("structmat", turns, rest, trained=saved.trained, statistics=saved.statistics)
 
 
-def _series(recipe: Recipe, generators: list[Tensor]) -> Tensor | None:
+def series(recipe: Recipe, generators: list[Tensor]) -> Tensor | None:
     """Return the Q of one bank of blocks by a truncated series."""
     if recipe.blocks != _SERIES or len(generators) != 1 or generators[0].ndim != 2:
         return None
     return from_upper(generators[0].to(torch.float64))
 
 
-class _Made:
+class Made:
     """Blocks from generators, when they are called for."""
 
     def __init__(self, recipe: Recipe, generators: list[Tensor]) -> None:
@@ -90,6 +90,7 @@ class _Made:
 
     @torch.no_grad()
     def __call__(self) -> Blocks:
+        """Return the blocks."""
         recipe = self._recipe
         layer = Orthogonal(
             recipe.network, recipe.blocks, dtype=torch.float64, reduced=recipe.reduced
@@ -122,7 +123,7 @@ def write(
     recipes, weights, errors = {}, {}, {}
     for name, turn in turns.items():
         prefix = f"{name}." if name else ""
-        kind, found = _generators(name, turn, nearest=nearest)
+        kind, found = generators(name, turn, nearest=nearest)
         for k, part in enumerate(found):
             tensors[f"{prefix}{_ROTATION}{k}"] = upper(part.q)
         if turn.scale is not None:
@@ -146,7 +147,7 @@ def write(
     return errors
 
 
-def _generators(name: str, turn: Turn, *, nearest: bool) -> tuple[str, list[Coordinates]]:
+def generators(name: str, turn: Turn, *, nearest: bool) -> tuple[str, list[Coordinates]]:
     """Return the kind of blocks that has these blocks, and their generators, bank by bank."""
     width = turn.network.width
     if turn.transform == REFLECTIONS and width > _DENSE:

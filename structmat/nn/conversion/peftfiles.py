@@ -57,8 +57,10 @@ class PeftFiles:
         )
 
 
-def read(folder: Path, parts: Sequence[str]) -> PeftFiles:
+def read(folder: Path, parts: Sequence[str], *, named: str | None = None) -> PeftFiles:
     """Read both files, with the tensors whose names end in one of the parts by layer.
+
+    Parts are regular expressions; `named` is what they are called in a message.
 
     Raises
     ------
@@ -73,13 +75,15 @@ def read(folder: Path, parts: Sequence[str]) -> PeftFiles:
     rest = {}
     for key, value in tensors.items():
         name = key.removeprefix(_PREFIX)
-        part = next((p for p in parts if name.endswith(f".{p}")), None)
-        if part is None:
+        found = re.fullmatch(rf"(.*?)\.({'|'.join(parts)})", name)
+        if found is None:
             rest[name] = value
         else:
-            layers.setdefault(name[: -len(part) - 1], {})[part] = value
+            layers.setdefault(found.group(1), {})[found.group(2)] = value
     if not layers:
-        raise FileError(f"{folder / TENSORS} has no {' or '.join(parts)}; it has {_some(tensors)}")
+        raise FileError(
+            f"{folder / TENSORS} has no {named or ' or '.join(parts)}; it has {_some(tensors)}"
+        )
     for name, own in layers.items():
         if (bias := rest.pop(f"{name}.base_layer.bias", None)) is not None:
             own["bias"] = bias

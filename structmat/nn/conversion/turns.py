@@ -14,6 +14,7 @@ from torch import Tensor
 from structmat.errors import FileError
 from structmat.network import Network
 from structmat.nn.adapters import (
+    CHANNELS,
     Adapter,
     Conv1DAdapter,
     Conv1dAdapter,
@@ -63,6 +64,8 @@ class Turn:
         The kind of blocks that the parameters in the file are of.
     layer : nn.Module, optional
         The layer itself, where it is at hand.
+    field : {"receptive", "channels"}
+        What turns in a convolution whose kind the file does not say.
     series : (n, r, r) tensor, optional
         The Q of blocks I + 2Q + 2Q² + 2Q³ + Q⁴, where they are that and nothing else.
     """
@@ -78,6 +81,7 @@ class Turn:
     transform: str = "cayley"
     series: Tensor | None = None
     layer: Layer | None = None
+    field: str = "receptive"
 
     @property
     def is_scaled(self) -> bool:
@@ -209,10 +213,20 @@ def _agreed(name: str, turn: Turn, weight: Shape, kind: str | None) -> str:
             f"{name}: a quantised weight; name the model as it was before it was quantised"
         )
     agreed = turn.kind or kind or BY_AXES.get(len(weight))
+    if turn.kind is None:
+        agreed = _in_field(agreed, turn.field)
     one, other = (kind_named(k or "") for k in (agreed, kind or agreed))
     if one is None or other is None or one.takes != other.takes or len(weight) != AXES[one.takes]:
         raise FileError(f"{name}: a weight of shape {weight} is none of a {turn.kind or 'layer'}")
     return one.__name__
+
+
+def _in_field(name: str | None, field: str) -> str | None:
+    """Return the kind of adapter for such layers that turns this of a convolution."""
+    kind = kind_named(name or "")
+    if kind is None or field == kind.field:
+        return name
+    return next((k.__name__ for k in CHANNELS if k.takes == kind.takes), name)
 
 
 def rotated(net: Network, blocks: Blocks, columns: Tensor) -> Tensor:
