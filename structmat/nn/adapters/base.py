@@ -151,8 +151,13 @@ class Adapter(nn.Module):
 
     @classmethod
     def by_outputs(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
-        """Return the neurons with the outputs as the last axis; its own inverse."""
+        """Return the neurons with the outputs as the last axis."""
         return neurons.mT
+
+    @classmethod
+    def from_outputs(cls, base: Layer, outputs: Tensor) -> Tensor:  # noqa: ARG003
+        """Return the neurons of such outputs."""
+        return outputs.mT
 
     @classmethod
     def run(cls, base: Layer, x: Tensor, weight: Tensor) -> Tensor:

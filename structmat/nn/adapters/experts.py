@@ -136,6 +136,16 @@ class StackAdapter(Adapter):
         """Return the neurons of each expert."""
         return rows.unflatten(1, (base.sizes[0], -1)).transpose(0, 1)
 
+    @classmethod
+    def by_outputs(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
+        """Return the outputs of all experts beside each other: (in, experts·out)."""
+        return neurons.flatten(0, 1).mT
+
+    @classmethod
+    def from_outputs(cls, base: Layer, outputs: Tensor) -> Tensor:
+        """Return the neurons of each expert."""
+        return outputs.mT.unflatten(0, (base.sizes[0], -1))
+
     def _output_axis(self, values: Tensor) -> Tensor:
         by_expert = values.unflatten(0, (self.base.sizes[0], -1))
         return by_expert[:, None, :] if self.base.transposed else by_expert[:, :, None]

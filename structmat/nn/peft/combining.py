@@ -15,8 +15,9 @@ from structmat.network import Network
 from structmat.nn import powers
 from structmat.nn.model import fits
 from structmat.nn.peft.config import StructmatConfig
-from structmat.nn.peft.layer import StructmatLayer, Turn
+from structmat.nn.peft.layer import StructmatLayer
 from structmat.nn.peft.planning import planned
+from structmat.nn.peft.turning import Turn
 from structmat.nn.selecting import compiled
 
 SIDES = ("structmat_inputs", "structmat_outputs")

@@ -22,9 +22,10 @@ from structmat.errors import StructmatError
 from structmat.nn.adapters.quantised import settings_of
 from structmat.nn.peft import combining, loading
 from structmat.nn.peft.config import StructmatConfig
-from structmat.nn.peft.layer import BASE, StructmatLayer, StructmatLinear
+from structmat.nn.peft.layer import StructmatLayer, StructmatLinear
 from structmat.nn.peft.names import PREFIX
 from structmat.nn.peft.planning import LayerPlan, planned
+from structmat.nn.peft.running import BASE
 from structmat.nn.peft.undoing import Before
 from structmat.nn.selecting import ALL_LINEAR
 
