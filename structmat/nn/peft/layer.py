@@ -268,8 +268,9 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         """
         wanted = stages if stages is None or isinstance(stages, slice) else list(stages)
         turns = self.turns(adapter)
-        for turn in turns if wanted is not None else ():
-            checked_stages(wanted, turn.network.depth)
+        if wanted is not None:
+            for turn in turns:
+                checked_stages(wanted, turn.network.depth)
         for turn in turns:
             turn.set_stages(wanted)
 
