@@ -4,6 +4,7 @@ from structmat.nn.adapters import Adapter
 from structmat.nn.checkpoints import load_adapter, save_adapter
 from structmat.nn.model import adapt, adapters, merge, unmerge
 from structmat.nn.module import Orthogonal
+from structmat.nn.paths import Kept, keep_stages, path
 
 __all__ = [
     "Orthogonal",
@@ -14,4 +15,7 @@ __all__ = [
     "unmerge",
     "save_adapter",
     "load_adapter",
+    "path",
+    "keep_stages",
+    "Kept",
 ]
