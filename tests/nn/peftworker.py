@@ -70,20 +70,22 @@ class Texts(torch.utils.data.Dataset):
 
     def __getitem__(self, k):
         ids = (7 * k + torch.arange(6)) % 50
-        return {"input_ids": ids, "labels": torch.tensor(k % 3)}
+        return {"input_ids": ids, "labels": ids}
 
 
 def with_trainer(folder, processes=1):
-    """Train a small BERT with transformers' Trainer; return the losses that it logs."""
+    """Train a small Llama with transformers' Trainer; return the losses that it logs.
+
+    A language model divides its loss by the tokens of all processes, as the Trainer wants. One that
+    classifies does not, and has its gradient multiplied by the processes, with any PEFT method.
+    """
     torch.manual_seed(0)
     settings = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2}
-    settings |= {"intermediate_size": 24, "vocab_size": 50, "num_labels": 3}
-    settings |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-    model = transformers.BertForSequenceClassification._from_config(
-        transformers.BertConfig(**settings)
+    settings |= {"num_key_value_heads": 1, "intermediate_size": 24, "vocab_size": 50}
+    model = transformers.LlamaForCausalLM._from_config(transformers.LlamaConfig(**settings))
+    config = StructmatConfig(
+        topology="mixed_radix", task_type="CAUSAL_LM", modules_to_save=["lm_head"]
     )
-    config = StructmatConfig(topology="mixed_radix", target_modules=["query", "dense"],
-                             task_type="SEQ_CLS", modules_to_save=["classifier"])  # fmt: skip
     arguments = transformers.TrainingArguments(
         str(folder / "trainer"),
         max_steps=worker.STEPS,

@@ -34,8 +34,8 @@ def check_files(folder):
         torch.testing.assert_close(theirs[name], value, **CLOSE, msg=name)
     settings = [json.loads((folder / n / SETTINGS).read_text("utf-8")) for n in ("adapter", "one")]
     for each in settings:  # sets, which have no order
-        each["target_modules"] = sorted(each["target_modules"])
-        each["modules_to_save"] = sorted(each["modules_to_save"])
+        for name in ("target_modules", "modules_to_save"):
+            each[name] = sorted(each[name])
     assert settings[0] == settings[1]
 
 

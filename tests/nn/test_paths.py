@@ -158,6 +158,8 @@ def test_kept_stages_are_the_product_of_their_factors(make):
         ([], lambda factors: []),  # noqa: ARG005 (as the others)
     ):
         oracle = expected(model, change)
+        with torch.no_grad():  # blocks of all stages are kept ready from now on
+            torch.testing.assert_close(model(X), end)
         with keep_stages(model, stages) as fewer:
             assert fewer is model
             for name, weight in weights(model).items():
@@ -165,7 +167,7 @@ def test_kept_stages_are_the_product_of_their_factors(make):
             assert not torch.allclose(model(X), end)
             fresh = copy.deepcopy(model)
             torch.testing.assert_close(fresh(X), model(X))
-            with torch.no_grad():  # blocks that were kept ready are those of these stages
+            with torch.no_grad():
                 torch.testing.assert_close(model(X), fresh(X))
         assert torch.equal(model(X), end)
     with pytest.raises(ZeroDivisionError, match="mine"), keep_stages(model, [0]):
