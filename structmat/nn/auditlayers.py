@@ -18,6 +18,7 @@ from structmat.nn.auditreport import Row
 from structmat.nn.conversion.turns import Turn, turned
 from structmat.nn.measuring import of_rotation, of_weights, rounding_lost, rounding_warning
 from structmat.nn.module import Orthogonal
+from structmat.nn.paths import is_tuned
 
 _PEFT = "base_model.model."  # what the names of layers begin with in a PEFT model
 
@@ -44,7 +45,7 @@ def adapted_layers(model: nn.Module) -> list[Audited]:
     for name, module in model.named_modules():
         if isinstance(module, Adapter):
             found.append(_Adapted(name, module))
-        elif hasattr(type(module), "keep_stages"):  # of structmat.nn.peft, which may be missing
+        elif is_tuned(module):
             tuned = _Tuned(name.removeprefix(_PEFT), module)
             if tuned.count:
                 found.append(tuned)

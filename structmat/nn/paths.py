@@ -226,12 +226,17 @@ class _Tuned:
             turn.set_stages(kept)
 
 
+def is_tuned(module: nn.Module) -> bool:
+    """Return whether a module is a layer of `structmat.nn.peft`, which need not be installed."""
+    return hasattr(type(module), "keep_stages")
+
+
 def _movable(model: nn.Module, adapter_name: str | None) -> dict[str, _Movable]:
     """Return what can be moved in a model, by the name of the layer."""
     found: dict[str, _Movable] = {}
     names: set[str] = set()
     for place, module in model.named_modules():
-        if isinstance(module, Adapter) or hasattr(type(module), "keep_stages"):
+        if isinstance(module, Adapter) or is_tuned(module):
             if module.merged:
                 raise StructmatError(
                     f"{place}: its adapter is merged, so the layer has one weight only; unmerge"
