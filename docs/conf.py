@@ -22,6 +22,9 @@ import theory  # noqa: E402
 
 # Sphinx reads what lies below docs/. File times are kept: an unchanged notebook is not run again.
 shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks", dirs_exist_ok=True)
+for known in (HERE / "notebooks").glob("*.ipynb"):
+    if not (HERE.parent / "notebooks" / known.name).exists():  # renamed since
+        known.unlink()
 
 
 def claims():
