@@ -84,6 +84,7 @@ default_role = "literal"  # `code` in a docstring
 html_theme = "furo"
 html_title = f"structmat {version}"
 html_static_path = ["_static"]
+html_css_files = ["notebooks.css"]
 
 autodoc_member_order = "bysource"  # the order of __all__
 autodoc_typehints = "signature"
@@ -103,6 +104,7 @@ myst_heading_anchors = 3
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
 nb_execution_timeout = 120
+nb_merge_streams = True  # what a cell prints is one box
 nb_execution_raise_on_error = True
 
 

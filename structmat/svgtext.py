@@ -19,7 +19,7 @@ COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
 _WIDEST = 64  # wires that can be told apart
 _MOST_LINES = 4000  # in one picture
-_WIDE_SWITCH = 8  # from more wires on a switch is drawn as a star, not as all its edges
+_WIDE_SWITCH = 6  # from more wires on a switch is drawn as a star, not as all its edges
 _MOST_ROWS = 12  # of a summary
 _SIDE, _TOP = 34, 10  # room for the names of wires, and above the first
 
@@ -28,7 +28,7 @@ def drawn(width: int, stages: Sequence[Stage], labels: tuple[Hashable, ...] | No
     """Return the grid graph as one `<svg>` element, or a table where it could not be read.
 
     Time runs from left to right, wire 0 is at the top, and the edges of one switch share a colour.
-    A switch of more than 8 wires is a star through its middle. What is no switch, and all text,
+    A switch of more than 6 wires is a star through its middle. What is no switch, and all text,
     has the colour of the text around it. Of a deep network the first stages are drawn.
 
     Examples
@@ -95,11 +95,12 @@ def _stage(stage: Stage, left: int, right: int, y: npt.NDArray[np.int_]) -> Iter
         bare = "".join(f"M{left} {a}L{right} {b}" for a, b in zip(start, end, strict=True))
         yield f'<path d="{bare}" fill="none" stroke="currentColor" stroke-opacity=".3"/>'
     number = 0
+    hubs = _hubs(stage, y)
     for bank in stage.banks:
         for reads, writes in zip(y[bank.reads].tolist(), y[bank.writes].tolist(), strict=True):
             if bank.radix > _WIDE_SWITCH:
                 x = (left + right) / 2
-                middle = sum(reads + writes) / (2 * bank.radix)
+                middle = hubs[number]
                 ends = [(left, a) for a in reads] + [(right, b) for b in writes]
                 edges = "".join(f"M{at} {a}L{x:g} {middle:g}" for at, a in ends)
             else:
@@ -109,9 +110,19 @@ def _stage(stage: Stage, left: int, right: int, y: npt.NDArray[np.int_]) -> Iter
             number += 1
 
 
+def _hubs(stage: Stage, y: npt.NDArray[np.int_]) -> list[float]:
+    """Return where the middles of the switches lie: in order and spread evenly, hence apart."""
+    sides = [np.concatenate([bank.reads, bank.writes], axis=1) for bank in stage.banks]
+    middles = np.concatenate([np.zeros(0), *(y[wires].mean(axis=1) for wires in sides)])
+    rank = np.argsort(np.argsort(middles, kind="stable"))
+    height = (y[-1] - y[0]) * len(y) / max(len(y) - 1, 1)  # with half a row at either end
+    places = y.mean() + height * ((rank + 0.5) / max(len(rank), 1) - 0.5)
+    return [float(place) for place in places]
+
+
 def _names(y: npt.NDArray[np.int_], row: int, labels: tuple[Hashable, ...] | None) -> Iterator[str]:
     """Yield the names of the wires, or of some: so many as stand apart."""
-    for wire in range(0, len(y), max(1, 12 // row)):
+    for wire in range(0, len(y), -(-12 // row)):
         name = str(wire if labels is None else labels[wire])
         short = name if len(name) <= 6 else f"{name[:5]}…"
         yield _text(_SIDE - 7, int(y[wire]) + 3.5, short, "end")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from itertools import pairwise
 from xml.etree import ElementTree as ET
 
 import networkx as nx
@@ -43,7 +44,7 @@ def edges(svg):
 
 
 @settings(deadline=None, max_examples=40)
-@given(networks(max_width=8))
+@given(networks(max_width=6))
 def test_the_picture_has_every_edge_of_the_grid_graph_once(net):
     if net.depth == 0:
         return
@@ -64,6 +65,23 @@ def test_a_large_switch_is_a_star():
     svg = picture(sm.block_diagonal(32, 16))
     lines = [path.get("d").count("L") for path in svg.findall(f"{SVG}path")]
     assert lines == [32, 32]
+
+
+def test_stars_lie_apart():
+    """Where switches are interleaved, too, and by the middle of those that are not."""
+    for net in (sm.block_diagonal(64, 16), sm.mixed_radix(64, (4, 16))[1:]):
+        paths = picture(net).findall(f"{SVG}path")
+        places = {re.findall(r"L(\S+ \S+?)(?=M|$)", path.get("d"))[0] for path in paths}
+        assert len(places) == 4
+        heights = sorted(float(place.split()[1]) for place in places)
+        assert min(b - a for a, b in pairwise(heights)) > 100
+
+
+def test_names_of_many_wires_stand_apart():
+    for width in (32, 64):
+        texts = picture(sm.butterfly(width)).findall(f"{SVG}text")
+        rows = sorted(float(text.get("y")) for text in texts if text.text.isdigit())
+        assert min(b - a for a, b in pairwise(rows)) >= 12
 
 
 def test_a_deep_network_is_drawn_as_far_as_there_is_room():

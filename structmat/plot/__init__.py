@@ -1,8 +1,8 @@
 """Pictures of networks and of training: every function returns matplotlib Axes and takes `ax=`.
 
 Without `ax` a figure of its own is made, which pyplot does not know: nothing has to be closed.
-`ax.figure` shows it in a notebook, `save(ax, path)` keeps it as SVG or PNG. Colours can be told
-apart by colour-blind readers.
+As the last line of a cell of a notebook it shows itself; `save(ax, path)` keeps it as SVG or PNG.
+Colours can be told apart by colour-blind readers.
 """
 
 from structmat.plot.angles import eigenangles

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from structmat.errors import StructmatError
+from structmat.errors import StructmatError, require
 from structmat.plot.style import BARE, COLOURS, INK, axes, bare, legend, ruled
 
 if TYPE_CHECKING:
@@ -127,6 +127,10 @@ def curves(
             ax.fill_between(pairs[:, 0], low, high, color=colour, alpha=0.25, linewidth=0)
     if "x" in log:
         ax.set_xscale("log")
+    elif all((pairs[:, 0] % 1 == 0).all() for pairs in drawn.values()):
+        locator = ax.xaxis.get_major_locator()
+        if isinstance(locator, require("matplotlib.ticker", "plot").MaxNLocator):
+            locator.set_params(integer=True)  # there is no stage 2.5
     if "y" in log:
         ax.set_yscale("log")
     ax.set_xlabel(x)

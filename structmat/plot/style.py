@@ -27,8 +27,10 @@ def axes(ax: Axes | None, width: float, height: float) -> Any:
     """Return `ax`, or the axes of a new figure of this size in inches."""
     if ax is not None:
         return ax
-    figures = require("matplotlib.figure", "plot")
-    return figures.Figure(figsize=(width, height), layout="constrained").add_subplot()
+    require("matplotlib", "plot")
+    from structmat.plot.shown import shown  # not before: it needs matplotlib
+
+    return shown(width, height)
 
 
 def bare(ax: Any) -> None:
@@ -47,9 +49,13 @@ def ruled(ax: Any) -> None:
 
 
 def legend(ax: Any, **options: Any) -> None:
-    """Name what is drawn above the axes, where that covers nothing."""
-    above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": 3}
-    ax.legend(frameon=False, fontsize=9, **above | options)
+    """Name what is drawn above the axes, where that covers nothing, in as many columns as fit."""
+    handles = options.pop("handles", None) or ax.get_legend_handles_labels()[0]
+    longest = max(len(handle.get_label()) for handle in handles)
+    letters = 15 * ax.get_position().width * ax.figure.get_size_inches()[0]  # in a line
+    columns = int(min(3, max(1, letters // (longest + 7))))
+    above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns}
+    ax.legend(handles=handles, frameon=False, fontsize=9, **above | options)
 
 
 def in_steps(count: int) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 
@@ -10,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.figure import Figure
+from matplotlib.image import imread
 
 import structmat as sm
 from structmat import plot
@@ -105,6 +107,37 @@ def test_pictures_leave_pyplot_alone():
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_pictures_show_themselves_in_notebooks():
+    """The pixels are those of the figure, at twice the size that the page is told."""
+    ax = plot.grid(sm.butterfly(8))
+    data, size = ax._repr_png_()
+    shape = imread(io.BytesIO(data)).shape
+    inches = ax.figure.get_size_inches()
+    assert size == {"width": round(100 * inches[0]), "height": round(100 * inches[1])}
+    assert shape[:2] == pytest.approx([2 * size["height"], 2 * size["width"]], abs=1)
+
+
+def test_whole_numbers_have_whole_ticks():
+    def ticks(pairs, **options):
+        ax = plot.curves({"a": pairs}, x="stages", y="y", **options)
+        return ax.get_xticks()
+
+    assert (ticks([(k, k) for k in range(1, 17)]) % 1 == 0).all()
+    assert (ticks([(0.5, 0), (2, 1)]) % 1 != 0).any()
+    assert len(ticks([(1, 1), (100, 2)], log="x")) > 0
+
+
+@pytest.mark.parametrize(
+    "label", ["short", "shuffle, blocks of 16", "shuffle, blocks of 16, repeated often"]
+)
+def test_the_legend_stays_in_the_figure(label, tmp_path):
+    ax = plot.curves({f"{label} {k}": [(0, k)] for k in range(7)}, x="x", y="y")
+    plot.save(ax, tmp_path / "a.png", dpi=int(ax.figure.dpi))  # lays it out
+    legend, paper = ax.get_legend().get_window_extent(), ax.figure.bbox
+    assert legend.x1 <= paper.width
+    assert legend.y1 <= paper.height
 
 
 def test_an_svg_is_the_same_twice(tmp_path):
