@@ -16,6 +16,7 @@ import structmat as sm
 from structmat import plot
 from structmat.errors import StructmatError
 from structmat.families import Entry
+from structmat.plot import wiring
 from structmat.testing.members import tried
 
 # Families are read in this order; a file of them that is not named here comes last.
@@ -164,7 +165,7 @@ def _text(known: Entry) -> str:
 def _picture(rule: sm.Family, width: int, folder: Path) -> Path:
     """Draw a network, unless that was done before; return the file."""
     net = rule(width)
-    drawing = "".join(Path(module).read_text("utf-8") for module in (plot.__file__, __file__))
+    drawing = "".join(Path(module).read_text("utf-8") for module in (wiring.__file__, __file__))
     key = hashlib.sha256(f"{net.to_json()} {mpl.__version__} {drawing}".encode()).hexdigest()
     path = folder / f"{rule.name}-{key[:8]}.svg"
     if not path.exists():

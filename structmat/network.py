@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from structmat import jsontext, permutation
+from structmat import jsontext, permutation, svgtext
 from structmat.errors import StructmatError, WiringError, whole
 from structmat.permutation import Index
 from structmat.stage import Bank, Stage, Value
@@ -481,6 +481,11 @@ class Network(Value):
 
     def __repr__(self) -> str:
         return f"Network(width={self.width}, depth={self.depth}, parameters={self.parameters})"
+
+    def _repr_html_(self) -> str:
+        counts = f"{self.width:,} wires, {self.depth:,} stages, {self.parameters:,} parameters"
+        picture = svgtext.drawn(self.width, self.stages, self.labels)
+        return f"<div><p>Network: {counts}</p>\n{picture}</div>"
 
 
 def _checked(labels: Iterable[Hashable], width: int) -> tuple[Hashable, ...]:

@@ -8,6 +8,7 @@ those that only transpose axes are marked as views.
 
 from __future__ import annotations
 
+import html
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -17,6 +18,7 @@ from structmat import permutation
 from structmat.errors import WiringError, whole
 from structmat.network import Network
 from structmat.permutation import Index, frozen
+from structmat.texttable import cell, in_html, left
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,21 +118,32 @@ class Schedule:
           4  transpose the wires, seen as 2×3, to axes (1, 0)
         one vector: 60 operations, 0.83 of the dense 6×6 product's 72
         """
+        head, end = self._told()
+        return "\n".join([head, *(f"{k:3d}  {step}" for k, step in enumerate(self.steps, 1)), end])
+
+    def _told(self) -> tuple[str, str]:
+        """Return what stands above the steps, what they are, and below, what they cost."""
         net = self.network
         gathers = [step for step in self.steps if isinstance(step, Gather)]
         views = sum(step.view is not None for step in gathers)
         flops = self.cost(1).flops
         full = 2 * net.width**2
-        return "\n".join(
-            [
-                f"{net.width} wires, {net.depth} stages: {len(self.steps)} steps,"
-                f" {len(gathers)} of them permutations ({views} transposes,"
-                f" {len(gathers) - views} index arrays)",
-                *(f"{k:3d}  {step}" for k, step in enumerate(self.steps, 1)),
-                f"one vector: {flops:,} operations, {flops / full:.2g} of the dense"
-                f" {net.width}×{net.width} product's {full:,}",
-            ]
+        head = (
+            f"{net.width} wires, {net.depth} stages: {len(self.steps)} steps,"
+            f" {len(gathers)} of them permutations ({views} transposes,"
+            f" {len(gathers) - views} index arrays)"
         )
+        end = (
+            f"one vector: {flops:,} operations, {flops / full:.2g} of the dense"
+            f" {net.width}×{net.width} product's {full:,}"
+        )
+        return head, end
+
+    def _repr_html_(self) -> str:
+        head, end = self._told()
+        rows = [cell("th", "step") + cell("th", "what is done")]
+        rows += [cell("td", f"{k}") + left("td", f"{step}") for k, step in enumerate(self.steps, 1)]
+        return f"<div><p>{html.escape(head)}</p>\n{in_html(rows)}\n<p>{html.escape(end)}</p></div>"
 
 
 @lru_cache(maxsize=64)

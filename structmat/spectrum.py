@@ -212,12 +212,11 @@ def spectral_statistics(
         raise WidthError(
             f"width={net.width}: gaps between eigenangles are compared from width 6 on"
         )
-    pairs = net.width // 2
-    count = max(10, _ANGLES // pairs) if samples is None else whole(samples, "samples", 1)
     source = random_source(rng)
     rotation = Network.of(net.width, [[range(net.width)]])
-    found = _angles(net.straightened().network, count, source)
-    chance, haar = (_angles(rotation, count, source) for _ in range(2))
+    found = angles_of(net, samples, rng=source)
+    count = len(found)
+    chance, haar = (angles_of(rotation, count, rng=source) for _ in range(2))
     gaps = _gaps(haar, net.width)
 
     def from_angles(angles: Array) -> float:
@@ -238,9 +237,42 @@ def spectral_statistics(
     )
 
 
-def _angles(net: Network, samples: int, rng: np.random.Generator) -> Array:
-    """Return the angles of the pairs ±θ of random rotations, (samples, d // 2), ascending."""
-    drawn = (eigenangles(dense(net, random_blocks(net, rng))) for _ in range(samples))
+def angles_of(
+    net: Network, samples: int | None = None, *, rng: np.random.Generator | int | None = None
+) -> Array:
+    """Return the eigenangles between 0 and π of random members, one of each pair ±θ.
+
+    Parameters
+    ----------
+    net : Network
+        Of a wired one the straight part is taken, its end permutations left out.
+    samples : int, optional
+        How many members with Haar blocks are drawn; by default so many that they have some 10,000
+        angles, ten at least.
+    rng : Generator, int or None
+
+    Returns
+    -------
+    (samples, width // 2)
+        Ascending in each row.
+
+    Raises
+    ------
+    WidthError
+        For a single wire, which does not turn.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> angles_of(butterfly(8), 3, rng=0).shape
+    (3, 4)
+    """
+    pairs = checked(net, "angles_of").width // 2
+    if pairs == 0:
+        raise WidthError("width=1: a single wire does not turn; take two wires at least")
+    count = max(10, _ANGLES // pairs) if samples is None else whole(samples, "samples", 1)
+    straight, source = net.straightened().network, random_source(rng)
+    drawn = (eigenangles(dense(straight, random_blocks(straight, source))) for _ in range(count))
     return np.stack([np.sort(np.abs(angles))[net.width % 2 :: 2] for angles in drawn])
 
 

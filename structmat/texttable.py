@@ -45,6 +45,17 @@ def cell(tag: str, text: str, attributes: str = "") -> str:
     return f"<{tag}{attributes}>{html.escape(text)}</{tag}>"
 
 
+def left(tag: str, text: str) -> str:
+    """Return a cell of words: to the left, where notebooks set all cells to the right.
+
+    Examples
+    --------
+    >>> left("td", "multiply")
+    '<td style="text-align:left">multiply</td>'
+    """
+    return cell(tag, text, ' style="text-align:left"')
+
+
 def in_html(rows: Iterable[str]) -> str:
     """Return an HTML table of rows that are joined cells.
 

@@ -21,6 +21,8 @@ from structmat.errors import (
 )
 from structmat.families.arithmetic import prime_factors
 from structmat.network import Network
+from structmat.texttable import in_html, left
+from structmat.texttable import plain as plaintable
 
 P = ParamSpec("P")
 Refusal = Callable[..., str | None]
@@ -29,6 +31,7 @@ Choices = Mapping[str, Callable[[int], Iterable[Any]]]
 PLUGINS = "structmat.families"  # the entry point group under which a package offers its families
 
 _MOST_STEPS = 1 << 18  # how far from a refused width the nearest valid one is looked for
+_HEAD = ("family", "widths", "what it does")
 _LARGE = 64  # a switch of more wires is a remedy for nothing
 
 
@@ -303,8 +306,35 @@ def entry(name: str) -> Entry:
         raise SpecError(f"no family {name!r}{suggest(name, _ENTRIES)}") from None
 
 
-def catalogue() -> tuple[Entry, ...]:
+class Catalogue(tuple[Entry, ...]):
+    """The registered families by name: a tuple that prints, and in a notebook shows, a table.
+
+    Examples
+    --------
+    >>> print(Catalogue([entry("benes"), entry("monarch")]))
+    family   widths        what it does
+    benes    2^n           Route every permutation of 2^n wires by 2n−1 stages of 2×2 switches: ...
+    monarch  products p·q  Two stages, blocks of p side by side and then blocks of q with stride ...
+    """
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        return plaintable(_HEAD, self._rows(), left=range(3))
+
+    def _repr_html_(self) -> str:
+        rows = ["".join(left("th", title) for title in _HEAD)]
+        rows += ["".join(left("td", text) for text in row) for row in self._rows()]
+        return in_html(rows)
+
+    def _rows(self) -> list[tuple[str, str, str]]:
+        return [(known.name, known.widths, known.summary) for known in self]
+
+
+def catalogue() -> Catalogue:
     """Return every registered family, by name, with the widths it takes.
+
+    Printed, and in a notebook, it is a table.
 
     Examples
     --------
@@ -312,7 +342,7 @@ def catalogue() -> tuple[Entry, ...]:
     ['2^n']
     """
     _load_plugins()
-    return tuple(_ENTRIES[name] for name in sorted(_ENTRIES))
+    return Catalogue(_ENTRIES[name] for name in sorted(_ENTRIES))
 
 
 @functools.cache

@@ -1,0 +1,77 @@
+"""Eigenangles of members of a network beside those of Haar rotations."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from structmat.errors import whole
+from structmat.network import Network
+from structmat.plot.style import COLOURS, INK, axes, legend
+from structmat.spectrum import angles_of, haar_angles
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+
+def eigenangles(
+    net: Network,
+    *,
+    samples: int | None = None,
+    bins: int = 45,
+    rng: np.random.Generator | int | None = 0,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw how the eigenangles of random members lie on the half circle, beside Haar's.
+
+    The eigenvalues of a rotation are pairs exp(±iθ). Bars show how the angles θ between 0 and π of
+    members with Haar blocks are spread, in units of an even spread; the line is the exact density
+    of Haar rotations, averaged over each bar.
+
+    Parameters
+    ----------
+    net : Network
+        Of a wired one the straight part is taken, its end permutations left out.
+    samples : int, optional
+        How many members are drawn; by default so many that they have some 10,000 angles. Time
+        grows with the cube of the width.
+    bins : int
+        How many bars.
+    rng : Generator, int or None
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    WidthError
+        For a single wire, which does not turn.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> ax = eigenangles(butterfly(8), samples=20)
+    >>> [text.get_text() for text in ax.get_legend().get_texts()]
+    ['20 members', 'Haar rotations']
+    """
+    edges = np.linspace(0, np.pi, whole(bins, "bins", 1) + 1)
+    angles = angles_of(net, samples, rng=rng)
+    counts, _ = np.histogram(angles, edges)
+    even = np.pi / np.diff(edges)
+    haar = np.diff(haar_angles(edges, net.width)) * even
+    ax = axes(ax, 6.4, 3.6)
+    label = f"{len(angles):,} members"
+    ax.stairs(counts / angles.size * even, edges, fill=True, color=COLOURS[5], label=label)
+    ax.stairs(haar, edges, baseline=None, color=INK, linewidth=1.5, label="Haar rotations")
+    ax.set_xlim(0, np.pi)
+    ax.set_ylim(bottom=0)
+    ax.set_xticks([0, np.pi / 2, np.pi], ["0", "π/2", "π"])
+    ax.set_xlabel("eigenangle θ")
+    ax.set_ylabel("density, even = 1")
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+    legend(ax)
+    return ax

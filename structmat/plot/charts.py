@@ -1,0 +1,179 @@
+"""Bars and curves: values to compare, and how one number moves with another."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat.errors import StructmatError, require
+from structmat.plot.style import BARE, COLOURS, INK, axes, bare, legend, ruled
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Series = Sequence[tuple[float, float]]
+Points = npt.NDArray[np.float64]
+
+_DASHES, _MARKERS = ("-", "--", ":", "-."), "osD^vX"
+
+
+def bars(
+    values: Mapping[str, float], *, x: str, mark: float | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw one horizontal bar for each value, the first at the top, with the number at its end.
+
+    Parameters
+    ----------
+    values : mapping from label to a number
+    x : str
+        The name of the axis, with units.
+    mark : float, optional
+        Where a dashed line is drawn to compare with.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    StructmatError
+        For no values at all, or one that is no finite number.
+
+    Examples
+    --------
+    >>> ax = bars({"LoRA": 1.0, "monarch": 1.25}, x="step, by LoRA's", mark=1)
+    >>> [text.get_text() for text in ax.texts]
+    ['1', '1.25']
+    """
+    if not values:
+        raise StructmatError("no values: there must be at least one bar to draw")
+    for label, value in values.items():
+        if not math.isfinite(value):
+            raise StructmatError(f"bar {label!r} is {value}: it must be a finite number")
+    ax = axes(ax, 6.4, 1.0 + 0.3 * len(values))
+    drawn = ax.barh(list(values), list(values.values()), height=0.6, color=COLOURS[0])
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # over the dashed line
+    ax.bar_label(drawn, fmt="%.3g", padding=4, fontsize=9, color=INK, bbox=paper)
+    ax.invert_yaxis()
+    ax.margins(x=0.12)
+    if mark is not None:
+        ax.axvline(mark, color=BARE, linestyle="--", linewidth=1)
+    ax.set_xlabel(x)
+    bare(ax)
+    return ax
+
+
+def curves(
+    histories: Mapping[str, Series],
+    *,
+    x: str,
+    y: str,
+    log: str = "",
+    bands: Mapping[str, Series] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw one labelled curve for each history, told apart by colour, dashes and marker.
+
+    Parameters
+    ----------
+    histories : mapping from label to a sequence of (x, y) pairs
+    x, y : str
+        The names of the axes, with units.
+    log : "", "x", "y" or "xy"
+        Which axes are logarithmic.
+    bands : mapping from label to a sequence of (low, high) pairs, optional
+        For some of the histories, between which values a band is drawn at each of their points:
+        the quartiles of several seeds, say.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+
+    Raises
+    ------
+    StructmatError
+        For no history at all, one that is not made of pairs of numbers, or a band that does not
+        have a pair for each point.
+
+    Examples
+    --------
+    >>> ax = curves({"BOFT": [(0, 2.0), (10, 0.5)]}, x="step", y="loss")
+    >>> ax.get_xlabel(), [line.get_label() for line in ax.lines]
+    ('step', ['BOFT'])
+    """
+    if not histories:
+        raise StructmatError("no histories: there must be at least one curve to draw")
+    if log not in ("", "x", "y", "xy"):
+        raise StructmatError(f'log={log!r}: it must be "", "x", "y" or "xy"')
+    drawn = {label: points(label, pairs) for label, pairs in histories.items()}
+    between = {label: points(label, pairs) for label, pairs in (bands or {}).items()}
+    for label, band in between.items():
+        if label not in drawn or len(band) != len(drawn[label]):
+            raise StructmatError(
+                f"band {label!r}: it must be that of a history, a (low, high) pair for each point"
+            )
+    ax = axes(ax, 6.4, 4.0)
+    for k, (label, pairs) in enumerate(drawn.items()):
+        ax.plot(*pairs.T, label=label, markevery=max(1, len(pairs) // 8), **look(k))
+        if label in between:
+            low, high = between[label].T
+            colour = look(k)["color"]
+            ax.fill_between(pairs[:, 0], low, high, color=colour, alpha=0.25, linewidth=0)
+    if "x" in log:
+        ax.set_xscale("log")
+    elif all((pairs[:, 0] % 1 == 0).all() for pairs in drawn.values()):
+        locator = ax.xaxis.get_major_locator()
+        if isinstance(locator, require("matplotlib.ticker", "plot").MaxNLocator):
+            locator.set_params(integer=True)  # there is no stage 2.5
+    if "y" in log:
+        ax.set_yscale("log")
+    ax.set_xlabel(x)
+    ax.set_ylabel(y)
+    ruled(ax)
+    legend(ax)
+    return ax
+
+
+def look(k: int) -> dict[str, Any]:
+    """Return how curve k is drawn: told apart by colour, dashes and marker.
+
+    Examples
+    --------
+    >>> look(0)["color"], look(6)["linestyle"]
+    ('#0072B2', '--')
+    """
+    return {
+        "color": COLOURS[k % len(COLOURS)],
+        "linestyle": _DASHES[k // len(COLOURS) % len(_DASHES)],
+        "marker": _MARKERS[k % len(_MARKERS)],
+        "markersize": 4,
+        "linewidth": 1.5,
+    }
+
+
+def points(label: str, pairs: Series) -> Points:
+    """Return a sequence of (x, y) pairs as an (n, 2) array.
+
+    Raises
+    ------
+    StructmatError
+        For anything else; the message names it by its label.
+
+    Examples
+    --------
+    >>> points("a", [(0, 1)])
+    array([[0., 1.]])
+    """
+    try:
+        found = np.asarray(pairs, dtype=float)
+    except (TypeError, ValueError):
+        found = np.empty(0)
+    if found.ndim != 2 or found.shape[1] != 2:
+        raise StructmatError(f"history {label!r}: it must be a sequence of (x, y) pairs of numbers")
+    return found

@@ -1,0 +1,119 @@
+"""The wires of a network as a graph: who meets whom, coloured by the stage."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Mapping
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from structmat.errors import StructmatError, require
+from structmat.network import Network
+from structmat.plot.style import COLOURS, INK, axes, in_steps, legend
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_NAMED = 32  # wires whose names can stand around a circle
+_MOST = 50_000  # lines
+
+
+def meetings(
+    net: Network,
+    *,
+    layout: Mapping[Hashable, tuple[float, float]] | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Draw each wire as a point, and a line between two that share a switch, coloured by stage.
+
+    Of `from_graph(graph)` it is the graph, with its edges coloured so that no two of a colour
+    meet. Where two wires meet again in a later stage, the first stage gives the colour.
+
+    Parameters
+    ----------
+    net : Network
+        Of a wired one, wires are counted after straightening.
+    layout : mapping from a wire to its place, optional
+        By the labels of the network where it has some, else by their numbers, as the layouts of
+        networkx are; by default the wires stand on a circle, clockwise from the top.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+        With one line collection for each stage in which wires meet that had not met, labelled
+        "stage 1" and so on.
+
+    Raises
+    ------
+    StructmatError
+        For a layout that leaves out a wire, or more than 50,000 pairs, which nobody can tell apart.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> ax = meetings(butterfly(8))
+    >>> [(some.get_label(), len(some.get_segments())) for some in ax.collections[:3]]
+    [('stage 1', 4), ('stage 2', 4), ('stage 3', 4)]
+    """
+    straight = net.straightened().network
+    places = _places(straight, layout)
+    met: set[tuple[int, int]] = set()
+    ax = axes(ax, 4.8, 4.8)
+    ax.set_aspect("equal")
+    fresh = []
+    for stage in straight.stages:
+        now = {
+            pair
+            for bank in stage.banks
+            for switch in np.sort(bank.reads, axis=1).tolist()
+            for pair in combinations(switch, 2)
+        }
+        fresh.append(sorted(now - met))
+        met |= now
+        if len(met) > _MOST:
+            raise StructmatError(
+                f"width {net.width}: more than {_MOST:,} pairs meet; draw a narrower network of"
+                " the family, or reach(net)"
+            )
+    meeting = [t for t, pairs in enumerate(fresh) if pairs]
+    few = len(meeting) <= len(COLOURS)
+    colours = COLOURS if few else in_steps(len(meeting))
+    collection = require("matplotlib.collections", "plot").LineCollection
+    thickness = min(2.0, 60 / max(len(met), 1) ** 0.5 / 4)
+    for t, colour in zip(meeting, colours, strict=False):
+        lines = places[np.array(fresh[t])]
+        label = f"stage {t + 1}"
+        ax.add_collection(collection(lines, colors=[colour], linewidths=thickness, label=label))
+    size = min(40, 1200 / net.width)
+    ax.scatter(places[:, 0], places[:, 1], s=size, color=INK, zorder=3, label="wires")
+    if layout is None and net.width <= _NAMED:
+        _named(ax, straight, places)
+    ax.margins(0.08)
+    ax.axis("off")
+    handles = ax.collections[:-1]
+    if len(handles) > 2 * len(COLOURS):  # some of them tell the scale
+        some = np.linspace(0, len(handles) - 1, len(COLOURS)).round().astype(int)
+        handles = [handles[k] for k in some]
+    if handles:
+        legend(ax, handles=handles)
+    return ax
+
+
+def _places(net: Network, layout: Mapping[Hashable, tuple[float, float]] | None) -> Any:
+    """Return where the wires stand, (width, 2)."""
+    if layout is None:
+        turn = 2 * np.pi * np.arange(net.width) / net.width
+        return np.stack([np.sin(turn), np.cos(turn)], axis=1)
+    names = range(net.width) if net.labels is None else net.labels
+    for name in names:
+        if name not in layout:
+            raise StructmatError(f"layout: it has no place for wire {name!r}; give one for each")
+    return np.array([layout[name] for name in names], dtype=float)
+
+
+def _named(ax: Any, net: Network, places: Any) -> None:
+    names = range(net.width) if net.labels is None else net.labels
+    for name, place in zip(names, 1.1 * places, strict=True):
+        ax.text(*place, str(name), ha="center", va="center", fontsize=8, color=INK)

@@ -1,0 +1,242 @@
+"""Patterns of matrices: factors and their products, who hears whom when, and by how many paths."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat.errors import require
+from structmat.network import Network
+from structmat.plot.style import COLOURS, INK, QUIET, axes, bare, cells, in_steps
+from structmat.plot.wiring import edges_of
+from structmat.reachability import path_counts
+from structmat.reachability import reach as reached
+from structmat.stage import Stage
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_NUMBERED = 16  # rows and columns of which each entry can have its number
+_MOST_NAMED = 12  # steps of colour that are named one by one
+_NEVER = "#F2F2F2"
+
+
+def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
+    """Draw where the factors, and below them their products, are free to be non-zero.
+
+    Panel t of the upper row is the factor B_t; below it stands the product B_t ⋯ B_1 with the
+    share of its entries that is filled, and the last product is `reach(net)`. A network wider
+    than 256 is drawn in cells of several entries, each as dark as it is full.
+
+    Parameters
+    ----------
+    net : Network
+        Of any width d, but the pattern takes d² bytes.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+        With two images for each stage, the factor first.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> ax = sparsity(butterfly(8))
+    >>> [text.get_text() for text in ax.texts]
+    ['25%', '50%', '100%']
+    """
+    gap = 0.12  # between panels of side 1
+    ax = axes(ax, min(1.0 + 1.4 * max(net.depth, 1), 14), 3.4)
+    centres = np.arange(net.depth) * (1 + gap) + 0.5
+    for t, centre in enumerate(centres.tolist()):
+        product = reached(net[: t + 1])
+        _panel(ax, _stage_pattern(net.stages[t]), (centre, 1.5 + gap), COLOURS[0])
+        _panel(ax, product, (centre, 0.5), INK)
+        ax.text(centre, -gap / 2, _percent(product), ha="center", va="top", fontsize=9, color=INK)
+    ax.set_xlim(-gap, max(net.depth, 1) * (1 + gap))
+    ax.set_ylim(-0.35, 2 + 2 * gap)
+    ax.set_xticks(centres, [f"$B_{{{t + 1}}}$" for t in range(net.depth)])
+    ax.set_yticks([0.5, 1.5 + gap], ["product so far", "factor"])
+    bare(ax)
+    ax.xaxis.tick_top()
+    return ax
+
+
+def reach(net: Network, *, ax: Axes | None = None) -> Axes:
+    """Draw who hears whom, and when: how many stages until input j has reached output i.
+
+    Rows are outputs and columns inputs, as in the matrix R. What stays pale is zero in R whatever
+    the blocks are. Of a network wider than 256 a cell shows the last of its entries to be reached.
+
+    Parameters
+    ----------
+    net : Network
+        Of any width d, but d² numbers are held. Of a wired network the stages are straightened,
+        and the outputs are those of the wired one.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+        With one image: the number of stages, masked where there is no path.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> reach(butterfly(4)).images[0].get_array().astype(int).data
+    array([[0, 1, 2, 2],
+           [1, 0, 2, 2],
+           [2, 2, 0, 1],
+           [2, 2, 1, 0]])
+    """
+    never = net.depth + 1
+    straight, _, outputs = net.straightened()
+    first = np.full((net.width, net.width), never, dtype=np.int32)
+    for t in range(net.depth, -1, -1):  # in straight networks what has been heard stays
+        first[reached(straight[:t])] = t
+    latest, _ = cells(first[outputs], np.maximum)
+    ax = axes(ax, 5.2, 4.4)
+    steps = in_steps(net.depth + 1)
+    colours = require("matplotlib.colors", "plot")
+    scale = colours.ListedColormap(steps).with_extremes(bad=_NEVER)
+    image = ax.imshow(
+        np.ma.masked_equal(latest, never),
+        cmap=scale,
+        vmin=-0.5,
+        vmax=net.depth + 0.5,
+        extent=_extent(net.width),
+        interpolation="nearest",
+    )
+    if net.width <= _NUMBERED:
+        _number(ax, latest, never)
+    named = np.arange(0, never, -(-never // _MOST_NAMED))
+    ax.figure.colorbar(image, ax=ax, ticks=named, label="stages until heard")
+    _matrix(ax, net.width)
+    return ax
+
+
+def paths(net: Network, *, ax: Axes | None = None) -> Axes:
+    """Draw how many paths lead from each input to each output.
+
+    Rows are outputs and columns inputs. Colours are by the logarithm; no path is pale. Of a network
+    wider than 256 a cell shows the most paths of any of its entries.
+
+    Parameters
+    ----------
+    net : Network
+        Of any width d, but d² numbers are held.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+        With one image: log₁₀ of the number of paths, masked where there is none.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> ax = paths(butterfly(4).repeat(2))
+    >>> sorted({text.get_text() for text in ax.texts})
+    ['4']
+    """
+    counts = path_counts(net)
+    most, _ = cells(counts, np.maximum)
+    ax = axes(ax, 5.2, 4.4)
+    logs = [[math.log10(count) if count else -1 for count in row] for row in most.tolist()]
+    shown = np.ma.masked_less(np.array(logs), 0)
+    maps = require("matplotlib", "plot").colormaps
+    top = max(float(shown.max()) if shown.count() else 0.0, math.log10(2))
+    image = ax.imshow(
+        shown,
+        cmap=maps["viridis"].with_extremes(bad=_NEVER),
+        vmin=0,
+        vmax=top,
+        extent=_extent(net.width),
+        interpolation="nearest",
+    )
+    if net.width <= _NUMBERED and int(most.max()) < 10_000:
+        _number(ax, most, 0)
+    bar = ax.figure.colorbar(image, ax=ax, label="paths")
+    ticks = _decades(top)
+    bar.set_ticks(ticks, labels=[_power(tick) for tick in ticks])
+    _matrix(ax, net.width)
+    return ax
+
+
+def _decades(top: float) -> list[float]:
+    """Return where a scale of logarithms from 0 to `top` is named: at whole numbers if it can be.
+
+    Examples
+    --------
+    >>> _decades(3.2), [round(10**tick) for tick in _decades(1.302)]
+    ([0, 1, 2, 3], [1, 2, 3, 5, 10, 20])
+    """
+    if top >= 2:
+        return list(range(0, math.floor(top) + 1, -(-math.floor(top) // 6)))
+    return [
+        math.log10(count) for count in (1, 2, 3, 5, 10, 20, 50) if math.log10(count) <= top + 1e-9
+    ]
+
+
+def _power(tick: float) -> str:
+    return f"{round(10**tick):,}" if tick < 4 else f"$10^{{{tick:.0f}}}$"
+
+
+def _extent(width: int) -> tuple[float, float, float, float]:
+    """Return the edges of a matrix, so that entries lie at their indices, row 0 at the top."""
+    return -0.5, width - 0.5, width - 0.5, -0.5
+
+
+def _number(ax: Any, values: npt.NDArray[Any], left_out: int) -> None:
+    """Write the number of each entry into it, white on the darker half of the scale."""
+    [image] = ax.images
+    for (i, j), value in np.ndenumerate(values):
+        if value != left_out:
+            shade = image.norm(image.get_array()[i, j])
+            paint = "white" if shade < 0.6 else INK
+            ax.text(j, i, f"{value}", ha="center", va="center", fontsize=7, color=paint)
+
+
+def _matrix(ax: Any, width: int) -> None:
+    """Name the sides of a matrix that has an input for each column."""
+    ax.set_xlabel("input", color=INK)
+    ax.set_ylabel("output", color=INK)
+    if width <= _NUMBERED:
+        ax.set_xticks(range(width))
+        ax.set_yticks(range(width))
+    bare(ax)
+
+
+def _stage_pattern(stage: Stage) -> npt.NDArray[np.bool_]:
+    start, end, _ = edges_of(stage)
+    pattern = np.zeros((stage.width, stage.width), dtype=bool)
+    pattern[end, start] = True
+    return pattern
+
+
+def _panel(
+    ax: Any, pattern: npt.NDArray[np.bool_], centre: tuple[float, float], colour: str
+) -> None:
+    """Show a pattern as a unit square: white where zero, the deeper the fuller the cell."""
+    rgb = np.array(require("matplotlib.colors", "plot").to_rgb(colour))
+    (x, y), half = centre, 0.5
+    filled, entries = cells(pattern.astype(float))
+    ax.imshow(
+        1 - (filled / entries)[:, :, None] * (1 - rgb),
+        extent=(x - half, x + half, y - half, y + half),
+        interpolation="nearest",
+    )
+    edges = (
+        [x - half, x + half, x + half, x - half, x - half],
+        [y - half, y - half, y + half, y + half, y - half],
+    )
+    ax.plot(*edges, color=QUIET, linewidth=0.8)
+
+
+def _percent(pattern: npt.NDArray[np.bool_]) -> str:
+    """Return the filled share, never rounded up to all."""
+    return "100%" if pattern.all() else f"{min(100 * pattern.mean(), 99.9):.3g}%"

@@ -1,0 +1,131 @@
+"""What the pictures share: colours, axes of their own, and files that are the same twice."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat.errors import FileError, require
+from structmat.svgtext import COLOURS
+from structmat.writing import replacing
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["COLOURS", "axes", "bare", "cells", "in_steps", "legend", "ruled", "save"]
+
+INK, BARE, QUIET, FAINT = "#333333", "#888888", "#BBBBBB", "#D4D4D4"
+CELLS = 256  # matrix rows and columns that a picture can show apart
+
+_ENDINGS = (".svg", ".png")
+
+
+def axes(ax: Axes | None, width: float, height: float) -> Any:
+    """Return `ax`, or the axes of a new figure of this size in inches."""
+    if ax is not None:
+        return ax
+    require("matplotlib", "plot")
+    from structmat.plot.shown import shown  # not before: it needs matplotlib
+
+    return shown(width, height)
+
+
+def bare(ax: Any) -> None:
+    """Leave the tick labels, without ticks and frame."""
+    ax.tick_params(length=0, labelsize=9, labelcolor=INK)
+    for spine in ax.spines.values():
+        spine.set_visible(False)
+
+
+def ruled(ax: Any) -> None:
+    """Rule the axes of curves and points faintly, and open them at the top and right."""
+    ax.grid(color="#EEEEEE")
+    ax.set_axisbelow(True)
+    for side in ("top", "right"):
+        ax.spines[side].set_visible(False)
+
+
+def legend(ax: Any, **options: Any) -> None:
+    """Name what is drawn above the axes, where that covers nothing, in as many columns as fit."""
+    handles = options.pop("handles", None) or ax.get_legend_handles_labels()[0]
+    longest = max(len(handle.get_label()) for handle in handles)
+    letters = 15 * ax.get_position().width * ax.figure.get_size_inches()[0]  # in a line
+    columns = int(min(3, max(1, letters // (longest + 7))))
+    above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns}
+    ax.legend(handles=handles, frameon=False, fontsize=9, **above | options)
+
+
+def in_steps(count: int) -> list[Any]:
+    """Return as many colours as asked for that are in order: dark for the first, light last."""
+    maps = require("matplotlib", "plot").colormaps
+    return list(maps["viridis"](np.linspace(0, 0.92, count)))  # the lightest yellow is too faint
+
+
+def cells(
+    values: npt.NDArray[Any], gather: np.ufunc = np.add
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Gather a matrix into at most 256 rows and columns of cells; also the entries in each.
+
+    Examples
+    --------
+    >>> gathered, entries = cells(np.ones((512, 512)))
+    >>> gathered.shape, gathered[0, 0] == entries[0, 0] == 4
+    ((256, 256), np.True_)
+    """
+    size = -(-len(values) // CELLS)
+    first = np.arange(0, len(values), size)
+    counts = np.diff(np.append(first, len(values)))
+    rows = gather.reduceat(values, first, 0)
+    return gather.reduceat(rows, first, 1), np.outer(counts, counts)
+
+
+def save(ax: Axes, path: str | Path, *, dpi: int = 200) -> Path:
+    """Write the figure of some axes as SVG or PNG, whole or not at all.
+
+    The same picture gives the same SVG, byte for byte, so that it can be kept under version
+    control.
+
+    Parameters
+    ----------
+    ax : matplotlib Axes
+    path : str or Path
+        Its ending names the format, .svg or .png.
+    dpi : int
+        Dots per inch of a PNG.
+
+    Returns
+    -------
+    Path
+
+    Raises
+    ------
+    FileError
+        For another ending, and where nothing can be written.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> from structmat.plot import grid
+    >>> save(grid(butterfly(8)), "butterfly.pdf")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.FileError: butterfly.pdf: the ending names the format, .svg or .png
+    """
+    target = Path(path)
+    ending = target.suffix.lower()
+    if ending not in _ENDINGS:
+        raise FileError(f"{target}: the ending names the format, .svg or .png")
+    if not target.parent.is_dir():
+        raise FileError(f"{target}: there is no directory {target.parent}; make it first")
+    metadata = {"Date": None} if ending == ".svg" else {}
+    figure: Any = ax.figure
+    context = require("matplotlib", "plot").rc_context({"svg.hashsalt": "structmat"})
+    try:
+        with context, replacing(target) as new:
+            figure.savefig(new, dpi=dpi, metadata=metadata)
+    except OSError as error:
+        raise FileError(f"{target}: cannot be written ({error.strerror})") from None
+    return target

@@ -1,0 +1,206 @@
+"""The grid graph of a network: who hears whom, stage by stage."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat import permutation
+from structmat.errors import WiringError, require
+from structmat.network import Network
+from structmat.permutation import Index
+from structmat.plot.style import BARE, COLOURS, FAINT, INK, QUIET, axes, bare
+from structmat.stage import Stage
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_WIDEST = 64  # wires that a grid graph can show apart
+_BUNDLES = 32  # in which more wires are gathered
+
+Edges = tuple[Index, Index, Index]  # from, to, switch; switch −1 is a bare wire
+
+
+def grid(
+    net: Network, *, inputs: int | Iterable[int] | None = None, ax: Axes | None = None
+) -> Axes:
+    """Draw the grid graph: a column of wires before and after each stage, switches in colour.
+
+    Wire 0 is at the top and the first stage at the left. The edges of one switch share a colour,
+    bare wires are grey. With `inputs`, only the edges that carry something of those inputs are
+    coloured and the wires that have heard of them are filled, stage by stage; the number above
+    each column counts them.
+
+    More than 64 wires are gathered in at most 32 bundles of neighbours, each as dark as the share
+    of its wires that have heard; a line is drawn where any edge leads from one bundle to another,
+    in one colour.
+
+    Parameters
+    ----------
+    net : Network
+    inputs : int or iterable of int, optional
+        The wires whose spreading is shown.
+    ax : matplotlib Axes, optional
+
+    Returns
+    -------
+    matplotlib Axes
+        With two line collections, labelled "reached" and "quiet": one line for each edge.
+
+    Raises
+    ------
+    WiringError
+        For inputs that are no wires of the network.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> ax = grid(butterfly(8), inputs=0)
+    >>> [text.get_text() for text in ax.texts]
+    ['1', '2', '4', '8']
+    >>> grid(butterfly(1024), inputs=0).get_ylabel()
+    'wires, 32 to a dot'
+    """
+    chosen = None if inputs is None else _inputs(net, inputs)
+    edges = [edges_of(stage) for stage in net.stages]
+    heard = _heard(net, edges, chosen)
+    counts = None if chosen is None else heard.sum(axis=1)
+    bundle = 1 if net.width <= _WIDEST else -(-net.width // _BUNDLES)
+    rows = -(-net.width // bundle)
+    ax = axes(ax, min(1.1 + 1.5 * max(net.depth, 1), 14), min(0.9 + 0.28 * rows, 9))
+    crowd = max(rows / 16, 1)  # the more wires, the thinner their lines
+    if bundle == 1:
+        _lines(ax, edges, heard, thickness=1.5 / crowd**0.5)
+    else:
+        _bundled_lines(ax, edges, heard, bundle, thickness=1.5 / crowd**0.5)
+    share = _shares(heard, bundle)
+    column, row = np.divmod(np.arange(share.size), rows)
+    ax.scatter(
+        column,
+        row,
+        s=30 / crowd,
+        linewidths=0.8,
+        zorder=3,
+        label="wires",
+        facecolors=_filled(share.ravel()).tolist(),
+        edgecolors=np.where(share.ravel() > 0, INK, QUIET).tolist(),
+    )
+    _frame(ax, net, counts, bundle)
+    return ax
+
+
+def _inputs(net: Network, inputs: int | Iterable[int]) -> Index:
+    try:
+        listed = [inputs] if isinstance(inputs, (int, np.integer)) else list(inputs)
+    except TypeError:
+        raise WiringError(f"inputs={inputs!r}: give a wire or several wires") from None
+    wires = permutation.indices(listed, "inputs").reshape(-1)
+    wrong = wires[(wires < 0) | (wires >= net.width)]
+    if len(wrong):
+        raise WiringError(
+            f"input {wrong[0]}: a network of width {net.width} has wires 0 to {net.width - 1}"
+        )
+    return wires
+
+
+def edges_of(stage: Stage) -> Edges:
+    """Return the edges of a stage as (from, to, switch) arrays; switch −1 is a bare wire."""
+    start, end = stage.passing
+    starts, ends, switches = [start], [end], [np.full(len(start), -1)]
+    number = 0
+    for bank in stage.banks:
+        shape = (bank.count, bank.radix, bank.radix)
+        starts.append(np.broadcast_to(bank.reads[:, None, :], shape).ravel())
+        ends.append(np.broadcast_to(bank.writes[:, :, None], shape).ravel())
+        switches.append(np.repeat(np.arange(number, number + bank.count), bank.radix**2))
+        number += bank.count
+    return np.concatenate(starts), np.concatenate(ends), np.concatenate(switches)
+
+
+def _heard(net: Network, edges: list[Edges], inputs: Index | None) -> npt.NDArray[np.bool_]:
+    """Return (depth + 1, width): which wires of each column have heard of the inputs."""
+    heard = np.zeros((net.depth + 1, net.width), dtype=bool)
+    heard[0, slice(None) if inputs is None else inputs] = True
+    for t, (start, end, _) in enumerate(edges):
+        heard[t + 1, end[heard[t, start]]] = True
+    return heard
+
+
+def _lines(
+    ax: Any,
+    edges: list[Edges],
+    heard: npt.NDArray[np.bool_],
+    thickness: float,
+    carried: list[npt.NDArray[np.bool_]] | None = None,
+) -> None:
+    """Add the edges as two collections: those that carry something, and the quiet ones below."""
+    lines, loud, colours = [np.zeros((0, 2, 2))], [np.zeros(0, bool)], [np.zeros(0, int)]
+    for t, (start, end, switch) in enumerate(edges):
+        left, right = np.full(len(start), t), np.full(len(start), t + 1)
+        lines.append(np.stack([left, start, right, end], axis=1).reshape(-1, 2, 2))
+        loud.append(heard[t, start] if carried is None else carried[t])
+        colours.append(np.where(switch < 0, -1, switch % len(COLOURS)))
+    line, carries = np.concatenate(lines), np.concatenate(loud)
+    colour = np.array([*COLOURS, BARE])[np.concatenate(colours)]
+    collection = require("matplotlib.collections", "plot").LineCollection
+    for label, part, paint, width in (
+        ("quiet", ~carries, FAINT, thickness / 2),
+        ("reached", carries, colour[carries], thickness),
+    ):
+        ax.add_collection(
+            collection(line[part], colors=paint, linewidths=width, label=label, zorder=1 + width)
+        )
+
+
+def _bundled_lines(
+    ax: Any, edges: list[Edges], heard: npt.NDArray[np.bool_], bundle: int, thickness: float
+) -> None:
+    """Add a line from one bundle to another where any edge leads, loud where any carries."""
+    gathered: list[Edges] = []
+    carried = []
+    rows = -(-heard.shape[1] // bundle)
+    for t, (start, end, _) in enumerate(edges):
+        key = start // bundle * rows + end // bundle
+        loud, every = np.unique(key[heard[t, start]]), np.unique(key)
+        gathered.append((every // rows, every % rows, np.zeros(len(every), dtype=np.int64)))
+        carried.append(np.isin(every, loud))
+    _lines(ax, gathered, heard, thickness, carried)
+
+
+def _shares(heard: npt.NDArray[np.bool_], bundle: int) -> npt.NDArray[np.float64]:
+    """Return the share of each bundle that has heard, (depth + 1, bundles)."""
+    first = np.arange(0, heard.shape[1], bundle)
+    sizes = np.diff(np.append(first, heard.shape[1]))
+    return np.asarray(np.add.reduceat(heard, first, 1, dtype=float) / sizes)
+
+
+def _filled(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Return colours from white, for nobody, to ink: never white where somebody has heard."""
+    ink = np.array(require("matplotlib.colors", "plot").to_rgb(INK))
+    depth = np.where(share > 0, 0.25 + 0.75 * share, 0)[:, None]
+    return np.asarray(1 - depth * (1 - ink))
+
+
+def _frame(ax: Any, net: Network, heard: npt.NDArray[np.int_] | None, bundle: int) -> None:
+    """Name the stages below and the wires at the left, count what is heard above."""
+    rows = -(-net.width // bundle)
+    ax.set_xlim(-0.3, net.depth + 0.3)
+    ax.set_ylim(rows - 0.4, -0.6 if heard is None else -1.0 - rows / 24)
+    named = range(0, net.depth, -(-net.depth // 32) or 1)
+    ax.set_xticks([t + 0.5 for t in named], [f"$B_{{{t + 1}}}$" for t in named])
+    step = max(1, 2 ** math.ceil(math.log2(rows / 16)))
+    places = np.arange(0, rows, step)
+    wires = (places * bundle).tolist()
+    names = wires if net.labels is None else [net.labels[i] for i in wires]
+    ax.set_yticks(places, [str(name) for name in names])
+    ax.set_ylabel("wire" if bundle == 1 else f"wires, {bundle:,} to a dot", color=INK)
+    bare(ax)
+    if heard is not None:
+        every = max(1, -(-net.depth // 20))  # so many numbers can stand side by side
+        for t, number in enumerate(heard.tolist()):
+            if t % every == 0 or t == net.depth:
+                ax.text(t, -0.7, f"{number:,}", ha="center", va="bottom", fontsize=9, color=INK)

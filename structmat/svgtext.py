@@ -1,0 +1,166 @@
+"""A network as SVG text, for pages and notebooks, light or dark; nothing has to be installed."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections import Counter
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import groupby
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat.stage import Stage
+
+# Okabe and Ito (2008): told apart by colour-blind readers, and from white and from black; black
+# and yellow are left out.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+
+_WIDEST = 64  # wires that can be told apart
+_MOST_LINES = 4000  # in one picture
+_WIDE_SWITCH = 6  # from more wires on a switch is drawn as a star, not as all its edges
+_MOST_ROWS = 12  # of a summary
+_SIDE, _TOP = 34, 10  # room for the names of wires, and above the first
+
+
+def drawn(width: int, stages: Sequence[Stage], labels: tuple[Hashable, ...] | None) -> str:
+    """Return the grid graph as one `<svg>` element, or a table where it could not be read.
+
+    Time runs from left to right, wire 0 is at the top, and the edges of one switch share a colour.
+    A switch of more than 6 wires is a star through its middle. What is no switch, and all text,
+    has the colour of the text around it. Of a deep network the first stages are drawn.
+
+    Examples
+    --------
+    >>> svg = drawn(4, [Stage.of(4, [[0, 1], [2, 3]])], None)
+    >>> svg.count("<path"), svg.count("<circle"), svg.startswith("<svg")
+    (2, 8, True)
+    >>> drawn(99, [Stage.of(99, [[0, 1, 2]])], None).startswith("<table>")
+    True
+    """
+    if width > _WIDEST or not stages:
+        return _table(stages)
+    return _picture(width, _fitting(stages), len(stages), labels)
+
+
+def _fitting(stages: Sequence[Stage]) -> Sequence[Stage]:
+    """Return as many of the first stages as a picture has room for, at least one."""
+    lines = np.cumsum([_lines(stage) for stage in stages])
+    return stages[: max(1, int(np.searchsorted(lines, _MOST_LINES, side="right")))]
+
+
+def _lines(stage: Stage) -> int:
+    switches = sum(
+        bank.count * (2 * bank.radix if bank.radix > _WIDE_SWITCH else bank.radix**2)
+        for bank in stage.banks
+    )
+    return switches + len(stage.passing[0])
+
+
+def _picture(
+    width: int, stages: Sequence[Stage], depth: int, labels: tuple[Hashable, ...] | None
+) -> str:
+    row = 15 if width <= 32 else 9
+    gap = max(24, min(90, 840 // len(stages)))
+    size = 2 * _SIDE + gap * len(stages), 2 * _TOP + row * (width - 1) + 18
+    y = _TOP + row * np.arange(width)
+    parts: list[str] = []
+    for t, stage in enumerate(stages):
+        left = _SIDE + gap * t
+        parts += _stage(stage, left, left + gap, y)
+    radius = 2.6 if width <= 32 else 1.8
+    for t in range(len(stages) + 1):
+        x = _SIDE + gap * t
+        parts += [f'<circle cx="{x}" cy="{at}" r="{radius}"/>' for at in y.tolist()]
+    parts += _names(y, row, labels)
+    named = math.ceil(len(stages) * 20 / 840)
+    for t in range(0, len(stages), named):
+        parts.append(_text(_SIDE + gap * (t + 0.5), size[1] - 4, f"B{t + 1}", "middle"))
+    if len(stages) < depth:
+        parts.append(_text(size[0] - 4, size[1] - 4, f"… B{depth}", "end"))
+    about = html.escape(f"The grid graph of {width} wires and {depth} stages")
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{about}"'
+        f' viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" height="{size[1]}"'
+        ' style="max-width:100%;height:auto" fill="currentColor" stroke="none"'
+        f' font-family="sans-serif" font-size="10">\n{chr(10).join(parts)}\n</svg>'
+    )
+
+
+def _stage(stage: Stage, left: int, right: int, y: npt.NDArray[np.int_]) -> Iterator[str]:
+    """Yield a path for the bare wires, and one for each switch, its edges or a star."""
+    start, end = (y[wires].tolist() for wires in stage.passing)
+    if start:
+        bare = "".join(f"M{left} {a}L{right} {b}" for a, b in zip(start, end, strict=True))
+        yield f'<path d="{bare}" fill="none" stroke="currentColor" stroke-opacity=".3"/>'
+    number = 0
+    hubs = _hubs(stage, y)
+    for bank in stage.banks:
+        for reads, writes in zip(y[bank.reads].tolist(), y[bank.writes].tolist(), strict=True):
+            if bank.radix > _WIDE_SWITCH:
+                x = (left + right) / 2
+                middle = hubs[number]
+                ends = [(left, a) for a in reads] + [(right, b) for b in writes]
+                edges = "".join(f"M{at} {a}L{x:g} {middle:g}" for at, a in ends)
+            else:
+                edges = "".join(f"M{left} {a}L{right} {b}" for a in reads for b in writes)
+            colour = COLOURS[number % len(COLOURS)]
+            yield f'<path d="{edges}" fill="none" stroke="{colour}"/>'
+            number += 1
+
+
+def _hubs(stage: Stage, y: npt.NDArray[np.int_]) -> list[float]:
+    """Return where the middles of the switches lie: in order and spread evenly, hence apart."""
+    sides = [np.concatenate([bank.reads, bank.writes], axis=1) for bank in stage.banks]
+    middles = np.concatenate([np.zeros(0), *(y[wires].mean(axis=1) for wires in sides)])
+    rank = np.argsort(np.argsort(middles, kind="stable"))
+    height = (y[-1] - y[0]) * len(y) / max(len(y) - 1, 1)  # with half a row at either end
+    places = y.mean() + height * ((rank + 0.5) / max(len(rank), 1) - 0.5)
+    return [float(place) for place in places]
+
+
+def _names(y: npt.NDArray[np.int_], row: int, labels: tuple[Hashable, ...] | None) -> Iterator[str]:
+    """Yield the names of the wires, or of some: so many as stand apart."""
+    for wire in range(0, len(y), -(-12 // row)):
+        name = str(wire if labels is None else labels[wire])
+        short = name if len(name) <= 6 else f"{name[:5]}…"
+        yield _text(_SIDE - 7, int(y[wire]) + 3.5, short, "end")
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{html.escape(text)}</text>'
+
+
+# More wires than can be drawn -----------------------------------------------------------------
+
+
+def _table(stages: Sequence[Stage]) -> str:
+    """Return a row for each run of stages with the same switches."""
+    runs = [(text, len(list(run))) for text, run in groupby(map(_described, stages))]
+    rows, first = [], 1
+    for text, count in runs:
+        last = first + count - 1
+        name = f"B{first}" if count == 1 else f"B{first}–B{last}"
+        rows.append(f"<tr><th>{name}</th><td>{text}</td></tr>")
+        first += count
+    if len(rows) > _MOST_ROWS:
+        left = len(rows) - _MOST_ROWS + 1
+        rows[_MOST_ROWS - 1 :] = [f"<tr><th>…</th><td>{left:,} more kinds of stage</td></tr>"]
+    rows = rows or ["<tr><td>no stages: the identity</td></tr>"]
+    return "\n".join(["<table>", *rows, "</table>"])
+
+
+def _described(stage: Stage) -> str:
+    """Say how many switches a stage has of which radix."""
+    counts = Counter[int]()
+    for bank in stage.banks:
+        counts[bank.radix] += bank.count
+    parts = [
+        f"{count:,} {'switch' if count == 1 else 'switches'} of radix {radix:,}"
+        for radix, count in sorted(counts.items())
+    ]
+    idle = len(stage.idle)
+    if idle or not parts:
+        parts.append(f"{idle:,} idle {'wire' if idle == 1 else 'wires'}")
+    return ", ".join(parts)

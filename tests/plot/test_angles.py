@@ -1,0 +1,46 @@
+"""Bars of eigenangles against the matrices drawn, and Haar's line against Haar matrices."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import structmat as sm
+from structmat import plot
+from structmat.errors import WidthError
+
+
+def heights(net, **options):
+    """The bars of the members, and the line of Haar."""
+    bars, line = plot.eigenangles(net, **options).patches
+    return bars.get_data().values, line.get_data().values
+
+
+@pytest.mark.parametrize("net", [sm.butterfly(8), sm.brickwall(7), sm.benes(4)])
+def test_both_are_densities(net):
+    for values in heights(net, samples=5, bins=30):
+        assert values.mean() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("width", [2, 5, 6])
+def test_one_switch_of_all_wires_is_haar(width):
+    samples, bins = 4000, 8
+    bars, line = heights(sm.block_diagonal(width, width), samples=samples, bins=bins, rng=1)
+    angles = samples * (width // 2)
+    # counts are binomial at most: angles of a matrix repel each other
+    spread = np.sqrt(line / bins * (1 - line / bins) / angles) * bins
+    assert np.abs(bars - line).max() < 5 * spread.max()
+
+
+def test_blocks_of_two_know_no_haar():
+    bars, line = heights(sm.block_diagonal(16, 2), samples=1000, bins=8)
+    assert np.abs(line - 1).max() > 5 * np.abs(bars - 1).max()  # theirs are spread evenly
+
+
+def test_seeds_are_kept_and_a_wire_does_not_turn():
+    net = sm.butterfly(8)
+    first, again, other = (heights(net, samples=3, rng=seed)[0] for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    with pytest.raises(WidthError, match="a single wire does not turn"):
+        plot.eigenangles(sm.Network(1))

@@ -1,0 +1,168 @@
+"""Curves and bars show the numbers they are given; every picture takes axes and can be saved."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.figure import Figure
+from matplotlib.image import imread
+
+import structmat as sm
+from structmat import plot
+from structmat.errors import FileError, StructmatError
+
+
+def test_curves_draws_every_history():
+    histories = {f"method {k}": [(0, 2.0), (10, 1.0 / (k + 1))] for k in range(9)}
+    ax = plot.curves(histories, x="step", y="validation loss")
+    assert {line.get_label(): line.get_xydata().tolist() for line in ax.lines} == {
+        label: [list(map(float, pair)) for pair in pairs] for label, pairs in histories.items()
+    }
+    looks = {(line.get_color(), line.get_linestyle(), line.get_marker()) for line in ax.lines}
+    assert len(looks) == 9
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("step", "validation loss")
+    assert [text.get_text() for text in ax.get_legend().get_texts()] == list(histories)
+
+
+@pytest.mark.parametrize("pairs", [[], [1.0, 2.0], [(1, 2, 3)], [("a", "b")], [(0, 1), (2,)]])
+def test_curves_refuses_what_is_not_pairs(pairs):
+    with pytest.raises(StructmatError, match="history 'a': it must be a sequence of"):
+        plot.curves({"a": pairs}, x="x", y="y")
+
+
+def test_curves_refuses_nothing():
+    with pytest.raises(StructmatError, match="at least one curve"):
+        plot.curves({}, x="x", y="y")
+
+
+@settings(deadline=None, max_examples=20)
+@given(
+    st.dictionaries(st.text("abc", min_size=1), st.floats(0, 1e6), min_size=1, max_size=6),
+    st.none() | st.floats(0, 10),
+)
+def test_bars_are_as_long_as_their_values_from_the_top(values, mark):
+    ax = plot.bars(values, x="ratio", mark=mark)
+    assert [bar.get_width() for bar in ax.patches] == list(values.values())
+    assert [label.get_text() for label in ax.get_yticklabels()] == list(values)
+    bottom, top = ax.get_ylim()
+    assert bottom > top
+    assert [line.get_xdata()[0] for line in ax.lines] == ([] if mark is None else [mark])
+    assert ax.get_xlabel() == "ratio"
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"), [({}, "at least one bar"), ({"a": np.nan}, "'a' is")]
+)
+def test_bars_refuses_what_cannot_be_drawn(values, reason):
+    with pytest.raises(StructmatError, match=reason):
+        plot.bars(values, x="x")
+
+
+def test_curves_draw_bands_and_logarithms():
+    pairs, band = [(1, 2.0), (10, 3.0)], [(1.0, 4.0), (2.0, 5.0)]
+    ax = plot.curves({"a": pairs, "b": pairs}, x="x", y="y", log="xy", bands={"b": band})
+    assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
+    [drawn] = ax.collections
+    corners = {tuple(point) for point in drawn.get_paths()[0].vertices.tolist()}
+    assert corners == {(1.0, 1.0), (1.0, 4.0), (10.0, 2.0), (10.0, 5.0)}
+    assert plot.curves({"a": pairs}, x="x", y="y").get_xscale() == "linear"
+
+
+@pytest.mark.parametrize("bands", [{"b": [(1, 2)]}, {"a": [(1, 2), (1, 2)]}])
+def test_curves_refuse_a_band_of_no_curve(bands):
+    with pytest.raises(StructmatError, match="it must be that of a history"):
+        plot.curves({"a": [(0, 1)]}, x="x", y="y", bands=bands)
+
+
+@pytest.mark.parametrize("draw", [plot.curves, plot.pareto])
+def test_only_axes_can_be_logarithmic(draw):
+    with pytest.raises(StructmatError, match="log='z': it must be"):
+        draw({"a": [(0, 1)]}, x="x", y="y", log="z")
+
+
+def test_every_picture_goes_into_given_axes():
+    net, pairs = sm.butterfly(4), {"a": [(0, 1)]}
+    for draw in (plot.grid, plot.sparsity, plot.reach, plot.paths, plot.meetings):
+        ax = Figure().add_subplot()
+        assert draw(net, ax=ax) is ax
+    ax = Figure().add_subplot()
+    assert plot.eigenangles(net, samples=2, ax=ax) is ax
+    assert plot.curves(pairs, x="x", y="y", ax=ax) is ax
+    assert plot.pareto(pairs, x="x", y="y", ax=ax) is ax
+    assert plot.tradeoff({"a": net}, ax=ax) is ax
+    assert plot.bars({"a": 1.0}, x="x", ax=ax) is ax
+
+
+def test_pictures_leave_pyplot_alone():
+    code = (
+        "import sys, structmat as sm; from structmat import plot;"
+        "assert 'matplotlib' not in sys.modules;"
+        "plot.grid(sm.butterfly(4)).figure.savefig(__import__('io').BytesIO());"
+        "assert 'matplotlib.pyplot' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_pictures_show_themselves_in_notebooks():
+    """The pixels are those of the figure, at twice the size that the page is told."""
+    ax = plot.grid(sm.butterfly(8))
+    data, size = ax._repr_png_()
+    shape = imread(io.BytesIO(data)).shape
+    inches = ax.figure.get_size_inches()
+    assert size == {"width": round(100 * inches[0]), "height": round(100 * inches[1])}
+    assert shape[:2] == pytest.approx([2 * size["height"], 2 * size["width"]], abs=1)
+
+
+def test_whole_numbers_have_whole_ticks():
+    def ticks(pairs, **options):
+        ax = plot.curves({"a": pairs}, x="stages", y="y", **options)
+        return ax.get_xticks()
+
+    assert (ticks([(k, k) for k in range(1, 17)]) % 1 == 0).all()
+    assert (ticks([(0.5, 0), (2, 1)]) % 1 != 0).any()
+    assert len(ticks([(1, 1), (100, 2)], log="x")) > 0
+
+
+@pytest.mark.parametrize(
+    "label", ["short", "shuffle, blocks of 16", "shuffle, blocks of 16, repeated often"]
+)
+def test_the_legend_stays_in_the_figure(label, tmp_path):
+    ax = plot.curves({f"{label} {k}": [(0, k)] for k in range(7)}, x="x", y="y")
+    plot.save(ax, tmp_path / "a.png", dpi=int(ax.figure.dpi))  # lays it out
+    legend, paper = ax.get_legend().get_window_extent(), ax.figure.bbox
+    assert legend.x1 <= paper.width
+    assert legend.y1 <= paper.height
+
+
+def test_an_svg_is_the_same_twice(tmp_path):
+    first, again = (
+        plot.save(plot.grid(sm.butterfly(8)), tmp_path / name) for name in ("a.svg", "b.svg")
+    )
+    assert first.read_bytes() == again.read_bytes()
+    assert first.read_text("utf-8").count("<svg") == 1
+
+
+def test_dots_of_a_png_are_chosen(tmp_path):
+    sizes = []
+    for dpi in (50, 100):
+        path = plot.save(plot.grid(sm.butterfly(8)), str(tmp_path / "a.PNG"), dpi=dpi)
+        data = path.read_bytes()
+        assert data.startswith(b"\x89PNG")
+        sizes.append(int.from_bytes(data[16:20], "big"))
+    assert sizes[1] == pytest.approx(2 * sizes[0], abs=2)
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("a.pdf", "the ending names the format"), ("no/a.svg", "there is no directory .*no; make")],
+)
+def test_save_refuses_where_it_cannot_write(tmp_path, name, reason):
+    with pytest.raises(FileError, match=reason):
+        plot.save(plot.grid(sm.butterfly(4)), tmp_path / name)
+    assert list(tmp_path.iterdir()) == []

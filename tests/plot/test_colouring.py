@@ -1,0 +1,70 @@
+"""Each pair that meets is one line, in the colour of the stage of its first meeting."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import structmat as sm
+from structmat import plot
+from structmat.errors import StructmatError
+from structmat.testing import networks
+
+
+@settings(deadline=None, max_examples=30)
+@given(networks(max_width=10, wired=False))
+def test_every_pair_that_meets_is_drawn_once(net):
+    layout = {wire: (wire, wire**2) for wire in range(net.width)}
+    drawn = {}
+    for some in plot.meetings(net, layout=layout).collections:
+        if some.get_label().startswith("stage"):
+            for ends in some.get_segments():
+                pair = frozenset(int(x) for x, _ in ends)
+                assert pair not in drawn
+                drawn[pair] = int(some.get_label().split()[1])
+    first = {}
+    for t, stage in enumerate(net.stages, 1):
+        for bank in stage.banks:
+            for switch in bank.reads.tolist():
+                for pair in combinations(switch, 2):
+                    first.setdefault(frozenset(pair), t)
+    assert drawn == first
+
+
+def test_a_graph_is_drawn_where_its_layout_says():
+    graph = nx.petersen_graph()
+    places = nx.circular_layout(graph)
+    ax = plot.meetings(sm.from_graph(graph), layout=places)
+    lines = np.concatenate([c.get_segments() for c in ax.collections[:-1]])
+    expected = [[places[a], places[b]] for a, b in graph.edges]
+    key = [sorted(map(tuple, np.round(line, 9).tolist())) for line in lines]
+    assert sorted(key) == sorted(
+        sorted(map(tuple, np.round(line, 9).tolist())) for line in expected
+    )
+
+
+def test_colours_of_many_stages_are_in_order():
+    ax = plot.meetings(sm.round_robin(16))
+    shades = [c.get_colors()[0] for c in ax.collections if c.get_label().startswith("stage")]
+    light = [0.3 * r + 0.6 * g + 0.1 * b for r, g, b, _ in shades]
+    assert len(light) == 15
+    assert light == sorted(light)
+    assert len(ax.get_legend().get_texts()) <= 7
+
+
+@pytest.mark.parametrize("net", [sm.Network(3), sm.Network(1)])
+def test_nobody_meets(net):
+    ax = plot.meetings(net)
+    assert [c.get_label() for c in ax.collections] == ["wires"]
+    assert ax.get_legend() is None
+
+
+def test_what_cannot_be_drawn_is_refused():
+    with pytest.raises(StructmatError, match="it has no place for wire 3"):
+        plot.meetings(sm.butterfly(4), layout={0: (0, 0), 1: (1, 0), 2: (2, 0)})
+    with pytest.raises(StructmatError, match="more than 50,000 pairs meet; draw a narrower"):
+        plot.meetings(sm.block_diagonal(512, 512))

@@ -1,0 +1,118 @@
+"""Heat maps and patterns against the matrices and the paths themselves."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+
+import structmat as sm
+from structmat import plot
+from structmat.testing import networks
+
+NETWORKS = {
+    "butterfly": sm.butterfly(16, block=4),
+    "wired": sm.benes(8),
+    "idle wires": sm.Network.of(6, [[[5, 2, 3, 0], [1, 4]], [[0, 3]]]),
+    "wide": sm.shuffle(64, block=8),
+    "no stage": sm.Network(3),
+}
+
+
+@pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS)
+def test_sparsity_shows_factors_and_products(net):
+    ax = plot.sparsity(net)
+    assert len(ax.images) == 2 * net.depth
+    blocks = sm.random_blocks(net, rng=0)
+    for t, factor in enumerate(sm.factors(net, blocks)):
+        shown = [(image.get_array() < 1).any(axis=2) for image in ax.images[2 * t : 2 * t + 2]]
+        np.testing.assert_array_equal(shown[0], factor.toarray() != 0)
+        np.testing.assert_array_equal(shown[1], sm.reach(net[: t + 1]))
+        share = 100 * sm.reach(net[: t + 1]).mean()
+        assert abs(float(ax.texts[t].get_text().rstrip("%")) - share) < 0.1
+
+
+def test_sparsity_of_a_wide_network_averages_cells():
+    net = sm.shuffle(768, block=8, depth=1)  # 3 entries a cell side; blocks of 8 on the diagonal
+    ax = plot.sparsity(net)
+    shade = 1 - ax.images[1].get_array()[:, :, 0]
+    assert shade.shape == (256, 256)
+    full = 1 - int("33", 16) / 255
+    assert shade.mean() / full == pytest.approx(8 / 768)
+    assert shade[0, 0] == pytest.approx(full)
+
+
+def test_an_entry_short_of_full_is_not_called_full():
+    net = sm.Network.of(64, [[[*range(63)]], [[*range(62), 63]]])  # 63 never reaches 62
+    shares = [text.get_text() for text in plot.sparsity(net).texts]
+    assert (~sm.reach(net)).sum() == 1
+    assert shares[-1] == "99.9%"
+
+
+@settings(deadline=None, max_examples=30)
+@given(networks(max_width=8, wired=False))
+def test_reach_shows_the_first_column_in_which_an_input_is_heard(net):
+    shown = plot.reach(net).images[0].get_array()
+    graph = net.to_networkx()
+    for j in range(net.width):
+        after = nx.descendants(graph, (0, j)) | {(0, j)}
+        for i in range(net.width):
+            times = [t for t, wire in after if wire == i]
+            assert shown[i, j] is np.ma.masked if not times else shown[i, j] == min(times)
+
+
+@settings(deadline=None, max_examples=20)
+@given(networks(max_width=8))
+def test_reach_is_pale_just_where_no_path_is(net):
+    shown = plot.reach(net).images[0].get_array()
+    np.testing.assert_array_equal(~np.ma.getmaskarray(shown), sm.reach(net))
+
+
+@settings(deadline=None, max_examples=30)
+@given(networks(max_width=8))
+def test_paths_are_those_of_the_patterns_multiplied(net):
+    shown = plot.paths(net).images[0].get_array()
+    patterns = [abs(f.toarray()) > 0 for f in sm.factors(net, sm.random_blocks(net, rng=0))]
+    counts = reduce(lambda so_far, p: p.astype(float) @ so_far, patterns, np.eye(net.width))
+    np.testing.assert_allclose(np.ma.filled(10**shown, 0), counts, rtol=1e-9)
+
+
+def test_numbers_are_written_where_they_can_be_read():
+    small, wide = plot.reach(sm.butterfly(8)), plot.reach(sm.butterfly(32))
+    assert sorted({text.get_text() for text in small.texts}) == ["0", "1", "2", "3"]
+    assert (len(small.texts), len(wide.texts)) == (64, 0)
+
+
+def test_numbers_can_be_told_from_what_is_behind_them():
+    """Contrast of at least 3 to 1, as the web's guidelines ask of large signs."""
+    ax = plot.reach(sm.brickwall(12))
+    [image] = ax.images
+    for text in ax.texts:
+        column, row = map(int, text.get_position())
+        behind = image.to_rgba(image.get_array()[row, column])[:3]
+        front = {"white": (1, 1, 1)}.get(text.get_color(), (0.2, 0.2, 0.2))
+        light, dark = sorted((luminance(front), luminance(behind)), reverse=True)
+        assert (light + 0.05) / (dark + 0.05) >= 3
+
+
+def luminance(rgb):
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
+    return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def test_a_cell_of_a_wide_network_shows_its_extremes():
+    net = sm.block_diagonal(768, 2)  # 3 entries a cell side: a cell on the diagonal is never full
+    latest = plot.reach(net).images[0].get_array()
+    assert latest.shape == (256, 256)
+    assert latest.count() == 0
+    most = plot.paths(net).images[0].get_array()
+    assert most[0, 0] == 0
+    assert most.count() < 256 * 4
+
+
+def test_more_paths_than_a_float_holds_are_drawn():
+    net = sm.Network.of(2, [[[0, 1]]] * 1100)
+    assert plot.paths(net).images[0].get_array()[0, 0] == pytest.approx(1099 * np.log10(2))

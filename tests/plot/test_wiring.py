@@ -1,0 +1,144 @@
+"""The pictures show what the network is: one line an edge, coloured where inputs are heard."""
+
+from __future__ import annotations
+
+import networkx as nx
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from matplotlib.colors import to_hex
+
+import structmat as sm
+from structmat import plot
+from structmat.errors import WiringError
+
+NETWORKS = {
+    "butterfly": sm.butterfly(16, block=4),
+    "wired": sm.benes(8),
+    "idle wires": sm.Network.of(6, [[[5, 2, 3, 0], [1, 4]], [[0, 3]]]),
+    "wide": sm.shuffle(64, block=8),
+    "no stage": sm.Network(3),
+}
+networks = st.sampled_from(sorted(NETWORKS)).map(NETWORKS.get)
+
+
+def lines(ax, label):
+    """The lines of one collection, as ((t, from), (t + 1, to)) pairs of wires."""
+    [found] = [c for c in ax.collections if c.get_label() == label]
+    return {tuple(tuple(map(int, end)) for end in line) for line in found.get_segments()}
+
+
+def filled(ax):
+    [nodes] = [c for c in ax.collections if c.get_label() == "wires"]
+    dark = [to_hex(colour) != "#ffffff" for colour in nodes.get_facecolors()]
+    return {tuple(map(int, place)) for place in nodes.get_offsets()[np.array(dark)]}
+
+
+@pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS)
+def test_grid_draws_each_edge_of_the_grid_graph_once(net):
+    ax = plot.grid(net)
+    [drawn] = [c for c in ax.collections if c.get_label() == "reached"]
+    assert len(drawn.get_segments()) == net.nonzeros
+    assert lines(ax, "reached") == set(net.to_networkx().edges)
+    assert lines(ax, "quiet") == set()
+    assert len(filled(ax)) == (net.depth + 1) * net.width
+
+
+def test_grid_names_the_wires_by_their_labels():
+    bare = sm.Network.of(3, [[[0, 1]]])
+    for net, names in ((bare, ["0", "1", "2"]), (sm.Network(3, bare.stages, labels="abc"), "abc")):
+        shown = [tick.get_text() for tick in plot.grid(net).get_yticklabels()]
+        assert shown == list(names)
+
+
+@settings(deadline=None, max_examples=25)
+@given(networks, st.data())
+def test_grid_highlights_what_the_inputs_reach(net, data):
+    inputs = data.draw(st.sets(st.integers(0, net.width - 1), max_size=3))
+    ax = plot.grid(net, inputs=inputs)
+    graph = net.to_networkx()
+    heard = set().union(*({(0, j)} | nx.descendants(graph, (0, j)) for j in inputs))
+    assert filled(ax) == heard
+    assert lines(ax, "reached") == {edge for edge in graph.edges if edge[0] in heard}
+    assert lines(ax, "reached") | lines(ax, "quiet") == set(graph.edges)
+    last = {i for t, i in heard if t == net.depth}
+    assert last == set(np.flatnonzero(sm.reach(net)[:, np.array(sorted(inputs), int)].any(axis=1)))
+    assert ax.texts[-1].get_text() == str(len(last))
+
+
+def test_edges_of_a_switch_share_a_colour_and_neighbours_differ():
+    ax = plot.grid(sm.block_diagonal(6, 2))
+    [drawn] = [c for c in ax.collections if c.get_label() == "reached"]
+    colours = {}
+    for line, colour in zip(drawn.get_segments(), drawn.get_colors(), strict=True):
+        colours.setdefault(int(line[0][1]) // 2, set()).add(to_hex(colour))
+    assert [len(colours[k]) for k in range(3)] == [1, 1, 1]
+    assert len(set.union(*colours.values())) == 3
+
+
+def test_stages_are_named_as_far_as_there_is_room():
+    def names(net):
+        return [label.get_text() for label in plot.grid(net).get_xticklabels()]
+
+    assert names(sm.butterfly(8)) == ["$B_{1}$", "$B_{2}$", "$B_{3}$"]
+    assert len(names(sm.butterfly(4).repeat(100))) <= 32
+
+
+def test_an_integer_input_is_one_wire():
+    assert filled(plot.grid(NETWORKS["butterfly"], inputs=np.int64(5))) == filled(
+        plot.grid(NETWORKS["butterfly"], inputs=[5])
+    )
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (16, "input 16: a network of width 16 has wires 0 to 15"),
+        ([0, -1], "input -1"),
+        (1.5, "inputs=1.5: give a wire or several wires"),
+        ([float("nan")], "wires must be integers, not float64"),
+        (True, "wires must be integers, not bool"),
+    ],
+)
+def test_grid_refuses_inputs_that_are_no_wires(inputs, message):
+    with pytest.raises(WiringError, match=message):
+        plot.grid(NETWORKS["butterfly"], inputs=inputs)
+
+
+def test_a_wide_grid_gathers_neighbours():
+    net = sm.shuffle(96, block=4)  # bundles of 3 wires
+    ax = plot.grid(net, inputs=[5, 90])
+    heard = {(0, 5), (0, 90)}
+    for start, end in net.to_networkx().edges:
+        if start in heard:
+            heard.add(end)
+    loud, every = set(), set()
+    for (t, a), (s, b) in net.to_networkx().edges:
+        line = ((t, a // 3), (s, b // 3))
+        every.add(line)
+        if (t, a) in heard:
+            loud.add(line)
+    assert lines(ax, "reached") == loud
+    assert lines(ax, "reached") | lines(ax, "quiet") == every
+    assert filled(ax) == {(t, a // 3) for t, a in heard}
+    for t, text in enumerate(ax.texts):
+        assert int(text.get_text()) == sum(column == t for column, _ in heard)
+    assert ax.get_ylabel() == "wires, 3 to a dot"
+
+
+def test_a_bundle_is_as_dark_as_it_has_heard():
+    def shades(inputs):
+        ax = plot.grid(sm.Network(640), inputs=inputs)
+        [nodes] = [c for c in ax.collections if c.get_label() == "wires"]
+        return nodes.get_facecolors()[:, 0]
+
+    none, some, all_ = (shades(range(count))[0] for count in (0, 1, 20))
+    assert none == 1 > some > all_
+    assert all_ == pytest.approx(int("33", 16) / 255)
+
+
+def test_counts_above_a_deep_grid_stand_apart():
+    deep = plot.grid(sm.butterfly(4).repeat(100), inputs=0)
+    assert len(deep.texts) <= 22
+    assert deep.texts[-1].get_text() == "4"
