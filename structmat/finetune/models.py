@@ -45,7 +45,8 @@ class Pretrained:
 
     def classifier(self, labels: Sequence[str], *, seed: int = 0) -> Classifier:
         """Return the model with a head for these labels, drawn from the seed."""
-        require("transformers", "finetune").set_seed(seed)
+        with quiet():
+            require("transformers", "finetune").set_seed(seed)
         names = dict(enumerate(labels))
         model, info = _loaded(
             "AutoModelForSequenceClassification",
@@ -140,6 +141,8 @@ def quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         for kind in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", category=kind, module="transformers|peft|accelerate")
+        # In a notebook tqdm misses its widgets as soon as it is imported; there are no bars here.
+        warnings.filterwarnings("ignore", message="IProgress not found")
         logging = require("transformers", "finetune").utils.logging
         logging.set_verbosity_error()
         logging.disable_progress_bar()
@@ -160,9 +163,9 @@ def _head(model: Any, new: set[str]) -> tuple[str, ...]:
 def _loaded(kind: str, where: Pretrained, **options: Any) -> Any:
     if where.local:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported
-    factory = getattr(require("transformers", "finetune"), kind)
     try:
         with quiet():
+            factory = getattr(require("transformers", "finetune"), kind)
             return factory.from_pretrained(where.place, local_files_only=where.local, **options)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
