@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -137,15 +138,29 @@ def _state() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep from the user what transformers and peft log, and what they deprecate of each other."""
+    """Keep from the user what transformers and peft log, and what they deprecate of each other.
+
+    Also what the libraries that they import say of parts that they miss; errors are not kept.
+    """
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        with _unwarned():
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
     with warnings.catch_warnings():
         for kind in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", category=kind, module="transformers|peft|accelerate")
         # In a notebook tqdm misses its widgets as soon as it is imported; there are no bars here.
         warnings.filterwarnings("ignore", message="IProgress not found")
-        logging = require("transformers", "finetune").utils.logging
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+        said = require("transformers", "finetune").utils.logging
+        said.set_verbosity_error()
+        said.disable_progress_bar()
         yield
 
 
