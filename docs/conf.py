@@ -22,6 +22,9 @@ import theory  # noqa: E402
 
 # Sphinx reads what lies below docs/. File times are kept: an unchanged notebook is not run again.
 shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks", dirs_exist_ok=True)
+for copied in (HERE / "notebooks").glob("*.ipynb"):  # the copy of one that was renamed goes
+    if not (HERE.parent / "notebooks" / copied.name).exists():
+        copied.unlink()
 
 
 def claims():
@@ -101,6 +104,7 @@ nb_execution_mode = "cache"
 nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
 nb_execution_timeout = 120
 nb_execution_raise_on_error = True
+nb_merge_streams = True  # what a cell prints is one output
 
 
 def prepare(_app, what, name, _obj, _options, lines):
