@@ -245,3 +245,35 @@ def test_a_family_of_ones_own(monkeypatch):
         ends(7)
     with pytest.raises(SpecError, match="'ends' is registered already"):
         family("any")(ends)
+
+
+def test_a_cell_of_a_notebook_may_define_its_family_again(monkeypatch):
+    monkeypatch.setattr("structmat.families.registry._ENTRIES", {})
+
+    def define(module, width):
+        def mine(width: int) -> sm.Network:
+            """Join all wires."""
+            return sm.Network.of(width, [[range(width)]])
+
+        mine.__module__ = module
+        return family(f"{width} only", lambda w: None if w == width else f"width must be {width}")(
+            mine
+        )
+
+    define("__main__", 4)
+    define("__main__", 6)
+    assert sm.parse("mine").takes(6)
+    assert not sm.parse("mine").takes(4)
+    with pytest.raises(SpecError, match="'mine' is registered already"):
+        define("elsewhere", 4)
+    assert sm.parse("mine").takes(6)
+
+
+def test_a_notebook_takes_no_name_of_this_library():
+    def butterfly(width: int) -> sm.Network:
+        return sm.Network.of(width, [])
+
+    butterfly.__module__ = "__main__"
+    with pytest.raises(SpecError, match="'butterfly' is registered already"):
+        family("any")(butterfly)
+    assert sm.parse("butterfly")(8) == sm.butterfly(8)

@@ -164,7 +164,8 @@ def family(
     Raises
     ------
     SpecError
-        For a name that is taken.
+        For a name that is taken. A cell of a notebook may be run again, though: what `__main__`
+        defined, it may define anew.
 
     Examples
     --------
@@ -200,7 +201,7 @@ mixed_radix(7) serves any width
 
         if next(iter(signature.parameters), None) != "width":
             raise SpecError(f"family {name!r}: its first parameter must be the width")
-        if name in _ENTRIES:
+        if name in _ENTRIES and not _is_anew(build, _ENTRIES[name].build):
             raise SpecError(f"family {name!r} is registered already: choose another name")
         _ENTRIES[name] = Entry(name, checked, widths, refuses, claims, choices or {})
         return checked
@@ -208,8 +209,13 @@ mixed_radix(7) serves any width
     return register
 
 
+def _is_anew(build: Callable[..., object], old: Callable[..., object]) -> bool:
+    """Return whether a notebook or a session at the prompt defines its own family once more."""
+    return build.__module__ == old.__module__ == "__main__"
+
+
 def unregister(name: str) -> None:
-    """Take a family out of the registry, say to define it anew in a notebook.
+    """Take a family out of the registry.
 
     Raises
     ------

@@ -11,11 +11,11 @@ import importlib.util
 import inspect
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from structmat.errors import MissingExtraError
+from structmat.errors import MissingExtraError, StructmatError, suggest
 from structmat.finetune.task import Task, balanced, distinct
 
 # label → the package to import; the label is also the name of the distribution
@@ -54,22 +54,37 @@ _ENOUGH = 90  # characters after which no further paragraph is taken
 _LONGEST = 400
 
 
-def docstring_task(*, seed: int = 0) -> Task:
+def docstring_task(labels: Iterable[str] = tuple(LIBRARIES), *, seed: int = 0) -> Task:
     """Build the docstring task from the installed libraries.
+
+    Parameters
+    ----------
+    labels : iterable of str
+        Which of `LIBRARIES` to tell apart, by default all six. Large ones take seconds to read.
+    seed : int
+        Of the split.
 
     Returns
     -------
     Task
-        Six classes, each with 300 texts to train on, 80 to validate and 150 to test. The
-        libraries' own names are masked; of near-duplicate texts one is kept, and none when they
-        come from two libraries.
+        For each label 300 texts to train on, 80 to validate and 150 to test. The libraries' own
+        names are masked; of near-duplicate texts one is kept, and none when they come from two
+        libraries.
 
     Raises
     ------
+    StructmatError
+        For fewer than two labels, or one that is no library of the task.
     MissingExtraError
         When one of the libraries is not installed.
     """
-    found = {label: list(openings(package)) for label, package in LIBRARIES.items()}
+    chosen = list(dict.fromkeys([labels] if isinstance(labels, str) else labels))
+    for label in chosen:
+        if label not in LIBRARIES:
+            raise StructmatError(f"label {label!r}{suggest(str(label), LIBRARIES)}")
+    if len(chosen) < 2:
+        raise StructmatError(f"labels={chosen}: a task tells at least two libraries apart")
+    found = {label: list(openings(LIBRARIES[label])) for label in chosen}
     kept = distinct(found)
     notes = [
         f"{label} {version(label)}: {len(texts)} openings, {len(kept[label])} distinct"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -45,7 +46,8 @@ class Pretrained:
 
     def classifier(self, labels: Sequence[str], *, seed: int = 0) -> Classifier:
         """Return the model with a head for these labels, drawn from the seed."""
-        require("transformers", "finetune").set_seed(seed)
+        with quiet():
+            require("transformers", "finetune").set_seed(seed)
         names = dict(enumerate(labels))
         model, info = _loaded(
             "AutoModelForSequenceClassification",
@@ -136,13 +138,29 @@ def _state() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep from the user what transformers and peft log, and what they deprecate of each other."""
+    """Keep from the user what transformers and peft log, and what they deprecate of each other.
+
+    Also what the libraries that they import say of parts that they miss; errors are not kept.
+    """
+    before = logging.root.manager.disable
+    logging.disable(max(before, logging.WARNING))
+    try:
+        with _unwarned():
+            yield
+    finally:
+        logging.disable(before)
+
+
+@contextmanager
+def _unwarned() -> Iterator[None]:
     with warnings.catch_warnings():
         for kind in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", category=kind, module="transformers|peft|accelerate")
-        logging = require("transformers", "finetune").utils.logging
-        logging.set_verbosity_error()
-        logging.disable_progress_bar()
+        # In a notebook tqdm misses its widgets as soon as it is imported; there are no bars here.
+        warnings.filterwarnings("ignore", message="IProgress not found")
+        said = require("transformers", "finetune").utils.logging
+        said.set_verbosity_error()
+        said.disable_progress_bar()
         yield
 
 
@@ -160,9 +178,9 @@ def _head(model: Any, new: set[str]) -> tuple[str, ...]:
 def _loaded(kind: str, where: Pretrained, **options: Any) -> Any:
     if where.local:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # read when transformers is imported
-    factory = getattr(require("transformers", "finetune"), kind)
     try:
         with quiet():
+            factory = getattr(require("transformers", "finetune"), kind)
             return factory.from_pretrained(where.place, local_files_only=where.local, **options)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -3,7 +3,7 @@ from collections import Counter
 
 import pytest
 
-from structmat.errors import MissingExtraError
+from structmat.errors import MissingExtraError, StructmatError
 from structmat.finetune import corpus
 from structmat.finetune.corpus import docstring_task, docstrings, masked, opening, openings
 from structmat.finetune.task import normalised
@@ -31,6 +31,33 @@ def test_the_docstring_task_is_balanced_and_its_parts_share_nothing(task):
 def test_no_text_names_a_library(task):
     parts = (task.train, task.validation, task.test)
     assert not [e.text for part in parts for e in part if NAMES.search(e.text)]
+
+
+def test_a_task_of_two_libraries():
+    task = docstring_task(["networkx", "numpy"])
+    assert task.labels == ("networkx", "numpy")
+    for part, size in (
+        (task.train, corpus.TRAIN),
+        (task.validation, corpus.VALIDATION),
+        (task.test, corpus.TEST),
+    ):
+        assert Counter(e.label for e in part) == dict.fromkeys(range(2), size)
+    texts = {label: set(openings(label)) for label in task.labels}
+    assert all(e.text in texts[task.labels[e.label]] for e in task.train)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [
+        (["numpy", "networks"], "label 'networks'; did you mean networkx"),
+        (["numpy", "numpy"], "at least two"),
+        ("numpy", "at least two"),
+        ([], "at least two"),
+    ],
+)
+def test_labels_that_make_no_task_are_refused(labels, said):
+    with pytest.raises(StructmatError, match=said):
+        docstring_task(labels)
 
 
 def test_the_docstrings_are_the_same_every_time():

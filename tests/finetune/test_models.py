@@ -1,10 +1,12 @@
 import json
+import logging
 import shutil
+import warnings
 
 import pytest
 
 from structmat.errors import FileError, require
-from structmat.finetune.models import PACKAGED, block_linears, pretrained, widths
+from structmat.finetune.models import PACKAGED, block_linears, pretrained, quiet, widths
 
 
 def test_the_packaged_model_has_six_blocks_of_six_linear_layers_and_a_new_head():
@@ -73,3 +75,35 @@ def test_parts_that_the_file_lacks_are_trained_too(tmp_path, tiny_model):
     model.save_pretrained(tmp_path)
     classifier = pretrained(str(tmp_path)).classifier(["a", "b"])
     assert classifier.head == ("bert.pooler.dense", "classifier")
+
+
+def test_quiet_keeps_warnings_but_not_errors_and_ends(caplog):
+    logger = logging.getLogger("some.library")
+    before = logging.root.manager.disable
+
+    @quiet()
+    def interrupted():
+        logger.warning("a part is missing")
+        logger.error("broken")
+        warnings.warn("IProgress not found. Please update jupyter", stacklevel=1)
+        raise RuntimeError("stop")
+
+    with pytest.raises(RuntimeError, match="stop"):
+        interrupted()
+    assert logging.root.manager.disable == before
+    logger.warning("heard again")
+    assert [record.message for record in caplog.records] == ["broken", "heard again"]
+    with pytest.warns(UserWarning, match="IProgress"):
+        warnings.warn("IProgress not found", stacklevel=1)
+
+
+def test_quiet_does_not_let_out_what_was_disabled_before(caplog):
+    before = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with quiet():
+            logging.getLogger("some.library").error("broken")
+        assert logging.root.manager.disable == logging.ERROR
+    finally:
+        logging.disable(before)
+    assert not caplog.records
