@@ -11,7 +11,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test quick lint types layers docs short-demo tests pictures constraints clean
+.PHONY: help demo test quick lint types layers docs short-demo tests pictures constraints \
+  release-check clean
 
 help: ## Say what there is to make
 	@echo "structmat: make TARGET"
@@ -66,6 +67,10 @@ constraints: ## Pin what a set-up today gives, tried in a new environment
 	build/renewed/bin/python -m pip freeze --exclude-editable \
 	  | sed 's/+[a-z0-9.]*$$//' | grep -v ' @ ' >> build/constraints.txt
 	mv build/constraints.txt constraints.txt
+
+RELEASE ?= $(PYTHON)
+release-check: ## Try wheel and sdist in empty environments, RELEASE="python3.11 python3.12"
+	.ci/release $(RELEASE)
 
 clean: ## Remove what was built, but not .venv
 	rm -rf build dist docs/generated docs/notebooks structmat-finetune

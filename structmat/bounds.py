@@ -7,8 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
-from scipy.sparse import csgraph
+import scipy
 
 from structmat import permutation
 from structmat.errors import WiringError
@@ -93,7 +92,9 @@ def cut(net: Network, outputs: npt.ArrayLike, inputs: npt.ArrayLike) -> Index:
     free = links.graph - _flow(links).flow
     free.eliminate_zeros()
     near = np.zeros(free.shape[0], dtype=bool)
-    near[csgraph.breadth_first_order(free, links.source, return_predecessors=False)] = True
+    near[
+        scipy.sparse.csgraph.breadth_first_order(free, links.source, return_predecessors=False)
+    ] = True
     crossing = wiring.starts[links.segments[near[links.tails] & ~near[links.heads]]]
     return crossing[np.lexsort(crossing.T[::-1])]
 
@@ -160,7 +161,7 @@ def _wiring(net: Network) -> _Wiring:
 
 
 def _flow(links: _Links) -> Any:
-    return csgraph.maximum_flow(links.graph, links.source, links.sink)
+    return scipy.sparse.csgraph.maximum_flow(links.graph, links.source, links.sink)
 
 
 def _once(values: npt.ArrayLike, width: int, name: str) -> Index:

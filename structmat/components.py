@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
-import scipy.sparse
-from scipy.sparse import csgraph
+import scipy
 
 from structmat.permutation import Index
 
@@ -34,5 +33,5 @@ def joined(label: Index, switches: Iterable[Index]) -> Index:
     size = int(label.max()) + 1
     links = (np.ones(len(starts), dtype=bool), (starts, ends))
     graph = scipy.sparse.coo_array(links, shape=(size, size))
-    _, part = csgraph.connected_components(graph, directed=False)
+    _, part = scipy.sparse.csgraph.connected_components(graph, directed=False)
     return np.asarray(part[label], dtype=np.int64)

@@ -7,8 +7,7 @@ from typing import Literal, NamedTuple, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
-from scipy.sparse import csgraph
+import scipy
 
 from structmat.errors import WiringError
 from structmat.network import Network
@@ -340,7 +339,7 @@ def _parts(met: _Incidence, points: int) -> Index:
     size = points + met.switches
     ones = np.ones(len(met.point), dtype=bool)
     links = scipy.sparse.coo_array((ones, (met.point, points + met.switch)), shape=(size, size))
-    _, part = csgraph.connected_components(links, directed=False)
+    _, part = scipy.sparse.csgraph.connected_components(links, directed=False)
     return np.unique(part[:points], return_inverse=True)[1]
 
 

@@ -7,8 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
-import scipy.sparse.linalg
+import scipy
 
 from structmat.blocks import Array, adjoint_blocks, checked_blocks
 from structmat.errors import BlockError

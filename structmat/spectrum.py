@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy.stats
+import scipy
 
 from structmat.blocks import random_blocks
 from structmat.errors import BlockError, WidthError, random_source, whole

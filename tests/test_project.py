@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from pathlib import Path
@@ -32,6 +33,31 @@ def test_constraints_pin_every_direct_dependency():
     assert {re.match(r"[\w.-]+", need)[0] for need in wanted} <= pinned
 
 
+def test_contributing_maps_the_house_as_it_is():
+    """Layer by layer as import-linter checks them, each module with the first line of its own."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    wanted = []
+    for name in re.findall(r"\w+", " ".join(layers)):
+        module = Path("structmat") / f"{name}.py"
+        home = module if (ROOT / module).exists() else Path("structmat") / name
+        source = module if home == module else home / "__init__.py"
+        said = ast.get_docstring(ast.parse((ROOT / source).read_text("utf-8"))) or ""
+        wanted.append(f"- [`{name}`]({home.as_posix()}): {said.splitlines()[0]}")
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    assert [line for line in text.splitlines() if line.startswith("- [`")] == wanted
+
+
+def test_there_is_one_version_and_it_is_semantic():
+    assert re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", structmat.__version__)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert project["project"]["dynamic"] == ["version"]
+    assert project["tool"]["hatch"]["version"]["path"] == "structmat/__init__.py"
+    said = re.findall(r"^## (.*)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
+    released = [title.split(" ")[0].strip("[]") for title in said if title != "Unreleased"]
+    assert not released or released[0] == structmat.__version__
+
+
 def test_citation_names_this_version_and_the_paper():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert citation["version"] == structmat.__version__
@@ -39,10 +65,9 @@ def test_citation_names_this_version_and_the_paper():
     assert len(paper["authors"]) == 14
 
 
-def test_links_of_the_readme_lead_somewhere():  # those of docs/ are checked by its build
-    links = re.findall(
-        r"\]\(([^)#:\s]+)\)|src=\"([^\":]+)\"", (ROOT / "README.md").read_text("utf-8")
-    )
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_links_of_the_readme_lead_somewhere(page):  # those of docs/ are checked by its build
+    links = re.findall(r"\]\(([^)#:\s]+)\)|src=\"([^\":]+)\"", (ROOT / page).read_text("utf-8"))
     assert links
     for link in map("".join, links):
         assert (ROOT / link).exists(), link

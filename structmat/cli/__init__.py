@@ -1,4 +1,4 @@
-"""The command line: list, show, compare, bench, finetune, convert, audit."""
+"""The command line: list, show, compare, bench, finetune, convert, audit, completion."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ import sys
 from collections.abc import Callable, Sequence
 
 import structmat as sm
-from structmat.cli import auditing, benching, comparing, converting, finetuning, listing, showing
+from structmat.cli import (
+    auditing,
+    benching,
+    comparing,
+    completing,
+    converting,
+    finetuning,
+    listing,
+    showing,
+)
 from structmat.cli.loading import load
 from structmat.cli.parsing import Parser
 from structmat.errors import StructmatError
@@ -53,4 +62,5 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for part in (listing, showing, comparing, benching, finetuning, converting, auditing):
         part.add(commands)
+    completing.add(commands, _parser)
     return parser

@@ -30,7 +30,7 @@ def add(commands: Any) -> None:
         "bench",
         _bench,
         "time adapters side by side: networks, LoRA, OFT, BOFT, a dense rotation",
-        'bench "monarch" "mixed_radix(largest=16)" --width 4096 --tokens 1 2048',
+        'bench "monarch" "mixed_radix(largest=16)" --width 512 --against lora,oft --seconds 1',
     )
     parser.add_argument(
         "specs",

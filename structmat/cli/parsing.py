@@ -18,6 +18,13 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+class HelpFormatter(argparse.HelpFormatter):
+    """Help whose example stays on one line, to be copied."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if text.startswith("example:") else super()._fill_text(text, width, indent)
+
+
 def command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, example: str
 ) -> argparse.ArgumentParser:
@@ -27,6 +34,7 @@ def command(
         help=text,
         description=f"{text[0].upper()}{text[1:]}.",
         epilog=f"example: structmat {example}",
+        formatter_class=HelpFormatter,
     )
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.add_argument(

@@ -7,7 +7,6 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from importlib.metadata import entry_points
 from typing import Any, ParamSpec
 
 from structmat.errors import (
@@ -354,6 +353,8 @@ def catalogue() -> Catalogue:
 @functools.cache
 def _load_plugins() -> None:
     """Import, once, the modules in which installed packages say that they have families."""
+    from importlib.metadata import entry_points
+
     for point in entry_points(group=PLUGINS):
         try:
             point.load()

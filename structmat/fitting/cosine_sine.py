@@ -9,7 +9,7 @@ halves of the wires, and the stages before it and after it do the same within ea
 from __future__ import annotations
 
 import numpy as np
-import scipy.linalg
+import scipy
 
 from structmat.blocks import Array
 from structmat.fitting.pairs import Pairs, pairs_of

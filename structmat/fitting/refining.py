@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
-import scipy.linalg
+import scipy
 
 from structmat.blocks import Array, by_stage, cayley
 from structmat.fitting.sweeping import turned

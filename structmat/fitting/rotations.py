@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.sparse
-from scipy.sparse import csgraph
+import scipy
 
 from structmat.blocks import Array
 from structmat.network import Network
@@ -52,7 +51,7 @@ def rotated(net: Network, blocks: Sequence[Array]) -> list[Array]:
     for root in range(len(flat)):
         if seen[root]:
             continue
-        order, before = csgraph.breadth_first_order(graph, root, directed=False)
+        order, before = scipy.sparse.csgraph.breadth_first_order(graph, root, directed=False)
         seen[order] = True
         for switch in order[:0:-1].tolist():
             if odd[switch]:

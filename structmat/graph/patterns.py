@@ -6,8 +6,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
-import scipy.sparse
-from scipy.sparse import csgraph
+import scipy
 
 from structmat.permutation import Index
 
@@ -34,7 +33,7 @@ class Layer(NamedTuple):
         """Return the layer with its components found."""
         ones = np.ones(len(sources), dtype=bool)
         links = scipy.sparse.coo_array((ones, (sources, targets + width)), shape=(2 * width,) * 2)
-        _, part = csgraph.connected_components(links, directed=False)
+        _, part = scipy.sparse.csgraph.connected_components(links, directed=False)
         return cls(t, sources, targets, part[:width], part[width:])
 
     @property
@@ -126,7 +125,7 @@ def _hall_violator(layer: Layer) -> tuple[Index, Index] | None:
     the matching: as the matching cannot grow, what is met is a violator of Hall's condition.
     """
     hears = _pattern(len(layer.left), layer.targets, layer.sources)
-    partner = csgraph.maximum_bipartite_matching(hears, perm_type="column")
+    partner = scipy.sparse.csgraph.maximum_bipartite_matching(hears, perm_type="column")
     alone = np.flatnonzero(partner < 0)
     if len(alone) == 0:
         return None

@@ -12,8 +12,7 @@ from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import maximum_flow
+import scipy
 
 from structmat.permutation import Index, identity
 
@@ -208,8 +207,8 @@ def flow(first: Index, last: Index, here: Shares, there: Shares) -> Mask | None:
         [identity(senders), senders + pairs % receivers, np.full(receivers, sink)]
     )
     most = np.concatenate([here.upper, counts, there.upper]).astype(np.int32)
-    graph = csr_array((most, (tails, heads)), shape=(sink + 1, sink + 1))
-    found = maximum_flow(graph, source, sink)
+    graph = scipy.sparse.csr_array((most, (tails, heads)), shape=(sink + 1, sink + 1))
+    found = scipy.sparse.csgraph.maximum_flow(graph, source, sink)
     if found.flow_value < max(here.upper.sum(), there.upper.sum()):
         return None
     taken = found.flow.tocoo()

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy.sparse import csr_array
-from scipy.sparse.csgraph import breadth_first_order
+import scipy
 
 from structmat.permutation import Index, identity
 from structmat.routing.planning import Plan
@@ -44,10 +43,10 @@ def negations(plan: Plan, held: Index, odd: list[npt.NDArray[np.bool_]]) -> list
     ]
     tails = np.concatenate([*switches, np.full(len(roots), above)])
     heads = np.concatenate([*(signals.ravel() for signals in entering), roots])
-    graph = csr_array(
+    graph = scipy.sparse.csr_array(
         (np.ones(len(tails), dtype=np.int8), (tails, heads)), shape=(above + 1, above + 1)
     )
-    order, parents = breadth_first_order(graph, above, directed=False)
+    order, parents = scipy.sparse.csgraph.breadth_first_order(graph, above, directed=False)
     parity = np.concatenate([np.zeros(width, dtype=bool), *odd, [False]]).tolist()
     parent = parents.tolist()
     for node in order[:0:-1].tolist():

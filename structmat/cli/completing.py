@@ -1,0 +1,53 @@
+"""`structmat completion`: a script with which the shell completes commands, options and specs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import structmat as sm
+from structmat.cli.parsing import command, print_json
+from structmat.errors import require
+
+SHELLS = ("bash", "zsh", "fish", "tcsh")
+_SPECS = {"specs", "spec", "topology"}  # where names of families are completed
+
+
+def add(commands: Any, whole: Callable[[], argparse.ArgumentParser]) -> None:
+    """Declare the command; `whole` makes the parser of the command line that is completed."""
+    parser = command(
+        commands,
+        "completion",
+        lambda options: _complete(options, whole()),
+        "print a script for the shell that completes commands, options and families",
+        "completion bash",
+    )
+    parser.add_argument("shell", choices=SHELLS, help="the script is written for this shell")
+
+
+def _complete(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    shtab = require("shtab", "completion")
+    families = [entry.name for entry in sm.catalogue()]
+    for action in _actions(parser):
+        if action.dest in _SPECS:
+            action.choices = families
+        elif action.type is Path or any(word in str(action.metavar) for word in ("FILE", "DIR")):
+            action.complete = shtab.FILE  # type: ignore[attr-defined]
+    script = shtab.complete(parser, options.shell)
+    if options.json:
+        print_json({"shell": options.shell, "script": script})
+    else:
+        print(script)
+
+
+def _actions(parser: argparse.ArgumentParser) -> list[argparse.Action]:
+    """Return the arguments of a parser and of its commands."""
+    found: list[argparse.Action] = []
+    for action in parser._actions:
+        found.append(action)
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                found += _actions(inner)
+    return found

@@ -1,0 +1,30 @@
+"""The public API as a user's own code meets it: its types are known, and the code runs."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+SCRIPT = Path(__file__).with_name("user_script.py")
+
+
+@pytest.mark.slow
+def test_mypy_strict_knows_the_types(tmp_path):
+    """Without the settings of this project, from elsewhere: `py.typed` counts."""
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy", "--strict", "--config-file=", SCRIPT],
+        capture_output=True,
+        encoding="utf-8",
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_script_runs(tmp_path):
+    done = subprocess.run(
+        [sys.executable, SCRIPT], capture_output=True, encoding="utf-8", check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
