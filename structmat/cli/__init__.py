@@ -1,4 +1,4 @@
-"""The command line: list, show, compare, bench, finetune."""
+"""The command line: list, show, compare, explore, bench, finetune."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 
 import structmat as sm
-from structmat.cli import benching, comparing, finetuning, listing, showing
+from structmat.cli import benching, comparing, exploring, finetuning, listing, showing
 from structmat.cli.loading import load
 from structmat.cli.parsing import Parser
 from structmat.errors import StructmatError
@@ -51,6 +51,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"structmat {sm.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for part in (listing, showing, comparing, benching, finetuning):
+    for part in (listing, showing, comparing, exploring, benching, finetuning):
         part.add(commands)
     return parser
