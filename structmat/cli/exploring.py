@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import sys
+import threading
 import webbrowser
 from pathlib import Path
 from typing import Any
@@ -73,13 +76,12 @@ def _serve(options: argparse.Namespace) -> None:
         if options.json:
             print_json({"address": server.address})
         else:
-            print(f"The explorer is at {server.address} until Ctrl-C.", flush=True)
-        if not options.no_open:
-            webbrowser.open(server.address)
-        try:
+            print(f"The explorer is at {server.address} until Ctrl-C.")
+        sys.stdout.flush()  # a program may wait for the address
+        if not options.no_open:  # beside the server: a browser in the terminal would keep us
+            threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
+        with contextlib.suppress(KeyboardInterrupt):  # as it was told to end
             server.serve_forever()
-        except KeyboardInterrupt:  # as it was told to end
-            pass
 
 
 def _save(options: argparse.Namespace) -> None:

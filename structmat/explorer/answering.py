@@ -60,7 +60,7 @@ def answer(question: Any) -> Answer:
         "code": code(net, family),
         "widths": [] if family is None else widths(family),
         "stages": [_stage(stage) for stage in net.stages] if drawable else None,
-        "summary": None if drawable else diagram(net, columns=72),
+        "summary": None if drawable else diagram(net, columns=96),
         "labels": None if net.labels is None else [str(label) for label in net.labels],
         "straight": net.is_straight,
         "reached": int(reach(net).sum()),
@@ -175,5 +175,3 @@ def _cost(net: Network) -> Answer:
         "launches": one.launches,
         "steps": [str(step) for step in plan.steps],
     }
-
-

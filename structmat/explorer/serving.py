@@ -94,9 +94,8 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             found = answers[self.path](question)
-        except StructmatError as error:
-            self._json(HTTPStatus.BAD_REQUEST, refusal(question, error))
-            return
+        except StructmatError as error:  # an answer, too: browsers report other statuses as faults
+            found = refusal(question, error)
         self._json(HTTPStatus.OK, found)
 
     def _dimension(self, question: Any) -> Any:
@@ -152,5 +151,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(body)
 
-    def log_message(self, format: str, *args: Any) -> None:
+    def log_message(self, *_: Any) -> None:
         """Say nothing: the terminal is the user's."""

@@ -23,9 +23,8 @@ const served = {
 
 async function posted(path, question) {
   let answer;
-  let response;
   try {
-    response = await fetch(path, {
+    const response = await fetch(path, {
       method: "POST",
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(question),
@@ -34,7 +33,7 @@ async function posted(path, question) {
   } catch {
     throw new Refused({ error: "The server does not answer; start structmat explore again.", widths: [] });
   }
-  if (!response.ok) throw new Refused(answer);
+  if (answer?.error !== undefined) throw new Refused(answer);
   return answer;
 }
 

@@ -1,6 +1,6 @@
 // The grid graph: a column of wires before and after each stage; spreading on hover and on focus.
 
-const MARGIN = { top: 40, right: 46, bottom: 10 };
+const MARGIN = { top: 40, right: 48, bottom: 10 };
 
 class Graph {
   /** `choose(column, wire)` is called on a click; `say(text)` with the spreading in words. */
@@ -8,6 +8,7 @@ class Graph {
     this.home = home;
     this.choose = choose;
     this.say = say;
+    this.net = null;
     this.pinned = null;
     this.here = { column: 0, wire: 0 }; // where the keyboard is
     home.addEventListener("pointerover", (event) => this.#hover(event));
@@ -58,6 +59,12 @@ class Graph {
     this.#rest();
   }
 
+  /** Show no network. */
+  clear() {
+    this.net = null;
+    this.home.replaceChildren();
+  }
+
   /** Show the spreading from one wire, or none. */
   light(place) {
     const { stages, width } = this.net;
@@ -99,7 +106,7 @@ class Graph {
   #measure() {
     const { width, stages, labels } = this.net;
     const longest = Math.max(...(labels ?? [`${width - 1}`]).map((label) => label.length));
-    this.left = 24 + Math.min(7 * longest, 90);
+    this.left = 28 + Math.min(7 * longest, 90);
     const room = this.home.clientWidth - this.left - MARGIN.right;
     const across = Math.min(Math.max(room / Math.max(stages.length, 1), 34), 190);
     const down = width <= 16 ? 27 : width <= 32 ? 20 : 14;
@@ -149,8 +156,8 @@ class Graph {
       const [y, name] = [this.#y(wire) + 4, this.#name(wire)];
       const short = name.length > 12 ? `${name.slice(0, 11)}…` : name;
       group.append(
-        drawnElement("text", { x: this.left - 12, y, class: "name", "text-anchor": "end" }, short),
-        drawnElement("text", { x: this.#x(this.net.stages.length) + 12, y, class: "name" },
+        drawnElement("text", { x: this.left - 16, y, class: "name", "text-anchor": "end" }, short),
+        drawnElement("text", { x: this.#x(this.net.stages.length) + 16, y, class: "name" },
           short.length > 4 ? "" : short),
       );
     }
@@ -210,7 +217,7 @@ class Graph {
   }
 
   #rest() {
-    if (!this.net?.stages) return;
+    if (this.net === null) return;
     const focused = this.home.querySelector(".node:focus-visible");
     this.light(focused ? this.#placeOf(focused) : this.pinned);
   }

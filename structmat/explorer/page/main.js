@@ -4,13 +4,13 @@ let newest = 0; // the number of the newest question: late answers to older ones
 let picked = null; // the network that was picked last
 let drawing = null;
 
-const graph = new Graph(byId("graph"), { choose: chosen, say: say });
+const graph = new Graph(byId("graph"), { choose: chosen, say });
 const picking = new Picking(show);
 
 function say(text) {
   const usual = drawing ? "" : "Point at a wire, or move to it with the keyboard, to see what it"
     + " hears and whom it reaches; click to keep it.";
-  byId("spreading").textContent = text ?? drawing?.said ?? usual;
+  byId("spreading").textContent = [drawing?.said, text ?? usual].filter(Boolean).join(" ");
 }
 
 /** Ask the library about a network and show what it says: at once, and the dimension when found. */
@@ -67,6 +67,7 @@ function showGraph(net) {
     graph.show(net);
     return;
   }
+  graph.clear();
   byId("outline").textContent = net.summary;
   byId("spreading").textContent = `Too much to draw: up to ${data.drawn} wires can be told apart.`;
 }
@@ -110,7 +111,6 @@ function redraw({ changed, said }) {
   byId("outline").hidden = true;
   graph.pinned = null;
   graph.show(drawn.picture, { open: true, pressed: drawn.chosen });
-  byId("spreading").textContent = said;
   if (changed) show(drawn.question);
 }
 

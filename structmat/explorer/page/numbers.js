@@ -5,7 +5,7 @@ function showNumbers(net) {
   if (net.unmeasured) {
     const note = element("dd", { class: "more" }, "This page was saved: it can follow how information"
       + " spreads in a drawn layer. `structmat explore` also finds its numbers.");
-    home.replaceChildren(element("div", {}, element("dt", {}, "Drawn by hand"), note));
+    home.replaceChildren(element("div", { class: "wide" }, element("dt", {}, "Drawn by hand"), note));
     return;
   }
   const { width, depth, parameters } = net;
@@ -20,13 +20,15 @@ function showNumbers(net) {
     tile("parameters", "Parameters", grouped(parameters),
       `all rotations of ${counted(width, "wire")} take ${grouped(group)}`,
       group ? Math.min(parameters / group, 1) : 1),
+    tile("flops", "Operations", grouped(net.cost.flops),
+      `a vector; a dense matrix takes ${grouped(net.cost.dense)}`,
+      Math.min(net.cost.flops / net.cost.dense, 1)),
     tile("depth", "Stages", grouped(depth), net.straight ? "straight wires between them"
       : "wired: wires change place"),
     tile("dense_depth", "Dense depth", net.dense_depth === null ? "–" : grouped(net.dense_depth),
       "stages until all have heard all"),
-    tile("nonzeros", "Non-zeros", grouped(net.nonzeros), `${grouped(net.free_edges)} free edges`),
-    tile("flops", "Operations", grouped(net.cost.flops),
-      `a vector; ${grouped(net.cost.dense)} for a dense matrix`),
+    tile("nonzeros", "Non-zeros", grouped(net.nonzeros), "entries of all factors"),
+    tile("free_edges", "Free edges", grouped(net.free_edges), "twice the parameters"),
   );
   byId("dimension").querySelector(".value").classList.add("waiting");
 }
@@ -99,5 +101,7 @@ function showCost(net) {
 function showCode(net) {
   byId("copy-spec").hidden = net.spec === null;
   byId("spec-text").textContent = net.spec ?? "";
+  byId("shell-text").textContent = net.spec === null ? ""
+    : `structmat show ${net.spec.includes("(") ? `"${net.spec.replaceAll('"', "'")}"` : net.spec} --width ${net.width} --full`;
   byId("code-text").textContent = net.code;
 }

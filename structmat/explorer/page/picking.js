@@ -11,6 +11,7 @@ class Picking {
 
   /** Show in the form what a network is. */
   fill(net) {
+    if (this.waiting !== null) return; // someone is typing the next question
     if (data.saved) {
       byId("saved-spec").value = net.spec;
       this.#listWidths(net.width);
@@ -67,10 +68,17 @@ class Picking {
 
   #typed() { this.#ask({ spec: byId("spec").value, width: byId("width").value }); }
 
-  #changed() { this.#ask(this.question); }
+  #changed() {
+    const { family, options } = this.question;
+    const given = Object.entries(options).filter(([, text]) => text.trim());
+    const list = given.map(([name, text]) => `${name}=${text}`).join(", ");
+    byId("spec").value = list ? `${family}(${list})` : family;
+    this.#ask(this.question);
+  }
 
   #ask(question) {
     clearTimeout(this.waiting);
+    this.waiting = null;
     this.ask(question);
   }
 
