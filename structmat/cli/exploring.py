@@ -12,6 +12,7 @@ from typing import Any
 
 from structmat.cli.parsing import command, print_json
 from structmat.errors import FileError, StructmatError
+from structmat.explorer.choosing import SPECS, WIDTHS, precomputed
 
 _FIRST = ("butterfly(block=4)", 16)
 _ENDINGS = (".html", ".htm")
@@ -39,7 +40,7 @@ def add(commands: Any) -> None:
         nargs="+",
         metavar="N",
         help="the width shown first (default: 16); with --save, all widths that are saved"
-        " (default: 8 12 16 32)",
+        f" (default: {' '.join(map(str, WIDTHS))})",
     )
     serve = parser.add_argument_group("serve the page, on this machine only, until Ctrl-C")
     serve.add_argument("--port", type=int, default=0, metavar="P", help="(default: any free one)")
@@ -85,7 +86,6 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _save(options: argparse.Namespace) -> None:
-    from structmat.explorer.choosing import SPECS, WIDTHS, precomputed
     from structmat.explorer.writing import page
     from structmat.writing import write_text
 

@@ -47,7 +47,7 @@ SPECS = (
     "margulis",
     "chordal_cycle",
 )
-WIDTHS = (8, 12, 16, 32)
+WIDTHS = (8, 12, 13, 16, 32)
 
 
 def precomputed(

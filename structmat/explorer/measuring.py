@@ -13,6 +13,7 @@ from structmat.expressivity import dimension
 from structmat.network import Network
 
 SECONDS = 30.0
+_REMEMBERED = 256
 _RANK = 4000  # beyond, a rank takes longer than anyone waits for a page
 
 
@@ -46,7 +47,10 @@ class Measurer:
             found = self._found(net)
             if found is None:
                 return None
+            if len(self._known) >= _REMEMBERED:
+                self._known.clear()
             self._known[net] = found
+            return found
         return self._known[net]
 
     def stop(self) -> None:
