@@ -13,25 +13,45 @@ from structmat.expressivity import dimension
 from structmat.network import Network
 
 SECONDS = 30.0
-_REMEMBERED = 256
 _RANK = 4000  # beyond, a rank takes longer than anyone waits for a page
+_REMEMBERED = 256
+
+Process = subprocess.Popen[str]
 
 
 class Measurer:
     """Finds out one dimension at a time; a newer question ends the older one.
 
+    Parameters
+    ----------
+    seconds : float
+        How long is computed at most.
+
     Examples
     --------
     >>> from structmat.families import butterfly
-    >>> Measurer().dimension(butterfly(8))["value"]
+    >>> with Measurer() as measurer:
+    ...     measurer.dimension(butterfly(8))["value"]
     12
     """
 
     def __init__(self, seconds: float = SECONDS) -> None:
         self._seconds = seconds
         self._lock = threading.Lock()
-        self._running: subprocess.Popen[str] | None = None
         self._known: dict[Network, dict[str, Any]] = {}
+        self._busy = False
+        self._process: Process | None = _started()  # so that it is ready when it is asked
+
+    def __enter__(self) -> Measurer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a dimension is being computed."""
+        return self._busy
 
     def dimension(self, net: Network) -> dict[str, Any] | None:
         """Return the dimension, ready for JSON; None where a newer question came between.
@@ -41,52 +61,60 @@ class Measurer:
         Raises
         ------
         StructmatError
-            When the process fails.
+            When the process was ended from elsewhere.
         """
-        if net not in self._known:
-            found = self._found(net)
-            if found is None:
-                return None
-            if len(self._known) >= _REMEMBERED:
-                self._known.clear()
-            self._known[net] = found
-            return found
-        return self._known[net]
+        known = self._known.get(net)
+        return self._asked(net) if known is None else known
 
     def stop(self) -> None:
-        """End what runs."""
+        """End the process, whatever it computes."""
         with self._lock:
-            if self._running is not None:
-                self._running.kill()
+            process, self._process = self._process, None
+            is_idle, self._busy = not self._busy, False
+        if process is not None:
+            process.kill()
+            if is_idle:  # else who asked it sees to it
+                _ended(process)
 
-    def _found(self, net: Network) -> dict[str, Any] | None:
+    def _asked(self, net: Network) -> dict[str, Any] | None:
         with self._lock:
-            if self._running is not None:
-                self._running.kill()
-            running = self._running = subprocess.Popen(
-                [sys.executable, "-m", __name__],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                encoding="utf-8",
-            )
-        with running:
-            try:
-                said, problem = running.communicate(net.to_json(), timeout=self._seconds)
-            except subprocess.TimeoutExpired:
-                running.kill()
-                return _late(net)
-            finally:
-                with self._lock:
-                    newer = self._running is not running
-                    if not newer:
-                        self._running = None
-        if newer:
-            return None
-        if running.returncode:
-            raise StructmatError(f"the dimension was not found: {problem.strip() or 'stopped'}")
-        found: dict[str, Any] = json.loads(said)
+            if self._busy and self._process is not None:
+                self._process.kill()
+                self._process = None
+            process = self._process or _started()
+            self._process, self._busy = process, True
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(self._seconds, give_up)
+        timer.start()
+        said = _said(process, net.to_json())
+        timer.cancel()
+        with self._lock:
+            is_newest = self._process is process
+            if is_newest:
+                self._busy = False
+                if not said:
+                    self._process = None
+        if said:
+            found: dict[str, Any] = json.loads(said)
+            if not is_newest:
+                _ended(process)
+            return self._remembered(net, found)
+        _ended(process)
+        if late.is_set():
+            return self._remembered(net, _late(net))
+        if is_newest:
+            raise StructmatError("the dimension was not found: its process was ended; ask again")
+        return None
+
+    def _remembered(self, net: Network, found: dict[str, Any]) -> dict[str, Any]:
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[net] = found
         return found
 
 
@@ -109,5 +137,49 @@ def _late(net: Network) -> dict[str, Any]:
     return bounds | {"value": 0, "proved": False, "redundant": net.parameters, "late": True}
 
 
+# The process: a network a line in, a dimension a line out ----------------------------------------
+
+
+def _started() -> Process:
+    return subprocess.Popen(
+        [sys.executable, "-m", __name__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def _said(process: Process, line: str) -> str:
+    """Return what a process answers to a line; nothing where it was ended."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(f"{line}\n")
+        process.stdin.flush()
+        said = process.stdout.readline()
+    except OSError:
+        return ""
+    return said if said.endswith("\n") else ""
+
+
+def _ended(process: Process) -> None:
+    """Wait for a process that was killed, and close its pipes."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        try:
+            if pipe is not None:
+                pipe.close()
+        except OSError:  # what was written and not read
+            pass
+
+
+def _work() -> None:
+    for line in sys.stdin:
+        print(json.dumps(measured(Network.from_json(line))), flush=True)  # noqa: T201
+
+
 if __name__ == "__main__":
-    json.dump(measured(Network.from_json(sys.stdin.read())), sys.stdout)
+    _work()

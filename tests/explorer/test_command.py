@@ -37,7 +37,9 @@ def test_it_serves_until_it_is_interrupted():
 
 def test_it_saves_one_file(capsys, tmp_path):
     path = tmp_path / "page.html"
-    code, out, err = run(capsys, "benes", "torus", "--width", "8", "9", "--save", str(path), "--json")
+    code, out, err = run(
+        capsys, "benes", "torus", "--width", "8", "9", "--save", str(path), "--json"
+    )
     assert (code, err) == (0, "")
     found = json.loads(out)
     expected = [("benes", 8), ("torus", 8), ("torus", 9)]
