@@ -14,7 +14,6 @@ from structmat.cli.parsing import command, print_json
 from structmat.errors import FileError, StructmatError
 from structmat.explorer.choosing import SPECS, WIDTHS, precomputed
 
-_FIRST = ("butterfly(block=4)", 16)
 _ENDINGS = (".html", ".htm")
 
 
@@ -64,14 +63,17 @@ def _explore(options: argparse.Namespace) -> None:
 def _serve(options: argparse.Namespace) -> None:
     from structmat.explorer.asking import asked
     from structmat.explorer.serving import Server
+    from structmat.explorer.writing import FIRST
 
     if len(options.specs) > 1 or len(options.width or ()) > 1:
         raise StructmatError(
             "one network is shown first: give one SPEC and one --width, or --save FILE.html for"
             " a page with several"
         )
-    spec = options.specs[0] if options.specs else _FIRST[0]
-    first = {"spec": spec, "width": options.width[0] if options.width else _FIRST[1]}
+    first = {
+        "spec": options.specs[0] if options.specs else FIRST["spec"],
+        "width": options.width[0] if options.width else FIRST["width"],
+    }
     asked(first)
     with Server(options.port, first) as server:
         if options.json:

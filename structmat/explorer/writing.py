@@ -16,7 +16,7 @@ from structmat.plot import COLOURS
 
 _SCRIPTS = ("spreading", "elements", "asking", "graph", "numbers", "drawing", "picking", "main")
 _SELF, _NONE = "'self'", "'none'"
-_FIRST = {"spec": "butterfly(block=4)", "width": 16}
+FIRST: Mapping[str, Any] = {"spec": "butterfly(block=4)", "width": 16}
 
 
 def page(
@@ -40,14 +40,14 @@ def page(
     >>> html.startswith("<!doctype html>"), "http://" in html.replace("http://www.w3.org", "")
     (True, False)
     """
-    if saved is not None and first is None:
-        first = {"spec": saved[0]["spec"], "width": saved[0]["width"]}
+    if first is None:
+        first = FIRST if saved is None else _first_of(saved)
     data = {
         "version": structmat.__version__,
         "widest": WIDEST,
         "drawn": DRAWN,
         "families": offered(),
-        "first": _FIRST if first is None else dict(first),
+        "first": dict(first),
         "saved": None if saved is None else list(saved),
     }
     style = _palette() + _part("style.css")
@@ -73,6 +73,12 @@ def page(
         name, _, after = piece.partition("}}")
         pieces += [parts[name], after]
     return "".join(pieces)
+
+
+def _first_of(saved: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the question about the network that is usually first, or about any that is there."""
+    questions = [{"spec": one["spec"], "width": one["width"]} for one in saved]
+    return FIRST if FIRST in questions else questions[0]
 
 
 def _part(name: str) -> str:

@@ -530,5 +530,5 @@ def test_a_layer_is_drawn_on_a_saved_page_too(saved, opened):
     assert "structmat explore" in page.inner_text("#numbers")
     assert page.is_hidden("#bounds")
     page.click("#mode-pick")
-    wait_for(page, "block_diagonal(block=4)", 8)
-    assert shown(page) == expected(sm.block_diagonal(8, block=4))
+    wait_for(page, "butterfly(block=4)", 16)
+    assert shown(page) == expected(sm.butterfly(16, block=4))

@@ -44,6 +44,7 @@ class Graph {
         width: this.size[0],
         height: this.size[1],
         viewBox: `0 0 ${this.size.join(" ")}`,
+        class: this.options.open ? "open" : null,
         role: "group",
         "aria-label": `Grid graph of ${counted(net.width, "wire")} and ${counted(net.depth, "stage")};`
           + " arrow keys move from wire to wire",

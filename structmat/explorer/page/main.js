@@ -85,6 +85,7 @@ function refuse(error) {
 
 // Drawing -----------------------------------------------------------------------------------
 
+const BEGIN = "Click wires of one column: they are joined by a switch.";
 const drawn = new Drawing(8);
 
 function setMode(isDrawing) {
@@ -94,7 +95,7 @@ function setMode(isDrawing) {
   byId("pick").hidden = isDrawing || Boolean(data.saved);
   byId("saved").hidden = isDrawing || !data.saved;
   byId("draw").hidden = !isDrawing;
-  if (isDrawing) redraw({ changed: true, said: "" });
+  if (isDrawing) redraw({ changed: true, said: BEGIN });
   else if (picked) show({ spec: picked.spec, width: picked.width });
 }
 

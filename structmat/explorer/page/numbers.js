@@ -4,7 +4,8 @@ function showNumbers(net) {
   const home = byId("numbers");
   if (net.unmeasured) {
     const note = element("dd", { class: "more" }, "This page was saved: it can follow how information"
-      + " spreads in a drawn layer. `structmat explore` also finds its numbers.");
+      + " spreads in a drawn layer. Its numbers are found where the page is served, by ",
+    element("code", {}, "structmat explore"), ".");
     home.replaceChildren(element("div", { class: "wide" }, element("dt", {}, "Drawn by hand"), note));
     return;
   }
@@ -75,14 +76,15 @@ function showBounds(net) {
   if (net.unmeasured) return;
   byId("bounds").replaceChildren(...net.bounds.map((bound) => {
     const enough = bound.excess >= 0;
-    const verdict = enough ? "✓ enough" : `✗ ${grouped(-bound.excess)} short`;
+    const word = element("span", { class: "word" }, enough ? " enough" : " short");
+    const verdict = enough ? "✓" : `✗ ${grouped(-bound.excess)}`;
     return element(
       "tr", { "data-bound": `${bound.goal} ${bound.quantity}` },
       element("th", { scope: "row" }, `${bound.goal}: ${bound.quantity}`,
         element("span", {}, bound.reason)),
       element("td", {}, grouped(bound.least)),
       element("td", {}, grouped(bound.value)),
-      element("td", { class: enough ? "enough" : "short" }, verdict),
+      element("td", { class: enough ? "enough" : "short" }, verdict, word),
     );
   }));
 }
