@@ -6,7 +6,6 @@ import threading
 from pathlib import Path
 
 from PIL import Image
-from playwright.sync_api import sync_playwright
 
 from structmat.explorer.serving import Server
 
@@ -15,6 +14,8 @@ PATH = Path(__file__).parent / "_static" / "explorer.png"
 
 def take(path: Path = PATH) -> None:
     """Save the page with a wire pointed at, in few colours: it is a drawing, not a photograph."""
+    from playwright.sync_api import sync_playwright
+
     with Server() as server, sync_playwright() as driver:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         chromium = driver.chromium.launch(executable_path=shutil.which("chromium"))
