@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import threading
@@ -141,8 +142,10 @@ def _late(net: Network) -> dict[str, Any]:
 
 
 def _started() -> Process:
+    found = os.pathsep.join(path for path in sys.path if path)  # it imports what we import
     return subprocess.Popen(
-        [sys.executable, "-m", __name__],
+        [sys.executable, "-P", "-m", __name__],
+        env=os.environ | {"PYTHONPATH": found},
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

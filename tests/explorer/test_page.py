@@ -178,6 +178,19 @@ def test_nothing_waits_for_the_dimension(opened, monkeypatch):
         assert shown(page) == expected(sm.butterfly(32, block=4))
 
 
+def test_a_dimension_that_is_not_found_is_said(opened, monkeypatch):
+    with running() as server:
+
+        def fails(net):
+            raise StructmatError("no dimension today")
+
+        monkeypatch.setattr(server.measurer, "dimension", fails)
+        page = opened(server.address)
+        page.locator("#dimension .more", has_text="no dimension today").wait_for()
+        assert page.inner_text("#dimension .value") == "–"
+        assert page.inner_text("#parameters .value") == "72"
+
+
 # Spreading -------------------------------------------------------------------------------------
 
 LIT = """() => [...document.querySelectorAll(".node.on")]

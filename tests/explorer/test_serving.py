@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import socket
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from structmat.explorer.answering import answer
 from structmat.explorer.measuring import Measurer
 from structmat.explorer.serving import Server
 from structmat.explorer.writing import page
+from tests.explorer.conftest import running
 
 JSON = {"Content-Type": "application/json"}
 SLOW = {"spec": "triangle", "width": 256}  # a rank of 32,640 dimensions
@@ -158,6 +160,28 @@ def test_stopping_the_server_ends_what_runs():
     thread.join(60)
     assert not thread.is_alive()
     assert answers == [None]
+
+
+def test_a_browser_may_leave_before_its_answer_comes(capfd, monkeypatch):
+    with running() as server:
+        left = threading.Event()
+
+        def late(net):
+            assert left.wait(60)
+            return {"much": "x" * 10**7}  # more than any buffer takes
+
+        monkeypatch.setattr(server.measurer, "dimension", late)
+        body = json.dumps({"spec": "benes", "width": 8}).encode()
+        with socket.create_connection(("127.0.0.1", server.server_port)) as one:
+            host = f"127.0.0.1:{server.server_port}"
+            head = f"POST /api/dimension HTTP/1.0\r\nHost: {host}\r\nContent-Length: {len(body)}"
+            one.sendall(f"{head}\r\nContent-Type: application/json\r\n\r\n".encode() + body)
+        left.set()
+        assert sent(server, "GET", "/")[0] == 200
+        for thread in threading.enumerate():
+            if "process_request_thread" in thread.name:
+                thread.join(60)
+    assert capfd.readouterr().err == ""
 
 
 def test_the_page_allows_its_own_script_and_nothing_else():

@@ -68,6 +68,7 @@ function showDimension(net, found) {
 function showFailure(reason) {
   const [value, more] = [".value", ".more"].map((part) => byId("dimension")?.querySelector(part));
   value?.replaceChildren("–");
+  value?.classList.remove("waiting");
   more?.replaceChildren(reason);
 }
 
