@@ -19,6 +19,8 @@ import catalogue  # noqa: E402
 import scaling as growth  # noqa: E402
 
 import theory  # noqa: E402
+from structmat.explorer.choosing import precomputed  # noqa: E402
+from structmat.explorer.writing import page as explorer_page  # noqa: E402
 
 # Sphinx reads what lies below docs/. File times are kept: an unchanged notebook is not run again.
 shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks", dirs_exist_ok=True)
@@ -40,7 +42,17 @@ def claims():
 def commands():
     """Return the help of every command as a section."""
     os.environ["COLUMNS"] = "90"  # as wide as argparse writes
-    for command in ("list", "show", "compare", "bench", "finetune", "convert", "audit"):
+    for command in (
+        "list",
+        "show",
+        "compare",
+        "explore",
+        "bench",
+        "finetune",
+        "convert",
+        "audit",
+        "completion",
+    ):
         with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.suppress(SystemExit):
             main([command, "--help"])
         yield f"## structmat {command}\n\n```text\n{said.getvalue().strip()}\n```"
@@ -85,6 +97,10 @@ html_theme = "furo"
 html_title = f"structmat {version}"
 html_static_path = ["_static"]
 html_css_files = ["notebooks.css"]
+EXPLORER = HERE / "generated" / "explorer" / "explorer.html"  # beside the other pages
+EXPLORER.parent.mkdir(exist_ok=True)
+EXPLORER.write_text(explorer_page(saved=precomputed()), encoding="utf-8")
+html_extra_path = ["generated/explorer"]
 
 autodoc_member_order = "bysource"  # the order of __all__
 autodoc_typehints = "signature"

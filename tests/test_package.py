@@ -36,6 +36,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert f"{info}/licenses/LICENSE" in names
     modules = {str(p.relative_to(ROOT)) for p in (ROOT / "structmat").rglob("*.py")}
     assert {name for name in names if name.endswith(".py")} == modules
+    page = (ROOT / "structmat" / "explorer" / "page").iterdir()
+    assert {f"structmat/explorer/page/{part.name}" for part in page} < set(names)
     assert not [name for name in names if "test_" in name or "__pycache__" in name]
 
 

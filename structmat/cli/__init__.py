@@ -1,4 +1,4 @@
-"""The command line: list, show, compare, bench, finetune, convert, audit, completion."""
+"""The command line: list, show, compare, explore, bench, finetune, convert, audit, completion."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from structmat.cli import (
     comparing,
     completing,
     converting,
+    exploring,
     finetuning,
     listing,
     showing,
@@ -60,7 +61,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"structmat {sm.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    for part in (listing, showing, comparing, benching, finetuning, converting, auditing):
+    parts = (
+        listing,
+        showing,
+        comparing,
+        exploring,
+        benching,
+        finetuning,
+        converting,
+        auditing,
+    )
+    for part in parts:
         part.add(commands)
     completing.add(commands, _parser)
     return parser

@@ -1,0 +1,109 @@
+"""`structmat explore`: a page on which networks are picked or drawn, and looked at."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import sys
+import threading
+import webbrowser
+from pathlib import Path
+from typing import Any
+
+from structmat.cli.parsing import command, print_json
+from structmat.errors import FileError, StructmatError
+from structmat.explorer.choosing import SPECS, WIDTHS, precomputed
+
+_ENDINGS = (".html", ".htm")
+
+
+def add(commands: Any) -> None:
+    """Declare the command."""
+    parser = command(
+        commands,
+        "explore",
+        _explore,
+        "pick or draw networks on a page, in the browser",
+        'explore "shuffle(block=4)" --width 64',
+    )
+    parser.add_argument(
+        "specs",
+        nargs="*",
+        metavar="SPEC",
+        help="the family shown first; with --save, all families that are saved (default:"
+        " one or more of every kind)",
+    )
+    parser.add_argument(
+        "--width",
+        type=int,
+        nargs="+",
+        metavar="N",
+        help="the width shown first (default: 16); with --save, all widths that are saved"
+        f" (default: {' '.join(map(str, WIDTHS))})",
+    )
+    serve = parser.add_argument_group("serve the page, on this machine only, until Ctrl-C")
+    serve.add_argument("--port", type=int, default=0, metavar="P", help="(default: any free one)")
+    serve.add_argument("--no-open", action="store_true", help="open no browser")
+    parser.add_argument(
+        "--save",
+        type=Path,
+        metavar="FILE.html",
+        help="write the page as one file that needs no server and no network, with everything"
+        " found out beforehand, and end",
+    )
+
+
+def _explore(options: argparse.Namespace) -> None:
+    if options.save is None:
+        _serve(options)
+    else:
+        _save(options)
+
+
+def _serve(options: argparse.Namespace) -> None:
+    from structmat.explorer.asking import asked
+    from structmat.explorer.serving import Server
+    from structmat.explorer.writing import FIRST
+
+    if len(options.specs) > 1 or len(options.width or ()) > 1:
+        raise StructmatError(
+            "one network is shown first: give one SPEC and one --width, or --save FILE.html for"
+            " a page with several"
+        )
+    first = {
+        "spec": options.specs[0] if options.specs else FIRST["spec"],
+        "width": options.width[0] if options.width else FIRST["width"],
+    }
+    asked(first)
+    with Server(options.port, first) as server:
+        if options.json:
+            print_json({"address": server.address})
+        else:
+            print(f"The explorer is at {server.address} until Ctrl-C.")
+        sys.stdout.flush()  # a program may wait for the address
+        if not options.no_open:  # beside the server: a browser in the terminal would keep us
+            threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
+        with contextlib.suppress(KeyboardInterrupt):  # as it was told to end
+            server.serve_forever()
+
+
+def _save(options: argparse.Namespace) -> None:
+    from structmat.explorer.writing import page
+    from structmat.writing import write_text
+
+    path: Path = options.save
+    if path.suffix.lower() not in _ENDINGS:
+        raise FileError(f"--save {path}: a page ends in .html")
+    if not path.parent.is_dir():
+        raise FileError(f"--save {path}: there is no directory {path.parent}; make it first")
+    found = precomputed(options.specs or SPECS, options.width or WIDTHS, progress=not options.json)
+    try:
+        write_text(path, page(saved=found))
+    except OSError as error:
+        raise FileError(f"--save {path}: cannot be written ({error.strerror})") from None
+    saved = [{"spec": one["spec"], "width": one["width"]} for one in found]
+    if options.json:
+        print_json({"saved": str(path), "networks": saved})
+        return
+    sizes = ", ".join(map(str, sorted({one["width"] for one in saved})))
+    print(f"{path}: {len(saved)} networks, of widths {sizes}, and any layer drawn by hand")

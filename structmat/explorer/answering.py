@@ -1,0 +1,177 @@
+"""What the page shows of a network, found out by the library, ready for JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from structmat.drawing import diagram
+from structmat.errors import StructmatError
+from structmat.explorer.asking import DRAWN, asked, named
+from structmat.explorer.code import code
+from structmat.families import Entry, Family, catalogue
+from structmat.families.options import taken
+from structmat.limits import lower_bounds
+from structmat.network import Network
+from structmat.reachability import reach
+from structmat.reporting import report
+from structmat.scheduling import schedule
+from structmat.stage import Stage
+
+_EDGES = 50_000  # that a browser draws at once
+_WIDTHS = (2, 3, 4, 6, 8, 9, 12, 16, 24, 25, 27, 32, 48, 64)  # offered where many are taken
+_FEW = 10
+
+Answer = dict[str, Any]
+
+
+def answer(question: Any) -> Answer:
+    """Return what is known at once of the network that a question is about.
+
+    Returns
+    -------
+    dict
+        spec and form (None where it was drawn), code, widths that the family takes, width, depth,
+        labels, stages (None where they are too many to draw, then summary says what they are),
+        the counts of a report, `reached` (how many pairs of an input and an output it reaches),
+        bounds and cost.
+
+    Raises
+    ------
+    StructmatError
+        As `asked` does.
+
+    Examples
+    --------
+    >>> found = answer({"spec": "butterfly(block=4)", "width": 8})
+    >>> found["parameters"], found["reached"], found["dense_depth"]
+    (24, 64, 2)
+    >>> found["stages"][0]
+    {'switches': [[[0, 1, 2, 3]], [[4, 5, 6, 7]]], 'moves': []}
+    """
+    found = asked(question)
+    net, family = found
+    drawable = net.width <= DRAWN and net.nonzeros <= _EDGES
+    counts = report(net).to_dict()
+    bounds = lower_bounds(net).to_dict()["rows"]
+    return {
+        "spec": None if family is None else str(family),
+        "form": None if family is None else _form(family),
+        "code": code(net, family),
+        "widths": [] if family is None else widths(family),
+        "stages": [_stage(stage) for stage in net.stages] if drawable else None,
+        "summary": None if drawable else diagram(net, columns=96),
+        "labels": None if net.labels is None else [str(label) for label in net.labels],
+        "straight": net.is_straight,
+        "reached": int(reach(net).sum()),
+        "bounds": bounds,
+        "cost": _cost(net),
+        **counts,
+    }
+
+
+def refusal(question: Any, error: StructmatError) -> Answer:
+    """Return what the page shows of an error: what it says, and which widths would do.
+
+    Examples
+    --------
+    >>> question = {"spec": "benes", "width": 12}
+    >>> try:
+    ...     answer(question)
+    ... except StructmatError as error:
+    ...     refusal(question, error)["widths"]
+    [2, 4, 8, 16, 32, 64]
+    """
+    try:
+        fitting = widths(named(question)) if isinstance(question, Mapping) else []
+    except StructmatError:
+        fitting = []
+    return {"error": str(error), "widths": fitting}
+
+
+def widths(family: Family) -> list[int]:
+    """Return widths that a family takes: all up to 64 where these are few, else some of them.
+
+    Examples
+    --------
+    >>> from structmat.families import parse
+    >>> widths(parse("butterfly(block=4)"))
+    [4, 8, 16, 32, 64]
+    """
+    every = [width for width in range(1, DRAWN + 1) if taken(family, width)]
+    return every if len(every) <= _FEW else [width for width in _WIDTHS if width in every]
+
+
+def offered() -> list[Answer]:
+    """Return what the form has to know of every family.
+
+    Examples
+    --------
+    >>> [butterfly] = [family for family in offered() if family["name"] == "butterfly"]
+    >>> butterfly["options"][0]
+    {'name': 'block', 'default': '2', 'needed': False, 'hint': 'Wires in each switch, even.'}
+    """
+    return [
+        {
+            "name": known.name,
+            "widths": known.widths,
+            "summary": known.summary,
+            "options": [_option(known, name) for name in known.options],
+        }
+        for known in catalogue()
+    ]
+
+
+def _option(known: Entry, name: str) -> Answer:
+    default = known.options[name].default
+    needed = default is known.options[name].empty
+    seeded = name == "rng"  # without a seed the numbers were of another network than the code
+    return {
+        "name": name,
+        "default": "" if needed else "0" if seeded else repr(default),
+        "needed": needed,
+        "hint": _hint(known.build.__doc__ or "", name),
+    }
+
+
+def _hint(text: str, name: str) -> str:
+    """Return what a numpydoc docstring says of a parameter."""
+    lines = [line.strip() for line in text.splitlines()]
+    start = next((k for k, line in enumerate(lines) if line.startswith(f"{name} : ")), None)
+    if start is None:
+        return ""
+    said: list[str] = []
+    for line in lines[start + 1 :]:
+        if not line or " : " in line:
+            break
+        said.append(line)
+    return " ".join(said)
+
+
+def _form(family: Family) -> Answer:
+    options = {name: repr(value) for name, value in family.options}
+    return {"family": family.name, "options": options}
+
+
+def _stage(stage: Stage) -> Answer:
+    """Return a stage: switches as [wires read] or [wires read, wires written], and moves."""
+    switches: list[list[list[int]]] = []
+    for bank in stage.banks:
+        reads, writes = bank.reads.tolist(), bank.writes.tolist()
+        if bank.is_straight:
+            switches += [[row] for row in reads]
+        else:
+            switches += [list(rows) for rows in zip(reads, writes, strict=True)]
+    return {"switches": switches, "moves": stage.moves.tolist()}
+
+
+def _cost(net: Network) -> Answer:
+    plan = schedule(net)
+    one = plan.cost(1)
+    return {
+        "flops": one.flops,
+        "dense": 2 * net.width**2,
+        "bytes": one.bytes,
+        "launches": one.launches,
+        "steps": [str(step) for step in plan.steps],
+    }

@@ -1,0 +1,136 @@
+"""What the page asks for: a family with options, a spec, or a layer drawn by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from structmat.errors import SpecError, StructmatError, whole
+from structmat.families import Family, parse
+from structmat.families.registry import entry
+from structmat.network import Network
+
+WIDEST = 1024  # wires of a network that is answered in about a second
+DRAWN = 64  # wires that can be told apart and drawn
+_NODES = 2**20  # width × stages
+_LARGEST = 1024  # number in an option: without a bound a depth would take all memory
+
+
+class Asked(NamedTuple):
+    """A network, and the family that it is of unless it was drawn."""
+
+    network: Network
+    family: Family | None
+
+
+def asked(question: Any) -> Asked:
+    """Return the network that a question of the page is about.
+
+    Parameters
+    ----------
+    question : mapping
+        With a width, and either a spec, or a family with the texts of its options, or the stages
+        of a drawing: lists of switches, which are lists of wires.
+
+    Raises
+    ------
+    StructmatError
+        As the library does; and for what would take long, or is no question.
+
+    Examples
+    --------
+    >>> asked({"family": "butterfly", "options": {"block": "4"}, "width": 16}).network
+    Network(width=16, depth=3, parameters=72)
+    >>> asked({"width": 3, "stages": [[[0, 1]], [[1, 2]]]})
+    Asked(network=Network(width=3, depth=2, parameters=2), family=None)
+    >>> asked({"spec": "butterfly", "width": 2048})
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: width=2048: the explorer takes up to 1,024 wires; \
+in Python and for `structmat show` there is no such bound
+    """
+    if not isinstance(question, Mapping):
+        raise SpecError(f"{question!r}: a question is an object with a width and a spec or stages")
+    width = _width(question.get("width"))
+    if "stages" in question:
+        return Asked(_drawn(width, question["stages"]), None)
+    family = named(question)
+    depth = family.promised(width).depth
+    _check_size(width, depth or 0)
+    net = family(width)
+    _check_size(width, net.depth)
+    return Asked(net, family)
+
+
+def named(question: Mapping[str, Any]) -> Family:
+    """Return the family of a question; one that draws its switches gets a seed, to stay the same.
+
+    Raises
+    ------
+    SpecError
+        As `parse` does.
+
+    Examples
+    --------
+    >>> print(named({"family": "random", "options": {"block": "4", "depth": "2", "rng": ""}}))
+    random(block=4, depth=2, rng=0)
+    """
+    if "spec" in question:
+        family = parse(question["spec"])
+    else:
+        options = question.get("options") or {}
+        if not isinstance(options, Mapping):
+            raise SpecError(f"options={options!r}: give an object of texts")
+        given = [f"{name}={text}" for name, text in options.items() if str(text).strip()]
+        name = str(question.get("family"))
+        family = parse(f"{name}({', '.join(given)})" if given else name)
+    for name, value in family.options:
+        _check_option(family, name, value)
+    if "rng" in entry(family.name).options and dict(family.options).get("rng") is None:
+        return family.having(rng=0)
+    return family
+
+
+def _width(value: Any) -> int:
+    if isinstance(value, str):
+        try:
+            value = int(value)
+        except ValueError:
+            raise StructmatError(f"width={value!r}: width must be a whole number") from None
+    width = whole(value, "width", 1)
+    if width > WIDEST:
+        raise StructmatError(
+            f"width={width}: the explorer takes up to {WIDEST:,} wires; in Python and for"
+            " `structmat show` there is no such bound"
+        )
+    return width
+
+
+def _check_option(family: Family, name: str, value: Any) -> None:
+    if name == "rng":
+        return
+    if isinstance(value, tuple):
+        for part in value:
+            _check_option(family, name, part)
+    elif isinstance(value, int | float) and abs(value) > _LARGEST:
+        raise StructmatError(
+            f"{family.name}({name}={value}): the explorer takes numbers up to {_LARGEST:,}; in"
+            " Python there is no such bound"
+        )
+
+
+def _check_size(width: int, depth: int) -> None:
+    if width * depth > _NODES:
+        raise StructmatError(
+            f"{depth:,} stages of {width:,} wires: the explorer takes width × stages up to"
+            f" {_NODES:,}; take fewer of either"
+        )
+
+
+def _drawn(width: int, stages: Any) -> Network:
+    if width > DRAWN:
+        raise StructmatError(f"width={width}: up to {DRAWN} wires can be drawn by hand")
+    if not isinstance(stages, list) or not all(isinstance(stage, list) for stage in stages):
+        raise SpecError(f"stages={stages!r}: give a list of stages, each a list of switches")
+    _check_size(width, len(stages))
+    return Network.of(width, stages)

@@ -1,0 +1,98 @@
+"""The networks of a page that is saved, with all answers found out beforehand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from structmat.errors import SpecError
+from structmat.explorer.answering import answer
+from structmat.explorer.asking import asked
+from structmat.explorer.measuring import measured
+from structmat.progress import bar
+
+# One network of each kind, and the block sizes and depths that show what these do.
+SPECS = (
+    "block_diagonal(block=4)",
+    "butterfly",
+    "butterfly(block=4)",
+    "butterfly(block=4, depth=2)",
+    "shuffle(block=2)",
+    "shuffle(block=4)",
+    "shuffle(block=4, depth=1)",
+    "mixed_radix",
+    "mixed_radix(largest=4)",
+    "monarch",
+    "deal(block=3)",
+    "kautz(block=2)",
+    "random(block=2, depth=4, rng=0)",
+    "random(block=4, depth=2, rng=0)",
+    "omega",
+    "baseline",
+    "benes",
+    "waksman",
+    "clos",
+    "brickwall",
+    "triangle",
+    "round_robin",
+    "ruler",
+    "knodel",
+    "gossip",
+    "hypercube",
+    "torus",
+    "circulant",
+    "de_bruijn",
+    "random_regular(degree=3, rng=0)",
+    "ramanujan",
+    "margulis",
+    "chordal_cycle",
+)
+WIDTHS = (8, 12, 13, 16, 32)
+
+
+def precomputed(
+    specs: Sequence[str] = SPECS, widths: Sequence[int] = WIDTHS, *, progress: bool = False
+) -> list[dict[str, Any]]:
+    """Return the answers of every network of these families at these widths that there is.
+
+    Parameters
+    ----------
+    specs : sequence of str
+    widths : sequence of int
+    progress : bool
+        Whether to show a bar, where tqdm is installed.
+
+    Returns
+    -------
+    list of dict
+        What `answer` returns, and under "dimension" the dimension; family by family.
+
+    Raises
+    ------
+    StructmatError
+        For a spec or width that cannot be explored, and when none of the families takes any of
+        the widths.
+
+    Examples
+    --------
+    >>> [found["width"] for found in precomputed(["benes"], [8, 12, 16])]
+    [8, 16]
+    """
+    from structmat.explorer.asking import named
+
+    found = []
+    pairs = [(named({"spec": spec}), width) for spec in specs for width in widths]
+    with bar("explore", len(pairs), unit="network", shown=progress) as steps:
+        for family, width in pairs:
+            question = {"spec": str(family), "width": width}
+            if family.takes(width):
+                dimension = measured(asked(question).network)
+                found.append(answer(question) | {"dimension": dimension})
+            if steps is not None:
+                steps.update()
+    if not found:
+        raise SpecError(
+            f"no network to save: none of {', '.join(specs)} takes a width of"
+            f" {', '.join(map(str, widths))}; see structmat list"
+        )
+    return found

@@ -1,0 +1,75 @@
+"""Python code that makes a network again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import structmat
+from structmat.families import Family
+from structmat.families.registry import entry
+from structmat.network import Network
+
+_LINE = 88
+
+
+def code(net: Network, family: Family | None = None) -> str:
+    """Return a program after which `net` is this network.
+
+    Parameters
+    ----------
+    net : Network
+        Straight, where no family is given: the drawings of the page are.
+    family : Family, optional
+        Which it is of.
+
+    Examples
+    --------
+    >>> from structmat.families import parse
+    >>> family = parse("butterfly(block=4)")
+    >>> print(code(family(16), family))
+    import structmat as sm
+    <BLANKLINE>
+    net = sm.butterfly(16, block=4)
+    >>> print(code(Network.of(3, [[[0, 1]], [[1, 2]]])))
+    import structmat as sm
+    <BLANKLINE>
+    net = sm.Network.of(3, [
+        [[0, 1]],
+        [[1, 2]],
+    ])
+    """
+    if family is None:
+        return "\n".join(["import structmat as sm", "", *_drawn(net)])
+    build = entry(family.name).build
+    if getattr(structmat, family.name, None) is build:
+        options = "".join(f", {name}={value!r}" for name, value in family.options)
+        return f"import structmat as sm\n\nnet = sm.{family.name}({net.width}{options})"
+    home = build.__module__
+    return (
+        f"import structmat as sm\nimport {home}  # registers {family.name}\n\n"
+        f"net = sm.parse({str(family)!r})({net.width})"
+    )
+
+
+def _drawn(net: Network) -> list[str]:
+    if net.depth == 0:
+        return [f"net = sm.Network({net.width})"]
+    lines = [f"net = sm.Network.of({net.width}, ["]
+    for stage in net.stages:
+        switches = [row for bank in stage.banks for row in bank.reads.tolist()]
+        lines += _wrapped(switches)
+    return [*lines, "])"]
+
+
+def _wrapped(switches: Sequence[list[int]]) -> list[str]:
+    """Write one stage, on several lines where it is long."""
+    line = f"    {list(switches)},"
+    if len(line) <= _LINE:
+        return [line]
+    lines = ["    ["]
+    for switch in switches:
+        text = f" {switch},"
+        if len(lines[-1]) == 5 or len(lines[-1]) + len(text) > _LINE:
+            lines.append("       ")
+        lines[-1] += text
+    return [*lines, "    ],"]

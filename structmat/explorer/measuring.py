@@ -1,0 +1,188 @@
+"""The dimension of a network, found in a process of its own, which can be ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from typing import Any
+
+from structmat.errors import StructmatError
+from structmat.expressivity import dimension
+from structmat.network import Network
+
+SECONDS = 30.0
+_RANK = 4000  # beyond, a rank takes longer than anyone waits for a page
+_REMEMBERED = 256
+
+Process = subprocess.Popen[str]
+
+
+class Measurer:
+    """Finds out one dimension at a time; a newer question ends the older one.
+
+    Parameters
+    ----------
+    seconds : float
+        How long is computed at most.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> with Measurer() as measurer:
+    ...     measurer.dimension(butterfly(8))["value"]
+    12
+    """
+
+    def __init__(self, seconds: float = SECONDS) -> None:
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._known: dict[Network, dict[str, Any]] = {}
+        self._busy = False
+        self._process: Process | None = _started()  # so that it is ready when it is asked
+
+    def __enter__(self) -> Measurer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether a dimension is being computed."""
+        return self._busy
+
+    def dimension(self, net: Network) -> dict[str, Any] | None:
+        """Return the dimension, ready for JSON; None where a newer question came between.
+
+        Where it took too long the bounds are those that take no time, and `late` is True.
+
+        Raises
+        ------
+        StructmatError
+            When the process was ended from elsewhere.
+        """
+        known = self._known.get(net)
+        return self._asked(net) if known is None else known
+
+    def stop(self) -> None:
+        """End the process, whatever it computes."""
+        with self._lock:
+            process, self._process = self._process, None
+            is_idle, self._busy = not self._busy, False
+        if process is not None:
+            process.kill()
+            if is_idle:  # else who asked it sees to it
+                _ended(process)
+
+    def _asked(self, net: Network) -> dict[str, Any] | None:
+        with self._lock:
+            if self._busy and self._process is not None:
+                self._process.kill()
+                self._process = None
+            process = self._process or _started()
+            self._process, self._busy = process, True
+        late = threading.Event()
+
+        def give_up() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(self._seconds, give_up)
+        timer.start()
+        said = _said(process, net.to_json())
+        timer.cancel()
+        with self._lock:
+            is_newest = self._process is process
+            if is_newest:
+                self._busy = False
+                if not said:
+                    self._process = None
+        if said:
+            found: dict[str, Any] = json.loads(said)
+            if not is_newest:
+                _ended(process)
+            return self._remembered(net, found)
+        _ended(process)
+        if late.is_set():
+            return self._remembered(net, _late(net))
+        if is_newest:
+            raise StructmatError("the dimension was not found: its process was ended; ask again")
+        return None
+
+    def _remembered(self, net: Network, found: dict[str, Any]) -> dict[str, Any]:
+        if len(self._known) >= _REMEMBERED:
+            self._known.clear()
+        self._known[net] = found
+        return found
+
+
+def measured(net: Network) -> dict[str, Any]:
+    """Return the dimension of a network, ready for JSON.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> measured(butterfly(8))
+    {'lower': 12, 'upper': 12, 'parameters': 12, 'ranked': True, 'value': 12, 'proved': True, \
+'redundant': 0, 'late': False}
+    """
+    return dimension(net, largest=_RANK).to_dict() | {"late": False}
+
+
+def _late(net: Network) -> dict[str, Any]:
+    most = min(net.parameters, net.width * (net.width - 1) // 2)
+    bounds = {"lower": 0, "upper": most, "parameters": net.parameters, "ranked": False}
+    return bounds | {"value": 0, "proved": False, "redundant": net.parameters, "late": True}
+
+
+# The process: a network a line in, a dimension a line out ----------------------------------------
+
+
+def _started() -> Process:
+    found = os.pathsep.join(path for path in sys.path if path)  # it imports what we import
+    return subprocess.Popen(
+        [sys.executable, "-P", "-m", __name__],
+        env=os.environ | {"PYTHONPATH": found},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        encoding="utf-8",
+    )
+
+
+def _said(process: Process, line: str) -> str:
+    """Return what a process answers to a line; nothing where it was ended."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(f"{line}\n")
+        process.stdin.flush()
+        said = process.stdout.readline()
+    except OSError:
+        return ""
+    return said if said.endswith("\n") else ""
+
+
+def _ended(process: Process) -> None:
+    """Wait for a process that was killed, and close its pipes."""
+    process.kill()
+    process.wait()
+    for pipe in (process.stdin, process.stdout):
+        try:
+            if pipe is not None:
+                pipe.close()
+        except OSError:  # what was written and not read
+            pass
+
+
+def _work() -> None:
+    for line in sys.stdin:
+        print(json.dumps(measured(Network.from_json(line))), flush=True)  # noqa: T201
+
+
+if __name__ == "__main__":
+    _work()

@@ -1,0 +1,70 @@
+// Answers: from the library by the server, or from what a saved page carries.
+
+const data = JSON.parse(byId("data").textContent);
+
+/** A question that the library refused: its words, and widths that would do. */
+class Refused extends Error {
+  constructor(answer) {
+    super(answer.error);
+    this.widths = answer.widths;
+  }
+}
+
+const served = {
+  network: (question) => posted("/api/network", question),
+  async dimension(question, isWanted) {
+    for (;;) {
+      const found = await posted("/api/dimension", question);
+      if (found !== null || !isWanted()) return found;
+      await new Promise((resume) => { setTimeout(resume, 500); }); // another tab came between
+    }
+  },
+};
+
+async function posted(path, question) {
+  let answer;
+  try {
+    const response = await fetch(path, {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify(question),
+    });
+    answer = await response.json();
+  } catch {
+    throw new Refused({ error: "The server does not answer; start structmat explore again.", widths: [] });
+  }
+  if (answer?.error !== undefined) throw new Refused(answer);
+  return answer;
+}
+
+const kept = {
+  async network(question) {
+    if (question.stages) return unmeasured(question);
+    const found = data.saved.find((one) => one.spec === question.spec && one.width === question.width);
+    if (!found) throw new Refused({ error: "This network is not in the saved page.", widths: [] });
+    return found;
+  },
+  async dimension(question) {
+    return question.stages ? null : (await kept.network(question)).dimension;
+  },
+};
+
+/** Return a drawn network with what the page itself can say of it. */
+function unmeasured({ width, stages }) {
+  const lines = stages.map((stage) => `    ${JSON.stringify(stage).replaceAll(",", ", ")},\n`);
+  const made = stages.length ? `sm.Network.of(${width}, [\n${lines.join("")}])` : `sm.Network(${width})`;
+  return {
+    spec: null,
+    form: null,
+    code: `import structmat as sm\n\nnet = ${made}`,
+    widths: [],
+    stages: stages.map((stage) => ({ switches: stage.map((wires) => [wires]), moves: [] })),
+    labels: null,
+    straight: true,
+    width,
+    depth: stages.length,
+    unmeasured: true,
+  };
+}
+
+const library = data.saved ? kept : served;

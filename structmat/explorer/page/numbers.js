@@ -1,0 +1,110 @@
+// What the library says of a network, in numbers.
+
+function showNumbers(net) {
+  const home = byId("numbers");
+  if (net.unmeasured) {
+    const note = element("dd", { class: "more" }, "This page was saved: it can follow how information"
+      + " spreads in a drawn layer. Its numbers are found where the page is served, by ",
+    element("code", {}, "structmat explore"), ".");
+    home.replaceChildren(element("div", { class: "wide" }, element("dt", {}, "Drawn by hand"), note));
+    return;
+  }
+  const { width, depth, parameters } = net;
+  const pairs = width * width;
+  const group = (width * (width - 1)) / 2;
+  const needed = net.dense_depth === null ? "not dense: some inputs never reach some outputs"
+    : `dense after ${net.dense_depth} of ${counted(depth, "stage")}`;
+  home.replaceChildren(
+    tile("density", "Density", percent(net.reached, pairs),
+      `${grouped(net.reached)} of ${grouped(pairs)} pairs; ${needed}`, net.reached / pairs),
+    tile("dimension", "Dimension", "…", "being computed", 0),
+    tile("parameters", "Parameters", grouped(parameters),
+      `all rotations of ${counted(width, "wire")} take ${grouped(group)}`,
+      group ? Math.min(parameters / group, 1) : 1),
+    tile("flops", "Operations", grouped(net.cost.flops),
+      `a vector; a dense matrix takes ${grouped(net.cost.dense)}`,
+      Math.min(net.cost.flops / net.cost.dense, 1)),
+    tile("depth", "Stages", grouped(depth), net.straight ? "straight wires between them"
+      : "wired: wires change place"),
+    tile("dense_depth", "Dense depth", net.dense_depth === null ? "–" : grouped(net.dense_depth),
+      "stages until all have heard all"),
+    tile("nonzeros", "Non-zeros", grouped(net.nonzeros), "entries of all factors"),
+    tile("free_edges", "Free edges", grouped(net.free_edges), "twice the parameters"),
+  );
+  byId("dimension").querySelector(".value").classList.add("waiting");
+}
+
+/** One number: its name, itself, what to know about it, and how much of the whole it is. */
+function tile(id, name, value, more, share) {
+  const parts = [element("dt", {}, name), element("dd", { class: "value" }, value)];
+  if (share !== undefined) parts.push(element("dd", { class: "share" }, meter(share)));
+  parts.push(element("dd", { class: "more" }, more));
+  return element("div", { id }, ...parts);
+}
+
+function meter(share) {
+  const bar = drawnElement("rect", { width: 100 * share, height: 4 });
+  return drawnElement("svg",
+    { class: "meter", viewBox: "0 0 100 4", preserveAspectRatio: "none", width: "100%", "aria-hidden": "true" },
+    bar);
+}
+
+function showDimension(net, found) {
+  const group = (net.width * (net.width - 1)) / 2;
+  const { lower, upper, parameters, proved, redundant } = found;
+  const of = `of ${grouped(group)} in SO(${net.width})`;
+  let more;
+  if (found.late) more = `${of}; takes more than half a minute: ask sm.dimension(net)`;
+  else if (!found.ranked && !proved) more = `${of}; bounds: sm.dimension(net) takes its time and finds it`;
+  else if (!proved) more = `${of}; at least, and almost surely just that; at most ${grouped(upper)}`;
+  else if (redundant) more = `${of}; ${counted(redundant, "parameter")} redundant`;
+  else if (parameters) more = `${of}; no parameter is redundant`;
+  else more = of;
+  const between = found.ranked || proved ? grouped(lower) : `${grouped(lower)} to ${grouped(upper)}`;
+  byId("dimension").replaceWith(
+    tile("dimension", "Dimension", between, more, group ? lower / group : 1));
+}
+
+function showFailure(reason) {
+  const [value, more] = [".value", ".more"].map((part) => byId("dimension")?.querySelector(part));
+  value?.replaceChildren("–");
+  value?.classList.remove("waiting");
+  more?.replaceChildren(reason);
+}
+
+function showBounds(net) {
+  byId("bounds").closest("section").hidden = Boolean(net.unmeasured);
+  if (net.unmeasured) return;
+  byId("bounds").replaceChildren(...net.bounds.map((bound) => {
+    const enough = bound.excess >= 0;
+    const word = element("span", { class: "word" }, enough ? " enough" : " short");
+    const verdict = enough ? "✓" : `✗ ${grouped(-bound.excess)}`;
+    return element(
+      "tr", { "data-bound": `${bound.goal} ${bound.quantity}` },
+      element("th", { scope: "row" }, `${bound.goal}: ${bound.quantity}`,
+        element("span", {}, bound.reason)),
+      element("td", {}, grouped(bound.least)),
+      element("td", {}, grouped(bound.value)),
+      element("td", { class: enough ? "enough" : "short" }, verdict, word),
+    );
+  }));
+}
+
+function showCost(net) {
+  byId("cost").closest("section").hidden = Boolean(net.unmeasured);
+  if (net.unmeasured) return;
+  const { flops, dense, bytes, launches, steps } = net.cost;
+  const ratio = Number((flops / dense).toPrecision(2));
+  byId("cost").textContent = `One vector takes ${counted(flops, "operation")}, ${ratio} of the dense`
+    + ` product's ${grouped(dense)}; ${counted(bytes, "byte")} of float32 are moved in`
+    + ` ${counted(launches, "pass", "passes")}.`;
+  byId("steps").replaceChildren(...steps.map((step) => element("li", {}, step)));
+}
+
+function showCode(net) {
+  byId("copy-spec").hidden = net.spec === null;
+  byId("spec-text").textContent = net.spec ?? "";
+  byId("shell-text").textContent = net.spec === null ? ""
+    : `structmat show ${net.spec.includes("(") ? `"${net.spec.replaceAll('"', "'")}"` : net.spec} --width ${net.width} --full`;
+  byId("code-text").textContent = net.code;
+}

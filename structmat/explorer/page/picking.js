@@ -1,0 +1,143 @@
+// The form in which a family, its options and a width are picked; in a saved page, a list.
+
+class Picking {
+  /** `ask(question)` is called whenever something else is picked. */
+  constructor(ask) {
+    this.ask = ask;
+    this.waiting = null;
+    if (data.saved) this.#list();
+    else this.#form();
+  }
+
+  /** Show in the form what a network is. */
+  fill(net) {
+    if (this.waiting !== null) return; // someone is typing the next question
+    if (data.saved) {
+      byId("saved-spec").value = net.spec;
+      this.#listWidths(net.width);
+      return;
+    }
+    byId("family").value = net.form.family;
+    this.#describe();
+    for (const input of this.#inputs()) input.value = net.form.options[input.dataset.option] ?? "";
+    byId("width").value = net.width;
+    byId("spec").value = net.spec;
+    this.offer(net.widths);
+  }
+
+  /** Offer widths that the family takes. */
+  offer(widths) {
+    byId("widths").replaceChildren(...widths.map((width) => {
+      const chip = element("button",
+        { type: "button", "aria-pressed": byId("width").value === `${width}` }, `${width}`);
+      chip.addEventListener("click", () => {
+        byId("width").value = width;
+        this.#changed();
+      });
+      return chip;
+    }));
+  }
+
+  get question() {
+    const options = Object.fromEntries(this.#inputs().map((input) => [input.dataset.option, input.value]));
+    return { family: byId("family").value, options, width: byId("width").value };
+  }
+
+  #inputs() { return [...byId("options").querySelectorAll("[data-option]")]; }
+
+  #form() {
+    byId("width").max = data.widest;
+    byId("family").append(...data.families.map(({ name }) => element("option", {}, name)));
+    byId("family").addEventListener("change", () => {
+      this.#describe();
+      this.#changed();
+    });
+    byId("pick").addEventListener("submit", (event) => {
+      event.preventDefault();
+      if (document.activeElement === byId("spec")) this.#typed();
+      else this.#changed();
+    });
+    byId("spec").addEventListener("change", () => this.#typed());
+    for (const id of ["width", "options"]) {
+      byId(id).addEventListener("input", () => {
+        clearTimeout(this.waiting);
+        this.waiting = setTimeout(() => this.#changed(), 300);
+      });
+    }
+  }
+
+  #typed() { this.#ask({ spec: byId("spec").value, width: byId("width").value }); }
+
+  #changed() {
+    const { family, options } = this.question;
+    const given = Object.entries(options).filter(([, text]) => text.trim());
+    const list = given.map(([name, text]) => `${name}=${text}`).join(", ");
+    byId("spec").value = list ? `${family}(${list})` : family;
+    this.#ask(this.question);
+  }
+
+  #ask(question) {
+    clearTimeout(this.waiting);
+    this.waiting = null;
+    this.ask(question);
+  }
+
+  /** Show the options of the family, with values where one has to be given. */
+  #describe() {
+    const family = data.families.find(({ name }) => name === byId("family").value);
+    if (this.described === family) return;
+    this.described = family;
+    byId("summary").textContent = family.summary;
+    byId("taken").textContent = `· ${family.widths}`;
+    byId("options").replaceChildren(...family.options.map((option) => {
+      const id = `option-${option.name}`;
+      const label = element("label", { for: id }, option.name);
+      const value = option.needed ? usual(option.name) : "";
+      const input = option.default === "False" ? yesOrNo(id)
+        : element("input", { id, value, placeholder: option.default, spellcheck: "false",
+          autocapitalize: "off", "aria-describedby": `${id}-hint` });
+      input.dataset.option = option.name;
+      return element("div", {}, label, input, element("p", { class: "hint", id: `${id}-hint` }, option.hint));
+    }));
+  }
+
+  #list() {
+    byId("pick").hidden = true;
+    byId("saved").hidden = false;
+    const specs = [...new Set(data.saved.map(({ spec }) => spec))];
+    const sizes = [...new Set(data.saved.map(({ width }) => width))].sort((a, b) => a - b);
+    byId("saved-spec").append(...specs.map((spec) => element("option", {}, spec)));
+    byId("saved-note").textContent = `This page was saved with ${counted(data.saved.length, "network")}`
+      + ` of ${counted(specs.length, "kind")}, at the widths ${sizes.join(", ")} that each takes.`
+      + " structmat explore has every other.";
+    byId("saved-spec").addEventListener("change", () => {
+      this.#listWidths(Number(byId("saved-width").value));
+      this.#picked();
+    });
+    byId("saved-width").addEventListener("change", () => this.#picked());
+    byId("saved").addEventListener("submit", (event) => event.preventDefault());
+  }
+
+  #listWidths(wanted) {
+    const spec = byId("saved-spec").value;
+    const sizes = data.saved.filter((one) => one.spec === spec).map(({ width }) => width);
+    byId("saved-width").replaceChildren(...sizes.map((width) => element("option", {}, `${width}`)));
+    const nearest = (a, b) => (Math.abs(b - wanted) < Math.abs(a - wanted) ? b : a);
+    byId("saved-width").value = sizes.reduce(nearest);
+    const family = data.families.find(({ name }) => name === spec.split("(")[0]);
+    byId("saved-summary").textContent = family?.summary ?? "";
+  }
+
+  #picked() {
+    this.ask({ spec: byId("saved-spec").value, width: Number(byId("saved-width").value) });
+  }
+}
+
+function usual(name) {
+  return { block: "4", depth: "2", degree: "3" }[name] ?? "";
+}
+
+function yesOrNo(id) {
+  return element("select", { id, "aria-describedby": `${id}-hint` },
+    element("option", { value: "" }, "False"), element("option", { value: "True" }, "True"));
+}

@@ -1,0 +1,172 @@
+"""The page on this machine: a server bound to loopback, whose answers are the library's."""
+
+from __future__ import annotations
+
+import json
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from structmat.errors import StructmatError, whole
+from structmat.explorer.answering import answer, refusal
+from structmat.explorer.asking import asked
+from structmat.explorer.measuring import Measurer
+from structmat.explorer.writing import page
+
+HOST = "127.0.0.1"
+_LONGEST = 2**18  # bytes of a question
+_LAST_PORT = 2**16 - 1
+
+
+class Server(ThreadingHTTPServer):
+    """Serves the explorer to browsers on this machine, and to nobody else.
+
+    Parameters
+    ----------
+    port : int
+        Where; 0 for any that is free.
+    first : mapping, optional
+        The question whose network is shown first.
+
+    Raises
+    ------
+    StructmatError
+        When the port is taken, or is none.
+
+    Examples
+    --------
+    >>> with Server() as server:
+    ...     server.address
+    'http://127.0.0.1:.../'
+    """
+
+    daemon_threads = True
+
+    def __init__(self, port: int = 0, first: Mapping[str, Any] | None = None) -> None:
+        if whole(port, "port") > _LAST_PORT:
+            raise StructmatError(f"port={port}: ports go up to {_LAST_PORT}; 0 takes a free one")
+        try:
+            super().__init__((HOST, port), _Handler)
+        except OSError as error:
+            raise StructmatError(
+                f"port={port}: cannot be listened to ({error.strerror}); 0 takes a free one"
+            ) from None
+        self.page = page(first)
+        self.reading = threading.Lock()
+        self.measurer = Measurer()
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds the page."""
+        return f"http://{HOST}:{self.server_port}/"
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Say nothing of a browser that left before its answer came."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+    def server_close(self) -> None:
+        """Stop, with whatever is still computed."""
+        super().server_close()
+        if hasattr(self, "measurer"):  # the port may have been taken
+            self.measurer.stop()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Server
+    timeout = 60
+
+    def do_GET(self) -> None:
+        if not self._is_ours():
+            return
+        if self.path.partition("?")[0] != "/":
+            self._refuse(HTTPStatus.NOT_FOUND, f"there is no {self.path}; the page is at /")
+            return
+        self._send(HTTPStatus.OK, "text/html", self.server.page)
+
+    def do_POST(self) -> None:
+        answers: dict[str, Callable[[Any], Any]] = {
+            "/api/network": self._network,
+            "/api/dimension": self._dimension,
+        }
+        if not self._is_ours():
+            return
+        if self.path not in answers:
+            self._refuse(HTTPStatus.NOT_FOUND, f"there is no {self.path}")
+            return
+        question = self._question()
+        if question is None:
+            return
+        try:
+            found = answers[self.path](question)
+        except StructmatError as error:  # an answer, too: browsers report other statuses as faults
+            found = refusal(question, error)
+        self._json(HTTPStatus.OK, found)
+
+    # One at a time: none takes longer than a second or so, and Python's parser, which reads specs,
+    # has been seen to fail (SystemError, recursion depth) beside other threads in Python 3.11.
+
+    def _network(self, question: Any) -> Any:
+        with self.server.reading:
+            return answer(question)
+
+    def _dimension(self, question: Any) -> Any:
+        with self.server.reading:
+            net = asked(question).network
+        return self.server.measurer.dimension(net)
+
+    def _is_ours(self) -> bool:
+        """Refuse what a page of another site could send, also under a name that leads here."""
+        hosts = [f"{name}:{self.server.server_port}" for name in (HOST, "localhost")]
+        host, origin = self.headers.get("Host"), self.headers.get("Origin")
+        if host in hosts and origin in (None, f"http://{host}"):
+            return True
+        self._refuse(HTTPStatus.FORBIDDEN, f"only pages of http://{hosts[0]}/ are answered")
+        return False
+
+    def _question(self) -> Any:
+        """Return what was asked, or answer why it cannot be read and return None."""
+        if self.headers.get_content_type() != "application/json":  # a form of another site's
+            self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "questions are application/json")
+            return None
+        length = self.headers.get("Content-Length", "")
+        if not length.isdecimal():
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, "say the Content-Length")
+            return None
+        if int(length) > _LONGEST:
+            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"up to {_LONGEST:,} bytes are read")
+            return None
+        try:
+            question = json.loads(self.rfile.read(int(length)))
+        except (ValueError, RecursionError):
+            question = None
+        if question is None:
+            self._refuse(HTTPStatus.BAD_REQUEST, "a question is an object in JSON")
+        return question
+
+    def _refuse(self, status: HTTPStatus, reason: str) -> None:
+        self._json(status, {"error": reason, "widths": []})
+
+    def _json(self, status: HTTPStatus, value: Any) -> None:
+        self._send(status, "application/json", json.dumps(value, ensure_ascii=False))
+
+    def _send(self, status: HTTPStatus, kind: str, text: str) -> None:
+        body = text.encode("utf-8")
+        self.send_response(status)
+        for name, value in (
+            ("Content-Type", f"{kind}; charset=utf-8"),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            ("X-Content-Type-Options", "nosniff"),
+            ("X-Frame-Options", "DENY"),
+            ("Referrer-Policy", "no-referrer"),
+        ):
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing: the terminal is the user's."""

@@ -1,0 +1,96 @@
+"""The page as one text: markup, style, scripts and data in it, nothing fetched from elsewhere."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from importlib.resources import files
+from typing import Any
+
+import structmat
+from structmat.explorer.answering import offered
+from structmat.explorer.asking import DRAWN, WIDEST
+from structmat.plot import COLOURS
+
+_SCRIPTS = ("spreading", "elements", "asking", "graph", "numbers", "drawing", "picking", "main")
+_SELF, _NONE = "'self'", "'none'"
+FIRST: Mapping[str, Any] = {"spec": "butterfly(block=4)", "width": 16}
+
+
+def page(
+    first: Mapping[str, Any] | None = None, saved: Sequence[Mapping[str, Any]] | None = None
+) -> str:
+    """Return the page as HTML.
+
+    Its scripts and styles are allowed by their hashes, and nothing else is: a saved page can
+    fetch nothing at all, a served one can ask only its own server.
+
+    Parameters
+    ----------
+    first : mapping, optional
+        The question whose network is shown first.
+    saved : sequence of mappings, optional
+        Answers found out beforehand: the page needs no server then.
+
+    Examples
+    --------
+    >>> html = page()
+    >>> html.startswith("<!doctype html>"), "http://" in html.replace("http://www.w3.org", "")
+    (True, False)
+    """
+    if first is None:
+        first = FIRST if saved is None else _first_of(saved)
+    data = {
+        "version": structmat.__version__,
+        "widest": WIDEST,
+        "drawn": DRAWN,
+        "families": offered(),
+        "first": dict(first),
+        "saved": None if saved is None else list(saved),
+    }
+    style = _palette() + _part("style.css")
+    script = "\n".join(_part(f"{name}.js") for name in _SCRIPTS)
+    allowed = [
+        f"default-src {_NONE}",
+        f"script-src {_hash(script)}",
+        f"style-src {_hash(style)}",
+        "img-src data:",
+        f"connect-src {_SELF if saved is None else _NONE}",
+        f"base-uri {_NONE}",
+        f"form-action {_NONE}",
+    ]
+    parts = {
+        "POLICY": "; ".join(allowed),
+        "STYLE": style,
+        "DATA": json.dumps(data, ensure_ascii=False).replace("<", "\\u003c"),
+        "SCRIPT": script,
+    }
+    before, *rest = _part("index.html").split("{{")
+    pieces = [before]
+    for piece in rest:
+        name, _, after = piece.partition("}}")
+        pieces += [parts[name], after]
+    return "".join(pieces)
+
+
+def _first_of(saved: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the question about the network that is usually first, or about any that is there."""
+    questions = [{"spec": one["spec"], "width": one["width"]} for one in saved]
+    return FIRST if FIRST in questions else questions[0]
+
+
+def _part(name: str) -> str:
+    return (files(__package__) / "page" / name).read_text("utf-8")
+
+
+def _palette() -> str:
+    """Return the colours of switches, those of `structmat.plot`, as variables of CSS."""
+    rules = "".join(f"  --switch-{k}: {colour};\n" for k, colour in enumerate(COLOURS))
+    return f":root {{\n{rules}}}\n"
+
+
+def _hash(text: str) -> str:
+    digest = hashlib.sha256(text.encode("utf-8")).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"

@@ -1,0 +1,215 @@
+"""The server answers its own page, and nobody else."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+
+import structmat as sm
+from structmat.errors import StructmatError
+from structmat.explorer.answering import answer
+from structmat.explorer.measuring import Measurer
+from structmat.explorer.serving import Server
+from structmat.explorer.writing import page
+from tests.explorer.conftest import running
+
+JSON = {"Content-Type": "application/json"}
+SLOW = {"spec": "triangle", "width": 256}  # a rank of 32,640 dimensions
+
+
+def sent(server, method, path, body=None, headers=None):
+    """What the server answers: status, headers and body."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+    try:
+        connection.request(method, path, body, headers or {})
+        response = connection.getresponse()
+        return response.status, response.headers, response.read().decode("utf-8")
+    finally:
+        connection.close()
+
+
+def asked(server, path, question, **headers):
+    body = question if isinstance(question, bytes | str) else json.dumps(question)
+    status, _, text = sent(server, "POST", path, body, JSON | headers)
+    return status, json.loads(text)
+
+
+def test_it_serves_the_page_on_loopback_alone(server):
+    assert server.server_address[0] == "127.0.0.1"
+    status, headers, text = sent(server, "GET", "/")
+    assert status == 200
+    assert text == page()
+    assert headers["Content-Type"] == "text/html; charset=utf-8"
+    assert headers["X-Frame-Options"] == "DENY"
+
+
+@pytest.mark.parametrize("spec", ["butterfly(block=4)", "benes", "random(block=2, depth=2)"])
+def test_it_answers_as_the_library_does(server, spec):
+    question = {"spec": spec, "width": 16}
+    assert asked(server, "/api/network", question) == (
+        200,
+        json.loads(json.dumps(answer(question))),
+    )
+    status, found = asked(server, "/api/dimension", question)
+    net = sm.parse(answer(question)["spec"])(16)
+    assert (status, found) == (200, sm.dimension(net).to_dict() | {"late": False})
+
+
+def test_errors_of_the_library_are_shown_as_they_are(server):
+    for path in ("/api/network", "/api/dimension"):
+        status, found = asked(server, path, {"spec": "benes", "width": 12})
+        with pytest.raises(StructmatError, match="nearest") as caught:
+            sm.benes(12)
+        assert status == 200
+        assert found == {"error": str(caught.value), "widths": [2, 4, 8, 16, 32, 64]}
+
+
+@pytest.mark.parametrize(
+    ("headers", "status", "words"),
+    [
+        ({"Host": "example.org"}, 403, "only pages of"),
+        ({"Host": "127.0.0.1"}, 403, "only pages of"),  # without the port
+        ({"Origin": "http://example.org"}, 403, "only pages of"),
+        ({"Origin": "null"}, 403, "only pages of"),
+        ({"Content-Type": "text/plain"}, 415, "application/json"),
+        ({"Content-Length": "many"}, 411, "Content-Length"),
+        ({"Content-Length": str(2**30)}, 413, "bytes are read"),
+    ],
+)
+def test_other_pages_and_odd_requests_are_refused(server, headers, status, words):
+    got, found = asked(server, "/api/network", {"spec": "benes", "width": 8}, **headers)
+    assert got == status
+    assert words in found["error"]
+
+
+def test_localhost_is_the_same_machine(server):
+    host = f"localhost:{server.server_port}"
+    got, _ = asked(server, "/api/network", {"spec": "benes", "width": 8}, Host=host)
+    assert got == 200
+    assert sent(server, "GET", "/", headers={"Host": host})[0] == 200
+    assert sent(server, "GET", "/", headers={"Host": "example.org"})[0] == 403
+
+
+@pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[" * 10**5, b"null"])
+def test_what_is_no_json_is_refused(server, text):
+    got, found = asked(server, "/api/network", text)
+    assert got == 400
+    assert "in JSON" in found["error"]
+
+
+def test_other_paths_are_not_there(server):
+    assert sent(server, "GET", "/../pyproject.toml")[0] == 404
+    assert sent(server, "GET", "/api/network")[0] == 404
+    assert asked(server, "/api/other", {})[0] == 404
+    assert sent(server, "PUT", "/")[0] == 501
+
+
+def test_a_port_that_is_taken_or_none_is_refused(server):
+    with pytest.raises(StructmatError, match="cannot be listened to"):
+        Server(server.server_port)
+    for port in (-1, 70_000):
+        with pytest.raises(StructmatError, match=f"port={port}"):
+            Server(port)
+
+
+def test_a_newer_question_ends_the_older_one():
+    with Measurer() as measurer:
+        _a_newer_question_ends_the_older_one(measurer)
+
+
+def _a_newer_question_ends_the_older_one(measurer):
+    slow = sm.parse(SLOW["spec"])(SLOW["width"])
+    answers = []
+    older = threading.Thread(target=lambda: answers.append(measurer.dimension(slow)))
+    older.start()
+    while not measurer.is_busy:
+        assert older.is_alive()
+    net = sm.butterfly(8)
+    assert measurer.dimension(net) == sm.dimension(net).to_dict() | {"late": False}
+    older.join(60)
+    assert answers == [None]
+    assert not measurer.is_busy
+    assert measurer.dimension(net) == measurer.dimension(sm.butterfly(8))
+
+
+def test_what_takes_too_long_is_ended_with_true_bounds():
+    net = sm.triangle(256)
+    with Measurer(seconds=0.3) as measurer:
+        found = measurer.dimension(net)
+        assert measurer.dimension(sm.butterfly(4))["late"] in (False, True)  # it goes on
+    assert found["late"]
+    assert not found["proved"]
+    assert (found["lower"], found["upper"]) == (0, 256 * 255 // 2)
+
+
+def test_stopping_the_server_ends_what_runs():
+    server = Server()
+    slow = sm.parse(SLOW["spec"])(SLOW["width"])
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(server.measurer.dimension(slow)))
+    thread.start()
+    while not server.measurer.is_busy:
+        assert thread.is_alive()
+    server.server_close()
+    thread.join(60)
+    assert not thread.is_alive()
+    assert answers == [None]
+
+
+def test_a_browser_may_leave_before_its_answer_comes(capfd, monkeypatch):
+    with running() as server:
+        left = threading.Event()
+
+        def late(net):
+            assert left.wait(60)
+            return {"much": "x" * 10**7}  # more than any buffer takes
+
+        monkeypatch.setattr(server.measurer, "dimension", late)
+        body = json.dumps({"spec": "benes", "width": 8}).encode()
+        with socket.create_connection(("127.0.0.1", server.server_port)) as one:
+            host = f"127.0.0.1:{server.server_port}"
+            head = f"POST /api/dimension HTTP/1.0\r\nHost: {host}\r\nContent-Length: {len(body)}"
+            one.sendall(f"{head}\r\nContent-Type: application/json\r\n\r\n".encode() + body)
+        left.set()
+        assert sent(server, "GET", "/")[0] == 200
+        for thread in threading.enumerate():
+            if "process_request_thread" in thread.name:
+                thread.join(60)
+    assert capfd.readouterr().err == ""
+
+
+def test_the_page_allows_its_own_script_and_nothing_else():
+    for text, connects in (
+        (page(), "'self'"),
+        (page(saved=[answer({"spec": "benes", "width": 4})]), "'none'"),
+    ):
+        policy = text.split('http-equiv="Content-Security-Policy" content="')[1].split('"')[0]
+        rules = dict(rule.split(" ", 1) for rule in policy.split("; "))
+        assert rules["default-src"] == "'none'"
+        assert rules["connect-src"] == connects
+        assert "unsafe" not in policy
+        assert text.count("<script") == 2  # the data and the script
+        assert " src=" not in text
+        assert "@import" not in text
+
+
+def test_data_cannot_end_their_element():
+    shown = page({"spec": "</script><script>alert(1)</script>", "width": 8})
+    assert "</script><script>alert" not in shown
+
+
+def test_the_explorer_does_not_load_torch():
+    program = (
+        "import structmat.explorer.serving, structmat.explorer.choosing, structmat.cli, sys;"
+        "print(*{'torch', 'matplotlib', 'tqdm'} & {n.split('.')[0] for n in sys.modules})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.split() == []
