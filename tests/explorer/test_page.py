@@ -181,21 +181,23 @@ def test_nothing_waits_for_the_dimension_and_late_answers_are_dropped(opened, mo
         assert shown(page) == expected(sm.butterfly(32, block=4))
 
 
-def test_an_answer_does_not_change_what_is_being_typed(server, opened):
+@pytest.mark.parametrize(("field", "text"), [("#width", "24"), ("#spec", "shuffle(block=2)")])
+def test_an_answer_does_not_change_what_is_being_typed(server, opened, field, text):
     page = opened(server.address)
     held = []
     page.route("**/api/network", lambda route: held.append(route))
     page.select_option("#family", "shuffle")
     while not held:
         page.wait_for_timeout(10)
-    page.fill("#width", "24")
+    page.fill(field, text)
     held[0].continue_()
     page.wait_for_timeout(150)
-    assert page.input_value("#width") == "24"
+    assert page.input_value(field) == text
     page.unroute("**/api/network")
     for route in held[1:]:
         route.continue_()
-    wait_for(page, "shuffle(block=4)", 24)
+    page.press(field, "Enter")
+    wait_for(page, *(("shuffle(block=4)", 24) if field == "#width" else (text, 16)))
 
 
 def test_a_dimension_that_is_not_found_is_said(opened, monkeypatch):

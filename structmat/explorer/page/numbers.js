@@ -77,15 +77,14 @@ function showBounds(net) {
   if (net.unmeasured) return;
   byId("bounds").replaceChildren(...net.bounds.map((bound) => {
     const enough = bound.excess >= 0;
-    const word = element("span", { class: "word" }, enough ? " enough" : " short");
-    const verdict = enough ? "✓" : `✗ ${grouped(-bound.excess)}`;
+    const verdict = enough ? "✓ enough" : `✗ ${grouped(-bound.excess)} short`;
     return element(
       "tr", { "data-bound": `${bound.goal} ${bound.quantity}` },
       element("th", { scope: "row" }, `${bound.goal}: ${bound.quantity}`,
         element("span", {}, bound.reason)),
-      element("td", {}, grouped(bound.least)),
-      element("td", {}, grouped(bound.value)),
-      element("td", { class: enough ? "enough" : "short" }, verdict, word),
+      element("td", { "data-label": "at least" }, grouped(bound.least)),
+      element("td", { "data-label": "has" }, grouped(bound.value)),
+      element("td", { class: enough ? "enough" : "short" }, verdict),
     );
   }));
 }

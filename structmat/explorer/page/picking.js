@@ -4,7 +4,7 @@ class Picking {
   /** `ask(question)` is called whenever something else is picked. */
   constructor(ask) {
     this.ask = ask;
-    this.waiting = null;
+    this.waiting = null; // the timer of a question that is still typed
     if (data.saved) this.#list();
     else this.#form();
   }
@@ -58,6 +58,10 @@ class Picking {
       else this.#changed();
     });
     byId("spec").addEventListener("change", () => this.#typed());
+    byId("spec").addEventListener("input", () => {
+      clearTimeout(this.waiting);
+      this.waiting = 0; // no timer: a spec is asked about when it is complete
+    });
     for (const id of ["width", "options"]) {
       byId(id).addEventListener("input", () => {
         clearTimeout(this.waiting);
