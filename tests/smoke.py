@@ -20,7 +20,9 @@ import numpy as np
 
 import structmat as sm
 
-LOADED = {name.split(".")[0] for name in sys.modules}  # by importing structmat, and what is above
+LOADED = {
+    name.split(".")[0] for name, module in sys.modules.items() if module
+}  # by importing structmat, and what is above
 
 
 def main() -> None:

@@ -1,8 +1,10 @@
-"""The wheel holds the package and nothing else."""
+"""Wheel and sdist hold what they should, and what is installed from the wheel works."""
 
 import email
+import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -13,17 +15,26 @@ import structmat
 ROOT = Path(__file__).parents[1]
 
 
+EXTRAS = ("hypothesis", "matplotlib", "peft", "safetensors", "shtab", "tqdm", "transformers")
+
+
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("wheel")
+def built(tmp_path_factory):
+    """A folder with the sdist, and the wheel that was built of it."""
+    folder = tmp_path_factory.mktemp("built")
     done = subprocess.run(
-        [sys.executable, "-m", "build", "--no-isolation", "--wheel", "--outdir", folder, ROOT],
+        [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT],
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    (path,) = folder.glob("*.whl")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def wheel(built):
+    (path,) = built.glob("*.whl")
     with zipfile.ZipFile(path) as archive:
         yield archive
 
@@ -48,3 +59,44 @@ def test_the_metadata_say_what_it_is(wheel):
     assert data["Version"] == structmat.__version__
     assert data["License-Expression"] == "Apache-2.0"
     assert {"plot", "adapters", "testing", "finetune"} <= set(data.get_all("Provides-Extra"))
+
+
+def test_the_sdist_holds_what_its_tests_and_docs_need(built):
+    (path,) = built.glob("*.tar.gz")
+    top = f"structmat-{structmat.__version__}"
+    with tarfile.open(path) as archive:
+        names = {name.removeprefix(f"{top}/") for name in archive.getnames()}
+    for file in ("README.md", "LICENSE", "CHANGELOG.md", "CONTRIBUTING.md", "CITATION.cff"):
+        assert file in names
+    for folder in ("structmat", "tests", "theory", "docs", "notebooks"):
+        assert [name for name in names if name.startswith(f"{folder}/")]
+    assert not {name.split("/")[0] for name in names} & {".git", ".venv", "build", "dist", ".ci"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("bare", [True, False], ids=["bare", "extras"])
+def test_what_is_installed_from_the_wheel_works(built, tmp_path, bare):
+    """Offline, hence beside what is installed; `.ci/release` does it in empty environments."""
+    (path,) = built.glob("*.whl")
+    site = tmp_path / "site"
+    subprocess.run(
+        [sys.executable, "-m", "pip", "install", "--no-deps", "--no-index", "--target", site, path],
+        check=True,
+        capture_output=True,
+    )
+    if bare:  # extras that are installed here look as if they were not
+        (site / "sitecustomize.py").write_text(
+            f"import sys\nsys.modules |= dict.fromkeys({EXTRAS})\n", encoding="utf-8"
+        )
+    (tmp_path / "elsewhere").mkdir()
+    done = subprocess.run(
+        [sys.executable, ROOT / "tests" / "smoke.py", *["--bare"] * bare],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path / "elsewhere",
+        env=os.environ
+        | {"PYTHONPATH": os.pathsep.join([str(site), os.environ.get("PYTHONPATH", "")])},
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("passed") == 4
