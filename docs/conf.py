@@ -81,6 +81,8 @@ default_role = "literal"  # `code` in a docstring
 html_theme = "furo"
 html_title = f"structmat {version}"
 html_static_path = ["_static"]
+html_logo = "_static/logo.svg"
+html_favicon = "_static/icon.svg"
 
 autodoc_member_order = "bysource"  # the order of __all__
 autodoc_typehints = "signature"
