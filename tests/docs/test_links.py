@@ -22,8 +22,8 @@ def test_links_lead_somewhere(page):
 
 def test_there_are_links_to_follow():  # or the pattern has stopped finding them
     found = [t for page in links.pages() for t in links.links(links.prose(page))]
-    assert len([t for t in found if "#" in t]) >= 5
-    assert len([t for t in found if not links.outside(t)]) >= 100
+    assert len([t for t in found if "#" in t]) >= 4
+    assert len([t for t in found if not links.outside(t)]) >= 50
     assert len([t for t in found if links.outside(t)]) >= 5
 
 
