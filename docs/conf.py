@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from docutils.nodes import Text, literal_block
 from sphinx.util.inspect import TypeAliasForwardRef
 
 import structmat
@@ -81,6 +82,7 @@ default_role = "literal"  # `code` in a docstring
 html_theme = "furo"
 html_title = f"structmat {version}"
 html_static_path = ["_static"]
+html_css_files = ["custom.css"]
 html_logo = "_static/logo.svg"
 html_favicon = "_static/icon.svg"
 
@@ -116,5 +118,13 @@ def prepare(_app, what, name, _obj, _options, lines):
             lines[k] = line.replace("|", r"\|")  # or |x| would name a substitution
 
 
+def trim(_app, doctree):
+    """Leave out the empty line that ends an example in Markdown; only doctest needs it."""
+    for block in doctree.findall(literal_block):
+        block.rawsource = block.astext().rstrip("\n")  # is highlighted if it is the text
+        block[:] = [Text(block.rawsource)]
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", prepare, priority=400)
+    app.connect("doctree-read", trim)
