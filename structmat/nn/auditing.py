@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from structmat.errors import FileError, StructmatError, whole
 from structmat.network import Network
-from structmat.nn.adapters import Adapter, EmbeddingAdapter, StackAdapter
-from structmat.nn.adapters.convolutions import ConvolutionAdapter
+from structmat.nn.auditlayers import adapted_layers
 from structmat.nn.auditreport import Audit, Row
 from structmat.nn.conversion.opening import Pretrained, is_adapter, opened
 from structmat.nn.conversion.tensorfiles import FileWeights, ModelWeights, Weights
 from structmat.nn.conversion.turns import BY_AXES, LINEAR, Turn, turned
 from structmat.nn.measuring import of_rotation, of_weights, rounding_lost, rounding_warning
-from structmat.nn.model import adapters
 from structmat.progress import bar
 
 MOST = 1024
@@ -43,7 +40,8 @@ def audit(
     Parameters
     ----------
     source : nn.Module or path
-        A model with adapters, merged or not; nothing in it is changed. Or the files of an
+        A model with adapters, of `adapt` or of `structmat.nn.peft`, merged or not; nothing in it
+        is changed. Or the files of an
         adapter, of any format that `convert` reads; or those of a finetuned model.
     model : nn.Module or path, optional
         The pretrained model, for files: without it the rotations are measured, but not what they
@@ -108,89 +106,11 @@ class _Work:
 
 
 def _adapters(model: nn.Module, most: int) -> _Work:
-    found = adapters(model)
+    found = adapted_layers(model)
     if not found:
         raise StructmatError("the model has no adapters to audit: adapt it, or load an adapter")
-    return _Work(len(found), ((name, _of_adapter(a, most)) for name, a in found.items()))
-
-
-def _of_adapter(adapter: Adapter, most: int) -> Row:
-    rotation = adapter.rotation
-    with _evaluating(adapter), adapter.unmerged():
-        plain = adapter.own_weight.detach()
-        blocks = [block.detach().cpu().double() for block in rotation.blocks()]
-        kind, scale = type(adapter).__name__, adapter.scale
-        turn = Turn(
-            rotation.network,
-            lambda: blocks,
-            adapter.side,
-            None if scale is None else scale.detach().cpu(),
-            kind=kind,
-            weight=tuple(plain.shape),
-            transform=rotation.kind,
-            layer=adapter.base,
-        )
-        row = of_rotation(turn)
-        row["blocks"] = rotation.kind
-        row["warnings"] += _dtype_warning(adapter)
-        if not math.isfinite(row["orthogonality_error"]):
-            return row
-        merged = adapter.merged_weight()
-        row |= of_weights(turn, plain, merged, most)
-        # Experts run with the merged weight anyway; a table with max_norm is changed by lookups.
-        if not (isinstance(adapter, StackAdapter) or getattr(adapter.base, "max_norm", None)):
-            row["merge_difference"] = _merge_difference(adapter, merged)
-        row["rounding_lost"] = rounding_lost(turned(turn, plain.cpu()), plain, merged)
-        row["warnings"] += rounding_warning(row["rounding_lost"], plain.dtype)
-    return row
-
-
-def _dtype_warning(adapter: Adapter) -> list[str]:
-    """Return what to say of trained numbers in a dtype that small steps do not move."""
-    trained = [*adapter.rotation.generators, *([] if adapter.scale is None else [adapter.scale])]
-    short = next((p.dtype for p in trained if torch.finfo(p.dtype).bits < 32), None)
-    if short is None:
-        return []
-    return [
-        f"parameters in {str(short).removeprefix('torch.')}: small steps of training are rounded"
-        " away; keep adapters in float32 when the model is cast"
-    ]
-
-
-@contextmanager
-def _evaluating(adapter: Adapter) -> Iterator[None]:
-    """Have no dropout for a while."""
-    training = adapter.training
-    adapter.eval()
-    try:
-        yield
-    finally:
-        adapter.train(training)
-
-
-def _merge_difference(adapter: Adapter, merged: Tensor) -> float:
-    """Return the largest difference of outputs merged and unmerged, over the largest output."""
-    x = _some_inputs(adapter, merged)
-    unmerged = adapter(x).double()
-    adapter.set_weight(merged)
-    try:
-        plain = adapter(x).double()
-    finally:
-        adapter.restore_weight()
-    size = float(plain.abs().max())
-    return float((plain - unmerged).abs().max()) / size if size else 0.0
-
-
-def _some_inputs(adapter: Adapter, weight: Tensor) -> Tensor:
-    source, base = torch.Generator().manual_seed(0), adapter.base
-    if isinstance(adapter, EmbeddingAdapter):
-        return torch.randint(base.num_embeddings, (8,), generator=source).to(weight.device)
-    shape: Sequence[int] = (8, adapter.input_width(base))
-    if isinstance(adapter, ConvolutionAdapter):
-        padding = base.padding if isinstance(base.padding, tuple) else base.kernel_size
-        sizes = zip(base.kernel_size, base.dilation, base.stride, padding, strict=True)
-        shape = (2, base.in_channels, *((k - 1) * d + 1 + 3 * s + p for k, d, s, p in sizes))
-    return torch.randn(shape, generator=source).to(weight)
+    count = sum(part.count for part in found)
+    return _Work(count, (row for part in found for row in part.rows(most)))
 
 
 # Files ----------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from structmat import gauge
 from structmat.blocks import by_stage, generators_per_block
-from structmat.errors import BlockError, StructmatError, WiringError, whole
+from structmat.errors import BlockError, StructmatError, WiringError
 from structmat.merging import merged
 from structmat.network import Network
 from structmat.nn import blocks as block_kinds
@@ -21,6 +21,7 @@ from structmat.nn import powers, tuning
 from structmat.nn.operator import plain, rotated
 from structmat.nn.precision import without_autocast
 from structmat.nn.programs import Program, program_for
+from structmat.nn.stages import checked_stages
 from structmat.planning import choices
 
 PLANS = ("auto", "model", "reference")
@@ -335,7 +336,7 @@ class Orthogonal(nn.Module):
         return made
 
     @torch.no_grad()
-    def keep(self, stages: Iterable[int]) -> Orthogonal:
+    def keep(self, stages: Iterable[int] | slice) -> Orthogonal:
         """Return the layer with some of its stages only, in their order: R without some factors.
 
         The BOFT paper drops factors of a trained layer in this way (its Figure 10) and trades
@@ -343,8 +344,9 @@ class Orthogonal(nn.Module):
 
         Parameters
         ----------
-        stages : iterable of int
-            Which to keep, 0 for the first that acts, such as `range(2)`.
+        stages : iterable of int, or slice
+            Which to keep, 0 for the first that acts, such as `range(2)`; `slice(-2, None)` keeps
+            the last two.
 
         Returns
         -------
@@ -362,16 +364,10 @@ class Orthogonal(nn.Module):
         >>> Orthogonal(sm.butterfly(8)).keep([0, 2])
         Orthogonal(width=8, depth=2, parameters=8, blocks='cayley')
         """
-        wanted = {whole(t, "stage") for t in stages}
-        depth = self.network.depth
-        if wanted and max(wanted) >= depth:
-            raise StructmatError(
-                f"stage {max(wanted)} of a network of depth {depth}: its stages are 0 …"
-                f" {depth - 1}, the first that acts being 0"
-            )
+        wanted = checked_stages(stages, self.network.depth)
         of_banks = [t for t, stage in enumerate(self.network.stages) for _ in stage.banks]
         kept = [k for k, t in enumerate(of_banks) if t in wanted]
-        fewer = Network(self.width, [self.network.stages[t] for t in sorted(wanted)])
+        fewer = Network(self.width, [self.network.stages[t] for t in wanted])
         made = self._like_this(fewer, self.kind)
         for new, k in zip(made.generators, kept, strict=True):
             new.copy_(self._all_generators(k))

@@ -40,6 +40,10 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
             f"{folder}: inputs and outputs are rotated, which no other format does;"
             " merge_and_unload() in PEFT"
         )
+    if config.target_parameters:
+        raise FileError(
+            f"{folder}: stacked experts, which no other format has; merge_and_unload() in PEFT"
+        )
     names = {} if weights is None else Names(weights, files.layers).of
     turns = {}
     for name, parts in files.layers.items():

@@ -13,10 +13,12 @@ from torch import Tensor
 from structmat.errors import StructmatError, suggest
 from structmat.network import Network
 from structmat.nn import powers
+from structmat.nn.adapters import Stack
 from structmat.nn.model import fits
 from structmat.nn.peft.config import StructmatConfig
-from structmat.nn.peft.layer import StructmatLayer, Turn
+from structmat.nn.peft.layer import StructmatLayer
 from structmat.nn.peft.planning import planned
+from structmat.nn.peft.turning import Turn
 from structmat.nn.selecting import compiled
 
 SIDES = ("structmat_inputs", "structmat_outputs")
@@ -137,7 +139,10 @@ def _config(
     config.blocks, config.bias = kind, "none"
     config.reduced, config.init_weights, config._from_file = False, True, False
     config.layers_to_transform = config.layers_pattern = config.exclude_modules = None
-    config.target_modules = "|".join(re.escape(name) for name in chosen)
+    stacks = [name for name, layer in chosen.items() if isinstance(layer.base_layer, Stack)]
+    names = [name for name in chosen if name not in stacks]
+    config.target_parameters = stacks or None
+    config.target_modules = "|".join(map(re.escape, names)) if names else set()
     rules = {p: compiled(p, "topology_pattern") for p in config.topology_pattern}
     config.topology_pattern = {
         p: topology

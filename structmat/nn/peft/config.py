@@ -58,7 +58,11 @@ class StructmatConfig(PeftConfig):
         True starts from the pretrained model. False draws small random rotations, for tests.
     target_modules, exclude_modules : str or list of str
         Which layers, as in every PEFT method: a regular expression that matches the whole name,
-        a list of ends of names, or "all-linear", which is what None means here.
+        a list of ends of names, or "all-linear", which is what None means here, unless there are
+        target_parameters.
+    target_parameters : list of str, optional
+        Stacked weights of experts to rotate as well, by ends of the names of these parameters,
+        such as ["experts.gate_up_proj", "experts.down_proj"].
     layers_to_transform : int or list of int, optional
         Only layers with these indices in the model's list of layers, however they are targeted.
     layers_pattern : str or list of str, optional
@@ -102,6 +106,7 @@ class StructmatConfig(PeftConfig):
     init_weights: bool = True
     target_modules: Any = None
     exclude_modules: Any = None
+    target_parameters: Any = None
     layers_to_transform: Any = None
     layers_pattern: Any = None
     modules_to_save: Any = None
@@ -130,6 +135,12 @@ class StructmatConfig(PeftConfig):
         self.dropout = checked_dropout(self.dropout)
         self.target_modules = _targets(self.target_modules)
         self.exclude_modules = _targets(self.exclude_modules)
+        if isinstance(self.target_parameters, str):
+            raise StructmatError(
+                f"target_parameters={self.target_parameters!r}: it must be a list of names, as in"
+                f" other methods of PEFT: [{self.target_parameters!r}]"
+            )
+        self.target_parameters = sorted(set(self.target_parameters or ())) or None
         if self.layers_pattern and self.layers_to_transform is None:
             raise StructmatError(
                 "layers_pattern without layers_to_transform: give the indices of the layers, too"

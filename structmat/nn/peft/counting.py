@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from structmat.nn.peft.layer import StructmatLayer, Turn
+from structmat.nn.peft.layer import StructmatLayer
+from structmat.nn.peft.turning import Turn
 
 
 @dataclass(frozen=True)

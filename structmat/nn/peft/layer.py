@@ -9,42 +9,17 @@ from typing import Any, Self
 import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
-from torch.nn import functional
 
 from structmat.errors import StructmatError
 from structmat.network import Network
-from structmat.nn import powers
-from structmat.nn.adapters import (
-    Adapter,
-    EmbeddingAdapter,
-    Layer,
-    QuantisedLinearAdapter,
-    own_behaviour,
-    runs_together,
-)
-from structmat.nn.adapters.quantised import in_floating_point, requantised
+from structmat.nn.adapters import Adapter, Layer, QuantisedLinearAdapter, own_behaviour
+from structmat.nn.adapters.quantised import requantised
 from structmat.nn.blocks import at_least_float32
-from structmat.nn.module import Orthogonal
+from structmat.nn.peft import running, weights
 from structmat.nn.peft.config import StructmatConfig
 from structmat.nn.peft.planning import LayerPlan
-
-BASE = "__base__"  # PEFT's name for no adapter, in a batch of several
-
-
-class Turn(Orthogonal):
-    """An `Orthogonal` whose blocks act to a power: by what part of their angles they turn."""
-
-    power: float = 1.0
-
-    def set_power(self, power: float) -> None:
-        """Turn by this part of all angles from now on."""
-        self.power = power
-        self._ready.clear()  # blocks that were kept are those of another power
-
-    def blocks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
-        """Return the blocks to the power."""
-        made = super().blocks(dtype)
-        return made if self.power == 1 else [powers.power(block, self.power) for block in made]
+from structmat.nn.peft.turning import Turn
+from structmat.nn.stages import checked_stages
 
 
 class StructmatLayer(nn.Module, BaseTunerLayer):
@@ -74,7 +49,7 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         super().__init__()
         self.base_layer = base_layer
         self.kind = kind
-        self._stock = own_behaviour(base_layer, kind.takes) is None
+        self.stock = own_behaviour(base_layer, kind.takes) is None
         self.structmat_inputs = nn.ModuleDict()
         self.structmat_outputs = nn.ModuleDict()
         self.structmat_scale = nn.ParameterDict()
@@ -142,7 +117,8 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
 
     # What acts ------------------------------------------------------------------------------
 
-    def _acting(self, names: Iterable[str]) -> list[str]:
+    def acting(self, names: Iterable[str]) -> list[str]:
+        """Return those of some adapters that the layer has."""
         return [name for name in names if name in self.structmat_power]
 
     def forward(
@@ -157,53 +133,15 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
             An adapter for each sample, "__base__" for none.
         """
         if adapter_names is not None:
-            return self._mixed(x, *args, adapter_names=adapter_names, **kwargs)
+            return running.mixed(self, x, adapter_names, *args, **kwargs)
         if self.disable_adapters and self.merged:
             self.unmerge()
         if self.disable_adapters or self.merged:
             plain: Tensor = self.base_layer(x, *args, **kwargs)
             return plain
-        return self._adapted(x, self._acting(self.active_adapters), *args, **kwargs)
+        return running.adapted(self, x, self.acting(self.active_adapters), *args, **kwargs)
 
-    def _adapted(self, x: Tensor, names: list[str], *args: Any, **kwargs: Any) -> Tensor:
-        if not names:
-            plain: Tensor = self.base_layer(x, *args, **kwargs)
-            return plain
-        if not self.kind.calls_base:
-            return self.kind.run(self.base_layer, x, self._effective(names))
-        base, kind = self.base_layer, self.kind
-        if issubclass(kind, EmbeddingAdapter):
-            y: Tensor = base(x, *args, **kwargs)
-            for name in names:  # what is looked up turns
-                if name in self.structmat_inputs:
-                    y = self.structmat_inputs[name](y)
-                y = self._outputs_turned(y, name)
-            return y
-        changed = [n for n in names if n in self.structmat_outputs or n in self.structmat_scale]
-        turns: list[Any] = [
-            self.structmat_inputs[name] for name in reversed(names) if name in self.structmat_inputs
-        ]
-        together = bool(turns) and not self.quantised
-        together = together and runs_together(base, x, stock=self._stock)
-        for turn in turns[:-1] if together else turns:
-            x = turn.adjoint(x)
-        if not (changed or together):
-            called: Tensor = base(x, *args, **kwargs)
-            return called
-        bias = base.bias
-        if self.quantised:  # the layer has its products; the bias is put off
-            y = base(x, *args, **kwargs)
-            y = y if bias is None else y - bias.to(y.dtype)
-        elif together:
-            weight = kind.neurons(base, base.weight)
-            y = turns[-1].linear(x, weight, None if changed else bias)
-        else:
-            y = functional.linear(x, kind.neurons(base, base.weight))
-        for name in changed:
-            y = self._outputs_turned(y, name)
-        return y if bias is None or not changed else y + bias.to(y.dtype)
-
-    def _outputs_turned(self, y: Tensor, name: str) -> Tensor:
+    def outputs_turned(self, y: Tensor, name: str) -> Tensor:
         """Return activations (..., out) turned and scaled."""
         if name in self.structmat_outputs:
             y = self.structmat_outputs[name](y)
@@ -218,50 +156,20 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         power = self.structmat_power[name]
         return scale if power == 1 else 1 + power * (scale - 1)
 
-    def _mixed(self, x: Tensor, *args: Any, adapter_names: list[str], **kwargs: Any) -> Tensor:
-        if len(adapter_names) != len(x):
-            raise StructmatError(
-                f"{len(adapter_names)} adapter_names for a batch of {len(x)}: give one for each"
-                f" sample, {BASE!r} for no adapter"
-            )
-        if self.merged:
-            raise StructmatError("adapter_names while adapters are merged: unmerge_adapter() first")
-        parts, places = [], []
-        for name in dict.fromkeys(adapter_names):
-            rows = [k for k, other in enumerate(adapter_names) if other == name]
-            places.append(torch.tensor(rows, device=x.device))
-            names = [] if self.disable_adapters else self._acting([name])
-            parts.append(self._adapted(x[places[-1]], names, *args, **kwargs))
-        return torch.cat(parts)[torch.cat(places).argsort()]
-
     # The weight -----------------------------------------------------------------------------
 
-    def _effective(self, names: Iterable[str]) -> Tensor:
+    def effective(self, names: Iterable[str]) -> Tensor:
         """Return the weight that these adapters make, in the layout and dtype of the layer's."""
-        kind, weight = self.kind, self._own_weight()
-        neurons = kind.neurons(self.base_layer, weight).to(at_least_float32(weight.dtype))
-        for name in names:
-            if name in self.structmat_inputs:
-                turned = self.structmat_inputs[name](kind.rows(self.base_layer, neurons))
-                neurons = kind.from_rows(self.base_layer, turned)
-            turned = self._outputs_turned(kind.by_outputs(self.base_layer, neurons), name)
-            neurons = kind.from_outputs(self.base_layer, turned)
-        return kind.from_neurons(self.base_layer, neurons).to(weight.dtype)
-
-    def _own_weight(self) -> Tensor:
-        weight: Tensor = (
-            in_floating_point(self.base_layer) if self.quantised else self.base_layer.weight
-        )
-        return weight
+        return weights.effective(self, names)
 
     @property
     def weight(self) -> Tensor:
         """The effective weight, with gradients."""
-        names = self._acting(self.active_adapters)
+        names = self.acting(self.active_adapters)
         if self.merged or self.disable_adapters or not names or not self.weight_is_read:
             plain: Tensor = self.base_layer.weight
             return plain
-        return self._effective(names)
+        return self.effective(names)
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:  # noqa: ARG002, FBT001, FBT002 (PEFT's signature)
         """Put the effective weight in the layer; `unmerge` restores the one before, exactly.
@@ -278,7 +186,7 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         StructmatError
             When the merged weight holds NaN or infinity. The layer is unchanged.
         """
-        names = self._acting(check_adapters_to_merge(self, adapter_names))
+        names = self.acting(check_adapters_to_merge(self, adapter_names))
         if not names:
             return
         merged = self.merged_weight(names)
@@ -292,7 +200,6 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
             object.__setattr__(self, "_plain", plain)  # past nn.Module: no parameter of ours
         self.merged_adapters.extend(names)
 
-    @torch.no_grad()
     def merged_weight(self, names: Iterable[str]) -> Tensor:
         """Return the weight that adapters make, without dropout.
 
@@ -301,22 +208,7 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         StructmatError
             When it holds NaN or infinity.
         """
-        chosen = list(names)
-        turns = [turn for name in chosen for turn in self.turns(name)]
-        modes = [turn.training for turn in turns]
-        try:
-            for turn in turns:
-                turn.eval()
-            merged = self._effective(chosen).clone(memory_format=torch.contiguous_format)
-        finally:
-            for turn, mode in zip(turns, modes, strict=True):
-                turn.train(mode)
-        if not merged.is_meta and not torch.isfinite(merged).all():
-            raise StructmatError(
-                "NaNs detected in the merged weights: the weight would hold NaN or infinity. The"
-                f" adapter {' or '.join(chosen)} seems to be broken, or the model itself is"
-            )
-        return merged
+        return weights.merged(self, names)
 
     def unmerge(self) -> None:
         """Put the layer's own weight back, to the last bit."""
@@ -330,7 +222,7 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         object.__setattr__(self, "_plain", None)
         self.merged_adapters.clear()
 
-    # Powers ---------------------------------------------------------------------------------
+    # Powers and stages -----------------------------------------------------------------------
 
     def set_scale(self, adapter: str, scale: float) -> None:
         """Let an adapter act to a power: 0 the identity, 1 itself, 0.5 half of every angle.
@@ -349,13 +241,38 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
 
     def scale_layer(self, scale: float) -> None:
         """Multiply the powers of the active adapters by a number."""
-        for name in self._acting(self.active_adapters):
+        for name in self.acting(self.active_adapters):
             self.set_scale(name, self.structmat_power[name] * scale)
 
     def unscale_layer(self, scale: float | None = None) -> None:
         """Divide the powers of the active adapters by a number, or set them to 1."""
-        for name in self._acting(self.active_adapters):
+        for name in self.acting(self.active_adapters):
             self.set_scale(name, 1.0 if scale is None else self.structmat_power[name] / scale)
+
+    def keep_stages(self, adapter: str, stages: Iterable[int] | slice | None) -> None:
+        """Let only some stages of an adapter's rotations act; None lets all of them act again.
+
+        The others are the identity, so the weight stays a rotation of W. Nothing is lost, and
+        nothing of it is saved. An adapter that is not here is passed over.
+
+        Parameters
+        ----------
+        adapter : str
+        stages : iterable of int, slice or None
+            0 is the first that acts.
+
+        Raises
+        ------
+        StructmatError
+            When a number is no stage of a network. The layer is unchanged.
+        """
+        wanted = stages if stages is None or isinstance(stages, slice) else list(stages)
+        turns = self.turns(adapter)
+        if wanted is not None:
+            for turn in turns:
+                checked_stages(wanted, turn.network.depth)
+        for turn in turns:
+            turn.set_stages(wanted)
 
     # What PEFT and torch ask ----------------------------------------------------------------
 
@@ -394,7 +311,7 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
             # Of the layer: what it says of itself. Not what other libraries hang on modules.
             if name.startswith("_") or name == "base_layer":
                 raise
-            return getattr(super().__getattr__("base_layer"), name)
+            return getattr(self.base_layer, name)
 
     def __repr__(self) -> str:
         return f"structmat.{super().__repr__()}"

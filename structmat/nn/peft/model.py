@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,13 +18,16 @@ from peft.tuners.tuners_utils import (
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
-from structmat.errors import StructmatError
+from structmat.errors import StructmatError, require
+from structmat.nn.adapters import Stack
 from structmat.nn.adapters.quantised import settings_of
-from structmat.nn.peft import combining, loading
+from structmat.nn.peft import combining, experts, loading
 from structmat.nn.peft.config import StructmatConfig
-from structmat.nn.peft.layer import BASE, StructmatLayer, StructmatLinear
+from structmat.nn.peft.experts import StructmatExperts
+from structmat.nn.peft.layer import StructmatLayer, StructmatLinear
 from structmat.nn.peft.names import PREFIX
 from structmat.nn.peft.planning import LayerPlan, planned
+from structmat.nn.peft.running import BASE
 from structmat.nn.peft.undoing import Before
 from structmat.nn.selecting import ALL_LINEAR
 
@@ -67,6 +70,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     target_module_mapping = {}  # noqa: RUF012 (no names by architecture: None is "all-linear")
 
     _plans: Mapping[str, LayerPlan] = {}
+    _stacks: Mapping[str, Stack] = {}
     _before: Mapping[str, Before] = {}
 
     # Putting in -----------------------------------------------------------------------------
@@ -85,7 +89,9 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         before = Before(model)
         try:
             _check_name(model, adapter_name)
-            self._plans = planned(config, self._targets(model, config, state_dict))
+            layers = self._targets(model, config, state_dict)
+            self._stacks = experts.chosen(model, config, _layer_index)
+            self._plans = planned(config, {**layers, **self._stacks})
             super().inject_adapter(
                 model,
                 adapter_name,
@@ -100,6 +106,23 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             raise
         if config._from_file:  # until its weights are found to fit
             self._before = {**self._before, adapter_name: before}
+
+    def _inject_parameters(
+        self,
+        peft_config: Any,
+        model: nn.Module,
+        adapter_name: str,
+        low_cpu_mem_usage: bool,  # noqa: FBT001 (PEFT's signature)
+    ) -> list[str]:
+        """Adapt the stacked weights of experts that were found before."""
+        empty = require("accelerate", "peft").init_empty_weights
+        with empty() if low_cpu_mem_usage else nullcontext():
+            for name, stack in self._stacks.items():
+                layer = experts.put(model, name, stack)
+                layer.update_layer(adapter_name, self._plans[name], peft_config)
+                if adapter_name not in self.active_adapters:
+                    layer.requires_grad_(False)  # noqa: FBT003 (torch's signature)
+        return list(self._stacks)
 
     def _targets(
         self, model: nn.Module, config: StructmatConfig, state: Mapping[str, Tensor] | None
@@ -133,7 +156,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:  # noqa: ARG002 (PEFT's signature)
         if peft_config.target_modules is None:
-            peft_config.target_modules = ALL_LINEAR
+            peft_config.target_modules = set() if peft_config.target_parameters else ALL_LINEAR
         return peft_config
 
     @staticmethod
@@ -181,7 +204,10 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
 
     def _replace_module(self, parent: Any, child_name: str, new_module: Any, child: Any) -> None:
         """Replace a layer wherever it stands: models share some under several names."""
-        super()._replace_module(parent, child_name, new_module, child)
+        if isinstance(child, StructmatExperts):  # PEFT would give its weight to the plain ones
+            setattr(parent, child_name, new_module)
+        else:
+            super()._replace_module(parent, child_name, new_module, child)
         for module in self.model.modules():
             for name, other in module._modules.items():
                 if other is child and module is not new_module:
@@ -337,6 +363,12 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
                 f" {', '.join(self.peft_config)}"
             )
         for name, module in self.model.named_modules():
+            if isinstance(module, StructmatExperts):
+                raise StructmatError(
+                    f"adapter_names: the experts {name} see the tokens of all samples at once, so"
+                    " they cannot take another adapter for each; run the adapters one after the"
+                    " other"
+                )
             reads = isinstance(module, nn.MultiheadAttention | nn.TransformerEncoderLayer)
             if reads and any(isinstance(m, StructmatLayer) for m in module.children()):
                 raise StructmatError(

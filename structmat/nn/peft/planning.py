@@ -6,11 +6,9 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from torch import nn
-
 from structmat.errors import FileError, SpecError, StructmatError, WidthError
 from structmat.network import Network
-from structmat.nn.adapters import KINDS, Adapter, check_layer, kind_for
+from structmat.nn.adapters import KINDS, Adapter, Layer, check_layer, kind_for
 from structmat.nn.model import builder, fits, side_by_side
 from structmat.nn.peft.config import StructmatConfig, topology_of
 from structmat.nn.selecting import compiled
@@ -25,7 +23,7 @@ class LayerPlan:
     outputs: Network | None
 
 
-def planned(config: StructmatConfig, layers: Mapping[str, nn.Module]) -> dict[str, LayerPlan]:
+def planned(config: StructmatConfig, layers: Mapping[str, Layer]) -> dict[str, LayerPlan]:
     """Return the plan of each layer; the fingerprints of their networks go into the config.
 
     Parameters
@@ -81,7 +79,7 @@ def fingerprint(net: Network) -> str:
 
 
 def _chooser(
-    config: StructmatConfig, layers: Mapping[str, nn.Module]
+    config: StructmatConfig, layers: Mapping[str, Layer]
 ) -> Callable[[str, str, str, int, int], Network]:
     rules = {p: compiled(p, "topology_pattern") for p in config.topology_pattern}
     for pattern, rule in rules.items():

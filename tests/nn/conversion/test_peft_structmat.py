@@ -117,6 +117,51 @@ def test_an_audit_reads_them(tmp_path):
     assert row["angle_drift"] < 1e-5
 
 
+def tuned(**options):
+    torch.manual_seed(1)
+    return peft.get_peft_model(linears(), StructmatConfig(init_weights=False, **options))
+
+
+def test_an_audit_of_a_model_of_peft_says_what_that_of_its_files_says(tmp_path):
+    options = {"topology": "shuffle(block=4)", "target_modules": ["up", "down"], "scale": True}
+    made = tuned(**options)
+    made.save_pretrained(tmp_path)
+    files_say = audit(tmp_path, model=linears()).layers
+    for merged in (False, True):
+        if merged:
+            made.merge_adapter()
+        before = {key: value.clone() for key, value in made.state_dict().items()}
+        found = audit(made).layers
+        assert found.keys() == files_say.keys() == {"0.up", "0.down"}
+        for name, row in found.items():
+            for key in ("orthogonality_error", "singular_value_drift", "energy_drift"):
+                assert row[key] == pytest.approx(files_say[name][key], abs=1e-5)
+            if merged:
+                assert "merge_difference" not in row
+            else:
+                assert row["merge_difference"] < 1e-5
+        after = made.state_dict()
+        assert before.keys() == after.keys()
+        assert all(torch.equal(before[key], after[key]) for key in before)
+
+
+def test_an_audit_takes_both_sides_and_several_adapters_in_turn():
+    made = tuned(topology="monarch", side="both", target_modules=["up"], scale=True)
+    found = audit(made).layers
+    assert list(found) == ["0.up (inputs)", "0.up (outputs)"]
+    # Neurons keep their angles; then columns keep theirs, but for the scales that come last.
+    assert found["0.up (inputs)"]["angle_drift"] < 1e-5
+    assert found["0.up (inputs)"]["singular_value_drift"] < 1e-6
+    assert found["0.up (outputs)"]["singular_value_drift"] > 1e-3
+    made.add_adapter("other", StructmatConfig(topology="shuffle(block=4)", target_modules=["up"]))
+    made.base_model.set_adapter(["default", "other"])
+    found = audit(made).layers
+    assert list(found)[-1] == "0.up (other, inputs)"
+    assert found["0.up (other, inputs)"]["stages"][0]["largest"] == 0
+    with made.disable_adapter():
+        assert "merge_difference" not in audit(made).layers["0.up (other, inputs)"]
+
+
 def test_both_sides_are_refused(tmp_path):
     options = {"topology": "monarch", "side": "both", "target_modules": ["up"]}
     theirs(linears(), tmp_path / "peft", **options)

@@ -157,3 +157,21 @@ def test_an_adapter_that_is_not_loaded_later_leaves_no_trace(tmp_path):
         warnings.simplefilter("error")
         again = peft.PeftModel.from_pretrained(CASE.model(), tmp_path)
     assert not again.base_model._before
+
+
+def test_several_adapters_are_loaded_and_each_goes_its_way(tmp_path):
+    expected = {}
+    for name, topology in (("one", "mixed_radix"), ("two", "block_diagonal(block=4)")):
+        source = adapted(CASE, topology=topology)
+        expected[name] = CASE.call(source)
+        source.save_pretrained(tmp_path / name)
+    model = peft.PeftModel.from_pretrained(CASE.model(), tmp_path / "one", "one")
+    model.load_adapter(tmp_path / "two", "two", is_trainable=True)
+    assert model.active_adapters == ["one"]
+    trained = {n for n, p in model.named_parameters() if p.requires_grad}
+    assert {n.split(".")[-3] for n in trained} == {"two"}  # as it was asked for
+    for name in ("two", "one", "two"):
+        model.set_adapter(name)
+        assert torch.equal(CASE.call(model), expected[name])
+    model.set_requires_grad("two", requires_grad=False)
+    assert not any(p.requires_grad for p in model.parameters())

@@ -146,7 +146,7 @@ def test_quantised_layers(make, side, tmp_path):
     adapter = peft.get_peft_model(model(), config)
     layer = adapter.base_model.model[0]
     unmerged = adapter(x)
-    weight = layer._effective(["default"])
+    weight = layer.effective(["default"])
     torch.testing.assert_close(unmerged, x @ weight.T + layer.bias, rtol=1e-3, atol=1e-3)
     unmerged.sum().backward()
     assert all(p.grad is not None for p in adapter.parameters() if p.requires_grad)

@@ -88,7 +88,7 @@ def test_the_weight_is_that_of_dense_matrices(case, options):
             expected = (
                 layer.structmat_scale["default"].detach().double().numpy()[:, None] * expected
             )
-        found = layer.kind.neurons(base, layer._effective(["default"])).detach().double().numpy()
+        found = layer.kind.neurons(base, layer.effective(["default"])).detach().double().numpy()
         size = 200 * torch.finfo(case.dtype).eps
         np.testing.assert_allclose(found, expected, rtol=0, atol=size * abs(expected).max())
 
@@ -199,7 +199,7 @@ def through_the_weight(layer):
         base = copy.copy(layer.base_layer)
         base._parameters = dict(base._parameters)
         del base._parameters["weight"]
-        base.weight = layer._effective(["default"])
+        base.weight = layer.effective(["default"])
         return base(x)
 
     return forward

@@ -118,7 +118,7 @@ def test_rotations_keep_groups_of_channels_apart():
     model = nn.Sequential(nn.Conv2d(4, 12, 1, groups=2))
     made = StructmatConfig(topology="mixed_radix", side="both", target_modules=["0"])
     randomised(peft.get_peft_model(model, made), 0)
-    merged = model[0]._effective(["default"])
+    merged = model[0].effective(["default"])
     assert merged.shape == (12, 2, 1, 1)
     x = torch.randn(2, 4, 3, 3)
     x[:, :2] = 0

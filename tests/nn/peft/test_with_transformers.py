@@ -132,6 +132,42 @@ def test_a_trainer_resumes_and_keeps_the_best(tmp_path):
     assert same(saved, {n: v for n, v in learned(best.model).items() if "structmat" in n})
 
 
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_a_trainer_that_checkpoints_activations_learns_the_same(tmp_path, reentrant):
+    plain = trainer(tmp_path / "plain")
+    plain.train()
+    settings = {"activation_checkpointing_kwargs": {"use_reentrant": reentrant}}
+    saving = trainer(tmp_path / "saving", activation_checkpointing=True, **settings)
+    saving.train()
+    assert not same(learned(saving.model), learned(trainer(tmp_path / "new").model))
+    for name, value in learned(plain.model).items():
+        torch.testing.assert_close(learned(saving.model)[name], value, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
+def test_a_trainer_that_compiles_learns_the_same_and_saves_plain_names(tmp_path):
+    torch.compiler.reset()
+    settings = {"torch_compile": True, "torch_compile_backend": "aot_eager"}
+    models = [
+        trainer(tmp_path / str(k), optim="sgd", **options)
+        for k, options in enumerate([{}, settings])
+    ]
+    for each in models:
+        for module in each.model.modules():  # a compiler draws other numbers
+            if isinstance(module, nn.Dropout):
+                module.p = 0.0
+        each.train()
+    assert not same(learned(models[0].model), learned(trainer(tmp_path / "new").model))
+    for name, value in learned(models[0].model).items():
+        torch.testing.assert_close(learned(models[1].model)[name], value, rtol=0, atol=1e-4)
+    saved = peft.PeftModel.from_pretrained(BERT.model(), tmp_path / "1" / "checkpoint-4")
+    for name, value in learned(models[1].model).items():
+        torch.testing.assert_close(learned(saved)[name], value, rtol=0, atol=0, msg=name)
+    torch.compiler.reset()
+
+
 @pytest.mark.parametrize("case", [BERT, GPT2], ids=kinds_of)
 @pytest.mark.parametrize("reentrant", [False, True])
 def test_gradient_checkpointing_changes_no_gradient(case, reentrant):
@@ -214,6 +250,14 @@ def test_generation_with_an_adapter_for_each_sample_and_beam():
         model.set_adapter(name)
         alone = model.generate(input_ids=ids, **settings)
         assert torch.equal(together[k], alone[k])
+
+
+@pytest.mark.parametrize("case", [GPT2, Case("llama", "all-linear", "monarch")], ids=kinds_of)
+def test_embeddings_may_be_given_in_place_of_tokens(case):
+    model = adapted(case, side="both")
+    ids = inputs(case.name)["input_ids"]
+    embedded = model.get_input_embeddings()(ids)
+    near(case, model(inputs_embeds=embedded)[0], case.call(model), ulps=20)
 
 
 def test_models_are_copied_and_pickled_with_their_adapters():

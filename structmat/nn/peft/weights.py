@@ -1,0 +1,64 @@
+"""The weight that the adapters of a layer make."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from structmat.errors import StructmatError
+from structmat.nn.adapters.quantised import in_floating_point
+from structmat.nn.blocks import at_least_float32
+
+if TYPE_CHECKING:  # the layer asks for its weight
+    from structmat.nn.peft.layer import StructmatLayer
+
+
+def effective(layer: StructmatLayer, names: Iterable[str]) -> Tensor:
+    """Return the weight that adapters make, one after the other, in the layout of the layer's.
+
+    Parameters
+    ----------
+    layer : StructmatLayer
+    names : iterable of str
+        Adapters that the layer has.
+    """
+    base, kind = layer.base_layer, layer.kind
+    weight: Tensor = in_floating_point(base) if layer.quantised else base.weight
+    neurons = kind.neurons(base, weight).to(at_least_float32(weight.dtype))
+    for name in names:
+        if name in layer.structmat_inputs:
+            turned = layer.structmat_inputs[name](kind.rows(base, neurons))
+            neurons = kind.from_rows(base, turned)
+        turned = layer.outputs_turned(kind.by_outputs(base, neurons), name)
+        neurons = kind.from_outputs(base, turned)
+    return kind.from_neurons(base, neurons).to(weight.dtype)
+
+
+@torch.no_grad()
+def merged(layer: StructmatLayer, names: Iterable[str]) -> Tensor:
+    """Return the same without dropout, as a tensor of its own.
+
+    Raises
+    ------
+    StructmatError
+        When it holds NaN or infinity.
+    """
+    chosen = list(names)
+    turns = [turn for name in chosen for turn in layer.turns(name)]
+    modes = [turn.training for turn in turns]
+    try:
+        for turn in turns:
+            turn.eval()
+        made = effective(layer, chosen).clone(memory_format=torch.contiguous_format)
+    finally:
+        for turn, mode in zip(turns, modes, strict=True):
+            turn.train(mode)
+    if not made.is_meta and not torch.isfinite(made).all():
+        raise StructmatError(
+            "NaNs detected in the merged weights: the weight would hold NaN or infinity. The"
+            f" adapter {' or '.join(chosen)} seems to be broken, or the model itself is"
+        )
+    return made
