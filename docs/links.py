@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-MADE = {"generated/claims.md", "generated/commands.md", "generated/families.md"}  # by docs/conf.py
-MADE |= {"generated/scaling.md"}
+MADE = {"explorer.html", *(f"generated/{page}.md" for page in ("claims", "commands", "families"))}
+MADE |= {"generated/scaling.md"}  # all by docs/conf.py
 
 FENCED = re.compile(r"^([`~]{3,})(.*?)^\1\s*$", re.M | re.S)
 SPAN = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.S)
