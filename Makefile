@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test quick lint types layers docs short-demo tests pictures constraints \
+.PHONY: help demo test quick lint types layers docs links short-demo tests pictures constraints \
   release-check clean
 
 help: ## Say what there is to make
@@ -57,7 +57,11 @@ tests: $(READY)
 	@echo "==> Tests, doctests, theory and notebooks: pytest"
 	$(PYTEST) -n 2
 
+links: $(READY) ## Ask the network whether the links to other sites still lead somewhere
+	$(BIN)/sphinx-build -b linkcheck -q -d build/doctrees docs build/links
+
 pictures: $(READY) ## Draw the pictures of README and docs anew
+	$(BIN)/python docs/logo.py
 	$(BIN)/python docs/pictures.py
 
 constraints: ## Pin what a set-up today gives, tried in a new environment

@@ -8,6 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from docutils.nodes import Text, literal_block
 from sphinx.util.inspect import TypeAliasForwardRef
 
 import structmat
@@ -96,7 +97,9 @@ default_role = "literal"  # `code` in a docstring
 html_theme = "furo"
 html_title = f"structmat {version}"
 html_static_path = ["_static"]
-html_css_files = ["notebooks.css"]
+html_css_files = ["custom.css", "notebooks.css"]
+html_logo = "_static/logo.svg"
+html_favicon = "_static/icon.svg"
 EXPLORER = HERE / "generated" / "explorer" / "explorer.html"  # beside the other pages
 EXPLORER.parent.mkdir(exist_ok=True)
 EXPLORER.write_text(explorer_page(saved=precomputed()), encoding="utf-8")
@@ -117,6 +120,11 @@ copybutton_prompt_is_regexp = True
 
 myst_enable_extensions = ["colon_fence", "deflist"]
 myst_heading_anchors = 3
+# `make links` asks the network; `python docs/links.py` lists what it would ask.
+linkcheck_timeout = 15
+linkcheck_retries = 2
+linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1)"]
+
 nb_execution_mode = "cache"
 nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
 nb_execution_timeout = 120
@@ -135,5 +143,13 @@ def prepare(_app, what, name, _obj, _options, lines):
             lines[k] = line.replace("|", r"\|")  # or |x| would name a substitution
 
 
+def trim(_app, doctree):
+    """Leave out the empty line that ends an example in Markdown; only doctest needs it."""
+    for block in doctree.findall(literal_block):
+        block.rawsource = block.astext().rstrip("\n")  # is highlighted if it is the text
+        block[:] = [Text(block.rawsource)]
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", prepare, priority=400)
+    app.connect("doctree-read", trim)

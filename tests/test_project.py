@@ -63,11 +63,3 @@ def test_citation_names_this_version_and_the_paper():
     assert citation["version"] == structmat.__version__
     [paper] = citation["references"]
     assert len(paper["authors"]) == 14
-
-
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
-def test_links_of_the_readme_lead_somewhere(page):  # those of docs/ are checked by its build
-    links = re.findall(r"\]\(([^)#:\s]+)\)|src=\"([^\":]+)\"", (ROOT / page).read_text("utf-8"))
-    assert links
-    for link in map("".join, links):
-        assert (ROOT / link).exists(), link

@@ -218,8 +218,9 @@ def _read(path: Path) -> bytes:
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
+    text = _read(path)
     try:
-        settings = json.loads(_read(path))
+        settings = json.loads(text)
     except ValueError as error:
         raise FileError(f"{path} is cut or not JSON ({error}): save the adapter anew") from None
     check_format(settings, what=str(path), form=FORMAT, version=VERSION, writer="save_adapter")

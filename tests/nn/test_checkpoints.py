@@ -118,7 +118,8 @@ def test_a_cut_file_is_refused(tmp_path, name, part):
 def test_a_missing_file_is_refused(tmp_path, name):
     save_adapter(trained(), tmp_path)
     (tmp_path / name).unlink()
-    refused(tmp_path, f"{re.escape(name)}: No such file.*expected the directory that save_adapter")
+    missing = re.escape(str(tmp_path / name))
+    refused(tmp_path, f"^{missing}: No such file.*expected the directory that save_adapter")
 
 
 def test_tensors_of_another_saving_are_refused(tmp_path):

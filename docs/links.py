@@ -1,0 +1,110 @@
+"""The links of the documentation: where each stands, and whether it leads somewhere here.
+
+`python docs/links.py` prints those to other sites, each with the pages it is on; nothing asks the
+network but `make links`.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+MADE = {"explorer.html", *(f"generated/{page}.md" for page in ("claims", "commands", "families"))}
+MADE |= {"generated/scaling.md"}  # all by docs/conf.py
+
+FENCED = re.compile(r"^([`~]{3,})(.*?)^\1\s*$", re.M | re.S)
+SPAN = re.compile(r"(`+)(?!`).+?(?<!`)\1(?!`)", re.S)
+FILE = re.compile(r"\{(?:image|figure|include)\}\s+(\S+)")
+WRITTEN = (
+    re.compile(r"\]\(\s*<?([^)\s>]+)>?[^)]*\)"),  # [text](target)
+    re.compile(r"(?:src|href)=\"([^\"]+)\""),
+    re.compile(r"<(https?://[^>\s]+)>"),
+)
+
+
+def pages() -> list[Path]:
+    """Return every file that a reader may follow a link from."""
+    found = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "theory" / "README.md"]
+    found += sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "notebooks").glob("*.ipynb"))
+    return [*found, *sorted(ROOT.glob("CONTRIBUTING.md"))]
+
+
+def prose(page: Path) -> str:
+    """Return the text of a page in Markdown, a notebook's without its code."""
+    text = page.read_text("utf-8")
+    if page.suffix != ".ipynb":
+        return text
+    cells = [cell for cell in json.loads(text)["cells"] if cell["cell_type"] == "markdown"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells)
+
+
+def links(text: str) -> list[str]:
+    """Return the targets of the links and pictures of a text, in the order of their kinds.
+
+    >>> links("[a](b.md#c), `[no](x)`, <https://d.org>, ![p](q.svg)")
+    ['b.md#c', 'q.svg', 'https://d.org']
+    """
+    files = [match[1] for block in FENCED.finditer(text) if (match := FILE.match(block[2]))]
+    text = SPAN.sub("", FENCED.sub("", text))
+    return files + [match for pattern in WRITTEN for match in pattern.findall(text)]
+
+
+def anchors(text: str) -> set[str]:
+    r"""Return the anchors of a page: its headings as MyST and GitHub name them, and its labels.
+
+    >>> sorted(anchors("# What is x_1?\n(here)=\n## A `b` c\n## A `b` c"))
+    ['a-b-c', 'a-b-c-1', 'here', 'what-is-x_1']
+    """
+    text = FENCED.sub("", text)
+    found = set(re.findall(r"^\(([\w-]+)\)=\s*$", text, re.M))
+    for heading in re.findall(r"^#{1,3}\s+(.+?)\s*#*\s*$", text, re.M):
+        shown = re.sub(r"\[([^]]*)\]\([^)]*\)", r"\1", heading)
+        slug = re.sub(r"[^\w\- ]", "", shown.lower()).replace(" ", "-")
+        names = itertools.chain([slug], (f"{slug}-{k}" for k in itertools.count(1)))
+        found.add(next(name for name in names if name not in found))
+    return found
+
+
+def outside(target: str) -> bool:
+    """Return whether a target is not a file of the repository."""
+    return re.match(r"[a-z][a-z+.-]*:", target) is not None
+
+
+def broken(page: Path) -> Iterator[str]:
+    """Yield what is wrong with each link of a page that leads to no file, or to no heading."""
+    text = prose(page)
+    for target in links(text):
+        if outside(target):
+            continue
+        name, _, anchor = target.partition("#")
+        path = (page.parent / name).resolve() if name else page
+        if page.is_relative_to(ROOT / "docs") and name.startswith("notebooks/"):
+            path = ROOT / name  # conf.py copies them below docs/
+        if name in MADE and page.parent == ROOT / "docs":
+            continue
+        if not path.is_relative_to(ROOT) or not path.exists():
+            yield f"{target}: there is no {name}"
+        elif anchor and path.suffix in (".md", ".ipynb"):
+            there = text if path == page else prose(path)
+            if anchor not in anchors(there):
+                yield f"{target}: no heading of {path.name} is called {anchor}"
+
+
+def main() -> int:
+    """Print the links to other sites, each with the pages that it stands on."""
+    found: dict[str, list[str]] = {}
+    for page in pages():
+        for target in filter(outside, links(prose(page))):
+            found.setdefault(target, []).append(str(page.relative_to(ROOT)))
+    for target, where in sorted(found.items()):
+        sys.stdout.write(f"{target}  {', '.join(dict.fromkeys(where))}\n")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

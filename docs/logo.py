@@ -1,0 +1,81 @@
+"""Draw the logo and the icon anew: `make pictures`. They are butterfly networks, seen by structmat.
+
+Lines and dots have colours that can be told from white and from black, and nothing lies behind
+them, so that one file serves light pages and dark ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+import structmat as sm
+
+STATIC = Path(__file__).parent / "_static"
+COLOURS = ("#0072B2", "#D55E00", "#009E73")  # Okabe and Ito, one a stage, as in structmat.plot
+QUIET = "#8A8F98"  # what the input has not reached
+GAP, EDGE = 22, 9  # between wires, around the picture
+
+
+def logo() -> str:
+    """Return the butterfly of eight wires as SVG, with what one input reaches in colour."""
+    return drawn(sm.butterfly(8), source=0, thin=2.0, thick=4.0, dot=4.5)
+
+
+def icon() -> str:
+    """Return the butterfly of two wires, a single switch, which can be seen at 16 pixels."""
+    return drawn(sm.butterfly(2), source=0, thin=4.0, thick=5.0, dot=6.0)
+
+
+def drawn(net: sm.Network, *, source: int, thin: float, thick: float, dot: float) -> str:
+    """Return the grid graph of a network; what `source` reaches is drawn last, in colour."""
+    heard = [np.arange(net.width) == source]
+    heard += [sm.reach(net[: t + 1])[:, source] for t in range(net.depth)]
+    wide = (net.width - 1) * GAP + 2 * EDGE  # a square
+    across = (wide - 2 * EDGE) / net.depth
+
+    def at(column: int, wire: int) -> tuple[float, float]:
+        return EDGE + column * across, EDGE + wire * GAP
+
+    quiet, told = [], []
+    for t, stage in enumerate(net.stages):
+        for start, end in edges(stage):
+            (x, y), (u, v) = at(t, start), at(t + 1, end)
+            path = f'<path d="M{x:g} {y:g}L{u:g} {v:g}"'
+            if heard[t][start]:
+                told.append(f'{path} stroke="{COLOURS[t % len(COLOURS)]}"/>')
+            else:
+                quiet.append(f"{path}/>")
+    dots: dict[bool, list[str]] = {True: [], False: []}
+    for t, wires in enumerate(heard):
+        for wire, reached in enumerate(wires):
+            x, y = at(t, wire)
+            colour = COLOURS[max(t - 1, 0) % len(COLOURS)] if reached else QUIET
+            dots[bool(reached)].append(
+                f'<circle cx="{x:g}" cy="{y:g}" r="{dot:g}" fill="{colour}"/>'
+            )
+    return "\n".join(
+        [
+            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:g} {wide:g}" role="img">',
+            f"<title>structmat: a butterfly network of {net.width} wires</title>",
+            f'<g fill="none" stroke="{QUIET}" stroke-width="{thin:g}">{"".join(quiet)}</g>',
+            "".join(dots[False]),
+            f'<g fill="none" stroke-width="{thick:g}" stroke-linecap="round">{"".join(told)}</g>',
+            "".join(dots[True]),
+            "</svg>\n",
+        ]
+    )
+
+
+def edges(stage: sm.Stage) -> Iterator[tuple[int, int]]:
+    """Yield the edges of the switches of a stage, each from a wire to a wire."""
+    for bank in stage.banks:
+        for reads, writes in zip(bank.reads.tolist(), bank.writes.tolist(), strict=True):
+            yield from ((start, end) for start in reads for end in writes)
+
+
+if __name__ == "__main__":
+    for draw in (logo, icon):
+        (STATIC / f"{draw.__name__}.svg").write_text(draw(), encoding="utf-8")

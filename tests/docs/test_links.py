@@ -1,0 +1,52 @@
+"""Every link between files of the repository leads to a file, and to a heading of it."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+spec = importlib.util.spec_from_file_location("links", DOCS / "links.py")
+links = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(links)
+
+PAGES = [str(page.relative_to(links.ROOT)) for page in links.pages()]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_lead_somewhere(page):
+    assert list(links.broken(links.ROOT / page)) == []
+
+
+def test_there_are_links_to_follow():  # or the pattern has stopped finding them
+    found = [t for page in links.pages() for t in links.links(links.prose(page))]
+    assert len([t for t in found if "#" in t]) >= 4
+    assert len([t for t in found if not links.outside(t)]) >= 50
+    assert len([t for t in found if links.outside(t)]) >= 5
+
+
+@pytest.mark.parametrize(
+    ("text", "wrong"),
+    [
+        ("[a](nowhere.md)", "there is no nowhere.md"),
+        ("[a](model.md#nowhere)", "no heading of model.md is called nowhere"),
+        ("[a](#nowhere)", "is called nowhere"),
+        ("<img src='x.svg'>\n<img src=\"_static/x.svg\">", "there is no _static/x.svg"),
+        ("```{image} _static/y.svg\n:alt: y\n```", "there is no _static/y.svg"),
+        ("[a](../../outside.md)", "there is no ../../outside.md"),
+    ],
+)
+def test_a_broken_link_is_found(text, wrong, tmp_path, monkeypatch):
+    monkeypatch.setattr(links, "ROOT", tmp_path)
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "model.md").write_text("# The model\n", "utf-8")
+    page = tmp_path / "docs" / "page.md"
+    page.write_text(f"# Page\n\n{text}\n\n[good](model.md#the-model), [this](#page)\n", "utf-8")
+    [found] = links.broken(page)
+    assert wrong in found
+
+
+def test_examples_are_no_links():
+    assert links.links("```text\n[a](b.md)\n```\n`[c](d.md)` [e](f.md)") == ["f.md"]

@@ -1,0 +1,83 @@
+"""Every number of the comparison with other libraries stands in a record of a run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+import structmat
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+
+
+def rows(page, heading):
+    """Return the cells of the first table below a heading, without its head."""
+    table = re.search(rf"^## {heading}\n.*?((?:^\|[^\n]*\n)+)", page, re.M | re.S)[1]
+    return [[c.strip() for c in row.strip("|").split("|")] for row in table.splitlines()[2:]]
+
+
+@pytest.fixture(scope="module")
+def page():
+    return (DOCS / "peers.md").read_text("utf-8")
+
+
+@pytest.fixture(scope="module")
+def measured():
+    """Return the parameters, × LoRA and memory of each candidate in each block of benchmarks.md."""
+    text = (DOCS / "benchmarks.md").read_text("utf-8").partition("## What one machine said")[2]
+    number = r"([\d.,]+)"
+    line = rf"^(\S.*?)  +{number}  +\S+ +{number}  +\S+  +{number}  +{number}  +{number}$"
+    return [
+        {
+            name: (parameters, times, memory)
+            for name, parameters, _, _, times, memory in re.findall(line, block, re.M)
+        }
+        for block in text.split("```")[1:4:2]
+    ]
+
+
+def test_speed_is_what_the_benchmarks_say(page, measured):
+    layer, _ = measured
+    found = rows(page, "Speed, side by side")
+    assert len(found) >= 9
+    for name, *numbers in found:
+        assert tuple(numbers) == layer[name]
+
+
+def test_the_small_model_is_what_the_benchmarks_say(page, measured):
+    _, model = measured
+    ours = {name: times for name, (_, times, _) in model.items()}
+    dense = sorted(ours[n] for n in ("mixed_radix(largest=4)", "shuffle(block=4)"))
+    assert f"{ours['butterfly(block=8, depth=2)']} times its step" in page
+    assert f"{dense[0]} to {ours['butterfly(block=6)']} with dense networks" in page.replace(
+        "\n", " "
+    )
+    assert f"PEFT's OFT takes {ours['OFT b=16 (PEFT)']}" in page.replace("\n", " ")
+
+
+def test_accuracy_is_what_the_record_says(page):
+    record = json.loads((DOCS / "results" / "finetune-full.json").read_text("utf-8"))
+    methods = {row["label"]: row for row in record["methods"]}
+    found = rows(page, "Accuracy, side by side")
+    assert len(found) >= 6
+    for label, accuracy, trainable in found:
+        row = methods[label]
+        assert accuracy == f"{row['accuracy']:.3f} ± {row['spread']:.3f}"
+        assert trainable == f"{row['trainable']:,}"
+
+
+def test_the_readme_quotes_the_same_measurements(measured):
+    text = (ROOT / "README.md").read_text("utf-8")
+    found = re.findall(r"^\| `?([^|`]+?)`? \| ([\d,]+) \| ([\d.]+) \| ([\d.]+) \|$", text, re.M)
+    assert len(found) >= 4
+    for name, *numbers in found:
+        assert tuple(numbers) == measured[0][name]
+
+
+def test_a_citation_is_of_this_version():
+    text = (DOCS / "cite.md").read_text("utf-8")
+    assert re.findall(r"version = \{(.+?)\}", text) == [structmat.__version__]
