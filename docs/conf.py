@@ -17,7 +17,6 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]  # neither catalogue nor theory/ is installed
 import catalogue  # noqa: E402
 import scaling as growth  # noqa: E402
-
 import theory  # noqa: E402
 
 # Sphinx reads what lies below docs/. File times are kept: an unchanged notebook is not run again.
