@@ -18,6 +18,8 @@ import scipy
 import torch
 from tqdm import tqdm
 
+from structmat.writing import write_json
+
 Row = dict[str, Any]
 
 
@@ -90,9 +92,7 @@ def _tried(
 def write(path: Path | None, record: Mapping[str, Any]) -> None:
     """Write the record, whole or not at all."""
     if path is not None:
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        fresh.replace(path)
+        write_json(path, record)
 
 
 def chosen(runs: Sequence[Row], name: str, tuning: int) -> float:
