@@ -91,11 +91,6 @@ METHODS: dict[str, Method] = {
     "ruler, first 15 stages": named("ruler"),
     "random": by_rotations("random(block=4, depth=5, rng=0)"),
 }
-EQUAL = tuple(METHODS)  # in parameters, to seven of a hundred
-METHODS |= {  # with more of them: dense at every width, in few stages
-    "shuffle, blocks of 16": by_rotations("shuffle(block=16)"),
-    "mixed radix, up to 16": by_rotations("mixed_radix(largest=16)"),
-}
 HEAD_ONLY = "head only"  # to see what adapting is worth: no rate to choose
 EVERYTHING = {**METHODS, HEAD_ONLY: named("head")}
 

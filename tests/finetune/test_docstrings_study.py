@@ -58,8 +58,7 @@ def test_the_record_counts_what_is_trained(record, name):
     model = script.METHODS[name].prepare(classifier)
     count = sum(p.numel() for p in model.parameters() if p.requires_grad) - 6 * 385  # the head
     assert {row["trained"] for row in record["runs"] if row["method"] == name} == {count}
-    if name in script.EQUAL:
-        assert count == pytest.approx(155_520, rel=0.07)  # OFT's
+    assert count == pytest.approx(155_520, rel=0.07)  # OFT's
     if script.METHODS[name].kind == "rotation":
         assert len(adapters(model)) == 36
 
