@@ -2,7 +2,7 @@
 
 It makes docs/results/docstrings.json, the numbers of docs/docstrings-study.md: the task and the
 model of `structmat finetune`, with less text, more seeds, and a look at what is forgotten. It takes
-about an hour of one core, keeps what is done after each run, and goes on from there when it is
+some forty minutes of one core, keeps what is done after each run, and goes on from there when it is
 started again. `--quick` takes less than a minute, and says whether all of this works.
 """
 

@@ -1,6 +1,8 @@
 """The study on docstrings: the script, its record, and the page that quotes it."""
 
 import json
+import statistics
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -61,6 +63,54 @@ def test_the_record_counts_what_is_trained(record, name):
     assert count == pytest.approx(155_520, rel=0.07)  # OFT's
     if script.METHODS[name].kind == "rotation":
         assert len(adapters(model)) == 36
+
+
+def apart(plan, record, names, key, comparisons):
+    """Which of the methods differ from the baseline, and which way."""
+    found = {}
+    for name in names:
+        gaps = studies.gaps(plan, record, name, key)
+        mean, half = studies.interval(gaps, comparisons=comparisons)
+        if abs(mean) > half:
+            found[name] = mean > 0
+    return found
+
+
+def test_what_the_page_says_against_lora_holds(record):
+    plan = script.plan()
+    others = plan.methods[1:]
+    better = ["BOFT", "shuffle", "ruler, first 15 stages", "random"]
+    assert apart(plan, record, others, "test", 1) == dict.fromkeys(better, True)
+    assert apart(plan, record, others, "test", 16) == {}
+    more = dict.fromkeys(["OFT", "mixed radix"], True)
+    less = dict.fromkeys(["HRA", *better], False)
+    assert apart(plan, record, others, "forgotten", 1) == more | less
+    assert set(apart(plan, record, others, "forgotten", 16)) == {"HRA", "random"}
+    floor = replace(plan, baseline=script.HEAD_ONLY)
+    for name in plan.methods:
+        assert statistics.fmean(studies.gaps(floor, record, name, "test")) > 0.13
+
+
+@pytest.mark.parametrize(
+    ("study", "differ"),
+    [
+        ("docstrings", {("ruler, first 15 stages", "BOFT"), ("random", "ruler, first 15 stages")}),
+        ("digits", {("mixed radix", "OFT")}),
+    ],
+)
+def test_what_the_pages_say_of_pairs_of_topologies_holds(study, differ):
+    record = json.loads((DOCS / "results" / f"{study}.json").read_text("utf-8"))
+    plan = script.plan()
+    rotations = plan.methods[3:]
+    assert len(rotations) == 6
+    alone, together = set(), set()
+    for later, name in enumerate(rotations, 1):
+        other = replace(plan, baseline=name)
+        rest = rotations[later:]
+        alone |= {(one, name) for one in apart(other, record, rest, "test", 1)}
+        together |= {(one, name) for one in apart(other, record, rest, "test", 15)}
+    assert alone == differ
+    assert together == set()
 
 
 @pytest.mark.slow
