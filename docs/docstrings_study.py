@@ -3,7 +3,7 @@
 It makes docs/results/docstrings.json, the numbers of docs/docstrings-study.md: the task and the
 model of `structmat finetune`, with less text, more seeds, and a look at what is forgotten. It takes
 some forty minutes of one core, keeps what is done after each run, and goes on from there when it is
-started again. `--quick` takes less than a minute, and says whether all of this works.
+started again. `--quick` takes about a minute, and says whether all of this works.
 """
 
 import math
@@ -129,6 +129,7 @@ def texts() -> tuple[Task, dict[str, list[Pair]]]:
             if len(rest) >= SHORTEST and masked(begin) in free:
                 found[label].setdefault(masked(begin), rest)
     own = distinct({label: list(group.values()) for label, group in found.items()})
+    # Near duplicates are out. Equal rests are not: the record was made with the two that are left.
     rests = {rest for group in own.values() for rest in group}
     return task, {
         label: [Pair(*pair) for pair in group.items() if pair[1] in rests]

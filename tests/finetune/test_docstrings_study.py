@@ -129,7 +129,8 @@ def test_what_should_not_be_forgotten_is_not_in_the_task(texts):
     begins = [normalised(pair.begins) for pair in pairs]
     rests = [normalised(pair.goes_on) for pair in pairs]
     assert not learned & set(begins)
-    assert len(set(begins)) == len(set(rests)) == 180
+    assert len(set(begins)) == 180
+    assert len(set(rests)) == 178  # two come twice, as the page says
     assert min(len(pair.goes_on) for pair in pairs) >= script.SHORTEST
 
 
