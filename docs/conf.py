@@ -18,7 +18,6 @@ HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]  # neither catalogue nor theory/ is installed
 import catalogue  # noqa: E402
 import scaling as growth  # noqa: E402
-
 import theory  # noqa: E402
 from structmat.explorer.choosing import precomputed  # noqa: E402
 from structmat.explorer.writing import page as explorer_page  # noqa: E402

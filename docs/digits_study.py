@@ -6,14 +6,13 @@ It takes some ten minutes on one core, keeps what is done after each run, and go
 when it is started again. `--quick` takes seconds, and says whether all of this works.
 """
 
-import argparse
 import copy
-import json
 import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,10 +25,11 @@ import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional
-from tqdm import tqdm
 
 import structmat as sm
+import studies
 from structmat.nn import adapt
+from studies import Plan, against, by_rate, final, results
 
 PATH = Path(__file__).parent / "results" / "digits.json"
 WIDTH, LAYERS, HEADS = 64, 2, 4
@@ -261,145 +261,46 @@ def run(name: str, rate: float, seed: int, start: Pretrained, sizes: Sizes) -> d
 # What came of it --------------------------------------------------------------------------
 
 
-def chosen(runs: Sequence[dict[str, Any]], name: str, tuning: int) -> float:
-    """Return the rate with the best accuracy on the validation images, then the least loss."""
-    tried: dict[float, list[dict[str, Any]]] = {}
-    for row in runs:
-        if row["method"] == name and row["seed"] < tuning:
-            tried.setdefault(row["rate"], []).append(row)
-
-    def merit(rate: float) -> tuple[float, float]:
-        rows = tried[rate]
-        loss = statistics.fmean(row["valid_loss"] for row in rows)
-        return round(statistics.fmean(row["valid"] for row in rows), 6), -loss
-
-    return max(tried, key=merit)
-
-
-def final(record: dict[str, Any], name: str) -> list[dict[str, Any]]:
-    """Return the runs of a method at its rate, by seed."""
-    rate = record["chosen"][name]
-    rows = [r for r in record["runs"] if r["method"] == name and r["rate"] == rate]
-    return sorted(rows, key=lambda row: row["seed"])
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Return the mean and half of the width of its 95 % confidence interval, by Student's t."""
-    spread = statistics.stdev(values) / math.sqrt(len(values))
-    return statistics.fmean(values), float(scipy.stats.t.ppf(0.975, len(values) - 1)) * spread
-
-
-def shown(values: Sequence[float], *, sign: str = "") -> str:
-    """Return a mean and its interval, in points of a hundred."""
-    mean, half = interval([100 * v for v in values])
-    return f"{mean:{sign}.1f} ± {half:.1f}"
-
-
 def tables(record: dict[str, Any]) -> list[str]:
     """Return the tables of the page: each method, each against LoRA by seed, and the rates."""
-    head = "| method | trained | rate | test accuracy, % | forgotten, points | steps to 85 % | ms |"
-    lines = [head, "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
-    other = f"| method − {BASELINE} | test accuracy, points | forgotten, points |"
-    against = [other, "| --- | ---: | ---: |"]
-    base = final(record, BASELINE)
-    for name in EVERYTHING:
-        rows = final(record, name)
-        test, lost = ([row[key] for row in rows] for key in ("test", "forgotten"))
-        steps = [row["reached"] for row in rows if row["reached"]]
-        seen = f"{statistics.median(steps):g}" if steps else "—"
-        seen += f" ({len(steps)} of {len(rows)})" if len(steps) < len(rows) else ""
-        rate = "—" if name == HEAD_ONLY else f"{record['chosen'][name]:g}"
-        spent = statistics.median(row["step_ms"] for row in rows)
-        cells = [name, f"{rows[0]['trained']:,}", rate, shown(test), shown(lost), seen]
-        lines.append(f"| {' | '.join(cells)} | {spent:.0f} |")
-        if name != BASELINE:
-            pairs = list(zip(rows, base, strict=True))
-            gaps = [[a[key] - b[key] for a, b in pairs] for key in ("test", "forgotten")]
-            against.append(f"| {name} | {' | '.join(shown(g, sign='+') for g in gaps)} |")
-    return ["\n".join(lines), "\n".join(against), by_rate(record)]
+
+    def spent(name: str) -> str:
+        return f"{statistics.median(row['step_ms'] for row in final(record, name)):.0f}"
+
+    main_table = results(plan(), record, target="85 %", cost="ms", spent=spent)
+    return [main_table, against(plan(), record), by_rate(plan(), record)]
 
 
-def by_rate(record: dict[str, Any]) -> str:
-    """Return the table of what rates were chosen by, and of what each of them forgets."""
-    rates = record["sizes"]["rates"]
-    lines = [f"| method | {' | '.join(f'{rate:g}' for rate in rates)} |"]
-    lines.append("| --- |" + " ---: |" * len(rates))
-    for name in METHODS:
-        cells = []
-        for rate in rates:
-            rows = [
-                row
-                for row in record["runs"]
-                if (row["method"], row["rate"]) == (name, rate)
-                and row["seed"] < record["sizes"]["tuning"]
-            ]
-            right, lost = (
-                100 * statistics.fmean(row[key] for row in rows) for key in ("valid", "forgotten")
-            )
-            mark = "**" if rate == record["chosen"][name] else ""
-            cells.append(f"{mark}{right:.0f}, {lost:.0f}{mark}")
-        lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+def plan() -> Plan:
+    """Return which methods there are."""
+    return Plan(tuple(METHODS), BASELINE, HEAD_ONLY, HEAD_RATE)
 
 
 def studied(path: Path | None, sizes: Sizes) -> dict[str, Any]:
     """Do what the file does not hold yet, and return the record."""
-    known = json.loads(path.read_text("utf-8")) if path is not None and path.exists() else {}
-    record: dict[str, Any] = {
+    about = {
         "what": "a vision transformer pretrained on the digits 0 to 4, adapted to 5 to 9",
-        "sizes": {**vars(sizes), "rates": list(sizes.rates)},
         "threads": 1,
         "versions": {m.__name__: m.__version__ for m in (np, scipy, sklearn, torch, peft, sm)},
-        "chosen": {},
-        "runs": known.get("runs", []) if known.get("sizes", {}) == _plain(sizes) else [],
     }
-    done = {(r["method"], r["rate"], r["seed"]): r for r in record["runs"]}
-    total = len(METHODS) * (sizes.tuning * (len(sizes.rates) - 1) + sizes.seeds) + sizes.seeds
-    with tqdm(total=total, unit="run") as bar:
-        for seed in range(sizes.seeds):
-            start: Pretrained | None = None
-            for name in EVERYTHING:
-                rates = sizes.rates
-                if name == HEAD_ONLY:
-                    rates = (HEAD_RATE,)
-                elif seed >= sizes.tuning:
-                    rates = (record["chosen"][name],)
-                for rate in rates:
-                    if (name, rate, seed) not in done:
-                        start = start or pretrained(seed, sizes)
-                        record["runs"].append(run(name, rate, seed, start, sizes))
-                        _write(path, record)
-                    bar.update()
-            if seed == sizes.tuning - 1:
-                record["chosen"] = {n: chosen(record["runs"], n, sizes.tuning) for n in EVERYTHING}
-    _write(path, record)
-    return record
-
-
-def _plain(sizes: Sizes) -> dict[str, Any]:
-    """Return the sizes as they are read back from JSON."""
-    return {**vars(sizes), "rates": list(sizes.rates)}
-
-
-def _write(path: Path | None, record: dict[str, Any]) -> None:
-    if path is not None:
-        fresh = path.with_suffix(".new")
-        fresh.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        fresh.replace(path)
+    start = cache(lambda seed: pretrained(seed, sizes))
+    return studies.studied(
+        plan(),
+        sizes,
+        about,
+        path,
+        lambda name, rate, seed: run(name, rate, seed, start(seed), sizes),
+    )
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Do the runs that the file does not hold yet, and print the tables of the page."""
-    parser = argparse.ArgumentParser(description="Adapt a small vision transformer to new digits.")
-    parser.add_argument("--quick", action="store_true", help="few steps, to see whether it runs")
-    parser.add_argument(
-        "--output", type=Path, help=f"(default: {PATH.name} in docs/results; with --quick nowhere)"
+    studies.main(
+        "Adapt a small vision transformer to new digits.",
+        PATH,
+        lambda path, quick: tables(studied(path, QUICK if quick else Sizes())),
+        arguments,
     )
-    options = parser.parse_args(arguments)
-    torch.set_num_threads(1)
-    path = options.output or (None if options.quick else PATH)
-    for part in tables(studied(path, QUICK if options.quick else Sizes())):
-        tqdm.write(f"{part}\n")
 
 
 if __name__ == "__main__":

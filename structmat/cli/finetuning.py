@@ -45,12 +45,12 @@ def add(commands: Any) -> None:
         "--compare",
         metavar="NAMES",
         help="also these, separated by commas: head, lora, peft-oft, oft, boft, dense-boft,"
-        " shuffle, mixed-radix, random, torus (with --topology: head,lora)",
+        " shuffle, mixed-radix, random, torus, dora, hra, ruler (with --topology: head,lora)",
     )
     size = parser.add_argument_group("how long")
     much = size.add_mutually_exclusive_group()
     much.add_argument("--quick", action="store_true", help="few texts and methods: a minute or two")
-    much.add_argument("--full", action="store_true", help="every method, three seeds")
+    much.add_argument("--full", action="store_true", help="the first ten of them, three seeds")
     size.add_argument("--tune", action="store_true", help="search learning rates first")
     size.add_argument("--rate", type=float, help="learning rate for all (default: each its own)")
     for name, text in (
@@ -127,7 +127,7 @@ def _methods(options: argparse.Namespace) -> tuple[Method, ...]:
     elif options.topology:
         names = ("head", "lora")
     elif options.full:
-        names = tuple(methods.BY_NAME)
+        names = [method.name for method in methods.METHODS]
     elif options.quick:
         names = methods.FEW
     chosen = [methods.named(name) for name in names]

@@ -124,27 +124,41 @@ def docstrings(package: str) -> Iterator[str]:
 def opening(documentation: str) -> str:
     r"""Return the first paragraph of a docstring as plain text, and the next while it is short.
 
-    Signatures, headings, directives and examples are no prose: the first two are passed over
-    at the top, and any of them ends the opening.
-
     Examples
     --------
     >>> opening("abs(x) -> Tensor\n\nReturn the :func:`absolute` ``x``.\n\nArgs:\n    x: y")
     'Return the absolute x.'
     """
     taken: list[str] = []
+    for paragraph in paragraphs(documentation):
+        taken.append(paragraph)
+        if sum(map(len, taken)) >= _ENOUGH:
+            break
+    return " ".join(taken)[:_LONGEST].strip()
+
+
+def paragraphs(documentation: str) -> Iterator[str]:
+    r"""Yield the paragraphs with which a docstring begins, as plain text.
+
+    Signatures, headings, directives and examples are no prose: the first two are passed over
+    at the top, and any of them ends it.
+
+    Examples
+    --------
+    >>> list(paragraphs("f(x)\n\nDo *that*,\nnow.\n\nThen ``this``.\n\n>>> f(1)\n\nNever."))
+    ['Do *that*, now.', 'Then this.']
+    """
+    begun = False
     for paragraph in re.split(r"\n\s*\n", inspect.cleandoc(documentation)):
         lines = [line.strip() for line in paragraph.strip().splitlines()]
-        while not taken and lines and _SIGNATURE.match(lines[0]):
+        while not begun and lines and _SIGNATURE.match(lines[0]):
             lines = lines[1:]
         if not lines:
             continue
         if _is_no_prose(lines):
             break
-        taken.append(_plain(" ".join(lines)))
-        if sum(map(len, taken)) >= _ENOUGH:
-            break
-    return " ".join(taken)[:_LONGEST].strip()
+        begun = True
+        yield _plain(" ".join(lines))
 
 
 def masked(text: str) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import reduce
 from typing import Any
 
 import networkx as nx
 
 from structmat.errors import SpecError, require, suggest
-from structmat.families import parse
+from structmat.families import parse, ruler
 from structmat.finetune.models import Classifier, quiet
 from structmat.graph import from_graph
 from structmat.network import Network
@@ -28,8 +30,8 @@ class Method:
         Short, for commands and file names.
     label : str
         For tables.
-    kind : "head", "lora", "oft" or "rotation"
-        "lora" and "oft" are PEFT's; "rotation" is structmat's.
+    kind : "head", "lora", "dora", "hra", "oft" or "rotation"
+        "head" trains no adapter, "rotation" is structmat's, and the others are PEFT's.
     rate : float
         The learning rate, found by the same search for every method (see `tuning`).
     topology : str or callable, optional
@@ -52,7 +54,7 @@ class Method:
         model = copy.deepcopy(model)
         if self.kind == "rotation":
             return _nn().merge(model, unload=True)
-        return model.merge_and_unload() if self.kind in ("lora", "oft") else model
+        return model if self.kind == "head" else model.merge_and_unload()
 
     def orthogonality_error(self, model: Any) -> float | None:
         """Return max |RᵀR − I| over all adapted layers, or None where nothing is rotated."""
@@ -61,11 +63,11 @@ class Method:
                 float(adapter.rotation.orthogonality_error())
                 for adapter in _nn().adapters(model).values()
             )
-        if self.kind == "oft":
+        if self.kind in _TRAINED:
             return max(
                 _orthogonality_error(module.get_delta_weight("default"))
                 for module in model.modules()
-                if hasattr(module, "oft_R") and hasattr(module, "get_delta_weight")
+                if hasattr(module, _TRAINED[self.kind]) and hasattr(module, "get_delta_weight")
             )
         return None
 
@@ -86,6 +88,26 @@ def torus(width: int, *, repeat: int = 4) -> Network:
     return from_graph(nx.convert_node_labels_to_integers(grid, ordering="sorted"), repeat=repeat)
 
 
+def ruler_prefix(width: int, *, stages: int = 15) -> Network:
+    """Take the first stages of the ruler on the largest power of two that divides the width.
+
+    Fifteen stages make every rotation of sixteen neighbours, as OFT with blocks of 16 does, out
+    of 2×2 switches.
+
+    Raises
+    ------
+    WidthError
+        For an odd width.
+
+    Examples
+    --------
+    >>> ruler_prefix(384)   # 384 = 3·128: three side by side
+    Network(width=384, depth=15, parameters=2880)
+    """
+    power = width & -width
+    return reduce(Network.beside, [ruler(power)[:stages]] * (width // power))
+
+
 ROTATION_RATE = 3e-3  # for topologies that were not in the search
 
 METHODS: tuple[Method, ...] = (
@@ -101,7 +123,14 @@ METHODS: tuple[Method, ...] = (
     Method("torus", "torus, drawn by hand", "rotation", 3e-3, torus),
 )
 
-BY_NAME: Mapping[str, Method] = {method.name: method for method in METHODS}
+# Not in the search and the table of `--full`. The rates are those of the study on docstrings.
+MORE: tuple[Method, ...] = (
+    Method("dora", "DoRA r=3, 4 (PEFT)", "dora", 1e-2),
+    Method("hra", "HRA r=8 (PEFT)", "hra", 1e-2),
+    Method("ruler", "ruler, first 15 stages", "rotation", 3e-3, ruler_prefix),
+)
+
+BY_NAME: Mapping[str, Method] = {method.name: method for method in METHODS + MORE}
 
 STORY = ("head", "lora", "oft", "boft", "shuffle", "torus")  # the default table
 FEW = ("head", "lora", "boft")  # --quick
@@ -172,6 +201,37 @@ def _lora(_: Method, classifier: Classifier) -> Any:
     return peft.get_peft_model(classifier.model, config)
 
 
+def _dora(_: Method, classifier: Classifier) -> Any:
+    # Magnitudes come on top of the matrices. Each layer has the rank with which it trains nearly
+    # as much as by LoRA of rank 4: 4 or 3, and of two as near the smaller.
+    peft = require("peft", "finetune")
+    options = _peft_options(classifier)
+    ranks = {name: _dora_rank(classifier.model.get_submodule(name)) for name in classifier.targets}
+    config = peft.LoraConfig(
+        r=4,
+        lora_alpha=4,
+        use_dora=True,
+        rank_pattern=ranks,
+        alpha_pattern=ranks,
+        **options,
+    )
+    return peft.get_peft_model(classifier.model, config)
+
+
+def _dora_rank(layer: Any) -> int:
+    linear = require("torch", "finetune").nn.Linear
+    shape = layer.weight.shape
+    outputs = shape[0 if isinstance(layer, linear) else 1]
+    return math.ceil(4 - outputs / sum(shape) - 0.5)
+
+
+def _hra(_: Method, classifier: Classifier) -> Any:
+    # As many reflections as LoRA of rank 4 has numbers for each input of a square layer.
+    peft = require("peft", "finetune")
+    config = peft.HRAConfig(r=8, **_peft_options(classifier))
+    return peft.get_peft_model(classifier.model, config)
+
+
 def _oft(_: Method, classifier: Classifier) -> Any:
     # The exact Cayley transform, as structmat's; PEFT's default is a truncated Neumann series.
     peft = require("peft", "finetune")
@@ -192,9 +252,14 @@ def _peft_options(classifier: Classifier) -> dict[str, Any]:
 _PREPARE: Mapping[str, Callable[[Method, Classifier], Any]] = {
     "head": _head_only,
     "lora": _lora,
+    "dora": _dora,
+    "hra": _hra,
     "oft": _oft,
     "rotation": _rotation,
 }
+
+# The attribute that holds the numbers of PEFT's rotations.
+_TRAINED: Mapping[str, str] = {"oft": "oft_R", "hra": "hra_u"}
 
 
 def _orthogonality_error(matrix: Any) -> float:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structmat.finetune import tuning
-from structmat.finetune.methods import BY_NAME, named
+from structmat.finetune.methods import METHODS, named
 from structmat.finetune.models import pretrained
 from structmat.finetune.training import Recipe
 from structmat.finetune.tuning import chosen, rates, record_at, search
@@ -17,7 +17,7 @@ RECORD = Path(__file__).parents[2] / "docs" / "results" / "tuning.json"
 
 def test_the_default_rates_are_those_of_the_record():
     record = json.loads(RECORD.read_text("utf-8"))
-    assert rates(record) == {name: method.rate for name, method in BY_NAME.items()}
+    assert rates(record) == {method.name: method.rate for method in METHODS}
 
 
 def test_the_record_gives_every_method_the_same_search():

@@ -34,7 +34,8 @@ class StructmatConfig(PeftConfig):
     ----------
     topology : str, Family or Network
         The network of each layer: a spec string such as "butterfly(block=8, depth=2)", a family,
-        or one network where all layers have its width.
+        or one network where all layers have its width. The default takes every width from 16 on,
+        and is "shuffle(block=16)" at multiples of 16.
     topology_pattern : dict from regular expression to topology
         Other networks for some layers. A pattern matches the whole name, or the name without
         some leading parts; the first one that matches counts.
@@ -94,7 +95,7 @@ class StructmatConfig(PeftConfig):
     structmat.errors.SpecError: no family 'buterfly'; did you mean butterfly?
     """
 
-    topology: Any = "shuffle(block=16)"
+    topology: Any = "deal(block=16)"
     topology_pattern: Any = dataclasses.field(default_factory=dict)
     blocks: str = "cayley"
     side: str = "inputs"

@@ -1,0 +1,85 @@
+"""Time the training steps of the finetuning tables anew: `python docs/step_times.py`.
+
+Five minutes on a machine that does nothing else. It changes the times in the records of
+docs/finetuning.md and docs/docstrings-study.md and in the tables there. Nothing else changes: the
+accuracies are those of the runs.
+"""
+
+import json
+import os
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+
+# Read when torch loads; `structmat finetune` does the same, for the same reason.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+
+import docstrings_study
+import studies
+from structmat.bench.machine import machine
+from structmat.bench.timing import relative
+from structmat.finetune import results, tables
+from structmat.finetune.corpus import docstring_task
+from structmat.finetune.methods import METHODS
+from structmat.finetune.models import pretrained
+from structmat.finetune.timing import seconds_a_step
+from structmat.finetune.training import Recipe
+
+DOCS = Path(__file__).parent
+FULL = DOCS / "results" / "finetune-full.json"
+
+
+def full(path: Path = FULL, page: Path = DOCS / "finetuning.md") -> None:
+    """Time the methods of `structmat finetune --full`, on as many threads as torch takes."""
+    record = json.loads(path.read_text("utf-8"))
+    before = shown(tables.rows(record))
+    seconds = seconds_a_step(
+        METHODS,
+        pretrained(),
+        docstring_task(),
+        recipe=Recipe(**record["recipe"]),
+        rounds=record["rounds"],
+    )
+    ratios = relative(seconds)
+    for row in record["methods"]:
+        row["seconds_a_step"] = statistics.median(seconds[row["method"]])
+        row["relative_seconds"] = ratios[row["method"]]
+    record["timed"] = {"machine": machine(results.LIBRARIES)}
+    studies.write(path, record)
+    quoted(page, before, shown(tables.rows(record)))
+
+
+def docstrings(
+    path: Path = docstrings_study.PATH, page: Path = DOCS / "docstrings-study.md"
+) -> None:
+    """Time the methods of the study on docstrings, on one thread."""
+    record = json.loads(path.read_text("utf-8"))
+    before = docstrings_study.tables(record)
+    torch.set_num_threads(1)
+    sizes = docstrings_study.Sizes(**record["sizes"])
+    data = docstrings_study.loaded(sizes)
+    record["seconds"] = docstrings_study.timed(data, sizes, list(record["chosen"]))
+    studies.write(path, record)
+    quoted(page, before, docstrings_study.tables(record))
+
+
+def shown(rows: Sequence[tables.Row]) -> list[str]:
+    """Return rows as Markdown."""
+    return [f"| {' | '.join(row)} |" for row in rows]
+
+
+def quoted(page: Path, before: Sequence[str], after: Sequence[str]) -> None:
+    """Put new tables, or rows of one, where a page has the old ones."""
+    text = page.read_text("utf-8")
+    for old, new in zip(before, after, strict=True):
+        if old not in text:
+            raise SystemExit(f"{page} does not have\n{old}")
+        text = text.replace(old, new)
+    page.write_text(text, "utf-8")
+
+
+if __name__ == "__main__":
+    full()
+    docstrings()

@@ -1,0 +1,226 @@
+"""What the studies of finetuning share: runs kept one by one, rates, intervals and tables.
+
+A record is plain JSON. It holds `runs`, one for each method, rate and seed, with the accuracies on
+validation and test data (`valid`, `test`), what was `forgotten`, and the step at which a target was
+`reached`, or None; and `chosen`, the rate of each method.
+"""
+
+import argparse
+import json
+import math
+import statistics
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import scipy
+import torch
+from tqdm import tqdm
+
+from structmat.writing import write_json
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Which methods there are: `floor` trains only the head, so it has no rate to choose."""
+
+    methods: tuple[str, ...]
+    baseline: str
+    floor: str
+    floor_rate: float
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All methods, the floor at the end."""
+        return (*self.methods, self.floor)
+
+
+# Doing the runs ---------------------------------------------------------------------------
+
+
+def studied(
+    plan: Plan,
+    sizes: Any,
+    about: Mapping[str, Any],
+    path: Path | None,
+    run: Callable[[str, float, int], Row],
+) -> dict[str, Any]:
+    """Do the runs that the file does not hold yet, and return the record.
+
+    Every method tries every rate of `sizes` on the first seeds (`sizes.tuning`), and goes on with
+    the best of them on the others. What the file holds counts only if it was of the same sizes
+    and the same task.
+    """
+    plain = json.loads(json.dumps(vars(sizes)))
+    known = json.loads(path.read_text("utf-8")) if path is not None and path.exists() else {}
+    same = known.get("sizes") == plain and known.get("task") == about.get("task")
+    kept = known if same else {}
+    record: dict[str, Any] = {
+        **about,
+        "sizes": plain,
+        "chosen": {},
+        "runs": kept.get("runs", []),
+    }
+    record |= {key: value for key, value in kept.items() if key not in record}
+    done = {(r["method"], r["rate"], r["seed"]) for r in record["runs"]}
+    total = len(plan.methods) * (sizes.tuning * (len(sizes.rates) - 1) + sizes.seeds) + sizes.seeds
+    with tqdm(total=total, unit="run") as bar:
+        for seed in range(sizes.seeds):
+            for name, rate in _tried(plan, sizes, record, seed):
+                if (name, rate, seed) not in done:
+                    record["runs"].append(run(name, rate, seed))
+                    write(path, record)
+                bar.update()
+            if seed == sizes.tuning - 1:
+                record["chosen"] = {n: chosen(record["runs"], n, sizes.tuning) for n in plan.names}
+    write(path, record)
+    return record
+
+
+def _tried(
+    plan: Plan, sizes: Any, record: Mapping[str, Any], seed: int
+) -> Iterator[tuple[str, float]]:
+    for name in plan.methods:
+        rates = sizes.rates if seed < sizes.tuning else (record["chosen"][name],)
+        yield from ((name, rate) for rate in rates)
+    yield plan.floor, plan.floor_rate
+
+
+def write(path: Path | None, record: Mapping[str, Any]) -> None:
+    """Write the record, whole or not at all."""
+    if path is not None:
+        write_json(path, record)
+
+
+def chosen(runs: Sequence[Row], name: str, tuning: int) -> float:
+    """Return the rate with the best accuracy on the validation data, then the least loss."""
+    tried: dict[float, list[Row]] = {}
+    for row in runs:
+        if row["method"] == name and row["seed"] < tuning:
+            tried.setdefault(row["rate"], []).append(row)
+
+    def merit(rate: float) -> tuple[float, float]:
+        rows = tried[rate]
+        loss = statistics.fmean(row["valid_loss"] for row in rows)
+        return round(statistics.fmean(row["valid"] for row in rows), 6), -loss
+
+    return max(tried, key=merit)
+
+
+def final(record: Mapping[str, Any], name: str) -> list[Row]:
+    """Return the runs of a method at its rate, by seed."""
+    rate = record["chosen"][name]
+    rows = [r for r in record["runs"] if r["method"] == name and r["rate"] == rate]
+    return sorted(rows, key=lambda row: row["seed"])
+
+
+# What came of it --------------------------------------------------------------------------
+
+
+def interval(values: Sequence[float], *, comparisons: int = 1) -> tuple[float, float]:
+    """Return the mean and half of the width of its 95 % confidence interval, by Student's t.
+
+    Of several `comparisons` all intervals hold at once (Bonferroni).
+    """
+    spread = statistics.stdev(values) / math.sqrt(len(values))
+    quantile = scipy.stats.t.ppf(1 - 0.025 / comparisons, len(values) - 1)
+    return statistics.fmean(values), float(quantile) * spread
+
+
+def shown(values: Sequence[float], *, sign: str = "") -> str:
+    """Return a mean and its interval, in points of a hundred."""
+    mean, half = interval([100 * v for v in values])
+    return f"{mean:{sign}.1f} ± {half:.1f}"
+
+
+def gaps(plan: Plan, record: Mapping[str, Any], name: str, key: str) -> list[float]:
+    """Return by how much a method exceeds the baseline, seed by seed."""
+    pairs = zip(final(record, name), final(record, plan.baseline), strict=True)
+    return [mine[key] - base[key] for mine, base in pairs]
+
+
+def results(
+    plan: Plan,
+    record: Mapping[str, Any],
+    *,
+    target: str,
+    cost: str,
+    spent: Callable[[str], str],
+) -> str:
+    """Return the table of all methods at their rates; `spent` fills the last column, `cost`."""
+    head = f"| method | trained | rate | test accuracy, % | forgotten, points | steps to {target} |"
+    lines = [f"{head} {cost} |", "| --- | ---: | ---: | ---: | ---: | ---: | ---: |"]
+    for name in plan.names:
+        rows = final(record, name)
+        test, lost = ([row[key] for row in rows] for key in ("test", "forgotten"))
+        steps = [row["reached"] for row in rows if row["reached"]]
+        seen = f"{statistics.median(steps):g}" if steps else "—"
+        seen += f" ({len(steps)} of {len(rows)})" if len(steps) < len(rows) else ""
+        rate = "—" if name == plan.floor else f"{record['chosen'][name]:g}"
+        cells = [name, f"{rows[0]['trained']:,}", rate, shown(test), shown(lost), seen]
+        lines.append(f"| {' | '.join(cells)} | {spent(name)} |")
+    return "\n".join(lines)
+
+
+def against(plan: Plan, record: Mapping[str, Any]) -> str:
+    """Return the table of differences from the baseline."""
+    lines = [f"| method − {plan.baseline} | test accuracy, points | forgotten, points |"]
+    lines.append("| --- | ---: | ---: |")
+    for name in plan.names:
+        if name != plan.baseline:
+            both = [gaps(plan, record, name, key) for key in ("test", "forgotten")]
+            lines.append(f"| {name} | {' | '.join(shown(gap, sign='+') for gap in both)} |")
+    return "\n".join(lines)
+
+
+def by_rate(plan: Plan, record: Mapping[str, Any]) -> str:
+    """Return the table of what rates were chosen by, and of what each of them forgets."""
+    rates = record["sizes"]["rates"]
+    lines = [f"| method | {' | '.join(f'{rate:g}' for rate in rates)} |"]
+    lines.append("| --- |" + " ---: |" * len(rates))
+    for name in plan.methods:
+        cells = []
+        for rate in rates:
+            rows = [
+                row
+                for row in record["runs"]
+                if (row["method"], row["rate"]) == (name, rate)
+                and row["seed"] < record["sizes"]["tuning"]
+            ]
+            right, lost = (
+                100 * statistics.fmean(row[key] for row in rows) for key in ("valid", "forgotten")
+            )
+            mark = "**" if rate == record["chosen"][name] else ""
+            cells.append(f"{mark}{right:.0f}, {lost:.0f}{mark}")
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+# The command ------------------------------------------------------------------------------
+
+
+def main(
+    what: str,
+    default: Path,
+    tables: Callable[[Path | None, bool], Sequence[str]],
+    arguments: Sequence[str] | None,
+) -> None:
+    """Read the options, do the runs on one thread, and print the tables of the page.
+
+    `tables` takes the file of the record, if there is to be one, and whether to be quick.
+    """
+    parser = argparse.ArgumentParser(description=what)
+    parser.add_argument("--quick", action="store_true", help="few steps, to see whether it runs")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        help=f"(default: {default.name} in docs/results; with --quick nowhere)",
+    )
+    options = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    path = options.output or (None if options.quick else default)
+    for table in tables(path, options.quick):
+        tqdm.write(f"{table}\n")

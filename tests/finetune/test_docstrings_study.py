@@ -1,0 +1,183 @@
+"""The study on docstrings: the script, its record, and the page that quotes it."""
+
+import json
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from structmat.finetune.corpus import docstring_task
+from structmat.finetune.models import pretrained
+from structmat.finetune.task import normalised
+from structmat.nn import adapters
+
+pytest.importorskip("peft")
+
+import docstrings_study as script
+import studies
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.fixture(scope="module")
+def record():
+    return json.loads(script.PATH.read_text("utf-8"))
+
+
+@pytest.fixture(scope="module")
+def texts():
+    return script.texts()
+
+
+def test_the_record_holds_every_run_and_no_other(record):
+    sizes = record["sizes"]
+    assert sizes == json.loads(json.dumps(vars(script.Sizes())))
+    expected = []
+    for seed in range(sizes["seeds"]):
+        for name in script.METHODS:
+            tried = sizes["rates"] if seed < sizes["tuning"] else [record["chosen"][name]]
+            expected += [(name, rate, seed) for rate in tried]
+        expected.append((script.HEAD_ONLY, script.HEAD_RATE, seed))
+    found = [(row["method"], row["rate"], row["seed"]) for row in record["runs"]]
+    assert sorted(found) == sorted(expected)
+    for name in script.METHODS:
+        assert record["chosen"][name] == studies.chosen(record["runs"], name, sizes["tuning"])
+    assert {len(times) for times in record["seconds"].values()} == {sizes["rounds"]}
+
+
+def test_the_page_shows_the_tables_of_the_record(record):
+    page = (DOCS / "docstrings-study.md").read_text("utf-8")
+    for table in script.tables(record):
+        assert table in page
+
+
+@pytest.mark.parametrize("name", script.METHODS)
+def test_the_record_counts_what_is_trained(record, name):
+    source = pretrained()
+    classifier = source.classifier([*"abcdef"])
+    model = script.METHODS[name].prepare(classifier)
+    count = sum(p.numel() for p in model.parameters() if p.requires_grad) - 6 * 385  # the head
+    assert {row["trained"] for row in record["runs"] if row["method"] == name} == {count}
+    assert count == pytest.approx(155_520, rel=0.07)  # OFT's
+    if script.METHODS[name].kind == "rotation":
+        assert len(adapters(model)) == 36
+
+
+def apart(plan, record, names, key, comparisons):
+    """Which of the methods differ from the baseline, and which way."""
+    found = {}
+    for name in names:
+        gaps = studies.gaps(plan, record, name, key)
+        mean, half = studies.interval(gaps, comparisons=comparisons)
+        if abs(mean) > half:
+            found[name] = mean > 0
+    return found
+
+
+def test_what_the_page_says_against_lora_holds(record):
+    plan = script.plan()
+    others = plan.methods[1:]
+    better = ["BOFT", "shuffle", "ruler, first 15 stages", "random"]
+    assert apart(plan, record, others, "test", 1) == dict.fromkeys(better, True)
+    assert apart(plan, record, others, "test", 16) == {}
+    more = dict.fromkeys(["OFT", "mixed radix"], True)
+    less = dict.fromkeys(["HRA", *better], False)
+    assert apart(plan, record, others, "forgotten", 1) == more | less
+    assert set(apart(plan, record, others, "forgotten", 16)) == {"HRA", "random"}
+    floor = replace(plan, baseline=script.HEAD_ONLY)
+    for name in plan.methods:
+        assert statistics.fmean(studies.gaps(floor, record, name, "test")) > 0.13
+
+
+@pytest.mark.parametrize(
+    ("study", "differ"),
+    [
+        ("docstrings", {("ruler, first 15 stages", "BOFT"), ("random", "ruler, first 15 stages")}),
+        ("digits", {("mixed radix", "OFT")}),
+    ],
+)
+def test_what_the_pages_say_of_pairs_of_topologies_holds(study, differ):
+    record = json.loads((DOCS / "results" / f"{study}.json").read_text("utf-8"))
+    plan = script.plan()
+    rotations = plan.methods[3:]
+    assert len(rotations) == 6
+    alone, together = set(), set()
+    for later, name in enumerate(rotations, 1):
+        other = replace(plan, baseline=name)
+        rest = rotations[later:]
+        alone |= {(one, name) for one in apart(other, record, rest, "test", 1)}
+        together |= {(one, name) for one in apart(other, record, rest, "test", 15)}
+    assert alone == differ
+    assert together == set()
+
+
+@pytest.mark.slow
+def test_the_task_is_that_of_the_command(texts, record):
+    task, _ = texts
+    assert task.fingerprint == docstring_task().fingerprint
+
+
+@pytest.mark.slow
+def test_what_should_not_be_forgotten_is_not_in_the_task(texts):
+    task, found = texts
+    pairs = script.drawn(found, 30)
+    assert len(pairs) == 180
+    parts = (task.train, task.validation, task.test)
+    learned = {normalised(example.text) for part in parts for example in part}
+    begins = [normalised(pair.begins) for pair in pairs]
+    rests = [normalised(pair.goes_on) for pair in pairs]
+    assert not learned & set(begins)
+    assert len(set(begins)) == 180
+    assert len(set(rests)) == 178  # two come twice, as the page says
+    assert min(len(pair.goes_on) for pair in pairs) >= script.SHORTEST
+
+
+def test_a_target_is_reached_when_the_latest_batches_are_right_enough():
+    goal, few = script.TARGET, script.LATEST
+    assert script.reached([goal] * few) == few
+    assert script.reached([0.0] * 3 + [goal] * few) == 3 + few
+    assert script.reached([1.0] * (few - 1)) is None
+    assert script.reached([goal - 0.01] * 20) is None
+
+
+def test_a_text_is_found_again_when_its_rest_is_the_nearest():
+    source = pretrained()
+    model = source.classifier([*"ab"]).model
+    pairs = [
+        script.Pair("The cat sat on the mat.", "It purred there, as cats do on mats."),
+        script.Pair("The eigenvalues of a matrix are real.", "Its eigenvectors are orthogonal."),
+        script.Pair("The train leaves platform two at nine.", "Passengers board the train early."),
+    ]
+    data = script.Data(source, source.tokenizer(), None, pairs)
+    assert script.found_again(model, data) == 1.0
+    rests = [pair.goes_on for pair in pairs]
+    turned = [script.Pair(p.begins, r) for p, r in zip(pairs, rests[1:] + rests[:1], strict=True)]
+    assert script.found_again(model, data._replace(pairs=turned)) == 0.0
+
+
+def test_means_leave_out_the_padding():
+    source = pretrained()
+    model = source.classifier([*"ab"]).model
+    data = script.Data(source, source.tokenizer(), None, [])
+    short, long = "A graph.", "A graph with many more words than the other text in the batch has."
+    alone = script.embedded(model, data, [short])
+    together = script.embedded(model, data, [short, long])
+    assert torch.allclose(alone[0], together[0], atol=1e-5)
+    assert torch.allclose(together.norm(dim=-1), torch.ones(2))
+
+
+def test_the_head_has_its_own_rate_and_the_rest_the_methods(tiny_model, task):
+    """At a rate of zero the adapter stays; the head learns all the same."""
+    source = pretrained(str(tiny_model))
+    classifier = source.classifier(task.labels)
+    model = script.METHODS["OFT"].prepare(classifier)
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    data = script.Data(source, source.tokenizer(), task, [])
+    sizes = script.Sizes(steps=3, batch=8)
+    right = script.trained(model, data, classifier.head, rate=0.0, seed=0, sizes=sizes)
+    assert len(right) == 3
+    assert all(0 <= share <= 1 for share in right)
+    changed = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
+    assert changed == {"classifier.weight", "classifier.bias"}
