@@ -5,6 +5,8 @@ import tempfile
 
 from hypothesis import HealthCheck, settings
 
+collect_ignore = ["user_script.py"]  # it registers a family: tests run it as a program
+
 # Times measured in tests are kept for this run only, and none of the user's are used.
 _TIMES = tempfile.TemporaryDirectory(prefix="structmat-")
 os.environ["STRUCTMAT_CACHE"] = _TIMES.name

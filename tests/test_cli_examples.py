@@ -67,7 +67,12 @@ def reviews(folder):
 
 
 NEEDS = {"convert": adapter_and_model, "audit": adapter_and_model, "finetune": reviews}
-LEAVES = {"convert": "my-lora", "audit": "audit.html", "finetune": "structmat-finetune/report.html"}
+LEAVES = {
+    "explore": "shuffle.html",
+    "convert": "my-lora",
+    "audit": "audit.html",
+    "finetune": "structmat-finetune/report.html",
+}
 SLOW = {"bench", "finetune"}
 
 

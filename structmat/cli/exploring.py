@@ -24,7 +24,7 @@ def add(commands: Any) -> None:
         "explore",
         _explore,
         "pick or draw networks on a page, in the browser",
-        'explore "shuffle(block=4)" --width 64',
+        'explore "shuffle(block=4)" --width 16 64 --save shuffle.html',
     )
     parser.add_argument(
         "specs",
