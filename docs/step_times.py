@@ -6,13 +6,9 @@ accuracies are those of the runs.
 """
 
 import json
-import os
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
-
-# Read when torch loads; `structmat finetune` does the same, for the same reason.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
 

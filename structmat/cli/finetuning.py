@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -66,9 +65,6 @@ def add(commands: Any) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    # Read when torch loads. Threads that spin while they wait made training three times slower on
-    # two cores that others used too.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     from structmat.finetune import job, report, tables
     from structmat.finetune.models import pretrained
 
