@@ -23,6 +23,7 @@ from structmat.nn.saved import (
     check_uncut,
     diverged,
     mismatches,
+    to_bytes,
     trained_tensors,
     with_statistics,
 )
@@ -116,7 +117,6 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
-    safetensors = require("safetensors.torch", "adapters")
     networks: dict[Network, int] = {}
     layers = {}
     for name, recipe in saved.recipes.items():
@@ -133,11 +133,7 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
             "field": recipe.field,
             "side": recipe.side,
         }
-    tensors = {  # copies, for safetensors refuses tensors that share memory
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in values.items()
-    }
-    data: bytes = safetensors.save(tensors, metadata={"format": "pt"})
+    data = to_bytes(values)
     settings = {
         "format": FORMAT,
         "version": VERSION,

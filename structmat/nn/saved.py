@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from structmat.errors import StructmatError
+from structmat.errors import StructmatError, require
 from structmat.nn.adapters import Adapter, Layer, kind_for, named_layers
 from structmat.nn.model import Recipe, adapters, trained_whole
 from structmat.nn.module import generator_shapes
@@ -80,6 +80,17 @@ def check_uncut(found: Mapping[str, Adapter]) -> None:
 def diverged(value: Tensor) -> bool:
     """Return whether a parameter is not finite; a buffer may be, such as a mask of −∞."""
     return isinstance(value, nn.Parameter) and not bool(torch.isfinite(value).all())
+
+
+def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
+    """Return tensors as the bytes of a safetensors file."""
+    safetensors = require("safetensors.torch", "adapters")
+    whole = {  # copies, for safetensors refuses tensors that share memory
+        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
+        for name, value in tensors.items()
+    }
+    data: bytes = safetensors.save(whole, metadata={"format": "pt", **(metadata or {})})
+    return data
 
 
 def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:

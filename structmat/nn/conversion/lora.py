@@ -16,8 +16,9 @@ from torch.nn import functional
 
 from structmat.errors import FileError
 from structmat.nn.conversion import peftfiles
-from structmat.nn.conversion.tensorfiles import Weights, to_bytes
+from structmat.nn.conversion.tensorfiles import Weights
 from structmat.nn.conversion.turns import CONV1D, EMBEDDING, Adaptation, Turn, layout, turned
+from structmat.nn.saved import to_bytes
 from structmat.writing import write_bytes
 
 

@@ -23,8 +23,9 @@ from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion.coordinates import cayley
 from structmat.nn.conversion.exporting import parameters
 from structmat.nn.conversion.placing import Build, best
-from structmat.nn.conversion.tensorfiles import Weights, read_tensors, to_bytes
+from structmat.nn.conversion.tensorfiles import Weights, read_tensors
 from structmat.nn.conversion.turns import CONV1D, EMBEDDING, Adaptation, Blocks, Turn
+from structmat.nn.saved import to_bytes
 from structmat.stage import Bank, Stage
 from structmat.writing import write_bytes
 

@@ -11,14 +11,9 @@ from torch import Tensor
 
 from structmat.errors import FileError
 from structmat.nn.conversion.names import Names
-from structmat.nn.conversion.tensorfiles import (
-    INDEX,
-    FileWeights,
-    read_json,
-    read_tensors,
-    to_bytes,
-)
+from structmat.nn.conversion.tensorfiles import INDEX, FileWeights, read_json, read_tensors
 from structmat.nn.conversion.turns import Adaptation, Turn, turned
+from structmat.nn.saved import to_bytes
 from structmat.progress import bar
 from structmat.writing import write_bytes, write_json
 

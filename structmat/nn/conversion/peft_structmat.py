@@ -17,6 +17,7 @@ from torch import Tensor
 
 from structmat.errors import FileError, require
 from structmat.network import Network
+from structmat.nn.adapters.convolutions import ConvolutionAdapter
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion import own, peftfiles
 from structmat.nn.conversion.coordinates import upper
@@ -88,7 +89,8 @@ def write(
         for name, turn in turns.items():
             layers[name][_SCALE] = _factors(turn)
     topology, patterns = _patterns({name: turn.network for name, turn in turns.items()})
-    fields = {name: kind.field for name, (kind, _) in _layouts(turns) if _has_choice(kind)}
+    kinds_of = {name: layout(turn)[0] for name, turn in turns.items()}
+    fields = {n: kind.field for n, kind in kinds_of.items() if issubclass(kind, ConvolutionAdapter)}
     config = _config()(
         topology=topology,
         topology_pattern=patterns,
@@ -161,14 +163,6 @@ def _factors(turn: Turn) -> Tensor:
     kind, layer = layout(turn)
     scale = torch.ones(kind.output_width(layer)) if turn.scale is None else turn.scale
     return scale.to(turn.dtype)
-
-
-def _layouts(turns: Mapping[str, Turn]) -> Iterable[tuple[str, Any]]:
-    return ((name, layout(turn)) for name, turn in turns.items())
-
-
-def _has_choice(kind: Any) -> bool:
-    return hasattr(kind, "field_size")
 
 
 def _one(values: Mapping[str, str], what: str, default: str) -> str:

@@ -11,8 +11,9 @@ from typing import Any
 from torch import Tensor
 
 from structmat.errors import FileError
-from structmat.nn.conversion.tensorfiles import read_json, read_tensors, to_bytes
+from structmat.nn.conversion.tensorfiles import read_json, read_tensors
 from structmat.nn.conversion.turns import Adaptation, Turn
+from structmat.nn.saved import to_bytes
 from structmat.writing import write_bytes, write_json
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-import torch
 from torch import Tensor, nn
 
 from structmat.errors import FileError, require
@@ -52,17 +50,6 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     except Exception as error:  # safetensors has an exception type of its own, in Rust
         raise FileError(f"{path} is cut or no safetensors file ({error})") from None
     return found
-
-
-def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
-    """Return tensors as the bytes of a safetensors file."""
-    safetensors = require("safetensors.torch", "adapters")
-    whole = {  # copies, for safetensors refuses tensors that share memory
-        name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
-        for name, value in tensors.items()
-    }
-    data: bytes = safetensors.save(whole, metadata={"format": "pt", **(metadata or {})})
-    return data
 
 
 class Weights(Protocol):

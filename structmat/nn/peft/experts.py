@@ -10,12 +10,12 @@ from torch import nn
 
 from structmat.errors import StructmatError, suggest
 from structmat.nn.adapters import Stack, StackAdapter, named_layers
-from structmat.nn.peft.layer import StructmatLayer
+from structmat.nn.peft.layer import Around, StructmatLayer
 
 TRAINED_WHOLE = ("modules_to_save", "original_module")  # the names that PEFT gives to copies
 
 
-class StructmatExperts(nn.Module):
+class StructmatExperts(Around):
     """Experts whose own forward, whichever it is, sees weights that adapters rotated.
 
     It holds a `StructmatLayer` for each adapted weight, by the name of that parameter. They are
@@ -68,14 +68,6 @@ class StructmatExperts(nn.Module):
             if layer.merged and f"{prefix}base_layer.{name}" in state:
                 layer.unmerge()  # what is loaded is the experts' own weight
         super()._load_from_state_dict(state, prefix, *args)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name.startswith("_") or name == "base_layer":
-                raise
-            return getattr(self.base_layer, name)
 
 
 def chosen(

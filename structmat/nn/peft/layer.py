@@ -22,7 +22,22 @@ from structmat.nn.peft.turning import Turn
 from structmat.nn.stages import checked_stages
 
 
-class StructmatLayer(nn.Module, BaseTunerLayer):
+class Around(nn.Module):
+    """A module around another, whose attributes it has where it has none of its own."""
+
+    base_layer: Layer
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            # Of the layer: what it says of itself. Not what other libraries hang on modules.
+            if name.startswith("_") or name == "base_layer":
+                raise
+            return getattr(self.base_layer, name)
+
+
+class StructmatLayer(Around, BaseTunerLayer):
     """A layer whose weight is W' = s ⊙ (P·W·Rᵀ): neurons turn by R, outputs by P and s.
 
     Made by `peft.get_peft_model`. Several active adapters act one after the other, each on the
@@ -41,7 +56,6 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
     adapter_layer_names = ("structmat_inputs", "structmat_outputs", "structmat_scale")
     other_param_names = ("structmat_power",)
 
-    base_layer: Layer
     # Whether something may read the weight instead of calling the layer.
     weight_is_read = True
 
@@ -303,15 +317,6 @@ class StructmatLayer(nn.Module, BaseTunerLayer):
         if self._plain is not None and f"{prefix}base_layer.weight" in state:
             self.unmerge()  # what is loaded is the layer's own weight
         super()._load_from_state_dict(state, prefix, *args)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            # Of the layer: what it says of itself. Not what other libraries hang on modules.
-            if name.startswith("_") or name == "base_layer":
-                raise
-            return getattr(self.base_layer, name)
 
     def __repr__(self) -> str:
         return f"structmat.{super().__repr__()}"

@@ -11,6 +11,7 @@ from structmat.nn.peft.reporting import HEADING
 from tests.nn.drawing import randomised
 from tests.nn.peft.models import MODELS, Case
 from tests.nn.peft.test_life import adapted, config, layers
+from tests.nn.test_paper_counts import deberta_v3_base
 
 BERT = Case("bert", "all-linear", "shuffle(block=8)")
 
@@ -130,23 +131,8 @@ def test_rotations_keep_groups_of_channels_apart():
 
 
 def deberta():
-    transformers = pytest.importorskip("transformers")
-    config = transformers.DebertaV2Config(
-        hidden_size=768,
-        num_hidden_layers=12,
-        num_attention_heads=12,
-        intermediate_size=3072,
-        vocab_size=128100,
-        relative_attention=True,
-        position_buckets=256,
-        norm_rel_ebd="layer_norm",
-        share_att_key=True,
-        pos_att_type=["p2c", "c2p"],
-        max_relative_positions=-1,
-        position_biased_input=False,
-    )
     with torch.device("meta"):
-        return transformers.DebertaV2Model._from_config(config)
+        return deberta_v3_base()
 
 
 @pytest.mark.parametrize(
