@@ -133,7 +133,9 @@ HEADS = {".svg": b"<?xml", ".png": b"\x89PNG", ".PNG": b"\x89PNG"}
 
 
 @pytest.mark.parametrize("ending", HEADS)
-@pytest.mark.parametrize(("spec", "width"), [("benes", 8), ("mixed_radix", 66)])
+@pytest.mark.parametrize(
+    ("spec", "width"), [("benes", 8), ("mixed_radix", 66), ("benes", 8192)]
+)
 def test_show_saves_a_picture(capsys, tmp_path, spec, width, ending):
     path = tmp_path / f"net{ending}"
     path.write_text("an older one")
@@ -169,11 +171,12 @@ def test_a_wide_network_is_shown_where_it_is_quick(capsys, monkeypatch, promise)
         assert code == 0
 
 
-def test_a_saved_picture_colours_how_inputs_spread(capsys, tmp_path):
+@pytest.mark.parametrize("width", [8, 128])
+def test_a_saved_picture_colours_how_inputs_spread(capsys, tmp_path, width):
     drawn = []
     for name, inputs in (("none", []), ("some", ["--inputs", "0,3"])):
         path = tmp_path / f"{name}.svg"
-        run(capsys, "show", "benes", "--width", "8", "--save", str(path), *inputs)
+        run(capsys, "show", "benes", "--width", str(width), "--save", str(path), *inputs)
         drawn.append(path.read_text("utf-8"))
     assert "#d4d4d4" not in drawn[0]  # the colour of an edge that carries nothing
     assert "#d4d4d4" in drawn[1]
@@ -324,8 +327,10 @@ WRONG = [
         ["show", "benes", "--width", "8", "--inputs", "8", "--save", "a.svg"],
         "input 8: a network of width 8 has wires 0 to 7",
     ),
-    (["show", "benes", "--width", "128", "--inputs", "0", "--save", "a.svg"], "up to 64 of them"),
-    (["show", "benes", "--width", "8192", "--save", "a.svg"], "draw a narrower network"),
+    (
+        ["show", "block_diagonal(block=8192)", "--width", "8192", "--save", "a.svg"],
+        "20,000,000 free entries of the factors, and here are 67,108,864",
+    ),
     (
         ["show", "triangle", "--width", "11008"],
         "22,013 stages and 60,582,528 parameters: show takes width × stages up to 20,000,000",

@@ -12,9 +12,10 @@ from structmat.cli.parsing import command, print_json
 from structmat.cli.saving import check_target, write_picture
 from structmat.errors import StructmatError
 
-_GRID = 64  # wires that a grid graph shows apart
+_GRID = 64  # wires that a graph shows apart; more are gathered in bundles
 _PATTERN = 4096  # rows of a matrix whose pattern is drawn in a few seconds
-_PANELS = 64  # stages whose patterns are drawn
+_PANELS = 64  # stages whose patterns can be told apart side by side
+_EDGES = 2 * 10**7  # free entries of the factors that are drawn in seconds
 _WIRES = 2 * 10**7  # width × stages that are built in seconds
 _PAIRS = 10**11  # width² × stages whose density is found in a quarter of a minute
 
@@ -47,7 +48,8 @@ def add(commands: Any) -> None:
         "--save",
         type=Path,
         metavar="FILE.svg|.png",
-        help="draw a picture too: the graph up to 64 wires, the matrices' patterns beyond",
+        help=f"draw a picture too: the graph; without --inputs, above {_GRID} and up to {_PATTERN:,}"
+        " wires the matrices' patterns",
     )
     parser.add_argument(
         "--inputs",
@@ -115,16 +117,12 @@ def _check_size(rule: sm.Family, width: int, depth: int, claims: sm.Claims) -> N
 def _picture(net: sm.Network, inputs: Sequence[int] | None) -> Any:
     from structmat import plot
 
-    if net.width <= _GRID:
-        return plot.grid(net, inputs=inputs)
-    if inputs is not None:
+    free = net.nonzeros
+    if free > _EDGES:
         raise StructmatError(
-            f"--inputs at width {net.width}: wires are told apart up to {_GRID} of them; draw a"
-            " narrower network of the family"
+            f"width {net.width:,} and {net.depth:,} stages: a picture shows up to {_EDGES:,} free"
+            f" entries of the factors, and here are {free:,}; draw a narrower network of the family"
         )
-    if net.width > _PATTERN or net.depth > _PANELS:
-        raise StructmatError(
-            f"width {net.width} and {net.depth} stages: a picture shows up to {_PATTERN} wires"
-            f" and {_PANELS} stages; draw a narrower network of the family"
-        )
-    return plot.sparsity(net)
+    if inputs is None and _GRID < net.width <= _PATTERN and net.depth <= _PANELS:
+        return plot.sparsity(net)
+    return plot.grid(net, inputs=inputs)
