@@ -11,8 +11,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test quick lint types layers docs links short-demo tests pictures constraints \
-  release-check clean
+.PHONY: help demo notebooks test quick lint types layers docs links short-demo tests pictures \
+  constraints release-check clean
 
 help: ## Say what there is to make
 	@echo "structmat: make TARGET"
@@ -23,6 +23,9 @@ demo: $(READY) ## Compare networks, then finetune a pretrained model with them (
 	$(BIN)/structmat compare
 	@echo "==> 2/2 structmat finetune: the networks as adapters, against LoRA"
 	$(BIN)/structmat finetune
+
+notebooks: $(READY) ## Open the notebooks in JupyterLab
+	$(BIN)/jupyter lab notebooks
 
 test: lint types layers docs short-demo tests ## Every check
 	@echo "==> All checks passed."

@@ -1,0 +1,24 @@
+"""What the page on installing names is there."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "install.md").read_text("utf-8")
+
+
+def test_every_extra_has_its_row():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    named = re.findall(r"^\| `(\w+)` \|", PAGE, re.M)
+    assert sorted(named) == sorted(set(project["optional-dependencies"]) - {"dev"})
+
+
+def test_every_target_is_one():
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = re.findall(r"^\$ (?:\S+ )?make (\w+)", PAGE, re.M)
+    assert len(targets) > 3
+    for target in targets:
+        assert re.search(rf"^{target}:", makefile, re.M), target
