@@ -48,8 +48,8 @@ def add(commands: Any) -> None:
         "--save",
         type=Path,
         metavar="FILE.svg|.png",
-        help=f"draw a picture too: the graph; without --inputs, above {_GRID} and up to {_PATTERN:,}"
-        " wires the matrices' patterns",
+        help="draw a picture too: the graph, or without --inputs the matrices' patterns above"
+        f" {_GRID} and up to {_PATTERN:,} wires",
     )
     parser.add_argument(
         "--inputs",
