@@ -133,9 +133,7 @@ HEADS = {".svg": b"<?xml", ".png": b"\x89PNG", ".PNG": b"\x89PNG"}
 
 
 @pytest.mark.parametrize("ending", HEADS)
-@pytest.mark.parametrize(
-    ("spec", "width"), [("benes", 8), ("mixed_radix", 66), ("benes", 8192)]
-)
+@pytest.mark.parametrize(("spec", "width"), [("benes", 8), ("mixed_radix", 66), ("benes", 8192)])
 def test_show_saves_a_picture(capsys, tmp_path, spec, width, ending):
     path = tmp_path / f"net{ending}"
     path.write_text("an older one")
