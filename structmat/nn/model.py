@@ -76,7 +76,8 @@ def adapt(
         from the pretrained model.
     target_modules, exclude_modules : str or list of str
         Which layers: a regular expression that matches the whole name, a list of names that may
-        leave out leading parts, or "all-linear", every linear layer but the output head.
+        leave out leading parts, or "all-linear", every linear layer but the output head:
+        what `get_output_embeddings()` returns, or `classifier` or `score` at the top.
     topology_pattern : dict of regular expression → topology, optional
         Other topologies for some layers. A pattern must match the name, or the name without
         some leading parts; the first that does counts.

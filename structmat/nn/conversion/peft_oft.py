@@ -50,7 +50,7 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
     turns = {}
     for name, parts in files.layers.items():
         if "oft_embedding_R.weight" in parts:
-            raise FileError(f"{name}: an embedding, for which there is no adapter here")
+            raise FileError(f"{name}: PEFT's OFT of an embedding is not read; merge it in PEFT")
         if "oft_R.weight" not in parts:
             raise FileError(f"{name}: of an OFT before PEFT 0.16, which PEFT does not read either")
         x = parts["oft_R.weight"]
