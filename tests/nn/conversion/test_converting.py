@@ -438,7 +438,7 @@ def test_files_of_something_else_are_refused(tmp_path):
         ("BOFT", {"0.boft_s": (2, 1)}, "boft_R of four axes is missing"),
         ("OFT", {"0.oft_R.weight": (4, 5)}, r"0: 5 numbers for a block: r\(r−1\)/2 are needed"),
         ("OFT", {"0.oft_r": (4, 4, 4)}, "of an OFT before PEFT 0.16"),
-        ("OFT", {"0.oft_embedding_R.weight": (4, 6)}, "an embedding, for which there is no"),
+        ("OFT", {"0.oft_embedding_R.weight": (4, 6)}, "PEFT's OFT of an embedding is not read"),
         ("OFT", {"0.oft_R.weight": (4, 6)}, "does not say the shape of this layer's weight"),
         ("OFT", {"0.lora_A.weight": (4, 6)}, "has no oft_R.weight or .*; it has 0.lora_A.weight"),
         ("HRA", {"0.hra_u": (4,)}, "not \\(inputs, reflections\\)"),
