@@ -28,12 +28,34 @@ def test_notebook_is_stripped(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs_and_draws(path, tmp_path, monkeypatch):
-    monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # nothing of the user's profile
-    notebook = nbformat.read(path, as_version=4)
-    NotebookClient(
-        notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}
-    ).execute()  # raises for a cell that fails
-    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+def test_notebook_runs_and_draws(path, executed):
+    outputs = executed(path)
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert [output.text for output in outputs if output.get("name") == "stderr"] == []
+
+
+@pytest.mark.slow
+def test_another_graph_goes_through_the_notebook_on_ones_own(executed):
+    """It says: try your own. This one has fourteen stages and names."""
+    [path] = FOLDER.glob("04_*.ipynb")
+    executed(path, ("nx.dodecahedral_graph()", "nx.davis_southern_women_graph()"))
+
+
+@pytest.fixture
+def executed(tmp_path, monkeypatch):
+    """Return a function: run a notebook, with one text replaced, and return all outputs."""
+
+    def execute(path, replaced=None):
+        monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # nothing of the user's profile
+        notebook = nbformat.read(path, as_version=4)
+        if replaced is not None:
+            old, new = replaced
+            assert any(old in cell.source for cell in notebook.cells)
+            for cell in notebook.cells:
+                cell.source = cell.source.replace(old, new)
+        NotebookClient(
+            notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}
+        ).execute()  # raises for a cell that fails
+        return [output for cell in notebook.cells for output in cell.get("outputs", [])]
+
+    return execute
