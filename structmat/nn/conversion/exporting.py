@@ -72,8 +72,8 @@ def check_peft_layer(name: str, turn: Turn, method: str) -> None:
     if turn.kind not in (LINEAR, CONV2D):
         layer = (turn.kind or "layer").removesuffix("Adapter")
         raise FileError(
-            f"{name}: {layer}; PEFT's {method} is written for linear layers and the receptive fields"
-            " of Conv2d only; LoRA and a merged model take it"
+            f"{name}: {layer}; PEFT's {method} is written for linear layers and the receptive"
+            " fields of Conv2d only; LoRA and a merged model take it"
         )
     if turn.kind == CONV2D and turn.weight is not None:
         if turn.groups > 1:
