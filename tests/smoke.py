@@ -47,6 +47,9 @@ def core() -> None:
     swapped = sm.dense(butterfly, sm.fit(butterfly, np.eye(8)).blocks)
     assert np.allclose(swapped, np.eye(8), atol=1e-6)
     assert sm.route(sm.benes(8), list(reversed(range(8))))
+    assert sm.rank_bound(butterfly[:2], [4, 5], [0, 1]) == 0
+    with_matching = nx.DiGraph([((0, 0), (1, 0)), ((0, 1), (1, 0)), ((0, 1), (1, 1))])
+    assert sm.from_layers(with_matching, incomplete="complete").parameters == 1
 
 
 def command() -> None:
@@ -82,6 +85,8 @@ def layer() -> None:
     step.step()
     after = model(x)
     assert after.square().sum() < before
+    compiled = torch.compile(model, backend="eager", fullgraph=True)
+    assert torch.allclose(compiled(x), after, atol=1e-5)
     assert torch.allclose(merge(model, unload=True)(x), after, atol=1e-5)
 
 

@@ -47,7 +47,7 @@ def adapted(
     turns: list[Any] = [
         layer.structmat_inputs[name] for name in reversed(names) if name in layer.structmat_inputs
     ]
-    together = bool(turns) and not layer.quantised
+    together = len(turns) > 0 and not layer.quantised
     together = together and runs_together(base, x, stock=layer.stock)
     for turn in turns[:-1] if together else turns:
         x = turn.adjoint(x)
