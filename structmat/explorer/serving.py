@@ -116,7 +116,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _dimension(self, question: Any) -> Any:
         with self.server.reading:
             net = asked(question).network
-        return self.server.measurer.dimension(net)
+        return self.server.measurer.dimension(net, str(question.get("page", "")))
 
     def _is_ours(self) -> bool:
         """Refuse what a page of another site could send, also under a name that leads here."""

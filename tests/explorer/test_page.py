@@ -160,11 +160,11 @@ def test_nothing_waits_for_the_dimension_and_late_answers_are_dropped(opened, mo
         asked, free = threading.Event(), threading.Event()
         measure = server.measurer.dimension
 
-        def slow(net):
+        def slow(net, page):
             if net.width == 16:
                 asked.set()
                 assert free.wait(60)
-            return measure(net)
+            return measure(net, page)
 
         monkeypatch.setattr(server.measurer, "dimension", slow)
         page = opened(server.address)
@@ -184,8 +184,15 @@ def test_nothing_waits_for_the_dimension_and_late_answers_are_dropped(opened, mo
 @pytest.mark.parametrize(("field", "text"), [("#width", "24"), ("#spec", "shuffle(block=2)")])
 def test_an_answer_does_not_change_what_is_being_typed(server, opened, field, text):
     page = opened(server.address)
-    held = []
-    page.route("**/api/network", lambda route: held.append(route))
+    held, free = [], []
+
+    def hold(route):
+        if free:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route("**/api/network", hold)
     page.select_option("#family", "shuffle")
     while not held:
         page.wait_for_timeout(10)
@@ -193,17 +200,25 @@ def test_an_answer_does_not_change_what_is_being_typed(server, opened, field, te
     held[0].continue_()
     page.wait_for_timeout(150)
     assert page.input_value(field) == text
-    page.unroute("**/api/network")
+    free.append(True)
     for route in held[1:]:
         route.continue_()
     page.press(field, "Enter")
     wait_for(page, *(("shuffle(block=4)", 24) if field == "#width" else (text, 16)))
 
 
+def test_two_pages_with_slow_dimensions_both_get_them(server, opened):
+    pages = [opened(f"{server.address}#{width}:clos") for width in (94, 92)]
+    for page, width in zip(pages, (94, 92), strict=True):
+        wait_for(page, "clos", width)
+        known = server.measurer.dimension(sm.clos(width))
+        assert page.inner_text("#dimension .value") == f"{known['lower']:,}"
+
+
 def test_a_dimension_that_is_not_found_is_said(opened, monkeypatch):
     with running() as server:
 
-        def fails(net):
+        def fails(net, page):
             raise StructmatError("no dimension today")
 
         monkeypatch.setattr(server.measurer, "dimension", fails)

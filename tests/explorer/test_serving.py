@@ -20,7 +20,7 @@ from structmat.explorer.writing import page
 from tests.explorer.conftest import running
 
 JSON = {"Content-Type": "application/json"}
-SLOW = {"spec": "triangle", "width": 256}  # a rank of 32,640 dimensions
+SLOW = sm.triangle(256)  # a rank of 32,640 dimensions
 
 
 def sent(server, method, path, body=None, headers=None):
@@ -118,30 +118,66 @@ def test_a_port_that_is_taken_or_none_is_refused(server):
             Server(port)
 
 
-def test_a_newer_question_ends_the_older_one():
-    with Measurer() as measurer:
-        _a_newer_question_ends_the_older_one(measurer)
-
-
-def _a_newer_question_ends_the_older_one(measurer):
-    slow = sm.parse(SLOW["spec"])(SLOW["width"])
-    answers = []
-    older = threading.Thread(target=lambda: answers.append(measurer.dimension(slow)))
-    older.start()
+def asking(measurer, net, page, answers):
+    """A thread that asks for a dimension, when it is being computed."""
+    thread = threading.Thread(target=lambda: answers.append(measurer.dimension(net, page)))
+    thread.start()
     while not measurer.is_busy:
-        assert older.is_alive()
-    net = sm.butterfly(8)
-    assert measurer.dimension(net) == sm.dimension(net).to_dict() | {"late": False}
-    older.join(60)
+        assert thread.is_alive()
+    return thread
+
+
+def test_a_newer_question_of_a_page_ends_its_older_one():
+    answers, net = [], sm.butterfly(8)
+    with Measurer() as measurer:
+        older = asking(measurer, SLOW, "a page", answers)
+        assert measurer.dimension(net, "a page") == sm.dimension(net).to_dict() | {"late": False}
+        older.join(60)
+        assert answers == [None]
+        assert not measurer.is_busy
+        assert measurer.dimension(net) == measurer.dimension(sm.butterfly(8))
+
+
+def test_a_known_dimension_ends_the_older_question_too():
+    answers, net = [], sm.butterfly(8)
+    with Measurer() as measurer:
+        known = measurer.dimension(net)
+        older = asking(measurer, SLOW, "a page", answers)
+        assert measurer.dimension(net, "a page") == known
+        older.join(60)
     assert answers == [None]
-    assert not measurer.is_busy
-    assert measurer.dimension(net) == measurer.dimension(sm.butterfly(8))
+
+
+def test_pages_wait_for_each_other():
+    answers, slow = [], sm.parse("clos")(48)
+    with Measurer() as measurer:
+        one = asking(measurer, slow, "one", answers)
+        other = measurer.dimension(sm.butterfly(8), "other")
+        one.join(60)
+    assert other["value"] == sm.dimension(sm.butterfly(8)).value
+    assert [found["value"] for found in answers] == [sm.dimension(slow).value]
+
+
+def test_a_question_that_waits_is_dropped_for_a_newer_one_of_its_page():
+    answers, net = [], sm.butterfly(8)
+    with Measurer() as measurer:
+        known = measurer.dimension(net)
+        other = asking(measurer, SLOW, "other", [])
+        slow = sm.triangle(255)
+        waits = threading.Thread(target=lambda: answers.append(measurer.dimension(slow, "one")))
+        waits.start()
+        while "one" not in measurer._newest:
+            assert waits.is_alive()
+        assert measurer.dimension(net, "one") == known
+        assert measurer.dimension(net, "other") == known
+        for thread in (other, waits):
+            thread.join(60)
+    assert answers == [None]
 
 
 def test_what_takes_too_long_is_ended_with_true_bounds():
-    net = sm.triangle(256)
     with Measurer(seconds=0.3) as measurer:
-        found = measurer.dimension(net)
+        found = measurer.dimension(SLOW)
         assert measurer.dimension(sm.butterfly(4))["late"] in (False, True)  # it goes on
     assert found["late"]
     assert not found["proved"]
@@ -149,13 +185,9 @@ def test_what_takes_too_long_is_ended_with_true_bounds():
 
 
 def test_stopping_the_server_ends_what_runs():
-    server = Server()
-    slow = sm.parse(SLOW["spec"])(SLOW["width"])
     answers = []
-    thread = threading.Thread(target=lambda: answers.append(server.measurer.dimension(slow)))
-    thread.start()
-    while not server.measurer.is_busy:
-        assert thread.is_alive()
+    server = Server()
+    thread = asking(server.measurer, SLOW, "a page", answers)
     server.server_close()
     thread.join(60)
     assert not thread.is_alive()
@@ -166,7 +198,7 @@ def test_a_browser_may_leave_before_its_answer_comes(capfd, monkeypatch):
     with running() as server:
         left = threading.Event()
 
-        def late(net):
+        def late(net, page):
             assert left.wait(60)
             return {"much": "x" * 10**7}  # more than any buffer takes
 

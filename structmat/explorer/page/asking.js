@@ -10,15 +10,11 @@ class Refused extends Error {
   }
 }
 
+const page = `${Math.random()}`; // a newer question ends the older one of the same page only
+
 const served = {
   network: (question) => posted("/api/network", question),
-  async dimension(question, isWanted) {
-    for (;;) {
-      const found = await posted("/api/dimension", question);
-      if (found !== null || !isWanted()) return found;
-      await new Promise((resume) => { setTimeout(resume, 500); }); // another tab came between
-    }
-  },
+  dimension: (question) => posted("/api/dimension", { ...question, page }),
 };
 
 async function posted(path, question) {

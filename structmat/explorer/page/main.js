@@ -28,7 +28,7 @@ async function show(question) {
   if (!isWanted()) return;
   showNetwork(net);
   try {
-    const found = await library.dimension(net.spec ? { spec: net.spec, width: net.width } : question, isWanted);
+    const found = await library.dimension(net.spec ? { spec: net.spec, width: net.width } : question);
     if (found && isWanted()) showDimension(net, found);
   } catch (error) {
     if (isWanted()) showFailure(error.message);
