@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -80,12 +81,51 @@ def test_errors_of_the_library_are_shown_as_they_are(server):
         ({"Content-Type": "text/plain"}, 415, "application/json"),
         ({"Content-Length": "many"}, 411, "Content-Length"),
         ({"Content-Length": str(2**30)}, 413, "bytes are read"),
+        ({"Content-Length": "1" * 5000}, 413, "bytes are read"),
     ],
 )
 def test_other_pages_and_odd_requests_are_refused(server, headers, status, words):
     got, found = asked(server, "/api/network", {"spec": "benes", "width": 8}, **headers)
     assert got == status
     assert words in found["error"]
+
+
+def test_port_80_is_not_part_of_an_address(monkeypatch):
+    with running() as server:
+        port = server.server_port
+        question, other = {"spec": "benes", "width": 8}, {"Origin": "http://127.0.0.1:81"}
+        monkeypatch.setattr(server, "server_port", 80)
+        for name in ("127.0.0.1", "localhost"):
+            for host in (name, f"{name}:80"):
+                headers = JSON | {"Host": host, "Origin": f"http://{host}"}
+                assert status_at(port, "/", headers) == 200
+                assert status_at(port, "/api/network", headers, question) == 200
+                assert status_at(port, "/", headers | other) == 403
+        assert status_at(port, "/", {"Host": "example.org"}) == 403
+
+
+def status_at(port, path, headers, question=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        method = "GET" if question is None else "POST"
+        connection.request(method, path, json.dumps(question), headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_the_head_of_the_page_is_that_of_the_page(server):
+    status, headers, text = sent(server, "HEAD", "/")
+    assert (status, text) == (200, "")
+    assert headers["Content-Length"] == str(len(page().encode()))
+    assert sent(server, "HEAD", "/api/network")[0] == 404
+
+
+def test_many_may_come_at_once():
+    with Server() as server, contextlib.ExitStack() as stack:  # which has not begun to answer
+        for _ in range(40):
+            address = ("127.0.0.1", server.server_port)
+            stack.enter_context(socket.create_connection(address, timeout=10))
 
 
 def test_localhost_is_the_same_machine(server):

@@ -103,7 +103,13 @@ function showCost(net) {
 function showCode(net) {
   byId("copy-spec").hidden = net.spec === null;
   byId("spec-text").textContent = net.spec ?? "";
-  byId("shell-text").textContent = net.spec === null ? ""
-    : `structmat show ${net.spec.includes("(") ? `"${net.spec.replaceAll('"', "'")}"` : net.spec} --width ${net.width} --full`;
+  byId("shell-text").textContent = net.spec === null ? "" : shownBy(net);
   byId("code-text").textContent = net.code;
+}
+
+/** Return the command that shows a network in a terminal. */
+function shownBy({ spec, width }) {
+  const family = data.families.find(({ name }) => name === spec.split("(")[0]);
+  const quoted = spec.includes("(") ? `"${spec.replaceAll('"', "'")}"` : spec;
+  return `structmat show ${quoted} --width ${width} --full${family?.own ? data.load : ""}`;
 }
