@@ -15,7 +15,17 @@ from structmat.explorer.answering import offered
 from structmat.explorer.asking import DRAWN, WIDEST
 from structmat.plot import COLOURS
 
-_SCRIPTS = ("spreading", "elements", "asking", "graph", "numbers", "drawing", "picking", "main")
+_SCRIPTS = (
+    "spreading",
+    "elements",
+    "asking",
+    "address",
+    "graph",
+    "numbers",
+    "drawing",
+    "picking",
+    "main",
+)
 _SELF, _NONE = "'self'", "'none'"
 FIRST: Mapping[str, Any] = {"spec": "butterfly(block=4)", "width": 16}
 

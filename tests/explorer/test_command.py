@@ -12,6 +12,7 @@ import pytest
 
 import structmat as sm
 from structmat.cli import exploring, main
+from tests.explorer.test_page import wait_for
 
 
 def run(capsys, *arguments):
@@ -54,9 +55,10 @@ def test_the_command_for_a_family_of_ones_own_loads_it(tmp_path, opened):
     )
     with serving("folded", "--width", "8", "--load", str(path)) as address:
         page = opened(address)
+        wait_for(page, "folded", 8)
         own = page.inner_text("#shell-text")
         page.select_option("#family", "benes")
-        page.locator("#title code", has_text="benes").wait_for()
+        wait_for(page, "benes", 8)
         other = page.inner_text("#shell-text")
     assert other == "structmat show benes --width 8 --full"
     name, *arguments = shlex.split(own)

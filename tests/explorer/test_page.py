@@ -433,6 +433,74 @@ def test_everything_is_done_by_keyboard(server, opened):
     assert first[0][1] - first[0][0] == 2
 
 
+def test_a_slow_answer_is_waited_for_in_words(server, opened):
+    page = opened(server.address)
+    wait_for(page, "butterfly(block=4)", 16)
+    held = []
+    page.route("**/api/network", lambda route: held.append(route))
+    assert page.is_hidden("#working")
+    page.select_option("#family", "benes")
+    page.wait_for_selector("#working", state="visible")
+    assert page.get_attribute("main", "aria-busy") == "true"
+    held[0].continue_()
+    wait_for(page, "benes", 16)
+    assert page.is_hidden("#working")
+    assert page.get_attribute("main", "aria-busy") == "false"
+
+
+@pytest.mark.parametrize(("text", "field"), [("13", "#width"), ("nothing", "#spec")])
+def test_an_error_is_seen_on_a_phone_and_belongs_to_its_field(server, opened, text, field):
+    page = opened(f"{server.address}#16:benes", viewport={"width": 320, "height": 600})
+    wait_for(page, "benes", 16)
+    page.fill(field, text)
+    page.press(field, "Enter")
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    box = alert.bounding_box()
+    assert box["y"] >= 0
+    assert box["y"] + box["height"] <= 600
+    invalid = page.locator("[aria-invalid=true]")
+    assert invalid.count() == 1
+    assert f"#{invalid.get_attribute('id')}" == field
+    assert invalid.get_attribute("aria-describedby") == alert.get_attribute("id")
+    page.select_option("#family", "waksman")
+    wait_for(page, "waksman", 13 if field == "#width" else 16)
+    assert invalid.count() == 0
+
+
+def test_a_long_error_leaves_room(server, opened):
+    page = opened(server.address)
+    page.fill("#spec", "x" * 3000)
+    page.press("#spec", "Enter")
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert alert.bounding_box()["height"] < 250
+    alert.focus()  # to be scrolled by keyboard
+    assert page.evaluate("document.activeElement.id") == "error"
+
+
+def test_pressed_buttons_are_told_apart_in_forced_colours(server, opened):
+    page = opened(server.address, forced_colors="active")
+    look = "node => { const s = getComputedStyle(node); return [s.color, s.backgroundColor]; }"
+    pressed, other = (page.locator(mode).evaluate(look) for mode in ("#mode-pick", "#mode-draw"))
+    assert pressed[0] != other[0]
+    assert pressed[1] != other[1]
+
+
+def test_a_network_that_is_shown_anew_is_announced(server, opened):
+    page = opened(server.address)
+    title = page.locator("#title")
+    assert title.get_attribute("aria-live") == "polite"
+    assert title.inner_text() == "butterfly(block=4) · 16 wires, 3 stages"
+
+
+def test_without_javascript_it_says_what_is_missing(server, browser):
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(server.address)
+        assert "The explorer is drawn by JavaScript" in page.inner_text("body")
+
+
 @pytest.mark.parametrize("width", [320, 400, 1280, 1920])
 def test_no_screen_is_scrolled_sideways(server, opened, width):
     page = opened(server.address, viewport={"width": width, "height": 800})

@@ -3,8 +3,8 @@
 function showNumbers(net) {
   const home = byId("numbers");
   if (net.unmeasured) {
-    const note = element("dd", { class: "more" }, "This page was saved: it can follow how information"
-      + " spreads in a drawn layer. Its numbers are found where the page is served, by ",
+    const note = element("dd", { class: "more" }, `${net.unmeasured} It follows how information`
+      + " spreads in a drawn layer all the same; its numbers are found where the page is served, by ",
     element("code", {}, "structmat explore"), ".");
     home.replaceChildren(element("div", { class: "wide" }, element("dt", {}, "Drawn by hand"), note));
     return;
@@ -50,6 +50,7 @@ function meter(share) {
 }
 
 function showDimension(net, found) {
+  if (net.unmeasured) return;
   const group = (net.width * (net.width - 1)) / 2;
   const { lower, upper, parameters, proved, redundant } = found;
   const of = `of ${grouped(group)} in SO(${net.width})`;

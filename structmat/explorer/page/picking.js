@@ -1,12 +1,18 @@
 // The form in which a family, its options and a width are picked; in a saved page, a list.
 
 class Picking {
-  /** `ask(question)` is called whenever something else is picked. */
+  /** `ask(question, kind)` is called whenever something else is picked; kind is the field typed in. */
   constructor(ask) {
     this.ask = ask;
     this.waiting = null; // the timer of a question that is still typed
     if (data.saved) this.#list();
     else this.#form();
+  }
+
+  /** Forget what is being typed: something else is shown. */
+  stop() {
+    clearTimeout(this.waiting);
+    this.waiting = null;
   }
 
   /** Show in the form what a network is. */
@@ -22,17 +28,30 @@ class Picking {
     for (const input of this.#inputs()) input.value = net.form.options[input.dataset.option] ?? "";
     byId("width").value = net.width;
     byId("spec").value = net.spec;
-    this.offer(net.widths);
+    this.#mark(null);
+    this.#offer(net.widths);
   }
 
-  /** Offer widths that the family takes. */
-  offer(widths) {
+  /** Mark the field that is wrong, and offer widths that would do. */
+  blame(error, question) {
+    if (data.saved || error instanceof Lost) return;
+    this.#mark(error.widths.length ? "width" : "spec");
+    this.#offer(error.widths, question.spec);
+  }
+
+  #mark(wrong) {
+    for (const id of ["width", "spec"]) byId(id).setAttribute("aria-invalid", id === wrong);
+  }
+
+  /** Offer widths of what the form says, or of a spec that was refused and so is not in it. */
+  #offer(widths, spec) {
     byId("widths").replaceChildren(...widths.map((width) => {
       const chip = element("button",
         { type: "button", "aria-pressed": byId("width").value === `${width}` }, `${width}`);
       chip.addEventListener("click", () => {
         byId("width").value = width;
-        this.#changed();
+        if (spec) this.#ask({ spec, width });
+        else this.#changed();
       });
       return chip;
     }));
@@ -55,35 +74,34 @@ class Picking {
     byId("pick").addEventListener("submit", (event) => {
       event.preventDefault();
       if (document.activeElement === byId("spec")) this.#typed();
-      else this.#changed();
+      else this.#changed(document.activeElement.id);
     });
     byId("spec").addEventListener("change", () => this.#typed());
     byId("spec").addEventListener("input", () => {
-      clearTimeout(this.waiting);
+      this.stop();
       this.waiting = 0; // no timer: a spec is asked about when it is complete
     });
     for (const id of ["width", "options"]) {
-      byId(id).addEventListener("input", () => {
-        clearTimeout(this.waiting);
-        this.waiting = setTimeout(() => this.#changed(), 300);
+      byId(id).addEventListener("input", (event) => {
+        this.stop();
+        this.waiting = setTimeout(() => this.#changed(event.target.id), 300);
       });
     }
   }
 
   #typed() { this.#ask({ spec: byId("spec").value, width: byId("width").value }); }
 
-  #changed() {
+  #changed(kind = null) {
     const { family, options } = this.question;
     const given = Object.entries(options).filter(([, text]) => text.trim());
     const list = given.map(([name, text]) => `${name}=${text}`).join(", ");
     byId("spec").value = list ? `${family}(${list})` : family;
-    this.#ask(this.question);
+    this.#ask(this.question, kind);
   }
 
-  #ask(question) {
-    clearTimeout(this.waiting);
-    this.waiting = null;
-    this.ask(question);
+  #ask(question, kind = null) {
+    this.stop();
+    this.ask(question, kind);
   }
 
   /** Show the options of the family, with values where one has to be given. */
@@ -107,6 +125,7 @@ class Picking {
 
   #list() {
     byId("pick").hidden = true;
+    byId("saved-width").after(byId("error"));
     byId("saved").hidden = false;
     const specs = [...new Set(data.saved.map(({ spec }) => spec))];
     const sizes = [...new Set(data.saved.map(({ width }) => width))].sort((a, b) => a - b);
