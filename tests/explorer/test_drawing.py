@@ -136,6 +136,34 @@ def test_a_drawing_goes_on_without_the_server(server, opened):
     parameters(page, 2)
 
 
+def test_a_stage_in_the_middle_can_be_made_anew(server, opened):
+    page = opened(f"{server.address}#8=0-1;2-3;4-5")
+    parameters(page, 3)
+    choose(page, (1, 2))
+    parameters(page, 2)
+    assert "Fill the stage again" in page.inner_text("#spreading")
+    assert drawn(page) == sm.Network.of(8, [[[0, 1]], [[4, 5]]])
+    choose(page, (1, 6), (1, 7))
+    parameters(page, 3)
+    assert drawn(page) == sm.Network.of(8, [[[0, 1]], [[6, 7]], [[4, 5]]])
+    page.click("#undo")
+    parameters(page, 2)
+    choose(page, (1, 6), (1, 3))  # it is there again
+    parameters(page, 3)
+    assert drawn(page) == sm.Network.of(8, [[[0, 1]], [[3, 6]], [[4, 5]]])
+
+    choose(page, (1, 3))
+    parameters(page, 2)
+    choose(page, (2, 6))  # in the third stage: the second is closed
+    assert page.locator(".stage").all_text_contents() == ["B1", "B2", "next"]
+    choose(page, (1, 7))
+    parameters(page, 3)
+    assert drawn(page) == sm.Network.of(8, [[[0, 1]], [[4, 5], [6, 7]]])
+    choose(page, (1, 4), (1, 6))  # the last stage goes at once
+    parameters(page, 1)
+    assert page.locator(".stage").all_text_contents() == ["B1", "next"]
+
+
 def test_joined_wires_say_so(server, opened):
     page = opened(f"{server.address}#8=0-1-4")
     parameters(page, 3)

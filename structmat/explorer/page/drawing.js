@@ -9,7 +9,7 @@ class Drawing {
 
   constructor(width) {
     this.width = width;
-    this.stages = []; // lists of switches, which are lists of wires
+    this.stages = []; // lists of switches, which are lists of wires; one may be empty, to be filled
   }
 
   /** How many wires the next switch joins: as many as were asked for, where there are so many. */
@@ -25,7 +25,9 @@ class Drawing {
   get canUndo() { return this.#chosen.wires.length > 0 || this.#past.length > 0; }
 
   /** What the library is asked about. */
-  get question() { return { width: this.width, stages: this.stages }; }
+  get question() {
+    return { width: this.width, stages: this.stages.filter((stage) => stage.length) };
+  }
 
   /** What is drawn: the network, and a stage to go on in. */
   get picture() {
@@ -37,13 +39,18 @@ class Drawing {
 
   /** Choose a wire of a column; return what happened in words, and whether the network changed. */
   choose(column, wire) {
-    const t = Math.min(column, this.stages.length); // the last column belongs to the last stage
+    const t = this.#stageOf(column);
     const joined = this.stages[t]?.find((wires) => wires.includes(wire));
     if (joined) {
       this.#remember();
       this.stages[t] = this.stages[t].filter((wires) => wires !== joined);
-      if (!this.stages[t].length) this.stages.splice(t, 1);
-      return { changed: true, said: `The switch on ${joined.join(", ")} of stage ${t + 1} is gone.` };
+      const said = `The switch on ${joined.join(", ")} of stage ${t + 1} is gone.`;
+      if (this.stages[t].length) return { changed: true, said };
+      if (t === this.stages.length - 1) {
+        this.stages.pop();
+        return { changed: true, said };
+      }
+      return { changed: true, said: `${said} Fill the stage again, or click elsewhere to close it.` };
     }
     const before = this.#chosen.column === t ? this.#chosen.wires : [];
     if (before.includes(wire)) return this.#wanting(t, before.filter((one) => one !== wire));
@@ -83,6 +90,16 @@ class Drawing {
     if (wires.length) return { changed: false, said: `No longer chosen: ${wires.join(", ")}.` };
     [this.width, this.stages] = this.#past.pop() ?? [this.width, this.stages];
     return { changed: true, said: "Undone." };
+  }
+
+  /** Return the stage to the right of a column; an empty one that is not it is closed. */
+  #stageOf(column) {
+    const t = Math.min(column, this.stages.length); // the last column belongs to the last stage
+    const empty = this.stages.findIndex((stage) => !stage.length);
+    if (empty === -1 || empty === t) return t;
+    this.stages.splice(empty, 1);
+    this.#chosen = NONE;
+    return t > empty ? t - 1 : t;
   }
 
   #wanting(t, wires) {
