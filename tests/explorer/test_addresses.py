@@ -77,6 +77,11 @@ def test_a_refused_link_keeps_what_is_shown_and_its_widths_are_its_own(server, o
     goes_to(page, "#13:benes")
     page.get_by_role("alert").wait_for()
     assert page.locator(".picture.stale").count() == 1
+    assert (page.input_value("#width"), page.input_value("#spec")) == ("13", "benes")
+    page.fill("#width", "32")
+    wait_for(page, "benes", 32)
+    goes_to(page, "#14:benes")
+    page.get_by_role("alert").wait_for()
     page.get_by_role("button", name="8", exact=True).click()
     wait_for(page, "benes", 8)
     page.click("#mode-draw")

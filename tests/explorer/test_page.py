@@ -146,6 +146,33 @@ def test_errors_of_the_library_are_shown_and_overcome(server, opened):
     assert shown(page) == expected(sm.benes(8))
 
 
+@pytest.mark.parametrize("by", ["a chip", "typing"])
+def test_another_width_of_a_spec_that_was_refused_is_of_that_spec(server, opened, by):
+    page = opened(server.address)
+    wait_for(page, "butterfly(block=4)", 16)
+    page.fill("#width", "12")
+    page.fill("#spec", "waksman(")
+    page.press("#spec", "Enter")
+    page.get_by_role("alert").wait_for()
+    page.fill("#spec", "benes")
+    page.press("#spec", "Enter")
+    page.get_by_role("alert", name="").filter(has_text="nearest are 8 and 16").wait_for()
+    if by == "typing":
+        page.fill("#width", "8")
+    else:
+        page.get_by_role("button", name="8", exact=True).click()
+    wait_for(page, "benes", 8)
+    assert page.input_value("#family") == "benes"
+
+
+def test_an_option_is_not_lost_to_a_width_picked_at_once(server, opened):
+    page = opened(server.address)
+    wait_for(page, "butterfly(block=4)", 16)
+    page.fill("#option-depth", "2")
+    page.get_by_role("button", name="32", exact=True).click()
+    wait_for(page, "butterfly(block=4, depth=2)", 32)
+
+
 def test_an_address_names_a_network_also_after_a_reload(server, opened):
     page = opened(f"{server.address}#12:waksman")
     wait_for(page, "waksman", 12)

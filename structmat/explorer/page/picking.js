@@ -32,34 +32,32 @@ class Picking {
     this.#offer(net.widths);
   }
 
-  /** Mark the field that is wrong, and offer widths that would do. */
-  blame(error, question) {
+  /** Mark the field that is wrong of what was asked, and offer widths that would do. */
+  blame(error, { spec, width }) {
     if (data.saved || error instanceof Lost) return;
+    if (this.waiting === null && spec) { // perhaps by a link
+      byId("spec").value = spec;
+      byId("width").value = width;
+    }
     this.#mark(error.widths.length ? "width" : "spec");
-    this.#offer(error.widths, question.spec);
+    this.#offer(error.widths);
   }
 
   #mark(wrong) {
     for (const id of ["width", "spec"]) byId(id).setAttribute("aria-invalid", id === wrong);
   }
 
-  /** Offer widths of what the form says, or of a spec that was refused and so is not in it. */
-  #offer(widths, spec) {
+  /** Offer widths that the family takes. */
+  #offer(widths) {
     byId("widths").replaceChildren(...widths.map((width) => {
       const chip = element("button",
         { type: "button", "aria-pressed": byId("width").value === `${width}` }, `${width}`);
       chip.addEventListener("click", () => {
         byId("width").value = width;
-        if (spec) this.#ask({ spec, width });
-        else this.#changed();
+        this.#typed();
       });
       return chip;
     }));
-  }
-
-  get question() {
-    const options = Object.fromEntries(this.#inputs().map((input) => [input.dataset.option, input.value]));
-    return { family: byId("family").value, options, width: byId("width").value };
   }
 
   #inputs() { return [...byId("options").querySelectorAll("[data-option]")]; }
@@ -69,39 +67,37 @@ class Picking {
     byId("family").append(...data.families.map(({ name }) => element("option", {}, name)));
     byId("family").addEventListener("change", () => {
       this.#describe();
-      this.#changed();
+      this.#write();
+      this.#typed();
     });
     byId("pick").addEventListener("submit", (event) => {
       event.preventDefault();
-      if (document.activeElement === byId("spec")) this.#typed();
-      else this.#changed(document.activeElement.id);
+      this.#typed(document.activeElement === byId("spec") ? null : document.activeElement.id);
     });
     byId("spec").addEventListener("change", () => this.#typed());
     byId("spec").addEventListener("input", () => {
       this.stop();
       this.waiting = 0; // no timer: a spec is asked about when it is complete
     });
-    for (const id of ["width", "options"]) {
+    for (const id of ["options", "width"]) {
       byId(id).addEventListener("input", (event) => {
+        if (id === "options") this.#write();
         this.stop();
-        this.waiting = setTimeout(() => this.#changed(event.target.id), 300);
+        this.waiting = setTimeout(() => this.#typed(event.target.id), 300);
       });
     }
   }
 
-  #typed() { this.#ask({ spec: byId("spec").value, width: byId("width").value }); }
-
-  #changed(kind = null) {
-    const { family, options } = this.question;
-    const given = Object.entries(options).filter(([, text]) => text.trim());
-    const list = given.map(([name, text]) => `${name}=${text}`).join(", ");
-    byId("spec").value = list ? `${family}(${list})` : family;
-    this.#ask(this.question, kind);
+  #typed(kind = null) {
+    this.stop();
+    this.ask({ spec: byId("spec").value, width: byId("width").value }, kind);
   }
 
-  #ask(question, kind = null) {
-    this.stop();
-    this.ask(question, kind);
+  /** Write the family and its options as a spec. */
+  #write() {
+    const given = this.#inputs().filter(({ value }) => value.trim());
+    const list = given.map((input) => `${input.dataset.option}=${input.value}`).join(", ");
+    byId("spec").value = byId("family").value + (list && `(${list})`);
   }
 
   /** Show the options of the family, with values where one has to be given. */
