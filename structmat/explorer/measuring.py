@@ -118,10 +118,11 @@ class Measurer:
         with self._lock:
             self._asking = None
             is_over = self._is_over(page, mine)
+        if not said or is_over or late.is_set():  # it was ended, perhaps as it answered
+            self._cleared()
         if said:
             found: dict[str, Any] = json.loads(said)
             return self._remembered(net, found)
-        self._cleared()
         if late.is_set():
             return self._remembered(net, _late(net))
         if is_over:

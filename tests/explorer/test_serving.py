@@ -14,6 +14,7 @@ import pytest
 
 import structmat as sm
 from structmat.errors import StructmatError
+from structmat.explorer import measuring
 from structmat.explorer.answering import answer
 from structmat.explorer.measuring import Measurer
 from structmat.explorer.serving import Server
@@ -213,6 +214,26 @@ def test_a_question_that_waits_is_dropped_for_a_newer_one_of_its_page():
         for thread in (other, waits):
             thread.join(60)
     assert answers == [None]
+
+
+def test_a_question_that_comes_as_the_older_one_is_answered_is_answered_too(monkeypatch):
+    said, newer, answers = measuring._said, [], []
+
+    def late(process, line):
+        found = said(process, line)
+        if not newer:
+            ask = lambda: answers.append(measurer.dimension(sm.butterfly(8), "a page"))  # noqa: E731
+            newer.append(threading.Thread(target=ask))
+            newer[0].start()
+            process.wait(60)  # ended for the newer question
+        return found
+
+    monkeypatch.setattr(measuring, "_said", late)
+    with Measurer() as measurer:
+        found = measurer.dimension(sm.butterfly(4), "a page")
+        newer[0].join(60)
+    assert found["value"] == sm.dimension(sm.butterfly(4)).value
+    assert [one["value"] for one in answers] == [sm.dimension(sm.butterfly(8)).value]
 
 
 def test_what_takes_too_long_is_ended_with_true_bounds():
