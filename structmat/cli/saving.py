@@ -18,7 +18,7 @@ def check_target(path: Path, endings: Collection[str] = _ENDINGS, rule: str = _R
     if path.suffix.lower() not in endings:
         raise FileError(f"--save {path}: {rule}")
     if path.is_dir():
-        raise FileError(f"--save {path}: is a directory; name a file that is not there yet")
+        raise FileError(f"--save {path}: is a directory; name a file in it")
     if not path.parent.is_dir():
         raise FileError(f"--save {path}: there is no directory {path.parent}; make it first")
 
