@@ -17,14 +17,15 @@ function say(text) {
 
 /**
  * Ask the library about a network and show what it says. The kind says what is one step for Back:
- * what is typed in one field, one drawing, what the address named; null begins a step.
+ * what is typed in one field, one drawing, what the address named; null begins a step. A complaint
+ * says why it is shown instead of what the address names, which stays, to be mended.
  */
-async function show(question, kind = null) {
+async function show(question, kind = null, complaint = "") {
   const mine = begin();
   slow = setTimeout(() => { busy(true); }, 300);
   try {
     const net = await library.network(question);
-    if (mine === newest) present(net, kind);
+    if (mine === newest) present(net, kind, complaint);
   } catch (error) {
     if (mine === newest) refuse(error, question);
   }
@@ -97,12 +98,13 @@ function complain(message) {
 }
 
 /** Show why there is no such network, and keep the last one, faint; or show the first one. */
-async function refuse(error, question) {
+function refuse(error, question) {
   if (!(error instanceof Refused)) throw error;
   busy(false);
   complain(error.message);
   if (!shown && question !== data.first) {
-    await showFirst(error.message);
+    const { spec, width } = data.first;
+    show(data.first, null, `${error.message}. Shown instead: ${spec} at width ${width}.`);
     return;
   }
   for (const part of document.querySelectorAll(".picture, .numbers, .copy, .bounds, .cost")) {
@@ -110,18 +112,6 @@ async function refuse(error, question) {
   }
   if (!drawing && question) picking.blame(error, question);
   byId("error").scrollIntoView({ block: "nearest" });
-}
-
-/** Show the first network instead of one that there is not, and keep the address, to be mended. */
-async function showFirst(complaint) {
-  const { spec, width } = data.first;
-  const mine = begin();
-  try {
-    const net = await library.network(data.first);
-    if (mine === newest) present(net, null, `${complaint}. Shown instead: ${spec} at width ${width}.`);
-  } catch (error) {
-    if (mine === newest) refuse(error, data.first);
-  }
 }
 
 // Drawing -----------------------------------------------------------------------------------
