@@ -165,6 +165,17 @@ def test_another_width_of_a_spec_that_was_refused_is_of_that_spec(server, opened
     assert page.input_value("#family") == "benes"
 
 
+def test_a_refusal_leaves_half_a_number_as_it_is(server, opened):
+    page = opened(server.address)
+    wait_for(page, "butterfly(block=4)", 16)
+    page.focus("#width")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("3.2e")
+    page.get_by_role("alert").wait_for()
+    page.keyboard.type("1")
+    assert page.input_value("#width") == "3.2e1"
+
+
 def test_an_option_is_not_lost_to_a_width_picked_at_once(server, opened):
     page = opened(server.address)
     wait_for(page, "butterfly(block=4)", 16)

@@ -35,9 +35,8 @@ class Picking {
   /** Mark the field that is wrong of what was asked, and offer widths that would do. */
   blame(error, { spec, width }) {
     if (data.saved || error instanceof Lost) return;
-    if (this.waiting === null && spec) { // perhaps by a link
-      byId("spec").value = spec;
-      byId("width").value = width;
+    for (const [id, value] of Object.entries({ spec, width: `${width}` })) {
+      if (this.waiting === null && byId(id).value !== value) byId(id).value = value; // by a link
     }
     this.#mark(error.widths.length ? "width" : "spec");
     this.#offer(error.widths);
