@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from structmat.cli.parsing import command, print_json
+from structmat.cli.saving import check_target
 from structmat.errors import FileError, StructmatError
 from structmat.explorer.choosing import SPECS, WIDTHS, precomputed
 
@@ -75,7 +76,7 @@ def _serve(options: argparse.Namespace) -> None:
         "width": options.width[0] if options.width else FIRST["width"],
     }
     asked(first)
-    with Server(options.port, first) as server:
+    with Server(options.port, first, options.load) as server:
         if options.json:
             print_json({"address": server.address})
         else:
@@ -92,13 +93,10 @@ def _save(options: argparse.Namespace) -> None:
     from structmat.writing import write_text
 
     path: Path = options.save
-    if path.suffix.lower() not in _ENDINGS:
-        raise FileError(f"--save {path}: a page ends in .html")
-    if not path.parent.is_dir():
-        raise FileError(f"--save {path}: there is no directory {path.parent}; make it first")
+    check_target(path, _ENDINGS, "a page ends in .html")
     found = precomputed(options.specs or SPECS, options.width or WIDTHS, progress=not options.json)
     try:
-        write_text(path, page(saved=found))
+        write_text(path, page(saved=found, load=options.load))
     except OSError as error:
         raise FileError(f"--save {path}: cannot be written ({error.strerror})") from None
     saved = [{"spec": one["spec"], "width": one["width"]} for one in found]

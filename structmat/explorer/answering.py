@@ -8,7 +8,7 @@ from typing import Any
 from structmat.drawing import diagram
 from structmat.errors import StructmatError
 from structmat.explorer.asking import DRAWN, asked, named
-from structmat.explorer.code import code
+from structmat.explorer.code import code, is_ours
 from structmat.families import Entry, Family, catalogue
 from structmat.families.options import taken
 from structmat.limits import lower_bounds
@@ -21,6 +21,7 @@ from structmat.stage import Stage
 _EDGES = 50_000  # that a browser draws at once
 _WIDTHS = (2, 3, 4, 6, 8, 9, 12, 16, 24, 25, 27, 32, 48, 64)  # offered where many are taken
 _FEW = 10
+_ENOUGH = 5
 
 Answer = dict[str, Any]
 
@@ -92,14 +93,21 @@ def refusal(question: Any, error: StructmatError) -> Answer:
 def widths(family: Family) -> list[int]:
     """Return widths that a family takes: all up to 64 where these are few, else some of them.
 
+    Some are those that many families take, or else every second or so.
+
     Examples
     --------
     >>> from structmat.families import parse
     >>> widths(parse("butterfly(block=4)"))
     [4, 8, 16, 32, 64]
+    >>> widths(parse("block_diagonal(block=5)"))
+    [5, 15, 25, 35, 45, 55]
     """
     every = [width for width in range(1, DRAWN + 1) if taken(family, width)]
-    return every if len(every) <= _FEW else [width for width in _WIDTHS if width in every]
+    if len(every) <= _FEW:
+        return every
+    usual = [width for width in _WIDTHS if width in every]
+    return usual if len(usual) >= _ENOUGH else every[:: -(-len(every) // _FEW)]
 
 
 def offered() -> list[Answer]:
@@ -116,6 +124,7 @@ def offered() -> list[Answer]:
             "name": known.name,
             "widths": known.widths,
             "summary": known.summary,
+            "own": not is_ours(known),
             "options": [_option(known, name) for name in known.options],
         }
         for known in catalogue()

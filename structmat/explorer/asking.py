@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -13,6 +14,7 @@ from structmat.network import Network
 WIDEST = 1024  # wires of a network that is answered in about a second
 DRAWN = 64  # wires that can be told apart and drawn
 _NODES = 2**20  # width × stages
+_READING = threading.Lock()
 _LARGEST = 1024  # number in an option: without a bound a depth would take all memory
 
 
@@ -76,19 +78,29 @@ def named(question: Mapping[str, Any]) -> Family:
     random(block=4, depth=2, rng=0)
     """
     if "spec" in question:
-        family = parse(question["spec"])
+        family = _parsed(question["spec"])
     else:
         options = question.get("options") or {}
         if not isinstance(options, Mapping):
             raise SpecError(f"options={options!r}: give an object of texts")
         given = [f"{name}={text}" for name, text in options.items() if str(text).strip()]
         name = str(question.get("family"))
-        family = parse(f"{name}({', '.join(given)})" if given else name)
+        family = _parsed(f"{name}({', '.join(given)})" if given else name)
     for name, value in family.options:
         _check_option(family, name, value)
     if "rng" in entry(family.name).options and dict(family.options).get("rng") is None:
         return family.having(rng=0)
     return family
+
+
+def _parsed(spec: Any) -> Family:
+    """Parse one spec at a time, whatever else is computed.
+
+    Python's parser has been seen to fail (SystemError, recursion depth) in several threads of
+    Python 3.11.
+    """
+    with _READING:
+        return parse(spec)
 
 
 def _width(value: Any) -> int:

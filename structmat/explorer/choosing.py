@@ -53,7 +53,7 @@ WIDTHS = (8, 12, 13, 16, 32)
 def precomputed(
     specs: Sequence[str] = SPECS, widths: Sequence[int] = WIDTHS, *, progress: bool = False
 ) -> list[dict[str, Any]]:
-    """Return the answers of every network of these families at these widths that there is.
+    """Return the answers of every network of these families at these widths that there is, once.
 
     Parameters
     ----------
@@ -81,7 +81,8 @@ def precomputed(
     from structmat.explorer.asking import named
 
     found = []
-    pairs = [(named({"spec": spec}), width) for spec in specs for width in widths]
+    families = dict.fromkeys(named({"spec": spec}) for spec in specs)
+    pairs = [(family, width) for family in families for width in dict.fromkeys(widths)]
     with bar("explore", len(pairs), unit="network", shown=progress) as steps:
         for family, width in pairs:
             question = {"spec": str(family), "width": width}

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import structmat
 from structmat.families import Family
-from structmat.families.registry import entry
+from structmat.families.registry import Entry, entry
 from structmat.network import Network
 
 _LINE = 88
@@ -40,15 +40,27 @@ def code(net: Network, family: Family | None = None) -> str:
     """
     if family is None:
         return "\n".join(["import structmat as sm", "", *_drawn(net)])
-    build = entry(family.name).build
-    if getattr(structmat, family.name, None) is build:
+    known = entry(family.name)
+    if is_ours(known):
         options = "".join(f", {name}={value!r}" for name, value in family.options)
         return f"import structmat as sm\n\nnet = sm.{family.name}({net.width}{options})"
-    home = build.__module__
+    home = known.build.__module__
     return (
         f"import structmat as sm\nimport {home}  # registers {family.name}\n\n"
         f"net = sm.parse({str(family)!r})({net.width})"
     )
+
+
+def is_ours(known: Entry) -> bool:
+    """Return whether a family is one of structmat, and not of the user or another package.
+
+    Examples
+    --------
+    >>> from structmat.families import catalogue
+    >>> all(map(is_ours, catalogue()))
+    True
+    """
+    return getattr(structmat, known.name, None) is known.build
 
 
 def _drawn(net: Network) -> list[str]:

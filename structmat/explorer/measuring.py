@@ -21,7 +21,7 @@ Process = subprocess.Popen[str]
 
 
 class Measurer:
-    """Finds out one dimension at a time; a newer question ends the older one.
+    """Finds out one dimension at a time: pages wait for their turn, and each has one question.
 
     Parameters
     ----------
@@ -39,8 +39,11 @@ class Measurer:
     def __init__(self, seconds: float = SECONDS) -> None:
         self._seconds = seconds
         self._lock = threading.Lock()
+        self._turn = threading.Lock()  # held while a dimension is computed
         self._known: dict[Network, dict[str, Any]] = {}
-        self._busy = False
+        self._newest: dict[str, object] = {}  # question of each page
+        self._asking: str | None = None  # the page whose question is computed
+        self._is_stopped = False
         self._process: Process | None = _started()  # so that it is ready when it is asked
 
     def __enter__(self) -> Measurer:
@@ -52,38 +55,56 @@ class Measurer:
     @property
     def is_busy(self) -> bool:
         """Whether a dimension is being computed."""
-        return self._busy
+        return self._asking is not None
 
-    def dimension(self, net: Network) -> dict[str, Any] | None:
-        """Return the dimension, ready for JSON; None where a newer question came between.
+    def dimension(self, net: Network, page: str = "") -> dict[str, Any] | None:
+        """Return the dimension, ready for JSON; None where the page asked a newer question.
 
         Where it took too long the bounds are those that take no time, and `late` is True.
+
+        Parameters
+        ----------
+        net : Network
+        page : str
+            Which page asks: a newer question ends the older one of the same page, and waits for
+            those of others.
 
         Raises
         ------
         StructmatError
             When the process was ended from elsewhere.
         """
-        known = self._known.get(net)
-        return self._asked(net) if known is None else known
+        mine = object()
+        with self._lock:
+            self._newest[page] = mine
+            if self._asking == page and self._process is not None:
+                self._process.kill()
+        try:
+            known = self._known.get(net)
+            if known is not None:
+                return known
+            with self._turn:
+                return self._in_turn(net, page, mine)
+        finally:
+            with self._lock:
+                if self._newest.get(page) is mine:
+                    del self._newest[page]
 
     def stop(self) -> None:
         """End the process, whatever it computes."""
         with self._lock:
-            process, self._process = self._process, None
-            is_idle, self._busy = not self._busy, False
-        if process is not None:
-            process.kill()
-            if is_idle:  # else who asked it sees to it
-                _ended(process)
-
-    def _asked(self, net: Network) -> dict[str, Any] | None:
-        with self._lock:
-            if self._busy and self._process is not None:
+            self._is_stopped = True
+            if self._process is not None:
                 self._process.kill()
-                self._process = None
-            process = self._process or _started()
-            self._process, self._busy = process, True
+        with self._turn:  # who asked it has seen that it ended
+            self._cleared()
+
+    def _in_turn(self, net: Network, page: str, mine: object) -> dict[str, Any] | None:
+        with self._lock:
+            if self._is_over(page, mine):
+                return None
+            process = self._process = self._process or _started()
+            self._asking = page
         late = threading.Event()
 
         def give_up() -> None:
@@ -95,22 +116,26 @@ class Measurer:
         said = _said(process, net.to_json())
         timer.cancel()
         with self._lock:
-            is_newest = self._process is process
-            if is_newest:
-                self._busy = False
-                if not said:
-                    self._process = None
+            self._asking = None
+            is_over = self._is_over(page, mine)
+        if not said or is_over or late.is_set():  # it was ended, perhaps as it answered
+            self._cleared()
         if said:
             found: dict[str, Any] = json.loads(said)
-            if not is_newest:
-                _ended(process)
             return self._remembered(net, found)
-        _ended(process)
         if late.is_set():
             return self._remembered(net, _late(net))
-        if is_newest:
-            raise StructmatError("the dimension was not found: its process was ended; ask again")
-        return None
+        if is_over:
+            return None
+        raise StructmatError("the dimension was not found: its process was ended; ask again")
+
+    def _is_over(self, page: str, mine: object) -> bool:
+        return self._is_stopped or self._newest.get(page) is not mine
+
+    def _cleared(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            _ended(process)
 
     def _remembered(self, net: Network, found: dict[str, Any]) -> dict[str, Any]:
         if len(self._known) >= _REMEMBERED:

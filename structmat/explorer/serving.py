@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -18,6 +17,8 @@ from structmat.explorer.writing import page
 
 HOST = "127.0.0.1"
 _LONGEST = 2**18  # bytes of a question
+_DIGITS = 9  # of a length that is read at all
+_WEB = 80  # the port that an address leaves out
 _LAST_PORT = 2**16 - 1
 
 
@@ -30,6 +31,8 @@ class Server(ThreadingHTTPServer):
         Where; 0 for any that is free.
     first : mapping, optional
         The question whose network is shown first.
+    load : sequence of str
+        Files and modules whose families are there: commands on the page name them.
 
     Raises
     ------
@@ -44,8 +47,11 @@ class Server(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = 64  # tabs that are opened at once
 
-    def __init__(self, port: int = 0, first: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self, port: int = 0, first: Mapping[str, Any] | None = None, load: Sequence[str] = ()
+    ) -> None:
         if whole(port, "port") > _LAST_PORT:
             raise StructmatError(f"port={port}: ports go up to {_LAST_PORT}; 0 takes a free one")
         try:
@@ -54,8 +60,7 @@ class Server(ThreadingHTTPServer):
             raise StructmatError(
                 f"port={port}: cannot be listened to ({error.strerror}); 0 takes a free one"
             ) from None
-        self.page = page(first)
-        self.reading = threading.Lock()
+        self.page = page(first, load=load)
         self.measurer = Measurer()
 
     @property
@@ -89,7 +94,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         answers: dict[str, Callable[[Any], Any]] = {
-            "/api/network": self._network,
+            "/api/network": answer,
             "/api/dimension": self._dimension,
         }
         if not self._is_ours():
@@ -106,21 +111,19 @@ class _Handler(BaseHTTPRequestHandler):
             found = refusal(question, error)
         self._json(HTTPStatus.OK, found)
 
-    # One at a time: none takes longer than a second or so, and Python's parser, which reads specs,
-    # has been seen to fail (SystemError, recursion depth) beside other threads in Python 3.11.
-
-    def _network(self, question: Any) -> Any:
-        with self.server.reading:
-            return answer(question)
+    def do_HEAD(self) -> None:
+        self.do_GET()
 
     def _dimension(self, question: Any) -> Any:
-        with self.server.reading:
-            net = asked(question).network
-        return self.server.measurer.dimension(net)
+        net = asked(question).network
+        return self.server.measurer.dimension(net, str(question.get("page", "")))
 
     def _is_ours(self) -> bool:
         """Refuse what a page of another site could send, also under a name that leads here."""
-        hosts = [f"{name}:{self.server.server_port}" for name in (HOST, "localhost")]
+        port = self.server.server_port
+        hosts = [f"{name}:{port}" for name in (HOST, "localhost")]
+        if port == _WEB:
+            hosts += [HOST, "localhost"]
         host, origin = self.headers.get("Host"), self.headers.get("Origin")
         if host in hosts and origin in (None, f"http://{host}"):
             return True
@@ -136,7 +139,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not length.isdecimal():
             self._refuse(HTTPStatus.LENGTH_REQUIRED, "say the Content-Length")
             return None
-        if int(length) > _LONGEST:
+        if len(length) > _DIGITS or int(length) > _LONGEST:
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"up to {_LONGEST:,} bytes are read")
             return None
         try:
@@ -166,7 +169,8 @@ class _Handler(BaseHTTPRequestHandler):
         ):
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
         """Say nothing: the terminal is the user's."""

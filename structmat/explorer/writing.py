@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from typing import Any
@@ -14,13 +15,25 @@ from structmat.explorer.answering import offered
 from structmat.explorer.asking import DRAWN, WIDEST
 from structmat.plot import COLOURS
 
-_SCRIPTS = ("spreading", "elements", "asking", "graph", "numbers", "drawing", "picking", "main")
+_SCRIPTS = (
+    "spreading",
+    "elements",
+    "asking",
+    "address",
+    "graph",
+    "numbers",
+    "drawing",
+    "picking",
+    "main",
+)
 _SELF, _NONE = "'self'", "'none'"
 FIRST: Mapping[str, Any] = {"spec": "butterfly(block=4)", "width": 16}
 
 
 def page(
-    first: Mapping[str, Any] | None = None, saved: Sequence[Mapping[str, Any]] | None = None
+    first: Mapping[str, Any] | None = None,
+    saved: Sequence[Mapping[str, Any]] | None = None,
+    load: Sequence[str] = (),
 ) -> str:
     """Return the page as HTML.
 
@@ -33,6 +46,8 @@ def page(
         The question whose network is shown first.
     saved : sequence of mappings, optional
         Answers found out beforehand: the page needs no server then.
+    load : sequence of str
+        Files and modules that a command has to load for families of one's own.
 
     Examples
     --------
@@ -48,6 +63,7 @@ def page(
         "drawn": DRAWN,
         "families": offered(),
         "first": dict(first),
+        "load": "".join(f" --load {shlex.quote(source)}" for source in load),
         "saved": None if saved is None else list(saved),
     }
     style = _palette() + _part("style.css")

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import threading
 
 import networkx as nx
 import pytest
@@ -166,6 +167,7 @@ def test_a_refusal_offers_widths_that_are_taken():
 
 def test_few_widths_are_offered_whole_and_many_in_part():
     assert widths(sm.parse("omega(block=3)")) == [3, 9, 27]
+    assert widths(sm.parse("chordal_cycle")) == [5, 11, 17, 23, 31, 41, 47, 59]
     many = widths(sm.parse("gossip"))
     assert {2, 64} <= set(many)
     assert len(many) < 20
@@ -216,8 +218,31 @@ def test_what_is_saved_is_what_would_be_answered():
         assert one == answer(question)
         covered = sm.dimension(asked(question).network)
         assert covered.to_dict().items() <= dimension.items()
+    twice = precomputed(["benes", "benes"], [8, 8])
+    assert [(one["spec"], one["width"]) for one in twice] == [("benes", 8)]
     with pytest.raises(StructmatError, match="none of benes takes a width of 6, 10"):
         precomputed(["benes"], [6, 10])
+
+
+def test_a_slow_network_keeps_no_other_waiting():
+    started, free = threading.Event(), threading.Event()
+
+    @sm.family("any")
+    def slow_to_build(width):
+        started.set()
+        assert free.wait(60)
+        return sm.Network(width)
+
+    slow = threading.Thread(target=answer, args=[{"spec": "slow_to_build", "width": 4}])
+    try:
+        slow.start()
+        assert started.wait(60)
+        assert answer({"spec": "benes", "width": 8})["depth"] == 5
+        assert slow.is_alive()
+    finally:
+        free.set()
+        slow.join(60)
+        unregister("slow_to_build")
 
 
 @given(st.text(max_size=30))

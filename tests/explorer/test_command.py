@@ -1,14 +1,18 @@
 """`structmat explore` on the command line."""
 
 import json
+import shlex
 import signal
 import subprocess
 import sys
 import urllib.request
+from contextlib import contextmanager
 
 import pytest
 
-from structmat.cli import main
+import structmat as sm
+from structmat.cli import exploring, main
+from tests.explorer.test_page import wait_for
 
 
 def run(capsys, *arguments):
@@ -17,22 +21,52 @@ def run(capsys, *arguments):
     return code, captured.out, captured.err
 
 
-def test_it_serves_until_it_is_interrupted():
-    command = [sys.executable, "-m", "structmat", "explore", "shuffle(block=4)", "--width", "64"]
+@contextmanager
+def serving(*arguments):
+    """Run the command while the block runs, and return the address; then interrupt it."""
+    command = [sys.executable, "-m", "structmat", "explore", *arguments, "--no-open", "--json"]
     with subprocess.Popen(
-        [*command, "--no-open", "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as running:
         try:
             said = "".join(iter(running.stdout.readline, "}\n")) + "}"
-            address = json.loads(said)["address"]
-            with urllib.request.urlopen(address, timeout=60) as response:
-                text = response.read().decode()
+            yield json.loads(said)["address"]
             running.send_signal(signal.SIGINT)
             _, problem = running.communicate(timeout=60)
         finally:
             running.kill()
-    assert '"first": {"spec": "shuffle(block=4)", "width": 64}' in text
     assert (running.returncode, problem) == (0, "")
+
+
+def test_it_serves_until_it_is_interrupted():
+    with (
+        serving("shuffle(block=4)", "--width", "64") as address,
+        urllib.request.urlopen(address, timeout=60) as response,
+    ):
+        text = response.read().decode()
+    assert '"first": {"spec": "shuffle(block=4)", "width": 64}' in text
+
+
+def test_the_command_for_a_family_of_ones_own_loads_it(tmp_path, opened):
+    path = tmp_path / "my families.py"
+    path.write_text(
+        "import structmat as sm\n\n@sm.family('even')\ndef folded(width):\n"
+        "    return sm.Network.of(width, [[[k, width - 1 - k] for k in range(width // 2)]])\n"
+    )
+    with serving("folded", "--width", "8", "--load", str(path)) as address:
+        page = opened(address)
+        wait_for(page, "folded", 8)
+        own = page.inner_text("#shell-text")
+        page.select_option("#family", "benes")
+        wait_for(page, "benes", 8)
+        other = page.inner_text("#shell-text")
+    assert other == "structmat show benes --width 8 --full"
+    name, *arguments = shlex.split(own)
+    assert name == "structmat"
+    done = subprocess.run(
+        [sys.executable, "-m", "structmat", *arguments], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(sm.diagram(sm.Network.of(8, [[[0, 7], [1, 6], [2, 5], [3, 4]]])))
 
 
 def test_it_saves_one_file(capsys, tmp_path):
@@ -49,6 +83,15 @@ def test_it_saves_one_file(capsys, tmp_path):
     code, out, _ = run(capsys, "benes", "--width", "4", "8", "--save", str(path))
     assert code == 0
     assert "2 networks, of widths 4, 8" in out
+
+
+def test_a_directory_is_refused_before_anything_is_found_out(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(exploring, "precomputed", lambda *_, **__: pytest.fail("was found out"))
+    target = tmp_path / "page.html"
+    target.mkdir()
+    code, out, err = run(capsys, "benes", "--save", str(target))
+    assert (code, out) == (2, "")
+    assert "is a directory" in err
 
 
 @pytest.mark.parametrize(

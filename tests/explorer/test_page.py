@@ -146,6 +146,44 @@ def test_errors_of_the_library_are_shown_and_overcome(server, opened):
     assert shown(page) == expected(sm.benes(8))
 
 
+@pytest.mark.parametrize("by", ["a chip", "typing"])
+def test_another_width_of_a_spec_that_was_refused_is_of_that_spec(server, opened, by):
+    page = opened(server.address)
+    wait_for(page, "butterfly(block=4)", 16)
+    page.fill("#width", "12")
+    page.fill("#spec", "waksman(")
+    page.press("#spec", "Enter")
+    page.get_by_role("alert").wait_for()
+    page.fill("#spec", "benes")
+    page.press("#spec", "Enter")
+    page.get_by_role("alert", name="").filter(has_text="nearest are 8 and 16").wait_for()
+    if by == "typing":
+        page.fill("#width", "8")
+    else:
+        page.get_by_role("button", name="8", exact=True).click()
+    wait_for(page, "benes", 8)
+    assert page.input_value("#family") == "benes"
+
+
+def test_a_refusal_leaves_half_a_number_as_it_is(server, opened):
+    page = opened(server.address)
+    wait_for(page, "butterfly(block=4)", 16)
+    page.focus("#width")
+    page.keyboard.press("Control+a")
+    page.keyboard.type("3.2e")
+    page.get_by_role("alert").wait_for()
+    page.keyboard.type("1")
+    assert page.input_value("#width") == "3.2e1"
+
+
+def test_an_option_is_not_lost_to_a_width_picked_at_once(server, opened):
+    page = opened(server.address)
+    wait_for(page, "butterfly(block=4)", 16)
+    page.fill("#option-depth", "2")
+    page.get_by_role("button", name="32", exact=True).click()
+    wait_for(page, "butterfly(block=4, depth=2)", 32)
+
+
 def test_an_address_names_a_network_also_after_a_reload(server, opened):
     page = opened(f"{server.address}#12:waksman")
     wait_for(page, "waksman", 12)
@@ -160,11 +198,11 @@ def test_nothing_waits_for_the_dimension_and_late_answers_are_dropped(opened, mo
         asked, free = threading.Event(), threading.Event()
         measure = server.measurer.dimension
 
-        def slow(net):
+        def slow(net, page):
             if net.width == 16:
                 asked.set()
                 assert free.wait(60)
-            return measure(net)
+            return measure(net, page)
 
         monkeypatch.setattr(server.measurer, "dimension", slow)
         page = opened(server.address)
@@ -184,8 +222,15 @@ def test_nothing_waits_for_the_dimension_and_late_answers_are_dropped(opened, mo
 @pytest.mark.parametrize(("field", "text"), [("#width", "24"), ("#spec", "shuffle(block=2)")])
 def test_an_answer_does_not_change_what_is_being_typed(server, opened, field, text):
     page = opened(server.address)
-    held = []
-    page.route("**/api/network", lambda route: held.append(route))
+    held, free = [], []
+
+    def hold(route):
+        if free:
+            route.continue_()
+        else:
+            held.append(route)
+
+    page.route("**/api/network", hold)
     page.select_option("#family", "shuffle")
     while not held:
         page.wait_for_timeout(10)
@@ -193,17 +238,25 @@ def test_an_answer_does_not_change_what_is_being_typed(server, opened, field, te
     held[0].continue_()
     page.wait_for_timeout(150)
     assert page.input_value(field) == text
-    page.unroute("**/api/network")
+    free.append(True)
     for route in held[1:]:
         route.continue_()
     page.press(field, "Enter")
     wait_for(page, *(("shuffle(block=4)", 24) if field == "#width" else (text, 16)))
 
 
+def test_two_pages_with_slow_dimensions_both_get_them(server, opened):
+    pages = [opened(f"{server.address}#{width}:clos") for width in (94, 92)]
+    for page, width in zip(pages, (94, 92), strict=True):
+        wait_for(page, "clos", width)
+        known = server.measurer.dimension(sm.clos(width))
+        assert page.inner_text("#dimension .value") == f"{known['lower']:,}"
+
+
 def test_a_dimension_that_is_not_found_is_said(opened, monkeypatch):
     with running() as server:
 
-        def fails(net):
+        def fails(net, page):
             raise StructmatError("no dimension today")
 
         monkeypatch.setattr(server.measurer, "dimension", fails)
@@ -416,6 +469,74 @@ def test_everything_is_done_by_keyboard(server, opened):
     first = drawn(page).stages[0].banks[0].reads.tolist()
     assert len(first) == 1
     assert first[0][1] - first[0][0] == 2
+
+
+def test_a_slow_answer_is_waited_for_in_words(server, opened):
+    page = opened(server.address)
+    wait_for(page, "butterfly(block=4)", 16)
+    held = []
+    page.route("**/api/network", lambda route: held.append(route))
+    assert page.is_hidden("#working")
+    page.select_option("#family", "benes")
+    page.wait_for_selector("#working", state="visible")
+    assert page.get_attribute("main", "aria-busy") == "true"
+    held[0].continue_()
+    wait_for(page, "benes", 16)
+    assert page.is_hidden("#working")
+    assert page.get_attribute("main", "aria-busy") == "false"
+
+
+@pytest.mark.parametrize(("text", "field"), [("13", "#width"), ("nothing", "#spec")])
+def test_an_error_is_seen_on_a_phone_and_belongs_to_its_field(server, opened, text, field):
+    page = opened(f"{server.address}#16:benes", viewport={"width": 320, "height": 600})
+    wait_for(page, "benes", 16)
+    page.fill(field, text)
+    page.press(field, "Enter")
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    box = alert.bounding_box()
+    assert box["y"] >= 0
+    assert box["y"] + box["height"] <= 600
+    invalid = page.locator("[aria-invalid=true]")
+    assert invalid.count() == 1
+    assert f"#{invalid.get_attribute('id')}" == field
+    assert invalid.get_attribute("aria-describedby") == alert.get_attribute("id")
+    page.select_option("#family", "waksman")
+    wait_for(page, "waksman", 13 if field == "#width" else 16)
+    assert invalid.count() == 0
+
+
+def test_a_long_error_leaves_room(server, opened):
+    page = opened(server.address)
+    page.fill("#spec", "x" * 3000)
+    page.press("#spec", "Enter")
+    alert = page.get_by_role("alert")
+    alert.wait_for()
+    assert alert.bounding_box()["height"] < 250
+    alert.focus()  # to be scrolled by keyboard
+    assert page.evaluate("document.activeElement.id") == "error"
+
+
+def test_pressed_buttons_are_told_apart_in_forced_colours(server, opened):
+    page = opened(server.address, forced_colors="active")
+    look = "node => { const s = getComputedStyle(node); return [s.color, s.backgroundColor]; }"
+    pressed, other = (page.locator(mode).evaluate(look) for mode in ("#mode-pick", "#mode-draw"))
+    assert pressed[0] != other[0]
+    assert pressed[1] != other[1]
+
+
+def test_a_network_that_is_shown_anew_is_announced(server, opened):
+    page = opened(server.address)
+    title = page.locator("#title")
+    assert title.get_attribute("aria-live") == "polite"
+    assert title.inner_text() == "butterfly(block=4) · 16 wires, 3 stages"
+
+
+def test_without_javascript_it_says_what_is_missing(server, browser):
+    with browser.new_context(java_script_enabled=False) as context:
+        page = context.new_page()
+        page.goto(server.address)
+        assert "The explorer is drawn by JavaScript" in page.inner_text("body")
 
 
 @pytest.mark.parametrize("width", [320, 400, 1280, 1920])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import socket
@@ -13,6 +14,7 @@ import pytest
 
 import structmat as sm
 from structmat.errors import StructmatError
+from structmat.explorer import measuring
 from structmat.explorer.answering import answer
 from structmat.explorer.measuring import Measurer
 from structmat.explorer.serving import Server
@@ -20,7 +22,7 @@ from structmat.explorer.writing import page
 from tests.explorer.conftest import running
 
 JSON = {"Content-Type": "application/json"}
-SLOW = {"spec": "triangle", "width": 256}  # a rank of 32,640 dimensions
+SLOW = sm.triangle(256)  # a rank of 32,640 dimensions
 
 
 def sent(server, method, path, body=None, headers=None):
@@ -80,12 +82,51 @@ def test_errors_of_the_library_are_shown_as_they_are(server):
         ({"Content-Type": "text/plain"}, 415, "application/json"),
         ({"Content-Length": "many"}, 411, "Content-Length"),
         ({"Content-Length": str(2**30)}, 413, "bytes are read"),
+        ({"Content-Length": "1" * 5000}, 413, "bytes are read"),
     ],
 )
 def test_other_pages_and_odd_requests_are_refused(server, headers, status, words):
     got, found = asked(server, "/api/network", {"spec": "benes", "width": 8}, **headers)
     assert got == status
     assert words in found["error"]
+
+
+def test_port_80_is_not_part_of_an_address(monkeypatch):
+    with running() as server:
+        port = server.server_port
+        question, other = {"spec": "benes", "width": 8}, {"Origin": "http://127.0.0.1:81"}
+        monkeypatch.setattr(server, "server_port", 80)
+        for name in ("127.0.0.1", "localhost"):
+            for host in (name, f"{name}:80"):
+                headers = JSON | {"Host": host, "Origin": f"http://{host}"}
+                assert status_at(port, "/", headers) == 200
+                assert status_at(port, "/api/network", headers, question) == 200
+                assert status_at(port, "/", headers | other) == 403
+        assert status_at(port, "/", {"Host": "example.org"}) == 403
+
+
+def status_at(port, path, headers, question=None):
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    try:
+        method = "GET" if question is None else "POST"
+        connection.request(method, path, json.dumps(question), headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def test_the_head_of_the_page_is_that_of_the_page(server):
+    status, headers, text = sent(server, "HEAD", "/")
+    assert (status, text) == (200, "")
+    assert headers["Content-Length"] == str(len(page().encode()))
+    assert sent(server, "HEAD", "/api/network")[0] == 404
+
+
+def test_many_may_come_at_once():
+    with Server() as server, contextlib.ExitStack() as stack:  # which has not begun to answer
+        for _ in range(40):
+            address = ("127.0.0.1", server.server_port)
+            stack.enter_context(socket.create_connection(address, timeout=10))
 
 
 def test_localhost_is_the_same_machine(server):
@@ -118,30 +159,86 @@ def test_a_port_that_is_taken_or_none_is_refused(server):
             Server(port)
 
 
-def test_a_newer_question_ends_the_older_one():
-    with Measurer() as measurer:
-        _a_newer_question_ends_the_older_one(measurer)
-
-
-def _a_newer_question_ends_the_older_one(measurer):
-    slow = sm.parse(SLOW["spec"])(SLOW["width"])
-    answers = []
-    older = threading.Thread(target=lambda: answers.append(measurer.dimension(slow)))
-    older.start()
+def asking(measurer, net, page, answers):
+    """A thread that asks for a dimension, when it is being computed."""
+    thread = threading.Thread(target=lambda: answers.append(measurer.dimension(net, page)))
+    thread.start()
     while not measurer.is_busy:
-        assert older.is_alive()
-    net = sm.butterfly(8)
-    assert measurer.dimension(net) == sm.dimension(net).to_dict() | {"late": False}
-    older.join(60)
+        assert thread.is_alive()
+    return thread
+
+
+def test_a_newer_question_of_a_page_ends_its_older_one():
+    answers, net = [], sm.butterfly(8)
+    with Measurer() as measurer:
+        older = asking(measurer, SLOW, "a page", answers)
+        assert measurer.dimension(net, "a page") == sm.dimension(net).to_dict() | {"late": False}
+        older.join(60)
+        assert answers == [None]
+        assert not measurer.is_busy
+        assert measurer.dimension(net) == measurer.dimension(sm.butterfly(8))
+
+
+def test_a_known_dimension_ends_the_older_question_too():
+    answers, net = [], sm.butterfly(8)
+    with Measurer() as measurer:
+        known = measurer.dimension(net)
+        older = asking(measurer, SLOW, "a page", answers)
+        assert measurer.dimension(net, "a page") == known
+        older.join(60)
     assert answers == [None]
-    assert not measurer.is_busy
-    assert measurer.dimension(net) == measurer.dimension(sm.butterfly(8))
+
+
+def test_pages_wait_for_each_other():
+    answers, slow = [], sm.parse("clos")(48)
+    with Measurer() as measurer:
+        one = asking(measurer, slow, "one", answers)
+        other = measurer.dimension(sm.butterfly(8), "other")
+        one.join(60)
+    assert other["value"] == sm.dimension(sm.butterfly(8)).value
+    assert [found["value"] for found in answers] == [sm.dimension(slow).value]
+
+
+def test_a_question_that_waits_is_dropped_for_a_newer_one_of_its_page():
+    answers, net = [], sm.butterfly(8)
+    with Measurer() as measurer:
+        known = measurer.dimension(net)
+        other = asking(measurer, SLOW, "other", [])
+        slow = sm.triangle(255)
+        waits = threading.Thread(target=lambda: answers.append(measurer.dimension(slow, "one")))
+        waits.start()
+        while "one" not in measurer._newest:
+            assert waits.is_alive()
+        assert measurer.dimension(net, "one") == known
+        assert measurer.dimension(net, "other") == known
+        for thread in (other, waits):
+            thread.join(60)
+    assert answers == [None]
+
+
+def test_a_question_that_comes_as_the_older_one_is_answered_is_answered_too(monkeypatch):
+    said, newer, answers = measuring._said, [], []
+
+    def late(process, line):
+        found = said(process, line)
+        if not newer:
+            ask = lambda: answers.append(measurer.dimension(sm.butterfly(8), "a page"))  # noqa: E731
+            newer.append(threading.Thread(target=ask))
+            newer[0].start()
+            process.wait(60)  # ended for the newer question
+        return found
+
+    monkeypatch.setattr(measuring, "_said", late)
+    with Measurer() as measurer:
+        found = measurer.dimension(sm.butterfly(4), "a page")
+        newer[0].join(60)
+    assert found["value"] == sm.dimension(sm.butterfly(4)).value
+    assert [one["value"] for one in answers] == [sm.dimension(sm.butterfly(8)).value]
 
 
 def test_what_takes_too_long_is_ended_with_true_bounds():
-    net = sm.triangle(256)
     with Measurer(seconds=0.3) as measurer:
-        found = measurer.dimension(net)
+        found = measurer.dimension(SLOW)
         assert measurer.dimension(sm.butterfly(4))["late"] in (False, True)  # it goes on
     assert found["late"]
     assert not found["proved"]
@@ -149,13 +246,9 @@ def test_what_takes_too_long_is_ended_with_true_bounds():
 
 
 def test_stopping_the_server_ends_what_runs():
-    server = Server()
-    slow = sm.parse(SLOW["spec"])(SLOW["width"])
     answers = []
-    thread = threading.Thread(target=lambda: answers.append(server.measurer.dimension(slow)))
-    thread.start()
-    while not server.measurer.is_busy:
-        assert thread.is_alive()
+    server = Server()
+    thread = asking(server.measurer, SLOW, "a page", answers)
     server.server_close()
     thread.join(60)
     assert not thread.is_alive()
@@ -166,7 +259,7 @@ def test_a_browser_may_leave_before_its_answer_comes(capfd, monkeypatch):
     with running() as server:
         left = threading.Event()
 
-        def late(net):
+        def late(net, page):
             assert left.wait(60)
             return {"much": "x" * 10**7}  # more than any buffer takes
 

@@ -10,15 +10,25 @@ class Refused extends Error {
   }
 }
 
+/** A question that nobody answered. */
+class Lost extends Refused {
+  constructor() {
+    super({ error: "The server does not answer; start structmat explore again.", widths: [] });
+  }
+}
+
+const page = `${Math.random()}`; // a newer question ends the older one of the same page only
+
 const served = {
-  network: (question) => posted("/api/network", question),
-  async dimension(question, isWanted) {
-    for (;;) {
-      const found = await posted("/api/dimension", question);
-      if (found !== null || !isWanted()) return found;
-      await new Promise((resume) => { setTimeout(resume, 500); }); // another tab came between
+  async network(question) {
+    try {
+      return await posted("/api/network", question);
+    } catch (error) {
+      if (error instanceof Lost && question.stages) return unmeasured(question, error.message);
+      throw error;
     }
   },
+  dimension: (question) => posted("/api/dimension", { ...question, page }),
 };
 
 async function posted(path, question) {
@@ -31,7 +41,7 @@ async function posted(path, question) {
     });
     answer = await response.json();
   } catch {
-    throw new Refused({ error: "The server does not answer; start structmat explore again.", widths: [] });
+    throw new Lost();
   }
   if (answer?.error !== undefined) throw new Refused(answer);
   return answer;
@@ -39,9 +49,13 @@ async function posted(path, question) {
 
 const kept = {
   async network(question) {
-    if (question.stages) return unmeasured(question);
+    if (question.stages) return unmeasured(question, "This page was saved.");
     const found = data.saved.find((one) => one.spec === question.spec && one.width === question.width);
-    if (!found) throw new Refused({ error: "This network is not in the saved page.", widths: [] });
+    if (!found) {
+      const error = `${question.spec} at width ${question.width} is not in this page;`
+        + " structmat explore has every network";
+      throw new Refused({ error, widths: [] });
+    }
     return found;
   },
   async dimension(question) {
@@ -50,7 +64,7 @@ const kept = {
 };
 
 /** Return a drawn network with what the page itself can say of it. */
-function unmeasured({ width, stages }) {
+function unmeasured({ width, stages }, reason) {
   const lines = stages.map((stage) => `    ${JSON.stringify(stage).replaceAll(",", ", ")},\n`);
   const made = stages.length ? `sm.Network.of(${width}, [\n${lines.join("")}])` : `sm.Network(${width})`;
   return {
@@ -63,7 +77,7 @@ function unmeasured({ width, stages }) {
     straight: true,
     width,
     depth: stages.length,
-    unmeasured: true,
+    unmeasured: reason,
   };
 }
 

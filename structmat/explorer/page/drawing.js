@@ -1,16 +1,33 @@
 // A network drawn by hand: switches stage by stage, with undo.
 
+const NONE = { column: 0, wires: [] };
+
 class Drawing {
+  #radix = 2;
+  #chosen = NONE; // for the next switch
+  #past = [];
+
   constructor(width) {
     this.width = width;
-    this.radix = 2;
-    this.stages = []; // lists of switches, which are lists of wires
-    this.chosen = { column: 0, wires: [] }; // for the next switch
-    this.past = [];
+    this.stages = []; // lists of switches, which are lists of wires; one may be empty, to be filled
   }
 
+  /** How many wires the next switch joins: as many as were asked for, where there are so many. */
+  get radix() { return Math.min(this.#radix, this.width); }
+
+  set radix(radix) {
+    this.#radix = radix;
+    if (this.#chosen.wires.length >= radix) this.#chosen = NONE;
+  }
+
+  get chosen() { return this.#chosen; }
+
+  get canUndo() { return this.#chosen.wires.length > 0 || this.#past.length > 0; }
+
   /** What the library is asked about. */
-  get question() { return { width: this.width, stages: this.stages }; }
+  get question() {
+    return { width: this.width, stages: this.stages.filter((stage) => stage.length) };
+  }
 
   /** What is drawn: the network, and a stage to go on in. */
   get picture() {
@@ -22,26 +39,26 @@ class Drawing {
 
   /** Choose a wire of a column; return what happened in words, and whether the network changed. */
   choose(column, wire) {
-    const t = Math.min(column, this.stages.length); // the last column belongs to the last stage
+    const t = this.#stageOf(column);
     const joined = this.stages[t]?.find((wires) => wires.includes(wire));
     if (joined) {
       this.#remember();
       this.stages[t] = this.stages[t].filter((wires) => wires !== joined);
-      if (!this.stages[t].length) this.stages.splice(t, 1);
-      this.chosen = { column: t, wires: [] };
-      return { changed: true, said: `The switch on ${joined.join(", ")} of stage ${t + 1} is gone.` };
+      const said = `The switch on ${joined.join(", ")} of stage ${t + 1} is gone.`;
+      if (this.stages[t].length) return { changed: true, said };
+      if (t === this.stages.length - 1) {
+        this.stages.pop();
+        return { changed: true, said };
+      }
+      return { changed: true, said: `${said} Fill the stage again, or click elsewhere to close it.` };
     }
-    const before = this.chosen.column === t ? this.chosen.wires : [];
-    const wires = before.includes(wire) ? before.filter((one) => one !== wire) : [...before, wire];
-    this.chosen = { column: t, wires };
-    if (wires.length < Math.min(this.radix, this.width)) {
-      const list = wires.length ? `Chosen in stage ${t + 1}: ${wires.join(", ")}. ` : "";
-      return { changed: false, said: `${list}Choose ${this.radix - wires.length} more.` };
-    }
+    const before = this.#chosen.column === t ? this.#chosen.wires : [];
+    if (before.includes(wire)) return this.#wanting(t, before.filter((one) => one !== wire));
+    const wires = [...before, wire];
+    if (wires.length < this.radix) return this.#wanting(t, wires);
     this.#remember();
     const sorted = wires.toSorted((a, b) => a - b);
     this.stages[t] = [...(this.stages[t] ?? []), sorted];
-    this.chosen = { column: t, wires: [] };
     return { changed: true, said: `A switch joins ${sorted.join(", ")} in stage ${t + 1}.` };
   }
 
@@ -50,18 +67,50 @@ class Drawing {
     this.#remember();
     this.width = width;
     this.stages = stages;
-    this.chosen = { column: 0, wires: [] };
   }
 
+  /** Change the width, without the switches that do not fit; return how many these are. */
+  resize(width) {
+    const fits = this.stages.map((stage) => stage.filter((wires) => wires.every((w) => w < width)));
+    const dropped = this.stages.flat().length - fits.flat().length;
+    this.replace(width, fits.filter((stage) => stage.length));
+    return dropped;
+  }
+
+  /** Let go the wires chosen for a switch; return them. */
+  letGo() {
+    const { wires } = this.#chosen;
+    this.#chosen = NONE;
+    return wires;
+  }
+
+  /** Take the last step back, which may be wires chosen for a switch. */
   undo() {
-    const last = this.past.pop();
-    if (!last) return;
-    [this.width, this.stages] = last;
-    this.chosen = { column: 0, wires: [] };
+    const wires = this.letGo();
+    if (wires.length) return { changed: false, said: `No longer chosen: ${wires.join(", ")}.` };
+    [this.width, this.stages] = this.#past.pop() ?? [this.width, this.stages];
+    return { changed: true, said: "Undone." };
+  }
+
+  /** Return the stage to the right of a column; an empty one that is not it is closed. */
+  #stageOf(column) {
+    const t = Math.min(column, this.stages.length); // the last column belongs to the last stage
+    const empty = this.stages.findIndex((stage) => !stage.length);
+    if (empty === -1 || empty === t) return t;
+    this.stages.splice(empty, 1);
+    this.#chosen = NONE;
+    return t > empty ? t - 1 : t;
+  }
+
+  #wanting(t, wires) {
+    this.#chosen = { column: t, wires };
+    const list = wires.length ? `Chosen in stage ${t + 1}: ${wires.join(", ")}. ` : "";
+    return { changed: false, said: `${list}Choose ${this.radix - wires.length} more.` };
   }
 
   #remember() {
-    this.past.push([this.width, this.stages.map((stage) => [...stage])]);
+    this.#past.push([this.width, this.stages.map((stage) => [...stage])]);
+    this.#chosen = NONE;
   }
 }
 

@@ -3,10 +3,14 @@
 const MARGIN = { top: 40, right: 48, bottom: 10 };
 
 class Graph {
-  /** `choose(column, wire)` is called on a click; `say(text)` with the spreading in words. */
-  constructor(home, { choose, say }) {
+  /**
+   * `choose(column, wire)` is called on a click in an open network, `letGo()` on Escape, and
+   * `say(text)` with the spreading in words.
+   */
+  constructor(home, { choose, letGo, say }) {
     this.home = home;
     this.choose = choose;
+    this.letGo = letGo;
     this.say = say;
     this.net = null;
     this.pinned = null;
@@ -87,7 +91,9 @@ class Graph {
       if (t % shown && t !== columns.length - 1) return;
       this.counts.append(drawnElement("text", { x: this.#x(t), y: 14, class: "count" }, `${set.size}`));
     });
-    this.say(spreadInWords(columns, width, place.column, this.#name(place.wire)));
+    const told = this.options.open ? columns.slice(0, -1) : columns; // the next stage is none yet
+    const column = Math.min(place.column, told.length - 1);
+    this.say(spreadInWords(told, width, column, this.#name(place.wire)));
   }
 
   #lightStage(stage, t, columns, column) {
@@ -136,7 +142,7 @@ class Graph {
   }
 
   #edges() {
-    const thickness = Math.max(0.6, 1.7 - this.net.width / 48);
+    const thickness = Math.max(this.options.open ? 1.2 : 0.6, 1.7 - this.net.width / 48);
     const group = drawnElement("g", { "aria-hidden": "true", "stroke-width": thickness });
     this.net.stages.forEach((stage, t) => {
       group.append(drawnElement("path", { d: this.#lines(t, this.#bare(stage)), class: "edge bare" }));
@@ -189,7 +195,8 @@ class Graph {
             tabindex: -1,
             "data-column": column,
             "data-wire": wire,
-            "aria-label": `wire ${this.#name(wire)}, ${columnName(column, stages.length)}`,
+            "aria-label": `wire ${this.#name(wire)}, ${columnName(column, stages.length)}`
+              + this.#joined(column, wire),
             "aria-pressed": pressed ? pressed.column === column && pressed.wires.includes(wire) : null,
           },
           drawnElement("circle", { class: "hit", cx, cy, r: hit }),
@@ -199,6 +206,14 @@ class Graph {
       group.append(...this.nodes[column]);
     }
     return group;
+  }
+
+  /** Return with which wires a wire is joined, where a click takes their switch away. */
+  #joined(column, wire) {
+    if (!this.options.open) return "";
+    const [reads] = this.net.stages[column]?.switches.find(([wires]) => wires.includes(wire)) ?? [[]];
+    const others = reads.filter((other) => other !== wire);
+    return others.length ? `, joined with ${others.join(", ")}` : "";
   }
 
   #placeOf(target) {
@@ -261,6 +276,7 @@ class Graph {
       event.preventDefault();
       this.#chosen(place);
     } else if (event.key === "Escape") {
+      this.letGo();
       this.pinned = null;
       this.light(null);
     }

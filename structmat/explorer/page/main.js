@@ -1,10 +1,12 @@
 // The page as a whole: what is asked, and where the answers are shown.
 
 let newest = 0; // the number of the newest question: late answers to older ones are dropped
+let shown = null; // the network that is shown
 let picked = null; // the network that was picked last
 let drawing = null;
+let slow; // the timer after which is said that an answer takes its time
 
-const graph = new Graph(byId("graph"), { choose: chosen, say });
+const graph = new Graph(byId("graph"), { choose: chosen, letGo, say });
 const picking = new Picking(show);
 
 function say(text) {
@@ -13,44 +15,62 @@ function say(text) {
   byId("spreading").textContent = [drawing?.said, text ?? usual].filter(Boolean).join(" ");
 }
 
-/** Ask the library about a network and show what it says: at once, and the dimension when found. */
-async function show(question) {
-  newest += 1;
-  const mine = newest;
-  const isWanted = () => mine === newest;
-  let net;
+/**
+ * Ask the library about a network and show what it says. The kind says what is one step for Back:
+ * what is typed in one field, one drawing, what the address named; null begins a step. A complaint
+ * says why it is shown instead of what the address names, which stays, to be mended.
+ */
+async function show(question, kind = null, complaint = "") {
+  const mine = begin();
+  slow = setTimeout(() => { busy(true); }, 300);
   try {
-    net = await library.network(question);
+    const net = await library.network(question);
+    if (mine === newest) present(net, kind, complaint);
   } catch (error) {
-    if (isWanted()) refuse(error);
-    return;
-  }
-  if (!isWanted()) return;
-  showNetwork(net);
-  try {
-    const found = await library.dimension(net.spec ? { spec: net.spec, width: net.width } : question, isWanted);
-    if (found && isWanted()) showDimension(net, found);
-  } catch (error) {
-    if (isWanted()) showFailure(error.message);
+    if (mine === newest) refuse(error, question);
   }
 }
 
-function showNetwork(net) {
-  byId("error").hidden = true;
-  document.body.classList.remove("refused");
+/** Begin something else: what was asked before is wanted no more. */
+function begin() {
+  newest += 1;
+  clearTimeout(slow);
+  return newest;
+}
+
+function busy(isBusy) {
+  clearTimeout(slow);
+  byId("working").hidden = !isBusy;
+  document.querySelector("main").setAttribute("aria-busy", isBusy);
+}
+
+/** Show a network: at once, and its dimension when it is found. */
+async function present(net, kind, complaint = "") {
+  const mine = begin();
+  busy(false);
+  complain(complaint);
   for (const part of document.querySelectorAll(".stale")) part.classList.remove("stale");
-  if (!drawing) {
+  shown = net;
+  if (net.spec !== null) {
     picked = net;
+    setMode(false);
     picking.fill(net);
-    history.replaceState(null, "", `#${net.width}:${net.spec}`);
     showGraph(net);
   }
+  const question = net.spec === null ? drawn.question : { spec: net.spec, width: net.width };
+  if (!complaint) keepAddress(question, kind);
   showTitle(net);
   showNumbers(net);
   showBounds(net);
   showCost(net);
   showCode(net);
   document.body.dataset.shown = newest; // that this question is answered
+  try {
+    const found = await library.dimension(question);
+    if (found && mine === newest) showDimension(net, found);
+  } catch (error) {
+    if (mine === newest) showFailure(error.message);
+  }
 }
 
 function showTitle(net) {
@@ -72,15 +92,26 @@ function showGraph(net) {
   byId("spreading").textContent = `Too much to draw: up to ${data.drawn} wires can be told apart.`;
 }
 
-/** Show why there is no such network, and keep the last one, faint. */
-function refuse(error) {
+function complain(message) {
+  byId("error").textContent = message;
+  byId("error").hidden = !message;
+}
+
+/** Show why there is no such network, and keep the last one, faint; or show the first one. */
+function refuse(error, question) {
   if (!(error instanceof Refused)) throw error;
-  byId("error").textContent = error.message;
-  byId("error").hidden = false;
+  busy(false);
+  complain(error.message);
+  if (!shown && question !== data.first) {
+    const { spec, width } = data.first;
+    show(data.first, null, `${error.message}. Shown instead: ${spec} at width ${width}.`);
+    return;
+  }
   for (const part of document.querySelectorAll(".picture, .numbers, .copy, .bounds, .cost")) {
     part.classList.add("stale");
   }
-  if (!drawing && !data.saved) picking.offer(error.widths);
+  if (!drawing && question) picking.blame(error, question);
+  byId("error").scrollIntoView({ block: "nearest" });
 }
 
 // Drawing -----------------------------------------------------------------------------------
@@ -89,51 +120,63 @@ const BEGIN = "Click wires of one column: they are joined by a switch.";
 const drawn = new Drawing(8);
 
 function setMode(isDrawing) {
+  if (isDrawing === Boolean(drawing)) return;
   drawing = isDrawing ? drawn : null;
   byId("mode-pick").setAttribute("aria-pressed", !isDrawing);
   byId("mode-draw").setAttribute("aria-pressed", isDrawing);
   byId("pick").hidden = isDrawing || Boolean(data.saved);
   byId("saved").hidden = isDrawing || !data.saved;
   byId("draw").hidden = !isDrawing;
-  if (isDrawing) redraw({ changed: true, said: BEGIN });
-  else if (picked) show({ spec: picked.spec, width: picked.width });
+  const field = isDrawing ? "draw-help" : data.saved ? "saved-width" : "width";
+  byId(field).after(byId("error"));
 }
 
-function chosen(column, wire) { redraw(drawing.choose(column, wire)); }
+/** Draw: the picture changes at once, and what the library says of it follows. */
+function draw(said, kind) {
+  picking.stop();
+  setMode(true);
+  redraw({ changed: true, said }, kind);
+}
 
-function redraw({ changed, said }) {
+function chosen(column, wire) { redraw(drawn.choose(column, wire)); }
+
+function letGo() {
+  if (drawing && drawn.letGo().length) redraw({ changed: false, said: "Nothing is chosen." });
+}
+
+function redraw({ changed, said }, kind = "drawing") {
   drawn.said = said;
   byId("draw-width").value = drawn.width;
   byId("radix").value = drawn.radix;
-  byId("undo").disabled = !drawn.past.length;
+  byId("undo").disabled = !drawn.canUndo;
   byId("clear").disabled = !drawn.stages.length;
   byId("copy-network").disabled = !drawable(picked);
   byId("graph").hidden = false;
   byId("outline").hidden = true;
   graph.pinned = null;
   graph.show(drawn.picture, { open: true, pressed: drawn.chosen });
-  if (changed) show(drawn.question);
+  if (changed) show(drawn.question, kind);
 }
 
 function enableDrawing() {
-  byId("mode-pick").addEventListener("click", () => setMode(false));
-  byId("mode-draw").addEventListener("click", () => setMode(true));
+  byId("mode-pick").addEventListener("click", () => {
+    if (picked) present(picked, null);
+    else show(data.first);
+  });
+  byId("mode-draw").addEventListener("click", () => draw(BEGIN));
   byId("draw").addEventListener("submit", (event) => event.preventDefault());
   byId("draw-width").max = data.drawn;
   byId("draw-width").addEventListener("change", () => {
-    const width = within(byId("draw-width"), 2, data.drawn);
-    const fits = drawn.stages.map((stage) => stage.filter((wires) => wires.every((w) => w < width)));
-    drawn.replace(width, fits.filter((stage) => stage.length));
-    redraw({ changed: true, said: `${width} wires.` });
+    const width = within(byId("draw-width"), 2, data.drawn) ?? drawn.width;
+    const dropped = width === drawn.width ? 0 : drawn.resize(width);
+    const lost = dropped ? ` ${counted(dropped, "switch", "switches")} dropped; undo brings back what was.` : "";
+    redraw({ changed: true, said: `${counted(width, "wire")}.${lost}` });
   });
   byId("radix").addEventListener("change", () => {
-    drawn.radix = within(byId("radix"), 2, drawn.width);
+    drawn.radix = within(byId("radix"), 2, drawn.width) ?? drawn.radix;
     redraw({ changed: false, said: `The next switches join ${drawn.radix} wires.` });
   });
-  byId("undo").addEventListener("click", () => {
-    drawn.undo();
-    redraw({ changed: true, said: "Undone." });
-  });
+  byId("undo").addEventListener("click", () => redraw(drawn.undo()));
   byId("clear").addEventListener("click", () => {
     drawn.replace(drawn.width, []);
     redraw({ changed: true, said: "All switches are gone; undo brings them back." });
@@ -144,22 +187,36 @@ function enableDrawing() {
   });
 }
 
+/** Return the number in a field, within bounds; null where there is none. */
 function within(input, least, most) {
-  return Math.min(Math.max(Math.round(Number(input.value)) || least, least), most);
+  const number = Math.round(input.valueAsNumber);
+  return Number.isNaN(number) ? null : Math.min(Math.max(number, least), most);
 }
 
 // Begin -------------------------------------------------------------------------------------
 
-/** Return the network that the address names, as a link or a reload does, or the first one. */
-function first() {
-  const [, width, spec] = /^#(\d+):(.+)$/.exec(decodeURIComponent(location.hash)) ?? [];
-  if (!spec) return data.first;
-  const isThere = !data.saved || data.saved.some((one) => one.spec === spec && one.width === Number(width));
-  return isThere ? { spec, width: Number(width) } : data.first;
+/** Show the network that the address names, as a link, a reload or Back does, or the first one. */
+function visit() {
+  begin();
+  picking.stop();
+  let question;
+  try {
+    question = questionIn(location.hash) ?? data.first;
+  } catch (error) {
+    refuse(error, null);
+    return;
+  }
+  if (!question.stages) {
+    show(question, "address");
+    return;
+  }
+  if (addressOf(drawn.question) !== addressOf(question)) drawn.replace(question.width, question.stages);
+  draw(BEGIN, "address");
 }
 
 enableCopying();
 enableDrawing();
 byId("about").textContent = `structmat ${data.version}`
   + (data.saved ? ", a saved page: nothing is fetched." : ": every number is computed by the library.");
-show(first());
+addEventListener("hashchange", visit);
+visit();

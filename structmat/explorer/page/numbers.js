@@ -3,8 +3,8 @@
 function showNumbers(net) {
   const home = byId("numbers");
   if (net.unmeasured) {
-    const note = element("dd", { class: "more" }, "This page was saved: it can follow how information"
-      + " spreads in a drawn layer. Its numbers are found where the page is served, by ",
+    const note = element("dd", { class: "more" }, `${net.unmeasured} It follows how information`
+      + " spreads in a drawn layer all the same; its numbers are found where the page is served, by ",
     element("code", {}, "structmat explore"), ".");
     home.replaceChildren(element("div", { class: "wide" }, element("dt", {}, "Drawn by hand"), note));
     return;
@@ -50,6 +50,7 @@ function meter(share) {
 }
 
 function showDimension(net, found) {
+  if (net.unmeasured) return;
   const group = (net.width * (net.width - 1)) / 2;
   const { lower, upper, parameters, proved, redundant } = found;
   const of = `of ${grouped(group)} in SO(${net.width})`;
@@ -103,7 +104,13 @@ function showCost(net) {
 function showCode(net) {
   byId("copy-spec").hidden = net.spec === null;
   byId("spec-text").textContent = net.spec ?? "";
-  byId("shell-text").textContent = net.spec === null ? ""
-    : `structmat show ${net.spec.includes("(") ? `"${net.spec.replaceAll('"', "'")}"` : net.spec} --width ${net.width} --full`;
+  byId("shell-text").textContent = net.spec === null ? "" : shownBy(net);
   byId("code-text").textContent = net.code;
+}
+
+/** Return the command that shows a network in a terminal. */
+function shownBy({ spec, width }) {
+  const family = data.families.find(({ name }) => name === spec.split("(")[0]);
+  const quoted = spec.includes("(") ? `"${spec.replaceAll('"', "'")}"` : spec;
+  return `structmat show ${quoted} --width ${width} --full${family?.own ? data.load : ""}`;
 }

@@ -1,12 +1,18 @@
 // The form in which a family, its options and a width are picked; in a saved page, a list.
 
 class Picking {
-  /** `ask(question)` is called whenever something else is picked. */
+  /** `ask(question, kind)` is called whenever something else is picked; kind is the field typed in. */
   constructor(ask) {
     this.ask = ask;
     this.waiting = null; // the timer of a question that is still typed
     if (data.saved) this.#list();
     else this.#form();
+  }
+
+  /** Forget what is being typed: something else is shown. */
+  stop() {
+    clearTimeout(this.waiting);
+    this.waiting = null;
   }
 
   /** Show in the form what a network is. */
@@ -22,25 +28,35 @@ class Picking {
     for (const input of this.#inputs()) input.value = net.form.options[input.dataset.option] ?? "";
     byId("width").value = net.width;
     byId("spec").value = net.spec;
-    this.offer(net.widths);
+    this.#mark(null);
+    this.#offer(net.widths);
+  }
+
+  /** Mark the field that is wrong of what was asked, and offer widths that would do. */
+  blame(error, { spec, width }) {
+    if (data.saved || error instanceof Lost) return;
+    for (const [id, value] of Object.entries({ spec, width: `${width}` })) {
+      if (this.waiting === null && byId(id).value !== value) byId(id).value = value; // by a link
+    }
+    this.#mark(error.widths.length ? "width" : "spec");
+    this.#offer(error.widths);
+  }
+
+  #mark(wrong) {
+    for (const id of ["width", "spec"]) byId(id).setAttribute("aria-invalid", id === wrong);
   }
 
   /** Offer widths that the family takes. */
-  offer(widths) {
+  #offer(widths) {
     byId("widths").replaceChildren(...widths.map((width) => {
       const chip = element("button",
         { type: "button", "aria-pressed": byId("width").value === `${width}` }, `${width}`);
       chip.addEventListener("click", () => {
         byId("width").value = width;
-        this.#changed();
+        this.#typed();
       });
       return chip;
     }));
-  }
-
-  get question() {
-    const options = Object.fromEntries(this.#inputs().map((input) => [input.dataset.option, input.value]));
-    return { family: byId("family").value, options, width: byId("width").value };
   }
 
   #inputs() { return [...byId("options").querySelectorAll("[data-option]")]; }
@@ -50,40 +66,37 @@ class Picking {
     byId("family").append(...data.families.map(({ name }) => element("option", {}, name)));
     byId("family").addEventListener("change", () => {
       this.#describe();
-      this.#changed();
+      this.#write();
+      this.#typed();
     });
     byId("pick").addEventListener("submit", (event) => {
       event.preventDefault();
-      if (document.activeElement === byId("spec")) this.#typed();
-      else this.#changed();
+      this.#typed(document.activeElement === byId("spec") ? null : document.activeElement.id);
     });
     byId("spec").addEventListener("change", () => this.#typed());
     byId("spec").addEventListener("input", () => {
-      clearTimeout(this.waiting);
+      this.stop();
       this.waiting = 0; // no timer: a spec is asked about when it is complete
     });
-    for (const id of ["width", "options"]) {
-      byId(id).addEventListener("input", () => {
-        clearTimeout(this.waiting);
-        this.waiting = setTimeout(() => this.#changed(), 300);
+    for (const id of ["options", "width"]) {
+      byId(id).addEventListener("input", (event) => {
+        if (id === "options") this.#write();
+        this.stop();
+        this.waiting = setTimeout(() => this.#typed(event.target.id), 300);
       });
     }
   }
 
-  #typed() { this.#ask({ spec: byId("spec").value, width: byId("width").value }); }
-
-  #changed() {
-    const { family, options } = this.question;
-    const given = Object.entries(options).filter(([, text]) => text.trim());
-    const list = given.map(([name, text]) => `${name}=${text}`).join(", ");
-    byId("spec").value = list ? `${family}(${list})` : family;
-    this.#ask(this.question);
+  #typed(kind = null) {
+    this.stop();
+    this.ask({ spec: byId("spec").value, width: byId("width").value }, kind);
   }
 
-  #ask(question) {
-    clearTimeout(this.waiting);
-    this.waiting = null;
-    this.ask(question);
+  /** Write the family and its options as a spec. */
+  #write() {
+    const given = this.#inputs().filter(({ value }) => value.trim());
+    const list = given.map((input) => `${input.dataset.option}=${input.value}`).join(", ");
+    byId("spec").value = byId("family").value + (list && `(${list})`);
   }
 
   /** Show the options of the family, with values where one has to be given. */
@@ -107,6 +120,7 @@ class Picking {
 
   #list() {
     byId("pick").hidden = true;
+    byId("saved-width").after(byId("error"));
     byId("saved").hidden = false;
     const specs = [...new Set(data.saved.map(({ spec }) => spec))];
     const sizes = [...new Set(data.saved.map(({ width }) => width))].sort((a, b) => a - b);
