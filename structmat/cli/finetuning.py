@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from structmat.cli.parsing import command, print_json
+from structmat.cli.parsing import command, print_json, say
 from structmat.errors import StructmatError
 from structmat.texttable import plain
 
@@ -68,10 +67,11 @@ def _finetune(options: argparse.Namespace) -> None:
     from structmat.finetune import job, report, tables
     from structmat.finetune.models import pretrained
 
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     settings = _settings(options)
+    _check_data(options)
     source = pretrained(options.model)
-    task = _task(options, say)
+    source.check(say)
+    task = _task(options)
     say(f"model {source.name}; task {task.name}: {len(task.labels)} classes, {task.sizes}")
     given = report.command_line(options.command)
     try:
@@ -136,20 +136,23 @@ def _methods(options: argparse.Namespace) -> tuple[Method, ...]:
     return unique
 
 
-def _task(options: argparse.Namespace, say: Callable[[str], None]) -> Task:
+def _check_data(options: argparse.Namespace) -> None:
+    columns = (options.text, options.label)
+    if options.data is None and columns != (None, None):
+        raise StructmatError("--text and --label name columns of --data FILE.csv; give it too")
+    if options.data is not None and None in columns:
+        raise StructmatError("--data needs --text COLUMN and --label COLUMN")
+
+
+def _task(options: argparse.Namespace) -> Task:
     from structmat.finetune.corpus import docstring_task
     from structmat.finetune.csvdata import csv_task
 
-    columns = (options.text, options.label)
     if options.data is None:
-        if columns != (None, None):
-            raise StructmatError("--text and --label name columns of --data FILE.csv; give it too")
         say("reading the docstrings of the installed libraries")
         task = docstring_task()
         if not options.full:  # two thirds of the training texts keep the default demo short
             task = task.first(train=1200, validation=240, test=900)
-    elif None in columns:
-        raise StructmatError("--data needs --text COLUMN and --label COLUMN")
     else:
         task = csv_task(options.data, text=options.text, label=options.label)
     return task.first(train=192, validation=60, test=120) if options.quick else task
