@@ -1,9 +1,11 @@
 import csv
+import errno
 import json
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -483,6 +485,40 @@ def test_a_terminal_that_cannot_print_a_drawing_gets_the_remedy():
         assert done.returncode == code
         assert (b"set the environment variable PYTHONIOENCODING=utf-8" in done.stderr) is (code > 0)
         assert done.stderr.count(b"\n") == (code > 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("arguments", [["list"], ["show", "benes", "--width", "4", "--json"]])
+def test_output_that_cannot_be_written_is_one_line(arguments):
+    with Path("/dev/full").open("w") as full:  # the first fails while printing, the other after
+        done = subprocess.run(
+            [sys.executable, "-m", "structmat", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    said = os.strerror(errno.ENOSPC)
+    assert done.stderr == f"structmat {arguments[0]}: cannot write ({said})\n"
+
+
+def test_a_pipe_whose_reader_has_gone_is_silent():
+    end, start = os.pipe()
+    os.close(end)
+    with os.fdopen(start, "w") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "structmat", "list"], stdout=pipe, stderr=subprocess.PIPE
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_an_error_of_another_kind_is_not_hidden(monkeypatch):
+    def missing():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "a.txt")
+
+    monkeypatch.setattr(cli.sm, "catalogue", missing)
+    with pytest.raises(FileNotFoundError, match=r"a\.txt"):
+        main(["list"])
 
 
 def test_commands_that_need_no_model_load_no_torch():
