@@ -247,6 +247,13 @@ def test_a_family_of_ones_own(monkeypatch):
         family("any")(ends)
 
 
+@pytest.mark.parametrize(("widths", "said"), [(sm.benes, "family 'benes'"), (8, "8"), (None, "N")])
+def test_the_decorator_takes_words_for_the_widths(widths, said):
+    with pytest.raises(SpecError, match=rf'^{said}.*: say in words .* write @sm\.family\("any"\)'):
+        family(widths)
+    assert sm.parse("benes")(8) == sm.benes(8)
+
+
 def test_a_cell_of_a_notebook_may_define_its_family_again(monkeypatch):
     monkeypatch.setattr("structmat.families.registry._ENTRIES", {})
 

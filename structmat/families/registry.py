@@ -163,8 +163,9 @@ def family(
     Raises
     ------
     SpecError
-        For a name that is taken. A cell of a notebook may be run again, though: what `__main__`
-        defined, it may define anew.
+        Without words for the widths, as where the parentheses are left out, and for a name that
+        is taken. A cell of a notebook may be run again, though: what `__main__` defined, it may
+        define anew.
 
     Examples
     --------
@@ -181,6 +182,7 @@ def family(
 mixed_radix(7) serves any width
     >>> unregister("ends_meet")
     """
+    _check_words(widths)
 
     def register(build: Callable[P, Network]) -> Callable[P, Network]:
         signature = inspect.signature(build)
@@ -206,6 +208,12 @@ mixed_radix(7) serves any width
         return checked
 
     return register
+
+
+def _check_words(widths: Any) -> None:
+    if not isinstance(widths, str):
+        of = f"family {widths.__name__!r}" if inspect.isfunction(widths) else f"{widths!r}"
+        raise SpecError(f'{of}: say in words which widths it takes; write @sm.family("any")')
 
 
 def _is_anew(build: Callable[..., object], old: Callable[..., object]) -> bool:
