@@ -191,7 +191,7 @@ def report(net: Network) -> Report:
     """
     if not isinstance(net, Network):
         raise StructmatError(
-            f"{net!r}: report takes a Network, such as parse(spec)(width);"
+            f"report of {net!r}: it takes a network, such as parse(spec)(width);"
             " compare takes specs and widths"
         )
     fewest = first_dense(net)
@@ -379,6 +379,10 @@ def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:
         return row | {
             "refused": reason if isinstance(candidate, Family) else f"{label} at {width}: {reason}"
         }
+    if not isinstance(net, Network):
+        raise StructmatError(
+            f"{label} at {width}: a function from a width returns a Network, not {net!r}"
+        )
     found = report(net)
     if net.width != width:
         return row | {"refused": f"{label} at {width}: this network has width {net.width}"}

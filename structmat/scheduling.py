@@ -15,8 +15,8 @@ from functools import lru_cache
 import numpy as np
 
 from structmat import permutation
-from structmat.errors import WiringError, whole
-from structmat.network import Network
+from structmat.errors import whole
+from structmat.network import Network, checked
 from structmat.permutation import Index, frozen
 from structmat.texttable import cell, in_html, left
 
@@ -152,7 +152,7 @@ def schedule(net: Network) -> Schedule:
 
     Raises
     ------
-    WiringError
+    StructmatError
         For anything but a Network.
 
     Examples
@@ -161,10 +161,10 @@ def schedule(net: Network) -> Schedule:
     >>> [type(step).__name__ for step in schedule(butterfly(8)).steps]
     ['Product', 'Gather', 'Product', 'Gather', 'Product', 'Gather']
     """
-    if not isinstance(net, Network):
-        raise WiringError(f"{net!r}: schedule takes a Network, as butterfly(64) makes")
     steps: list[Gather | Product] = []
-    order = permutation.identity(net.width)  # the wire that each position holds now
+    order = permutation.identity(
+        checked(net, "schedule").width
+    )  # the wire that each position holds now
     bank = 0
     for t, stage in enumerate(net.stages):
         start, end = stage.passing

@@ -125,7 +125,7 @@ def test_a_schedule_cannot_be_changed():
 
 
 def test_only_networks_have_a_schedule():
-    with pytest.raises(StructmatError, match="3: schedule takes a Network"):
+    with pytest.raises(StructmatError, match="schedule of 3: it takes a network"):
         schedule(3)
 
 

@@ -393,6 +393,11 @@ class Orthogonal(nn.Module):
         return self._run(x.to(dtype) if self.unitary else x, adjoint=adjoint, drop=drop).to(made)
 
     def _check(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor):
+            raise BlockError(
+                f"x is a {type(x).__name__}: the layer takes a torch.Tensor; make one with"
+                " torch.as_tensor(x, dtype=torch.float32)"
+            )
         if x.ndim < 1 or x.shape[-1] != self.width:
             raise BlockError(
                 f"x of shape {tuple(x.shape)}: its last axis must be the width {self.width}"
