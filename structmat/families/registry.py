@@ -13,6 +13,7 @@ from structmat.errors import (
     FamilyError,
     SpecError,
     StructmatError,
+    UnknownFamilyError,
     WidthError,
     plain,
     suggest,
@@ -28,6 +29,11 @@ Refusal = Callable[..., str | None]
 Choices = Mapping[str, Callable[[int], Iterable[Any]]]
 
 PLUGINS = "structmat.families"  # the entry point group under which a package offers its families
+
+IF_YOURS = (
+    "one of your own is known once the module that registers it is imported (on the command line"
+    " --load FILE.py)"
+)
 
 _MOST_STEPS = 1 << 18  # how far from a refused width the nearest valid one is looked for
 _HEAD = ("family", "widths", "what it does")
@@ -190,13 +196,20 @@ mixed_radix(7) serves any width
 
         @functools.wraps(build)
         def checked(*args: P.args, **kwargs: P.kwargs) -> Network:
-            bound = signature.bind(*args, **kwargs)
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError:
+                strange = next((key for key in kwargs if key not in signature.parameters), None)
+                if strange is None:
+                    raise
+                options = [*signature.parameters][1:]
+                raise SpecError(no_option(name, strange, options)) from None
             bound.apply_defaults()
-            options = dict(bound.arguments)
-            width = whole(options.pop("width"), "width", 1)
-            rule = refuses(width, **options)
+            given = dict(bound.arguments)
+            width = whole(given.pop("width"), "width", 1)
+            rule = refuses(width, **given)
             if rule is not None:
-                raise WidthError(_refusal(name, width, options, rule, refuses))
+                raise WidthError(_refusal(name, width, given, rule, refuses))
             bound.arguments["width"] = width
             return build(*bound.args, **bound.kwargs)
 
@@ -208,6 +221,17 @@ mixed_radix(7) serves any width
         return checked
 
     return register
+
+
+def no_option(name: str, key: str, options: Iterable[str]) -> str:
+    """Return what is said of an option that a family does not have.
+
+    Examples
+    --------
+    >>> no_option("butterfly", "blok", ["block", "depth"])
+    "butterfly has no option 'blok'; did you mean block?"
+    """
+    return f"{name} has no option {key!r}{suggest(key, options)}"
 
 
 def _check_words(widths: Any) -> None:
@@ -308,7 +332,7 @@ def entry(name: str) -> Entry:
 
     Raises
     ------
-    SpecError
+    UnknownFamilyError
         When there is none; the message suggests the nearest names.
     """
     if name not in _ENTRIES:
@@ -316,7 +340,8 @@ def entry(name: str) -> Entry:
     try:
         return _ENTRIES[name]
     except KeyError:
-        raise SpecError(f"no family {name!r}{suggest(name, _ENTRIES)}") from None
+        far = f"`structmat list` and structmat.catalogue() have all; {IF_YOURS}"
+        raise UnknownFamilyError(f"no family {name!r}{suggest(name, _ENTRIES, far)}") from None
 
 
 class Catalogue(tuple[Entry, ...]):
