@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat import permutation
-from structmat.errors import whole
+from structmat.errors import SpecError, whole
 from structmat.families.spec import Family, as_family
 from structmat.network import Network, checked
 from structmat.permutation import Index
@@ -189,6 +189,8 @@ def dense_depth(family: Family | str, width: int, *, most: int | None = None) ->
 
     Raises
     ------
+    SpecError
+        For anything but a spec or a family.
     WidthError
         When the family takes this width at no depth.
 
@@ -199,6 +201,12 @@ def dense_depth(family: Family | str, width: int, *, most: int | None = None) ->
     >>> dense_depth("butterfly(block=8)", 384) is None
     True
     """
+    given: Any = family
+    if isinstance(given, Network):
+        raise SpecError(
+            f"{given!r}: dense_depth takes a spec or a Family; the dense_depth of a network is in"
+            " report(net)"
+        )
     rule = as_family(family)
     size = whole(width, "width", 1)
     limit = size + 64 if most is None else whole(most, "most", 1)

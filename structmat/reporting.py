@@ -362,11 +362,19 @@ def _labelled(families: Any) -> dict[str, Any]:
     if isinstance(families, str | Family):
         families = [families]
     if isinstance(families, Network) or not isinstance(families, Iterable):
-        raise StructmatError(
-            f"{families!r}: compare takes specs or families; give anything else a label, as in"
-            ' compare({"mine": net}, net.width)'
-        )
-    return {str(one): one for one in map(as_family, families)}
+        raise _unlabelled(families)
+    several = list(families)
+    for one in several:
+        if isinstance(one, Network) or (callable(one) and not isinstance(one, Family)):
+            raise _unlabelled(one)
+    return {str(one): one for one in map(as_family, several)}
+
+
+def _unlabelled(one: Any) -> StructmatError:
+    return StructmatError(
+        f"{one!r}: compare takes specs or families; give anything else a label, as in"
+        ' compare({"mine": net}, net.width)'
+    )
 
 
 def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:

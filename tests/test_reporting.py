@@ -249,6 +249,14 @@ def test_without_pandas_the_error_names_the_extra(monkeypatch):
         ({"a": "benes("}, 8, SpecError, "does not parse"),
         (["benes", 3], 8, SpecError, "a spec is a string"),
         (sm.Network(4), 4, StructmatError, "give anything else a label"),
+        (
+            ["benes", sm.Network(4)],
+            4,
+            StructmatError,
+            r"^Network\(width=4.* a label, as in compare",
+        ),
+        ([sm.benes], 4, StructmatError, "give anything else a label"),
+        (sm.benes, 4, StructmatError, "give anything else a label"),
         (None, 4, StructmatError, "compare takes specs or families"),
         ({"mine": 3}, 4, StructmatError, "mine: 3 is no spec, Family, Network or function"),
         (
