@@ -124,7 +124,8 @@ def test_show_draws_reports_and_explains(capsys):
     spec = "butterfly(block=8, depth=2)"
     net = sm.parse(spec)(64)
     found = read(capsys, "show", spec, "--width", "64")
-    assert found == sm.report(net).to_dict() | {"spec": spec}
+    plan = sm.schedule(net).to_dict()
+    assert found == sm.report(net).to_dict() | {"spec": spec, "schedule": plan}
     _, out, _ = run(capsys, "show", spec, "--width", "64")
     assert out.startswith(sm.diagram(net) + "\n\n")
     assert str(sm.report(net)) in out
@@ -265,7 +266,8 @@ def test_full_comparisons_and_reports_have_the_expensive_parts(capsys):
     assert {"conditioning", "spectrum", "bounds", "dimension"} <= set(report.to_dict())
     command = ["show", "butterfly", "--width", "8", "--full"]
     found = json.loads(run(capsys, *command, "--json")[1])
-    assert found == report.to_dict() | {"spec": "butterfly"}
+    plan = sm.schedule(sm.butterfly(8)).to_dict()
+    assert found == report.to_dict() | {"spec": "butterfly", "schedule": plan}
     code, out, _ = run(capsys, *command)
     assert code == 0
     assert f"\n{report}\n" in out
