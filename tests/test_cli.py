@@ -11,7 +11,7 @@ import pytest
 
 import structmat as sm
 from structmat import cli
-from structmat.cli import main
+from structmat.cli import finetuning, main
 from structmat.cli.comparing import FAMILIES, WIDTHS
 from structmat.families import unregister
 
@@ -375,7 +375,6 @@ def test_bad_input_is_one_clear_line_and_code_2(capsys, tmp_path, monkeypatch, a
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["nothing"],
         ["show", "butterfly"],
         ["show", "butterfly", "--width", "x"],
@@ -390,6 +389,40 @@ def test_a_wrong_command_line_is_one_line_that_names_the_help(capsys, arguments)
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert "--help" in captured.err
+
+
+def test_no_command_at_all_shows_the_help_and_is_an_error(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    wanted = capsys.readouterr().out
+    code, out, err = run(capsys)
+    assert (code, out, err) == (2, "", wanted)
+    assert "usage: structmat" in err
+
+
+def test_the_defaults_of_finetune_are_told(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["finetune", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    page = " ".join((Path(__file__).parents[1] / "docs" / "finetuning.md").read_text().split())
+    usual, quick, full = (
+        finetuning._settings(cli._parser().parse_args(["finetune", *given]))
+        for given in ([], ["--quick"], ["--full"])
+    )
+    recipe = usual.recipe
+    assert full.recipe == recipe
+    assert (quick.recipe.batch, quick.recipe.max_length) == (recipe.batch, recipe.max_length)
+    assert f"text is seen (default: {recipe.epochs}, with --quick {quick.recipe.epochs})" in said
+    assert f"texts a step (default: {recipe.batch})" in said
+    assert f"text that are read (default: {recipe.max_length})" in said
+    assert f"of each method (default: {usual.seeds}, with --full {full.seeds})" in said
+    for number, option in (
+        (f"{recipe.epochs}, with `--quick` {quick.recipe.epochs}", "epochs"),
+        (recipe.batch, "batch"),
+        (recipe.max_length, "max-length"),
+        (f"{usual.seeds}, with `--full` {full.seeds}", "seeds"),
+    ):
+        assert f"`--{option}` ({number})" in page
 
 
 @pytest.mark.parametrize(

@@ -33,7 +33,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     It is 130 when interrupted, and 141 when the reader of a pipe has seen enough.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(given)
+    parser = _parser()
+    if not given:
+        parser.print_help(sys.stderr)
+        return 2
+    options = parser.parse_args(given)
     options.command = given
     run: Callable[[argparse.Namespace], None] = options.run
     try:

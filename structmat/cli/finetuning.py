@@ -9,12 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from structmat.cli.parsing import command, print_json, say
 from structmat.errors import StructmatError
+from structmat.finetune.training import Recipe
 from structmat.texttable import plain
 
 if TYPE_CHECKING:
     from structmat.finetune.job import Settings
     from structmat.finetune.methods import Method
     from structmat.finetune.task import Task
+
+_SEEDS, _FULL_SEEDS = 1, 3
+_QUICK = {"epochs": 1, "evaluations": 2}
 
 
 def add(commands: Any) -> None:
@@ -52,10 +56,13 @@ def add(commands: Any) -> None:
     size.add_argument("--tune", action="store_true", help="search learning rates first")
     size.add_argument("--rate", type=float, help="learning rate for all (default: each its own)")
     for name, text in (
-        ("seeds", "trainings of each method"),
-        ("epochs", "times each text is seen"),
-        ("batch", "texts a step"),
-        ("max-length", "tokens of a text that are read"),
+        ("seeds", f"trainings of each method (default: {_SEEDS}, with --full {_FULL_SEEDS})"),
+        (
+            "epochs",
+            f"times each text is seen (default: {Recipe.epochs}, with --quick {_QUICK['epochs']})",
+        ),
+        ("batch", f"texts a step (default: {Recipe.batch})"),
+        ("max-length", f"tokens of a text that are read (default: {Recipe.max_length})"),
     ):
         size.add_argument(f"--{name}", type=int, metavar="N", help=text)
     parser.add_argument(
@@ -94,17 +101,16 @@ def _finetune(options: argparse.Namespace) -> None:
 
 def _settings(options: argparse.Namespace) -> Settings:
     from structmat.finetune.job import Settings
-    from structmat.finetune.training import Recipe
 
     given = {
         name: getattr(options, name)
         for name in ("epochs", "batch", "max_length")
         if getattr(options, name) is not None
     }
-    defaults = {"epochs": 1, "evaluations": 2} if options.quick else {}
+    defaults = _QUICK if options.quick else {}
     seeds = options.seeds
     if seeds is None:
-        seeds = 3 if options.full else 1
+        seeds = _FULL_SEEDS if options.full else _SEEDS
     return Settings(
         methods=_methods(options),
         seeds=seeds,
