@@ -258,6 +258,17 @@ def test_a_call_says_what_a_spec_says_of_an_unknown_option():
         sm.butterfly(8, blok=4)
     with pytest.raises(SpecError, match=r"^benes has no option 'block'; it takes none$"):
         sm.benes(8, block=4)
+    for call in (
+        lambda: sm.shuffle(8),
+        lambda: sm.shuffle(width=8),
+        lambda: sm.shuffle(8, depth=2),
+    ):
+        with pytest.raises(SpecError, match=r"^shuffle needs the option block$"):
+            call()
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        sm.butterfly(8, 2, 3, 4)
+    with pytest.raises(TypeError, match="multiple values for argument 'block'"):
+        sm.shuffle(8, 2, block=4)
     with pytest.raises(TypeError, match="missing a required argument: 'width'"):
         sm.butterfly(block=4)
 

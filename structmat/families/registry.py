@@ -199,11 +199,10 @@ mixed_radix(7) serves any width
             try:
                 bound = signature.bind(*args, **kwargs)
             except TypeError:
-                strange = next((key for key in kwargs if key not in signature.parameters), None)
-                if strange is None:
+                said = _misfit(name, signature, len(args), kwargs)
+                if said is None:  # no width, or too many arguments
                     raise
-                options = [*signature.parameters][1:]
-                raise SpecError(no_option(name, strange, options)) from None
+                raise SpecError(said) from None
             bound.apply_defaults()
             given = dict(bound.arguments)
             width = whole(given.pop("width"), "width", 1)
@@ -232,6 +231,22 @@ def no_option(name: str, key: str, options: Iterable[str]) -> str:
     "butterfly has no option 'blok'; did you mean block?"
     """
     return f"{name} has no option {key!r}{suggest(key, options)}"
+
+
+def _misfit(
+    name: str, signature: inspect.Signature, given: int, named: Mapping[str, object]
+) -> str | None:
+    """Return what a spec with these options would be told, or None where it is no option."""
+    width, *options = signature.parameters.values()
+    for key in named:
+        if key not in signature.parameters:
+            return no_option(name, key, [option.name for option in options])
+    if not given and width.name not in named:
+        return None
+    for option in options[max(given - 1, 0) :]:
+        if option.default is option.empty and option.name not in named:
+            return f"{name} needs the option {option.name}"
+    return None
 
 
 def _check_words(widths: Any) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.blocks import identity_blocks, random_blocks
-from structmat.errors import SpecError, WidthError
+from structmat.errors import SpecError, StructmatError, WidthError
 from structmat.families import Family, parse
 from structmat.families.options import taken
 from structmat.families.registry import entry, nearby
@@ -63,12 +63,13 @@ def check_family(
     {2: 1, 4: 1, 8: 1, 16: 1, 32: 1}
     """
     _check_named(family)
+    sizes = _sizes(widths)
     given = parse(family) if "(" in family else None
     known = entry(given.name if given else family)
     _check(known.summary.endswith("."), f"{known.name}: its docstring begins with a sentence")
     _check(known.widths, f"{known.name}: it says in words which widths it takes")
     checked: dict[int, int] = {}
-    for width in widths:
+    for width in sizes:
         rules = [given] if given else list(tried(known, width, max_depth))
         for rule in rules[:: -(-len(rules) // _MOST) or 1]:
             takes = taken(rule, width)
@@ -88,6 +89,12 @@ def _check_named(family: Any) -> None:
             f"check_family of {family!r}: it takes the name of a registered family, or a spec, as"
             f' in check_family("{name}"); @structmat.family registers a function under its name'
         )
+
+
+def _sizes(widths: Any) -> Iterable[int]:
+    if not isinstance(widths, Iterable):
+        raise StructmatError(f"widths={widths!r}: they are a list or a range, such as [{widths}]")
+    return widths
 
 
 def _check(holds: Any, promise: str) -> None:
