@@ -116,6 +116,8 @@ class Orthogonal(nn.Module):
         if not isinstance(network, Network):
             raise WiringError(f"{network!r}: Orthogonal takes a Network, as butterfly(64) makes")
         dtype = torch.get_default_dtype() if dtype is None else dtype
+        if not isinstance(dtype, torch.dtype):
+            raise BlockError(f"dtype={dtype!r}: it must be a torch.dtype, such as torch.float32")
         if not (dtype.is_floating_point or dtype.is_complex):
             raise BlockError(f"dtype={dtype}: generators need a real or complex floating dtype")
         if not isinstance(reduced, bool):

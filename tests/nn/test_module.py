@@ -253,6 +253,11 @@ def test_dropout_picks_stages_and_blocks_at_the_stated_rates():
     ("build", "error", "message"),
     [
         (lambda: Orthogonal(16), WiringError, "16: Orthogonal takes a Network"),
+        (
+            lambda: Orthogonal(sm.butterfly(4), dtype="float64"),
+            BlockError,
+            "dtype='float64': it must be a torch.dtype, such as torch.float32",
+        ),
         (lambda: Orthogonal(sm.butterfly(4), "qr"), BlockError, "'qr': no such kind"),
         (
             lambda: Orthogonal(sm.butterfly(4), dtype=torch.int64),
