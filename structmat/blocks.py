@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import BlockError, random_source
-from structmat.network import Network
+from structmat.network import Network, checked
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
@@ -257,12 +257,13 @@ def random_blocks(
     >>> [b.shape for b in random_blocks(net, rng=0)]
     [(2, 2, 2), (2, 2, 2)]
     """
+    banks = checked(net, "random_blocks").banks
     source = random_source(rng)
     kind = np.dtype(dtype)
     if kind.kind not in "fc":
         raise BlockError(f"dtype={kind}: blocks need a real or complex floating dtype")
     made = []
-    for bank in net.banks:
+    for bank in banks:
         shape = (bank.count, bank.radix, bank.radix)
         normal: Array = source.standard_normal(shape)
         if kind.kind == "c":
@@ -284,7 +285,8 @@ def identity_blocks(net: Network, dtype: npt.DTypeLike = float) -> list[Array]:
     >>> identity_blocks(Network.of(2, [[[0, 1]]]))[0].tolist()
     [[[1.0, 0.0], [0.0, 1.0]]]
     """
-    return [np.tile(np.eye(b.radix, dtype=dtype), (b.count, 1, 1)) for b in net.banks]
+    banks = checked(net, "identity_blocks").banks
+    return [np.tile(np.eye(b.radix, dtype=dtype), (b.count, 1, 1)) for b in banks]
 
 
 def adjoint_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]:
@@ -296,7 +298,7 @@ def adjoint_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]
     >>> adjoint_blocks(net, [[[[0.0, 1.0], [-1.0, 0.0]]]])[0].tolist()
     [[[0.0, -1.0], [1.0, 0.0]]]
     """
-    stages = by_stage(net, checked_blocks(net, blocks))
+    stages = by_stage(net, checked_blocks(checked(net, "adjoint_blocks"), blocks))
     return [adjoint(b) for stage in reversed(stages) for b in stage]
 
 
@@ -322,6 +324,10 @@ def checked_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]
     BlockError
         When their number or a shape does not fit, or a value is not a finite number.
     """
+    if not hasattr(blocks, "__len__"):
+        raise BlockError(
+            f"blocks={blocks!r}: they are a list of arrays, one for each bank; see random_blocks"
+        )
     if len(blocks) != len(net.banks):
         raise BlockError(
             f"{len(blocks)} arrays of blocks: the network has {len(net.banks)} banks, and each"

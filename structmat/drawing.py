@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from structmat.errors import StructmatError, whole
-from structmat.network import Network
+from structmat.errors import whole
+from structmat.network import Network, checked
 from structmat.stage import Bank, Stage
 
 _WIDEST = 64  # wires that are drawn one by one
@@ -62,13 +62,11 @@ def diagram(net: Network, *, columns: int | None = None) -> str:
     B2  128 switches of radix 8, runs of 4, stride 8
     B3  128 switches of radix 8, runs of 4, stride 16
     """
-    if not isinstance(net, Network):
-        raise StructmatError(f"{net!r}: diagram takes a Network; parse(spec)(width) builds one")
     if columns is None:
         room = max(shutil.get_terminal_size().columns, _NARROWEST)
     else:
         room = whole(columns, "columns", _NARROWEST)
-    straight, _, outputs = net.straightened()
+    straight, _, outputs = checked(net, "diagram").straightened()
     if net.width > _WIDEST:
         lines = _summary(straight, room)
         caption = "wired between the stages; wires are counted as after straightening"

@@ -29,6 +29,10 @@ class SpecError(StructmatError):
     """A spec string that does not parse, or names what is not there."""
 
 
+class UnknownFamilyError(SpecError):
+    """A name under which no family is registered."""
+
+
 class FamilyError(SpecError):
     """A registered family that is faulty: a function of it fails, or returns something else."""
 
@@ -148,8 +152,10 @@ structmat or write it anew
         )
 
 
-def suggest(name: str, names: Iterable[str]) -> str:
+def suggest(name: str, names: Iterable[str], far: str | None = None) -> str:
     """Return the end of an error message about an unknown name: the nearest ones, or all.
+
+    Where none is near and all are too many, `far` is said instead.
 
     Examples
     --------
@@ -160,6 +166,8 @@ def suggest(name: str, names: Iterable[str]) -> str:
     near = difflib.get_close_matches(name, known, n=2)
     if near:
         return f"; did you mean {' or '.join(near)}?"
+    if far is not None:
+        return f"; {far}"
     return f"; there are {', '.join(known)}" if known else "; it takes none"
 
 

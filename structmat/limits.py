@@ -7,7 +7,7 @@ from math import ceil, comb, log2
 from typing import Any
 
 from structmat.errors import StructmatError, whole
-from structmat.network import Network
+from structmat.network import Network, checked
 from structmat.texttable import cell, in_html, plain
 
 _WIDEST = 10**100  # their logarithms are taken in floats
@@ -137,6 +137,8 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
         width, largest = net.width, max((bank.radix for bank in net.banks), default=2)
         has: dict[str, int] = {"depth": net.depth, "parameters": net.parameters}
     else:
+        if _names_a_family(net):
+            checked(net, "lower_bounds")
         width, largest, has = whole(net, "width", 1), whole(block, "block", 2), {}
     if width > _WIDEST:
         raise StructmatError(
@@ -162,6 +164,11 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
         least = _edges(width, net.depth)
         rows.insert(2, Bound("dense", "nonzeros", least, net.nonzeros, "paths are to reach all"))
     return LowerBounds(width, largest, tuple(rows))
+
+
+def _names_a_family(value: Any) -> bool:
+    """Return whether someone forgot the width: a spec or a family."""
+    return isinstance(value, str) or callable(value)
 
 
 def _hearing(width: int, block: int) -> int:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from structmat import jsontext, permutation, svgtext
 from structmat.errors import StructmatError, WiringError, whole
 from structmat.permutation import Index
-from structmat.stage import Bank, Stage, Value
+from structmat.stage import Bank, Stage, Value, listed
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -123,7 +123,8 @@ class Network(Value):
         >>> Network.of(3, [[[0, 1]], [[1, 2]]]).depth
         2
         """
-        return cls(width, [Stage.of(width, switches) for switches in stages], labels=labels)
+        given = listed(stages, "stages are a list, each a list of switches: [[[0, 1], [2, 3]]]")
+        return cls(width, [Stage.of(width, switches) for switches in given], labels=labels)
 
     # What it counts ------------------------------------------------------------------------
 

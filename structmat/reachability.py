@@ -10,9 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat import permutation
-from structmat.errors import whole
+from structmat.errors import SpecError, whole
 from structmat.families.spec import Family, as_family
-from structmat.network import Network
+from structmat.network import Network, checked
 from structmat.permutation import Index
 
 _CHUNK = 2048  # wires followed at once, 32 words of 64 bits for each wire: measured to be quickest
@@ -54,7 +54,7 @@ def reach(net: Network, outputs: npt.ArrayLike | None = None) -> npt.NDArray[np.
     array([[ True,  True, False]])
     """
     back = outputs is not None
-    every = permutation.identity(net.width)
+    every = permutation.identity(checked(net, "reach").width)
     wires = permutation.some(outputs, net.width, "outputs") if outputs is not None else every
     heard = np.empty((net.width, len(wires)), dtype=bool)
     for chunk in _chunks(len(wires)):
@@ -77,7 +77,7 @@ def is_dense(net: Network) -> bool:
     >>> is_dense(butterfly(64, block=8, depth=4)), is_dense(butterfly(64, block=8, depth=3))
     (True, False)
     """
-    return first_dense(net) is not None
+    return first_dense(checked(net, "is_dense")) is not None
 
 
 def first_dense(net: Network) -> int | None:
@@ -158,10 +158,11 @@ def path_counts(net: Network) -> npt.NDArray[Any]:
     array([[2, 2],
            [2, 2]])
     """
-    most = math.prod(max((bank.radix for bank in stage.banks), default=1) for stage in net.stages)
+    stages = checked(net, "path_counts").stages
+    most = math.prod(max((bank.radix for bank in stage.banks), default=1) for stage in stages)
     dtype: Any = np.int64 if most < 2**63 else object
     counts: npt.NDArray[Any] = np.eye(net.width, dtype=np.int64).astype(dtype)
-    for stage in net.stages:
+    for stage in stages:
         after = counts.copy()
         after[stage.moves[:, 1]] = counts[stage.moves[:, 0]]
         for bank in stage.banks:
@@ -188,6 +189,8 @@ def dense_depth(family: Family | str, width: int, *, most: int | None = None) ->
 
     Raises
     ------
+    SpecError
+        For anything but a spec or a family.
     WidthError
         When the family takes this width at no depth.
 
@@ -198,6 +201,12 @@ def dense_depth(family: Family | str, width: int, *, most: int | None = None) ->
     >>> dense_depth("butterfly(block=8)", 384) is None
     True
     """
+    given: Any = family
+    if isinstance(given, Network):
+        raise SpecError(
+            f"{given!r}: dense_depth takes a spec or a Family; the dense_depth of a network is in"
+            " report(net)"
+        )
     rule = as_family(family)
     size = whole(width, "width", 1)
     limit = size + 64 if most is None else whole(most, "most", 1)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import scipy
 
 from structmat.errors import WiringError
-from structmat.network import Network
+from structmat.network import Network, checked
 from structmat.permutation import Index
 from structmat.stage import Stage
 
@@ -96,9 +96,7 @@ def isomorphism(a: Network, b: Network, *, ends: bool = False) -> Index | Ends |
     Ends(inputs=array([0, 2, 1, 3]), outputs=array([0, 2, 1, 3]))
     """
     for net in (a, b):
-        if not isinstance(net, Network):
-            raise WiringError(f"{net!r}: only networks are compared")
-        if not (ends or net.is_straight):
+        if not (checked(net, "isomorphism").is_straight or ends):
             raise WiringError(
                 f"{net!r} is wired: one renaming of its wires depends on how its switches list"
                 " them; allow other names in each column, ends=True, or compare the"

@@ -191,7 +191,7 @@ def report(net: Network) -> Report:
     """
     if not isinstance(net, Network):
         raise StructmatError(
-            f"{net!r}: report takes a Network, such as parse(spec)(width);"
+            f"report of {net!r}: it takes a network, such as parse(spec)(width);"
             " compare takes specs and widths"
         )
     fewest = first_dense(net)
@@ -362,11 +362,19 @@ def _labelled(families: Any) -> dict[str, Any]:
     if isinstance(families, str | Family):
         families = [families]
     if isinstance(families, Network) or not isinstance(families, Iterable):
-        raise StructmatError(
-            f"{families!r}: compare takes specs or families; give anything else a label, as in"
-            ' compare({"mine": net}, net.width)'
-        )
-    return {str(one): one for one in map(as_family, families)}
+        raise _unlabelled(families)
+    several = list(families)
+    for one in several:
+        if isinstance(one, Network) or (callable(one) and not isinstance(one, Family)):
+            raise _unlabelled(one)
+    return {str(one): one for one in map(as_family, several)}
+
+
+def _unlabelled(one: Any) -> StructmatError:
+    return StructmatError(
+        f"{one!r}: compare takes specs or families; give anything else a label, as in"
+        ' compare({"mine": net}, net.width)'
+    )
 
 
 def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:
@@ -379,6 +387,10 @@ def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:
         return row | {
             "refused": reason if isinstance(candidate, Family) else f"{label} at {width}: {reason}"
         }
+    if not isinstance(net, Network):
+        raise StructmatError(
+            f"{label} at {width}: a function from a width returns a Network, not {net!r}"
+        )
     found = report(net)
     if net.width != width:
         return row | {"refused": f"{label} at {width}: this network has width {net.width}"}

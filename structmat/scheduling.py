@@ -11,12 +11,13 @@ from __future__ import annotations
 import html
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
 from structmat import permutation
-from structmat.errors import WiringError, whole
-from structmat.network import Network
+from structmat.errors import whole
+from structmat.network import Network, checked
 from structmat.permutation import Index, frozen
 from structmat.texttable import cell, in_html, left
 
@@ -31,6 +32,13 @@ class Gather:
     index: Index
     inverse: Index
     view: tuple[tuple[int, ...], tuple[int, ...]] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is done, ready for JSON, without the index."""
+        if self.view is None:
+            return {"does": "permute", "view": None}
+        shape, axes = map(list, self.view)
+        return {"does": "permute", "view": {"shape": shape, "axes": axes}}
 
     def __str__(self) -> str:
         if self.view is None:
@@ -55,6 +63,11 @@ class Product:
 
     stage: int
     segments: tuple[Segment, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what is done, ready for JSON; stages are counted from 0."""
+        blocks = [{"start": s.start, "count": s.count, "radix": s.radix} for s in self.segments]
+        return {"does": "multiply", "stage": self.stage, "blocks": blocks}
 
     def __str__(self) -> str:
         parts = " and ".join(f"{s.count} blocks {s.radix}×{s.radix}" for s in self.segments)
@@ -121,13 +134,40 @@ class Schedule:
         head, end = self._told()
         return "\n".join([head, *(f"{k:3d}  {step}" for k, step in enumerate(self.steps, 1)), end])
 
+    def to_dict(self) -> dict[str, Any]:
+        """Return the steps and what they cost, ready for JSON.
+
+        A step that permutes has the view that it is, or None where it takes an index array, which
+        is not listed: it is as long as the network is wide.
+
+        Examples
+        --------
+        >>> from structmat.families import monarch
+        >>> found = schedule(monarch(6)).to_dict()
+        >>> found["steps"][0]
+        {'does': 'multiply', 'stage': 0, 'blocks': [{'start': 0, 'count': 3, 'radix': 2}]}
+        >>> found["steps"][1]
+        {'does': 'permute', 'view': {'shape': [3, 2], 'axes': [1, 0]}}
+        >>> found["operations"], found["dense_operations"]
+        (60, 72)
+        """
+        return {
+            "steps": [step.to_dict() for step in self.steps],
+            "operations": self.cost(1).flops,
+            "dense_operations": self._dense_flops,
+        }
+
+    @property
+    def _dense_flops(self) -> int:
+        return 2 * self.network.width**2
+
     def _told(self) -> tuple[str, str]:
         """Return what stands above the steps, what they are, and below, what they cost."""
         net = self.network
         gathers = [step for step in self.steps if isinstance(step, Gather)]
         views = sum(step.view is not None for step in gathers)
         flops = self.cost(1).flops
-        full = 2 * net.width**2
+        full = self._dense_flops
         head = (
             f"{net.width} wires, {net.depth} stages: {len(self.steps)} steps,"
             f" {len(gathers)} of them permutations ({views} transposes,"
@@ -152,7 +192,7 @@ def schedule(net: Network) -> Schedule:
 
     Raises
     ------
-    WiringError
+    StructmatError
         For anything but a Network.
 
     Examples
@@ -161,10 +201,10 @@ def schedule(net: Network) -> Schedule:
     >>> [type(step).__name__ for step in schedule(butterfly(8)).steps]
     ['Product', 'Gather', 'Product', 'Gather', 'Product', 'Gather']
     """
-    if not isinstance(net, Network):
-        raise WiringError(f"{net!r}: schedule takes a Network, as butterfly(64) makes")
     steps: list[Gather | Product] = []
-    order = permutation.identity(net.width)  # the wire that each position holds now
+    order = permutation.identity(
+        checked(net, "schedule").width
+    )  # the wire that each position holds now
     bank = 0
     for t, stage in enumerate(net.stages):
         start, end = stage.passing

@@ -11,7 +11,7 @@ import scipy
 
 from structmat.blocks import Array, adjoint_blocks, checked_blocks
 from structmat.errors import BlockError
-from structmat.network import Network
+from structmat.network import Network, checked
 
 Blocks = Sequence[npt.ArrayLike]
 
@@ -44,7 +44,7 @@ def apply(net: Network, blocks: Blocks, x: npt.ArrayLike) -> Array:
     >>> apply(net, [turn, turn], [1.0, 0.0, 0.0])
     array([0., 0., 1.])
     """
-    arrays = checked_blocks(net, blocks)
+    arrays = checked_blocks(checked(net, "apply"), blocks)
     y = np.asarray(x)
     if y.ndim < 1 or y.shape[-1] != net.width:
         raise BlockError(f"x of shape {y.shape}: its last axis must be the width {net.width}")
@@ -77,7 +77,7 @@ def dense(net: Network, blocks: Blocks) -> Array:
     >>> bool(np.allclose(r.T @ r, np.eye(3))), bool(r[0, 2] == 0)
     (True, True)
     """
-    arrays = checked_blocks(net, blocks)
+    arrays = checked_blocks(checked(net, "dense"), blocks)
     dtype = np.result_type(np.float32, *arrays) if arrays else np.dtype(float)
     return np.ascontiguousarray(_apply(net, arrays, np.eye(net.width, dtype=dtype)).T)
 
@@ -95,7 +95,7 @@ def factors(net: Network, blocks: Blocks) -> list[scipy.sparse.csr_array]:
     >>> [b.nnz for b in factors(net, identity_blocks(net))]
     [8, 8]
     """
-    arrays = checked_blocks(net, blocks)
+    arrays = checked_blocks(checked(net, "factors"), blocks)
     dtype = np.result_type(np.float32, *arrays) if arrays else np.dtype(float)
     rest = iter(arrays)
     made = []
@@ -127,7 +127,7 @@ def operator(net: Network, blocks: Blocks) -> scipy.sparse.linalg.LinearOperator
     >>> bool(np.allclose(r.H @ (r @ [1.0, 2.0, 3.0]), [1.0, 2.0, 3.0]))
     True
     """
-    arrays = checked_blocks(net, blocks)
+    arrays = checked_blocks(checked(net, "operator"), blocks)
     back, back_arrays = net.inverse(), adjoint_blocks(net, arrays)
     dtype = np.result_type(np.float32, *arrays) if arrays else np.dtype(float)
 

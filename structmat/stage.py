@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -11,6 +11,8 @@ import numpy.typing as npt
 from structmat import permutation
 from structmat.errors import WiringError, whole
 from structmat.permutation import Index, frozen
+
+T = TypeVar("T")
 
 
 class Value:
@@ -190,7 +192,7 @@ class Stage(Value):
         (Bank(1 switch of radix 4), Bank(1 switch of radix 2))
         """
         rows: dict[int, list[Sequence[int]]] = {}
-        for switch in switches:
+        for switch in listed(switches, "a stage is a list of switches, such as [[0, 1], [2, 3]]"):
             if not isinstance(switch, Sequence | np.ndarray):
                 raise WiringError(f"{switch!r}: a switch is a list of wires, such as [0, 1]")
             rows.setdefault(len(switch), []).append(switch)
@@ -302,3 +304,23 @@ def _check_stage(width: int, banks: tuple[Bank, ...], moves: Index) -> None:
             f" {'written' if sides[0][wire] else 'read'}: what leaves a wire must arrive"
             " somewhere; add it to the moves"
         )
+
+
+def listed(value: Iterable[T], rule: str) -> Iterable[T]:
+    """Return what can be gone through, and say the rule of anything else.
+
+    Raises
+    ------
+    WiringError
+
+    Examples
+    --------
+    >>> listed(3, "a stage is a list of switches")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.WiringError: 3: a stage is a list of switches
+    """
+    given: Any = value
+    if not isinstance(given, Iterable):
+        raise WiringError(f"{value!r}: {rule}")
+    return value

@@ -7,6 +7,9 @@ from hypothesis import HealthCheck, settings
 
 collect_ignore = ["user_script.py"]  # it registers a family: tests run it as a program
 
+# No test asks the Hub; read when a library that could is imported.
+os.environ["HF_HUB_OFFLINE"] = "1"
+
 # Times measured in tests are kept for this run only, and none of the user's are used.
 _TIMES = tempfile.TemporaryDirectory(prefix="structmat-")
 os.environ["STRUCTMAT_CACHE"] = _TIMES.name

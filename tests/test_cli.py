@@ -1,15 +1,17 @@
 import csv
+import errno
 import json
 import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import structmat as sm
 from structmat import cli
-from structmat.cli import main
+from structmat.cli import finetuning, main
 from structmat.cli.comparing import FAMILIES, WIDTHS
 from structmat.families import unregister
 
@@ -122,7 +124,8 @@ def test_show_draws_reports_and_explains(capsys):
     spec = "butterfly(block=8, depth=2)"
     net = sm.parse(spec)(64)
     found = read(capsys, "show", spec, "--width", "64")
-    assert found == sm.report(net).to_dict() | {"spec": spec}
+    plan = sm.schedule(net).to_dict()
+    assert found == sm.report(net).to_dict() | {"spec": spec, "schedule": plan}
     _, out, _ = run(capsys, "show", spec, "--width", "64")
     assert out.startswith(sm.diagram(net) + "\n\n")
     assert str(sm.report(net)) in out
@@ -263,7 +266,8 @@ def test_full_comparisons_and_reports_have_the_expensive_parts(capsys):
     assert {"conditioning", "spectrum", "bounds", "dimension"} <= set(report.to_dict())
     command = ["show", "butterfly", "--width", "8", "--full"]
     found = json.loads(run(capsys, *command, "--json")[1])
-    assert found == report.to_dict() | {"spec": "butterfly"}
+    plan = sm.schedule(sm.butterfly(8)).to_dict()
+    assert found == report.to_dict() | {"spec": "butterfly", "schedule": plan}
     code, out, _ = run(capsys, *command)
     assert code == 0
     assert f"\n{report}\n" in out
@@ -371,7 +375,6 @@ def test_bad_input_is_one_clear_line_and_code_2(capsys, tmp_path, monkeypatch, a
 @pytest.mark.parametrize(
     "arguments",
     [
-        [],
         ["nothing"],
         ["show", "butterfly"],
         ["show", "butterfly", "--width", "x"],
@@ -386,6 +389,40 @@ def test_a_wrong_command_line_is_one_line_that_names_the_help(capsys, arguments)
     assert captured.out == ""
     assert captured.err.count("\n") == 1
     assert "--help" in captured.err
+
+
+def test_no_command_at_all_shows_the_help_and_is_an_error(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    wanted = capsys.readouterr().out
+    code, out, err = run(capsys)
+    assert (code, out, err) == (2, "", wanted)
+    assert "usage: structmat" in err
+
+
+def test_the_defaults_of_finetune_are_told(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["finetune", "--help"])
+    said = " ".join(capsys.readouterr().out.split())
+    page = " ".join((Path(__file__).parents[1] / "docs" / "finetuning.md").read_text().split())
+    usual, quick, full = (
+        finetuning._settings(cli._parser().parse_args(["finetune", *given]))
+        for given in ([], ["--quick"], ["--full"])
+    )
+    recipe = usual.recipe
+    assert full.recipe == recipe
+    assert (quick.recipe.batch, quick.recipe.max_length) == (recipe.batch, recipe.max_length)
+    assert f"text is seen (default: {recipe.epochs}, with --quick {quick.recipe.epochs})" in said
+    assert f"texts a step (default: {recipe.batch})" in said
+    assert f"text that are read (default: {recipe.max_length})" in said
+    assert f"of each method (default: {usual.seeds}, with --full {full.seeds})" in said
+    for number, option in (
+        (f"{recipe.epochs}, with `--quick` {quick.recipe.epochs}", "epochs"),
+        (recipe.batch, "batch"),
+        (recipe.max_length, "max-length"),
+        (f"{usual.seeds}, with `--full` {full.seeds}", "seeds"),
+    ):
+        assert f"`--{option}` ({number})" in page
 
 
 @pytest.mark.parametrize(
@@ -483,6 +520,40 @@ def test_a_terminal_that_cannot_print_a_drawing_gets_the_remedy():
         assert done.returncode == code
         assert (b"set the environment variable PYTHONIOENCODING=utf-8" in done.stderr) is (code > 0)
         assert done.stderr.count(b"\n") == (code > 0)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("arguments", [["list"], ["show", "benes", "--width", "4", "--json"]])
+def test_output_that_cannot_be_written_is_one_line(arguments):
+    with Path("/dev/full").open("w") as full:  # the first fails while printing, the other after
+        done = subprocess.run(
+            [sys.executable, "-m", "structmat", *arguments],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    said = os.strerror(errno.ENOSPC)
+    assert done.stderr == f"structmat {arguments[0]}: cannot write ({said})\n"
+
+
+def test_a_pipe_whose_reader_has_gone_is_silent():
+    end, start = os.pipe()
+    os.close(end)
+    with os.fdopen(start, "w") as pipe:
+        done = subprocess.run(
+            [sys.executable, "-m", "structmat", "list"], stdout=pipe, stderr=subprocess.PIPE
+        )
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+def test_an_error_of_another_kind_is_not_hidden(monkeypatch):
+    def missing():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "a.txt")
+
+    monkeypatch.setattr(cli.sm, "catalogue", missing)
+    with pytest.raises(FileNotFoundError, match=r"a\.txt"):
+        main(["list"])
 
 
 def test_commands_that_need_no_model_load_no_torch():

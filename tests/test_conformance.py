@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import structmat as sm
-from structmat.errors import FamilyError
+from structmat.errors import FamilyError, SpecError, StructmatError
 from structmat.families import registry
 from structmat.families.registry import unregister
 from structmat.testing import check_family
@@ -60,6 +60,21 @@ def test_a_good_family_passes(registered):
     assert "good" in [entry.name for entry in sm.catalogue()]
     assert sm.parse("good")(6) == side_by_side(6)
     assert sm.compare("good", 6).rows[0]["parameters"] == 3
+
+
+@pytest.mark.parametrize(
+    ("family", "name"), [(good, "good"), (sm.parse("torus"), "torus"), (3, "benes")]
+)
+def test_only_a_name_or_a_spec_is_checked(family, name):
+    with pytest.raises(SpecError, match=rf'a spec, as in check_family\("{name}"\); @structmat'):
+        check_family(family)
+
+
+def test_widths_are_a_list():
+    with pytest.raises(
+        StructmatError, match=r"^widths=8: they are a list or a range, such as \[8\]"
+    ):
+        check_family("benes", 8)
 
 
 def test_a_family_of_ones_own_is_chosen_from(registered):

@@ -222,5 +222,5 @@ def test_columns_that_hold_no_drawing_are_refused(columns):
 
 
 def test_only_networks_are_drawn():
-    with pytest.raises(StructmatError, match="'butterfly': diagram takes a Network"):
+    with pytest.raises(StructmatError, match="diagram of 'butterfly': it takes a network"):
         sm.diagram("butterfly")

@@ -1,6 +1,7 @@
 """The kinds of error, and the checks that raise them."""
 
 import builtins
+import inspect
 import json
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import structmat as sm
 from structmat import errors
 from structmat.errors import MissingExtraError, StructmatError, random_source, require, whole
 
@@ -41,6 +43,31 @@ def test_numpy_integers_become_python_integers(value):
 def test_what_is_no_integer_is_refused(value):
     with pytest.raises(StructmatError, match=r"^block=.*: block must be an integer, at least 2$"):
         whole(value, "block", 2)
+
+
+NETWORKS = [
+    name
+    for name, function in vars(sm).items()
+    if name in sm.__all__
+    and inspect.isfunction(function)
+    and str([*inspect.signature(function).parameters.values(), ""][0]).startswith("net: 'Network")
+]
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("net", ["butterfly(8)", sm.parse("butterfly")], ids=["spec", "family"])
+def test_what_asks_for_a_network_says_so(name, net):
+    """Of all public functions of a network, whatever the other arguments are."""
+    function = getattr(sm, name)
+    others = list(inspect.signature(function).parameters.values())[1:]
+    needed = [[] for p in others if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
+    with pytest.raises(StructmatError, match=rf"{name}.*takes a network.* parse\(") as caught:
+        function(net, *needed)
+    assert repr(net) in str(caught.value)
+
+
+def test_those_functions_are_found():
+    assert {"is_dense", "reach", "apply", "dimension", "fit", "route", "diagram"} < set(NETWORKS)
 
 
 def test_an_optional_module_names_its_extra():

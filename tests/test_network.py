@@ -285,6 +285,11 @@ def test_networks_are_immutable():
         (lambda: sm.Network(2.5), "width=2.5"),
         (lambda: sm.Network(float("nan")), "width=nan"),
         (lambda: sm.Network.of(4, [[0, 1]]), "0: a switch is a list of wires"),
+        (
+            lambda: sm.Network.of(4, [0, 1]),
+            r"^0: a stage is a list of switches, such as \[\[0, 1\]",
+        ),
+        (lambda: sm.Network.of(4, 5), "^5: stages are a list, each a list of switches"),
         (lambda: sm.Network.of(4, [[[0, 1], [1, 2]]]), "wire 1 is read 2 times"),
         (lambda: sm.Network(2).then(sm.Network(3)), r"width 2 then width 3.*beside\(\)"),
         (lambda: sm.Network(2) @ sm.Network(3), "width 3 then width 2"),

@@ -167,6 +167,7 @@ def test_dense_depth_is_the_least_that_is_dense(case):
         ("benes", 8, {"most": 0}, StructmatError, "most=0: most must be an integer, at least 1"),
         ("butterflies", 8, {}, SpecError, "did you mean butterfly"),
         (8, 8, {}, SpecError, "a spec is a string"),
+        (sm.benes(8), 8, {}, SpecError, r"dense_depth of a network is in report\(net\)"),
     ],
 )
 def test_dense_depth_refuses(family, width, options, error, message):

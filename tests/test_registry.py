@@ -105,9 +105,15 @@ def test_nothing_in_a_spec_is_run(spec, tmp_path):
     ("spec", "message"),
     [
         ("buterfly(block=8)", "no family 'buterfly'; did you mean butterfly"),
-        ("xyzzy", "no family 'xyzzy'; there are .*benes, block_diagonal, "),
+        ("xyzzy", "no family 'xyzzy'; `structmat list` .* own .* is imported .*--load FILE.py"),
         ("butterfly(blok=8)", "butterfly has no option 'blok'; did you mean block"),
-        ("butterfly(width=8)", "has no option 'width'"),
+        ("butterfly(width=8)", r'width is .* given apart, as in parse\("butterfly"\)\(8\); on the'),
+        (
+            "clos(width=8, block=2)",
+            r'as in parse\("clos\(block=2\)"\)\(8\); on the command line by',
+        ),
+        ("benes(mode=b)", "a literal such as 8 or .*, or a string in quotes: mode='b'"),
+        ("benes(mode=b + c)", "or a string in quotes: mode='text'"),
         ("benes(block=2)", "benes has no option 'block'; it takes none"),
         ("shuffle", "shuffle needs the option block"),
         ("random(block=4)", "random needs the option depth"),
@@ -245,6 +251,33 @@ def test_a_family_of_ones_own(monkeypatch):
         ends(7)
     with pytest.raises(SpecError, match="'ends' is registered already"):
         family("any")(ends)
+
+
+def test_a_call_says_what_a_spec_says_of_an_unknown_option():
+    with pytest.raises(SpecError, match=r"^butterfly has no option 'blok'; did you mean block\?$"):
+        sm.butterfly(8, blok=4)
+    with pytest.raises(SpecError, match=r"^benes has no option 'block'; it takes none$"):
+        sm.benes(8, block=4)
+    for call in (
+        lambda: sm.shuffle(8),
+        lambda: sm.shuffle(width=8),
+        lambda: sm.shuffle(8, depth=2),
+    ):
+        with pytest.raises(SpecError, match=r"^shuffle needs the option block$"):
+            call()
+    with pytest.raises(TypeError, match="too many positional arguments"):
+        sm.butterfly(8, 2, 3, 4)
+    with pytest.raises(TypeError, match="multiple values for argument 'block'"):
+        sm.shuffle(8, 2, block=4)
+    with pytest.raises(TypeError, match="missing a required argument: 'width'"):
+        sm.butterfly(block=4)
+
+
+@pytest.mark.parametrize(("widths", "said"), [(sm.benes, "family 'benes'"), (8, "8"), (None, "N")])
+def test_the_decorator_takes_words_for_the_widths(widths, said):
+    with pytest.raises(SpecError, match=rf'^{said}.*: say in words .* write @sm\.family\("any"\)'):
+        family(widths)
+    assert sm.parse("benes")(8) == sm.benes(8)
 
 
 def test_a_cell_of_a_notebook_may_define_its_family_again(monkeypatch):

@@ -115,7 +115,7 @@ def test_four_wires_as_the_boft_paper_counts_them():
 
 @pytest.mark.parametrize("other", ["benes", sm.parse("benes"), None, [[0, 1]]])
 def test_only_networks_have_reports(other):
-    with pytest.raises(StructmatError, match="report takes a Network"):
+    with pytest.raises(StructmatError, match=r"report of .*: it takes a network"):
         sm.report(other)
 
 
@@ -249,9 +249,22 @@ def test_without_pandas_the_error_names_the_extra(monkeypatch):
         ({"a": "benes("}, 8, SpecError, "does not parse"),
         (["benes", 3], 8, SpecError, "a spec is a string"),
         (sm.Network(4), 4, StructmatError, "give anything else a label"),
+        (
+            ["benes", sm.Network(4)],
+            4,
+            StructmatError,
+            r"^Network\(width=4.* a label, as in compare",
+        ),
+        ([sm.benes], 4, StructmatError, "give anything else a label"),
+        (sm.benes, 4, StructmatError, "give anything else a label"),
         (None, 4, StructmatError, "compare takes specs or families"),
         ({"mine": 3}, 4, StructmatError, "mine: 3 is no spec, Family, Network or function"),
-        ({"mine": lambda width: width}, 4, StructmatError, "4: report takes a Network"),
+        (
+            {"mine": lambda width: width},
+            4,
+            StructmatError,
+            "mine at 4: a function from a width returns a Network, not 4",
+        ),
         ("benes", 8.0, StructmatError, "width=8.0: width must be an integer"),
         ("benes", [8, 0], StructmatError, "width=0: width must be an integer, at least 1"),
         ("benes", float("nan"), StructmatError, "width=nan"),

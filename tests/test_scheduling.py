@@ -1,6 +1,7 @@
 """A schedule does what its network says, in few permutations."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -124,8 +125,26 @@ def test_a_schedule_cannot_be_changed():
             assert not step.inverse.flags.writeable
 
 
+@given(networks())
+def test_json_says_what_the_steps_do(net):
+    plan = schedule(net)
+    found = json.loads(json.dumps(plan.to_dict()))
+    assert found["operations"] == plan.cost(1).flops
+    assert found["dense_operations"] == 2 * net.width**2
+    for step, told in zip(plan.steps, found["steps"], strict=True):
+        if told["does"] == "multiply":
+            assert told["stage"] == step.stage
+            parts = [(part["start"], part["count"], part["radix"]) for part in told["blocks"]]
+            assert parts == [(s.start, s.count, s.radix) for s in step.segments]
+        elif told["view"] is None:
+            assert (told["does"], step.view) == ("permute", None)
+        else:
+            seen = np.arange(net.width).reshape(told["view"]["shape"])
+            assert np.array_equal(seen.transpose(told["view"]["axes"]).ravel(), step.index)
+
+
 def test_only_networks_have_a_schedule():
-    with pytest.raises(StructmatError, match="3: schedule takes a Network"):
+    with pytest.raises(StructmatError, match="schedule of 3: it takes a network"):
         schedule(3)
 
 

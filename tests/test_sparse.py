@@ -167,6 +167,7 @@ def test_apply_leaves_its_input_alone():
 @pytest.mark.parametrize(
     ("blocks", "message"),
     [
+        (3, "blocks=3: they are a list of arrays, one for each bank; see random_blocks"),
         ([], "0 arrays of blocks: the network has 2 banks"),
         ([np.eye(2)] * 3, "3 arrays of blocks"),
         ([np.eye(2)] * 2, r"blocks 0 of shape \(2, 2\): this bank needs \(2, 2, 2\)"),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import errno
+import os
 import sys
 from collections.abc import Callable, Sequence
 
@@ -22,17 +24,27 @@ from structmat.cli.loading import load
 from structmat.cli.parsing import Parser
 from structmat.errors import StructmatError
 
+_UNWRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)  # of a disk or a device
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 2 for bad input, 130 when interrupted."""
+    """Run a command and return its exit code: 2 for bad input, 1 when the output cannot be written.
+
+    It is 130 when interrupted, and 141 when the reader of a pipe has seen enough.
+    """
     given = list(sys.argv[1:] if arguments is None else arguments)
-    options = _parser().parse_args(given)
+    parser = _parser()
+    if not given:
+        parser.print_help(sys.stderr)
+        return 2
+    options = parser.parse_args(given)
     options.command = given
     run: Callable[[argparse.Namespace], None] = options.run
     try:
         for source in options.load:
             load(source)
         run(options)
+        print(end="", flush=True)  # here, where it may fail, and not when Python ends
     except StructmatError as error:
         print(f"structmat {options.name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -47,10 +59,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(f"structmat {options.name}: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of a pipe has seen enough
-        sys.stderr.close()
+    except BrokenPipeError:
+        _discard_output()
         return 141
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        _discard_output()
+        print(f"structmat {options.name}: cannot write ({error.strerror})", file=sys.stderr)
+        return 1
     return 0
+
+
+def _discard_output() -> None:
+    """Let what is still to be printed go nowhere, or Python would fail once more at its end."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(null, sys.stdout.fileno())
+    except OSError:  # a stream that is no file
+        pass
+    finally:
+        os.close(null)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -61,3 +61,6 @@ def _audit(options: argparse.Namespace) -> None:
         write_text(page, found.to_html())
     except OSError as error:
         raise FileError(f"--html {page}: cannot be written ({error.strerror})") from None
+    if not options.json:
+        print()
+        print(f"page: {page}")

@@ -7,7 +7,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from structmat.cli.parsing import command, print_json
+from structmat.cli.parsing import command, print_json, say
 from structmat.cli.saving import check_target, write_picture
 from structmat.errors import SpecError, StructmatError, suggest
 
@@ -96,6 +96,8 @@ def _bench(options: argparse.Namespace) -> None:
         raise StructmatError(f"--warmup {options.warmup}: give a whole number, at least 0")
     given = shlex.join(["structmat", *options.command])
     found = _layers(options, given) if options.model is None else _model(options, given)
+    if all(row.refused is not None for row in found.rows):
+        raise StructmatError(f"nothing was measured: {_reasons(found)}")
     if options.json:
         print_json(found.to_dict())
     else:
@@ -112,6 +114,14 @@ def _names(options: argparse.Namespace) -> list[str] | None:
     if options.against is None:
         return None
     return [name.strip() for name in options.against.split(",") if name.strip()]
+
+
+def _reasons(found: Benchmark) -> str:
+    """Return each reason why there are no numbers once, with those that gave it."""
+    who: dict[str | None, dict[str, None]] = {}
+    for row in found.rows:
+        who.setdefault(row.refused, {})[row.label] = None
+    return "; ".join(f"{', '.join(labels)}: {reason}" for reason, labels in who.items())
 
 
 # One layer -----------------------------------------------------------------------------------
@@ -163,6 +173,7 @@ def _model(options: argparse.Namespace, given: str) -> Benchmark:
             raise StructmatError(f"--{name} is of one layer; leave it out with --model")
     methods = _methods(options)
     source = pretrained(options.model or None)
+    source.check(say)
     recipe = Recipe()
     task = docstring_task()
     return measure_model(

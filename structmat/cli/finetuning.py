@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from structmat.cli.parsing import command, print_json
+from structmat.cli.parsing import command, print_json, say
 from structmat.errors import StructmatError
+from structmat.finetune.training import Recipe
 from structmat.texttable import plain
 
 if TYPE_CHECKING:
     from structmat.finetune.job import Settings
     from structmat.finetune.methods import Method
     from structmat.finetune.task import Task
+
+_SEEDS, _FULL_SEEDS = 1, 3
+_QUICK = {"epochs": 1, "evaluations": 2}
 
 
 def add(commands: Any) -> None:
@@ -53,10 +56,13 @@ def add(commands: Any) -> None:
     size.add_argument("--tune", action="store_true", help="search learning rates first")
     size.add_argument("--rate", type=float, help="learning rate for all (default: each its own)")
     for name, text in (
-        ("seeds", "trainings of each method"),
-        ("epochs", "times each text is seen"),
-        ("batch", "texts a step"),
-        ("max-length", "tokens of a text that are read"),
+        ("seeds", f"trainings of each method (default: {_SEEDS}, with --full {_FULL_SEEDS})"),
+        (
+            "epochs",
+            f"times each text is seen (default: {Recipe.epochs}, with --quick {_QUICK['epochs']})",
+        ),
+        ("batch", f"texts a step (default: {Recipe.batch})"),
+        ("max-length", f"tokens of a text that are read (default: {Recipe.max_length})"),
     ):
         size.add_argument(f"--{name}", type=int, metavar="N", help=text)
     parser.add_argument(
@@ -68,10 +74,11 @@ def _finetune(options: argparse.Namespace) -> None:
     from structmat.finetune import job, report, tables
     from structmat.finetune.models import pretrained
 
-    say: Callable[[str], None] = lambda line: print(line, file=sys.stderr, flush=True)  # noqa: E731
     settings = _settings(options)
+    _check_data(options)
     source = pretrained(options.model)
-    task = _task(options, say)
+    source.check(say)
+    task = _task(options)
     say(f"model {source.name}; task {task.name}: {len(task.labels)} classes, {task.sizes}")
     given = report.command_line(options.command)
     try:
@@ -94,17 +101,16 @@ def _finetune(options: argparse.Namespace) -> None:
 
 def _settings(options: argparse.Namespace) -> Settings:
     from structmat.finetune.job import Settings
-    from structmat.finetune.training import Recipe
 
     given = {
         name: getattr(options, name)
         for name in ("epochs", "batch", "max_length")
         if getattr(options, name) is not None
     }
-    defaults = {"epochs": 1, "evaluations": 2} if options.quick else {}
+    defaults = _QUICK if options.quick else {}
     seeds = options.seeds
     if seeds is None:
-        seeds = 3 if options.full else 1
+        seeds = _FULL_SEEDS if options.full else _SEEDS
     return Settings(
         methods=_methods(options),
         seeds=seeds,
@@ -136,20 +142,23 @@ def _methods(options: argparse.Namespace) -> tuple[Method, ...]:
     return unique
 
 
-def _task(options: argparse.Namespace, say: Callable[[str], None]) -> Task:
+def _check_data(options: argparse.Namespace) -> None:
+    columns = (options.text, options.label)
+    if options.data is None and columns != (None, None):
+        raise StructmatError("--text and --label name columns of --data FILE.csv; give it too")
+    if options.data is not None and None in columns:
+        raise StructmatError("--data needs --text COLUMN and --label COLUMN")
+
+
+def _task(options: argparse.Namespace) -> Task:
     from structmat.finetune.corpus import docstring_task
     from structmat.finetune.csvdata import csv_task
 
-    columns = (options.text, options.label)
     if options.data is None:
-        if columns != (None, None):
-            raise StructmatError("--text and --label name columns of --data FILE.csv; give it too")
         say("reading the docstrings of the installed libraries")
         task = docstring_task()
         if not options.full:  # two thirds of the training texts keep the default demo short
             task = task.first(train=1200, validation=240, test=900)
-    elif None in columns:
-        raise StructmatError("--data needs --text COLUMN and --label COLUMN")
     else:
         task = csv_task(options.data, text=options.text, label=options.label)
     return task.first(train=192, validation=60, test=120) if options.quick else task

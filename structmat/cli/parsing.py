@@ -48,6 +48,11 @@ def command(
     return parser
 
 
+def say(line: str) -> None:
+    """Print a line about what happens, apart from the results."""
+    print(line, file=sys.stderr, flush=True)
+
+
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
     print(json.dumps(value, indent=1, ensure_ascii=False))

@@ -78,7 +78,7 @@ def _show(options: argparse.Namespace) -> None:
     if options.full:
         report.complete()
     if options.json:
-        print_json(report.to_dict() | {"spec": options.spec})
+        print_json(report.to_dict() | {"spec": options.spec, "schedule": plan.to_dict()})
         return
     print(sm.diagram(net))
     print()

@@ -13,6 +13,7 @@ from structmat.errors import (
     FamilyError,
     SpecError,
     StructmatError,
+    UnknownFamilyError,
     WidthError,
     plain,
     suggest,
@@ -28,6 +29,11 @@ Refusal = Callable[..., str | None]
 Choices = Mapping[str, Callable[[int], Iterable[Any]]]
 
 PLUGINS = "structmat.families"  # the entry point group under which a package offers its families
+
+IF_YOURS = (
+    "one of your own is known once the module that registers it is imported (on the command line"
+    " --load FILE.py)"
+)
 
 _MOST_STEPS = 1 << 18  # how far from a refused width the nearest valid one is looked for
 _HEAD = ("family", "widths", "what it does")
@@ -163,8 +169,9 @@ def family(
     Raises
     ------
     SpecError
-        For a name that is taken. A cell of a notebook may be run again, though: what `__main__`
-        defined, it may define anew.
+        Without words for the widths, as where the parentheses are left out, and for a name that
+        is taken. A cell of a notebook may be run again, though: what `__main__` defined, it may
+        define anew.
 
     Examples
     --------
@@ -181,6 +188,7 @@ def family(
 mixed_radix(7) serves any width
     >>> unregister("ends_meet")
     """
+    _check_words(widths)
 
     def register(build: Callable[P, Network]) -> Callable[P, Network]:
         signature = inspect.signature(build)
@@ -188,13 +196,19 @@ mixed_radix(7) serves any width
 
         @functools.wraps(build)
         def checked(*args: P.args, **kwargs: P.kwargs) -> Network:
-            bound = signature.bind(*args, **kwargs)
+            try:
+                bound = signature.bind(*args, **kwargs)
+            except TypeError:
+                said = _misfit(name, signature, len(args), kwargs)
+                if said is None:  # no width, or too many arguments
+                    raise
+                raise SpecError(said) from None
             bound.apply_defaults()
-            options = dict(bound.arguments)
-            width = whole(options.pop("width"), "width", 1)
-            rule = refuses(width, **options)
+            given = dict(bound.arguments)
+            width = whole(given.pop("width"), "width", 1)
+            rule = refuses(width, **given)
             if rule is not None:
-                raise WidthError(_refusal(name, width, options, rule, refuses))
+                raise WidthError(_refusal(name, width, given, rule, refuses))
             bound.arguments["width"] = width
             return build(*bound.args, **bound.kwargs)
 
@@ -206,6 +220,39 @@ mixed_radix(7) serves any width
         return checked
 
     return register
+
+
+def no_option(name: str, key: str, options: Iterable[str]) -> str:
+    """Return what is said of an option that a family does not have.
+
+    Examples
+    --------
+    >>> no_option("butterfly", "blok", ["block", "depth"])
+    "butterfly has no option 'blok'; did you mean block?"
+    """
+    return f"{name} has no option {key!r}{suggest(key, options)}"
+
+
+def _misfit(
+    name: str, signature: inspect.Signature, given: int, named: Mapping[str, object]
+) -> str | None:
+    """Return what a spec with these options would be told, or None where it is no option."""
+    width, *options = signature.parameters.values()
+    for key in named:
+        if key not in signature.parameters:
+            return no_option(name, key, [option.name for option in options])
+    if not given and width.name not in named:
+        return None
+    for option in options[max(given - 1, 0) :]:
+        if option.default is option.empty and option.name not in named:
+            return f"{name} needs the option {option.name}"
+    return None
+
+
+def _check_words(widths: Any) -> None:
+    if not isinstance(widths, str):
+        of = f"family {widths.__name__!r}" if inspect.isfunction(widths) else f"{widths!r}"
+        raise SpecError(f'{of}: say in words which widths it takes; write @sm.family("any")')
 
 
 def _is_anew(build: Callable[..., object], old: Callable[..., object]) -> bool:
@@ -300,7 +347,7 @@ def entry(name: str) -> Entry:
 
     Raises
     ------
-    SpecError
+    UnknownFamilyError
         When there is none; the message suggests the nearest names.
     """
     if name not in _ENTRIES:
@@ -308,7 +355,8 @@ def entry(name: str) -> Entry:
     try:
         return _ENTRIES[name]
     except KeyError:
-        raise SpecError(f"no family {name!r}{suggest(name, _ENTRIES)}") from None
+        far = f"`structmat list` and structmat.catalogue() have all; {IF_YOURS}"
+        raise UnknownFamilyError(f"no family {name!r}{suggest(name, _ENTRIES, far)}") from None
 
 
 class Catalogue(tuple[Entry, ...]):

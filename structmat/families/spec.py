@@ -6,8 +6,8 @@ import ast
 from dataclasses import dataclass
 from typing import Any
 
-from structmat.errors import FamilyError, SpecError, plain, suggest, whole
-from structmat.families.registry import Claims, blamed, entry
+from structmat.errors import FamilyError, SpecError, plain, whole
+from structmat.families.registry import Claims, blamed, entry, no_option
 from structmat.network import Network
 
 
@@ -141,7 +141,7 @@ def parse(spec: str) -> Family:
     >>> parse("buterfly")
     Traceback (most recent call last):
     ...
-    structmat.errors.SpecError: no family 'buterfly'; did you mean butterfly?
+    structmat.errors.UnknownFamilyError: no family 'buterfly'; did you mean butterfly?
     """
     form = 'a spec looks like "butterfly(block=8, depth=2)"'
     if not isinstance(spec, str):
@@ -164,8 +164,10 @@ def parse(spec: str) -> Family:
         try:
             options[key] = plain(ast.literal_eval(keyword.value))
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+            text = keyword.value.id if isinstance(keyword.value, ast.Name) else "text"
             raise SpecError(
-                f"{spec!r}: the value of {key} must be a literal such as 8 or (2, 3)"
+                f"{spec!r}: the value of {key} must be a literal such as 8 or (2, 3), or a string"
+                f" in quotes: {key}={text!r}"
             ) from None
     return _family(tree.func.id, options, spec)
 
@@ -182,9 +184,15 @@ def _kept(name: str, key: str, value: Any) -> Any:
 
 def _family(name: str, options: dict[str, Any], spec: str) -> Family:
     known = entry(name)
+    if "width" in options:
+        rule = Family(name, tuple((k, value) for k, value in options.items() if k != "width"))
+        raise SpecError(
+            f"{spec!r}: the width is no option but given apart, as in"
+            f' parse("{rule}")({options["width"]!r}); on the command line by --width'
+        )
     for key in options:
         if key not in known.options:
-            raise SpecError(f"{spec!r}: {name} has no option {key!r}{suggest(key, known.options)}")
+            raise SpecError(f"{spec!r}: {no_option(name, key, known.options)}")
     for key, parameter in known.options.items():
         if parameter.default is parameter.empty and key not in options:
             raise SpecError(f"{spec!r}: {name} needs the option {key}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +36,23 @@ class Pretrained:
     name: str
     place: str
     local: bool
+
+    def check(self, say: Callable[[str], object] = lambda _: None) -> None:
+        """Read the configuration, so that what is no model is refused before other work is done.
+
+        Parameters
+        ----------
+        say : callable
+            Takes a line where this may take long, for the Hub is asked.
+
+        Raises
+        ------
+        FileError
+            When transformers can load no model from there.
+        """
+        if not self.local:
+            say(f"looking for {self.place} on the Hub")
+        _loaded("AutoConfig", self)
 
     def tokenizer(self) -> Any:
         """Return the tokenizer, which pads with its last token where it has no other."""
@@ -184,4 +201,12 @@ def _loaded(kind: str, where: Pretrained, **options: Any) -> Any:
             return factory.from_pretrained(where.place, local_files_only=where.local, **options)
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise FileError(f"{where.place}: no model that transformers can load ({reason})") from error
+        if where.local:
+            told = f"{where.place}: no model that transformers can load ({reason})"
+        else:
+            told = (
+                f"{where.place}: no directory of this name here, and no model on the Hub that"
+                f" transformers can load ({reason}); give a directory as in ./name, or a name on"
+                " the Hub. HF_HUB_OFFLINE=1 looks only among those downloaded before"
+            )
+        raise FileError(told) from error

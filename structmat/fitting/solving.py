@@ -21,7 +21,7 @@ from structmat.fitting.procrustes import polar
 from structmat.fitting.rotations import rotated
 from structmat.fitting.scaling import Scaled, scaled
 from structmat.fitting.searching import Search
-from structmat.network import Network
+from structmat.network import Network, checked
 from structmat.progress import bar
 
 
@@ -144,8 +144,7 @@ def fit(
     >>> found.floor > 0.65, found.error < 1.0
     (True, True)
     """
-    if not isinstance(net, Network):
-        raise StructmatError(f"net={net!r}: fit takes a Network; sm.parse makes one of a spec")
+    checked(net, "fit")
     count, most, source = whole(starts, "starts", 1), whole(sweeps, "sweeps", 1), random_source(rng)
     try:
         small = bool(0 <= tolerance < 1)

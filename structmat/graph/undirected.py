@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from structmat.errors import GraphError, whole
@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     import networkx as nx
 
 
-def from_graph(graph: nx.Graph, repeat: int = 1, switches: str = "edges") -> Network:
+def from_graph(
+    graph: nx.Graph,
+    repeat: int = 1,
+    switches: str = "edges",
+    *,
+    nodelist: Iterable[Hashable] | None = None,
+) -> Network:
     """Return the network whose switches are the edges, or cliques, of an undirected graph.
 
     The edges are coloured so that no two at a node agree; each colour is a stage. A bipartite
@@ -48,12 +54,16 @@ def from_graph(graph: nx.Graph, repeat: int = 1, switches: str = "edges") -> Net
         How many times the stages follow each other, at least 1.
     switches : {"edges", "cliques"}
         Whether a switch joins the two nodes of an edge, or all nodes of a clique.
+    nodelist : iterable of nodes, optional
+        Every node once: the wires in this order, as in networkx's `to_numpy_array`, instead of
+        sorted. It renames the wires and nothing else: the stages are those of the sorted nodes.
 
     Raises
     ------
     GraphError
         For a directed graph, a multigraph, a self-loop, no nodes, or anything but a graph; with
-        cliques, where it has over 100,000 maximal cliques more than edges.
+        cliques, where it has over 100,000 maximal cliques more than edges; for a nodelist that
+        leaves a node out, names one twice, or names what is no node.
 
     References
     ----------
@@ -69,6 +79,8 @@ def from_graph(graph: nx.Graph, repeat: int = 1, switches: str = "edges") -> Net
     True
     >>> from_graph(nx.path_graph(6), repeat=3)
     Network(width=6, depth=6, parameters=15)
+    >>> from_graph(nx.path_graph(3), nodelist=[2, 0, 1]).labels
+    (2, 0, 1)
     >>> rooks = nx.cartesian_product(nx.complete_graph(4), nx.complete_graph(3))
     >>> from_graph(rooks, switches="cliques") == mixed_radix(12, (3, 4))
     True
@@ -78,6 +90,7 @@ def from_graph(graph: nx.Graph, repeat: int = 1, switches: str = "edges") -> Net
         raise GraphError(f'switches={switches!r}: it must be "edges" or "cliques"')
     _check(graph)
     nodes = in_order(graph)
+    listed = nodes if nodelist is None else _listed(graph, nodelist)
     width = len(nodes)
     wire = {node: i for i, node in enumerate(nodes)}
     edges = [(min(wire[a], wire[b]), max(wire[a], wire[b])) for a, b in graph.edges]
@@ -87,11 +100,35 @@ def from_graph(graph: nx.Graph, repeat: int = 1, switches: str = "edges") -> Net
         stages = clique_stages(width, cliques)
     else:
         stages = edge_colouring(width, edges)
+    if nodelist is not None:
+        place = {node: i for i, node in enumerate(listed)}
+        renamed = [place[node] for node in nodes]
+        stages = [sorted(sorted(renamed[i] for i in joined) for joined in s) for s in stages]
     return Network(
         width,
         [Stage.of(width, stage) for stage in stages] * times,
-        labels=None if nodes == list(range(width)) else nodes,
+        labels=None if listed == list(range(width)) else listed,
     )
+
+
+def _listed(graph: nx.Graph, nodelist: Any) -> list[Any]:
+    """Return the nodes in the order asked for, as the graph has them."""
+    rule = "list every node of the graph once, or leave nodelist out to have them sorted"
+    if not isinstance(nodelist, Iterable):
+        raise GraphError(f"nodelist={nodelist!r}: {rule}")
+    own = {node: node for node in graph}
+    listed: dict[Any, Any] = {}
+    for node in nodelist:
+        if not isinstance(node, Hashable) or node not in own:
+            raise GraphError(f"nodelist: {node!r} is no node of the graph; {rule}")
+        if node in listed:
+            raise GraphError(f"nodelist: {node!r} is there twice; {rule}")
+        listed[node] = own[node]
+    missing = [node for node in own if node not in listed]
+    if missing:
+        count = f"{len(missing)} of {len(own)} nodes"
+        raise GraphError(f"nodelist: {missing[0]!r} is missing, as {count} are; {rule}")
+    return list(listed.values())
 
 
 def _check(graph: Any) -> None:

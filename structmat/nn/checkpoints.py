@@ -32,6 +32,7 @@ from structmat.writing import write_bytes
 
 TENSORS = "adapter.safetensors"
 SETTINGS = "adapter.json"
+PEFT_SETTINGS = "adapter_config.json"
 FORMAT = "structmat.adapter"
 VERSION = 1
 
@@ -159,6 +160,11 @@ def read_adapter(folder: Path) -> tuple[Saved, dict[str, Tensor]]:
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
+    if (folder / PEFT_SETTINGS).is_file() and not (folder / SETTINGS).exists():
+        raise FileError(
+            f"{folder}: an adapter that PEFT wrote; peft.PeftModel.from_pretrained(model,"
+            f" {str(folder)!r}) loads it, and `structmat convert` writes it as one of structmat"
+        )
     settings = _read_settings(folder / SETTINGS)
     tensors = _read_tensors(folder / TENSORS, settings)
     return _understood(settings, folder / SETTINGS), tensors

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from torch import nn
@@ -119,6 +119,7 @@ def adapt(
     ["Orthogonal(width=8, depth=2, parameters=24, blocks='cayley')",
      "Orthogonal(width=16, depth=2, parameters=48, blocks='cayley')"]
     """
+    _check_model(model)
     chosen = select(model, target_modules, exclude_modules)
     choose = _chooser(
         topology, topology_pattern or {}, chosen, checked_field(field), checked_side(side)
@@ -219,7 +220,15 @@ def adapters(model: nn.Module) -> dict[str, Adapter]:
     >>> list(adapters(adapt(nn.Sequential(nn.Linear(4, 4)), "butterfly")))
     ['0']
     """
+    _check_model(model)
     return {name: m for name, m in model.named_modules() if isinstance(m, Adapter)}
+
+
+def _check_model(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise StructmatError(
+            f"model={model!r}: it must be a torch.nn.Module, such as from_pretrained returns"
+        )
 
 
 def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:

@@ -116,6 +116,8 @@ class Orthogonal(nn.Module):
         if not isinstance(network, Network):
             raise WiringError(f"{network!r}: Orthogonal takes a Network, as butterfly(64) makes")
         dtype = torch.get_default_dtype() if dtype is None else dtype
+        if not isinstance(dtype, torch.dtype):
+            raise BlockError(f"dtype={dtype!r}: it must be a torch.dtype, such as torch.float32")
         if not (dtype.is_floating_point or dtype.is_complex):
             raise BlockError(f"dtype={dtype}: generators need a real or complex floating dtype")
         if not isinstance(reduced, bool):
@@ -393,6 +395,11 @@ class Orthogonal(nn.Module):
         return self._run(x.to(dtype) if self.unitary else x, adjoint=adjoint, drop=drop).to(made)
 
     def _check(self, x: Tensor) -> None:
+        if not isinstance(x, Tensor):
+            raise BlockError(
+                f"x is a {type(x).__name__}: the layer takes a torch.Tensor; make one with"
+                " torch.as_tensor(x, dtype=torch.float32)"
+            )
         if x.ndim < 1 or x.shape[-1] != self.width:
             raise BlockError(
                 f"x of shape {tuple(x.shape)}: its last axis must be the width {self.width}"

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from structmat.errors import StructmatError
 from structmat.network import Network
+from structmat.network import checked as checked_network
 from structmat.permutation import Index, checked, identity
 from structmat.routing.dividing import divided
 from structmat.routing.planning import Plan, plan_of
@@ -75,9 +76,7 @@ def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) ->
     structmat.errors.RoutingError: Network(width=8, depth=3, parameters=12) blocks this \
 permutation: inputs 0 and 1 both need wire 1 after stage 1; waksman(8) routes every permutation
     """
-    if not isinstance(net, Network):
-        raise StructmatError(f"{net!r}: route takes a Network; parse(spec)(width) builds one")
-    p = checked(permutation, net.width)
+    p = checked(permutation, checked_network(net, "route").width)
     if not isinstance(special, bool):
         raise StructmatError(f"special={special!r}: special must be True or False")
     plan = plan_of(net)

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.blocks import identity_blocks, random_blocks
-from structmat.errors import WidthError
+from structmat.errors import SpecError, StructmatError, WidthError
 from structmat.families import Family, parse
 from structmat.families.options import taken
 from structmat.families.registry import entry, nearby
@@ -52,6 +52,8 @@ def check_family(
 
     Raises
     ------
+    SpecError
+        For anything but a string that names a registered family.
     AssertionError
         Naming the spec, the width, and the promise that is broken; also when no width is taken.
 
@@ -60,12 +62,14 @@ def check_family(
     >>> check_family("benes")
     {2: 1, 4: 1, 8: 1, 16: 1, 32: 1}
     """
+    _check_named(family)
+    sizes = _sizes(widths)
     given = parse(family) if "(" in family else None
     known = entry(given.name if given else family)
     _check(known.summary.endswith("."), f"{known.name}: its docstring begins with a sentence")
     _check(known.widths, f"{known.name}: it says in words which widths it takes")
     checked: dict[int, int] = {}
-    for width in widths:
+    for width in sizes:
         rules = [given] if given else list(tried(known, width, max_depth))
         for rule in rules[:: -(-len(rules) // _MOST) or 1]:
             takes = taken(rule, width)
@@ -76,6 +80,21 @@ def check_family(
                 _check_refusal(rule, width)
     _check(checked, f"{family}: one of the widths {widths} is taken with some options")
     return checked
+
+
+def _check_named(family: Any) -> None:
+    if not isinstance(family, str):
+        name = family if isinstance(family, Family) else getattr(family, "__name__", "benes")
+        raise SpecError(
+            f"check_family of {family!r}: it takes the name of a registered family, or a spec, as"
+            f' in check_family("{name}"); @structmat.family registers a function under its name'
+        )
+
+
+def _sizes(widths: Any) -> Iterable[int]:
+    if not isinstance(widths, Iterable):
+        raise StructmatError(f"widths={widths!r}: they are a list or a range, such as [{widths}]")
+    return widths
 
 
 def _check(holds: Any, promise: str) -> None:

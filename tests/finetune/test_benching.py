@@ -86,6 +86,18 @@ def test_what_is_refused_is_one_line(capsys, arguments, reason):
     assert reason in err
 
 
+def test_where_nothing_is_measured_there_is_no_table_but_one_line(capsys, tmp_path):
+    picture = tmp_path / "steps.svg"
+    widths = ("--width", "12", "20", "--tokens", "4", "8", "--seconds", "0")
+    code, out, err = run(capsys, "benes", *widths, "--against", "", "--json")
+    assert (code, out) == (2, "")
+    assert err.startswith("structmat bench: nothing was measured: benes: benes(width=12): width ")
+    assert (err.count("\n"), err.count("width=12"), err.count("width=20")) == (1, 1, 1)
+    with_frozen = ("benes", *widths, "--against", "frozen", "--save", str(picture))
+    assert run(capsys, *with_frozen)[0] == 0
+    assert picture.is_file()
+
+
 def test_a_picture_needs_something_to_compare_with(capsys, tmp_path):
     picture = tmp_path / "steps.png"
     code, out, err = run(capsys, *QUICK, "--save", str(picture), "--against", "dense")

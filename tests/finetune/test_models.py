@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 
+from structmat.cli import main
 from structmat.errors import FileError, require
 from structmat.finetune.models import PACKAGED, block_linears, pretrained, quiet, widths
 
@@ -61,6 +62,28 @@ def test_a_path_that_is_no_model_is_refused(tmp_path):
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(FileError, match="no model that transformers can load"):
         pretrained(str(tmp_path)).classifier(["a", "b"])
+    with pytest.raises(FileError, match="no model that transformers can load"):
+        pretrained(str(tmp_path)).check()
+
+
+@pytest.mark.parametrize("command", ["bench", "finetune"])
+def test_a_name_that_leads_nowhere_is_refused_before_any_work(capsys, monkeypatch, command):
+    def read():
+        raise AssertionError("the docstrings are read")
+
+    monkeypatch.setattr("structmat.finetune.corpus.docstring_task", read)
+    assert main([command, "--model", "no-such-model"]) == 2
+    out, err = capsys.readouterr()
+    first, second = err.splitlines()
+    assert (out, first) == ("", "looking for no-such-model on the Hub")
+    assert second.startswith(f"structmat {command}: no-such-model: no directory of this name here")
+    assert "a directory as in ./name, or a name on the Hub. HF_HUB_OFFLINE=1 looks only" in second
+
+
+def test_a_directory_is_checked_in_silence(tiny_model):
+    said = []
+    pretrained(str(tiny_model)).check(said.append)
+    assert said == []
 
 
 def test_a_name_on_the_hub_is_not_looked_up_before_it_is_needed():

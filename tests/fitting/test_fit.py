@@ -269,7 +269,7 @@ def test_what_is_refused(options, message):
 
 @pytest.mark.parametrize("net", ["butterfly", None, sm.butterfly])
 def test_only_a_network_is_fitted(net):
-    with pytest.raises(StructmatError, match="fit takes a Network"):
+    with pytest.raises(StructmatError, match=r"^fit of .*: it takes a network"):
         sm.fit(net, np.eye(4))
 
 

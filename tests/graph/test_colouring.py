@@ -1,6 +1,7 @@
 """from_graph: every undirected graph becomes stages of 2×2 switches, as few as promised."""
 
 import networkx as nx
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -156,6 +157,56 @@ def test_labels_are_the_nodes_unless_these_are_the_wires():
     assert sm.from_graph(nx.path_graph(3)).labels is None
     assert sm.from_graph(nx.grid_2d_graph(1, 2)).labels == ((0, 0), (0, 1))
     assert sm.from_graph(nx.Graph([(1, 2)])).labels == (1, 2)
+
+
+@given(st.one_of(graphs(), dense_graphs()), st.sampled_from(["edges", "cliques"]), st.data())
+def test_a_list_of_nodes_renames_the_wires_and_nothing_else(graph, kind, data):
+    graph = nx.relabel_nodes(graph, {i: chr(ord("a") + i) for i in graph})
+    nodelist = data.draw(st.permutations(sorted(graph)))
+    plain = sm.from_graph(graph, 2, kind)
+    net = sm.from_graph(graph, 2, kind, nodelist=iter(nodelist))
+    assert net.labels == tuple(nodelist)
+    assert net.is_straight
+
+    def named(one):
+        return [{frozenset(one.labels[i] for i in switch) for switch in s} for s in switches(one)]
+
+    assert named(net) == named(plain)  # stage by stage the same nodes meet
+    assert sm.isomorphism(plain, net) is not None
+    assert sm.from_graph(graph, 2, kind, nodelist=sorted(graph)) == plain
+
+
+def test_a_list_of_nodes_may_be_an_array_and_labels_are_the_nodes_of_the_graph():
+    path = nx.path_graph(3)
+    net = sm.from_graph(path, nodelist=np.array([2, 0, 1]))
+    assert net.labels == (2, 0, 1)
+    assert {type(label) for label in net.labels} == {int}
+    assert sm.from_graph(path, nodelist=range(3)).labels is None
+    met = [switch for stage in switches(net) for switch in stage]
+    adjacency = nx.to_numpy_array(path, nodelist=[2, 0, 1])  # whose order it is
+    assert sorted(met) == [(i, j) for i, j in np.argwhere(adjacency).tolist() if i < j]
+
+
+@pytest.mark.parametrize(
+    ("nodelist", "message"),
+    [
+        (
+            "ab",
+            r"^nodelist: 'c' is missing, as 2 of 4 nodes are; list every node of the graph once",
+        ),
+        ("abcda", "^nodelist: 'a' is there twice; list every node"),
+        (
+            ["a", "b", "c", "e"],
+            "^nodelist: 'e' is no node of the graph; list .* leave nodelist out",
+        ),
+        (["a", ["b"]], r"^nodelist: \['b'\] is no node of the graph"),
+        ([], "^nodelist: 'a' is missing, as 4 of 4"),
+        (4, "^nodelist=4: list every node of the graph once"),
+    ],
+)
+def test_refused_lists_of_nodes(nodelist, message):
+    with pytest.raises(GraphError, match=message):
+        sm.from_graph(nx.Graph(["ab", "cd"]), nodelist=nodelist)
 
 
 def test_isolated_nodes_are_idle_wires_and_no_edges_the_identity():

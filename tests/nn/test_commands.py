@@ -64,6 +64,9 @@ def test_an_audit_is_text_json_and_a_page(folder, capsys):
     out = run(capsys, "audit", "ours", "--model", "model", "--html", "audit.html")
     assert "merged − unmerged" not in out
     assert "energy: the relative change of the hyperspherical energy" in out
+    assert out.endswith("\n\npage: audit.html\n")
+    again = run(capsys, "audit", "ours", "--html", "audit.html", "--json")
+    assert "page" not in json.loads(again)
     assert (folder / "audit.html").read_text("utf-8").startswith("<!doctype html>")
     found = json.loads(run(capsys, "audit", "ours", "--json"))
     assert found["layers"]["0"]["orthogonality_error"] < 1e-6

@@ -9,7 +9,7 @@ from torch.utils.checkpoint import checkpoint
 
 import structmat as sm
 from structmat.errors import SpecError, StructmatError, WidthError
-from structmat.nn import adapt, adapters, merge, unmerge
+from structmat.nn import adapt, adapters, merge, save_adapter, unmerge
 from structmat.nn.selecting import select
 from tests.nn.drawing import randomised, state, unchanged
 
@@ -151,6 +151,19 @@ def test_options_that_do_not_fit_are_refused(options, message):
     with pytest.raises(StructmatError, match=message):
         adapt(model, "mixed_radix", **options)
     assert unchanged(model, before)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda model: adapt(model, "butterfly"),
+        merge,
+        lambda model: save_adapter(model, "nowhere"),
+    ],
+)
+def test_the_name_of_a_model_is_no_model(call):
+    with pytest.raises(StructmatError, match=r"^model='bert': it must be a torch\.nn\.Module"):
+        call("bert")
 
 
 def test_a_second_adapt_is_refused():

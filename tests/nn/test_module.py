@@ -253,6 +253,11 @@ def test_dropout_picks_stages_and_blocks_at_the_stated_rates():
     ("build", "error", "message"),
     [
         (lambda: Orthogonal(16), WiringError, "16: Orthogonal takes a Network"),
+        (
+            lambda: Orthogonal(sm.butterfly(4), dtype="float64"),
+            BlockError,
+            "dtype='float64': it must be a torch.dtype, such as torch.float32",
+        ),
         (lambda: Orthogonal(sm.butterfly(4), "qr"), BlockError, "'qr': no such kind"),
         (
             lambda: Orthogonal(sm.butterfly(4), dtype=torch.int64),
@@ -278,6 +283,21 @@ def test_dropout_picks_stages_and_blocks_at_the_stated_rates():
             lambda: Orthogonal(sm.butterfly(4))(torch.zeros(3, 5)),
             BlockError,
             r"x of shape \(3, 5\): its last axis must be the width 4",
+        ),
+        (
+            lambda: Orthogonal(sm.butterfly(4))(np.zeros(4)),
+            BlockError,
+            r"x is a ndarray: the layer takes a torch.Tensor; make one with torch\.as_tensor\(x",
+        ),
+        (
+            lambda: Orthogonal(sm.butterfly(4)).adjoint([0.0] * 4),
+            BlockError,
+            "x is a list: the layer takes a torch.Tensor",
+        ),
+        (
+            lambda: Orthogonal(sm.butterfly(4)).linear(np.zeros(4), torch.zeros(2, 4)),
+            BlockError,
+            "x is a ndarray: the layer takes a torch.Tensor",
         ),
         (
             lambda: Orthogonal(sm.butterfly(4))(torch.zeros(3, 4, dtype=torch.int64)),

@@ -440,7 +440,7 @@ def test_what_is_no_permutation_is_refused(p, message):
 
 
 def test_only_networks_are_routed():
-    with pytest.raises(StructmatError, match="'benes': route takes a Network"):
+    with pytest.raises(StructmatError, match="route of 'benes': it takes a network"):
         sm.route("benes", [0, 1, 2, 3])
 
 

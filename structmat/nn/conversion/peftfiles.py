@@ -11,12 +11,13 @@ from typing import Any
 from torch import Tensor
 
 from structmat.errors import FileError
+from structmat.nn.checkpoints import PEFT_SETTINGS
 from structmat.nn.conversion.tensorfiles import read_json, read_tensors
 from structmat.nn.conversion.turns import Adaptation, Turn
 from structmat.nn.saved import to_bytes
 from structmat.writing import write_bytes, write_json
 
-CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
+CONFIG, TENSORS = PEFT_SETTINGS, "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 
 

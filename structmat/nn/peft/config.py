@@ -12,8 +12,9 @@ from typing import Any
 
 from peft.config import PeftConfig
 
-from structmat.errors import FileError, StructmatError, require, suggest
+from structmat.errors import FileError, StructmatError, UnknownFamilyError, require, suggest
 from structmat.families import Family, parse
+from structmat.families.registry import IF_YOURS
 from structmat.network import Network
 from structmat.nn.adapters import checked_field
 from structmat.nn.blocks import checked_kind
@@ -92,7 +93,7 @@ class StructmatConfig(PeftConfig):
     >>> StructmatConfig(topology="buterfly")
     Traceback (most recent call last):
     ...
-    structmat.errors.SpecError: no family 'buterfly'; did you mean butterfly?
+    structmat.errors.UnknownFamilyError: no family 'buterfly'; did you mean butterfly?
     """
 
     topology: Any = "deal(block=16)"
@@ -173,11 +174,18 @@ class StructmatConfig(PeftConfig):
         ------
         FileError
             When the weights are there, but cut: so nothing has happened to a model yet.
+        UnknownFamilyError
+            When a topology is of a family that is not registered in this process.
         """
-        _check_whole(Path(os.fspath(pretrained_model_name_or_path), subfolder or "") / WEIGHTS)
-        config: StructmatConfig = super().from_pretrained(
-            pretrained_model_name_or_path, subfolder=subfolder, **kwargs
-        )
+        folder = Path(os.fspath(pretrained_model_name_or_path), subfolder or "")
+        _check_whole(folder / WEIGHTS)
+        try:
+            config: StructmatConfig = super().from_pretrained(
+                pretrained_model_name_or_path, subfolder=subfolder, **kwargs
+            )
+        except UnknownFamilyError as error:  # a near name is no help: this one is right elsewhere
+            known = str(error).partition(";")[0]
+            raise UnknownFamilyError(f"{folder}: {known} as in this adapter; {IF_YOURS}") from None
         config._from_file = True
         return config
 

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from structmat import butterfly, shuffle
-from structmat.errors import FileError
+from structmat import Network, butterfly, family, shuffle
+from structmat.errors import FileError, UnknownFamilyError
+from structmat.families import unregister
 from structmat.nn import adapt, audit, convert, load_adapter, save_adapter
 from tests.nn.conversion.models import effective, images, linears, ours, same
 
@@ -195,3 +196,27 @@ def test_layers_that_differ_too_much_are_refused(tmp_path):
     save_adapter(one, tmp_path / "half")
     with pytest.raises(FileError, match=r"has blocks='.*': an adapter of PEFT has one for all its"):
         convert(tmp_path / "half", tmp_path / "peft", to="peft")
+
+
+def test_an_adapter_of_a_family_that_is_not_registered_says_what_to_import(tmp_path):
+    @family("any")
+    def star(width):
+        """Join the first wire to each other."""
+        return Network.of(width, [[[0, i]] for i in range(1, width)])
+
+    try:
+        theirs(linears(), tmp_path / "peft", topology="star", target_modules=["up"])
+    finally:
+        unregister("star")
+    said = r"peft: no family 'star' as in this adapter; one of your own .* --load FILE\.py\)$"
+    with pytest.raises(UnknownFamilyError, match=said):
+        convert(tmp_path / "peft", tmp_path / "ours", model=linears())
+    with pytest.raises(UnknownFamilyError, match=said):
+        peft.PeftModel.from_pretrained(linears(), tmp_path / "peft")
+
+
+def test_what_peft_wrote_is_not_loaded_but_named(tmp_path):
+    theirs(linears(), tmp_path / "peft", topology="benes", target_modules=["up"])
+    said = r"peft: an adapter that PEFT wrote; peft\.PeftModel\.from_pretrained\(model, .*/peft'\)"
+    with pytest.raises(FileError, match=f"{said} loads it, and `structmat convert` writes it"):
+        load_adapter(linears(), tmp_path / "peft")

@@ -199,6 +199,9 @@ def extra(folder):
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 
+LOST = r"no family 'lost' as in this adapter; one of your own .* is imported .*--load FILE\.py\)$"
+
+
 @pytest.mark.parametrize(
     ("spoil", "error", "said"),
     [
@@ -207,7 +210,8 @@ def extra(folder):
         (infinite, FileError, r"generators\.\d holds NaN or infinity"),
         (extra, FileError, r"structmat_outputs.* has no place in the model"),
         (lambda f: edit(f / SETTINGS, schema=7), FileError, "schema 7"),
-        (lambda f: edit(f / SETTINGS, topology="lost"), SpecError, "no family 'lost'"),
+        (lambda f: edit(f / SETTINGS, topology="lost"), SpecError, LOST),
+        (lambda f: edit(f / SETTINGS, topology="butterfli"), SpecError, "'butterfli' as in this"),
         (
             lambda f: edit(f / SETTINGS, topology="butterfly(block=6)"),
             FileError,
