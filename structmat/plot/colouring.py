@@ -91,6 +91,8 @@ def meetings(
     if layout is None and net.width <= _NAMED:
         _named(ax, straight, places)
     ax.margins(0.08)
+    ax.update_datalim(_room(places))
+    ax.autoscale_view()
     ax.axis("off")
     handles = ax.collections[:-1]
     if len(handles) > 2 * len(COLOURS):  # some of them tell the scale
@@ -111,6 +113,13 @@ def _places(net: Network, layout: Mapping[Hashable, tuple[float, float]] | None)
         if name not in layout:
             raise StructmatError(f"layout: it has no place for wire {name!r}; give one for each")
     return np.array([layout[name] for name in names], dtype=float)
+
+
+def _room(places: Any) -> Any:
+    """Return two corners around the places, apart in x and in y: equal scales need a span."""
+    low, high = places.min(axis=0), places.max(axis=0)
+    half = np.maximum((high - low) / 2, (high - low).max() / 4 or 1)
+    return np.stack([(low + high) / 2 - half, (low + high) / 2 + half])
 
 
 def _named(ax: Any, net: Network, places: Any) -> None:

@@ -68,3 +68,17 @@ def test_what_cannot_be_drawn_is_refused():
         plot.meetings(sm.butterfly(4), layout={0: (0, 0), 1: (1, 0), 2: (2, 0)})
     with pytest.raises(StructmatError, match="more than 50,000 pairs meet; draw a narrower"):
         plot.meetings(sm.block_diagonal(512, 512))
+
+
+@pytest.mark.parametrize("layout", [None, {0: (3, 0), 1: (3, 8)}, {0: (0, 3), 1: (8, 3)}])
+@pytest.mark.parametrize("net", [sm.butterfly(2), sm.Network(2)])
+def test_two_wires_have_room(net, layout):
+    ax = plot.meetings(net, layout=layout)
+    ax.figure.draw_without_rendering()
+    box = ax.get_window_extent()
+    [wires] = [c for c in ax.collections if c.get_label() == "wires"]
+    ends = ax.transData.transform(wires.get_offsets())
+    assert np.linalg.norm(ends[1] - ends[0]) > 150
+    assert min(box.width, box.height) > 100
+    for x, y in ends:
+        assert box.contains(x, y)
