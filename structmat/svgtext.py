@@ -128,6 +128,17 @@ def _names(y: npt.NDArray[np.int_], row: int, labels: tuple[Hashable, ...] | Non
         yield _text(_SIDE - 7, int(y[wire]) + 3.5, short, "end")
 
 
+def shortened(name: str, most: int = 16) -> str:
+    """Return a name of at most so many letters, the last of which tells where it was cut.
+
+    Examples
+    --------
+    >>> shortened("Medici"), shortened("Medici", 5)
+    ('Medici', 'Medi…')
+    """
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
 def _text(x: float, y: float, text: str, anchor: str) -> str:
     return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{html.escape(text)}</text>'
 

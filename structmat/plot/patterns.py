@@ -10,7 +10,17 @@ import numpy.typing as npt
 
 from structmat.errors import require
 from structmat.network import Network
-from structmat.plot.style import COLOURS, INK, QUIET, axes, bare, cells, in_steps
+from structmat.plot.style import (
+    COLOURS,
+    INK,
+    QUIET,
+    axes,
+    bare,
+    cells,
+    in_steps,
+    name_wires,
+    wire_names,
+)
 from structmat.plot.wiring import edges_of
 from structmat.reachability import path_counts
 from structmat.reachability import reach as reached
@@ -20,6 +30,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _NUMBERED = 16  # rows and columns of which each entry can have its number
+_MOST_WIRES = 24  # whose names can stand along a side
 _MOST_NAMED = 12  # steps of colour that are named one by one
 _NEVER = "#F2F2F2"
 
@@ -69,8 +80,9 @@ def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
 def reach(net: Network, *, ax: Axes | None = None) -> Axes:
     """Draw who hears whom, and when: how many stages until input j has reached output i.
 
-    Rows are outputs and columns inputs, as in the matrix R. What stays pale is zero in R whatever
-    the blocks are. Of a network wider than 256 a cell shows the last of its entries to be reached.
+    Rows are outputs and columns inputs, as in the matrix R; labels are written at its sides, or
+    some of them, as far as there is room. What stays pale is zero in R whatever the blocks are. Of
+    a network wider than 256 a cell shows the last of its entries to be reached.
 
     Parameters
     ----------
@@ -115,15 +127,15 @@ def reach(net: Network, *, ax: Axes | None = None) -> Axes:
         _number(ax, latest, never)
     named = np.arange(0, never, -(-never // _MOST_NAMED))
     ax.figure.colorbar(image, ax=ax, ticks=named, label="stages until heard")
-    _matrix(ax, net.width)
+    _matrix(ax, net)
     return ax
 
 
 def paths(net: Network, *, ax: Axes | None = None) -> Axes:
     """Draw how many paths lead from each input to each output.
 
-    Rows are outputs and columns inputs. Colours are by the logarithm; no path is pale. Of a network
-    wider than 256 a cell shows the most paths of any of its entries.
+    Rows are outputs and columns inputs, named as `reach` names them. Colours are by the logarithm;
+    no path is pale. Of a network wider than 256 a cell shows the most paths of any of its entries.
 
     Parameters
     ----------
@@ -163,7 +175,7 @@ def paths(net: Network, *, ax: Axes | None = None) -> Axes:
     bar = ax.figure.colorbar(image, ax=ax, label="paths")
     ticks = _decades(top)
     bar.set_ticks(ticks, labels=[_power(tick) for tick in ticks])
-    _matrix(ax, net.width)
+    _matrix(ax, net)
     return ax
 
 
@@ -201,13 +213,15 @@ def _number(ax: Any, values: npt.NDArray[Any], left_out: int) -> None:
             ax.text(j, i, f"{value}", ha="center", va="center", fontsize=7, color=paint)
 
 
-def _matrix(ax: Any, width: int) -> None:
-    """Name the sides of a matrix that has an input for each column."""
+def _matrix(ax: Any, net: Network) -> None:
+    """Name the sides of a matrix that has an input for each column, and wires that have labels."""
     ax.set_xlabel("input", color=INK)
     ax.set_ylabel("output", color=INK)
-    if width <= _NUMBERED:
-        ax.set_xticks(range(width))
-        ax.set_yticks(range(width))
+    if net.width <= _NUMBERED or net.labels is not None:
+        named = range(0, net.width, -(-net.width // _MOST_WIRES))
+        names = wire_names(net)
+        for axis in (ax.xaxis, ax.yaxis):
+            name_wires(axis, named, [names[wire] for wire in named])
     bare(ax)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,18 +10,31 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import FileError, require
-from structmat.svgtext import COLOURS
+from structmat.network import Network
+from structmat.svgtext import COLOURS, shortened
 from structmat.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["COLOURS", "axes", "bare", "cells", "in_steps", "legend", "ruled", "save"]
+__all__ = [
+    "COLOURS",
+    "axes",
+    "bare",
+    "cells",
+    "in_steps",
+    "legend",
+    "name_wires",
+    "ruled",
+    "save",
+    "wire_names",
+]
 
 INK, BARE, QUIET, FAINT = "#333333", "#888888", "#BBBBBB", "#D4D4D4"
 CELLS = 256  # matrix rows and columns that a picture can show apart
 
 _ENDINGS = (".svg", ".png")
+_LETTERS = 24  # of the name of a wire
 
 
 def axes(ax: Axes | None, width: float, height: float) -> Any:
@@ -40,6 +54,23 @@ def bare(ax: Any) -> None:
         spine.set_visible(False)
 
 
+def wire_names(net: Network) -> list[str]:
+    """Return the names of the wires: their labels, where long shortened, or their numbers.
+
+    Examples
+    --------
+    >>> wire_names(Network(2)), wire_names(Network(2, labels=["a", 30 * "b"]))
+    (['0', '1'], ['a', 'bbbbbbbbbbbbbbbbbbbbbbb…'])
+    """
+    return [shortened(str(name), _LETTERS) for name in (net.labels or range(net.width))]
+
+
+def name_wires(axis: Any, places: npt.ArrayLike, names: Sequence[str]) -> None:
+    """Name ticks as they stand there, dollars too; long names below each other stand upright."""
+    upright = axis.axis_name == "x" and max(map(len, names), default=0) > 3
+    axis.set_ticks(places, names, parse_math=False, rotation=90 if upright else 0)
+
+
 def ruled(ax: Any) -> None:
     """Rule the axes of curves and points faintly, and open them at the top and right."""
     ax.grid(color="#EEEEEE")
@@ -48,14 +79,14 @@ def ruled(ax: Any) -> None:
         ax.spines[side].set_visible(False)
 
 
-def legend(ax: Any, **options: Any) -> None:
+def legend(ax: Any, **options: Any) -> Any:
     """Name what is drawn above the axes, where that covers nothing, in as many columns as fit."""
     handles = options.pop("handles", None) or ax.get_legend_handles_labels()[0]
     longest = max(len(handle.get_label()) for handle in handles)
     letters = 15 * ax.get_position().width * ax.figure.get_size_inches()[0]  # in a line
     columns = int(min(3, max(1, letters // (longest + 7))))
     above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns}
-    ax.legend(handles=handles, frameon=False, fontsize=9, **above | options)
+    return ax.legend(handles=handles, frameon=False, fontsize=9, **above | options)
 
 
 def in_steps(count: int) -> list[Any]:

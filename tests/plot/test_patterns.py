@@ -103,6 +103,17 @@ def luminance(rgb):
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
+@pytest.mark.parametrize("draw", [plot.reach, plot.paths])
+def test_matrices_name_their_wires(draw):
+    labels = [f"wire {k}" for k in range(48)]
+    for width, every in ((12, 1), (48, 2)):
+        ax = draw(sm.Network(width, sm.brickwall(width, depth=2).stages, labels=labels[:width]))
+        for ticks in (ax.get_xticklabels(), ax.get_yticklabels()):
+            assert [tick.get_text() for tick in ticks] == labels[:width:every]
+        assert ax.get_yticks().tolist() == list(range(0, width, every))
+    assert [tick.get_text() for tick in draw(sm.butterfly(4)).get_xticklabels()] == list("0123")
+
+
 def test_a_cell_of_a_wide_network_shows_its_extremes():
     net = sm.block_diagonal(768, 2)  # 3 entries a cell side: a cell on the diagonal is never full
     latest = plot.reach(net).images[0].get_array()
