@@ -33,14 +33,19 @@ _NUMBERED = 16  # rows and columns of which each entry can have its number
 _MOST_WIRES = 24  # whose names can stand along a side
 _MOST_NAMED = 12  # steps of colour that are named one by one
 _NEVER = "#F2F2F2"
+_GAP = 0.12  # between panels of side 1
+_BAND = 2.6 + _GAP  # the height of two rows with their names
+_ABREAST = 14  # panels in a row
+_PAIRS_OF_ROWS = 6  # from more on panels shrink
 
 
 def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
     """Draw where the factors, and below them their products, are free to be non-zero.
 
     Panel t of the upper row is the factor B_t; below it stands the product B_t ⋯ B_1 with the
-    share of its entries that is filled, and the last product is `reach(net)`. A network wider
-    than 256 is drawn in cells of several entries, each as dark as it is full.
+    share of its entries that is filled, and the last product is `reach(net)`. More than 14 stages
+    stand in several such pairs of rows. A network wider than 256 is drawn in cells of several
+    entries, each as dark as it is full.
 
     Parameters
     ----------
@@ -51,30 +56,51 @@ def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib Axes
-        With two images for each stage, the factor first.
+        With two images for each stage, the factor first; of no stages, with one, the identity.
 
     Examples
     --------
     >>> from structmat.families import butterfly
     >>> ax = sparsity(butterfly(8))
-    >>> [text.get_text() for text in ax.texts]
+    >>> [text.get_text() for text in ax.texts if "%" in text.get_text()]
     ['25%', '50%', '100%']
     """
-    gap = 0.12  # between panels of side 1
-    ax = axes(ax, min(1.0 + 1.4 * max(net.depth, 1), 14), 3.4)
-    centres = np.arange(net.depth) * (1 + gap) + 0.5
-    for t, centre in enumerate(centres.tolist()):
+    depth = max(net.depth, 1)
+    most = max(_ABREAST, round((_ABREAST * depth / _PAIRS_OF_ROWS) ** 0.5))
+    columns = -(-depth // -(-depth // most))
+    rows = -(-depth // columns)
+    side = min(1.2, 13 / columns)  # of a panel, in inches
+    high = rows * _BAND if net.depth else 1.2
+    ax = axes(ax, 1.0 + side * columns * (1 + _GAP), 0.2 + side * high)
+    ax.set_anchor("W")  # where it is narrower than its place, it leaves its names their room
+    every = math.ceil(0.6 / side)  # so many columns have a number
+    for t in range(net.depth):
+        row, column = divmod(t, columns)
+        centre, foot = (column + 0.5) * (1 + _GAP), -row * _BAND
         product = reached(net[: t + 1])
-        _panel(ax, _stage_pattern(net.stages[t]), (centre, 1.5 + gap), COLOURS[0])
-        _panel(ax, product, (centre, 0.5), INK)
-        ax.text(centre, -gap / 2, _percent(product), ha="center", va="top", fontsize=9, color=INK)
-    ax.set_xlim(-gap, max(net.depth, 1) * (1 + gap))
-    ax.set_ylim(-0.35, 2 + 2 * gap)
-    ax.set_xticks(centres, [f"$B_{{{t + 1}}}$" for t in range(net.depth)])
-    ax.set_yticks([0.5, 1.5 + gap], ["product so far", "factor"])
+        _panel(ax, _stage_pattern(net.stages[t]), (centre, foot + 1.5 + _GAP), COLOURS[0])
+        _panel(ax, product, (centre, foot + 0.5), INK)
+        if column % every == 0 or t == net.depth - 1:
+            _word(ax, centre, foot - _GAP / 2, _percent(product), "top")
+            _word(ax, centre, foot + 2 + 1.5 * _GAP, f"$B_{{{t + 1}}}$", "bottom")
+    feet = -_BAND * np.arange(rows)
+    if net.depth:
+        ax.set_yticks(
+            np.concatenate([feet + 0.5, feet + 1.5 + _GAP]),
+            ["product\nso far"] * rows + ["factor"] * rows,
+        )
+    else:
+        _panel(ax, np.eye(net.width, dtype=bool), (0.5 + _GAP / 2, 0.5), INK)
+        ax.set_yticks([0.5], ["no stages:\nthe identity"])
+    ax.set_xticks([])
+    ax.set_xlim(0, columns * (1 + _GAP))
+    ax.set_ylim(feet[-1] - 0.3 if net.depth else -_GAP, 2.3 + _GAP if net.depth else 1 + _GAP)
     bare(ax)
-    ax.xaxis.tick_top()
     return ax
+
+
+def _word(ax: Any, x: float, y: float, text: str, side: str) -> None:
+    ax.text(x, y, text, ha="center", va=side, fontsize=9, color=INK)
 
 
 def reach(net: Network, *, ax: Axes | None = None) -> Axes:
