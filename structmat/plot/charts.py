@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import StructmatError, require
-from structmat.plot.style import BARE, COLOURS, INK, axes, bare, legend, ruled
+from structmat.plot.style import BARE, COLOURS, INK, axes, bare, legend, ruled, thousands, written
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,11 +58,12 @@ def bars(
     ax = axes(ax, 6.4, 1.0 + 0.3 * len(values))
     drawn = ax.barh(list(values), list(values.values()), height=0.6, color=COLOURS[0])
     paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # over the dashed line
-    ax.bar_label(drawn, fmt="%.3g", padding=4, fontsize=9, color=INK, bbox=paper)
+    ax.bar_label(drawn, fmt=written, padding=4, fontsize=9, color=INK, bbox=paper)
     ax.invert_yaxis()
     ax.margins(x=0.12)
     if mark is not None:
         ax.axvline(mark, color=BARE, linestyle="--", linewidth=1)
+    thousands(ax.xaxis)
     ax.set_xlabel(x)
     bare(ax)
     return ax
@@ -133,6 +134,8 @@ def curves(
             locator.set_params(integer=True)  # there is no stage 2.5
     if "y" in log:
         ax.set_yscale("log")
+    thousands(ax.xaxis)
+    thousands(ax.yaxis)
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ruled(ax)

@@ -27,7 +27,9 @@ __all__ = [
     "name_wires",
     "ruled",
     "save",
+    "thousands",
     "wire_names",
+    "written",
 ]
 
 INK, BARE, QUIET, FAINT = "#333333", "#888888", "#BBBBBB", "#D4D4D4"
@@ -69,6 +71,27 @@ def name_wires(axis: Any, places: npt.ArrayLike, names: Sequence[str]) -> None:
     """Name ticks as they stand there, dollars too; long names below each other stand upright."""
     upright = axis.axis_name == "x" and max(map(len, names), default=0) > 3
     axis.set_ticks(places, names, parse_math=False, rotation=90 if upright else 0)
+
+
+def written(value: float) -> str:
+    """Write a number as people do, with three digits at least, and all of a large one.
+
+    Examples
+    --------
+    >>> [written(value) for value in (24576, 1234567.8, 0.123456, 1.0, 1e30)]
+    ['24,576', '1,234,568', '0.123', '1', '1e+30']
+    """
+    return f"{round(value):,}" if 1000 <= abs(value) < 1e15 else f"{value:.3g}"
+
+
+def thousands(axis: Any) -> None:
+    """Write the numbers along a linear axis out, where it spans a thousand or more."""
+    low, high = axis.get_view_interval()
+    locator = axis.get_major_locator()
+    linear = isinstance(locator, require("matplotlib.ticker", "plot").MaxNLocator)
+    if linear and abs(high - low) >= 1000:
+        axis.set_major_formatter(lambda tick, _: written(tick).replace("-", "−"))
+        locator.set_params(nbins=6)  # long numbers stand apart
 
 
 def ruled(ax: Any) -> None:

@@ -12,7 +12,7 @@ from structmat.expressivity import dimension
 from structmat.moments import mixing
 from structmat.network import Network, checked
 from structmat.plot.charts import Points, Series, look, points
-from structmat.plot.style import BARE, INK, axes, legend, ruled
+from structmat.plot.style import BARE, INK, axes, legend, ruled, thousands
 from structmat.reachability import reach
 
 if TYPE_CHECKING:
@@ -130,6 +130,8 @@ def pareto(
         ax.set_xscale("log")
     if "y" in log:
         ax.set_yscale("log")
+    thousands(ax.xaxis)
+    thousands(ax.yaxis)
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ruled(ax)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -54,6 +55,34 @@ def test_bars_are_as_long_as_their_values_from_the_top(values, mark):
     assert bottom > top
     assert [line.get_xdata()[0] for line in ax.lines] == ([] if mark is None else [mark])
     assert ax.get_xlabel() == "ratio"
+
+
+def test_large_numbers_are_written_out():
+    ax = plot.bars({"a": 24_576, "b": 1_300_000, "c": 125}, x="parameters")
+    assert [text.get_text() for text in ax.texts] == ["24,576", "1,300,000", "125"]
+    ax.figure.draw_without_rendering()
+    ticks = [tick.get_text() for tick in ax.get_xticklabels()]
+    assert ticks == [f"{round(tick):,}" for tick in ax.get_xticks()]
+    assert ax.xaxis.get_offset_text().get_text() == ""
+    boxes = [tick.get_window_extent() for tick in ax.get_xticklabels()]
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+
+
+@pytest.mark.parametrize("draw", [plot.curves, plot.pareto])
+def test_axes_of_large_numbers_are_written_out(draw):
+    def ticks(pairs, **options):
+        ax = draw({"a": pairs}, x="x", y="y", **options)
+        ax.figure.draw_without_rendering()
+        return [tick.get_text() for tick in ax.get_xticklabels()]
+
+    assert "1,000,000" in ticks([(0, 1), (2_000_000, 2)])
+    assert "0.4" in ticks([(0, 1), (1.25, 2)])
+    assert not any("," in tick for tick in ticks([(1, 1), (2_000_000, 2)], log="x"))
+
+
+def test_bars_go_into_logarithmic_axes():
+    ax = Figure().add_subplot(xscale="log")
+    assert plot.bars({"a": 24_576, "b": 10}, x="x", ax=ax).get_xscale() == "log"
 
 
 @pytest.mark.parametrize(
