@@ -13,6 +13,7 @@ import numpy as np
 from structmat.errors import StructmatError, whole
 from structmat.network import Network
 from structmat.stage import Bank, Stage
+from structmat.texttable import counted
 
 _WIDEST = 64  # wires that are drawn one by one
 _NARROWEST = 24  # columns of text that hold a name, a switch and an output
@@ -224,15 +225,11 @@ def _numbered(stages: list[int]) -> str:
 
 def _described(stage: Stage) -> str:
     parts = [
-        f"{_count(bank.count, 'switch', 'switches')} of radix {bank.radix}, {_spacing(bank)}"
+        f"{counted(bank.count, 'switch', 'switches')} of radix {bank.radix}, {_spacing(bank)}"
         for bank in stage.banks
     ]
     idle = len(stage.idle)
-    return "; ".join(parts + [_count(idle, "idle wire", "idle wires")] * bool(idle))
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
+    return "; ".join(parts + [counted(idle, "idle wire")] * bool(idle))
 
 
 def _spacing(bank: Bank) -> str:

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.stage import Stage
+from structmat.texttable import counted
 
 # Okabe and Ito (2008): told apart by colour-blind readers, and from white and from black; black
 # and yellow are left out.
@@ -84,7 +85,7 @@ def _picture(
         parts.append(_text(side + gap * (t + 0.5), size[1] - 4, f"B{t + 1}", "middle"))
     if len(stages) < depth:
         parts.append(_text(size[0] - 4, size[1] - 4, f"… B{depth}", "end"))
-    about = html.escape(f"The grid graph of {width} wires and {depth} stages")
+    about = html.escape(f"The grid graph of {counted(width, 'wire')} and {counted(depth, 'stage')}")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{about}"'
         f' viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" height="{size[1]}"'
@@ -175,8 +176,8 @@ def _table(stages: Sequence[Stage]) -> str:
         rows.append(f"<tr><th>{name}</th><td>{text}</td></tr>")
         first += count
     if len(rows) > _MOST_ROWS:
-        left = len(rows) - _MOST_ROWS + 1
-        rows[_MOST_ROWS - 1 :] = [f"<tr><th>…</th><td>{left:,} more kinds of stage</td></tr>"]
+        more = counted(len(rows) - _MOST_ROWS + 1, "more kind")
+        rows[_MOST_ROWS - 1 :] = [f"<tr><th>…</th><td>{more} of stage</td></tr>"]
     rows = rows or ["<tr><td>no stages: the identity</td></tr>"]
     return "\n".join(["<table>", *rows, "</table>"])
 
@@ -187,10 +188,10 @@ def _described(stage: Stage) -> str:
     for bank in stage.banks:
         counts[bank.radix] += bank.count
     parts = [
-        f"{count:,} {'switch' if count == 1 else 'switches'} of radix {radix:,}"
+        f"{counted(count, 'switch', 'switches')} of radix {radix:,}"
         for radix, count in sorted(counts.items())
     ]
     idle = len(stage.idle)
     if idle or not parts:
-        parts.append(f"{idle:,} idle {'wire' if idle == 1 else 'wires'}")
+        parts.append(counted(idle, "idle wire"))
     return ", ".join(parts)

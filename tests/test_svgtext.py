@@ -123,7 +123,7 @@ def test_text_and_bare_wires_have_the_colour_around_them():
     svg = picture(sm.Network.of(3, [[[0, 1]]]))
     assert svg.get("fill") == "currentColor"
     assert svg.findall(f"{SVG}path")[0].get("stroke") == "currentColor"
-    assert svg.get("aria-label") == "The grid graph of 3 wires and 1 stages"
+    assert svg.get("aria-label") == "The grid graph of 3 wires and 1 stage"
 
 
 def test_more_wires_are_summed_up():
