@@ -43,12 +43,12 @@ def checked(net: Any, asker: str) -> Network:
     Traceback (most recent call last):
     ...
     structmat.errors.StructmatError: mixing of 'butterfly(8)': it takes a network; build one with \
-butterfly(8), parse(text)(width), or Network.of
+butterfly(8), parse(text)(width), from_graph(graph) or Network.of
     """
     if not isinstance(net, Network):
         raise StructmatError(
             f"{asker} of {net!r}: it takes a network; build one with butterfly(8),"
-            " parse(text)(width), or Network.of"
+            " parse(text)(width), from_graph(graph) or Network.of"
         )
     return net
 

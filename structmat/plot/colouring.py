@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from structmat.errors import StructmatError, require
-from structmat.network import Network
-from structmat.plot.style import COLOURS, INK, axes, in_steps, legend, wire_names
+from structmat.network import Network, checked
+from structmat.plot.style import COLOURS, INK, axes, in_steps, labelled, legend, wire_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,7 +50,8 @@ def meetings(
     Raises
     ------
     StructmatError
-        For a layout that leaves out a wire, or more than 50,000 pairs, which nobody can tell apart.
+        For a layout that leaves out a wire or has a place in another form, or more than 50,000
+        pairs, which nobody can tell apart.
 
     Examples
     --------
@@ -59,7 +60,7 @@ def meetings(
     >>> [(some.get_label(), len(some.get_segments())) for some in ax.collections[:3]]
     [('stage 1', 4), ('stage 2', 4), ('stage 3', 4)]
     """
-    straight = net.straightened().network
+    straight = checked(net, "meetings").straightened().network
     places = _places(straight, layout)
     met: set[tuple[int, int]] = set()
     names = wire_names(straight) if net.width <= _NAMED else []
@@ -92,7 +93,7 @@ def meetings(
         ax.add_collection(collection(lines, colors=[colour], linewidths=thickness, label=label))
     size = min(40, 1200 / net.width)
     ax.scatter(places[:, 0], places[:, 1], s=size, color=INK, zorder=3, label="wires")
-    _named(ax, names, places, met if layout else set())
+    _named(ax, names, places, met if layout is not None else set())
     ax.margins(0.08)
     ax.update_datalim(_room(places))
     ax.autoscale_view()
@@ -114,9 +115,15 @@ def _places(net: Network, layout: Mapping[Hashable, tuple[float, float]] | None)
         return np.stack([np.sin(turn), np.cos(turn)], axis=1)
     names = range(net.width) if net.labels is None else net.labels
     for name in names:
-        if name not in layout:
+        if name not in labelled(layout, "layout", "{0: (0.0, 1.0), 1: (1.0, 0.0)}"):
             raise StructmatError(f"layout: it has no place for wire {name!r}; give one for each")
-    return np.array([layout[name] for name in names], dtype=float)
+    try:
+        places = np.array([layout[name] for name in names], dtype=float)
+    except (TypeError, ValueError):
+        places = np.empty(0)
+    if places.shape != (net.width, 2) or not np.isfinite(places).all():
+        raise StructmatError("layout: the place of a wire must be two finite numbers, (x, y)")
+    return places
 
 
 def _room(places: Any) -> Any:

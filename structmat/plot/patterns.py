@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import require
-from structmat.network import Network
+from structmat.network import Network, checked
 from structmat.plot.style import (
     COLOURS,
     INK,
@@ -65,7 +65,7 @@ def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
     >>> [text.get_text() for text in ax.texts if "%" in text.get_text()]
     ['25%', '50%', '100%']
     """
-    depth = max(net.depth, 1)
+    depth = max(checked(net, "sparsity").depth, 1)
     most = max(_ABREAST, round((_ABREAST * depth / _PAIRS_OF_ROWS) ** 0.5))
     columns = -(-depth // -(-depth // most))
     rows = -(-depth // columns)
@@ -131,7 +131,7 @@ def reach(net: Network, *, ax: Axes | None = None) -> Axes:
            [2, 2, 0, 1],
            [2, 2, 1, 0]])
     """
-    never = net.depth + 1
+    never = checked(net, "reach").depth + 1
     straight, _, outputs = net.straightened()
     first = np.full((net.width, net.width), never, dtype=np.int32)
     for t in range(net.depth, -1, -1):  # in straight networks what has been heard stays
@@ -181,7 +181,7 @@ def paths(net: Network, *, ax: Axes | None = None) -> Axes:
     >>> sorted({text.get_text() for text in ax.texts})
     ['4']
     """
-    counts = path_counts(net)
+    counts = path_counts(checked(net, "paths"))
     most, _ = cells(counts, np.maximum)
     ax = axes(ax, 5.2, 4.4)
     logs = [[math.log10(count) if count else -1 for count in row] for row in most.tolist()]

@@ -2,27 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from structmat.errors import FileError, require
+from structmat.errors import FileError, StructmatError, require
 from structmat.network import Network
 from structmat.svgtext import COLOURS, shortened
 from structmat.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 __all__ = [
     "COLOURS",
     "axes",
     "bare",
     "cells",
+    "checked_axes",
     "in_steps",
+    "labelled",
     "legend",
     "name_wires",
     "ruled",
@@ -42,11 +45,56 @@ _LETTERS = 24  # of the name of a wire
 def axes(ax: Axes | None, width: float, height: float) -> Any:
     """Return `ax`, or the axes of a new figure of this size in inches."""
     if ax is not None:
-        return ax
+        return checked_axes(ax, "ax")
     require("matplotlib", "plot")
     from structmat.plot.shown import shown  # not before: it needs matplotlib
 
     return shown(width, height)
+
+
+def checked_axes(ax: Any, name: str) -> Any:
+    """Return `ax` where it is matplotlib Axes, and say what it should be where not.
+
+    Raises
+    ------
+    StructmatError
+
+    Examples
+    --------
+    >>> checked_axes("left", "ax")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: ax of type str: give matplotlib Axes, as plt.subplots()[1] \
+or what plot.grid(net) returns; of several give one, as axes[0]
+    """
+    if not isinstance(ax, require("matplotlib.axes", "plot").Axes):
+        raise StructmatError(
+            f"{name} of type {type(ax).__name__}: give matplotlib Axes, as plt.subplots()[1] or"
+            " what plot.grid(net) returns; of several give one, as axes[0]"
+        )
+    return ax
+
+
+def labelled(given: Any, name: str, example: str) -> Mapping[Any, Any]:
+    """Return `given` where it is a mapping from labels, and say what it should be where not.
+
+    Raises
+    ------
+    StructmatError
+
+    Examples
+    --------
+    >>> labelled([1, 2], "values", '{"LoRA": 1.0}')
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: values of type list: give a mapping from labels, \
+as {"LoRA": 1.0}
+    """
+    if not isinstance(given, Mapping):
+        raise StructmatError(
+            f"{name} of type {type(given).__name__}: give a mapping from labels, as {example}"
+        )
+    return given
 
 
 def bare(ax: Any) -> None:
@@ -136,7 +184,7 @@ def cells(
     return gather.reduceat(rows, first, 1), np.outer(counts, counts)
 
 
-def save(ax: Axes, path: str | Path, *, dpi: int = 200) -> Path:
+def save(ax: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
     """Write the figure of some axes as SVG or PNG, whole or not at all.
 
     The same picture gives the same SVG, byte for byte, so that it can be kept under version
@@ -144,7 +192,7 @@ def save(ax: Axes, path: str | Path, *, dpi: int = 200) -> Path:
 
     Parameters
     ----------
-    ax : matplotlib Axes
+    ax : matplotlib Axes or Figure
     path : str or Path
         Its ending names the format, .svg or .png.
     dpi : int
@@ -156,6 +204,8 @@ def save(ax: Axes, path: str | Path, *, dpi: int = 200) -> Path:
 
     Raises
     ------
+    StructmatError
+        For anything but Axes or a Figure.
     FileError
         For another ending, and where nothing can be written.
 
@@ -168,6 +218,9 @@ def save(ax: Axes, path: str | Path, *, dpi: int = 200) -> Path:
     ...
     structmat.errors.FileError: butterfly.pdf: the ending names the format, .svg or .png
     """
+    figure: Any = ax
+    if not isinstance(ax, require("matplotlib.figure", "plot").Figure):
+        figure = checked_axes(ax, "what is saved").figure
     target = Path(path)
     ending = target.suffix.lower()
     if ending not in _ENDINGS:
@@ -175,7 +228,6 @@ def save(ax: Axes, path: str | Path, *, dpi: int = 200) -> Path:
     if not target.parent.is_dir():
         raise FileError(f"{target}: there is no directory {target.parent}; make it first")
     metadata = {"Date": None} if ending == ".svg" else {}
-    figure: Any = ax.figure
     context = require("matplotlib", "plot").rc_context({"svg.hashsalt": "structmat"})
     try:
         with context, replacing(target) as new:

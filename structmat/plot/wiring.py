@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from structmat import permutation
 from structmat.errors import WiringError, require, suggest
-from structmat.network import Network
+from structmat.network import Network, checked
 from structmat.permutation import Index
 from structmat.plot.style import (
     BARE,
@@ -79,6 +79,7 @@ def grid(
     >>> grid(butterfly(1024), inputs=0).get_ylabel()
     'wires, 32 to a dot'
     """
+    checked(net, "grid")
     chosen = None if inputs is None else _inputs(net, inputs)
     edges = [edges_of(stage) for stage in net.stages]
     heard = _heard(net, edges, chosen)

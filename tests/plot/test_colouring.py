@@ -65,6 +65,12 @@ def test_nobody_meets(net):
     assert ax.get_legend() is None
 
 
+@pytest.mark.parametrize("place", [5, (1, 2, 3), (np.nan, 1), "ab", None])
+def test_a_place_is_two_numbers(place):
+    with pytest.raises(StructmatError, match="the place of a wire must be two finite numbers"):
+        plot.meetings(sm.butterfly(2), layout={0: place, 1: place})
+
+
 def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(StructmatError, match="it has no place for wire 3"):
         plot.meetings(sm.butterfly(4), layout={0: (0, 0), 1: (1, 0), 2: (2, 0)})
