@@ -10,7 +10,7 @@ import numpy as np
 
 from structmat.errors import StructmatError, require
 from structmat.network import Network, checked
-from structmat.plot.style import COLOURS, INK, axes, in_steps, labelled, legend, wire_names
+from structmat.plot.style import COLOURS, INK, axes, in_steps, labelled, legend, room, wire_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,8 +64,7 @@ def meetings(
     places = _places(straight, layout)
     met: set[tuple[int, int]] = set()
     names = wire_names(straight) if net.width <= _NAMED else []
-    beside = 0.07 * max(map(len, names), default=0)  # inches
-    ax = axes(ax, 4.8 + 2 * beside, 4.8)
+    ax = axes(ax, 5.2 + 2 * room(names), 4.8)
     ax.set_aspect("equal")
     fresh = []
     for stage in straight.stages:

@@ -19,6 +19,7 @@ from structmat.plot.style import (
     cells,
     in_steps,
     name_wires,
+    room,
     wire_names,
 )
 from structmat.plot.wiring import edges_of
@@ -137,7 +138,7 @@ def reach(net: Network, *, ax: Axes | None = None) -> Axes:
     for t in range(net.depth, -1, -1):  # in straight networks what has been heard stays
         first[reached(straight[:t])] = t
     latest, _ = cells(first[outputs], np.maximum)
-    ax = axes(ax, 5.2, 4.4)
+    ax = axes(ax, 5.2 + room(wire_names(net)), 4.4 + room(wire_names(net)))
     steps = in_steps(net.depth + 1)
     colours = require("matplotlib.colors", "plot")
     scale = colours.ListedColormap(steps).with_extremes(bad=_NEVER)
@@ -183,7 +184,7 @@ def paths(net: Network, *, ax: Axes | None = None) -> Axes:
     """
     counts = path_counts(checked(net, "paths"))
     most, _ = cells(counts, np.maximum)
-    ax = axes(ax, 5.2, 4.4)
+    ax = axes(ax, 5.2 + room(wire_names(net)), 4.4 + room(wire_names(net)))
     logs = [[math.log10(count) if count else -1 for count in row] for row in most.tolist()]
     shown = np.ma.masked_less(np.array(logs), 0)
     maps = require("matplotlib", "plot").colormaps

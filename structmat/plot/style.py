@@ -28,6 +28,7 @@ __all__ = [
     "labelled",
     "legend",
     "name_wires",
+    "room",
     "ruled",
     "save",
     "thousands",
@@ -113,6 +114,17 @@ def wire_names(net: Network) -> list[str]:
     (['0', '1'], ['a', 'bbbbbbbbbbbbbbbbbbbbbbb…'])
     """
     return [shortened(str(name), _LETTERS) for name in (net.labels or range(net.width))]
+
+
+def room(names: Sequence[str]) -> float:
+    """Return how many inches the longest of these names takes beyond a short one.
+
+    Examples
+    --------
+    >>> room(["0", "12"]), round(room(["Tornabuoni"]), 9)
+    (0.0, 0.45)
+    """
+    return 0.075 * max(0, max(map(len, names), default=0) - 4)
 
 
 def name_wires(axis: Any, places: npt.ArrayLike, names: Sequence[str]) -> None:

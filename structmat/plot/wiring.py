@@ -22,6 +22,7 @@ from structmat.plot.style import (
     axes,
     bare,
     name_wires,
+    room,
     wire_names,
 )
 from structmat.stage import Stage
@@ -86,7 +87,8 @@ def grid(
     counts = None if chosen is None else heard.sum(axis=1)
     bundle = 1 if net.width <= _WIDEST else -(-net.width // _BUNDLES)
     rows = -(-net.width // bundle)
-    ax = axes(ax, min(1.1 + 1.5 * max(net.depth, 1), 14), min(0.9 + 0.28 * rows, 9))
+    wide = min(1.1 + 1.5 * max(net.depth, 1), 14) + room(wire_names(net))
+    ax = axes(ax, wide, min(0.9 + 0.28 * rows, 9))
     crowd = max(rows / 16, 1)  # the more wires, the thinner their lines
     if bundle == 1:
         _lines(ax, edges, heard, thickness=1.5 / crowd**0.5)

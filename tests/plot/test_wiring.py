@@ -130,6 +130,19 @@ def test_grid_refuses_labels_that_are_none(inputs, message):
         plot.grid(sm.Network(2, labels=["Medici", "Pazzi"]), inputs=inputs)
 
 
+def test_long_names_leave_the_picture_its_room():
+    short, long = (
+        sm.Network(4, sm.butterfly(4).stages[:1], labels=[m * k for m in "abcd"]) for k in (1, 20)
+    )
+    for draw in (plot.grid, plot.reach, plot.paths, plot.meetings):
+        widths = []
+        for net in (short, long):
+            ax = draw(net)
+            ax.figure.draw_without_rendering()
+            widths.append(ax.get_window_extent().width)
+        assert widths[1] > 0.8 * widths[0]
+
+
 def test_names_stand_as_they_are():
     """Neither formulas, which dollars would make, nor longer than there is room."""
     net = sm.Network.of(2, [[[0, 1]]], labels=["$5 and $x_{", 60 * "a"])
