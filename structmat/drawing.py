@@ -202,7 +202,7 @@ def _summary(net: Network, room: int) -> list[str]:
     rows = [(_numbered(found), _described(net.stages[found[0] - 1])) for found in kinds.values()]
     if len(rows) > _MOST_LINES:
         half = _MOST_LINES // 2
-        between = (f"… {len(rows) - 2 * half:,} more kinds of stage", "")
+        between = (f"… {counted(len(rows) - 2 * half, 'more kind')} of stage", "")
         rows = [*rows[:half], between, *rows[-half:]]
     indent = max((len(name) for name, text in rows if text), default=0) + 2
     lines = [name.ljust(indent) + text if text else name for name, text in rows]
