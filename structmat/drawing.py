@@ -13,6 +13,7 @@ import numpy as np
 from structmat.errors import whole
 from structmat.network import Network, checked
 from structmat.stage import Bank, Stage
+from structmat.texttable import counted
 
 _WIDEST = 64  # wires that are drawn one by one
 _NARROWEST = 24  # columns of text that hold a name, a switch and an output
@@ -199,7 +200,7 @@ def _summary(net: Network, room: int) -> list[str]:
     rows = [(_numbered(found), _described(net.stages[found[0] - 1])) for found in kinds.values()]
     if len(rows) > _MOST_LINES:
         half = _MOST_LINES // 2
-        between = (f"… {len(rows) - 2 * half:,} more kinds of stage", "")
+        between = (f"… {counted(len(rows) - 2 * half, 'more kind')} of stage", "")
         rows = [*rows[:half], between, *rows[-half:]]
     indent = max((len(name) for name, text in rows if text), default=0) + 2
     lines = [name.ljust(indent) + text if text else name for name, text in rows]
@@ -222,15 +223,11 @@ def _numbered(stages: list[int]) -> str:
 
 def _described(stage: Stage) -> str:
     parts = [
-        f"{_count(bank.count, 'switch', 'switches')} of radix {bank.radix}, {_spacing(bank)}"
+        f"{counted(bank.count, 'switch', 'switches')} of radix {bank.radix}, {_spacing(bank)}"
         for bank in stage.banks
     ]
     idle = len(stage.idle)
-    return "; ".join(parts + [_count(idle, "idle wire", "idle wires")] * bool(idle))
-
-
-def _count(number: int, one: str, many: str) -> str:
-    return f"{number:,} {one if number == 1 else many}"
+    return "; ".join(parts + [counted(idle, "idle wire")] * bool(idle))
 
 
 def _spacing(bank: Bank) -> str:

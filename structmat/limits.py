@@ -8,7 +8,7 @@ from typing import Any
 
 from structmat.errors import StructmatError, whole
 from structmat.network import Network, checked
-from structmat.texttable import cell, in_html, plain
+from structmat.texttable import cell, counted, in_html, plain
 
 _WIDEST = 10**100  # their logarithms are taken in floats
 _HEAD = ("to be", "it takes", "at least", "this has", "excess")
@@ -145,7 +145,7 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
             f"a width of {width.bit_length():,} bits: bounds are told up to a width of 10^100"
         )
     group = comb(width, 2)
-    dimensions = f"SO({width}) has {group:,} dimensions"
+    dimensions = f"SO({width}) has {counted(group, 'dimension')}"
     stage = width // largest * comb(largest, 2) + comb(width % largest, 2)
     found = [
         ("dense", "depth", _hearing(width, largest), f"an output hears at most {largest}^m inputs"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from structmat import jsontext, permutation, svgtext
+from structmat import jsontext, permutation, svgtext, texttable
 from structmat.errors import StructmatError, WiringError, whole
 from structmat.permutation import Index
 from structmat.stage import Bank, Stage, Value, listed
@@ -43,12 +43,12 @@ def checked(net: Any, asker: str) -> Network:
     Traceback (most recent call last):
     ...
     structmat.errors.StructmatError: mixing of 'butterfly(8)': it takes a network; build one with \
-butterfly(8), parse(text)(width), or Network.of
+butterfly(8), parse(text)(width), from_graph(graph) or Network.of
     """
     if not isinstance(net, Network):
         raise StructmatError(
             f"{asker} of {net!r}: it takes a network; build one with butterfly(8),"
-            " parse(text)(width), or Network.of"
+            " parse(text)(width), from_graph(graph) or Network.of"
         )
     return net
 
@@ -391,7 +391,8 @@ class Network(Value):
         try:
             return self.stages[which]
         except IndexError:
-            raise IndexError(f"stage {which}: the network has {self.depth} stages") from None
+            stages = texttable.counted(self.depth, "stage")
+            raise IndexError(f"stage {which}: the network has {stages}") from None
 
     # In and out ----------------------------------------------------------------------------
 
@@ -484,7 +485,11 @@ class Network(Value):
         return f"Network(width={self.width}, depth={self.depth}, parameters={self.parameters})"
 
     def _repr_html_(self) -> str:
-        counts = f"{self.width:,} wires, {self.depth:,} stages, {self.parameters:,} parameters"
+        counted = texttable.counted
+        counts = (
+            f"{counted(self.width, 'wire')}, {counted(self.depth, 'stage')},"
+            f" {counted(self.parameters, 'parameter')}"
+        )
         picture = svgtext.drawn(self.width, self.stages, self.labels)
         return f"<div><p>Network: {counts}</p>\n{picture}</div>"
 

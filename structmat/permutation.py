@@ -63,6 +63,13 @@ def indices(values: npt.ArrayLike, name: str) -> Index:
         raise WiringError(f"{name}: rows must be of one length and hold integers") from None
     if array.size == 0:
         return np.zeros(array.shape, dtype=np.int64)
+    if array.dtype.kind in "US":
+        texts = array.ravel().tolist()
+        text = next((text for text in texts if not text.isdigit()), texts[0])
+        raise WiringError(
+            f"{name}: wires must be integers, not {text!r}; where the network has labels,"
+            f" net.labels.index({text!r}) is the number of a wire"
+        )
     if array.dtype.kind not in "iu":
         raise WiringError(f"{name}: wires must be integers, not {array.dtype}")
     if array.dtype.kind == "u" and array.max() > np.iinfo(np.int64).max:

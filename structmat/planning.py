@@ -18,7 +18,7 @@ from structmat.merging import LARGEST, merged, unions
 from structmat.network import Network
 from structmat.scheduling import schedule
 from structmat.stage import Stage
-from structmat.texttable import plain
+from structmat.texttable import counted, plain
 
 LIMITS = (1, 8, 16, 32, LARGEST)  # most wires in a merged switch; with 1 nothing is merged
 
@@ -250,11 +250,13 @@ def explain(
     said = []
     if outputs is not None:
         size = whole(outputs, "outputs", 1)
+        lines, vectors = counted(size, "row"), counted(n, "vector")
         if turns_weight(net, n, size, itemsize=itemsize, device=device):
-            said.append(f"the layer's weight is rotated, {size:,} rows, not the {n:,} vectors")
+            said.append(f"the layer's weight is rotated, {lines}, not the {vectors}")
             n = size
         else:
-            said.append(f"the {n:,} vectors are rotated, not the layer's {size:,} rows")
+            are = "is" if n == 1 else "are"
+            said.append(f"the {vectors} {are} rotated, not the layer's {lines}")
     ways = choices(net, n, itemsize=itemsize, device=device)
     chosen = ways[0] if chosen is None else chosen
     measured = {} if measured is None else measured
@@ -279,7 +281,8 @@ def explain(
     return "\n".join(
         [
             *said,
-            f"{net.width} wires, {net.depth} stages, {n:,} vectors of {itemsize}-byte numbers on a"
+            f"{counted(net.width, 'wire')}, {counted(net.depth, 'stage')},"
+            f" {counted(n, 'vector')} of {itemsize}-byte numbers on a"
             f" {device}: {chosen}",
             schedule(coarse.network).explain(),
             plain(header, rows),

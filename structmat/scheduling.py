@@ -19,7 +19,7 @@ from structmat import permutation
 from structmat.errors import whole
 from structmat.network import Network, checked
 from structmat.permutation import Index, frozen
-from structmat.texttable import cell, in_html, left
+from structmat.texttable import cell, counted, in_html, left
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +42,7 @@ class Gather:
 
     def __str__(self) -> str:
         if self.view is None:
-            return f"gather {len(self.index)} wires by an index array"
+            return f"gather {counted(len(self.index), 'wire')} by an index array"
         shape, axes = self.view
         return f"transpose the wires, seen as {'×'.join(map(str, shape))}, to axes {axes}"
 
@@ -70,7 +70,9 @@ class Product:
         return {"does": "multiply", "stage": self.stage, "blocks": blocks}
 
     def __str__(self) -> str:
-        parts = " and ".join(f"{s.count} blocks {s.radix}×{s.radix}" for s in self.segments)
+        parts = " and ".join(
+            f"{counted(s.count, 'block')} {s.radix}×{s.radix}" for s in self.segments
+        )
         return f"multiply by {parts} (stage {self.stage + 1})"
 
 
@@ -169,12 +171,13 @@ class Schedule:
         flops = self.cost(1).flops
         full = self._dense_flops
         head = (
-            f"{net.width} wires, {net.depth} stages: {len(self.steps)} steps,"
-            f" {len(gathers)} of them permutations ({views} transposes,"
-            f" {len(gathers) - views} index arrays)"
+            f"{counted(net.width, 'wire')}, {counted(net.depth, 'stage')}:"
+            f" {counted(len(self.steps), 'step')}, {len(gathers)} of them"
+            f" {'a permutation' if len(gathers) == 1 else 'permutations'}"
+            f" ({counted(views, 'transpose')}, {counted(len(gathers) - views, 'index array')})"
         )
         end = (
-            f"one vector: {flops:,} operations, {flops / full:.2g} of the dense"
+            f"one vector: {counted(flops, 'operation')}, {flops / full:.2g} of the dense"
             f" {net.width}×{net.width} product's {full:,}"
         )
         return head, end

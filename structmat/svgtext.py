@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import unicodedata
 from collections import Counter
 from collections.abc import Hashable, Iterator, Sequence
 from itertools import groupby
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.stage import Stage
+from structmat.texttable import counted
 
 # Okabe and Ito (2008): told apart by colour-blind readers, and from white and from black; black
 # and yellow are left out.
@@ -21,7 +23,8 @@ _WIDEST = 64  # wires that can be told apart
 _MOST_LINES = 4000  # in one picture
 _WIDE_SWITCH = 6  # from more wires on a switch is drawn as a star, not as all its edges
 _MOST_ROWS = 12  # of a summary
-_SIDE, _TOP = 34, 10  # room for the names of wires, and above the first
+_SIDE, _TOP = 34, 10  # room at the sides, and above the first wire
+_GAP = 7  # between a name and its dot
 
 
 def drawn(width: int, stages: Sequence[Stage], labels: tuple[Hashable, ...] | None) -> str:
@@ -63,23 +66,26 @@ def _picture(
 ) -> str:
     row = 15 if width <= 32 else 9
     gap = max(24, min(90, 840 // len(stages)))
-    size = 2 * _SIDE + gap * len(stages), 2 * _TOP + row * (width - 1) + 18
+    names = _names(width, row, labels)
+    side = max(_SIDE, _GAP + 3 + max(map(_length, names.values())))  # at the left, for the names
+    size = side + gap * len(stages) + _SIDE, 2 * _TOP + row * (width - 1) + 18
     y = _TOP + row * np.arange(width)
     parts: list[str] = []
     for t, stage in enumerate(stages):
-        left = _SIDE + gap * t
+        left = side + gap * t
         parts += _stage(stage, left, left + gap, y)
     radius = 2.6 if width <= 32 else 1.8
     for t in range(len(stages) + 1):
-        x = _SIDE + gap * t
+        x = side + gap * t
         parts += [f'<circle cx="{x}" cy="{at}" r="{radius}"/>' for at in y.tolist()]
-    parts += _names(y, row, labels)
+    for wire, name in names.items():
+        parts.append(_text(side - _GAP, int(y[wire]) + 3.5, shortened(name), "end", name))
     named = math.ceil(len(stages) * 20 / 840)
     for t in range(0, len(stages), named):
-        parts.append(_text(_SIDE + gap * (t + 0.5), size[1] - 4, f"B{t + 1}", "middle"))
+        parts.append(_text(side + gap * (t + 0.5), size[1] - 4, f"B{t + 1}", "middle"))
     if len(stages) < depth:
         parts.append(_text(size[0] - 4, size[1] - 4, f"… B{depth}", "end"))
-    about = html.escape(f"The grid graph of {width} wires and {depth} stages")
+    about = html.escape(f"The grid graph of {counted(width, 'wire')} and {counted(depth, 'stage')}")
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" role="img" aria-label="{about}"'
         f' viewBox="0 0 {size[0]} {size[1]}" width="{size[0]}" height="{size[1]}"'
@@ -120,16 +126,41 @@ def _hubs(stage: Stage, y: npt.NDArray[np.int_]) -> list[float]:
     return [float(place) for place in places]
 
 
-def _names(y: npt.NDArray[np.int_], row: int, labels: tuple[Hashable, ...] | None) -> Iterator[str]:
-    """Yield the names of the wires, or of some: so many as stand apart."""
-    for wire in range(0, len(y), -(-12 // row)):
-        name = str(wire if labels is None else labels[wire])
-        short = name if len(name) <= 6 else f"{name[:5]}…"
-        yield _text(_SIDE - 7, int(y[wire]) + 3.5, short, "end")
+def _names(width: int, row: int, labels: tuple[Hashable, ...] | None) -> dict[int, str]:
+    """Return the names of the wires, or of some: so many as stand apart."""
+    return {
+        wire: str(wire if labels is None else labels[wire])
+        for wire in range(0, width, -(-12 // row))
+    }
 
 
-def _text(x: float, y: float, text: str, anchor: str) -> str:
-    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{html.escape(text)}</text>'
+def _length(name: str) -> int:
+    """Return about how long a name is written, in any font without serifs."""
+    return sum(
+        10
+        if mark in "MWmw@%…" or unicodedata.east_asian_width(mark) in "WF"
+        else 8
+        if mark.isupper()
+        else 6
+        for mark in shortened(name)
+    )
+
+
+def shortened(name: str, most: int = 16) -> str:
+    """Return a name of at most so many letters, the last of which tells where it was cut.
+
+    Examples
+    --------
+    >>> shortened("Medici"), shortened("Medici", 5)
+    ('Medici', 'Medi…')
+    """
+    return name if len(name) <= most else f"{name[: most - 1]}…"
+
+
+def _text(x: float, y: float, text: str, anchor: str, whole: str = "") -> str:
+    """Return some text; where it is cut, pointing at it shows the whole."""
+    title = f"<title>{html.escape(whole)}</title>" if whole not in ("", text) else ""
+    return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{title}{html.escape(text)}</text>'
 
 
 # More wires than can be drawn -----------------------------------------------------------------
@@ -145,8 +176,8 @@ def _table(stages: Sequence[Stage]) -> str:
         rows.append(f"<tr><th>{name}</th><td>{text}</td></tr>")
         first += count
     if len(rows) > _MOST_ROWS:
-        left = len(rows) - _MOST_ROWS + 1
-        rows[_MOST_ROWS - 1 :] = [f"<tr><th>…</th><td>{left:,} more kinds of stage</td></tr>"]
+        more = counted(len(rows) - _MOST_ROWS + 1, "more kind")
+        rows[_MOST_ROWS - 1 :] = [f"<tr><th>…</th><td>{more} of stage</td></tr>"]
     rows = rows or ["<tr><td>no stages: the identity</td></tr>"]
     return "\n".join(["<table>", *rows, "</table>"])
 
@@ -157,10 +188,10 @@ def _described(stage: Stage) -> str:
     for bank in stage.banks:
         counts[bank.radix] += bank.count
     parts = [
-        f"{count:,} {'switch' if count == 1 else 'switches'} of radix {radix:,}"
+        f"{counted(count, 'switch', 'switches')} of radix {radix:,}"
         for radix, count in sorted(counts.items())
     ]
     idle = len(stage.idle)
     if idle or not parts:
-        parts.append(f"{idle:,} idle {'wire' if idle == 1 else 'wires'}")
+        parts.append(counted(idle, "idle wire"))
     return ", ".join(parts)

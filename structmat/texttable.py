@@ -1,4 +1,4 @@
-"""Tables as plain text and as HTML."""
+"""Tables as plain text and as HTML, and how many there are of something."""
 
 from __future__ import annotations
 
@@ -32,6 +32,17 @@ def plain(
     return "\n".join(
         "  ".join(placed(k, cell) for k, cell in enumerate(line)).rstrip() for line in lines
     )
+
+
+def counted(number: int, one: str, many: str = "") -> str:
+    """Return how many there are of something, in words: 1 stage, 2,048 stages.
+
+    Examples
+    --------
+    >>> counted(1, "stage"), counted(2048, "stage"), counted(3, "switch", "switches")
+    ('1 stage', '2,048 stages', '3 switches')
+    """
+    return f"{number:,} {one if number == 1 else many or f'{one}s'}"
 
 
 def cell(tag: str, text: str, attributes: str = "") -> str:

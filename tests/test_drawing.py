@@ -200,6 +200,7 @@ def test_a_deep_wide_network_has_a_readable_summary():
     lines = sm.diagram(net, columns=80).splitlines()
     assert len(lines) == 33
     assert lines[16] == "… 57 more kinds of stage"
+    assert sm.diagram(net[:33], columns=80).splitlines()[16] == "… 1 more kind of stage"
     assert lines[0].endswith("stride 1; 98 idle wires")
     assert lines[-1].endswith("stride 89; 98 idle wires")
 

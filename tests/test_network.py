@@ -314,7 +314,7 @@ def test_bad_input_is_refused(make, message):
 def test_stages_that_are_not_there():
     net = sm.Network.of(2, [[[0, 1]]])
     for which in (1, -2):
-        with pytest.raises(IndexError, match=f"stage {which}: the network has 1 stages"):
+        with pytest.raises(IndexError, match=f"stage {which}: the network has 1 stage$"):
             net[which]
     assert net[-1] == net[0] == net.stages[0]
     for other in (2, np.eye(2)):

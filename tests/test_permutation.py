@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import structmat as sm
 from structmat import permutation
 from structmat.errors import WiringError
 
@@ -91,3 +92,19 @@ def test_a_view_has_at_most_so_many_axes():
     p = np.arange(64).reshape([2] * 6).transpose(5, 4, 3, 2, 1, 0).ravel()
     assert permutation.strides(p, most=6) is not None
     assert permutation.strides(p, most=5) is None
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda net: sm.rank_bound(net, [0, "Medici"], [1]),
+        lambda net: sm.rank_bound(net, "Medici", [1]),
+        lambda net: sm.route(net, ["Medici", "Pazzi"]),
+    ],
+)
+def test_names_are_told_how_to_become_numbers(ask):
+    net = sm.Network.of(2, [[[0, 1]]], labels=["Medici", "Pazzi"])
+    with pytest.raises(
+        WiringError, match=r"integers, not 'Medici'; .* net.labels.index\('Medici'\)"
+    ):
+        ask(net)

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 
 import numpy as np
 import pytest
@@ -111,7 +112,9 @@ def test_explaining_has_a_line_for_every_step(net):
     plan = schedule(net)
     lines = plan.explain().splitlines()
     assert len(lines) == len(plan.steps) + 2
-    assert lines[0].startswith(f"{net.width} wires, {net.depth} stages: {len(plan.steps)} steps")
+    counts = (net.width, net.depth, len(plan.steps))
+    told = re.match(r"(\d+) wires?, (\d+) stages?: (\d+) steps?,", lines[0])
+    assert tuple(map(int, told.groups())) == counts
 
 
 def test_a_schedule_is_made_once():
@@ -164,3 +167,11 @@ def test_a_wide_butterfly_stores_nothing_square():
         if isinstance(step, Gather):
             arrays += [step.index, step.inverse]
     assert max(array.size for array in arrays) <= width
+
+
+def test_one_of_something_is_no_plural():
+    plan = sm.schedule(sm.Network.of(4, [[[0, 2], [1, 3]]]))
+    text = plan.explain() + sm.schedule(sm.Network.of(2, [[[0, 1]]])).explain()
+    assert "2 wires, 1 stage: 1 step, 0 of them permutations" in text
+    assert "multiply by 1 block 2×2 (stage 1)" in text
+    assert not re.search(r"\b1 [a-z]+s\b", text)

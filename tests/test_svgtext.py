@@ -98,11 +98,32 @@ def test_wires_go_by_their_names_and_names_do_no_harm():
     assert names == ["<b>&", "ok", "B1"]
 
 
+def test_the_margin_follows_the_longest_name():
+    """Every name lies in the picture: letters are 6 wide, those that fill their square 10."""
+    starts = {}
+    for name in ("a", "Tornabuoni", 40 * "W", 20 * "語"):
+        svg = picture(sm.Network.of(2, [[[0, 1]]], labels=["b", name]))
+        text = svg.findall(f"{SVG}text")[1]
+        shown = "".join(text.itertext())
+        title = text.find(f"{SVG}title")
+        if len(name) <= 16:
+            assert (title, shown) == (None, name)
+        else:
+            assert title.text == name
+            assert title.tail == name[:15] + "…"
+        letters = len(shown) if title is None else len(title.tail)
+        starts[name] = float(text.get("x"))
+        assert starts[name] >= letters * (6 if name in ("a", "Tornabuoni") else 10)
+        right = max(float(c.get("cx")) for c in svg.findall(f"{SVG}circle"))
+        assert float(svg.get("width")) - right == 34
+    assert starts["a"] == 27 < starts["Tornabuoni"] < starts[40 * "W"] == starts[20 * "語"]
+
+
 def test_text_and_bare_wires_have_the_colour_around_them():
     svg = picture(sm.Network.of(3, [[[0, 1]]]))
     assert svg.get("fill") == "currentColor"
     assert svg.findall(f"{SVG}path")[0].get("stroke") == "currentColor"
-    assert svg.get("aria-label") == "The grid graph of 3 wires and 1 stages"
+    assert svg.get("aria-label") == "The grid graph of 3 wires and 1 stage"
 
 
 def test_more_wires_are_summed_up():

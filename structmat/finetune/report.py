@@ -17,6 +17,7 @@ from structmat.finetune.models import PACKAGED, Pretrained
 from structmat.finetune.results import noise
 from structmat.network import Network
 from structmat.plot import curves, grid
+from structmat.texttable import counted
 
 _SMALL = (24, 32, 16, 36, 48, 64, 12, 18, 8)  # widths a picture can show, the best first
 
@@ -162,7 +163,7 @@ def _networks(found: Mapping[str, Any], methods: Sequence[Method]) -> list[str]:
     for method in methods:
         net = None if method.topology is None else small_network(method.topology)
         if net is not None:
-            caption = f"{method.label}, width {net.width}: {net.depth} stages"
+            caption = f"{method.label}, width {net.width}: {counted(net.depth, 'stage')}"
             parts.append(_figure(svg(grid(net, inputs=0)), caption))
     return parts
 

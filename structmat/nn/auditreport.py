@@ -17,6 +17,8 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #ddd }
 th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left }"""
 
+_UNBROKEN = ' style="white-space:nowrap"'  # a number in one line
+
 _NUMBERS = {
     "orthogonality_error": "|RᵀR − I|",
     "singular_value_drift": "singular values",
@@ -66,7 +68,7 @@ class Audit:
 
     def __str__(self) -> str:
         header, rows = self._table()
-        legend = [f"{name}: {meaning}" for name, meaning in _LEGEND if name in header]
+        legend = [f"{name}: {meaning}" for name, meaning in self._told()]
         warnings = [f"warning: {text}" for text in self.warnings]
         return "\n".join(
             [self.source, "", plain(header, rows, left=(0, 1)), "", *legend, *warnings]
@@ -75,7 +77,11 @@ class Audit:
     def _repr_html_(self) -> str:
         header, rows = self._table()
         head = "".join(cell("th", name, _title(name)) for name in header)
-        body = ["".join(cell("td", text) for text in row) for row in rows]
+        words = header.index("turns by stage") if "turns by stage" in header else 1
+        body = [
+            "".join(cell("td", text, _UNBROKEN * (k > words)) for k, text in enumerate(row))
+            for row in rows
+        ]
         warnings = "".join(f"<li>{html.escape(text)}</li>" for text in self.warnings)
         return in_html([head, *body]) + (f"\n<ul>{warnings}</ul>" if warnings else "")
 
@@ -88,7 +94,8 @@ class Audit:
         '<!doctype html>'
         """
         legend = "".join(
-            f"<li>{html.escape(name)}: {html.escape(meaning)}</li>" for name, meaning in _LEGEND
+            f"<li>{html.escape(name)}: {html.escape(meaning)}</li>"
+            for name, meaning in self._told()
         )
         title = html.escape(f"structmat: audit of {self.source}")
         return "\n".join(
@@ -101,6 +108,11 @@ class Audit:
                 "",
             ]
         )
+
+    def _told(self) -> list[tuple[str, str]]:
+        """Return the columns that there are, with what they mean."""
+        header, _ = self._table()
+        return [(name, meaning) for name, meaning in _LEGEND if name in header]
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         rows = list(self.layers.values())

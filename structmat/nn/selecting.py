@@ -10,6 +10,7 @@ from torch import nn
 
 from structmat.errors import StructmatError, suggest
 from structmat.nn.adapters import Layer, LinearAdapter, kind_for, named_layers
+from structmat.texttable import counted
 
 Targets: TypeAlias = str | Sequence[str]
 T = TypeVar("T")
@@ -140,4 +141,6 @@ def _listed(layers: Mapping[str, object], most: int = 6) -> str:
     if not layers:
         return "no layer of a kind that can be adapted"
     shown = ", ".join(list(layers)[:most])
-    return f"{len(layers)} layers that can be: {shown}{', …' if len(layers) > most else ''}"
+    return (
+        f"{counted(len(layers), 'layer')} that can be: {shown}{', …' if len(layers) > most else ''}"
+    )

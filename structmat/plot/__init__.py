@@ -1,7 +1,8 @@
 """Pictures of networks and of training: every function returns matplotlib Axes and takes `ax=`.
 
-Without `ax` a figure of its own is made, which pyplot does not know: nothing has to be closed.
-As the last line of a cell of a notebook it shows itself; `save(ax, path)` keeps it as SVG or PNG.
+Without `ax` a figure of its own is made, which pyplot does not know: nothing has to be closed, and
+`plt.title` and `plt.show()` do not reach it; they do with `ax=plt.subplots()[1]`. As the last line
+of a cell of a notebook axes show themselves; `save(ax, path)` keeps them as SVG or PNG.
 Colours can be told apart by colour-blind readers.
 """
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from structmat.errors import whole
-from structmat.network import Network
+from structmat.network import Network, checked
 from structmat.plot.style import COLOURS, INK, axes, legend
 from structmat.spectrum import angles_of, haar_angles
 
@@ -58,7 +58,7 @@ def eigenangles(
     ['20 members', 'Haar rotations']
     """
     edges = np.linspace(0, np.pi, whole(bins, "bins", 1) + 1)
-    angles = angles_of(net, samples, rng=rng)
+    angles = angles_of(checked(net, "eigenangles"), samples, rng=rng)
     counts, _ = np.histogram(angles, edges)
     even = np.pi / np.diff(edges)
     haar = np.diff(haar_angles(edges, net.width)) * even

@@ -9,8 +9,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from structmat.errors import StructmatError, require
-from structmat.plot.style import BARE, COLOURS, INK, axes, bare, legend, ruled
+from structmat.errors import StructmatError, is_sequence, require
+from structmat.plot.style import (
+    BARE,
+    COLOURS,
+    INK,
+    axes,
+    bare,
+    labelled,
+    legend,
+    ruled,
+    thousands,
+    written,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -50,26 +61,27 @@ def bars(
     >>> [text.get_text() for text in ax.texts]
     ['1', '1.25']
     """
-    if not values:
+    if not labelled(values, "values", '{"LoRA": 1.0}'):
         raise StructmatError("no values: there must be at least one bar to draw")
     for label, value in values.items():
-        if not math.isfinite(value):
-            raise StructmatError(f"bar {label!r} is {value}: it must be a finite number")
+        if not _is_finite(value):
+            raise StructmatError(f"bar {label!r} is {value!r}: it must be a finite number")
     ax = axes(ax, 6.4, 1.0 + 0.3 * len(values))
     drawn = ax.barh(list(values), list(values.values()), height=0.6, color=COLOURS[0])
     paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # over the dashed line
-    ax.bar_label(drawn, fmt="%.3g", padding=4, fontsize=9, color=INK, bbox=paper)
+    ax.bar_label(drawn, fmt=written, padding=4, fontsize=9, color=INK, bbox=paper)
     ax.invert_yaxis()
     ax.margins(x=0.12)
     if mark is not None:
         ax.axvline(mark, color=BARE, linestyle="--", linewidth=1)
+    thousands(ax.xaxis)
     ax.set_xlabel(x)
     bare(ax)
     return ax
 
 
 def curves(
-    histories: Mapping[str, Series],
+    histories: Mapping[str, Series | Sequence[float]],
     *,
     x: str,
     y: str,
@@ -81,7 +93,8 @@ def curves(
 
     Parameters
     ----------
-    histories : mapping from label to a sequence of (x, y) pairs
+    histories : mapping from label to a sequence of (x, y) pairs, or of numbers
+        Numbers alone are numbered from 0.
     x, y : str
         The names of the axes, with units.
     log : "", "x", "y" or "xy"
@@ -107,12 +120,13 @@ def curves(
     >>> ax.get_xlabel(), [line.get_label() for line in ax.lines]
     ('step', ['BOFT'])
     """
-    if not histories:
+    if not labelled(histories, "histories", '{"LoRA": [(0, 2.0), (10, 0.5)]}'):
         raise StructmatError("no histories: there must be at least one curve to draw")
     if log not in ("", "x", "y", "xy"):
         raise StructmatError(f'log={log!r}: it must be "", "x", "y" or "xy"')
-    drawn = {label: points(label, pairs) for label, pairs in histories.items()}
-    between = {label: points(label, pairs) for label, pairs in (bands or {}).items()}
+    drawn = {label: points(label, numbered(pairs)) for label, pairs in histories.items()}
+    some = labelled(bands or {}, "bands", '{"LoRA": [(1.5, 2.5), (0.4, 0.6)]}')
+    between = {label: points(label, pairs) for label, pairs in some.items()}
     for label, band in between.items():
         if label not in drawn or len(band) != len(drawn[label]):
             raise StructmatError(
@@ -133,11 +147,33 @@ def curves(
             locator.set_params(integer=True)  # there is no stage 2.5
     if "y" in log:
         ax.set_yscale("log")
+    thousands(ax.xaxis)
+    thousands(ax.yaxis)
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ruled(ax)
     legend(ax)
     return ax
+
+
+def _is_finite(value: Any) -> bool:
+    try:
+        return math.isfinite(value)
+    except TypeError:
+        return False
+
+
+def numbered(values: Any) -> Any:
+    """Return numbers as pairs, numbered from 0; and anything else as it is.
+
+    Examples
+    --------
+    >>> numbered([0.5, 0.25]), numbered([(1, 2)])
+    ([(0, 0.5), (1, 0.25)], [(1, 2)])
+    """
+    if is_sequence(values) and all(np.ndim(value) == 0 for value in values):
+        return list(enumerate(values))
+    return values
 
 
 def look(k: int) -> dict[str, Any]:

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from structmat.errors import StructmatError, require
-from structmat.network import Network
-from structmat.plot.style import COLOURS, INK, axes, in_steps, legend
+from structmat.network import Network, checked
+from structmat.plot.style import COLOURS, INK, axes, in_steps, labelled, legend, room, wire_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _NAMED = 32  # wires whose names can stand around a circle
+_AWAY = 7  # points from a dot to its name
 _MOST = 50_000  # lines
 
 
@@ -36,7 +37,8 @@ def meetings(
         Of a wired one, wires are counted after straightening.
     layout : mapping from a wire to its place, optional
         By the labels of the network where it has some, else by their numbers, as the layouts of
-        networkx are; by default the wires stand on a circle, clockwise from the top.
+        networkx are; by default the wires stand on a circle, clockwise from the top. Up to 32
+        wires are named.
     ax : matplotlib Axes, optional
 
     Returns
@@ -48,7 +50,8 @@ def meetings(
     Raises
     ------
     StructmatError
-        For a layout that leaves out a wire, or more than 50,000 pairs, which nobody can tell apart.
+        For a layout that leaves out a wire or has a place in another form, or more than 50,000
+        pairs, which nobody can tell apart.
 
     Examples
     --------
@@ -57,10 +60,11 @@ def meetings(
     >>> [(some.get_label(), len(some.get_segments())) for some in ax.collections[:3]]
     [('stage 1', 4), ('stage 2', 4), ('stage 3', 4)]
     """
-    straight = net.straightened().network
+    straight = checked(net, "meetings").straightened().network
     places = _places(straight, layout)
     met: set[tuple[int, int]] = set()
-    ax = axes(ax, 4.8, 4.8)
+    names = wire_names(straight) if net.width <= _NAMED else []
+    ax = axes(ax, 5.2 + 2 * room(names), 4.8)
     ax.set_aspect("equal")
     fresh = []
     for stage in straight.stages:
@@ -88,16 +92,18 @@ def meetings(
         ax.add_collection(collection(lines, colors=[colour], linewidths=thickness, label=label))
     size = min(40, 1200 / net.width)
     ax.scatter(places[:, 0], places[:, 1], s=size, color=INK, zorder=3, label="wires")
-    if layout is None and net.width <= _NAMED:
-        _named(ax, straight, places)
+    _named(ax, names, places, met if layout is not None else set())
     ax.margins(0.08)
+    ax.update_datalim(_room(places))
+    ax.autoscale_view()
     ax.axis("off")
     handles = ax.collections[:-1]
     if len(handles) > 2 * len(COLOURS):  # some of them tell the scale
         some = np.linspace(0, len(handles) - 1, len(COLOURS)).round().astype(int)
         handles = [handles[k] for k in some]
     if handles:
-        legend(ax, handles=handles)
+        for line in legend(ax, handles=handles).get_lines():
+            line.set_linewidth(max(thickness, 1.5))  # a colour is told by a line of some width
     return ax
 
 
@@ -108,12 +114,59 @@ def _places(net: Network, layout: Mapping[Hashable, tuple[float, float]] | None)
         return np.stack([np.sin(turn), np.cos(turn)], axis=1)
     names = range(net.width) if net.labels is None else net.labels
     for name in names:
-        if name not in layout:
+        if name not in labelled(layout, "layout", "{0: (0.0, 1.0), 1: (1.0, 0.0)}"):
             raise StructmatError(f"layout: it has no place for wire {name!r}; give one for each")
-    return np.array([layout[name] for name in names], dtype=float)
+    try:
+        places = np.array([layout[name] for name in names], dtype=float)
+    except (TypeError, ValueError):
+        places = np.empty(0)
+    if places.shape != (net.width, 2) or not np.isfinite(places).all():
+        raise StructmatError("layout: the place of a wire must be two finite numbers, (x, y)")
+    return places
 
 
-def _named(ax: Any, net: Network, places: Any) -> None:
-    names = range(net.width) if net.labels is None else net.labels
-    for name, place in zip(names, 1.1 * places, strict=True):
-        ax.text(*place, str(name), ha="center", va="center", fontsize=8, color=INK)
+def _room(places: Any) -> Any:
+    """Return two corners around the places, apart in x and in y."""
+    low, high = places.min(axis=0), places.max(axis=0)
+    half = np.maximum((high - low) / 2, (high - low).max() / 4 or 1)  # equal scales need a span
+    return np.stack([(low + high) / 2 - half, (low + high) / 2 + half])
+
+
+def _named(ax: Any, names: Sequence[str], places: Any, met: set[tuple[int, int]]) -> None:
+    """Write each name beside its dot, on the side away from the lines that end there."""
+    effects = require("matplotlib.patheffects", "plot")
+    halo = [effects.withStroke(linewidth=2, foreground="white")]
+    centre = places.mean(axis=0)
+    lines: list[list[int]] = [[] for _ in places]
+    for a, b in met:
+        lines[a].append(b)
+        lines[b].append(a)
+    for wire, (name, place) in enumerate(zip(names, places, strict=False)):
+        toward = places[lines[wire]] - place if lines[wire] else (centre - place)[None]
+        x, y = _free(np.arctan2(toward[:, 1], toward[:, 0]))
+        ax.annotate(
+            name,
+            place,
+            (_AWAY * x, _AWAY * y),
+            textcoords="offset points",
+            ha="center" if abs(x) < 0.3 else "left" if x > 0 else "right",
+            va="center" if abs(y) < 0.3 else "bottom" if y > 0 else "top",
+            fontsize=8,
+            color=INK,
+            parse_math=False,
+            path_effects=halo,
+        )
+
+
+def _free(taken: Any) -> tuple[float, float]:
+    """Return the direction in the middle of the widest gap between these angles.
+
+    Examples
+    --------
+    >>> [round(float(part), 9) for part in _free(np.array([-np.pi / 4, np.pi / 4]))]
+    [-1.0, 0.0]
+    """
+    angles = np.sort(taken)
+    gaps = np.diff(np.append(angles, angles[0] + 2 * np.pi))
+    middle = angles[gaps.argmax()] + gaps.max() / 2
+    return float(np.cos(middle)), float(np.sin(middle))

@@ -9,8 +9,19 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import require
-from structmat.network import Network
-from structmat.plot.style import COLOURS, INK, QUIET, axes, bare, cells, in_steps
+from structmat.network import Network, checked
+from structmat.plot.style import (
+    COLOURS,
+    INK,
+    QUIET,
+    axes,
+    bare,
+    cells,
+    in_steps,
+    name_wires,
+    room,
+    wire_names,
+)
 from structmat.plot.wiring import edges_of
 from structmat.reachability import path_counts
 from structmat.reachability import reach as reached
@@ -20,16 +31,22 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 _NUMBERED = 16  # rows and columns of which each entry can have its number
+_MOST_WIRES = 24  # whose names can stand along a side
 _MOST_NAMED = 12  # steps of colour that are named one by one
 _NEVER = "#F2F2F2"
+_GAP = 0.12  # between panels of side 1
+_BAND = 2.6 + _GAP  # the height of two rows with their names
+_ABREAST = 14  # panels in a row
+_PAIRS_OF_ROWS = 6  # from more on panels shrink
 
 
 def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
     """Draw where the factors, and below them their products, are free to be non-zero.
 
     Panel t of the upper row is the factor B_t; below it stands the product B_t ⋯ B_1 with the
-    share of its entries that is filled, and the last product is `reach(net)`. A network wider
-    than 256 is drawn in cells of several entries, each as dark as it is full.
+    share of its entries that is filled, and the last product is `reach(net)`. More than 14 stages
+    stand in several such pairs of rows. A network wider than 256 is drawn in cells of several
+    entries, each as dark as it is full.
 
     Parameters
     ----------
@@ -40,37 +57,59 @@ def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib Axes
-        With two images for each stage, the factor first.
+        With two images for each stage, the factor first; of no stages, with one, the identity.
 
     Examples
     --------
     >>> from structmat.families import butterfly
     >>> ax = sparsity(butterfly(8))
-    >>> [text.get_text() for text in ax.texts]
+    >>> [text.get_text() for text in ax.texts if "%" in text.get_text()]
     ['25%', '50%', '100%']
     """
-    gap = 0.12  # between panels of side 1
-    ax = axes(ax, min(1.0 + 1.4 * max(net.depth, 1), 14), 3.4)
-    centres = np.arange(net.depth) * (1 + gap) + 0.5
-    for t, centre in enumerate(centres.tolist()):
+    depth = max(checked(net, "sparsity").depth, 1)
+    most = max(_ABREAST, round((_ABREAST * depth / _PAIRS_OF_ROWS) ** 0.5))
+    columns = -(-depth // -(-depth // most))
+    rows = -(-depth // columns)
+    side = min(1.2, 13 / columns)  # of a panel, in inches
+    high = rows * _BAND if net.depth else 1.2
+    ax = axes(ax, 1.0 + side * columns * (1 + _GAP), 0.2 + side * high)
+    ax.set_anchor("W")  # where it is narrower than its place, it leaves its names their room
+    every = math.ceil(0.6 / side)  # so many columns have a number
+    for t in range(net.depth):
+        row, column = divmod(t, columns)
+        centre, foot = (column + 0.5) * (1 + _GAP), -row * _BAND
         product = reached(net[: t + 1])
-        _panel(ax, _stage_pattern(net.stages[t]), (centre, 1.5 + gap), COLOURS[0])
-        _panel(ax, product, (centre, 0.5), INK)
-        ax.text(centre, -gap / 2, _percent(product), ha="center", va="top", fontsize=9, color=INK)
-    ax.set_xlim(-gap, max(net.depth, 1) * (1 + gap))
-    ax.set_ylim(-0.35, 2 + 2 * gap)
-    ax.set_xticks(centres, [f"$B_{{{t + 1}}}$" for t in range(net.depth)])
-    ax.set_yticks([0.5, 1.5 + gap], ["product so far", "factor"])
+        _panel(ax, _stage_pattern(net.stages[t]), (centre, foot + 1.5 + _GAP), COLOURS[0])
+        _panel(ax, product, (centre, foot + 0.5), INK)
+        if column % every == 0 or t == net.depth - 1:
+            _word(ax, centre, foot - _GAP / 2, _percent(product), "top")
+            _word(ax, centre, foot + 2 + 1.5 * _GAP, f"$B_{{{t + 1}}}$", "bottom")
+    feet = -_BAND * np.arange(rows)
+    if net.depth:
+        ax.set_yticks(
+            np.concatenate([feet + 0.5, feet + 1.5 + _GAP]),
+            ["product\nso far"] * rows + ["factor"] * rows,
+        )
+    else:
+        _panel(ax, np.eye(net.width, dtype=bool), (0.5 + _GAP / 2, 0.5), INK)
+        ax.set_yticks([0.5], ["no stages:\nthe identity"])
+    ax.set_xticks([])
+    ax.set_xlim(0, columns * (1 + _GAP))
+    ax.set_ylim(feet[-1] - 0.3 if net.depth else -_GAP, 2.3 + _GAP if net.depth else 1 + _GAP)
     bare(ax)
-    ax.xaxis.tick_top()
     return ax
+
+
+def _word(ax: Any, x: float, y: float, text: str, side: str) -> None:
+    ax.text(x, y, text, ha="center", va=side, fontsize=9, color=INK)
 
 
 def reach(net: Network, *, ax: Axes | None = None) -> Axes:
     """Draw who hears whom, and when: how many stages until input j has reached output i.
 
-    Rows are outputs and columns inputs, as in the matrix R. What stays pale is zero in R whatever
-    the blocks are. Of a network wider than 256 a cell shows the last of its entries to be reached.
+    Rows are outputs and columns inputs, as in the matrix R; labels are written at its sides, or
+    some of them, as far as there is room. What stays pale is zero in R whatever the blocks are. Of
+    a network wider than 256 a cell shows the last of its entries to be reached.
 
     Parameters
     ----------
@@ -93,13 +132,13 @@ def reach(net: Network, *, ax: Axes | None = None) -> Axes:
            [2, 2, 0, 1],
            [2, 2, 1, 0]])
     """
-    never = net.depth + 1
+    never = checked(net, "reach").depth + 1
     straight, _, outputs = net.straightened()
     first = np.full((net.width, net.width), never, dtype=np.int32)
     for t in range(net.depth, -1, -1):  # in straight networks what has been heard stays
         first[reached(straight[:t])] = t
     latest, _ = cells(first[outputs], np.maximum)
-    ax = axes(ax, 5.2, 4.4)
+    ax = axes(ax, 5.2 + room(wire_names(net)), 4.4 + room(wire_names(net)))
     steps = in_steps(net.depth + 1)
     colours = require("matplotlib.colors", "plot")
     scale = colours.ListedColormap(steps).with_extremes(bad=_NEVER)
@@ -115,15 +154,15 @@ def reach(net: Network, *, ax: Axes | None = None) -> Axes:
         _number(ax, latest, never)
     named = np.arange(0, never, -(-never // _MOST_NAMED))
     ax.figure.colorbar(image, ax=ax, ticks=named, label="stages until heard")
-    _matrix(ax, net.width)
+    _matrix(ax, net)
     return ax
 
 
 def paths(net: Network, *, ax: Axes | None = None) -> Axes:
     """Draw how many paths lead from each input to each output.
 
-    Rows are outputs and columns inputs. Colours are by the logarithm; no path is pale. Of a network
-    wider than 256 a cell shows the most paths of any of its entries.
+    Rows are outputs and columns inputs, named as `reach` names them. Colours are by the logarithm;
+    no path is pale. Of a network wider than 256 a cell shows the most paths of any of its entries.
 
     Parameters
     ----------
@@ -143,9 +182,9 @@ def paths(net: Network, *, ax: Axes | None = None) -> Axes:
     >>> sorted({text.get_text() for text in ax.texts})
     ['4']
     """
-    counts = path_counts(net)
+    counts = path_counts(checked(net, "paths"))
     most, _ = cells(counts, np.maximum)
-    ax = axes(ax, 5.2, 4.4)
+    ax = axes(ax, 5.2 + room(wire_names(net)), 4.4 + room(wire_names(net)))
     logs = [[math.log10(count) if count else -1 for count in row] for row in most.tolist()]
     shown = np.ma.masked_less(np.array(logs), 0)
     maps = require("matplotlib", "plot").colormaps
@@ -163,7 +202,7 @@ def paths(net: Network, *, ax: Axes | None = None) -> Axes:
     bar = ax.figure.colorbar(image, ax=ax, label="paths")
     ticks = _decades(top)
     bar.set_ticks(ticks, labels=[_power(tick) for tick in ticks])
-    _matrix(ax, net.width)
+    _matrix(ax, net)
     return ax
 
 
@@ -201,13 +240,15 @@ def _number(ax: Any, values: npt.NDArray[Any], left_out: int) -> None:
             ax.text(j, i, f"{value}", ha="center", va="center", fontsize=7, color=paint)
 
 
-def _matrix(ax: Any, width: int) -> None:
-    """Name the sides of a matrix that has an input for each column."""
+def _matrix(ax: Any, net: Network) -> None:
+    """Name the sides of a matrix that has an input for each column, and wires that have labels."""
     ax.set_xlabel("input", color=INK)
     ax.set_ylabel("output", color=INK)
-    if width <= _NUMBERED:
-        ax.set_xticks(range(width))
-        ax.set_yticks(range(width))
+    if net.width <= _NUMBERED or net.labels is not None:
+        named = range(0, net.width, -(-net.width // _MOST_WIRES))
+        names = wire_names(net)
+        for axis in (ax.xaxis, ax.yaxis):
+            name_wires(axis, named, [names[wire] for wire in named])
     bare(ax)
 
 

@@ -2,35 +2,100 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from structmat.errors import FileError, require
-from structmat.svgtext import COLOURS
+from structmat.errors import FileError, StructmatError, require
+from structmat.network import Network
+from structmat.svgtext import COLOURS, shortened
 from structmat.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
-__all__ = ["COLOURS", "axes", "bare", "cells", "in_steps", "legend", "ruled", "save"]
+__all__ = [
+    "COLOURS",
+    "axes",
+    "bare",
+    "cells",
+    "checked_axes",
+    "in_steps",
+    "labelled",
+    "legend",
+    "name_wires",
+    "room",
+    "ruled",
+    "save",
+    "thousands",
+    "wire_names",
+    "written",
+]
 
 INK, BARE, QUIET, FAINT = "#333333", "#888888", "#BBBBBB", "#D4D4D4"
 CELLS = 256  # matrix rows and columns that a picture can show apart
 
 _ENDINGS = (".svg", ".png")
+_LETTERS = 24  # of the name of a wire
 
 
 def axes(ax: Axes | None, width: float, height: float) -> Any:
     """Return `ax`, or the axes of a new figure of this size in inches."""
     if ax is not None:
-        return ax
+        return checked_axes(ax, "ax")
     require("matplotlib", "plot")
     from structmat.plot.shown import shown  # not before: it needs matplotlib
 
     return shown(width, height)
+
+
+def checked_axes(ax: Any, name: str) -> Any:
+    """Return `ax` where it is matplotlib Axes, and say what it should be where not.
+
+    Raises
+    ------
+    StructmatError
+
+    Examples
+    --------
+    >>> checked_axes("left", "ax")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: ax of type str: give matplotlib Axes, as plt.subplots()[1] \
+or what plot.grid(net) returns; of several give one, as axes[0]
+    """
+    if not isinstance(ax, require("matplotlib.axes", "plot").Axes):
+        raise StructmatError(
+            f"{name} of type {type(ax).__name__}: give matplotlib Axes, as plt.subplots()[1] or"
+            " what plot.grid(net) returns; of several give one, as axes[0]"
+        )
+    return ax
+
+
+def labelled(given: Any, name: str, example: str) -> Mapping[Any, Any]:
+    """Return `given` where it is a mapping from labels, and say what it should be where not.
+
+    Raises
+    ------
+    StructmatError
+
+    Examples
+    --------
+    >>> labelled([1, 2], "values", '{"LoRA": 1.0}')
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: values of type list: give a mapping from labels, \
+as {"LoRA": 1.0}
+    """
+    if not isinstance(given, Mapping):
+        raise StructmatError(
+            f"{name} of type {type(given).__name__}: give a mapping from labels, as {example}"
+        )
+    return given
 
 
 def bare(ax: Any) -> None:
@@ -38,6 +103,55 @@ def bare(ax: Any) -> None:
     ax.tick_params(length=0, labelsize=9, labelcolor=INK)
     for spine in ax.spines.values():
         spine.set_visible(False)
+
+
+def wire_names(net: Network) -> list[str]:
+    """Return the names of the wires: their labels, where long shortened, or their numbers.
+
+    Examples
+    --------
+    >>> wire_names(Network(2)), wire_names(Network(2, labels=["a", 30 * "b"]))
+    (['0', '1'], ['a', 'bbbbbbbbbbbbbbbbbbbbbbb…'])
+    """
+    return [shortened(str(name), _LETTERS) for name in (net.labels or range(net.width))]
+
+
+def room(names: Sequence[str]) -> float:
+    """Return how many inches the longest of these names takes beyond a short one.
+
+    Examples
+    --------
+    >>> room(["0", "12"]), round(room(["Tornabuoni"]), 9)
+    (0.0, 0.45)
+    """
+    return 0.075 * max(0, max(map(len, names), default=0) - 4)
+
+
+def name_wires(axis: Any, places: npt.ArrayLike, names: Sequence[str]) -> None:
+    """Name ticks as they stand there, dollars too; long names below each other stand upright."""
+    upright = axis.axis_name == "x" and max(map(len, names), default=0) > 3
+    axis.set_ticks(places, names, parse_math=False, rotation=90 if upright else 0)
+
+
+def written(value: float) -> str:
+    """Write a number as people do, with three digits at least, and all of a large one.
+
+    Examples
+    --------
+    >>> [written(value) for value in (24576, 1234567.8, 0.123456, 1.0, 1e30)]
+    ['24,576', '1,234,568', '0.123', '1', '1e+30']
+    """
+    return f"{round(value):,}" if 1000 <= abs(value) < 1e15 else f"{value:.3g}"
+
+
+def thousands(axis: Any) -> None:
+    """Write the numbers along a linear axis out, where it spans a thousand or more."""
+    low, high = axis.get_view_interval()
+    locator = axis.get_major_locator()
+    linear = isinstance(locator, require("matplotlib.ticker", "plot").MaxNLocator)
+    if linear and abs(high - low) >= 1000:
+        axis.set_major_formatter(lambda tick, _: written(tick).replace("-", "−"))
+        locator.set_params(nbins=6)  # long numbers stand apart
 
 
 def ruled(ax: Any) -> None:
@@ -48,14 +162,14 @@ def ruled(ax: Any) -> None:
         ax.spines[side].set_visible(False)
 
 
-def legend(ax: Any, **options: Any) -> None:
+def legend(ax: Any, **options: Any) -> Any:
     """Name what is drawn above the axes, where that covers nothing, in as many columns as fit."""
     handles = options.pop("handles", None) or ax.get_legend_handles_labels()[0]
     longest = max(len(handle.get_label()) for handle in handles)
     letters = 15 * ax.get_position().width * ax.figure.get_size_inches()[0]  # in a line
     columns = int(min(3, max(1, letters // (longest + 7))))
     above = {"loc": "lower left", "bbox_to_anchor": (0, 1), "ncols": columns}
-    ax.legend(handles=handles, frameon=False, fontsize=9, **above | options)
+    return ax.legend(handles=handles, frameon=False, fontsize=9, **above | options)
 
 
 def in_steps(count: int) -> list[Any]:
@@ -82,7 +196,7 @@ def cells(
     return gather.reduceat(rows, first, 1), np.outer(counts, counts)
 
 
-def save(ax: Axes, path: str | Path, *, dpi: int = 200) -> Path:
+def save(ax: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
     """Write the figure of some axes as SVG or PNG, whole or not at all.
 
     The same picture gives the same SVG, byte for byte, so that it can be kept under version
@@ -90,7 +204,7 @@ def save(ax: Axes, path: str | Path, *, dpi: int = 200) -> Path:
 
     Parameters
     ----------
-    ax : matplotlib Axes
+    ax : matplotlib Axes or Figure
     path : str or Path
         Its ending names the format, .svg or .png.
     dpi : int
@@ -102,6 +216,8 @@ def save(ax: Axes, path: str | Path, *, dpi: int = 200) -> Path:
 
     Raises
     ------
+    StructmatError
+        For anything but Axes or a Figure.
     FileError
         For another ending, and where nothing can be written.
 
@@ -114,6 +230,9 @@ def save(ax: Axes, path: str | Path, *, dpi: int = 200) -> Path:
     ...
     structmat.errors.FileError: butterfly.pdf: the ending names the format, .svg or .png
     """
+    figure: Any = ax
+    if not isinstance(ax, require("matplotlib.figure", "plot").Figure):
+        figure = checked_axes(ax, "what is saved").figure
     target = Path(path)
     ending = target.suffix.lower()
     if ending not in _ENDINGS:
@@ -121,7 +240,6 @@ def save(ax: Axes, path: str | Path, *, dpi: int = 200) -> Path:
     if not target.parent.is_dir():
         raise FileError(f"{target}: there is no directory {target.parent}; make it first")
     metadata = {"Date": None} if ending == ".svg" else {}
-    figure: Any = ax.figure
     context = require("matplotlib", "plot").rc_context({"svg.hashsalt": "structmat"})
     try:
         with context, replacing(target) as new:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from structmat.errors import StructmatError, suggest
+from structmat.errors import StructmatError, is_sequence, suggest
 from structmat.expressivity import dimension
 from structmat.moments import mixing
 from structmat.network import Network, checked
 from structmat.plot.charts import Points, Series, look, points
-from structmat.plot.style import BARE, INK, axes, legend, ruled
+from structmat.plot.style import BARE, INK, axes, labelled, legend, ruled, thousands
 from structmat.reachability import reach
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def frontier(given: Mapping[str, Series], *, best: str = "high") -> list[tuple[f
     """
     if best not in ("high", "low"):
         raise StructmatError(f'best={best!r}: it must be "high" or "low"')
+    labelled(given, "given", '{"a": [(1, 5), (3, 7)]}')
     sign = 1 if best == "high" else -1
     found: list[tuple[float, float]] = []
     every = np.concatenate([np.zeros((0, 2)), *(points(k, pairs) for k, pairs in given.items())])
@@ -130,6 +131,8 @@ def pareto(
         ax.set_xscale("log")
     if "y" in log:
         ax.set_yscale("log")
+    thousands(ax.xaxis)
+    thousands(ax.yaxis)
     ax.set_xlabel(x)
     ax.set_ylabel(y)
     ruled(ax)
@@ -144,6 +147,13 @@ def _series(ax: Any, k: int, label: str, pairs: Points, ahead: set[tuple[float, 
     beaten = np.array([tuple(pair) not in ahead for pair in pairs.tolist()], dtype=bool)
     hollow = {"facecolors": "white", "edgecolors": style["color"], "linewidths": 1, "zorder": 3}
     ax.scatter(*pairs[beaten].T, marker=style["marker"], s=36, **hollow)
+
+
+def _several(some: Any) -> list[Any]:
+    """Return what a list or an iterator holds, or what is given, alone."""
+    if isinstance(some, Iterator) or (is_sequence(some) and not isinstance(some, str)):
+        return list(some)
+    return [some]
 
 
 def tradeoff(
@@ -186,9 +196,10 @@ def tradeoff(
     """
     if y not in QUANTITIES:
         raise StructmatError(f"y={y!r}: no such quantity{suggest(y, QUANTITIES)}")
+    example = '{"butterfly": butterfly(8)}'
     several = {
-        label: [checked(net, "tradeoff") for net in ([some] if isinstance(some, Network) else some)]
-        for label, some in networks.items()
+        label: [checked(net, "tradeoff") for net in _several(some)]
+        for label, some in labelled(networks, "networks", example).items()
     }
     widths = {net.width for nets in several.values() for net in nets}
     if len(widths) != 1:

@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from structmat import permutation
-from structmat.errors import WiringError, require
-from structmat.network import Network
+from structmat.errors import WiringError, require, suggest
+from structmat.network import Network, checked
 from structmat.permutation import Index
-from structmat.plot.style import BARE, COLOURS, FAINT, INK, QUIET, axes, bare
+from structmat.plot.style import (
+    BARE,
+    COLOURS,
+    FAINT,
+    INK,
+    QUIET,
+    axes,
+    bare,
+    name_wires,
+    room,
+    wire_names,
+)
 from structmat.stage import Stage
 
 if TYPE_CHECKING:
@@ -26,7 +37,10 @@ Edges = tuple[Index, Index, Index]  # from, to, switch; switch −1 is a bare wi
 
 
 def grid(
-    net: Network, *, inputs: int | Iterable[int] | None = None, ax: Axes | None = None
+    net: Network,
+    *,
+    inputs: Hashable | Iterable[Hashable] | None = None,
+    ax: Axes | None = None,
 ) -> Axes:
     """Draw the grid graph: a column of wires before and after each stage, switches in colour.
 
@@ -42,8 +56,9 @@ def grid(
     Parameters
     ----------
     net : Network
-    inputs : int or iterable of int, optional
-        The wires whose spreading is shown.
+    inputs : int, str or iterable of these, optional
+        The wires whose spreading is shown: an integer is the number of a wire; anything else in
+        the iterable is a label.
     ax : matplotlib Axes, optional
 
     Returns
@@ -54,7 +69,7 @@ def grid(
     Raises
     ------
     WiringError
-        For inputs that are no wires of the network.
+        For inputs that are no wires of the network, neither by number nor by label.
 
     Examples
     --------
@@ -65,13 +80,15 @@ def grid(
     >>> grid(butterfly(1024), inputs=0).get_ylabel()
     'wires, 32 to a dot'
     """
+    checked(net, "grid")
     chosen = None if inputs is None else _inputs(net, inputs)
     edges = [edges_of(stage) for stage in net.stages]
     heard = _heard(net, edges, chosen)
     counts = None if chosen is None else heard.sum(axis=1)
     bundle = 1 if net.width <= _WIDEST else -(-net.width // _BUNDLES)
     rows = -(-net.width // bundle)
-    ax = axes(ax, min(1.1 + 1.5 * max(net.depth, 1), 14), min(0.9 + 0.28 * rows, 9))
+    wide = min(1.1 + 1.5 * max(net.depth, 1), 14) + room(wire_names(net))
+    ax = axes(ax, wide, min(0.9 + 0.28 * rows, 9))
     crowd = max(rows / 16, 1)  # the more wires, the thinner their lines
     if bundle == 1:
         _lines(ax, edges, heard, thickness=1.5 / crowd**0.5)
@@ -93,11 +110,14 @@ def grid(
     return ax
 
 
-def _inputs(net: Network, inputs: int | Iterable[int]) -> Index:
+def _inputs(net: Network, inputs: Any) -> Index:
     try:
-        listed = [inputs] if isinstance(inputs, (int, np.integer)) else list(inputs)
+        alone = isinstance(inputs, (int, np.integer, str))
+        listed: list[Any] = [inputs] if alone else list(inputs)
     except TypeError:
         raise WiringError(f"inputs={inputs!r}: give a wire or several wires") from None
+    if net.labels is not None:
+        listed = [wire for one in listed for wire in _called(one, net.labels)]
     wires = permutation.indices(listed, "inputs").reshape(-1)
     wrong = wires[(wires < 0) | (wires >= net.width)]
     if len(wrong):
@@ -105,6 +125,16 @@ def _inputs(net: Network, inputs: int | Iterable[int]) -> Index:
             f"input {wrong[0]}: a network of width {net.width} has wires 0 to {net.width - 1}"
         )
     return wires
+
+
+def _called(one: Any, labels: tuple[Hashable, ...]) -> list[Any]:
+    """Return the wires that a label stands for; numbers, and what cannot be a label, as it is."""
+    if isinstance(one, (int, np.integer)) or not isinstance(one, Hashable):
+        return [one]
+    found = [wire for wire, label in enumerate(labels) if label == one]
+    if not found and isinstance(one, str):
+        raise WiringError(f"input {one!r}: no wire is called so{suggest(one, map(str, labels))}")
+    return found or [one]
 
 
 def edges_of(stage: Stage) -> Edges:
@@ -194,9 +224,8 @@ def _frame(ax: Any, net: Network, heard: npt.NDArray[np.int_] | None, bundle: in
     ax.set_xticks([t + 0.5 for t in named], [f"$B_{{{t + 1}}}$" for t in named])
     step = max(1, 2 ** math.ceil(math.log2(rows / 16)))
     places = np.arange(0, rows, step)
-    wires = (places * bundle).tolist()
-    names = wires if net.labels is None else [net.labels[i] for i in wires]
-    ax.set_yticks(places, [str(name) for name in names])
+    names = wire_names(net)
+    name_wires(ax.yaxis, places, [names[wire] for wire in (places * bundle).tolist()])
     ax.set_ylabel("wire" if bundle == 1 else f"wires, {bundle:,} to a dot", color=INK)
     bare(ax)
     if heard is not None:

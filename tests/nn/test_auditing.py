@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -270,3 +271,16 @@ def test_it_prints_and_is_json_and_html(folder):
     assert page.count("<table>") == page.count("</table>") == 1
     assert found._repr_html_() in page
     assert "<td>0</td>" in page
+
+
+def test_a_page_explains_the_columns_that_it_has_and_breaks_no_number(folder):
+    """merge_difference is there of a model in memory only."""
+    for found, there in (
+        (audit(folder / "ours", model=folder / "model"), False),
+        (audit(adapt(make(), "mixed_radix")), True),
+    ):
+        page = found.to_html()
+        assert ("merged − unmerged" in page) == there
+        cells = re.findall(r"<td([^>]*)>[^<]*\de[-+]\d+</td>", page)
+        assert cells
+        assert all("white-space:nowrap" in attributes for attributes in cells)

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from itertools import pairwise
 
+import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -30,7 +32,15 @@ def test_curves_draws_every_history():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == list(histories)
 
 
-@pytest.mark.parametrize("pairs", [[], [1.0, 2.0], [(1, 2, 3)], [("a", "b")], [(0, 1), (2,)]])
+def test_numbers_alone_are_numbered():
+    for values in ([0.3, 0.2, 0.1], np.array([0.3, 0.2, 0.1]), (0.3, 0.2, 0.1)):
+        [line] = plot.curves({"loss": values}, x="step", y="loss").lines
+        assert line.get_xydata().tolist() == [[0, 0.3], [1, 0.2], [2, 0.1]]
+
+
+@pytest.mark.parametrize(
+    "pairs", [[], 5, "ab", [1.0, (1, 2)], [(1, 2, 3)], [("a", "b")], [(0, 1), (2,)]]
+)
 def test_curves_refuses_what_is_not_pairs(pairs):
     with pytest.raises(StructmatError, match="history 'a': it must be a sequence of"):
         plot.curves({"a": pairs}, x="x", y="y")
@@ -56,8 +66,42 @@ def test_bars_are_as_long_as_their_values_from_the_top(values, mark):
     assert ax.get_xlabel() == "ratio"
 
 
+def test_large_numbers_are_written_out():
+    ax = plot.bars({"a": 24_576, "b": 1_300_000, "c": 125}, x="parameters")
+    assert [text.get_text() for text in ax.texts] == ["24,576", "1,300,000", "125"]
+    ax.figure.draw_without_rendering()
+    ticks = [tick.get_text() for tick in ax.get_xticklabels()]
+    assert ticks == [f"{round(tick):,}" for tick in ax.get_xticks()]
+    assert ax.xaxis.get_offset_text().get_text() == ""
+    boxes = [tick.get_window_extent() for tick in ax.get_xticklabels()]
+    assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
+
+
+@pytest.mark.parametrize("draw", [plot.curves, plot.pareto])
+def test_axes_of_large_numbers_are_written_out(draw):
+    def ticks(pairs, **options):
+        ax = draw({"a": pairs}, x="x", y="y", **options)
+        ax.figure.draw_without_rendering()
+        return [tick.get_text() for tick in ax.get_xticklabels()]
+
+    assert "1,000,000" in ticks([(0, 1), (2_000_000, 2)])
+    assert "0.4" in ticks([(0, 1), (1.25, 2)])
+    assert not any("," in tick for tick in ticks([(1, 1), (2_000_000, 2)], log="x"))
+
+
+def test_bars_go_into_logarithmic_axes():
+    ax = Figure().add_subplot(xscale="log")
+    assert plot.bars({"a": 24_576, "b": 10}, x="x", ax=ax).get_xscale() == "log"
+
+
 @pytest.mark.parametrize(
-    ("values", "reason"), [({}, "at least one bar"), ({"a": np.nan}, "'a' is")]
+    ("values", "reason"),
+    [
+        ({}, "at least one bar"),
+        ({"a": np.nan}, "'a' is nan: it must be a finite number"),
+        ({"a": "x"}, "'a' is 'x': it must be a finite number"),
+        ([1, 2], "values of type list: give a mapping from labels, as"),
+    ],
 )
 def test_bars_refuses_what_cannot_be_drawn(values, reason):
     with pytest.raises(StructmatError, match=reason):
@@ -84,6 +128,52 @@ def test_curves_refuse_a_band_of_no_curve(bands):
 def test_only_axes_can_be_logarithmic(draw):
     with pytest.raises(StructmatError, match="log='z': it must be"):
         draw({"a": [(0, 1)]}, x="x", y="y", log="z")
+
+
+PICTURES = [plot.grid, plot.sparsity, plot.reach, plot.paths, plot.meetings, plot.eigenangles]
+
+
+@pytest.mark.parametrize("draw", PICTURES)
+@pytest.mark.parametrize("net", ["butterfly", nx.path_graph(3), sm.butterfly, None])
+def test_pictures_of_networks_refuse_all_else(draw, net):
+    rule = rf"^{draw.__name__} of .*: it takes a network; .* from_graph\(graph\) or"
+    with pytest.raises(StructmatError, match=rule):
+        draw(net)
+
+
+@pytest.mark.parametrize("ax", [np.array([None]), Figure(), 0, "left"], ids=type)
+def test_pictures_go_into_axes_only(ax):
+    net, pairs, rule = sm.butterfly(4), {"a": [(0, 1)]}, "^ax of type .*: give matplotlib Axes, as"
+    for draw in PICTURES:
+        with pytest.raises(StructmatError, match=rule):
+            draw(net, ax=ax)
+    for draw in (plot.curves, plot.pareto):
+        with pytest.raises(StructmatError, match=rule):
+            draw(pairs, x="x", y="y", ax=ax)
+    for call in (
+        lambda: plot.bars({"a": 1}, x="x", ax=ax),
+        lambda: plot.tradeoff({"a": net}, ax=ax),
+    ):
+        with pytest.raises(StructmatError, match=rule):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        (lambda given: plot.curves(given, x="x", y="y"), "histories"),
+        (lambda given: plot.curves({"a": [(0, 1)]}, x="x", y="y", bands=given), "bands"),
+        (lambda given: plot.pareto(given, x="x", y="y"), "given"),
+        (plot.frontier, "given"),
+        (plot.tradeoff, "networks"),
+        (lambda given: plot.meetings(sm.butterfly(2), layout=given), "layout"),
+    ],
+)
+def test_what_has_labels_is_a_mapping(call, name):
+    with pytest.raises(
+        StructmatError, match=rf"^{name} of type list: give a mapping from labels, as"
+    ):
+        call([(0, 1)])
 
 
 def test_every_picture_goes_into_given_axes():
@@ -156,6 +246,14 @@ def test_dots_of_a_png_are_chosen(tmp_path):
         assert data.startswith(b"\x89PNG")
         sizes.append(int.from_bytes(data[16:20], "big"))
     assert sizes[1] == pytest.approx(2 * sizes[0], abs=2)
+
+
+def test_a_figure_is_saved_as_its_axes_are_and_nothing_else_is(tmp_path):
+    ax = plot.grid(sm.butterfly(8))
+    first, again = plot.save(ax, tmp_path / "a.svg"), plot.save(ax.figure, tmp_path / "b.svg")
+    assert first.read_bytes() == again.read_bytes()
+    with pytest.raises(StructmatError, match="what is saved of type Network: give matplotlib Axes"):
+        plot.save(sm.butterfly(8), tmp_path / "c.svg")
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,8 @@ from structmat import plot
 from structmat.errors import StructmatError
 from structmat.testing import networks
 
+FLORENCE = nx.florentine_families_graph()
+
 
 @settings(deadline=None, max_examples=30)
 @given(networks(max_width=10, wired=False))
@@ -63,8 +65,59 @@ def test_nobody_meets(net):
     assert ax.get_legend() is None
 
 
+@pytest.mark.parametrize("place", [5, (1, 2, 3), (np.nan, 1), "ab", None])
+def test_a_place_is_two_numbers(place):
+    with pytest.raises(StructmatError, match="the place of a wire must be two finite numbers"):
+        plot.meetings(sm.butterfly(2), layout={0: place, 1: place})
+
+
 def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(StructmatError, match="it has no place for wire 3"):
         plot.meetings(sm.butterfly(4), layout={0: (0, 0), 1: (1, 0), 2: (2, 0)})
     with pytest.raises(StructmatError, match="more than 50,000 pairs meet; draw a narrower"):
         plot.meetings(sm.block_diagonal(512, 512))
+
+
+@pytest.mark.parametrize("layout", [None, {0: (3, 0), 1: (3, 8)}, {0: (0, 3), 1: (8, 3)}])
+@pytest.mark.parametrize("net", [sm.butterfly(2), sm.Network(2)])
+def test_two_wires_have_room(net, layout):
+    ax = plot.meetings(net, layout=layout)
+    ax.figure.draw_without_rendering()
+    box = ax.get_window_extent()
+    [wires] = [c for c in ax.collections if c.get_label() == "wires"]
+    ends = ax.transData.transform(wires.get_offsets())
+    assert np.linalg.norm(ends[1] - ends[0]) > 150
+    assert min(box.width, box.height) > 100
+    for x, y in ends:
+        assert box.contains(x, y)
+
+
+@pytest.mark.parametrize(
+    "layout", [None, nx.circular_layout(FLORENCE), nx.spring_layout(FLORENCE, seed=0)]
+)
+def test_names_are_drawn_where_they_hide_no_dot(layout):
+    net = sm.from_graph(FLORENCE)
+    ax = plot.meetings(net, layout=layout)
+    ax.figure.draw_without_rendering()
+    assert tuple(text.get_text() for text in ax.texts) == net.labels
+    [wires] = [c for c in ax.collections if c.get_label() == "wires"]
+    dots = ax.transData.transform(wires.get_offsets())
+    paper = ax.figure.bbox
+    for own, text in enumerate(ax.texts):
+        box = text.get_window_extent()
+        assert paper.x0 <= box.x0 < box.x1 <= paper.x1
+        assert not box.contains(*dots[own])
+        if layout is None:
+            assert not any(box.contains(*dot) for dot in dots)
+
+
+def test_names_stand_away_from_their_lines():
+    star = sm.from_graph(nx.star_graph(2))  # wire 0 meets both others, which lie at its right
+    ax = plot.meetings(star, layout={0: (0, 0), 1: (3, 1), 2: (3, -1)})
+    assert [text.get_ha() for text in ax.texts] == ["right", "left", "left"]
+
+
+def test_a_legend_shows_colours_of_thin_lines():
+    ax = plot.meetings(sm.butterfly(256))
+    assert max(c.get_linewidths()[0] for c in ax.collections[:-1]) < 1
+    assert min(line.get_linewidth() for line in ax.get_legend().get_lines()) >= 1.5

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from functools import reduce
+from itertools import combinations
 
 import networkx as nx
 import numpy as np
 import pytest
 from hypothesis import given, settings
+from matplotlib.figure import Figure
 
 import structmat as sm
 from structmat import plot
@@ -25,14 +27,42 @@ NETWORKS = {
 @pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS)
 def test_sparsity_shows_factors_and_products(net):
     ax = plot.sparsity(net)
-    assert len(ax.images) == 2 * net.depth
+    assert len(ax.images) == (2 * net.depth or 1)
     blocks = sm.random_blocks(net, rng=0)
     for t, factor in enumerate(sm.factors(net, blocks)):
         shown = [(image.get_array() < 1).any(axis=2) for image in ax.images[2 * t : 2 * t + 2]]
         np.testing.assert_array_equal(shown[0], factor.toarray() != 0)
         np.testing.assert_array_equal(shown[1], sm.reach(net[: t + 1]))
         share = 100 * sm.reach(net[: t + 1]).mean()
-        assert abs(float(ax.texts[t].get_text().rstrip("%")) - share) < 0.1
+        assert abs(float(shares(ax)[t].rstrip("%")) - share) < 0.1
+
+
+def shares(ax):
+    return [text.get_text() for text in ax.texts if "%" in text.get_text()]
+
+
+def test_sparsity_of_no_stages_is_the_identity():
+    [image] = plot.sparsity(sm.Network(5)).images
+    np.testing.assert_array_equal((image.get_array() < 1).any(axis=2), np.eye(5))
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3, 4, 15, 40, 200])
+@pytest.mark.parametrize("own", [True, False])
+def test_sparsity_cuts_no_name_and_no_two_meet(depth, own):
+    net = sm.butterfly(4).repeat(100)[:depth]
+    given = Figure(figsize=(9, 5)).subplots(1, 2)[0]
+    ax = plot.sparsity(net, ax=None if own else given)
+    ax.figure.draw_without_rendering()
+    names = [text.get_window_extent() for text in [*ax.get_yticklabels(), *ax.texts]]
+    panels = [image.get_window_extent() for image in ax.images]
+    paper = ax.figure.bbox
+    for box in names + panels:
+        assert paper.x0 <= box.x0 < box.x1 <= paper.x1
+        assert paper.y0 <= box.y0 < box.y1 <= paper.y1
+    if own:
+        assert not any(a.overlaps(b) for a, b in combinations(names, 2))
+        assert min(panel.width for panel in panels) > 0.4 * ax.figure.dpi
+        assert max(ax.figure.get_size_inches()) < 25
 
 
 def test_sparsity_of_a_wide_network_averages_cells():
@@ -47,9 +77,8 @@ def test_sparsity_of_a_wide_network_averages_cells():
 
 def test_an_entry_short_of_full_is_not_called_full():
     net = sm.Network.of(64, [[[*range(63)]], [[*range(62), 63]]])  # 63 never reaches 62
-    shares = [text.get_text() for text in plot.sparsity(net).texts]
     assert (~sm.reach(net)).sum() == 1
-    assert shares[-1] == "99.9%"
+    assert shares(plot.sparsity(net))[-1] == "99.9%"
 
 
 @settings(deadline=None, max_examples=30)
@@ -101,6 +130,17 @@ def test_numbers_can_be_told_from_what_is_behind_them():
 def luminance(rgb):
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in rgb]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+@pytest.mark.parametrize("draw", [plot.reach, plot.paths])
+def test_matrices_name_their_wires(draw):
+    labels = [f"wire {k}" for k in range(48)]
+    for width, every in ((12, 1), (48, 2)):
+        ax = draw(sm.Network(width, sm.brickwall(width, depth=2).stages, labels=labels[:width]))
+        for ticks in (ax.get_xticklabels(), ax.get_yticklabels()):
+            assert [tick.get_text() for tick in ticks] == labels[:width:every]
+        assert ax.get_yticks().tolist() == list(range(0, width, every))
+    assert [tick.get_text() for tick in draw(sm.butterfly(4)).get_xticklabels()] == list("0123")
 
 
 def test_a_cell_of_a_wide_network_shows_its_extremes():

@@ -71,7 +71,9 @@ def test_less_mixing_distance_is_better():
         (lambda: plot.tradeoff({}), r"widths \[\]: compare networks of one width"),
         (lambda: plot.tradeoff({"a": DEEPER, "b": sm.gossip(8)}), r"widths \[8, 16\]"),
         (lambda: plot.tradeoff({"a": DEEPER}, y="densty"), "did you mean density"),
-        (lambda: plot.tradeoff({"a": "gossip"}), "tradeoff of 'g': it takes a network"),
+        (lambda: plot.tradeoff({"a": "gossip"}), "tradeoff of 'gossip': it takes a network"),
+        (lambda: plot.tradeoff({"a": 5}), "tradeoff of 5: it takes a network"),
+        (lambda: plot.tradeoff({"a": [DEEPER]}), r"tradeoff of \[Network"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(call, reason):

@@ -99,11 +99,58 @@ def test_an_integer_input_is_one_wire():
         (1.5, "inputs=1.5: give a wire or several wires"),
         ([float("nan")], "wires must be integers, not float64"),
         (True, "wires must be integers, not bool"),
+        ("5", r"wires must be integers, not '5'; where the network has labels, net.labels.index"),
     ],
 )
 def test_grid_refuses_inputs_that_are_no_wires(inputs, message):
     with pytest.raises(WiringError, match=message):
         plot.grid(NETWORKS["butterfly"], inputs=inputs)
+
+
+def test_inputs_go_by_their_labels_too():
+    net = sm.Network.of(4, [[[0, 1]], [[1, 2]]], labels=["Medici", "Pazzi", (0, 1), 1])
+    by_number = filled(plot.grid(net, inputs=[0, 2]))
+    assert filled(plot.grid(net, inputs=["Medici", (0, 1)])) == by_number
+    assert filled(plot.grid(net, inputs=np.array([0, 2]))) == by_number
+    assert filled(plot.grid(net, inputs="Pazzi")) == filled(plot.grid(net, inputs=1))
+    twice = sm.Network(4, labels="abab")
+    assert filled(plot.grid(twice, inputs="b")) == {(0, 1), (0, 3)}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ("Medicy", "input 'Medicy': no wire is called so; did you mean Medici"),
+        ([["Medici"]], "wires must be integers, not 'Medici'; where"),
+        ([(0, 2)], "input 2: a network of width 2"),
+    ],
+)
+def test_grid_refuses_labels_that_are_none(inputs, message):
+    with pytest.raises(WiringError, match=message):
+        plot.grid(sm.Network(2, labels=["Medici", "Pazzi"]), inputs=inputs)
+
+
+def test_long_names_leave_the_picture_its_room():
+    short, long = (
+        sm.Network(4, sm.butterfly(4).stages[:1], labels=[m * k for m in "abcd"]) for k in (1, 20)
+    )
+    for draw in (plot.grid, plot.reach, plot.paths, plot.meetings):
+        widths = []
+        for net in (short, long):
+            ax = draw(net)
+            ax.figure.draw_without_rendering()
+            widths.append(ax.get_window_extent().width)
+        assert widths[1] > 0.8 * widths[0]
+
+
+def test_names_stand_as_they_are():
+    """Neither formulas, which dollars would make, nor longer than there is room."""
+    net = sm.Network.of(2, [[[0, 1]]], labels=["$5 and $x_{", 60 * "a"])
+    for ax in (plot.grid(net), plot.reach(net), plot.paths(net)):
+        names = [tick.get_text() for tick in ax.get_yticklabels()]
+        assert names == ["$5 and $x_{", 23 * "a" + "…"]
+        ax.figure.draw_without_rendering()
+    plot.meetings(net).figure.draw_without_rendering()
 
 
 def test_a_wide_grid_gathers_neighbours():

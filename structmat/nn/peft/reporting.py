@@ -10,6 +10,7 @@ from peft import PeftModel
 
 from structmat.nn.peft.config import StructmatConfig
 from structmat.nn.peft.counting import counts
+from structmat.texttable import counted
 
 HEADING = "### Rotations (structmat)"
 
@@ -52,7 +53,7 @@ def described(model: Any) -> list[str]:
         found = counts(model, name)
         topology = config.topology if isinstance(config.topology, str) else "one network"
         lines.append(
-            f"{name}: {topology} and {config.blocks} blocks on {found.layers} layers ||"
+            f"{name}: {topology} and {config.blocks} blocks on {counted(found.layers, 'layer')} ||"
             f" {found.paper:,d} params as the BOFT paper counts (free angles, scales, biases) ||"
             f" {found.peft:,d} as PEFT's BOFT would store them (full blocks)"
         )
