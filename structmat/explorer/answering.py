@@ -84,7 +84,7 @@ def refusal(question: Any, error: StructmatError) -> Answer:
     [2, 4, 8, 16, 32, 64]
     """
     try:
-        fitting = widths(named(question)) if isinstance(question, Mapping) else []
+        fitting = widths(named(question.get("spec"))) if isinstance(question, Mapping) else []
     except StructmatError:
         fitting = []
     return {"error": str(error), "widths": fitting}

@@ -1,4 +1,4 @@
-"""What the page asks for: a family with options, a spec, or a layer drawn by hand."""
+"""What the page asks for: a spec, or a layer drawn by hand."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from structmat.families import Family, parse
 from structmat.families.registry import entry
 from structmat.network import Network
 
-WIDEST = 1024  # wires of a network that is answered in about a second
+WIDEST = 1024  # wires of a network; most are answered in a second
 DRAWN = 64  # wires that can be told apart and drawn
 _NODES = 2**20  # width × stages
 _READING = threading.Lock()
@@ -31,8 +31,8 @@ def asked(question: Any) -> Asked:
     Parameters
     ----------
     question : mapping
-        With a width, and either a spec, or a family with the texts of its options, or the stages
-        of a drawing: lists of switches, which are lists of wires.
+        With a width, and either a spec or the stages of a drawing: lists of switches, which are
+        lists of wires.
 
     Raises
     ------
@@ -41,7 +41,7 @@ def asked(question: Any) -> Asked:
 
     Examples
     --------
-    >>> asked({"family": "butterfly", "options": {"block": "4"}, "width": 16}).network
+    >>> asked({"spec": "butterfly(block=4)", "width": 16}).network
     Network(width=16, depth=3, parameters=72)
     >>> asked({"width": 3, "stages": [[[0, 1]], [[1, 2]]]})
     Asked(network=Network(width=3, depth=2, parameters=2), family=None)
@@ -56,7 +56,7 @@ in Python and for `structmat show` there is no such bound
     width = _width(question.get("width"))
     if "stages" in question:
         return Asked(_drawn(width, question["stages"]), None)
-    family = named(question)
+    family = named(question.get("spec"))
     depth = family.promised(width).depth
     _check_size(width, depth or 0)
     net = family(width)
@@ -64,8 +64,8 @@ in Python and for `structmat show` there is no such bound
     return Asked(net, family)
 
 
-def named(question: Mapping[str, Any]) -> Family:
-    """Return the family of a question; one that draws its switches gets a seed, to stay the same.
+def named(spec: Any) -> Family:
+    """Return the family of a spec; one that draws its switches gets a seed, to stay the same.
 
     Raises
     ------
@@ -74,18 +74,10 @@ def named(question: Mapping[str, Any]) -> Family:
 
     Examples
     --------
-    >>> print(named({"family": "random", "options": {"block": "4", "depth": "2", "rng": ""}}))
+    >>> print(named("random(block=4, depth=2)"))
     random(block=4, depth=2, rng=0)
     """
-    if "spec" in question:
-        family = _parsed(question["spec"])
-    else:
-        options = question.get("options") or {}
-        if not isinstance(options, Mapping):
-            raise SpecError(f"options={options!r}: give an object of texts")
-        given = [f"{name}={text}" for name, text in options.items() if str(text).strip()]
-        name = str(question.get("family"))
-        family = _parsed(f"{name}({', '.join(given)})" if given else name)
+    family = _parsed(spec)
     for name, value in family.options:
         _check_option(family, name, value)
     if "rng" in entry(family.name).options and dict(family.options).get("rng") is None:

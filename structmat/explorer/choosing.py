@@ -81,7 +81,7 @@ def precomputed(
     from structmat.explorer.asking import named
 
     found = []
-    families = dict.fromkeys(named({"spec": spec}) for spec in specs)
+    families = dict.fromkeys(named(spec) for spec in specs)
     pairs = [(family, width) for family in families for width in dict.fromkeys(widths)]
     with bar("explore", len(pairs), unit="network", shown=progress) as steps:
         for family, width in pairs:
