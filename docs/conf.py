@@ -31,7 +31,7 @@ for copied in (HERE / "notebooks").glob("*.ipynb"):  # the copy of one that was 
 
 def claims():
     """Return the table of the claims of theory/, and each as a section: title, status, text."""
-    yield theory.table()
+    yield theory.table(files=False)  # each stands above its claim
     for claim in theory.claims():
         head = f"## {claim.NUMBER}. {theory.title(claim)}"
         yield f"{head}\n\n*{claim.STATUS}* (`theory/{theory.name(claim)}.py`)"
