@@ -38,9 +38,10 @@ from structmat.finetune.corpus import (
 )
 from structmat.finetune.methods import Method, named
 from structmat.finetune.models import Pretrained, pretrained
+from structmat.finetune.recipe import Recipe
 from structmat.finetune.task import Example, Task, balanced, distinct
 from structmat.finetune.timing import seconds_a_step
-from structmat.finetune.training import Recipe, batched_by_length, logits, tokenized
+from structmat.finetune.training import batched_by_length, logits, tokenized
 from studies import Plan, against, by_rate, results
 
 PATH = Path(__file__).parent / "results" / "docstrings.json"

@@ -20,8 +20,8 @@ from structmat.finetune import results, tables
 from structmat.finetune.corpus import docstring_task
 from structmat.finetune.methods import METHODS
 from structmat.finetune.models import pretrained
+from structmat.finetune.recipe import Recipe
 from structmat.finetune.timing import seconds_a_step
-from structmat.finetune.training import Recipe
 
 DOCS = Path(__file__).parent
 FULL = DOCS / "results" / "finetune-full.json"

@@ -165,8 +165,8 @@ def _candidates(options: argparse.Namespace) -> tuple[list[Candidate], list[str]
 def _model(options: argparse.Namespace, given: str) -> Benchmark:
     from structmat.finetune.corpus import docstring_task
     from structmat.finetune.models import pretrained
+    from structmat.finetune.recipe import Recipe
     from structmat.finetune.timing import measure_model
-    from structmat.finetune.training import Recipe
 
     for name in ("width", "outputs", "tokens", "dtype"):
         if getattr(options, name) is not None:

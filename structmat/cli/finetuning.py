@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from structmat.cli.parsing import command, print_json, say
 from structmat.errors import StructmatError
-from structmat.finetune.training import Recipe
+from structmat.finetune.recipe import Recipe
 from structmat.texttable import plain
 
 if TYPE_CHECKING:

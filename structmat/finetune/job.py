@@ -19,9 +19,10 @@ from structmat.errors import StructmatError, require, whole
 from structmat.finetune import results, timing, tuning
 from structmat.finetune.methods import Method, trainable, with_rates
 from structmat.finetune.models import Pretrained, is_chief, processes, widths
+from structmat.finetune.recipe import Recipe
 from structmat.finetune.report import how_to_load, report_html
 from structmat.finetune.task import Task
-from structmat.finetune.training import Recipe, logits, train
+from structmat.finetune.training import logits, train
 from structmat.writing import (
     make_directory,
     new_directory,

@@ -13,8 +13,9 @@ from structmat.bench.timing import interleaved, relative
 from structmat.errors import StructmatError, require
 from structmat.finetune.methods import Method, trainable
 from structmat.finetune.models import Pretrained
+from structmat.finetune.recipe import Recipe
 from structmat.finetune.task import Task
-from structmat.finetune.training import Recipe, tokenized
+from structmat.finetune.training import tokenized
 
 
 class Step(NamedTuple):

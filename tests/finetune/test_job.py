@@ -11,7 +11,8 @@ from structmat.finetune import job
 from structmat.finetune.job import Settings
 from structmat.finetune.methods import named, rotation
 from structmat.finetune.models import pretrained
-from structmat.finetune.training import Recipe, logits, train
+from structmat.finetune.recipe import Recipe
+from structmat.finetune.training import logits, train
 
 RECIPE = Recipe(epochs=2, batch=16, max_length=32, evaluations=2)
 METHODS = tuple(named(name) for name in ("head", "lora", "oft", "boft"))

@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structmat.errors import StructmatError
-from structmat.finetune.training import Recipe, batched_by_length
+from structmat.finetune.recipe import Recipe
+from structmat.finetune.training import batched_by_length
 
 lengths = st.lists(st.integers(1, 64), min_size=1, max_size=200)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from structmat.finetune import tuning
 from structmat.finetune.methods import METHODS, named
 from structmat.finetune.models import pretrained
-from structmat.finetune.training import Recipe
+from structmat.finetune.recipe import Recipe
 from structmat.finetune.tuning import chosen, rates, record_at, search
 
 RECORD = Path(__file__).parents[2] / "docs" / "results" / "tuning.json"
