@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from structmat.nn import tangents
 from structmat.nn.blocks.generators import is_unitary, narrowed, skew, to_generators, widened
 from structmat.nn.blocks.products import times
 from structmat.nn.blocks.rational import polished
@@ -60,6 +61,7 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     g = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
     # How often to square depends on the numbers, which a traced or fake tensor has not.
     traced = torch.compiler.is_compiling() or g.is_meta or type(g) is not Tensor
+    traced = traced or tangents.nested()
     blocks: Tensor = plain_exponential(g, radix) if traced else _Exponential.apply(g, radix)
     return blocks.view(*generators.shape[:-1], radix, radix)
 
@@ -103,15 +105,17 @@ class _Exponential(torch.autograd.Function):
         (generators,) = ctx.saved_tensors
         with without_autocast(slopes.device.type):
             if torch.is_grad_enabled():  # for derivatives of this one
-                derivative = _plain_derivative(-skew(generators, ctx.radix), slopes)
+                # In float64, which autocast leaves as it is, in derivatives of this one, too.
+                q = skew(widened(generators), ctx.radix)
+                derivative = narrowed(_plain_derivative(-q, widened(slopes)), slopes.dtype)
             else:
                 derivative = _doubled(-generators, ctx.radix, generators.dtype, slopes)
             return to_generators(derivative), None
 
     @staticmethod
-    def jvp(ctx: Any, tangents: Tensor, _: None) -> Tensor:
+    def jvp(ctx: Any, along: Tensor, _: None) -> Tensor:
         (generators,) = ctx.saved_tensors
-        q, e = (skew(widened(g), ctx.radix) for g in (generators, tangents))
+        q, e = (skew(widened(g), ctx.radix) for g in (generators, along))
         return narrowed(_plain_derivative(q, e), generators.dtype)
 
     @staticmethod

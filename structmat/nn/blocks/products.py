@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from structmat.nn.precision import product
+
 # torch multiplies batches of matrices this small, with r³ < 400, one number after the other.
 _LARGEST = 7
 _FEWEST = 256
@@ -32,9 +34,9 @@ def times(a: Tensor, b: Tensor) -> Tensor:
             [0., 1.]])
     """
     if a.shape[-1] > _LARGEST or len(a) < _FEWEST:
-        return a @ b
+        return product(a, b)
     left, right = (x.permute(1, 2, 0).contiguous() for x in (a, b))
-    product = left[:, :1] * right[:1]
+    total = left[:, :1] * right[:1]
     for k in range(1, len(right)):
-        product.addcmul_(left[:, k : k + 1], right[k : k + 1])
-    return product.permute(2, 0, 1)
+        total.addcmul_(left[:, k : k + 1], right[k : k + 1])
+    return total.permute(2, 0, 1)

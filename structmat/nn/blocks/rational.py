@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from structmat.nn import tangents
 from structmat.nn.blocks.generators import is_unitary, narrowed, skew, to_generators, widened
 from structmat.nn.blocks.products import times
 from structmat.nn.precision import without_autocast
@@ -59,7 +60,10 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
     is_unitary(generators, radix)
     function = _Cayley if torch.compiler.is_compiling() else _CayleyWithTangents
     flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
-    blocks: Tensor = function.apply(flat, radix)
+    if tangents.nested():
+        blocks = narrowed(_by_inverse(skew(widened(flat), radix)), generators.dtype)
+    else:
+        blocks = function.apply(flat, radix)
     return blocks.view(*generators.shape[:-1], radix, radix)
 
 
@@ -74,6 +78,15 @@ def plain_cayley(generators: Tensor, radix: int) -> Tensor:
     """
     a = torch.eye(radix, device=generators.device) - skew(generators, radix)
     return torch.linalg.solve(a, a.mH)  # I + Q is the adjoint of I − Q, and they commute
+
+
+def _by_inverse(q: Tensor) -> Tensor:
+    """Return 2(I−Q)⁻¹ − I, of which torch takes forward-mode derivatives of any order.
+
+    Those of a linear solve are wrong from the second on, in torch 2.13: it reuses the LU factors.
+    """
+    one = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
+    return 2 * torch.linalg.inv_ex(one - q).inverse - one
 
 
 class _Cayley(torch.autograd.Function):
@@ -126,10 +139,10 @@ class _CayleyWithTangents(_Cayley):
         ctx.save_for_forward(output)
 
     @staticmethod
-    def jvp(ctx: Any, tangents: Tensor, _: None) -> Tensor:
+    def jvp(ctx: Any, along: Tensor, _: None) -> Tensor:
         (blocks,) = ctx.saved_tensors
         p = _plus_one(blocks)
-        return times(times(p, skew(tangents, ctx.radix)), p).mul(0.5)
+        return times(times(p, skew(along, ctx.radix)), p).mul(0.5)
 
 
 def _plus_one(blocks: Tensor) -> Tensor:
