@@ -116,7 +116,7 @@ class _Exponential(torch.autograd.Function):
     def jvp(ctx: Any, along: Tensor, _: None) -> Tensor:
         (generators,) = ctx.saved_tensors
         q, e = (skew(widened(g), ctx.radix) for g in (generators, along))
-        return narrowed(_plain_derivative(q, e), generators.dtype)
+        return narrowed(_plain_derivative(q, e), generators.dtype).contiguous()  # as blocks are
 
     @staticmethod
     def vmap(

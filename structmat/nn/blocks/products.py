@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from structmat.nn.precision import product
@@ -33,7 +34,8 @@ def times(a: Tensor, b: Tensor) -> Tensor:
     tensor([[1., 0.],
             [0., 1.]])
     """
-    if a.shape[-1] > _LARGEST or len(a) < _FEWEST:
+    few = a.shape[-1] > _LARGEST or len(a) < _FEWEST
+    if few or torch._C._are_functorch_transforms_active():  # torch has no batches of addcmul_
         return product(a, b)
     left, right = (x.permute(1, 2, 0).contiguous() for x in (a, b))
     total = left[:, :1] * right[:1]

@@ -142,7 +142,7 @@ class _CayleyWithTangents(_Cayley):
     def jvp(ctx: Any, along: Tensor, _: None) -> Tensor:
         (blocks,) = ctx.saved_tensors
         p = _plus_one(blocks)
-        return times(times(p, skew(along, ctx.radix)), p).mul(0.5)
+        return times(times(p, skew(along, ctx.radix)), p).mul(0.5).contiguous()  # as blocks are
 
 
 def _plus_one(blocks: Tensor) -> Tensor:
