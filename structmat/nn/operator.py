@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from structmat.nn import programs, tiled, tuning
+from structmat.nn import modes, programs, tiled, tuning
 from structmat.nn.precision import product, without_autocast
 from structmat.nn.rotate import rotate
 from structmat.planning import turns_weight
@@ -52,23 +52,19 @@ def rotated(
         Of that layer. It gets no gradient.
     adjoint : bool
         Apply the transposed (for complex blocks, conjugate transposed) matrix.
-    plan : {"auto", "model"}
-        Whether the way to run it may be chosen by measuring.
+    plan : {"auto", "measure"}
+        Whether the fusion of stages is selected by the cost model or by timing.
 
     Returns
     -------
     (..., width) or (..., outputs) of the dtype of x, contiguous
     """
-    if _transformed():
+    if modes.transformed() or modes.exporting():
         return plain(program, blocks, x, weight, bias, adjoint=adjoint)
-    if torch.is_grad_enabled() or x.is_meta or not _ordinary(x, *blocks):
+    layer = (t for t in (weight, bias) if t is not None)
+    if torch.is_grad_enabled() or not modes.eager(x, *blocks, *layer):
         return _rotate(x, list(blocks), weight, bias, program.key, plan, adjoint)
     return _run(program, x, blocks, weight, bias, plan, adjoint=adjoint)  # nobody needs to know
-
-
-def _ordinary(*tensors: Tensor) -> bool:
-    """Return whether the operator would only be a detour: nobody traces, or watches tensors."""
-    return not torch.compiler.is_compiling() and all(type(t) is Tensor for t in tensors)
 
 
 def plain(
@@ -82,7 +78,8 @@ def plain(
 ) -> Tensor:
     """Return what `rotated` does, by the plain path, which torch differentiates step by step."""
     dtype = blocks[0].dtype if blocks else x.dtype
-    y = rotate(program.plain(x.device), blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
+    steps = programs.plan_of(program.key, x.device)
+    y = rotate(steps, blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
     if weight is None:
         return y
     flat = y.reshape(1, -1, y.shape[-1])
@@ -112,16 +109,6 @@ def _plain_gradients(
     _, pull = torch.func.vjp(made, *[x] * of_x, *(blocks if of_blocks else ()))
     found = list(pull(grad))
     return found if of_x else [x.new_empty(0), *found]
-
-
-def _transformed() -> bool:
-    """Return whether torch.func or forward-mode differentiation is at work.
-
-    They see through torch's own operations, but not through an operator of ours.
-    """
-    if torch._C._are_functorch_transforms_active():
-        return True
-    return not torch.compiler.is_compiling() and torch.autograd.forward_ad._current_level >= 0
 
 
 @torch.library.custom_op("structmat::rotate", mutates_args=())
@@ -280,7 +267,7 @@ def _merged(
     program: programs.Program, x: Tensor, blocks: Sequence[Tensor], plan: str
 ) -> tuple[programs.Tape, list[Tensor]]:
     """Return what vectors (tokens, width) go through, with the blocks multiplied out for it."""
-    ends = tuning.chosen(program, len(x), blocks[0].dtype, x.device, measure=plan == "auto")
+    ends = tuning.chosen(program, len(x), blocks[0].dtype, x.device, measure=plan == "measure")
     tape = program.tape(ends, x.device)
     return tape, tape.merge(blocks)
 
@@ -295,7 +282,7 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: A
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, *blocks = ctx.saved_tensors
     of_x, of_blocks = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1])
-    if _transformed():
+    if modes.transformed():
         grads = _plain_gradients(
             ctx.program,
             grad,

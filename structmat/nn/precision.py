@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.nn import tangents
+from structmat.nn import modes
 
 _HAVE_IT = ("cpu", "cuda")  # before torch 2.12 its compiler cannot ask about these
 
@@ -83,7 +83,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
              [4.0040, 4.0040]]])
     """
     # A traced graph is differentiated without autocast.
-    if torch.compiler.is_compiling() or torch.jit.is_tracing() or tangents.nested():
+    if modes.recorded() or modes.nested_tangents():
         return _multiplied(a, b)
     made: Tensor = _Product.apply(a, b)
     return made

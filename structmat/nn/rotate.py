@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from structmat.network import Network
-from structmat.nn import tangents
+from structmat.nn import modes
 from structmat.nn.precision import conjugate_transposed, product
 from structmat.scheduling import Gather, Product, schedule
 
@@ -71,7 +71,7 @@ def rotate(plan: Plan, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool = F
         blocks = [conjugate_transposed(b) for b in blocks]
     for step, pair in steps:
         if isinstance(step, Product):
-            y = _multiply(step, blocks, y)
+            y = _multiply(plan.width, step, blocks, y)
         elif pair is not None:
             y = _permuted(y, *(pair[::-1] if adjoint else pair))
         else:
@@ -79,9 +79,9 @@ def rotate(plan: Plan, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool = F
     return y.T.reshape(x.shape)
 
 
-def _multiply(step: Product, blocks: Sequence[Tensor], y: Tensor) -> Tensor:
+def _multiply(width: int, step: Product, blocks: Sequence[Tensor], y: Tensor) -> Tensor:
     sizes = [s.count * s.radix for s in step.segments]
-    passing = len(y) - sum(sizes)
+    passing = width - sum(sizes)
     runs = y.split([*sizes, passing]) if passing or len(sizes) > 1 else (y,)
     parts = []
     for s, run in zip(step.segments, runs, strict=False):  # the run that passes has no segment
@@ -102,7 +102,7 @@ def _transpose(step: Gather, y: Tensor, *, adjoint: bool) -> Tensor:
 
 
 def _permuted(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-    if tangents.nested():
+    if modes.recorded() or modes.nested_tangents():  # as an operation of torch's own
         return y.index_select(0, index)
     made: Tensor = _Permute.apply(y, index, inverse)
     return made

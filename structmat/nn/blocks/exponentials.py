@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.nn import tangents
+from structmat.nn import modes
 from structmat.nn.blocks.generators import is_unitary, narrowed, skew, to_generators, widened
 from structmat.nn.blocks.products import times
 from structmat.nn.blocks.rational import polished
@@ -61,7 +61,7 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     g = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
     # How often to square depends on the numbers, which a traced or fake tensor has not.
     traced = torch.compiler.is_compiling() or g.is_meta or type(g) is not Tensor
-    traced = traced or tangents.nested()
+    traced = traced or modes.nested_tangents()
     blocks: Tensor = plain_exponential(g, radix) if traced else _Exponential.apply(g, radix)
     return blocks.view(*generators.shape[:-1], radix, radix)
 

@@ -21,6 +21,26 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
+_REAL = {
+    torch.complex32: torch.float16,
+    torch.complex64: torch.float32,
+    torch.complex128: torch.float64,
+}
+
+
+def real_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of real and imaginary parts; a real dtype as it is.
+
+    As `dtype.to_real()`, which torch.compile does not know.
+
+    Examples
+    --------
+    >>> real_dtype(torch.complex64), real_dtype(torch.float64)
+    (torch.float32, torch.float64)
+    """
+    return _REAL.get(dtype, dtype)
+
+
 def widened(values: Tensor) -> Tensor:
     """Return float64 numbers for float32 ones, where the device has such.
 

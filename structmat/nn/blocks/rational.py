@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.nn import tangents
+from structmat.nn import modes
 from structmat.nn.blocks.generators import is_unitary, narrowed, skew, to_generators, widened
 from structmat.nn.blocks.products import times
 from structmat.nn.precision import without_autocast
@@ -60,7 +60,7 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
     is_unitary(generators, radix)
     function = _Cayley if torch.compiler.is_compiling() else _CayleyWithTangents
     flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
-    if tangents.nested():
+    if modes.nested_tangents():
         blocks = narrowed(_by_inverse(skew(widened(flat), radix)), generators.dtype)
     else:
         blocks = function.apply(flat, radix)
