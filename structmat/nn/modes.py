@@ -55,23 +55,24 @@ def transformed() -> bool:
     return not torch.compiler.is_compiling() and torch.autograd.forward_ad._current_level >= 0
 
 
-def nested_tangents() -> bool:
-    """Return whether a forward-mode derivative is taken of another one.
+def refuses_functions() -> bool:
+    """Return whether a `torch.autograd.Function` must make way for torch's own operations.
 
-    Inside the `jvp` of a `torch.autograd.Function` torch 2.13 switches forward mode off, so that
-    the outer derivative would be zero without a word: functions of ours then make way for torch's
-    own operations.
+    Inside its `jvp` torch 2.13 switches forward mode off, so that a forward-mode derivative of
+    another one would be zero without a word. And its compiler does not batch functions.
 
     Examples
     --------
     >>> from torch.func import jvp
-    >>> once = lambda x: jvp(lambda y: y * nested_tangents(), (x,), (x,))[1]
+    >>> once = lambda x: jvp(lambda y: y * refuses_functions(), (x,), (x,))[1]
     >>> x = torch.ones(1)
     >>> once(x), jvp(once, (x,), (x,))[1]
     (tensor([0.]), tensor([1.]))
     """
-    if torch.compiler.is_compiling() or not torch._C._are_functorch_transforms_active():
+    if not torch._C._are_functorch_transforms_active():
         return False
+    if torch.compiler.is_compiling():
+        return True
     levels = torch._C._functorch.get_interpreter_stack() or ()
     jvp = torch._C._functorch.TransformType.Jvp
     return sum(level.key() == jvp for level in levels) > 1

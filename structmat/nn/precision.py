@@ -83,7 +83,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
              [4.0040, 4.0040]]])
     """
     # A traced graph is differentiated without autocast.
-    if modes.recorded() or modes.nested_tangents():
+    if modes.recorded() or modes.refuses_functions():
         return _multiplied(a, b)
     made: Tensor = _Product.apply(a, b)
     return made

@@ -61,7 +61,7 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     g = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
     # How often to square depends on the numbers, which a traced or fake tensor has not.
     traced = torch.compiler.is_compiling() or g.is_meta or type(g) is not Tensor
-    traced = traced or modes.nested_tangents()
+    traced = traced or modes.refuses_functions()
     blocks: Tensor = plain_exponential(g, radix) if traced else _Exponential.apply(g, radix)
     return blocks.view(*generators.shape[:-1], radix, radix)
 

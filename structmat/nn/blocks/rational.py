@@ -60,7 +60,7 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
     is_unitary(generators, radix)
     function = _Cayley if torch.compiler.is_compiling() else _CayleyWithTangents
     flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
-    if modes.nested_tangents():
+    if modes.refuses_functions():
         blocks = narrowed(_by_inverse(skew(widened(flat), radix)), generators.dtype)
     else:
         blocks = function.apply(flat, radix)
