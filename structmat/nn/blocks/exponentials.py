@@ -105,9 +105,7 @@ class _Exponential(torch.autograd.Function):
         (generators,) = ctx.saved_tensors
         with without_autocast(slopes.device.type):
             if torch.is_grad_enabled():  # for derivatives of this one
-                # In float64, which autocast leaves as it is, in derivatives of this one, too.
-                q = skew(widened(generators), ctx.radix)
-                derivative = narrowed(_plain_derivative(-q, widened(slopes)), slopes.dtype)
+                derivative = _plain_derivative(-skew(generators, ctx.radix), slopes)
             else:
                 derivative = _doubled(-generators, ctx.radix, generators.dtype, slopes)
             return to_generators(derivative), None
