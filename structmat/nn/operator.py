@@ -4,8 +4,9 @@
 the vectors and the blocks for its gradient, nothing of the stages between. With the weight of a
 frozen linear layer it goes on to that layer's outputs, so that the rotated vectors need not be
 kept, or even be there all at once. What the operator does with many or few vectors is decided when
-it runs (`structmat.nn.tuning`), so that a compiled graph holds for every number of them. A second
-derivative goes by the plain path.
+it runs (`structmat.nn.tuning`), so that a compiled graph holds for every number of them. Second
+derivatives, forward-mode ones, transforms of `torch.func` and batches of gradients go by the
+reference implementation, which is made of torch's own operations. None of it sees autocast.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ def _plain_gradients(
             program, given[of_x:] if of_blocks else blocks, vectors, weight, adjoint=adjoint
         )
 
-    _, pull = torch.func.vjp(made, *[x] * of_x, *(blocks if of_blocks else ()))
+    pull = torch.func.vjp(made, *[x] * of_x, *(blocks if of_blocks else ()))[1]
     found = list(pull(grad))
     return found if of_x else [x.new_empty(0), *found]
 
@@ -310,7 +311,7 @@ def _keep_all(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None: 
 
 
 def _backward_again(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    """Return the gradients of the gradients: the plain path is differentiated twice."""
+    """Return the gradients of the gradients: the reference implementation's, taken twice."""
     grad, x, weight, *blocks = ctx.saved_tensors
     adjoint, of_x, of_blocks = ctx.how
 
@@ -320,7 +321,7 @@ def _backward_again(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
         )
         return tuple(made if of_x else made[1:])
 
-    _, pull = torch.func.vjp(first, grad, x, *blocks)
+    pull = torch.func.vjp(first, grad, x, *blocks)[1]
     of_grad, of_vectors, *of_each = pull(tuple(grads if of_x else grads[1:]))
     return of_grad, of_vectors, of_each, None, None, None, None, None, None
 
