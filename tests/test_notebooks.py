@@ -7,6 +7,7 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbclient import NotebookClient
+
 from tests.waiting import PATIENCE
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
