@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from structmat.errors import FileError, require
-from structmat.nn.adapters import kind_for
+from structmat.errors import FileError, StructmatError, require
+from structmat.nn.adapters import EmbeddingAdapter, kind_for
 from structmat.nn.conversion.turns import Shape
 
 INDEX = ".safetensors.index.json"
@@ -89,6 +89,11 @@ class ModelWeights:
     def kind(self, layer: str) -> str | None:
         """Return the kind of a layer, by the name of its adapter."""
         kind = kind_for(self._layers.get(layer))
+        if kind is not None and issubclass(kind, EmbeddingAdapter):
+            try:
+                kind.check_weight(self._layers[layer], products=False)
+            except StructmatError as error:
+                raise FileError(f"{layer}: {error}") from None
         return None if kind is None else kind.__name__
 
 
