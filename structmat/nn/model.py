@@ -29,7 +29,7 @@ from structmat.nn.adapters.quantised import settings_of
 from structmat.nn.module import checked_dropout
 from structmat.nn.selecting import ALL_LINEAR, Targets, compiled, matching, select
 from structmat.nn.sharded import check_whole
-from structmat.nn.sharing import check_apart, check_norms, same_layers, slots_in, untie
+from structmat.nn.sharing import biases, check_apart, check_norms, same_layers, slots_in, untie
 from structmat.stage import Bank, Stage
 
 Topology: TypeAlias = str | Family | Network | Callable[[int], Network]
@@ -190,13 +190,8 @@ def _check_shared(
     """Refuse to train what a frozen layer shares, and embeddings that change a shared weight."""
     modules = dict(model.named_modules(remove_duplicate=False))
     trained = {slot: f"trainable: {n}" for n in whole for slot in slots_in(modules[n])}
-    biased = {id(layer): name for name, layer in layers.items() if recipes[name].bias}
-    for module, first in same_layers(model).items():
-        if id(first) in biased:
-            trained[module, "bias"] = f"bias=True: the bias of {biased[id(first)]}"
-    for layer in layers.values():
-        if isinstance(layer, Stack) and id(layer) in biased:
-            trained[id(layer.owner), f"{layer.part}_bias"] = f"bias=True: {biased[id(layer)]}"
+    biased = {name: layer for name, layer in layers.items() if recipes[name].bias}
+    trained |= biases(model, biased, "bias=True")
     check_apart(model, trained)
     check_norms(model, layers)
 

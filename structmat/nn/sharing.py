@@ -128,20 +128,20 @@ def same_layers(model: nn.Module) -> dict[int, nn.Module]:
     return first
 
 
-def names_of_layers(model: nn.Module) -> dict[str, list[str]]:
-    """Return all names of each layer of a model, those of layers that are the same with it too.
+def names_of_layers(model: nn.Module) -> list[list[str]]:
+    """Return all names of each layer of a model, in the order of the model.
 
     Examples
     --------
     >>> layer = nn.Linear(2, 2)
     >>> names_of_layers(nn.Sequential(layer, nn.ReLU(), layer))
-    {'': [''], '0': ['0', '2'], '1': ['1']}
+    [[''], ['0', '2'], ['1']]
     """
     first = same_layers(model)
     found: dict[int, list[str]] = {}
     for name, module in model.named_modules(remove_duplicate=False):
         found.setdefault(id(first[id(module)]), []).append(name)
-    return {names[0]: names for names in found.values()}
+    return list(found.values())
 
 
 def _interchangeable(one: nn.Module, other: nn.Module) -> bool:
@@ -217,6 +217,20 @@ def slots_in(module: nn.Module) -> Iterator[Slot]:
     """Yield the parameters of a module and of all modules in it."""
     for part in module.modules():
         yield from ((id(part), name) for name, p in part._parameters.items() if p is not None)
+
+
+def biases(model: nn.Module, layers: Mapping[str, Any], option: str) -> dict[Slot, str]:
+    """Return the biases of layers by slot, for `check_apart`, with the option that trains them."""
+    names = {id(layer): name for name, layer in layers.items()}
+    slots: dict[Slot, str] = {
+        (id(layer.owner), f"{layer.part}_bias"): name  # of stacked experts
+        for name, layer in layers.items()
+        if not isinstance(layer, nn.Module)
+    }
+    for module, first in same_layers(model).items():
+        if id(first) in names:
+            slots[module, "bias"] = names[id(first)]
+    return {slot: f"{option}: the bias of {name}" for slot, name in slots.items()}
 
 
 def check_norms(model: nn.Module, layers: Mapping[str, Any]) -> None:

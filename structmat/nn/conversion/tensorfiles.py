@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -132,14 +133,22 @@ class FileWeights:
                 )
             self.homes |= dict.fromkeys(keys, path)
         self.keys = frozenset(self.homes)
+        self._aliases: dict[str, str] = {}
+
+    def add_aliases(self, aliases: Mapping[str, str]) -> None:
+        """Let tensors go by other names as well, such as those of weights tied to them."""
+        self._aliases |= aliases
+        self.keys |= aliases.keys()
 
     def shape(self, key: str) -> Shape:
         """Return the shape of a tensor, which the head of the file says."""
+        key = self._aliases.get(key, key)
         with _opened(self.homes[key]) as file:
             return tuple(file.get_slice(key).get_shape())
 
     def tensor(self, key: str) -> Tensor:
         """Return a tensor."""
+        key = self._aliases.get(key, key)
         with _opened(self.homes[key]) as file:
             value: Tensor = file.get_tensor(key)
             return value

@@ -29,9 +29,11 @@ def check(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str, tuner: 
     FileError
         Naming every tensor that is missing, has another shape, has no place or is not finite.
     """
-    own = model.state_dict()
+    own = model.state_dict(keep_vars=True)
     mine = {name for name in own if f".{PREFIX}" in f".{name}" and _of_adapter(name, adapter)}
-    wrong = [f"{name} is missing" for name in sorted(mine - set(tensors))]
+    # A layer of several names has its tensors under one of them at least.
+    given: dict[int, str] = {id(own[name]): name for name in mine & set(tensors)}
+    wrong = [f"{name} is missing" for name in sorted(mine) if id(own[name]) not in given]
     for name, value in tensors.items():
         if name not in own:
             if f".{PREFIX}" in name:
@@ -43,6 +45,8 @@ def check(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str, tuner: 
             )
         elif name in mine and not torch.isfinite(value).all():
             wrong.append(f"{name} holds NaN or infinity")
+        elif name in mine and not torch.equal(value, tensors[first := given[id(own[name])]]):
+            wrong.append(f"{name} and {first} are one tensor in the model, and differ in the file")
     before = None if tuner is None else tuner._before.get(adapter)
     if not wrong:
         if before is not None:
