@@ -13,8 +13,12 @@ from structmat.nn.peft.layer import StructmatLayer
 from structmat.nn.peft.names import PREFIX
 
 
-def check(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str, tuner: Any) -> None:
-    """Refuse tensors that do not fit, and take the adapter that was made for them out again.
+def checked(
+    model: nn.Module, tensors: Mapping[str, Tensor], adapter: str, tuner: Any
+) -> dict[str, Tensor]:
+    """Return tensors that fit a model, or take the adapter that was made for them out again.
+
+    A layer of several names has its tensors in the file under one of them, and here under all.
 
     Parameters
     ----------
@@ -31,7 +35,6 @@ def check(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str, tuner: 
     """
     own = model.state_dict(keep_vars=True)
     mine = {name for name in own if f".{PREFIX}" in f".{name}" and _of_adapter(name, adapter)}
-    # A layer of several names has its tensors under one of them at least.
     given: dict[int, str] = {id(own[name]): name for name in mine & set(tensors)}
     wrong = [f"{name} is missing" for name in sorted(mine) if id(own[name]) not in given]
     for name, value in tensors.items():
@@ -51,7 +54,7 @@ def check(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str, tuner: 
     if not wrong:
         if before is not None:
             tuner._before = {k: v for k, v in tuner._before.items() if k != adapter}
-        return
+        return {**tensors, **{name: tensors[given[id(own[name])]] for name in mine}}
     if before is not None and _is_fresh(tuner.model, adapter):
         before.restore(tuner.model, adapter)
         del tuner.peft_config[adapter]

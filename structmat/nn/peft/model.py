@@ -323,8 +323,8 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             model=model, config=config, adapter_name=adapter_name, state_dict=state_dict
         )
         tuner = getattr(model, "base_model", None)
-        loading.check(model, renamed, adapter_name, tuner if isinstance(tuner, cls) else None)
-        return renamed
+        mine = tuner if isinstance(tuner, cls) else None
+        return loading.checked(model, renamed, adapter_name, mine)
 
     # Batches of several adapters ------------------------------------------------------------
 
