@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -34,7 +34,7 @@ def checked(
         Naming every tensor that is missing, has another shape, has no place or is not finite.
     """
     own = model.state_dict(keep_vars=True)
-    mine = {name for name in own if f".{PREFIX}" in f".{name}" and _of_adapter(name, adapter)}
+    mine = names_of(own, adapter)
     given: dict[int, str] = {id(own[name]): name for name in mine & set(tensors)}
     wrong = [f"{name} is missing" for name in sorted(mine) if id(own[name]) not in given]
     for name, value in tensors.items():
@@ -60,6 +60,11 @@ def checked(
         del tuner.peft_config[adapter]
     shown = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
     raise FileError(f"the saved adapter does not fit this model: {shown}")
+
+
+def names_of(state: Iterable[str], adapter: str) -> set[str]:
+    """Return the names of the tensors of an adapter."""
+    return {name for name in state if f".{PREFIX}" in f".{name}" and _of_adapter(name, adapter)}
 
 
 def _of_adapter(name: str, adapter: str) -> bool:

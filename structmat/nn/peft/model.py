@@ -324,6 +324,13 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         )
         tuner = getattr(model, "base_model", None)
         mine = tuner if isinstance(tuner, cls) else None
+        # PEFT knows a layer of several names by the first of them only.
+        places = {
+            cls._remove_adapter_name_from_key(key, adapter_name): key
+            for key in loading.names_of(model.state_dict(), adapter_name)
+        }
+        places |= {f"base_model.model.{short}": key for short, key in places.items()}
+        renamed = {places.get(name, name): value for name, value in renamed.items()}
         return loading.checked(model, renamed, adapter_name, mine)
 
     # Batches of several adapters ------------------------------------------------------------
