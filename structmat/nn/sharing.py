@@ -86,10 +86,10 @@ def _overlap(one: Tensor, other: Tensor, size: int) -> bool:
 
 def _extent(tensor: Tensor) -> tuple[int, int]:
     """Return the first byte of a tensor in its storage, and the one after the last."""
-    size = tensor.element_size()
+    size, start = tensor.element_size(), int(tensor.storage_offset())
     steps = zip(tensor.shape, tensor.stride(), strict=True)
-    last = tensor.storage_offset() + sum((n - 1) * step for n, step in steps)
-    return tensor.storage_offset() * size, (last + 1) * size
+    last = start + sum((int(n) - 1) * int(step) for n, step in steps)
+    return start * size, (last + 1) * size
 
 
 def _bytes_of(tensor: Tensor, storage: Tensor) -> Tensor:

@@ -6,6 +6,7 @@ from torch import nn
 
 from structmat.errors import FileError, StructmatError
 from structmat.nn.peft import StructmatConfig
+from tests.nn.adapters.test_base import Folded, Normed, Two
 from tests.nn.drawing import randomised
 from tests.nn.tied import NAMED, bart, close, gpt2, logits, made, reread, resized
 
@@ -84,3 +85,16 @@ def test_adapters_of_several_layers_are_not_loaded_into_one(tmp_path):
     with pytest.raises(FileError, match="are one tensor in the model, and differ in the file"):
         peft.PeftModel.from_pretrained(one, tmp_path)
     assert isinstance(one[0], nn.Linear)
+
+
+@pytest.mark.parametrize("kind", [Normed, Two, Folded])
+def test_what_a_layer_does_besides_sees_what_it_will_see_when_merged(kind):
+    torch.manual_seed(0)
+    model = nn.Sequential(kind(8, 8))
+    x = torch.arange(6) if kind is Folded else torch.randn(5, 8)
+    config = StructmatConfig(topology="butterfly", target_modules=["0"])
+    model = randomised(peft.get_peft_model(model, config), 0)
+    found = model(x)
+    found.sum().backward()
+    assert all(bool(p.grad.any()) for p in model.parameters() if p.requires_grad)
+    torch.testing.assert_close(model.merge_and_unload()(x), found.detach(), rtol=1e-4, atol=1e-5)
