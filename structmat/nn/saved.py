@@ -13,6 +13,8 @@ from structmat.nn.adapters import Adapter, Layer, kind_for, named_layers
 from structmat.nn.model import Recipe, adapters, trained_whole
 from structmat.nn.module import generator_shapes
 
+BASE = "base.weight"  # a layer's own weight, where a file has it
+
 
 @dataclass(frozen=True)
 class Saved:
@@ -101,6 +103,8 @@ def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
         found["scale"] = adapter.scale
     if adapter.trains_bias and adapter.bias is not None:
         found["bias"] = adapter.bias
+    if adapter.saves_base:
+        found[BASE] = adapter.base.weight if adapter._plain is None else adapter._plain
     return found
 
 
@@ -122,6 +126,7 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
             wrong.append(
                 f"layer {name} has a weight of shape {kind.weight_shape(layer)} for"
                 f" {kind.__name__}, the saved one {shape} for {theirs}"
+                + (f"; model.resize_token_embeddings({shape[0]}) first" if recipe.base else "")
             )
         elif (width := kind.turned_width(layer, recipe.side)) != recipe.network.width:
             has = "reads" if recipe.side == "inputs" else "has"
@@ -178,4 +183,6 @@ def _expected_shapes(
     bias = getattr(layer, "bias", None)
     if recipe.bias and bias is not None:
         shapes["bias"] = tuple(bias.shape)
+    if recipe.base:
+        shapes[BASE] = kind.weight_shape(layer)
     return shapes

@@ -10,6 +10,7 @@ from structmat.nn.adapters.checks import (
     Layer,
     check_layer,
     checked_side,
+    is_rotated,
     own_behaviour,
     runs_together,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "check_layer",
     "checked_field",
     "checked_side",
+    "is_rotated",
     "kind_for",
     "kind_named",
     "named_layers",
