@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat.errors import StructmatError, require
-from structmat.nn.adapters import Adapter, Layer, kind_for, named_layers
+from structmat.nn.adapters import Adapter, Layer, is_rotated, kind_for, named_layers
 from structmat.nn.model import Recipe, adapters, trained_whole
 from structmat.nn.module import generator_shapes
 
@@ -160,6 +160,11 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
         elif tuple(tensors[name].shape) != shape:
             wrong.append(
                 f"{name} has shape {tuple(tensors[name].shape)} in the file, {shape} in the model"
+            )
+        elif name in finite and not is_rotated(tensors[name].dtype):
+            wrong.append(
+                f"{name} is of {tensors[name].dtype} in the file; parameters are loaded from"
+                " real floating numbers of at least 16 bits"
             )
         elif name in finite and not torch.isfinite(tensors[name]).all():
             wrong.append(f"{name} holds NaN or infinity")

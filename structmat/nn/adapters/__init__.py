@@ -7,6 +7,7 @@ Rotated outputs are R·W: the neurons mix, and the angles between columns stay.
 
 from structmat.nn.adapters.base import Adapter
 from structmat.nn.adapters.checks import (
+    ROTATED,
     Layer,
     check_layer,
     checked_side,
@@ -31,6 +32,7 @@ from structmat.nn.adapters.quantised import QuantisedLinearAdapter
 __all__ = [
     "CHANNELS",
     "KINDS",
+    "ROTATED",
     "Adapter",
     "Conv1DAdapter",
     "Conv1dAdapter",

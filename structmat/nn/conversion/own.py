@@ -20,6 +20,7 @@ from structmat.nn.conversion.coordinates import (
     logarithms,
     upper,
 )
+from structmat.nn.conversion.tensorfiles import floating, wide
 from structmat.nn.conversion.turns import (
     LINEAR,
     QUANTISED,
@@ -52,7 +53,7 @@ def read(folder: Path) -> Adaptation:
             part = key.removeprefix(prefix)
             mine = part in ("scale", "bias", BASE) or part.startswith(_ROTATION)
             if key.startswith(prefix) and mine:
-                own[part] = rest.pop(key)
+                own[part] = floating(f"{folder}: {key}", wide(f"{folder}: {key}", rest.pop(key)))
         generators = [own[f"{_ROTATION}{k}"] for k in range(len(recipe.network.banks))]
         kind, weight = saved.weights[name]
         if kind == StackAdapter.__name__:

@@ -97,9 +97,11 @@ def read(folder: Path, parts: Sequence[str], *, named: str | None = None) -> Pef
             f"{folder / TENSORS} has no {named or ' or '.join(parts)}; it has {_some(tensors)}"
         )
     for name, own in layers.items():
-        for part in (_BIAS, _WEIGHT):
-            if (value := rest.pop(f"{name}.{part}", None)) is not None:
-                own[part] = value
+        own |= {
+            part: rest.pop(f"{name}.{part}")
+            for part in (_BIAS, _WEIGHT)
+            if f"{name}.{part}" in rest
+        }
     return PeftFiles(config, layers, _once(rest))
 
 

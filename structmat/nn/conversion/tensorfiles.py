@@ -71,10 +71,17 @@ def read_numbers(path: Path) -> dict[str, Tensor]:
     FileError
         When it cannot be read, or a dtype holds no numbers by itself.
     """
-    return {key: _wide(f"{path}: {key}", value) for key, value in read_tensors(path).items()}
+    return {key: wide(f"{path}: {key}", value) for key, value in read_tensors(path).items()}
 
 
-def _wide(what: str, value: Tensor) -> Tensor:
+def wide(what: str, value: Tensor) -> Tensor:
+    """Return a tensor with numbers of 8 bits as float32, and any other as it is.
+
+    Raises
+    ------
+    FileError
+        When the dtype holds no numbers by itself.
+    """
     if not value.is_floating_point() or is_rotated(value.dtype):
         return value
     if value.dtype not in _EIGHT_BITS:
@@ -236,10 +243,11 @@ class FileWeights:
         """Where tensors of the model are: names in the files, and groups of several."""
         if self.skeleton is None:
             return {key: key for key in self.homes}, {}
-        shapes = {}
+        shapes: dict[str, Shape] = {}
         for path in self.files:
+            keys = keys_of(path)
             with _opened(path) as file:
-                shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+                shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in keys}
         names, groups = self.skeleton.places(shapes)
         return names, {key: group for group in groups for key in group.shapes}
 
