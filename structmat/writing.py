@@ -79,13 +79,28 @@ def read_json(path: Path) -> Any:
 
 
 @contextmanager
-def new_directory(path: Path) -> Iterator[Path]:
-    """Give a temporary directory to fill; it becomes `path` when all went well."""
+def new_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
+    """Give a temporary directory to fill; it becomes `path` when all went well.
+
+    Parameters
+    ----------
+    path : Path
+    replace : bool
+        Whether a full directory there is replaced. Otherwise only an empty one is.
+
+    Raises
+    ------
+    OSError
+        When there is a full one that is not to be replaced.
+    """
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     temporary.chmod(0o755)  # mkdtemp makes directories for their owner only
     try:
         yield temporary
-        shutil.rmtree(path, ignore_errors=True)  # no system renames onto a full directory
+        if replace:
+            shutil.rmtree(path, ignore_errors=True)  # no system renames onto a full directory
+        elif path.exists():
+            path.rmdir()
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)

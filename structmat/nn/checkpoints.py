@@ -97,6 +97,7 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
             rotation.reduced,
             adapter.field,
             adapter.side,
+            adapter.saves_base,
         )
         weights[name] = (plain_class(adapter).__name__, adapter.weight_shape(adapter.base))
     trained, statistics = (
@@ -140,6 +141,7 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
             "reduced": recipe.reduced,
             "field": recipe.field,
             "side": recipe.side,
+            "base": recipe.base,
         }
         if name in saved.names:
             layers[name]["names"] = saved.names[name]
@@ -267,6 +269,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
                 bool(layer.get("reduced", False)),
                 checked_field(layer.get("field", "receptive")),
                 checked_side(layer.get("side", "inputs")),
+                bool(layer.get("base", False)),
             )
             for name, layer in layers.items()
         }

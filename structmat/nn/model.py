@@ -49,6 +49,7 @@ class Recipe:
     reduced: bool = False
     field: str = "receptive"
     side: str = "inputs"
+    base: bool = False  # whether the layer's own weight is saved with it
 
 
 def adapt(
@@ -176,7 +177,8 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
         setattr(layers[name], _TRAINED, True)
         for parameter in layers[name].parameters():
             parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
-    for adapter in made:
+    for adapter, recipe in zip(made, recipes.values(), strict=True):
+        adapter.saves_base = recipe.base
         if adapter.trains_bias and adapter.bias is not None:
             adapter.bias.requires_grad_()
         if isinstance(adapter, QuantisedLinearAdapter):

@@ -120,6 +120,7 @@ class Orthogonal(nn.Module):
             raise BlockError(f"dtype={dtype!r}: it must be a torch.dtype, such as torch.float32")
         if not (dtype.is_floating_point or dtype.is_complex):
             raise BlockError(f"dtype={dtype}: generators need a real or complex floating dtype")
+        block_kinds.at_least_float32(dtype)  # refuses those of 8 bits
         if not isinstance(reduced, bool):
             raise StructmatError(f"reduced={reduced!r}: reduced must be True or False")
         if plan not in PLANS:
@@ -473,7 +474,7 @@ class Orthogonal(nn.Module):
         return kept
 
     def _compute_dtype(self, dtype: torch.dtype) -> torch.dtype:
-        dtype = block_kinds.at_least_float32(torch.promote_types(dtype, self._like.dtype))
+        dtype = torch.promote_types(*map(block_kinds.at_least_float32, (dtype, self._like.dtype)))
         return torch.promote_types(dtype, torch.complex64) if self.unitary else dtype
 
     def _places_of_kept(self) -> list[Tensor | None]:

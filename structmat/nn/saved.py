@@ -9,10 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from structmat.errors import StructmatError, require
-from structmat.nn.adapters import Adapter, Layer, kind_for, named_layers
+from structmat.nn.adapters import Adapter, Layer, is_rotated, kind_for, named_layers
 from structmat.nn.model import Recipe, adapters, trained_whole
 from structmat.nn.module import generator_shapes
 from structmat.nn.sharing import names_of_layers
+
+BASE = "base.weight"  # a layer's own weight, where a file has it
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,8 @@ def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
         found["scale"] = adapter.scale
     if adapter.trains_bias and adapter.bias is not None:
         found["bias"] = adapter.bias
+    if adapter.saves_base:
+        found[BASE] = adapter.base.weight if adapter._plain is None else adapter._plain
     return found
 
 
@@ -124,6 +128,7 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
             wrong.append(
                 f"layer {name} has a weight of shape {kind.weight_shape(layer)} for"
                 f" {kind.__name__}, the saved one {shape} for {theirs}"
+                + (f"; model.resize_token_embeddings({shape[0]}) first" if recipe.base else "")
             )
         elif (width := kind.turned_width(layer, recipe.side)) != recipe.network.width:
             has = "reads" if recipe.side == "inputs" else "has"
@@ -157,6 +162,11 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
         elif tuple(tensors[name].shape) != shape:
             wrong.append(
                 f"{name} has shape {tuple(tensors[name].shape)} in the file, {shape} in the model"
+            )
+        elif name in finite and not is_rotated(tensors[name].dtype):
+            wrong.append(
+                f"{name} is of {tensors[name].dtype} in the file; parameters are loaded from"
+                " real floating numbers of at least 16 bits"
             )
         elif name in finite and not torch.isfinite(tensors[name]).all():
             wrong.append(f"{name} holds NaN or infinity")
@@ -196,4 +206,6 @@ def _expected_shapes(
     bias = getattr(layer, "bias", None)
     if recipe.bias and bias is not None:
         shapes["bias"] = tuple(bias.shape)
+    if recipe.base:
+        shapes[BASE] = kind.weight_shape(layer)
     return shapes

@@ -7,9 +7,11 @@ Rotated outputs are R·W: the neurons mix, and the angles between columns stay.
 
 from structmat.nn.adapters.base import Adapter
 from structmat.nn.adapters.checks import (
+    ROTATED,
     Layer,
     check_layer,
     checked_side,
+    is_rotated,
     own_behaviour,
     runs_together,
     sees_weight,
@@ -31,6 +33,7 @@ from structmat.nn.adapters.quantised import QuantisedLinearAdapter
 __all__ = [
     "CHANNELS",
     "KINDS",
+    "ROTATED",
     "Adapter",
     "Conv1DAdapter",
     "Conv1dAdapter",
@@ -46,6 +49,7 @@ __all__ = [
     "check_layer",
     "checked_field",
     "checked_side",
+    "is_rotated",
     "kind_for",
     "kind_named",
     "named_layers",

@@ -102,6 +102,7 @@ class Adapter(nn.Module):
             nn.Parameter(torch.ones(outputs, dtype=dtype, device=device)) if scale else None
         )
         self.trains_bias = bias and self.bias is not None
+        self.saves_base = False  # whether the layer's own weight came with a saved adapter
         self._plain: Any = None  # the layer's own weight, while merged
         self.register_state_dict_post_hook(_with_plain_weight)
         self.train(base.training)

@@ -12,11 +12,21 @@ from structmat.errors import BlockError
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype in which to compute with numbers of this dtype.
 
+    Raises
+    ------
+    BlockError
+        For floating dtypes of 8 bits and fewer, which torch does not compute with.
+
     Examples
     --------
     >>> at_least_float32(torch.bfloat16), at_least_float32(torch.float64)
     (torch.float32, torch.float64)
     """
+    if dtype.is_floating_point and dtype.itemsize < 2:
+        raise BlockError(
+            f"dtype={dtype}: generators and activations need at least 16 bits; keep adapters in"
+            " float32, and cast activations to bfloat16 or wider"
+        )
     return torch.promote_types(dtype, torch.float32)
 
 
