@@ -43,15 +43,15 @@ class Names:
         if is_flat:
             self._flat(known, layers)
             return
-        newer = {name: self._newer(name) for name in layers}
         try:
-            found = self._by_prefix(known, layers)
+            self.of = self._by_prefix(known, layers)
         except FileError:
+            newer = {name: self._newer(name) for name in layers}
             if all(name == new for name, new in newer.items()):
                 raise
             found = self._by_prefix(known, list(newer.values()))
             self.is_renamed = True
-        self.of = {name: found[newer[name] if self.is_renamed else name] for name in layers}
+            self.of = {name: found[new] for name, new in newer.items()}
 
     def _newer(self, module: str) -> str:
         return self._weights.renamed(f"{module}.weight").removesuffix(".weight")

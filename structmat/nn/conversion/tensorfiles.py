@@ -179,8 +179,11 @@ class ModelWeights:
 
     def renamed(self, key: str) -> str:
         """Return the model's name of a tensor that its files call so."""
-        skeleton = skeleton_of(self._model)
-        return key if skeleton is None else skeleton.renamed(key)
+        return key if self._skeleton is None else self._skeleton.renamed(key)
+
+    @cached_property
+    def _skeleton(self) -> Skeleton | None:
+        return skeleton_of(self._model)
 
 
 class FileWeights:

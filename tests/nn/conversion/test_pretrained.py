@@ -55,6 +55,35 @@ def test_a_merged_model_loads_as_the_one_merged_in_memory(tmp_path, build, targe
     assert not audit(tmp_path / "ours", model=tmp_path / "model").warnings
 
 
+@pytest.mark.parametrize("named", ["as files", "as memory"])
+@pytest.mark.parametrize(
+    ("build", "options"),
+    [
+        (pretrained.mixtral, {"trainable": ["model.layers.0.mlp.experts"]}),
+        (pretrained.gpt_neox, {"trainable": ["lm_head"]}),
+        (pretrained.nomic, {}),
+    ],
+)
+def test_modules_trained_whole_go_where_the_files_have_them(tmp_path, build, options, named):
+    model = made(build)
+    model.save_pretrained(tmp_path / "model")
+    path = tmp_path / "model" / "model.safetensors"
+    if named == "as memory":  # as versions of transformers in between wrote them
+        state = {key: value.clone() for key, value in model.state_dict().items()}
+        files.save_file(state, path, {"format": "pt"})
+    one = ours(made(build), "mixed_radix", target_modules=r".*(q_proj|dense)", **options)
+    with torch.no_grad():
+        for name in options.get("trainable", []):
+            for parameter in one.get_submodule(name).parameters():
+                parameter.normal_()
+    save_adapter(one, tmp_path / "ours")
+    convert(tmp_path / "ours", tmp_path / "merged", to="merged", model=tmp_path / "model")
+    assert tensors_of(tmp_path / "merged").keys() == files.load_file(path).keys()
+    loaded, said = type(model).from_pretrained(tmp_path / "merged", output_loading_info=True)
+    assert not any(said.values())
+    same(dict(loaded.state_dict()), dict(merge(one, unload=True).state_dict()))
+
+
 def test_an_adapter_with_the_names_of_files_is_one_of_the_model_in_memory(tmp_path):
     """As those are that were trained before the model was renamed."""
     build = pretrained.llava
