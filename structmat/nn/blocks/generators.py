@@ -37,6 +37,30 @@ def widened(values: Tensor) -> Tensor:
     return values.to(torch.complex128 if values.is_complex() else torch.float64)
 
 
+def numbers_at_hand(values: Tensor) -> bool:
+    """Return whether the numbers of a tensor can be read: not those of a traced or fake one.
+
+    Examples
+    --------
+    >>> numbers_at_hand(torch.ones(1)), numbers_at_hand(torch.ones(1, device="meta"))
+    (True, False)
+    """
+    return not (torch.compiler.is_compiling() or values.is_meta) and type(values) is Tensor
+
+
+def known_below(values: Tensor, largest: float) -> bool:
+    """Return whether all numbers are known to be at most so large, without waiting for a device.
+
+    Examples
+    --------
+    >>> known_below(torch.tensor([1.0, -3.0]), 3), known_below(torch.tensor([torch.nan]), 3)
+    (True, False)
+    """
+    if values.device.type != "cpu" or not numbers_at_hand(values):
+        return False
+    return not values.numel() or bool(values.abs().amax() <= largest)  # not so for NaN
+
+
 def narrowed(blocks: Tensor, dtype: torch.dtype) -> Tensor:
     """Return real or complex blocks in the precision of a dtype, in at least float32.
 
