@@ -215,7 +215,10 @@ def givens(generators: npt.ArrayLike, radix: int) -> Array:
         for j in reversed(range(i + 1, radix)):
             turn = q[..., i, j, None]
             size = np.abs(turn)
-            c, s = np.cos(size), np.sin(size) * (turn / np.where(size > 0, size, 1))
+            unit = turn.copy()
+            for part in (unit.real, unit.imag) if np.iscomplexobj(turn) else (unit,):
+                part /= np.where(size > 0, size, 1)  # a complex quotient would overflow
+            c, s = np.cos(size), np.sin(size) * unit
             upper, lower = made[..., i, :].copy(), made[..., j, :].copy()
             made[..., i, :] = c * upper + s * lower
             made[..., j, :] = c * lower - np.conj(s) * upper

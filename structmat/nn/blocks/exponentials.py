@@ -219,7 +219,8 @@ def _taylor(x: Pair, degree: int, kept: int) -> Pair:
 def _plain_derivative(q: Tensor, direction: Tensor) -> Tensor:
     """Return the derivative of exp at Q in a direction, by torch's own exponential."""
     # It is linear in the direction, of which a large one would have Q halved too often.
-    size = direction.detach().abs().amax(dim=(-2, -1), keepdim=True).clamp(min=1)
+    with torch.no_grad():
+        size = direction.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=1)
     upper = torch.cat([q, direction / size], dim=-1)
     lower = torch.cat([torch.zeros_like(q), q], dim=-1)
     radix = q.shape[-1]

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from structmat.nn.blocks.generators import is_unitary, narrowed, widened
+from structmat.nn.blocks.generators import all_or_none, is_unitary, narrowed, widened
 from structmat.nn.blocks.rational import cayley
 
 
@@ -90,7 +90,7 @@ def _columns(generators: Tensor, radix: int) -> tuple[Tensor, Tensor | None]:
     """Return what is above the diagonal (r(r−1)/2, n), and for unitary blocks the diagonal."""
     unitary = is_unitary(generators, radix)
     flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
-    columns = widened(flat).mT
+    columns = all_or_none(widened(flat)).mT
     if not unitary:
         return columns, None
     pairs = radix * (radix - 1) // 2

@@ -61,6 +61,20 @@ def known_below(values: Tensor, largest: float) -> bool:
     return not values.numel() or bool(values.abs().amax() <= largest)  # not so for NaN
 
 
+def all_or_none(generators: Tensor) -> Tensor:
+    """Return generators that are all NaN in a block where one is NaN or infinite.
+
+    Otherwise an infinite one may pass for a divisor that makes something 0, and the block for one.
+
+    Examples
+    --------
+    >>> all_or_none(torch.tensor([[1.0, 2.0], [3.0, torch.inf]]))
+    tensor([[1., 2.],
+            [nan, nan]])
+    """
+    return generators + (generators * 0).sum(dim=-1, keepdim=True)
+
+
 def narrowed(blocks: Tensor, dtype: torch.dtype) -> Tensor:
     """Return real or complex blocks in the precision of a dtype, in at least float32.
 
@@ -155,7 +169,7 @@ def to_generators(slopes: Tensor) -> Tensor:
     tensor([2.])
     """
     upper, lower = _places(slopes.shape[-1], slopes.device)
-    flat = slopes.flatten(-2)
+    flat = slopes.reshape(*slopes.shape[:-2], -1)
     above, below = flat.index_select(-1, upper), flat.index_select(-1, lower)
     if not slopes.is_complex():
         return above - below

@@ -27,6 +27,7 @@ import torch
 from torch import Tensor
 
 from structmat.nn.blocks.generators import (
+    all_or_none,
     is_unitary,
     known_below,
     narrowed,
@@ -126,7 +127,10 @@ class _Cayley(torch.autograd.Function):
             if not torch.is_grad_enabled() and known_below(generators, _SUMMED):
                 m = _plus_one(blocks).mH / 2
             else:
-                m, slopes = resolvent(skew(widened(generators), radix)).mH, widened(slopes)
+                m, slopes = (
+                    resolvent(skew(all_or_none(widened(generators)), radix)).mH,
+                    widened(slopes),
+                )
             made = to_generators(times(times(m, slopes), m))
         return made.mul(2).to(generators.dtype), None
 
@@ -165,7 +169,7 @@ def _plus_one(blocks: Tensor) -> Tensor:
 
 def _quarter_turned(generators: Tensor) -> Tensor:
     """Return [[c, s], [−s, c]] with c = (1−q²)/(1+q²), s = 2q/(1+q²)."""
-    q = widened(generators[:, 0])
+    q = all_or_none(widened(generators))[:, 0]
     twice = 2 / (1 + q * q)
     c, s = twice - 1, twice * q
     return narrowed(torch.stack([c, s, 0 - s, c], dim=1).view(-1, 2, 2), generators.dtype)
@@ -173,7 +177,7 @@ def _quarter_turned(generators: Tensor) -> Tensor:
 
 def solved(generators: Tensor, radix: int) -> Tensor:
     """Return the blocks by LU with pivoting, at any size of Q."""
-    blocks = 2 * resolvent(skew(widened(generators), radix))
+    blocks = 2 * resolvent(skew(all_or_none(widened(generators)), radix))
     blocks.diagonal(dim1=-2, dim2=-1).sub_(1)
     if generators.dtype == torch.float64:
         return polished(blocks)
