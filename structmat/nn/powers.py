@@ -223,7 +223,7 @@ def _gradient(grad: Tensor, blocks: Tensor, exponent: float) -> Tensor:
     close = below.abs() < CUT
     ratio = torch.sin(exponent * between / 2) / torch.where(close, torch.ones_like(below), below)
     # Close on the circle: the same eigenvalue, or one on either side of the cut.
-    ratio = torch.where(close, torch.where(between.abs() < 1, exponent, 0.0), ratio)
+    ratio = torch.where(close, exponent * (between.abs() < 1).to(ratio.dtype), ratio)
     slopes = torch.polar(torch.ones_like(middle), (exponent - 1) * middle) * ratio
     turned = vectors.mH @ grad.to(vectors.dtype) @ vectors
     return _like(vectors @ (slopes.conj() * turned) @ vectors.mH, grad)

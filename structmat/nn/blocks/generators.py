@@ -47,6 +47,44 @@ def widened(values: Tensor) -> Tensor:
     return values.to(torch.complex128 if values.is_complex() else torch.float64)
 
 
+def numbers_at_hand(values: Tensor) -> bool:
+    """Return whether the numbers of a tensor can be read: not those of a traced or fake one.
+
+    Examples
+    --------
+    >>> numbers_at_hand(torch.ones(1)), numbers_at_hand(torch.ones(1, device="meta"))
+    (True, False)
+    """
+    return not (torch.compiler.is_compiling() or values.is_meta) and type(values) is Tensor
+
+
+def known_below(values: Tensor, largest: float) -> bool:
+    """Return whether all numbers are known to be at most so large, without waiting for a device.
+
+    Examples
+    --------
+    >>> known_below(torch.tensor([1.0, -3.0]), 3), known_below(torch.tensor([torch.nan]), 3)
+    (True, False)
+    """
+    if values.device.type != "cpu" or not numbers_at_hand(values):
+        return False
+    return not values.numel() or bool(values.abs().amax() <= largest)  # not so for NaN
+
+
+def all_or_none(generators: Tensor) -> Tensor:
+    """Return generators that are all NaN in a block where one is NaN or infinite.
+
+    Otherwise an infinite one may pass for a divisor that makes something 0, and the block for one.
+
+    Examples
+    --------
+    >>> all_or_none(torch.tensor([[1.0, 2.0], [3.0, torch.inf]]))
+    tensor([[1., 2.],
+            [nan, nan]])
+    """
+    return generators + (generators * 0).sum(dim=-1, keepdim=True)
+
+
 def narrowed(blocks: Tensor, dtype: torch.dtype) -> Tensor:
     """Return real or complex blocks in the precision of a dtype, in at least float32.
 
@@ -141,7 +179,7 @@ def to_generators(slopes: Tensor) -> Tensor:
     tensor([2.])
     """
     upper, lower = _places(slopes.shape[-1], slopes.device)
-    flat = slopes.flatten(-2)
+    flat = slopes.reshape(*slopes.shape[:-2], -1)
     above, below = flat.index_select(-1, upper), flat.index_select(-1, lower)
     if not slopes.is_complex():
         return above - below

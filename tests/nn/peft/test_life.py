@@ -346,3 +346,16 @@ def test_dropout_drops_in_training_only_and_never_when_merging():
     assert torch.allclose(case.call(model), case.call(case.model()), atol=1e-6)
     model.merge_adapter()
     assert torch.allclose(case.call(model), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_merged_weight_requires_a_gradient_where_the_plain_one_does(trained):
+    case = Case("perceptron", r"layers\.\d", "mixed_radix")
+    model = adapted(case)
+    for layer in layers(model).values():
+        layer.base_layer.weight.requires_grad_(trained)
+    for change in (model.merge_adapter, model.unmerge_adapter):
+        change()
+        assert all(
+            layer.base_layer.weight.requires_grad == trained for layer in layers(model).values()
+        )
