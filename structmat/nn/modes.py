@@ -98,6 +98,20 @@ def has_numbers(*tensors: Tensor) -> bool:
     return all(type(t) in (Tensor, nn.Parameter) and not t.is_meta for t in tensors)
 
 
+def sizes(x: Tensor) -> tuple[int, ...]:
+    """Return the shape of a tensor, which `torch.jit.trace` would take for values to watch.
+
+    Examples
+    --------
+    >>> sizes(torch.ones(2, 3))
+    (2, 3)
+    """
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is None:
+        return tuple(x.shape)
+    with untraced():
+        return tuple(x.shape)
+
+
 @contextmanager
 def untraced() -> Iterator[None]:
     """Let `torch.jit.trace` take what is made here for constants, without a warning."""

@@ -14,7 +14,7 @@ from structmat.merging import merged
 from structmat.network import Network
 from structmat.nn import blocks as block_kinds
 from structmat.nn import modes, powers, tuning
-from structmat.nn.blocks.generators import real_dtype
+from structmat.nn.blocks.generators import promoted, real_dtype
 from structmat.nn.operator import plain, rotated
 from structmat.nn.precision import without_autocast
 from structmat.nn.programs import Program, kept_generators, places_of, program_for
@@ -225,8 +225,9 @@ class Orthogonal(nn.Module):
         for k, (_, radix) in enumerate(self._sizes):
             by_radix.setdefault(radix, []).append(k)
         real = real_dtype(dtype)
+        every = self._all_generators(generators)
         for radix, banks in by_radix.items():  # one batched call for each radix
-            together = torch.cat([self._all_generators(generators, k).to(real) for k in banks])
+            together = torch.cat([every[k].to(real) for k in banks])
             parts = block_kinds.KINDS[self.kind](together, radix).split(
                 [self._sizes[k][0] for k in banks]
             )
@@ -234,18 +235,21 @@ class Orthogonal(nn.Module):
                 made[k] = part
         return [block for block in made if block is not None]
 
-    def _all_generators(self, generators: Sequence[Tensor], k: int) -> Tensor:
-        """Return the (n, g) generators of a bank, with zeros for those left out."""
-        values = generators[k]
-        if not self.reduced:
-            return values
-        places = places_of(self._program.key, k, values.device, unitary=self.unitary)
-        if places is None:
-            return values
-        count, radix = self._sizes[k]
-        size = generators_per_block(radix, unitary=self.unitary)
-        every = values.new_zeros(count * size)
-        return every.index_copy(0, places, values).view(-1, size)
+    def _all_generators(self, generators: Sequence[Tensor]) -> list[Tensor]:
+        """Return the (n, g) generators of each bank, with zeros for those left out."""
+        if not (self.reduced and generators):
+            return list(generators)
+        device = generators[0].device
+        places = places_of(self._program.key, device, unitary=self.unitary)
+        made = []
+        for values, kept, (count, radix) in zip(generators, places, self._sizes, strict=True):
+            if kept is None:
+                made.append(values)
+                continue
+            size = generators_per_block(radix, unitary=self.unitary)
+            every = values.new_zeros(count * size)
+            made.append(every.index_copy(0, kept, values).view(-1, size))
+        return made
 
     @torch.no_grad()
     def orthogonality_error(self) -> float:
@@ -400,9 +404,9 @@ class Orthogonal(nn.Module):
         of_banks = [t for t, stage in enumerate(self.network.stages) for _ in stage.banks]
         kept = [k for k, t in enumerate(of_banks) if t in wanted]
         fewer = Network(self.width, [self.network.stages[t] for t in wanted])
-        made, own = self._like_this(fewer, self.kind), self.generators()
+        made, own = self._like_this(fewer, self.kind), self._all_generators(self.generators())
         for new, k in zip(made.generators, kept, strict=True):
-            new.copy_(self._all_generators(own, k))
+            new.copy_(own[k])
         return made
 
     def _like_this(self, network: Network, kind: str) -> Orthogonal:
@@ -430,7 +434,7 @@ class Orthogonal(nn.Module):
                 f"x is a {type(x).__name__}: the layer takes a torch.Tensor; make one with"
                 " torch.as_tensor(x, dtype=torch.float32)"
             )
-        if x.ndim < 1 or x.shape[-1] != self.width:
+        if x.ndim < 1 or modes.sizes(x)[-1] != self.width:
             raise BlockError(
                 f"x of shape {tuple(x.shape)}: its last axis must be the width {self.width}"
             )
@@ -488,7 +492,7 @@ class Orthogonal(nn.Module):
         with torch.inference_mode(mode=False), torch.no_grad():
             kept = [g.detach().clone() for g in own]
             # In float64, which no setting of torch for products of float32 reaches.
-            wide = self._blocks_of(kept, torch.promote_types(dtype, torch.float64), settings)
+            wide = self._blocks_of(kept, promoted(dtype, torch.float64), settings)
             tape = self._program.tape(best.ends, x.device)
             blocks = [block.to(dtype) for block in tape.merge(wide)]
             if adjoint:
@@ -523,8 +527,8 @@ class Orthogonal(nn.Module):
 
     def _compute_dtype(self, dtype: torch.dtype) -> torch.dtype:
         own, _ = self._number_type()
-        dtype = block_kinds.at_least_float32(torch.promote_types(dtype, own))
-        return torch.promote_types(dtype, torch.complex64) if self.unitary else dtype
+        dtype = block_kinds.at_least_float32(promoted(dtype, own))
+        return promoted(dtype, torch.complex64) if self.unitary else dtype
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
         super()._apply(fn, recurse)

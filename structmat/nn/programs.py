@@ -196,17 +196,17 @@ class Program:
         """Return the plan of the reference implementation."""
         return self._kept(("plain", device), lambda: plan_for(self.network, device))
 
-    def places(self, bank: int, device: torch.device, *, unitary: bool) -> Tensor | None:
-        """Return where the generators of a bank that `reduced` keeps stand among all of them.
+    def places(self, device: torch.device, *, unitary: bool) -> tuple[Tensor | None, ...]:
+        """Return, by bank, where the generators that `reduced` keeps stand among all of them.
 
-        None where it keeps all.
+        None where a bank keeps all.
         """
-        kept = kept_generators(self.network, unitary=unitary)[bank]
-        if kept.all():
-            return None
+        kept = kept_generators(self.network, unitary=unitary)
         return self._kept(
-            ("places", bank, device, unitary),
-            lambda: torch.tensor(np.flatnonzero(kept), device=device),
+            ("places", device, unitary),
+            lambda: tuple(
+                None if k.all() else torch.tensor(np.flatnonzero(k), device=device) for k in kept
+            ),
         )
 
     def _kept(self, key: Hashable, make: Callable[[], _T]) -> _T:
@@ -246,9 +246,9 @@ def plan_of(key: str, device: torch.device) -> Plan:
 
 
 @_constant
-def places_of(key: str, bank: int, device: torch.device, *, unitary: bool) -> Tensor | None:
-    """Return `Program.places` for a program."""
-    return found(key).places(bank, device, unitary=unitary)
+def places_of(key: str, device: torch.device, *, unitary: bool) -> tuple[Tensor | None, ...]:
+    """Return `Program.places` of a program."""
+    return found(key).places(device, unitary=unitary)
 
 
 def _tape(

@@ -15,6 +15,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from structmat.nn import modes
+from structmat.nn.blocks import exported
 from structmat.nn.blocks.generators import is_unitary, narrowed, skew, to_generators, widened
 from structmat.nn.blocks.products import times
 from structmat.nn.blocks.rational import polished
@@ -57,10 +59,12 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     unitary = is_unitary(generators, radix)
     if radix == 2 and not unitary:
         return _turned(generators)
+    if modes.exporting():
+        return exported.exponential(generators, radix)
     g = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
     # How often to square depends on the numbers, which a traced or fake tensor has not.
-    traced = torch.compiler.is_compiling() or g.is_meta or type(g) is not Tensor
-    blocks: Tensor = plain_exponential(g, radix) if traced else _Exponential.apply(g, radix)
+    known = modes.has_numbers(g)
+    blocks: Tensor = _Exponential.apply(g, radix) if known else plain_exponential(g, radix)
     return blocks.view(*generators.shape[:-1], radix, radix)
 
 

@@ -7,6 +7,31 @@ from torch import Tensor
 
 from structmat.blocks import generators_per_block
 from structmat.errors import BlockError
+from structmat.nn import modes
+
+
+_FLOATING = (
+    torch.bfloat16,
+    torch.float16,
+    torch.float32,
+    torch.float64,
+    torch.complex32,
+    torch.complex64,
+    torch.complex128,
+)
+_PROMOTED = {(a, b): torch.promote_types(a, b) for a in _FLOATING for b in _FLOATING}
+
+
+def promoted(a: torch.dtype, b: torch.dtype) -> torch.dtype:
+    """Return `torch.promote_types(a, b)`, which an exporter would record as an operation.
+
+    Examples
+    --------
+    >>> promoted(torch.bfloat16, torch.float16)
+    torch.float32
+    """
+    found = _PROMOTED.get((a, b))
+    return torch.promote_types(a, b) if found is None else found
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
@@ -17,7 +42,7 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     >>> at_least_float32(torch.bfloat16), at_least_float32(torch.float64)
     (torch.float32, torch.float64)
     """
-    return torch.promote_types(dtype, torch.float32)
+    return promoted(dtype, torch.float32)
 
 
 _REAL = {
@@ -66,7 +91,7 @@ def narrowed(blocks: Tensor, dtype: torch.dtype) -> Tensor:
     torch.complex64
     """
     dtype = at_least_float32(dtype)
-    dtype = dtype.to_complex() if blocks.is_complex() else dtype
+    dtype = promoted(dtype, torch.complex64) if blocks.is_complex() else dtype
     return blocks.to(dtype, memory_format=torch.contiguous_format)
 
 
@@ -84,12 +109,13 @@ def is_unitary(generators: Tensor, radix: int) -> bool:
     (False, True)
     """
     pairs = generators_per_block(radix)
-    if generators.shape[-1] not in (pairs, radix * radix):
+    size = modes.sizes(generators)[-1]
+    if size not in (pairs, radix * radix):
         raise BlockError(
             f"generators of shape {tuple(generators.shape)}: a block of radix {radix} needs"
             f" {pairs} numbers, or {radix * radix} when unitary"
         )
-    return generators.shape[-1] != pairs
+    return size != pairs
 
 
 def skew(generators: Tensor, radix: int) -> Tensor:
