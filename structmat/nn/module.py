@@ -15,6 +15,7 @@ from structmat.network import Network
 from structmat.nn import blocks as block_kinds
 from structmat.nn import modes, powers, tuning
 from structmat.nn.blocks.generators import promoted, real_dtype
+from structmat.nn.offloading import Generators
 from structmat.nn.operator import plain, rotated
 from structmat.nn.precision import without_autocast
 from structmat.nn.programs import Program, kept_generators, places_of, program_for
@@ -35,20 +36,6 @@ class _Ready(NamedTuple):
     settings: Hashable
     program: Program
     blocks: list[Tensor]
-
-
-class Generators(nn.ParameterList):
-    """The generators of all banks; a call returns them.
-
-    Libraries that keep parameters elsewhere, as accelerate's offloading does, bring them in by a
-    hook on the call of the module that holds them.
-    """
-
-    __call__ = nn.Module.__call__  # which a ParameterList refuses
-
-    def forward(self) -> tuple[Tensor, ...]:
-        """Return the generators, one tensor for each bank."""
-        return tuple(self)
 
 
 class Orthogonal(nn.Module):
@@ -532,9 +519,11 @@ class Orthogonal(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
         super()._apply(fn, recurse)
-        dtype, device = self._bare
-        bare = fn(torch.empty(0, dtype=dtype, device=device))
-        self._bare = bare.dtype, bare.device
+        if not self._sizes:
+            dtype, device = self._bare
+            start = "cpu" if device.type == "meta" else device  # what is there can be moved
+            bare = fn(torch.empty(0, dtype=dtype, device=start))
+            self._bare = bare.dtype, bare.device
         self._ready = {}
         return self
 

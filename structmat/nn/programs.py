@@ -30,7 +30,6 @@ from structmat.nn.rotate import Plan, plan_for
 from structmat.nn.tiled import Steps
 from structmat.scheduling import schedule
 
-
 _T = TypeVar("_T")
 
 
@@ -251,9 +250,7 @@ def places_of(key: str, device: torch.device, *, unitary: bool) -> tuple[Tensor 
     return found(key).places(device, unitary=unitary)
 
 
-def _tape(
-    net: Network, ends: tuple[int, ...], device: torch.device, *, kernels: bool
-) -> Tape:
+def _tape(net: Network, ends: tuple[int, ...], device: torch.device, *, kernels: bool) -> Tape:
     coarse = merged(net, ends)
     groups = []
     for stage, group in zip(coarse.network.stages, coarse.groups, strict=False):
@@ -296,7 +293,7 @@ _LOCK = RLock()  # two programs of one key would not live equally long
 
 def _unlock() -> None:
     """Have a new lock in a forked process, where nobody is left to release the old one."""
-    global _LOCK  # noqa: PLW0603
+    global _LOCK
     _LOCK = RLock()
 
 

@@ -73,10 +73,9 @@ def rotate(plan: Plan, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool = F
             y = _multiply(plan.width, step, blocks, y)
         elif pair is not None:
             index, inverse = pair[::-1] if adjoint else pair
-            if modes.recorded():  # by a compiler or an exporter, as an operation of torch's own
-                y = y.index_select(0, index)
-            else:
-                y = _Permute.apply(y, index, inverse)
+            # A compiler or an exporter records an operation of torch's own.
+            recorded = modes.recorded()
+            y = y.index_select(0, index) if recorded else _Permute.apply(y, index, inverse)
         else:
             y = _transpose(step, y, adjoint=adjoint)
     return y.T.reshape(x.shape)

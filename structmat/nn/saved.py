@@ -12,6 +12,7 @@ from structmat.errors import StructmatError, require
 from structmat.nn.adapters import Adapter, Layer, kind_for, named_layers
 from structmat.nn.model import Recipe, adapters, trained_whole
 from structmat.nn.module import generator_shapes
+from structmat.nn.offloading import loaded
 
 
 @dataclass(frozen=True)
@@ -95,12 +96,13 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None =
 
 def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {
-        f"rotation.generators.{k}": g for k, g in enumerate(adapter.rotation.generators)
+        f"rotation.generators.{k}": g for k, g in enumerate(adapter.rotation.generators())
     }
-    if adapter.scale is not None:
-        found["scale"] = adapter.scale
-    if adapter.trains_bias and adapter.bias is not None:
-        found["bias"] = adapter.bias
+    with loaded(adapter), loaded(adapter.base):
+        if adapter.scale is not None:
+            found["scale"] = adapter.scale
+        if adapter.trains_bias and adapter.bias is not None:
+            found["bias"] = adapter.bias
     return found
 
 

@@ -9,7 +9,6 @@ from structmat.blocks import generators_per_block
 from structmat.errors import BlockError
 from structmat.nn import modes
 
-
 _FLOATING = (
     torch.bfloat16,
     torch.float16,

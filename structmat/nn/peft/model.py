@@ -319,6 +319,8 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         )
         tuner = getattr(model, "base_model", None)
         loading.check(model, renamed, adapter_name, tuner if isinstance(tuner, cls) else None)
+        saved = {name: cls._remove_adapter_name_from_key(name, adapter_name) for name in renamed}
+        loading.name_offloaded(model, saved, adapter_name)
         return renamed
 
     # Batches of several adapters ------------------------------------------------------------
