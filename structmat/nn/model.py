@@ -27,6 +27,7 @@ from structmat.nn.adapters import (
 )
 from structmat.nn.adapters.quantised import settings_of
 from structmat.nn.module import checked_dropout
+from structmat.nn.offloading import is_offloaded
 from structmat.nn.selecting import ALL_LINEAR, Targets, compiled, matching, select
 from structmat.nn.sharded import check_whole
 from structmat.nn.sharing import biases, check_apart, check_norms, same_layers, slots_in, untie
@@ -50,6 +51,7 @@ class Recipe:
     field: str = "receptive"
     side: str = "inputs"
     base: bool = False  # whether the layer's own weight is saved with it
+    plan: str = "auto"
 
 
 def adapt(
@@ -67,6 +69,7 @@ def adapt(
     reduced: bool = False,
     field: str = "receptive",
     trainable: Targets = (),
+    plan: str = "auto",
 ) -> nn.Module:
     """Freeze a model and put trained rotations before its layers, in place.
 
@@ -100,6 +103,9 @@ def adapt(
     trainable : str or list of str
         Other modules to train whole, such as ["classifier"]; they are saved with the adapter.
         What they share with other modules must be trained whole in all of them.
+    plan : {"auto", "measure", "reference"}
+        How rotations run; see `Orthogonal`. It is not saved with an adapter: set `plan` of the
+        rotations of a loaded one.
 
     Returns
     -------
@@ -129,7 +135,7 @@ def adapt(
     )
     dropout = checked_dropout(dropout)
     recipes = {
-        name: Recipe(choose(name, layer), blocks, scale, bias, dropout, reduced, field, side)
+        name: Recipe(choose(name, layer), blocks, scale, bias, dropout, reduced, field, side, plan)
         for name, layer in chosen.items()
     }
     layers = {c.owner if isinstance(c, Stack) else c for c in chosen.values()}
@@ -166,6 +172,7 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
                     bias=recipe.bias,
                     dropout=recipe.dropout,
                     reduced=recipe.reduced,
+                    plan=recipe.plan,
                 )
             )
         except StructmatError as error:
@@ -279,6 +286,7 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     """
     found = _some(model)
     check_whole(model, "merge")
+    check_loaded(model)
     weights = []
     for name, adapter in found.items():
         try:
@@ -296,6 +304,23 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     model = _replace(model, {id(m): m.base for m in put if not isinstance(m, StackAdapter)})
     untie(model)
     return model
+
+
+def check_loaded(model: nn.Module) -> None:
+    """Refuse a model whose weights accelerate keeps elsewhere: it would bring back the old ones.
+
+    Raises
+    ------
+    StructmatError
+        When a layer with an adapter is offloaded.
+    """
+    for name, adapter in adapters(model).items():
+        if is_offloaded(adapter.base):
+            raise StructmatError(
+                f"{name}: its weight is offloaded, so a merged one would be replaced by the old"
+                " one; merge before offloading, or take the hooks off first, by"
+                " accelerate.hooks.remove_hook_from_submodules(model)"
+            )
 
 
 def unmerge(model: nn.Module) -> nn.Module:

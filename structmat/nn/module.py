@@ -2,39 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from functools import lru_cache
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from structmat import gauge
 from structmat.blocks import by_stage, generators_per_block
 from structmat.errors import BlockError, StructmatError, WiringError
 from structmat.merging import merged
 from structmat.network import Network
 from structmat.nn import blocks as block_kinds
-from structmat.nn import powers, tuning
+from structmat.nn import modes, powers, tuning
+from structmat.nn.blocks.generators import promoted, real_dtype
+from structmat.nn.offloading import Generators
 from structmat.nn.operator import plain, rotated
 from structmat.nn.precision import without_autocast
-from structmat.nn.programs import Program, program_for
+from structmat.nn.programs import Program, kept_generators, places_of, program_for
 from structmat.nn.stages import checked_stages
 from structmat.planning import choices
 
-PLANS = ("auto", "model", "reference")
+PLANS = ("auto", "measure", "reference")
 _FEW = 64  # vectors, up to which blocks that do not change are kept ready between calls
 
 
 class _Ready(NamedTuple):
-    """Blocks multiplied out for a few vectors, and the generators that they were made of.
+    """Fused blocks for a few vectors, and all that they were made of.
 
     For the adjoint they are those of the inverse network, in its order.
     """
 
     generators: list[Tensor]
+    settings: Hashable
     program: Program
     blocks: list[Tensor]
 
@@ -68,10 +67,11 @@ class Orthogonal(nn.Module):
         (`structmat.reduced`): fewer parameters, up to half. With exp blocks the matrices are the
         same ones; with Cayley blocks those near the identity are, and the dimension is. A bank
         that loses some has the others in one row.
-    plan : {"auto", "model", "reference"}
-        How to run it: in the way that was fastest when the ways were timed on this machine, once,
-        for about as many vectors; in the way that a model of the cost finds cheapest; or stage by
-        stage, by plain torch operations. The same numbers and gradients, to rounding.
+    plan : {"auto", "measure", "reference"}
+        How to run it: with the fusion of stages that a cost model selects, the same one in every
+        process; with the one that was fastest when the candidates were timed on this machine,
+        once, for about as many vectors; or stage by stage, by torch's own operations. The same
+        numbers and gradients, to rounding.
 
     Raises
     ------
@@ -83,10 +83,11 @@ class Orthogonal(nn.Module):
     -----
     Blocks are computed, and the product is accumulated, in at least float32 and in at least the
     precision of x; the result has the dtype of x, made complex where the blocks are. Autocast
-    does not reach inside. Neighbouring stages are multiplied out into one where that saves passes
-    over x, and for the backward pass x and the blocks are kept, nothing of a stage; `explain`
-    tells. Where the layer is called with few vectors and without gradients, as in decoding, the
-    blocks are kept from call to call until a generator changes.
+    does not reach inside. Neighbouring stages are fused where that saves passes over x, and for
+    the backward pass x and the blocks are kept, nothing of a stage; `explain` tells. Where the
+    layer is called with few vectors and without gradients, as in decoding, the blocks are kept
+    from call to call until a generator changes. `torch.export` and `torch.jit.trace` record
+    torch's own operations, so that a saved program runs where structmat is not installed.
 
     Examples
     --------
@@ -99,7 +100,7 @@ class Orthogonal(nn.Module):
     True
     """
 
-    _like: Tensor
+    generators: Generators
 
     def __init__(
         self,
@@ -131,16 +132,16 @@ class Orthogonal(nn.Module):
         self.kind = block_kinds.checked_kind(blocks)
         self.dropout = checked_dropout(dropout)
         self.unitary = dtype.is_complex
-        self.generators = nn.ParameterList(
-            torch.zeros(shape, dtype=dtype.to_real(), device=device)
-            for shape in generator_shapes(network, unitary=self.unitary, reduced=reduced)
+        # Plain numbers, which compiled code reads instead of the arrays of the network.
+        self._sizes = tuple((bank.count, bank.radix) for bank in network.banks)
+        shapes = generator_shapes(network, unitary=self.unitary, reduced=reduced)
+        real = real_dtype(dtype)
+        self.generators = Generators(
+            torch.zeros(shape, dtype=real, device=device) for shape in shapes
         )
-        # Holds nothing: it knows the dtype and device of a layer that has no generators.
-        like = torch.empty(0, dtype=dtype.to_real(), device=device)
-        self.register_buffer("_like", like, persistent=False)
+        self._bare = real, torch.empty(0, device=device).device  # of a layer without generators
         self._program = program_for(network)
         self._ready: dict[tuple[torch.dtype, bool], _Ready] = {}
-        self._places: list[Tensor | None] = self._places_of_kept()
 
     @property
     def width(self) -> int:
@@ -183,7 +184,9 @@ class Orthogonal(nn.Module):
         [[1.0, 0.0], [0.0, 1.0]]
         """
         dtype = self._compute_dtype(torch.float32) if dtype is None else dtype
-        one = torch.eye(self.width, dtype=dtype, device=self._like.device)
+        own = self.generators()
+        device = own[0].device if own else self._bare[1]
+        one = torch.eye(self.width, dtype=dtype, device=device)
         return self._rotate(one, adjoint=False, drop=False).T
 
     def blocks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
@@ -191,32 +194,50 @@ class Orthogonal(nn.Module):
 
         They are what `structmat.factors`, `structmat.dense` and the like take, as arrays.
         """
-        dtype = torch.float32 if dtype is None else dtype
-        dtype = self._compute_dtype(dtype)
-        dtype = dtype.to_real() if self.unitary else dtype  # the compiler knows no to_real
-        made: list[Tensor | None] = [None] * len(self.generators)
+        dtype = self._compute_dtype(torch.float32 if dtype is None else dtype)
+        return self._blocks_of(self.generators(), dtype, self._settings())
+
+    def _settings(self) -> Hashable:
+        """Return what the blocks depend on beside the generators."""
+        return self.kind
+
+    def _blocks_of(
+        self,
+        generators: Sequence[Tensor],
+        dtype: torch.dtype,
+        settings: Hashable,  # noqa: ARG002 (subclasses have others)
+    ) -> list[Tensor]:
+        """Return the blocks that some generators make, in a dtype that is complex if they are."""
+        made: list[Tensor | None] = [None] * len(generators)
         by_radix: dict[int, list[int]] = {}
-        for k, bank in enumerate(self.network.banks):
-            by_radix.setdefault(bank.radix, []).append(k)
+        for k, (_, radix) in enumerate(self._sizes):
+            by_radix.setdefault(radix, []).append(k)
+        real = real_dtype(dtype)
+        every = self._all_generators(generators)
         for radix, banks in by_radix.items():  # one batched call for each radix
-            together = torch.cat([self._all_generators(k).to(dtype) for k in banks])
+            together = torch.cat([every[k].to(real) for k in banks])
             parts = block_kinds.KINDS[self.kind](together, radix).split(
-                [self.network.banks[k].count for k in banks]
+                [self._sizes[k][0] for k in banks]
             )
             for k, part in zip(banks, parts, strict=True):
                 made[k] = part
         return [block for block in made if block is not None]
 
-    def _all_generators(self, k: int) -> Tensor:
-        """Return the (n, g) generators of a bank, with zeros for those left out."""
-        values: Tensor = self.generators[k]
-        places = self._places[k] if self.reduced else None
-        if places is None:
-            return values
-        bank = self.network.banks[k]
-        size = generators_per_block(bank.radix, unitary=self.unitary)
-        every = values.new_zeros(bank.count * size)
-        return every.index_copy(0, places, values).view(-1, size)
+    def _all_generators(self, generators: Sequence[Tensor]) -> list[Tensor]:
+        """Return the (n, g) generators of each bank, with zeros for those left out."""
+        if not (self.reduced and generators):
+            return list(generators)
+        device = generators[0].device
+        places = places_of(self._program.key, device, unitary=self.unitary)
+        made = []
+        for values, kept, (count, radix) in zip(generators, places, self._sizes, strict=True):
+            if kept is None:
+                made.append(values)
+                continue
+            size = generators_per_block(radix, unitary=self.unitary)
+            every = values.new_zeros(count * size)
+            made.append(every.index_copy(0, kept, values).view(-1, size))
+        return made
 
     @torch.no_grad()
     def orthogonality_error(self) -> float:
@@ -238,7 +259,7 @@ class Orthogonal(nn.Module):
     ) -> str:
         """Return in words how so many vectors are run: the steps, what else was weighed, and why.
 
-        With `plan="auto"` the ways are timed where the layer would time them.
+        With `plan="measure"` the candidate plans are timed where the layer would time them.
 
         Parameters
         ----------
@@ -251,13 +272,13 @@ class Orthogonal(nn.Module):
         Examples
         --------
         >>> import structmat as sm
-        >>> print(Orthogonal(sm.butterfly(16), plan="model").explain(10_000))
+        >>> print(Orthogonal(sm.butterfly(16)).explain(10_000))
         16 wires, 4 stages, 10,000 vectors of 4-byte numbers on a cpu: 4→16
         ...
         """
         dtype = self._compute_dtype(torch.float32 if dtype is None else dtype)
         return tuning.explained(
-            self._program, tokens, outputs, dtype, self._like.device, plan=self.plan
+            self._program, tokens, outputs, dtype, self._number_type()[1], plan=self.plan
         )
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -371,19 +392,19 @@ class Orthogonal(nn.Module):
         of_banks = [t for t, stage in enumerate(self.network.stages) for _ in stage.banks]
         kept = [k for k, t in enumerate(of_banks) if t in wanted]
         fewer = Network(self.width, [self.network.stages[t] for t in wanted])
-        made = self._like_this(fewer, self.kind)
+        made, own = self._like_this(fewer, self.kind), self._all_generators(self.generators())
         for new, k in zip(made.generators, kept, strict=True):
-            new.copy_(self._all_generators(k))
+            new.copy_(own[k])
         return made
 
     def _like_this(self, network: Network, kind: str) -> Orthogonal:
         """Return a layer of another network with the dtype, device and settings of this."""
-        dtype = self._like.dtype
+        dtype, device = self._number_type()
         made = Orthogonal(
             network,
             kind,
             dtype=dtype.to_complex() if self.unitary else dtype,
-            device=self._like.device,
+            device=device,
             dropout=self.dropout,
             plan=self.plan,
         )
@@ -401,7 +422,7 @@ class Orthogonal(nn.Module):
                 f"x is a {type(x).__name__}: the layer takes a torch.Tensor; make one with"
                 " torch.as_tensor(x, dtype=torch.float32)"
             )
-        if x.ndim < 1 or x.shape[-1] != self.width:
+        if x.ndim < 1 or modes.sizes(x)[-1] != self.width:
             raise BlockError(
                 f"x of shape {tuple(x.shape)}: its last axis must be the width {self.width}"
             )
@@ -420,7 +441,7 @@ class Orthogonal(nn.Module):
         with without_autocast(x.device.type):
             ready = None if drop else self._kept_ready(x, dtype, adjoint=adjoint)
             if ready is not None:
-                return rotated(ready.program, ready.blocks, x, *layer, plan="model")
+                return rotated(ready.program, ready.blocks, x, *layer)
             blocks = self.blocks(dtype)
             if drop:
                 blocks = self._dropped(blocks)
@@ -431,28 +452,40 @@ class Orthogonal(nn.Module):
     def _kept_ready(self, x: Tensor, dtype: torch.dtype, *, adjoint: bool) -> _Ready | None:
         """Return the blocks for a few vectors without gradients; kept until a generator changes.
 
-        Whether one did is seen by its values, for there are ways to change them unseen.
+        Whether one did is seen by its values, for there are ways to change them unseen. What is
+        kept is made of a copy of the generators, so that it belongs to that copy whoever changes
+        them meanwhile.
         """
         if (
             torch.is_grad_enabled()
-            or torch.compiler.is_compiling()
+            or not modes.eager(x)
             or x.device.type != "cpu"  # elsewhere it would have to wait for the device
             or x.numel() > _FEW * self.width
             or self.plan == "reference"
-            or not len(self.generators)
+            or not self._sizes
         ):
             return None
+        own, settings = self.generators(), self._settings()
+        if not modes.eager(*own) or any(g.device.type != "cpu" for g in own):
+            return None
         ready = self._ready.get((dtype, adjoint))
-        if ready is not None and all(map(torch.equal, ready.generators, self.generators)):
+        if (
+            ready is not None
+            and ready.settings == settings
+            and all(map(_same, ready.generators, own))
+        ):
             return ready
         best = choices(self.network, 1, itemsize=dtype.itemsize, reuse=True)[0]
         net = merged(self.network, best.ends).network
         with torch.inference_mode(mode=False), torch.no_grad():
-            blocks = self._program.tape(best.ends, x.device).merge(self.blocks(dtype))
+            kept = [g.detach().clone() for g in own]
+            # In float64, which no setting of torch for products of float32 reaches.
+            wide = self._blocks_of(kept, promoted(dtype, torch.float64), settings)
+            tape = self._program.tape(best.ends, x.device)
+            blocks = [block.to(dtype) for block in tape.merge(wide)]
             if adjoint:
                 net, blocks = net.inverse(), _adjoints(net, blocks)
-            kept = [g.detach().clone() for g in self.generators]
-        made = _Ready(kept, program_for(net), blocks)
+        made = _Ready(kept, settings, program_for(net), blocks)
         self._ready[dtype, adjoint] = made
         return made
 
@@ -463,7 +496,7 @@ class Orthogonal(nn.Module):
         rest = iter(blocks)
         kept = []
         for stage in self.network.stages:
-            picked = torch.rand(()) < of_stages
+            picked = torch.rand((), device="cpu") < of_stages
             for _ in stage.banks:
                 block = next(rest)
                 drop = picked.to(block.device) & (
@@ -473,26 +506,26 @@ class Orthogonal(nn.Module):
                 kept.append(torch.where(drop, one, block))
         return kept
 
-    def _compute_dtype(self, dtype: torch.dtype) -> torch.dtype:
-        dtype = torch.promote_types(*map(block_kinds.at_least_float32, (dtype, self._like.dtype)))
-        return torch.promote_types(dtype, torch.complex64) if self.unitary else dtype
+    def _number_type(self) -> tuple[torch.dtype, torch.device]:
+        """Return the dtype and the device of the generators."""
+        if not self._sizes:
+            return self._bare
+        first = self.generators[0]
+        return first.dtype, first.device
 
-    def _places_of_kept(self) -> list[Tensor | None]:
-        """Return, by bank, where the row of kept generators goes; None where all are kept."""
-        if not self.reduced:
-            return []
-        with torch.inference_mode(mode=False):  # kept for later calls, which may train
-            return [
-                None
-                if kept.all()
-                else torch.as_tensor(np.flatnonzero(kept), device=self._like.device)
-                for kept in _kept(self.network, unitary=self.unitary)
-            ]
+    def _compute_dtype(self, dtype: torch.dtype) -> torch.dtype:
+        own, _ = self._number_type()
+        dtype = promoted(*map(block_kinds.at_least_float32, (dtype, own)))
+        return promoted(dtype, torch.complex64) if self.unitary else dtype
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
         super()._apply(fn, recurse)
-        self._ready.clear()
-        self._places = self._places_of_kept()  # made anew from the network, never moved
+        if not self._sizes:
+            dtype, device = self._bare
+            start = "cpu" if device.type == "meta" else device  # what is there can be moved
+            bare = fn(torch.empty(0, dtype=dtype, device=start))
+            self._bare = bare.dtype, bare.device
+        self._ready = {}
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -526,9 +559,9 @@ def _adjoints(net: Network, blocks: list[Tensor]) -> list[Tensor]:
     ]
 
 
-@lru_cache(maxsize=64)  # a model has many layers of a few widths
-def _kept(net: Network, *, unitary: bool) -> tuple[npt.NDArray[np.bool_], ...]:
-    return gauge.reduced(net, unitary=unitary).kept
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Return whether tensors on one device are of one dtype and hold the same numbers."""
+    return a.dtype == b.dtype and torch.equal(a, b)
 
 
 def generator_shapes(
@@ -544,7 +577,8 @@ def generator_shapes(
     [(1, 3), (2,)]
     """
     if reduced:
-        return [k.shape if k.all() else (int(k.sum()),) for k in _kept(net, unitary=unitary)]
+        kept = kept_generators(net, unitary=unitary)
+        return [k.shape if k.all() else (int(k.sum()),) for k in kept]
     return [(bank.count, generators_per_block(bank.radix, unitary=unitary)) for bank in net.banks]
 
 

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from structmat.nn import programs, tiled, tuning
+from structmat.nn import modes, programs, tiled, tuning
 from structmat.nn.precision import without_autocast
 from structmat.nn.rotate import rotate
 from structmat.planning import turns_weight
@@ -50,23 +50,19 @@ def rotated(
         Of that layer. It gets no gradient.
     adjoint : bool
         Apply the transposed (for complex blocks, conjugate transposed) matrix.
-    plan : {"auto", "model"}
-        Whether the way to run it may be chosen by measuring.
+    plan : {"auto", "measure"}
+        Whether the fusion of stages is selected by the cost model or by timing.
 
     Returns
     -------
     (..., width) or (..., outputs) of the dtype of x, contiguous
     """
-    if _transformed():
+    if modes.transformed() or modes.exporting():
         return plain(program, blocks, x, weight, bias, adjoint=adjoint)
-    if torch.is_grad_enabled() or x.is_meta or not _ordinary(x, *blocks):
+    layer = (t for t in (weight, bias) if t is not None)
+    if torch.is_grad_enabled() or not modes.eager(x, *blocks, *layer):
         return _rotate(x, list(blocks), weight, bias, program.key, plan, adjoint)
     return _run(program, x, blocks, weight, bias, plan, adjoint=adjoint)  # nobody needs to know
-
-
-def _ordinary(*tensors: Tensor) -> bool:
-    """Return whether the operator would only be a detour: nobody traces, or watches tensors."""
-    return not torch.compiler.is_compiling() and all(type(t) is Tensor for t in tensors)
 
 
 def plain(
@@ -80,19 +76,9 @@ def plain(
 ) -> Tensor:
     """Return what `rotated` does, by the plain path, which torch differentiates step by step."""
     dtype = blocks[0].dtype if blocks else x.dtype
-    y = rotate(program.plain(x.device), blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
+    steps = programs.plan_of(program.key, x.device)
+    y = rotate(steps, blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
     return y if weight is None else functional.linear(y, weight, bias)
-
-
-def _transformed() -> bool:
-    """Return whether torch.func or forward-mode differentiation is at work.
-
-    They see through torch's own operations, but not through an operator of ours.
-    """
-    if torch.compiler.is_compiling():
-        return False
-    level = torch.autograd.forward_ad._current_level
-    return bool(torch._C._are_functorch_transforms_active()) or level >= 0
 
 
 @torch.library.custom_op("structmat::rotate", mutates_args=())
@@ -235,7 +221,7 @@ def _merged(
     program: programs.Program, x: Tensor, blocks: Sequence[Tensor], plan: str
 ) -> tuple[programs.Tape, list[Tensor]]:
     """Return what vectors (tokens, width) go through, with the blocks multiplied out for it."""
-    ends = tuning.chosen(program, len(x), blocks[0].dtype, x.device, measure=plan == "auto")
+    ends = tuning.chosen(program, len(x), blocks[0].dtype, x.device, measure=plan == "measure")
     tape = program.tape(ends, x.device)
     return tape, tape.merge(blocks)
 

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from structmat.errors import BlockError
+from structmat.nn import modes
 from structmat.nn.eigenangles import CUT, check_orthogonal, eigen, of_angles, of_skew
 
 _ROUNDS = 200
@@ -63,6 +64,11 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
         return one.expand(blocks.shape).clone()
     if blocks.is_meta or blocks.numel() == 0:
         return blocks.clone()
+    if modes.exporting():
+        raise BlockError(
+            f"exponent={t}: powers of blocks are no operations of torch, so they cannot be"
+            " exported; merge the adapter first, or take Orthogonal.interpolate(t)"
+        )
     made: Tensor = _power(blocks, t)
     return made
 

@@ -8,23 +8,29 @@ operator, and never while a graph is traced.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from threading import RLock
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 
+from structmat import gauge
 from structmat.errors import StructmatError
 from structmat.merging import merged
 from structmat.network import Network
-from structmat.nn import fused, tiled
+from structmat.nn import fused, modes, tiled
 from structmat.nn.rotate import Plan, plan_for
 from structmat.nn.tiled import Steps
 from structmat.scheduling import schedule
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,49 +181,96 @@ class Program:
         self.network = network
         self.key = _key(network)
         self.chosen: dict[tuple[Any, ...], tuple[int, ...]] = {}
-        self._tapes: dict[tuple[tuple[int, ...], torch.device], Tape] = {}
-        self._plain: dict[torch.device, Plan] = {}
+        self._made: dict[Hashable, Any] = {}
 
     def tape(self, ends: tuple[int, ...], device: torch.device) -> Tape:
         """Return the tape that merges runs of stages with these ends."""
-        found = self._tapes.get((ends, device))
-        if found is None:
-            with torch.inference_mode(mode=False):  # kept for later calls, which may train
-                found = self._tapes[ends, device] = _tape(self.network, ends, device)
-        return found
+        takes = fused.available(device)
+        return self._kept(
+            ("tape", ends, device, takes),
+            lambda: _tape(self.network, ends, device, kernels=takes),
+        )
 
     def plain(self, device: torch.device) -> Plan:
-        """Return the plan of the plain path."""
-        found = self._plain.get(device)
-        if found is None:
-            with torch.inference_mode(mode=False):
-                found = plan_for(self.network, device)
-            pairs = [pair for pair in found.indices if pair is not None]
-            if not any(isinstance(index, FakeTensor) for pair in pairs for index in pair):
-                self._plain[device] = found
+        """Return the plan of the reference implementation."""
+        return self._kept(("plain", device), lambda: plan_for(self.network, device))
+
+    def places(self, device: torch.device, *, unitary: bool) -> tuple[Tensor | None, ...]:
+        """Return, by bank, where the generators that `reduced` keeps stand among all of them.
+
+        None where a bank keeps all.
+        """
+        kept = kept_generators(self.network, unitary=unitary)
+        return self._kept(
+            ("places", device, unitary),
+            lambda: tuple(
+                None if k.all() else torch.tensor(np.flatnonzero(k), device=device) for k in kept
+            ),
+        )
+
+    def _kept(self, key: Hashable, make: Callable[[], _T]) -> _T:
+        """Return what is kept under a key; what is not made by torch in plain mode is not kept."""
+        if not modes.eager():
+            with modes.untraced():
+                return make()
+        if key not in self._made:
+            with torch.inference_mode(mode=False):  # for later calls, which may train
+                self._made[key] = make()
+        found: _T = self._made[key]
         return found
 
 
-def _tape(net: Network, ends: tuple[int, ...], device: torch.device) -> Tape:
+@lru_cache(maxsize=64)  # a model has many layers of a few widths
+def kept_generators(net: Network, *, unitary: bool) -> tuple[npt.NDArray[np.bool_], ...]:
+    """Return, for each bank, which generators `structmat.reduced` keeps, (n, g)."""
+    return gauge.reduced(net, unitary=unitary).kept
+
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+
+
+def _constant(function: _F) -> _F:
+    """Have torch.compile take results for constants, and not look inside.
+
+    As `torch.compiler.assume_constant_result` does, which would load the compiler.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+@_constant
+def plan_of(key: str, device: torch.device) -> Plan:
+    """Return the plan of the reference implementation for a program."""
+    return found(key).plain(device)
+
+
+@_constant
+def places_of(key: str, device: torch.device, *, unitary: bool) -> tuple[Tensor | None, ...]:
+    """Return `Program.places` of a program."""
+    return found(key).places(device, unitary=unitary)
+
+
+def _tape(net: Network, ends: tuple[int, ...], device: torch.device, *, kernels: bool) -> Tape:
     coarse = merged(net, ends)
     groups = []
     for stage, group in zip(coarse.network.stages, coarse.groups, strict=False):
-        places = torch.zeros(net.width, dtype=torch.int64)
-        reads = []
+        places = np.zeros(net.width, dtype=np.int64)
         for bank in stage.banks:
-            reads.append(torch.tensor(bank.reads))
-            places[reads[-1]] = torch.arange(bank.radix)
+            places[bank.reads] = np.arange(bank.radix)
         groups.append(
             Group(
                 len(group.banks),
                 Steps.of(schedule(group), device) if group.depth > 1 else None,
-                places.to(device),
-                tuple(wires.to(device) for wires in reads),
+                torch.tensor(places, device=device),
+                tuple(torch.tensor(bank.reads, device=device) for bank in stage.banks),
             )
         )
-    takes = fused.available(device) and fused.supports(coarse.network, torch.float32)
-    kernels = fused.program(coarse.network, device) if takes else None
-    return Tape(Steps.of(schedule(coarse.network), device), tuple(groups), kernels)
+    takes = kernels and fused.supports(coarse.network, torch.float32)
+    return Tape(
+        Steps.of(schedule(coarse.network), device),
+        tuple(groups),
+        fused.program(coarse.network, device) if takes else None,
+    )
 
 
 def _key(net: Network) -> str:
@@ -235,16 +288,25 @@ def _key(net: Network) -> str:
 
 
 _ALIVE: WeakValueDictionary[str, Program] = WeakValueDictionary()
+_LOCK = RLock()  # two programs of one key would not live equally long
+
+
+def _unlock() -> None:
+    """Have a new lock in a forked process, where nobody is left to release the old one."""
+    global _LOCK
+    _LOCK = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
 
 
 @lru_cache(maxsize=64)  # a model has many layers of a few widths
 def program_for(net: Network) -> Program:
     """Return the program of a network, and let `found` find it while somebody holds it."""
-    program = _ALIVE.get(_key(net))
-    if program is None:
-        program = Program(net)
-        _ALIVE[program.key] = program
-    return program
+    made = Program(net)
+    with _LOCK:
+        return _ALIVE.setdefault(made.key, made)
 
 
 def found(key: str) -> Program:

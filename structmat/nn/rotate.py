@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from structmat.network import Network
+from structmat.nn import modes
 from structmat.scheduling import Gather, Product, schedule
 
 
@@ -69,17 +70,20 @@ def rotate(plan: Plan, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool = F
         blocks = [b.mH for b in blocks]
     for step, pair in steps:
         if isinstance(step, Product):
-            y = _multiply(step, blocks, y)
+            y = _multiply(plan.width, step, blocks, y)
         elif pair is not None:
-            y = _Permute.apply(y, *(pair[::-1] if adjoint else pair))
+            index, inverse = pair[::-1] if adjoint else pair
+            # A compiler or an exporter records an operation of torch's own.
+            recorded = modes.recorded()
+            y = y.index_select(0, index) if recorded else _Permute.apply(y, index, inverse)
         else:
             y = _transpose(step, y, adjoint=adjoint)
     return y.T.reshape(x.shape)
 
 
-def _multiply(step: Product, blocks: Sequence[Tensor], y: Tensor) -> Tensor:
+def _multiply(width: int, step: Product, blocks: Sequence[Tensor], y: Tensor) -> Tensor:
     sizes = [s.count * s.radix for s in step.segments]
-    passing = len(y) - sum(sizes)
+    passing = width - sum(sizes)
     runs = y.split([*sizes, passing]) if passing or len(sizes) > 1 else (y,)
     parts = []
     for s, run in zip(step.segments, runs, strict=False):  # the run that passes has no segment

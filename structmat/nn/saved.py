@@ -12,6 +12,7 @@ from structmat.errors import StructmatError, require
 from structmat.nn.adapters import Adapter, Layer, is_rotated, kind_for, named_layers
 from structmat.nn.model import Recipe, adapters, trained_whole
 from structmat.nn.module import generator_shapes
+from structmat.nn.offloading import loaded
 from structmat.nn.sharing import names_of_layers
 
 BASE = "base.weight"  # a layer's own weight, where a file has it
@@ -99,14 +100,15 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None =
 
 def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {
-        f"rotation.generators.{k}": g for k, g in enumerate(adapter.rotation.generators)
+        f"rotation.generators.{k}": g for k, g in enumerate(adapter.rotation.generators())
     }
-    if adapter.scale is not None:
-        found["scale"] = adapter.scale
-    if adapter.trains_bias and adapter.bias is not None:
-        found["bias"] = adapter.bias
-    if adapter.saves_base:
-        found[BASE] = adapter.base.weight if adapter._plain is None else adapter._plain
+    with loaded(adapter), loaded(adapter.base):
+        if adapter.scale is not None:
+            found["scale"] = adapter.scale
+        if adapter.trains_bias and adapter.bias is not None:
+            found["bias"] = adapter.bias
+        if adapter.saves_base:
+            found[BASE] = adapter.base.weight if adapter._plain is None else adapter._plain
     return found
 
 

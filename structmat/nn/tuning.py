@@ -1,9 +1,11 @@
-"""Which stages to merge: by the cost model, or by timing the ways once and remembering the best.
+"""Which stages to fuse: by the cost model, or by timing the candidate plans once.
 
-What is measured is a forward and a backward pass on random vectors. The choice is kept in memory
-and, for later processes, in a file: by the network, the machine, the versions, the number of
-threads, the dtype and the number of vectors up to the next power of two. Nothing depends on the
-choice but time: all ways give the same numbers, to rounding.
+The cost model depends on the network, the number of vectors, the dtype and the type of the device
+only, so that it selects the same plan in every process. Timing is done where it is asked for:
+of a forward and a backward pass on random vectors. Its choice is kept in memory and, for later
+processes, in a file: by the network, the machine, the versions, the number of threads, the dtype
+and the number of vectors up to the next power of two. All plans give the same numbers, to
+rounding.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ def chosen(
     dtype: torch.dtype,
     device: torch.device,
     *,
-    measure: bool = True,
+    measure: bool = False,
 ) -> Ends:
     """Return where the runs of stages end that are merged, for so many vectors.
 
@@ -45,21 +47,23 @@ def chosen(
         Of the blocks.
     device : torch device
     measure : bool
-        Whether to time the ways where the vectors are many; else the model's choice is taken, as
-        it is while torch is asked for deterministic algorithms.
+        Whether to time the candidate plans where the vectors are many; else the model's choice is
+        taken, as it is while torch is asked for deterministic algorithms.
     """
     tokens = bucket(tokens)
     many = tokens * program.network.width >= SMALL
     measure = measure and many and not torch.are_deterministic_algorithms_enabled()
-    asked = tokens, dtype, device, measure
-    if asked not in program.chosen:
+    # Times depend on the number of threads, which may change; the model depends on nothing else.
+    asked = tokens, dtype, device, _machine(device) if measure else None
+    found = program.chosen.get(asked)
+    if found is None:
         ways = _ways(program, tokens, dtype, device)
+        found = ways[0].ends
         if measure and len(ways) > 1:
             times = measured(program, tokens, dtype, device)
-            program.chosen[asked] = min(times, key=lambda way: times[way]).ends
-        else:
-            program.chosen[asked] = ways[0].ends
-    return program.chosen[asked]
+            found = min(times, key=lambda way: times[way]).ends
+        program.chosen[asked] = found
+    return found
 
 
 def _ways(
@@ -152,10 +156,10 @@ def explained(
         tokens = outputs
     if plan == "reference":
         return 'plan="reference": stage by stage\n' + schedule(net).explain()
-    ends = chosen(program, tokens, dtype, device, measure=plan == "auto")
+    ends = chosen(program, tokens, dtype, device, measure=plan == "measure")
     ways = _ways(program, tokens, dtype, device)
     name = _name(program, bucket(tokens), dtype, device)
-    known = remembered.recall(name) if plan == "auto" else {}
+    known = remembered.recall(name) if plan == "measure" else {}
     return explain(
         net,
         given,

@@ -22,6 +22,7 @@ from structmat.nn.adapters.checks import (
 )
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.module import Orthogonal
+from structmat.nn.offloading import device_of, is_offloaded, loaded
 
 
 class Adapter(nn.Module):
@@ -41,7 +42,7 @@ class Adapter(nn.Module):
         Of width `turned_width(base, side)`.
     side : {"inputs", "outputs"}
         What is rotated: the inputs that each neuron reads, or the outputs of all neurons.
-    blocks, dropout, reduced
+    blocks, dropout, reduced, plan
         As for `Orthogonal`.
     scale : bool
         Whether to train a factor for each output, 1 at the start; a bias is not scaled.
@@ -71,6 +72,7 @@ class Adapter(nn.Module):
         bias: bool = False,
         dropout: tuple[float, float] = (0.0, 0.0),
         reduced: bool = False,
+        plan: str = "auto",
     ) -> None:
         super().__init__()
         width = self.turned_width(base, side)
@@ -96,6 +98,7 @@ class Adapter(nn.Module):
             device=device,
             dropout=dropout,
             reduced=reduced,
+            plan=plan,
         )
         outputs = self.output_width(base)
         self.scale = (
@@ -127,7 +130,7 @@ class Adapter(nn.Module):
     @classmethod
     def number_type(cls, base: Layer) -> tuple[torch.dtype, torch.device]:
         """Return the dtype that the layer computes in, and the device it is on."""
-        return base.weight.dtype, base.weight.device
+        return base.weight.dtype, device_of(base, base.weight)
 
     @classmethod
     def weight_shape(cls, base: Layer) -> tuple[int, ...]:
@@ -216,6 +219,12 @@ class Adapter(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The effective weight, in the layout and dtype of the layer's."""
+        if is_offloaded(self) or is_offloaded(self.base):
+            with loaded(self), loaded(self.base):
+                return self._effective()
+        return self._effective()
+
+    def _effective(self) -> Tensor:
         weight = self.own_weight
         if self.merged:
             return weight
@@ -246,6 +255,12 @@ class Adapter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's outputs with the rotated weight."""
+        if is_offloaded(self.base):
+            with loaded(self.base):
+                return self._outputs(x)
+        return self._outputs(x)
+
+    def _outputs(self, x: Tensor) -> Tensor:
         if self._sees_weight and not self.merged:
             # Not tie_weights: another parameter that is the same tensor keeps it.
             given = {"weight": self.weight}

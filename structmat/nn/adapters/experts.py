@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from structmat.nn.adapters.base import Adapter
 from structmat.nn.adapters.checks import Layer
+from structmat.nn.offloading import is_offloaded, loaded
 
 NAMES = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
 # Experts that do not say their layout themselves.
@@ -181,6 +182,12 @@ class Experts(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the experts do with the rotated weights."""
+        if is_offloaded(self.base):  # its hooks would put the plain weights in place
+            with loaded(self.base):
+                return self._run(*args, **kwargs)
+        return self._run(*args, **kwargs)
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
         rotated = {name: a.weight for name, a in self._adapters().items() if not a.merged}
         if not rotated:
             return self.base(*args, **kwargs)

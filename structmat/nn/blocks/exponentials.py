@@ -16,11 +16,12 @@ import torch
 from torch import Tensor
 
 from structmat.blocks import LARGEST_ANGLE, check_angles
+from structmat.nn import modes
+from structmat.nn.blocks import exported
 from structmat.nn.blocks.generators import (
     at_least_float32,
     is_unitary,
     narrowed,
-    numbers_at_hand,
     skew,
     to_generators,
     widened,
@@ -73,9 +74,11 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     unitary = is_unitary(generators, radix)
     if radix == 2 and not unitary:
         return _turned(generators.to(at_least_float32(generators.dtype)))
+    if modes.exporting():
+        return exported.exponential(generators, radix)
     g = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
-    # How often to square depends on the numbers.
-    function = _Exponential.apply if numbers_at_hand(g) else plain_exponential
+    # How often to square depends on the numbers, which a traced or fake tensor has not.
+    function = _Exponential.apply if modes.has_numbers(g) else plain_exponential
     blocks: Tensor = function(g, radix)
     return blocks.view(*generators.shape[:-1], radix, radix)
 

@@ -38,8 +38,8 @@ def givens(generators: Tensor, radix: int) -> Tensor:
         sine = above * quotient
         phases = torch.polar(torch.ones_like(diagonal), diagonal)
     one = torch.eye(radix, dtype=above.dtype, device=above.device)
-    rows = list(one[:, :, None].expand(radix, radix, above.shape[-1]))
-    place = len(above)
+    rows = list(one[:, :, None].expand(radix, radix, above.shape[-1]).unbind())
+    place = radix * (radix - 1) // 2
     for i in reversed(range(radix)):
         if phases is not None:
             rows[i] = rows[i] * phases[i]
@@ -65,7 +65,7 @@ def householder(generators: Tensor, radix: int) -> Tensor:
     above, diagonal = _columns(generators, radix)
     if radix == 2 and diagonal is None:
         return cayley(generators, radix)  # the same, with a gradient that is exact at any size
-    place = len(above)
+    place = radix * (radix - 1) // 2
     made = above.new_zeros(0, 0, above.shape[-1])
     one = above.new_ones(1, above.shape[-1])
     for i in reversed(range(radix)):

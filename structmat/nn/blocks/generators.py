@@ -7,6 +7,30 @@ from torch import Tensor
 
 from structmat.blocks import generators_per_block
 from structmat.errors import BlockError
+from structmat.nn import modes
+
+_FLOATING = (
+    torch.bfloat16,
+    torch.float16,
+    torch.float32,
+    torch.float64,
+    torch.complex32,
+    torch.complex64,
+    torch.complex128,
+)
+_PROMOTED = {(a, b): torch.promote_types(a, b) for a in _FLOATING for b in _FLOATING}
+
+
+def promoted(a: torch.dtype, b: torch.dtype) -> torch.dtype:
+    """Return `torch.promote_types(a, b)`, which an exporter would record as an operation.
+
+    Examples
+    --------
+    >>> promoted(torch.bfloat16, torch.float16)
+    torch.float32
+    """
+    found = _PROMOTED.get((a, b))
+    return torch.promote_types(a, b) if found is None else found
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
@@ -27,7 +51,27 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
             f"dtype={dtype}: generators and activations need at least 16 bits; keep adapters in"
             " float32, and cast activations to bfloat16 or wider"
         )
-    return torch.promote_types(dtype, torch.float32)
+    return promoted(dtype, torch.float32)
+
+
+_REAL = {
+    torch.complex32: torch.float16,
+    torch.complex64: torch.float32,
+    torch.complex128: torch.float64,
+}
+
+
+def real_dtype(dtype: torch.dtype) -> torch.dtype:
+    """Return the dtype of real and imaginary parts; a real dtype as it is.
+
+    As `dtype.to_real()`, which torch.compile does not know.
+
+    Examples
+    --------
+    >>> real_dtype(torch.complex64), real_dtype(torch.float64)
+    (torch.float32, torch.float64)
+    """
+    return _REAL.get(dtype, dtype)
 
 
 def widened(values: Tensor) -> Tensor:
@@ -47,17 +91,6 @@ def widened(values: Tensor) -> Tensor:
     return values.to(torch.complex128 if values.is_complex() else torch.float64)
 
 
-def numbers_at_hand(values: Tensor) -> bool:
-    """Return whether the numbers of a tensor can be read: not those of a traced or fake one.
-
-    Examples
-    --------
-    >>> numbers_at_hand(torch.ones(1)), numbers_at_hand(torch.ones(1, device="meta"))
-    (True, False)
-    """
-    return not (torch.compiler.is_compiling() or values.is_meta) and type(values) is Tensor
-
-
 def known_below(values: Tensor, largest: float) -> bool:
     """Return whether all numbers are known to be at most so large, without waiting for a device.
 
@@ -66,7 +99,7 @@ def known_below(values: Tensor, largest: float) -> bool:
     >>> known_below(torch.tensor([1.0, -3.0]), 3), known_below(torch.tensor([torch.nan]), 3)
     (True, False)
     """
-    if values.device.type != "cpu" or not numbers_at_hand(values):
+    if values.device.type != "cpu" or not modes.has_numbers(values):
         return False
     return not values.numel() or bool(values.abs().amax() <= largest)  # not so for NaN
 
@@ -94,7 +127,7 @@ def narrowed(blocks: Tensor, dtype: torch.dtype) -> Tensor:
     torch.complex64
     """
     dtype = at_least_float32(dtype)
-    dtype = dtype.to_complex() if blocks.is_complex() else dtype
+    dtype = promoted(dtype, torch.complex64) if blocks.is_complex() else dtype
     return blocks.to(dtype, memory_format=torch.contiguous_format)
 
 
@@ -112,12 +145,13 @@ def is_unitary(generators: Tensor, radix: int) -> bool:
     (False, True)
     """
     pairs = generators_per_block(radix)
-    if generators.shape[-1] not in (pairs, radix * radix):
+    size = modes.sizes(generators)[-1]
+    if size not in (pairs, radix * radix):
         raise BlockError(
             f"generators of shape {tuple(generators.shape)}: a block of radix {radix} needs"
             f" {pairs} numbers, or {radix * radix} when unitary"
         )
-    return generators.shape[-1] != pairs
+    return size != pairs
 
 
 def skew(generators: Tensor, radix: int) -> Tensor:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from structmat.nn import modes
+
 # torch multiplies batches of matrices this small, with r³ < 400, one number after the other.
 _LARGEST = 7
 _FEWEST = 256
@@ -31,7 +33,8 @@ def times(a: Tensor, b: Tensor) -> Tensor:
     tensor([[1., 0.],
             [0., 1.]])
     """
-    if a.shape[-1] > _LARGEST or len(a) < _FEWEST:
+    count, _, radix = modes.sizes(a)
+    if radix > _LARGEST or count < _FEWEST:
         return a @ b
     left, right = (x.permute(1, 2, 0).contiguous() for x in (a, b))
     product = left[:, :1] * right[:1]

@@ -26,6 +26,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from structmat.nn import modes
+from structmat.nn.blocks import exported
 from structmat.nn.blocks.generators import (
     all_or_none,
     is_unitary,
@@ -76,6 +78,8 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
             [-1.,  0.]])
     """
     is_unitary(generators, radix)
+    if modes.exporting():
+        return exported.cayley(generators, radix)
     function = _Cayley if torch.compiler.is_compiling() else _CayleyWithTangents
     flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
     blocks: Tensor = function.apply(flat, radix)

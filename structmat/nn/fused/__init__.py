@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
+from functools import cache
 
 import torch
 
@@ -48,13 +49,17 @@ def available(device: torch.device | str) -> bool:
     False
     """
     place = torch.device(device)
-    if importlib.util.find_spec("triton") is None:
-        return False
     if place.type == "cpu":
-        return os.environ.get("TRITON_INTERPRET") == "1"
+        return os.environ.get("TRITON_INTERPRET") == "1" and _has_triton()
     if place.type != "cuda" or torch.version.cuda is None or not torch.cuda.is_available():
         return False
-    return torch.cuda.get_device_capability(place) >= (8, 0)  # bfloat16 in tensor cores
+    capable = torch.cuda.get_device_capability(place) >= (8, 0)  # bfloat16 in tensor cores
+    return capable and _has_triton()
+
+
+@cache
+def _has_triton() -> bool:
+    return importlib.util.find_spec("triton") is not None
 
 
 def supports(net: Network, dtype: torch.dtype) -> bool:

@@ -18,7 +18,7 @@ from structmat.families.registry import IF_YOURS
 from structmat.network import Network
 from structmat.nn.adapters import checked_field
 from structmat.nn.blocks import checked_kind
-from structmat.nn.module import checked_dropout
+from structmat.nn.module import PLANS, checked_dropout
 from structmat.nn.peft.names import StructmatType
 
 SCHEMA = 1
@@ -54,6 +54,8 @@ class StructmatConfig(PeftConfig):
         Multiplicative dropout, as for `structmat.nn.Orthogonal`.
     reduced : bool
         Whether to leave out generators that neighbouring switches could trade.
+    plan : {"auto", "measure", "reference"}
+        How rotations run, as for `structmat.nn.Orthogonal`.
     field : {"receptive", "channels"}
         What the inputs of a convolution turn in, as for `structmat.nn.adapt`.
     init_weights : bool
@@ -104,6 +106,7 @@ class StructmatConfig(PeftConfig):
     bias: str = "none"
     dropout: Any = (0.0, 0.0)
     reduced: bool = False
+    plan: str = "auto"
     field: str = "receptive"
     init_weights: bool = True
     target_modules: Any = None
@@ -131,6 +134,7 @@ class StructmatConfig(PeftConfig):
         self.field = checked_field(self.field)
         _check_choice("side", self.side, SIDES)
         _check_choice("bias", self.bias, BIASES)
+        _check_choice("plan", self.plan, PLANS)
         for name in ("scale", "reduced", "init_weights"):
             if not isinstance(getattr(self, name), bool):
                 raise StructmatError(f"{name}={getattr(self, name)!r}: it must be True or False")

@@ -10,6 +10,7 @@ from torch import nn
 
 from structmat.errors import StructmatError, suggest
 from structmat.nn.adapters import Stack, StackAdapter, named_layers
+from structmat.nn.offloading import is_offloaded, loaded
 from structmat.nn.peft.layer import Around, StructmatLayer
 
 TRAINED_WHOLE = ("modules_to_save", "original_module")  # the names that PEFT gives to copies
@@ -40,6 +41,12 @@ class StructmatExperts(Around):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the experts do with the rotated weights."""
+        if is_offloaded(self.base_layer):  # its hooks would put the plain weights in place
+            with loaded(self.base_layer):
+                return self._run(*args, **kwargs)
+        return self._run(*args, **kwargs)
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
         rotated: dict[str, torch.Tensor] = {}
         for name, layer in self.stacks():
             if layer.disable_adapters and layer.merged:

@@ -15,6 +15,7 @@ from structmat.network import Network
 from structmat.nn.adapters import Adapter, Layer, QuantisedLinearAdapter, own_behaviour, sees_weight
 from structmat.nn.adapters.quantised import requantised
 from structmat.nn.blocks import at_least_float32
+from structmat.nn.offloading import Factors, is_offloaded, loaded
 from structmat.nn.peft import running, weights
 from structmat.nn.peft.config import StructmatConfig
 from structmat.nn.peft.planning import LayerPlan
@@ -67,7 +68,7 @@ class StructmatLayer(Around, BaseTunerLayer):
         self.sees_weight = kind.calls_base and sees_weight(base_layer, kind.takes)
         self.structmat_inputs = nn.ModuleDict()
         self.structmat_outputs = nn.ModuleDict()
-        self.structmat_scale = nn.ParameterDict()
+        self.structmat_scale = Factors()
         self.structmat_power: dict[str, float] = {}
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
@@ -97,6 +98,7 @@ class StructmatLayer(Around, BaseTunerLayer):
                 device=device,
                 dropout=config.dropout,
                 reduced=config.reduced,
+                plan=config.plan,
             )
 
         if plan.inputs is not None:
@@ -149,6 +151,12 @@ class StructmatLayer(Around, BaseTunerLayer):
         """
         if adapter_names is not None:
             return running.mixed(self, x, adapter_names, *args, **kwargs)
+        if is_offloaded(self.base_layer):
+            with loaded(self.base_layer):
+                return self._run(x, *args, **kwargs)
+        return self._run(x, *args, **kwargs)
+
+    def _run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.disable_adapters and self.merged:
             self.unmerge()
         if self.disable_adapters or self.merged:
@@ -167,7 +175,7 @@ class StructmatLayer(Around, BaseTunerLayer):
         """Return the factors of the outputs, those of an adapter to a power drawn towards 1."""
         if name not in self.structmat_scale:
             return None
-        scale: Tensor = self.structmat_scale[name]
+        scale = self.structmat_scale()[name]
         power = self.structmat_power[name]
         return scale if power == 1 else 1 + power * (scale - 1)
 

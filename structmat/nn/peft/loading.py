@@ -77,3 +77,32 @@ def _is_fresh(model: nn.Module, adapter: str) -> bool:
     layers = [m for m in model.modules() if isinstance(m, StructmatLayer)]
     parts = [g for layer in layers for turn in layer.turns(adapter) for g in turn.generators]
     return all(g.is_meta or not bool(g.any()) for g in parts)
+
+
+def name_offloaded(model: Any, saved: Mapping[str, str], adapter: str) -> None:
+    """Let a model that is partly on disk find the tensors of an adapter, which go there as well.
+
+    PEFT puts the name of the adapter before the last part of a tensor's name, where its own
+    methods have it. Here it may stand elsewhere.
+
+    Parameters
+    ----------
+    model : PeftModel
+    saved : mapping from the name of a tensor in the model to that in the file
+    adapter : str
+    """
+    places = set((getattr(model, "hf_device_map", None) or {}).values())
+    if not (places & {"cpu", "disk"} and hasattr(type(model), "_update_offload")):
+        return
+
+    def update(index: Any, tensors: Any) -> Any:
+        del model._update_offload  # from now on the one of its class again
+        made = model._update_offload(index, tensors)
+        for name, own in saved.items():
+            head, _, tail = own.rpartition(".")
+            written = f"{head}.{adapter}.{tail}"
+            if index and written in index:
+                index[name] = index[written]
+        return made
+
+    model._update_offload = update

@@ -323,7 +323,6 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             model=model, config=config, adapter_name=adapter_name, state_dict=state_dict
         )
         tuner = getattr(model, "base_model", None)
-        mine = tuner if isinstance(tuner, cls) else None
         # PEFT knows a layer of several names by the first of them only.
         places = {
             cls._remove_adapter_name_from_key(key, adapter_name): key
@@ -331,7 +330,11 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         }
         places |= {f"base_model.model.{short}": key for short, key in places.items()}
         renamed = {places.get(name, name): value for name, value in renamed.items()}
-        return loading.checked(model, renamed, adapter_name, mine)
+        mine = tuner if isinstance(tuner, cls) else None
+        found = loading.checked(model, renamed, adapter_name, mine)
+        saved = {name: cls._remove_adapter_name_from_key(name, adapter_name) for name in found}
+        loading.name_offloaded(model, saved, adapter_name)
+        return found
 
     # Batches of several adapters ------------------------------------------------------------
 

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from structmat.errors import StructmatError
 from structmat.nn.adapters import EmbeddingAdapter, runs_together
+from structmat.nn.offloading import is_offloaded, loaded
 
 if TYPE_CHECKING:  # the layer runs this
     from structmat.nn.peft.layer import StructmatLayer
@@ -90,6 +91,9 @@ def mixed(
     if layer.merged:
         raise StructmatError("adapter_names while adapters are merged: unmerge_adapter() first")
     parts, places = [], []
+    if is_offloaded(layer.base_layer):
+        with loaded(layer.base_layer):
+            return mixed(layer, x, adapter_names, *args, **kwargs)
     for name in dict.fromkeys(adapter_names):
         rows = [k for k, other in enumerate(adapter_names) if other == name]
         places.append(torch.tensor(rows, device=x.device))

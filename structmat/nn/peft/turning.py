@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Sequence
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -25,7 +26,6 @@ class Turn(Orthogonal):
     def set_power(self, power: float) -> None:
         """Turn by this part of all angles from now on."""
         self.power = power
-        self._ready.clear()  # blocks that were kept are those of another power
 
     def set_stages(self, stages: Iterable[int] | slice | None) -> None:
         """Turn by these stages only from now on, 0 being the first that acts; None means all.
@@ -36,11 +36,16 @@ class Turn(Orthogonal):
             When a number is no stage of the network.
         """
         self.kept = None if stages is None else tuple(checked_stages(stages, self.network.depth))
-        self._ready.clear()
 
-    def blocks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
+    def _settings(self) -> Hashable:
+        return super()._settings(), self.power, self.kept
+
+    def _blocks_of(
+        self, generators: Sequence[Tensor], dtype: torch.dtype, settings: Hashable
+    ) -> list[Tensor]:
         """Return the blocks to the power, with the identity for stages that are left out."""
-        made = super().blocks(dtype)
-        if self.kept is not None:
-            made = only(self.network, made, self.kept)
-        return made if self.power == 1 else [powers.power(block, self.power) for block in made]
+        plain, power, kept = cast("tuple[Hashable, float, tuple[int, ...] | None]", settings)
+        made = super()._blocks_of(generators, dtype, plain)
+        if kept is not None:
+            made = only(self.network, made, kept)
+        return made if power == 1 else [powers.power(block, power) for block in made]

@@ -11,6 +11,7 @@ from torch import Tensor
 from structmat.errors import StructmatError
 from structmat.nn.adapters.quantised import in_floating_point
 from structmat.nn.blocks import at_least_float32
+from structmat.nn.offloading import is_offloaded, loaded
 
 if TYPE_CHECKING:  # the layer asks for its weight
     from structmat.nn.peft.layer import StructmatLayer
@@ -25,6 +26,9 @@ def effective(layer: StructmatLayer, names: Iterable[str]) -> Tensor:
     names : iterable of str
         Adapters that the layer has.
     """
+    if is_offloaded(layer.base_layer):
+        with loaded(layer.base_layer):
+            return effective(layer, names)
     base, kind = layer.base_layer, layer.kind
     weight: Tensor = in_floating_point(base) if layer.quantised else base.weight
     neurons = kind.neurons(base, weight).to(at_least_float32(weight.dtype))

@@ -1,0 +1,126 @@
+"""Whether torch runs plainly, or something watches, transforms or records what is computed.
+
+A tensor that is kept from call to call must be one that any later call may use. So caches are
+filled and read only where `eager` holds; everywhere else their content is made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.utils._device import DeviceContext
+
+
+def eager(*tensors: Tensor) -> bool:
+    """Return whether torch runs plainly, and on plain tensors.
+
+    Nothing compiles, exports or traces; no transform of `torch.func`, forward-mode derivative,
+    fake tensor mode or other dispatch or function mode is active; and no tensor is of a subclass
+    or on the meta device. A default device, as `torch.device` sets in a `with` statement, is no
+    obstacle: tensors that are kept say their device.
+
+    Examples
+    --------
+    >>> x = torch.ones(2)
+    >>> eager(x), eager(x.to("meta")), torch.func.vmap(lambda row: row * eager(row))(x)
+    (True, False, tensor([0., 0.]))
+    """
+    if recorded() or transformed() or torch._C._len_torch_dispatch_stack():
+        return False
+    if torch._C._len_torch_function_stack() and not _only_a_device():
+        return False
+    return all(type(t) in (Tensor, nn.Parameter) and not t.is_meta for t in tensors)
+
+
+def _only_a_device() -> bool:
+    modes = torch.overrides._get_current_function_mode_stack()
+    return all(isinstance(mode, DeviceContext) for mode in modes)
+
+
+def transformed() -> bool:
+    """Return whether a transform of `torch.func` or a forward-mode derivative is active.
+
+    They see through torch's own operations, but not through an operator of ours.
+
+    Examples
+    --------
+    >>> transformed()
+    False
+    """
+    if torch.compiler.is_compiling():
+        return False
+    level = torch.autograd.forward_ad._current_level
+    return bool(torch._C._are_functorch_transforms_active()) or level >= 0
+
+
+def recorded() -> bool:
+    """Return whether what is computed is recorded: by torch.compile, or to be exported.
+
+    Examples
+    --------
+    >>> recorded()
+    False
+    """
+    return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
+
+
+def exporting() -> bool:
+    """Return whether a program is recorded that is to run without this library.
+
+    `torch.export`, `torch.onnx.export` and `torch.jit.trace` record torch's own operations only.
+
+    Examples
+    --------
+    >>> exporting()
+    False
+    """
+    if torch.compiler.is_compiling():
+        return torch.compiler.is_exporting()
+    return torch._C._get_tracing_state() is not None
+
+
+def has_numbers(*tensors: Tensor) -> bool:
+    """Return whether what is computed may depend on the numbers in tensors.
+
+    It may not where they are unknown, as those of fake and meta tensors are, and where what is
+    recorded must hold for other numbers, too.
+
+    Examples
+    --------
+    >>> has_numbers(torch.ones(2)), has_numbers(torch.ones(2, device="meta"))
+    (True, False)
+    """
+    if recorded() or torch._C._len_torch_dispatch_stack():
+        return False
+    return all(type(t) in (Tensor, nn.Parameter) and not t.is_meta for t in tensors)
+
+
+def sizes(x: Tensor) -> tuple[int, ...]:
+    """Return the shape of a tensor, which `torch.jit.trace` would take for values to watch.
+
+    Examples
+    --------
+    >>> sizes(torch.ones(2, 3))
+    (2, 3)
+    """
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is None:
+        return tuple(x.shape)
+    with untraced():
+        return tuple(x.shape)
+
+
+@contextmanager
+def untraced() -> Iterator[None]:
+    """Let `torch.jit.trace` take what is made here for constants, without a warning."""
+    state = torch._C._get_tracing_state()
+    if state is None:
+        yield
+        return
+    torch._C._set_tracing_state(None)
+    try:
+        yield
+    finally:
+        torch._C._set_tracing_state(state)
