@@ -54,11 +54,11 @@ def write(
         for path in weights.files:
             tensors = read_tensors(path)
             plain = dict(tensors)
-            for key, (source, layer) in made.tensors.items():
+            for key, (source, use) in made.tensors.items():
                 if source in plain:
                     tensors[key] = plain[source]
-                    if layer is not None:
-                        tensors[key] = _replaced(plain[source], (layer, turns[layer]))
+                    if use is not None:
+                        tensors[key] = _replaced(plain[source], (use, turns[use]))
                     homes[key] = path.name
             for key in plain.keys() & (new.keys() - made.tensors.keys()):
                 tensors[key] = _replaced(tensors[key], new[key])

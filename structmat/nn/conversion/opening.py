@@ -91,8 +91,7 @@ def _named(weights: Weights, found: Adaptation) -> Names:
     try:
         return Names(weights, found.turns, is_flat=found.is_flat)
     except FileError:
-        more = aliases(weights) if isinstance(weights, FileWeights) else {}
-        if not more:
+        if not isinstance(weights, FileWeights) or not (more := aliases(weights)):
             raise
         weights.add_aliases(more)
         return Names(weights, found.turns, is_flat=found.is_flat)
