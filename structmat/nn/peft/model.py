@@ -165,7 +165,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             peft_config.target_modules = set() if peft_config.target_parameters else ALL_LINEAR
         return peft_config
 
-    def _check_target_module_exists(self, config: Any, key: str) -> Any:
+    def _check_target_module_exists(self, config: Any, key: str) -> Any:  # type: ignore[override]
         """Return whether a layer is targeted by one of its names, and excluded by none."""
         found = [_is_targeted(config, name) for name in self._names.get(key, [key])]
         excluded = [result for result in found if isinstance(result, _ExcludedModule)]
@@ -240,7 +240,8 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             for layer in self.adapted().values():
                 if layer.merged:
                     layer.unmerge()
-        plain = super()._unload_and_optionally_merge(
+        tuner: Any = super()
+        plain = tuner._unload_and_optionally_merge(
             merge=merge,
             progressbar=progressbar,
             safe_merge=safe_merge,
