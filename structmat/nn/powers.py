@@ -62,13 +62,13 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
     if t == 0:
         one = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device)
         return one.expand(blocks.shape).clone()
-    if blocks.is_meta or blocks.numel() == 0:
-        return blocks.clone()
     if modes.exporting():
         raise BlockError(
             f"exponent={t}: powers of blocks are no operations of torch, so they cannot be"
             " exported; merge the adapter first, or take Orthogonal.interpolate(t)"
         )
+    if blocks.is_meta or blocks.numel() == 0:
+        return blocks.clone()
     made: Tensor = _power(blocks, t)
     return made
 
