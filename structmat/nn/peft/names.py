@@ -1,6 +1,7 @@
 """The names by which PEFT knows the method."""
 
 import enum
+from typing import Any
 
 
 class StructmatType(str, enum.Enum):  # noqa: UP042 (PEFT shows what str() has after a dot)
@@ -14,3 +15,11 @@ class StructmatType(str, enum.Enum):  # noqa: UP042 (PEFT shows what str() has a
 
 
 PREFIX = "structmat_"  # of what belongs to an adapter, in the names of parameters
+
+_CLASSIFIERS = ("classifier", "score")
+_HEADS = {"SEQ_CLS": _CLASSIFIERS, "TOKEN_CLS": _CLASSIFIERS, "QUESTION_ANS": ("qa_outputs",)}
+
+
+def heads(config: Any) -> tuple[str, ...]:
+    """Return the names of modules that PEFT trains whole for the task of a configuration."""
+    return _HEADS.get(getattr(config.task_type, "value", config.task_type) or "", ())

@@ -209,7 +209,7 @@ def test_layers_of_one_adapter_only_are_means_with_the_identity(tmp_path):
     [
         (["default", "nobody"], [1, 1], "mean", {}, "adapter 'nobody': there is no such one"),
         (["default"], [1, 1], "mean", {}, "2 weights for 1 adapters"),
-        (["default", "other"], [1, -1], "mean", {}, "a weight of at least 0"),
+        (["default", "other"], [1, float("nan")], "mean", {}, "weight nan: it must be a finite"),
         (["default", "other"], [1, 1], "other", {}, "there is one of this name"),
         (["default", "wide"], [1, 1], "mean", {}, "have different networks"),
         (["default", "other"], [1, 1], "layers", {}, "which PEFT would confuse"),
