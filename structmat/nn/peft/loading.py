@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,10 +18,10 @@ from structmat.errors import FileError
 from structmat.nn.peft.names import PREFIX, StructmatType
 from structmat.nn.sharded import is_around, plain_name
 
+_HELD = ("", "original_module")
 
-def check(
-    model: nn.Module, tensors: Mapping[str, Tensor], adapter: str, *, shapes: bool = True
-) -> None:
+
+def check(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> None:
     """Refuse tensors that do not fit.
 
     Parameters
@@ -28,29 +29,59 @@ def check(
     model : nn.Module
     tensors : mapping from the name of a tensor in the model to a saved one
     adapter : str
-    shapes : bool
-        Whether to compare shapes.
 
     Raises
     ------
     FileError
         Naming every tensor that is missing, has another shape, has no place or is not finite.
     """
+    _refuse([*_misfits(model, tensors, adapter).values(), *_broken(tensors)])
+
+
+def fitting(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, Tensor]:
+    """Return tensors without those of layers that some of them do not fit; a warning names these.
+
+    Modules that are trained whole are left to PEFT.
+
+    Raises
+    ------
+    FileError
+        When a tensor is not finite.
+    """
+    _refuse(_broken(tensors))
+    wrong = {n: said for n, said in _misfits(model, tensors, adapter).items() if PREFIX in n}
+    layers = {name.partition(f".{PREFIX}")[0] for name in wrong}
+    if layers:
+        warnings.warn(
+            f"ignore_mismatched_sizes: {', '.join(sorted(layers))} stays without the adapter:"
+            f" {'; '.join(wrong.values())}",
+            stacklevel=2,
+        )
+    return {n: v for n, v in tensors.items() if n.partition(f".{PREFIX}")[0] not in layers}
+
+
+def _misfits(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, str]:
     own = model.state_dict()
-    mine = {name for name in own if _is_mine(name, adapter)}
-    wrong = [f"{name} is missing" for name in sorted(mine - set(tensors))]
+    missing = sorted(name for name in own if name not in tensors and _is_mine(name, adapter))
+    wrong = {name: f"{name} is missing" for name in missing}
     for name, value in tensors.items():
         if name not in own:
             if f".{PREFIX}" in name:
-                wrong.append(f"{name} has no place in the model")
-        elif own[name].shape != value.shape and shapes:
-            wrong.append(
+                wrong[name] = f"{name} has no place in the model"
+        elif own[name].shape != value.shape:
+            wrong[name] = (
                 f"{name} has shape {tuple(value.shape)} in the file, {tuple(own[name].shape)} in"
                 " the model"
             )
-        elif name in mine and not torch.isfinite(value).all():
-            wrong.append(f"{name} holds NaN or infinity")
-    _refuse(wrong)
+    return wrong
+
+
+def _broken(tensors: Mapping[str, Tensor]) -> list[str]:
+    return [
+        f"{name} holds NaN or infinity"
+        for name, value in tensors.items()
+        if f".{PREFIX}" in name and not torch.isfinite(value).all()
+    ]
 
 
 def _refuse(wrong: Sequence[str]) -> None:
@@ -102,10 +133,15 @@ def install() -> None:
 
 def _ways_inside(model: nn.Module) -> dict[str, str]:
     """Return patterns for names in a file, and the names in a model that is partly compiled."""
-    around = [name for name, module in model.named_modules() if is_around(module)]
-    found = {}
-    for name in sorted(around, key=len, reverse=True):
-        inside = [f"{name}.{part}" if name else part for part in model.get_submodule(name)._modules]
-        plain = plain_name(inside[0])
-        found["^" + re.escape(f"{plain}." if plain else "")] = f"{inside[0]}."
-    return found
+    names = [
+        # A module that is trained whole is saved by the name that it had.
+        ".".join(
+            part for part in (*name.split("."), next(iter(module._modules))) if part not in _HELD
+        )
+        for name, module in model.named_modules()
+        if is_around(module) and ".modules_to_save." not in name
+    ]
+    return {
+        "^" + re.escape(f"{plain_name(name)}." if plain_name(name) else ""): f"{name}."
+        for name in sorted(names, key=len, reverse=True)
+    }

@@ -27,7 +27,7 @@ from structmat.nn.peft.config import StructmatConfig
 from structmat.nn.peft.experts import StructmatExperts
 from structmat.nn.peft.layer import StructmatLayer, StructmatLinear
 from structmat.nn.peft.mixing import mixed
-from structmat.nn.peft.names import PREFIX, heads
+from structmat.nn.peft.names import PREFIX, check_name, heads
 from structmat.nn.peft.planning import LayerPlan, planned
 from structmat.nn.peft.undoing import Before, remember
 from structmat.nn.peft.unmatched import numbers_unmatched, unmatched, warn
@@ -91,7 +91,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         every = model.named_modules(remove_duplicate=False)
         names = [plain_name(name) for name, _ in every]
         try:
-            _check_name(model, adapter_name)
+            check_name(model, adapter_name)
             said = [] if config._from_file else unmatched(config, names, heads(config))
             if not config._from_file:
                 said += numbers_unmatched(config, names, _layer_index)
@@ -371,8 +371,9 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         # PEFT does not say so, but its caller knows whether other shapes are to be left out.
         frame = inspect.currentframe()
         caller = {} if frame is None or frame.f_back is None else frame.f_back.f_locals
-        others = bool(caller.get("ignore_mismatched_sizes", False))
-        loading.check(model, renamed, adapter_name, shapes=not others)
+        if caller.get("ignore_mismatched_sizes", False):
+            return loading.fitting(model, renamed, adapter_name)
+        loading.check(model, renamed, adapter_name)
         return renamed
 
     @classmethod
@@ -401,28 +402,6 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         names = kwargs.pop("adapter_names", None)
         with nullcontext() if names is None else mixed(self, names, kwargs):
             yield
-
-
-def _check_name(model: nn.Module, adapter: str) -> None:
-    """Refuse names that torch cannot keep, or that PEFT would confuse with others when it saves."""
-    parts = {"generators", "base_layer", "original_module", "modules_to_save"}
-    inside: tuple[str, ...] = ()  # what adapters put there is named after them, and no matter
-    for name, module in model.named_modules():
-        if not name.startswith(inside):
-            parts.update(name.split("."))
-            parts.update(part for part, _ in module.named_parameters(recurse=False))
-            parts.update(part for part, _ in module.named_buffers(recurse=False))
-        if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
-            inside = (*inside, f"{name}.")
-    if not isinstance(adapter, str) or not adapter or "." in adapter:
-        why = "it must be some text without a dot, for it becomes a part of the names of tensors"
-    elif any(hasattr(cls, adapter) for cls in (nn.ModuleDict, nn.ParameterDict)):
-        why = "torch's own dictionaries have an attribute of this name"
-    elif adapter in parts or adapter.isdigit() or adapter.startswith(PREFIX):
-        why = "a part of the model, or of what is saved, has this name, which PEFT would confuse"
-    else:
-        return
-    raise StructmatError(f"adapter {adapter!r}: {why}; choose another one")
 
 
 def _in_one_of(name: str, wanted: Sequence[str]) -> bool:
