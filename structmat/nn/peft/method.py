@@ -22,6 +22,7 @@ def register(config: type[Any], tuner: type[Any]) -> None:
     mapping.PEFT_TYPE_TO_CONFIG_MAPPING[kind] = config
     mapping.PEFT_TYPE_TO_TUNER_MAPPING[kind] = tuner
     loading.install()
-    for cls in (PeftModel, *MODEL_TYPE_TO_PEFT_MODEL_MAPPING.values(), PeftAdapterMixin):
+    models: list[type[Any]] = [PeftModel, *MODEL_TYPE_TO_PEFT_MODEL_MAPPING.values()]
+    for cls in [*models, PeftAdapterMixin]:
         guard(cls, *_ENTRIES)
     reporting.install()

@@ -391,7 +391,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             tuned = isinstance(module, StructmatLayer) and module.merged
             if tuned and not module.quantised and key in state_dict:
                 state_dict[key] = module.own.detach()
-        return super()._get_adapter_state_dict(  # type: ignore[no-any-return]
+        return super()._get_adapter_state_dict(
             model, config, adapter_name, state_dict, unwanted_adapter_names
         )
 

@@ -31,7 +31,7 @@ def heads(config: Any) -> tuple[str, ...]:
     return _HEADS.get(getattr(config.task_type, "value", config.task_type) or "", ())
 
 
-def check_name(model: nn.Module, adapter: str) -> None:
+def check_name(model: nn.Module, adapter: Any) -> None:
     """Refuse names that torch cannot keep, or that PEFT would confuse with others when it saves.
 
     Raises
@@ -40,6 +40,7 @@ def check_name(model: nn.Module, adapter: str) -> None:
     """
     parts = {"generators", "base_layer", "original_module", "modules_to_save"}
     inside: tuple[str, ...] = ()  # what adapters put there is named after them, and no matter
+    module: Any  # BaseTunerLayer is a mixin of modules
     for name, module in model.named_modules():
         if not name.startswith(inside):
             parts.update(name.split("."))

@@ -47,7 +47,8 @@ class Before:
 
     def restore(self) -> None:
         """Take out everything that has come since, which belongs to the new adapter."""
-        model, adapter = self._model, self._adapter
+        model: Any = self._model
+        adapter = self._adapter
         for module, children in self._children:
             if isinstance(module, StructmatLayer):
                 for part in (*module.adapter_layer_names, *module.other_param_names):
