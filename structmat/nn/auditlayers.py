@@ -98,11 +98,8 @@ class _Tuned:
 
     def rows(self, most: int) -> Iterator[tuple[str, Row]]:
         layer = self.layer
-        held = layer.base_layer if layer._plain is None or not layer.quantised else layer._plain
-        if layer.quantised:
-            weight = in_floating_point(held).detach()
-        else:
-            weight = (held.weight if layer._plain is None else layer._plain).detach()
+        held = layer.own if layer.quantised else layer.base_layer
+        weight = (in_floating_point(held) if layer.quantised else layer.own).detach()
         with _evaluating(layer):
             for k, (adapter, side) in enumerate(self.parts):
                 rotation: Orthogonal = getattr(layer, f"structmat_{side}")[adapter]

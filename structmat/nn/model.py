@@ -29,7 +29,7 @@ from structmat.nn.adapters.quantised import settings_of
 from structmat.nn.module import checked_dropout
 from structmat.nn.offloading import is_offloaded
 from structmat.nn.selecting import ALL_LINEAR, Targets, compiled, matching, select
-from structmat.nn.sharded import check_whole
+from structmat.nn.sharded import check_whole, plain_name, renewed, unwrapped
 from structmat.nn.sharing import biases, check_apart, check_norms, same_layers, slots_in, untie
 from structmat.stage import Bank, Stage
 
@@ -221,7 +221,8 @@ def _in_place_of(model: nn.Module, made: Iterable[Adapter]) -> dict[int, nn.Modu
 
 def trained_whole(model: nn.Module) -> dict[str, nn.Module]:
     """Return the modules that are trained whole beside the adapters, by name."""
-    return {name: m for name, m in model.named_modules() if hasattr(m, _TRAINED)}
+    every = unwrapped(model).named_modules()
+    return {plain_name(name): m for name, m in every if _TRAINED in m.__dict__}
 
 
 def check_plain(model: nn.Module) -> None:
@@ -248,7 +249,8 @@ def adapters(model: nn.Module) -> dict[str, Adapter]:
     ['0']
     """
     _check_model(model)
-    return {name: m for name, m in model.named_modules() if isinstance(m, Adapter)}
+    every = unwrapped(model).named_modules()
+    return {plain_name(name): m for name, m in every if isinstance(m, Adapter)}
 
 
 def _check_model(model: Any) -> None:
@@ -353,12 +355,13 @@ def _replace(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
         for name, child in list(module._modules.items()):  # named_children skips shared ones
             if id(child) in new:
                 setattr(module, name, new[id(child)])
+                renewed(module)
     return model
 
 
 def _trained(model: nn.Module, trainable: Targets, layers: Container[nn.Module]) -> list[str]:
     """Return the names of the modules to train whole."""
-    modules = {name: m for name, m in model.named_modules() if name}
+    modules = {n: m for n, m in named_layers(model) if n and isinstance(m, nn.Module)}
     picked = matching(modules, trainable, "trainable")
     if isinstance(trainable, str) and not picked:
         raise StructmatError(f"trainable={trainable!r} matches no module of this model")

@@ -594,6 +594,13 @@ def checked_dropout(dropout: tuple[float, float]) -> tuple[float, float]:
         stages, blocks = (float(p) for p in dropout)
     except (TypeError, ValueError):
         stages, blocks = -1.0, -1.0
+    given: Any = dropout
+    if isinstance(given, int | float) and 0 <= dropout <= 1:
+        raise StructmatError(
+            f"dropout={dropout!r}: it must be two probabilities, of picking a stage and of dropping"
+            f" each block in it; (1, {dropout!r}) drops blocks of every stage, as one number does"
+            " in PEFT's OFT"
+        )
     if not (0 <= stages <= 1 and 0 <= blocks <= 1):
         raise StructmatError(
             f"dropout={dropout!r}: it must be two probabilities in [0, 1], of picking a stage and"

@@ -13,6 +13,7 @@ from structmat.nn.adapters import Adapter, Layer, is_rotated, kind_for, named_la
 from structmat.nn.model import Recipe, adapters, trained_whole
 from structmat.nn.module import generator_shapes
 from structmat.nn.offloading import loaded
+from structmat.nn.sharded import plain_name, unwrapped
 from structmat.nn.sharing import names_of_layers
 
 BASE = "base.weight"  # a layer's own weight, where a file has it
@@ -45,13 +46,14 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
 def _state(name: str, module: nn.Module) -> dict[str, Tensor]:
     """Return the parameters and buffers of a module, by their names in the model."""
     state = module.state_dict(keep_vars=True)
-    return {f"{name}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+    return {f"{name}.{plain_name(key)}": v for key, v in state.items() if isinstance(v, Tensor)}
 
 
 def with_statistics(model: nn.Module) -> dict[str, nn.Module]:
     """Return the modules that keep running statistics, as batch normalisation does."""
+    every = unwrapped(model).named_modules()
     return {
-        name: m for name, m in model.named_modules() if getattr(m, "running_mean", None) is not None
+        plain_name(name): m for name, m in every if getattr(m, "running_mean", None) is not None
     }
 
 

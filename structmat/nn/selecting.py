@@ -10,6 +10,7 @@ from torch import nn
 
 from structmat.errors import StructmatError, suggest
 from structmat.nn.adapters import Layer, LinearAdapter, kind_for, named_layers
+from structmat.nn.sharded import plain_name, unwrapped
 from structmat.nn.sharing import same_layers
 from structmat.texttable import counted
 
@@ -17,7 +18,7 @@ Targets: TypeAlias = str | Sequence[str]
 T = TypeVar("T")
 
 ALL_LINEAR = "all-linear"
-HEADS = ("classifier", "score")  # the names transformers gives to classification heads
+HEADS = ("classifier", "score", "qa_outputs")  # the names that transformers gives to heads
 
 
 def select(
@@ -133,11 +134,12 @@ def _ends(name: str, wanted: str) -> bool:
 def _heads(model: nn.Module) -> set[int]:
     """Return the identities of the layers in the output head: what maps to tokens or classes."""
     heads: set[int] = set()
+    model = unwrapped(model)
     embeddings = getattr(model, "get_output_embeddings", None)
     if callable(embeddings) and (head := embeddings()) is not None:
         heads.add(id(head))
     for name, module in model.named_modules():
-        if name in HEADS:
+        if plain_name(name) in HEADS:
             heads.update(id(part) for part in module.modules())
     return heads
 

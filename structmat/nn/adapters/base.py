@@ -153,6 +153,11 @@ class Adapter(nn.Module):
         raise NotImplementedError
 
     @classmethod
+    def features(cls, base: Layer) -> tuple[int, int]:
+        """Return what PEFT calls the features in and out of the layer."""
+        return cls.input_width(base), cls.output_width(base)
+
+    @classmethod
     def turned_width(cls, base: Layer, side: str) -> int:
         """Return the width of a network that rotates this side of the layer."""
         return cls.input_width(base) if checked_side(side) == "inputs" else cls.output_width(base)

@@ -48,6 +48,11 @@ class EmbeddingAdapter(Adapter):
         return int(base.embedding_dim)
 
     @classmethod
+    def features(cls, base: Layer) -> tuple[int, int]:
+        """Return num_embeddings and embedding_dim."""
+        return int(base.num_embeddings), int(base.embedding_dim)
+
+    @classmethod
     def by_outputs(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
         """Return the rows as they are: they are outputs."""
         return neurons

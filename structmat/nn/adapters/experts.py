@@ -118,6 +118,12 @@ class StackAdapter(Adapter):
         return int(experts * outputs)
 
     @classmethod
+    def features(cls, base: Layer) -> tuple[int, int]:
+        """Return the inputs and outputs of one expert."""
+        _, outputs, inputs = base.sizes
+        return int(inputs), int(outputs)
+
+    @classmethod
     def neurons(cls, base: Layer, weight: Tensor) -> Tensor:
         """Return the weight as (experts, out, in)."""
         return weight.mT if base.transposed else weight

@@ -154,7 +154,9 @@ class StructmatConfig(PeftConfig):
         self.networks = dict(self.networks or {})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `save_pretrained` writes; patterns as pairs, for their order counts.
+        """Return what `save_pretrained` writes, as it is read back: tuples and sets are lists.
+
+        Patterns are pairs, for their order counts.
 
         Examples
         --------
@@ -163,7 +165,7 @@ class StructmatConfig(PeftConfig):
         """
         made: dict[str, Any] = super().to_dict()
         made["topology_pattern"] = [list(pair) for pair in self.topology_pattern.items()]
-        return made
+        return {key: _as_json(value) for key, value in made.items()}
 
     @classmethod
     def from_pretrained(
@@ -217,6 +219,12 @@ def _kept(topology: Any) -> str | dict[str, Any]:
         )
     parse(topology)
     return topology
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

@@ -60,7 +60,7 @@ def adapted(
         called: Tensor = base(x, *args, **kwargs)
         return called
     bias = base.bias
-    if layer.quantised:  # the layer has its products; the bias is put off
+    if layer.quantised or "forward" in base.__dict__:  # only its own call has its products
         y = base(x, *args, **kwargs)
         y = y if bias is None else y - bias.to(y.dtype)
     elif together:
@@ -83,12 +83,14 @@ def mixed(
     StructmatError
         When there are not as many names as samples, or adapters are merged.
     """
+    if len(x) == 1:  # the same for all samples, as positions are
+        x = x.expand(len(adapter_names), *x.shape[1:])
     if len(adapter_names) != len(x):
         raise StructmatError(
             f"{len(adapter_names)} adapter_names for a batch of {len(x)}: give one for each"
             f" sample, {BASE!r} for no adapter"
         )
-    if layer.merged:
+    if layer.merged and not layer.disable_adapters:
         raise StructmatError("adapter_names while adapters are merged: unmerge_adapter() first")
     parts, places = [], []
     if is_offloaded(layer.base_layer):
