@@ -595,7 +595,7 @@ def checked_dropout(dropout: tuple[float, float]) -> tuple[float, float]:
     except (TypeError, ValueError):
         stages, blocks = -1.0, -1.0
     given: Any = dropout
-    if isinstance(given, int | float) and 0 <= dropout <= 1:
+    if isinstance(given, int | float) and 0 <= given <= 1:
         raise StructmatError(
             f"dropout={dropout!r}: it must be two probabilities, of picking a stage and of dropping"
             f" each block in it; (1, {dropout!r}) drops blocks of every stage, as one number does"

@@ -40,14 +40,14 @@ def check_name(model: nn.Module, adapter: Any) -> None:
     """
     parts = {"generators", "base_layer", "original_module", "modules_to_save"}
     inside: tuple[str, ...] = ()  # what adapters put there is named after them, and no matter
-    module: Any  # BaseTunerLayer is a mixin of modules
     for name, module in model.named_modules():
         if not name.startswith(inside):
             parts.update(name.split("."))
             parts.update(part for part, _ in module.named_parameters(recurse=False))
             parts.update(part for part, _ in module.named_buffers(recurse=False))
         if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
-            own = {*module._modules} - {"base_layer", "original_module"}
+            children: Any = module._modules  # type: ignore[union-attr]  # a mixin of modules
+            own = {*children} - {"base_layer", "original_module"}
             inside = (*inside, *(f"{name}.{part}" for part in own))
     if not isinstance(adapter, str) or not adapter or "." in adapter:
         why = "it must be some text without a dot, for it becomes a part of the names of tensors"
