@@ -40,7 +40,10 @@ class Bound:
 
     @property
     def excess(self) -> int | None:
-        """How much more the network has; below 0 it cannot reach the goal."""
+        """How much more the network has than the bound; below 0 it cannot reach the goal.
+
+        At 0 or above it meets the lower bound, which does not say that it reaches the goal.
+        """
         return None if self.value is None else self.value - self.least
 
 
@@ -87,9 +90,9 @@ class LowerBounds:
 def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
     """Return what any network of this width takes to be dense, to mix, to be all of SO(d).
 
-    A goal is out of reach where a network has less of anything than its bound. Enough of all is
-    no promise: ask `is_dense`, `mixing` and `dimension`. With d wires, b the largest switch and m
-    stages:
+    A goal is out of reach where a network is below a bound. Meeting all of them is no promise, as
+    the bounds are necessary, not sufficient: ask `is_dense`, `mixing` and `dimension`. With d
+    wires, b the largest switch and m stages:
 
     - dense: at least ⌈log_b d⌉ stages, for an output hears at most b^m inputs.
     - dense: at least 2d − 4 parameters (for d < 4: 0, 1, 3), at any depth. A switch is a telephone

@@ -15,12 +15,14 @@ from structmat.errors import (
     StructmatError,
     UnknownFamilyError,
     WidthError,
+    check_digits,
+    checked_width,
     plain,
+    shown,
     suggest,
-    whole,
 )
 from structmat.families.arithmetic import prime_factors
-from structmat.network import Network
+from structmat.network import Network, check_size
 from structmat.texttable import in_html, left
 from structmat.texttable import plain as plaintable
 
@@ -38,6 +40,8 @@ IF_YOURS = (
 _MOST_STEPS = 1 << 18  # how far from a refused width the nearest valid one is looked for
 _HEAD = ("family", "widths", "what it does")
 _LARGE = 64  # a switch of more wires is a remedy for nothing
+_SMALL = 2048  # wires, and stages, of networks that are built without asking how large they are
+_STAGES = ("depth", "repeat")  # options that say at least how many stages there are
 
 
 @dataclass(frozen=True)
@@ -205,10 +209,13 @@ mixed_radix(7) serves any width
                 raise SpecError(said) from None
             bound.apply_defaults()
             given = dict(bound.arguments)
-            width = whole(given.pop("width"), "width", 1)
+            width = checked_width(given.pop("width"))
+            for key, value in given.items():
+                check_digits(value, f"{name}: {key}")
             rule = refuses(width, **given)
             if rule is not None:
                 raise WidthError(_refusal(name, width, given, rule, refuses))
+            _check_built(name, width, given, claims)
             bound.arguments["width"] = width
             return build(*bound.args, **bound.kwargs)
 
@@ -231,6 +238,18 @@ def no_option(name: str, key: str, options: Iterable[str]) -> str:
     "butterfly has no option 'blok'; did you mean block?"
     """
     return f"{name} has no option {key!r}{suggest(key, options)}"
+
+
+def _check_built(
+    name: str, width: int, options: dict[str, Any], claims: Callable[..., Claims]
+) -> None:
+    """Refuse a network that memory does not hold, as far as can be told before it is built."""
+    depths = [given for option in _STAGES if isinstance(given := options.get(option), int)]
+    if width > _SMALL or any(given > _SMALL for given in depths):
+        promised = claims(width, **options)  # of the family's own: `blamed` says whose it is
+        if isinstance(promised, Claims) and promised.depth is not None:
+            depths.append(promised.depth)
+        check_size(_called(name, width, options), width, max(depths, default=1))
 
 
 def _misfit(
@@ -272,12 +291,17 @@ def unregister(name: str) -> None:
 
 
 def _refusal(name: str, width: int, options: dict[str, Any], rule: str, refuses: Refusal) -> str:
-    given = {"width": width} | {k: v for k, v in options.items() if v is not None and k != "rng"}
-    call = f"{name}({', '.join(f'{key}={_shown(value)}' for key, value in given.items())})"
-    below, above = (_first(widths, refuses, options) for widths in nearby(width))
+    call = _called(name, width, options)
+    most = 4 * _MOST_STEPS // max(4, _leaves(options.values()))  # a rule looks at all of these
+    below, above = (_first(widths[:most], refuses, options) for widths in nearby(width))
     near = [str(w) for w in (below, above) if w is not None]
     nearest = f"; nearest {'is' if len(near) == 1 else 'are'} {' and '.join(near)}" if near else ""
     return f"{call}: {rule}{nearest}{_remedy(width)}"
+
+
+def _called(name: str, width: int, options: dict[str, Any]) -> str:
+    given = {"width": width} | {k: v for k, v in options.items() if v is not None and k != "rng"}
+    return f"{name}({', '.join(f'{key}={_shown(value)}' for key, value in given.items())})"
 
 
 def nearby(width: int) -> tuple[range, range]:
@@ -294,11 +318,16 @@ def nearby(width: int) -> tuple[range, range]:
     return range(width - 1, max(0, width - steps - 1), -1), range(width + 1, width + steps + 1)
 
 
+def _leaves(values: Iterable[Any]) -> int:
+    """Return how many numbers and strings there are in values and sequences of values."""
+    return sum(_leaves(value) if isinstance(value, list | tuple) else 1 for value in values)
+
+
 def _shown(value: Any) -> str:
     try:
-        return repr(plain(value))
+        return shown(plain(value))
     except (TypeError, ValueError, RecursionError):
-        return repr(value)
+        return shown(value)
 
 
 def _first(widths: Iterable[int], refuses: Refusal, options: dict[str, Any]) -> int | None:
