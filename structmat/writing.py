@@ -28,7 +28,7 @@ def make_directory(path: Path) -> Path:
     except OSError as error:
         raise FileError(f"{path}: cannot be made a directory ({error.strerror})") from None
     if not os.access(path, os.W_OK):
-        raise FileError(f"{path}: cannot be written to; choose another --output")
+        raise FileError(f"{path}: cannot be written to; choose another directory")
     return path
 
 
@@ -67,7 +67,8 @@ def write_bytes(path: Path, data: bytes) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """Write a text file, which replaces any older one at once."""
-    return write_bytes(path, text.encode("utf-8"))
+    # A name of a file that is not in UTF-8 comes with surrogates, which no encoding has.
+    return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> Path:

@@ -440,6 +440,9 @@ BROKEN = [
     ("", "registers no family; decorate a function"),
     ("import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
     ("1 / 0", "cannot be imported (ZeroDivisionError: division by zero)"),
+    ("import json\n\njson.loads('[')", ", line 3: json.loads('[')"),
+    ("import structmat as sm\n\nsm.parse('benes')(7)", ", line 3: sm.parse('benes')(7)"),
+    ("\n\nx = (", ", line 3"),
     ("raise SystemExit(3)", "cannot be imported (SystemExit: 3)"),
     ("import sys\nsys.exit('enough')", "cannot be imported (SystemExit: enough)"),
     ("def f(:", "cannot be imported (SyntaxError: invalid syntax"),
@@ -512,14 +515,24 @@ def test_an_interrupted_command_exits_with_130(capsys, monkeypatch):
     assert (code, err) == (130, "structmat list: interrupted\n")
 
 
-def test_a_terminal_that_cannot_print_a_drawing_gets_the_remedy():
-    command = [sys.executable, "-m", "structmat", "show", "benes", "--width", "4"]
-    for encoding, code in (("cp1252", 2), ("utf-8", 0)):
-        environment = os.environ | {"PYTHONIOENCODING": encoding}
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "iso8859-9"])
+def test_a_terminal_without_a_character_gets_one_that_is_near(encoding):
+    def printed(*arguments, encoding=encoding, code=0):
+        command = [sys.executable, "-m", "structmat", *arguments]
+        environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
         done = subprocess.run(command, capture_output=True, env=environment, check=False)
-        assert done.returncode == code
-        assert (b"set the environment variable PYTHONIOENCODING=utf-8" in done.stderr) is (code > 0)
-        assert done.stderr.count(b"\n") == (code > 0)
+        assert (done.returncode, done.stderr) == (code, b"")
+        return done.stdout.decode(encoding)
+
+    drawn = ["show", "benes", "--width", "4"]
+    lines, plain = printed(*drawn, encoding="utf-8"), printed(*drawn)
+    assert "─●─" in lines
+    assert "-o-" in plain
+    assert [len(line) for line in plain.splitlines()] == [len(line) for line in lines.splitlines()]
+    assert json.loads(printed("list", "--json")) == json.loads(
+        printed("list", "--json", encoding="utf-8")
+    )
+    assert "--width N" in printed("show", "--help")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

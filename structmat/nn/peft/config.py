@@ -20,6 +20,7 @@ from structmat.nn.adapters import checked_field
 from structmat.nn.blocks import checked_kind
 from structmat.nn.module import checked_dropout
 from structmat.nn.peft.names import StructmatType
+from structmat.topology import is_path, resolved
 
 SCHEMA = 1
 WEIGHTS = "adapter_model.safetensors"
@@ -206,6 +207,8 @@ def _kept(topology: Any) -> str | dict[str, Any]:
         return dict(topology)
     if isinstance(topology, Family):
         topology = str(topology)
+    if isinstance(topology, os.PathLike) or (isinstance(topology, str) and is_path(topology)):
+        return _kept(resolved(topology))  # in full: the file need not be there when it is loaded
     if not isinstance(topology, str):
         raise StructmatError(
             f"topology={topology!r}: it must be a spec string, a Family or a Network; a function"
