@@ -266,6 +266,22 @@ def random_source(rng: Any) -> np.random.Generator:
         ) from None
 
 
+def check_source(rng: Any) -> None:
+    """Refuse what `random_source` refuses; it costs nothing where nothing is drawn.
+
+    Raises
+    ------
+    StructmatError
+        When numpy cannot make a generator of it.
+
+    Examples
+    --------
+    >>> check_source(3)
+    """
+    if rng is not None and not (type(rng) is int and rng >= 0):
+        random_source(rng)
+
+
 def require(module: str, extra: str) -> ModuleType:
     """Import an optional dependency, or say which extra brings it.
 

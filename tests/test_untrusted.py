@@ -43,8 +43,8 @@ SPECS = [
     f"circulant(offsets=(1, {10**15}))",
     f"de_bruijn(symbols={10**9})",
     f"random_regular(degree={10**9}, rng=0)",
-    "mixed_radix(radices=(" + "2," * 20_000 + "))",
-    "torus(sides=(" + "3," * 20_000 + "))",
+    "mixed_radix(radices=(" + "2," * 10_000 + "))",
+    "torus(sides=(" + "3," * 10_000 + "))",
     "butterfly(block=" + "(" * 5000 + "1" + ")" * 5000 + ")",
     "butterfly(block=" + "-" * 50_000 + "1)",
     "x" * 10**6,
@@ -74,19 +74,16 @@ JSON = [
 
 
 def refused(call, *arguments):
-    try:
+    with pytest.raises(StructmatError) as caught:  # noqa: PT011 (each says its own)
         call(*arguments)
-    except StructmatError as error:
-        assert len(str(error)) < 3000
-        return
-    raise AssertionError(f"{arguments!r:.80}: not refused")
+    assert len(str(caught.value)) < 3000, arguments
 
 
 def read_all(folder):
     """Try every input; it runs in a process of its own."""
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
     for spec in SPECS:
-        for width in (8, 12, 2**22, MERSENNE):
+        for width in (8, MERSENNE):
             refused(lambda s, w: sm.parse(s)(w), spec, width)
     for known in sm.catalogue():
         given = {"block": 4, "depth": 2, "degree": 4, "rng": 0, "graphs": ("path",), "sides": (8,)}
@@ -339,6 +336,8 @@ def test_a_target_of_another_norm_says_what_it_is_compared_with():
         product = sm.dense(net, found.blocks)
         assert found.scale == pytest.approx(scale)
         gap = np.linalg.norm(product - scale * matrix)
-        assert found.error == pytest.approx(gap / np.linalg.norm(scale * matrix), abs=1e-13)
+        assert found.error == pytest.approx(
+            gap / np.linalg.norm(scale * matrix), rel=1e-9, abs=1e-13
+        )
         assert found.scaled_error < 1e-13
         assert ("times the norm of an orthogonal matrix" in str(found)) is (scale != 1)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from structmat.errors import GraphError, random_source, whole
+from structmat.errors import GraphError, check_source, random_source, whole
 from structmat.families.arithmetic import prime_factors
 from structmat.families.graphs import check_edges, network_of
 from structmat.families.registry import Claims, family
@@ -24,7 +24,7 @@ _LANCZOS = 64  # vectors: the eigenvalues of a wide graph lie close to each othe
 
 def _regular_refuses(width: int, degree: int, rng: object, repeat: int) -> str | None:
     whole(repeat, "repeat", 1)
-    random_source(rng)
+    check_source(rng)
     size = whole(degree, "degree", 1)
     if width <= size:
         return f"width must be above {size}, the degree"

@@ -174,8 +174,8 @@ def family(
     ------
     SpecError
         Without words for the widths, as where the parentheses are left out; where `refuses`,
-        `claims` or `choices` cannot be called as they will be; and for a name that is taken. A cell of a notebook may be run again, though: what `__main__` defined, it may
-        define anew.
+        `claims` or `choices` cannot be called as they will be; and for a name that is taken. A
+        cell of a notebook may be run again, though: what `__main__` defined, it may define anew.
 
     Examples
     --------
@@ -245,7 +245,7 @@ def no_option(name: str, key: str, options: Iterable[str]) -> str:
     >>> no_option("butterfly", "blok", ["block", "depth"])
     "butterfly has no option 'blok'; did you mean block?"
     """
-    return f"{name} has no option {key!r}{suggest(key, options)}"
+    return f"{name} has no option {shown(key)}{suggest(key, options)}"
 
 
 def _check_built(
@@ -434,7 +434,7 @@ def entry(name: str) -> Entry:
         return _ENTRIES[name]
     except KeyError:
         far = f"`structmat list` and structmat.catalogue() have all; {IF_YOURS}"
-        raise UnknownFamilyError(f"no family {name!r}{suggest(name, _ENTRIES, far)}") from None
+        raise UnknownFamilyError(f"no family {shown(name)}{suggest(name, _ENTRIES, far)}") from None
 
 
 class Catalogue(tuple[Entry, ...]):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from structmat.errors import FileError, StructmatError, check_format, require, shown
+from structmat.errors import FileError, StructmatError, check_format, require, shown, whole
 from structmat.network import Network
 from structmat.nn.adapters import checked_field, checked_side
 from structmat.nn.blocks import checked_kind
@@ -247,7 +247,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         layers = settings["layers"]
         recipes = {
             str(name): Recipe(
-                networks[layer["network"]],
+                networks[whole(layer["network"], "network")],
                 checked_kind(layer["blocks"]),
                 layer["scale"],
                 layer["bias"],
