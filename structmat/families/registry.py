@@ -22,6 +22,13 @@ from structmat.errors import (
     suggest,
 )
 from structmat.families.arithmetic import prime_factors
+from structmat.families.registering import (
+    check_asked,
+    check_choices,
+    check_words,
+    misfit,
+    worded,
+)
 from structmat.network import Network, check_size
 from structmat.texttable import in_html, left
 from structmat.texttable import plain as plaintable
@@ -192,7 +199,7 @@ def family(
 mixed_radix(7) serves any width
     >>> unregister("ends_meet")
     """
-    _check_words(widths)
+    check_words(widths)
 
     def register(build: Callable[P, Network]) -> Callable[P, Network]:
         signature = inspect.signature(build)
@@ -203,7 +210,7 @@ mixed_radix(7) serves any width
             try:
                 bound = signature.bind(*args, **kwargs)
             except TypeError:
-                said = _misfit(name, signature, len(args), kwargs)
+                said = misfit(name, signature, len(args), kwargs)
                 if said is None:  # no width, or too many arguments
                     raise
                 raise SpecError(said) from None
@@ -212,12 +219,7 @@ mixed_radix(7) serves any width
             width = checked_width(given.pop("width"))
             for key, value in given.items():
                 check_digits(value, f"{name}: {key}")
-            rule: Any = refuses(width, **given)
-            if isinstance(rule, bool) or not isinstance(rule, str | None):
-                raise FamilyError(
-                    f"{name} at width {width}: refuses returns the rule that the width breaks in"
-                    f" words, or None where it is taken, not {shown(rule)}"
-                )
+            rule = worded(refuses(width, **given), name, width)
             if rule is not None:
                 raise WidthError(_refusal(name, width, given, rule, refuses))
             _check_built(name, width, given, claims)
@@ -226,9 +228,9 @@ mixed_radix(7) serves any width
 
         if next(iter(signature.parameters), None) != "width":
             raise SpecError(f"family {name!r}: its first parameter must be the width")
-        _check_asked(name, signature, refuses, "refuses")
-        _check_asked(name, signature, claims, "claims")
-        _check_choices(name, signature, choices)
+        check_asked(name, signature, refuses, "refuses")
+        check_asked(name, signature, claims, "claims")
+        check_choices(name, signature, choices)
         if name in _ENTRIES and not _is_anew(build, _ENTRIES[name].build):
             raise SpecError(f"family {name!r} is registered already: choose another name")
         _ENTRIES[name] = Entry(name, checked, widths, refuses, claims, choices or {})
@@ -237,90 +239,16 @@ mixed_radix(7) serves any width
     return register
 
 
-def no_option(name: str, key: str, options: Iterable[str]) -> str:
-    """Return what is said of an option that a family does not have.
-
-    Examples
-    --------
-    >>> no_option("butterfly", "blok", ["block", "depth"])
-    "butterfly has no option 'blok'; did you mean block?"
-    """
-    return f"{name} has no option {shown(key)}{suggest(key, options)}"
-
-
 def _check_built(
     name: str, width: int, options: dict[str, Any], claims: Callable[..., Claims]
 ) -> None:
     """Refuse a network that memory does not hold, as far as can be told before it is built."""
     depths = [given for option in _STAGES if isinstance(given := options.get(option), int)]
     if width > _SMALL or any(given > _SMALL for given in depths):
-        promised = claims(width, **options)  # of the family's own: `blamed` says whose it is
-        if isinstance(promised, Claims) and promised.depth is not None:
+        promised = claims(width, **options)
+        if promised.depth is not None:
             depths.append(promised.depth)
         check_size(_called(name, width, options), width, max(depths, default=1))
-
-
-def _misfit(
-    name: str, signature: inspect.Signature, given: int, named: Mapping[str, object]
-) -> str | None:
-    """Return what a spec with these options would be told, or None where it is no option."""
-    width, *options = signature.parameters.values()
-    for key in named:
-        if key not in signature.parameters:
-            return no_option(name, key, [option.name for option in options])
-    if not given and width.name not in named:
-        return None
-    for option in options[max(given - 1, 0) :]:
-        if option.default is option.empty and option.name not in named:
-            return f"{name} needs the option {option.name}"
-    return None
-
-
-def _check_words(widths: Any) -> None:
-    if not isinstance(widths, str):
-        of = f"family {widths.__name__!r}" if inspect.isfunction(widths) else f"{widths!r}"
-        raise SpecError(f'{of}: say in words which widths it takes; write @sm.family("any")')
-
-
-def _check_asked(name: str, signature: inspect.Signature, asked: Any, called: str) -> None:
-    """Refuse a rule that cannot be called as it will be: with the width, and all options by name.
-
-    Raises
-    ------
-    SpecError
-    """
-    options = list(signature.parameters)[1:]
-    call = ", ".join(["width", *(f"{option}={option}" for option in options)])
-    if not callable(asked):
-        raise SpecError(
-            f"family {name!r}: {called}={shown(asked)}: it must be a function, called as"
-            f" {called}({call})"
-        )
-    try:
-        takes = inspect.signature(asked)
-    except (TypeError, ValueError):  # of C: nothing is known of what it takes
-        return
-    try:
-        takes.bind(0, **dict.fromkeys(options))
-    except TypeError as error:
-        who = getattr(asked, "__name__", called)
-        raise SpecError(
-            f"family {name!r}: {called} is called as {who}({call}), and takes {who}{takes}"
-            f" ({error}); give it the parameters of {name}"
-        ) from None
-
-
-def _check_choices(name: str, signature: inspect.Signature, choices: Any) -> None:
-    if not isinstance(choices, Mapping | None):
-        raise SpecError(f"family {name!r}: choices={shown(choices)}: give a dict from an option")
-    for option, values in (choices or {}).items():
-        if option not in list(signature.parameters)[1:]:
-            options = list(signature.parameters)[1:]
-            raise SpecError(f"family {name!r}: choices: {no_option(name, str(option), options)}")
-        if not callable(values):
-            raise SpecError(
-                f"family {name!r}: choices of {option}: {shown(values)} is no function of the width"
-            )
 
 
 def _is_anew(build: Callable[..., object], old: Callable[..., object]) -> bool:

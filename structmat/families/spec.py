@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from structmat.errors import FamilyError, SpecError, check_digits, checked_width, plain, shown
-from structmat.families.registry import Claims, blamed, entry, no_option
+from structmat.families.registering import no_option, worded
+from structmat.families.registry import Claims, blamed, entry
 from structmat.network import Network
 
 _LONGEST = 2**16  # characters of a spec: Python's parser takes some hundred bytes for each
@@ -90,7 +91,8 @@ class Family:
         """
         known, size = entry(self.name), checked_width(width)
         with blamed(self, size):
-            return known.refuses(size, **known.filled(size, dict(self.options))) is None
+            rule = known.refuses(size, **known.filled(size, dict(self.options)))
+        return worded(rule, str(self), size) is None
 
     def promised(self, width: int) -> Claims:
         """Return what the family claims of its network of this width, without building it.

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from structmat.bench.machine import device
-from structmat.errors import FileError, require
+from structmat.errors import FileError, MissingExtraError, require
 
 PACKAGED = "all-MiniLM-L6-v2"
 
@@ -202,6 +202,8 @@ def _loaded(kind: str, where: Pretrained, **options: Any) -> Any:
         with quiet():
             factory = getattr(require("transformers", "finetune"), kind)
             return factory.from_pretrained(where.place, local_files_only=where.local, **options)
+    except MissingExtraError:  # a ValueError, too, but of no model
+        raise
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if where.local:

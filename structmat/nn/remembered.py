@@ -72,7 +72,7 @@ def forget() -> None:
 
 def _read(path: Path | None) -> dict[str, Times]:
     """Return what a file keeps; what is damaged in it is left out, so that it is measured anew."""
-    data = None if path is None else read_json(path, most=_LONGEST)
+    data: Any = None if path is None else read_json(path, most=_LONGEST)
     try:
         check_format(data, what=str(path), form=_FORMAT, version=_VERSION, writer="remember")
     except FileError:
@@ -87,7 +87,9 @@ def _times(ways: Any) -> Times:
     """Return the times of one name, or none where any is no time: a part would pick a plan."""
     times: Times = {}
     for way in ways if isinstance(ways, list) else ():
-        ends, seconds = (way.get("ends"), way.get("seconds")) if isinstance(way, dict) else (0, 0)
+        known: dict[str, Any] = way if isinstance(way, dict) else {}
+        ends: Any = known.get("ends")
+        seconds: Any = known.get("seconds")
         if not isinstance(ends, list) or type(seconds) not in (int, float):
             return {}
         if not all(type(end) is int and end >= 0 for end in ends) or not 0 < seconds < math.inf:
