@@ -11,9 +11,10 @@ import pytest
 
 import structmat as sm
 from structmat import cli
-from structmat.cli import finetuning, main
+from structmat.cli import exploring, finetuning, main
 from structmat.cli.comparing import FAMILIES, WIDTHS
 from structmat.families import unregister
+from structmat.finetune import methods
 
 
 def run(capsys, *arguments):
@@ -243,6 +244,35 @@ def test_families_of_ones_own_are_loaded(capsys, importing, how):
         unregister("my_halves")
 
 
+def test_a_file_stands_for_the_network_in_it(capsys, tmp_path):
+    path = tmp_path / "my net.json"
+    path.write_text(sm.butterfly(8).to_json(), encoding="utf-8")
+    found = read(capsys, "show", str(path))
+    assert found == read(capsys, "show", "butterfly", "--width", "8") | {"spec": str(path)}
+    assert read(capsys, "show", str(path), "--width", "8") == found
+    code, _, err = run(capsys, "show", str(path), "--width", "9")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "the network has width 8, not 9" in err
+    one, other = read(capsys, "compare", str(path), "butterfly")["rows"]
+    assert one == other | {"network": str(path)}
+    method = methods.rotation(str(path))
+    assert method.topology(8) == sm.butterfly(8)
+    assert exploring._drawn(str(path), None)["stages"][0] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    path.write_text(sm.butterfly(128).to_json(), encoding="utf-8")
+    assert str(methods.rotation(str(path)).topology) != str(method.topology)  # a resumed run sees
+    code, _, err = run(capsys, "explore", str(path))
+    assert code == 2
+    assert "straight networks of up to 64 wires" in err
+
+
+def test_a_network_that_can_never_be_dense_says_why(capsys):
+    _, out, _ = run(capsys, "show", "block_diagonal(block=4)", "--width", "124")
+    assert "in 31 connected components, of 4 wires each, so no number of stages" in out
+    assert "input 0 never reaches output 4" in out
+    _, out, _ = run(capsys, "show", "butterfly(depth=2)", "--width", "4")
+    assert "not dense" not in out
+
+
 def test_compare_has_a_row_for_every_network_and_width(capsys):
     rows = read(capsys, "compare", "shuffle(block=4)", "benes", "--width", "8", "12")["rows"]
     assert [(row["network"], row["width"]) for row in rows] == [
@@ -338,6 +368,12 @@ WRONG = [
         "22,013 stages and 60,582,528 parameters: show takes width × stages up to 20,000,000",
     ),
     (["show", "butterfly", "--width", "131072"], "17 stages and 1,114,112 parameters"),
+    (["show", "butterfly"], "a family has a network for each width; give --width N"),
+    (["show", "no.json"], "no.json: No such file or directory; expected a network"),
+    (["compare", "no.json"], "no.json: No such file"),
+    (["finetune", "--topology", "no.json"], "no.json: No such file"),
+    (["explore", "no.json"], "no.json: No such file"),
+    (["explore", "no.json", "--save", "a.html"], "no.json: a saved page has families"),
     (["compare", "shuffle(blok=4)"], "no option 'blok'; did you mean block"),
     (["finetune", "--compare", "lor"], "did you mean lora"),
     (["finetune", "--compare", ","], "there must be some"),
@@ -376,7 +412,6 @@ def test_bad_input_is_one_clear_line_and_code_2(capsys, tmp_path, monkeypatch, a
     "arguments",
     [
         ["nothing"],
-        ["show", "butterfly"],
         ["show", "butterfly", "--width", "x"],
         ["show", "butterfly", "--width", "8", "--inputs", "a"],
         ["finetune", "--quick", "--full"],

@@ -8,8 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.errors import SpecError, StructmatError, WidthError
+from structmat.errors import FamilyError, SpecError, StructmatError, WidthError
 from structmat.families import Family, as_family, family
+from structmat.families.registry import unregister
 from structmat.testing import families
 
 
@@ -319,12 +320,12 @@ def test_a_notebook_takes_no_name_of_this_library():
     ("options", "message"),
     [
         ({"refuses": lambda: None}, "refuses is called as .*width, block=block.*and takes"),
-        ({"refuses": lambda width: None}, "unexpected keyword argument 'block'"),
-        ({"refuses": lambda width, block, depth: None}, "missing a required argument: 'depth'"),
+        ({"refuses": lambda width: None}, "unexpected keyword argument 'block'"),  # noqa: ARG005
+        ({"refuses": lambda width, block, depth: None}, "missing a required argument: 'depth'"),  # noqa: ARG005
         ({"refuses": "even"}, "refuses='even': it must be a function"),
         ({"refuses": None}, "refuses=None: it must be a function"),
-        ({"claims": lambda width: sm.Claims()}, "claims is called as"),
-        ({"choices": {"blok": lambda width: (2,)}}, "no option 'blok'; did you mean block"),
+        ({"claims": lambda width: sm.Claims()}, "claims is called as"),  # noqa: ARG005
+        ({"choices": {"blok": lambda width: (2,)}}, "no option 'blok'; did you mean block"),  # noqa: ARG005
         ({"choices": {"block": (2, 4)}}, "choices of block: .* is no function of the width"),
         ({"choices": ["block"]}, "give a dict"),
     ],
@@ -342,13 +343,13 @@ def test_a_rule_that_cannot_be_called_is_refused_when_it_is_registered(options, 
 
 @pytest.mark.parametrize("rule", [False, True, 3, ["no"]])
 def test_a_rule_that_is_not_in_words_is_refused(rule):
-    @sm.family("any", lambda width: rule)
+    @sm.family("any", lambda width: rule)  # noqa: ARG005
     def misruled(width):
         return sm.butterfly(width)
 
     try:
         for call in (lambda: misruled(8), lambda: sm.parse("misruled").takes(8)):
-            with pytest.raises(FamilyError, match="refuses returns the rule .* in words, or None"):
+            with pytest.raises(FamilyError, match=r"refuses returns the rule .* in words, or None"):
                 call()
     finally:
         unregister("misruled")

@@ -37,6 +37,12 @@ def misfit(
 
 
 def check_words(widths: Any) -> None:
+    """Refuse a family that does not say in words which widths it takes.
+
+    Raises
+    ------
+    SpecError
+    """
     if not isinstance(widths, str):
         of = f"family {widths.__name__!r}" if inspect.isfunction(widths) else f"{widths!r}"
         raise SpecError(f'{of}: say in words which widths it takes; write @sm.family("any")')
@@ -71,6 +77,12 @@ def check_asked(name: str, signature: inspect.Signature, asked: Any, called: str
 
 
 def check_choices(name: str, signature: inspect.Signature, choices: Any) -> None:
+    """Refuse choices that are no functions of the width, or of no option.
+
+    Raises
+    ------
+    SpecError
+    """
     if not isinstance(choices, Mapping | None):
         raise SpecError(f"family {name!r}: choices={shown(choices)}: give a dict from an option")
     for option, values in (choices or {}).items():
