@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from decimal import ROUND_CEILING, Decimal, localcontext
 from math import ceil, comb, log2
 from typing import Any
 
@@ -194,6 +195,11 @@ def _entropy(width: int) -> int:
 
 def _edges(width: int, depth: int) -> int:
     """Return ⌈m·d·d^(1/m)⌉: the least n with n^m ≥ (m·d)^m·d."""
+    if depth > width.bit_length():  # d^(1/m) < 2 is irrational, unless d = 1: no powers of m digits
+        with localcontext() as context:
+            context.prec = 60
+            root = (Decimal(width).ln() / depth).exp()
+            return int((depth * width * root).to_integral_value(ROUND_CEILING))
     least: int = ceil(depth * float(width) ** (1 + 1 / depth))
     bound = (depth * width) ** depth * width
     while (least - 1) ** depth >= bound:

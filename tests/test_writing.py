@@ -47,7 +47,7 @@ def test_a_file_is_read_up_to_a_bound(tmp_path):
     with pytest.raises(FileError, match=r"a\.bin: more than 3 bytes, the most that are read; hint"):
         read_bytes(path, "; hint", most=3)
     for name in (tmp_path, tmp_path / "none", tmp_path / "null\0"):
-        with pytest.raises(FileError, match="directory|null"):
+        with pytest.raises(FileError, match=r"directory|null"):
             read_bytes(name)
 
 

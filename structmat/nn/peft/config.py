@@ -21,9 +21,11 @@ from structmat.nn.blocks import checked_kind
 from structmat.nn.module import checked_dropout
 from structmat.nn.peft.names import StructmatType
 from structmat.topology import is_path, resolved
+from structmat.writing import parse_json, read_bytes
 
 SCHEMA = 1
 WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 SIDES = ("inputs", "outputs", "both")
 BIASES = ("none", "all", "structmat_only")
 
@@ -174,12 +176,14 @@ class StructmatConfig(PeftConfig):
         Raises
         ------
         FileError
-            When the weights are there, but cut: so nothing has happened to a model yet.
+            When the weights or the configuration are there, but cut: so nothing has happened to a model yet.
         UnknownFamilyError
             When a topology is of a family that is not registered in this process.
         """
         folder = Path(os.fspath(pretrained_model_name_or_path), subfolder or "")
         _check_whole(folder / WEIGHTS)
+        if (folder / CONFIG).is_file():
+            parse_json(read_bytes(folder / CONFIG), folder / CONFIG, ": save the adapter anew")
         try:
             config: StructmatConfig = super().from_pretrained(
                 pretrained_model_name_or_path, subfolder=subfolder, **kwargs
