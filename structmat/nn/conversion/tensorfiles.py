@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from functools import cached_property
 from pathlib import Path, PurePosixPath
@@ -15,7 +14,7 @@ from structmat.errors import FileError, StructmatError, require
 from structmat.nn.adapters import EmbeddingAdapter, is_rotated, kind_for
 from structmat.nn.conversion.skeleton import Group, Skeleton, skeleton_in, skeleton_of
 from structmat.nn.conversion.turns import Shape
-from structmat.writing import replacing
+from structmat.writing import parse_json, read_bytes, replacing
 
 INDEX = ".safetensors.index.json"
 _EIGHT_BITS = (  # whose numbers stand for themselves
@@ -34,12 +33,7 @@ def read_json(path: Path) -> dict[str, Any]:
     FileError
         When it cannot be read, or holds something else.
     """
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise FileError(f"{path} is cut or not JSON ({error})") from None
+    value = parse_json(read_bytes(path), path)
     if not isinstance(value, dict):
         raise FileError(f"{path}: expected a JSON object")
     return value
