@@ -182,7 +182,7 @@ class StructmatConfig(PeftConfig):
         Raises
         ------
         FileError
-            When the weights or the configuration are there, but cut: so nothing has happened to a model yet.
+            When the weights or the configuration are there, but cut off; no model was touched.
         UnknownFamilyError
             When a topology is of a family that is not registered in this process.
         """
