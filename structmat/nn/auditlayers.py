@@ -20,6 +20,7 @@ from structmat.nn.conversion.turns import Turn, turned
 from structmat.nn.measuring import of_rotation, of_weights, rounding_lost, rounding_warning
 from structmat.nn.module import Orthogonal
 from structmat.nn.paths import is_tuned
+from structmat.nn.precision import without_autocast
 
 _PEFT = "base_model.model."  # what the names of layers begin with in a PEFT model
 
@@ -198,12 +199,13 @@ def _difference(
     layer: nn.Module, x: Tensor, merge: Callable[[], Any], unmerge: Callable[[], Any]
 ) -> float:
     """Return the largest difference of outputs merged and unmerged, over the largest output."""
-    unmerged = layer(x).double()
-    merge()
-    try:
-        merged = layer(x).double()
-    finally:
-        unmerge()
+    with without_autocast(x.device.type):
+        unmerged = layer(x).double()
+        merge()
+        try:
+            merged = layer(x).double()
+        finally:
+            unmerge()
     size = float(merged.abs().max())
     return float((merged - unmerged).abs().max()) / size if size else 0.0
 

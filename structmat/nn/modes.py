@@ -50,10 +50,32 @@ def transformed() -> bool:
     >>> transformed()
     False
     """
-    if torch.compiler.is_compiling():
+    if torch._C._are_functorch_transforms_active():
+        return True
+    return not torch.compiler.is_compiling() and torch.autograd.forward_ad._current_level >= 0
+
+
+def refuses_functions() -> bool:
+    """Return whether a `torch.autograd.Function` must make way for torch's own operations.
+
+    Inside its `jvp` torch 2.13 switches forward mode off, so that a forward-mode derivative of
+    another one would be zero without a word. And its compiler does not batch functions.
+
+    Examples
+    --------
+    >>> from torch.func import jvp
+    >>> once = lambda x: jvp(lambda y: y * refuses_functions(), (x,), (x,))[1]
+    >>> x = torch.ones(1)
+    >>> once(x), jvp(once, (x,), (x,))[1]
+    (tensor([0.]), tensor([1.]))
+    """
+    if not torch._C._are_functorch_transforms_active():
         return False
-    level = torch.autograd.forward_ad._current_level
-    return bool(torch._C._are_functorch_transforms_active()) or level >= 0
+    if torch.compiler.is_compiling():
+        return True
+    levels = torch._C._functorch.get_interpreter_stack() or ()
+    jvp = torch._C._functorch.TransformType.Jvp
+    return sum(level.key() == jvp for level in levels) > 1
 
 
 def recorded() -> bool:

@@ -17,7 +17,7 @@ from structmat.nn import modes, powers, tuning
 from structmat.nn.blocks.generators import promoted, real_dtype
 from structmat.nn.offloading import Generators
 from structmat.nn.operator import plain, rotated
-from structmat.nn.precision import without_autocast
+from structmat.nn.precision import product, without_autocast
 from structmat.nn.programs import Program, kept_generators, places_of, program_for
 from structmat.nn.stages import checked_stages
 from structmat.planning import choices
@@ -250,7 +250,7 @@ class Orthogonal(nn.Module):
         0.0
         """
         r = self.matrix()
-        gram = r.mH @ r
+        gram = product(r.mH[None], r[None])[0]
         gram.diagonal().sub_(1)
         return float(gram.abs().max())
 

@@ -10,15 +10,17 @@ derivative goes by the plain path.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from structmat.nn import modes, programs, tiled, tuning
-from structmat.nn.precision import without_autocast
+from structmat.nn.precision import product, without_autocast
 from structmat.nn.rotate import rotate
 from structmat.planning import turns_weight
 
@@ -78,7 +80,35 @@ def plain(
     dtype = blocks[0].dtype if blocks else x.dtype
     steps = programs.plan_of(program.key, x.device)
     y = rotate(steps, blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
-    return y if weight is None else functional.linear(y, weight, bias)
+    if weight is None:
+        return y
+    flat = y.reshape(1, -1, y.shape[-1])
+    made = product(flat, weight.T[None]).view(*y.shape[:-1], len(weight))
+    return made if bias is None else made + bias
+
+
+def _plain_gradients(
+    program: programs.Program,
+    grad: Tensor,
+    x: Tensor,
+    blocks: Sequence[Tensor],
+    weight: Tensor | None,
+    *,
+    adjoint: bool,
+    of_x: bool,
+    of_blocks: bool,
+) -> list[Tensor]:
+    """Return what `_gradients` does, by operations that torch differentiates and batches."""
+
+    def made(*given: Tensor) -> Tensor:
+        vectors = given[0] if of_x else x
+        return plain(
+            program, given[of_x:] if of_blocks else blocks, vectors, weight, adjoint=adjoint
+        )
+
+    _, pull = torch.func.vjp(made, *[x] * of_x, *(blocks if of_blocks else ()))
+    found = list(pull(grad))
+    return found if of_x else [x.new_empty(0), *found]
 
 
 @torch.library.custom_op("structmat::rotate", mutates_args=())
@@ -91,7 +121,8 @@ def _rotate(
     plan: str,
     adjoint: bool,  # noqa: FBT001 (an operator takes no keywords)
 ) -> Tensor:
-    return _run(programs.found(key), x, blocks, weight, bias, plan, adjoint=adjoint)
+    with without_autocast(x.device.type):
+        return _run(programs.found(key), x, blocks, weight, bias, plan, adjoint=adjoint)
 
 
 def _run(
@@ -154,7 +185,22 @@ def _gradients(
     of_blocks: bool,  # noqa: FBT001
 ) -> list[Tensor]:
     """Return the gradient of x, empty if not wanted, and those of the blocks, if wanted."""
-    program = programs.found(key)
+    with without_autocast(x.device.type):
+        return _run_back(
+            programs.found(key), grad, x, blocks, weight, plan, (adjoint, of_x, of_blocks)
+        )
+
+
+def _run_back(
+    program: programs.Program,
+    grad: Tensor,
+    x: Tensor,
+    blocks: Sequence[Tensor],
+    weight: Tensor | None,
+    plan: str,
+    how: tuple[bool, bool, bool],
+) -> list[Tensor]:
+    adjoint, of_x, of_blocks = how
     flat, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
     sums: list[Tensor] | None = None
     if weight is not None and _turns_weight(program, flat, blocks, weight):
@@ -236,7 +282,18 @@ def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: A
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, *blocks = ctx.saved_tensors
     of_x, of_blocks = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1])
-    with without_autocast(grad.device.type):
+    if modes.transformed():
+        grads = _plain_gradients(
+            ctx.program,
+            grad,
+            x,
+            blocks,
+            weight,
+            adjoint=ctx.how[1],
+            of_x=of_x,
+            of_blocks=of_blocks,
+        )
+    else:
         grads = _gradients(grad, x, blocks, weight, ctx.program.key, *ctx.how, of_x, of_blocks)
     of_each = grads[1:] if of_blocks else [None] * len(blocks)
     return grads[0] if of_x else None, of_each, None, None, None, None, None
@@ -256,17 +313,67 @@ def _backward_again(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
     """Return the gradients of the gradients: the plain path is differentiated twice."""
     grad, x, weight, *blocks = ctx.saved_tensors
     adjoint, of_x, of_blocks = ctx.how
-    with torch.enable_grad(), without_autocast(grad.device.type):
-        given = [t if t.requires_grad else t.detach().requires_grad_() for t in (grad, x, *blocks)]
-        seen = [t.view_as(t) for t in given]
-        y = plain(ctx.program, seen[2:], seen[1], weight, adjoint=adjoint)
-        by = [*seen[1:2]] * of_x + seen[2:] * of_blocks
-        first = torch.autograd.grad(y, by, seen[0], create_graph=True)
-        weights = grads if of_x else grads[1:]
-        second = torch.autograd.grad(
-            first, seen, weights, create_graph=torch.is_grad_enabled(), allow_unused=True
+
+    def first(grad: Tensor, x: Tensor, *blocks: Tensor) -> tuple[Tensor, ...]:
+        made = _plain_gradients(
+            ctx.program, grad, x, blocks, weight, adjoint=adjoint, of_x=of_x, of_blocks=of_blocks
         )
-    return second[0], second[1], list(second[2:]), None, None, None, None, None, None
+        return tuple(made if of_x else made[1:])
+
+    _, pull = torch.func.vjp(first, grad, x, *blocks)
+    of_grad, of_vectors, *of_each = pull(tuple(grads if of_x else grads[1:]))
+    return of_grad, of_vectors, of_each, None, None, None, None, None, None
 
 
 _gradients.register_autograd(_backward_again, setup_context=_keep_all)
+
+
+# Batches where `rotated` does not see them coming: one of the batch after the other.
+
+
+def _one_by_one(
+    op: Callable[..., Any], info: Any, in_dims: tuple[Any, ...], *given: Any
+) -> tuple[Any, Any]:
+    """Return what an operator makes of each of a batch, stacked, as a batching rule of torch."""
+    flat, spec = tree_flatten(given)
+    dims = tree_leaves(in_dims, is_leaf=lambda dim: dim is None)
+    made = [
+        op(*tree_unflatten([_of_batch(t, d, k) for t, d in zip(flat, dims, strict=True)], spec))
+        for k in range(info.batch_size)
+    ]
+    if isinstance(made[0], Tensor):
+        return torch.stack(made), 0
+    return [torch.stack(parts) for parts in zip(*made, strict=True)], [0] * len(made[0])
+
+
+def _of_batch(value: Any, dim: int | None, k: int) -> Any:
+    return value if dim is None else value.select(dim, k)
+
+
+_rotate.register_vmap(partial(_one_by_one, _rotate))
+_gradients.register_vmap(partial(_one_by_one, _gradients))
+
+
+@torch.library.impl("structmat::rotate_gradients", "Batched")
+def _(
+    grad: Tensor,
+    x: Tensor,
+    blocks: list[Tensor],
+    weight: Tensor | None,
+    key: str,
+    plan: str,  # noqa: ARG001
+    adjoint: bool,  # noqa: FBT001
+    of_x: bool,  # noqa: FBT001
+    of_blocks: bool,  # noqa: FBT001
+) -> list[Tensor]:
+    """Do without our operator in torch's older batches, those of `is_grads_batched`."""
+    return _plain_gradients(
+        programs.found(key),
+        grad,
+        x,
+        blocks,
+        weight,
+        adjoint=adjoint,
+        of_x=of_x,
+        of_blocks=of_blocks,
+    )

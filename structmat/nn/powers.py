@@ -69,7 +69,9 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
         )
     if blocks.is_meta or blocks.numel() == 0:
         return blocks.clone()
-    made: Tensor = _power(blocks, t)
+    # Where functions make way, the operator says what it has not: second tangents.
+    as_it_is = torch.compiler.is_compiling() or modes.refuses_functions()
+    made: Tensor = (_power if as_it_is else _Power.apply)(blocks, t)
     return made
 
 
@@ -222,6 +224,10 @@ def _power(blocks: Tensor, exponent: float) -> Tensor:
 
 @torch.library.custom_op("structmat::power_gradient", mutates_args=())
 def _gradient(grad: Tensor, blocks: Tensor, exponent: float) -> Tensor:
+    return _along(grad, blocks, exponent)
+
+
+def _along(grad: Tensor, blocks: Tensor, exponent: float) -> Tensor:
     angles, vectors = eigen(blocks)
     between = angles[..., :, None] - angles[..., None, :]
     middle = (angles[..., :, None] + angles[..., None, :]) / 2
@@ -256,6 +262,54 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
 
 
 _power.register_autograd(_backward, setup_context=_keep)
+
+
+class _Power(torch.autograd.Function):
+    """The same for transforms of torch and tangents, which pass through no operator of ours."""
+
+    @staticmethod
+    def forward(blocks: Tensor, exponent: float) -> Tensor:
+        made: Tensor = _power(blocks, exponent)
+        return made
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004 (torch's signature)
+        blocks, ctx.exponent = inputs
+        ctx.save_for_backward(blocks)
+        ctx.save_for_forward(blocks)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        return _backward(ctx, grad)
+
+    @staticmethod
+    def jvp(ctx: Any, along: Tensor, _: None) -> Tensor:
+        (blocks,) = ctx.saved_tensors
+        made: Tensor = _gradient(along, blocks.mH.resolve_conj(), ctx.exponent)
+        return made
+
+    @staticmethod
+    def vmap(
+        info: Any,  # noqa: ARG004 (torch's signature)
+        in_dims: tuple[int, None],
+        blocks: Tensor,
+        exponent: float,
+    ) -> tuple[Tensor, int]:
+        return power(blocks.movedim(in_dims[0], 0), exponent), 0
+
+
+torch.library.impl("structmat::power_gradient", "Batched", _along)  # of `is_grads_batched`
+
+
+@_gradient.register_vmap
+def _(
+    info: Any, in_dims: tuple[int | None, ...], grad: Tensor, blocks: Tensor, exponent: float
+) -> tuple[Tensor, int]:
+    grads, stacks = (
+        t.expand(info.batch_size, *t.shape) if dim is None else t.movedim(dim, 0)
+        for t, dim in zip((grad, blocks), in_dims, strict=False)
+    )
+    return _gradient(grads, stacks, exponent), 0
 
 
 def _exponential(skew: Tensor) -> Tensor:

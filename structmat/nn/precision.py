@@ -1,10 +1,18 @@
-"""Work in the precision that was asked for, whatever autocast would make of it."""
+"""Work in the precision that was asked for, whatever autocast would make of it.
+
+A context keeps autocast out of one pass only: torch runs the backward pass of its own operations
+under whatever the caller has entered by then. So every product of matrices that torch is to
+differentiate is made by `product`, which keeps autocast out of all passes. Other operations that
+autocast would change are done in float64, which it leaves as it is.
+"""
 
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from structmat.nn import modes
 
@@ -26,3 +34,115 @@ def without_autocast(device_type: str) -> AbstractContextManager[object]:
     if device_type in _HAVE_IT or torch.amp.is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()  # the meta device has none
+
+
+def conjugate(a: Tensor) -> Tensor:
+    """Return the conjugate numbers themselves, where `a.conj()` only notes that they are.
+
+    Batches of tangents fail on such a note in torch 2.13.
+
+    Examples
+    --------
+    >>> conjugate(torch.tensor([1 + 2j])).is_conj()
+    False
+    """
+    return torch.complex(a.real, -a.imag) if a.is_complex() else a
+
+
+def conjugate_transposed(a: Tensor) -> Tensor:
+    """Return aᴴ of each matrix, by `conjugate`.
+
+    Examples
+    --------
+    >>> conjugate_transposed(torch.tensor([[1 + 2j, 3 + 4j]])).tolist()
+    [[(1-2j)], [(3-4j)]]
+    """
+    return conjugate(a.mT)
+
+
+def product(a: Tensor, b: Tensor) -> Tensor:
+    """Return a @ b for stacks of matrices, in their own precision in every pass.
+
+    Derivatives of any order and kind are made by `product` again: by autograd, forward-mode
+    differentiation and `torch.func`.
+
+    Parameters
+    ----------
+    a : (n, i, j)
+    b : (n, j, k), of the dtype of a
+
+    Returns
+    -------
+    (n, i, k) of the same dtype
+
+    Examples
+    --------
+    >>> a = torch.full((1, 2, 2), 1.001, requires_grad=True)
+    >>> y = product(a, a).sum()
+    >>> with torch.autocast("cpu", torch.bfloat16):      # 1.001 in bfloat16 is 1
+    ...     torch.autograd.grad(y, a)[0]
+    tensor([[[4.0040, 4.0040],
+             [4.0040, 4.0040]]])
+    """
+    # A traced graph is differentiated without autocast.
+    if modes.recorded() or modes.refuses_functions():
+        return _multiplied(a, b)
+    made: Tensor = _Product.apply(a, b)
+    return made
+
+
+def _multiplied(a: Tensor, b: Tensor) -> Tensor:
+    with without_autocast(a.device.type):
+        return torch.bmm(a, b)
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(a: Tensor, b: Tensor) -> Tensor:
+        return _multiplied(a, b)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Tensor], output: Tensor) -> None:  # noqa: ARG004 (torch's signature)
+        ctx.save_for_backward(*inputs)
+        ctx.save_for_forward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None]:
+        a, b = ctx.saved_tensors
+        of_a, of_b = ctx.needs_input_grad
+        return (
+            product(grads[0], conjugate_transposed(b)) if of_a else None,
+            product(conjugate_transposed(a), grads[0]) if of_b else None,
+        )
+
+    @staticmethod
+    def jvp(ctx: Any, *given: Tensor | None) -> Tensor | None:
+        a, b = ctx.saved_tensors
+        along_a, along_b = given
+        parts = [] if along_a is None else [product(along_a, b)]
+        parts += [] if along_b is None else [product(a, along_b)]
+        return sum(parts[1:], *parts[:1]) if parts else None
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, int | None],
+        a: Tensor,
+        b: Tensor,
+    ) -> tuple[Tensor, int]:
+        """Fold the batch into the rows of a or the columns of b, or into the stack."""
+        of_a, of_b = in_dims
+        size = info.batch_size
+        if of_a is None and of_b is not None:
+            n, j, k = b.movedim(of_b, 0).shape[1:]
+            folded = b.movedim(of_b, 2).reshape(n, j, size * k)
+            return product(a, folded).unflatten(2, (size, k)), 2
+        if of_b is None and of_a is not None:
+            n, i, j = a.movedim(of_a, 0).shape[1:]
+            folded = a.movedim(of_a, 1).reshape(n, size * i, j)
+            return product(folded, b).unflatten(1, (size, i)), 1
+        assert of_a is not None
+        assert of_b is not None
+        left, right = a.movedim(of_a, 0), b.movedim(of_b, 0)
+        made = product(left.flatten(0, 1), right.flatten(0, 1))
+        return made.unflatten(0, left.shape[:2]), 0

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from structmat.network import Network
 from structmat.nn import modes
+from structmat.nn.precision import conjugate_transposed, product
 from structmat.scheduling import Gather, Product, schedule
 
 
@@ -67,15 +68,12 @@ def rotate(plan: Plan, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool = F
     steps = list(zip(plan.steps, plan.indices, strict=True))
     if adjoint:
         steps.reverse()
-        blocks = [b.mH for b in blocks]
+        blocks = [conjugate_transposed(b) for b in blocks]
     for step, pair in steps:
         if isinstance(step, Product):
             y = _multiply(plan.width, step, blocks, y)
         elif pair is not None:
-            index, inverse = pair[::-1] if adjoint else pair
-            # A compiler or an exporter records an operation of torch's own.
-            recorded = modes.recorded()
-            y = y.index_select(0, index) if recorded else _Permute.apply(y, index, inverse)
+            y = _permuted(y, *(pair[::-1] if adjoint else pair))
         else:
             y = _transpose(step, y, adjoint=adjoint)
     return y.T.reshape(x.shape)
@@ -87,8 +85,8 @@ def _multiply(width: int, step: Product, blocks: Sequence[Tensor], y: Tensor) ->
     runs = y.split([*sizes, passing]) if passing or len(sizes) > 1 else (y,)
     parts = []
     for s, run in zip(step.segments, runs, strict=False):  # the run that passes has no segment
-        product = torch.bmm(blocks[s.bank], run.reshape(s.count, s.radix, -1))
-        parts.append(product.reshape(run.shape))
+        made = product(blocks[s.bank], run.reshape(s.count, s.radix, -1))
+        parts.append(made.reshape(run.shape))
     parts.extend(runs[len(parts) :])
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
@@ -101,6 +99,13 @@ def _transpose(step: Gather, y: Tensor, *, adjoint: bool) -> Tensor:
         axes = tuple(sorted(range(len(axes)), key=axes.__getitem__))
     seen = y.reshape(*shape, y.shape[1]).permute(*axes, len(axes))
     return seen.reshape(y.shape)
+
+
+def _permuted(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    if modes.recorded() or modes.refuses_functions():  # as an operation of torch's own
+        return y.index_select(0, index)
+    made: Tensor = _Permute.apply(y, index, inverse)
+    return made
 
 
 class _Permute(torch.autograd.Function):
@@ -121,9 +126,9 @@ class _Permute(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
         index, inverse = ctx.saved_tensors
-        return _Permute.apply(grads[0], inverse, index), None, None
+        return _permuted(grads[0], inverse, index), None, None
 
     @staticmethod
-    def jvp(ctx: Any, *tangents: Tensor) -> Tensor:
+    def jvp(ctx: Any, *given: Tensor) -> Tensor:
         index, inverse = ctx.saved_tensors
-        return _Permute.apply(tangents[0], index, inverse)
+        return _permuted(given[0], index, inverse)

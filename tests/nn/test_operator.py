@@ -414,13 +414,18 @@ def test_the_weight_is_turned_in_full_precision_only(dtype, monkeypatch):
     assert bool(asked) == (dtype == torch.float32)
 
 
-def test_a_layer_chunk_by_chunk(monkeypatch):
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_a_layer_chunk_by_chunk(with_bias, monkeypatch):
     """More vectors than are kept between the rotation and the layer; and second derivatives."""
     monkeypatch.setattr(operator, "_BETWEEN", 3 * 16 * 8)
     q = layer(sm.butterfly(16), 0)
     x, weight = torch.randn(11, 16, dtype=torch.float64), torch.randn(5, 16, dtype=torch.float64)
+    bias = torch.randn(5, dtype=torch.float64) if with_bias else None
     x.requires_grad_()
-    results = [q.linear(x, weight), q.adjoint(x) @ weight.T]
+    results = [
+        q.linear(x, weight, bias),
+        torch.nn.functional.linear(q.adjoint(x), weight, bias),
+    ]
     inputs = [x, *q.generators]
     grads = [torch.autograd.grad(y.sin().sum(), inputs, create_graph=True) for y in results]
     again = [torch.autograd.grad(g[0].square().sum(), inputs) for g in grads]
@@ -428,6 +433,22 @@ def test_a_layer_chunk_by_chunk(monkeypatch):
         [results[0], *grads[0], *again[0]], [results[1], *grads[1], *again[1]], strict=True
     ):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_a_layer_after_more_vectors_than_are_kept():
+    """As it comes, with and without gradients."""
+    q = layer(sm.butterfly(16), 0)
+    tokens = operator._BETWEEN // (16 * 8) + 5
+    x, weight = torch.randn(tokens, 16, dtype=torch.float64), torch.randn(5, 16).double()
+    bias = torch.randn(5, dtype=torch.float64)
+    y = q.linear(x, weight, bias)
+    (found,) = torch.autograd.grad(y.sum(), q.generators[:1])
+    wanted = x @ q.matrix() @ weight.T + bias
+    torch.testing.assert_close(y, wanted, rtol=1e-10, atol=1e-10)
+    (expected,) = torch.autograd.grad(wanted.sum(), q.generators[:1])
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * tokens)
+    with torch.no_grad():
+        torch.testing.assert_close(q.linear(x, weight, bias), wanted, rtol=1e-10, atol=1e-10)
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")

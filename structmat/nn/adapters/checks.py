@@ -73,7 +73,7 @@ def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:
     """Return whether a rotation and the linear layer after it may run as one operation.
 
     On a CPU that saves the memory of the rotated activations; it needs a frozen layer without
-    a behaviour of its own (`stock`), of the dtype of its inputs.
+    a behaviour of its own (`stock`) or hooks, of the dtype of its inputs.
     """
     kept = (base.weight, base.bias)
     return (
@@ -85,6 +85,7 @@ def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:
         and stock
         and not (base._forward_hooks or base._forward_pre_hooks)
         and not (base._backward_hooks or base._backward_pre_hooks)
+        and not torch.nn.modules.module._has_any_global_hook()
     )
 
 

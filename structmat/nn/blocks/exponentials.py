@@ -78,7 +78,8 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
         return exported.exponential(generators, radix)
     g = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
     # How often to square depends on the numbers, which a traced or fake tensor has not.
-    function = _Exponential.apply if modes.has_numbers(g) else plain_exponential
+    known = modes.has_numbers(g) and not modes.refuses_functions()
+    function = _Exponential.apply if known else plain_exponential
     blocks: Tensor = function(g, radix)
     return blocks.view(*generators.shape[:-1], radix, radix)
 
@@ -132,10 +133,10 @@ class _Exponential(torch.autograd.Function):
             return to_generators(derivative).to(generators.dtype), None
 
     @staticmethod
-    def jvp(ctx: Any, tangents: Tensor, _: None) -> Tensor:
+    def jvp(ctx: Any, along: Tensor, _: None) -> Tensor:
         (generators,) = ctx.saved_tensors
-        q, e = (skew(widened(g), ctx.radix) for g in (generators, tangents))
-        return narrowed(_plain_derivative(q, e), generators.dtype)
+        q, e = (skew(widened(g), ctx.radix) for g in (generators, along))
+        return narrowed(_plain_derivative(q, e), generators.dtype).contiguous()  # as blocks are
 
     @staticmethod
     def vmap(

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from structmat.nn.blocks.generators import all_or_none, is_unitary, narrowed, widened
 from structmat.nn.blocks.rational import cayley
+from structmat.nn.precision import conjugate
 
 
 def givens(generators: Tensor, radix: int) -> Tensor:
@@ -46,7 +47,7 @@ def givens(generators: Tensor, radix: int) -> Tensor:
         for j in reversed(range(i + 1, radix)):
             place -= 1
             c, s = cosine[place], sine[place]
-            rows[i], rows[j] = c * rows[i] + s * rows[j], c * rows[j] - s.conj() * rows[i]
+            rows[i], rows[j] = c * rows[i] + s * rows[j], c * rows[j] - conjugate(s) * rows[i]
     return _with_batch_first(torch.stack(rows), generators)
 
 
@@ -70,18 +71,18 @@ def householder(generators: Tensor, radix: int) -> Tensor:
     one = above.new_ones(1, above.shape[-1])
     for i in reversed(range(radix)):
         rest = radix - 1 - i
-        v = torch.cat([one, -above[place - rest : place].conj()])
+        v = torch.cat([one, -conjugate(above[place - rest : place])])
         place -= rest
         size = v.detach().abs().amax(0)  # squares must not overflow
         v = v / size
-        s = (v.conj() * v).sum(0)
+        s = (conjugate(v) * v).sum(0)
         if diagonal is not None:
             s = torch.complex(s.real, -diagonal[i] / size / size)
         # diag(−1, made), with a first column that is the same for every block
         top = torch.cat([-one, one.new_zeros(rest, one.shape[-1])])
         below = torch.cat([one.new_zeros(rest, 1, one.shape[-1]), made], dim=1)
         bordered = torch.cat([top[None], below])
-        across = (v.conj()[:, None] * bordered).sum(0)
+        across = (conjugate(v)[:, None] * bordered).sum(0)
         made = bordered - (2 * v / s)[:, None] * across
     return _with_batch_first(made, generators)
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from structmat.blocks import generators_per_block
 from structmat.errors import BlockError
 from structmat.nn import modes
+from structmat.nn.precision import conjugate_transposed
 
 _FLOATING = (
     torch.bfloat16,
@@ -183,14 +184,15 @@ def skew(generators: Tensor, radix: int) -> Tensor:
     batch = generators.shape[:-1]
     if not unitary:
         q = generators.new_zeros(*batch, radix * radix).index_copy(-1, upper, generators)
-        q = q.unflatten(-1, (radix, radix))
+        q = q.view(*batch, radix, radix)  # older batches of torch know no unflatten
         return q - q.mT
     pairs = len(upper)
     real, imaginary, diagonal = generators.split([pairs, pairs, radix], dim=-1)
     values = torch.complex(real, imaginary)
     q = values.new_zeros(*batch, radix * radix).index_copy(-1, upper, values)
-    q = q.unflatten(-1, (radix, radix))
-    return q - q.mH + torch.diag_embed(torch.complex(torch.zeros_like(diagonal), diagonal))
+    q = q.view(*batch, radix, radix)
+    q = q - conjugate_transposed(q)
+    return q + torch.diag_embed(torch.complex(torch.zeros_like(diagonal), diagonal))
 
 
 def to_generators(slopes: Tensor) -> Tensor:
@@ -212,8 +214,9 @@ def to_generators(slopes: Tensor) -> Tensor:
     >>> to_generators(torch.tensor([[0.0, 3.0], [1.0, 0.0]]))
     tensor([2.])
     """
-    upper, lower = _places(slopes.shape[-1], slopes.device)
-    flat = slopes.reshape(*slopes.shape[:-2], -1)
+    radix = slopes.shape[-1]
+    upper, lower = _places(radix, slopes.device)
+    flat = slopes.reshape(*slopes.shape[:-2], radix * radix)  # older batches know no flatten
     above, below = flat.index_select(-1, upper), flat.index_select(-1, lower)
     if not slopes.is_complex():
         return above - below

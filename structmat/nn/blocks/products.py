@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from structmat.nn import modes
+from structmat.nn.precision import product
 
 # torch multiplies batches of matrices this small, with r³ < 400, one number after the other.
 _LARGEST = 7
@@ -34,10 +36,11 @@ def times(a: Tensor, b: Tensor) -> Tensor:
             [0., 1.]])
     """
     count, _, radix = modes.sizes(a)
-    if radix > _LARGEST or count < _FEWEST:
-        return a @ b
+    few = radix > _LARGEST or count < _FEWEST
+    if few or torch._C._are_functorch_transforms_active():  # torch has no batches of addcmul_
+        return product(a, b)
     left, right = (x.permute(1, 2, 0).contiguous() for x in (a, b))
-    product = left[:, :1] * right[:1]
+    total = left[:, :1] * right[:1]
     for k in range(1, len(right)):
-        product.addcmul_(left[:, k : k + 1], right[k : k + 1])
-    return product.permute(2, 0, 1)
+        total.addcmul_(left[:, k : k + 1], right[k : k + 1])
+    return total.permute(2, 0, 1)

@@ -82,7 +82,9 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
         return exported.cayley(generators, radix)
     function = _Cayley if torch.compiler.is_compiling() else _CayleyWithTangents
     flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
-    blocks: Tensor = function.apply(flat, radix)
+    blocks: Tensor = (
+        solved(flat, radix) if modes.refuses_functions() else function.apply(flat, radix)
+    )
     return blocks.view(*generators.shape[:-1], radix, radix)
 
 
@@ -160,11 +162,12 @@ class _CayleyWithTangents(_Cayley):
         ctx.save_for_forward(generators)
 
     @staticmethod
-    def jvp(ctx: Any, tangents: Tensor, _: None) -> Tensor:
+    def jvp(ctx: Any, along: Tensor, _: None) -> Tensor:
         (generators,) = ctx.saved_tensors
-        q, e = (skew(widened(g), ctx.radix) for g in (generators, tangents))
+        q, e = (skew(widened(g), ctx.radix) for g in (generators, along))
         m = resolvent(q)
-        return narrowed(times(times(m, e), m).mul(2), generators.dtype)
+        made = narrowed(times(times(m, e), m).mul(2), generators.dtype)
+        return made.contiguous()  # as blocks are
 
 
 def _plus_one(blocks: Tensor) -> Tensor:
@@ -181,8 +184,8 @@ def _quarter_turned(generators: Tensor) -> Tensor:
 
 def solved(generators: Tensor, radix: int) -> Tensor:
     """Return the blocks by LU with pivoting, at any size of Q."""
-    blocks = 2 * resolvent(skew(all_or_none(widened(generators)), radix))
-    blocks.diagonal(dim1=-2, dim2=-1).sub_(1)
+    m = resolvent(skew(all_or_none(widened(generators)), radix))
+    blocks = 2 * m - torch.eye(radix, dtype=m.dtype, device=m.device)
     if generators.dtype == torch.float64:
         return polished(blocks)
     return narrowed(blocks, generators.dtype)
@@ -201,6 +204,7 @@ def resolvent(q: Tensor) -> Tensor:
     odd = radix % 2 == 1 and radix > 1 and not q.is_complex()
     inner = q[..., 1:, 1:] if odd else q
     one = torch.eye(inner.shape[-1], dtype=q.dtype, device=q.device)
+    # Not `solve`, whose forward-mode derivatives of second order are wrong in torch 2.13.
     m = torch.linalg.inv_ex(one - inner).inverse
     if not odd:
         return m

@@ -326,3 +326,37 @@ def test_what_a_layer_does_besides_sees_what_it_will_see_when_merged(kind):
     found.sum().backward()
     assert all(bool(g.grad.any()) for g in adapter.rotation.generators)
     torch.testing.assert_close(merge(adapter)(x), found.detach(), rtol=1e-4, atol=1e-5)
+
+
+def _full(layer, see):
+    return layer.register_full_backward_hook(lambda _, of_inputs, __: see(of_inputs[0]))
+
+
+def _before(layer, see):
+    return layer.register_full_backward_pre_hook(lambda _, of_outputs: see(of_outputs[0]))
+
+
+def _everywhere(layer, see):
+    return nn.modules.module.register_module_full_backward_hook(
+        lambda module, of_inputs, _: see(of_inputs[0]) if module is layer else None
+    )
+
+
+@pytest.mark.parametrize("hook", [_full, _before, _everywhere])
+@pytest.mark.parametrize("rows", [2, 500])
+def test_backward_hooks_see_what_the_layer_would_see(hook, rows):
+    """Hung on the layer once it is adapted: it then runs apart from its rotation."""
+    adapter = adapted(nn.Linear(8, 3), spec="butterfly")
+    x = torch.randn(rows, 8)
+    seen = []
+    handle = hook(adapter.base, lambda grad: seen.append(grad.clone()))
+    try:
+        y = adapter(x.requires_grad_())
+        v = torch.randn_like(y)
+        (found,) = torch.autograd.grad(y, x, v)
+    finally:
+        handle.remove()
+    wanted = v if hook is _before else v @ adapter.base.weight
+    assert len(seen) == 1
+    torch.testing.assert_close(seen[0], wanted)
+    torch.testing.assert_close(found, adapter.rotation(v @ adapter.base.weight))

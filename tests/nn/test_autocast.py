@@ -1,0 +1,231 @@
+"""Autocast changes no precision inside a rotation, in whichever pass it is entered."""
+
+import copy
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import nn
+
+import structmat as sm
+from structmat.nn import adapt, audit, operator
+from structmat.nn.blocks import KINDS
+from tests.nn.drawing import layer, randomised
+
+# Where autocast is entered: around the forward pass, around the backward passes.
+MODES = {"forward": (True, False), "backward": (False, True), "both": (True, True)}
+NET = sm.Network.of(8, [[[0, 1, 2], [3, 4, 5]], [[2, 3], [5, 7]], [[0, 2, 4], [1, 3, 7]]])
+DTYPE = torch.float32
+
+
+def cast(enabled):
+    return torch.autocast("cpu", torch.bfloat16) if enabled else nullcontext()
+
+
+def passes(place, forward, backward, *, twice=True):
+    """Return what a place makes, and its first and second derivatives."""
+    with cast(forward):
+        y, inputs = place()
+    source = torch.Generator().manual_seed(0)
+    weights = torch.randn(y.shape, generator=source)
+    with cast(backward):
+        # Products of numbers, which autocast leaves as they are.
+        first = torch.autograd.grad((y**2 * weights).sum(), inputs, create_graph=twice)
+        if not twice:
+            return [y, *first]
+        return [y, *first, *torch.autograd.grad(sum((g**2).sum() for g in first), inputs)]
+
+
+def off(found, wanted):
+    """Return the largest relative error of a tensor."""
+    assert all(a.dtype == b.dtype for a, b in zip(found, wanted, strict=True))
+    return max(
+        float((a - b).detach().norm() / b.detach().norm().clamp(min=1e-30))
+        for a, b in zip(found, wanted, strict=True)
+    )
+
+
+def of_layer(call="forward", **options):
+    q = layer(NET, 0, dtype=DTYPE, **options)
+    source = torch.Generator().manual_seed(1)
+    x = torch.randn(60, 8, generator=source).requires_grad_()
+    weight, bias = torch.randn(5, 8, generator=source), torch.randn(5, generator=source)
+
+    def place():
+        given = (x, weight, bias) if call == "linear" else (x,)
+        return getattr(q, call)(*given), [x, *q.parameters()]
+
+    return place
+
+
+def of_blocks(kind):
+    q = layer(sm.shuffle(900, block=3, depth=1), 0, kind, dtype=DTYPE)
+    return lambda: (torch.cat([b.flatten() for b in q.blocks()]), list(q.parameters()))
+
+
+def of_weight(base, **options):
+    adapter = adapt(base, "mixed_radix", target_modules=".*", **options)
+    randomised(adapter, 0)
+    return lambda: (adapter.weight, [p for p in adapter.parameters() if p.requires_grad])
+
+
+class Stacked(nn.Module):
+    """Experts, as transformers keeps them."""
+
+    is_transposed = False
+
+    def __init__(self):
+        super().__init__()
+        self.is_transposed = False
+        self.down_proj = nn.Parameter(torch.randn(2, 6, 9))
+
+
+def of_experts():
+    model = adapt(nn.Sequential(Stacked()), "mixed_radix", target_modules=["down_proj"])
+    randomised(model, 0)
+    adapter = model[0]._modules["down_proj"]
+    return lambda: (adapter.weight, list(adapter.rotation.parameters()))
+
+
+PLACES = {
+    **{
+        f"{call}, {plan}": lambda call=call, plan=plan: of_layer(call, plan=plan)
+        for call in ("forward", "adjoint", "linear")
+        for plan in ("auto", "reference")
+    },
+    **{
+        f"{kind}, {plan}": lambda kind=kind, plan=plan: of_layer(kind=kind, plan=plan)
+        for kind in KINDS
+        for plan in ("auto", "reference")
+    },
+    **{f"blocks, {kind}": lambda kind=kind: of_blocks(kind) for kind in KINDS},
+    "linear": lambda: of_weight(nn.Linear(12, 9)),
+    "linear, outputs and scale": lambda: of_weight(nn.Linear(12, 9), side="outputs", scale=True),
+    "convolution": lambda: of_weight(nn.Conv2d(4, 6, 3)),
+    "channels": lambda: of_weight(nn.Conv1d(9, 6, 3), field="channels"),
+    "embedding": lambda: of_weight(nn.Embedding(20, 9)),
+    "experts": of_experts,
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_rotation_keeps_its_precision_in_every_pass(place):
+    made = PLACES[place]()
+    plainly = passes(made, *(False, False))
+    for forward, backward in MODES.values():
+        assert off(passes(made, forward, backward), plainly) < 1e-5
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("plan", ["auto", "reference"])
+@pytest.mark.parametrize("turned", ["vectors", "chunks", "weight"])
+def test_a_layer_after_the_rotation_keeps_its_precision(turned, plan, mode, monkeypatch):
+    """Whether the vectors are rotated, at once or chunk by chunk, or the layer's weight."""
+    monkeypatch.setattr(operator, "turns_weight", lambda *_, **__: turned == "weight")
+    if turned == "chunks":
+        monkeypatch.setattr(operator, "_BETWEEN", 7 * 8 * DTYPE.itemsize)
+    place = of_layer("linear", plan=plan)
+    assert off(passes(place, *MODES[mode]), passes(place, *(False, False))) < 1e-5
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_powers_keep_their_precision(mode):
+    pytest.importorskip("peft")
+    from structmat.nn.peft.turning import Turn
+
+    turn = randomised(Turn(NET, dtype=DTYPE), 0)
+    turn.set_power(0.3)
+    x = torch.randn(30, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
+
+    def place():
+        return turn(x), [x, *turn.parameters()]
+
+    plainly = passes(place, *(False, False), twice=False)
+    assert off(passes(place, *MODES[mode], twice=False), plainly) < 1e-5
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_layer_of_peft_keeps_its_precision(mode):
+    peft = pytest.importorskip("peft")
+    from structmat.nn.peft import StructmatConfig
+
+    config = StructmatConfig(topology="mixed_radix", target_modules=["0"], scale=True)
+    model = randomised(peft.get_peft_model(nn.Sequential(nn.Linear(12, 9)), config), 0)
+    tuned = model.base_model.model[0]
+    trained = [p for p in model.parameters() if p.requires_grad]
+
+    def place():
+        return tuned.weight, trained
+
+    assert off(passes(place, *MODES[mode]), passes(place, *(False, False))) < 1e-5
+
+
+class InDouble(nn.Module):
+    """A rotation in float64, which autocast leaves alone: what a layer around it would see."""
+
+    def __init__(self, rotation):
+        super().__init__()
+        self.exact = copy.deepcopy(rotation).double()
+        self.width = rotation.width
+
+    def forward(self, x):
+        return self.exact(x.double()).to(x.dtype)
+
+    def adjoint(self, x):
+        return self.exact.adjoint(x.double()).to(x.dtype)
+
+    def linear(self, x, weight, bias=None):
+        wide = None if bias is None else bias.double()
+        return self.exact.linear(x.double(), weight.double(), wide).to(x.dtype)
+
+
+ACTIVATIONS = {
+    "linear": (lambda: nn.Linear(16, 40), {}, (50, 16)),
+    "outputs": (lambda: nn.Linear(16, 40), {"side": "outputs", "scale": True}, (50, 16)),
+    "convolution": (lambda: nn.Conv1d(16, 12, 3), {}, (8, 16, 20)),
+    "channels": (lambda: nn.Conv1d(16, 40, 3), {"field": "channels"}, (2, 16, 20)),
+    "embedding": (lambda: nn.Embedding(40, 16), {"scale": True}, None),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_only_the_layers_own_products_are_cast(name, mode):
+    """As with a rotation that autocast cannot reach.
+
+    What the layer's own products round to bfloat16 may be parted by a rounding to float32, in few
+    draws; a rotation in bfloat16 is off in all.
+    """
+    make, options, shape = ACTIVATIONS[name]
+    forward, backward = MODES[mode]
+    errors = []
+    for seed in range(8):
+        torch.manual_seed(seed)
+        adapter = adapt(make(), "mixed_radix", target_modules=".*", **options)
+        randomised(adapter, seed)
+        x = torch.randint(40, (30,)) if shape is None else torch.randn(shape)
+        exact = copy.deepcopy(adapter)
+        exact.rotation = InDouble(adapter.rotation)
+        results = []
+        for module in (adapter, exact):
+            trained = [p for p in module.parameters() if p.requires_grad]
+            with cast(forward):
+                y = module(x)
+            with cast(backward):
+                grads = torch.autograd.grad((y.float() ** 2).sum(), trained)
+            results.append([y.detach().float(), *(g.float() for g in grads)])
+        errors.append(off(*results))
+    assert min(errors) < 1e-4
+
+
+def test_what_is_measured_is_measured_in_full_precision():
+    model = randomised(adapt(nn.Sequential(nn.Linear(32, 16)), "butterfly"), 0)
+    q = model[0].rotation
+    with cast(enabled=True):
+        found = audit(model).layers["0"]
+        assert q.orthogonality_error() < 1e-5
+        assert found["merge_difference"] < 1e-5
+        assert found["orthogonality_error"] < 1e-5
+        torch.testing.assert_close(model[0].merged_weight(), model[0].weight.detach())
+        half = q.interpolate(0.5)
+    torch.testing.assert_close(half.matrix(), q.interpolate(0.5).matrix(), rtol=0, atol=1e-5)
