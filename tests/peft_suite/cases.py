@@ -38,19 +38,20 @@ SIZES = {
 # Of a configuration's instance, but not given by a user.
 FILLED_IN = {"auto_mapping", "peft_type", "peft_version", "runtime_config"}
 
-# Topologies that take every width from 3 on: PEFT's own models have layers of 10, 20 and 45.
+# Topologies that take every width from 2 on: PEFT's own models have layers of 2, 10, 20 and 45.
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "cayley": {"topology": "deal(block=2)"},
-    "exp_both": {"topology": "deal(block=3)", "blocks": "exp", "side": "both", "scale": True},
+    "exp_both": {"topology": "mixed_radix", "blocks": "exp", "side": "both", "scale": True},
     "givens": {"topology": "brickwall", "blocks": "givens"},
     "householder": {"topology": "mixed_radix", "blocks": "householder", "side": "outputs"},
-    "neumann": {"topology": "deal(block=3)", "blocks": "cayley_neumann", "scale": True},
+    "neumann": {"topology": "mixed_radix", "blocks": "cayley_neumann", "scale": True},
     "reduced": {"topology": "deal(block=2)", "reduced": True},
     "dropout": {"topology": "deal(block=2)", "dropout": (0.1, 0.1)},
-    "biases": {"topology": "gossip", "bias": "structmat_only", "side": "both"},
+    "gossip": {"topology": "gossip", "side": "both"},
     "channels": {"topology": "mixed_radix", "field": "channels"},
     "pattern": {"topology": "deal(block=2)", "topology_pattern": {".*": "brickwall"}},
 }
+NAMES = {peft.OFTConfig: "oft", peft.LoraConfig: "lora"}
 MAIN = ("cayley", "exp_both")
 
 
@@ -131,15 +132,14 @@ def kinds(value: Any) -> Iterator[str]:
         return
     config = value if isinstance(value, type) else type(value)
     if issubclass(config, peft.PeftConfig):
-        known = {peft.OFTConfig: "oft", peft.LoraConfig: "lora"}
-        yield known.get(config, "other")
+        yield NAMES.get(config, "other")
 
 
 def translated(row: tuple[Any, ...], source: type[Any], extra: Mapping[str, Any]) -> tuple[Any]:
     """Return a row of parameters with our configuration in the place of another.
 
     A class is followed by the options it is called with, in one or more dictionaries; without
-    them the test itself calls it.
+    them the test itself calls it. The name of the method is replaced, too.
 
     Raises
     ------
@@ -149,6 +149,8 @@ def translated(row: tuple[Any, ...], source: type[Any], extra: Mapping[str, Any]
     called = any(isinstance(part, dict) for part in row)
 
     def change(value: Any) -> Any:
+        if value == NAMES[source]:
+            return OURS.name
         if value is source:
             return StructmatConfig if called else Small
         if type(value) is source:

@@ -100,6 +100,8 @@ ROBERTA = {"max_position_embeddings": 514, "num_labels": 2}
 LLAMA = _few_heads("Llama", "LlamaForCausalLM")
 
 MODELS: dict[str, Callable[[], Any]] = {
+    "bert-base-uncased": BERT,
+    "gpt2": _gpt("GPT2", "GPT2LMHeadModel"),
     "hf-internal-testing/tiny-random-Gemma3ForCausalLM": _few_heads(
         "Gemma3Text", "Gemma3ForCausalLM"
     ),
@@ -141,7 +143,6 @@ MODELS: dict[str, Callable[[], Any]] = {
     "trl-internal-testing/tiny-Qwen3ForCausalLM": _few_heads("Qwen3", "Qwen3ForCausalLM"),
     "trl-internal-testing/tiny-random-LlamaForCausalLM": LLAMA,
 }
-DIFFUSION = "hf-internal-testing/tiny-sd-pipe"
 
 
 def tokenizer() -> PreTrainedTokenizerFast:
@@ -196,8 +197,12 @@ def diffusion() -> Any:
     )
 
 
+PIPELINES: dict[str, Callable[[], Any]] = {"hf-internal-testing/tiny-sd-pipe": diffusion}
+
+
 def fill(cache: Path) -> None:
-    """Write all models into an empty directory, which `HF_HUB_CACHE` may then name."""
+    """Write all models into an empty directory, which the variable `HF_HUB_CACHE` may then name."""
+    transformers.utils.logging.disable_progress_bar()
     words = tokenizer()
     for name, make in MODELS.items():
         torch.manual_seed(0)
@@ -211,8 +216,9 @@ def fill(cache: Path) -> None:
             kind = {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 32}}
             kind |= {"do_resize": True, "do_normalize": True, "crop_pct": 1.0, "crop_size": size}
             (folder / "preprocessor_config.json").write_text(json.dumps(kind), "utf-8")
-    torch.manual_seed(0)
-    diffusion().save_pretrained(_folder(cache, DIFFUSION))
+    for name, make in PIPELINES.items():
+        torch.manual_seed(0)
+        make().save_pretrained(_folder(cache, name))
 
 
 def _folder(cache: Path, name: str) -> Path:

@@ -47,6 +47,12 @@ def test_differences_explain_failures_and_are_stale_without_one():
     assert "STALE: no test needs 'test_a.py::gone'" in summary(found, reference)
 
 
+def test_differences_of_rounding_need_not_occur():
+    rounding = Difference("test_a.py::t*", "at the edge", sometimes=True)
+    assert compare({}, {"test_a.py::t": PASSED}, [rounding]).passed
+    assert compare({}, {"test_a.py::t": FAILED}, [rounding]).passed
+
+
 def test_only_a_star_stands_for_other_text():
     assert Difference("a.py::t[1~*]", "").fits("a.py::t[1~exp-True]")
     assert not Difference("a.py::t[1~*]", "").fits("a.py::t1~exp]")
