@@ -30,7 +30,10 @@ def check(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str, tuner: 
         Naming every tensor that is missing, has another shape, has no place or is not finite.
     """
     own = model.state_dict()
-    mine = {name for name in own if f".{PREFIX}" in f".{name}" and _of_adapter(name, adapter)}
+    # A module of the model itself may be called structmat_something, too.
+    layers = [name for name, module in model.named_modules() if isinstance(module, StructmatLayer)]
+    ours = tuple(f"{name}.{PREFIX}" for name in layers)
+    mine = {name for name in own if name.startswith(ours) and _of_adapter(name, adapter)}
     wrong = [f"{name} is missing" for name in sorted(mine - set(tensors))]
     for name, value in tensors.items():
         if name not in own:
@@ -56,7 +59,7 @@ def check(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str, tuner: 
 
 
 def _of_adapter(name: str, adapter: str) -> bool:
-    rest = name.split(PREFIX, 1)[1].split(".", 1)[1]
+    rest = name.rsplit(f".{PREFIX}", 1)[1].split(".", 1)[1]
     return rest == adapter or rest.startswith(f"{adapter}.")
 
 
