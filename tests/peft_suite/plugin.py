@@ -3,9 +3,12 @@
 The environment says which: `PEFT_SUITE_METHOD` is "oft", the reference, or "structmat".
 """
 
+import contextlib
 import functools
+import importlib
 import json
 import os
+import re
 import sys
 import types
 from pathlib import Path
@@ -18,6 +21,13 @@ from . import cases, data
 METHOD = cases.METHODS[os.environ["PEFT_SUITE_METHOD"]]
 RESULTS = Path(os.environ["PEFT_SUITE_RESULTS"])
 
+# Classes of tests that are about one other method, or about what only LoRA can do.
+OTHERS = re.compile(
+    r"Test\w+Initialization|TestHotSwapping|TestDoraCaching|TestKappaTuneSelector"
+    r"|TestMontecloraTrainerMixin|TestDynamicDispatch|TestMultiRankAdapter"
+    r"|TestRankAndAlphaPattern|TestLayerRepr|TestLoraNestedConfigRoundTrip|TestPastKV"
+)
+
 _results: dict[str, dict[str, str]] = {}
 _used: list[str] = []  # configurations that stand-ins made in the test at hand
 _given: set[str] = set()  # tests whose parameters say the method
@@ -25,15 +35,25 @@ _empty: set[str] = set()  # tests all of whose rows are for other methods
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Stand in for two packages that PEFT's tests import, before they do."""
+    """Stand in for two packages that PEFT's tests import, and keep the tests offline."""
     del config
-    for name, content in (
-        ("parameterized", {"parameterized": types.SimpleNamespace(expand=_expand)}),
-        ("datasets", {"load_dataset": data.load_dataset}),
-    ):
-        module = types.ModuleType(name)
-        module.__dict__.update(content)
-        sys.modules.setdefault(name, module)
+    expanding = _module("parameterized", parameterized=types.SimpleNamespace(expand=_expand))
+    sys.modules["parameterized"] = expanding
+    importlib.import_module("accelerate.test_utils.testing")
+    # Only while this one is imported: other libraries look whether there is `datasets`.
+    sys.modules["datasets"] = _module("datasets", load_dataset=data.load_dataset)
+    try:
+        utilities: Any = importlib.import_module("tests.testing_utils")
+    finally:
+        del sys.modules["datasets"]
+    # It would let the first test that asks for a model go online, and wait for no answer.
+    utilities.hub_online_once = contextlib.nullcontext
+
+
+def _module(name: str, **content: Any) -> types.ModuleType:
+    made = types.ModuleType(name)
+    made.__dict__.update(content)
+    return made
 
 
 # Rows -----------------------------------------------------------------------------------------
@@ -104,7 +124,12 @@ def _expand(rows: Any, **_: Any) -> Any:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> None:
     """Leave out tests that are for other methods only."""
-    gone = [item for item in items if item.nodeid.partition("[")[0] in _empty]
+    gone = [
+        item
+        for item in items
+        if item.nodeid.partition("[")[0] in _empty
+        or (item.cls is not None and OTHERS.fullmatch(item.cls.__name__))
+    ]
     config.hook.pytest_deselected(items=gone)
     items[:] = [item for item in items if item not in gone]
 
