@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from transformers.integrations.peft import PeftAdapterMixin
 
 from structmat.errors import FileError
+from structmat.nn.peft.layer import StructmatLayer
 from structmat.nn.peft.names import PREFIX, StructmatType
 from structmat.nn.sharded import is_around, plain_name
 
@@ -65,9 +66,9 @@ def fitting(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> di
 
 
 def _misfits(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, str]:
-    own = model.state_dict(keep_vars=True)
-    given = _given(own, tensors, adapter)
-    missing = sorted(n for n in names_of(own, adapter) if id(own[n]) not in given)
+    own, mine = model.state_dict(keep_vars=True), names_of(model, adapter)
+    given = _given(own, tensors, mine)
+    missing = sorted(name for name in mine if id(own[name]) not in given)
     wrong = {name: f"{name} is missing" for name in missing}
     for name, value in tensors.items():
         if name not in own:
@@ -85,23 +86,29 @@ def _misfits(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> d
     return wrong
 
 
-def _given(own: Mapping[str, Tensor], tensors: Iterable[str], adapter: str) -> dict[int, str]:
+def _given(own: Mapping[str, Tensor], tensors: Iterable[str], mine: set[str]) -> dict[int, str]:
     """Return, for tensors of an adapter in the model by identity, a name that the file has."""
-    return {id(own[name]): name for name in sorted(names_of(own, adapter) & set(tensors))}
+    return {id(own[name]): name for name in sorted(mine & set(tensors))}
 
 
 def _by_every_name(
     model: nn.Module, tensors: Mapping[str, Tensor], adapter: str
 ) -> dict[str, Tensor]:
-    own = model.state_dict(keep_vars=True)
-    given = _given(own, tensors, adapter)
-    more = {n: given[id(own[n])] for n in names_of(own, adapter) if id(own[n]) in given}
+    own, mine = model.state_dict(keep_vars=True), names_of(model, adapter)
+    given = _given(own, tensors, mine)
+    more = {name: given[id(own[name])] for name in mine if id(own[name]) in given}
     return {**tensors, **{name: tensors[first] for name, first in more.items()}}
 
 
-def names_of(state: Iterable[str], adapter: str) -> set[str]:
-    """Return the names of the tensors of an adapter."""
-    return {name for name in state if _is_mine(name, adapter)}
+def names_of(model: nn.Module, adapter: str) -> set[str]:
+    """Return the names of the tensors of an adapter in a model."""
+    return {
+        f"{name}.{key}" if name else key
+        for name, layer in model.named_modules(remove_duplicate=False)
+        if isinstance(layer, StructmatLayer)  # other modules may be called structmat_something
+        for key in layer.state_dict()
+        if _is_mine(key, adapter)
+    }
 
 
 def _broken(tensors: Mapping[str, Tensor]) -> list[str]:

@@ -377,7 +377,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         # PEFT knows a layer of several names by the first of them only.
         places = {
             plain_name(cls._remove_adapter_name_from_key(key, adapter_name)): key
-            for key in loading.names_of(own.values(), adapter_name)
+            for key in loading.names_of(model, adapter_name)
         }
         places |= {f"base_model.model.{short}": key for short, key in places.items()}
         places |= own

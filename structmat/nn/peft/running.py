@@ -87,11 +87,14 @@ def mixed(
         x = x.expand(len(adapter_names), *x.shape[1:])
     if len(adapter_names) != len(x):
         raise StructmatError(
-            f"{len(adapter_names)} adapter_names for a batch of {len(x)}: give one for each"
-            f" sample, {BASE!r} for no adapter"
+            "Length of `adapter_names` should be the same as the number of inputs, but got"
+            f" {len(adapter_names)} and {len(x)}: give one for each sample, {BASE!r} for no adapter"
         )
     if layer.merged and not layer.disable_adapters:
-        raise StructmatError("adapter_names while adapters are merged: unmerge_adapter() first")
+        raise StructmatError(
+            "Cannot pass `adapter_names` when there are merged adapters, please call"
+            " `unmerge_adapter` first."
+        )
     parts, places = [], []
     if is_offloaded(layer.base_layer):
         with loaded(layer.base_layer):

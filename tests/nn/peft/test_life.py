@@ -252,7 +252,7 @@ def test_each_sample_has_its_adapter(case):
         near(case, mixed[k], alone[name][k])
     with pytest.raises(StructmatError, match=r"non-existing adapter.*nobody"):
         case.call(model, adapter_names=["nobody"] * 4)
-    with pytest.raises(StructmatError, match="2 adapter_names for a batch of 4"):
+    with pytest.raises(StructmatError, match="but got 2 and 4: give one"):
         case.call(model, adapter_names=["default"] * 2)
     with pytest.raises(StructmatError, match="training mode"):
         case.call(model.train(), adapter_names=names)
