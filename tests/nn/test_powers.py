@@ -151,6 +151,19 @@ def test_slopes_between_equal_eigenvalues_are_exact(radix, dtype, t):
     close(gradient, t * w, radix)
 
 
+@pytest.mark.parametrize("apart", [1e-1, 1e-3, 1e-5, 1e-7, 1e-9])
+def test_slopes_between_nearly_equal_eigenvalues_are_divided_differences(apart):
+    angles, t = torch.tensor([0.5, 0.5 + apart], dtype=torch.float64), 0.3
+    leaf = torch.diag(torch.polar(torch.ones_like(angles), angles)).requires_grad_()
+    w = torch.tensor([[0.3, 1 + 2j], [-2 + 1j, 0.7]], dtype=torch.complex128)
+    (gradient,) = torch.autograd.grad(powers.power(leaf, t), leaf, w)
+    # (z^t − y^t)/(z − y) for z = e^{i(m + h)} and y = e^{i(m − h)}
+    middle, half = 0.5 + apart / 2, apart / 2
+    slope = np.exp(1j * (t - 1) * middle) * np.sin(t * half) / np.sin(half)
+    for i, j in ((0, 1), (1, 0)):
+        assert abs(complex(gradient[i, j]) - np.conj(slope) * complex(w[i, j])) <= 1e-13
+
+
 @pytest.mark.parametrize("t", [0.5, -0.3, 1.7, 2.5])
 @pytest.mark.parametrize(("pairs", "others"), [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1)])
 def test_gradients_at_half_turns_are_those_along_what_has_a_derivative(t, pairs, others):
