@@ -136,7 +136,17 @@ def adapt(
     )
     dropout = checked_dropout(dropout)
     recipes = {
-        name: Recipe(choose(name, layer), blocks, scale, bias, dropout, reduced, field, side, plan)
+        name: Recipe(
+            choose(name, layer),
+            blocks,
+            scale=scale,
+            bias=bias,
+            dropout=dropout,
+            reduced=reduced,
+            field=field,
+            side=side,
+            plan=plan,
+        )
         for name, layer in chosen.items()
     }
     layers = {c.owner if isinstance(c, Stack) else c for c in chosen.values()}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -137,12 +138,13 @@ def sizes(x: Tensor) -> tuple[int, ...]:
 @contextmanager
 def untraced() -> Iterator[None]:
     """Let `torch.jit.trace` take what is made here for constants, without a warning."""
-    state = torch._C._get_tracing_state()
+    core: Any = torch._C
+    state = core._get_tracing_state()
     if state is None:
         yield
         return
-    torch._C._set_tracing_state(None)
+    core._set_tracing_state(None)
     try:
         yield
     finally:
-        torch._C._set_tracing_state(state)
+        core._set_tracing_state(state)
