@@ -26,14 +26,16 @@ def passes(place, forward, backward, *, twice=True):
     """Return what a place makes, and its first and second derivatives."""
     with cast(forward):
         y, inputs = place()
+        with torch.no_grad():
+            without, _ = place()
     source = torch.Generator().manual_seed(0)
     weights = torch.randn(y.shape, generator=source)
     with cast(backward):
         # Products of numbers, which autocast leaves as they are.
         first = torch.autograd.grad((y**2 * weights).sum(), inputs, create_graph=twice)
         if not twice:
-            return [y, *first]
-        return [y, *first, *torch.autograd.grad(sum((g**2).sum() for g in first), inputs)]
+            return [y, without, *first]
+        return [y, without, *first, *torch.autograd.grad(sum((g**2).sum() for g in first), inputs)]
 
 
 def off(found, wanted):

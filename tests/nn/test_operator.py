@@ -418,6 +418,7 @@ def test_the_weight_is_turned_in_full_precision_only(dtype, monkeypatch):
 def test_a_layer_chunk_by_chunk(with_bias, monkeypatch):
     """More vectors than are kept between the rotation and the layer; and second derivatives."""
     monkeypatch.setattr(operator, "_BETWEEN", 3 * 16 * 8)
+    monkeypatch.setattr(operator, "turns_weight", lambda *_, **__: False)
     q = layer(sm.butterfly(16), 0)
     x, weight = torch.randn(11, 16, dtype=torch.float64), torch.randn(5, 16, dtype=torch.float64)
     bias = torch.randn(5, dtype=torch.float64) if with_bias else None
@@ -435,8 +436,9 @@ def test_a_layer_chunk_by_chunk(with_bias, monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
-def test_a_layer_after_more_vectors_than_are_kept():
-    """As it comes, with and without gradients."""
+def test_a_layer_after_more_vectors_than_are_kept(monkeypatch):
+    """As many as that really are, with and without gradients."""
+    monkeypatch.setattr(operator, "turns_weight", lambda *_, **__: False)
     q = layer(sm.butterfly(16), 0)
     tokens = operator._BETWEEN // (16 * 8) + 5
     x, weight = torch.randn(tokens, 16, dtype=torch.float64), torch.randn(5, 16).double()

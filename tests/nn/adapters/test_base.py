@@ -346,7 +346,7 @@ def _everywhere(layer, see):
 @pytest.mark.parametrize("rows", [2, 500])
 def test_backward_hooks_see_what_the_layer_would_see(hook, rows):
     """Hung on the layer once it is adapted: it then runs apart from its rotation."""
-    adapter = adapted(nn.Linear(8, 3), spec="butterfly")
+    adapter = randomised(adapt(nn.Linear(8, 3), "butterfly", target_modules=".*"), 0)
     x = torch.randn(rows, 8)
     seen = []
     handle = hook(adapter.base, lambda grad: seen.append(grad.clone()))
