@@ -260,8 +260,7 @@ def adapters(model: nn.Module) -> dict[str, Adapter]:
     ['0']
     """
     _check_model(model)
-    every = unwrapped(model).named_modules()
-    return {plain_name(name): m for name, m in every if isinstance(m, Adapter)}
+    return {name: m for name, m in model.named_modules() if isinstance(m, Adapter)}
 
 
 def _check_model(model: Any) -> None:

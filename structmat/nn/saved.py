@@ -31,9 +31,10 @@ class Saved:
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return what is saved, by its name in the adapted model."""
+    """Return what is saved, by its name in the adapted model without what is around its parts."""
     found = {}
-    for name, adapter in adapters(model).items():
+    for full, adapter in adapters(unwrapped(model)).items():
+        name = plain_name(full)
         for part, value in _adapter_tensors(adapter).items():
             found[f"{name}.{part}" if name else part] = value
     for name, module in trained_whole(model).items():

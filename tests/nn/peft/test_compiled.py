@@ -195,7 +195,7 @@ def test_adapt_takes_a_compiled_model(way, monkeypatch):
     plain, model = turned("plain"), turned(way)
     expected = plain(inputs())
     near(model(inputs()), expected)
-    assert list(adapters(model)) == list(adapters(plain))
+    assert len(adapters(model)) == len(adapters(plain)) == 4
     merge(model)
     near(model(inputs()), expected)
     unmerge(model)
@@ -222,6 +222,6 @@ def test_a_layer_that_is_compiled_by_itself():
     model = randomised(adapt(layer, "butterfly"), 0)
     turned = model(x)
     assert not torch.allclose(turned, plain, atol=1e-2)
-    assert list(adapters(model)) == [""]
+    assert list(adapters(model)) == ["_orig_mod"]
     near(merge(model, unload=True)(x), turned)
     assert tensors(model).keys() == {"_orig_mod.weight", "_orig_mod.bias"}
