@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -115,12 +116,13 @@ def sizes(x: Tensor) -> tuple[int, ...]:
 @contextmanager
 def untraced() -> Iterator[None]:
     """Let `torch.jit.trace` take what is made here for constants, without a warning."""
-    state = torch._C._get_tracing_state()
+    state: Any = torch._C._get_tracing_state()
     if state is None:
         yield
         return
-    torch._C._set_tracing_state(None)
+    set_state: Any = torch._C._set_tracing_state  # type: ignore[attr-defined]
+    set_state(None)
     try:
         yield
     finally:
-        torch._C._set_tracing_state(state)
+        set_state(state)
