@@ -106,7 +106,7 @@ def _plain_gradients(
             program, given[of_x:] if of_blocks else blocks, vectors, weight, adjoint=adjoint
         )
 
-    _, pull = torch.func.vjp(made, *[x] * of_x, *(blocks if of_blocks else ()))
+    pull = torch.func.vjp(made, *[x] * of_x, *(blocks if of_blocks else ()))[1]
     found = list(pull(grad))
     return found if of_x else [x.new_empty(0), *found]
 
@@ -320,7 +320,7 @@ def _backward_again(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
         )
         return tuple(made if of_x else made[1:])
 
-    _, pull = torch.func.vjp(first, grad, x, *blocks)
+    pull = torch.func.vjp(first, grad, x, *blocks)[1]
     of_grad, of_vectors, *of_each = pull(tuple(grads if of_x else grads[1:]))
     return of_grad, of_vectors, of_each, None, None, None, None, None, None
 

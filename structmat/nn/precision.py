@@ -121,7 +121,7 @@ class _Product(torch.autograd.Function):
         along_a, along_b = given
         parts = [] if along_a is None else [product(along_a, b)]
         parts += [] if along_b is None else [product(a, along_b)]
-        return sum(parts[1:], *parts[:1]) if parts else None
+        return None if not parts else parts[0] if len(parts) == 1 else parts[0] + parts[1]
 
     @staticmethod
     def vmap(
