@@ -42,8 +42,19 @@ def is_offloaded(module: Any) -> bool:
     >>> is_offloaded(nn.Linear(2, 2))
     False
     """
+    return bool(_hooks(module)) and is_empty(module)
+
+
+def is_empty(module: Any) -> bool:
+    """Return whether a module has parameters on the meta device, which hold no numbers.
+
+    Examples
+    --------
+    >>> is_empty(nn.Linear(2, 2)), is_empty(nn.Linear(2, 2, device="meta"))
+    (False, True)
+    """
     holder: nn.Module = vars(module).get("owner", module)
-    return bool(_hooks(module)) and any(p.is_meta for p in holder.parameters(recurse=False))
+    return any(p.is_meta for p in holder.parameters(recurse=False))
 
 
 def _hooks(module: Any) -> list[Any]:

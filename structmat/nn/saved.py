@@ -12,11 +12,15 @@ from structmat.errors import StructmatError, require
 from structmat.nn.adapters import Adapter, Layer, is_rotated, kind_for, named_layers
 from structmat.nn.model import Recipe, adapters, trained_whole
 from structmat.nn.module import generator_shapes
-from structmat.nn.offloading import loaded
+from structmat.nn.offloading import is_empty, is_offloaded, loaded
 from structmat.nn.sharded import plain_name, unwrapped
 from structmat.nn.sharing import names_of_layers
 
 BASE = "base.weight"  # a layer's own weight, where a file has it
+_NOWHERE = (
+    "has its parameters on the meta device, where loaded values would be lost; load the adapter"
+    " before offloading, or give the model its weights first"
+)
 
 
 @dataclass(frozen=True)
@@ -140,6 +144,8 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
             wrong.append(
                 f"layer {name} {has} {width} {recipe.side}, the saved one {recipe.network.width}"
             )
+        elif is_empty(layer) and (recipe.bias or not is_offloaded(layer)):
+            wrong.append(f"layer {name} {_NOWHERE}")
         else:
             prefix = f"{name}." if name else ""
             shapes |= {prefix + k: v for k, v in _expected_shapes(kind, layer, recipe).items()}
@@ -157,6 +163,9 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
             layers[n] in module.modules() for n in saved.recipes if n in layers
         ):
             wrong.append(f"{name} is trained whole in the file, but holds an adapted layer")
+        elif any(map(is_empty, module.modules())):
+            wrong.append(f"{name} {_NOWHERE}")
+            misfits.append(f"{name}.")
         else:
             found = tensors_of(name, module)
             shapes |= {key: tuple(value.shape) for key, value in found.items()}

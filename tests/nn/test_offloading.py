@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import structmat as sm
-from structmat.errors import StructmatError
+from structmat.errors import FileError, StructmatError
 from structmat.nn import Orthogonal, adapt, load_adapter, merge, save_adapter
 from structmat.nn.model import adapters
 from tests.nn.drawing import layer, randomised
@@ -122,3 +122,29 @@ def test_nothing_is_kept_beside_the_state():
     meta = Orthogonal(sm.Network.of(4, []), device="meta")
     assert meta.matrix().is_meta
     assert not meta.to("cpu").matrix().is_meta
+
+
+def emptied(net):
+    return net.to("meta")
+
+
+def offloaded(net):
+    accelerate.cpu_offload(net, CPU)
+    return net
+
+
+@pytest.mark.parametrize(
+    ("without", "options"),
+    [(emptied, {}), (offloaded, {"bias": True}), (offloaded, {"trainable": ["head"]})],
+)
+def test_what_would_be_lost_on_the_meta_device_is_not_loaded(without, options, tmp_path):
+    def net():
+        torch.manual_seed(0)
+        return nn.ModuleDict({"a": nn.Linear(16, 16), "head": nn.Linear(16, 2)})
+
+    chosen = {"target_modules": ["a"], **options}
+    save_adapter(randomised(adapt(net(), "monarch", **chosen), 1), tmp_path)
+    model = without(net())
+    with pytest.raises(FileError, match="on the meta device, where loaded values would be lost"):
+        load_adapter(model, tmp_path)
+    assert not adapters(model)
