@@ -11,8 +11,8 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo notebooks test quick lint types layers docs links short-demo tests pictures \
-  constraints release-check clean
+.PHONY: help demo notebooks test quick lint types layers docs links short-demo tests peft-suite \
+  pictures constraints release-check clean
 
 help: ## Say what there is to make
 	@echo "structmat: make TARGET"
@@ -59,6 +59,11 @@ short-demo: $(READY)
 tests: $(READY)
 	@echo "==> Tests, doctests, theory and notebooks: pytest"
 	$(PYTEST) -n 2
+
+SUITE ?=
+peft-suite: $(READY) ## PEFT's own tests with our method beside its OFT, SUITE="test_config -k json"
+	@echo "==> PEFT's own tests: taken from the package index, tiny models made on the spot"
+	PYTHONPATH=tests $(BIN)/python -m peft_suite -n 2 $(SUITE)
 
 links: $(READY) ## Ask the network whether the links to other sites still lead somewhere
 	$(BIN)/sphinx-build -b linkcheck -q -d build/doctrees docs build/links

@@ -20,6 +20,8 @@ from structmat.network import Network, checked
 Array = npt.NDArray[Any]
 T = TypeVar("T")
 
+LARGEST_ANGLE = 1e9  # from here on, rounding a Q to doubles turns exp(Q) by an ulp of single ones
+
 
 def generators_per_block(radix: int, *, unitary: bool = False) -> int:
     """Return how many real numbers generate one block.
@@ -93,6 +95,8 @@ def skew(generators: npt.ArrayLike, radix: int) -> Array:
 def cayley(generators: npt.ArrayLike, radix: int) -> Array:
     """Return the blocks (I+Q)(I−Q)⁻¹: every rotation that has no eigenvalue −1, once.
 
+    They are orthogonal to rounding for finite generators of any size.
+
     Returns
     -------
     (..., r, r), of determinant 1 when real; unitary when complex
@@ -104,16 +108,49 @@ def cayley(generators: npt.ArrayLike, radix: int) -> Array:
            [-1.,  0.]])
     """
     q = skew(generators, radix)
-    one = np.eye(radix, dtype=q.dtype)
-    result: Array = np.linalg.solve(one - q, one + q)  # the two factors commute
-    return result
+    result: Array = 2 * _resolvent(_wide(q)) - np.eye(radix)
+    return result.astype(q.dtype)
+
+
+def _resolvent(q: Array) -> Array:
+    """Return (I−Q)⁻¹.
+
+    A real Q of odd size has an eigenvalue 0 beside large ones, which an inverse would lose. So
+    there Q is bordered, Q = [[0, −bᵀ], [b, Q′]], and only (I−Q′)⁻¹ is computed as an inverse.
+    """
+    odd = q.shape[-1] % 2 == 1 and not np.iscomplexobj(q)
+    inner = q[..., 1:, 1:] if odd else q
+    m: Array = np.linalg.inv(np.eye(inner.shape[-1]) - inner)
+    if not odd:
+        return m
+    b = q[..., 1:, :1]
+    u, w = m @ b, adjoint(m) @ b
+    size = np.abs(u).max(axis=(-2, -1), keepdims=True, initial=1)  # squares must not overflow
+    u, w = u / size, w / size
+    root = np.sqrt(1 / size / size + adjoint(u) @ u)
+    u, w, corner = u / root, w / root, 1 / root / size
+    top = np.concatenate([corner * corner, -corner * adjoint(w)], axis=-1)
+    rest = np.concatenate([corner * u, m - u @ adjoint(w)], axis=-1)
+    return np.concatenate([top, rest], axis=-2)
+
+
+def _wide(q: Array) -> Array:
+    """Return a matrix in double precision."""
+    return q.astype(np.complex128 if np.iscomplexobj(q) else np.float64)
 
 
 def exponential(generators: npt.ArrayLike, radix: int) -> Array:
     """Return the blocks exp(Q): every rotation, or every unitary matrix.
 
     By eigenvectors: −iQ is Hermitian, so they are orthonormal, and the result is orthogonal to a
-    few ulps at any size of Q. Scaling and squaring loses that in proportion to ‖Q‖.
+    few ulps at any size of Q. Scaling and squaring loses that in proportion to ‖Q‖. The angles are
+    exact to some ulps times ‖Q‖, in double precision.
+
+    Raises
+    ------
+    BlockError
+        As for `skew`, and where the generators of a block have a norm above 1e9, for rounding
+        hides its angles. Real blocks of radix 2 are a cosine and a sine, known at any size.
 
     Examples
     --------
@@ -122,10 +159,33 @@ def exponential(generators: npt.ArrayLike, radix: int) -> Array:
            [-1.,  0.]])
     """
     q = skew(generators, radix)
-    angles, vectors = np.linalg.eigh(-1j * q)
-    turned = vectors * np.exp(1j * angles)[..., None, :]
-    result: Array = turned @ adjoint(vectors)
-    return result if np.iscomplexobj(q) else np.ascontiguousarray(result.real)
+    wide = _wide(q)
+    if radix == 2 and not np.iscomplexobj(q):
+        c, s = np.cos(wide[..., 0, 1]), np.sin(wide[..., 0, 1])
+        rotations: Array = np.stack([c, s, 0 - s, c], axis=-1).reshape(q.shape)
+        return rotations.astype(q.dtype)
+    g = np.asarray(generators, dtype=np.float64)
+    size = np.abs(g).max(initial=1)  # squares must not overflow
+    check_angles(float(size) * float(np.linalg.norm(g / size, axis=-1).max(initial=0)))
+    angles, vectors = np.linalg.eigh(-1j * wide)
+    result: Array = (vectors * np.exp(1j * angles)[..., None, :]) @ adjoint(vectors)
+    return (result if np.iscomplexobj(q) else result.real).astype(q.dtype)
+
+
+def check_angles(norm: float) -> None:
+    """Refuse generators of exponentials that are so large that rounding hides their angles.
+
+    Raises
+    ------
+    BlockError
+        When their norm is above `LARGEST_ANGLE`.
+    """
+    if norm > LARGEST_ANGLE:
+        raise BlockError(
+            f"generators of norm {norm:.1e}: the exponential of a block is known up to the norm"
+            f" {LARGEST_ANGLE:.0e}, beyond which rounding hides its angles; take smaller ones, or"
+            " blocks='givens' or 'cayley'"
+        )
 
 
 def givens(generators: npt.ArrayLike, radix: int) -> Array:
@@ -147,17 +207,22 @@ def givens(generators: npt.ArrayLike, radix: int) -> Array:
            [-1.,  0.,  0.],
            [ 0.,  0.,  1.]])
     """
-    q = skew(generators, radix)
+    given = skew(generators, radix)
+    q = _wide(given)
     made: Array = np.broadcast_to(np.eye(radix, dtype=q.dtype), q.shape).copy()
     for i in reversed(range(radix)):
         made[..., i, :] *= np.exp(q[..., i, i, None])
         for j in reversed(range(i + 1, radix)):
             turn = q[..., i, j, None]
-            c, s = np.cos(np.abs(turn)), turn * np.sinc(np.abs(turn) / np.pi)
+            size = np.abs(turn)
+            unit = turn.copy()
+            for part in (unit.real, unit.imag) if np.iscomplexobj(turn) else (unit,):
+                part /= np.where(size > 0, size, 1)  # a complex quotient would overflow
+            c, s = np.cos(size), np.sin(size) * unit
             upper, lower = made[..., i, :].copy(), made[..., j, :].copy()
             made[..., i, :] = c * upper + s * lower
             made[..., j, :] = c * lower - np.conj(s) * upper
-    return made
+    return made.astype(given.dtype)
 
 
 def householder(generators: npt.ArrayLike, radix: int) -> Array:
@@ -179,14 +244,17 @@ def householder(generators: npt.ArrayLike, radix: int) -> Array:
     array([[ 0.,  1.],
            [-1.,  0.]])
     """
-    q = skew(generators, radix)
+    given = skew(generators, radix)
+    q = _wide(given)
     made: Array = np.broadcast_to(-np.eye(radix, dtype=q.dtype), q.shape).copy()
     for i in reversed(range(radix)):
         v = q[..., i:, i, None].copy()
         v[..., 0, :] = 1
-        s = adjoint(v) @ v - q[..., i, i, None, None]
+        size = np.abs(v).max(axis=(-2, -1), keepdims=True)  # squares must not overflow
+        v /= size
+        s = adjoint(v) @ v - q[..., i, i, None, None] / size / size
         made[..., i:, i:] -= (2 / s) * v @ (adjoint(v) @ made[..., i:, i:])
-    return made
+    return made.astype(given.dtype)
 
 
 def cayley_neumann(generators: npt.ArrayLike, radix: int) -> Array:
@@ -207,10 +275,11 @@ def cayley_neumann(generators: npt.ArrayLike, radix: int) -> Array:
     array([[ 0.9801,  0.198 ],
            [-0.198 ,  0.9801]])
     """
-    q = skew(generators, radix)
-    one, square = np.eye(radix, dtype=q.dtype), q @ q
+    given = skew(generators, radix)
+    q = _wide(given)
+    one, square = np.eye(radix), q @ q
     result: Array = (one + 2 * q + square) @ (one + square)
-    return result
+    return result.astype(given.dtype)
 
 
 KINDS = {

@@ -58,7 +58,7 @@ def floor(net: Network, target: Array, *, special: bool = False) -> float:
     squares += _by_cuts(net, wide)
     found = np.sqrt(max(squares)) / np.linalg.norm(wide)
     rounding = np.finfo(wide.dtype).eps * (net.width + 8)
-    return float(max(0.0, found - rounding))
+    return float(max(0.0, found - rounding * (1 + found)))  # of T, and of the sums
 
 
 def _by_paths(net: Network, target: Array, *, special: bool) -> float:

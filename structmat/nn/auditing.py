@@ -13,10 +13,11 @@ from torch import nn
 
 from structmat.errors import FileError, StructmatError, whole
 from structmat.network import Network
+from structmat.nn.adapters import is_rotated
 from structmat.nn.auditlayers import adapted_layers
 from structmat.nn.auditreport import Audit, Row
 from structmat.nn.conversion.opening import Pretrained, is_adapter, opened
-from structmat.nn.conversion.tensorfiles import FileWeights, ModelWeights, Weights
+from structmat.nn.conversion.tensorfiles import FileWeights, ModelWeights, Weights, weight_of
 from structmat.nn.conversion.turns import BY_AXES, LINEAR, Turn, turned
 from structmat.nn.measuring import of_rotation, of_weights, rounding_lost, rounding_warning
 from structmat.progress import bar
@@ -148,7 +149,10 @@ def _of_turn(turn: Turn, weights: Weights | None, key: str, most: int) -> Row:
     row = of_rotation(turn)
     if weights is None or not math.isfinite(row["orthogonality_error"]):
         return row
-    before = weights.tensor(f"{key}.weight")
+    before = turn.base
+    if before is None:
+        before = weights.tensor(f"{key}.weight")
+    before = weight_of(key, before)
     exact = turned(turn, before)
     after = exact.to(before.dtype)
     row |= of_weights(turn, before, after, most)
@@ -163,7 +167,7 @@ def _of_pair(key: str, before: Weights, after: Weights, most: int) -> Row:
     kind = BY_AXES.get(old.ndim, LINEAR)
     turn = Turn(Network(old[0].numel(), []), list, kind=kind, weight=tuple(old.shape))
     row: Row = {"network": " × ".join(map(str, old.shape)), "side": "compared", "warnings": []}
-    if not (old.is_floating_point() and new.is_floating_point()):
+    if not (is_rotated(old.dtype) and is_rotated(new.dtype)):
         row["warnings"].append(f"{old.dtype} and {new.dtype}: only floating weights are compared")
         return row
     return row | of_weights(turn, old, new, most)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from structmat.errors import BlockError
 from structmat.nn.adapters import Adapter, EmbeddingAdapter, Layer, StackAdapter
 from structmat.nn.adapters.convolutions import ConvolutionAdapter
 from structmat.nn.adapters.quantised import in_floating_point
@@ -98,11 +99,8 @@ class _Tuned:
 
     def rows(self, most: int) -> Iterator[tuple[str, Row]]:
         layer = self.layer
-        held = layer.base_layer if layer._plain is None or not layer.quantised else layer._plain
-        if layer.quantised:
-            weight = in_floating_point(held).detach()
-        else:
-            weight = (held.weight if layer._plain is None else layer._plain).detach()
+        held = layer.own if layer.quantised else layer.base_layer
+        weight = (in_floating_point(held) if layer.quantised else layer.own).detach()
         with _evaluating(layer):
             for k, (adapter, side) in enumerate(self.parts):
                 rotation: Orthogonal = getattr(layer, f"structmat_{side}")[adapter]
@@ -135,7 +133,12 @@ class _Tuned:
 def _turn(
     rotation: Orthogonal, side: str, scale: Tensor | None, kind: type[Adapter], layer: Layer
 ) -> Turn:
-    blocks = [block.detach().cpu().double() for block in rotation.blocks()]
+    try:
+        blocks = [block.detach().cpu().double() for block in rotation.blocks()]
+    except BlockError:  # the generators are too large for any
+        blocks = [
+            torch.full((b.count, b.radix, b.radix), torch.nan) for b in rotation.network.banks
+        ]
     return Turn(
         rotation.network,
         lambda: blocks,
@@ -175,12 +178,13 @@ def _dtype_warning(trained: Sequence[Tensor]) -> list[str]:
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
     """Have no dropout for a while."""
-    training = module.training
+    training = {part: part.training for part in module.modules()}
     module.eval()
     try:
         yield
     finally:
-        module.train(training)
+        for part, mode in training.items():
+            part.training = mode
 
 
 def _is_comparable(kind: type[Adapter], layer: Layer) -> bool:

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import nn
 
+from structmat import topology as topologies
 from structmat.errors import StructmatError, WidthError
-from structmat.families import Family, parse
+from structmat.families import Family
 from structmat.network import Network
 from structmat.nn.adapters import (
     Adapter,
@@ -27,8 +28,10 @@ from structmat.nn.adapters import (
 )
 from structmat.nn.adapters.quantised import settings_of
 from structmat.nn.module import checked_dropout
+from structmat.nn.offloading import is_offloaded
 from structmat.nn.selecting import ALL_LINEAR, Targets, compiled, matching, select
-from structmat.nn.sharded import check_whole
+from structmat.nn.sharded import check_whole, plain_name, renewed, unwrapped
+from structmat.nn.sharing import biases, check_apart, check_norms, same_layers, slots_in, untie
 from structmat.stage import Bank, Stage
 
 Topology: TypeAlias = str | Family | Network | Callable[[int], Network]
@@ -48,6 +51,8 @@ class Recipe:
     reduced: bool = False
     field: str = "receptive"
     side: str = "inputs"
+    base: bool = False  # whether the layer's own weight is saved with it
+    plan: str = "auto"
 
 
 def adapt(
@@ -65,6 +70,7 @@ def adapt(
     reduced: bool = False,
     field: str = "receptive",
     trainable: Targets = (),
+    plan: str = "auto",
 ) -> nn.Module:
     """Freeze a model and put trained rotations before its layers, in place.
 
@@ -97,6 +103,10 @@ def adapt(
         or its in/groups channels alone, alike at each place of the kernel.
     trainable : str or list of str
         Other modules to train whole, such as ["classifier"]; they are saved with the adapter.
+        What they share with other modules must be trained whole in all of them.
+    plan : {"auto", "measure", "reference"}
+        How rotations run; see `Orthogonal`. It is not saved with an adapter: set `plan` of the
+        rotations of a loaded one.
 
     Returns
     -------
@@ -126,7 +136,17 @@ def adapt(
     )
     dropout = checked_dropout(dropout)
     recipes = {
-        name: Recipe(choose(name, layer), blocks, scale, bias, dropout, reduced, field, side)
+        name: Recipe(
+            choose(name, layer),
+            blocks,
+            scale=scale,
+            bias=bias,
+            dropout=dropout,
+            reduced=reduced,
+            field=field,
+            side=side,
+            plan=plan,
+        )
         for name, layer in chosen.items()
     }
     layers = {c.owner if isinstance(c, Stack) else c for c in chosen.values()}
@@ -144,7 +164,9 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
     """
     check_plain(model)
     check_whole(model, "adapt")
-    layers = dict(named_layers(model))
+    layers = dict(named_layers(model, remove_duplicate=False))
+    trained = list(trained)
+    _check_shared(model, {name: layers[name] for name in recipes}, recipes, trained)
     made: list[Adapter] = []
     for name, recipe in recipes.items():
         layer = layers[name]
@@ -161,40 +183,57 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
                     bias=recipe.bias,
                     dropout=recipe.dropout,
                     reduced=recipe.reduced,
+                    plan=recipe.plan,
                 )
             )
         except StructmatError as error:
             raise type(error)(f"{name}: {error}") from None
+    new = _in_place_of(model, made)
     for parameter in model.parameters():
         parameter.requires_grad_(False)  # noqa: FBT003 (torch's signature)
     for name in trained:
         setattr(layers[name], _TRAINED, True)
         for parameter in layers[name].parameters():
             parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
-    for adapter in made:
+    for adapter, recipe in zip(made, recipes.values(), strict=True):
+        adapter.saves_base = recipe.base
         if adapter.trains_bias and adapter.bias is not None:
             adapter.bias.requires_grad_()
         if isinstance(adapter, QuantisedLinearAdapter):
             adapter.requantise = settings_of(model)
-    return _replace(model, _in_place_of(made))
+    return _replace(model, new)
 
 
-def _in_place_of(made: Iterable[Adapter]) -> dict[int, nn.Module]:
+def _check_shared(
+    model: nn.Module, layers: Mapping[str, Layer], recipes: Mapping[str, Recipe], whole: list[str]
+) -> None:
+    """Refuse to train what a frozen layer shares, and embeddings that change a shared weight."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    trained = {slot: f"trainable: {n}" for n in whole for slot in slots_in(modules[n])}
+    biased = {name: layer for name, layer in layers.items() if recipes[name].bias}
+    trained |= biases(model, biased, "bias=True")
+    check_apart(model, trained)
+    check_norms(model, layers)
+
+
+def _in_place_of(model: nn.Module, made: Iterable[Adapter]) -> dict[int, nn.Module]:
     """Return what goes where: an adapter for its layer, one module for weights of experts."""
     new: dict[int, nn.Module] = {}
+    first = same_layers(model)
     experts: dict[int, tuple[nn.Module, dict[str, StackAdapter]]] = {}
     for adapter in made:
         if isinstance(adapter, StackAdapter):
             stack = adapter.base
             experts.setdefault(id(stack.owner), (stack.owner, {}))[1][stack.part] = adapter
         else:
-            new[id(adapter.base)] = adapter
+            new |= {m: adapter for m, layer in first.items() if layer is adapter.base}
     return new | {key: Experts(owner, parts) for key, (owner, parts) in experts.items()}
 
 
 def trained_whole(model: nn.Module) -> dict[str, nn.Module]:
     """Return the modules that are trained whole beside the adapters, by name."""
-    return {name: m for name, m in model.named_modules() if hasattr(m, _TRAINED)}
+    every = unwrapped(model).named_modules()
+    return {plain_name(name): m for name, m in every if _TRAINED in m.__dict__}
 
 
 def check_plain(model: nn.Module) -> None:
@@ -239,7 +278,9 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     model : nn.Module
     unload : bool
         Whether to also take the adapters away and return the plain model, for good. Otherwise
-        the weights before are kept, and `unmerge` restores them exactly.
+        the weights before are kept, and `unmerge` restores them exactly. A weight that another
+        layer shares, as an output head does, is then one of its own, and the configuration of a
+        transformers model says so.
 
     Raises
     ------
@@ -257,6 +298,7 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     """
     found = _some(model)
     check_whole(model, "merge")
+    check_loaded(model)
     weights = []
     for name, adapter in found.items():
         try:
@@ -271,7 +313,26 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     for module in trained_whole(model).values():
         delattr(module, _TRAINED)
     put: list[Layer] = [m for m in model.modules() if isinstance(m, Adapter | Experts)]
-    return _replace(model, {id(m): m.base for m in put if not isinstance(m, StackAdapter)})
+    model = _replace(model, {id(m): m.base for m in put if not isinstance(m, StackAdapter)})
+    untie(model)
+    return model
+
+
+def check_loaded(model: nn.Module) -> None:
+    """Refuse a model whose weights accelerate keeps elsewhere: it would bring back the old ones.
+
+    Raises
+    ------
+    StructmatError
+        When a layer with an adapter is offloaded.
+    """
+    for name, adapter in adapters(model).items():
+        if is_offloaded(adapter.base):
+            raise StructmatError(
+                f"{name}: its weight is offloaded, so a merged one would be replaced by the old"
+                " one; merge before offloading, or take the hooks off first, by"
+                " accelerate.hooks.remove_hook_from_submodules(model)"
+            )
 
 
 def unmerge(model: nn.Module) -> nn.Module:
@@ -304,12 +365,13 @@ def _replace(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
         for name, child in list(module._modules.items()):  # named_children skips shared ones
             if id(child) in new:
                 setattr(module, name, new[id(child)])
+                renewed(module)
     return model
 
 
 def _trained(model: nn.Module, trainable: Targets, layers: Container[nn.Module]) -> list[str]:
     """Return the names of the modules to train whole."""
-    modules = {name: m for name, m in model.named_modules() if name}
+    modules = {n: m for n, m in named_layers(model) if n and isinstance(m, nn.Module)}
     picked = matching(modules, trainable, "trainable")
     if isinstance(trainable, str) and not picked:
         raise StructmatError(f"trainable={trainable!r} matches no module of this model")
@@ -369,15 +431,10 @@ def fits(rule: re.Pattern[str], name: str) -> bool:
 
 def builder(topology: Topology) -> Callable[[int], Network]:
     """Return the function width → straight network of a topology."""
-    rule = parse(topology) if isinstance(topology, str) else topology
-    if not (isinstance(rule, Network) or callable(rule)):
-        raise StructmatError(
-            f"topology={topology!r}: it must be a spec string, a Family, a Network or a function"
-            " width → Network"
-        )
+    rule = topologies.rule(topology)
 
     def build(width: int) -> Network:
-        net = rule if isinstance(rule, Network) else rule(width)
+        net: Any = rule(width)
         if not isinstance(net, Network):
             raise StructmatError(f"{topology!r} returned {net!r}: it must return a Network")
         if net.width != width:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -120,15 +121,30 @@ def has_numbers(*tensors: Tensor) -> bool:
     return all(type(t) in (Tensor, nn.Parameter) and not t.is_meta for t in tensors)
 
 
+def sizes(x: Tensor) -> tuple[int, ...]:
+    """Return the shape of a tensor, which `torch.jit.trace` would take for values to watch.
+
+    Examples
+    --------
+    >>> sizes(torch.ones(2, 3))
+    (2, 3)
+    """
+    if torch.compiler.is_compiling() or torch._C._get_tracing_state() is None:
+        return tuple(x.shape)
+    with untraced():
+        return tuple(x.shape)
+
+
 @contextmanager
 def untraced() -> Iterator[None]:
     """Let `torch.jit.trace` take what is made here for constants, without a warning."""
-    state = torch._C._get_tracing_state()
+    core: Any = torch._C
+    state = core._get_tracing_state()
     if state is None:
         yield
         return
-    torch._C._set_tracing_state(None)
+    core._set_tracing_state(None)
     try:
         yield
     finally:
-        torch._C._set_tracing_state(state)
+        core._set_tracing_state(state)

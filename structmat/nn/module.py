@@ -14,7 +14,8 @@ from structmat.merging import merged
 from structmat.network import Network
 from structmat.nn import blocks as block_kinds
 from structmat.nn import modes, powers, tuning
-from structmat.nn.blocks.generators import real_dtype
+from structmat.nn.blocks.generators import promoted, real_dtype
+from structmat.nn.offloading import Generators
 from structmat.nn.operator import plain, rotated
 from structmat.nn.precision import product, without_autocast
 from structmat.nn.programs import Program, kept_generators, places_of, program_for
@@ -35,20 +36,6 @@ class _Ready(NamedTuple):
     settings: Hashable
     program: Program
     blocks: list[Tensor]
-
-
-class Generators(nn.ParameterList):
-    """The generators of all banks; a call returns them.
-
-    Libraries that keep parameters elsewhere, as accelerate's offloading does, bring them in by a
-    hook on the call of the module that holds them.
-    """
-
-    __call__ = nn.Module.__call__  # which a ParameterList refuses
-
-    def forward(self) -> tuple[Tensor, ...]:
-        """Return the generators, one tensor for each bank."""
-        return tuple(self)
 
 
 class Orthogonal(nn.Module):
@@ -134,6 +121,7 @@ class Orthogonal(nn.Module):
             raise BlockError(f"dtype={dtype!r}: it must be a torch.dtype, such as torch.float32")
         if not (dtype.is_floating_point or dtype.is_complex):
             raise BlockError(f"dtype={dtype}: generators need a real or complex floating dtype")
+        block_kinds.at_least_float32(dtype)  # refuses those of 8 bits
         if not isinstance(reduced, bool):
             raise StructmatError(f"reduced={reduced!r}: reduced must be True or False")
         if plan not in PLANS:
@@ -225,8 +213,9 @@ class Orthogonal(nn.Module):
         for k, (_, radix) in enumerate(self._sizes):
             by_radix.setdefault(radix, []).append(k)
         real = real_dtype(dtype)
+        every = self._all_generators(generators)
         for radix, banks in by_radix.items():  # one batched call for each radix
-            together = torch.cat([self._all_generators(generators, k).to(real) for k in banks])
+            together = torch.cat([every[k].to(real) for k in banks])
             parts = block_kinds.KINDS[self.kind](together, radix).split(
                 [self._sizes[k][0] for k in banks]
             )
@@ -234,18 +223,21 @@ class Orthogonal(nn.Module):
                 made[k] = part
         return [block for block in made if block is not None]
 
-    def _all_generators(self, generators: Sequence[Tensor], k: int) -> Tensor:
-        """Return the (n, g) generators of a bank, with zeros for those left out."""
-        values = generators[k]
-        if not self.reduced:
-            return values
-        places = places_of(self._program.key, k, values.device, unitary=self.unitary)
-        if places is None:
-            return values
-        count, radix = self._sizes[k]
-        size = generators_per_block(radix, unitary=self.unitary)
-        every = values.new_zeros(count * size)
-        return every.index_copy(0, places, values).view(-1, size)
+    def _all_generators(self, generators: Sequence[Tensor]) -> list[Tensor]:
+        """Return the (n, g) generators of each bank, with zeros for those left out."""
+        if not (self.reduced and generators):
+            return list(generators)
+        device = generators[0].device
+        places = places_of(self._program.key, device, unitary=self.unitary)
+        made = []
+        for values, kept, (count, radix) in zip(generators, places, self._sizes, strict=True):
+            if kept is None:
+                made.append(values)
+                continue
+            size = generators_per_block(radix, unitary=self.unitary)
+            every = values.new_zeros(count * size)
+            made.append(every.index_copy(0, kept, values).view(-1, size))
+        return made
 
     @torch.no_grad()
     def orthogonality_error(self) -> float:
@@ -400,9 +392,9 @@ class Orthogonal(nn.Module):
         of_banks = [t for t, stage in enumerate(self.network.stages) for _ in stage.banks]
         kept = [k for k, t in enumerate(of_banks) if t in wanted]
         fewer = Network(self.width, [self.network.stages[t] for t in wanted])
-        made, own = self._like_this(fewer, self.kind), self.generators()
+        made, own = self._like_this(fewer, self.kind), self._all_generators(self.generators())
         for new, k in zip(made.generators, kept, strict=True):
-            new.copy_(self._all_generators(own, k))
+            new.copy_(own[k])
         return made
 
     def _like_this(self, network: Network, kind: str) -> Orthogonal:
@@ -430,7 +422,7 @@ class Orthogonal(nn.Module):
                 f"x is a {type(x).__name__}: the layer takes a torch.Tensor; make one with"
                 " torch.as_tensor(x, dtype=torch.float32)"
             )
-        if x.ndim < 1 or x.shape[-1] != self.width:
+        if x.ndim < 1 or modes.sizes(x)[-1] != self.width:
             raise BlockError(
                 f"x of shape {tuple(x.shape)}: its last axis must be the width {self.width}"
             )
@@ -488,7 +480,7 @@ class Orthogonal(nn.Module):
         with torch.inference_mode(mode=False), torch.no_grad():
             kept = [g.detach().clone() for g in own]
             # In float64, which no setting of torch for products of float32 reaches.
-            wide = self._blocks_of(kept, torch.promote_types(dtype, torch.float64), settings)
+            wide = self._blocks_of(kept, promoted(dtype, torch.float64), settings)
             tape = self._program.tape(best.ends, x.device)
             blocks = [block.to(dtype) for block in tape.merge(wide)]
             if adjoint:
@@ -523,14 +515,16 @@ class Orthogonal(nn.Module):
 
     def _compute_dtype(self, dtype: torch.dtype) -> torch.dtype:
         own, _ = self._number_type()
-        dtype = block_kinds.at_least_float32(torch.promote_types(dtype, own))
-        return torch.promote_types(dtype, torch.complex64) if self.unitary else dtype
+        dtype = promoted(*map(block_kinds.at_least_float32, (dtype, own)))
+        return promoted(dtype, torch.complex64) if self.unitary else dtype
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
         super()._apply(fn, recurse)
-        dtype, device = self._bare
-        bare = fn(torch.empty(0, dtype=dtype, device=device))
-        self._bare = bare.dtype, bare.device
+        if not self._sizes:
+            dtype, device = self._bare
+            start = "cpu" if device.type == "meta" else device  # what is there can be moved
+            bare = fn(torch.empty(0, dtype=dtype, device=start))
+            self._bare = bare.dtype, bare.device
         self._ready = {}
         return self
 
@@ -600,6 +594,13 @@ def checked_dropout(dropout: tuple[float, float]) -> tuple[float, float]:
         stages, blocks = (float(p) for p in dropout)
     except (TypeError, ValueError):
         stages, blocks = -1.0, -1.0
+    given: Any = dropout
+    if isinstance(given, int | float) and 0 <= given <= 1:
+        raise StructmatError(
+            f"dropout={dropout!r}: it must be two probabilities, of picking a stage and of dropping"
+            f" each block in it; (1, {dropout!r}) drops blocks of every stage, as one number does"
+            " in PEFT's OFT"
+        )
     if not (0 <= stages <= 1 and 0 <= blocks <= 1):
         raise StructmatError(
             f"dropout={dropout!r}: it must be two probabilities in [0, 1], of picking a stage and"

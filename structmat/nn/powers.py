@@ -62,6 +62,11 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
     if t == 0:
         one = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device)
         return one.expand(blocks.shape).clone()
+    if modes.exporting():
+        raise BlockError(
+            f"exponent={t}: powers of blocks are no operations of torch, so they cannot be"
+            " exported; merge the adapter first, or take Orthogonal.interpolate(t)"
+        )
     if blocks.is_meta or blocks.numel() == 0:
         return blocks.clone()
     # Where functions make way, the operator says what it has not: second tangents.
@@ -230,7 +235,7 @@ def _along(grad: Tensor, blocks: Tensor, exponent: float) -> Tensor:
     close = below.abs() < CUT
     ratio = torch.sin(exponent * between / 2) / torch.where(close, torch.ones_like(below), below)
     # Close on the circle: the same eigenvalue, or one on either side of the cut.
-    ratio = torch.where(close, torch.where(between.abs() < 1, exponent, 0.0), ratio)
+    ratio = torch.where(close, exponent * (between.abs() < 1).to(ratio.dtype), ratio)
     slopes = torch.polar(torch.ones_like(middle), (exponent - 1) * middle) * ratio
     turned = vectors.mH @ grad.to(vectors.dtype) @ vectors
     return _like(vectors @ (slopes.conj() * turned) @ vectors.mH, grad)

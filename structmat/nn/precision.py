@@ -29,6 +29,8 @@ def without_autocast(device_type: str) -> AbstractContextManager[object]:
     ...     (a @ a).dtype
     torch.float32
     """
+    if modes.exporting() and not torch.is_autocast_enabled(device_type):
+        return nullcontext()  # nothing to be recorded
     if device_type in _HAVE_IT or torch.amp.is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()  # the meta device has none

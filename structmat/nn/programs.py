@@ -30,7 +30,6 @@ from structmat.nn.rotate import Plan, plan_for
 from structmat.nn.tiled import Steps
 from structmat.scheduling import schedule
 
-
 _T = TypeVar("_T")
 
 
@@ -196,17 +195,17 @@ class Program:
         """Return the plan of the reference implementation."""
         return self._kept(("plain", device), lambda: plan_for(self.network, device))
 
-    def places(self, bank: int, device: torch.device, *, unitary: bool) -> Tensor | None:
-        """Return where the generators of a bank that `reduced` keeps stand among all of them.
+    def places(self, device: torch.device, *, unitary: bool) -> tuple[Tensor | None, ...]:
+        """Return, by bank, where the generators that `reduced` keeps stand among all of them.
 
-        None where it keeps all.
+        None where a bank keeps all.
         """
-        kept = kept_generators(self.network, unitary=unitary)[bank]
-        if kept.all():
-            return None
+        kept = kept_generators(self.network, unitary=unitary)
         return self._kept(
-            ("places", bank, device, unitary),
-            lambda: torch.tensor(np.flatnonzero(kept), device=device),
+            ("places", device, unitary),
+            lambda: tuple(
+                None if k.all() else torch.tensor(np.flatnonzero(k), device=device) for k in kept
+            ),
         )
 
     def _kept(self, key: Hashable, make: Callable[[], _T]) -> _T:
@@ -246,14 +245,12 @@ def plan_of(key: str, device: torch.device) -> Plan:
 
 
 @_constant
-def places_of(key: str, bank: int, device: torch.device, *, unitary: bool) -> Tensor | None:
-    """Return `Program.places` for a program."""
-    return found(key).places(bank, device, unitary=unitary)
+def places_of(key: str, device: torch.device, *, unitary: bool) -> tuple[Tensor | None, ...]:
+    """Return `Program.places` of a program."""
+    return found(key).places(device, unitary=unitary)
 
 
-def _tape(
-    net: Network, ends: tuple[int, ...], device: torch.device, *, kernels: bool
-) -> Tape:
+def _tape(net: Network, ends: tuple[int, ...], device: torch.device, *, kernels: bool) -> Tape:
     coarse = merged(net, ends)
     groups = []
     for stage, group in zip(coarse.network.stages, coarse.groups, strict=False):
@@ -296,7 +293,7 @@ _LOCK = RLock()  # two programs of one key would not live equally long
 
 def _unlock() -> None:
     """Have a new lock in a forked process, where nobody is left to release the old one."""
-    global _LOCK  # noqa: PLW0603
+    global _LOCK
     _LOCK = RLock()
 
 

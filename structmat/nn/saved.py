@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from structmat.errors import StructmatError, require
-from structmat.nn.adapters import Adapter, Layer, kind_for, named_layers
+from structmat.nn.adapters import Adapter, Layer, is_rotated, kind_for, named_layers
 from structmat.nn.model import Recipe, adapters, trained_whole
 from structmat.nn.module import generator_shapes
+from structmat.nn.offloading import is_empty, is_offloaded, loaded
+from structmat.nn.sharded import plain_name, unwrapped
+from structmat.nn.sharing import names_of_layers
+
+BASE = "base.weight"  # a layer's own weight, where a file has it
+_NOWHERE = (
+    "has its parameters on the meta device, where loaded values would be lost; load the adapter"
+    " before offloading, or give the model its weights first"
+)
 
 
 @dataclass(frozen=True)
@@ -22,12 +31,14 @@ class Saved:
     weights: dict[str, tuple[str, tuple[int, ...]]]
     trained: list[str]
     statistics: list[str]
+    names: dict[str, list[str]] = field(default_factory=dict)  # all that a layer has, if several
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return what is saved, by its name in the adapted model."""
+    """Return what is saved, by its name in the adapted model without what is around its parts."""
     found = {}
-    for name, adapter in adapters(model).items():
+    for full, adapter in adapters(unwrapped(model)).items():
+        name = plain_name(full)
         for part, value in _adapter_tensors(adapter).items():
             found[f"{name}.{part}" if name else part] = value
     for name, module in trained_whole(model).items():
@@ -40,13 +51,14 @@ def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
 def _state(name: str, module: nn.Module) -> dict[str, Tensor]:
     """Return the parameters and buffers of a module, by their names in the model."""
     state = module.state_dict(keep_vars=True)
-    return {f"{name}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+    return {f"{name}.{plain_name(key)}": v for key, v in state.items() if isinstance(v, Tensor)}
 
 
 def with_statistics(model: nn.Module) -> dict[str, nn.Module]:
     """Return the modules that keep running statistics, as batch normalisation does."""
+    every = unwrapped(model).named_modules()
     return {
-        name: m for name, m in model.named_modules() if getattr(m, "running_mean", None) is not None
+        plain_name(name): m for name, m in every if getattr(m, "running_mean", None) is not None
     }
 
 
@@ -95,19 +107,22 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None =
 
 def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {
-        f"rotation.generators.{k}": g for k, g in enumerate(adapter.rotation.generators)
+        f"rotation.generators.{k}": g for k, g in enumerate(adapter.rotation.generators())
     }
-    if adapter.scale is not None:
-        found["scale"] = adapter.scale
-    if adapter.trains_bias and adapter.bias is not None:
-        found["bias"] = adapter.bias
+    with loaded(adapter), loaded(adapter.base):
+        if adapter.scale is not None:
+            found["scale"] = adapter.scale
+        if adapter.trains_bias and adapter.bias is not None:
+            found["bias"] = adapter.bias
+        if adapter.saves_base:
+            found[BASE] = adapter.base.weight if adapter._plain is None else adapter._plain
     return found
 
 
 def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) -> list[str]:
     """Return, in words, everything in which a saved adapter does not fit a model."""
-    layers: dict[str, Layer] = dict(named_layers(model))
-    wrong = []
+    layers: dict[str, Layer] = dict(named_layers(model, remove_duplicate=False))
+    wrong = _other_sharing(model, saved)
     shapes: dict[str, tuple[int, ...]] = {}
     misfits = []
     for name, recipe in saved.recipes.items():
@@ -122,12 +137,15 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
             wrong.append(
                 f"layer {name} has a weight of shape {kind.weight_shape(layer)} for"
                 f" {kind.__name__}, the saved one {shape} for {theirs}"
+                + (f"; model.resize_token_embeddings({shape[0]}) first" if recipe.base else "")
             )
         elif (width := kind.turned_width(layer, recipe.side)) != recipe.network.width:
             has = "reads" if recipe.side == "inputs" else "has"
             wrong.append(
                 f"layer {name} {has} {width} {recipe.side}, the saved one {recipe.network.width}"
             )
+        elif is_empty(layer) and (recipe.bias or not is_offloaded(layer)):
+            wrong.append(f"layer {name} {_NOWHERE}")
         else:
             prefix = f"{name}." if name else ""
             shapes |= {prefix + k: v for k, v in _expected_shapes(kind, layer, recipe).items()}
@@ -145,6 +163,9 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
             layers[n] in module.modules() for n in saved.recipes if n in layers
         ):
             wrong.append(f"{name} is trained whole in the file, but holds an adapted layer")
+        elif any(map(is_empty, module.modules())):
+            wrong.append(f"{name} {_NOWHERE}")
+            misfits.append(f"{name}.")
         else:
             found = tensors_of(name, module)
             shapes |= {key: tuple(value.shape) for key, value in found.items()}
@@ -156,6 +177,11 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
             wrong.append(
                 f"{name} has shape {tuple(tensors[name].shape)} in the file, {shape} in the model"
             )
+        elif name in finite and not is_rotated(tensors[name].dtype):
+            wrong.append(
+                f"{name} is of {tensors[name].dtype} in the file; parameters are loaded from"
+                " real floating numbers of at least 16 bits"
+            )
         elif name in finite and not torch.isfinite(tensors[name]).all():
             wrong.append(f"{name} holds NaN or infinity")
     wrong += [
@@ -163,6 +189,22 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
         for name in tensors
         if name not in shapes and not name.startswith(tuple(misfits))
     ]
+    return wrong
+
+
+def _other_sharing(model: nn.Module, saved: Saved) -> list[str]:
+    """Return in which layers the model shares otherwise than the saved one."""
+    wrong = []
+    here = {name: names for names in names_of_layers(model) for name in names}
+    seen: dict[str, str] = {}
+    for name in saved.recipes:
+        there, names = saved.names.get(name, [name]), here.get(name, [name])
+        if missing := [other for other in there if other not in names]:
+            wrong.append(
+                f"{name} is one layer with {', '.join(missing)} in the file, and not in the model"
+            )
+        if (other := seen.setdefault(names[0], name)) != name:
+            wrong.append(f"{other} and {name} are one layer in the model, and two in the file")
     return wrong
 
 
@@ -178,4 +220,6 @@ def _expected_shapes(
     bias = getattr(layer, "bias", None)
     if recipe.bias and bias is not None:
         shapes["bias"] = tuple(bias.shape)
+    if recipe.base:
+        shapes[BASE] = kind.weight_shape(layer)
     return shapes

@@ -10,13 +10,15 @@ from torch import nn
 
 from structmat.errors import StructmatError, suggest
 from structmat.nn.adapters import Layer, LinearAdapter, kind_for, named_layers
+from structmat.nn.sharded import plain_name, unwrapped
+from structmat.nn.sharing import same_layers
 from structmat.texttable import counted
 
 Targets: TypeAlias = str | Sequence[str]
 T = TypeVar("T")
 
 ALL_LINEAR = "all-linear"
-HEADS = ("classifier", "score")  # the names transformers gives to classification heads
+HEADS = ("classifier", "score", "qa_outputs")  # the names that transformers gives to heads
 
 
 def select(
@@ -47,10 +49,14 @@ def select(
     (['0', '2'], ['0'], ['2'])
     """
     # A shared layer goes by all its names.
-    every = list(named_layers(model, remove_duplicate=False))
+    same = same_layers(model)
+    every = [
+        (name, same.get(id(layer), layer))
+        for name, layer in named_layers(model, remove_duplicate=False)
+    ]
     layers = {name: m for name, m in every if kind_for(m) is not None}
     if isinstance(targets, str) and targets == ALL_LINEAR:
-        heads = _heads(model)
+        heads = {id(same[head]) for head in _heads(model) if head in same}
         chosen = {
             name: layer
             for name, layer in layers.items()
@@ -128,11 +134,12 @@ def _ends(name: str, wanted: str) -> bool:
 def _heads(model: nn.Module) -> set[int]:
     """Return the identities of the layers in the output head: what maps to tokens or classes."""
     heads: set[int] = set()
+    model = unwrapped(model)
     embeddings = getattr(model, "get_output_embeddings", None)
     if callable(embeddings) and (head := embeddings()) is not None:
         heads.add(id(head))
     for name, module in model.named_modules():
-        if name in HEADS:
+        if plain_name(name) in HEADS:
             heads.update(id(part) for part in module.modules())
     return heads
 

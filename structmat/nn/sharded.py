@@ -53,6 +53,25 @@ def plain_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
 
 
+def is_around(module: nn.Module) -> bool:
+    """Return whether a module is what torch puts around another one, which has the same name.
+
+    Examples
+    --------
+    >>> inside = nn.Linear(2, 2)
+    >>> is_around(nn.ModuleDict({"_orig_mod": inside})), is_around(inside)
+    (True, False)
+    """
+    return any(name in _WRAPPERS for name in module._modules)
+
+
+def renewed(module: nn.Module) -> None:
+    """Let what torch.compile made call the module that now stands in it: it keeps the old call."""
+    around: Any = module
+    if isinstance(module._modules.get("_orig_mod"), nn.Module):
+        around._initialize()
+
+
 def is_sharded(value: Tensor) -> bool:
     """Return whether a process holds a part of a tensor only, as with FSDP2 (a DTensor)."""
     return distributed.is_available() and isinstance(value, _dtensor())

@@ -1,5 +1,6 @@
 """A floor is never above what some blocks reach, and shows what is out of reach."""
 
+import mpmath
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -53,6 +54,52 @@ def test_no_fit_is_below_the_floor(net, data, special):
     error = distance(sm.dense(net, found.blocks), target) / np.linalg.norm(target)
     assert found.error == pytest.approx(error, rel=1e-12, abs=1e-13)
     assert found.floor <= error + 50 * EPS
+
+
+def certain(net, target):
+    """Return the least error of blocks of two side by side, in fifty digits."""
+    with mpmath.workdps(50):
+        square = total = mpmath.mpf(0)
+        for value in target.ravel().tolist():
+            total += mpmath.mpf(value) ** 2
+        square += total
+        for a, b in net.banks[0].reads.tolist():
+            (p, q), (r, s) = (
+                [mpmath.mpf(float(v)) for v in row] for row in target[np.ix_([a, b], [a, b])]
+            )
+            both = mpmath.sqrt(p * p + q * q + r * r + s * s + 2 * abs(p * s - q * r))
+            square += 2 - 2 * both  # of singular values: Σ(σ − 1)² = Σσ² + 2 − 2Σσ
+        return mpmath.sqrt(square / total)
+
+
+@pytest.mark.parametrize("width", [2, 4, 8, 16])
+@pytest.mark.parametrize("size", [1.0, 1e-3, 30.0])
+def test_a_bound_that_is_reached_is_not_above_it_by_rounding(width, size):
+    net = sm.block_diagonal(width, 2)
+    for seed in range(20):
+        rng = np.random.default_rng(seed)
+        target = haar(width, seed) if seed % 2 else rng.standard_normal((width, width))
+        exact = certain(net, size * target)
+        found = floor(net, size * target)
+        assert found <= exact  # without any slack
+        assert found >= exact - 100 * width * EPS * (1 + exact)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("width", [2, 4, 8, 16])
+def test_a_fit_that_reaches_the_bound_is_not_below_it_by_rounding(width, dtype):
+    """Blocks rounded to single precision may come nearer to the target than orthogonal ones."""
+    net = sm.block_diagonal(width, 2)
+    for seed in range(20):
+        target = haar(width, seed).astype(dtype)
+        found = sm.fit(net, target, progress=False)
+        with mpmath.workdps(50):
+            made, square = sm.dense(net, [b.astype(float) for b in found.blocks]), mpmath.mpf(0)
+            for a, b in zip(made.ravel().tolist(), target.ravel().tolist(), strict=True):
+                square += (mpmath.mpf(a) - mpmath.mpf(b)) ** 2
+            total = sum(mpmath.mpf(v) ** 2 for v in target.ravel().tolist())
+            assert found.floor <= mpmath.sqrt(square / total)
+        assert found.floor >= found.error - 200 * width * np.finfo(dtype).eps
 
 
 @given(networks(wired=False), seeds(), st.booleans())

@@ -150,6 +150,78 @@ def test_parameters_of_a_short_dtype_are_a_warning():
     assert "parameters in bfloat16: small steps of training" in audit(one).warnings[0]
 
 
+@pytest.mark.parametrize("training", [False, True])
+def test_dropout_and_modes_play_no_part(training):
+    one = randomised(
+        adapt(nn.Linear(8, 5), "butterfly", target_modules=".*", dropout=(1.0, 1.0), scale=True), 0
+    ).train(training)
+    one.base.train(not training)
+    modes = [m.training for m in one.modules()]
+    row = audit(one).layers[""]
+    assert [m.training for m in one.modules()] == modes
+    assert row["merge_difference"] <= 1e-5
+    assert row["orthogonality_error"] <= 1e-5
+    assert row == audit(one.eval()).layers[""]
+
+
+@pytest.mark.parametrize("scale", [False, True])
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize("merged", [False, True])
+def test_both_sides_are_measured_one_after_the_other(scale, training, merged):
+    """The first from the plain weight, the second, with the scale, from what the first made."""
+    peft = pytest.importorskip("peft")
+    from structmat.nn.peft import StructmatConfig
+
+    torch.manual_seed(0)
+    settings = {"side": "both", "scale": scale, "dropout": (1.0, 1.0), "target_modules": ["0"]}
+    config = StructmatConfig(topology="mixed_radix", **settings)
+    model = randomised(peft.get_peft_model(nn.Sequential(nn.Linear(8, 6)), config), 0)
+    model.train(training)
+    layer = model.base_model.model[0]
+    plain = layer.base_layer.weight.detach().clone()
+    name = layer.active_adapters[0]
+    r, p = (
+        side[name].matrix().detach() for side in (layer.structmat_inputs, layer.structmat_outputs)
+    )
+    if merged:
+        layer.merge()
+    rows = audit(model).layers
+    assert list(rows) == ["0 (inputs)", "0 (outputs)"]
+    assert layer.merged == merged
+    assert all(m.training == training for m in layer.modules())
+    between = plain @ r.T
+    after = p @ between
+    if scale:
+        factors = layer.structmat_scale[name].detach()
+        assert (factors - 1).abs().max() > 0.1
+        after = factors[:, None] * after
+    steps = [(plain, between), (between.T, after.T)]  # neurons, then columns
+    for row, (old, new) in zip(rows.values(), steps, strict=True):
+        a, b = torch.linalg.svdvals(old), torch.linalg.svdvals(new)
+        drift = float((a - b).abs().max() / a[0])
+        assert row["singular_value_drift"] == pytest.approx(drift, abs=1e-5)
+        turned = float((angles(old) - angles(new)).abs().max())
+        assert row["angle_drift"] == pytest.approx(turned, abs=1e-4)
+        assert row["energy"] == pytest.approx(energy(old), rel=1e-5)
+        assert row["rounding_lost"] <= 1e-5
+    first, second = rows.values()
+    assert first["singular_value_drift"] < 1e-5
+    assert (second["singular_value_drift"] > 1e-2) == scale
+    assert "merge_difference" not in first
+    assert ("merge_difference" in second) != merged
+    assert second.get("merge_difference", 0.0) <= 1e-5
+
+
+def test_generators_that_make_no_exponential_are_a_warning():
+    one = adapt(nn.Linear(4, 2), "butterfly(block=4)", target_modules=".*", blocks="exp")
+    with torch.no_grad():
+        one.rotation.generators[0].fill_(1e20)
+    assert "holds NaN or infinity" in audit(one).warnings[0]
+    with pytest.raises(StructmatError, match="rounding hides its angles"):
+        merge(one)
+    assert not one.merged
+
+
 def test_turns_near_half_and_broken_blocks_are_warnings():
     one = adapt(nn.Linear(2, 2), "butterfly", target_modules=".*")
     with torch.no_grad():

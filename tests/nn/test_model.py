@@ -107,6 +107,59 @@ def test_a_topology_for_each_pattern():
     assert depths["bert.pooler.dense"] == 7
 
 
+@pytest.mark.parametrize(
+    ("pattern", "fitting"),
+    [
+        ("proj", ["proj", "block.proj"]),
+        ("block.proj", ["block.proj"]),
+        ("pro", None),
+        ("roj", None),
+        ("lock.proj", None),
+        ("block", None),
+        ("proj|x", ["proj", "block.proj"]),
+        ("pr|projected", ["block.projected"]),
+        (".*proj", ["proj", "block.proj", "block.preproj"]),
+    ],
+)
+def test_a_pattern_is_of_the_whole_name_or_of_its_last_parts(pattern, fitting):
+    model = nn.ModuleDict({"proj": nn.Linear(4, 4)})
+    names = ["proj", "projected", "preproj"]
+    model["block"] = nn.ModuleDict({name: nn.Linear(4, 4) for name in names})
+    options = {"topology_pattern": {pattern: "block_diagonal(block=4)"}}
+    if fitting is None:
+        with pytest.raises(StructmatError, match="matches none of the layers to adapt"):
+            adapt(model, "butterfly", **options)
+        return
+    found = adapters(adapt(model, "butterfly", **options))
+    assert [name for name, a in found.items() if a.rotation.network.depth == 1] == fitting
+
+
+@pytest.mark.parametrize("name", ["classifier", "score"])
+def test_a_head_is_one_at_the_top_only(name):
+    model = nn.ModuleDict(
+        {
+            "a": nn.ModuleDict({name: nn.Linear(4, 4), "b": nn.Linear(4, 4)}),
+            f"{name}s": nn.Linear(4, 4),
+            name: nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)),
+        }
+    )
+    assert list(select(model)) == [f"a.{name}", "a.b", f"{name}s"]
+    assert list(select(model, [f"{name}.2"])) == [f"{name}.2"]
+
+
+def test_a_merged_weight_is_as_frozen_as_the_plain_one():
+    model = adapt(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), "butterfly", scale=True)
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    merge(model)
+    assert not any(a.base.weight.requires_grad for a in adapters(model).values())
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == trained
+    unmerge(model)
+    assert not any(a.base.weight.requires_grad for a in adapters(model).values())
+    assert [name for name, p in model.named_parameters() if p.requires_grad] == trained
+    plain = merge(model, unload=True)
+    assert not any(p.requires_grad for p in plain.parameters())
+
+
 def test_layers_of_one_width_share_one_network():
     model = adapt(bert(), "random(block=4, depth=2)")
     networks = {a.rotation.network for a in adapters(model).values()}

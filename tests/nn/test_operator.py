@@ -65,7 +65,7 @@ def test_every_way_gives_the_plain_values_and_gradients(net, seed, dtype, adjoin
     expected = plain(program, blocks, x, adjoint=adjoint)
     wanted = gradients(expected, weight, [x, *blocks])
     for choice in choices(net, 10_000):
-        program.chosen = dict.fromkeys(_asked(tokens, dtype), choice.ends)
+        program.chosen = {_asked(tokens, dtype): choice.ends}
         y = rotated(program, blocks, x, adjoint=adjoint)
         scale = 1 + float(x.detach().abs().amax() if tokens else 0)
         torch.testing.assert_close(y / scale, expected / scale, **close(dtype, net.width))
@@ -77,7 +77,7 @@ def test_every_way_gives_the_plain_values_and_gradients(net, seed, dtype, adjoin
 
 
 def _asked(tokens, dtype):
-    return [(bucket(tokens), dtype, CPU, measure) for measure in (False, True)]
+    return bucket(tokens), dtype, CPU, None  # nothing measured
 
 
 @pytest.mark.parametrize("adjoint", [False, True])
@@ -90,9 +90,7 @@ def test_families_agree_tile_by_tile(net, adjoint, monkeypatch):
     expected = plain(program, blocks, x, adjoint=adjoint)
     wanted = gradients(expected, weight, [x, *blocks])
     for tokens in (1, 100_000):  # what the model merges for few vectors, and for many
-        monkeypatch.setattr(
-            program, "chosen", dict.fromkeys(_asked(150, x.dtype), choices(net, tokens)[0].ends)
-        )
+        monkeypatch.setattr(program, "chosen", {_asked(150, x.dtype): choices(net, tokens)[0].ends})
         y = rotated(program, blocks, x, adjoint=adjoint)
         torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
         for a, b in zip(gradients(y, weight, [x, *blocks]), wanted, strict=True):
@@ -220,11 +218,11 @@ def test_the_operators_are_registered_as_torch_asks():
     blocks, x, weight = drawn(net, 0, torch.float64, 6)
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
     torch.library.opcheck(
-        operator._rotate, (x, blocks, None, None, program.key, "model", False), test_utils=tests
+        operator._rotate, (x, blocks, None, None, program.key, "auto", False), test_utils=tests
     )
     torch.library.opcheck(
         operator._gradients,
-        (weight, x, blocks, None, program.key, "model", True, True, True),
+        (weight, x, blocks, None, program.key, "auto", True, True, True),
         test_utils=tests,
     )
 
@@ -310,7 +308,7 @@ def test_a_layer_may_die_before_its_gradient():
 def test_an_unknown_program_is_refused():
     x, blocks = torch.randn(4, 8), [torch.eye(2).repeat(4, 1, 1)]
     with pytest.raises(StructmatError, match="no layer of its network is alive"):
-        operator._rotate(x, blocks, None, None, "0" * 32, "model", adjoint=False)
+        operator._rotate(x, blocks, None, None, "0" * 32, "auto", adjoint=False)
 
 
 def test_keys_tell_networks_apart_and_equal_ones_together():
@@ -361,7 +359,7 @@ def test_blocks_that_are_kept_follow_the_generators():
 
 
 def test_plans_are_checked():
-    with pytest.raises(StructmatError, match="plan='fast': it must be one of auto, model, refer"):
+    with pytest.raises(StructmatError, match="plan='fast': it must be one of auto, measure, re"):
         Orthogonal(sm.butterfly(4), plan="fast")
 
 

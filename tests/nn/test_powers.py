@@ -111,6 +111,116 @@ def test_half_turns_have_real_powers(pairs, others, seed, t):
     np.testing.assert_allclose(np.sort(abs(angle)), np.sort(expected), rtol=0, atol=1e-7)
 
 
+def plane_turned(radix, pairs, short, seed):
+    """Return a random basis, and in it a block whose first planes turn by so much less than π."""
+    basis = scipy.stats.ortho_group.rvs(radix, random_state=seed) if radix > 1 else np.eye(1)
+    middle = np.eye(radix)
+    for k in range(0, 2 * pairs, 2):
+        c, s = -np.cos(short), np.sin(short)
+        middle[k : k + 2, k : k + 2] = [[c, s], [-s, c]]
+    return basis, torch.from_numpy(basis @ middle @ basis.T)
+
+
+@pytest.mark.parametrize("pairs", [1, 2])
+@pytest.mark.parametrize("others", [0, 1, 2])
+def test_the_way_is_known_down_to_the_root_of_the_rounding(pairs, others):
+    radix = 2 * pairs + others
+    for seed in range(3):
+        for short in (1e-3, 1e-5, 1e-6, 1e-7, 3e-8):
+            basis, block = plane_turned(radix, pairs, short, seed)
+            root = powers.power(block, 0.5)
+            close(root @ root, block, radix)
+            half = np.eye(radix)
+            for k in range(0, 2 * pairs, 2):
+                c, s = np.sin(short / 2), np.cos(short / 2)
+                half[k : k + 2, k : k + 2] = [[c, s], [-s, c]]
+            error = np.abs(root.numpy() - basis @ half @ basis.T).max()
+            assert error <= 1000 * radix * EPS / short  # of two nearly equal eigenvalues
+        for short in (3e-9, 1e-10, 1e-12, 1e-15):  # either way
+            _, block = plane_turned(radix, pairs, short, seed)
+            root = powers.power(block, 0.5)
+            close(root.mT @ root, torch.eye(radix, dtype=block.dtype), radix)
+            assert (root @ root - block).abs().max() <= 4 * short + 200 * radix * EPS
+
+
+@given(radices, dtypes, st.sampled_from([0.1, 0.3, -1.7, 1 / 3]))
+def test_slopes_between_equal_eigenvalues_are_exact(radix, dtype, t):
+    leaf = torch.eye(radix, dtype=dtype).requires_grad_()
+    w = torch.arange(radix * radix, dtype=torch.float64).view(radix, radix).cos().to(dtype)
+    (gradient,) = torch.autograd.grad(powers.power(leaf, t), leaf, w)
+    close(gradient, t * w, radix)
+
+
+@pytest.mark.parametrize("apart", [1e-1, 1e-3, 1e-5, 1e-7, 1e-9])
+def test_slopes_between_nearly_equal_eigenvalues_are_divided_differences(apart):
+    angles, t = torch.tensor([0.5, 0.5 + apart], dtype=torch.float64), 0.3
+    leaf = torch.diag(torch.polar(torch.ones_like(angles), angles)).requires_grad_()
+    w = torch.tensor([[0.3, 1 + 2j], [-2 + 1j, 0.7]], dtype=torch.complex128)
+    (gradient,) = torch.autograd.grad(powers.power(leaf, t), leaf, w)
+    # (z^t − y^t)/(z − y) for z = e^{i(m + h)} and y = e^{i(m − h)}
+    middle, half = 0.5 + apart / 2, apart / 2
+    slope = np.exp(1j * (t - 1) * middle) * np.sin(t * half) / np.sin(half)
+    for i, j in ((0, 1), (1, 0)):
+        assert abs(complex(gradient[i, j]) - np.conj(slope) * complex(w[i, j])) <= 1e-13
+
+
+@pytest.mark.parametrize("t", [0.5, -0.3, 1.7, 2.5])
+@pytest.mark.parametrize(("pairs", "others"), [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1)])
+def test_gradients_at_half_turns_are_those_along_what_has_a_derivative(t, pairs, others):
+    radix = 2 * pairs + others
+    _, block = plane_turned(radix, pairs, 0.0, 7)
+    one = torch.eye(radix, dtype=block.dtype)
+    source = torch.Generator().manual_seed(0)
+    leaf = block.clone().requires_grad_()
+    made = powers.power(leaf, t)
+    slopes = torch.randn(radix, radix, dtype=block.dtype, generator=source)
+    (gradient,) = torch.autograd.grad(made, leaf, slopes)
+    made = made.detach()
+
+    def along(turned, result):
+        return float((gradient * turned).sum()), float((slopes * result).sum())
+
+    # A change of basis takes the block and its power along; within the half turns it is free.
+    space = (one - block) / 2
+    for _ in range(3):
+        k = torch.randn(radix, radix, dtype=block.dtype, generator=source)
+        k = k - k.mT
+        k = k - space @ k @ space
+        left, right = along(k @ block - block @ k, k @ made - made @ k)
+        assert left == pytest.approx(right, abs=1e-10)
+    # The angles of the power change by t times as much as those of the planes that turn half.
+    log = powers.logarithm(powers.power(block, 0.5))
+    left, right = along(log @ block, t * log @ made)
+    assert left == pytest.approx(right, abs=1e-10)
+    # What would part the two eigenvalues of a plane has no derivative, and counts as zero.
+    if pairs == 1:
+        anything = torch.randn(radix, radix, dtype=block.dtype, generator=source)
+        parted = space @ (anything + anything.mT) @ space
+        parted = parted - space * parted.trace() / 2
+        assert along(parted, parted)[0] == pytest.approx(0, abs=1e-10)
+
+
+def test_means_and_cayley_blocks_are_refused_only_next_to_half_a_turn():
+    for radix, pairs in ((2, 1), (3, 1), (5, 2)):
+        one = torch.eye(radix, dtype=torch.float64)
+        for short in (1e-2, 1e-4, 4e-6):
+            _, block = plane_turned(radix, pairs, short, 3)
+            q = powers.generators(block[None], "cayley")
+            made = Orthogonal(sm.Network.of(radix, [[list(range(radix))]]), dtype=torch.float64)
+            with torch.no_grad():
+                made.generators[0].copy_(q)
+            error = (made.blocks(torch.float64)[0][0] - block).abs().max()
+            assert error <= 100 * radix * EPS * (1 + 2 / short)
+            middle = powers.mean([one, block], [0.5, 0.5])
+            close(middle, powers.power(block, 0.5), radix, ulps=1000 / short)
+        for short in (3e-7, 1e-9, 0.0):
+            _, block = plane_turned(radix, pairs, short, 3)
+            with pytest.raises(BlockError, match="eigenvalue −1, which Cayley blocks never have"):
+                powers.generators(block, "cayley")
+            with pytest.raises(BlockError, match="half a turn apart"):
+                powers.mean([one, block], [0.5, 0.5])
+
+
 def test_what_has_no_power_is_refused():
     reflection = torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
     with pytest.raises(BlockError, match="determinant −1: a reflection has no real power"):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import structmat as sm
-from structmat.nn import Orthogonal, remembered, tuning
+from structmat.errors import StructmatError
+from structmat.nn import Orthogonal, adapt, remembered, tuning
 from structmat.nn.programs import Program
 from structmat.planning import choices
 from tests.nn.drawing import layer
@@ -73,6 +74,52 @@ def test_few_vectors_the_model_and_deterministic_runs_measure_nothing(timed):
     assert not timed
 
 
+def test_threads_are_part_of_what_is_remembered(timed):
+    program, threads = Program(NET), torch.get_num_threads()
+    tuning.chosen(program, 5000, torch.float32, CPU, measure=True)
+    try:
+        torch.set_num_threads(threads + 1)
+        tuning.chosen(program, 5000, torch.float32, CPU, measure=True)
+    finally:
+        torch.set_num_threads(threads)
+    tuning.chosen(program, 5000, torch.float32, CPU, measure=True)
+    assert len(timed) == 2
+
+
+def test_the_default_plan_depends_on_no_timing(monkeypatch):
+    """So that a seed makes the same bits in every process."""
+
+    def refuse(*_):
+        raise AssertionError("timed")
+
+    monkeypatch.setattr(tuning, "_timed", refuse)
+    monkeypatch.setattr(remembered, "recall", refuse)
+    model = adapt(torch.nn.Sequential(torch.nn.Linear(64, 64)), NET)
+    assert model[0].rotation.plan == Orthogonal(NET).plan == "auto"
+    x = torch.randn(2 * tuning.SMALL // 64, 64, requires_grad=True)
+    for rotate in (Orthogonal(NET), model):
+        rotate(x).sum().backward()
+    assert "nothing was measured" in Orthogonal(NET).explain(len(x))
+    threads = torch.get_num_threads()
+    choice = tuning.chosen(Program(NET), len(x), x.dtype, CPU)
+    try:
+        torch.set_num_threads(threads + 1)
+        assert tuning.chosen(Program(NET), len(x), x.dtype, CPU) == choice
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("plan", ["measure", "reference"])
+def test_a_plan_reaches_every_rotation(plan):
+    net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 8))
+    found = [m for m in adapt(net, "monarch", plan=plan).modules() if isinstance(m, Orthogonal)]
+    assert [m.plan for m in found] == [plan, plan]
+    fresh = torch.nn.Sequential(torch.nn.Linear(64, 64))
+    with pytest.raises(StructmatError, match="plan='fast': it must be one of auto, measure"):
+        adapt(fresh, "monarch", plan="fast")
+    assert type(fresh[0]) is torch.nn.Linear
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -118,7 +165,7 @@ def test_measuring_for_real_gives_seconds_for_each_way(monkeypatch, tmp_path):
     assert all(0 < seconds < 60 for seconds in times.values())
     best = min(times, key=lambda way: times[way])
     assert ask() == best.ends
-    text = Orthogonal(NET).explain(5000)
+    text = Orthogonal(NET, plan="measure").explain(5000)
     assert "measured here" in text
     assert f"→ {best}" in text
     remembered.forget()
@@ -127,7 +174,7 @@ def test_measuring_for_real_gives_seconds_for_each_way(monkeypatch, tmp_path):
 def test_plans_give_the_same_numbers(timed):
     x = torch.randn(5000, 64, dtype=torch.float64, requires_grad=True)
     results = []
-    for plan in ("auto", "model", "reference"):
+    for plan in ("measure", "auto", "reference"):
         q = layer(NET, 0, plan=plan)
         y = q(x)
         results.append([y, *torch.autograd.grad(y.sin().sum(), [x, *q.generators])])

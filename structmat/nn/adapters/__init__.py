@@ -7,11 +7,14 @@ Rotated outputs are R·W: the neurons mix, and the angles between columns stay.
 
 from structmat.nn.adapters.base import Adapter
 from structmat.nn.adapters.checks import (
+    ROTATED,
     Layer,
     check_layer,
     checked_side,
+    is_rotated,
     own_behaviour,
     runs_together,
+    sees_weight,
 )
 from structmat.nn.adapters.convolutions import Conv1dAdapter, Conv2dAdapter, Conv3dAdapter
 from structmat.nn.adapters.embeddings import EmbeddingAdapter
@@ -30,6 +33,7 @@ from structmat.nn.adapters.quantised import QuantisedLinearAdapter
 __all__ = [
     "CHANNELS",
     "KINDS",
+    "ROTATED",
     "Adapter",
     "Conv1DAdapter",
     "Conv1dAdapter",
@@ -45,9 +49,11 @@ __all__ = [
     "check_layer",
     "checked_field",
     "checked_side",
+    "is_rotated",
     "kind_for",
     "kind_named",
     "named_layers",
     "own_behaviour",
     "runs_together",
+    "sees_weight",
 ]

@@ -18,9 +18,11 @@ from structmat.nn.adapters.checks import (
     named,
     own_behaviour,
     plain_weight,
+    sees_weight,
 )
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.module import Orthogonal
+from structmat.nn.offloading import device_of, is_offloaded, loaded
 
 
 class Adapter(nn.Module):
@@ -40,7 +42,7 @@ class Adapter(nn.Module):
         Of width `turned_width(base, side)`.
     side : {"inputs", "outputs"}
         What is rotated: the inputs that each neuron reads, or the outputs of all neurons.
-    blocks, dropout, reduced
+    blocks, dropout, reduced, plan
         As for `Orthogonal`.
     scale : bool
         Whether to train a factor for each output, 1 at the start; a bias is not scaled.
@@ -70,6 +72,7 @@ class Adapter(nn.Module):
         bias: bool = False,
         dropout: tuple[float, float] = (0.0, 0.0),
         reduced: bool = False,
+        plan: str = "auto",
     ) -> None:
         super().__init__()
         width = self.turned_width(base, side)
@@ -85,6 +88,7 @@ class Adapter(nn.Module):
         dtype, device = self.number_type(base)
         dtype = at_least_float32(dtype)
         self._stock = own_behaviour(base, self.takes) is None
+        self._sees_weight = self.calls_base and sees_weight(base, self.takes)
         self.base = base
         self.side = side
         self.rotation = Orthogonal(
@@ -94,12 +98,14 @@ class Adapter(nn.Module):
             device=device,
             dropout=dropout,
             reduced=reduced,
+            plan=plan,
         )
         outputs = self.output_width(base)
         self.scale = (
             nn.Parameter(torch.ones(outputs, dtype=dtype, device=device)) if scale else None
         )
         self.trains_bias = bias and self.bias is not None
+        self.saves_base = False  # whether the layer's own weight came with a saved adapter
         self._plain: Any = None  # the layer's own weight, while merged
         self.register_state_dict_post_hook(_with_plain_weight)
         self.train(base.training)
@@ -124,7 +130,7 @@ class Adapter(nn.Module):
     @classmethod
     def number_type(cls, base: Layer) -> tuple[torch.dtype, torch.device]:
         """Return the dtype that the layer computes in, and the device it is on."""
-        return base.weight.dtype, base.weight.device
+        return base.weight.dtype, device_of(base, base.weight)
 
     @classmethod
     def weight_shape(cls, base: Layer) -> tuple[int, ...]:
@@ -145,6 +151,11 @@ class Adapter(nn.Module):
     def output_width(cls, base: Layer) -> int:
         """Return how many outputs (channels) the layer has."""
         raise NotImplementedError
+
+    @classmethod
+    def features(cls, base: Layer) -> tuple[int, int]:
+        """Return what PEFT calls the features in and out of the layer."""
+        return cls.input_width(base), cls.output_width(base)
 
     @classmethod
     def turned_width(cls, base: Layer, side: str) -> int:
@@ -213,6 +224,12 @@ class Adapter(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The effective weight, in the layout and dtype of the layer's."""
+        if is_offloaded(self) or is_offloaded(self.base):
+            with loaded(self), loaded(self.base):
+                return self._effective()
+        return self._effective()
+
+    def _effective(self) -> Tensor:
         weight = self.own_weight
         if self.merged:
             return weight
@@ -243,6 +260,17 @@ class Adapter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's outputs with the rotated weight."""
+        if is_offloaded(self.base):
+            with loaded(self.base):
+                return self._outputs(x)
+        return self._outputs(x)
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        if self._sees_weight and not self.merged:
+            # Not tie_weights: another parameter that is the same tensor keeps it.
+            given = {"weight": self.weight}
+            run: Tensor = torch.func.functional_call(self.base, given, (x,), tie_weights=False)
+            return run
         outputs: Tensor = self.base(x) if self.merged else self._forward(x)
         return outputs
 

@@ -16,6 +16,8 @@ if TYPE_CHECKING:  # the adapters ask for these checks
 # its class, which `kind_for` has looked at.
 Layer: TypeAlias = Any
 
+ROTATED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+_LISTED = ", ".join(str(dtype).removeprefix("torch.") for dtype in ROTATED)
 # The libraries whose layers or tensors hold numbers that stand for others.
 QUANTISERS = ("bitsandbytes", "torchao", "hqq", "gptqmodel", "aqlm", "eetq", "auto_round_extension")
 
@@ -96,6 +98,21 @@ def own_behaviour(base: Layer, takes: str) -> str | None:
     return None
 
 
+def sees_weight(base: Layer, takes: str) -> bool:
+    """Return whether a layer must run with its rotated weight, and not on rotated activations.
+
+    That is so where a class does something else than its kind with inputs or outputs, which a
+    rotation need not commute with. The embeddings of transformers multiply by a number, or look up
+    elsewhere, unless they have other parameters as well.
+    """
+    if own_behaviour(base, takes) is None or quantiser(base) is not None:
+        return False
+    if getattr(base, "max_norm", None) is not None:  # it writes to the weight
+        return False
+    trusted = type(base).__module__.startswith("transformers.") and hasattr(base, "embedding_dim")
+    return not trusted or len(list(base.parameters())) > 1
+
+
 def named(cls: type) -> str:
     """Return the full name of a class."""
     return f"{cls.__module__}.{cls.__qualname__}"
@@ -109,13 +126,27 @@ def plain_weight(base: Layer) -> None:
     StructmatError
     """
     weight = base.weight
-    plain = isinstance(weight, nn.Parameter) and weight.is_floating_point()
+    plain = isinstance(weight, nn.Parameter) and is_rotated(weight.dtype)
     if not plain or quantiser(base) is not None:
         raise StructmatError(
             f"a weight of {type(weight).__name__} and dtype {weight.dtype}: only plain"
-            " floating-point parameters can be rotated; exclude quantised and parametrized"
-            " layers, or adapt the model before quantising it"
+            f" floating-point parameters ({_LISTED}) can be rotated; exclude quantised and"
+            " parametrized layers, or adapt the model before it is quantised or cast"
         )
+
+
+def is_rotated(dtype: torch.dtype) -> bool:
+    """Return whether weights of this dtype are rotated.
+
+    Those of 8 bits and fewer are not: rounding to them is as large as what training changes, and
+    their scales, where there are some, lie elsewhere.
+
+    Examples
+    --------
+    >>> is_rotated(torch.bfloat16), is_rotated(torch.float8_e4m3fn), is_rotated(torch.complex64)
+    (True, False, False)
+    """
+    return dtype in ROTATED
 
 
 def quantiser(layer: Layer) -> str | None:

@@ -43,6 +43,11 @@ class ConvolutionAdapter(Adapter):
         return int(base.out_channels)
 
     @classmethod
+    def features(cls, base: Layer) -> tuple[int, int]:
+        """Return in_channels and out_channels."""
+        return int(base.in_channels), int(base.out_channels)
+
+    @classmethod
     def neurons(cls, base: Layer, weight: Tensor) -> Tensor:
         """Return the flattened receptive fields."""
         return weight.reshape(-1, cls.field_size(base))

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from structmat.nn.adapters.base import Adapter
 from structmat.nn.adapters.checks import Layer
+from structmat.nn.offloading import is_offloaded, loaded
 
 NAMES = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
 # Experts that do not say their layout themselves.
@@ -117,6 +118,12 @@ class StackAdapter(Adapter):
         return int(experts * outputs)
 
     @classmethod
+    def features(cls, base: Layer) -> tuple[int, int]:
+        """Return the inputs and outputs of one expert."""
+        _, outputs, inputs = base.sizes
+        return int(inputs), int(outputs)
+
+    @classmethod
     def neurons(cls, base: Layer, weight: Tensor) -> Tensor:
         """Return the weight as (experts, out, in)."""
         return weight.mT if base.transposed else weight
@@ -181,10 +188,17 @@ class Experts(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the experts do with the rotated weights."""
+        if is_offloaded(self.base):  # its hooks would put the plain weights in place
+            with loaded(self.base):
+                return self._run(*args, **kwargs)
+        return self._run(*args, **kwargs)
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
         rotated = {name: a.weight for name, a in self._adapters().items() if not a.merged}
         if not rotated:
             return self.base(*args, **kwargs)
-        return torch.func.functional_call(self.base, rotated, args, kwargs)
+        # Not tie_weights: another parameter that is the same tensor keeps it.
+        return torch.func.functional_call(self.base, rotated, args, kwargs, tie_weights=False)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         for adapter in self._adapters().values():  # before the weights of the experts come

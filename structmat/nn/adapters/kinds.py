@@ -21,6 +21,7 @@ from structmat.nn.adapters.embeddings import EmbeddingAdapter
 from structmat.nn.adapters.experts import StackAdapter, Stacks
 from structmat.nn.adapters.linears import Conv1DAdapter, LinearAdapter
 from structmat.nn.adapters.quantised import QuantisedLinearAdapter
+from structmat.nn.sharded import is_around, plain_name, unwrapped
 
 KINDS: tuple[type[Adapter], ...] = (
     QuantisedLinearAdapter,  # before linear layers: some are both
@@ -90,13 +91,20 @@ def checked_field(field: str) -> str:
 def named_layers(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, Layer]]:
     """Yield the modules of a model by name, and after experts each of their stacked weights.
 
+    What torch.compile, data parallelism and checkpointing put around a module is left out, and so
+    is its part of the names.
+
     Examples
     --------
     >>> [name for name, _ in named_layers(nn.Sequential(nn.Linear(2, 2)))]
     ['', '0']
     """
     stacks = Stacks()
-    for name, module in model.named_modules(remove_duplicate=remove_duplicate):
+    inside = unwrapped(model)
+    for full, module in inside.named_modules(remove_duplicate=remove_duplicate):
+        if is_around(module):
+            continue
+        name = plain_name(full)
         yield name, module
         for part, stack in stacks.of(module).items():
             yield f"{name}.{part}" if name else part, stack

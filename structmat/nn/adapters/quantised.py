@@ -18,6 +18,7 @@ from structmat.errors import StructmatError, require
 from structmat.network import Network
 from structmat.nn.adapters.checks import Layer, quantiser
 from structmat.nn.adapters.linears import LinearAdapter
+from structmat.nn.offloading import device_of
 
 TAKEN = ("bitsandbytes", "torchao", "hqq")
 
@@ -59,7 +60,7 @@ class QuantisedLinearAdapter(LinearAdapter):
     def number_type(cls, base: Layer) -> tuple[torch.dtype, torch.device]:
         """Return float32 and the device: what is stored are no numbers of that dtype."""
         held = base.W_q if quantiser(base) == "hqq" else base.weight
-        return torch.float32, held.device
+        return torch.float32, device_of(base, held)
 
     @classmethod
     def weight_shape(cls, base: Layer) -> tuple[int, ...]:

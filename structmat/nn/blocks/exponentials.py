@@ -15,18 +15,27 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from structmat.blocks import LARGEST_ANGLE, check_angles
 from structmat.nn import modes
-from structmat.nn.blocks.generators import is_unitary, narrowed, skew, to_generators, widened
+from structmat.nn.blocks import exported
+from structmat.nn.blocks.generators import (
+    at_least_float32,
+    is_unitary,
+    narrowed,
+    skew,
+    to_generators,
+    widened,
+)
 from structmat.nn.blocks.products import times
 from structmat.nn.blocks.rational import polished
 from structmat.nn.precision import without_autocast
 
 # (degree, powers kept, norm): up to this norm, what the Taylor polynomial leaves out is norm^degree
 # / (degree+1)! of it: 8e-17 for float64, and for float32 7e-11, so that hundreds of times as much
-# after some squarings is still less than an ulp.
+# after a few squarings is still less than an ulp.
 _FOR_FLOAT32 = 9, 3, 0.4
 _FOR_FLOAT64 = 16, 4, 0.8
-_MANY = 8  # squarings, after which blocks of float32 are made orthogonal again, too
+_MANY = 8  # squarings, each of which doubles errors, after which blocks are made orthogonal again
 
 Pair = list[Tensor]  # [A], or [A, E] for [[A, E], [0, A]]
 
@@ -34,20 +43,27 @@ Pair = list[Tensor]  # [A], or [A, E] for [[A, E], [0, A]]
 def exponential(generators: Tensor, radix: int) -> Tensor:
     """Return the blocks exp(Q): every rotation, or every unitary matrix.
 
+    Rotations of two wires are cosines and sines, exact to rounding for generators of any size. All
+    other blocks are orthogonal to rounding and exact in float32; in float64 their angles, and the
+    gradient, are exact to some ulps times ‖Q‖. Larger generators than 1e9 are refused: float64
+    does not tell their angles.
+
     Parameters
     ----------
-    generators : (..., r(r−1)/2) or (..., r²), float32 or float64
+    generators : (..., r(r−1)/2) or (..., r²), floating
         As `skew` takes them.
     radix : int
 
     Returns
     -------
-    (..., r, r) of the same precision; complex for r² generators
+    (..., r, r) of the same precision, at least float32; complex for r² generators
 
     Raises
     ------
     BlockError
-        For any other number of generators.
+        For any other number of generators; and for finite ones of a block with a norm above 1e9,
+        unless the radix is 2 and blocks are real. Such blocks are NaN instead where the numbers
+        cannot be read at once: in compiled code, and on other devices than the CPU.
 
     Examples
     --------
@@ -57,12 +73,14 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     """
     unitary = is_unitary(generators, radix)
     if radix == 2 and not unitary:
-        return _turned(generators)
+        return _turned(generators.to(at_least_float32(generators.dtype)))
+    if modes.exporting():
+        return exported.exponential(generators, radix)
     g = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
     # How often to square depends on the numbers, which a traced or fake tensor has not.
-    traced = torch.compiler.is_compiling() or g.is_meta or type(g) is not Tensor
-    traced = traced or modes.refuses_functions()
-    blocks: Tensor = plain_exponential(g, radix) if traced else _Exponential.apply(g, radix)
+    known = modes.has_numbers(g) and not modes.refuses_functions()
+    function = _Exponential.apply if known else plain_exponential
+    blocks: Tensor = function(g, radix)
     return blocks.view(*generators.shape[:-1], radix, radix)
 
 
@@ -82,9 +100,10 @@ def plain_exponential(generators: Tensor, radix: int) -> Tensor:
     tensor([[[1., 0.],
              [0., 1.]]])
     """
-    blocks = _matrix_exp(skew(widened(generators), radix))
-    blocks = polished(blocks) if generators.dtype == torch.float64 else blocks
-    return narrowed(blocks, generators.dtype)
+    wide = widened(generators)
+    fits = torch.linalg.vector_norm(wide.detach(), dim=-1, keepdim=True) <= LARGEST_ANGLE
+    blocks = _matrix_exp(skew(torch.where(fits, wide, torch.nan), radix))
+    return narrowed(polished(polished(blocks)), generators.dtype)
 
 
 class _Exponential(torch.autograd.Function):
@@ -92,7 +111,8 @@ class _Exponential(torch.autograd.Function):
 
     @staticmethod
     def forward(generators: Tensor, radix: int) -> Tensor:
-        return narrowed(_doubled(widened(generators), radix, generators.dtype), generators.dtype)
+        blocks = _doubled(widened(generators), radix, single=generators.dtype != torch.float64)
+        return narrowed(blocks, generators.dtype)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004 (torch's signature)
@@ -104,11 +124,13 @@ class _Exponential(torch.autograd.Function):
     def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor, None]:
         (generators,) = ctx.saved_tensors
         with without_autocast(slopes.device.type):
+            back, wide = -widened(generators), widened(slopes)
             if torch.is_grad_enabled():  # for derivatives of this one
-                derivative = _plain_derivative(-skew(generators, ctx.radix), slopes)
+                derivative = _plain_derivative(skew(back, ctx.radix), wide)
             else:
-                derivative = _doubled(-generators, ctx.radix, generators.dtype, slopes)
-            return to_generators(derivative), None
+                single = generators.dtype != torch.float64
+                derivative = _doubled(back, ctx.radix, single=single, direction=wide)
+            return to_generators(derivative).to(generators.dtype), None
 
     @staticmethod
     def jvp(ctx: Any, along: Tensor, _: None) -> Tensor:
@@ -129,30 +151,47 @@ class _Exponential(torch.autograd.Function):
 
 
 def _doubled(
-    generators: Tensor, radix: int, dtype: torch.dtype, direction: Tensor | None = None
+    generators: Tensor, radix: int, *, single: bool, direction: Tensor | None = None
 ) -> Tensor:
-    """Return exp(Q) to the precision of a dtype, or its derivative in a direction (n, r, r)."""
-    degree, kept, norm = _FOR_FLOAT64 if dtype == torch.float64 else _FOR_FLOAT32
-    squarings = _squarings(generators, radix, norm)
-    x = skew(generators * 0.5**squarings, radix)
-    pair = [x] if direction is None else [x, direction * 0.5**squarings]
-    pair = _taylor(pair, degree, kept)
-    for _ in range(squarings):
-        pair = _times(pair, pair)
-    if direction is None and (dtype == torch.float64 or squarings > _MANY):
-        return polished(pair[0])  # every squaring has doubled the error
+    """Return exp(Q), or its derivative in a direction (n, r, r), to single or double precision."""
+    degree, kept, norm = _FOR_FLOAT32 if single else _FOR_FLOAT64
+    halvings = _halvings(generators, radix, norm)
+    least, most = (int(h) for h in halvings.aminmax()) if len(halvings) else (0, 0)
+    if single and most > _MANY:  # they enlarge what the polynomial leaves out
+        return _doubled(generators, radix, single=False, direction=direction)
+    scale = torch.exp2(-halvings.to(generators.dtype))[:, None]
+    x = skew(generators * scale, radix)
+    pair = _taylor([x] if direction is None else [x, direction * scale[..., None]], degree, kept)
+    for k in range(most):
+        squared = _times(pair, pair)
+        if k % _MANY == _MANY - 1:
+            squared[0] = polished(squared[0])
+        if k >= least:  # each block by itself: others in the batch do not change it
+            left = (halvings > k)[:, None, None]
+            squared = [torch.where(left, s, part) for s, part in zip(squared, pair, strict=True)]
+        pair = squared
+    if direction is None and not single:
+        return polished(pair[0])
     return pair[-1]
 
 
-def _squarings(generators: Tensor, radix: int, norm: float) -> int:
-    """Return how often to halve every Q to come below a norm."""
-    if not generators.numel():
-        return 0
+def _halvings(generators: Tensor, radix: int, norm: float) -> Tensor:
+    """Return how often to halve every Q to come below a norm, (n,) whole numbers.
+
+    Raises
+    ------
+    BlockError
+        When a norm is above `LARGEST_ANGLE`.
+    """
     # Eigenvalues of a skew matrix come in pairs: 2‖Q‖₂² ≤ ‖Q‖ꜰ² = 2‖g‖². A skew-Hermitian one
     # has ‖Q‖₂² ≤ ‖Q‖ꜰ² ≤ 2‖g‖².
-    bound = float(torch.linalg.vector_norm(generators, dim=-1).amax())
-    bound *= math.sqrt(2) if is_unitary(generators, radix) else 1
-    return max(0, math.ceil(math.log2(bound / norm))) if 0 < bound < math.inf else 0
+    bound = torch.linalg.vector_norm(generators, dim=-1)
+    if bound.numel():
+        finite = generators.isfinite().all(dim=-1)
+        check_angles(float(torch.where(finite, bound, 0).amax()))
+    bound = bound * (math.sqrt(2) if is_unitary(generators, radix) else 1)
+    wanted = (bound / norm).log2().ceil().clamp(min=0)
+    return wanted.nan_to_num(nan=0, posinf=0).to(torch.int64)
 
 
 def _times(a: Pair, b: Pair) -> Pair:
@@ -183,10 +222,13 @@ def _taylor(x: Pair, degree: int, kept: int) -> Pair:
 
 def _plain_derivative(q: Tensor, direction: Tensor) -> Tensor:
     """Return the derivative of exp at Q in a direction, by torch's own exponential."""
-    upper = torch.cat([q, direction], dim=-1)
+    # It is linear in the direction, of which a large one would have Q halved too often.
+    with torch.no_grad():
+        size = direction.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=1)
+    upper = torch.cat([q, direction / size], dim=-1)
     lower = torch.cat([torch.zeros_like(q), q], dim=-1)
     radix = q.shape[-1]
-    return _matrix_exp(torch.cat([upper, lower], dim=-2))[..., :radix, radix:]
+    return _matrix_exp(torch.cat([upper, lower], dim=-2))[..., :radix, radix:] * size
 
 
 def _matrix_exp(x: Tensor) -> Tensor:

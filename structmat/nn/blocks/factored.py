@@ -11,14 +11,17 @@ import math
 import torch
 from torch import Tensor
 
-from structmat.nn.blocks.generators import is_unitary, narrowed, widened
+from structmat.nn.blocks.generators import all_or_none, is_unitary, narrowed, widened
+from structmat.nn.blocks.rational import cayley
 from structmat.nn.precision import conjugate
 
 
 def givens(generators: Tensor, radix: int) -> Tensor:
     """Return products of a rotation in every plane (i, j): every rotation, or unitary matrix.
 
-    See `structmat.blocks.givens` for their order.
+    See `structmat.blocks.givens` for their order. Real blocks and their gradients are exact to
+    rounding for generators of any size; of unitary ones, which turn by |Qᵢⱼ|, the angles are exact
+    to an ulp of float64 times that.
 
     Examples
     --------
@@ -36,8 +39,8 @@ def givens(generators: Tensor, radix: int) -> Tensor:
         sine = above * quotient
         phases = torch.polar(torch.ones_like(diagonal), diagonal)
     one = torch.eye(radix, dtype=above.dtype, device=above.device)
-    rows = list(one[:, :, None].expand(radix, radix, above.shape[-1]))
-    place = len(above)
+    rows = list(one[:, :, None].expand(radix, radix, above.shape[-1]).unbind())
+    place = radix * (radix - 1) // 2
     for i in reversed(range(radix)):
         if phases is not None:
             rows[i] = rows[i] * phases[i]
@@ -51,7 +54,8 @@ def givens(generators: Tensor, radix: int) -> Tensor:
 def householder(generators: Tensor, radix: int) -> Tensor:
     """Return products of reflections: almost every rotation or unitary matrix, once.
 
-    See `structmat.blocks.householder` for the reflections.
+    See `structmat.blocks.householder` for the reflections. Exact to rounding for generators of any
+    size, and the gradient to some ulps times their size.
 
     Examples
     --------
@@ -60,16 +64,20 @@ def householder(generators: Tensor, radix: int) -> Tensor:
             [-1.,  0.]])
     """
     above, diagonal = _columns(generators, radix)
-    place = len(above)
+    if radix == 2 and diagonal is None:
+        return cayley(generators, radix)  # the same, with a gradient that is exact at any size
+    place = radix * (radix - 1) // 2
     made = above.new_zeros(0, 0, above.shape[-1])
     one = above.new_ones(1, above.shape[-1])
     for i in reversed(range(radix)):
         rest = radix - 1 - i
         v = torch.cat([one, -conjugate(above[place - rest : place])])
         place -= rest
+        size = v.detach().abs().amax(0)  # squares must not overflow
+        v = v / size
         s = (conjugate(v) * v).sum(0)
         if diagonal is not None:
-            s = torch.complex(s.real, -diagonal[i])
+            s = torch.complex(s.real, -diagonal[i] / size / size)
         # diag(−1, made), with a first column that is the same for every block
         top = torch.cat([-one, one.new_zeros(rest, one.shape[-1])])
         below = torch.cat([one.new_zeros(rest, 1, one.shape[-1]), made], dim=1)
@@ -83,7 +91,7 @@ def _columns(generators: Tensor, radix: int) -> tuple[Tensor, Tensor | None]:
     """Return what is above the diagonal (r(r−1)/2, n), and for unitary blocks the diagonal."""
     unitary = is_unitary(generators, radix)
     flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
-    columns = widened(flat).mT
+    columns = all_or_none(widened(flat)).mT
     if not unitary:
         return columns, None
     pairs = radix * (radix - 1) // 2

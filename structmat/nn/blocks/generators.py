@@ -7,18 +7,52 @@ from torch import Tensor
 
 from structmat.blocks import generators_per_block
 from structmat.errors import BlockError
+from structmat.nn import modes
 from structmat.nn.precision import conjugate_transposed
+
+_FLOATING = (
+    torch.bfloat16,
+    torch.float16,
+    torch.float32,
+    torch.float64,
+    torch.complex32,
+    torch.complex64,
+    torch.complex128,
+)
+_PROMOTED = {(a, b): torch.promote_types(a, b) for a in _FLOATING for b in _FLOATING}
+
+
+def promoted(a: torch.dtype, b: torch.dtype) -> torch.dtype:
+    """Return `torch.promote_types(a, b)`, which an exporter would record as an operation.
+
+    Examples
+    --------
+    >>> promoted(torch.bfloat16, torch.float16)
+    torch.float32
+    """
+    found = _PROMOTED.get((a, b))
+    return torch.promote_types(a, b) if found is None else found
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype in which to compute with numbers of this dtype.
+
+    Raises
+    ------
+    BlockError
+        For floating dtypes of 8 bits and fewer, which torch does not compute with.
 
     Examples
     --------
     >>> at_least_float32(torch.bfloat16), at_least_float32(torch.float64)
     (torch.float32, torch.float64)
     """
-    return torch.promote_types(dtype, torch.float32)
+    if dtype.is_floating_point and dtype.itemsize < 2:
+        raise BlockError(
+            f"dtype={dtype}: generators and activations need at least 16 bits; keep adapters in"
+            " float32, and cast activations to bfloat16 or wider"
+        )
+    return promoted(dtype, torch.float32)
 
 
 _REAL = {
@@ -58,6 +92,33 @@ def widened(values: Tensor) -> Tensor:
     return values.to(torch.complex128 if values.is_complex() else torch.float64)
 
 
+def known_below(values: Tensor, largest: float) -> bool:
+    """Return whether all numbers are known to be at most so large, without waiting for a device.
+
+    Examples
+    --------
+    >>> known_below(torch.tensor([1.0, -3.0]), 3), known_below(torch.tensor([torch.nan]), 3)
+    (True, False)
+    """
+    if values.device.type != "cpu" or not modes.has_numbers(values):
+        return False
+    return not values.numel() or bool(values.abs().amax() <= largest)  # not so for NaN
+
+
+def all_or_none(generators: Tensor) -> Tensor:
+    """Return generators that are all NaN in a block where one is NaN or infinite.
+
+    Otherwise an infinite one may pass for a divisor that makes something 0, and the block for one.
+
+    Examples
+    --------
+    >>> all_or_none(torch.tensor([[1.0, 2.0], [3.0, torch.inf]]))
+    tensor([[1., 2.],
+            [nan, nan]])
+    """
+    return generators + (generators * 0).sum(dim=-1, keepdim=True)
+
+
 def narrowed(blocks: Tensor, dtype: torch.dtype) -> Tensor:
     """Return real or complex blocks in the precision of a dtype, in at least float32.
 
@@ -67,7 +128,7 @@ def narrowed(blocks: Tensor, dtype: torch.dtype) -> Tensor:
     torch.complex64
     """
     dtype = at_least_float32(dtype)
-    dtype = dtype.to_complex() if blocks.is_complex() else dtype
+    dtype = promoted(dtype, torch.complex64) if blocks.is_complex() else dtype
     return blocks.to(dtype, memory_format=torch.contiguous_format)
 
 
@@ -85,12 +146,13 @@ def is_unitary(generators: Tensor, radix: int) -> bool:
     (False, True)
     """
     pairs = generators_per_block(radix)
-    if generators.shape[-1] not in (pairs, radix * radix):
+    size = modes.sizes(generators)[-1]
+    if size not in (pairs, radix * radix):
         raise BlockError(
             f"generators of shape {tuple(generators.shape)}: a block of radix {radix} needs"
             f" {pairs} numbers, or {radix * radix} when unitary"
         )
-    return generators.shape[-1] != pairs
+    return size != pairs
 
 
 def skew(generators: Tensor, radix: int) -> Tensor:

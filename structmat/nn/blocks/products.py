@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from structmat.nn import modes
 from structmat.nn.precision import product
 
 # torch multiplies batches of matrices this small, with r³ < 400, one number after the other.
@@ -34,7 +35,8 @@ def times(a: Tensor, b: Tensor) -> Tensor:
     tensor([[1., 0.],
             [0., 1.]])
     """
-    few = a.shape[-1] > _LARGEST or len(a) < _FEWEST
+    count, _, radix = modes.sizes(a)
+    few = radix > _LARGEST or count < _FEWEST
     if few or torch._C._are_functorch_transforms_active():  # torch has no batches of addcmul_
         return product(a, b)
     left, right = (x.permute(1, 2, 0).contiguous() for x in (a, b))

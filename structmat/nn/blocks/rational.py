@@ -7,9 +7,15 @@ of Q′, u = ½(R′b + b) and v = (1, u). Then by bordering
 
 With M′ = (I−Q′)⁻¹ = ½(R′ + I), u = M′b, and M′ + M′ᴴ = 2M′ᴴM′ gives Re bᴴu = uᴴu. The first
 factor is unitary for any v as long as Re s = vᴴv, and s is computed so. Hence no pivoting, no
-small divisor, and blocks that are orthogonal to rounding at any size of Q.
+small divisor, and blocks that are orthogonal to rounding at any size of Q. But ½(R′b + b) loses a
+digit for each in ‖Q‖, so these are for generators that are not large.
 
-**Gradients**: with M = (I−Q)⁻¹, R = 2M − I and dR = 2 M dQ M = ½ (R+I) dQ (R+I). Only R is kept.
+**Few blocks, or large generators**: R = 2M − I, with M = (I−Q)⁻¹ by LU with pivoting. A real Q of
+odd radix has an eigenvalue 0 beside large ones, which LU loses; so it is bordered once, as above,
+with M′ by LU.
+
+**Gradients**: dR = 2 M dQ M. For small Q, M = ½(R+I); for large Q, R+I is a difference of nearly
+equal numbers, and M is computed anew.
 """
 
 from __future__ import annotations
@@ -21,7 +27,16 @@ import torch
 from torch import Tensor
 
 from structmat.nn import modes
-from structmat.nn.blocks.generators import is_unitary, narrowed, skew, to_generators, widened
+from structmat.nn.blocks import exported
+from structmat.nn.blocks.generators import (
+    all_or_none,
+    is_unitary,
+    known_below,
+    narrowed,
+    skew,
+    to_generators,
+    widened,
+)
 from structmat.nn.blocks.products import times
 from structmat.nn.precision import without_autocast
 
@@ -29,22 +44,27 @@ from structmat.nn.precision import without_autocast
 # cores with AVX-512. Either way the numbers are the same ones, to rounding.
 _WIDEST = 12
 _FEWEST = 4000  # numbers of generators
+_REFLECTED = 1e5  # generators up to which reflections are exact to the rounding of float32
+_SUMMED = 1.0  # generators up to which R + I loses less than a digit
 
 
 def cayley(generators: Tensor, radix: int) -> Tensor:
     """Return the blocks (I+Q)(I−Q)⁻¹: every rotation that has no eigenvalue −1, once.
 
-    Solved exactly, never by a truncated series: the blocks are orthogonal to rounding.
+    Solved exactly, never by a truncated series: the blocks are orthogonal to rounding for
+    generators of any size, and so exact in float32; in float64 their error is a few ulps, and
+    some ulps times ‖Q‖ where Q is nearly singular. The gradient falls with ‖Q‖², and is exact to
+    rounding as well, even where it is far below one ulp of the blocks.
 
     Parameters
     ----------
-    generators : (..., r(r−1)/2) or (..., r²), float32 or float64
+    generators : (..., r(r−1)/2) or (..., r²), floating
         As `skew` takes them.
     radix : int
 
     Returns
     -------
-    (..., r, r) of the same precision; complex for r² generators
+    (..., r, r) of the same precision, at least float32; complex for r² generators
 
     Raises
     ------
@@ -58,12 +78,13 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
             [-1.,  0.]])
     """
     is_unitary(generators, radix)
+    if modes.exporting():
+        return exported.cayley(generators, radix)
     function = _Cayley if torch.compiler.is_compiling() else _CayleyWithTangents
     flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
-    if modes.refuses_functions():
-        blocks = narrowed(_by_inverse(skew(widened(flat), radix)), generators.dtype)
-    else:
-        blocks = function.apply(flat, radix)
+    blocks: Tensor = (
+        solved(flat, radix) if modes.refuses_functions() else function.apply(flat, radix)
+    )
     return blocks.view(*generators.shape[:-1], radix, radix)
 
 
@@ -80,15 +101,6 @@ def plain_cayley(generators: Tensor, radix: int) -> Tensor:
     return torch.linalg.solve(a, a.mH)  # I + Q is the adjoint of I − Q, and they commute
 
 
-def _by_inverse(q: Tensor) -> Tensor:
-    """Return 2(I−Q)⁻¹ − I, of which torch takes forward-mode derivatives of any order.
-
-    Those of a linear solve are wrong from the second on, in torch 2.13: it reuses the LU factors.
-    """
-    one = torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
-    return 2 * torch.linalg.inv_ex(one - q).inverse - one
-
-
 class _Cayley(torch.autograd.Function):
     """The blocks (n, r, r) of generators (n, g), and their gradient."""
 
@@ -97,25 +109,36 @@ class _Cayley(torch.autograd.Function):
         unitary = is_unitary(generators, radix)
         if radix == 2 and not unitary:
             return _quarter_turned(generators)
-        few = radix > _WIDEST or generators.numel() < _FEWEST
-        if generators.dtype == torch.float64 or few:
-            return solved(generators, radix)
-        return reflected(generators, radix, unitary=unitary)
+        many = radix <= _WIDEST and generators.numel() >= _FEWEST
+        if many and generators.dtype != torch.float64 and known_below(generators, _REFLECTED):
+            return reflected(generators, radix, unitary=unitary)
+        return solved(generators, radix)
 
     @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004 (torch's signature)
-        ctx.save_for_backward(output)
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.save_for_backward(inputs[0], output)
 
     @staticmethod
     def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor, None]:
-        (blocks,) = ctx.saved_tensors
-        if blocks.shape[-1] == 2 and not blocks.is_complex():
+        generators, blocks = ctx.saved_tensors
+        radix = blocks.shape[-1]
+        if radix == 2 and not blocks.is_complex():
             (c, s), (d, e) = blocks[..., 0, :].unbind(-1), slopes.unbind(-2)
             turn = (d[..., 1] - e[..., 0]) * c - (d[..., 0] + e[..., 1]) * s
-            return (turn * (1 + c))[..., None], None  # dθ = 2/(1+q²) dq, and 2/(1+q²) = 1 + c
-        p = _plus_one(blocks).mH
+            q = widened(generators)
+            made = turn[..., None] * (2 / (1 + q * q))  # dθ = 2/(1+q²) dq
+            return made.to(generators.dtype), None
         with without_autocast(slopes.device.type):
-            return to_generators(times(times(p, slopes), p)).mul(0.5), None
+            # A derivative of this one is taken under transforms, too, which show no numbers.
+            if not torch.is_grad_enabled() and known_below(generators, _SUMMED):
+                m = _plus_one(blocks).mH / 2
+            else:
+                m, slopes = (
+                    resolvent(skew(all_or_none(widened(generators)), radix)).mH,
+                    widened(slopes),
+                )
+            made = to_generators(times(times(m, slopes), m))
+        return made.mul(2).to(generators.dtype), None
 
     @staticmethod
     def vmap(
@@ -134,15 +157,17 @@ class _CayleyWithTangents(_Cayley):
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.radix = inputs[1]
-        ctx.save_for_backward(output)
-        ctx.save_for_forward(output)
+        generators, ctx.radix = inputs
+        ctx.save_for_backward(generators, output)
+        ctx.save_for_forward(generators)
 
     @staticmethod
     def jvp(ctx: Any, along: Tensor, _: None) -> Tensor:
-        (blocks,) = ctx.saved_tensors
-        p = _plus_one(blocks)
-        return times(times(p, skew(along, ctx.radix)), p).mul(0.5).contiguous()  # as blocks are
+        (generators,) = ctx.saved_tensors
+        q, e = (skew(widened(g), ctx.radix) for g in (generators, along))
+        m = resolvent(q)
+        made = narrowed(times(times(m, e), m).mul(2), generators.dtype)
+        return made.contiguous()  # as blocks are
 
 
 def _plus_one(blocks: Tensor) -> Tensor:
@@ -151,18 +176,46 @@ def _plus_one(blocks: Tensor) -> Tensor:
 
 def _quarter_turned(generators: Tensor) -> Tensor:
     """Return [[c, s], [−s, c]] with c = (1−q²)/(1+q²), s = 2q/(1+q²)."""
-    q = generators[:, 0]
+    q = all_or_none(widened(generators))[:, 0]
     twice = 2 / (1 + q * q)
     c, s = twice - 1, twice * q
-    return torch.stack([c, s, 0 - s, c], dim=1).view(-1, 2, 2)
+    return narrowed(torch.stack([c, s, 0 - s, c], dim=1).view(-1, 2, 2), generators.dtype)
 
 
 def solved(generators: Tensor, radix: int) -> Tensor:
-    """Return the blocks by LU with pivoting, whose error is a few ulps times ‖Q‖."""
-    blocks = plain_cayley(widened(generators), radix)
+    """Return the blocks by LU with pivoting, at any size of Q."""
+    m = resolvent(skew(all_or_none(widened(generators)), radix))
+    blocks = 2 * m - torch.eye(radix, dtype=m.dtype, device=m.device)
     if generators.dtype == torch.float64:
         return polished(blocks)
     return narrowed(blocks, generators.dtype)
+
+
+def resolvent(q: Tensor) -> Tensor:
+    """Return (I−Q)⁻¹ for skew matrices, small numbers of it exact to rounding, too.
+
+    Examples
+    --------
+    >>> resolvent(torch.tensor([[0.0, 1.0], [-1.0, 0.0]]))
+    tensor([[ 0.5000,  0.5000],
+            [-0.5000,  0.5000]])
+    """
+    radix = q.shape[-1]
+    odd = radix % 2 == 1 and radix > 1 and not q.is_complex()
+    inner = q[..., 1:, 1:] if odd else q
+    one = torch.eye(inner.shape[-1], dtype=q.dtype, device=q.device)
+    # Not `solve`, whose forward-mode derivatives of second order are wrong in torch 2.13.
+    m = torch.linalg.inv_ex(one - inner).inverse
+    if not odd:
+        return m
+    b = q[..., 1:, :1]
+    u, w = m @ b, m.mT @ b
+    size = u.detach().abs().amax(dim=-2, keepdim=True).clamp(min=1)  # squares must not overflow
+    u, w = u / size, w / size
+    root = (1 / size / size + u.mT @ u).sqrt()
+    u, w, corner = u / root, w / root, 1 / root / size
+    top = torch.cat([corner * corner, -corner * w.mT], dim=-1)
+    return torch.cat([top, torch.cat([corner * u, m - u @ w.mT], dim=-1)], dim=-2)
 
 
 def polished(blocks: Tensor) -> Tensor:

@@ -181,6 +181,7 @@ def convert(
             notes += _write(
                 found,
                 place,
+                end,
                 to,
                 rows,
                 rank=rank,
@@ -189,13 +190,14 @@ def convert(
                 progress=progress,
             )
     except OSError as error:
-        raise FileError(f"{end}: cannot be written ({error.strerror})") from None
+        raise FileError(f"{end}: cannot be written ({error.strerror or error})") from None
     return Conversion(start, end, found.adaptation.source, to, rows, notes)
 
 
 def _write(
     opened: Opened,
     place: Path,
+    target: Path,
     to: str,
     rows: dict[str, dict[str, Any]],
     *,
@@ -218,7 +220,9 @@ def _write(
     assert names is not None
     if to == "merged":
         assert isinstance(weights, FileWeights)
-        return merged.write(found, turns, place, weights=weights, names=names, progress=progress)
+        return merged.write(
+            found, turns, place, weights=weights, names=names, called=target, progress=progress
+        )
     assert rank is not None
     layers = _each(turns, "LoRA", shown=progress)
     lost, notes = lora.write(
@@ -278,7 +282,7 @@ def _new(
     is_file = to in _SINGLE or prefix is not None
     if to == "merged" and not isinstance(model, nn.Module) and model is not None:
         is_file = Path(model).is_file()
-    return nullcontext(target) if is_file else new_directory(target)
+    return nullcontext(target) if is_file else new_directory(target, replace=False)
 
 
 def _shown(turn: Turn) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import Tensor
 
 from structmat.errors import BlockError, FileError
@@ -29,6 +31,23 @@ def parameters(
     except BlockError as error:
         raise FileError(f"{name}: {error}") from None
     return [part.q for part in found], max((part.error for part in found), default=0.0)
+
+
+def refuse_base(turns: Mapping[str, Turn], target: str) -> None:
+    """Refuse layers whose own weight is in the file, where a format has no place for it.
+
+    Raises
+    ------
+    FileError
+        For such a layer.
+    """
+    for name, turn in turns.items():
+        if turn.base is not None:
+            raise FileError(
+                f"{name}: the file has the layer's own weight {tuple(turn.base.shape)}, other than"
+                f" the pretrained model's, and {target} has no place for it; convert to a merged"
+                " model, or to files of structmat or PEFT"
+            )
 
 
 def check_inputs(name: str, turn: Turn, target: str) -> None:

@@ -21,9 +21,9 @@ from structmat.families.butterflies import digit_bank
 from structmat.network import Network
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion.coordinates import cayley, skew
-from structmat.nn.conversion.exporting import check_inputs, parameters
+from structmat.nn.conversion.exporting import check_inputs, parameters, refuse_base
 from structmat.nn.conversion.placing import Build, best, sizes
-from structmat.nn.conversion.tensorfiles import Weights, read_tensors
+from structmat.nn.conversion.tensorfiles import Weights, floating, read_numbers
 from structmat.nn.conversion.turns import LINEAR, Adaptation, Blocks, Turn
 from structmat.nn.saved import to_bytes
 from structmat.stage import Stage
@@ -34,13 +34,14 @@ LEFT, RIGHT, SCALE = ".gs_ort.gsoft_L", ".gs_ort.gsoft_R", ".gsoft_s"
 
 def read(path: Path, _: Weights | None = None) -> Adaptation:
     """Return a GSOFT checkpoint, a safetensors file."""
-    tensors = read_tensors(path)
+    tensors = read_numbers(path)
     names = [key.removesuffix(LEFT) for key in tensors if key.endswith(LEFT)]
     turns = {}
     for name in names:
         left, right = tensors.pop(name + LEFT), tensors.pop(name + RIGHT, None)
         if right is None or left.shape != right.shape or left.ndim != 3:
             raise FileError(f"{path}: {name} has no L and R of one shape (blocks, b, b)")
+        left, right = (floating(f"{path}: {name}", x) for x in (left, right))
         count, size, _columns = left.shape
         scale = tensors.pop(name + SCALE, None)
         turns[name] = Turn(
@@ -93,6 +94,7 @@ def write(
         When a network has other stages, or a layer is not linear.
     """
     adaptation.refuse_whole("GSOFT")
+    refuse_base(turns, "GSOFT")
     for name, turn in turns.items():
         check_inputs(name, turn, "GSOFT")
         if turn.kind != LINEAR or turn.bias is not None or not name:

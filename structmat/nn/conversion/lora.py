@@ -16,7 +16,8 @@ from torch.nn import functional
 
 from structmat.errors import FileError
 from structmat.nn.conversion import peftfiles
-from structmat.nn.conversion.tensorfiles import Weights
+from structmat.nn.conversion.exporting import refuse_base
+from structmat.nn.conversion.tensorfiles import Weights, weight_of
 from structmat.nn.conversion.turns import CONV1D, EMBEDDING, Adaptation, Turn, layout, turned
 from structmat.nn.saved import to_bytes
 from structmat.writing import write_bytes
@@ -86,7 +87,10 @@ def write(
     for name, turn in turns:
         if turn.groups > 1:
             raise FileError(f"{name}: LoRA of a convolution with groups is read in several ways")
-        weight = weights.tensor(f"{keys[name]}.weight")
+        weight = turn.base
+        if weight is None:
+            weight = weights.tensor(f"{keys[name]}.weight")
+        weight = weight_of(name, weight)
         kind, layer = layout(turn)
         change = turned(turn, weight) - weight.to(torch.float64)
         fans.add(turn.kind == CONV1D)
@@ -140,6 +144,7 @@ def _write_file(
 ) -> None:
     """Write one file as diffusers has it; without alphas, which then are the rank."""
     adaptation.refuse_whole("a single file of LoRA")
+    refuse_base(adaptation.turns, "a single file of LoRA")
     if transposed or any(turn.bias is not None for turn in adaptation.turns.values()):
         raise FileError(
             "a single file of LoRA has no biases, and none of transformers' Conv1D; give a"

@@ -21,9 +21,9 @@ from structmat.families.butterflies import block_diagonal
 from structmat.network import Network
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion.coordinates import cayley
-from structmat.nn.conversion.exporting import parameters
+from structmat.nn.conversion.exporting import parameters, refuse_base
 from structmat.nn.conversion.placing import Build, best
-from structmat.nn.conversion.tensorfiles import Weights, read_tensors
+from structmat.nn.conversion.tensorfiles import Weights, floating, read_numbers
 from structmat.nn.conversion.turns import CONV1D, EMBEDDING, Adaptation, Blocks, Turn
 from structmat.nn.saved import to_bytes
 from structmat.stage import Bank, Stage
@@ -35,10 +35,10 @@ _PREFIX = "lycoris_"
 
 def read(path: Path, _: Weights | None = None) -> Adaptation:
     """Return a LyCORIS checkpoint, a safetensors file."""
-    tensors = read_tensors(path)
+    tensors = read_numbers(path)
     turns = {}
     for name in [key.removesuffix(BLOCKS) for key in tensors if key.endswith(BLOCKS)]:
-        x = tensors.pop(name + BLOCKS)
+        x = floating(f"{path}: {name}{BLOCKS}", tensors.pop(name + BLOCKS))
         rescale, alpha = tensors.pop(f"{name}.rescale", None), tensors.pop(f"{name}.alpha", None)
         if x.ndim not in (3, 4) or x.shape[-1] != x.shape[-2]:
             raise FileError(f"{path}: {name}{BLOCKS} of shape {tuple(x.shape)}")
@@ -107,6 +107,7 @@ def write(
         When inputs are rotated, or a network is neither.
     """
     adaptation.refuse_whole("LyCORIS")
+    refuse_base(turns, "LyCORIS")
     tensors, errors = {}, {}
     flat: dict[str, str] = {}
     for name, turn in turns.items():

@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from structmat.errors import FileError
+from structmat.nn.conversion.copying import copy_beside
 from structmat.nn.conversion.names import Names
-from structmat.nn.conversion.tensorfiles import INDEX, FileWeights, read_json, read_tensors
+from structmat.nn.conversion.tensorfiles import (
+    FileWeights,
+    metadata_of,
+    read_json,
+    read_tensors,
+    weight_of,
+    write_tensors,
+)
 from structmat.nn.conversion.turns import Adaptation, Turn, turned
-from structmat.nn.saved import to_bytes
+from structmat.nn.conversion.untying import CONFIG, Untied, untied
+from structmat.nn.conversion.vocabulary import Resized, resized
 from structmat.progress import bar
-from structmat.writing import write_bytes, write_json
+from structmat.writing import write_json
 
-# What a directory of a model holds beside its weights. Other weights of the same model would
-# still be those before.
-_COPIED = (".json", ".txt", ".model", ".md", ".py", ".jinja")
+Change = Callable[[Tensor], Tensor]
 
 
 def write(
@@ -29,62 +37,143 @@ def write(
     *,
     weights: FileWeights,
     names: Names,
+    called: Path,
     progress: bool,
 ) -> list[str]:
     """Write the model, file by file, in the dtypes of its weights; return notes.
 
+    Parameters
+    ----------
+    target : Path
+        The file or directory to write to.
+    called : Path
+        What that will be called.
+
     Raises
     ------
     FileError
-        When a weight is not of floating dtype, as quantised ones are, or a result not finite.
+        When a weight is not of floating dtype, as quantised ones are, or a result not finite; or
+        when a tensor of the adapter has no place in the model.
     """
-    new: dict[str, Tensor | tuple[str, Turn]] = {}
+    notes: list[str] = []
+    new: dict[str, Change] = {}
+    values: dict[str, Tensor] = {}  # that take the place of the model's, as they are
     for name, turn in turns.items():
         layer = names.of[name]
-        new[f"{layer}.weight"] = (name, turn)
+        new[f"{layer}.weight"] = partial(_rotated, name, turn)
+        if turn.base is not None:
+            values[f"{layer}.weight"] = turn.base
         if turn.bias is not None:
-            new[f"{layer}.bias"] = turn.bias
-    new |= {names.key(name): value for name, value in adaptation.whole.items()}
-    added = sorted(key for key in new if key not in weights.keys)
-    with bar("merge", len(new) - len(added), unit="tensor", shown=progress) as steps:
+            if f"{layer}.bias" not in weights.keys:
+                raise FileError(f"{name}: its bias was trained, and the model has no {layer}.bias")
+            values[f"{layer}.bias"] = turn.bias
+    whole = {names.key(name): value for name, value in adaptation.whole.items()}
+    values |= whole
+    vocabulary = resized({key: v for key, v in values.items() if key in weights.keys}, weights)
+    for key, value in values.items():
+        if key not in new:
+            new[key] = partial(_taken, key, value, vocabulary, notes)
+    new |= dict.fromkeys(vocabulary.extended - weights.aliases.keys(), vocabulary.extend)
+    ties = untied(weights, turns, names.of, whole.keys())
+    new |= _each_use(ties, turns, names, vocabulary)
+    added = {}
+    for key in sorted(new.keys() - (weights.keys - weights.aliases.keys())):
+        added[key] = new[key](weights.tensor(key)) if key in weights.keys else values[key]
+    changes = weights.in_files({key: change for key, change in new.items() if key not in added})
+    sizes = _written(weights, target, changes, added, progress=progress)
+    if weights.source.is_dir():
+        if weights.index is not None:
+            homes = dict.fromkeys(added, weights.files[-1].relative_to(weights.source).as_posix())
+            write_json(target / weights.index.name, _index(weights.index, homes, sizes))
+        settings = ties.settings or weights.settings
+        if settings and (vocabulary.rows or ties.settings is not None):
+            write_json(target / CONFIG, vocabulary.settings(settings))
+        notes += copy_beside(weights, target, leave=called)
+    notes += vocabulary.notes()
+    if added:
+        notes.append(f"not in the pretrained model, but in the merged one: {', '.join(added)}")
+    return notes
+
+
+def _each_use(
+    ties: Untied, turns: Mapping[str, Turn], names: Names, vocabulary: Resized
+) -> dict[str, Change]:
+    """Return what becomes of a tied weight in each of its uses."""
+    bases = {f"{names.of[name]}.weight": turn.base for name, turn in turns.items()}
+    found: dict[str, Change] = {}
+    for key, (source, layer) in ties.tensors.items():
+        uses = [use for use, (other, _) in ties.tensors.items() if other == source]
+        base = next((bases[use] for use in uses if bases.get(use) is not None), None)
+        if layer is not None:
+            found[key] = partial(_rotated, layer, turns[layer])
+        elif base is not None:
+            found[key] = partial(_same, base)
+        else:
+            found[key] = vocabulary.extend if key in vocabulary.extended else _same
+    return found
+
+
+def _same(value: Tensor, old: Tensor | None = None) -> Tensor:
+    """Return a tensor of its own, in the dtype of the one that it replaces."""
+    return value.to(value.dtype if old is None else old.dtype, copy=True)
+
+
+def _written(
+    weights: FileWeights,
+    target: Path,
+    changes: Mapping[str, Change],
+    added: Mapping[str, Tensor],
+    *,
+    progress: bool,
+) -> int:
+    """Write the files of the weights, and return how many bytes all tensors have."""
+    size = 0
+    with bar("merge", len(changes), unit="tensor", shown=progress) as steps:
         for path in weights.files:
             tensors = read_tensors(path)
-            for key in tensors.keys() & new.keys():
-                tensors[key] = _replaced(tensors[key], new[key])
+            for key in tensors.keys() & changes.keys():
+                tensors[key] = changes[key](tensors[key]).contiguous()
                 if steps is not None:
                     steps.update()
             if path == weights.files[-1]:
-                tensors |= {key: value for key in added if isinstance(value := new[key], Tensor)}
-            place = target / path.name if weights.source.is_dir() else target
-            write_bytes(place, to_bytes(tensors))
-    if weights.source.is_dir():
-        _copy(weights, target, dict.fromkeys(added, weights.files[-1].name))
-    if added:
-        return [f"not in the pretrained model, but in the merged one: {', '.join(added)}"]
-    return []
+                tensors |= {key: value.contiguous() for key, value in added.items()}
+            place = target / path.relative_to(weights.source) if weights.source.is_dir() else target
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_tensors(place, tensors, metadata_of(path))
+            size += sum(value.nbytes for value in tensors.values())
+    return size
 
 
-def _replaced(old: Tensor, new: Tensor | tuple[str, Turn]) -> Tensor:
-    if isinstance(new, Tensor):
-        if new.shape != old.shape:
-            raise FileError(f"a tensor {tuple(new.shape)} for one {tuple(old.shape)} of the model")
-        return new.to(old.dtype)
-    name, turn = new
-    if not old.is_floating_point():
-        raise FileError(f"{name}: a weight of {old.dtype}; merge into the model before quantising")
-    value = turned(turn, old).to(old.dtype)
+def _rotated(name: str, turn: Turn, old: Tensor) -> Tensor:
+    weight_of(name, old)
+    before = old if turn.base is None else weight_of(name, turn.base)
+    value = turned(turn, before).to(old.dtype)
     if not bool(torch.isfinite(value).all()):
         raise FileError(f"{name}: the merged weight holds NaN or infinity; the adapter diverged")
-    return value.contiguous()
+    return value
 
 
-def _copy(weights: FileWeights, target: Path, added: Mapping[str, str]) -> None:
-    for path in sorted(weights.source.iterdir()):
-        if not path.is_file() or path.suffix not in _COPIED:
-            continue
-        if path.name.endswith(INDEX) and added:
-            index = read_json(path)
-            index["weight_map"] = {**index.get("weight_map", {}), **added}
-            write_json(target / path.name, index)
-        else:
-            shutil.copyfile(path, target / path.name)
+def _taken(key: str, new: Tensor, vocabulary: Resized, notes: list[str], old: Tensor) -> Tensor:
+    """Return a tensor that was trained, in the dtype of the one that it replaces."""
+    if new.shape != old.shape and not vocabulary.holds(key):
+        raise FileError(
+            f"{key}: a tensor {tuple(new.shape)} for one {tuple(old.shape)} of the model; give the"
+            " model that was trained"
+        )
+    if new.is_floating_point() != old.is_floating_point():
+        raise FileError(f"{key}: a tensor of {new.dtype} for one of {old.dtype} of the model")
+    value = new.to(old.dtype)
+    if bool((torch.isfinite(new) & ~torch.isfinite(value)).any()):
+        raise FileError(f"{key}: trained in {new.dtype}, and too large for the model's {old.dtype}")
+    if not torch.equal(value.to(new.dtype), new):
+        notes.append(f"{key}: trained in {new.dtype}, rounded to the model's {old.dtype}")
+    return value
+
+
+def _index(path: Path, added: Mapping[str, str], size: int) -> dict[str, Any]:
+    index = read_json(path)
+    index["weight_map"] = {**index["weight_map"], **added}
+    metadata = index.get("metadata")
+    if isinstance(metadata, dict) and "total_size" in metadata:
+        index["metadata"] = {**metadata, "total_size": size}
+    return index

@@ -11,7 +11,8 @@ from structmat.nn.conversion.tensorfiles import Weights
 class Names:
     """How an adapter's names of layers become a model's: all by the same change of prefix.
 
-    A base model and one with a head call the same layer `layer.0` and `bert.layer.0`.
+    A base model and one with a head call the same layer `layer.0` and `bert.layer.0`. An adapter of
+    a model that was renamed since, as those of images and text were, has the names of its files.
 
     Parameters
     ----------
@@ -19,6 +20,12 @@ class Names:
     layers : names of layers
     is_flat : bool
         Whether they have underscores for dots, and any prefix before the first.
+
+    Attributes
+    ----------
+    of : dict of name of a layer → its name in the weights
+    is_renamed : bool
+        Whether these are other names, and not only longer or shorter ones.
 
     Raises
     ------
@@ -30,10 +37,26 @@ class Names:
         layers = list(layers)
         if "" in layers:
             raise FileError("the adapter is of one bare layer; convert adapters of whole models")
+        self._weights = weights
+        self.is_renamed = False
         known = [key.removesuffix(".weight") for key in weights.keys if key.endswith(".weight")]
         if is_flat:
             self._flat(known, layers)
             return
+        try:
+            self.of = self._by_prefix(known, layers)
+        except FileError:
+            newer = {name: self._newer(name) for name in layers}
+            if all(name == new for name, new in newer.items()):
+                raise
+            found = self._by_prefix(known, list(newer.values()))
+            self.is_renamed = True
+            self.of = {name: found[new] for name, new in newer.items()}
+
+    def _newer(self, module: str) -> str:
+        return self._weights.renamed(f"{module}.weight").removesuffix(".weight")
+
+    def _by_prefix(self, known: list[str], layers: list[str]) -> dict[str, str]:
         first = layers[0]
         rules = {("", "")}
         rules |= {(k.removesuffix(first), "") for k in known if k.endswith(f".{first}")}
@@ -51,7 +74,7 @@ class Names:
                 f"{first} may be {_moved(first, fits[0])} or {_moved(first, fits[1])} of this model"
             )
         self.rule = fits[0]
-        self.of = {name: _moved(name, self.rule) for name in layers}
+        return {name: _moved(name, self.rule) for name in layers}
 
     def _flat(self, known: list[str], layers: list[str]) -> None:
         self.rule = ("", "")
@@ -73,7 +96,11 @@ class Names:
 
     def key(self, name: str) -> str:
         """Return what any other tensor of the adapter's model is called in the weights."""
-        return _moved(name, self.rule)
+        return _moved(self._weights.renamed(name) if self.is_renamed else name, self.rule)
+
+    def module(self, name: str) -> str:
+        """Return what any module of the adapter's model is called in the weights."""
+        return _moved(self._newer(name) if self.is_renamed else name, self.rule)
 
 
 def _moved(name: str, rule: tuple[str, str]) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from structmat.errors import FileError
 from structmat.nn.checkpoints import SETTINGS
@@ -34,6 +35,8 @@ _PEFT: dict[str, Read] = {
     "HRA": peft_hra.read,
     "STRUCTMAT": peft_structmat.read,
 }
+# What PEFT saves beside a method where a vocabulary grew, and for bias="all".
+_OF_MODELS = ("embed_tokens.weight", "lm_head.weight", ".bias")
 _FILES: dict[str, Read] = {lycoris.BLOCKS: lycoris.read, gsoft.LEFT: gsoft.read}
 
 
@@ -64,7 +67,7 @@ def opened(
     if model is not None:
         weights = ModelWeights(model) if isinstance(model, nn.Module) else FileWeights(Path(model))
     found = detected(source)(source, weights)
-    names = Names(weights, found.turns, is_flat=found.is_flat) if weights is not None else None
+    names = None if weights is None else Names(weights, found.turns, is_flat=found.is_flat)
     if weights is None and not needs_shapes:
         return Opened(found, None, None)
     if names is None and found.is_flat:
@@ -74,15 +77,76 @@ def opened(
         )
     if not found.pretrained and model is not None and not isinstance(model, nn.Module):
         found = replace(found, pretrained=str(model))
+    _check_whole(source, found, weights, names)
+    new_names = names is not None and (found.is_flat or names.is_renamed)
     turns = {}
     for name, turn in found.turns.items():
         key = name if names is None else names.of[name]
-        shape = None if weights is None else weights.shape(f"{key}.weight")
         kind = None if weights is None else weights.kind(key)
-        turns[key if found.is_flat else name] = known(name, turn, shape, kind)
-    if weights is not None and found.is_flat:
+        if turn.base is not None and weights is not None:
+            turn = replace(turn, base=_other(name, turn.base, f"{key}.weight", weights))
+        shape = None if weights is None else weights.shape(f"{key}.weight")
+        if turn.base is not None:
+            shape = tuple(turn.base.shape)
+        turns[key if new_names else name] = known(name, turn, shape, kind)
+    found = replace(found, turns=turns)
+    if isinstance(weights, FileWeights):
+        found = replace(found, notes=[*found.notes, *weights.notes])
+    if weights is not None and names is not None and new_names:
+        if not found.is_flat:
+            found = replace(
+                found,
+                whole={names.key(key): value for key, value in found.whole.items()},
+                trained=[names.module(name) for name in found.trained],
+                statistics=[names.module(name) for name in found.statistics],
+            )
         names = Names(weights, turns)
-    return Opened(replace(found, turns=turns), weights, names)
+    return Opened(found, weights, names)
+
+
+def _check_whole(
+    source: Path, found: Adaptation, weights: Weights | None, names: Names | None
+) -> None:
+    """Refuse tensors that belong neither to the rotations nor to the model.
+
+    Raises
+    ------
+    FileError
+        For such a tensor, such as one of another method.
+    """
+    modules = tuple(f"{name}." for name in (*found.trained, *found.statistics) if name)
+    for key in found.whole:
+        if key.startswith(modules) or "" in (*found.trained, *found.statistics):
+            continue
+        if weights is None or names is None:
+            if not key.endswith(_OF_MODELS):
+                raise FileError(
+                    f"{source}: {key} is none of the rotations, and may be of another method; name"
+                    " the pretrained model (model=, --model), which says whether it is its own"
+                )
+        elif names.key(key) not in weights.keys:
+            raise FileError(
+                f"{source}: {key} is none of the rotations, and the model has no {names.key(key)}"
+            )
+
+
+def _other(name: str, base: Tensor, key: str, weights: Weights) -> Tensor | None:
+    """Return the weight of a file, or None where it is the pretrained model's.
+
+    Raises
+    ------
+    FileError
+        When they differ in more than the number of rows.
+    """
+    shape = weights.shape(key)
+    if tuple(base.shape[1:]) != shape[1:]:
+        raise FileError(
+            f"{name}: the file has a base weight {tuple(base.shape)}, the model has {shape}"
+        )
+    if tuple(base.shape) != shape:
+        return base
+    same = torch.equal(base.to(torch.float64).cpu(), weights.tensor(key).to(torch.float64).cpu())
+    return None if same else base
 
 
 def is_adapter(source: Path) -> bool:
@@ -91,7 +155,7 @@ def is_adapter(source: Path) -> bool:
         return any((source / name).exists() for name in (SETTINGS, peftfiles.CONFIG))
     if source.suffix != ".safetensors" or not source.exists():
         return True  # whoever opens it says what is wrong
-    keys = FileWeights(source).keys
+    keys = FileWeights(source).homes
     return any(key.endswith(ending) for key in keys for ending in _FILES)
 
 
@@ -119,7 +183,7 @@ def detected(source: Path) -> Read:
         raise FileError(f"{source}: no such file or directory")
     if source.name == peftfiles.TENSORS:
         raise FileError(f"{source}: give the directory, for {peftfiles.CONFIG} is needed as well")
-    keys = sorted(FileWeights(source).keys)
+    keys = sorted(FileWeights(source).homes)
     for ending, reader in _FILES.items():
         if any(key.endswith(ending) for key in keys):
             return reader

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from structmat.errors import BlockError, FileError
 from structmat.nn.adapters import StackAdapter
-from structmat.nn.blocks import KINDS
+from structmat.nn.blocks import KINDS, at_least_float32
 from structmat.nn.checkpoints import read_adapter, write_adapter
 from structmat.nn.conversion.coordinates import (
     Coordinates,
@@ -20,6 +20,7 @@ from structmat.nn.conversion.coordinates import (
     logarithms,
     upper,
 )
+from structmat.nn.conversion.tensorfiles import floating, wide
 from structmat.nn.conversion.turns import (
     LINEAR,
     QUANTISED,
@@ -31,7 +32,7 @@ from structmat.nn.conversion.turns import (
 )
 from structmat.nn.model import Recipe
 from structmat.nn.module import Orthogonal
-from structmat.nn.saved import Saved
+from structmat.nn.saved import BASE, Saved
 
 _SERIES = "cayley_neumann"
 _ROTATION = "rotation.generators."
@@ -50,8 +51,9 @@ def read(folder: Path) -> Adaptation:
         own: dict[str, Tensor] = {}
         for key in list(rest):
             part = key.removeprefix(prefix)
-            if key.startswith(prefix) and (part in ("scale", "bias") or part.startswith(_ROTATION)):
-                own[part] = rest.pop(key)
+            mine = part in ("scale", "bias", BASE) or part.startswith(_ROTATION)
+            if key.startswith(prefix) and mine:
+                own[part] = floating(f"{folder}: {key}", wide(f"{folder}: {key}", rest.pop(key)))
         generators = [own[f"{_ROTATION}{k}"] for k in range(len(recipe.network.banks))]
         kind, weight = saved.weights[name]
         if kind == StackAdapter.__name__:
@@ -68,9 +70,10 @@ def read(folder: Path) -> Adaptation:
             own.get("bias"),
             kind,
             weight,
-            generators[0].dtype if generators else torch.float32,
+            at_least_float32(generators[0].dtype if generators else torch.float32),
             transform=recipe.blocks,
             series=series(recipe, generators),
+            base=own.get(BASE),
         )
     return Adaptation("structmat", turns, rest, trained=saved.trained, statistics=saved.statistics)
 
@@ -130,6 +133,8 @@ def write(
             tensors[f"{prefix}scale"] = turn.scale.to(turn.dtype)
         if turn.bias is not None:
             tensors[f"{prefix}bias"] = turn.bias
+        if turn.base is not None:
+            tensors[prefix + BASE] = turn.base
         assert turn.weight is not None
         layer, _ = layout(turn)
         recipes[name] = Recipe(
@@ -139,6 +144,7 @@ def write(
             bias=turn.bias is not None,
             field=layer.field,
             side=turn.side,
+            base=turn.base is not None,
         )
         weights[name] = (layer.__name__, turn.weight)
         errors[name] = max((part.error for part in found), default=0.0)

@@ -55,7 +55,6 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
             network,
             _Made(x),
             scale=scale.flatten(),
-            bias=parts.get("bias"),
             kind=LINEAR if is_linear else None,
             weight=(len(scale), width) if is_linear else None,
             dtype=at_least_float32(x.dtype),

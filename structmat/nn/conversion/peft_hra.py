@@ -33,7 +33,6 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
         turns[name] = Turn(
             Network.of(width, [[np.arange(width).tolist()]]),
             _Made(u, orthogonalised=orthogonalised),
-            bias=parts.get("bias"),
             dtype=at_least_float32(u.dtype),
             transform=REFLECTIONS,
         )

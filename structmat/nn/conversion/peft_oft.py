@@ -68,7 +68,6 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
         turns[name] = Turn(
             network,
             made,
-            bias=parts.get("bias"),
             dtype=at_least_float32(x.dtype),
             series=made.q() if five else None,
         )

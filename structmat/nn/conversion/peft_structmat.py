@@ -57,7 +57,6 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
             own.Made(recipe, generators),
             config.side,
             parts.get(_SCALE),
-            parts.get("bias"),
             dtype=at_least_float32(generators[0].dtype if generators else torch.float32),
             transform=config.blocks,
             series=own.series(recipe, generators),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +12,15 @@ from torch import Tensor
 
 from structmat.errors import FileError
 from structmat.nn.checkpoints import PEFT_SETTINGS
-from structmat.nn.conversion.tensorfiles import read_json, read_tensors
+from structmat.nn.conversion.tensorfiles import floating, read_json, read_numbers
 from structmat.nn.conversion.turns import Adaptation, Turn
 from structmat.nn.saved import to_bytes
 from structmat.writing import write_bytes, write_json
 
 CONFIG, TENSORS = PEFT_SETTINGS, "adapter_model.safetensors"
 _PREFIX = "base_model.model."
+_BIAS, _WEIGHT = "base_layer.bias", "base_layer.weight"
+_EMBEDDINGS = ("embed_tokens", "lm_head")  # in PEFT, by these names
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,13 @@ class PeftFiles:
     rest: dict[str, Tensor]
 
     def adaptation(self, source: str, turns: Mapping[str, Turn], notes: list[str]) -> Adaptation:
-        """Return these turns with what was trained beside them."""
+        """Return these turns with their biases and base weights, and what was trained beside."""
+        turns = {
+            name: replace(
+                turn, bias=self.layers[name].get(_BIAS), base=self.layers[name].get(_WEIGHT)
+            )
+            for name, turn in turns.items()
+        }
         saved = self.config.get("modules_to_save") or []
         trained = dict.fromkeys(
             found.group(1)
@@ -47,6 +55,7 @@ class PeftFiles:
             for name in saved
             if (found := re.match(rf"((?:.*\.)?{re.escape(name)})\.", key))
         )
+        trained |= dict.fromkeys(_saved_embeddings(self.rest))
         pretrained = self.config.get("base_model_name_or_path")
         return Adaptation(
             source,
@@ -72,7 +81,7 @@ def read(folder: Path, parts: Sequence[str], *, named: str | None = None) -> Pef
     config = read_json(folder / CONFIG)
     if not (folder / TENSORS).exists() and (folder / "adapter_model.bin").exists():
         raise FileError(f"{folder}: adapter_model.bin is a pickle; save as safetensors first")
-    tensors = read_tensors(folder / TENSORS)
+    tensors = read_numbers(folder / TENSORS)
     layers: dict[str, dict[str, Tensor]] = {}
     rest = {}
     for key, value in tensors.items():
@@ -81,15 +90,52 @@ def read(folder: Path, parts: Sequence[str], *, named: str | None = None) -> Pef
         if found is None:
             rest[name] = value
         else:
-            layers.setdefault(found.group(1), {})[found.group(2)] = value
+            part = layers.setdefault(found.group(1), {})
+            part[found.group(2)] = floating(f"{folder / TENSORS}: {key}", value)
     if not layers:
         raise FileError(
             f"{folder / TENSORS} has no {named or ' or '.join(parts)}; it has {_some(tensors)}"
         )
     for name, own in layers.items():
-        if (bias := rest.pop(f"{name}.base_layer.bias", None)) is not None:
-            own["bias"] = bias
-    return PeftFiles(config, layers, rest)
+        own |= {
+            part: rest.pop(f"{name}.{part}")
+            for part in (_BIAS, _WEIGHT)
+            if f"{name}.{part}" in rest
+        }
+    return PeftFiles(config, layers, _once(rest))
+
+
+def _once(rest: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors by their name in the model, without PEFT's second names for them.
+
+    `save_embedding_layers=True` saves an embedding of `modules_to_save` three times: by its name,
+    as the wrapper's, and as it was before.
+    """
+    found = {}
+    for key, value in rest.items():
+        match = re.fullmatch(
+            r"(?:(.*)\.)?(modules_to_save(?:\.default)?|original_module)\.(.+)", key
+        )
+        if match is None:
+            found[key] = value
+            continue
+        head, wrapped, tail = match.groups()
+        name = f"{head}.{tail}" if head else tail
+        if name in rest or (
+            wrapped == "original_module" and f"{head}.modules_to_save.{tail}" in rest
+        ):
+            continue
+        found[key if wrapped == "original_module" else name] = value
+    return found
+
+
+def _saved_embeddings(rest: Mapping[str, Tensor]) -> list[str]:
+    """Return the modules of embeddings that PEFT saved whole, as those with added rows."""
+    return [
+        key.removesuffix(".weight")
+        for key in rest
+        if key.endswith(".weight") and key.split(".")[-2] in _EMBEDDINGS
+    ]
 
 
 def write(
@@ -110,16 +156,21 @@ def write(
     if "" in layers:
         raise FileError("the model is the one layer itself; PEFT adapts layers within a model")
     biases = {
-        f"{_PREFIX}{name}.base_layer.bias": turn.bias
+        f"{_PREFIX}{name}.{_BIAS}": turn.bias
         for name, turn in adaptation.turns.items()
         if turn.bias is not None
+    }
+    bases = {
+        f"{_PREFIX}{name}.{_WEIGHT}": turn.base
+        for name, turn in adaptation.turns.items()
+        if turn.base is not None
     }
     tensors = {
         f"{_PREFIX}{name}.{part}": value
         for name, parts in layers.items()
         for part, value in parts.items()
     }
-    tensors |= biases | {_PREFIX + name: value for name, value in adaptation.whole.items()}
+    tensors |= biases | bases | {_PREFIX + name: value for name, value in adaptation.whole.items()}
     write_bytes(folder / TENSORS, to_bytes(tensors))
     settings = {
         "peft_type": method,

@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path, PurePosixPath
 from typing import Any, Protocol
 
+import torch
 from torch import Tensor, nn
 
-from structmat.errors import FileError, require
-from structmat.nn.adapters import kind_for
+from structmat.errors import FileError, StructmatError, require
+from structmat.nn.adapters import EmbeddingAdapter, is_rotated, kind_for
+from structmat.nn.conversion.skeleton import Group, Skeleton, skeleton_in, skeleton_of
 from structmat.nn.conversion.turns import Shape
+from structmat.writing import parse_json, read_bytes, replacing
 
 INDEX = ".safetensors.index.json"
+_EIGHT_BITS = (  # whose numbers stand for themselves
+    torch.float8_e4m3fn,
+    torch.float8_e4m3fnuz,
+    torch.float8_e5m2,
+    torch.float8_e5m2fnuz,
+)
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -23,12 +33,7 @@ def read_json(path: Path) -> dict[str, Any]:
     FileError
         When it cannot be read, or holds something else.
     """
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise FileError(f"{path} is cut or not JSON ({error})") from None
+    value = parse_json(read_bytes(path), path)
     if not isinstance(value, dict):
         raise FileError(f"{path}: expected a JSON object")
     return value
@@ -52,10 +57,70 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     return found
 
 
+def read_numbers(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of an adapter's file; numbers of 8 bits as the float32 that they are.
+
+    Raises
+    ------
+    FileError
+        When it cannot be read, or a dtype holds no numbers by itself.
+    """
+    return {key: wide(f"{path}: {key}", value) for key, value in read_tensors(path).items()}
+
+
+def wide(what: str, value: Tensor) -> Tensor:
+    """Return a tensor with numbers of 8 bits as float32, and any other as it is.
+
+    Raises
+    ------
+    FileError
+        When the dtype holds no numbers by itself.
+    """
+    if not value.is_floating_point() or is_rotated(value.dtype):
+        return value
+    if value.dtype not in _EIGHT_BITS:
+        raise FileError(f"{what} is of {value.dtype}, parts of numbers; save it in float32")
+    return value.to(torch.float32)
+
+
+def floating(name: str, value: Tensor) -> Tensor:
+    """Return a tensor of a rotation, if it has real floating numbers.
+
+    Raises
+    ------
+    FileError
+        For other dtypes.
+    """
+    if not is_rotated(value.dtype):
+        raise FileError(
+            f"{name}: a tensor of {value.dtype}; those of a rotation are real floating numbers"
+        )
+    return value
+
+
+def weight_of(name: str, value: Tensor) -> Tensor:
+    """Return a pretrained weight, if a rotation of its numbers is one of the weight they mean.
+
+    Raises
+    ------
+    FileError
+        For quantised and complex ones.
+    """
+    if not is_rotated(value.dtype):
+        raise FileError(
+            f"{name}: a weight of {value.dtype}; merge into the model before quantising, or give"
+            " the model in bfloat16 or wider"
+        )
+    return value
+
+
 class Weights(Protocol):
     """The weights of a pretrained model, by their names in the model."""
 
-    keys: frozenset[str]
+    @property
+    def keys(self) -> frozenset[str]:
+        """The names of the tensors."""
+        ...
 
     def shape(self, key: str) -> Shape:
         """Return the shape of a tensor."""
@@ -69,14 +134,24 @@ class Weights(Protocol):
         """Return the kind of a layer where it is known, by the name of its adapter."""
         ...
 
+    def renamed(self, key: str) -> str:
+        """Return the model's name of a tensor that its files, or an older model, call so."""
+        ...
+
 
 class ModelWeights:
     """The weights of a model in memory."""
 
     def __init__(self, model: nn.Module) -> None:
+        self._model = model
         self._state = dict(model.state_dict())
         self._layers = dict(model.named_modules())
-        self.keys = frozenset(self._state)
+        self._keys = frozenset(self._state)
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The names of the tensors."""
+        return self._keys
 
     def shape(self, key: str) -> Shape:
         """Return the shape of a tensor."""
@@ -89,15 +164,41 @@ class ModelWeights:
     def kind(self, layer: str) -> str | None:
         """Return the kind of a layer, by the name of its adapter."""
         kind = kind_for(self._layers.get(layer))
+        if kind is not None and issubclass(kind, EmbeddingAdapter):
+            try:
+                kind.check_weight(self._layers[layer], products=False)
+            except StructmatError as error:
+                raise FileError(f"{layer}: {error}") from None
         return None if kind is None else kind.__name__
+
+    def renamed(self, key: str) -> str:
+        """Return the model's name of a tensor that its files call so."""
+        return key if self._skeleton is None else self._skeleton.renamed(key)
+
+    @cached_property
+    def _skeleton(self) -> Skeleton | None:
+        return skeleton_of(self._model)
 
 
 class FileWeights:
     """The weights in a directory of safetensors files, or in one file; read one at a time.
 
+    Names are those of the model in memory, where transformers knows it by its configuration.
+
     Parameters
     ----------
     source : Path
+
+    Attributes
+    ----------
+    files : list of Path
+    index : Path, optional
+        Which file holds which tensor, where there are several.
+    homes : dict of name in the files → Path
+    settings : dict
+        What config.json says; nothing where there is none.
+    notes : list of str
+        What is not known of the model.
 
     Raises
     ------
@@ -107,8 +208,9 @@ class FileWeights:
 
     def __init__(self, source: Path) -> None:
         self.source = source
+        self.index: Path | None = None
         if source.is_dir():
-            self.files = _of_model(source)
+            self.index, self.files = _of_model(source)
         else:
             self.files = [source] if source.is_file() else []
         if not self.files:
@@ -117,8 +219,7 @@ class FileWeights:
             raise FileError(f"{source}: no *.safetensors with the weights of a model{found}")
         self.homes: dict[str, Path] = {}
         for path in self.files:
-            with _opened(path) as file:
-                keys = file.keys()
+            keys = keys_of(path)
             twice = next((key for key in keys if key in self.homes), None)
             if twice is not None:
                 raise FileError(
@@ -126,35 +227,171 @@ class FileWeights:
                     " instead of the directory"
                 )
             self.homes |= dict.fromkeys(keys, path)
-        self.keys = frozenset(self.homes)
+        folder = source if source.is_dir() else source.parent
+        config = folder / "config.json"
+        self.settings = read_json(config) if config.is_file() else {}
+        self.notes: list[str] = []
+
+    @cached_property
+    def skeleton(self) -> Skeleton | None:
+        """The model of these files, where transformers makes it."""
+        folder = self.source if self.source.is_dir() else self.source.parent
+        found, notes = skeleton_in(folder, self.settings)
+        self.notes += notes
+        return found
+
+    @cached_property
+    def _places(self) -> tuple[dict[str, str], dict[str, Group]]:
+        """Where tensors of the model are: names in the files, and groups of several."""
+        if self.skeleton is None:
+            return {key: key for key in self.homes}, {}
+        shapes: dict[str, Shape] = {}
+        for path in self.files:
+            keys = keys_of(path)
+            with _opened(path) as file:
+                shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in keys}
+        names, groups = self.skeleton.places(shapes)
+        return names, {key: group for group in groups for key in group.shapes}
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """The tensors of the model that are not in the files, each with the one it is tied to."""
+        if self.skeleton is None:
+            return {}
+        names, groups = self._places
+        present = names.keys() | groups.keys()
+        sources = ((tied, next(filter(present.__contains__, tied), None)) for tied in self.ties)
+        return {
+            key: source
+            for tied, source in sources
+            if source is not None
+            for key in tied
+            if key not in present
+        }
+
+    @property
+    def ties(self) -> list[list[str]]:
+        """The groups of tensors that the model ties, by their names in it."""
+        return [] if self.skeleton is None else self.skeleton.ties()
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """The names of the tensors in the model."""
+        names, groups = self._places
+        return frozenset(names) | groups.keys() | self.aliases.keys()
 
     def shape(self, key: str) -> Shape:
         """Return the shape of a tensor, which the head of the file says."""
-        with _opened(self.homes[key]) as file:
-            return tuple(file.get_slice(key).get_shape())
+        key = self.aliases.get(key, key)
+        names, groups = self._places
+        if key in groups:
+            return groups[key].shapes[key]
+        with _opened(self.homes[names[key]]) as file:
+            return tuple(file.get_slice(names[key]).get_shape())
 
     def tensor(self, key: str) -> Tensor:
         """Return a tensor."""
+        key = self.aliases.get(key, key)
+        names, groups = self._places
+        return self._loaded(groups[key])[key] if key in groups else self._read(names[key])
+
+    def kind(self, layer: str) -> str | None:
+        """Return the kind of a layer, where transformers knows the model."""
+        return None if self.skeleton is None else self.skeleton.kind(layer)
+
+    def renamed(self, key: str) -> str:
+        """Return the model's name of a tensor that its files call so."""
+        return key if self.skeleton is None else self.skeleton.renamed(key)
+
+    def in_files(
+        self, new: Mapping[str, Callable[[Tensor], Tensor]]
+    ) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Return what becomes of tensors of the files, for what becomes of those of the model.
+
+        Parameters
+        ----------
+        new : dict of name in the model → function of the old tensor that returns the new one
+
+        Raises
+        ------
+        FileError
+            When transformers does not say how to write one back.
+        """
+        names, groups = self._places
+        found = {names[key]: change for key, change in new.items() if key in names}
+        touched = {id(groups[key]): groups[key] for key in new if key in groups}
+        for group in touched.values():
+            before = self._loaded(group)
+            again = group.saved(before)
+            if not all(torch.equal(again[key], self._read(key)) for key in group.keys):
+                raise FileError(
+                    f"{next(iter(group.keys))}: transformers does not write it back as it was"
+                )
+            after = group.saved({k: new[k](v) if k in new else v for k, v in before.items()})
+            found |= {key: _constant(value) for key, value in after.items()}
+        return found
+
+    def _loaded(self, group: Group) -> dict[str, Tensor]:
+        return group.loaded({key: self._read(key) for key in group.keys})
+
+    def _read(self, key: str) -> Tensor:
         with _opened(self.homes[key]) as file:
             value: Tensor = file.get_tensor(key)
             return value
 
-    def kind(self, layer: str) -> str | None:  # noqa: ARG002 (files do not say)
-        """Return None: files do not say of what kind a layer is."""
-        return None
+
+def _constant(value: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda _: value
 
 
-def _of_model(folder: Path) -> list[Path]:
-    """Return the files with the weights of a model: those in its index, or all but adapters."""
+def keys_of(path: Path) -> list[str]:
+    """Return the names of the tensors of a safetensors file."""
+    with _opened(path) as file:
+        return list(file.keys())
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """Return the metadata in the head of a safetensors file."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file, from tensors that share no memory, without a copy of them all.
+
+    Raises
+    ------
+    FileError
+        When it cannot be written.
+    """
+    safetensors = require("safetensors.torch", "adapters")
+    with replacing(path) as new:
+        try:
+            safetensors.save_file(dict(tensors), new, {"format": "pt", **metadata})
+        except OSError:
+            raise
+        except Exception as error:  # safetensors has an exception type of its own, in Rust
+            raise FileError(f"{path}: cannot be written ({error})") from None
+
+
+def _of_model(folder: Path) -> tuple[Path | None, list[Path]]:
+    """Return the index of a model's weights, and its files: those listed, or all but adapters."""
     indices = sorted(folder.glob(f"*{INDEX}"))
-    if len(indices) == 1:
-        listed = read_json(indices[0]).get("weight_map")
+    own = folder / f"model{INDEX}"  # beside it, there may be one of another dtype
+    if own in indices or len(indices) == 1:
+        index = own if own in indices else indices[0]
+        listed = read_json(index).get("weight_map")
         if not isinstance(listed, dict):
-            raise FileError(f'{indices[0]} has no "weight_map"')
-        return [folder / name for name in sorted({str(name) for name in listed.values()})]
+            raise FileError(f'{index} has no "weight_map"')
+        names = sorted({str(name) for name in listed.values()})
+        for name in names:
+            parts = PurePosixPath(name).parts
+            if not parts or ".." in parts or PurePosixPath(name).is_absolute():
+                raise FileError(f"{index}: {name!r} is no file in this directory")
+        return index, [folder / name for name in names]
     found = sorted(p for p in folder.glob("*.safetensors") if not p.name.startswith("adapter"))
     single = folder / "model.safetensors"  # as transformers calls it; others may lie beside it
-    return [single] if single in found else found
+    return None, [single] if single in found else found
 
 
 def _opened(path: Path) -> Any:

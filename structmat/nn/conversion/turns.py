@@ -66,6 +66,9 @@ class Turn:
         The layer itself, where it is at hand.
     field : {"receptive", "channels"}
         What turns in a convolution whose kind the file does not say.
+    base : tensor, optional
+        The layer's weight before it is rotated, where the file has it in place of the pretrained
+        model's, as PEFT's have that of an embedding with added rows.
     series : (n, r, r) tensor, optional
         The Q of blocks I + 2Q + 2Q² + 2Q³ + Q⁴, where they are that and nothing else.
     """
@@ -82,6 +85,7 @@ class Turn:
     series: Tensor | None = None
     layer: Layer | None = None
     field: str = "receptive"
+    base: Tensor | None = None
 
     @property
     def is_scaled(self) -> bool:

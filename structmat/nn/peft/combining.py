@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.errors import StructmatError, suggest
+from structmat.errors import BlockError, StructmatError, suggest
 from structmat.network import Network
 from structmat.nn import powers
 from structmat.nn.adapters import Stack
@@ -34,6 +35,9 @@ def add_weighted(tuner: Any, adapters: list[str], weights: list[float], new: str
         raise StructmatError(f"adapter_name={new!r}: there is one of this name; choose another one")
     if len(adapters) != len(weights) or not adapters:
         raise StructmatError(f"{len(weights)} weights for {len(adapters)} adapters: give one each")
+    for weight in weights:
+        if not math.isfinite(weight):
+            raise StructmatError(f"weight {weight!r}: it must be a finite number, such as 0.5")
     whole = next((name for name in adapters if configs[name].modules_to_save), None)
     if whole is not None:
         raise StructmatError(
@@ -89,16 +93,20 @@ def _mean(
             " same one have a mean. Merge them instead, one after the other"
         )
     network = networks.pop()
-    stacks = []
+    like = next(iter(turns.values()))
     with torch.no_grad():
-        for adapter in adapters:
-            if adapter in turns:
-                stacks.append(turns[adapter].blocks(torch.float64))
-            else:
-                like = next(iter(turns.values())).blocks(torch.float64)
-                stacks.append([powers.power(block, 0) for block in like])
-        means = [powers.mean(blocks, weights) for blocks in zip(*stacks, strict=True)]
-        return network, [powers.generators(block, kind) for block in means]
+        nothing = [powers.power(block, 0) for block in like.blocks(torch.float64)]
+        stacks, shares = [], []
+        for adapter, weight in zip(adapters, weights, strict=True):
+            blocks = turns[adapter].blocks(torch.float64) if adapter in turns else nothing
+            if weight:  # a rotation of weight −w is the inverse one of weight w
+                stacks.append(blocks if weight > 0 else [block.mH for block in blocks])
+                shares.append(abs(weight))
+        try:
+            means = [powers.mean(blocks, shares) for blocks in zip(*stacks, strict=True)]
+            return network, [powers.generators(block, kind) for block in means or nothing]
+        except BlockError as error:
+            raise BlockError(f"{name}: {error}") from None
 
 
 def _check_networks(

@@ -18,11 +18,14 @@ from structmat.families.registry import IF_YOURS
 from structmat.network import Network
 from structmat.nn.adapters import checked_field
 from structmat.nn.blocks import checked_kind
-from structmat.nn.module import checked_dropout
+from structmat.nn.module import PLANS, checked_dropout
 from structmat.nn.peft.names import StructmatType
+from structmat.topology import is_path, resolved
+from structmat.writing import parse_json, read_bytes
 
 SCHEMA = 1
 WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 SIDES = ("inputs", "outputs", "both")
 BIASES = ("none", "all", "structmat_only")
 
@@ -54,6 +57,8 @@ class StructmatConfig(PeftConfig):
         Multiplicative dropout, as for `structmat.nn.Orthogonal`.
     reduced : bool
         Whether to leave out generators that neighbouring switches could trade.
+    plan : {"auto", "measure", "reference"}
+        How rotations run, as for `structmat.nn.Orthogonal`.
     field : {"receptive", "channels"}
         What the inputs of a convolution turn in, as for `structmat.nn.adapt`.
     init_weights : bool
@@ -104,6 +109,7 @@ class StructmatConfig(PeftConfig):
     bias: str = "none"
     dropout: Any = (0.0, 0.0)
     reduced: bool = False
+    plan: str = "auto"
     field: str = "receptive"
     init_weights: bool = True
     target_modules: Any = None
@@ -131,6 +137,7 @@ class StructmatConfig(PeftConfig):
         self.field = checked_field(self.field)
         _check_choice("side", self.side, SIDES)
         _check_choice("bias", self.bias, BIASES)
+        _check_choice("plan", self.plan, PLANS)
         for name in ("scale", "reduced", "init_weights"):
             if not isinstance(getattr(self, name), bool):
                 raise StructmatError(f"{name}={getattr(self, name)!r}: it must be True or False")
@@ -150,7 +157,9 @@ class StructmatConfig(PeftConfig):
         self.networks = dict(self.networks or {})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `save_pretrained` writes; patterns as pairs, for their order counts.
+        """Return what `save_pretrained` writes, as it is read back: tuples and sets are lists.
+
+        Patterns are pairs, for their order counts.
 
         Examples
         --------
@@ -159,7 +168,7 @@ class StructmatConfig(PeftConfig):
         """
         made: dict[str, Any] = super().to_dict()
         made["topology_pattern"] = [list(pair) for pair in self.topology_pattern.items()]
-        return made
+        return {key: _as_json(value) for key, value in made.items()}
 
     @classmethod
     def from_pretrained(
@@ -173,12 +182,14 @@ class StructmatConfig(PeftConfig):
         Raises
         ------
         FileError
-            When the weights are there, but cut: so nothing has happened to a model yet.
+            When the weights or the configuration are there, but cut off; no model was touched.
         UnknownFamilyError
             When a topology is of a family that is not registered in this process.
         """
         folder = Path(os.fspath(pretrained_model_name_or_path), subfolder or "")
         _check_whole(folder / WEIGHTS)
+        if (folder / CONFIG).is_file():
+            parse_json(read_bytes(folder / CONFIG), folder / CONFIG, ": save the adapter anew")
         try:
             config: StructmatConfig = super().from_pretrained(
                 pretrained_model_name_or_path, subfolder=subfolder, **kwargs
@@ -206,6 +217,8 @@ def _kept(topology: Any) -> str | dict[str, Any]:
         return dict(topology)
     if isinstance(topology, Family):
         topology = str(topology)
+    if isinstance(topology, os.PathLike) or (isinstance(topology, str) and is_path(topology)):
+        return _kept(resolved(topology))  # in full: the file need not be there when it is loaded
     if not isinstance(topology, str):
         raise StructmatError(
             f"topology={topology!r}: it must be a spec string, a Family or a Network; a function"
@@ -213,6 +226,12 @@ def _kept(topology: Any) -> str | dict[str, Any]:
         )
     parse(topology)
     return topology
+
+
+def _as_json(value: Any) -> Any:
+    if isinstance(value, set | frozenset):
+        return sorted(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
 def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:

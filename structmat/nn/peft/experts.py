@@ -10,7 +10,10 @@ from torch import nn
 
 from structmat.errors import StructmatError, suggest
 from structmat.nn.adapters import Stack, StackAdapter, named_layers
+from structmat.nn.offloading import is_offloaded, loaded
+from structmat.nn.peft import weights
 from structmat.nn.peft.layer import Around, StructmatLayer
+from structmat.nn.sharded import unwrapped
 
 TRAINED_WHOLE = ("modules_to_save", "original_module")  # the names that PEFT gives to copies
 
@@ -40,16 +43,21 @@ class StructmatExperts(Around):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the experts do with the rotated weights."""
+        if is_offloaded(self.base_layer):  # its hooks would put the plain weights in place
+            with loaded(self.base_layer):
+                return self._run(*args, **kwargs)
+        return self._run(*args, **kwargs)
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
         rotated: dict[str, torch.Tensor] = {}
         for name, layer in self.stacks():
-            if layer.disable_adapters and layer.merged:
-                layer.unmerge()
             if not (layer.disable_adapters or layer.merged):
                 names = layer.acting(layer.active_adapters)
                 rotated |= {name: layer.effective(names)} if names else {}
         if not rotated:
             return self.base_layer(*args, **kwargs)
-        return torch.func.functional_call(self.base_layer, rotated, args, kwargs)
+        # Not tie_weights: another parameter that is the same tensor keeps it.
+        return torch.func.functional_call(self.base_layer, rotated, args, kwargs, tie_weights=False)
 
     def unload_and_optionally_merge_module(
         self,
@@ -65,7 +73,10 @@ class StructmatExperts(Around):
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         for name, layer in self.stacks():
-            if layer.merged and f"{prefix}base_layer.{name}" in state:
+            held = layer.base_layer.weight
+            if layer.merged and not weights.same(
+                held, state.get(f"{prefix}base_layer.{name}", held)
+            ):
                 layer.unmerge()  # what is loaded is the experts' own weight
         super()._load_from_state_dict(state, prefix, *args)
 
@@ -136,10 +147,11 @@ def put(model: nn.Module, name: str, stack: Stack) -> StructmatLayer:
     """
     place, _, part = name.rpartition(".")
     above, _, own = place.rpartition(".")
-    held = model.get_submodule(place)
+    inside = unwrapped(model)
+    held = inside.get_submodule(place)
     if not isinstance(held, StructmatExperts):
         held = StructmatExperts(stack.owner)
-        setattr(model.get_submodule(above), own, held)
+        setattr(inside.get_submodule(above), own, held)
     layer = held._modules.get(part)
     if not isinstance(layer, StructmatLayer):
         layer = StructmatLayer(stack, StackAdapter)

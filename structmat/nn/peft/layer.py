@@ -10,11 +10,19 @@ import torch
 from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 
-from structmat.errors import StructmatError
+from structmat.errors import StructmatError, suggest
 from structmat.network import Network
-from structmat.nn.adapters import Adapter, Layer, QuantisedLinearAdapter, own_behaviour
-from structmat.nn.adapters.quantised import requantised
+from structmat.nn.adapters import (
+    Adapter,
+    Layer,
+    LinearAdapter,
+    QuantisedLinearAdapter,
+    own_behaviour,
+    sees_weight,
+)
+from structmat.nn.adapters.quantised import in_floating_point, requantised
 from structmat.nn.blocks import at_least_float32
+from structmat.nn.offloading import Factors, is_offloaded, loaded
 from structmat.nn.peft import running, weights
 from structmat.nn.peft.config import StructmatConfig
 from structmat.nn.peft.planning import LayerPlan
@@ -56,6 +64,10 @@ class StructmatLayer(Around, BaseTunerLayer):
     adapter_layer_names = ("structmat_inputs", "structmat_outputs", "structmat_scale")
     other_param_names = ("structmat_power",)
 
+    # Of PEFT's tuner layers, for `peft.helpers.disable_input_dtype_casting`. A rotation keeps the
+    # dtype of activations, so nothing is cast either way.
+    cast_input_dtype_enabled = True
+
     # Whether something may read the weight instead of calling the layer.
     weight_is_read = True
 
@@ -64,13 +76,14 @@ class StructmatLayer(Around, BaseTunerLayer):
         self.base_layer = base_layer
         self.kind = kind
         self.stock = own_behaviour(base_layer, kind.takes) is None
+        self.sees_weight = kind.calls_base and sees_weight(base_layer, kind.takes)
         self.structmat_inputs = nn.ModuleDict()
         self.structmat_outputs = nn.ModuleDict()
-        self.structmat_scale = nn.ParameterDict()
+        self.structmat_scale = Factors()
         self.structmat_power: dict[str, float] = {}
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
-        self._plain: Any = None  # the layer's own weight, while merged; a quantised layer whole
+        self._aside: Any = None  # while merged: of the own and the merged weight that not in place
         self.quantised = issubclass(kind, QuantisedLinearAdapter)
         self.requantise: Callable[[], Any] | None = None  # as in `QuantisedLinearAdapter`
 
@@ -96,6 +109,7 @@ class StructmatLayer(Around, BaseTunerLayer):
                 device=device,
                 dropout=config.dropout,
                 reduced=config.reduced,
+                plan=config.plan,
             )
 
         if plan.inputs is not None:
@@ -148,8 +162,12 @@ class StructmatLayer(Around, BaseTunerLayer):
         """
         if adapter_names is not None:
             return running.mixed(self, x, adapter_names, *args, **kwargs)
-        if self.disable_adapters and self.merged:
-            self.unmerge()
+        if is_offloaded(self.base_layer):
+            with loaded(self.base_layer):
+                return self._run(x, *args, **kwargs)
+        return self._run(x, *args, **kwargs)
+
+    def _run(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         if self.disable_adapters or self.merged:
             plain: Tensor = self.base_layer(x, *args, **kwargs)
             return plain
@@ -166,11 +184,14 @@ class StructmatLayer(Around, BaseTunerLayer):
         """Return the factors of the outputs, those of an adapter to a power drawn towards 1."""
         if name not in self.structmat_scale:
             return None
-        scale: Tensor = self.structmat_scale[name]
+        scale = self.structmat_scale()[name]
         power = self.structmat_power[name]
         return scale if power == 1 else 1 + power * (scale - 1)
 
     # The weight -----------------------------------------------------------------------------
+
+    # A layer is merged, disabled, both or neither. Whoever reads its weight, by whatever name,
+    # finds the one that acts: the merged one is in the layer only while adapters are enabled.
 
     def effective(self, names: Iterable[str]) -> Tensor:
         """Return the weight that these adapters make, in the layout and dtype of the layer's."""
@@ -185,8 +206,27 @@ class StructmatLayer(Around, BaseTunerLayer):
             return plain
         return self.effective(names)
 
+    @property
+    def own(self) -> Any:
+        """The layer's own weight, merged or not; of a quantised layer the layer that holds it."""
+        return self._aside if self.merged and not self.disable_adapters else self._held()
+
+    def _held(self) -> Any:
+        return self.base_layer if self.quantised else self.base_layer.weight
+
+    def _hold(self, value: Any) -> None:
+        if self.quantised:
+            self.base_layer = value
+        else:
+            self.base_layer.weight = value
+
+    def _set_aside(self, value: Any) -> None:
+        object.__setattr__(self, "_aside", value)  # past nn.Module: no parameter of ours
+
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:  # noqa: ARG002, FBT001, FBT002 (PEFT's signature)
         """Put the effective weight in the layer; `unmerge` restores the one before, exactly.
+
+        While adapters are disabled it is only kept ready for the time when they are enabled.
 
         Parameters
         ----------
@@ -201,18 +241,20 @@ class StructmatLayer(Around, BaseTunerLayer):
             When the merged weight holds NaN or infinity. The layer is unchanged.
         """
         names = self.acting(check_adapters_to_merge(self, adapter_names))
-        if not names:
-            return
+        if names:
+            self._merge([*self.merged_adapters, *names])
+
+    def _merge(self, names: list[str]) -> None:
+        own = self.own
         merged = self.merged_weight(names)
-        plain = self.base_layer if self.quantised else self.base_layer.weight
         if self.quantised:
-            self.base_layer = requantised(plain, merged, self.requantise)
+            made = requantised(own, merged, self.requantise)
         else:
             # A new parameter: a layer that shares this weight, as a tied embedding, keeps it.
-            self.base_layer.weight = nn.Parameter(merged, requires_grad=plain.requires_grad)
-        if self._plain is None:
-            object.__setattr__(self, "_plain", plain)  # past nn.Module: no parameter of ours
-        self.merged_adapters.extend(names)
+            made = nn.Parameter(merged, requires_grad=own.requires_grad)
+        self.merged_adapters[:] = names
+        self._hold(own if self.disable_adapters else made)
+        self._set_aside(made if self.disable_adapters else own)
 
     def merged_weight(self, names: Iterable[str]) -> Tensor:
         """Return the weight that adapters make, without dropout.
@@ -226,15 +268,60 @@ class StructmatLayer(Around, BaseTunerLayer):
 
     def unmerge(self) -> None:
         """Put the layer's own weight back, to the last bit."""
-        if self._plain is None:
+        if not self.merged:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
             return
-        if self.quantised:
-            self.base_layer = self._plain
-        else:
-            self.base_layer.weight = self._plain
-        object.__setattr__(self, "_plain", None)
+        self._hold(self.own)
+        self._set_aside(None)
         self.merged_adapters.clear()
+
+    def enable_adapters(self, enabled: bool) -> None:  # noqa: FBT001 (PEFT's signature)
+        """Let adapters act, or the layer alone: a merged one is then unmerged."""
+        if self.merged and not enabled:
+            self.unmerge()
+        elif self.merged and self.disable_adapters:  # merged meanwhile
+            made, own = self._aside, self._held()
+            self._hold(made)
+            self._set_aside(own)
+        super().enable_adapters(enabled)
+
+    def get_delta_weight(self, adapter: str) -> Tensor:
+        """Return what an adapter alone adds to the layer's own weight, in its layout and dtype.
+
+        Parameters
+        ----------
+        adapter : str
+            One that the layer has.
+
+        Raises
+        ------
+        StructmatError
+            When it has none of this name, or the weight would hold NaN or infinity.
+        """
+        if adapter not in self.structmat_power:
+            raise StructmatError(
+                f"adapter {adapter!r}: this layer has no such one"
+                f"{suggest(adapter, self.structmat_power)}"
+            )
+        return self.merged_weight([adapter]) - weights.floating(self)
+
+    def supports_lora_conversion(self, adapter_name: str = "default") -> bool:  # noqa: ARG002 (PEFT's signature)
+        """Return whether PEFT can approximate the adapter by LoRA: of linear layers it can."""
+        return issubclass(self.kind, LinearAdapter)
+
+    def get_base_weight(self) -> Tensor:
+        """Return the weight that is in the layer, in floating point."""
+        if self.quantised:
+            return in_floating_point(self.base_layer)
+        weight: Tensor = self.base_layer.weight.data
+        return weight
+
+    def set_base_weight(self, weight_data: Tensor) -> None:
+        """Put another weight in the layer, which quantises it where it did."""
+        if self.quantised:
+            self.base_layer = requantised(self.base_layer, weight_data, self.requantise)
+        else:
+            self.base_layer.weight.data = weight_data
 
     # Powers and stages -----------------------------------------------------------------------
 
@@ -252,6 +339,12 @@ class StructmatLayer(Around, BaseTunerLayer):
         self.structmat_power[adapter] = value
         for turn in self.turns(adapter):
             turn.set_power(value)
+        self._merge_anew(adapter)
+
+    def _merge_anew(self, adapter: str) -> None:
+        """Merge again when a merged adapter does not act as it did."""
+        if adapter in self.merged_adapters:
+            self._merge(self.acting(self.merged_adapters))
 
     def scale_layer(self, scale: float) -> None:
         """Multiply the powers of the active adapters by a number."""
@@ -287,8 +380,27 @@ class StructmatLayer(Around, BaseTunerLayer):
                 checked_stages(wanted, turn.network.depth)
         for turn in turns:
             turn.set_stages(wanted)
+        self._merge_anew(adapter)
 
     # What PEFT and torch ask ----------------------------------------------------------------
+
+    @property
+    def in_features(self) -> int:
+        """As PEFT counts them: the channels of a convolution, the entries of an embedding."""
+        return self.kind.features(self.base_layer)[0]
+
+    @property
+    def out_features(self) -> int:
+        """The outputs, channels or numbers of an embedding."""
+        return self.kind.features(self.base_layer)[1]
+
+    @property
+    def r(self) -> dict[str, int]:
+        """How many stages the rotations of each adapter have; diffusers counts the adapters."""
+        return {
+            name: max((turn.network.depth for turn in self.turns(name)), default=0)
+            for name in self.structmat_power
+        }
 
     def _move_adapter_to_device_of_base_layer(
         self, adapter_name: str, device: torch.device | None = None
@@ -306,16 +418,16 @@ class StructmatLayer(Around, BaseTunerLayer):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
         super()._apply(fn, recurse)
-        if self._plain is not None:  # moves with the rest
+        if self.merged:  # moves with the rest
             if self.quantised:
-                self._plain._apply(fn)
+                self._aside._apply(fn)
             else:
-                self._plain.data = fn(self._plain.data)
+                self._aside.data = fn(self._aside.data)
         return self
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        if self._plain is not None and f"{prefix}base_layer.weight" in state:
-            self.unmerge()  # what is loaded is the layer's own weight
+        if self.merged and weights.loads_another(self, state, prefix):
+            self.unmerge()  # what is loaded is the layer's own weight, or another adapter
         super()._load_from_state_dict(state, prefix, *args)
 
     def __repr__(self) -> str:

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from peft import mapping
+from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftModel, mapping
+from transformers.integrations.peft import PeftAdapterMixin
 
-from structmat.nn.peft import reporting
+from structmat.nn.peft import loading, reporting
 from structmat.nn.peft.names import PREFIX, StructmatType
+from structmat.nn.peft.undoing import guard
+
+# What may fail after an adapter was put into a model. `get_peft_model` makes one of the models.
+_ENTRIES = ("__init__", "from_pretrained", "add_adapter", "load_adapter")
 
 
 def register(config: type[Any], tuner: type[Any]) -> None:
@@ -16,4 +21,8 @@ def register(config: type[Any], tuner: type[Any]) -> None:
     mapping.PEFT_TYPE_TO_PREFIX_MAPPING[kind] = PREFIX
     mapping.PEFT_TYPE_TO_CONFIG_MAPPING[kind] = config
     mapping.PEFT_TYPE_TO_TUNER_MAPPING[kind] = tuner
+    loading.install()
+    models: list[type[Any]] = [PeftModel, *MODEL_TYPE_TO_PEFT_MODEL_MAPPING.values()]
+    for cls in [*models, PeftAdapterMixin]:
+        guard(cls, *_ENTRIES)
     reporting.install()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -12,24 +13,28 @@ import torch
 from peft.tuners.tuners_utils import (
     BaseTuner,
     BaseTunerLayer,
+    _ExcludedModule,
     _maybe_include_all_linear_layers,
     check_target_module_exists,
 )
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
-from structmat.errors import StructmatError, require
+from structmat.errors import StructmatError, require, suggest
 from structmat.nn.adapters import Stack
 from structmat.nn.adapters.quantised import settings_of
 from structmat.nn.peft import combining, experts, loading
 from structmat.nn.peft.config import StructmatConfig
 from structmat.nn.peft.experts import StructmatExperts
 from structmat.nn.peft.layer import StructmatLayer, StructmatLinear
-from structmat.nn.peft.names import PREFIX
-from structmat.nn.peft.planning import LayerPlan, planned
-from structmat.nn.peft.running import BASE
-from structmat.nn.peft.undoing import Before
+from structmat.nn.peft.mixing import mixed
+from structmat.nn.peft.names import PREFIX, check_name, heads
+from structmat.nn.peft.planning import LayerPlan, check_shared, planned
+from structmat.nn.peft.undoing import Before, remember
+from structmat.nn.peft.unmatched import numbers_unmatched, unmatched, warn
 from structmat.nn.selecting import ALL_LINEAR
+from structmat.nn.sharded import is_around, plain_name, renewed, unwrapped
+from structmat.nn.sharing import names_of_layers, untie
 
 # Parents that look at the dtype of a weight, and call the layer: no need to rotate it for that.
 _ONLY_LOOKS = re.compile(r".*(DenseActDense|DenseGatedActDense|GatedActDense)")
@@ -69,9 +74,9 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     tuner_layer_cls = StructmatLayer
     target_module_mapping = {}  # noqa: RUF012 (no names by architecture: None is "all-linear")
 
-    _plans: Mapping[str, LayerPlan] = {}
+    _plans: dict[str, LayerPlan] = {}  # noqa: RUF012 (each model has its own)
+    _names: Mapping[str, list[str]] = {}  # by each name of a layer, all of them
     _stacks: Mapping[str, Stack] = {}
-    _before: Mapping[str, Before] = {}
 
     # Putting in -----------------------------------------------------------------------------
 
@@ -85,13 +90,19 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     ) -> None:
         """Adapt the targeted layers, all of them or none."""
         config: Any = self.peft_config[adapter_name]
-        kept = config.target_modules, dict(config.networks)
-        before = Before(model)
+        before = Before(model, self.peft_config, adapter_name)
+        every = model.named_modules(remove_duplicate=False)
+        names = [plain_name(name) for name, _ in every]
         try:
-            _check_name(model, adapter_name)
+            check_name(model, adapter_name)
+            self._names = {name: names for names in names_of_layers(model) for name in names}
+            said = [] if config._from_file else unmatched(config, names, heads(config))
+            if not config._from_file:
+                said += numbers_unmatched(config, names, _layer_index)
             layers = self._targets(model, config, state_dict)
             self._stacks = experts.chosen(model, config, _layer_index)
             self._plans = planned(config, {**layers, **self._stacks})
+            check_shared(model, config, layers)
             super().inject_adapter(
                 model,
                 adapter_name,
@@ -99,13 +110,11 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
                 low_cpu_mem_usage=low_cpu_mem_usage,
                 state_dict=state_dict,
             )
+            warn(said)
         except BaseException:
-            before.restore(model, adapter_name)
-            self.peft_config.pop(adapter_name, None)
-            config.target_modules, config.networks = kept
+            before.restore()
             raise
-        if config._from_file:  # until its weights are found to fit
-            self._before = {**self._before, adapter_name: before}
+        remember(before)
 
     def _inject_parameters(
         self,
@@ -129,29 +138,37 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     ) -> dict[str, nn.Module]:
         """Return the layers to adapt by name, those under adapters already without them."""
         self._prepare_adapter_config(config, self.get_model_config(model))
-        _maybe_include_all_linear_layers(config, model)
+        every = {name: plain_name(name) for name, _ in model.named_modules()}
         wrappers = [n for n, m in model.named_modules() if isinstance(m, AuxiliaryTrainingWrapper)]
         inside = tuple(f"{name}." for name in wrappers)  # copies of modules that are trained whole
+        targets = config.target_modules
+        if isinstance(targets, str) and targets.lower() == ALL_LINEAR:
+            _maybe_include_all_linear_layers(config, unwrapped(model))
+            config.target_modules = {
+                name
+                for name in map(plain_name, config.target_modules)
+                if not _in_one_of(name, (*heads(config), *(config.modules_to_save or ())))
+            }
         if isinstance(config.target_modules, set):
-            config.target_modules = {n for n in config.target_modules if not n.startswith(inside)}
+            copies = tuple(map(plain_name, inside))
+            config.target_modules = {n for n in config.target_modules if not n.startswith(copies)}
         saved = None
         if state is not None:
-            cut = [key.rsplit(f".{PREFIX}", 1)[0].removeprefix("_orig_mod.") for key in state]
-            saved = set(cut)
+            saved = {plain_name(key.rsplit(f".{PREFIX}", 1)[0]) for key in state}
         found: dict[str, nn.Module] = {}
         for name, module in model.named_modules():
-            if not name or name.startswith(inside):
+            names, plain = self._names[name], every[name]
+            if not name or name.startswith(inside) or name != names[0] or is_around(module):
                 continue
             if isinstance(module, BaseTunerLayer):
                 inside = (*inside, f"{name}.")
             wanted = (
                 self._check_target_module_exists(config, name)
                 if saved is None
-                else name.removeprefix("_orig_mod.") in saved
+                else any(plain_name(other) in saved for other in names)
             )
             if wanted:
-                base = module.base_layer if isinstance(module, StructmatLayer) else module
-                found[name.removeprefix("_orig_mod.") if saved else name] = base
+                found[plain] = module.base_layer if isinstance(module, StructmatLayer) else module
         return found
 
     def _prepare_adapter_config(self, peft_config: Any, model_config: dict[str, Any]) -> Any:  # noqa: ARG002 (PEFT's signature)
@@ -159,22 +176,11 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             peft_config.target_modules = set() if peft_config.target_parameters else ALL_LINEAR
         return peft_config
 
-    @staticmethod
-    def _check_target_module_exists(config: Any, key: str) -> Any:
-        """Return whether a layer is targeted; PEFT heeds `layers_to_transform` in lists only."""
-        plain = SimpleNamespace(
-            target_modules=config.target_modules,
-            exclude_modules=config.exclude_modules,
-            modules_to_save=config.modules_to_save,
-            target_parameters=None,
-        )
-        found = check_target_module_exists(plain, key)
-        wanted = config.layers_to_transform
-        if not found or wanted is None or wanted == []:
-            return found
-        return _layer_index(key, config.layers_pattern) in (
-            [wanted] if isinstance(wanted, int) else list(wanted)
-        )
+    def _check_target_module_exists(self, config: Any, key: str) -> Any:  # type: ignore[override]
+        """Return whether a layer is targeted by one of its names, and excluded by none."""
+        found = [_is_targeted(config, plain_name(name)) for name in self._names.get(key, [key])]
+        excluded = [result for result in found if isinstance(result, _ExcludedModule)]
+        return (excluded or [result for result in found if result] or found)[0]
 
     def _create_and_replace(
         self,
@@ -186,8 +192,12 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         current_key: str,
         parameter_name: str | None = None,  # noqa: ARG002 (PEFT's signature)
     ) -> None:
-        plan = self._plans.get(current_key)
-        if plan is None:  # inside a module that is trained whole
+        if is_around(target):
+            return
+        # A layer of several names is met under each of them, and adapted once.
+        names = self._names.get(current_key, [current_key])
+        plan = self._plans.pop(plain_name(names[0]), None)
+        if plan is None:  # done, or inside a module that is trained whole
             return
         if isinstance(target, StructmatLayer):
             target.update_layer(adapter_name, plan, peft_config)
@@ -200,18 +210,29 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         layer.update_layer(adapter_name, plan, peft_config)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)  # noqa: FBT003 (torch's signature)
+        alike = [self.model.get_submodule(name) for name in names[1:] if name in self._names]
         self._replace_module(parent, target_name, layer, target)
+        for module in alike:
+            self._replace_everywhere(module, layer)
 
     def _replace_module(self, parent: Any, child_name: str, new_module: Any, child: Any) -> None:
         """Replace a layer wherever it stands: models share some under several names."""
+        if is_around(child):  # torch.compile's: it stays
+            parent, child_name = child, next(iter(child._modules))
+            child = getattr(child, child_name)
         if isinstance(child, StructmatExperts):  # PEFT would give its weight to the plain ones
             setattr(parent, child_name, new_module)
         else:
             super()._replace_module(parent, child_name, new_module, child)
+        renewed(parent)
+        self._replace_everywhere(child, new_module)
+
+    def _replace_everywhere(self, old: nn.Module, new: nn.Module) -> None:
         for module in self.model.modules():
             for name, other in module._modules.items():
-                if other is child and module is not new_module:
-                    module._modules[name] = new_module
+                if other is old and module is not new:
+                    module._modules[name] = new
+                    renewed(module)
 
     # Taking out -----------------------------------------------------------------------------
 
@@ -221,6 +242,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         safe_merge: bool = False,  # noqa: FBT001, FBT002 (PEFT's signature)
     ) -> None:
         """Merge adapters into all layers, or into none where a number is not finite."""
+        self._check_known(adapter_names)
         self._check_finite(adapter_names)
         super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
 
@@ -232,17 +254,45 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         adapter_names: list[str] | None = None,
     ) -> Any:
         if merge:
+            self._check_known(adapter_names)
             self._check_finite(adapter_names)
-        else:
-            for layer in self.adapted().values():
-                if layer.merged:
-                    layer.unmerge()
-        return super()._unload_and_optionally_merge(
+        for layer in self.adapted().values():
+            if not merge and layer.merged:
+                layer.unmerge()
+            elif merge and layer.disable_adapters:  # what is merged is to be in its place
+                layer.enable_adapters(enabled=True)
+        tuner: Any = super()
+        plain = tuner._unload_and_optionally_merge(
             merge=merge,
             progressbar=progressbar,
             safe_merge=safe_merge,
             adapter_names=adapter_names,
         )
+        untie(plain)
+        return plain
+
+    def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:  # noqa: FBT001, FBT002 (PEFT's signature)
+        """Make adapters active, which must be there."""
+        self._check_known([adapter_name] if isinstance(adapter_name, str) else adapter_name)
+        super().set_adapter(adapter_name, inference_mode=inference_mode)
+
+    def set_requires_grad(
+        self,
+        adapter_names: str | Sequence[str],
+        requires_grad: bool = True,  # noqa: FBT001, FBT002 (PEFT's signature)
+    ) -> None:
+        """Freeze or unfreeze adapters, which must be there."""
+        self._check_known([adapter_names] if isinstance(adapter_names, str) else adapter_names)
+        super().set_requires_grad(adapter_names, requires_grad)
+
+    def _check_known(self, names: Sequence[str] | None) -> None:
+        if isinstance(names, str):  # PEFT says that it must be a list
+            return
+        unknown = next((name for name in names or () if name not in self.peft_config), None)
+        if unknown is not None:
+            raise StructmatError(
+                f"adapter {unknown!r}: there is no such one{suggest(unknown, self.peft_config)}"
+            )
 
     def _check_finite(self, names: Sequence[str] | None) -> None:
         for place, layer in self.adapted().items():
@@ -276,8 +326,10 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         adapters : sequence of str
             With the same networks. A layer that one of them leaves alone counts as the identity.
         weights : sequence of float
-            At least 0. For weights that sum to one it is the mean; the sum is the power to which
-            the mean is taken, so that one adapter of weight w is that adapter scaled by w.
+            For weights that sum to one it is the mean; the sum is the power to which the mean is
+            taken, so that one adapter of weight w is that adapter scaled by w. A negative weight
+            is that of the inverse rotation: −1 for a single adapter gives its inverse. Rotations
+            that commute become the product of their powers w, and weights of 0 the identity.
         adapter_name : str
             Of the new adapter; it is not made active.
         combination_type : {"geodesic"}
@@ -304,6 +356,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
         """Return the name of a saved tensor: PEFT knows adapters of one level only."""
+        key = plain_name(key)
         mark = rf"(\.{PREFIX}[a-z]+)\.{re.escape(adapter_name)}(?=\.|$)"
         if re.search(mark, key):
             return re.sub(mark, r"\1", key)
@@ -315,83 +368,80 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     ) -> dict[str, Tensor]:
         """Return the tensors by their names in the model, when all of them fit."""
         renamed = super()._remap_adapter_state_dict_for_load(
-            model=model, config=config, adapter_name=adapter_name, state_dict=state_dict
+            model=model,
+            config=config,
+            adapter_name=adapter_name,
+            state_dict={plain_name(name): value for name, value in state_dict.items()},
         )
-        tuner = getattr(model, "base_model", None)
-        loading.check(model, renamed, adapter_name, tuner if isinstance(tuner, cls) else None)
-        return renamed
+        own = {plain_name(name): name for name in model.state_dict()}
+        # PEFT knows a layer of several names by the first of them only.
+        places = {
+            plain_name(cls._remove_adapter_name_from_key(key, adapter_name)): key
+            for key in loading.names_of(model, adapter_name)
+        }
+        places |= {f"base_model.model.{short}": key for short, key in places.items()}
+        places |= own
+        renamed = {places.get(name, name): value for name, value in renamed.items()}
+        # PEFT does not say so, but its caller knows whether other shapes are to be left out.
+        frame = inspect.currentframe()
+        caller = {} if frame is None or frame.f_back is None else frame.f_back.f_locals
+        take = loading.fitting if caller.get("ignore_mismatched_sizes") else loading.checked
+        found = take(model, renamed, adapter_name)
+        saved = {name: cls._remove_adapter_name_from_key(name, adapter_name) for name in found}
+        loading.name_offloaded(model, saved, adapter_name)
+        return found
+
+    @classmethod
+    def _get_adapter_state_dict(
+        cls,
+        model: nn.Module,
+        config: Any,
+        adapter_name: str,
+        state_dict: dict[str, Tensor],
+        unwanted_adapter_names: list[str],
+    ) -> dict[str, Tensor]:
+        """Return what is saved; PEFT adds weights of embeddings, the layer's own also if merged."""
+        for name, module in model.named_modules():
+            key = f"{name}.base_layer.weight"
+            tuned = isinstance(module, StructmatLayer) and module.merged
+            if tuned and not module.quantised and key in state_dict:
+                state_dict[key] = module.own.detach()
+        return super()._get_adapter_state_dict(
+            model, config, adapter_name, state_dict, unwanted_adapter_names
+        )
 
     # Batches of several adapters ------------------------------------------------------------
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *_: Any, **kwargs: Any) -> Iterator[None]:
         names = kwargs.pop("adapter_names", None)
-        if names is None:
+        with nullcontext() if names is None else mixed(self, names, kwargs):
             yield
-            return
-        self._check_mixed(names)
-        beams = kwargs.get("num_beams") or 1
-        repeated = [name for name in names for _ in range(beams)]
-
-        def choose(_: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
-            # An encoder sees each sample once, a decoder once for each beam.
-            rows = len(args[0]) if args else len(repeated)
-            kwargs["adapter_names"] = names if rows == len(names) else repeated
-            return args, kwargs
-
-        chosen = (StructmatLayer, AuxiliaryTrainingWrapper)
-        hooks = [
-            module.register_forward_pre_hook(choose, with_kwargs=True)
-            for module in self.modules()
-            if isinstance(module, chosen)
-        ]
-        try:
-            yield
-        finally:
-            for hook in hooks:
-                hook.remove()
-
-    def _check_mixed(self, names: Sequence[str]) -> None:
-        if self.training:
-            raise StructmatError(
-                "Cannot pass `adapter_names` when the model is in training mode: call eval() first"
-            )
-        unknown = sorted(set(names) - set(self.peft_config) - {BASE})
-        if unknown:
-            raise StructmatError(
-                f"Trying to infer with non-existing adapter(s): {', '.join(unknown)}; there are"
-                f" {', '.join(self.peft_config)}"
-            )
-        for name, module in self.model.named_modules():
-            if isinstance(module, StructmatExperts):
-                raise StructmatError(
-                    f"adapter_names: the experts {name} see the tokens of all samples at once, so"
-                    " they cannot take another adapter for each; run the adapters one after the"
-                    " other"
-                )
-            reads = isinstance(module, nn.MultiheadAttention | nn.TransformerEncoderLayer)
-            if reads and any(isinstance(m, StructmatLayer) for m in module.children()):
-                raise StructmatError(
-                    f"adapter_names: {name} reads the weight of its layers instead of calling"
-                    " them, so it cannot take another one for each sample; run the adapters one"
-                    " after the other"
-                )
 
 
-def _check_name(model: nn.Module, adapter: str) -> None:
-    """Refuse names by which PEFT would take other tensors for the adapter's when it saves."""
-    parts: set[str] = set()
-    inside: tuple[str, ...] = ()  # what adapters put there is named after them, and no matter
-    for name, module in model.named_modules():
-        if not name.startswith(inside):
-            parts.update(name.split("."))
-        if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
-            inside = (*inside, f"{name}.")
-    if adapter in parts or adapter == "generators" or adapter.isdigit():
-        raise StructmatError(
-            f"adapter {adapter!r}: a part of the model, or of what is saved, has this name, which"
-            " PEFT would confuse; choose another one"
-        )
+def _is_targeted(config: Any, name: str) -> Any:
+    """Return whether a name is targeted; PEFT heeds `layers_to_transform` in lists only."""
+    targets = config.target_modules
+    plain = SimpleNamespace(
+        target_modules={*map(plain_name, targets)} if isinstance(targets, set) else targets,
+        exclude_modules=config.exclude_modules,
+        modules_to_save=[*(config.modules_to_save or ()), *heads(config)],
+        target_parameters=None,
+    )
+    found = check_target_module_exists(plain, name)
+    wanted = config.layers_to_transform
+    if not found or wanted is None or wanted == []:
+        return found
+    return _layer_index(name, config.layers_pattern) in (
+        [wanted] if isinstance(wanted, int) else list(wanted)
+    )
+
+
+def _in_one_of(name: str, wanted: Sequence[str]) -> bool:
+    """Return whether PEFT trains a module of this name, or one around it, whole, by its end."""
+    parts = name.split(".")
+    around = [".".join(parts[: k + 1]) for k in range(len(parts))]
+    return any(place.endswith(end) for place in around for end in wanted)
 
 
 def _layer_index(name: str, patterns: str | Sequence[str] | None) -> int | None:

@@ -1,6 +1,13 @@
 """The names by which PEFT knows the method."""
 
 import enum
+from typing import Any
+
+from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.other import AuxiliaryTrainingWrapper
+from torch import nn
+
+from structmat.errors import StructmatError
 
 
 class StructmatType(str, enum.Enum):  # noqa: UP042 (PEFT shows what str() has after a dot)
@@ -14,3 +21,40 @@ class StructmatType(str, enum.Enum):  # noqa: UP042 (PEFT shows what str() has a
 
 
 PREFIX = "structmat_"  # of what belongs to an adapter, in the names of parameters
+
+_CLASSIFIERS = ("classifier", "score")
+_HEADS = {"SEQ_CLS": _CLASSIFIERS, "TOKEN_CLS": _CLASSIFIERS, "QUESTION_ANS": ("qa_outputs",)}
+
+
+def heads(config: Any) -> tuple[str, ...]:
+    """Return the names of modules that PEFT trains whole for the task of a configuration."""
+    return _HEADS.get(getattr(config.task_type, "value", config.task_type) or "", ())
+
+
+def check_name(model: nn.Module, adapter: Any) -> None:
+    """Refuse names that torch cannot keep, or that PEFT would confuse with others when it saves.
+
+    Raises
+    ------
+    StructmatError
+    """
+    parts = {"generators", "base_layer", "original_module", "modules_to_save"}
+    inside: tuple[str, ...] = ()  # what adapters put there is named after them, and no matter
+    for name, module in model.named_modules():
+        if not name.startswith(inside):
+            parts.update(name.split("."))
+            parts.update(part for part, _ in module.named_parameters(recurse=False))
+            parts.update(part for part, _ in module.named_buffers(recurse=False))
+        if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
+            children: Any = module._modules  # type: ignore[union-attr]  # a mixin of modules
+            own = {*children} - {"base_layer", "original_module"}
+            inside = (*inside, *(f"{name}.{part}" for part in own))
+    if not isinstance(adapter, str) or not adapter or "." in adapter:
+        why = "it must be some text without a dot, for it becomes a part of the names of tensors"
+    elif any(hasattr(kind(), adapter) for kind in (nn.ModuleDict, nn.ParameterDict)):
+        why = "torch's own dictionaries have an attribute of this name"
+    elif adapter in parts or adapter.isdigit() or adapter.startswith(PREFIX):
+        why = "a part of the model, or of what is saved, has this name, which PEFT would confuse"
+    else:
+        return
+    raise StructmatError(f"adapter {adapter!r}: {why}; choose another one")

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from structmat.errors import StructmatError
 from structmat.nn.adapters import EmbeddingAdapter, runs_together
+from structmat.nn.offloading import is_offloaded, loaded
 
 if TYPE_CHECKING:  # the layer runs this
     from structmat.nn.peft.layer import StructmatLayer
@@ -36,6 +37,10 @@ def adapted(
         return plain
     if not kind.calls_base:
         return kind.run(base, x, layer.effective(names))
+    if layer.sees_weight:
+        given = {"weight": layer.effective(names)}
+        run: Tensor = torch.func.functional_call(base, given, (x, *args), kwargs, tie_weights=False)
+        return run
     if issubclass(kind, EmbeddingAdapter):
         y: Tensor = base(x, *args, **kwargs)
         for name in names:  # what is looked up turns
@@ -55,7 +60,7 @@ def adapted(
         called: Tensor = base(x, *args, **kwargs)
         return called
     bias = base.bias
-    if layer.quantised:  # the layer has its products; the bias is put off
+    if layer.quantised or "forward" in base.__dict__:  # only its own call has its products
         y = base(x, *args, **kwargs)
         y = y if bias is None else y - bias.to(y.dtype)
     elif together:
@@ -78,14 +83,22 @@ def mixed(
     StructmatError
         When there are not as many names as samples, or adapters are merged.
     """
+    if len(x) == 1:  # the same for all samples, as positions are
+        x = x.expand(len(adapter_names), *x.shape[1:])
     if len(adapter_names) != len(x):
         raise StructmatError(
-            f"{len(adapter_names)} adapter_names for a batch of {len(x)}: give one for each"
-            f" sample, {BASE!r} for no adapter"
+            "Length of `adapter_names` should be the same as the number of inputs, but got"
+            f" {len(adapter_names)} and {len(x)}: give one for each sample, {BASE!r} for no adapter"
         )
-    if layer.merged:
-        raise StructmatError("adapter_names while adapters are merged: unmerge_adapter() first")
+    if layer.merged and not layer.disable_adapters:
+        raise StructmatError(
+            "Cannot pass `adapter_names` when there are merged adapters, please call"
+            " `unmerge_adapter` first."
+        )
     parts, places = [], []
+    if is_offloaded(layer.base_layer):
+        with loaded(layer.base_layer):
+            return mixed(layer, x, adapter_names, *args, **kwargs)
     for name in dict.fromkeys(adapter_names):
         rows = [k for k, other in enumerate(adapter_names) if other == name]
         places.append(torch.tensor(rows, device=x.device))

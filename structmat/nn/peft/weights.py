@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 import torch
@@ -11,6 +11,8 @@ from torch import Tensor
 from structmat.errors import StructmatError
 from structmat.nn.adapters.quantised import in_floating_point
 from structmat.nn.blocks import at_least_float32
+from structmat.nn.offloading import is_offloaded, loaded
+from structmat.nn.peft.names import PREFIX
 
 if TYPE_CHECKING:  # the layer asks for its weight
     from structmat.nn.peft.layer import StructmatLayer
@@ -25,8 +27,11 @@ def effective(layer: StructmatLayer, names: Iterable[str]) -> Tensor:
     names : iterable of str
         Adapters that the layer has.
     """
+    if is_offloaded(layer.base_layer):
+        with loaded(layer.base_layer):
+            return effective(layer, names)
     base, kind = layer.base_layer, layer.kind
-    weight: Tensor = in_floating_point(base) if layer.quantised else base.weight
+    weight = floating(layer)
     neurons = kind.neurons(base, weight).to(at_least_float32(weight.dtype))
     for name in names:
         if name in layer.structmat_inputs:
@@ -35,6 +40,40 @@ def effective(layer: StructmatLayer, names: Iterable[str]) -> Tensor:
         turned = layer.outputs_turned(kind.by_outputs(base, neurons), name)
         neurons = kind.from_outputs(base, turned)
     return kind.from_neurons(base, neurons).to(weight.dtype)
+
+
+def floating(layer: StructmatLayer) -> Tensor:
+    """Return the layer's own weight in floating point, whether adapters are merged or not."""
+    own: Tensor = in_floating_point(layer.own) if layer.quantised else layer.own
+    return own
+
+
+def loads_another(layer: StructmatLayer, state: Mapping[str, Tensor], prefix: str) -> bool:
+    """Return whether loading a state changes what is merged: the weight, or an adapter's tensors.
+
+    Parameters
+    ----------
+    layer : StructmatLayer
+        Merged.
+    state : mapping from a name to a tensor
+    prefix : str
+        Of the layer's names in the state.
+    """
+    if layer.quantised and any(key.startswith(f"{prefix}base_layer.") for key in state):
+        return True
+    names = set(layer.merged_adapters)
+    return any(
+        f"{prefix}{name}" in state and not same(value, state[f"{prefix}{name}"])
+        for name, value in layer.named_parameters()
+        if name == "base_layer.weight" or (name.startswith(PREFIX) and names & set(name.split(".")))
+    )
+
+
+def same(held: Tensor, other: Tensor) -> bool:
+    """Return whether two tensors hold the same numbers."""
+    if held.is_meta or other.is_meta or held.shape != other.shape:
+        return False
+    return torch.equal(held, other.to(held.device, held.dtype))
 
 
 @torch.no_grad()

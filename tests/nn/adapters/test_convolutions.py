@@ -88,6 +88,27 @@ def test_activations_turn_where_they_are_fewer():
     assert pointwise._turns_channels(torch.zeros(1, 4, 2, 2))
 
 
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+@pytest.mark.parametrize("field", ["receptive", "channels"])
+@pytest.mark.parametrize("scale", [False, True])
+def test_the_side_is_told_apart_with_as_many_inputs_as_outputs(kind, side, field, scale):
+    """With one pixel, activations of either side are fewer than weights."""
+    axes = CONVOLUTIONS.index(kind) + 1
+    torch.manual_seed(0)
+    layer = kind(4, 4, 1).double()
+    adapter = adapted(layer, scale=scale, seed=1, field=field, side=side)
+    x = torch.randn(1, 4, *[1] * axes, dtype=torch.float64)
+    r = adapter.rotation.matrix().detach()
+    w = layer.weight.detach().reshape(4, 4)
+    w = w @ r.T if side == "inputs" else r @ w
+    if scale:
+        w = adapter.scale.detach()[:, None] * w
+    expected = w @ x.reshape(4) + adapter.bias.detach()
+    torch.testing.assert_close(adapter(x).reshape(4), expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(adapter.weight.reshape(4, 4), w, rtol=1e-10, atol=1e-10)
+
+
 def test_a_field_that_is_none_is_refused(tmp_path):
     with pytest.raises(StructmatError, match=r"field='pixels': .*'receptive' fields, or"):
         adapt(nn.Conv2d(2, 2, 1), "butterfly", target_modules=".*", field="pixels")

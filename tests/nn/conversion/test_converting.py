@@ -185,7 +185,10 @@ def test_a_head_that_the_base_model_lacks_is_added(tmp_path):
     del base[1]
     saved_model(base, tmp_path / "model", 2)
     done = convert(tmp_path / "ours", tmp_path / "a", to="merged", model=tmp_path / "model")
-    assert done.notes == ["not in the pretrained model, but in the merged one: 1.bias, 1.weight"]
+    assert done.notes == [
+        "left out, for they are of the model before, or of its training: training_args.bin",
+        "not in the pretrained model, but in the merged one: 1.bias, 1.weight",
+    ]
     assert torch.equal(all_tensors(tmp_path / "a")["1.weight"], one[1].weight)
     index = json.loads((tmp_path / "a" / "model.safetensors.index.json").read_text())
     assert index["weight_map"]["1.weight"] == "model-1-of-2.safetensors"

@@ -6,7 +6,8 @@ import peft
 import pytest
 import torch
 
-from structmat.nn.peft import StructmatConfig
+from structmat.errors import FileError
+from structmat.nn.peft import StructmatConfig, undoing
 from tests.nn.drawing import randomised
 from tests.nn.peft.models import CASES, Case
 from tests.nn.peft.test_life import adapted, config, kinds_of, layers, near, same, tensors
@@ -47,6 +48,30 @@ def test_an_adapter_goes_on_training_where_it_was(tmp_path):
     }
     model.load_adapter(tmp_path, "second", is_trainable=True)
     assert all(p.requires_grad for n, p in model.named_parameters() if ".second." in n)
+
+
+def test_modules_of_the_model_may_be_called_as_parts_of_adapters_are(tmp_path):
+    def make():
+        torch.manual_seed(0)
+        inner = torch.nn.ModuleDict({"lin0": torch.nn.Linear(5, 5), "other": torch.nn.Linear(5, 5)})
+        return torch.nn.ModuleDict(
+            {"structmat_inputs": inner, "structmat_x": torch.nn.Linear(5, 5)}
+        )
+
+    options = StructmatConfig(topology="gossip", target_modules=["lin0"], init_weights=False)
+    model = peft.get_peft_model(make(), options)
+    trained = [name for name, p in model.named_parameters() if p.requires_grad]
+    assert trained
+    assert all(".lin0.structmat_inputs.default.generators" in name for name in trained)
+    saved = peft.get_peft_model_state_dict(model)
+    assert len(saved) == len(trained)
+    assert all(".lin0.structmat_inputs.generators" in name for name in saved)
+    model.save_pretrained(tmp_path)
+    again = peft.PeftModel.from_pretrained(make(), tmp_path)
+    assert same(dict(again.named_parameters()), dict(model.named_parameters()))
+    del saved[next(iter(saved))]
+    with pytest.raises(FileError, match="is missing"):
+        peft.set_peft_model_state_dict(again, saved)
 
 
 def test_adapters_are_saved_apart_and_in_either_format(tmp_path):
@@ -156,7 +181,8 @@ def test_an_adapter_that_is_not_loaded_later_leaves_no_trace(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = peft.PeftModel.from_pretrained(CASE.model(), tmp_path)
-    assert not again.base_model._before
+    assert undoing._made.get() is None
+    assert CASE.call(again).shape == CASE.call(model).shape
 
 
 def test_several_adapters_are_loaded_and_each_goes_its_way(tmp_path):

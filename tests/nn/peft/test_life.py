@@ -252,7 +252,7 @@ def test_each_sample_has_its_adapter(case):
         near(case, mixed[k], alone[name][k])
     with pytest.raises(StructmatError, match=r"non-existing adapter.*nobody"):
         case.call(model, adapter_names=["nobody"] * 4)
-    with pytest.raises(StructmatError, match="2 adapter_names for a batch of 4"):
+    with pytest.raises(StructmatError, match="but got 2 and 4: give one"):
         case.call(model, adapter_names=["default"] * 2)
     with pytest.raises(StructmatError, match="training mode"):
         case.call(model.train(), adapter_names=names)
@@ -346,3 +346,16 @@ def test_dropout_drops_in_training_only_and_never_when_merging():
     assert torch.allclose(case.call(model), case.call(case.model()), atol=1e-6)
     model.merge_adapter()
     assert torch.allclose(case.call(model), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_a_merged_weight_requires_a_gradient_where_the_plain_one_does(trained):
+    case = Case("perceptron", r"layers\.\d", "mixed_radix")
+    model = adapted(case)
+    for layer in layers(model).values():
+        layer.base_layer.weight.requires_grad_(trained)
+    for change in (model.merge_adapter, model.unmerge_adapter):
+        change()
+        assert all(
+            layer.base_layer.weight.requires_grad == trained for layer in layers(model).values()
+        )

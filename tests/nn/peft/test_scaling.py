@@ -174,14 +174,30 @@ def test_ends_of_the_path_are_the_adapters(case):
         near(case, *outputs)
 
 
-def test_one_adapter_of_weight_w_is_that_adapter_scaled():
+@pytest.mark.parametrize("weight", [0.3, 1.0, 0.0, -1.0, -0.4])
+def test_one_adapter_of_weight_w_is_that_adapter_scaled(weight):
     model = adapted(PERCEPTRON, scale=True)
-    model.add_weighted_adapter(["default"], [0.3], "part")
+    model.add_weighted_adapter(["default"], [weight], "part")
     for layer in layers(model).values():
-        layer.set_scale("default", 0.3)
+        layer.set_scale("default", weight)
     scaled = PERCEPTRON.call(model)
     model.set_adapter("part")
     near(PERCEPTRON, PERCEPTRON.call(model), scaled, ulps=2000)
+
+
+@pytest.mark.parametrize(
+    "weights", [[1, -1], [-0.5, 0.2], [-0.3, -0.6], [0, 0], [0, -1], [2, -0.5]]
+)
+def test_a_negative_weight_is_that_of_the_inverse_rotation(weights):
+    """Rotations of the plane commute, so the mean is the product of their powers."""
+    case = Case("perceptron", r"layers\.\d", "butterfly(block=2, depth=1)", torch.float64)
+    model = with_two(case)
+    model.add_weighted_adapter(["default", "other"], weights, "mean")
+    every = zip(*(matrices(model, n) for n in ("default", "other", "mean")), strict=True)
+    for first, second, made in every:
+        for a, b, found in zip(first, second, made, strict=True):
+            expected = powers.power(a, weights[0]) @ powers.power(b, weights[1])
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
 
 
 def test_layers_of_one_adapter_only_are_means_with_the_identity(tmp_path):
@@ -209,7 +225,7 @@ def test_layers_of_one_adapter_only_are_means_with_the_identity(tmp_path):
     [
         (["default", "nobody"], [1, 1], "mean", {}, "adapter 'nobody': there is no such one"),
         (["default"], [1, 1], "mean", {}, "2 weights for 1 adapters"),
-        (["default", "other"], [1, -1], "mean", {}, "a weight of at least 0"),
+        (["default", "other"], [1, float("nan")], "mean", {}, "weight nan: it must be a finite"),
         (["default", "other"], [1, 1], "other", {}, "there is one of this name"),
         (["default", "wide"], [1, 1], "mean", {}, "have different networks"),
         (["default", "other"], [1, 1], "layers", {}, "which PEFT would confuse"),

@@ -1,0 +1,90 @@
+"""Parameters that accelerate keeps elsewhere, on the CPU or on disk, between calls of a module.
+
+Its hooks bring the parameters of a module in when that module is called. So containers of
+parameters here are called, and a layer whose weight is read without a call is `loaded` first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+class Generators(nn.ParameterList):
+    """The generators of all banks of a rotation; a call returns them."""
+
+    __call__ = nn.Module.__call__  # which a ParameterList refuses
+
+    def forward(self) -> tuple[Tensor, ...]:
+        """Return the generators, one tensor for each bank."""
+        return tuple(self)
+
+
+class Factors(nn.ParameterDict):
+    """Factors of outputs by the name of an adapter; a call returns them."""
+
+    __call__ = nn.Module.__call__  # which a ParameterDict refuses
+
+    def forward(self) -> dict[str, Tensor]:
+        """Return the factors by name."""
+        return dict(self.items())
+
+
+def is_offloaded(module: Any) -> bool:
+    """Return whether the parameters of a module are elsewhere now, until it is called.
+
+    Examples
+    --------
+    >>> is_offloaded(nn.Linear(2, 2))
+    False
+    """
+    return bool(_hooks(module)) and is_empty(module)
+
+
+def is_empty(module: Any) -> bool:
+    """Return whether a module has parameters on the meta device, which hold no numbers.
+
+    Examples
+    --------
+    >>> is_empty(nn.Linear(2, 2)), is_empty(nn.Linear(2, 2, device="meta"))
+    (False, True)
+    """
+    holder: nn.Module = vars(module).get("owner", module)
+    return any(p.is_meta for p in holder.parameters(recurse=False))
+
+
+def _hooks(module: Any) -> list[Any]:
+    """Return the hooks of a module that bring its parameters in, or of what holds a stack."""
+    own = vars(vars(module).get("owner", module))
+    if "_hf_hook" not in own:
+        return []
+    hook = own["_hf_hook"]
+    return [h for h in getattr(hook, "hooks", (hook,)) if getattr(h, "offload", False)]
+
+
+@contextmanager
+def loaded(module: Any) -> Iterator[None]:
+    """Have the parameters of a module in place for a while, also where it is called meanwhile."""
+    holder: nn.Module = vars(module).get("owner", module)
+    hooks = _hooks(module) if is_offloaded(module) else []
+    for hook in hooks:
+        hook.pre_forward(holder)
+        hook.offload = False  # it still moves inputs and outputs
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.offload = True
+            hook.post_forward(holder, None)
+
+
+def device_of(module: Any, weight: Tensor) -> torch.device:
+    """Return where a module computes: on the device of its weight, or where it is brought to."""
+    hooks = _hooks(module)
+    if not hooks or hooks[0].execution_device is None:
+        return weight.device
+    return torch.device(hooks[0].execution_device)
