@@ -4,8 +4,9 @@
 the vectors and the blocks for its gradient, nothing of the stages between. With the weight of a
 frozen linear layer it goes on to that layer's outputs, so that the rotated vectors need not be
 kept, or even be there all at once. What the operator does with many or few vectors is decided when
-it runs (`structmat.nn.tuning`), so that a compiled graph holds for every number of them. A second
-derivative goes by the plain path.
+it runs (`structmat.nn.tuning`), so that a compiled graph holds for every number of them. Second
+derivatives, forward-mode ones, transforms of `torch.func` and batches of gradients go by the
+reference implementation, which is made of torch's own operations. None of it sees autocast.
 """
 
 from __future__ import annotations
@@ -310,7 +311,7 @@ def _keep_all(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None: 
 
 
 def _backward_again(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    """Return the gradients of the gradients: the plain path is differentiated twice."""
+    """Return the gradients of the gradients: the reference implementation's, taken twice."""
     grad, x, weight, *blocks = ctx.saved_tensors
     adjoint, of_x, of_blocks = ctx.how
 

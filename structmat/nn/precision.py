@@ -119,9 +119,11 @@ class _Product(torch.autograd.Function):
     def jvp(ctx: Any, *given: Tensor | None) -> Tensor | None:
         a, b = ctx.saved_tensors
         along_a, along_b = given
-        parts = [] if along_a is None else [product(along_a, b)]
-        parts += [] if along_b is None else [product(a, along_b)]
-        return None if not parts else parts[0] if len(parts) == 1 else parts[0] + parts[1]
+        of_a = None if along_a is None else product(along_a, b)
+        of_b = None if along_b is None else product(a, along_b)
+        if of_a is None or of_b is None:
+            return of_b if of_a is None else of_a
+        return of_a + of_b
 
     @staticmethod
     def vmap(
