@@ -61,8 +61,8 @@ tests: $(READY)
 	$(PYTEST) -n 2
 
 SUITE ?=
-peft-suite: $(READY) ## PEFT's own tests with our method beside its OFT, SUITE="test_config -k json"
-	@echo "==> PEFT's own tests: taken from the package index, tiny models made on the spot"
+peft-suite: $(READY) ## Run PEFT's own tests with our method and with its OFT; a part: SUITE="test_config -k json"
+	@echo "==> PEFT's own tests: downloaded from the package index, with tiny models made here"
 	PYTHONPATH=tests $(BIN)/python -m peft_suite -n 2 $(SUITE)
 
 links: $(READY) ## Ask the network whether the links to other sites still lead somewhere

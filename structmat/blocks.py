@@ -20,7 +20,7 @@ from structmat.network import Network, checked
 Array = npt.NDArray[Any]
 T = TypeVar("T")
 
-LARGEST_ANGLE = 1e9  # from here on, rounding a Q to doubles turns exp(Q) by an ulp of single ones
+LARGEST_ANGLE = 1e9  # from here on, rounding Q to float64 changes exp(Q) by an ulp of float32
 
 
 def generators_per_block(radix: int, *, unitary: bool = False) -> int:
@@ -115,8 +115,8 @@ def cayley(generators: npt.ArrayLike, radix: int) -> Array:
 def _resolvent(q: Array) -> Array:
     """Return (I−Q)⁻¹.
 
-    A real Q of odd size has an eigenvalue 0 beside large ones, which an inverse would lose. So
-    there Q is bordered, Q = [[0, −bᵀ], [b, Q′]], and only (I−Q′)⁻¹ is computed as an inverse.
+    A real Q of odd size has an eigenvalue 0, which an inverse would lose beside large ones. So
+    Q is then partitioned as [[0, −bᵀ], [b, Q′]], and only (I−Q′)⁻¹ is computed as an inverse.
     """
     odd = q.shape[-1] % 2 == 1 and not np.iscomplexobj(q)
     inner = q[..., 1:, 1:] if odd else q
@@ -142,15 +142,16 @@ def _wide(q: Array) -> Array:
 def exponential(generators: npt.ArrayLike, radix: int) -> Array:
     """Return the blocks exp(Q): every rotation, or every unitary matrix.
 
-    By eigenvectors: −iQ is Hermitian, so they are orthonormal, and the result is orthogonal to a
-    few ulps at any size of Q. Scaling and squaring loses that in proportion to ‖Q‖. The angles are
-    exact to some ulps times ‖Q‖, in double precision.
+    Computed from eigenvectors: −iQ is Hermitian, so they are orthonormal, and the result is
+    orthogonal to a few ulps at any size of Q, where scaling and squaring would lose orthogonality
+    in proportion to ‖Q‖. The angles are exact to some ulps times ‖Q‖, in double precision.
 
     Raises
     ------
     BlockError
-        As for `skew`, and where the generators of a block have a norm above 1e9, for rounding
-        hides its angles. Real blocks of radix 2 are a cosine and a sine, known at any size.
+        As for `skew`, and where the generators of a block have a norm above 1e9, where rounding
+        makes the angles meaningless. Real blocks of radix 2 are a cosine and a sine, computed at
+        any size.
 
     Examples
     --------
@@ -173,7 +174,7 @@ def exponential(generators: npt.ArrayLike, radix: int) -> Array:
 
 
 def check_angles(norm: float) -> None:
-    """Refuse generators of exponentials that are so large that rounding hides their angles.
+    """Refuse generators so large that rounding makes the angles of their exponential meaningless.
 
     Raises
     ------
@@ -182,9 +183,9 @@ def check_angles(norm: float) -> None:
     """
     if norm > LARGEST_ANGLE:
         raise BlockError(
-            f"generators of norm {norm:.1e}: the exponential of a block is known up to the norm"
-            f" {LARGEST_ANGLE:.0e}, beyond which rounding hides its angles; take smaller ones, or"
-            " blocks='givens' or 'cayley'"
+            f"generators of norm {norm:.1e}: exponentials are computed for norms up to"
+            f" {LARGEST_ANGLE:.0e}, beyond which rounding makes their angles meaningless; use"
+            " smaller generators, or blocks='givens' or 'cayley'"
         )
 
 

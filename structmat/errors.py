@@ -22,7 +22,7 @@ class WiringError(StructmatError):
 
 
 class WidthError(StructmatError):
-    """A width that a family does not take, or that no network has."""
+    """A width that a family does not take, or that is too large for any network."""
 
 
 class SpecError(StructmatError):
@@ -61,14 +61,14 @@ class MissingExtraError(StructmatError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
 
-WIDEST = 2**22  # wires of a network: a matrix of so many rows fits into no memory
+WIDEST = 2**22  # wires of a network: no memory holds a matrix of so many rows
 _LONGEST = 200  # characters of a value in a message
-_BITS = 512  # of an integer in a message; Python refuses to print those of many digits
-_DIGITS = 640  # no Python is set to print fewer
+_BITS = 512  # of an integer in a message; Python refuses to print very long ones
+_DIGITS = 640  # Python's limit on the digits that it prints cannot be set lower
 
 
 def shown(value: Any, longest: int = _LONGEST) -> str:
-    """Return what repr shows of a value in a message: cut where long, and never failing.
+    """Return repr(value) for a message: shortened where it is long, and never failing.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def whole(value: Any, name: str, least: int = 0) -> int:
 
 
 def check_digits(value: Any, name: str) -> None:
-    """Refuse an integer, also inside lists and tuples, that Python may not print.
+    """Refuse an integer that is too long for Python to print, also inside lists and tuples.
 
     Raises
     ------
@@ -130,13 +130,13 @@ def check_digits(value: Any, name: str) -> None:
     >>> check_digits((3, 10**5000), "radices")
     Traceback (most recent call last):
     ...
-    structmat.errors.SpecError: radices=an integer of 16,610 bits: up to 640 digits are read
+    structmat.errors.SpecError: radices=an integer of 16,610 bits: it must have at most 640 digits
     """
     if isinstance(value, list | tuple):
         for part in value:
             check_digits(part, name)
     elif isinstance(value, int) and abs(value) >= 10**_DIGITS:
-        raise SpecError(f"{name}={shown(value)}: up to {_DIGITS} digits are read")
+        raise SpecError(f"{name}={shown(value)}: it must have at most {_DIGITS} digits")
 
 
 def checked_width(value: Any) -> int:
@@ -145,9 +145,9 @@ def checked_width(value: Any) -> int:
     Raises
     ------
     StructmatError
-        For what is no integer, or below 1.
+        For a value that is not an integer, or is below 1.
     WidthError
-        For what is above.
+        For an integer above 2^22.
 
     Examples
     --------
@@ -220,7 +220,7 @@ structmat or write it anew
     if type(data.get("version")) is not int or data["version"] != version:  # True == 1
         raise FileError(
             f"{what} of version {shown(data.get('version'))}: this structmat reads version"
-            f" {version}; upgrade structmat or write it anew"
+            f" {version}; upgrade structmat or write the file again"
         )
 
 
@@ -267,7 +267,7 @@ def random_source(rng: Any) -> np.random.Generator:
 
 
 def check_source(rng: Any) -> None:
-    """Refuse what `random_source` refuses; it costs nothing where nothing is drawn.
+    """Refuse what `random_source` refuses, without making a generator.
 
     Raises
     ------

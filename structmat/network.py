@@ -57,12 +57,12 @@ _MOST = 2**25  # wires × stages: a quarter of a gigabyte of indices
 
 
 def check_size(what: object, width: int, depth: int) -> None:
-    """Refuse a network whose wires and stages are more than memory holds, before it is built.
+    """Refuse a network whose wires and stages do not fit into memory, before it is built.
 
     Raises
     ------
     StructmatError
-        Saying how many there may be.
+        When width × stages exceeds 2^25.
 
     Examples
     --------
@@ -70,13 +70,13 @@ def check_size(what: object, width: int, depth: int) -> None:
     Traceback (most recent call last):
     ...
     structmat.errors.StructmatError: butterfly(block=2, depth=9999999): 9,999,999 stages of 1,024 \
-wires; width × stages goes up to 33,554,432, so take fewer of either
+wires; width × stages must be at most 33,554,432, so take fewer stages or wires
     """
     if width * depth > _MOST:
         stages = f"{depth:,}" if depth < WIDEST**2 else shown(depth)
         raise StructmatError(
-            f"{what}: {stages} stages of {width:,} wires; width × stages goes up to {_MOST:,}, so"
-            " take fewer of either"
+            f"{what}: {stages} stages of {width:,} wires; width × stages must be at most"
+            f" {_MOST:,}, so take fewer stages or wires"
         )
 
 

@@ -1,4 +1,4 @@
-"""What stands for a network: a spec, a family, a network, a graph, or a file that holds one."""
+"""Anything that resolves to a network: a spec, a family, a network, a graph, or a file."""
 
 from __future__ import annotations
 

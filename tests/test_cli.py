@@ -373,7 +373,7 @@ WRONG = [
     (["compare", "no.json"], "no.json: No such file"),
     (["finetune", "--topology", "no.json"], "no.json: No such file"),
     (["explore", "no.json"], "no.json: No such file"),
-    (["explore", "no.json", "--save", "a.html"], "no.json: a saved page has families"),
+    (["explore", "no.json", "--save", "a.html"], "no.json: --save takes families only"),
     (["compare", "shuffle(blok=4)"], "no option 'blok'; did you mean block"),
     (["finetune", "--compare", "lor"], "did you mean lora"),
     (["finetune", "--compare", ","], "there must be some"),

@@ -108,7 +108,10 @@ def test_nothing_in_a_spec_is_run(spec, tmp_path):
         ("buterfly(block=8)", "no family 'buterfly'; did you mean butterfly"),
         ("xyzzy", "no family 'xyzzy'; `structmat list` .* own .* is imported .*--load FILE.py"),
         ("butterfly(blok=8)", "butterfly has no option 'blok'; did you mean block"),
-        ("butterfly(width=8)", r'width is .* given apart, as in parse\("butterfly"\)\(8\); on the'),
+        (
+            "butterfly(width=8)",
+            r'width is not an option; give it separately, as in parse\("butterfly"\)\(8\); on the',
+        ),
         (
             "clos(width=8, block=2)",
             r'as in parse\("clos\(block=2\)"\)\(8\); on the command line by',
@@ -276,7 +279,7 @@ def test_a_call_says_what_a_spec_says_of_an_unknown_option():
 
 @pytest.mark.parametrize(("widths", "said"), [(sm.benes, "family 'benes'"), (8, "8"), (None, "N")])
 def test_the_decorator_takes_words_for_the_widths(widths, said):
-    with pytest.raises(SpecError, match=rf'^{said}.*: say in words .* write @sm\.family\("any"\)'):
+    with pytest.raises(SpecError, match=rf'^{said}.*: describe .* as in @sm\.family\("any"\)'):
         family(widths)
     assert sm.parse("benes")(8) == sm.benes(8)
 
@@ -319,14 +322,14 @@ def test_a_notebook_takes_no_name_of_this_library():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"refuses": lambda: None}, "refuses is called as .*width, block=block.*and takes"),
+        ({"refuses": lambda: None}, "refuses is called as .*width, block=block.*its signature is"),
         ({"refuses": lambda width: None}, "unexpected keyword argument 'block'"),  # noqa: ARG005
         ({"refuses": lambda width, block, depth: None}, "missing a required argument: 'depth'"),  # noqa: ARG005
         ({"refuses": "even"}, "refuses='even': it must be a function"),
         ({"refuses": None}, "refuses=None: it must be a function"),
         ({"claims": lambda width: sm.Claims()}, "claims is called as"),  # noqa: ARG005
         ({"choices": {"blok": lambda width: (2,)}}, "no option 'blok'; did you mean block"),  # noqa: ARG005
-        ({"choices": {"block": (2, 4)}}, "choices of block: .* is no function of the width"),
+        ({"choices": {"block": (2, 4)}}, "choices of block: .* must be a function of the width"),
         ({"choices": ["block"]}, "give a dict"),
     ],
 )
@@ -349,7 +352,7 @@ def test_a_rule_that_is_not_in_words_is_refused(rule):
 
     try:
         for call in (lambda: misruled(8), lambda: sm.parse("misruled").takes(8)):
-            with pytest.raises(FamilyError, match=r"refuses returns the rule .* in words, or None"):
+            with pytest.raises(FamilyError, match=r"refuses returned .*, the rule .* or None"):
                 call()
     finally:
         unregister("misruled")

@@ -79,7 +79,7 @@ class Turned(nn.Module):
 
 
 def topology(spec: str) -> Candidate:
-    """Return the candidate that rotates by the network of a spec, or by one in a file.
+    """Return the candidate that rotates by the network of a spec or of a file.
 
     Examples
     --------

@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for source in options.load:
                 load(source)
             run(options)
-            print(end="", flush=True)  # here, where it may fail, and not when Python ends
+            print(end="", flush=True)  # an error of writing is caught here, not at Python's exit
     except StructmatError as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2

@@ -91,12 +91,12 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _drawn(path: str, width: int | None) -> dict[str, Any]:
-    """Return the question about a network in a file, which the page shows as one that is drawn."""
+    """Return the page's question about a network in a file, as about one drawn by hand."""
     net = resolved(path, width)
     if not net.is_straight or net.width > DRAWN:
         raise StructmatError(
-            f"{path}: the page draws straight networks of up to {DRAWN} wires, and this is {net};"
-            f" structmat show {path} draws it"
+            f"{path}: {net}: the page draws straight networks of up to {DRAWN} wires; draw this one"
+            f" by structmat show {path}"
         )
     stages = [[row for bank in s.banks for row in bank.reads.tolist()] for s in net.stages]
     return {"width": net.width, "stages": stages}
@@ -110,7 +110,7 @@ def _save(options: argparse.Namespace) -> None:
     check_target(path, _ENDINGS, "a page ends in .html")
     saved = [spec for spec in options.specs if is_path(spec)]
     if saved:
-        raise StructmatError(f"{saved[0]}: a saved page has families; leave --save out for a file")
+        raise StructmatError(f"{saved[0]}: --save takes families only; leave it out for a file")
     found = precomputed(options.specs or SPECS, options.width or WIDTHS, progress=not options.json)
     try:
         write_text(path, page(saved=found, load=options.load))

@@ -78,7 +78,7 @@ def _failed(source: str, error: BaseException) -> FileError:
 
 
 def _at(error: BaseException) -> str:
-    """Return the file and the line of the user's code that failed, as far as they are known."""
+    """Return the file and line of the user's code that failed, as far as known."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"; {error.filename}, line {error.lineno}"
     others = [Path(sm.__file__).parent, *map(Path, sysconfig.get_paths().values())]

@@ -1,4 +1,4 @@
-"""Characters for terminals and pipes of any encoding: where one is missing, one that is near."""
+"""Output to terminals and pipes of any encoding: missing characters become similar ASCII ones."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-# One for one, as the columns of drawings and tables have to stay.
+# One character for each, so that the columns of drawings and tables stay aligned.
 _NEAR = dict(zip("─│●┼×·…–—−²³→←▸✓✗“”‘’", "-|o+x*~---23><>vx\"\"''", strict=True))
 _HANDLER = "structmat.near"
 
 
 @contextmanager
 def every_character() -> Iterator[None]:
-    """Let standard output and standard error print what their encoding does not have.
+    """Let standard output and standard error print characters that their encoding lacks.
 
-    Characters of drawings and formulas are replaced by near ones of ASCII, others by escapes.
+    Characters of drawings and formulas are replaced by similar ones of ASCII, others by escapes.
     """
     with ExitStack() as after:
         for stream in (sys.stdout, sys.stderr):
@@ -29,7 +29,7 @@ def every_character() -> Iterator[None]:
 
 
 def is_unicode(stream: Any) -> bool:
-    """Return whether a stream has every character: UTF-8 and its kin, or no encoding at all.
+    """Return whether a stream can write every character: a Unicode encoding, or none.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def is_unicode(stream: Any) -> bool:
 def _restored(stream: Any, errors: str | None) -> None:
     try:
         stream.reconfigure(errors=errors)
-    except (OSError, ValueError):  # it is flushed, and its reader has gone
+    except (OSError, ValueError):  # reconfiguring flushes, and the reader may have gone
         return
 
 

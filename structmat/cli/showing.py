@@ -33,15 +33,15 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "spec",
         metavar="SPEC",
-        help="a family with options; or a file with a network that Network.to_json wrote, or with"
-        " a graph as GraphML",
+        help="a family with options; or a file that holds a network, as written by"
+        " Network.to_json, or a graph in GraphML",
     )
     parser.add_argument(
         "--width",
         type=int,
         metavar="N",
-        help=f"how many wires, which a family needs; width × stages up to {_WIRES:,}, and width²"
-        f" × stages up to {_PAIRS:,} unless the family says that it is not dense",
+        help=f"number of wires, required for a family; width × stages at most {_WIRES:,}, and"
+        f" width² × stages at most {_PAIRS:,} unless the family is known not to be dense",
     )
     parser.add_argument(
         "--full",

@@ -22,7 +22,7 @@ from structmat.network import Network
 
 Permutation: TypeAlias = tuple[int, ...]
 
-_MOST_EDGES = 2**21  # networkx takes about a kilobyte for each
+_MOST_EDGES = 2**21  # networkx uses about a kilobyte for each
 _LARGEST_GROUP = 65_536  # elements: a larger one takes long to list, only to be refused
 
 
@@ -44,25 +44,25 @@ def network_of(
 
 
 def check_edges(name: str, width: int, edges: int) -> None:
-    """Refuse a graph that networkx needs gigabytes and minutes for, before it is made.
+    """Refuse a graph for which networkx needs gigabytes and minutes, before it is built.
 
     Raises
     ------
     StructmatError
-        Saying how many edges there may be.
+        When it has more than 2^21 edges.
 
     Examples
     --------
     >>> check_edges("circulant", 2**20, 2**24)
     Traceback (most recent call last):
     ...
-    structmat.errors.StructmatError: circulant(width=1048576): a graph of 16,777,216 edges; up to \
-2,097,152 are made into a network, so take fewer wires or fewer edges at each
+    structmat.errors.StructmatError: circulant(width=1048576): a graph of 16,777,216 edges; a \
+graph may have at most 2,097,152, so take fewer wires or fewer edges at each
     """
     if edges > _MOST_EDGES:
         raise StructmatError(
-            f"{name}(width={width}): a graph of {edges:,} edges; up to {_MOST_EDGES:,} are made"
-            " into a network, so take fewer wires or fewer edges at each"
+            f"{name}(width={width}): a graph of {edges:,} edges; a graph may have at most"
+            f" {_MOST_EDGES:,}, so take fewer wires or fewer edges at each"
         )
 
 

@@ -1,4 +1,4 @@
-"""What a family has to be to be registered, and what is said of options that it does not have."""
+"""Checks of a family at its registration, and messages about options that it does not have."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from structmat.errors import FamilyError, SpecError, shown, suggest
 
 
 def no_option(name: str, key: str, options: Iterable[str]) -> str:
-    """Return what is said of an option that a family does not have.
+    """Return the message about an option that a family does not have.
 
     Examples
     --------
@@ -23,7 +23,7 @@ def no_option(name: str, key: str, options: Iterable[str]) -> str:
 def misfit(
     name: str, signature: inspect.Signature, given: int, named: Mapping[str, object]
 ) -> str | None:
-    """Return what a spec with these options would be told, or None where it is no option."""
+    """Return the message about options that do not fit a family, or None where they fit."""
     width, *options = signature.parameters.values()
     for key in named:
         if key not in signature.parameters:
@@ -45,11 +45,11 @@ def check_words(widths: Any) -> None:
     """
     if not isinstance(widths, str):
         of = f"family {widths.__name__!r}" if inspect.isfunction(widths) else f"{widths!r}"
-        raise SpecError(f'{of}: say in words which widths it takes; write @sm.family("any")')
+        raise SpecError(f'{of}: describe in words which widths it takes, as in @sm.family("any")')
 
 
 def check_asked(name: str, signature: inspect.Signature, asked: Any, called: str) -> None:
-    """Refuse a rule that cannot be called as it will be: with the width, and all options by name.
+    """Refuse a rule that cannot be called with the width, and with all options by name.
 
     Raises
     ------
@@ -64,20 +64,20 @@ def check_asked(name: str, signature: inspect.Signature, asked: Any, called: str
         )
     try:
         takes = inspect.signature(asked)
-    except (TypeError, ValueError):  # of C: nothing is known of what it takes
+    except (TypeError, ValueError):  # written in C: its signature is unknown
         return
     try:
         takes.bind(0, **dict.fromkeys(options))
     except TypeError as error:
         who = getattr(asked, "__name__", called)
         raise SpecError(
-            f"family {name!r}: {called} is called as {who}({call}), and takes {who}{takes}"
-            f" ({error}); give it the parameters of {name}"
+            f"family {name!r}: {called} is called as {who}({call}), but its signature is"
+            f" {who}{takes} ({error}); give it the parameters of {name}"
         ) from None
 
 
 def check_choices(name: str, signature: inspect.Signature, choices: Any) -> None:
-    """Refuse choices that are no functions of the width, or of no option.
+    """Refuse choices that are not functions of the width, or belong to no option.
 
     Raises
     ------
@@ -91,12 +91,13 @@ def check_choices(name: str, signature: inspect.Signature, choices: Any) -> None
             raise SpecError(f"family {name!r}: choices: {no_option(name, str(option), options)}")
         if not callable(values):
             raise SpecError(
-                f"family {name!r}: choices of {option}: {shown(values)} is no function of the width"
+                f"family {name!r}: choices of {option}: {shown(values)} must be a function of the"
+                " width"
             )
 
 
 def worded(rule: Any, name: str, width: int) -> str | None:
-    """Return the rule that a width breaks, which a family says in words.
+    """Return the rule that a width breaks, which `refuses` must return in words.
 
     Raises
     ------
@@ -108,12 +109,12 @@ def worded(rule: Any, name: str, width: int) -> str | None:
     >>> worded(False, "halves", 3)
     Traceback (most recent call last):
     ...
-    structmat.errors.FamilyError: halves at width 3: refuses returns the rule that the width \
-breaks in words, or None where it is taken, not False
+    structmat.errors.FamilyError: halves at width 3: refuses returned False; it must return, in \
+words, the rule that the width breaks, or None where the width is valid
     """
     if rule is None or isinstance(rule, str):
         return rule
     raise FamilyError(
-        f"{name} at width {width}: refuses returns the rule that the width breaks in words, or None"
-        f" where it is taken, not {shown(rule)}"
+        f"{name} at width {width}: refuses returned {shown(rule)}; it must return, in words, the"
+        " rule that the width breaks, or None where the width is valid"
     )

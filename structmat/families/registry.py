@@ -47,8 +47,8 @@ IF_YOURS = (
 _MOST_STEPS = 1 << 18  # how far from a refused width the nearest valid one is looked for
 _HEAD = ("family", "widths", "what it does")
 _LARGE = 64  # a switch of more wires is a remedy for nothing
-_SMALL = 2048  # wires, and stages, of networks that are built without asking how large they are
-_STAGES = ("depth", "repeat")  # options that say at least how many stages there are
+_SMALL = 2048  # wires, and stages, of networks that are built without a check of their size
+_STAGES = ("depth", "repeat")  # options that are lower bounds on the number of stages
 
 
 @dataclass(frozen=True)
@@ -180,9 +180,10 @@ def family(
     Raises
     ------
     SpecError
-        Without words for the widths, as where the parentheses are left out; where `refuses`,
-        `claims` or `choices` cannot be called as they will be; and for a name that is taken. A
-        cell of a notebook may be run again, though: what `__main__` defined, it may define anew.
+        When the widths are not described, as where the parentheses are left out; when `refuses`,
+        `claims` or `choices` do not accept the parameters of the family; and for a name that is
+        taken, except that `__main__` may redefine its own families, so that a notebook cell can
+        be run again.
 
     Examples
     --------
@@ -242,7 +243,7 @@ mixed_radix(7) serves any width
 def _check_built(
     name: str, width: int, options: dict[str, Any], claims: Callable[..., Claims]
 ) -> None:
-    """Refuse a network that memory does not hold, as far as can be told before it is built."""
+    """Refuse a network that is too large for memory, as far as is known before it is built."""
     depths = [given for option in _STAGES if isinstance(given := options.get(option), int)]
     if width > _SMALL or any(given > _SMALL for given in depths):
         promised = claims(width, **options)

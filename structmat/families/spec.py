@@ -11,7 +11,7 @@ from structmat.families.registering import no_option, worded
 from structmat.families.registry import Claims, blamed, entry
 from structmat.network import Network
 
-_LONGEST = 2**16  # characters of a spec: Python's parser takes some hundred bytes for each
+_LONGEST = 2**16  # characters of a spec: Python's parser uses some hundred bytes for each
 
 
 @dataclass(frozen=True)
@@ -152,8 +152,8 @@ def parse(spec: str) -> Family:
         raise SpecError(f"{shown(spec)}: a spec is a string; {form}")
     if len(spec) > _LONGEST:
         raise SpecError(
-            f"a spec of {len(spec):,} characters: it has at most {_LONGEST:,}; make the network in"
-            " Python and keep it by Network.to_json"
+            f"a spec of {len(spec):,} characters: it must have at most {_LONGEST:,}; build the"
+            " network in Python and save it by Network.to_json"
         )
     try:
         tree = ast.parse(spec.strip(), mode="eval").body
@@ -198,7 +198,7 @@ def _family(name: str, options: dict[str, Any], spec: str) -> Family:
     if "width" in options:
         rule = Family(name, tuple((k, value) for k, value in options.items() if k != "width"))
         raise SpecError(
-            f"{shown(spec)}: the width is no option but given apart, as in"
+            f"{shown(spec)}: the width is not an option; give it separately, as in"
             f' parse("{rule}")({options["width"]!r}); on the command line by --width'
         )
     for key in options:

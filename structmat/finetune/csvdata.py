@@ -10,18 +10,18 @@ from structmat.errors import FileError, shown, suggest
 from structmat.finetune.task import NEAR, Task, sifted, stratified
 from structmat.texttable import counted
 
-_LISTED = 5  # labels that are named
-_NEARLY = f"{round(100 * (1 - NEAR))} % of the words"
+_LISTED = 5  # labels that a note names
+_NEARLY = f"at least {round(100 * NEAR)} % of the words in common"
 FEWEST = 10  # distinct texts that a class needs, so that each part gets some
 
 
 def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
     """Read a task from a CSV file in UTF-8 whose first row names the columns.
 
-    Near-duplicate texts count once, and not at all where their labels differ, so no test text
-    was trained on. Rows without text or label, or with more fields than columns, and labels with
-    too few distinct texts are dropped, too. The notes of the task say how many of each, and why.
-    The parts are split 70 : 10 : 20, class by class.
+    Of near-duplicate texts one is kept, and none where their labels differ, so that no test text
+    is trained on. Rows without text or label, or with more fields than columns, and labels with
+    too few distinct texts are dropped, too. The notes of the task say how many of each were
+    dropped, and why. The parts are split 70 : 10 : 20, class by class.
 
     Parameters
     ----------
@@ -34,14 +34,14 @@ def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
     Raises
     ------
     FileError
-        For a file that cannot be read, a column that is not there, or where fewer than two
-        classes with enough distinct texts are left; it says what was dropped.
+        For a file that cannot be read, a missing column, or when fewer than two classes with
+        enough distinct texts are left; the message says what was dropped.
     """
     path = Path(path)
     texts, dropped = _read(path, text, label)
     found = sifted(texts)
-    dropped[f"whose text repeats another one of the same label, up to {_NEARLY}"] = found.repeated
-    dropped[f"whose text stands with several labels, up to {_NEARLY}"] = found.contradictory
+    dropped[f"whose text repeats another of the same label ({_NEARLY})"] = found.repeated
+    dropped[f"whose text has several labels ({_NEARLY})"] = found.contradictory
     notes = [f"dropped {counted(n, 'row')} {why}" for why, n in dropped.items() if n]
     rare = {name: len(group) for name, group in found.kept.items() if len(group) < FEWEST}
     if rare:
@@ -63,7 +63,7 @@ def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
 
 
 def _read(path: Path, text: str, label: str) -> tuple[dict[str, list[str]], Counter[str]]:
-    """Return the texts of each label, and how many rows were dropped for which reason."""
+    """Return the texts of each label, and the number of rows dropped for each reason."""
     texts: dict[str, list[str]] = {}
     dropped: Counter[str] = Counter()
     try:
@@ -74,10 +74,10 @@ def _read(path: Path, text: str, label: str) -> tuple[dict[str, list[str]], Coun
             for row in reader:
                 words, name = ((row[column] or "").strip() for column in (text, label))
                 if None in row:
-                    dropped["with more fields than columns, as where quotes are missing"] += 1
+                    dropped["with more fields than columns; quotes may be missing"] += 1
                 elif not words or not name:
                     empty = text if not words else label
-                    dropped[f"whose column {empty!r} is empty; both are needed"] += 1
+                    dropped[f"whose column {empty!r} is empty"] += 1
                 else:
                     texts.setdefault(name, []).append(words)
     except OSError as error:

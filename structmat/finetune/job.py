@@ -142,16 +142,14 @@ def _checked(task: Task, source: Pretrained, settings: Settings) -> list[dict[st
 
 
 def _cut(task: Task, source: Pretrained, settings: Settings) -> str | None:
-    """Return how many texts are cut, in words, or None where all are read whole."""
+    """Return a note on how many texts are truncated, or None where none is."""
     most = settings.recipe.max_length
     texts = [example.text for part in (task.train, task.validation, task.test) for example in part]
     rows = source.tokenizer()(texts, truncation=True, max_length=most + 1)["input_ids"]
     longer = sum(len(row) > most for row in rows)
     if not longer:
         return None
-    return (
-        f"{longer:,} of {len(texts):,} texts are cut after {most} tokens; --max-length reads more"
-    )
+    return f"{longer:,} of {len(texts):,} texts are truncated to {most} tokens; see --max-length"
 
 
 @dataclass(frozen=True)

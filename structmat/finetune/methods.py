@@ -157,7 +157,7 @@ def named(name: str) -> Method:
 
 
 def rotation(spec: str) -> Method:
-    """Return the method that rotates by the networks of a spec, or by the network in a file.
+    """Return the method that rotates by the networks of a spec or by the network of a file.
 
     Examples
     --------

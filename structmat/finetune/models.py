@@ -202,7 +202,7 @@ def _loaded(kind: str, where: Pretrained, **options: Any) -> Any:
         with quiet():
             factory = getattr(require("transformers", "finetune"), kind)
             return factory.from_pretrained(where.place, local_files_only=where.local, **options)
-    except MissingExtraError:  # a ValueError, too, but of no model
+    except MissingExtraError:  # also a ValueError, but not about the model
         raise
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -119,7 +119,7 @@ def distinct(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> dict[
 
 
 class Sifted(NamedTuple):
-    """What `distinct` keeps, and how many texts it drops for which reason."""
+    """The texts that `distinct` keeps, and the number that it drops for each reason."""
 
     kept: dict[str, list[str]]
     repeated: int  # near duplicates of one that is kept
@@ -127,7 +127,7 @@ class Sifted(NamedTuple):
 
 
 def sifted(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> Sifted:
-    """Return what `distinct` returns, with the numbers of texts that it drops.
+    """Return the texts that `distinct` keeps, with the numbers of those that it drops.
 
     Examples
     --------

@@ -59,7 +59,7 @@ class Scaled:
         return float(gap / np.linalg.norm(self.matrix) / less)
 
     def scaled_error(self, net: Network, blocks: Sequence[Array]) -> float:
-        """Return the error ‖R − W‖_F / √d of blocks as they are."""
+        """Return the error ‖R − W‖_F / √d of the given blocks."""
         gap = np.linalg.norm(self.product(net, blocks) - self.matrix)
         return float(gap / len(self.matrix) ** 0.5)
 

@@ -35,7 +35,7 @@ class Fit:
         One array for each bank, as `random_blocks` lists them.
     error : float
         ‖R − T‖_F / ‖T‖_F, against the target as it was given. For an orthogonal target
-        ‖T‖_F = √d, and no error exceeds 2; for another norm no orthogonal R reaches 0.
+        ‖T‖_F = √d, and no error exceeds 2; for any other norm, no orthogonal R reaches 0.
     floor : float
         A certified lower bound: no blocks have a smaller error. Where it is close to `error`, no
         other search can do much better; where it is 0 it says nothing.
@@ -50,11 +50,10 @@ class Fit:
         The error after each sweep of the best start, then after each step of the refinement, as
         far as the precision of the blocks can tell it. It never rises, and ends with `error`.
     scale : float
-        s = ‖T‖_F / √d: the target is s times a matrix of the norm of an orthogonal one. It is 1
-        for an orthogonal target.
+        s = ‖T‖_F / √d, the norm of the target relative to that of an orthogonal matrix.
     scaled_error : float
-        ‖R − T/s‖_F / √d, against that matrix. The blocks that are best for one of the two errors
-        are best for the other.
+        ‖R − T/s‖_F / √d, the error against the target scaled to that norm. The blocks that
+        minimise one of the two errors minimise the other.
     """
 
     blocks: list[Array] = field(repr=False)
@@ -72,8 +71,8 @@ class Fit:
         if self.scale == 1:
             return text
         return (
-            f"{text}\nThe target has {self.scale:.4g} times the norm of an orthogonal matrix;"
-            f" against target / {self.scale:.4g} the error is {self.scaled_error:.3g}"
+            f"{text}\nThe target's norm is {self.scale:.4g} times that of an orthogonal matrix;"
+            f" the error against target / {self.scale:.4g} is {self.scaled_error:.3g}"
         )
 
 
@@ -165,7 +164,7 @@ def fit(
     (True, True)
     >>> print(fit(Network.of(2, [[[0, 1]]]), 3 * np.eye(2)))  # no orthogonal matrix is 3 I
     relative Frobenius error 0.667 (exact), by routing
-    The target has 3 times the norm of an orthogonal matrix; against target / 3 the error is 0
+    The target's norm is 3 times that of an orthogonal matrix; the error against target / 3 is 0
     """
     checked(net, "fit")
     count, most, source = whole(starts, "starts", 1), whole(sweeps, "sweeps", 1), random_source(rng)

@@ -135,7 +135,7 @@ def _turn(
 ) -> Turn:
     try:
         blocks = [block.detach().cpu().double() for block in rotation.blocks()]
-    except BlockError:  # the generators are too large for any
+    except BlockError:  # the generators are too large for an exponential
         blocks = [
             torch.full((b.count, b.radix, b.radix), torch.nan) for b in rotation.network.banks
         ]

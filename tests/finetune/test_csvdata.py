@@ -67,8 +67,8 @@ def test_what_is_dropped_is_counted_with_the_reason(tmp_path):
     assert sum(task.sizes.values()) == 24
     said = "; ".join(task.notes)
     for part in (
-        "dropped 2 rows whose text repeats another one of the same label",
-        "dropped 6 rows whose text stands with several labels",
+        "dropped 2 rows whose text repeats another of the same label",
+        "dropped 6 rows whose text has several labels",
         "dropped 2 rows whose column 'text' is empty",
         "dropped 1 row whose column 'label' is empty",
         "dropped 1 row with more fields than columns",

@@ -217,7 +217,7 @@ def test_generators_that_make_no_exponential_are_a_warning():
     with torch.no_grad():
         one.rotation.generators[0].fill_(1e20)
     assert "holds NaN or infinity" in audit(one).warnings[0]
-    with pytest.raises(StructmatError, match="rounding hides its angles"):
+    with pytest.raises(StructmatError, match="rounding makes their angles meaningless"):
         merge(one)
     assert not one.merged
 

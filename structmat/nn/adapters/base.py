@@ -105,7 +105,7 @@ class Adapter(nn.Module):
             nn.Parameter(torch.ones(outputs, dtype=dtype, device=device)) if scale else None
         )
         self.trains_bias = bias and self.bias is not None
-        self.saves_base = False  # whether the layer's own weight came with a saved adapter
+        self.saves_base = False  # whether a saved adapter brought the layer's own weight
         self._plain: Any = None  # the layer's own weight, while merged
         self.register_state_dict_post_hook(_with_plain_weight)
         self.train(base.training)
@@ -267,7 +267,7 @@ class Adapter(nn.Module):
 
     def _outputs(self, x: Tensor) -> Tensor:
         if self._sees_weight and not self.merged:
-            # Not tie_weights: another parameter that is the same tensor keeps it.
+            # Not tie_weights: another parameter that is the same tensor must keep its values.
             given = {"weight": self.weight}
             run: Tensor = torch.func.functional_call(self.base, given, (x,), tie_weights=False)
             return run

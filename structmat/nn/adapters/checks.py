@@ -72,8 +72,8 @@ def checked_side(side: str) -> str:
 def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:
     """Return whether a rotation and the linear layer after it may run as one operation.
 
-    On a CPU that saves the memory of the rotated activations; it needs a frozen layer without
-    a behaviour of its own (`stock`) or hooks, of the dtype of its inputs.
+    On a CPU that saves the memory of the rotated activations. The layer must be frozen, have the
+    dtype of its inputs, and have no hooks or behaviour of its own (`stock`).
     """
     kept = (base.weight, base.bias)
     return (
@@ -101,9 +101,9 @@ def own_behaviour(base: Layer, takes: str) -> str | None:
 def sees_weight(base: Layer, takes: str) -> bool:
     """Return whether a layer must run with its rotated weight, and not on rotated activations.
 
-    That is so where a class does something else than its kind with inputs or outputs, which a
-    rotation need not commute with. The embeddings of transformers multiply by a number, or look up
-    elsewhere, unless they have other parameters as well.
+    That is so where a subclass changes inputs or outputs in a way that need not commute with a
+    rotation. The embeddings of transformers do commute, as they multiply by a number or shift
+    indices, unless they have other parameters as well.
     """
     if own_behaviour(base, takes) is None or quantiser(base) is not None:
         return False
@@ -138,8 +138,8 @@ def plain_weight(base: Layer) -> None:
 def is_rotated(dtype: torch.dtype) -> bool:
     """Return whether weights of this dtype are rotated.
 
-    Those of 8 bits and fewer are not: rounding to them is as large as what training changes, and
-    their scales, where there are some, lie elsewhere.
+    Those of 8 bits or fewer are not: their rounding errors are as large as the changes made by
+    training, and their scales, if any, are stored elsewhere.
 
     Examples
     --------

@@ -188,7 +188,7 @@ class Experts(nn.Module):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the experts do with the rotated weights."""
-        if is_offloaded(self.base):  # its hooks would put the plain weights in place
+        if is_offloaded(self.base):  # its hooks would restore the unrotated weights
             with loaded(self.base):
                 return self._run(*args, **kwargs)
         return self._run(*args, **kwargs)
@@ -197,7 +197,7 @@ class Experts(nn.Module):
         rotated = {name: a.weight for name, a in self._adapters().items() if not a.merged}
         if not rotated:
             return self.base(*args, **kwargs)
-        # Not tie_weights: another parameter that is the same tensor keeps it.
+        # Not tie_weights: another parameter that is the same tensor must keep its values.
         return torch.func.functional_call(self.base, rotated, args, kwargs, tie_weights=False)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:

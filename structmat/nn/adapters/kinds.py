@@ -91,8 +91,8 @@ def checked_field(field: str) -> str:
 def named_layers(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, Layer]]:
     """Yield the modules of a model by name, and after experts each of their stacked weights.
 
-    What torch.compile, data parallelism and checkpointing put around a module is left out, and so
-    is its part of the names.
+    Wrappers of torch.compile, data parallelism and checkpointing are skipped, and so are their
+    parts of the names.
 
     Examples
     --------

@@ -35,7 +35,7 @@ from structmat.nn.precision import without_autocast
 # after a few squarings is still less than an ulp.
 _FOR_FLOAT32 = 9, 3, 0.4
 _FOR_FLOAT64 = 16, 4, 0.8
-_MANY = 8  # squarings, each of which doubles errors, after which blocks are made orthogonal again
+_MANY = 8  # squarings, each of which doubles errors; after more, blocks are orthogonalised again
 
 Pair = list[Tensor]  # [A], or [A, E] for [[A, E], [0, A]]
 
@@ -45,8 +45,8 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
 
     Rotations of two wires are cosines and sines, exact to rounding for generators of any size. All
     other blocks are orthogonal to rounding and exact in float32; in float64 their angles, and the
-    gradient, are exact to some ulps times ‖Q‖. Larger generators than 1e9 are refused: float64
-    does not tell their angles.
+    gradient, are exact to some ulps times ‖Q‖. Generators larger than 1e9 are refused: float64
+    does not determine their angles.
 
     Parameters
     ----------
@@ -61,9 +61,9 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     Raises
     ------
     BlockError
-        For any other number of generators; and for finite ones of a block with a norm above 1e9,
-        unless the radix is 2 and blocks are real. Such blocks are NaN instead where the numbers
-        cannot be read at once: in compiled code, and on other devices than the CPU.
+        For any other number of generators; and for finite generators of a block whose norm is
+        above 1e9, unless the radix is 2 and blocks are real. Where the values cannot be checked
+        at once (in compiled code, and on devices other than the CPU), such blocks are NaN instead.
 
     Examples
     --------
@@ -157,7 +157,7 @@ def _doubled(
     degree, kept, norm = _FOR_FLOAT32 if single else _FOR_FLOAT64
     halvings = _halvings(generators, radix, norm)
     least, most = (int(h) for h in halvings.aminmax()) if len(halvings) else (0, 0)
-    if single and most > _MANY:  # they enlarge what the polynomial leaves out
+    if single and most > _MANY:  # they amplify the truncation error of the polynomial
         return _doubled(generators, radix, single=False, direction=direction)
     scale = torch.exp2(-halvings.to(generators.dtype))[:, None]
     x = skew(generators * scale, radix)
@@ -176,7 +176,7 @@ def _doubled(
 
 
 def _halvings(generators: Tensor, radix: int, norm: float) -> Tensor:
-    """Return how often to halve every Q to come below a norm, (n,) whole numbers.
+    """Return how often to halve each Q for its norm to fall below a bound, (n,) whole numbers.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def _taylor(x: Pair, degree: int, kept: int) -> Pair:
 
 def _plain_derivative(q: Tensor, direction: Tensor) -> Tensor:
     """Return the derivative of exp at Q in a direction, by torch's own exponential."""
-    # It is linear in the direction, of which a large one would have Q halved too often.
+    # The result is linear in the direction, and a large one would cause too many halvings of Q.
     with torch.no_grad():
         size = direction.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=1)
     upper = torch.cat([q, direction / size], dim=-1)

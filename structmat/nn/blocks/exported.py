@@ -1,8 +1,8 @@
 """Blocks by torch's elementary operations alone, as exported programs compute them.
 
-Formats such as ONNX know no linear solve and no matrix exponential, and what is recorded must
-hold for whatever numbers the generators will have. The values are those of `cayley` and
-`exponential`, to rounding.
+Formats such as ONNX have no linear solve and no matrix exponential, and a recorded program must
+be valid for all values of the generators. The results equal those of `cayley` and `exponential`,
+to rounding.
 """
 
 from __future__ import annotations
@@ -16,7 +16,10 @@ from structmat.blocks import LARGEST_ANGLE
 from structmat.nn.blocks.factored import _columns, _with_batch_first
 from structmat.nn.blocks.generators import is_unitary, narrowed, skew, widened
 
-_DEGREE, _NORM = 16, 0.8  # of the Taylor polynomial, and up to where it is exact in float64
+_DEGREE, _NORM = (
+    16,
+    0.8,
+)  # of the Taylor polynomial, and the norm up to which it is exact in float64
 _SQUARINGS = 32  # enough for the largest angle
 
 
@@ -76,6 +79,6 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
         made = one + (x @ made) / k
     for k in range(_SQUARINGS):
         made = torch.where(squarings[..., None] > k, made @ made, made)
-    for _ in range(2):  # orthogonal again, see `polished`
+    for _ in range(2):  # restores orthogonality, see `polished`
         made = made + made @ ((one - made.mH @ made) / 2)
     return narrowed(made, generators.dtype)

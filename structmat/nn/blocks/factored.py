@@ -20,8 +20,8 @@ def givens(generators: Tensor, radix: int) -> Tensor:
     """Return products of a rotation in every plane (i, j): every rotation, or unitary matrix.
 
     See `structmat.blocks.givens` for their order. Real blocks and their gradients are exact to
-    rounding for generators of any size; of unitary ones, which turn by |Qᵢⱼ|, the angles are exact
-    to an ulp of float64 times that.
+    rounding for generators of any size; the angles of unitary blocks, |Qᵢⱼ|, are exact to an ulp
+    of float64 times |Qᵢⱼ|.
 
     Examples
     --------
@@ -54,8 +54,8 @@ def givens(generators: Tensor, radix: int) -> Tensor:
 def householder(generators: Tensor, radix: int) -> Tensor:
     """Return products of reflections: almost every rotation or unitary matrix, once.
 
-    See `structmat.blocks.householder` for the reflections. Exact to rounding for generators of any
-    size, and the gradient to some ulps times their size.
+    See `structmat.blocks.householder` for the reflections. The blocks are exact to rounding for
+    generators of any size, and the gradient to some ulps times the size of the generators.
 
     Examples
     --------
@@ -65,7 +65,7 @@ def householder(generators: Tensor, radix: int) -> Tensor:
     """
     above, diagonal = _columns(generators, radix)
     if radix == 2 and diagonal is None:
-        return cayley(generators, radix)  # the same, with a gradient that is exact at any size
+        return cayley(generators, radix)  # the same block, with an exact gradient at any size
     place = radix * (radix - 1) // 2
     made = above.new_zeros(0, 0, above.shape[-1])
     one = above.new_ones(1, above.shape[-1])

@@ -40,7 +40,7 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     Raises
     ------
     BlockError
-        For floating dtypes of 8 bits and fewer, which torch does not compute with.
+        For floating dtypes of 8 bits or fewer, in which torch does not compute.
 
     Examples
     --------
@@ -65,7 +65,7 @@ _REAL = {
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
     """Return the dtype of real and imaginary parts; a real dtype as it is.
 
-    As `dtype.to_real()`, which torch.compile does not know.
+    The same as `dtype.to_real()`, which torch.compile does not support.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def widened(values: Tensor) -> Tensor:
 
 
 def known_below(values: Tensor, largest: float) -> bool:
-    """Return whether all numbers are known to be at most so large, without waiting for a device.
+    """Return whether all magnitudes are known to be at most `largest`, without a device sync.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def known_below(values: Tensor, largest: float) -> bool:
 def all_or_none(generators: Tensor) -> Tensor:
     """Return generators that are all NaN in a block where one is NaN or infinite.
 
-    Otherwise an infinite one may pass for a divisor that makes something 0, and the block for one.
+    Otherwise a division by an infinite generator may give 0, and the block may look valid.
 
     Examples
     --------
@@ -184,7 +184,7 @@ def skew(generators: Tensor, radix: int) -> Tensor:
     batch = generators.shape[:-1]
     if not unitary:
         q = generators.new_zeros(*batch, radix * radix).index_copy(-1, upper, generators)
-        q = q.view(*batch, radix, radix)  # older batches of torch know no unflatten
+        q = q.view(*batch, radix, radix)  # torch's older vmap does not support unflatten
         return q - q.mT
     pairs = len(upper)
     real, imaginary, diagonal = generators.split([pairs, pairs, radix], dim=-1)
@@ -216,7 +216,7 @@ def to_generators(slopes: Tensor) -> Tensor:
     """
     radix = slopes.shape[-1]
     upper, lower = _places(radix, slopes.device)
-    flat = slopes.reshape(*slopes.shape[:-2], radix * radix)  # older batches know no flatten
+    flat = slopes.reshape(*slopes.shape[:-2], radix * radix)  # not flatten: torch's older vmap
     above, below = flat.index_select(-1, upper), flat.index_select(-1, lower)
     if not slopes.is_complex():
         return above - below

@@ -37,7 +37,7 @@ def times(a: Tensor, b: Tensor) -> Tensor:
     """
     count, _, radix = modes.sizes(a)
     few = radix > _LARGEST or count < _FEWEST
-    if few or torch._C._are_functorch_transforms_active():  # torch has no batches of addcmul_
+    if few or torch._C._are_functorch_transforms_active():  # vmap has no rule for addcmul_
         return product(a, b)
     left, right = (x.permute(1, 2, 0).contiguous() for x in (a, b))
     total = left[:, :1] * right[:1]

@@ -7,11 +7,11 @@ of Q′, u = ½(R′b + b) and v = (1, u). Then by bordering
 
 With M′ = (I−Q′)⁻¹ = ½(R′ + I), u = M′b, and M′ + M′ᴴ = 2M′ᴴM′ gives Re bᴴu = uᴴu. The first
 factor is unitary for any v as long as Re s = vᴴv, and s is computed so. Hence no pivoting, no
-small divisor, and blocks that are orthogonal to rounding at any size of Q. But ½(R′b + b) loses a
-digit for each in ‖Q‖, so these are for generators that are not large.
+small divisor, and blocks that are orthogonal to rounding at any size of Q. But ½(R′b + b) loses as
+many digits as ‖Q‖ has, so these are for generators that are not large.
 
 **Few blocks, or large generators**: R = 2M − I, with M = (I−Q)⁻¹ by LU with pivoting. A real Q of
-odd radix has an eigenvalue 0 beside large ones, which LU loses; so it is bordered once, as above,
+odd radix has an eigenvalue 0, which LU loses beside large ones; so Q is partitioned once, as above,
 with M′ by LU.
 
 **Gradients**: dR = 2 M dQ M. For small Q, M = ½(R+I); for large Q, R+I is a difference of nearly
@@ -52,8 +52,8 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
     """Return the blocks (I+Q)(I−Q)⁻¹: every rotation that has no eigenvalue −1, once.
 
     Solved exactly, never by a truncated series: the blocks are orthogonal to rounding for
-    generators of any size, and so exact in float32; in float64 their error is a few ulps, and
-    some ulps times ‖Q‖ where Q is nearly singular. The gradient falls with ‖Q‖², and is exact to
+    generators of any size, and exact in float32; in float64 their error is a few ulps, and some
+    ulps times ‖Q‖ where Q is nearly singular. The gradient decreases as 1/‖Q‖², and is exact to
     rounding as well, even where it is far below one ulp of the blocks.
 
     Parameters
@@ -129,7 +129,7 @@ class _Cayley(torch.autograd.Function):
             made = turn[..., None] * (2 / (1 + q * q))  # dθ = 2/(1+q²) dq
             return made.to(generators.dtype), None
         with without_autocast(slopes.device.type):
-            # A derivative of this one is taken under transforms, too, which show no numbers.
+            # Derivatives of this one are also taken under transforms, where values are unknown.
             if not torch.is_grad_enabled() and known_below(generators, _SUMMED):
                 m = _plus_one(blocks).mH / 2
             else:
@@ -192,7 +192,7 @@ def solved(generators: Tensor, radix: int) -> Tensor:
 
 
 def resolvent(q: Tensor) -> Tensor:
-    """Return (I−Q)⁻¹ for skew matrices, small numbers of it exact to rounding, too.
+    """Return (I−Q)⁻¹ for skew matrices, with small entries exact to rounding, too.
 
     Examples
     --------

@@ -14,9 +14,9 @@ from structmat.nn.blocks.products import times
 def cayley_neumann(generators: Tensor, radix: int) -> Tensor:
     """Return I + 2Q + 2Q² + 2Q³ + Q⁴, the Cayley transform by five terms of Neumann's series.
 
-    For compatibility with layers that compute this: the blocks are orthogonal only to 2‖Q‖⁴, so
-    to the rounding of float32 for ‖Q‖ below 0.015. The sum itself is exact to rounding; where it
-    is larger than the dtype holds, it is infinite.
+    For compatibility with layers that compute this sum: the blocks are orthogonal only to 2‖Q‖⁴,
+    that is, to float32 rounding for ‖Q‖ below 0.015. The sum itself is exact to rounding; where it
+    overflows the dtype, it is infinite.
     See `structmat.blocks.cayley_neumann`.
 
     Examples

@@ -1,6 +1,6 @@
-"""What a model's directory holds beside its weights, copied to one with other weights.
+"""Copy the other files of a model's directory next to its new weights.
 
-Other forms of the same weights would be those from before: they are left out, and named.
+Other forms of the weights still hold the old values: they are left out, and named.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ _SUFFIXES = (
     *(".h5", ".msgpack", ".onnx", ".onnx_data", ".gguf", ".ggml", ".tflite", ".ot", ".mlmodel"),
     *(".mlpackage", ".ckpt", ".pdparams", ".engine", ".nemo"),
 )
-# Pickles of weights and of training, by the names that libraries give them; a tokenizer or a
-# processor may have files with such endings as well.
+# Pickles of weights and of training state, by the names that libraries give them; tokenizers and
+# processors may have files with the same endings.
 _PICKLES = re.compile(
     r"(pytorch_model|model|diffusion_pytorch_model|adapter_model|consolidated|openvino_|tf_model"
     r"|flax_model|optimizer|scheduler|scaler|rng_state|training_args|weights|ggml)"
     r".*\.(bin|pt|pth|npz|xml|pkl)(\.index\.json)?"
 )
-# The same weights in parts, in another dtype, or by the names of those who trained them.
+# The same weights in parts, in another dtype, or under the names of the original release.
 _TENSORS = re.compile(
     r"(model|pytorch_model|diffusion_pytorch_model|consolidated|adapter_model).*\.safetensors"
 )
@@ -40,20 +40,19 @@ _NAMED = 8  # files in a note
 
 
 def copy_beside(weights: FileWeights, target: Path, *, leave: Path) -> list[str]:
-    """Copy a model's directory without the weights that are written anew; return notes.
+    """Copy a model's directory without its old weights; return notes.
 
-    Files that are links are copied, and so are directories, down to links that lead around in a
-    circle. The directories of the modules that sentence-transformers runs after the model are
-    copied with their weights.
+    Symbolic links are followed, except those that form a cycle. The directories of the modules
+    that sentence-transformers runs after the model are copied with their weights.
 
     Parameters
     ----------
     weights : FileWeights
-        Of a directory.
+        The weights of a directory.
     target : Path
         A directory, which may lie within the model's.
     leave : Path
-        What `target` will be called, which is not copied into itself.
+        The final path of `target`, which is not copied into itself.
     """
     copier = _Copier(weights, target, leave)
     copier.folder(weights.source, target, kept=False)
@@ -68,7 +67,7 @@ class _Copier:
         self._keys = frozenset(weights.homes)
         self._skipped = {os.path.realpath(target), os.path.realpath(leave)}
         self._modules = set(_modules(weights.source))
-        self._around: list[str] = []  # real paths, in which a link may lead around in a circle
+        self._around: list[str] = []  # real paths of the open directories, to detect cyclic links
         self._stale: list[str] = []
         self._odd: list[str] = []
 
@@ -81,13 +80,13 @@ class _Copier:
                 continue
             if path.is_dir():
                 self._subfolder(path, target / path.name, name, kept=kept)
-            elif not path.is_file():  # a link to nothing, a pipe or a socket
+            elif not path.is_file():  # a dangling link, a pipe or a socket
                 self._odd.append(name)
             elif os.path.realpath(path) in self._written:
                 continue
             elif not kept and self._is_stale(path):
                 self._stale.append(name)
-            elif not (target / path.name).exists():  # written beside the weights
+            elif not (target / path.name).exists():  # not written with the weights already
                 shutil.copyfile(path, target / path.name)
         self._around.pop()
 
@@ -118,11 +117,14 @@ class _Copier:
         found = []
         if self._stale:
             found.append(
-                "left out, for they are of the model before, or of its training:"
+                "left out, as they hold the old weights, training state or an adapter:"
                 f" {_listed(self._stale)}"
             )
         if self._odd:
-            found.append(f"left out, for they lead nowhere or in a circle: {_listed(self._odd)}")
+            found.append(
+                "left out, as they are dangling or cyclic links, or not regular files:"
+                f" {_listed(self._odd)}"
+            )
         return found
 
 

@@ -44,9 +44,9 @@ def refuse_base(turns: Mapping[str, Turn], target: str) -> None:
     for name, turn in turns.items():
         if turn.base is not None:
             raise FileError(
-                f"{name}: the file has the layer's own weight {tuple(turn.base.shape)}, other than"
-                f" the pretrained model's, and {target} has no place for it; convert to a merged"
-                " model, or to files of structmat or PEFT"
+                f"{name}: the file has a weight of the layer, {tuple(turn.base.shape)}, which"
+                f" differs from the pretrained model's, and {target} has no place for it; convert"
+                " to a merged model, or to files of structmat or PEFT"
             )
 
 

@@ -47,7 +47,7 @@ def write(
     target : Path
         The file or directory to write to.
     called : Path
-        What that will be called.
+        Its final path.
 
     Raises
     ------
@@ -57,7 +57,7 @@ def write(
     """
     notes: list[str] = []
     new: dict[str, Change] = {}
-    values: dict[str, Tensor] = {}  # that take the place of the model's, as they are
+    values: dict[str, Tensor] = {}  # tensors that replace the model's unrotated
     for name, turn in turns.items():
         layer = names.of[name]
         new[f"{layer}.weight"] = partial(_rotated, name, turn)
@@ -65,7 +65,10 @@ def write(
             values[f"{layer}.weight"] = turn.base
         if turn.bias is not None:
             if f"{layer}.bias" not in weights.keys:
-                raise FileError(f"{name}: its bias was trained, and the model has no {layer}.bias")
+                raise FileError(
+                    f"{name}: its bias was trained, but the model has no {layer}.bias; give the"
+                    " model that was trained"
+                )
             values[f"{layer}.bias"] = turn.bias
     whole = {names.key(name): value for name, value in adaptation.whole.items()}
     values |= whole
@@ -91,14 +94,14 @@ def write(
         notes += copy_beside(weights, target, leave=called)
     notes += vocabulary.notes()
     if added:
-        notes.append(f"not in the pretrained model, but in the merged one: {', '.join(added)}")
+        notes.append(f"added, as the pretrained model does not have them: {', '.join(added)}")
     return notes
 
 
 def _each_use(
     ties: Untied, turns: Mapping[str, Turn], names: Names, vocabulary: Resized
 ) -> dict[str, Change]:
-    """Return what becomes of a tied weight in each of its uses."""
+    """Return how to compute the tensor of each use of a tied weight."""
     bases = {f"{names.of[name]}.weight": turn.base for name, turn in turns.items()}
     found: dict[str, Change] = {}
     for key, (source, layer) in ties.tensors.items():
@@ -114,7 +117,7 @@ def _each_use(
 
 
 def _same(value: Tensor, old: Tensor | None = None) -> Tensor:
-    """Return a tensor of its own, in the dtype of the one that it replaces."""
+    """Return a copy of a tensor, in the dtype of the one that it replaces."""
     return value.to(value.dtype if old is None else old.dtype, copy=True)
 
 
@@ -126,7 +129,7 @@ def _written(
     *,
     progress: bool,
 ) -> int:
-    """Write the files of the weights, and return how many bytes all tensors have."""
+    """Write the weights, and return the size of all tensors in bytes."""
     size = 0
     with bar("merge", len(changes), unit="tensor", shown=progress) as steps:
         for path in weights.files:
@@ -157,14 +160,20 @@ def _taken(key: str, new: Tensor, vocabulary: Resized, notes: list[str], old: Te
     """Return a tensor that was trained, in the dtype of the one that it replaces."""
     if new.shape != old.shape and not vocabulary.holds(key):
         raise FileError(
-            f"{key}: a tensor {tuple(new.shape)} for one {tuple(old.shape)} of the model; give the"
-            " model that was trained"
+            f"{key}: the adapter has shape {tuple(new.shape)}, the model {tuple(old.shape)}; give"
+            " the model that was trained"
         )
     if new.is_floating_point() != old.is_floating_point():
-        raise FileError(f"{key}: a tensor of {new.dtype} for one of {old.dtype} of the model")
+        raise FileError(
+            f"{key}: {new.dtype} in the adapter cannot replace {old.dtype} in the model; give the"
+            " model that was trained"
+        )
     value = new.to(old.dtype)
     if bool((torch.isfinite(new) & ~torch.isfinite(value)).any()):
-        raise FileError(f"{key}: trained in {new.dtype}, and too large for the model's {old.dtype}")
+        raise FileError(
+            f"{key}: trained in {new.dtype}, its values overflow the model's {old.dtype}; give the"
+            " model in a wider dtype"
+        )
     if not torch.equal(value.to(new.dtype), new):
         notes.append(f"{key}: trained in {new.dtype}, rounded to the model's {old.dtype}")
     return value

@@ -11,8 +11,9 @@ from structmat.nn.conversion.tensorfiles import Weights
 class Names:
     """How an adapter's names of layers become a model's: all by the same change of prefix.
 
-    A base model and one with a head call the same layer `layer.0` and `bert.layer.0`. An adapter of
-    a model that was renamed since, as those of images and text were, has the names of its files.
+    A base model and one with a head call the same layer `layer.0` and `bert.layer.0`. If the layers
+    of a model class were renamed since, as in vision–language models, older adapters have the names
+    of its files.
 
     Parameters
     ----------
@@ -25,7 +26,7 @@ class Names:
     ----------
     of : dict of name of a layer → its name in the weights
     is_renamed : bool
-        Whether these are other names, and not only longer or shorter ones.
+        Whether names differ in more than a prefix.
 
     Raises
     ------
@@ -99,7 +100,7 @@ class Names:
         return _moved(self._weights.renamed(name) if self.is_renamed else name, self.rule)
 
     def module(self, name: str) -> str:
-        """Return what any module of the adapter's model is called in the weights."""
+        """Return the name in the weights of any module of the adapter's model."""
         return _moved(self._newer(name) if self.is_renamed else name, self.rule)
 
 

@@ -35,7 +35,7 @@ _PEFT: dict[str, Read] = {
     "HRA": peft_hra.read,
     "STRUCTMAT": peft_structmat.read,
 }
-# What PEFT saves beside a method where a vocabulary grew, and for bias="all".
+# What PEFT saves in addition to its methods when a vocabulary grew, and for bias="all".
 _OF_MODELS = ("embed_tokens.weight", "lm_head.weight", ".bias")
 _FILES: dict[str, Read] = {lycoris.BLOCKS: lycoris.read, gsoft.LEFT: gsoft.read}
 
@@ -121,17 +121,19 @@ def _check_whole(
         if weights is None or names is None:
             if not key.endswith(_OF_MODELS):
                 raise FileError(
-                    f"{source}: {key} is none of the rotations, and may be of another method; name"
-                    " the pretrained model (model=, --model), which says whether it is its own"
+                    f"{source}: {key} does not belong to the rotations, and may be of another"
+                    " method; give the pretrained model (model=, --model), to check whether it is"
+                    " one of its tensors"
                 )
         elif names.key(key) not in weights.keys:
             raise FileError(
-                f"{source}: {key} is none of the rotations, and the model has no {names.key(key)}"
+                f"{source}: {key} does not belong to the rotations, and the model has no"
+                f" {names.key(key)}; give the model that was trained"
             )
 
 
 def _other(name: str, base: Tensor, key: str, weights: Weights) -> Tensor | None:
-    """Return the weight of a file, or None where it is the pretrained model's.
+    """Return the weight in a file, or None where it equals the pretrained model's.
 
     Raises
     ------

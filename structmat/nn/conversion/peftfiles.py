@@ -41,7 +41,7 @@ class PeftFiles:
     rest: dict[str, Tensor]
 
     def adaptation(self, source: str, turns: Mapping[str, Turn], notes: list[str]) -> Adaptation:
-        """Return these turns with their biases and base weights, and what was trained beside."""
+        """Return these turns with their biases and base weights, and all other trained tensors."""
         turns = {
             name: replace(
                 turn, bias=self.layers[name].get(_BIAS), base=self.layers[name].get(_WEIGHT)
@@ -106,10 +106,10 @@ def read(folder: Path, parts: Sequence[str], *, named: str | None = None) -> Pef
 
 
 def _once(rest: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors by their name in the model, without PEFT's second names for them.
+    """Return tensors by their names in the model, without PEFT's duplicates of them.
 
-    `save_embedding_layers=True` saves an embedding of `modules_to_save` three times: by its name,
-    as the wrapper's, and as it was before.
+    `save_embedding_layers=True` saves an embedding of `modules_to_save` three times: under its own
+    name, under the wrapper's, and with its original values.
     """
     found = {}
     for key, value in rest.items():
@@ -130,7 +130,7 @@ def _once(rest: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _saved_embeddings(rest: Mapping[str, Tensor]) -> list[str]:
-    """Return the modules of embeddings that PEFT saved whole, as those with added rows."""
+    """Return the embedding modules that PEFT saved whole, such as those with added rows."""
     return [
         key.removesuffix(".weight")
         for key in rest

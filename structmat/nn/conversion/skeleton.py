@@ -1,8 +1,8 @@
 """A pretrained model without its weights, built by transformers from its configuration.
 
-It says what the model in memory calls the tensors of its files, and of which kind its layers are.
-Names differ where a model was renamed after its first files were published, as those of most models
-of images and text, or where memory holds several tensors of the files as one, as experts.
+It gives the names in memory of the tensors in the files, and the kinds of the layers. Names differ
+where modules were renamed after the first files were published, as in most vision–language models,
+or where several tensors of the files are one tensor in memory, as for experts.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from structmat.nn.conversion.turns import Shape
 
 
 class Skeleton:
-    """What a model of transformers says about names and kinds; its weights are not looked at.
+    """Names and kinds of layers in a model of transformers; its weights are not read.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        On any device.
+        It may be on any device.
     """
 
     def __init__(self, model: Any) -> None:
@@ -46,7 +46,7 @@ class Skeleton:
         for get in (self.model.get_input_embeddings, self.model.get_output_embeddings):
             try:
                 table = get()
-            except NotImplementedError:  # a model of no text
+            except NotImplementedError:  # not a model of text
                 continue
             for name, module in self._modules.items():
                 if module is table:
@@ -62,19 +62,19 @@ class Skeleton:
         return list(groups.values())
 
     def renamed(self, key: str) -> str:
-        """Return what memory calls a tensor of files, where it is one tensor there."""
+        """Return the name in memory of a tensor in the files that is one tensor in both."""
         to, pattern = self._moved([key])[key][1:]
         return key if pattern is not None else to
 
     def _moved(self, keys: Iterable[str]) -> dict[str, tuple[str, str, str | None]]:
-        """Return for each key its name before and after several are joined, and their pattern."""
+        """Return for each key its names before and after tensors are joined, and the pattern."""
         mapping = require("transformers.conversion_mapping", "finetune")
         loading = require("transformers.core_model_loading", "finetune")
         changes = mapping.get_model_conversion_mapping(self.model)
         renamings = [c for c in changes if isinstance(c, loading.WeightRenaming)]
         self._converters = [c for c in changes if isinstance(c, loading.WeightConverter)]
         found = {}
-        for key in sorted(keys, key=loading.dot_natural_key):  # as some renamings ask for
+        for key in sorted(keys, key=loading.dot_natural_key):  # some renamings need this order
             name, _ = loading.rename_source_key(key, renamings, [])
             to, pattern = loading.rename_source_key(
                 name, [], self._converters, self.model.base_model_prefix, self._state
@@ -92,7 +92,7 @@ class Skeleton:
         Returns
         -------
         dict of name in memory → name in the files
-            For those that are one tensor in both; names that the model does not know stay.
+            For those that are one tensor in both; names unknown to the model are unchanged.
         list of Group
         """
         names: dict[str, str] = {}
@@ -110,13 +110,13 @@ class Skeleton:
         for group in groups.values():
             if group.fits(shapes, self._state):
                 whole.append(group)
-            else:  # another layout than the model's, such as one of memory already
+            else:  # not the layout of published files, such as that of memory already
                 names |= {key: key for key in group.keys}
         return names, whole
 
 
 class Group:
-    """Tensors of files that are laid out otherwise in memory: stacked, split or transposed.
+    """Tensors of files with another layout in memory: stacked, split or transposed.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ class Group:
         self.keys[key] = (name, pattern)
 
     def fits(self, shapes: Mapping[str, Shape], state: Mapping[str, Tensor]) -> bool:
-        """Return whether the tensors become ones of the model, and note their shapes."""
+        """Return whether the tensors convert to ones of the model, and store their shapes."""
         try:
             made = self.loaded({k: torch.empty(shapes[k], device="meta") for k in self.keys})
         except Exception:
@@ -143,19 +143,19 @@ class Group:
         return all(key in state and state[key].shape == s for key, s in self.shapes.items())
 
     def loaded(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors of memory for those of the files."""
+        """Convert tensors of the files to those in memory."""
         converter = copy.deepcopy(self._converter)
         for key, (_, pattern) in self.keys.items():
             converter.add_tensor(self._target, key, pattern, tensors[key])
         return self._converted(converter, self._target)
 
     def saved(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors of the files for those of memory.
+        """Convert tensors in memory back to those of the files.
 
         Raises
         ------
         FileError
-            When they are others than there were.
+            When the result has other names than the original files.
         """
         converter = self._converter.reverse_transform()
         target = None
@@ -169,8 +169,9 @@ class Group:
         homes = {name.removeprefix(prefix): key for key, (name, _) in self.keys.items()}
         if plain.keys() != homes.keys():
             raise FileError(
-                f"{next(iter(self.keys))}: transformers lays it out as {next(iter(self.shapes))} in"
-                " memory, and does not say how to write it back"
+                f"{next(iter(self.keys))}: transformers holds it as {next(iter(self.shapes))} in"
+                " memory, and cannot convert it back to the layout of the file; load the model,"
+                " load_adapter and merge(model, unload=True)"
             )
         return {homes[name]: value for name, value in plain.items()}
 
@@ -182,15 +183,15 @@ class Group:
 def skeleton_in(folder: Path, settings: Mapping[str, Any]) -> tuple[Skeleton | None, list[str]]:
     """Return the model of a directory's configuration, if transformers has it, and notes.
 
-    Code that the directory brings along is not run.
+    Code in the directory is not run.
     """
     architectures = settings.get("architectures")
     if not isinstance(architectures, list) or not architectures:
         return None, []
     name = str(architectures[0])
-    unknown = "the names of its tensors and the kinds of its layers are taken as its files say"
+    unknown = "names of tensors and kinds of layers are taken from the files"
     if importlib.util.find_spec("transformers") is None:
-        return None, [f"without transformers, which has {name}, {unknown}"]
+        return None, [f"transformers, which may define {name}, is not installed: {unknown}"]
     made = getattr(require("transformers", "finetune"), name, None)
     if made is None or not hasattr(made, "config_class"):
         return None, [f"transformers has no {name}: {unknown}"]
@@ -200,12 +201,12 @@ def skeleton_in(folder: Path, settings: Mapping[str, Any]) -> tuple[Skeleton | N
             return Skeleton(made(config)), []
     except Exception as error:
         return None, [
-            f"transformers makes no {name} of {folder / 'config.json'} ({error}): {unknown}"
+            f"transformers cannot build {name} from {folder / 'config.json'} ({error}): {unknown}"
         ]
 
 
 def skeleton_of(model: nn.Module) -> Skeleton | None:
-    """Return what a model in memory says, where it is one of transformers."""
+    """Return the names and kinds of a model in memory, if it is one of transformers."""
     if not hasattr(model, "base_model_prefix") or not hasattr(model, "get_input_embeddings"):
         return None
     return Skeleton(model)

@@ -17,7 +17,7 @@ from structmat.nn.conversion.turns import Shape
 from structmat.writing import parse_json, read_bytes, replacing
 
 INDEX = ".safetensors.index.json"
-_EIGHT_BITS = (  # whose numbers stand for themselves
+_EIGHT_BITS = (  # dtypes whose values need no separate scale
     torch.float8_e4m3fn,
     torch.float8_e4m3fnuz,
     torch.float8_e5m2,
@@ -58,33 +58,35 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_numbers(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of an adapter's file; numbers of 8 bits as the float32 that they are.
+    """Return the tensors of an adapter's file, with 8-bit floats converted to float32.
 
     Raises
     ------
     FileError
-        When it cannot be read, or a dtype holds no numbers by itself.
+        When it cannot be read, or a dtype only holds parts of numbers.
     """
     return {key: wide(f"{path}: {key}", value) for key, value in read_tensors(path).items()}
 
 
 def wide(what: str, value: Tensor) -> Tensor:
-    """Return a tensor with numbers of 8 bits as float32, and any other as it is.
+    """Return a tensor of 8-bit floats as float32, and any other unchanged.
 
     Raises
     ------
     FileError
-        When the dtype holds no numbers by itself.
+        When the dtype only holds parts of numbers.
     """
     if not value.is_floating_point() or is_rotated(value.dtype):
         return value
     if value.dtype not in _EIGHT_BITS:
-        raise FileError(f"{what} is of {value.dtype}, parts of numbers; save it in float32")
+        raise FileError(
+            f"{what} is of {value.dtype}, which only holds parts of numbers; save it in float32"
+        )
     return value.to(torch.float32)
 
 
 def floating(name: str, value: Tensor) -> Tensor:
-    """Return a tensor of a rotation, if it has real floating numbers.
+    """Return a tensor of a rotation, if it is real and floating point.
 
     Raises
     ------
@@ -93,13 +95,14 @@ def floating(name: str, value: Tensor) -> Tensor:
     """
     if not is_rotated(value.dtype):
         raise FileError(
-            f"{name}: a tensor of {value.dtype}; those of a rotation are real floating numbers"
+            f"{name}: a tensor of {value.dtype}; the tensors of a rotation must be real floating"
+            " point"
         )
     return value
 
 
 def weight_of(name: str, value: Tensor) -> Tensor:
-    """Return a pretrained weight, if a rotation of its numbers is one of the weight they mean.
+    """Return a pretrained weight, if its entries can be rotated as they are stored.
 
     Raises
     ------
@@ -108,8 +111,8 @@ def weight_of(name: str, value: Tensor) -> Tensor:
     """
     if not is_rotated(value.dtype):
         raise FileError(
-            f"{name}: a weight of {value.dtype}; merge into the model before quantising, or give"
-            " the model in bfloat16 or wider"
+            f"{name}: a weight of {value.dtype} cannot be rotated; merge before the model is"
+            " quantised, or give the model in float16, bfloat16 or wider"
         )
     return value
 
@@ -135,7 +138,7 @@ class Weights(Protocol):
         ...
 
     def renamed(self, key: str) -> str:
-        """Return the model's name of a tensor that its files, or an older model, call so."""
+        """Return the model's name of a tensor, given its name in files or in an older model."""
         ...
 
 
@@ -183,7 +186,7 @@ class ModelWeights:
 class FileWeights:
     """The weights in a directory of safetensors files, or in one file; read one at a time.
 
-    Names are those of the model in memory, where transformers knows it by its configuration.
+    Names are those of the model in memory, where transformers can build it from its configuration.
 
     Parameters
     ----------
@@ -193,12 +196,12 @@ class FileWeights:
     ----------
     files : list of Path
     index : Path, optional
-        Which file holds which tensor, where there are several.
+        The file that says which file holds which tensor, where there are several.
     homes : dict of name in the files → Path
     settings : dict
-        What config.json says; nothing where there is none.
+        The contents of config.json; empty where there is none.
     notes : list of str
-        What is not known of the model.
+        What is unknown about the model.
 
     Raises
     ------
@@ -234,7 +237,7 @@ class FileWeights:
 
     @cached_property
     def skeleton(self) -> Skeleton | None:
-        """The model of these files, where transformers makes it."""
+        """The model of these files, where transformers can build it."""
         folder = self.source if self.source.is_dir() else self.source.parent
         found, notes = skeleton_in(folder, self.settings)
         self.notes += notes
@@ -242,7 +245,7 @@ class FileWeights:
 
     @cached_property
     def _places(self) -> tuple[dict[str, str], dict[str, Group]]:
-        """Where tensors of the model are: names in the files, and groups of several."""
+        """Where the model's tensors are: their names in the files, and groups of tensors."""
         if self.skeleton is None:
             return {key: key for key in self.homes}, {}
         shapes: dict[str, Shape] = {}
@@ -296,7 +299,7 @@ class FileWeights:
         return self._loaded(groups[key])[key] if key in groups else self._read(names[key])
 
     def kind(self, layer: str) -> str | None:
-        """Return the kind of a layer, where transformers knows the model."""
+        """Return the kind of a layer, where transformers can build the model."""
         return None if self.skeleton is None else self.skeleton.kind(layer)
 
     def renamed(self, key: str) -> str:
@@ -306,7 +309,7 @@ class FileWeights:
     def in_files(
         self, new: Mapping[str, Callable[[Tensor], Tensor]]
     ) -> dict[str, Callable[[Tensor], Tensor]]:
-        """Return what becomes of tensors of the files, for what becomes of those of the model.
+        """Translate changes of the model's tensors to changes of the tensors in its files.
 
         Parameters
         ----------
@@ -315,7 +318,7 @@ class FileWeights:
         Raises
         ------
         FileError
-            When transformers does not say how to write one back.
+            When transformers cannot convert a tensor back to the layout of the files.
         """
         names, groups = self._places
         found = {names[key]: change for key, change in new.items() if key in names}
@@ -325,7 +328,8 @@ class FileWeights:
             again = group.saved(before)
             if not all(torch.equal(again[key], self._read(key)) for key in group.keys):
                 raise FileError(
-                    f"{next(iter(group.keys))}: transformers does not write it back as it was"
+                    f"{next(iter(group.keys))}: transformers does not convert it back to the same"
+                    " tensor; load the model, load_adapter and merge(model, unload=True)"
                 )
             after = group.saved({k: new[k](v) if k in new else v for k, v in before.items()})
             found |= {key: _constant(value) for key, value in after.items()}
@@ -357,7 +361,7 @@ def metadata_of(path: Path) -> dict[str, str]:
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file, from tensors that share no memory, without a copy of them all.
+    """Write a safetensors file from tensors that share no memory, without copying them all.
 
     Raises
     ------
@@ -370,24 +374,24 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
             safetensors.save_file(dict(tensors), new, {"format": "pt", **metadata})
         except OSError:
             raise
-        except Exception as error:  # safetensors has an exception type of its own, in Rust
+        except Exception as error:  # safetensors has its own exception type, defined in Rust
             raise FileError(f"{path}: cannot be written ({error})") from None
 
 
 def _of_model(folder: Path) -> tuple[Path | None, list[Path]]:
     """Return the index of a model's weights, and its files: those listed, or all but adapters."""
     indices = sorted(folder.glob(f"*{INDEX}"))
-    own = folder / f"model{INDEX}"  # beside it, there may be one of another dtype
+    own = folder / f"model{INDEX}"  # there may be another one, for a second dtype
     if own in indices or len(indices) == 1:
         index = own if own in indices else indices[0]
         listed = read_json(index).get("weight_map")
         if not isinstance(listed, dict):
-            raise FileError(f'{index} has no "weight_map"')
+            raise FileError(f'{index} has no "weight_map"; download the model again')
         names = sorted({str(name) for name in listed.values()})
         for name in names:
             parts = PurePosixPath(name).parts
             if not parts or ".." in parts or PurePosixPath(name).is_absolute():
-                raise FileError(f"{index}: {name!r} is no file in this directory")
+                raise FileError(f"{index}: {name!r} must be a file in this directory")
         return index, [folder / name for name in names]
     found = sorted(p for p in folder.glob("*.safetensors") if not p.name.startswith("adapter"))
     single = folder / "model.safetensors"  # as transformers calls it; others may lie beside it

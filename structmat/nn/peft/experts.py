@@ -43,7 +43,7 @@ class StructmatExperts(Around):
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the experts do with the rotated weights."""
-        if is_offloaded(self.base_layer):  # its hooks would put the plain weights in place
+        if is_offloaded(self.base_layer):  # its hooks would restore the unrotated weights
             with loaded(self.base_layer):
                 return self._run(*args, **kwargs)
         return self._run(*args, **kwargs)
@@ -56,7 +56,7 @@ class StructmatExperts(Around):
                 rotated |= {name: layer.effective(names)} if names else {}
         if not rotated:
             return self.base_layer(*args, **kwargs)
-        # Not tie_weights: another parameter that is the same tensor keeps it.
+        # Not tie_weights: another parameter that is the same tensor must keep its values.
         return torch.func.functional_call(self.base_layer, rotated, args, kwargs, tie_weights=False)
 
     def unload_and_optionally_merge_module(

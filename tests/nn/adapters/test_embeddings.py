@@ -74,7 +74,9 @@ def test_a_tied_head_keeps_its_own_weight():
 @pytest.mark.parametrize("norm_type", [1.0, 3.0, float("inf")])
 def test_other_norms_than_the_euclidean_one_are_refused(norm_type):
     model = nn.Sequential(nn.Embedding(4, 8, max_norm=1.0, norm_type=norm_type))
-    with pytest.raises(StructmatError, match=rf"norm_type={norm_type}: a rotation keeps .* 2 only"):
+    with pytest.raises(
+        StructmatError, match=rf"norm_type={norm_type}: a rotation preserves .* 2 only"
+    ):
         adapt(model, "butterfly", target_modules=["0"])
     assert isinstance(model[0], nn.Embedding)
     assert model[0].weight.requires_grad

@@ -186,8 +186,8 @@ def test_a_head_that_the_base_model_lacks_is_added(tmp_path):
     saved_model(base, tmp_path / "model", 2)
     done = convert(tmp_path / "ours", tmp_path / "a", to="merged", model=tmp_path / "model")
     assert done.notes == [
-        "left out, for they are of the model before, or of its training: training_args.bin",
-        "not in the pretrained model, but in the merged one: 1.bias, 1.weight",
+        "left out, as they hold the old weights, training state or an adapter: training_args.bin",
+        "added, as the pretrained model does not have them: 1.bias, 1.weight",
     ]
     assert torch.equal(all_tensors(tmp_path / "a")["1.weight"], one[1].weight)
     index = json.loads((tmp_path / "a" / "model.safetensors.index.json").read_text())
@@ -460,7 +460,7 @@ def test_a_quantised_weight_is_refused(tmp_path):
     saved(tmp_path / "ours", target_modules=["up"])
     model = {f"{k}": v.to(torch.int8) for k, v in linears().state_dict().items()}
     files.save_file(model, tmp_path / "model.safetensors")
-    with pytest.raises(FileError, match=r"a weight of torch\.int8; merge into the model before"):
+    with pytest.raises(FileError, match=r"a weight of torch\.int8 cannot be rotated; merge before"):
         convert(
             tmp_path / "ours",
             tmp_path / "a.safetensors",

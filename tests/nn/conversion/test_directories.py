@@ -81,7 +81,7 @@ def test_all_is_copied_but_other_forms_of_the_weights(tmp_path, adapter):
     for name in kept - {"model.safetensors"}:
         assert (tmp_path / "merged" / name).read_bytes() == (model / name).read_bytes()
     (note,) = done.notes
-    assert "left out, for they are of the model before" in note
+    assert "left out, as they hold the old weights" in note
     assert f"and {len(STALE) - 1 + 2 - 8} more" in note  # onnx is one, eight are named
     with safe_open(tmp_path / "merged" / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt", "of": "me"}
@@ -116,7 +116,7 @@ def test_links_are_followed_but_not_in_circles(tmp_path, adapter):
     assert listed(tmp_path / "merged") == listed(model)
     assert not any(path.is_symlink() for path in (tmp_path / "merged").rglob("*"))
     (note,) = done.notes
-    assert "lead nowhere or in a circle: around, itself.txt, nothing.txt" in note
+    assert "dangling or cyclic links, or not regular files: around, itself.txt, nothing.txt" in note
 
 
 def test_a_target_within_the_model_is_not_copied_into_itself(tmp_path, adapter):
@@ -184,7 +184,7 @@ def test_an_index_leads_nowhere_else(tmp_path, adapter):
     index = model / "model.safetensors.index.json"
     for name in ("../ours/adapter.safetensors", "/etc/weights.safetensors"):
         index.write_text(json.dumps({"weight_map": {"a": name}}))
-        with pytest.raises(FileError, match="is no file in this directory"):
+        with pytest.raises(FileError, match="must be a file in this directory"):
             convert(adapter, tmp_path / "merged", to="merged", model=model)
 
 
