@@ -18,7 +18,7 @@ from structmat.permutation import Index
 from structmat.texttable import counted
 
 _CHUNK = 2048  # wires followed at once, 32 words of 64 bits for each wire: measured to be quickest
-_LISTED = 8  # components whose sizes are said one by one
+_LISTED = 8  # components whose sizes are listed one by one
 _FEW = 64  # wires followed first, and depths tried for one that a family takes at all
 
 Words: TypeAlias = npt.NDArray[np.uint64]
@@ -148,15 +148,15 @@ def _spread(net: Network, wires: Index, *, back: bool = False) -> Iterator[Words
 
 
 class Components(NamedTuple):
-    """How the switches of a network join its wires.
+    """The connected components of the wires of a network.
 
     Attributes
     ----------
     sizes : tuple of int
-        How many wires each connected component has, the largest first.
+        The number of wires in each connected component, the largest first.
     apart : (input, output) or None
-        Wires of two components: this input reaches this output by no blocks at all. None where
-        there is one component.
+        An input and an output in different components: whatever the blocks, this input does not
+        influence this output. None if there is one component.
     """
 
     sizes: tuple[int, ...]
@@ -167,14 +167,14 @@ def components(net: Network) -> Components:
     """Return the connected components of the wires of a network, joined by its switches.
 
     With more than one, the matrices of the network are direct sums up to the order of their rows
-    and columns: it is not dense, and repeating it in its straight form, or setting its switches
-    in another order, changes nothing.
+    and columns: it is not dense, and neither repeating its straight form nor reordering its
+    switches changes that.
 
     Parameters
     ----------
     net : Network
-        A wired one is looked at in its straight form; `apart` names an input and an output of the
-        wired one.
+        A network that is not straight is examined in its straight form, but `apart` names its own
+        input and output.
 
     Examples
     --------
@@ -190,7 +190,7 @@ def components(net: Network) -> Components:
 
 
 def obstacle(net: Network) -> str | None:
-    """Return why a network that is not dense is not, in words; None where it is.
+    """Return the reason why a network is not dense, in words, or None if it is dense.
 
     Examples
     --------

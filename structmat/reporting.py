@@ -71,14 +71,14 @@ class Report:
 
     @cached_property
     def components(self) -> int:
-        """In how many connected components the switches join the wires."""
+        """The number of connected components of the wires."""
         return len(components(self.network).sizes)
 
     @cached_property
     def obstacle(self) -> str | None:
-        """Why the network is not dense, and whether more stages can make it so; None where it is.
+        """Why the network is not dense, and whether more stages can make it so; None if it is.
 
-        With more than one component none can (`components`).
+        With more than one component, no number of stages can (see `components`).
         """
         return None if self.dense else obstacle(self.network)
 

@@ -284,7 +284,7 @@ def _check_stage(width: int, banks: tuple[Bank, ...], moves: Index) -> None:
     sides = []
     for side, column in (("read", 0), ("written", 1)):
         parts = [(b.reads, b.writes)[column].ravel() for b in banks] + [moves[:, column]]
-        wires = np.sort(np.concatenate(parts))  # as long as what is given, however wide the stage
+        wires = np.sort(np.concatenate(parts))  # memory follows the switches, not the width
         if len(wires) and (wires[0] < 0 or wires[-1] >= width):
             bad = int(wires[-1] if wires[-1] >= width else wires[0])
             raise WiringError(f"wire {bad}: a stage of width {width} has wires 0 to {width - 1}")

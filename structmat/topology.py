@@ -20,19 +20,19 @@ Rule: TypeAlias = Callable[[int], Network]
 
 _GRAPHML = ".graphml"
 _ENDINGS = (".json", _GRAPHML)
-_LONGEST = 2**26  # bytes of a file: networks of millions of switches; GraphML takes 50 times that
+_LONGEST = 2**26  # bytes of a file: millions of switches; GraphML needs 50 times that in memory
 _EXPECTED = "; expected a network that Network.to_json wrote, or a graph as GraphML"
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """One network as a rule: it takes a single width.
+    """A rule with one network, which takes a single width.
 
     Parameters
     ----------
     network : Network
     source : str
-        Where it is from.
+        Where the network comes from, for messages.
 
     Examples
     --------
@@ -65,7 +65,7 @@ class Fixed:
 
     def __str__(self) -> str:
         digest = hashlib.sha256(self.network.to_json().encode()).hexdigest()
-        return f"{self.source} ({digest[:8]})"  # the file may come to hold another network
+        return f"{self.source} ({digest[:8]})"  # the file may be overwritten by another network
 
 
 def rule(topology: Any) -> Rule:
@@ -74,9 +74,9 @@ def rule(topology: Any) -> Rule:
     Parameters
     ----------
     topology : str, path, Family, Network, networkx graph, or callable width → Network
-        A string is a spec, such as ``"butterfly(block=8)"``, or where it ends in .json or .graphml
-        or names a folder, the path of a file: a network that `Network.to_json` wrote, or an
-        undirected graph as GraphML. A digraph is read by `from_layers`, any other graph by
+        A string is a spec, such as ``"butterfly(block=8)"``, or, if it ends in .json or .graphml or
+        contains a folder, the path of a file: a network written by `Network.to_json`, or an
+        undirected graph in GraphML. A digraph is converted by `from_layers`, any other graph by
         `from_graph`.
 
     Raises
@@ -84,9 +84,9 @@ def rule(topology: Any) -> Rule:
     SpecError
         For a spec that does not parse, or names no family.
     FileError
-        For a file that is missing, cut, or holds no network.
+        For a file that is missing or truncated, or holds no network.
     GraphError
-        For a graph that makes no network.
+        For a graph that cannot be converted to a network.
     StructmatError
         For anything else.
 
@@ -115,21 +115,21 @@ def rule(topology: Any) -> Rule:
 
 
 def resolved(topology: Any, width: int | None = None) -> Network:
-    """Return the network that a topology stands for, at a width where it has none of its own.
+    """Return the network that a topology stands for, at the given width if it takes several.
 
     Parameters
     ----------
     topology
         As `rule` takes it.
     width : int, optional
-        Needed for specs, families and functions; elsewhere it is compared.
+        Required for specs, families and functions; otherwise it must be the network's width.
 
     Raises
     ------
     StructmatError
-        As `rule` does; and without a width where one is needed.
+        As `rule`; and when a required width is missing.
     WidthError
-        When there is no such network of this width.
+        When the topology has no network of this width.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def resolved(topology: Any, width: int | None = None) -> Network:
 
 
 def is_path(text: str) -> bool:
-    """Return whether a string names a file, as no spec does.
+    """Return whether a string is the path of a file, not a spec.
 
     Examples
     --------
@@ -182,12 +182,12 @@ def _read(path: Path) -> Network:
 def _graph(data: bytes) -> Network:
     import networkx as nx
 
-    if b"<!ENTITY" in data:  # a short text that stands for a long one
-        raise FileError("GraphML with entities of its own is not read; write it with networkx")
+    if b"<!ENTITY" in data:  # a short entity can expand to a huge text
+        raise FileError("GraphML must not define entities; write it with networkx")
     try:
         graph = nx.read_graphml(io.BytesIO(data))
     except Exception as error:  # of the XML parser, of networkx, of values that are no numbers
         raise FileError(f"not GraphML ({' '.join(str(error).split())})") from None
     if all(name.isascii() and name.isdecimal() and len(name) < 16 for name in graph):
-        graph = nx.relabel_nodes(graph, int)  # GraphML knows nodes by text only
+        graph = nx.relabel_nodes(graph, int)  # in GraphML all node names are text
     return from_graph(graph)

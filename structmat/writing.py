@@ -32,7 +32,7 @@ def make_directory(path: Path) -> Path:
     return path
 
 
-LONGEST = 2**28  # bytes of a file of JSON: it takes some times as many in memory
+LONGEST = 2**28  # bytes of a JSON file: parsed, it takes several times as many
 _CHUNK = 2**24  # bytes read at once
 
 
@@ -67,7 +67,7 @@ def write_bytes(path: Path, data: bytes) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """Write a text file, which replaces any older one at once."""
-    # A name of a file that is not in UTF-8 comes with surrogates, which no encoding has.
+    # A file name that is not in UTF-8 has surrogates, which no encoding can write.
     return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
@@ -77,19 +77,20 @@ def write_json(path: Path, value: Any) -> Path:
 
 
 def read_bytes(path: Path, hint: str = "", *, most: int | None = LONGEST) -> bytes:
-    """Return what a file holds, refusing one that is missing, or too long to be meant.
+    """Return the contents of a file, refusing one that is missing or too long.
 
     Parameters
     ----------
     path : Path
     hint : str
-        What is said after the reason, such as what was expected there.
+        Text to add to a message, such as what was expected in the file.
     most : int or None
-        How many bytes are read, also from devices and pipes; None for as many as a file has.
+        The most bytes to read, also from devices and pipes; None for the size of the file.
 
     Raises
     ------
     FileError
+        When the file cannot be read, or is longer than `most` bytes.
 
     Examples
     --------
@@ -110,18 +111,18 @@ wrote
     except (OSError, ValueError) as error:  # a name with a null character is a ValueError
         raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}{hint}") from None
     if size > limit:
-        raise FileError(f"{path}: more than {limit:,} bytes, the most that are read{hint}")
+        raise FileError(f"{path}: a file must have at most {limit:,} bytes{hint}")
     return b"".join(chunks)
 
 
 def parse_json(text: str | bytes, what: object, hint: str = "") -> Any:
-    """Return the value of JSON text; memory is bounded by its length, and so is its nesting.
+    """Return the value of JSON text, with memory in proportion to its length.
 
     Raises
     ------
     FileError
-        For text that is cut or no JSON, for NaN and infinity, which JSON does not have, for
-        integers of more digits than Python reads, and for lists inside lists beyond Python's limit.
+        For text that is truncated or not JSON, for NaN and infinity, which JSON does not have, for
+        integers of more digits than Python reads, and for lists nested beyond Python's limit.
 
     Examples
     --------
@@ -153,25 +154,25 @@ def read_json(path: Path, *, most: int = LONGEST) -> Any:
 
 @contextmanager
 def new_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
-    """Give a temporary directory to fill; it becomes `path` when all went well.
+    """Yield a temporary directory to fill, which becomes `path` if no error occurs.
 
     Parameters
     ----------
     path : Path
     replace : bool
-        Whether a full directory there is replaced. Otherwise only an empty one is.
+        Whether to replace a directory that is not empty. An empty one is always replaced.
 
     Raises
     ------
     OSError
-        When there is a full one that is not to be replaced.
+        When the directory is not empty and must not be replaced.
     """
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     temporary.chmod(0o755)  # mkdtemp makes directories for their owner only
     try:
         yield temporary
         if replace:
-            shutil.rmtree(path, ignore_errors=True)  # no system renames onto a full directory
+            shutil.rmtree(path, ignore_errors=True)  # a rename cannot replace a full directory
         elif path.exists():
             path.rmdir()
         temporary.replace(path)

@@ -239,7 +239,7 @@ def test_a_topology_is_a_spec_a_network_a_graph_or_a_file(tmp_path):
         ("a.json", b"\xff\xfe", "not in UTF-8"),
         ("a.json", b"[]", "structmat.network"),
         ("a.graphml", b"", "not GraphML"),
-        ("a.graphml", b"<graphml><!ENTITY a 'b'></graphml>", "entities of its own"),
+        ("a.graphml", b"<graphml><!ENTITY a 'b'></graphml>", "must not define entities"),
         ("a.graphml", b"<graphml/>", "not GraphML"),
     ],
 )

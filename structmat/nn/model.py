@@ -51,7 +51,7 @@ class Recipe:
     reduced: bool = False
     field: str = "receptive"
     side: str = "inputs"
-    base: bool = False  # whether the layer's own weight is saved with it
+    base: bool = False  # whether the layer's own weight is saved with the adapter
     plan: str = "auto"
 
 
@@ -103,10 +103,10 @@ def adapt(
         or its in/groups channels alone, alike at each place of the kernel.
     trainable : str or list of str
         Other modules to train whole, such as ["classifier"]; they are saved with the adapter.
-        What they share with other modules must be trained whole in all of them.
+        Parameters that they share with other modules must be trained whole in all of them.
     plan : {"auto", "measure", "reference"}
-        How rotations run; see `Orthogonal`. It is not saved with an adapter: set `plan` of the
-        rotations of a loaded one.
+        How rotations run; see `Orthogonal`. It is not saved with an adapter: after loading, set
+        `plan` of the rotations.
 
     Returns
     -------
@@ -207,7 +207,7 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
 def _check_shared(
     model: nn.Module, layers: Mapping[str, Layer], recipes: Mapping[str, Recipe], whole: list[str]
 ) -> None:
-    """Refuse to train what a frozen layer shares, and embeddings that change a shared weight."""
+    """Refuse to train parameters shared with a frozen layer, and embeddings that write to one."""
     modules = dict(model.named_modules(remove_duplicate=False))
     trained = {slot: f"trainable: {n}" for n in whole for slot in slots_in(modules[n])}
     biased = {name: layer for name, layer in layers.items() if recipes[name].bias}
@@ -277,10 +277,10 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     ----------
     model : nn.Module
     unload : bool
-        Whether to also take the adapters away and return the plain model, for good. Otherwise
-        the weights before are kept, and `unmerge` restores them exactly. A weight that another
-        layer shares, as an output head does, is then one of its own, and the configuration of a
-        transformers model says so.
+        Whether to also remove the adapters and return the plain model, for good. Otherwise
+        the original weights are kept, and `unmerge` restores them exactly. If another layer shared
+        the weight, as an output head does, each has its own weight then, and the configuration of
+        a transformers model no longer declares the tie.
 
     Raises
     ------
@@ -319,7 +319,7 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
 
 
 def check_loaded(model: nn.Module) -> None:
-    """Refuse a model whose weights accelerate keeps elsewhere: it would bring back the old ones.
+    """Refuse a model whose weights accelerate offloads: it would bring back the old ones.
 
     Raises
     ------
@@ -329,8 +329,8 @@ def check_loaded(model: nn.Module) -> None:
     for name, adapter in adapters(model).items():
         if is_offloaded(adapter.base):
             raise StructmatError(
-                f"{name}: its weight is offloaded, so a merged one would be replaced by the old"
-                " one; merge before offloading, or take the hooks off first, by"
+                f"{name}: its weight is offloaded, and the old weight would replace a merged one;"
+                " merge before offloading, or first remove the hooks by"
                 " accelerate.hooks.remove_hook_from_submodules(model)"
             )
 

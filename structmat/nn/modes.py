@@ -1,7 +1,7 @@
-"""Whether torch runs plainly, or something watches, transforms or records what is computed.
+"""Whether torch runs eagerly, or computations are traced, transformed or recorded.
 
-A tensor that is kept from call to call must be one that any later call may use. So caches are
-filled and read only where `eager` holds; everywhere else their content is made anew.
+A cached tensor must be one that any later call may use. So caches are filled and read only where
+`eager` holds; everywhere else their content is computed anew.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from torch.utils._device import DeviceContext
 
 
 def eager(*tensors: Tensor) -> bool:
-    """Return whether torch runs plainly, and on plain tensors.
+    """Return whether torch runs eagerly, and on plain tensors.
 
-    Nothing compiles, exports or traces; no transform of `torch.func`, forward-mode derivative,
+    Nothing is compiled, exported or traced; no transform of `torch.func`, forward-mode derivative,
     fake tensor mode or other dispatch or function mode is active; and no tensor is of a subclass
-    or on the meta device. A default device, as `torch.device` sets in a `with` statement, is no
-    obstacle: tensors that are kept say their device.
+    or on the meta device. A default device, as `torch.device` sets in a `with` statement, does not
+    matter: cached tensors are created with an explicit device.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def _only_a_device() -> bool:
 def transformed() -> bool:
     """Return whether a transform of `torch.func` or a forward-mode derivative is active.
 
-    They see through torch's own operations, but not through an operator of ours.
+    They can transform torch's own operations, but not an operator of this library.
 
     Examples
     --------
@@ -57,10 +57,10 @@ def transformed() -> bool:
 
 
 def refuses_functions() -> bool:
-    """Return whether a `torch.autograd.Function` must make way for torch's own operations.
+    """Return whether torch's own operations must replace a `torch.autograd.Function`.
 
-    Inside its `jvp` torch 2.13 switches forward mode off, so that a forward-mode derivative of
-    another one would be zero without a word. And its compiler does not batch functions.
+    Inside the `jvp` of a function, torch 2.13 switches forward mode off, so the forward-mode
+    derivative of another function would silently be zero. And torch.compile cannot batch functions.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def refuses_functions() -> bool:
 
 
 def recorded() -> bool:
-    """Return whether what is computed is recorded: by torch.compile, or to be exported.
+    """Return whether computations are recorded, by torch.compile or for export.
 
     Examples
     --------
@@ -91,7 +91,7 @@ def recorded() -> bool:
 
 
 def exporting() -> bool:
-    """Return whether a program is recorded that is to run without this library.
+    """Return whether a program is recorded that must run without this library.
 
     `torch.export`, `torch.onnx.export` and `torch.jit.trace` record torch's own operations only.
 
@@ -106,10 +106,10 @@ def exporting() -> bool:
 
 
 def has_numbers(*tensors: Tensor) -> bool:
-    """Return whether what is computed may depend on the numbers in tensors.
+    """Return whether control flow may depend on the values in tensors.
 
-    It may not where they are unknown, as those of fake and meta tensors are, and where what is
-    recorded must hold for other numbers, too.
+    It may not where values are unknown, as in fake and meta tensors, or where the recorded program
+    must be valid for other values, too.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def has_numbers(*tensors: Tensor) -> bool:
 
 
 def sizes(x: Tensor) -> tuple[int, ...]:
-    """Return the shape of a tensor, which `torch.jit.trace` would take for values to watch.
+    """Return the shape of a tensor as plain integers, which `torch.jit.trace` does not trace.
 
     Examples
     --------
@@ -137,7 +137,7 @@ def sizes(x: Tensor) -> tuple[int, ...]:
 
 @contextmanager
 def untraced() -> Iterator[None]:
-    """Let `torch.jit.trace` take what is made here for constants, without a warning."""
+    """Let `torch.jit.trace` treat tensors created here as constants, without a warning."""
     core: Any = torch._C
     state = core._get_tracing_state()
     if state is None:

@@ -27,7 +27,7 @@ _FEW = 64  # vectors, up to which blocks that do not change are kept ready betwe
 
 
 class _Ready(NamedTuple):
-    """Fused blocks for a few vectors, and all that they were made of.
+    """Fused blocks for a few vectors, and everything they were computed from.
 
     For the adjoint they are those of the inverse network, in its order.
     """
@@ -68,10 +68,10 @@ class Orthogonal(nn.Module):
         same ones; with Cayley blocks those near the identity are, and the dimension is. A bank
         that loses some has the others in one row.
     plan : {"auto", "measure", "reference"}
-        How to run it: with the fusion of stages that a cost model selects, the same one in every
-        process; with the one that was fastest when the candidates were timed on this machine,
-        once, for about as many vectors; or stage by stage, by torch's own operations. The same
-        numbers and gradients, to rounding.
+        How to run it: "auto", with the fusion of stages that a cost model selects, the same in
+        every process; "measure", with the fusion that is fastest when the candidates are timed
+        once on this machine, for about as many vectors; or "reference", stage by stage, by torch's
+        own operations. All give the same numbers and gradients, to rounding.
 
     Raises
     ------
@@ -139,7 +139,7 @@ class Orthogonal(nn.Module):
         self.generators = Generators(
             torch.zeros(shape, dtype=real, device=device) for shape in shapes
         )
-        self._bare = real, torch.empty(0, device=device).device  # of a layer without generators
+        self._bare = real, torch.empty(0, device=device).device  # if there are no generators
         self._program = program_for(network)
         self._ready: dict[tuple[torch.dtype, bool], _Ready] = {}
 
@@ -198,7 +198,7 @@ class Orthogonal(nn.Module):
         return self._blocks_of(self.generators(), dtype, self._settings())
 
     def _settings(self) -> Hashable:
-        """Return what the blocks depend on beside the generators."""
+        """Return what the blocks depend on besides the generators."""
         return self.kind
 
     def _blocks_of(
@@ -207,7 +207,7 @@ class Orthogonal(nn.Module):
         dtype: torch.dtype,
         settings: Hashable,  # noqa: ARG002 (subclasses have others)
     ) -> list[Tensor]:
-        """Return the blocks that some generators make, in a dtype that is complex if they are."""
+        """Return the blocks of the given generators; the dtype is complex if the blocks are."""
         made: list[Tensor | None] = [None] * len(generators)
         by_radix: dict[int, list[int]] = {}
         for k, (_, radix) in enumerate(self._sizes):
@@ -224,7 +224,7 @@ class Orthogonal(nn.Module):
         return [block for block in made if block is not None]
 
     def _all_generators(self, generators: Sequence[Tensor]) -> list[Tensor]:
-        """Return the (n, g) generators of each bank, with zeros for those left out."""
+        """Return the (n, g) generators of each bank, with zeros for redundant ones."""
         if not (self.reduced and generators):
             return list(generators)
         device = generators[0].device
@@ -452,9 +452,9 @@ class Orthogonal(nn.Module):
     def _kept_ready(self, x: Tensor, dtype: torch.dtype, *, adjoint: bool) -> _Ready | None:
         """Return the blocks for a few vectors without gradients; kept until a generator changes.
 
-        Whether one did is seen by its values, for there are ways to change them unseen. What is
-        kept is made of a copy of the generators, so that it belongs to that copy whoever changes
-        them meanwhile.
+        Generators are compared by value, as some changes leave no other trace. The blocks are
+        computed from a copy of the generators, so they match that copy even if another thread
+        changes the generators meanwhile.
         """
         if (
             torch.is_grad_enabled()
@@ -479,7 +479,7 @@ class Orthogonal(nn.Module):
         net = merged(self.network, best.ends).network
         with torch.inference_mode(mode=False), torch.no_grad():
             kept = [g.detach().clone() for g in own]
-            # In float64, which no setting of torch for products of float32 reaches.
+            # In float64, which torch's precision settings for float32 products do not affect.
             wide = self._blocks_of(kept, promoted(dtype, torch.float64), settings)
             tape = self._program.tape(best.ends, x.device)
             blocks = [block.to(dtype) for block in tape.merge(wide)]
@@ -522,7 +522,7 @@ class Orthogonal(nn.Module):
         super()._apply(fn, recurse)
         if not self._sizes:
             dtype, device = self._bare
-            start = "cpu" if device.type == "meta" else device  # what is there can be moved
+            start = "cpu" if device.type == "meta" else device  # a tensor on the CPU can be moved
             bare = fn(torch.empty(0, dtype=dtype, device=start))
             self._bare = bare.dtype, bare.device
         self._ready = {}
@@ -560,7 +560,7 @@ def _adjoints(net: Network, blocks: list[Tensor]) -> list[Tensor]:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Return whether tensors on one device are of one dtype and hold the same numbers."""
+    """Return whether tensors on one device have the same dtype and values."""
     return a.dtype == b.dtype and torch.equal(a, b)
 
 

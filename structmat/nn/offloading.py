@@ -1,7 +1,7 @@
 """Parameters that accelerate keeps elsewhere, on the CPU or on disk, between calls of a module.
 
-Its hooks bring the parameters of a module in when that module is called. So containers of
-parameters here are called, and a layer whose weight is read without a call is `loaded` first.
+Its hooks load the parameters of a module when that module is called. So containers of parameters
+are called here, and a layer whose weight is read without a call is `loaded` first.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Factors(nn.ParameterDict):
 
 
 def is_offloaded(module: Any) -> bool:
-    """Return whether the parameters of a module are elsewhere now, until it is called.
+    """Return whether the parameters of a module are elsewhere until it is called.
 
     Examples
     --------
@@ -58,7 +58,7 @@ def is_empty(module: Any) -> bool:
 
 
 def _hooks(module: Any) -> list[Any]:
-    """Return the hooks of a module that bring its parameters in, or of what holds a stack."""
+    """Return the hooks that load the parameters of a module, or of the owner of a stack."""
     own = vars(vars(module).get("owner", module))
     if "_hf_hook" not in own:
         return []
@@ -68,7 +68,7 @@ def _hooks(module: Any) -> list[Any]:
 
 @contextmanager
 def loaded(module: Any) -> Iterator[None]:
-    """Have the parameters of a module in place for a while, also where it is called meanwhile."""
+    """Keep the parameters of a module loaded in a `with` statement, even if it is called inside."""
     holder: nn.Module = vars(module).get("owner", module)
     hooks = _hooks(module) if is_offloaded(module) else []
     for hook in hooks:
@@ -83,7 +83,7 @@ def loaded(module: Any) -> Iterator[None]:
 
 
 def device_of(module: Any, weight: Tensor) -> torch.device:
-    """Return where a module computes: on the device of its weight, or where it is brought to."""
+    """Return where a module computes: the device of its weight, or the one it is loaded to."""
     hooks = _hooks(module)
     if not hooks or hooks[0].execution_device is None:
         return weight.device

@@ -99,7 +99,7 @@ def _plain_gradients(
     of_x: bool,
     of_blocks: bool,
 ) -> list[Tensor]:
-    """Return what `_gradients` does, by operations that torch differentiates and batches."""
+    """Return the results of `_gradients`, by operations that torch differentiates and batches."""
 
     def made(*given: Tensor) -> Tensor:
         vectors = given[0] if of_x else x
@@ -329,13 +329,13 @@ def _backward_again(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
 _gradients.register_autograd(_backward_again, setup_context=_keep_all)
 
 
-# Batches where `rotated` does not see them coming: one of the batch after the other.
+# Batching rules for callers that bypass `rotated`: the elements of the batch one by one.
 
 
 def _one_by_one(
     op: Callable[..., Any], info: Any, in_dims: tuple[Any, ...], *given: Any
 ) -> tuple[Any, Any]:
-    """Return what an operator makes of each of a batch, stacked, as a batching rule of torch."""
+    """Apply an operator to each element of a batch and stack the results, as torch's vmap does."""
     flat, spec = tree_flatten(given)
     dims = tree_leaves(in_dims, is_leaf=lambda dim: dim is None)
     made = [
@@ -367,7 +367,7 @@ def _(
     of_x: bool,  # noqa: FBT001
     of_blocks: bool,  # noqa: FBT001
 ) -> list[Tensor]:
-    """Do without our operator in torch's older batches, those of `is_grads_batched`."""
+    """Avoid our operator in torch's older vmap, that of `is_grads_batched`."""
     return _plain_gradients(
         programs.found(key),
         grad,

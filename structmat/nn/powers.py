@@ -64,12 +64,12 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
         return one.expand(blocks.shape).clone()
     if modes.exporting():
         raise BlockError(
-            f"exponent={t}: powers of blocks are no operations of torch, so they cannot be"
-            " exported; merge the adapter first, or take Orthogonal.interpolate(t)"
+            f"exponent={t}: torch has no operation for powers of blocks, so they cannot be"
+            " exported; merge the adapter first, or use Orthogonal.interpolate(t)"
         )
     if blocks.is_meta or blocks.numel() == 0:
         return blocks.clone()
-    # Where functions make way, the operator says what it has not: second tangents.
+    # Where functions cannot be used, the operator reports what it lacks: second tangents.
     as_it_is = torch.compiler.is_compiling() or modes.refuses_functions()
     made: Tensor = (_power if as_it_is else _Power.apply)(blocks, t)
     return made
@@ -265,7 +265,7 @@ _power.register_autograd(_backward, setup_context=_keep)
 
 
 class _Power(torch.autograd.Function):
-    """The same for transforms of torch and tangents, which pass through no operator of ours."""
+    """The same for torch's transforms and tangents, which our operators do not support."""
 
     @staticmethod
     def forward(blocks: Tensor, exponent: float) -> Tensor:

@@ -1,9 +1,9 @@
-"""Work in the precision that was asked for, whatever autocast would make of it.
+"""Compute in the requested precision, regardless of autocast.
 
-A context keeps autocast out of one pass only: torch runs the backward pass of its own operations
-under whatever the caller has entered by then. So every product of matrices that torch is to
-differentiate is made by `product`, which keeps autocast out of all passes. Other operations that
-autocast would change are done in float64, which it leaves as it is.
+A context disables autocast for one pass only: torch runs the backward pass of its own operations
+under whatever context the caller has entered by then. So every matrix product that torch must
+differentiate is computed by `product`, which disables autocast in all passes. Other operations
+that autocast would change are done in float64, which it leaves alone.
 """
 
 from __future__ import annotations
@@ -30,16 +30,16 @@ def without_autocast(device_type: str) -> AbstractContextManager[object]:
     torch.float32
     """
     if modes.exporting() and not torch.is_autocast_enabled(device_type):
-        return nullcontext()  # nothing to be recorded
+        return nullcontext()  # so that an exporter records nothing
     if device_type in _HAVE_IT or torch.amp.is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()  # the meta device has none
 
 
 def conjugate(a: Tensor) -> Tensor:
-    """Return the conjugate numbers themselves, where `a.conj()` only notes that they are.
+    """Return the conjugate with its values computed, where `a.conj()` only sets a flag.
 
-    Batches of tangents fail on such a note in torch 2.13.
+    Batches of tangents fail on this flag in torch 2.13.
 
     Examples
     --------
@@ -63,8 +63,8 @@ def conjugate_transposed(a: Tensor) -> Tensor:
 def product(a: Tensor, b: Tensor) -> Tensor:
     """Return a @ b for stacks of matrices, in their own precision in every pass.
 
-    Derivatives of any order and kind are made by `product` again: by autograd, forward-mode
-    differentiation and `torch.func`.
+    Derivatives of any order, by autograd, forward-mode differentiation and `torch.func`, are
+    computed by `product` again.
 
     Parameters
     ----------
@@ -132,7 +132,7 @@ class _Product(torch.autograd.Function):
         a: Tensor,
         b: Tensor,
     ) -> tuple[Tensor, int]:
-        """Fold the batch into the rows of a or the columns of b, or into the stack."""
+        """Fold the batch into the rows of a, the columns of b, or the stack."""
         of_a, of_b = in_dims
         size = info.batch_size
         if of_a is None and of_b is not None:

@@ -196,9 +196,9 @@ class Program:
         return self._kept(("plain", device), lambda: plan_for(self.network, device))
 
     def places(self, device: torch.device, *, unitary: bool) -> tuple[Tensor | None, ...]:
-        """Return, by bank, where the generators that `reduced` keeps stand among all of them.
+        """Return, by bank, the positions among all generators of those that `reduced` keeps.
 
-        None where a bank keeps all.
+        None for a bank that keeps all.
         """
         kept = kept_generators(self.network, unitary=unitary)
         return self._kept(
@@ -209,12 +209,12 @@ class Program:
         )
 
     def _kept(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """Return what is kept under a key; what is not made by torch in plain mode is not kept."""
+        """Return the value cached under a key, or compute it; it is cached in eager mode only."""
         if not modes.eager():
             with modes.untraced():
                 return make()
         if key not in self._made:
-            with torch.inference_mode(mode=False):  # for later calls, which may train
+            with torch.inference_mode(mode=False):  # since later calls may train
                 self._made[key] = make()
         found: _T = self._made[key]
         return found
@@ -230,9 +230,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _constant(function: _F) -> _F:
-    """Have torch.compile take results for constants, and not look inside.
+    """Let torch.compile treat results as constants, without tracing into the function.
 
-    As `torch.compiler.assume_constant_result` does, which would load the compiler.
+    The same as `torch.compiler.assume_constant_result`, which would load the compiler.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
@@ -288,11 +288,11 @@ def _key(net: Network) -> str:
 
 
 _ALIVE: WeakValueDictionary[str, Program] = WeakValueDictionary()
-_LOCK = RLock()  # two programs of one key would not live equally long
+_LOCK = RLock()  # two programs for one key would have different lifetimes
 
 
 def _unlock() -> None:
-    """Have a new lock in a forked process, where nobody is left to release the old one."""
+    """Replace the lock in a forked process, where no thread is left to release the old one."""
     global _LOCK
     _LOCK = RLock()
 

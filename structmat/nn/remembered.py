@@ -17,7 +17,7 @@ from structmat.writing import make_directory, read_json, write_bytes
 
 FOLDER = "STRUCTMAT_CACHE"  # the environment variable that names the file's folder
 _FORMAT, _VERSION = "structmat.plans", 1
-_LONGEST = 2**22  # bytes of a file: thousands of networks; a longer one is begun anew
+_LONGEST = 2**22  # bytes of a file: thousands of networks; a longer file is started anew
 
 Ends = tuple[int, ...]
 Times = dict[Ends, float]  # seconds, by where the merged runs of stages end
@@ -26,9 +26,9 @@ _KNOWN: dict[tuple[Path | None, str], Times] = {}
 
 
 def file() -> Path | None:
-    """Return the file that keeps times: in $STRUCTMAT_CACHE, or the user's cache folder.
+    """Return the file for measured times: in $STRUCTMAT_CACHE, or the user's cache folder.
 
-    None where there is neither, nor a home directory.
+    None where neither is set and there is no home directory.
     """
     folder = os.environ.get(FOLDER)
     if folder:
@@ -71,7 +71,7 @@ def forget() -> None:
 
 
 def _read(path: Path | None) -> dict[str, Times]:
-    """Return what a file keeps; what is damaged in it is left out, so that it is measured anew."""
+    """Return the times in a file; damaged entries are left out, so that they are measured anew."""
     data: Any = None if path is None else read_json(path, most=_LONGEST)
     try:
         check_format(data, what=str(path), form=_FORMAT, version=_VERSION, writer="remember")
@@ -84,7 +84,7 @@ def _read(path: Path | None) -> dict[str, Times]:
 
 
 def _times(ways: Any) -> Times:
-    """Return the times of one name, or none where any is no time: a part would pick a plan."""
+    """Return the times of one name, or none if any is invalid: a part could select a wrong plan."""
     times: Times = {}
     for way in ways if isinstance(ways, list) else ():
         known: dict[str, Any] = way if isinstance(way, dict) else {}

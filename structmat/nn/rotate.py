@@ -102,7 +102,7 @@ def _transpose(step: Gather, y: Tensor, *, adjoint: bool) -> Tensor:
 
 
 def _permuted(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-    if modes.recorded() or modes.refuses_functions():  # as an operation of torch's own
+    if modes.recorded() or modes.refuses_functions():  # torch's own operation is needed
         return y.index_select(0, index)
     made: Tensor = _Permute.apply(y, index, inverse)
     return made

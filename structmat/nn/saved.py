@@ -31,11 +31,11 @@ class Saved:
     weights: dict[str, tuple[str, tuple[int, ...]]]
     trained: list[str]
     statistics: list[str]
-    names: dict[str, list[str]] = field(default_factory=dict)  # all that a layer has, if several
+    names: dict[str, list[str]] = field(default_factory=dict)  # of layers with several, all names
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return what is saved, by its name in the adapted model without what is around its parts."""
+    """Return what is saved, by its name in the adapted model without the parts of wrappers."""
     found = {}
     for full, adapter in adapters(unwrapped(model)).items():
         name = plain_name(full)
@@ -179,8 +179,8 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
             )
         elif name in finite and not is_rotated(tensors[name].dtype):
             wrong.append(
-                f"{name} is of {tensors[name].dtype} in the file; parameters are loaded from"
-                " real floating numbers of at least 16 bits"
+                f"{name} is of {tensors[name].dtype} in the file; parameters must be real floating"
+                " point of at least 16 bits"
             )
         elif name in finite and not torch.isfinite(tensors[name]).all():
             wrong.append(f"{name} holds NaN or infinity")
@@ -193,7 +193,7 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
 
 
 def _other_sharing(model: nn.Module, saved: Saved) -> list[str]:
-    """Return in which layers the model shares otherwise than the saved one."""
+    """Return messages about layers that are shared differently in the model and in the file."""
     wrong = []
     here = {name: names for names in names_of_layers(model) for name in names}
     seen: dict[str, str] = {}
@@ -201,10 +201,10 @@ def _other_sharing(model: nn.Module, saved: Saved) -> list[str]:
         there, names = saved.names.get(name, [name]), here.get(name, [name])
         if missing := [other for other in there if other not in names]:
             wrong.append(
-                f"{name} is one layer with {', '.join(missing)} in the file, and not in the model"
+                f"{name} is one layer with {', '.join(missing)} in the file, but not in the model"
             )
         if (other := seen.setdefault(names[0], name)) != name:
-            wrong.append(f"{other} and {name} are one layer in the model, and two in the file")
+            wrong.append(f"{other} and {name} are one layer in the model, but two in the file")
     return wrong
 
 

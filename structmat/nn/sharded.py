@@ -54,7 +54,7 @@ def plain_name(name: str) -> str:
 
 
 def is_around(module: nn.Module) -> bool:
-    """Return whether a module is what torch puts around another one, which has the same name.
+    """Return whether a module is one of torch's wrappers around a module of the same name.
 
     Examples
     --------
@@ -66,7 +66,7 @@ def is_around(module: nn.Module) -> bool:
 
 
 def renewed(module: nn.Module) -> None:
-    """Let what torch.compile made call the module that now stands in it: it keeps the old call."""
+    """Let a compiled wrapper call the module that is now inside it: it keeps the old call."""
     around: Any = module
     if isinstance(module._modules.get("_orig_mod"), nn.Module):
         around._initialize()

@@ -1,10 +1,10 @@
 """Weights that several modules share: one rule for adapting, training, merging and saving them.
 
-Layers that are interchangeable, of one class with equal settings and the same weight and bias, are
-one layer that goes by all their names: one adapter stands in all these places. Every other use of
-a weight, such as an output head tied to an embedding, is a layer of its own, and keeps its weight
-when another use is adapted. So a tie is given up when a weight is merged, and `untie` says so in
-the configuration of a transformers model.
+Layers that are interchangeable (of one class, with equal settings and the same weight and bias)
+are one layer with several names, and share one adapter. Every other use of a weight, such as an
+output head tied to an embedding, is a layer of its own, and keeps its weight when another use is
+adapted. So merging a weight breaks the tie, and `untie` records that in the configuration of a
+transformers model.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Slot: TypeAlias = tuple[int, str]  # the identity of a module, and the name of a
 def shared_tensors(tensors: Mapping[Any, Tensor]) -> list[list[Any]]:
     """Return the groups of two or more keys whose tensors share memory, in the order of the keys.
 
-    One tensor under two keys counts, and so do views of one storage that overlap in an element.
-    Parts of one storage without a common element do not: neither changes with the other.
+    One tensor under two keys counts, and so do views of one storage that have an element in common.
+    Views of one storage without a common element do not: neither changes with the other.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ def shared_tensors(tensors: Mapping[Any, Tensor]) -> list[list[Any]]:
 def _storage(tensor: Tensor) -> tuple[str, int] | None:
     """Return which storage holds a tensor, where it holds numbers at an address."""
     if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
-        return None  # tensors of other libraries: known by identity alone
+        return None  # tensors of other libraries: compared by identity only
     address = 0 if tensor.is_meta else tensor.untyped_storage().data_ptr()
     return (str(tensor.device), address) if address and tensor.numel() else None
 
@@ -102,10 +102,10 @@ def _bytes_of(tensor: Tensor, storage: Tensor) -> Tensor:
 
 
 def same_layers(model: nn.Module) -> dict[int, nn.Module]:
-    """Return, for each module of a model by identity, the first that it is one layer with.
+    """Return, by identity of each module, the first module of the model that is the same layer.
 
-    Most modules are their own first. Two are one layer where either could stand for the other:
-    they are of one class, with equal settings, and hold the same weight and bias.
+    For most modules that is the module itself. Two modules are one layer if they are
+    interchangeable: of one class, with equal settings, and with the same weight and bias.
 
     Examples
     --------
@@ -156,7 +156,7 @@ def _interchangeable(one: nn.Module, other: nn.Module) -> bool:
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:
-    """Return what makes a layer beside its parameters."""
+    """Return the settings of a layer: what it consists of besides its parameters."""
     own = {k: v for k, v in vars(module).items() if not k.startswith("_") and k != "training"}
     return own | dict(module._buffers)
 
@@ -178,26 +178,26 @@ def _equal(one: Any, other: Any) -> bool:
         return both and not one.is_meta and not other.is_meta and torch.equal(one, other)
     try:
         return bool(one == other)
-    except (TypeError, ValueError, RuntimeError):  # whatever a comparison of theirs raises
+    except (TypeError, ValueError, RuntimeError):  # from the comparison of foreign types
         return False
 
 
-# What is trained apart from the rest -----------------------------------------------------------
+# Parameters that are trained while others are frozen -------------------------------------------
 
 
 def check_apart(model: nn.Module, trained: Mapping[Slot, str]) -> None:
-    """Refuse to train parameters that are shared by modules in which they are frozen.
+    """Refuse to train parameters that are shared with modules in which they are frozen.
 
     Parameters
     ----------
     model : nn.Module
     trained : mapping from a slot to text
-        The parameters to train, by the option and the name that the user gave.
+        The parameters to train, with the option and the name that the user gave.
 
     Raises
     ------
     StructmatError
-        Naming both.
+        When a trained and a frozen parameter share memory; the message names both.
     """
     if not trained:
         return
@@ -208,8 +208,8 @@ def check_apart(model: nn.Module, trained: Mapping[Slot, str]) -> None:
         if mine and others:
             raise StructmatError(
                 f"{trained[mine[0]]} shares memory with {slots[others[0]][0]}, which is frozen and"
-                " would change with it; train all that share it whole, or give each a tensor of"
-                " its own first (in transformers: tie_word_embeddings=False)"
+                " would change with it; train all modules that share it whole, or give each a"
+                " tensor of its own first (in transformers: tie_word_embeddings=False)"
             )
 
 
@@ -234,14 +234,14 @@ def biases(model: nn.Module, layers: Mapping[str, Any], option: str) -> dict[Slo
 
 
 def check_norms(model: nn.Module, layers: Mapping[str, Any]) -> None:
-    """Refuse embeddings that scale rows of a weight in place which other layers read.
+    """Refuse embeddings that scale rows of a shared weight in place.
 
-    Lookups in an embedding with `max_norm` write to its weight; a merged one writes to its own.
+    Lookups in an embedding with `max_norm` write to its weight; after merging, it is not shared.
 
     Raises
     ------
     StructmatError
-        Naming both layers.
+        When another layer reads such a weight; the message names both layers.
     """
     kept = {n: m for n, m in layers.items() if getattr(m, "max_norm", None) is not None}
     if not kept:
@@ -253,8 +253,8 @@ def check_norms(model: nn.Module, layers: Mapping[str, Any]) -> None:
             if others and len(others) < len(group):
                 raise StructmatError(
                     f"{name}: an embedding with max_norm={layer.max_norm} writes to its weight when"
-                    f" it is read, and {slots[others[0]][0]} shares this weight, which it would not"
-                    " after merging; exclude this layer"
+                    f" it is read, and {slots[others[0]][0]} shares this weight, but would not see"
+                    " the changes after merging; exclude this layer"
                 )
 
 
@@ -272,17 +272,17 @@ FLAG = "tie_word_embeddings"
 
 
 def untie(model: nn.Module) -> None:
-    """Give up the declared ties of a transformers model that its weights no longer keep.
+    """Remove the declared ties of a transformers model that its weights no longer satisfy.
 
-    The flag `tie_word_embeddings` becomes false, and what it has tied besides gets tensors of its
-    own, for the flag speaks for all of it. In an encoder–decoder model the flag stays: there it
-    stands for a factor of the outputs as well (T5), and transformers does not tie weights that
-    differ in the files.
+    The flag `tie_word_embeddings` becomes false, and all other parameters that it tied get tensors
+    of their own, since it governs all of them. In an encoder–decoder model the flag stays: there it
+    also selects a factor of the outputs (T5), and transformers does not tie weights that differ in
+    the files.
 
     Parameters
     ----------
     model : nn.Module
-        Without adapters. Other models than those of transformers have no such declaration.
+        A model without adapters. Models of other libraries have no such declaration.
     """
     parts = {name: module for name, module in model.named_modules() if _declares(module)}
     for name in sorted(parts, key=lambda name: -len(name.split(".")) if name else 0):
@@ -309,12 +309,12 @@ def untie(model: nn.Module) -> None:
 
 
 def is_kept(config: Any) -> bool:
-    """Return whether the flag of a configuration stays when a tie is given up."""
+    """Return whether the flag of a configuration stays when a tie is broken."""
     return bool(getattr(config, "is_encoder_decoder", False))
 
 
 def clear_flags(config: Any) -> None:
-    """Set the flag of a configuration to false, and that of the configurations in it."""
+    """Set the flag to false in a configuration and in those inside it."""
     for part in _configs(config):
         if getattr(part, FLAG, False):
             setattr(part, FLAG, False)

@@ -1,11 +1,11 @@
 """Which stages to fuse: by the cost model, or by timing the candidate plans once.
 
-The cost model depends on the network, the number of vectors, the dtype and the type of the device
-only, so that it selects the same plan in every process. Timing is done where it is asked for:
-of a forward and a backward pass on random vectors. Its choice is kept in memory and, for later
-processes, in a file: by the network, the machine, the versions, the number of threads, the dtype
-and the number of vectors up to the next power of two. All plans give the same numbers, to
-rounding.
+The cost model depends only on the network, the number of vectors, the dtype and the type of the
+device, so that it selects the same plan in every process. With `plan="measure"`, a forward and a
+backward pass on random vectors are timed. The times are kept in memory and, for later processes,
+in a file; the cache key consists of the network, the machine, the versions, the number of threads,
+the dtype, and the number of vectors rounded up to a power of two. All plans give the same numbers,
+to rounding.
 """
 
 from __future__ import annotations
@@ -47,13 +47,13 @@ def chosen(
         Of the blocks.
     device : torch device
     measure : bool
-        Whether to time the candidate plans where the vectors are many; else the model's choice is
-        taken, as it is while torch is asked for deterministic algorithms.
+        Whether to time the candidate plans if there are many vectors. Otherwise, and under
+        `torch.use_deterministic_algorithms(True)`, the cost model selects the plan.
     """
     tokens = bucket(tokens)
     many = tokens * program.network.width >= SMALL
     measure = measure and many and not torch.are_deterministic_algorithms_enabled()
-    # Times depend on the number of threads, which may change; the model depends on nothing else.
+    # Times depend on the number of threads, which may change; the cost model does not.
     asked = tokens, dtype, device, _machine(device) if measure else None
     found = program.chosen.get(asked)
     if found is None:

@@ -213,7 +213,7 @@ def test_the_flag_of_a_merged_model_says_that_nothing_is_tied(build, tmp_path):
     config = type(plain.config).from_pretrained(tmp_path / "files")
     assert not config.tie_word_embeddings
     alone = tmp_path / "plain" / "model.safetensors"
-    with pytest.raises(FileError, match="name the directory of the model"):
+    with pytest.raises(FileError, match="give the directory of the model"):
         convert(tmp_path / "adapter", tmp_path / "m.safetensors", to="merged", model=alone)
     assert not (tmp_path / "m.safetensors").exists()
 

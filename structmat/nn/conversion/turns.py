@@ -67,8 +67,8 @@ class Turn:
     field : {"receptive", "channels"}
         What turns in a convolution whose kind the file does not say.
     base : tensor, optional
-        The layer's weight before it is rotated, where the file has it in place of the pretrained
-        model's, as PEFT's have that of an embedding with added rows.
+        The layer's unrotated weight, where the file has one that replaces the pretrained model's,
+        as PEFT's files do for an embedding with added rows.
     series : (n, r, r) tensor, optional
         The Q of blocks I + 2Q + 2Q² + 2Q³ + Q⁴, where they are that and nothing else.
     """

@@ -17,12 +17,12 @@ CONFIG = "config.json"
 
 @dataclass(frozen=True)
 class Untied:
-    """What the files of a merged model hold beside what those of the pretrained one do.
+    """What the files of a merged model hold in addition to those of the pretrained model.
 
     Attributes
     ----------
     tensors : dict of key → (key, name of a layer or None)
-        Of which tensor of the pretrained model it is the value, and with which layer's rotation.
+        The tensor of the pretrained model that it is made from, and the layer whose rotation acts.
     settings : dict, optional
         The configuration, where it no longer declares a tie.
     """
@@ -37,7 +37,7 @@ def untied(
     layers: Mapping[str, str],
     whole: Collection[str],
 ) -> Untied:
-    """Return what has to be written so that each use of a tied weight has its own values.
+    """Return what must be written so that each use of a tied weight has its own values.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def untied(
     Raises
     ------
     FileError
-        When a weight may be tied, and transformers does not say to what.
+        When a weight may be tied, and transformers is not there to say to what.
     """
     if weights.skeleton is None:
         _check_not_tied(weights, turns, layers)
@@ -62,8 +62,8 @@ def untied(
         return Untied()
     if not weights.source.is_dir():
         raise FileError(
-            f"{weights.source}: {CONFIG} beside it declares tied weights, of which only one use is"
-            " rotated; name the directory of the model"
+            f"{weights.source}: {CONFIG} beside it declares tied weights, and not all uses are"
+            " rotated alike; give the directory of the model instead of the file"
         )
     kept = is_kept(model.config)
     made = Untied(settings=None if kept else _without_ties(weights.settings, model.config))
@@ -121,9 +121,9 @@ def _check_not_tied(
         if turn.kind == EMBEDDING or weights.shape(f"{layers[name]}.weight")[0] in sizes:
             raise FileError(
                 f"{name}: {folder / CONFIG} may tie this weight to another, such as an output head,"
-                " and transformers, which would say so, is missing or does not know the model;"
-                f" install it, set {FLAG} to false if nothing is tied, or load_adapter and"
-                " merge(model, unload=True)"
+                " and transformers, which would tell, is missing or does not know the model;"
+                f" install it, set {FLAG} to false if nothing is tied, or load the adapter in"
+                " Python by load_adapter and call merge(model, unload=True)"
             )
 
 

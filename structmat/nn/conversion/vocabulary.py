@@ -1,4 +1,4 @@
-"""A vocabulary that grew or shrank: which tensors have a row for each token, and how many."""
+"""Vocabularies that grew or shrank: which tensors have a row for each token, and how many rows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Resized:
     before, rows : int
         The number of tokens in the model and in the adapter; 0 where it did not change.
     given, extended : frozenset of str
-        The tensors that the adapter has, and those of the model that have to follow.
+        The tensors in the adapter, and those of the model that must be extended to match.
     """
 
     before: int = 0
@@ -40,7 +40,7 @@ class Resized:
     def extend(self, old: Tensor) -> Tensor:
         """Return a table with as many rows: new ones are the mean of the others.
 
-        As `resize_token_embeddings` of transformers makes them, but for its small noise.
+        The same as `resize_token_embeddings` of transformers, without its small noise.
         """
         kept = old[: self.rows]
         mean = old.to(torch.float64).mean(0, keepdim=True).to(old.dtype)
@@ -72,7 +72,7 @@ class Resized:
 
 
 def resized(values: Mapping[str, Tensor], weights: FileWeights) -> Resized:
-    """Return how the vocabulary of a model changed, for tensors that take the place of its own.
+    """Return how the vocabulary of a model changed, given the tensors that replace its own.
 
     Raises
     ------
@@ -92,7 +92,10 @@ def resized(values: Mapping[str, Tensor], weights: FileWeights) -> Resized:
         return Resized()
     if len(found) > 1:
         listed = ", ".join(f"{keys[0]} {new} for {old}" for (old, new), keys in found.items())
-        raise FileError(f"tensors of one vocabulary have several numbers of rows: {listed}")
+        raise FileError(
+            f"tensors of one vocabulary have different numbers of rows: {listed}; save the adapter"
+            " after resize_token_embeddings"
+        )
     (((before, rows), keys),) = found.items()
     follow = {
         key

@@ -99,7 +99,7 @@ def _mean(
         stacks, shares = [], []
         for adapter, weight in zip(adapters, weights, strict=True):
             blocks = turns[adapter].blocks(torch.float64) if adapter in turns else nothing
-            if weight:  # a rotation of weight −w is the inverse one of weight w
+            if weight:  # weight −w is weight w of the inverse rotation
                 stacks.append(blocks if weight > 0 else [block.mH for block in blocks])
                 shares.append(abs(weight))
         try:

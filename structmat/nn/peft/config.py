@@ -159,7 +159,7 @@ class StructmatConfig(PeftConfig):
     def to_dict(self) -> dict[str, Any]:
         """Return what `save_pretrained` writes, as it is read back: tuples and sets are lists.
 
-        Patterns are pairs, for their order counts.
+        Patterns are saved as pairs, since their order matters.
 
         Examples
         --------
@@ -218,7 +218,7 @@ def _kept(topology: Any) -> str | dict[str, Any]:
     if isinstance(topology, Family):
         topology = str(topology)
     if isinstance(topology, os.PathLike) or (isinstance(topology, str) and is_path(topology)):
-        return _kept(resolved(topology))  # in full: the file need not be there when it is loaded
+        return _kept(resolved(topology))  # in full: the file may be gone when the adapter is loaded
     if not isinstance(topology, str):
         raise StructmatError(
             f"topology={topology!r}: it must be a spec string, a Family or a Network; a function"

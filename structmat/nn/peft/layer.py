@@ -83,7 +83,7 @@ class StructmatLayer(Around, BaseTunerLayer):
         self.structmat_power: dict[str, float] = {}
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
-        self._aside: Any = None  # while merged: of the own and the merged weight that not in place
+        self._aside: Any = None  # while merged: the own or the merged weight, whichever is not used
         self.quantised = issubclass(kind, QuantisedLinearAdapter)
         self.requantise: Callable[[], Any] | None = None  # as in `QuantisedLinearAdapter`
 
@@ -190,8 +190,8 @@ class StructmatLayer(Around, BaseTunerLayer):
 
     # The weight -----------------------------------------------------------------------------
 
-    # A layer is merged, disabled, both or neither. Whoever reads its weight, by whatever name,
-    # finds the one that acts: the merged one is in the layer only while adapters are enabled.
+    # A layer is merged, disabled, both or neither. Code that reads its weight, under any name,
+    # gets the weight in effect: the merged one is in the layer only while adapters are enabled.
 
     def effective(self, names: Iterable[str]) -> Tensor:
         """Return the weight that these adapters make, in the layout and dtype of the layer's."""
@@ -208,7 +208,7 @@ class StructmatLayer(Around, BaseTunerLayer):
 
     @property
     def own(self) -> Any:
-        """The layer's own weight, merged or not; of a quantised layer the layer that holds it."""
+        """The layer's own weight, merged or not; for a quantised layer, the layer that holds it."""
         return self._aside if self.merged and not self.disable_adapters else self._held()
 
     def _held(self) -> Any:
@@ -221,12 +221,12 @@ class StructmatLayer(Around, BaseTunerLayer):
             self.base_layer.weight = value
 
     def _set_aside(self, value: Any) -> None:
-        object.__setattr__(self, "_aside", value)  # past nn.Module: no parameter of ours
+        object.__setattr__(self, "_aside", value)  # not registered as a parameter of this module
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:  # noqa: ARG002, FBT001, FBT002 (PEFT's signature)
         """Put the effective weight in the layer; `unmerge` restores the one before, exactly.
 
-        While adapters are disabled it is only kept ready for the time when they are enabled.
+        While adapters are disabled, the merged weight is kept aside until they are enabled.
 
         Parameters
         ----------
@@ -276,7 +276,7 @@ class StructmatLayer(Around, BaseTunerLayer):
         self.merged_adapters.clear()
 
     def enable_adapters(self, enabled: bool) -> None:  # noqa: FBT001 (PEFT's signature)
-        """Let adapters act, or the layer alone: a merged one is then unmerged."""
+        """Enable adapters, or disable them, which puts the own weight of a merged layer back."""
         if self.merged and not enabled:
             self.unmerge()
         elif self.merged and self.disable_adapters:  # merged meanwhile
@@ -286,38 +286,38 @@ class StructmatLayer(Around, BaseTunerLayer):
         super().enable_adapters(enabled)
 
     def get_delta_weight(self, adapter: str) -> Tensor:
-        """Return what an adapter alone adds to the layer's own weight, in its layout and dtype.
+        """Return what one adapter adds to the layer's own weight, in the weight's layout and dtype.
 
         Parameters
         ----------
         adapter : str
-            One that the layer has.
+            An adapter of the layer.
 
         Raises
         ------
         StructmatError
-            When it has none of this name, or the weight would hold NaN or infinity.
+            When the layer has no such adapter, or the weight would hold NaN or infinity.
         """
         if adapter not in self.structmat_power:
             raise StructmatError(
-                f"adapter {adapter!r}: this layer has no such one"
+                f"adapter {adapter!r}: this layer has no adapter of this name"
                 f"{suggest(adapter, self.structmat_power)}"
             )
         return self.merged_weight([adapter]) - weights.floating(self)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:  # noqa: ARG002 (PEFT's signature)
-        """Return whether PEFT can approximate the adapter by LoRA: of linear layers it can."""
+        """Return whether PEFT can approximate the adapter by LoRA: for linear layers only."""
         return issubclass(self.kind, LinearAdapter)
 
     def get_base_weight(self) -> Tensor:
-        """Return the weight that is in the layer, in floating point."""
+        """Return the weight now in the layer, in floating point."""
         if self.quantised:
             return in_floating_point(self.base_layer)
         weight: Tensor = self.base_layer.weight.data
         return weight
 
     def set_base_weight(self, weight_data: Tensor) -> None:
-        """Put another weight in the layer, which quantises it where it did."""
+        """Put another weight in the layer; a quantised layer quantises it."""
         if self.quantised:
             self.base_layer = requantised(self.base_layer, weight_data, self.requantise)
         else:
@@ -342,7 +342,7 @@ class StructmatLayer(Around, BaseTunerLayer):
         self._merge_anew(adapter)
 
     def _merge_anew(self, adapter: str) -> None:
-        """Merge again when a merged adapter does not act as it did."""
+        """Merge again when a merged adapter has changed."""
         if adapter in self.merged_adapters:
             self._merge(self.acting(self.merged_adapters))
 
@@ -396,7 +396,7 @@ class StructmatLayer(Around, BaseTunerLayer):
 
     @property
     def r(self) -> dict[str, int]:
-        """How many stages the rotations of each adapter have; diffusers counts the adapters."""
+        """The number of stages of each adapter; diffusers counts the adapters by it."""
         return {
             name: max((turn.network.depth for turn in self.turns(name)), default=0)
             for name in self.structmat_power
@@ -427,7 +427,7 @@ class StructmatLayer(Around, BaseTunerLayer):
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         if self.merged and weights.loads_another(self, state, prefix):
-            self.unmerge()  # what is loaded is the layer's own weight, or another adapter
+            self.unmerge()  # the state holds the layer's own weight, or another adapter
         super()._load_from_state_dict(state, prefix, *args)
 
     def __repr__(self) -> str:

@@ -23,9 +23,9 @@ _HELD = ("", "original_module")
 
 
 def checked(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, Tensor]:
-    """Return tensors by every name that a model has for them; refuse those that do not fit.
+    """Return tensors under all of their names in a model; refuse those that do not fit.
 
-    A layer of several names has its tensors in the file under one of them, and here under all.
+    A file has the tensors of a layer with several names under one of them; the result has all.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def checked(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> di
 
 
 def fitting(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, Tensor]:
-    """Return tensors without those of layers that some of them do not fit; a warning names these.
+    """Return the tensors of layers that all of them fit, and warn of the other layers.
 
     Modules that are trained whole are left to PEFT.
 
@@ -57,7 +57,7 @@ def fitting(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> di
     layers = {name.partition(f".{PREFIX}")[0] for name in wrong}
     if layers:
         warnings.warn(
-            f"ignore_mismatched_sizes: {', '.join(sorted(layers))} stays without the adapter:"
+            f"ignore_mismatched_sizes: no adapter is loaded for {', '.join(sorted(layers))}:"
             f" {'; '.join(wrong.values())}",
             stacklevel=2,
         )
@@ -82,12 +82,12 @@ def _misfits(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> d
         elif (first := given.get(id(own[name]), name)) != name and not torch.equal(
             value, tensors[first]
         ):
-            wrong[name] = f"{name} and {first} are one tensor in the model, and differ in the file"
+            wrong[name] = f"{name} and {first} are one tensor in the model, but differ in the file"
     return wrong
 
 
 def _given(own: Mapping[str, Tensor], tensors: Iterable[str], mine: set[str]) -> dict[int, str]:
-    """Return, for tensors of an adapter in the model by identity, a name that the file has."""
+    """Return, by identity of an adapter's tensors in the model, their names in the file."""
     return {id(own[name]): name for name in sorted(mine & set(tensors))}
 
 
@@ -131,10 +131,10 @@ def _is_mine(name: str, adapter: str) -> bool:
 
 
 def name_offloaded(model: Any, saved: Mapping[str, str], adapter: str) -> None:
-    """Let a model that is partly on disk find the tensors of an adapter, which go there as well.
+    """Let a model that is partly offloaded to disk find the tensors of an adapter.
 
-    PEFT puts the name of the adapter before the last part of a tensor's name, where its own
-    methods have it. Here it may stand elsewhere.
+    They are offloaded as well. PEFT inserts the name of the adapter before the last part of a
+    tensor's name, as in its own methods; in this method it may have another position.
 
     Parameters
     ----------
@@ -147,7 +147,7 @@ def name_offloaded(model: Any, saved: Mapping[str, str], adapter: str) -> None:
         return
 
     def update(index: Any, tensors: Any) -> Any:
-        del model._update_offload  # from now on the one of its class again
+        del model._update_offload  # restores the method of the class
         made = model._update_offload(index, tensors)
         for name, own in saved.items():
             head, _, tail = own.rpartition(".")
@@ -160,10 +160,10 @@ def name_offloaded(model: Any, saved: Mapping[str, str], adapter: str) -> None:
 
 
 def install() -> None:
-    """Let the `load_adapter` of PEFT and of transformers load what does fit, and only that.
+    """Correct the `load_adapter` of PEFT and of transformers for adapters of this method.
 
-    PEFT's looks for modules that are trained whole by their names in a compiled model, which no
-    file has; transformers' goes on when tensors are missing. For other adapters nothing changes.
+    PEFT looks for modules that are trained whole by their names in a compiled model, which no
+    file has; transformers continues when tensors are missing. Nothing changes for other adapters.
     """
     peft_loads: Any = PeftModel.load_adapter
     transformers_loads: Any = PeftAdapterMixin.load_adapter
@@ -196,9 +196,9 @@ def install() -> None:
 
 
 def _ways_inside(model: nn.Module) -> dict[str, str]:
-    """Return patterns for names in a file, and the names in a model that is partly compiled."""
+    """Return, by pattern for names in a file, the names in a partly compiled model."""
     names = [
-        # A module that is trained whole is saved by the name that it had.
+        # A module that is trained whole is saved under its original name.
         ".".join(
             part for part in (*name.split("."), next(iter(module._modules))) if part not in _HELD
         )

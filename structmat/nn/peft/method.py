@@ -11,7 +11,7 @@ from structmat.nn.peft import loading, reporting
 from structmat.nn.peft.names import PREFIX, StructmatType
 from structmat.nn.peft.undoing import guard
 
-# What may fail after an adapter was put into a model. `get_peft_model` makes one of the models.
+# Functions that may fail after an adapter was added. `get_peft_model` creates one of the models.
 _ENTRIES = ("__init__", "from_pretrained", "add_adapter", "load_adapter")
 
 

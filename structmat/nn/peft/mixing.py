@@ -1,4 +1,4 @@
-"""A batch in which each sample has an adapter: which rows of a layer's inputs are whose."""
+"""Batches with an adapter for each sample: to which sample each row of inputs belongs."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from structmat.nn.peft.running import BASE
 
 @contextmanager
 def mixed(tuner: Any, names: Sequence[str], settings: dict[str, Any]) -> Iterator[None]:
-    """Have each sample of a batch go through an adapter of its own, for the length of a `with`.
+    """Apply to each sample of a batch an adapter of its own, inside a `with` statement.
 
-    Layers see the samples as rows of the first axis, once each or, in a search with beams, once
-    for each beam. A model may also have joined that axis with the next one, of tokens: the rows
-    of a sample then follow each other.
+    Layers see the samples as rows of the first axis, once each or, in beam search, once for each
+    beam. A model may also have flattened that axis and the next one, of tokens, into one: the rows
+    of a sample are then consecutive.
 
     Parameters
     ----------
@@ -29,7 +29,7 @@ def mixed(tuner: Any, names: Sequence[str], settings: dict[str, Any]) -> Iterato
     names : sequence of str
         An adapter for each sample, "__base__" for none.
     settings : dict
-        What the model is called with.
+        The keyword arguments of the call of the model.
 
     Raises
     ------
@@ -59,9 +59,9 @@ def mixed(tuner: Any, names: Sequence[str], settings: dict[str, Any]) -> Iterato
 
 
 class _Rows:
-    """Whose the rows of a layer's inputs are, by the shapes that the modules around it see.
+    """Which sample each row of a layer's inputs belongs to, by the shapes in enclosing modules.
 
-    `calls` holds those of each module that is running, the one nearest to the layer last.
+    `calls` holds the shapes for each module that is running, the innermost last.
     """
 
     def __init__(self, names: Sequence[str], copies: set[int]) -> None:
@@ -88,21 +88,21 @@ class _Rows:
         known = [shapes for shapes in self.calls if shapes]
         if known and not any(shape[0] in self.batches for shape in known[0]):
             raise StructmatError(
-                f"{len(self.names)} adapter_names for a batch of {known[0][0][0]}: give one for"
-                f" each sample, {BASE!r} for no adapter"
+                f"{len(self.names)} adapter_names for a batch of {known[0][0][0]} samples: give one"
+                f" for each sample, {BASE!r} for no adapter"
             )
         around = known[-1][0] if known else tuple(x.shape)
         rows = len(x)
         if rows in self.batches:
             return self._repeated(rows, 1)
-        if around[0] in self.batches and rows == 1:  # what is the same for all, as positions
+        if around[0] in self.batches and rows == 1:  # the same for all samples, such as positions
             return self._repeated(around[0], 1)
         if around[0] in self.batches and x.ndim == 2 and rows == around[0] * around[1]:
             return self._repeated(around[0], around[1])
         raise StructmatError(
-            f"adapter_names: {layer} is called with {rows} rows for {len(self.names)} samples, for"
-            " the model has arranged its activations anew, and which row is of which sample is not"
-            " known. Leave this layer out of target_modules, or run the adapters one after the"
+            f"adapter_names: {layer} is called with {rows} rows for {len(self.names)} samples: the"
+            " model has rearranged its activations, so it is unknown which row belongs to which"
+            " sample. Leave this layer out of target_modules, or run the adapters one after the"
             " other"
         )
 
@@ -112,7 +112,7 @@ class _Rows:
 
 
 def _copies(model: nn.Module, settings: dict[str, Any]) -> set[int]:
-    """Return how often a sample may stand in a batch: once, and as generation repeats it."""
+    """Return how often a sample may occur in a batch: once, or as generation repeats it."""
     configs = settings.get("generation_config"), getattr(model, "generation_config", None)
     found = {1}
     for option in ("num_beams", "num_return_sequences"):
@@ -136,13 +136,13 @@ def _check(tuner: Any, names: Sequence[str]) -> None:
         if isinstance(module, StructmatExperts):
             raise StructmatError(
                 f"adapter_names: the experts {name} see the tokens of all samples at once, so"
-                " they cannot take another adapter for each; run the adapters one after the"
-                " other"
+                " they cannot use a different adapter for each sample; run the adapters one after"
+                " the other"
             )
         reads = isinstance(module, nn.MultiheadAttention | nn.TransformerEncoderLayer)
         if reads and any(isinstance(m, StructmatLayer) for m in module.children()):
             raise StructmatError(
-                f"adapter_names: {name} reads the weight of its layers instead of calling"
-                " them, so it cannot take another one for each sample; run the adapters one"
-                " after the other"
+                f"adapter_names: {name} reads the weights of its layers instead of calling them,"
+                " so it cannot use a different adapter for each sample; run the adapters one after"
+                " the other"
             )

@@ -75,7 +75,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     target_module_mapping = {}  # noqa: RUF012 (no names by architecture: None is "all-linear")
 
     _plans: dict[str, LayerPlan] = {}  # noqa: RUF012 (each model has its own)
-    _names: Mapping[str, list[str]] = {}  # by each name of a layer, all of them
+    _names: Mapping[str, list[str]] = {}  # from each name of a layer to all of its names
     _stacks: Mapping[str, Stack] = {}
 
     # Putting in -----------------------------------------------------------------------------
@@ -194,10 +194,10 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     ) -> None:
         if is_around(target):
             return
-        # A layer of several names is met under each of them, and adapted once.
+        # A layer with several names comes up under each of them, and is adapted once.
         names = self._names.get(current_key, [current_key])
         plan = self._plans.pop(plain_name(names[0]), None)
-        if plan is None:  # done, or inside a module that is trained whole
+        if plan is None:  # adapted already, or inside a module that is trained whole
             return
         if isinstance(target, StructmatLayer):
             target.update_layer(adapter_name, plan, peft_config)
@@ -217,7 +217,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
 
     def _replace_module(self, parent: Any, child_name: str, new_module: Any, child: Any) -> None:
         """Replace a layer wherever it stands: models share some under several names."""
-        if is_around(child):  # torch.compile's: it stays
+        if is_around(child):  # the wrapper of torch.compile stays
             parent, child_name = child, next(iter(child._modules))
             child = getattr(child, child_name)
         if isinstance(child, StructmatExperts):  # PEFT would give its weight to the plain ones
@@ -259,7 +259,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         for layer in self.adapted().values():
             if not merge and layer.merged:
                 layer.unmerge()
-            elif merge and layer.disable_adapters:  # what is merged is to be in its place
+            elif merge and layer.disable_adapters:  # the merged weight must be in place
                 layer.enable_adapters(enabled=True)
         tuner: Any = super()
         plain = tuner._unload_and_optionally_merge(
@@ -272,7 +272,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         return plain
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:  # noqa: FBT001, FBT002 (PEFT's signature)
-        """Make adapters active, which must be there."""
+        """Make existing adapters active."""
         self._check_known([adapter_name] if isinstance(adapter_name, str) else adapter_name)
         super().set_adapter(adapter_name, inference_mode=inference_mode)
 
@@ -281,12 +281,12 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         adapter_names: str | Sequence[str],
         requires_grad: bool = True,  # noqa: FBT001, FBT002 (PEFT's signature)
     ) -> None:
-        """Freeze or unfreeze adapters, which must be there."""
+        """Freeze or unfreeze existing adapters."""
         self._check_known([adapter_names] if isinstance(adapter_names, str) else adapter_names)
         super().set_requires_grad(adapter_names, requires_grad)
 
     def _check_known(self, names: Sequence[str] | None) -> None:
-        if isinstance(names, str):  # PEFT says that it must be a list
+        if isinstance(names, str):  # PEFT raises an error that it must be a list
             return
         unknown = next((name for name in names or () if name not in self.peft_config), None)
         if unknown is not None:
@@ -326,10 +326,11 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         adapters : sequence of str
             With the same networks. A layer that one of them leaves alone counts as the identity.
         weights : sequence of float
-            For weights that sum to one it is the mean; the sum is the power to which the mean is
-            taken, so that one adapter of weight w is that adapter scaled by w. A negative weight
-            is that of the inverse rotation: −1 for a single adapter gives its inverse. Rotations
-            that commute become the product of their powers w, and weights of 0 the identity.
+            For weights that sum to one the result is the mean; the sum is the power to which the
+            mean is taken, so that one adapter of weight w is that adapter scaled by w. A negative
+            weight stands for the inverse rotation: −1 for a single adapter gives its inverse.
+            Rotations that commute give the product of their powers w, and weights that are all 0
+            give the identity.
         adapter_name : str
             Of the new adapter; it is not made active.
         combination_type : {"geodesic"}
@@ -374,7 +375,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             state_dict={plain_name(name): value for name, value in state_dict.items()},
         )
         own = {plain_name(name): name for name in model.state_dict()}
-        # PEFT knows a layer of several names by the first of them only.
+        # PEFT only finds a layer with several names under the first of them.
         places = {
             plain_name(cls._remove_adapter_name_from_key(key, adapter_name)): key
             for key in loading.names_of(model, adapter_name)
@@ -382,7 +383,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         places |= {f"base_model.model.{short}": key for short, key in places.items()}
         places |= own
         renamed = {places.get(name, name): value for name, value in renamed.items()}
-        # PEFT does not say so, but its caller knows whether other shapes are to be left out.
+        # PEFT does not pass it on: whether tensors of other shapes are to be left out.
         frame = inspect.currentframe()
         caller = {} if frame is None or frame.f_back is None else frame.f_back.f_locals
         take = loading.fitting if caller.get("ignore_mismatched_sizes") else loading.checked
@@ -400,7 +401,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         state_dict: dict[str, Tensor],
         unwanted_adapter_names: list[str],
     ) -> dict[str, Tensor]:
-        """Return what is saved; PEFT adds weights of embeddings, the layer's own also if merged."""
+        """Return the tensors to save; PEFT adds weights of embeddings, here always unmerged."""
         for name, module in model.named_modules():
             key = f"{name}.base_layer.weight"
             tuned = isinstance(module, StructmatLayer) and module.merged
@@ -420,7 +421,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
 
 
 def _is_targeted(config: Any, name: str) -> Any:
-    """Return whether a name is targeted; PEFT heeds `layers_to_transform` in lists only."""
+    """Return whether a name is targeted; PEFT honours `layers_to_transform` for lists only."""
     targets = config.target_modules
     plain = SimpleNamespace(
         target_modules={*map(plain_name, targets)} if isinstance(targets, set) else targets,
@@ -438,7 +439,7 @@ def _is_targeted(config: Any, name: str) -> Any:
 
 
 def _in_one_of(name: str, wanted: Sequence[str]) -> bool:
-    """Return whether PEFT trains a module of this name, or one around it, whole, by its end."""
+    """Return whether PEFT trains this module, or one around it, whole; names match by suffix."""
     parts = name.split(".")
     around = [".".join(parts[: k + 1]) for k in range(len(parts))]
     return any(place.endswith(end) for place in around for end in wanted)

@@ -32,14 +32,14 @@ def heads(config: Any) -> tuple[str, ...]:
 
 
 def check_name(model: nn.Module, adapter: Any) -> None:
-    """Refuse names that torch cannot keep, or that PEFT would confuse with others when it saves.
+    """Refuse names that torch cannot use as keys, or that PEFT would confuse when it saves.
 
     Raises
     ------
     StructmatError
     """
     parts = {"generators", "base_layer", "original_module", "modules_to_save"}
-    inside: tuple[str, ...] = ()  # what adapters put there is named after them, and no matter
+    inside: tuple[str, ...] = ()  # parts named after adapters, whose names cannot conflict
     for name, module in model.named_modules():
         if not name.startswith(inside):
             parts.update(name.split("."))
@@ -50,11 +50,11 @@ def check_name(model: nn.Module, adapter: Any) -> None:
             own = {*children} - {"base_layer", "original_module"}
             inside = (*inside, *(f"{name}.{part}" for part in own))
     if not isinstance(adapter, str) or not adapter or "." in adapter:
-        why = "it must be some text without a dot, for it becomes a part of the names of tensors"
+        why = "it must be text without a dot, since it becomes a part of the names of tensors"
     elif any(hasattr(kind(), adapter) for kind in (nn.ModuleDict, nn.ParameterDict)):
-        why = "torch's own dictionaries have an attribute of this name"
+        why = "torch's ModuleDict or ParameterDict has an attribute of this name"
     elif adapter in parts or adapter.isdigit() or adapter.startswith(PREFIX):
-        why = "a part of the model, or of what is saved, has this name, which PEFT would confuse"
+        why = "a part of the model or of its saved state has this name, and PEFT would confuse them"
     else:
         return
     raise StructmatError(f"adapter {adapter!r}: {why}; choose another one")

@@ -76,8 +76,8 @@ def check_shared(model: nn.Module, config: StructmatConfig, layers: Mapping[str,
     Raises
     ------
     StructmatError
-        For a module of `modules_to_save` that stands in several places, for PEFT trains a copy in
-        one of them; for biases; and for embeddings that change a weight which others read.
+        For a module of `modules_to_save` that is in several places, since PEFT trains a copy in
+        one of them; for biases; and for embeddings that write to a weight which others read.
     """
     wanted = tuple(config.modules_to_save or ())
     for names in names_of_layers(model):

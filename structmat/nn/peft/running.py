@@ -60,7 +60,7 @@ def adapted(
         called: Tensor = base(x, *args, **kwargs)
         return called
     bias = base.bias
-    if layer.quantised or "forward" in base.__dict__:  # only its own call has its products
+    if layer.quantised or "forward" in base.__dict__:  # only calling it computes its products
         y = base(x, *args, **kwargs)
         y = y if bias is None else y - bias.to(y.dtype)
     elif together:
@@ -83,7 +83,7 @@ def mixed(
     StructmatError
         When there are not as many names as samples, or adapters are merged.
     """
-    if len(x) == 1:  # the same for all samples, as positions are
+    if len(x) == 1:  # the same for all samples, such as positions
         x = x.expand(len(adapter_names), *x.shape[1:])
     if len(adapter_names) != len(x):
         raise StructmatError(

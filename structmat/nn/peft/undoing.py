@@ -14,18 +14,18 @@ from torch import nn
 from structmat.nn.peft.layer import StructmatLayer
 from structmat.nn.sharded import renewed
 
-# What undoes the adapters that came since a guarded function began, the last one last.
+# Functions that remove the adapters added since a guarded function began, the latest last.
 _made: ContextVar[list[Callable[[], None]] | None] = ContextVar("structmat_made", default=None)
 
 
 class Before:
-    """Which modules and parameters a model has, which are trained, and what acts: no copies.
+    """The modules and parameters of a model, which are trained, and which adapters act: no copies.
 
     Parameters
     ----------
     model : nn.Module
     configs : mapping from adapter to configuration
-        Of the tuner, the new adapter among them.
+        Those of the tuner, including the new adapter.
     adapter : str
         The new one.
     """
@@ -46,7 +46,7 @@ class Before:
         self._adapted = hasattr(model, "peft_config")
 
     def restore(self) -> None:
-        """Take out everything that has come since, which belongs to the new adapter."""
+        """Remove everything that was added since, which belongs to the new adapter."""
         model: Any = self._model
         adapter = self._adapter
         for module, children in self._children:
@@ -74,16 +74,16 @@ class Before:
 
 
 def remember(before: Before) -> None:
-    """Let the guarded function that runs, if any, undo an adapter when it fails later on."""
+    """Let the guarded function that is running, if any, undo an adapter if it fails later."""
     made = _made.get()
     if made is not None:
         made.append(before.restore)
 
 
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Return a function of PEFT or transformers that, where it fails, leaves no adapter behind.
+    """Wrap a function of PEFT or transformers so that it leaves no adapter behind if it fails.
 
-    It concerns adapters of structmat only; for others it does what it did.
+    This affects adapters of structmat only; for others nothing changes.
     """
 
     @functools.wraps(function)
@@ -106,7 +106,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def guard(cls: type[Any], *names: str) -> None:
-    """Guard those methods of a class that it has itself, once."""
+    """Guard methods that a class defines itself, once."""
     for name in names:
         held = vars(cls).get(name)
         function = held.__func__ if isinstance(held, classmethod) else held

@@ -1,4 +1,4 @@
-"""Names in a configuration that name nothing in the model: most are misspelt."""
+"""Names in a configuration that match nothing in the model: most are misspelt."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from structmat.nn.peft.config import StructmatConfig
 
 
 def unmatched(config: StructmatConfig, names: Iterable[str], heads: Iterable[str]) -> list[str]:
-    """Return, in words, each name in the lists of a configuration that names no module.
+    """Return a message for each name in the lists of a configuration that matches no module.
 
     Parameters
     ----------
     config : StructmatConfig
     names : iterable of str
-        Of all modules of the model.
+        The names of all modules of the model.
     heads : iterable of str
         Names that PEFT adds to `modules_to_save`, of which a model has one.
     """
     known = [name for name in names if name]
     tails = {tail for name in known if not (tail := name.rpartition(".")[2]).isdigit()}
     said = [
-        f"{option}: {name!r} is the name of no module of this model"
+        f"{option}: {name!r} matches no module of this model"
         f"{suggest(name, tails, far='model.named_modules() lists them')}"
         for option in ("target_modules", "exclude_modules", "modules_to_save")
         for name in sorted(_listed(getattr(config, option)))
@@ -39,10 +39,10 @@ def unmatched(config: StructmatConfig, names: Iterable[str], heads: Iterable[str
     patterns = [given] if isinstance(given, str) else list(given or ())
     lists = {part for name in known for part, _ in re.findall(r"([^.]+)\.(\d+)(?=\.|$)", name)}
     return said + [
-        f"layers_pattern: {pattern!r} is the name of no list of layers in this model"
+        f"layers_pattern: {pattern!r} matches no list of layers in this model"
         f"{suggest(pattern, lists)}"
         for pattern in patterns
-        # Others may be meant for other architectures.
+        # The other names may be meant for other architectures.
         if difflib.get_close_matches(pattern, lists)
         and not any(re.search(rf"(?:^|\.)(?:{pattern})\.\d+(?:\.|$)", name) for name in known)
     ]
@@ -51,13 +51,13 @@ def unmatched(config: StructmatConfig, names: Iterable[str], heads: Iterable[str
 def numbers_unmatched(
     config: StructmatConfig, names: Iterable[str], index: Callable[[str, Any], int | None]
 ) -> list[str]:
-    """Return, in words, each number in `layers_to_transform` that no layer has."""
+    """Return a message for each number in `layers_to_transform` that no layer has."""
     wanted = config.layers_to_transform
     if wanted is None or wanted == []:
         return []
     found = {index(name, config.layers_pattern) for name in names}
     there = sorted(number for number in found if number is not None)
-    span = f"they go from {there[0]} to {there[-1]}" if there else "none has one"
+    span = f"they go from {there[0]} to {there[-1]}" if there else "its layers have no numbers"
     return [
         f"layers_to_transform: no layer of this model has the number {number}; {span}"
         for number in ([wanted] if isinstance(wanted, int) else wanted)
@@ -66,9 +66,9 @@ def numbers_unmatched(
 
 
 def warn(lines: Iterable[str]) -> None:
-    """Warn of each: PEFT's methods pass over such names."""
+    """Warn of each of these names: PEFT ignores them."""
     for line in lines:
-        warnings.warn(f"{line}; it is passed over", stacklevel=2)
+        warnings.warn(f"{line}; it is ignored", stacklevel=2)
 
 
 def _listed(names: Any) -> list[str]:
@@ -76,6 +76,6 @@ def _listed(names: Any) -> list[str]:
 
 
 def _fits(name: str, wanted: str, option: str) -> bool:
-    if option == "modules_to_save":  # PEFT takes any end of a name
+    if option == "modules_to_save":  # PEFT matches any suffix of a name
         return name.endswith(wanted)
     return name == wanted or name.endswith(f".{wanted}")

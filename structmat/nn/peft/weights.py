@@ -54,10 +54,10 @@ def loads_another(layer: StructmatLayer, state: Mapping[str, Tensor], prefix: st
     Parameters
     ----------
     layer : StructmatLayer
-        Merged.
+        A merged layer.
     state : mapping from a name to a tensor
     prefix : str
-        Of the layer's names in the state.
+        The prefix of the layer's names in the state.
     """
     if layer.quantised and any(key.startswith(f"{prefix}base_layer.") for key in state):
         return True

@@ -265,7 +265,7 @@ def test_other_shapes_are_left_out_where_that_is_asked_for(tmp_path):
     with pytest.raises(FileError, match=r"b\.structmat_inputs.* has shape"):
         peft.PeftModel.from_pretrained(model, tmp_path)
     with (
-        pytest.warns(UserWarning, match=r"sizes: base_model.model.b stays without the adapter: "),
+        pytest.warns(UserWarning, match=r"sizes: no adapter is loaded for base_model.model.b: "),
         pytest.warns(UserWarning, match="Found missing adapter keys"),  # PEFT's
     ):
         again = peft.PeftModel.from_pretrained(model, tmp_path, ignore_mismatched_sizes=True)

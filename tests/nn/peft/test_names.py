@@ -26,19 +26,19 @@ def net(width=16):
 LISTS = [
     (
         {"target_modules": ["q_proj", "value_proj"]},
-        "target_modules: 'value_proj' is the name of no module of this model; did you mean v_proj",
+        "target_modules: 'value_proj' matches no module of this model; did you mean v_proj",
     ),
     (
         {"target_modules": ["q_proj", "layers.7.v_proj"]},
-        r"target_modules: 'layers\.7\.v_proj' is the name of no module",
+        r"target_modules: 'layers\.7\.v_proj' matches no module",
     ),
     (
         {"target_modules": ["q_proj", "head"], "exclude_modules": ["haed", "layers.1.q_proj"]},
-        "exclude_modules: 'haed' is the name of no module of this model; did you mean head",
+        "exclude_modules: 'haed' matches no module of this model; did you mean head",
     ),
     (
         {"target_modules": ["q_proj"], "modules_to_save": ["head", "hed"]},
-        "modules_to_save: 'hed' is the name of no module of this model; did you mean head",
+        "modules_to_save: 'hed' matches no module of this model; did you mean head",
     ),
     (
         {
@@ -46,7 +46,7 @@ LISTS = [
             "layers_to_transform": [0],
             "layers_pattern": ["layers", "layer"],
         },
-        "layers_pattern: 'layer' is the name of no list of layers in this model; did you mean lay",
+        "layers_pattern: 'layer' matches no list of layers in this model; did you mean lay",
     ),
     (
         {"target_modules": ["q_proj"], "layers_to_transform": [1, 5]},
@@ -58,7 +58,7 @@ LISTS = [
 @pytest.mark.parametrize(("options", "said"), LISTS)
 def test_a_wrong_name_beside_a_right_one_is_said(options, said):
     made = StructmatConfig(topology="mixed_radix", **options)
-    with pytest.warns(UserWarning, match=f"{said}.*; it is passed over$"):
+    with pytest.warns(UserWarning, match=f"{said}.*; it is ignored$"):
         model = peft.get_peft_model(net(), made)
     assert layers(model)
     with pytest.warns(UserWarning, match=said):

@@ -332,5 +332,5 @@ def test_a_quantised_layer_is_merged_and_disabled():
 
 def test_an_adapter_that_a_layer_lacks_has_no_delta():
     _, layer = adapted("linear")
-    with pytest.raises(StructmatError, match=r"adapter 'thre': .*no such one; .*two"):
+    with pytest.raises(StructmatError, match=r"adapter 'thre': .*no adapter of this name; .*two"):
         layer.get_delta_weight("thre")
