@@ -220,7 +220,7 @@ structmat or write it anew
     if type(data.get("version")) is not int or data["version"] != version:  # True == 1
         raise FileError(
             f"{what} of version {shown(data.get('version'))}: this structmat reads version"
-            f" {version}; upgrade structmat or write the file again"
+            f" {version}; upgrade structmat or write it anew"
         )
 
 

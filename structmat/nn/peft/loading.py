@@ -173,8 +173,8 @@ def install() -> None:
     @functools.wraps(peft_loads)
     def load_adapter(self: Any, *args: Any, **kwargs: Any) -> Any:
         ours = self.peft_type == StructmatType.STRUCTMAT
-        if ours and (ways := _ways_inside(self.base_model.model)):
-            kwargs["key_mapping"] = {**(kwargs.get("key_mapping") or {}), **ways}
+        if ours and (renamed := _compiled_names(self.base_model.model)):
+            kwargs["key_mapping"] = {**(kwargs.get("key_mapping") or {}), **renamed}
         return peft_loads(self, *args, **kwargs)
 
     @functools.wraps(transformers_loads)
@@ -195,7 +195,7 @@ def install() -> None:
     PeftAdapterMixin.load_adapter = load_into  # type: ignore[method-assign]
 
 
-def _ways_inside(model: nn.Module) -> dict[str, str]:
+def _compiled_names(model: nn.Module) -> dict[str, str]:
     """Return, by pattern for names in a file, the names in a partly compiled model."""
     names = [
         # A module that is trained whole is saved under its original name.
