@@ -32,7 +32,7 @@ class Fixed:
     ----------
     network : Network
     source : str
-        Where the network comes from, for messages.
+        The file that the network comes from, if any.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class Fixed:
     """
 
     network: Network
-    source: str
+    source: str = ""
 
     def __call__(self, width: int) -> Network:
         """Return the network.
@@ -58,14 +58,16 @@ class Fixed:
             For another width than its own.
         """
         if width != self.network.width:
+            where = f"{self.source}: " if self.source else ""
             raise WidthError(
-                f"{self.source}: the network has width {self.network.width}, not {shown(width)}"
+                f"{where}the network has width {self.network.width}, not {shown(width)}"
             )
         return self.network
 
     def __str__(self) -> str:
         digest = hashlib.sha256(self.network.to_json().encode()).hexdigest()
-        return f"{self.source} ({digest[:8]})"  # the file may be overwritten by another network
+        # The file may be overwritten by another network.
+        return f"{self.source or self.network} ({digest[:8]})"
 
 
 def rule(topology: Any) -> Rule:
@@ -101,13 +103,13 @@ def rule(topology: Any) -> Rule:
     if isinstance(topology, str):
         return parse(topology)
     if isinstance(topology, Network):
-        return Fixed(topology, repr(topology))
+        return Fixed(topology)
     if callable(topology) and not isinstance(topology, type):
         made: Rule = topology
         return made
     if hasattr(topology, "is_directed") and hasattr(topology, "edges"):
         net = from_layers(topology) if topology.is_directed() else from_graph(topology)
-        return Fixed(net, "the graph")
+        return Fixed(net)
     raise StructmatError(
         f"topology={shown(topology)}: it must be a spec string, a Family, a Network, a networkx"
         " graph, the path of a file, or a function width → Network"

@@ -163,7 +163,7 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
         write_bytes(folder / TENSORS, data)
         write_bytes(folder / SETTINGS, json.dumps(settings).encode())
     except OSError as error:
-        raise FileError(f"{folder}: cannot be written to ({error.strerror})") from None
+        raise FileError(f"{folder}: cannot be written to ({error.strerror or error})") from None
     return folder
 
 
