@@ -9,11 +9,12 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from structmat.errors import StructmatError, whole
+from structmat.errors import FileError, StructmatError, whole
 from structmat.explorer.answering import answer, refusal
 from structmat.explorer.asking import asked
-from structmat.explorer.measuring import SECONDS, Measurer
+from structmat.explorer.measuring import Measurer
 from structmat.explorer.writing import page
+from structmat.writing import parse_json
 
 HOST = "127.0.0.1"
 _LONGEST = 2**18  # bytes of a question
@@ -33,8 +34,6 @@ class Server(ThreadingHTTPServer):
         The question whose network is shown first.
     load : sequence of str
         Files and modules whose families are there: commands on the page name them.
-    seconds : float
-        How long a dimension is computed at most.
 
     Raises
     ------
@@ -52,12 +51,7 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 64  # tabs that are opened at once
 
     def __init__(
-        self,
-        port: int = 0,
-        first: Mapping[str, Any] | None = None,
-        load: Sequence[str] = (),
-        *,
-        seconds: float = SECONDS,
+        self, port: int = 0, first: Mapping[str, Any] | None = None, load: Sequence[str] = ()
     ) -> None:
         if whole(port, "port") > _LAST_PORT:
             raise StructmatError(f"port={port}: ports go up to {_LAST_PORT}; 0 takes a free one")
@@ -68,7 +62,7 @@ class Server(ThreadingHTTPServer):
                 f"port={port}: cannot be listened to ({error.strerror}); 0 takes a free one"
             ) from None
         self.page = page(first, load=load)
-        self.measurer = Measurer(seconds)
+        self.measurer = Measurer()
 
     @property
     def address(self) -> str:
@@ -150,8 +144,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"up to {_LONGEST:,} bytes are read")
             return None
         try:
-            question = json.loads(self.rfile.read(int(length)))
-        except (ValueError, RecursionError):
+            question = parse_json(self.rfile.read(int(length)), "a question")
+        except FileError:
             question = None
         if question is None:
             self._refuse(HTTPStatus.BAD_REQUEST, "a question is an object in JSON")
