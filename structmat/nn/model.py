@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import nn
 
+from structmat import topology as topologies
 from structmat.errors import StructmatError, WidthError
-from structmat.families import Family, parse
+from structmat.families import Family
 from structmat.network import Network
 from structmat.nn.adapters import (
     Adapter,
@@ -29,7 +30,6 @@ from structmat.nn.adapters.quantised import settings_of
 from structmat.nn.module import checked_dropout
 from structmat.nn.selecting import ALL_LINEAR, Targets, compiled, matching, select
 from structmat.nn.sharded import check_whole
-from structmat.nn.sharing import biases, check_apart, check_norms, same_layers, slots_in, untie
 from structmat.stage import Bank, Stage
 
 Topology: TypeAlias = str | Family | Network | Callable[[int], Network]
@@ -98,7 +98,6 @@ def adapt(
         or its in/groups channels alone, alike at each place of the kernel.
     trainable : str or list of str
         Other modules to train whole, such as ["classifier"]; they are saved with the adapter.
-        What they share with other modules must be trained whole in all of them.
 
     Returns
     -------
@@ -146,9 +145,7 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
     """
     check_plain(model)
     check_whole(model, "adapt")
-    layers = dict(named_layers(model, remove_duplicate=False))
-    trained = list(trained)
-    _check_shared(model, {name: layers[name] for name in recipes}, recipes, trained)
+    layers = dict(named_layers(model))
     made: list[Adapter] = []
     for name, recipe in recipes.items():
         layer = layers[name]
@@ -169,7 +166,6 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
             )
         except StructmatError as error:
             raise type(error)(f"{name}: {error}") from None
-    new = _in_place_of(model, made)
     for parameter in model.parameters():
         parameter.requires_grad_(False)  # noqa: FBT003 (torch's signature)
     for name in trained:
@@ -181,32 +177,19 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
             adapter.bias.requires_grad_()
         if isinstance(adapter, QuantisedLinearAdapter):
             adapter.requantise = settings_of(model)
-    return _replace(model, new)
+    return _replace(model, _in_place_of(made))
 
 
-def _check_shared(
-    model: nn.Module, layers: Mapping[str, Layer], recipes: Mapping[str, Recipe], whole: list[str]
-) -> None:
-    """Refuse to train what a frozen layer shares, and embeddings that change a shared weight."""
-    modules = dict(model.named_modules(remove_duplicate=False))
-    trained = {slot: f"trainable: {n}" for n in whole for slot in slots_in(modules[n])}
-    biased = {name: layer for name, layer in layers.items() if recipes[name].bias}
-    trained |= biases(model, biased, "bias=True")
-    check_apart(model, trained)
-    check_norms(model, layers)
-
-
-def _in_place_of(model: nn.Module, made: Iterable[Adapter]) -> dict[int, nn.Module]:
+def _in_place_of(made: Iterable[Adapter]) -> dict[int, nn.Module]:
     """Return what goes where: an adapter for its layer, one module for weights of experts."""
     new: dict[int, nn.Module] = {}
-    first = same_layers(model)
     experts: dict[int, tuple[nn.Module, dict[str, StackAdapter]]] = {}
     for adapter in made:
         if isinstance(adapter, StackAdapter):
             stack = adapter.base
             experts.setdefault(id(stack.owner), (stack.owner, {}))[1][stack.part] = adapter
         else:
-            new |= {m: adapter for m, layer in first.items() if layer is adapter.base}
+            new[id(adapter.base)] = adapter
     return new | {key: Experts(owner, parts) for key, (owner, parts) in experts.items()}
 
 
@@ -257,9 +240,7 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     model : nn.Module
     unload : bool
         Whether to also take the adapters away and return the plain model, for good. Otherwise
-        the weights before are kept, and `unmerge` restores them exactly. A weight that another
-        layer shares, as an output head does, is then one of its own, and the configuration of a
-        transformers model says so.
+        the weights before are kept, and `unmerge` restores them exactly.
 
     Raises
     ------
@@ -291,9 +272,7 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     for module in trained_whole(model).values():
         delattr(module, _TRAINED)
     put: list[Layer] = [m for m in model.modules() if isinstance(m, Adapter | Experts)]
-    model = _replace(model, {id(m): m.base for m in put if not isinstance(m, StackAdapter)})
-    untie(model)
-    return model
+    return _replace(model, {id(m): m.base for m in put if not isinstance(m, StackAdapter)})
 
 
 def unmerge(model: nn.Module) -> nn.Module:
@@ -391,15 +370,10 @@ def fits(rule: re.Pattern[str], name: str) -> bool:
 
 def builder(topology: Topology) -> Callable[[int], Network]:
     """Return the function width → straight network of a topology."""
-    rule = parse(topology) if isinstance(topology, str) else topology
-    if not (isinstance(rule, Network) or callable(rule)):
-        raise StructmatError(
-            f"topology={topology!r}: it must be a spec string, a Family, a Network or a function"
-            " width → Network"
-        )
+    rule = topologies.rule(topology)
 
     def build(width: int) -> Network:
-        net = rule if isinstance(rule, Network) else rule(width)
+        net: Any = rule(width)
         if not isinstance(net, Network):
             raise StructmatError(f"{topology!r} returned {net!r}: it must return a Network")
         if net.width != width:
