@@ -17,7 +17,6 @@ from structmat.explorer.choosing import SPECS, WIDTHS, precomputed
 from structmat.explorer.code import code
 from structmat.families import unregister
 from structmat.testing import families, networks
-from tests.waiting import PATIENCE
 
 
 def made_by(program):
@@ -231,18 +230,18 @@ def test_a_slow_network_keeps_no_other_waiting():
     @sm.family("any")
     def slow_to_build(width):
         started.set()
-        assert free.wait(PATIENCE)
+        assert free.wait(60)
         return sm.Network(width)
 
     slow = threading.Thread(target=answer, args=[{"spec": "slow_to_build", "width": 4}])
     try:
         slow.start()
-        assert started.wait(PATIENCE)
+        assert started.wait(60)
         assert answer({"spec": "benes", "width": 8})["depth"] == 5
         assert slow.is_alive()
     finally:
         free.set()
-        slow.join(PATIENCE)
+        slow.join(60)
         unregister("slow_to_build")
 
 
