@@ -136,7 +136,7 @@ def test_layers_that_rotation_would_bypass_are_refused():
 @pytest.mark.parametrize("name", ["layers", "generators", "0"])
 def test_names_that_peft_would_confuse_are_refused(name):
     model = CASE.model()
-    with pytest.raises(StructmatError, match="which PEFT would confuse; choose another"):
+    with pytest.raises(StructmatError, match="PEFT would confuse them; choose another"):
         peft.get_peft_model(model, config(CASE), adapter_name=name)
     assert not any(isinstance(m, StructmatLayer) for m in model.modules())
 

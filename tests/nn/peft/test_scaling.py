@@ -228,7 +228,7 @@ def test_layers_of_one_adapter_only_are_means_with_the_identity(tmp_path):
         (["default", "other"], [1, float("nan")], "mean", {}, "weight nan: it must be a finite"),
         (["default", "other"], [1, 1], "other", {}, "there is one of this name"),
         (["default", "wide"], [1, 1], "mean", {}, "have different networks"),
-        (["default", "other"], [1, 1], "layers", {}, "which PEFT would confuse"),
+        (["default", "other"], [1, 1], "layers", {}, "PEFT would confuse them"),
         (["default", "other"], [1, 1], "mean", {"combination_type": "svd"}, "geodesic means only"),
     ],
 )
