@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from structmat.errors import FamilyError, StructmatError, whole
+from structmat.errors import FamilyError, StructmatError, checked_width, whole
 from structmat.families import Entry, Family, catalogue
 from structmat.families.arithmetic import ceil_log, divisors, least_factorizations
 from structmat.families.options import combinations, taken
@@ -84,7 +84,7 @@ def dense_members(width: int, budget: int | None = None) -> list[Member]:
     >>> [member.depth for member in dense_members(2)][:1]
     [1]
     """
-    size = whole(width, "width", 2)
+    size = checked_width(whole(width, "width", 2))
     most = size * (size - 1) // 2 if budget is None else whole(budget, "budget", 0)
     found: dict[tuple[int, int, str], Member] = {}
     for known in catalogue():

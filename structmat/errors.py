@@ -22,7 +22,7 @@ class WiringError(StructmatError):
 
 
 class WidthError(StructmatError):
-    """A width that a family does not take."""
+    """A width that a family does not take, or that no network has."""
 
 
 class SpecError(StructmatError):
@@ -61,6 +61,33 @@ class MissingExtraError(StructmatError, ImportError):
     """An optional dependency is not installed; the message names the extra that brings it."""
 
 
+WIDEST = 2**22  # wires of a network: a matrix of so many rows fits into no memory
+_LONGEST = 200  # characters of a value in a message
+_BITS = 512  # of an integer in a message; Python refuses to print those of many digits
+_DIGITS = 640  # no Python is set to print fewer
+
+
+def shown(value: Any, longest: int = _LONGEST) -> str:
+    """Return what repr shows of a value in a message: cut where long, and never failing.
+
+    Examples
+    --------
+    >>> shown("butterfly"), shown("ab" * 50, 20), shown(10**5000)
+    ("'butterfly'", "'ababab…(102)…babab'", 'an integer of 16,610 bits')
+    """
+    if isinstance(value, int) and value.bit_length() > _BITS:
+        return f"an integer of {value.bit_length():,} bits"
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # a huge integer inside, or deep nesting
+        return f"a {type(value).__name__} that cannot be printed"
+    if len(text) <= longest:
+        return text
+    mark = f"…({len(text):,})…"
+    kept = max(longest - len(mark), 2)
+    return f"{text[: kept - kept // 2]}{mark}{text[len(text) - kept // 2 :]}"
+
+
 def whole(value: Any, name: str, least: int = 0) -> int:
     """Return `value` as an int that is at least `least`, refusing floats, bools and NaN.
 
@@ -84,10 +111,55 @@ def whole(value: Any, name: str, least: int = 0) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise StructmatError(f"{name}={value!r}: {rule}") from None
+        raise StructmatError(f"{name}={shown(value)}: {rule}") from None
     if number < least:
-        raise StructmatError(f"{name}={number}: {rule}")
+        raise StructmatError(f"{name}={shown(number)}: {rule}")
     return number
+
+
+def check_digits(value: Any, name: str) -> None:
+    """Refuse an integer, also inside lists and tuples, that Python may not print.
+
+    Raises
+    ------
+    SpecError
+        For more than 640 digits.
+
+    Examples
+    --------
+    >>> check_digits((3, 10**5000), "radices")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.SpecError: radices=an integer of 16,610 bits: up to 640 digits are read
+    """
+    if isinstance(value, list | tuple):
+        for part in value:
+            check_digits(part, name)
+    elif isinstance(value, int) and abs(value) >= 10**_DIGITS:
+        raise SpecError(f"{name}={shown(value)}: up to {_DIGITS} digits are read")
+
+
+def checked_width(value: Any) -> int:
+    """Return the width of a network as an int from 1 to 2^22.
+
+    Raises
+    ------
+    StructmatError
+        For what is no integer, or below 1.
+    WidthError
+        For what is above.
+
+    Examples
+    --------
+    >>> checked_width(2**61 - 1)
+    Traceback (most recent call last):
+    ...
+    structmat.errors.WidthError: width=2305843009213693951: a network has at most 4,194,304 wires
+    """
+    width = whole(value, "width", 1)
+    if width > WIDEST:
+        raise WidthError(f"width={shown(width)}: a network has at most {WIDEST:,} wires")
+    return width
 
 
 def is_sequence(value: Any) -> bool:
@@ -147,8 +219,8 @@ structmat or write it anew
         raise FileError(f'{what} has no "format": "{form}": expected what {writer} wrote')
     if type(data.get("version")) is not int or data["version"] != version:  # True == 1
         raise FileError(
-            f"{what} of version {data.get('version')!r}: this structmat reads version {version};"
-            " upgrade structmat or write it anew"
+            f"{what} of version {shown(data.get('version'))}: this structmat reads version"
+            f" {version}; upgrade structmat or write it anew"
         )
 
 
@@ -190,8 +262,24 @@ def random_source(rng: Any) -> np.random.Generator:
         return np.random.default_rng(rng)
     except (TypeError, ValueError):
         raise StructmatError(
-            f"rng={rng!r}: rng must be a Generator, an integer at least 0, or None"
+            f"rng={shown(rng)}: rng must be a Generator, an integer at least 0, or None"
         ) from None
+
+
+def check_source(rng: Any) -> None:
+    """Refuse what `random_source` refuses; it costs nothing where nothing is drawn.
+
+    Raises
+    ------
+    StructmatError
+        When numpy cannot make a generator of it.
+
+    Examples
+    --------
+    >>> check_source(3)
+    """
+    if rng is not None and not (type(rng) is int and rng >= 0):
+        random_source(rng)
 
 
 def require(module: str, extra: str) -> ModuleType:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from structmat.errors import FileError, StructmatError, check_format
+from structmat.errors import FileError, StructmatError, check_format, shown
 from structmat.stage import Bank, Stage
+from structmat.writing import parse_json
 
 FORMAT = "structmat.network"
 VERSION = 1
@@ -40,10 +41,7 @@ def read(text: str) -> tuple[int, list[Stage], tuple[Hashable, ...] | None]:
     WiringError
         For stages that break the rules of a network.
     """
-    try:
-        data = json.loads(text)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise FileError(f"not JSON ({error}): expected what {_WRITER} wrote") from None
+    data = parse_json(text, "network JSON", f": expected what {_WRITER} wrote")
     check_format(data, what="network JSON", form=FORMAT, version=VERSION, writer=_WRITER)
     try:
         width = data["width"]
@@ -53,7 +51,8 @@ def read(text: str) -> tuple[int, list[Stage], tuple[Hashable, ...] | None]:
         raise
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FileError(
-            f"network JSON with a missing or odd part ({error!r}): expected what {_WRITER} wrote"
+            f"network JSON with a missing or odd part ({shown(error)}): expected what"
+            f" {_WRITER} wrote"
         ) from None
 
 
@@ -77,5 +76,5 @@ def _labels(labels: Any) -> tuple[Hashable, ...] | None:
         return tuple(map(tuples, label)) if isinstance(label, list) else label
 
     if not isinstance(labels, list | None):
-        raise TypeError(f"labels {labels!r}")
+        raise TypeError(f"labels {shown(labels)}")
     return None if labels is None else tuple(map(tuples, labels))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from decimal import ROUND_CEILING, Decimal, localcontext
 from math import ceil, comb, log2
 from typing import Any
 
@@ -40,7 +41,10 @@ class Bound:
 
     @property
     def excess(self) -> int | None:
-        """How much more the network has; below 0 it cannot reach the goal."""
+        """How much more the network has than the bound; below 0 it cannot reach the goal.
+
+        At 0 or above it meets the lower bound, which does not say that it reaches the goal.
+        """
         return None if self.value is None else self.value - self.least
 
 
@@ -87,9 +91,9 @@ class LowerBounds:
 def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
     """Return what any network of this width takes to be dense, to mix, to be all of SO(d).
 
-    A goal is out of reach where a network has less of anything than its bound. Enough of all is
-    no promise: ask `is_dense`, `mixing` and `dimension`. With d wires, b the largest switch and m
-    stages:
+    A goal is out of reach where a network is below a bound. Meeting all of them is no promise, as
+    the bounds are necessary, not sufficient: ask `is_dense`, `mixing` and `dimension`. With d
+    wires, b the largest switch and m stages:
 
     - dense: at least ⌈log_b d⌉ stages, for an output hears at most b^m inputs.
     - dense: at least 2d − 4 parameters (for d < 4: 0, 1, 3), at any depth. A switch is a telephone
@@ -191,6 +195,11 @@ def _entropy(width: int) -> int:
 
 def _edges(width: int, depth: int) -> int:
     """Return ⌈m·d·d^(1/m)⌉: the least n with n^m ≥ (m·d)^m·d."""
+    if depth > width.bit_length():  # d^(1/m) < 2 is irrational, unless d = 1: no powers of m digits
+        with localcontext() as context:
+            context.prec = 60
+            root = (Decimal(width).ln() / depth).exp()
+            return int((depth * width * root).to_integral_value(ROUND_CEILING))
     least: int = ceil(depth * float(width) ** (1 + 1 / depth))
     bound = (depth * width) ** depth * width
     while (least - 1) ** depth >= bound:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat import jsontext, permutation, svgtext, texttable
-from structmat.errors import StructmatError, WiringError, whole
+from structmat.errors import WIDEST, StructmatError, WiringError, checked_width, shown, whole
 from structmat.permutation import Index
 from structmat.stage import Bank, Stage, Value, listed
 
@@ -47,10 +47,37 @@ butterfly(8), parse(text)(width), from_graph(graph) or Network.of
     """
     if not isinstance(net, Network):
         raise StructmatError(
-            f"{asker} of {net!r}: it takes a network; build one with butterfly(8),"
+            f"{asker} of {shown(net)}: it takes a network; build one with butterfly(8),"
             " parse(text)(width), from_graph(graph) or Network.of"
         )
     return net
+
+
+_MOST = 2**25  # wires × stages: a quarter of a gigabyte of indices
+
+
+def check_size(what: object, width: int, depth: int) -> None:
+    """Refuse a network whose wires and stages are more than memory holds, before it is built.
+
+    Raises
+    ------
+    StructmatError
+        Saying how many there may be.
+
+    Examples
+    --------
+    >>> check_size("butterfly(block=2, depth=9999999)", 1024, 9999999)
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: butterfly(block=2, depth=9999999): 9,999,999 stages of 1,024 \
+wires; width × stages goes up to 33,554,432, so take fewer of either
+    """
+    if width * depth > _MOST:
+        stages = f"{depth:,}" if depth < WIDEST**2 else shown(depth)
+        raise StructmatError(
+            f"{what}: {stages} stages of {width:,} wires; width × stages goes up to {_MOST:,}, so"
+            " take fewer of either"
+        )
 
 
 class Network(Value):
@@ -94,11 +121,13 @@ class Network(Value):
         *,
         labels: Iterable[Hashable] | None = None,
     ) -> None:
-        size = whole(width, "width", 1)
+        size = checked_width(width)
         stages = tuple(stages)
         for position, stage in enumerate(stages):
             if not isinstance(stage, Stage):
-                raise WiringError(f"stage {position} is {stage!r}: a network is made of Stages")
+                raise WiringError(
+                    f"stage {position} is {shown(stage)}: a network is made of Stages"
+                )
             if stage.width != size:
                 raise WiringError(
                     f"stage {position} has width {stage.width}: every stage of this network"
@@ -180,7 +209,7 @@ class Network(Value):
         2
         """
         if not isinstance(other, Network):
-            raise WiringError(f"{other!r}: only a Network can follow a network")
+            raise WiringError(f"{shown(other)}: only a Network can follow a network")
         if other.width != self.width:
             raise WiringError(
                 f"width {self.width} then width {other.width}: both must have the same width;"
@@ -210,7 +239,9 @@ class Network(Value):
         >>> Network.of(2, [[[0, 1]]]).repeat(3).depth
         3
         """
-        return self._with(self.stages * whole(times, "times"))
+        count = whole(times, "times")
+        check_size(f"repeat({shown(count)})", self.width, self.depth * count)
+        return self._with(self.stages * count)
 
     def relabel(self, places: npt.ArrayLike) -> Network:
         """Return the network with wire i called `places[i]`: P R Pᵀ; its label goes with it.
@@ -237,6 +268,8 @@ class Network(Value):
         array([[0, 1, 2, 3]])
         """
         size = whole(bundle, "bundle", 1)
+        checked_width(self.width * size)
+        check_size(f"dilate({size})", self.width * size, self.depth)
 
         def wide(wires: Index) -> Index:
             spread = wires[..., None] * size + np.arange(size)
@@ -267,7 +300,7 @@ class Network(Value):
         Network(width=4, depth=2, parameters=3)
         """
         if not isinstance(other, Network):
-            raise WiringError(f"{other!r}: only a Network can stand beside a network")
+            raise WiringError(f"{shown(other)}: only a Network can stand beside a network")
         width = self.width + other.width
         shift = self.width
         stages = []
@@ -312,9 +345,10 @@ class Network(Value):
         True
         """
         if not isinstance(other, Network):
-            raise WiringError(f"{other!r}: only a Network can be multiplied by a network")
+            raise WiringError(f"{shown(other)}: only a Network can be multiplied by a network")
         size = other.width
-        width = self.width * size
+        width = checked_width(self.width * size)
+        check_size("product", width, self.depth + other.depth)
 
         def inner(wires: Index) -> Index:
             copies = np.arange(0, width, size)[:, None, None] + wires
@@ -498,7 +532,9 @@ def _checked(labels: Iterable[Hashable], width: int) -> tuple[Hashable, ...]:
     try:
         names = tuple(labels)
     except TypeError:
-        raise WiringError(f"labels={labels!r}: give one label for each wire, in order") from None
+        raise WiringError(
+            f"labels={shown(labels)}: give one label for each wire, in order"
+        ) from None
     if len(names) != width:
         raise WiringError(
             f"{len(names)} labels for {width} wires: give one for each wire, or labels=None"
@@ -508,6 +544,6 @@ def _checked(labels: Iterable[Hashable], width: int) -> tuple[Hashable, ...]:
             hash(name)
         except TypeError:
             raise WiringError(
-                f"label {name!r}: labels must be hashable, as the nodes of a graph are"
+                f"label {shown(name)}: labels must be hashable, as the nodes of a graph are"
             ) from None
     return names

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat import permutation
-from structmat.errors import WiringError, whole
+from structmat.errors import WiringError, checked_width, shown
 from structmat.permutation import Index, frozen
 
 T = TypeVar("T")
@@ -171,11 +171,11 @@ class Stage(Value):
     def __init__(
         self, width: int, banks: Iterable[Bank] = (), moves: npt.ArrayLike | None = None
     ) -> None:
-        size = whole(width, "width", 1)
+        size = checked_width(width)
         banks = tuple(banks)
         for bank in banks:
             if not isinstance(bank, Bank):
-                raise WiringError(f"{bank!r}: a stage is made of Bank objects")
+                raise WiringError(f"{shown(bank)}: a stage is made of Bank objects")
         moved = _moves(moves)
         _check_stage(size, banks, moved)
         object.__setattr__(self, "width", size)
@@ -194,7 +194,7 @@ class Stage(Value):
         rows: dict[int, list[Sequence[int]]] = {}
         for switch in listed(switches, "a stage is a list of switches, such as [[0, 1], [2, 3]]"):
             if not isinstance(switch, Sequence | np.ndarray):
-                raise WiringError(f"{switch!r}: a switch is a list of wires, such as [0, 1]")
+                raise WiringError(f"{shown(switch)}: a switch is a list of wires, such as [0, 1]")
             rows.setdefault(len(switch), []).append(switch)
         return cls(width, [Bank(rows[radix]) for radix in sorted(rows, reverse=True)])
 
@@ -284,24 +284,25 @@ def _check_stage(width: int, banks: tuple[Bank, ...], moves: Index) -> None:
     sides = []
     for side, column in (("read", 0), ("written", 1)):
         parts = [(b.reads, b.writes)[column].ravel() for b in banks] + [moves[:, column]]
-        wires = np.concatenate(parts)
-        if len(wires) and (wires.min() < 0 or wires.max() >= width):
-            bad = int(wires.max() if wires.max() >= width else wires.min())
+        wires = np.sort(np.concatenate(parts))  # as long as what is given, however wide the stage
+        if len(wires) and (wires[0] < 0 or wires[-1] >= width):
+            bad = int(wires[-1] if wires[-1] >= width else wires[0])
             raise WiringError(f"wire {bad}: a stage of width {width} has wires 0 to {width - 1}")
-        times = np.bincount(wires, minlength=width)
-        if times.max() > 1:
-            wire = int(times.argmax())
+        again = wires[1:][wires[1:] == wires[:-1]]
+        if len(again):
+            wire = int(again[0])
             raise WiringError(
-                f"wire {wire} is {side} {times[wire]} times: the switches of a stage must be"
-                " disjoint; put them into two stages"
+                f"wire {wire} is {side} {int((wires == wire).sum())} times: the switches of a stage"
+                " must be disjoint; put them into two stages"
             )
-        sides.append(times)
-    torn = np.flatnonzero(sides[0] != sides[1])
+        sides.append(wires)
+    torn = np.setxor1d(sides[0], sides[1], assume_unique=True)
     if len(torn):
         wire = int(torn[0])
+        is_read = wire in sides[0]
         raise WiringError(
-            f"wire {wire} is {'read' if sides[0][wire] else 'written'} but not"
-            f" {'written' if sides[0][wire] else 'read'}: what leaves a wire must arrive"
+            f"wire {wire} is {'read' if is_read else 'written'} but not"
+            f" {'written' if is_read else 'read'}: what leaves a wire must arrive"
             " somewhere; add it to the moves"
         )
 
@@ -322,5 +323,5 @@ def listed(value: Iterable[T], rule: str) -> Iterable[T]:
     """
     given: Any = value
     if not isinstance(given, Iterable):
-        raise WiringError(f"{value!r}: {rule}")
+        raise WiringError(f"{shown(value)}: {rule}")
     return value

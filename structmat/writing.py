@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -27,8 +28,12 @@ def make_directory(path: Path) -> Path:
     except OSError as error:
         raise FileError(f"{path}: cannot be made a directory ({error.strerror})") from None
     if not os.access(path, os.W_OK):
-        raise FileError(f"{path}: cannot be written to; choose another --output")
+        raise FileError(f"{path}: cannot be written to; choose another directory")
     return path
+
+
+LONGEST = 2**28  # bytes of a file of JSON: it takes some times as many in memory
+_CHUNK = 2**24  # bytes read at once
 
 
 @contextmanager
@@ -62,7 +67,8 @@ def write_bytes(path: Path, data: bytes) -> Path:
 
 def write_text(path: Path, text: str) -> Path:
     """Write a text file, which replaces any older one at once."""
-    return write_bytes(path, text.encode("utf-8"))
+    # A name of a file that is not in UTF-8 comes with surrogates, which no encoding has.
+    return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> Path:
@@ -70,11 +76,78 @@ def write_json(path: Path, value: Any) -> Path:
     return write_text(path, json.dumps(finite(value), indent=1, ensure_ascii=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_bytes(path: Path, hint: str = "", *, most: int | None = LONGEST) -> bytes:
+    """Return what a file holds, refusing one that is missing, or too long to be meant.
+
+    Parameters
+    ----------
+    path : Path
+    hint : str
+        What is said after the reason, such as what was expected there.
+    most : int or None
+        How many bytes are read, also from devices and pipes; None for as many as a file has.
+
+    Raises
+    ------
+    FileError
+
+    Examples
+    --------
+    >>> read_bytes(Path("no.json"), "; expected what Network.to_json wrote")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.FileError: no.json: No such file or directory; expected what Network.to_json \
+wrote
+    """
+    try:
+        with path.open("rb") as file:
+            about = os.fstat(file.fileno())
+            limit = about.st_size if most is None else most
+            chunks, size = [], about.st_size if stat.S_ISREG(about.st_mode) else 0
+            while size <= limit and (chunk := file.read(_CHUNK)):
+                chunks.append(chunk)
+                size = max(size, sum(map(len, chunks)))
+    except (OSError, ValueError) as error:  # a name with a null character is a ValueError
+        raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}{hint}") from None
+    if size > limit:
+        raise FileError(f"{path}: more than {limit:,} bytes, the most that are read{hint}")
+    return b"".join(chunks)
+
+
+def parse_json(text: str | bytes, what: object, hint: str = "") -> Any:
+    """Return the value of JSON text; memory is bounded by its length, and so is its nesting.
+
+    Raises
+    ------
+    FileError
+        For text that is cut or no JSON, for NaN and infinity, which JSON does not have, for
+        integers of more digits than Python reads, and for lists inside lists beyond Python's limit.
+
+    Examples
+    --------
+    >>> parse_json('{"width": NaN}', "a.json")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.FileError: a.json is cut or not JSON (NaN is no number of JSON)
+    """
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except RecursionError:
+        reason = "nested too deeply"
+    except (TypeError, ValueError) as error:  # also bytes that are not in UTF-8
+        reason = str(error)
+    raise FileError(f"{what} is cut or not JSON ({reason}){hint}")
+
+
+def _no_constant(name: str) -> Any:
+    raise ValueError(f"{name} is no number of JSON")
+
+
+def read_json(path: Path, *, most: int = LONGEST) -> Any:
     """Return the value of a JSON file, or None when there is none or it is damaged."""
     try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+        return parse_json(read_bytes(path, most=most), path)
+    except FileError:
         return None
 
 

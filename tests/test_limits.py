@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
+from structmat import limits
 from structmat.errors import StructmatError
 from structmat.limits import lower_bounds
 from structmat.testing import families, networks
@@ -202,3 +203,12 @@ def test_lower_bounds_are_printed_and_written():
 def test_lower_bounds_refuse(width, block, message):
     with pytest.raises(StructmatError, match=message):
         lower_bounds(width, block=block)
+
+
+@pytest.mark.parametrize("width", [1, 2, 3, 7, 64, 1000])
+def test_the_bound_on_nonzeros_is_the_same_by_decimals_and_by_integers(width):
+    for depth in [*range(1, 40), 200]:
+        least = limits._edges(width, depth)
+        bound = (depth * width) ** depth * width
+        assert (least - 1) ** depth < bound <= least**depth
+    assert limits._edges(width, 10**9) >= 10**9 * width  # without a power of a billion digits

@@ -8,8 +8,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.errors import SpecError, StructmatError, WidthError
+from structmat.errors import FamilyError, SpecError, StructmatError, WidthError
 from structmat.families import Family, as_family, family
+from structmat.families.registry import unregister
 from structmat.testing import families
 
 
@@ -310,3 +311,45 @@ def test_a_notebook_takes_no_name_of_this_library():
     with pytest.raises(SpecError, match="'butterfly' is registered already"):
         family("any")(butterfly)
     assert sm.parse("butterfly")(8) == sm.butterfly(8)
+
+
+# What is checked when a family is registered ---------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"refuses": lambda: None}, "refuses is called as .*width, block=block.*and takes"),
+        ({"refuses": lambda width: None}, "unexpected keyword argument 'block'"),  # noqa: ARG005
+        ({"refuses": lambda width, block, depth: None}, "missing a required argument: 'depth'"),  # noqa: ARG005
+        ({"refuses": "even"}, "refuses='even': it must be a function"),
+        ({"refuses": None}, "refuses=None: it must be a function"),
+        ({"claims": lambda width: sm.Claims()}, "claims is called as"),  # noqa: ARG005
+        ({"choices": {"blok": lambda width: (2,)}}, "no option 'blok'; did you mean block"),  # noqa: ARG005
+        ({"choices": {"block": (2, 4)}}, "choices of block: .* is no function of the width"),
+        ({"choices": ["block"]}, "give a dict"),
+    ],
+)
+def test_a_rule_that_cannot_be_called_is_refused_when_it_is_registered(options, message):
+    before = sm.catalogue()
+    with pytest.raises(SpecError, match=message):
+
+        @sm.family("any", **options)
+        def misregistered(width, block=2):
+            return sm.block_diagonal(width, block)
+
+    assert sm.catalogue() == before
+
+
+@pytest.mark.parametrize("rule", [False, True, 3, ["no"]])
+def test_a_rule_that_is_not_in_words_is_refused(rule):
+    @sm.family("any", lambda width: rule)  # noqa: ARG005
+    def misruled(width):
+        return sm.butterfly(width)
+
+    try:
+        for call in (lambda: misruled(8), lambda: sm.parse("misruled").takes(8)):
+            with pytest.raises(FamilyError, match=r"refuses returns the rule .* in words, or None"):
+                call()
+    finally:
+        unregister("misruled")

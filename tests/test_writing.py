@@ -6,6 +6,7 @@ from structmat.errors import FileError
 from structmat.writing import (
     make_directory,
     new_directory,
+    read_bytes,
     read_json,
     replacing,
     write_bytes,
@@ -31,12 +32,23 @@ def test_a_text_replaces_an_older_one_and_leaves_nothing_else(tmp_path):
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_a_text_that_cannot_be_written_leaves_the_old_one(tmp_path):
-    write_text(tmp_path / "a.txt", "old")
-    with pytest.raises(UnicodeEncodeError, match="surrogates"):
-        write_text(tmp_path / "a.txt", "new \ud800")
-    assert (tmp_path / "a.txt").read_text() == "old"
-    assert names(tmp_path) == ["a.txt"]
+def test_a_character_that_no_file_holds_is_escaped(tmp_path):
+    write_text(tmp_path / "a.txt", "new \ud800")  # as in a file's name that is not in UTF-8
+    assert (tmp_path / "a.txt").read_text() == "new \\ud800"
+    write_json(tmp_path / "a.json", ["\ud800"])
+    assert read_json(tmp_path / "a.json") == ["\ud800"]
+    assert names(tmp_path) == ["a.json", "a.txt"]
+
+
+def test_a_file_is_read_up_to_a_bound(tmp_path):
+    path = tmp_path / "a.bin"
+    path.write_bytes(b"1234")
+    assert read_bytes(path, most=4) == read_bytes(path, most=None) == b"1234"
+    with pytest.raises(FileError, match=r"a\.bin: more than 3 bytes, the most that are read; hint"):
+        read_bytes(path, "; hint", most=3)
+    for name in (tmp_path, tmp_path / "none", tmp_path / "null\0"):
+        with pytest.raises(FileError, match=r"directory|null"):
+            read_bytes(name)
 
 
 def fill_half_and_break(path):

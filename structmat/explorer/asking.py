@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from structmat.errors import SpecError, StructmatError, whole
+from structmat.errors import SpecError, StructmatError, shown, whole
 from structmat.families import Family, parse
 from structmat.families.registry import entry
 from structmat.network import Network
@@ -52,7 +52,9 @@ def asked(question: Any) -> Asked:
 in Python and for `structmat show` there is no such bound
     """
     if not isinstance(question, Mapping):
-        raise SpecError(f"{question!r}: a question is an object with a width and a spec or stages")
+        raise SpecError(
+            f"{shown(question)}: a question is an object with a width and a spec or stages"
+        )
     width = _width(question.get("width"))
     if "stages" in question:
         return Asked(_drawn(width, question["stages"]), None)
@@ -100,11 +102,11 @@ def _width(value: Any) -> int:
         try:
             value = int(value)
         except ValueError:
-            raise StructmatError(f"width={value!r}: width must be a whole number") from None
+            raise StructmatError(f"width={shown(value)}: width must be a whole number") from None
     width = whole(value, "width", 1)
     if width > WIDEST:
         raise StructmatError(
-            f"width={width}: the explorer takes up to {WIDEST:,} wires; in Python and for"
+            f"width={shown(width)}: the explorer takes up to {WIDEST:,} wires; in Python and for"
             " `structmat show` there is no such bound"
         )
     return width
@@ -118,8 +120,8 @@ def _check_option(family: Family, name: str, value: Any) -> None:
             _check_option(family, name, part)
     elif isinstance(value, int | float) and abs(value) > _LARGEST:
         raise StructmatError(
-            f"{family.name}({name}={value}): the explorer takes numbers up to {_LARGEST:,}; in"
-            " Python there is no such bound"
+            f"{family.name}({name}={shown(value)}): the explorer takes numbers up to {_LARGEST:,};"
+            " in Python there is no such bound"
         )
 
 
@@ -135,6 +137,6 @@ def _drawn(width: int, stages: Any) -> Network:
     if width > DRAWN:
         raise StructmatError(f"width={width}: up to {DRAWN} wires can be drawn by hand")
     if not isinstance(stages, list) or not all(isinstance(stage, list) for stage in stages):
-        raise SpecError(f"stages={stages!r}: give a list of stages, each a list of switches")
+        raise SpecError(f"stages={shown(stages)}: give a list of stages, each a list of switches")
     _check_size(width, len(stages))
     return Network.of(width, stages)

@@ -9,11 +9,12 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-from structmat.errors import StructmatError, whole
+from structmat.errors import FileError, StructmatError, whole
 from structmat.explorer.answering import answer, refusal
 from structmat.explorer.asking import asked
 from structmat.explorer.measuring import Measurer
 from structmat.explorer.writing import page
+from structmat.writing import parse_json
 
 HOST = "127.0.0.1"
 _LONGEST = 2**18  # bytes of a question
@@ -143,8 +144,8 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"up to {_LONGEST:,} bytes are read")
             return None
         try:
-            question = json.loads(self.rfile.read(int(length)))
-        except (ValueError, RecursionError):
+            question = parse_json(self.rfile.read(int(length)), "a question")
+        except FileError:
             question = None
         if question is None:
             self._refuse(HTTPStatus.BAD_REQUEST, "a question is an object in JSON")

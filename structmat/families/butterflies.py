@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from structmat.errors import StructmatError, is_sequence, whole
+from structmat.errors import StructmatError, is_sequence, shown, whole
 from structmat.families.arithmetic import below_two, not_composite, prime_factors
 from structmat.families.registry import Claims, family
 from structmat.network import Network
@@ -159,15 +159,15 @@ def radices_refuse(
     if not isinstance(reverse, bool | np.bool_):
         raise StructmatError(f"reverse={reverse!r}: reverse must be True or False")
     if radices is not None and largest is not None:
-        raise StructmatError(f"radices={radices}, largest={largest}: give one of them")
+        raise StructmatError(f"radices={shown(radices)}, largest={largest}: give one of them")
     if largest is not None:
         whole(largest, "largest", 2)
     if radices is None:
         return below_two(width)
     if not is_sequence(radices):
-        raise StructmatError(f"radices={radices!r}: radices must be a sequence such as (2, 3)")
+        raise StructmatError(f"radices={shown(radices)}: radices must be a sequence such as (2, 3)")
     product = math.prod(whole(radix, "radix", 2) for radix in radices)
-    return None if product == width else f"the radices' product {product} must be the width"
+    return None if product == width else f"the radices' product {shown(product)} must be the width"
 
 
 def _radices(width: int, radices: Sequence[int] | None, largest: int | None) -> list[int]:
@@ -240,7 +240,7 @@ def _monarch_refuses(width: int, radices: Sequence[int] | None) -> str | None:
         return not_composite(width)
     rule = radices_refuse(width, radices, largest=None, reverse=False)
     if len(radices) != 2:
-        raise StructmatError(f"radices={tuple(radices)}: a Monarch network has two radices")
+        raise StructmatError(f"radices={shown(tuple(radices))}: a Monarch network has two radices")
     return rule
 
 

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from structmat.errors import GraphError, random_source, whole
+from structmat.errors import GraphError, check_source, random_source, whole
 from structmat.families.arithmetic import prime_factors
-from structmat.families.graphs import network_of
+from structmat.families.graphs import check_edges, network_of
 from structmat.families.registry import Claims, family
 from structmat.graph import from_graph
 from structmat.network import Network
@@ -24,7 +24,7 @@ _LANCZOS = 64  # vectors: the eigenvalues of a wide graph lie close to each othe
 
 def _regular_refuses(width: int, degree: int, rng: object, repeat: int) -> str | None:
     whole(repeat, "repeat", 1)
-    random_source(rng)
+    check_source(rng)
     size = whole(degree, "degree", 1)
     if width <= size:
         return f"width must be above {size}, the degree"
@@ -81,6 +81,7 @@ def random_regular(
 def _random_regular(width: int, degree: int, source: np.random.Generator) -> nx.Graph:
     import networkx as nx
 
+    check_edges("random_regular", width, width * degree // 2)
     sparse = min(degree, width - 1 - degree)  # pairing at random gets stuck where most are joined
     graph = nx.random_regular_graph(sparse, width, seed=int(source.integers(2**32)))
     return graph if sparse == degree else nx.complement(graph)
@@ -210,6 +211,7 @@ def margulis(width: int, repeat: int = 1) -> Network:
     """
     import networkx as nx
 
+    check_edges("margulis", width, 4 * width)
     n = math.isqrt(width)
     graph = nx.margulis_gabber_galil_graph(n)
     return network_of(width, ((n * x + y, n * u + v) for (x, y), (u, v) in graph.edges()), repeat)
@@ -259,4 +261,5 @@ def chordal_cycle(width: int, repeat: int = 1) -> Network:
     """
     import networkx as nx
 
+    check_edges("chordal_cycle", width, 2 * width)
     return network_of(width, nx.chordal_cycle_graph(width).edges(), repeat)

@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from structmat.errors import StructmatError, is_sequence, whole
+from structmat.errors import StructmatError, is_sequence, shown, whole
 from structmat.families.arithmetic import ceil_log, is_power
 from structmat.families.registry import Claims, family
 from structmat.graph import from_graph
@@ -22,6 +22,7 @@ from structmat.network import Network
 
 Permutation: TypeAlias = tuple[int, ...]
 
+_MOST_EDGES = 2**21  # networkx takes about a kilobyte for each
 _LARGEST_GROUP = 65_536  # elements: a larger one takes long to list, only to be refused
 
 
@@ -42,6 +43,29 @@ def network_of(
     return from_graph(graph, int(repeat), switches)
 
 
+def check_edges(name: str, width: int, edges: int) -> None:
+    """Refuse a graph that networkx needs gigabytes and minutes for, before it is made.
+
+    Raises
+    ------
+    StructmatError
+        Saying how many edges there may be.
+
+    Examples
+    --------
+    >>> check_edges("circulant", 2**20, 2**24)
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: circulant(width=1048576): a graph of 16,777,216 edges; up to \
+2,097,152 are made into a network, so take fewer wires or fewer edges at each
+    """
+    if edges > _MOST_EDGES:
+        raise StructmatError(
+            f"{name}(width={width}): a graph of {edges:,} edges; up to {_MOST_EDGES:,} are made"
+            " into a network, so take fewer wires or fewer edges at each"
+        )
+
+
 def wholes(values: Any, name: str, least: int) -> tuple[int, ...]:
     """Return at least one integer, each at least `least`; `name` is their name in the plural.
 
@@ -51,7 +75,7 @@ def wholes(values: Any, name: str, least: int) -> tuple[int, ...]:
     (6, 4)
     """
     if not is_sequence(values) or len(values) == 0:
-        raise StructmatError(f"{name}={values!r}: {name} must be a sequence such as (3, 2)")
+        raise StructmatError(f"{name}={shown(values)}: {name} must be a sequence such as (3, 2)")
     return tuple(whole(value, name[:-1], least) for value in values)
 
 
@@ -61,7 +85,7 @@ def wholes(values: Any, name: str, least: int) -> tuple[int, ...]:
 def _checked_offsets(offsets: Sequence[int]) -> tuple[int, ...]:
     steps = wholes(offsets, "offsets", 1)
     if len(set(steps)) < len(steps):
-        raise StructmatError(f"offsets={offsets!r}: give no offset twice")
+        raise StructmatError(f"offsets={shown(offsets)}: give no offset twice")
     return steps
 
 
@@ -130,9 +154,11 @@ def circulant(width: int, offsets: Sequence[int] = (1, 2), repeat: int = 1) -> N
     >>> circulant(50257, offsets=(1, 224))
     Network(width=50257, depth=5, parameters=100514)
     """
+    steps = _checked_offsets(offsets)
+    check_edges("circulant", width, width * len(steps))
     wires = np.arange(width)
     pairs: list[tuple[int, int]] = []
-    for step in _checked_offsets(offsets):
+    for step in steps:
         pairs += zip(wires.tolist(), ((wires + step) % width).tolist(), strict=True)
     return network_of(width, pairs, repeat)
 
@@ -142,12 +168,14 @@ def _checked_generators(generators: Sequence[Sequence[int]]) -> tuple[Permutatio
     try:
         tuples = tuple(tuple(whole(k, "symbol") for k in g) for g in generators)
     except TypeError:
-        raise StructmatError(f"generators={generators!r}: {form}") from None
+        raise StructmatError(f"generators={shown(generators)}: {form}") from None
     symbols = tuple(range(len(tuples[0]))) if tuples else ()
     if not symbols or any(tuple(sorted(g)) != symbols for g in tuples):
-        raise StructmatError(f"generators={generators!r}: {form}")
+        raise StructmatError(f"generators={shown(generators)}: {form}")
     if symbols in tuples:
-        raise StructmatError(f"generators={generators!r}: leave out the one that moves nothing")
+        raise StructmatError(
+            f"generators={shown(generators)}: leave out the one that moves nothing"
+        )
     return tuples
 
 
@@ -164,7 +192,7 @@ def _group(generators: tuple[Permutation, ...]) -> tuple[Permutation, ...]:
         waiting += new
         if len(found) > _LARGEST_GROUP:
             raise StructmatError(
-                f"generators={generators}: they make a group of more than {_LARGEST_GROUP}"
+                f"generators={shown(generators)}: they make a group of more than {_LARGEST_GROUP}"
                 " elements; give fewer, or permutations of fewer symbols"
             )
     return tuple(sorted(found))
@@ -248,6 +276,7 @@ def cayley(width: int, generators: Sequence[Sequence[int]], repeat: int = 1) -> 
     """
     steps = _checked_generators(generators)
     elements = _group(steps)
+    check_edges("cayley", width, width * len(steps))
     wire = {x: i for i, x in enumerate(elements)}
     pairs = ((i, wire[tuple(x[k] for k in g)]) for g in steps for x, i in wire.items())
     return network_of(width, pairs, repeat)
@@ -310,6 +339,7 @@ def de_bruijn(width: int, symbols: int = 2, repeat: int = 1) -> Network:
     >>> de_bruijn(384, repeat=2).parameters
     1528
     """
+    check_edges("de_bruijn", width, width * int(symbols))
     wires = np.arange(width)
     pairs: list[tuple[int, int]] = []
     for a in range(int(symbols)):

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from structmat.errors import StructmatError, suggest, whole
+from structmat.errors import StructmatError, shown, suggest, whole
 from structmat.families.arithmetic import (
     ceil_log,
     divisors,
@@ -17,7 +17,7 @@ from structmat.families.arithmetic import (
     prime_factors,
 )
 from structmat.families.butterflies import balanced, radices_refuse
-from structmat.families.graphs import network_of, wholes
+from structmat.families.graphs import check_edges, network_of, wholes
 from structmat.families.registry import Choices, Claims, family
 from structmat.network import Network
 
@@ -64,6 +64,8 @@ def _cartesian(
     width: int, factors: list[tuple[str, int]], repeat: int, switches: str = "edges"
 ) -> Network:
     """Return the network of the Cartesian product; the last digit of a wire runs fastest."""
+    edges = sum(_facts(graph, side).edges * (width // side) for graph, side in factors)
+    check_edges("product", width, edges)
     wires = np.arange(width).reshape([side for _, side in factors])
     pairs: list[tuple[int, int]] = []
     for axis, (graph, side) in enumerate(factors):
@@ -89,12 +91,12 @@ def _product_refuses(width: int, graphs: Any, sides: Sequence[int], repeat: int)
     lengths = wholes(sides, "sides", 2)
     if not isinstance(graphs, Sequence) or len(graphs) != len(lengths):
         raise StructmatError(
-            f'graphs={graphs!r}: graphs must be a sequence such as ("cycle", "path"), one graph'
-            f" for each side, here {len(lengths)}"
+            f'graphs={shown(graphs)}: graphs must be a sequence such as ("cycle", "path"), one'
+            f" graph for each side, here {len(lengths)}"
         )
     for graph, side in zip(graphs, lengths, strict=True):
         if graph not in _GRAPHS:
-            raise StructmatError(f"no graph {graph!r}{suggest(str(graph), _GRAPHS)}")
+            raise StructmatError(f"no graph {shown(graph)}{suggest(str(graph), _GRAPHS)}")
         if graph == "hypercube" and not_power_of_two(side):
             raise StructmatError(f"side={side}: the side of a hypercube must be 2^n")
     return _wrong_product(width, lengths)
@@ -102,7 +104,7 @@ def _product_refuses(width: int, graphs: Any, sides: Sequence[int], repeat: int)
 
 def _wrong_product(width: int, sides: tuple[int, ...]) -> str | None:
     total = math.prod(sides)
-    return None if total == width else f"the sides' product {total} must be the width"
+    return None if total == width else f"the sides' product {shown(total)} must be the width"
 
 
 def _product_claims(width: int, graphs: Sequence[str], sides: Sequence[int], repeat: int) -> Claims:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from structmat.errors import random_source, whole
+from structmat.errors import check_source, random_source, whole
 from structmat.families.registry import Claims, family
 from structmat.network import Network
 from structmat.stage import Bank, Stage
@@ -13,7 +13,7 @@ from structmat.stage import Bank, Stage
 def _random_refuses(width: int, block: int, depth: int, rng: object) -> str | None:
     size = whole(block, "block", 2)
     whole(depth, "depth", 1)
-    random_source(rng)
+    check_source(rng)
     return None if width >= size else f"width must be at least {size}, the block"
 
 

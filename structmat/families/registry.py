@@ -15,12 +15,21 @@ from structmat.errors import (
     StructmatError,
     UnknownFamilyError,
     WidthError,
+    check_digits,
+    checked_width,
     plain,
+    shown,
     suggest,
-    whole,
 )
 from structmat.families.arithmetic import prime_factors
-from structmat.network import Network
+from structmat.families.registering import (
+    check_asked,
+    check_choices,
+    check_words,
+    misfit,
+    worded,
+)
+from structmat.network import Network, check_size
 from structmat.texttable import in_html, left
 from structmat.texttable import plain as plaintable
 
@@ -38,6 +47,8 @@ IF_YOURS = (
 _MOST_STEPS = 1 << 18  # how far from a refused width the nearest valid one is looked for
 _HEAD = ("family", "widths", "what it does")
 _LARGE = 64  # a switch of more wires is a remedy for nothing
+_SMALL = 2048  # wires, and stages, of networks that are built without asking how large they are
+_STAGES = ("depth", "repeat")  # options that say at least how many stages there are
 
 
 @dataclass(frozen=True)
@@ -169,9 +180,9 @@ def family(
     Raises
     ------
     SpecError
-        Without words for the widths, as where the parentheses are left out, and for a name that
-        is taken. A cell of a notebook may be run again, though: what `__main__` defined, it may
-        define anew.
+        Without words for the widths, as where the parentheses are left out; where `refuses`,
+        `claims` or `choices` cannot be called as they will be; and for a name that is taken. A
+        cell of a notebook may be run again, though: what `__main__` defined, it may define anew.
 
     Examples
     --------
@@ -188,7 +199,7 @@ def family(
 mixed_radix(7) serves any width
     >>> unregister("ends_meet")
     """
-    _check_words(widths)
+    check_words(widths)
 
     def register(build: Callable[P, Network]) -> Callable[P, Network]:
         signature = inspect.signature(build)
@@ -199,21 +210,27 @@ mixed_radix(7) serves any width
             try:
                 bound = signature.bind(*args, **kwargs)
             except TypeError:
-                said = _misfit(name, signature, len(args), kwargs)
+                said = misfit(name, signature, len(args), kwargs)
                 if said is None:  # no width, or too many arguments
                     raise
                 raise SpecError(said) from None
             bound.apply_defaults()
             given = dict(bound.arguments)
-            width = whole(given.pop("width"), "width", 1)
-            rule = refuses(width, **given)
+            width = checked_width(given.pop("width"))
+            for key, value in given.items():
+                check_digits(value, f"{name}: {key}")
+            rule = worded(refuses(width, **given), name, width)
             if rule is not None:
                 raise WidthError(_refusal(name, width, given, rule, refuses))
+            _check_built(name, width, given, claims)
             bound.arguments["width"] = width
             return build(*bound.args, **bound.kwargs)
 
         if next(iter(signature.parameters), None) != "width":
             raise SpecError(f"family {name!r}: its first parameter must be the width")
+        check_asked(name, signature, refuses, "refuses")
+        check_asked(name, signature, claims, "claims")
+        check_choices(name, signature, choices)
         if name in _ENTRIES and not _is_anew(build, _ENTRIES[name].build):
             raise SpecError(f"family {name!r} is registered already: choose another name")
         _ENTRIES[name] = Entry(name, checked, widths, refuses, claims, choices or {})
@@ -222,37 +239,16 @@ mixed_radix(7) serves any width
     return register
 
 
-def no_option(name: str, key: str, options: Iterable[str]) -> str:
-    """Return what is said of an option that a family does not have.
-
-    Examples
-    --------
-    >>> no_option("butterfly", "blok", ["block", "depth"])
-    "butterfly has no option 'blok'; did you mean block?"
-    """
-    return f"{name} has no option {key!r}{suggest(key, options)}"
-
-
-def _misfit(
-    name: str, signature: inspect.Signature, given: int, named: Mapping[str, object]
-) -> str | None:
-    """Return what a spec with these options would be told, or None where it is no option."""
-    width, *options = signature.parameters.values()
-    for key in named:
-        if key not in signature.parameters:
-            return no_option(name, key, [option.name for option in options])
-    if not given and width.name not in named:
-        return None
-    for option in options[max(given - 1, 0) :]:
-        if option.default is option.empty and option.name not in named:
-            return f"{name} needs the option {option.name}"
-    return None
-
-
-def _check_words(widths: Any) -> None:
-    if not isinstance(widths, str):
-        of = f"family {widths.__name__!r}" if inspect.isfunction(widths) else f"{widths!r}"
-        raise SpecError(f'{of}: say in words which widths it takes; write @sm.family("any")')
+def _check_built(
+    name: str, width: int, options: dict[str, Any], claims: Callable[..., Claims]
+) -> None:
+    """Refuse a network that memory does not hold, as far as can be told before it is built."""
+    depths = [given for option in _STAGES if isinstance(given := options.get(option), int)]
+    if width > _SMALL or any(given > _SMALL for given in depths):
+        promised = claims(width, **options)
+        if promised.depth is not None:
+            depths.append(promised.depth)
+        check_size(_called(name, width, options), width, max(depths, default=1))
 
 
 def _is_anew(build: Callable[..., object], old: Callable[..., object]) -> bool:
@@ -272,12 +268,17 @@ def unregister(name: str) -> None:
 
 
 def _refusal(name: str, width: int, options: dict[str, Any], rule: str, refuses: Refusal) -> str:
-    given = {"width": width} | {k: v for k, v in options.items() if v is not None and k != "rng"}
-    call = f"{name}({', '.join(f'{key}={_shown(value)}' for key, value in given.items())})"
-    below, above = (_first(widths, refuses, options) for widths in nearby(width))
+    call = _called(name, width, options)
+    most = 4 * _MOST_STEPS // max(4, _leaves(options.values()))  # a rule looks at all of these
+    below, above = (_first(widths[:most], refuses, options) for widths in nearby(width))
     near = [str(w) for w in (below, above) if w is not None]
     nearest = f"; nearest {'is' if len(near) == 1 else 'are'} {' and '.join(near)}" if near else ""
     return f"{call}: {rule}{nearest}{_remedy(width)}"
+
+
+def _called(name: str, width: int, options: dict[str, Any]) -> str:
+    given = {"width": width} | {k: v for k, v in options.items() if v is not None and k != "rng"}
+    return f"{name}({', '.join(f'{key}={_shown(value)}' for key, value in given.items())})"
 
 
 def nearby(width: int) -> tuple[range, range]:
@@ -294,11 +295,16 @@ def nearby(width: int) -> tuple[range, range]:
     return range(width - 1, max(0, width - steps - 1), -1), range(width + 1, width + steps + 1)
 
 
+def _leaves(values: Iterable[Any]) -> int:
+    """Return how many numbers and strings there are in values and sequences of values."""
+    return sum(_leaves(value) if isinstance(value, list | tuple) else 1 for value in values)
+
+
 def _shown(value: Any) -> str:
     try:
-        return repr(plain(value))
+        return shown(plain(value))
     except (TypeError, ValueError, RecursionError):
-        return repr(value)
+        return shown(value)
 
 
 def _first(widths: Iterable[int], refuses: Refusal, options: dict[str, Any]) -> int | None:
@@ -356,7 +362,7 @@ def entry(name: str) -> Entry:
         return _ENTRIES[name]
     except KeyError:
         far = f"`structmat list` and structmat.catalogue() have all; {IF_YOURS}"
-        raise UnknownFamilyError(f"no family {name!r}{suggest(name, _ENTRIES, far)}") from None
+        raise UnknownFamilyError(f"no family {shown(name)}{suggest(name, _ENTRIES, far)}") from None
 
 
 class Catalogue(tuple[Entry, ...]):

@@ -6,9 +6,12 @@ import ast
 from dataclasses import dataclass
 from typing import Any
 
-from structmat.errors import FamilyError, SpecError, plain, whole
-from structmat.families.registry import Claims, blamed, entry, no_option
+from structmat.errors import FamilyError, SpecError, check_digits, checked_width, plain, shown
+from structmat.families.registering import no_option, worded
+from structmat.families.registry import Claims, blamed, entry
 from structmat.network import Network
+
+_LONGEST = 2**16  # characters of a spec: Python's parser takes some hundred bytes for each
 
 
 @dataclass(frozen=True)
@@ -21,7 +24,7 @@ class Family:
     Raises
     ------
     SpecError
-        For a value that is none of these.
+        For a value that is none of these, and for an integer of more than 640 digits.
 
     Examples
     --------
@@ -86,9 +89,10 @@ class Family:
         >>> boft.takes(32), boft.takes(48)
         (True, False)
         """
-        known, size = entry(self.name), whole(width, "width", 1)
+        known, size = entry(self.name), checked_width(width)
         with blamed(self, size):
-            return known.refuses(size, **known.filled(size, dict(self.options))) is None
+            rule = known.refuses(size, **known.filled(size, dict(self.options)))
+        return worded(rule, str(self), size) is None
 
     def promised(self, width: int) -> Claims:
         """Return what the family claims of its network of this width, without building it.
@@ -105,7 +109,7 @@ class Family:
         >>> parse("butterfly(block=8)").promised(64)
         Claims(depth=4, parameters=896, dense=True, dense_at=4, like=None)
         """
-        known, size = entry(self.name), whole(width, "width", 1)
+        known, size = entry(self.name), checked_width(width)
         if not self.takes(size):
             self(size)  # says why
         with blamed(self, size):
@@ -145,41 +149,48 @@ def parse(spec: str) -> Family:
     """
     form = 'a spec looks like "butterfly(block=8, depth=2)"'
     if not isinstance(spec, str):
-        raise SpecError(f"{spec!r}: a spec is a string; {form}")
+        raise SpecError(f"{shown(spec)}: a spec is a string; {form}")
+    if len(spec) > _LONGEST:
+        raise SpecError(
+            f"a spec of {len(spec):,} characters: it has at most {_LONGEST:,}; make the network in"
+            " Python and keep it by Network.to_json"
+        )
     try:
         tree = ast.parse(spec.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise SpecError(f"{spec!r} does not parse; {form}") from None
+        raise SpecError(f"{shown(spec)} does not parse; {form}") from None
     if isinstance(tree, ast.Name):
         return _family(tree.id, {}, spec)
     if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
-        raise SpecError(f"{spec!r} is not a name with options; {form}")
+        raise SpecError(f"{shown(spec)} is not a name with options; {form}")
     if tree.args or any(keyword.arg is None for keyword in tree.keywords):
-        raise SpecError(f"{spec!r}: every option is written name=value; {form}")
+        raise SpecError(f"{shown(spec)}: every option is written name=value; {form}")
     options: dict[str, Any] = {}
     for keyword in tree.keywords:
         key = str(keyword.arg)
         if key in options:
-            raise SpecError(f"{spec!r}: {key} is given twice; give one value")
+            raise SpecError(f"{shown(spec)}: {key} is given twice; give one value")
         try:
             options[key] = plain(ast.literal_eval(keyword.value))
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             text = keyword.value.id if isinstance(keyword.value, ast.Name) else "text"
             raise SpecError(
-                f"{spec!r}: the value of {key} must be a literal such as 8 or (2, 3), or a string"
-                f" in quotes: {key}={text!r}"
+                f"{shown(spec)}: the value of {key} must be a literal such as 8 or (2, 3), or a"
+                f" string in quotes: {key}={text!r}"
             ) from None
     return _family(tree.func.id, options, spec)
 
 
 def _kept(name: str, key: str, value: Any) -> Any:
     try:
-        return plain(value)
+        kept = plain(value)
     except (TypeError, ValueError, RecursionError):
         raise SpecError(
-            f"{name}: {key}={value!r}: the value of an option is a number, a string, None, or a"
-            " tuple of these"
+            f"{name}: {key}={shown(value)}: the value of an option is a number, a string, None, or"
+            " a tuple of these"
         ) from None
+    check_digits(kept, f"{name}: {key}")
+    return kept
 
 
 def _family(name: str, options: dict[str, Any], spec: str) -> Family:
@@ -187,15 +198,15 @@ def _family(name: str, options: dict[str, Any], spec: str) -> Family:
     if "width" in options:
         rule = Family(name, tuple((k, value) for k, value in options.items() if k != "width"))
         raise SpecError(
-            f"{spec!r}: the width is no option but given apart, as in"
+            f"{shown(spec)}: the width is no option but given apart, as in"
             f' parse("{rule}")({options["width"]!r}); on the command line by --width'
         )
     for key in options:
         if key not in known.options:
-            raise SpecError(f"{spec!r}: {no_option(name, key, known.options)}")
+            raise SpecError(f"{shown(spec)}: {no_option(name, key, known.options)}")
     for key, parameter in known.options.items():
         if parameter.default is parameter.empty and key not in options:
-            raise SpecError(f"{spec!r}: {name} needs the option {key}")
+            raise SpecError(f"{shown(spec)}: {name} needs the option {key}")
     return Family(name, tuple(options.items()))
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from structmat.errors import FileError, StructmatError, check_format, require
+from structmat.errors import FileError, StructmatError, check_format, require, shown, whole
 from structmat.network import Network
 from structmat.nn.adapters import checked_field, checked_side
 from structmat.nn.blocks import checked_kind
@@ -28,13 +28,14 @@ from structmat.nn.saved import (
     with_statistics,
 )
 from structmat.nn.sharded import Writers, gathered, plain_class, plain_name, unwrapped
-from structmat.writing import write_bytes
+from structmat.writing import LONGEST, make_directory, parse_json, read_bytes, write_bytes
 
 TENSORS = "adapter.safetensors"
 SETTINGS = "adapter.json"
 PEFT_SETTINGS = "adapter_config.json"
 FORMAT = "structmat.adapter"
 VERSION = 1
+_EXPECTED = "; expected the directory that save_adapter wrote"
 
 
 def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
@@ -115,6 +116,8 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
 
     Raises
     ------
+    FileError
+        When the directory cannot be made or written to.
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
@@ -144,9 +147,12 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
         "statistics": saved.statistics,
         "networks": [json.loads(net.to_json()) for net in networks],
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    write_bytes(folder / TENSORS, data)
-    write_bytes(folder / SETTINGS, json.dumps(settings).encode())
+    make_directory(folder)
+    try:
+        write_bytes(folder / TENSORS, data)
+        write_bytes(folder / SETTINGS, json.dumps(settings).encode())
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be written to ({error.strerror or error})") from None
     return folder
 
 
@@ -210,28 +216,19 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
     return model
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise FileError(
-            f"{path}: {error.strerror}; expected the directory that save_adapter wrote"
-        ) from None
+def _read(path: Path, most: int | None = LONGEST) -> bytes:
+    return read_bytes(path, _EXPECTED, most=most)
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
-    text = _read(path)
-    try:
-        settings = json.loads(text)
-    except ValueError as error:
-        raise FileError(f"{path} is cut or not JSON ({error}): save the adapter anew") from None
+    settings = parse_json(_read(path), path, ": save the adapter anew")
     check_format(settings, what=str(path), form=FORMAT, version=VERSION, writer="save_adapter")
     return dict(settings)
 
 
 def _read_tensors(path: Path, settings: Mapping[str, Any]) -> dict[str, Tensor]:
     safetensors = require("safetensors.torch", "adapters")
-    data = _read(path)
+    data = _read(path, None)
     if hashlib.sha256(data).hexdigest() != settings.get("tensors"):
         raise FileError(
             f"{path} is cut, changed, or not of the same saving as {SETTINGS}: its checksum"
@@ -250,7 +247,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         layers = settings["layers"]
         recipes = {
             str(name): Recipe(
-                networks[layer["network"]],
+                networks[whole(layer["network"], "network")],
                 checked_kind(layer["blocks"]),
                 layer["scale"],
                 layer["bias"],
@@ -271,7 +268,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         return Saved(recipes, weights, trained, statistics)
     except StructmatError as error:
         raise FileError(f"{path}: {error}") from None
-    except (KeyError, TypeError, IndexError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         raise FileError(
-            f"{path} has a missing or odd part ({error!r}): expected what save_adapter wrote"
+            f"{path} has a missing or odd part ({shown(error)}): expected what save_adapter wrote"
         ) from None

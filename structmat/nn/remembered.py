@@ -6,29 +6,38 @@ The file only saves time: one that is missing, damaged or cannot be written is a
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from structmat.errors import FileError
-from structmat.writing import make_directory, write_bytes
+from structmat.errors import FileError, check_format
+from structmat.writing import make_directory, read_json, write_bytes
 
 FOLDER = "STRUCTMAT_CACHE"  # the environment variable that names the file's folder
 _FORMAT, _VERSION = "structmat.plans", 1
+_LONGEST = 2**22  # bytes of a file: thousands of networks; a longer one is begun anew
 
 Ends = tuple[int, ...]
 Times = dict[Ends, float]  # seconds, by where the merged runs of stages end
 
-_KNOWN: dict[tuple[Path, str], Times] = {}
+_KNOWN: dict[tuple[Path | None, str], Times] = {}
 
 
-def file() -> Path:
-    """Return the file that keeps times: in $STRUCTMAT_CACHE, or the user's cache folder."""
+def file() -> Path | None:
+    """Return the file that keeps times: in $STRUCTMAT_CACHE, or the user's cache folder.
+
+    None where there is neither, nor a home directory.
+    """
     folder = os.environ.get(FOLDER)
     if folder:
         return Path(folder) / "plans.json"
     base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "structmat" / "plans.json"
+    try:
+        return (Path(base) if base else Path.home() / ".cache") / "structmat" / "plans.json"
+    except RuntimeError:  # no $HOME, and no entry of this user in the system's list
+        return None
 
 
 def recall(name: str) -> Times:
@@ -43,6 +52,8 @@ def remember(name: str, times: Mapping[Ends, float]) -> None:
     """Keep times under a name, and all others as they are."""
     path = file()
     _KNOWN[path, name] = dict(times)
+    if path is None:
+        return
     plans = {
         key: [{"ends": list(ends), "seconds": seconds} for ends, seconds in kept.items()]
         for key, kept in (_read(path) | {name: dict(times)}).items()
@@ -59,16 +70,29 @@ def forget() -> None:
     _KNOWN.clear()
 
 
-def _read(path: Path) -> dict[str, Times]:
+def _read(path: Path | None) -> dict[str, Times]:
+    """Return what a file keeps; what is damaged in it is left out, so that it is measured anew."""
+    data: Any = None if path is None else read_json(path, most=_LONGEST)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if (data["format"], data["version"]) != (_FORMAT, _VERSION):
-            return {}
-        return {
-            str(name): {
-                tuple(int(end) for end in way["ends"]): float(way["seconds"]) for way in ways
-            }
-            for name, ways in data["plans"].items()
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        check_format(data, what=str(path), form=_FORMAT, version=_VERSION, writer="remember")
+    except FileError:
         return {}
+    plans = data.get("plans")
+    named = plans.items() if isinstance(plans, dict) else ()
+    read = {name: _times(ways) for name, ways in named}
+    return {name: times for name, times in read.items() if times}
+
+
+def _times(ways: Any) -> Times:
+    """Return the times of one name, or none where any is no time: a part would pick a plan."""
+    times: Times = {}
+    for way in ways if isinstance(ways, list) else ():
+        known: dict[str, Any] = way if isinstance(way, dict) else {}
+        ends: Any = known.get("ends")
+        seconds: Any = known.get("seconds")
+        if not isinstance(ends, list) or type(seconds) not in (int, float):
+            return {}
+        if not all(type(end) is int and end >= 0 for end in ends) or not 0 < seconds < math.inf:
+            return {}
+        times[tuple(ends)] = float(seconds)
+    return times

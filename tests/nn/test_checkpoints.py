@@ -142,7 +142,8 @@ def edited(folder, edit):
         (lambda s: s.update(version=99), "version 99: this structmat reads version 1"),
         (lambda s: s.pop("layers"), r"missing or odd part \(KeyError"),
         (lambda s: s["layers"]["2"].update(network=7), r"missing or odd part \(IndexError"),
-        (lambda s: s["layers"]["2"].update(network="x"), r"missing or odd part \(TypeError"),
+        (lambda s: s["layers"]["2"].update(network="x"), "network='x': network must be an integer"),
+        (lambda s: s["layers"]["2"].update(network=-1), "network=-1: network must be an integer"),
         (lambda s: s["layers"]["2"].update(dropout=[3, 3]), "it must be two probabilities"),
         (lambda s: s["layers"]["2"].update(blocks="qr"), "'qr': no such kind"),
         (lambda s: s["networks"][0].update(version=99), "network JSON of version 99"),
@@ -225,7 +226,7 @@ def test_a_broken_write_leaves_the_old_files(tmp_path, monkeypatch):
 
     with monkeypatch.context() as patch:
         patch.setattr("pathlib.Path.write_bytes", full)
-        with pytest.raises(OSError, match="no space left"):
+        with pytest.raises(FileError, match=r"cannot be written to \(no space left"):
             save_adapter(randomised(one, 3), tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == files
 

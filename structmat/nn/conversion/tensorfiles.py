@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -11,6 +10,7 @@ from torch import Tensor, nn
 from structmat.errors import FileError, require
 from structmat.nn.adapters import kind_for
 from structmat.nn.conversion.turns import Shape
+from structmat.writing import parse_json, read_bytes
 
 INDEX = ".safetensors.index.json"
 
@@ -23,12 +23,7 @@ def read_json(path: Path) -> dict[str, Any]:
     FileError
         When it cannot be read, or holds something else.
     """
-    try:
-        value = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise FileError(f"{path}: {error.strerror}") from None
-    except ValueError as error:
-        raise FileError(f"{path} is cut or not JSON ({error})") from None
+    value = parse_json(read_bytes(path), path)
     if not isinstance(value, dict):
         raise FileError(f"{path}: expected a JSON object")
     return value

@@ -1,0 +1,119 @@
+"""What a family has to be to be registered, and what is said of options that it does not have."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from structmat.errors import FamilyError, SpecError, shown, suggest
+
+
+def no_option(name: str, key: str, options: Iterable[str]) -> str:
+    """Return what is said of an option that a family does not have.
+
+    Examples
+    --------
+    >>> no_option("butterfly", "blok", ["block", "depth"])
+    "butterfly has no option 'blok'; did you mean block?"
+    """
+    return f"{name} has no option {shown(key)}{suggest(key, options)}"
+
+
+def misfit(
+    name: str, signature: inspect.Signature, given: int, named: Mapping[str, object]
+) -> str | None:
+    """Return what a spec with these options would be told, or None where it is no option."""
+    width, *options = signature.parameters.values()
+    for key in named:
+        if key not in signature.parameters:
+            return no_option(name, key, [option.name for option in options])
+    if not given and width.name not in named:
+        return None
+    for option in options[max(given - 1, 0) :]:
+        if option.default is option.empty and option.name not in named:
+            return f"{name} needs the option {option.name}"
+    return None
+
+
+def check_words(widths: Any) -> None:
+    """Refuse a family that does not say in words which widths it takes.
+
+    Raises
+    ------
+    SpecError
+    """
+    if not isinstance(widths, str):
+        of = f"family {widths.__name__!r}" if inspect.isfunction(widths) else f"{widths!r}"
+        raise SpecError(f'{of}: say in words which widths it takes; write @sm.family("any")')
+
+
+def check_asked(name: str, signature: inspect.Signature, asked: Any, called: str) -> None:
+    """Refuse a rule that cannot be called as it will be: with the width, and all options by name.
+
+    Raises
+    ------
+    SpecError
+    """
+    options = list(signature.parameters)[1:]
+    call = ", ".join(["width", *(f"{option}={option}" for option in options)])
+    if not callable(asked):
+        raise SpecError(
+            f"family {name!r}: {called}={shown(asked)}: it must be a function, called as"
+            f" {called}({call})"
+        )
+    try:
+        takes = inspect.signature(asked)
+    except (TypeError, ValueError):  # of C: nothing is known of what it takes
+        return
+    try:
+        takes.bind(0, **dict.fromkeys(options))
+    except TypeError as error:
+        who = getattr(asked, "__name__", called)
+        raise SpecError(
+            f"family {name!r}: {called} is called as {who}({call}), and takes {who}{takes}"
+            f" ({error}); give it the parameters of {name}"
+        ) from None
+
+
+def check_choices(name: str, signature: inspect.Signature, choices: Any) -> None:
+    """Refuse choices that are no functions of the width, or of no option.
+
+    Raises
+    ------
+    SpecError
+    """
+    if not isinstance(choices, Mapping | None):
+        raise SpecError(f"family {name!r}: choices={shown(choices)}: give a dict from an option")
+    for option, values in (choices or {}).items():
+        if option not in list(signature.parameters)[1:]:
+            options = list(signature.parameters)[1:]
+            raise SpecError(f"family {name!r}: choices: {no_option(name, str(option), options)}")
+        if not callable(values):
+            raise SpecError(
+                f"family {name!r}: choices of {option}: {shown(values)} is no function of the width"
+            )
+
+
+def worded(rule: Any, name: str, width: int) -> str | None:
+    """Return the rule that a width breaks, which a family says in words.
+
+    Raises
+    ------
+    FamilyError
+        For anything but a string or None.
+
+    Examples
+    --------
+    >>> worded(False, "halves", 3)
+    Traceback (most recent call last):
+    ...
+    structmat.errors.FamilyError: halves at width 3: refuses returns the rule that the width \
+breaks in words, or None where it is taken, not False
+    """
+    if rule is None or isinstance(rule, str):
+        return rule
+    raise FamilyError(
+        f"{name} at width {width}: refuses returns the rule that the width breaks in words, or None"
+        f" where it is taken, not {shown(rule)}"
+    )
