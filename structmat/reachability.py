@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
 from structmat import permutation
+from structmat.components import joined
 from structmat.errors import SpecError, whole
 from structmat.families.spec import Family, as_family
 from structmat.network import Network, checked
 from structmat.permutation import Index
+from structmat.texttable import counted
 
 _CHUNK = 2048  # wires followed at once, 32 words of 64 bits for each wire: measured to be quickest
+_LISTED = 8  # components whose sizes are said one by one
 _FEW = 64  # wires followed first, and depths tried for one that a family takes at all
 
 Words: TypeAlias = npt.NDArray[np.uint64]
@@ -142,6 +145,85 @@ def _spread(net: Network, wires: Index, *, back: bool = False) -> Iterator[Words
             for column in writes.T:
                 bits[column] = together
         yield bits
+
+
+class Components(NamedTuple):
+    """How the switches of a network join its wires.
+
+    Attributes
+    ----------
+    sizes : tuple of int
+        How many wires each connected component has, the largest first.
+    apart : (input, output) or None
+        Wires of two components: this input reaches this output by no blocks at all. None where
+        there is one component.
+    """
+
+    sizes: tuple[int, ...]
+    apart: tuple[int, int] | None
+
+
+def components(net: Network) -> Components:
+    """Return the connected components of the wires of a network, joined by its switches.
+
+    With more than one, the matrices of the network are direct sums up to the order of their rows
+    and columns: it is not dense, and repeating it in its straight form, or setting its switches
+    in another order, changes nothing.
+
+    Parameters
+    ----------
+    net : Network
+        A wired one is looked at in its straight form; `apart` names an input and an output of the
+        wired one.
+
+    Examples
+    --------
+    >>> components(Network.of(5, [[[0, 1]], [[1, 4]]]))
+    Components(sizes=(3, 1, 1), apart=(0, 2))
+    """
+    straight, _, outputs = checked(net, "components").straightened()
+    label = joined(permutation.identity(net.width), [bank.reads for bank in straight.banks])
+    sizes = np.bincount(label)
+    others = np.flatnonzero(label[outputs] != label[0])
+    apart = (0, int(others[0])) if len(others) else None
+    return Components(tuple(sorted(sizes.tolist(), reverse=True)), apart)
+
+
+def obstacle(net: Network) -> str | None:
+    """Return why a network that is not dense is not, in words; None where it is.
+
+    Examples
+    --------
+    >>> print(obstacle(Network.of(5, [[[0, 1]], [[1, 4]]])))
+    its switches join the 5 wires in 3 connected components, of 3, 1 and 1 wires, so no number of \
+stages makes it dense: input 0 never reaches output 2
+    >>> print(obstacle(Network.of(3, [[[0, 1]], [[1, 2]]])))
+    input 2 does not reach output 0; its switches join all wires, so more stages can make it dense
+    """
+    if is_dense(net):
+        return None
+    sizes, apart = components(net)
+    if apart is None:
+        first = next(k for k in range(net.width) if not reach(net, [k]).all())
+        source = int(np.argmin(reach(net, [first])[0]))
+        return (
+            f"input {source} does not reach output {first}; its switches join all wires, so more"
+            " stages can make it dense"
+        )
+    listed = [f"{size:,}" for size in sizes]
+    if len(listed) > _LISTED:
+        most, least = sizes[0], sizes[-1]
+        of = (
+            f"of {least:,} to {most:,} wires"
+            if most > least
+            else f"of {counted(most, 'wire')} each"
+        )
+    else:
+        of = f"of {', '.join(listed[:-1])} and {listed[-1]} wires"
+    return (
+        f"its switches join the {net.width:,} wires in {len(sizes):,} connected components, {of},"
+        f" so no number of stages makes it dense: input {apart[0]} never reaches output {apart[1]}"
+    )
 
 
 def path_counts(net: Network) -> npt.NDArray[Any]:

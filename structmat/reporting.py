@@ -15,7 +15,7 @@ from structmat.limits import LowerBounds, lower_bounds
 from structmat.moments import mixing
 from structmat.network import Network
 from structmat.progress import bar
-from structmat.reachability import dense_depth, first_dense
+from structmat.reachability import components, dense_depth, first_dense, obstacle
 from structmat.spectrum import SpectralStatistics, spectral_statistics
 from structmat.texttable import cell, in_html, plain
 from structmat.trainability import Conditioning, conditioning, lipschitz
@@ -68,6 +68,19 @@ class Report:
     dense: bool
     dense_depth: int | None
     network: Network = field(repr=False)
+
+    @cached_property
+    def components(self) -> int:
+        """In how many connected components the switches join the wires."""
+        return len(components(self.network).sizes)
+
+    @cached_property
+    def obstacle(self) -> str | None:
+        """Why the network is not dense, and whether more stages can make it so; None where it is.
+
+        With more than one component none can (`components`).
+        """
+        return None if self.dense else obstacle(self.network)
 
     @cached_property
     def mixing(self) -> float:
@@ -129,6 +142,7 @@ class Report:
     def to_dict(self) -> Row:
         """Return the values by name, ready for JSON; of the expensive parts those found out."""
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "network"}
+        found |= {"components": self.components, "obstacle": self.obstacle}
         for part in self._found():
             value = getattr(self, part)
             found[part] = value if isinstance(value, float) else value.to_dict()
@@ -147,18 +161,20 @@ class Report:
                 rows.append(("redundant", _between(most if found.ranked else least, most)))
             elif key == "conditioning":
                 rows.append((key, self.conditioning.shown))
-            elif key not in _TABLES:
+            elif key not in (*_TABLES, "obstacle"):
                 rows.append((_title(key), _shown(value)))
         return rows
 
     def __str__(self) -> str:
         first, *rows = self._rows()
         tables = [str(getattr(self, part)) for part in _TABLES if part in self._found()]
-        return "\n\n".join([plain(first, rows), *tables])
+        why = [] if self.obstacle is None else [f"not dense: {self.obstacle}"]
+        return "\n\n".join([plain(first, rows), *why, *tables])
 
     def _repr_html_(self) -> str:
         table = in_html(cell("th", a) + cell("td", b) for a, b in self._rows())
-        more = [getattr(self, part)._repr_html_() for part in _TABLES if part in self._found()]
+        more = [] if self.obstacle is None else [cell("p", f"not dense: {self.obstacle}")]
+        more += [getattr(self, part)._repr_html_() for part in _TABLES if part in self._found()]
         return "\n".join([table, *more])
 
 
@@ -185,6 +201,7 @@ def report(net: Network) -> Report:
     free edges   19,456
     dense           yes
     dense depth      10
+    components        1
     >>> boft = report(butterfly(64, block=8, depth=4))
     >>> boft.dimension.value, boft.dimension.proved
     (608, True)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.network import Network
-from structmat.reachability import is_dense, reach
+from structmat.reachability import is_dense, obstacle, reach
 
 
 def assert_orthogonal(matrix: npt.ArrayLike, ulps: float = 100.0) -> None:
@@ -67,13 +67,15 @@ def assert_dense(net: Network) -> None:
     Traceback (most recent call last):
     ...
     AssertionError: not dense: input 2 does not reach output 0; 1 of 9 pairs are not connected \
-in Network(width=3, depth=2, parameters=2)
+in Network(width=3, depth=2, parameters=2); its switches join all wires, so more stages can make \
+it dense
     """
     if is_dense(net):
         return
     deaf = np.argwhere(~reach(net))
     output, source = deaf[0].tolist()
+    why = str(obstacle(net)).rpartition("; ")[2]
     raise AssertionError(
         f"not dense: input {source} does not reach output {output}; {len(deaf)} of"
-        f" {net.width**2} pairs are not connected in {net!r}"
+        f" {net.width**2} pairs are not connected in {net!r}; {why}"
     )

@@ -12,7 +12,7 @@ function showNumbers(net) {
   const { width, depth, parameters } = net;
   const pairs = width * width;
   const group = (width * (width - 1)) / 2;
-  const needed = net.dense_depth === null ? "not dense: some inputs never reach some outputs"
+  const needed = net.dense_depth === null ? `not dense: ${net.obstacle}`
     : `dense after ${net.dense_depth} of ${counted(depth, "stage")}`;
   home.replaceChildren(
     tile("density", "Density", percent(net.reached, pairs),
@@ -77,15 +77,15 @@ function showBounds(net) {
   byId("bounds").closest("section").hidden = Boolean(net.unmeasured);
   if (net.unmeasured) return;
   byId("bounds").replaceChildren(...net.bounds.map((bound) => {
-    const enough = bound.excess >= 0;
-    const verdict = enough ? "✓ enough" : `✗ ${grouped(-bound.excess)} short`;
+    const meets = bound.excess >= 0;  // necessary, never sufficient
+    const verdict = meets ? "meets the lower bound" : `${grouped(-bound.excess)} below the lower bound`;
     return element(
       "tr", { "data-bound": `${bound.goal} ${bound.quantity}` },
       element("th", { scope: "row" }, `${bound.goal}: ${bound.quantity}`,
         element("span", {}, bound.reason)),
       element("td", { "data-label": "at least" }, grouped(bound.least)),
       element("td", { "data-label": "has" }, grouped(bound.value)),
-      element("td", { class: enough ? "enough" : "short" }, verdict),
+      element("td", { class: meets ? "meets" : "below" }, verdict),
     );
   }));
 }
