@@ -58,6 +58,11 @@ class Scaled:
         gap = np.linalg.norm(self.product(net, blocks) / more - less * self.matrix)
         return float(gap / np.linalg.norm(self.matrix) / less)
 
+    def scaled_error(self, net: Network, blocks: Sequence[Array]) -> float:
+        """Return the error ‖R − W‖_F / √d of blocks as they are."""
+        gap = np.linalg.norm(self.product(net, blocks) - self.matrix)
+        return float(gap / len(self.matrix) ** 0.5)
+
     def rounded(self, blocks: Sequence[Array]) -> list[Array]:
         """Return blocks in the precision that the target has."""
         return [array.astype(self.dtype) for array in blocks]

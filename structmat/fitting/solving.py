@@ -34,7 +34,8 @@ class Fit:
     blocks : list of (n, r, r)
         One array for each bank, as `random_blocks` lists them.
     error : float
-        ‖R − T‖_F / ‖T‖_F. For an orthogonal target ‖T‖_F = √d, and no error exceeds 2.
+        ‖R − T‖_F / ‖T‖_F, against the target as it was given. For an orthogonal target
+        ‖T‖_F = √d, and no error exceeds 2; for another norm no orthogonal R reaches 0.
     floor : float
         A certified lower bound: no blocks have a smaller error. Where it is close to `error`, no
         other search can do much better; where it is 0 it says nothing.
@@ -48,6 +49,12 @@ class Fit:
     history : tuple of float
         The error after each sweep of the best start, then after each step of the refinement, as
         far as the precision of the blocks can tell it. It never rises, and ends with `error`.
+    scale : float
+        s = ‖T‖_F / √d: the target is s times a matrix of the norm of an orthogonal one. It is 1
+        for an orthogonal target.
+    scaled_error : float
+        ‖R − T/s‖_F / √d, against that matrix. The blocks that are best for one of the two errors
+        are best for the other.
     """
 
     blocks: list[Array] = field(repr=False)
@@ -56,6 +63,18 @@ class Fit:
     exact: bool
     method: str
     history: tuple[float, ...] = field(repr=False)
+    scale: float
+    scaled_error: float
+
+    def __str__(self) -> str:
+        found = "exact" if self.exact else f"no blocks below {self.floor:.3g}"
+        text = f"relative Frobenius error {self.error:.3g} ({found}), by {self.method}"
+        if self.scale == 1:
+            return text
+        return (
+            f"{text}\nThe target has {self.scale:.4g} times the norm of an orthogonal matrix;"
+            f" against target / {self.scale:.4g} the error is {self.scaled_error:.3g}"
+        )
 
 
 def fit(
@@ -118,7 +137,8 @@ def fit(
     Returns
     -------
     Fit
-        With `blocks`, `error`, `floor`, `exact`, `method` and `history`.
+        With `blocks`, `error`, `floor`, `exact`, `method`, `history`, `scale` and `scaled_error`.
+        Printed, it says all but the blocks and the history.
 
     Raises
     ------
@@ -143,6 +163,9 @@ def fit(
     >>> found = fit(butterfly(16), target, rng=0)  # 32 parameters where 120 are needed
     >>> found.floor > 0.65, found.error < 1.0
     (True, True)
+    >>> print(fit(Network.of(2, [[[0, 1]]]), 3 * np.eye(2)))  # no orthogonal matrix is 3 I
+    relative Frobenius error 0.667 (exact), by routing
+    The target has 3 times the norm of an orthogonal matrix; against target / 3 the error is 0
     """
     checked(net, "fit")
     count, most, source = whole(starts, "starts", 1), whole(sweeps, "sweeps", 1), random_source(rng)
@@ -224,7 +247,16 @@ def _result(
     slack = goal.eps * _ulps(net) * (1 + 1 / goal.size)
     below = max(0.0, goal.relative(least * net.width**0.5) - slack)
     history = (*(max(goal.relative(distance), error) for distance in distances), error)
-    return Fit(made, error, below, exact=exact, method=method, history=history)
+    return Fit(
+        made,
+        error,
+        below,
+        exact=exact,
+        method=method,
+        history=history,
+        scale=goal.size,
+        scaled_error=goal.scaled_error(net, made),
+    )
 
 
 def _directly(
