@@ -15,6 +15,7 @@ from structmat.bench.kronecker import KroneckerChain
 from structmat.errors import MissingExtraError, SpecError, StructmatError, require, suggest
 from structmat.families import parse
 from structmat.nn import adapt
+from structmat.topology import Fixed, rule
 
 PARAMETRIZED = 1024  # wires up to which torch's exponential of a matrix ends in a second or so
 DENSE = 16_384  # wires up to which a d×d matrix is made: 1 GB in float32, and as much a gradient
@@ -78,17 +79,16 @@ class Turned(nn.Module):
 
 
 def topology(spec: str) -> Candidate:
-    """Return the candidate that rotates by the network of a spec.
+    """Return the candidate that rotates by the network of a spec, or by one in a file.
 
     Examples
     --------
     >>> topology("butterfly( block=4,depth=2 )").label
     'butterfly(block=4, depth=2)'
     """
-    family = parse(spec)
-    return Candidate(
-        str(family), str(family), lambda layer: adapt(layer, family(layer.in_features))
-    )
+    built = rule(spec)
+    name = built.source if isinstance(built, Fixed) else str(built)
+    return Candidate(name, name, lambda layer: adapt(layer, built(layer.in_features)))
 
 
 def named(name: str) -> Candidate:

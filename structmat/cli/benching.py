@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from structmat.cli.parsing import command, print_json, say
 from structmat.cli.saving import check_target, write_picture
 from structmat.errors import SpecError, StructmatError, suggest
+from structmat.topology import Fixed, rule
 
 if TYPE_CHECKING:
     from structmat.bench.candidates import Candidate
@@ -36,7 +37,7 @@ def add(commands: Any) -> None:
         "specs",
         nargs="*",
         metavar="SPEC",
-        help=f"families with options (default: {' and '.join(SPECS)})",
+        help=f"families with options, and files of networks (default: {' and '.join(SPECS)})",
     )
     layer = parser.add_argument_group("one linear layer")
     layer.add_argument(
@@ -188,7 +189,6 @@ def _model(options: argparse.Namespace, given: str) -> Benchmark:
 
 
 def _methods(options: argparse.Namespace) -> list[Method]:
-    from structmat.families import parse
     from structmat.finetune.methods import ROTATION_RATE, Method, named
 
     names = _names(options)
@@ -197,8 +197,11 @@ def _methods(options: argparse.Namespace) -> list[Method]:
             raise SpecError(f"no candidate {name!r} for a model{suggest(name, _OF_MODELS)}")
     chosen = [named(_OF_MODELS[name]) for name in (_OF_MODELS if names is None else names)]
     for text in options.specs or SPECS:
-        spec = str(parse(text))
-        chosen.append(Method(spec, spec, "rotation", ROTATION_RATE, spec))
+        found = rule(text)
+        if isinstance(found, Fixed):
+            chosen.append(Method(found.source, found.source, "rotation", ROTATION_RATE, found))
+        else:
+            chosen.append(Method(str(found), str(found), "rotation", ROTATION_RATE, str(found)))
     return list({method.name: method for method in chosen}.values())
 
 

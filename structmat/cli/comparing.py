@@ -7,6 +7,7 @@ from typing import Any
 
 import structmat as sm
 from structmat.cli.parsing import command, print_json
+from structmat.topology import Fixed, rule
 
 # The widths of all-MiniLM-L6-v2, which `finetune` adapts; and the families that tell the story.
 WIDTHS = (384, 1536)
@@ -34,15 +35,15 @@ def add(commands: Any) -> None:
         "specs",
         nargs="*",
         metavar="SPEC",
-        help="families with options (default: those the demo finetunes with, and more)",
+        help="families with options, and files of networks (default: families that the demo"
+        " finetunes with, and more)",
     )
     parser.add_argument(
         "--width",
         type=int,
         nargs="+",
-        default=WIDTHS,
         metavar="N",
-        help="(default: 384 1536, the widths of the demo's model)",
+        help="(default: those of the saved networks, else 384 1536, of the demo's model)",
     )
     parser.add_argument(
         "--full",
@@ -53,10 +54,11 @@ def add(commands: Any) -> None:
 
 
 def _compare(options: argparse.Namespace) -> None:
-    families: dict[str, Any] = {spec: sm.parse(spec) for spec in options.specs or FAMILIES}
+    families: dict[str, Any] = {spec: rule(spec) for spec in options.specs or FAMILIES}
+    saved = {one.network.width for one in families.values() if isinstance(one, Fixed)}
     if not options.specs:
         families |= {"torus, drawn by hand": _torus}
-    table = sm.compare(families, options.width, full=options.full)
+    table = sm.compare(families, options.width or sorted(saved) or WIDTHS, full=options.full)
     if options.json:
         print_json(table.to_dict())
     else:

@@ -13,9 +13,12 @@ from typing import Any
 from structmat.cli.parsing import command, print_json
 from structmat.cli.saving import check_target
 from structmat.errors import FileError, StructmatError
+from structmat.explorer.asking import DRAWN
 from structmat.explorer.choosing import SPECS, WIDTHS, precomputed
+from structmat.topology import is_path, resolved
 
 _ENDINGS = (".html", ".htm")
+_WIDTH = 16  # shown first
 
 
 def add(commands: Any) -> None:
@@ -71,10 +74,9 @@ def _serve(options: argparse.Namespace) -> None:
             "one network is shown first: give one SPEC and one --width, or --save FILE.html for"
             " a page with several"
         )
-    first = {
-        "spec": options.specs[0] if options.specs else FIRST["spec"],
-        "width": options.width[0] if options.width else FIRST["width"],
-    }
+    spec = options.specs[0] if options.specs else FIRST["spec"]
+    width = options.width[0] if options.width else None
+    first = _drawn(spec, width) if is_path(spec) else {"spec": spec, "width": width or _WIDTH}
     asked(first)
     with Server(options.port, first, options.load) as server:
         if options.json:
@@ -88,20 +90,35 @@ def _serve(options: argparse.Namespace) -> None:
             server.serve_forever()
 
 
+def _drawn(path: str, width: int | None) -> dict[str, Any]:
+    """Return the question about a network in a file, which the page shows as one that is drawn."""
+    net = resolved(path, width)
+    if not net.is_straight or net.width > DRAWN:
+        raise StructmatError(
+            f"{path}: the page draws straight networks of up to {DRAWN} wires, and this is {net};"
+            f" structmat show {path} draws it"
+        )
+    stages = [[row for bank in s.banks for row in bank.reads.tolist()] for s in net.stages]
+    return {"width": net.width, "stages": stages}
+
+
 def _save(options: argparse.Namespace) -> None:
     from structmat.explorer.writing import page
     from structmat.writing import write_text
 
     path: Path = options.save
     check_target(path, _ENDINGS, "a page ends in .html")
+    saved = [spec for spec in options.specs if is_path(spec)]
+    if saved:
+        raise StructmatError(f"{saved[0]}: a saved page has families; leave --save out for a file")
     found = precomputed(options.specs or SPECS, options.width or WIDTHS, progress=not options.json)
     try:
         write_text(path, page(saved=found, load=options.load))
     except OSError as error:
         raise FileError(f"--save {path}: cannot be written ({error.strerror})") from None
-    saved = [{"spec": one["spec"], "width": one["width"]} for one in found]
+    networks = [{"spec": one["spec"], "width": one["width"]} for one in found]
     if options.json:
-        print_json({"saved": str(path), "networks": saved})
+        print_json({"saved": str(path), "networks": networks})
         return
-    sizes = ", ".join(map(str, sorted({one["width"] for one in saved})))
-    print(f"{path}: {len(saved)} networks, of widths {sizes}, and any layer drawn by hand")
+    sizes = ", ".join(map(str, sorted({one["width"] for one in networks})))
+    print(f"{path}: {len(networks)} networks, of widths {sizes}, and any layer drawn by hand")

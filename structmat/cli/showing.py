@@ -11,6 +11,7 @@ import structmat as sm
 from structmat.cli.parsing import command, print_json
 from structmat.cli.saving import check_target, write_picture
 from structmat.errors import StructmatError
+from structmat.topology import Fixed, Rule, resolved, rule
 
 _GRID = 64  # wires that a graph shows apart; more are gathered in bundles
 _PATTERN = 4096  # rows of a matrix whose pattern is drawn in a few seconds
@@ -29,14 +30,18 @@ def add(commands: Any) -> None:
         "draw one network, report on it, and say how it is multiplied",
         'show "butterfly(block=8, depth=2)" --width 64',
     )
-    parser.add_argument("spec", metavar="SPEC", help="a family with options")
+    parser.add_argument(
+        "spec",
+        metavar="SPEC",
+        help="a family with options; or a file with a network that Network.to_json wrote, or with"
+        " a graph as GraphML",
+    )
     parser.add_argument(
         "--width",
         type=int,
-        required=True,
         metavar="N",
-        help=f"how many wires; width × stages up to {_WIRES:,}, and width² × stages up to"
-        f" {_PAIRS:,} unless the family says that it is not dense",
+        help=f"how many wires, which a family needs; width × stages up to {_WIRES:,}, and width²"
+        f" × stages up to {_PAIRS:,} unless the family says that it is not dense",
     )
     parser.add_argument(
         "--full",
@@ -71,7 +76,7 @@ def _show(options: argparse.Namespace) -> None:
         raise StructmatError("--inputs colours a picture; say where to with --save FILE.svg")
     if options.save is not None:
         check_target(options.save)
-    net = _built(sm.parse(options.spec), options.width)
+    net = _built(rule(options.spec), options.width)
     if options.save is not None:
         write_picture(_picture(net, options.inputs), options.save)
     report, plan = sm.report(net), sm.schedule(net)
@@ -90,17 +95,23 @@ def _show(options: argparse.Namespace) -> None:
         print(f"picture: {options.save}")
 
 
-def _built(rule: sm.Family, width: int) -> sm.Network:
+def _built(found: Rule, width: int | None) -> sm.Network:
     """Build a network, or refuse one that takes minutes, by what its family promises if it can."""
-    claims = rule.promised(width)
+    if isinstance(found, Fixed):
+        net = resolved(found.network, width)
+        _check_size(found.source, net.width, net.depth, sm.Claims(parameters=net.parameters))
+        return net
+    if not isinstance(found, sm.Family) or width is None:
+        raise StructmatError(f"{found}: a family has a network for each width; give --width N")
+    claims = found.promised(width)
     if claims.depth is not None:
-        _check_size(rule, width, claims.depth, claims)
-    net = rule(width)
-    _check_size(rule, width, net.depth, claims)
+        _check_size(found, width, claims.depth, claims)
+    net = found(width)
+    _check_size(found, width, net.depth, claims)
     return net
 
 
-def _check_size(rule: sm.Family, width: int, depth: int, claims: sm.Claims) -> None:
+def _check_size(what: object, width: int, depth: int, claims: sm.Claims) -> None:
     dense = claims.dense is not False
     if depth * width <= _WIRES and (not dense or depth * width**2 <= _PAIRS):
         return
@@ -109,7 +120,7 @@ def _check_size(rule: sm.Family, width: int, depth: int, claims: sm.Claims) -> N
     if dense:
         most += f" and width² × stages up to {_PAIRS:,}"
     raise StructmatError(
-        f"{rule} of width {width:,} has {depth:,} stages{known}: show takes {most}; show a narrower"
+        f"{what} of width {width:,} has {depth:,} stages{known}: show takes {most}; show a narrower"
         " network of the family"
     )
 

@@ -12,10 +12,11 @@ from typing import Any
 import networkx as nx
 
 from structmat.errors import SpecError, require, suggest
-from structmat.families import parse, ruler
+from structmat.families import ruler
 from structmat.finetune.models import Classifier, quiet
 from structmat.graph import from_graph
 from structmat.network import Network
+from structmat.topology import Fixed, rule
 
 Topology = str | Callable[[int], Network]
 
@@ -156,14 +157,17 @@ def named(name: str) -> Method:
 
 
 def rotation(spec: str) -> Method:
-    """Return the method that rotates by the networks of a spec.
+    """Return the method that rotates by the networks of a spec, or by the network in a file.
 
     Examples
     --------
     >>> rotation("monarch").label
     'monarch'
     """
-    spec = str(parse(spec))
+    found = rule(spec)
+    if isinstance(found, Fixed):
+        return Method(_slug(found.source), found.source, "rotation", ROTATION_RATE, found)
+    spec = str(found)
     for method in METHODS:
         if method.topology == spec:
             return method

@@ -10,8 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import nn
 
+from structmat import topology as topologies
 from structmat.errors import StructmatError, WidthError
-from structmat.families import Family, parse
+from structmat.families import Family
 from structmat.network import Network
 from structmat.nn.adapters import (
     Adapter,
@@ -369,15 +370,10 @@ def fits(rule: re.Pattern[str], name: str) -> bool:
 
 def builder(topology: Topology) -> Callable[[int], Network]:
     """Return the function width → straight network of a topology."""
-    rule = parse(topology) if isinstance(topology, str) else topology
-    if not (isinstance(rule, Network) or callable(rule)):
-        raise StructmatError(
-            f"topology={topology!r}: it must be a spec string, a Family, a Network or a function"
-            " width → Network"
-        )
+    rule = topologies.rule(topology)
 
     def build(width: int) -> Network:
-        net = rule if isinstance(rule, Network) else rule(width)
+        net: Any = rule(width)
         if not isinstance(net, Network):
             raise StructmatError(f"{topology!r} returned {net!r}: it must return a Network")
         if net.width != width:

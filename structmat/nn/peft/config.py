@@ -20,9 +20,12 @@ from structmat.nn.adapters import checked_field
 from structmat.nn.blocks import checked_kind
 from structmat.nn.module import checked_dropout
 from structmat.nn.peft.names import StructmatType
+from structmat.topology import is_path, resolved
+from structmat.writing import parse_json, read_bytes
 
 SCHEMA = 1
 WEIGHTS = "adapter_model.safetensors"
+CONFIG = "adapter_config.json"
 SIDES = ("inputs", "outputs", "both")
 BIASES = ("none", "all", "structmat_only")
 
@@ -173,12 +176,15 @@ class StructmatConfig(PeftConfig):
         Raises
         ------
         FileError
-            When the weights are there, but cut: so nothing has happened to a model yet.
+            When the weights or the configuration are there, but cut: nothing has happened to a
+            model yet.
         UnknownFamilyError
             When a topology is of a family that is not registered in this process.
         """
         folder = Path(os.fspath(pretrained_model_name_or_path), subfolder or "")
         _check_whole(folder / WEIGHTS)
+        if (folder / CONFIG).is_file():
+            parse_json(read_bytes(folder / CONFIG), folder / CONFIG, ": save the adapter anew")
         try:
             config: StructmatConfig = super().from_pretrained(
                 pretrained_model_name_or_path, subfolder=subfolder, **kwargs
@@ -206,6 +212,8 @@ def _kept(topology: Any) -> str | dict[str, Any]:
         return dict(topology)
     if isinstance(topology, Family):
         topology = str(topology)
+    if isinstance(topology, os.PathLike) or (isinstance(topology, str) and is_path(topology)):
+        return _kept(resolved(topology))  # in full: the file need not be there when it is loaded
     if not isinstance(topology, str):
         raise StructmatError(
             f"topology={topology!r}: it must be a spec string, a Family or a Network; a function"

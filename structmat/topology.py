@@ -1,0 +1,195 @@
+"""What stands for a network: a spec, a family, a network, a graph, or a file that holds one."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from structmat.errors import FileError, StructmatError, WidthError, shown
+from structmat.families import Family, parse
+from structmat.graph import from_graph, from_layers
+from structmat.network import Network
+from structmat.writing import read_bytes
+
+Rule: TypeAlias = Callable[[int], Network]
+
+_GRAPHML = ".graphml"
+_ENDINGS = (".json", _GRAPHML)
+_LONGEST = 2**26  # bytes of a file: networks of millions of switches; GraphML takes 50 times that
+_EXPECTED = "; expected a network that Network.to_json wrote, or a graph as GraphML"
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """One network as a rule: it takes a single width.
+
+    Parameters
+    ----------
+    network : Network
+    source : str
+        The file that it is from, if it is from one.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> rule = Fixed(butterfly(8), "net.json")
+    >>> rule(8)
+    Network(width=8, depth=3, parameters=12)
+    >>> rule(16)
+    Traceback (most recent call last):
+    ...
+    structmat.errors.WidthError: net.json: the network has width 8, not 16
+    """
+
+    network: Network
+    source: str = ""
+
+    def __call__(self, width: int) -> Network:
+        """Return the network.
+
+        Raises
+        ------
+        WidthError
+            For another width than its own.
+        """
+        if width != self.network.width:
+            where = f"{self.source}: " if self.source else ""
+            raise WidthError(
+                f"{where}the network has width {self.network.width}, not {shown(width)}"
+            )
+        return self.network
+
+    def __str__(self) -> str:
+        digest = hashlib.sha256(self.network.to_json().encode()).hexdigest()
+        # The file may come to hold another network.
+        return f"{self.source or self.network} ({digest[:8]})"
+
+
+def rule(topology: Any) -> Rule:
+    """Return the function from a width to a network that a topology stands for.
+
+    Parameters
+    ----------
+    topology : str, path, Family, Network, networkx graph, or callable width → Network
+        A string is a spec, such as ``"butterfly(block=8)"``, or where it ends in .json or .graphml
+        or names a folder, the path of a file: a network that `Network.to_json` wrote, or an
+        undirected graph as GraphML. A digraph is read by `from_layers`, any other graph by
+        `from_graph`.
+
+    Raises
+    ------
+    SpecError
+        For a spec that does not parse, or names no family.
+    FileError
+        For a file that is missing, cut, or holds no network.
+    GraphError
+        For a graph that makes no network.
+    StructmatError
+        For anything else.
+
+    Examples
+    --------
+    >>> rule("shuffle(block=4)")(16)
+    Network(width=16, depth=2, parameters=48)
+    """
+    if isinstance(topology, os.PathLike) or (isinstance(topology, str) and is_path(topology)):
+        path = Path(topology)
+        return Fixed(_read(path), str(topology))
+    if isinstance(topology, str):
+        return parse(topology)
+    if isinstance(topology, Network):
+        return Fixed(topology)
+    if callable(topology) and not isinstance(topology, type):
+        made: Rule = topology
+        return made
+    if hasattr(topology, "is_directed") and hasattr(topology, "edges"):
+        net = from_layers(topology) if topology.is_directed() else from_graph(topology)
+        return Fixed(net)
+    raise StructmatError(
+        f"topology={shown(topology)}: it must be a spec string, a Family, a Network, a networkx"
+        " graph, the path of a file, or a function width → Network"
+    )
+
+
+def resolved(topology: Any, width: int | None = None) -> Network:
+    """Return the network that a topology stands for, at a width where it has none of its own.
+
+    Parameters
+    ----------
+    topology
+        As `rule` takes it.
+    width : int, optional
+        Needed for specs, families and functions; elsewhere it is compared.
+
+    Raises
+    ------
+    StructmatError
+        As `rule` does; and without a width where one is needed.
+    WidthError
+        When there is no such network of this width.
+
+    Examples
+    --------
+    >>> resolved("benes", 8)
+    Network(width=8, depth=5, parameters=20)
+    >>> resolved("benes")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: benes: a family has a network for each width; give the width
+    """
+    found = rule(topology)
+    if width is not None:
+        net: Any = found(width)
+        if not isinstance(net, Network):
+            raise StructmatError(f"{topology!r} returned {shown(net)}: it must return a Network")
+        return net
+    if isinstance(found, Fixed):
+        return found.network
+    kind = "family" if isinstance(found, Family) else "function"
+    named = found if isinstance(found, Family) else shown(topology)
+    raise StructmatError(f"{named}: a {kind} has a network for each width; give the width")
+
+
+def is_path(text: str) -> bool:
+    """Return whether a string names a file, as no spec does.
+
+    Examples
+    --------
+    >>> is_path("net.json"), is_path("folder/net"), is_path("own(name='a/b')"), is_path("benes")
+    (True, True, False, False)
+    """
+    bare = text.strip()
+    if bare.lower().endswith(_ENDINGS):
+        return True
+    return not bare.endswith(")") and any(mark in bare for mark in (os.sep, os.altsep) if mark)
+
+
+def _read(path: Path) -> Network:
+    data = read_bytes(path, _EXPECTED, most=_LONGEST)
+    try:
+        if path.suffix.lower() == _GRAPHML:
+            return _graph(data)
+        return Network.from_json(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        raise FileError(f"{path}: not in UTF-8{_EXPECTED}") from None
+    except StructmatError as error:
+        raise FileError(f"{path}: {error}") from None
+
+
+def _graph(data: bytes) -> Network:
+    import networkx as nx
+
+    if b"<!ENTITY" in data:  # a short text that stands for a long one
+        raise FileError("GraphML with entities of its own is not read; write it with networkx")
+    try:
+        graph = nx.read_graphml(io.BytesIO(data))
+    except Exception as error:  # of the XML parser, of networkx, of values that are no numbers
+        raise FileError(f"not GraphML ({' '.join(str(error).split())})") from None
+    if all(name.isascii() and name.isdecimal() and len(name) < 16 for name in graph):
+        graph = nx.relabel_nodes(graph, int)  # GraphML knows nodes by text only
+    return from_graph(graph)

@@ -1,0 +1,343 @@
+"""What users and files give is read within bounds, or refused with the value, the rule, a remedy.
+
+Each case runs under a limit of memory in one process of its own. Nothing is timed: an input whose
+cost grew with a number in it, and not with its length, would not end, or would run out of memory.
+"""
+
+import json
+import os
+import resource
+import struct
+import subprocess
+import sys
+
+import networkx as nx
+import numpy as np
+import pytest
+
+import structmat as sm
+from structmat import topology
+from structmat.errors import FileError, SpecError, StructmatError, WidthError, shown
+from structmat.explorer.answering import answer
+from structmat.families import arithmetic
+from structmat.families.registry import nearby
+
+MERSENNE = 2**61 - 1  # a prime
+_MEMORY = 3 * 2**30  # bytes of addresses, of which Python, numpy and scipy take half
+HUGE = "9" * 20_000
+
+
+def network(width=2, stages=((),), **more):
+    data = {"format": "structmat.network", "version": 1, "width": width, "stages": list(stages)}
+    return json.dumps(data | more)
+
+
+SPECS = [
+    f"butterfly(block={10**11})",
+    f"butterfly(depth={10**11})",
+    f"butterfly(block=0x{'f' * 9000})",
+    f"butterfly(block={HUGE})",
+    f"random(block=2, depth={10**10}, rng=0)",
+    f"brickwall(depth={10**12})",
+    f"torus(repeat={10**12})",
+    f"circulant(offsets=(1, {10**15}))",
+    f"de_bruijn(symbols={10**9})",
+    f"random_regular(degree={10**9}, rng=0)",
+    "mixed_radix(radices=(" + "2," * 10_000 + "))",
+    "torus(sides=(" + "3," * 10_000 + "))",
+    "butterfly(block=" + "(" * 5000 + "1" + ")" * 5000 + ")",
+    "butterfly(block=" + "-" * 50_000 + "1)",
+    "x" * 10**6,
+    "cayley(generators=(" + "(1, 0)," * 8000 + "(1,)))",
+]
+JSON = [
+    network(10**12),
+    network(10**30),
+    network("8"),
+    network(float("nan")),
+    network(float("inf")),
+    network(8, [[[[[0, 10**30]]]]]),
+    network(8, [[[[[0, float("nan")]]]]]),
+    network(8, [[[[["0", "1"]]]]]),
+    network(8, [8]),
+    network(8, labels=8),
+    network(2**22 + 1),
+    network().replace('"width": 2', f'"width": {HUGE}'),
+    "[" * 100_000,
+    '{"a":' * 100_000,
+    network().replace("[[]]", "[" * 100_000),
+    network(2, labels=[[0], 1]).replace("[0]", "[" * 500 + "]" * 500)[:-2],
+    "",
+    "null",
+    "\ud800",
+]
+
+
+def refused(call, *arguments):
+    with pytest.raises(StructmatError) as caught:  # noqa: PT011 (each says its own)
+        call(*arguments)
+    assert len(str(caught.value)) < 3000, arguments
+
+
+def read_all(folder):
+    """Try every input; it runs in a process of its own."""
+    resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    for spec in SPECS:
+        for width in (8, MERSENNE):
+            refused(lambda s, w: sm.parse(s)(w), spec, width)
+    for known in sm.catalogue():
+        given = {"block": 4, "depth": 2, "degree": 4, "rng": 0, "graphs": ("path",), "sides": (8,)}
+        given["generators"] = ((1, 0),)
+        needed = {k: given[k] for k, o in known.options.items() if o.default is o.empty}
+        for width in (MERSENNE, 10**18, 10**5000):
+            refused(lambda w, f=known.build, o=needed: f(w, **o), width)
+    for text in JSON:
+        refused(sm.Network.from_json, text)
+    for name in ("/dev/zero", "net.json", f"{folder}/none.json", f"{folder}/\0.json"):
+        refused(topology.resolved, name if "/" in name else f"{folder}/{name}")
+    for question in (
+        {"spec": "butterfly", "width": HUGE},
+        {"spec": "butterfly", "width": "9" * 3000},
+        {"spec": f"butterfly(depth={10**11})", "width": 8},
+        {"spec": "x" * 10**5, "width": 8},
+        {"stages": [[[0, 10**30]]], "width": 8},
+        {"stages": [[[0, float("nan")]]], "width": 8},
+        {"stages": [[]] * 10**6, "width": 64},
+        [[[[]]]],
+    ):
+        refused(answer, question)
+    for call in (
+        lambda: sm.butterfly(8).repeat(10**12),
+        lambda: sm.butterfly(8).dilate(10**12),
+        lambda: sm.Network.of(10**12, [[[0, 1]]]),
+        lambda: sm.Stage(10**12),
+        lambda: sm.dense_networks(MERSENNE),
+        lambda: sm.compare("butterfly", "8"),
+    ):
+        refused(call)
+    rows = sm.compare(["butterfly", "mixed_radix"], [MERSENNE, 10**30]).rows
+    assert all("a network has at most" in row["refused"] for row in rows)
+
+
+def test_no_input_costs_more_than_its_length(tmp_path):
+    (tmp_path / "net.json").write_text("[" * 10**6, encoding="utf-8")
+    folder = os.path.dirname(__file__)  # noqa: PTH120
+    program = (
+        f"import sys; sys.path.insert(0, {folder!r});"
+        f"import test_untrusted; test_untrusted.read_all({str(tmp_path)!r}); print('read')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"},
+    )
+    assert done.stdout == "read\n", done.stderr[-3000:]
+
+
+def test_a_refusal_tries_a_bounded_number_of_widths():
+    for width in (1, 7, 384, 100_003, 2**22 - 1):
+        assert sum(map(len, nearby(width))) <= 2**19
+        asked = []
+
+        def refuses(size, asked=asked):
+            asked.append(size)
+            return "none is taken"
+
+        @sm.family("none", refuses)
+        def nothing_at_all(width):
+            raise AssertionError(width)
+
+        try:
+            with pytest.raises(WidthError, match="none is taken"):
+                nothing_at_all(width)
+        finally:
+            sm.families.registry.unregister("nothing_at_all")
+        assert len(asked) <= 2**19 + 1
+
+
+def test_factoring_a_width_takes_few_divisions():
+    class Counted(int):
+        divisions = 0
+
+        def __mod__(self, other):
+            Counted.divisions += 1
+            return int(self) % other
+
+    arithmetic.prime_factors(Counted(4_194_301))  # the largest prime width
+    assert Counted.divisions <= 2**11
+
+
+def test_a_wide_stage_costs_what_its_switches_cost():
+    text = network(2**22, [[[[[0, 2**21]]]]] * 2000)
+    net = sm.Network.from_json(text)
+    assert (net.width, net.depth) == (2**22, 2000)
+    assert sm.Network.from_json(net.to_json()) == net
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sm.butterfly(MERSENNE), "width=2305843009213693951: a network has at most"),
+        (lambda: sm.parse("butterfly(block=0x" + "f" * 900 + ")")(8), "up to 640 digits"),
+        (lambda: sm.butterfly(8, depth=10**5000), "an integer of 16,610 bits: up to 640 digits"),
+        (lambda: sm.brickwall(64, depth=10**9), "1,000,000,000 stages of 64 wires; width × stages"),
+        (lambda: sm.circulant(2**20, (1, 2, 3)), "a graph of 3,145,728 edges; up to 2,097,152"),
+        (lambda: sm.parse("benes" + " " * 70_000), "a spec of 70,005 characters"),
+        (lambda: sm.Network.from_json('{"width": NaN}'), "NaN is no number of JSON"),
+        (lambda: sm.Network.from_json("[" * 10**5), "nested too deeply"),
+    ],
+)
+def test_a_refusal_says_the_value_and_the_limit(call, message):
+    with pytest.raises(StructmatError, match=message):
+        call()
+
+
+def test_values_are_shown_short():
+    deep = ()
+    for _ in range(100_000):
+        deep = (deep,)
+    assert len(shown(deep)) < 100
+    assert shown([10**5000]) == "a list that cannot be printed"
+    assert len(shown("x" * 10**6)) <= 200
+    while deep:  # a destructor that recurses is none of ours
+        (deep,) = deep
+
+
+# Files -----------------------------------------------------------------------------------------
+
+
+def test_a_topology_is_a_spec_a_network_a_graph_or_a_file(tmp_path):
+    net, graph = sm.butterfly(8, block=4), nx.petersen_graph()
+    saved, drawn = tmp_path / "näme of a net.json", tmp_path / "graph.graphml"
+    saved.write_text(net.to_json(), encoding="utf-8")
+    nx.write_graphml(graph, drawn)
+    for one in (net, "butterfly(block=4)", saved, str(saved), sm.parse("butterfly(block=4)")):
+        assert topology.resolved(one, 8) == net
+    for one in (graph, drawn, str(drawn)):
+        assert topology.resolved(one) == sm.from_graph(graph)
+    assert topology.resolved(net.to_networkx()) == net
+    assert topology.resolved(lambda width: sm.benes(width), 8) == sm.benes(8)
+    with pytest.raises(WidthError, match="the network has width 8, not 16"):
+        topology.resolved(saved, 16)
+    with pytest.raises(StructmatError, match="function has a network for each width; give the wi"):
+        topology.resolved(sm.benes)
+    with pytest.raises(StructmatError, match="it must be a spec string, a Family"):
+        topology.resolved(7)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.json", b"", "cut or not JSON"),
+        ("a.json", b"\xff\xfe", "not in UTF-8"),
+        ("a.json", b"[]", "structmat.network"),
+        ("a.graphml", b"", "not GraphML"),
+        ("a.graphml", b"<graphml><!ENTITY a 'b'></graphml>", "entities of its own"),
+        ("a.graphml", b"<graphml/>", "not GraphML"),
+    ],
+)
+def test_a_file_without_a_network_is_named(tmp_path, name, content, message):
+    path = tmp_path / name
+    path.write_bytes(content)
+    with pytest.raises(FileError, match=message) as caught:
+        topology.resolved(path)
+    assert str(caught.value).startswith(str(path))
+
+
+def test_a_file_that_is_not_there_is_no_spec():
+    with pytest.raises(FileError, match=r"no\.json: No such file.*expected a network"):
+        topology.resolved("no.json")
+    with pytest.raises(SpecError, match="no family 'nojson'"):
+        topology.resolved("nojson")
+
+
+# Adapters and plans ------------------------------------------------------------------------------
+
+WAY = {"ends": [1], "seconds": 1.0}
+
+
+@pytest.mark.parametrize(
+    "ways",
+    [
+        [WAY | {"seconds": seconds}]
+        for seconds in (-1.0, 0, float("nan"), float("inf"), "1", None, True, [1.0])
+    ]
+    + [[WAY | {"ends": ends}] for ends in (None, [1.5], ["1"], [-1], [True], 3, {"1": 1})]
+    + [[WAY, {}], [WAY, 3], {"ends": [1]}, 3, None],
+)
+def test_a_damaged_plan_is_measured_anew(tmp_path, monkeypatch, ways):
+    from structmat.nn import remembered
+
+    monkeypatch.setenv(remembered.FOLDER, str(tmp_path))
+    remembered.forget()
+    data = {"format": "structmat.plans", "version": 1, "plans": {"bad": ways, "good": [WAY]}}
+    remembered.file().write_text(json.dumps(data), encoding="utf-8")
+    infinite = "NaN" in json.dumps(data) or "Infinity" in json.dumps(data)  # no JSON at all
+    assert remembered.recall("bad") == {}
+    assert remembered.recall("good") == ({} if infinite else {(1,): 1.0})
+    remembered.remember("bad", {(2,): 0.5})
+    remembered.forget()
+    assert remembered.recall("bad") == {(2,): 0.5}
+    remembered.forget()
+
+
+@pytest.mark.parametrize("content", [b"[" * 10**5, b" " * (2**22 + 1), b"\xff", b"7", b'{"a": 1}'])
+def test_a_file_of_plans_that_is_none_is_as_good_as_empty(tmp_path, monkeypatch, content):
+    from structmat.nn import remembered
+
+    monkeypatch.setenv(remembered.FOLDER, str(tmp_path))
+    remembered.forget()
+    remembered.file().write_bytes(content)
+    assert remembered.recall("any") == {}
+    remembered.forget()
+
+
+def test_damaged_adapters_are_refused_and_change_nothing(tmp_path):
+    torch = pytest.importorskip("torch")
+    from structmat.nn import adapt, load_adapter, save_adapter
+
+    def model():
+        return torch.nn.Sequential(torch.nn.Linear(8, 8))
+
+    folder = save_adapter(adapt(model(), "butterfly"), tmp_path / "a")
+    settings = json.loads((folder / "adapter.json").read_text(encoding="utf-8"))
+    layer = settings["layers"]["0"]
+    odd = [
+        "[" * 10**5,
+        '{"format":' + "9" * 10_000 + "}",
+        json.dumps(settings | {"networks": [json.loads(network(10**12))]}),
+        json.dumps(settings | {"networks": [json.loads(network(2**22, [[]] * 1000))]}),
+        json.dumps(settings | {"layers": {"0": layer | {"network": -1}}}),
+        json.dumps(settings | {"layers": {"0": layer | {"network": "0"}}}),
+        json.dumps(settings | {"layers": {"0": layer | {"weight": [8, float("inf")]}}}),
+        json.dumps(settings | {"layers": {"0": layer | {"weight": [10**30, 8]}}}),
+        json.dumps(settings | {"layers": {"0": layer | {"dropout": [2, "x"]}}}),
+        json.dumps(settings | {"layers": 3}),
+    ]
+    for text in odd:
+        (folder / "adapter.json").write_text(text, encoding="utf-8")
+        plain = model()
+        with pytest.raises(FileError, match=r"adapter\.json|does not fit"):
+            load_adapter(plain, folder)
+        assert type(plain[0]) is torch.nn.Linear
+    (folder / "adapter.json").write_text(json.dumps(settings), encoding="utf-8")
+    for head in (2**62, 10**8, 8):  # the header of a safetensors file says how long it is
+        (folder / "adapter.safetensors").write_bytes(struct.pack("<Q", head) + b"{}")
+        with pytest.raises(FileError, match="checksum"):
+            load_adapter(model(), folder)
+
+
+def test_a_target_of_another_norm_says_what_it_is_compared_with():
+    net, source = sm.ruler(8), np.random.default_rng(0)
+    matrix = np.linalg.qr(source.standard_normal((8, 8)))[0]
+    for scale in (1.0, 2.5, 1e-3):
+        found = sm.fit(net, scale * matrix)
+        product = sm.dense(net, found.blocks)
+        assert found.scale == pytest.approx(scale)
+        gap = np.linalg.norm(product - scale * matrix)
+        assert found.error == pytest.approx(
+            gap / np.linalg.norm(scale * matrix), rel=1e-9, abs=1e-13
+        )
+        assert found.scaled_error < 1e-13
+        assert ("times the norm of an orthogonal matrix" in str(found)) is (scale != 1)
