@@ -41,7 +41,7 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="SPEC",
-        help="a family with options; may be given several times",
+        help="a family with options, or the file of a network; may be given several times",
     )
     what.add_argument(
         "--compare",
@@ -80,6 +80,9 @@ def _finetune(options: argparse.Namespace) -> None:
     source.check(say)
     task = _task(options)
     say(f"model {source.name}; task {task.name}: {len(task.labels)} classes, {task.sizes}")
+    if options.data is not None:
+        for note in task.notes:
+            say(f"{options.data}: {note}")
     given = report.command_line(options.command)
     try:
         found = job.run(task, source, settings, options.output, command=given, say=say)
@@ -161,4 +164,8 @@ def _task(options: argparse.Namespace) -> Task:
             task = task.first(train=1200, validation=240, test=900)
     else:
         task = csv_task(options.data, text=options.text, label=options.label)
-    return task.first(train=192, validation=60, test=120) if options.quick else task
+    if not options.quick:
+        return task
+    few = task.first(train=192, validation=60, test=120)
+    say(f"--quick: {sum(few.sizes.values())} of {sum(task.sizes.values())} texts are used")
+    return few

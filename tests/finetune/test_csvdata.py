@@ -54,6 +54,29 @@ def test_duplicates_are_dropped_before_the_split(tmp_path):
     task = read(path)
     assert sum(task.sizes.values()) == 24
     assert "a: 24 texts, 12 distinct" in task.notes
+    assert any("dropped 12 rows whose text repeats another" in note for note in task.notes)
+
+
+def test_what_is_dropped_is_counted_with_the_reason(tmp_path):
+    shared = rows("c", 3)
+    lines = [*rows("a", 12), *rows("b", 12), *rows("b", 2), *rows("rare", 4), *rows("odd", 1)]
+    lines += [*shared, *((text, "a") for text, _ in shared), ("", "a"), (" ", "b"), ("words", "")]
+    path = write(tmp_path / "a.csv", [*lines, ("cut here", " b", "a")])
+    task = read(path)
+    assert task.labels == ("a", "b")
+    assert sum(task.sizes.values()) == 24
+    said = "; ".join(task.notes)
+    for part in (
+        "dropped 2 rows whose text repeats another one of the same label",
+        "dropped 6 rows whose text stands with several labels",
+        "dropped 2 rows whose column 'text' is empty",
+        "dropped 1 row whose column 'label' is empty",
+        "dropped 1 row with more fields than columns",
+        "dropped 3 labels with fewer than 10 distinct texts",
+        "'rare' (4)",
+        "'c' (0)",
+    ):
+        assert part in said
 
 
 @pytest.mark.parametrize(
@@ -62,13 +85,13 @@ def test_duplicates_are_dropped_before_the_split(tmp_path):
         ("", "empty; the first row names the columns"),
         ("txt,label\na,b\n", "no column 'text'; did you mean txt?"),
         ("text,label,label\na,b,c\n", "several columns 'label'"),
-        ("text,label\na,x\n ,x\n", "line 3: column 'text' is empty"),
-        ("text,label\na,\n", "line 2: column 'label' is empty"),
-        ("text,label\na\n", "line 2: column 'label' is empty"),
-        ("text,label\na,x\nb,x\n", r"1 class\(es\) in column 'label'; two are needed"),
+        ("text,label\na,x\n ,x\n", "two are needed; dropped 1 row whose column 'text' is empty"),
+        ("text,label\na,\n", "0 classes .*dropped 1 row whose column 'label' is empty"),
+        ("text,label\na\n", "0 classes .*dropped 1 row whose column 'label' is empty"),
+        ("text,label\na,x\nb,x\n", "0 classes in column 'label'; two are needed"),
         (
             "text,label\na,x\nb,y\n",
-            f"class 'x' has 1 distinct texts of 1; every class needs {FEWEST}",
+            rf"dropped 2 labels with fewer than {FEWEST} distinct texts, .*: 'x' \(1\), 'y' \(1\)",
         ),
         ('text,label\n"a,x\n', "not a CSV file"),
     ],
