@@ -11,9 +11,10 @@ import pytest
 
 import structmat as sm
 from structmat import cli
-from structmat.cli import finetuning, main
+from structmat.cli import exploring, finetuning, main
 from structmat.cli.comparing import FAMILIES, WIDTHS
 from structmat.families import unregister
+from structmat.finetune import methods
 
 
 def run(capsys, *arguments):
@@ -243,6 +244,35 @@ def test_families_of_ones_own_are_loaded(capsys, importing, how):
         unregister("my_halves")
 
 
+def test_a_file_stands_for_the_network_in_it(capsys, tmp_path):
+    path = tmp_path / "my net.json"
+    path.write_text(sm.butterfly(8).to_json(), encoding="utf-8")
+    found = read(capsys, "show", str(path))
+    assert found == read(capsys, "show", "butterfly", "--width", "8") | {"spec": str(path)}
+    assert read(capsys, "show", str(path), "--width", "8") == found
+    code, _, err = run(capsys, "show", str(path), "--width", "9")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "the network has width 8, not 9" in err
+    one, other = read(capsys, "compare", str(path), "butterfly")["rows"]
+    assert one == other | {"network": str(path)}
+    method = methods.rotation(str(path))
+    assert method.topology(8) == sm.butterfly(8)
+    assert exploring._drawn(str(path), None)["stages"][0] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    path.write_text(sm.butterfly(128).to_json(), encoding="utf-8")
+    assert str(methods.rotation(str(path)).topology) != str(method.topology)  # a resumed run sees
+    code, _, err = run(capsys, "explore", str(path))
+    assert code == 2
+    assert "straight networks of up to 64 wires" in err
+
+
+def test_a_network_that_can_never_be_dense_says_why(capsys):
+    _, out, _ = run(capsys, "show", "block_diagonal(block=4)", "--width", "124")
+    assert "in 31 connected components, of 4 wires each, so no number of stages" in out
+    assert "input 0 never reaches output 4" in out
+    _, out, _ = run(capsys, "show", "butterfly(depth=2)", "--width", "4")
+    assert "not dense" not in out
+
+
 def test_compare_has_a_row_for_every_network_and_width(capsys):
     rows = read(capsys, "compare", "shuffle(block=4)", "benes", "--width", "8", "12")["rows"]
     assert [(row["network"], row["width"]) for row in rows] == [
@@ -338,6 +368,12 @@ WRONG = [
         "22,013 stages and 60,582,528 parameters: show takes width × stages up to 20,000,000",
     ),
     (["show", "butterfly", "--width", "131072"], "17 stages and 1,114,112 parameters"),
+    (["show", "butterfly"], "a family has a network for each width; give --width N"),
+    (["show", "no.json"], "no.json: No such file or directory; expected a network"),
+    (["compare", "no.json"], "no.json: No such file"),
+    (["finetune", "--topology", "no.json"], "no.json: No such file"),
+    (["explore", "no.json"], "no.json: No such file"),
+    (["explore", "no.json", "--save", "a.html"], "no.json: a saved page has families"),
     (["compare", "shuffle(blok=4)"], "no option 'blok'; did you mean block"),
     (["finetune", "--compare", "lor"], "did you mean lora"),
     (["finetune", "--compare", ","], "there must be some"),
@@ -376,7 +412,6 @@ def test_bad_input_is_one_clear_line_and_code_2(capsys, tmp_path, monkeypatch, a
     "arguments",
     [
         ["nothing"],
-        ["show", "butterfly"],
         ["show", "butterfly", "--width", "x"],
         ["show", "butterfly", "--width", "8", "--inputs", "a"],
         ["finetune", "--quick", "--full"],
@@ -440,6 +475,9 @@ BROKEN = [
     ("", "registers no family; decorate a function"),
     ("import nothing_of_this_name", "No module named 'nothing_of_this_name'"),
     ("1 / 0", "cannot be imported (ZeroDivisionError: division by zero)"),
+    ("import json\n\njson.loads('[')", ", line 3: json.loads('[')"),
+    ("import structmat as sm\n\nsm.parse('benes')(7)", ", line 3: sm.parse('benes')(7)"),
+    ("\n\nx = (", ", line 3"),
     ("raise SystemExit(3)", "cannot be imported (SystemExit: 3)"),
     ("import sys\nsys.exit('enough')", "cannot be imported (SystemExit: enough)"),
     ("def f(:", "cannot be imported (SyntaxError: invalid syntax"),
@@ -512,14 +550,24 @@ def test_an_interrupted_command_exits_with_130(capsys, monkeypatch):
     assert (code, err) == (130, "structmat list: interrupted\n")
 
 
-def test_a_terminal_that_cannot_print_a_drawing_gets_the_remedy():
-    command = [sys.executable, "-m", "structmat", "show", "benes", "--width", "4"]
-    for encoding, code in (("cp1252", 2), ("utf-8", 0)):
-        environment = os.environ | {"PYTHONIOENCODING": encoding}
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "iso8859-9"])
+def test_a_terminal_without_a_character_gets_one_that_is_near(encoding):
+    def printed(*arguments, encoding=encoding, code=0):
+        command = [sys.executable, "-m", "structmat", *arguments]
+        environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
         done = subprocess.run(command, capture_output=True, env=environment, check=False)
-        assert done.returncode == code
-        assert (b"set the environment variable PYTHONIOENCODING=utf-8" in done.stderr) is (code > 0)
-        assert done.stderr.count(b"\n") == (code > 0)
+        assert (done.returncode, done.stderr) == (code, b"")
+        return done.stdout.decode(encoding)
+
+    drawn = ["show", "benes", "--width", "4"]
+    lines, plain = printed(*drawn, encoding="utf-8"), printed(*drawn)
+    assert "─●─" in lines
+    assert "-o-" in plain
+    assert [len(line) for line in plain.splitlines()] == [len(line) for line in lines.splitlines()]
+    assert json.loads(printed("list", "--json")) == json.loads(
+        printed("list", "--json", encoding="utf-8")
+    )
+    assert "--width N" in printed("show", "--help")
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")

