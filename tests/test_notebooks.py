@@ -8,6 +8,8 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
+from tests.waiting import PATIENCE
+
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
@@ -54,7 +56,7 @@ def executed(tmp_path, monkeypatch):
             for cell in notebook.cells:
                 cell.source = cell.source.replace(old, new)
         NotebookClient(
-            notebook, timeout=120, resources={"metadata": {"path": str(tmp_path)}}
+            notebook, timeout=PATIENCE, resources={"metadata": {"path": str(tmp_path)}}
         ).execute()  # raises for a cell that fails
         return [output for cell in notebook.cells for output in cell.get("outputs", [])]
 

@@ -12,7 +12,7 @@ from typing import Any
 from structmat.errors import FileError, StructmatError, whole
 from structmat.explorer.answering import answer, refusal
 from structmat.explorer.asking import asked
-from structmat.explorer.measuring import Measurer
+from structmat.explorer.measuring import SECONDS, Measurer
 from structmat.explorer.writing import page
 from structmat.writing import parse_json
 
@@ -34,6 +34,8 @@ class Server(ThreadingHTTPServer):
         The question whose network is shown first.
     load : sequence of str
         Files and modules whose families are there: commands on the page name them.
+    seconds : float
+        How long a dimension is computed at most.
 
     Raises
     ------
@@ -51,7 +53,12 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 64  # tabs that are opened at once
 
     def __init__(
-        self, port: int = 0, first: Mapping[str, Any] | None = None, load: Sequence[str] = ()
+        self,
+        port: int = 0,
+        first: Mapping[str, Any] | None = None,
+        load: Sequence[str] = (),
+        *,
+        seconds: float = SECONDS,
     ) -> None:
         if whole(port, "port") > _LAST_PORT:
             raise StructmatError(f"port={port}: ports go up to {_LAST_PORT}; 0 takes a free one")
@@ -62,7 +69,7 @@ class Server(ThreadingHTTPServer):
                 f"port={port}: cannot be listened to ({error.strerror}); 0 takes a free one"
             ) from None
         self.page = page(first, load=load)
-        self.measurer = Measurer()
+        self.measurer = Measurer(seconds)
 
     @property
     def address(self) -> str:

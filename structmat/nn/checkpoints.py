@@ -28,6 +28,7 @@ from structmat.nn.saved import (
     with_statistics,
 )
 from structmat.nn.sharded import Writers, gathered, plain_class, plain_name, unwrapped
+from structmat.nn.sharing import names_of_layers
 from structmat.writing import LONGEST, make_directory, parse_json, read_bytes, write_bytes
 
 TENSORS = "adapter.safetensors"
@@ -103,9 +104,15 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
         [plain_name(name) for name in found]
         for found in (trained_whole(model), with_statistics(model))
     )
+    names = {
+        plain_name(every[0]): [plain_name(other) for other in every]
+        for every in names_of_layers(model)
+        if len(every) > 1
+    }
+    saved = Saved(recipes, weights, trained, statistics, names)
     try:
         if writers.mine:
-            write_adapter(Path(directory), Saved(recipes, weights, trained, statistics), values)
+            write_adapter(Path(directory), saved, values)
     finally:
         writers.wait()
     return Path(directory)
@@ -137,6 +144,8 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
             "field": recipe.field,
             "side": recipe.side,
         }
+        if name in saved.names:
+            layers[name]["names"] = saved.names[name]
     data = to_bytes(values)
     settings = {
         "format": FORMAT,
@@ -265,7 +274,12 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         trained, statistics = (
             [str(name) for name in settings[key]] for key in ("trained", "statistics")
         )
-        return Saved(recipes, weights, trained, statistics)
+        names = {
+            str(name): [str(other) for other in layer["names"]]
+            for name, layer in layers.items()
+            if "names" in layer
+        }
+        return Saved(recipes, weights, trained, statistics, names)
     except StructmatError as error:
         raise FileError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:

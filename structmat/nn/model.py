@@ -30,6 +30,7 @@ from structmat.nn.adapters.quantised import settings_of
 from structmat.nn.module import checked_dropout
 from structmat.nn.selecting import ALL_LINEAR, Targets, compiled, matching, select
 from structmat.nn.sharded import check_whole
+from structmat.nn.sharing import biases, check_apart, check_norms, same_layers, slots_in, untie
 from structmat.stage import Bank, Stage
 
 Topology: TypeAlias = str | Family | Network | Callable[[int], Network]
@@ -98,6 +99,7 @@ def adapt(
         or its in/groups channels alone, alike at each place of the kernel.
     trainable : str or list of str
         Other modules to train whole, such as ["classifier"]; they are saved with the adapter.
+        What they share with other modules must be trained whole in all of them.
 
     Returns
     -------
@@ -145,7 +147,9 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
     """
     check_plain(model)
     check_whole(model, "adapt")
-    layers = dict(named_layers(model))
+    layers = dict(named_layers(model, remove_duplicate=False))
+    trained = list(trained)
+    _check_shared(model, {name: layers[name] for name in recipes}, recipes, trained)
     made: list[Adapter] = []
     for name, recipe in recipes.items():
         layer = layers[name]
@@ -166,6 +170,7 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
             )
         except StructmatError as error:
             raise type(error)(f"{name}: {error}") from None
+    new = _in_place_of(model, made)
     for parameter in model.parameters():
         parameter.requires_grad_(False)  # noqa: FBT003 (torch's signature)
     for name in trained:
@@ -177,19 +182,32 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
             adapter.bias.requires_grad_()
         if isinstance(adapter, QuantisedLinearAdapter):
             adapter.requantise = settings_of(model)
-    return _replace(model, _in_place_of(made))
+    return _replace(model, new)
 
 
-def _in_place_of(made: Iterable[Adapter]) -> dict[int, nn.Module]:
+def _check_shared(
+    model: nn.Module, layers: Mapping[str, Layer], recipes: Mapping[str, Recipe], whole: list[str]
+) -> None:
+    """Refuse to train what a frozen layer shares, and embeddings that change a shared weight."""
+    modules = dict(model.named_modules(remove_duplicate=False))
+    trained = {slot: f"trainable: {n}" for n in whole for slot in slots_in(modules[n])}
+    biased = {name: layer for name, layer in layers.items() if recipes[name].bias}
+    trained |= biases(model, biased, "bias=True")
+    check_apart(model, trained)
+    check_norms(model, layers)
+
+
+def _in_place_of(model: nn.Module, made: Iterable[Adapter]) -> dict[int, nn.Module]:
     """Return what goes where: an adapter for its layer, one module for weights of experts."""
     new: dict[int, nn.Module] = {}
+    first = same_layers(model)
     experts: dict[int, tuple[nn.Module, dict[str, StackAdapter]]] = {}
     for adapter in made:
         if isinstance(adapter, StackAdapter):
             stack = adapter.base
             experts.setdefault(id(stack.owner), (stack.owner, {}))[1][stack.part] = adapter
         else:
-            new[id(adapter.base)] = adapter
+            new |= {m: adapter for m, layer in first.items() if layer is adapter.base}
     return new | {key: Experts(owner, parts) for key, (owner, parts) in experts.items()}
 
 
@@ -240,7 +258,9 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     model : nn.Module
     unload : bool
         Whether to also take the adapters away and return the plain model, for good. Otherwise
-        the weights before are kept, and `unmerge` restores them exactly.
+        the weights before are kept, and `unmerge` restores them exactly. A weight that another
+        layer shares, as an output head does, is then one of its own, and the configuration of a
+        transformers model says so.
 
     Raises
     ------
@@ -272,7 +292,9 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     for module in trained_whole(model).values():
         delattr(module, _TRAINED)
     put: list[Layer] = [m for m in model.modules() if isinstance(m, Adapter | Experts)]
-    return _replace(model, {id(m): m.base for m in put if not isinstance(m, StackAdapter)})
+    model = _replace(model, {id(m): m.base for m in put if not isinstance(m, StackAdapter)})
+    untie(model)
+    return model
 
 
 def unmerge(model: nn.Module) -> nn.Module:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -12,6 +12,7 @@ from structmat.errors import StructmatError, require
 from structmat.nn.adapters import Adapter, Layer, kind_for, named_layers
 from structmat.nn.model import Recipe, adapters, trained_whole
 from structmat.nn.module import generator_shapes
+from structmat.nn.sharing import names_of_layers
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class Saved:
     weights: dict[str, tuple[str, tuple[int, ...]]]
     trained: list[str]
     statistics: list[str]
+    names: dict[str, list[str]] = field(default_factory=dict)  # all that a layer has, if several
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -106,8 +108,8 @@ def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
 
 def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) -> list[str]:
     """Return, in words, everything in which a saved adapter does not fit a model."""
-    layers: dict[str, Layer] = dict(named_layers(model))
-    wrong = []
+    layers: dict[str, Layer] = dict(named_layers(model, remove_duplicate=False))
+    wrong = _other_sharing(model, saved)
     shapes: dict[str, tuple[int, ...]] = {}
     misfits = []
     for name, recipe in saved.recipes.items():
@@ -163,6 +165,22 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
         for name in tensors
         if name not in shapes and not name.startswith(tuple(misfits))
     ]
+    return wrong
+
+
+def _other_sharing(model: nn.Module, saved: Saved) -> list[str]:
+    """Return in which layers the model shares otherwise than the saved one."""
+    wrong = []
+    here = {name: names for names in names_of_layers(model) for name in names}
+    seen: dict[str, str] = {}
+    for name in saved.recipes:
+        there, names = saved.names.get(name, [name]), here.get(name, [name])
+        if missing := [other for other in there if other not in names]:
+            wrong.append(
+                f"{name} is one layer with {', '.join(missing)} in the file, and not in the model"
+            )
+        if (other := seen.setdefault(names[0], name)) != name:
+            wrong.append(f"{other} and {name} are one layer in the model, and two in the file")
     return wrong
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from structmat.errors import StructmatError, suggest
 from structmat.nn.adapters import Layer, LinearAdapter, kind_for, named_layers
+from structmat.nn.sharing import same_layers
 from structmat.texttable import counted
 
 Targets: TypeAlias = str | Sequence[str]
@@ -47,10 +48,14 @@ def select(
     (['0', '2'], ['0'], ['2'])
     """
     # A shared layer goes by all its names.
-    every = list(named_layers(model, remove_duplicate=False))
+    same = same_layers(model)
+    every = [
+        (name, same.get(id(layer), layer))
+        for name, layer in named_layers(model, remove_duplicate=False)
+    ]
     layers = {name: m for name, m in every if kind_for(m) is not None}
     if isinstance(targets, str) and targets == ALL_LINEAR:
-        heads = _heads(model)
+        heads = {id(same[head]) for head in _heads(model) if head in same}
         chosen = {
             name: layer
             for name, layer in layers.items()

@@ -104,8 +104,8 @@ def test_the_candidate_trains_and_starts_as_the_layer(library, dtype):
     module = AGAINST["lazylinop"].build(layer.linear())
     source = torch.Generator().manual_seed(2)
     x = torch.randn(4, 12, generator=source).to(dtype).requires_grad_()
-    with torch.no_grad():
-        assert torch.equal(module.layer(x), module(x))
+    with torch.no_grad():  # other kernels, other rounding: in the dtype's own units
+        torch.testing.assert_close(module(x), module.layer(x))
     gradient = 1e6 * torch.randn(4, 5, generator=source).to(dtype)
     before = [value.detach().clone() for value in module.turn.values]
     training_step(module, Batch(x, gradient))()

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from structmat.explorer.serving import Server
+from tests.waiting import PATIENCE
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
@@ -16,7 +17,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 @contextmanager
 def running(**options):
     """Serve the explorer while the block runs."""
-    with Server(**options) as server:
+    with Server(**options, seconds=PATIENCE) as server:
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         try:
@@ -40,7 +41,7 @@ def browser():
     if path is None:
         pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
     with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path)
+        chromium = driver.chromium.launch(executable_path=path, timeout=1000 * PATIENCE)
         yield chromium
         chromium.close()
 
@@ -52,7 +53,7 @@ def opened(browser):
 
     def open_page(address, **options):
         context = browser.new_context(**options)
-        context.set_default_timeout(20_000)
+        context.set_default_timeout(1000 * PATIENCE)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda said: faults.append(said.text) if said.type != "log" else None)

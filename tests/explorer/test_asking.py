@@ -17,6 +17,7 @@ from structmat.explorer.choosing import SPECS, WIDTHS, precomputed
 from structmat.explorer.code import code
 from structmat.families import unregister
 from structmat.testing import families, networks
+from tests.waiting import PATIENCE
 
 
 def made_by(program):
@@ -230,18 +231,18 @@ def test_a_slow_network_keeps_no_other_waiting():
     @sm.family("any")
     def slow_to_build(width):
         started.set()
-        assert free.wait(60)
+        assert free.wait(PATIENCE)
         return sm.Network(width)
 
     slow = threading.Thread(target=answer, args=[{"spec": "slow_to_build", "width": 4}])
     try:
         slow.start()
-        assert started.wait(60)
+        assert started.wait(PATIENCE)
         assert answer({"spec": "benes", "width": 8})["depth"] == 5
         assert slow.is_alive()
     finally:
         free.set()
-        slow.join(60)
+        slow.join(PATIENCE)
         unregister("slow_to_build")
 
 

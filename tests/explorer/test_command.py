@@ -13,6 +13,7 @@ import pytest
 import structmat as sm
 from structmat.cli import exploring, main
 from tests.explorer.test_page import wait_for
+from tests.waiting import PATIENCE
 
 
 def run(capsys, *arguments):
@@ -26,13 +27,18 @@ def serving(*arguments):
     """Run the command while the block runs, and return the address; then interrupt it."""
     command = [sys.executable, "-m", "structmat", "explore", *arguments, "--no-open", "--json"]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job ignores interrupts, and so would all that it starts.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as running:
         try:
             said = "".join(iter(running.stdout.readline, "}\n")) + "}"
             yield json.loads(said)["address"]
             running.send_signal(signal.SIGINT)
-            _, problem = running.communicate(timeout=60)
+            _, problem = running.communicate(timeout=PATIENCE)
         finally:
             running.kill()
     assert (running.returncode, problem) == (0, "")
@@ -41,7 +47,7 @@ def serving(*arguments):
 def test_it_serves_until_it_is_interrupted():
     with (
         serving("shuffle(block=4)", "--width", "64") as address,
-        urllib.request.urlopen(address, timeout=60) as response,
+        urllib.request.urlopen(address, timeout=PATIENCE) as response,
     ):
         text = response.read().decode()
     assert '"first": {"spec": "shuffle(block=4)", "width": 64}' in text

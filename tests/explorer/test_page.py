@@ -13,6 +13,7 @@ from structmat.errors import StructmatError
 from structmat.explorer.asking import named
 from tests.explorer.conftest import running
 from tests.explorer.test_asking import made_by
+from tests.waiting import PATIENCE
 
 TILES = ("density", "dimension", "parameters", "flops", "depth", "dense_depth", "nonzeros")
 
@@ -201,12 +202,12 @@ def test_nothing_waits_for_the_dimension_and_late_answers_are_dropped(opened, mo
         def slow(net, page):
             if net.width == 16:
                 asked.set()
-                assert free.wait(60)
+                assert free.wait(PATIENCE)
             return measure(net, page)
 
         monkeypatch.setattr(server.measurer, "dimension", slow)
         page = opened(server.address)
-        assert asked.wait(60)
+        assert asked.wait(PATIENCE)
         assert page.inner_text("#dimension .value") == "…"
         assert page.inner_text("#parameters .value") == "72"
         page.get_by_role("button", name="32", exact=True).click()

@@ -20,6 +20,7 @@ from structmat.explorer.measuring import Measurer
 from structmat.explorer.serving import Server
 from structmat.explorer.writing import page
 from tests.explorer.conftest import running
+from tests.waiting import PATIENCE
 
 JSON = {"Content-Type": "application/json"}
 SLOW = sm.triangle(256)  # a rank of 32,640 dimensions
@@ -27,7 +28,7 @@ SLOW = sm.triangle(256)  # a rank of 32,640 dimensions
 
 def sent(server, method, path, body=None, headers=None):
     """What the server answers: status, headers and body."""
-    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=PATIENCE)
     try:
         connection.request(method, path, body, headers or {})
         response = connection.getresponse()
@@ -106,7 +107,7 @@ def test_port_80_is_not_part_of_an_address(monkeypatch):
 
 
 def status_at(port, path, headers, question=None):
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
     try:
         method = "GET" if question is None else "POST"
         connection.request(method, path, json.dumps(question), headers)
@@ -126,7 +127,7 @@ def test_many_may_come_at_once():
     with Server() as server, contextlib.ExitStack() as stack:  # which has not begun to answer
         for _ in range(40):
             address = ("127.0.0.1", server.server_port)
-            stack.enter_context(socket.create_connection(address, timeout=10))
+            stack.enter_context(socket.create_connection(address, timeout=PATIENCE))
 
 
 def test_localhost_is_the_same_machine(server):
@@ -170,10 +171,10 @@ def asking(measurer, net, page, answers):
 
 def test_a_newer_question_of_a_page_ends_its_older_one():
     answers, net = [], sm.butterfly(8)
-    with Measurer() as measurer:
+    with Measurer(PATIENCE) as measurer:
         older = asking(measurer, SLOW, "a page", answers)
         assert measurer.dimension(net, "a page") == sm.dimension(net).to_dict() | {"late": False}
-        older.join(60)
+        older.join(PATIENCE)
         assert answers == [None]
         assert not measurer.is_busy
         assert measurer.dimension(net) == measurer.dimension(sm.butterfly(8))
@@ -181,27 +182,27 @@ def test_a_newer_question_of_a_page_ends_its_older_one():
 
 def test_a_known_dimension_ends_the_older_question_too():
     answers, net = [], sm.butterfly(8)
-    with Measurer() as measurer:
+    with Measurer(PATIENCE) as measurer:
         known = measurer.dimension(net)
         older = asking(measurer, SLOW, "a page", answers)
         assert measurer.dimension(net, "a page") == known
-        older.join(60)
+        older.join(PATIENCE)
     assert answers == [None]
 
 
 def test_pages_wait_for_each_other():
     answers, slow = [], sm.parse("clos")(48)
-    with Measurer() as measurer:
+    with Measurer(PATIENCE) as measurer:
         one = asking(measurer, slow, "one", answers)
         other = measurer.dimension(sm.butterfly(8), "other")
-        one.join(60)
+        one.join(PATIENCE)
     assert other["value"] == sm.dimension(sm.butterfly(8)).value
     assert [found["value"] for found in answers] == [sm.dimension(slow).value]
 
 
 def test_a_question_that_waits_is_dropped_for_a_newer_one_of_its_page():
     answers, net = [], sm.butterfly(8)
-    with Measurer() as measurer:
+    with Measurer(PATIENCE) as measurer:
         known = measurer.dimension(net)
         other = asking(measurer, SLOW, "other", [])
         slow = sm.triangle(255)
@@ -212,7 +213,7 @@ def test_a_question_that_waits_is_dropped_for_a_newer_one_of_its_page():
         assert measurer.dimension(net, "one") == known
         assert measurer.dimension(net, "other") == known
         for thread in (other, waits):
-            thread.join(60)
+            thread.join(PATIENCE)
     assert answers == [None]
 
 
@@ -225,13 +226,13 @@ def test_a_question_that_comes_as_the_older_one_is_answered_is_answered_too(monk
             ask = lambda: answers.append(measurer.dimension(sm.butterfly(8), "a page"))  # noqa: E731
             newer.append(threading.Thread(target=ask))
             newer[0].start()
-            process.wait(60)  # ended for the newer question
+            process.wait(PATIENCE)  # ended for the newer question
         return found
 
     monkeypatch.setattr(measuring, "_said", late)
-    with Measurer() as measurer:
+    with Measurer(PATIENCE) as measurer:
         found = measurer.dimension(sm.butterfly(4), "a page")
-        newer[0].join(60)
+        newer[0].join(PATIENCE)
     assert found["value"] == sm.dimension(sm.butterfly(4)).value
     assert [one["value"] for one in answers] == [sm.dimension(sm.butterfly(8)).value]
 
@@ -247,10 +248,10 @@ def test_what_takes_too_long_is_ended_with_true_bounds():
 
 def test_stopping_the_server_ends_what_runs():
     answers = []
-    server = Server()
+    server = Server(seconds=PATIENCE)
     thread = asking(server.measurer, SLOW, "a page", answers)
     server.server_close()
-    thread.join(60)
+    thread.join(PATIENCE)
     assert not thread.is_alive()
     assert answers == [None]
 
@@ -260,7 +261,7 @@ def test_a_browser_may_leave_before_its_answer_comes(capfd, monkeypatch):
         left = threading.Event()
 
         def late(net, page):
-            assert left.wait(60)
+            assert left.wait(PATIENCE)
             return {"much": "x" * 10**7}  # more than any buffer takes
 
         monkeypatch.setattr(server.measurer, "dimension", late)
@@ -273,7 +274,7 @@ def test_a_browser_may_leave_before_its_answer_comes(capfd, monkeypatch):
         assert sent(server, "GET", "/")[0] == 200
         for thread in threading.enumerate():
             if "process_request_thread" in thread.name:
-                thread.join(60)
+                thread.join(PATIENCE)
     assert capfd.readouterr().err == ""
 
 

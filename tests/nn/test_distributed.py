@@ -18,6 +18,7 @@ from structmat.nn.checkpoints import SETTINGS, TENSORS
 from structmat.nn.saved import trained_tensors
 from structmat.nn.sharded import plain_name, unwrapped
 from tests.nn import worker
+from tests.waiting import PATIENCE
 
 pytest.importorskip("safetensors")
 
@@ -33,7 +34,7 @@ def launched(folder, command):
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, f"{command} failed:\n{done.stdout}\n{done.stderr}"
     return [json.loads((folder / f"{rank}.json").read_text("utf-8")) for rank in (0, 1)]

@@ -66,8 +66,9 @@ def test_training_reaches_a_matrix_of_the_full_layer(seed):
         value.backward()
         return value
 
+    start = loss().item()
     optimizer.step(loss)
-    assert loss().item() < 1e-16
+    assert loss().item() < 1e-12 * start  # a minimum above zero would leave a part of it
 
 
 def test_a_bank_that_keeps_all_has_a_row_for_each_switch():

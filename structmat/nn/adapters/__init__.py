@@ -12,6 +12,7 @@ from structmat.nn.adapters.checks import (
     checked_side,
     own_behaviour,
     runs_together,
+    sees_weight,
 )
 from structmat.nn.adapters.convolutions import Conv1dAdapter, Conv2dAdapter, Conv3dAdapter
 from structmat.nn.adapters.embeddings import EmbeddingAdapter
@@ -50,4 +51,5 @@ __all__ = [
     "named_layers",
     "own_behaviour",
     "runs_together",
+    "sees_weight",
 ]

@@ -18,6 +18,7 @@ from structmat.nn.adapters.checks import (
     named,
     own_behaviour,
     plain_weight,
+    sees_weight,
 )
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.module import Orthogonal
@@ -85,6 +86,7 @@ class Adapter(nn.Module):
         dtype, device = self.number_type(base)
         dtype = at_least_float32(dtype)
         self._stock = own_behaviour(base, self.takes) is None
+        self._sees_weight = self.calls_base and sees_weight(base, self.takes)
         self.base = base
         self.side = side
         self.rotation = Orthogonal(
@@ -243,6 +245,11 @@ class Adapter(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's outputs with the rotated weight."""
+        if self._sees_weight and not self.merged:
+            # Not tie_weights: another parameter that is the same tensor keeps it.
+            given = {"weight": self.weight}
+            run: Tensor = torch.func.functional_call(self.base, given, (x,), tie_weights=False)
+            return run
         outputs: Tensor = self.base(x) if self.merged else self._forward(x)
         return outputs
 

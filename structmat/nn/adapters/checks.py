@@ -95,6 +95,21 @@ def own_behaviour(base: Layer, takes: str) -> str | None:
     return None
 
 
+def sees_weight(base: Layer, takes: str) -> bool:
+    """Return whether a layer must run with its rotated weight, and not on rotated activations.
+
+    That is so where a class does something else than its kind with inputs or outputs, which a
+    rotation need not commute with. The embeddings of transformers multiply by a number, or look up
+    elsewhere, unless they have other parameters as well.
+    """
+    if own_behaviour(base, takes) is None or quantiser(base) is not None:
+        return False
+    if getattr(base, "max_norm", None) is not None:  # it writes to the weight
+        return False
+    trusted = type(base).__module__.startswith("transformers.") and hasattr(base, "embedding_dim")
+    return not trusted or len(list(base.parameters())) > 1
+
+
 def named(cls: type) -> str:
     """Return the full name of a class."""
     return f"{cls.__module__}.{cls.__qualname__}"

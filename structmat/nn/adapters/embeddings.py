@@ -23,8 +23,14 @@ class EmbeddingAdapter(Adapter):
 
     @classmethod
     def check_weight(cls, base: Layer, *, products: bool) -> None:
-        """Refuse weights as other kinds do, and a scale where rows are kept to a norm."""
+        """Refuse weights as other kinds do, and norms of rows that an adapter would change."""
         plain_weight(base)
+        if base.max_norm is not None and base.norm_type != 2:
+            raise StructmatError(
+                f"an embedding with max_norm={base.max_norm} and norm_type={base.norm_type}: a"
+                " rotation keeps the norm of type 2 only, so the merged rows would be scaled"
+                " otherwise; exclude this layer"
+            )
         if products and base.max_norm is not None:
             raise StructmatError(
                 f"an embedding with max_norm={base.max_norm}, which looks at the norms that a"

@@ -184,7 +184,8 @@ class Experts(nn.Module):
         rotated = {name: a.weight for name, a in self._adapters().items() if not a.merged}
         if not rotated:
             return self.base(*args, **kwargs)
-        return torch.func.functional_call(self.base, rotated, args, kwargs)
+        # Not tie_weights: another parameter that is the same tensor keeps it.
+        return torch.func.functional_call(self.base, rotated, args, kwargs, tie_weights=False)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         for adapter in self._adapters().values():  # before the weights of the experts come

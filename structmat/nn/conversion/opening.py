@@ -24,6 +24,7 @@ from structmat.nn.conversion import (
 from structmat.nn.conversion.names import Names
 from structmat.nn.conversion.tensorfiles import FileWeights, ModelWeights, Weights, read_json
 from structmat.nn.conversion.turns import Adaptation, known
+from structmat.nn.conversion.untying import aliases
 
 Pretrained = nn.Module | str | os.PathLike[str]
 Read = Callable[[Path, Weights | None], Adaptation]
@@ -64,7 +65,7 @@ def opened(
     if model is not None:
         weights = ModelWeights(model) if isinstance(model, nn.Module) else FileWeights(Path(model))
     found = detected(source)(source, weights)
-    names = Names(weights, found.turns, is_flat=found.is_flat) if weights is not None else None
+    names = None if weights is None else _named(weights, found)
     if weights is None and not needs_shapes:
         return Opened(found, None, None)
     if names is None and found.is_flat:
@@ -83,6 +84,18 @@ def opened(
     if weights is not None and found.is_flat:
         names = Names(weights, turns)
     return Opened(replace(found, turns=turns), weights, names)
+
+
+def _named(weights: Weights, found: Adaptation) -> Names:
+    """Return what the layers are called in the weights, where some may be tied to others."""
+    try:
+        return Names(weights, found.turns, is_flat=found.is_flat)
+    except FileError:
+        more = aliases(weights) if isinstance(weights, FileWeights) else {}
+        if not more:
+            raise
+        weights.add_aliases(more)
+        return Names(weights, found.turns, is_flat=found.is_flat)
 
 
 def is_adapter(source: Path) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
 from torch import Tensor, nn
 
-from structmat.errors import FileError, require
-from structmat.nn.adapters import kind_for
+from structmat.errors import FileError, StructmatError, require
+from structmat.nn.adapters import EmbeddingAdapter, kind_for
 from structmat.nn.conversion.turns import Shape
 from structmat.writing import parse_json, read_bytes
 
@@ -84,6 +85,11 @@ class ModelWeights:
     def kind(self, layer: str) -> str | None:
         """Return the kind of a layer, by the name of its adapter."""
         kind = kind_for(self._layers.get(layer))
+        if kind is not None and issubclass(kind, EmbeddingAdapter):
+            try:
+                kind.check_weight(self._layers[layer], products=False)
+            except StructmatError as error:
+                raise FileError(f"{layer}: {error}") from None
         return None if kind is None else kind.__name__
 
 
@@ -122,14 +128,22 @@ class FileWeights:
                 )
             self.homes |= dict.fromkeys(keys, path)
         self.keys = frozenset(self.homes)
+        self._aliases: dict[str, str] = {}
+
+    def add_aliases(self, aliases: Mapping[str, str]) -> None:
+        """Let tensors go by other names as well, such as those of weights tied to them."""
+        self._aliases |= aliases
+        self.keys |= aliases.keys()
 
     def shape(self, key: str) -> Shape:
         """Return the shape of a tensor, which the head of the file says."""
+        key = self._aliases.get(key, key)
         with _opened(self.homes[key]) as file:
             return tuple(file.get_slice(key).get_shape())
 
     def tensor(self, key: str) -> Tensor:
         """Return a tensor."""
+        key = self._aliases.get(key, key)
         with _opened(self.homes[key]) as file:
             value: Tensor = file.get_tensor(key)
             return value

@@ -49,7 +49,8 @@ class StructmatExperts(Around):
                 rotated |= {name: layer.effective(names)} if names else {}
         if not rotated:
             return self.base_layer(*args, **kwargs)
-        return torch.func.functional_call(self.base_layer, rotated, args, kwargs)
+        # Not tie_weights: another parameter that is the same tensor keeps it.
+        return torch.func.functional_call(self.base_layer, rotated, args, kwargs, tie_weights=False)
 
     def unload_and_optionally_merge_module(
         self,

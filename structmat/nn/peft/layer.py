@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from structmat.errors import StructmatError
 from structmat.network import Network
-from structmat.nn.adapters import Adapter, Layer, QuantisedLinearAdapter, own_behaviour
+from structmat.nn.adapters import Adapter, Layer, QuantisedLinearAdapter, own_behaviour, sees_weight
 from structmat.nn.adapters.quantised import requantised
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.peft import running, weights
@@ -64,6 +64,7 @@ class StructmatLayer(Around, BaseTunerLayer):
         self.base_layer = base_layer
         self.kind = kind
         self.stock = own_behaviour(base_layer, kind.takes) is None
+        self.sees_weight = kind.calls_base and sees_weight(base_layer, kind.takes)
         self.structmat_inputs = nn.ModuleDict()
         self.structmat_outputs = nn.ModuleDict()
         self.structmat_scale = nn.ParameterDict()

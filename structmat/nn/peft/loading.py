@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -13,8 +13,12 @@ from structmat.nn.peft.layer import StructmatLayer
 from structmat.nn.peft.names import PREFIX
 
 
-def check(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str, tuner: Any) -> None:
-    """Refuse tensors that do not fit, and take the adapter that was made for them out again.
+def checked(
+    model: nn.Module, tensors: Mapping[str, Tensor], adapter: str, tuner: Any
+) -> dict[str, Tensor]:
+    """Return tensors that fit a model, or take the adapter that was made for them out again.
+
+    A layer of several names has its tensors in the file under one of them, and here under all.
 
     Parameters
     ----------
@@ -29,9 +33,10 @@ def check(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str, tuner: 
     FileError
         Naming every tensor that is missing, has another shape, has no place or is not finite.
     """
-    own = model.state_dict()
-    mine = {name for name in own if f".{PREFIX}" in f".{name}" and _of_adapter(name, adapter)}
-    wrong = [f"{name} is missing" for name in sorted(mine - set(tensors))]
+    own = model.state_dict(keep_vars=True)
+    mine = names_of(own, adapter)
+    given: dict[int, str] = {id(own[name]): name for name in mine & set(tensors)}
+    wrong = [f"{name} is missing" for name in sorted(mine) if id(own[name]) not in given]
     for name, value in tensors.items():
         if name not in own:
             if f".{PREFIX}" in name:
@@ -43,16 +48,23 @@ def check(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str, tuner: 
             )
         elif name in mine and not torch.isfinite(value).all():
             wrong.append(f"{name} holds NaN or infinity")
+        elif name in mine and not torch.equal(value, tensors[first := given[id(own[name])]]):
+            wrong.append(f"{name} and {first} are one tensor in the model, and differ in the file")
     before = None if tuner is None else tuner._before.get(adapter)
     if not wrong:
         if before is not None:
             tuner._before = {k: v for k, v in tuner._before.items() if k != adapter}
-        return
+        return {**tensors, **{name: tensors[given[id(own[name])]] for name in mine}}
     if before is not None and _is_fresh(tuner.model, adapter):
         before.restore(tuner.model, adapter)
         del tuner.peft_config[adapter]
     shown = "; ".join(wrong[:8]) + (f"; and {len(wrong) - 8} more" if len(wrong) > 8 else "")
     raise FileError(f"the saved adapter does not fit this model: {shown}")
+
+
+def names_of(state: Iterable[str], adapter: str) -> set[str]:
+    """Return the names of the tensors of an adapter."""
+    return {name for name in state if f".{PREFIX}" in f".{name}" and _of_adapter(name, adapter)}
 
 
 def _of_adapter(name: str, adapter: str) -> bool:

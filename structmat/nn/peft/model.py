@@ -12,6 +12,7 @@ import torch
 from peft.tuners.tuners_utils import (
     BaseTuner,
     BaseTunerLayer,
+    _ExcludedModule,
     _maybe_include_all_linear_layers,
     check_target_module_exists,
 )
@@ -26,10 +27,11 @@ from structmat.nn.peft.config import StructmatConfig
 from structmat.nn.peft.experts import StructmatExperts
 from structmat.nn.peft.layer import StructmatLayer, StructmatLinear
 from structmat.nn.peft.names import PREFIX
-from structmat.nn.peft.planning import LayerPlan, planned
+from structmat.nn.peft.planning import LayerPlan, check_shared, planned
 from structmat.nn.peft.running import BASE
 from structmat.nn.peft.undoing import Before
 from structmat.nn.selecting import ALL_LINEAR
+from structmat.nn.sharing import names_of_layers, untie
 
 # Parents that look at the dtype of a weight, and call the layer: no need to rotate it for that.
 _ONLY_LOOKS = re.compile(r".*(DenseActDense|DenseGatedActDense|GatedActDense)")
@@ -69,7 +71,8 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     tuner_layer_cls = StructmatLayer
     target_module_mapping = {}  # noqa: RUF012 (no names by architecture: None is "all-linear")
 
-    _plans: Mapping[str, LayerPlan] = {}
+    _plans: dict[str, LayerPlan] = {}  # noqa: RUF012 (each model has its own)
+    _names: Mapping[str, list[str]] = {}  # by each name of a layer, all of them
     _stacks: Mapping[str, Stack] = {}
     _before: Mapping[str, Before] = {}
 
@@ -89,9 +92,11 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         before = Before(model)
         try:
             _check_name(model, adapter_name)
+            self._names = {name: names for names in names_of_layers(model) for name in names}
             layers = self._targets(model, config, state_dict)
             self._stacks = experts.chosen(model, config, _layer_index)
             self._plans = planned(config, {**layers, **self._stacks})
+            check_shared(model, config, layers)
             super().inject_adapter(
                 model,
                 adapter_name,
@@ -140,14 +145,15 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             saved = set(cut)
         found: dict[str, nn.Module] = {}
         for name, module in model.named_modules():
-            if not name or name.startswith(inside):
+            names = self._names[name]
+            if not name or name.startswith(inside) or name != names[0]:
                 continue
             if isinstance(module, BaseTunerLayer):
                 inside = (*inside, f"{name}.")
             wanted = (
                 self._check_target_module_exists(config, name)
                 if saved is None
-                else name.removeprefix("_orig_mod.") in saved
+                else any(other.removeprefix("_orig_mod.") in saved for other in names)
             )
             if wanted:
                 base = module.base_layer if isinstance(module, StructmatLayer) else module
@@ -159,22 +165,11 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             peft_config.target_modules = set() if peft_config.target_parameters else ALL_LINEAR
         return peft_config
 
-    @staticmethod
-    def _check_target_module_exists(config: Any, key: str) -> Any:
-        """Return whether a layer is targeted; PEFT heeds `layers_to_transform` in lists only."""
-        plain = SimpleNamespace(
-            target_modules=config.target_modules,
-            exclude_modules=config.exclude_modules,
-            modules_to_save=config.modules_to_save,
-            target_parameters=None,
-        )
-        found = check_target_module_exists(plain, key)
-        wanted = config.layers_to_transform
-        if not found or wanted is None or wanted == []:
-            return found
-        return _layer_index(key, config.layers_pattern) in (
-            [wanted] if isinstance(wanted, int) else list(wanted)
-        )
+    def _check_target_module_exists(self, config: Any, key: str) -> Any:
+        """Return whether a layer is targeted by one of its names, and excluded by none."""
+        found = [_is_targeted(config, name) for name in self._names.get(key, [key])]
+        excluded = [result for result in found if isinstance(result, _ExcludedModule)]
+        return (excluded or [result for result in found if result] or found)[0]
 
     def _create_and_replace(
         self,
@@ -186,8 +181,10 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         current_key: str,
         parameter_name: str | None = None,  # noqa: ARG002 (PEFT's signature)
     ) -> None:
-        plan = self._plans.get(current_key)
-        if plan is None:  # inside a module that is trained whole
+        # A layer of several names is met under each of them, and adapted once.
+        names = self._names.get(current_key, [current_key])
+        plan = self._plans.pop(names[0], None)
+        if plan is None:  # done, or inside a module that is trained whole
             return
         if isinstance(target, StructmatLayer):
             target.update_layer(adapter_name, plan, peft_config)
@@ -200,7 +197,10 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         layer.update_layer(adapter_name, plan, peft_config)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)  # noqa: FBT003 (torch's signature)
+        alike = [self.model.get_submodule(name) for name in names[1:] if name in self._names]
         self._replace_module(parent, target_name, layer, target)
+        for module in alike:
+            self._replace_everywhere(module, layer)
 
     def _replace_module(self, parent: Any, child_name: str, new_module: Any, child: Any) -> None:
         """Replace a layer wherever it stands: models share some under several names."""
@@ -208,10 +208,13 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             setattr(parent, child_name, new_module)
         else:
             super()._replace_module(parent, child_name, new_module, child)
+        self._replace_everywhere(child, new_module)
+
+    def _replace_everywhere(self, old: nn.Module, new: nn.Module) -> None:
         for module in self.model.modules():
             for name, other in module._modules.items():
-                if other is child and module is not new_module:
-                    module._modules[name] = new_module
+                if other is old and module is not new:
+                    module._modules[name] = new
 
     # Taking out -----------------------------------------------------------------------------
 
@@ -237,12 +240,14 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             for layer in self.adapted().values():
                 if layer.merged:
                     layer.unmerge()
-        return super()._unload_and_optionally_merge(
+        plain = super()._unload_and_optionally_merge(
             merge=merge,
             progressbar=progressbar,
             safe_merge=safe_merge,
             adapter_names=adapter_names,
         )
+        untie(plain)
+        return plain
 
     def _check_finite(self, names: Sequence[str] | None) -> None:
         for place, layer in self.adapted().items():
@@ -318,8 +323,15 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             model=model, config=config, adapter_name=adapter_name, state_dict=state_dict
         )
         tuner = getattr(model, "base_model", None)
-        loading.check(model, renamed, adapter_name, tuner if isinstance(tuner, cls) else None)
-        return renamed
+        mine = tuner if isinstance(tuner, cls) else None
+        # PEFT knows a layer of several names by the first of them only.
+        places = {
+            cls._remove_adapter_name_from_key(key, adapter_name): key
+            for key in loading.names_of(model.state_dict(), adapter_name)
+        }
+        places |= {f"base_model.model.{short}": key for short, key in places.items()}
+        renamed = {places.get(name, name): value for name, value in renamed.items()}
+        return loading.checked(model, renamed, adapter_name, mine)
 
     # Batches of several adapters ------------------------------------------------------------
 
@@ -376,6 +388,23 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
                     " them, so it cannot take another one for each sample; run the adapters one"
                     " after the other"
                 )
+
+
+def _is_targeted(config: Any, key: str) -> Any:
+    """Return whether a name is targeted; PEFT heeds `layers_to_transform` in lists only."""
+    plain = SimpleNamespace(
+        target_modules=config.target_modules,
+        exclude_modules=config.exclude_modules,
+        modules_to_save=config.modules_to_save,
+        target_parameters=None,
+    )
+    found = check_target_module_exists(plain, key)
+    wanted = config.layers_to_transform
+    if not found or wanted is None or wanted == []:
+        return found
+    return _layer_index(key, config.layers_pattern) in (
+        [wanted] if isinstance(wanted, int) else list(wanted)
+    )
 
 
 def _check_name(model: nn.Module, adapter: str) -> None:

@@ -6,12 +6,15 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from torch import nn
+
 from structmat.errors import FileError, SpecError, StructmatError, WidthError
 from structmat.network import Network
 from structmat.nn.adapters import KINDS, Adapter, Layer, check_layer, kind_for
 from structmat.nn.model import builder, fits, side_by_side
 from structmat.nn.peft.config import StructmatConfig, topology_of
 from structmat.nn.selecting import compiled
+from structmat.nn.sharing import biases, check_apart, check_norms, names_of_layers
 
 
 @dataclass(frozen=True)
@@ -65,6 +68,32 @@ def planned(config: StructmatConfig, layers: Mapping[str, Layer]) -> dict[str, L
             else None,
         )
     return plans
+
+
+def check_shared(model: nn.Module, config: StructmatConfig, layers: Mapping[str, Layer]) -> None:
+    """Refuse to train one use of what several modules share, and not the others.
+
+    Raises
+    ------
+    StructmatError
+        For a module of `modules_to_save` that stands in several places, for PEFT trains a copy in
+        one of them; for biases; and for embeddings that change a weight which others read.
+    """
+    wanted = tuple(config.modules_to_save or ())
+    for names in names_of_layers(model):
+        found = [name for name in names if name.endswith(wanted)] if wanted else []
+        modules = [model.get_submodule(name) for name in names]
+        copies = len(found) < len(names) or len({id(module) for module in modules}) == 1
+        if found and len(names) > 1 and copies:
+            others = [name for name in names if name != found[0]]
+            raise StructmatError(
+                f"modules_to_save: {found[0]} is one layer with {', '.join(others)}, and PEFT would"
+                " train a copy of it in one place only; target it instead, or give each place a"
+                " layer of its own first"
+            )
+    if config.bias == "structmat_only":
+        check_apart(model, biases(model, layers, "bias='structmat_only'"))
+    check_norms(model, layers)
 
 
 def fingerprint(net: Network) -> str:

@@ -36,6 +36,10 @@ def adapted(
         return plain
     if not kind.calls_base:
         return kind.run(base, x, layer.effective(names))
+    if layer.sees_weight:
+        given = {"weight": layer.effective(names)}
+        run: Tensor = torch.func.functional_call(base, given, (x, *args), kwargs, tie_weights=False)
+        return run
     if issubclass(kind, EmbeddingAdapter):
         y: Tensor = base(x, *args, **kwargs)
         for name in names:  # what is looked up turns

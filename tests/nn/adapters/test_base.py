@@ -286,3 +286,43 @@ def test_a_layer_with_hooks_is_refused():
         adapt(layer, "butterfly", target_modules=".*")
     handle.remove()
     adapt(layer, "butterfly", target_modules=".*")
+
+
+class Normed(nn.Linear):
+    """A linear layer that does something to its inputs first."""
+
+    def forward(self, x):
+        return super().forward(torch.tanh(x))
+
+
+class Two(nn.Linear):
+    """A linear layer with further outputs of other weights, as those of Idefics have."""
+
+    def __init__(self, *sizes):
+        super().__init__(*sizes)
+        self.more = nn.Linear(sizes[0], 3)
+
+    def forward(self, x):
+        return torch.cat([super().forward(x), self.more(x)], -1)
+
+
+class Folded(nn.Embedding):
+    """A table whose entries are changed after they are looked up."""
+
+    def forward(self, ids):
+        return super().forward(ids).abs()
+
+
+@pytest.mark.parametrize("kind", [Normed, Two, Folded])
+def test_what_a_layer_does_besides_sees_what_it_will_see_when_merged(kind):
+    torch.manual_seed(0)
+    layer = kind(8, 8)
+    x = torch.arange(6) if kind is Folded else torch.randn(5, 8)
+    before = layer(x)
+    adapter = adapt(layer, "butterfly", target_modules=[""])
+    torch.testing.assert_close(adapter(x), before)
+    found = randomised(adapter, 0)(x)
+    assert not torch.allclose(found, before, atol=0.05)
+    found.sum().backward()
+    assert all(bool(g.grad.any()) for g in adapter.rotation.generators)
+    torch.testing.assert_close(merge(adapter)(x), found.detach(), rtol=1e-4, atol=1e-5)

@@ -69,3 +69,38 @@ def test_a_tied_head_keeps_its_own_weight():
     merge(randomised(model, 0), unload=True)
     assert torch.equal(model["head"].weight, before)
     assert not torch.allclose(model["tokens"].weight, before, atol=1e-2)
+
+
+@pytest.mark.parametrize("norm_type", [1.0, 3.0, float("inf")])
+def test_other_norms_than_the_euclidean_one_are_refused(norm_type):
+    model = nn.Sequential(nn.Embedding(4, 8, max_norm=1.0, norm_type=norm_type))
+    with pytest.raises(StructmatError, match=rf"norm_type={norm_type}: a rotation keeps .* 2 only"):
+        adapt(model, "butterfly", target_modules=["0"])
+    assert isinstance(model[0], nn.Embedding)
+    assert model[0].weight.requires_grad
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"max_norm": 1.0},
+        {"sparse": True},
+        {"scale_grad_by_freq": True},
+        {"padding_idx": 2},
+        {"norm_type": 1.0},  # without max_norm nothing looks at it
+    ],
+)
+@pytest.mark.parametrize("count", [3, 40])
+def test_options_of_the_table_leave_outputs_and_gradients(options, count):
+    torch.manual_seed(0)
+    layer = nn.Embedding(12, 8, **options)
+    ids = torch.arange(count) % 12
+    rows = layer(ids).detach()
+    adapter = randomised(adapt(layer, "butterfly", target_modules=".*"), 0)
+    found = adapter(ids)
+    torch.testing.assert_close(found, rows @ adapter.rotation.matrix().detach().T)
+    given = torch.randn_like(found)
+    grads = torch.autograd.grad(found, list(adapter.rotation.generators), given)
+    wanted = torch.autograd.grad(adapter.rotation(rows), list(adapter.rotation.generators), given)
+    torch.testing.assert_close(grads, wanted, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(merge(adapter)(ids), found.detach(), rtol=1e-4, atol=1e-5)

@@ -185,3 +185,31 @@ def test_modules_with_weights_of_other_shapes_are_no_experts():
     module.gate_up_proj = nn.Parameter(torch.zeros(2, 3))
     with pytest.raises(StructmatError, match="no layer of a kind that can be adapted"):
         select(module, ".*")
+
+
+class Twice(nn.Module):
+    """Experts of which two stacked weights are one parameter."""
+
+    is_transposed = False
+
+    def __init__(self):
+        super().__init__()
+        self.is_transposed = False
+        self.gate_proj = nn.Parameter(torch.randn(2, 8, 8))
+        self.up_proj = self.gate_proj
+
+    def forward(self, x):
+        return torch.einsum("eoi,bi->beo", self.gate_proj, x), x @ self.up_proj[0].T
+
+
+@pytest.mark.parametrize("targets", [["gate_proj"], ["up_proj"], ["gate_proj", "up_proj"]])
+def test_each_of_two_stacked_weights_that_are_one_has_its_own_rotation(targets):
+    torch.manual_seed(0)
+    model, x = nn.ModuleDict({"experts": Twice()}), torch.randn(3, 8)
+    plain = model["experts"](x)
+    randomised(adapt(model, "butterfly", target_modules=targets), 0)
+    found = [y.detach() for y in model["experts"](x)]
+    changed = [not torch.allclose(one, other) for one, other in zip(found, plain, strict=True)]
+    assert changed == ["gate_proj" in targets, "up_proj" in targets]
+    for one, other in zip(merge(model, unload=True)["experts"](x), found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

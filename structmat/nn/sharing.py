@@ -1,0 +1,367 @@
+"""Weights that several modules share: one rule for adapting, training, merging and saving them.
+
+Layers that are interchangeable, of one class with equal settings and the same weight and bias, are
+one layer that goes by all their names: one adapter stands in all these places. Every other use of
+a weight, such as an output head tied to an embedding, is a layer of its own, and keeps its weight
+when another use is adapted. So a tie is given up when a weight is merged, and `untie` says so in
+the configuration of a transformers model.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeAlias
+
+import torch
+from torch import Tensor, nn
+
+from structmat.errors import StructmatError
+
+Slot: TypeAlias = tuple[int, str]  # the identity of a module, and the name of a parameter of it
+
+
+def shared_tensors(tensors: Mapping[Any, Tensor]) -> list[list[Any]]:
+    """Return the groups of two or more keys whose tensors share memory, in the order of the keys.
+
+    One tensor under two keys counts, and so do views of one storage that overlap in an element.
+    Parts of one storage without a common element do not: neither changes with the other.
+
+    Parameters
+    ----------
+    tensors : mapping from any key to a tensor
+
+    Examples
+    --------
+    >>> table = torch.zeros(4, 2)
+    >>> shared_tensors({"a": table[:2], "b": table[2:], "c": table.T[:, 1:], "d": torch.ones(2)})
+    [['a', 'c'], ['b', 'c']]
+    """
+    first: dict[int, Any] = {}
+    same: dict[Any, list[Any]] = {}
+    for key, tensor in tensors.items():
+        same.setdefault(first.setdefault(id(tensor), key), []).append(key)
+    homes: dict[Any, list[Any]] = {}
+    for key in same:
+        if (home := _storage(tensors[key])) is not None:
+            homes.setdefault(home, []).append(key)
+    groups = [keys for keys in same.values() if len(keys) > 1]
+    for keys in homes.values():
+        groups += [[*same[a], *same[b]] for a, b in _overlapping({k: tensors[k] for k in keys})]
+    return groups
+
+
+def _storage(tensor: Tensor) -> tuple[str, int] | None:
+    """Return which storage holds a tensor, where it holds numbers at an address."""
+    if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
+        return None  # tensors of other libraries: known by identity alone
+    address = 0 if tensor.is_meta else tensor.untyped_storage().data_ptr()
+    return (str(tensor.device), address) if address and tensor.numel() else None
+
+
+def _overlapping(tensors: Mapping[Any, Tensor]) -> list[tuple[Any, Any]]:
+    """Return the pairs among tensors of one storage that have a byte in common."""
+    extents = {key: _extent(tensor) for key, tensor in tensors.items()}
+    order = {key: k for k, key in enumerate(tensors)}
+    by_start = sorted(tensors, key=lambda key: extents[key])
+    found = []
+    for k, one in enumerate(by_start):
+        for other in by_start[k + 1 :]:
+            if extents[other][0] >= extents[one][1]:
+                break
+            if _overlap(tensors[one], tensors[other], extents[one][1] + extents[other][1]):
+                found.append(
+                    (min(one, other, key=order.__getitem__), max(one, other, key=order.__getitem__))
+                )
+    return sorted(found, key=lambda pair: [order[key] for key in pair])
+
+
+def _overlap(one: Tensor, other: Tensor, size: int) -> bool:
+    if one.is_contiguous() and other.is_contiguous():
+        return True
+    touched = torch.zeros(size, dtype=torch.bool)
+    _bytes_of(one, touched).fill_(True)  # noqa: FBT003 (torch's signature)
+    return bool(_bytes_of(other, touched).any())
+
+
+def _extent(tensor: Tensor) -> tuple[int, int]:
+    """Return the first byte of a tensor in its storage, and the one after the last."""
+    size, start = tensor.element_size(), int(tensor.storage_offset())
+    steps = zip(tensor.shape, tensor.stride(), strict=True)
+    last = start + sum((int(n) - 1) * int(step) for n, step in steps)
+    return start * size, (last + 1) * size
+
+
+def _bytes_of(tensor: Tensor, storage: Tensor) -> Tensor:
+    size = tensor.element_size()
+    strides = [step * size for step in tensor.stride()]
+    return storage.as_strided((*tensor.shape, size), (*strides, 1), tensor.storage_offset() * size)
+
+
+# One layer under several names -----------------------------------------------------------------
+
+
+def same_layers(model: nn.Module) -> dict[int, nn.Module]:
+    """Return, for each module of a model by identity, the first that it is one layer with.
+
+    Most modules are their own first. Two are one layer where either could stand for the other:
+    they are of one class, with equal settings, and hold the same weight and bias.
+
+    Examples
+    --------
+    >>> model = nn.ModuleDict({"a": nn.Embedding(4, 2), "b": nn.Embedding(4, 2)})
+    >>> model["b"].weight = model["a"].weight
+    >>> same_layers(model)[id(model["b"])] is model["a"]
+    True
+    """
+    by_weight: dict[int, list[nn.Module]] = {}
+    first: dict[int, nn.Module] = {}
+    for module in model.modules():
+        weight = module._parameters.get("weight")
+        if weight is None or module._modules:
+            first[id(module)] = module
+            continue
+        others = by_weight.setdefault(id(weight), [])
+        first[id(module)] = next((m for m in others if _interchangeable(m, module)), module)
+        if first[id(module)] is module:
+            others.append(module)
+    return first
+
+
+def names_of_layers(model: nn.Module) -> list[list[str]]:
+    """Return all names of each layer of a model, in the order of the model.
+
+    Examples
+    --------
+    >>> layer = nn.Linear(2, 2)
+    >>> names_of_layers(nn.Sequential(layer, nn.ReLU(), layer))
+    [[''], ['0', '2'], ['1']]
+    """
+    first = same_layers(model)
+    found: dict[int, list[str]] = {}
+    for name, module in model.named_modules(remove_duplicate=False):
+        found.setdefault(id(first[id(module)]), []).append(name)
+    return list(found.values())
+
+
+def _interchangeable(one: nn.Module, other: nn.Module) -> bool:
+    if type(one) is not type(other) or any(map(_has_hooks, (one, other))):
+        return False
+    if one._parameters.keys() != other._parameters.keys():
+        return False
+    if any(value is not other._parameters[name] for name, value in one._parameters.items()):
+        return False
+    mine, theirs = (_settings(module) for module in (one, other))
+    return mine.keys() == theirs.keys() and all(_equal(mine[k], theirs[k]) for k in mine)
+
+
+def _settings(module: nn.Module) -> dict[str, Any]:
+    """Return what makes a layer beside its parameters."""
+    own = {k: v for k, v in vars(module).items() if not k.startswith("_") and k != "training"}
+    return own | dict(module._buffers)
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+    )
+
+
+def _equal(one: Any, other: Any) -> bool:
+    if one is other:
+        return True
+    if isinstance(one, Tensor) or isinstance(other, Tensor):
+        both = isinstance(one, Tensor) and isinstance(other, Tensor)
+        return both and not one.is_meta and not other.is_meta and torch.equal(one, other)
+    try:
+        return bool(one == other)
+    except (TypeError, ValueError, RuntimeError):  # whatever a comparison of theirs raises
+        return False
+
+
+# What is trained apart from the rest -----------------------------------------------------------
+
+
+def check_apart(model: nn.Module, trained: Mapping[Slot, str]) -> None:
+    """Refuse to train parameters that are shared by modules in which they are frozen.
+
+    Parameters
+    ----------
+    model : nn.Module
+    trained : mapping from a slot to text
+        The parameters to train, by the option and the name that the user gave.
+
+    Raises
+    ------
+    StructmatError
+        Naming both.
+    """
+    if not trained:
+        return
+    slots = dict(_slots(model))
+    for group in shared_tensors({slot: tensor for slot, (_, tensor) in slots.items()}):
+        mine = [slot for slot in group if slot in trained]
+        others = [slot for slot in group if slot not in trained]
+        if mine and others:
+            raise StructmatError(
+                f"{trained[mine[0]]} shares memory with {slots[others[0]][0]}, which is frozen and"
+                " would change with it; train all that share it whole, or give each a tensor of"
+                " its own first (in transformers: tie_word_embeddings=False)"
+            )
+
+
+def slots_in(module: nn.Module) -> Iterator[Slot]:
+    """Yield the parameters of a module and of all modules in it."""
+    for part in module.modules():
+        yield from ((id(part), name) for name, p in part._parameters.items() if p is not None)
+
+
+def biases(model: nn.Module, layers: Mapping[str, Any], option: str) -> dict[Slot, str]:
+    """Return the biases of layers by slot, for `check_apart`, with the option that trains them."""
+    names = {id(layer): name for name, layer in layers.items()}
+    slots: dict[Slot, str] = {
+        (id(layer.owner), f"{layer.part}_bias"): name  # of stacked experts
+        for name, layer in layers.items()
+        if not isinstance(layer, nn.Module)
+    }
+    for module, first in same_layers(model).items():
+        if id(first) in names:
+            slots[module, "bias"] = names[id(first)]
+    return {slot: f"{option}: the bias of {name}" for slot, name in slots.items()}
+
+
+def check_norms(model: nn.Module, layers: Mapping[str, Any]) -> None:
+    """Refuse embeddings that scale rows of a weight in place which other layers read.
+
+    Lookups in an embedding with `max_norm` write to its weight; a merged one writes to its own.
+
+    Raises
+    ------
+    StructmatError
+        Naming both layers.
+    """
+    kept = {n: m for n, m in layers.items() if getattr(m, "max_norm", None) is not None}
+    if not kept:
+        return
+    first, slots = same_layers(model), dict(_slots(model))
+    for group in shared_tensors({slot: tensor for slot, (_, tensor) in slots.items()}):
+        for name, layer in kept.items():
+            others = [slot for slot in group if first[slot[0]] is not first[id(layer)]]
+            if others and len(others) < len(group):
+                raise StructmatError(
+                    f"{name}: an embedding with max_norm={layer.max_norm} writes to its weight when"
+                    f" it is read, and {slots[others[0]][0]} shares this weight, which it would not"
+                    " after merging; exclude this layer"
+                )
+
+
+def _slots(model: nn.Module) -> Iterator[tuple[Slot, tuple[str, Tensor]]]:
+    """Yield every parameter of every module, once for each module that holds it."""
+    for place, module in model.named_modules():
+        for name, value in module._parameters.items():
+            if value is not None:
+                yield (id(module), name), (f"{place}.{name}" if place else name, value)
+
+
+# Ties that a configuration declares ------------------------------------------------------------
+
+FLAG = "tie_word_embeddings"
+
+
+def untie(model: nn.Module) -> None:
+    """Give up the declared ties of a transformers model that its weights no longer keep.
+
+    The flag `tie_word_embeddings` becomes false, and what it has tied besides gets tensors of its
+    own, for the flag speaks for all of it. In an encoder–decoder model the flag stays: there it
+    stands for a factor of the outputs as well (T5), and transformers does not tie weights that
+    differ in the files.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Without adapters. Other models than those of transformers have no such declaration.
+    """
+    parts = {name: module for name, module in model.named_modules() if _declares(module)}
+    for name in sorted(parts, key=lambda name: -len(name.split(".")) if name else 0):
+        module: Any = parts[name]
+        ties: dict[str, str] = module.all_tied_weights_keys
+        broken = [t for t, s in ties.items() if not _is_tied(module, t, s)]
+        if not broken:
+            continue
+        kept = is_kept(module.config)
+        for target in list(ties):
+            if kept and target not in broken:
+                continue
+            if target not in broken:
+                _part(module, target, ties[target])
+            full = f"{name}.{target}" if name else target
+            for place, other in parts.items():
+                held: dict[str, str] = other.all_tied_weights_keys
+                if not place or f"{name}.".startswith(f"{place}."):
+                    held.pop(full.removeprefix(f"{place}."), None)
+        if kept:
+            setattr(module.config, FLAG, True)  # PEFT sets it to false
+        else:
+            clear_flags(module.config)
+
+
+def is_kept(config: Any) -> bool:
+    """Return whether the flag of a configuration stays when a tie is given up."""
+    return bool(getattr(config, "is_encoder_decoder", False))
+
+
+def clear_flags(config: Any) -> None:
+    """Set the flag of a configuration to false, and that of the configurations in it."""
+    for part in _configs(config):
+        if getattr(part, FLAG, False):
+            setattr(part, FLAG, False)
+
+
+def _configs(config: Any) -> Iterator[Any]:
+    yield config
+    for value in list(vars(config).values()):
+        if hasattr(value, "to_dict") and hasattr(value, FLAG):
+            yield from _configs(value)
+
+
+def _declares(module: nn.Module) -> bool:
+    declared = vars(module).get("all_tied_weights_keys")
+    return isinstance(declared, dict) and hasattr(module, "config")
+
+
+def _is_tied(module: nn.Module, target: str, source: str) -> bool:
+    one, other = (_found(module, name) for name in (target, source))
+    return one is None or other is None or one is other or _storage_of(one) == _storage_of(other)
+
+
+def _storage_of(tensor: Tensor) -> Any:
+    return _storage(tensor) or id(tensor)
+
+
+def _found(module: nn.Module, name: str) -> Tensor | None:
+    """Return a parameter or buffer of this name, where there is one."""
+    place, _, part = name.rpartition(".")
+    try:
+        owner = module.get_submodule(place)
+    except AttributeError:
+        return None
+    value = getattr(owner, part, None)
+    return value if isinstance(value, Tensor) else None
+
+
+def _part(module: nn.Module, target: str, source: str) -> None:
+    """Give a parameter that is tied to another a tensor of its own."""
+    place, _, part = target.rpartition(".")
+    above, _, own = place.rpartition(".")
+    owner = module.get_submodule(place)
+    value = getattr(owner, part)
+    if owner is module.get_submodule(source.rpartition(".")[0]):
+        setattr(module.get_submodule(above), own, copy.deepcopy(owner))
+        return
+    copied = value.detach().clone()
+    if isinstance(value, nn.Parameter):
+        copied = nn.Parameter(copied, requires_grad=value.requires_grad)
+    setattr(owner, part, copied)

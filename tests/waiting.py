@@ -1,0 +1,5 @@
+"""How long tests wait for what runs beside them."""
+
+# Seconds, after which a test that hangs ends. Nothing takes nearly as long, however busy the
+# machine: a test never fails because something was slow.
+PATIENCE = 300
