@@ -166,7 +166,7 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
     check_whole(model, "adapt")
     layers = dict(named_layers(model, remove_duplicate=False))
     trained = list(trained)
-    _check_shared(model, {name: layers[name] for name in recipes}, recipes, trained)
+    _check_shared(model, layers, recipes, trained)
     made: list[Adapter] = []
     for name, recipe in recipes.items():
         layer = layers[name]
@@ -208,12 +208,11 @@ def _check_shared(
     model: nn.Module, layers: Mapping[str, Layer], recipes: Mapping[str, Recipe], whole: list[str]
 ) -> None:
     """Refuse to train parameters shared with a frozen layer, and embeddings that write to one."""
-    modules = dict(model.named_modules(remove_duplicate=False))
-    trained = {slot: f"trainable: {n}" for n in whole for slot in slots_in(modules[n])}
-    biased = {name: layer for name, layer in layers.items() if recipes[name].bias}
+    trained = {slot: f"trainable: {n}" for n in whole for slot in slots_in(layers[n])}
+    biased = {name: layers[name] for name, recipe in recipes.items() if recipe.bias}
     trained |= biases(model, biased, "bias=True")
     check_apart(model, trained)
-    check_norms(model, layers)
+    check_norms(model, {name: layers[name] for name in recipes})
 
 
 def _in_place_of(model: nn.Module, made: Iterable[Adapter]) -> dict[int, nn.Module]:

@@ -195,7 +195,8 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
 def _other_sharing(model: nn.Module, saved: Saved) -> list[str]:
     """Return messages about layers that are shared differently in the model and in the file."""
     wrong = []
-    here = {name: names for names in names_of_layers(model) for name in names}
+    layers = [list(map(plain_name, names)) for names in names_of_layers(unwrapped(model))]
+    here = {name: names for names in layers for name in names}
     seen: dict[str, str] = {}
     for name in saved.recipes:
         there, names = saved.names.get(name, [name]), here.get(name, [name])
