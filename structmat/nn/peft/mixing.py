@@ -88,8 +88,9 @@ class _Rows:
         known = [shapes for shapes in self.calls if shapes]
         if known and not any(shape[0] in self.batches for shape in known[0]):
             raise StructmatError(
-                f"{len(self.names)} adapter_names for a batch of {known[0][0][0]} samples: give one"
-                f" for each sample, {BASE!r} for no adapter"
+                "Length of `adapter_names` should be the same as the number of inputs, but got"
+                f" {len(self.names)} and {known[0][0][0]}: give one for each sample, {BASE!r} for no"
+                " adapter"
             )
         around = known[-1][0] if known else tuple(x.shape)
         rows = len(x)

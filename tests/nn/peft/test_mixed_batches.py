@@ -48,7 +48,7 @@ def test_tokens_that_a_model_joins_with_samples_keep_their_adapter(samples):
     found = model(input_ids=ids, adapter_names=names).logits
     for k, name in enumerate(names):
         torch.testing.assert_close(found[k], alone[name][k], rtol=0, atol=1e-9)
-    wanted = f"2 adapter_names for a batch of {samples} samples: give one"
+    wanted = f"but got 2 and {samples}: give one"
     with pytest.raises(StructmatError, match=wanted):
         model(input_ids=ids.repeat(1, 1), adapter_names=["default"] * 2) if samples != 2 else None
 
