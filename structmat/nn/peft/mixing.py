@@ -89,8 +89,8 @@ class _Rows:
         if known and not any(shape[0] in self.batches for shape in known[0]):
             raise StructmatError(
                 "Length of `adapter_names` should be the same as the number of inputs, but got"
-                f" {len(self.names)} and {known[0][0][0]}: give one for each sample, {BASE!r} for no"
-                " adapter"
+                f" {len(self.names)} and {known[0][0][0]}: give one for each sample, {BASE!r} for"
+                " no adapter"
             )
         around = known[-1][0] if known else tuple(x.shape)
         rows = len(x)
