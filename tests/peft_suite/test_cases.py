@@ -81,8 +81,8 @@ def test_a_class_alone_is_one_that_takes_narrow_layers():
 @pytest.mark.parametrize("width", [2, 5, 45])
 def test_every_configuration_takes_the_widths_of_pefts_models(name, width):
     model = torch.nn.ModuleDict({"lin0": torch.nn.Linear(width, 20)})
-    config = StructmatConfig(**cases.CONFIGURATIONS[name], **PLAIN)
-    adapted = peft.get_peft_model(model, config).eval()
+    given = {**cases.CONFIGURATIONS[name], **PLAIN, "target_modules": ["lin0"]}
+    adapted = peft.get_peft_model(model, StructmatConfig(**given)).eval()
     x = torch.ones(2, width)
     plain = adapted.base_model.model["lin0"].base_layer(x)
     assert not torch.allclose(adapted.base_model.model["lin0"](x), plain)
