@@ -386,7 +386,7 @@ class StructmatLayer(Around, BaseTunerLayer):
 
     @property
     def in_features(self) -> int:
-        """As PEFT counts them: the channels of a convolution, the entries of an embedding."""
+        """The inputs, as PEFT counts them, such as the channels of a convolution."""
         return self.kind.features(self.base_layer)[0]
 
     @property
