@@ -25,6 +25,7 @@ from structmat.families.registry import nearby
 MERSENNE = 2**61 - 1  # a prime
 _MEMORY = 3 * 2**30  # bytes of addresses, of which Python, numpy and scipy take half
 HUGE = "9" * 20_000
+ENTITY = "<!DOCTYPE graphml [<!ENTITY a 'b'>]><graphml><graph><node id='&a;'/></graph></graphml>"
 
 
 def network(width=2, stages=((),), **more):
@@ -239,7 +240,8 @@ def test_a_topology_is_a_spec_a_network_a_graph_or_a_file(tmp_path):
         ("a.json", b"\xff\xfe", "not in UTF-8"),
         ("a.json", b"[]", "structmat.network"),
         ("a.graphml", b"", "not GraphML"),
-        ("a.graphml", b"<graphml><!ENTITY a 'b'></graphml>", "must not define entities"),
+        ("a.graphml", ENTITY.encode(), "must not define entities"),
+        ("a.graphml", ENTITY.encode("utf-16"), "must not define entities"),
         ("a.graphml", b"<graphml/>", "not GraphML"),
     ],
 )
