@@ -105,7 +105,10 @@ def _rotate(
     plan: str,
     adjoint: bool,  # noqa: FBT001 (an operator takes no keywords)
 ) -> Tensor:
-    return _run(programs.found(key), x, blocks, weight, bias, plan, adjoint=adjoint)
+    made = _run(programs.found(key), x, blocks, weight, bias, plan, adjoint=adjoint)
+    # The same memory, but no view: torch refuses to change a view that an operator made in place,
+    # as some models change what a layer returns.
+    return torch.ops.aten._unsafe_view(made, made.shape)
 
 
 def _run(

@@ -449,3 +449,24 @@ def test_linear_refuses_what_it_gives_no_gradient():
         q.linear(weight.T, weight.detach())
     with pytest.raises(StructmatError, match="unitary blocks make complex vectors"):
         Orthogonal(sm.butterfly(4), dtype=torch.complex64).linear(x, weight.detach())
+
+
+@pytest.mark.parametrize("plan", ["auto", "model", "reference"])
+@pytest.mark.parametrize("net", [sm.butterfly(16), sm.brickwall(9)])
+def test_results_may_be_changed_in_place(net, plan):
+    """As some models do with a view of what a layer returns."""
+    q = layer(net, 0, plan=plan)
+    source = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, net.width, generator=source).requires_grad_()
+    weight, bias = torch.randn(6, net.width, generator=source), torch.randn(6, generator=source)
+    for run in (q, q.adjoint, lambda x: q.linear(x, weight, bias)):
+        changed = run(x)
+        part = changed.view(2, 3, -1, 3 if changed.shape[-1] % 3 == 0 else 4).permute(0, 2, 1, 3)
+        part /= 2.0
+        changed += 1.0
+        ours = torch.autograd.grad(changed.square().sum(), [x, *q.parameters()])
+        wanted = run(x) / 2 + 1
+        theirs = torch.autograd.grad(wanted.square().sum(), [x, *q.parameters()])
+        torch.testing.assert_close(changed, wanted)
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other)
