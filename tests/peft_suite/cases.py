@@ -38,10 +38,21 @@ SIZES = {
 # Of a configuration's instance, but not given by a user.
 FILLED_IN = {"auto_mapping", "peft_type", "peft_version", "runtime_config"}
 
+# Where a test names no target modules: about those that PEFT's methods have by default. Without
+# them all linear layers are targeted, also those that no loss reaches.
+ATTENTION = ["q_proj", "v_proj", "query_proj", "value_proj", "query", "value", "q", "v"]
+ATTENTION += ["in_proj", "c_attn", "query_key_value"]
+
 # Topologies that take every width from 2 on: PEFT's own models have layers of 2, 10, 20 and 45.
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "cayley": {"topology": "deal(block=2)"},
-    "exp_both": {"topology": "mixed_radix", "blocks": "exp", "side": "both", "scale": True},
+    "exp_both": {
+        "topology": "mixed_radix",
+        "blocks": "exp",
+        "side": "both",
+        "scale": True,
+        "target_modules": ATTENTION,
+    },
     "givens": {"topology": "brickwall", "blocks": "givens"},
     "householder": {"topology": "mixed_radix", "blocks": "householder", "side": "outputs"},
     "neumann": {"topology": "mixed_radix", "blocks": "cayley_neumann", "scale": True},
@@ -95,6 +106,8 @@ def options(given: Mapping[str, Any], method: Method) -> dict[str, Any]:
     """
     made: dict[str, Any] = {}
     for key, value in given.items():
+        if value is None:  # the default of each
+            continue
         if key in COMMON:
             made[key] = value
         elif key == "init_lora_weights" and isinstance(value, bool):
