@@ -329,7 +329,7 @@ def check_loaded(model: nn.Module) -> None:
         if is_offloaded(adapter.base):
             raise StructmatError(
                 f"{name}: its weight is offloaded, and the old weight would replace a merged one;"
-                " merge before offloading, or first remove the hooks by"
+                " merge(model, unload=True) before offloading, or first remove the hooks by"
                 " accelerate.hooks.remove_hook_from_submodules(model)"
             )
 

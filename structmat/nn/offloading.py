@@ -6,6 +6,7 @@ are called here, and a layer whose weight is read without a call is `loaded` fir
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -80,6 +81,19 @@ def loaded(module: Any) -> Iterator[None]:
         for hook in hooks:
             hook.offload = True
             hook.post_forward(holder, None)
+
+
+def hold(module: Any, weight: nn.Parameter) -> None:
+    """Put another weight in a module, and in what its hooks load its weight from."""
+    module.weight = weight
+    name = module.part if "owner" in vars(module) else "weight"  # of a stack of experts
+    for hook in _hooks(module):
+        if not isinstance(hook.weights_map, ChainMap):
+            hook.weights_map = ChainMap({}, hook.weights_map)
+        changed = hook.weights_map.maps[0]
+        changed.pop(name, None)  # a weight on the meta device is where it was at first
+        if not weight.is_meta:
+            changed[name] = weight.detach().cpu()
 
 
 def device_of(module: Any, weight: Tensor) -> torch.device:

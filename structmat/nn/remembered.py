@@ -6,8 +6,8 @@ The file only saves time: one that is missing, damaged or cannot be written is a
 from __future__ import annotations
 
 import json
-import math
 import os
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from structmat.writing import make_directory, read_json, write_bytes
 
 FOLDER = "STRUCTMAT_CACHE"  # the environment variable that names the file's folder
 _FORMAT, _VERSION = "structmat.plans", 1
+_MOST = sys.float_info.max  # an integer may be larger
 _LONGEST = 2**22  # bytes of a file: thousands of networks; a longer file is started anew
 
 Ends = tuple[int, ...]
@@ -92,7 +93,7 @@ def _times(ways: Any) -> Times:
         seconds: Any = known.get("seconds")
         if not isinstance(ends, list) or type(seconds) not in (int, float):
             return {}
-        if not all(type(end) is int and end >= 0 for end in ends) or not 0 < seconds < math.inf:
+        if not all(type(end) is int and end >= 0 for end in ends) or not 0 < seconds <= _MOST:
             return {}
         times[tuple(ends)] = float(seconds)
     return times

@@ -6,7 +6,7 @@ from torch import nn
 
 import structmat as sm
 from structmat.errors import FileError, StructmatError
-from structmat.nn import Orthogonal, adapt, load_adapter, merge, save_adapter
+from structmat.nn import Orthogonal, adapt, load_adapter, merge, save_adapter, unmerge
 from structmat.nn.model import adapters
 from tests.nn.drawing import layer, randomised
 
@@ -51,10 +51,7 @@ def test_offloaded_models_give_the_same(name, make, where, tmp_path):
     net, x, options = drawn(name)
     model = randomised(make(net, options), 1).eval()
     expected = model(x).detach()
-    if where == "cpu":
-        accelerate.cpu_offload(model, CPU)
-    else:
-        accelerate.disk_offload(model, tmp_path, CPU)
+    offload(model, where, tmp_path)
     assert all(p.is_meta for p in model.parameters())
     with torch.no_grad():
         for _ in range(2):
@@ -64,13 +61,60 @@ def test_offloaded_models_give_the_same(name, make, where, tmp_path):
             torch.testing.assert_close(model.merge_and_unload()(x), expected)
 
 
+@pytest.mark.parametrize("where", ["cpu", "disk"])
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("first", ["run", "read", "unmerged"])
+def test_a_merged_model_that_is_offloaded_gives_the_same(name, where, first, tmp_path):
+    net, x, options = drawn(name)
+    model = randomised(by_adapt(net, options), 1).eval()
+    expected, weight = model(x).detach(), adapters(model)["0"].weight.detach().clone()
+    offload(merge(model), where, tmp_path)
+    with torch.no_grad():
+        if first == "read":
+            torch.testing.assert_close(adapters(model)["0"].weight, weight)
+        if first == "unmerged":
+            unmerge(model)
+        for _ in range(2):
+            torch.testing.assert_close(model(x), expected)
+            torch.testing.assert_close(adapters(model)["0"].weight, weight)
+
+
+@pytest.mark.parametrize("first", ["merged", "offloaded"])
+@pytest.mark.parametrize("name", CASES)
+def test_offloaded_layers_of_peft_are_in_every_state(name, first, tmp_path):
+    net, x, options = drawn(name)
+    plain = net(x).detach()
+    model = randomised(by_peft(net, options), 1).eval()
+    expected = model(x).detach()
+    steps = [model.merge_adapter, lambda: offload(model, "cpu", tmp_path)]
+    for step in steps if first == "merged" else reversed(steps):
+        step()
+    with torch.no_grad():
+        torch.testing.assert_close(model(x), expected)
+        layer = next(iter(model.base_model.adapted().values()))
+        for power in (0, 1):  # merges again
+            layer.set_scale("default", power)
+            torch.testing.assert_close(model(x), expected if power else plain)
+        with model.disable_adapter():
+            torch.testing.assert_close(model(x), plain)
+        for _ in range(2):
+            torch.testing.assert_close(model(x), expected)
+
+
+def offload(model, where, folder):
+    if where == "cpu":
+        accelerate.cpu_offload(model, CPU)
+    else:
+        accelerate.disk_offload(model, folder, CPU)
+
+
 def test_an_offloaded_adapter_is_saved_and_its_merging_refused(tmp_path):
     net, x, options = drawn("scale")
     model = randomised(by_adapt(net, options), 1).eval()
     expected = model(x).detach()
     accelerate.cpu_offload(model, CPU)
     save_adapter(model, tmp_path)
-    with pytest.raises(StructmatError, match=r"its weight is offloaded.*merge before offloading"):
+    with pytest.raises(StructmatError, match=r"its weight is offloaded.*unload=True\) before"):
         merge(model)
     loaded = load_adapter(drawn("scale")[0], tmp_path)
     torch.testing.assert_close(loaded(x), expected)

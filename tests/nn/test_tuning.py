@@ -129,6 +129,10 @@ def test_a_plan_reaches_every_rotation(plan):
         '{"format": "structmat.plans", "version": 99, "plans": {"a": []}}',
         '{"format": "structmat.plans", "version": 1, "plans": {"a": [{"ends": "?"}]}}',
         '{"format": "structmat.plans", "version": 1, "plans": 7}',
+        # An integer that no float holds.
+        '{"format": "structmat.plans", "version": 1, "plans": {"a": [{"ends": [1], "seconds": 1'
+        + "0" * 400
+        + "}]}}",
     ],
 )
 def test_a_damaged_file_is_as_good_as_none(timed, content):

@@ -22,7 +22,7 @@ from structmat.nn.adapters.checks import (
 )
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.module import Orthogonal
-from structmat.nn.offloading import device_of, is_offloaded, loaded
+from structmat.nn.offloading import device_of, hold, is_offloaded, loaded
 
 
 class Adapter(nn.Module):
@@ -225,6 +225,7 @@ class Adapter(nn.Module):
     def weight(self) -> Tensor:
         """The effective weight, in the layout and dtype of the layer's."""
         if is_offloaded(self) or is_offloaded(self.base):
+            self.offloaded()
             with loaded(self), loaded(self.base):
                 return self._effective()
         return self._effective()
@@ -261,6 +262,7 @@ class Adapter(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Return the layer's outputs with the rotated weight."""
         if is_offloaded(self.base):
+            self.offloaded()
             with loaded(self.base):
                 return self._outputs(x)
         return self._outputs(x)
@@ -310,7 +312,7 @@ class Adapter(nn.Module):
         return self.base.weight
 
     def _hold(self, weight: Any) -> None:
-        self.base.weight = weight
+        hold(self.base, weight)
 
     @contextmanager
     def unmerged(self) -> Iterator[None]:
@@ -342,6 +344,14 @@ class Adapter(nn.Module):
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
         self.restore_weight()  # what is loaded is the layer's own weight
         super()._load_from_state_dict(*args, **kwargs)
+
+    def offloaded(self) -> None:
+        """Unmerge an offloaded layer: accelerate takes weights from the state, which has its own.
+
+        Loaded weights are the layer's own ones then, and the merged one is no more.
+        """
+        if is_offloaded(self.base):
+            self.restore_weight()
 
     def restore_weight(self) -> None:
         """Put the layer's own weight back, to the last bit."""

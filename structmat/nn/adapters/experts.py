@@ -189,6 +189,8 @@ class Experts(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Return what the experts do with the rotated weights."""
         if is_offloaded(self.base):  # its hooks would restore the unrotated weights
+            for adapter in self._adapters().values():
+                adapter.offloaded()
             with loaded(self.base):
                 return self._run(*args, **kwargs)
         return self._run(*args, **kwargs)

@@ -21,6 +21,7 @@ from structmat.nn.peft.layer import StructmatLayer
 from structmat.nn.peft.planning import planned
 from structmat.nn.peft.turning import Turn
 from structmat.nn.selecting import compiled
+from structmat.nn.sharded import plain_name
 
 SIDES = ("structmat_inputs", "structmat_outputs")
 
@@ -44,7 +45,7 @@ def add_weighted(tuner: Any, adapters: list[str], weights: list[float], new: str
             f"adapter {whole!r} has modules_to_save, which are no rotations and have no geodesic"
             " mean; combine adapters without them"
         )
-    layers: dict[str, StructmatLayer] = tuner.adapted()
+    layers: dict[str, StructmatLayer] = {plain_name(n): m for n, m in tuner.adapted().items()}
     chosen = {n: m for n, m in layers.items() if any(a in m.structmat_power for a in adapters)}
     kinds = {configs[name].blocks for name in adapters}
     kind = "cayley" if kinds == {"cayley"} else "exp"

@@ -22,7 +22,7 @@ from structmat.nn.adapters import (
 )
 from structmat.nn.adapters.quantised import in_floating_point, requantised
 from structmat.nn.blocks import at_least_float32
-from structmat.nn.offloading import Factors, is_offloaded, loaded
+from structmat.nn.offloading import Factors, hold, is_offloaded, loaded
 from structmat.nn.peft import running, weights
 from structmat.nn.peft.config import StructmatConfig
 from structmat.nn.peft.planning import LayerPlan
@@ -218,7 +218,7 @@ class StructmatLayer(Around, BaseTunerLayer):
         if self.quantised:
             self.base_layer = value
         else:
-            self.base_layer.weight = value
+            hold(self.base_layer, value)
 
     def _set_aside(self, value: Any) -> None:
         object.__setattr__(self, "_aside", value)  # not registered as a parameter of this module

@@ -1,5 +1,7 @@
 """Compiled first, then adapted or loaded: names, files and numbers are those of the plain model."""
 
+import copy
+
 import peft
 import pytest
 import torch
@@ -143,6 +145,19 @@ def test_a_file_of_peft_fits_however_a_model_is_compiled(way, other, tmp_path):
     source.save_pretrained(tmp_path)
     again = peft.PeftModel.from_pretrained(WAYS[other](Net().eval()), tmp_path)
     near(again(inputs()), expected)
+
+
+@ways
+@pytest.mark.usefixtures("_eagerly")
+def test_adapters_of_a_compiled_model_are_combined(way, tmp_path):
+    model = tuned(way, "all-linear", topology_pattern={"parts.down": "butterfly(block=4, depth=2)"})
+    alone = model(inputs())
+    model.add_adapter("other", copy.deepcopy(model.peft_config["default"]))
+    model.base_model.add_weighted_adapter(["default", "other"], [1.0, 0.0], "mean")
+    model.set_adapter("mean")
+    near(model(inputs()), alone)
+    model.save_pretrained(tmp_path, selected_adapters=["mean"])
+    near(peft.PeftModel.from_pretrained(Net().eval(), tmp_path / "mean")(inputs()), alone)
 
 
 @pytest.mark.usefixtures("_eagerly")
