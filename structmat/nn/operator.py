@@ -83,6 +83,9 @@ def plain(
     y = rotate(steps, blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
     if weight is None:
         return y
+    if modes.recorded():  # a recorded graph is differentiated without autocast
+        with without_autocast(x.device.type):
+            return functional.linear(y, weight, bias)
     flat = y.reshape(1, -1, y.shape[-1])
     made = product(flat, weight.T[None]).view(*y.shape[:-1], len(weight))
     return made if bias is None else made + bias
