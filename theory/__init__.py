@@ -1,18 +1,18 @@
-"""Claims about networks of rotations, one a file, each with its statement and its check.
+"""Mathematical claims about networks of rotations, one per file, with statement and check.
 
-`python -m theory` checks them all. A claim is a module: its docstring states it (the first line in
-short), `NUMBER` names it, `STATUS` says how sure we are, and `check()` raises AssertionError where
-it finds the claim wrong, and returns what it looked at. Where a longer look is worth the time,
-`thorough()` takes it.
+`python -m theory` checks all of them. A claim is a module: its docstring states it (the first line
+is a summary), `NUMBER` identifies it, `STATUS` gives its status, and `check()` raises
+AssertionError if it finds the claim wrong, and otherwise returns a description of what was checked.
+`thorough()`, where present, runs a longer check.
 
 The statuses:
 
-- "proved": the docstring proves it, perhaps from a theorem that it cites; the check tests the
+- "proved": the docstring proves it, possibly from a theorem that it cites; the check tests the
   proof;
-- "checked by exhaustion": true in every case of the stated size, no proof;
+- "checked by exhaustion": true in every case of the stated size, without a proof;
 - "checked numerically": true in the cases tried;
-- "conjecture": nobody knows; the docstring gives the evidence, and the check looks for more;
-- "refuted": it looks true, and is not; the docstring refutes it, and the check verifies that.
+- "conjecture": open; the docstring gives the evidence, and the check searches for more;
+- "refuted": plausible but false; the docstring refutes it, and the check verifies the refutation.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ STATUSES = ("proved", "checked by exhaustion", "checked numerically", "conjectur
 
 
 def claims() -> list[ModuleType]:
-    """Return the modules that hold a claim, by number."""
+    """Return the modules that contain a claim, sorted by number."""
     names = [module.name for module in pkgutil.iter_modules(__path__)]
     found = [importlib.import_module(f"theory.{n}") for n in names if not n.startswith("_")]
     return sorted(found, key=lambda claim: int(claim.NUMBER.removeprefix("T")))
 
 
 def name(claim: ModuleType) -> str:
-    """Return the name of the file, without its ending."""
+    """Return the file name without its suffix."""
     return claim.__name__.removeprefix("theory.")
 
 
@@ -42,7 +42,7 @@ def title(claim: ModuleType) -> str:
 
 
 def table(*, files: bool = True) -> str:
-    """Return all claims as a table in Markdown, with or without the files where they stand."""
+    """Return all claims as a Markdown table, with or without the names of their files."""
     rows = [("claim", "", "status", "file"), ("---",) * 4]
     rows += [(c.NUMBER, title(c), c.STATUS, f"`{name(c)}.py`") for c in claims()]
     return "\n".join(f"| {' | '.join(cells if files else cells[:3])} |" for cells in rows)

@@ -1,4 +1,4 @@
-"""Check claims, print what holds and how long it took, and exit 1 when one is wrong."""
+"""Check claims, print the results and times, and exit with 1 if a claim is wrong."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from theory import claims, name, table, title
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Check the claims asked for, and return the exit code."""
+    """Check the selected claims, and return the exit code."""
     asked = _read(arguments)
     if not __debug__:
         print("python -O takes no notice of assertions: run python -m theory", file=sys.stderr)
@@ -63,7 +63,7 @@ def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _chosen(names: Sequence[str]) -> tuple[list[ModuleType], list[str]]:
-    """Return the claims of these names, and the names that are none."""
+    """Return the claims with these names, and the names that match none."""
     everything = claims()
     if not names:
         return everything, []

@@ -1,4 +1,4 @@
-"""What several claims need for their checks."""
+"""Functions shared by the checks of several claims."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def partitions(wires: list[int]) -> Iterator[list[list[int]]]:
 
 
 def every_network(width: int, depth: int) -> Iterator[sm.Network]:
-    """Yield every straight network of this size, idle stages among them."""
+    """Yield every straight network of this size, including those with idle stages."""
     for stages in itertools.product(partitions(list(range(width))), repeat=depth):
         yield sm.Network.of(width, [[p for p in parts if len(p) > 1] for parts in stages])
 
 
 def layers(width: int, largest: int | None = None) -> np.ndarray:
-    """Return the 0/1 pattern of every stage with switches of so many wires at most."""
+    """Return the 0/1 pattern of every stage with switches of at most so many wires."""
     found = []
     for parts in partitions(list(range(width))):
         if max(map(len, parts)) <= (largest or width):
@@ -54,11 +54,11 @@ def pairs(net: sm.Network) -> list[set[tuple[int, int]]]:
 
 
 def rotation(width: int, rng: np.random.Generator) -> np.ndarray:
-    """Return a random rotation, Haar on SO(d)."""
+    """Return a random rotation from the Haar measure on SO(d)."""
     (block,) = sm.random_blocks(sm.block_diagonal(width, width), rng=rng)
     return block[0]
 
 
 def rounding(net: sm.Network) -> float:
-    """Return what errors of rounding in R may add up to, entry by entry."""
+    """Return a bound on the accumulated rounding errors, entry by entry."""
     return 100 * max(1, net.depth) * net.width * float(np.finfo(float).eps)

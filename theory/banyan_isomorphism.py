@@ -1,27 +1,27 @@
-"""Omega, baseline, butterfly, reverse butterfly and shuffle are one network, its wires renamed.
+"""Omega, baseline, butterfly, reverse butterfly and shuffle are equal up to relabelling of wires.
 
-Statement. Let d = b^n, and write each wire as n digits in base b, digit 0 the last. Once their
-wiring is moved to the ends, stage t = 0 … n−1 joins the wires that differ in one digit only,
-namely digit
+Statement. Let d = b^n, and write each wire as n digits in base b, digit 0 being the last. Once
+their wiring is moved to the ends, stage t = 0 … n−1 joins the wires that differ in exactly one
+digit, namely digit
 
     t in the butterfly and the baseline network,
     n−1−t in the reverse butterfly and the omega network,
     −t mod n in the shuffle network.
 
-So each becomes the butterfly when digit σ(t) of the number of each wire, σ(t) the digit that stage
-t joins, is moved to place t; and the matrices of any two agree up to a permutation of the inputs
-and one of the outputs.
+Each of them therefore becomes the butterfly when, with σ(t) the digit that stage t joins, digit
+σ(t) of each wire is moved to place t; and the matrices of any two agree up to a permutation of the
+inputs and one of the outputs.
 
-Proof. Butterfly and its reverse are defined so. For the others follow wire i through identity
-blocks, as straightening does. Omega: each stage turns the digits of the position left by one and
-then joins positions that differ in the last digit; after t + 1 turns the last digit is digit n−1−t
-of i. Baseline: by induction, before stage t the first t digits of the position are digits 0 … t−1
-of i in this order, and the others are those of ⌊i/b^t⌋; the stage joins positions that differ in
-the last digit, which is digit t of i, and then moves it to place t from the front. Shuffle: stages
-join positions that differ in the last digit, and between them the digits turn left by one; after t
-turns the last digit is digit −t mod n of i. Renaming wires by a permutation of digits takes the set
-of wires that agree in all digits but σ(t) to one that agrees in all but t, which is a switch of
-stage t of the butterfly.
+Proof. For the butterfly and its reverse this is the definition. For the others follow wire i
+through identity blocks, as straightening does. Omega: each stage rotates the digits of the position
+left by one and then joins positions that differ in the last digit; after t + 1 rotations the last
+digit is digit n−1−t of i. Baseline: by induction, before stage t the first t digits of the position
+are digits 0 … t−1 of i in this order, and the others are those of ⌊i/b^t⌋; the stage joins
+positions that differ in the last digit, which is digit t of i, and then moves it to place t from
+the front. Shuffle: stages join positions that differ in the last digit, and between them the digits
+rotate left by one; after t rotations the last digit is digit −t mod n of i. Relabelling the wires
+by a permutation of digits maps the set of wires that agree in all digits but σ(t) to one that
+agrees in all but t, which is a switch of stage t of the butterfly.
 
 Source: C.-L. Wu and T.-Y. Feng, On a class of multistage interconnection networks, IEEE
 Transactions on Computers C-29, 1980, for b = 2.
@@ -41,7 +41,7 @@ WIDEST = 1024
 
 
 def check() -> str:
-    """Rename by the digits of the proof and compare the switches; find a renaming without it."""
+    """Relabel by the digits of the proof, compare the switches; find a relabelling without it."""
     cases = 0
     for block in range(2, 6):
         for n in range(1, 11):
@@ -72,7 +72,7 @@ def _networks(block: int, n: int) -> Iterator[tuple[str, list[int], sm.Network]]
 
 
 def _renaming(block: int, digits: Sequence[int]) -> np.ndarray:
-    """Return the new number of each wire: digit `digits[t]` of the old one comes to place t."""
+    """Return the new number of each wire: digit `digits[t]` of the old one is moved to place t."""
     wires = np.arange(block ** len(digits))
     return sum(wires // block**digit % block * block**t for t, digit in enumerate(digits))
 

@@ -1,13 +1,13 @@
 """The block butterfly BOFT(m, b) on d wires is dense exactly when d = b·2^(m−1).
 
-Statement. Let b be even and b·2^(m−1) divide d. Stage i of BOFT(m, b) joins the half-blocks (of
-b/2 neighbouring wires) that lie 2^i apart, i = 0 … m−1. Every input reaches every output if and
+Statement. Let b be even and let b·2^(m−1) divide d. Stage i of BOFT(m, b) joins the half-blocks (of
+b/2 neighbouring wires) that lie 2^i apart, i = 0 … m−1. Every input influences every output if and
 only if d = b·2^(m−1).
 
-Proof. Number the 2d/b half-blocks. 2^m divides their number, so stage i joins half-block h to
-h with bit i flipped, and never carries. After all m stages a value of half-block h may be in
-those whose numbers differ from h in the last m bits only: 2^m of them, and in all their wires.
-That is all of them exactly when 2d/b = 2^m.
+Proof. Number the 2d/b half-blocks. 2^m divides their number, so stage i joins half-block h to h
+with bit i flipped, without carries. After all m stages a wire of half-block h influences exactly
+the half-blocks whose numbers differ from h in the last m bits only: 2^m of them, with all their
+wires. These are all half-blocks exactly when 2d/b = 2^m.
 
 Source: Liu et al., arXiv 2311.06243, section 4.
 """
@@ -22,7 +22,7 @@ WIDEST = 256
 
 
 def check() -> str:
-    """Follow every input through every BOFT(m, b) up to this width."""
+    """Follow every input through every BOFT(m, b) up to a maximum width."""
     cases = 0
     for block in range(2, 19, 2):
         for width in range(block, WIDEST + 1, block):

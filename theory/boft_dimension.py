@@ -1,16 +1,16 @@
-"""BOFT(m, b) covers m·d(b−1)/2 − (m−1)·d(b−2)/4 dimensions; other parameters are redundant.
+"""BOFT(m, b) has dimension m·d(b−1)/2 − (m−1)·d(b−2)/4; its other parameters are redundant.
 
 Statement. In BOFT with m stages of b×b blocks on d wires (b even, b·2^(m−1) divides d) the
-dimension is m·d·b/4 + d(b−2)/4, that is the parameters less (m−1)·d(b−2)/4. For b = 2 none is
-redundant; for b > 2 the share grows towards a half with m and b. One stage with all its generators,
-and every other with those of the form [[0, −Aᵀ], [A, 0]] in half-blocks, count to just this
-dimension.
+dimension is m·d·b/4 + d(b−2)/4, that is, the parameters minus (m−1)·d(b−2)/4. For b = 2 no
+parameter is redundant; for b > 2 the redundant fraction grows towards one half with m and b. The
+generators of one full stage, together with those of the form [[0, −Aᵀ], [A, 0]] in half-blocks of
+every other stage, number exactly this dimension.
 
 Proof. Two wires of one half-block (b/2 wires) share a switch in every stage: d(b−2)/4 such pairs.
-Two wires of different half-blocks meet in at most one stage, the one whose bit tells the
-half-blocks apart: (d/b)·(b/2)² pairs a stage. So all pairs meet in stages that follow one another,
-and by T2 the dimension is the number of pairs, m·d·b/4 + d(b−2)/4. The form keeps (d/b)·(b/2)²
-generators in each of m − 1 stages, and d(b−1)/2 in one.
+Two wires of different half-blocks share a switch in at most one stage, the one whose bit
+distinguishes the half-blocks: (d/b)·(b/2)² pairs per stage. So every pair is joined in consecutive
+stages, and by T2 the dimension is the number of pairs, m·d·b/4 + d(b−2)/4. The form keeps
+(d/b)·(b/2)² generators in each of m − 1 stages, and d(b−1)/2 in one.
 
 Source: derived here, with T2. The network is that of Liu et al., arXiv 2311.06243.
 """
@@ -27,7 +27,7 @@ STATUS = "proved"
 
 
 def check() -> str:
-    """Simplify the count in symbols; compare exact dimensions and the generators kept."""
+    """Simplify the count symbolically; compare exact dimensions and the generators kept."""
     m, b, d = sympy.symbols("m b d", positive=True)
     parameters = m * d * (b - 1) / 2
     formula = parameters - (m - 1) * d * (b - 2) / 4

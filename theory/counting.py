@@ -1,10 +1,10 @@
 """The free edges of the BOFT paper are exactly twice the free parameters.
 
-Statement. A stage on d wires with n_r switches of radix r has Σ n_r·r(r−1)/2 parameters and
-Σ n_r·r² + (d − Σ n_r·r) non-zeros: a bare wire carries one. The paper (Liu et al., arXiv
-2311.06243, section 3.1) does not count the d edges of a bijection between two columns of the grid,
-for they cannot be trained. What is left is twice the number of parameters, for each stage and so
-for each network.
+Statement. A stage on d wires with n_r switches of radix r has Σ n_r·r(r−1)/2 parameters and Σ
+n_r·r² + (d − Σ n_r·r) non-zeros: an idle wire carries one. The paper (Liu et al., arXiv 2311.06243,
+section 3.1) does not count the d edges of a bijection between two columns of the grid graph, since
+they cannot be trained. The remaining number is twice the number of parameters, for each stage and
+thus for each network.
 
 Proof. Σ n_r·r² + d − Σ n_r·r − d = Σ n_r·r(r−1).
 

@@ -1,17 +1,19 @@
-"""The rank of any part of R is the least number of wires between its inputs and its outputs.
+"""The generic rank of a submatrix of R is the minimum cut between its inputs and its outputs.
 
-Statement. Let c be the least number of nodes (t, wire) of the grid graph whose removal separates
+Statement. Let c be the smallest number of nodes (t, wire) of the grid graph whose removal separates
 the inputs T from the outputs S. Then rank R[S, T] ≤ c for all blocks, whether orthogonal or not,
-and it is c for almost all rotations. Density (T1) is the case of one input and one output. Hence,
-for any matrix A and any member R, ‖A − R‖² is at least the sum of the squares of the singular
-values of A[S, T] beyond the c-th, in the Frobenius norm: a floor that needs no fitting.
+with equality for almost all rotations. Density (T1) is the case of one input and one output. Hence,
+for any matrix A and any member R, ‖A − R‖² is, in the Frobenius norm, at least the sum of the
+squares of the singular values of A[S, T] beyond the c-th: a lower bound on the error that needs no
+fitting.
 
-Proof. R[S, T] is the sum over paths from T to S of products of entries; every path passes a node of
-the cut, so R[S, T] = Σ over its c nodes of a column times a row. By Menger's theorem there are c
-paths that share no node. Let each switch permute its wires, signs apart, so that it follows these
-paths: then R[S, T] has c entries ±1 in different rows and columns, alone in them as R is then a
-signed permutation. One sign in the switch makes it a rotation. A minor that is not identically zero
-is non-zero for almost all rotations. The floor is the theorem of Eckart and Young for A[S, T].
+Proof. R[S, T] is the sum over paths from T to S of products of entries; every path passes through a
+node of the cut, so R[S, T] = Σ over its c nodes of a column times a row. By Menger's theorem there
+are c paths that share no node. Let each switch permute its wires, up to signs, so that it follows
+these paths: then R[S, T] has c entries ±1 in different rows and columns, and no other non-zeros in
+these rows and columns, since R is a signed permutation. One sign per switch makes it a rotation. A
+minor that is not identically zero is non-zero for almost all rotations. The lower bound is the
+theorem of Eckart and Young for A[S, T].
 
 Source: K. Menger 1927; C. Eckart and G. Young 1936.
 """
@@ -53,7 +55,7 @@ def member(net: sm.Network, rng: np.random.Generator) -> np.ndarray:
 
 
 def least_cut(net: sm.Network, outputs: list[int], inputs: list[int]) -> int:
-    """Return the least cut, by networkx on the grid graph with every node split in two."""
+    """Return the minimum cut, by networkx on the grid graph with every node split in two."""
     graph = nx.DiGraph()
     for (t, j), (later, i) in net.to_networkx().edges:
         graph.add_edge((t, j, "out"), (later, i, "in"))
@@ -67,7 +69,7 @@ def least_cut(net: sm.Network, outputs: list[int], inputs: list[int]) -> int:
 
 
 def check() -> str:
-    """Compare cuts and exact ranks on small networks, all parts of R; then on large ones."""
+    """Compare cuts and exact ranks on small networks, for all submatrices; then on large ones."""
     rng = np.random.default_rng(0)
     cases = 0
     small = [*every_network(3, 2), *itertools.islice(every_network(4, 2), 0, None, 15)]
@@ -97,7 +99,7 @@ def _sets(width: int, size: int) -> itertools.combinations[tuple[int, ...]]:
 
 
 def _check_floor(rng: np.random.Generator) -> None:
-    """Compare the floor of one part with what fitting finds."""
+    """Compare the lower bound of one submatrix with the error of a fit."""
     net, target = sm.butterfly(16), rotation(16, rng)
     outputs, inputs = list(range(0, 16, 2)), list(range(8))
     values = np.linalg.svd(target[np.ix_(outputs, inputs)], compute_uv=False)

@@ -1,15 +1,16 @@
 """No orthogonal matrix of size 3 or more is non-zero exactly on the identity and a cyclic shift.
 
-Statement. Quadrangularity: two rows of an orthogonal matrix that are both non-zero in some column
-are so in at least two columns, and the same with rows and columns exchanged. Hence no orthogonal
-d×d matrix, d ≥ 3, has for its support the positions (i, i) and (i, i+1 mod d), although the
-pattern has perfect matchings and every row and column has two entries. For d = 2 the support is
-full, and any rotation has it.
+Statement. Quadrangularity: if two rows of an orthogonal matrix are both non-zero in some column,
+they are so in at least two columns, and the same holds with rows and columns exchanged. Hence no
+orthogonal d×d matrix, d ≥ 3, has as its support the positions (i, i) and (i, i+1 mod d), although
+the pattern has perfect matchings and every row and column has two entries. For d = 2 the support is
+full, and any rotation with non-zero entries has it.
 
-Proof. The product of two different rows is zero. With one common column it is one product of two
-non-zero numbers, a contradiction. In the pattern, rows i and i+1 share column i+1 alone if d ≥ 3.
+Proof. The inner product of two different rows is zero. With exactly one common column it is a
+single product of two non-zero numbers, a contradiction. In the pattern, rows i and i+1 share only
+column i+1 if d ≥ 3.
 
-Source: the term is that of Beasley, Brualdi and Shader (1993), Combinatorial orthogonality.
+Source: the term is due to Beasley, Brualdi and Shader (1993), Combinatorial orthogonality.
 """
 
 from __future__ import annotations

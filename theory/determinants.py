@@ -1,9 +1,10 @@
 """Networks of rotations have determinant 1: no 2×2 rotation is a swap or a Hadamard block.
 
-Statement. Cayley and exponential blocks have determinant 1, hence so does every straight network
-of them. Therefore no single 2×2 rotation exchanges its two wires without a sign, nor is
-(1, 1; 1, −1)/√2, and no straight network of rotations is an odd permutation. A quarter turn is the
-nearest thing: it exchanges the wires and turns one sign. Blocks of both signs, O(r), have it all.
+Statement. Cayley and exponential blocks have determinant 1, hence so does every straight network of
+them. Therefore no single 2×2 rotation exchanges its two wires without a sign or equals (1, 1; 1,
+−1)/√2, and no straight network of rotations is an odd permutation. The closest is a quarter turn,
+which exchanges the wires and negates one. Blocks of both determinants, O(r), can represent all of
+these.
 
 Proof. det exp(Q) = exp(tr Q) = 1, and det(I+Q) = det((I−Q)ᵀ) = det(I−Q) for skew Q. Determinants
 multiply over switches and stages. The swap and the Hadamard block have determinant −1.
@@ -25,7 +26,7 @@ STATUS = "proved"
 
 
 def check() -> str:
-    """Solve for the swap, list the quarter turns, and measure determinants of networks."""
+    """Solve for the swap, enumerate the quarter turns, and measure determinants of networks."""
     c, s = sympy.symbols("c s", real=True)
     turn = sympy.Matrix([[c, -s], [s, c]])
     circle = c**2 + s**2 - 1

@@ -1,23 +1,26 @@
-"""Dense networks of m stages have m·d·d^(1/m) non-zeros or more, if m ≤ 3 or radices are equal.
+"""Dense networks of m stages have at least m·d·d^(1/m) non-zeros, if m ≤ 3 or radices are equal.
 
-Statement. Let N_t be the non-zeros of stage t, an idle wire counting 1. A dense network of m stages
-has ΣN_t ≥ m·d^(1+1/m) (1) if within each stage all switches have one radix and no wire is idle, and
-(2) whatever its switches, if m ≤ 3. (3) For every m ≥ 4 there are dense networks with fewer.
+Statement. Let N_t be the number of non-zeros of stage t, with an idle wire counting 1. A dense
+network of m stages has ΣN_t ≥ m·d^(1+1/m) (1) if within each stage all switches have one radix and
+no wire is idle, and (2) whatever its switches, if m ≤ 3. (3) For every m ≥ 4 there are dense
+networks with fewer.
 
-Layers that hold no orthogonal matrix are another matter: a star that hears all and a star that
-tells all make 5d − 2 edges in three layers. That the same is so for switches is refuted in T36.
+For layers that admit no orthogonal matrix this does not hold: a star from all inputs into one wire,
+followed by a star to all outputs, has 5d − 2 edges in three layers. That the same is possible with
+switches is refuted in T36.
 
-Proof. (1) An output hears at most ∏r_t inputs, so ∏r_t ≥ d; N_t = d·r_t; arithmetic and geometric
-means. (2) N_t = Σ|S|² over the switches and idle wires S of stage t. Draw an input x and an output
-y independently and uniformly; let S be the switch of x in the first stage and T that of y in the
-last. The entropy of (x, y) is 2·log d = H(S, T) + E log|S| + E log|T|, and by Jensen E log|S| ≤ log
-E|S| = log(N_1/d), the same with T. For m = 2 every two switches S, T share a wire, so (S, T) is a
-function of that wire and H(S, T) ≤ log d. For m = 3 some switch U of the middle stage has a wire of
-S and one of T, so (S, T) is a function of an ordered pair of wires of one U, and H(S, T) ≤ log N_2.
-So N_1·N_2 ≥ d³, or N_1·N_2·N_3 ≥ d⁴, and means again. For m = 1 there is one switch. (3) Let s·g =
-d. Gather s wires into one of them, mix the g that hold all in a mixed radix network of m − 2 stages
-of radices near g^(1/(m−2)), and gather again: about 2·d·s + (m−2)·g^(1+1/(m−2)) + m·d non-zeros. At
-s = d^(1/(2m−3)) this is of the order d^(1+1/(2m−3)), and 2m − 3 > m exactly for m > 3.
+Proof. (1) At most ∏r_t inputs influence an output, so ∏r_t ≥ d; N_t = d·r_t; apply the inequality
+of arithmetic and geometric means. (2) N_t = Σ|S|² over the switches and idle wires S of stage t.
+Draw an input x and an output y independently and uniformly; let S be the switch of x in the first
+stage and T that of y in the last. The entropy of (x, y) is 2·log d = H(S, T) + E log|S| + E log|T|,
+and by Jensen E log|S| ≤ log E|S| = log(N_1/d), and likewise for T. For m = 2 every two switches S,
+T share a wire, so (S, T) is a function of that wire and H(S, T) ≤ log d. For m = 3 some switch U of
+the middle stage contains a wire of S and one of T, so (S, T) is a function of an ordered pair of
+wires of one U, and H(S, T) ≤ log N_2. So N_1·N_2 ≥ d³, or N_1·N_2·N_3 ≥ d⁴, and the means give the
+claim. For m = 1 there is one switch. (3) Let s·g = d. Gather each group of s wires into one of
+them, mix the resulting g wires in a mixed radix network of m − 2 stages with radices near
+g^(1/(m−2)), and gather again: about 2·d·s + (m−2)·g^(1+1/(m−2)) + m·d non-zeros. At s =
+d^(1/(2m−3)) this is of the order d^(1+1/(2m−3)), and 2m − 3 > m exactly for m > 3.
 
 Source: (1) is in the GSOFT paper, arXiv 2406.10019; (2) and (3) are derived here.
 """
@@ -36,7 +39,7 @@ STATUS = "proved"
 
 
 def gathered(size: int, radices: tuple[int, ...]) -> sm.Network:
-    """Return the network of part (3): groups of this size, mixed by their first wires."""
+    """Return the network of part (3): groups of this size, mixed through their first wires."""
     groups = sm.mixed_radix(int(np.prod(radices)), radices)
     width = size * groups.width
     ends = sm.block_diagonal(width, size).stages[0]
@@ -48,7 +51,7 @@ def gathered(size: int, radices: tuple[int, ...]) -> sm.Network:
 
 
 def check() -> str:
-    """Try every network of up to three stages and five wires; look at the counterexamples."""
+    """Enumerate the networks of up to three stages and five wires; verify the counterexamples."""
     dense = sum(_dense(width, depth) for width in (2, 3, 4, 5) for depth in (1, 2, 3))
     examples = [
         gathered(2, (3, 3)),  # 18 wires: 144 non-zeros, not 149
@@ -68,7 +71,7 @@ def check() -> str:
 
 
 def _dense(width: int, depth: int) -> int:
-    """Count the dense networks of this size, each of which must keep to the bound."""
+    """Count the dense networks of this size, each of which must satisfy the bound."""
     stages = layers(width)
     counts = stages.sum(axis=(1, 2))
     found = 0

@@ -1,15 +1,14 @@
-"""An orthogonal matrix that does not fall apart has at least 4d − 4 non-zeros.
+"""A fully indecomposable orthogonal matrix has at least 4d − 4 non-zeros.
 
-Statement. Let a d×d pattern, d ≥ 2, be fully indecomposable (no r rows and d − r columns meet in
-zeros only, 1 ≤ r < d) and quadrangular (two rows, or two columns, that meet do so in at least two
-places), as the support of an orthogonal matrix is. Then it has at least 4d − 4 ones. The two stages
-of brickwall(d, 2) together have a product with so few, for every d. So a layer of a grid graph with
-fewer falls into parts or holds no orthogonal matrix; a stage that does not fall apart is one
-switch, with d².
+Statement. Let a d×d pattern, d ≥ 2, be fully indecomposable (it has no r×(d − r) zero submatrix, 1
+≤ r < d) and quadrangular (two rows, or two columns, that overlap do so in at least two places), as
+the support of an orthogonal matrix is. Then it has at least 4d − 4 ones. The product of the two
+stages of brickwall(d, 2) attains this, for every d. So a layer of a grid graph with fewer non-zeros
+is decomposable or admits no orthogonal matrix; an indecomposable stage is a single switch, with d².
 
-The bound is a theorem for every d; here every pattern up to d = 5 is tried. The product of the two
-stages has 4d − 4: a row of the second stage's switch has the wires of two switches of the first, 4
-of them or 3 where one is a bare wire, and rows that are bare in the second have 2.
+The bound is a theorem for every d; here every pattern up to d = 5 is enumerated. The product of the
+two stages has 4d − 4: a row of a switch of the second stage contains the wires of two switches of
+the first, 4 of them, or 3 where one is an idle wire, and rows that are idle in the second have 2.
 
 Source: L. B. Beasley, R. A. Brualdi and B. L. Shader, Combinatorial orthogonality, 1993.
 """
@@ -28,7 +27,7 @@ STATUS = "checked by exhaustion"
 
 
 def fewest(size: int) -> int:
-    """Return the fewest ones of a quadrangular, fully indecomposable pattern, trying all.
+    """Return the fewest ones of a quadrangular, fully indecomposable pattern, by enumeration.
 
     Rows are numbers in binary, and in order, for their order does not matter.
     """
@@ -52,7 +51,7 @@ def fewest(size: int) -> int:
 
 
 def check() -> str:
-    """Try all patterns up to size 5; count the non-zeros of two stages of the brick-wall."""
+    """Enumerate the patterns up to size 5; count the non-zeros of two stages of the brick-wall."""
     for d in range(2, 6):
         assert fewest(d) == 4 * d - 4, d
     for d in range(3, 200):

@@ -1,16 +1,16 @@
-"""Entries of a mixed radix network have heavier tails than Haar's: d²·E[R_ij⁴] = ∏ 3r_t/(r_t + 2).
+"""Entries of a mixed radix network have heavier tails than Haar: d²·E[R_ij⁴] = ∏ 3r_t/(r_t + 2).
 
-Statement. Let the blocks of a mixed radix network be independent, Haar on SO(r_t) or O(r_t). Each
-entry has E[R_ij²] = 1/d, and d²·E[R_ij⁴] = ∏ 3r_t/(r_t + 2). For Haar's measure on SO(d) it is
-3d/(d + 2). They are equal for one radix alone; otherwise the product is larger, (3/2)^n against
-nearly 3 for the butterfly of 2^n wires.
+Statement. Let the blocks of a mixed radix network be independent and Haar distributed on SO(r_t) or
+O(r_t). Each entry has E[R_ij²] = 1/d, and d²·E[R_ij⁴] = ∏ 3r_t/(r_t + 2). For the Haar measure on
+SO(d) it is 3d/(d + 2). The two are equal for a single radix; otherwise the product is larger,
+(3/2)^n compared with nearly 3 for the butterfly of 2^n wires.
 
-Proof. One path leads from j to i, one digit a stage, so R_ij is the product of one entry of each
-stage, and these are independent. A column of a Haar block is uniform on the sphere, where the
-square of a coordinate has the beta distribution with parameters 1/2 and (r−1)/2: its moments are
-1/r and 3/(r(r+2)). Multiply, and ∏r_t = d. For two factors a, b > 1 the product 9ab/((a+2)(b+2)) is
-larger than 3ab/(ab+2), as 3(ab+2) − (a+2)(b+2) = 2(a−1)(b−1) is positive; for more factors, by
-induction.
+Proof. There is one path from j to i, changing one digit per stage, so R_ij is a product of one
+entry of each stage, and these are independent. A column of a Haar block is uniform on the sphere,
+where the square of a coordinate has the beta distribution with parameters 1/2 and (r−1)/2: its
+moments are 1/r and 3/(r(r+2)). Multiply, and use ∏r_t = d. For two factors a, b > 1 the product
+9ab/((a+2)(b+2)) is larger than 3ab/(ab+2), as 3(ab+2) − (a+2)(b+2) = 2(a−1)(b−1) is positive; for
+more factors, by induction.
 
 Source: derived here; the moments of the sphere are classical.
 """
@@ -28,7 +28,7 @@ STATUS = "proved"
 
 
 def check() -> str:
-    """Take moments of spheres, simplify the inequality, count paths, and sample."""
+    """Compute moments of spheres, simplify the inequality, count paths, and sample."""
     r = sympy.Symbol("r", positive=True)
     for radix in range(2, 9):
         total = sympy.beta(sympy.Rational(1, 2), sympy.Rational(radix - 1, 2))
@@ -55,7 +55,7 @@ def _fourth(radix: int | sympy.Symbol) -> sympy.Expr:
 
 
 def _check_sample(net: sm.Network, expected: float, count: int = 400) -> None:
-    """Compare the mean over all entries, which members share, within five standard errors."""
+    """Compare the mean over all entries of several members, within five standard errors."""
     rng = np.random.default_rng(0)
     means = []
     for _ in range(count):

@@ -1,30 +1,31 @@
-"""The dimension lies between the pairs that ever meet and the parameters without the trades.
+"""The dimension is at least the number of joined pairs, at most the parameters minus the gauge.
 
 Statement. Let E_t be the pairs of wires that share a switch in stage t of a straight network of
-rotations, and dim the dimension of the set of its matrices R, the generic rank of the derivative
-of R by the generators. Call a pair of wires direct where both lead from one switch to one other,
-with no switch between. Then
+rotations, and let dim be the dimension of the set of its matrices R, that is, the generic rank of
+the derivative of R with respect to the generators. Call a pair of wires direct where both lead from
+one switch to one other, with no switch between. Then
 
     |∪E_t| ≤ dim ≤ min(d(d−1)/2, Σ|E_t| − direct pairs),
 
-where the direct pairs of neighbouring stages number |E_t ∩ E_(t+1)|. If the stages in which any
-pair meets follow one another, both sides are |∪E_t| and the dimension is that: so in every network
-of two stages, in butterflies, mixed radix, Monarch, BOFT and one-factorizations. And where a
-connected component C of a window of stages has more than |C|(|C|−1)/2 parameters, its switches
-count as one switch on C.
+where the number of direct pairs between neighbouring stages is |E_t ∩ E_(t+1)|. If the stages in
+which a pair is joined are consecutive, for every pair, both sides equal |∪E_t|, which is then the
+dimension: this holds in every network of two stages, in butterflies, mixed radix, Monarch, BOFT and
+one-factorizations. And where a connected component C of a window of consecutive stages has more
+than |C|(|C|−1)/2 parameters, its switches may be replaced by one switch on C for the upper bound.
 
-Proof. At R = I the derivative by the generator of a pair {i, j} is E_ij − E_ji in every stage, so
-the rank there is |∪E_t|, and a rank at one point is at most the generic one. For the right side
-let switch S lead k wires directly to switch T. For h in SO(k) on these wires, h after the block of
-S and hᵀ before that of T leave R as it is. All these trades together are a group of dimension
-Σ k(k−1)/2, the number of direct pairs. It acts freely: a trade that changes no block is trivial on
-all that the first switches hand on, then on what the second ones do, and so on. So every fibre of
-the map from blocks to R has at least this dimension. dim ≤ d(d−1)/2 because R is in SO(d). If a
-pair meets in k stages in a row it is direct k − 1 times, which leaves each pair once. A window can
-do nothing on C that one switch on C cannot, and a network that can be more has no smaller
-dimension.
+Proof. At R = I the derivative with respect to the generator of a pair {i, j} is E_ij − E_ji in
+every stage, so the rank there is |∪E_t|, and the rank at one point is at most the generic one. For
+the upper bound let switch S lead k wires directly to switch T. For h in SO(k) on these wires,
+multiplying the block of S by h on the left and that of T by hᵀ on the right leaves R unchanged. All
+these gauge transformations form a group of dimension Σ k(k−1)/2, the number of direct pairs. It
+acts freely: a transformation that changes no block is trivial on all wires that the first switches
+pass on, then on those that the second ones pass on, and so on. So every fibre of the map from
+blocks to R has at least this dimension. dim ≤ d(d−1)/2 because R is in SO(d). If a pair is joined
+in k consecutive stages it is direct k − 1 times, which leaves each pair once. A window can
+represent nothing on C that one switch on C cannot, and a network that represents more matrices has
+no smaller dimension.
 
-Source: derived here. The bound is not always reached: see T34.
+Source: derived here. The bound is not always attained: see T34.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ STATUS = "proved"
 
 
 def direct(net: sm.Network) -> int:
-    """Return how many pairs of wires lead from one switch directly to another."""
+    """Return the number of pairs of wires that lead from one switch directly to another."""
     last: dict[int, tuple[int, int]] = {}
     found = 0
     for t, stage in enumerate(switches(net)):
@@ -52,7 +53,7 @@ def direct(net: sm.Network) -> int:
 
 
 def check() -> str:
-    """Compare exact dimensions of all small networks, and of large ones, with both sides."""
+    """Compare exact dimensions of all small networks, and of some large ones, with both bounds."""
     cases, met = 0, 0
     drawn = [sm.random(d, b, m, rng=d) for d in (6, 9, 12) for b in (2, 3, 4) for m in (2, 3, 5)]
     named = [sm.butterfly(64, block=8), sm.mixed_radix(60), sm.monarch(48), sm.round_robin(12)]
@@ -76,7 +77,7 @@ def check() -> str:
 
 
 def _in_a_row(meeting: list[set[tuple[int, int]]]) -> bool:
-    """Return whether the stages in which any pair meets follow one another."""
+    """Return whether the stages in which a pair is joined are consecutive, for every pair."""
     for pair in set().union(*meeting):
         stages = [t for t, here in enumerate(meeting) if pair in here]
         if stages[-1] - stages[0] >= len(stages):

@@ -1,22 +1,23 @@
-"""Leaving out the generators that switches can trade loses no matrix where the blocks are exp(Q).
+"""Removing gauge-redundant generators loses no matrix if the blocks are exp(Q).
 
 Statement. Of the generators of each switch keep only those of pairs of wires that do not come
-directly from one switch. They number the parameters less the direct pairs (T2). (1) The blocks
-exp(Q) of them make all the matrices that the network can be. (2) The blocks Cayley(Q) make all that
-come from blocks near the identity; in BOFT, all for which the blocks found in (3) have no
-eigenvalue −1. (3) In BOFT, where in all stages but the first the generators kept are [[0, −Aᵀ], [A,
-0]], the cosine–sine decomposition finds them.
+directly from one common switch. Their number is the parameters minus the direct pairs (T2). (1) The
+blocks exp(Q) of these generators give all matrices that the network can represent. (2) The blocks
+Cayley(Q) give all those that come from blocks near the identity; in BOFT, all for which the blocks
+found in (3) do not have the eigenvalue −1. (3) In BOFT, where in all stages but the first the
+generators kept are [[0, −Aᵀ], [A, 0]], the cosine–sine decomposition computes them.
 
-Proof. (1) Let H = ∏SO(k_i) act on the wires that come to a switch of r wires, k_i from the same
-one. SO(r)/H, with the metric that comes from the bi-invariant one on SO(r), has the geodesics
-exp(sQ)H from the base point, Q orthogonal to the Lie algebra of H, that is of the generators kept.
-It is compact, so by Hopf and Rinow geodesics from the base point reach every other: each block is
-exp(Q)·h with h in H. From the last switch to the first, write the block so and let the switches
-before take h. (2) At Q = 0 and h = 1 the derivative of Cayley(Q)·h is invertible, so that near the
-identity every block is of this form. In BOFT, exp(Q) = Cayley(tanh(Q/2)) unless it has the
-eigenvalue −1, and tanh, an odd function, keeps the form of (3). (3) B = diag(U_1, U_2)·C·diag(V_1,
-V_2) is exp(Q)·diag(U_1 V_1, U_2 V_2), where exp(Q) = diag(U_1, U_2)·C·diag(U_1, U_2)ᵀ, and the
-signs can be chosen so that U_1 V_1 and U_2 V_2 are rotations, as in T12.
+Proof. (1) Let H = ∏SO(k_i) act on the wires that enter a switch of r wires, k_i of them from a
+common switch. SO(r)/H, with the metric induced by the bi-invariant one on SO(r), has the geodesics
+exp(sQ)H from the base point, with Q orthogonal to the Lie algebra of H, that is, in the span of the
+generators kept. It is compact, so by the theorem of Hopf and Rinow geodesics from the base point
+reach every other point: each block is exp(Q)·h with h in H. From the last switch to the first,
+write the block in this form and absorb h into the switches before. (2) At Q = 0 and h = 1 the
+derivative of Cayley(Q)·h is invertible, so near the identity every block is of this form. In BOFT,
+exp(Q) = Cayley(tanh(Q/2)) unless it has the eigenvalue −1, and tanh, an odd function, preserves the
+form of (3). (3) B = diag(U_1, U_2)·C·diag(V_1, V_2) is exp(Q)·diag(U_1 V_1, U_2 V_2), where exp(Q)
+= diag(U_1, U_2)·C·diag(U_1, U_2)ᵀ, and the signs can be chosen so that U_1 V_1 and U_2 V_2 are
+rotations, as in T12.
 
 Source: derived here; normal homogeneous spaces and the theorem of Hopf and Rinow are classical.
 """
@@ -69,7 +70,7 @@ def _generators(blocks: np.ndarray) -> np.ndarray:
 
 
 def _fix(net: sm.Network, blocks: list[np.ndarray]) -> None:
-    """Hand rotations of half-blocks to the stage before, from the last stage on, in place."""
+    """Absorb rotations of half-blocks into the previous stage, from the last stage on, in place."""
     half = net.banks[0].radix // 2
     for t in range(net.depth - 1, 0, -1):
         given = np.zeros((net.width, net.width))
@@ -87,7 +88,7 @@ def _fix(net: sm.Network, blocks: list[np.ndarray]) -> None:
 
 
 def _is_reached(sizes: tuple[int, ...], target: np.ndarray, rng: np.random.Generator) -> bool:
-    """Return whether some exp(−Q)·target is in the subgroup, for Q of the generators kept."""
+    """Return whether some exp(−Q)·target is in the subgroup, for Q in the span of those kept."""
     owner = np.repeat(np.arange(len(sizes)), sizes)
     first, second = np.triu_indices(len(owner), 1)
     kept = owner[first] != owner[second]

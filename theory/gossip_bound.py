@@ -1,17 +1,18 @@
 """A dense network has at least 2d − 4 parameters, at any depth and with any blocks.
 
-Statement. For d ≥ 4 the least number of parameters of a network of rotations on d wires in which
-every input reaches every output is 2d − 4; for d = 1, 2, 3 it is 0, 1, 3. The radix-2 butterfly has
-so few for d = 2, 4, 8 only.
+Statement. For d ≥ 4 the smallest number of parameters of a network of rotations on d wires in which
+every input influences every output is 2d − 4; for d = 1, 2, 3 it is 0, 1, 3. The radix-2 butterfly
+attains it for d = 2, 4, 8 only.
 
-Proof. A 2×2 switch is a telephone call: both wires then know what either knew. Everybody knows
-everything after 2d − 4 calls at best (d ≥ 4), which is the theorem of the gossips. A switch of r
-wires can be replaced by the calls in which r wires tell each other all, and there are such with no
-more calls than its r(r−1)/2 parameters: 1, 3 and 2r − 4 are at most that. Gossip attains it: d − 4
-calls to four wires, 4 calls among them, and d − 4 back. The butterfly has (d/2)·log₂ d.
+Proof. In the terms of the gossip problem, a 2×2 switch is a telephone call, after which both wires
+know what either knew. By the gossip theorem, at least 2d − 4 calls (d ≥ 4) are needed until
+everybody knows everything. A switch of r wires can be replaced by calls through which its r wires
+exchange all their information, using no more calls than its r(r−1)/2 parameters: 1, 3 and 2r − 4
+are at most that. The gossip network attains the bound: d − 4 calls to four wires, 4 calls among
+them, and d − 4 back. The butterfly has (d/2)·log₂ d.
 
 Source: B. Baker and R. Shostak 1972, R. Tijdeman 1971, A. Hajnal, E. C. Milner and E. Szemerédi
-1972 for gossip; that blocks are no better is derived here.
+1972 for gossip; that larger blocks are no better is derived here.
 """
 
 from __future__ import annotations
@@ -67,12 +68,12 @@ def fewest(width: int) -> int:
 
 
 def least(width: int) -> int:
-    """Return the number of the statement."""
+    """Return the number given in the statement."""
     return 2 * width - 4 if width >= 4 else width * (width - 1) // 2
 
 
 def check() -> str:
-    """Search for the fewest parameters, and look at gossip and butterflies."""
+    """Search for the fewest parameters, and count those of gossip networks and butterflies."""
     for width in range(1, 7):
         assert fewest(width) == least(width), width
     for width in range(2, 200):

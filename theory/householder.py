@@ -1,16 +1,16 @@
 """r Householder reflections have determinant (−1)^r and cover r·d − r(r+1)/2 dimensions.
 
 Statement. The products of r reflections I − 2uuᵀ/uᵀu on d coordinates, r ≤ d, have determinant
-(−1)^r and leave d − r dimensions fixed, or more. Their set has the dimension r·d − r(r+1)/2, though
-they have r(d−1) parameters: r(r−1)/2 of these are redundant. It is d(d−1)/2 for r = d − 1 and for r
-= d.
+(−1)^r and fix a subspace of dimension at least d − r. They form a set of dimension r·d − r(r+1)/2,
+although they have r(d−1) parameters: r(r−1)/2 of these are redundant. The dimension is d(d−1)/2 for
+r = d − 1 and for r = d.
 
-Proof. A reflection has the eigenvalue −1 once, and all u that are orthogonal to u_1, …, u_r are
-fixed. For independent u_k the product is determined by its r-dimensional space of the u_k, and on
-it an isometry that fixes no vector; conversely every such isometry of r dimensions is a product of
+Proof. A reflection has the eigenvalue −1 once, and all vectors orthogonal to u_1, …, u_r are fixed.
+For independent u_k the product is determined by the r-dimensional space spanned by the u_k, and on
+it an isometry that fixes no vector; conversely every such isometry in r dimensions is a product of
 r reflections, and has determinant (−1)^r. So the set is, up to parts of smaller dimension, a bundle
-on the subspaces of dimension r, r(d−r) dimensions, with an open part of a component of O(r) for
-fibre, r(r−1)/2 dimensions. Adding, r·d − r(r+1)/2.
+over the Grassmannian of r-dimensional subspaces, of dimension r(d−r), with an open part of a
+component of O(r) as its fibre, of dimension r(r−1)/2. The sum is r·d − r(r+1)/2.
 
 Source: É. Cartan and J. Dieudonné, in the sharp form of P. Scherk 1950; as adapters, Yuan et al.,
 arXiv 2405.17484 (HRA).
@@ -52,7 +52,7 @@ def rank(count: int, width: int, rng: np.random.Generator) -> int:
 
 
 def check() -> str:
-    """Multiply small ones exactly; take ranks modulo a prime, which bound from below."""
+    """Multiply small ones exactly; compute ranks modulo a prime, which are lower bounds."""
     rng = np.random.default_rng(0)
     for d in (2, 3, 4):
         product = sympy.eye(d)

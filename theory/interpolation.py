@@ -1,16 +1,16 @@
-"""With factors set to I or raised to powers R stays in its network; powers of R itself do not.
+"""Factors set to I or raised to powers keep R in its network; powers of R itself do not.
 
 Statement. Let R = B_m ⋯ B_1 be a member of a straight network of rotations, with blocks exp(Q). (1)
 Replacing any B_t by I or by B_t^α = exp(αQ_t), α real, gives a member of the same network:
-orthogonal, and zero wherever the network is. So setting the trained factors to I one by one leads
+orthogonal, and zero wherever all members are. So setting the trained factors to I one by one leads
 from the finetuned matrix to the pretrained one through members, and α from 1 to 0 does so
-continuously. (2) R^α is in general no member: the square root of a butterfly matrix of 4 wires is
-none.
+continuously. (2) R^α is in general not a member: the square root of a butterfly matrix of 4 wires
+is not.
 
 Proof. (1) exp(αQ) is a block on the same wires, and I is the case α = 0. (2) Between the outputs
-{0, 2} and the inputs {0, 1} the butterfly has a cut of one wire, so by T23 this part of any member
-has rank 1 and its determinant is zero. The check exhibits a rotation R with rational blocks and a
-square root, exp of half its logarithm, in which it is not.
+{0, 2} and the inputs {0, 1} the butterfly has a cut of one wire, so by T23 this submatrix of any
+member has rank 1 and its determinant is zero. The check exhibits a rotation R with rational blocks
+whose square root, the exponential of half its logarithm, has a non-zero determinant there.
 
 Source: (1) is the weight interpolation of Liu et al., arXiv 2311.06243; (2) is derived here.
 """
@@ -29,7 +29,7 @@ STATUS = "proved"
 
 
 def check() -> str:
-    """Shrink factors of many networks; take the square root of a butterfly."""
+    """Interpolate factors of many networks; compute the square root of a butterfly matrix."""
     rng = np.random.default_rng(0)
     nets = [sm.butterfly(16), sm.shuffle(24, 4, 2), sm.random(9, 3, 2, rng=0), sm.brickwall(7, 3)]
     for net in nets:

@@ -1,16 +1,16 @@
 """The triangle's Jacobian determinant is ∏ sin^i θ over its switches {i, i+1}: nearly always tiny.
 
 Statement. Let R be the matrix of triangle(d), with an angle θ for each switch, and let the columns
-of J be the derivatives of R by the angles, RᵀdR in the basis of the d(d−1)/2 planes. Then |det J|
-is the product over the switches of |sin θ|^i, where the switch joins the wires i and i + 1. In the
-geometric mean over independent uniform angles it is 2^(−d(d−1)(d−2)/6). So angles that are
-independent and uniform, as random blocks have them, are far from Haar's measure, whose density in
-the angles this is, and the derivative is nearly singular.
+of J be the derivatives of R with respect to the angles, RᵀdR in the basis of the d(d−1)/2 planes.
+Then |det J| is the product over the switches of |sin θ|^i, where the switch joins the wires i and i
++ 1. Its geometric mean over independent uniform angles is 2^(−d(d−1)(d−2)/6). So independent
+uniform angles, as random blocks have them, are far from the Haar measure, whose density in the
+angles this is, and the derivative is nearly singular.
 
-Proof. R = R'·S, where S is the first sweep, switches {0, 1}, {1, 2}, …, {d−2, d−1}, and R' a
+Proof. R = R'·S, where S is the first sweep, switches {0, 1}, {1, 2}, …, {d−2, d−1}, and R' is a
 triangle on d−1 wires. RᵀdR = Sᵀ(R'ᵀdR')S + SᵀdS; conjugation by S has determinant ±1, and R'ᵀdR'
-does not turn the last axis. So det J is that of R' times that of the map from the angles of S to
-the last row of S, which is that of R up to R'. This row is the point of spherical coordinates …,
+does not involve the last axis. So det J is that of R' times that of the map from the angles of S to
+the last row of S, which is that of R up to R'. This row is the point with spherical coordinates …,
 sin θ_(d−2) cos θ_(d−3), cos θ_(d−2), with the volume element ∏ sin^i θ_i. The mean of log₂|sin θ|
 is −1, and the exponents of all sweeps add up to Σ_k k(k−1)/2 = d(d−1)(d−2)/6, k = 1 … d−1.
 
@@ -33,7 +33,7 @@ STATUS = "proved"
 
 
 def logarithm(net: sm.Network, angles: np.ndarray) -> float:
-    """Return log₂ of |det J|, in floats."""
+    """Return log₂ of |det J|, in floating point."""
     rows = np.eye(net.width)
     first, second = np.triu_indices(net.width, 1)
     columns = []

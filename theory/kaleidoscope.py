@@ -1,27 +1,27 @@
-"""BOFT contains OFT; d − 1 pairs of butterflies B·B'ᵀ, in fact d/2 − 1, are all of SO(d).
+"""BOFT contains OFT; d − 1 pairs of butterflies B·B'ᵀ, and even d/2 − 1, represent all of SO(d).
 
-Statement. (1) BOFT(m, b) contains OFT with blocks of b, and BOFT(m', b) for every m' < m; where b
-is a power of two and BOFT(m, b) is dense, it contains the radix-2 butterfly. (2) Let d = 2^n ≥ 4.
-The products of d − 1 pairs B·B'ᵀ of radix-2 butterflies are all of SO(d), and all of O(d) if their
-blocks may be reflections. So are those of d/2 − 1 pairs, and of d/2 butterflies one after the
-other. (3) Butterflies alone are not a group: B·B' is in general no butterfly. They are where each
-stage has one block throughout: Kronecker products of rotations of the plane.
+Statement. (1) BOFT(m, b) contains OFT with blocks of b, and BOFT(m', b) for every m' < m; if b is a
+power of two and BOFT(m, b) is dense, it contains the radix-2 butterfly. (2) Let d = 2^n ≥ 4. The
+products of d − 1 pairs B·B'ᵀ of radix-2 butterflies represent all of SO(d), and all of O(d) if
+their blocks may be reflections. So do those of d/2 − 1 pairs, and of d/2 butterflies in sequence.
+(3) Butterflies alone do not form a group: B·B' is in general not a butterfly. They do if each stage
+uses a single block throughout: these are Kronecker products of rotations of the plane.
 
 Proof. (1) The first stage of BOFT is OFT; set the others to the identity. A block of b neighbours
-can be whatever the radix-2 stages of strides below b are, and a later stage of BOFT joins
-half-blocks, so that it can be the one of stride b·2^(i−1). (2) By T12 the ruler is all of SO(d),
-and one reflection gives the rest of O(d). Its d − 1 stages have one stride each, and a pair has
-every stride. The ruler is 1, s, 1, s', …, 1 with strides s, s', … above 1. The strides of d/2
-butterflies are 1, 2, …, d/2 again and again; each takes up one run 1, s, and the last one the 1
-that is left. A pair in the order 1, 2, …, d/2, d/2, …, 2, 1 takes up s and a 1, the first one also
-the 1 before them. (3) In a butterfly every path from the inputs 0 and 1 to the outputs 0 and d/2
-passes wire 0 after the first stage, so by T23 this part of B has rank 1 at most. In B·B' two paths
-share no node: one stays on wire 0, and one goes from 1 to d/2 + 1 in the first butterfly and on to
-d/2 in the second; so for almost all the rank is 2. A stage with one block throughout is I⊗B⊗I, so
-the product of all is ⊗B_t.
+can represent whatever the radix-2 stages of strides below b can, and a later stage of BOFT joins
+half-blocks, so it can represent the one of stride b·2^(i−1). (2) By T12 the ruler represents all of
+SO(d), and one reflection gives the rest of O(d). Each of its d − 1 stages has a single stride, and
+a pair has every stride. The ruler is 1, s, 1, s', …, 1 with strides s, s', … above 1. The strides
+of d/2 butterflies are 1, 2, …, d/2 repeated; each butterfly contains one run 1, s, and the last one
+the remaining 1. A pair in the order 1, 2, …, d/2, d/2, …, 2, 1 contains s and a 1, and the first
+one also the 1 before them. (3) In a butterfly every path from the inputs 0 and 1 to the outputs 0
+and d/2 passes through wire 0 after the first stage, so by T23 this submatrix of B has rank at most
+1. In B·B' two paths share no node: one stays on wire 0, and one goes from 1 to d/2 + 1 in the first
+butterfly and on to d/2 in the second; so for almost all members the rank is 2. A stage with a
+single block throughout is I⊗B⊗I, so the product of all is ⊗B_t.
 
-Source: (1) in part and d − 1 pairs in (2) are Theorem 1 of Liu et al., arXiv 2311.06243, after the
-kaleidoscopes of Dao et al., arXiv 2012.14966; d/2 − 1 is derived here.
+Source: (1) in part and d − 1 pairs in (2) are Theorem 1 of Liu et al., arXiv 2311.06243, based on
+the kaleidoscopes of Dao et al., arXiv 2012.14966; d/2 − 1 is derived here.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _holds(stage: list[list[int]], wanted: list[list[int]]) -> bool:
 
 
 def check() -> str:
-    """Find each network in the other, make random rotations, and multiply Kronecker products."""
+    """Embed each network in the other, build random rotations, and multiply Kronecker products."""
     for width, block in [(16, 4), (32, 8), (48, 6), (64, 16)]:
         deepest = 1
         while width % (block << deepest) == 0:
@@ -85,7 +85,7 @@ def check() -> str:
 
 
 def _check_rotation(net: sm.Network, ruler: sm.Network, rng: np.random.Generator) -> None:
-    """Find the blocks of a random rotation by way of the ruler."""
+    """Find the blocks of a random rotation through the ruler."""
     target = rotation(net.width, rng)
     where = places(net, ruler)
     assert where is not None, net

@@ -1,8 +1,8 @@
-"""Rotating a weight keeps its singular values and the angles between its neurons.
+"""Rotating a weight preserves its singular values and the angles between its neurons.
 
-Statement. For R orthogonal and any W, with neurons for columns, (R W)ᵀ(R W) = WᵀW. Hence the
-singular values of R W, the norms of its neurons, their pairwise angles, and their hyperspherical
-energy are those of W: this is what orthogonal finetuning keeps of the pretrained weight.
+Statement. For R orthogonal and any W with neurons as columns, (R W)ᵀ(R W) = WᵀW. Hence the singular
+values of R W, the norms of its neurons, their pairwise angles and their hyperspherical energy are
+those of W: this is what orthogonal finetuning preserves of the pretrained weight.
 
 Proof. Wᵀ(RᵀR)W = WᵀW; each of these is a function of that matrix.
 
@@ -47,7 +47,7 @@ def _number(rng: np.random.Generator) -> sympy.Rational:
 
 
 def check() -> str:
-    """Multiply in rational numbers; measure singular values and angles in floats."""
+    """Multiply in rational arithmetic; measure singular values and angles in floating point."""
     rng = np.random.default_rng(0)
     nets = [sm.butterfly(4), sm.mixed_radix(6), sm.benes(4), sm.random(5, 3, 2, rng=0)]
     for net in nets:

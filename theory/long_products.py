@@ -1,15 +1,15 @@
-"""Repeated often enough, a network is all of SO on each set of wires that its stages connect.
+"""Repeated often enough, a network represents all of SO on each connected component of its wires.
 
 Statement. Let two wires be neighbours when they share a switch in some stage, and let C_1, C_2, …
 be the connected components. The matrices of a network of rotations are in ∏SO(C_k), and for some
 number of repetitions they are all of it. The dimension of the repeated network grows to
 Σ|C_k|(|C_k|−1)/2.
 
-Proof. Stages keep the coordinates of each component to themselves. Let i–j–k be neighbours: with Q
+Proof. Stages do not mix the coordinates of different components. Let i–j–k be neighbours: with Q
 the quarter turn in the plane of j and k, QᵀR_ij(θ)Q is the rotation R_ik(±θ). Along paths, the
 rotation in the plane of any two wires of one component is a product of rotations in the planes of
-neighbours, each of which some stage can be, the others being the identity. Every element of SO(C)
-is a product of |C|(|C|−1)/2 plane rotations (T31). All these products have a bounded length.
+neighbours, each of which some stage can represent, the others being the identity. Every element of
+SO(C) is a product of |C|(|C|−1)/2 plane rotations (T31). All these products have a bounded length.
 
 Source: classical; [E_ij, E_jk] = E_ik is the same in the Lie algebra.
 """
@@ -30,7 +30,7 @@ STATUS = "proved"
 
 
 def check() -> str:
-    """Conjugate in symbols; repeat networks until their dimension is full."""
+    """Conjugate symbolically; repeat networks until their dimension is full."""
     t = sympy.Symbol("t", real=True)
     c, s = sympy.cos(t), sympy.sin(t)
     quarter = sympy.Matrix([[1, 0, 0], [0, 0, -1], [0, 1, 0]])

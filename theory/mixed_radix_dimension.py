@@ -1,11 +1,11 @@
 """Mixed radix networks have no redundant parameter: the dimension is (d/2)·Σ(r_t − 1).
 
 Statement. Let d = ∏r_t, and let stage t join the wires that differ in digit t only. The dimension
-of the network is its number of parameters, d·Σ(r_t − 1)/2. Butterflies of radix 2, Monarch, and
-both of them in any order of the stages are of this kind.
+of the network is its number of parameters, d·Σ(r_t − 1)/2. Butterflies of radix 2 and Monarch are
+of this kind, with the stages in any order.
 
-Proof. Two wires that share a switch of stage t differ in digit t and in no other, so they share
-none in another stage: the E_t are disjoint, and by T2 the dimension is Σ|E_t|.
+Proof. Two wires that share a switch of stage t differ in digit t and in no other, so they share no
+switch in another stage: the E_t are disjoint, and by T2 the dimension is Σ|E_t|.
 
 Source: derived here, with T2.
 """
@@ -24,7 +24,7 @@ MOST = 300  # parameters: a prime width is one large block
 
 
 def check() -> str:
-    """Look at disjoint pairs and exact dimensions, for every width, and in every order."""
+    """Verify disjoint pairs and exact dimensions, for every width and every order of the stages."""
     cases = 0
     nets = [sm.mixed_radix(width) for width in range(2, WIDEST + 1)]
     nets = [net for net in nets if net.parameters <= MOST]

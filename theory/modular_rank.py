@@ -1,21 +1,21 @@
-"""The rank at an integer point modulo a prime bounds the dimension; a floating rank does not.
+"""The rank at an integer point modulo a prime bounds the dimension; a floating-point rank does not.
 
-Statement. Let the blocks be the Cayley transforms (I+Q)(I−Q)⁻¹ of skew integer matrices, and p a
-prime that divides no det(I−Q). Then the rank modulo p of the derivative of R by the generators is
-at most the dimension of the network. For all but a finite number of primes, and all integer points
-outside the zeros of a polynomial, it is equal. Where the rank reaches an upper bound, the dimension
-is proved.
+Statement. Let the blocks be the Cayley transforms (I+Q)(I−Q)⁻¹ of skew-symmetric integer matrices,
+and p a prime that divides no det(I−Q). Then the rank modulo p of the derivative of R with respect
+to the generators is at most the dimension of the network. For all but finitely many primes, and all
+integer points outside the zeros of a polynomial, it is equal. Where the rank meets an upper bound,
+the dimension is proved.
 
-Proof. The entries of the derivative are quotients of integers and products of the det(I−Q), so
-modulo p they are what they are in the rational numbers, reduced. A minor that is not zero modulo p
-is not zero as a rational number; so the rank modulo p is at most the rank at this point, and this
-is at most the generic rank, because the minors are rational functions of the generators. Conversely
-a minor that is not identically zero vanishes only where its numerator does, and at other points its
+Proof. The entries of the derivative are quotients of integers by products of the det(I−Q), so
+modulo p they are the reductions of their rational values. A minor that is non-zero modulo p is
+non-zero as a rational number; so the rank modulo p is at most the rank at this point, and this is
+at most the generic rank, because the minors are rational functions of the generators. Conversely a
+minor that is not identically zero vanishes only where its numerator does, and at other points its
 value is divisible by finitely many primes.
 
-The rank in floating-point numbers is no such bound. A brick-wall mesh at a random point has a
+The rank in floating-point arithmetic is no such bound. A brick-wall mesh at a random point has a
 derivative whose smallest singular value is about 10⁻⁹ of the largest at 16 wires, and at 32 is lost
-in rounding, so that the rank seems smaller, though it is full.
+in rounding errors, so that the rank appears smaller, although it is full.
 
 Source: derived here; the argument is that of Schwartz and Zippel.
 """
@@ -37,7 +37,7 @@ STATUS = "proved"
 
 
 def derivative(net: sm.Network, point: sympy.Matrix) -> sympy.Matrix:
-    """Return the derivative of R by the angles of a network of 2×2 switches, in rational numbers.
+    """Return the derivative of R in the angles of a network of 2×2 switches, in rational numbers.
 
     The switch of generator q turns by (1−q², 2q)/(1+q²).
     """
@@ -57,7 +57,7 @@ def derivative(net: sm.Network, point: sympy.Matrix) -> sympy.Matrix:
 
 
 def smallest(net: sm.Network, rng: np.random.Generator) -> float:
-    """Return the ratio of the smallest and the largest singular value of the derivative of R."""
+    """Return the ratio of the smallest to the largest singular value of the derivative of R."""
     blocks = sm.random_blocks(net, rng=rng)
     first, second = np.triu_indices(net.width, 1)
     rows = np.eye(net.width)

@@ -1,9 +1,9 @@
-"""Near the identity an entry of R is of the order of ε to the number of moves of its shortest path.
+"""Near the identity, an entry of R is of order ε^k, with k the fewest moves of a path to it.
 
-Statement. Let all blocks be exp(εQ) or the Cayley transform of εQ, for generic skew Q. Let k be the
-least number of stages in which a path from j to i changes the wire. Then entry (i, j) of R has the
-leading term c·ε^k, where c is a polynomial in the generators, not identically zero; it is
-identically zero where no path leads from j to i.
+Statement. Let all blocks be exp(εQ) or the Cayley transform of εQ, for generic skew-symmetric Q.
+Let k be the smallest number of stages in which a path from j to i changes the wire. Then entry (i,
+j) of R has the leading term c·ε^k, where c is a polynomial in the generators, not identically zero;
+the entry is identically zero if there is no path from j to i.
 
 Proof. A block is I + aεQ + O(ε²), a = 1 or 2. The entry is the sum over paths of the products of
 their entries. A path that changes the wire in k' stages contributes O(ε^k'), so those with k give
@@ -27,7 +27,7 @@ STATUS = "proved"
 
 
 def moves(net: sm.Network) -> np.ndarray:
-    """Return the least number of moves from each input to each output, d where there is no path."""
+    """Return the fewest moves from each input to each output, or d where there is no path."""
     least = np.where(np.eye(net.width, dtype=bool), 0, net.width + net.depth)
     for stage in switches(net):
         after = least.copy()
@@ -58,7 +58,7 @@ def leading(net: sm.Network, rng: np.random.Generator, order: int) -> list[np.nd
 
 
 def check() -> str:
-    """Expand in ε, exactly, all small networks and some larger ones."""
+    """Expand in ε, exactly, for all small networks and some larger ones."""
     rng = np.random.default_rng(0)
     epsilon, q = sympy.symbols("e q")
     entry = (1 + sympy.I * epsilon * q) / (1 - sympy.I * epsilon * q)

@@ -1,22 +1,22 @@
-"""Triangle and brick-wall cover SO(d); a mesh of neighbours covers as many dimensions as it sorts.
+"""Triangle and brick-wall cover SO(d); the dimension of a neighbour mesh is a number of inversions.
 
 Statement. Let every switch join two neighbours i, i+1. Read the switches in order as exchanges in a
-list of d numbers, made only where they put the larger number first: w is the list at the end, ℓ(w)
-its number of inversions. The set of matrices depends on w only, its dimension is ℓ(w), and it is
-SO(d) exactly where the list ends in reverse. So do triangle and brickwall(d); the brick-wall's
-first t stages have the dimension ℓ after t rounds of odd–even transposition, all their parameters
-as long as t ≤ d.
+list of d numbers, performed only if they put the larger number first: let w be the resulting list
+and ℓ(w) its number of inversions. The set of matrices depends only on w, its dimension is ℓ(w), and
+it is SO(d) exactly when the list ends in reverse order. This is the case for triangle and
+brickwall(d); the first t stages of the brick-wall have dimension ℓ after t rounds of odd–even
+transposition, which equals their number of parameters as long as t ≤ d.
 
-Proof. Write G_i for the rotations in the plane of i and i+1, X_w for the products of G's along a
-word of w with ℓ(w) letters. (1) X_w depends on w only: words of one w without needless letters are
-connected by G_i G_j = G_j G_i for |i−j| > 1 and G_i G_(i+1) G_i = G_(i+1) G_i G_(i+1) (Matsumoto),
-and both hold, the second because both sides are SO(3), by Euler's angles. (2) If ℓ(w s_i) < ℓ(w),
-some word of w ends in i, and G_i G_i = G_i gives X_w G_i = X_w. Else the letter is needed. So X
-depends on the sorted list. (3) The reverse has the triangle for a word, which is SO(d): its first
-sweep, of d − 1 switches, nulls the last row of R entry by entry, with signs that leave +1, and then
-SO(d−1) is left. (4) A word without needless letters has ℓ(w) parameters, and can be continued to
-the reverse, whose d(d−1)/2 parameters are independent as they cover SO(d); so dim X_w = ℓ(w). Hence
-only the reverse has dimension d(d−1)/2.
+Proof. Write G_i for the rotations in the plane of i and i+1, and X_w for the products of G's along
+a word of w with ℓ(w) letters. (1) X_w depends only on w: reduced words of the same w are connected
+by G_i G_j = G_j G_i for |i−j| > 1 and G_i G_(i+1) G_i = G_(i+1) G_i G_(i+1) (Matsumoto), and both
+hold, the second because both sides are SO(3), by Euler angles. (2) If ℓ(w s_i) < ℓ(w), some reduced
+word of w ends in i, and G_i G_i = G_i gives X_w G_i = X_w. Otherwise the extended word is reduced.
+So X depends only on the sorted list. (3) The reverse has the triangle as a reduced word, which
+represents SO(d): its first sweep, of d − 1 switches, nulls the last row of R entry by entry, with
+signs that leave +1, and the rest is in SO(d−1). (4) A reduced word has ℓ(w) parameters, and can be
+extended to the reverse, whose d(d−1)/2 parameters are independent as they cover SO(d); so dim X_w =
+ℓ(w). Hence only the reverse has dimension d(d−1)/2.
 
 Source: M. Reck et al. 1994 and W. R. Clements et al. 2016, arXiv 1603.08788, for the two meshes; H.
 Matsumoto 1964 and M. Demazure 1974 for words; (2) and (4) are derived here.
@@ -47,12 +47,12 @@ def sorted_by(net: sm.Network) -> list[int]:
 
 
 def inversions(numbers: list[int]) -> int:
-    """Return how many pairs are in reverse."""
+    """Return the number of inversions."""
     return sum(a > b for k, b in enumerate(numbers) for a in numbers[:k])
 
 
 def nulled(r: np.ndarray) -> list[np.ndarray]:
-    """Return the angles of the triangle, one array a stage."""
+    """Return the angles of the triangle, one array per stage."""
     width = len(r)
     angles = [np.zeros(len(s.banks[0].reads)) for s in sm.triangle(width).stages]
     r = r.copy()

@@ -1,6 +1,7 @@
-"""How many parameters the networks have: BOFT ½(b−1)·d·m, and so on, in closed form.
+"""The numbers of parameters in closed form: BOFT ½(b−1)·d·m, and so on.
 
-Statement. A switch of r wires has r(r−1)/2 parameters, the dimension of SO(r). So on d wires
+Statement. A switch of r wires has r(r−1)/2 parameters, the dimension of SO(r). On d wires this
+gives
 
     OFT, blocks of b                      d(b−1)/2
     BOFT(m, b), shuffle, Kautz, m stages  m·d(b−1)/2
@@ -13,13 +14,13 @@ Statement. A switch of r wires has r(r−1)/2 parameters, the dimension of SO(r)
     ruler, brick-wall, triangle, round-robin, block of all   d(d−1)/2
     gossip, d ≥ 4                         2d − 4
 
-The first two lines, on every linear layer of every block of a transformer, are the counts that the
-BOFT paper reports, with an output scale and a bias for each adapted layer: 0.79M and 0.75M for
-DeBERTaV3-base (OFT with blocks of 16, BOFT(2, 8)); 2.10M, 1.99M, 1.77M and 1.11M for DINOv2-large
-(OFT with 16, BOFT(2, 8), BOFT(4, 4), BOFT(6, 2)).
+The first two lines, applied to every linear layer of every block of a transformer, with an output
+scale and a bias for each adapted layer, give the counts reported in the BOFT paper: 0.79M and 0.75M
+for DeBERTaV3-base (OFT with blocks of 16, BOFT(2, 8)); 2.10M, 1.99M, 1.77M and 1.11M for
+DINOv2-large (OFT with 16, BOFT(2, 8), BOFT(4, 4), BOFT(6, 2)).
 
-Proof. Count the switches of each stage. Waksman's is ⌈log₂ 1⌉ + … + ⌈log₂ d⌉, by its recursion
-w(d) = w(⌊d/2⌋) + w(⌈d/2⌉) + d − 1.
+Proof. Count the switches of each stage. Waksman's number is ⌈log₂ 1⌉ + … + ⌈log₂ d⌉, by its
+recursion w(d) = w(⌊d/2⌋) + w(⌈d/2⌉) + d − 1.
 
 Source: for the counts of models Liu et al., arXiv 2311.06243; A. Waksman 1968.
 """

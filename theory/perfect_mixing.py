@@ -1,17 +1,19 @@
-"""Perfect mixing takes (d/2)·log₂ d parameters, and each prime factor of d in some radix.
+"""Perfect mixing needs (d/2)·log₂ d parameters, and each prime factor of d in some radix.
 
-Statement. Let W_t be the averaging projection of stage t: each wire takes the mean of its switch,
-an idle one keeps its value. If W = W_m ⋯ W_1 is exactly J/d, every entry 1/d, then the network has
-at least (d/2)·log₂ d parameters, and each prime factor of d divides some radix. The radix-2
-butterfly attains this number: it is optimal for perfect mixing, not for density (T7).
+Statement. Let W_t be the averaging projection of stage t: each wire is replaced by the mean over
+its switch, and an idle wire is unchanged. If W = W_m ⋯ W_1 is exactly J/d, with every entry 1/d,
+then the network has at least (d/2)·log₂ d parameters, and each prime factor of d divides some
+radix. The radix-2 butterfly meets this bound: it is optimal for perfect mixing, but not for density
+(T7).
 
-Proof. Rows of products of the W_t are distributions on the inputs. At the start each is a point, of
-entropy 0; if W = J/d, each ends with log₂ d, d·log₂ d in all. A switch of r wires replaces r rows
-by their mean. This raises the sum of their entropies by r times the Jensen–Shannon divergence of
-the rows, which is at most log₂ r. So d·log₂ d ≤ Σ r·log₂ r over the switches; and log₂ r ≤ r − 1,
-so this is at most Σ r(r−1), twice the parameters. For the primes: entries of W are sums of products
-of 1/r, and 1/d is such a sum only if each prime factor of d divides some r. In a mixed radix
-network each W_t averages over one digit, so W = J/d; with radix 2 the parameters are (d/2)·log₂ d.
+Proof. Rows of products of the W_t are distributions on the inputs. Initially each is a point mass,
+of entropy 0; if W = J/d, each ends with entropy log₂ d, d·log₂ d in total. A switch of r wires
+replaces r rows by their mean. This raises the sum of their entropies by r times the Jensen–Shannon
+divergence of the rows, which is at most log₂ r. So d·log₂ d ≤ Σ r·log₂ r over the switches; and
+log₂ r ≤ r − 1, so this is at most Σ r(r−1), twice the parameters. For the primes: entries of W are
+sums of products of 1/r, and 1/d is such a sum only if each prime factor of d divides some r. In a
+mixed radix network each W_t averages over one digit, so W = J/d; with radix 2 the parameters are
+(d/2)·log₂ d.
 
 Source: derived here.
 """
@@ -32,7 +34,7 @@ TINY = 1e-12  # what is not zero is at least 1/8 here
 
 
 def averages(net: sm.Network) -> list[list[Fraction]]:
-    """Return W, in rational numbers."""
+    """Return W, in rational arithmetic."""
     rows = [[Fraction(int(i == j)) for j in range(net.width)] for i in range(net.width)]
     for stage in switches(net):
         for wires in stage:
@@ -55,7 +57,7 @@ def entropy(rows: np.ndarray) -> float:
 
 
 def check() -> str:
-    """Try all small networks, follow the entropy through large ones, and look at mixed radix."""
+    """Enumerate the small networks, follow the entropy through large ones, test mixed radix."""
     small = [net for d, m in [(2, 2), (3, 3), (4, 2)] for net in every_network(d, m)]
     perfect = [net for net in small if mixes(net)]
     for net in small:

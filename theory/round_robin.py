@@ -1,17 +1,17 @@
 """Conjecture: the round-robin network covers every rotation.
 
-Statement. Let d wires meet in the rounds of a tournament, each two once, in d − 1 rounds (even d)
-or d rounds (odd d). The matrices of this network are all of SO(d).
+Statement. Join d wires pairwise in the rounds of a round-robin tournament, each pair once, in d − 1
+rounds (even d) or d rounds (odd d). The matrices of this network are all of SO(d).
 
-Evidence. Its d(d−1)/2 parameters are as many as the dimension of SO(d), and the derivative at the
-identity is invertible, for every pair meets (T2); so it covers a neighbourhood of the identity. For
-d ≤ 4 it covers SO(d): d = 2 is one switch; for d = 3 the three planes one after another are the
-angles of Tait and Bryan; for d = 4, SO(4) is two unit quaternions up to a common sign, a round {a,
-b}, {c, d} turns each by an angle of its own about one axis, the three rounds have the three axes,
-and the angles of Tait and Bryan cover the unit quaternions. From d = 5 on we know no proof. The
-degree modulo 2 of the map from the torus of angles is zero for d ≥ 3, as the square of a class of
-degree 1 is zero on the torus and not on SO(d), so topology does not tell. Hundreds of random
-targets of 5 to 10 wires have all been reached by Newton's method from a few random starts.
+Evidence. Its d(d−1)/2 parameters equal the dimension of SO(d), and the derivative at the identity
+is invertible, since every pair is joined (T2); so it covers a neighbourhood of the identity. For d
+≤ 4 it covers SO(d): d = 2 is one switch; for d = 3 the three planes in sequence are the Tait–Bryan
+angles; for d = 4, SO(4) consists of pairs of unit quaternions up to a common sign, a round {a, b},
+{c, d} multiplies each by a rotation with an angle of its own about one axis, the three rounds have
+the three axes, and Tait–Bryan angles cover the unit quaternions. For d ≥ 5 no proof is known to us.
+The degree modulo 2 of the map from the torus of angles is zero for d ≥ 3, as the square of a class
+of degree 1 is zero on the torus and not on SO(d), so topology does not decide it. Hundreds of
+random targets of 5 to 10 wires have all been reached by Newton's method from a few random starts.
 
 Source: derived here.
 """
@@ -31,7 +31,7 @@ STARTS, STEPS = 200, 200
 
 
 def check() -> str:
-    """Look at dimensions, and try to reach random targets."""
+    """Compute dimensions, and try to reach random targets."""
     for d in range(2, 25):
         assert sm.dimension(sm.round_robin(d)).lower == comb(d, 2), d
     _check_axes()
@@ -45,7 +45,7 @@ def thorough() -> str:
 
 
 def _check_axes() -> None:
-    """Split the rounds of 4 wires into the two ideals of so(4): three different axes in each."""
+    """Project the rounds of 4 wires onto the two ideals of so(4): three different axes in each."""
     ideals: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for stage in sm.round_robin(4).stages:
         (a, b), (c, d) = stage.banks[0].reads.tolist()

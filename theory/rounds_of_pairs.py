@@ -1,17 +1,18 @@
-"""Pairs need ⌈log₂ d⌉ stages to be dense if d is even, as in Knödel's graph; one more if odd.
+"""With pairs, density needs ⌈log₂ d⌉ stages if d is even (Knödel's graph), one more if d is odd.
 
 Statement. Let all switches have two wires, d ≥ 2. A dense network has at least ⌈log₂ d⌉ stages for
-even d, and Knödel's has no more; for odd d ≥ 3 it has at least ⌈log₂ d⌉ + 1, and some network has
-no more.
+even d, and Knödel's network attains this; for odd d ≥ 3 it has at least ⌈log₂ d⌉ + 1, and some
+network attains this.
 
-Proof. After m stages a wire has heard 2^m at most. For even d, stage t of Knödel's network joins
-wire 2j to wire 2(j + 2^k − 1 mod d/2) + 1, k = t mod ⌊log₂ d⌋; after the stages 0, …, k the first
-wire of pair j has heard the pairs j, …, j + 2^k − 1 and the second one j − 2^k + 1, …, j. With n =
-⌊log₂ d⌋ these are 2^(n−1) after n stages, all if d = 2^n; else one more stage joins the wires of
-each pair, which then have heard 2^n − 1 ≥ d/2 pairs in a row. For odd d some wire is idle in the
-last stage and must have heard all before, so that d ≤ 2^(m−1). It can be done: with 2^n < d <
-2^(n+1), let each wire beyond 2^n tell one of the first 2^n, let these be a butterfly, and tell the
-others: n + 2 = ⌈log₂ d⌉ + 1 stages.
+Proof. After m stages at most 2^m inputs influence a wire. For even d, stage t of Knödel's network
+joins wire 2j to wire 2(j + 2^k − 1 mod d/2) + 1, k = t mod ⌊log₂ d⌋; after the stages 0, …, k the
+first wire of pair j is influenced by the pairs j, …, j + 2^k − 1 and the second one by j − 2^k + 1,
+…, j. With n = ⌊log₂ d⌋ these are 2^(n−1) pairs after n stages, all of them if d = 2^n; otherwise
+one more stage joins the wires of each pair, which are then influenced by 2^n − 1 ≥ d/2 consecutive
+pairs. For odd d some wire is idle in the last stage and must be influenced by all inputs before it,
+so that d ≤ 2^(m−1). This is attained: with 2^n < d < 2^(n+1), join each wire beyond 2^n to one of
+the first 2^n, let these form a butterfly, and join them to the others again: n + 2 = ⌈log₂ d⌉ + 1
+stages.
 
 Source: W. Knödel, New gossips and telephones, 1975.
 """
@@ -39,7 +40,7 @@ def odd(width: int) -> sm.Network:
 
 
 def check() -> str:
-    """Try all networks of pairs on 3 and 5 wires, and look at both families at every width."""
+    """Enumerate the networks of pairs on 3 and 5 wires, and test both families at every width."""
     tried = 0
     for width, depth in [(3, 2), (5, 3)]:
         pairs = layers(width, largest=2)

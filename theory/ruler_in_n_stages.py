@@ -1,11 +1,11 @@
 """Refuted: the ruler network of 2^n wires is dense after n stages.
 
-Statement. After n = log₂ d stages of the ruler every input reaches every output.
+Statement. After n = log₂ d stages of the ruler every input influences every output.
 
 Refutation. The strides 1, 2, 1, 4, … reach the first stage of stride d/2 at stage d/2, and before
-it the halves do not meet. There it is dense: the stages before, on each half, are dense by
-induction. So the ruler is dense at stage d/2, which is n only for d = 2 and 4; n stages are what
-the butterfly needs.
+it the two halves are not connected. At that stage the network is dense, because by induction the
+preceding stages are dense on each half. So the ruler is dense at stage d/2, which is n only for d =
+2 and 4; n stages are what the butterfly needs.
 
 Source: derived here.
 """

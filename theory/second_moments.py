@@ -1,19 +1,20 @@
-"""Second moments are those of Haar's measure exactly where the averages mix perfectly.
+"""Second moments equal those of the Haar measure exactly when the averages mix perfectly.
 
 Statement. Let the switches of a straight network hold independent blocks, Haar on O(r), and let W
 be the product of the averaging projections of its stages (T9). Then E[R_ij²] = W_ij, and the whole
-matrix E[R⊗R] equals that of Haar's measure on O(d), E[R_ij R_kl] = [i=k][j=l]/d, if and only if W =
-J/d. With rotations, Haar on SO(r), the same holds for d ≥ 3.
+matrix E[R⊗R] equals that of the Haar measure on O(d), E[R_ij R_kl] = [i=k][j=l]/d, if and only if W
+= J/d. With rotations, Haar on SO(r), the same holds for d ≥ 3.
 
-Proof. For Haar B in O(r), E[B_ij B_kl] = [i=k][j=l]/r, because reversing the sign of a row or
-column, and permuting them, changes nothing. So E[B_t⊗B_t] takes e_w⊗e_w to the mean of e_v⊗e_v over
-the switch of w, and, for w ≠ v, e_w⊗e_v to itself if both are idle and to 0 otherwise. The matrices
-of independent stages multiply. The first part gives E[R_ij²] = W_ij, which for Haar is 1/d: so W =
-J/d is necessary. It is sufficient: what is left are e_w⊗e_v for two wires that are idle in every
-stage, and there are none if W = J/d and d ≥ 2. SO(r) has the same second moments for r ≥ 3, for two
-signs can be reversed at a time. For r = 2 it keeps, in addition, e_1⊗e_2 − e_2⊗e_1. Through all
-stages this survives only for two wires that are in every stage both idle or alone in a switch
-together; such a pair meets no other wire, so W ≠ J/d when d ≥ 3.
+Proof. For Haar B in O(r), E[B_ij B_kl] = [i=k][j=l]/r, because the distribution is invariant under
+reversing the sign of a row or column, and under permuting them. So E[B_t⊗B_t] maps e_w⊗e_w to the
+mean of e_v⊗e_v over the switch of w, and, for w ≠ v, e_w⊗e_v to itself if both are idle and to 0
+otherwise. The matrices of independent stages multiply. The first part gives E[R_ij²] = W_ij, which
+for Haar is 1/d: so W = J/d is necessary. It is sufficient: the only other fixed vectors are e_w⊗e_v
+for two wires that are idle in every stage, and there are none if W = J/d and d ≥ 2. SO(r) has the
+same second moments for r ≥ 3, since two signs can be reversed at a time. For r = 2 it preserves, in
+addition, e_1⊗e_2 − e_2⊗e_1. Through all stages this survives only for two wires that in every stage
+are both idle or form a switch by themselves; such a pair is joined to no other wire, so W ≠ J/d
+when d ≥ 3.
 
 Source: derived here; the moments of one block are classical.
 """
@@ -32,7 +33,7 @@ STATUS = "proved"
 
 
 def second(net: sm.Network, *, special: bool) -> np.ndarray:
-    """Return E[R⊗R] as a matrix of d² by d², from the moments of the blocks."""
+    """Return E[R⊗R] as a d²×d² matrix, from the moments of the blocks."""
     width = net.width
     product = np.eye(width * width)
     for stage in switches(net):

@@ -1,10 +1,10 @@
-"""R moves no further than its generators do, twice that for Cayley, all stages added up.
+"""R is Lipschitz in its generators: the constants, 1 for exp and 2 for Cayley, add up over stages.
 
 Statement. Let R and R' be two members of a network, with factors B_t and B'_t, and ‖·‖ the spectral
 or the Frobenius norm. (1) ‖R − R'‖ ≤ Σ_t ‖B_t − B'_t‖, and so ‖R W − R' W‖ ≤ Σ_t ‖B_t − B'_t‖·‖W‖
 with the spectral norm of W. (2) For blocks exp(Q), ‖B − B'‖ ≤ ‖Q − Q'‖; for Cayley blocks
-(I+Q)(I−Q)⁻¹, ‖B − B'‖ ≤ 2‖Q − Q'‖. So R is Lipschitz in its generators, whatever these are. (3)
-Both are sharp: at Q = Q' = 0 the derivatives have norm 1 and 2 times that of the change.
+(I+Q)(I−Q)⁻¹, ‖B − B'‖ ≤ 2‖Q − Q'‖. So R is Lipschitz in its generators, with a constant that does
+not depend on them. (3) Both bounds are sharp: at Q = Q' = 0 the derivatives have norm 1 and 2.
 
 Proof. (1) R − R' is the sum over t of B_m ⋯ B_(t+1)·(B_t − B'_t)·B'_(t−1) ⋯ B'_1, and orthogonal
 factors change neither norm. (2) exp(Q) − exp(Q') is the integral over s from 0 to 1 of exp(sQ)(Q −
@@ -36,7 +36,7 @@ Blocks = Callable[[np.ndarray, int], np.ndarray]
 
 
 def check() -> str:
-    """Verify the identity of Cayley blocks in symbols; measure distances of many members."""
+    """Verify the identity for Cayley blocks symbolically; measure distances of many members."""
     q = generic(3)
     other = q.subs(
         {x: sympy.Symbol(f"p{k}") for k, x in enumerate(sorted(q.free_symbols, key=str))}
@@ -59,7 +59,7 @@ def check() -> str:
 def _check_members(
     net: sm.Network, size: float, blocks: Blocks, factor: int, rng: np.random.Generator
 ) -> None:
-    """Compare two members whose generators are of this size, and far or close."""
+    """Compare two members with generators of this size, both distant and close."""
     first, second = [], []
     for bank in net.banks:
         g = size * rng.standard_normal((bank.count, generators_per_block(bank.radix)))

@@ -1,16 +1,16 @@
-"""A layer whose components are balanced has one smallest stage around it: complete every component.
+"""A layer with balanced components has a unique smallest stage around it: complete each component.
 
-Statement. Take a layer of a grid graph as a bipartite graph of d inputs and d outputs, and let
-every connected component have as many outputs as inputs. The stage with a switch for each component
-has all the edges of the layer, and every stage that has them has its edges, too. It is the layer
-itself exactly where every component is complete. Where some component is not balanced the layer
-holds no orthogonal matrix, and several smallest stages may contain it.
+Statement. Consider a layer of a grid graph as a bipartite graph of d inputs and d outputs, and let
+every connected component have as many outputs as inputs. The stage with one switch per component
+contains all edges of the layer, and every stage that contains the layer contains this stage. It
+equals the layer exactly when every component is complete. If some component is not balanced, the
+layer admits no orthogonal matrix, and several minimal stages may contain it.
 
-Proof. Edges of one component lead from one switch of a stage to itself only, so the component lies
-in one switch, which has all the edges between its wires. The switches of the components are
-balanced, so they make a stage. A component with more inputs than outputs, or fewer, has no perfect
-matching (Hall), so that every term of the determinant is zero. The star of one input and two
-outputs of three is in two smallest stages, one for each input that may join it.
+Proof. Edges of a stage stay within one switch, so each component of the layer lies in one switch,
+which contains all edges between its wires. The switches of the components are balanced, so they
+form a stage. A component with more inputs than outputs, or fewer, has no perfect matching (Hall),
+so every term of the determinant is zero. The star of one input and two outputs of three is
+contained in two minimal stages, one for each input that may join it.
 
 Source: derived here; P. Hall 1935 for matchings.
 """
@@ -30,7 +30,7 @@ STATUS = "proved"
 
 
 def stages(width: int) -> np.ndarray:
-    """Return the 0/1 pattern of every stage, wired ones too."""
+    """Return the 0/1 pattern of every stage, including wired ones."""
     orders = itertools.permutations(range(width))
     wired = np.concatenate([layers(width)[:, list(order)] for order in orders])
     return np.unique(wired, axis=0)

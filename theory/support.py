@@ -1,21 +1,21 @@
-"""An entry of R is not identically zero exactly where a path leads from its input to its output.
+"""Entry (i, j) of R is not identically zero exactly when there is a path from input j to output i.
 
 Statement. Let R = B_m ⋯ B_1 be a network of complete switches, each holding any rotation of its
-wires. Entry (i, j) of R is zero for all rotations if no path leads from input j to output i in the
-grid graph; if one does, some choice of rotations makes the entry ±1.
+wires. Entry (i, j) of R is zero for all rotations if there is no path from input j to output i in
+the grid graph; if there is one, some choice of rotations makes the entry ±1.
 
-Proof. The entry is the sum, over all paths from j to i, of the products of the entries on the
-path: without a path it is an empty sum. Given a path, let each switch that it passes from wire p
-to another wire q turn the plane of p and q by a quarter, and let every other switch, and any
-that the path leaves on the wire where it came, be the identity. Each stage then takes the basis
-vector of the path's wire to plus or minus the basis vector of its next wire, so R takes the basis
-vector j to plus or minus the basis vector i. A quarter turn is a rotation, determinant 1.
+Proof. The entry is the sum, over all paths from j to i, of the products of the entries on the path:
+without a path it is an empty sum. Given a path, let each switch in which it moves from wire p to
+another wire q rotate the plane of p and q by a quarter turn, and let every other switch be the
+identity, including any in which the path stays on its wire. Each stage then maps the basis vector
+of the path's wire to plus or minus the basis vector of its next wire, so R maps the basis vector j
+to plus or minus the basis vector i. A quarter turn is a rotation, of determinant 1.
 
 An entry is a polynomial in the entries of the blocks, and products of rotation groups are
 irreducible varieties, so an entry that is not identically zero is non-zero for almost all blocks.
 
-Source: derived here; the counting of paths is the information transmission view of Liu et al.,
-arXiv 2311.06243.
+Source: derived here; counting paths is the information transmission view of Liu et al., arXiv
+2311.06243.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ def quarter_turns(stages: list[list[list[int]]], path: list[int], width: int) ->
 
 
 def some_path(stages: list[list[list[int]]], start: int, end: int) -> list[int] | None:
-    """Return the wires of a path, found by trying all."""
+    """Return the wires of a path, found by enumeration."""
     if not stages:
         return [start] if start == end else None
     (part,) = (part for part in stages[0] if start in part)
@@ -53,7 +53,7 @@ def some_path(stages: list[list[list[int]]], start: int, end: int) -> list[int] 
 
 
 def check() -> str:
-    """Try every straight network of these sizes, and every pair of wires, in integers."""
+    """Test every straight network of these sizes, and every pair of wires, in integers."""
     networks = 0
     for width, depth in [(2, 3), (3, 3), (4, 2)]:
         for stages in itertools.product(partitions(list(range(width))), repeat=depth):

@@ -1,13 +1,14 @@
 """Refuted: unequal switches can be dense in three stages with fewer than 3·d^(4/3) non-zeros.
 
-Statement. Where the radices within a stage may differ, dense networks of three stages can have
-fewer non-zeros than the 3·d·d^(1/3) that equal radices need.
+Statement. If the radices within a stage may differ, dense networks of three stages can have fewer
+non-zeros than the 3·d·d^(1/3) that equal radices need.
 
-Refutation. By T8 no network has fewer than m·d·d^(1/m) for m ≤ 3. It is true of layers of any kind:
-a star that hears all d inputs, a layer of bare wires, and a star that tells all have 5d − 2 edges
-and a path from each input to each output, fewer from d = 4 on; but no orthogonal matrix is non-zero
-on a star, two rows of which meet in one place (T27). For switches it becomes true at four stages,
-first at 18 wires: gather pairs, mix the nine in threes twice, and gather again.
+Refutation. By T8 no network has fewer than m·d·d^(1/m) for m ≤ 3. The statement is true of general
+layers: a star from all d inputs into one wire, a layer of idle wires, and a star to all outputs
+have 5d − 2 edges and a path from each input to each output, fewer from d = 4 on; but no orthogonal
+matrix has a star as its support, since two of its rows overlap in exactly one place (T27). For
+switches the statement becomes true at four stages, first at 18 wires: gather pairs, mix the nine in
+threes twice, and gather again.
 
 Source: derived here.
 """
@@ -24,7 +25,7 @@ STATUS = "refuted"
 
 
 def stars(width: int) -> nx.DiGraph:
-    """Return the grid graph of the two stars with bare wires between them."""
+    """Return the grid graph of the two stars with idle wires between them."""
     graph = nx.DiGraph()
     for t in range(3):
         graph.add_edges_from(((t, i), (t + 1, i)) for i in range(width))
@@ -34,7 +35,7 @@ def stars(width: int) -> nx.DiGraph:
 
 
 def check() -> str:
-    """Count the edges of the stars, see them refused, and look at four stages."""
+    """Count the edges of the stars, check that they are rejected, and verify four stages."""
     for d in range(3, 40):
         graph = stars(d)
         edges = graph.number_of_edges()

@@ -1,13 +1,14 @@
-"""To be all of SO(d), 2×2 switches take d − 1 stages, d for odd d; blocks of b ⌈(d−1)/(b−1)⌉.
+"""To represent all of SO(d), 2×2 switches need d − 1 stages (odd d: d), blocks of b ⌈(d−1)/(b−1)⌉.
 
-Statement. If the matrices of a network are all of SO(d), it has at least d(d−1)/2 parameters; with
-2×2 switches at least d − 1 stages for even d and d for odd d; with switches of at most b wires at
-least ⌈(d−1)/(b−1)⌉. The brick-wall mesh attains d for odd d, the ruler d − 1 for d = 2^n.
+Statement. If a network represents all of SO(d), it has at least d(d−1)/2 parameters; with 2×2
+switches at least d − 1 stages for even d and d for odd d; with switches of at most b wires at least
+⌈(d−1)/(b−1)⌉. The brick-wall mesh attains d for odd d, the ruler d − 1 for d = 2^n.
 
-Proof. The matrices of a network are the image of a smooth map from as many dimensions as it has
-parameters, of measure zero in SO(d) when these are fewer than d(d−1)/2. A stage of 2×2 switches has
-at most ⌊d/2⌋, and d(d−1)/2 over ⌊d/2⌋ is d − 1 or d. A stage of switches of r ≤ b wires has
-Σr(r−1)/2 ≤ (b−1)·Σr/2 ≤ d(b−1)/2. The brick-wall covers SO(d) by T31, the ruler by T12.
+Proof. The matrices of a network are the image of a smooth map from a space of as many dimensions as
+it has parameters, hence of measure zero in SO(d) if these are fewer than d(d−1)/2. A stage of 2×2
+switches has at most ⌊d/2⌋ parameters, and d(d−1)/2 divided by ⌊d/2⌋ is d − 1 or d. A stage of
+switches of r ≤ b wires has Σr(r−1)/2 ≤ (b−1)·Σr/2 ≤ d(b−1)/2. The brick-wall covers SO(d) by T31,
+the ruler by T12.
 
 Source: counting; for the brick-wall W. R. Clements et al. 2016, arXiv 1603.08788.
 """
@@ -47,7 +48,7 @@ def check() -> str:
 
 
 def _stages(width: int, block: int) -> int:
-    """Return how many stages the library says that it takes."""
+    """Return the lower bound on the number of stages that the library reports."""
     (row,) = (
         row
         for row in sm.lower_bounds(width, block=block).rows
