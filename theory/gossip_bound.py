@@ -31,7 +31,7 @@ STATUS = "proved"
 def fewest(width: int) -> int:
     """Return the fewest parameters of a dense network, by a search over all switches.
 
-    States are who has heard whom, up to the names of the wires; a switch of r wires costs
+    States are reachability matrices up to a relabelling of the wires; a switch of r wires costs
     r(r−1)/2, and the cheapest states come first.
     """
     names = np.array(list(itertools.permutations(range(width))))

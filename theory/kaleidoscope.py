@@ -15,9 +15,9 @@ a pair has every stride. The ruler is 1, s, 1, s', …, 1 with strides s, s', �
 of d/2 butterflies are 1, 2, …, d/2 repeated; each butterfly contains one run 1, s, and the last one
 the remaining 1. A pair in the order 1, 2, …, d/2, d/2, …, 2, 1 contains s and a 1, and the first
 one also the 1 before them. (3) In a butterfly every path from the inputs 0 and 1 to the outputs 0
-and d/2 passes through wire 0 after the first stage, so by T23 this submatrix of B has rank at most
-1. In B·B' two paths share no node: one stays on wire 0, and one goes from 1 to d/2 + 1 in the first
-butterfly and on to d/2 in the second; so for almost all members the rank is 2. A stage with a
+and d/2 passes through wire 0 after the first stage, so by T23 this submatrix of B has rank 1 at
+most. In B·B' two paths share no node: one stays on wire 0, and one goes from 1 to d/2 + 1 in the
+first butterfly and on to d/2 in the second; so for almost all members the rank is 2. A stage with a
 single block throughout is I⊗B⊗I, so the product of all is ⊗B_t.
 
 Source: (1) in part and d − 1 pairs in (2) are Theorem 1 of Liu et al., arXiv 2311.06243, based on

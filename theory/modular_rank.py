@@ -39,7 +39,7 @@ STATUS = "proved"
 def derivative(net: sm.Network, point: sympy.Matrix) -> sympy.Matrix:
     """Return the derivative of R in the angles of a network of 2×2 switches, in rational numbers.
 
-    The switch of generator q turns by (1−q², 2q)/(1+q²).
+    The switch of generator q is the rotation with cosine and sine (1−q², 2q)/(1+q²).
     """
     symbols = sympy.symbols(f"q:{net.parameters}")
     r = sympy.eye(net.width)
