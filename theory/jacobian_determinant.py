@@ -2,10 +2,10 @@
 
 Statement. Let R be the matrix of triangle(d), with an angle θ for each switch, and let the columns
 of J be the derivatives of R with respect to the angles, RᵀdR in the basis of the d(d−1)/2 planes.
-Then |det J| is the product over the switches of |sin θ|^i, where the switch joins the wires i and i
-+ 1. Its geometric mean over independent uniform angles is 2^(−d(d−1)(d−2)/6). So independent
-uniform angles, as random blocks have them, are far from the Haar measure, whose density in the
-angles this is, and the derivative is nearly singular.
+Then |det J| is the product over the switches of |sin θ|^i, where the switch joins wires i and i+1.
+Its geometric mean over independent uniform angles is 2^(−d(d−1)(d−2)/6). So independent uniform
+angles, as random blocks have them, are far from the Haar measure, whose density in the angles this
+is, and the derivative is nearly singular.
 
 Proof. R = R'·S, where S is the first sweep, switches {0, 1}, {1, 2}, …, {d−2, d−1}, and R' is a
 triangle on d−1 wires. RᵀdR = Sᵀ(R'ᵀdR')S + SᵀdS; conjugation by S has determinant ±1, and R'ᵀdR'
