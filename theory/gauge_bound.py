@@ -1,4 +1,4 @@
-"""The dimension is at least the number of joined pairs, at most the parameters minus the gauge.
+"""The dimension lies between the number of joined pairs and the parameters minus redundancies.
 
 Statement. Let E_t be the pairs of wires that share a switch in stage t of a straight network of
 rotations, and let dim be the dimension of the set of its matrices R, that is, the generic rank of
