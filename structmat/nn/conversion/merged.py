@@ -60,16 +60,17 @@ def write(
     values: dict[str, Tensor] = {}  # tensors that replace the model's unrotated
     for name, turn in turns.items():
         layer = names.of[name]
-        new[f"{layer}.weight"] = partial(_rotated, name, turn)
-        if turn.base is not None:
-            values[f"{layer}.weight"] = turn.base
-        if turn.bias is not None:
-            if f"{layer}.bias" not in weights.keys:
-                raise FileError(
-                    f"{name}: its bias was trained, but the model has no {layer}.bias; give the"
-                    " model that was trained"
-                )
-            values[f"{layer}.bias"] = turn.bias
+        if turn.bias is not None and f"{layer}.bias" not in weights.keys:
+            raise FileError(
+                f"{name}: its bias was trained, but the model has no {layer}.bias; give the"
+                " model that was trained"
+            )
+        for place in _places(name, adaptation, weights, names):
+            new[f"{place}.weight"] = partial(_rotated, name, turn)
+            if turn.base is not None:
+                values[f"{place}.weight"] = turn.base
+            if turn.bias is not None:
+                values[f"{place}.bias"] = turn.bias
     whole = {names.key(name): value for name, value in adaptation.whole.items()}
     values |= whole
     vocabulary = resized({key: v for key, v in values.items() if key in weights.keys}, weights)
@@ -83,11 +84,11 @@ def write(
     for key in sorted(new.keys() - (weights.keys - weights.aliases.keys())):
         added[key] = new[key](weights.tensor(key)) if key in weights.keys else values[key]
     changes = weights.in_files({key: change for key, change in new.items() if key not in added})
-    sizes = _written(weights, target, changes, added, progress=progress)
+    size, more = _written(weights, target, changes, added, progress=progress)
     if weights.source.is_dir():
         if weights.index is not None:
             homes = dict.fromkeys(added, weights.files[-1].relative_to(weights.source).as_posix())
-            write_json(target / weights.index.name, _index(weights.index, homes, sizes))
+            write_json(target / weights.index.name, _index(weights.index, homes, size, more))
         settings = ties.settings or weights.settings
         if settings and (vocabulary.rows or ties.settings is not None):
             write_json(target / CONFIG, vocabulary.settings(settings))
@@ -96,6 +97,14 @@ def write(
     if added:
         notes.append(f"added, as the pretrained model does not have them: {', '.join(added)}")
     return notes
+
+
+def _places(name: str, adaptation: Adaptation, weights: FileWeights, names: Names) -> list[str]:
+    """Return the names of a layer under which the files of the model have its weight."""
+    others = map(names.module, adaptation.names.get(name, ()))
+    present = weights.keys - weights.aliases.keys()
+    found = [other for other in others if f"{other}.weight" in present]
+    return list(dict.fromkeys([names.of[name], *found]))
 
 
 def _each_use(
@@ -128,12 +137,13 @@ def _written(
     added: Mapping[str, Tensor],
     *,
     progress: bool,
-) -> int:
-    """Write the weights, and return the size of all tensors in bytes."""
-    size = 0
+) -> tuple[int, int]:
+    """Write the weights; return their size in bytes, and how many more numbers there are."""
+    size = more = 0
     with bar("merge", len(changes), unit="tensor", shown=progress) as steps:
         for path in weights.files:
             tensors = read_tensors(path)
+            more -= sum(value.numel() for value in tensors.values())
             for key in tensors.keys() & changes.keys():
                 tensors[key] = changes[key](tensors[key]).contiguous()
                 if steps is not None:
@@ -144,7 +154,8 @@ def _written(
             place.parent.mkdir(parents=True, exist_ok=True)
             write_tensors(place, tensors, metadata_of(path))
             size += sum(value.nbytes for value in tensors.values())
-    return size
+            more += sum(value.numel() for value in tensors.values())
+    return size, more
 
 
 def _rotated(name: str, turn: Turn, old: Tensor) -> Tensor:
@@ -168,7 +179,7 @@ def _taken(key: str, new: Tensor, vocabulary: Resized, notes: list[str], old: Te
             f"{key}: {new.dtype} in the adapter cannot replace {old.dtype} in the model; give the"
             " model that was trained"
         )
-    value = new.to(old.dtype)
+    value = new.to(old.dtype, copy=True)  # one tensor may be put in several places
     if bool((torch.isfinite(new) & ~torch.isfinite(value)).any()):
         raise FileError(
             f"{key}: trained in {new.dtype}, its values overflow the model's {old.dtype}; give the"
@@ -179,10 +190,13 @@ def _taken(key: str, new: Tensor, vocabulary: Resized, notes: list[str], old: Te
     return value
 
 
-def _index(path: Path, added: Mapping[str, str], size: int) -> dict[str, Any]:
+def _index(path: Path, added: Mapping[str, str], size: int, more: int) -> dict[str, Any]:
     index = read_json(path)
     index["weight_map"] = {**index["weight_map"], **added}
     metadata = index.get("metadata")
-    if isinstance(metadata, dict) and "total_size" in metadata:
-        index["metadata"] = {**metadata, "total_size": size}
+    if isinstance(metadata, dict):
+        now = {"total_size": size}
+        if isinstance(count := metadata.get("total_parameters"), int):
+            now["total_parameters"] = count + more
+        index["metadata"] = metadata | {key: now[key] for key in now.keys() & metadata.keys()}
     return index

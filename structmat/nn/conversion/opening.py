@@ -99,6 +99,10 @@ def opened(
                 whole={names.key(key): value for key, value in found.whole.items()},
                 trained=[names.module(name) for name in found.trained],
                 statistics=[names.module(name) for name in found.statistics],
+                names={
+                    names.of[name]: [names.module(other) for other in others]
+                    for name, others in found.names.items()
+                },
             )
         names = Names(weights, turns)
     return Opened(found, weights, names)

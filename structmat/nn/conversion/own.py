@@ -75,7 +75,14 @@ def read(folder: Path) -> Adaptation:
             series=series(recipe, generators),
             base=own.get(BASE),
         )
-    return Adaptation("structmat", turns, rest, trained=saved.trained, statistics=saved.statistics)
+    return Adaptation(
+        "structmat",
+        turns,
+        rest,
+        trained=saved.trained,
+        statistics=saved.statistics,
+        names=saved.names,
+    )
 
 
 def series(recipe: Recipe, generators: list[Tensor]) -> Tensor | None:

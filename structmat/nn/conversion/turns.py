@@ -150,6 +150,8 @@ class Adaptation:
         The modules whose running statistics these are.
     notes : list of str
         What the reader of the file has to say.
+    names : dict of layer name → list of str
+        All names of the layers that have several, where the file says so.
     is_flat : bool
         Whether names have underscores for dots, as those of LyCORIS do.
     pretrained, task : str, optional
@@ -162,6 +164,7 @@ class Adaptation:
     trained: list[str] = field(default_factory=list)
     statistics: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    names: Mapping[str, list[str]] = field(default_factory=dict)
     is_flat: bool = False
     pretrained: str | None = None
     task: str | None = None

@@ -194,6 +194,28 @@ def test_a_head_that_the_base_model_lacks_is_added(tmp_path):
     assert index["weight_map"]["1.weight"] == "model-1-of-2.safetensors"
 
 
+@pytest.mark.parametrize("inside", ["", "model."])
+@pytest.mark.parametrize("options", [{}, {"bias": True, "scale": True}])
+def test_a_layer_of_two_names_is_rotated_under_both(tmp_path, inside, options):
+    def make():
+        torch.manual_seed(0)
+        shared = nn.Linear(8, 8)
+        return nn.ModuleDict({"a": shared, "other": nn.Linear(8, 8), "b": shared})
+
+    one = ours(make(), "monarch", target_modules=["a"], **options)
+    save_adapter(one, tmp_path / "ours")
+    base = {inside + key: value.clone() for key, value in make().state_dict().items()}
+    files.save_file(base, tmp_path / "base.safetensors")
+    convert(
+        tmp_path / "ours",
+        tmp_path / "merged.safetensors",
+        to="merged",
+        model=tmp_path / "base.safetensors",
+    )
+    want = {inside + key: value for key, value in merge(one, unload=True).state_dict().items()}
+    same(files.load_file(tmp_path / "merged.safetensors"), want)
+
+
 # The pieces --------------------------------------------------------------------------------
 
 
