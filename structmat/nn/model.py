@@ -29,6 +29,7 @@ from structmat.nn.adapters import (
 from structmat.nn.adapters.quantised import settings_of
 from structmat.nn.module import checked_dropout
 from structmat.nn.offloading import is_offloaded
+from structmat.nn.retying import guard_ties
 from structmat.nn.selecting import ALL_LINEAR, Targets, compiled, matching, select
 from structmat.nn.sharded import check_whole, plain_name, renewed, unwrapped
 from structmat.nn.sharing import biases, check_apart, check_norms, same_layers, slots_in, untie
@@ -201,7 +202,9 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
             adapter.bias.requires_grad_()
         if isinstance(adapter, QuantisedLinearAdapter):
             adapter.requantise = settings_of(model)
-    return _replace(model, new)
+    model = _replace(model, new)
+    guard_ties(model, Adapter)
+    return model
 
 
 def _check_shared(
@@ -314,6 +317,7 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     put: list[Layer] = [m for m in model.modules() if isinstance(m, Adapter | Experts)]
     model = _replace(model, {id(m): m.base for m in put if not isinstance(m, StackAdapter)})
     untie(model)
+    guard_ties(model)
     return model
 
 

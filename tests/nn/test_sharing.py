@@ -4,6 +4,7 @@ The oracle is what the adapted model itself computes.
 """
 
 import copy
+import json
 
 import pytest
 import torch
@@ -218,6 +219,22 @@ def test_the_flag_of_a_merged_model_says_that_nothing_is_tied(build, tmp_path):
     assert not (tmp_path / "m.safetensors").exists()
 
 
+@pytest.mark.parametrize("build", [llama, gpt2])
+def test_the_index_of_a_merged_model_counts_all_weights(build, tmp_path):
+    plain, size = made(build), {"max_shard_size": "3KB"}
+    plain.save_pretrained(tmp_path / "plain", **size)
+    model = adapt(plain, "mixed_radix", target_modules=["lm_head"])
+    save_adapter(model, tmp_path / "adapter")
+    convert(tmp_path / "adapter", tmp_path / "files", to="merged", model=tmp_path / "plain")
+    type(plain).from_pretrained(tmp_path / "files").save_pretrained(tmp_path / "again", **size)
+    before, found, wanted = (
+        json.loads((tmp_path / name / "model.safetensors.index.json").read_text())["metadata"]
+        for name in ("plain", "files", "again")
+    )
+    assert found == wanted
+    assert found["total_parameters"] == before["total_parameters"] + 40 * 16
+
+
 def test_without_transformers_a_weight_that_may_be_tied_is_refused(tmp_path, monkeypatch):
     plain = made(llama)
     plain.save_pretrained(tmp_path / "plain")
@@ -226,3 +243,30 @@ def test_without_transformers_a_weight_that_may_be_tied_is_refused(tmp_path, mon
     with pytest.raises(FileError, match=r"embed_tokens: .*config\.json may tie this weight"):
         convert(tmp_path / "adapter", tmp_path / "files", to="merged", model=tmp_path / "plain")
     assert not (tmp_path / "files").exists()
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize("targets", [["embed_tokens"], ["lm_head"]])
+def test_tying_and_resizing_are_refused_while_embeddings_are_adapted(targets, merged):
+    model = randomised(adapt(made(llama), "mixed_radix", target_modules=targets), 1)
+    if merged:
+        merge(model)
+    wanted, shapes = logits(model), {n: p.shape for n, p in model.named_parameters()}
+    for call in (model.tie_weights, lambda: model.resize_token_embeddings(44)):
+        with pytest.raises(StructmatError, match=r"has an adapter.*before it is adapted, or after"):
+            call()
+    assert shapes == {n: p.shape for n, p in copy.deepcopy(model).named_parameters()}
+    close(logits(model), wanted)
+    plain = merge(model, unload=True)
+    plain.tie_weights()
+    close(logits(plain), wanted)
+    plain.resize_token_embeddings(44, mean_resizing=False)
+    close(logits(plain)[..., :40], wanted)
+
+
+def test_tying_and_resizing_go_on_where_other_layers_are_adapted():
+    model = adapt(made(llama), "mixed_radix", target_modules=["q_proj"])
+    wanted = logits(model)
+    model.tie_weights()
+    model.resize_token_embeddings(44, mean_resizing=False)
+    close(logits(model)[..., :40], wanted)

@@ -32,6 +32,7 @@ from structmat.nn.peft.names import PREFIX, check_name, heads
 from structmat.nn.peft.planning import LayerPlan, check_shared, planned
 from structmat.nn.peft.undoing import Before, remember
 from structmat.nn.peft.unmatched import numbers_unmatched, unmatched, warn
+from structmat.nn.retying import guard_ties
 from structmat.nn.selecting import ALL_LINEAR
 from structmat.nn.sharded import is_around, plain_name, renewed, unwrapped
 from structmat.nn.sharing import names_of_layers, untie
@@ -110,6 +111,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
                 low_cpu_mem_usage=low_cpu_mem_usage,
                 state_dict=state_dict,
             )
+            guard_ties(model, StructmatLayer)
             warn(said)
         except BaseException:
             before.restore()
@@ -269,6 +271,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             adapter_names=adapter_names,
         )
         untie(plain)
+        guard_ties(plain)
         return plain
 
     def set_adapter(self, adapter_name: str | list[str], inference_mode: bool = False) -> None:  # noqa: FBT001, FBT002 (PEFT's signature)

@@ -12,6 +12,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
 from structmat.nn.peft.layer import StructmatLayer
+from structmat.nn.retying import guard_ties
 from structmat.nn.sharded import renewed
 
 # Functions that remove the adapters added since a guarded function began, the latest last.
@@ -60,6 +61,7 @@ class Before:
                 module._modules.clear()
                 module._modules.update(children)
                 renewed(module)
+        guard_ties(model, StructmatLayer)
         for owner, active in self._active:
             owner._active_adapter = active
         for parameter, trained in self._trained:
