@@ -7,7 +7,7 @@ are called here, and a layer whose weight is read without a call is `loaded` fir
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -94,6 +94,19 @@ def hold(module: Any, weight: nn.Parameter) -> None:
         changed.pop(name, None)  # a weight on the meta device is where it was at first
         if not weight.is_meta:
             changed[name] = weight.detach().cpu()
+
+
+def applied(weight: nn.Parameter, fn: Callable[[Tensor], Tensor]) -> nn.Parameter:
+    """Return a parameter of no module after what `nn.Module._apply` does to those of one.
+
+    Examples
+    --------
+    >>> applied(nn.Parameter(torch.ones(2)), lambda t: t.to("meta")).device
+    device(type='meta')
+    """
+    holder = nn.ParameterList([weight])
+    holder._apply(fn)
+    return holder[0]
 
 
 def device_of(module: Any, weight: Tensor) -> torch.device:

@@ -192,3 +192,17 @@ def test_what_would_be_lost_on_the_meta_device_is_not_loaded(without, options, t
     with pytest.raises(FileError, match="on the meta device, where loaded values would be lost"):
         load_adapter(model, tmp_path)
     assert not adapters(model)
+
+
+@pytest.mark.parametrize("make", [by_adapt, by_peft])
+def test_a_merged_model_moves_to_meta_and_back(make):
+    model = make(
+        nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16)), {"target_modules": ["0", "1"]}
+    )
+    shapes = {name: p.shape for name, p in model.named_parameters()}
+    merge(model) if make is by_adapt else model.merge_adapter()
+    assert all(p.is_meta for p in model.to("meta").parameters())
+    model.to_empty(device="cpu")
+    unmerge(model) if make is by_adapt else model.unmerge_adapter()
+    assert shapes == {name: p.shape for name, p in model.named_parameters()}
+    assert not any(p.is_meta for p in model.parameters())

@@ -22,7 +22,7 @@ from structmat.nn.adapters.checks import (
 )
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.module import Orthogonal
-from structmat.nn.offloading import device_of, hold, is_offloaded, loaded
+from structmat.nn.offloading import applied, device_of, hold, is_offloaded, loaded
 
 
 class Adapter(nn.Module):
@@ -329,7 +329,7 @@ class Adapter(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
         super()._apply(fn, recurse)
         if self._plain is not None:  # moves with the rest
-            self._plain.data = fn(self._plain.data)
+            object.__setattr__(self, "_plain", applied(self._plain, fn))
         return self
 
     def _put_plain(self, state: dict[str, Any], prefix: str) -> None:

@@ -22,7 +22,7 @@ from structmat.nn.adapters import (
 )
 from structmat.nn.adapters.quantised import in_floating_point, requantised
 from structmat.nn.blocks import at_least_float32
-from structmat.nn.offloading import Factors, hold, is_offloaded, loaded
+from structmat.nn.offloading import Factors, applied, hold, is_offloaded, loaded
 from structmat.nn.peft import running, weights
 from structmat.nn.peft.config import StructmatConfig
 from structmat.nn.peft.planning import LayerPlan
@@ -422,7 +422,7 @@ class StructmatLayer(Around, BaseTunerLayer):
             if self.quantised:
                 self._aside._apply(fn)
             else:
-                self._aside.data = fn(self._aside.data)
+                self._set_aside(applied(self._aside, fn))
         return self
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
