@@ -19,6 +19,7 @@ from structmat.nn import modes
 from structmat.nn.eigenangles import CUT, check_orthogonal, eigen, of_angles, of_skew
 
 _ROUNDS = 200
+_ORDER = 3  # of the derivatives of powers that are right
 
 
 def power(blocks: Tensor, exponent: float) -> Tensor:
@@ -33,8 +34,8 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
     Returns
     -------
     (..., r, r)
-        Of the dtype of the blocks, with gradients, but none of those. The derivative does not
-        exist where a block has the eigenvalue −1; there the part that is infinite counts as zero.
+        Of the dtype of the blocks, with derivatives up to the third. They do not exist where a
+        block has the eigenvalue −1; there the part that is infinite counts as zero.
 
     Raises
     ------
@@ -46,6 +47,7 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
     -----
     The gradient is the Daleckii–Krein formula: divided differences of z ↦ z^t between
     eigenvalues (Higham, Functions of Matrices, theorem 3.11). Equal eigenvalues do no harm.
+    Second and third derivatives are those of a few Newton steps towards the logarithm.
 
     Examples
     --------
@@ -69,9 +71,14 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
         )
     if blocks.is_meta or blocks.numel() == 0:
         return blocks.clone()
-    # Where functions cannot be used, the operator reports what it lacks: second tangents.
-    as_it_is = torch.compiler.is_compiling() or modes.refuses_functions()
-    made: Tensor = (_power if as_it_is else _Power.apply)(blocks, t)
+    if (
+        modes.transformed() and torch.compiler.is_compiling()
+    ):  # torch 2.13 differentiates it wrongly
+        raise BlockError(
+            f"exponent={t}: powers of blocks are not compiled within transforms of torch.func; call"
+            " those outside torch.compile"
+        )
+    made: Tensor = _plain(blocks, t) if modes.transformed() else _power(blocks, t)
     return made
 
 
@@ -227,6 +234,51 @@ def _gradient(grad: Tensor, blocks: Tensor, exponent: float) -> Tensor:
     return _along(grad, blocks, exponent)
 
 
+@torch.library.custom_op("structmat::eigenangles", mutates_args=())
+def _eigen(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    angles, vectors = eigen(blocks)
+    return angles.clone(), vectors.clone(memory_format=torch.contiguous_format)
+
+
+@_eigen.register_fake
+def _(blocks: Tensor) -> tuple[Tensor, Tensor]:
+    angles = blocks.new_empty(blocks.shape[:-1], dtype=torch.float64)
+    return angles, blocks.new_empty(blocks.shape, dtype=torch.complex128)
+
+
+@_eigen.register_vmap
+def _(info: Any, in_dims: tuple[int], blocks: Tensor) -> tuple[Any, Any]:  # noqa: ARG001
+    return _eigen(blocks.movedim(in_dims[0], 0)), (0, 0)
+
+
+def _plain(blocks: Tensor, exponent: float) -> Tensor:
+    """Return the powers by torch's own operations, which it differentiates in every way.
+
+    Newton's method for exp(L) = B starts at the logarithm and keeps the derivative of exp there,
+    which no derivative is taken of. Each step makes one more derivative of L with respect to B
+    exact (as each makes an error in L smaller by one order).
+    """
+    angles, vectors = _eigen(blocks.detach())
+    half = (angles[..., :, None] - angles[..., None, :]) / 2
+    middle = (angles[..., :, None] + angles[..., None, :]) / 2
+    below = torch.sin(half)
+    close = below.abs() < CUT
+    ratio = half / torch.where(close, torch.ones_like(below), below)
+    ratio = torch.where(close, (half.abs() < 1).to(ratio.dtype), ratio)  # as in `_along`
+    slopes = torch.polar(ratio, -middle)
+    wide = blocks.to(vectors.dtype)
+    log = (vectors * (1j * angles)[..., None, :]) @ vectors.mH
+    for _ in range(_ORDER):
+        error = vectors.mH @ (wide - torch.linalg.matrix_exp(log)) @ vectors
+        log = log + vectors @ (slopes * error) @ vectors.mH
+    return _like(torch.linalg.matrix_exp(exponent * log), blocks)
+
+
+def _plain_gradient(grad: Tensor, blocks: Tensor, exponent: float) -> Tensor:
+    made: Tensor = torch.func.vjp(lambda b: _plain(b, exponent), blocks)[1](grad)[0]
+    return made
+
+
 def _along(grad: Tensor, blocks: Tensor, exponent: float) -> Tensor:
     angles, vectors = eigen(blocks)
     between = angles[..., :, None] - angles[..., None, :]
@@ -258,44 +310,27 @@ def _keep(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:  # no
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
     (blocks,) = ctx.saved_tensors
-    return _gradient(grad, blocks, ctx.exponent), None
+    found = _plain_gradient if modes.transformed() else _gradient
+    return found(grad, blocks, ctx.exponent), None
 
 
 _power.register_autograd(_backward, setup_context=_keep)
 
 
-class _Power(torch.autograd.Function):
-    """The same for torch's transforms and tangents, which our operators do not support."""
+def _keep_both(ctx: Any, inputs: tuple[Tensor, Tensor, float], output: Tensor) -> None:  # noqa: ARG001
+    grad, blocks, ctx.exponent = inputs
+    ctx.save_for_backward(grad, blocks)
 
-    @staticmethod
-    def forward(blocks: Tensor, exponent: float) -> Tensor:
-        made: Tensor = _power(blocks, exponent)
-        return made
 
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG004 (torch's signature)
-        blocks, ctx.exponent = inputs
-        ctx.save_for_backward(blocks)
-        ctx.save_for_forward(blocks)
+def _backward_again(ctx: Any, along: Tensor) -> tuple[Tensor, Tensor, None]:
+    def first(grad: Tensor, blocks: Tensor) -> Tensor:
+        return _plain_gradient(grad, blocks, ctx.exponent)
 
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        return _backward(ctx, grad)
+    of_grad, of_blocks = torch.func.vjp(first, *ctx.saved_tensors)[1](along)
+    return of_grad, of_blocks, None
 
-    @staticmethod
-    def jvp(ctx: Any, along: Tensor, _: None) -> Tensor:
-        (blocks,) = ctx.saved_tensors
-        made: Tensor = _gradient(along, blocks.mH.resolve_conj(), ctx.exponent)
-        return made
 
-    @staticmethod
-    def vmap(
-        info: Any,  # noqa: ARG004 (torch's signature)
-        in_dims: tuple[int, None],
-        blocks: Tensor,
-        exponent: float,
-    ) -> tuple[Tensor, int]:
-        return power(blocks.movedim(in_dims[0], 0), exponent), 0
+_gradient.register_autograd(_backward_again, setup_context=_keep_both)
 
 
 torch.library.impl("structmat::power_gradient", "Batched", _along)  # of `is_grads_batched`

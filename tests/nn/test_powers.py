@@ -368,3 +368,63 @@ def test_layers_keep_their_settings_on_the_way():
 def test_stages_that_are_none_are_refused(stages, said):
     with pytest.raises(StructmatError, match=said):
         Orthogonal(sm.butterfly(8)).keep(stages)
+
+
+# Derivatives of higher order ------------------------------------------------------------------
+
+HALF = torch.randn(2, 3, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0)) / 2
+
+
+def cubes(of_skew, q, x):
+    return (of_skew(q - q.mT) @ x).pow(3).sum()
+
+
+def by_power(skew):
+    return powers.power(torch.linalg.matrix_exp(skew), 0.5)
+
+
+def by_exponential(skew):
+    return torch.linalg.matrix_exp(0.5 * skew)
+
+
+def twice_backward(f, q):
+    q = q.clone().requires_grad_()
+    (first,) = torch.autograd.grad(f(q), q, create_graph=True)
+    return torch.autograd.grad(first.pow(2).sum(), q)[0]
+
+
+def thrice_backward(f, q):
+    return twice_backward(lambda z: twice_backward_graph(f, z), q)
+
+
+def twice_backward_graph(f, z):
+    (first,) = torch.autograd.grad(f(z), z, create_graph=True)
+    return first.pow(3).sum()
+
+
+def tangent_of_gradient(f, q):
+    with torch.autograd.forward_ad.dual_level():
+        z = torch.autograd.forward_ad.make_dual(q.clone().requires_grad_(), q + 1)
+        return torch.autograd.forward_ad.unpack_dual(torch.autograd.grad(f(z), z)[0]).tangent
+
+
+WAYS = {
+    "hessian": lambda f, q: torch.func.hessian(f)(q),
+    "forward twice": lambda f, q: torch.func.jacfwd(torch.func.jacfwd(f))(q),
+    "backward twice": lambda f, q: torch.func.jacrev(torch.func.jacrev(f))(q),
+    "batched": lambda f, q: torch.func.vmap(torch.func.hessian(f))(torch.stack([q, 2 * q])),
+    "third": lambda f, q: torch.func.jvp(torch.func.hessian(f), (q,), (q + 1,))[1],
+    "graph": twice_backward,
+    "graph thrice": thrice_backward,
+    "tangent": tangent_of_gradient,
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of torch.func, about itself
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("at", [HALF, torch.zeros_like(HALF)])  # equal eigenvalues at zero
+def test_higher_derivatives_are_those_of_the_exponential(way, at):
+    x = torch.arange(18.0, dtype=torch.float64).view(2, 3, 3) / 9
+    found = WAYS[way](lambda q: cubes(by_power, q, x), at)
+    wanted = WAYS[way](lambda q: cubes(by_exponential, q, x), at)
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
