@@ -86,9 +86,11 @@ def plain(
     if modes.recorded():  # a recorded graph is differentiated without autocast
         with without_autocast(x.device.type):
             return functional.linear(y, weight, bias)
-    flat = y.reshape(1, -1, y.shape[-1])
-    made = product(flat, weight.T[None]).view(*y.shape[:-1], len(weight))
-    return made if bias is None else made + bias
+    flat, turned = y.reshape(-1, y.shape[-1]), weight.T
+    if bias is not None:  # as one more input, so that the sum is rounded once
+        flat = torch.cat([flat, flat.new_ones(len(flat), 1)], dim=1)
+        turned = torch.cat([turned, bias[None]])
+    return product(flat[None], turned[None]).view(*y.shape[:-1], len(weight))
 
 
 def _plain_gradients(

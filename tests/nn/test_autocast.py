@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 import structmat as sm
-from structmat.nn import adapt, audit, operator
+from structmat.nn import Orthogonal, adapt, audit, operator
 from structmat.nn.blocks import KINDS
 from tests.nn.drawing import layer, randomised
 
@@ -231,3 +231,10 @@ def test_what_is_measured_is_measured_in_full_precision():
         torch.testing.assert_close(model[0].merged_weight(), model[0].weight.detach())
         half = q.interpolate(0.5)
     torch.testing.assert_close(half.matrix(), q.interpolate(0.5).matrix(), rtol=0, atol=1e-5)
+
+
+def test_the_reference_implementation_rounds_a_bias_with_the_product():
+    q = Orthogonal(sm.butterfly(2), plan="reference")
+    x, bias = torch.ones(1, 2).bfloat16(), torch.ones(1).bfloat16()
+    weight = torch.tensor([[256.0, 1.0]]).bfloat16()  # 257 is 256 in bfloat16, and so is 256 + 1
+    assert q.linear(x, weight, bias).item() == 258
