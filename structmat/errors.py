@@ -6,6 +6,7 @@ import difflib
 import importlib
 import math
 import operator
+import re
 from collections.abc import Iterable, Sequence
 from types import ModuleType
 from typing import Any
@@ -14,7 +15,21 @@ import numpy as np
 
 
 class StructmatError(ValueError):
-    """Anything structmat refuses; the message says the value, the rule and the remedy."""
+    """Anything structmat refuses; the message says the value, the rule and the remedy.
+
+    Examples
+    --------
+    >>> print(StructmatError(f"depth={10**400}: take fewer stages"))
+    depth=100000…(401 digits)…000000: take fewer stages
+    """
+
+    def __init__(self, *args: Any) -> None:
+        super().__init__(*(_shortened(a) if isinstance(a, str) else a for a in args))
+
+
+def _shortened(message: str) -> str:
+    """Return a message in which long numbers are cut."""
+    return _LONG.sub(lambda m: f"{m[0][:6]}…({len(m[0])} digits)…{m[0][-6:]}", message)
 
 
 class WiringError(StructmatError):
@@ -62,6 +77,7 @@ class MissingExtraError(StructmatError, ImportError):
 
 
 WIDEST = 2**22  # wires of a network: no memory holds a matrix of so many rows
+_LONG = re.compile(r"\d{60,}")  # numbers that are cut in messages
 _LONGEST = 200  # characters of a value in a message
 _BITS = 512  # of an integer in a message; Python refuses to print very long ones
 _DIGITS = 640  # Python's limit on the digits that it prints cannot be set lower

@@ -95,3 +95,16 @@ def test_random_sources():
     for bad in (-1, 1.5, "seed", builtins):
         with pytest.raises(StructmatError, match=r"^rng=.*: rng must be a Generator"):
             random_source(bad)
+
+
+def test_long_numbers_are_cut_in_every_message():
+    for call in (
+        lambda: sm.butterfly(64, depth=10**400),
+        lambda: sm.butterfly(64, block=10**400 + 1),
+        lambda: sm.parse("shuffle(block=1" + "0" * 400 + ")")(64),
+        lambda: sm.parse("butterfly").having(width=10**400),
+        lambda: sm.parse("butterfly").having(width=10**5000),
+    ):
+        with pytest.raises(StructmatError, match=r"digits\)…|an integer of [\d,]+ bits") as caught:
+            call()
+        assert len(str(caught.value)) < 300

@@ -199,7 +199,7 @@ def _family(name: str, options: dict[str, Any], spec: str) -> Family:
         rule = Family(name, tuple((k, value) for k, value in options.items() if k != "width"))
         raise SpecError(
             f"{shown(spec)}: the width is not an option; give it separately, as in"
-            f' parse("{rule}")({options["width"]!r}); on the command line by --width'
+            f' parse("{rule}")({shown(options["width"])}); on the command line by --width'
         )
     for key in options:
         if key not in known.options:
