@@ -62,6 +62,10 @@ CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "channels": {"topology": "mixed_radix", "field": "channels"},
     "pattern": {"topology": "deal(block=2)", "topology_pattern": {".*": "brickwall"}},
 }
+# In these models of PEFT's tests the layer conv1d has one output, which cannot be rotated, and in
+# Conv1d one input channel: there only the receptive field is wide enough.
+NARROW = {"Conv1d", "EmbConv1D"}
+RECEPTIVE = {"side": "inputs", "field": "receptive"}
 NAMES = {peft.OFTConfig: "oft", peft.LoraConfig: "lora"}
 MAIN = ("cayley", "exp_both")
 
@@ -122,6 +126,20 @@ def options(given: Mapping[str, Any], method: Method) -> dict[str, Any]:
     return made
 
 
+def set_option(config: StructmatConfig, name: str, value: Any) -> None:
+    """Set an option of our configuration, where a test gives dropout as one number.
+
+    Examples
+    --------
+    >>> set_option(config := Small(), "dropout", 0.5)
+    >>> config.dropout
+    (0.5, 0.5)
+    """
+    if name == "dropout" and isinstance(value, float):
+        value = OURS.dropout(value)[name]
+    object.__setattr__(config, name, value)
+
+
 def given(config: Any) -> dict[str, Any]:
     """Return the options that were given to an instance of a configuration."""
     made = {}
@@ -160,6 +178,13 @@ def translated(row: tuple[Any, ...], source: type[Any], extra: Mapping[str, Any]
         When an option has no counterpart.
     """
     called = any(isinstance(part, dict) for part in row)
+    narrow = any(isinstance(part, str) and part in NARROW for part in row)
+
+    def optional(value: Mapping[str, Any]) -> dict[str, Any]:
+        made = {**extra, **options(value, OURS)}
+        if narrow and "conv1d" in (made.get("target_modules") or ()):
+            made |= RECEPTIVE
+        return made
 
     def change(value: Any) -> Any:
         if value == NAMES[source]:
@@ -167,13 +192,13 @@ def translated(row: tuple[Any, ...], source: type[Any], extra: Mapping[str, Any]
         if value is source:
             return StructmatConfig if called else Small
         if type(value) is source:
-            return StructmatConfig(**{**extra, **options(given(value), OURS)})
+            return StructmatConfig(**optional(given(value)))
         if isinstance(value, list | tuple):
             return type(value)(map(change, value))
         if isinstance(value, dict):
             if value and all(isinstance(part, dict) for part in value.values()):
                 return {key: change(part) for key, part in value.items()}
-            return {**extra, **options(value, OURS)} if called and source in row else value
+            return optional(value) if called and source in row else value
         return value
 
     return tuple(map(change, row))

@@ -42,6 +42,25 @@ def test_rows_for_lora_count_where_they_bring_other_layers_or_there_is_no_oft():
     assert all("r" not in row[1] for row in translate(*rows[1]))
 
 
+@pytest.mark.parametrize("name", cases.CONFIGURATIONS)
+def test_a_layer_with_one_output_is_rotated_on_its_inputs(name):
+    row = ("Conv1d LoRA", "Conv1d", peft.LoraConfig, {"target_modules": ["conv1d"]})
+    options = cases.translated(row, peft.LoraConfig, cases.CONFIGURATIONS[name])[3]
+    model = torch.nn.ModuleDict({"conv1d": torch.nn.Conv1d(1, 1, 2)})
+    peft.get_peft_model(model, StructmatConfig(**options))
+    wide = cases.translated(("MLP", *row[2:]), peft.LoraConfig, cases.CONFIGURATIONS[name])[2]
+    assert wide == cases.CONFIGURATIONS[name] | {"target_modules": ["conv1d"]}
+
+
+def test_dropout_as_one_number_counts_for_both(monkeypatch):
+    monkeypatch.setattr(StructmatConfig, "__setattr__", cases.set_option, raising=False)
+    config = cases.Small(target_modules=["lin0"])
+    config.dropout = 0.5
+    assert config.dropout == (0.5, 0.5)
+    config.dropout = (1.0, 0.25)
+    assert config.dropout == (1.0, 0.25)
+
+
 def test_options_that_only_lora_has_leave_a_case_out():
     assert translate(peft.LoraConfig, {"use_dora": True}) == []
     with pytest.raises(cases.OwnOptionError, match="use_dora"):

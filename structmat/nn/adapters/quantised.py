@@ -54,7 +54,7 @@ class QuantisedLinearAdapter(LinearAdapter):
                 f"a {type(base).__name__} of {name}: quantised layers of {', '.join(TAKEN)} can"
                 " be adapted, for they give their weight back; exclude this one"
             )
-        _backend(base)
+        backend(base)
 
     @classmethod
     def number_type(cls, base: Layer) -> tuple[torch.dtype, torch.device]:
@@ -122,7 +122,7 @@ def in_floating_point(base: Layer) -> Tensor:
     if held is not None:
         unpacked: Tensor = require("bitsandbytes.functional", "peft").dequantize_4bit(*held)
         return unpacked
-    weight: Tensor = _backend(base).get_base_weight(base)
+    weight: Tensor = backend(base).get_base_weight(base)
     return weight
 
 
@@ -146,7 +146,7 @@ def requantised(base: Layer, weight: Tensor, settings: Callable[[], Any] | None)
     if held is not None:
         holder.base_layer.weight.data, holder.base_layer.weight.quant_state = held
     holder.get_base_layer = lambda: holder.base_layer
-    _backend(base, settings).set_base_weight(holder, weight)
+    backend(base, settings).set_base_weight(holder, weight)
     new: Layer = holder.base_layer.train(base.training)
     new.requires_grad_(requires_grad=False)
     new.bias = base.bias
@@ -173,7 +173,8 @@ def settings_of(model: nn.Module) -> Callable[[], Any] | None:
     return getattr(config, "get_apply_tensor_subclass", None)
 
 
-def _backend(base: Layer, requantise: Callable[[], Any] | None = None) -> Any:
+def backend(base: Layer, requantise: Callable[[], Any] | None = None) -> Any:
+    """Return what PEFT reads and writes the weight of a quantised layer with, or None."""
     module = require("peft.utils.quantization_utils", "peft")
     known: Callable[[], Any] = requantise or (lambda: None)
     return module.resolve_quantization_backend(base, get_apply_tensor_subclass=known)

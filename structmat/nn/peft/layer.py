@@ -20,7 +20,7 @@ from structmat.nn.adapters import (
     own_behaviour,
     sees_weight,
 )
-from structmat.nn.adapters.quantised import in_floating_point, requantised
+from structmat.nn.adapters.quantised import backend, in_floating_point, requantised
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.offloading import Factors, applied, hold, is_offloaded, loaded
 from structmat.nn.peft import running, weights
@@ -62,7 +62,7 @@ class StructmatLayer(Around, BaseTunerLayer):
     """
 
     adapter_layer_names = ("structmat_inputs", "structmat_outputs", "structmat_scale")
-    other_param_names = ("structmat_power",)
+    other_param_names = ("structmat_power", "r")
 
     # Of PEFT's tuner layers, for `peft.helpers.disable_input_dtype_casting`. A rotation keeps the
     # dtype of activations, so nothing is cast either way.
@@ -81,6 +81,8 @@ class StructmatLayer(Around, BaseTunerLayer):
         self.structmat_outputs = nn.ModuleDict()
         self.structmat_scale = Factors()
         self.structmat_power: dict[str, float] = {}
+        # The number of stages of each adapter; diffusers counts the adapters by it.
+        self.r: dict[str, int] = {}
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
         self._aside: Any = None  # while merged: the own or the merged weight, whichever is not used
@@ -122,6 +124,7 @@ class StructmatLayer(Around, BaseTunerLayer):
                 torch.ones(outputs, dtype=dtype, device=device)
             )
         self.structmat_power[name] = 1.0
+        self.r[name] = max((made.network.depth for made in self.turns(name)), default=0)
         if not (config.init_weights or config._from_file):
             self._disturb(name)
         for module in self.turns(name):
@@ -395,12 +398,14 @@ class StructmatLayer(Around, BaseTunerLayer):
         return self.kind.features(self.base_layer)[1]
 
     @property
-    def r(self) -> dict[str, int]:
-        """The number of stages of each adapter; diffusers counts the adapters by it."""
-        return {
-            name: max((turn.network.depth for turn in self.turns(name)), default=0)
-            for name in self.structmat_power
-        }
+    def quantization_backend(self) -> Any:  # type: ignore[override]
+        """What PEFT has for a layer quantised like this one, which its reports name, or None."""
+        return backend(self.base_layer, self.requantise) if self.quantised else None
+
+    def extra_repr(self) -> str:
+        """Say how the layer is quantised, as PEFT's own layers do."""
+        known = self.quantization_backend
+        return "" if known is None else f"quantization_backend={known.backend_name!r}"
 
     def _move_adapter_to_device_of_base_layer(
         self, adapter_name: str, device: torch.device | None = None

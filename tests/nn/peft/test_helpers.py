@@ -42,6 +42,16 @@ def test_features_are_counted_as_for_lora(kind):
     )
 
 
+@kinds
+def test_what_a_layer_says_of_its_adapters_is_up_to_date(kind):
+    model, layer = adapted(kind)
+    counted = layer.r  # may be held by others
+    model.delete_adapter("two")
+    assert counted.keys() == {"one"}
+    model.add_adapter("three", copy.deepcopy(model.peft_config["one"]))
+    assert counted.keys() == {"one", "three"} == layer.structmat_power.keys()
+
+
 def test_features_of_experts_are_those_of_one():
     name = "mixtral" if "mixtral" in names_of_experts() else names_of_experts()[0]
     made = StructmatConfig(topology="mixed_radix", target_parameters=["experts.down_proj"])

@@ -118,6 +118,7 @@ def torchao(linear):
 
 
 LIBRARIES = {"bitsandbytes": (four_bits, eight_bits), "hqq": (hqq,), "torchao": (torchao,)}
+LIBRARY_OF = {four_bits: "bnb 4bit", eight_bits: "bnb 8bit", hqq: "hqq", torchao: "torchao"}
 INSTALLED = [
     make
     for library, makers in LIBRARIES.items()
@@ -145,6 +146,10 @@ def test_quantised_layers(make, side, tmp_path):
     config.init_weights = False
     adapter = peft.get_peft_model(model(), config)
     layer = adapter.base_model.model[0]
+    backend = LIBRARY_OF[make]
+    (status,) = adapter.get_layer_status()
+    assert status.quantization_backend == backend
+    assert f"quantization_backend='{backend}'" in repr(layer)
     unmerged = adapter(x)
     weight = layer.effective(["default"])
     torch.testing.assert_close(unmerged, x @ weight.T + layer.bias, rtol=1e-3, atol=1e-3)
