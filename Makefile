@@ -11,7 +11,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo notebooks test quick lint types layers docs links short-demo tests peft-suite \
+.PHONY: help demo notebooks test quick lint types layers docs links short-demo browser tests peft-suite \
   pictures constraints release-check clean
 
 help: ## Say what there is to make
@@ -30,7 +30,7 @@ notebooks: $(READY) ## Open the notebooks in JupyterLab
 test: lint types layers docs short-demo tests ## Every check
 	@echo "==> All checks passed."
 
-quick: lint types layers $(READY) ## The fast checks: no slow tests, no docs, no demo
+quick: lint types layers browser ## The fast checks: no slow tests, no docs, no demo
 	$(PYTEST) -n 2 -m "not slow"
 
 lint: $(READY)
@@ -56,7 +56,11 @@ short-demo: $(READY)
 	$(BIN)/structmat compare
 	$(BIN)/structmat finetune --quick --output build/demo
 
-tests: $(READY)
+browser: $(READY)
+	@echo "==> Browser: a Chromium for the tests of the explorer; BROWSER=none leaves them out"
+	$(BIN)/python -m tests.browser
+
+tests: $(READY) browser
 	@echo "==> Tests, doctests, theory and notebooks: pytest"
 	$(PYTEST) -n 2
 
