@@ -4,77 +4,88 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+
+# One mark for each extra of pyproject.toml that is installed: $(VENV)/.ready-docs
+ALL := $(VENV)/.ready-all
+DEV := $(VENV)/.ready-dev
 
 # One thread a process where pytest runs two processes: more only wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo notebooks test quick lint types layers docs links short-demo tests peft-suite \
-  pictures constraints release-check clean
+.PHONY: help demo notebooks test quick lint types layers docs links short-demo browser tests coverage \
+  peft-suite pictures constraints release-check clean
 
 help: ## Say what there is to make
 	@echo "structmat: make TARGET"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
-demo: $(READY) ## Compare networks, then finetune a pretrained model with them (about 8 minutes)
+demo: $(ALL) ## Compare networks, then finetune a pretrained model with them (about 8 minutes)
 	@echo "==> 1/2 structmat compare: networks at the pretrained model's widths"
 	$(BIN)/structmat compare
 	@echo "==> 2/2 structmat finetune: the networks as adapters, against LoRA"
 	$(BIN)/structmat finetune
 
-notebooks: $(READY) ## Open the notebooks in JupyterLab
+notebooks: $(VENV)/.ready-notebooks ## Open the notebooks in JupyterLab
 	$(BIN)/jupyter lab notebooks
 
 test: lint types layers docs short-demo tests ## Every check
 	@echo "==> All checks passed."
 
-quick: lint types layers $(READY) ## The fast checks: no slow tests, no docs, no demo
+quick: lint types layers browser ## The fast checks: no slow tests, no docs, no demo
 	$(PYTEST) -n 2 -m "not slow"
 
-lint: $(READY)
+lint: $(DEV)
 	@echo "==> Style: ruff"
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: $(READY)
+types: $(DEV)
 	@echo "==> Types: mypy"
 	$(BIN)/mypy
 
-layers: $(READY)
+layers: $(DEV)
 	@echo "==> Layers: import-linter"
 	$(BIN)/lint-imports
 
-docs: $(READY) ## The documentation, as build/docs/index.html
+docs: $(VENV)/.ready-docs ## The documentation, as build/docs/index.html
 	@echo "==> Documentation: sphinx, warnings are errors"
 	$(BIN)/sphinx-build -W --keep-going -q -d build/doctrees docs build/docs
 	@echo "    see build/docs/index.html"
 
-short-demo: $(READY)
+short-demo: $(ALL)
 	@echo "==> The demo in short"
 	$(BIN)/structmat compare
 	$(BIN)/structmat finetune --quick --output build/demo
 
-tests: $(READY)
+browser: $(DEV)
+	@echo "==> Browser: a Chromium for the tests of the explorer; BROWSER=none leaves them out"
+	$(BIN)/python -m tests.browser
+
+tests: $(DEV) browser
 	@echo "==> Tests, doctests, theory and notebooks: pytest"
 	$(PYTEST) -n 2
 
+coverage: browser ## All tests, and which lines and branches they reach: build/coverage/html
+	@mkdir -p build/coverage
+	$(PYTEST) -n 2 --cov --cov-report=term --cov-report=html
+
 SUITE ?=
-peft-suite: $(READY) ## Run PEFT's own tests with our method and with its OFT; a part: SUITE="test_config -k json"
+peft-suite: $(DEV) ## Run PEFT's own tests with our method and with its OFT; a part: SUITE="test_config -k json"
 	@echo "==> PEFT's own tests: downloaded from the package index, with tiny models made here"
 	PYTHONPATH=tests $(BIN)/python -m peft_suite -n 2 $(SUITE)
 
-links: $(READY) ## Ask the network whether the links to other sites still lead somewhere
+links: $(VENV)/.ready-docs ## Ask the network whether the links to other sites still lead somewhere
 	$(BIN)/sphinx-build -b linkcheck -q -d build/doctrees docs build/links
 
-pictures: $(READY) ## Draw the pictures of README and docs anew
+pictures: $(ALL) ## Draw the pictures of README and docs anew
 	$(BIN)/python docs/logo.py
 	$(BIN)/python docs/pictures.py
 
 constraints: ## Pin what a set-up today gives, tried in a new environment
 	$(PYTHON) -m venv --clear build/renewed
-	build/renewed/bin/python -m pip install -e '.[all,dev]'
+	build/renewed/bin/python -m pip install -e '.[dev]'
 	sed -n '/^#/p' constraints.txt > build/constraints.txt
 	build/renewed/bin/python -m pip freeze --exclude-editable \
 	  | sed 's/+[a-z0-9.]*$$//' | grep -v ' @ ' >> build/constraints.txt
@@ -88,13 +99,14 @@ clean: ## Remove what was built, but not .venv
 	rm -rf build dist docs/generated docs/notebooks structmat-finetune
 
 # The mark is written last: a set-up that was cut short runs again. A Python without ensurepip
-# (as some distributions ship it) lends its own pip.
-$(READY): pyproject.toml constraints.txt
-	@echo "==> Setting up $(VENV): once, and again when pyproject.toml or constraints.txt changed"
+# (as some distributions ship it) lends its own pip. The extra dev brings the others, too.
+$(VENV)/.ready-%: pyproject.toml constraints.txt
+	@echo "==> Setting up $(VENV) for '$*': once, and when pyproject.toml or constraints.txt changed"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \
 	  "structmat needs Python 3.11 or newer, this is " + sys.version.split()[0] \
 	  + "; try: make PYTHON=python3.12")'
-	$(PYTHON) -m venv $(VENV) || { $(PYTHON) -m venv --clear --without-pip $(VENV) \
+	@$(BIN)/python -m pip --version > /dev/null 2>&1 || $(PYTHON) -m venv $(VENV) \
+	  || { $(PYTHON) -m venv --clear --without-pip $(VENV) \
 	  && $(PYTHON) -m pip --python $(BIN)/python install pip; }
-	$(BIN)/python -m pip install -c constraints.txt -e '.[all,dev]'
-	@touch $@
+	$(BIN)/python -m pip install -c constraints.txt -e '.[$*]'
+	@touch $@ $(if $(filter dev,$*),$(addprefix $(VENV)/.ready-,all docs notebooks))

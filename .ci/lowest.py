@@ -1,6 +1,6 @@
 """Print a pip constraint for each range of pyproject.toml: its lowest version, for `.ci/release`.
 
-The core, and the extras of users that run on a CPU. The tools of docs and notebooks are left out.
+The core and its extra `all`, but for `gpu`: it is tried on a CPU.
 """
 
 import re

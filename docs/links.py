@@ -31,7 +31,7 @@ def pages() -> list[Path]:
     """Return every file that a reader may follow a link from."""
     found = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "theory" / "README.md"]
     found += sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "notebooks").glob("*.ipynb"))
-    return [*found, *sorted(ROOT.glob("CONTRIBUTING.md"))]
+    return [*found, *sorted(ROOT.glob("CONTRIBUTING.md")), *sorted(ROOT.glob("SECURITY.md"))]
 
 
 def prose(page: Path) -> str:

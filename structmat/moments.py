@@ -63,7 +63,7 @@ def mixing(net: Network) -> float:
     if np.linalg.norm(centred(start)) < net.width * np.finfo(float).eps * np.linalg.norm(start):
         return 0.0  # of nothing Lanczos finds no largest singular value
     difference = scipy.sparse.linalg.LinearOperator(
-        (net.width, net.width), matvec=centred, rmatvec=transposed, dtype=np.dtype(float)
+        (net.width, net.width), matvec=centred, rmatvec=transposed, dtype=np.dtype(np.float64)
     )
     largest = scipy.sparse.linalg.svds(
         difference, k=1, v0=start[:, 0], return_singular_vectors=False

@@ -463,7 +463,7 @@ class Network(Value):
         width, stages, labels = jsontext.read(text)
         return cls(width, stages, labels=labels)
 
-    def to_networkx(self) -> nx.DiGraph:
+    def to_networkx(self) -> nx.DiGraph[tuple[int, int]]:
         """Return the grid graph: a networkx DiGraph on nodes (t, wire), t = 0 … depth.
 
         An edge (t, j) → (t+1, i) says that entry (i, j) of factor t+1 may be non-zero. The
@@ -479,7 +479,7 @@ class Network(Value):
         """
         import networkx as nx
 
-        graph = nx.DiGraph(width=self.width, depth=self.depth)
+        graph: nx.DiGraph[tuple[int, int]] = nx.DiGraph(width=self.width, depth=self.depth)
         names = None if self.labels is None else [{"label": name} for name in self.labels]
         for t in range(self.depth + 1):
             column = ((t, i) for i in range(self.width))

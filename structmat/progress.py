@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Never
 
 from structmat.errors import MissingExtraError, require
 
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
 
 @contextmanager
-def bar(what: str, total: int, *, unit: str, shown: bool) -> Iterator[Any]:
+def bar(what: str, total: int, *, unit: str, shown: bool) -> Iterator[tqdm[Never] | None]:
     """Show a bar over steps, if wanted and tqdm is there; None otherwise.
 
     Work of less than a second shows none.
@@ -22,11 +25,11 @@ def bar(what: str, total: int, *, unit: str, shown: bool) -> Iterator[Any]:
     True
     """
     try:
-        tqdm = require("tqdm", "finetune").tqdm if shown else None
+        made = require("tqdm", "finetune").tqdm if shown else None
     except MissingExtraError:
-        tqdm = None
-    if tqdm is None:
+        made = None
+    if made is None:
         yield None
         return
-    with tqdm(desc=what, total=total, unit=unit, delay=1, leave=False) as steps:
+    with made(desc=what, total=total, unit=unit, delay=1, leave=False) as steps:
         yield steps

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import product
-from typing import Any, Self, TypeAlias
+from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from structmat.errors import StructmatError, require, whole
 from structmat.expressivity import Dimension, dimension
@@ -19,6 +19,9 @@ from structmat.reachability import components, dense_depth, first_dense, obstacl
 from structmat.spectrum import SpectralStatistics, spectral_statistics
 from structmat.texttable import cell, in_html, plain
 from structmat.trainability import Conditioning, conditioning, lipschitz
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Row: TypeAlias = dict[str, Any]
 Candidate: TypeAlias = str | Family | Network | Callable[[int], Network]
@@ -247,7 +250,7 @@ class Comparison:
         rows: dict[str, Any] = {"rows": [dict(row) for row in self.rows]}
         return rows | ({"missing": self.missing} if self.missing else {})
 
-    def to_dataframe(self) -> Any:
+    def to_dataframe(self) -> pd.DataFrame:
         """Return the rows as a pandas DataFrame, with types in which values may be missing.
 
         Raises
@@ -257,7 +260,9 @@ class Comparison:
         """
         pandas = require("pandas", "finetune")
         more = _BOUNDS if self._is_full else ()
-        frame = pandas.DataFrame(self.rows, columns=[*self._columns, *more, "refused"])
+        frame: pd.DataFrame = pandas.DataFrame(
+            self.rows, columns=[*self._columns, *more, "refused"]
+        )
         frame = frame.convert_dtypes()
         return frame.astype({"mixing": "Float64"}) if self._is_full else frame  # also where all 0
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -137,7 +136,7 @@ def operator(net: Network, blocks: Blocks) -> scipy.sparse.linalg.LinearOperator
     def adjoint_times(columns: Array) -> Array:
         return apply(back, back_arrays, columns.T).T
 
-    made: Any = scipy.sparse.linalg.LinearOperator(
+    return scipy.sparse.linalg.LinearOperator(
         (net.width, net.width),
         matvec=times,
         rmatvec=adjoint_times,
@@ -145,4 +144,3 @@ def operator(net: Network, blocks: Blocks) -> scipy.sparse.linalg.LinearOperator
         rmatmat=adjoint_times,
         dtype=dtype,
     )
-    return made

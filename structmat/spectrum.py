@@ -220,7 +220,8 @@ def spectral_statistics(
     gaps = _gaps(haar, net.width)
 
     def from_angles(angles: Array) -> float:
-        return float(scipy.stats.ks_1samp(angles.ravel(), haar_angles, (net.width,)).statistic)
+        cdf: Any = haar_angles  # of all angles at once; scipy-stubs knows functions of one number
+        return float(scipy.stats.ks_1samp(angles.ravel(), cdf, (net.width,)).statistic)
 
     def from_gaps(angles: Array) -> float:
         return float(scipy.stats.ks_2samp(_gaps(angles, net.width), gaps).statistic)

@@ -13,6 +13,8 @@ import yaml
 import structmat
 
 ROOT = Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+EXTRAS = PROJECT["optional-dependencies"]
 PINS = [
     line for line in (ROOT / "constraints.txt").read_text().splitlines() if not line.startswith("#")
 ]
@@ -24,13 +26,38 @@ def test_constraints_pin_plain_releases(pin):
 
 
 def test_constraints_pin_every_direct_dependency():
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = project["optional-dependencies"]
-    wanted = project["dependencies"] + extras["dev"]
-    for extra in re.findall(r"\w+", extras["all"][0].removeprefix("structmat")):
-        wanted += [need for need in extras[extra] if not need.startswith("structmat[")]
+    wanted = PROJECT["dependencies"] + sorted(closure("dev"))
     pinned = {pin.split("==")[0].lower().replace("_", "-") for pin in PINS}
     assert {re.match(r"[\w.-]+", need)[0] for need in wanted} <= pinned
+
+
+def closure(extra):
+    """Return the requirements of an extra, with those of the extras that it names."""
+    found = set()
+    for need in EXTRAS[extra]:
+        if named := re.fullmatch(r"structmat\[([\w,]+)\]", need):
+            found |= set().union(*map(closure, named[1].split(",")))
+        else:
+            found.add(need)
+    return found
+
+
+def test_the_extras_of_users_bring_no_tool_of_the_repository():
+    names = {re.match(r"[\w.-]+", need)[0] for need in closure("all")}
+    assert not names & {"jupyterlab", "sphinx", "pytest", "mypy", "ruff", "hatchling"}
+    assert closure("dev") == set().union(*map(closure, EXTRAS))
+
+
+def test_every_extra_that_is_named_is_one_of_users():
+    named = set()
+    for path in [*(ROOT / "structmat").rglob("*.py"), *(ROOT / "docs").glob("*.md")]:
+        text = path.read_text("utf-8")
+        for found in re.findall(r"structmat\[([\w,]+)\]", text):
+            named |= set(found.split(","))
+        named |= set(re.findall(r"\brequire\(\s*\"[\w.]+\",\s*\"(\w+)\"", text))
+    named -= {"none"}  # of the doctest of require
+    assert {"plot", "peft", "finetune", "gpu"} < named
+    assert all(closure(extra) <= closure("all") for extra in named)
 
 
 def test_contributing_maps_the_house_as_it_is():
@@ -51,7 +78,7 @@ def test_contributing_maps_the_house_as_it_is():
 def test_there_is_one_version_and_it_is_semantic():
     assert re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", structmat.__version__)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
-    assert project["project"]["dynamic"] == ["version"]
+    assert PROJECT["dynamic"] == ["version"]
     assert project["tool"]["hatch"]["version"]["path"] == "structmat/__init__.py"
     said = re.findall(r"^## (.*)", (ROOT / "CHANGELOG.md").read_text("utf-8"), re.MULTILINE)
     released = [title.split(" ")[0].strip("[]") for title in said if title != "Unreleased"]

@@ -78,7 +78,7 @@ def random_regular(
     return from_graph(_random_regular(width, int(degree), random_source(rng)), int(repeat))
 
 
-def _random_regular(width: int, degree: int, source: np.random.Generator) -> nx.Graph:
+def _random_regular(width: int, degree: int, source: np.random.Generator) -> nx.Graph[int]:
     import networkx as nx
 
     check_edges("random_regular", width, width * degree // 2)
@@ -144,12 +144,12 @@ def ramanujan(
     )
 
 
-def _is_ramanujan(graph: nx.Graph, degree: int) -> bool:
+def _is_ramanujan(graph: nx.Graph[int], degree: int) -> bool:
     """Return whether a regular graph is connected and no eigenvalue between is too large."""
     import networkx as nx
     from scipy.sparse import linalg
 
-    adjacent = nx.to_scipy_sparse_array(graph, nodelist=range(len(graph)), dtype=float)
+    adjacent = nx.to_scipy_sparse_array(graph, nodelist=range(len(graph)), dtype=np.dtype(float))
     if len(graph) <= _DENSE:
         values = np.linalg.eigvalsh(adjacent.toarray())
     else:  # the two at each end, from a start that is the same every time

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 
@@ -30,6 +30,9 @@ from structmat.writing import (
     write_json,
     write_text,
 )
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
 _COMPARED = 128  # test texts on which merged and unmerged outputs are compared
 
@@ -169,11 +172,11 @@ class _Job:
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
     @contextmanager
-    def progress(self, what: str, total: int, *, done: int = 0) -> Iterator[Any]:
+    def progress(self, what: str, total: int, *, done: int = 0) -> Iterator[tqdm[Never]]:
         """Show a bar over steps, with the time that is left."""
-        tqdm = require("tqdm", "finetune").tqdm
+        made = require("tqdm", "finetune").tqdm
         often = 0.2 if sys.stderr.isatty() else 10  # seconds between lines: a log is no screen
-        with tqdm(
+        with made(
             total=total,
             initial=done,
             desc=what,

@@ -46,8 +46,8 @@ def rotated(net: Network, blocks: Sequence[Array]) -> list[Array]:
     odd = np.array([np.linalg.det(block) < 0 for block in flat])
     seen = np.zeros(len(flat), dtype=bool)
     ends = np.array(list(links), dtype=np.int64).reshape(-1, 2).T
-    graph = scipy.sparse.coo_array((np.ones(ends.shape[1]), tuple(ends)), shape=(len(flat),) * 2)
-    graph = graph.tocsr()
+    entries = (np.ones(ends.shape[1]), (ends[0], ends[1]))
+    graph = scipy.sparse.coo_array(entries, shape=(len(flat),) * 2).tocsr()
     for root in range(len(flat)):
         if seen[root]:
             continue

@@ -35,7 +35,7 @@ def clique_partition(width: int, edges: Iterable[Edge]) -> list[Clique]:
     """
     import networkx as nx
 
-    rest = nx.Graph()
+    rest: nx.Graph[int] = nx.Graph()
     rest.add_nodes_from(range(width))
     rest.add_edges_from(edges)
     partition: list[Clique] = []
@@ -54,7 +54,7 @@ def clique_partition(width: int, edges: Iterable[Edge]) -> list[Clique]:
     return partition
 
 
-def _maximal(graph: nx.Graph) -> list[Clique]:
+def _maximal(graph: nx.Graph[int]) -> list[Clique]:
     import networkx as nx
 
     most = graph.number_of_edges() + _MOST

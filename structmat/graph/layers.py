@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Node: TypeAlias = tuple[int, int]
 
 
-def from_layers(digraph: nx.DiGraph, incomplete: str = "error") -> Network:
+def from_layers(digraph: nx.DiGraph[Node], incomplete: str = "error") -> Network:
     """Return the network that a layered grid graph draws, as `Network.to_networkx` writes it.
 
     The nodes are (t, wire); an edge (t, j) → (t+1, i) says that entry (i, j) of factor t+1 may
@@ -77,7 +77,7 @@ def from_layers(digraph: nx.DiGraph, incomplete: str = "error") -> Network:
     return Network(width, stages, labels=labels if labelled else None)
 
 
-def completion(digraph: nx.DiGraph) -> list[tuple[Node, Node]]:
+def completion(digraph: nx.DiGraph[Node]) -> list[tuple[Node, Node]]:
     """Return the edges that complete each component of a layered grid graph, in order.
 
     They are the fewest that turn every layer into a stage without taking one away, and the ones
@@ -172,7 +172,7 @@ def _place(node: Any) -> Node:
         ) from None
 
 
-def _extent(digraph: nx.DiGraph, name: str, inferred: int, *, least: int) -> int:
+def _extent(digraph: nx.DiGraph[Node], name: str, inferred: int, *, least: int) -> int:
     stated = digraph.graph.get(name)
     if stated is None:
         return inferred

@@ -34,7 +34,8 @@ class Layer(NamedTuple):
         ones = np.ones(len(sources), dtype=bool)
         links = scipy.sparse.coo_array((ones, (sources, targets + width)), shape=(2 * width,) * 2)
         _, part = scipy.sparse.csgraph.connected_components(links, directed=False)
-        return cls(t, sources, targets, part[:width], part[width:])
+        label = part.astype(np.int64)
+        return cls(t, sources, targets, label[:width], label[width:])
 
     @property
     def sizes(self) -> tuple[Index, Index]:
@@ -153,8 +154,8 @@ def _meet_once(pattern: scipy.sparse.csr_array) -> tuple[int, int, int] | None:
         found = np.flatnonzero((shared.data == 1) & (one < other))
         if len(found):
             a, b = min(zip(one[found].tolist(), other[found].tolist(), strict=True))
-            columns = [pattern.indices[pattern.indptr[r] : pattern.indptr[r + 1]] for r in (a, b)]
-            return a, b, int(np.intersect1d(*columns)[0])
+            of_a, of_b = (pattern.indices[slice(*pattern.indptr[r : r + 2])] for r in (a, b))
+            return a, b, int(np.intersect1d(of_a, of_b)[0])
     return None
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def from_graph(
-    graph: nx.Graph,
+    graph: nx.Graph[Any],  # nodes of any type, which Graph is invariant in
     repeat: int = 1,
     switches: str = "edges",
     *,
@@ -111,7 +111,7 @@ def from_graph(
     )
 
 
-def _listed(graph: nx.Graph, nodelist: Any) -> list[Any]:
+def _listed(graph: nx.Graph[Any], nodelist: Any) -> list[Any]:
     """Return the nodes in the order asked for, as the graph has them."""
     rule = "list every node of the graph once, or leave nodelist out to have them sorted"
     if not isinstance(nodelist, Iterable):

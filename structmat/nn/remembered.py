@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from structmat.errors import FileError, check_format
 from structmat.writing import make_directory, read_json, write_bytes
 
@@ -31,14 +33,12 @@ def file() -> Path | None:
 
     None where neither is set and there is no home directory.
     """
-    folder = os.environ.get(FOLDER)
-    if folder:
-        return Path(folder) / "plans.json"
-    base = os.environ.get("XDG_CACHE_HOME")
+    named = os.environ.get(FOLDER)
     try:
-        return (Path(base) if base else Path.home() / ".cache") / "structmat" / "plans.json"
-    except RuntimeError:  # no $HOME, and no entry of this user in the system's list
+        folder = Path(named) if named else user_cache_path("structmat", appauthor=False)
+    except RuntimeError:  # no home directory; older versions of platformdirs leave the ~ there
         return None
+    return folder / "plans.json" if named or folder.is_absolute() else None
 
 
 def recall(name: str) -> Times:

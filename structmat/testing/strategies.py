@@ -151,7 +151,9 @@ def stages(*, max_width: int = 12, straight: bool = False) -> st.SearchStrategy[
     return _stage(whole(max_width, "max_width", 1), straight=straight)
 
 
-def layers(*, max_width: int = 6, max_depth: int = 3) -> st.SearchStrategy[nx.DiGraph]:
+def layers(
+    *, max_width: int = 6, max_depth: int = 3
+) -> st.SearchStrategy[nx.DiGraph[tuple[int, int]]]:
     """Draw layered grid graphs as `structmat.from_layers` reads them, orthogonal or not.
 
     Some are networks, some lack a few of the edges of one, and some are any edges at all.
@@ -272,7 +274,7 @@ def _cut(width: int, reads: list[int], writes: list[int], sizes: list[int]) -> S
 
 
 @st.composite
-def _edges(draw: st.DrawFn, max_width: int, max_depth: int) -> nx.DiGraph:
+def _edges(draw: st.DrawFn, max_width: int, max_depth: int) -> nx.DiGraph[tuple[int, int]]:
     """Draw any edges between neighbouring columns of a whole grid."""
     width, depth = draw(st.integers(1, max_width)), draw(st.integers(1, max_depth))
     graph = Network(width, [Stage(width)] * depth).to_networkx()
@@ -284,7 +286,9 @@ def _edges(draw: st.DrawFn, max_width: int, max_depth: int) -> nx.DiGraph:
 
 
 @st.composite
-def _thinned(draw: st.DrawFn, graphs: st.SearchStrategy[nx.DiGraph]) -> nx.DiGraph:
+def _thinned(
+    draw: st.DrawFn, graphs: st.SearchStrategy[nx.DiGraph[tuple[int, int]]]
+) -> nx.DiGraph[tuple[int, int]]:
     graph = draw(graphs)
     edges = sorted(graph.edges)
     if edges:

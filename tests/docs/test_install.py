@@ -13,7 +13,7 @@ PAGE = (ROOT / "docs" / "install.md").read_text("utf-8")
 def test_every_extra_has_its_row():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     named = re.findall(r"^\| `(\w+)` \|", PAGE, re.M)
-    assert sorted(named) == sorted(set(project["optional-dependencies"]) - {"dev"})
+    assert sorted(named) == sorted(project["optional-dependencies"])
 
 
 def test_every_target_is_one():

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import shutil
 import threading
 from contextlib import contextmanager
 
 import pytest
 
 from structmat.explorer.serving import Server
+from tests.browser import LEFT_OUT, launch, left_out
 from tests.waiting import PATIENCE
-
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
 @contextmanager
@@ -35,13 +33,16 @@ def server():
 
 @pytest.fixture(scope="module")
 def browser():
-    """The Chromium that is installed; tests that need one are skipped where there is none."""
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    path = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if path is None:
-        pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-    with playwright.sync_playwright() as driver:
-        chromium = driver.chromium.launch(executable_path=path, timeout=1000 * PATIENCE)
+    """A Chromium; without one the tests that need it fail, unless they are left out knowingly."""
+    if left_out():
+        pytest.skip(LEFT_OUT)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as driver:
+        try:
+            chromium = launch(driver)
+        except FileNotFoundError as error:
+            pytest.fail(str(error), pytrace=False)
         yield chromium
         chromium.close()
 

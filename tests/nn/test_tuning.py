@@ -1,6 +1,8 @@
 """Choices by measuring: made once, kept on disk, and of no consequence but time."""
 
 import json
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -152,13 +154,31 @@ def test_a_folder_that_cannot_be_written_is_no_error(timed, monkeypatch, tmp_pat
     assert len(timed) == 1  # kept in memory
 
 
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="other systems' folders")
 def test_the_folder_is_where_it_should_be(monkeypatch, tmp_path):
     monkeypatch.delenv("STRUCTMAT_CACHE")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert remembered.file() == tmp_path / "structmat" / "plans.json"
-    monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert remembered.file() == tmp_path / ".cache" / "structmat" / "plans.json"
+    for base in ("", "relative"):  # as the XDG specification asks, a relative one is ignored
+        monkeypatch.setenv("XDG_CACHE_HOME", base)
+        assert remembered.file() == tmp_path / ".cache" / "structmat" / "plans.json"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert remembered.file() == tmp_path / "caches" / "structmat" / "plans.json"
+    assert list(tmp_path.iterdir()) == []  # nothing is made before there is something to keep
+
+
+@pytest.mark.parametrize("folder", [RuntimeError("no home"), Path("~/.cache/structmat")])
+def test_without_a_home_there_is_no_file(monkeypatch, folder):
+    """Recent versions of platformdirs raise, older ones return what could not be expanded."""
+
+    def user_cache_path(*names, **options):
+        if isinstance(folder, Exception):
+            raise folder
+        return folder
+
+    monkeypatch.setattr(remembered, "user_cache_path", user_cache_path)
+    assert remembered.file() is not None  # $STRUCTMAT_CACHE
+    monkeypatch.delenv("STRUCTMAT_CACHE")
+    assert remembered.file() is None
 
 
 def test_measuring_for_real_gives_seconds_for_each_way(monkeypatch, tmp_path):
