@@ -377,7 +377,7 @@ WRONG = [
     (["compare", "shuffle(blok=4)"], "no option 'blok'; did you mean block"),
     (["finetune", "--compare", "lor"], "did you mean lora"),
     (["finetune", "--compare", ","], "there must be some"),
-    (["finetune", "--topology", "benes(3)"], "every option is written name=value"),
+    (["finetune", "--topology", "benes(3)"], "options are written name=value"),
     (["finetune", "--topology", "benes", "--rate", "nan"], "a learning rate is a positive number"),
     (["finetune", "--seeds", "0"], "seeds=0: seeds must be an integer, at least 1"),
     (["finetune", "--epochs", "0"], "epochs=0: epochs must be an integer, at least 1"),

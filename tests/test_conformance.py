@@ -288,4 +288,4 @@ def test_a_package_that_does_not_load_is_named(tmp_path):
 def test_a_package_that_exits_is_named(tmp_path):
     done = run(installed(tmp_path, "raise SystemExit(0)"), "-m", "structmat", "list")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "does not load (SystemExit(0)); mend or uninstall plugged" in done.stderr
+    assert "does not load (SystemExit(0)); repair or uninstall plugged" in done.stderr

@@ -357,9 +357,9 @@ def test_bad_json_is_refused(text, message):
     ("width", "stages", "message"),
     [
         ("2.0", "[]", "width=2.0"),
-        ("NaN", "[]", "NaN is no number of JSON"),
+        ("NaN", "[]", "NaN is not a JSON number"),
         ("2", "[[[[[0, 1.0]]]]]", "integers"),
-        ("2", "[[[[[0, NaN]]]]]", "NaN is no number of JSON"),
+        ("2", "[[[[[0, NaN]]]]]", "NaN is not a JSON number"),
         ("2", "[[[[[0, 0]]]]]", "wire 0 is read 2 times"),
         ("2", "[[[[[0, 2]]]]]", "wire 2"),
         ("2", '[[{"moves": [[0, 1]]}]]', "read but not written"),

@@ -59,10 +59,10 @@ def test_eigenangles_of_members_give_trace_and_determinant(net, seed, dtype):
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
-        ([[1.0, 1.0], [0.0, 1.0]], "off by 1 from orthogonal"),
+        ([[1.0, 1.0], [0.0, 1.0]], "deviates from orthogonality by 1"),
         ([[1.0, 0.0]], r"matrix \(1, 2\) of dtype float64: it must be square"),
         ([["a"]], "it must be square, of numbers"),
-        ([[np.nan]], "off by nan from orthogonal"),
+        ([[np.nan]], "deviates from orthogonality by nan"),
     ],
 )
 def test_eigenangles_refuse(matrix, message):

@@ -117,7 +117,7 @@ def offered() -> list[Answer]:
     --------
     >>> [butterfly] = [family for family in offered() if family["name"] == "butterfly"]
     >>> butterfly["options"][0]
-    {'name': 'block', 'default': '2', 'needed': False, 'hint': 'Wires in each switch, even.'}
+    {'name': 'block', 'default': '2', 'needed': False, 'hint': 'Wires per switch, even.'}
     """
     return [
         {

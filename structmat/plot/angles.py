@@ -48,7 +48,7 @@ def eigenangles(
     Raises
     ------
     WidthError
-        For a single wire, which does not turn.
+        For a single wire, which has no rotations.
 
     Examples
     --------

@@ -129,7 +129,7 @@ def test_a_random_family_stays_the_same():
         ({"spec": "buterfly", "width": 8}, "did you mean butterfly"),
         ({"spec": "butterfly(block=3)", "width": 12}, "block must be even"),
         ({"spec": "butterfly(blok=4)", "width": 8}, "no option 'blok'"),
-        ({"spec": "butterfly(block=4+)", "width": 8}, "does not parse"),
+        ({"spec": "butterfly(block=4+)", "width": 8}, "cannot be parsed"),
         ({"width": 8}, "a spec is a string"),
         ({"spec": "butterfly", "width": 4096}, "up to 1,024 wires"),
         ({"spec": "butterfly", "width": "wide"}, "must be a whole number"),
