@@ -194,7 +194,7 @@ def test_cayley_names_the_order_of_the_group():
     for width in (23, 25):
         with pytest.raises(WidthError, match=message):
             sm.cayley(width, ((1, 2, 3, 0), (1, 0, 2, 3)))
-    with pytest.raises(StructmatError, match="a group of more than 65536 elements; give fewer"):
+    with pytest.raises(StructmatError, match="a group of more than 65536 elements; use fewer"):
         sm.cayley(10, ((*range(1, 9), 0), (1, 0, *range(2, 9))))
 
 
