@@ -107,7 +107,7 @@ def test_a_directory_is_refused_before_anything_is_found_out(capsys, tmp_path, m
         (["benes", "omega"], "one network is shown first"),
         (["benes", "--width", "8", "16"], "one network is shown first"),
         (["--port", "99999"], "ports go up to"),
-        (["--save", "page.txt"], "a page ends in .html"),
+        (["--save", "page.txt"], "the suffix must be .html"),
         (["--save", "no/such/page.html"], "there is no directory"),
         (["benes", "--width", "12", "--save", "page.html"], "none of benes takes"),
         (["nothing", "--save", "page.html"], "no family 'nothing'"),
