@@ -32,8 +32,9 @@ class Merged:
     network : Network
         Stage g is the union of `groups[g]`, and its switches are the components of that union. If
         the given network is not straight, a final stage without switches holds its output
-        permutation. groups : tuple of Network The straight stages that are fused, in order; a group
-        of one stage is unchanged.
+        permutation.
+    groups : tuple of Network
+        The straight stages that are fused, in order; a group of one stage is unchanged.
     """
 
     network: Network

@@ -88,9 +88,10 @@ class Network(Value):
     width : int
         The number of wires d; R is d×d.
     stages : iterable of Stage
-        All of this width. An empty sequence is the identity. labels : iterable of hashables,
-        optional Names of the wires, in order, such as the nodes of the graph that they come from.
-        Labels are ignored when networks are compared.
+        All of this width. An empty sequence is the identity.
+    labels : iterable of hashables, optional
+        Names of the wires, in order, such as the nodes of the graph that they come from. Labels are
+        ignored when networks are compared.
 
     Raises
     ------

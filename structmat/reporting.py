@@ -301,9 +301,9 @@ def compare(
 
     Parameters
     ----------
-    families : specs or families, or a mapping from labels to them The values of a mapping may also
-    be a Network, or a function from a width to a Network, which rejects a width by raising a
-    ValueError.
+    families : specs or families, or a mapping from labels to them
+        The values of a mapping may also be a Network, or a function from a width to a Network,
+        which rejects a width by raising a ValueError.
     widths : int or sequence of int
     full : bool
         Whether to include the dimension and the mixing, which takes longer. If the bounds on the

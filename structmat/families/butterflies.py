@@ -207,9 +207,10 @@ def mixed_radix(
     width : int
         At least 2.
     radices : sequence of int, optional
-        Radices whose product is the width; by default the prime factors, smallest first. largest :
-        int, optional An alternative to `radices`: multiply neighbouring prime factors to radices up
-        to this size. Larger prime factors are kept.
+        Radices whose product is the width; by default the prime factors, smallest first.
+    largest : int, optional
+        An alternative to `radices`: multiply neighbouring prime factors to radices up to this size.
+        Larger prime factors are kept.
     reverse : bool
         Whether to start from the last digit, which gives the transposed network; with radix 2, the
         reverse butterfly.

@@ -201,8 +201,9 @@ def clos(width: int, radices: Sequence[int] | None = None) -> Network:
     ----------
     width : int
         The product of the radices; by default any product of two factors above 1.
-    Radices of the first, second, … and middle stage; by default the most balanced pair, the
-    smaller first.
+    radices : sequence of int, optional
+        Radices of the first, second, … and middle stage; by default the most balanced pair, the
+        smaller first.
 
     Raises
     ------

@@ -21,8 +21,8 @@ def from_layers(digraph: nx.DiGraph, incomplete: str = "error") -> Network:
     """Return the network of a layered grid graph, as returned by `Network.to_networkx`.
 
     The nodes are (t, wire); an edge (t, j) → (t+1, i) means that entry (i, j) of factor t+1 may be
-    non-zero. A layer is a stage if each of its connected components is complete, and so is a switch
-    that reads the sources and writes the targets, straight if these are the same wires. Any other
+    non-zero. A layer is a stage if each of its connected components is complete: a switch that
+    reads the sources and writes the targets, and is straight if these are the same wires. Any other
     layer is rejected, for the first of these reasons that applies:
 
     1. It has no perfect matching: some wires have too few sources (Hall).
