@@ -37,7 +37,7 @@ def add(commands: Any) -> None:
         "specs",
         nargs="*",
         metavar="SPEC",
-        help=f"families with options, and files of networks (default: {' and '.join(SPECS)})",
+        help=f"families with options, and network files (default: {' and '.join(SPECS)})",
     )
     layer = parser.add_argument_group("one linear layer")
     layer.add_argument(

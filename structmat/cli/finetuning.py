@@ -49,7 +49,7 @@ def add(commands: Any) -> None:
         help="additional methods, separated by commas: head, lora, peft-oft, oft, boft, dense-boft,"
         " shuffle, mixed-radix, random, torus, dora, hra, ruler (with --topology: head,lora)",
     )
-    size = parser.add_argument_group("how long")
+    size = parser.add_argument_group("size of the experiment")
     much = size.add_mutually_exclusive_group()
     much.add_argument(
         "--quick", action="store_true", help="fewer texts and methods: a minute or two"
@@ -72,7 +72,11 @@ def add(commands: Any) -> None:
     ):
         size.add_argument(f"--{name}", type=int, metavar="N", help=text)
     parser.add_argument(
-        "--output", type=Path, default=Path("structmat-finetune"), metavar="DIR", help="%(default)s"
+        "--output",
+        type=Path,
+        default=Path("structmat-finetune"),
+        metavar="DIR",
+        help="output directory (default: %(default)s)",
     )
 
 
