@@ -197,7 +197,7 @@ def test_options_of_every_form_make_the_same_family(radices, depth):
 
 @pytest.mark.parametrize("value", [float("nan"), np.inf, {2: 3}, {2}, 2j, b"8", object(), [{}]])
 def test_options_that_no_spec_can_hold_are_refused(value):
-    with pytest.raises(SpecError, match=r"shuffle: block=.* is a number, a string, None, or a tup"):
+    with pytest.raises(SpecError, match=r"shuffle: block=.* must be a number, a string, None, or a tup"):
         sm.parse("shuffle(block=4)").having(block=value)
 
 

@@ -172,7 +172,7 @@ def test_spectral_statistics_are_printed_and_written():
 
 
 def test_spectral_statistics_refuse():
-    with pytest.raises(WidthError, match="width=5: gaps between eigenangles"):
+    with pytest.raises(WidthError, match="width=5: comparing gaps between eigenangles"):
         spectral_statistics(sm.Network(5))
     with pytest.raises(StructmatError, match="samples=0"):
         spectral_statistics(sm.butterfly(8), samples=0)

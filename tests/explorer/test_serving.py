@@ -76,10 +76,10 @@ def test_errors_of_the_library_are_shown_as_they_are(server):
 @pytest.mark.parametrize(
     ("headers", "status", "words"),
     [
-        ({"Host": "example.org"}, 403, "only pages of"),
-        ({"Host": "127.0.0.1"}, 403, "only pages of"),  # without the port
-        ({"Origin": "http://example.org"}, 403, "only pages of"),
-        ({"Origin": "null"}, 403, "only pages of"),
+        ({"Host": "example.org"}, 403, "only requests from"),
+        ({"Host": "127.0.0.1"}, 403, "only requests from"),  # without the port
+        ({"Origin": "http://example.org"}, 403, "only requests from"),
+        ({"Origin": "null"}, 403, "only requests from"),
         ({"Content-Type": "text/plain"}, 415, "application/json"),
         ({"Content-Length": "many"}, 411, "Content-Length"),
         ({"Content-Length": str(2**30)}, 413, "bytes are accepted"),
