@@ -44,7 +44,7 @@ class Gather:
         if self.view is None:
             return f"gather {counted(len(self.index), 'wire')} by an index array"
         shape, axes = self.view
-        return f"transpose the wires, seen as {'×'.join(map(str, shape))}, to axes {axes}"
+        return f"reshape the wires to {'×'.join(map(str, shape))}, transpose to axes {axes}"
 
 
 @dataclass(frozen=True)
@@ -128,9 +128,9 @@ class Schedule:
         >>> print(schedule(monarch(6)).explain())
         6 wires, 2 stages: 4 steps, 2 of them permutations (2 transposes, 0 index arrays)
           1  multiply by 3 blocks 2×2 (stage 1)
-          2  transpose the wires, seen as 3×2, to axes (1, 0)
+          2  reshape the wires to 3×2, transpose to axes (1, 0)
           3  multiply by 2 blocks 3×3 (stage 2)
-          4  transpose the wires, seen as 2×3, to axes (1, 0)
+          4  reshape the wires to 2×3, transpose to axes (1, 0)
         one vector: 60 operations, 0.83 of the dense 6×6 product's 72
         """
         head, end = self._told()
@@ -184,7 +184,7 @@ class Schedule:
 
     def _repr_html_(self) -> str:
         head, end = self._told()
-        rows = [cell("th", "step") + cell("th", "what is done")]
+        rows = [cell("th", "step") + cell("th", "operation")]
         rows += [cell("td", f"{k}") + left("td", f"{step}") for k, step in enumerate(self.steps, 1)]
         return f"<div><p>{html.escape(head)}</p>\n{in_html(rows)}\n<p>{html.escape(end)}</p></div>"
 

@@ -45,7 +45,7 @@ IF_YOURS = (
 )
 
 _MOST_STEPS = 1 << 18  # maximum distance at which the nearest valid width is searched
-_HEAD = ("family", "widths", "what it does")
+_HEAD = ("family", "widths", "description")
 _LARGE = 64  # switches above this radix are not suggested as a remedy
 _SMALL = 2048  # width and depth up to which networks are built without checking their size
 _STAGES = ("depth", "repeat")  # options that are lower bounds on the number of stages
@@ -374,7 +374,7 @@ class Catalogue(tuple[Entry, ...]):
     Examples
     --------
     >>> print(Catalogue([entry("benes"), entry("monarch")]))
-    family   widths        what it does
+    family   widths        description
     benes    2^n           Route every permutation of 2^n wires by 2n−1 stages of 2×2 switches: ...
     monarch  products p·q  Join blocks of p adjacent wires, then of q wires at stride p, with ...
     """
