@@ -106,7 +106,7 @@ def test_nothing_in_a_spec_is_run(spec, tmp_path):
     ("spec", "message"),
     [
         ("buterfly(block=8)", "no family 'buterfly'; did you mean butterfly"),
-        ("xyzzy", "no family 'xyzzy'; `structmat list` .* own .* is imported .*--load FILE.py"),
+        ("xyzzy", "no family 'xyzzy'; see `structmat list` .* user-defined .* is imported .*--load FILE.py"),
         ("butterfly(blok=8)", "butterfly has no option 'blok'; did you mean block"),
         (
             "butterfly(width=8)",
@@ -123,7 +123,7 @@ def test_nothing_in_a_spec_is_run(spec, tmp_path):
         ("random(block=4)", "random needs the option depth"),
         ("butterfly(8)", "options are written name=value"),
         ("butterfly(**{})", "options are written name=value"),
-        ("butterfly(block=2, block=4)", "block is given twice"),
+        ("butterfly(block=2, block=4)", "block is repeated"),
         ("butterfly(block=2**3)", "the value of block must be a literal"),
         ("butterfly(block=size)", "the value of block must be a literal"),
         ("butterfly(block={2: 3})", "the value of block must be a literal"),
