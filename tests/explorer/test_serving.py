@@ -142,7 +142,7 @@ def test_localhost_is_the_same_machine(server):
 def test_what_is_no_json_is_refused(server, text):
     got, found = asked(server, "/api/network", text)
     assert got == 400
-    assert "in JSON" in found["error"]
+    assert "must be a JSON object" in found["error"]
 
 
 def test_other_paths_are_not_there(server):
