@@ -314,7 +314,11 @@ def test_chordal_cycle_joins_inverses(prime):
             StructmatError,
             "unknown graph 'pth'; did you mean path",
         ),
-        (lambda: sm.product(12, ("cycle", 7), (3, 4)), StructmatError, "unknown graph 7; there are"),
+        (
+            lambda: sm.product(12, ("cycle", 7), (3, 4)),
+            StructmatError,
+            "unknown graph 7; there are",
+        ),
         (lambda: sm.product(3, ("hypercube",), (3,)), StructmatError, r"side=3: .* must be 2\^n"),
         (lambda: sm.product(13, ("cycle", "path"), (3, 4)), WidthError, "product 12 must be"),
         (lambda: sm.hamming(12, radices=(3, 5)), WidthError, "radices' product 15 must be the"),

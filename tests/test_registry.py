@@ -106,7 +106,7 @@ def test_nothing_in_a_spec_is_run(spec, tmp_path):
     ("spec", "message"),
     [
         ("buterfly(block=8)", "no family 'buterfly'; did you mean butterfly"),
-        ("xyzzy", "no family 'xyzzy'; see `structmat list` .* user-defined .* is imported .*--load FILE.py"),
+        ("xyzzy", "no family 'xyzzy'; see `structmat list` .* user-defined .*--load FILE.py"),
         ("butterfly(blok=8)", "butterfly has no option 'blok'; did you mean block"),
         (
             "butterfly(width=8)",
@@ -197,7 +197,7 @@ def test_options_of_every_form_make_the_same_family(radices, depth):
 
 @pytest.mark.parametrize("value", [float("nan"), np.inf, {2: 3}, {2}, 2j, b"8", object(), [{}]])
 def test_options_that_no_spec_can_hold_are_refused(value):
-    with pytest.raises(SpecError, match=r"shuffle: block=.* must be a number, a string, None, or a tup"):
+    with pytest.raises(SpecError, match=r"shuffle: block=.* must be a number, a string, None, or"):
         sm.parse("shuffle(block=4)").having(block=value)
 
 
