@@ -141,7 +141,7 @@ def test_assert_orthogonal_names_the_columns(width, data):
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
-        (2 * np.eye(3), "column 0 has squared norm 4 where 1 is due"),
+        (2 * np.eye(3), "column 0 has squared norm 4 instead of 1"),
         (np.eye(3)[:2], r"shape \(2, 3\) is not square"),
         (np.full((2, 2), np.nan), "nan"),
         (np.eye(2) * (1 + 1e-7), "squared norm"),
