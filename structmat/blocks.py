@@ -1,9 +1,9 @@
-"""Generators → orthogonal or unitary blocks: the plain numpy reference.
+"""Orthogonal or unitary blocks from generators: the numpy reference implementation.
 
-A bank of n switches of radix r has blocks of shape (n, r, r). Its generators are real numbers:
-r(r−1)/2 a block for orthogonal blocks, the strict upper triangle of a skew-symmetric matrix row by
-row; r² a block for unitary ones, the real and then the imaginary parts of the strict upper
-triangle, then the imaginary diagonal.
+A bank of n switches of radix r has blocks of shape (n, r, r). The generators are real numbers. An
+orthogonal block has r(r−1)/2 of them: the strict upper triangle of a skew-symmetric matrix, row by
+row. A unitary block has r²: the real parts and then the imaginary parts of the strict upper
+triangle, followed by the imaginary diagonal.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from structmat.network import Network, checked
 Array = npt.NDArray[Any]
 T = TypeVar("T")
 
-LARGEST_ANGLE = 1e9  # from here on, rounding Q to float64 changes exp(Q) by an ulp of float32
+LARGEST_ANGLE = 1e9  # above this, rounding Q to float64 changes exp(Q) by an ulp of float32
 
 
 def generators_per_block(radix: int, *, unitary: bool = False) -> int:
-    """Return how many real numbers generate one block.
+    """Return the number of real generators of one block.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def adjoint(arrays: Array) -> Array:
 
 
 def skew(generators: npt.ArrayLike, radix: int) -> Array:
-    """Return the skew-symmetric (or skew-Hermitian) matrices of some generators.
+    """Return the skew-symmetric (or skew-Hermitian) matrices with the given generators.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def skew(generators: npt.ArrayLike, radix: int) -> Array:
     Raises
     ------
     BlockError
-        For any other number of generators, or any that is not a finite real number.
+        If the number of generators fits neither case, or if any of them is not finite and real.
 
     Examples
     --------
@@ -93,9 +93,10 @@ def skew(generators: npt.ArrayLike, radix: int) -> Array:
 
 
 def cayley(generators: npt.ArrayLike, radix: int) -> Array:
-    """Return the blocks (I+Q)(I−Q)⁻¹: every rotation that has no eigenvalue −1, once.
+    """Return the blocks (I+Q)(I−Q)⁻¹.
 
-    They are orthogonal to rounding for finite generators of any size.
+    Every rotation without the eigenvalue −1 is obtained from exactly one Q. For finite generators
+    of any size, the blocks are orthogonal up to rounding.
 
     Returns
     -------
@@ -115,8 +116,9 @@ def cayley(generators: npt.ArrayLike, radix: int) -> Array:
 def _resolvent(q: Array) -> Array:
     """Return (I−Q)⁻¹.
 
-    A real Q of odd size has an eigenvalue 0, which an inverse would lose beside large ones. So
-    Q is then partitioned as [[0, −bᵀ], [b, Q′]], and only (I−Q′)⁻¹ is computed as an inverse.
+    A real Q of odd size has an eigenvalue 0, whose contribution an explicit inverse would lose next
+    to large eigenvalues. Such a Q is therefore partitioned as [[0, −bᵀ], [b, Q′]], and only
+    (I−Q′)⁻¹ is computed as an inverse.
     """
     odd = q.shape[-1] % 2 == 1 and not np.iscomplexobj(q)
     inner = q[..., 1:, 1:] if odd else q
@@ -125,7 +127,7 @@ def _resolvent(q: Array) -> Array:
         return m
     b = q[..., 1:, :1]
     u, w = m @ b, adjoint(m) @ b
-    size = np.abs(u).max(axis=(-2, -1), keepdims=True, initial=1)  # squares must not overflow
+    size = np.abs(u).max(axis=(-2, -1), keepdims=True, initial=1)  # avoid overflow of the squares
     u, w = u / size, w / size
     root = np.sqrt(1 / size / size + adjoint(u) @ u)
     u, w, corner = u / root, w / root, 1 / root / size
@@ -135,23 +137,24 @@ def _resolvent(q: Array) -> Array:
 
 
 def _wide(q: Array) -> Array:
-    """Return a matrix in double precision."""
+    """Return a matrix converted to double precision."""
     return q.astype(np.complex128 if np.iscomplexobj(q) else np.float64)
 
 
 def exponential(generators: npt.ArrayLike, radix: int) -> Array:
-    """Return the blocks exp(Q): every rotation, or every unitary matrix.
+    """Return the blocks exp(Q), which include every rotation, or every unitary matrix.
 
-    Computed from eigenvectors: −iQ is Hermitian, so they are orthonormal, and the result is
-    orthogonal to a few ulps at any size of Q, where scaling and squaring would lose orthogonality
-    in proportion to ‖Q‖. The angles are exact to some ulps times ‖Q‖, in double precision.
+    The exponential is computed from eigenvectors. These are orthonormal because −iQ is Hermitian,
+    so the result is orthogonal to a few ulps for Q of any size, whereas scaling and squaring would
+    lose orthogonality in proportion to ‖Q‖. In double precision, the angles are accurate to a few
+    ulps times ‖Q‖.
 
     Raises
     ------
     BlockError
-        As for `skew`, and where the generators of a block have a norm above 1e9, where rounding
-        makes the angles meaningless. Real blocks of radix 2 are a cosine and a sine, computed at
-        any size.
+        As for `skew`, and if the generators of a block have a norm above 1e9, where rounding makes
+        the angles meaningless. Real blocks of radix 2 are computed as a cosine and a sine, without
+        this limit.
 
     Examples
     --------
@@ -166,7 +169,7 @@ def exponential(generators: npt.ArrayLike, radix: int) -> Array:
         rotations: Array = np.stack([c, s, 0 - s, c], axis=-1).reshape(q.shape)
         return rotations.astype(q.dtype)
     g = np.asarray(generators, dtype=np.float64)
-    size = np.abs(g).max(initial=1)  # squares must not overflow
+    size = np.abs(g).max(initial=1)  # avoid overflow of the squares
     check_angles(float(size) * float(np.linalg.norm(g / size, axis=-1).max(initial=0)))
     angles, vectors = np.linalg.eigh(-1j * wide)
     result: Array = (vectors * np.exp(1j * angles)[..., None, :]) @ adjoint(vectors)
@@ -174,12 +177,12 @@ def exponential(generators: npt.ArrayLike, radix: int) -> Array:
 
 
 def check_angles(norm: float) -> None:
-    """Refuse generators so large that rounding makes the angles of their exponential meaningless.
+    """Raise an error for generators so large that rounding makes their angles meaningless.
 
     Raises
     ------
     BlockError
-        When their norm is above `LARGEST_ANGLE`.
+        If their norm is above `LARGEST_ANGLE`.
     """
     if norm > LARGEST_ANGLE:
         raise BlockError(
@@ -190,12 +193,13 @@ def check_angles(norm: float) -> None:
 
 
 def givens(generators: npt.ArrayLike, radix: int) -> Array:
-    """Return the products of a rotation in every plane (i, j): every rotation, or unitary matrix.
+    """Return products of one Givens rotation in every plane (i, j).
 
-    B = G₀₁·G₀₂ ⋯ G₀₍ᵣ₋₁₎·G₁₂ ⋯ with Gᵢⱼ the exponential of Q restricted to the plane (i, j): for
-    real blocks the generators are the angles. Unitary blocks have the phase exp(Qᵢᵢ) of wire i
-    behind the last Gᵢⱼ. Zero generators give the identity, and there dB = dQ. Every rotation is
-    reached: Givens' elimination, column by column, finds its angles (J. SIAM 6, 1958).
+    B = G₀₁·G₀₂ ⋯ G₀₍ᵣ₋₁₎·G₁₂ ⋯, where Gᵢⱼ is the exponential of Q restricted to the plane (i, j);
+    for real blocks the generators are the rotation angles. Unitary blocks are also multiplied by
+    the phase exp(Qᵢᵢ) of wire i after the last Gᵢⱼ. Zero generators give the identity, where dB =
+    dQ. Every rotation and every unitary matrix is attained, because Givens' column-by-column
+    elimination finds the angles (J. SIAM 6, 1958).
 
     Returns
     -------
@@ -227,13 +231,13 @@ def givens(generators: npt.ArrayLike, radix: int) -> Array:
 
 
 def householder(generators: npt.ArrayLike, radix: int) -> Array:
-    """Return products of reflections: almost every rotation or unitary matrix, once.
+    """Return products of Householder reflections, which attain almost every block exactly once.
 
-    With Q = [[iδ, −bᴴ], [b, Q′]] and B′ the block of Q′, B = H·diag(−1, B′), and H = I − (2/s)vvᴴ
-    with v = (1, b) and s = vᴴv − iδ: for real blocks Householder's reflection. Zero generators
-    give the identity, and there dB = 2dQ, as for Cayley's blocks, which are those of (I−Q′)⁻¹b in
-    the place of b. The first column (2/s)v − e₀ gives b and s back, unless it is −e₀: so every
-    block is reached once, but for a set of measure zero.
+    With Q = [[iδ, −bᴴ], [b, Q′]] and B′ the block of Q′, B = H·diag(−1, B′), where H = I −
+    (2/s)vvᴴ, v = (1, b) and s = vᴴv − iδ. For real blocks, H is a Householder reflection. Zero
+    generators give the identity, where dB = 2dQ as for Cayley blocks; Cayley blocks are obtained
+    with (I−Q′)⁻¹b in place of b. The first column (2/s)v − e₀ determines b and s unless it is −e₀,
+    so every block is attained exactly once, except for a set of measure zero.
 
     Returns
     -------
@@ -251,7 +255,7 @@ def householder(generators: npt.ArrayLike, radix: int) -> Array:
     for i in reversed(range(radix)):
         v = q[..., i:, i, None].copy()
         v[..., 0, :] = 1
-        size = np.abs(v).max(axis=(-2, -1), keepdims=True)  # squares must not overflow
+        size = np.abs(v).max(axis=(-2, -1), keepdims=True)  # avoid overflow of the squares
         v /= size
         s = adjoint(v) @ v - q[..., i, i, None, None] / size / size
         made[..., i:, i:] -= (2 / s) * v @ (adjoint(v) @ made[..., i:, i:])
@@ -259,12 +263,12 @@ def householder(generators: npt.ArrayLike, radix: int) -> Array:
 
 
 def cayley_neumann(generators: npt.ArrayLike, radix: int) -> Array:
-    """Return I + 2Q + 2Q² + 2Q³ + Q⁴, the Cayley transform by five terms of Neumann's series.
+    """Return I + 2Q + 2Q² + 2Q³ + Q⁴, the Cayley transform with a truncated Neumann series.
 
-    For compatibility with layers that compute this, such as OFT's of PEFT: (I+Q)(I+Q+Q²+Q³) is
-    R(I − Q⁴), with R the Cayley transform. So ‖R − B‖ = ‖Q‖⁴ exactly, and the singular values of B
-    are 1 − |λ|⁴ for the eigenvalues λ of Q: it is nearly orthogonal for small Q only, and for
-    ‖Q‖ ≥ 1 not at all.
+    Provided for compatibility with layers that compute this, such as OFT in PEFT. It equals
+    (I+Q)(I+Q+Q²+Q³) = R(I − Q⁴), where R is the Cayley transform. Hence ‖R − B‖ = ‖Q‖⁴ exactly, and
+    the singular values of B are 1 − |λ|⁴ for the eigenvalues λ of Q: B is nearly orthogonal only
+    for small Q, and not at all for ‖Q‖ ≥ 1.
 
     Returns
     -------
@@ -299,17 +303,17 @@ def random_blocks(
     *,
     special: bool = True,
 ) -> list[Array]:
-    """Return independent Haar-distributed blocks, one array for each bank of the network.
+    """Return independent Haar-distributed blocks, one array per bank.
 
     Parameters
     ----------
     net : Network
     rng : Generator, int or None
-        As `numpy.random.default_rng` takes it.
+        Seed or generator, as accepted by `numpy.random.default_rng`.
     dtype : real or complex floating dtype
-        A complex one gives Haar unitary blocks.
+        A complex dtype gives Haar-distributed unitary blocks.
     special : bool
-        Whether real blocks are rotations, Haar on SO(r); otherwise Haar on O(r).
+        If True, real blocks are Haar-distributed on SO(r), otherwise on O(r).
 
     Returns
     -------
@@ -319,7 +323,7 @@ def random_blocks(
     Raises
     ------
     BlockError
-        For a dtype that is not floating.
+        If the dtype is not a floating dtype.
 
     Examples
     --------
@@ -340,7 +344,7 @@ def random_blocks(
             normal = normal + 1j * source.standard_normal(shape)
         q, r = np.linalg.qr(normal)
         diagonal = np.diagonal(r, axis1=1, axis2=2)
-        q = q * (diagonal / np.abs(diagonal))[:, None, :]  # Mezzadri: QR alone is not Haar
+        q = q * (diagonal / np.abs(diagonal))[:, None, :]  # QR alone is not Haar (Mezzadri)
         if special and kind.kind == "f":
             q[:, :, 0] *= np.sign(np.linalg.det(q))[:, None]
         made.append(q.astype(kind))
@@ -348,7 +352,7 @@ def random_blocks(
 
 
 def identity_blocks(net: Network, dtype: npt.DTypeLike = float) -> list[Array]:
-    """Return identity blocks, one array for each bank.
+    """Return identity blocks, one array per bank.
 
     Examples
     --------
@@ -360,7 +364,7 @@ def identity_blocks(net: Network, dtype: npt.DTypeLike = float) -> list[Array]:
 
 
 def adjoint_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]:
-    """Return the blocks that make `net.inverse()` the (conjugate) transpose of R.
+    """Return the blocks with which `net.inverse()` is the (conjugate) transpose of R.
 
     Examples
     --------
@@ -373,7 +377,7 @@ def adjoint_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]
 
 
 def by_stage(net: Network, blocks: Iterable[T]) -> list[list[T]]:
-    """Return the blocks, arrays or tensors, of each stage.
+    """Group the blocks, arrays or tensors, by stage.
 
     Examples
     --------
@@ -385,14 +389,15 @@ def by_stage(net: Network, blocks: Iterable[T]) -> list[list[T]]:
 
 
 def checked_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]:
-    """Return the blocks as floating arrays, one for each bank, of one dtype.
+    """Return the blocks as floating arrays of one dtype, one array per bank.
 
-    Orthogonality is not asked for: any blocks of the right shape make a product of sparse factors.
+    Orthogonality is not checked: blocks of the right shape always define a product of sparse
+    factors.
 
     Raises
     ------
     BlockError
-        When their number or a shape does not fit, or a value is not a finite number.
+        If the number of arrays or a shape does not fit, or if a value is not a finite number.
     """
     if not hasattr(blocks, "__len__"):
         raise BlockError(

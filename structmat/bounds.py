@@ -1,4 +1,4 @@
-"""Rank bounds by cuts: the few wires that all between some inputs and some outputs must pass."""
+"""Bounds on the rank of submatrices of R, from minimum cuts of the network."""
 
 from __future__ import annotations
 
@@ -16,27 +16,28 @@ from structmat.permutation import Index
 
 
 def rank_bound(net: Network, outputs: npt.ArrayLike, inputs: npt.ArrayLike) -> int:
-    """Return the largest rank that R[outputs, inputs] can have: the least cut between them.
+    """Return the maximum rank of R[outputs, inputs] over all blocks: the size of a minimum cut.
 
-    That is the least number of wires whose removal, somewhere along each, separates the inputs
-    from the outputs. No blocks give R[outputs, inputs] a larger rank, and almost all blocks give
-    it just this one. For by Menger's theorem there are as many paths that share no wire; switches
-    that swap wires can lead inputs to outputs along all of these, and a rank that some blocks
-    have, almost all have at least. Between one input and one output it is whether a path exists.
+    A cut is a set of wires, each removed at some point along it, that separates the inputs from the
+    outputs. No blocks give R[outputs, inputs] a larger rank, and almost all blocks attain it: by
+    Menger's theorem there are as many paths without a common wire, switches that swap wires can
+    route inputs to outputs along all of them, and a rank that is attained by some blocks is
+    attained or exceeded by almost all. For one input and one output, the bound is 1 if a path
+    exists and 0 otherwise.
 
-    By Eckart and Young R is at least as far from a matrix A, in the Frobenius norm, as
-    A[outputs, inputs] is from the nearest matrix of this rank, whatever the blocks.
+    By the Eckart–Young theorem, the Frobenius distance from R to a matrix A is, for all blocks, at
+    least the distance from A[outputs, inputs] to the nearest matrix of this rank.
 
     Parameters
     ----------
     net : Network
     outputs, inputs : sequences of integers
-        Rows and columns of R, none named twice.
+        Rows and columns of R, without repetition.
 
     Raises
     ------
     WiringError
-        For anything but wires of the network, each named once.
+        If a value is not a wire of the network, or is repeated.
 
     References
     ----------
@@ -55,7 +56,7 @@ def rank_bound(net: Network, outputs: npt.ArrayLike, inputs: npt.ArrayLike) -> i
 
 
 def rank_bounds(net: Network, pairs: Iterable[tuple[npt.ArrayLike, npt.ArrayLike]]) -> Index:
-    """Return `rank_bound` of many pairs (outputs, inputs), reading the network once.
+    """Return `rank_bound` for many pairs (outputs, inputs), preprocessing the network only once.
 
     Returns
     -------
@@ -73,13 +74,13 @@ def rank_bounds(net: Network, pairs: Iterable[tuple[npt.ArrayLike, npt.ArrayLike
 
 
 def cut(net: Network, outputs: npt.ArrayLike, inputs: npt.ArrayLike) -> Index:
-    """Return `rank_bound` many wires whose removal separates the inputs from the outputs.
+    """Return a minimum set of wires whose removal separates the inputs from the outputs.
 
     Returns
     -------
     (k, 2) int64
-        Nodes (t, wire) of the grid graph, `net.to_networkx()`: the wire as stage t left it, or as
-        it came in where t is 0. Of all least cuts it is the one nearest the inputs.
+        Nodes (t, wire) of the grid graph `net.to_networkx()`: the wire after stage t, or the input
+        wire if t is 0. Among all minimum cuts, this is the one nearest the inputs.
 
     Examples
     --------
@@ -100,28 +101,28 @@ def cut(net: Network, outputs: npt.ArrayLike, inputs: npt.ArrayLike) -> Index:
 
 
 class _Links(NamedTuple):
-    """The segments that can be on a path from the inputs to the outputs, between joined nodes."""
+    """The segments that can lie on a path from the inputs to the outputs, between merged nodes."""
 
-    graph: scipy.sparse.csr_array  # how many lead from each node to each
+    graph: scipy.sparse.csr_array  # the number of segments from each node to each other node
     segments: Index
     tails: Index
     heads: Index
-    source: int  # all the inputs
-    sink: int  # all the outputs
+    source: int  # represents all inputs
+    sink: int  # represents all outputs
 
 
 class _Wiring(NamedTuple):
-    """A graph of switches, whose edges are the wires, cut where a switch reads or writes them.
+    """A graph of the switches, whose edges are segments of wires between switches.
 
-    Along such a segment it is all the same which node of the grid graph is removed, so that a
-    least set of nodes is a least set of segments. Nodes are the switches, then inputs and outputs.
+    Removing any node of the grid graph within a segment has the same effect, so a minimum set of
+    nodes is a minimum set of segments. Nodes are numbered switches first, then inputs and outputs.
     """
 
     switches: int
     width: int
     tails: Index
     heads: Index
-    starts: Index  # (segments, 2): the first node (t, wire) of each in the grid graph
+    starts: Index  # (segments, 2): the first node (t, wire) of each segment in the grid graph
 
     def between(self, outputs: npt.ArrayLike, inputs: npt.ArrayLike) -> _Links:
         source, sink = self.switches, self.switches + 1
@@ -167,5 +168,5 @@ def _flow(links: _Links) -> Any:
 def _once(values: npt.ArrayLike, width: int, name: str) -> Index:
     wires = permutation.some(values, width, name)
     if len(np.unique(wires)) < len(wires):
-        raise WiringError(f"{name}: a wire is named twice; name each once")
+        raise WiringError(f"{name}: a wire is repeated; give each wire once")
     return wires

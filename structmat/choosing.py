@@ -1,4 +1,4 @@
-"""Which families are dense at a width, and within which budget."""
+"""Selection of the families that are dense at a given width within a parameter budget."""
 
 from __future__ import annotations
 
@@ -12,44 +12,45 @@ from structmat.families.options import combinations, taken
 from structmat.families.registry import entry
 from structmat.reachability import dense_depth, first_dense
 
-_LARGEST = 256  # the largest switch that is tried
-_REPEATS = 32  # how often a graph is repeated at most to make it dense
-_WIDEST = 16_384  # wires up to which networks are built and measured: beyond, it takes minutes
-_WIDEST_GRAPH = 2048  # the same of graphs, which are slower to build
-_SPARE = 8  # stages that a random network is tried with beyond the fewest possible
-_ALONE = ("block_diagonal", "mixed_radix")  # who is listed of those that are one switch
+_LARGEST = 256  # the largest radix tried
+_REPEATS = 32  # the maximum number of repetitions of a graph
+_WIDEST = 16_384  # the maximum width at which networks are built and measured, which takes minutes
+_WIDEST_GRAPH = 2048  # the same for graphs, which are slower to build
+_SPARE = 8  # extra stages, beyond the minimum, that are tried for a random network
+_ALONE = ("block_diagonal", "mixed_radix")  # preferred names for a network that is one switch
 
 
 def dense_networks(width: int, budget: int | None = None) -> list[Family]:
     """Return the families that are dense at a width within a budget, fewest parameters first.
 
-    Every registered family is tried that takes the width: with switches up to 256 that divide it,
-    powers of two, and about the least that could suffice for a depth; with radices of the least sum
-    for each number of them; with other values of its options worth trying, and with its defaults.
-    A family that has to be given a depth, or a graph to be repeated, gets the fewest stages that
-    are dense, where a few more than the least possible suffice. Seeds are 0. A family that
-    promises its parameters and density in closed form is not built; one that does not is tried
-    up to width 16,384, where it is built from a graph up to 2048.
+    Every registered family that accepts the width is tried with its default options; with radices
+    up to 256 that divide the width, powers of two, and values near the minimum for each depth; with
+    the radices of smallest sum for each number of stages; and with further values of its options.
+    If a family needs a depth, or a graph a number of repetitions, the smallest one that makes the
+    network dense is used, provided that it is at most a few stages above the theoretical minimum.
+    Seeds are 0. A family that states its parameters and density in closed form is not built; others
+    are built and checked up to width 16,384, or 2048 for families defined by a graph.
 
     Parameters
     ----------
     width : int
         At least 2.
     budget : int, optional
-        The most parameters; by default d(d−1)/2, those of all rotations.
+        The maximum number of parameters; by default d(d−1)/2, the dimension of SO(d).
 
     Returns
     -------
     list of Family
-        By parameters, then by depth, then by name. Of one family, only one with the same
-        parameters and depth; of those that are one switch of all wires, only one. For every
-        width there is some: `gossip` has the fewest parameters that a dense network can have.
+        Sorted by parameters, then depth, then name. Members of one family with the same parameters
+        and depth are listed once, as are families that reduce to a single switch on all wires. The
+        list is empty only if the budget is too small: for every width `gossip` attains the minimum
+        number of parameters of a dense network.
 
     Raises
     ------
     StructmatError
-        For a width below 2 or a budget that is no whole number; a FamilyError where a family of
-        one's own is faulty.
+        If the width is below 2, or the budget is not an integer; a FamilyError if a user-defined
+        family is faulty.
 
     Examples
     --------
@@ -63,21 +64,21 @@ def dense_networks(width: int, budget: int | None = None) -> list[Family]:
 
 
 class Member(NamedTuple):
-    """A dense network of some width, by its family."""
+    """A dense network of a given width, described by its family."""
 
     parameters: int
     depth: int
-    dense_at: int | None  # how few of the first stages are dense, where that is known
+    dense_at: int | None  # the number of leading stages that are already dense, if known
     family: Family
 
 
 def dense_members(width: int, budget: int | None = None) -> list[Member]:
-    """Return what `dense_networks` returns, with what was found out on the way.
+    """Return the result of `dense_networks` together with the depths and parameter counts found.
 
     Raises
     ------
     StructmatError
-        As `dense_networks` does.
+        As for `dense_networks`.
 
     Examples
     --------
@@ -91,13 +92,13 @@ def dense_members(width: int, budget: int | None = None) -> list[Member]:
         for member in _tried(known, size, most):
             found.setdefault((member.parameters, member.depth, known.name), member)
     members = [found[key] for key in sorted(found)]
-    alone = [member for member in members if member.depth == 1]  # one switch of all wires
+    alone = [member for member in members if member.depth == 1]  # a single switch on all wires
     named = [m for name in _ALONE for m in alone if m.family.name == name]
     return [m for m in members if m.depth > 1 or m in (named or alone)[:1]]
 
 
 def _tried(known: Entry, width: int, budget: int) -> Iterator[Member]:
-    """Yield the dense members of a family within the budget, or say which of them is faulty."""
+    """Yield the dense members of a family within the budget; name the family in any error."""
     for rule in _candidates(known, width):
         try:
             member = _dense(rule, width, budget)
@@ -110,7 +111,7 @@ def _tried(known: Entry, width: int, budget: int) -> Iterator[Member]:
 
 
 def _candidates(known: Entry, width: int) -> Iterator[Family]:
-    """Yield a family with the options worth trying at a width where it takes them."""
+    """Yield a family with each choice of options worth trying that it accepts at this width."""
     optional = {n for n, option in known.options.items() if option.default is not option.empty}
     powers = [1 << k for k in range(2, _LARGEST.bit_length())]
     values: dict[str, Iterable[Any]] = {
@@ -130,11 +131,11 @@ def _candidates(known: Entry, width: int) -> Iterator[Family]:
 
 
 def _blocks(width: int) -> list[int]:
-    """Return powers of two, divisors, and for each depth the least that could suffice, and next."""
+    """Return radices to try: powers of two, divisors, and the least for each depth and the next."""
     sizes = range(2, min(width, _LARGEST) + 1)
     least = {ceil_log(width, size): size for size in reversed(sizes)}
     powers = {1 << k for k in range(1, _LARGEST.bit_length())}
-    after = {size + 1 for size in least.values()}  # `deal` often needs it
+    after = {size + 1 for size in least.values()}  # `deal` often needs one more
     return sorted({*powers, *divisors(width), *least.values(), *after} & {*sizes})
 
 

@@ -1,4 +1,4 @@
-"""Connected components of wires, as switches join them."""
+"""Connected components of the wires of a network."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from structmat.permutation import Index
 
 
 def joined(label: Index, switches: Iterable[Index]) -> Index:
-    """Return the number of each wire's component when switches join components already numbered.
+    """Update the component number of each wire after joining the wires of some switches.
 
     Parameters
     ----------
     label : (width,) integers from 0
-        The component of each wire so far.
+        The current component of each wire.
     switches : iterable of (n, r) integers
-        The wires of some switches, for each radix.
+        The wires of the switches, one array for each radix.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Networks drawn with text: as circuit diagrams are, or stage by stage where they are too wide."""
+"""Text diagrams of networks: one line per wire, or a summary of the stages for wide networks."""
 
 from __future__ import annotations
 
@@ -15,39 +15,39 @@ from structmat.network import Network, checked
 from structmat.stage import Bank, Stage
 from structmat.texttable import counted
 
-_WIDEST = 64  # wires that are drawn one by one
-_NARROWEST = 24  # columns of text that hold a name, a switch and an output
+_WIDEST = 64  # the maximum number of wires drawn individually
+_NARROWEST = 24  # columns that fit a name, a switch and an output
 _MOST_LINES = 32  # of a summary
 _WIRE, _JOIN, _PASS = "─", "●", "┼"
 
-Column = list[str]  # one character a wire
+Column = list[str]  # one character per wire
 
 
 def diagram(net: Network, *, columns: int | None = None) -> str:
-    """Draw a network with text: a line for each wire, time from left to right.
+    """Draw a network as text: one line per wire, with time from left to right.
 
-    A switch is a vertical bar with a dot at each wire that it joins. The switches of one stage
-    act at once; those that would touch stand in neighbouring columns below the stage's name. A
-    network with wiring between its stages is drawn straightened, and the right end says which
-    output each wire becomes. Wires go by their labels, with escapes for what does not print. More
-    than 64 wires are summed up stage by stage.
+    A switch is a vertical bar with a dot at each wire that it joins. The switches of a stage act
+    simultaneously; those that would overlap are drawn in adjacent columns under the name of the
+    stage. A network with permutations between its stages is drawn in straightened form, and the
+    right end shows which output each wire becomes. Wires are named by their labels, with
+    non-printable characters escaped. Networks of more than 64 wires are summarised by stage.
 
     Parameters
     ----------
     net : Network
     columns : int, optional
-        The longest line, at least 24; by default as long as the terminal. A longer drawing goes
-        on below.
+        The maximum line length, at least 24; by default the width of the terminal. Longer diagrams
+        are continued below.
 
     Returns
     -------
     str
-        Lines without trailing newline; for a terminal that shows UTF-8.
+        Lines without a trailing newline; the output device must support UTF-8.
 
     Raises
     ------
     StructmatError
-        For fewer columns than a drawing needs, and for anything but a Network.
+        If `columns` is too small for the diagram, or `net` is not a Network.
 
     Examples
     --------
@@ -70,12 +70,12 @@ def diagram(net: Network, *, columns: int | None = None) -> str:
     straight, _, outputs = checked(net, "diagram").straightened()
     if net.width > _WIDEST:
         lines = _summary(straight, room)
-        caption = "wired between the stages; wires are counted as after straightening"
+        caption = "permutations between stages; wires are numbered after straightening"
     else:
         names = _names(net, room // 4)
         ends = [] if net.is_straight else [names[k].strip() for k in np.argsort(outputs).tolist()]
         lines = _drawing(straight, names, ends, room)
-        caption = "wired between the stages; drawn straightened, with the outputs at the right end"
+        caption = "permutations between stages; drawn straightened, with the outputs at the right"
     if not net.is_straight:
         lines += ["", *textwrap.wrap(caption, room)]
     return "\n".join(lines)
@@ -85,14 +85,14 @@ def diagram(net: Network, *, columns: int | None = None) -> str:
 
 
 class _Segment(NamedTuple):
-    """Columns of one stage that stand next to each other, below its name."""
+    """Adjacent columns of one stage, drawn under its name."""
 
     name: str
     columns: Sequence[Column]
 
     @property
     def size(self) -> int:
-        """Characters that it takes, with the gap to the next stage."""
+        """The number of characters it occupies, including the gap to the next stage."""
         return max(2 * len(self.columns), len(self.name)) + 2
 
     def row(self, wire: int) -> str:
@@ -117,7 +117,7 @@ def _drawing(net: Network, names: list[str], ends: list[str], room: int) -> list
 
 
 def _names(net: Network, longest: int) -> list[str]:
-    """Return the names of the wires, of equal length: their labels, or numbers."""
+    """Return the names of the wires, labels or numbers, padded to equal length."""
     if net.labels is None:
         digits = len(str(net.width - 1))
         return [str(wire).rjust(digits) for wire in range(net.width)]
@@ -127,7 +127,7 @@ def _names(net: Network, longest: int) -> list[str]:
 
 
 def _printable(label: object) -> str:
-    """Return a label on one line, with escapes for what would steer a terminal."""
+    """Return a label on one line, with terminal control characters escaped."""
     text = " ".join(str(label).split())
     return "".join(mark if mark.isprintable() else repr(mark)[1:-1] for mark in text)
 
@@ -144,13 +144,13 @@ def _shortened(text: str, longest: int) -> str:
 
 
 def _size(text: str) -> int:
-    """Return the columns that text takes in a terminal."""
+    """Return the number of terminal columns that a text occupies."""
     marks = (mark for mark in text if unicodedata.category(mark) not in ("Mn", "Me"))
     return sum(2 if unicodedata.east_asian_width(mark) in "WF" else 1 for mark in marks)
 
 
 def _blocks(net: Network, room: int) -> list[list[_Segment]]:
-    """Break the stages into blocks that fit; a stage that no block holds is itself broken."""
+    """Break the stages into blocks that fit; a stage wider than a block is itself broken."""
     blocks: list[list[_Segment]] = [[]]
     left = room
     for number, stage in enumerate(net.stages, 1):
@@ -167,12 +167,12 @@ def _blocks(net: Network, room: int) -> list[list[_Segment]]:
 
 
 def _columns(stage: Stage) -> list[Column]:
-    """Draw the switches of a stage in as few columns as keep them apart.
+    """Draw the switches of a stage in as few columns as keep them distinguishable.
 
-    Switches on neighbouring wires would read as one, so that a column leaves a wire between.
+    Switches on neighbouring wires would look like one, so each column leaves a wire between them.
     """
     columns: list[Column] = []
-    free: list[int] = []  # the first wire of each column where a next switch may begin
+    free: list[int] = []  # for each column, the first wire at which another switch may start
     switches = (row for bank in stage.banks for row in np.sort(bank.reads, axis=1).tolist())
     for switch in sorted(switches):
         place = next((k for k, wire in enumerate(free) if wire <= switch[0]), len(free))
@@ -191,7 +191,7 @@ def _columns(stage: Stage) -> list[Column]:
 
 
 def _summary(net: Network, room: int) -> list[str]:
-    """Say for each stage which switches it has; of a deep network, for each kind of stage."""
+    """Describe the switches of each stage; for a deep network, of each distinct kind of stage."""
     kinds: dict[str, list[int]] = {}
     for number, stage in enumerate(net.stages, 1):
         text = _described(stage)
@@ -210,7 +210,7 @@ def _summary(net: Network, room: int) -> list[str]:
 
 
 def _numbered(stages: list[int]) -> str:
-    """Name some stages: B3, B3–B9, or B1, B3, … B9 and how many."""
+    """Format stage numbers as B3, B3–B9, or B1, B3, … B9 with their count."""
     first, last = stages[0], stages[-1]
     if first == last:
         return f"B{first}"
@@ -231,7 +231,7 @@ def _described(stage: Stage) -> str:
 
 
 def _spacing(bank: Bank) -> str:
-    """Say how far apart the wires of each switch are, or those of runs of neighbours."""
+    """Describe the stride between the wires of each switch, or between runs of adjacent wires."""
     gaps = np.diff(np.sort(bank.reads, axis=1), axis=1)
     first = gaps[0]
     if (gaps != first).any():

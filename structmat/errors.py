@@ -1,4 +1,4 @@
-"""The kinds of error, and the few checks that every layer of the library needs."""
+"""Exception classes, and argument checks shared by all layers of the library."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import numpy as np
 
 
 class StructmatError(ValueError):
-    """Anything structmat refuses; the message says the value, the rule and the remedy.
+    """Base class of all errors; the message states the value, the rule and the remedy.
 
     Examples
     --------
@@ -28,32 +28,32 @@ class StructmatError(ValueError):
 
 
 def _shortened(message: str) -> str:
-    """Return a message in which long numbers are cut."""
+    """Return a message with long numbers abbreviated."""
     return _LONG.sub(lambda m: f"{m[0][:6]}…({len(m[0])} digits)…{m[0][-6:]}", message)
 
 
 class WiringError(StructmatError):
-    """Wires, switches or stages that do not make a network."""
+    """Wires, switches or stages that do not form a valid network."""
 
 
 class WidthError(StructmatError):
-    """A width that a family does not take, or that is too large for any network."""
+    """A width that a family does not accept, or that exceeds the maximum of a network."""
 
 
 class SpecError(StructmatError):
-    """A spec string that does not parse, or names what is not there."""
+    """A spec string that cannot be parsed, or that names an unknown family or option."""
 
 
 class UnknownFamilyError(SpecError):
-    """A name under which no family is registered."""
+    """A name that is not a registered family."""
 
 
 class FamilyError(SpecError):
-    """A registered family that is faulty: a function of it fails, or returns something else."""
+    """A faulty registered family: one of its functions fails or returns a value of a wrong type."""
 
 
 class GraphError(StructmatError):
-    """A graph that no orthogonal matrix can have, or that is not a grid graph."""
+    """A graph that is not the grid graph of any network, or cannot be converted to one."""
 
 
 class BlockError(StructmatError):
@@ -61,30 +61,30 @@ class BlockError(StructmatError):
 
 
 class RoutingError(StructmatError):
-    """A permutation that a network blocks: no setting of its switches realises it."""
+    """A permutation that no setting of the switches of a network realises."""
 
 
 class UndecidedError(StructmatError):
-    """A question whose search ended at its bound: the answer may be either."""
+    """A search that reached its limit without deciding the question."""
 
 
 class FileError(StructmatError):
-    """A file that is missing, cut, too new, or does not fit."""
+    """A file that is missing, truncated, of a newer version, or of the wrong kind."""
 
 
 class MissingExtraError(StructmatError, ImportError):
-    """An optional dependency is not installed; the message names the extra that brings it."""
+    """A missing optional dependency; the message names the extra that installs it."""
 
 
-WIDEST = 2**22  # wires of a network: no memory holds a matrix of so many rows
-_LONG = re.compile(r"\d{60,}")  # numbers that are cut in messages
-_LONGEST = 200  # characters of a value in a message
-_BITS = 512  # of an integer in a message; Python refuses to print very long ones
-_DIGITS = 640  # Python's limit on the digits that it prints cannot be set lower
+WIDEST = 2**22  # maximum width: a matrix with so many rows does not fit into memory
+_LONG = re.compile(r"\d{60,}")  # numbers that are abbreviated in messages
+_LONGEST = 200  # maximum length in characters of a value in a message
+_BITS = 512  # maximum size of an integer in a message; Python refuses to print very long ones
+_DIGITS = 640  # the lowest value to which Python's limit on integer digits can be set
 
 
 def shown(value: Any, longest: int = _LONGEST) -> str:
-    """Return repr(value) for a message: shortened where it is long, and never failing.
+    """Return repr(value) for use in a message, abbreviated if long; never raises.
 
     Examples
     --------
@@ -105,12 +105,12 @@ def shown(value: Any, longest: int = _LONGEST) -> str:
 
 
 def whole(value: Any, name: str, least: int = 0) -> int:
-    """Return `value` as an int that is at least `least`, refusing floats, bools and NaN.
+    """Return `value` as an int that is at least `least`; reject floats, bools and NaN.
 
     Raises
     ------
     StructmatError
-        When `value` is no integer, or is below `least`.
+        If `value` is not an integer, or is below `least`.
 
     Examples
     --------
@@ -134,12 +134,12 @@ def whole(value: Any, name: str, least: int = 0) -> int:
 
 
 def check_digits(value: Any, name: str) -> None:
-    """Refuse an integer that is too long for Python to print, also inside lists and tuples.
+    """Raise an error for an integer too long for Python to print, also inside lists and tuples.
 
     Raises
     ------
     SpecError
-        For more than 640 digits.
+        If an integer has more than 640 digits.
 
     Examples
     --------
@@ -161,9 +161,9 @@ def checked_width(value: Any) -> int:
     Raises
     ------
     StructmatError
-        For a value that is not an integer, or is below 1.
+        If the value is not an integer, or is below 1.
     WidthError
-        For an integer above 2^22.
+        If the integer is above 2^22.
 
     Examples
     --------
@@ -179,7 +179,7 @@ def checked_width(value: Any) -> int:
 
 
 def is_sequence(value: Any) -> bool:
-    """Return whether `value` has an order and a length: a tuple or list, or an array of numbers.
+    """Return whether `value` is an ordered collection: a tuple, a list, or an array with an axis.
 
     Examples
     --------
@@ -190,12 +190,12 @@ def is_sequence(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Return a value as Python writes it: numpy's numbers and lists as numbers and tuples.
+    """Convert numpy scalars, arrays and lists to Python numbers and tuples.
 
     Raises
     ------
     TypeError, ValueError
-        For what no literal stands for: infinity and NaN, and any other object.
+        If the value has no Python literal, as infinity, NaN and other objects.
 
     Examples
     --------
@@ -214,12 +214,12 @@ def plain(value: Any) -> Any:
 
 
 def check_format(data: Any, *, what: str, form: str, version: int, writer: str) -> None:
-    """Refuse data read from JSON that is not of our format, or of another schema version.
+    """Raise an error for JSON data of another format or another schema version.
 
     Raises
     ------
     FileError
-        Saying what was expected.
+        With the expected format or version.
 
     Examples
     --------
@@ -229,21 +229,21 @@ def check_format(data: Any, *, what: str, form: str, version: int, writer: str) 
     Traceback (most recent call last):
     ...
     structmat.errors.FileError: a.json of version 2: this structmat reads version 1; upgrade \
-structmat or write it anew
+structmat or write the file again
     """
     if not isinstance(data, dict) or data.get("format") != form:
         raise FileError(f'{what} has no "format": "{form}": expected what {writer} wrote')
     if type(data.get("version")) is not int or data["version"] != version:  # True == 1
         raise FileError(
             f"{what} of version {shown(data.get('version'))}: this structmat reads version"
-            f" {version}; upgrade structmat or write it anew"
+            f" {version}; upgrade structmat or write the file again"
         )
 
 
 def suggest(name: str, names: Iterable[str], far: str | None = None) -> str:
-    """Return the end of an error message about an unknown name: the nearest ones, or all.
+    """Return the end of an error message about an unknown name: close matches, or all names.
 
-    Where none is near and all are too many, `far` is said instead.
+    If there is no close match and there are too many names, `far` is used instead.
 
     Examples
     --------
@@ -260,12 +260,12 @@ def suggest(name: str, names: Iterable[str], far: str | None = None) -> str:
 
 
 def random_source(rng: Any) -> np.random.Generator:
-    """Return the random generator that `rng` stands for, as `numpy.random.default_rng` does.
+    """Return a numpy random generator for `rng`, as `numpy.random.default_rng` does.
 
     Raises
     ------
     StructmatError
-        When numpy cannot make a generator of it.
+        If numpy cannot make a generator from it.
 
     Examples
     --------
@@ -283,12 +283,12 @@ def random_source(rng: Any) -> np.random.Generator:
 
 
 def check_source(rng: Any) -> None:
-    """Refuse what `random_source` refuses, without making a generator.
+    """Raise an error for any `rng` that `random_source` rejects, without making a generator.
 
     Raises
     ------
     StructmatError
-        When numpy cannot make a generator of it.
+        If numpy cannot make a generator from it.
 
     Examples
     --------
@@ -299,12 +299,12 @@ def check_source(rng: Any) -> None:
 
 
 def require(module: str, extra: str) -> ModuleType:
-    """Import an optional dependency, or say which extra brings it.
+    """Import an optional dependency, or raise an error that names the extra that installs it.
 
     Raises
     ------
     MissingExtraError
-        When `module` is not installed.
+        If `module` is not installed.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""How many dimensions of SO(d) a network covers: proved bounds from below and from above."""
+"""The dimension of the set of matrices a network covers, as proved lower and upper bounds."""
 
 from __future__ import annotations
 
@@ -34,17 +34,17 @@ _TRIES = 16  # draws of a point at which every Cayley transform exists
 
 @dataclass(frozen=True)
 class Dimension:
-    """The dimension of the set of matrices that a network can be, as far as it is proved.
+    """Proved bounds on the dimension of the set of matrices that a network can represent.
 
     Attributes
     ----------
     lower, upper : int
-        Proved bounds.
+        Proved lower and upper bounds on the dimension.
     parameters : int
-        What the blocks have.
+        The number of parameters of the blocks.
     ranked : bool
-        Whether the lower bound, where it is below the upper one, is a rank at random points. Else
-        a rank was too much for the `largest` given, and the dimension can be far from both.
+        Whether a lower bound below the upper one is a rank at random points. If not, computing a
+        rank would have exceeded `largest`, and the dimension can be far from both bounds.
     """
 
     lower: int
@@ -54,21 +54,21 @@ class Dimension:
 
     @property
     def value(self) -> int:
-        """The dimension. Where it is not proved, the lower bound, almost surely it if ranked."""
+        """The dimension; if not proved, the lower bound, which is almost surely exact if ranked."""
         return self.lower
 
     @property
     def proved(self) -> bool:
-        """Whether the bounds meet."""
+        """Whether the bounds coincide."""
         return self.lower == self.upper
 
     @property
     def redundant(self) -> int:
-        """How many parameters there are beyond the dimension."""
+        """The number of parameters in excess of the dimension."""
         return self.parameters - self.value
 
     def to_dict(self) -> dict[str, Any]:
-        """Return all numbers by name, ready for JSON."""
+        """Return all numbers by name, as a JSON-serialisable dict."""
         return asdict(self) | {
             "value": self.value,
             "proved": self.proved,
@@ -84,29 +84,30 @@ def dimension(
     rng: np.random.Generator | int | None = 0,
     largest: int | None = None,
 ) -> Dimension:
-    """Return how many dimensions of SO(d) the network covers.
+    """Return the dimension of the set of matrices in SO(d) that the network covers.
 
-    From above: `structmat.gates.upper_bound`. From below, first the rank of the derivative at the
-    identity, which is how many pairs of wires ever share a switch; for mixed radices, round-robin
-    and two stages of BOFT the bounds meet already. Where they do not: the rank, modulo a prime, of
-    the derivative at a random point whose blocks are Cayley transforms of integer matrices. The
-    rank at one point modulo one prime is at most the generic rank, which is the dimension, so the
-    bound holds whatever was drawn. A rank takes time with the cube of the dimension, some seconds
-    for 2,000 and about a minute for 6,000, and memory for parameters × dimension numbers.
+    The upper bound is `structmat.gates.upper_bound`. The first lower bound is the rank of the
+    derivative at the identity, which is the number of pairs of wires that share a switch; for mixed
+    radices, round-robin and two stages of BOFT it already meets the upper bound. Otherwise, the
+    rank of the derivative is computed modulo a prime, at a random point whose blocks are Cayley
+    transforms of integer matrices. The rank at one point modulo one prime is at most the generic
+    rank, which is the dimension, so the bound holds for every draw. Computing the rank takes time
+    cubic in the dimension, some seconds for 2,000 and about a minute for 6,000, and memory for
+    parameters × dimension numbers.
 
     Parameters
     ----------
     net : Network
-        Wired ones too: permutations before and after change no dimension.
+        Need not be straight: permutations before and after do not change the dimension.
     points : int
-        How many points are tried for each prime; the largest rank counts.
+        The number of points tried for each prime; the largest rank is used.
     primes : sequence of int
         Odd primes below 2³¹.
     rng : Generator, int or None
-        Where the points come from.
+        The source of the random points.
     largest : int, optional
-        No rank is computed of a connected part with parameters × upper bound above largest²; it
-        is left with the bounds that take none. By default all are computed.
+        Skip the rank of connected components with parameters × upper bound above largest², leaving
+        the bounds that require no rank. By default all ranks are computed.
 
     Returns
     -------
@@ -115,7 +116,7 @@ def dimension(
     Raises
     ------
     StructmatError
-        For points or primes that are none, or a negative `largest`.
+        For invalid points or primes, or a negative `largest`.
 
     Examples
     --------
@@ -129,7 +130,9 @@ def dimension(
     size = whole(points, "points", 1)
     checked(net, "dimension")
     if not is_sequence(primes):
-        raise StructmatError(f"primes={primes!r}: give a list of primes, such as [{MERSENNE}]")
+        raise StructmatError(
+            f"primes={primes!r}: it must be a list of primes, such as [{MERSENNE}]"
+        )
     if not len(primes):
         raise StructmatError("primes=(): give at least one odd prime below 2^31")
     odd = [_checked_prime(prime) for prime in primes]
@@ -143,7 +146,7 @@ def dimension(
             skipped = entries is not None and parameters_of(part) * high > entries
             if not skipped:
                 low = _rank(part, low, high, size, odd, source)
-            if low < high:  # a closer look takes longer
+            if low < high:  # computing the rank takes longer
                 high = min(high, less_covered(part))
             ranked = ranked and not (skipped and low < high)
         lower, upper = lower + times * low, upper + times * high
@@ -158,7 +161,7 @@ def _rank(
     primes: Sequence[int],
     rng: np.random.Generator,
 ) -> int:
-    """Return the largest rank at some points, or the lower bound where that is more."""
+    """Return the largest rank at some points, or the lower bound if that is larger."""
     net = network_of(part)
     for prime in primes:
         for _ in range(points):
@@ -169,7 +172,7 @@ def _rank(
 
 def _checked_prime(prime: int) -> int:
     number = whole(prime, "prime", 3)
-    if number == MERSENNE:  # the usual one, which division would take long to try
+    if number == MERSENNE:  # the default, for which trial division would be slow
         return number
     if number > MERSENNE or any(number % k == 0 for k in range(2, int(number**0.5) + 1)):
         raise StructmatError(f"prime={number}: give an odd prime below 2^31, such as {MERSENNE}")
@@ -184,13 +187,13 @@ def tangents(
     *,
     probes: int | None = None,
 ) -> Residues:
-    """Return directions in which the matrix of a straight network moves, at a random point mod p.
+    """Return tangent directions of the matrix of a straight network at a random point mod p.
 
-    A block is B = (I + Q)(I − Q)⁻¹. Let V be the product of the stages before, and w_i the row
-    of wire i in V + B V; then the generator Q_ij moves R along R·(w_i ∧ w_j)/2. Of this 2-vector
-    the values at random pairs (a, b) of vectors are returned, (w_i·a)(w_j·b) − (w_i·b)(w_j·a):
-    as many linear functions of it as wanted, and for almost all pairs independent ones, as
-    the a ∧ b span all 2-vectors.
+    A block is B = (I + Q)(I − Q)⁻¹. Let V be the product of the preceding stages, and w_i the row
+    of wire i in V + B V; the generator Q_ij then moves R along R·(w_i ∧ w_j)/2. Each 2-vector is
+    represented by its values (w_i·a)(w_j·b) − (w_i·b)(w_j·a) at random pairs (a, b) of vectors.
+    These are linear functions of it, and as the a ∧ b span all 2-vectors, they are independent for
+    almost all pairs.
 
     Parameters
     ----------
@@ -198,20 +201,20 @@ def tangents(
     prime : int
     rng : Generator
     kept : sequence of (n, g) bool, optional
-        The generators that there are, for each bank; the others stay zero.
+        The generators that are free, for each bank; the others remain zero.
     probes : int, optional
-        How many pairs; by default d(d−1)/2, the dimension of all 2-vectors.
+        The number of pairs; by default d(d−1)/2, the dimension of all 2-vectors.
 
     Returns
     -------
     (generators, probes)
-        Its rank is at most that of all directions.
+        The rank is at most that of the tangent directions.
 
     Raises
     ------
     StructmatError
-        When so many draws met a Cayley transform that does not exist, which happens for small
-        primes only.
+        If no draw gives a point at which all Cayley transforms exist, which happens only for small
+        primes.
     """
     if kept is None:
         kept = [np.ones((bank.count, comb(bank.radix, 2)), dtype=bool) for bank in net.banks]
@@ -248,4 +251,4 @@ def _rotations(kept: Mask, radix: int, prime: int, rng: np.random.Generator) -> 
         blocks = modular.cayley(skew, prime)
         if blocks is not None:
             return blocks
-    raise StructmatError(f"prime={prime}: no point was found in {_TRIES} draws; take a larger one")
+    raise StructmatError(f"prime={prime}: no valid point in {_TRIES} draws; use a larger prime")

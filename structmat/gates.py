@@ -1,4 +1,4 @@
-"""The switches of a network as gates in order, and how many dimensions they have at most."""
+"""A network as an ordered list of switches, and an upper bound on its dimension."""
 
 from __future__ import annotations
 
@@ -13,21 +13,22 @@ from structmat.network import Network
 
 Part: TypeAlias = "tuple[Gate, ...]"
 
-_STEPS = 4_000_000  # of the search for windows that a larger switch covers
+_STEPS = 4_000_000  # step limit of the search for windows that a larger switch covers
 
 
 class Gate(NamedTuple):
-    """One switch, and the stage it acts in."""
+    """One switch and the stage that contains it."""
 
     stage: int
     wires: frozenset[int]
 
 
 def normal_form(net: Network) -> tuple[Gate, ...]:
-    """Return the switches of the straightened network without those that others contain.
+    """Return the switches of the straightened network, without those contained in others.
 
-    A switch is absorbed when all its wires go directly into one switch, or all come directly
-    from one: the larger can be whatever both were. Idle stages between do not matter.
+    A switch is absorbed if all its wires lead directly to one switch, or all come directly from
+    one: the blocks of the larger switch then represent the product of both. Idle stages in between
+    are ignored.
 
     Examples
     --------
@@ -48,7 +49,7 @@ def _absorbed(gates: Iterable[Gate]) -> tuple[Gate, ...]:
     kept = list(gates)
     while True:
         before = len(kept)
-        for _ in range(2):  # forwards, and then backwards
+        for _ in range(2):  # forwards, then backwards
             last: dict[int, Gate] = {}
             left = []
             for gate in kept:
@@ -63,7 +64,7 @@ def _absorbed(gates: Iterable[Gate]) -> tuple[Gate, ...]:
 
 
 def parts(gates: Sequence[Gate]) -> list[Part]:
-    """Return the gates by connected component, the wires of each numbered from 0 in order."""
+    """Return the gates of each connected component, its wires numbered from 0 in order."""
     part: dict[int, set[int]] = {}
     for gate in gates:
         joined = set(gate.wires).union(*(part[wire] for wire in gate.wires if wire in part))
@@ -80,12 +81,12 @@ def parts(gates: Sequence[Gate]) -> list[Part]:
 
 
 def width_of(part: Sequence[Gate]) -> int:
-    """Return how many wires some gates have."""
+    """Return the number of wires of some gates."""
     return len(frozenset().union(*(gate.wires for gate in part)))
 
 
 def parameters_of(gates: Sequence[Gate]) -> int:
-    """Return how many parameters some gates have."""
+    """Return the number of parameters of some gates."""
     return sum(comb(len(gate.wires), 2) for gate in gates)
 
 
@@ -98,12 +99,13 @@ def network_of(part: Part) -> Network:
 
 
 def upper_bound(net: Network) -> int:
-    """Return a proved upper bound of the dimension, by gauge and by components.
+    """Return a proved upper bound on the dimension, from gauge redundancy and connected components.
 
-    Two switches that k wires join directly can trade a rotation of those wires, so k(k−1)/2
-    parameters are redundant for each such pair; all these trades are independent. And where a
-    window of stages connects a set C of wires, one switch on C can do whatever the window does
-    there: where it has no more parameters it takes their place.
+    Two switches that are directly joined by k wires have a gauge redundancy: a rotation of these
+    wires can be moved from one to the other without changing R. This makes k(k−1)/2 parameters
+    redundant for each such pair, independently of the other pairs. Furthermore, a single switch on
+    the set C of wires connected by a window of stages represents everything that the window
+    represents on C, so it replaces the window if it has no more parameters.
 
     Examples
     --------
@@ -118,23 +120,23 @@ def upper_bound(net: Network) -> int:
 
 
 def less_trades(gates: Sequence[Gate]) -> int:
-    """Return the parameters less those that directly joined switches can trade."""
+    """Return the number of parameters minus the gauge redundancy of directly joined switches."""
     traded = sum(comb(wires, 2) for _, _, wires in _links(gates))
     return parameters_of(gates) - traded
 
 
 def less_covered(gates: Sequence[Gate]) -> int:
-    """Return the same, after windows are covered by larger switches where that is less."""
+    """Return the same count after replacing windows by larger switches where that lowers it."""
     while (larger := _covered(gates)) is not None:
         gates = _absorbed(larger)
     return less_trades(gates)
 
 
 def shared_pairs(gates: Sequence[Gate]) -> int:
-    """Return how many pairs of wires ever share a switch, a lower bound of the dimension.
+    """Return the number of pairs of wires that share a switch, a lower bound on the dimension.
 
-    At the identity the generators move R along e_i ∧ e_j for just these pairs, so that many is the
-    rank of the derivative there, and the rank is nowhere more than the dimension.
+    At the identity, the generators move R along e_i ∧ e_j for exactly these pairs, so their number
+    is the rank of the derivative there, and the rank never exceeds the dimension.
     """
     width = width_of(gates)
     found = []
@@ -146,7 +148,7 @@ def shared_pairs(gates: Sequence[Gate]) -> int:
 
 
 def _links(gates: Sequence[Gate]) -> list[tuple[int, int, int]]:
-    """Return (earlier, later, wires) for each two gates that wires join directly."""
+    """Return (earlier, later, number of wires) for each pair of directly joined gates."""
     last: dict[int, int] = {}
     links = []
     for k, gate in enumerate(gates):
@@ -157,10 +159,11 @@ def _links(gates: Sequence[Gate]) -> list[tuple[int, int, int]]:
 
 
 def _covered(gates: Sequence[Gate]) -> list[Gate] | None:
-    """Return the gates with a component of a window of stages covered by one switch.
+    """Return the gates after replacing one component of a window of stages by a single switch.
 
-    It is the shortest window in which a component of several gates has at least as many
-    parameters, less its own trades, as the switch; None where there is none.
+    The shortest window is used in which a component of several gates has at least as many
+    parameters, after subtracting its internal redundancy, as the switch. Returns None if there is
+    no such window.
     """
     inward: list[list[tuple[int, int]]] = [[] for _ in gates]
     for j, k, wires in _links(gates):
@@ -193,7 +196,7 @@ def _covered(gates: Sequence[Gate]) -> list[Gate] | None:
 
 
 class _Span:
-    """A component of a window: its wires, its parameters less its own trades, its gates."""
+    """A component of a window: its wires, its parameters minus redundancy, its number of gates."""
 
     def __init__(self, wires: set[int], cost: int, gates: int) -> None:
         self.wires, self.cost, self.gates = wires, cost, gates

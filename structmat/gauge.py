@@ -1,4 +1,4 @@
-"""Redundant generators: rotations that two switches can trade, and which to leave out."""
+"""Gauge redundancy: generators that can be fixed at zero without loss of dimension."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ Array = npt.NDArray[np.floating]
 
 @dataclass(frozen=True, eq=False)
 class Reduced:
-    """A network with the generators that suffice; the others stay zero.
+    """A network with a sufficient set of generators; the others are fixed at zero.
 
     Attributes
     ----------
     network : Network
     kept : tuple of (n, g) bool
-        For each bank, which of the g generators of each block are kept.
+        For each bank, a mask of the g generators of each block that are kept.
     """
 
     network: Network
@@ -32,16 +32,16 @@ class Reduced:
 
     @property
     def parameters(self) -> int:
-        """How many generators are kept."""
+        """The number of generators kept."""
         return sum(int(kept.sum()) for kept in self.kept)
 
     def spread(self, values: npt.ArrayLike) -> list[Array]:
-        """Return all generators, one (n, g) array for each bank, from the kept ones in order.
+        """Return all generators, one (n, g) array per bank, given the kept ones in order.
 
         Raises
         ------
         BlockError
-            When there are not as many numbers as generators are kept.
+            If the number of values differs from the number of generators kept.
 
         Examples
         --------
@@ -69,32 +69,34 @@ class Reduced:
 
 
 def reduced(net: Network, *, unitary: bool = False) -> Reduced:
-    """Return which generators suffice: for all matrices with exp, for all dimensions with Cayley.
+    """Return a sufficient set of generators: for all matrices with exp, all dimensions with Cayley.
 
-    A switch that another contains, as `structmat.gates.normal_form` tells, needs none: the larger
-    can be whatever both were.
+    A switch contained in another, in the sense of `structmat.gates.normal_form`, needs no
+    generators: the blocks of the larger switch represent the product of both.
 
-    Where k wires lead directly from one switch to another, the two can trade any rotation of
-    these wires: the first gives it away, the second takes it, and R does not change. So the
-    second may do without: it needs no generator of two wires that come from the same switch.
-    Among the switches that are left no such trade is, and as many generators are kept as
-    `structmat.gates.less_trades` counts of the normal form; that is the dimension unless the
-    network has more to trade than neighbours do. For the block butterfly (BOFT) one stage is
-    full, and in every other the diagonal half-blocks of the generators are zero.
+    Where k wires lead directly from one switch to another, there is a gauge redundancy: any
+    rotation of these wires can be moved from the block of the first switch to that of the second
+    without changing R. The second switch therefore needs no generator of two wires that come from
+    the same switch. No such redundancy remains among the other generators, and their number is the
+    value of `structmat.gates.less_trades` on the normal form. This is the dimension of the network,
+    unless it has redundancies other than those between neighbouring switches. For the block
+    butterfly (BOFT), one stage keeps all its generators, and in the others the diagonal half-blocks
+    of the generators are zero.
 
-    With blocks exp(Q) nothing is lost at all: every rotation of r wires is exp(Q)·H, with Q left
-    over and H given away, for the curves exp(sQ) are the geodesics of SO(r)/∏SO(k_i) that start
-    at the identity, and they reach every point of it (Hopf and Rinow). With Cayley blocks nothing
-    is lost near the identity, and no dimension anywhere, but some matrices are: two quarter turns
-    of the same two wires make −I, which Cayley's transform of one generator only comes near.
+    With blocks exp(Q), no matrix is lost: every rotation of r wires is exp(Q)·H, with Q restricted
+    to the remaining generators and H absorbed by the preceding switches, because the curves exp(sQ)
+    are the geodesics of SO(r)/∏SO(k_i) through the identity, and they reach every point (Hopf and
+    Rinow). With Cayley blocks, nothing is lost near the identity, nor any dimension elsewhere, but
+    some individual matrices are: two quarter turns of the same two wires make −I, which the Cayley
+    transform of one generator only approaches.
 
     Parameters
     ----------
     net : Network
-        A wired one is straightened first; its banks keep their order.
+        Straightened first if necessary; its banks keep their order.
     unitary : bool
-        For unitary blocks, with r² generators a block: also the phase of every wire that comes
-        from a switch is left out.
+        For unitary blocks, with r² generators per block: the phase of every wire that comes from a
+        switch is also omitted.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""What the machine at hand is called."""
+"""The name of the processor of the current machine."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 
 @cache
 def processor() -> str | None:
-    """Return the processor's name as Linux tells it, or as Python does elsewhere."""
+    """Return the name of the processor, from Linux or else from Python."""
     try:
         with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 (a device of the kernel)
             names = [line.partition(":")[2].strip() for line in lines if "model name" in line]

@@ -1,4 +1,4 @@
-"""The stages of a network as JSON text with a schema version, and back."""
+"""Serialisation of the stages of a network as JSON with a schema version."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from structmat.writing import parse_json
 FORMAT = "structmat.network"
 VERSION = 1
 _WRITER = "Network.to_json"
-_LARGE = 10**640  # no Python is set to read and write fewer digits
+_LARGE = 10**640  # the lowest limit on integer digits to which Python can be set
 
 
 def written(width: int, stages: Sequence[Stage], labels: tuple[Hashable, ...] | None) -> str:
-    """Return the JSON text; labels are left out where JSON would not give them back."""
+    """Return the JSON text; labels that JSON would not restore are omitted."""
     rows = []
     for stage in stages:
         banks: list[Any] = [[part.tolist() for part in bank._parts()] for bank in stage.banks]
@@ -28,18 +28,18 @@ def written(width: int, stages: Sequence[Stage], labels: tuple[Hashable, ...] | 
     data = {"format": FORMAT, "version": VERSION, "width": width, "stages": rows}
     if labels is not None and _given_back(labels):
         data["labels"] = labels
-    return json.dumps(data, default=int)  # for the integers of numpy
+    return json.dumps(data, default=int)  # converts numpy integers
 
 
 def read(text: str) -> tuple[int, list[Stage], tuple[Hashable, ...] | None]:
-    """Return the width, the stages and the labels that `written` wrote.
+    """Return the width, the stages and the labels from the text that `written` returned.
 
     Raises
     ------
     FileError
-        For text that is cut, of a newer schema version, or not a network.
+        If the text is truncated, of a newer schema version, or not a network.
     WiringError
-        For stages that break the rules of a network.
+        If the stages violate the rules of a network.
     """
     data = parse_json(text, "network JSON", f": expected what {_WRITER} wrote")
     check_format(data, what="network JSON", form=FORMAT, version=VERSION, writer=_WRITER)
@@ -51,7 +51,7 @@ def read(text: str) -> tuple[int, list[Stage], tuple[Hashable, ...] | None]:
         raise
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FileError(
-            f"network JSON with a missing or odd part ({shown(error)}): expected what"
+            f"network JSON with a missing or invalid part ({shown(error)}): expected what"
             f" {_WRITER} wrote"
         ) from None
 
@@ -63,7 +63,7 @@ def _stage(width: int, parts: list[Any]) -> Stage:
 
 
 def _given_back(label: object) -> bool:
-    """Return whether JSON gives a label back as it was, tuples for lists."""
+    """Return whether JSON restores a label unchanged, apart from lists in place of tuples."""
     if isinstance(label, tuple):
         return all(map(_given_back, label))
     if isinstance(label, bool) or not isinstance(label, Integral):

@@ -1,4 +1,4 @@
-"""Lower bounds: what no network can do without, and how far a given one is from that."""
+"""Lower bounds on the size of networks that are dense, perfectly mixing or universal."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from structmat.errors import StructmatError, whole
 from structmat.network import Network, checked
 from structmat.texttable import cell, counted, in_html, plain
 
-_WIDEST = 10**100  # their logarithms are taken in floats
-_HEAD = ("to be", "it takes", "at least", "this has", "excess")
+_WIDEST = 10**100  # so that logarithms fit into floats
+_HEAD = ("goal", "quantity", "bound", "network", "excess")
 
 
 @dataclass(frozen=True)
 class Bound:
-    """One thing that a goal takes, with the least amount of it that does.
+    """A lower bound on one quantity, as a necessary condition for a goal.
 
     Attributes
     ----------
     goal : str
-        "dense", "mixing" (perfectly: the product of averages is J/d) or "universal" (all of SO(d)).
+        "dense", "mixing" (perfect mixing: the product of averages is J/d) or "universal" (all of
+        SO(d)).
     quantity : str
         "depth", "parameters" or "nonzeros".
     least : int
-        No network of this width that reaches the goal has less.
+        The lower bound: every network of this width that attains the goal has at least this much.
     value : int or None
-        What the network has; None where only a width was given.
+        The value for the given network; None if only a width was given.
     reason : str
-        Why.
+        The argument behind the bound.
     """
 
     goal: str
@@ -41,21 +42,21 @@ class Bound:
 
     @property
     def excess(self) -> int | None:
-        """By how much the network exceeds the bound; below 0 it cannot reach the goal.
+        """Return the value minus the bound; if negative, the network cannot attain the goal.
 
-        At 0 or above it meets the lower bound, which does not mean that it reaches the goal.
+        A value of 0 or above means that the bound is met, not that the goal is attained.
         """
         return None if self.value is None else self.value - self.least
 
 
 @dataclass(frozen=True)
 class LowerBounds:
-    """What `lower_bounds` found.
+    """The result of `lower_bounds`.
 
     Attributes
     ----------
     width, block : int
-        The number of wires, and the largest switch.
+        The number of wires, and the largest radix.
     rows : tuple of Bound
     """
 
@@ -64,13 +65,13 @@ class LowerBounds:
     rows: tuple[Bound, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the values by name, ready for JSON."""
+        """Return the values by name, as a JSON-serialisable dict."""
         rows = [asdict(row) | {"excess": row.excess} for row in self.rows]
         return asdict(self) | {"rows": rows}
 
     def _table(self) -> list[list[str]]:
         known = any(row.value is not None for row in self.rows)
-        head = [*(_HEAD if known else _HEAD[:3]), "because"]
+        head = [*(_HEAD if known else _HEAD[:3]), "reason"]
         cells = []
         for row in self.rows:
             has = [] if row.value is None else [f"{row.value:,}", f"{row.excess:,}"]
@@ -89,33 +90,34 @@ class LowerBounds:
 
 
 def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
-    """Return what any network of this width takes to be dense, to mix, to be all of SO(d).
+    """Return lower bounds for networks of this width that are dense, perfectly mixing or universal.
 
-    A network below one of the bounds of a goal cannot reach it. Meeting all of them is necessary,
-    not sufficient: check with `is_dense`, `mixing` and `dimension`. With d wires, m stages, and b
-    the size of the largest switch:
+    A network below one of the bounds for a goal cannot attain it. Meeting all of them is necessary,
+    not sufficient: check with `is_dense`, `mixing` and `dimension`. With d wires, m stages, and
+    largest radix b:
 
-    - dense: at least ⌈log_b d⌉ stages, for an output hears at most b^m inputs.
-    - dense: at least 2d − 4 parameters (for d < 4: 0, 1, 3), at any depth. A switch is a telephone
-      call among its wires and has as many parameters as they need calls of two, or more.
-    - dense: at least m·d·d^(1/m) non-zeros, when all switches of a stage are of one radix and
-      leave no wire idle, for then an output hears at most the product of the radices; or m ≤ 3.
-      Four stages of unequal switches can do with fewer.
-    - mixing perfectly: at least (d/2)·log₂ d parameters. The entropies of the rows of the product
-      of averages rise from 0 to d·log₂ d in all, by at most r·log₂ r ≤ r(r−1) at each switch.
-    - universal: d(d−1)/2 parameters, and the stages that hold so many.
+    - dense: at least ⌈log_b d⌉ stages, because an output depends on at most b^m inputs.
+    - dense: at least 2d − 4 parameters (for d < 4: 0, 1, 3), at any depth. This is the gossip
+      problem: a switch acts as a telephone call among its wires, and has at least as many
+      parameters as the number of two-party calls that replace it.
+    - dense: at least m·d·d^(1/m) non-zeros, if the switches of each stage have one radix and no
+      wire is idle, so that an output depends on at most the product of the radices; or if m ≤ 3.
+      Four stages of switches of unequal radices can have fewer.
+    - mixing perfectly: at least (d/2)·log₂ d parameters. The total entropy of the rows of the
+      product of averages increases from 0 to d·log₂ d, by at most r·log₂ r ≤ r(r−1) at each switch.
+    - universal: d(d−1)/2 parameters, and the number of stages that can hold them.
 
     Parameters
     ----------
     net : Network or int
         A network, or a width.
     block : int
-        The largest switch, for a width; a network knows its own.
+        The largest radix, if a width is given; for a network it is determined.
 
     Raises
     ------
     StructmatError
-        For a width below 1 or above 10^100, or a block below 2.
+        If the width is below 1 or above 10^100, or the block is below 2.
 
     References
     ----------
@@ -127,11 +129,11 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
     --------
     >>> from structmat.families import butterfly
     >>> print(lower_bounds(butterfly(16)))
-    to be      it takes    at least  this has  excess  because
-    dense      depth              4         4       0  an output hears at most 2^m inputs
-    dense      parameters        28        32       4  gossip: a switch is a telephone call
-    dense      nonzeros         128       128       0  paths are to reach all
-    mixing     parameters        32        32       0  a switch adds at most so much entropy
+    goal       quantity      bound   network  excess  reason
+    dense      depth              4         4       0  an output depends on at most 2^m inputs
+    dense      parameters        28        32       4  gossip: each switch is a telephone call
+    dense      nonzeros         128       128       0  each pair needs a path
+    mixing     parameters        32        32       0  bounded increase of entropy per switch
     universal  depth             15         4     -11  SO(16) has 120 dimensions, a stage at most 8
     universal  parameters       120        32     -88  SO(16) has 120 dimensions
     >>> [row.least for row in lower_bounds(4096, block=8).rows]
@@ -146,15 +148,20 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
         width, largest, has = whole(net, "width", 1), whole(block, "block", 2), {}
     if width > _WIDEST:
         raise StructmatError(
-            f"a width of {width.bit_length():,} bits: bounds are told up to a width of 10^100"
+            f"a width of {width.bit_length():,} bits: bounds are computed up to a width of 10^100"
         )
     group = comb(width, 2)
     dimensions = f"SO({width}) has {counted(group, 'dimension')}"
     stage = width // largest * comb(largest, 2) + comb(width % largest, 2)
     found = [
-        ("dense", "depth", _hearing(width, largest), f"an output hears at most {largest}^m inputs"),
-        ("dense", "parameters", _gossip(width), "gossip: a switch is a telephone call"),
-        ("mixing", "parameters", _entropy(width), "a switch adds at most so much entropy"),
+        (
+            "dense",
+            "depth",
+            _hearing(width, largest),
+            f"an output depends on at most {largest}^m inputs",
+        ),
+        ("dense", "parameters", _gossip(width), "gossip: each switch is a telephone call"),
+        ("mixing", "parameters", _entropy(width), "bounded increase of entropy per switch"),
         (
             "universal",
             "depth",
@@ -166,17 +173,17 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
     rows = [Bound(goal, name, least, has.get(name), why) for goal, name, least, why in found]
     if isinstance(net, Network) and (net.depth in (1, 2, 3) or _is_even(net)):
         least = _edges(width, net.depth)
-        rows.insert(2, Bound("dense", "nonzeros", least, net.nonzeros, "paths are to reach all"))
+        rows.insert(2, Bound("dense", "nonzeros", least, net.nonzeros, "each pair needs a path"))
     return LowerBounds(width, largest, tuple(rows))
 
 
 def _names_a_family(value: Any) -> bool:
-    """Return whether someone forgot the width: a spec or a family."""
+    """Return whether the value is a spec or a family, given without a width."""
     return isinstance(value, str) or callable(value)
 
 
 def _hearing(width: int, block: int) -> int:
-    """Return ⌈log_b d⌉, in integers."""
+    """Return ⌈log_b d⌉, in integer arithmetic."""
     depth, heard = 0, 1
     while heard < width:
         depth, heard = depth + 1, heard * block
@@ -188,14 +195,14 @@ def _gossip(width: int) -> int:
 
 
 def _entropy(width: int) -> int:
-    """Return ⌈(d/2)·log₂ d⌉, which is a whole number for powers of two alone (and for d = 1)."""
+    """Return ⌈(d/2)·log₂ d⌉; the logarithm is an integer only for powers of two."""
     exponent = width.bit_length() - 1
     return -(-width * exponent // 2) if width == 1 << exponent else ceil(width * log2(width) / 2)
 
 
 def _edges(width: int, depth: int) -> int:
     """Return ⌈m·d·d^(1/m)⌉: the least n with n^m ≥ (m·d)^m·d."""
-    if depth > width.bit_length():  # d^(1/m) < 2 is irrational, unless d = 1: skip huge powers
+    if depth > width.bit_length():  # d^(1/m) < 2 is irrational unless d = 1: avoid huge powers
         with localcontext() as context:
             context.prec = 60
             root = (Decimal(width).ln() / depth).exp()
@@ -210,7 +217,7 @@ def _edges(width: int, depth: int) -> int:
 
 
 def _is_even(net: Network) -> bool:
-    """Return whether each stage has switches of one radix, on all wires."""
+    """Return whether all wires of each stage are in switches of one radix."""
     return net.depth > 0 and all(
         len({bank.radix for bank in stage.banks}) == 1
         and sum(bank.reads.size for bank in stage.banks) == net.width

@@ -1,9 +1,8 @@
-"""Neighbouring stages whose union is again small blocks: worth multiplying out before use.
+"""Fusion of neighbouring stages into one stage of larger blocks.
 
-Two stages one after the other act on each connected component of their union on its own. Where
-components are small, one block for each of them does the work of both stages, and the vectors
-are read once instead of twice. Which runs of stages are merged is a choice; `structmat.planning`
-weighs it.
+Two consecutive stages act independently on each connected component of their union. If the
+components are small, one block per component replaces both stages, and the vectors are read once
+instead of twice. `structmat.planning` decides which runs of stages are worth fusing.
 """
 
 from __future__ import annotations
@@ -20,21 +19,22 @@ from structmat.network import Network
 from structmat.permutation import Index
 from structmat.stage import Bank, Stage
 
-LARGEST = 64  # wires in a merged switch
-_MIXED = 3  # most radices in a merged stage: each is a product of its own
+LARGEST = 64  # maximum radix of a fused switch
+_MIXED = 3  # maximum number of distinct radices in a fused stage: each needs its own product
 
 
 @dataclass(frozen=True, eq=False)
 class Merged:
-    """A network and a coarser one with the same matrices.
+    """A network and a coarser network with the same matrices.
 
     Attributes
     ----------
     network : Network
-        Stage g is the union of `groups[g]`; its switches are the components of that union. Where
-        the given network is wired, a last stage of bare wires carries its output permutation.
+        Stage g is the union of `groups[g]`, and its switches are the components of that union. If
+        the given network is not straight, a final stage without switches holds its output
+        permutation.
     groups : tuple of Network
-        The straight stages that are multiplied out, in order; one stage stays as it is.
+        The straight stages that are fused, in order; a group of one stage is unchanged.
     """
 
     network: Network
@@ -42,7 +42,7 @@ class Merged:
 
     @property
     def widest(self) -> int:
-        """The most wires in a switch that replaces several."""
+        """The largest radix of a switch that replaces several."""
         switches = zip(self.network.stages, self.groups, strict=False)
         radices = [bank.radix for stage, g in switches if g.depth > 1 for bank in stage.banks]
         return max(radices, default=0)
@@ -50,15 +50,15 @@ class Merged:
 
 @lru_cache(maxsize=64)
 def unions(net: Network) -> Mapping[tuple[int, int], Stage]:
-    """Return the stages that may replace runs of stages, by (first, end) of the run.
+    """Return the stages that can replace runs of stages, indexed by (first, end) of the run.
 
-    Each single stage is there as it is; a longer run is there when its components have at most
-    64 wires, and at most three different sizes above one.
+    Each single stage is included unchanged. A longer run is included if its components have at most
+    64 wires and at most three different sizes above one.
 
     Parameters
     ----------
     net : Network
-        A wired one is straightened first.
+        Straightened first if necessary.
 
     Examples
     --------
@@ -85,13 +85,13 @@ def unions(net: Network) -> Mapping[tuple[int, int], Stage]:
 
 @lru_cache(maxsize=256)
 def merged(net: Network, ends: tuple[int, ...]) -> Merged:
-    """Return the network with runs of stages merged.
+    """Return the network with runs of stages fused.
 
     Parameters
     ----------
     net : Network
     ends : tuple of int
-        Where each run ends, in order; the last one is the depth. Each must be one of `unions`.
+        The end of each run, in order; the last one is the depth. Each run must be in `unions`.
 
     Examples
     --------
@@ -113,16 +113,16 @@ def merged(net: Network, ends: tuple[int, ...]) -> Merged:
 
 
 def _components(stage: Stage) -> Index:
-    """Return for each wire the number of its switch; an idle wire has one of its own."""
+    """Return the index of the switch of each wire; an idle wire has an index of its own."""
     return joined(np.arange(stage.width), (bank.reads for bank in stage.banks))
 
 
 def _union(part: Index) -> Stage | None:
-    """Return the stage with a switch for each component, or None where that is too coarse."""
+    """Return the stage with one switch per component, or None if the components are too large."""
     sizes = np.bincount(part)
     radices = np.unique(sizes[sizes > 1])
     if len(radices) > _MIXED or (len(radices) and radices[-1] > LARGEST):
         return None
-    wires = np.argsort(part, kind="stable")  # by component, and in order within it
+    wires = np.argsort(part, kind="stable")  # sorted by component, preserving order within it
     size = sizes[part[wires]]
     return Stage(len(part), [Bank(wires[size == r].reshape(-1, r)) for r in radices])

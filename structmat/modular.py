@@ -1,8 +1,8 @@
-"""Exact linear algebra modulo a prime below 2³¹, on floating-point units.
+"""Exact linear algebra modulo a prime below 2³¹, in floating-point arithmetic.
 
-Numbers modulo p are held as float64 integers from 0 to p − 1. A product of two of them does not
-fit into the 53 bits of a float64, so each is cut into halves of 16 bits: sums of up to 2¹⁸ products
-of halves are exact, and BLAS computes them.
+Residues modulo p are stored as float64 integers from 0 to p − 1. As the product of two of them does
+not fit into the 53-bit significand, each factor is split into halves of 16 bits: sums of up to 2¹⁸
+products of halves are then exact, and are computed by BLAS.
 """
 
 from __future__ import annotations
@@ -17,18 +17,18 @@ Residues: TypeAlias = npt.NDArray[np.float64]
 MERSENNE = 2**31 - 1
 
 _HALF = 65_536.0
-_ROWS = 8  # below so many rows elimination goes row by row
+_ROWS = 8  # below this number of rows, elimination proceeds row by row
 
 
 def reduced(x: Residues, prime: int) -> Residues:
-    """Return x mod p for integers from 0 to 2⁵², in place of x.
+    """Return x mod p for integers from 0 to 2⁵²; x is overwritten.
 
     Examples
     --------
     >>> reduced(np.array([7.0, 2.0**50]), 5)
     array([2., 4.])
     """
-    quotient = x * ((1 - 2.0**-51) / prime)  # too small, if anything, and by less than one
+    quotient = x * ((1 - 2.0**-51) / prime)  # never too large, and too small by less than one
     np.floor(quotient, out=quotient)
     quotient *= prime
     x -= quotient
@@ -43,7 +43,7 @@ def _halves(a: Residues) -> tuple[Residues, Residues]:
 
 
 def product(a: Residues, b: Residues, prime: int) -> Residues:
-    """Return the matrix product a b mod p; also of stacks of matrices, as `@` does it.
+    """Return the matrix product a b mod p; stacks of matrices are multiplied as by `@`.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def product(a: Residues, b: Residues, prime: int) -> Residues:
     """
     (a1, a0), (b1, b0) = _halves(a), _halves(b)
     high, low = a1 @ b1, a0 @ b0
-    middle = (a1 + a0) @ (b1 + b0) - high - low  # Karatsuba: three products, not four
+    middle = (a1 + a0) @ (b1 + b0) - high - low  # Karatsuba: three products instead of four
     result = reduced(high, prime)
     for part in (middle, low):
         result *= _HALF
@@ -62,7 +62,7 @@ def product(a: Residues, b: Residues, prime: int) -> Residues:
 
 
 def times(a: Residues, b: Residues, prime: int) -> Residues:
-    """Return the products of the entries mod p, broadcast as `*` does it.
+    """Return the elementwise product mod p, with broadcasting.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def times(a: Residues, b: Residues, prime: int) -> Residues:
 
 
 def inverse(number: int, prime: int) -> float:
-    """Return the number whose product with this one is 1 mod p.
+    """Return the inverse of a number mod p.
 
     Examples
     --------
@@ -85,9 +85,9 @@ def inverse(number: int, prime: int) -> float:
 
 
 def echelon(rows: Residues, prime: int) -> tuple[Residues, npt.NDArray[np.int64]]:
-    """Return independent rows that span the same space, and the columns in which they are I.
+    """Return a basis of the row space in reduced echelon form, and its pivot columns.
 
-    Halves the rows again and again, so that nearly all the work is products of matrices.
+    The rows are halved recursively, so that nearly all work is in matrix products.
 
     Parameters
     ----------
@@ -97,7 +97,7 @@ def echelon(rows: Residues, prime: int) -> tuple[Residues, npt.NDArray[np.int64]
     -------
     basis : (r, k)
     pivots : (r,) int
-        With `basis[:, pivots]` the identity; r is the rank.
+        `basis[:, pivots]` is the identity; r is the rank.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def echelon(rows: Residues, prime: int) -> tuple[Residues, npt.NDArray[np.int64]
     half = len(rows) // 2
     upper, first = echelon(rows[:half], prime)
     free = np.setdiff1d(np.arange(rows.shape[1]), first, assume_unique=True)
-    # beyond the first pivots, where these rows become zero
+    # right of the first pivots, where these rows become zero
     lower = _minus(rows[half:, free], rows[half:, first], upper[:, free], prime)
     below, second = echelon(lower, prime)
     rest = np.zeros((len(below), rows.shape[1]))
@@ -150,7 +150,7 @@ def _by_rows(rows: Residues, prime: int) -> tuple[Residues, npt.NDArray[np.int64
 
 
 def rank(rows: Residues, prime: int, enough: int | None = None) -> int:
-    """Return the rank mod p, or stop at `enough`.
+    """Return the rank mod p; stop once it reaches `enough`.
 
     Examples
     --------
@@ -169,7 +169,7 @@ def rank(rows: Residues, prime: int, enough: int | None = None) -> int:
 
 
 def power(x: Residues, exponent: int, prime: int) -> Residues:
-    """Return the entries to a power mod p.
+    """Return the entries raised to a power mod p.
 
     Examples
     --------
@@ -186,11 +186,11 @@ def power(x: Residues, exponent: int, prime: int) -> Residues:
 
 
 def cayley(skew: Residues, prime: int) -> Residues | None:
-    """Return the blocks (I + Q)(I − Q)⁻¹ mod p of some skew matrices (n, r, r), where all exist.
+    """Return the blocks (I + Q)(I − Q)⁻¹ mod p of skew-symmetric matrices, if all of them exist.
 
     Returns
     -------
-    (n, r, r), or None when elimination meets a pivot that p divides
+    (n, r, r), or None if elimination meets a pivot divisible by p
 
     Examples
     --------

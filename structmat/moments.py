@@ -1,4 +1,4 @@
-"""How evenly a network spreads its inputs: mixing, and moments of the entries, without sampling."""
+"""Mixing, and exact second and fourth moments of the entries of R for Haar-distributed blocks."""
 
 from __future__ import annotations
 
@@ -10,32 +10,33 @@ from structmat.network import Network, checked
 
 Array = npt.NDArray[np.float64]
 
-_DENSE = 512  # the width up to which all singular values are computed, not only the largest
-_CHUNK = 2**22  # numbers held at once
+_DENSE = 512  # largest width at which all singular values are computed, not only the largest
+_CHUNK = 2**22  # numbers held in memory at once
 _PROBES = 4
 
 
 def mixing(net: Network) -> float:
-    """Return how far a network is from spreading every input evenly: ‖W − J/d‖₂.
+    """Return ‖W − J/d‖₂, which measures how far a network is from distributing every input evenly.
 
-    W is the product of the averages of all stages, in which each wire takes the mean of its
-    switch, and J/d the average of all d wires. The largest singular value of their difference is
-    the second one of W: 1 where some signal stays apart from the rest, 0 for perfect mixing. Just
-    then entries of R have the energy 1/d each for Haar blocks (see `energy`), and just then
-    E[R ⊗ R] is that of a Haar matrix for Haar blocks of O(r).
+    W is the product of the averaging matrices of all stages, which replace each wire by the mean of
+    its switch, and J/d averages all d wires. The largest singular value of the difference is the
+    second largest of W: it is 1 if some signal remains separate from the rest, and 0 for perfect
+    mixing. Mixing is perfect exactly if the entries of R have E[R_ij²] = 1/d for Haar blocks (see
+    `energy`), and exactly if E[R ⊗ R] is that of a Haar matrix for Haar blocks of O(r).
 
-    Perfect mixing takes (d/2)·log₂ d parameters at least (`lower_bounds`), which butterflies have,
-    and switches whose radices have all prime factors of d. Density asks less.
+    Perfect mixing requires at least (d/2)·log₂ d parameters (`lower_bounds`). Butterflies attain
+    this; more generally, so do networks of switches whose radices are the prime factors of d.
+    Density requires fewer parameters.
 
     Parameters
     ----------
     net : Network
-        Of any width: the matrix is not formed where it is large.
+        Of any width: for large widths the matrix is not formed.
 
     Returns
     -------
     float
-        Up to rounding.
+        Exact up to rounding.
 
     References
     ----------
@@ -61,7 +62,7 @@ def mixing(net: Network) -> float:
     start = np.random.default_rng(0).standard_normal((net.width, _PROBES))
     start -= start.mean(axis=0)
     if np.linalg.norm(centred(start)) < net.width * np.finfo(float).eps * np.linalg.norm(start):
-        return 0.0  # of nothing Lanczos finds no largest singular value
+        return 0.0  # Lanczos fails on the zero matrix
     difference = scipy.sparse.linalg.LinearOperator(
         (net.width, net.width), matvec=centred, rmatvec=transposed, dtype=np.dtype(np.float64)
     )
@@ -72,17 +73,17 @@ def mixing(net: Network) -> float:
 
 
 def energy(net: Network) -> Array:
-    """Return E[R_ij²] for independent Haar blocks: the product W of the averages of all stages.
+    """Return E[R_ij²] for independent Haar blocks: the product W of all averaging matrices.
 
-    A row of a Haar block is spread evenly over the sphere, so that a switch shares out the
-    energy of its wires in equal parts. It holds for rotations, for all orthogonal blocks, and for
-    unitary ones with |R_ij|². Where a single path leads from j to i, it is 1 over the radices
-    along it.
+    A row of a Haar block is uniformly distributed on the sphere, so a switch distributes the energy
+    of its wires equally among them. This holds for rotations, for orthogonal blocks, and for
+    unitary blocks with |R_ij|². If there is a single path from j to i, the entry is 1 over the
+    product of the radices along it.
 
     Returns
     -------
     (width, width)
-        Doubly stochastic. Perfect mixing makes all entries 1/width.
+        Doubly stochastic. With perfect mixing, all entries are 1/width.
 
     Examples
     --------
@@ -95,7 +96,7 @@ def energy(net: Network) -> Array:
 
 
 def _averaged(net: Network, x: Array) -> Array:
-    """Return W x for columns x."""
+    """Return W x for each column of x."""
     for stage in net.stages:
         after = x.copy()
         after[stage.moves[:, 1]] = x[stage.moves[:, 0]]
@@ -106,20 +107,20 @@ def _averaged(net: Network, x: Array) -> Array:
 
 
 def fourth_moments(net: Network, *, unitary: bool = False) -> Array:
-    """Return E[R_ij⁴] for independent Haar blocks, exactly, paths crossing or not.
+    """Return E[R_ij⁴] for independent Haar blocks, exactly, even if paths cross.
 
-    For a column x of the product so far it follows the numbers E[x_a²·x_b²]. A switch turns its r
-    wires into a point spread evenly over the sphere of their radius ρ, and for such a point
-    E[y_a⁴] = 3·E[ρ⁴]/(r(r+2)) and E[y_a²·y_b²] = E[ρ⁴]/(r(r+2)). In a mixed radix network, where
-    paths are unique, d²·E[R_ij⁴] = ∏ 3r/(r+2) over its radices; a Haar matrix has 3d/(d+2). So
-    many small switches make entries of heavier tails.
+    For each column x of the partial product, the moments E[x_a²·x_b²] are propagated. A switch maps
+    its r wires to a point uniformly distributed on the sphere of their radius ρ, for which E[y_a⁴]
+    = 3·E[ρ⁴]/(r(r+2)) and E[y_a²·y_b²] = E[ρ⁴]/(r(r+2)). In a mixed radix network, where paths are
+    unique, d²·E[R_ij⁴] = ∏ 3r/(r+2) over its radices; for a Haar matrix it is 3d/(d+2). Many small
+    switches therefore give entries with heavier tails.
 
     Parameters
     ----------
     net : Network
-        Time grows with depth times the cube of its width.
+        Time is proportional to the depth times the cube of the width.
     unitary : bool
-        For unitary blocks and |R_ij|⁴, with 2 and r(r+1) in the place of 3 and r(r+2).
+        For unitary blocks and |R_ij|⁴, with 2 and r(r+1) in place of 3 and r(r+2).
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Networks of stages: an immutable value, its algebra, and the networkx grid graph."""
+"""Networks of stages: immutable values, their algebra, and the networkx grid graph."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 
 
 class Straightened(NamedTuple):
-    """A straight network and the two permutations that make it equal to the wired one.
+    """A straight network with the two permutations that make it equal to the original network.
 
-    For the wired network `q` and any blocks, `q(x) == network(x[inputs])[outputs]`.
+    For the original network `q` and any blocks, `q(x) == network(x[inputs])[outputs]`.
     """
 
     network: Network
@@ -31,7 +31,7 @@ class Straightened(NamedTuple):
 
 
 def checked(net: Any, asker: str) -> Network:
-    """Return `net` where it is a network, and say what it should be where not.
+    """Return `net` if it is a network, else raise an error that says what is expected.
 
     Raises
     ------
@@ -53,16 +53,16 @@ butterfly(8), parse(text)(width), from_graph(graph) or Network.of
     return net
 
 
-_MOST = 2**25  # wires × stages: a quarter of a gigabyte of indices
+_MOST = 2**25  # maximum of wires × stages: a quarter of a gigabyte of indices
 
 
 def check_size(what: object, width: int, depth: int) -> None:
-    """Refuse a network whose wires and stages do not fit into memory, before it is built.
+    """Raise an error for a network that would not fit into memory, before it is built.
 
     Raises
     ------
     StructmatError
-        When width × stages exceeds 2^25.
+        If width × stages exceeds 2^25.
 
     Examples
     --------
@@ -81,22 +81,22 @@ wires; width × stages must be at most 33,554,432, so take fewer stages or wires
 
 
 class Network(Value):
-    """A sequence of stages, the first acting first: R = B_m ⋯ B_1.
+    """A sequence of stages applied in order: R = B_m ⋯ B_1, B_1 first.
 
     Parameters
     ----------
     width : int
         The number of wires d; R is d×d.
     stages : iterable of Stage
-        All of this width. None at all is the identity.
+        All of this width. An empty sequence is the identity.
     labels : iterable of hashables, optional
-        What the wires are called, in order: the nodes of the graph they come from. Names change
-        nothing: networks that differ in their labels only are equal.
+        Names of the wires, in order, such as the nodes of the graph that they come from. Labels are
+        ignored when networks are compared.
 
     Raises
     ------
     WiringError
-        When a stage has another width, or the labels are not one hashable for each wire.
+        If a stage has another width, or the labels are not one hashable per wire.
 
     Examples
     --------
@@ -108,7 +108,7 @@ class Network(Value):
     """
 
     __slots__ = ("__dict__", "labels", "stages", "width")
-    __array_ufunc__ = None  # an array on either side of @ is refused, not multiplied by parts
+    __array_ufunc__ = None  # makes `array @ net` an error instead of an elementwise operation
 
     width: int
     stages: tuple[Stage, ...]
@@ -126,7 +126,7 @@ class Network(Value):
         for position, stage in enumerate(stages):
             if not isinstance(stage, Stage):
                 raise WiringError(
-                    f"stage {position} is {shown(stage)}: a network is made of Stages"
+                    f"stage {position} is {shown(stage)}: every stage must be a Stage object"
                 )
             if stage.width != size:
                 raise WiringError(
@@ -145,17 +145,17 @@ class Network(Value):
         *,
         labels: Iterable[Hashable] | None = None,
     ) -> Self:
-        """Make a straight network from lists of switches, stage by stage.
+        """Build a straight network from lists of switches, stage by stage.
 
         Examples
         --------
         >>> Network.of(3, [[[0, 1]], [[1, 2]]]).depth
         2
         """
-        given = listed(stages, "stages are a list, each a list of switches: [[[0, 1], [2, 3]]]")
+        given = listed(stages, "stages must be a list of lists of switches: [[[0, 1], [2, 3]]]")
         return cls(width, [Stage.of(width, switches) for switches in given], labels=labels)
 
-    # What it counts ------------------------------------------------------------------------
+    # Counts ----------------------------------------------------------------------------------
 
     @property
     def depth(self) -> int:
@@ -164,43 +164,43 @@ class Network(Value):
 
     @property
     def banks(self) -> tuple[Bank, ...]:
-        """All banks, stage by stage, in the order in which blocks are listed."""
+        """All banks, stage by stage, in the order of the lists of blocks."""
         return tuple(bank for stage in self.stages for bank in stage.banks)
 
     @property
     def parameters(self) -> int:
-        """Free parameters of all blocks, Σ r(r−1)/2."""
+        """The number of free parameters of all blocks, Σ r(r−1)/2."""
         return sum(stage.parameters for stage in self.stages)
 
     @property
     def nonzeros(self) -> int:
-        """Entries of all factors that may be non-zero."""
+        """The number of entries of all factors that may be non-zero."""
         return sum(stage.nonzeros for stage in self.stages)
 
     @property
     def free_edges(self) -> int:
-        """Non-zeros less the m·d edges of a bijection, which cannot be trained (BOFT paper, 3.1).
+        """The non-zeros minus the m·d untrainable edges of a bijection (BOFT paper, 3.1).
 
-        It is twice the number of parameters.
+        This is twice the number of parameters.
         """
         return self.nonzeros - self.depth * self.width
 
     @property
     def is_straight(self) -> bool:
-        """Whether every stage is the identity matrix when its blocks are."""
+        """Whether identity blocks make every stage the identity matrix."""
         return all(stage.is_straight for stage in self.stages)
 
-    # The algebra ---------------------------------------------------------------------------
+    # Algebra ---------------------------------------------------------------------------------
 
     def then(self, other: Network) -> Network:
-        """Return the network that acts first as this one, then as `other`.
+        """Return the composition of two networks: this one acts first, then `other`.
 
-        The wires keep the labels they have here, or there where they have none here.
+        The labels are those of this network, or those of `other` if it has none.
 
         Raises
         ------
         WiringError
-            When the widths differ.
+            If the widths differ.
 
         Examples
         --------
@@ -213,7 +213,7 @@ class Network(Value):
         if other.width != self.width:
             raise WiringError(
                 f"width {self.width} then width {other.width}: both must have the same width;"
-                " beside() sets networks next to each other"
+                " use beside() for a direct sum"
             )
         labels = other.labels if self.labels is None else self.labels
         return Network(self.width, self.stages + other.stages, labels=labels)
@@ -225,14 +225,14 @@ class Network(Value):
         return other.then(self)
 
     def inverse(self) -> Network:
-        """Return the network of Rᵀ: the stages backwards, reads and writes exchanged.
+        """Return the network of Rᵀ: the stages in reverse, with reads and writes exchanged.
 
         Its blocks are the transposed blocks (`structmat.adjoint_blocks`).
         """
         return self._with([stage.inverse() for stage in reversed(self.stages)])
 
     def repeat(self, times: int) -> Network:
-        """Return this network `times` times in a row.
+        """Return this network repeated `times` times in sequence.
 
         Examples
         --------
@@ -244,7 +244,7 @@ class Network(Value):
         return self._with(self.stages * count)
 
     def relabel(self, places: npt.ArrayLike) -> Network:
-        """Return the network with wire i called `places[i]`: P R Pᵀ; its label goes with it.
+        """Return the network with wire i renamed to `places[i]`, with its label: P R Pᵀ.
 
         Examples
         --------
@@ -256,11 +256,11 @@ class Network(Value):
         return Network(self.width, [stage.rewired(p, p) for stage in self.stages], labels=names)
 
     def dilate(self, bundle: int) -> Network:
-        """Return the network in which each wire is a bundle of wires: radix r becomes r·bundle.
+        """Return the network with each wire replaced by a bundle: radix r becomes r·bundle.
 
-        This is the dilated network of Kruskal and Snir (1983). BOFT's block butterfly with
-        blocks of b is the radix-2 butterfly dilated by b/2. A bundle that meets no switch
-        stays idle. Wire k of the bundle of a wire labelled a is labelled (a, k).
+        This is the dilated network of Kruskal and Snir (1983). BOFT's block butterfly with block
+        size b is the radix-2 butterfly dilated by b/2. A bundle in no switch remains idle. Wire k
+        of the bundle of a wire labelled a is labelled (a, k).
 
         Examples
         --------
@@ -284,14 +284,14 @@ class Network(Value):
         return Network(self.width * size, [spread(stage) for stage in self.stages], labels=names)
 
     def beside(self, other: Network) -> Network:
-        """Return both networks side by side: the direct sum, the shorter one idle at the end.
+        """Return the direct sum of both networks; the shorter one is idle in the last stages.
 
-        Where only one has labels, the wires of the other are labelled by their numbers in it.
+        If only one of them has labels, the wires of the other are labelled by their indices.
 
         Raises
         ------
         WiringError
-            For anything but a Network.
+            If `other` is not a Network.
 
         Examples
         --------
@@ -300,7 +300,7 @@ class Network(Value):
         Network(width=4, depth=2, parameters=3)
         """
         if not isinstance(other, Network):
-            raise WiringError(f"{shown(other)}: only a Network can stand beside a network")
+            raise WiringError(f"{shown(other)}: only a Network can be placed beside a network")
         width = self.width + other.width
         shift = self.width
         stages = []
@@ -321,17 +321,17 @@ class Network(Value):
     def product(self, other: Network) -> Network:
         """Return the Cartesian product: wires are pairs, and each network acts on its coordinate.
 
-        The pair (i, j) is wire i·other.width + j. The stages of `other`, whose strides stay short,
+        The pair (i, j) is wire i·other.width + j. The stages of `other`, whose strides are short,
         come first, as the factors of a matrix product act from the right; those of this network
-        follow, a copy for every j. So R is Kronecker's product of both where all copies of a
-        switch have the same block. Mixed radix networks are products of single switches, and
-        `product(Network(k))` is k independent copies, interleaved. Labels become pairs; where only
-        one network has labels, the other's are its numbers.
+        follow, with one copy for every j. R is therefore the Kronecker product of both matrices if
+        all copies of a switch have the same block. Mixed radix networks are products of single
+        switches, and `product(Network(k))` is k independent copies, interleaved. Labels become
+        pairs; if only one network has labels, the indices of the wires are used for the other.
 
         Raises
         ------
         WiringError
-            For anything but a Network.
+            If `other` is not a Network.
 
         References
         ----------
@@ -372,10 +372,10 @@ class Network(Value):
         return Network(width, stages, labels=pairs)
 
     def straightened(self) -> Straightened:
-        """Move all wiring to the ends: a straight network and two permutations.
+        """Move all permutations to the ends: a straight network and two permutations.
 
-        The input permutation is the identity by this construction, so wires keep their labels;
-        the output one is the identity when identity blocks make the network the identity.
+        By construction the input permutation is the identity, so wires keep their labels. The
+        output permutation is the identity if identity blocks make the network the identity.
 
         Examples
         --------
@@ -404,10 +404,10 @@ class Network(Value):
         return Network(self.width, stages, labels=self.labels)
 
     def _names(self) -> tuple[Hashable, ...]:
-        """Return the labels, or the numbers of the wires."""
+        """Return the labels, or the indices of the wires."""
         return tuple(range(self.width)) if self.labels is None else self.labels
 
-    # As a sequence -------------------------------------------------------------------------
+    # Sequence interface ----------------------------------------------------------------------
 
     def __len__(self) -> int:
         return self.depth
@@ -428,13 +428,13 @@ class Network(Value):
             stages = texttable.counted(self.depth, "stage")
             raise IndexError(f"stage {which}: the network has {stages}") from None
 
-    # In and out ----------------------------------------------------------------------------
+    # Conversion ------------------------------------------------------------------------------
 
     def to_json(self) -> str:
-        """Return the network as JSON text with a schema version; `from_json` reads it back.
+        """Return the network as JSON text with a schema version, for `from_json`.
 
-        Labels are written where JSON can hold them all, strings, integers and tuples of these,
-        and left out otherwise.
+        Labels are included if they consist of strings, integers and tuples of these, which JSON can
+        represent, and omitted otherwise.
 
         Examples
         --------
@@ -445,14 +445,14 @@ class Network(Value):
 
     @classmethod
     def from_json(cls, text: str) -> Self:
-        """Return the network that `to_json` wrote.
+        """Return the network that `to_json` serialised.
 
         Raises
         ------
         FileError
-            For text that is cut, of a newer schema version, or not a network.
+            If the text is truncated, of a newer schema version, or not a network.
         WiringError
-            For stages that break the rules of a network.
+            If the stages violate the rules of a network.
 
         Examples
         --------
@@ -466,10 +466,10 @@ class Network(Value):
     def to_networkx(self) -> nx.DiGraph[tuple[int, int]]:
         """Return the grid graph: a networkx DiGraph on nodes (t, wire), t = 0 … depth.
 
-        An edge (t, j) → (t+1, i) says that entry (i, j) of factor t+1 may be non-zero. The
-        width and depth are graph attributes; an edge carries `switch`, the number of its
-        switch within the stage, or None for a bare wire. Where the network has labels, each node
-        carries that of its wire as `label`.
+        An edge (t, j) → (t+1, i) means that entry (i, j) of factor t+1 may be non-zero. The width
+        and depth are graph attributes. An edge has an attribute `switch`, the index of its switch
+        within the stage, or None for a wire in no switch. If the network has labels, each node has
+        that of its wire as attribute `label`.
 
         Examples
         --------
@@ -544,6 +544,6 @@ def _checked(labels: Iterable[Hashable], width: int) -> tuple[Hashable, ...]:
             hash(name)
         except TypeError:
             raise WiringError(
-                f"label {shown(name)}: labels must be hashable, as the nodes of a graph are"
+                f"label {shown(name)}: labels must be hashable, like the nodes of a graph"
             ) from None
     return names

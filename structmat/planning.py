@@ -1,9 +1,9 @@
-"""How to run a network on many vectors: which stages to merge, and what each way would cost.
+"""Execution plans for a network: which stages to fuse, chosen by a cost model.
 
-The model counts, for each product, the bytes of the vectors that it reads and writes, the
-floating-point operations, the bytes of its blocks, and a fixed time for starting it. Merging a run
-of stages saves passes over the vectors, and costs more operations and the multiplying out, which
-is as much work as applying the run to one vector for each wire of a merged switch. The cheapest
+For each block product, the model counts the bytes of the vectors read and written, the
+floating-point operations, the bytes of the blocks, and a fixed launch time. Fusing a run of stages
+saves passes over the vectors, at the cost of more operations and of computing the fused blocks,
+which is as much work as applying the run to one vector per wire of a fused switch. The cheapest
 partition into runs is found by dynamic programming.
 """
 
@@ -20,25 +20,25 @@ from structmat.scheduling import schedule
 from structmat.stage import Stage
 from structmat.texttable import counted, plain
 
-LIMITS = (1, 8, 16, 32, LARGEST)  # most wires in a merged switch; with 1 nothing is merged
+LIMITS = (1, 8, 16, 32, LARGEST)  # maximum radix of a fused switch; 1 disables fusion
 
 
 @dataclass(frozen=True)
 class Rates:
-    """What a kind of machine does in a second; only the ratios matter for a choice.
+    """Throughput of a type of machine; plans depend only on the ratios.
 
     Attributes
     ----------
     products : float
-        Bytes of vectors that block products read and write where operations cost nothing.
+        Bytes per second of vectors read and written by block products, without arithmetic.
     moves : float
-        Bytes that permutations read and write.
+        Bytes per second read and written by permutations.
     blocks : float
-        Bytes of blocks read.
+        Bytes per second of blocks read.
     flops : float
-        Floating-point operations.
+        Floating-point operations per second.
     launch : float
-        Seconds to start one operation.
+        Seconds to launch one operation.
     """
 
     products: float
@@ -48,29 +48,29 @@ class Rates:
     launch: float
 
 
-# Two server cores with AVX-512, vectors in the second-level cache; and a recent data-centre GPU.
+# Two server cores with AVX-512, with vectors in the L2 cache; and a recent data-centre GPU.
 RATES: Mapping[str, Rates] = {
     "cpu": Rates(products=5e10, moves=5e10, blocks=2e10, flops=3e11, launch=1.5e-5),
     "cuda": Rates(products=4e12, moves=4e12, blocks=2e12, flops=5e13, launch=5e-6),
 }
 
 
-# A training step takes this many times as long as the model says of a forward pass: the backward
-# pass goes forth again, back, and sums gradients; and vectors are read and written.
+# The time of a training step relative to the modelled forward pass: the backward pass repeats the
+# forward pass, runs it in reverse and accumulates gradients, and vectors are loaded and stored.
 _STEP = 9.0
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What applying a network to some vectors takes.
+    """The cost of applying a network to a batch of vectors.
 
     Attributes
     ----------
     flops, bytes, launches : int
-        Of the stages and of multiplying blocks out, together.
+        Of the stages and of computing fused blocks, in total.
     seconds : float
-        That the model expects; without reading the vectors first and writing them last, which
-        costs all ways the same.
+        Modelled time, without the initial load and final store of the vectors, which are the same
+        for all plans.
     """
 
     flops: int
@@ -89,12 +89,12 @@ class Cost:
 
 @dataclass(frozen=True)
 class Choice:
-    """A partition of the stages into runs, each of them one product, and its cost.
+    """A candidate execution plan: a partition of the stages into fused runs, and its cost.
 
     Attributes
     ----------
     ends : tuple of int
-        Where each run ends; `structmat.merging.merged` takes it.
+        The end of each run, as accepted by `structmat.merging.merged`.
     radices : tuple of int
         The largest radix of each product.
     cost : Cost
@@ -132,26 +132,26 @@ def choices(
     device: str = "cpu",
     reuse: bool = False,
 ) -> tuple[Choice, ...]:
-    """Return the ways to run a network that are worth a thought, the cheapest by the model first.
+    """Return the candidate execution plans of a network, sorted by modelled cost.
 
     Parameters
     ----------
     net : Network
     tokens : int
-        How many vectors pass at once.
+        The number of vectors.
     itemsize : int
-        Bytes in a number.
+        Bytes per number.
     device : {"cpu", "cuda"}
-        Whose rates to assume; anything else is taken for a GPU.
+        The device whose rates are assumed; any other value is treated as a GPU.
     reuse : bool
-        Whether blocks that are multiplied out are kept for many calls, so that doing it is free.
+        Whether fused blocks are cached over many calls, so that computing them is free.
 
     Examples
     --------
     >>> from structmat.families import butterfly
     >>> [str(choice) for choice in choices(butterfly(4096), 2048)]
     ['3×(4→16)', '4×(3→8)', '12×(2)']
-    >>> str(choices(butterfly(4096), 1)[0])          # one vector: multiplying out does not pay
+    >>> str(choices(butterfly(4096), 1)[0])          # one vector: fusing stages does not pay
     '12×(2)'
     """
     rates = RATES.get(device, RATES["cuda"])
@@ -168,7 +168,7 @@ def choices(
 
 
 def _stage_cost(stage: Stage, tokens: int, itemsize: int, rates: Rates) -> Cost:
-    """Return what a product by the blocks of a stage costs, and bringing the wires in order."""
+    """Return the cost of the block products of a stage and of permuting its wires."""
     moved = 2 * tokens * stage.width * itemsize
     flops, moves, launches = 0, moved, 1
     seconds = moved / rates.moves + rates.launch
@@ -186,10 +186,10 @@ def _stage_cost(stage: Stage, tokens: int, itemsize: int, rates: Rates) -> Cost:
 
 
 def _multiplying_out(single: list[Cost], radix: int, rates: Rates) -> Cost:
-    """Return what it costs to apply stages to as many vectors as a merged switch has wires.
+    """Return the cost of applying stages to as many vectors as a fused switch has wires.
 
-    `single` holds the costs of the stages for one vector; `rates` tells what of them is for
-    starting operations, which does not grow.
+    `single` holds the costs of the stages for one vector. The part that is launch time, according
+    to `rates`, does not grow with the number of vectors.
     """
     total = sum(single, Cost(0, 0, 1, rates.launch))
     starting = total.launches * rates.launch
@@ -198,7 +198,7 @@ def _multiplying_out(single: list[Cost], radix: int, rates: Rates) -> Cost:
 
 
 def _cheapest(runs: Mapping[tuple[int, int], tuple[int, Cost]], depth: int, limit: int) -> Choice:
-    """Return the cheapest partition whose merged switches have at most `limit` wires."""
+    """Return the cheapest partition whose fused switches have at most `limit` wires."""
     best = [Choice((), (), Cost(0, 0, 0, 0.0))]
     for end in range(1, depth + 1):
         ways = []
@@ -225,18 +225,19 @@ def explain(
     chosen: Choice | None = None,
     measured: Mapping[Choice, float] | None = None,
 ) -> str:
-    """Return in words how a network is run on so many vectors, what else was weighed, and why.
+    """Describe the selected plan for this number of vectors, the other candidates, and the reason.
 
     Parameters
     ----------
     net, tokens, itemsize, device
         As for `choices`.
     outputs : int, optional
-        Of a frozen linear layer that reads the vectors: then its weight may be rotated instead.
+        Rows of the weight of a frozen linear layer that reads the vectors, which may be rotated
+        instead.
     chosen : Choice, optional
-        By default the cheapest one.
+        The selected plan; by default the cheapest.
     measured : mapping from Choice to float, optional
-        Seconds of those that were measured.
+        Measured times of the candidates in seconds, where available.
 
     Examples
     --------
@@ -274,9 +275,9 @@ def explain(
     ]
     header = ("products (stages→radix)", "flops", "bytes", "launches", "model ms", "measured ms")
     why = (
-        "measured here: the shortest training step"
+        "the shortest training step, measured here"
         if chosen in measured
-        else "the cheapest by the model; nothing was measured"
+        else "the cheapest by the cost model; nothing was measured"
     )
     return "\n".join(
         [
@@ -286,7 +287,7 @@ def explain(
             f" {device}: {chosen}",
             schedule(coarse.network).explain(),
             plain(header, rows),
-            f"chosen: {why}",
+            f"selected: {why}",
         ]
     )
 
@@ -294,19 +295,20 @@ def explain(
 def turns_weight(
     net: Network, tokens: int, outputs: int, *, itemsize: int = 4, device: str = "cpu"
 ) -> bool:
-    """Return whether a layer's weight had better be rotated than the vectors that it reads.
+    """Return whether rotating the weight of a layer is cheaper than rotating the activations.
 
-    A frozen layer of weight W makes W (R x), which is (W R) x: the rows of W take the place of
-    the vectors. That is less work where they are fewer, but the gradient by the blocks then comes
-    from the gradient by the weight, a product as large as the layer's own.
+    A frozen layer of weight W computes W (R x) = (W R) x, so the rows of W can be rotated in place
+    of the vectors. This is less work if there are fewer rows, but the gradient with respect to the
+    blocks then requires the gradient with respect to the weight, a product as large as the
+    layer's own.
 
     Parameters
     ----------
     net : Network
     tokens : int
-        How many vectors pass at once.
+        The number of vectors.
     outputs : int
-        Rows of the weight.
+        The number of rows of the weight.
     itemsize, device
         As for `choices`.
 
@@ -329,7 +331,7 @@ def turns_weight(
 
 
 def bucket(tokens: int) -> int:
-    """Return the power of two that stands for a number of vectors, when a choice is made once.
+    """Return the power of two that represents a number of vectors in the key of a cached plan.
 
     Examples
     --------

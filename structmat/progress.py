@@ -1,4 +1,4 @@
-"""A bar over long work, where tqdm is installed."""
+"""Progress bars, if tqdm is installed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 @contextmanager
 def bar(what: str, total: int, *, unit: str, shown: bool) -> Iterator[tqdm[Never] | None]:
-    """Show a bar over steps, if wanted and tqdm is there; None otherwise.
+    """Show a progress bar if wanted and tqdm is installed; otherwise yield None.
 
-    Work of less than a second shows none.
+    Nothing is shown for work that takes less than a second.
 
     Examples
     --------

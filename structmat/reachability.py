@@ -1,4 +1,4 @@
-"""Who can hear whom: density and path counts of the grid graph."""
+"""Reachability: which inputs influence which outputs, density, and path counts."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from structmat.network import Network, checked
 from structmat.permutation import Index
 from structmat.texttable import counted
 
-_CHUNK = 2048  # wires followed at once, 32 words of 64 bits for each wire: measured to be quickest
-_LISTED = 8  # components whose sizes are listed one by one
-_FEW = 64  # wires followed first, and depths tried for one that a family takes at all
+_CHUNK = 2048  # wires propagated at once, as 32 words of 64 bits per wire; the fastest measured
+_LISTED = 8  # maximum number of components whose sizes are listed
+_FEW = 64  # wires propagated first; and depths tried before a family is assumed to reject a width
 
 Words: TypeAlias = npt.NDArray[np.uint64]
 
 
 def reach(net: Network, outputs: npt.ArrayLike | None = None) -> npt.NDArray[np.bool_]:
-    """Return which inputs reach which outputs: [i, j] is True when input j reaches output i.
+    """Return the reachability matrix: [i, j] is True if input j influences output i.
 
-    Entry (i, j) of R is not identically zero exactly where this is True: with complete switches
-    nothing cancels for generic blocks.
+    Entry (i, j) of R is not identically zero exactly if this is True: as each switch has a complete
+    block, nothing cancels for generic blocks.
 
     Parameters
     ----------
     net : Network
     outputs : sequence of integers, optional
-        The rows to return, for a network so wide that all of them would not fit into memory; by
+        The rows to return, for networks so wide that the whole matrix would not fit into memory; by
         default all.
 
     Returns
@@ -44,7 +44,7 @@ def reach(net: Network, outputs: npt.ArrayLike | None = None) -> npt.NDArray[np.
     Raises
     ------
     WiringError
-        For outputs that are no wires of the network.
+        If an output is not a wire of the network.
 
     Examples
     --------
@@ -70,9 +70,9 @@ def reach(net: Network, outputs: npt.ArrayLike | None = None) -> npt.NDArray[np.
 
 
 def is_dense(net: Network) -> bool:
-    """Return whether every input reaches every output.
+    """Return whether every input influences every output.
 
-    Follows some thousand inputs at a time, so memory stays linear in the width.
+    Some thousand inputs are propagated at a time, so memory is linear in the width.
 
     Examples
     --------
@@ -84,9 +84,9 @@ def is_dense(net: Network) -> bool:
 
 
 def first_dense(net: Network) -> int | None:
-    """Return how few of the first stages of a network are dense already, or None if all are not.
+    """Return the smallest number of leading stages that is already dense, or None if none is.
 
-    More stages never undo it: what all wires have heard, all wires have heard after a switch.
+    Density is preserved by further stages: a switch combines the inputs that influence its wires.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def first_dense(net: Network) -> int | None:
 
 
 def _chunks(count: int) -> Iterator[slice]:
-    """Yield slices of that many wires, each to be followed at once."""
+    """Yield slices of the wires that are propagated together."""
     first, size = 0, _FEW  # most networks that are not dense show it early
     while first < count:
         yield slice(first, first + size)
@@ -118,11 +118,11 @@ def _chunks(count: int) -> Iterator[slice]:
 
 
 def _spread(net: Network, wires: Index, *, back: bool = False) -> Iterator[Words]:
-    """Yield, before the first stage and after each, a row of bits for each wire: whom it heard.
+    """Yield the bit rows of all wires before the first stage and after each: what influences them.
 
-    Bit k stands for `wires[k]`. With `back` they are outputs, followed from the last stage to the
-    first, and the bits say who heard each wire. Always the same array is yielded: nothing is
-    copied, for at large widths this takes as long as the memory takes to be read and written.
+    Bit k stands for the input `wires[k]`. With `back`, the wires are outputs, propagated from the
+    last stage to the first, and the bits say which outputs each wire influences. The same array is
+    yielded every time: nothing is copied, as at large widths memory bandwidth dominates the time.
     """
     bits = np.zeros((net.width, -(-len(wires) // 64)), dtype=np.uint64)
     own = np.arange(len(wires))
@@ -155,7 +155,7 @@ class Components(NamedTuple):
     sizes : tuple of int
         The number of wires in each connected component, the largest first.
     apart : (input, output) or None
-        An input and an output in different components: whatever the blocks, this input does not
+        An input and an output in different components: for all blocks, this input does not
         influence this output. None if there is one component.
     """
 
@@ -190,7 +190,7 @@ def components(net: Network) -> Components:
 
 
 def obstacle(net: Network) -> str | None:
-    """Return the reason why a network is not dense, in words, or None if it is dense.
+    """Explain why a network is not dense, or return None if it is dense.
 
     Examples
     --------
@@ -227,7 +227,7 @@ stages makes it dense: input 0 never reaches output 2
 
 
 def path_counts(net: Network) -> npt.NDArray[Any]:
-    """Return how many paths lead from each input to each output, exactly.
+    """Return the number of paths from each input to each output, exactly.
 
     Returns
     -------
@@ -256,10 +256,10 @@ def path_counts(net: Network) -> npt.NDArray[Any]:
 def dense_depth(family: Family | str, width: int, *, most: int | None = None) -> int | None:
     """Return the smallest depth at which the family is dense at this width, or None.
 
-    A family with a depth to choose is built ever deeper, up to `most` stages or to the depth it
-    refuses; of any other network the first stages are tried. A depth that the family already
-    states is replaced. As every family promises, the first stages of a deeper member are the
-    shallower one.
+    A family with a depth option is built with increasing depth, up to `most` stages or to the first
+    depth that it rejects; for any other family the leading stages of the network are tried. A depth
+    given in the spec is replaced. By the contract of families, the first stages of a deeper member
+    are the shallower member.
 
     Parameters
     ----------
@@ -267,14 +267,14 @@ def dense_depth(family: Family | str, width: int, *, most: int | None = None) ->
         A family or its spec.
     width : int
     most : int, optional
-        The deepest tried; by default 64 more than the width.
+        The largest depth tried; by default the width plus 64.
 
     Raises
     ------
     SpecError
         For anything but a spec or a family.
     WidthError
-        When the family takes this width at no depth.
+        If the family accepts this width at no depth.
 
     Examples
     --------

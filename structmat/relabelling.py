@@ -1,4 +1,4 @@
-"""Whether two networks are one up to the names of their wires, by colour refinement."""
+"""Isomorphism of networks up to a relabelling of their wires, by colour refinement."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Pairs: TypeAlias = tuple[Index, Index]
 
 
 class Ends(NamedTuple):
-    """New names for the wires at both ends of a network.
+    """New indices for the wires at both ends of a network.
 
     Attributes
     ----------
@@ -39,47 +39,48 @@ def isomorphism(a: Network, b: Network, *, ends: Literal[True]) -> Ends | None: 
 @overload
 def isomorphism(a: Network, b: Network, *, ends: bool) -> Index | Ends | None: ...
 def isomorphism(a: Network, b: Network, *, ends: bool = False) -> Index | Ends | None:
-    """Return new names for the wires of `a` under which it has the switches of `b`, or None.
+    """Return a relabelling of the wires of `a` that gives it the switches of `b`, or None.
 
-    The order of the stages counts, that of the switches in a stage and of the wires in a switch
-    does not. There are two ways to be the same:
+    The order of the stages matters; the order of switches within a stage and of wires within a
+    switch does not. There are two notions of isomorphism:
 
-    - By default, one renaming of the wires, `places`, for all stages. The networks are straight,
-      and those of `a.relabel(places)` and `b` agree in every stage. The matrices are the same up
-      to one permutation of the coordinates, P R Pᵀ, so all that the library computes of one holds
-      for the other. A wired network is refused: which of the wires that a switch writes goes on
-      from which that it reads depends on the order in which they are listed.
-    - With `ends`, each column of the grid graph (`Network.to_networkx`) may be renamed by itself,
-      so the networks may be wired. A switch may exchange its wires on the way, which makes no
-      difference to orthogonal blocks of either determinant: the matrices are the same up to a
-      permutation of the inputs and one of the outputs, each R of `a` being one of `b` with entry
-      (i, j) at (`outputs[i]`, `inputs[j]`). Omega, baseline and butterfly are one network in this
-      sense. One renaming for all stages is one with `ends`, but not the other way round.
+    - By default, one relabelling of the wires, `places`, for all stages. The networks must be
+      straight, and `a.relabel(places)` and `b` agree in every stage. The matrices are equal up to
+      one permutation of the coordinates, P R Pᵀ, so everything computed for one holds for the
+      other. A network that is not straight is rejected, because which of the wires written by a
+      switch continues which of those that it reads depends on the order in which they are listed.
+    - With `ends`, each column of the grid graph (`Network.to_networkx`) may be relabelled
+      separately, so the networks need not be straight. A switch may also exchange its wires, which
+      makes no difference to orthogonal blocks of either determinant. The matrices are equal up to a
+      permutation of the inputs and one of the outputs: each R of `a` is one of `b` with entry
+      (i, j) at (`outputs[i]`, `inputs[j]`). In this sense omega, baseline and butterfly are one
+      network. A single relabelling is a special case of `ends`; the converse is false.
 
-    Colours of the wires are refined by those that they meet in each stage until nothing changes.
-    What the colours do not settle falls into parts that do not depend on each other, and in each
-    part one wire is told apart and matched with every candidate in turn. The first one succeeds
-    where automorphisms exchange the candidates, as in butterflies and their kin; a network without
-    symmetries takes as many steps as it has wires, and parts that differ though refinement cannot
-    tell can take exponentially many. An answer has been checked. Colours are told apart by keys
-    of 64 bits; a None could be wrong where two keys collide, with a probability of about n²·2⁻⁶⁴
-    for each round over n wires, those of all columns with `ends`.
+    The colours of the wires are refined by those of the wires that they share switches with in each
+    stage, until nothing changes. What remains undetermined splits into independent parts. In each
+    part, one wire is individualised and matched with every candidate in turn. The first candidate
+    succeeds if automorphisms exchange them, as in butterflies and related networks. A network
+    without symmetries takes as many steps as it has wires, and parts that differ but are not
+    distinguished by refinement can take exponentially many. A returned relabelling has been
+    verified. Colours are compared by 64-bit keys; a result of None could be wrong if two keys
+    collide, with a probability of about n²·2⁻⁶⁴ per round over n wires, in all columns with `ends`.
 
     Parameters
     ----------
     a, b : Network
     ends : bool
-        Whether each column may have names of its own; then those at the two ends are returned.
+        Whether each column may be relabelled separately; the maps of the two ends are then
+        returned.
 
     Returns
     -------
     (width,) int64, Ends, or None
-        Wire i of `a` is wire `places[i]` of `b`; or the new names of the inputs and outputs.
+        Wire i of `a` is wire `places[i]` of `b`; or the new indices of the inputs and outputs.
 
     Raises
     ------
     WiringError
-        For anything but two networks, and for a wired one without `ends`.
+        For anything but two networks, and for one that is not straight without `ends`.
 
     References
     ----------
@@ -98,8 +99,8 @@ def isomorphism(a: Network, b: Network, *, ends: bool = False) -> Index | Ends |
     for net in (a, b):
         if not (checked(net, "isomorphism").is_straight or ends):
             raise WiringError(
-                f"{net!r} is wired: one renaming of its wires depends on how its switches list"
-                " them; allow other names in each column, ends=True, or compare the"
+                f"{net!r} is not straight: a single relabelling depends on the order in which its"
+                " switches list their wires; relabel each column (ends=True), or compare the"
                 " straightened().network"
             )
     if (a.width, a.depth) != (b.width, b.depth):
@@ -122,7 +123,7 @@ def isomorphism(a: Network, b: Network, *, ends: bool = False) -> Index | Ends |
 
 
 def _leaders(stage: Stage) -> Index:
-    """Return for each wire before the stage, then after it, the first wire that its switch reads.
+    """Return, for each wire before and then after the stage, the first wire read by its switch.
 
     They are equal for equal grid graphs.
     """
@@ -153,27 +154,27 @@ def _groups(net: Network, *, ends: bool) -> Iterator[tuple[int, Index]]:
 
 
 class _Incidence(NamedTuple):
-    """Which points are in which switches: entry k puts a point into a switch of a stage."""
+    """Incidence of points and switches: entry k puts a point into a switch of a stage."""
 
     point: Index
     switch: Index
     stage: Index
 
     def where(self, kept: npt.NDArray[np.bool_] | Index) -> _Incidence:
-        """Return some of the entries, the switches numbered anew."""
+        """Return a subset of the entries, with the switches renumbered."""
         switch = np.unique(self.switch[kept], return_inverse=True)[1]
         return _Incidence(self.point[kept], switch, self.stage[kept])
 
     @property
     def switches(self) -> int:
-        """How many switches there are."""
+        """The number of switches."""
         return int(self.switch.max(initial=-1)) + 1
 
 
 def _incidence(
     a: Iterable[tuple[int, Index]], b: Iterable[tuple[int, Index]], count: int
 ) -> _Incidence:
-    """Return the incidence of both networks side by side, the `count` points of a first."""
+    """Return the incidence of both networks side by side, the `count` points of `a` first."""
     points, switches, stages = ([np.zeros(0, dtype=np.int64)] for _ in range(3))
     known = 0
     for shift, groups in ((0, a), (count, b)):
@@ -188,7 +189,7 @@ def _incidence(
 def _ranked(met: _Incidence, side: Index, colour: Index) -> Index:
     """Split colours by the rank of each point among those of its colour that share its switches.
 
-    They can change places, so an isomorphism may be asked to keep their ranks.
+    Such points are interchangeable, so an isomorphism can be required to preserve their ranks.
     """
     key = _mixed(2 * colour + side)
     np.add.at(key, met.point, _mixed(met.switch + 2 * len(side)))
@@ -200,10 +201,10 @@ def _ranked(met: _Incidence, side: Index, colour: Index) -> Index:
 
 
 def _matched(met: _Incidence, side: Index, colour: Index) -> Pairs | None:
-    """Match the points of side 0 with those of side 1, keeping colours and switches.
+    """Match the points of side 0 with those of side 1, preserving colours and switches.
 
-    The points of side 0 are numbered before those of side 1. Returns the points of side 0 in
-    some order and their partners in the same, or None.
+    The points of side 0 are numbered before those of side 1. Returns the points of side 0 in some
+    order and their partners in the same order, or None.
     """
     refined = _refined(met, side, colour)
     if refined is None:
@@ -213,7 +214,7 @@ def _matched(met: _Incidence, side: Index, colour: Index) -> Pairs | None:
     kind, alike = _kinds(part, refined)
     if not _balanced(kind[part], side):
         return None
-    # Parts of one kind without two points of one colour are isomorphic, by the colours.
+    # Parts of one kind in which no two points share a colour are isomorphic, by their colours.
     order = np.lexsort([refined, part, kind[part]])
     order = order[~alike[part[order]]]
     pairs = [(order[side[order] == 0], order[side[order] == 1])]
@@ -226,7 +227,7 @@ def _matched(met: _Incidence, side: Index, colour: Index) -> Pairs | None:
         if side[piece.points[0]] == 1:
             continue
         candidates = partners[int(kind[part[piece.points[0]]])]
-        for k, other in enumerate(candidates):  # isomorphism is transitive: the first will do
+        for k, other in enumerate(candidates):  # isomorphism is transitive: the first match will do
             found = _exchanged(piece, other)
             if found is not None:
                 pairs.append(found)
@@ -238,7 +239,7 @@ def _matched(met: _Incidence, side: Index, colour: Index) -> Pairs | None:
 
 
 class _Part(NamedTuple):
-    """Points that open switches connect, their colours, and the entries of these switches."""
+    """Points connected by undetermined switches, their colours, and the entries of the switches."""
 
     points: Index
     colour: Index
@@ -261,7 +262,7 @@ def _cut(met: _Incidence, part: Index, colour: Index, wanted: npt.NDArray[np.boo
 
 
 def _exchanged(one: _Part, other: _Part) -> Pairs | None:
-    """Match two parts: a point of the commonest colour with each candidate, then the rest."""
+    """Match two parts: a point of the most frequent colour with each candidate, then the rest."""
     points = np.concatenate([one.points, other.points])
     colour = np.concatenate([one.colour, other.colour])
     side = np.repeat([0, 1], [len(one.points), len(other.points)])
@@ -281,9 +282,9 @@ def _exchanged(one: _Part, other: _Part) -> Pairs | None:
 
 
 def _refined(met: _Incidence, side: Index, colour: Index) -> Index | None:
-    """Split colours until points of one colour meet the same colours in every stage.
+    """Refine colours until points of one colour see the same colours in every stage.
 
-    Returns None where the sides come to differ.
+    Returns None if the two sides become different.
     """
     stage = _mixed(met.stage)
     keys: npt.NDArray[np.integer] = colour
@@ -303,7 +304,7 @@ def _refined(met: _Incidence, side: Index, colour: Index) -> Index | None:
 
 
 def _mixed(values: npt.NDArray[np.integer]) -> Keys:
-    """Return a key for each value that looks random: the finaliser of splitmix64."""
+    """Return a pseudorandom key for each value: the finaliser of splitmix64."""
     keys: Keys = values.astype(np.uint64) + np.uint64(0x9E3779B97F4A7C15)
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
@@ -311,15 +312,15 @@ def _mixed(values: npt.NDArray[np.integer]) -> Keys:
 
 
 def _balanced(value: Index, side: Index) -> bool:
-    """Return whether every value occurs as often on side 0 as on side 1."""
+    """Return whether every value occurs equally often on side 0 and on side 1."""
     counts = np.bincount(2 * value + side, minlength=2 * int(value.max()) + 2)
     return np.array_equal(counts[::2], counts[1::2])
 
 
 def _open(met: _Incidence, colour: Index) -> npt.NDArray[np.bool_]:
-    """Return which entries belong to switches that matching colours alone does not keep.
+    """Return which entries belong to switches that matching colours alone does not preserve.
 
-    A switch that holds all points of its colours (on its side) is kept by every matching of
+    A switch that contains all points of its colours (on its side) is preserved by every matching of
     colours.
     """
     colours = int(colour.max()) + 1
@@ -333,7 +334,7 @@ def _open(met: _Incidence, colour: Index) -> npt.NDArray[np.bool_]:
 
 
 def _parts(met: _Incidence, points: int) -> Index:
-    """Return the number of the connected part of each point."""
+    """Return the index of the connected part of each point."""
     size = points + met.switches
     ones = np.ones(len(met.point), dtype=bool)
     links = scipy.sparse.coo_array((ones, (met.point, points + met.switch)), shape=(size, size))
@@ -342,7 +343,7 @@ def _parts(met: _Incidence, points: int) -> Index:
 
 
 def _kinds(part: Index, colour: Index) -> tuple[Index, npt.NDArray[np.bool_]]:
-    """Return for each part the rank of its colours, and whether two of its points are alike."""
+    """Return the rank of the colours of each part, and whether two of its points share a colour."""
     keys = np.zeros(int(part.max()) + 1, dtype=np.uint64)
     np.add.at(keys, part, _mixed(colour))
     kind = np.unique(keys, return_inverse=True)[1]

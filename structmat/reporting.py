@@ -1,4 +1,4 @@
-"""What a network can do, in one object, and many of them in one table."""
+"""Reports on a single network, and tables that compare several."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Row: TypeAlias = dict[str, Any]
 Candidate: TypeAlias = str | Family | Network | Callable[[int], Network]
 
-# What a row of a comparison says, in order, and what that is called in the table.
+# The columns of a comparison, in order, and their titles in the table.
 _COLUMNS = {
     "network": "network",
     "width": "width",
@@ -37,29 +37,29 @@ _COLUMNS = {
     "depth_needed": "depth needed",
 }
 _MORE = {"dimension": "dimension", "redundant": "redundant", "mixing": "mixing"}
-_BOUNDS = ("dimension_lower", "dimension_upper")  # in the rows, but shown as one
-_RANK = 6000  # dimensions whose rank takes about a minute
+_BOUNDS = ("dimension_lower", "dimension_upper")  # present in the rows, but shown as one column
+_RANK = 6000  # dimension at which computing a rank takes about a minute
 
 _PARTS = ("mixing", "sensitivity", "dimension", "conditioning", "bounds", "spectrum")
-_LEAST = {"spectrum": 6}  # between which widths a complete report has a part
+_LEAST = {"spectrum": 6}  # minimum and maximum widths at which `complete` computes a part
 _MOST = {"conditioning": 64, "spectrum": 64}
 _TABLES = ("bounds", "spectrum")
 
 
 @dataclass(frozen=True)
 class Report:
-    """What `report` found out about a network; the expensive parts when they are asked for.
+    """The result of `report`; the expensive parts are computed on access.
 
-    Text, HTML and `to_dict` hold what has been found out so far, `complete` finds out the rest.
+    Text, HTML and `to_dict` contain what has been computed so far; `complete` computes the rest.
 
     Attributes
     ----------
     width, depth, parameters, nonzeros, free_edges : int
-        As the network has them.
+        As for the network.
     dense : bool
-        Whether every input reaches every output.
+        Whether every input influences every output.
     dense_depth : int or None
-        How few of the first stages are dense already; None where all of them are not.
+        The smallest number of leading stages that is dense; None if the network is not.
     network : Network
     """
 
@@ -79,60 +79,60 @@ class Report:
 
     @cached_property
     def obstacle(self) -> str | None:
-        """Why the network is not dense, and whether more stages can make it so; None if it is.
+        """Why the network is not dense, and whether more stages help; None if it is dense.
 
-        With more than one component, no number of stages can (see `components`).
+        With more than one component, no number of stages suffices (see `components`).
         """
         return None if self.dense else obstacle(self.network)
 
     @cached_property
     def mixing(self) -> float:
-        """How far the network is from spreading every input evenly (`structmat.mixing`)."""
+        """The deviation from perfect mixing (`structmat.mixing`)."""
         return mixing(self.network)
 
     @cached_property
     def bounds(self) -> LowerBounds:
-        """What a network of this width takes, and how far this one is from it."""
+        """Lower bounds at this width, compared with this network (`structmat.lower_bounds`)."""
         return lower_bounds(self.network)
 
     @cached_property
     def dimension(self) -> Dimension:
-        """How many dimensions of SO(d) the network covers (`structmat.dimension`).
+        """The dimension of the set of matrices that the network covers (`structmat.dimension`).
 
-        Of parts with more than some 6,000 the bounds that take no rank, where these do not meet;
-        `structmat.dimension` itself computes them all.
+        For components of more than about 6,000 dimensions whose bounds do not meet, only the bounds
+        that require no rank are computed; `structmat.dimension` computes the rank as well.
         """
         return dimension(self.network, largest=_RANK)
 
     @cached_property
     def conditioning(self) -> Conditioning:
-        """How evenly the matrix moves when the blocks do, at blocks drawn with seed 0."""
+        """The conditioning of the derivative with respect to the blocks, drawn with seed 0."""
         return conditioning(self.network, rng=0)
 
     @cached_property
     def spectrum(self) -> SpectralStatistics:
-        """Eigenangles of members drawn with seed 0, beside those of Haar rotations."""
+        """Eigenangles of random members, drawn with seed 0, compared with Haar rotations."""
         return spectral_statistics(self.network, rng=0)
 
     @cached_property
     def sensitivity(self) -> float:
-        """By how much R changes at most for a change of the generators of Cayley blocks."""
+        """A Lipschitz constant of R with respect to the generators of Cayley blocks."""
         return lipschitz(self.network)
 
     def complete(self, *, progress: bool = True) -> Self:
-        """Find out all parts, and return the same report.
+        """Compute all parts, and return the same report.
 
         Parameters
         ----------
         progress : bool
-            Whether to show a bar, where tqdm is installed.
+            Whether to show a progress bar, if tqdm is installed.
 
         Notes
         -----
-        The dimension takes time with the cube of itself, up to a minute or so. The conditioning,
-        which takes time with the sixth power of the width, and the spectrum, which has no sense
-        below 6 wires, are left out above width 64. What was found is kept, also when this is
-        interrupted.
+        The dimension takes time cubic in its value, up to about a minute. Above width 64 the
+        conditioning, whose time is proportional to the sixth power of the width, and the spectrum
+        are omitted; the spectrum is undefined below 6 wires. Parts that have been computed are
+        kept, also if this is interrupted.
         """
         parts = [p for p in _PARTS if _LEAST.get(p, 0) <= self.width <= _MOST.get(p, self.width)]
         with bar("report", len(parts), unit="part", shown=progress) as steps:
@@ -143,7 +143,7 @@ class Report:
         return self
 
     def to_dict(self) -> Row:
-        """Return the values by name, ready for JSON; of the expensive parts those found out."""
+        """Return the values computed so far by name, as a JSON-serialisable dict."""
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "network"}
         found |= {"components": self.components, "obstacle": self.obstacle}
         for part in self._found():
@@ -182,11 +182,11 @@ class Report:
 
 
 def report(net: Network) -> Report:
-    """Return every check of one network: what it costs, who can hear whom, and what it covers.
+    """Return a report on one network: its cost, its reachability, and the dimension it covers.
 
-    Counts and density are there at once. The dimension, the mixing, the lower bounds, the
-    sensitivity, the conditioning and the spectrum are found out when they are asked for, or all
-    by `Report.complete`.
+    Counts and density are computed immediately. The dimension, the mixing, the lower bounds, the
+    sensitivity, the conditioning and the spectrum are computed on access, or all at once by
+    `Report.complete`.
 
     Raises
     ------
@@ -229,34 +229,34 @@ def report(net: Network) -> Report:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A table of networks, one row for each network and width.
+    """A table of networks, with one row for each network and width.
 
     Attributes
     ----------
     rows : list of dict
         Each with the keys network, width, depth, parameters, free_edges, dense, depth_needed and
         refused; a full comparison also has dimension, redundant, mixing, dimension_lower and
-        dimension_upper. Where there is no such network, refused says why and the other values are
-        None; else refused is None.
+        dimension_upper. If there is no such network, refused holds the reason and the other values
+        are None; otherwise refused is None.
     missing : int
-        How many rows an interruption left out.
+        The number of rows not computed because of an interruption.
     """
 
     rows: list[Row]
     missing: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the rows, ready for JSON, and how many are missing if any are."""
+        """Return the rows as a JSON-serialisable dict, with the number of missing rows if any."""
         rows: dict[str, Any] = {"rows": [dict(row) for row in self.rows]}
         return rows | ({"missing": self.missing} if self.missing else {})
 
     def to_dataframe(self) -> pd.DataFrame:
-        """Return the rows as a pandas DataFrame, with types in which values may be missing.
+        """Return the rows as a pandas DataFrame with nullable types.
 
         Raises
         ------
         MissingExtraError
-            When pandas is not installed; it comes with the extra `finetune`.
+            If pandas is not installed; it is in the extra `finetune`.
         """
         pandas = require("pandas", "finetune")
         more = _BOUNDS if self._is_full else ()
@@ -264,7 +264,7 @@ class Comparison:
             self.rows, columns=[*self._columns, *more, "refused"]
         )
         frame = frame.convert_dtypes()
-        return frame.astype({"mixing": "Float64"}) if self._is_full else frame  # also where all 0
+        return frame.astype({"mixing": "Float64"}) if self._is_full else frame  # also if all are 0
 
     @property
     def _is_full(self) -> bool:
@@ -300,39 +300,39 @@ def compare(
     full: bool = False,
     progress: bool = True,
 ) -> Comparison:
-    """Return a table of networks, one row for each of them at each width.
+    """Compare networks in a table with one row for each network and width.
 
-    A family that does not take a width still has its row, which says why.
+    A family that does not accept a width has a row that states the reason.
 
     Parameters
     ----------
-    families : specs or families, or a mapping from a label to what it stands for
-        In a mapping also a Network, or a function from a width to a Network; such a function
-        refuses a width by raising a ValueError.
+    families : specs or families, or a mapping from labels to them
+        The values of a mapping may also be a Network, or a function from a width to a Network,
+        which rejects a width by raising a ValueError.
     widths : int or sequence of int
     full : bool
-        Whether to find out the dimension and the mixing, too, which takes longer. Where the
-        bounds of the dimension that take no rank do not meet, and a rank would be of more than
-        some 6,000 dimensions, the table shows these bounds instead, and the rows have no dimension
-        (None); ask `structmat.dimension`. Conditioning and spectrum are those of members that are
-        drawn, and cost too much at the widths that are compared: they are parts of `report`.
+        Whether to include the dimension and the mixing, which takes longer. If the bounds on the
+        dimension that require no rank do not meet, and the rank would exceed about 6,000, the table
+        shows these bounds, and the dimension in the rows is None; use `structmat.dimension`.
+        Conditioning and spectrum are properties of random members, and too expensive at the
+        widths usually compared; see `report`.
     progress : bool
-        Whether to show a bar over the rows of a full comparison, where tqdm is installed.
+        Whether to show a progress bar over the rows of a full comparison, if tqdm is installed.
 
     Returns
     -------
     Comparison
-        Its depth_needed is, for a family, the smallest depth that is dense at this width
-        (`dense_depth`); for a network or a function, how few of its first stages are; None
-        where there is none. An interruption (KeyboardInterrupt) ends the table early: it has the
-        rows done so far, if any, and says how many are missing.
+        For a family, depth_needed is the smallest depth that is dense at this width
+        (`dense_depth`); for a network or a function, the smallest number of leading stages that is
+        dense; None if there is none. An interruption (KeyboardInterrupt) ends the table early: it
+        contains the rows computed so far, if any, and the number of missing rows.
 
     Raises
     ------
     SpecError
-        For a spec that does not parse or names no family.
+        If a spec cannot be parsed or names no family.
     StructmatError
-        For widths that are no positive integers, or a function that returns no Network.
+        If a width is not a positive integer, or a function does not return a Network.
 
     Examples
     --------
@@ -368,7 +368,7 @@ def _sizes(widths: Any) -> list[int]:
 
 
 def _labelled(families: Any) -> dict[str, Any]:
-    """Return what each label stands for: a Family, a Network or a function."""
+    """Return the Family, Network or function of each label."""
     if isinstance(families, Mapping):
         labelled = {
             str(label): as_family(one) if isinstance(one, str) else one
@@ -377,7 +377,7 @@ def _labelled(families: Any) -> dict[str, Any]:
         for label, one in labelled.items():
             if not isinstance(one, Network) and not callable(one):
                 raise StructmatError(
-                    f"{label}: {one!r} is no spec, Family, Network or function from a width to"
+                    f"{label}: {one!r} must be a spec, Family, Network or function from a width to"
                     " a Network"
                 )
         return labelled
@@ -404,15 +404,13 @@ def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:
     row |= {"network": label, "width": width}
     try:
         net = candidate if isinstance(candidate, Network) else candidate(width)
-    except ValueError as error:  # among them StructmatError, which names the family
+    except ValueError as error:  # includes StructmatError, which names the family
         reason = str(error) or "refused"
         return row | {
             "refused": reason if isinstance(candidate, Family) else f"{label} at {width}: {reason}"
         }
     if not isinstance(net, Network):
-        raise StructmatError(
-            f"{label} at {width}: a function from a width returns a Network, not {net!r}"
-        )
+        raise StructmatError(f"{label} at {width}: the function must return a Network, not {net!r}")
     found = report(net)
     if net.width != width:
         return row | {"refused": f"{label} at {width}: this network has width {net.width}"}

@@ -1,9 +1,9 @@
-"""Network → Schedule: in what order to permute and multiply.
+"""Schedules: the order of permutations and block products that applies a network.
 
-A stage done plainly gathers its wires, multiplies, and scatters back. A schedule leaves each
-stage's result in the stage's own order and goes from there straight to the next stage's order, so
-that m stages need at most m+1 permutations instead of 2m; those that move nothing are dropped, and
-those that only transpose axes are marked as views.
+Applied naively, each stage gathers its wires, multiplies, and scatters the result. A schedule
+leaves the result of each stage in the order of that stage and permutes it directly to the order
+of the next one, so that m stages need at most m+1 permutations instead of 2m. Identity permutations
+are dropped, and permutations that only transpose axes are marked as views.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from structmat.texttable import cell, counted, in_html, left
 
 @dataclass(frozen=True, eq=False)
 class Gather:
-    """Reorder the wires: `y = x[..., index]`.
+    """A reordering of the wires: `y = x[..., index]`.
 
-    `view` holds (shape, axes) when that is `x.reshape(shape).transpose(axes)`, else None.
+    `view` holds (shape, axes) if this equals `x.reshape(shape).transpose(axes)`, otherwise None.
     """
 
     index: Index
@@ -34,7 +34,7 @@ class Gather:
     view: tuple[tuple[int, ...], tuple[int, ...]] | None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is done, ready for JSON, without the index."""
+        """Return the step as a JSON-serialisable dict, without the index array."""
         if self.view is None:
             return {"does": "permute", "view": None}
         shape, axes = map(list, self.view)
@@ -44,12 +44,12 @@ class Gather:
         if self.view is None:
             return f"gather {counted(len(self.index), 'wire')} by an index array"
         shape, axes = self.view
-        return f"transpose the wires, seen as {'×'.join(map(str, shape))}, to axes {axes}"
+        return f"reshape the wires to {'×'.join(map(str, shape))}, transpose to axes {axes}"
 
 
 @dataclass(frozen=True)
 class Segment:
-    """Wires `start` to `start + count·radix` of the current order, times the blocks of a bank."""
+    """Consecutive wires, `start` to `start + count·radix`, multiplied by the blocks of a bank."""
 
     bank: int
     start: int
@@ -59,13 +59,13 @@ class Segment:
 
 @dataclass(frozen=True)
 class Product:
-    """Multiply consecutive runs of wires by blocks; wires in no segment stay as they are."""
+    """Multiplication of consecutive runs of wires by blocks; other wires are left unchanged."""
 
     stage: int
     segments: tuple[Segment, ...]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what is done, ready for JSON; stages are counted from 0."""
+        """Return the step as a JSON-serialisable dict; stages are numbered from 0."""
         blocks = [{"start": s.start, "count": s.count, "radix": s.radix} for s in self.segments]
         return {"does": "multiply", "stage": self.stage, "blocks": blocks}
 
@@ -78,7 +78,7 @@ class Product:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one application costs: floating-point operations, bytes moved, kernel launches."""
+    """The cost of one application: floating-point operations, bytes moved, kernel launches."""
 
     flops: int
     bytes: int
@@ -87,7 +87,7 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """The steps that apply a network, in order; made by `schedule`."""
+    """The steps that apply a network, in order, as returned by `schedule`."""
 
     network: Network
     steps: tuple[Gather | Product, ...]
@@ -95,8 +95,8 @@ class Schedule:
     def cost(self, tokens: int, *, itemsize: int = 4) -> Cost:
         """Return the cost of applying R to `tokens` vectors with numbers of `itemsize` bytes.
 
-        A multiply-add counts as two operations; each step reads and writes every wire it
-        touches once; the blocks are read once a product.
+        A multiply-add counts as two operations; each step reads and writes every wire that it
+        touches once; the blocks are read once per product.
 
         Examples
         --------
@@ -120,7 +120,7 @@ class Schedule:
         return Cost(flops, moved * itemsize, launches)
 
     def explain(self) -> str:
-        """Return the steps in words, one a line, and what they cost beside a dense product.
+        """Describe the steps, one per line, and their cost relative to a dense product.
 
         Examples
         --------
@@ -128,19 +128,19 @@ class Schedule:
         >>> print(schedule(monarch(6)).explain())
         6 wires, 2 stages: 4 steps, 2 of them permutations (2 transposes, 0 index arrays)
           1  multiply by 3 blocks 2×2 (stage 1)
-          2  transpose the wires, seen as 3×2, to axes (1, 0)
+          2  reshape the wires to 3×2, transpose to axes (1, 0)
           3  multiply by 2 blocks 3×3 (stage 2)
-          4  transpose the wires, seen as 2×3, to axes (1, 0)
+          4  reshape the wires to 2×3, transpose to axes (1, 0)
         one vector: 60 operations, 0.83 of the dense 6×6 product's 72
         """
         head, end = self._told()
         return "\n".join([head, *(f"{k:3d}  {step}" for k, step in enumerate(self.steps, 1)), end])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the steps and what they cost, ready for JSON.
+        """Return the steps and their cost as a JSON-serialisable dict.
 
-        A step that permutes has the view that it is, or None where it takes an index array, which
-        is not listed: it is as long as the network is wide.
+        A permutation is described by its view, or by None if it needs an index array, which is not
+        included because it is as long as the network is wide.
 
         Examples
         --------
@@ -164,7 +164,7 @@ class Schedule:
         return 2 * self.network.width**2
 
     def _told(self) -> tuple[str, str]:
-        """Return what stands above the steps, what they are, and below, what they cost."""
+        """Return a header that describes the steps, and a footer that states their cost."""
         net = self.network
         gathers = [step for step in self.steps if isinstance(step, Gather)]
         views = sum(step.view is not None for step in gathers)
@@ -184,14 +184,14 @@ class Schedule:
 
     def _repr_html_(self) -> str:
         head, end = self._told()
-        rows = [cell("th", "step") + cell("th", "what is done")]
+        rows = [cell("th", "step") + cell("th", "operation")]
         rows += [cell("td", f"{k}") + left("td", f"{step}") for k, step in enumerate(self.steps, 1)]
         return f"<div><p>{html.escape(head)}</p>\n{in_html(rows)}\n<p>{html.escape(end)}</p></div>"
 
 
 @lru_cache(maxsize=64)
 def schedule(net: Network) -> Schedule:
-    """Return the schedule of a network, with neighbouring permutations fused into one.
+    """Return the schedule of a network, with adjacent permutations combined into one.
 
     Raises
     ------
@@ -205,9 +205,7 @@ def schedule(net: Network) -> Schedule:
     ['Product', 'Gather', 'Product', 'Gather', 'Product', 'Gather']
     """
     steps: list[Gather | Product] = []
-    order = permutation.identity(
-        checked(net, "schedule").width
-    )  # the wire that each position holds now
+    order = permutation.identity(checked(net, "schedule").width)  # the wire at each position now
     bank = 0
     for t, stage in enumerate(net.stages):
         start, end = stage.passing
@@ -222,7 +220,7 @@ def schedule(net: Network) -> Schedule:
                 bank += 1
             steps.append(Product(t, tuple(segments)))
             order = np.concatenate([*(b.writes.ravel() for b in stage.banks), end])
-        else:  # only bare wires move: rename what the positions hold
+        else:  # only wires outside switches move: update which wire is at each position
             renamed = np.empty_like(order)
             renamed[start] = end
             order = renamed[order]

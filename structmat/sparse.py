@@ -1,4 +1,4 @@
-"""A network with blocks as matrices: sparse factors, a linear operator, the dense product."""
+"""The matrix of a network with given blocks: applied, dense, as sparse factors, as an operator."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Blocks = Sequence[npt.ArrayLike]
 
 
 def apply(net: Network, blocks: Blocks, x: npt.ArrayLike) -> Array:
-    """Return R x for each vector along the last axis, one stage after the other.
+    """Return R x for each vector along the last axis, applying one stage after the other.
 
-    This is the plain path that every faster one is compared with: for each switch, gather its
-    wires, multiply by its block, scatter.
+    This is the reference implementation that faster ones are compared with: for each switch, gather
+    its wires, multiply by its block, scatter.
 
     Parameters
     ----------
@@ -29,12 +29,12 @@ def apply(net: Network, blocks: Blocks, x: npt.ArrayLike) -> Array:
 
     Returns
     -------
-    (..., width), of the dtype that x and the blocks promote to
+    (..., width), of the dtype to which x and the blocks promote
 
     Raises
     ------
     BlockError
-        When blocks or x do not fit the network.
+        If the blocks or x do not fit the network.
 
     Examples
     --------
@@ -82,10 +82,10 @@ def dense(net: Network, blocks: Blocks) -> Array:
 
 
 def factors(net: Network, blocks: Blocks) -> list[scipy.sparse.csr_array]:
-    """Return the sparse factors B_1, …, B_m, in the order in which they act.
+    """Return the sparse factors B_1, …, B_m, in the order in which they are applied.
 
-    Each is a (width, width) scipy.sparse.csr_array whose stored entries are the switches and
-    the bare wires: `stage.nonzeros` of them, zero-valued ones kept.
+    Each is a (width, width) scipy.sparse.csr_array whose stored entries are those of the switches
+    and of the remaining wires: `stage.nonzeros` of them, including explicit zeros.
 
     Examples
     --------
@@ -116,7 +116,7 @@ def factors(net: Network, blocks: Blocks) -> list[scipy.sparse.csr_array]:
 
 
 def operator(net: Network, blocks: Blocks) -> scipy.sparse.linalg.LinearOperator:
-    """Return R as a scipy LinearOperator, with its adjoint, never forming a d×d matrix.
+    """Return R as a scipy LinearOperator with its adjoint, without forming a d×d matrix.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Eigenangles of members of a network, beside those of Haar matrices."""
+"""Eigenangles of random members of a network, compared with those of Haar matrices."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from structmat.texttable import cell, in_html, plain
 
 Array = npt.NDArray[np.float64]
 
-_ANGLES = 10_000  # drawn by default, by as many matrices as that takes
-_CLOSE = 1e-12  # the same angle, up to rounding
+_ANGLES = 10_000  # default number of angles drawn, which determines the number of matrices
+_CLOSE = 1e-12  # tolerance for equal angles
 
 
 def eigenangles(matrix: npt.ArrayLike) -> Array:
@@ -32,12 +32,12 @@ def eigenangles(matrix: npt.ArrayLike) -> Array:
     Returns
     -------
     (d,)
-        From −π to π, ascending; of a real matrix they come in pairs ±θ, 0 and π apart.
+        Ascending, from −π to π; those of a real matrix form pairs ±θ, except for 0 and π.
 
     Raises
     ------
     BlockError
-        For a matrix that is not orthogonal: its eigenvalues are not on the circle.
+        If the matrix is not orthogonal: its eigenvalues do not lie on the unit circle.
 
     Examples
     --------
@@ -50,15 +50,15 @@ def eigenangles(matrix: npt.ArrayLike) -> Array:
     r = r.astype(np.result_type(r.dtype, np.float32))
     off = float(np.abs(np.conj(r.T) @ r - np.eye(len(r))).max(initial=0.0))
     if not off <= np.finfo(r.dtype).eps ** 0.5:
-        raise BlockError(f"matrix is off by {off:.3g} from orthogonal: it has no eigenangles")
+        raise BlockError(f"matrix deviates from orthogonality by {off:.3g}: it must be orthogonal")
     angles: Array = np.sort(np.angle(np.linalg.eigvals(r))).astype(float)
     return angles
 
 
 def haar_angles(angles: npt.ArrayLike, width: int) -> Array:
-    """Return the part of the eigenangles between 0 and π that Haar rotations have below these.
+    """Return the fraction of Haar eigenangles in (0, π) that lie below the given angles.
 
-    The distribution function of the angles θ of the ⌊d/2⌋ pairs ±θ, exactly: their density is
+    This is the exact distribution function of the angles θ of the ⌊d/2⌋ pairs ±θ. Their density is
     (2n − 1 + sin((2n−1)θ)/sin θ)/(2πn) for d = 2n, and (2n − sin(2nθ)/sin θ)/(2πn) for d = 2n + 1.
 
     References
@@ -83,20 +83,20 @@ def haar_angles(angles: npt.ArrayLike, width: int) -> Array:
 
 
 def spacing_ratio(angles: npt.ArrayLike) -> float:
-    """Return the mean ratio of neighbouring gaps between angles, the smaller to the larger.
+    """Return the mean ratio of adjacent gaps between angles, the smaller to the larger.
 
-    About 0.60 for Haar rotations of many wires, whose angles repel each other, and
-    2·log 2 − 1 = 0.386 for angles that know nothing of each other. No scale enters.
+    It is about 0.60 for Haar rotations of many wires, whose angles repel each other, and
+    2·log 2 − 1 = 0.386 for independent angles. It is scale-invariant.
 
     Parameters
     ----------
     angles : (..., n)
-        Of one matrix along the last axis, ascending, each pair ±θ once; at least 3.
+        Those of one matrix along the last axis, ascending, with each pair ±θ once; at least 3.
 
     Raises
     ------
     BlockError
-        For fewer than 3 angles, or what are no real numbers.
+        For fewer than 3 angles, or values that are not real numbers.
 
     References
     ----------
@@ -111,7 +111,7 @@ def spacing_ratio(angles: npt.ArrayLike) -> float:
     found = _numbers(angles, "angles")
     if found.ndim == 0 or found.shape[-1] < 3 or found.size == 0 or found.dtype.kind not in "iuf":
         raise BlockError(
-            f"angles {found.shape} of dtype {found.dtype}: two gaps take at least 3 real angles of"
+            f"angles {found.shape} of dtype {found.dtype}: two gaps need at least 3 real angles of"
             " each matrix, along the last axis"
         )
     gaps = np.diff(found.astype(float), axis=-1)
@@ -123,15 +123,13 @@ def spacing_ratio(angles: npt.ArrayLike) -> float:
 def _numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
     try:
         return np.asarray(values)
-    except ValueError:  # numpy's, of rows of several lengths
-        raise BlockError(
-            f"{name}: rows of several lengths make no array; give each as many numbers"
-        ) from None
+    except ValueError:  # raised by numpy for rows of different lengths
+        raise BlockError(f"{name}: all rows must have the same length") from None
 
 
 @dataclass(frozen=True)
 class SpectralStatistics:
-    """What `spectral_statistics` found, each number beside what as many Haar matrices have.
+    """The result of `spectral_statistics`, with the same statistics of equally many Haar matrices.
 
     Attributes
     ----------
@@ -139,11 +137,10 @@ class SpectralStatistics:
     ratio, haar_ratio : float
         The mean `spacing_ratio`.
     angle_distance, haar_angle_distance : float
-        The largest difference between the distribution functions, of the angles found and
-        `haar_angles`.
+        The maximum difference between the distribution function of the angles and `haar_angles`.
     spacing_distance, haar_spacing_distance : float
-        The same between the gaps found, in units of their Haar mean, and those of a sample of
-        Haar matrices.
+        The same between the gaps, in units of their Haar mean, and those of a sample of Haar
+        matrices.
     """
 
     width: int
@@ -156,7 +153,7 @@ class SpectralStatistics:
     haar_spacing_distance: float
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the values by name, ready for JSON."""
+        """Return the values by name, as a JSON-serialisable dict."""
         return dict(vars(self))
 
     def _table(self) -> list[tuple[str, str, str]]:
@@ -181,23 +178,23 @@ def spectral_statistics(
 ) -> SpectralStatistics:
     """Compare the eigenangles of random members of a network with those of Haar rotations.
 
-    Members have independent Haar rotations as blocks. As many Haar rotations of all wires are
-    drawn beside them, twice: for the gaps to be compared with, and to say how far apart two
-    samples of this size are by chance.
+    Members have independent Haar rotations as blocks. Two samples of equally many Haar rotations of
+    all wires are also drawn: one as the reference for the gaps, the other to show the difference
+    between two samples of this size that is due to chance.
 
     Parameters
     ----------
     net : Network
-        Of a wired one the straight part is taken, its end permutations left out.
+        If it is not straight, its straight form is used, without the end permutations.
     samples : int, optional
-        How many matrices are drawn; by default so many that they have some 10,000 angles, ten at
-        least. Time grows with the cube of the width.
+        The number of matrices drawn; by default as many as give about 10,000 angles, at least ten.
+        Time is cubic in the width.
     rng : Generator, int or None
 
     Raises
     ------
     WidthError
-        For less than 6 wires: there are no two gaps to compare.
+        Below 6 wires, where there are no two gaps to compare.
 
     Examples
     --------
@@ -210,7 +207,7 @@ def spectral_statistics(
     """
     if checked(net, "spectral_statistics").width < 6:
         raise WidthError(
-            f"width={net.width}: gaps between eigenangles are compared from width 6 on"
+            f"width={net.width}: comparing gaps between eigenangles needs width 6 or more"
         )
     source = random_source(rng)
     rotation = Network.of(net.width, [[range(net.width)]])
@@ -241,15 +238,15 @@ def spectral_statistics(
 def angles_of(
     net: Network, samples: int | None = None, *, rng: np.random.Generator | int | None = None
 ) -> Array:
-    """Return the eigenangles between 0 and π of random members, one of each pair ±θ.
+    """Return the eigenangles between 0 and π of random members, one for each pair ±θ.
 
     Parameters
     ----------
     net : Network
-        Of a wired one the straight part is taken, its end permutations left out.
+        If it is not straight, its straight form is used, without the end permutations.
     samples : int, optional
-        How many members with Haar blocks are drawn; by default so many that they have some 10,000
-        angles, ten at least.
+        The number of members with Haar blocks drawn; by default as many as give about 10,000
+        angles, at least ten.
     rng : Generator, int or None
 
     Returns
@@ -260,7 +257,7 @@ def angles_of(
     Raises
     ------
     WidthError
-        For a single wire, which does not turn.
+        For a single wire, which has no rotations.
 
     Examples
     --------
@@ -270,7 +267,7 @@ def angles_of(
     """
     pairs = checked(net, "angles_of").width // 2
     if pairs == 0:
-        raise WidthError("width=1: a single wire does not turn; take two wires at least")
+        raise WidthError("width=1: a single wire has no rotations; use at least two wires")
     count = max(10, _ANGLES // pairs) if samples is None else whole(samples, "samples", 1)
     straight, source = net.straightened().network, random_source(rng)
     drawn = (eigenangles(dense(straight, random_blocks(straight, source))) for _ in range(count))

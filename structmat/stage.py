@@ -1,4 +1,4 @@
-"""Banks of switches and stages of banks: immutable values, checked once when they are made."""
+"""Stages and their banks of switches: immutable values, validated once when constructed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ T = TypeVar("T")
 
 
 class Value:
-    """What the three classes share: immutable, hashable, compared and pickled by their parts."""
+    """Base class of immutable values, which are hashed, compared and pickled by their parts."""
 
     __slots__ = ()
 
@@ -51,7 +51,7 @@ class Value:
 
 
 class Bank(Value):
-    """Switches of one radix that act side by side: an (n, r) array of wires read, one written.
+    """Switches of one radix that act in parallel, as (n, r) arrays of the wires read and written.
 
     Parameters
     ----------
@@ -63,7 +63,8 @@ class Bank(Value):
     Raises
     ------
     WiringError
-        For radix 1, repeated or negative wires, shapes that differ, or anything but integers.
+        For radix 1, repeated or negative wires, shapes that differ, or values that are not
+        integers.
 
     Examples
     --------
@@ -91,22 +92,22 @@ class Bank(Value):
 
     @property
     def count(self) -> int:
-        """How many switches."""
+        """The number of switches."""
         return int(self.reads.shape[0])
 
     @property
     def radix(self) -> int:
-        """How many wires each switch joins."""
+        """The number of wires of each switch."""
         return int(self.reads.shape[1])
 
     @property
     def is_straight(self) -> bool:
-        """Whether each switch writes the wires it reads, in the same order."""
+        """Whether each switch writes the wires that it reads, in the same order."""
         return self.writes is self.reads
 
     @property
     def parameters(self) -> int:
-        """Free parameters of the orthogonal blocks, r(r−1)/2 for each switch."""
+        """The number of free parameters of the orthogonal blocks, r(r−1)/2 for each switch."""
         return self.count * (self.radix * (self.radix - 1) // 2)
 
     def _parts(self) -> tuple[Any, ...]:
@@ -130,7 +131,7 @@ def _wires(values: npt.ArrayLike, name: str) -> Index:
     if wires.shape[1] < 2:
         raise WiringError(
             f"{name} of radix {wires.shape[1]}: a switch joins at least 2 wires;"
-            " leave a wire that turns with no other out of every switch"
+            " a wire on its own belongs to no switch"
         )
     if wires.min() < 0:
         raise WiringError(f"{name}: wire {wires.min()} is negative; wires count from 0")
@@ -145,15 +146,15 @@ class Stage(Value):
     width : int
         The number of wires.
     banks : iterable of Bank
-        Together they read no wire twice and write no wire twice.
+        No wire is read twice or written twice.
     moves : (k, 2) integers, optional
-        Bare wires that change place, as (from, to). Any other wire in no switch is idle:
-        it passes straight through.
+        Wires in no switch that are moved, as (from, to). All other wires in no switch are idle:
+        they pass unchanged.
 
     Raises
     ------
     WiringError
-        When wires overlap, leave the width, or are read but never written.
+        If wires overlap, are out of range, or are read but never written.
 
     Examples
     --------
@@ -184,7 +185,7 @@ class Stage(Value):
 
     @classmethod
     def of(cls, width: int, switches: Iterable[Sequence[int]]) -> Self:
-        """Make a straight stage from lists of wires, one bank for each radix.
+        """Build a straight stage from lists of wires, with one bank for each radix.
 
         Examples
         --------
@@ -205,7 +206,7 @@ class Stage(Value):
 
     @property
     def passing(self) -> tuple[Index, Index]:
-        """The wires in no switch, as (from, to) arrays, moved ones and idle ones."""
+        """The wires in no switch, moved or idle, as arrays (from, to)."""
         to = np.full(self.width, -1, dtype=np.int64)
         idle = self.idle
         to[idle] = idle
@@ -215,7 +216,7 @@ class Stage(Value):
 
     @property
     def idle(self) -> Index:
-        """The wires that pass straight through."""
+        """The wires that pass unchanged."""
         busy = np.zeros(self.width, dtype=bool)
         for bank in self.banks:
             busy[bank.reads] = True
@@ -224,17 +225,17 @@ class Stage(Value):
 
     @property
     def parameters(self) -> int:
-        """Free parameters of the blocks."""
+        """The number of free parameters of the blocks."""
         return sum(bank.parameters for bank in self.banks)
 
     @property
     def nonzeros(self) -> int:
-        """Entries of the factor that may be non-zero, r² for a switch and 1 for any other wire."""
+        """The number of entries that may be non-zero: r² per switch and 1 for any other wire."""
         switched = sum(bank.reads.size for bank in self.banks)
         return sum(bank.reads.size * bank.radix for bank in self.banks) + self.width - switched
 
     def inverse(self) -> Stage:
-        """Return the stage of the transposed factor: reads and writes change places."""
+        """Return the stage of the transposed factor, with reads and writes exchanged."""
         if self.is_straight:
             return self
         return Stage(
@@ -269,7 +270,7 @@ class Stage(Value):
 
 
 def _moves(values: npt.ArrayLike | None) -> Index:
-    """Return the moves in the order of the wires they leave, without those that go nowhere."""
+    """Return the moves sorted by source, without those that leave a wire in place."""
     moves = permutation.indices([] if values is None else values, "moves")
     if moves.size == 0:
         return np.zeros((0, 2), dtype=np.int64)
@@ -284,7 +285,7 @@ def _check_stage(width: int, banks: tuple[Bank, ...], moves: Index) -> None:
     sides = []
     for side, column in (("read", 0), ("written", 1)):
         parts = [(b.reads, b.writes)[column].ravel() for b in banks] + [moves[:, column]]
-        wires = np.sort(np.concatenate(parts))  # memory follows the switches, not the width
+        wires = np.sort(np.concatenate(parts))  # memory grows with the switches, not the width
         if len(wires) and (wires[0] < 0 or wires[-1] >= width):
             bad = int(wires[-1] if wires[-1] >= width else wires[0])
             raise WiringError(f"wire {bad}: a stage of width {width} has wires 0 to {width - 1}")
@@ -302,13 +303,13 @@ def _check_stage(width: int, banks: tuple[Bank, ...], moves: Index) -> None:
         is_read = wire in sides[0]
         raise WiringError(
             f"wire {wire} is {'read' if is_read else 'written'} but not"
-            f" {'written' if is_read else 'read'}: what leaves a wire must arrive"
-            " somewhere; add it to the moves"
+            f" {'written' if is_read else 'read'}: every wire that is read must also be"
+            " written, and conversely; add it to the moves"
         )
 
 
 def listed(value: Iterable[T], rule: str) -> Iterable[T]:
-    """Return what can be gone through, and say the rule of anything else.
+    """Return `value` if it is iterable, else raise an error that states the rule.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A network as SVG text, for pages and notebooks, light or dark; nothing has to be installed."""
+"""SVG drawings of networks for web pages and notebooks, without further dependencies."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ import numpy.typing as npt
 from structmat.stage import Stage
 from structmat.texttable import counted
 
-# Okabe and Ito (2008): told apart by colour-blind readers, and from white and from black; black
-# and yellow are left out.
+# Okabe and Ito (2008): distinguishable to colour-blind readers, and from white and black; black
+# and yellow are omitted.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
-_WIDEST = 64  # wires that can be told apart
-_MOST_LINES = 4000  # in one picture
-_WIDE_SWITCH = 6  # from more wires on a switch is drawn as a star, not as all its edges
-_MOST_ROWS = 12  # of a summary
-_SIDE, _TOP = 34, 10  # room at the sides, and above the first wire
+_WIDEST = 64  # maximum number of wires drawn
+_MOST_LINES = 4000  # maximum number of lines in a picture
+_WIDE_SWITCH = 6  # switches with more wires are drawn as stars instead of all their edges
+_MOST_ROWS = 12  # maximum number of rows of a summary
+_SIDE, _TOP = 34, 10  # margins at the sides, and above the first wire
 _GAP = 7  # between a name and its dot
 
 
 def drawn(width: int, stages: Sequence[Stage], labels: tuple[Hashable, ...] | None) -> str:
-    """Return the grid graph as one `<svg>` element, or a table where it could not be read.
+    """Return the grid graph as one `<svg>` element, or as a table if it would be illegible.
 
-    Time runs from left to right, wire 0 is at the top, and the edges of one switch share a colour.
-    A switch of more than 6 wires is a star through its middle. What is no switch, and all text,
-    has the colour of the text around it. Of a deep network the first stages are drawn.
+    Time runs from left to right, wire 0 is at the top, and the edges of a switch share a colour. A
+    switch of more than 6 wires is drawn as a star. Wires outside switches and text have the
+    colour of the surrounding text. Only the first stages of a deep network are drawn.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def drawn(width: int, stages: Sequence[Stage], labels: tuple[Hashable, ...] | No
 
 
 def _fitting(stages: Sequence[Stage]) -> Sequence[Stage]:
-    """Return as many of the first stages as a picture has room for, at least one."""
+    """Return as many of the first stages as fit into a picture, at least one."""
     lines = np.cumsum([_lines(stage) for stage in stages])
     return stages[: max(1, int(np.searchsorted(lines, _MOST_LINES, side="right")))]
 
@@ -67,7 +67,7 @@ def _picture(
     row = 15 if width <= 32 else 9
     gap = max(24, min(90, 840 // len(stages)))
     names = _names(width, row, labels)
-    side = max(_SIDE, _GAP + 3 + max(map(_length, names.values())))  # at the left, for the names
+    side = max(_SIDE, _GAP + 3 + max(map(_length, names.values())))  # space for the names
     size = side + gap * len(stages) + _SIDE, 2 * _TOP + row * (width - 1) + 18
     y = _TOP + row * np.arange(width)
     parts: list[str] = []
@@ -95,7 +95,7 @@ def _picture(
 
 
 def _stage(stage: Stage, left: int, right: int, y: npt.NDArray[np.int_]) -> Iterator[str]:
-    """Yield a path for the bare wires, and one for each switch, its edges or a star."""
+    """Yield a path for the wires in no switch, and one per switch, with its edges or a star."""
     start, end = (y[wires].tolist() for wires in stage.passing)
     if start:
         bare = "".join(f"M{left} {a}L{right} {b}" for a, b in zip(start, end, strict=True))
@@ -117,17 +117,17 @@ def _stage(stage: Stage, left: int, right: int, y: npt.NDArray[np.int_]) -> Iter
 
 
 def _hubs(stage: Stage, y: npt.NDArray[np.int_]) -> list[float]:
-    """Return where the middles of the switches lie: in order and spread evenly, hence apart."""
+    """Return the heights of the centres of the switches, in order and evenly spaced."""
     sides = [np.concatenate([bank.reads, bank.writes], axis=1) for bank in stage.banks]
     middles = np.concatenate([np.zeros(0), *(y[wires].mean(axis=1) for wires in sides)])
     rank = np.argsort(np.argsort(middles, kind="stable"))
-    height = (y[-1] - y[0]) * len(y) / max(len(y) - 1, 1)  # with half a row at either end
+    height = (y[-1] - y[0]) * len(y) / max(len(y) - 1, 1)  # half a row of margin at each end
     places = y.mean() + height * ((rank + 0.5) / max(len(rank), 1) - 0.5)
     return [float(place) for place in places]
 
 
 def _names(width: int, row: int, labels: tuple[Hashable, ...] | None) -> dict[int, str]:
-    """Return the names of the wires, or of some: so many as stand apart."""
+    """Return the names of the wires, or of as many as can be drawn without overlap."""
     return {
         wire: str(wire if labels is None else labels[wire])
         for wire in range(0, width, -(-12 // row))
@@ -135,7 +135,7 @@ def _names(width: int, row: int, labels: tuple[Hashable, ...] | None) -> dict[in
 
 
 def _length(name: str) -> int:
-    """Return about how long a name is written, in any font without serifs."""
+    """Return the approximate drawn length of a name, in any sans-serif font."""
     return sum(
         10
         if mark in "MWmw@%…" or unicodedata.east_asian_width(mark) in "WF"
@@ -147,7 +147,7 @@ def _length(name: str) -> int:
 
 
 def shortened(name: str, most: int = 16) -> str:
-    """Return a name of at most so many letters, the last of which tells where it was cut.
+    """Return a name of at most `most` characters, with an ellipsis at the end if it is cut.
 
     Examples
     --------
@@ -158,16 +158,16 @@ def shortened(name: str, most: int = 16) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str, whole: str = "") -> str:
-    """Return some text; where it is cut, pointing at it shows the whole."""
+    """Return a text element; if the text is cut, the whole text is shown on hovering."""
     title = f"<title>{html.escape(whole)}</title>" if whole not in ("", text) else ""
     return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{title}{html.escape(text)}</text>'
 
 
-# More wires than can be drawn -----------------------------------------------------------------
+# Networks too wide to draw ------------------------------------------------------------------
 
 
 def _table(stages: Sequence[Stage]) -> str:
-    """Return a row for each run of stages with the same switches."""
+    """Return a table with a row for each run of stages with the same switches."""
     runs = [(text, len(list(run))) for text, run in groupby(map(_described, stages))]
     rows, first = [], 1
     for text, count in runs:
@@ -183,7 +183,7 @@ def _table(stages: Sequence[Stage]) -> str:
 
 
 def _described(stage: Stage) -> str:
-    """Say how many switches a stage has of which radix."""
+    """Describe the number of switches of each radix in a stage."""
     counts = Counter[int]()
     for bank in stage.banks:
         counts[bank.radix] += bank.count

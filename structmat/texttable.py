@@ -1,4 +1,4 @@
-"""Tables as plain text and as HTML, and how many there are of something."""
+"""Tables as plain text and HTML, and counts with their nouns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Row = Sequence[str]
 def plain(
     header: Row, body: Iterable[Row], *, left: Collection[int] = (0,), rule: bool = False
 ) -> str:
-    """Return a table of text, with the columns named in `left` to the left, the others right.
+    """Return a text table, with the columns in `left` aligned left and the others right.
 
     Examples
     --------
@@ -35,7 +35,7 @@ def plain(
 
 
 def counted(number: int, one: str, many: str = "") -> str:
-    """Return how many there are of something, in words: 1 stage, 2,048 stages.
+    """Return a count with its noun in the singular or plural: 1 stage, 2,048 stages.
 
     Examples
     --------
@@ -57,7 +57,7 @@ def cell(tag: str, text: str, attributes: str = "") -> str:
 
 
 def left(tag: str, text: str) -> str:
-    """Return a cell of words: to the left, where notebooks set all cells to the right.
+    """Return a left-aligned table cell, as notebooks align cells right by default.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def left(tag: str, text: str) -> str:
 
 
 def in_html(rows: Iterable[str]) -> str:
-    """Return an HTML table of rows that are joined cells.
+    """Return an HTML table of rows, each given as its joined cells.
 
     Examples
     --------

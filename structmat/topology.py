@@ -1,4 +1,4 @@
-"""Anything that resolves to a network: a spec, a family, a network, a graph, or a file."""
+"""Resolution of a topology to a network: a spec, a family, a network, a graph, or a file."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ Rule: TypeAlias = Callable[[int], Network]
 
 _GRAPHML = ".graphml"
 _ENDINGS = (".json", _GRAPHML)
-_LONGEST = 2**26  # bytes of a file: millions of switches; GraphML needs 50 times that in memory
+_LONGEST = 2**26  # maximum file size in bytes; parsing GraphML takes 50 times that in memory
 _EXPECTED = "; expected a network that Network.to_json wrote, or a graph as GraphML"
 
 
 @dataclass(frozen=True)
 class Fixed:
-    """A rule with one network, which takes a single width.
+    """A rule that returns one given network, and accepts only its width.
 
     Parameters
     ----------
     network : Network
     source : str
-        The file that the network comes from, if any.
+        The file that contains the network, if any.
 
     Examples
     --------
@@ -55,7 +55,7 @@ class Fixed:
         Raises
         ------
         WidthError
-            For another width than its own.
+            If the width is not that of the network.
         """
         if width != self.network.width:
             where = f"{self.source}: " if self.source else ""
@@ -71,7 +71,7 @@ class Fixed:
 
 
 def rule(topology: Any) -> Rule:
-    """Return the function from a width to a network that a topology stands for.
+    """Return the function from a width to a network that a topology represents.
 
     Parameters
     ----------
@@ -84,13 +84,13 @@ def rule(topology: Any) -> Rule:
     Raises
     ------
     SpecError
-        For a spec that does not parse, or names no family.
+        If a spec cannot be parsed or names no family.
     FileError
-        For a file that is missing or truncated, or holds no network.
+        If a file is missing or truncated, or does not contain a network.
     GraphError
-        For a graph that cannot be converted to a network.
+        If a graph cannot be converted to a network.
     StructmatError
-        For anything else.
+        For any other value.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def rule(topology: Any) -> Rule:
 
 
 def resolved(topology: Any, width: int | None = None) -> Network:
-    """Return the network that a topology stands for, at the given width if it takes several.
+    """Return the network that a topology represents, at the given width if it has several.
 
     Parameters
     ----------
@@ -129,9 +129,9 @@ def resolved(topology: Any, width: int | None = None) -> Network:
     Raises
     ------
     StructmatError
-        As `rule`; and when a required width is missing.
+        As for `rule`, and if a required width is missing.
     WidthError
-        When the topology has no network of this width.
+        If the topology has no network of this width.
 
     Examples
     --------
@@ -156,7 +156,7 @@ def resolved(topology: Any, width: int | None = None) -> Network:
 
 
 def is_path(text: str) -> bool:
-    """Return whether a string is the path of a file, not a spec.
+    """Return whether a string is the path of a file rather than a spec.
 
     Examples
     --------
@@ -189,17 +189,17 @@ def _graph(data: bytes) -> Network:
         graph = nx.read_graphml(io.BytesIO(data))
     except StructmatError:
         raise
-    except Exception as error:  # of the XML parser, of networkx, of values that are no numbers
+    except Exception as error:  # from the XML parser, networkx, or conversions of values
         raise FileError(f"not GraphML ({' '.join(str(error).split())})") from None
     if all(name.isascii() and name.isdecimal() and len(name) < 16 for name in graph):
-        graph = nx.relabel_nodes(graph, int)  # in GraphML all node names are text
+        graph = nx.relabel_nodes(graph, int)  # GraphML stores all node names as text
     return from_graph(graph)
 
 
 def _check_entities(data: bytes) -> None:
-    """Refuse XML that defines entities, of which a short one can expand to a huge text.
+    """Raise an error for XML that defines entities, a short one of which can expand to a huge text.
 
-    The parser finds them in every encoding that it reads.
+    The parser detects them in every encoding that it reads.
     """
     from xml.parsers import expat
 

@@ -1,4 +1,4 @@
-"""How a network answers its generators: the derivative, its conditioning, Lipschitz bounds."""
+"""The derivative of a network with respect to its generators, conditioning, Lipschitz bounds."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ _SLOPE = {"cayley": 2, "exp": 1}
 
 
 def jacobian(net: Network, blocks: Sequence[npt.ArrayLike]) -> Array:
-    """Return how R turns when its blocks do.
+    """Return the derivative of R with respect to rotations of its blocks.
 
-    A block B that turns to exp(εA)·B, with A = e_i·e_jᵀ − e_j·e_iᵀ, turns R to R·exp(εK) to first
-    order. With U the product of the factors up to this block and u_i the row of U that it writes,
-    K = u_i·u_jᵀ − u_j·u_iᵀ. So the turns of the blocks of one stage are orthonormal, and no
-    singular value exceeds the root of the number of stages.
+    To first order, rotating a block B to exp(εA)·B, with A = e_i·e_jᵀ − e_j·e_iᵀ, rotates R to
+    R·exp(εK). With U the product of the factors up to this block and u_i the row of U that it
+    writes, K = u_i·u_jᵀ − u_j·u_iᵀ. The derivatives for the blocks of one stage are therefore
+    orthonormal, and no singular value exceeds the square root of the number of stages.
 
     Parameters
     ----------
@@ -36,13 +36,13 @@ def jacobian(net: Network, blocks: Sequence[npt.ArrayLike]) -> Array:
     Returns
     -------
     (parameters, d(d−1)/2)
-        A row for each parameter: bank by bank, block by block, i < j in the order of
-        `numpy.triu_indices`. It holds K_ab for a < b in the same order.
+        One row per parameter: bank by bank, block by block, with i < j in the order of
+        `numpy.triu_indices`. It contains K_ab for a < b in the same order.
 
     Raises
     ------
     BlockError
-        For blocks that do not fit, or are complex.
+        If the blocks do not fit, or are complex.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def jacobian(net: Network, blocks: Sequence[npt.ArrayLike]) -> Array:
     """
     arrays = checked_blocks(checked(net, "jacobian"), blocks)
     if any(np.iscomplexobj(array) for array in arrays):
-        raise BlockError("complex blocks: the derivative is that of rotations; give real blocks")
+        raise BlockError("complex blocks: the derivative is defined for rotations; use real blocks")
     rest = iter(arrays)
     rows = np.eye(net.width)
     first, second = np.triu_indices(net.width, 1)
@@ -74,15 +74,15 @@ def jacobian(net: Network, blocks: Sequence[npt.ArrayLike]) -> Array:
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """The singular values of the derivative of a network at some blocks.
+    """The singular values of the derivative of a network at given blocks.
 
     Attributes
     ----------
     singular_values : (k,) array
-        All, descending.
+        All of them, in descending order.
     directions : int
-        The dimension of the network: how many are not zero at almost all blocks. The others
-        belong to turns that blocks can trade, and which leave R as it is.
+        The dimension of the network: the number of non-zero singular values at almost all blocks.
+        The others belong to gauge redundancy, along which R does not change.
     """
 
     singular_values: Array
@@ -90,18 +90,18 @@ class Conditioning:
 
     @property
     def ratio(self) -> float:
-        """The smallest singular value over the largest, of the directions; 1 where none is."""
+        """The smallest over the largest singular value of the directions; 1 if there are none."""
         if self.directions == 0:
             return 1.0
         return float(self.singular_values[self.directions - 1] / self.singular_values[0])
 
     @property
     def resolved(self) -> bool:
-        """Whether the ratio is above rounding errors; if not, it is at most of their size."""
+        """Whether the ratio exceeds rounding errors; if not, it is at most of their size."""
         return bool(self.ratio > len(self.singular_values) * np.finfo(float).eps)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return a summary, ready for JSON."""
+        """Return a summary as a JSON-serialisable dict."""
         values = self.singular_values[: self.directions].tolist() or [0.0]
         return {
             "directions": self.directions,
@@ -116,7 +116,7 @@ class Conditioning:
 
     @property
     def shown(self) -> str:
-        """The ratio in words, without a number where rounding errors are as large."""
+        """The ratio as text, without a number if it does not exceed rounding errors."""
         return f"{self.ratio:.2g}" if self.resolved else "0 up to rounding"
 
 
@@ -126,20 +126,20 @@ def conditioning(
     *,
     rng: np.random.Generator | int | None = None,
 ) -> Conditioning:
-    """Return how evenly a network turns when its blocks do: the singular values of `jacobian`.
+    """Return the singular values of `jacobian`: the conditioning of R with respect to its blocks.
 
-    A direction with a small singular value is one in which R hardly moves: gradients along it are
-    small, and least squares on the generators are ill-posed. Some meshes that cover all of SO(d)
-    are nearly singular at almost all blocks, and the more so the wider they are.
+    Along a direction with a small singular value, R hardly changes: gradients are small, and least
+    squares problems in the generators are ill-posed. Some meshes that cover all of SO(d) are nearly
+    singular at almost all blocks, increasingly so with their width.
 
     Parameters
     ----------
     net : Network
-        Time grows with the sixth power of its width.
+        Time is proportional to the sixth power of the width.
     blocks : one (n, r, r) array for each bank, optional
         By default independent Haar rotations.
     rng : Generator, int or None
-        Where these come from.
+        The source of random blocks.
 
     Examples
     --------
@@ -158,11 +158,11 @@ def conditioning(
 def lipschitz(net: Network, kind: str = "cayley") -> float:
     """Return L such that ‖R(g) − R(h)‖_F ≤ L·‖g − h‖ for all generators g and h of the network.
 
-    R changes by no more than its factors in all, for they are orthogonal:
-    ‖R − R'‖ ≤ Σ ‖B_t − B'_t‖, in the spectral norm and in Frobenius's. Blocks change by at most
-    c·‖Q − Q'‖, with c = 2 for Cayley's (I+Q)(I−Q)⁻¹, since R − R' = 2(I−Q)⁻¹(Q−Q')(I−Q')⁻¹, and
-    c = 1 for exp(Q). And ‖Q‖_F = √2·‖g‖. So L = c·√(2m) for m stages with switches. Repeated
-    stages attain it at the identity.
+    The factors are orthogonal, so the change of R is at most the sum of theirs: ‖R − R'‖ ≤ Σ ‖B_t −
+    B'_t‖, in the spectral and the Frobenius norm. Blocks change by at most c·‖Q − Q'‖, with c = 2
+    for the Cayley transform (I+Q)(I−Q)⁻¹, since R − R' = 2(I−Q)⁻¹(Q−Q')(I−Q')⁻¹, and c = 1 for
+    exp(Q). With ‖Q‖_F = √2·‖g‖, this gives L = c·√(2m) for m stages with switches. Repeated stages
+    attain it at the identity.
 
     Parameters
     ----------
@@ -172,7 +172,7 @@ def lipschitz(net: Network, kind: str = "cayley") -> float:
     Raises
     ------
     BlockError
-        For another kind of blocks.
+        For an unknown parametrization.
 
     Examples
     --------
@@ -181,6 +181,6 @@ def lipschitz(net: Network, kind: str = "cayley") -> float:
     (8.0, 4.0)
     """
     if kind not in _SLOPE:
-        raise BlockError(f"kind={kind!r}: no such blocks{suggest(kind, _SLOPE)}")
+        raise BlockError(f"kind={kind!r}: unknown parametrization{suggest(kind, _SLOPE)}")
     stages = checked(net, "lipschitz").stages
     return float(_SLOPE[kind] * np.sqrt(2 * sum(bool(stage.banks) for stage in stages)))

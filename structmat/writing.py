@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all: written under a temporary name, then renamed."""
+"""Atomic file writing: files are written under a temporary name and then renamed."""
 
 from __future__ import annotations
 
@@ -16,32 +16,32 @@ from structmat.errors import FileError
 
 
 def make_directory(path: Path) -> Path:
-    """Make a directory to write to, with its parents, and return it.
+    """Create a directory for output, with its parents, and return it.
 
     Raises
     ------
     FileError
-        When it cannot be made or written to.
+        If it cannot be created or written to.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"{path}: cannot be made a directory ({error.strerror})") from None
+        raise FileError(f"{path}: cannot create the directory ({error.strerror})") from None
     if not os.access(path, os.W_OK):
         raise FileError(f"{path}: cannot be written to; choose another directory")
     return path
 
 
-LONGEST = 2**28  # bytes of a JSON file: parsed, it takes several times as many
+LONGEST = 2**28  # maximum size of a JSON file in bytes; parsing takes several times as much memory
 _CHUNK = 2**24  # bytes read at once
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give the name of a file to write; what was written is `path` when all went well.
+    """Yield the name of a temporary file, which becomes `path` if no error occurs.
 
-    The name has the ending of `path`, for an ending may name a format. A link stays one: the
-    file is where it leads.
+    The name has the suffix of `path`, as a suffix may determine a format. A symbolic link is
+    preserved, and its target replaced.
 
     Examples
     --------
@@ -59,38 +59,38 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_bytes(path: Path, data: bytes) -> Path:
-    """Write a file, which replaces any older one at once."""
+    """Write a file, atomically replacing any previous one."""
     with replacing(path) as new:
         new.write_bytes(data)
     return path
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file, which replaces any older one at once."""
-    # A file name that is not in UTF-8 has surrogates, which no encoding can write.
+    """Write a text file, atomically replacing any previous one."""
+    # A file name that is not in UTF-8 contains surrogates, which cannot be encoded.
     return write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Write a value as JSON; not-a-number becomes null, so that every reader reads it."""
+    """Write a value as JSON, with NaN and infinity as null, so that every parser can read it."""
     return write_text(path, json.dumps(finite(value), indent=1, ensure_ascii=False) + "\n")
 
 
 def read_bytes(path: Path, hint: str = "", *, most: int | None = LONGEST) -> bytes:
-    """Return the contents of a file, refusing one that is missing or too long.
+    """Return the contents of a file, or raise an error if it is missing or too long.
 
     Parameters
     ----------
     path : Path
     hint : str
-        Text to add to a message, such as what was expected in the file.
+        Text to append to error messages, such as the expected contents.
     most : int or None
-        The most bytes to read, also from devices and pipes; None for the size of the file.
+        The maximum number of bytes to read, also from devices and pipes; None for the file size.
 
     Raises
     ------
     FileError
-        When the file cannot be read, or is longer than `most` bytes.
+        If the file cannot be read, or is longer than `most` bytes.
 
     Examples
     --------
@@ -108,7 +108,7 @@ wrote
             while size <= limit and (chunk := file.read(_CHUNK)):
                 chunks.append(chunk)
                 size = max(size, sum(map(len, chunks)))
-    except (OSError, ValueError) as error:  # a name with a null character is a ValueError
+    except (OSError, ValueError) as error:  # a name with a null character raises ValueError
         raise FileError(f"{path}: {getattr(error, 'strerror', None) or error}{hint}") from None
     if size > limit:
         raise FileError(f"{path}: a file must have at most {limit:,} bytes{hint}")
@@ -116,36 +116,36 @@ wrote
 
 
 def parse_json(text: str | bytes, what: object, hint: str = "") -> Any:
-    """Return the value of JSON text, with memory in proportion to its length.
+    """Return the value of JSON text, using memory proportional to its length.
 
     Raises
     ------
     FileError
-        For text that is truncated or not JSON, for NaN and infinity, which JSON does not have, for
-        integers of more digits than Python reads, and for lists nested beyond Python's limit.
+        If the text is truncated or not JSON, contains NaN or infinity, which JSON does not allow,
+        has integers of more digits than Python reads, or is nested beyond Python's limit.
 
     Examples
     --------
     >>> parse_json('{"width": NaN}', "a.json")
     Traceback (most recent call last):
     ...
-    structmat.errors.FileError: a.json is cut or not JSON (NaN is no number of JSON)
+    structmat.errors.FileError: a.json is truncated or not JSON (NaN is not a JSON number)
     """
     try:
         return json.loads(text, parse_constant=_no_constant)
     except RecursionError:
         reason = "nested too deeply"
-    except (TypeError, ValueError) as error:  # also bytes that are not in UTF-8
+    except (TypeError, ValueError) as error:  # including bytes that are not in UTF-8
         reason = str(error)
-    raise FileError(f"{what} is cut or not JSON ({reason}){hint}")
+    raise FileError(f"{what} is truncated or not JSON ({reason}){hint}")
 
 
 def _no_constant(name: str) -> Any:
-    raise ValueError(f"{name} is no number of JSON")
+    raise ValueError(f"{name} is not a JSON number")
 
 
 def read_json(path: Path, *, most: int = LONGEST) -> Any:
-    """Return the value of a JSON file, or None when there is none or it is damaged."""
+    """Return the value of a JSON file, or None if it is missing or damaged."""
     try:
         return parse_json(read_bytes(path, most=most), path)
     except FileError:
@@ -165,14 +165,14 @@ def new_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
     Raises
     ------
     OSError
-        When the directory is not empty and must not be replaced.
+        If the directory is not empty and must not be replaced.
     """
     temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
-    temporary.chmod(0o755)  # mkdtemp makes directories for their owner only
+    temporary.chmod(0o755)  # mkdtemp restricts access to the owner
     try:
         yield temporary
         if replace:
-            shutil.rmtree(path, ignore_errors=True)  # a rename cannot replace a full directory
+            shutil.rmtree(path, ignore_errors=True)  # a rename cannot replace a non-empty directory
         elif path.exists():
             path.rmdir()
         temporary.replace(path)
@@ -181,7 +181,7 @@ def new_directory(path: Path, *, replace: bool = True) -> Iterator[Path]:
 
 
 def finite(value: Any) -> Any:
-    """Return a value of JSON's kinds, with null for what is no finite number.
+    """Return a JSON-serialisable value, with null for NaN and infinity.
 
     Examples
     --------

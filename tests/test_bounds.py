@@ -131,7 +131,7 @@ def test_complementary_cuts_differ_by_what_orthogonality_asks(net, data):
     [
         ([0, 4], [0], "outputs: wire 4: the network has wires 0 to 3"),
         ([0], [-1], "inputs: wire -1: the network has wires 0 to 3"),
-        ([0], [1, 1], "inputs: a wire is named twice; name each once"),
+        ([0], [1, 1], "inputs: a wire is repeated; give each wire once"),
         ([[0]], [1], r"outputs of shape \(1, 1\): give a list of wires"),
         (0, [1], r"outputs of shape \(\): give a list of wires"),
         ([0.0], [1], "outputs: wires must be integers"),

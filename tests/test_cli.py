@@ -104,7 +104,7 @@ def test_a_name_too_long_for_the_table_is_cut(capsys):
     name = f"with_options({', '.join(f'{option}=1' for option in options)})"
     assert row["network"] == name
     assert f"\n{name[:59]}…  " in out
-    assert "--json has it in full" in out
+    assert "--json prints them in full" in out
 
 
 def test_list_builds_nothing_huge(capsys):
@@ -168,7 +168,7 @@ def test_a_wide_network_is_shown_where_it_is_quick(capsys, monkeypatch, promise)
     code, out, err = run(capsys, "show", "brickwall(depth=2)", "--width", "64")
     if promise is None:
         assert (code, out) == (2, "")
-        assert "has 2 stages: show takes width × stages up to" in err
+        assert "has 2 stages: show accepts width × stages up to" in err
     else:
         assert code == 0
 
@@ -340,8 +340,8 @@ WRONG = [
     (["show", "buterfly", "--width", "48"], "did you mean butterfly"),
     (["show", "butterfly(block=__import__('os'))", "--width", "8"], "must be a literal"),
     (["show", "butterfly", "--width", "-4"], "width must be an integer, at least 1"),
-    (["list", "--budget", "3"], "--width N; give it"),
-    (["list", "--all"], "--width N; give it"),
+    (["list", "--budget", "3"], "--width N, which is missing"),
+    (["list", "--all"], "--width N, which is missing"),
     (["list", "--width", "1"], "width must be an integer, at least 2"),
     (["list", "--width", "16", "--budget", "-1"], "budget must be an integer, at least 0"),
     (["list", "--width", "16", "--budget", "3"], "no network of width 16 is dense within it"),
@@ -351,21 +351,21 @@ WRONG = [
     (["list", "--load", ""], "'': no such module"),
     (["list", "--load", ".."], "..: no such module"),
     (["list", "--load", "json"], "json: registers no family"),
-    (["show", "benes", "--width", "8", "--save", "net.pdf"], "names the format, .svg or .png"),
-    (["show", "benes", "--width", "8", "--save", "net"], "names the format, .svg or .png"),
+    (["show", "benes", "--width", "8", "--save", "net.pdf"], "the suffix must be .svg or .png"),
+    (["show", "benes", "--width", "8", "--save", "net"], "the suffix must be .svg or .png"),
     (["show", "benes", "--width", "8", "--save", "no/net.svg"], "there is no directory no"),
-    (["show", "benes", "--width", "8", "--inputs", "0"], "say where to with --save"),
+    (["show", "benes", "--width", "8", "--inputs", "0"], "give --save FILE.svg"),
     (
         ["show", "benes", "--width", "8", "--inputs", "8", "--save", "a.svg"],
         "input 8: a network of width 8 has wires 0 to 7",
     ),
     (
         ["show", "block_diagonal(block=8192)", "--width", "8192", "--save", "a.svg"],
-        "20,000,000 free entries of the factors, and here are 67,108,864",
+        "20,000,000 free entries of the factors, not 67,108,864",
     ),
     (
         ["show", "triangle", "--width", "11008"],
-        "22,013 stages and 60,582,528 parameters: show takes width × stages up to 20,000,000",
+        "22,013 stages and 60,582,528 parameters: show accepts width × stages up to 20,000,000",
     ),
     (["show", "butterfly", "--width", "131072"], "17 stages and 1,114,112 parameters"),
     (["show", "butterfly"], "a family has a network for each width; give --width N"),
@@ -373,16 +373,19 @@ WRONG = [
     (["compare", "no.json"], "no.json: No such file"),
     (["finetune", "--topology", "no.json"], "no.json: No such file"),
     (["explore", "no.json"], "no.json: No such file"),
-    (["explore", "no.json", "--save", "a.html"], "no.json: --save takes families only"),
+    (["explore", "no.json", "--save", "a.html"], "no.json: --save accepts only families"),
     (["compare", "shuffle(blok=4)"], "no option 'blok'; did you mean block"),
     (["finetune", "--compare", "lor"], "did you mean lora"),
     (["finetune", "--compare", ","], "there must be some"),
-    (["finetune", "--topology", "benes(3)"], "every option is written name=value"),
-    (["finetune", "--topology", "benes", "--rate", "nan"], "a learning rate is a positive number"),
+    (["finetune", "--topology", "benes(3)"], "options are written name=value"),
+    (
+        ["finetune", "--topology", "benes", "--rate", "nan"],
+        "a learning rate must be a positive number",
+    ),
     (["finetune", "--seeds", "0"], "seeds=0: seeds must be an integer, at least 1"),
     (["finetune", "--epochs", "0"], "epochs=0: epochs must be an integer, at least 1"),
     (["finetune", "--data", "none.csv"], "--data needs --text COLUMN and --label COLUMN"),
-    (["finetune", "--text", "a"], "give it too"),
+    (["finetune", "--text", "a"], "which is missing"),
     (["finetune", "--data", "none.csv", "--text", "a", "--label", "b"], "none.csv: cannot be read"),
     (["finetune", "--model", "./none"], "./none: no such directory"),
     (["convert", "none", "out"], "none: no such file or directory"),
@@ -447,10 +450,10 @@ def test_the_defaults_of_finetune_are_told(capsys):
     recipe = usual.recipe
     assert full.recipe == recipe
     assert (quick.recipe.batch, quick.recipe.max_length) == (recipe.batch, recipe.max_length)
-    assert f"text is seen (default: {recipe.epochs}, with --quick {quick.recipe.epochs})" in said
-    assert f"texts a step (default: {recipe.batch})" in said
-    assert f"text that are read (default: {recipe.max_length})" in said
-    assert f"of each method (default: {usual.seeds}, with --full {full.seeds})" in said
+    assert f"epochs (default: {recipe.epochs}, with --quick {quick.recipe.epochs})" in said
+    assert f"texts per step (default: {recipe.batch})" in said
+    assert f"tokens per text (default: {recipe.max_length})" in said
+    assert f"runs per method (default: {usual.seeds}, with --full {full.seeds})" in said
     for number, option in (
         (f"{recipe.epochs}, with `--quick` {quick.recipe.epochs}", "epochs"),
         (recipe.batch, "batch"),

@@ -1,4 +1,4 @@
-"""Every registered family keeps its promises, and the suite notices each that is broken."""
+"""Every registered family satisfies its contract, and the suite detects every violation."""
 
 import subprocess
 import sys
@@ -16,11 +16,11 @@ NAMES = [entry.name for entry in sm.catalogue()]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_family_keeps_its_promises(name):
+def test_every_family_satisfies_its_contract(name):
     assert check_family(name, range(1, 41))
 
 
-# Each promise, broken -------------------------------------------------------------------------
+# Violations -----------------------------------------------------------------------------------
 
 
 def even(width, **_):
@@ -72,7 +72,7 @@ def test_only_a_name_or_a_spec_is_checked(family, name):
 
 def test_widths_are_a_list():
     with pytest.raises(
-        StructmatError, match=r"^widths=8: they are a list or a range, such as \[8\]"
+        StructmatError, match=r"^widths=8: it must be a list or a range, such as \[8\]"
     ):
         check_family("benes", 8)
 
@@ -120,35 +120,35 @@ def other_repeats(width: int, repeat: int = 1) -> sm.Network:
 @pytest.mark.parametrize(
     ("build", "message"),
     [
-        (one_wider, "one_wider at width 2 has that width, not 3"),
-        (none_at_all, "none_at_all at width 2 is a Network"),
-        (without_a_sentence, "without_a_sentence: its docstring begins with a sentence"),
-        (drawn_anew, r"drawn_anew at width \d is the same network each time"),
-        (another_depth, r"another_depth at width 2 begins with its members less deep"),
-        (other_beginnings, r"other_beginnings.* begins with its members less deep"),
-        (other_repeats, r"other_repeats\(repeat=2\) at width 2 repeats its stages"),
+        (one_wider, "one_wider at width 2 must have that width, not 3"),
+        (none_at_all, "none_at_all at width 2 must be a Network"),
+        (without_a_sentence, "without_a_sentence: its docstring must begin with a sentence"),
+        (drawn_anew, r"drawn_anew at width \d must be the same network each time"),
+        (another_depth, r"another_depth at width 2 must begin with its shallower members"),
+        (other_beginnings, r"other_beginnings.* must begin with its shallower members"),
+        (other_repeats, r"other_repeats\(repeat=2\) at width 2 must repeat its stages"),
     ],
 )
 def test_broken_builds_are_noticed(registered, build, message):
     registered(build)
-    with pytest.raises(AssertionError, match=f"broken promise: {message}"):
+    with pytest.raises(AssertionError, match=f"contract violated: {message}"):
         check_family(build.__name__)
 
 
 @pytest.mark.parametrize(
     ("claims", "message"),
     [
-        (sm.Claims(depth=2), "good at width 2 has depth 2 as claimed, not 1"),
-        (sm.Claims(parameters=2), "good at width 2 has parameters 2 as claimed, not 1"),
-        (sm.Claims(dense=False), "good at width 2 has dense False as claimed, not True"),
-        (sm.Claims(dense=True), "good at width 4 has dense True as claimed, not False"),
-        (sm.Claims(dense_at=1), "good at width 4 has dense True as claimed, not False"),
-        (sm.Claims(like="butterfly"), "good at width 4 is like butterfly as claimed"),
+        (sm.Claims(depth=2), "good at width 2 must have depth 2 as claimed, not 1"),
+        (sm.Claims(parameters=2), "good at width 2 must have parameters 2 as claimed, not 1"),
+        (sm.Claims(dense=False), "good at width 2 must have dense False as claimed, not True"),
+        (sm.Claims(dense=True), "good at width 4 must have dense True as claimed, not False"),
+        (sm.Claims(dense_at=1), "good at width 4 must have dense True as claimed, not False"),
+        (sm.Claims(like="butterfly"), "good at width 4 must be isomorphic to butterfly as claimed"),
     ],
 )
 def test_broken_claims_are_noticed(registered, claims, message):
     registered(good, claims=always(claims))
-    with pytest.raises(AssertionError, match=f"broken promise: {message}"):
+    with pytest.raises(AssertionError, match=f"contract violated: {message}"):
         check_family("good")
 
 
@@ -159,25 +159,27 @@ def late(width: int) -> sm.Network:
 
 def test_a_wrong_depth_is_noticed(registered):
     registered(another_depth)
-    with pytest.raises(AssertionError, match="at width 2 has the depth asked for"):
+    with pytest.raises(AssertionError, match="at width 2 must have the requested depth"):
         check_family("another_depth(depth=1)")
 
 
 def test_a_dense_depth_too_late_is_noticed(registered):
     registered(late, claims=always(sm.Claims(dense_at=2)))
-    with pytest.raises(AssertionError, match="dense after 2 stages as claimed, not after 1"):
+    with pytest.raises(
+        AssertionError, match="must be dense after 2 stages as claimed, not after 1"
+    ):
         check_family("late", [2])
 
 
 def test_refusals_are_checked(registered, monkeypatch):
     registered(good)
     monkeypatch.setattr("structmat.families.registry._remedy", always(""))
-    with pytest.raises(AssertionError, match="is told of a family that takes it"):
+    with pytest.raises(AssertionError, match="must suggest a family that accepts it"):
         check_family("good", [3])
     monkeypatch.setattr(
         "structmat.families.registry._remedy", lambda width: f". benes({width}) serves any width"
     )
-    with pytest.raises(AssertionError, match="is told of one that takes it"):
+    with pytest.raises(AssertionError, match="must suggest one that accepts it"):
         check_family("good", [3])
 
 
@@ -189,7 +191,7 @@ def test_nearest_widths_that_go_unsaid_are_noticed(registered, monkeypatch, sile
     honest = registry._first
     monkeypatch.setattr(registry, "_first", first)
     registered(good)
-    with pytest.raises(AssertionError, match=f"is told that {unsaid} is taken"):
+    with pytest.raises(AssertionError, match=f"must suggest the valid width {unsaid}"):
         check_family("good", [3])
 
 
@@ -205,12 +207,12 @@ def test_nearest_widths_are_checked(registered):
         return None if width % 2 == 0 and asked[width] != 2 else "width must please"
 
     registered(shifting, refuses=refuses)
-    with pytest.raises(AssertionError, match="is told widths that are taken, not"):
+    with pytest.raises(AssertionError, match="must suggest valid widths, not"):
         check_family("shifting", [3, 5, 7, 9])
 
 
 def test_a_failing_function_is_named(registered):
-    """Not taken for options that exclude each other."""
+    """Rejects options that exclude each other."""
 
     def refuses(width, block):
         return f"{width // (block - 4)}"
@@ -288,4 +290,4 @@ def test_a_package_that_does_not_load_is_named(tmp_path):
 def test_a_package_that_exits_is_named(tmp_path):
     done = run(installed(tmp_path, "raise SystemExit(0)"), "-m", "structmat", "list")
     assert (done.returncode, done.stdout) == (2, "")
-    assert "does not load (SystemExit(0)); mend or uninstall plugged" in done.stderr
+    assert "does not load (SystemExit(0)); repair or uninstall plugged" in done.stderr

@@ -206,7 +206,7 @@ def test_a_deep_wide_network_has_a_readable_summary():
 
 
 def test_a_wired_network_that_is_wide_says_so():
-    assert "wired between the stages" in sm.diagram(sm.benes(128), columns=80)
+    assert "permutations between stages" in sm.diagram(sm.benes(128), columns=80)
 
 
 def test_by_default_it_is_as_wide_as_the_terminal(monkeypatch):

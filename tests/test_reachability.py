@@ -191,7 +191,7 @@ def test_reach_refuses_rows_that_are_not_there(outputs, message):
 
 @given(st.sampled_from([2, 3, 4, 5, 6, 7, 8, 16]), st.integers(1, 40))
 def test_no_network_of_blocks_is_dense_before_its_time(block, blocks):
-    """T6: an output hears at most block^m inputs after m stages, whatever the wiring."""
+    """T6: an output depends on at most block^m inputs after m stages, whatever the wiring."""
     width = block * blocks
     depth = sm.dense_depth(f"shuffle(block={block})", width)
     assert block ** (depth - 1) < width <= block**depth or width == block

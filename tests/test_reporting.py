@@ -258,7 +258,7 @@ def test_without_pandas_the_error_names_the_extra(monkeypatch):
     [
         ("buterfly", 8, SpecError, "did you mean butterfly"),
         (["benes", "shuffle"], 8, SpecError, "needs the option block"),
-        ({"a": "benes("}, 8, SpecError, "does not parse"),
+        ({"a": "benes("}, 8, SpecError, "cannot be parsed"),
         (["benes", 3], 8, SpecError, "a spec is a string"),
         (sm.Network(4), 4, StructmatError, "give anything else a label"),
         (
@@ -270,12 +270,12 @@ def test_without_pandas_the_error_names_the_extra(monkeypatch):
         ([sm.benes], 4, StructmatError, "give anything else a label"),
         (sm.benes, 4, StructmatError, "give anything else a label"),
         (None, 4, StructmatError, "compare takes specs or families"),
-        ({"mine": 3}, 4, StructmatError, "mine: 3 is no spec, Family, Network or function"),
+        ({"mine": 3}, 4, StructmatError, "mine: 3 must be a spec, Family, Network or function"),
         (
             {"mine": lambda width: width},
             4,
             StructmatError,
-            "mine at 4: a function from a width returns a Network, not 4",
+            "mine at 4: the function must return a Network, not 4",
         ),
         ("benes", 8.0, StructmatError, "width=8.0: width must be an integer"),
         ("benes", [8, 0], StructmatError, "width=0: width must be an integer, at least 1"),

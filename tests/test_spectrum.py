@@ -59,10 +59,10 @@ def test_eigenangles_of_members_give_trace_and_determinant(net, seed, dtype):
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
-        ([[1.0, 1.0], [0.0, 1.0]], "off by 1 from orthogonal"),
+        ([[1.0, 1.0], [0.0, 1.0]], "deviates from orthogonality by 1"),
         ([[1.0, 0.0]], r"matrix \(1, 2\) of dtype float64: it must be square"),
         ([["a"]], "it must be square, of numbers"),
-        ([[np.nan]], "off by nan from orthogonal"),
+        ([[np.nan]], "deviates from orthogonality by nan"),
     ],
 )
 def test_eigenangles_refuse(matrix, message):
@@ -172,7 +172,7 @@ def test_spectral_statistics_are_printed_and_written():
 
 
 def test_spectral_statistics_refuse():
-    with pytest.raises(WidthError, match="width=5: gaps between eigenangles"):
+    with pytest.raises(WidthError, match="width=5: comparing gaps between eigenangles"):
         spectral_statistics(sm.Network(5))
     with pytest.raises(StructmatError, match="samples=0"):
         spectral_statistics(sm.butterfly(8), samples=0)

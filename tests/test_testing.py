@@ -123,7 +123,7 @@ def test_bounds_that_leave_nothing_are_refused():
         networks(max_width=1, wired=True)
     with pytest.raises(sm.StructmatError, match="max_depth=-1"):
         networks(max_depth=-1)
-    with pytest.raises(sm.StructmatError, match="no family is so small"):
+    with pytest.raises(sm.StructmatError, match="no family has such a member"):
         families(max_width=1)
 
 
@@ -141,7 +141,7 @@ def test_assert_orthogonal_names_the_columns(width, data):
 @pytest.mark.parametrize(
     ("matrix", "message"),
     [
-        (2 * np.eye(3), "column 0 has squared norm 4 where 1 is due"),
+        (2 * np.eye(3), "column 0 has squared norm 4 instead of 1"),
         (np.eye(3)[:2], r"shape \(2, 3\) is not square"),
         (np.full((2, 2), np.nan), "nan"),
         (np.eye(2) * (1 + 1e-7), "squared norm"),
@@ -206,7 +206,8 @@ def test_stages_come_in_every_form_and_shrink_to_a_small_one(wanted):
 
 
 @pytest.mark.parametrize(
-    "words", ["1", "3", "hears nothing", "hear only", "both hear", "make no complete switch"]
+    "words",
+    ["1", "3", "depends on no wire", "depend only", "only common", "not form a complete switch"],
 )
 def test_layers_are_networks_and_others(words):
     def said(graph):

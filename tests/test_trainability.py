@@ -216,8 +216,11 @@ def test_what_is_no_network_is_refused(ask, name, net):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: eigenangles([[1.0], [0.0, 1.0]]), "^matrix: rows of several lengths"),
-        (lambda: spacing_ratio([[0.1, 0.2, 0.3], [0.1]]), "^angles: rows of several lengths"),
+        (lambda: eigenangles([[1.0], [0.0, 1.0]]), "^matrix: all rows must have the same length"),
+        (
+            lambda: spacing_ratio([[0.1, 0.2, 0.3], [0.1]]),
+            "^angles: all rows must have the same length",
+        ),
         (lambda: spacing_ratio([0.1, 0.2]), r"^angles \(2,\) of dtype float64: .* at least 3"),
         (lambda: spacing_ratio(0.5), r"^angles \(\) of dtype"),
         (lambda: spacing_ratio(np.zeros((0, 3))), r"^angles \(0, 3\)"),
@@ -230,5 +233,7 @@ def test_angles_that_are_none_are_refused(call, message):
 
 
 def test_lipschitz_refuses():
-    with pytest.raises(BlockError, match="kind='cayly': no such blocks; did you mean cayley"):
+    with pytest.raises(
+        BlockError, match="kind='cayly': unknown parametrization; did you mean cayley"
+    ):
         lipschitz(sm.butterfly(4), "cayly")

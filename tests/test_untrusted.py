@@ -191,7 +191,7 @@ def test_a_wide_stage_costs_what_its_switches_cost():
             "a graph of 3,145,728 edges; a graph may have at most",
         ),
         (lambda: sm.parse("benes" + " " * 70_000), "a spec of 70,005 characters"),
-        (lambda: sm.Network.from_json('{"width": NaN}'), "NaN is no number of JSON"),
+        (lambda: sm.Network.from_json('{"width": NaN}'), "NaN is not a JSON number"),
         (lambda: sm.Network.from_json("[" * 10**5), "nested too deeply"),
     ],
 )

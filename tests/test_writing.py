@@ -105,5 +105,5 @@ def test_a_directory_is_replaced_whole_or_not_at_all(tmp_path):
 
 def test_a_file_in_the_way_of_the_output_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(FileError, match="file: cannot be made a directory"):
+    with pytest.raises(FileError, match="file: cannot create the directory"):
         make_directory(tmp_path / "file")

@@ -25,13 +25,13 @@ from structmat.cli.parsing import Parser
 from structmat.cli.printing import every_character
 from structmat.errors import StructmatError
 
-_UNWRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)  # of a disk or a device
+_UNWRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)  # errors of disks and devices
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command and return its exit code: 2 for bad input, 1 when the output cannot be written.
+    """Run a command and return its exit code: 2 for bad input, 1 if the output cannot be written.
 
-    It is 130 when interrupted, and 141 when the reader of a pipe has seen enough.
+    The exit code is 130 after an interruption, and 141 if the reader of a pipe closes it.
     """
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = _parser()
@@ -49,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for source in options.load:
                 load(source)
             run(options)
-            print(end="", flush=True)  # an error of writing is caught here, not at Python's exit
+            print(end="", flush=True)  # raises write errors here instead of at Python's exit
     except StructmatError as error:
         print(f"{name}: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
@@ -69,11 +69,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _discard_output() -> None:
-    """Let what is still to be printed go nowhere, or Python would fail once more at its end."""
+    """Discard remaining output, as Python would otherwise fail again at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, sys.stdout.fileno())
-    except OSError:  # a stream that is no file
+    except OSError:  # a stream that is not a file
         pass
     finally:
         os.close(null)

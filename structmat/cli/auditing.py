@@ -1,4 +1,4 @@
-"""`structmat audit`: what a finetuned model kept of the pretrained one."""
+"""`structmat audit`: which properties of the pretrained model a finetuned model preserves."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from structmat.writing import write_text
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
+    """Add the command."""
     parser = command(
         commands,
         "audit",
         _audit,
-        "measure what rotations keep: orthogonality, singular values, angles, energy",
+        "measure what rotations preserve: orthogonality, singular values, angles, energy",
         "audit my-adapter --model my-model --html audit.html",
     )
     parser.add_argument(
         "source",
         type=Path,
         metavar="MODEL_OR_ADAPTER",
-        help="an adapter of any format that convert reads, or a finetuned model",
+        help="an adapter in any format that convert reads, or a finetuned model",
     )
     parser.add_argument(
         "--model",
@@ -38,16 +38,16 @@ def add(commands: Any) -> None:
         type=int,
         default=1024,
         metavar="N",
-        help="how many neurons of a layer are compared in pairs (default: 1024)",
+        help="number of neurons per layer that are compared in pairs (default: 1024)",
     )
-    parser.add_argument("--html", type=Path, metavar="FILE", help="write a page, too")
+    parser.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML report")
 
 
 def _audit(options: argparse.Namespace) -> None:
     page: Path | None = options.html
     if page is not None and not page.parent.is_dir():
-        raise FileError(f"--html {page}: there is no directory {page.parent}; make it first")
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads
+        raise FileError(f"--html {page}: there is no directory {page.parent}; create it first")
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # must be set before torch is loaded
     from structmat.nn import audit
 
     found = audit(options.source, model=options.model, most=options.most, progress=True)

@@ -1,4 +1,4 @@
-"""`structmat bench`: time adapters side by side, on the machine and the shapes at hand."""
+"""`structmat bench`: benchmark adapters on this machine, at given shapes."""
 
 from __future__ import annotations
 
@@ -20,41 +20,43 @@ if TYPE_CHECKING:
 SPECS = ("butterfly(block=8, depth=4)", "mixed_radix(largest=16)")  # BOFT's, and a dense network
 
 _WIDTHS, _TOKENS = (1024,), (1024,)
-# The methods of the demo that `--against` names for a whole model.
+# The methods of the demo that `--against` accepts for a whole model.
 _OF_MODELS = {"frozen": "head", "lora": "lora", "oft": "peft-oft"}
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
+    """Add the command."""
     parser = command(
         commands,
         "bench",
         _bench,
-        "time adapters side by side: networks, LoRA, OFT, BOFT, a dense rotation",
+        "benchmark adapters: networks, LoRA, OFT, BOFT, a dense rotation",
         'bench "monarch" "mixed_radix(largest=16)" --width 512 --against lora,oft --seconds 1',
     )
     parser.add_argument(
         "specs",
         nargs="*",
         metavar="SPEC",
-        help=f"families with options, and files of networks (default: {' and '.join(SPECS)})",
+        help=f"families with options, and network files (default: {' and '.join(SPECS)})",
     )
     layer = parser.add_argument_group("one linear layer")
     layer.add_argument(
         "--width", type=int, nargs="+", metavar="N", help="inputs of the layer (default: 1024)"
     )
-    layer.add_argument("--outputs", type=int, metavar="N", help="(default: as many as inputs)")
     layer.add_argument(
-        "--tokens", type=int, nargs="+", metavar="N", help="in a batch (default: 1024)"
+        "--outputs", type=int, metavar="N", help="outputs of the layer (default: same as inputs)"
     )
-    layer.add_argument("--dtype", choices=("float32", "bfloat16"), help="(default: float32)")
+    layer.add_argument(
+        "--tokens", type=int, nargs="+", metavar="N", help="tokens per batch (default: 1024)"
+    )
+    layer.add_argument("--dtype", choices=("float32", "bfloat16"), help="dtype (default: float32)")
     parser.add_argument(
         "--model",
         nargs="?",
         const="",
         metavar="DIR_OR_ID",
         help="time the training step of a whole model instead: a directory, a name on the Hub, or"
-        " all-MiniLM-L6-v2 when none is given; put it after the specs",
+        " all-MiniLM-L6-v2 by default; place it after the specs",
     )
     parser.add_argument(
         "--against",
@@ -68,18 +70,17 @@ def add(commands: Any) -> None:
         type=float,
         default=10.0,
         metavar="S",
-        help="how long each setting is measured, three rounds at least (default: 10)",
+        help="time to measure each setting, with at least three rounds (default: 10)",
     )
     parser.add_argument(
         "--warmup",
         type=int,
         default=1,
         metavar="N",
-        help="rounds before those, not kept, in which caches fill and what tunes itself does so"
-        " (default: 1)",
+        help="unrecorded initial rounds, for caches and autotuning (default: 1)",
     )
     parser.add_argument(
-        "--save", type=Path, metavar="FILE.svg|.png", help="draw the ratios of the steps too"
+        "--save", type=Path, metavar="FILE.svg|.png", help="also plot the ratios of the step times"
     )
 
 
@@ -89,12 +90,12 @@ def _bench(options: argparse.Namespace) -> None:
         check_target(options.save)
         if names is not None and not {"frozen", "lora"} & set(names):
             raise StructmatError(
-                "--save draws ratios to LoRA or to what is frozen; add one to --against"
+                "--save plots ratios to LoRA or to the frozen layers; add one to --against"
             )
     if not 0 <= options.seconds < float("inf"):
-        raise StructmatError(f"--seconds {options.seconds}: give a finite number, at least 0")
+        raise StructmatError(f"--seconds {options.seconds}: it must be a finite number, at least 0")
     if options.warmup < 0:
-        raise StructmatError(f"--warmup {options.warmup}: give a whole number, at least 0")
+        raise StructmatError(f"--warmup {options.warmup}: it must be an integer, at least 0")
     given = shlex.join(["structmat", *options.command])
     found = _layers(options, given) if options.model is None else _model(options, given)
     if all(row.refused is not None for row in found.rows):
@@ -118,7 +119,7 @@ def _names(options: argparse.Namespace) -> list[str] | None:
 
 
 def _reasons(found: Benchmark) -> str:
-    """Return each reason why there are no numbers once, with those that gave it."""
+    """Return each distinct reason for missing numbers, with the candidates that it applies to."""
     who: dict[str | None, dict[str, None]] = {}
     for row in found.rows:
         who.setdefault(row.refused, {})[row.label] = None
@@ -146,7 +147,7 @@ def _layers(options: argparse.Namespace, given: str) -> Benchmark:
 
 
 def _candidates(options: argparse.Namespace) -> tuple[list[Candidate], list[str]]:
-    """Return what is measured, each once, and notes on what is not installed."""
+    """Return the distinct candidates, and notes on those that are not installed."""
     from structmat.bench.candidates import AGAINST, named, topology
 
     names = _names(options)
@@ -171,7 +172,7 @@ def _model(options: argparse.Namespace, given: str) -> Benchmark:
 
     for name in ("width", "outputs", "tokens", "dtype"):
         if getattr(options, name) is not None:
-            raise StructmatError(f"--{name} is of one layer; leave it out with --model")
+            raise StructmatError(f"--{name} applies to a single layer; omit it with --model")
     methods = _methods(options)
     source = pretrained(options.model or None)
     source.check(say)
@@ -194,7 +195,7 @@ def _methods(options: argparse.Namespace) -> list[Method]:
     names = _names(options)
     for name in names or ():
         if name not in _OF_MODELS:
-            raise SpecError(f"no candidate {name!r} for a model{suggest(name, _OF_MODELS)}")
+            raise SpecError(f"unknown candidate {name!r} for a model{suggest(name, _OF_MODELS)}")
     chosen = [named(_OF_MODELS[name]) for name in (_OF_MODELS if names is None else names)]
     for text in options.specs or SPECS:
         found = rule(text)
@@ -209,5 +210,5 @@ def _picture(found: Benchmark) -> Any:
     from structmat.plot import bars
 
     against = found.reference
-    of = "LoRA's" if against == "LoRA" else "that of the frozen layers"
-    return bars(found.bars(), x=f"time of a training step, by {of}", mark=1)
+    of = "LoRA's" if against == "LoRA" else "the frozen layers'"
+    return bars(found.bars(), x=f"time of a training step, relative to {of}", mark=1)

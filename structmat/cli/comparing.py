@@ -1,4 +1,4 @@
-"""`structmat compare`: a table of networks."""
+"""`structmat compare`: compare networks in a table."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import structmat as sm
 from structmat.cli.parsing import command, print_json
 from structmat.topology import Fixed, rule
 
-# The widths of all-MiniLM-L6-v2, which `finetune` adapts; and the families that tell the story.
+# The widths of all-MiniLM-L6-v2, which `finetune` adapts, and representative families.
 WIDTHS = (384, 1536)
 FAMILIES = (
     "block_diagonal(block=16)",
@@ -23,7 +23,7 @@ FAMILIES = (
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
+    """Add the command."""
     parser = command(
         commands,
         "compare",
@@ -35,21 +35,21 @@ def add(commands: Any) -> None:
         "specs",
         nargs="*",
         metavar="SPEC",
-        help="families with options, and files of networks (default: families that the demo"
-        " finetunes with, and more)",
+        help="families with options, and network files (default: the families of the demo, and"
+        " more)",
     )
     parser.add_argument(
         "--width",
         type=int,
         nargs="+",
         metavar="N",
-        help="(default: those of the saved networks, else 384 1536, of the demo's model)",
+        help="widths (default: those of the network files, else 384 1536, of the demo's model)",
     )
     parser.add_argument(
         "--full",
         action="store_true",
-        help="also the dimension and the mixing, which take longer; where a rank of more than some"
-        " 6,000 dimensions would be needed, bounds of the dimension",
+        help="also the dimension and the mixing, which take longer; if a rank above about 6,000"
+        " would be needed, only bounds on the dimension",
     )
 
 

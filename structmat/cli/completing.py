@@ -1,4 +1,4 @@
-"""`structmat completion`: a script with which the shell completes commands, options and specs."""
+"""`structmat completion`: shell completion of commands, options and specs."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from structmat.cli.parsing import command, print_json
 from structmat.errors import require
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
-_SPECS = {"specs", "spec", "topology"}  # where names of families are completed
+_SPECS = {"specs", "spec", "topology"}  # arguments that complete to names of families
 
 
 def add(commands: Any, whole: Callable[[], argparse.ArgumentParser]) -> None:
-    """Declare the command; `whole` makes the parser of the command line that is completed."""
+    """Add the command; `whole` makes the parser of the whole command line."""
     parser = command(
         commands,
         "completion",
         lambda options: _complete(options, whole()),
-        "print a script for the shell that completes commands, options and families",
+        "print a script that makes the shell complete commands, options and families",
         "completion bash",
     )
-    parser.add_argument("shell", choices=SHELLS, help="the script is written for this shell")
+    parser.add_argument("shell", choices=SHELLS, help="the shell that the script is for")
 
 
 def _complete(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

@@ -1,4 +1,4 @@
-"""`structmat convert`: adapters from and to the files of other libraries."""
+"""`structmat convert`: convert adapters from and to the formats of other libraries."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TARGETS = ("structmat", "peft", "peft-boft", "peft-oft", "lycoris", "gsoft", "lo
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
+    """Add the command."""
     parser = command(
         commands,
         "convert",
@@ -39,26 +39,26 @@ def add(commands: Any) -> None:
         "--model",
         type=Path,
         metavar="DIR|FILE",
-        help="the pretrained model, safetensors: for lora and merged, and where IN does not say"
+        help="the pretrained model, safetensors: for lora and merged, and if IN does not contain"
         " the shapes of its layers",
     )
-    parser.add_argument("--rank", type=int, metavar="R", help="of LoRA; what it loses is said")
+    parser.add_argument("--rank", type=int, metavar="R", help="rank of LoRA; its error is reported")
     parser.add_argument(
         "--prefix",
         metavar="NAME",
-        help="one file of LoRA in place of PEFT's directory, with layers named NAME.…: unet or"
+        help="write LoRA as one file instead of PEFT's directory, with layers named NAME.…: unet or"
         " transformer for diffusers",
     )
     parser.add_argument(
         "--nearest",
         action="store_true",
-        help="take the nearest rotations for blocks that are not orthogonal, as those of PEFT's"
-        " OFT are not by default",
+        help="replace blocks that are not orthogonal, such as those of PEFT's OFT by default, by"
+        " the nearest rotations",
     )
 
 
 def _convert(options: argparse.Namespace) -> None:
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # read when torch loads
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # must be set before torch is loaded
     from structmat.nn import convert
 
     done = convert(

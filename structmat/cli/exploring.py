@@ -1,4 +1,4 @@
-"""`structmat explore`: a page on which networks are picked or drawn, and looked at."""
+"""`structmat explore`: choose, draw and examine networks in the browser."""
 
 from __future__ import annotations
 
@@ -18,42 +18,44 @@ from structmat.explorer.choosing import SPECS, WIDTHS, precomputed
 from structmat.topology import is_path, resolved
 
 _ENDINGS = (".html", ".htm")
-_WIDTH = 16  # shown first
+_WIDTH = 16  # the width shown first
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
+    """Add the command."""
     parser = command(
         commands,
         "explore",
         _explore,
-        "pick or draw networks on a page, in the browser",
+        "choose or draw networks in the browser",
         'explore "shuffle(block=4)" --width 16 64 --save shuffle.html',
     )
     parser.add_argument(
         "specs",
         nargs="*",
         metavar="SPEC",
-        help="the family shown first; with --save, all families that are saved (default:"
-        " one or more of every kind)",
+        help="the family shown first; with --save, all families to save (default: one or more of"
+        " every kind)",
     )
     parser.add_argument(
         "--width",
         type=int,
         nargs="+",
         metavar="N",
-        help="the width shown first (default: 16); with --save, all widths that are saved"
+        help="the width shown first (default: 16); with --save, all widths to save"
         f" (default: {' '.join(map(str, WIDTHS))})",
     )
-    serve = parser.add_argument_group("serve the page, on this machine only, until Ctrl-C")
-    serve.add_argument("--port", type=int, default=0, metavar="P", help="(default: any free one)")
-    serve.add_argument("--no-open", action="store_true", help="open no browser")
+    serve = parser.add_argument_group("serve the page to this machine only, until Ctrl-C")
+    serve.add_argument(
+        "--port", type=int, default=0, metavar="P", help="port (default: any free port)"
+    )
+    serve.add_argument("--no-open", action="store_true", help="do not open a browser")
     parser.add_argument(
         "--save",
         type=Path,
         metavar="FILE.html",
-        help="write the page as one file that needs no server and no network, with everything"
-        " found out beforehand, and end",
+        help="write the page as a single file with precomputed results, which needs no server and"
+        " no network, and exit",
     )
 
 
@@ -71,7 +73,7 @@ def _serve(options: argparse.Namespace) -> None:
 
     if len(options.specs) > 1 or len(options.width or ()) > 1:
         raise StructmatError(
-            "one network is shown first: give one SPEC and one --width, or --save FILE.html for"
+            "one network is shown first: give one SPEC and one --width, or use --save FILE.html for"
             " a page with several"
         )
     spec = options.specs[0] if options.specs else FIRST["spec"]
@@ -84,19 +86,19 @@ def _serve(options: argparse.Namespace) -> None:
         else:
             print(f"The explorer is at {server.address} until Ctrl-C.")
         sys.stdout.flush()  # a program may wait for the address
-        if not options.no_open:  # beside the server: a browser in the terminal would keep us
+        if not options.no_open:  # in a thread: a browser in the terminal would block the server
             threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
-        with contextlib.suppress(KeyboardInterrupt):  # as it was told to end
+        with contextlib.suppress(KeyboardInterrupt):  # the documented way to stop
             server.serve_forever()
 
 
 def _drawn(path: str, width: int | None) -> dict[str, Any]:
-    """Return the page's question about a network in a file, as about one drawn by hand."""
+    """Return the page's question about a network file, as for one drawn by hand."""
     net = resolved(path, width)
     if not net.is_straight or net.width > DRAWN:
         raise StructmatError(
-            f"{path}: {net}: the page draws straight networks of up to {DRAWN} wires; draw this one"
-            f" by structmat show {path}"
+            f"{path}: {net}: the page draws straight networks of up to {DRAWN} wires; for this one"
+            f" use structmat show {path}"
         )
     stages = [[row for bank in s.banks for row in bank.reads.tolist()] for s in net.stages]
     return {"width": net.width, "stages": stages}
@@ -107,10 +109,10 @@ def _save(options: argparse.Namespace) -> None:
     from structmat.writing import write_text
 
     path: Path = options.save
-    check_target(path, _ENDINGS, "a page ends in .html")
+    check_target(path, _ENDINGS, "the suffix must be .html")
     saved = [spec for spec in options.specs if is_path(spec)]
     if saved:
-        raise StructmatError(f"{saved[0]}: --save takes families only; leave it out for a file")
+        raise StructmatError(f"{saved[0]}: --save accepts only families; omit it for a file")
     found = precomputed(options.specs or SPECS, options.width or WIDTHS, progress=not options.json)
     try:
         write_text(path, page(saved=found, load=options.load))

@@ -1,4 +1,4 @@
-"""`structmat finetune`: adapt a pretrained model with networks, and report."""
+"""`structmat finetune`: adapt a pretrained model with networks, and write a report."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _QUICK = {"epochs": 1, "evaluations": 2}
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
+    """Add the command."""
     parser = command(
         commands,
         "finetune",
         _finetune,
-        "finetune a pretrained model by rotations and others, and report",
+        "finetune a pretrained model with rotations and other methods, and report the results",
         "finetune --data reviews.csv --text review --label stars --topology 'shuffle(block=4)'",
     )
     data = parser.add_argument_group("model and data (default: all-MiniLM-L6-v2, docstrings)")
@@ -41,32 +41,42 @@ def add(commands: Any) -> None:
         action="append",
         default=[],
         metavar="SPEC",
-        help="a family with options, or the file of a network; may be given several times",
+        help="a family with options, or a network file; may be repeated",
     )
     what.add_argument(
         "--compare",
         metavar="NAMES",
-        help="also these, separated by commas: head, lora, peft-oft, oft, boft, dense-boft,"
+        help="additional methods, separated by commas: head, lora, peft-oft, oft, boft, dense-boft,"
         " shuffle, mixed-radix, random, torus, dora, hra, ruler (with --topology: head,lora)",
     )
-    size = parser.add_argument_group("how long")
+    size = parser.add_argument_group("size of the experiment")
     much = size.add_mutually_exclusive_group()
-    much.add_argument("--quick", action="store_true", help="few texts and methods: a minute or two")
-    much.add_argument("--full", action="store_true", help="the first ten of them, three seeds")
+    much.add_argument(
+        "--quick", action="store_true", help="fewer texts and methods: a minute or two"
+    )
+    much.add_argument(
+        "--full", action="store_true", help="the first ten of these methods, three seeds"
+    )
     size.add_argument("--tune", action="store_true", help="search learning rates first")
-    size.add_argument("--rate", type=float, help="learning rate for all (default: each its own)")
+    size.add_argument(
+        "--rate", type=float, help="learning rate for all methods (default: one per method)"
+    )
     for name, text in (
-        ("seeds", f"trainings of each method (default: {_SEEDS}, with --full {_FULL_SEEDS})"),
+        ("seeds", f"training runs per method (default: {_SEEDS}, with --full {_FULL_SEEDS})"),
         (
             "epochs",
-            f"times each text is seen (default: {Recipe.epochs}, with --quick {_QUICK['epochs']})",
+            f"number of epochs (default: {Recipe.epochs}, with --quick {_QUICK['epochs']})",
         ),
-        ("batch", f"texts a step (default: {Recipe.batch})"),
-        ("max-length", f"tokens of a text that are read (default: {Recipe.max_length})"),
+        ("batch", f"texts per step (default: {Recipe.batch})"),
+        ("max-length", f"maximum number of tokens per text (default: {Recipe.max_length})"),
     ):
         size.add_argument(f"--{name}", type=int, metavar="N", help=text)
     parser.add_argument(
-        "--output", type=Path, default=Path("structmat-finetune"), metavar="DIR", help="%(default)s"
+        "--output",
+        type=Path,
+        default=Path("structmat-finetune"),
+        metavar="DIR",
+        help="output directory (default: %(default)s)",
     )
 
 
@@ -87,9 +97,9 @@ def _finetune(options: argparse.Namespace) -> None:
     try:
         found = job.run(task, source, settings, options.output, command=given, say=say)
     except KeyboardInterrupt:
-        say(f"\nwhat is done is kept in {options.output}; the same command goes on from there")
+        say(f"\ncompleted work is saved in {options.output}; the same command resumes from there")
         raise
-    if not found:  # another process of a distributed run reports
+    if not found:  # another process of a distributed run writes the report
         return
     if options.json:
         print_json(found)
@@ -98,7 +108,7 @@ def _finetune(options: argparse.Namespace) -> None:
     print()
     print(f"report: {options.output / 'report.html'}")
     if found["best"]:
-        print(f"best adapter (by validation): {found['best']['method']}; to load the results:\n")
+        print(f"best adapter (by validation): {found['best']['method']}; to load it:\n")
         print(report.how_to_load(source, len(task.labels), options.output))
 
 
@@ -140,7 +150,7 @@ def _methods(options: argparse.Namespace) -> tuple[Method, ...]:
     unique = tuple(dict.fromkeys(chosen))
     if options.rate is not None:
         if not 0 < options.rate < float("inf"):
-            raise StructmatError(f"rate {options.rate}: a learning rate is a positive number")
+            raise StructmatError(f"rate {options.rate}: a learning rate must be a positive number")
         return methods.with_rates(unique, {method.name: options.rate for method in unique})
     return unique
 
@@ -148,7 +158,7 @@ def _methods(options: argparse.Namespace) -> tuple[Method, ...]:
 def _check_data(options: argparse.Namespace) -> None:
     columns = (options.text, options.label)
     if options.data is None and columns != (None, None):
-        raise StructmatError("--text and --label name columns of --data FILE.csv; give it too")
+        raise StructmatError("--text and --label name columns of --data FILE.csv, which is missing")
     if options.data is not None and None in columns:
         raise StructmatError("--data needs --text COLUMN and --label COLUMN")
 

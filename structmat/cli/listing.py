@@ -1,4 +1,4 @@
-"""`structmat list`: the families, and the dense networks of a width to choose from."""
+"""`structmat list`: list the families, or the dense networks of a given width."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ from structmat.cli.parsing import command, print_json
 from structmat.errors import StructmatError
 from structmat.texttable import plain
 
-_BUILT = 2**22  # wires times stages of a network that is built only to look at it
-_LONGEST = 60  # characters of a name in a table
+_BUILT = 2**22  # maximum of width × stages of a network that is built only to describe it
+_LONGEST = 60  # maximum length of a name in a table
 
 Row = dict[str, Any]
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
+    """Add the command."""
     parser = command(
         commands,
         "list",
         _list,
-        "list the families; with --width the dense networks to choose from",
+        "list the families, or with --width the dense networks of a width",
         "list --width 11008 --budget 500000",
     )
     parser.add_argument("--width", type=int, metavar="N", help="list the dense networks of N wires")
@@ -41,7 +41,7 @@ def _list(options: argparse.Namespace) -> None:
     if options.width is not None:
         _list_dense(options)
     elif options.budget is not None or options.all:
-        raise StructmatError("--budget and --all choose among the networks of --width N; give it")
+        raise StructmatError("--budget and --all select networks of --width N, which is missing")
     else:
         _list_families(options)
 
@@ -82,8 +82,8 @@ def _list_dense(options: argparse.Namespace) -> None:
     if not found and not options.json:
         fewest = dense_members(width)[0]
         raise StructmatError(
-            f"budget {budget:,}: no network of width {width:,} is dense within it; the fewest"
-            f" parameters are {fewest.parameters:,}, of {fewest.family}"
+            f"budget {budget:,}: no network of width {width:,} is dense within it; the minimum is"
+            f" {fewest.parameters:,} parameters, of {fewest.family}"
         )
     named = {member.family.name for member in found}
     missing = [entry.name for entry in sm.catalogue() if entry.name not in named]
@@ -100,12 +100,13 @@ def _list_dense(options: argparse.Namespace) -> None:
             " their family, or with fewer stages than all above. --all lists the others."
         )
     if any(len(row["network"]) > _LONGEST for row in rows):
-        _say("A name that ends in … is cut; --json has it in full.")
+        _say("Names that end in … are abbreviated; --json prints them in full.")
     if missing:
         limit = "" if budget is None else f" within {budget:,} parameters"
         _say(
-            f"Not listed: {', '.join(missing)}. They do not take width {width:,}, are not dense"
-            f"{limit}, are one switch of all wires, or would have to be built to know."
+            f"Not listed: {', '.join(missing)}. They do not accept width {width:,}, are not dense"
+            f"{limit}, consist of one switch of all wires, or could be checked only by"
+            " building them."
         )
 
 
@@ -124,7 +125,7 @@ def _best(found: list[Member]) -> Iterator[Member]:
 
 
 def _row(member: Member, width: int) -> Row:
-    """Return what is known of a network, and how its switches are if it is not huge."""
+    """Return the properties of a network, including those of its switches unless it is huge."""
     row: Row = {
         "network": str(member.family),
         "family": member.family.name,

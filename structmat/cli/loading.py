@@ -1,4 +1,4 @@
-"""Families of one's own: a file or module that registers them, named on the command line."""
+"""User-defined families: loading a file or module that registers them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from pathlib import Path
 import structmat as sm
 from structmat.errors import FileError
 
-_NO_MODULE = "no such module; give a module's name, or FILE.py"
+_NO_MODULE = "no such module; give the name of a module, or FILE.py"
 
 
 def load(source: str) -> None:
     """Run a Python file, or import a module, that registers families.
 
-    As Python does it, a file finds what lies beside it, and a module is also looked for in the
-    working directory.
+    As in Python, a file can import modules from its directory, and a module is also searched for in
+    the working directory.
 
     Raises
     ------
     FileError
-        When there is no such file or module, when it fails, or when it registers no family.
+        If there is no such file or module, if it fails, or if it registers no family.
     """
     before = sm.catalogue()
     is_file = source.endswith(".py") or Path(source).name != source
@@ -78,7 +78,7 @@ def _failed(source: str, error: BaseException) -> FileError:
 
 
 def _at(error: BaseException) -> str:
-    """Return the file and line of the user's code that failed, as far as known."""
+    """Return the file and line of the failure in the user's code, as far as known."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"; {error.filename}, line {error.lineno}"
     others = [Path(sm.__file__).parent, *map(Path, sysconfig.get_paths().values())]

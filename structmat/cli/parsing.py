@@ -1,4 +1,4 @@
-"""What the commands share: how they are declared, and how they print."""
+"""Shared parts of the commands: parsers and output."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from structmat.cli.printing import is_unicode
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that refuses in one line, as for any other bad input."""
+    """A parser that reports errors in one line, like those of all other bad input."""
 
     def error(self, message: str) -> NoReturn:
-        """Say what is wrong and where the help is."""
+        """Print what is wrong, and how to get help."""
         print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Help whose example stays on one line, to be copied."""
+    """A help formatter that keeps the example on one line, to be copied."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if text.startswith("example:") else super()._fill_text(text, width, indent)
@@ -30,7 +30,7 @@ class HelpFormatter(argparse.HelpFormatter):
 def command(
     commands: Any, name: str, run: Callable[[argparse.Namespace], None], text: str, example: str
 ) -> argparse.ArgumentParser:
-    """Declare a command with what every command has, and return its parser."""
+    """Add a command with the common options, and return its parser."""
     parser: argparse.ArgumentParser = commands.add_parser(
         name,
         help=text,
@@ -44,14 +44,14 @@ def command(
         action="append",
         default=[],
         metavar="FILE.py|MODULE",
-        help="run this first, for the families of your own that it registers",
+        help="first run this file or module, which registers user-defined families",
     )
     parser.set_defaults(run=run, name=name)
     return parser
 
 
 def say(line: str) -> None:
-    """Print a line about what happens, apart from the results."""
+    """Print a line of progress to stderr, separate from the results."""
     print(line, file=sys.stderr, flush=True)
 
 

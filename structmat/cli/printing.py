@@ -1,4 +1,4 @@
-"""Output to terminals and pipes of any encoding: missing characters become similar ASCII ones."""
+"""Output to terminals and pipes of any encoding, with ASCII substitutes for missing characters."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
-# One character for each, so that the columns of drawings and tables stay aligned.
+# One substitute character each, so that the columns of drawings and tables stay aligned.
 _NEAR = dict(zip("─│●┼×·…–—−²³→←▸✓✗“”‘’", "-|o+x*~---23><>vx\"\"''", strict=True))
 _HANDLER = "structmat.near"
 
@@ -17,7 +17,7 @@ _HANDLER = "structmat.near"
 def every_character() -> Iterator[None]:
     """Let standard output and standard error print characters that their encoding lacks.
 
-    Characters of drawings and formulas are replaced by similar ones of ASCII, others by escapes.
+    Characters of drawings and formulas are replaced by similar ASCII characters, others by escapes.
     """
     with ExitStack() as after:
         for stream in (sys.stdout, sys.stderr):
@@ -47,7 +47,7 @@ def is_unicode(stream: Any) -> bool:
 def _restored(stream: Any, errors: str | None) -> None:
     try:
         stream.reconfigure(errors=errors)
-    except (OSError, ValueError):  # reconfiguring flushes, and the reader may have gone
+    except (OSError, ValueError):  # reconfiguring flushes, and the pipe may be closed
         return
 
 

@@ -1,4 +1,4 @@
-"""What the commands with --save share: where a file may go, and how a picture is written."""
+"""Shared parts of the commands with --save: checking the path, and writing the file."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from structmat.errors import FileError
 from structmat.writing import replacing
 
 _ENDINGS = (".svg", ".png")
-_RULE = "the ending names the format, .svg or .png"
+_RULE = "the suffix must be .svg or .png"
 
 
 def check_target(path: Path, endings: Collection[str] = _ENDINGS, rule: str = _RULE) -> None:
-    """Refuse a path that no picture or page can be written to, before any work is done."""
+    """Raise an error for a path that cannot be written to, before any work is done."""
     if path.suffix.lower() not in endings:
         raise FileError(f"--save {path}: {rule}")
     if path.is_dir():
-        raise FileError(f"--save {path}: is a directory; name a file in it")
+        raise FileError(f"--save {path}: is a directory; give a file in it")
     if not path.parent.is_dir():
-        raise FileError(f"--save {path}: there is no directory {path.parent}; make it first")
+        raise FileError(f"--save {path}: there is no directory {path.parent}; create it first")
 
 
 def write_picture(axes: Any, path: Path) -> None:
-    """Save a picture, whole or not at all."""
+    """Save a plot atomically."""
     try:
         with replacing(path) as new:
             axes.figure.savefig(new, dpi=200)

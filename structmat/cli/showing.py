@@ -1,4 +1,4 @@
-"""`structmat show`: one network, drawn and reported on, and saved as a picture."""
+"""`structmat show`: draw a network, report on it, and save a plot."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ from structmat.cli.saving import check_target, write_picture
 from structmat.errors import StructmatError
 from structmat.topology import Fixed, Rule, resolved, rule
 
-_GRID = 64  # wires that a graph shows apart; more are gathered in bundles
-_PATTERN = 4096  # rows of a matrix whose pattern is drawn in a few seconds
-_PANELS = 64  # stages whose patterns can be told apart side by side
-_EDGES = 2 * 10**7  # free entries of the factors that are drawn in seconds
-_WIRES = 2 * 10**7  # width × stages that are built in seconds
-_PAIRS = 10**11  # width² × stages whose density is found in a quarter of a minute
+_GRID = 64  # maximum width of an individually drawn grid graph; more wires are bundled
+_PATTERN = 4096  # maximum width of a matrix pattern that is drawn in a few seconds
+_PANELS = 64  # maximum number of legible patterns of stages
+_EDGES = 2 * 10**7  # maximum number of free entries of the factors that are drawn in seconds
+_WIRES = 2 * 10**7  # maximum of width × stages that are built in seconds
+_PAIRS = 10**11  # maximum of width² × stages whose density is computed in 15 seconds
 
 
 def add(commands: Any) -> None:
-    """Declare the command."""
+    """Add the command."""
     parser = command(
         commands,
         "show",
         _show,
-        "draw one network, report on it, and say how it is multiplied",
+        "draw a network, report on it, and describe its schedule",
         'show "butterfly(block=8, depth=2)" --width 64',
     )
     parser.add_argument(
         "spec",
         metavar="SPEC",
-        help="a family with options; or a file that holds a network, as written by"
-        " Network.to_json, or a graph in GraphML",
+        help="a family with options; or a network file, as written by Network.to_json, or a graph"
+        " in GraphML",
     )
     parser.add_argument(
         "--width",
@@ -46,21 +46,21 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="also dimension, mixing, lower bounds and sensitivity; up to width 64 conditioning"
-        " and spectrum, too",
+        help="also dimension, mixing, lower bounds and sensitivity, and up to width 64 conditioning"
+        " and spectrum",
     )
     parser.add_argument(
         "--save",
         type=Path,
         metavar="FILE.svg|.png",
-        help="draw a picture too: the graph, or without --inputs the matrices' patterns above"
+        help="also save a plot: the graph, or without --inputs the patterns of the matrices, above"
         f" {_GRID} and up to {_PATTERN:,} wires",
     )
     parser.add_argument(
         "--inputs",
         type=_wires,
         metavar="I,J,…",
-        help="in the picture, colour how these wires spread",
+        help="colour the influence of these wires in the plot",
     )
 
 
@@ -73,7 +73,7 @@ def _wires(text: str) -> list[int]:
 
 def _show(options: argparse.Namespace) -> None:
     if options.inputs is not None and options.save is None:
-        raise StructmatError("--inputs colours a picture; say where to with --save FILE.svg")
+        raise StructmatError("--inputs applies to a plot; give --save FILE.svg, too")
     if options.save is not None:
         check_target(options.save)
     net = _built(rule(options.spec), options.width)
@@ -96,7 +96,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _built(found: Rule, width: int | None) -> sm.Network:
-    """Build a network, or refuse one that takes minutes, by what its family promises if it can."""
+    """Build a network, or raise an error if it would take minutes, judging by its claims."""
     if isinstance(found, Fixed):
         net = resolved(found.network, width)
         _check_size(found.source, net.width, net.depth, sm.Claims(parameters=net.parameters))
@@ -120,8 +120,8 @@ def _check_size(what: object, width: int, depth: int, claims: sm.Claims) -> None
     if dense:
         most += f" and width² × stages up to {_PAIRS:,}"
     raise StructmatError(
-        f"{what} of width {width:,} has {depth:,} stages{known}: show takes {most}; show a narrower"
-        " network of the family"
+        f"{what} of width {width:,} has {depth:,} stages{known}: show accepts {most}; use a"
+        " narrower network of the family"
     )
 
 
@@ -131,8 +131,8 @@ def _picture(net: sm.Network, inputs: Sequence[int] | None) -> Any:
     free = net.nonzeros
     if free > _EDGES:
         raise StructmatError(
-            f"width {net.width:,} and {net.depth:,} stages: a picture shows up to {_EDGES:,} free"
-            f" entries of the factors, and here are {free:,}; draw a narrower network of the family"
+            f"width {net.width:,} and {net.depth:,} stages: a plot shows up to {_EDGES:,} free"
+            f" entries of the factors, not {free:,}; use a narrower network of the family"
         )
     if inputs is None and _GRID < net.width <= _PATTERN and net.depth <= _PANELS:
         return plot.sparsity(net)

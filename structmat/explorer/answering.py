@@ -1,4 +1,4 @@
-"""What the page shows of a network, found out by the library, ready for JSON."""
+"""Answers to the questions of the page, as JSON-serialisable values."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from structmat.reporting import report
 from structmat.scheduling import schedule
 from structmat.stage import Stage
 
-_EDGES = 50_000  # that a browser draws at once
-_WIDTHS = (2, 3, 4, 6, 8, 9, 12, 16, 24, 25, 27, 32, 48, 64)  # offered where many are taken
+_EDGES = 50_000  # maximum number of edges that a browser draws quickly
+_WIDTHS = (2, 3, 4, 6, 8, 9, 12, 16, 24, 25, 27, 32, 48, 64)  # suggested if many are accepted
 _FEW = 10
 _ENOUGH = 5
 
@@ -27,20 +27,20 @@ Answer = dict[str, Any]
 
 
 def answer(question: Any) -> Answer:
-    """Return what is known at once of the network that a question is about.
+    """Return the immediately available properties of the network of a question.
 
     Returns
     -------
     dict
-        spec and form (None where it was drawn), code, widths that the family takes, width, depth,
-        labels, stages (None where they are too many to draw, then summary says what they are),
-        the counts of a report, `reached` (how many pairs of an input and an output it reaches),
+        spec and form (None if it was drawn), code, widths that the family accepts, width, depth,
+        labels, stages (None if they are too many to draw; summary then describes them), the counts
+        of a report, `reached` (the number of pairs of an input and an output that it influences),
         bounds and cost.
 
     Raises
     ------
     StructmatError
-        As `asked` does.
+        As for `asked`.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def answer(question: Any) -> Answer:
 
 
 def refusal(question: Any, error: StructmatError) -> Answer:
-    """Return what the page shows of an error: what it says, and which widths would do.
+    """Return the answer for an error: its message, and valid widths.
 
     Examples
     --------
@@ -91,9 +91,9 @@ def refusal(question: Any, error: StructmatError) -> Answer:
 
 
 def widths(family: Family) -> list[int]:
-    """Return widths that a family takes: all up to 64 where these are few, else some of them.
+    """Return valid widths of a family: all up to 64 if these are few, otherwise a selection.
 
-    Some are those that many families take, or else every second or so.
+    The selection consists of commonly accepted widths, or else of every k-th one.
 
     Examples
     --------
@@ -111,13 +111,13 @@ def widths(family: Family) -> list[int]:
 
 
 def offered() -> list[Answer]:
-    """Return what the form has to know of every family.
+    """Return the description of every family for the form.
 
     Examples
     --------
     >>> [butterfly] = [family for family in offered() if family["name"] == "butterfly"]
     >>> butterfly["options"][0]
-    {'name': 'block', 'default': '2', 'needed': False, 'hint': 'Wires in each switch, even.'}
+    {'name': 'block', 'default': '2', 'needed': False, 'hint': 'Wires per switch, even.'}
     """
     return [
         {
@@ -134,7 +134,7 @@ def offered() -> list[Answer]:
 def _option(known: Entry, name: str) -> Answer:
     default = known.options[name].default
     needed = default is known.options[name].empty
-    seeded = name == "rng"  # without a seed the numbers were of another network than the code
+    seeded = name == "rng"  # without a seed, the numbers would be of another network than the code
     return {
         "name": name,
         "default": "" if needed else "0" if seeded else repr(default),
@@ -144,7 +144,7 @@ def _option(known: Entry, name: str) -> Answer:
 
 
 def _hint(text: str, name: str) -> str:
-    """Return what a numpydoc docstring says of a parameter."""
+    """Return the description of a parameter in a numpydoc docstring."""
     lines = [line.strip() for line in text.splitlines()]
     start = next((k for k, line in enumerate(lines) if line.startswith(f"{name} : ")), None)
     if start is None:

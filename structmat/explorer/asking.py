@@ -1,4 +1,4 @@
-"""What the page asks for: a spec, or a layer drawn by hand."""
+"""Questions of the page: a spec, or a network drawn by hand."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from structmat.families import Family, parse
 from structmat.families.registry import entry
 from structmat.network import Network
 
-WIDEST = 1024  # wires of a network; most are answered in a second
-DRAWN = 64  # wires that can be told apart and drawn
-_NODES = 2**20  # width × stages
+WIDEST = 1024  # maximum width; most are answered within a second
+DRAWN = 64  # maximum width of a legible drawing
+_NODES = 2**20  # maximum of width × stages
 _READING = threading.Lock()
-_LARGEST = 1024  # number in an option: without a bound a depth would take all memory
+_LARGEST = 1024  # maximum number in an option; a huge depth would exhaust memory
 
 
 class Asked(NamedTuple):
-    """A network, and the family that it is of unless it was drawn."""
+    """A network, with its family unless it was drawn."""
 
     network: Network
     family: Family | None
 
 
 def asked(question: Any) -> Asked:
-    """Return the network that a question of the page is about.
+    """Return the network of a question.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def asked(question: Any) -> Asked:
     Raises
     ------
     StructmatError
-        As the library does; and for what would take long, or is no question.
+        As raised by the library; and for invalid questions and those that would take long.
 
     Examples
     --------
@@ -49,7 +49,7 @@ def asked(question: Any) -> Asked:
     Traceback (most recent call last):
     ...
     structmat.errors.StructmatError: width=2048: the explorer takes up to 1,024 wires; \
-in Python and for `structmat show` there is no such bound
+in Python and for `structmat show` there is no such limit
     """
     if not isinstance(question, Mapping):
         raise SpecError(
@@ -67,12 +67,12 @@ in Python and for `structmat show` there is no such bound
 
 
 def named(spec: Any) -> Family:
-    """Return the family of a spec; one that draws its switches gets a seed, to stay the same.
+    """Return the family of a spec; a random one gets a seed, to be reproducible.
 
     Raises
     ------
     SpecError
-        As `parse` does.
+        As for `parse`.
 
     Examples
     --------
@@ -88,10 +88,9 @@ def named(spec: Any) -> Family:
 
 
 def _parsed(spec: Any) -> Family:
-    """Parse one spec at a time, whatever else is computed.
+    """Parse a spec, one at a time across threads.
 
-    Python's parser has been seen to fail (SystemError, recursion depth) in several threads of
-    Python 3.11.
+    Python's parser can fail (SystemError, recursion depth) in several threads of Python 3.11.
     """
     with _READING:
         return parse(spec)
@@ -102,12 +101,12 @@ def _width(value: Any) -> int:
         try:
             value = int(value)
         except ValueError:
-            raise StructmatError(f"width={shown(value)}: width must be a whole number") from None
+            raise StructmatError(f"width={shown(value)}: width must be an integer") from None
     width = whole(value, "width", 1)
     if width > WIDEST:
         raise StructmatError(
             f"width={shown(width)}: the explorer takes up to {WIDEST:,} wires; in Python and for"
-            " `structmat show` there is no such bound"
+            " `structmat show` there is no such limit"
         )
     return width
 
@@ -121,7 +120,7 @@ def _check_option(family: Family, name: str, value: Any) -> None:
     elif isinstance(value, int | float) and abs(value) > _LARGEST:
         raise StructmatError(
             f"{family.name}({name}={shown(value)}): the explorer takes numbers up to {_LARGEST:,};"
-            " in Python there is no such bound"
+            " in Python there is no such limit"
         )
 
 
@@ -129,7 +128,7 @@ def _check_size(width: int, depth: int) -> None:
     if width * depth > _NODES:
         raise StructmatError(
             f"{depth:,} stages of {width:,} wires: the explorer takes width × stages up to"
-            f" {_NODES:,}; take fewer of either"
+            f" {_NODES:,}; use fewer stages or wires"
         )
 
 

@@ -1,4 +1,4 @@
-"""The networks of a page that is saved, with all answers found out beforehand."""
+"""The networks of a saved page, with precomputed answers."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from structmat.explorer.asking import asked
 from structmat.explorer.measuring import measured
 from structmat.progress import bar
 
-# One network of each kind, and the block sizes and depths that show what these do.
+# One network of each kind, with block sizes and depths that show the effect of these options.
 SPECS = (
     "block_diagonal(block=4)",
     "butterfly",
@@ -53,25 +53,24 @@ WIDTHS = (8, 12, 13, 16, 32)
 def precomputed(
     specs: Sequence[str] = SPECS, widths: Sequence[int] = WIDTHS, *, progress: bool = False
 ) -> list[dict[str, Any]]:
-    """Return the answers of every network of these families at these widths that there is, once.
+    """Return the answers for these families at these widths, where they exist, without duplicates.
 
     Parameters
     ----------
     specs : sequence of str
     widths : sequence of int
     progress : bool
-        Whether to show a bar, where tqdm is installed.
+        Whether to show a progress bar, if tqdm is installed.
 
     Returns
     -------
     list of dict
-        What `answer` returns, and under "dimension" the dimension; family by family.
+        The results of `answer`, with the dimension under "dimension"; family by family.
 
     Raises
     ------
     StructmatError
-        For a spec or width that cannot be explored, and when none of the families takes any of
-        the widths.
+        If a spec or width cannot be explored, or if no family accepts any of the widths.
 
     Examples
     --------
@@ -93,7 +92,7 @@ def precomputed(
                 steps.update()
     if not found:
         raise SpecError(
-            f"no network to save: none of {', '.join(specs)} takes a width of"
+            f"no network to save: none of {', '.join(specs)} accepts a width of"
             f" {', '.join(map(str, widths))}; see structmat list"
         )
     return found

@@ -1,4 +1,4 @@
-"""Python code that makes a network again."""
+"""Python code that reconstructs a network."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _LINE = 88
 
 
 def code(net: Network, family: Family | None = None) -> str:
-    """Return a program after which `net` is this network.
+    """Return a program that constructs this network as `net`.
 
     Parameters
     ----------
     net : Network
-        Straight, where no family is given: the drawings of the page are.
+        Must be straight if no family is given, like the drawings of the page.
     family : Family, optional
-        Which it is of.
+        The family of the network.
 
     Examples
     --------
@@ -52,7 +52,7 @@ def code(net: Network, family: Family | None = None) -> str:
 
 
 def is_ours(known: Entry) -> bool:
-    """Return whether a family is one of structmat, and not of the user or another package.
+    """Return whether a family is built in, rather than provided by the user or another package.
 
     Examples
     --------
@@ -74,7 +74,7 @@ def _drawn(net: Network) -> list[str]:
 
 
 def _wrapped(switches: Sequence[list[int]]) -> list[str]:
-    """Write one stage, on several lines where it is long."""
+    """Format a stage, on several lines if it is long."""
     line = f"    {list(switches)},"
     if len(line) <= _LINE:
         return [line]

@@ -1,4 +1,4 @@
-"""The dimension of a network, found in a process of its own, which can be ended."""
+"""Computation of the dimension of a network in a separate process, which can be terminated."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from structmat.expressivity import dimension
 from structmat.network import Network
 
 SECONDS = 30.0
-_RANK = 4000  # beyond, a rank takes longer than anyone waits for a page
+_RANK = 4000  # above this, a rank takes too long for an interactive page
 _REMEMBERED = 256
 
 Process = subprocess.Popen[str]
 
 
 class Measurer:
-    """Finds out one dimension at a time: pages wait for their turn, and each has one question.
+    """Computes one dimension at a time: pages are queued, each with at most one question.
 
     Parameters
     ----------
     seconds : float
-        How long is computed at most.
+        The time limit of a computation.
 
     Examples
     --------
@@ -41,10 +41,10 @@ class Measurer:
         self._lock = threading.Lock()
         self._turn = threading.Lock()  # held while a dimension is computed
         self._known: dict[Network, dict[str, Any]] = {}
-        self._newest: dict[str, object] = {}  # question of each page
-        self._asking: str | None = None  # the page whose question is computed
+        self._newest: dict[str, object] = {}  # the latest question of each page
+        self._asking: str | None = None  # the page whose question is being computed
         self._is_stopped = False
-        self._process: Process | None = _started()  # so that it is ready when it is asked
+        self._process: Process | None = _started()  # started in advance
 
     def __enter__(self) -> Measurer:
         return self
@@ -58,21 +58,21 @@ class Measurer:
         return self._asking is not None
 
     def dimension(self, net: Network, page: str = "") -> dict[str, Any] | None:
-        """Return the dimension, ready for JSON; None where the page asked a newer question.
+        """Return the dimension as a JSON-serialisable dict, or None if a newer question came.
 
-        Where it took too long the bounds are those that take no time, and `late` is True.
+        After the time limit, only the bounds that require no rank are returned, with `late` True.
 
         Parameters
         ----------
         net : Network
         page : str
-            Which page asks: a newer question ends the older one of the same page, and waits for
-            those of others.
+            The page that asks: a new question cancels the previous one of the same page, and waits
+            for those of others.
 
         Raises
         ------
         StructmatError
-            When the process was ended from elsewhere.
+            If the process was terminated externally.
         """
         mine = object()
         with self._lock:
@@ -91,12 +91,12 @@ class Measurer:
                     del self._newest[page]
 
     def stop(self) -> None:
-        """End the process, whatever it computes."""
+        """Terminate the process, whatever it computes."""
         with self._lock:
             self._is_stopped = True
             if self._process is not None:
                 self._process.kill()
-        with self._turn:  # who asked it has seen that it ended
+        with self._turn:  # the thread that asked it has noticed
             self._cleared()
 
     def _in_turn(self, net: Network, page: str, mine: object) -> dict[str, Any] | None:
@@ -118,7 +118,7 @@ class Measurer:
         with self._lock:
             self._asking = None
             is_over = self._is_over(page, mine)
-        if not said or is_over or late.is_set():  # it was ended, perhaps as it answered
+        if not said or is_over or late.is_set():  # it was terminated, possibly while answering
             self._cleared()
         if said:
             found: dict[str, Any] = json.loads(said)
@@ -127,7 +127,9 @@ class Measurer:
             return self._remembered(net, _late(net))
         if is_over:
             return None
-        raise StructmatError("the dimension was not found: its process was ended; ask again")
+        raise StructmatError(
+            "the dimension was not computed: its process was terminated; ask again"
+        )
 
     def _is_over(self, page: str, mine: object) -> bool:
         return self._is_stopped or self._newest.get(page) is not mine
@@ -145,7 +147,7 @@ class Measurer:
 
 
 def measured(net: Network) -> dict[str, Any]:
-    """Return the dimension of a network, ready for JSON.
+    """Return the dimension of a network as a JSON-serialisable dict.
 
     Examples
     --------
@@ -163,11 +165,11 @@ def _late(net: Network) -> dict[str, Any]:
     return bounds | {"value": 0, "proved": False, "redundant": net.parameters, "late": True}
 
 
-# The process: a network a line in, a dimension a line out ----------------------------------------
+# The process reads a network per line and writes its dimension per line ------------------------
 
 
 def _started() -> Process:
-    found = os.pathsep.join(path for path in sys.path if path)  # it imports what we import
+    found = os.pathsep.join(path for path in sys.path if path)  # it imports the same modules
     return subprocess.Popen(
         [sys.executable, "-P", "-m", __name__],
         env=os.environ | {"PYTHONPATH": found},
@@ -180,7 +182,7 @@ def _started() -> Process:
 
 
 def _said(process: Process, line: str) -> str:
-    """Return what a process answers to a line; nothing where it was ended."""
+    """Return the answer of a process to a line; empty if it was terminated."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:
@@ -193,14 +195,14 @@ def _said(process: Process, line: str) -> str:
 
 
 def _ended(process: Process) -> None:
-    """Wait for a process that was killed, and close its pipes."""
+    """Wait for a terminated process, and close its pipes."""
     process.kill()
     process.wait()
     for pipe in (process.stdin, process.stdout):
         try:
             if pipe is not None:
                 pipe.close()
-        except OSError:  # what was written and not read
+        except OSError:  # unread output
             pass
 
 

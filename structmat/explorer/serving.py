@@ -1,4 +1,4 @@
-"""The page on this machine: a server bound to loopback, whose answers are the library's."""
+"""The local server of the page, bound to the loopback interface."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ from structmat.explorer.writing import page
 from structmat.writing import parse_json
 
 HOST = "127.0.0.1"
-_LONGEST = 2**18  # bytes of a question
-_DIGITS = 9  # of a length that is read at all
-_WEB = 80  # the port that an address leaves out
+_LONGEST = 2**18  # maximum length of a question in bytes
+_DIGITS = 9  # maximum number of digits of a content length
+_WEB = 80  # the default port, omitted from addresses
 _LAST_PORT = 2**16 - 1
 
 
 class Server(ThreadingHTTPServer):
-    """Serves the explorer to browsers on this machine, and to nobody else.
+    """Serves the explorer to browsers on this machine only.
 
     Parameters
     ----------
     port : int
-        Where; 0 for any that is free.
+        The port; 0 for any free one.
     first : mapping, optional
-        The question whose network is shown first.
+        The question of the network shown first.
     load : sequence of str
-        Files and modules whose families are there: commands on the page name them.
+        Files and modules with the available families, which commands on the page must load.
     seconds : float
-        How long a dimension is computed at most.
+        The time limit for computing a dimension.
 
     Raises
     ------
     StructmatError
-        When the port is taken, or is none.
+        If the port is in use or invalid.
 
     Examples
     --------
@@ -50,7 +50,7 @@ class Server(ThreadingHTTPServer):
     """
 
     daemon_threads = True
-    request_queue_size = 64  # tabs that are opened at once
+    request_queue_size = 64  # tabs opened simultaneously
 
     def __init__(
         self,
@@ -61,30 +61,30 @@ class Server(ThreadingHTTPServer):
         seconds: float = SECONDS,
     ) -> None:
         if whole(port, "port") > _LAST_PORT:
-            raise StructmatError(f"port={port}: ports go up to {_LAST_PORT}; 0 takes a free one")
+            raise StructmatError(f"port={port}: ports go up to {_LAST_PORT}; 0 selects a free one")
         try:
             super().__init__((HOST, port), _Handler)
         except OSError as error:
             raise StructmatError(
-                f"port={port}: cannot be listened to ({error.strerror}); 0 takes a free one"
+                f"port={port}: cannot listen ({error.strerror}); 0 selects a free one"
             ) from None
         self.page = page(first, load=load)
         self.measurer = Measurer(seconds)
 
     @property
     def address(self) -> str:
-        """Where a browser finds the page."""
+        """The address of the page for a browser."""
         return f"http://{HOST}:{self.server_port}/"
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Say nothing of a browser that left before its answer came."""
+        """Ignore a browser that disconnected before it was answered."""
         if not isinstance(sys.exc_info()[1], ConnectionError):
             super().handle_error(request, client_address)
 
     def server_close(self) -> None:
-        """Stop, with whatever is still computed."""
+        """Stop the server and any computation."""
         super().server_close()
-        if hasattr(self, "measurer"):  # the port may have been taken
+        if hasattr(self, "measurer"):  # not if the port was in use
             self.measurer.stop()
 
 
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             found = answers[self.path](question)
-        except StructmatError as error:  # an answer, too: browsers report other statuses as faults
+        except StructmatError as error:  # also an answer: browsers report other statuses as errors
             found = refusal(question, error)
         self._json(HTTPStatus.OK, found)
 
@@ -127,7 +127,7 @@ class _Handler(BaseHTTPRequestHandler):
         return self.server.measurer.dimension(net, str(question.get("page", "")))
 
     def _is_ours(self) -> bool:
-        """Refuse what a page of another site could send, also under a name that leads here."""
+        """Reject requests from pages of other sites, even via a name that resolves to this host."""
         port = self.server.server_port
         hosts = [f"{name}:{port}" for name in (HOST, "localhost")]
         if port == _WEB:
@@ -135,27 +135,29 @@ class _Handler(BaseHTTPRequestHandler):
         host, origin = self.headers.get("Host"), self.headers.get("Origin")
         if host in hosts and origin in (None, f"http://{host}"):
             return True
-        self._refuse(HTTPStatus.FORBIDDEN, f"only pages of http://{hosts[0]}/ are answered")
+        self._refuse(HTTPStatus.FORBIDDEN, f"only requests from http://{hosts[0]}/ are answered")
         return False
 
     def _question(self) -> Any:
-        """Return what was asked, or answer why it cannot be read and return None."""
-        if self.headers.get_content_type() != "application/json":  # a form of another site's
-            self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "questions are application/json")
+        """Return the question, or respond with an error and return None."""
+        if self.headers.get_content_type() != "application/json":  # a form of another site
+            self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "questions must be application/json")
             return None
         length = self.headers.get("Content-Length", "")
         if not length.isdecimal():
-            self._refuse(HTTPStatus.LENGTH_REQUIRED, "say the Content-Length")
+            self._refuse(HTTPStatus.LENGTH_REQUIRED, "Content-Length is required")
             return None
         if len(length) > _DIGITS or int(length) > _LONGEST:
-            self._refuse(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"up to {_LONGEST:,} bytes are read")
+            self._refuse(
+                HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"at most {_LONGEST:,} bytes are accepted"
+            )
             return None
         try:
             question = parse_json(self.rfile.read(int(length)), "a question")
         except FileError:
             question = None
         if question is None:
-            self._refuse(HTTPStatus.BAD_REQUEST, "a question is an object in JSON")
+            self._refuse(HTTPStatus.BAD_REQUEST, "a question must be a JSON object")
         return question
 
     def _refuse(self, status: HTTPStatus, reason: str) -> None:
@@ -181,4 +183,4 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(body)
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing: the terminal is the user's."""
+        """Log nothing: the terminal belongs to the user."""

@@ -1,4 +1,4 @@
-"""The page as one text: markup, style, scripts and data in it, nothing fetched from elsewhere."""
+"""The page as a single text, with markup, style, scripts and data, and no external resources."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ def page(
 ) -> str:
     """Return the page as HTML.
 
-    Its scripts and styles are allowed by their hashes, and nothing else is: a saved page can
-    fetch nothing at all, a served one can ask only its own server.
+    A content security policy permits only its own scripts and styles, by their hashes: a saved page
+    cannot fetch anything, and a served one can connect only to its own server.
 
     Parameters
     ----------
     first : mapping, optional
-        The question whose network is shown first.
+        The question of the network shown first.
     saved : sequence of mappings, optional
-        Answers found out beforehand: the page needs no server then.
+        Precomputed answers, with which the page needs no server.
     load : sequence of str
-        Files and modules that a command has to load for families of one's own.
+        Files and modules that a command must load for user-defined families.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def page(
 
 
 def _first_of(saved: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the question about the network that is usually first, or about any that is there."""
+    """Return the question of the default network, or of any network if it is missing."""
     questions = [{"spec": one["spec"], "width": one["width"]} for one in saved]
     return FIRST if FIRST in questions else questions[0]
 
@@ -102,7 +102,7 @@ def _part(name: str) -> str:
 
 
 def _palette() -> str:
-    """Return the colours of switches, those of `structmat.plot`, as variables of CSS."""
+    """Return the colours of switches, those of `structmat.plot`, as CSS variables."""
     rules = "".join(f"  --switch-{k}: {colour};\n" for k, colour in enumerate(COLOURS))
     return f":root {{\n{rules}}}\n"
 

@@ -1,4 +1,4 @@
-"""Families: rules from a width to a network, registered by name."""
+"""Families of networks: rules from a width to a network, registered by name."""
 
 from structmat.families.butterflies import block_diagonal, butterfly, mixed_radix, monarch
 from structmat.families.expanders import chordal_cycle, margulis, ramanujan, random_regular

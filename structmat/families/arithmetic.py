@@ -1,4 +1,4 @@
-"""The little number theory that widths, blocks and radices need."""
+"""Elementary number theory for widths, blocks and radices."""
 
 from __future__ import annotations
 
@@ -57,9 +57,9 @@ def factorizations(number: int) -> Iterator[tuple[int, ...]]:
 
 
 def least_factorizations(number: int, largest: int) -> list[tuple[int, ...]]:
-    """Return, for each number of factors, a factorization into factors of the least sum.
+    """Return, for each number of factors, a factorization with the smallest sum.
 
-    The factors are at most `largest`, in ascending order; prime factors beyond stay as they are.
+    The factors are at most `largest`, in ascending order; larger prime factors are kept.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def is_power(number: int, base: int) -> bool:
 
 
 def below_two(width: int) -> str | None:
-    """Return the rule that `width` breaks where it is below 2, else None.
+    """Return the violated rule if `width` is below 2, else None.
 
     Examples
     --------
@@ -121,7 +121,7 @@ def below_two(width: int) -> str | None:
 
 
 def not_power_of_two(width: int) -> str | None:
-    """Return the rule that `width` breaks where it is no power of two from 2 on, else None.
+    """Return the violated rule if `width` is not a power of two above 1, else None.
 
     Examples
     --------
@@ -132,7 +132,7 @@ def not_power_of_two(width: int) -> str | None:
 
 
 def not_composite(width: int) -> str | None:
-    """Return the rule that `width` breaks where it is no product of two factors, else None.
+    """Return the violated rule if `width` is not a product of two factors above 1, else None.
 
     Examples
     --------

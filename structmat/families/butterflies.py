@@ -1,4 +1,4 @@
-"""Networks whose switches join wires a fixed stride apart: one digit of the wire at a time."""
+"""Networks whose switches join wires at a fixed stride: one digit of the wire number per stage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from structmat.stage import Bank, Stage
 
 
 def digit_bank(width: int, radix: int, stride: int) -> Bank:
-    """Return the bank that joins `radix` wires `stride` apart, over all of `width`.
+    """Return the bank of switches that join `radix` wires at distance `stride`.
 
     Examples
     --------
@@ -39,17 +39,17 @@ def _block_claims(width: int, block: int) -> Claims:
 
 @family("multiples of block", _block_refuses, claims=_block_claims)
 def block_diagonal(width: int, block: int) -> Network:
-    """Blocks side by side and no exchange between them: OFT.
+    """Rotate blocks of b neighbouring wires independently: OFT.
 
-    Parameters d(b−1)/2 at width d and block b. Never dense, unless b = d; BOFT(1, b) in the
-    terms of the BOFT paper (arXiv 2311.06243).
+    Parameters d(b−1)/2 at width d and block b. Not dense unless b = d; BOFT(1, b) in the notation
+    of the BOFT paper (arXiv 2311.06243).
 
     Parameters
     ----------
     width : int
         A multiple of `block`.
     block : int
-        Wires in each switch, at least 2.
+        Wires per switch, at least 2.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def _butterfly_refuses(width: int, block: int, depth: int | None) -> str | None:
             return f"width must be {size}·2^k to be dense"
         return None
     doublings = whole(depth, "depth", 1) - 1
-    if doublings > 64:  # wider than memory, and too long to print
+    if doublings > 64:  # exceeds any memory, and is too long to print
         return f"width must be a multiple of {size}·2^{doublings}, block·2^(depth−1)"
     if width % (size << doublings):
         return f"width must be a multiple of {size << doublings}, block·2^(depth−1)"
@@ -94,9 +94,9 @@ def _butterfly_claims(width: int, block: int, depth: int | None) -> Claims:
 
 @family("block·2^k; multiples of block·2^(depth−1)", _butterfly_refuses, claims=_butterfly_claims)
 def butterfly(width: int, block: int = 2, depth: int | None = None) -> Network:
-    """Pair half-blocks that lie 2^i apart in stage i: the block butterfly of the BOFT paper.
+    """Pair half-blocks at distance 2^i in stage i: the block butterfly of the BOFT paper.
 
-    BOFT(m, b) is `butterfly(d, block=b, depth=m)`. Parameters m·d(b−1)/2; dense exactly when
+    BOFT(m, b) is `butterfly(d, block=b, depth=m)`. Parameters m·d(b−1)/2; dense exactly if
     d = b·2^(m−1). With `block=2` it is the radix-2 butterfly, the graph of the FFT.
 
     Parameters
@@ -104,9 +104,9 @@ def butterfly(width: int, block: int = 2, depth: int | None = None) -> Network:
     width : int
         A multiple of block·2^(depth−1).
     block : int
-        Wires in each switch, even.
+        Wires per switch, even.
     depth : int, optional
-        The number of stages m; by default the smallest that is dense.
+        The number of stages m; by default the smallest with which it is dense.
 
     Raises
     ------
@@ -136,7 +136,7 @@ nearest are 32 and 64. mixed_radix(48) serves any width
 
 
 def _merged(factors: list[int], largest: int) -> list[int]:
-    """Multiply neighbouring factors while the product stays within `largest`."""
+    """Multiply neighbouring factors while the product is at most `largest`."""
     radices: list[int] = []
     for factor in factors:
         if radices and radices[-1] * factor <= largest:
@@ -149,7 +149,7 @@ def _merged(factors: list[int], largest: int) -> list[int]:
 def radices_refuse(
     width: int, radices: Sequence[int] | None, largest: int | None, *, reverse: bool
 ) -> str | None:
-    """Return the rule that a width breaks when its radices or their bound are given, or None.
+    """Return the violated rule if a width does not fit the given radices or bound, else None.
 
     Examples
     --------
@@ -196,29 +196,29 @@ def mixed_radix(
     *,
     reverse: bool = False,
 ) -> Network:
-    """One stage a digit: write the wire in mixed radix, and join the wires that differ there.
+    """Join the wires that differ in one mixed-radix digit, one digit per stage.
 
-    Stage t has switches of radix r_t, r_0·…·r_{t−1} apart. Dense with as many stages as there
-    are radices, parameters (d/2)·Σ(r_t − 1), none of them redundant. It serves every width;
-    a prime width has one switch of all wires.
+    Stage t has switches of radix r_t at stride r_0·…·r_{t−1}. The network is dense, with one stage
+    per radix and (d/2)·Σ(r_t − 1) parameters, none of them redundant. Every width from 2 on is
+    accepted; at a prime width the network is one switch of all wires.
 
     Parameters
     ----------
     width : int
         At least 2.
     radices : sequence of int, optional
-        Their product is the width; by default the prime factors, smallest first.
+        Radices whose product is the width; by default the prime factors, smallest first.
     largest : int, optional
-        Instead of `radices`: merge neighbouring prime factors into radices up to this size. A
-        larger prime factor stays as it is.
+        An alternative to `radices`: multiply neighbouring prime factors to radices up to this size.
+        Larger prime factors are kept.
     reverse : bool
-        Whether the last digit comes first: the transposed network, and with radix 2 the reverse
-        butterfly.
+        Whether to start from the last digit, which gives the transposed network; with radix 2, the
+        reverse butterfly.
 
     Raises
     ------
     WidthError
-        When the radices' product is not the width.
+        If the product of the radices is not the width.
 
     Examples
     --------
@@ -245,7 +245,7 @@ def _monarch_refuses(width: int, radices: Sequence[int] | None) -> str | None:
 
 
 def balanced(width: int, radices: Sequence[int] | None) -> tuple[int, int]:
-    """Return two radices: those given, or by default the most balanced, the smaller first.
+    """Return the given two radices, or the most balanced ones, the smaller first.
 
     Examples
     --------
@@ -265,7 +265,7 @@ def _monarch_claims(width: int, radices: Sequence[int] | None) -> Claims:
 
 @family("products p·q", _monarch_refuses, claims=_monarch_claims)
 def monarch(width: int, radices: Sequence[int] | None = None) -> Network:
-    """Two stages, blocks of p side by side and then blocks of q with stride p: p·q = d.
+    """Join blocks of p adjacent wires, then of q wires at stride p, with p·q = d: Monarch.
 
     Dense at depth 2, parameters d(p+q−2)/2, none redundant.
 
@@ -279,7 +279,7 @@ def monarch(width: int, radices: Sequence[int] | None = None) -> Network:
     Raises
     ------
     WidthError
-        For a prime width, or when p·q is not the width.
+        For a prime width, or if p·q is not the width.
 
     References
     ----------

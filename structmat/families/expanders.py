@@ -1,4 +1,4 @@
-"""Families from expander graphs: few edges at each wire, and yet all of them near each other."""
+"""Families of expander graphs, which are sparse but highly connected."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from structmat.network import Network
 if TYPE_CHECKING:
     import networkx as nx
 
-_DRAWS = 200  # two in three are Ramanujan, and more of the small ones
-_DENSE = 1024  # up to here all eigenvalues are computed
-_LANCZOS = 64  # vectors: the eigenvalues of a wide graph lie close to each other
+_DRAWS = 200  # about two in three are Ramanujan, more for small graphs
+_DENSE = 1024  # largest width at which all eigenvalues are computed
+_LANCZOS = 64  # number of vectors; the eigenvalues of a large graph are closely spaced
 
 
 def _regular_refuses(width: int, degree: int, rng: object, repeat: int) -> str | None:
@@ -44,21 +44,21 @@ def random_regular(
 ) -> Network:
     """Join each wire to k others at random: a random regular graph.
 
-    From degree 3 on such a graph is nearly always connected, with a diameter of about
-    log d / log(k − 1), and nearly as good an expander as there can be. Parameters k·d/2, times
-    `repeat`. Dense when repeated as often as the diameter, or before; how often is measured. A
-    seed gives the same network always, with one version of networkx.
+    From degree 3 on such a graph is almost always connected, with a diameter of about log d / log(k
+    − 1), and nearly optimal as an expander. Parameters k·d/2, times `repeat`. Dense if repeated as
+    often as the diameter, or fewer times, which has to be computed. A given seed always gives the
+    same network with the same version of networkx.
 
     Parameters
     ----------
     width : int
-        Above `degree`, and even where it is odd.
+        Above `degree`, and even if `degree` is odd.
     degree : int
-        The k wires that each wire is joined to, at least 1.
+        The number k of wires to which each wire is joined, at least 1.
     rng : Generator, int or None
-        The source of randomness, as `numpy.random.default_rng` takes it.
+        Seed or generator, as accepted by `numpy.random.default_rng`.
     repeat : int
-        How many times the stages follow each other.
+        The number of repetitions of the stages.
 
     Raises
     ------
@@ -82,7 +82,7 @@ def _random_regular(width: int, degree: int, source: np.random.Generator) -> nx.
     import networkx as nx
 
     check_edges("random_regular", width, width * degree // 2)
-    sparse = min(degree, width - 1 - degree)  # pairing at random gets stuck where most are joined
+    sparse = min(degree, width - 1 - degree)  # random pairing fails for nearly complete graphs
     graph = nx.random_regular_graph(sparse, width, seed=int(source.integers(2**32)))
     return graph if sparse == degree else nx.complement(graph)
 
@@ -101,26 +101,27 @@ def ramanujan(
 ) -> Network:
     """Draw random regular graphs until one is an optimal expander: a Ramanujan graph.
 
-    No eigenvalue of its adjacency matrix but ±k is beyond 2√(k−1) in size, which no sequence of
-    ever wider graphs of degree k improves on. About two draws in three are so. Parameters k·d/2,
-    times `repeat`. Dense when repeated as often as the diameter, or before; how often is
-    measured. A seed gives the same network always, with one version of networkx.
+    All eigenvalues of its adjacency matrix other than ±k are at most 2√(k−1) in modulus, which is
+    asymptotically optimal for graphs of degree k; about two draws in three have this property.
+    Parameters k·d/2, times `repeat`. Dense if repeated as often as the diameter, or fewer times,
+    which has to be computed. A given seed always gives the same network with the same version of
+    networkx.
 
     Parameters
     ----------
     width : int
-        Above `degree`, and even where it is odd.
+        Above `degree`, and even if `degree` is odd.
     degree : int
-        The k wires that each wire is joined to, at least 3.
+        The number k of wires to which each wire is joined, at least 3.
     rng : Generator, int or None
-        The source of randomness, as `numpy.random.default_rng` takes it.
+        Seed or generator, as accepted by `numpy.random.default_rng`.
     repeat : int
-        How many times the stages follow each other.
+        The number of repetitions of the stages.
 
     Raises
     ------
     WidthError
-        For any other width; GraphError when 200 graphs in a row are none.
+        For any other width; GraphError if 200 draws in a row fail.
 
     References
     ----------
@@ -139,20 +140,20 @@ def ramanujan(
         if _is_ramanujan(graph, int(degree)):
             return from_graph(graph, int(repeat))
     raise GraphError(
-        f"ramanujan(width={width}, degree={degree}): {_DRAWS} random graphs in a row were none;"
+        f"ramanujan(width={width}, degree={degree}): none of {_DRAWS} random graphs is Ramanujan;"
         " try another degree or seed"
     )
 
 
 def _is_ramanujan(graph: nx.Graph[int], degree: int) -> bool:
-    """Return whether a regular graph is connected and no eigenvalue between is too large."""
+    """Return whether a regular graph is connected and its other eigenvalues are small enough."""
     import networkx as nx
     from scipy.sparse import linalg
 
     adjacent = nx.to_scipy_sparse_array(graph, nodelist=range(len(graph)), dtype=np.dtype(float))
     if len(graph) <= _DENSE:
         values = np.linalg.eigvalsh(adjacent.toarray())
-    else:  # the two at each end, from a start that is the same every time
+    else:  # the two at each end, from a fixed start vector
         values = linalg.eigsh(
             adjacent,
             k=4,
@@ -163,7 +164,7 @@ def _is_ramanujan(graph: nx.Graph[int], degree: int) -> bool:
             return_eigenvectors=False,
         )
     rounding = 1e-8 * degree
-    lowest = values[1] if values[0] < rounding - degree else values[0]  # −k: it is bipartite
+    lowest = values[1] if values[0] < rounding - degree else values[0]  # −k if bipartite
     return bool(max(-lowest, values[-2]) <= 2 * math.sqrt(degree - 1) + rounding)
 
 
@@ -182,17 +183,17 @@ def margulis(width: int, repeat: int = 1) -> Network:
     """Join the points of an n×n torus by four shears: the expander of Margulis, Gabber and Galil.
 
     Point (x, y), wire n·x + y, is joined to (x + 2y, y), (x + 2y + 1, y), (x, y + 2x) and
-    (x, y + 2x + 1) modulo n. Of at most 8 edges at each wire, loops are left out, and of parallel
-    edges all but one; 4d − 6n are left, n = √d. Parameters are the edges, times `repeat`. No draw
-    is needed: every member is an expander, with second eigenvalue at most 5√2. Dense when
-    repeated as often as the diameter, of the order of log d, or before; how often is measured.
+    (x, y + 2x + 1) modulo n. Each wire has at most 8 edges; without loops and parallel edges,
+    4d − 6n remain, n = √d. Parameters are the edges, times `repeat`. The construction is
+    deterministic: every member is an expander, with second eigenvalue at most 5√2. Dense if
+    repeated as often as the diameter, which is O(log d), or fewer times, which has to be computed.
 
     Parameters
     ----------
     width : int
         n², n at least 2.
     repeat : int
-        How many times the stages follow each other.
+        The number of repetitions of the stages.
 
     Raises
     ------
@@ -224,7 +225,7 @@ def _chordal_refuses(width: int, repeat: int) -> str | None:
 
 
 def _chordal_claims(width: int, repeat: int) -> Claims:
-    # Chord and cycle coincide at x − 1/x = ±1: where 5 has a square root.
+    # The chord and the cycle edge coincide at x − 1/x = ±1: where 5 has a square root.
     parallel = {0: 1, 1: 2, 4: 2}.get(width % 5, 0)
     return Claims(parameters=repeat * (width + (width - 3) // 2 - parallel))
 
@@ -233,17 +234,17 @@ def _chordal_claims(width: int, repeat: int) -> Claims:
 def chordal_cycle(width: int, repeat: int = 1) -> Network:
     """Join each wire x of a cycle of prime length p to its inverse modulo p: an expander.
 
-    Loops (at 0, 1 and p − 1) and chords parallel to the cycle are left out: two chords where
-    p ≡ ±1 mod 5, one at p = 5. So there are p + (p−3)/2 edges, less these; parameters are the
-    edges, times `repeat`. No wire is joined to more than 3 others. Dense when repeated as often
-    as the diameter, of the order of log p, or before; how often is measured.
+    Loops (at 0, 1 and p − 1) and chords parallel to the cycle are omitted: two chords if p ≡ ±1 mod
+    5, one if p = 5. This gives p + (p−3)/2 edges, minus the omitted chords; parameters are the
+    edges, times `repeat`. No wire is joined to more than 3 others. Dense if repeated as often as
+    the diameter, which is O(log p), or fewer times, which has to be computed.
 
     Parameters
     ----------
     width : int
         A prime p, at least 5.
     repeat : int
-        How many times the stages follow each other.
+        The number of repetitions of the stages.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Networks from gossip: 2×2 switches as telephone calls in which both tell all they know."""
+"""Networks from the gossip problem, with 2×2 switches as telephone calls."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def _knodel_claims(width: int, depth: int | None) -> Claims:
 
 @family("even", _knodel_refuses, claims=_knodel_claims)
 def knodel(width: int, depth: int | None = None) -> Network:
-    """Gossip among an even number in the fewest rounds: the dimensions of the Knödel graph.
+    """Gossip among an even number of wires in the fewest rounds: the Knödel graph.
 
-    The wires are d/2 pairs, and stage t joins the first wire of pair j to the second of pair
+    The wires form d/2 pairs, and stage t joins the first wire of pair j to the second of pair
     j + 2^k − 1 modulo d/2, where k = t mod ⌊log₂ d⌋: wires 2j and 2(j + 2^k − 1) + 1. After k
-    stages a wire has heard the wires of 2^(k−1) pairs in a row. So the network is dense at depth
-    ⌈log₂ d⌉, the least that 2×2 switches can have, at every even width and not only at powers of
-    two. Parameters m·d/2.
+    stages a wire depends on 2^(k−1) consecutive pairs. The network is therefore dense at depth
+    ⌈log₂ d⌉, the minimum for 2×2 switches, at every even width and not only at powers of two.
+    Parameters m·d/2.
 
     Parameters
     ----------
     width : int
         Even.
     depth : int, optional
-        The number of stages m; by default the smallest that is dense.
+        The number of stages m; by default the smallest with which it is dense.
 
     Raises
     ------
@@ -77,13 +77,14 @@ def _gossip_claims(width: int) -> Claims:
 
 @family("any from 2 on", below_two, claims=_gossip_claims)
 def gossip(width: int) -> Network:
-    """Gossip with the fewest calls: dense with 2d − 4 parameters, and no network has fewer.
+    """Gossip with the fewest calls: dense with 2d − 4 parameters, the minimum for any network.
 
-    Halving their number at each stage, wires tell what they know to others until four are left,
-    wires 0 to 3; these exchange everything around a cycle of four in two stages, and the
-    gathering runs backwards. That is d − 4 switches, 4 and d − 4 again, in 2·⌈log₂(d/4)⌉ + 2
-    stages, dense at the last only. Two wires need 1 switch, three need 3. Larger switches do not
-    help: a dense network of any blocks has at least 2d − 4 parameters (d at least 4).
+    The number of active wires is halved in each stage, as each wire passes its information to
+    another, until wires 0 to 3 are left; these exchange everything around a cycle of four in two
+    stages, after which the gathering is reversed. This takes d − 4 switches, then 4, then d − 4, in
+    2·⌈log₂(d/4)⌉ + 2 stages, and only the last stage makes it dense. Two wires need 1 switch, three
+    need 3. Larger switches do not help: a dense network of any blocks has at least 2d − 4
+    parameters (d at least 4).
 
     Parameters
     ----------

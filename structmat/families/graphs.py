@@ -1,8 +1,8 @@
-"""Families from graphs: the edges of a well-known graph, coloured, are the 2×2 switches.
+"""Families of well-known graphs, whose edges, coloured into stages, are the 2×2 switches.
 
-Each has an option `repeat`: a network of a graph that is repeated as often as its diameter says
-is dense, and often it is dense much sooner. The stages of one repetition are as many as the
-largest degree Δ where the graph is bipartite, else Δ or Δ + 1 (`structmat.from_graph`).
+Each has an option `repeat`. Repeated as often as the diameter of the graph, a network is dense, and
+often much sooner. One repetition has as many stages as the maximum degree Δ if the graph is
+bipartite, otherwise Δ or Δ + 1 (`structmat.from_graph`).
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from structmat.network import Network
 
 Permutation: TypeAlias = tuple[int, ...]
 
-_MOST_EDGES = 2**21  # networkx uses about a kilobyte for each
-_LARGEST_GROUP = 65_536  # elements: a larger one takes long to list, only to be refused
+_MOST_EDGES = 2**21  # networkx uses about a kilobyte per edge
+_LARGEST_GROUP = 65_536  # elements; enumerating a larger group takes long
 
 
 def network_of(
     width: int, pairs: Iterable[tuple[int, int]], repeat: int, switches: str = "edges"
 ) -> Network:
-    """Return the network of the graph with these edges, without loops and parallel edges.
+    """Return the network of the graph with these edges, ignoring loops and parallel edges.
 
     Examples
     --------
@@ -44,12 +44,12 @@ def network_of(
 
 
 def check_edges(name: str, width: int, edges: int) -> None:
-    """Refuse a graph for which networkx needs gigabytes and minutes, before it is built.
+    """Raise an error for a graph that needs gigabytes and minutes in networkx, before building it.
 
     Raises
     ------
     StructmatError
-        When it has more than 2^21 edges.
+        If it has more than 2^21 edges.
 
     Examples
     --------
@@ -57,17 +57,17 @@ def check_edges(name: str, width: int, edges: int) -> None:
     Traceback (most recent call last):
     ...
     structmat.errors.StructmatError: circulant(width=1048576): a graph of 16,777,216 edges; a \
-graph may have at most 2,097,152, so take fewer wires or fewer edges at each
+graph may have at most 2,097,152, so use fewer wires or fewer edges per wire
     """
     if edges > _MOST_EDGES:
         raise StructmatError(
             f"{name}(width={width}): a graph of {edges:,} edges; a graph may have at most"
-            f" {_MOST_EDGES:,}, so take fewer wires or fewer edges at each"
+            f" {_MOST_EDGES:,}, so use fewer wires or fewer edges per wire"
         )
 
 
 def wholes(values: Any, name: str, least: int) -> tuple[int, ...]:
-    """Return at least one integer, each at least `least`; `name` is their name in the plural.
+    """Return a non-empty tuple of integers of at least `least`; `name` is the name of the option.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def wholes(values: Any, name: str, least: int) -> tuple[int, ...]:
 def _checked_offsets(offsets: Sequence[int]) -> tuple[int, ...]:
     steps = wholes(offsets, "offsets", 1)
     if len(set(steps)) < len(steps):
-        raise StructmatError(f"offsets={shown(offsets)}: give no offset twice")
+        raise StructmatError(f"offsets={shown(offsets)}: offsets must be distinct")
     return steps
 
 
@@ -108,7 +108,7 @@ def _circulant_claims(width: int, offsets: Sequence[int], repeat: int) -> Claims
 
 
 def _some_offsets(width: int) -> list[tuple[int, ...]]:
-    """Return powers 1, b, b², …: of the square root, the cube root, …, and of two."""
+    """Return offsets 1, b, b², …, for b the square, cube or fourth root of the width, or two."""
     if width < 8:
         return []
     bases = {next(b for b in range(2, width) if b**k >= width) for k in (2, 3, 4)} | {2}
@@ -125,20 +125,20 @@ def _some_offsets(width: int) -> list[tuple[int, ...]]:
     choices={"offsets": _some_offsets},
 )
 def circulant(width: int, offsets: Sequence[int] = (1, 2), repeat: int = 1) -> Network:
-    """Join each wire to those a few fixed offsets away, modulo the width: a circulant graph.
+    """Join each wire to those at a few fixed offsets, modulo the width: a circulant graph.
 
-    Each offset gives d edges, or d/2 where it is d/2; parameters are the edges, times `repeat`.
-    Connected, and dense when repeated often enough, exactly when no factor is common to the width
-    and all offsets; how often is measured.
+    Each offset gives d edges, or d/2 if it equals d/2; parameters are the edges, times `repeat`.
+    Connected, and dense if repeated often enough, exactly if the width and all offsets have no
+    common factor; the number of repetitions has to be computed.
 
     Parameters
     ----------
     width : int
         At least twice the largest offset.
     offsets : sequence of int
-        Each at least 1, none twice.
+        Each at least 1, without repetition.
     repeat : int
-        How many times the stages follow each other.
+        The number of repetitions of the stages.
 
     Raises
     ------
@@ -173,15 +173,13 @@ def _checked_generators(generators: Sequence[Sequence[int]]) -> tuple[Permutatio
     if not symbols or any(tuple(sorted(g)) != symbols for g in tuples):
         raise StructmatError(f"generators={shown(generators)}: {form}")
     if symbols in tuples:
-        raise StructmatError(
-            f"generators={shown(generators)}: leave out the one that moves nothing"
-        )
+        raise StructmatError(f"generators={shown(generators)}: omit the identity permutation")
     return tuples
 
 
 @lru_cache(maxsize=64)
 def _group(generators: tuple[Permutation, ...]) -> tuple[Permutation, ...]:
-    """Return the group that permutations generate, in lexicographic order."""
+    """Return the group generated by permutations, in lexicographic order."""
     one = tuple(range(len(generators[0])))
     found = {one}
     waiting = [one]
@@ -192,8 +190,8 @@ def _group(generators: tuple[Permutation, ...]) -> tuple[Permutation, ...]:
         waiting += new
         if len(found) > _LARGEST_GROUP:
             raise StructmatError(
-                f"generators={shown(generators)}: they make a group of more than {_LARGEST_GROUP}"
-                " elements; give fewer, or permutations of fewer symbols"
+                f"generators={shown(generators)}: they generate a group of more than"
+                f" {_LARGEST_GROUP} elements; use fewer, or permutations of fewer symbols"
             )
     return tuple(sorted(found))
 
@@ -203,7 +201,7 @@ def _cayley_refuses(width: int, generators: Sequence[Sequence[int]], repeat: int
     order = len(_group(_checked_generators(generators)))
     if width == order:
         return None
-    return f"width must be {order}, the order of the group that the generators make"
+    return f"width must be {order}, the order of the generated group"
 
 
 def _is_odd(permutation: Permutation) -> bool:
@@ -240,27 +238,27 @@ def _some_generators(width: int) -> list[tuple[Permutation, ...]]:
     choices={"generators": _some_generators},
 )
 def cayley(width: int, generators: Sequence[Sequence[int]], repeat: int = 1) -> Network:
-    """Join the elements x and x·g of a group of permutations, for each generator g: a Cayley graph.
+    """Join the elements x and x·g of a permutation group, for each generator g: a Cayley graph.
 
     The wires are the elements in lexicographic order of (x(0), x(1), …), and (x·g)(k) = x(g(k)).
-    Parameters: half the number of generators and their inverses, times d, times `repeat`. Where
-    all generators are odd permutations the graph is bipartite. Dense when repeated as often as
-    the diameter, or before; how often is measured.
+    Parameters: half the number of distinct generators and inverses, times d, times `repeat`. If all
+    generators are odd permutations the graph is bipartite. Dense if repeated as often as the
+    diameter, or fewer times, which has to be computed.
 
     Parameters
     ----------
     width : int
         The order of the group.
     generators : sequence of permutations
-        Each of 0 … k − 1, as the tuple of images, none of them the identity. The group may have
-        up to 65,536 elements.
+        Each of 0 … k − 1, as the tuple of images, other than the identity. The group may have up to
+        65,536 elements.
     repeat : int
-        How many times the stages follow each other.
+        The number of repetitions of the stages.
 
     Raises
     ------
     WidthError
-        For any other width, naming the order of the group.
+        For any other width; the message states the order of the group.
 
     References
     ----------
@@ -269,7 +267,7 @@ def cayley(width: int, generators: Sequence[Sequence[int]], repeat: int = 1) -> 
 
     Examples
     --------
-    All orders of four things, by exchange of neighbours: the bubble-sort graph.
+    All permutations of four elements, by adjacent transpositions: the bubble-sort graph.
 
     >>> cayley(24, generators=((1, 0, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2)))
     Network(width=24, depth=3, parameters=36)
@@ -308,20 +306,20 @@ def _de_bruijn_claims(width: int, symbols: int, repeat: int) -> Claims:
 def de_bruijn(width: int, symbols: int = 2, repeat: int = 1) -> Network:
     """Join wire i to the wires k·i, …, k·i + k − 1 modulo d: the undirected de Bruijn graph.
 
-    At d = k^n the wires are the words of n symbols out of k, joined where one is the other moved
-    on by a symbol; the definition serves any width. Loops are left out, and of parallel edges all
-    but one. That leaves k·d − k − k(k−1)/2 edges at d = k^n, and at most k·d. Parameters are the
-    edges, times `repeat`. Dense when repeated ⌈log_k d⌉ times, or before. It is a graph of edges;
-    for the de Bruijn digraph unrolled into switches of k wires see `shuffle`.
+    For d = k^n the wires are the words of length n over k symbols, joined if one is a shift of the
+    other by one symbol; the definition applies to any width. Loops and parallel edges are omitted.
+    This leaves k·d − k − k(k−1)/2 edges for d = k^n, and at most k·d. Parameters are the edges,
+    times `repeat`. Dense if repeated ⌈log_k d⌉ times, or fewer. The switches are edges; for the de
+    Bruijn digraph unrolled into switches of k wires see `shuffle`.
 
     Parameters
     ----------
     width : int
         At least `symbols`.
     symbols : int
-        The k symbols, at least 2; no wire is joined to more than 2k others.
+        The number of symbols k, at least 2; no wire is joined to more than 2k others.
     repeat : int
-        How many times the stages follow each other.
+        The number of repetitions of the stages.
 
     Raises
     ------

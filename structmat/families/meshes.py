@@ -1,4 +1,4 @@
-"""Meshes of 2×2 switches that cover every rotation, or as many dimensions as all of them have."""
+"""Meshes of 2×2 switches that cover all rotations, or have the dimension of SO(d)."""
 
 from __future__ import annotations
 
@@ -41,20 +41,20 @@ def _brickwall_claims(width: int, depth: int | None) -> Claims:
 
 @family("any from 2 on", _brickwall_refuses, claims=_brickwall_claims)
 def brickwall(width: int, depth: int | None = None) -> Network:
-    """Join neighbours, even pairs and odd pairs by turns: the brick-wall mesh of Clements.
+    """Join neighbouring wires, alternating even and odd pairs: the brick-wall mesh of Clements.
 
     Stage t joins wires i and i + 1 for all i ≡ t mod 2. With d stages it has d(d−1)/2 parameters
-    and covers every rotation, which no 2×2 network does with fewer than d stages (odd d) or
-    d − 1 (even d). It is dense from d − 1 stages on for even d, from d on for odd. An even stage
-    has ⌊d/2⌋ parameters, an odd one ⌊(d−1)/2⌋.
+    and covers every rotation, which no network of 2×2 switches does with fewer than d stages (odd
+    d) or d − 1 (even d). It is dense from d − 1 stages on for even d, from d on for odd d. An even
+    stage has ⌊d/2⌋ parameters, an odd one ⌊(d−1)/2⌋.
 
     Parameters
     ----------
     width : int
         At least 2.
     depth : int, optional
-        The number of stages; by default the width, which covers all rotations. Two wires have
-        one stage only.
+        The number of stages; by default the width, with which all rotations are covered. At width 2
+        there is only one stage.
 
     Raises
     ------
@@ -84,11 +84,11 @@ def _triangle_claims(width: int) -> Claims:
 
 @family("any from 2 on", below_two, claims=_triangle_claims)
 def triangle(width: int) -> Network:
-    """Join neighbours in a triangle, once for each pair of wires: the mesh of Reck.
+    """Join neighbouring wires in a triangle, once for each pair of wires: the mesh of Reck.
 
     Stage t of the 2d − 3 joins wires i and i + 1 for all i ≡ t mod 2 up to min(t, 2d − 4 − t):
     the first two wires d − 1 times, the last two once. It has d(d−1)/2 parameters, covers every
-    rotation, and is dense at its last stage only. `brickwall` does this with d stages.
+    rotation, and is dense only after its last stage. `brickwall` needs only d stages for this.
 
     Parameters
     ----------
@@ -122,15 +122,15 @@ def _round_robin_claims(width: int) -> Claims:
 
 @family("any from 2 on", below_two, claims=_round_robin_claims)
 def round_robin(width: int) -> Network:
-    """Let every two wires meet once, in the rounds of a tournament.
+    """Join every two wires exactly once, in the rounds of a tournament.
 
-    Wires i and j meet in round (i + j) mod r, where r is d for an odd width, with a bye for one
-    wire a round, and d − 1 for an even one, where the last wire meets whoever would meet
-    himself. These are the fewest rounds. It has d(d−1)/2 parameters, all of which count at the
-    identity, where the Jacobian is invertible; whether it covers every rotation is open from
-    d = 5 on. It is dense from round d/2 on for even d (checked at every width to 300), and only
-    at its last for odd d, since wire 0 meets the others one by one. It is the network of the
-    complete graph.
+    Wires i and j meet in round (i + j) mod r. For an odd width r is d, and one wire per round is
+    idle; for an even one r is d − 1, and the last wire meets the one that would meet itself. This
+    is the minimum number of rounds. It has d(d−1)/2 parameters, and none is redundant at the
+    identity, where the Jacobian is invertible; whether it covers every rotation is open from d = 5
+    on. It is dense from round d/2 on for even d (checked at every width up to 300), and only after
+    the last for odd d, since wire 0 meets the others one by one. It is the network of the complete
+    graph.
 
     Parameters
     ----------
@@ -162,12 +162,12 @@ def _ruler_claims(width: int) -> Claims:
 
 @family("2^n", not_power_of_two, claims=_ruler_claims)
 def ruler(width: int) -> Network:
-    """Join wires a stride apart, the strides like the marks of a ruler: 1, 2, 1, 4, 1, 2, 1, 8, ….
+    """Join wires at strides that follow the marks of a ruler: 1, 2, 1, 4, 1, 2, 1, 8, ….
 
-    Stage t = 1, …, d − 1 joins all wires whose numbers differ in the last bit set in t. It is the
-    cosine–sine decomposition, applied to its own halves down to single angles, so it covers every
-    rotation with exactly d(d−1)/2 parameters, in d − 1 stages, the fewest of 2×2 switches. It is
-    dense from stage d/2 on, the first with the stride d/2.
+    Stage t = 1, …, d − 1 joins all wires whose numbers differ in the lowest set bit of t. It is
+    the cosine–sine decomposition, applied recursively down to single angles, so it covers every
+    rotation with exactly d(d−1)/2 parameters, in d − 1 stages, the minimum for 2×2 switches. It is
+    dense from stage d/2 on, the first with stride d/2.
 
     Parameters
     ----------

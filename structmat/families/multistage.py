@@ -1,4 +1,4 @@
-"""Multistage interconnection networks: switches in columns with wiring between them."""
+"""Multistage interconnection networks: columns of switches with permutations between them."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ def _power_claims(width: int, block: int) -> Claims:
 
 @family("block^n", _power_refuses, claims=_power_claims)
 def omega(width: int, block: int = 2) -> Network:
-    """Shuffle all wires perfectly, then set switches on neighbours, n times: the omega network.
+    """Alternate perfect shuffles with switches on neighbouring wires, n times: the omega network.
 
-    Wired as Lawrie drew it: the shuffle sends wire i to b·i mod d + ⌊b·i/d⌋, the digits of i in
-    base b turned left by one, and each switch joins b neighbours. After n turns identity blocks
-    give the identity. One path joins any input with any output, so it is dense exactly at its
-    depth n, and blocks most permutations (`structmat.route`). Parameters n·d(b−1)/2. The
-    butterfly with its ends renamed.
+    As defined by Lawrie: the shuffle sends wire i to b·i mod d + ⌊b·i/d⌋, which rotates the base-b
+    digits of i left by one, and each switch joins b neighbours. After n shuffles identity blocks
+    give the identity. There is exactly one path from each input to each output, so it is dense
+    exactly at depth n, and blocks most permutations (`structmat.route`). Parameters n·d(b−1)/2. It
+    is the butterfly with its ends relabelled.
 
     Parameters
     ----------
     width : int
         b^n, n at least 1.
     block : int
-        Wires in each switch, b.
+        Wires per switch, b.
 
     Raises
     ------
@@ -75,20 +75,20 @@ def omega(width: int, block: int = 2) -> Network:
 
 @family("block^n", _power_refuses, claims=_power_claims)
 def baseline(width: int, block: int = 2) -> Network:
-    """Send the wires of each switch to b networks a b-th as wide, again and again: the baseline.
+    """Split the wires recursively among b networks of width d/b: the baseline network.
 
-    Wired as Wu and Feng drew it: each switch joins b neighbours, and its k-th wire goes on to
-    the k-th of the smaller networks; these are switches in the last stage. One path joins any
-    input with any output, so it is dense exactly at its depth n, and blocks most permutations
-    (`structmat.route`). Parameters n·d(b−1)/2. The butterfly with its ends renamed: identity
-    blocks write the digits of each wire in base b backwards.
+    As defined by Wu and Feng: each switch joins b neighbours, and its k-th wire leads to the k-th
+    of the smaller networks, which are switches in the last stage. There is exactly one path from
+    each input to each output, so it is dense exactly at depth n, and blocks most permutations
+    (`structmat.route`). Parameters n·d(b−1)/2. It is the butterfly with its ends relabelled:
+    identity blocks reverse the base-b digits of each wire.
 
     Parameters
     ----------
     width : int
         b^n, n at least 1.
     block : int
-        Wires in each switch, b.
+        Wires per switch, b.
 
     Raises
     ------
@@ -111,9 +111,9 @@ def baseline(width: int, block: int = 2) -> Network:
 
 
 def _dividing(width: int, radices: Sequence[int]) -> list[Stage]:
-    """Return stages that send the wires of each switch to as many smaller networks.
+    """Return stages that distribute the wires of each switch among smaller networks.
 
-    What is left after the last stage has width 1 where the radices multiply to the width.
+    After the last stage these have width 1 if the product of the radices is the width.
     """
     wires = permutation.identity(width)
     stages = []
@@ -134,10 +134,10 @@ def _benes_claims(width: int) -> Claims:
 def benes(width: int) -> Network:
     """Route every permutation of 2^n wires by 2n−1 stages of 2×2 switches: the Beneš network.
 
-    The baseline network and its mirror image, sharing the middle stage, wired as in the
-    literature: each switch of the first stage sends one wire to the upper half network and one
-    to the lower. It is dense from stage n on. Parameters (2n−1)·d/2. Identity blocks make it
-    the identity. It is `clos` with n radices of 2.
+    The baseline network and its mirror image, sharing the middle stage, wired as in the literature:
+    each switch of the first stage sends one wire to the upper half network and one to the lower. It
+    is dense from stage n on. Parameters (2n−1)·d/2. Identity blocks give the identity. It is `clos`
+    with n radices of 2.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def benes(width: int) -> Network:
 
 
 def _mirrored(width: int, radices: Sequence[int]) -> Network:
-    """Return the dividing stages and their mirror image, sharing the middle one."""
+    """Return the recursive stages and their mirror image, sharing the middle one."""
     *entering, middle = _dividing(width, radices)
     leaving = [stage.inverse() for stage in reversed(entering)]
     return Network(width, [*entering, middle, *leaving])
@@ -191,19 +191,19 @@ def _clos_claims(width: int, radices: Sequence[int] | None) -> Claims:
 def clos(width: int, radices: Sequence[int] | None = None) -> Network:
     """Route every permutation by switches of p, then of q = d/p, then of p: the Clos network.
 
-    Wired as in the literature, C(p, p, q): the k-th wire of each of the q first switches goes to
-    the k-th of the p middle ones, and back in the mirror image. With more than two radices the
-    middle switches are Clos networks themselves, 2k−1 stages for k radices. It is dense from
-    stage k on. Parameters (d/2)·Σ(r_t − 1) over all stages, where every radix counts twice but
-    the last, which counts once. Identity blocks make it the identity.
+    Wired as in the literature, C(p, p, q): the k-th wire of each of the q first switches leads to
+    the k-th of the p middle ones, and back symmetrically. With more than two radices the middle
+    switches are themselves Clos networks, which gives 2k−1 stages for k radices. It is dense from
+    stage k on. Parameters (d/2)·Σ(r_t − 1) over all stages, in which every radix but the last
+    occurs twice. Identity blocks give the identity.
 
     Parameters
     ----------
     width : int
         The product of the radices; by default any product of two factors above 1.
     radices : sequence of int, optional
-        Wires in the switches of the first, second, … and middle stage; by default the most
-        balanced pair, the smaller first.
+        Radices of the first, second, … and middle stage; by default the most balanced pair, the
+        smaller first.
 
     Raises
     ------
@@ -236,14 +236,14 @@ def _waksman_claims(width: int) -> Claims:
 def waksman(width: int) -> Network:
     """Route every permutation of any number of wires, with the fewest switches known.
 
-    A Beneš network for any width: each switch of the first stage sends one wire to an upper
-    network of ⌊d/2⌋ wires and one to a lower network of ⌈d/2⌉. An odd last wire goes straight
-    to the lower one and comes straight from it; where the width is even, the last switch of the
-    last stage is left out. Smaller networks that are less deep stand in the middle, so the
-    switches lie as symmetrically as there are. With n = ⌈log₂ d⌉: depth 2n−1 and parameters
-    ⌈log₂ 1⌉ + … + ⌈log₂ d⌉ = d·n − 2^n + 1, one for each 2×2 switch. It is dense from stage n on
-    at 2^n, and from stage 2n − 1 − k on where 2^k is the largest power of two that divides
-    another width. Identity blocks make it the identity.
+    A Beneš network for any width: each switch of the first stage sends one wire to an upper network
+    of ⌊d/2⌋ wires and one to a lower network of ⌈d/2⌉. If the width is odd, the last wire goes
+    directly to and from the lower one; if it is even, the last switch of the last stage is omitted.
+    Smaller networks of lower depth are placed in the middle, so that the network is as symmetric as
+    possible. With n = ⌈log₂ d⌉: depth 2n−1 and parameters ⌈log₂ 1⌉ + … + ⌈log₂ d⌉ = d·n − 2^n + 1,
+    one for each 2×2 switch. At width 2^n it is dense from stage n on, at other widths from stage 2n
+    − 1 − k on, where 2^k is the largest power of two that divides the width. Identity blocks give
+    the identity.
 
     Parameters
     ----------
@@ -270,7 +270,7 @@ def waksman(width: int) -> Network:
     entering, leaving = [], []
     starts, sizes = np.zeros(1, dtype=np.int64), np.array([width])
     for depth in range(ceil_log(width, 2), 1, -1):
-        deep = sizes > 2 ** (depth - 1)  # the others wait, to stand in the middle
+        deep = sizes > 2 ** (depth - 1)  # the others are placed in the middle
         entering.append(_halving(width, starts[deep], sizes[deep]))
         leaving.append(_halving(width, starts[deep], sizes[deep], spared=1).inverse())
         upper = np.where(deep, sizes // 2, 0)
@@ -283,8 +283,8 @@ def waksman(width: int) -> Network:
 def _halving(width: int, starts: Index, sizes: Index, *, spared: int = 0) -> Stage:
     """Return the stage that sends one wire of each switch to the upper half and one to the lower.
 
-    The networks to halve begin at `starts`. With `spared`, an even one goes without its last
-    switch, whose wires go straight.
+    The networks to halve begin at `starts`. With `spared`, a network of even width omits its last
+    switch, whose wires are passed through.
     """
     reads, writes, moves = [], [], []
     for size in np.unique(sizes).tolist():

@@ -1,4 +1,4 @@
-"""Members of a family: which of its options go together, and with which values."""
+"""Enumeration of the members of a family: combinations of its options and their values."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from structmat.errors import FamilyError, StructmatError
 from structmat.families.registry import Entry, blamed
 from structmat.families.spec import Family
 
-_ABSENT = object()  # an option left at its default
+_ABSENT = object()  # marks an option left at its default
 
 
 def combinations(known: Entry, width: int, values: Mapping[str, Iterable[Any]]) -> Iterator[Family]:
-    """Yield a family with every combination of values of its options, valid ones or not.
+    """Yield a family with every combination of values of its options, valid or not.
 
-    The family's own choices at this width come before `values`. An option that has a default is
-    also left out, but for a seed: without one a network is not the same each time.
+    The choices registered by the family take precedence over `values`. Options with a default are
+    also tried without a value, except for a seed: without one the network is not reproducible.
 
     Examples
     --------
@@ -41,7 +41,7 @@ def combinations(known: Entry, width: int, values: Mapping[str, Iterable[Any]]) 
 
 
 def taken(rule: Family, width: int) -> bool | None:
-    """Return whether a family takes a width, or None where its options exclude each other.
+    """Return whether a family accepts a width, or None if its options exclude each other.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Families from products of standard graphs: one graph for each digit of a wire's number."""
+"""Families from product graphs: one standard graph for each digit of a wire's number."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from structmat.families.graphs import check_edges, network_of, wholes
 from structmat.families.registry import Choices, Claims, family
 from structmat.network import Network
 
-_LARGEST = 64  # a larger radix makes a graph of very many edges, and one switch of them
+_LARGEST = 64  # a larger radix makes a graph with very many edges that is a single switch
 _GRAPHS = ("path", "cycle", "star", "complete", "hypercube")
 
 
@@ -52,7 +52,7 @@ def _edges(graph: str, side: int) -> list[tuple[int, int]]:
 
 
 def _factors(graphs: Sequence[str], sides: Sequence[int]) -> list[tuple[str, int]]:
-    """Return the graphs with their sides, a hypercube as a path of two nodes for each bit."""
+    """Return the graphs with their sides, replacing a hypercube by a 2-node path for each bit."""
     factors: list[tuple[str, int]] = []
     for graph, side in zip(graphs, sides, strict=True):
         cube = graph == "hypercube"
@@ -63,7 +63,7 @@ def _factors(graphs: Sequence[str], sides: Sequence[int]) -> list[tuple[str, int
 def _cartesian(
     width: int, factors: list[tuple[str, int]], repeat: int, switches: str = "edges"
 ) -> Network:
-    """Return the network of the Cartesian product; the last digit of a wire runs fastest."""
+    """Return the network of the Cartesian product; the last digit of a wire varies fastest."""
     edges = sum(_facts(graph, side).edges * (width // side) for graph, side in factors)
     check_edges("product", width, edges)
     wires = np.arange(width).reshape([side for _, side in factors])
@@ -96,7 +96,7 @@ def _product_refuses(width: int, graphs: Any, sides: Sequence[int], repeat: int)
         )
     for graph, side in zip(graphs, lengths, strict=True):
         if graph not in _GRAPHS:
-            raise StructmatError(f"no graph {shown(graph)}{suggest(str(graph), _GRAPHS)}")
+            raise StructmatError(f"unknown graph {shown(graph)}{suggest(str(graph), _GRAPHS)}")
         if graph == "hypercube" and not_power_of_two(side):
             raise StructmatError(f"side={side}: the side of a hypercube must be 2^n")
     return _wrong_product(width, lengths)
@@ -124,11 +124,11 @@ _PRODUCTS: Choices = {
 
 @family("the product of the sides", _product_refuses, claims=_product_claims, choices=_PRODUCTS)
 def product(width: int, graphs: Sequence[str], sides: Sequence[int], repeat: int = 1) -> Network:
-    """Join wires that differ in one digit, along the edges of a graph for each: a product graph.
+    """Join wires that differ in one digit along the edges of that digit's graph: a product graph.
 
-    The Cartesian product of graphs G_1 □ G_2 □ … on d = n_1·n_2·… nodes. Wire i has the digits of
-    i in mixed radix, the last one fastest. Parameters: Σ e_k·d/n_k, times `repeat`, where G_k has
-    e_k edges. Dense when repeated as often as the diameters of the graphs add up to, or before.
+    The Cartesian product of graphs G_1 □ G_2 □ … on d = n_1·n_2·… nodes. Wire i has the digits of i
+    in mixed radix, the last one varying fastest. Parameters: Σ e_k·d/n_k, times `repeat`, if G_k
+    has e_k edges. Dense if repeated as often as the sum of the diameters, or fewer times.
 
     Parameters
     ----------
@@ -137,14 +137,14 @@ def product(width: int, graphs: Sequence[str], sides: Sequence[int], repeat: int
     graphs : sequence of str
         Each one of "path", "cycle", "star", "complete", "hypercube".
     sides : sequence of int
-        How many nodes each graph has, at least 2; 2^n for a hypercube.
+        The number of nodes of each graph, at least 2; 2^n for a hypercube.
     repeat : int
-        How many times the stages follow each other.
+        The number of repetitions of the stages.
 
     Raises
     ------
     WidthError
-        When the sides' product is not the width.
+        If the product of the sides is not the width.
 
     References
     ----------
@@ -173,15 +173,15 @@ def _hypercube_claims(width: int, repeat: int) -> Claims:
 def hypercube(width: int, repeat: int = 1) -> Network:
     """Join wires whose numbers differ in one bit: the hypercube, which is the butterfly.
 
-    Its edges coloured by their direction are the stages of `butterfly(d, block=2)`. Dense after
-    n = log₂ d stages, parameters n·d/2, times `repeat`.
+    With the edges coloured by direction, the stages are those of `butterfly(d, block=2)`. Dense
+    after n = log₂ d stages, parameters n·d/2, times `repeat`.
 
     Parameters
     ----------
     width : int
         2^n, n at least 1.
     repeat : int
-        How many times the stages follow each other.
+        The number of repetitions of the stages.
 
     Raises
     ------
@@ -228,12 +228,12 @@ def _torus_choices(width: int) -> list[tuple[int, ...]]:
     choices={"sides": _torus_choices},
 )
 def torus(width: int, sides: Sequence[int] | None = None, repeat: int = 1) -> Network:
-    """Join neighbours along every axis of a grid with its ends joined: a torus.
+    """Join neighbours along every axis of a periodic grid: a torus.
 
-    The product of cycles. Wire i has the digits of i in mixed radix, the last one fastest, and is
-    joined to the wires that are one more or less in one digit. Each side above 2 gives d edges, a
-    side of 2 gives d/2; parameters are the edges, times `repeat`. Dense when repeated Σ⌊side/2⌋
-    times, the diameter, or before.
+    The product of cycles. Wire i has the digits of i in mixed radix, the last one varying fastest,
+    and is joined to the wires that differ by ±1 in one digit. Each side above 2 gives d edges, a
+    side of 2 gives d/2; parameters are the edges, times `repeat`. Dense if repeated Σ⌊side/2⌋
+    times, the diameter, or fewer.
 
     Parameters
     ----------
@@ -242,11 +242,11 @@ def torus(width: int, sides: Sequence[int] | None = None, repeat: int = 1) -> Ne
     sides : sequence of int, optional
         Each at least 2; by default the most balanced pair, the smaller first.
     repeat : int
-        How many times the stages follow each other.
+        The number of repetitions of the stages.
 
     Raises
     ------
-    WidthError
+    If the product of the sides is not the width; without sides, for prime widths.
         When the sides' product is not the width; without sides, for prime widths.
 
     References
@@ -288,26 +288,27 @@ def _hamming_claims(width: int, radices: Sequence[int] | None, repeat: int) -> C
 
 @family("products of radices up to 64", _hamming_refuses, claims=_hamming_claims)
 def hamming(width: int, radices: Sequence[int] | None = None, repeat: int = 1) -> Network:
-    """Join all wires that differ in one digit, by switches that are cliques: a Hamming graph.
+    """Join all wires that differ in one digit, with cliques as switches: a Hamming graph.
 
-    The product of complete graphs. Its largest cliques are the lines along one digit, so with
-    cliques as switches it is `mixed_radix` with the same radices, here found from the graph:
-    dense after as many stages as there are radices, parameters (d/2)·Σ(r_t − 1), times `repeat`.
-    For wide networks mixed_radix is much the faster to build.
+    The product of complete graphs. Its maximal cliques are the lines along one digit, so with
+    cliques as switches it equals `mixed_radix` with the same radices, derived from the graph:
+    dense with one stage per radix, parameters (d/2)·Σ(r_t − 1), times `repeat`. For wide networks
+    `mixed_radix` is much faster to build.
 
     Parameters
     ----------
     width : int
         A product of radices up to 64.
     radices : sequence of int, optional
-        Their product is the width, the fastest digit first; by default the prime factors.
+        Radices whose product is the width, that of the fastest digit first; by default the prime
+        factors.
     repeat : int
-        How many times the stages follow each other.
+        The number of repetitions of the stages.
 
     Raises
     ------
     WidthError
-        When the radices' product is not the width, or one is above 64.
+        If the product of the radices is not the width, or a radix is above 64.
 
     References
     ----------

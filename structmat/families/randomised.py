@@ -1,4 +1,4 @@
-"""Networks drawn at random."""
+"""Random networks."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ def _random_claims(width: int, block: int, depth: int, rng: object) -> Claims:  
 def random(
     width: int, block: int, depth: int, rng: np.random.Generator | int | None = None
 ) -> Network:
-    """Each stage a uniformly random partition of the wires into blocks of b.
+    """Partition the wires into blocks of b, uniformly at random in each stage.
 
-    Where b does not divide the width, each stage has one smaller switch of the wires left over;
-    a single wire left over is idle. Parameters m·d(b−1)/2 where b divides d. A seed gives the
-    same network always, and the first stages of a deeper one.
+    If b does not divide the width, each stage has one smaller switch of the remaining wires; a
+    single remaining wire is idle. Parameters m·d(b−1)/2 if b divides d. A given seed always gives
+    the same network, and a smaller depth gives its first stages.
 
     Parameters
     ----------
     width : int
         At least `block`.
     block : int
-        Wires in each switch, at least 2.
+        Wires per switch, at least 2.
     depth : int
         The number of stages.
     rng : Generator, int or None
-        The source of randomness, as `numpy.random.default_rng` takes it.
+        Seed or generator, as accepted by `numpy.random.default_rng`.
 
     Raises
     ------
-    WidthError
+    If the width is below the block.
         When the width is below the block.
 
     Examples

@@ -1,4 +1,4 @@
-"""Checks of a family at its registration, and messages about options that it does not have."""
+"""Validation of a family at registration, and error messages about unknown options."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from structmat.errors import FamilyError, SpecError, shown, suggest
 
 
 def no_option(name: str, key: str, options: Iterable[str]) -> str:
-    """Return the message about an option that a family does not have.
+    """Return the error message about an unknown option of a family.
 
     Examples
     --------
@@ -23,7 +23,7 @@ def no_option(name: str, key: str, options: Iterable[str]) -> str:
 def misfit(
     name: str, signature: inspect.Signature, given: int, named: Mapping[str, object]
 ) -> str | None:
-    """Return the message about options that do not fit a family, or None where they fit."""
+    """Return the error message about options that do not fit a family, or None if they fit."""
     width, *options = signature.parameters.values()
     for key in named:
         if key not in signature.parameters:
@@ -37,7 +37,7 @@ def misfit(
 
 
 def check_words(widths: Any) -> None:
-    """Refuse a family that does not say in words which widths it takes.
+    """Raise an error for a family without a description of the widths that it accepts.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def check_words(widths: Any) -> None:
 
 
 def check_asked(name: str, signature: inspect.Signature, asked: Any, called: str) -> None:
-    """Refuse a rule that cannot be called with the width, and with all options by name.
+    """Raise an error for a rule that cannot be called with the width, and all options by name.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def check_asked(name: str, signature: inspect.Signature, asked: Any, called: str
         )
     try:
         takes = inspect.signature(asked)
-    except (TypeError, ValueError):  # written in C: its signature is unknown
+    except (TypeError, ValueError):  # written in C, so that its signature is unknown
         return
     try:
         takes.bind(0, **dict.fromkeys(options))
@@ -77,7 +77,7 @@ def check_asked(name: str, signature: inspect.Signature, asked: Any, called: str
 
 
 def check_choices(name: str, signature: inspect.Signature, choices: Any) -> None:
-    """Refuse choices that are not functions of the width, or belong to no option.
+    """Raise an error for choices that are not functions of the width, or belong to no option.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def check_choices(name: str, signature: inspect.Signature, choices: Any) -> None
 
 
 def worded(rule: Any, name: str, width: int) -> str | None:
-    """Return the rule that a width breaks, which `refuses` must return in words.
+    """Validate the text or None that `refuses` returned, and return it.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The registry of families: which there are, which widths they take, and what they promise."""
+"""The registry of families: their names, the widths that they accept, and their claims."""
 
 from __future__ import annotations
 
@@ -37,25 +37,25 @@ P = ParamSpec("P")
 Refusal = Callable[..., str | None]
 Choices = Mapping[str, Callable[[int], Iterable[Any]]]
 
-PLUGINS = "structmat.families"  # the entry point group under which a package offers its families
+PLUGINS = "structmat.families"  # the entry point group of packages that provide families
 
 IF_YOURS = (
-    "one of your own is known once the module that registers it is imported (on the command line"
+    "a user-defined family is available once its module is imported (on the command line:"
     " --load FILE.py)"
 )
 
-_MOST_STEPS = 1 << 18  # how far from a refused width the nearest valid one is looked for
-_HEAD = ("family", "widths", "what it does")
-_LARGE = 64  # a switch of more wires is a remedy for nothing
-_SMALL = 2048  # wires, and stages, of networks that are built without a check of their size
+_MOST_STEPS = 1 << 18  # maximum distance at which the nearest valid width is searched
+_HEAD = ("family", "widths", "description")
+_LARGE = 64  # switches above this radix are not suggested as a remedy
+_SMALL = 2048  # width and depth up to which networks are built without checking their size
 _STAGES = ("depth", "repeat")  # options that are lower bounds on the number of stages
 
 
 @dataclass(frozen=True)
 class Claims:
-    """What a family promises of one network in closed form; None where it promises nothing.
+    """Properties of a network that its family states in closed form; None for those not stated.
 
-    `structmat.testing.check_family` compares it with the network.
+    `structmat.testing.check_family` verifies them.
 
     Attributes
     ----------
@@ -66,9 +66,9 @@ class Claims:
     dense : bool or None
         Whether the network is dense. True follows from `dense_at`.
     dense_at : int or None
-        How few of the first stages are dense.
+        The smallest number of leading stages that is dense.
     like : str or None
-        The spec of a family whose network of this width is the same up to new names for the
+        The spec of a family whose network of this width is the same up to a relabelling of the
         wires before the first and after the last stage.
 
     Examples
@@ -90,20 +90,20 @@ class Claims:
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered family: its function, the widths it takes, and what it promises.
+    """A registered family: its function, the widths that it accepts, and its claims.
 
     Attributes
     ----------
     name : str
     build : function from a width and options to a Network
     widths : str
-        Which widths it takes, in words.
+        A description of the widths that it accepts.
     refuses : function returning str or None
-        The rule that a width breaks.
+        Returns the violated rule at a width that is not accepted.
     claims : function returning Claims
-        What it promises, called as `refuses` is, at a width that it takes.
+        Returns the claims; called like `refuses`, at a width that is accepted.
     choices : mapping from an option to a function of the width
-        Values of that option worth trying.
+        Further values of an option to try.
     """
 
     name: str
@@ -115,7 +115,7 @@ class Entry:
 
     @functools.cached_property
     def signature(self) -> inspect.Signature:
-        """The options, with the defaults; the width comes first."""
+        """The signature: the width, then the options with their defaults."""
         return inspect.signature(self.build)
 
     @property
@@ -129,7 +129,7 @@ class Entry:
         return dict(list(self.signature.parameters.items())[1:])
 
     def filled(self, width: int, options: Mapping[str, Any]) -> dict[str, Any]:
-        """Return all options, those not given at their defaults."""
+        """Return all options, filling in the defaults."""
         bound = self.signature.bind(width, **options)
         bound.apply_defaults()
         return {key: bound.arguments[key] for key in self.options}
@@ -155,34 +155,36 @@ def family(
 ) -> Callable[[Callable[P, Network]], Callable[P, Network]]:
     """Register a function (width, options…) → Network under its own name.
 
-    It then has a spec string, stands in `catalogue()`, `structmat list` and `dense_networks`,
-    and `structmat.testing.check_family` tests it. A family with an option named depth has the
-    first stages of the deeper member in the shallower one. A package offers its families to
-    others by an entry point of the group "structmat.families" that names the module.
+    It then has a spec string, is listed by `catalogue()`, `structmat list` and `dense_networks`,
+    and can be tested with `structmat.testing.check_family`. If a family has an option named depth,
+    the stages of a shallower member must be the first stages of a deeper one. A package makes its
+    families available through an entry point of the group "structmat.families" that names the
+    module.
 
     Parameters
     ----------
     widths : str
-        Which widths it takes, in words, for tables and errors.
+        A description of the widths that it accepts, for tables and error messages.
     refuses : callable
-        Called with the width and all options, defaults filled in; returns the broken rule in
-        words, or None where the width is taken. Raises StructmatError for a bad option.
+        Called with the width and all options, defaults filled in; returns a description of the
+        violated rule, or None if the width is accepted. Raises StructmatError for an invalid
+        option.
     claims : callable
-        Called in the same way, at a width that is taken; returns the `Claims` of the network.
+        Called in the same way, at an accepted width; returns the `Claims` of the network.
     choices : mapping from an option to a function of the width, optional
-        Values of that option worth trying, for an option of a name that no family here has.
+        Further values of an option to try, for an option name that no built-in family has.
 
     Returns
     -------
     decorator
-        The decorated function checks the width first, and names the nearest valid widths.
+        The decorated function checks the width first, and suggests the nearest valid widths.
 
     Raises
     ------
     SpecError
-        When the widths are not described, as where the parentheses are left out; when `refuses`,
-        `claims` or `choices` do not accept the parameters of the family; and for a name that is
-        taken, except that `__main__` may redefine its own families, so that a notebook cell can
+        If the widths are not described, for example because the parentheses are missing; if
+        `refuses`, `claims` or `choices` do not accept the parameters of the family; or if the name
+        is taken, except that `__main__` may redefine its own families, so that a notebook cell can
         be run again.
 
     Examples
@@ -243,7 +245,7 @@ mixed_radix(7) serves any width
 def _check_built(
     name: str, width: int, options: dict[str, Any], claims: Callable[..., Claims]
 ) -> None:
-    """Refuse a network that is too large for memory, as far as is known before it is built."""
+    """Raise an error for a network that would not fit into memory, as far as its claims tell."""
     depths = [given for option in _STAGES if isinstance(given := options.get(option), int)]
     if width > _SMALL or any(given > _SMALL for given in depths):
         promised = claims(width, **options)
@@ -253,24 +255,24 @@ def _check_built(
 
 
 def _is_anew(build: Callable[..., object], old: Callable[..., object]) -> bool:
-    """Return whether a notebook or a session at the prompt defines its own family once more."""
+    """Return whether a notebook or an interactive session redefines its own family."""
     return build.__module__ == old.__module__ == "__main__"
 
 
 def unregister(name: str) -> None:
-    """Take a family out of the registry.
+    """Remove a family from the registry.
 
     Raises
     ------
     SpecError
-        When there is none of this name.
+        If there is no family of this name.
     """
     del _ENTRIES[entry(name).name]
 
 
 def _refusal(name: str, width: int, options: dict[str, Any], rule: str, refuses: Refusal) -> str:
     call = _called(name, width, options)
-    most = 4 * _MOST_STEPS // max(4, _leaves(options.values()))  # a rule looks at all of these
+    most = 4 * _MOST_STEPS // max(4, _leaves(options.values()))  # a rule examines all of these
     below, above = (_first(widths[:most], refuses, options) for widths in nearby(width))
     near = [str(w) for w in (below, above) if w is not None]
     nearest = f"; nearest {'is' if len(near) == 1 else 'are'} {' and '.join(near)}" if near else ""
@@ -283,9 +285,9 @@ def _called(name: str, width: int, options: dict[str, Any]) -> str:
 
 
 def nearby(width: int) -> tuple[range, range]:
-    """Return the widths, nearest first, among which a valid one is looked for: below and above.
+    """Return the widths to search for a valid one, below and above, in order of distance.
 
-    They reach to the next power of two of any width up to 2^19.
+    They extend to the next power of two of any width up to 2^19.
 
     Examples
     --------
@@ -297,7 +299,7 @@ def nearby(width: int) -> tuple[range, range]:
 
 
 def _leaves(values: Iterable[Any]) -> int:
-    """Return how many numbers and strings there are in values and sequences of values."""
+    """Return the number of numbers and strings in values and in sequences of values."""
     return sum(_leaves(value) if isinstance(value, list | tuple) else 1 for value in values)
 
 
@@ -313,7 +315,7 @@ def _first(widths: Iterable[int], refuses: Refusal, options: dict[str, Any]) -> 
 
 
 def _remedy(width: int) -> str:
-    """Return the end of a refusal: a family that takes this width, with switches of any use."""
+    """Suggest a family that accepts this width with switches of moderate radix."""
     if width < 2:
         return ""
     if prime_factors(width)[-1] <= _LARGE:
@@ -323,12 +325,12 @@ def _remedy(width: int) -> str:
 
 @contextmanager
 def blamed(who: object, width: int) -> Iterator[None]:
-    """Say whose function it is that fails, and at which width.
+    """Attribute an error in a user-defined function to its owner and the width.
 
     Raises
     ------
     FamilyError
-        From any exception but a StructmatError, which goes through.
+        From any exception other than a StructmatError, which is passed on.
 
     Examples
     --------
@@ -355,26 +357,26 @@ def entry(name: str) -> Entry:
     Raises
     ------
     UnknownFamilyError
-        When there is none; the message suggests the nearest names.
+        If there is none; the message suggests similar names.
     """
     if name not in _ENTRIES:
         _load_plugins()
     try:
         return _ENTRIES[name]
     except KeyError:
-        far = f"`structmat list` and structmat.catalogue() have all; {IF_YOURS}"
+        far = f"see `structmat list` or structmat.catalogue(); {IF_YOURS}"
         raise UnknownFamilyError(f"no family {shown(name)}{suggest(name, _ENTRIES, far)}") from None
 
 
 class Catalogue(tuple[Entry, ...]):
-    """The registered families by name: a tuple that prints, and in a notebook shows, a table.
+    """The registered families by name: a tuple that is displayed as a table.
 
     Examples
     --------
     >>> print(Catalogue([entry("benes"), entry("monarch")]))
-    family   widths        what it does
+    family   widths        description
     benes    2^n           Route every permutation of 2^n wires by 2n−1 stages of 2×2 switches: ...
-    monarch  products p·q  Two stages, blocks of p side by side and then blocks of q with stride ...
+    monarch  products p·q  Join blocks of p adjacent wires, then of q wires at stride p, with ...
     """
 
     __slots__ = ()
@@ -392,9 +394,9 @@ class Catalogue(tuple[Entry, ...]):
 
 
 def catalogue() -> Catalogue:
-    """Return every registered family, by name, with the widths it takes.
+    """Return all registered families by name, with the widths that they accept.
 
-    Printed, and in a notebook, it is a table.
+    The result is displayed as a table.
 
     Examples
     --------
@@ -407,7 +409,7 @@ def catalogue() -> Catalogue:
 
 @functools.cache
 def _load_plugins() -> None:
-    """Import, once, the modules in which installed packages say that they have families."""
+    """Import, once, the modules that installed packages declare as providing families."""
     from importlib.metadata import entry_points
 
     for point in entry_points(group=PLUGINS):
@@ -416,5 +418,5 @@ def _load_plugins() -> None:
         except (Exception, SystemExit) as error:
             raise SpecError(
                 f"entry point {point.name} = {point.value} of the group {PLUGINS} does not load"
-                f" ({error!r}); mend or uninstall {point.dist.name if point.dist else 'it'}"
+                f" ({error!r}); repair or uninstall {point.dist.name if point.dist else 'it'}"
             ) from error

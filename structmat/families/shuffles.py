@@ -1,4 +1,4 @@
-"""Networks whose wires are dealt out between stages: shuffles and their kin."""
+"""Networks whose wires are permuted by shuffles between their stages."""
 
 from __future__ import annotations
 
@@ -36,20 +36,20 @@ def _shuffle_claims(width: int, block: int, depth: int | None) -> Claims:
 
 @family("multiples of block", _shuffle_refuses, claims=_shuffle_claims)
 def shuffle(width: int, block: int, depth: int | None = None) -> Network:
-    """Blocks of b, then a perfect shuffle of all wires, again and again: GSOFT, straightened.
+    """Alternate blocks of b wires with perfect shuffles of all wires: GSOFT, straightened.
 
-    Dense at depth ⌈log_b d⌉, the least that any network with blocks of b can have; the block
-    butterfly needs 1 + log₂(d/b). Parameters m·d(b−1)/2. The shuffle sends wire i to
-    (i mod r)·b + ⌊i/r⌋ with r = d/b; the network returned has it folded into its switches.
+    Dense at depth ⌈log_b d⌉, the minimum for any network with blocks of b; the block butterfly
+    needs 1 + log₂(d/b). Parameters m·d(b−1)/2. The shuffle sends wire i to (i mod r)·b + ⌊i/r⌋ with
+    r = d/b; it is absorbed into the switches of the returned network.
 
     Parameters
     ----------
     width : int
         A multiple of `block`.
     block : int
-        Wires in each switch, at least 2.
+        Wires per switch, at least 2.
     depth : int, optional
-        The number of stages m; by default the smallest that is dense.
+        The number of stages m; by default the smallest with which it is dense.
 
     Raises
     ------
@@ -73,7 +73,7 @@ def shuffle(width: int, block: int, depth: int | None = None) -> Network:
 
 
 def _unrolled(first: Index, to: Index, depth: int) -> Network:
-    """Return the switches `first` again and again, with wire i moved to `to[i]` between them."""
+    """Return the switches `first` in every stage, with wire i moved to `to[i]` in between."""
     width = len(to)
     back = permutation.inverse(to)
     carried = permutation.identity(width)
@@ -91,27 +91,26 @@ def _kautz_claims(width: int, block: int, depth: int | None) -> Claims:
 
 @family("multiples of block", _shuffle_refuses, claims=_kautz_claims)
 def kautz(width: int, block: int, depth: int | None = None) -> Network:
-    """Lead wire i to −b·i − 1, …, −b·i − b modulo d, again and again: a Kautz digraph, unrolled.
+    """Unroll the Kautz digraph, in which wire i leads to −b·i − 1, …, −b·i − b modulo d.
 
-    Imase and Itoh define this digraph for every width; of the Kautz digraph proper, d is
-    (b+1)·b^(n−1), n at least 2. The b wires i, i + d/b, i + 2d/b, … have the same successors,
-    and form a switch. Along m edges a wire reaches b^m consecutive wires, so the network is
-    dense at depth ⌈log_b d⌉, the least possible: n + 1 at Kautz's own widths. Parameters
-    m·d(b−1)/2.
+    Imase and Itoh define this digraph for every width; the original Kautz digraph has d =
+    (b+1)·b^(n−1), n at least 2. The b wires i, i + d/b, i + 2d/b, … have the same successors, and
+    form a switch. Along m edges a wire influences b^m consecutive wires, so the network is dense at
+    depth ⌈log_b d⌉, the minimum: n + 1 at Kautz's own widths. Parameters m·d(b−1)/2.
 
-    Successors of the de Bruijn digraph, b·i + 0, …, b·i + b − 1, are these in reverse order, and
-    the reversal maps switches to switches. Hence as a multistage network it is `shuffle` with
-    other names for the wires; the two digraphs differ only when walks of several lengths are
-    joined.
+    The successors in the de Bruijn digraph, b·i + 0, …, b·i + b − 1, are these in reverse order,
+    and the reversal maps switches to switches. As a multistage network this is therefore `shuffle`
+    with its wires relabelled; the two digraphs differ only if walks of different lengths are
+    combined.
 
     Parameters
     ----------
     width : int
         A multiple of `block`.
     block : int
-        Wires in each switch, at least 2.
+        Wires per switch, at least 2.
     depth : int, optional
-        The number of stages m; by default the smallest that is dense.
+        The number of stages m; by default the smallest with which it is dense.
 
     Raises
     ------
@@ -155,32 +154,32 @@ def _deal_claims(width: int, block: int, depth: int | None) -> Claims:
 
 @family("any from block on", _deal_refuses, claims=_deal_claims)
 def deal(width: int, block: int, depth: int | None = None) -> Network:
-    """Shuffle any width: cut the wires into hands of at most b, and deal them out again.
+    """Shuffle the wires at any width, in switches of at most b wires of nearly equal radix.
 
-    There are r = ⌈d/b⌉ hands, as equal as can be, and each is a switch; a hand of one wire is
-    idle. Between two stages the wires, hand after hand, are dealt out one at a time to r new
-    hands, by turns from the top of the pile and from the bottom. Where b divides d this is
-    `shuffle`.
+    As in dealing cards, the wires are cut into r = ⌈d/b⌉ hands of nearly equal size, each of which
+    is a switch; a hand of one wire is idle. Between stages the wires, hand after hand, are dealt
+    one at a time to r new hands, alternately from the top and from the bottom of the pile. If b
+    divides d this is `shuffle`.
 
-    Dense at depth ⌈log_b d⌉, which no network with blocks of b undercuts, or at one stage more;
-    always ⌈log_b d⌉ where b divides d, and one more at odd widths in pairs, as gossip among an
-    odd number needs. (Checked for every block at every width up to 600. Dealing from the top
-    alone takes up to two more.) With s = d mod r, each stage has
-    s·q(q+1)/2 + (r−s)·q(q−1)/2 parameters, q = ⌊d/r⌋.
+    Dense at depth ⌈log_b d⌉, the minimum for blocks of b, or with one stage more: always ⌈log_b d⌉
+    if b divides d, and one more at odd widths with b = 2, as gossip among an odd number requires.
+    (Checked for every block at every width up to 600. Dealing only from the top takes up to two
+    more stages.) With s = d mod r and q = ⌊d/r⌋, each stage has s·q(q+1)/2 + (r−s)·q(q−1)/2
+    parameters.
 
     Parameters
     ----------
     width : int
         At least `block`.
     block : int
-        The most wires in a switch, at least 2.
+        The largest radix, at least 2.
     depth : int, optional
-        The number of stages; by default the smallest that is dense.
+        The number of stages; by default the smallest with which it is dense.
 
     Raises
     ------
     WidthError
-        When the width is below the block.
+        If the width is below the block.
 
     Examples
     --------
@@ -203,7 +202,7 @@ def deal(width: int, block: int, depth: int | None = None) -> Network:
 
 
 def _cut(pile: Index, hands: int, turn: int) -> list[Index]:
-    """Cut a pile into hands: the larger ones last, as they lie after an even number of turns."""
+    """Cut a pile into hands: the larger ones last, as they are after an even number of turns."""
     size, larger = divmod(len(pile), hands)
     sizes = [(hands - larger, size), (larger, size + 1)][:: -1 if turn % 2 else 1]
     first = pile[: sizes[0][0] * sizes[0][1]]
@@ -212,28 +211,30 @@ def _cut(pile: Index, hands: int, turn: int) -> list[Index]:
 
 
 def _dealt(pile: Index, hands: int, turn: int) -> Index:
-    """Deal out a pile and put the hands one on the other; at odd turns, from the bottom."""
+    """Deal a pile and stack the hands; in odd turns, deal from the bottom."""
     if turn % 2:
         return _dealt(pile[::-1], hands, 0)[::-1]
     return np.concatenate([pile[hand::hands] for hand in range(hands)])
 
 
-Runs = tuple[Index, Index]  # where runs of hands begin and end: a row of runs for each first hand
+Runs = tuple[Index, Index]  # first and last hands of runs: one row of runs per initial hand
 
 
 @lru_cache(maxsize=4096)
 def _deal_dense_depth(width: int, block: int) -> int:
-    """Return the least depth at which `deal` is dense, following whole hands, not wires.
+    """Return the smallest depth at which `deal` is dense, tracking whole hands instead of wires.
 
-    The hands that have heard some first hand are few runs of neighbours: the wires of a run lie
-    together in the pile, and go to hands side by side. So this takes memory linear in the width.
+    The hands influenced by an initial hand form a few runs of neighbours: the wires of a run are
+    adjacent in the pile, and are dealt to adjacent hands. Memory is therefore linear in the width.
     """
     hands = -(-width // block)
     starts: Index = np.arange(hands)[:, None]
     ends = starts + 1
     turn = 0
     while True:
-        deaf = (starts[:, 0] > 0) | (ends[:, 0] < hands)  # a first hand that all have heard is done
+        deaf = (starts[:, 0] > 0) | (
+            ends[:, 0] < hands
+        )  # initial hands that do not yet influence all
         if not deaf.any():
             return turn + 1
         starts, ends = _merged(*_dealt_runs(starts[deaf], ends[deaf], width, hands, turn), hands)
@@ -257,7 +258,7 @@ def _dealt_runs(starts: Index, ends: Index, width: int, hands: int, turn: int) -
 
 
 def _merged(starts: Index, ends: Index, hands: int) -> Runs:
-    """Merge the runs of each row that meet, and sort them; empty ones come last, at `hands`."""
+    """Merge touching runs in each row, and sort them; empty ones come last, at `hands`."""
     starts = np.where(starts < ends, starts, hands)
     order = np.argsort(starts, axis=1)
     starts = np.take_along_axis(starts, order, axis=1)

@@ -11,20 +11,20 @@ from structmat.families.registering import no_option, worded
 from structmat.families.registry import Claims, blamed, entry
 from structmat.network import Network
 
-_LONGEST = 2**16  # characters of a spec: Python's parser uses some hundred bytes for each
+_LONGEST = 2**16  # characters; Python's parser uses some hundred bytes per character
 
 
 @dataclass(frozen=True)
 class Family:
-    """A rule from a width to a network: a registered name and its options.
+    """A rule from a width to a network: the name of a registered family with options.
 
-    It is callable on a width, prints as its spec string, and is hashable: the values of options
-    are kept as numbers, strings, None or tuples of these.
+    It is called with a width, and converted by `str` to its spec. It is hashable: the values of
+    options are stored as numbers, strings, None or tuples of these.
 
     Raises
     ------
     SpecError
-        For a value that is none of these, and for an integer of more than 640 digits.
+        If a value is none of these, or is an integer of more than 640 digits.
 
     Examples
     --------
@@ -48,9 +48,9 @@ class Family:
         Raises
         ------
         WidthError
-            Where there is none.
+            If there is none.
         FamilyError
-            When the family's own function fails, or returns something else.
+            If the function of the family fails, or does not return such a Network.
         """
         with blamed(self, width):
             net: Any = entry(self.name).build(width, **dict(self.options))
@@ -66,7 +66,7 @@ class Family:
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options)})"
 
     def having(self, **options: Any) -> Family:
-        """Return the family with these options set.
+        """Return the family with the given options set.
 
         Examples
         --------
@@ -76,12 +76,12 @@ class Family:
         return _family(self.name, dict(self.options) | options, str(self))
 
     def takes(self, width: int) -> bool:
-        """Return whether there is a network of this width.
+        """Return whether the family has a network of this width.
 
         Raises
         ------
         StructmatError
-            When the values of the options are none, or exclude each other.
+            If an option is invalid, or the options exclude each other.
 
         Examples
         --------
@@ -95,14 +95,14 @@ class Family:
         return worded(rule, str(self), size) is None
 
     def promised(self, width: int) -> Claims:
-        """Return what the family claims of its network of this width, without building it.
+        """Return the claims of the family about its network of this width, without building it.
 
         Raises
         ------
         WidthError
-            When the family does not take this width.
+            If the family does not accept this width.
         FamilyError
-            When the family's own function fails, or returns no Claims.
+            If the function of the family fails, or does not return Claims.
 
         Examples
         --------
@@ -111,7 +111,7 @@ class Family:
         """
         known, size = entry(self.name), checked_width(width)
         if not self.takes(size):
-            self(size)  # says why
+            self(size)  # raises an error with the reason
         with blamed(self, size):
             claims = known.claims(size, **known.filled(size, dict(self.options)))
         if not isinstance(claims, Claims):
@@ -123,20 +123,20 @@ class Family:
 
     @property
     def has_depth(self) -> bool:
-        """Whether the family has a depth to choose."""
+        """Whether the family has an option `depth`."""
         return "depth" in entry(self.name).options
 
 
 def parse(spec: str) -> Family:
-    """Return the family that a spec string names.
+    """Return the family described by a spec string.
 
-    A spec is a name, or a name with options: numbers, strings, None, or tuples of these.
-    It is parsed, never evaluated.
+    A spec is a name, optionally with options: numbers, strings, None, or tuples of these. It is
+    parsed, not evaluated.
 
     Raises
     ------
     SpecError
-        For anything else, for unknown names or options, and for missing options.
+        If it does not parse, has unknown names or options, or lacks a required option.
 
     Examples
     --------
@@ -158,18 +158,18 @@ def parse(spec: str) -> Family:
     try:
         tree = ast.parse(spec.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise SpecError(f"{shown(spec)} does not parse; {form}") from None
+        raise SpecError(f"{shown(spec)} cannot be parsed; {form}") from None
     if isinstance(tree, ast.Name):
         return _family(tree.id, {}, spec)
     if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
         raise SpecError(f"{shown(spec)} is not a name with options; {form}")
     if tree.args or any(keyword.arg is None for keyword in tree.keywords):
-        raise SpecError(f"{shown(spec)}: every option is written name=value; {form}")
+        raise SpecError(f"{shown(spec)}: options are written name=value; {form}")
     options: dict[str, Any] = {}
     for keyword in tree.keywords:
         key = str(keyword.arg)
         if key in options:
-            raise SpecError(f"{shown(spec)}: {key} is given twice; give one value")
+            raise SpecError(f"{shown(spec)}: {key} is repeated; give one value")
         try:
             options[key] = plain(ast.literal_eval(keyword.value))
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
@@ -186,8 +186,8 @@ def _kept(name: str, key: str, value: Any) -> Any:
         kept = plain(value)
     except (TypeError, ValueError, RecursionError):
         raise SpecError(
-            f"{name}: {key}={shown(value)}: the value of an option is a number, a string, None, or"
-            " a tuple of these"
+            f"{name}: {key}={shown(value)}: the value of an option must be a number, a string,"
+            " None, or a tuple of these"
         ) from None
     check_digits(kept, f"{name}: {key}")
     return kept
@@ -211,11 +211,11 @@ def _family(name: str, options: dict[str, Any], spec: str) -> Family:
 
 
 def as_family(family: Family | str) -> Family:
-    """Return a family from a spec string, or as it is.
+    """Return a family, parsing it if given as a spec string.
 
     Raises
     ------
     SpecError
-        For anything else.
+        For any other value.
     """
     return family if isinstance(family, Family) else parse(family)

@@ -1,4 +1,4 @@
-"""Fitting a network to a target matrix: the best blocks, and a floor under their error."""
+"""Fitting a network to a target matrix, with a lower bound on the error."""
 
 from structmat.fitting.solving import Fit, fit
 

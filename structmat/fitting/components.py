@@ -1,4 +1,4 @@
-"""Which wires the first stages of a network connect, and which the last."""
+"""Connected components of the wires under the leading and the trailing stages of a network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from structmat.permutation import Index, identity
 
 
 def connected(net: Network) -> list[Index]:
-    """Return for t = 0, …, m the number of each wire's component when stages 1 … t join wires.
+    """Return, for t = 0, …, m, the component of each wire when joined by stages 1 … t.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
-"""The cosine–sine decomposition, applied to its own halves: exact on the ruler network.
+"""The recursive cosine–sine decomposition, which is exact on the ruler network.
 
-Any orthogonal matrix of even size is (U₁ ⊕ U₂) · [C −S; S C] · (V₁ ⊕ V₂), cut into halves. The
-middle factor is a stage of rotations between the halves; the others are decomposed in turn, down
-to single 2×2 blocks. So a network covers all orthogonal matrices when its middle stage pairs two
-halves of the wires, and the stages before it and after it do the same within each half.
+Any orthogonal matrix of even size is (U₁ ⊕ U₂) · [C −S; S C] · (V₁ ⊕ V₂), partitioned into halves.
+The middle factor is a stage of rotations between the halves; the others are decomposed recursively,
+down to single 2×2 blocks. A network therefore covers all orthogonal matrices if its middle stage
+pairs two halves of the wires, and the stages before and after it do the same within each half.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from structmat.permutation import Index
 
 
 def halved(net: Network, target: Array) -> list[Array] | None:
-    """Return blocks that make an orthogonal target exactly, or None for another structure.
+    """Return blocks whose product is an orthogonal target, or None for another structure.
 
-    All blocks are rotations but for the innermost of stage 1, 3, 5, …, which are any in O(2).
+    All blocks are rotations except for the innermost ones in stages 1, 3, 5, …, which are in O(2).
 
     Parameters
     ----------
     net : Network
-        Straight. Whatever the names of its wires, it must be the ruler network.
+        Straight, and the ruler network up to the names of its wires.
     target : (width, width), orthogonal or unitary
 
     References
@@ -69,9 +69,9 @@ def halved(net: Network, target: Array) -> list[Array] | None:
 
 
 def _halves(pairs: Pairs, first: int, middle: int, wires: Index) -> Index | None:
-    """Return the places of both halves of some wires, mates in the same order, or None.
+    """Return the positions of both halves of some wires, partners in the same order, or None.
 
-    One half is what the first wire reaches before the middle stage; the other is their mates.
+    One half is what the first wire influences before the middle stage; the other is their partners.
     """
     reached = np.zeros(pairs.mates.shape[1], dtype=bool)
     reached[wires[0]] = True

@@ -1,10 +1,10 @@
-"""Floors under the error of a fit: what no blocks can do, from paths, cuts and orthogonality.
+"""Lower bounds on the error of a fit, from paths, cuts and orthogonality.
 
-Each is a lower bound of ‖R − T‖²_F over all orthogonal or unitary blocks. A part A of T is
-compared with what that part of R can be. Its singular values are at most 1; where a cut allows it
-rank k, all but k are 0 (Eckart and Young). Singular values differ by no more than matrices do
-(Mirsky), so the squared gaps between those of A and the nearest admissible ones are a floor, and
-floors of disjoint parts add up.
+Each is a lower bound on ‖R − T‖²_F over all orthogonal or unitary blocks. A submatrix A of T is
+compared with the admissible values of that submatrix of R. Its singular values are at most 1; if a
+cut allows rank k, all but k of them are 0 (Eckart and Young). Singular values differ by no more
+than the matrices do (Mirsky), so the sum of the squared gaps between the singular values of A and
+the nearest admissible ones is a lower bound, and the bounds for disjoint submatrices add up.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from structmat.reachability import reach
 
 
 def floor(net: Network, target: Array, *, special: bool = False) -> float:
-    """Return a number below which ‖R − T‖_F / ‖T‖_F cannot be, whatever the blocks.
+    """Return a lower bound on ‖R − T‖_F / ‖T‖_F over all blocks.
 
-    It is the largest of three bounds. *Paths*: entries that no path allows are 0; to what the
-    others leave of T, the nearest orthogonal matrix is a polar factor, and a wire in no switch
-    has an entry 1. *Components*: for every t, the outputs that the stages after t connect and the
-    inputs that those up to t connect share some wires, and that part of R has as many singular
-    values 1, the others 0. *Cuts*: minimum cuts between quarters and halves of the wires, and
-    between wires that differ in a bit of their number.
+    It is the largest of three bounds. *Paths*: entries without a path are 0; the nearest orthogonal
+    matrix to the remainder of T is a polar factor, and a wire in no switch has an entry 1.
+    *Components*: for every t, a component of the outputs under the stages after t and a component
+    of the inputs under those up to t have some wires in common; that submatrix of R has equally
+    many singular values 1, and the others are 0. *Cuts*: minimum cuts between quarters and halves
+    of the wires, and between wires that differ in a bit of their number.
 
-    Rounding errors are subtracted: the bound is certified as far as the singular value
-    decomposition is.
+    Rounding errors are subtracted, so the bound is as rigorous as the computed singular value
+    decomposition.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ def floor(net: Network, target: Array, *, special: bool = False) -> float:
         Straight.
     target : (width, width), not zero
     special : bool
-        Whether real blocks are rotations, so that the determinant of R is 1.
+        Whether real blocks are rotations, so that R has determinant 1.
 
     References
     ----------
@@ -50,7 +50,7 @@ def floor(net: Network, target: Array, *, special: bool = False) -> float:
     Examples
     --------
     >>> swap = np.eye(4)[[0, 2, 1, 3]]
-    >>> round(floor(Network.of(4, [[[0, 1], [2, 3]]]), swap), 4)  # two of four are out of reach
+    >>> round(floor(Network.of(4, [[[0, 1], [2, 3]]]), swap), 4)  # two of four are unreachable
     1.0
     """
     wide = target.astype(np.result_type(target.dtype, np.float64))
@@ -58,7 +58,7 @@ def floor(net: Network, target: Array, *, special: bool = False) -> float:
     squares += _by_cuts(net, wide)
     found = np.sqrt(max(squares)) / np.linalg.norm(wide)
     rounding = np.finfo(wide.dtype).eps * (net.width + 8)
-    return float(max(0.0, found - rounding * (1 + found)))  # of T, and of the sums
+    return float(max(0.0, found - rounding * (1 + found)))  # errors of T, and of the sums
 
 
 def _by_paths(net: Network, target: Array, *, special: bool) -> float:
@@ -73,17 +73,17 @@ def _by_paths(net: Network, target: Array, *, special: bool) -> float:
         values = np.linalg.svd(inner, compute_uv=False)
         square += _square(values - 1)
         if special and target.dtype.kind == "f" and np.linalg.slogdet(inner)[0] < 0:
-            square += 4 * float(values[-1])  # the best rotation turns the last direction round
+            square += 4 * float(values[-1])  # the best rotation flips the last direction
     return square
 
 
 def _by_components(net: Network, target: Array) -> Iterator[float]:
-    # The wires of some outputs O are shared out among the components I of the inputs. Their rows
-    # of R have |O| singular values 1 in all, and R[O, I] has rank |O ∩ I| and norm 1 at most: so
-    # each of these parts has just |O ∩ I| singular values 1, and the others are 0.
+    # The wires of some outputs O are divided among the components I of the inputs. Their rows of R
+    # have |O| singular values 1 in total, and R[O, I] has rank at most |O ∩ I| and norm at most 1.
+    # Hence each of these submatrices has exactly |O ∩ I| singular values 1, and the others are 0.
     before, after = connected(net), connected(net.inverse())[::-1]
     for t in range(net.depth + 1):
-        if before[t].any() and after[t].any():  # there are two components of each
+        if before[t].any() and after[t].any():  # at least two components of each
             yield sum(
                 _blockwise(target, outputs, inputs)
                 for outputs in _by_size(after[t])
@@ -92,14 +92,14 @@ def _by_components(net: Network, target: Array) -> Iterator[float]:
 
 
 def _by_size(label: Index) -> list[Index]:
-    """Return the wires of components, an array (components, size) for each size."""
+    """Return the wires of components, as one array (components, size) for each size."""
     parts = groups(label)
     sizes = sorted({len(part) for part in parts})
     return [np.stack([part for part in parts if len(part) == size]) for size in sizes]
 
 
 def _blockwise(target: Array, outputs: Index, inputs: Index) -> float:
-    """Return the floor of all parts of outputs (a, p) and inputs (b, q) together."""
+    """Return the total bound of all submatrices of outputs (a, p) and inputs (b, q)."""
     holder = np.full(len(target), -1)
     holder[inputs] = np.arange(len(inputs))[:, None]
     shared = holder[outputs]
@@ -120,8 +120,8 @@ def _by_cuts(net: Network, target: Array) -> Iterator[float]:
     pairs = [(half, other) for half in _halves(net.width) for other in (~half, half)]
     ranks = rank_bounds(net, [(wires[a], wires[b]) for a, b in pairs])
     for (a, b), rank in zip(pairs, ranks.tolist(), strict=True):
-        # The rows and columns of R have length 1: where a part has small rank, the parts beside
-        # it have singular values 1, and the opposite part has small rank as well.
+        # The rows and columns of R have norm 1: if a submatrix has low rank, those beside it have
+        # singular values 1, and the opposite submatrix has low rank as well.
         p, q = int(a.sum()), int(b.sum())
         if rank < min(p, q):
             yield (
@@ -133,7 +133,7 @@ def _by_cuts(net: Network, target: Array) -> Iterator[float]:
 
 
 def _halves(width: int) -> Iterator[Array]:
-    """Yield sets of wires, once each: the first quarter, half, three quarters; by each bit."""
+    """Yield distinct sets of wires: the first quarter, half and three quarters; and by each bit."""
     wires = np.arange(width)
     sets = [wires < width * k // 4 for k in (1, 2, 3)]
     sets += [wires >> k & 1 == 0 for k in range((width - 1).bit_length())]
@@ -145,9 +145,9 @@ def _halves(width: int) -> Iterator[Array]:
 
 
 def _gap(part: Array, *, most: int | None = None, ones: int = 0) -> float:
-    """Return how far a matrix is, squared, from those of norm at most 1 with some singular values.
+    """Return the squared distance from a matrix to those of norm at most 1 with given properties.
 
-    At most `most` are not 0 (by default any number), at least `ones` are 1.
+    At most `most` singular values are not 0 (by default any number), and at least `ones` are 1.
     """
     values = np.linalg.svd(part, compute_uv=False)
     nearest = np.minimum(values, 1)

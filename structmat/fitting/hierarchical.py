@@ -1,15 +1,15 @@
-"""Hierarchical singular value decomposition: one stage after the other taken off, the last first.
+"""Hierarchical singular value decomposition, which splits off one stage at a time, the last first.
 
-Let C be a component of the wires as stages 1 … t−1 connect them, and S a switch of stage t. A path
-from an input in C to an output of S passes a wire of both, so the block R[S, C] has at most rank
-|S ∩ C|, and factors into columns of the switch's block and rows of the smaller product on C. Where
-S ∩ C is one wire the factors are unique up to a sign, which the smaller product takes up. Where it
-is more they are unique up to a rotation of S ∩ C, which an earlier stage takes up if one of its
-switches holds S ∩ C.
+Let C be a component of the wires as connected by stages 1 … t−1, and S a switch of stage t. A path
+from an input in C to an output of S passes a wire of both, so the submatrix R[S, C] has rank at
+most |S ∩ C|, and factors into columns of the block of S and rows of the smaller product on C. If S
+∩ C is a single wire, the factors are unique up to a sign, which the smaller product absorbs. If it
+is larger, they are unique up to a rotation of S ∩ C, which an earlier stage absorbs if one of its
+switches contains S ∩ C.
 
-All this holds for one digit a stage, in any radices and any order, for the block butterfly at any
-depth, and for whatever has the same structure. On a member it is exact; on another matrix, keeping
-the largest singular values, it is a good place to begin.
+All this holds for networks of one digit per stage, in any radices and any order, for the block
+butterfly at any depth, and for networks isomorphic to these. For a member of the network it is
+exact; for another matrix, keeping the largest singular values gives a good starting point.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from structmat.permutation import Index
 
 
 def peeled(net: Network, target: Array) -> list[Array] | None:
-    """Return blocks by hierarchical decomposition, or None where the structure does not allow it.
+    """Return blocks by hierarchical decomposition, or None if the structure does not allow it.
 
     Parameters
     ----------
@@ -61,11 +61,11 @@ def peeled(net: Network, target: Array) -> list[Array] | None:
     return state.blocks
 
 
-_Left = tuple[int, Index, Array]  # that many stages on these wires, and their matrix
+_Left = tuple[int, Index, Array]  # the number of remaining stages, their wires, their matrix
 
 
 class _Peeling:
-    """The blocks found so far, and which switch every wire meets in every stage."""
+    """The blocks found so far, and the switch of every wire in every stage."""
 
     def __init__(self, net: Network, dtype: np.dtype[Any]) -> None:
         self.blocks = identity_blocks(net, dtype)
@@ -82,15 +82,15 @@ class _Peeling:
                 self.homes[t, wires] = number
 
     def peel(self, depth: int, wires: Index, matrix: Array) -> list[_Left] | None:
-        """Set the switches of the last of `depth` stages on some wires; return what is left.
+        """Set the switches of the last of `depth` stages on some wires; return what remains.
 
-        That is a smaller matrix for each component of the wires, or None where the structure does
+        These are a smaller matrix for each component of the wires, or None if the structure does
         not allow it.
         """
         if depth == 0 or len(wires) == 1:
             return []
         t = depth - 1
-        place = np.empty(self.homes.shape[1], dtype=np.int64)  # of a wire in its component
+        place = np.empty(self.homes.shape[1], dtype=np.int64)  # position of a wire in its component
         parts = groups(np.unique(self.labels[t][wires], return_inverse=True)[1])
         for part in parts:
             place[wires[part]] = np.arange(len(part))
@@ -112,7 +112,7 @@ class _Peeling:
                 shared = np.flatnonzero(part_of[rows] == p)
                 meeting = matrix[np.ix_(rows, parts[p])]
                 if len(parts[p]) == 1:
-                    columns[:, shared] = meeting  # a wire that nothing before has turned
+                    columns[:, shared] = meeting  # a wire in no earlier switch
                     continue
                 if len(shared) > 1 and not self._taken_up(t, switch[shared]):
                     return None
@@ -123,7 +123,7 @@ class _Peeling:
         return [(t, wires[part], m) for part, m in zip(parts, smaller, strict=True)]
 
     def _taken_up(self, t: int, wires: Index) -> bool:
-        """Return whether the last earlier switch on these wires is one that holds them all."""
+        """Return whether the last earlier switch on these wires contains all of them."""
         for homes in self.homes[:t, wires][::-1]:
             if (homes >= 0).any():
                 return bool(homes[0] >= 0 and (homes == homes[0]).all())

@@ -1,9 +1,9 @@
-"""Nulling: one rotation after another puts a zero into an orthogonal matrix, until it is diagonal.
+"""Nulling: a sequence of rotations that each zero an entry, until an orthogonal matrix is diagonal.
 
-A rotation of two neighbouring columns is a switch that acts first, one of two rows a switch that
-acts last. The triangle of Reck uses columns only, row by row; the brick-wall of Clements turns to
-columns and rows by antidiagonals. Whether a network is deep enough is found by placing each
-rotation at the earliest stage that is left for columns, and the latest for rows.
+A rotation of two neighbouring columns is a switch at the beginning, one of two rows a switch at the
+end. The triangle of Reck uses columns only, row by row; the brick-wall of Clements alternates
+between columns and rows by antidiagonals. Whether a network is deep enough is determined by placing
+each rotation at the earliest available stage for columns, and the latest for rows.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from structmat.permutation import Index
 
 
 def nulled(net: Network, target: Array) -> list[Array] | None:
-    """Return blocks that make an orthogonal target exactly, or None for another structure.
+    """Return blocks whose product is an orthogonal target, or None for another structure.
 
-    The wires must form a path whose neighbours meet, in whatever order they are named, as often
-    as the triangle or the brick-wall needs, from either end and in either order of time. Switches
-    that are not needed stay the identity.
+    The wires must form a path, in any numbering, whose neighbours meet as often as the triangle or
+    the brick-wall requires, from either end and in either direction of time. Unused switches remain
+    the identity.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ def nulled(net: Network, target: Array) -> list[Array] | None:
 
 
 class _Zero(NamedTuple):
-    """An entry to null, by its column and the next, or by its row and the one before."""
+    """An entry to zero, by its column and the next, or by its row and the one before."""
 
     row: int
     column: int
@@ -76,7 +76,7 @@ class _Zero(NamedTuple):
 
     @property
     def first(self) -> int:
-        """The first of the two neighbours that the rotation turns."""
+        """The first of the two neighbours that are rotated."""
         return self.column if self.by_columns else self.row - 1
 
 
@@ -87,7 +87,7 @@ def _triangle(width: int) -> Iterator[_Zero]:
 
 
 def _brickwall(width: int) -> Iterator[_Zero]:
-    for k in range(width - 1):  # antidiagonals, from the corner at the bottom left
+    for k in range(width - 1):  # antidiagonals, from the bottom left corner
         for j in range(k + 1):
             if k % 2 == 0:
                 yield _Zero(width - 1 - j, k - j, by_columns=True)
@@ -96,7 +96,7 @@ def _brickwall(width: int) -> Iterator[_Zero]:
 
 
 def _path(mates: Index) -> list[int] | None:
-    """Return the wires in the order of the path that their meetings form, or None."""
+    """Return the wires in the order of the path formed by the switches, or None."""
     width = mates.shape[1]
     met = [set(column[column >= 0].tolist()) for column in mates.T]
     ends = [wire for wire, others in enumerate(met) if len(others) == 1]
@@ -112,10 +112,10 @@ def _path(mates: Index) -> list[int] | None:
 
 
 def _placed(net: Network, path: list[int], word: list[_Zero]) -> list[int] | None:
-    """Return the stage of each rotation, or None where the network has no room for one."""
+    """Return the stage of each rotation, or None if the network has no stage for one."""
     mates = Pairs(net, np.dtype(float)).mates
     when = [np.flatnonzero(mates[:, a] == b).tolist() for a, b in itertools.pairwise(path)]
-    early, late = [0] * len(path), [net.depth - 1] * len(path)  # what is left of each wire
+    early, late = [0] * len(path), [net.depth - 1] * len(path)  # the stages left for each wire
     stages = []
     for zero in word:
         k = zero.first
@@ -136,9 +136,9 @@ def _placed(net: Network, path: list[int], word: list[_Zero]) -> list[int] | Non
 def _eliminated(
     pairs: Pairs, path: list[int], word: list[_Zero], stages: list[int], target: Array
 ) -> list[Array]:
-    """Null the entries in turn; the signs or phases that are left go into the innermost blocks."""
+    """Zero the entries in order; the remaining signs or phases go into the innermost blocks."""
     matrix = target[np.ix_(path, path)]
-    inner = [(-1, False)] * len(path)  # the stage of the latest rotation, and whether of columns
+    inner = [(-1, False)] * len(path)  # the stage of the latest rotation, and if it is of columns
     for zero, stage in zip(word, stages, strict=True):
         k = zero.first
         both = slice(k, k + 2)
@@ -157,7 +157,7 @@ def _eliminated(
 
 
 def _rotation(a: np.inexact, b: np.inexact) -> Array:
-    """Return the rotation whose first row is (a, b), scaled to length 1."""
+    """Return the rotation whose first row is (a, b), normalised."""
     length = np.hypot(abs(a), abs(b))
     if length == 0:
         return np.eye(2, dtype=np.asarray(a).dtype)

@@ -1,4 +1,4 @@
-"""Networks of 2×2 switches, addressed by stage and wires, to write blocks into."""
+"""Access to the blocks of networks of 2×2 switches by stage and wires."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from structmat.permutation import Index
 
 
 class Pairs:
-    """The blocks of a straight network of 2×2 switches, the identity until they are put.
+    """The blocks of a straight network of 2×2 switches, initially the identity.
 
     Attributes
     ----------
     mates : (depth, width) int64
-        Whom each wire meets in each stage, −1 for none.
+        The partner of each wire in each stage, −1 for none.
 
     Examples
     --------
@@ -46,13 +46,13 @@ class Pairs:
         self._blocks = np.tile(np.eye(2, dtype=dtype), (count, 1, 1))
 
     def put(self, stage: int, wire: int | Index, block: Array) -> None:
-        """Set the block, given for a wire and its mate in this order; or several blocks."""
+        """Set the block, given for a wire and its partner in this order; or several blocks."""
         turned = np.asarray(self._side[stage, wire] == 1)[..., None, None]
         ordered = np.where(turned, block[..., ::-1, ::-1], block)
         self._blocks[self._number[stage, wire]] = ordered
 
     def scale(self, stage: int, wire: int, factor: Any, *, output: bool) -> None:
-        """Multiply what the switch on a wire puts out there, or what it takes in, by a number."""
+        """Multiply the output, or the input, on a wire of a switch by a scalar."""
         block = self._blocks[self._number[stage, wire]]
         line = block if output else block.T
         line[self._side[stage, wire]] *= factor
@@ -63,7 +63,7 @@ class Pairs:
 
 
 def pairs_of(net: Network, dtype: np.dtype[Any]) -> Pairs | None:
-    """Return the pairs of a network, or None where a switch has more wires than two.
+    """Return the pairs of a network, or None if a switch has more than two wires.
 
     Examples
     --------

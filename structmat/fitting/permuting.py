@@ -1,4 +1,4 @@
-"""Targets that are permutations, with signs or phases: routed, not approximated."""
+"""Exact fits of permutations with signs or phases, by routing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from structmat.routing import route
 
 
 def routed(net: Network, target: Array) -> list[Array] | None:
-    """Return blocks that make a signed permutation exactly, or None where no way is found.
+    """Return blocks whose product is a signed permutation, or None if no routing is found.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ def routed(net: Network, target: Array) -> list[Array] | None:
         blocks = [array.astype(target.dtype) for array in route(net, p)]
     except (RoutingError, UndecidedError):
         return None
-    left = signs.copy()  # what no switch has taken yet, from the last stage back
+    left = signs.copy()  # signs not yet absorbed by a switch, from the last stage back
     for bank, array in zip(net.banks[::-1], blocks[::-1], strict=True):
         array *= left[bank.reads][:, :, None]
         left[bank.reads] = 1

@@ -1,4 +1,4 @@
-"""The orthogonal matrix nearest to a given one, for stacks of them: the Procrustes problem."""
+"""The orthogonal Procrustes problem: the nearest orthogonal matrix, for stacks of matrices."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from structmat.blocks import Array
 
 
 def polar(matrices: Array, *, special: bool = False) -> Array:
-    """Return the orthogonal or unitary Q that maximise Re tr(Qᴴ M), one for each matrix M.
+    """Return the orthogonal or unitary Q that maximises Re tr(Qᴴ M), for each matrix M.
 
     With M = U Σ Vᴴ this is Q = U Vᴴ, the polar factor, which is also the nearest to M. With
-    `special` it is the best rotation: where that has determinant −1, the direction of the smallest
-    singular value is turned round.
+    `special` it is the best rotation: if the polar factor has determinant −1, the direction of the
+    smallest singular value is reversed.
 
     Parameters
     ----------

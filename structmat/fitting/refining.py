@@ -1,4 +1,4 @@
-"""Levenberg–Marquardt on the generators of all blocks at once: fast where sweeps become slow."""
+"""Levenberg–Marquardt on the generators of all blocks, for convergence where sweeps are slow."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STEPS = 200
 
 
 def refinable(net: Network, target: Array) -> bool:
-    """Return whether a network is small enough, and the target real.
+    """Return whether a network is small enough to refine, and the target real.
 
     Examples
     --------
@@ -30,10 +30,10 @@ def refinable(net: Network, target: Array) -> bool:
 def refined(
     net: Network, target: Array, blocks: Sequence[Array]
 ) -> Iterator[tuple[list[Array], float]]:
-    """Yield blocks and the distance ‖R − T‖_F after each step that lowers it.
+    """Yield the blocks and the distance ‖R − T‖_F after each step that lowers it.
 
-    A step multiplies every block by a rotation, so determinants stay what they are. Where the
-    target is within reach, convergence is quadratic near it.
+    A step multiplies every block by a rotation, so determinants do not change. If the target is
+    attainable, convergence is quadratic near it.
 
     Parameters
     ----------
@@ -91,8 +91,8 @@ def _stepped(net: Network, blocks: Sequence[Array], step: Array) -> list[Array]:
 def _jacobian(net: Network, blocks: Sequence[Array], dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """Return R, and its derivatives (width², parameters) by generators on the left of each block.
 
-    For the generator that turns wire a towards b in stage t this is L E P: L of the later stages,
-    P of the others, E = e_a e_bᵀ − e_b e_aᵀ.
+    For the generator that rotates wire a towards b in stage t, the derivative is L E P, with L the
+    product of the later stages, P that of the others, and E = e_a e_bᵀ − e_b e_aᵀ.
     """
     d = net.width
     products = [np.eye(d, dtype=dtype)]
@@ -105,7 +105,7 @@ def _jacobian(net: Network, blocks: Sequence[Array], dtype: np.dtype[Any]) -> tu
     last = net.parameters
     total = products[-1]
     for t in range(net.depth - 1, -1, -1):
-        # R = L P, and P is orthogonal: so L = R Pᵀ.
+        # R = L P, and P is orthogonal: hence L = R Pᵀ.
         before = products[t + 1]
         later = total @ before.T
         for bank in net.stages[t].banks[::-1]:

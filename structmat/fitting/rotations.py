@@ -1,4 +1,4 @@
-"""Reflections made rotations: signs sent along the wires between switches."""
+"""Conversion of reflections to rotations, by moving signs along wires between switches."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from structmat.network import Network
 
 
 def rotated(net: Network, blocks: Sequence[Array]) -> list[Array]:
-    """Return blocks of the same product, real ones of determinant 1 where that can be.
+    """Return blocks with the same product, of determinant 1 if possible.
 
-    A wire between two switches may be negated at both: the product stays, and both determinants
-    change. Along the branches of a spanning tree, from the leaves on, this makes rotations of all
-    switches that wires connect but one, and of that one where their determinants multiply to 1.
+    A wire between two switches can be negated at both: the product does not change, and both
+    determinants do. Along a spanning tree, starting from the leaves, this makes all connected
+    switches rotations except for one, and also that one if their determinants multiply to 1.
 
     Parameters
     ----------
@@ -35,8 +35,8 @@ def rotated(net: Network, blocks: Sequence[Array]) -> list[Array]:
     if any(np.iscomplexobj(array) for array in made):
         return made
     flat = [block for array in made for block in array]
-    links: dict[tuple[int, int], tuple[int, int]] = {}  # places of the wire in both switches
-    last: dict[int, tuple[int, int]] = {}  # the switch that a wire has left, and its place there
+    links: dict[tuple[int, int], tuple[int, int]] = {}  # positions of the wire in both switches
+    last: dict[int, tuple[int, int]] = {}  # the last switch of each wire, and its position there
     switches = [wires for bank in net.banks for wires in bank.reads.tolist()]
     for number, wires in enumerate(switches):
         for place, wire in enumerate(wires):

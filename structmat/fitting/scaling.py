@@ -1,4 +1,4 @@
-"""The target in double precision at the size of an orthogonal matrix, and its errors again."""
+"""Scaling of the target to the norm of an orthogonal matrix, and the errors on both scales."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from structmat.errors import StructmatError
 from structmat.network import Network
 from structmat.sparse import dense
 
-LARGEST = 1e300  # of the entries' sizes; the smallest is 1 / LARGEST, lest errors overflow
+LARGEST = 1e300  # bound on the entries; the smallest is 1 / LARGEST, so that errors do not overflow
 
 
 @dataclass(frozen=True, eq=False)
 class Scaled:
     """A target T = s W with ‖W‖_F = √d.
 
-    What is nearest to W among orthogonal matrices is nearest to T, as ‖R‖ is the same for all of
-    them: ‖R − T‖² / ‖T‖² = ‖R − W‖² / (s d) + (1 − 1/s)².
+    The orthogonal matrix nearest to W is nearest to T, as ‖R‖ is the same for all of them:
+    ‖R − T‖² / ‖T‖² = ‖R − W‖² / (s d) + (1 − 1/s)².
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class Scaled:
     size : float
         s.
     dtype : dtype
-        What the blocks are to be: that of the target, but for halves, integers and long doubles.
+        The dtype of the blocks: that of the target, except for halves, integers and long doubles.
     """
 
     matrix: Array
@@ -40,20 +40,20 @@ class Scaled:
 
     @property
     def eps(self) -> float:
-        """The precision of the blocks."""
+        """The machine epsilon of the blocks."""
         return float(np.finfo(self.dtype).eps)
 
     def relative(self, distance: float) -> float:
-        """Return the error ‖R − T‖_F / ‖T‖_F of an orthogonal R at a distance from W."""
+        """Return the error ‖R − T‖_F / ‖T‖_F of an orthogonal R at a given distance from W."""
         near = distance / np.sqrt(self.size) / np.sqrt(len(self.matrix))
         return float(np.hypot(near, 1 - 1 / self.size))
 
     def product(self, net: Network, blocks: Sequence[Array]) -> Array:
-        """Return R of blocks as they are, summed in double precision."""
+        """Return R for the given blocks, accumulated in double precision."""
         return dense(net, [array.astype(self.matrix.dtype) for array in blocks])
 
     def error(self, net: Network, blocks: Sequence[Array]) -> float:
-        """Return the error ‖R − T‖_F / ‖T‖_F of blocks as they are."""
+        """Return the error ‖R − T‖_F / ‖T‖_F of the given blocks."""
         more, less = max(self.size, 1.0), min(self.size, 1.0)
         gap = np.linalg.norm(self.product(net, blocks) / more - less * self.matrix)
         return float(gap / np.linalg.norm(self.matrix) / less)
@@ -64,18 +64,18 @@ class Scaled:
         return float(gap / len(self.matrix) ** 0.5)
 
     def rounded(self, blocks: Sequence[Array]) -> list[Array]:
-        """Return blocks in the precision that the target has."""
+        """Return the blocks in the precision of the target."""
         return [array.astype(self.dtype) for array in blocks]
 
 
 def scaled(target: npt.ArrayLike, width: int) -> Scaled:
-    """Return the target at the size of an orthogonal matrix, refusing what has no error.
+    """Return the target scaled to the norm of an orthogonal matrix, rejecting invalid targets.
 
     Raises
     ------
     StructmatError
-        For another shape, other values than finite numbers, or sizes so extreme that errors
-        would overflow.
+        If the shape is wrong, values are not finite numbers, or magnitudes are so extreme that
+        errors would overflow.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def scaled(target: npt.ArrayLike, width: int) -> Scaled:
     if not np.isfinite(given).all():
         raise StructmatError("the target holds NaN or infinity: every entry must be finite")
     if not given.any():
-        raise StructmatError("the target is zero: the relative error of a fit has no meaning")
+        raise StructmatError("the target is zero: the relative error of a fit is undefined")
     double = np.dtype(np.complex128 if given.dtype.kind == "c" else np.float64)
     dtype = min(np.result_type(np.float32, given.dtype), double, key=lambda kind: kind.itemsize)
     with np.errstate(over="ignore", under="ignore"):
@@ -111,5 +111,5 @@ def scaled(target: npt.ArrayLike, width: int) -> Scaled:
     norm = float(np.linalg.norm(unit))
     size = largest * (norm / width**0.5)
     if abs(size - 1) <= np.finfo(dtype).eps * width:
-        return Scaled(wide, 1.0, dtype)  # an orthogonal matrix stays as it is, to the last bit
+        return Scaled(wide, 1.0, dtype)  # an orthogonal matrix is kept exactly as it is
     return Scaled(unit / (norm / width**0.5), size, dtype)

@@ -1,4 +1,4 @@
-"""Sweeps from several starts and a refinement, with the best kept at every moment."""
+"""Sweeps from several starts followed by a refinement, keeping the best result at all times."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from structmat.sparse import dense
 
 
 class Search:
-    """The best blocks so far, whenever it is interrupted.
+    """The best blocks found so far, also after an interruption.
 
     Parameters
     ----------
@@ -25,9 +25,9 @@ class Search:
     special : bool
         Whether real blocks must be rotations.
     tolerance : float
-        What part of the distance a sweep or step must gain for another to follow.
+        The relative decrease of the distance below which sweeps and steps stop.
     enough : float
-        A distance at which to stop.
+        The distance at which to stop.
 
     Attributes
     ----------
@@ -61,7 +61,7 @@ class Search:
         return self.history[-1] <= self._enough
 
     def sweep(self, begin: Sequence[Array], most: int, steps: Any = None) -> None:
-        """Sweep from some blocks, up to `most` times; `steps` is a bar to update."""
+        """Sweep from the given blocks, up to `most` times; `steps` is a progress bar to update."""
         history: list[float] = []
         for blocks, distance in swept(self._net, self._target, begin, special=self._special):
             history.append(distance)
@@ -73,11 +73,11 @@ class Search:
                 return
 
     def refine(self) -> None:
-        """Improve the best blocks by all generators at once, on a network that is small enough."""
+        """Improve the best blocks over all generators at once, if the network is small enough."""
         if self.done or not refinable(self._net, self._target):
             return
         for blocks, distance in refined(self._net, self._target, self.blocks):
-            if not distance < self.history[-1]:  # which the sweeps rounded otherwise
+            if not distance < self.history[-1]:  # the sweeps have different rounding errors
                 return
             self.blocks = blocks
             self.history.append(distance)
@@ -86,7 +86,7 @@ class Search:
                 return
 
     def interrupt(self, begins: Sequence[Sequence[Array]]) -> None:
-        """Note that it ends early; where no sweep is done, keep the best of some blocks."""
+        """Record the interruption; if no sweep is complete, keep the best of the given blocks."""
         self.method += ", interrupted"
         if np.isfinite(self.history[-1]):
             return

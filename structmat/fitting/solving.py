@@ -1,4 +1,4 @@
-"""The nearest matrix that a network has: directly where its structure allows, else by sweeps."""
+"""Fitting of a network to a matrix: by direct methods if its structure allows, else by sweeps."""
 
 from __future__ import annotations
 
@@ -27,28 +27,28 @@ from structmat.progress import bar
 
 @dataclass(frozen=True, eq=False)
 class Fit:
-    """The best blocks that were found for a target, and how good any could be.
+    """The result of `fit`: the best blocks found, with a lower bound on the error.
 
     Attributes
     ----------
     blocks : list of (n, r, r)
         One array for each bank, as `random_blocks` lists them.
     error : float
-        ‖R − T‖_F / ‖T‖_F, against the target as it was given. For an orthogonal target
-        ‖T‖_F = √d, and no error exceeds 2; for any other norm, no orthogonal R reaches 0.
+        ‖R − T‖_F / ‖T‖_F, for the target as given. For an orthogonal target ‖T‖_F = √d, and the
+        error is at most 2; for any other norm, no orthogonal R reaches 0.
     floor : float
-        A certified lower bound: no blocks have a smaller error. Where it is close to `error`, no
-        other search can do much better; where it is 0 it says nothing.
+        A certified lower bound on the error over all blocks. If it is close to `error`, no other
+        search can do much better; if it is 0 it is uninformative.
     exact : bool
-        Whether a direct method solved it: R is the target up to rounding, by few ulps a
-        stage; or it is the nearest there is to a target that is not orthogonal, on a network that
-        makes every orthogonal matrix, or of which the target is a multiple.
+        Whether a direct method solved the problem: R is the target up to rounding, by a few ulps
+        per stage; or R is the nearest matrix to a target that is not orthogonal, on a network that
+        covers every orthogonal matrix, or covers a multiple of the target.
     method : str
         "routing", "hierarchical SVD", "cosine–sine decomposition", "nulling", or "alternating
         Procrustes", with "refined" or "interrupted" added.
     history : tuple of float
-        The error after each sweep of the best start, then after each step of the refinement, as
-        far as the precision of the blocks can tell it. It never rises, and ends with `error`.
+        The error after each sweep of the best start, then after each step of the refinement, to the
+        precision of the blocks. It never increases, and ends with `error`.
     scale : float
         s = ‖T‖_F / √d, the norm of the target relative to that of an orthogonal matrix.
     scaled_error : float
@@ -66,7 +66,7 @@ class Fit:
     scaled_error: float
 
     def __str__(self) -> str:
-        found = "exact" if self.exact else f"no blocks below {self.floor:.3g}"
+        found = "exact" if self.exact else f"lower bound {self.floor:.3g}"
         text = f"relative Frobenius error {self.error:.3g} ({found}), by {self.method}"
         if self.scale == 1:
             return text
@@ -88,69 +88,70 @@ def fit(
     special: bool = False,
     progress: bool = True,
 ) -> Fit:
-    """Find blocks with which a network is as near to a matrix as can be found.
+    """Find blocks with which a network approximates a matrix as closely as possible.
 
-    Where the structure of the network allows, directly and up to rounding, whatever its family
-    and the names of its wires:
+    If the structure of the network allows, this is direct and exact up to rounding, independently
+    of the family and the names of the wires:
 
-    - permutations, with signs, on any network that `route` finds a way through;
-    - members of networks of one digit a stage (mixed radix, Monarch, butterfly, shuffle of b^n
+    - signed permutations, on any network on which `route` finds a routing;
+    - members of networks of one digit per stage (mixed radix, Monarch, butterfly, shuffle of b^n
       wires) and of the block butterfly at any depth, by hierarchical singular value decomposition;
-    - any orthogonal matrix on the ruler network, by the cosine–sine decomposition applied to its
-      own halves; on the brick-wall and the triangle, by nulling.
+    - any orthogonal matrix on the ruler network, by the recursive cosine–sine decomposition; on the
+      brick-wall and the triangle, by nulling.
 
-    Otherwise by alternating Procrustes: one stage after another is set to the best there is while
-    the others are held. The error never rises; it ends in a local minimum, so several starts are
-    made, the hierarchical decomposition first where there is one. The best is refined on small
-    networks with real blocks, by Levenberg and Marquardt's method on all generators at once.
+    Otherwise alternating Procrustes is used: each stage in turn is set to its optimum while the
+    others are fixed. The error never increases, and converges to a local minimum. Several starts
+    are therefore made, beginning with the hierarchical decomposition if there is one. On small
+    networks with real blocks, the best result is refined by the Levenberg–Marquardt method on all
+    generators.
 
-    Interrupted from the keyboard while it sweeps, it returns the best so far; before the first
-    sweep is done, the best of the direct methods, or the first start. While a direct method is at
-    work there is nothing to return.
+    A keyboard interrupt during the sweeps returns the best result so far; before the first sweep is
+    complete, the best of the direct methods, or the first start. While a direct method is running,
+    there is nothing to return.
 
     Parameters
     ----------
     net : Network
-        Straight or wired.
+        Need not be straight.
     target : (width, width) real or complex
-        T, not zero; mostly orthogonal. For a complex one the blocks are unitary, for one of
-        float32 they are float32; all computations are in double precision.
+        T, not zero; usually orthogonal. For a complex target the blocks are unitary, for a float32
+        target they are float32; all computations are in double precision.
     rng : seed or numpy Generator, optional
         For the random starts.
     starts : int
-        How many random starts.
+        The number of random starts.
     sweeps : int
-        The most sweeps of a start.
+        The maximum number of sweeps per start.
     tolerance : float
-        A start ends when a sweep lowers the error by less than this part of it, for the multiple
-        of the target that has the norm of an orthogonal matrix.
+        A start ends when a sweep lowers the error by less than this fraction, for the multiple of
+        the target that has the norm of an orthogonal matrix.
     start : blocks, optional
-        Begin here only, and use no direct method; for blocks that are not orthogonal, at their
-        polar factors.
+        The only starting point, without direct methods; blocks that are not orthogonal are replaced
+        by their polar factors.
     special : bool
         Whether real blocks must be rotations, as those of an adapter are. Otherwise they may have
-        determinant −1, and a target of determinant −1 is no obstacle.
+        determinant −1, so that a target of determinant −1 can be attained.
     progress : bool
-        Whether to show a bar when it takes more than a second, where tqdm is installed.
+        Whether to show a progress bar if it takes more than a second and tqdm is installed.
 
     Returns
     -------
     Fit
         With `blocks`, `error`, `floor`, `exact`, `method`, `history`, `scale` and `scaled_error`.
-        Printed, it says all but the blocks and the history.
+        Its text shows everything except the blocks and the history.
 
     Raises
     ------
     StructmatError
-        For what is no network; for a target of another shape, that is zero or not finite, or
-        has entries beyond 1e300 or none above 1e-300; for options out of range.
+        If `net` is not a network; if the target has another shape, is zero or not finite, or has
+        entries beyond 1e300 or none above 1e-300; or if an option is out of range.
     BlockError
-        When `start` does not fit the network, or is complex for a real target.
+        If `start` does not fit the network, or is complex for a real target.
 
     References
     ----------
     P. H. Schönemann, A generalized solution of the orthogonal Procrustes problem, 1966; and those
-    named with each method in `structmat.fitting`.
+    cited for each method in `structmat.fitting`.
 
     Examples
     --------
@@ -159,7 +160,7 @@ def fit(
     >>> found = fit(ruler(16), target)
     >>> found.method, found.exact, found.error < 1e-14
     ('cosine–sine decomposition', True, True)
-    >>> found = fit(butterfly(16), target, rng=0)  # 32 parameters where 120 are needed
+    >>> found = fit(butterfly(16), target, rng=0)  # 32 parameters, of 120 required
     >>> found.floor > 0.65, found.error < 1.0
     (True, True)
     >>> print(fit(Network.of(2, [[[0, 1]]]), 3 * np.eye(2)))  # no orthogonal matrix is 3 I
@@ -186,7 +187,7 @@ def fit(
     if start is not None:
         given_blocks = checked_blocks(net, start)
         if matrix.dtype.kind == "f" and any(b.dtype.kind == "c" for b in given_blocks):
-            raise BlockError("complex blocks to start from: give the target a complex dtype, too")
+            raise BlockError("start has complex blocks: the target must then have a complex dtype")
         begins.append([polar(b.astype(matrix.dtype), special=special) for b in given_blocks])
         count = 0
     else:
@@ -222,9 +223,9 @@ def fit(
 
 
 def _ulps(net: Network) -> float:
-    """Return by how many ulps of √d a product may be off, thrice what direct methods leave.
+    """Return a bound in ulps of √d on the error of a product, three times that of direct methods.
 
-    That was 0.5 √r a stage in double precision, and less in single, at widths to 1024.
+    Measured, that was 0.5 √r per stage in double precision, less in single, at widths up to 1024.
     """
     return float(10 + net.depth * np.sqrt(max((bank.radix for bank in net.banks), default=1)))
 
@@ -239,10 +240,10 @@ def _result(
     method: str,
     distances: Sequence[float] = (),
 ) -> Fit:
-    """Return the fit in the precision of the target, given a floor and distances in double."""
+    """Return the fit in the precision of the target, given a bound and distances in double."""
     made = goal.rounded(blocks)
     error = goal.error(net, made)
-    # Rounded blocks may be nearer than orthogonal ones, by their rounding errors.
+    # Rounded blocks can be nearer than orthogonal ones, by their rounding errors.
     slack = goal.eps * _ulps(net) * (1 + 1 / goal.size)
     below = max(0.0, goal.relative(least * net.width**0.5) - slack)
     history = (*(max(goal.relative(distance), error) for distance in distances), error)
@@ -261,7 +262,7 @@ def _result(
 def _directly(
     net: Network, target: Array, *, special: bool
 ) -> Iterator[tuple[str, list[Array], Array]]:
-    """Yield what each direct method finds: its name, the blocks, and the matrix it is meant for."""
+    """Yield the result of each direct method: its name, the blocks, and the matrix it targets."""
     methods: tuple[tuple[str, Any, bool], ...] = (
         ("routing", routed, False),
         ("hierarchical SVD", peeled, False),

@@ -1,9 +1,9 @@
-"""Alternating Procrustes: one stage after another set to the best there is, the others held.
+"""Alternating Procrustes: each stage in turn is set to its optimum, with the others fixed.
 
-Write R = L B P with B the stage in turn, P the product of those before it and L of those after.
-As L is orthogonal, ‖R − T‖ = ‖B P − X‖ with X = Lᴴ T, and the switches of B decouple: that on
-the wires S is the polar factor of X[S] P[S]ᴴ. Going to the next stage multiplies X and P by one
-stage each, so a sweep over all stages costs what some products of all stages cost.
+Write R = L B P with B the current stage, P the product of the earlier ones and L of the later ones.
+As L is orthogonal, ‖R − T‖ = ‖B P − X‖ with X = Lᴴ T, and the switches of B decouple: the optimum
+on the wires S is the polar factor of X[S] P[S]ᴴ. Proceeding to the next stage multiplies X and P by
+one stage each, so a sweep over all stages costs as much as a few products of all stages.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from structmat.fitting.procrustes import polar
 from structmat.network import Network
 from structmat.stage import Stage
 
-_FRESH = 16  # sweeps after which the products are formed anew, lest rounding errors add up
+_FRESH = 16  # sweeps after which the products are recomputed, to limit rounding errors
 
 
 def swept(
     net: Network, target: Array, blocks: Sequence[Array], *, special: bool = False
 ) -> Iterator[tuple[list[Array], float]]:
-    """Yield the blocks and the distance ‖R − T‖_F after each sweep, for as long as it falls.
+    """Yield the blocks and the distance ‖R − T‖_F after each sweep, as long as it decreases.
 
-    Sweeps go up and down the stages by turns. Each stage is minimised exactly, so the distance
-    never rises; the generator ends where rounding stops it from falling.
+    Sweeps alternate between the two directions. Each stage is minimised exactly, so the distance
+    never increases; the generator ends when rounding prevents a decrease.
 
     Parameters
     ----------
@@ -34,9 +34,9 @@ def swept(
         Straight.
     target : (width, width)
     blocks : one array for each bank
-        Where to begin; they are not changed.
+        The starting point; not modified.
     special : bool
-        Whether real blocks must be rotations; the first ones then are.
+        Whether real blocks must be rotations; the initial ones must be, too.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def swept(
 
 
 class _Pair:
-    """The stage in turn, with what stands before it and behind: P and X = Lᴴ T."""
+    """The factors around the current stage: P and X = Lᴴ T."""
 
     def __init__(self, net: Network, target: Array, blocks: Sequence[Sequence[Array]]) -> None:
         self.stages = net.stages
@@ -75,7 +75,7 @@ class _Pair:
         self.distance = float(np.linalg.norm(self.before - self.behind))
 
     def sweep(self, *, up: bool, special: bool) -> None:
-        """Set every stage in turn, from the first to the last or back."""
+        """Optimise every stage in turn, from the first to the last or in reverse."""
         order = range(len(self.stages)) if up else range(len(self.stages) - 1, -1, -1)
         for t in order:
             stage, old = self.stages[t], self.blocks[t]

@@ -1,4 +1,4 @@
-"""networkx in: undirected graphs by edges or cliques, layered ones that can be orthogonal."""
+"""Conversion of networkx graphs: undirected ones by edges or cliques, and layered grid graphs."""
 
 from structmat.graph.layers import completion, from_layers
 from structmat.graph.undirected import from_graph

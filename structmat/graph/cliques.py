@@ -1,4 +1,4 @@
-"""Cliques of a graph as switches: a partition of the edges, and stages of disjoint cliques."""
+"""Cliques of a graph as switches: a partition of the edges into stages of disjoint cliques."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ if TYPE_CHECKING:
 
 Clique: TypeAlias = tuple[int, ...]
 
-_MOST = 100_000  # maximal cliques beyond one for each edge
+_MOST = 100_000  # limit on the maximal cliques, in addition to the number of edges
 
 
 def clique_partition(width: int, edges: Iterable[Edge]) -> list[Clique]:
-    """Return cliques that share no edge and hold all of them, larger ones first.
+    """Return edge-disjoint cliques that cover all edges, larger ones first.
 
-    Each is a largest clique of what remains, the first in the order of its wires.
+    Each is a largest clique of the remaining graph, the first in the order of its wires.
 
     Raises
     ------
     GraphError
-        When the graph has more maximal cliques than can be looked through.
+        If the graph has too many maximal cliques to enumerate.
 
     Examples
     --------
@@ -44,8 +44,8 @@ def clique_partition(width: int, edges: Iterable[Edge]) -> list[Clique]:
         largest = max(map(len, cliques))
         if largest == 2:
             return partition + sorted(tuple(sorted(edge)) for edge in rest.edges)
-        # Every clique as large as these that will remain is one of them, so that after one pass
-        # the largest is smaller.
+        # All remaining cliques as large as these are among them, so that after one pass the
+        # largest is smaller.
         for clique in sorted(clique for clique in cliques if len(clique) == largest):
             pairs = list(combinations(clique, 2))
             if all(rest.has_edge(*pair) for pair in pairs):
@@ -63,17 +63,17 @@ def _maximal(graph: nx.Graph[int]) -> list[Clique]:
         raise GraphError(
             f"more than {most} maximal cliques: a graph of {len(graph)} nodes can have"
             " exponentially many, and the largest are chosen from all of them; use"
-            ' switches="edges", or list the switches yourself for Network.of'
+            ' switches="edges", or pass the switches to Network.of'
         )
     return found
 
 
 def clique_stages(width: int, cliques: Sequence[Clique]) -> list[list[Clique]]:
-    """Return the cliques in stages, those of one stage disjoint.
+    """Return the cliques in stages, those of each stage disjoint.
 
-    Two rules are tried and the one with fewer stages is taken, the first of equal ones: the first
-    stage that is free, from the shortest stride to the longest; or always the clique that has
-    fewest stages left to it (Brélaz's DSATUR).
+    The better of two heuristics is used, the first if they tie: first fit, from the shortest stride
+    to the longest; and always placing the clique with the fewest stages available (Brélaz's
+    DSATUR).
 
     Examples
     --------
@@ -95,7 +95,7 @@ def clique_stages(width: int, cliques: Sequence[Clique]) -> list[list[Clique]]:
 
 
 def _first_fit(width: int, cliques: list[Clique]) -> list[int]:
-    """Return the stage of each clique: the first that none of its wires has been in."""
+    """Return the stage of each clique, by first fit."""
     taken: list[set[int]] = [set() for _ in range(width)]
     stages = []
     for clique in cliques:
@@ -107,7 +107,7 @@ def _first_fit(width: int, cliques: list[Clique]) -> list[int]:
 
 
 def _saturated(cliques: list[Clique], at: list[list[int]]) -> list[int]:
-    """Return the stage of each clique, that with most stages excluded first."""
+    """Return the stage of each clique, placing the one with most excluded stages first."""
     excluded: list[set[int]] = [set() for _ in cliques]
     rivals = [sum(len(at[wire]) - 1 for wire in clique) for clique in cliques]
     stages = [-1] * len(cliques)
@@ -115,7 +115,7 @@ def _saturated(cliques: list[Clique], at: list[list[int]]) -> list[int]:
     heapq.heapify(waiting)
     while waiting:
         _, _, number = heapq.heappop(waiting)
-        if stages[number] >= 0:  # it waited again with more stages excluded, and came up before
+        if stages[number] >= 0:  # a later entry with more excluded stages was placed before
             continue
         stages[number] = stage = _first_free(excluded[number])
         for wire in cliques[number]:

@@ -1,4 +1,4 @@
-"""Proper edge colourings: as few colours as there can be, or one more."""
+"""Proper edge colourings with the minimum number of colours, or one more."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _TRIES = 100  # recolourings for each edge of the last colour
 
 
 def edge_colouring(width: int, edges: list[Edge]) -> list[list[Edge]]:
-    """Return the edges by colour, each colour a matching in order of its wires.
+    """Return the edges by colour; each colour is a matching, in order of its wires.
 
-    Edges (i, j), i < j, are coloured from the shortest stride j − i to the longest, with Δ
-    colours where the graph is bipartite, and otherwise with Δ or Δ + 1. A complete graph is
-    coloured as a round-robin tournament.
+    Edges (i, j), i < j, are coloured from the shortest stride j − i to the longest, with Δ colours
+    if the graph is bipartite, and otherwise with Δ or Δ + 1. A complete graph is coloured as a
+    round-robin tournament.
 
     Examples
     --------
@@ -43,10 +43,10 @@ def edge_colouring(width: int, edges: list[Edge]) -> list[list[Edge]]:
 
 
 def rounds(width: int) -> list[Index]:
-    """Return the rounds in which everyone meets everyone: width − 1 of them, or width if odd.
+    """Return the rounds of a round-robin tournament: width − 1 of them, or width if odd.
 
-    The circle method: i and j meet in round i + j. Of an even number, the last sits in the
-    middle and meets whoever would have to meet himself.
+    By the circle method, i and j meet in round i + j. If the width is even, the last one meets the
+    one that would otherwise meet itself.
 
     Returns
     -------
@@ -70,11 +70,11 @@ def rounds(width: int) -> list[Index]:
 
 
 class _Colouring:
-    """A proper colouring that grows by one edge at a time, recolouring others when it must."""
+    """A proper colouring to which edges are added one by one, recolouring others if necessary."""
 
     def __init__(self, width: int) -> None:
         self.along: list[dict[int, int]] = [{} for _ in range(width)]  # colour → neighbour
-        self.lowest = [0] * width  # the first colour that is free at each node
+        self.lowest = [0] * width  # the first free colour at each node
 
     def classes(self, palette: int) -> list[list[Edge]]:
         """Return the edges of each colour, in order."""
@@ -88,8 +88,8 @@ class _Colouring:
     def add(self, u: int, v: int, most: int) -> None:
         """Colour the edge uv, if possible with the first `most` colours, else with one more.
 
-        Neither node may have `most` edges yet. A bipartite graph never needs the fan: there the
-        alternating path from v arrives on the side of u only along the colour that u lacks.
+        Neither node may have `most` edges yet. A bipartite graph never needs the fan: the
+        alternating path from v arrives on the side of u only along the colour that is missing at u.
         """
         a, b = self.lowest[u], self.lowest[v]
         for colour in range(max(a, b), most):
@@ -101,14 +101,14 @@ class _Colouring:
             self.flip(path, a, b)
             self.set(u, v, a)
         elif not (self.fan(u, v, most) or self.fan(v, u, most)):
-            self.fan(u, v, most + 1)  # more colours than any degree: never stuck
+            self.fan(u, v, most + 1)  # more colours than any degree, so that it always succeeds
 
     def fan(self, u: int, v: int, palette: int) -> bool:
-        """Colour uv by Vizing's fan of edges at u; False, and no change, where it is stuck.
+        """Colour uv by a Vizing fan of edges at u; return False, without changes, if this fails.
 
-        The fan turns: each of its edges takes a colour that is free at its outer end, and so
-        frees its own colour for the edge before it. It is stuck at an outer end where the
-        whole palette is taken.
+        The fan is rotated: each of its edges takes a colour that is free at its outer end, and
+        leaves its own colour to the edge before it. This fails at an outer end where the whole
+        palette is used.
         """
         ends, free = [v], [self.lowest[v]]  # the edge to ends[k + 1] has the colour free[k]
         place = {v: 0}
@@ -123,8 +123,8 @@ class _Colouring:
             place[following] = len(ends)
             ends.append(following)
             free.append(self.lowest[following])
-        # Two ends lack the colour d and u lacks c. Of the paths in c and d that start at the
-        # two ends, only one can finish at u: exchange c and d along the other.
+        # The colour d is missing at two ends, and c at u. Of the paths in c and d from these two
+        # ends, only one can end at u: exchange c and d along the other.
         c, d = self.lowest[u], free[-1]
         last = place[following] - 1
         path = self.path(ends[last], c, d)
@@ -135,12 +135,12 @@ class _Colouring:
         return self.turn(u, ends[: last + 1], [*free[:last], c])
 
     def spare(self, last: int, edges: list[Edge]) -> bool:
-        """Give the edges of the last colour others; False, in disorder, where that seems stuck.
+        """Recolour the edges of the last colour; return False, with changes, if this seems to fail.
 
-        The uncoloured edge takes a walk: where the alternating path from v comes back to u, it
-        changes places with the edge at v whose colour u lacks, and at one end another colour is
-        freed. Nearly all graphs that can spare a colour are found in a few steps. The walk is
-        random but always the same.
+        The uncoloured edge performs a walk: if the alternating path from v returns to u, it is
+        exchanged with the edge at v whose colour is missing at u, which frees another colour at one
+        end. For nearly all graphs that need one colour less, a few steps suffice. The walk is
+        pseudorandom, but deterministic.
         """
         source = random.Random(0)
         for edge in edges:
@@ -170,7 +170,7 @@ class _Colouring:
         return [colour for colour in range(palette) if colour not in self.along[node]]
 
     def turn(self, u: int, ends: list[int], colours: list[int]) -> bool:
-        """Give the edges from u to the ends these colours, all but the last taken from the next."""
+        """Assign these colours to the edges from u, taking all but the last from the next edge."""
         for end, colour in zip(ends[1:], colours[:-1], strict=True):
             self.clear(u, end, colour)
         for end, colour in zip(ends, colours, strict=True):
@@ -178,7 +178,7 @@ class _Colouring:
         return True
 
     def path(self, start: int, colour: int, other: int) -> list[int]:
-        """Follow the two colours in turn, from a node that lacks the other one, to the end."""
+        """Follow the two colours alternately, from a node where the other one is missing."""
         nodes = [start]
         while (following := self.along[nodes[-1]].get(colour)) is not None:
             nodes.append(following)
@@ -194,7 +194,7 @@ class _Colouring:
                 along[other] = one
             if two is not None:
                 along[colour] = two
-        for x in (path[0], path[-1]):  # elsewhere the same colours are free as before
+        for x in (path[0], path[-1]):  # the free colours of the other nodes do not change
             self.lowest[x] = min(self.lowest[x], colour, other)
             self.rise(x)
 
@@ -204,7 +204,7 @@ class _Colouring:
             self.rise(x)
 
     def rise(self, x: int) -> None:
-        """Raise the lowest colour of a node to one that is free."""
+        """Increase the lowest colour of a node to one that is free."""
         while self.lowest[x] in self.along[x]:
             self.lowest[x] += 1
 

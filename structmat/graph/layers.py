@@ -1,4 +1,4 @@
-"""Layered grid graphs as networks: which 0/1 patterns can be orthogonal, what completes them."""
+"""Conversion of layered grid graphs: which 0/1 patterns can be orthogonal, and their completion."""
 
 from __future__ import annotations
 
@@ -18,36 +18,36 @@ Node: TypeAlias = tuple[int, int]
 
 
 def from_layers(digraph: nx.DiGraph[Node], incomplete: str = "error") -> Network:
-    """Return the network that a layered grid graph draws, as `Network.to_networkx` writes it.
+    """Return the network of a layered grid graph, as returned by `Network.to_networkx`.
 
-    The nodes are (t, wire); an edge (t, j) → (t+1, i) says that entry (i, j) of factor t+1 may
-    be non-zero. A layer is a stage when each of its connected components is complete: a switch
-    that reads the sources and writes the targets, straight where these are the same wires. Any
-    other layer is refused, for the first of these reasons that holds:
+    The nodes are (t, wire); an edge (t, j) → (t+1, i) means that entry (i, j) of factor t+1 may be
+    non-zero. A layer is a stage if each of its connected components is complete: a switch that
+    reads the sources and writes the targets, and is straight if these are the same wires. Any other
+    layer is rejected, for the first of these reasons that applies:
 
-    1. It has no perfect matching: some wires hear too few (Hall).
-    2. Two rows, or two columns, of the factor meet in one place only, so they cannot be
+    1. It has no perfect matching: some wires have too few sources (Hall).
+    2. Two rows, or two columns, of the factor have a single position in common, so they cannot be
        orthogonal (quadrangularity).
-    3. It passes both tests but is not complete. Which of these patterns are orthogonal is
-       unknown in general, and complete switches cannot represent them.
+    3. It passes both tests but is not complete. Which of these patterns are orthogonal is unknown
+       in general, and complete switches cannot represent them.
 
-    The smallest stage that contains a layer is unique: complete every component. That is what
-    ``incomplete="complete"`` returns; `completion` lists the edges it adds.
+    The smallest stage that contains a layer is unique: every component is completed. It is returned
+    with ``incomplete="complete"``; `completion` lists the additional edges.
 
-    Where every node of column 0 has an attribute `label`, the wires are labelled so.
+    If every node of column 0 has an attribute `label`, it becomes the label of its wire.
 
     Parameters
     ----------
     digraph : networkx.DiGraph
-        With every node (t, wire) for t = 0 … depth and wire = 0 … width − 1. The graph
-        attributes `width` and `depth` are checked where present, inferred where not.
+        With every node (t, wire) for t = 0 … depth and wire = 0 … width − 1. The graph attributes
+        `width` and `depth` are checked if present, and otherwise inferred.
     incomplete : {"error", "complete"}
-        What to do with a component that is not complete.
+        The action for a component that is not complete.
 
     Raises
     ------
     GraphError
-        For a layer that is no stage, and for a graph that is not layered.
+        For a layer that is not a stage, and for a graph that is not layered.
 
     References
     ----------
@@ -63,7 +63,7 @@ def from_layers(digraph: nx.DiGraph[Node], incomplete: str = "error") -> Network
     >>> from_layers(shift)
     Traceback (most recent call last):
     ...
-    structmat.errors.GraphError: layer 0→1: wires 0 and 1 of column 1 both hear wire 0 of ...
+    structmat.errors.GraphError: layer 0→1: wires 0 and 1 of column 1 have wire 0 of column 0 as ...
     >>> from_layers(shift, incomplete="complete")
     Network(width=3, depth=1, parameters=3)
     """
@@ -80,13 +80,13 @@ def from_layers(digraph: nx.DiGraph[Node], incomplete: str = "error") -> Network
 def completion(digraph: nx.DiGraph[Node]) -> list[tuple[Node, Node]]:
     """Return the edges that complete each component of a layered grid graph, in order.
 
-    They are the fewest that turn every layer into a stage without taking one away, and the ones
+    They are the minimum that turns every layer into a stage without removing edges, and the ones
     that ``from_layers(digraph, incomplete="complete")`` adds.
 
     Raises
     ------
     GraphError
-        Where a component has more wires on one side, and for a graph that is not layered.
+        If a component has more wires on one side, and for a graph that is not layered.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def _check(layers: list[Layer], *, completing: bool) -> None:
 
 
 def _read(digraph: Any) -> tuple[int, list[Layer]]:
-    """Return the width and the layers of a grid graph, after checking that it is one."""
+    """Return the width and the layers of a grid graph, after validating it."""
     width, depth = _grid(digraph)
     edges = np.array([(*a, *b) for a, b in digraph.edges], dtype=np.int64).reshape(-1, 4)
     edges = edges[np.lexsort(edges.T[::-1])]
@@ -124,20 +124,20 @@ def _read(digraph: Any) -> tuple[int, list[Layer]]:
         s, j, t, i = edges[astray[0]].tolist()
         raise GraphError(
             f"edge ({s}, {j}) → ({t}, {i}): every edge leads from a column to the next; lead it"
-            " through a node of each column between, or turn it round"
+            " through a node of each column in between, or reverse it"
         )
     parts = np.split(edges, np.searchsorted(edges[:, 0], np.arange(1, depth))) if depth else []
     return width, [Layer.of(t, width, part[:, 1], part[:, 3]) for t, part in enumerate(parts)]
 
 
 def _grid(digraph: Any) -> tuple[int, int]:
-    """Return the width and depth of a graph whose nodes are a whole grid."""
+    """Return the width and depth of a graph whose nodes form a complete grid."""
     import networkx as nx
 
     if not isinstance(digraph, nx.DiGraph) or digraph.is_multigraph():
         raise GraphError(
             f"a {type(digraph).__name__}: from_layers takes a networkx.DiGraph on nodes (t, wire);"
-            " an undirected graph goes to from_graph"
+            " for an undirected graph use from_graph"
         )
     if len(digraph) == 0:
         raise GraphError("a graph without nodes: a network has at least 1 wire; add node (0, 0)")
@@ -155,7 +155,7 @@ def _grid(digraph: Any) -> tuple[int, int]:
         missing = next(node for node in grid if node not in nodes)
         raise GraphError(
             f"node {missing} is missing: a grid graph has every (t, wire), here {depth + 1}"
-            f" columns of {width} wires; a wire that meets no other still has an edge"
+            f" columns of {width} wires; a wire in no switch also has an edge"
             " (t, wire) → (t+1, wire)"
         )
     return width, depth
@@ -185,7 +185,7 @@ def _extent(digraph: nx.DiGraph[Node], name: str, inferred: int, *, least: int) 
 def _stage(layer: Layer) -> Stage:
     """Return the stage with one switch for each component, as if it were complete."""
     size = layer.sizes[0]
-    sources = np.argsort(layer.left, kind="stable")  # by component, by wire within it
+    sources = np.argsort(layer.left, kind="stable")  # by component, then by wire
     targets = np.argsort(layer.right, kind="stable")
     of_each = size[layer.left[sources]]
     banks, moves = [], None

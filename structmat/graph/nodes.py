@@ -1,4 +1,4 @@
-"""An order for the nodes of a graph that does not depend on how the graph was built."""
+"""An order of the nodes of a graph that is independent of how the graph was built."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Any
 
 
 def in_order(nodes: Iterable[Any]) -> list[Any]:
-    """Return hashable things sorted: by `<` if it orders them all, else by kind and value.
+    """Return hashable objects sorted: by `<` if it orders them all, else by kind and value.
 
-    Numbers come first, then strings, tuples and frozensets by their elements, and others by the
-    names of their types and what repr shows. Behind them all, in the order given, stand those
-    that are told apart by nothing that lasts: alike, or shown by an address.
+    Numbers come first, then strings, then tuples and frozensets by their elements, then other
+    objects by the names of their types and their repr. Objects that are indistinguishable, or
+    distinguished only by an address in their repr, come last, in the given order.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def in_order(nodes: Iterable[Any]) -> list[Any]:
 
 
 def _key(node: Any) -> tuple[Any, ...]:
-    """Return the rank of the kind of a node, and what nodes of this kind are compared by."""
+    """Return the rank of the kind of a node, and the value by which nodes of this kind compare."""
     if isinstance(node, numbers.Real) and node == node:
         return 0, node
     if isinstance(node, str):
@@ -51,7 +51,7 @@ def _key(node: Any) -> tuple[Any, ...]:
 
 
 def _lasting(key: tuple[Any, ...]) -> bool:
-    """Return whether a key is the same in every run: repr may show where a thing is stored."""
+    """Return whether a key is the same in every run: repr may contain a memory address."""
     if key[0] in (2, 3):
         return all(map(_lasting, key[1]))
     return key[0] != 4 or " at 0x" not in key[2]

@@ -1,4 +1,4 @@
-"""One layer of a grid graph: its components, and whether an orthogonal matrix can have it."""
+"""A layer of a grid graph: its components, and whether it can be that of an orthogonal matrix."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Layer(NamedTuple):
 
     @classmethod
     def of(cls, t: int, width: int, sources: Index, targets: Index) -> Layer:
-        """Return the layer with its components found."""
+        """Return the layer, computing its components."""
         ones = np.ones(len(sources), dtype=bool)
         links = scipy.sparse.coo_array((ones, (sources, targets + width)), shape=(2 * width,) * 2)
         _, part = scipy.sparse.csgraph.connected_components(links, directed=False)
@@ -39,7 +39,7 @@ class Layer(NamedTuple):
 
     @property
     def sizes(self) -> tuple[Index, Index]:
-        """How many wires of column t and of column t + 1 each component has."""
+        """The numbers of wires of column t and of column t + 1 in each component."""
         parts = int(max(self.left.max(), self.right.max())) + 1
         return np.bincount(self.left, minlength=parts), np.bincount(self.right, minlength=parts)
 
@@ -58,7 +58,7 @@ class Layer(NamedTuple):
 
 
 def refusal(layer: Layer, *, completing: bool) -> str | None:
-    """Return why the layer, or its completion, is no stage; None where it is one."""
+    """Return why the layer, or its completion, is not a stage; None if it is."""
     incomplete = layer.incomplete
     balanced = not layer.unbalanced.any()
     if balanced and (completing or not incomplete.any()):
@@ -79,9 +79,9 @@ def _too_few_heard(layer: Layer) -> str | None:
         return None
     rows, columns = violator
     one = len(rows) == 1
-    heard = f"only {_wires(columns, layer.t)}" if len(columns) else "nothing"
+    sources = f"only on {_wires(columns, layer.t)}" if len(columns) else "on no wire"
     return (
-        f"{_wires(rows, layer.t + 1)} {'hears' if one else 'hear'} {heard}: k rows of an"
+        f"{_wires(rows, layer.t + 1)} {'depends' if one else 'depend'} {sources}: k rows of an"
         " orthogonal matrix need at least k columns between them; add edges to"
         f" {'it' if one else 'them'} from other wires"
     )
@@ -91,17 +91,17 @@ def _not_quadrangular(layer: Layer) -> str | None:
     judged = layer.incomplete[layer.left[layer.sources]]
     targets, sources = layer.targets[judged], layer.sources[judged]
     here, there = layer.t, layer.t + 1
-    for first, second, lines, t, s, verb in (
-        (targets, sources, "rows", there, here, "hear"),
-        (sources, targets, "columns", here, there, "reach"),
+    for first, second, lines, t, s, end in (
+        (targets, sources, "rows", there, here, "source"),
+        (sources, targets, "columns", here, there, "target"),
     ):
         met = _meet_once(_pattern(len(layer.left), first, second))
         if met is not None:
             pair, common = np.array(met[:2]), np.array(met[2:])
             return (
-                f"{_wires(pair, t)} both {verb} {_wires(common, s)} and no other: two {lines} of"
-                " an orthogonal matrix that meet must meet in at least two places; add or remove"
-                " edges"
+                f"{_wires(pair, t)} have {_wires(common, s)} as their only common {end}: two"
+                f" {lines} of an orthogonal matrix that overlap must overlap in at least two"
+                " positions; add or remove edges"
             )
     return None
 
@@ -109,7 +109,7 @@ def _not_quadrangular(layer: Layer) -> str | None:
 def _unknown(layer: Layer) -> str:
     part = np.flatnonzero(layer.left == np.flatnonzero(layer.incomplete)[0])
     return (
-        f"{_wires(part, layer.t)} and those that they reach make no complete switch, and whether"
+        f"{_wires(part, layer.t)} and their targets do not form a complete switch, and whether"
         " an orthogonal matrix has this pattern is unknown in general; add edges"
     )
 
@@ -120,10 +120,11 @@ def _pattern(width: int, rows: Index, columns: Index) -> scipy.sparse.csr_array:
 
 
 def _hall_violator(layer: Layer) -> tuple[Index, Index] | None:
-    """Return wires of column t + 1 and the fewer wires of column t that they hear, if any are.
+    """Return wires of column t + 1 with fewer sources in column t, and these sources, if any.
 
-    From a wire that a largest matching leaves out, go along any edge to column t and back along
-    the matching: as the matching cannot grow, what is met is a violator of Hall's condition.
+    Starting from a wire that a maximum matching does not cover, follow edges to column t and
+    matching edges back: as the matching cannot be extended, the wires found violate Hall's
+    condition.
     """
     hears = _pattern(len(layer.left), layer.targets, layer.sources)
     partner = scipy.sparse.csgraph.maximum_bipartite_matching(hears, perm_type="column")
@@ -146,7 +147,7 @@ def _hall_violator(layer: Layer) -> tuple[Index, Index] | None:
 
 
 def _meet_once(pattern: scipy.sparse.csr_array) -> tuple[int, int, int] | None:
-    """Return the first two rows that share just one column, and that column; else None."""
+    """Return the first two rows that share exactly one column, and that column; else None."""
     across = pattern.T.tocsr()
     for first in range(0, pattern.shape[0], _CHUNK):
         shared = (pattern[first : first + _CHUNK] @ across).tocoo()
@@ -160,7 +161,7 @@ def _meet_once(pattern: scipy.sparse.csr_array) -> tuple[int, int, int] | None:
 
 
 def _wires(wires: Index, t: int) -> str:
-    """Name some wires of a column: "wires 0, 1 and 5 of column 2"."""
+    """Format some wires of a column: "wires 0, 1 and 5 of column 2"."""
     names = [str(wire) for wire in wires.tolist()]
     if len(names) == 1:
         return f"wire {names[0]} of column {t}"

@@ -1,4 +1,4 @@
-"""Undirected graphs as networks: nodes are wires, edges or cliques are switches."""
+"""Conversion of undirected graphs: nodes are wires, edges or cliques are switches."""
 
 from __future__ import annotations
 
@@ -25,45 +25,46 @@ def from_graph(
 ) -> Network:
     """Return the network whose switches are the edges, or cliques, of an undirected graph.
 
-    The edges are coloured so that no two at a node agree; each colour is a stage. A bipartite
-    graph of largest degree Δ gets Δ stages (Kőnig), any other Δ or Δ + 1 (Vizing). Where Δ
-    suffice, recolouring nearly always finds them: for every graph of up to 7 nodes it does.
+    The edges are coloured properly, and each colour is a stage. A bipartite graph of maximum degree
+    Δ gets Δ stages (Kőnig), any other Δ or Δ + 1 (Vizing). If Δ suffice, recolouring nearly always
+    achieves this, including for every graph of up to 7 nodes.
 
-    The wires are the nodes in sorted order, and bear their names as `labels` (unless these are
-    0 … d−1). Nodes that `<` does not order are sorted by kind and value: numbers, strings, tuples
-    and frozensets by their elements, anything else by type and repr; nodes that repr does not tell
-    apart, or by an address only, follow as they were inserted. So equal graphs without such nodes
-    give equal networks. An isolated node is an idle wire, and a graph without edges is the
-    identity. Weights and other attributes are not looked at.
+    The wires are the nodes in sorted order, with the nodes as `labels` (unless these are 0 … d−1).
+    Nodes that `<` does not order are sorted by kind and value: numbers, strings, tuples and
+    frozensets by their elements, other objects by type and repr; nodes that repr does not
+    distinguish, or only by an address, follow in order of insertion. Equal graphs without such
+    nodes therefore give equal networks. An isolated node is an idle wire, and a graph without edges
+    is the identity. Weights and other attributes are ignored.
 
-    Edges are coloured from the shortest stride (the difference of their wires) to the longest,
-    each with the first colour that is free, and the stages follow the colours. So a hypercube
-    gives the butterfly, a path the two stages of the brick-wall mesh. A complete graph gives the
-    rounds of a round-robin tournament.
+    Edges are coloured from the shortest stride (the difference of their wires) to the longest, each
+    with the first free colour, and the stages follow the colours. A hypercube thus gives the
+    butterfly, a path the two stages of the brick-wall mesh, and a complete graph the rounds of a
+    round-robin tournament.
 
-    With ``switches="cliques"``, nodes that are all joined to each other meet in one switch: the
-    edges are partitioned into cliques, a largest one of what remains at a time (ties by wires),
-    and stages hold cliques without a common node. So a Hamming graph gives the mixed-radix
-    butterfly, and a complete graph one switch. Without triangles it is the same as edges.
+    With ``switches="cliques"``, mutually adjacent nodes are joined by one switch: the edges are
+    partitioned into cliques, always taking a largest one of the remaining graph (ties by wires),
+    and stages hold cliques without common nodes. A Hamming graph thus gives the mixed-radix
+    butterfly, and a complete graph one switch. Without triangles the result is the same as with
+    edges.
 
     Parameters
     ----------
     graph : networkx.Graph
         Undirected, without self-loops or parallel edges.
     repeat : int
-        How many times the stages follow each other, at least 1.
+        The number of repetitions of the stages, at least 1.
     switches : {"edges", "cliques"}
         Whether a switch joins the two nodes of an edge, or all nodes of a clique.
     nodelist : iterable of nodes, optional
-        Every node once: the wires in this order, as in networkx's `to_numpy_array`, instead of
-        sorted. It renames the wires and nothing else: the stages are those of the sorted nodes.
+        Every node once: the order of the wires, as in networkx's `to_numpy_array`, instead of
+        sorted order. It only renumbers the wires: the stages are those of the sorted nodes.
 
     Raises
     ------
     GraphError
         For a directed graph, a multigraph, a self-loop, no nodes, or anything but a graph; with
-        cliques, where it has over 100,000 maximal cliques more than edges; for a nodelist that
-        leaves a node out, names one twice, or names what is no node.
+        cliques, if it has over 100,000 more maximal cliques than edges; for a nodelist that omits a
+        node, repeats one, or contains something else.
 
     References
     ----------
@@ -112,17 +113,17 @@ def from_graph(
 
 
 def _listed(graph: nx.Graph[Any], nodelist: Any) -> list[Any]:
-    """Return the nodes in the order asked for, as the graph has them."""
-    rule = "list every node of the graph once, or leave nodelist out to have them sorted"
+    """Return the nodes in the requested order, as they are in the graph."""
+    rule = "list every node of the graph once, or omit nodelist for sorted order"
     if not isinstance(nodelist, Iterable):
         raise GraphError(f"nodelist={nodelist!r}: {rule}")
     own = {node: node for node in graph}
     listed: dict[Any, Any] = {}
     for node in nodelist:
         if not isinstance(node, Hashable) or node not in own:
-            raise GraphError(f"nodelist: {node!r} is no node of the graph; {rule}")
+            raise GraphError(f"nodelist: {node!r} is not a node of the graph; {rule}")
         if node in listed:
-            raise GraphError(f"nodelist: {node!r} is there twice; {rule}")
+            raise GraphError(f"nodelist: {node!r} is repeated; {rule}")
         listed[node] = own[node]
     missing = [node for node in own if node not in listed]
     if missing:
@@ -142,7 +143,7 @@ def _check(graph: Any) -> None:
     if graph.is_directed():
         raise GraphError(
             "a directed graph: a switch joins its wires both ways, so from_graph takes an"
-            " undirected graph; give graph.to_undirected(), or a layered graph to from_layers"
+            " undirected graph; use graph.to_undirected(), or from_layers for a layered graph"
         )
     if graph.is_multigraph():
         raise GraphError(

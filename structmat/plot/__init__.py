@@ -1,9 +1,9 @@
-"""Pictures of networks and of training: every function returns matplotlib Axes and takes `ax=`.
+"""Plots of networks and of training; every function takes `ax=` and returns matplotlib Axes.
 
-Without `ax` a figure of its own is made, which pyplot does not know: nothing has to be closed, and
-`plt.title` and `plt.show()` do not reach it; they do with `ax=plt.subplots()[1]`. As the last line
-of a cell of a notebook axes show themselves; `save(ax, path)` keeps them as SVG or PNG.
-Colours can be told apart by colour-blind readers.
+Without `ax` a new figure is created that is not registered with pyplot: it need not be closed, and
+`plt.title` and `plt.show()` do not affect it; they do with `ax=plt.subplots()[1]`. Axes on the last
+line of a notebook cell are displayed; `save(ax, path)` writes them as SVG or PNG. Colours are
+distinguishable to colour-blind readers.
 """
 
 from structmat.plot.angles import eigenangles

@@ -1,4 +1,4 @@
-"""Eigenangles of members of a network beside those of Haar rotations."""
+"""Eigenangles of random members of a network, compared with those of Haar rotations."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def eigenangles(
     rng: np.random.Generator | int | None = 0,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw how the eigenangles of random members lie on the half circle, beside Haar's.
+    """Draw the distribution of the eigenangles of random members, compared with Haar rotations.
 
-    The eigenvalues of a rotation are pairs exp(±iθ). Bars show how the angles θ between 0 and π of
-    members with Haar blocks are spread, in units of an even spread; the line is the exact density
-    of Haar rotations, averaged over each bar.
+    The eigenvalues of a rotation are pairs exp(±iθ). Bars show the density of the angles θ between
+    0 and π for members with Haar blocks, relative to the uniform density; the line is the exact
+    density for Haar rotations, averaged over each bar.
 
     Parameters
     ----------
     net : Network
-        Of a wired one the straight part is taken, its end permutations left out.
+        If it is not straight, its straight form is used, without the end permutations.
     samples : int, optional
-        How many members are drawn; by default so many that they have some 10,000 angles. Time
-        grows with the cube of the width.
+        The number of members drawn; by default as many as give about 10,000 angles. Time is cubic
+        in the width.
     bins : int
-        How many bars.
+        The number of bars.
     rng : Generator, int or None
     ax : matplotlib Axes, optional
 
@@ -48,7 +48,7 @@ def eigenangles(
     Raises
     ------
     WidthError
-        For a single wire, which does not turn.
+        For a single wire, which has no rotations.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def eigenangles(
     ax.set_ylim(bottom=0)
     ax.set_xticks([0, np.pi / 2, np.pi], ["0", "π/2", "π"])
     ax.set_xlabel("eigenangle θ")
-    ax.set_ylabel("density, even = 1")
+    ax.set_ylabel("density, uniform = 1")
     for side in ("top", "right"):
         ax.spines[side].set_visible(False)
     legend(ax)

@@ -1,4 +1,4 @@
-"""Bars and curves: values to compare, and how one number moves with another."""
+"""Bar charts and curves."""
 
 from __future__ import annotations
 
@@ -35,15 +35,15 @@ _DASHES, _MARKERS = ("-", "--", ":", "-."), "osD^vX"
 def bars(
     values: Mapping[str, float], *, x: str, mark: float | None = None, ax: Axes | None = None
 ) -> Axes:
-    """Draw one horizontal bar for each value, the first at the top, with the number at its end.
+    """Draw one horizontal bar per value, the first at the top, with the number at its end.
 
     Parameters
     ----------
     values : mapping from label to a number
     x : str
-        The name of the axis, with units.
+        The label of the axis, with units.
     mark : float, optional
-        Where a dashed line is drawn to compare with.
+        The position of a dashed reference line.
     ax : matplotlib Axes, optional
 
     Returns
@@ -53,7 +53,7 @@ def bars(
     Raises
     ------
     StructmatError
-        For no values at all, or one that is no finite number.
+        If there are no values, or one is not a finite number.
 
     Examples
     --------
@@ -89,19 +89,19 @@ def curves(
     bands: Mapping[str, Series] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw one labelled curve for each history, told apart by colour, dashes and marker.
+    """Draw one labelled curve per history, distinguished by colour, dashes and marker.
 
     Parameters
     ----------
     histories : mapping from label to a sequence of (x, y) pairs, or of numbers
-        Numbers alone are numbered from 0.
+        Numbers without x are numbered from 0.
     x, y : str
-        The names of the axes, with units.
+        The labels of the axes, with units.
     log : "", "x", "y" or "xy"
         Which axes are logarithmic.
     bands : mapping from label to a sequence of (low, high) pairs, optional
-        For some of the histories, between which values a band is drawn at each of their points:
-        the quartiles of several seeds, say.
+        For some of the histories, the limits of a band around each of their points, for example the
+        quartiles over several seeds.
     ax : matplotlib Axes, optional
 
     Returns
@@ -110,8 +110,8 @@ def curves(
 
     Raises
     ------
-    StructmatError
-        For no history at all, one that is not made of pairs of numbers, or a band that does not
+    If there is no history, one does not consist of pairs of numbers, or a band does not have a pair
+    for each point.
         have a pair for each point.
 
     Examples
@@ -164,7 +164,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def numbered(values: Any) -> Any:
-    """Return numbers as pairs, numbered from 0; and anything else as it is.
+    """Return numbers as pairs, numbered from 0; return anything else unchanged.
 
     Examples
     --------
@@ -177,7 +177,7 @@ def numbered(values: Any) -> Any:
 
 
 def look(k: int) -> dict[str, Any]:
-    """Return how curve k is drawn: told apart by colour, dashes and marker.
+    """Return the style of curve k: its colour, dashes and marker.
 
     Examples
     --------
@@ -199,7 +199,7 @@ def points(label: str, pairs: Series) -> Points:
     Raises
     ------
     StructmatError
-        For anything else; the message names it by its label.
+        For anything else; the message contains the label.
 
     Examples
     --------

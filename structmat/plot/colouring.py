@@ -1,4 +1,4 @@
-"""The wires of a network as a graph: who meets whom, coloured by the stage."""
+"""The graph of the wires that share a switch, with edges coloured by stage."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from structmat.plot.style import COLOURS, INK, axes, in_steps, labelled, legend,
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_NAMED = 32  # wires whose names can stand around a circle
+_NAMED = 32  # maximum number of named wires around a circle
 _AWAY = 7  # points from a dot to its name
-_MOST = 50_000  # lines
+_MOST = 50_000  # maximum number of lines
 
 
 def meetings(
@@ -28,30 +28,30 @@ def meetings(
 ) -> Axes:
     """Draw each wire as a point, and a line between two that share a switch, coloured by stage.
 
-    Of `from_graph(graph)` it is the graph, with its edges coloured so that no two of a colour
-    meet. Where two wires meet again in a later stage, the first stage gives the colour.
+    For `from_graph(graph)` this is the graph with its proper edge colouring. If two wires share
+    switches in several stages, the first stage gives the colour.
 
     Parameters
     ----------
     net : Network
-        Of a wired one, wires are counted after straightening.
-    layout : mapping from a wire to its place, optional
-        By the labels of the network where it has some, else by their numbers, as the layouts of
-        networkx are; by default the wires stand on a circle, clockwise from the top. Up to 32
-        wires are named.
+        If it is not straight, wires are numbered as in its straight form.
+    layout : mapping from a wire to its position, optional
+        By the labels of the network if it has any, else by wire numbers, like the layouts of
+        networkx; by default the wires lie on a circle, clockwise from the top. Up to 32 wires are
+        named.
     ax : matplotlib Axes, optional
 
     Returns
     -------
     matplotlib Axes
-        With one line collection for each stage in which wires meet that had not met, labelled
+        With one line collection for each stage that joins wires for the first time, labelled
         "stage 1" and so on.
 
     Raises
     ------
     StructmatError
-        For a layout that leaves out a wire or has a place in another form, or more than 50,000
-        pairs, which nobody can tell apart.
+        If a layout omits a wire or has an invalid position, or if there are more than 50,000 pairs,
+        which would be illegible.
 
     Examples
     --------
@@ -78,8 +78,8 @@ def meetings(
         met |= now
         if len(met) > _MOST:
             raise StructmatError(
-                f"width {net.width}: more than {_MOST:,} pairs meet; draw a narrower network of"
-                " the family, or reach(net)"
+                f"width {net.width}: more than {_MOST:,} pairs share a switch; draw a narrower"
+                " network of the family, or use reach(net)"
             )
     meeting = [t for t, pairs in enumerate(fresh) if pairs]
     few = len(meeting) <= len(COLOURS)
@@ -98,42 +98,42 @@ def meetings(
     ax.autoscale_view()
     ax.axis("off")
     handles = ax.collections[:-1]
-    if len(handles) > 2 * len(COLOURS):  # some of them tell the scale
+    if len(handles) > 2 * len(COLOURS):  # label only some of them, as a scale
         some = np.linspace(0, len(handles) - 1, len(COLOURS)).round().astype(int)
         handles = [handles[k] for k in some]
     if handles:
         for line in legend(ax, handles=handles).get_lines():
-            line.set_linewidth(max(thickness, 1.5))  # a colour is told by a line of some width
+            line.set_linewidth(max(thickness, 1.5))  # thin lines do not show their colour
     return ax
 
 
 def _places(net: Network, layout: Mapping[Hashable, tuple[float, float]] | None) -> Any:
-    """Return where the wires stand, (width, 2)."""
+    """Return the positions of the wires, (width, 2)."""
     if layout is None:
         turn = 2 * np.pi * np.arange(net.width) / net.width
         return np.stack([np.sin(turn), np.cos(turn)], axis=1)
     names = range(net.width) if net.labels is None else net.labels
     for name in names:
         if name not in labelled(layout, "layout", "{0: (0.0, 1.0), 1: (1.0, 0.0)}"):
-            raise StructmatError(f"layout: it has no place for wire {name!r}; give one for each")
+            raise StructmatError(f"layout: no position for wire {name!r}; give one for each")
     try:
         places = np.array([layout[name] for name in names], dtype=float)
     except (TypeError, ValueError):
         places = np.empty(0)
     if places.shape != (net.width, 2) or not np.isfinite(places).all():
-        raise StructmatError("layout: the place of a wire must be two finite numbers, (x, y)")
+        raise StructmatError("layout: the position of a wire must be two finite numbers, (x, y)")
     return places
 
 
 def _room(places: Any) -> Any:
-    """Return two corners around the places, apart in x and in y."""
+    """Return two corners around the positions, distinct in x and in y."""
     low, high = places.min(axis=0), places.max(axis=0)
     half = np.maximum((high - low) / 2, (high - low).max() / 4 or 1)  # equal scales need a span
     return np.stack([(low + high) / 2 - half, (low + high) / 2 + half])
 
 
 def _named(ax: Any, names: Sequence[str], places: Any, met: set[tuple[int, int]]) -> None:
-    """Write each name beside its dot, on the side away from the lines that end there."""
+    """Write each name beside its dot, on the side away from its lines."""
     effects = require("matplotlib.patheffects", "plot")
     halo = [effects.withStroke(linewidth=2, foreground="white")]
     centre = places.mean(axis=0)
@@ -159,7 +159,7 @@ def _named(ax: Any, names: Sequence[str], places: Any, met: set[tuple[int, int]]
 
 
 def _free(taken: Any) -> tuple[float, float]:
-    """Return the direction in the middle of the widest gap between these angles.
+    """Return the direction in the middle of the largest gap between these angles.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Patterns of matrices: factors and their products, who hears whom when, and by how many paths."""
+"""Patterns of matrices: sparse factors and their products, reachability, and path counts."""
 
 from __future__ import annotations
 
@@ -30,34 +30,33 @@ from structmat.stage import Stage
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_NUMBERED = 16  # rows and columns of which each entry can have its number
-_MOST_WIRES = 24  # whose names can stand along a side
-_MOST_NAMED = 12  # steps of colour that are named one by one
+_NUMBERED = 16  # largest width at which each entry is labelled with its number
+_MOST_WIRES = 24  # maximum number of named wires along a side
+_MOST_NAMED = 12  # maximum number of labelled steps of colour
 _NEVER = "#F2F2F2"
 _GAP = 0.12  # between panels of side 1
-_BAND = 2.6 + _GAP  # the height of two rows with their names
-_ABREAST = 14  # panels in a row
-_PAIRS_OF_ROWS = 6  # from more on panels shrink
+_BAND = 2.6 + _GAP  # height of two rows with their labels
+_ABREAST = 14  # panels per row
+_PAIRS_OF_ROWS = 6  # number of pairs of rows above which panels shrink
 
 
 def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
-    """Draw where the factors, and below them their products, are free to be non-zero.
+    """Draw the sparsity patterns of the factors, and below them those of their products.
 
-    Panel t of the upper row is the factor B_t; below it stands the product B_t ⋯ B_1 with the
-    share of its entries that is filled, and the last product is `reach(net)`. More than 14 stages
-    stand in several such pairs of rows. A network wider than 256 is drawn in cells of several
-    entries, each as dark as it is full.
+    Panel t of the upper row is the factor B_t; below it is the product B_t ⋯ B_1 with its density,
+    and the last product is `reach(net)`. More than 14 stages are broken into several such pairs of
+    rows. For widths above 256, a cell represents several entries, and its shade their density.
 
     Parameters
     ----------
     net : Network
-        Of any width d, but the pattern takes d² bytes.
+        Of any width d; the pattern takes d² bytes.
     ax : matplotlib Axes, optional
 
     Returns
     -------
     matplotlib Axes
-        With two images for each stage, the factor first; of no stages, with one, the identity.
+        With two images per stage, the factor first; without stages, with one, the identity.
 
     Examples
     --------
@@ -73,8 +72,8 @@ def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
     side = min(1.2, 13 / columns)  # of a panel, in inches
     high = rows * _BAND if net.depth else 1.2
     ax = axes(ax, 1.0 + side * columns * (1 + _GAP), 0.2 + side * high)
-    ax.set_anchor("W")  # where it is narrower than its place, it leaves its names their room
-    every = math.ceil(0.6 / side)  # so many columns have a number
+    ax.set_anchor("W")  # if narrower than its place, leave room for the labels
+    every = math.ceil(0.6 / side)  # label one in so many columns
     for t in range(net.depth):
         row, column = divmod(t, columns)
         centre, foot = (column + 0.5) * (1 + _GAP), -row * _BAND
@@ -105,17 +104,17 @@ def _word(ax: Any, x: float, y: float, text: str, side: str) -> None:
 
 
 def reach(net: Network, *, ax: Axes | None = None) -> Axes:
-    """Draw who hears whom, and when: how many stages until input j has reached output i.
+    """Draw reachability by stage: the number of stages after which input j influences output i.
 
-    Rows are outputs and columns inputs, as in the matrix R; labels are written at its sides, or
-    some of them, as far as there is room. What stays pale is zero in R whatever the blocks are. Of
-    a network wider than 256 a cell shows the last of its entries to be reached.
+    Rows are outputs and columns are inputs, as in the matrix R; labels are written at its sides as
+    far as there is room. Pale entries are zero in R for all blocks. For widths above 256, a cell
+    shows the largest number among its entries.
 
     Parameters
     ----------
     net : Network
-        Of any width d, but d² numbers are held. Of a wired network the stages are straightened,
-        and the outputs are those of the wired one.
+        Of any width d; d² numbers are stored. If it is not straight, the stages are straightened,
+        and the outputs are those of the original network.
     ax : matplotlib Axes, optional
 
     Returns
@@ -135,7 +134,7 @@ def reach(net: Network, *, ax: Axes | None = None) -> Axes:
     never = checked(net, "reach").depth + 1
     straight, _, outputs = net.straightened()
     first = np.full((net.width, net.width), never, dtype=np.int32)
-    for t in range(net.depth, -1, -1):  # in straight networks what has been heard stays
+    for t in range(net.depth, -1, -1):  # in straight networks, wires stay influenced
         first[reached(straight[:t])] = t
     latest, _ = cells(first[outputs], np.maximum)
     ax = axes(ax, 5.2 + room(wire_names(net)), 4.4 + room(wire_names(net)))
@@ -153,21 +152,22 @@ def reach(net: Network, *, ax: Axes | None = None) -> Axes:
     if net.width <= _NUMBERED:
         _number(ax, latest, never)
     named = np.arange(0, never, -(-never // _MOST_NAMED))
-    ax.figure.colorbar(image, ax=ax, ticks=named, label="stages until heard")
+    ax.figure.colorbar(image, ax=ax, ticks=named, label="stages until reached")
     _matrix(ax, net)
     return ax
 
 
 def paths(net: Network, *, ax: Axes | None = None) -> Axes:
-    """Draw how many paths lead from each input to each output.
+    """Draw the number of paths from each input to each output.
 
-    Rows are outputs and columns inputs, named as `reach` names them. Colours are by the logarithm;
-    no path is pale. Of a network wider than 256 a cell shows the most paths of any of its entries.
+    Rows are outputs and columns are inputs, named as in `reach`. Colours are logarithmic; entries
+    without a path are pale. For widths above 256, a cell shows the largest number among its
+    entries.
 
     Parameters
     ----------
     net : Network
-        Of any width d, but d² numbers are held.
+        Of any width d; d² numbers are stored.
     ax : matplotlib Axes, optional
 
     Returns
@@ -207,7 +207,7 @@ def paths(net: Network, *, ax: Axes | None = None) -> Axes:
 
 
 def _decades(top: float) -> list[float]:
-    """Return where a scale of logarithms from 0 to `top` is named: at whole numbers if it can be.
+    """Return the ticks of a logarithmic scale from 0 to `top`, at whole numbers if possible.
 
     Examples
     --------
@@ -226,7 +226,7 @@ def _power(tick: float) -> str:
 
 
 def _extent(width: int) -> tuple[float, float, float, float]:
-    """Return the edges of a matrix, so that entries lie at their indices, row 0 at the top."""
+    """Return the limits of a matrix, so that entries lie at their indices, row 0 at the top."""
     return -0.5, width - 0.5, width - 0.5, -0.5
 
 
@@ -241,7 +241,7 @@ def _number(ax: Any, values: npt.NDArray[Any], left_out: int) -> None:
 
 
 def _matrix(ax: Any, net: Network) -> None:
-    """Name the sides of a matrix that has an input for each column, and wires that have labels."""
+    """Label the axes of a matrix with an input for each column, and wires that have labels."""
     ax.set_xlabel("input", color=INK)
     ax.set_ylabel("output", color=INK)
     if net.width <= _NUMBERED or net.labels is not None:
@@ -262,7 +262,7 @@ def _stage_pattern(stage: Stage) -> npt.NDArray[np.bool_]:
 def _panel(
     ax: Any, pattern: npt.NDArray[np.bool_], centre: tuple[float, float], colour: str
 ) -> None:
-    """Show a pattern as a unit square: white where zero, the deeper the fuller the cell."""
+    """Draw a pattern as a unit square: white for zero, darker for denser cells."""
     rgb = np.array(require("matplotlib.colors", "plot").to_rgb(colour))
     (x, y), half = centre, 0.5
     filled, entries = cells(pattern.astype(float))
@@ -279,5 +279,5 @@ def _panel(
 
 
 def _percent(pattern: npt.NDArray[np.bool_]) -> str:
-    """Return the filled share, never rounded up to all."""
+    """Return the density in per cent, never rounded up to 100."""
     return "100%" if pattern.all() else f"{min(100 * pattern.mean(), 99.9):.3g}%"

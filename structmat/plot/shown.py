@@ -1,6 +1,6 @@
-"""Axes that show their figure in a notebook, where they are the last line of a cell.
+"""Axes whose figure is displayed in a notebook if they are the last line of a cell.
 
-This module imports matplotlib, and is itself imported when the first picture is drawn.
+This module imports matplotlib, and is imported only when the first figure is created.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-_DPI = 100  # of the page; twice as many are drawn, for sharp screens
+_DPI = 100  # of the page; twice as many are rendered, for high-resolution screens
 
 
 class Shown(Axes):
-    """Axes of a figure that pyplot does not know, so that no notebook would show it.
+    """Axes that display their figure in notebooks, as it is not registered with pyplot.
 
     Examples
     --------

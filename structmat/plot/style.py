@@ -1,4 +1,4 @@
-"""What the pictures share: colours, axes of their own, and files that are the same twice."""
+"""Shared elements of the plots: colours, new axes, and reproducible files."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ __all__ = [
 ]
 
 INK, BARE, QUIET, FAINT = "#333333", "#888888", "#BBBBBB", "#D4D4D4"
-CELLS = 256  # matrix rows and columns that a picture can show apart
+CELLS = 256  # maximum number of matrix rows and columns drawn individually
 
 _ENDINGS = (".svg", ".png")
-_LETTERS = 24  # of the name of a wire
+_LETTERS = 24  # maximum length of the name of a wire
 
 
 def axes(ax: Axes | None, width: float, height: float) -> Any:
@@ -48,13 +48,13 @@ def axes(ax: Axes | None, width: float, height: float) -> Any:
     if ax is not None:
         return checked_axes(ax, "ax")
     require("matplotlib", "plot")
-    from structmat.plot.shown import shown  # not before: it needs matplotlib
+    from structmat.plot.shown import shown  # deferred: it needs matplotlib
 
     return shown(width, height)
 
 
 def checked_axes(ax: Any, name: str) -> Any:
-    """Return `ax` where it is matplotlib Axes, and say what it should be where not.
+    """Return `ax` if it is matplotlib Axes, else raise an error that says what is expected.
 
     Raises
     ------
@@ -77,7 +77,7 @@ or what plot.grid(net) returns; of several give one, as axes[0]
 
 
 def labelled(given: Any, name: str, example: str) -> Mapping[Any, Any]:
-    """Return `given` where it is a mapping from labels, and say what it should be where not.
+    """Return `given` if it is a mapping from labels, else raise an error that gives an example.
 
     Raises
     ------
@@ -99,14 +99,14 @@ as {"LoRA": 1.0}
 
 
 def bare(ax: Any) -> None:
-    """Leave the tick labels, without ticks and frame."""
+    """Hide ticks and frame, but keep the tick labels."""
     ax.tick_params(length=0, labelsize=9, labelcolor=INK)
     for spine in ax.spines.values():
         spine.set_visible(False)
 
 
 def wire_names(net: Network) -> list[str]:
-    """Return the names of the wires: their labels, where long shortened, or their numbers.
+    """Return the names of the wires: their labels, shortened if long, or their numbers.
 
     Examples
     --------
@@ -117,7 +117,7 @@ def wire_names(net: Network) -> list[str]:
 
 
 def room(names: Sequence[str]) -> float:
-    """Return how many inches the longest of these names takes beyond a short one.
+    """Return the additional space in inches that the longest of these names needs.
 
     Examples
     --------
@@ -128,13 +128,13 @@ def room(names: Sequence[str]) -> float:
 
 
 def name_wires(axis: Any, places: npt.ArrayLike, names: Sequence[str]) -> None:
-    """Name ticks as they stand there, dollars too; long names below each other stand upright."""
+    """Label ticks literally, including dollar signs; long labels below an axis are vertical."""
     upright = axis.axis_name == "x" and max(map(len, names), default=0) > 3
     axis.set_ticks(places, names, parse_math=False, rotation=90 if upright else 0)
 
 
 def written(value: float) -> str:
-    """Write a number as people do, with three digits at least, and all of a large one.
+    """Format a number with at least three digits, and all digits of a large one.
 
     Examples
     --------
@@ -145,17 +145,17 @@ def written(value: float) -> str:
 
 
 def thousands(axis: Any) -> None:
-    """Write the numbers along a linear axis out, where it spans a thousand or more."""
+    """Format the numbers along a linear axis in full if it spans a thousand or more."""
     low, high = axis.get_view_interval()
     locator = axis.get_major_locator()
     linear = isinstance(locator, require("matplotlib.ticker", "plot").MaxNLocator)
     if linear and abs(high - low) >= 1000:
         axis.set_major_formatter(lambda tick, _: written(tick).replace("-", "−"))
-        locator.set_params(nbins=6)  # long numbers stand apart
+        locator.set_params(nbins=6)  # keeps long numbers apart
 
 
 def ruled(ax: Any) -> None:
-    """Rule the axes of curves and points faintly, and open them at the top and right."""
+    """Add a faint grid to the axes of a chart, and remove the top and right spines."""
     ax.grid(color="#EEEEEE")
     ax.set_axisbelow(True)
     for side in ("top", "right"):
@@ -163,7 +163,7 @@ def ruled(ax: Any) -> None:
 
 
 def legend(ax: Any, **options: Any) -> Any:
-    """Name what is drawn above the axes, where that covers nothing, in as many columns as fit."""
+    """Add a legend above the axes, in as many columns as fit."""
     handles = options.pop("handles", None) or ax.get_legend_handles_labels()[0]
     longest = max(len(handle.get_label()) for handle in handles)
     letters = 15 * ax.get_position().width * ax.figure.get_size_inches()[0]  # in a line
@@ -173,15 +173,15 @@ def legend(ax: Any, **options: Any) -> Any:
 
 
 def in_steps(count: int) -> list[Any]:
-    """Return as many colours as asked for that are in order: dark for the first, light last."""
+    """Return `count` colours that form a sequence, from dark to light."""
     maps = require("matplotlib", "plot").colormaps
-    return list(maps["viridis"](np.linspace(0, 0.92, count)))  # the lightest yellow is too faint
+    return list(maps["viridis"](np.linspace(0, 0.92, count)))  # the lightest yellow is too pale
 
 
 def cells(
     values: npt.NDArray[Any], gather: np.ufunc = np.add
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
-    """Gather a matrix into at most 256 rows and columns of cells; also the entries in each.
+    """Aggregate a matrix into at most 256 rows and columns of cells, with the entries in each.
 
     Examples
     --------
@@ -197,18 +197,17 @@ def cells(
 
 
 def save(ax: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
-    """Write the figure of some axes as SVG or PNG, whole or not at all.
+    """Save the figure of some axes as SVG or PNG, atomically.
 
-    The same picture gives the same SVG, byte for byte, so that it can be kept under version
-    control.
+    The same figure gives the same SVG, byte for byte, so that it can be kept under version control.
 
     Parameters
     ----------
     ax : matplotlib Axes or Figure
     path : str or Path
-        Its ending names the format, .svg or .png.
+        Its suffix determines the format, .svg or .png.
     dpi : int
-        Dots per inch of a PNG.
+        Resolution of a PNG in dots per inch.
 
     Returns
     -------
@@ -219,7 +218,7 @@ def save(ax: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
     StructmatError
         For anything but Axes or a Figure.
     FileError
-        For another ending, and where nothing can be written.
+        For another suffix, or if the file cannot be written.
 
     Examples
     --------
@@ -228,7 +227,7 @@ def save(ax: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
     >>> save(grid(butterfly(8)), "butterfly.pdf")
     Traceback (most recent call last):
     ...
-    structmat.errors.FileError: butterfly.pdf: the ending names the format, .svg or .png
+    structmat.errors.FileError: butterfly.pdf: the suffix must be .svg or .png
     """
     figure: Any = ax
     if not isinstance(ax, require("matplotlib.figure", "plot").Figure):
@@ -236,9 +235,9 @@ def save(ax: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
     target = Path(path)
     ending = target.suffix.lower()
     if ending not in _ENDINGS:
-        raise FileError(f"{target}: the ending names the format, .svg or .png")
+        raise FileError(f"{target}: the suffix must be .svg or .png")
     if not target.parent.is_dir():
-        raise FileError(f"{target}: there is no directory {target.parent}; make it first")
+        raise FileError(f"{target}: there is no directory {target.parent}; create it first")
     metadata = {"Date": None} if ending == ".svg" else {}
     context = require("matplotlib", "plot").rc_context({"svg.hashsalt": "structmat"})
     try:

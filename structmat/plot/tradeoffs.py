@@ -1,4 +1,4 @@
-"""What parameters buy: many networks in one picture, and those that no other beats."""
+"""Properties of networks versus their number of parameters, and the Pareto frontier."""
 
 from __future__ import annotations
 
@@ -30,29 +30,29 @@ QUANTITIES: Mapping[str, _Quantity] = {
         lambda n: 100 * reach(n).mean(), "entries that can be non-zero, %", "high"
     ),
     "dimension": _Quantity(lambda n: dimension(n).value, "dimensions of SO(d)", "high"),
-    "mixing": _Quantity(mixing, "distance from even mixing", "low"),
+    "mixing": _Quantity(mixing, "distance from perfect mixing", "low"),
     "depth": _Quantity(lambda n: n.depth, "stages", "low"),
 }
 
 
 def frontier(given: Mapping[str, Series], *, best: str = "high") -> list[tuple[float, float]]:
-    """Return the points that no other beats: none has as small an x and a better y.
+    """Return the Pareto frontier: the points for which no other has as small an x and a better y.
 
     Parameters
     ----------
     given : mapping from label to a sequence of (x, y) pairs
     best : "high" or "low"
-        Which y is better; a small x always is.
+        Which y is better; smaller x is always better.
 
     Returns
     -------
     list of (x, y)
-        By growing x, each with a better y than the one before.
+        By increasing x, each with a better y than the one before.
 
     Raises
     ------
     StructmatError
-        For series that are not made of pairs of numbers, or another `best`.
+        If series do not consist of pairs of numbers, or for another `best`.
 
     References
     ----------
@@ -84,17 +84,17 @@ def pareto(
     log: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw series of points, and a grey line of steps through those that no other beats.
+    """Draw series of points, and their Pareto frontier as a grey step line.
 
-    The points of a series are joined; those on the frontier are filled, the others hollow.
+    The points of a series are connected; those on the frontier are filled, the others hollow.
 
     Parameters
     ----------
     given : mapping from label to a sequence of (x, y) pairs
     x, y : str
-        The names of the axes, with units.
+        The labels of the axes, with units.
     best : "high" or "low"
-        Which y is better; a small x always is.
+        Which y is better; smaller x is always better.
     log : "", "x", "y" or "xy"
         Which axes are logarithmic.
     ax : matplotlib Axes, optional
@@ -107,7 +107,7 @@ def pareto(
     Raises
     ------
     StructmatError
-        For no points at all, or as `frontier` does.
+        If there are no points, and as for `frontier`.
 
     Examples
     --------
@@ -141,7 +141,7 @@ def pareto(
 
 
 def _series(ax: Any, k: int, label: str, pairs: Points, ahead: set[tuple[float, float]]) -> None:
-    """Draw one series over hollow markers, filled where its points are ahead."""
+    """Draw one series with hollow markers, filled on the frontier."""
     style = look(k)
     ax.plot(*pairs.T, label=label, **style | {"linewidth": 0.8, "markersize": 6})
     beaten = np.array([tuple(pair) not in ahead for pair in pairs.tolist()], dtype=bool)
@@ -150,7 +150,7 @@ def _series(ax: Any, k: int, label: str, pairs: Points, ahead: set[tuple[float, 
 
 
 def _several(some: Any) -> list[Any]:
-    """Return what a list or an iterator holds, or what is given, alone."""
+    """Return the elements of a list or iterator, or a single value as a list."""
     if isinstance(some, Iterator) or (is_sequence(some) and not isinstance(some, str)):
         return list(some)
     return [some]
@@ -163,15 +163,16 @@ def tradeoff(
     log: str = "",
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw what networks have for their parameters, and which of them no other beats.
+    """Plot a property of networks against their parameters, with the Pareto frontier.
 
     Parameters
     ----------
     networks : mapping from label to a Network or several
-        Several, as the members of a family at growing depth, are joined by a line.
+        Several networks, such as the members of a family at increasing depth, are connected.
     y : "density", "dimension", "mixing" or "depth"
-        The share of entries that can be non-zero; `structmat.dimension`, whose rank takes seconds
-        for 2,000 dimensions; `structmat.mixing`, the less the better; or the number of stages.
+        The fraction of entries that can be non-zero; `structmat.dimension`, whose rank takes
+        seconds for 2,000 dimensions; `structmat.mixing`, where less is better; or the number of
+        stages.
     log : "", "x", "y" or "xy"
         Which axes are logarithmic.
     ax : matplotlib Axes, optional
@@ -179,12 +180,12 @@ def tradeoff(
     Returns
     -------
     matplotlib Axes
-        As `pareto` draws it. With dimensions, a dashed line has as many as parameters.
+        As for `pareto`. For "dimension", a dashed line marks dimensions equal to parameters.
 
     Raises
     ------
     StructmatError
-        For no network, networks of several widths, or another y.
+        If there is no network, the widths differ, or `y` is unknown.
 
     Examples
     --------

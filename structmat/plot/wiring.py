@@ -1,4 +1,4 @@
-"""The grid graph of a network: who hears whom, stage by stage."""
+"""The grid graph of a network, and the spreading of inputs from stage to stage."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ from structmat.stage import Stage
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-_WIDEST = 64  # wires that a grid graph can show apart
-_BUNDLES = 32  # in which more wires are gathered
+_WIDEST = 64  # maximum number of wires drawn individually
+_BUNDLES = 32  # maximum number of bundles into which more wires are grouped
 
-Edges = tuple[Index, Index, Index]  # from, to, switch; switch −1 is a bare wire
+Edges = tuple[Index, Index, Index]  # from, to, switch; switch −1 is a wire in no switch
 
 
 def grid(
@@ -44,32 +44,32 @@ def grid(
 ) -> Axes:
     """Draw the grid graph: a column of wires before and after each stage, switches in colour.
 
-    Wire 0 is at the top and the first stage at the left. The edges of one switch share a colour,
-    bare wires are grey. With `inputs`, only the edges that carry something of those inputs are
-    coloured and the wires that have heard of them are filled, stage by stage; the number above
-    each column counts them.
+    Wire 0 is at the top and the first stage at the left. The edges of a switch share a colour;
+    wires in no switch are grey. With `inputs`, only the edges influenced by these inputs are
+    coloured and the wires influenced by them are filled; the number above each column counts these
+    wires.
 
-    More than 64 wires are gathered in at most 32 bundles of neighbours, each as dark as the share
-    of its wires that have heard; a line is drawn where any edge leads from one bundle to another,
-    in one colour.
+    More than 64 wires are grouped into at most 32 bundles of neighbours, shaded by the fraction of
+    their wires that are influenced; a line is drawn if any edge leads from one bundle to another,
+    in a single colour.
 
     Parameters
     ----------
     net : Network
     inputs : int, str or iterable of these, optional
-        The wires whose spreading is shown: an integer is the number of a wire; anything else in
-        the iterable is a label.
+        The wires whose influence is shown: an integer is the number of a wire; anything else in the
+        iterable is a label.
     ax : matplotlib Axes, optional
 
     Returns
     -------
     matplotlib Axes
-        With two line collections, labelled "reached" and "quiet": one line for each edge.
+        With two line collections, labelled "reached" and "quiet", with one line per edge.
 
     Raises
     ------
     WiringError
-        For inputs that are no wires of the network, neither by number nor by label.
+        If an input is not a wire of the network, neither by number nor by label.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def grid(
     rows = -(-net.width // bundle)
     wide = min(1.1 + 1.5 * max(net.depth, 1), 14) + room(wire_names(net))
     ax = axes(ax, wide, min(0.9 + 0.28 * rows, 9))
-    crowd = max(rows / 16, 1)  # the more wires, the thinner their lines
+    crowd = max(rows / 16, 1)  # draw thinner lines for more wires
     if bundle == 1:
         _lines(ax, edges, heard, thickness=1.5 / crowd**0.5)
     else:
@@ -128,17 +128,17 @@ def _inputs(net: Network, inputs: Any) -> Index:
 
 
 def _called(one: Any, labels: tuple[Hashable, ...]) -> list[Any]:
-    """Return the wires that a label stands for; numbers, and what cannot be a label, as it is."""
+    """Return the wires with a label; return numbers and unhashable values unchanged."""
     if isinstance(one, (int, np.integer)) or not isinstance(one, Hashable):
         return [one]
     found = [wire for wire, label in enumerate(labels) if label == one]
     if not found and isinstance(one, str):
-        raise WiringError(f"input {one!r}: no wire is called so{suggest(one, map(str, labels))}")
+        raise WiringError(f"input {one!r}: no wire has this label{suggest(one, map(str, labels))}")
     return found or [one]
 
 
 def edges_of(stage: Stage) -> Edges:
-    """Return the edges of a stage as (from, to, switch) arrays; switch −1 is a bare wire."""
+    """Return the edges of a stage as arrays (from, to, switch), with −1 for wires in no switch."""
     start, end = stage.passing
     starts, ends, switches = [start], [end], [np.full(len(start), -1)]
     number = 0
@@ -152,7 +152,7 @@ def edges_of(stage: Stage) -> Edges:
 
 
 def _heard(net: Network, edges: list[Edges], inputs: Index | None) -> npt.NDArray[np.bool_]:
-    """Return (depth + 1, width): which wires of each column have heard of the inputs."""
+    """Return the wires of each column that are influenced by the inputs, (depth + 1, width)."""
     heard = np.zeros((net.depth + 1, net.width), dtype=bool)
     heard[0, slice(None) if inputs is None else inputs] = True
     for t, (start, end, _) in enumerate(edges):
@@ -167,7 +167,7 @@ def _lines(
     thickness: float,
     carried: list[npt.NDArray[np.bool_]] | None = None,
 ) -> None:
-    """Add the edges as two collections: those that carry something, and the quiet ones below."""
+    """Add the edges as two collections: influenced ones, and the others below them."""
     lines, loud, colours = [np.zeros((0, 2, 2))], [np.zeros(0, bool)], [np.zeros(0, int)]
     for t, (start, end, switch) in enumerate(edges):
         left, right = np.full(len(start), t), np.full(len(start), t + 1)
@@ -189,7 +189,7 @@ def _lines(
 def _bundled_lines(
     ax: Any, edges: list[Edges], heard: npt.NDArray[np.bool_], bundle: int, thickness: float
 ) -> None:
-    """Add a line from one bundle to another where any edge leads, loud where any carries."""
+    """Add a line between two bundles if there is an edge, coloured if any is influenced."""
     gathered: list[Edges] = []
     carried = []
     rows = -(-heard.shape[1] // bundle)
@@ -202,21 +202,21 @@ def _bundled_lines(
 
 
 def _shares(heard: npt.NDArray[np.bool_], bundle: int) -> npt.NDArray[np.float64]:
-    """Return the share of each bundle that has heard, (depth + 1, bundles)."""
+    """Return the fraction of influenced wires in each bundle, (depth + 1, bundles)."""
     first = np.arange(0, heard.shape[1], bundle)
     sizes = np.diff(np.append(first, heard.shape[1]))
     return np.asarray(np.add.reduceat(heard, first, 1, dtype=float) / sizes)
 
 
 def _filled(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Return colours from white, for nobody, to ink: never white where somebody has heard."""
+    """Return colours from white, for 0, to dark; never white if the fraction is positive."""
     ink = np.array(require("matplotlib.colors", "plot").to_rgb(INK))
     depth = np.where(share > 0, 0.25 + 0.75 * share, 0)[:, None]
     return np.asarray(1 - depth * (1 - ink))
 
 
 def _frame(ax: Any, net: Network, heard: npt.NDArray[np.int_] | None, bundle: int) -> None:
-    """Name the stages below and the wires at the left, count what is heard above."""
+    """Label the stages below, the wires at the left, and the counts of influenced wires above."""
     rows = -(-net.width // bundle)
     ax.set_xlim(-0.3, net.depth + 0.3)
     ax.set_ylim(rows - 0.4, -0.6 if heard is None else -1.0 - rows / 24)
@@ -229,7 +229,7 @@ def _frame(ax: Any, net: Network, heard: npt.NDArray[np.int_] | None, bundle: in
     ax.set_ylabel("wire" if bundle == 1 else f"wires, {bundle:,} to a dot", color=INK)
     bare(ax)
     if heard is not None:
-        every = max(1, -(-net.depth // 20))  # so many numbers can stand side by side
+        every = max(1, -(-net.depth // 20))  # space for so many numbers side by side
         for t, number in enumerate(heard.tolist()):
             if t % every == 0 or t == net.depth:
                 ax.text(t, -0.7, f"{number:,}", ha="center", va="bottom", fontsize=9, color=INK)

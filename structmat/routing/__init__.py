@@ -1,4 +1,4 @@
-"""Routing: which settings of the switches realise a permutation."""
+"""Routing: settings of the switches that realise a permutation."""
 
 from structmat.routing.settings import route
 

@@ -1,4 +1,4 @@
-"""Route level by level from both ends, each level by an edge colouring: Beneš, Waksman, Clos."""
+"""Routing from both ends inwards, by an edge colouring per level: Beneš, Waksman, Clos."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from structmat.routing.planning import Plan, Side
 
 
 def divided(plan: Plan, target: Index) -> Index | None:
-    """Return where each signal is, found from both ends inwards; None where that finds no way.
+    """Return the position of each signal, found from both ends inwards, or None if this fails.
 
-    The first and the last stage send each signal to one of the smaller networks between them,
-    so that these have permutations of their own to route, all at once. In a Clos network each
-    of them succeeds, whichever way was chosen before (Slepian–Duguid).
+    The first and the last stage send each signal to one of the smaller networks between them, which
+    leaves a permutation for each of these; all are routed together. In a Clos network each of them
+    succeeds, whatever the choices before (Slepian–Duguid).
 
     Parameters and result are those of `structmat.routing.searching.compared`.
     """

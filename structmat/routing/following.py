@@ -1,4 +1,4 @@
-"""Follow signals that have one path each: they go where their ends are in reach."""
+"""Routing of signals that have a unique path, by reachability of their destinations."""
 
 from __future__ import annotations
 
@@ -15,27 +15,28 @@ Mask = npt.NDArray[np.bool_]
 
 
 class Reach(Protocol):
-    """Which ends, the wires behind the last stage, can be reached from where."""
+    """The destinations, wires after the last stage, that are reachable from each wire."""
 
     def leads(self, stage: int, wires: Index, ends: Index) -> Mask:
-        """Return whether wires before a stage, counted from 0, lead to ends."""
+        """Return whether wires before a stage, counted from 0, lead to the given destinations."""
         ...  # pragma: no cover
 
 
 @dataclass(frozen=True, eq=False)
 class Nested:
-    """Reach where the ends before each switch are shared out among the wires behind it.
+    """Reachability in networks whose switches partition the destinations among their outputs.
 
-    Before each stage any two wires lead to the same ends, or to none in common, and the wires
-    behind a switch have none in common. So paths are unique, and each set is known by its
-    smallest end: memory is linear. Butterfly, omega and all networks isomorphic to them are so.
+    Before each stage any two wires lead to the same destinations or to disjoint ones, and the
+    outputs of a switch lead to disjoint ones. Paths are therefore unique, and each set is
+    represented by its smallest destination, so memory is linear. This holds for butterfly, omega
+    and all isomorphic networks.
 
     Attributes
     ----------
     least : (depth + 1, width)
-        The smallest end that each wire leads to, before each stage and in the end.
+        The smallest destination of each wire, before each stage and at the end.
     shared : (depth + 1, width)
-        The smallest end that each end has such a set in common with.
+        The smallest destination in the same set as each destination.
     """
 
     least: Index
@@ -43,7 +44,7 @@ class Nested:
 
     @classmethod
     def of(cls, plan: Plan) -> Self | None:
-        """Return the sets of a network, None where they are not nested like this.
+        """Return the sets of a network, or None if they do not have this structure.
 
         Examples
         --------
@@ -63,7 +64,7 @@ class Nested:
             joined = least[t + 1].copy()
             for wires, rows in zip(plan.stages[t], sets, strict=True):
                 joined[wires] = rows[:, :1]
-            whole = np.zeros(width, dtype=np.int64)  # the union in which each set is
+            whole = np.zeros(width, dtype=np.int64)  # the union that contains each set
             whole[least[t + 1]] = joined
             size = np.bincount(whole[np.unique(least[t + 1])], minlength=width)
             taken = np.ones(width, dtype=np.int64)
@@ -80,21 +81,21 @@ class Nested:
         return cls(least, shared)
 
     def leads(self, stage: int, wires: Index, ends: Index) -> Mask:
-        """Return whether wires before a stage lead to ends."""
+        """Return whether wires before a stage lead to the given destinations."""
         found: Mask = self.least[stage, wires] == self.shared[stage, ends]
         return found
 
 
 @dataclass(frozen=True, eq=False)
 class Listed:
-    """Reach of some ends in any network, a bit for each.
+    """Reachability of some destinations in any network, as bits.
 
     Attributes
     ----------
     bits : (depth + 1, width, ⌈ends / 8⌉) uint8
-        The ends that each wire leads to, before each stage and in the end.
+        The destinations of each wire, before each stage and at the end.
     first : int
-        The end of the first bit.
+        The destination of the first bit.
     """
 
     bits: npt.NDArray[np.uint8]
@@ -102,7 +103,7 @@ class Listed:
 
     @classmethod
     def of(cls, plan: Plan, first: int, ends: int) -> Self:
-        """Return the reach of so many ends from the first."""
+        """Return the reachability of `ends` destinations, starting from `first`."""
         width, depth = plan.net.width, len(plan.stages)
         bits = np.zeros((depth + 1, width, -(-ends // 8)), dtype=np.uint8)
         own = identity(ends)
@@ -114,21 +115,21 @@ class Listed:
         return cls(bits, first)
 
     def leads(self, stage: int, wires: Index, ends: Index) -> Mask:
-        """Return whether wires before a stage lead to ends."""
+        """Return whether wires before a stage lead to the given destinations."""
         own = ends - self.first
         found: Mask = (self.bits[stage, wires, own >> 3] >> (own & 7) & 1).astype(bool)
         return found
 
 
 def paths(plan: Plan, reach: Reach, signals: Index, ends: Index) -> Index:
-    """Return the wires of signals before the first stage and after each, −1 behind a choice.
+    """Return the wires of signals before the first stage and after each, −1 where not unique.
 
     Parameters
     ----------
     plan : Plan
     reach : Reach
-    signals : (n,) the wires where they begin
-    ends : (n,) the wires where they have to end; they can
+    signals : (n,) the wires where they start
+    ends : (n,) the wires where they must end, which are reachable
 
     Returns
     -------
@@ -140,7 +141,7 @@ def paths(plan: Plan, reach: Reach, signals: Index, ends: Index) -> Index:
         before, after = found[t], found[t + 1]
         after[:] = before
         for wires in banks:
-            row = np.full(plan.net.width + 1, -1, dtype=np.int64)  # the last for wire −1
+            row = np.full(plan.net.width + 1, -1, dtype=np.int64)  # the last entry is for wire −1
             row[wires] = identity(len(wires))[:, None]
             here = np.flatnonzero(row[before] >= 0)
             ways = wires[row[before[here]]]

@@ -1,8 +1,8 @@
-"""Send signals to smaller networks: halve the choice until one is left, an edge colouring.
+"""Assignment of signals to smaller networks: an edge colouring, by recursive halving.
 
 The signals are the edges of a bipartite multigraph between the switches of a first and of a last
 stage; the smaller networks between the two are the colours. Each switch has as many wires to each
-of them as signals must go there.
+of them as signals that must go there.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Shares:
-    """How the switches of one stage share their signals between two halves.
+    """The numbers of signals that the switches of a stage send to each of two halves.
 
     Attributes
     ----------
-    lower, upper : (switches,) how many signals of each go to each half
+    lower, upper : (switches,) the number of signals of each switch that go to each half
     """
 
     lower: Index
@@ -33,13 +33,13 @@ class Shares:
 
     @cached_property
     def walkable(self) -> bool:
-        """Whether each switch shares equally, or has no choice."""
+        """Whether each switch divides its signals equally, or has no choice."""
         choice = (self.lower > 0) & (self.upper > 0)
         return bool(np.array_equal(self.lower[choice], self.upper[choice]))
 
     @cached_property
     def mates(self) -> Index:
-        """For the signals by switch: the one that goes to the other half, or itself if none."""
+        """For the signals sorted by switch: the partner that goes to the other half, or itself."""
         sizes = self.lower + self.upper
         starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
         here = identity(len(starts))
@@ -48,17 +48,17 @@ class Shares:
 
     @cached_property
     def fixed(self) -> Index:
-        """For each switch: the half where all its signals go, 0 or 1, or −1 if both."""
+        """For each switch: the half to which all its signals go, 0 or 1, or −1 if both are used."""
         return np.where(self.upper == 0, 0, np.where(self.lower == 0, 1, -1))
 
 
 class Slots:
-    """The smaller networks from number `low` to `high`, and who has wires to them.
+    """The smaller networks with numbers from `low` to `high`, and the wires that lead to them.
 
     Parameters
     ----------
     first, last : (wires,) the switch of each wire in the first and in the last stage
-    slot : (wires,) the number of the smaller network where it leads
+    slot : (wires,) the number of the smaller network to which each wire leads
     low, high : int
     """
 
@@ -70,7 +70,7 @@ class Slots:
 
     @cached_property
     def shares(self) -> tuple[Shares, Shares]:
-        """What the two halves take of the switches of the first and of the last stage."""
+        """The numbers of signals of each switch for the two halves, in the first and last stage."""
         upper = self._slot >= self._middle
         counts = [
             [np.bincount(end[part], minlength=end.max() + 1) for part in (~upper, upper)]
@@ -89,16 +89,16 @@ class Slots:
         return parts[0], parts[1]
 
     def coloured(self, first: Index, last: Index) -> Index | None:
-        """Return a smaller network for each signal, so that each switch sends as many as it can.
+        """Return a smaller network for each signal, within the capacities of all switches.
 
         Parameters
         ----------
-        first, last : (signals,) the switches between which each signal goes
+        first, last : (signals,) the switches of each signal
 
         Returns
         -------
         (signals,) or None
-            None where this halving finds none. Where the graph is regular there always is one.
+            None if this halving fails. For a regular graph it always succeeds.
 
         Examples
         --------
@@ -132,13 +132,13 @@ class Slots:
 def loops(first: Index, last: Index, here: Shares, there: Shares) -> Mask | None:
     """Return which signals go to the upper half, by the looping algorithm.
 
-    Each signal has a mate at its first and at its last switch, which goes to the other half; so
-    from one signal to the next around a loop the halves alternate. Signals of a switch that has
-    no choice are where a path ends.
+    Each signal has a partner at its first and at its last switch, which goes to the other half, so
+    the halves alternate along a loop of partners. Paths end at signals of a switch without a
+    choice.
 
     Returns
     -------
-    (signals,) bool, or None where two ends of a path contradict each other
+    (signals,) bool, or None if the two ends of a path contradict each other
 
     Examples
     --------
@@ -167,7 +167,7 @@ def _keeps(upper: Mask, switch: Index, share: Shares) -> bool:
 
 
 def _alternating(first: list[int], last: list[int], fixed: list[int]) -> list[int]:
-    """Return 0 or 1 for each signal, unlike its mates' and as fixed, as far as that can be."""
+    """Return 0 or 1 for each signal, different from its partners and as fixed, where possible."""
     half = [-1] * len(fixed)
     ends = [signal for signal, value in enumerate(fixed) if value >= 0]
     for start in (*ends, *range(len(fixed))):
@@ -181,11 +181,11 @@ def _alternating(first: list[int], last: list[int], fixed: list[int]) -> list[in
 
 
 def flow(first: Index, last: Index, here: Shares, there: Shares) -> Mask | None:
-    """Return which signals go to the upper half, by a maximum flow from the switches to switches.
+    """Return which signals go to the upper half, by a maximum flow between the switches.
 
     Returns
     -------
-    (signals,) bool, or None where there is no way to serve both stages
+    (signals,) bool, or None if no assignment fits both stages
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What routing needs to know of a network, whatever the permutation: its levels, from both ends."""
+"""Preparation of a network for routing, independent of the permutation: its levels."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from structmat.routing.halving import Slots
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One stage of a level: which switch each wire meets, a wire in none being one of its own.
+    """One stage of a level: the switch of each wire; a wire in none is a switch of its own.
 
     Attributes
     ----------
-    switch : (width,) the number of each wire's switch
-    order : (width,) the wires by switch, and within a switch by the smaller network
+    switch : (width,) the index of each wire's switch
+    order : (width,) the wires sorted by switch, and within a switch by the smaller network
     """
 
     switch: Index
@@ -30,13 +30,13 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """Two stages equally far from both ends, and the smaller networks between them.
+    """Two stages at equal distance from both ends, and the smaller networks between them.
 
     Attributes
     ----------
     first, last : Side
     slots : Slots
-        How many wires of each switch lead to each of the smaller networks.
+        The number of wires from each switch to each of the smaller networks.
     """
 
     first: Side
@@ -46,16 +46,16 @@ class Level:
 
 @dataclass(frozen=True, eq=False)
 class Plan:
-    """The switches of a network in stages, with all wiring moved to the end.
+    """The switches of a network in stages, with all permutations moved to the end.
 
     Attributes
     ----------
     net : Network
-    outputs : (width,) the wire that comes out at each output
+    outputs : (width,) the wire at each output
     stages : tuple of tuples of (n, r) arrays
         The wires of the switches, stage by stage and bank by bank.
     origin : tuple of (n, 2) arrays, one for each bank
-        The bank of the network, and the row in it, that each switch is.
+        The bank and the row of each switch in the network.
     """
 
     net: Network
@@ -70,12 +70,12 @@ class Plan:
 
     @cached_property
     def components(self) -> Index:
-        """The number of the component in which each wire lies."""
+        """The index of the component of each wire."""
         return self._nested[0]
 
     @cached_property
     def levels(self) -> list[Level]:
-        """The pairs of stages, the ends first."""
+        """The pairs of stages, outermost first."""
         return [
             _level(self.stages[t], self.stages[-1 - t], self._nested[t], self._nested[t + 1])
             for t in range(len(self.stages) // 2)
@@ -96,9 +96,9 @@ class Plan:
 
     @cached_property
     def centred(self) -> Plan:
-        """The same switches in other stages, each as near as it can be to the end it is nearer.
+        """Return the switches in other stages, each as close as possible to the nearer end.
 
-        So networks of unequal depth side by side have their middles in the middle.
+        Networks of unequal depth in parallel are thereby aligned at their middles.
         """
         before = _chains(self.stages, self.net.width)
         behind = _chains([banks[::-1] for banks in self.stages[::-1]], self.net.width)[::-1]
@@ -119,7 +119,7 @@ class Plan:
 
 @lru_cache(maxsize=4)
 def plan_of(net: Network) -> Plan:
-    """Return the plan of a network as it stands; those of the last few networks are kept.
+    """Return the plan of a network, cached for the most recent networks.
 
     Examples
     --------
@@ -136,7 +136,7 @@ def plan_of(net: Network) -> Plan:
 
 
 def _chains(stages: Sequence[tuple[Index, ...]], width: int) -> list[Index]:
-    """Return for each switch, bank by bank, how many stand before it one behind the other."""
+    """Return the length of the longest chain of switches before each switch, bank by bank."""
     deep = np.zeros(width, dtype=np.int64)
     chains = []
     for wires in (wires for banks in stages for wires in banks):
@@ -147,7 +147,7 @@ def _chains(stages: Sequence[tuple[Index, ...]], width: int) -> list[Index]:
 
 
 def _level(first: tuple[Index, ...], last: tuple[Index, ...], outer: Index, inner: Index) -> Level:
-    # The smaller networks within each are numbered from 0: the slot to which a wire leads.
+    # The smaller networks within each are numbered from 0: the slot of a wire.
     width = len(outer)
     within, number = np.unique(outer * width + inner, return_inverse=True)
     parent = within // width

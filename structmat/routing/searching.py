@@ -1,4 +1,4 @@
-"""Route any network: comparators, paths without a choice, and search with proof."""
+"""Routing in any network: by comparators, along unique paths, and by exhaustive search."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from structmat.routing.planning import Plan
 
 Bits = npt.NDArray[np.uint8]
 
-_MOST_STEPS = 1_000_000  # wires looked at: a second or two
-_MOST_BYTES = 1 << 28  # of who reaches whom
-_WIDE = 32  # wider switches are not looked at ahead of their turn
+_MOST_STEPS = 1_000_000  # wires visited, which takes a second or two
+_MOST_BYTES = 1 << 28  # memory for reachability
+_WIDE = 32  # switches above this radix are not checked in advance
 
 
 def compared(plan: Plan, target: Index) -> Index | None:
-    """Return where each signal is when every switch sorts; None where they do not end sorted.
+    """Return the position of each signal if every switch sorts, or None if this does not sort all.
 
-    A switch sends the signal for the first output to the first wire that it writes, and so on.
-    A brick wall is then the odd–even transposition sort, and a triangle the bubble sort: both
-    sort everything.
+    A switch sends the signal for the first output to the first wire that it writes, and so on. A
+    brick wall is then the odd–even transposition sort, and a triangle is the bubble sort, both of
+    which sort every permutation.
 
     Parameters
     ----------
     plan : Plan
-        As `plan_of` makes it.
-    target : (width,) the signal that each wire has to hold in the end
+        As returned by `plan_of`.
+    target : (width,) the signal that each wire must hold at the end
 
     Returns
     -------
@@ -50,25 +50,25 @@ def compared(plan: Plan, target: Index) -> Index | None:
 
 
 def searched(plan: Plan, target: Index) -> Index:
-    """Return where each signal is, or say why there is no way; in any network.
+    """Return the position of each signal in any network, or raise an error with the reason.
 
-    First each signal that has one path to its end is followed: where all have, as in the omega
-    and the butterfly network, that decides, at any width. Then settings are tried, stage by
-    stage.
+    Signals with a unique path to their destination are followed first: if all are unique, as in the
+    omega and the butterfly network, this decides the question, at any width. Then settings are
+    tried, stage by stage.
 
-    Parameters and result are those of `compared`; there always is a result.
+    Parameters and result are those of `compared`, except that the result is never None.
 
     Raises
     ------
     RoutingError
-        When there is none, naming an input that does not reach its output, or two inputs that
-        need the same wire, where that is the reason.
+        If there is no routing; the message names an input that does not reach its output, or two
+        inputs that need the same wire, if that is the reason.
     UndecidedError
-        When the search ends at its bound.
+        If the search reaches its limit.
     """
     depth, width = len(plan.stages), len(target)
     taken = np.empty((depth + 1, width), dtype=np.int64)
-    most = min(width, 8 * max(8, _MOST_BYTES // ((depth + 1) * width)))  # ends listed at once
+    most = min(width, 8 * max(8, _MOST_BYTES // ((depth + 1) * width)))  # destinations at once
     for reach, ends in _reaches(plan, most):
         signals = target[ends]
         lost = signals[~reach.leads(0, signals, ends)]
@@ -85,7 +85,7 @@ def searched(plan: Plan, target: Index) -> Index:
 
 
 def _reaches(plan: Plan, most: int) -> Iterator[tuple[Reach, Index]]:
-    """Yield who leads to some ends, and the ends, until it is known of all."""
+    """Yield the reachability of some destinations, with these, until all are covered."""
     width = plan.net.width
     nested = Nested.of(plan)
     if nested is not None:
@@ -111,12 +111,12 @@ def _remedy(plan: Plan) -> str:
 
 
 def _held(plan: Plan, taken: Index) -> Index:
-    """Return the signal on each wire, or name the first wire that two signals both need.
+    """Return the signal on each wire, or raise an error for the first wire needed twice.
 
     Parameters
     ----------
     plan : Plan
-    taken : (depth + 1, width) the wire of each signal, −1 where that is not known
+    taken : (depth + 1, width) the wire of each signal, −1 where unknown
     """
     held = np.full_like(taken, -1)
     for t, wires in enumerate(taken):
@@ -128,7 +128,7 @@ def _held(plan: Plan, taken: Index) -> Index:
 
 
 def _meeting(plan: Plan, stage: int, wire: Index, known: Index) -> RoutingError:
-    """Return the error that names the first wire, by its own name, that two signals need."""
+    """Return the error that names the first wire, by its label, that two signals need."""
     names = np.argsort(plan.net[:stage].straightened().outputs)
     by_name = np.sort(names[wire[known]])
     name = int(by_name[:-1][by_name[1:] == by_name[:-1]][0])
@@ -137,7 +137,7 @@ def _meeting(plan: Plan, stage: int, wire: Index, known: Index) -> RoutingError:
 
 
 def _tried(plan: Plan, ahead: Bits, goal: Index) -> Index:
-    """Search each component by itself, and put together where the signals are."""
+    """Search each component separately, and combine the positions of the signals."""
     order = np.argsort(plan.components, kind="stable")
     ends = np.cumsum(np.bincount(plan.components))
     wires_of = np.split(order, ends[:-1])
@@ -170,18 +170,18 @@ def _arranged(
     goals: dict[int, int],
     plan: Plan,
 ) -> list[list[int]]:
-    """Try settings cell by cell, only such as leave every signal a way, until one is complete.
+    """Search for settings, cell by cell, that keep every destination reachable.
 
-    A signal is set only where the switches that it completes the inputs of can still send all of
-    theirs on. An arrangement before a stage from which no setting led on is not tried again.
+    A signal is assigned only if the switches whose inputs are then complete can still send all of
+    theirs on. An arrangement before a stage that has failed once is not tried again.
 
     Parameters
     ----------
     cells : list of (stage, row, k)
-        What to decide: which signal leaves a stage on the k-th wire of a switch.
+        What to decide: the signal that leaves a stage on the k-th wire of a switch.
     reached : [stage][wire]
-        The bits of the ends in reach after a stage.
-    goals : from each signal, in the order of the wires, to its end
+        The destinations reachable after a stage, as bits.
+    goals : from each signal, in the order of the wires, to its destination
 
     Returns
     -------
@@ -227,17 +227,17 @@ def _arranged(
             continue
         untried.pop()
         if not untried:
-            raise _blocked(plan, "no setting of the switches is left to try")
+            raise _blocked(plan, "an exhaustive search found no setting of the switches")
         if cells[cell - 1][0] < t:
             dead.add((t, tuple(held[t])))
-    raise _undecided(plan, f"{_MOST_STEPS} steps of search did not settle it")
+    raise _undecided(plan, f"{_MOST_STEPS} steps of search were not enough")
 
 
 def _completed(
     cells: list[tuple[int, list[int], int]], width: int
 ) -> list[list[tuple[int, list[int]]]]:
-    """Return for each cell the later switches that know all their signals from it on."""
-    latest = [-1] * width  # the cell that last decided on each wire
+    """Return, for each cell, the later switches whose inputs are all known from it on."""
+    latest = [-1] * width  # the last cell that determined each wire
     completed: list[list[tuple[int, list[int]]]] = [[] for _ in cells]
     for cell, (t, row, k) in enumerate(cells):
         if k > 0:
@@ -251,7 +251,7 @@ def _completed(
 
 
 def _matched(may: list[list[int]]) -> bool:
-    """Return whether each row can have a column of its own where it holds a 1 (Kuhn)."""
+    """Return whether each row can be matched to a distinct column in which it has a 1 (Kuhn)."""
     taken: dict[int, int] = {}
 
     def place(row: int, seen: set[int]) -> bool:

@@ -1,4 +1,4 @@
-"""Permutations as settings of the switches of a network."""
+"""Settings of the switches of a network that realise a permutation."""
 
 from __future__ import annotations
 
@@ -20,40 +20,40 @@ Floats = npt.NDArray[np.float64]
 def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) -> list[Floats]:
     """Return blocks with which a network is a permutation: `dense(net, blocks) == eye(d)[p]`.
 
-    So output i is input p[i], exactly, and `apply(net, blocks, x)` is x[p]. A way is found for
-    every permutation in Beneš, Waksman and Clos networks, and in any that has their structure,
-    however it was made: level by level from both ends by the looping algorithm, and by maximum
-    flows where radices are odd. Networks that sort, such as the brick wall, are routed by sorting.
-    Where one path joins an input and an output, as in omega and butterfly networks, the paths
-    decide. In any other network settings are tried, up to a bound.
+    Output i is then exactly input p[i], and `apply(net, blocks, x)` is x[p]. Every permutation is
+    routed in Beneš, Waksman and Clos networks, and in any network of the same structure, whatever
+    its origin: level by level from both ends, by the looping algorithm, and by maximum flows for
+    odd radices. Sorting networks, such as the brick wall, are routed by sorting. If there is a
+    single path from each input to each output, as in omega and butterfly networks, the paths
+    decide. In any other network settings are searched, up to a limit.
 
     Parameters
     ----------
     net : Network
-        Straight or wired, with switches of any radix.
+        Need not be straight; switches of any radix.
     permutation : (width,) integers
         p, in gather form.
     special : bool
-        Whether all blocks are rotations, of determinant 1; otherwise they are permutation
-        matrices. A rotation that exchanges two signals has to negate one of them. The negations
-        are placed so that they cancel on the way of each signal: where the blocks make an even
-        permutation the result is exactly that, and where an odd one, exactly one entry is −1
-        instead of 1, in the row of the last output. In a network of several components, wires
-        that no switch connects, this holds for each by itself.
+        Whether all blocks must be rotations, of determinant 1; otherwise they are permutation
+        matrices. A rotation that exchanges two signals must negate one of them. The negations are
+        placed so that they cancel along the path of each signal: if the permutation is even, the
+        result is exact; if it is odd, exactly one entry is −1 instead of 1, in the row of the last
+        output. In a network of several connected components, this holds for each component
+        separately.
 
     Returns
     -------
     list of (n, r, r) float64, one for each bank, as `random_blocks` lists them
-        With entries 0, 1 and, if special, −1.
+        With entries 0 and 1, and −1 if special.
 
     Raises
     ------
     RoutingError
-        When no setting of the switches realises the permutation: the message names two inputs
-        that need the same wire, after a stage counted from 1 as diagrams do, or an input that does
-        not reach its output, where that is why.
+        If no setting of the switches realises the permutation. If possible, the message names two
+        inputs that need the same wire after a stage, counted from 1 as in diagrams, or an input
+        that does not reach its output.
     UndecidedError
-        When the search ended at its bound.
+        If the search reaches its limit.
     WiringError
         For anything but a permutation of the wires.
     StructmatError
@@ -114,7 +114,7 @@ def _found(plan: Plan, target: Index) -> tuple[Plan, Index]:
 
 
 def _columns(wires: Index, before: Index, after: Index) -> Index:
-    """Return the column of the one in each row of each block, (n, r)."""
+    """Return the column of the 1 in each row of each block, (n, r)."""
     column = np.empty_like(before)
     column[before[wires]] = identity(wires.shape[1])
     columns: Index = column[after[wires]]

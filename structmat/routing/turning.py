@@ -1,4 +1,4 @@
-"""Signs that make rotations of exchanges: which switch negates which signal."""
+"""Signs that make blocks of routed permutations rotations."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from structmat.routing.planning import Plan
 def negations(plan: Plan, held: Index, odd: list[npt.NDArray[np.bool_]]) -> list[Index]:
     """Return signs for the signals that enter each switch, so that every block is a rotation.
 
-    An odd switch has to negate an odd number of its signals, an even one an even number, and a
-    signal should be negated an even number of times on its way. This is a T-join over GF(2) in
+    An odd switch must negate an odd number of its signals, an even one an even number, and each
+    signal should be negated an even number of times along its path. This is a T-join over GF(2) in
     the graph of switches and signals: in a spanning forest, from the leaves, each node that is
-    still odd takes the edge to its parent. What is left is the parity of each component, at its
-    root: the signal that comes to the component's last output.
+    still odd takes the edge to its parent. What remains is the parity of each component, at its
+    root: the signal that arrives at the last output of the component.
 
     Parameters
     ----------
@@ -34,7 +34,7 @@ def negations(plan: Plan, held: Index, odd: list[npt.NDArray[np.bool_]]) -> list
     width = plan.net.width
     entering = [held[t][wires] for t, banks in enumerate(plan.stages) for wires in banks]
     counts = [len(signals) for signals in entering]
-    first = width + np.cumsum([0, *counts])  # nodes: the signals, the switches, one above all
+    first = width + np.cumsum([0, *counts])  # nodes: the signals, the switches, a common root
     above = int(first[-1])
     roots = _roots(plan, held[-1])
     switches = [
@@ -65,7 +65,7 @@ def negations(plan: Plan, held: Index, odd: list[npt.NDArray[np.bool_]]) -> list
 
 
 def _roots(plan: Plan, target: Index) -> Index:
-    """Return the signal that comes to the last output of each component."""
+    """Return the signal that arrives at the last output of each component."""
     last = np.zeros(plan.components.max() + 1, dtype=np.int64)
-    last[plan.components[plan.outputs]] = target[plan.outputs]  # the last to be written stays
+    last[plan.components[plan.outputs]] = target[plan.outputs]  # the last value written remains
     return last

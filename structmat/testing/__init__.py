@@ -1,7 +1,7 @@
-"""Hypothesis strategies that draw networks, their parts, blocks and targets; and assertions.
+"""Hypothesis strategies for networks, their parts, blocks and targets, and assertions.
 
-`check_family` is the conformance suite that every family here passes, and one of your own should.
-They need the extra `testing`: pip install "structmat[testing]".
+`check_family` is the conformance suite of all built-in families, for user-defined ones as well.
+Requires the extra `testing`: pip install "structmat[testing]".
 """
 
 from structmat.testing.assertions import assert_dense, assert_orthogonal

@@ -1,4 +1,4 @@
-"""Assertions about matrices and networks, with messages that say where they fail."""
+"""Assertions about matrices and networks, with messages that locate the failure."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ def assert_orthogonal(matrix: npt.ArrayLike, ulps: float = 100.0) -> None:
     ----------
     matrix : (d, d) real or complex
     ulps : float
-        The largest error of an entry of RᴴR, in units of the dtype's machine epsilon. Rounding
-        errors add up: a product of m factors deserves a multiple of m.
+        The maximum error of an entry of RᴴR, in units of the dtype's machine epsilon. Rounding
+        errors accumulate: for a product of m factors, allow a multiple of m.
 
     Raises
     ------
     AssertionError
-        Saying where it fails and by how much.
+        With the location and size of the error.
 
     Examples
     --------
@@ -30,8 +30,8 @@ def assert_orthogonal(matrix: npt.ArrayLike, ulps: float = 100.0) -> None:
     >>> assert_orthogonal([[1.0, 0.5], [0.0, 1.0]])
     Traceback (most recent call last):
     ...
-    AssertionError: not orthogonal: columns 0 and 1 have product 0.5 where 0 is due, \
-off by 2.25e+15 ulps of float64 (100 allowed)
+    AssertionError: not orthogonal: columns 0 and 1 have product 0.5 instead of 0, \
+    an error of 2.25e+15 ulps of float64 (100 allowed)
     """
     r = np.asarray(matrix)
     if r.ndim != 2 or r.shape[0] != r.shape[1]:
@@ -41,24 +41,24 @@ off by 2.25e+15 ulps of float64 (100 allowed)
     wide = r.astype(np.result_type(r.dtype, np.float64))  # the check itself must round less
     product = np.conj(wide.T) @ wide
     error = np.abs(product - np.eye(len(r)))
-    row, column = np.unravel_index(int(np.argmax(error)), error.shape)  # NaN counts as largest
+    row, column = np.unravel_index(int(np.argmax(error)), error.shape)  # argmax finds NaN first
     off = float(error[row, column] / np.finfo(r.dtype).eps)
     if not off <= ulps:
         who = f"column {row}" if row == column else f"columns {row} and {column}"
         squared = "has squared norm" if row == column else "have product"
         raise AssertionError(
-            f"not orthogonal: {who} {squared} {product[row, column]:.6g} where"
-            f" {int(row == column)} is due, off by {off:.3g} ulps of {r.dtype} ({ulps:g} allowed)"
+            f"not orthogonal: {who} {squared} {product[row, column]:.6g} instead of"
+            f" {int(row == column)}, an error of {off:.3g} ulps of {r.dtype} ({ulps:g} allowed)"
         )
 
 
 def assert_dense(net: Network) -> None:
-    """Assert that every input of a network reaches every output.
+    """Assert that every input of a network influences every output.
 
     Raises
     ------
     AssertionError
-        Naming an input and an output that are not connected, and how many such pairs there are.
+        With a pair of input and output that are not connected, and the number of such pairs.
 
     Examples
     --------

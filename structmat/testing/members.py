@@ -1,4 +1,4 @@
-"""Members of the registered families: which options are worth trying at a width."""
+"""Members of the registered families, with options worth trying at each width."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _depth(rule: Family, width: int) -> int:
 
 
 def tried(known: Entry, width: int, max_depth: int) -> Iterator[Family]:
-    """Yield a family with every combination of the options worth trying, valid ones or not."""
+    """Yield a family with every combination of the options worth trying, valid or not."""
     values: dict[str, Any] = {
         "block": range(2, min(width, 8) + 1),
         "depth": range(1, max_depth + 1),

@@ -1,4 +1,4 @@
-"""Hypothesis strategies that draw networks, families and blocks."""
+"""Hypothesis strategies for networks, families and blocks."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 try:
     from hypothesis import strategies as st
 except ModuleNotFoundError:
-    require("hypothesis", "testing")  # says which extra brings it
+    require("hypothesis", "testing")  # says which extra installs it
     raise
 
 
-_IDLE = [st.integers(0, 0)] * 30  # about what three small stages draw
+_IDLE = [st.integers(0, 0)] * 30  # about as many draws as three small stages
 
 
 def networks(
@@ -39,15 +39,15 @@ def networks(
     Parameters
     ----------
     max_width, max_depth : int
-        The most wires and stages.
+        The maximum number of wires and stages.
     wired : bool, optional
-        True for networks that are not straight, False for straight ones, which is what
-        finetuning takes; by default both.
+        True for networks that are not straight, False for straight ones, which finetuning requires;
+        by default both.
 
     Raises
     ------
     StructmatError
-        For bounds that leave no network.
+        If no network satisfies the bounds.
 
     Examples
     --------
@@ -63,27 +63,27 @@ def networks(
     small = _built(width, depth, wired=wired)
     if not small:
         return drawn
-    # Fewer draws are simpler to Hypothesis: with idle ones a member is no simpler than few stages.
+    # Hypothesis regards fewer draws as simpler: the idle draws make members as complex as stages.
     members = st.tuples(st.sampled_from(small), *_IDLE)
     return st.one_of(drawn, members.map(lambda parts: parts[0]))
 
 
 def families(*, max_width: int = 32, max_depth: int = 8) -> st.SearchStrategy[Case]:
-    """Draw a registered family, as a spec with valid options, and a width that it takes.
+    """Draw a registered family, as a spec with valid options, and a width that it accepts.
 
-    The options of common names are varied (block, depth, radices, largest, reverse, rng, repeat,
-    degree), and those for which the family itself names values worth trying; a family that
-    needs another option is left out.
+    Options with common names are varied (block, depth, radices, largest, reverse, rng, repeat,
+    degree), and those for which the family registers values worth trying; a family that requires
+    another option is omitted.
 
     Parameters
     ----------
     max_width, max_depth : int
-        The most wires and stages of the network that the family builds at this width.
+        The maximum number of wires and stages of the network.
 
     Raises
     ------
     StructmatError
-        For bounds that leave no family.
+        If no family satisfies the bounds.
 
     Examples
     --------
@@ -95,12 +95,14 @@ def families(*, max_width: int = 32, max_depth: int = 8) -> st.SearchStrategy[Ca
     width = whole(max_width, "max_width", 1)
     small = cases(width, whole(max_depth, "max_depth", 0))
     if not small:
-        raise StructmatError(f"max_width={width}, max_depth={max_depth}: no family is so small")
+        raise StructmatError(
+            f"max_width={width}, max_depth={max_depth}: no family has such a member"
+        )
     return _sampled(small)
 
 
 def seeds() -> st.SearchStrategy[int]:
-    """Draw seeds of random generators.
+    """Draw seeds for random generators.
 
     Examples
     --------
@@ -114,13 +116,13 @@ def seeds() -> st.SearchStrategy[int]:
 def blocks_for(
     net: Network, dtype: npt.DTypeLike = float, *, special: bool = True
 ) -> st.SearchStrategy[list[Array]]:
-    """Draw orthogonal (or unitary) blocks of a network: the identity, or independent Haar ones.
+    """Draw orthogonal (or unitary) blocks of a network: the identity, or independent Haar blocks.
 
     Parameters
     ----------
     net : Network
     dtype, special
-        As `structmat.random_blocks` takes them.
+        As for `structmat.random_blocks`.
 
     Examples
     --------
@@ -134,13 +136,13 @@ def blocks_for(
 
 
 def stages(*, max_width: int = 12, straight: bool = False) -> st.SearchStrategy[Stage]:
-    """Draw single stages: mixed radices, idle wires, bare wires that move, or none of these.
+    """Draw single stages: mixed radices, idle wires, moved wires, or none of these.
 
     Parameters
     ----------
     max_width : int
     straight : bool
-        Whether every switch is to write the wires that it reads.
+        Whether every switch writes the wires that it reads.
 
     Examples
     --------
@@ -154,9 +156,9 @@ def stages(*, max_width: int = 12, straight: bool = False) -> st.SearchStrategy[
 def layers(
     *, max_width: int = 6, max_depth: int = 3
 ) -> st.SearchStrategy[nx.DiGraph[tuple[int, int]]]:
-    """Draw layered grid graphs as `structmat.from_layers` reads them, orthogonal or not.
+    """Draw layered grid graphs for `structmat.from_layers`, orthogonal or not.
 
-    Some are networks, some lack a few of the edges of one, and some are any edges at all.
+    Some are networks, some are networks without a few edges, and some have arbitrary edges.
 
     Parameters
     ----------
@@ -175,7 +177,7 @@ def layers(
 
 
 def targets(net: Network, *, special: bool = False) -> st.SearchStrategy[Array]:
-    """Draw orthogonal matrices to fit a network to: permutations, members, and Haar ones.
+    """Draw orthogonal targets for fitting: permutations, members of the network, and Haar matrices.
 
     They shrink towards the identity.
 
@@ -191,7 +193,7 @@ def targets(net: Network, *, special: bool = False) -> st.SearchStrategy[Array]:
     >>> find(targets(Network.of(2, [[[0, 1]]])), lambda target: True).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    # The permutation is drawn before it is known whether it will do: dense numbers take more.
+    # The permutation is drawn even if it is not used: dense matrices then need more draws.
     permuted = st.permutations(range(net.width)).map(lambda p: np.eye(net.width)[p])
     members = blocks_for(net, special=special).map(lambda blocks: dense(net, blocks))
     one_switch = Network.of(net.width, [[list(range(net.width))]] if net.width > 1 else [])
@@ -202,25 +204,25 @@ def targets(net: Network, *, special: bool = False) -> st.SearchStrategy[Array]:
 
 
 def _rotation(matrix: Array) -> Array:
-    """Return the matrix with its first row negated where its determinant is −1."""
+    """Return the matrix, with its first row negated if its determinant is −1."""
     if np.linalg.det(matrix) < 0:
         matrix = matrix * np.where(np.arange(len(matrix)) == 0, -1.0, 1.0)[:, None]
     return matrix
 
 
-# How networks are drawn -----------------------------------------------------------------------
+# Generation of networks -----------------------------------------------------------------------
 
 
 @st.composite
 def _drawn(draw: st.DrawFn, max_width: int, max_depth: int, *, wired: bool | None) -> Network:
-    # The sizes of all switches come first and give the width, wires that no stage has switches on
-    # after them, and the orders of the wires last: what shrinks the sizes makes a small network.
+    # The sizes of all switches come first and determine the width, then the number of wires in no
+    # switch, and the orders of the wires last: shrinking the sizes makes the network smaller.
     one = st.lists(st.integers(1, max_width), max_size=max_width)
     sizes = draw(st.lists(one, min_size=1 if wired else 0, max_size=max_depth))
     sizes = [_fitting(row, max_width) for row in sizes]
     least = max([sum(row) for row in sizes] + [2 if wired else 1])
     width = least + draw(st.integers(0, max_width - least))
-    last = len(sizes) - 1 if wired else None  # which crosses two wires, if it crosses none
+    last = len(sizes) - 1 if wired else None  # crosses two wires if no other stage does
     stages = [
         _wired(draw, width, row, straight=wired is False, crossed=t == last)
         for t, row in enumerate(sizes)
@@ -230,14 +232,14 @@ def _drawn(draw: st.DrawFn, max_width: int, max_depth: int, *, wired: bool | Non
 
 @st.composite
 def _stage(draw: st.DrawFn, max_width: int, *, straight: bool) -> Stage:
-    # The sizes come first and give the width: what shrinks them makes the stage narrower.
+    # The sizes come first and determine the width: shrinking them makes the stage narrower.
     sizes = draw(st.lists(st.integers(1, max_width), min_size=1, max_size=max_width))
     sizes = _fitting(sizes, max_width)
     return _wired(draw, sum(sizes), sizes, straight=straight)
 
 
 def _fitting(sizes: list[int], width: int) -> list[int]:
-    """Return the sizes in order, without the end that the width has no room for."""
+    """Return the sizes in order, truncated to fit into the width."""
     totals = itertools.accumulate(sizes)
     return [size for size, total in zip(sizes, totals, strict=True) if total <= width]
 
@@ -254,7 +256,7 @@ def _wired(
 
 
 def _cut(width: int, reads: list[int], writes: list[int], sizes: list[int]) -> Stage:
-    """Cut both orders into switches of these sizes; a size of 1, or the rest, are bare wires."""
+    """Cut both orders into switches of these sizes; those of size 1 and the rest are bare wires."""
     banks: list[Bank] = []
     bare: list[int] = []
     first = 0
@@ -275,7 +277,7 @@ def _cut(width: int, reads: list[int], writes: list[int], sizes: list[int]) -> S
 
 @st.composite
 def _edges(draw: st.DrawFn, max_width: int, max_depth: int) -> nx.DiGraph[tuple[int, int]]:
-    """Draw any edges between neighbouring columns of a whole grid."""
+    """Draw arbitrary edges between neighbouring columns of a complete grid."""
     width, depth = draw(st.integers(1, max_width)), draw(st.integers(1, max_depth))
     graph = Network(width, [Stage(width)] * depth).to_networkx()
     graph.clear_edges()
@@ -298,7 +300,7 @@ def _thinned(
 
 @lru_cache(maxsize=64)
 def _built(width: int, depth: int, *, wired: bool | None) -> list[Network]:
-    """Return the networks that families build, the simplest first: examples shrink to these."""
+    """Return the networks built by families, the simplest first, to which examples shrink."""
     built = {family(d) for found in cases(width, depth).values() for family, d in found}
     return sorted(
         (net for net in built if wired is None or net.is_straight is not wired),
@@ -307,7 +309,7 @@ def _built(width: int, depth: int, *, wired: bool | None) -> list[Network]:
 
 
 def _sampled(members: dict[str, list[Case]]) -> st.SearchStrategy[Case]:
-    # First the name, because some families have far more options than others. The one with most
-    # members comes first: examples shrink to it, and among many there is a small one.
+    # The name is drawn first, as some families have far more options than others. The one with most
+    # members comes first: examples shrink to it, and it has small members.
     names = st.sampled_from(sorted(members, key=lambda name: (-len(members[name]), name)))
     return names.flatmap(lambda name: st.sampled_from(members[name]))

@@ -107,9 +107,9 @@ def test_a_directory_is_refused_before_anything_is_found_out(capsys, tmp_path, m
         (["benes", "omega"], "one network is shown first"),
         (["benes", "--width", "8", "16"], "one network is shown first"),
         (["--port", "99999"], "ports go up to"),
-        (["--save", "page.txt"], "a page ends in .html"),
+        (["--save", "page.txt"], "the suffix must be .html"),
         (["--save", "no/such/page.html"], "there is no directory"),
-        (["benes", "--width", "12", "--save", "page.html"], "none of benes takes"),
+        (["benes", "--width", "12", "--save", "page.html"], "none of benes accepts"),
         (["nothing", "--save", "page.html"], "no family 'nothing'"),
     ],
 )

@@ -73,11 +73,11 @@ def test_the_next_stage_is_not_counted(server, opened):
     parameters(page, 2)
     node(page, 0, 0).hover()
     said = page.inner_text("#spreading")
-    assert "Input 0 reaches 3 of 8 outputs; after each stage: 2, 3." in said
+    assert "Input 0 influences 3 of 8 outputs; after each stage: 2, 3." in said
     for column in (2, 3):  # before and after the next stage
         node(page, column, 0).hover()
         said = page.inner_text("#spreading")
-        assert "Output 0 hears 3 of 8 inputs; before each stage: 3, 2." in said
+        assert "Output 0 depends on 3 of 8 inputs; before each stage: 3, 2." in said
 
 
 def test_a_width_that_cannot_be_read_changes_nothing(server, opened):
@@ -94,7 +94,7 @@ def test_a_smaller_width_says_what_it_drops(server, opened):
     parameters(page, 3)
     fill(page, "#draw-width", "4")
     parameters(page, 1)
-    assert "2 switches dropped; undo brings back what was." in page.inner_text("#spreading")
+    assert "2 switches dropped; undo restores them." in page.inner_text("#spreading")
     fill(page, "#draw-width", "8")
     page.click("#undo")
     page.click("#undo")

@@ -293,7 +293,7 @@ def spread(net, column, wire):
 @pytest.mark.parametrize(
     "spec", ["butterfly(block=4)", "benes", "omega", "deal(block=3, depth=2)", "torus"]
 )
-def test_hovering_shows_whom_a_wire_reaches_and_hears(server, opened, spec):
+def test_hovering_shows_what_a_wire_influences_and_depends_on(server, opened, spec):
     page = opened(f"{server.address}#16:{spec}")
     wait_for(page, spec, 16)
     net = sm.parse(spec)(16)
@@ -314,7 +314,7 @@ def test_a_click_keeps_the_spreading(server, opened):
     page.mouse.move(2, 2)
     assert lit(page) == spread(net, 0, 3)
     said = page.inner_text("#spreading")
-    assert said == "Input 3 reaches 16 of 16 outputs; after each stage: 4, 8, 16."
+    assert said == "Input 3 influences 16 of 16 outputs; after each stage: 4, 8, 16."
     node(page, 0, 3).click()
     page.mouse.move(2, 2)
     assert lit(page) == {}

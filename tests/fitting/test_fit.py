@@ -277,5 +277,5 @@ def test_blocks_that_do_not_fit_are_refused():
     with pytest.raises(BlockError, match="1 arrays of blocks: the network has 2 banks"):
         sm.fit(sm.butterfly(4), np.eye(4), start=[np.eye(2)])
     net = sm.butterfly(4)
-    with pytest.raises(BlockError, match="complex blocks to start from"):
+    with pytest.raises(BlockError, match="start has complex blocks"):
         sm.fit(net, np.eye(4), start=sm.random_blocks(net, dtype=complex))

@@ -42,5 +42,5 @@ def test_seeds_are_kept_and_a_wire_does_not_turn():
     first, again, other = (heights(net, samples=3, rng=seed)[0] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
-    with pytest.raises(WidthError, match="a single wire does not turn"):
+    with pytest.raises(WidthError, match="a single wire has no rotations"):
         plot.eigenangles(sm.Network(1))

@@ -258,7 +258,7 @@ def test_a_figure_is_saved_as_its_axes_are_and_nothing_else_is(tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "reason"),
-    [("a.pdf", "the ending names the format"), ("no/a.svg", "there is no directory .*no; make")],
+    [("a.pdf", "the suffix must be"), ("no/a.svg", "there is no directory .*no; create")],
 )
 def test_save_refuses_where_it_cannot_write(tmp_path, name, reason):
     with pytest.raises(FileError, match=reason):

@@ -67,14 +67,16 @@ def test_nobody_meets(net):
 
 @pytest.mark.parametrize("place", [5, (1, 2, 3), (np.nan, 1), "ab", None])
 def test_a_place_is_two_numbers(place):
-    with pytest.raises(StructmatError, match="the place of a wire must be two finite numbers"):
+    with pytest.raises(StructmatError, match="the position of a wire must be two finite numbers"):
         plot.meetings(sm.butterfly(2), layout={0: place, 1: place})
 
 
 def test_what_cannot_be_drawn_is_refused():
-    with pytest.raises(StructmatError, match="it has no place for wire 3"):
+    with pytest.raises(StructmatError, match="no position for wire 3"):
         plot.meetings(sm.butterfly(4), layout={0: (0, 0), 1: (1, 0), 2: (2, 0)})
-    with pytest.raises(StructmatError, match="more than 50,000 pairs meet; draw a narrower"):
+    with pytest.raises(
+        StructmatError, match="more than 50,000 pairs share a switch; draw a narrower"
+    ):
         plot.meetings(sm.block_diagonal(512, 512))
 
 

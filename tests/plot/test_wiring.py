@@ -120,7 +120,7 @@ def test_inputs_go_by_their_labels_too():
 @pytest.mark.parametrize(
     ("inputs", "message"),
     [
-        ("Medicy", "input 'Medicy': no wire is called so; did you mean Medici"),
+        ("Medicy", "input 'Medicy': no wire has this label; did you mean Medici"),
         ([["Medici"]], "wires must be integers, not 'Medici'; where"),
         ([(0, 2)], "input 2: a network of width 2"),
     ],

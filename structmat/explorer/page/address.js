@@ -1,21 +1,21 @@
-// What is shown, in the address: #16:butterfly(block=4), and a drawing as #8=0-4,1-5;1-4.
+// The current network in the address: #16:butterfly(block=4), and a drawing as #8=0-4,1-5;1-4.
 
-/** Return the part of an address that names what a question is about. */
+/** Return the part of an address that identifies the network of a question. */
 function addressOf({ width, spec, stages }) {
   return encodeURI(`#${width}${stages ? `=${written(stages)}` : `:${spec}`}`);
 }
 
-/** Return the question that an address names, null where it names none. */
+/** Return the question identified by an address, or null. */
 function questionIn(hash) {
   if (hash.length < 2) return null;
   const text = decoded(hash);
   const [, width, mark, rest] = /^#(\d+)([:=])(.*)$/.exec(text) ?? [];
   if (mark === ":" && rest) return { spec: rest, width: Number(width) };
   if (mark === "=") return { width: Number(width), stages: read(rest, Number(width), text) };
-  throw unreadable(text, "no network is named so");
+  throw unreadable(text, "no such network");
 }
 
-/** Keep in the address what is shown: as a step for Back, or where it goes on, in the last one's place. */
+/** Store the current network in the address, as a new history entry or replacing the last one. */
 function keepAddress(question, kind) {
   const hash = addressOf(question);
   const goesOn = kind === "address" || (kind !== null && history.state?.kind === kind);
@@ -27,7 +27,7 @@ function decoded(hash) {
   try {
     return decodeURIComponent(hash);
   } catch {
-    return hash; // with a % that begins nothing
+    return hash; // with an invalid %
   }
 }
 
@@ -35,13 +35,13 @@ function written(stages) {
   return stages.map((stage) => stage.map((wires) => wires.join("-")).join(",")).join(";");
 }
 
-/** Return the stages of a drawing: they are drawn before anybody is asked, hence checked here. */
+/** Return the stages of a drawing; validated here, as they are drawn before the library is asked. */
 function read(rest, width, text) {
   if (width < 2 || width > data.drawn) throw unreadable(text, `2 to ${data.drawn} wires can be drawn`);
   return rest.split(";").filter(Boolean).map((stage) => {
     const switches = stage.split(",").map((wires) => wires.split("-"));
     for (const wire of switches.flat()) {
-      if (!/^\d+$/.test(wire) || Number(wire) >= width) throw unreadable(text, `"${wire}" is none of ${width} wires`);
+      if (!/^\d+$/.test(wire) || Number(wire) >= width) throw unreadable(text, `"${wire}" is not one of ${width} wires`);
     }
     if (switches.some((wires) => wires.length < 2)) throw unreadable(text, "a switch joins at least 2 wires");
     const numbers = switches.map((wires) => wires.map(Number));

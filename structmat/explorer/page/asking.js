@@ -2,7 +2,7 @@
 
 const data = JSON.parse(byId("data").textContent);
 
-/** A question that the library refused: its words, and widths that would do. */
+/** An error from the library: its message, and valid widths. */
 class Refused extends Error {
   constructor(answer) {
     super(answer.error);
@@ -10,14 +10,14 @@ class Refused extends Error {
   }
 }
 
-/** A question that nobody answered. */
+/** A question without an answer. */
 class Lost extends Refused {
   constructor() {
     super({ error: "The server does not answer; start structmat explore again.", widths: [] });
   }
 }
 
-const page = `${Math.random()}`; // a newer question ends the older one of the same page only
+const page = `${Math.random()}`; // a new question cancels only the previous one of the same page
 
 const served = {
   async network(question) {
@@ -53,7 +53,7 @@ const kept = {
     const found = data.saved.find((one) => one.spec === question.spec && one.width === question.width);
     if (!found) {
       const error = `${question.spec} at width ${question.width} is not in this page;`
-        + " structmat explore has every network";
+        + " structmat explore provides every network";
       throw new Refused({ error, widths: [] });
     }
     return found;
@@ -63,7 +63,7 @@ const kept = {
   },
 };
 
-/** Return a drawn network with what the page itself can say of it. */
+/** Return a drawn network with the properties that the page itself can compute. */
 function unmeasured({ width, stages }, reason) {
   const lines = stages.map((stage) => `    ${JSON.stringify(stage).replaceAll(",", ", ")},\n`);
   const made = stages.length ? `sm.Network.of(${width}, [\n${lines.join("")}])` : `sm.Network(${width})`;

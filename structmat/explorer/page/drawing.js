@@ -12,7 +12,7 @@ class Drawing {
     this.stages = []; // lists of switches, which are lists of wires; one may be empty, to be filled
   }
 
-  /** How many wires the next switch joins: as many as were asked for, where there are so many. */
+  /** The number of wires of the next switch: the requested number, at most the width. */
   get radix() { return Math.min(this.#radix, this.width); }
 
   set radix(radix) {
@@ -24,12 +24,12 @@ class Drawing {
 
   get canUndo() { return this.#chosen.wires.length > 0 || this.#past.length > 0; }
 
-  /** What the library is asked about. */
+  /** The question for the library. */
   get question() {
     return { width: this.width, stages: this.stages.filter((stage) => stage.length) };
   }
 
-  /** What is drawn: the network, and a stage to go on in. */
+  /** The drawing: the network, and a stage to be filled. */
   get picture() {
     const stages = [...this.stages, []].map((stage) => (
       { switches: stage.map((wires) => [wires]), moves: [] }
@@ -37,14 +37,14 @@ class Drawing {
     return { width: this.width, depth: this.stages.length, labels: null, stages };
   }
 
-  /** Choose a wire of a column; return what happened in words, and whether the network changed. */
+  /** Choose a wire of a column; return a message, and whether the network changed. */
   choose(column, wire) {
     const t = this.#stageOf(column);
     const joined = this.stages[t]?.find((wires) => wires.includes(wire));
     if (joined) {
       this.#remember();
       this.stages[t] = this.stages[t].filter((wires) => wires !== joined);
-      const said = `The switch on ${joined.join(", ")} of stage ${t + 1} is gone.`;
+      const said = `The switch on ${joined.join(", ")} of stage ${t + 1} is removed.`;
       if (this.stages[t].length) return { changed: true, said };
       if (t === this.stages.length - 1) {
         this.stages.pop();
@@ -62,14 +62,14 @@ class Drawing {
     return { changed: true, said: `A switch joins ${sorted.join(", ")} in stage ${t + 1}.` };
   }
 
-  /** Take over other stages, such as those of a picked network; undone as any step. */
+  /** Replace the stages, for example by those of a picked network; can be undone. */
   replace(width, stages) {
     this.#remember();
     this.width = width;
     this.stages = stages;
   }
 
-  /** Change the width, without the switches that do not fit; return how many these are. */
+  /** Change the width; drop switches that do not fit, and return their number. */
   resize(width) {
     const fits = this.stages.map((stage) => stage.filter((wires) => wires.every((w) => w < width)));
     const dropped = this.stages.flat().length - fits.flat().length;
@@ -77,14 +77,14 @@ class Drawing {
     return dropped;
   }
 
-  /** Let go the wires chosen for a switch; return them. */
+  /** Deselect the wires chosen for a switch; return them. */
   letGo() {
     const { wires } = this.#chosen;
     this.#chosen = NONE;
     return wires;
   }
 
-  /** Take the last step back, which may be wires chosen for a switch. */
+  /** Undo the last step, or else deselect the wires chosen for a switch. */
   undo() {
     const wires = this.letGo();
     if (wires.length) return { changed: false, said: `No longer chosen: ${wires.join(", ")}.` };
@@ -92,7 +92,7 @@ class Drawing {
     return { changed: true, said: "Undone." };
   }
 
-  /** Return the stage to the right of a column; an empty one that is not it is closed. */
+  /** Return the stage to the right of a column; remove any other empty stage. */
   #stageOf(column) {
     const t = Math.min(column, this.stages.length); // the last column belongs to the last stage
     const empty = this.stages.findIndex((stage) => !stage.length);
@@ -114,7 +114,7 @@ class Drawing {
   }
 }
 
-/** Return the stages of a network as a drawing has them, or null where it cannot be drawn. */
+/** Return the stages of a network in the form of a drawing, or null if it cannot be drawn. */
 function drawable(net) {
   if (!net?.stages || !net.straight || net.width < 2 || net.width > data.drawn) return null;
   const stages = net.stages.map(({ switches }) => switches.map(([reads]) => [...reads]));

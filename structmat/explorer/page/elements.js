@@ -1,4 +1,4 @@
-// Small tools: elements, numbers in words, copying.
+// Utilities: elements, formatted numbers, copying.
 
 const byId = (id) => document.getElementById(id);
 
@@ -21,13 +21,13 @@ function filled(node, attributes, children) {
 const grouped = (number) => number.toLocaleString("en-US");
 const counted = (number, one, many = `${one}s`) => `${grouped(number)} ${number === 1 ? one : many}`;
 
-/** Return a share as per cent, never rounded up to all. */
+/** Return a fraction in per cent, never rounded up to 100. */
 function percent(part, whole) {
   if (part === whole) return "100%";
   return `${Math.min((100 * part) / whole, 99.9).toPrecision(3).replace(/\.?0+$/, "")}%`;
 }
 
-/** Let the buttons with data-copies copy the text of the element they name. */
+/** Make buttons with data-copies copy the text of the element that they name. */
 function enableCopying() {
   for (const button of document.querySelectorAll("[data-copies]")) {
     button.addEventListener("click", async () => {
@@ -42,7 +42,7 @@ async function copied(text) {
   try {
     await navigator.clipboard.writeText(text);
     return true;
-  } catch { // an old browser, or one that was told not to
+  } catch { // an old browser, or one that denies access to the clipboard
     const area = element("textarea", { class: "hidden", "aria-hidden": "true" });
     const focused = document.activeElement;
     area.value = text;

@@ -1,4 +1,4 @@
-// The grid graph: a column of wires before and after each stage; spreading on hover and on focus.
+// The grid graph: a column of wires before and after each stage; reachability on hover and focus.
 
 const MARGIN = { top: 40, right: 48, bottom: 10 };
 
@@ -14,7 +14,7 @@ class Graph {
     this.say = say;
     this.net = null;
     this.pinned = null;
-    this.here = { column: 0, wire: 0 }; // where the keyboard is
+    this.here = { column: 0, wire: 0 }; // the wire with the keyboard focus
     home.addEventListener("pointerover", (event) => this.#hover(event));
     home.addEventListener("pointerleave", () => this.#rest());
     home.addEventListener("focusin", (event) => this.#focus(event));
@@ -70,7 +70,7 @@ class Graph {
     this.home.replaceChildren();
   }
 
-  /** Show the spreading from one wire, or none. */
+  /** Show the reachable wires of one wire, or none. */
   light(place) {
     const { stages, width } = this.net;
     this.glow.replaceChildren();
@@ -86,12 +86,12 @@ class Graph {
       return;
     }
     stages.forEach((stage, t) => this.#lightStage(stage, t, columns, place.column));
-    const shown = Math.ceil(34 / this.step[0]); // every so many columns there is room for a number
+    const shown = Math.ceil(34 / this.step[0]); // columns per number
     columns.forEach((set, t) => {
       if (t % shown && t !== columns.length - 1) return;
       this.counts.append(drawnElement("text", { x: this.#x(t), y: 14, class: "count" }, `${set.size}`));
     });
-    const told = this.options.open ? columns.slice(0, -1) : columns; // the next stage is none yet
+    const told = this.options.open ? columns.slice(0, -1) : columns; // the next stage is not drawn yet
     const column = Math.min(place.column, told.length - 1);
     this.say(spreadInWords(told, width, column, this.#name(place.wire)));
   }
@@ -137,7 +137,7 @@ class Graph {
 
   #bare(stage) {
     const switched = new Set(stage.switches.flatMap(([reads]) => reads));
-    return heardBy(stage, this.net.width)
+    return influencedBy(stage, this.net.width)
       .flatMap((targets, wire) => (switched.has(wire) ? [] : [[wire, targets[0]]]));
   }
 
@@ -208,7 +208,7 @@ class Graph {
     return group;
   }
 
-  /** Return with which wires a wire is joined, where a click takes their switch away. */
+  /** Return which wires a wire is joined with, if a click removes their switch. */
   #joined(column, wire) {
     if (!this.options.open) return "";
     const [reads] = this.net.stages[column]?.switches.find(([wires]) => wires.includes(wire)) ?? [[]];
@@ -282,7 +282,7 @@ class Graph {
     }
   }
 
-  /** Let the tab key find one wire, and the arrow keys the others. */
+  /** Make one wire reachable by the tab key, and the others by the arrow keys. */
   #rove(place, { focus }) {
     this.nodes[this.here.column]?.[this.here.wire]?.setAttribute("tabindex", -1);
     this.here = place;

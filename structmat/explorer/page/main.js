@@ -1,17 +1,17 @@
-// The page as a whole: what is asked, and where the answers are shown.
+// The page as a whole: asking questions and showing the answers.
 
 let newest = 0; // the number of the newest question: late answers to older ones are dropped
-let shown = null; // the network that is shown
-let picked = null; // the network that was picked last
+let shown = null; // the current network
+let picked = null; // the last network that was picked
 let drawing = null;
-let slow; // the timer after which is said that an answer takes its time
+let slow; // the timer of the message that an answer takes long
 
 const graph = new Graph(byId("graph"), { choose: chosen, letGo, say });
 const picking = new Picking(show);
 
 function say(text) {
-  const usual = drawing ? "" : "Point at a wire, or move to it with the keyboard, to see what it"
-    + " hears and whom it reaches; click to keep it.";
+  const usual = drawing ? "" : "Point at a wire, or move to it with the keyboard, to see which inputs"
+    + " influence it and which outputs it influences; click to keep it.";
   byId("spreading").textContent = [drawing?.said, text ?? usual].filter(Boolean).join(" ");
 }
 
@@ -31,7 +31,7 @@ async function show(question, kind = null, complaint = "") {
   }
 }
 
-/** Begin something else: what was asked before is wanted no more. */
+/** Discard pending questions. */
 function begin() {
   newest += 1;
   clearTimeout(slow);
@@ -44,7 +44,7 @@ function busy(isBusy) {
   document.querySelector("main").setAttribute("aria-busy", isBusy);
 }
 
-/** Show a network: at once, and its dimension when it is found. */
+/** Show a network immediately, and its dimension once computed. */
 async function present(net, kind, complaint = "") {
   const mine = begin();
   busy(false);
@@ -64,7 +64,7 @@ async function present(net, kind, complaint = "") {
   showBounds(net);
   showCost(net);
   showCode(net);
-  document.body.dataset.shown = newest; // that this question is answered
+  document.body.dataset.shown = newest; // the number of the answered question
   try {
     const found = await library.dimension(question);
     if (found && mine === newest) showDimension(net, found);
@@ -89,7 +89,7 @@ function showGraph(net) {
   }
   graph.clear();
   byId("outline").textContent = net.summary;
-  byId("spreading").textContent = `Too much to draw: up to ${data.drawn} wires can be told apart.`;
+  byId("spreading").textContent = `Too large to draw: the limit is ${data.drawn} wires.`;
 }
 
 function complain(message) {
@@ -97,7 +97,7 @@ function complain(message) {
   byId("error").hidden = !message;
 }
 
-/** Show why there is no such network, and keep the last one, faint; or show the first one. */
+/** Show an error, with the last network faded; or show the first network. */
 function refuse(error, question) {
   if (!(error instanceof Refused)) throw error;
   busy(false);
@@ -131,7 +131,7 @@ function setMode(isDrawing) {
   byId(field).after(byId("error"));
 }
 
-/** Draw: the picture changes at once, and what the library says of it follows. */
+/** Update the drawing immediately, and the numbers once the library has answered. */
 function draw(said, kind) {
   picking.stop();
   setMode(true);
@@ -141,7 +141,7 @@ function draw(said, kind) {
 function chosen(column, wire) { redraw(drawn.choose(column, wire)); }
 
 function letGo() {
-  if (drawing && drawn.letGo().length) redraw({ changed: false, said: "Nothing is chosen." });
+  if (drawing && drawn.letGo().length) redraw({ changed: false, said: "No wires are chosen." });
 }
 
 function redraw({ changed, said }, kind = "drawing") {
@@ -169,7 +169,7 @@ function enableDrawing() {
   byId("draw-width").addEventListener("change", () => {
     const width = within(byId("draw-width"), 2, data.drawn) ?? drawn.width;
     const dropped = width === drawn.width ? 0 : drawn.resize(width);
-    const lost = dropped ? ` ${counted(dropped, "switch", "switches")} dropped; undo brings back what was.` : "";
+    const lost = dropped ? ` ${counted(dropped, "switch", "switches")} dropped; undo restores them.` : "";
     redraw({ changed: true, said: `${counted(width, "wire")}.${lost}` });
   });
   byId("radix").addEventListener("change", () => {
@@ -179,15 +179,15 @@ function enableDrawing() {
   byId("undo").addEventListener("click", () => redraw(drawn.undo()));
   byId("clear").addEventListener("click", () => {
     drawn.replace(drawn.width, []);
-    redraw({ changed: true, said: "All switches are gone; undo brings them back." });
+    redraw({ changed: true, said: "All switches removed; undo restores them." });
   });
   byId("copy-network").addEventListener("click", () => {
     drawn.replace(picked.width, drawable(picked));
-    redraw({ changed: true, said: `Now draw on, from ${picked.spec}.` });
+    redraw({ changed: true, said: `Continue drawing from ${picked.spec}.` });
   });
 }
 
-/** Return the number in a field, within bounds; null where there is none. */
+/** Return the number in a field, clamped to its bounds; null if there is none. */
 function within(input, least, most) {
   const number = Math.round(input.valueAsNumber);
   return Number.isNaN(number) ? null : Math.min(Math.max(number, least), most);

@@ -1,10 +1,10 @@
-// What the library says of a network, in numbers.
+// The numbers that the library computes for a network.
 
 function showNumbers(net) {
   const home = byId("numbers");
   if (net.unmeasured) {
-    const note = element("dd", { class: "more" }, `${net.unmeasured} It follows how information`
-      + " spreads in a drawn layer all the same; its numbers are found where the page is served, by ",
+    const note = element("dd", { class: "more" }, `${net.unmeasured} Reachability in a drawn`
+      + " layer is shown all the same; to compute its numbers, serve the page with ",
     element("code", {}, "structmat explore"), ".");
     home.replaceChildren(element("div", { class: "wide" }, element("dt", {}, "Drawn by hand"), note));
     return;
@@ -19,22 +19,22 @@ function showNumbers(net) {
       `${grouped(net.reached)} of ${grouped(pairs)} pairs; ${needed}`, net.reached / pairs),
     tile("dimension", "Dimension", "…", "being computed", 0),
     tile("parameters", "Parameters", grouped(parameters),
-      `all rotations of ${counted(width, "wire")} take ${grouped(group)}`,
+      `SO(${width}) has ${grouped(group)} dimensions`,
       group ? Math.min(parameters / group, 1) : 1),
     tile("flops", "Operations", grouped(net.cost.flops),
-      `a vector; a dense matrix takes ${grouped(net.cost.dense)}`,
+      `per vector; a dense matrix takes ${grouped(net.cost.dense)}`,
       Math.min(net.cost.flops / net.cost.dense, 1)),
-    tile("depth", "Stages", grouped(depth), net.straight ? "straight wires between them"
-      : "wired: wires change place"),
+    tile("depth", "Stages", grouped(depth), net.straight ? "no permutations between them"
+      : "permutations between them"),
     tile("dense_depth", "Dense depth", net.dense_depth === null ? "–" : grouped(net.dense_depth),
-      "stages until all have heard all"),
+      "stages until every input influences every output"),
     tile("nonzeros", "Non-zeros", grouped(net.nonzeros), "entries of all factors"),
     tile("free_edges", "Free edges", grouped(net.free_edges), "twice the parameters"),
   );
   byId("dimension").querySelector(".value").classList.add("waiting");
 }
 
-/** One number: its name, itself, what to know about it, and how much of the whole it is. */
+/** A tile: the name of a number, its value, a note, and its fraction of the whole. */
 function tile(id, name, value, more, share) {
   const parts = [element("dt", {}, name), element("dd", { class: "value" }, value)];
   if (share !== undefined) parts.push(element("dd", { class: "share" }, meter(share)));
@@ -55,9 +55,9 @@ function showDimension(net, found) {
   const { lower, upper, parameters, proved, redundant } = found;
   const of = `of ${grouped(group)} in SO(${net.width})`;
   let more;
-  if (found.late) more = `${of}; takes more than half a minute: ask sm.dimension(net)`;
-  else if (!found.ranked && !proved) more = `${of}; bounds: sm.dimension(net) takes its time and finds it`;
-  else if (!proved) more = `${of}; at least, and almost surely just that; at most ${grouped(upper)}`;
+  if (found.late) more = `${of}; takes more than half a minute; use sm.dimension(net)`;
+  else if (!found.ranked && !proved) more = `${of}; bounds; sm.dimension(net) computes it but takes longer`;
+  else if (!proved) more = `${of}; a lower bound, almost surely exact; at most ${grouped(upper)}`;
   else if (redundant) more = `${of}; ${counted(redundant, "parameter")} redundant`;
   else if (parameters) more = `${of}; no parameter is redundant`;
   else more = of;
@@ -77,14 +77,14 @@ function showBounds(net) {
   byId("bounds").closest("section").hidden = Boolean(net.unmeasured);
   if (net.unmeasured) return;
   byId("bounds").replaceChildren(...net.bounds.map((bound) => {
-    const meets = bound.excess >= 0;  // necessary, never sufficient
+    const meets = bound.excess >= 0;  // necessary, not sufficient
     const verdict = meets ? "meets the lower bound" : `${grouped(-bound.excess)} below the lower bound`;
     return element(
       "tr", { "data-bound": `${bound.goal} ${bound.quantity}` },
       element("th", { scope: "row" }, `${bound.goal}: ${bound.quantity}`,
         element("span", {}, bound.reason)),
-      element("td", { "data-label": "at least" }, grouped(bound.least)),
-      element("td", { "data-label": "has" }, grouped(bound.value)),
+      element("td", { "data-label": "bound" }, grouped(bound.least)),
+      element("td", { "data-label": "network" }, grouped(bound.value)),
       element("td", { class: meets ? "meets" : "below" }, verdict),
     );
   }));
@@ -95,7 +95,7 @@ function showCost(net) {
   if (net.unmeasured) return;
   const { flops, dense, bytes, launches, steps } = net.cost;
   const ratio = Number((flops / dense).toPrecision(2));
-  byId("cost").textContent = `One vector takes ${counted(flops, "operation")}, ${ratio} of the dense`
+  byId("cost").textContent = `Applying it to one vector takes ${counted(flops, "operation")}, ${ratio} of the dense`
     + ` product's ${grouped(dense)}; ${counted(bytes, "byte")} of float32 are moved in`
     + ` ${counted(launches, "pass", "passes")}.`;
   byId("steps").replaceChildren(...steps.map((step) => element("li", {}, step)));

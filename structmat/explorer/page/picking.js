@@ -1,23 +1,23 @@
 // The form in which a family, its options and a width are picked; in a saved page, a list.
 
 class Picking {
-  /** `ask(question, kind)` is called whenever something else is picked; kind is the field typed in. */
+  /** `ask(question, kind)` is called on every change; kind is the field that was edited. */
   constructor(ask) {
     this.ask = ask;
-    this.waiting = null; // the timer of a question that is still typed
+    this.waiting = null; // the timer of a question that is being typed
     if (data.saved) this.#list();
     else this.#form();
   }
 
-  /** Forget what is being typed: something else is shown. */
+  /** Discard partial input: something else is shown. */
   stop() {
     clearTimeout(this.waiting);
     this.waiting = null;
   }
 
-  /** Show in the form what a network is. */
+  /** Fill in the form for a network. */
   fill(net) {
-    if (this.waiting !== null) return; // someone is typing the next question
+    if (this.waiting !== null) return; // the next question is being typed
     if (data.saved) {
       byId("saved-spec").value = net.spec;
       this.#listWidths(net.width);
@@ -32,11 +32,11 @@ class Picking {
     this.#offer(net.widths);
   }
 
-  /** Mark the field that is wrong of what was asked, and offer widths that would do. */
+  /** Mark the invalid field of a question, and offer valid widths. */
   blame(error, { spec, width }) {
     if (data.saved || error instanceof Lost) return;
     for (const [id, value] of Object.entries({ spec, width: `${width}` })) {
-      if (this.waiting === null && byId(id).value !== value) byId(id).value = value; // by a link
+      if (this.waiting === null && byId(id).value !== value) byId(id).value = value; // set by a link
     }
     this.#mark(error.widths.length ? "width" : "spec");
     this.#offer(error.widths);
@@ -46,7 +46,7 @@ class Picking {
     for (const id of ["width", "spec"]) byId(id).setAttribute("aria-invalid", id === wrong);
   }
 
-  /** Offer widths that the family takes. */
+  /** Offer valid widths of the family. */
   #offer(widths) {
     byId("widths").replaceChildren(...widths.map((width) => {
       const chip = element("button",
@@ -99,7 +99,7 @@ class Picking {
     byId("spec").value = byId("family").value + (list && `(${list})`);
   }
 
-  /** Show the options of the family, with values where one has to be given. */
+  /** Show the options of the family, with values for those that are required. */
   #describe() {
     const family = data.families.find(({ name }) => name === byId("family").value);
     if (this.described === family) return;
@@ -126,8 +126,8 @@ class Picking {
     const sizes = [...new Set(data.saved.map(({ width }) => width))].sort((a, b) => a - b);
     byId("saved-spec").append(...specs.map((spec) => element("option", {}, spec)));
     byId("saved-note").textContent = `This page was saved with ${counted(data.saved.length, "network")}`
-      + ` of ${counted(specs.length, "kind")}, at the widths ${sizes.join(", ")} that each takes.`
-      + " structmat explore has every other.";
+      + ` of ${counted(specs.length, "kind")}, at those of the widths ${sizes.join(", ")} that each accepts.`
+      + " structmat explore provides all others.";
     byId("saved-spec").addEventListener("change", () => {
       this.#listWidths(Number(byId("saved-width").value));
       this.#picked();

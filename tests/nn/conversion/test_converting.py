@@ -422,7 +422,7 @@ def write_config(folder, config, name="adapter_config.json"):
     ("config", "message"),
     [
         ('{"peft_type": "LORA"}', "PEFT's LORA is not converted; BOFT, OFT, HRA, STRUCTMAT are"),
-        ('{"peft_type": "BO', "adapter_config.json is cut or not JSON"),
+        ('{"peft_type": "BO', "adapter_config.json is truncated or not JSON"),
         ("[]", "expected a JSON object"),
         ('{"peft_type": "BOFT"}', "adapter_model.safetensors: No such file"),
     ],

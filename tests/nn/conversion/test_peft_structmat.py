@@ -208,7 +208,7 @@ def test_an_adapter_of_a_family_that_is_not_registered_says_what_to_import(tmp_p
         theirs(linears(), tmp_path / "peft", topology="star", target_modules=["up"])
     finally:
         unregister("star")
-    said = r"peft: no family 'star' as in this adapter; one of your own .* --load FILE\.py\)$"
+    said = r"peft: no family 'star' as in this adapter; a user-defined family .* --load FILE\.py\)$"
     with pytest.raises(UnknownFamilyError, match=said):
         convert(tmp_path / "peft", tmp_path / "ours", model=linears())
     with pytest.raises(UnknownFamilyError, match=said):

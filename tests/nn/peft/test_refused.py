@@ -199,7 +199,9 @@ def extra(folder):
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
 
 
-LOST = r"no family 'lost' as in this adapter; one of your own .* is imported .*--load FILE\.py\)$"
+LOST = (
+    r"no family 'lost' as in this adapter; a user-defined family .* is imported.*--load FILE\.py\)$"
+)
 
 
 @pytest.mark.parametrize(
