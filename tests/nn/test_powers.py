@@ -95,6 +95,20 @@ def test_gradients_equal_finite_differences(radix, dtype, seed, t, at_identity):
     assert torch.autograd.gradcheck(run, q)
 
 
+@pytest.mark.parametrize("large", [2.49, 2.9, 3.07, 3.11])
+@pytest.mark.parametrize("small", [0.0, 1e-3, 1.0])
+def test_a_large_angle_does_not_make_a_small_one_inexact(large, small):
+    def turned(basis, t):
+        planes = [[[np.cos(t * a), np.sin(t * a)], [-np.sin(t * a), np.cos(t * a)]] for a in angles]
+        return torch.from_numpy(basis @ scipy.linalg.block_diag(*planes) @ basis.T)
+
+    angles = (large, small)
+    for seed in range(10):
+        basis = scipy.stats.ortho_group.rvs(4, random_state=seed)
+        for t in (0.5, -0.3, 1.7):
+            close(powers.power(turned(basis, 1.0), t), turned(basis, t), 4, ulps=60)
+
+
 @given(st.integers(1, 3), st.integers(0, 4), seeds(), st.floats(-1, 1))
 def test_half_turns_have_real_powers(pairs, others, seed, t):
     radix = 2 * pairs + others
