@@ -29,23 +29,6 @@ def test_all_linear_is_all_but_the_output_head(targets):
     assert not any("lm_head" in name or "embed" in name for name in found)
 
 
-@pytest.mark.parametrize(
-    ("task", "head"),
-    [("SEQ_CLS", "classifier"), ("SEQ_CLS", "score"), ("QUESTION_ANS", "qa_outputs")],
-)
-def test_what_peft_trains_whole_for_a_task_is_not_adapted(task, head):
-    """It takes modules of this name at any level, and all that is in them."""
-    model = nn.Module()
-    model.add_module("body", nn.ModuleDict({head: nn.Linear(4, 4), "value": nn.Linear(4, 4)}))
-    model.add_module(f"{head}s", nn.Linear(4, 4))
-    model.add_module(head, nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2)))
-    made = StructmatConfig(topology="butterfly", target_modules="all-linear", task_type=task)
-    model = peft.get_peft_model(model, made)
-    assert set(layers(model.base_model.model)) == {"body.value", f"{head}s"}
-    whole = {n for n, m in model.base_model.model.named_modules() if hasattr(m, "modules_to_save")}
-    assert whole == {f"body.{head}", head}
-
-
 def test_a_second_adapter_finds_the_same_linear_layers():
     model = adapted(BERT)
     model.add_adapter("other", config(BERT, topology="mixed_radix"))
