@@ -16,3 +16,12 @@ def haar(width, seed=0, *, dtype=float):
 def distance(a, b):
     """‖A − B‖_F."""
     return float(np.linalg.norm(a - b))
+
+
+def rounding(net):
+    """How far from a member the blocks may be that a direct method or a search finds for it.
+
+    Ten ulps of ‖R‖_F for every stage, times √r for sums of r products.
+    """
+    radix = max((bank.radix for bank in net.banks), default=1)
+    return float(10 * np.finfo(float).eps * net.width**0.5 * (1 + net.depth * radix**0.5))

@@ -13,7 +13,7 @@ from structmat.errors import BlockError, StructmatError
 from structmat.fitting import searching
 from structmat.fitting.hierarchical import peeled
 from structmat.testing import networks, seeds
-from tests.fitting.targets import distance, haar
+from tests.fitting.targets import distance, haar, rounding
 
 
 @given(networks(max_width=8), seeds())
@@ -42,7 +42,7 @@ def test_members_beyond_the_direct_methods_are_found_by_search(net):
     member = sm.dense(net, sm.random_blocks(net, rng=5))
     found = sm.fit(net, member, rng=0)
     assert not found.exact
-    assert found.error < 1e-10
+    assert found.error <= rounding(net) / net.width**0.5
 
 
 def test_a_random_target_needs_more_parameters():
@@ -51,7 +51,7 @@ def test_a_random_target_needs_more_parameters():
     errors = [sm.fit(sm.ruler(16)[:k], target, rng=0).error for k in (4, 8, 12, 14, 15)]
     assert (np.diff(errors) < 0).all()
     assert errors[-2] > 0.01
-    assert errors[-1] < 1e-14
+    assert errors[-1] <= rounding(sm.ruler(16)) / 16**0.5
 
 
 def test_the_same_seed_gives_the_same_fit():
@@ -85,7 +85,7 @@ def test_blocks_to_begin_with():
     member = sm.dense(net, blocks)
     near = [b + 1e-2 * np.random.default_rng(1).standard_normal(b.shape) for b in blocks]
     found = sm.fit(net, member, start=near)
-    assert found.error < 1e-10  # where random starts end in a local minimum
+    assert found.error <= rounding(net) / 4  # where random starts end in a local minimum
     assert found.method.startswith("alternating Procrustes")
 
 
@@ -104,7 +104,7 @@ def test_an_interrupted_fit_returns_the_best_so_far(monkeypatch):
     sweeps = 3
     found = sm.fit(net, target, rng=0, starts=1)
     assert found.method == "alternating Procrustes, interrupted"
-    assert found.history == pytest.approx(whole.history[:3], rel=1e-14)
+    assert found.history == pytest.approx(whole.history[:3], rel=1e-12)
     assert found.error == pytest.approx(distance(sm.dense(net, found.blocks), target) / 3)
     sweeps = 0
     assert sm.fit(net, target, rng=0).method == "alternating Procrustes, interrupted"
@@ -209,7 +209,7 @@ def test_a_network_without_switches():
 def test_wired_networks_are_fitted_as_they_are():
     net = sm.omega(16)
     member = sm.dense(net, sm.random_blocks(net, rng=0))
-    assert distance(sm.dense(net, sm.fit(net, member).blocks), member) < 1e-13
+    assert distance(sm.dense(net, sm.fit(net, member).blocks), member) <= rounding(net)
 
 
 def test_a_bar_counts_the_sweeps_where_it_is_wanted_and_can_be_shown(monkeypatch):

@@ -155,6 +155,9 @@ def test_rotations_do_not_reach_the_other_determinant():
     assert found.error == pytest.approx(2 / 3)
     assert found.floor == pytest.approx(2 / 3)
     assert sm.fit(sm.brickwall(9), target).error < 1e-14
+    unitary = haar(9, dtype=complex)
+    unitary[0] *= -1 / np.linalg.det(unitary)
+    assert floor(sm.brickwall(9), unitary, special=True) == 0  # no unitary matrix is out of reach
 
 
 @given(networks(wired=False))

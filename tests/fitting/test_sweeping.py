@@ -12,7 +12,7 @@ from structmat.fitting.procrustes import polar
 from structmat.fitting.refining import refined
 from structmat.fitting.sweeping import swept
 from structmat.testing import assert_orthogonal, networks, seeds
-from tests.fitting.targets import distance, haar
+from tests.fitting.targets import distance, haar, rounding
 
 DTYPES = st.sampled_from([float, complex])
 
@@ -113,5 +113,5 @@ def test_refinement_is_quadratic_near_a_member():
         small = 1e-3 * rng.standard_normal((bank.count, bank.parameters // bank.count))
         near.append(cayley(small, bank.radix) @ array)
     distances = [now for _, now in refined(net, member, near)]
-    assert len(distances) < 10
-    assert distances[-1] < 1e-13
+    assert distances[-1] <= rounding(net)
+    assert sum(now > rounding(net) for now in distances) < 6  # then it falls by rounding only

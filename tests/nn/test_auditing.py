@@ -161,6 +161,7 @@ def test_dropout_and_modes_play_no_part(training):
     assert [m.training for m in one.modules()] == modes
     assert row["merge_difference"] <= 1e-5
     assert row["orthogonality_error"] <= 1e-5
+    assert row["rounding_lost"] <= 1e-5  # of a change by rotation and scale
     assert row == audit(one.eval()).layers[""]
 
 

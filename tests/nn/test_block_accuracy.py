@@ -164,11 +164,14 @@ def test_values_and_two_derivatives_are_exact(kind, dtype, radix, unitary):
         made, plain, slopes, second = first_and_second(kind, g, radix, along, weights)
         numbers = g.detach()[0].tolist()
         block, first_along, second_along = exact(kind, numbers, radix, along[0].tolist(), weights)
-        largest = max(1.0, abs(block).max())
+        largest = 1.0
+        if kind == "cayley_neumann":  # of the terms of its series, which may cancel
+            norm = float(g.detach().double().norm()) * 2**0.5
+            largest += 2 * norm + 2 * norm**2 + 2 * norm**3 + norm**4
         # What rounding Q to float64 does to angles, where blocks have some of |Q|.
         turned = 8 * EPS * float(g.detach().double().norm()) if kind in ("exp", "givens") else 0
         turned *= radix > 2 or unitary
-        within = (2 * radix * eps + turned) * largest
+        within = (4 * radix * eps + turned) * largest
         assert abs(made[0].numpy() - block).max() <= within, size
         if kind == "cayley_neumann":
             assert orthogonality(made) <= 10 or size > 1e-4

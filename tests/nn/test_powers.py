@@ -66,6 +66,20 @@ def test_eigenvectors_are_orthonormal_and_the_blocks(radix, dtype, seed):
     np.testing.assert_allclose(angles.sort().values, expected, rtol=0, atol=1e-9)
 
 
+@pytest.mark.parametrize("angles", [(np.pi - 1e-6, np.pi - 0.5), (np.pi, 2.8, 2.5), (np.pi, 0.3)])
+def test_eigenvectors_are_exact_wherever_the_widest_gap_is(angles):
+    radix = 2 * len(angles)
+    planes = [[[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]] for a in angles]
+    for seed in range(5):
+        basis = scipy.stats.ortho_group.rvs(radix, random_state=seed)
+        block = torch.from_numpy(basis @ scipy.linalg.block_diag(*planes) @ basis.T)
+        found, vectors = eigenangles.eigen(block)
+        values = torch.polar(torch.ones_like(found), found)
+        one = torch.eye(radix, dtype=vectors.dtype)
+        close(vectors.mH @ vectors, one, radix, ulps=20)
+        close((vectors * values) @ vectors.mH, block.to(vectors.dtype), radix, ulps=20)
+
+
 @given(radices, dtypes, seeds(), exponents, exponents)
 def test_exponents_add(radix, dtype, seed, s, t):
     blocks = drawn(radix, dtype, seed)
@@ -93,6 +107,20 @@ def test_gradients_equal_finite_differences(radix, dtype, seed, t, at_identity):
         return powers.power(torch.linalg.matrix_exp(0.2 * (q - q.mH)), t)
 
     assert torch.autograd.gradcheck(run, q)
+
+
+@pytest.mark.parametrize("large", [2.49, 2.9, 3.07, 3.11])
+@pytest.mark.parametrize("small", [0.0, 1e-3, 1.0])
+def test_a_large_angle_does_not_make_a_small_one_inexact(large, small):
+    def turned(basis, t):
+        planes = [[[np.cos(t * a), np.sin(t * a)], [-np.sin(t * a), np.cos(t * a)]] for a in angles]
+        return torch.from_numpy(basis @ scipy.linalg.block_diag(*planes) @ basis.T)
+
+    angles = (large, small)
+    for seed in range(10):
+        basis = scipy.stats.ortho_group.rvs(4, random_state=seed)
+        for t in (0.5, -0.3, 1.7):
+            close(powers.power(turned(basis, 1.0), t), turned(basis, t), 4, ulps=60)
 
 
 @given(st.integers(1, 3), st.integers(0, 4), seeds(), st.floats(-1, 1))
@@ -235,6 +263,19 @@ def test_what_has_no_power_is_refused():
         powers.generators(-torch.eye(2), "cayley")
     with pytest.raises(BlockError, match="kind='givens': generators are found for"):
         powers.generators(torch.eye(2), "givens")
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
+def test_blocks_are_taken_that_are_orthogonal_to_the_rounding_of_their_dtype(dtype):
+    block = drawn(3, torch.complex128 if dtype.is_complex else torch.float64, 0)
+    eps = torch.finfo(dtype).eps
+    off = (block * (1 + 3 * 15 * eps)).to(dtype)  # by 30 ulps times the radix
+    made = powers.power(off, 0.5)
+    assert (made @ made - block).abs().max() <= 3 * 100 * eps
+    off = (block * (1 + 3 * 300 * eps)).to(dtype)  # by 600 times it
+    for refuse in (lambda: powers.power(off, 0.5), lambda: powers.mean([off], [1.0])):
+        with pytest.raises(BlockError, match="blocks are off orthogonal by"):
+            refuse()
 
 
 @given(radices, dtypes, seeds(), st.sampled_from(["cayley", "exp"]))

@@ -360,3 +360,17 @@ def test_backward_hooks_see_what_the_layer_would_see(hook, rows):
     assert len(seen) == 1
     torch.testing.assert_close(seen[0], wanted)
     torch.testing.assert_close(found, adapter.rotation(v @ adapter.base.weight))
+
+
+def test_forward_hooks_see_what_the_layer_reads_and_makes():
+    """Hung on the layer once it is adapted."""
+    adapter = randomised(adapt(nn.Linear(8, 3), "butterfly", target_modules=".*"), 0)
+    x = torch.randn(5, 8)
+    seen = []
+    handle = adapter.base.register_forward_pre_hook(lambda _, given: seen.append(given[0]))
+    y = adapter(x)
+    handle.remove()
+    handle = adapter.base.register_forward_hook(lambda _, __, made: seen.append(made))
+    adapter(x)
+    handle.remove()
+    torch.testing.assert_close(seen, [adapter.rotation.adjoint(x), y])
