@@ -67,7 +67,7 @@ def test_the_page_quotes_the_record(script, record):
         statistics.median(row["half"]) - statistics.median(row["error"])
         for row in record["networks"]
     )
-    assert f"by {drop:.3f} at most" in page
+    assert f"by at most {drop:.3f}" in page
     assert f"{record['sweeps']} sweeps" in page
 
 
