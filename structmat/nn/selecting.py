@@ -76,7 +76,7 @@ def select(
     if not chosen:
         raise StructmatError(
             f"target_modules={targets!r}, exclude_modules={exclude!r}: no layer is left to adapt;"
-            f" this model has {_listed(layers)}"
+            f" this model has {_listed(layers)}{_if_a_name(targets, layers)}"
         )
     picked = {id(layer) for layer in chosen.values()}
     first: dict[int, str] = {}
@@ -88,6 +88,13 @@ def select(
 def _is_linear(layer: Layer) -> bool:
     kind = kind_for(layer)
     return kind is not None and issubclass(kind, LinearAdapter)
+
+
+def _if_a_name(targets: Targets, layers: Mapping[str, Layer]) -> str:
+    """Return what to write where a string, which is a regular expression, is the end of names."""
+    if not isinstance(targets, str) or not any(_ends(name, targets) for name in layers):
+        return ""
+    return f"; a string is a regular expression for full names, [{targets!r}] matches ends of names"
 
 
 def matching(items: Mapping[str, T], names: Targets, option: str) -> dict[str, T]:
@@ -103,10 +110,11 @@ def matching(items: Mapping[str, T], names: Targets, option: str) -> dict[str, T
         return {name: item for name, item in items.items() if pattern.fullmatch(name)}
     for wanted in names:
         if not any(_ends(name, wanted) for name in items):
-            tails = {name.rsplit(".", 1)[-1] for name in items} | set(items)
+            tails = {name.rsplit(".", 1)[-1] for name in items}
+            others = f"there are {', '.join(sorted(tails))}"
             raise StructmatError(
                 f"{option}: {wanted!r} is the name of no layer of this model that can be chosen"
-                f"{suggest(str(wanted), tails) if items else ''}"
+                f"{suggest(str(wanted), tails | set(items), far=others) if items else ''}"
             )
     return {n: item for n, item in items.items() if any(_ends(n, wanted) for wanted in names)}
 

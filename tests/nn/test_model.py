@@ -70,6 +70,8 @@ def test_targets_by_regex_and_by_list():
     ("targets", "exclude", "message"),
     [
         ("nothing", None, "no layer is left to adapt; this model has 17 layers that can be: bert"),
+        ("query", None, r"a string is a regular expression .*, \['query'\] matches ends of names"),
+        (["zzz"], None, r"; there are [a-z_]+(, [a-z_]+)*$"),  # the last parts, without prefixes
         (["quary"], None, "'quary' is the name of no layer .*; did you mean query"),
         ("all-linear", ["quary"], "exclude_modules: 'quary' is the name of no layer"),
         ("all-linear", ".*", "no layer is left to adapt"),

@@ -22,6 +22,7 @@ from structmat.nn.conversion import (
     peft_oft,
     peft_structmat,
 )
+from structmat.nn.conversion.exporting import refuse_shared
 from structmat.nn.conversion.opening import Opened, Pretrained, opened
 from structmat.nn.conversion.tensorfiles import FileWeights
 from structmat.nn.conversion.turns import Turn
@@ -209,6 +210,8 @@ def _write(
     """Write the target, note in the rows what it lost, and return notes."""
     found, weights, names = opened.adaptation, opened.weights, opened.names
     turns: dict[str, Turn] = dict(found.turns)
+    if to not in ("structmat", "peft", "merged") and weights is not None and names is not None:
+        refuse_shared(weights.module, names.of, TARGETS[to])
     if to == "structmat":
         _note(rows, "error", own.write(found, turns, place, nearest=nearest))
         return []

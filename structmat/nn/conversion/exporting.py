@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from structmat.errors import BlockError, FileError
 from structmat.network import Network
 from structmat.nn.conversion.coordinates import coordinates
 from structmat.nn.conversion.placing import placed
 from structmat.nn.conversion.turns import CONV2D, LINEAR, Turn
+from structmat.nn.sharing import names_of_layers
 
 
 def parameters(
@@ -47,6 +48,42 @@ def refuse_base(turns: Mapping[str, Turn], target: str) -> None:
                 f"{name}: the file has a weight of the layer, {tuple(turn.base.shape)}, which"
                 f" differs from the pretrained model's, and {target} has no place for it; convert"
                 " to a merged model, or to files of structmat or PEFT"
+            )
+
+
+def refuse_shared(model: nn.Module | None, layers: Mapping[str, str], target: str) -> None:
+    """Refuse layers with several names, where a format adapts each module by itself.
+
+    A layer within one module of several names is fine: it is replaced under all of them.
+
+    Parameters
+    ----------
+    model : nn.Module, optional
+    layers : mapping from the name of an adapted layer to that in the model
+
+    Raises
+    ------
+    FileError
+        For such a layer.
+    """
+    if model is None:
+        return
+    modules = dict(model.named_modules(remove_duplicate=False))
+    shared: dict[str, list[str]] = {}
+    for names in names_of_layers(model):
+        slots: dict[tuple[int, str], str] = {}
+        for name in names:
+            parent, _, child = name.rpartition(".")
+            slots.setdefault((id(modules[parent]), child), name)
+        if len(slots) > 1:
+            shared |= {name: list(slots.values()) for name in names}
+    for name, layer in layers.items():
+        if layer in shared:
+            others = ", ".join(other for other in shared[layer] if other != layer)
+            raise FileError(
+                f"{name}: the model has this layer under other names too, {others}, and {target}"
+                " would adapt this one alone; convert to a merged model, or to files of structmat"
+                " or PEFT"
             )
 
 

@@ -121,6 +121,11 @@ class Weights(Protocol):
     """The weights of a pretrained model, by their names in the model."""
 
     @property
+    def module(self) -> nn.Module | None:
+        """The model, perhaps without values, where it is known."""
+        ...
+
+    @property
     def keys(self) -> frozenset[str]:
         """The names of the tensors."""
         ...
@@ -150,6 +155,11 @@ class ModelWeights:
         self._state = dict(model.state_dict())
         self._layers = dict(model.named_modules())
         self._keys = frozenset(self._state)
+
+    @property
+    def module(self) -> nn.Module:
+        """The model."""
+        return self._model
 
     @property
     def keys(self) -> frozenset[str]:
@@ -242,6 +252,11 @@ class FileWeights:
         found, notes = skeleton_in(folder, self.settings)
         self.notes += notes
         return found
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The model without values, where transformers can build it."""
+        return None if self.skeleton is None else self.skeleton.model
 
     @cached_property
     def _places(self) -> tuple[dict[str, str], dict[str, Group]]:

@@ -127,7 +127,7 @@ def _check(tuner: Any, names: Sequence[str]) -> None:
         raise StructmatError(
             "Cannot pass `adapter_names` when the model is in training mode: call eval() first"
         )
-    unknown = sorted(set(names) - set(tuner.peft_config) - {BASE})
+    unknown = sorted(map(str, set(names) - set(tuner.peft_config) - {BASE}))
     if unknown:
         raise StructmatError(
             f"Trying to infer with non-existing adapter(s): {', '.join(unknown)}"

@@ -331,8 +331,9 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         weights : sequence of float
             For weights that sum to one the result is the mean; the sum is the power to which the
             mean is taken, so that one adapter of weight w is that adapter scaled by w. A negative
-            weight stands for the inverse rotation: −1 for a single adapter gives its inverse.
-            Rotations that commute give the product of their powers w, and weights that are all 0
+            weight stands for the inverse of each block: −1 for a single adapter inverts every
+            stage, and thus the rotation only if its stages commute, as a single one does.
+            Blocks that commute give the product of their powers w, and weights that are all 0
             give the identity.
         adapter_name : str
             Of the new adapter; it is not made active.

@@ -10,7 +10,7 @@ from torch import nn
 
 from structmat.errors import FileError, SpecError, StructmatError, WidthError
 from structmat.network import Network
-from structmat.nn.adapters import KINDS, Adapter, Layer, check_layer, kind_for
+from structmat.nn.adapters import KINDS, Adapter, Layer, StackAdapter, check_layer, kind_for
 from structmat.nn.model import builder, fits, side_by_side
 from structmat.nn.peft.config import StructmatConfig, topology_of
 from structmat.nn.selecting import compiled
@@ -49,10 +49,11 @@ def planned(config: StructmatConfig, layers: Mapping[str, Layer]) -> dict[str, L
     for name, layer in layers.items():
         kind = kind_for(layer, config.field)
         if kind is None:
+            modules = [kind for kind in KINDS if kind is not StackAdapter]
             raise StructmatError(
                 f"{name} is a {type(layer).__name__}, which structmat does not adapt; it knows"
-                f" {', '.join(k.takes.rsplit('.', 1)[-1] for k in KINDS)}. Name such layers only"
-                " in target_modules, or exclude this one"
+                f" {', '.join(dict.fromkeys(kind.takes.rsplit('.', 1)[-1] for kind in modules))}."
+                " Name only such layers in target_modules, or exclude this one"
             )
         try:
             check_layer(layer, kind, products=config.scale or config.side != "inputs")

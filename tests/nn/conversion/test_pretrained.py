@@ -13,6 +13,7 @@ transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 files = pytest.importorskip("safetensors.torch")
 from structmat.nn.peft import StructmatConfig  # noqa: E402 (needs peft)
+from tests.nn import tied  # noqa: E402 (needs transformers)
 from tests.nn.conversion import pretrained  # noqa: E402 (needs transformers)
 from tests.nn.conversion.pretrained import llama, made  # noqa: E402 (needs transformers)
 
@@ -244,3 +245,37 @@ def test_a_head_of_other_classes_is_refused_by_name(tmp_path):
     ):
         convert(tmp_path / "ours", tmp_path / "out", to="merged", model=tmp_path / "model")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("where", ["files", "memory"])
+@pytest.mark.parametrize("build", [tied.t5, tied.bart, tied.resized])
+def test_a_layer_of_several_names_is_no_lora(tmp_path, build, where):
+    save_adapter(ours(tied.made(build), "mixed_radix", target_modules=["shared"]), tmp_path / "a")
+    model = tied.made(build)
+    model.save_pretrained(tmp_path / "model")
+    options = {"rank": 16, "model": tmp_path / "model" if where == "files" else model}
+    with pytest.raises(FileError, match=r"shared: .*encoder\.embed_tokens.*convert to a merged"):
+        convert(tmp_path / "a", tmp_path / "lora", to="lora", **options)
+    assert not (tmp_path / "lora").exists()
+
+
+class Twice(torch.nn.Module):
+    """A layer in one module of two names."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = self.second = torch.nn.ModuleDict({"up": torch.nn.Linear(16, 16)})
+
+    def forward(self, x):
+        return self.second["up"](self.first["up"](x).relu())
+
+
+@pytest.mark.filterwarnings("ignore:Found missing adapter keys")  # those of the other name
+def test_lora_of_a_layer_within_a_module_of_two_names(tmp_path):
+    model = ours(made(Twice), "mixed_radix", target_modules=["up"])
+    save_adapter(model, tmp_path / "a")
+    convert(tmp_path / "a", tmp_path / "lora", to="lora", rank=16, model=made(Twice))
+    loaded = peft.PeftModel.from_pretrained(made(Twice), tmp_path / "lora").eval()
+    x = torch.randn(3, 16)
+    assert not torch.allclose(made(Twice)(x), model(x), atol=1e-2)
+    tied.close(loaded(x), model(x))

@@ -252,6 +252,8 @@ def test_each_sample_has_its_adapter(case):
         near(case, mixed[k], alone[name][k])
     with pytest.raises(StructmatError, match=r"non-existing adapter.*nobody"):
         case.call(model, adapter_names=["nobody"] * 4)
+    with pytest.raises(StructmatError, match=r"non-existing adapter.*None.*there are default"):
+        case.call(model, adapter_names=["default", None, "other", "default"])
     with pytest.raises(StructmatError, match="but got 2 and 4: give one"):
         case.call(model, adapter_names=["default"] * 2)
     with pytest.raises(StructmatError, match="training mode"):

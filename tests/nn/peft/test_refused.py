@@ -319,3 +319,13 @@ def test_without_peft_it_says_what_to_install():
     assert 'pip install "structmat[peft]"' in done.stderr
     program = "import structmat.nn, sys; assert 'peft' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[3])
+
+
+def test_a_module_of_another_kind_is_told_the_kinds():
+    model = nn.ModuleDict({"norm": nn.LayerNorm(8), "up": nn.Linear(8, 8)})
+    said = (
+        "norm is a LayerNorm, .* Linear, Conv1D, Conv1d, Conv2d, Conv3d, Embedding. Name only such"
+    )
+    with pytest.raises(StructmatError, match=said):
+        peft.get_peft_model(model, StructmatConfig(target_modules=["norm", "up"]))
+    assert type(model["up"]) is nn.Linear
