@@ -672,7 +672,8 @@ def test_a_saved_page_shows_what_the_library_says_without_a_network(saved, opene
     assert all(address.startswith(("file://", "data:")) for address in opened.requests)
     note = page.inner_text("#saved-note")
     count = len(json.loads(page.locator("#data").text_content())["saved"])
-    assert f"{count} networks of {len(specs)} kinds, at those of the widths 8, 12, 13, 16, 32" in note
+    widths = "at those of the widths 8, 12, 13, 16, 32"
+    assert f"{count} networks of {len(specs)} kinds, {widths}" in note
 
 
 def test_a_layer_is_drawn_on_a_saved_page_too(saved, opened):
