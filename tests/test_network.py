@@ -337,14 +337,14 @@ def test_stages_that_are_not_there():
         ('{"format": "structmat.network", "version": 2}', "version 2.*upgrade"),
         ('{"format": "structmat.network", "version": true, "width": 1}', "of version True"),
         ('{"format": "structmat.network", "version": 1.0, "width": 1}', "of version 1.0"),
-        ('{"format": "structmat.network", "version": 1, "stages": []}', "missing or odd"),
+        ('{"format": "structmat.network", "version": 1, "stages": []}', "missing or invalid"),
         (
             '{"format": "structmat.network", "version": 1, "width": 2, "stages": 3}',
-            "missing or odd",
+            "missing or invalid",
         ),
         (
             '{"format": "structmat.network", "version": 1, "width": 2, "stages": [[{"move": 1}]]}',
-            "missing or odd",
+            "missing or invalid",
         ),
     ],
 )
@@ -365,7 +365,7 @@ def test_bad_json_is_refused(text, message):
         ("2", '[[{"moves": [[0, 1]]}]]', "read but not written"),
         ("2", '[], "labels": ["a"]', "1 labels for 2 wires"),
         ("2", '[], "labels": ["a", {"b": 1}]', "labels must be hashable"),
-        ("2", '[], "labels": "ab"', "missing or odd"),
+        ("2", '[], "labels": "ab"', "missing or invalid"),
     ],
 )
 def test_json_of_impossible_networks_is_refused(width, stages, message):

@@ -236,7 +236,7 @@ def test_a_topology_is_a_spec_a_network_a_graph_or_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.json", b"", "cut or not JSON"),
+        ("a.json", b"", "truncated or not JSON"),
         ("a.json", b"\xff\xfe", "not in UTF-8"),
         ("a.json", b"[]", "structmat.network"),
         ("a.graphml", b"", "not GraphML"),
