@@ -18,7 +18,7 @@ import scipy
 import torch
 from tqdm import tqdm
 
-from structmat.writing import write_json
+from structmat._util.files import write_json
 
 Row = dict[str, Any]
 

@@ -53,7 +53,8 @@ from structmat.gauge import Reduced, reduced
 from structmat.graph import completion, from_graph, from_layers
 from structmat.limits import LowerBounds, lower_bounds
 from structmat.moments import mixing
-from structmat.network import Network, Straightened
+from structmat.networks.network import Network, Straightened
+from structmat.networks.stage import Bank, Stage
 from structmat.reachability import dense_depth, is_dense, path_counts, reach
 from structmat.relabelling import Ends, isomorphism
 from structmat.reporting import Comparison, Report, compare, report
@@ -61,7 +62,6 @@ from structmat.routing import route
 from structmat.scheduling import Schedule, schedule
 from structmat.sparse import apply, dense, factors, operator
 from structmat.spectrum import SpectralStatistics, spectral_statistics
-from structmat.stage import Bank, Stage
 from structmat.trainability import Conditioning, conditioning
 
 __version__ = "0.1.0"

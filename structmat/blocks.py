@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import BlockError, random_source
-from structmat.network import Network, checked
+from structmat.networks.network import Network, checked
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")

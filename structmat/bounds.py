@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from structmat import permutation
 from structmat.errors import WiringError
-from structmat.network import Network, checked
-from structmat.permutation import Index
+from structmat.networks import permutation
+from structmat.networks.network import Network, checked
+from structmat.networks.permutation import Index
 
 
 def rank_bound(net: Network, outputs: npt.ArrayLike, inputs: npt.ArrayLike) -> int:

@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+from structmat._util.text_table import counted
 from structmat.errors import whole
-from structmat.network import Network, checked
-from structmat.stage import Bank, Stage
-from structmat.texttable import counted
+from structmat.networks.network import Network, checked
+from structmat.networks.stage import Bank, Stage
 
 _WIDEST = 64  # the maximum number of wires drawn individually
 _NARROWEST = 24  # columns that fit a name, a switch and an output

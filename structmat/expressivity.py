@@ -25,7 +25,7 @@ from structmat.gates import (
     width_of,
 )
 from structmat.modular import MERSENNE, Residues
-from structmat.network import Network, checked
+from structmat.networks.network import Network, checked
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 

@@ -9,7 +9,7 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from structmat.network import Network
+from structmat.networks.network import Network
 
 Part: TypeAlias = "tuple[Gate, ...]"
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from structmat.blocks import generators_per_block
 from structmat.errors import BlockError
 from structmat.gates import Gate, normal_form
-from structmat.network import Network, checked
+from structmat.networks.network import Network, checked
 
 Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.floating]

@@ -7,9 +7,9 @@ from decimal import ROUND_CEILING, Decimal, localcontext
 from math import ceil, comb, log2
 from typing import Any
 
+from structmat._util.text_table import cell, counted, in_html, plain
 from structmat.errors import StructmatError, whole
-from structmat.network import Network, checked
-from structmat.texttable import cell, counted, in_html, plain
+from structmat.networks.network import Network, checked
 
 _WIDEST = 10**100  # so that logarithms fit into floats
 _HEAD = ("goal", "quantity", "bound", "network", "excess")

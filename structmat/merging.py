@@ -14,10 +14,10 @@ from types import MappingProxyType
 
 import numpy as np
 
-from structmat.components import joined
-from structmat.network import Network
-from structmat.permutation import Index
-from structmat.stage import Bank, Stage
+from structmat.networks.components import joined
+from structmat.networks.network import Network
+from structmat.networks.permutation import Index
+from structmat.networks.stage import Bank, Stage
 
 LARGEST = 64  # maximum radix of a fused switch
 _MIXED = 3  # maximum number of distinct radices in a fused stage: each needs its own product

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from structmat.network import Network, checked
+from structmat.networks.network import Network, checked
 
 Array = npt.NDArray[np.float64]
 

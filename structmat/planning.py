@@ -13,12 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 
+from structmat._util.text_table import counted, plain
 from structmat.errors import whole
 from structmat.merging import LARGEST, merged, unions
-from structmat.network import Network
+from structmat.networks.network import Network
+from structmat.networks.stage import Stage
 from structmat.scheduling import schedule
-from structmat.stage import Stage
-from structmat.texttable import counted, plain
 
 LIMITS = (1, 8, 16, 32, LARGEST)  # maximum radix of a fused switch; 1 disables fusion
 

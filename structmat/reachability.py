@@ -9,13 +9,13 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from structmat import permutation
-from structmat.components import joined
+from structmat._util.text_table import counted
 from structmat.errors import SpecError, whole
 from structmat.families.spec import Family, as_family
-from structmat.network import Network, checked
-from structmat.permutation import Index
-from structmat.texttable import counted
+from structmat.networks import permutation
+from structmat.networks.components import joined
+from structmat.networks.network import Network, checked
+from structmat.networks.permutation import Index
 
 _CHUNK = 2048  # wires propagated at once, as 32 words of 64 bits per wire; the fastest measured
 _LISTED = 8  # maximum number of components whose sizes are listed

@@ -10,9 +10,9 @@ import numpy.typing as npt
 import scipy
 
 from structmat.errors import WiringError
-from structmat.network import Network, checked
-from structmat.permutation import Index
-from structmat.stage import Stage
+from structmat.networks.network import Network, checked
+from structmat.networks.permutation import Index
+from structmat.networks.stage import Stage
 
 Keys: TypeAlias = npt.NDArray[np.uint64]
 Pairs: TypeAlias = tuple[Index, Index]

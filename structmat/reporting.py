@@ -8,16 +8,16 @@ from functools import cached_property
 from itertools import product
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
+from structmat._util.progress import bar
+from structmat._util.text_table import cell, in_html, plain
 from structmat.errors import StructmatError, require, whole
 from structmat.expressivity import Dimension, dimension
 from structmat.families import Family, as_family
 from structmat.limits import LowerBounds, lower_bounds
 from structmat.moments import mixing
-from structmat.network import Network
-from structmat.progress import bar
+from structmat.networks.network import Network
 from structmat.reachability import components, dense_depth, first_dense, obstacle
 from structmat.spectrum import SpectralStatistics, spectral_statistics
-from structmat.texttable import cell, in_html, plain
 from structmat.trainability import Conditioning, conditioning, lipschitz
 
 if TYPE_CHECKING:

@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from structmat import permutation
+from structmat._util.text_table import cell, counted, in_html, left
 from structmat.errors import whole
-from structmat.network import Network, checked
-from structmat.permutation import Index, frozen
-from structmat.texttable import cell, counted, in_html, left
+from structmat.networks import permutation
+from structmat.networks.network import Network, checked
+from structmat.networks.permutation import Index, frozen
 
 
 @dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import scipy
 
 from structmat.blocks import Array, adjoint_blocks, checked_blocks
 from structmat.errors import BlockError
-from structmat.network import Network, checked
+from structmat.networks.network import Network, checked
 
 Blocks = Sequence[npt.ArrayLike]
 

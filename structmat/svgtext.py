@@ -12,8 +12,8 @@ from itertools import groupby
 import numpy as np
 import numpy.typing as npt
 
-from structmat.stage import Stage
-from structmat.texttable import counted
+from structmat._util.text_table import counted
+from structmat.networks.stage import Stage
 
 # Okabe and Ito (2008): distinguishable to colour-blind readers, and from white and black; black
 # and yellow are omitted.

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from structmat._util.files import read_bytes
 from structmat.errors import FileError, StructmatError, WidthError, shown
 from structmat.families import Family, parse
 from structmat.graph import from_graph, from_layers
-from structmat.network import Network
-from structmat.writing import read_bytes
+from structmat.networks.network import Network
 
 Rule: TypeAlias = Callable[[int], Network]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from structmat.blocks import checked_blocks, random_blocks
 from structmat.errors import BlockError, suggest
 from structmat.expressivity import dimension
-from structmat.network import Network, checked
+from structmat.networks.network import Network, checked
 
 Array = npt.NDArray[Any]
 

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat import permutation
 from structmat.errors import WiringError
+from structmat.networks import permutation
 
 
 @given(st.integers(1, 30).flatmap(lambda n: st.permutations(range(n))), st.data())

@@ -2,8 +2,7 @@ import json
 
 import pytest
 
-from structmat.errors import FileError
-from structmat.writing import (
+from structmat._util.files import (
     make_directory,
     new_directory,
     read_bytes,
@@ -13,6 +12,7 @@ from structmat.writing import (
     write_json,
     write_text,
 )
+from structmat.errors import FileError
 
 
 def names(path):

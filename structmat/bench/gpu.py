@@ -19,16 +19,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from structmat._util.text_table import plain
 from structmat.bench.layers import Batch, training_step
 from structmat.bench.llama import Block, Shape, frozen, with_lora
 from structmat.bench.machine import synchronize, torch_machine
 from structmat.bench.timing import interleaved, relative
 from structmat.errors import StructmatError
 from structmat.families import parse
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn import Orthogonal, adapt, fused
 from structmat.nn.rotate import plan_for, rotate
-from structmat.texttable import plain
 
 FORMAT, VERSION = "structmat.bench.gpu", 1
 DTYPE = torch.bfloat16

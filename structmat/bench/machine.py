@@ -9,8 +9,8 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from structmat import __version__
+from structmat._util.host import processor
 from structmat.errors import require
-from structmat.host import processor
 
 
 def device() -> str:

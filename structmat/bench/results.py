@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
+from structmat._util.text_table import plain
 from structmat.bench.machine import torch_machine
-from structmat.texttable import plain
 
 FORMAT, VERSION = "structmat.bench", 1
 

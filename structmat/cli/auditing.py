@@ -7,9 +7,9 @@ import os
 from pathlib import Path
 from typing import Any
 
+from structmat._util.files import write_text
 from structmat.cli.parsing import command, print_json
 from structmat.errors import FileError
-from structmat.writing import write_text
 
 
 def add(commands: Any) -> None:

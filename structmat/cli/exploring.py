@@ -105,8 +105,8 @@ def _drawn(path: str, width: int | None) -> dict[str, Any]:
 
 
 def _save(options: argparse.Namespace) -> None:
+    from structmat._util.files import write_text
     from structmat.explorer.writing import page
-    from structmat.writing import write_text
 
     path: Path = options.save
     check_target(path, _ENDINGS, "the suffix must be .html")

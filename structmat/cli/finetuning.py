@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from structmat._util.text_table import plain
 from structmat.cli.parsing import command, print_json, say
 from structmat.errors import StructmatError
 from structmat.finetune.recipe import Recipe
-from structmat.texttable import plain
 
 if TYPE_CHECKING:
     from structmat.finetune.job import Settings

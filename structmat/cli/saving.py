@@ -6,8 +6,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
+from structmat._util.files import replacing
 from structmat.errors import FileError
-from structmat.writing import replacing
 
 _ENDINGS = (".svg", ".png")
 _RULE = "the suffix must be .svg or .png"

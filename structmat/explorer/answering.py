@@ -12,11 +12,11 @@ from structmat.explorer.code import code, is_ours
 from structmat.families import Entry, Family, catalogue
 from structmat.families.options import taken
 from structmat.limits import lower_bounds
-from structmat.network import Network
+from structmat.networks.network import Network
+from structmat.networks.stage import Stage
 from structmat.reachability import reach
 from structmat.reporting import report
 from structmat.scheduling import schedule
-from structmat.stage import Stage
 
 _EDGES = 50_000  # maximum number of edges that a browser draws quickly
 _WIDTHS = (2, 3, 4, 6, 8, 9, 12, 16, 24, 25, 27, 32, 48, 64)  # suggested if many are accepted

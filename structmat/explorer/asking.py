@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from structmat.errors import SpecError, StructmatError, shown, whole
 from structmat.families import Family, parse
 from structmat.families.registry import entry
-from structmat.network import Network
+from structmat.networks.network import Network
 
 WIDEST = 1024  # maximum width; most are answered within a second
 DRAWN = 64  # maximum width of a legible drawing

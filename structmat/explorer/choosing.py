@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from structmat._util.progress import bar
 from structmat.errors import SpecError
 from structmat.explorer.answering import answer
 from structmat.explorer.asking import asked
 from structmat.explorer.measuring import measured
-from structmat.progress import bar
 
 # One network of each kind, with block sizes and depths that show the effect of these options.
 SPECS = (

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import structmat
 from structmat.families import Family
 from structmat.families.registry import Entry, entry
-from structmat.network import Network
+from structmat.networks.network import Network
 
 _LINE = 88
 

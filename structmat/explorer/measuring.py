@@ -11,7 +11,7 @@ from typing import Any
 
 from structmat.errors import StructmatError
 from structmat.expressivity import dimension
-from structmat.network import Network
+from structmat.networks.network import Network
 
 SECONDS = 30.0
 _RANK = 4000  # above this, a rank takes too long for an interactive page

@@ -9,12 +9,12 @@ from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+from structmat._util.files import parse_json
 from structmat.errors import FileError, StructmatError, whole
 from structmat.explorer.answering import answer, refusal
 from structmat.explorer.asking import asked
 from structmat.explorer.measuring import SECONDS, Measurer
 from structmat.explorer.writing import page
-from structmat.writing import parse_json
 
 HOST = "127.0.0.1"
 _LONGEST = 2**18  # maximum length of a question in bytes

@@ -10,9 +10,9 @@ import numpy as np
 from structmat.errors import StructmatError, is_sequence, shown, whole
 from structmat.families.arithmetic import below_two, not_composite, prime_factors
 from structmat.families.registry import Claims, family
-from structmat.network import Network
-from structmat.permutation import Index
-from structmat.stage import Bank, Stage
+from structmat.networks.network import Network
+from structmat.networks.permutation import Index
+from structmat.networks.stage import Bank, Stage
 
 
 def digit_bank(width: int, radix: int, stride: int) -> Bank:

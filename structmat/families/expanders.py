@@ -12,7 +12,7 @@ from structmat.families.arithmetic import prime_factors
 from structmat.families.graphs import check_edges, network_of
 from structmat.families.registry import Claims, family
 from structmat.graph import from_graph
-from structmat.network import Network
+from structmat.networks.network import Network
 
 if TYPE_CHECKING:
     import networkx as nx

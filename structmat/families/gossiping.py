@@ -7,8 +7,8 @@ import numpy as np
 from structmat.errors import whole
 from structmat.families.arithmetic import below_two, ceil_log
 from structmat.families.registry import Claims, family
-from structmat.network import Network
-from structmat.stage import Bank, Stage
+from structmat.networks.network import Network
+from structmat.networks.stage import Bank, Stage
 
 
 def _knodel_refuses(width: int, depth: int | None) -> str | None:

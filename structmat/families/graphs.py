@@ -18,7 +18,7 @@ from structmat.errors import StructmatError, is_sequence, shown, whole
 from structmat.families.arithmetic import ceil_log, is_power
 from structmat.families.registry import Claims, family
 from structmat.graph import from_graph
-from structmat.network import Network
+from structmat.networks.network import Network
 
 Permutation: TypeAlias = tuple[int, ...]
 

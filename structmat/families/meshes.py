@@ -9,8 +9,8 @@ from structmat.families.arithmetic import below_two, not_power_of_two
 from structmat.families.butterflies import digit_bank
 from structmat.families.registry import Claims, family
 from structmat.graph.colouring import rounds
-from structmat.network import Network
-from structmat.stage import Bank, Stage
+from structmat.networks.network import Network
+from structmat.networks.stage import Bank, Stage
 
 
 def _neighbours(width: int, first: int, last: int) -> Stage:

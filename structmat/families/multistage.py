@@ -6,7 +6,6 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from structmat import permutation
 from structmat.errors import whole
 from structmat.families.arithmetic import (
     below_two,
@@ -17,9 +16,10 @@ from structmat.families.arithmetic import (
 )
 from structmat.families.butterflies import balanced, radices_refuse
 from structmat.families.registry import Claims, family
-from structmat.network import Network
-from structmat.permutation import Index
-from structmat.stage import Bank, Stage
+from structmat.networks import permutation
+from structmat.networks.network import Network
+from structmat.networks.permutation import Index
+from structmat.networks.stage import Bank, Stage
 
 
 def _power_refuses(width: int, block: int) -> str | None:

@@ -19,7 +19,7 @@ from structmat.families.arithmetic import (
 from structmat.families.butterflies import balanced, radices_refuse
 from structmat.families.graphs import check_edges, network_of, wholes
 from structmat.families.registry import Choices, Claims, family
-from structmat.network import Network
+from structmat.networks.network import Network
 
 _LARGEST = 64  # a larger radix makes a graph with very many edges that is a single switch
 _GRAPHS = ("path", "cycle", "star", "complete", "hypercube")

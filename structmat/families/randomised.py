@@ -6,8 +6,8 @@ import numpy as np
 
 from structmat.errors import check_source, random_source, whole
 from structmat.families.registry import Claims, family
-from structmat.network import Network
-from structmat.stage import Bank, Stage
+from structmat.networks.network import Network
+from structmat.networks.stage import Bank, Stage
 
 
 def _random_refuses(width: int, block: int, depth: int, rng: object) -> str | None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ParamSpec
 
+from structmat._util.text_table import in_html, left
+from structmat._util.text_table import plain as plaintable
 from structmat.errors import (
     FamilyError,
     SpecError,
@@ -22,16 +24,8 @@ from structmat.errors import (
     suggest,
 )
 from structmat.families.arithmetic import prime_factors
-from structmat.families.registering import (
-    check_asked,
-    check_choices,
-    check_words,
-    misfit,
-    worded,
-)
-from structmat.network import Network, check_size
-from structmat.texttable import in_html, left
-from structmat.texttable import plain as plaintable
+from structmat.families.registering import check_asked, check_choices, check_words, misfit, worded
+from structmat.networks.network import Network, check_size
 
 P = ParamSpec("P")
 Refusal = Callable[..., str | None]

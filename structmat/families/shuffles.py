@@ -7,13 +7,13 @@ from functools import lru_cache
 
 import numpy as np
 
-from structmat import permutation
 from structmat.errors import whole
 from structmat.families.arithmetic import ceil_log
 from structmat.families.registry import Claims, family
-from structmat.network import Network
-from structmat.permutation import Index
-from structmat.stage import Bank, Stage
+from structmat.networks import permutation
+from structmat.networks.network import Network
+from structmat.networks.permutation import Index
+from structmat.networks.stage import Bank, Stage
 
 
 def _shuffle_refuses(width: int, block: int, depth: int | None) -> str | None:

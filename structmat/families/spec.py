@@ -9,7 +9,7 @@ from typing import Any
 from structmat.errors import FamilyError, SpecError, check_digits, checked_width, plain, shown
 from structmat.families.registering import no_option, worded
 from structmat.families.registry import Claims, blamed, entry
-from structmat.network import Network
+from structmat.networks.network import Network
 
 _LONGEST = 2**16  # characters; Python's parser uses some hundred bytes per character
 

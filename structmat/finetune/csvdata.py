@@ -6,9 +6,9 @@ import csv
 from collections import Counter
 from pathlib import Path
 
+from structmat._util.text_table import counted
 from structmat.errors import FileError, shown, suggest
 from structmat.finetune.task import NEAR, Task, sifted, stratified
-from structmat.texttable import counted
 
 _LISTED = 5  # labels that a note names
 _NEARLY = f"at least {round(100 * NEAR)} % of the words in common"

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Never
 
 import numpy as np
 
+from structmat._util.files import make_directory, new_directory, read_json, write_json, write_text
 from structmat.bench.machine import versions
 from structmat.errors import StructmatError, require, whole
 from structmat.finetune import results, timing, tuning
@@ -23,13 +24,6 @@ from structmat.finetune.recipe import Recipe
 from structmat.finetune.report import how_to_load, report_html
 from structmat.finetune.task import Task
 from structmat.finetune.training import logits, train
-from structmat.writing import (
-    make_directory,
-    new_directory,
-    read_json,
-    write_json,
-    write_text,
-)
 
 if TYPE_CHECKING:
     from tqdm import tqdm

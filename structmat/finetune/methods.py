@@ -15,7 +15,7 @@ from structmat.errors import SpecError, require, suggest
 from structmat.families import ruler
 from structmat.finetune.models import Classifier, quiet
 from structmat.graph import from_graph
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.topology import Fixed, rule
 
 Topology = str | Callable[[int], Network]

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from structmat import parse
+from structmat._util.text_table import counted
 from structmat.errors import StructmatError
 from structmat.finetune import tables
 from structmat.finetune.methods import Method, Topology
 from structmat.finetune.models import PACKAGED, Pretrained
 from structmat.finetune.results import noise
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.plot import curves, grid
-from structmat.texttable import counted
 
 _SMALL = (24, 32, 16, 36, 48, 64, 12, 18, 8)  # widths a picture can show, the best first
 

@@ -7,12 +7,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from structmat._util.files import read_json, write_json
 from structmat.finetune.methods import Method
 from structmat.finetune.models import Pretrained
 from structmat.finetune.recipe import Recipe
 from structmat.finetune.task import Task
 from structmat.finetune.training import DivergedError, train
-from structmat.writing import read_json, write_json
 
 GRID = (1e-3, 3e-3, 1e-2, 3e-2)
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from structmat.components import joined
-from structmat.network import Network
-from structmat.permutation import Index, identity
+from structmat.networks.components import joined
+from structmat.networks.network import Network
+from structmat.networks.permutation import Index, identity
 
 
 def connected(net: Network) -> list[Index]:

@@ -13,8 +13,8 @@ import scipy
 
 from structmat.blocks import Array
 from structmat.fitting.pairs import Pairs, pairs_of
-from structmat.network import Network
-from structmat.permutation import Index
+from structmat.networks.network import Network
+from structmat.networks.permutation import Index
 
 
 def halved(net: Network, target: Array) -> list[Array] | None:

@@ -16,8 +16,8 @@ import numpy as np
 from structmat.blocks import Array
 from structmat.bounds import rank_bounds
 from structmat.fitting.components import connected, groups
-from structmat.network import Network
-from structmat.permutation import Index
+from structmat.networks.network import Network
+from structmat.networks.permutation import Index
 from structmat.reachability import reach
 
 

@@ -21,8 +21,8 @@ import numpy as np
 from structmat.blocks import Array, identity_blocks
 from structmat.fitting.components import connected, groups
 from structmat.fitting.procrustes import polar
-from structmat.network import Network
-from structmat.permutation import Index
+from structmat.networks.network import Network
+from structmat.networks.permutation import Index
 
 
 def peeled(net: Network, target: Array) -> list[Array] | None:

@@ -17,8 +17,8 @@ import numpy as np
 
 from structmat.blocks import Array, adjoint_blocks
 from structmat.fitting.pairs import Pairs, pairs_of
-from structmat.network import Network
-from structmat.permutation import Index
+from structmat.networks.network import Network
+from structmat.networks.permutation import Index
 
 
 def nulled(net: Network, target: Array) -> list[Array] | None:

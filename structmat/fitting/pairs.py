@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from structmat.blocks import Array
-from structmat.network import Network
-from structmat.permutation import Index
+from structmat.networks.network import Network
+from structmat.networks.permutation import Index
 
 
 class Pairs:

@@ -6,8 +6,8 @@ import numpy as np
 
 from structmat.blocks import Array
 from structmat.errors import RoutingError, UndecidedError
-from structmat.network import Network
-from structmat.permutation import Index
+from structmat.networks.network import Network
+from structmat.networks.permutation import Index
 from structmat.routing import route
 
 

@@ -10,7 +10,7 @@ import scipy
 
 from structmat.blocks import Array, by_stage, cayley
 from structmat.fitting.sweeping import turned
-from structmat.network import Network
+from structmat.networks.network import Network
 
 LARGEST = 1 << 21  # numbers in the Jacobian: some seconds of work
 _STEPS = 200

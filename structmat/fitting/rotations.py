@@ -8,7 +8,7 @@ import numpy as np
 import scipy
 
 from structmat.blocks import Array
-from structmat.network import Network
+from structmat.networks.network import Network
 
 
 def rotated(net: Network, blocks: Sequence[Array]) -> list[Array]:

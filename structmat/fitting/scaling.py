@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from structmat.blocks import Array
 from structmat.errors import StructmatError
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.sparse import dense
 
 LARGEST = 1e300  # bound on the entries; the smallest is 1 / LARGEST, so that errors do not overflow

@@ -10,7 +10,7 @@ import numpy as np
 from structmat.blocks import Array
 from structmat.fitting.refining import refinable, refined
 from structmat.fitting.sweeping import swept
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.sparse import dense
 
 

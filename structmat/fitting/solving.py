@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from structmat._util.progress import bar
 from structmat.blocks import Array, checked_blocks, random_blocks
 from structmat.errors import BlockError, StructmatError, random_source, whole
 from structmat.fitting.cosine_sine import halved
@@ -21,8 +22,7 @@ from structmat.fitting.procrustes import polar
 from structmat.fitting.rotations import rotated
 from structmat.fitting.scaling import Scaled, scaled
 from structmat.fitting.searching import Search
-from structmat.network import Network, checked
-from structmat.progress import bar
+from structmat.networks.network import Network, checked
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,8 +14,8 @@ import numpy as np
 
 from structmat.blocks import Array, adjoint, by_stage
 from structmat.fitting.procrustes import polar
-from structmat.network import Network
-from structmat.stage import Stage
+from structmat.networks.network import Network
+from structmat.networks.stage import Stage
 
 _FRESH = 16  # sweeps after which the products are recomputed, to limit rounding errors
 

@@ -7,7 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from structmat.permutation import Index
+from structmat.networks.permutation import Index
 
 Edge: TypeAlias = tuple[int, int]
 

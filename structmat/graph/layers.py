@@ -8,8 +8,8 @@ import numpy as np
 
 from structmat.errors import GraphError, StructmatError, whole
 from structmat.graph.patterns import Layer, refusal
-from structmat.network import Network
-from structmat.stage import Bank, Stage
+from structmat.networks.network import Network
+from structmat.networks.stage import Bank, Stage
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from structmat.permutation import Index
+from structmat.networks.permutation import Index
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 

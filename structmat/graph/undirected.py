@@ -9,8 +9,8 @@ from structmat.errors import GraphError, whole
 from structmat.graph.cliques import clique_partition, clique_stages
 from structmat.graph.colouring import edge_colouring
 from structmat.graph.nodes import in_order
-from structmat.network import Network
-from structmat.stage import Stage
+from structmat.networks.network import Network
+from structmat.networks.stage import Stage
 
 if TYPE_CHECKING:
     import networkx as nx

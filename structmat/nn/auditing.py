@@ -11,8 +11,9 @@ from pathlib import Path
 import torch
 from torch import nn
 
+from structmat._util.progress import bar
 from structmat.errors import FileError, StructmatError, whole
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn.adapters import is_rotated
 from structmat.nn.auditlayers import adapted_layers
 from structmat.nn.auditreport import Audit, Row
@@ -20,7 +21,6 @@ from structmat.nn.conversion.opening import Pretrained, is_adapter, opened
 from structmat.nn.conversion.tensorfiles import FileWeights, ModelWeights, Weights, weight_of
 from structmat.nn.conversion.turns import BY_AXES, LINEAR, Turn, turned
 from structmat.nn.measuring import of_rotation, of_weights, rounding_lost, rounding_warning
-from structmat.progress import bar
 
 MOST = 1024
 

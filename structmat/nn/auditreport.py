@@ -7,8 +7,8 @@ import math
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from structmat.texttable import cell, in_html, plain
-from structmat.writing import finite
+from structmat._util.files import finite
+from structmat._util.text_table import cell, in_html, plain
 
 Row: TypeAlias = dict[str, Any]
 

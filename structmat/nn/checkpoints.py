@@ -12,8 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from structmat._util.files import LONGEST, make_directory, parse_json, read_bytes, write_bytes
 from structmat.errors import FileError, StructmatError, check_format, require, shown, whole
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn.adapters import checked_field, checked_side
 from structmat.nn.blocks import checked_kind
 from structmat.nn.model import Recipe, adapters, check_plain, install, trained_whole
@@ -29,7 +30,6 @@ from structmat.nn.saved import (
 )
 from structmat.nn.sharded import Writers, gathered, plain_class, plain_name, unwrapped
 from structmat.nn.sharing import names_of_layers
-from structmat.writing import LONGEST, make_directory, parse_json, read_bytes, write_bytes
 
 TENSORS = "adapter.safetensors"
 SETTINGS = "adapter.json"

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn.auditreport import Row
 from structmat.nn.conversion.turns import Blocks, Turn, layout, rotated
 

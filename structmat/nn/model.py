@@ -13,7 +13,8 @@ from torch import nn
 from structmat import topology as topologies
 from structmat.errors import StructmatError, WidthError
 from structmat.families import Family
-from structmat.network import Network
+from structmat.networks.network import Network
+from structmat.networks.stage import Bank, Stage
 from structmat.nn.adapters import (
     Adapter,
     Experts,
@@ -33,7 +34,6 @@ from structmat.nn.retying import guard_ties
 from structmat.nn.selecting import ALL_LINEAR, Targets, compiled, matching, select
 from structmat.nn.sharded import check_whole, plain_name, renewed, unwrapped
 from structmat.nn.sharing import biases, check_apart, check_norms, same_layers, slots_in, untie
-from structmat.stage import Bank, Stage
 
 Topology: TypeAlias = str | Family | Network | Callable[[int], Network]
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from structmat.blocks import by_stage, generators_per_block
 from structmat.errors import BlockError, StructmatError, WiringError
 from structmat.merging import merged
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn import blocks as block_kinds
 from structmat.nn import modes, powers, tuning
 from structmat.nn.blocks.generators import promoted, real_dtype

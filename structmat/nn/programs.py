@@ -24,7 +24,7 @@ from torch import Tensor
 from structmat import gauge
 from structmat.errors import StructmatError
 from structmat.merging import merged
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn import fused, modes, tiled
 from structmat.nn.rotate import Plan, plan_for
 from structmat.nn.tiled import Steps

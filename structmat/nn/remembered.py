@@ -14,8 +14,8 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
+from structmat._util.files import make_directory, read_json, write_bytes
 from structmat.errors import FileError, check_format
-from structmat.writing import make_directory, read_json, write_bytes
 
 FOLDER = "STRUCTMAT_CACHE"  # the environment variable that names the file's folder
 _FORMAT, _VERSION = "structmat.plans", 1

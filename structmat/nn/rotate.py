@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn import modes
 from structmat.nn.precision import conjugate_transposed, product
 from structmat.scheduling import Gather, Product, schedule

@@ -8,11 +8,11 @@ from typing import TypeAlias, TypeVar
 
 from torch import nn
 
+from structmat._util.text_table import counted
 from structmat.errors import StructmatError, suggest
 from structmat.nn.adapters import Layer, LinearAdapter, kind_for, named_layers
 from structmat.nn.sharded import plain_name, unwrapped
 from structmat.nn.sharing import same_layers
-from structmat.texttable import counted
 
 Targets: TypeAlias = str | Sequence[str]
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from torch import Tensor
 
 from structmat.errors import StructmatError, whole
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn import powers
 
 

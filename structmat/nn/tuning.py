@@ -16,7 +16,7 @@ from collections.abc import Mapping
 import torch
 
 from structmat import __version__
-from structmat.host import processor
+from structmat._util.host import processor
 from structmat.nn import remembered, tiled
 from structmat.nn.programs import Program
 from structmat.nn.remembered import Ends

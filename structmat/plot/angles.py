@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from structmat.errors import whole
-from structmat.network import Network, checked
+from structmat.networks.network import Network, checked
 from structmat.plot.style import COLOURS, INK, axes, legend
 from structmat.spectrum import angles_of, haar_angles
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from structmat.errors import StructmatError, require
-from structmat.network import Network, checked
+from structmat.networks.network import Network, checked
 from structmat.plot.style import COLOURS, INK, axes, in_steps, labelled, legend, room, wire_names
 
 if TYPE_CHECKING:

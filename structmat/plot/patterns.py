@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import require
-from structmat.network import Network, checked
+from structmat.networks.network import Network, checked
+from structmat.networks.stage import Stage
 from structmat.plot.style import (
     COLOURS,
     INK,
@@ -25,7 +26,6 @@ from structmat.plot.style import (
 from structmat.plot.wiring import edges_of
 from structmat.reachability import path_counts
 from structmat.reachability import reach as reached
-from structmat.stage import Stage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from structmat._util.files import replacing
 from structmat.errors import FileError, StructmatError, require
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.svgtext import COLOURS, shortened
-from structmat.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

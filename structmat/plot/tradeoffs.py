@@ -10,7 +10,7 @@ import numpy as np
 from structmat.errors import StructmatError, is_sequence, suggest
 from structmat.expressivity import dimension
 from structmat.moments import mixing
-from structmat.network import Network, checked
+from structmat.networks.network import Network, checked
 from structmat.plot.charts import Points, Series, look, points
 from structmat.plot.style import BARE, INK, axes, labelled, legend, ruled, thousands
 from structmat.reachability import reach

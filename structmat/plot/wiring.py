@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from structmat import permutation
 from structmat.errors import WiringError, require, suggest
-from structmat.network import Network, checked
-from structmat.permutation import Index
+from structmat.networks import permutation
+from structmat.networks.network import Network, checked
+from structmat.networks.permutation import Index
+from structmat.networks.stage import Stage
 from structmat.plot.style import (
     BARE,
     COLOURS,
@@ -25,7 +26,6 @@ from structmat.plot.style import (
     room,
     wire_names,
 )
-from structmat.stage import Stage
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from structmat.permutation import Index, identity
+from structmat.networks.permutation import Index, identity
 from structmat.routing.planning import Plan, Side
 
 

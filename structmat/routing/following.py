@@ -8,7 +8,7 @@ from typing import Protocol, Self
 import numpy as np
 import numpy.typing as npt
 
-from structmat.permutation import Index, identity
+from structmat.networks.permutation import Index, identity
 from structmat.routing.planning import Plan
 
 Mask = npt.NDArray[np.bool_]

@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from structmat.permutation import Index, identity
+from structmat.networks.permutation import Index, identity
 
 Mask = npt.NDArray[np.bool_]
 

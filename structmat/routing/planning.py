@@ -8,9 +8,9 @@ from functools import cached_property, lru_cache
 
 import numpy as np
 
-from structmat.components import joined
-from structmat.network import Network
-from structmat.permutation import Index, identity
+from structmat.networks.components import joined
+from structmat.networks.network import Network
+from structmat.networks.permutation import Index, identity
 from structmat.routing.halving import Slots
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import RoutingError, UndecidedError
-from structmat.permutation import Index, identity
+from structmat.networks.permutation import Index, identity
 from structmat.routing.following import Listed, Nested, Reach, paths
 from structmat.routing.planning import Plan
 

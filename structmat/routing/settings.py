@@ -6,9 +6,9 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import StructmatError
-from structmat.network import Network
-from structmat.network import checked as checked_network
-from structmat.permutation import Index, checked, identity
+from structmat.networks.network import Network
+from structmat.networks.network import checked as checked_network
+from structmat.networks.permutation import Index, checked, identity
 from structmat.routing.dividing import divided
 from structmat.routing.planning import Plan, plan_of
 from structmat.routing.searching import compared, searched

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from structmat.permutation import Index, identity
+from structmat.networks.permutation import Index, identity
 from structmat.routing.planning import Plan
 
 

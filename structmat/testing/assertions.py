@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.reachability import is_dense, obstacle, reach
 
 

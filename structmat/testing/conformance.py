@@ -15,10 +15,10 @@ from structmat.errors import SpecError, StructmatError, WidthError
 from structmat.families import Family, parse
 from structmat.families.options import taken
 from structmat.families.registry import entry, nearby
-from structmat.network import Network
+from structmat.networks.network import Network
+from structmat.networks.stage import Stage
 from structmat.relabelling import isomorphism
 from structmat.sparse import dense
-from structmat.stage import Stage
 from structmat.testing.assertions import assert_orthogonal
 from structmat.testing.members import tried
 

@@ -11,9 +11,9 @@ import numpy.typing as npt
 
 from structmat.blocks import Array, identity_blocks, random_blocks
 from structmat.errors import StructmatError, require, whole
-from structmat.network import Network
+from structmat.networks.network import Network
+from structmat.networks.stage import Bank, Stage
 from structmat.sparse import dense
-from structmat.stage import Bank, Stage
 from structmat.testing.members import Case, cases
 
 if TYPE_CHECKING:

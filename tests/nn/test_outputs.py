@@ -12,14 +12,7 @@ from structmat.errors import FileError, StructmatError
 from structmat.nn import adapt, load_adapter, merge, save_adapter, unmerge
 from structmat.nn.checkpoints import SETTINGS
 from structmat.testing import seeds
-from tests.nn.adapters.layers import (
-    CONVOLUTIONS,
-    can_scale,
-    flags,
-    layers,
-    rows,
-    tolerance,
-)
+from tests.nn.adapters.layers import CONVOLUTIONS, can_scale, flags, layers, rows, tolerance
 from tests.nn.drawing import randomised
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")

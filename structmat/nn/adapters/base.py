@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat.errors import StructmatError
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn.adapters.checks import (
     Layer,
     check_layer,

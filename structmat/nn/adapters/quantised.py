@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat.errors import StructmatError, require
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn.adapters.checks import Layer, quantiser
 from structmat.nn.adapters.linears import LinearAdapter
 from structmat.nn.offloading import device_of

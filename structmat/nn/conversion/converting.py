@@ -11,6 +11,9 @@ from typing import Any
 
 from torch import nn
 
+from structmat._util.files import new_directory
+from structmat._util.progress import bar
+from structmat._util.text_table import plain
 from structmat.errors import FileError, StructmatError, suggest, whole
 from structmat.nn.conversion import (
     gsoft,
@@ -26,9 +29,6 @@ from structmat.nn.conversion.exporting import refuse_shared
 from structmat.nn.conversion.opening import Opened, Pretrained, opened
 from structmat.nn.conversion.tensorfiles import FileWeights
 from structmat.nn.conversion.turns import Turn
-from structmat.progress import bar
-from structmat.texttable import plain
-from structmat.writing import new_directory
 
 TARGETS = {
     "structmat": "structmat's adapter files",

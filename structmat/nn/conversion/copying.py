@@ -11,9 +11,9 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from structmat._util.files import read_json
 from structmat.nn.checkpoints import PEFT_SETTINGS, SETTINGS, TENSORS
 from structmat.nn.conversion.tensorfiles import FileWeights, keys_of
-from structmat.writing import read_json
 
 # Weights in the formats of other libraries and programs.
 _SUFFIXES = (

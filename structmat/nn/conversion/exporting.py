@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from structmat.errors import BlockError, FileError
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn.conversion.coordinates import coordinates
 from structmat.nn.conversion.placing import placed
 from structmat.nn.conversion.turns import CONV2D, LINEAR, Turn

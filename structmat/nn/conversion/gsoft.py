@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from structmat._util.files import write_bytes
 from structmat.errors import FileError
 from structmat.families.butterflies import digit_bank
-from structmat.network import Network
+from structmat.networks.network import Network
+from structmat.networks.stage import Stage
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion.coordinates import cayley, skew
 from structmat.nn.conversion.exporting import check_inputs, parameters, refuse_base
@@ -26,8 +28,6 @@ from structmat.nn.conversion.placing import Build, best, sizes
 from structmat.nn.conversion.tensorfiles import Weights, floating, read_numbers
 from structmat.nn.conversion.turns import LINEAR, Adaptation, Blocks, Turn
 from structmat.nn.saved import to_bytes
-from structmat.stage import Stage
-from structmat.writing import write_bytes
 
 LEFT, RIGHT, SCALE = ".gs_ort.gsoft_L", ".gs_ort.gsoft_R", ".gsoft_s"
 

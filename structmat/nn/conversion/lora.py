@@ -14,13 +14,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from structmat._util.files import write_bytes
 from structmat.errors import FileError
 from structmat.nn.conversion import peftfiles
 from structmat.nn.conversion.exporting import refuse_base
 from structmat.nn.conversion.tensorfiles import Weights, weight_of
 from structmat.nn.conversion.turns import CONV1D, EMBEDDING, Adaptation, Turn, layout, turned
 from structmat.nn.saved import to_bytes
-from structmat.writing import write_bytes
 
 
 class Truncated(NamedTuple):

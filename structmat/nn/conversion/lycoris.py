@@ -16,9 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from structmat._util.files import write_bytes
 from structmat.errors import FileError
 from structmat.families.butterflies import block_diagonal
-from structmat.network import Network
+from structmat.networks.network import Network
+from structmat.networks.stage import Bank, Stage
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion.coordinates import cayley
 from structmat.nn.conversion.exporting import parameters, refuse_base
@@ -26,8 +28,6 @@ from structmat.nn.conversion.placing import Build, best
 from structmat.nn.conversion.tensorfiles import Weights, floating, read_numbers
 from structmat.nn.conversion.turns import CONV1D, EMBEDDING, Adaptation, Blocks, Turn
 from structmat.nn.saved import to_bytes
-from structmat.stage import Bank, Stage
-from structmat.writing import write_bytes
 
 BLOCKS = ".oft_blocks"
 _PREFIX = "lycoris_"

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from structmat._util.files import write_json
+from structmat._util.progress import bar
 from structmat.errors import FileError
 from structmat.nn.conversion.copying import copy_beside
 from structmat.nn.conversion.names import Names
@@ -24,8 +26,6 @@ from structmat.nn.conversion.tensorfiles import (
 from structmat.nn.conversion.turns import Adaptation, Turn, turned
 from structmat.nn.conversion.untying import CONFIG, Untied, untied
 from structmat.nn.conversion.vocabulary import Resized, resized
-from structmat.progress import bar
-from structmat.writing import write_json
 
 Change = Callable[[Tensor], Tensor]
 

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from structmat.errors import FileError
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion import peftfiles
 from structmat.nn.conversion.tensorfiles import Weights

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from structmat.errors import FileError, StructmatError
 from structmat.families.butterflies import block_diagonal
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion import peftfiles
 from structmat.nn.conversion.coordinates import cayley, from_upper, upper

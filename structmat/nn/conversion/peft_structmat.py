@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from structmat.errors import FileError, require
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn.adapters.convolutions import ConvolutionAdapter
 from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion import own, peftfiles

@@ -10,12 +10,12 @@ from typing import Any
 
 from torch import Tensor
 
+from structmat._util.files import write_bytes, write_json
 from structmat.errors import FileError
 from structmat.nn.checkpoints import PEFT_SETTINGS
 from structmat.nn.conversion.tensorfiles import floating, read_json, read_numbers
 from structmat.nn.conversion.turns import Adaptation, Turn
 from structmat.nn.saved import to_bytes
-from structmat.writing import write_bytes, write_json
 
 CONFIG, TENSORS = PEFT_SETTINGS, "adapter_model.safetensors"
 _PREFIX = "base_model.model."

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from structmat.errors import FileError, WidthError
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn.conversion.turns import Blocks, Turn
 
 S = TypeVar("S")

@@ -10,11 +10,11 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
+from structmat._util.files import parse_json, read_bytes, replacing
 from structmat.errors import FileError, StructmatError, require
 from structmat.nn.adapters import EmbeddingAdapter, is_rotated, kind_for
 from structmat.nn.conversion.skeleton import Group, Skeleton, skeleton_in, skeleton_of
 from structmat.nn.conversion.turns import Shape
-from structmat.writing import parse_json, read_bytes, replacing
 
 INDEX = ".safetensors.index.json"
 _EIGHT_BITS = (  # dtypes whose values need no separate scale

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from structmat.errors import FileError
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn.adapters import (
     CHANNELS,
     Adapter,

@@ -13,15 +13,9 @@ from functools import cache
 
 import torch
 
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn.fused import tables
-from structmat.nn.fused.launching import (
-    DTYPES,
-    Config,
-    backward,
-    configured,
-    forward,
-)
+from structmat.nn.fused.launching import DTYPES, Config, backward, configured, forward
 from structmat.nn.fused.programs import Program, program
 
 __all__ = [

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from structmat.errors import StructmatError
-from structmat.network import Network
+from structmat.networks.network import Network
+from structmat.networks.permutation import Index
 from structmat.nn.fused import tables
 from structmat.nn.fused.tables import Route, Runs
-from structmat.permutation import Index
 
 
 @dataclass(frozen=True, eq=False)

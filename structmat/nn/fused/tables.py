@@ -19,9 +19,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from structmat import permutation
-from structmat.network import Network
-from structmat.permutation import Index
+from structmat.networks import permutation
+from structmat.networks.network import Network
+from structmat.networks.permutation import Index
 
 SMALLEST, LARGEST = 16, 64  # wires in a unit: what a tensor core takes, and registers hold
 _SECTOR = 8  # neighbouring wires, 16 bytes or more, from which on rows of x are worth reading so

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from structmat.errors import BlockError, StructmatError, suggest
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn import powers
 from structmat.nn.adapters import Stack
 from structmat.nn.model import fits

@@ -11,7 +11,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor, nn
 
 from structmat.errors import StructmatError, suggest
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn.adapters import (
     Adapter,
     Layer,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from structmat.errors import FileError, SpecError, StructmatError, WidthError
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn.adapters import KINDS, Adapter, Layer, StackAdapter, check_layer, kind_for
 from structmat.nn.model import builder, fits, side_by_side
 from structmat.nn.peft.config import StructmatConfig, topology_of

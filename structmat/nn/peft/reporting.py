@@ -8,9 +8,9 @@ from typing import Any
 
 from peft import PeftModel
 
+from structmat._util.text_table import counted
 from structmat.nn.peft.config import StructmatConfig
 from structmat.nn.peft.counting import counts
-from structmat.texttable import counted
 
 HEADING = "### Rotations (structmat)"
 

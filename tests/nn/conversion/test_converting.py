@@ -11,7 +11,7 @@ from torch import nn
 
 from structmat import block_diagonal, butterfly, random_blocks
 from structmat.errors import BlockError, FileError, StructmatError
-from structmat.network import Network
+from structmat.networks.network import Network
 from structmat.nn import adapt, adapters, convert, load_adapter, merge, save_adapter
 from structmat.nn.conversion.coordinates import (
     cayley,

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from structmat._util.files import parse_json
 from structmat.errors import FileError, StructmatError, check_format, shown
-from structmat.stage import Bank, Stage
-from structmat.writing import parse_json
+from structmat.networks.stage import Bank, Stage
 
 FORMAT = "structmat.network"
 VERSION = 1

@@ -8,9 +8,9 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from structmat import permutation
 from structmat.errors import WiringError, checked_width, shown
-from structmat.permutation import Index, frozen
+from structmat.networks import permutation
+from structmat.networks.permutation import Index, frozen
 
 T = TypeVar("T")
 

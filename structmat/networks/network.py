@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from structmat import jsontext, permutation, svgtext, texttable
+from structmat import svgtext
+from structmat._util import text_table
 from structmat.errors import WIDEST, StructmatError, WiringError, checked_width, shown, whole
-from structmat.permutation import Index
-from structmat.stage import Bank, Stage, Value, listed
+from structmat.networks import permutation, serialization
+from structmat.networks.permutation import Index
+from structmat.networks.stage import Bank, Stage, Value, listed
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -425,7 +427,7 @@ class Network(Value):
         try:
             return self.stages[which]
         except IndexError:
-            stages = texttable.counted(self.depth, "stage")
+            stages = text_table.counted(self.depth, "stage")
             raise IndexError(f"stage {which}: the network has {stages}") from None
 
     # Conversion ------------------------------------------------------------------------------
@@ -441,7 +443,7 @@ class Network(Value):
         >>> Network.of(2, [[[0, 1]]]).to_json()
         '{"format": "structmat.network", "version": 1, "width": 2, "stages": [[[[[0, 1]]]]]}'
         """
-        return jsontext.written(self.width, self.stages, self.labels)
+        return serialization.written(self.width, self.stages, self.labels)
 
     @classmethod
     def from_json(cls, text: str) -> Self:
@@ -460,7 +462,7 @@ class Network(Value):
         >>> Network.from_json(net.to_json()) == net
         True
         """
-        width, stages, labels = jsontext.read(text)
+        width, stages, labels = serialization.read(text)
         return cls(width, stages, labels=labels)
 
     def to_networkx(self) -> nx.DiGraph[tuple[int, int]]:
@@ -519,7 +521,7 @@ class Network(Value):
         return f"Network(width={self.width}, depth={self.depth}, parameters={self.parameters})"
 
     def _repr_html_(self) -> str:
-        counted = texttable.counted
+        counted = text_table.counted
         counts = (
             f"{counted(self.width, 'wire')}, {counted(self.depth, 'stage')},"
             f" {counted(self.parameters, 'parameter')}"

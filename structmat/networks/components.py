@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 import scipy
 
-from structmat.permutation import Index
+from structmat.networks.permutation import Index
 
 
 def joined(label: Index, switches: Iterable[Index]) -> Index:

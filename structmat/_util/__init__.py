@@ -1,0 +1,1 @@
+"""Helpers without mathematics: files, tables, progress bars, the name of the host."""
