@@ -5,12 +5,18 @@ Importing this package does not load torch; `structmat.nn` does.
 """
 
 from structmat import errors
-from structmat.blocks import adjoint_blocks, identity_blocks, random_blocks
-from structmat.bounds import rank_bound
-from structmat.choosing import dense_networks
+from structmat.analysis.dimension import Dimension, dimension
+from structmat.analysis.gauge import Reduced, reduced
+from structmat.analysis.isomorphism import Ends, isomorphism
+from structmat.analysis.jacobian import Conditioning, conditioning
+from structmat.analysis.lower_bounds import LowerBounds, lower_bounds
+from structmat.analysis.min_cut import rank_bound
+from structmat.analysis.mixing import mixing
+from structmat.analysis.reachability import dense_depth, is_dense, path_counts, reach
+from structmat.analysis.report import Comparison, Report, compare, report
+from structmat.analysis.spectrum import SpectralStatistics, spectral_statistics
 from structmat.drawing import diagram
 from structmat.errors import StructmatError
-from structmat.expressivity import Dimension, dimension
 from structmat.families import (
     Claims,
     Family,
@@ -49,20 +55,14 @@ from structmat.families import (
     waksman,
 )
 from structmat.fitting import Fit, fit
-from structmat.gauge import Reduced, reduced
 from structmat.graph import completion, from_graph, from_layers
-from structmat.limits import LowerBounds, lower_bounds
-from structmat.moments import mixing
+from structmat.linalg.blocks import adjoint_blocks, identity_blocks, random_blocks
+from structmat.linalg.factors import apply, dense, factors, operator
+from structmat.linalg.schedule import Schedule, schedule
 from structmat.networks.network import Network, Straightened
 from structmat.networks.stage import Bank, Stage
-from structmat.reachability import dense_depth, is_dense, path_counts, reach
-from structmat.relabelling import Ends, isomorphism
-from structmat.reporting import Comparison, Report, compare, report
 from structmat.routing import route
-from structmat.scheduling import Schedule, schedule
-from structmat.sparse import apply, dense, factors, operator
-from structmat.spectrum import SpectralStatistics, spectral_statistics
-from structmat.trainability import Conditioning, conditioning
+from structmat.search.dense_networks import dense_networks
 
 __version__ = "0.1.0"
 

@@ -15,10 +15,10 @@ from functools import lru_cache
 
 from structmat._util.text_table import counted, plain
 from structmat.errors import whole
-from structmat.merging import LARGEST, merged, unions
+from structmat.linalg.fusion import LARGEST, merged, unions
+from structmat.linalg.schedule import schedule
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
-from structmat.scheduling import schedule
 
 LIMITS = (1, 8, 16, 32, LARGEST)  # maximum radix of a fused switch; 1 disables fusion
 
@@ -94,7 +94,7 @@ class Choice:
     Attributes
     ----------
     ends : tuple of int
-        The end of each run, as accepted by `structmat.merging.merged`.
+        The end of each run, as accepted by `structmat.linalg.fusion.merged`.
     radices : tuple of int
         The largest radix of each product.
     cost : Cost

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 import structmat as sm
-from structmat.blocks import KINDS, cayley, exponential, generators_per_block, skew
 from structmat.errors import BlockError, StructmatError
+from structmat.linalg.blocks import KINDS, cayley, exponential, generators_per_block, skew
 from structmat.testing import assert_orthogonal, networks, seeds
 
 radices = st.integers(2, 6)

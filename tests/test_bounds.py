@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat import modular
-from structmat.bounds import cut, rank_bounds
+from structmat.analysis.min_cut import cut, rank_bounds
 from structmat.errors import WiringError
-from structmat.modular import MERSENNE
+from structmat.linalg import modular
+from structmat.linalg.modular import MERSENNE
 from structmat.testing import networks, seeds
 
 

@@ -8,11 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat import choosing
-from structmat.choosing import dense_members
 from structmat.errors import StructmatError
 from structmat.families import unregister
 from structmat.families.arithmetic import least_factorizations
+from structmat.search import dense_networks
+from structmat.search.dense_networks import dense_members
 
 MODELS = (
     384, 768, 1024, 1152, 1280, 1536, 2048, 3072, 4096, 5120, 8192, 11008, 14336, 28672, 50257,
@@ -66,8 +66,8 @@ def fewest(width):
 @pytest.fixture
 def promising(monkeypatch):
     """Leave out families that would have to be built: some of those that are listed, sooner."""
-    monkeypatch.setattr(choosing, "_WIDEST", 0)
-    monkeypatch.setattr(choosing, "_WIDEST_GRAPH", 0)
+    monkeypatch.setattr(dense_networks, "_WIDEST", 0)
+    monkeypatch.setattr(dense_networks, "_WIDEST_GRAPH", 0)
 
 
 @pytest.mark.usefixtures("promising")

@@ -312,7 +312,7 @@ def test_an_interrupted_comparison_prints_its_rows(capsys, monkeypatch, form):
             raise KeyboardInterrupt
         return seen.append(1) or 0.5
 
-    monkeypatch.setattr("structmat.reporting.mixing", mixing)
+    monkeypatch.setattr("structmat.analysis.report.mixing", mixing)
     command = ["compare", "butterfly", "--width", "8", "16", "32", "--full", *form]
     code, out, err = run(capsys, *command)
     assert code == 130

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat import modular
+from structmat.analysis.dimension import tangents
+from structmat.analysis.gates import normal_form, upper_bound
 from structmat.errors import StructmatError
-from structmat.expressivity import tangents
-from structmat.gates import normal_form, upper_bound
-from structmat.modular import MERSENNE
+from structmat.linalg import modular
+from structmat.linalg.modular import MERSENNE
 from structmat.testing import networks, seeds
 from structmat.testing.members import cases
 

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat import limits
+from structmat.analysis import lower_bounds as limits
+from structmat.analysis.lower_bounds import lower_bounds
 from structmat.errors import StructmatError
-from structmat.limits import lower_bounds
 from structmat.testing import families, networks
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from hypothesis import given
 
 import structmat as sm
-from structmat.merging import LARGEST, merged, unions
+from structmat.linalg.fusion import LARGEST, merged, unions
 from structmat.planning import choices
 from structmat.testing import networks
 

@@ -5,8 +5,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from structmat import modular
-from structmat.modular import MERSENNE
+from structmat.linalg import modular
+from structmat.linalg.modular import MERSENNE
 
 PRIMES = st.sampled_from([3, 5, 7, 101, 65_537, 2**31 - 19, MERSENNE])
 

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat import moments
-from structmat.moments import energy, fourth_moments
+from structmat.analysis import mixing
+from structmat.analysis.mixing import energy, fourth_moments
 from structmat.testing import families, networks, seeds
 
 some_networks = st.one_of(
@@ -71,7 +71,7 @@ def test_mixing_of_a_sequence_is_at_most_the_product(net, other):
 def test_lanczos_agrees_with_all_singular_values(net):
     plain = sm.mixing(net)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(moments, "_DENSE", 2)
+        patch.setattr(mixing, "_DENSE", 2)
         assert sm.mixing(net) == pytest.approx(plain, abs=1e-9)
 
 
@@ -187,5 +187,5 @@ def test_moments_are_those_of_samples(net, dtype, special):
 def test_moments_do_not_depend_on_the_chunk(net, seed):
     whole = fourth_moments(net)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(moments, "_CHUNK", seed % 200)
+        patch.setattr(mixing, "_CHUNK", seed % 200)
         np.testing.assert_array_equal(fourth_moments(net), whole)

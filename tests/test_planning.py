@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.merging import merged, unions
+from structmat.linalg.fusion import merged, unions
 from structmat.planning import LIMITS, RATES, bucket, choices, explain, turns_weight
 from structmat.testing import networks
 

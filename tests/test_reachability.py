@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
+from structmat.analysis.reachability import first_dense
 from structmat.errors import SpecError, StructmatError, WidthError, WiringError
-from structmat.reachability import first_dense
 from structmat.testing import assert_dense, families, networks
 
 
@@ -128,7 +128,7 @@ def test_words_and_chunks_of_inputs_have_no_seams(width):
 
 def test_density_waits_for_the_slowest_chunk_of_inputs(monkeypatch):
     """Here the last input, a chunk of its own, is heard by all one stage before the first."""
-    monkeypatch.setattr("structmat.reachability._CHUNK", 64)
+    monkeypatch.setattr("structmat.analysis.reachability._CHUNK", 64)
     most = [list(range(1, 65))]
     net = sm.Network.of(65, [most, [[0, 1]], most])
     heard = sm.reach(net[:2])

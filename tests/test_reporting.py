@@ -330,7 +330,7 @@ def test_an_open_dimension_says_between_what():
 
 
 def test_reports_and_rows_have_bounds_where_a_rank_would_take_too_long(monkeypatch):
-    monkeypatch.setattr("structmat.reporting._RANK", 20)
+    monkeypatch.setattr("structmat.analysis.report._RANK", 20)
     net = sm.butterfly(8).repeat(2)  # 24 dimensions, 12 pairs of wires
     assert sm.dimension(net).value == 24
     assert sm.report(net).dimension == sm.Dimension(12, 24, 24, ranked=False)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import StructmatError
-from structmat.scheduling import Gather, Product, schedule
+from structmat.linalg.schedule import Gather, Product, schedule
 from structmat.testing import families, networks, seeds
 
 

@@ -11,14 +11,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.errors import BlockError, StructmatError, WidthError
-from structmat.spectrum import (
+from structmat.analysis.spectrum import (
     SpectralStatistics,
     eigenangles,
     haar_angles,
     spacing_ratio,
     spectral_statistics,
 )
+from structmat.errors import BlockError, StructmatError, WidthError
 from structmat.testing import networks, seeds
 
 

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.blocks import KINDS, generators_per_block, skew
-from structmat.bounds import cut, rank_bounds
+from structmat.analysis.jacobian import conditioning, jacobian, lipschitz
+from structmat.analysis.min_cut import cut, rank_bounds
+from structmat.analysis.mixing import energy, fourth_moments
+from structmat.analysis.spectrum import eigenangles, spacing_ratio, spectral_statistics
 from structmat.errors import BlockError, StructmatError
-from structmat.moments import energy, fourth_moments
-from structmat.spectrum import eigenangles, spacing_ratio, spectral_statistics
+from structmat.linalg.blocks import KINDS, generators_per_block, skew
 from structmat.testing import blocks_for, families, networks, seeds
-from structmat.trainability import conditioning, jacobian, lipschitz
 
 
 def turned(net, blocks, turns):

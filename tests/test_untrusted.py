@@ -16,10 +16,9 @@ import numpy as np
 import pytest
 
 import structmat as sm
-from structmat import topology
 from structmat.errors import FileError, SpecError, StructmatError, WidthError, shown
 from structmat.explorer.answering import answer
-from structmat.families import arithmetic
+from structmat.families import arithmetic, topology
 from structmat.families.registry import nearby
 
 MERSENNE = 2**61 - 1  # a prime

@@ -22,7 +22,7 @@ from __future__ import annotations
 import numpy as np
 import sympy
 
-from structmat.blocks import cayley, skew
+from structmat.linalg.blocks import cayley, skew
 
 NUMBER = "T25"
 STATUS = "proved"

@@ -27,9 +27,9 @@ import networkx as nx
 import numpy as np
 
 import structmat as sm
-from structmat import modular
-from structmat.bounds import rank_bounds
-from structmat.modular import MERSENNE
+from structmat.analysis.min_cut import rank_bounds
+from structmat.linalg import modular
+from structmat.linalg.modular import MERSENNE
 from theory._tools import every_network, rotation
 
 NUMBER = "T23"

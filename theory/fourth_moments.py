@@ -21,7 +21,7 @@ import numpy as np
 import sympy
 
 import structmat as sm
-from structmat.moments import fourth_moments
+from structmat.analysis.mixing import fourth_moments
 
 NUMBER = "T11"
 STATUS = "proved"

@@ -31,7 +31,7 @@ import scipy.linalg
 import scipy.optimize
 
 import structmat as sm
-from structmat.blocks import exponential
+from structmat.linalg.blocks import exponential
 from theory._tools import rotation, rounding
 from theory.gauge_bound import direct
 

@@ -21,8 +21,8 @@ from __future__ import annotations
 import numpy as np
 import sympy
 
-from structmat import modular
-from structmat.modular import MERSENNE
+from structmat.linalg import modular
+from structmat.linalg.modular import MERSENNE
 
 NUMBER = "T21"
 STATUS = "proved"

@@ -21,7 +21,7 @@ import numpy as np
 import scipy.linalg
 
 import structmat as sm
-from structmat.blocks import exponential, generators_per_block
+from structmat.linalg.blocks import exponential, generators_per_block
 from theory._tools import rounding
 
 NUMBER = "T32"

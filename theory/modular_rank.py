@@ -28,9 +28,9 @@ import numpy as np
 import sympy
 
 import structmat as sm
-from structmat import modular
 from structmat.errors import StructmatError
-from structmat.modular import MERSENNE
+from structmat.linalg import modular
+from structmat.linalg.modular import MERSENNE
 
 NUMBER = "T3"
 STATUS = "proved"

@@ -25,7 +25,7 @@ import numpy as np
 import sympy
 
 import structmat as sm
-from structmat.moments import energy
+from structmat.analysis.mixing import energy
 from theory._tools import every_network, switches
 
 NUMBER = "T10"

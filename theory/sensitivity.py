@@ -24,8 +24,8 @@ import numpy as np
 import sympy
 
 import structmat as sm
-from structmat.blocks import cayley, exponential, generators_per_block, skew
-from structmat.trainability import lipschitz
+from structmat.analysis.jacobian import lipschitz
+from structmat.linalg.blocks import cayley, exponential, generators_per_block, skew
 from theory._tools import rounding
 from theory.cayley_transform import generic
 

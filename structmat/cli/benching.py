@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from structmat.cli.parsing import command, print_json, say
 from structmat.cli.saving import check_target, write_picture
 from structmat.errors import SpecError, StructmatError, suggest
-from structmat.topology import Fixed, rule
+from structmat.families.topology import Fixed, rule
 
 if TYPE_CHECKING:
     from structmat.bench.candidates import Candidate

@@ -15,7 +15,7 @@ from structmat.cli.saving import check_target
 from structmat.errors import FileError, StructmatError
 from structmat.explorer.asking import DRAWN
 from structmat.explorer.choosing import SPECS, WIDTHS, precomputed
-from structmat.topology import is_path, resolved
+from structmat.families.topology import is_path, resolved
 
 _ENDINGS = (".html", ".htm")
 _WIDTH = 16  # the width shown first

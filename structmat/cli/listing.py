@@ -11,9 +11,9 @@ from typing import Any
 
 import structmat as sm
 from structmat._util.text_table import plain
-from structmat.choosing import Member, dense_members
 from structmat.cli.parsing import command, print_json
 from structmat.errors import StructmatError
+from structmat.search.dense_networks import Member, dense_members
 
 _BUILT = 2**22  # maximum of width × stages of a network that is built only to describe it
 _LONGEST = 60  # maximum length of a name in a table

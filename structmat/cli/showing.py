@@ -11,7 +11,7 @@ import structmat as sm
 from structmat.cli.parsing import command, print_json
 from structmat.cli.saving import check_target, write_picture
 from structmat.errors import StructmatError
-from structmat.topology import Fixed, Rule, resolved, rule
+from structmat.families.topology import Fixed, Rule, resolved, rule
 
 _GRID = 64  # maximum width of an individually drawn grid graph; more wires are bundled
 _PATTERN = 4096  # maximum width of a matrix pattern that is drawn in a few seconds

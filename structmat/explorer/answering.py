@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from structmat.analysis.lower_bounds import lower_bounds
+from structmat.analysis.reachability import reach
+from structmat.analysis.report import report
 from structmat.drawing import diagram
 from structmat.errors import StructmatError
 from structmat.explorer.asking import DRAWN, asked, named
 from structmat.explorer.code import code, is_ours
 from structmat.families import Entry, Family, catalogue
 from structmat.families.options import taken
-from structmat.limits import lower_bounds
+from structmat.linalg.schedule import schedule
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
-from structmat.reachability import reach
-from structmat.reporting import report
-from structmat.scheduling import schedule
 
 _EDGES = 50_000  # maximum number of edges that a browser draws quickly
 _WIDTHS = (2, 3, 4, 6, 8, 9, 12, 16, 24, 25, 27, 32, 48, 64)  # suggested if many are accepted

@@ -9,8 +9,8 @@ import sys
 import threading
 from typing import Any
 
+from structmat.analysis.dimension import dimension
 from structmat.errors import StructmatError
-from structmat.expressivity import dimension
 from structmat.networks.network import Network
 
 SECONDS = 30.0

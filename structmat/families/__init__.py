@@ -2,12 +2,12 @@
 
 from structmat.families.butterflies import block_diagonal, butterfly, mixed_radix, monarch
 from structmat.families.expanders import chordal_cycle, margulis, ramanujan, random_regular
-from structmat.families.gossiping import gossip, knodel
+from structmat.families.gossip_protocols import gossip, knodel
 from structmat.families.graphs import cayley, circulant, de_bruijn
 from structmat.families.meshes import brickwall, round_robin, ruler, triangle
 from structmat.families.multistage import baseline, benes, clos, omega, waksman
 from structmat.families.products import hamming, hypercube, product, torus
-from structmat.families.randomised import random
+from structmat.families.random_networks import random
 from structmat.families.registry import Claims, Entry, catalogue, family, unregister
 from structmat.families.shuffles import deal, kautz, shuffle
 from structmat.families.spec import Family, as_family, parse

@@ -8,7 +8,7 @@ from structmat.errors import whole
 from structmat.families.arithmetic import below_two, not_power_of_two
 from structmat.families.butterflies import digit_bank
 from structmat.families.registry import Claims, family
-from structmat.graph.colouring import rounds
+from structmat.graph.edge_coloring import rounds
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
 

@@ -24,7 +24,7 @@ from structmat.errors import (
     suggest,
 )
 from structmat.families.arithmetic import prime_factors
-from structmat.families.registering import check_asked, check_choices, check_words, misfit, worded
+from structmat.families.registration import check_asked, check_choices, check_words, misfit, worded
 from structmat.networks.network import Network, check_size
 
 P = ParamSpec("P")

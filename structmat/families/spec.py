@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from structmat.errors import FamilyError, SpecError, check_digits, checked_width, plain, shown
-from structmat.families.registering import no_option, worded
+from structmat.families.registration import no_option, worded
 from structmat.families.registry import Claims, blamed, entry
 from structmat.networks.network import Network
 

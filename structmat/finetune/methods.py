@@ -13,10 +13,10 @@ import networkx as nx
 
 from structmat.errors import SpecError, require, suggest
 from structmat.families import ruler
+from structmat.families.topology import Fixed, rule
 from structmat.finetune.models import Classifier, quiet
 from structmat.graph import from_graph
 from structmat.networks.network import Network
-from structmat.topology import Fixed, rule
 
 Topology = str | Callable[[int], Network]
 

@@ -8,13 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from structmat.analysis.report import compare
 from structmat.bench.machine import machine
 from structmat.bench.timing import relative
 from structmat.errors import WidthError
 from structmat.finetune.methods import Method
 from structmat.finetune.models import Pretrained
 from structmat.finetune.task import Task
-from structmat.reporting import compare
 
 if TYPE_CHECKING:
     from structmat.finetune.job import Settings

@@ -11,8 +11,8 @@ from __future__ import annotations
 import numpy as np
 import scipy
 
-from structmat.blocks import Array
 from structmat.fitting.pairs import Pairs, pairs_of
+from structmat.linalg.blocks import Array
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 
@@ -35,7 +35,7 @@ def halved(net: Network, target: Array) -> list[Array] | None:
     Examples
     --------
     >>> from structmat.families import ruler
-    >>> from structmat.sparse import dense
+    >>> from structmat.linalg.factors import dense
     >>> target = np.linalg.qr(np.random.default_rng(0).standard_normal((8, 8)))[0]
     >>> bool(np.allclose(dense(ruler(8), halved(ruler(8), target)), target))
     True

@@ -13,12 +13,12 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from structmat.blocks import Array
-from structmat.bounds import rank_bounds
+from structmat.analysis.min_cut import rank_bounds
+from structmat.analysis.reachability import reach
 from structmat.fitting.components import connected, groups
+from structmat.linalg.blocks import Array
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
-from structmat.reachability import reach
 
 
 def floor(net: Network, target: Array, *, special: bool = False) -> float:

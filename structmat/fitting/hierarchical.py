@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy as np
 
-from structmat.blocks import Array, identity_blocks
 from structmat.fitting.components import connected, groups
 from structmat.fitting.procrustes import polar
+from structmat.linalg.blocks import Array, identity_blocks
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 
@@ -41,9 +41,9 @@ def peeled(net: Network, target: Array) -> list[Array] | None:
 
     Examples
     --------
-    >>> from structmat.blocks import random_blocks
+    >>> from structmat.linalg.blocks import random_blocks
     >>> from structmat.families import brickwall, butterfly
-    >>> from structmat.sparse import dense
+    >>> from structmat.linalg.factors import dense
     >>> net = butterfly(16, block=4)
     >>> member = dense(net, random_blocks(net, rng=0))
     >>> bool(np.allclose(dense(net, peeled(net, member)), member))

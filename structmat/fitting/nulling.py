@@ -15,8 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from structmat.blocks import Array, adjoint_blocks
 from structmat.fitting.pairs import Pairs, pairs_of
+from structmat.linalg.blocks import Array, adjoint_blocks
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 
@@ -43,7 +43,7 @@ def nulled(net: Network, target: Array) -> list[Array] | None:
     Examples
     --------
     >>> from structmat.families import brickwall
-    >>> from structmat.sparse import dense
+    >>> from structmat.linalg.factors import dense
     >>> target = np.linalg.qr(np.random.default_rng(0).standard_normal((5, 5)))[0]
     >>> bool(np.allclose(dense(brickwall(5), nulled(brickwall(5), target)), target))
     True

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from structmat.blocks import Array
+from structmat.linalg.blocks import Array
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from structmat.blocks import Array
 from structmat.errors import RoutingError, UndecidedError
+from structmat.linalg.blocks import Array
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 from structmat.routing import route
@@ -23,7 +23,7 @@ def routed(net: Network, target: Array) -> list[Array] | None:
     Examples
     --------
     >>> from structmat.families import benes
-    >>> from structmat.sparse import dense
+    >>> from structmat.linalg.factors import dense
     >>> target = np.diag([1.0, -1.0, 1.0, 1.0])[[2, 0, 3, 1]]
     >>> bool((dense(benes(4), routed(benes(4), target)) == target).all())
     True

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from structmat.blocks import Array
+from structmat.linalg.blocks import Array
 
 
 def polar(matrices: Array, *, special: bool = False) -> Array:

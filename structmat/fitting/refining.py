@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import scipy
 
-from structmat.blocks import Array, by_stage, cayley
 from structmat.fitting.sweeping import turned
+from structmat.linalg.blocks import Array, by_stage, cayley
 from structmat.networks.network import Network
 
 LARGEST = 1 << 21  # numbers in the Jacobian: some seconds of work

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy
 
-from structmat.blocks import Array
+from structmat.linalg.blocks import Array
 from structmat.networks.network import Network
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from structmat.blocks import Array
 from structmat.errors import StructmatError
+from structmat.linalg.blocks import Array
+from structmat.linalg.factors import dense
 from structmat.networks.network import Network
-from structmat.sparse import dense
 
 LARGEST = 1e300  # bound on the entries; the smallest is 1 / LARGEST, so that errors do not overflow
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from structmat.blocks import Array
 from structmat.fitting.refining import refinable, refined
 from structmat.fitting.sweeping import swept
+from structmat.linalg.blocks import Array
+from structmat.linalg.factors import dense
 from structmat.networks.network import Network
-from structmat.sparse import dense
 
 
 class Search:
@@ -38,7 +38,7 @@ class Search:
 
     Examples
     --------
-    >>> from structmat.blocks import identity_blocks
+    >>> from structmat.linalg.blocks import identity_blocks
     >>> net = Network.of(2, [[[0, 1]]])
     >>> search = Search(net, -np.eye(2), special=True, tolerance=1e-6, enough=0.0)
     >>> search.sweep(identity_blocks(net), most=5)

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat._util.progress import bar
-from structmat.blocks import Array, checked_blocks, random_blocks
 from structmat.errors import BlockError, StructmatError, random_source, whole
 from structmat.fitting.cosine_sine import halved
 from structmat.fitting.floors import floor
@@ -22,6 +21,7 @@ from structmat.fitting.procrustes import polar
 from structmat.fitting.rotations import rotated
 from structmat.fitting.scaling import Scaled, scaled
 from structmat.fitting.searching import Search
+from structmat.linalg.blocks import Array, checked_blocks, random_blocks
 from structmat.networks.network import Network, checked
 
 

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from structmat.blocks import Array, adjoint, by_stage
 from structmat.fitting.procrustes import polar
+from structmat.linalg.blocks import Array, adjoint, by_stage
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
 
@@ -40,7 +40,7 @@ def swept(
 
     Examples
     --------
-    >>> from structmat.blocks import identity_blocks
+    >>> from structmat.linalg.blocks import identity_blocks
     >>> net = Network.of(2, [[[0, 1]]])
     >>> turn = np.array([[0.0, -1.0], [1.0, 0.0]])
     >>> [distance for _, distance in swept(net, turn, identity_blocks(net))]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import numpy as np
 
 from structmat.errors import GraphError, StructmatError, whole
-from structmat.graph.patterns import Layer, refusal
+from structmat.graph.bipartite_patterns import Layer, refusal
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
 

@@ -10,9 +10,9 @@ from typing import Any, TypeAlias
 import numpy as np
 from torch import nn
 
-from structmat import topology as topologies
 from structmat.errors import StructmatError, WidthError
 from structmat.families import Family
+from structmat.families import topology as topologies
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
 from structmat.nn.adapters import (

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple, Self
 import torch
 from torch import Tensor, nn
 
-from structmat.blocks import by_stage, generators_per_block
 from structmat.errors import BlockError, StructmatError, WiringError
-from structmat.merging import merged
+from structmat.linalg.blocks import by_stage, generators_per_block
+from structmat.linalg.fusion import merged
 from structmat.networks.network import Network
 from structmat.nn import blocks as block_kinds
 from structmat.nn import modes, powers, tuning

@@ -21,14 +21,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from structmat import gauge
+from structmat.analysis import gauge
 from structmat.errors import StructmatError
-from structmat.merging import merged
+from structmat.linalg.fusion import merged
+from structmat.linalg.schedule import schedule
 from structmat.networks.network import Network
 from structmat.nn import fused, modes, tiled
 from structmat.nn.rotate import Plan, plan_for
 from structmat.nn.tiled import Steps
-from structmat.scheduling import schedule
 
 _T = TypeVar("_T")
 

@@ -15,10 +15,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from structmat.linalg.schedule import Gather, Product, schedule
 from structmat.networks.network import Network
 from structmat.nn import modes
 from structmat.nn.precision import conjugate_transposed, product
-from structmat.scheduling import Gather, Product, schedule
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from structmat.scheduling import Gather, Product, Schedule, Segment
+from structmat.linalg.schedule import Gather, Product, Schedule, Segment
 
 # Bytes of one scratch buffer: several fit in a core's second-level cache.
 _BUFFER = 700_000

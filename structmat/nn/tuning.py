@@ -17,11 +17,11 @@ import torch
 
 from structmat import __version__
 from structmat._util.host import processor
+from structmat.linalg.schedule import schedule
 from structmat.nn import remembered, tiled
 from structmat.nn.programs import Program
 from structmat.nn.remembered import Ends
 from structmat.planning import Choice, bucket, choices, explain, turns_weight
-from structmat.scheduling import schedule
 
 SMALL = 1 << 18  # numbers in all vectors, below which nothing is measured
 _MOST = 1 << 24  # numbers in the vectors of a measurement; more cost in proportion

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from structmat.analysis.spectrum import angles_of, haar_angles
 from structmat.errors import whole
 from structmat.networks.network import Network, checked
 from structmat.plot.style import COLOURS, INK, axes, legend
-from structmat.spectrum import angles_of, haar_angles
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

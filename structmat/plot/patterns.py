@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from structmat.analysis.reachability import path_counts
+from structmat.analysis.reachability import reach as reached
 from structmat.errors import require
 from structmat.networks.network import Network, checked
 from structmat.networks.stage import Stage
@@ -24,8 +26,6 @@ from structmat.plot.style import (
     wire_names,
 )
 from structmat.plot.wiring import edges_of
-from structmat.reachability import path_counts
-from structmat.reachability import reach as reached
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from structmat.analysis.dimension import dimension
+from structmat.analysis.mixing import mixing
+from structmat.analysis.reachability import reach
 from structmat.errors import StructmatError, is_sequence, suggest
-from structmat.expressivity import dimension
-from structmat.moments import mixing
 from structmat.networks.network import Network, checked
 from structmat.plot.charts import Points, Series, look, points
 from structmat.plot.style import BARE, INK, axes, labelled, legend, ruled, thousands
-from structmat.reachability import reach
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

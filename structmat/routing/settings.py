@@ -66,7 +66,7 @@ def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) ->
     Examples
     --------
     >>> from structmat.families import benes, butterfly
-    >>> from structmat.sparse import apply
+    >>> from structmat.linalg.factors import apply
     >>> p = [3, 1, 4, 7, 5, 0, 2, 6]
     >>> apply(benes(8), route(benes(8), p), [*range(8)]).astype(int).tolist()
     [3, 1, 4, 7, 5, 0, 2, 6]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from structmat.analysis.reachability import is_dense, obstacle, reach
 from structmat.networks.network import Network
-from structmat.reachability import is_dense, obstacle, reach
 
 
 def assert_orthogonal(matrix: npt.ArrayLike, ulps: float = 100.0) -> None:

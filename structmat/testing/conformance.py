@@ -10,15 +10,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from structmat.blocks import identity_blocks, random_blocks
+from structmat.analysis.isomorphism import isomorphism
 from structmat.errors import SpecError, StructmatError, WidthError
 from structmat.families import Family, parse
 from structmat.families.options import taken
 from structmat.families.registry import entry, nearby
+from structmat.linalg.blocks import identity_blocks, random_blocks
+from structmat.linalg.factors import dense
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
-from structmat.relabelling import isomorphism
-from structmat.sparse import dense
 from structmat.testing.assertions import assert_orthogonal
 from structmat.testing.members import tried
 

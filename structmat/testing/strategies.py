@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from structmat.blocks import Array, identity_blocks, random_blocks
 from structmat.errors import StructmatError, require, whole
+from structmat.linalg.blocks import Array, identity_blocks, random_blocks
+from structmat.linalg.factors import dense
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
-from structmat.sparse import dense
 from structmat.testing.members import Case, cases
 
 if TYPE_CHECKING:

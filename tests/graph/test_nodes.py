@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.graph.nodes import in_order
+from structmat.graph.node_order import in_order
 
 atoms = st.one_of(
     st.integers(-3, 3),
@@ -101,7 +101,7 @@ def test_equal_graphs_of_mixed_nodes_give_equal_networks():
 def test_sets_of_strings_keep_their_order_from_run_to_run():
     """The order within a frozenset of strings changes with the seed of their hashes."""
     program = (
-        "from structmat.graph.nodes import in_order;"
+        "from structmat.graph.node_order import in_order;"
         "print([sorted(node) for node in in_order({frozenset('abc'), frozenset('bd'), 'a'})])"
     )
     outputs = {

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from structmat import blocks as reference
 from structmat.errors import BlockError
+from structmat.linalg import blocks as reference
 from structmat.nn import blocks
 from structmat.nn.blocks import exponentials, generators, rational
 

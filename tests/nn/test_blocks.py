@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch._subclasses import FakeTensorMode
 
 import structmat as sm
-from structmat import blocks as reference
 from structmat.errors import BlockError
+from structmat.linalg import blocks as reference
 from structmat.nn import Orthogonal, blocks
 from structmat.nn.blocks import exponentials, generators, rational
 from structmat.nn.blocks.products import times

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import structmat as sm
-from structmat.blocks import KINDS as REFERENCE
 from structmat.errors import BlockError
+from structmat.linalg.blocks import KINDS as REFERENCE
 from structmat.nn import adapt
 from structmat.nn.blocks import exported
 from structmat.testing import seeds

@@ -1,6 +1,6 @@
 """Generators → orthogonal or unitary blocks in torch, with gradients.
 
-The layout of the generators is that of `structmat.blocks`, whose numpy functions are the plain
+The layout of the generators is that of `structmat.linalg.blocks`, whose numpy functions are the plain
 reference. Whatever dtype the generators have, blocks are computed in at least float32.
 """
 
@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from structmat.blocks import KINDS as REFERENCE_KINDS
 from structmat.errors import BlockError, suggest
+from structmat.linalg.blocks import KINDS as REFERENCE_KINDS
 from structmat.nn.blocks.exponentials import exponential
 from structmat.nn.blocks.factored import givens, householder
 from structmat.nn.blocks.generators import at_least_float32, skew

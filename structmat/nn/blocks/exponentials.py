@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.blocks import LARGEST_ANGLE, check_angles
+from structmat.linalg.blocks import LARGEST_ANGLE, check_angles
 from structmat.nn import modes
 from structmat.nn.blocks import exported
 from structmat.nn.blocks.generators import (

@@ -12,7 +12,7 @@ import math
 import torch
 from torch import Tensor
 
-from structmat.blocks import LARGEST_ANGLE
+from structmat.linalg.blocks import LARGEST_ANGLE
 from structmat.nn.blocks.factored import _columns, _with_batch_first
 from structmat.nn.blocks.generators import is_unitary, narrowed, skew, widened
 

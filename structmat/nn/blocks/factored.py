@@ -1,4 +1,4 @@
-"""Blocks that are products of plane rotations or of reflections, as in `structmat.blocks`.
+"""Blocks that are products of plane rotations or of reflections, as in `structmat.linalg.blocks`.
 
 The batch comes last, and torch differentiates: what is kept for that is r²/2 rows a block for
 plane rotations, and r matrices a block for reflections.
@@ -19,7 +19,7 @@ from structmat.nn.precision import conjugate
 def givens(generators: Tensor, radix: int) -> Tensor:
     """Return products of a rotation in every plane (i, j): every rotation, or unitary matrix.
 
-    See `structmat.blocks.givens` for their order. Real blocks and their gradients are exact to
+    See `structmat.linalg.blocks.givens` for their order. Real blocks and their gradients are exact to
     rounding for generators of any size; the angles of unitary blocks, |Qᵢⱼ|, are exact to an ulp
     of float64 times |Qᵢⱼ|.
 
@@ -54,7 +54,7 @@ def givens(generators: Tensor, radix: int) -> Tensor:
 def householder(generators: Tensor, radix: int) -> Tensor:
     """Return products of reflections: almost every rotation or unitary matrix, once.
 
-    See `structmat.blocks.householder` for the reflections. The blocks are exact to rounding for
+    See `structmat.linalg.blocks.householder` for the reflections. The blocks are exact to rounding for
     generators of any size, and the gradient to some ulps times the size of the generators.
 
     Examples

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from structmat.blocks import generators_per_block
 from structmat.errors import BlockError
+from structmat.linalg.blocks import generators_per_block
 from structmat.nn import modes
 from structmat.nn.precision import conjugate_transposed
 

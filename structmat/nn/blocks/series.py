@@ -17,7 +17,7 @@ def cayley_neumann(generators: Tensor, radix: int) -> Tensor:
     For compatibility with layers that compute this sum: the blocks are orthogonal only to 2‖Q‖⁴,
     that is, to float32 rounding for ‖Q‖ below 0.015. The sum itself is exact to rounding; where it
     overflows the dtype, it is infinite.
-    See `structmat.blocks.cayley_neumann`.
+    See `structmat.linalg.blocks.cayley_neumann`.
 
     Examples
     --------

@@ -1,7 +1,7 @@
 """Orthogonal blocks → the parameters of Cayley transforms and exponentials, and how exactly.
 
 Libraries differ in factors and signs; all have a skew-symmetric matrix Q to each block. Here
-R = (I+Q)(I−Q)⁻¹ or exp(Q), as in `structmat.blocks`.
+R = (I+Q)(I−Q)⁻¹ or exp(Q), as in `structmat.linalg.blocks`.
 """
 
 from __future__ import annotations

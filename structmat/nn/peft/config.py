@@ -16,12 +16,12 @@ from structmat._util.files import parse_json, read_bytes
 from structmat.errors import FileError, StructmatError, UnknownFamilyError, require, suggest
 from structmat.families import Family, parse
 from structmat.families.registry import IF_YOURS
+from structmat.families.topology import is_path, resolved
 from structmat.networks.network import Network
 from structmat.nn.adapters import checked_field
 from structmat.nn.blocks import checked_kind
 from structmat.nn.module import PLANS, checked_dropout
 from structmat.nn.peft.names import StructmatType
-from structmat.topology import is_path, resolved
 
 SCHEMA = 1
 WEIGHTS = "adapter_model.safetensors"

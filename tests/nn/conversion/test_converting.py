@@ -11,6 +11,7 @@ from torch import nn
 
 from structmat import block_diagonal, butterfly, random_blocks
 from structmat.errors import BlockError, FileError, StructmatError
+from structmat.linalg.factors import dense
 from structmat.networks.network import Network
 from structmat.nn import adapt, adapters, convert, load_adapter, merge, save_adapter
 from structmat.nn.conversion.coordinates import (
@@ -25,7 +26,6 @@ from structmat.nn.conversion.gsoft import network as gsoft_network
 from structmat.nn.conversion.lora import truncate
 from structmat.nn.conversion.placing import place, placed
 from structmat.nn.conversion.turns import rotated
-from structmat.sparse import dense
 from structmat.testing import networks, seeds
 from tests.nn.conversion.models import effective, images, linears, ours, same
 from tests.nn.drawing import randomised

@@ -11,9 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from structmat import modular
-from structmat.errors import StructmatError, is_sequence, random_source, whole
-from structmat.gates import (
+from structmat.analysis.gates import (
     Part,
     less_covered,
     less_trades,
@@ -24,7 +22,9 @@ from structmat.gates import (
     shared_pairs,
     width_of,
 )
-from structmat.modular import MERSENNE, Residues
+from structmat.errors import StructmatError, is_sequence, random_source, whole
+from structmat.linalg import modular
+from structmat.linalg.modular import MERSENNE, Residues
 from structmat.networks.network import Network, checked
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -86,7 +86,7 @@ def dimension(
 ) -> Dimension:
     """Return the dimension of the set of matrices in SO(d) that the network covers.
 
-    The upper bound is `structmat.gates.upper_bound`. The first lower bound is the rank of the
+    The upper bound is `structmat.analysis.gates.upper_bound`. The first lower bound is the rank of the
     derivative at the identity, which is the number of pairs of wires that share a switch; for mixed
     radices, round-robin and two stages of BOFT it already meets the upper bound. Otherwise, the
     rank of the derivative is computed modulo a prime, at a random point whose blocks are Cayley

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from structmat._util.progress import bar
 from structmat._util.text_table import cell, in_html, plain
+from structmat.analysis.dimension import Dimension, dimension
+from structmat.analysis.jacobian import Conditioning, conditioning, lipschitz
+from structmat.analysis.lower_bounds import LowerBounds, lower_bounds
+from structmat.analysis.mixing import mixing
+from structmat.analysis.reachability import components, dense_depth, first_dense, obstacle
+from structmat.analysis.spectrum import SpectralStatistics, spectral_statistics
 from structmat.errors import StructmatError, require, whole
-from structmat.expressivity import Dimension, dimension
 from structmat.families import Family, as_family
-from structmat.limits import LowerBounds, lower_bounds
-from structmat.moments import mixing
 from structmat.networks.network import Network
-from structmat.reachability import components, dense_depth, first_dense, obstacle
-from structmat.spectrum import SpectralStatistics, spectral_statistics
-from structmat.trainability import Conditioning, conditioning, lipschitz
 
 if TYPE_CHECKING:
     import pandas as pd

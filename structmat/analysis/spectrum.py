@@ -11,10 +11,10 @@ import numpy.typing as npt
 import scipy
 
 from structmat._util.text_table import cell, in_html, plain
-from structmat.blocks import random_blocks
 from structmat.errors import BlockError, WidthError, random_source, whole
+from structmat.linalg.blocks import random_blocks
+from structmat.linalg.factors import dense
 from structmat.networks.network import Network, checked
-from structmat.sparse import dense
 
 Array = npt.NDArray[np.float64]
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
+from structmat.analysis.reachability import dense_depth, first_dense
 from structmat.errors import FamilyError, StructmatError, checked_width, whole
 from structmat.families import Entry, Family, catalogue
 from structmat.families.arithmetic import ceil_log, divisors, least_factorizations
 from structmat.families.options import combinations, taken
 from structmat.families.registry import entry
-from structmat.reachability import dense_depth, first_dense
 
 _LARGEST = 256  # the largest radix tried
 _REPEATS = 32  # the maximum number of repetitions of a graph

@@ -8,8 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from structmat.blocks import Array, adjoint_blocks, checked_blocks
 from structmat.errors import BlockError
+from structmat.linalg.blocks import Array, adjoint_blocks, checked_blocks
 from structmat.networks.network import Network, checked
 
 Blocks = Sequence[npt.ArrayLike]
@@ -70,7 +70,7 @@ def dense(net: Network, blocks: Blocks) -> Array:
 
     Examples
     --------
-    >>> from structmat.blocks import random_blocks
+    >>> from structmat.linalg.blocks import random_blocks
     >>> net = Network.of(3, [[[0, 1]], [[1, 2]]])
     >>> r = dense(net, random_blocks(net, rng=0))
     >>> bool(np.allclose(r.T @ r, np.eye(3))), bool(r[0, 2] == 0)
@@ -89,7 +89,7 @@ def factors(net: Network, blocks: Blocks) -> list[scipy.sparse.csr_array]:
 
     Examples
     --------
-    >>> from structmat.blocks import identity_blocks
+    >>> from structmat.linalg.blocks import identity_blocks
     >>> net = Network.of(4, [[[0, 1], [2, 3]], [[0, 2], [1, 3]]])
     >>> [b.nnz for b in factors(net, identity_blocks(net))]
     [8, 8]
@@ -120,7 +120,7 @@ def operator(net: Network, blocks: Blocks) -> scipy.sparse.linalg.LinearOperator
 
     Examples
     --------
-    >>> from structmat.blocks import random_blocks
+    >>> from structmat.linalg.blocks import random_blocks
     >>> net = Network.of(3, [[[0, 1]], [[1, 2]]])
     >>> r = operator(net, random_blocks(net, rng=0))
     >>> bool(np.allclose(r.H @ (r @ [1.0, 2.0, 3.0]), [1.0, 2.0, 3.0]))

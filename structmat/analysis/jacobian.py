@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from structmat.blocks import checked_blocks, random_blocks
+from structmat.analysis.dimension import dimension
 from structmat.errors import BlockError, suggest
-from structmat.expressivity import dimension
+from structmat.linalg.blocks import checked_blocks, random_blocks
 from structmat.networks.network import Network, checked
 
 Array = npt.NDArray[Any]
@@ -46,7 +46,7 @@ def jacobian(net: Network, blocks: Sequence[npt.ArrayLike]) -> Array:
 
     Examples
     --------
-    >>> from structmat.blocks import identity_blocks
+    >>> from structmat.linalg.blocks import identity_blocks
     >>> net = Network.of(3, [[[0, 1]], [[1, 2]]])
     >>> jacobian(net, identity_blocks(net))
     array([[1., 0., 0.],

@@ -1,0 +1,1 @@
+"""What a network can represent: reachability, cuts, dimension, mixing, spectra and bounds."""

@@ -1,0 +1,1 @@
+"""Networks with blocks as matrices: blocks, sparse factors, rotations, schedules, fused stages."""

@@ -1,0 +1,1 @@
+"""Find networks for a width and a budget."""
