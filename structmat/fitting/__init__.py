@@ -1,5 +1,5 @@
 """Fitting a network to a target matrix, with a lower bound on the error."""
 
-from structmat.fitting.solving import Fit, fit
+from structmat.fitting.solver import Fit, fit
 
 __all__ = ["Fit", "fit"]

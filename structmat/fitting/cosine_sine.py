@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import scipy
 
-from structmat.fitting.pairs import Pairs, pairs_of
+from structmat.fitting.givens_networks import Pairs, pairs_of
 from structmat.linalg.blocks import Array
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index

@@ -1,5 +1,5 @@
 """Routing: settings of the switches that realise a permutation."""
 
-from structmat.routing.settings import route
+from structmat.routing.switch_settings import route
 
 __all__ = ["route"]

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.fitting.cosine_sine import halved
-from structmat.fitting.hierarchical import peeled
-from structmat.fitting.nulling import nulled
-from structmat.fitting.rotations import rotated
+from structmat.fitting.determinant_signs import rotated
+from structmat.fitting.givens_nulling import nulled
+from structmat.fitting.hierarchical_svd import peeled
 from structmat.testing import assert_orthogonal, networks, seeds
 from tests.fitting.targets import distance, haar, rounding
 

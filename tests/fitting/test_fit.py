@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import BlockError, StructmatError
-from structmat.fitting import searching
-from structmat.fitting.hierarchical import peeled
+from structmat.fitting import multistart
+from structmat.fitting.hierarchical_svd import peeled
 from structmat.testing import networks, seeds
 from tests.fitting.targets import distance, haar, rounding
 
@@ -99,8 +99,8 @@ def test_an_interrupted_fit_returns_the_best_so_far(monkeypatch):
                 raise KeyboardInterrupt
             yield step
 
-    swept = searching.swept
-    monkeypatch.setattr(searching, "swept", cut_short)
+    swept = multistart.swept
+    monkeypatch.setattr(multistart, "swept", cut_short)
     sweeps = 3
     found = sm.fit(net, target, rng=0, starts=1)
     assert found.method == "alternating Procrustes, interrupted"
@@ -120,12 +120,12 @@ def test_an_interrupted_fit_returns_the_best_so_far(monkeypatch):
 def test_a_step_of_the_refinement_that_is_worse_is_not_taken(monkeypatch):
     """As when the sweeps summed the same distance otherwise, and a little lower."""
     net, target = sm.brickwall(6, depth=3), haar(6)
-    search = searching.Search(net, target, special=False, tolerance=0, enough=0.0)
+    search = multistart.Search(net, target, special=False, tolerance=0, enough=0.0)
     search.sweep(sm.random_blocks(net, rng=0), most=5)
     blocks, history = search.blocks, list(search.history)
     for distance_ in (history[-1] * (1 + 1e-12), history[-1]):
         steps = iter([(sm.identity_blocks(net), distance_), (blocks, 0.0)])
-        monkeypatch.setattr(searching, "refined", lambda *_, steps=steps: steps)
+        monkeypatch.setattr(multistart, "refined", lambda *_, steps=steps: steps)
         search.refine()
         assert search.blocks is blocks
         assert search.history == history

@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.fitting.components import connected, groups
-from structmat.fitting.floors import floor
+from structmat.fitting.error_bounds import floor
+from structmat.fitting.stage_splits import connected, groups
 from structmat.testing import networks, seeds
 from tests.fitting.targets import distance, haar
 

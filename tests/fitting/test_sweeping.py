@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
+from structmat.fitting.alternating_procrustes import swept
+from structmat.fitting.levenberg_marquardt import refined
 from structmat.fitting.procrustes import polar
-from structmat.fitting.refining import refined
-from structmat.fitting.sweeping import swept
 from structmat.linalg.blocks import cayley
 from structmat.testing import assert_orthogonal, networks, seeds
 from tests.fitting.targets import distance, haar, rounding

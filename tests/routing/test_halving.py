@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from structmat.routing.halving import Shares, Slots, flow, loops
+from structmat.routing.bipartite_halving import Shares, Slots, flow, loops
 
 
 def served(upper, switch, share):

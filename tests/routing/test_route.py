@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import RoutingError, StructmatError, UndecidedError, WiringError
-from structmat.routing import searching
-from structmat.routing.following import Listed, Nested
-from structmat.routing.planning import plan_of
+from structmat.routing import backtracking
+from structmat.routing.levels import plan_of
+from structmat.routing.unique_paths import Listed, Nested
 from structmat.testing import networks
 
 
@@ -293,7 +293,7 @@ def test_one_path_is_followed_at_any_width(net):
 def test_one_path_is_followed_where_reach_is_not_nested(monkeypatch):
     """A staircase: the ends of two wires overlap. They are listed, some ends at a time."""
     net = sm.Network.of(200, [[[i, i + 1]] for i in range(199)])
-    monkeypatch.setattr(searching, "_MOST_BYTES", 1)
+    monkeypatch.setattr(backtracking, "_MOST_BYTES", 1)
     assert Nested.of(plan_of(net)) is None
     assert_routes(net, np.roll(np.arange(200), -1))
     with pytest.raises(RoutingError, match="input 199 does not reach output 0"):
@@ -355,7 +355,7 @@ def test_a_search_ends(monkeypatch):
         UndecidedError, match=r"undecided whether it blocks .* 1000000 steps of search"
     ):
         sm.route(net, p)
-    monkeypatch.setattr(searching, "_MOST_BYTES", 100)
+    monkeypatch.setattr(backtracking, "_MOST_BYTES", 100)
     wide = net.beside(net)
     with pytest.raises(
         UndecidedError, match=r"undecided .* too large to search; waksman\(80\) routes"

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from structmat.fitting.pairs import Pairs, pairs_of
+from structmat.fitting.givens_networks import Pairs, pairs_of
 from structmat.linalg.blocks import Array, adjoint_blocks
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from structmat.fitting.sweeping import turned
+from structmat.fitting.alternating_procrustes import turned
 from structmat.linalg.blocks import Array, by_stage, cayley
 from structmat.networks.network import Network
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from structmat.networks.permutation import Index, identity
-from structmat.routing.planning import Plan, Side
+from structmat.routing.levels import Plan, Side
 
 
 def divided(plan: Plan, target: Index) -> Index | None:
@@ -15,7 +15,7 @@ def divided(plan: Plan, target: Index) -> Index | None:
     leaves a permutation for each of these; all are routed together. In a Clos network each of them
     succeeds, whatever the choices before (Slepian–Duguid).
 
-    Parameters and result are those of `structmat.routing.searching.compared`.
+    Parameters and result are those of `structmat.routing.backtracking.compared`.
     """
     depth, signals = len(plan.stages), identity(plan.net.width)
     held = np.empty((depth + 1, plan.net.width), dtype=np.int64)

@@ -15,7 +15,7 @@ import numpy as np
 
 from structmat.analysis.min_cut import rank_bounds
 from structmat.analysis.reachability import reach
-from structmat.fitting.components import connected, groups
+from structmat.fitting.stage_splits import connected, groups
 from structmat.linalg.blocks import Array
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index

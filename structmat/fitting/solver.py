@@ -13,14 +13,14 @@ import numpy.typing as npt
 from structmat._util.progress import bar
 from structmat.errors import BlockError, StructmatError, random_source, whole
 from structmat.fitting.cosine_sine import halved
-from structmat.fitting.floors import floor
-from structmat.fitting.hierarchical import peeled
-from structmat.fitting.nulling import nulled
-from structmat.fitting.permuting import routed
+from structmat.fitting.determinant_signs import rotated
+from structmat.fitting.error_bounds import floor
+from structmat.fitting.givens_nulling import nulled
+from structmat.fitting.hierarchical_svd import peeled
+from structmat.fitting.multistart import Search
+from structmat.fitting.permutation_targets import routed
 from structmat.fitting.procrustes import polar
-from structmat.fitting.rotations import rotated
-from structmat.fitting.scaling import Scaled, scaled
-from structmat.fitting.searching import Search
+from structmat.fitting.target_scaling import Scaled, scaled
 from structmat.linalg.blocks import Array, checked_blocks, random_blocks
 from structmat.networks.network import Network, checked
 

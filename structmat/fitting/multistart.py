@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from structmat.fitting.refining import refinable, refined
-from structmat.fitting.sweeping import swept
+from structmat.fitting.alternating_procrustes import swept
+from structmat.fitting.levenberg_marquardt import refinable, refined
 from structmat.linalg.blocks import Array
 from structmat.linalg.factors import dense
 from structmat.networks.network import Network

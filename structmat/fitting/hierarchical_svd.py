@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from structmat.fitting.components import connected, groups
 from structmat.fitting.procrustes import polar
+from structmat.fitting.stage_splits import connected, groups
 from structmat.linalg.blocks import Array, identity_blocks
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index

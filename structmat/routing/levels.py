@@ -11,7 +11,7 @@ import numpy as np
 from structmat.networks.components import joined
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index, identity
-from structmat.routing.halving import Slots
+from structmat.routing.bipartite_halving import Slots
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,10 +9,10 @@ from structmat.errors import StructmatError
 from structmat.networks.network import Network
 from structmat.networks.network import checked as checked_network
 from structmat.networks.permutation import Index, checked, identity
-from structmat.routing.dividing import divided
-from structmat.routing.planning import Plan, plan_of
-from structmat.routing.searching import compared, searched
-from structmat.routing.turning import negations
+from structmat.routing.backtracking import compared, searched
+from structmat.routing.exchange_signs import negations
+from structmat.routing.level_routing import divided
+from structmat.routing.levels import Plan, plan_of
 
 Floats = npt.NDArray[np.float64]
 
