@@ -13,11 +13,11 @@ import matplotlib as mpl
 from matplotlib.figure import Figure
 
 import structmat as sm
-from structmat import plot
+from structmat import viz
 from structmat.errors import StructmatError
 from structmat.families import Entry
-from structmat.plot import wiring
 from structmat.testing.members import tried
+from structmat.viz import grid_graph
 
 # Families are read in this order; a file of them that is not named here comes last.
 KINS = (
@@ -165,13 +165,13 @@ def _text(known: Entry) -> str:
 def _picture(rule: sm.Family, width: int, folder: Path) -> Path:
     """Draw a network, unless that was done before; return the file."""
     net = rule(width)
-    drawing = "".join(Path(module).read_text("utf-8") for module in (wiring.__file__, __file__))
+    drawing = "".join(Path(module).read_text("utf-8") for module in (grid_graph.__file__, __file__))
     key = hashlib.sha256(f"{net.to_json()} {mpl.__version__} {drawing}".encode()).hexdigest()
     path = folder / f"{rule.name}-{key[:8]}.svg"
     if not path.exists():
         size = (min(1.1 + 1.5 * net.depth, 7.4), 0.9 + 0.28 * width)  # as wide as the page's text
         figure = Figure(figsize=size, layout="constrained")
-        plot.grid(net, ax=figure.add_subplot())
+        viz.grid(net, ax=figure.add_subplot())
         with mpl.rc_context({"svg.hashsalt": "structmat"}):  # the same picture, the same file
             figure.savefig(path, metadata={"Date": None})
     return path

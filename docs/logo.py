@@ -14,7 +14,7 @@ import numpy as np
 import structmat as sm
 
 STATIC = Path(__file__).parent / "_static"
-COLOURS = ("#0072B2", "#D55E00", "#009E73")  # Okabe and Ito, one a stage, as in structmat.plot
+COLOURS = ("#0072B2", "#D55E00", "#009E73")  # Okabe and Ito, one a stage, as in structmat.viz
 QUIET = "#8A8F98"  # what the input has not reached
 GAP, EDGE = 22, 9  # between wires, around the picture
 

@@ -14,7 +14,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 import structmat as sm
-from structmat import plot
+from structmat import viz
 
 HERE = Path(__file__).parent
 STATIC = HERE / "_static"
@@ -34,7 +34,7 @@ def spreading() -> Figure:
     figure = Figure(figsize=(11, 4.2), layout="constrained")
     axes = figure.subplots(1, len(networks), width_ratios=[n.depth for n in networks.values()])
     for ax, (title, net) in zip(axes, networks.items(), strict=True):
-        plot.grid(net, inputs=5, ax=ax).set_title(title, fontsize=11, family="monospace")
+        viz.grid(net, inputs=5, ax=ax).set_title(title, fontsize=11, family="monospace")
     return figure
 
 
@@ -48,7 +48,7 @@ def fitting() -> Figure:
             point = (row["parameters"], statistics.median(row["error"]))
             curves.setdefault(row["topology"], []).append(point)
     figure = Figure(figsize=(9, 5.5), layout="constrained")
-    plot.curves(
+    viz.curves(
         curves, x="trainable parameters", y="relative error, median of 10", ax=figure.add_subplot()
     )
     return figure
@@ -110,7 +110,7 @@ def timed(rows: Mapping[str, Mapping[int, Mapping[str, Any]]], kind: str, ax: Ax
         curve: [(place, 1e3 * row[kind]["median"]) for place, row in sorted(points.items())]
         for curve, points in rows.items()
     }
-    plot.curves(medians, x="", y="", ax=ax)
+    viz.curves(medians, x="", y="", ax=ax)
     ax.set_yscale("log")
     ax.set_xscale("log", base=2)
     ax.xaxis.set_major_formatter("{x:,.0f}")

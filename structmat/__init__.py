@@ -15,7 +15,6 @@ from structmat.analysis.mixing import mixing
 from structmat.analysis.reachability import dense_depth, is_dense, path_counts, reach
 from structmat.analysis.report import Comparison, Report, compare, report
 from structmat.analysis.spectrum import SpectralStatistics, spectral_statistics
-from structmat.drawing import diagram
 from structmat.errors import StructmatError
 from structmat.families import (
     Claims,
@@ -63,6 +62,7 @@ from structmat.networks.network import Network, Straightened
 from structmat.networks.stage import Bank, Stage
 from structmat.routing import route
 from structmat.search.dense_networks import dense_networks
+from structmat.viz.text_diagram import diagram
 
 __version__ = "0.1.0"
 

@@ -93,13 +93,13 @@ def layer() -> None:
 def without_extras() -> None:
     from torch import nn
 
-    from structmat import plot
+    from structmat import viz
     from structmat.nn import adapt, save_adapter
 
     net = sm.butterfly(8, block=2)
     model = adapt(nn.Linear(8, 8), net)
     refusals = {
-        "plot": lambda: plot.grid(net),
+        "plot": lambda: viz.grid(net),
         "adapters": lambda: save_adapter(model, "adapter"),
         "testing": lambda: importlib.import_module("structmat.testing"),
         "peft": lambda: importlib.import_module("structmat.nn.peft"),
@@ -125,7 +125,7 @@ def with_extras() -> None:
     from peft import PeftModel, get_peft_model
     from torch import nn
 
-    from structmat import plot
+    from structmat import viz
     from structmat.nn import adapt, load_adapter, save_adapter
     from structmat.nn.peft import StructmatConfig
     from structmat.testing import assert_orthogonal, networks
@@ -143,7 +143,7 @@ def with_extras() -> None:
     x = torch.randn(5, 12)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        plot.grid(sm.benes(8)).figure.savefig(folder / "benes.svg")
+        viz.grid(sm.benes(8)).figure.savefig(folder / "benes.svg")
 
         model = adapt(plain(), "monarch")
         perturb(model)

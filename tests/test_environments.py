@@ -157,7 +157,7 @@ def test_the_library_needs_nothing_optional():
 @pytest.mark.parametrize(
     ("blocked", "program", "extra"),
     [
-        ("matplotlib", "from structmat.plot import grid; grid(sm.butterfly(4))", "plot"),
+        ("matplotlib", "from structmat.viz import grid; grid(sm.butterfly(4))", "plot"),
         ("pandas", "sm.compare('butterfly', 8).to_dataframe()", "finetune"),
         ("hypothesis", "from structmat.testing import networks; networks()", "testing"),
         ("peft", "from structmat.nn.peft import StructmatConfig", "peft"),

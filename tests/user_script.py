@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from torch import nn
 
 import structmat as sm
-from structmat import plot
+from structmat import viz
 from structmat.nn import Adapter, Orthogonal, adapt, adapters, load_adapter, merge, save_adapter
 from structmat.testing import assert_dense, assert_orthogonal, networks, seeds
 
@@ -66,10 +66,10 @@ def learning(folder: Path) -> None:
 
 
 def pictures() -> None:
-    assert_type(plot.grid(sm.benes(8), inputs=0), Axes)
-    drawn = plot.curves({"monarch": [(1.0, 0.5), (2.0, 0.25)]}, x="step", y="loss")
+    assert_type(viz.grid(sm.benes(8), inputs=0), Axes)
+    drawn = viz.curves({"monarch": [(1.0, 0.5), (2.0, 0.25)]}, x="step", y="loss")
     drawn.set_title("a run")
-    assert_type(plot.sparsity(sm.benes(8)), Axes)
+    assert_type(viz.sparsity(sm.benes(8)), Axes)
 
 
 if __name__ == "__main__":

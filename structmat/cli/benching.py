@@ -207,7 +207,7 @@ def _methods(options: argparse.Namespace) -> list[Method]:
 
 
 def _picture(found: Benchmark) -> Any:
-    from structmat.plot import bars
+    from structmat.viz import bars
 
     against = found.reference
     of = "LoRA's" if against == "LoRA" else "the frozen layers'"

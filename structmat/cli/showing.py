@@ -126,7 +126,7 @@ def _check_size(what: object, width: int, depth: int, claims: sm.Claims) -> None
 
 
 def _picture(net: sm.Network, inputs: Sequence[int] | None) -> Any:
-    from structmat import plot
+    from structmat import viz
 
     free = net.nonzeros
     if free > _EDGES:
@@ -135,5 +135,5 @@ def _picture(net: sm.Network, inputs: Sequence[int] | None) -> Any:
             f" entries of the factors, not {free:,}; use a narrower network of the family"
         )
     if inputs is None and _GRID < net.width <= _PATTERN and net.depth <= _PANELS:
-        return plot.sparsity(net)
-    return plot.grid(net, inputs=inputs)
+        return viz.sparsity(net)
+    return viz.grid(net, inputs=inputs)

@@ -8,7 +8,6 @@ from typing import Any
 from structmat.analysis.lower_bounds import lower_bounds
 from structmat.analysis.reachability import reach
 from structmat.analysis.report import report
-from structmat.drawing import diagram
 from structmat.errors import StructmatError
 from structmat.explorer.asking import DRAWN, asked, named
 from structmat.explorer.code import code, is_ours
@@ -17,6 +16,7 @@ from structmat.families.options import taken
 from structmat.linalg.schedule import schedule
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
+from structmat.viz.text_diagram import diagram
 
 _EDGES = 50_000  # maximum number of edges that a browser draws quickly
 _WIDTHS = (2, 3, 4, 6, 8, 9, 12, 16, 24, 25, 27, 32, 48, 64)  # suggested if many are accepted

@@ -13,7 +13,7 @@ from typing import Any
 import structmat
 from structmat.explorer.answering import offered
 from structmat.explorer.asking import DRAWN, WIDEST
-from structmat.plot import COLOURS
+from structmat.viz import COLOURS
 
 _SCRIPTS = (
     "spreading",
@@ -102,7 +102,7 @@ def _part(name: str) -> str:
 
 
 def _palette() -> str:
-    """Return the colours of switches, those of `structmat.plot`, as CSS variables."""
+    """Return the colours of switches, those of `structmat.viz`, as CSS variables."""
     rules = "".join(f"  --switch-{k}: {colour};\n" for k, colour in enumerate(COLOURS))
     return f":root {{\n{rules}}}\n"
 

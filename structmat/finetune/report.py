@@ -17,7 +17,7 @@ from structmat.finetune.methods import Method, Topology
 from structmat.finetune.models import PACKAGED, Pretrained
 from structmat.finetune.results import noise
 from structmat.networks.network import Network
-from structmat.plot import curves, grid
+from structmat.viz import curves, grid
 
 _SMALL = (24, 32, 16, 36, 48, 64, 12, 18, 8)  # widths a picture can show, the best first
 

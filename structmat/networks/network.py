@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-from structmat import svgtext
 from structmat._util import text_table
 from structmat.errors import WIDEST, StructmatError, WiringError, checked_width, shown, whole
 from structmat.networks import permutation, serialization
@@ -521,12 +520,14 @@ class Network(Value):
         return f"Network(width={self.width}, depth={self.depth}, parameters={self.parameters})"
 
     def _repr_html_(self) -> str:
+        from structmat.viz import svg
+
         counted = text_table.counted
         counts = (
             f"{counted(self.width, 'wire')}, {counted(self.depth, 'stage')},"
             f" {counted(self.parameters, 'parameter')}"
         )
-        picture = svgtext.drawn(self.width, self.stages, self.labels)
+        picture = svg.drawn(self.width, self.stages, self.labels)
         return f"<div><p>Network: {counts}</p>\n{picture}</div>"
 
 

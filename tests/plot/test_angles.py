@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import structmat as sm
-from structmat import plot
+from structmat import viz
 from structmat.errors import WidthError
 
 
 def heights(net, **options):
     """The bars of the members, and the line of Haar."""
-    bars, line = plot.eigenangles(net, **options).patches
+    bars, line = viz.eigenangles(net, **options).patches
     return bars.get_data().values, line.get_data().values
 
 
@@ -43,4 +43,4 @@ def test_seeds_are_kept_and_a_wire_does_not_turn():
     np.testing.assert_array_equal(first, again)
     assert (first != other).any()
     with pytest.raises(WidthError, match="a single wire has no rotations"):
-        plot.eigenangles(sm.Network(1))
+        viz.eigenangles(sm.Network(1))

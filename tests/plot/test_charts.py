@@ -16,13 +16,13 @@ from matplotlib.figure import Figure
 from matplotlib.image import imread
 
 import structmat as sm
-from structmat import plot
+from structmat import viz
 from structmat.errors import FileError, StructmatError
 
 
 def test_curves_draws_every_history():
     histories = {f"method {k}": [(0, 2.0), (10, 1.0 / (k + 1))] for k in range(9)}
-    ax = plot.curves(histories, x="step", y="validation loss")
+    ax = viz.curves(histories, x="step", y="validation loss")
     assert {line.get_label(): line.get_xydata().tolist() for line in ax.lines} == {
         label: [list(map(float, pair)) for pair in pairs] for label, pairs in histories.items()
     }
@@ -34,7 +34,7 @@ def test_curves_draws_every_history():
 
 def test_numbers_alone_are_numbered():
     for values in ([0.3, 0.2, 0.1], np.array([0.3, 0.2, 0.1]), (0.3, 0.2, 0.1)):
-        [line] = plot.curves({"loss": values}, x="step", y="loss").lines
+        [line] = viz.curves({"loss": values}, x="step", y="loss").lines
         assert line.get_xydata().tolist() == [[0, 0.3], [1, 0.2], [2, 0.1]]
 
 
@@ -43,12 +43,12 @@ def test_numbers_alone_are_numbered():
 )
 def test_curves_refuses_what_is_not_pairs(pairs):
     with pytest.raises(StructmatError, match="history 'a': it must be a sequence of"):
-        plot.curves({"a": pairs}, x="x", y="y")
+        viz.curves({"a": pairs}, x="x", y="y")
 
 
 def test_curves_refuses_nothing():
     with pytest.raises(StructmatError, match="at least one curve"):
-        plot.curves({}, x="x", y="y")
+        viz.curves({}, x="x", y="y")
 
 
 @settings(deadline=None, max_examples=20)
@@ -57,7 +57,7 @@ def test_curves_refuses_nothing():
     st.none() | st.floats(0, 10),
 )
 def test_bars_are_as_long_as_their_values_from_the_top(values, mark):
-    ax = plot.bars(values, x="ratio", mark=mark)
+    ax = viz.bars(values, x="ratio", mark=mark)
     assert [bar.get_width() for bar in ax.patches] == list(values.values())
     assert [label.get_text() for label in ax.get_yticklabels()] == list(values)
     bottom, top = ax.get_ylim()
@@ -67,7 +67,7 @@ def test_bars_are_as_long_as_their_values_from_the_top(values, mark):
 
 
 def test_large_numbers_are_written_out():
-    ax = plot.bars({"a": 24_576, "b": 1_300_000, "c": 125}, x="parameters")
+    ax = viz.bars({"a": 24_576, "b": 1_300_000, "c": 125}, x="parameters")
     assert [text.get_text() for text in ax.texts] == ["24,576", "1,300,000", "125"]
     ax.figure.draw_without_rendering()
     ticks = [tick.get_text() for tick in ax.get_xticklabels()]
@@ -77,7 +77,7 @@ def test_large_numbers_are_written_out():
     assert all(a.x1 < b.x0 for a, b in pairwise(boxes))
 
 
-@pytest.mark.parametrize("draw", [plot.curves, plot.pareto])
+@pytest.mark.parametrize("draw", [viz.curves, viz.pareto])
 def test_axes_of_large_numbers_are_written_out(draw):
     def ticks(pairs, **options):
         ax = draw({"a": pairs}, x="x", y="y", **options)
@@ -91,7 +91,7 @@ def test_axes_of_large_numbers_are_written_out(draw):
 
 def test_bars_go_into_logarithmic_axes():
     ax = Figure().add_subplot(xscale="log")
-    assert plot.bars({"a": 24_576, "b": 10}, x="x", ax=ax).get_xscale() == "log"
+    assert viz.bars({"a": 24_576, "b": 10}, x="x", ax=ax).get_xscale() == "log"
 
 
 @pytest.mark.parametrize(
@@ -105,32 +105,32 @@ def test_bars_go_into_logarithmic_axes():
 )
 def test_bars_refuses_what_cannot_be_drawn(values, reason):
     with pytest.raises(StructmatError, match=reason):
-        plot.bars(values, x="x")
+        viz.bars(values, x="x")
 
 
 def test_curves_draw_bands_and_logarithms():
     pairs, band = [(1, 2.0), (10, 3.0)], [(1.0, 4.0), (2.0, 5.0)]
-    ax = plot.curves({"a": pairs, "b": pairs}, x="x", y="y", log="xy", bands={"b": band})
+    ax = viz.curves({"a": pairs, "b": pairs}, x="x", y="y", log="xy", bands={"b": band})
     assert (ax.get_xscale(), ax.get_yscale()) == ("log", "log")
     [drawn] = ax.collections
     corners = {tuple(point) for point in drawn.get_paths()[0].vertices.tolist()}
     assert corners == {(1.0, 1.0), (1.0, 4.0), (10.0, 2.0), (10.0, 5.0)}
-    assert plot.curves({"a": pairs}, x="x", y="y").get_xscale() == "linear"
+    assert viz.curves({"a": pairs}, x="x", y="y").get_xscale() == "linear"
 
 
 @pytest.mark.parametrize("bands", [{"b": [(1, 2)]}, {"a": [(1, 2), (1, 2)]}])
 def test_curves_refuse_a_band_of_no_curve(bands):
     with pytest.raises(StructmatError, match="it must be that of a history"):
-        plot.curves({"a": [(0, 1)]}, x="x", y="y", bands=bands)
+        viz.curves({"a": [(0, 1)]}, x="x", y="y", bands=bands)
 
 
-@pytest.mark.parametrize("draw", [plot.curves, plot.pareto])
+@pytest.mark.parametrize("draw", [viz.curves, viz.pareto])
 def test_only_axes_can_be_logarithmic(draw):
     with pytest.raises(StructmatError, match="log='z': it must be"):
         draw({"a": [(0, 1)]}, x="x", y="y", log="z")
 
 
-PICTURES = [plot.grid, plot.sparsity, plot.reach, plot.paths, plot.meetings, plot.eigenangles]
+PICTURES = [viz.grid, viz.sparsity, viz.reach, viz.paths, viz.meetings, viz.eigenangles]
 
 
 @pytest.mark.parametrize("draw", PICTURES)
@@ -147,12 +147,12 @@ def test_pictures_go_into_axes_only(ax):
     for draw in PICTURES:
         with pytest.raises(StructmatError, match=rule):
             draw(net, ax=ax)
-    for draw in (plot.curves, plot.pareto):
+    for draw in (viz.curves, viz.pareto):
         with pytest.raises(StructmatError, match=rule):
             draw(pairs, x="x", y="y", ax=ax)
     for call in (
-        lambda: plot.bars({"a": 1}, x="x", ax=ax),
-        lambda: plot.tradeoff({"a": net}, ax=ax),
+        lambda: viz.bars({"a": 1}, x="x", ax=ax),
+        lambda: viz.tradeoff({"a": net}, ax=ax),
     ):
         with pytest.raises(StructmatError, match=rule):
             call()
@@ -161,12 +161,12 @@ def test_pictures_go_into_axes_only(ax):
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        (lambda given: plot.curves(given, x="x", y="y"), "histories"),
-        (lambda given: plot.curves({"a": [(0, 1)]}, x="x", y="y", bands=given), "bands"),
-        (lambda given: plot.pareto(given, x="x", y="y"), "given"),
-        (plot.frontier, "given"),
-        (plot.tradeoff, "networks"),
-        (lambda given: plot.meetings(sm.butterfly(2), layout=given), "layout"),
+        (lambda given: viz.curves(given, x="x", y="y"), "histories"),
+        (lambda given: viz.curves({"a": [(0, 1)]}, x="x", y="y", bands=given), "bands"),
+        (lambda given: viz.pareto(given, x="x", y="y"), "given"),
+        (viz.frontier, "given"),
+        (viz.tradeoff, "networks"),
+        (lambda given: viz.meetings(sm.butterfly(2), layout=given), "layout"),
     ],
 )
 def test_what_has_labels_is_a_mapping(call, name):
@@ -178,15 +178,15 @@ def test_what_has_labels_is_a_mapping(call, name):
 
 def test_every_picture_goes_into_given_axes():
     net, pairs = sm.butterfly(4), {"a": [(0, 1)]}
-    for draw in (plot.grid, plot.sparsity, plot.reach, plot.paths, plot.meetings):
+    for draw in (viz.grid, viz.sparsity, viz.reach, viz.paths, viz.meetings):
         ax = Figure().add_subplot()
         assert draw(net, ax=ax) is ax
     ax = Figure().add_subplot()
-    assert plot.eigenangles(net, samples=2, ax=ax) is ax
-    assert plot.curves(pairs, x="x", y="y", ax=ax) is ax
-    assert plot.pareto(pairs, x="x", y="y", ax=ax) is ax
-    assert plot.tradeoff({"a": net}, ax=ax) is ax
-    assert plot.bars({"a": 1.0}, x="x", ax=ax) is ax
+    assert viz.eigenangles(net, samples=2, ax=ax) is ax
+    assert viz.curves(pairs, x="x", y="y", ax=ax) is ax
+    assert viz.pareto(pairs, x="x", y="y", ax=ax) is ax
+    assert viz.tradeoff({"a": net}, ax=ax) is ax
+    assert viz.bars({"a": 1.0}, x="x", ax=ax) is ax
 
 
 def test_pictures_leave_pyplot_alone():
@@ -201,7 +201,7 @@ def test_pictures_leave_pyplot_alone():
 
 def test_pictures_show_themselves_in_notebooks():
     """The pixels are those of the figure, at twice the size that the page is told."""
-    ax = plot.grid(sm.butterfly(8))
+    ax = viz.grid(sm.butterfly(8))
     data, size = ax._repr_png_()
     shape = imread(io.BytesIO(data)).shape
     inches = ax.figure.get_size_inches()
@@ -211,7 +211,7 @@ def test_pictures_show_themselves_in_notebooks():
 
 def test_whole_numbers_have_whole_ticks():
     def ticks(pairs, **options):
-        ax = plot.curves({"a": pairs}, x="stages", y="y", **options)
+        ax = viz.curves({"a": pairs}, x="stages", y="y", **options)
         return ax.get_xticks()
 
     assert (ticks([(k, k) for k in range(1, 17)]) % 1 == 0).all()
@@ -223,8 +223,8 @@ def test_whole_numbers_have_whole_ticks():
     "label", ["short", "shuffle, blocks of 16", "shuffle, blocks of 16, repeated often"]
 )
 def test_the_legend_stays_in_the_figure(label, tmp_path):
-    ax = plot.curves({f"{label} {k}": [(0, k)] for k in range(7)}, x="x", y="y")
-    plot.save(ax, tmp_path / "a.png", dpi=int(ax.figure.dpi))  # lays it out
+    ax = viz.curves({f"{label} {k}": [(0, k)] for k in range(7)}, x="x", y="y")
+    viz.save(ax, tmp_path / "a.png", dpi=int(ax.figure.dpi))  # lays it out
     legend, paper = ax.get_legend().get_window_extent(), ax.figure.bbox
     assert legend.x1 <= paper.width
     assert legend.y1 <= paper.height
@@ -232,7 +232,7 @@ def test_the_legend_stays_in_the_figure(label, tmp_path):
 
 def test_an_svg_is_the_same_twice(tmp_path):
     first, again = (
-        plot.save(plot.grid(sm.butterfly(8)), tmp_path / name) for name in ("a.svg", "b.svg")
+        viz.save(viz.grid(sm.butterfly(8)), tmp_path / name) for name in ("a.svg", "b.svg")
     )
     assert first.read_bytes() == again.read_bytes()
     assert first.read_text("utf-8").count("<svg") == 1
@@ -241,7 +241,7 @@ def test_an_svg_is_the_same_twice(tmp_path):
 def test_dots_of_a_png_are_chosen(tmp_path):
     sizes = []
     for dpi in (50, 100):
-        path = plot.save(plot.grid(sm.butterfly(8)), str(tmp_path / "a.PNG"), dpi=dpi)
+        path = viz.save(viz.grid(sm.butterfly(8)), str(tmp_path / "a.PNG"), dpi=dpi)
         data = path.read_bytes()
         assert data.startswith(b"\x89PNG")
         sizes.append(int.from_bytes(data[16:20], "big"))
@@ -249,11 +249,11 @@ def test_dots_of_a_png_are_chosen(tmp_path):
 
 
 def test_a_figure_is_saved_as_its_axes_are_and_nothing_else_is(tmp_path):
-    ax = plot.grid(sm.butterfly(8))
-    first, again = plot.save(ax, tmp_path / "a.svg"), plot.save(ax.figure, tmp_path / "b.svg")
+    ax = viz.grid(sm.butterfly(8))
+    first, again = viz.save(ax, tmp_path / "a.svg"), viz.save(ax.figure, tmp_path / "b.svg")
     assert first.read_bytes() == again.read_bytes()
     with pytest.raises(StructmatError, match="what is saved of type Network: give matplotlib Axes"):
-        plot.save(sm.butterfly(8), tmp_path / "c.svg")
+        viz.save(sm.butterfly(8), tmp_path / "c.svg")
 
 
 @pytest.mark.parametrize(
@@ -262,5 +262,5 @@ def test_a_figure_is_saved_as_its_axes_are_and_nothing_else_is(tmp_path):
 )
 def test_save_refuses_where_it_cannot_write(tmp_path, name, reason):
     with pytest.raises(FileError, match=reason):
-        plot.save(plot.grid(sm.butterfly(4)), tmp_path / name)
+        viz.save(viz.grid(sm.butterfly(4)), tmp_path / name)
     assert list(tmp_path.iterdir()) == []

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 
 import structmat as sm
-from structmat import plot
+from structmat import viz
 from structmat.errors import StructmatError
 from structmat.testing import networks
 
@@ -22,7 +22,7 @@ FLORENCE = nx.florentine_families_graph()
 def test_every_pair_that_meets_is_drawn_once(net):
     layout = {wire: (wire, wire**2) for wire in range(net.width)}
     drawn = {}
-    for some in plot.meetings(net, layout=layout).collections:
+    for some in viz.meetings(net, layout=layout).collections:
         if some.get_label().startswith("stage"):
             for ends in some.get_segments():
                 pair = frozenset(int(x) for x, _ in ends)
@@ -40,7 +40,7 @@ def test_every_pair_that_meets_is_drawn_once(net):
 def test_a_graph_is_drawn_where_its_layout_says():
     graph = nx.petersen_graph()
     places = nx.circular_layout(graph)
-    ax = plot.meetings(sm.from_graph(graph), layout=places)
+    ax = viz.meetings(sm.from_graph(graph), layout=places)
     lines = np.concatenate([c.get_segments() for c in ax.collections[:-1]])
     expected = [[places[a], places[b]] for a, b in graph.edges]
     key = [sorted(map(tuple, np.round(line, 9).tolist())) for line in lines]
@@ -50,7 +50,7 @@ def test_a_graph_is_drawn_where_its_layout_says():
 
 
 def test_colours_of_many_stages_are_in_order():
-    ax = plot.meetings(sm.round_robin(16))
+    ax = viz.meetings(sm.round_robin(16))
     shades = [c.get_colors()[0] for c in ax.collections if c.get_label().startswith("stage")]
     light = [0.3 * r + 0.6 * g + 0.1 * b for r, g, b, _ in shades]
     assert len(light) == 15
@@ -60,7 +60,7 @@ def test_colours_of_many_stages_are_in_order():
 
 @pytest.mark.parametrize("net", [sm.Network(3), sm.Network(1)])
 def test_nobody_meets(net):
-    ax = plot.meetings(net)
+    ax = viz.meetings(net)
     assert [c.get_label() for c in ax.collections] == ["wires"]
     assert ax.get_legend() is None
 
@@ -68,22 +68,22 @@ def test_nobody_meets(net):
 @pytest.mark.parametrize("place", [5, (1, 2, 3), (np.nan, 1), "ab", None])
 def test_a_place_is_two_numbers(place):
     with pytest.raises(StructmatError, match="the position of a wire must be two finite numbers"):
-        plot.meetings(sm.butterfly(2), layout={0: place, 1: place})
+        viz.meetings(sm.butterfly(2), layout={0: place, 1: place})
 
 
 def test_what_cannot_be_drawn_is_refused():
     with pytest.raises(StructmatError, match="no position for wire 3"):
-        plot.meetings(sm.butterfly(4), layout={0: (0, 0), 1: (1, 0), 2: (2, 0)})
+        viz.meetings(sm.butterfly(4), layout={0: (0, 0), 1: (1, 0), 2: (2, 0)})
     with pytest.raises(
         StructmatError, match="more than 50,000 pairs share a switch; draw a narrower"
     ):
-        plot.meetings(sm.block_diagonal(512, 512))
+        viz.meetings(sm.block_diagonal(512, 512))
 
 
 @pytest.mark.parametrize("layout", [None, {0: (3, 0), 1: (3, 8)}, {0: (0, 3), 1: (8, 3)}])
 @pytest.mark.parametrize("net", [sm.butterfly(2), sm.Network(2)])
 def test_two_wires_have_room(net, layout):
-    ax = plot.meetings(net, layout=layout)
+    ax = viz.meetings(net, layout=layout)
     ax.figure.draw_without_rendering()
     box = ax.get_window_extent()
     [wires] = [c for c in ax.collections if c.get_label() == "wires"]
@@ -99,7 +99,7 @@ def test_two_wires_have_room(net, layout):
 )
 def test_names_are_drawn_where_they_hide_no_dot(layout):
     net = sm.from_graph(FLORENCE)
-    ax = plot.meetings(net, layout=layout)
+    ax = viz.meetings(net, layout=layout)
     ax.figure.draw_without_rendering()
     assert tuple(text.get_text() for text in ax.texts) == net.labels
     [wires] = [c for c in ax.collections if c.get_label() == "wires"]
@@ -115,11 +115,11 @@ def test_names_are_drawn_where_they_hide_no_dot(layout):
 
 def test_names_stand_away_from_their_lines():
     star = sm.from_graph(nx.star_graph(2))  # wire 0 meets both others, which lie at its right
-    ax = plot.meetings(star, layout={0: (0, 0), 1: (3, 1), 2: (3, -1)})
+    ax = viz.meetings(star, layout={0: (0, 0), 1: (3, 1), 2: (3, -1)})
     assert [text.get_ha() for text in ax.texts] == ["right", "left", "left"]
 
 
 def test_a_legend_shows_colours_of_thin_lines():
-    ax = plot.meetings(sm.butterfly(256))
+    ax = viz.meetings(sm.butterfly(256))
     assert max(c.get_linewidths()[0] for c in ax.collections[:-1]) < 1
     assert min(line.get_linewidth() for line in ax.get_legend().get_lines()) >= 1.5

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from matplotlib.figure import Figure
 
 import structmat as sm
-from structmat import plot
+from structmat import viz
 from structmat.testing import networks
 
 NETWORKS = {
@@ -26,7 +26,7 @@ NETWORKS = {
 
 @pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS)
 def test_sparsity_shows_factors_and_products(net):
-    ax = plot.sparsity(net)
+    ax = viz.sparsity(net)
     assert len(ax.images) == (2 * net.depth or 1)
     blocks = sm.random_blocks(net, rng=0)
     for t, factor in enumerate(sm.factors(net, blocks)):
@@ -42,7 +42,7 @@ def shares(ax):
 
 
 def test_sparsity_of_no_stages_is_the_identity():
-    [image] = plot.sparsity(sm.Network(5)).images
+    [image] = viz.sparsity(sm.Network(5)).images
     np.testing.assert_array_equal((image.get_array() < 1).any(axis=2), np.eye(5))
 
 
@@ -51,7 +51,7 @@ def test_sparsity_of_no_stages_is_the_identity():
 def test_sparsity_cuts_no_name_and_no_two_meet(depth, own):
     net = sm.butterfly(4).repeat(100)[:depth]
     given = Figure(figsize=(9, 5)).subplots(1, 2)[0]
-    ax = plot.sparsity(net, ax=None if own else given)
+    ax = viz.sparsity(net, ax=None if own else given)
     ax.figure.draw_without_rendering()
     names = [text.get_window_extent() for text in [*ax.get_yticklabels(), *ax.texts]]
     panels = [image.get_window_extent() for image in ax.images]
@@ -67,7 +67,7 @@ def test_sparsity_cuts_no_name_and_no_two_meet(depth, own):
 
 def test_sparsity_of_a_wide_network_averages_cells():
     net = sm.shuffle(768, block=8, depth=1)  # 3 entries a cell side; blocks of 8 on the diagonal
-    ax = plot.sparsity(net)
+    ax = viz.sparsity(net)
     shade = 1 - ax.images[1].get_array()[:, :, 0]
     assert shade.shape == (256, 256)
     full = 1 - int("33", 16) / 255
@@ -78,13 +78,13 @@ def test_sparsity_of_a_wide_network_averages_cells():
 def test_an_entry_short_of_full_is_not_called_full():
     net = sm.Network.of(64, [[[*range(63)]], [[*range(62), 63]]])  # 63 never reaches 62
     assert (~sm.reach(net)).sum() == 1
-    assert shares(plot.sparsity(net))[-1] == "99.9%"
+    assert shares(viz.sparsity(net))[-1] == "99.9%"
 
 
 @settings(deadline=None, max_examples=30)
 @given(networks(max_width=8, wired=False))
 def test_reach_shows_the_first_column_in_which_an_input_is_heard(net):
-    shown = plot.reach(net).images[0].get_array()
+    shown = viz.reach(net).images[0].get_array()
     graph = net.to_networkx()
     for j in range(net.width):
         after = nx.descendants(graph, (0, j)) | {(0, j)}
@@ -96,28 +96,28 @@ def test_reach_shows_the_first_column_in_which_an_input_is_heard(net):
 @settings(deadline=None, max_examples=20)
 @given(networks(max_width=8))
 def test_reach_is_pale_just_where_no_path_is(net):
-    shown = plot.reach(net).images[0].get_array()
+    shown = viz.reach(net).images[0].get_array()
     np.testing.assert_array_equal(~np.ma.getmaskarray(shown), sm.reach(net))
 
 
 @settings(deadline=None, max_examples=30)
 @given(networks(max_width=8))
 def test_paths_are_those_of_the_patterns_multiplied(net):
-    shown = plot.paths(net).images[0].get_array()
+    shown = viz.paths(net).images[0].get_array()
     patterns = [abs(f.toarray()) > 0 for f in sm.factors(net, sm.random_blocks(net, rng=0))]
     counts = reduce(lambda so_far, p: p.astype(float) @ so_far, patterns, np.eye(net.width))
     np.testing.assert_allclose(np.ma.filled(10**shown, 0), counts, rtol=1e-9)
 
 
 def test_numbers_are_written_where_they_can_be_read():
-    small, wide = plot.reach(sm.butterfly(8)), plot.reach(sm.butterfly(32))
+    small, wide = viz.reach(sm.butterfly(8)), viz.reach(sm.butterfly(32))
     assert sorted({text.get_text() for text in small.texts}) == ["0", "1", "2", "3"]
     assert (len(small.texts), len(wide.texts)) == (64, 0)
 
 
 def test_numbers_can_be_told_from_what_is_behind_them():
     """Contrast of at least 3 to 1, as the web's guidelines ask of large signs."""
-    ax = plot.reach(sm.brickwall(12))
+    ax = viz.reach(sm.brickwall(12))
     [image] = ax.images
     for text in ax.texts:
         column, row = map(int, text.get_position())
@@ -132,7 +132,7 @@ def luminance(rgb):
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
 
 
-@pytest.mark.parametrize("draw", [plot.reach, plot.paths])
+@pytest.mark.parametrize("draw", [viz.reach, viz.paths])
 def test_matrices_name_their_wires(draw):
     labels = [f"wire {k}" for k in range(48)]
     for width, every in ((12, 1), (48, 2)):
@@ -145,14 +145,14 @@ def test_matrices_name_their_wires(draw):
 
 def test_a_cell_of_a_wide_network_shows_its_extremes():
     net = sm.block_diagonal(768, 2)  # 3 entries a cell side: a cell on the diagonal is never full
-    latest = plot.reach(net).images[0].get_array()
+    latest = viz.reach(net).images[0].get_array()
     assert latest.shape == (256, 256)
     assert latest.count() == 0
-    most = plot.paths(net).images[0].get_array()
+    most = viz.paths(net).images[0].get_array()
     assert most[0, 0] == 0
     assert most.count() < 256 * 4
 
 
 def test_more_paths_than_a_float_holds_are_drawn():
     net = sm.Network.of(2, [[[0, 1]]] * 1100)
-    assert plot.paths(net).images[0].get_array()[0, 0] == pytest.approx(1099 * np.log10(2))
+    assert viz.paths(net).images[0].get_array()[0, 0] == pytest.approx(1099 * np.log10(2))

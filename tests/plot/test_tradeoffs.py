@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat import plot
+from structmat import viz
 from structmat.errors import StructmatError
 
 pairs = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=8)
@@ -24,15 +24,15 @@ def test_the_frontier_is_what_no_point_beats(given_points, best):
         return p != q and p[0] <= q[0] and sign * p[1] >= sign * q[1]
 
     ahead = sorted(q for q in every if not any(beats(p, q) for p in every))
-    assert plot.frontier(given_points, best=best) == ahead
+    assert viz.frontier(given_points, best=best) == ahead
 
 
 def test_filled_points_are_those_of_the_frontier():
     points = {"a": [(1, 5), (3, 7), (4, 6)], "b": [(2, 4), (5, 9)]}
-    ax = plot.pareto(points, x="x", y="y")
+    ax = viz.pareto(points, x="x", y="y")
     hollow = {tuple(place) for some in ax.collections for place in some.get_offsets().tolist()}
     every = {(float(x), float(y)) for some in points.values() for x, y in some}
-    assert every - hollow == set(plot.frontier(points))
+    assert every - hollow == set(viz.frontier(points))
     assert {line.get_label(): len(line.get_xdata()) for line in ax.lines} == {
         "frontier": 4,
         "a": 3,
@@ -50,7 +50,7 @@ def test_filled_points_are_those_of_the_frontier():
     ],
 )
 def test_tradeoff_draws_what_the_library_counts(y, of):
-    ax = plot.tradeoff({"butterfly": DEEPER, "gossip": sm.gossip(16)}, y=y)
+    ax = viz.tradeoff({"butterfly": DEEPER, "gossip": sm.gossip(16)}, y=y)
     lines = {line.get_label(): line.get_xydata() for line in ax.lines}
     expected = [(net.parameters, of(net)) for net in DEEPER]
     np.testing.assert_allclose(lines["butterfly"], expected)
@@ -58,22 +58,22 @@ def test_tradeoff_draws_what_the_library_counts(y, of):
 
 
 def test_less_mixing_distance_is_better():
-    ax = plot.tradeoff({"butterfly": DEEPER}, y="mixing")
+    ax = viz.tradeoff({"butterfly": DEEPER}, y="mixing")
     assert ax.lines[0].get_ydata()[-1] == pytest.approx(0, abs=1e-12)
 
 
 @pytest.mark.parametrize(
     ("call", "reason"),
     [
-        (lambda: plot.frontier({"a": [(1, 2)]}, best="big"), 'must be "high" or "low"'),
-        (lambda: plot.pareto({}, x="x", y="y"), "at least one to draw"),
-        (lambda: plot.pareto({"a": [1, 2]}, x="x", y="y"), "history 'a'"),
-        (lambda: plot.tradeoff({}), r"widths \[\]: compare networks of one width"),
-        (lambda: plot.tradeoff({"a": DEEPER, "b": sm.gossip(8)}), r"widths \[8, 16\]"),
-        (lambda: plot.tradeoff({"a": DEEPER}, y="densty"), "did you mean density"),
-        (lambda: plot.tradeoff({"a": "gossip"}), "tradeoff of 'gossip': it takes a network"),
-        (lambda: plot.tradeoff({"a": 5}), "tradeoff of 5: it takes a network"),
-        (lambda: plot.tradeoff({"a": [DEEPER]}), r"tradeoff of \[Network"),
+        (lambda: viz.frontier({"a": [(1, 2)]}, best="big"), 'must be "high" or "low"'),
+        (lambda: viz.pareto({}, x="x", y="y"), "at least one to draw"),
+        (lambda: viz.pareto({"a": [1, 2]}, x="x", y="y"), "history 'a'"),
+        (lambda: viz.tradeoff({}), r"widths \[\]: compare networks of one width"),
+        (lambda: viz.tradeoff({"a": DEEPER, "b": sm.gossip(8)}), r"widths \[8, 16\]"),
+        (lambda: viz.tradeoff({"a": DEEPER}, y="densty"), "did you mean density"),
+        (lambda: viz.tradeoff({"a": "gossip"}), "tradeoff of 'gossip': it takes a network"),
+        (lambda: viz.tradeoff({"a": 5}), "tradeoff of 5: it takes a network"),
+        (lambda: viz.tradeoff({"a": [DEEPER]}), r"tradeoff of \[Network"),
     ],
 )
 def test_what_cannot_be_compared_is_refused(call, reason):

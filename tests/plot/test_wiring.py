@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from matplotlib.colors import to_hex
 
 import structmat as sm
-from structmat import plot
+from structmat import viz
 from structmat.errors import WiringError
 
 NETWORKS = {
@@ -37,7 +37,7 @@ def filled(ax):
 
 @pytest.mark.parametrize("net", NETWORKS.values(), ids=NETWORKS)
 def test_grid_draws_each_edge_of_the_grid_graph_once(net):
-    ax = plot.grid(net)
+    ax = viz.grid(net)
     [drawn] = [c for c in ax.collections if c.get_label() == "reached"]
     assert len(drawn.get_segments()) == net.nonzeros
     assert lines(ax, "reached") == set(net.to_networkx().edges)
@@ -48,7 +48,7 @@ def test_grid_draws_each_edge_of_the_grid_graph_once(net):
 def test_grid_names_the_wires_by_their_labels():
     bare = sm.Network.of(3, [[[0, 1]]])
     for net, names in ((bare, ["0", "1", "2"]), (sm.Network(3, bare.stages, labels="abc"), "abc")):
-        shown = [tick.get_text() for tick in plot.grid(net).get_yticklabels()]
+        shown = [tick.get_text() for tick in viz.grid(net).get_yticklabels()]
         assert shown == list(names)
 
 
@@ -56,7 +56,7 @@ def test_grid_names_the_wires_by_their_labels():
 @given(networks, st.data())
 def test_grid_highlights_what_the_inputs_reach(net, data):
     inputs = data.draw(st.sets(st.integers(0, net.width - 1), max_size=3))
-    ax = plot.grid(net, inputs=inputs)
+    ax = viz.grid(net, inputs=inputs)
     graph = net.to_networkx()
     heard = set().union(*({(0, j)} | nx.descendants(graph, (0, j)) for j in inputs))
     assert filled(ax) == heard
@@ -68,7 +68,7 @@ def test_grid_highlights_what_the_inputs_reach(net, data):
 
 
 def test_edges_of_a_switch_share_a_colour_and_neighbours_differ():
-    ax = plot.grid(sm.block_diagonal(6, 2))
+    ax = viz.grid(sm.block_diagonal(6, 2))
     [drawn] = [c for c in ax.collections if c.get_label() == "reached"]
     colours = {}
     for line, colour in zip(drawn.get_segments(), drawn.get_colors(), strict=True):
@@ -79,15 +79,15 @@ def test_edges_of_a_switch_share_a_colour_and_neighbours_differ():
 
 def test_stages_are_named_as_far_as_there_is_room():
     def names(net):
-        return [label.get_text() for label in plot.grid(net).get_xticklabels()]
+        return [label.get_text() for label in viz.grid(net).get_xticklabels()]
 
     assert names(sm.butterfly(8)) == ["$B_{1}$", "$B_{2}$", "$B_{3}$"]
     assert len(names(sm.butterfly(4).repeat(100))) <= 32
 
 
 def test_an_integer_input_is_one_wire():
-    assert filled(plot.grid(NETWORKS["butterfly"], inputs=np.int64(5))) == filled(
-        plot.grid(NETWORKS["butterfly"], inputs=[5])
+    assert filled(viz.grid(NETWORKS["butterfly"], inputs=np.int64(5))) == filled(
+        viz.grid(NETWORKS["butterfly"], inputs=[5])
     )
 
 
@@ -104,17 +104,17 @@ def test_an_integer_input_is_one_wire():
 )
 def test_grid_refuses_inputs_that_are_no_wires(inputs, message):
     with pytest.raises(WiringError, match=message):
-        plot.grid(NETWORKS["butterfly"], inputs=inputs)
+        viz.grid(NETWORKS["butterfly"], inputs=inputs)
 
 
 def test_inputs_go_by_their_labels_too():
     net = sm.Network.of(4, [[[0, 1]], [[1, 2]]], labels=["Medici", "Pazzi", (0, 1), 1])
-    by_number = filled(plot.grid(net, inputs=[0, 2]))
-    assert filled(plot.grid(net, inputs=["Medici", (0, 1)])) == by_number
-    assert filled(plot.grid(net, inputs=np.array([0, 2]))) == by_number
-    assert filled(plot.grid(net, inputs="Pazzi")) == filled(plot.grid(net, inputs=1))
+    by_number = filled(viz.grid(net, inputs=[0, 2]))
+    assert filled(viz.grid(net, inputs=["Medici", (0, 1)])) == by_number
+    assert filled(viz.grid(net, inputs=np.array([0, 2]))) == by_number
+    assert filled(viz.grid(net, inputs="Pazzi")) == filled(viz.grid(net, inputs=1))
     twice = sm.Network(4, labels="abab")
-    assert filled(plot.grid(twice, inputs="b")) == {(0, 1), (0, 3)}
+    assert filled(viz.grid(twice, inputs="b")) == {(0, 1), (0, 3)}
 
 
 @pytest.mark.parametrize(
@@ -127,14 +127,14 @@ def test_inputs_go_by_their_labels_too():
 )
 def test_grid_refuses_labels_that_are_none(inputs, message):
     with pytest.raises(WiringError, match=message):
-        plot.grid(sm.Network(2, labels=["Medici", "Pazzi"]), inputs=inputs)
+        viz.grid(sm.Network(2, labels=["Medici", "Pazzi"]), inputs=inputs)
 
 
 def test_long_names_leave_the_picture_its_room():
     short, long = (
         sm.Network(4, sm.butterfly(4).stages[:1], labels=[m * k for m in "abcd"]) for k in (1, 20)
     )
-    for draw in (plot.grid, plot.reach, plot.paths, plot.meetings):
+    for draw in (viz.grid, viz.reach, viz.paths, viz.meetings):
         widths = []
         for net in (short, long):
             ax = draw(net)
@@ -146,16 +146,16 @@ def test_long_names_leave_the_picture_its_room():
 def test_names_stand_as_they_are():
     """Neither formulas, which dollars would make, nor longer than there is room."""
     net = sm.Network.of(2, [[[0, 1]]], labels=["$5 and $x_{", 60 * "a"])
-    for ax in (plot.grid(net), plot.reach(net), plot.paths(net)):
+    for ax in (viz.grid(net), viz.reach(net), viz.paths(net)):
         names = [tick.get_text() for tick in ax.get_yticklabels()]
         assert names == ["$5 and $x_{", 23 * "a" + "…"]
         ax.figure.draw_without_rendering()
-    plot.meetings(net).figure.draw_without_rendering()
+    viz.meetings(net).figure.draw_without_rendering()
 
 
 def test_a_wide_grid_gathers_neighbours():
     net = sm.shuffle(96, block=4)  # bundles of 3 wires
-    ax = plot.grid(net, inputs=[5, 90])
+    ax = viz.grid(net, inputs=[5, 90])
     heard = {(0, 5), (0, 90)}
     for start, end in net.to_networkx().edges:
         if start in heard:
@@ -176,7 +176,7 @@ def test_a_wide_grid_gathers_neighbours():
 
 def test_a_bundle_is_as_dark_as_it_has_heard():
     def shades(inputs):
-        ax = plot.grid(sm.Network(640), inputs=inputs)
+        ax = viz.grid(sm.Network(640), inputs=inputs)
         [nodes] = [c for c in ax.collections if c.get_label() == "wires"]
         return nodes.get_facecolors()[:, 0]
 
@@ -186,6 +186,6 @@ def test_a_bundle_is_as_dark_as_it_has_heard():
 
 
 def test_counts_above_a_deep_grid_stand_apart():
-    deep = plot.grid(sm.butterfly(4).repeat(100), inputs=0)
+    deep = viz.grid(sm.butterfly(4).repeat(100), inputs=0)
     assert len(deep.texts) <= 22
     assert deep.texts[-1].get_text() == "4"

@@ -14,7 +14,7 @@ from structmat.networks import permutation
 from structmat.networks.network import Network, checked
 from structmat.networks.permutation import Index
 from structmat.networks.stage import Stage
-from structmat.plot.style import (
+from structmat.viz.style import (
     BARE,
     COLOURS,
     FAINT,

@@ -13,7 +13,8 @@ from structmat.analysis.reachability import reach as reached
 from structmat.errors import require
 from structmat.networks.network import Network, checked
 from structmat.networks.stage import Stage
-from structmat.plot.style import (
+from structmat.viz.grid_graph import edges_of
+from structmat.viz.style import (
     COLOURS,
     INK,
     QUIET,
@@ -25,7 +26,6 @@ from structmat.plot.style import (
     room,
     wire_names,
 )
-from structmat.plot.wiring import edges_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -6,13 +6,13 @@ line of a notebook cell are displayed; `save(ax, path)` writes them as SVG or PN
 distinguishable to colour-blind readers.
 """
 
-from structmat.plot.angles import eigenangles
-from structmat.plot.charts import bars, curves
-from structmat.plot.colouring import meetings
-from structmat.plot.patterns import paths, reach, sparsity
-from structmat.plot.style import COLOURS, save
-from structmat.plot.tradeoffs import frontier, pareto, tradeoff
-from structmat.plot.wiring import grid
+from structmat.viz.charts import bars, curves
+from structmat.viz.eigenangle_plot import eigenangles
+from structmat.viz.grid_graph import grid
+from structmat.viz.matrix_patterns import paths, reach, sparsity
+from structmat.viz.style import COLOURS, save
+from structmat.viz.tradeoffs import frontier, pareto, tradeoff
+from structmat.viz.wire_graph import meetings
 
 __all__ = [
     "grid",

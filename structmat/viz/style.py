@@ -12,7 +12,7 @@ import numpy.typing as npt
 from structmat._util.files import replacing
 from structmat.errors import FileError, StructmatError, require
 from structmat.networks.network import Network
-from structmat.svgtext import COLOURS, shortened
+from structmat.viz.svg import COLOURS, shortened
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -48,7 +48,7 @@ def axes(ax: Axes | None, width: float, height: float) -> Any:
     if ax is not None:
         return checked_axes(ax, "ax")
     require("matplotlib", "plot")
-    from structmat.plot.shown import shown  # deferred: it needs matplotlib
+    from structmat.viz.notebook_axes import shown  # deferred: it needs matplotlib
 
     return shown(width, height)
 
@@ -223,7 +223,7 @@ def save(ax: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
     Examples
     --------
     >>> from structmat.families import butterfly
-    >>> from structmat.plot import grid
+    >>> from structmat.viz import grid
     >>> save(grid(butterfly(8)), "butterfly.pdf")
     Traceback (most recent call last):
     ...

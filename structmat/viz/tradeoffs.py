@@ -12,8 +12,8 @@ from structmat.analysis.mixing import mixing
 from structmat.analysis.reachability import reach
 from structmat.errors import StructmatError, is_sequence, suggest
 from structmat.networks.network import Network, checked
-from structmat.plot.charts import Points, Series, look, points
-from structmat.plot.style import BARE, INK, axes, labelled, legend, ruled, thousands
+from structmat.viz.charts import Points, Series, look, points
+from structmat.viz.style import BARE, INK, axes, labelled, legend, ruled, thousands
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

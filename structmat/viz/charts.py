@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import StructmatError, is_sequence, require
-from structmat.plot.style import (
+from structmat.viz.style import (
     BARE,
     COLOURS,
     INK,

@@ -9,7 +9,7 @@ import numpy as np
 from structmat.analysis.spectrum import angles_of, haar_angles
 from structmat.errors import whole
 from structmat.networks.network import Network, checked
-from structmat.plot.style import COLOURS, INK, axes, legend
+from structmat.viz.style import COLOURS, INK, axes, legend
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,7 +10,7 @@ import numpy as np
 
 from structmat.errors import StructmatError, require
 from structmat.networks.network import Network, checked
-from structmat.plot.style import COLOURS, INK, axes, in_steps, labelled, legend, room, wire_names
+from structmat.viz.style import COLOURS, INK, axes, in_steps, labelled, legend, room, wire_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
