@@ -19,8 +19,8 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]  # neither catalogue nor theory/ is
 import catalogue  # noqa: E402
 import scaling as growth  # noqa: E402
 import theory  # noqa: E402
-from structmat.explorer.choosing import precomputed  # noqa: E402
-from structmat.explorer.writing import page as explorer_page  # noqa: E402
+from structmat.explorer.html import page as explorer_page  # noqa: E402
+from structmat.explorer.saved_networks import precomputed  # noqa: E402
 
 # Sphinx reads what lies below docs/. File times are kept: an unchanged notebook is not run again.
 shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks", dirs_exist_ok=True)

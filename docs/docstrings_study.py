@@ -24,8 +24,8 @@ from torch.nn import functional
 
 import structmat as sm
 import studies
-from structmat.bench.timing import relative
-from structmat.finetune.corpus import (
+from structmat.bench.interleaved import relative
+from structmat.finetune.docstring_task import (
     LIBRARIES,
     TEST,
     TRAIN,
@@ -39,8 +39,8 @@ from structmat.finetune.corpus import (
 from structmat.finetune.methods import Method, named
 from structmat.finetune.models import Pretrained, pretrained
 from structmat.finetune.recipe import Recipe
+from structmat.finetune.step_times import seconds_a_step
 from structmat.finetune.task import Example, Task, balanced, distinct
-from structmat.finetune.timing import seconds_a_step
 from structmat.finetune.training import batched_by_length, logits, tokenized
 from studies import Plan, against, by_rate, results
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from structmat.explorer.serving import Server
+from structmat.explorer.server import Server
 
 PATH = Path(__file__).parent / "_static" / "explorer.png"
 

@@ -22,10 +22,10 @@ from torch import nn
 from tqdm import tqdm
 
 import structmat as sm
+from structmat.bench.interleaved import interleaved
 from structmat.bench.layers import ROUNDS, Batch, forward, training_step
 from structmat.bench.machine import device, torch_machine
-from structmat.bench.results import Spread
-from structmat.bench.timing import interleaved
+from structmat.bench.measurements import Spread
 from structmat.nn import Orthogonal
 
 PATH = Path(__file__).parent / "results" / "scaling.json"

@@ -14,14 +14,15 @@ import torch
 
 import docstrings_study
 import studies
+from structmat.bench.interleaved import relative
 from structmat.bench.machine import machine
-from structmat.bench.timing import relative
-from structmat.finetune import results, tables
-from structmat.finetune.corpus import docstring_task
+from structmat.finetune import record as results
+from structmat.finetune import result_tables
+from structmat.finetune.docstring_task import docstring_task
 from structmat.finetune.methods import METHODS
 from structmat.finetune.models import pretrained
 from structmat.finetune.recipe import Recipe
-from structmat.finetune.timing import seconds_a_step
+from structmat.finetune.step_times import seconds_a_step
 
 DOCS = Path(__file__).parent
 FULL = DOCS / "results" / "finetune-full.json"
@@ -30,7 +31,7 @@ FULL = DOCS / "results" / "finetune-full.json"
 def full(path: Path = FULL, page: Path = DOCS / "finetuning.md") -> None:
     """Time the methods of `structmat finetune --full`, on as many threads as torch takes."""
     record = json.loads(path.read_text("utf-8"))
-    before = shown(tables.rows(record))
+    before = shown(result_tables.rows(record))
     seconds = seconds_a_step(
         METHODS,
         pretrained(),
@@ -44,7 +45,7 @@ def full(path: Path = FULL, page: Path = DOCS / "finetuning.md") -> None:
         row["relative_seconds"] = ratios[row["method"]]
     record["timed"] = {"machine": machine(results.LIBRARIES)}
     studies.write(path, record)
-    quoted(page, before, shown(tables.rows(record)))
+    quoted(page, before, shown(result_tables.rows(record)))
 
 
 def docstrings(
@@ -61,7 +62,7 @@ def docstrings(
     quoted(page, before, docstrings_study.tables(record))
 
 
-def shown(rows: Sequence[tables.Row]) -> list[str]:
+def shown(rows: Sequence[result_tables.Row]) -> list[str]:
     """Return rows as Markdown."""
     return [f"| {' | '.join(row)} |" for row in rows]
 

@@ -11,8 +11,8 @@ import pytest
 
 import structmat as sm
 from structmat import cli
-from structmat.cli import exploring, finetuning, main
-from structmat.cli.comparing import FAMILIES, WIDTHS
+from structmat.cli import explore, finetune, main
+from structmat.cli.compare import FAMILIES, WIDTHS
 from structmat.families import unregister
 from structmat.finetune import methods
 
@@ -162,7 +162,7 @@ def test_a_picture_goes_where_a_link_leads(capsys, tmp_path):
 @pytest.mark.parametrize("promise", [None, False])
 def test_a_wide_network_is_shown_where_it_is_quick(capsys, monkeypatch, promise):
     """Its width is squared only where all of it may reach everything."""
-    monkeypatch.setattr("structmat.cli.showing._PAIRS", 64**2)
+    monkeypatch.setattr("structmat.cli.show._PAIRS", 64**2)
     claims = sm.Claims(dense=promise)
     monkeypatch.setattr(sm.Family, "promised", lambda *_: claims)
     code, out, err = run(capsys, "show", "brickwall(depth=2)", "--width", "64")
@@ -257,7 +257,7 @@ def test_a_file_stands_for_the_network_in_it(capsys, tmp_path):
     assert one == other | {"network": str(path)}
     method = methods.rotation(str(path))
     assert method.topology(8) == sm.butterfly(8)
-    assert exploring._drawn(str(path), None)["stages"][0] == [[0, 1], [2, 3], [4, 5], [6, 7]]
+    assert explore._drawn(str(path), None)["stages"][0] == [[0, 1], [2, 3], [4, 5], [6, 7]]
     path.write_text(sm.butterfly(128).to_json(), encoding="utf-8")
     assert str(methods.rotation(str(path)).topology) != str(method.topology)  # a resumed run sees
     code, _, err = run(capsys, "explore", str(path))
@@ -444,7 +444,7 @@ def test_the_defaults_of_finetune_are_told(capsys):
     said = " ".join(capsys.readouterr().out.split())
     page = " ".join((Path(__file__).parents[1] / "docs" / "finetuning.md").read_text().split())
     usual, quick, full = (
-        finetuning._settings(cli._parser().parse_args(["finetune", *given]))
+        finetune._settings(cli._parser().parse_args(["finetune", *given]))
         for given in ([], ["--quick"], ["--full"])
     )
     recipe = usual.recipe

@@ -11,7 +11,7 @@ import pytest
 
 import structmat as sm
 from structmat import cli
-from structmat.cli.completing import SHELLS
+from structmat.cli.completion import SHELLS
 from tests.test_cli_examples import EXAMPLES
 
 

@@ -145,8 +145,8 @@ transformers jupyterlab shtab triton diffusers bitsandbytes torchao lazylinop fl
 
 def test_the_library_needs_nothing_optional():
     modules = (
-        "structmat structmat.cli structmat.explorer.serving structmat.families.topology structmat.nn"
-        " structmat.nn.conversion.converting structmat.bench.layers structmat.finetune.csvdata"
+        "structmat structmat.cli structmat.explorer.server structmat.families.topology structmat.nn"
+        " structmat.nn.conversion.converting structmat.bench.layers structmat.finetune.csv_task"
     )
     program = BLOCK.format(names=set(OPTIONAL.split())) + "".join(
         f"import {m}\n" for m in modules.split()

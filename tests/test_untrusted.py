@@ -17,7 +17,7 @@ import pytest
 
 import structmat as sm
 from structmat.errors import FileError, SpecError, StructmatError, WidthError, shown
-from structmat.explorer.answering import answer
+from structmat.explorer.answers import answer
 from structmat.families import arithmetic, topology
 from structmat.families.registry import nearby
 

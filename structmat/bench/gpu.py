@@ -20,10 +20,10 @@ import torch
 from torch import Tensor, nn
 
 from structmat._util.text_table import plain
+from structmat.bench.interleaved import interleaved, relative
 from structmat.bench.layers import Batch, training_step
 from structmat.bench.llama import Block, Shape, frozen, with_lora
 from structmat.bench.machine import synchronize, torch_machine
-from structmat.bench.timing import interleaved, relative
 from structmat.errors import StructmatError
 from structmat.families import parse
 from structmat.networks.network import Network

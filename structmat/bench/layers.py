@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from structmat.bench.candidates import Candidate
+from structmat.bench.interleaved import interleaved, relative
 from structmat.bench.machine import device, synchronize
+from structmat.bench.measurements import Benchmark, Row, Spread, benchmark
 from structmat.bench.memory import peak
-from structmat.bench.results import Benchmark, Row, Spread, benchmark
-from structmat.bench.timing import interleaved, relative
 from structmat.errors import StructmatError, whole
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}

@@ -10,19 +10,19 @@ from collections.abc import Callable, Sequence
 
 import structmat as sm
 from structmat.cli import (
-    auditing,
-    benching,
-    comparing,
-    completing,
-    converting,
-    exploring,
-    finetuning,
-    listing,
-    showing,
+    audit,
+    bench,
+    catalogue,
+    compare,
+    completion,
+    convert,
+    explore,
+    finetune,
+    show,
 )
-from structmat.cli.loading import load
-from structmat.cli.parsing import Parser
-from structmat.cli.printing import every_character
+from structmat.cli.commands import Parser
+from structmat.cli.console import every_character
+from structmat.cli.user_families import load
 from structmat.errors import StructmatError
 
 _UNWRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)  # errors of disks and devices
@@ -88,16 +88,16 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"structmat {sm.__version__}")
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     parts = (
-        listing,
-        showing,
-        comparing,
-        exploring,
-        benching,
-        finetuning,
-        converting,
-        auditing,
+        catalogue,
+        show,
+        compare,
+        explore,
+        bench,
+        finetune,
+        convert,
+        audit,
     )
     for part in parts:
         part.add(commands)
-    completing.add(commands, _parser)
+    completion.add(commands, _parser)
     return parser

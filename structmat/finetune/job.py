@@ -17,11 +17,12 @@ import numpy as np
 from structmat._util.files import make_directory, new_directory, read_json, write_json, write_text
 from structmat.bench.machine import versions
 from structmat.errors import StructmatError, require, whole
-from structmat.finetune import results, timing, tuning
+from structmat.finetune import learning_rates, step_times
+from structmat.finetune import record as results
+from structmat.finetune.html_report import how_to_load, report_html
 from structmat.finetune.methods import Method, trainable, with_rates
 from structmat.finetune.models import Pretrained, is_chief, processes, widths
 from structmat.finetune.recipe import Recipe
-from structmat.finetune.report import how_to_load, report_html
 from structmat.finetune.task import Task
 from structmat.finetune.training import logits, train
 
@@ -106,7 +107,7 @@ def run(
     methods = settings.methods
     if settings.tune:
         record = _tuned(job)
-        methods = with_rates(methods, tuning.rates(record))
+        methods = with_rates(methods, learning_rates.rates(record))
         say(f"learning rates: {output / 'tuning.json'}")
     records = _trained(job, methods, say)
     if not chief:
@@ -184,16 +185,16 @@ class _Job:
 def _tuned(job: _Job) -> dict[str, Any]:
     methods = job.settings.methods
     classes = len(job.task.labels)
-    texts = max(classes, min(tuning.TEXTS, len(job.task.train)))
+    texts = max(classes, min(learning_rates.TEXTS, len(job.task.train)))
     part = job.task.first(train=texts, validation=len(job.task.validation), test=classes)
     path = job.output / "tuning.json"
-    key = job.key(part.fingerprint, asdict(tuning.RECIPE), tuning.GRID)
+    key = job.key(part.fingerprint, asdict(learning_rates.RECIPE), learning_rates.GRID)
     about = results.circumstances(part, job.source, job.command)
-    record = tuning.record_at(path, key=key, about=about)
-    each = tuning.RECIPE.steps(len(part.train), processes=processes())
-    total = len(methods) * len(tuning.GRID) * each
-    with job.progress("search", total, done=tuning.trials(record) * each) as bar:
-        return tuning.search(
+    record = learning_rates.record_at(path, key=key, about=about)
+    each = learning_rates.RECIPE.steps(len(part.train), processes=processes())
+    total = len(methods) * len(learning_rates.GRID) * each
+    with job.progress("search", total, done=learning_rates.trials(record) * each) as bar:
+        return learning_rates.search(
             methods,
             job.source,
             part,
@@ -299,7 +300,7 @@ def _run(
 def _timed(job: _Job, methods: Sequence[Method]) -> dict[str, list[float]]:
     rounds = job.settings.rounds
     with job.progress("timing", (rounds + 1) * len(methods)) as bar:
-        return timing.seconds_a_step(
+        return step_times.seconds_a_step(
             methods,
             job.source,
             job.task,

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from structmat.bench.timing import MOST_ROUNDS, interleaved, relative
+from structmat.bench.interleaved import MOST_ROUNDS, interleaved, relative
 
 names = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=5, unique=True)
 

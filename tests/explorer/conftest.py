@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from structmat.explorer.serving import Server
+from structmat.explorer.server import Server
 from tests.browser import LEFT_OUT, launch, left_out
 from tests.waiting import PATIENCE
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 import structmat as sm
-from structmat.explorer.choosing import precomputed
-from structmat.explorer.writing import page as written
+from structmat.explorer.html import page as written
+from structmat.explorer.saved_networks import precomputed
 from tests.explorer.test_page import drawn, expected, node, parameters, shown, wait_for
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import StructmatError
-from structmat.explorer.answering import answer, offered, refusal, widths
-from structmat.explorer.asking import asked, named
-from structmat.explorer.choosing import SPECS, WIDTHS, precomputed
-from structmat.explorer.code import code
+from structmat.explorer.answers import answer, offered, refusal, widths
+from structmat.explorer.python_code import code
+from structmat.explorer.queries import asked, named
+from structmat.explorer.saved_networks import SPECS, WIDTHS, precomputed
 from structmat.families import unregister
 from structmat.testing import families, networks
 from tests.waiting import PATIENCE

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 import structmat as sm
-from structmat.cli import exploring, main
+from structmat.cli import explore, main
 from tests.explorer.test_page import wait_for
 from tests.waiting import PATIENCE
 
@@ -92,7 +92,7 @@ def test_it_saves_one_file(capsys, tmp_path):
 
 
 def test_a_directory_is_refused_before_anything_is_found_out(capsys, tmp_path, monkeypatch):
-    monkeypatch.setattr(exploring, "precomputed", lambda *_, **__: pytest.fail("was found out"))
+    monkeypatch.setattr(explore, "precomputed", lambda *_, **__: pytest.fail("was found out"))
     target = tmp_path / "page.html"
     target.mkdir()
     code, out, err = run(capsys, "benes", "--save", str(target))

@@ -10,7 +10,7 @@ import pytest
 
 import structmat as sm
 from structmat.errors import StructmatError
-from structmat.explorer.asking import named
+from structmat.explorer.queries import named
 from tests.explorer.conftest import running
 from tests.explorer.test_asking import made_by
 from tests.waiting import PATIENCE

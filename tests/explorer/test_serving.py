@@ -14,11 +14,11 @@ import pytest
 
 import structmat as sm
 from structmat.errors import StructmatError
-from structmat.explorer import measuring
-from structmat.explorer.answering import answer
-from structmat.explorer.measuring import Measurer
-from structmat.explorer.serving import Server
-from structmat.explorer.writing import page
+from structmat.explorer import dimension_process
+from structmat.explorer.answers import answer
+from structmat.explorer.dimension_process import Measurer
+from structmat.explorer.html import page
+from structmat.explorer.server import Server
 from tests.explorer.conftest import running
 from tests.waiting import PATIENCE
 
@@ -218,7 +218,7 @@ def test_a_question_that_waits_is_dropped_for_a_newer_one_of_its_page():
 
 
 def test_a_question_that_comes_as_the_older_one_is_answered_is_answered_too(monkeypatch):
-    said, newer, answers = measuring._said, [], []
+    said, newer, answers = dimension_process._said, [], []
 
     def late(process, line):
         found = said(process, line)
@@ -229,7 +229,7 @@ def test_a_question_that_comes_as_the_older_one_is_answered_is_answered_too(monk
             process.wait(PATIENCE)  # ended for the newer question
         return found
 
-    monkeypatch.setattr(measuring, "_said", late)
+    monkeypatch.setattr(dimension_process, "_said", late)
     with Measurer(PATIENCE) as measurer:
         found = measurer.dimension(sm.butterfly(4), "a page")
         newer[0].join(PATIENCE)
@@ -300,7 +300,7 @@ def test_data_cannot_end_their_element():
 
 def test_the_explorer_does_not_load_torch():
     program = (
-        "import structmat.explorer.serving, structmat.explorer.choosing, structmat.cli, sys;"
+        "import structmat.explorer.server, structmat.explorer.saved_networks, structmat.cli, sys;"
         "print(*{'torch', 'matplotlib', 'tqdm'} & {n.split('.')[0] for n in sys.modules})"
     )
     done = subprocess.run(

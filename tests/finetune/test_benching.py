@@ -6,7 +6,7 @@ import pytest
 
 from structmat.bench import candidates
 from structmat.bench.candidates import AGAINST
-from structmat.cli import benching, main
+from structmat.cli import bench, main
 
 QUICK = ("--width", "32", "--tokens", "4", "--seconds", "0")
 
@@ -23,7 +23,7 @@ def test_the_default_is_everything_installed_and_two_networks(capsys):
     assert code == 0
     installed = [name for name, candidate in AGAINST.items() if not candidate.missing]
     assert {"frozen", "lora", "oft", "boft", "dense", "parametrization"} <= set(installed)
-    assert [row["name"] for row in found["rows"]] == [*installed, *benching.SPECS]
+    assert [row["name"] for row in found["rows"]] == [*installed, *bench.SPECS]
     assert {(row["subject"], row["tokens"]) for row in found["rows"]} == {("32→32", 4)}
     assert all(row["step"] or row["refused"] for row in found["rows"])
     assert found["command"] == f"structmat bench {' '.join(QUICK)} --json"
@@ -115,7 +115,7 @@ def test_a_refused_width_is_told_below_the_table_and_not_drawn(capsys, tmp_path)
 
 
 def test_a_model_is_measured_on_the_demos_batch(capsys, monkeypatch, tiny_model, task):
-    monkeypatch.setattr("structmat.finetune.corpus.docstring_task", lambda: task)
+    monkeypatch.setattr("structmat.finetune.docstring_task.docstring_task", lambda: task)
     quick = ("--seconds", "0", "--warmup", "2", "--json")
     code, out, _ = run(capsys, "monarch", *quick, "--model", str(tiny_model))
     found = json.loads(out)

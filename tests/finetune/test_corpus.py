@@ -4,8 +4,8 @@ from collections import Counter
 import pytest
 
 from structmat.errors import MissingExtraError, StructmatError
-from structmat.finetune import corpus
-from structmat.finetune.corpus import docstring_task, docstrings, masked, opening, openings
+from structmat.finetune import docstring_task as corpus
+from structmat.finetune.docstring_task import docstring_task, docstrings, masked, opening, openings
 from structmat.finetune.task import normalised
 
 NAMES = re.compile(

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structmat.errors import FileError
-from structmat.finetune.csvdata import FEWEST, csv_task
+from structmat.finetune.csv_task import FEWEST, csv_task
 
 
 def write(path, rows, header=("text", "label"), encoding="utf-8"):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from structmat.finetune.corpus import docstring_task
+from structmat.finetune.docstring_task import docstring_task
 from structmat.finetune.models import pretrained
 from structmat.finetune.task import normalised
 from structmat.nn import adapters

@@ -71,7 +71,7 @@ def test_a_name_that_leads_nowhere_is_refused_before_any_work(capsys, monkeypatc
     def read():
         raise AssertionError("the docstrings are read")
 
-    monkeypatch.setattr("structmat.finetune.corpus.docstring_task", read)
+    monkeypatch.setattr("structmat.finetune.docstring_task.docstring_task", read)
     assert main([command, "--model", "no-such-model"]) == 2
     out, err = capsys.readouterr()
     first, second = err.splitlines()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from structmat.finetune import tables
+from structmat.finetune import result_tables
+from structmat.finetune.html_report import report_html
 from structmat.finetune.methods import METHODS
-from structmat.finetune.report import report_html
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -26,7 +26,7 @@ def test_the_record_has_every_method_with_several_seeds(record):
 
 def test_the_page_quotes_the_record(record):
     page = (DOCS / "finetuning.md").read_text("utf-8")
-    for row in tables.rows(record):
+    for row in result_tables.rows(record):
         assert f"| {' | '.join(row)} |" in page
     search = json.loads((DOCS / "results" / "tuning.json").read_text("utf-8"))
     for entry in search["methods"].values():

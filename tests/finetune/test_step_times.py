@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import step_times
-from structmat.finetune import tables
+from structmat.finetune import result_tables
 from structmat.finetune.methods import METHODS
 
 
@@ -25,7 +25,7 @@ def test_new_times_go_into_the_record_and_its_page(tmp_path, monkeypatch):
     assert [row["relative_seconds"] for row in after["methods"]][:4] == [0.5, 1.0, 1.5, 2.0]
     assert [row["seconds_a_step"] for row in after["methods"]][:4] == [1.0, 2.0, 3.0, 4.0]
     text = page.read_text("utf-8")
-    for line in step_times.shown(tables.rows(after)):
+    for line in step_times.shown(result_tables.rows(after)):
         assert text.count(line) == 1
     for found in (before, after):
         found.pop("timed", None)

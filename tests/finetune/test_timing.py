@@ -1,7 +1,7 @@
 from structmat.finetune.methods import Method, named
 from structmat.finetune.models import pretrained
 from structmat.finetune.recipe import Recipe
-from structmat.finetune.timing import measure_model, seconds_a_step
+from structmat.finetune.step_times import measure_model, seconds_a_step
 
 
 def test_every_method_is_timed_in_every_round(tiny_model, task):

@@ -6,11 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from structmat.finetune import tuning
+from structmat.finetune import learning_rates
+from structmat.finetune.learning_rates import chosen, rates, record_at, search
 from structmat.finetune.methods import METHODS, named
 from structmat.finetune.models import pretrained
 from structmat.finetune.recipe import Recipe
-from structmat.finetune.tuning import chosen, rates, record_at, search
 
 RECORD = Path(__file__).parents[2] / "docs" / "results" / "tuning.json"
 
@@ -22,9 +22,9 @@ def test_the_default_rates_are_those_of_the_record():
 
 def test_the_record_gives_every_method_the_same_search():
     record = json.loads(RECORD.read_text("utf-8"))
-    assert record["grid"] == list(tuning.GRID)
-    assert record["recipe"] == asdict(tuning.RECIPE)
-    assert record["task"]["sizes"]["train"] == tuning.TEXTS
+    assert record["grid"] == list(learning_rates.GRID)
+    assert record["recipe"] == asdict(learning_rates.RECIPE)
+    assert record["task"]["sizes"]["train"] == learning_rates.TEXTS
     for entry in record["methods"].values():
         assert [float(rate) for rate in entry["accuracy"]] == record["grid"]
         assert entry["chosen"] == chosen(entry["accuracy"])

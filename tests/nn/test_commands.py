@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from structmat.cli import main
-from structmat.cli.converting import TARGETS
+from structmat.cli.convert import TARGETS
 from structmat.nn import adapt, load_adapter, save_adapter
 from structmat.nn.conversion import converting
 from tests.nn.drawing import randomised

@@ -11,10 +11,10 @@ from typing import Any
 
 from structmat._util.files import parse_json
 from structmat.errors import FileError, StructmatError, whole
-from structmat.explorer.answering import answer, refusal
-from structmat.explorer.asking import asked
-from structmat.explorer.measuring import SECONDS, Measurer
-from structmat.explorer.writing import page
+from structmat.explorer.answers import answer, refusal
+from structmat.explorer.dimension_process import SECONDS, Measurer
+from structmat.explorer.html import page
+from structmat.explorer.queries import asked
 
 HOST = "127.0.0.1"
 _LONGEST = 2**18  # maximum length of a question in bytes

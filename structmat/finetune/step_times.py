@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from structmat.bench.interleaved import interleaved, relative
 from structmat.bench.layers import ROUNDS
 from structmat.bench.machine import device, synchronize
+from structmat.bench.measurements import Benchmark, Row, Spread, benchmark
 from structmat.bench.memory import peak
-from structmat.bench.results import Benchmark, Row, Spread, benchmark
-from structmat.bench.timing import interleaved, relative
 from structmat.errors import StructmatError, require
 from structmat.finetune.methods import Method, trainable
 from structmat.finetune.models import Pretrained

@@ -7,14 +7,14 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from structmat.cli.parsing import command, print_json, say
-from structmat.cli.saving import check_target, write_picture
+from structmat.cli.commands import command, print_json, say
+from structmat.cli.output_files import check_target, write_picture
 from structmat.errors import SpecError, StructmatError, suggest
 from structmat.families.topology import Fixed, rule
 
 if TYPE_CHECKING:
     from structmat.bench.candidates import Candidate
-    from structmat.bench.results import Benchmark
+    from structmat.bench.measurements import Benchmark
     from structmat.finetune.methods import Method
 
 SPECS = ("butterfly(block=8, depth=4)", "mixed_radix(largest=16)")  # BOFT's, and a dense network
@@ -165,10 +165,10 @@ def _candidates(options: argparse.Namespace) -> tuple[list[Candidate], list[str]
 
 
 def _model(options: argparse.Namespace, given: str) -> Benchmark:
-    from structmat.finetune.corpus import docstring_task
+    from structmat.finetune.docstring_task import docstring_task
     from structmat.finetune.models import pretrained
     from structmat.finetune.recipe import Recipe
-    from structmat.finetune.timing import measure_model
+    from structmat.finetune.step_times import measure_model
 
     for name in ("width", "outputs", "tokens", "dtype"):
         if getattr(options, name) is not None:

@@ -11,8 +11,8 @@ from importlib.resources import files
 from typing import Any
 
 import structmat
-from structmat.explorer.answering import offered
-from structmat.explorer.asking import DRAWN, WIDEST
+from structmat.explorer.answers import offered
+from structmat.explorer.queries import DRAWN, WIDEST
 from structmat.viz import COLOURS
 
 _SCRIPTS = (

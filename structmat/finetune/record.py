@@ -9,8 +9,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from structmat.analysis.report import compare
+from structmat.bench.interleaved import relative
 from structmat.bench.machine import machine
-from structmat.bench.timing import relative
 from structmat.errors import WidthError
 from structmat.finetune.methods import Method
 from structmat.finetune.models import Pretrained

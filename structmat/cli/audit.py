@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from structmat._util.files import write_text
-from structmat.cli.parsing import command, print_json
+from structmat.cli.commands import command, print_json
 from structmat.errors import FileError
 
 

@@ -6,7 +6,7 @@ import argparse
 from typing import Any
 
 import structmat as sm
-from structmat.cli.parsing import command, print_json
+from structmat.cli.commands import command, print_json
 from structmat.families.topology import Fixed, rule
 
 # The widths of all-MiniLM-L6-v2, which `finetune` adapts, and representative families.

@@ -12,10 +12,10 @@ from typing import Any
 from structmat import parse
 from structmat._util.text_table import counted
 from structmat.errors import StructmatError
-from structmat.finetune import tables
+from structmat.finetune import result_tables
 from structmat.finetune.methods import Method, Topology
 from structmat.finetune.models import PACKAGED, Pretrained
-from structmat.finetune.results import noise
+from structmat.finetune.record import noise
 from structmat.networks.network import Network
 from structmat.viz import curves, grid
 
@@ -49,7 +49,7 @@ def report_html(found: Mapping[str, Any], methods: Sequence[Method], loading: st
     parts = [
         f"<h1>{html.escape(title)}</h1>",
         _paragraph(_opening(found)),
-        tables.as_html(tables.HEADER, tables.rows(found)),
+        result_tables.as_html(result_tables.HEADER, result_tables.rows(found)),
         _paragraph(_caveat(found)),
         "<h2>Training</h2>",
         *_training(found),
@@ -159,7 +159,7 @@ def _networks(found: Mapping[str, Any], methods: Sequence[Method]) -> list[str]:
     keys = ("network", "width", "depth", "parameters", "free_edges", "dense", "depth_needed")
     if found["networks"]:
         body = [tuple(_cell(row[key]) for key in keys) for row in found["networks"]]
-        parts.append(tables.as_html([key.replace("_", " ") for key in keys], body))
+        parts.append(result_tables.as_html([key.replace("_", " ") for key in keys], body))
     for method in methods:
         net = None if method.topology is None else small_network(method.topology)
         if net is not None:

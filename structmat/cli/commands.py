@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from structmat.cli.printing import is_unicode
+from structmat.cli.console import is_unicode
 
 
 class Parser(argparse.ArgumentParser):

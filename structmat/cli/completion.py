@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import structmat as sm
-from structmat.cli.parsing import command, print_json
+from structmat.cli.commands import command, print_json
 from structmat.errors import require
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")

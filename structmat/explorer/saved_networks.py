@@ -7,9 +7,9 @@ from typing import Any
 
 from structmat._util.progress import bar
 from structmat.errors import SpecError
-from structmat.explorer.answering import answer
-from structmat.explorer.asking import asked
-from structmat.explorer.measuring import measured
+from structmat.explorer.answers import answer
+from structmat.explorer.dimension_process import measured
+from structmat.explorer.queries import asked
 
 # One network of each kind, with block sizes and depths that show the effect of these options.
 SPECS = (
@@ -77,7 +77,7 @@ def precomputed(
     >>> [found["width"] for found in precomputed(["benes"], [8, 12, 16])]
     [8, 16]
     """
-    from structmat.explorer.asking import named
+    from structmat.explorer.queries import named
 
     found = []
     families = dict.fromkeys(named(spec) for spec in specs)

@@ -9,8 +9,8 @@ from structmat.analysis.lower_bounds import lower_bounds
 from structmat.analysis.reachability import reach
 from structmat.analysis.report import report
 from structmat.errors import StructmatError
-from structmat.explorer.asking import DRAWN, asked, named
-from structmat.explorer.code import code, is_ours
+from structmat.explorer.python_code import code, is_ours
+from structmat.explorer.queries import DRAWN, asked, named
 from structmat.families import Entry, Family, catalogue
 from structmat.families.options import taken
 from structmat.linalg.schedule import schedule

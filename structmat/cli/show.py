@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import structmat as sm
-from structmat.cli.parsing import command, print_json
-from structmat.cli.saving import check_target, write_picture
+from structmat.cli.commands import command, print_json
+from structmat.cli.output_files import check_target, write_picture
 from structmat.errors import StructmatError
 from structmat.families.topology import Fixed, Rule, resolved, rule
 

@@ -10,11 +10,11 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
-from structmat.cli.parsing import command, print_json
-from structmat.cli.saving import check_target
+from structmat.cli.commands import command, print_json
+from structmat.cli.output_files import check_target
 from structmat.errors import FileError, StructmatError
-from structmat.explorer.asking import DRAWN
-from structmat.explorer.choosing import SPECS, WIDTHS, precomputed
+from structmat.explorer.queries import DRAWN
+from structmat.explorer.saved_networks import SPECS, WIDTHS, precomputed
 from structmat.families.topology import is_path, resolved
 
 _ENDINGS = (".html", ".htm")
@@ -67,9 +67,9 @@ def _explore(options: argparse.Namespace) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    from structmat.explorer.asking import asked
-    from structmat.explorer.serving import Server
-    from structmat.explorer.writing import FIRST
+    from structmat.explorer.html import FIRST
+    from structmat.explorer.queries import asked
+    from structmat.explorer.server import Server
 
     if len(options.specs) > 1 or len(options.width or ()) > 1:
         raise StructmatError(
@@ -106,7 +106,7 @@ def _drawn(path: str, width: int | None) -> dict[str, Any]:
 
 def _save(options: argparse.Namespace) -> None:
     from structmat._util.files import write_text
-    from structmat.explorer.writing import page
+    from structmat.explorer.html import page
 
     path: Path = options.save
     check_target(path, _ENDINGS, "the suffix must be .html")

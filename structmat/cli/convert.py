@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from structmat.cli.parsing import command, print_json
+from structmat.cli.commands import command, print_json
 
 TARGETS = ("structmat", "peft", "peft-boft", "peft-oft", "lycoris", "gsoft", "lora", "merged")
 

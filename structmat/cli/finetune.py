@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from structmat._util.text_table import plain
-from structmat.cli.parsing import command, print_json, say
+from structmat.cli.commands import command, print_json, say
 from structmat.errors import StructmatError
 from structmat.finetune.recipe import Recipe
 
@@ -81,7 +81,7 @@ def add(commands: Any) -> None:
 
 
 def _finetune(options: argparse.Namespace) -> None:
-    from structmat.finetune import job, report, tables
+    from structmat.finetune import html_report, job, result_tables
     from structmat.finetune.models import pretrained
 
     settings = _settings(options)
@@ -93,7 +93,7 @@ def _finetune(options: argparse.Namespace) -> None:
     if options.data is not None:
         for note in task.notes:
             say(f"{options.data}: {note}")
-    given = report.command_line(options.command)
+    given = html_report.command_line(options.command)
     try:
         found = job.run(task, source, settings, options.output, command=given, say=say)
     except KeyboardInterrupt:
@@ -104,12 +104,12 @@ def _finetune(options: argparse.Namespace) -> None:
     if options.json:
         print_json(found)
         return
-    print(plain(tables.HEADER, tables.rows(found)))
+    print(plain(result_tables.HEADER, result_tables.rows(found)))
     print()
     print(f"report: {options.output / 'report.html'}")
     if found["best"]:
         print(f"best adapter (by validation): {found['best']['method']}; to load it:\n")
-        print(report.how_to_load(source, len(task.labels), options.output))
+        print(html_report.how_to_load(source, len(task.labels), options.output))
 
 
 def _settings(options: argparse.Namespace) -> Settings:
@@ -164,8 +164,8 @@ def _check_data(options: argparse.Namespace) -> None:
 
 
 def _task(options: argparse.Namespace) -> Task:
-    from structmat.finetune.corpus import docstring_task
-    from structmat.finetune.csvdata import csv_task
+    from structmat.finetune.csv_task import csv_task
+    from structmat.finetune.docstring_task import docstring_task
 
     if options.data is None:
         say("reading the docstrings of the installed libraries")

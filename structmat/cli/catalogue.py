@@ -11,7 +11,7 @@ from typing import Any
 
 import structmat as sm
 from structmat._util.text_table import plain
-from structmat.cli.parsing import command, print_json
+from structmat.cli.commands import command, print_json
 from structmat.errors import StructmatError
 from structmat.search.dense_networks import Member, dense_members
 
