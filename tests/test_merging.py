@@ -6,7 +6,7 @@ from hypothesis import given
 
 import structmat as sm
 from structmat.linalg.fusion import LARGEST, merged, unions
-from structmat.planning import choices
+from structmat.nn.ops.cost_model import choices
 from structmat.testing import networks
 
 

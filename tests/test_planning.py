@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.linalg.fusion import merged, unions
-from structmat.planning import LIMITS, RATES, bucket, choices, explain, turns_weight
+from structmat.nn.ops.cost_model import LIMITS, RATES, bucket, choices, explain, turns_weight
 from structmat.testing import networks
 
 TOKENS = st.sampled_from([0, 1, 7, 64, 2048, 10**6])

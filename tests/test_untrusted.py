@@ -274,30 +274,30 @@ WAY = {"ends": [1], "seconds": 1.0}
     + [[WAY, {}], [WAY, 3], {"ends": [1]}, 3, None],
 )
 def test_a_damaged_plan_is_measured_anew(tmp_path, monkeypatch, ways):
-    from structmat.nn import remembered
+    from structmat.nn.ops import timing_cache
 
-    monkeypatch.setenv(remembered.FOLDER, str(tmp_path))
-    remembered.forget()
+    monkeypatch.setenv(timing_cache.FOLDER, str(tmp_path))
+    timing_cache.forget()
     data = {"format": "structmat.plans", "version": 1, "plans": {"bad": ways, "good": [WAY]}}
-    remembered.file().write_text(json.dumps(data), encoding="utf-8")
+    timing_cache.file().write_text(json.dumps(data), encoding="utf-8")
     infinite = "NaN" in json.dumps(data) or "Infinity" in json.dumps(data)  # no JSON at all
-    assert remembered.recall("bad") == {}
-    assert remembered.recall("good") == ({} if infinite else {(1,): 1.0})
-    remembered.remember("bad", {(2,): 0.5})
-    remembered.forget()
-    assert remembered.recall("bad") == {(2,): 0.5}
-    remembered.forget()
+    assert timing_cache.recall("bad") == {}
+    assert timing_cache.recall("good") == ({} if infinite else {(1,): 1.0})
+    timing_cache.remember("bad", {(2,): 0.5})
+    timing_cache.forget()
+    assert timing_cache.recall("bad") == {(2,): 0.5}
+    timing_cache.forget()
 
 
 @pytest.mark.parametrize("content", [b"[" * 10**5, b" " * (2**22 + 1), b"\xff", b"7", b'{"a": 1}'])
 def test_a_file_of_plans_that_is_none_is_as_good_as_empty(tmp_path, monkeypatch, content):
-    from structmat.nn import remembered
+    from structmat.nn.ops import timing_cache
 
-    monkeypatch.setenv(remembered.FOLDER, str(tmp_path))
-    remembered.forget()
-    remembered.file().write_bytes(content)
-    assert remembered.recall("any") == {}
-    remembered.forget()
+    monkeypatch.setenv(timing_cache.FOLDER, str(tmp_path))
+    timing_cache.forget()
+    timing_cache.file().write_bytes(content)
+    assert timing_cache.recall("any") == {}
+    timing_cache.forget()
 
 
 def test_damaged_adapters_are_refused_and_change_nothing(tmp_path):

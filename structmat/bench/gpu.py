@@ -27,8 +27,9 @@ from structmat.bench.machine import synchronize, torch_machine
 from structmat.errors import StructmatError
 from structmat.families import parse
 from structmat.networks.network import Network
-from structmat.nn import Orthogonal, adapt, fused
-from structmat.nn.rotate import plan_for, rotate
+from structmat.nn import Orthogonal, adapt
+from structmat.nn.ops import triton
+from structmat.nn.ops.reference import plan_for, rotate
 
 FORMAT, VERSION = "structmat.bench.gpu", 1
 DTYPE = torch.bfloat16
@@ -74,10 +75,10 @@ def measure(setting: Setting, device: str) -> dict[str, Any]:
     StructmatError
         When the kernels do not run on the device, do not take the network, or are wrong.
     """
-    if not fused.available(device):
+    if not triton.available(device):
         raise StructmatError(f"the fused kernels do not run on {device}: they need Triton and CUDA")
     net = parse(setting.spec)(setting.shape.width)
-    if not fused.supports(net, DTYPE):
+    if not triton.supports(net, DTYPE):
         raise StructmatError(f"{setting.spec}: switches of more than 64 wires; choose a largest=64")
     shape, tokens = setting.shape, setting.tokens
     return {
@@ -117,11 +118,11 @@ def checked(net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE) 
         When one is further off than a rounding after each stage explains.
     """
     blocks, x, grad = _drawn(net, device, tokens, dtype)
-    program = fused.program(net, device)
+    program = triton.program(net, device)
     errors: dict[str, float] = {}
     for adjoint in (False, True):
-        y = fused.forward(program, blocks, x, adjoint=adjoint)
-        grad_x, grad_blocks = fused.backward(program, blocks, x, grad, adjoint=adjoint)
+        y = triton.forward(program, blocks, x, adjoint=adjoint)
+        grad_x, grad_blocks = triton.backward(program, blocks, x, grad, adjoint=adjoint)
         exact = [b.to(dtype).double().requires_grad_() for b in blocks]
         points = x.double().requires_grad_()
         right = rotate(plan_for(net, torch.device(device)), exact, points, adjoint=adjoint)
@@ -169,18 +170,18 @@ def _drawn(
 def _kernel(net: Network, setting: Setting, device: str) -> dict[str, Any]:
     """Return the bandwidths of a copy and of the rotation, by rule and with the best launch."""
     blocks, x, grad = _drawn(net, device, setting.tokens)
-    program = fused.program(net, device)
+    program = triton.program(net, device)
     moved = 2 * x.numel() * x.element_size()
     y = torch.empty_like(x)
 
     def seconds(step: Callable[[], object]) -> float:
         return _seconds(step, device, setting)
 
-    def with_config(config: fused.Config) -> float:
-        return seconds(lambda: fused.forward(program, blocks, x, config=config))
+    def with_config(config: triton.Config) -> float:
+        return seconds(lambda: triton.forward(program, blocks, x, config=config))
 
     copy = seconds(lambda: y.copy_(x))
-    rule = fused.configured(program, x)
+    rule = triton.configured(program, x)
     tried = {config: with_config(config) for config in _configs(rule, device)}
     best = min(tried, key=lambda config: tried[config])
     return {
@@ -189,17 +190,17 @@ def _kernel(net: Network, setting: Setting, device: str) -> dict[str, Any]:
         "forward": _speed(tried[rule], copy, moved, rule),
         "best forward": _speed(tried[best], copy, moved, best),
         "backward": {
-            "seconds": seconds(lambda: fused.backward(program, blocks, x, grad)),
+            "seconds": seconds(lambda: triton.backward(program, blocks, x, grad)),
         },
     }
 
 
-def _configs(rule: fused.Config, device: str) -> list[fused.Config]:
+def _configs(rule: triton.Config, device: str) -> list[triton.Config]:
     """Return the rule's configuration and others to try: all that a tuner would."""
     if device == "cpu":
         return [rule]
     others = [
-        fused.Config(vectors, rule.programs * each, warps, stages)
+        triton.Config(vectors, rule.programs * each, warps, stages)
         for vectors in (16, 32, 64)
         for each in (1, 2, 4)
         for warps in (4, 8)
@@ -208,7 +209,7 @@ def _configs(rule: fused.Config, device: str) -> list[fused.Config]:
     return list(dict.fromkeys([rule, *others]))
 
 
-def _speed(took: float, copy: float, moved: int, config: fused.Config) -> dict[str, Any]:
+def _speed(took: float, copy: float, moved: int, config: triton.Config) -> dict[str, Any]:
     return {
         "seconds": took,
         "bytes a second": moved / took,

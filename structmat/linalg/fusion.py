@@ -2,7 +2,7 @@
 
 Two consecutive stages act independently on each connected component of their union. If the
 components are small, one block per component replaces both stages, and the vectors are read once
-instead of twice. `structmat.planning` decides which runs of stages are worth fusing.
+instead of twice. `structmat.nn.ops.cost_model` decides which runs of stages are worth fusing.
 """
 
 from __future__ import annotations

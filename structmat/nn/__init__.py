@@ -6,7 +6,7 @@ from structmat.nn.auditreport import Audit
 from structmat.nn.checkpoints import load_adapter, save_adapter
 from structmat.nn.conversion.converting import Conversion, convert
 from structmat.nn.model import adapt, adapters, merge, unmerge
-from structmat.nn.module import Orthogonal
+from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.paths import Kept, keep_stages, path
 
 __all__ = [

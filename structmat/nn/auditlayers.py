@@ -18,7 +18,7 @@ from structmat.nn.adapters.quantised import in_floating_point
 from structmat.nn.auditreport import Row
 from structmat.nn.conversion.turns import Turn, turned
 from structmat.nn.measuring import of_rotation, of_weights, rounding_lost, rounding_warning
-from structmat.nn.module import Orthogonal
+from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.paths import is_tuned
 from structmat.nn.precision import without_autocast
 

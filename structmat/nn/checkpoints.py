@@ -16,9 +16,9 @@ from structmat._util.files import LONGEST, make_directory, parse_json, read_byte
 from structmat.errors import FileError, StructmatError, check_format, require, shown, whole
 from structmat.networks.network import Network
 from structmat.nn.adapters import checked_field, checked_side
-from structmat.nn.blocks import checked_kind
 from structmat.nn.model import Recipe, adapters, check_plain, install, trained_whole
-from structmat.nn.module import checked_dropout
+from structmat.nn.orthogonal_layer import checked_dropout
+from structmat.nn.parametrizations import checked_kind
 from structmat.nn.saved import (
     Saved,
     check_uncut,

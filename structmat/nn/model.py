@@ -28,8 +28,8 @@ from structmat.nn.adapters import (
     named_layers,
 )
 from structmat.nn.adapters.quantised import settings_of
-from structmat.nn.module import checked_dropout
 from structmat.nn.offloading import is_offloaded
+from structmat.nn.orthogonal_layer import checked_dropout
 from structmat.nn.retying import guard_ties
 from structmat.nn.selecting import ALL_LINEAR, Targets, compiled, matching, select
 from structmat.nn.sharded import check_whole, plain_name, renewed, unwrapped

@@ -16,7 +16,7 @@ from torch import nn
 
 from structmat.errors import StructmatError, suggest, whole
 from structmat.nn.adapters import Adapter
-from structmat.nn.module import Orthogonal
+from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.sharded import check_whole
 
 

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from structmat.errors import StructmatError, require
 from structmat.nn.adapters import Adapter, Layer, is_rotated, kind_for, named_layers
 from structmat.nn.model import Recipe, adapters, trained_whole
-from structmat.nn.module import generator_shapes
 from structmat.nn.offloading import is_empty, is_offloaded, loaded
+from structmat.nn.orthogonal_layer import generator_shapes
 from structmat.nn.sharded import plain_name, unwrapped
 from structmat.nn.sharing import names_of_layers
 

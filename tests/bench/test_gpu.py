@@ -14,7 +14,7 @@ import structmat as sm
 from structmat.bench import gpu
 from structmat.bench.llama import Block, Lora, Shape, frozen, with_lora
 from structmat.errors import StructmatError
-from structmat.nn import fused
+from structmat.nn.ops import triton
 
 pytest.importorskip("triton")
 
@@ -82,14 +82,14 @@ def test_what_is_wrong_is_not_measured(monkeypatch):
     assert set(gpu.checked(net, "cpu", 17)) == {
         f"{name}{end}" for name in ("y", "grad_x", "grad_blocks") for end in ("", " of the adjoint")
     }
-    forward = fused.forward
+    forward = triton.forward
 
     def wrong(*args, **options):
         y = forward(*args, **options)
         y[3, 5] = math.nan
         return y
 
-    monkeypatch.setattr(fused, "forward", wrong)
+    monkeypatch.setattr(triton, "forward", wrong)
     with pytest.raises(StructmatError, match="the fused kernels are wrong here: y is off by nan"):
         gpu.measure(SMALL, "cpu")
 
@@ -124,13 +124,13 @@ def test_networks_are_right_on_the_device(device):
 
 
 def test_a_wrong_gradient_is_found(monkeypatch):
-    backward = fused.backward
+    backward = triton.backward
 
     def wrong(*args, **options):
         grad_x, grad_blocks = backward(*args, **options)
         return grad_x, [-g for g in grad_blocks]
 
-    monkeypatch.setattr(fused, "backward", wrong)
+    monkeypatch.setattr(triton, "backward", wrong)
     with pytest.raises(StructmatError, match="wrong here: grad_blocks is off by"):
         gpu.checked(sm.mixed_radix(16, largest=8), "cpu", 17)
 

@@ -8,8 +8,9 @@ import torch
 from torch import nn
 
 import structmat as sm
-from structmat.nn import Orthogonal, adapt, audit, operator
-from structmat.nn.blocks import KINDS
+from structmat.nn import Orthogonal, adapt, audit
+from structmat.nn.ops import operator
+from structmat.nn.parametrizations import KINDS
 from tests.nn.drawing import layer, randomised
 
 # Where autocast is entered: around the forward pass, around the backward passes.

@@ -7,13 +7,13 @@ import torch
 
 from structmat.errors import BlockError
 from structmat.linalg import blocks as reference
-from structmat.nn import blocks
-from structmat.nn.blocks import exponentials, generators, rational
+from structmat.nn import parametrizations
+from structmat.nn.parametrizations import cayley_transform, generators, matrix_exponential
 
 EPS = float(np.finfo(float).eps)
 SHAPES = [(2, False), (3, False), (4, False), (1, True), (2, True), (3, True)]
 SIZES = [1e-310, 1e-30, 1e-8, 1.0, 1e4, 1e6, 1e8, 1e20, 1e30, 1e150]
-EXACT = sorted(blocks.KINDS.keys() - {"cayley_neumann"})
+EXACT = sorted(parametrizations.KINDS.keys() - {"cayley_neumann"})
 
 
 def drawn(radix, *, unitary, size, dtype=torch.float64, count=1, seed=0):
@@ -130,7 +130,7 @@ def exact(kind, g, radix, along, weights):
 
 def first_and_second(kind, g, radix, along, weights):
     """Return torch's slopes, taken with and without a graph, and the slopes of those along h."""
-    made = blocks.KINDS[kind](g, radix)
+    made = parametrizations.KINDS[kind](g, radix)
     w = weights.to(made.dtype)[None]
     (plain,) = torch.autograd.grad(made, g, w, retain_graph=True)
     (slopes,) = torch.autograd.grad(made, g, w, create_graph=True)
@@ -148,7 +148,7 @@ def weighted(radix, *, unitary):
 
 @pytest.mark.parametrize(("radix", "unitary"), SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", sorted(blocks.KINDS))
+@pytest.mark.parametrize("kind", sorted(parametrizations.KINDS))
 def test_values_and_two_derivatives_are_exact(kind, dtype, radix, unitary):
     eps, tiny = torch.finfo(dtype).eps, torch.finfo(dtype).tiny
     for size in SIZES:
@@ -205,20 +205,26 @@ def test_the_reference_has_the_same_blocks_at_every_size(kind, dtype, radix, uni
         if kind == "exp" and size > 1e8 / radix and (radix > 2 or unitary):
             continue
         g = drawn(radix, unitary=unitary, size=size, dtype=dtype, count=3)
-        ours, theirs = blocks.KINDS[kind](g, radix), reference.KINDS[kind](g.numpy(), radix)
+        ours, theirs = (
+            parametrizations.KINDS[kind](g, radix),
+            reference.KINDS[kind](g.numpy(), radix),
+        )
         assert orthogonality(torch.from_numpy(theirs)) <= 10 * radix
         # A norm taken in another order is another number; angles are as large as it.
         turned = 8 * radix * EPS * size * (kind == "exp" or (kind == "givens" and unitary))
         assert abs(ours.numpy() - theirs).max() <= 10 * radix * eps + turned, size
 
 
-@pytest.mark.parametrize("kind", sorted(blocks.KINDS))
+@pytest.mark.parametrize("kind", sorted(parametrizations.KINDS))
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_short_generators_make_the_blocks_of_their_float32_numbers(kind, dtype):
     for radix, unitary in SHAPES:
         g = drawn(radix, unitary=unitary, size=0.7, dtype=dtype, count=3).requires_grad_()
         wide = g.detach().float().requires_grad_()
-        made, same = blocks.KINDS[kind](g, radix), blocks.KINDS[kind](wide, radix)
+        made, same = (
+            parametrizations.KINDS[kind](g, radix),
+            parametrizations.KINDS[kind](wide, radix),
+        )
         assert made.dtype == same.dtype
         torch.testing.assert_close(made, same, rtol=0, atol=4e-7)
         for result, leaf in ((made, g), (same, wide)):
@@ -229,14 +235,14 @@ def test_short_generators_make_the_blocks_of_their_float32_numbers(kind, dtype):
 
 @pytest.mark.parametrize("count", [2, 2000])
 @pytest.mark.parametrize(("radix", "unitary"), [(2, False), (3, False), (4, False), (3, True)])
-@pytest.mark.parametrize("kind", sorted(blocks.KINDS))
+@pytest.mark.parametrize("kind", sorted(parametrizations.KINDS))
 def test_what_is_no_number_makes_its_block_none_and_no_other(kind, radix, unitary, count):
     for bad in (np.nan, np.inf, -np.inf):
         g = drawn(radix, unitary=unitary, size=1.0, dtype=torch.float32, count=count)
-        clean = blocks.KINDS[kind](g, radix)
+        clean = parametrizations.KINDS[kind](g, radix)
         g[1, -1] = bad
         g.requires_grad_()
-        made = blocks.KINDS[kind](g, radix)
+        made = parametrizations.KINDS[kind](g, radix)
         assert made[1].isnan().any()
         assert (made[0] - clean[0]).abs().max() <= 1e-6
         made.abs().sum().backward()
@@ -251,8 +257,8 @@ def test_a_large_bank_of_large_generators_has_the_blocks_of_its_parts(kind, size
         if kind == "exp" and size > 1e8:
             continue
         g = drawn(radix, unitary=False, size=size, dtype=torch.float32, count=1500).requires_grad_()
-        made = blocks.KINDS[kind](g, radix)
-        parts = torch.cat([blocks.KINDS[kind](part, radix) for part in g.split(100)])
+        made = parametrizations.KINDS[kind](g, radix)
+        parts = torch.cat([parametrizations.KINDS[kind](part, radix) for part in g.split(100)])
         assert orthogonality(made) <= 10
         assert (made - parts).abs().max() <= 2 * torch.finfo(made.dtype).eps
         w = torch.arange(made.numel()).view_as(made).cos()
@@ -268,7 +274,7 @@ def test_one_large_block_does_not_make_the_others_inexact(kind, dtype):
     g = drawn(4, unitary=False, size=0.3, dtype=dtype, count=3)
     mixed = torch.cat([g, 1e8 * g[:1]]).requires_grad_()
     alone = g.clone().requires_grad_()
-    made, wanted = blocks.KINDS[kind](mixed, 4), blocks.KINDS[kind](alone, 4)
+    made, wanted = parametrizations.KINDS[kind](mixed, 4), parametrizations.KINDS[kind](alone, 4)
     eps = torch.finfo(dtype).eps
     assert (made[:3] - wanted).abs().max() <= 10 * eps
     w = torch.arange(48).view(3, 4, 4).cos().to(dtype)
@@ -288,16 +294,19 @@ def test_exponentials_whose_angles_are_lost_are_refused(size):
         g = drawn(radix, unitary=unitary, size=size, count=2)
         g[0] = 0.1
         if radix == 2 and not unitary:
-            assert orthogonality(blocks.exponential(g, 2)) <= 4
-            assert abs(reference.exponential(g, 2) - blocks.exponential(g, 2).numpy()).max() < 1e-15
+            assert orthogonality(parametrizations.exponential(g, 2)) <= 4
+            assert (
+                abs(reference.exponential(g, 2) - parametrizations.exponential(g, 2).numpy()).max()
+                < 1e-15
+            )
             continue
-        for made in (blocks.exponential, reference.exponential):
+        for made in (parametrizations.exponential, reference.exponential):
             with pytest.raises(BlockError, match=r"exponentials are computed for norms up to"):
                 made(g, radix)
         # A compiler sees no numbers, so there they are none.
-        plain = exponentials.plain_exponential(g, radix)
+        plain = matrix_exponential.plain_exponential(g, radix)
         assert plain[1].isnan().any()
-        assert (plain[0] - blocks.exponential(g[:1], radix)[0]).abs().max() < 1e-14
+        assert (plain[0] - parametrizations.exponential(g[:1], radix)[0]).abs().max() < 1e-14
 
 
 @pytest.mark.parametrize("norm", [0.1, 0.4, 0.8, 1.6, 12.8, 819.2])
@@ -307,7 +316,7 @@ def test_double_precision_is_reached_at_the_largest_norm_of_the_polynomial(norm)
     g *= norm * (1 - 1e-9) / g.norm(dim=-1, keepdim=True)
     q, angle = reference.skew(g.numpy(), 3), np.linalg.norm(g.numpy(), axis=-1)[:, None, None]
     wanted = np.eye(3) + np.sin(angle) / angle * q + (1 - np.cos(angle)) / angle**2 * (q @ q)
-    made = blocks.exponential(g, 3)
+    made = parametrizations.exponential(g, 3)
     assert abs(made.numpy() - wanted).max() <= 10 * EPS * (1 + norm)
     assert orthogonality(made) <= 10
 
@@ -317,8 +326,8 @@ def test_single_precision_is_reached_at_the_largest_norm_of_the_polynomial(norm)
     """As it stands before it is rounded to single precision."""
     g = drawn(3, unitary=False, size=1.0, count=7)
     g *= norm * (1 - 1e-9) / g.norm(dim=-1, keepdim=True)
-    made = exponentials._doubled(g, 3, single=True)
-    assert (made - blocks.exponential(g, 3)).abs().max() <= np.finfo(np.float32).eps / 8
+    made = matrix_exponential._doubled(g, 3, single=True)
+    assert (made - parametrizations.exponential(g, 3)).abs().max() <= np.finfo(np.float32).eps / 8
 
 
 @pytest.mark.parametrize("norm", [0.4, 0.8, 1.6])
@@ -332,7 +341,7 @@ def test_the_norm_of_unitary_generators_bounds_that_of_the_matrix(norm):
     g = np.concatenate([above.real, above.imag, np.diagonal(projector).real])
     turn = norm * (1 - 1e-9) / np.linalg.norm(g)
     assert turn > 1.35 * norm
-    made = blocks.exponential(torch.from_numpy(turn * g), radix).numpy()
+    made = parametrizations.exponential(torch.from_numpy(turn * g), radix).numpy()
     wanted = np.eye(radix) + (np.exp(1j * turn) - 1) * projector
     assert abs(made - wanted).max() <= 10 * EPS
     assert abs(v.conj().T @ made @ v - np.exp(1j * turn)) <= 20 * EPS
@@ -343,16 +352,18 @@ def test_a_single_block_is_as_exact_as_several(radix, unitary):
     """torch's exponential of a batch of one is off by 2e-10 at some norms."""
     for size in (1e-3, 0.03, 0.1, 0.3, 0.6, 1.0, 2.0, 5.0):
         g = drawn(radix, unitary=unitary, size=size, count=2)
-        several = exponentials.plain_exponential(g, radix)
+        several = matrix_exponential.plain_exponential(g, radix)
         for k in range(2):
-            one = exponentials.plain_exponential(g[k : k + 1], radix)[0]
+            one = matrix_exponential.plain_exponential(g[k : k + 1], radix)[0]
             assert (one - several[k]).abs().max() <= 100 * EPS * (1 + size)
-            assert (one - torch.linalg.matrix_exp(blocks.skew(g, radix))[k]).abs().max() <= 1e-13
+            assert (
+                one - torch.linalg.matrix_exp(parametrizations.skew(g, radix))[k]
+            ).abs().max() <= 1e-13
         w = weighted(radix, unitary=unitary)
         slopes = []
         for part in (g[:1], g):
             leaf = part.clone().requires_grad_()
-            total = (blocks.exponential(leaf, radix)[0] * w).sum().real
+            total = (parametrizations.exponential(leaf, radix)[0] * w).sum().real
             (first,) = torch.autograd.grad(total, leaf, create_graph=True)
             (second,) = torch.autograd.grad(first[0].square().sum(), leaf)
             slopes.append((first[0].detach(), second[0]))
@@ -363,16 +374,16 @@ def test_a_single_block_is_as_exact_as_several(radix, unitary):
 @pytest.mark.parametrize("norm", [0.02, 0.03, 0.04, 0.048, 0.3, 1.0])
 @pytest.mark.parametrize("radix", [3, 4, 8])
 def test_where_the_exponential_of_torch_is_inexact_alone(radix, norm):
-    q = blocks.skew(drawn(radix, unitary=False, size=1.0), radix)
+    q = parametrizations.skew(drawn(radix, unitary=False, size=1.0), radix)
     q = q * norm / torch.linalg.matrix_norm(q, 1)
     exact = torch.linalg.matrix_exp(torch.cat([q, q]))[0]
-    assert (exponentials._matrix_exp(q)[0] - exact).abs().max() <= 8 * EPS
-    assert (exponentials._matrix_exp(q[0]) - exact).abs().max() <= 8 * EPS
+    assert (matrix_exponential._matrix_exp(q)[0] - exact).abs().max() <= 8 * EPS
+    assert (matrix_exponential._matrix_exp(q[0]) - exact).abs().max() <= 8 * EPS
 
 
 def test_slopes_of_any_size_are_as_exact():
     g = drawn(4, unitary=False, size=0.5, count=3).requires_grad_()
-    made = blocks.exponential(g, 4)
+    made = parametrizations.exponential(g, 4)
     w = torch.arange(48, dtype=torch.float64).view(3, 4, 4).cos()
     (wanted,) = torch.autograd.grad(made, g, w, retain_graph=True)
     for size in (1e-30, 1e10, 1e30):
@@ -382,11 +393,11 @@ def test_slopes_of_any_size_are_as_exact():
 
 
 @pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")
-@pytest.mark.parametrize("kind", sorted(blocks.KINDS))
+@pytest.mark.parametrize("kind", sorted(parametrizations.KINDS))
 def test_many_gradients_at_once_are_those_one_by_one(kind):
     for radix, unitary in SHAPES:
         g = drawn(radix, unitary=unitary, size=2.0, count=2).requires_grad_()
-        made = blocks.KINDS[kind](g, radix)
+        made = parametrizations.KINDS[kind](g, radix)
         w = torch.randn(
             3, *made.shape, dtype=made.dtype, generator=torch.Generator().manual_seed(0)
         )
@@ -403,7 +414,7 @@ def test_unitary_rotations_are_exact_on_both_sides_of_where_their_series_ends(tu
     for phase in (0.0, 0.7, 2.0):
         c, s = np.cos(phase), np.sin(phase)
         g = torch.tensor([[turn * c, turn * s, 0.0, 0.0]], dtype=torch.float64).requires_grad_()
-        made = blocks.KINDS["givens"](g, 2)
+        made = parametrizations.KINDS["givens"](g, 2)
         unit = complex(c, s)
         wanted = np.array(
             [[np.cos(turn), unit * np.sin(turn)], [-unit.conjugate() * np.sin(turn), np.cos(turn)]]
@@ -420,14 +431,16 @@ def test_unitary_rotations_are_exact_on_both_sides_of_where_their_series_ends(tu
 def test_large_cayley_blocks_are_orthogonal_to_few_ulps(radix):
     for size in (0.1, 10.0):
         g = drawn(radix, unitary=False, size=size, count=4)
-        assert orthogonality(blocks.cayley(g, radix)) <= 8
+        assert orthogonality(parametrizations.cayley(g, radix)) <= 8
 
 
 def test_the_resolvent_is_the_inverse():
     for radix, unitary in [*SHAPES, (1, False), (7, False)]:
-        q = blocks.skew(drawn(radix, unitary=unitary, size=1.0, count=4), radix)
+        q = parametrizations.skew(drawn(radix, unitary=unitary, size=1.0, count=4), radix)
         one = torch.eye(radix, dtype=q.dtype).expand_as(q)
-        torch.testing.assert_close(rational.resolvent(q) @ (one - q), one, rtol=0, atol=1e-14)
+        torch.testing.assert_close(
+            cayley_transform.resolvent(q) @ (one - q), one, rtol=0, atol=1e-14
+        )
 
 
 @pytest.mark.parametrize("size", [1e155, 1e200, 1e300])
@@ -438,7 +451,7 @@ def test_squares_beyond_double_precision_make_no_wrong_block(kind, size):
             g = torch.zeros(1, radix * (radix - 1) // 2, dtype=torch.float64)
             g[0, place] = size
             for made in (
-                blocks.KINDS[kind](g, radix),
+                parametrizations.KINDS[kind](g, radix),
                 torch.from_numpy(reference.KINDS[kind](g.numpy(), radix)),
             ):
                 assert orthogonality(made) <= 10

@@ -14,8 +14,8 @@ from torch.utils.checkpoint import checkpoint
 
 import structmat as sm
 from structmat.nn import Orthogonal
-from structmat.nn.blocks import KINDS
-from structmat.nn.powers import power
+from structmat.nn.parametrizations import KINDS
+from structmat.nn.parametrizations.powers import power
 from tests.nn.drawing import layer
 
 # Torch's own rules for forward mode are compiled by torch.jit.script, which it deprecates.
@@ -231,7 +231,9 @@ def test_tangents_pass_through_the_backward_pass(case):
 @pytest.mark.parametrize("turned", ["vectors", "weight"])
 def test_second_derivatives_where_x_needs_none(of_layer, turned, monkeypatch):
     """Only the generators are trained, as in finetuning."""
-    monkeypatch.setattr("structmat.nn.operator.turns_weight", lambda *_, **__: turned == "weight")
+    monkeypatch.setattr(
+        "structmat.nn.ops.operator.turns_weight", lambda *_, **__: turned == "weight"
+    )
     q = layer(SMALL, 0)
     x, weight = torch.randn(7, 5, dtype=REAL), torch.randn(3, 5, dtype=REAL)
     results = []

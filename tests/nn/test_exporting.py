@@ -16,7 +16,7 @@ import structmat as sm
 from structmat.errors import BlockError
 from structmat.linalg.blocks import KINDS as REFERENCE
 from structmat.nn import adapt
-from structmat.nn.blocks import exported
+from structmat.nn.parametrizations import exportable
 from structmat.testing import seeds
 from tests.nn.drawing import layer, randomised
 
@@ -143,7 +143,7 @@ def test_exported_blocks_are_the_blocks(kind, radix, unitary, size, seed):
         size=(3, radix**2 if unitary else radix * (radix - 1) // 2)
     )
     g = torch.tensor(g, requires_grad=True)
-    function = {"cayley": exported.cayley, "exp": exported.exponential}[kind]
+    function = {"cayley": exportable.cayley, "exp": exportable.exponential}[kind]
     made = function(g, radix)
     tolerance = 1e-12 * (1 + size) * radix
     np.testing.assert_allclose(

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import BlockError, MissingExtraError
-from structmat.nn import fused
-from structmat.nn.fused import launching
-from structmat.nn.operator import rotated
-from structmat.nn.programs import program_for
-from structmat.nn.rotate import plan_for, rotate
+from structmat.nn.ops import triton
+from structmat.nn.ops.execution_plan import program_for
+from structmat.nn.ops.operator import rotated
+from structmat.nn.ops.reference import plan_for, rotate
+from structmat.nn.ops.triton import launch
 from structmat.testing import networks, seeds
 from structmat.testing.members import cases
 
@@ -53,9 +53,9 @@ def exact(net, blocks, x, grad, *, adjoint):
 
 
 def by_kernels(net, blocks, x, grad, *, adjoint, **options):
-    made = fused.program(net, CPU)
-    y = fused.forward(made, blocks, x, adjoint=adjoint, **options)
-    grad_x, grad_blocks = fused.backward(made, blocks, x, grad, adjoint=adjoint, **options)
+    made = triton.program(net, CPU)
+    y = triton.forward(made, blocks, x, adjoint=adjoint, **options)
+    grad_x, grad_blocks = triton.backward(made, blocks, x, grad, adjoint=adjoint, **options)
     assert y.dtype == grad_x.dtype == x.dtype
     assert all(g.dtype == torch.float32 for g in grad_blocks)
     return [y, grad_x, *grad_blocks]
@@ -130,7 +130,7 @@ ENDS = {
 @pytest.mark.parametrize("adjoint", [False, True])
 @pytest.mark.parametrize("ends", ENDS, ids=str)
 def test_stages_at_the_ends_read_and_write_the_vectors(ends, adjoint, dtype):
-    runs = fused.program(ENDS[ends], CPU).ways[adjoint].runs
+    runs = triton.program(ENDS[ends], CPU).ways[adjoint].runs
     assert (runs.reads > 0, runs.writes > 0) == (ends[::-1] if adjoint else ends)
     check(ENDS[ends], 0, 40, adjoint=adjoint, dtype=dtype)
 
@@ -153,15 +153,15 @@ def test_wiring_without_any_block_is_a_permutation(adjoint):
 @given(networks(max_width=12), seeds())
 def test_the_adjoint_undoes_it(net, seed):
     blocks, x, _ = drawn(net, seed, 20)
-    made = fused.program(net, CPU)
-    back = fused.forward(made, blocks, fused.forward(made, blocks, x), adjoint=True)
+    made = triton.program(net, CPU)
+    back = triton.forward(made, blocks, triton.forward(made, blocks, x), adjoint=True)
     torch.testing.assert_close(back, x, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("vectors", [16, 32, 64])
 @pytest.mark.parametrize("programs", [1, 3])
 def test_how_it_is_launched_changes_no_value(vectors, programs):
-    config = fused.Config(vectors, programs, 4)
+    config = triton.Config(vectors, programs, 4)
     check(sm.benes(8), 0, 70, adjoint=False, config=config)
 
 
@@ -171,10 +171,10 @@ def test_many_vectors_are_taken_in_parts(adjoint, monkeypatch):
     blocks, x, grad = drawn(net, 0, 50)
     whole = by_kernels(net, blocks, x, grad, adjoint=adjoint)
     launched = []
-    turn = launching._turn
-    monkeypatch.setattr(launching, "_KEPT", 1)
+    turn = launch._turn
+    monkeypatch.setattr(launch, "_KEPT", 1)
     monkeypatch.setattr(
-        launching, "_turn", lambda *a, **k: launched.append(len(a[3])) or turn(*a, **k)
+        launch, "_turn", lambda *a, **k: launched.append(len(a[3])) or turn(*a, **k)
     )
     parts = by_kernels(net, blocks, x, grad, adjoint=adjoint)
     assert launched == [50, 16, 16, 16, 16, 16, 16, 2, 2]
@@ -195,7 +195,7 @@ def test_vectors_need_not_be_contiguous():
 def test_blocks_are_rounded_to_nearest_as_torch_does(dtype):
     net = sm.Network.of(3, [[[0, 1, 2]]])
     blocks, _, _ = drawn(net, 0, 1)
-    columns = fused.forward(fused.program(net, CPU), blocks, torch.eye(3, dtype=dtype))
+    columns = triton.forward(triton.program(net, CPU), blocks, torch.eye(3, dtype=dtype))
     assert torch.equal(columns.T, blocks[0][0].to(dtype))
 
 
@@ -225,43 +225,43 @@ def test_what_does_not_fit_is_refused(change, reason):
     net = sm.monarch(16)
     blocks, x, _ = drawn(net, 0, 3)
     changed, values = change(blocks, x)
-    made = fused.program(net, CPU)
+    made = triton.program(net, CPU)
     with pytest.raises(BlockError, match=reason):
-        fused.forward(made, changed, values)
+        triton.forward(made, changed, values)
     with pytest.raises(BlockError, match=reason):
-        fused.backward(made, changed, values, x)
+        triton.backward(made, changed, values, x)
 
 
 def test_a_gradient_of_another_dtype_is_refused():
     net = sm.monarch(16)
     blocks, x, grad = drawn(net, 0, 3)
     with pytest.raises(BlockError, match="both must be alike"):
-        fused.backward(fused.program(net, CPU), blocks, x, grad.half())
+        triton.backward(triton.program(net, CPU), blocks, x, grad.half())
 
 
 def test_where_it_is_available(monkeypatch):
-    assert fused.available("cpu")
-    assert not fused.available("meta")
-    assert torch.cuda.is_available() or not fused.available("cuda")
+    assert triton.available("cpu")
+    assert not triton.available("meta")
+    assert torch.cuda.is_available() or not triton.available("cuda")
     with monkeypatch.context() as without:
-        without.setattr(fused, "_has_triton", lambda: False)
-        assert not fused.available("cpu")
+        without.setattr(triton, "_has_triton", lambda: False)
+        assert not triton.available("cpu")
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
-    assert not fused.available("cpu")
+    assert not triton.available("cpu")
 
 
 def test_without_triton_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "triton", None)
     blocks, x, _ = drawn(sm.monarch(16), 0, 3)
     with pytest.raises(MissingExtraError, match=r"structmat\[gpu\]"):
-        fused.forward(fused.program(sm.monarch(16), CPU), blocks, x)
+        triton.forward(triton.program(sm.monarch(16), CPU), blocks, x)
 
 
 def test_what_it_supports():
-    assert fused.supports(sm.block_diagonal(64, 64), torch.float16)
-    assert not fused.supports(sm.block_diagonal(130, 65), torch.float16)
-    assert not fused.supports(sm.monarch(16), torch.complex64)
-    assert fused.supports(sm.Network(3), torch.float32)
+    assert triton.supports(sm.block_diagonal(64, 64), torch.float16)
+    assert not triton.supports(sm.block_diagonal(130, 65), torch.float16)
+    assert not triton.supports(sm.monarch(16), torch.complex64)
+    assert triton.supports(sm.Network(3), torch.float32)
 
 
 @pytest.mark.parametrize("adjoint", [False, True])
@@ -270,8 +270,8 @@ def test_the_operator_runs_the_kernels_where_they_can_run(dtype, adjoint, monkey
     """A network that no other test has, for its program keeps the kernels."""
     net = sm.random(24, block=3, depth=3, rng=77 + adjoint)
     launched = []
-    turn = launching._turn
-    monkeypatch.setattr(launching, "_turn", lambda *a, **k: (launched.append(1), turn(*a, **k)))
+    turn = launch._turn
+    monkeypatch.setattr(launch, "_turn", lambda *a, **k: (launched.append(1), turn(*a, **k)))
     blocks, x, grad = drawn(net, 0, 20, dtype)
     wanted = exact(net, blocks, x, grad, adjoint=adjoint)
     blocks, x = [b.requires_grad_() for b in blocks], x.requires_grad_()

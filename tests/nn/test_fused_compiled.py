@@ -19,8 +19,8 @@ import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 import structmat as sm
-from structmat.nn import fused
-from structmat.nn.fused import kernels, launching
+from structmat.nn.ops import triton
+from structmat.nn.ops.triton import kernels, launch
 
 class Driver:  # says what it is, and runs nothing
     def get_current_target(self): return GPUTarget("cuda", int(sys.argv[1]), 32)
@@ -42,15 +42,15 @@ class Compiled:
 
 driver.set_active(Driver())
 kernels.turn, kernels.outer = Compiled(kernels.turn), Compiled(kernels.outer)
-config = fused.Config(32, 132, 8)
+config = triton.Config(32, 132, 8)
 for net in (sm.monarch(1024), sm.mixed_radix(60)):
-    made = fused.program(net, "cpu")
+    made = triton.program(net, "cpu")
     blocks = [torch.zeros(shape) for shape in made.shapes]
     for dtype in (torch.bfloat16, torch.float32):
         x = torch.zeros(100, net.width, dtype=dtype)
         for adjoint in (False, True):
-            fused.forward(made, blocks, x, adjoint=adjoint, config=config)
-        fused.backward(made, blocks, x, x, config=config)
+            triton.forward(made, blocks, x, adjoint=adjoint, config=config)
+        triton.backward(made, blocks, x, x, config=config)
 """
 
 

@@ -13,8 +13,9 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import structmat as sm
-from structmat.nn import Orthogonal, adapt, blocks, programs
+from structmat.nn import Orthogonal, adapt, parametrizations
 from structmat.nn.modes import eager
+from structmat.nn.ops import execution_plan
 from tests.nn.drawing import layer, randomised
 
 # Torch's own rules for forward mode are compiled by torch.jit.script, which it deprecates.
@@ -113,10 +114,10 @@ PASTS = {
 @pytest.mark.parametrize("kind", LAYERS)
 def test_no_mode_leaves_anything_behind(kind, past):
     """Neither in a layer that saw it, nor in one of the same network made afterwards."""
-    programs.program_for.cache_clear()
+    execution_plan.program_for.cache_clear()
     make = LAYERS[kind]
     expected = make()(X).detach()
-    programs.program_for.cache_clear()
+    execution_plan.program_for.cache_clear()
     q = make()
     with torch.no_grad():
         PASTS[past](q)
@@ -160,7 +161,7 @@ def test_directional_derivatives_need_no_gradients(kind, before):
 def test_a_change_while_blocks_are_computed_is_seen(adjoint, monkeypatch):
     """As by another thread: what is kept is of the generators that it was made of."""
     q = layer(sm.butterfly(8), 1)
-    cayley, left = blocks.KINDS["cayley"], [2]
+    cayley, left = parametrizations.KINDS["cayley"], [2]
 
     def slow(generators, radix):
         made = cayley(generators, radix)
@@ -169,7 +170,7 @@ def test_a_change_while_blocks_are_computed_is_seen(adjoint, monkeypatch):
             q.generators[0].data.add_(1)
         return made
 
-    monkeypatch.setitem(blocks.KINDS, "cayley", slow)
+    monkeypatch.setitem(parametrizations.KINDS, "cayley", slow)
     for _ in range(3):
         with torch.no_grad():
             (q.adjoint if adjoint else q)(X)
@@ -181,7 +182,7 @@ def test_a_change_while_blocks_are_computed_is_seen(adjoint, monkeypatch):
 
 def test_a_power_or_stages_that_change_meanwhile_are_seen(monkeypatch):
     q = scaled()
-    cayley = blocks.KINDS["cayley"]
+    cayley = parametrizations.KINDS["cayley"]
     changes = [lambda: q.set_power(0.5), lambda: q.set_stages([1])]
 
     def slow(generators, radix):
@@ -190,7 +191,7 @@ def test_a_power_or_stages_that_change_meanwhile_are_seen(monkeypatch):
             changes.pop(0)()
         return made
 
-    monkeypatch.setitem(blocks.KINDS, "cayley", slow)
+    monkeypatch.setitem(parametrizations.KINDS, "cayley", slow)
     with torch.no_grad():
         for _ in range(3):
             q(X)
@@ -219,7 +220,7 @@ def test_threads_share_a_program_and_a_fork_has_its_own_lock():
     net = sm.butterfly(8, block=4)
     made = []
     threads = [
-        threading.Thread(target=lambda: made.append(programs.program_for.__wrapped__(net)))
+        threading.Thread(target=lambda: made.append(execution_plan.program_for.__wrapped__(net)))
         for _ in range(8)
     ]
     for thread in threads:
@@ -227,19 +228,19 @@ def test_threads_share_a_program_and_a_fork_has_its_own_lock():
     for thread in threads:
         thread.join()
     assert len({id(program) for program in made}) == 1
-    assert programs.found(made[0].key) is made[0]
+    assert execution_plan.found(made[0].key) is made[0]
     held, done = threading.Event(), threading.Event()
 
     def hold():
-        with programs._LOCK:
+        with execution_plan._LOCK:
             held.set()
             done.wait()
 
     other = threading.Thread(target=hold)
     other.start()
     held.wait()
-    programs._unlock()  # as in the child, where the other thread is gone
-    assert programs.program_for.__wrapped__(net) is made[0]
+    execution_plan._unlock()  # as in the child, where the other thread is gone
+    assert execution_plan.program_for.__wrapped__(net) is made[0]
     done.set()
     other.join()
 

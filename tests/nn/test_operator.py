@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import StructmatError
-from structmat.nn import Orthogonal, operator, programs, tiled
-from structmat.nn.operator import plain, rotated
-from structmat.nn.programs import program_for
-from structmat.planning import bucket, choices
+from structmat.nn import Orthogonal
+from structmat.nn.ops import execution_plan, operator, tiled
+from structmat.nn.ops.cost_model import bucket, choices
+from structmat.nn.ops.execution_plan import program_for
+from structmat.nn.ops.operator import plain, rotated
 from structmat.testing import networks, seeds
 from tests.nn.drawing import layer
 
@@ -299,7 +300,7 @@ def test_noncontiguous_vectors_and_gradients():
 def test_a_layer_may_die_before_its_gradient():
     x = torch.randn(4, 8, requires_grad=True)
     y = Orthogonal(sm.butterfly(8).dilate(1))(x)
-    programs.program_for.cache_clear()
+    execution_plan.program_for.cache_clear()
     gc.collect()
     y.sum().backward()
     torch.testing.assert_close(x.grad, torch.ones_like(x))

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import BlockError, StructmatError
-from structmat.nn import Orthogonal, eigenangles, powers
+from structmat.nn import Orthogonal
+from structmat.nn.parametrizations import eigenvalues, powers
 from structmat.testing import networks, seeds
 from tests.nn.drawing import arrays, layer
 
@@ -49,15 +50,15 @@ def test_powers_are_orthogonal_and_scipys(radix, dtype, seed, t):
 def test_the_short_way_is_the_long_one(radix, seed, t, largest):
     blocks = drawn(radix, torch.float64, seed, largest=largest)
     parts = [lambda a: (t * a).cos(), lambda a: (t * a).sin()]
-    by_vectors = eigenangles._by_vectors(blocks, *parts)
-    close(eigenangles.of_angles(blocks, *parts), by_vectors.real, radix)
+    by_vectors = eigenvalues._by_vectors(blocks, *parts)
+    close(eigenvalues.of_angles(blocks, *parts), by_vectors.real, radix)
     close(by_vectors.imag, torch.zeros_like(blocks), radix, ulps=1e6)
 
 
 @given(radices, dtypes, seeds())
 def test_eigenvectors_are_orthonormal_and_the_blocks(radix, dtype, seed):
     blocks = drawn(radix, dtype, seed, largest=3.14)
-    angles, vectors = eigenangles.eigen(blocks)
+    angles, vectors = eigenvalues.eigen(blocks)
     one = torch.eye(radix, dtype=vectors.dtype).expand_as(vectors)
     close(vectors.mH @ vectors, one, radix)
     values = torch.polar(torch.ones_like(angles), angles)
@@ -73,7 +74,7 @@ def test_eigenvectors_are_exact_wherever_the_widest_gap_is(angles):
     for seed in range(5):
         basis = scipy.stats.ortho_group.rvs(radix, random_state=seed)
         block = torch.from_numpy(basis @ scipy.linalg.block_diag(*planes) @ basis.T)
-        found, vectors = eigenangles.eigen(block)
+        found, vectors = eigenvalues.eigen(block)
         values = torch.polar(torch.ones_like(found), found)
         one = torch.eye(radix, dtype=vectors.dtype)
         close(vectors.mH @ vectors, one, radix, ulps=20)

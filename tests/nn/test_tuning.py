@@ -9,9 +9,10 @@ import torch
 
 import structmat as sm
 from structmat.errors import StructmatError
-from structmat.nn import Orthogonal, adapt, remembered, tuning
-from structmat.nn.programs import Program
-from structmat.planning import choices
+from structmat.nn import Orthogonal, adapt
+from structmat.nn.ops import autotune, timing_cache
+from structmat.nn.ops.cost_model import choices
+from structmat.nn.ops.execution_plan import Program
 from tests.nn.drawing import layer
 
 CPU = torch.device("cpu")
@@ -22,20 +23,20 @@ NET = sm.butterfly(64)
 def timed(monkeypatch, tmp_path):
     """Count measurements, with the last way always the fastest, in a cache of this test's own."""
     monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
-    remembered.forget()
+    timing_cache.forget()
     calls = []
 
     def times(program, ways, tokens, dtype, device):
         calls.append((tokens, dtype))
         return [float(len(ways) - k) for k in range(len(ways))]
 
-    monkeypatch.setattr(tuning, "_timed", times)
+    monkeypatch.setattr(autotune, "_timed", times)
     yield calls
-    remembered.forget()
+    timing_cache.forget()
 
 
 def ask(tokens=5000, *, measure=True, dtype=torch.float32):
-    return tuning.chosen(Program(NET), tokens, dtype, CPU, measure=measure)
+    return autotune.chosen(Program(NET), tokens, dtype, CPU, measure=measure)
 
 
 def slowest_worth_trying(tokens):
@@ -55,10 +56,10 @@ def test_the_fastest_is_chosen_and_measured_once(timed):
 
 def test_a_later_process_reads_what_was_measured(timed):
     first = ask()
-    remembered.forget()  # as a new process has nothing in memory
+    timing_cache.forget()  # as a new process has nothing in memory
     assert ask() == first
     assert len(timed) == 1
-    data = json.loads(remembered.file().read_text(encoding="utf-8"))
+    data = json.loads(timing_cache.file().read_text(encoding="utf-8"))
     assert data["format"] == "structmat.plans"
     (name,) = data["plans"]
     for part in ("8192", "float32", f"torch {torch.__version__}", "threads"):
@@ -78,13 +79,13 @@ def test_few_vectors_the_model_and_deterministic_runs_measure_nothing(timed):
 
 def test_threads_are_part_of_what_is_remembered(timed):
     program, threads = Program(NET), torch.get_num_threads()
-    tuning.chosen(program, 5000, torch.float32, CPU, measure=True)
+    autotune.chosen(program, 5000, torch.float32, CPU, measure=True)
     try:
         torch.set_num_threads(threads + 1)
-        tuning.chosen(program, 5000, torch.float32, CPU, measure=True)
+        autotune.chosen(program, 5000, torch.float32, CPU, measure=True)
     finally:
         torch.set_num_threads(threads)
-    tuning.chosen(program, 5000, torch.float32, CPU, measure=True)
+    autotune.chosen(program, 5000, torch.float32, CPU, measure=True)
     assert len(timed) == 2
 
 
@@ -94,19 +95,19 @@ def test_the_default_plan_depends_on_no_timing(monkeypatch):
     def refuse(*_):
         raise AssertionError("timed")
 
-    monkeypatch.setattr(tuning, "_timed", refuse)
-    monkeypatch.setattr(remembered, "recall", refuse)
+    monkeypatch.setattr(autotune, "_timed", refuse)
+    monkeypatch.setattr(timing_cache, "recall", refuse)
     model = adapt(torch.nn.Sequential(torch.nn.Linear(64, 64)), NET)
     assert model[0].rotation.plan == Orthogonal(NET).plan == "auto"
-    x = torch.randn(2 * tuning.SMALL // 64, 64, requires_grad=True)
+    x = torch.randn(2 * autotune.SMALL // 64, 64, requires_grad=True)
     for rotate in (Orthogonal(NET), model):
         rotate(x).sum().backward()
     assert "nothing was measured" in Orthogonal(NET).explain(len(x))
     threads = torch.get_num_threads()
-    choice = tuning.chosen(Program(NET), len(x), x.dtype, CPU)
+    choice = autotune.chosen(Program(NET), len(x), x.dtype, CPU)
     try:
         torch.set_num_threads(threads + 1)
-        assert tuning.chosen(Program(NET), len(x), x.dtype, CPU) == choice
+        assert autotune.chosen(Program(NET), len(x), x.dtype, CPU) == choice
     finally:
         torch.set_num_threads(threads)
 
@@ -138,10 +139,10 @@ def test_a_plan_reaches_every_rotation(plan):
     ],
 )
 def test_a_damaged_file_is_as_good_as_none(timed, content):
-    remembered.file().write_text(content, encoding="utf-8")
+    timing_cache.file().write_text(content, encoding="utf-8")
     ask()
     assert len(timed) == 1
-    remembered.forget()
+    timing_cache.forget()
     ask()
     assert len(timed) == 1  # it was written anew
 
@@ -160,9 +161,9 @@ def test_the_folder_is_where_it_should_be(monkeypatch, tmp_path):
     monkeypatch.setenv("HOME", str(tmp_path))
     for base in ("", "relative"):  # as the XDG specification asks, a relative one is ignored
         monkeypatch.setenv("XDG_CACHE_HOME", base)
-        assert remembered.file() == tmp_path / ".cache" / "structmat" / "plans.json"
+        assert timing_cache.file() == tmp_path / ".cache" / "structmat" / "plans.json"
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
-    assert remembered.file() == tmp_path / "caches" / "structmat" / "plans.json"
+    assert timing_cache.file() == tmp_path / "caches" / "structmat" / "plans.json"
     assert list(tmp_path.iterdir()) == []  # nothing is made before there is something to keep
 
 
@@ -175,16 +176,16 @@ def test_without_a_home_there_is_no_file(monkeypatch, folder):
             raise folder
         return folder
 
-    monkeypatch.setattr(remembered, "user_cache_path", user_cache_path)
-    assert remembered.file() is not None  # $STRUCTMAT_CACHE
+    monkeypatch.setattr(timing_cache, "user_cache_path", user_cache_path)
+    assert timing_cache.file() is not None  # $STRUCTMAT_CACHE
     monkeypatch.delenv("STRUCTMAT_CACHE")
-    assert remembered.file() is None
+    assert timing_cache.file() is None
 
 
 def test_measuring_for_real_gives_seconds_for_each_way(monkeypatch, tmp_path):
     monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
-    remembered.forget()
-    times = tuning.measured(Program(NET), 5000, torch.float32, CPU)
+    timing_cache.forget()
+    times = autotune.measured(Program(NET), 5000, torch.float32, CPU)
     assert len(times) > 1
     assert all(0 < seconds < 60 for seconds in times.values())
     best = min(times, key=lambda way: times[way])
@@ -192,7 +193,7 @@ def test_measuring_for_real_gives_seconds_for_each_way(monkeypatch, tmp_path):
     text = Orthogonal(NET, plan="measure").explain(5000)
     assert "measured here" in text
     assert f"→ {best}" in text
-    remembered.forget()
+    timing_cache.forget()
 
 
 def test_plans_give_the_same_numbers(timed):

@@ -20,9 +20,9 @@ from structmat.nn.adapters.checks import (
     plain_weight,
     sees_weight,
 )
-from structmat.nn.blocks import at_least_float32
-from structmat.nn.module import Orthogonal
 from structmat.nn.offloading import applied, device_of, hold, is_offloaded, loaded
+from structmat.nn.orthogonal_layer import Orthogonal
+from structmat.nn.parametrizations import at_least_float32
 
 
 class Adapter(nn.Module):

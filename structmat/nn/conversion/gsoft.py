@@ -21,12 +21,12 @@ from structmat.errors import FileError
 from structmat.families.butterflies import digit_bank
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
-from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion.coordinates import cayley, skew
 from structmat.nn.conversion.exporting import check_inputs, parameters, refuse_base
 from structmat.nn.conversion.placing import Build, best, sizes
 from structmat.nn.conversion.tensorfiles import Weights, floating, read_numbers
 from structmat.nn.conversion.turns import LINEAR, Adaptation, Blocks, Turn
+from structmat.nn.parametrizations import at_least_float32
 from structmat.nn.saved import to_bytes
 
 LEFT, RIGHT, SCALE = ".gs_ort.gsoft_L", ".gs_ort.gsoft_R", ".gsoft_s"

@@ -21,12 +21,12 @@ from structmat.errors import FileError
 from structmat.families.butterflies import block_diagonal
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
-from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion.coordinates import cayley
 from structmat.nn.conversion.exporting import parameters, refuse_base
 from structmat.nn.conversion.placing import Build, best
 from structmat.nn.conversion.tensorfiles import Weights, floating, read_numbers
 from structmat.nn.conversion.turns import CONV1D, EMBEDDING, Adaptation, Blocks, Turn
+from structmat.nn.parametrizations import at_least_float32
 from structmat.nn.saved import to_bytes
 
 BLOCKS = ".oft_blocks"

@@ -10,7 +10,6 @@ from torch import Tensor
 
 from structmat.errors import BlockError, FileError
 from structmat.nn.adapters import StackAdapter
-from structmat.nn.blocks import KINDS, at_least_float32
 from structmat.nn.checkpoints import read_adapter, write_adapter
 from structmat.nn.conversion.coordinates import (
     Coordinates,
@@ -31,7 +30,8 @@ from structmat.nn.conversion.turns import (
     layout,
 )
 from structmat.nn.model import Recipe
-from structmat.nn.module import Orthogonal
+from structmat.nn.orthogonal_layer import Orthogonal
+from structmat.nn.parametrizations import KINDS, at_least_float32
 from structmat.nn.saved import BASE, Saved
 
 _SERIES = "cayley_neumann"

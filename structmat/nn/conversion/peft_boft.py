@@ -16,13 +16,13 @@ from torch import Tensor
 from structmat.errors import FileError
 from structmat.families.butterflies import block_diagonal, butterfly
 from structmat.networks.network import Network
-from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion import peftfiles
 from structmat.nn.conversion.coordinates import cayley, skew
 from structmat.nn.conversion.exporting import check_inputs, check_peft_layer, parameters
 from structmat.nn.conversion.placing import Build, best, sizes
 from structmat.nn.conversion.tensorfiles import Weights
 from structmat.nn.conversion.turns import LINEAR, Adaptation, Blocks, Turn
+from structmat.nn.parametrizations import at_least_float32
 
 _DEEPEST = 24
 

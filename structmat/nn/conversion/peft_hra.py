@@ -14,10 +14,10 @@ from torch import Tensor
 
 from structmat.errors import FileError
 from structmat.networks.network import Network
-from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion import peftfiles
 from structmat.nn.conversion.tensorfiles import Weights
 from structmat.nn.conversion.turns import REFLECTIONS, Adaptation, Blocks, Turn
+from structmat.nn.parametrizations import at_least_float32
 
 
 def read(folder: Path, _: Weights | None = None) -> Adaptation:

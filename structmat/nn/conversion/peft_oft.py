@@ -19,7 +19,6 @@ from torch import Tensor
 from structmat.errors import FileError, StructmatError
 from structmat.families.butterflies import block_diagonal
 from structmat.networks.network import Network
-from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion import peftfiles
 from structmat.nn.conversion.coordinates import cayley, from_upper, upper
 from structmat.nn.conversion.exporting import (
@@ -32,6 +31,7 @@ from structmat.nn.conversion.names import Names
 from structmat.nn.conversion.placing import Build, best, sizes
 from structmat.nn.conversion.tensorfiles import Weights
 from structmat.nn.conversion.turns import Adaptation, Blocks, Turn
+from structmat.nn.parametrizations import at_least_float32
 
 _SHARED = "block_share"
 

@@ -18,14 +18,14 @@ from torch import Tensor
 from structmat.errors import FileError, require
 from structmat.networks.network import Network
 from structmat.nn.adapters.convolutions import ConvolutionAdapter
-from structmat.nn.blocks import at_least_float32
 from structmat.nn.conversion import own, peftfiles
 from structmat.nn.conversion.coordinates import upper
 from structmat.nn.conversion.names import Names
 from structmat.nn.conversion.tensorfiles import Weights
 from structmat.nn.conversion.turns import Adaptation, Shape, Turn, layout
 from structmat.nn.model import Recipe, builder, fits, side_by_side
-from structmat.nn.module import generator_shapes
+from structmat.nn.orthogonal_layer import generator_shapes
+from structmat.nn.parametrizations import at_least_float32
 from structmat.nn.selecting import compiled
 
 _SCALE = "structmat_scale"

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from structmat.errors import BlockError, StructmatError, suggest
 from structmat.networks.network import Network
-from structmat.nn import powers
 from structmat.nn.adapters import Stack
 from structmat.nn.model import fits
+from structmat.nn.parametrizations import powers
 from structmat.nn.peft.config import StructmatConfig
 from structmat.nn.peft.layer import StructmatLayer
 from structmat.nn.peft.planning import planned

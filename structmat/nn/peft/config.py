@@ -19,8 +19,8 @@ from structmat.families.registry import IF_YOURS
 from structmat.families.topology import is_path, resolved
 from structmat.networks.network import Network
 from structmat.nn.adapters import checked_field
-from structmat.nn.blocks import checked_kind
-from structmat.nn.module import PLANS, checked_dropout
+from structmat.nn.orthogonal_layer import PLANS, checked_dropout
+from structmat.nn.parametrizations import checked_kind
 from structmat.nn.peft.names import StructmatType
 
 SCHEMA = 1

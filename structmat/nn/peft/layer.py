@@ -21,13 +21,13 @@ from structmat.nn.adapters import (
     sees_weight,
 )
 from structmat.nn.adapters.quantised import backend, in_floating_point, requantised
-from structmat.nn.blocks import at_least_float32
 from structmat.nn.offloading import Factors, applied, hold, is_offloaded, loaded
+from structmat.nn.parametrizations import at_least_float32
 from structmat.nn.peft import running, weights
 from structmat.nn.peft.config import StructmatConfig
 from structmat.nn.peft.planning import LayerPlan
 from structmat.nn.peft.turning import Turn
-from structmat.nn.stages import checked_stages
+from structmat.nn.stage_selection import checked_stages
 
 
 class Around(nn.Module):

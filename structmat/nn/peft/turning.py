@@ -8,9 +8,9 @@ from typing import cast
 import torch
 from torch import Tensor
 
-from structmat.nn import powers
-from structmat.nn.module import Orthogonal
-from structmat.nn.stages import checked_stages, only
+from structmat.nn.orthogonal_layer import Orthogonal
+from structmat.nn.parametrizations import powers
+from structmat.nn.stage_selection import checked_stages, only
 
 
 class Turn(Orthogonal):

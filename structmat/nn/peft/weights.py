@@ -10,8 +10,8 @@ from torch import Tensor
 
 from structmat.errors import StructmatError
 from structmat.nn.adapters.quantised import in_floating_point
-from structmat.nn.blocks import at_least_float32
 from structmat.nn.offloading import is_offloaded, loaded
+from structmat.nn.parametrizations import at_least_float32
 from structmat.nn.peft.names import PREFIX
 
 if TYPE_CHECKING:  # the layer asks for its weight

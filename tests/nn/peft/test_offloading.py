@@ -5,7 +5,7 @@ import pytest
 import torch
 import transformers
 
-from structmat.nn.module import PLANS
+from structmat.nn.orthogonal_layer import PLANS
 from structmat.nn.peft import StructmatConfig
 from tests.nn.drawing import randomised
 

@@ -12,7 +12,7 @@ from torch import nn
 
 import structmat as sm
 from structmat.errors import StructmatError
-from structmat.nn import powers
+from structmat.nn.parametrizations import powers
 from structmat.nn.peft import StructmatConfig
 from structmat.testing import networks, seeds
 from tests.nn.drawing import randomised, state, unchanged

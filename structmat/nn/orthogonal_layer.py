@@ -12,15 +12,17 @@ from structmat.errors import BlockError, StructmatError, WiringError
 from structmat.linalg.blocks import by_stage, generators_per_block
 from structmat.linalg.fusion import merged
 from structmat.networks.network import Network
-from structmat.nn import blocks as block_kinds
-from structmat.nn import modes, powers, tuning
-from structmat.nn.blocks.generators import promoted, real_dtype
+from structmat.nn import modes
+from structmat.nn import parametrizations as block_kinds
 from structmat.nn.offloading import Generators
-from structmat.nn.operator import plain, rotated
+from structmat.nn.ops import autotune
+from structmat.nn.ops.cost_model import choices
+from structmat.nn.ops.execution_plan import Program, kept_generators, places_of, program_for
+from structmat.nn.ops.operator import plain, rotated
+from structmat.nn.parametrizations import powers
+from structmat.nn.parametrizations.generators import promoted, real_dtype
 from structmat.nn.precision import product, without_autocast
-from structmat.nn.programs import Program, kept_generators, places_of, program_for
-from structmat.nn.stages import checked_stages
-from structmat.planning import choices
+from structmat.nn.stage_selection import checked_stages
 
 PLANS = ("auto", "measure", "reference")
 _FEW = 64  # vectors, up to which blocks that do not change are kept ready between calls
@@ -277,7 +279,7 @@ class Orthogonal(nn.Module):
         ...
         """
         dtype = self._compute_dtype(torch.float32 if dtype is None else dtype)
-        return tuning.explained(
+        return autotune.explained(
             self._program, tokens, outputs, dtype, self._number_type()[1], plan=self.plan
         )
 
@@ -326,7 +328,7 @@ class Orthogonal(nn.Module):
         """Return the layer with each block to the power t: the identity at 0, this one at 1.
 
         In between it lies on the shortest path of rotations: each block turns by t times its
-        angles (`structmat.nn.powers`). Orthogonal for every t; the generators are new ones.
+        angles (`structmat.nn.parametrizations.powers`). Orthogonal for every t; the generators are new ones.
 
         Parameters
         ----------

@@ -10,8 +10,8 @@ from torch import Tensor
 from structmat.errors import StructmatError
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
-from structmat.nn.fused import tables
-from structmat.nn.fused.tables import Route, Runs
+from structmat.nn.ops.triton import index_tables
+from structmat.nn.ops.triton.index_tables import Route, Runs
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,7 @@ class Program:
     shapes : tuple
         The (n, r, r) of the blocks.
     labels, rows, columns : (units, size) int32
-        See `structmat.nn.fused.tables.Units`.
+        See `structmat.nn.ops.triton.index_tables.Units`.
     ways : tuple of Way
         Forwards and backwards.
     kept : tuple of Way
@@ -74,13 +74,13 @@ def program(net: Network, device: torch.device | str) -> Program:
     (16, 8, ((8, 8, 8), (8, 8, 8)))
     """
     widest = max((bank.radix for bank in net.banks), default=0)
-    if widest > tables.LARGEST:
+    if widest > index_tables.LARGEST:
         raise StructmatError(
-            f"a switch of {widest} wires: the fused kernels take up to {tables.LARGEST};"
-            " structmat.nn.rotate takes any"
+            f"a switch of {widest} wires: the fused kernels take up to {index_tables.LARGEST};"
+            " structmat.nn.ops.reference takes any"
         )
     straight, _, outputs = net.straightened()
-    units = tables.packed(straight)
+    units = index_tables.packed(straight)
 
     def tensor(values: Index) -> Tensor:
         return torch.tensor(values.copy(), dtype=torch.int32, device=device)
@@ -99,10 +99,10 @@ def program(net: Network, device: torch.device | str) -> Program:
     with torch.inference_mode(mode=False):  # kept for later calls, which may train
         ways, kept = [], []
         for adjoint in (False, True):
-            way = tables.route(straight, outputs, units, adjoint=adjoint, keep=False)
-            ways.append(on_device(way, tables.runs(units, way)))
-            way = tables.route(straight, outputs, units, adjoint=adjoint, keep=True)
-            between = tables.runs(units, way).between
+            way = index_tables.route(straight, outputs, units, adjoint=adjoint, keep=False)
+            ways.append(on_device(way, index_tables.runs(units, way)))
+            way = index_tables.route(straight, outputs, units, adjoint=adjoint, keep=True)
+            between = index_tables.runs(units, way).between
             kept.append(on_device(way, Runs(0, 0, 1, 1, between)))
         return Program(
             net.width,

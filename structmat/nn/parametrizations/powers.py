@@ -16,7 +16,13 @@ from torch import Tensor
 
 from structmat.errors import BlockError
 from structmat.nn import modes
-from structmat.nn.eigenangles import CUT, check_orthogonal, eigen, of_angles, of_skew
+from structmat.nn.parametrizations.eigenvalues import (
+    CUT,
+    check_orthogonal,
+    eigen,
+    of_angles,
+    of_skew,
+)
 
 _ROUNDS = 200
 _ORDER = 3  # of the derivatives of powers that are right

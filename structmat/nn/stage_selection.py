@@ -8,7 +8,7 @@ from torch import Tensor
 
 from structmat.errors import StructmatError, whole
 from structmat.networks.network import Network
-from structmat.nn import powers
+from structmat.nn.parametrizations import powers
 
 
 def checked_stages(stages: Iterable[int] | slice, depth: int) -> list[int]:

@@ -1,6 +1,6 @@
 """R x and its gradients in Triton: every vector is read once and written once, at any depth.
 
-`structmat.nn.rotate` goes over the vectors once for each stage; here a program takes a tile of
+`structmat.nn.ops.reference` goes over the vectors once for each stage; here a program takes a tile of
 vectors through all stages, in memory that the cache holds. The same matrices, to rounding, and the
 same gradients; where this cannot run, `rotate` does.
 """
@@ -14,9 +14,9 @@ from functools import cache
 import torch
 
 from structmat.networks.network import Network
-from structmat.nn.fused import tables
-from structmat.nn.fused.launching import DTYPES, Config, backward, configured, forward
-from structmat.nn.fused.programs import Program, program
+from structmat.nn.ops.triton import index_tables
+from structmat.nn.ops.triton.device_tables import Program, program
+from structmat.nn.ops.triton.launch import DTYPES, Config, backward, configured, forward
 
 __all__ = [
     "DTYPES",
@@ -68,4 +68,4 @@ def supports(net: Network, dtype: torch.dtype) -> bool:
     (True, False)
     """
     widest = max((bank.radix for bank in net.banks), default=0)
-    return dtype in DTYPES and widest <= tables.LARGEST
+    return dtype in DTYPES and widest <= index_tables.LARGEST

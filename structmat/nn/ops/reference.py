@@ -2,7 +2,7 @@
 
 The activations are turned once, so that the vectors lie along the last axis: then a permutation
 of wires copies whole rows, and a bank is one batched product. Each step is an operation that torch
-differentiates, forwards and backwards and any number of times; what `structmat.nn.operator` does
+differentiates, forwards and backwards and any number of times; what `structmat.nn.ops.operator` does
 faster is compared with this.
 """
 

@@ -11,8 +11,8 @@ import math
 import torch
 from torch import Tensor
 
-from structmat.nn.blocks.generators import all_or_none, is_unitary, narrowed, widened
-from structmat.nn.blocks.rational import cayley
+from structmat.nn.parametrizations.cayley_transform import cayley
+from structmat.nn.parametrizations.generators import columns, with_batch_first
 from structmat.nn.precision import conjugate
 
 
@@ -30,7 +30,7 @@ def givens(generators: Tensor, radix: int) -> Tensor:
             [-1.,  0.,  0.],
             [ 0.,  0.,  1.]])
     """
-    above, diagonal = _columns(generators, radix)
+    above, diagonal = columns(generators, radix)
     if diagonal is None:
         cosine, sine = above.cos(), above.sin()
         phases = None
@@ -48,7 +48,7 @@ def givens(generators: Tensor, radix: int) -> Tensor:
             place -= 1
             c, s = cosine[place], sine[place]
             rows[i], rows[j] = c * rows[i] + s * rows[j], c * rows[j] - conjugate(s) * rows[i]
-    return _with_batch_first(torch.stack(rows), generators)
+    return with_batch_first(torch.stack(rows), generators)
 
 
 def householder(generators: Tensor, radix: int) -> Tensor:
@@ -63,7 +63,7 @@ def householder(generators: Tensor, radix: int) -> Tensor:
     tensor([[ 0.,  1.],
             [-1.,  0.]])
     """
-    above, diagonal = _columns(generators, radix)
+    above, diagonal = columns(generators, radix)
     if radix == 2 and diagonal is None:
         return cayley(generators, radix)  # the same block, with an exact gradient at any size
     place = radix * (radix - 1) // 2
@@ -84,24 +84,7 @@ def householder(generators: Tensor, radix: int) -> Tensor:
         bordered = torch.cat([top[None], below])
         across = (conjugate(v)[:, None] * bordered).sum(0)
         made = bordered - (2 * v / s)[:, None] * across
-    return _with_batch_first(made, generators)
-
-
-def _columns(generators: Tensor, radix: int) -> tuple[Tensor, Tensor | None]:
-    """Return what is above the diagonal (r(r−1)/2, n), and for unitary blocks the diagonal."""
-    unitary = is_unitary(generators, radix)
-    flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
-    columns = all_or_none(widened(flat)).mT
-    if not unitary:
-        return columns, None
-    pairs = radix * (radix - 1) // 2
-    real, imaginary, diagonal = columns.split([pairs, pairs, radix])
-    return torch.complex(real, imaginary), diagonal
-
-
-def _with_batch_first(blocks: Tensor, generators: Tensor) -> Tensor:
-    made = narrowed(blocks.permute(2, 0, 1), generators.dtype)
-    return made.view(*generators.shape[:-1], *made.shape[1:])
+    return with_batch_first(made, generators)
 
 
 def _cos_and_sinc(t: Tensor) -> tuple[Tensor, Tensor]:

@@ -18,10 +18,10 @@ import torch
 from structmat import __version__
 from structmat._util.host import processor
 from structmat.linalg.schedule import schedule
-from structmat.nn import remembered, tiled
-from structmat.nn.programs import Program
-from structmat.nn.remembered import Ends
-from structmat.planning import Choice, bucket, choices, explain, turns_weight
+from structmat.nn.ops import tiled, timing_cache
+from structmat.nn.ops.cost_model import Choice, bucket, choices, explain, turns_weight
+from structmat.nn.ops.execution_plan import Program
+from structmat.nn.ops.timing_cache import Ends
 
 SMALL = 1 << 18  # numbers in all vectors, below which nothing is measured
 _MOST = 1 << 24  # numbers in the vectors of a measurement; more cost in proportion
@@ -79,12 +79,12 @@ def measured(
     ways = _ways(program, tokens, dtype, device)
     ways = tuple(w for w in ways if w.cost.seconds <= _WORSE * ways[0].cost.seconds)
     name = _name(program, bucket(tokens), dtype, device)
-    known: Mapping[Ends, float] = remembered.recall(name)
+    known: Mapping[Ends, float] = timing_cache.recall(name)
     if any(way.ends not in known for way in ways):
         most = max(1, _MOST // program.network.width)
         seconds = _timed(program, ways, min(bucket(tokens), most), dtype, device)
         known = dict(zip((way.ends for way in ways), seconds, strict=True))
-        remembered.remember(name, known)
+        timing_cache.remember(name, known)
     return {way: known[way.ends] for way in ways}
 
 
@@ -159,7 +159,7 @@ def explained(
     ends = chosen(program, tokens, dtype, device, measure=plan == "measure")
     ways = _ways(program, tokens, dtype, device)
     name = _name(program, bucket(tokens), dtype, device)
-    known = remembered.recall(name) if plan == "measure" else {}
+    known = timing_cache.recall(name) if plan == "measure" else {}
     return explain(
         net,
         given,

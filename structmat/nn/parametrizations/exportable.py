@@ -13,8 +13,14 @@ import torch
 from torch import Tensor
 
 from structmat.linalg.blocks import LARGEST_ANGLE
-from structmat.nn.blocks.factored import _columns, _with_batch_first
-from structmat.nn.blocks.generators import is_unitary, narrowed, skew, widened
+from structmat.nn.parametrizations.generators import (
+    columns,
+    is_unitary,
+    narrowed,
+    skew,
+    widened,
+    with_batch_first,
+)
 
 _DEGREE, _NORM = (
     16,
@@ -26,7 +32,7 @@ _SQUARINGS = 32  # enough for the largest angle
 def cayley(generators: Tensor, radix: int) -> Tensor:
     """Return the blocks (I+Q)(I−Q)⁻¹ as products of reflections.
 
-    See `structmat.nn.blocks.rational` for the vectors of the reflections.
+    See `structmat.nn.parametrizations.cayley_transform` for the vectors of the reflections.
 
     Examples
     --------
@@ -34,7 +40,7 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
     tensor([[ 0.,  1.],
             [-1.,  0.]])
     """
-    above, diagonal = _columns(generators, radix)
+    above, diagonal = columns(generators, radix)
     one = torch.ones_like(above[:1])
     made = one[None]
     if diagonal is not None:
@@ -54,7 +60,7 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
         below = torch.cat([torch.zeros_like(b)[:, None], made], dim=1)
         bordered = torch.cat([top[None], below])
         made = bordered - (2 * v / s)[:, None] * (v.conj()[:, None] * bordered).sum(0)
-    return _with_batch_first(made, generators)
+    return with_batch_first(made, generators)
 
 
 def exponential(generators: Tensor, radix: int) -> Tensor:

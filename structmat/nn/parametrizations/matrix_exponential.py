@@ -17,8 +17,9 @@ from torch import Tensor
 
 from structmat.linalg.blocks import LARGEST_ANGLE, check_angles
 from structmat.nn import modes
-from structmat.nn.blocks import exported
-from structmat.nn.blocks.generators import (
+from structmat.nn.parametrizations import exportable
+from structmat.nn.parametrizations.cayley_transform import polished
+from structmat.nn.parametrizations.generators import (
     at_least_float32,
     is_unitary,
     narrowed,
@@ -26,8 +27,7 @@ from structmat.nn.blocks.generators import (
     to_generators,
     widened,
 )
-from structmat.nn.blocks.products import times
-from structmat.nn.blocks.rational import polished
+from structmat.nn.parametrizations.matrix_products import times
 from structmat.nn.precision import without_autocast
 
 # (degree, powers kept, norm): up to this norm, what the Taylor polynomial leaves out is norm^degree
@@ -75,7 +75,7 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     if radix == 2 and not unitary:
         return _turned(generators.to(at_least_float32(generators.dtype)))
     if modes.exporting():
-        return exported.exponential(generators, radix)
+        return exportable.exponential(generators, radix)
     g = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
     # How often to square depends on the numbers, which a traced or fake tensor has not.
     known = modes.has_numbers(g) and not modes.refuses_functions()

@@ -27,8 +27,8 @@ import torch
 from torch import Tensor
 
 from structmat.nn import modes
-from structmat.nn.blocks import exported
-from structmat.nn.blocks.generators import (
+from structmat.nn.parametrizations import exportable
+from structmat.nn.parametrizations.generators import (
     all_or_none,
     is_unitary,
     known_below,
@@ -37,7 +37,7 @@ from structmat.nn.blocks.generators import (
     to_generators,
     widened,
 )
-from structmat.nn.blocks.products import times
+from structmat.nn.parametrizations.matrix_products import times
 from structmat.nn.precision import without_autocast
 
 # Where reflections, some sixty calls of torch, beat a LAPACK call for each block; measured on two
@@ -79,7 +79,7 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
     """
     is_unitary(generators, radix)
     if modes.exporting():
-        return exported.cayley(generators, radix)
+        return exportable.cayley(generators, radix)
     function = _Cayley if torch.compiler.is_compiling() else _CayleyWithTangents
     flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
     blocks: Tensor = (

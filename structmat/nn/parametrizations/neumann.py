@@ -7,8 +7,8 @@ import math
 import torch
 from torch import Tensor
 
-from structmat.nn.blocks.generators import is_unitary, narrowed, skew, widened
-from structmat.nn.blocks.products import times
+from structmat.nn.parametrizations.generators import is_unitary, narrowed, skew, widened
+from structmat.nn.parametrizations.matrix_products import times
 
 
 def cayley_neumann(generators: Tensor, radix: int) -> Tensor:

@@ -6,8 +6,8 @@ so that its vectors lie along the last axis (then a permutation of wires copies 
 bank is one batched product), goes through all steps in scratch buffers, and is turned back.
 Nothing of a stage is kept for the backward pass: it sends each tile through the stages again.
 
-These are plain functions without autograd; `structmat.nn.operator` gives them to it, and
-`structmat.nn.rotate` is the plain path beside them.
+These are plain functions without autograd; `structmat.nn.ops.operator` gives them to it, and
+`structmat.nn.ops.reference` is the plain path beside them.
 """
 
 from __future__ import annotations

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -231,3 +233,21 @@ def _places(radix: int, device: torch.device) -> tuple[Tensor, Tensor]:
     above = torch.triu_indices(radix, radix, 1, device=device)
     upper, lower = torch.add(above.flip(0), above, alpha=radix).unbind()
     return upper, lower
+
+
+def columns(generators: Tensor, radix: int) -> tuple[Tensor, Tensor | None]:
+    """Return what is above the diagonal (r(r−1)/2, n), and for unitary blocks the diagonal."""
+    unitary = is_unitary(generators, radix)
+    flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
+    columns = all_or_none(widened(flat)).mT
+    if not unitary:
+        return columns, None
+    pairs = radix * (radix - 1) // 2
+    real, imaginary, diagonal = columns.split([pairs, pairs, radix])
+    return torch.complex(real, imaginary), diagonal
+
+
+def with_batch_first(blocks: Tensor, generators: Tensor) -> Tensor:
+    """Return blocks (r, r, n) as (..., r, r), in the dtype and the batch shape of the generators."""
+    made = narrowed(blocks.permute(2, 0, 1), generators.dtype)
+    return made.view(*generators.shape[:-1], *made.shape[1:])

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from structmat.errors import BlockError, require
-from structmat.nn.fused.programs import Program, Way
+from structmat.nn.ops.triton.device_tables import Program, Way
 
 _CACHED = 0.75  # of the second-level cache may be strips
 _KEPT = 2**29  # bytes of strips that the backward pass holds at a time
@@ -314,7 +314,7 @@ def _launch(
 ) -> None:
     """Launch a kernel on the device of its first argument; Triton would take the current one."""
     require("triton", "gpu")  # says which extra brings it
-    from structmat.nn.fused import kernels
+    from structmat.nn.ops.triton import kernels
 
     place = torch.cuda.device(x.device) if x.is_cuda else nullcontext()
     with place:

@@ -12,11 +12,11 @@ from torch import Tensor
 
 from structmat.errors import BlockError, suggest
 from structmat.linalg.blocks import KINDS as REFERENCE_KINDS
-from structmat.nn.blocks.exponentials import exponential
-from structmat.nn.blocks.factored import givens, householder
-from structmat.nn.blocks.generators import at_least_float32, skew
-from structmat.nn.blocks.rational import cayley
-from structmat.nn.blocks.series import cayley_neumann
+from structmat.nn.parametrizations.cayley_transform import cayley
+from structmat.nn.parametrizations.generators import at_least_float32, skew
+from structmat.nn.parametrizations.givens_householder import givens, householder
+from structmat.nn.parametrizations.matrix_exponential import exponential
+from structmat.nn.parametrizations.neumann import cayley_neumann
 
 __all__ = ["KINDS", "at_least_float32", "cayley", "checked_kind", "exponential", "skew"]
 

@@ -26,9 +26,10 @@ from structmat.errors import StructmatError
 from structmat.linalg.fusion import merged
 from structmat.linalg.schedule import schedule
 from structmat.networks.network import Network
-from structmat.nn import fused, modes, tiled
-from structmat.nn.rotate import Plan, plan_for
-from structmat.nn.tiled import Steps
+from structmat.nn import modes
+from structmat.nn.ops import tiled, triton
+from structmat.nn.ops.reference import Plan, plan_for
+from structmat.nn.ops.tiled import Steps
 
 _T = TypeVar("_T")
 
@@ -74,13 +75,13 @@ class Tape:
         Of the merged network.
     groups : tuple of Group
         One for each of its stages.
-    kernels : structmat.nn.fused.Program or None
+    kernels : structmat.nn.ops.triton.Program or None
         Of the fused kernels, where they can run.
     """
 
     steps: Steps
     groups: tuple[Group, ...]
-    kernels: fused.Program | None
+    kernels: triton.Program | None
 
     def apply(
         self, blocks: Sequence[Tensor], x: Tensor, out: Tensor | None = None, *, adjoint: bool
@@ -88,7 +89,7 @@ class Tape:
         """Return R x, or Rᴴ x, for vectors (tokens, width) and the merged blocks."""
         kernels = self._taking(blocks, x)
         if kernels is not None:
-            y = fused.forward(kernels, blocks, x, adjoint=adjoint)
+            y = triton.forward(kernels, blocks, x, adjoint=adjoint)
             return y if out is None else out.copy_(y)
         return tiled.apply(self.steps, blocks, x, out, adjoint=adjoint)
 
@@ -111,15 +112,15 @@ class Tape:
             if grad_x is not None:
                 self.apply(blocks, grad.to(x.dtype), grad_x, adjoint=not adjoint)
             return
-        of_x, of_blocks = fused.backward(kernels, blocks, x, grad.to(x.dtype), adjoint=adjoint)
+        of_x, of_blocks = triton.backward(kernels, blocks, x, grad.to(x.dtype), adjoint=adjoint)
         if grad_x is not None:
             grad_x.copy_(of_x)
         for total, part in zip(sums, of_blocks, strict=True):
             total.add_(part)
 
-    def _taking(self, blocks: Sequence[Tensor], x: Tensor) -> fused.Program | None:
+    def _taking(self, blocks: Sequence[Tensor], x: Tensor) -> triton.Program | None:
         """Return the kernels' program where they take these numbers."""
-        taken = x.dtype in fused.DTYPES and all(b.dtype == torch.float32 for b in blocks)
+        taken = x.dtype in triton.DTYPES and all(b.dtype == torch.float32 for b in blocks)
         return self.kernels if taken else None
 
     def merge(self, blocks: Sequence[Tensor]) -> list[Tensor]:
@@ -174,7 +175,7 @@ class Program:
     key : str
         A digest of the wiring.
     chosen : dict
-        Where merged runs of stages end, by what was asked; `structmat.nn.tuning` fills it.
+        Where merged runs of stages end, by what was asked; `structmat.nn.ops.autotune` fills it.
     """
 
     def __init__(self, network: Network) -> None:
@@ -185,7 +186,7 @@ class Program:
 
     def tape(self, ends: tuple[int, ...], device: torch.device) -> Tape:
         """Return the tape that merges runs of stages with these ends."""
-        takes = fused.available(device)
+        takes = triton.available(device)
         return self._kept(
             ("tape", ends, device, takes),
             lambda: _tape(self.network, ends, device, kernels=takes),
@@ -265,11 +266,11 @@ def _tape(net: Network, ends: tuple[int, ...], device: torch.device, *, kernels:
                 tuple(torch.tensor(bank.reads, device=device) for bank in stage.banks),
             )
         )
-    takes = kernels and fused.supports(coarse.network, torch.float32)
+    takes = kernels and triton.supports(coarse.network, torch.float32)
     return Tape(
         Steps.of(schedule(coarse.network), device),
         tuple(groups),
-        fused.program(coarse.network, device) if takes else None,
+        triton.program(coarse.network, device) if takes else None,
     )
 
 

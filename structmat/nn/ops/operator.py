@@ -4,7 +4,7 @@
 the vectors and the blocks for its gradient, nothing of the stages between. With the weight of a
 frozen linear layer it goes on to that layer's outputs, so that the rotated vectors need not be
 kept, or even be there all at once. What the operator does with many or few vectors is decided when
-it runs (`structmat.nn.tuning`), so that a compiled graph holds for every number of them. Second
+it runs (`structmat.nn.ops.autotune`), so that a compiled graph holds for every number of them. Second
 derivatives, forward-mode ones, transforms of `torch.func` and batches of gradients go by the
 reference implementation, which is made of torch's own operations. None of it sees autocast.
 """
@@ -20,10 +20,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from structmat.nn import modes, programs, tiled, tuning
+from structmat.nn import modes
+from structmat.nn.ops import autotune, execution_plan, tiled
+from structmat.nn.ops.cost_model import turns_weight
+from structmat.nn.ops.reference import rotate
 from structmat.nn.precision import product, without_autocast
-from structmat.nn.rotate import rotate
-from structmat.planning import turns_weight
 
 # Bytes of rotated vectors between the rotation and a linear layer: enough for the layer's product
 # to run at full speed.
@@ -31,7 +32,7 @@ _BETWEEN = 1 << 24
 
 
 def rotated(
-    program: programs.Program,
+    program: execution_plan.Program,
     blocks: Sequence[Tensor],
     x: Tensor,
     weight: Tensor | None = None,
@@ -69,7 +70,7 @@ def rotated(
 
 
 def plain(
-    program: programs.Program,
+    program: execution_plan.Program,
     blocks: Sequence[Tensor],
     x: Tensor,
     weight: Tensor | None = None,
@@ -79,7 +80,7 @@ def plain(
 ) -> Tensor:
     """Return what `rotated` does, by the plain path, which torch differentiates step by step."""
     dtype = blocks[0].dtype if blocks else x.dtype
-    steps = programs.plan_of(program.key, x.device)
+    steps = execution_plan.plan_of(program.key, x.device)
     y = rotate(steps, blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
     if weight is None:
         return y
@@ -94,7 +95,7 @@ def plain(
 
 
 def _plain_gradients(
-    program: programs.Program,
+    program: execution_plan.Program,
     grad: Tensor,
     x: Tensor,
     blocks: Sequence[Tensor],
@@ -128,14 +129,14 @@ def _rotate(
     adjoint: bool,  # noqa: FBT001 (an operator takes no keywords)
 ) -> Tensor:
     with without_autocast(x.device.type):
-        made = _run(programs.found(key), x, blocks, weight, bias, plan, adjoint=adjoint)
+        made = _run(execution_plan.found(key), x, blocks, weight, bias, plan, adjoint=adjoint)
     # The same memory, but no view: torch refuses to change a view that an operator made in place,
     # as some models change what a layer returns.
     return torch.ops.aten._unsafe_view(made, made.shape)
 
 
 def _run(
-    program: programs.Program,
+    program: execution_plan.Program,
     x: Tensor,
     blocks: Sequence[Tensor],
     weight: Tensor | None,
@@ -196,12 +197,12 @@ def _gradients(
     """Return the gradient of x, empty if not wanted, and those of the blocks, if wanted."""
     with without_autocast(x.device.type):
         return _run_back(
-            programs.found(key), grad, x, blocks, weight, plan, (adjoint, of_x, of_blocks)
+            execution_plan.found(key), grad, x, blocks, weight, plan, (adjoint, of_x, of_blocks)
         )
 
 
 def _run_back(
-    program: programs.Program,
+    program: execution_plan.Program,
     grad: Tensor,
     x: Tensor,
     blocks: Sequence[Tensor],
@@ -259,7 +260,7 @@ def _chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _turns_weight(
-    program: programs.Program, x: Tensor, blocks: Sequence[Tensor], weight: Tensor
+    program: execution_plan.Program, x: Tensor, blocks: Sequence[Tensor], weight: Tensor
 ) -> bool:
     """Return whether the weight is rotated instead of x; never where that rounds it more."""
     dtype = blocks[0].dtype
@@ -273,10 +274,10 @@ def _turns_weight(
 
 
 def _merged(
-    program: programs.Program, x: Tensor, blocks: Sequence[Tensor], plan: str
-) -> tuple[programs.Tape, list[Tensor]]:
+    program: execution_plan.Program, x: Tensor, blocks: Sequence[Tensor], plan: str
+) -> tuple[execution_plan.Tape, list[Tensor]]:
     """Return what vectors (tokens, width) go through, with the blocks multiplied out for it."""
-    ends = tuning.chosen(program, len(x), blocks[0].dtype, x.device, measure=plan == "measure")
+    ends = autotune.chosen(program, len(x), blocks[0].dtype, x.device, measure=plan == "measure")
     tape = program.tape(ends, x.device)
     return tape, tape.merge(blocks)
 
@@ -284,7 +285,7 @@ def _merged(
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
     x, blocks, weight, _, key, plan, adjoint = inputs
     ctx.save_for_backward(x, weight, *blocks)
-    ctx.program = programs.found(key)  # so that it lives as long as the graph
+    ctx.program = execution_plan.found(key)  # so that it lives as long as the graph
     ctx.how = plan, adjoint
 
 
@@ -314,7 +315,7 @@ _rotate.register_autograd(_backward, setup_context=_keep)
 def _keep_all(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001
     grad, x, blocks, weight, key, _, adjoint, of_x, of_blocks = inputs
     ctx.save_for_backward(grad, x, weight, *blocks)
-    ctx.program = programs.found(key)
+    ctx.program = execution_plan.found(key)
     ctx.how = adjoint, of_x, of_blocks
 
 
@@ -377,7 +378,7 @@ def _(
 ) -> list[Tensor]:
     """Avoid our operator in torch's older vmap, that of `is_grads_batched`."""
     return _plain_gradients(
-        programs.found(key),
+        execution_plan.found(key),
         grad,
         x,
         blocks,

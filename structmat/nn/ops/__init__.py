@@ -1,0 +1,1 @@
+"""Multiply vectors by a network: the torch operator, its execution plans and their kernels."""
