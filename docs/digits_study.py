@@ -28,7 +28,7 @@ from torch.nn import functional
 
 import structmat as sm
 import studies
-from structmat.nn import adapt
+from structmat.adapters import adapt
 from studies import Plan, against, by_rate, final, results
 
 PATH = Path(__file__).parent / "results" / "digits.json"

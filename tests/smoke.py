@@ -73,7 +73,7 @@ def layer() -> None:
     import torch
     from torch import nn
 
-    from structmat.nn import adapt, merge
+    from structmat.adapters import adapt, merge
 
     torch.manual_seed(0)
     model = adapt(nn.Sequential(nn.Linear(12, 12), nn.GELU(), nn.Linear(12, 3)), "monarch")
@@ -94,7 +94,7 @@ def without_extras() -> None:
     from torch import nn
 
     from structmat import viz
-    from structmat.nn import adapt, save_adapter
+    from structmat.adapters import adapt, save_adapter
 
     net = sm.butterfly(8, block=2)
     model = adapt(nn.Linear(8, 8), net)
@@ -102,7 +102,7 @@ def without_extras() -> None:
         "plot": lambda: viz.grid(net),
         "adapters": lambda: save_adapter(model, "adapter"),
         "testing": lambda: importlib.import_module("structmat.testing"),
-        "peft": lambda: importlib.import_module("structmat.nn.peft"),
+        "peft": lambda: importlib.import_module("structmat.peft"),
     }
     for extra, refused in refusals.items():
         assert f'pip install "structmat[{extra}]"' in said_by(refused), extra
@@ -126,8 +126,8 @@ def with_extras() -> None:
     from torch import nn
 
     from structmat import viz
-    from structmat.nn import adapt, load_adapter, save_adapter
-    from structmat.nn.peft import StructmatConfig
+    from structmat.adapters import adapt, load_adapter, save_adapter
+    from structmat.peft import StructmatConfig
     from structmat.testing import assert_orthogonal, networks
 
     def plain() -> nn.Sequential:

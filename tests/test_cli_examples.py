@@ -39,7 +39,7 @@ def adapter_and_model(folder):
     from safetensors.torch import save_file
     from torch import nn
 
-    from structmat.nn import adapt, save_adapter
+    from structmat.adapters import adapt, save_adapter
 
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(64, 48))

@@ -146,7 +146,7 @@ transformers jupyterlab shtab triton diffusers bitsandbytes torchao lazylinop fl
 def test_the_library_needs_nothing_optional():
     modules = (
         "structmat structmat.cli structmat.explorer.server structmat.families.topology structmat.nn"
-        " structmat.nn.conversion.converting structmat.bench.layers structmat.finetune.csv_task"
+        " structmat.convert.conversion structmat.bench.layers structmat.finetune.csv_task"
     )
     program = BLOCK.format(names=set(OPTIONAL.split())) + "".join(
         f"import {m}\n" for m in modules.split()
@@ -160,7 +160,7 @@ def test_the_library_needs_nothing_optional():
         ("matplotlib", "from structmat.viz import grid; grid(sm.butterfly(4))", "plot"),
         ("pandas", "sm.compare('butterfly', 8).to_dataframe()", "finetune"),
         ("hypothesis", "from structmat.testing import networks; networks()", "testing"),
-        ("peft", "from structmat.nn.peft import StructmatConfig", "peft"),
+        ("peft", "from structmat.peft import StructmatConfig", "peft"),
         (
             "safetensors",
             "import torch; from structmat.nn import adapt, save_adapter\n"

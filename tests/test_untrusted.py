@@ -302,7 +302,7 @@ def test_a_file_of_plans_that_is_none_is_as_good_as_empty(tmp_path, monkeypatch,
 
 def test_damaged_adapters_are_refused_and_change_nothing(tmp_path):
     torch = pytest.importorskip("torch")
-    from structmat.nn import adapt, load_adapter, save_adapter
+    from structmat.adapters import adapt, load_adapter, save_adapter
 
     def model():
         return torch.nn.Sequential(torch.nn.Linear(8, 8))

@@ -17,7 +17,8 @@ from torch import nn
 
 import structmat as sm
 from structmat import viz
-from structmat.nn import Adapter, Orthogonal, adapt, adapters, load_adapter, merge, save_adapter
+from structmat.adapters import Adapter, adapt, adapters, load_adapter, merge, save_adapter
+from structmat.nn import Orthogonal
 from structmat.testing import assert_dense, assert_orthogonal, networks, seeds
 
 

@@ -11,11 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from structmat.adapters import adapt
 from structmat.bench.kronecker import KroneckerChain
 from structmat.errors import MissingExtraError, SpecError, StructmatError, require, suggest
 from structmat.families import parse
 from structmat.families.topology import Fixed, rule
-from structmat.nn import adapt
 
 PARAMETRIZED = 1024  # wires up to which torch's exponential of a matrix ends in a second or so
 DENSE = 16_384  # wires up to which a d×d matrix is made: 1 GB in float32, and as much a gradient

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat._util.text_table import plain
+from structmat.adapters import adapt
 from structmat.bench.interleaved import interleaved, relative
 from structmat.bench.layers import Batch, training_step
 from structmat.bench.llama import Block, Shape, frozen, with_lora
@@ -27,7 +28,7 @@ from structmat.bench.machine import synchronize, torch_machine
 from structmat.errors import StructmatError
 from structmat.families import parse
 from structmat.networks.network import Network
-from structmat.nn import Orthogonal, adapt
+from structmat.nn import Orthogonal
 from structmat.nn.ops import triton
 from structmat.nn.ops.reference import plan_for, rotate
 

@@ -48,7 +48,7 @@ def _audit(options: argparse.Namespace) -> None:
     if page is not None and not page.parent.is_dir():
         raise FileError(f"--html {page}: there is no directory {page.parent}; create it first")
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # must be set before torch is loaded
-    from structmat.nn import audit
+    from structmat.audit import audit
 
     found = audit(options.source, model=options.model, most=options.most, progress=True)
     if options.json:

@@ -59,7 +59,7 @@ def add(commands: Any) -> None:
 
 def _convert(options: argparse.Namespace) -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # must be set before torch is loaded
-    from structmat.nn import convert
+    from structmat.convert import convert
 
     done = convert(
         options.source,

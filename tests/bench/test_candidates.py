@@ -2,11 +2,11 @@ import pytest
 import torch
 from torch import nn
 
+from structmat.adapters import Adapter
 from structmat.bench import candidates
 from structmat.bench.candidates import AGAINST, DENSE, PARAMETRIZED, Candidate, named, topology
 from structmat.bench.layers import Batch, frozen_layer, training_step
 from structmat.errors import MissingExtraError, SpecError, StructmatError
-from structmat.nn import Adapter
 
 WIDTH, OUTPUTS = 64, 24
 ABSENT = pytest.mark.skipif(AGAINST["lazylinop"].missing, reason="lazylinop is not installed")

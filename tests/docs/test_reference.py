@@ -46,7 +46,7 @@ SHOWN = {
 
 @pytest.mark.parametrize(
     "name",
-    ["structmat", "structmat.nn", "structmat.nn.peft", "structmat.viz", "structmat.testing"],
+    ["structmat", "structmat.nn", "structmat.peft", "structmat.viz", "structmat.testing"],
 )
 def test_every_public_name_is_in_the_reference(name):
     module = importlib.import_module(name)

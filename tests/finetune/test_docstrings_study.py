@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from structmat.adapters import adapters
 from structmat.finetune.docstring_task import docstring_task
 from structmat.finetune.models import pretrained
 from structmat.finetune.task import normalised
-from structmat.nn import adapters
 
 pytest.importorskip("peft")
 

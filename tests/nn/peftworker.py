@@ -15,7 +15,7 @@ from torch import distributed, nn
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.fsdp import fully_shard
 
-from structmat.nn.peft import StructmatConfig
+from structmat.peft import StructmatConfig
 from tests.nn import worker
 
 

@@ -10,8 +10,10 @@ import torch
 from hypothesis import assume, given, settings
 from torch import nn
 
+from structmat.adapters import adapt, adapters, merge, save_adapter
+from structmat.audit import audit
+from structmat.convert import convert
 from structmat.errors import FileError, StructmatError
-from structmat.nn import adapt, adapters, audit, convert, merge, save_adapter
 from structmat.testing import networks, seeds
 from tests.nn.adapters.layers import CONVOLUTIONS, can_scale, flags, layers
 from tests.nn.drawing import randomised, state, unchanged
@@ -171,7 +173,7 @@ def test_dropout_and_modes_play_no_part(training):
 def test_both_sides_are_measured_one_after_the_other(scale, training, merged):
     """The first from the plain weight, the second, with the scale, from what the first made."""
     peft = pytest.importorskip("peft")
-    from structmat.nn.peft import StructmatConfig
+    from structmat.peft import StructmatConfig
 
     torch.manual_seed(0)
     settings = {"side": "both", "scale": scale, "dropout": (1.0, 1.0), "target_modules": ["0"]}

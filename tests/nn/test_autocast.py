@@ -8,7 +8,9 @@ import torch
 from torch import nn
 
 import structmat as sm
-from structmat.nn import Orthogonal, adapt, audit
+from structmat.adapters import adapt
+from structmat.audit import audit
+from structmat.nn import Orthogonal
 from structmat.nn.ops import operator
 from structmat.nn.parametrizations import KINDS
 from tests.nn.drawing import layer, randomised
@@ -134,7 +136,7 @@ def test_a_layer_after_the_rotation_keeps_its_precision(turned, plan, mode, monk
 @pytest.mark.parametrize("mode", MODES)
 def test_powers_keep_their_precision(mode):
     pytest.importorskip("peft")
-    from structmat.nn.peft.turning import Turn
+    from structmat.peft.partial_rotation import Turn
 
     turn = randomised(Turn(NET, dtype=DTYPE), 0)
     turn.set_power(0.3)
@@ -150,7 +152,7 @@ def test_powers_keep_their_precision(mode):
 @pytest.mark.parametrize("mode", MODES)
 def test_a_layer_of_peft_keeps_its_precision(mode):
     peft = pytest.importorskip("peft")
-    from structmat.nn.peft import StructmatConfig
+    from structmat.peft import StructmatConfig
 
     config = StructmatConfig(topology="mixed_radix", target_modules=["0"], scale=True)
     model = randomised(peft.get_peft_model(nn.Sequential(nn.Linear(12, 9)), config), 0)

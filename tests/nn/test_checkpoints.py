@@ -9,9 +9,9 @@ from hypothesis import given
 from torch import nn
 
 import structmat as sm
+from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter
+from structmat.adapters.checkpoint import SETTINGS, TENSORS
 from structmat.errors import FileError, MissingExtraError, StructmatError
-from structmat.nn import adapt, adapters, load_adapter, merge, save_adapter
-from structmat.nn.checkpoints import SETTINGS, TENSORS
 from structmat.testing import networks, seeds
 from tests.nn.drawing import randomised, state, unchanged
 

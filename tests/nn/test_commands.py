@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import nn
 
+from structmat.adapters import adapt, load_adapter, save_adapter
 from structmat.cli import main
 from structmat.cli.convert import TARGETS
-from structmat.nn import adapt, load_adapter, save_adapter
-from structmat.nn.conversion import converting
+from structmat.convert import conversion
 from tests.nn.drawing import randomised
 
 files = pytest.importorskip("safetensors.torch")
@@ -38,7 +38,7 @@ def run(capsys, *arguments):
 
 
 def test_the_command_has_every_target():
-    assert tuple(converting.TARGETS) == TARGETS
+    assert tuple(conversion.TARGETS) == TARGETS
 
 
 def test_there_and_back(folder, capsys):

@@ -12,11 +12,11 @@ from safetensors.torch import load_file
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from structmat.adapters import adapters, load_adapter, save_adapter
+from structmat.adapters.checkpoint import SETTINGS, TENSORS
+from structmat.adapters.distributed import plain_name, unwrapped
+from structmat.adapters.saved_tensors import trained_tensors
 from structmat.errors import StructmatError
-from structmat.nn import adapters, load_adapter, save_adapter
-from structmat.nn.checkpoints import SETTINGS, TENSORS
-from structmat.nn.saved import trained_tensors
-from structmat.nn.sharded import plain_name, unwrapped
 from tests.nn import worker
 from tests.waiting import PATIENCE
 

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from torch import nn
 
 import structmat as sm
+from structmat.adapters import adapt
 from structmat.errors import BlockError
 from structmat.linalg.blocks import KINDS as REFERENCE
-from structmat.nn import adapt
 from structmat.nn.parametrizations import exportable
 from structmat.testing import seeds
 from tests.nn.drawing import layer, randomised
@@ -41,7 +41,7 @@ def adapted(base, dtype=torch.float32, **options):
 
 def peft_model(base, **options):
     peft = pytest.importorskip("peft")
-    from structmat.nn.peft import StructmatConfig
+    from structmat.peft import StructmatConfig
 
     config = StructmatConfig(topology="monarch", target_modules=["0"], **options)
     return randomised(peft.get_peft_model(nn.Sequential(base), config), 1).eval()

@@ -8,9 +8,9 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 import structmat as sm
+from structmat.adapters import adapt, adapters, merge, save_adapter, unmerge
+from structmat.adapters.selection import select
 from structmat.errors import SpecError, StructmatError, WidthError
-from structmat.nn import adapt, adapters, merge, save_adapter, unmerge
-from structmat.nn.selecting import select
 from tests.nn.drawing import randomised, state, unchanged
 
 transformers = pytest.importorskip("transformers")

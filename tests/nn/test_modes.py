@@ -13,7 +13,8 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import structmat as sm
-from structmat.nn import Orthogonal, adapt, parametrizations
+from structmat.adapters import adapt
+from structmat.nn import Orthogonal, parametrizations
 from structmat.nn.modes import eager
 from structmat.nn.ops import execution_plan
 from tests.nn.drawing import layer, randomised
@@ -31,7 +32,7 @@ def adapted(**options):
 
 def scaled():
     """Return a rotation of PEFT's, at half its angles and without a stage."""
-    turning = pytest.importorskip("structmat.nn.peft.turning")
+    turning = pytest.importorskip("structmat.peft.partial_rotation")
     turn = randomised(turning.Turn(sm.butterfly(8), dtype=torch.float64), 1)
     turn.set_stages([0, 2])
     return turn

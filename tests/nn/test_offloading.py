@@ -5,9 +5,10 @@ import torch
 from torch import nn
 
 import structmat as sm
+from structmat.adapters import adapt, load_adapter, merge, save_adapter, unmerge
+from structmat.adapters.model import adapters
 from structmat.errors import FileError, StructmatError
-from structmat.nn import Orthogonal, adapt, load_adapter, merge, save_adapter, unmerge
-from structmat.nn.model import adapters
+from structmat.nn import Orthogonal
 from tests.nn.drawing import layer, randomised
 
 accelerate = pytest.importorskip("accelerate")
@@ -39,7 +40,7 @@ def by_adapt(net, options):
 
 def by_peft(net, options):
     peft = pytest.importorskip("peft")
-    from structmat.nn.peft import StructmatConfig
+    from structmat.peft import StructmatConfig
 
     return peft.get_peft_model(net, StructmatConfig(topology="monarch", **options))
 

@@ -8,9 +8,9 @@ from hypothesis import assume, given
 from torch import nn
 
 import structmat as sm
+from structmat.adapters import adapt, load_adapter, merge, save_adapter, unmerge
+from structmat.adapters.checkpoint import SETTINGS
 from structmat.errors import FileError, StructmatError
-from structmat.nn import adapt, load_adapter, merge, save_adapter, unmerge
-from structmat.nn.checkpoints import SETTINGS
 from structmat.testing import seeds
 from tests.nn.adapters.layers import CONVOLUTIONS, can_scale, flags, layers, rows, tolerance
 from tests.nn.drawing import randomised

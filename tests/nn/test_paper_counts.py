@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from structmat.nn import adapt
+from structmat.adapters import adapt
 
 transformers = pytest.importorskip("transformers")
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import structmat as sm
+from structmat.adapters import adapt, adapters, keep_stages, load_adapter, merge, path, save_adapter
 from structmat.errors import BlockError, StructmatError
-from structmat.nn import adapt, adapters, keep_stages, load_adapter, merge, path, save_adapter
 from structmat.testing import seeds
 from tests.nn.drawing import randomised, state
 
@@ -31,7 +31,7 @@ def adapted(seed=0, blocks="cayley", **options):
 
 def tuned(seed=0, blocks="cayley", **options):
     peft = pytest.importorskip("peft")
-    from structmat.nn.peft import StructmatConfig
+    from structmat.peft import StructmatConfig
 
     options = {"side": "both", "scale": True, "blocks": blocks} | options
     config = StructmatConfig(topology="mixed_radix", target_modules=["0", "2", "4"], **options)
@@ -227,7 +227,7 @@ def test_a_peft_model_merges_what_is_left_and_trains_it():
 
 def test_one_adapter_of_several_moves():
     peft = pytest.importorskip("peft")
-    from structmat.nn.peft import StructmatConfig
+    from structmat.peft import StructmatConfig
 
     model = tuned(scale=False)
     options = {"target_modules": ["2"], "init_weights": False}

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 import structmat as sm
-from structmat.nn import Orthogonal, adapt
+from structmat.adapters import adapt
+from structmat.nn import Orthogonal
 
 peft_layer = pytest.importorskip("peft.tuners.boft.layer")
 

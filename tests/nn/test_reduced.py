@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 import structmat as sm
-from structmat.nn import Orthogonal, adapt, adapters, load_adapter, merge, save_adapter
+from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter
+from structmat.nn import Orthogonal
 from structmat.testing import assert_orthogonal, networks, seeds
 
 DOUBLE = torch.float64

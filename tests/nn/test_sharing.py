@@ -10,10 +10,10 @@ import pytest
 import torch
 from torch import nn
 
+from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter, unmerge
+from structmat.adapters.shared_weights import names_of_layers, same_layers, shared_tensors
+from structmat.convert import convert, tensor_files
 from structmat.errors import FileError, StructmatError
-from structmat.nn import adapt, adapters, convert, load_adapter, merge, save_adapter, unmerge
-from structmat.nn.conversion import tensorfiles
-from structmat.nn.sharing import names_of_layers, same_layers, shared_tensors
 from tests.nn.drawing import randomised
 from tests.nn.tied import NAMED, close, gpt2, llama, logits, made, reread
 
@@ -239,7 +239,7 @@ def test_without_transformers_a_weight_that_may_be_tied_is_refused(tmp_path, mon
     plain = made(llama)
     plain.save_pretrained(tmp_path / "plain")
     save_adapter(adapt(plain, "mixed_radix", target_modules=["embed_tokens"]), tmp_path / "adapter")
-    monkeypatch.setattr(tensorfiles, "skeleton_in", lambda *_: (None, []))
+    monkeypatch.setattr(tensor_files, "skeleton_in", lambda *_: (None, []))
     with pytest.raises(FileError, match=r"embed_tokens: .*config\.json may tie this weight"):
         convert(tmp_path / "adapter", tmp_path / "files", to="merged", model=tmp_path / "plain")
     assert not (tmp_path / "files").exists()

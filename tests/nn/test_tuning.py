@@ -8,8 +8,9 @@ import pytest
 import torch
 
 import structmat as sm
+from structmat.adapters import adapt
 from structmat.errors import StructmatError
-from structmat.nn import Orthogonal, adapt
+from structmat.nn import Orthogonal
 from structmat.nn.ops import autotune, timing_cache
 from structmat.nn.ops.cost_model import choices
 from structmat.nn.ops.execution_plan import Program

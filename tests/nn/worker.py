@@ -12,8 +12,8 @@ import torch
 from torch import distributed, nn
 from torch.distributed.fsdp import FullyShardedDataParallel, fully_shard
 
+from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter
 from structmat.errors import StructmatError
-from structmat.nn import adapt, adapters, load_adapter, merge, save_adapter
 
 STEPS, BATCH = 5, 8
 

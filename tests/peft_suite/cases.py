@@ -8,7 +8,7 @@ import peft
 from peft.tuners.lora import LoraLayer
 from peft.tuners.oft import OFTLayer
 
-from structmat.nn.peft import StructmatConfig, StructmatLayer, StructmatModel
+from structmat.peft import StructmatConfig, StructmatLayer, StructmatModel
 
 # What all three methods mean the same by.
 COMMON = {

@@ -4,7 +4,7 @@ import peft
 import pytest
 import torch
 
-from structmat.nn.peft import StructmatConfig
+from structmat.peft import StructmatConfig
 from tests.peft_suite import cases
 
 PLAIN = {"target_modules": ["lin0"], "init_weights": False}

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import nn
 from transformers import pytorch_utils
 
-from structmat.nn import adapt
+from structmat.adapters import adapt
 from tests.nn.drawing import randomised
 
 dtypes = st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16])

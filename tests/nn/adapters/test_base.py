@@ -9,8 +9,8 @@ from hypothesis import given
 from torch import nn
 
 import structmat as sm
+from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter, unmerge
 from structmat.errors import StructmatError
-from structmat.nn import adapt, adapters, load_adapter, merge, save_adapter, unmerge
 from structmat.testing import networks, seeds
 from tests.nn.drawing import randomised
 

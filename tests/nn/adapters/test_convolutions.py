@@ -9,9 +9,9 @@ import torch
 from hypothesis import given
 from torch import nn
 
+from structmat.adapters import adapt, load_adapter, save_adapter
+from structmat.adapters.checkpoint import SETTINGS
 from structmat.errors import FileError, StructmatError, WidthError
-from structmat.nn import adapt, load_adapter, save_adapter
-from structmat.nn.checkpoints import SETTINGS
 from structmat.testing import seeds
 
 pytest.importorskip("transformers")

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from structmat.adapters import adapt, merge
 from structmat.errors import StructmatError
-from structmat.nn import adapt, merge
 from structmat.testing import seeds
 from tests.nn.drawing import randomised
 

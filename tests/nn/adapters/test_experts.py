@@ -8,10 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter, unmerge
+from structmat.adapters.layouts import Experts, Stack, kind_for
+from structmat.adapters.selection import select
 from structmat.errors import FileError, StructmatError
-from structmat.nn import adapt, adapters, load_adapter, merge, save_adapter, unmerge
-from structmat.nn.adapters import Experts, Stack, kind_for
-from structmat.nn.selecting import select
 from structmat.testing import seeds
 from tests.nn.drawing import randomised, state, unchanged
 

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from structmat.nn import adapt, adapters, load_adapter, merge
+from structmat.adapters import adapt, adapters, load_adapter, merge
 from tests.nn.drawing import randomised
 
 

@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 from torch import nn
 
 from structmat import block_diagonal, butterfly, random_blocks
-from structmat.errors import BlockError, FileError, StructmatError
-from structmat.linalg.factors import dense
-from structmat.networks.network import Network
-from structmat.nn import adapt, adapters, convert, load_adapter, merge, save_adapter
-from structmat.nn.conversion.coordinates import (
+from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter
+from structmat.convert import convert
+from structmat.convert.adaptation import rotated
+from structmat.convert.gsoft import network as gsoft_network
+from structmat.convert.inverse_parametrization import (
     cayley,
     coordinates,
     from_upper,
@@ -22,10 +22,11 @@ from structmat.nn.conversion.coordinates import (
     skew,
     upper,
 )
-from structmat.nn.conversion.gsoft import network as gsoft_network
-from structmat.nn.conversion.lora import truncate
-from structmat.nn.conversion.placing import place, placed
-from structmat.nn.conversion.turns import rotated
+from structmat.convert.lora import truncate
+from structmat.convert.subnetworks import place, placed
+from structmat.errors import BlockError, FileError, StructmatError
+from structmat.linalg.factors import dense
+from structmat.networks.network import Network
 from structmat.testing import networks, seeds
 from tests.nn.conversion.models import effective, images, linears, ours, same
 from tests.nn.drawing import randomised
@@ -519,7 +520,7 @@ def test_a_broken_write_leaves_nothing(tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("structmat.nn.conversion.peftfiles.write_json", full)
+    monkeypatch.setattr("structmat.convert.peft_files.write_json", full)
     with pytest.raises(FileError, match=r"out: cannot be written .No space left on device"):
         convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]

@@ -8,8 +8,9 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from structmat.adapters import save_adapter
+from structmat.convert import convert
 from structmat.errors import FileError
-from structmat.nn import convert, save_adapter
 from tests.nn.conversion.models import linears, ours
 
 files = pytest.importorskip("safetensors.torch")

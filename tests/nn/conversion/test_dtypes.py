@@ -7,9 +7,12 @@ import torch
 from torch import nn
 
 from structmat import butterfly
+from structmat.adapters import adapt, load_adapter, save_adapter
+from structmat.adapters.layouts import ROTATED
+from structmat.audit import audit
+from structmat.convert import convert
 from structmat.errors import BlockError, FileError, StructmatError
-from structmat.nn import Orthogonal, adapt, audit, convert, load_adapter, save_adapter
-from structmat.nn.adapters import ROTATED
+from structmat.nn import Orthogonal
 from tests.nn.conversion.models import effective, linears, ours, same
 
 files = pytest.importorskip("safetensors.torch")
@@ -51,7 +54,7 @@ def test_a_layer_of_such_a_weight_is_refused_before_anything_changes(kind, dtype
     assert {name: type(module) for name, module in model.named_modules()} == before
     assert all(p.requires_grad for p in model["first"].parameters())
     peft = pytest.importorskip("peft")
-    from structmat.nn.peft import StructmatConfig
+    from structmat.peft import StructmatConfig
 
     config = StructmatConfig(topology="butterfly", target_modules=["first", "second"])
     with pytest.raises(StructmatError, match=rf"second: a weight of Parameter and dtype {dtype}"):

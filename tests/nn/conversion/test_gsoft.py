@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from structmat.adapters import save_adapter
+from structmat.convert import convert
 from structmat.errors import FileError
-from structmat.nn import convert, save_adapter
 from tests.nn.conversion.models import effective, linears, merged_weights, ours, same
 
 files = pytest.importorskip("safetensors.torch")

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from structmat.adapters import merge, save_adapter
+from structmat.audit import audit
+from structmat.convert import convert
 from structmat.errors import FileError
-from structmat.nn import audit, convert, merge, save_adapter
 from tests.nn.conversion.models import ours, same
 
 files = pytest.importorskip("safetensors.torch")

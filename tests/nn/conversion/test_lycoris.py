@@ -4,8 +4,9 @@ import pytest
 import torch
 from torch import nn
 
+from structmat.adapters import adapters, load_adapter, save_adapter
+from structmat.convert import convert
 from structmat.errors import FileError
-from structmat.nn import adapters, convert, load_adapter, save_adapter
 from tests.nn.conversion.models import copied, effective, linears, merged_weights, ours, same
 
 lycoris = pytest.importorskip("lycoris", reason="needs pip install lycoris-lora")

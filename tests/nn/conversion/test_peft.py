@@ -9,10 +9,11 @@ from hypothesis import given
 from hypothesis.strategies import floats
 from torch import nn
 
+from structmat.adapters import adapt, adapters, load_adapter, save_adapter
+from structmat.convert import convert
+from structmat.convert.inverse_parametrization import cayley, orthogonal, skew
+from structmat.convert.peft_oft import neumann
 from structmat.errors import FileError
-from structmat.nn import adapt, adapters, convert, load_adapter, save_adapter
-from structmat.nn.conversion.coordinates import cayley, orthogonal, skew
-from structmat.nn.conversion.peft_oft import neumann
 from structmat.testing import seeds
 from tests.nn.conversion.models import (
     copied,

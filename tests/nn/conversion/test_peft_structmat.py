@@ -7,14 +7,16 @@ import torch
 from torch import nn
 
 from structmat import Network, butterfly, family, shuffle
+from structmat.adapters import adapt, load_adapter, save_adapter
+from structmat.audit import audit
+from structmat.convert import convert
 from structmat.errors import FileError, UnknownFamilyError
 from structmat.families import unregister
-from structmat.nn import adapt, audit, convert, load_adapter, save_adapter
 from tests.nn.conversion.models import effective, images, linears, ours, same
 
 peft = pytest.importorskip("peft")
 files = pytest.importorskip("safetensors.torch")
-from structmat.nn.peft import StructmatConfig  # noqa: E402 (needs peft)
+from structmat.peft import StructmatConfig  # noqa: E402 (needs peft)
 
 
 def theirs(model, folder, **options):

@@ -5,14 +5,16 @@ import json
 import pytest
 import torch
 
+from structmat.adapters import load_adapter, merge, save_adapter
+from structmat.audit import audit
+from structmat.convert import convert
 from structmat.errors import FileError
-from structmat.nn import audit, convert, load_adapter, merge, save_adapter
 from tests.nn.conversion.models import effective, merged_weights, ours, same
 
 transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 files = pytest.importorskip("safetensors.torch")
-from structmat.nn.peft import StructmatConfig  # noqa: E402 (needs peft)
+from structmat.peft import StructmatConfig  # noqa: E402 (needs peft)
 from tests.nn import tied  # noqa: E402 (needs transformers)
 from tests.nn.conversion import pretrained  # noqa: E402 (needs transformers)
 from tests.nn.conversion.pretrained import llama, made  # noqa: E402 (needs transformers)

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from transformers.pytorch_utils import Conv1D
 
-from structmat.nn.peft import StructmatConfig
+from structmat.peft import StructmatConfig
 
 LAYERS = {
     "linear": lambda: nn.Linear(16, 8),

@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from structmat.nn import adapt, adapters, load_adapter, merge, save_adapter, unmerge
-from structmat.nn.peft import StructmatConfig
+from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter, unmerge
+from structmat.peft import StructmatConfig
 from tests.nn.drawing import randomised
 from tests.nn.peft.test_life import layers, same, tensors
 

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 
 import structmat as sm
+from structmat.adapters import adapt
 from structmat.errors import StructmatError, WidthError
-from structmat.nn import adapt
-from structmat.nn.peft import StructmatConfig
-from structmat.nn.peft.experts import StructmatExperts
+from structmat.peft import StructmatConfig
+from structmat.peft.stacked_experts import StructmatExperts
 from tests.nn.adapters.test_experts import MODELS, NAMES, STACKS, logits, mixture, tokens
 from tests.nn.drawing import state, unchanged
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from structmat.errors import FileError
-from structmat.nn.peft import StructmatConfig, undoing
+from structmat.peft import StructmatConfig, rollback
 from tests.nn.drawing import randomised
 from tests.nn.peft.models import CASES, Case
 from tests.nn.peft.test_life import adapted, config, kinds_of, layers, near, same, tensors
@@ -181,7 +181,7 @@ def test_an_adapter_that_is_not_loaded_later_leaves_no_trace(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         again = peft.PeftModel.from_pretrained(CASE.model(), tmp_path)
-    assert undoing._made.get() is None
+    assert rollback._made.get() is None
     assert CASE.call(again).shape == CASE.call(model).shape
 
 

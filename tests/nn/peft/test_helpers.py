@@ -16,7 +16,7 @@ from peft.utils.other import fsdp_auto_wrap_policy
 from torch import nn
 
 from structmat.errors import FileError
-from structmat.nn.peft import StructmatConfig
+from structmat.peft import StructmatConfig
 from tests.nn.adapters.test_experts import mixture
 from tests.nn.drawing import state, unchanged
 from tests.nn.peft.kinds import FEATURES, LAYERS, adapted, config, inputs, plain

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from structmat.errors import StructmatError
-from structmat.nn.peft import StructmatConfig
+from structmat.peft import StructmatConfig
 
 peft = pytest.importorskip("peft")
 

@@ -10,7 +10,7 @@ from torch import nn
 
 import structmat as sm
 from structmat.errors import StructmatError
-from structmat.nn.peft import StructmatConfig, StructmatLayer
+from structmat.peft import StructmatConfig, StructmatLayer
 from tests.nn.drawing import randomised
 from tests.nn.peft.models import CASES, IDS, Case
 

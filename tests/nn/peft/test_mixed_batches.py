@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from structmat.errors import StructmatError
-from structmat.nn.peft import StructmatConfig
+from structmat.peft import StructmatConfig
 from tests.nn.peft.models import transformers
 
 NAMES = ["__base__", "default", "other"]

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from structmat.errors import StructmatError
-from structmat.nn.peft import StructmatConfig
+from structmat.peft import StructmatConfig
 from tests.nn.drawing import state, unchanged
 from tests.nn.peft.models import Case
 from tests.nn.peft.test_life import adapted, config, layers

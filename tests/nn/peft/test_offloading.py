@@ -6,7 +6,7 @@ import torch
 import transformers
 
 from structmat.nn.orthogonal_layer import PLANS
-from structmat.nn.peft import StructmatConfig
+from structmat.peft import StructmatConfig
 from tests.nn.drawing import randomised
 
 PLACES = {"model": "disk", "lm_head": "cpu"}

@@ -15,7 +15,7 @@ from torch import nn
 import structmat as sm
 from structmat.errors import BlockError, FileError, SpecError, StructmatError, WidthError
 from structmat.families import registry
-from structmat.nn.peft import StructmatConfig, StructmatLayer
+from structmat.peft import StructmatConfig, StructmatLayer
 from tests.nn.drawing import randomised, state, unchanged
 from tests.nn.peft.models import Case
 from tests.nn.peft.test_life import adapted, config, layers
@@ -306,9 +306,7 @@ def test_a_broken_adapter_is_not_merged():
 
 
 def test_without_peft_it_says_what_to_install():
-    program = (
-        "import sys; sys.modules['peft'] = None\nimport structmat.nn\nimport structmat.nn.peft"
-    )
+    program = "import sys; sys.modules['peft'] = None\nimport structmat.nn\nimport structmat.peft"
     done = subprocess.run(
         [sys.executable, "-c", program],
         capture_output=True,

@@ -13,7 +13,7 @@ from torch import nn
 import structmat as sm
 from structmat.errors import StructmatError
 from structmat.nn.parametrizations import powers
-from structmat.nn.peft import StructmatConfig
+from structmat.peft import StructmatConfig
 from structmat.testing import networks, seeds
 from tests.nn.drawing import randomised, state, unchanged
 from tests.nn.peft.models import CASES, Case

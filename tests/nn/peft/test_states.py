@@ -11,7 +11,7 @@ from torch import nn
 
 import structmat as sm
 from structmat.errors import StructmatError
-from structmat.nn.peft import StructmatConfig, StructmatLayer
+from structmat.peft import StructmatConfig, StructmatLayer
 from tests.nn.peft.kinds import LAYERS, adapted, inputs
 
 kinds = pytest.mark.parametrize("kind", LAYERS)

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 import structmat as sm
-from structmat.nn.peft import Counts, StructmatConfig, counts
-from structmat.nn.peft.reporting import HEADING
+from structmat.peft import Counts, StructmatConfig, counts
+from structmat.peft.summaries import HEADING
 from tests.nn.drawing import randomised
 from tests.nn.peft.models import MODELS, Case
 from tests.nn.peft.test_life import adapted, config, layers

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from structmat.errors import FileError, StructmatError
-from structmat.nn.peft import StructmatConfig
+from structmat.peft import StructmatConfig
 from tests.nn.adapters.test_base import Folded, Normed, Two
 from tests.nn.drawing import randomised
 from tests.nn.tied import NAMED, bart, close, gpt2, logits, made, reread, resized

@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from structmat.adapters import adapt, adapters
 from structmat.errors import FileError, StructmatError
-from structmat.nn import adapt, adapters
-from structmat.nn.peft import StructmatConfig
+from structmat.peft import StructmatConfig
 from tests.nn.drawing import state, unchanged
 from tests.nn.peft.models import Case, transformers
 from tests.nn.peft.test_life import adapted, config, layers

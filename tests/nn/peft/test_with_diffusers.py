@@ -6,8 +6,8 @@ import peft
 import pytest
 import torch
 
-from structmat.nn import keep_stages, path
-from structmat.nn.peft import StructmatConfig
+from structmat.adapters import keep_stages, path
+from structmat.peft import StructmatConfig
 
 diffusers = pytest.importorskip("diffusers", reason="diffusers is not installed")
 

@@ -1,0 +1,291 @@
+"""Save adapters and load them: safetensors for the numbers, JSON for how they belong together."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from structmat._util.files import LONGEST, make_directory, parse_json, read_bytes, write_bytes
+from structmat.adapters.distributed import Writers, gathered, plain_class, plain_name, unwrapped
+from structmat.adapters.layouts import checked_field, checked_side
+from structmat.adapters.model import Recipe, adapters, check_plain, install, trained_whole
+from structmat.adapters.saved_tensors import (
+    Saved,
+    check_uncut,
+    diverged,
+    mismatches,
+    to_bytes,
+    trained_tensors,
+    with_statistics,
+)
+from structmat.adapters.shared_weights import names_of_layers
+from structmat.errors import FileError, StructmatError, check_format, require, shown, whole
+from structmat.networks.network import Network
+from structmat.nn.orthogonal_layer import checked_dropout
+from structmat.nn.parametrizations import checked_kind
+
+TENSORS = "adapter.safetensors"
+SETTINGS = "adapter.json"
+PEFT_SETTINGS = "adapter_config.json"
+FORMAT = "structmat.adapter"
+VERSION = 1
+_EXPECTED = "; expected the directory that save_adapter wrote"
+
+
+def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
+    """Write what was trained to a directory: `adapter.safetensors` and `adapter.json`.
+
+    Generators, scales and biases of every adapter, the modules trained whole, and the running
+    statistics of normalisation layers, which training moves as well. The networks
+    are in the JSON in full, so the file does not depend on how a family is built. Both files
+    are written under another name first, so a broken run leaves the old ones or a pair that
+    `load_adapter` refuses.
+
+    Of a model that several processes train, one process writes: every one of them must call this
+    where `fully_shard` split the parameters, which are put together here, and may where `DDP`
+    keeps copies.
+
+    Parameters
+    ----------
+    model : nn.Module
+        With adapters, merged or not; also inside `torch.compile` or `DDP`, or sharded by FSDP2.
+    directory : path
+        Made where it is missing.
+
+    Returns
+    -------
+    Path
+        The directory.
+
+    Raises
+    ------
+    StructmatError
+        When the model has no adapters, a number to save is not finite, or parameters are in parts
+        that cannot be put together here (FSDP1, ZeRO-3).
+    MissingExtraError
+        Without safetensors (extra `adapters`).
+    """
+    require("safetensors.torch", "adapters")
+    around, model = model, unwrapped(model)
+    found = {plain_name(name): adapter for name, adapter in adapters(model).items()}
+    if not found:
+        raise StructmatError("the model has no adapters to save: adapt it first")
+    check_uncut(found)
+    parts = {plain_name(name): value for name, value in trained_tensors(model).items()}
+    writers, values = Writers(around, parts), gathered(parts)
+    broken = next((name for name, value in values.items() if diverged(value)), None)
+    if broken is not None:
+        raise StructmatError(
+            f"{broken} holds NaN or infinity: the adapter diverged in training and is not saved;"
+            " lower the learning rate"
+        )
+    recipes, weights = {}, {}
+    for name, adapter in found.items():
+        rotation = adapter.rotation
+        recipes[name] = Recipe(
+            rotation.network,
+            rotation.kind,
+            adapter.scale is not None,
+            adapter.trains_bias,
+            rotation.dropout,
+            rotation.reduced,
+            adapter.field,
+            adapter.side,
+            adapter.saves_base,
+        )
+        weights[name] = (plain_class(adapter).__name__, adapter.weight_shape(adapter.base))
+    trained, statistics = (
+        [plain_name(name) for name in found]
+        for found in (trained_whole(model), with_statistics(model))
+    )
+    names = {
+        plain_name(every[0]): [plain_name(other) for other in every]
+        for every in names_of_layers(model)
+        if len(every) > 1
+    }
+    saved = Saved(recipes, weights, trained, statistics, names)
+    try:
+        if writers.mine:
+            write_adapter(Path(directory), saved, values)
+    finally:
+        writers.wait()
+    return Path(directory)
+
+
+def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> Path:
+    """Write the two files of an adapter, and return their directory.
+
+    Raises
+    ------
+    FileError
+        When the directory cannot be made or written to.
+    MissingExtraError
+        Without safetensors (extra `adapters`).
+    """
+    networks: dict[Network, int] = {}
+    layers = {}
+    for name, recipe in saved.recipes.items():
+        kind, shape = saved.weights[name]
+        layers[name] = {
+            "kind": kind,
+            "weight": list(shape),
+            "network": networks.setdefault(recipe.network, len(networks)),
+            "blocks": recipe.blocks,
+            "scale": recipe.scale,
+            "bias": recipe.bias,
+            "dropout": list(recipe.dropout),
+            "reduced": recipe.reduced,
+            "field": recipe.field,
+            "side": recipe.side,
+            "base": recipe.base,
+        }
+        if name in saved.names:
+            layers[name]["names"] = saved.names[name]
+    data = to_bytes(values)
+    settings = {
+        "format": FORMAT,
+        "version": VERSION,
+        "tensors": hashlib.sha256(data).hexdigest(),
+        "layers": layers,
+        "trained": saved.trained,
+        "statistics": saved.statistics,
+        "networks": [json.loads(net.to_json()) for net in networks],
+    }
+    make_directory(folder)
+    try:
+        write_bytes(folder / TENSORS, data)
+        write_bytes(folder / SETTINGS, json.dumps(settings).encode())
+    except OSError as error:
+        raise FileError(f"{folder}: cannot be written to ({error.strerror or error})") from None
+    return folder
+
+
+def read_adapter(folder: Path) -> tuple[Saved, dict[str, Tensor]]:
+    """Return what the two files of an adapter hold.
+
+    Raises
+    ------
+    FileError
+        When one is missing, cut, not ours, or of another saving than the other.
+    MissingExtraError
+        Without safetensors (extra `adapters`).
+    """
+    if (folder / PEFT_SETTINGS).is_file() and not (folder / SETTINGS).exists():
+        raise FileError(
+            f"{folder}: an adapter that PEFT wrote; peft.PeftModel.from_pretrained(model,"
+            f" {str(folder)!r}) loads it, and `structmat convert` writes it as one of structmat"
+        )
+    settings = _read_settings(folder / SETTINGS)
+    tensors = _read_tensors(folder / TENSORS, settings)
+    return _understood(settings, folder / SETTINGS), tensors
+
+
+def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Module:
+    """Adapt a plain model as the saved one was, and fill in what was trained.
+
+    Parameters
+    ----------
+    model : nn.Module
+        Without adapters; with layers of the same names and shapes.
+    directory : path
+        Written by `save_adapter`.
+
+    Returns
+    -------
+    nn.Module
+        The model, as from `adapt`.
+
+    Raises
+    ------
+    FileError
+        When a file is missing, cut, not ours, or does not fit the model: every mismatch is named.
+    StructmatError
+        When the model has adapters already. In all these cases the model is unchanged.
+    MissingExtraError
+        Without safetensors (extra `adapters`).
+    """
+    folder = Path(directory)
+    saved, tensors = read_adapter(folder)
+    check_plain(model)
+    wrong = mismatches(model, saved, tensors)
+    if wrong:
+        raise FileError(
+            f"{folder} does not fit this model, which is left as it was: " + "; ".join(wrong)
+        )
+    model = install(model, saved.recipes, saved.trained)  # refuses a sharded one
+    targets = trained_tensors(model)
+    with torch.no_grad():
+        for name, value in tensors.items():
+            targets[name].copy_(value)
+    return model
+
+
+def _read(path: Path, most: int | None = LONGEST) -> bytes:
+    return read_bytes(path, _EXPECTED, most=most)
+
+
+def _read_settings(path: Path) -> dict[str, Any]:
+    settings = parse_json(_read(path), path, ": save the adapter anew")
+    check_format(settings, what=str(path), form=FORMAT, version=VERSION, writer="save_adapter")
+    return dict(settings)
+
+
+def _read_tensors(path: Path, settings: Mapping[str, Any]) -> dict[str, Tensor]:
+    safetensors = require("safetensors.torch", "adapters")
+    data = _read(path, None)
+    if hashlib.sha256(data).hexdigest() != settings.get("tensors"):
+        raise FileError(
+            f"{path} is cut, changed, or not of the same saving as {SETTINGS}: its checksum"
+            " differs; copy or save the adapter anew"
+        )
+    try:
+        tensors: dict[str, Tensor] = safetensors.load(data)
+    except Exception as error:  # safetensors has an exception type of its own, in Rust
+        raise FileError(f"{path} is no safetensors file ({error})") from None
+    return tensors
+
+
+def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
+    try:
+        networks = [Network.from_json(json.dumps(net)) for net in settings["networks"]]
+        layers = settings["layers"]
+        recipes = {
+            str(name): Recipe(
+                networks[whole(layer["network"], "network")],
+                checked_kind(layer["blocks"]),
+                layer["scale"],
+                layer["bias"],
+                checked_dropout(layer["dropout"]),
+                bool(layer.get("reduced", False)),
+                checked_field(layer.get("field", "receptive")),
+                checked_side(layer.get("side", "inputs")),
+                bool(layer.get("base", False)),
+            )
+            for name, layer in layers.items()
+        }
+        weights = {
+            str(name): (str(layer["kind"]), tuple(layer["weight"]))
+            for name, layer in layers.items()
+        }
+        trained, statistics = (
+            [str(name) for name in settings[key]] for key in ("trained", "statistics")
+        )
+        names = {
+            str(name): [str(other) for other in layer["names"]]
+            for name, layer in layers.items()
+            if "names" in layer
+        }
+        return Saved(recipes, weights, trained, statistics, names)
+    except StructmatError as error:
+        raise FileError(f"{path}: {error}") from None
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+        raise FileError(
+            f"{path} has a missing or odd part ({shown(error)}): expected what save_adapter wrote"
+        ) from None

@@ -1,0 +1,216 @@
+"""Experts of a mixture: their stacked weights are layers, by the names of the parameters.
+
+transformers keeps the linear layers of all experts in one parameter, (experts, out, in), or
+(experts, in, out) where it says `is_transposed`. Each expert has a rotation of its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from structmat.adapters.layouts.base import Adapter
+from structmat.adapters.layouts.requirements import Layer
+from structmat.nn.offloading import is_offloaded, loaded
+
+NAMES = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
+# Experts that do not say their layout themselves.
+TRANSPOSED = {"Llama4TextExperts": True, "Step3p7Experts": False}
+
+
+class Stack:
+    """A stacked weight of experts, seen as a layer: it holds nothing, the experts do.
+
+    Parameters
+    ----------
+    owner : nn.Module
+        The experts.
+    part : str
+        The name of the parameter.
+    transposed : bool
+        Whether it is (experts, in, out).
+    """
+
+    def __init__(self, owner: nn.Module, part: str, *, transposed: bool) -> None:
+        self.owner = owner
+        self.part = part
+        self.transposed = transposed
+
+    @property
+    def weight(self) -> nn.Parameter:
+        """The parameter."""
+        weight: nn.Parameter = getattr(self.owner, self.part)
+        return weight
+
+    @weight.setter
+    def weight(self, weight: nn.Parameter) -> None:
+        setattr(self.owner, self.part, weight)
+
+    @property
+    def bias(self) -> nn.Parameter | None:
+        """The bias of each expert, (experts, out), where they have some."""
+        bias: nn.Parameter | None = getattr(self.owner, f"{self.part}_bias", None)
+        return bias
+
+    @property
+    def sizes(self) -> tuple[int, int, int]:
+        """The numbers of experts, of outputs and of inputs."""
+        experts, outputs, inputs = self.weight.shape
+        return (experts, inputs, outputs) if self.transposed else (experts, outputs, inputs)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "owner" or name.startswith("__"):  # asked of a copy that is being made
+            raise AttributeError(name)
+        return getattr(self.owner, name)
+
+
+class Stacks:
+    """The stacked weights of modules, each made once."""
+
+    def __init__(self) -> None:
+        self._made: dict[int, dict[str, Stack]] = {}
+
+    def of(self, module: nn.Module) -> dict[str, Stack]:
+        """Return the stacked weights of a module by parameter; most modules have none."""
+        if id(module) not in self._made:
+            self._made[id(module)] = _stacks(module)
+        return self._made[id(module)]
+
+
+def _stacks(module: nn.Module) -> dict[str, Stack]:
+    own = module.__dict__.get("is_transposed", TRANSPOSED.get(type(module).__name__))
+    if not isinstance(own, bool):
+        return {}
+    return {
+        name: Stack(module, name, transposed=own)
+        for name in NAMES
+        if (weight := module._parameters.get(name)) is not None and weight.ndim == 3
+    }
+
+
+class StackAdapter(Adapter):
+    """The adapted weight of all experts: the network is a copy for each of them.
+
+    The scale has a factor for each output of each expert. `Experts` runs it.
+    """
+
+    calls_base = False
+    takes = f"{Stack.__module__}.{Stack.__qualname__}"
+
+    @classmethod
+    def copies(cls, base: Layer) -> int:
+        """Return the number of experts."""
+        return int(base.sizes[0])
+
+    @classmethod
+    def input_width(cls, base: Layer) -> int:
+        """Return how many inputs all experts have."""
+        experts, _, inputs = base.sizes
+        return int(experts * inputs)
+
+    @classmethod
+    def output_width(cls, base: Layer) -> int:
+        """Return how many outputs all experts have."""
+        experts, outputs, _ = base.sizes
+        return int(experts * outputs)
+
+    @classmethod
+    def features(cls, base: Layer) -> tuple[int, int]:
+        """Return the inputs and outputs of one expert."""
+        _, outputs, inputs = base.sizes
+        return int(inputs), int(outputs)
+
+    @classmethod
+    def neurons(cls, base: Layer, weight: Tensor) -> Tensor:
+        """Return the weight as (experts, out, in)."""
+        return weight.mT if base.transposed else weight
+
+    @classmethod
+    def from_neurons(cls, base: Layer, neurons: Tensor) -> Tensor:
+        """Return the weight in its layout."""
+        return neurons.mT if base.transposed else neurons
+
+    @classmethod
+    def rows(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
+        """Return one neuron of each expert beside each other: (out, experts·in)."""
+        return neurons.transpose(0, 1).flatten(1)
+
+    @classmethod
+    def from_rows(cls, base: Layer, rows: Tensor) -> Tensor:
+        """Return the neurons of each expert."""
+        return rows.unflatten(1, (base.sizes[0], -1)).transpose(0, 1)
+
+    @classmethod
+    def by_outputs(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
+        """Return the outputs of all experts beside each other: (in, experts·out)."""
+        return neurons.flatten(0, 1).mT
+
+    @classmethod
+    def from_outputs(cls, base: Layer, outputs: Tensor) -> Tensor:
+        """Return the neurons of each expert."""
+        return outputs.mT.unflatten(0, (base.sizes[0], -1))
+
+    def _output_axis(self, values: Tensor) -> Tensor:
+        by_expert = values.unflatten(0, (self.base.sizes[0], -1))
+        return by_expert[:, None, :] if self.base.transposed else by_expert[:, :, None]
+
+    def _weight_key(self, prefix: str) -> str:
+        above = prefix.removesuffix(f"{self.base.part}.")
+        return f"{above}base.{self.base.part}"
+
+
+class Experts(nn.Module):
+    """Experts with adapted weights: their own forward, whichever it is, sees the rotated ones.
+
+    The weights are rotated anew in each call, all experts of them; `merge` leaves no cost.
+
+    Parameters
+    ----------
+    base : nn.Module
+        The experts.
+    adapters : mapping from a parameter's name to its adapter
+    """
+
+    def __init__(self, base: nn.Module, adapters: Mapping[str, StackAdapter]) -> None:
+        super().__init__()
+        self.base = base
+        self.parts = tuple(adapters)
+        for name, adapter in adapters.items():
+            self._modules[name] = adapter  # add_module would find the parameter of the experts
+        self.train(base.training)
+
+    def _adapters(self) -> dict[str, StackAdapter]:
+        found = {name: self._modules[name] for name in self.parts}
+        return {name: m for name, m in found.items() if isinstance(m, StackAdapter)}
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """Return what the experts do with the rotated weights."""
+        if is_offloaded(self.base):  # its hooks would restore the unrotated weights
+            for adapter in self._adapters().values():
+                adapter.offloaded()
+            with loaded(self.base):
+                return self._run(*args, **kwargs)
+        return self._run(*args, **kwargs)
+
+    def _run(self, *args: Any, **kwargs: Any) -> Any:
+        rotated = {name: a.weight for name, a in self._adapters().items() if not a.merged}
+        if not rotated:
+            return self.base(*args, **kwargs)
+        # Not tie_weights: another parameter that is the same tensor must keep its values.
+        return torch.func.functional_call(self.base, rotated, args, kwargs, tie_weights=False)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        for adapter in self._adapters().values():  # before the weights of the experts come
+            adapter.restore_weight()
+        super()._load_from_state_dict(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            if name in ("base", "parts"):
+                raise
+            return getattr(self.base, name)

@@ -1,0 +1,161 @@
+"""Which layers to adapt, by regular expression, list or "all-linear"."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias, TypeVar
+
+from torch import nn
+
+from structmat._util.text_table import counted
+from structmat.adapters.distributed import plain_name, unwrapped
+from structmat.adapters.layouts import Layer, LinearAdapter, kind_for, named_layers
+from structmat.adapters.shared_weights import same_layers
+from structmat.errors import StructmatError, suggest
+
+Targets: TypeAlias = str | Sequence[str]
+T = TypeVar("T")
+
+ALL_LINEAR = "all-linear"
+HEADS = ("classifier", "score", "qa_outputs")  # the names that transformers gives to heads
+
+
+def select(
+    model: nn.Module, targets: Targets = ALL_LINEAR, exclude: Targets | None = None
+) -> dict[str, Layer]:
+    r"""Return the layers to adapt, by name, in the order of the model.
+
+    Parameters
+    ----------
+    model : nn.Module
+    targets : str or list of str
+        A regular expression that must match the whole name; a list of names, each of which may
+        leave out leading parts ("query" for "encoder.layer.0.query"); or "all-linear": every
+        linear layer (`nn.Linear`, quantised or not, and transformers' `Conv1D`) but the output
+        head. Stacked weights of experts go by the names of their parameters.
+    exclude : str or list of str, optional
+        Names to leave out, in either of the first two forms.
+
+    Raises
+    ------
+    StructmatError
+        When nothing is left, a listed name is not there, or a pattern does not compile.
+
+    Examples
+    --------
+    >>> model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 2))
+    >>> list(select(model)), list(select(model, ["0"])), list(select(model, r"\d", ["0"]))
+    (['0', '2'], ['0'], ['2'])
+    """
+    # A shared layer goes by all its names.
+    same = same_layers(model)
+    every = [
+        (name, same.get(id(layer), layer))
+        for name, layer in named_layers(model, remove_duplicate=False)
+    ]
+    layers = {name: m for name, m in every if kind_for(m) is not None}
+    if isinstance(targets, str) and targets == ALL_LINEAR:
+        heads = {id(same[head]) for head in _heads(model) if head in same}
+        chosen = {
+            name: layer
+            for name, layer in layers.items()
+            if _is_linear(layer) and id(layer) not in heads
+        }
+    else:
+        chosen = matching(layers, targets, "target_modules")
+    if exclude is not None:
+        left_out = matching(layers, exclude, "exclude_modules")
+        if not left_out:
+            raise StructmatError(
+                f"exclude_modules={exclude!r} matches no layer of this model, which has"
+                f" {_listed(layers)}"
+            )
+        out = {id(layer) for layer in left_out.values()}
+        chosen = {name: layer for name, layer in chosen.items() if id(layer) not in out}
+    if not chosen:
+        raise StructmatError(
+            f"target_modules={targets!r}, exclude_modules={exclude!r}: no layer is left to adapt;"
+            f" this model has {_listed(layers)}{_if_a_name(targets, layers)}"
+        )
+    picked = {id(layer) for layer in chosen.values()}
+    first: dict[int, str] = {}
+    for name, layer in every:
+        first.setdefault(id(layer), name)
+    return {first[id(m)]: m for name, m in every if id(m) in picked and first[id(m)] == name}
+
+
+def _is_linear(layer: Layer) -> bool:
+    kind = kind_for(layer)
+    return kind is not None and issubclass(kind, LinearAdapter)
+
+
+def _if_a_name(targets: Targets, layers: Mapping[str, Layer]) -> str:
+    """Return what to write where a string, which is a regular expression, is the end of names."""
+    if not isinstance(targets, str) or not any(_ends(name, targets) for name in layers):
+        return ""
+    return f"; a string is a regular expression for full names, [{targets!r}] matches ends of names"
+
+
+def matching(items: Mapping[str, T], names: Targets, option: str) -> dict[str, T]:
+    """Return the items that a regular expression or a list of names picks.
+
+    Raises
+    ------
+    StructmatError
+        When a pattern does not compile, or a listed name picks nothing.
+    """
+    if isinstance(names, str):
+        pattern = compiled(names, option)
+        return {name: item for name, item in items.items() if pattern.fullmatch(name)}
+    for wanted in names:
+        if not any(_ends(name, wanted) for name in items):
+            tails = {name.rsplit(".", 1)[-1] for name in items}
+            others = f"there are {', '.join(sorted(tails))}"
+            raise StructmatError(
+                f"{option}: {wanted!r} is the name of no layer of this model that can be chosen"
+                f"{suggest(str(wanted), tails | set(items), far=others) if items else ''}"
+            )
+    return {n: item for n, item in items.items() if any(_ends(n, wanted) for wanted in names)}
+
+
+def compiled(pattern: str, option: str) -> re.Pattern[str]:
+    """Return the compiled regular expression.
+
+    Raises
+    ------
+    StructmatError
+        When it does not compile.
+    """
+    try:
+        return re.compile(pattern)
+    except re.error as error:
+        raise StructmatError(
+            f"{option}={pattern!r} is not a regular expression ({error}); a list takes plain names"
+        ) from None
+
+
+def _ends(name: str, wanted: str) -> bool:
+    return name == wanted or name.endswith(f".{wanted}")
+
+
+def _heads(model: nn.Module) -> set[int]:
+    """Return the identities of the layers in the output head: what maps to tokens or classes."""
+    heads: set[int] = set()
+    model = unwrapped(model)
+    embeddings = getattr(model, "get_output_embeddings", None)
+    if callable(embeddings) and (head := embeddings()) is not None:
+        heads.add(id(head))
+    for name, module in model.named_modules():
+        if plain_name(name) in HEADS:
+            heads.update(id(part) for part in module.modules())
+    return heads
+
+
+def _listed(layers: Mapping[str, object], most: int = 6) -> str:
+    if not layers:
+        return "no layer of a kind that can be adapted"
+    shown = ", ".join(list(layers)[:most])
+    return (
+        f"{counted(len(layers), 'layer')} that can be: {shown}{', …' if len(layers) > most else ''}"
+    )

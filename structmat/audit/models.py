@@ -1,0 +1,173 @@
+"""`audit`: what a rotation was to keep, and what it did keep, layer by layer."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from structmat._util.progress import bar
+from structmat.adapters.layouts import is_rotated
+from structmat.audit.layers import adapted_layers
+from structmat.audit.measures import of_rotation, of_weights, rounding_lost, rounding_warning
+from structmat.audit.tables import Audit, Row
+from structmat.convert.adaptation import BY_AXES, LINEAR, Turn, turned
+from structmat.convert.detection import Pretrained, is_adapter, opened
+from structmat.convert.tensor_files import FileWeights, ModelWeights, Weights, weight_of
+from structmat.errors import FileError, StructmatError, whole
+from structmat.networks.network import Network
+
+MOST = 1024
+
+
+def audit(
+    source: nn.Module | str | os.PathLike[str],
+    *,
+    model: Pretrained | None = None,
+    most: int = MOST,
+    progress: bool = False,
+) -> Audit:
+    """Return what the rotations of an adapted model or of a file keep, layer by layer.
+
+    A rotation of inputs keeps the norms of neurons, the angles between them, and the singular
+    values of their matrix; one of outputs those of the columns. Rounding, truncated series and
+    output scales do not, and this says how much.
+
+    Parameters
+    ----------
+    source : nn.Module or path
+        A model with adapters, of `adapt` or of `structmat.peft`, merged or not; nothing in it
+        is changed. Or the files of an
+        adapter, of any format that `convert` reads; or those of a finetuned model.
+    model : nn.Module or path, optional
+        The pretrained model, for files: without it the rotations are measured, but not what they
+        do to the weights. A finetuned model is compared with it, by whatever it was finetuned.
+    most : int
+        How many neurons (columns for rotated outputs) of a layer, evenly spaced, are compared in
+        pairs: what is kept of all is kept of each part.
+    progress : bool
+        Whether to show a bar over the layers.
+
+    Returns
+    -------
+    Audit
+        Printable, with `to_dict` and HTML.
+
+    Raises
+    ------
+    StructmatError
+        When the model has no adapters.
+    FileError
+        When files cannot be read, or do not fit the pretrained model.
+
+    References
+    ----------
+    Qiu et al., Controlling text-to-image diffusion by orthogonal finetuning, NeurIPS 2023, for
+    the hyperspherical energy: the sum of 1/‖ŵ_i − ŵ_j‖ over pairs of neurons of norm 1.
+
+    Examples
+    --------
+    >>> from structmat.adapters import adapt
+    >>> model = adapt(nn.Sequential(nn.Linear(8, 4)), "butterfly")
+    >>> found = audit(model)
+    >>> found.layers["0"]["orthogonality_error"], found.warnings
+    (0.0, [])
+    """
+    whole(most, "most", 2)
+    if isinstance(source, nn.Module):
+        if model is not None:
+            raise StructmatError("a model with adapters has the pretrained weights; give no model=")
+        work, named = _adapters(source, most), "the model's adapters"
+    else:
+        work, named = _files(Path(source), model, most), str(source)
+    rows = {}
+    with torch.no_grad(), bar("audit", work.count, unit="layer", shown=progress) as steps:
+        for name, row in work:
+            rows[name] = row
+            if steps is not None:
+                steps.update()
+    return Audit(named, rows)
+
+
+@dataclass(frozen=True)
+class _Work:
+    count: int
+    rows: Iterator[tuple[str, Row]]
+
+    def __iter__(self) -> Iterator[tuple[str, Row]]:
+        return self.rows
+
+
+# Adapters in memory ---------------------------------------------------------------------------
+
+
+def _adapters(model: nn.Module, most: int) -> _Work:
+    found = adapted_layers(model)
+    if not found:
+        raise StructmatError("the model has no adapters to audit: adapt it, or load an adapter")
+    count = sum(part.count for part in found)
+    return _Work(count, (row for part in found for row in part.rows(most)))
+
+
+# Files ----------------------------------------------------------------------------------------
+
+
+def _files(source: Path, model: Pretrained | None, most: int) -> _Work:
+    if is_adapter(source):
+        found = opened(source, model, needs_shapes=False)
+        weights, names = found.weights, found.names
+        turns = found.adaptation.turns
+        return _Work(
+            len(turns),
+            (
+                (name, _of_turn(turn, weights, names.of[name] if names else name, most))
+                for name, turn in turns.items()
+            ),
+        )
+    after = FileWeights(source)
+    if model is None:
+        raise FileError(
+            f"{source}: a model and no adapter; name the pretrained model to compare with (model=,"
+            " --model)"
+        )
+    before = ModelWeights(model) if isinstance(model, nn.Module) else FileWeights(Path(model))
+    shared = sorted(key for key in after.keys & before.keys if len(before.shape(key)) >= 2)
+    if not shared:
+        raise FileError(f"{source}: no matrix has a name that the pretrained model knows")
+    for key in shared:
+        if after.shape(key) != before.shape(key):
+            raise FileError(f"{key} is {after.shape(key)}, and {before.shape(key)} in the model")
+    return _Work(len(shared), ((key, _of_pair(key, before, after, most)) for key in shared))
+
+
+def _of_turn(turn: Turn, weights: Weights | None, key: str, most: int) -> Row:
+    row = of_rotation(turn)
+    if weights is None or not math.isfinite(row["orthogonality_error"]):
+        return row
+    before = turn.base
+    if before is None:
+        before = weights.tensor(f"{key}.weight")
+    before = weight_of(key, before)
+    exact = turned(turn, before)
+    after = exact.to(before.dtype)
+    row |= of_weights(turn, before, after, most)
+    row["rounding_lost"] = rounding_lost(exact, before, after)
+    row["warnings"] += rounding_warning(row["rounding_lost"], before.dtype)
+    return row
+
+
+def _of_pair(key: str, before: Weights, after: Weights, most: int) -> Row:
+    """Return what became of a weight, by whatever it was finetuned; neurons are rows."""
+    old, new = before.tensor(key), after.tensor(key)
+    kind = BY_AXES.get(old.ndim, LINEAR)
+    turn = Turn(Network(old[0].numel(), []), list, kind=kind, weight=tuple(old.shape))
+    row: Row = {"network": " × ".join(map(str, old.shape)), "side": "compared", "warnings": []}
+    if not (is_rotated(old.dtype) and is_rotated(new.dtype)):
+        row["warnings"].append(f"{old.dtype} and {new.dtype}: only floating weights are compared")
+        return row
+    return row | of_weights(turn, old, new, most)

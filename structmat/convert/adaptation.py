@@ -1,0 +1,276 @@
+"""What all formats have in common: layers, each with a network and its blocks as matrices."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+
+from structmat.adapters.layouts import (
+    CHANNELS,
+    Adapter,
+    Conv1DAdapter,
+    Conv1dAdapter,
+    Conv2dAdapter,
+    Conv3dAdapter,
+    EmbeddingAdapter,
+    Layer,
+    LinearAdapter,
+    QuantisedLinearAdapter,
+    kind_named,
+)
+from structmat.errors import FileError
+from structmat.networks.network import Network
+
+Blocks: TypeAlias = list[Tensor]  # float64, one (n, r, r) for each bank
+Shape: TypeAlias = tuple[int, ...]
+
+REFLECTIONS = "reflections"
+LINEAR, CONV1D, CONV2D = (k.__name__ for k in (LinearAdapter, Conv1DAdapter, Conv2dAdapter))
+QUANTISED = QuantisedLinearAdapter.__name__
+EMBEDDING = EmbeddingAdapter.__name__
+CONVOLUTIONS = {Conv1dAdapter.takes: 3, Conv2dAdapter.takes: 4, Conv3dAdapter.takes: 5}
+# How many axes the weight of each kind of layer has.
+AXES = {k.takes: 2 for k in (LinearAdapter, Conv1DAdapter, EmbeddingAdapter)} | CONVOLUTIONS
+BY_AXES = {2: LINEAR, 3: Conv1dAdapter.__name__, 4: CONV2D, 5: Conv3dAdapter.__name__}
+
+
+@dataclass(frozen=True)
+class Turn:
+    """How the weight of one layer is turned: s ⊙ W·Rᵀ for its inputs, s ⊙ R·W for its outputs.
+
+    Attributes
+    ----------
+    network : Network
+        A straight one.
+    blocks : function that returns the blocks
+        They are made when they are needed: those of one layer may be large.
+    side : {"inputs", "outputs"}
+    scale : (outputs,) tensor, optional
+    bias : (outputs,) tensor, optional
+        The layer's own bias, where it was trained.
+    kind : str, optional
+        The kind of layer, by the name of its adapter; None where the file does not say.
+    weight : tuple of int, optional
+        The shape of the layer's weight; None where the file does not say.
+    dtype : torch dtype
+        Of the numbers in the file, at least float32.
+    transform : str
+        The kind of blocks that the parameters in the file are of.
+    layer : nn.Module, optional
+        The layer itself, where it is at hand.
+    field : {"receptive", "channels"}
+        What turns in a convolution whose kind the file does not say.
+    base : tensor, optional
+        The layer's unrotated weight, where the file has one that replaces the pretrained model's,
+        as PEFT's files do for an embedding with added rows.
+    series : (n, r, r) tensor, optional
+        The Q of blocks I + 2Q + 2Q² + 2Q³ + Q⁴, where they are that and nothing else.
+    """
+
+    network: Network
+    blocks: Callable[[], Blocks]
+    side: str = "inputs"
+    scale: Tensor | None = None
+    bias: Tensor | None = None
+    kind: str | None = None
+    weight: Shape | None = None
+    dtype: torch.dtype = torch.float32
+    transform: str = "cayley"
+    series: Tensor | None = None
+    layer: Layer | None = None
+    field: str = "receptive"
+    base: Tensor | None = None
+
+    @property
+    def is_scaled(self) -> bool:
+        """Whether outputs are scaled by anything but 1."""
+        return self.scale is not None and not bool((self.scale == 1).all())
+
+    @property
+    def groups(self) -> int:
+        """How many groups of channels the layer has, each with a rotation of its own."""
+        return 1 if self.kind is None or self.weight is None else _copies(self)
+
+
+def layout(turn: Turn) -> tuple[type[Adapter], Layer]:
+    """Return the kind of a layer, and the layer itself or what stands for it: its sizes.
+
+    A kind of adapter knows how the weight is laid out, and asks the layer for no more than that.
+    """
+    assert turn.kind is not None
+    kind = kind_named(turn.kind)
+    assert kind is not None, turn.kind
+    if turn.layer is not None:
+        return kind, turn.layer
+    assert turn.weight is not None
+    shape = turn.weight
+    groups = max(1, turn.network.width // _unit(kind, shape)) if turn.side == "inputs" else 1
+    return kind, SimpleNamespace(
+        weight=torch.empty(shape, device="meta"),
+        in_features=shape[1],
+        out_features=shape[0],
+        embedding_dim=shape[1],
+        groups=groups,
+        in_channels=groups * shape[1],
+        out_channels=shape[0],
+        kernel_size=shape[2:],
+    )
+
+
+def _copies(turn: Turn) -> int:
+    kind, layer = layout(turn)
+    return kind.copies(layer)
+
+
+def _unit(kind: type[Adapter], shape: Shape) -> int:
+    """Return how many inputs each group of a convolution rotates."""
+    return shape[1] if kind.field == "channels" else math.prod(shape[1:])
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """What a file says about a model.
+
+    Attributes
+    ----------
+    source : str
+        The format, in words.
+    turns : dict of layer name → Turn
+    whole : dict of name → Tensor
+        Other tensors that were trained, by their name in the model.
+    trained : list of str
+        The modules that these belong to, where they were trained whole.
+    statistics : list of str
+        The modules whose running statistics these are.
+    notes : list of str
+        What the reader of the file has to say.
+    names : dict of layer name → list of str
+        All names of the layers that have several, where the file says so.
+    is_flat : bool
+        Whether names have underscores for dots, as those of LyCORIS do.
+    pretrained, task : str, optional
+        What the file names as the model it is of, and as its task.
+    """
+
+    source: str
+    turns: Mapping[str, Turn]
+    whole: Mapping[str, Tensor] = field(default_factory=dict)
+    trained: list[str] = field(default_factory=list)
+    statistics: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    names: Mapping[str, list[str]] = field(default_factory=dict)
+    is_flat: bool = False
+    pretrained: str | None = None
+    task: str | None = None
+
+    def refuse_whole(self, target: str) -> None:
+        """Refuse tensors beside the rotations, which some formats have no place for.
+
+        Raises
+        ------
+        FileError
+            When there are some.
+        """
+        if self.whole:
+            raise FileError(
+                f"{next(iter(self.whole))} was trained beside the rotations, and {target} has no"
+                " place for it; convert to a merged model instead"
+            )
+
+
+def known(name: str, turn: Turn, shape: Shape | None, kind: str | None) -> Turn:
+    """Return a turn that knows its layer's weight, from the file or from the pretrained model.
+
+    Raises
+    ------
+    FileError
+        When neither says the shape, or they do not agree.
+    """
+    weight = turn.weight if shape is None else tuple(shape)
+    if weight is None:
+        raise FileError(
+            f"{name}: the file does not say the shape of this layer's weight; name the pretrained"
+            " model (model=, --model)"
+        )
+    if turn.weight not in (None, weight):
+        raise FileError(f"{name}: the file is of a weight {turn.weight}, the model has {weight}")
+    turn = replace(turn, weight=weight, kind=_agreed(name, turn, weight, kind))
+    found, layer = layout(turn)
+    width, outputs = turn.network.width, found.output_width(layer)
+    if width != found.turned_width(layer, turn.side) or outputs % turn.groups:
+        raise FileError(
+            f"{name}: the file rotates {width} {turn.side}, which a weight of shape {weight} does"
+            " not have"
+        )
+    if turn.scale is not None and len(turn.scale) != outputs:
+        raise FileError(f"{name}: {len(turn.scale)} scales for {outputs} outputs")
+    return turn
+
+
+def _agreed(name: str, turn: Turn, weight: Shape, kind: str | None) -> str:
+    """Return the kind of layer that the file, the model and the shape agree on."""
+    if kind == QUANTISED:
+        raise FileError(
+            f"{name}: a quantised weight; name the model as it was before it was quantised"
+        )
+    agreed = turn.kind or kind or BY_AXES.get(len(weight))
+    if turn.kind is None:
+        agreed = _in_field(agreed, turn.field)
+    one, other = (kind_named(k or "") for k in (agreed, kind or agreed))
+    if one is None or other is None or one.takes != other.takes or len(weight) != AXES[one.takes]:
+        raise FileError(f"{name}: a weight of shape {weight} is none of a {turn.kind or 'layer'}")
+    return one.__name__
+
+
+def _in_field(name: str | None, field: str) -> str | None:
+    """Return the kind of adapter for such layers that turns this of a convolution."""
+    kind = kind_named(name or "")
+    if kind is None or field == kind.field:
+        return name
+    return next((k.__name__ for k in CHANNELS if k.takes == kind.takes), name)
+
+
+def rotated(net: Network, blocks: Blocks, columns: Tensor) -> Tensor:
+    """Return R X for X (width, k), of a straight network.
+
+    Examples
+    --------
+    >>> net = Network.of(3, [[[0, 1]], [[1, 2]]])
+    >>> turn = torch.tensor([[[0.0, -1.0], [1.0, 0.0]]])
+    >>> rotated(net, [turn, turn], torch.eye(3))
+    tensor([[ 0., -1.,  0.],
+            [ 0.,  0., -1.],
+            [ 1.,  0.,  0.]])
+    """
+    rest = iter(blocks)
+    for stage in net.stages:
+        after = columns.clone()
+        for bank in stage.banks:
+            after[torch.tensor(bank.writes)] = next(rest) @ columns[torch.tensor(bank.reads)]
+        columns = after
+    return columns
+
+
+def turned(turn: Turn, weight: Tensor) -> Tensor:
+    """Return the weight s ⊙ W·Rᵀ or s ⊙ R·W in float64, in the layout of the layer's."""
+    kind, layer = layout(turn)
+    neurons = kind.neurons(layer, weight.to(torch.float64))
+    if turn.side == "inputs":
+        neurons = kind.from_rows(layer, _rotated_rows(turn, kind.rows(layer, neurons)))
+    outputs = kind.by_outputs(layer, neurons)
+    if turn.side == "outputs":
+        outputs = _rotated_rows(turn, outputs)
+    if turn.scale is not None:
+        outputs = outputs * turn.scale.to(outputs)
+    return kind.from_neurons(layer, kind.from_outputs(layer, outputs))
+
+
+def _rotated_rows(turn: Turn, rows: Tensor) -> Tensor:
+    columns = rows.reshape(-1, turn.network.width).T.contiguous()
+    return rotated(turn.network, turn.blocks(), columns).T.reshape(rows.shape)

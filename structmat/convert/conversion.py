@@ -1,0 +1,295 @@
+"""`convert`: from what a file is found to be, to what is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from structmat._util.files import new_directory
+from structmat._util.progress import bar
+from structmat._util.text_table import plain
+from structmat.convert import (
+    gsoft,
+    lora,
+    lycoris,
+    merged,
+    peft_boft,
+    peft_oft,
+    peft_structmat,
+    structmat_files,
+)
+from structmat.convert.adaptation import Turn
+from structmat.convert.detection import Opened, Pretrained, opened
+from structmat.convert.tensor_files import FileWeights
+from structmat.convert.writers import refuse_shared
+from structmat.errors import FileError, StructmatError, suggest, whole
+
+TARGETS = {
+    "structmat": "structmat's adapter files",
+    "peft": "structmat's method in PEFT",
+    "peft-boft": "PEFT's BOFT",
+    "peft-oft": "PEFT's OFT",
+    "lycoris": "LyCORIS: diag-OFT or BOFT",
+    "gsoft": "GSOFT",
+    "lora": "LoRA",
+    "merged": "the model with rotated weights",
+}
+_ROTATIONS: dict[str, Callable[..., tuple[dict[str, float], list[str]]]] = {
+    "peft": peft_structmat.write,
+    "peft-boft": peft_boft.write,
+    "peft-oft": peft_oft.write,
+    "lycoris": lycoris.write,
+    "gsoft": gsoft.write,
+}
+_SINGLE = ("lycoris", "gsoft")  # formats of one file
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What was converted, and how exactly.
+
+    Attributes
+    ----------
+    source, target : Path
+    format : str
+        What the source was found to be.
+    to : str
+        One of `TARGETS`.
+    layers : dict of layer name → dict
+        "network" as text, "side", and what the target lost: for rotations "error", the largest
+        of an entry of a block; for LoRA "of_change" and "of_weight", the Frobenius norm left out
+        over those of W' − W and of W.
+    notes : list of str
+    """
+
+    source: Path
+    target: Path
+    format: str
+    to: str
+    layers: dict[str, dict[str, Any]]
+    notes: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return it as values of JSON's kinds."""
+        return {
+            "source": str(self.source),
+            "format": self.format,
+            "target": str(self.target),
+            "to": self.to,
+            "layers": self.layers,
+            "notes": self.notes,
+        }
+
+    def __str__(self) -> str:
+        head = f"{self.source}: {self.format} → {TARGETS[self.to]}, {self.target}"
+        columns = {"error": "error", "of_change": "lost of change", "of_weight": "of weight"}
+        first: dict[str, Any] = next(iter(self.layers.values()), {})
+        shown = [key for key in columns if key in first]
+        rows = [
+            (name, row["network"], row["side"], *(f"{row[key]:.1e}" for key in shown))
+            for name, row in self.layers.items()
+        ]
+        header = ("layer", "network", "side", *(columns[key] for key in shown))
+        table = plain(header, rows, left=(0, 1, 2))
+        return "\n".join([head, "", table, *(f"note: {note}" for note in self.notes)])
+
+
+def convert(
+    source: str | os.PathLike[str],
+    target: str | os.PathLike[str],
+    *,
+    to: str = "structmat",
+    model: Pretrained | None = None,
+    rank: int | None = None,
+    prefix: str | None = None,
+    nearest: bool = False,
+    progress: bool = False,
+) -> Conversion:
+    """Convert an adapter from and to the files of other libraries.
+
+    Parameters
+    ----------
+    source : path
+        A directory that structmat wrote, or PEFT with structmat's method, BOFT, OFT or HRA; or a
+        safetensors file of LyCORIS (BOFT, diag-OFT) or GSOFT. Which of them it is, the files say.
+    target : path
+        A directory, or a safetensors file for LyCORIS, GSOFT and LoRA with a prefix. It must not
+        be there yet; it is there whole or not at all.
+    to : str
+        "structmat", "peft", "peft-boft", "peft-oft", "lycoris", "gsoft", "lora" or "merged".
+    model : path or nn.Module, optional
+        The pretrained model: a directory of safetensors, or one file. LoRA and merging need its
+        weights (merging needs them as files); others need the shapes where the source does not
+        say them.
+    rank : int, optional
+        Of LoRA.
+    prefix : str, optional
+        Of LoRA: one file, whose names of layers begin with this, in place of PEFT's files.
+        Diffusers expects "unet" or "transformer", ComfyUI "diffusion_model" as well.
+    nearest : bool
+        Whether to take the nearest rotation for blocks that are not orthogonal, as truncated
+        Neumann series are not.
+    progress : bool
+        Whether to show a bar over the layers, for LoRA and merging.
+
+    Returns
+    -------
+    Conversion
+        What was found and how exactly it is kept; `print` it.
+
+    Raises
+    ------
+    FileError
+        When the source cannot be read, does not fit the model, or holds what the target cannot;
+        or when the target is there already.
+    StructmatError
+        For an unknown target, or a rank that is missing or superfluous.
+    MissingExtraError
+        Without safetensors (extra `adapters`).
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import torch
+    >>> from structmat.adapters import adapt, save_adapter
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> model = nn.Sequential(nn.Linear(16, 4))
+    >>> _ = save_adapter(adapt(model, "butterfly(block=4, depth=2)"), folder / "ours")
+    >>> done = convert(folder / "ours", folder / "theirs", to="peft-boft")
+    >>> sorted(path.name for path in (folder / "theirs").iterdir())
+    ['adapter_config.json', 'adapter_model.safetensors']
+    """
+    start, end = Path(source), Path(target)
+    _check(to, end, model, rank, prefix)
+    if not isinstance(nearest, bool):
+        raise StructmatError(f"nearest={nearest!r}: nearest must be True or False")
+    found = opened(start, model)
+    turns = found.adaptation.turns
+    if to == "structmat" and found.adaptation.source == "structmat":
+        raise FileError(f"{start}: is in structmat's files already; choose another format")
+    rows: dict[str, dict[str, Any]] = {
+        name: {"network": _shown(turn), "side": turn.side} for name, turn in turns.items()
+    }
+    notes = list(found.adaptation.notes)
+    try:
+        with _new(end, to, model, prefix) as place:
+            notes += _write(
+                found,
+                place,
+                end,
+                to,
+                rows,
+                rank=rank,
+                prefix=prefix,
+                nearest=nearest,
+                progress=progress,
+            )
+    except OSError as error:
+        raise FileError(f"{end}: cannot be written ({error.strerror or error})") from None
+    return Conversion(start, end, found.adaptation.source, to, rows, notes)
+
+
+def _write(
+    opened: Opened,
+    place: Path,
+    target: Path,
+    to: str,
+    rows: dict[str, dict[str, Any]],
+    *,
+    rank: int | None,
+    prefix: str | None,
+    nearest: bool,
+    progress: bool,
+) -> list[str]:
+    """Write the target, note in the rows what it lost, and return notes."""
+    found, weights, names = opened.adaptation, opened.weights, opened.names
+    turns: dict[str, Turn] = dict(found.turns)
+    if to not in ("structmat", "peft", "merged") and weights is not None and names is not None:
+        refuse_shared(weights.module, names.of, TARGETS[to])
+    if to == "structmat":
+        _note(rows, "error", structmat_files.write(found, turns, place, nearest=nearest))
+        return []
+    if to in _ROTATIONS:
+        errors, notes = _ROTATIONS[to](found, turns, place, nearest=nearest)
+        _note(rows, "error", errors)
+        return notes
+    assert weights is not None
+    assert names is not None
+    if to == "merged":
+        assert isinstance(weights, FileWeights)
+        return merged.write(
+            found, turns, place, weights=weights, names=names, called=target, progress=progress
+        )
+    assert rank is not None
+    layers = _each(turns, "LoRA", shown=progress)
+    lost, notes = lora.write(
+        found, layers, place, rank=rank, weights=weights, keys=names.of, prefix=prefix
+    )
+    _note(rows, "of_change", {name: of_change for name, (of_change, _) in lost.items()})
+    _note(rows, "of_weight", {name: of_weight for name, (_, of_weight) in lost.items()})
+    return notes
+
+
+def _note(rows: dict[str, dict[str, Any]], column: str, values: dict[str, float]) -> None:
+    for name, value in values.items():
+        rows[name][column] = value
+
+
+def _each(turns: dict[str, Turn], what: str, *, shown: bool) -> Iterator[tuple[str, Turn]]:
+    """Yield the turns, with a bar over them if wanted."""
+    with bar(what, len(turns), unit="layer", shown=shown) as steps:
+        for item in turns.items():
+            yield item
+            if steps is not None:
+                steps.update()
+
+
+def _check(
+    to: str, target: Path, model: Pretrained | None, rank: int | None, prefix: str | None
+) -> None:
+    """Refuse options that do not go together, before any work."""
+    if to not in TARGETS:
+        raise StructmatError(f"to={to!r}: no such format{suggest(str(to), TARGETS)}")
+    if (to == "lora") != (rank is not None):
+        raise StructmatError("a rank is given for lora, and for nothing else: --to lora --rank 16")
+    if rank is not None:
+        whole(rank, "rank", 1)
+    if to in ("lora", "merged") and model is None:
+        raise StructmatError(
+            f"to {to} the weights are needed; name the pretrained model (model=, --model)"
+        )
+    if to == "merged" and isinstance(model, nn.Module):
+        raise StructmatError("to merge into a model in memory: load_adapter, then merge")
+    if prefix is not None and (to != "lora" or not isinstance(prefix, str)):
+        raise StructmatError(f"prefix={prefix!r}: names of layers in a file of LoRA have one")
+    if (to in _SINGLE or prefix is not None) and target.suffix != ".safetensors":
+        raise FileError(f"{target}: {TARGETS[to]} is one file; let its name end in .safetensors")
+    if to == "lora" and prefix is None and target.suffix == ".safetensors":
+        raise FileError(f"{target}: one file of LoRA needs a prefix, as in --prefix transformer")
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise FileError(f"{target}: is there already; remove it first, or choose another name")
+    if not target.parent.is_dir():
+        raise FileError(f"{target}: there is no directory {target.parent}; make it first")
+
+
+def _new(
+    target: Path, to: str, model: Pretrained | None, prefix: str | None
+) -> AbstractContextManager[Path]:
+    """Return what gives the place to write to: a temporary directory, or the file itself."""
+    is_file = to in _SINGLE or prefix is not None
+    if to == "merged" and not isinstance(model, nn.Module) and model is not None:
+        is_file = Path(model).is_file()
+    return nullcontext(target) if is_file else new_directory(target, replace=False)
+
+
+def _shown(turn: Turn) -> str:
+    net = turn.network
+    radices = sorted({bank.radix for bank in net.banks})
+    blocks = "–".join(map(str, dict.fromkeys([radices[0], radices[-1]]))) if radices else "0"
+    return f"width {net.width}, depth {net.depth}, blocks of {blocks}"

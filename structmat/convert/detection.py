@@ -1,0 +1,200 @@
+"""Which format files are in, and what they say together with the pretrained model."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from structmat.adapters.checkpoint import SETTINGS
+from structmat.convert import (
+    gsoft,
+    lycoris,
+    peft_boft,
+    peft_files,
+    peft_hra,
+    peft_oft,
+    peft_structmat,
+    structmat_files,
+)
+from structmat.convert.adaptation import Adaptation, known
+from structmat.convert.layer_names import Names
+from structmat.convert.tensor_files import FileWeights, ModelWeights, Weights, read_json
+from structmat.errors import FileError
+
+Pretrained = nn.Module | str | os.PathLike[str]
+Read = Callable[[Path, Weights | None], Adaptation]
+
+_PEFT: dict[str, Read] = {
+    "BOFT": peft_boft.read,
+    "OFT": peft_oft.read,
+    "HRA": peft_hra.read,
+    "STRUCTMAT": peft_structmat.read,
+}
+# What PEFT saves in addition to its methods when a vocabulary grew, and for bias="all".
+_OF_MODELS = ("embed_tokens.weight", "lm_head.weight", ".bias")
+_FILES: dict[str, Read] = {lycoris.BLOCKS: lycoris.read, gsoft.LEFT: gsoft.read}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """An adapter that was read, with the pretrained model where one was named."""
+
+    adaptation: Adaptation
+    weights: Weights | None
+    names: Names | None
+
+
+def opened(
+    source: Path,
+    model: Pretrained | None,
+    *,
+    needs_shapes: bool = True,
+) -> Opened:
+    """Return an adapter of any known format, with what the pretrained model says of its layers.
+
+    Raises
+    ------
+    FileError
+        When it cannot be read, or does not fit the model; or when neither the files nor a model
+        say the shapes or the names of the layers, where they are needed.
+    """
+    weights = None
+    if model is not None:
+        weights = ModelWeights(model) if isinstance(model, nn.Module) else FileWeights(Path(model))
+    found = detected(source)(source, weights)
+    names = None if weights is None else Names(weights, found.turns, is_flat=found.is_flat)
+    if weights is None and not needs_shapes:
+        return Opened(found, None, None)
+    if names is None and found.is_flat:
+        raise FileError(
+            f"{source}: names of layers have underscores for dots here; name the pretrained model"
+            " (model=, --model), which has them right"
+        )
+    if not found.pretrained and model is not None and not isinstance(model, nn.Module):
+        found = replace(found, pretrained=str(model))
+    _check_whole(source, found, weights, names)
+    new_names = names is not None and (found.is_flat or names.is_renamed)
+    turns = {}
+    for name, turn in found.turns.items():
+        key = name if names is None else names.of[name]
+        kind = None if weights is None else weights.kind(key)
+        if turn.base is not None and weights is not None:
+            turn = replace(turn, base=_other(name, turn.base, f"{key}.weight", weights))
+        shape = None if weights is None else weights.shape(f"{key}.weight")
+        if turn.base is not None:
+            shape = tuple(turn.base.shape)
+        turns[key if new_names else name] = known(name, turn, shape, kind)
+    found = replace(found, turns=turns)
+    if isinstance(weights, FileWeights):
+        found = replace(found, notes=[*found.notes, *weights.notes])
+    if weights is not None and names is not None and new_names:
+        if not found.is_flat:
+            found = replace(
+                found,
+                whole={names.key(key): value for key, value in found.whole.items()},
+                trained=[names.module(name) for name in found.trained],
+                statistics=[names.module(name) for name in found.statistics],
+                names={
+                    names.of[name]: [names.module(other) for other in others]
+                    for name, others in found.names.items()
+                },
+            )
+        names = Names(weights, turns)
+    return Opened(found, weights, names)
+
+
+def _check_whole(
+    source: Path, found: Adaptation, weights: Weights | None, names: Names | None
+) -> None:
+    """Refuse tensors that belong neither to the rotations nor to the model.
+
+    Raises
+    ------
+    FileError
+        For such a tensor, such as one of another method.
+    """
+    modules = tuple(f"{name}." for name in (*found.trained, *found.statistics) if name)
+    for key in found.whole:
+        if key.startswith(modules) or "" in (*found.trained, *found.statistics):
+            continue
+        if weights is None or names is None:
+            if not key.endswith(_OF_MODELS):
+                raise FileError(
+                    f"{source}: {key} does not belong to the rotations, and may be of another"
+                    " method; give the pretrained model (model=, --model), to check whether it is"
+                    " one of its tensors"
+                )
+        elif names.key(key) not in weights.keys:
+            raise FileError(
+                f"{source}: {key} does not belong to the rotations, and the model has no"
+                f" {names.key(key)}; give the model that was trained"
+            )
+
+
+def _other(name: str, base: Tensor, key: str, weights: Weights) -> Tensor | None:
+    """Return the weight in a file, or None where it equals the pretrained model's.
+
+    Raises
+    ------
+    FileError
+        When they differ in more than the number of rows.
+    """
+    shape = weights.shape(key)
+    if tuple(base.shape[1:]) != shape[1:]:
+        raise FileError(
+            f"{name}: the file has a base weight {tuple(base.shape)}, the model has {shape}"
+        )
+    if tuple(base.shape) != shape:
+        return base
+    same = torch.equal(base.to(torch.float64).cpu(), weights.tensor(key).to(torch.float64).cpu())
+    return None if same else base
+
+
+def is_adapter(source: Path) -> bool:
+    """Return whether files look like an adapter; others are a model's, or nothing."""
+    if source.is_dir():
+        return any((source / name).exists() for name in (SETTINGS, peft_files.CONFIG))
+    if source.suffix != ".safetensors" or not source.exists():
+        return True  # whoever opens it says what is wrong
+    keys = FileWeights(source).homes
+    return any(key.endswith(ending) for key in keys for ending in _FILES)
+
+
+def detected(source: Path) -> Read:
+    """Return the reader of the format that the files are in.
+
+    Raises
+    ------
+    FileError
+        When they are in none that is known.
+    """
+    if source.is_dir():
+        if (source / SETTINGS).exists():
+            return lambda folder, _: structmat_files.read(folder)
+        if not (source / peft_files.CONFIG).exists():
+            raise FileError(
+                f"{source}: neither {SETTINGS}, as structmat writes, nor {peft_files.CONFIG}, as"
+                " PEFT does"
+            )
+        method = str(read_json(source / peft_files.CONFIG).get("peft_type"))
+        if method not in _PEFT:
+            raise FileError(f"{source}: PEFT's {method} is not converted; {', '.join(_PEFT)} are")
+        return _PEFT[method]
+    if not source.exists():
+        raise FileError(f"{source}: no such file or directory")
+    if source.name == peft_files.TENSORS:
+        raise FileError(f"{source}: give the directory, for {peft_files.CONFIG} is needed as well")
+    keys = sorted(FileWeights(source).homes)
+    for ending, reader in _FILES.items():
+        if any(key.endswith(ending) for key in keys):
+            return reader
+    listed = ", ".join(keys[:3])
+    raise FileError(
+        f"{source}: neither {' nor '.join(_FILES)} in it, but {listed or 'nothing'}; LyCORIS and"
+        " GSOFT have these"
+    )

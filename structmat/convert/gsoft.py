@@ -1,0 +1,115 @@
+"""GSOFT: y = s ⊙ W (P⁻¹ L P R x), blocks (I+S)(I−S)⁻¹ with S = ½(X − Xᵀ).
+
+R has blocks of neighbouring wires; those of L lie d/b wires apart. Tensors are
+`<layer>.gs_ort.gsoft_R` and `gsoft_L` (d/b, b, b), and `<layer>.gsoft_s` (out,). Nothing in the
+file says whether inputs or outputs are rotated, or whether blocks are exponentials: it is read as
+the paper has it, with inputs and Cayley transforms.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from structmat._util.files import write_bytes
+from structmat.adapters.saved_tensors import to_bytes
+from structmat.convert.adaptation import LINEAR, Adaptation, Blocks, Turn
+from structmat.convert.inverse_parametrization import cayley, skew
+from structmat.convert.subnetworks import Build, best, sizes
+from structmat.convert.tensor_files import Weights, floating, read_numbers
+from structmat.convert.writers import check_inputs, parameters, refuse_base
+from structmat.errors import FileError
+from structmat.families.butterflies import digit_bank
+from structmat.networks.network import Network
+from structmat.networks.stage import Stage
+from structmat.nn.parametrizations import at_least_float32
+
+LEFT, RIGHT, SCALE = ".gs_ort.gsoft_L", ".gs_ort.gsoft_R", ".gsoft_s"
+
+
+def read(path: Path, _: Weights | None = None) -> Adaptation:
+    """Return a GSOFT checkpoint, a safetensors file."""
+    tensors = read_numbers(path)
+    names = [key.removesuffix(LEFT) for key in tensors if key.endswith(LEFT)]
+    turns = {}
+    for name in names:
+        left, right = tensors.pop(name + LEFT), tensors.pop(name + RIGHT, None)
+        if right is None or left.shape != right.shape or left.ndim != 3:
+            raise FileError(f"{path}: {name} has no L and R of one shape (blocks, b, b)")
+        left, right = (floating(f"{path}: {name}", x) for x in (left, right))
+        count, size, _columns = left.shape
+        scale = tensors.pop(name + SCALE, None)
+        turns[name] = Turn(
+            network(count * size, size),
+            _Made(left, right),
+            scale=scale,
+            kind=LINEAR,
+            weight=None if scale is None else (len(scale), count * size),
+            dtype=at_least_float32(left.dtype),
+        )
+    notes = ["read as Cayley transforms of inputs, for the file does not say"]
+    return Adaptation("GSOFT", turns, tensors, notes=notes)
+
+
+class _Made:
+    """The weight is W·G with G = P⁻¹ L P R, so ours is Gᵀ: L transposed first, then R."""
+
+    def __init__(self, left: Tensor, right: Tensor) -> None:
+        self._left, self._right = left, right
+
+    def __call__(self) -> Blocks:
+        both = (self._left, self._right)
+        return [cayley(skew(x.to(torch.float64))).mT.contiguous() for x in both]
+
+
+def network(width: int, size: int) -> Network:
+    """Return the two stages of GSOFT, in our order.
+
+    Examples
+    --------
+    >>> [stage.banks[0].reads.tolist() for stage in network(4, 2).stages]
+    [[[0, 2], [1, 3]], [[0, 1], [2, 3]]]
+    """
+    banks = [digit_bank(width, size, width // size), digit_bank(width, size, 1)]
+    return Network(width, [Stage(width, [bank]) for bank in banks])
+
+
+def _sized(size: Callable[[int], int], width: int) -> Network | None:
+    return network(width, size(width)) if size(width) > 1 else None
+
+
+def write(
+    adaptation: Adaptation, turns: Mapping[str, Turn], path: Path, *, nearest: bool
+) -> tuple[dict[str, float], list[str]]:
+    """Write turns as a GSOFT checkpoint; return the largest error by layer, and notes.
+
+    Raises
+    ------
+    FileError
+        When a network has other stages, or a layer is not linear.
+    """
+    adaptation.refuse_whole("GSOFT")
+    refuse_base(turns, "GSOFT")
+    for name, turn in turns.items():
+        check_inputs(name, turn, "GSOFT")
+        if turn.kind != LINEAR or turn.bias is not None or not name:
+            raise FileError(f"{name}: GSOFT rotates linear layers in a model, and trains no bias")
+    settings: list[tuple[tuple[str, int], Build]] = [
+        ((by, value), functools.partial(_sized, size)) for by, value, size in sizes(turns)
+    ]
+    rule = "GSOFT has two stages, of blocks of b wires d/b apart and of b neighbouring wires"
+    _, networks = best(turns, settings, rule)
+    tensors, errors = {}, {}
+    for name, turn in turns.items():
+        found, errors[name] = parameters(name, turn, networks[name], nearest=nearest)
+        tensors[name + LEFT], tensors[name + RIGHT] = (q.mT for q in found)
+        outputs = turn.weight[0] if turn.weight else 0
+        scale = torch.from_numpy(np.ones(outputs)) if turn.scale is None else turn.scale
+        tensors[name + SCALE] = scale.to(turn.dtype)
+    write_bytes(path, to_bytes(tensors))
+    return errors, []

@@ -1,0 +1,163 @@
+"""LoRA of a given rank: the best low-rank approximation of what changes.
+
+W' − W ≈ B·A, by the singular value decomposition; nothing of this rank is nearer (Eckart and
+Young). A rotation of few wires has a low-rank difference; most have not, so the error is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from structmat._util.files import write_bytes
+from structmat.adapters.saved_tensors import to_bytes
+from structmat.convert import peft_files
+from structmat.convert.adaptation import CONV1D, EMBEDDING, Adaptation, Turn, layout, turned
+from structmat.convert.tensor_files import Weights, weight_of
+from structmat.convert.writers import refuse_base
+from structmat.errors import FileError
+
+
+class Truncated(NamedTuple):
+    """B (out, r), A (r, in), and the error ‖C − B·A‖ over ‖C‖ of a matrix C."""
+
+    b: Tensor
+    a: Tensor
+    error: float
+
+
+def truncate(change: Tensor, rank: int, dtype: torch.dtype = torch.float64) -> Truncated:
+    """Return the nearest product of rank r to a matrix (Frobenius), rounded to a dtype.
+
+    The error counts the rounding.
+
+    Examples
+    --------
+    >>> found = truncate(torch.diag(torch.tensor([3.0, 4.0], dtype=torch.float64)), 1)
+    >>> (found.b @ found.a).tolist(), round(found.error, 12)
+    ([[0.0, 0.0], [0.0, 4.0]], 0.6)
+    """
+    wide = change.shape[0] <= change.shape[1]
+    _, vectors = torch.linalg.eigh(change @ change.T if wide else change.T @ change)
+    vectors = vectors[:, -rank:].flip(1)  # the largest singular value first
+    b, a = (vectors, vectors.T @ change) if wide else (change @ vectors, vectors.T)
+    roots = (a.norm(dim=1) if wide else b.norm(dim=0)).sqrt()
+    inverse = torch.where(roots > 0, roots, torch.inf).reciprocal()
+    into_b, into_a = (roots, inverse) if wide else (inverse, roots)  # both of one size
+    left, right = (b * into_b).to(dtype), (a * into_a[:, None]).to(dtype)
+    error = float((change - left.to(change) @ right.to(change)).norm())
+    whole = float(change.norm())
+    return Truncated(left, right, error / whole if whole else 0.0)
+
+
+def write(
+    adaptation: Adaptation,
+    turns: Iterable[tuple[str, Turn]],
+    place: Path,
+    *,
+    rank: int,
+    weights: Weights,
+    keys: Mapping[str, str],
+    prefix: str | None,
+) -> tuple[dict[str, tuple[float, float]], list[str]]:
+    """Write LoRA adapters; return what they lose of the change and of the weight, and notes.
+
+    All have one rank, those of smaller matrices with zeros: not every reader knows several.
+
+    Parameters
+    ----------
+    place : Path
+        A directory for PEFT's files, or with a prefix one file.
+    prefix : str, optional
+        What names of layers begin with, as "transformer" or "unet" in diffusers.
+
+    Raises
+    ------
+    FileError
+        For a convolution with groups.
+    """
+    layers, errors = {}, {}
+    fans = set()
+    change_norm = rest_norm = 0.0
+    for name, turn in turns:
+        if turn.groups > 1:
+            raise FileError(f"{name}: LoRA of a convolution with groups is read in several ways")
+        weight = turn.base
+        if weight is None:
+            weight = weights.tensor(f"{keys[name]}.weight")
+        weight = weight_of(name, weight)
+        kind, layer = layout(turn)
+        change = turned(turn, weight) - weight.to(torch.float64)
+        fans.add(turn.kind == CONV1D)
+        change = kind.neurons(layer, change).contiguous()
+        b, a, error = truncate(change, rank, turn.dtype)
+        b, a = functional.pad(b, (0, rank - len(a))), functional.pad(a, (0, 0, 0, rank - len(a)))
+        layers[name] = _parts(turn, b, a)
+        size, norm = float(change.norm()), float(weight.to(torch.float64).norm())
+        errors[name] = (error, error * size / norm if norm else 0.0)
+        change_norm += size**2
+        rest_norm += (error * size) ** 2
+    total = (rest_norm / change_norm) ** 0.5 if change_norm else 0.0
+    notes = [f"rank {rank} leaves out {total:.2%} of the change (Frobenius norm)"]
+    if prefix is not None:
+        _write_file(adaptation, place, layers, prefix, transposed=True in fans)
+        return errors, notes
+    config = {
+        "peft_type": "LORA",
+        "r": rank,
+        "lora_alpha": rank,
+        "lora_dropout": 0.0,
+        "fan_in_fan_out": fans == {True},
+    }
+    listed = sorted(layers)  # names, which every reader of LoRA takes, where they are enough
+    clear = all(
+        sum(key == keys[name] or key.endswith(f".{name}") for key in _layers(weights)) == 1
+        for name in listed
+    )
+    peft_files.write(place, adaptation, config, layers, targets=listed if clear else None)
+    return errors, notes
+
+
+def _parts(turn: Turn, b: Tensor, a: Tensor) -> dict[str, Tensor]:
+    """Return B (out, rank) and A (rank, in) as PEFT keeps them for the kind of layer."""
+    assert turn.weight is not None
+    if turn.kind == EMBEDDING:  # whose outputs are the columns of its weight
+        return {"lora_embedding_A": b.T, "lora_embedding_B": a.T}
+    kernel = turn.weight[2:]
+    if kernel:
+        b, a = b.reshape(*b.shape, *[1] * len(kernel)), a.reshape(-1, *turn.weight[1:])
+    return {"lora_A.weight": a, "lora_B.weight": b}
+
+
+def _write_file(
+    adaptation: Adaptation,
+    path: Path,
+    layers: Mapping[str, Mapping[str, Tensor]],
+    prefix: str,
+    *,
+    transposed: bool,
+) -> None:
+    """Write one file as diffusers has it; without alphas, which then are the rank."""
+    adaptation.refuse_whole("a single file of LoRA")
+    refuse_base(adaptation.turns, "a single file of LoRA")
+    if transposed or any(turn.bias is not None for turn in adaptation.turns.values()):
+        raise FileError(
+            "a single file of LoRA has no biases, and none of transformers' Conv1D; give a"
+            " directory, for PEFT's files"
+        )
+    start = f"{prefix}." if prefix else ""
+    tensors = {
+        f"{start}{name}.{part}": value
+        for name, parts in layers.items()
+        for part, value in parts.items()
+    }
+    write_bytes(path, to_bytes(tensors))
+
+
+def _layers(weights: Weights) -> list[str]:
+    return [key.removesuffix(".weight") for key in weights.keys if key.endswith(".weight")]

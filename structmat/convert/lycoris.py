@@ -1,0 +1,161 @@
+"""LyCORIS: BOFT and diag-OFT, which rotate outputs, with Q = X − Xᵀ and no half.
+
+`<layer>.oft_blocks` holds X: (m, d/b, b, b) for BOFT, W' = B_m⋯B₁·W ⊙ rescale with blocks
+(I+Q)(I−Q)⁻¹; (d/b, b, b) for diag-OFT, whose blocks are applied transposed. `rescale` (out, 1, …)
+may be there; `alpha` is a bound of the norm of all of Q over the number of outputs, 0 for none.
+Layer names have underscores for dots, behind a prefix such as `lycoris` or `lora_unet`.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from structmat._util.files import write_bytes
+from structmat.adapters.saved_tensors import to_bytes
+from structmat.convert.adaptation import CONV1D, EMBEDDING, Adaptation, Blocks, Turn
+from structmat.convert.inverse_parametrization import cayley
+from structmat.convert.subnetworks import Build, best
+from structmat.convert.tensor_files import Weights, floating, read_numbers
+from structmat.convert.writers import parameters, refuse_base
+from structmat.errors import FileError
+from structmat.families.butterflies import block_diagonal
+from structmat.networks.network import Network
+from structmat.networks.stage import Bank, Stage
+from structmat.nn.parametrizations import at_least_float32
+
+BLOCKS = ".oft_blocks"
+_PREFIX = "lycoris_"
+
+
+def read(path: Path, _: Weights | None = None) -> Adaptation:
+    """Return a LyCORIS checkpoint, a safetensors file."""
+    tensors = read_numbers(path)
+    turns = {}
+    for name in [key.removesuffix(BLOCKS) for key in tensors if key.endswith(BLOCKS)]:
+        x = floating(f"{path}: {name}{BLOCKS}", tensors.pop(name + BLOCKS))
+        rescale, alpha = tensors.pop(f"{name}.rescale", None), tensors.pop(f"{name}.alpha", None)
+        if x.ndim not in (3, 4) or x.shape[-1] != x.shape[-2]:
+            raise FileError(f"{path}: {name}{BLOCKS} of shape {tuple(x.shape)}")
+        width = x.shape[-3] * x.shape[-1]
+        if x.ndim == 4:
+            network = butterfly(width, x.shape[-1], len(x))
+        else:
+            network = block_diagonal(width, block=x.shape[-1])
+        bound = 0.0 if alpha is None else float(alpha) * width
+        turns[name] = Turn(
+            network,
+            _Made(x, bound),
+            "outputs",
+            None if rescale is None else rescale.flatten(),
+            dtype=at_least_float32(x.dtype),
+        )
+    if tensors:
+        raise FileError(
+            f"{path}: {next(iter(tensors))} is no rotation; a file of several methods is not"
+            " converted"
+        )
+    return Adaptation("LyCORIS", turns, is_flat=True)
+
+
+class _Made:
+    def __init__(self, x: Tensor, bound: float) -> None:
+        self._x, self._bound = x, bound
+
+    def __call__(self) -> Blocks:
+        x = self._x.to(torch.float64)
+        q = x - x.mT
+        norm = float(q.norm()) + 1e-8  # as LyCORIS has it
+        if 0 < self._bound < norm:
+            q = q * (self._bound / norm)
+        return list(cayley(q)) if q.ndim == 4 else [cayley(q).mT.contiguous()]
+
+
+def butterfly(width: int, size: int, depth: int) -> Network:
+    """Return the stages of LyCORIS's BOFT, with its own order of wires in a switch.
+
+    Examples
+    --------
+    >>> [stage.banks[0].reads.tolist() for stage in butterfly(8, 4, 2).stages]
+    [[[0, 2, 1, 3], [4, 6, 5, 7]], [[0, 4, 1, 5], [2, 6, 3, 7]]]
+    """
+    if size % 2 or width % (size << (depth - 1)):
+        raise FileError(f"{depth} factors of blocks of {size} are no butterfly of width {width}")
+    stages = []
+    for i in range(depth):
+        wires = np.arange(width).reshape(-1, 2, (size // 2) << i)
+        reads = wires.transpose(0, 2, 1).reshape(-1, size)
+        stages.append(Stage(width, [Bank(reads)]))
+    return Network(width, stages)
+
+
+def write(
+    adaptation: Adaptation, turns: Mapping[str, Turn], path: Path, *, nearest: bool
+) -> tuple[dict[str, float], list[str]]:
+    """Write turns as a LyCORIS checkpoint; return the largest error by layer, and notes.
+
+    Each layer is diag-OFT where one stage of blocks does, BOFT otherwise.
+
+    Raises
+    ------
+    FileError
+        When inputs are rotated, or a network is neither.
+    """
+    adaptation.refuse_whole("LyCORIS")
+    refuse_base(turns, "LyCORIS")
+    tensors, errors = {}, {}
+    flat: dict[str, str] = {}
+    for name, turn in turns.items():
+        if turn.side != "outputs":
+            raise FileError(
+                f"{name}: its inputs are rotated, and LyCORIS rotates outputs; LoRA and a merged"
+                " model take it"
+            )
+        if turn.kind in (CONV1D, EMBEDDING) or turn.bias is not None or not name:
+            raise FileError(
+                f"{name}: LyCORIS rotates linear layers and convolutions in a model, and trains no"
+                " bias"
+            )
+        other = flat.setdefault(name.replace(".", "_"), name)
+        if other != name:
+            raise FileError(f"{name} and {other} have one name in LyCORIS")
+        stem = _PREFIX + name.replace(".", "_")
+        width = turn.network.width
+        is_plain, network = _network(name, turn)
+        found, errors[name] = parameters(name, turn, network, nearest=nearest)
+        halves = [0.5 * q for q in found]
+        tensors[stem + BLOCKS] = -halves[0] if is_plain else torch.stack(halves)
+        tensors[f"{stem}.alpha"] = torch.tensor(0.0)
+        if turn.scale is not None:
+            axes = len(turn.weight or ()) - 1
+            tensors[f"{stem}.rescale"] = turn.scale.to(turn.dtype).reshape(width, *[1] * axes)
+    write_bytes(path, to_bytes(tensors))
+    return errors, []
+
+
+def _network(name: str, turn: Turn) -> tuple[bool, Network]:
+    """Return whether diag-OFT does, and the smallest network of LyCORIS that holds this one."""
+    rule = (
+        "LyCORIS has one stage of at least as many blocks as a block has wires (diag-OFT), or all"
+        " 1 + log₂(d/b) stages of a butterfly (BOFT)"
+    )
+    radix = max((bank.radix for bank in turn.network.banks), default=2)
+    settings: list[tuple[bool, Build]] = []
+    for size in _divisors(turn.network.width, 2 * radix):
+        count = turn.network.width // size
+        if size <= count:  # it takes the smaller factor for the size of a block
+            settings.append((True, functools.partial(block_diagonal, block=size)))
+        if size % 2 == 0 and count & (count - 1) == 0:
+            depth = count.bit_length()
+            settings.append((False, functools.partial(butterfly, size=size, depth=depth)))
+    is_plain, found = best({name: turn}, settings, rule)
+    return is_plain, found[name]
+
+
+def _divisors(width: int, most: int) -> Iterable[int]:
+    return (size for size in range(2, most + 1) if width % size == 0)

@@ -1,0 +1,202 @@
+"""A merged model: the pretrained one's files with the rotated weights in place of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from structmat._util.files import write_json
+from structmat._util.progress import bar
+from structmat.convert.adaptation import Adaptation, Turn, turned
+from structmat.convert.directory_copy import copy_beside
+from structmat.convert.layer_names import Names
+from structmat.convert.tensor_files import (
+    FileWeights,
+    metadata_of,
+    read_json,
+    read_tensors,
+    weight_of,
+    write_tensors,
+)
+from structmat.convert.untying import CONFIG, Untied, untied
+from structmat.convert.vocabulary import Resized, resized
+from structmat.errors import FileError
+
+Change = Callable[[Tensor], Tensor]
+
+
+def write(
+    adaptation: Adaptation,
+    turns: Mapping[str, Turn],
+    target: Path,
+    *,
+    weights: FileWeights,
+    names: Names,
+    called: Path,
+    progress: bool,
+) -> list[str]:
+    """Write the model, file by file, in the dtypes of its weights; return notes.
+
+    Parameters
+    ----------
+    target : Path
+        The file or directory to write to.
+    called : Path
+        Its final path.
+
+    Raises
+    ------
+    FileError
+        When a weight is not of floating dtype, as quantised ones are, or a result not finite; or
+        when a tensor of the adapter has no place in the model.
+    """
+    notes: list[str] = []
+    new: dict[str, Change] = {}
+    values: dict[str, Tensor] = {}  # tensors that replace the model's unrotated
+    for name, turn in turns.items():
+        layer = names.of[name]
+        if turn.bias is not None and f"{layer}.bias" not in weights.keys:
+            raise FileError(
+                f"{name}: its bias was trained, but the model has no {layer}.bias; give the"
+                " model that was trained"
+            )
+        for place in _places(name, adaptation, weights, names):
+            new[f"{place}.weight"] = partial(_rotated, name, turn)
+            if turn.base is not None:
+                values[f"{place}.weight"] = turn.base
+            if turn.bias is not None:
+                values[f"{place}.bias"] = turn.bias
+    whole = {names.key(name): value for name, value in adaptation.whole.items()}
+    values |= whole
+    vocabulary = resized({key: v for key, v in values.items() if key in weights.keys}, weights)
+    for key, value in values.items():
+        if key not in new:
+            new[key] = partial(_taken, key, value, vocabulary, notes)
+    new |= dict.fromkeys(vocabulary.extended - weights.aliases.keys(), vocabulary.extend)
+    ties = untied(weights, turns, names.of, whole.keys())
+    new |= _each_use(ties, turns, names, vocabulary)
+    added = {}
+    for key in sorted(new.keys() - (weights.keys - weights.aliases.keys())):
+        added[key] = new[key](weights.tensor(key)) if key in weights.keys else values[key]
+    changes = weights.in_files({key: change for key, change in new.items() if key not in added})
+    size, more = _written(weights, target, changes, added, progress=progress)
+    if weights.source.is_dir():
+        if weights.index is not None:
+            homes = dict.fromkeys(added, weights.files[-1].relative_to(weights.source).as_posix())
+            write_json(target / weights.index.name, _index(weights.index, homes, size, more))
+        settings = ties.settings or weights.settings
+        if settings and (vocabulary.rows or ties.settings is not None):
+            write_json(target / CONFIG, vocabulary.settings(settings))
+        notes += copy_beside(weights, target, leave=called)
+    notes += vocabulary.notes()
+    if added:
+        notes.append(f"added, as the pretrained model does not have them: {', '.join(added)}")
+    return notes
+
+
+def _places(name: str, adaptation: Adaptation, weights: FileWeights, names: Names) -> list[str]:
+    """Return the names of a layer under which the files of the model have its weight."""
+    others = map(names.module, adaptation.names.get(name, ()))
+    present = weights.keys - weights.aliases.keys()
+    found = [other for other in others if f"{other}.weight" in present]
+    return list(dict.fromkeys([names.of[name], *found]))
+
+
+def _each_use(
+    ties: Untied, turns: Mapping[str, Turn], names: Names, vocabulary: Resized
+) -> dict[str, Change]:
+    """Return how to compute the tensor of each use of a tied weight."""
+    bases = {f"{names.of[name]}.weight": turn.base for name, turn in turns.items()}
+    found: dict[str, Change] = {}
+    for key, (source, layer) in ties.tensors.items():
+        uses = [use for use, (other, _) in ties.tensors.items() if other == source]
+        base = next((bases[use] for use in uses if bases.get(use) is not None), None)
+        if layer is not None:
+            found[key] = partial(_rotated, layer, turns[layer])
+        elif base is not None:
+            found[key] = partial(_same, base)
+        else:
+            found[key] = vocabulary.extend if key in vocabulary.extended else _same
+    return found
+
+
+def _same(value: Tensor, old: Tensor | None = None) -> Tensor:
+    """Return a copy of a tensor, in the dtype of the one that it replaces."""
+    return value.to(value.dtype if old is None else old.dtype, copy=True)
+
+
+def _written(
+    weights: FileWeights,
+    target: Path,
+    changes: Mapping[str, Change],
+    added: Mapping[str, Tensor],
+    *,
+    progress: bool,
+) -> tuple[int, int]:
+    """Write the weights; return their size in bytes, and how many more numbers there are."""
+    size = more = 0
+    with bar("merge", len(changes), unit="tensor", shown=progress) as steps:
+        for path in weights.files:
+            tensors = read_tensors(path)
+            more -= sum(value.numel() for value in tensors.values())
+            for key in tensors.keys() & changes.keys():
+                tensors[key] = changes[key](tensors[key]).contiguous()
+                if steps is not None:
+                    steps.update()
+            if path == weights.files[-1]:
+                tensors |= {key: value.contiguous() for key, value in added.items()}
+            place = target / path.relative_to(weights.source) if weights.source.is_dir() else target
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_tensors(place, tensors, metadata_of(path))
+            size += sum(value.nbytes for value in tensors.values())
+            more += sum(value.numel() for value in tensors.values())
+    return size, more
+
+
+def _rotated(name: str, turn: Turn, old: Tensor) -> Tensor:
+    weight_of(name, old)
+    before = old if turn.base is None else weight_of(name, turn.base)
+    value = turned(turn, before).to(old.dtype)
+    if not bool(torch.isfinite(value).all()):
+        raise FileError(f"{name}: the merged weight holds NaN or infinity; the adapter diverged")
+    return value
+
+
+def _taken(key: str, new: Tensor, vocabulary: Resized, notes: list[str], old: Tensor) -> Tensor:
+    """Return a tensor that was trained, in the dtype of the one that it replaces."""
+    if new.shape != old.shape and not vocabulary.holds(key):
+        raise FileError(
+            f"{key}: the adapter has shape {tuple(new.shape)}, the model {tuple(old.shape)}; give"
+            " the model that was trained"
+        )
+    if new.is_floating_point() != old.is_floating_point():
+        raise FileError(
+            f"{key}: {new.dtype} in the adapter cannot replace {old.dtype} in the model; give the"
+            " model that was trained"
+        )
+    value = new.to(old.dtype, copy=True)  # one tensor may be put in several places
+    if bool((torch.isfinite(new) & ~torch.isfinite(value)).any()):
+        raise FileError(
+            f"{key}: trained in {new.dtype}, its values overflow the model's {old.dtype}; give the"
+            " model in a wider dtype"
+        )
+    if not torch.equal(value.to(new.dtype), new):
+        notes.append(f"{key}: trained in {new.dtype}, rounded to the model's {old.dtype}")
+    return value
+
+
+def _index(path: Path, added: Mapping[str, str], size: int, more: int) -> dict[str, Any]:
+    index = read_json(path)
+    index["weight_map"] = {**index["weight_map"], **added}
+    metadata = index.get("metadata")
+    if isinstance(metadata, dict):
+        now = {"total_size": size}
+        if isinstance(count := metadata.get("total_parameters"), int):
+            now["total_parameters"] = count + more
+        index["metadata"] = metadata | {key: now[key] for key in now.keys() & metadata.keys()}
+    return index

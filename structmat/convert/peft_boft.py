@@ -1,0 +1,133 @@
+"""PEFT's BOFT: factors of blocks (I−S)(I+S)⁻¹ with S = ½(X − Xᵀ), and scales of outputs.
+
+`boft_R` (m, d/b, b, b) holds X, factor by factor; factor i joins half-blocks that lie 2^i apart.
+`boft_s` is (out, 1) for a linear layer and (1, out) for a convolution.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from structmat.convert import peft_files
+from structmat.convert.adaptation import LINEAR, Adaptation, Blocks, Turn
+from structmat.convert.inverse_parametrization import cayley, skew
+from structmat.convert.subnetworks import Build, best, sizes
+from structmat.convert.tensor_files import Weights
+from structmat.convert.writers import check_inputs, check_peft_layer, parameters
+from structmat.errors import FileError
+from structmat.families.butterflies import block_diagonal, butterfly
+from structmat.networks.network import Network
+from structmat.nn.parametrizations import at_least_float32
+
+_DEEPEST = 24
+
+
+def read(folder: Path, _: Weights | None = None) -> Adaptation:
+    """Return a BOFT checkpoint of PEFT.
+
+    The number of factors is what the file holds: PEFT without its CUDA extension makes one factor,
+    whatever its configuration says.
+    """
+    files = peft_files.read(folder, ("boft_R", "boft_s", "boft_P"))  # P: of peft up to 0.12
+    notes = []
+    said = files.config.get("boft_n_butterfly_factor")
+    turns = {}
+    for name, parts in files.layers.items():
+        if "boft_R" not in parts or parts["boft_R"].ndim != 4:
+            raise FileError(f"{name}: boft_R of four axes is missing")
+        x = parts["boft_R"]
+        if said is not None and said != len(x):
+            notes = [f"the configuration says {said} factors, the tensors are of {len(x)}"]
+        width = x.shape[1] * x.shape[2]
+        network = _network(width, x.shape[2], len(x))
+        if network is None:
+            raise FileError(f"{name}: boft_R of shape {tuple(x.shape)} is no block butterfly")
+        scale = parts.get("boft_s")
+        if scale is None:
+            raise FileError(f"{name}: boft_s is missing")
+        is_linear = scale.ndim == 2 and scale.shape[1] == 1 and len(scale) > 1
+        turns[name] = Turn(
+            network,
+            _Made(x),
+            scale=scale.flatten(),
+            kind=LINEAR if is_linear else None,
+            weight=(len(scale), width) if is_linear else None,
+            dtype=at_least_float32(x.dtype),
+        )
+    return files.adaptation("PEFT's BOFT", turns, notes)
+
+
+class _Made:
+    def __init__(self, x: Tensor) -> None:
+        self._x = x
+
+    def __call__(self) -> Blocks:
+        return [cayley(-skew(x.to(torch.float64))) for x in self._x]
+
+
+def write(
+    adaptation: Adaptation, turns: Mapping[str, Turn], folder: Path, *, nearest: bool
+) -> tuple[dict[str, float], list[str]]:
+    """Write turns as a BOFT checkpoint of PEFT; return the largest error by layer, and notes.
+
+    Raises
+    ------
+    FileError
+        When a network is no butterfly, or PEFT's BOFT has no such layer.
+    """
+    for name, turn in turns.items():
+        check_inputs(name, turn, "PEFT's BOFT")
+        check_peft_layer(name, turn, "BOFT")
+    rule = "a factor of PEFT's BOFT joins two half-blocks 2^i half-blocks apart, i = 0, 1, 2, …"
+    (by, size, depth), networks = best(turns, _settings(turns), rule)
+    layers, errors = {}, {}
+    for name, turn in turns.items():
+        found, errors[name] = parameters(name, turn, networks[name], nearest=nearest)
+        outputs = turn.weight[0] if turn.weight else 0
+        scale = torch.ones(outputs) if turn.scale is None else turn.scale
+        scale = scale.to(turn.dtype)
+        is_linear = turn.kind == LINEAR
+        layers[name] = {
+            "boft_R": torch.stack([-q for q in found]),
+            "boft_s": scale[:, None] if is_linear else scale[None],
+        }
+    config = {
+        "peft_type": "BOFT",
+        "boft_block_size": size if by == "size" else 0,
+        "boft_block_num": size if by == "number" else 0,
+        "boft_n_butterfly_factor": depth,
+        "boft_dropout": 0.0,
+        "fan_in_fan_out": False,
+    }
+    peft_files.write(folder, adaptation, config, layers)
+    notes = []
+    if depth > 1:
+        notes = [
+            f"PEFT reads {depth} factors only where its CUDA extension compiles; elsewhere it"
+            " makes one, and refuses this file"
+        ]
+    return errors, notes
+
+
+def _settings(turns: Mapping[str, Turn]) -> Iterator[tuple[tuple[str, int, int], Build]]:
+    """Yield ("size" or "number" of blocks, how many, factors), with the network at a width."""
+    for by, value, size in sizes(turns):
+        for depth in range(1, _DEEPEST):
+            yield (by, value, depth), functools.partial(_sized, size, depth)
+
+
+def _sized(size: Callable[[int], int], depth: int, width: int) -> Network | None:
+    return _network(width, size(width), depth)
+
+
+def _network(width: int, size: int, depth: int) -> Network | None:
+    """Return the network of m factors at a width, or None where PEFT has none."""
+    if size < 2 or (depth > 1 and (size % 2 or width % (size << (depth - 1)))):
+        return None
+    made: Network = block_diagonal(width, block=size)
+    return made if depth == 1 else butterfly(width, block=size, depth=depth)

@@ -1,0 +1,189 @@
+"""The files of a PEFT adapter: `adapter_config.json` and `adapter_model.safetensors`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from structmat._util.files import write_bytes, write_json
+from structmat.adapters.checkpoint import PEFT_SETTINGS
+from structmat.adapters.saved_tensors import to_bytes
+from structmat.convert.adaptation import Adaptation, Turn
+from structmat.convert.tensor_files import floating, read_json, read_numbers
+from structmat.errors import FileError
+
+CONFIG, TENSORS = PEFT_SETTINGS, "adapter_model.safetensors"
+_PREFIX = "base_model.model."
+_BIAS, _WEIGHT = "base_layer.bias", "base_layer.weight"
+_EMBEDDINGS = ("embed_tokens", "lm_head")  # in PEFT, by these names
+
+
+@dataclass(frozen=True)
+class PeftFiles:
+    """What the two files hold.
+
+    Attributes
+    ----------
+    config : dict
+    layers : dict of layer name → part → Tensor
+        Such as {"0.query": {"boft_R": …, "boft_s": …}}.
+    rest : dict of name → Tensor
+        By the name in the model.
+    """
+
+    config: dict[str, Any]
+    layers: dict[str, dict[str, Tensor]]
+    rest: dict[str, Tensor]
+
+    def adaptation(self, source: str, turns: Mapping[str, Turn], notes: list[str]) -> Adaptation:
+        """Return these turns with their biases and base weights, and all other trained tensors."""
+        turns = {
+            name: replace(
+                turn, bias=self.layers[name].get(_BIAS), base=self.layers[name].get(_WEIGHT)
+            )
+            for name, turn in turns.items()
+        }
+        saved = self.config.get("modules_to_save") or []
+        trained = dict.fromkeys(
+            found.group(1)
+            for key in self.rest
+            for name in saved
+            if (found := re.match(rf"((?:.*\.)?{re.escape(name)})\.", key))
+        )
+        trained |= dict.fromkeys(_saved_embeddings(self.rest))
+        pretrained = self.config.get("base_model_name_or_path")
+        return Adaptation(
+            source,
+            turns,
+            self.rest,
+            list(trained),
+            notes=notes,
+            pretrained=pretrained or None,
+            task=self.config.get("task_type"),
+        )
+
+
+def read(folder: Path, parts: Sequence[str], *, named: str | None = None) -> PeftFiles:
+    """Read both files, with the tensors whose names end in one of the parts by layer.
+
+    Parts are regular expressions; `named` is what they are called in a message.
+
+    Raises
+    ------
+    FileError
+        When one is missing or cut, or there is no such tensor.
+    """
+    config = read_json(folder / CONFIG)
+    if not (folder / TENSORS).exists() and (folder / "adapter_model.bin").exists():
+        raise FileError(f"{folder}: adapter_model.bin is a pickle; save as safetensors first")
+    tensors = read_numbers(folder / TENSORS)
+    layers: dict[str, dict[str, Tensor]] = {}
+    rest = {}
+    for key, value in tensors.items():
+        name = key.removeprefix(_PREFIX)
+        found = re.fullmatch(rf"(.*?)\.({'|'.join(parts)})", name)
+        if found is None:
+            rest[name] = value
+        else:
+            part = layers.setdefault(found.group(1), {})
+            part[found.group(2)] = floating(f"{folder / TENSORS}: {key}", value)
+    if not layers:
+        raise FileError(
+            f"{folder / TENSORS} has no {named or ' or '.join(parts)}; it has {_some(tensors)}"
+        )
+    for name, own in layers.items():
+        own |= {
+            part: rest.pop(f"{name}.{part}")
+            for part in (_BIAS, _WEIGHT)
+            if f"{name}.{part}" in rest
+        }
+    return PeftFiles(config, layers, _once(rest))
+
+
+def _once(rest: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return tensors by their names in the model, without PEFT's duplicates of them.
+
+    `save_embedding_layers=True` saves an embedding of `modules_to_save` three times: under its own
+    name, under the wrapper's, and with its original values.
+    """
+    found = {}
+    for key, value in rest.items():
+        match = re.fullmatch(
+            r"(?:(.*)\.)?(modules_to_save(?:\.default)?|original_module)\.(.+)", key
+        )
+        if match is None:
+            found[key] = value
+            continue
+        head, wrapped, tail = match.groups()
+        name = f"{head}.{tail}" if head else tail
+        if name in rest or (
+            wrapped == "original_module" and f"{head}.modules_to_save.{tail}" in rest
+        ):
+            continue
+        found[key if wrapped == "original_module" else name] = value
+    return found
+
+
+def _saved_embeddings(rest: Mapping[str, Tensor]) -> list[str]:
+    """Return the embedding modules that PEFT saved whole, such as those with added rows."""
+    return [
+        key.removesuffix(".weight")
+        for key in rest
+        if key.endswith(".weight") and key.split(".")[-2] in _EMBEDDINGS
+    ]
+
+
+def write(
+    folder: Path,
+    adaptation: Adaptation,
+    config: Mapping[str, Any],
+    layers: Mapping[str, Mapping[str, Tensor]],
+    *,
+    targets: Sequence[str] | str | None = None,
+) -> None:
+    """Write both files. Biases that were trained go with them, and modules trained whole."""
+    method = str(config["peft_type"])
+    if adaptation.statistics:
+        raise FileError(
+            f"{adaptation.statistics[0]} has running statistics that training moved, and PEFT's"
+            f" {method} has no place for them; convert to a merged model instead"
+        )
+    if "" in layers:
+        raise FileError("the model is the one layer itself; PEFT adapts layers within a model")
+    biases = {
+        f"{_PREFIX}{name}.{_BIAS}": turn.bias
+        for name, turn in adaptation.turns.items()
+        if turn.bias is not None
+    }
+    bases = {
+        f"{_PREFIX}{name}.{_WEIGHT}": turn.base
+        for name, turn in adaptation.turns.items()
+        if turn.base is not None
+    }
+    tensors = {
+        f"{_PREFIX}{name}.{part}": value
+        for name, parts in layers.items()
+        for part, value in parts.items()
+    }
+    tensors |= biases | bases | {_PREFIX + name: value for name, value in adaptation.whole.items()}
+    write_bytes(folder / TENSORS, to_bytes(tensors))
+    settings = {
+        "peft_type": method,
+        "task_type": adaptation.task,
+        "base_model_name_or_path": adaptation.pretrained,
+        "inference_mode": True,
+        "bias": f"{method.lower()}_only" if biases else "none",
+        "modules_to_save": adaptation.trained or None,
+        # A regular expression, for PEFT takes "0" in a list for every layer whose name ends in .0
+        "target_modules": targets or "|".join(re.escape(name) for name in layers),
+    }
+    write_json(folder / CONFIG, settings | dict(config))
+
+
+def _some(tensors: Mapping[str, Tensor]) -> str:
+    return ", ".join(list(tensors)[:2]) + (", …" if len(tensors) > 2 else "") or "nothing"

@@ -1,0 +1,54 @@
+"""PEFT's HRA: a chain of reflections, W' = W·H₁⋯H_r with H = I − 2uuᵀ for each column u of `hra_u`.
+
+R = H_r⋯H₁ is orthogonal, but no network of small switches: each reflection joins all wires. So it
+is one switch of full width here. H₁⋯H_r − I has rank r, so LoRA of rank r holds it exactly.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from structmat.convert import peft_files
+from structmat.convert.adaptation import REFLECTIONS, Adaptation, Blocks, Turn
+from structmat.convert.tensor_files import Weights
+from structmat.errors import FileError
+from structmat.networks.network import Network
+from structmat.nn.parametrizations import at_least_float32
+
+
+def read(folder: Path, _: Weights | None = None) -> Adaptation:
+    """Return an HRA checkpoint of PEFT."""
+    files = peft_files.read(folder, ("hra_u",))
+    orthogonalised = bool(files.config.get("apply_GS", False))
+    turns = {}
+    for name, parts in files.layers.items():
+        u = parts["hra_u"]
+        if u.ndim != 2 or len(u) < 2:
+            raise FileError(f"{name}: hra_u of shape {tuple(u.shape)}, not (inputs, reflections)")
+        width = len(u)
+        turns[name] = Turn(
+            Network.of(width, [[np.arange(width).tolist()]]),
+            _Made(u, orthogonalised=orthogonalised),
+            dtype=at_least_float32(u.dtype),
+            transform=REFLECTIONS,
+        )
+    return files.adaptation("PEFT's HRA", turns, [])
+
+
+class _Made:
+    def __init__(self, u: Tensor, *, orthogonalised: bool) -> None:
+        self._u, self._orthogonalised = u, orthogonalised
+
+    def __call__(self) -> Blocks:
+        u = self._u.to(torch.float64)
+        one = torch.eye(len(u), dtype=torch.float64)
+        if self._orthogonalised:  # of orthogonal vectors, the order does not matter
+            basis, _ = torch.linalg.qr(u)
+            return [(one - 2 * basis @ basis.T)[None]]
+        for column in (u / u.norm(dim=0)).T:
+            one = one - 2 * torch.outer(column, column @ one)
+        return [one[None]]

@@ -1,0 +1,200 @@
+"""PEFT's OFT: blocks side by side, from their upper triangles.
+
+`oft_R.weight` (d/b, b(b−1)/2), one row where blocks are shared. The exact path makes
+(I−Q)(I+Q)⁻¹; the default, a truncated Neumann series, approximates (I+Q)(I−Q)⁻¹, its transpose,
+by matrices that are not orthogonal: five terms leave the factor I − Q⁴.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from structmat.convert import peft_files
+from structmat.convert.adaptation import Adaptation, Blocks, Turn
+from structmat.convert.inverse_parametrization import cayley, from_upper, upper
+from structmat.convert.layer_names import Names
+from structmat.convert.subnetworks import Build, best, sizes
+from structmat.convert.tensor_files import Weights
+from structmat.convert.writers import check_inputs, check_peft_layer, check_unscaled, parameters
+from structmat.errors import FileError, StructmatError
+from structmat.families.butterflies import block_diagonal
+from structmat.networks.network import Network
+from structmat.nn.parametrizations import at_least_float32
+
+_SHARED = "block_share"
+
+
+def read(folder: Path, weights: Weights | None = None) -> Adaptation:
+    """Return an OFT checkpoint of PEFT, from 0.16 on."""
+    files = peft_files.read(folder, ("oft_R.weight", "oft_embedding_R.weight", "oft_r", "oft_R"))
+    config = files.config
+    notes = []
+    series = bool(config.get("use_cayley_neumann", False))
+    if series:
+        notes = [
+            "a truncated Neumann series: PEFT's blocks are not orthogonal, the more so the further"
+            " they turn"
+        ]
+    turns = {}
+    for name, parts in files.layers.items():
+        if "oft_embedding_R.weight" in parts:
+            raise FileError(f"{name}: PEFT's OFT of an embedding is not read; merge it in PEFT")
+        if "oft_R.weight" not in parts:
+            raise FileError(f"{name}: of an OFT before PEFT 0.16, which PEFT does not read either")
+        x = parts["oft_R.weight"]
+        try:
+            size = from_upper(x[:1]).shape[-1]
+            shared = bool(config.get(_SHARED, False))
+            width = _width(name, weights, files) if shared else size * len(x)
+            if shared and len(x) != 1:
+                raise FileError(f"{_SHARED}, but there are {len(x)} blocks")
+            network = block_diagonal(width, block=size)
+        except StructmatError as error:
+            raise FileError(f"{name}: {error}") from None
+        made = _Made(x, config, width)
+        five = series and _terms(config) == 5 and _halves_last(config)
+        turns[name] = Turn(
+            network,
+            made,
+            dtype=at_least_float32(x.dtype),
+            series=made.q() if five else None,
+        )
+    return files.adaptation("PEFT's OFT", turns, notes)
+
+
+def _width(name: str, weights: Weights | None, files: peft_files.PeftFiles) -> int:
+    """Return how many inputs a layer has, which a file of shared blocks does not say."""
+    if weights is None:
+        raise FileError(
+            "its blocks are all one, so the file does not say how many there are; name the"
+            " pretrained model (model=, --model)"
+        )
+    return math.prod(weights.shape(Names(weights, files.layers).of[name] + ".weight")[1:])
+
+
+class _Made:
+    def __init__(self, x: Tensor, config: Mapping[str, Any], width: int) -> None:
+        self._x, self._config, self._width = x, config, width
+
+    def q(self) -> Tensor:
+        """Return Q of every block, float64."""
+        q = from_upper(self._x.to(torch.float64))
+        if self._config.get("coft"):
+            q = _projected(q, float(self._config.get("eps", 6e-5)))
+        return q.repeat(self._width // q.shape[-1] // len(q), 1, 1)
+
+    def __call__(self) -> Blocks:
+        config, q = self._config, self.q()
+        if config.get("use_cayley_neumann"):
+            return [neumann(q, _terms(config), halves=_halves_last(config))]
+        return [cayley(-q)]
+
+
+def neumann(q: Tensor, terms: int, *, halves: bool = True) -> Tensor:
+    """Return the truncated series I + 2Q + 2Q² + … of (I+Q)(I−Q)⁻¹, as PEFT sums it.
+
+    Parameters
+    ----------
+    q : (n, r, r)
+    terms : int
+    halves : bool
+        Whether the last power counts once, as from PEFT 0.18 on. Three terms are then summed as
+        four are.
+
+    Examples
+    --------
+    >>> q = torch.tensor([[[0.0, 0.1], [-0.1, 0.0]]], dtype=torch.float64)
+    >>> float((neumann(q, 5) - cayley(q)).abs().max()) < 1e-4
+    True
+    """
+    made = torch.eye(q.shape[-1], dtype=q.dtype).expand_as(q).clone()
+    if terms <= 1:
+        return made
+    made += 2 * q
+    if terms == 2:
+        return made
+    power = q @ q
+    made += 2 * power
+    for _ in range(3, terms - 1 if halves else terms):
+        power = power @ q
+        made += 2 * power
+    return made + power @ q if halves else made
+
+
+def _terms(config: Mapping[str, Any]) -> int:
+    return int(config.get("num_cayley_neumann_terms", 5))
+
+
+def _halves_last(config: Mapping[str, Any]) -> bool:
+    """Return whether the file is of PEFT 0.18 or later, which is when files began to say so."""
+    return bool(config.get("peft_version"))
+
+
+def _projected(q: Tensor, eps: float) -> Tensor:
+    """Return blocks within the ball of constrained OFT, into which PEFT's forward puts them."""
+    most = eps / len(q) ** 0.5
+    norms = q.flatten(1).norm(dim=1)[:, None, None]
+    return torch.where(norms <= most, q, q * (most / norms.clamp_min(1e-300)))
+
+
+def write(
+    adaptation: Adaptation, turns: Mapping[str, Turn], folder: Path, *, nearest: bool
+) -> tuple[dict[str, float], list[str]]:
+    """Write turns as an OFT checkpoint of PEFT; return the largest error by layer, and notes.
+
+    It is of PEFT's exact path, or of its series where all blocks are that.
+
+    Raises
+    ------
+    FileError
+        When a network is more than blocks side by side, or outputs are scaled.
+    """
+    for name, turn in turns.items():
+        check_inputs(name, turn, "PEFT's OFT")
+        check_unscaled(name, turn, "PEFT's OFT")
+        check_peft_layer(name, turn, "OFT")
+    settings: list[tuple[tuple[str, int], Build]] = [
+        ((by, value), functools.partial(_sized, size)) for by, value, size in sizes(turns)
+    ]
+    (by, size), networks = best(
+        turns, settings, "PEFT's OFT has one stage of blocks of neighbouring wires"
+    )
+    series = not nearest and all(
+        turn.series is not None and turn.network == networks[name] for name, turn in turns.items()
+    )
+    layers, errors = {}, {}
+    for name, turn in turns.items():
+        if series and turn.series is not None:
+            q = turn.series.to(turn.dtype)
+            made = neumann(q, 5).to(torch.float64)
+            errors[name] = float((made - turn.blocks()[0]).abs().max())
+            layers[name] = {"oft_R.weight": upper(q)}
+            continue
+        (q,), errors[name] = parameters(name, turn, networks[name], nearest=nearest)
+        layers[name] = {"oft_R.weight": upper(-q)}
+    config = {
+        "peft_type": "OFT",
+        "oft_block_size": size if by == "size" else 0,
+        "r": size if by == "number" else 0,
+        "use_cayley_neumann": series,
+        "num_cayley_neumann_terms": 5,
+        "peft_version": "0.18.0",  # from which on the series is what it is
+        "coft": False,
+        _SHARED: False,
+        "module_dropout": 0.0,
+        "fan_in_fan_out": False,
+    }
+    peft_files.write(folder, adaptation, config, layers)
+    return errors, []
+
+
+def _sized(size: Callable[[int], int], width: int) -> Network | None:
+    made: Network | None = block_diagonal(width, block=size(width)) if size(width) > 1 else None
+    return made

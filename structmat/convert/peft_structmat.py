@@ -1,0 +1,198 @@
+"""structmat's own method in PEFT: generators by side, and a configuration that names networks.
+
+The files do not say the widths of layers. A network is found by the shapes of its generators among
+those that the configuration lists.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from structmat.adapters.layouts.convolution import ConvolutionAdapter
+from structmat.adapters.model import Recipe, builder, fits, side_by_side
+from structmat.adapters.selection import compiled
+from structmat.convert import peft_files, structmat_files
+from structmat.convert.adaptation import Adaptation, Shape, Turn, layout
+from structmat.convert.inverse_parametrization import upper
+from structmat.convert.layer_names import Names
+from structmat.convert.tensor_files import Weights
+from structmat.errors import FileError, require
+from structmat.networks.network import Network
+from structmat.nn.orthogonal_layer import generator_shapes
+from structmat.nn.parametrizations import at_least_float32
+
+_SCALE = "structmat_scale"
+_GENERATORS = r"structmat_(inputs|outputs)\.generators\.(\d+)"
+
+
+def read(folder: Path, weights: Weights | None = None) -> Adaptation:
+    """Return what PEFT saved of structmat's method."""
+    config = _config().from_pretrained(str(folder))
+    files = peft_files.read(folder, (_GENERATORS, _SCALE), named="structmat_inputs, …")
+    if config.side == "both":
+        raise FileError(
+            f"{folder}: inputs and outputs are rotated, which no other format does;"
+            " merge_and_unload() in PEFT"
+        )
+    if config.target_parameters:
+        raise FileError(
+            f"{folder}: stacked experts, which no other format has; merge_and_unload() in PEFT"
+        )
+    names = {} if weights is None else Names(weights, files.layers).of
+    turns = {}
+    for name, parts in files.layers.items():
+        generators = _generators(parts)
+        shape = None if weights is None else weights.shape(f"{names[name]}.weight")
+        network = _network(config, name, generators, shape)
+        recipe = Recipe(network, config.blocks, reduced=config.reduced)
+        turns[name] = Turn(
+            recipe.network,
+            structmat_files.Made(recipe, generators),
+            config.side,
+            parts.get(_SCALE),
+            dtype=at_least_float32(generators[0].dtype if generators else torch.float32),
+            transform=config.blocks,
+            series=structmat_files.series(recipe, generators),
+            field=config.field,
+        )
+    return files.adaptation("structmat in PEFT", turns, [])
+
+
+def write(
+    adaptation: Adaptation, turns: Mapping[str, Turn], folder: Path, *, nearest: bool
+) -> tuple[dict[str, float], list[str]]:
+    """Write turns as PEFT would save them; return the largest error by layer, and notes.
+
+    Raises
+    ------
+    FileError
+        For layers that differ in what one configuration says of all.
+    """
+    layers: dict[str, dict[str, Tensor]] = {}
+    errors, kinds = {}, {}
+    for name, turn in turns.items():
+        kinds[name], found = structmat_files.generators(name, turn, nearest=nearest)
+        layers[name] = {
+            f"structmat_{turn.side}.generators.{k}": upper(part.q) for k, part in enumerate(found)
+        }
+        errors[name] = max((part.error for part in found), default=0.0)
+    scaled = any(turn.is_scaled for turn in turns.values())
+    if scaled:
+        for name, turn in turns.items():
+            layers[name][_SCALE] = _factors(turn)
+    topology, patterns = _patterns({name: turn.network for name, turn in turns.items()})
+    kinds_of = {name: layout(turn)[0] for name, turn in turns.items()}
+    fields = {n: kind.field for n, kind in kinds_of.items() if issubclass(kind, ConvolutionAdapter)}
+    config = _config()(
+        topology=topology,
+        topology_pattern=patterns,
+        blocks=_one(kinds, "blocks", "cayley"),
+        side=_one({name: turn.side for name, turn in turns.items()}, "side", "inputs"),
+        field=_one(fields, "field", "receptive"),
+        scale=scaled,
+    ).to_dict()
+    mine = ("topology", "topology_pattern", "blocks", "side", "field", "scale", "schema")
+    said = {"peft_type": "STRUCTMAT"} | {key: config[key] for key in mine}
+    peft_files.write(folder, adaptation, said, layers)
+    return errors, []
+
+
+def _config() -> Any:
+    return require("structmat.peft", "peft").StructmatConfig
+
+
+def _generators(parts: Mapping[str, Tensor]) -> list[Tensor]:
+    """Return the generators of a layer, bank by bank."""
+    found = {
+        int(match.group(2)): value
+        for part, value in parts.items()
+        if (match := re.fullmatch(_GENERATORS, part))
+    }
+    return [found[k] for k in sorted(found)]
+
+
+def _network(config: Any, name: str, generators: list[Tensor], weight: Shape | None) -> Network:
+    """Return the network of the configuration whose generators have these shapes.
+
+    Copies of a network, for the groups of a convolution, may have the shapes of a wider one.
+    """
+    from structmat.peft.config import topology_of
+
+    rules = {compiled(p, "topology_pattern"): kept for p, kept in config.topology_pattern.items()}
+    kept = next((kept for rule, kept in rules.items() if fits(rule, name)), config.topology)
+    build = builder(topology_of(kept))
+    shapes = [tuple(value.shape) for value in generators]
+    found: dict[int, Network] = {}  # by copies
+    for width in _widths(config, kept):
+        net = build(width)
+        one = generator_shapes(net, reduced=config.reduced)
+        copies = shapes[0][0] // one[0][0] if shapes and one and one[0][0] else 1
+        net = side_by_side(net, max(1, copies))
+        if generator_shapes(net, reduced=config.reduced) == shapes:
+            found[copies] = net
+    if len(found) > 1 and weight is not None and len(weight) > 2:
+        raise FileError(
+            f"{name}: its generators are those of {' and of '.join(map(str, found))} copies of a"
+            " network, and the file does not say how many groups the convolution has;"
+            " merge_and_unload() in PEFT"
+        )
+    if found:
+        return found[min(found)]
+    raise FileError(
+        f"{name}: generators of shapes {', '.join(map(str, shapes[:3]))}, which are of no network"
+        " that the configuration lists"
+    )
+
+
+def _widths(config: Any, kept: Any) -> Iterable[int]:
+    if not isinstance(kept, str):
+        return [int(kept["width"])]
+    start = f"{kept} at "
+    return [int(key.removeprefix(start)) for key in config.networks if key.startswith(start)]
+
+
+def _factors(turn: Turn) -> Tensor:
+    kind, layer = layout(turn)
+    scale = torch.ones(kind.output_width(layer)) if turn.scale is None else turn.scale
+    return scale.to(turn.dtype)
+
+
+def _one(values: Mapping[str, str], what: str, default: str) -> str:
+    """Return the value that all layers share."""
+    found = dict.fromkeys(values.values())
+    if len(found) > 1:
+        names = [next(n for n in values if values[n] == value) for value in found][:2]
+        said = " and ".join(f"{name} has {what}={values[name]!r}" for name in names)
+        raise FileError(f"{said}: an adapter of PEFT has one for all its layers")
+    return next(iter(found), default)
+
+
+def _patterns(networks: Mapping[str, Network]) -> tuple[Network, dict[str, Network]]:
+    """Return the most frequent network, and the patterns of layers that have others.
+
+    Raises
+    ------
+    FileError
+        When a pattern cannot tell two names apart, for it may leave out leading parts of one.
+    """
+    (common, _), *_rest = Counter(networks.values()).most_common(1)
+    names: dict[Network, list[str]] = {}
+    for name, net in networks.items():
+        if net != common:
+            names.setdefault(net, []).append(name)
+    patterns = {"|".join(map(re.escape, listed)): net for net, listed in names.items()}
+    rules = {compiled(pattern, "topology_pattern"): net for pattern, net in patterns.items()}
+    for name, net in networks.items():
+        if next((n for rule, n in rules.items() if fits(rule, name)), common) != net:
+            raise FileError(
+                f"{name} ends in the name of a layer with another network, which PEFT's patterns"
+                " do not tell apart; convert to a merged model instead"
+            )
+    return common, patterns

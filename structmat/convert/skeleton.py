@@ -1,0 +1,212 @@
+"""A pretrained model without its weights, built by transformers from its configuration.
+
+It gives the names in memory of the tensors in the files, and the kinds of the layers. Names differ
+where modules were renamed after the first files were published, as in most vision–language models,
+or where several tensors of the files are one tensor in memory, as for experts.
+"""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from structmat.adapters.layouts import kind_for
+from structmat.convert.adaptation import Shape
+from structmat.errors import FileError, require
+
+
+class Skeleton:
+    """Names and kinds of layers in a model of transformers; its weights are not read.
+
+    Parameters
+    ----------
+    model : transformers.PreTrainedModel
+        It may be on any device.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.model = model
+        self._modules: dict[str, nn.Module] = dict(model.named_modules())
+        self._state = model.state_dict()
+
+    def kind(self, layer: str) -> str | None:
+        """Return the kind of a layer, by the name of its adapter."""
+        kind = kind_for(self._modules.get(layer))
+        return None if kind is None else kind.__name__
+
+    def vocabulary(self) -> frozenset[str]:
+        """Return the names of tensors that have a row for each token."""
+        found = []
+        for get in (self.model.get_input_embeddings, self.model.get_output_embeddings):
+            try:
+                table = get()
+            except NotImplementedError:  # not a model of text
+                continue
+            for name, module in self._modules.items():
+                if module is table:
+                    parent = name.rpartition(".")[0]
+                    found += [f"{name}.weight", f"{name}.bias", f"{parent}.bias".lstrip(".")]
+        return frozenset(found)
+
+    def ties(self) -> list[list[str]]:
+        """Return the groups of tensors that the model ties, by name."""
+        groups: dict[str, list[str]] = {}
+        for target, source in self.model.all_tied_weights_keys.items():
+            groups.setdefault(source, [source]).append(target)
+        return list(groups.values())
+
+    def renamed(self, key: str) -> str:
+        """Return the name in memory of a tensor in the files that is one tensor in both."""
+        to, pattern = self._moved([key])[key][1:]
+        return key if pattern is not None else to
+
+    def _moved(self, keys: Iterable[str]) -> dict[str, tuple[str, str, str | None]]:
+        """Return for each key its names before and after tensors are joined, and the pattern."""
+        mapping = require("transformers.conversion_mapping", "finetune")
+        loading = require("transformers.core_model_loading", "finetune")
+        changes = mapping.get_model_conversion_mapping(self.model)
+        renamings = [c for c in changes if isinstance(c, loading.WeightRenaming)]
+        self._converters = [c for c in changes if isinstance(c, loading.WeightConverter)]
+        found = {}
+        for key in sorted(keys, key=loading.dot_natural_key):  # some renamings need this order
+            name, _ = loading.rename_source_key(key, renamings, [])
+            to, pattern = loading.rename_source_key(
+                name, [], self._converters, self.model.base_model_prefix, self._state
+            )
+            found[key] = (name, to, pattern)
+        return found
+
+    def places(self, shapes: Mapping[str, Shape]) -> tuple[dict[str, str], list[Group]]:
+        """Return where in the files the tensors of memory are.
+
+        Parameters
+        ----------
+        shapes : dict of name in the files → shape
+
+        Returns
+        -------
+        dict of name in memory → name in the files
+            For those that are one tensor in both; names unknown to the model are unchanged.
+        list of Group
+        """
+        names: dict[str, str] = {}
+        groups: dict[str, Group] = {}
+        moved = self._moved(shapes)
+        for key, (name, to, pattern) in moved.items():
+            if pattern is not None:
+                if to not in groups:
+                    converter = next(c for c in self._converters if pattern in c.source_patterns)
+                    groups[to] = Group(self.model, to, converter)
+                groups[to].add(key, name, pattern)
+            else:
+                names.setdefault(to if to in self._state else key, key)
+        whole = []
+        for group in groups.values():
+            if group.fits(shapes, self._state):
+                whole.append(group)
+            else:  # not the layout of published files, such as that of memory already
+                names |= {key: key for key in group.keys}
+        return names, whole
+
+
+class Group:
+    """Tensors of files with another layout in memory: stacked, split or transposed.
+
+    Attributes
+    ----------
+    keys : dict of name in the files → name before the conversion, and its pattern
+    shapes : dict of name in memory → shape
+    """
+
+    def __init__(self, model: Any, target: str, converter: Any) -> None:
+        self._model, self._target, self._converter = model, target, converter
+        self.keys: dict[str, tuple[str, str]] = {}
+        self.shapes: dict[str, Shape] = {}
+
+    def add(self, key: str, name: str, pattern: str) -> None:
+        """Add a tensor of the files."""
+        self.keys[key] = (name, pattern)
+
+    def fits(self, shapes: Mapping[str, Shape], state: Mapping[str, Tensor]) -> bool:
+        """Return whether the tensors convert to ones of the model, and store their shapes."""
+        try:
+            made = self.loaded({k: torch.empty(shapes[k], device="meta") for k in self.keys})
+        except Exception:
+            return False
+        self.shapes = {key: tuple(value.shape) for key, value in made.items()}
+        return all(key in state and state[key].shape == s for key, s in self.shapes.items())
+
+    def loaded(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Convert tensors of the files to those in memory."""
+        converter = copy.deepcopy(self._converter)
+        for key, (_, pattern) in self.keys.items():
+            converter.add_tensor(self._target, key, pattern, tensors[key])
+        return self._converted(converter, self._target)
+
+    def saved(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Convert tensors in memory back to those of the files.
+
+        Raises
+        ------
+        FileError
+            When the result has other names than the original files.
+        """
+        converter = self._converter.reverse_transform()
+        target = None
+        for key, value in tensors.items():
+            to, pattern = converter.rename_source_key(key)
+            target = target or to
+            converter.add_tensor(to, key, pattern, value)
+        made = self._converted(converter, target)
+        prefix = f"{self._model.base_model_prefix}."  # which files may leave out
+        plain = {name.removeprefix(prefix): value for name, value in made.items()}
+        homes = {name.removeprefix(prefix): key for key, (name, _) in self.keys.items()}
+        if plain.keys() != homes.keys():
+            raise FileError(
+                f"{next(iter(self.keys))}: transformers holds it as {next(iter(self.shapes))} in"
+                " memory, and cannot convert it back to the layout of the file; load the model,"
+                " load_adapter and merge(model, unload=True)"
+            )
+        return {homes[name]: value for name, value in plain.items()}
+
+    def _converted(self, converter: Any, target: str | None) -> dict[str, Tensor]:
+        made = converter.convert(target, model=self._model, config=self._model.config)
+        return {k: v[0] if isinstance(v, list) else v for k, v in made.items()}
+
+
+def skeleton_in(folder: Path, settings: Mapping[str, Any]) -> tuple[Skeleton | None, list[str]]:
+    """Return the model of a directory's configuration, if transformers has it, and notes.
+
+    Code in the directory is not run.
+    """
+    architectures = settings.get("architectures")
+    if not isinstance(architectures, list) or not architectures:
+        return None, []
+    name = str(architectures[0])
+    unknown = "names of tensors and kinds of layers are taken from the files"
+    if importlib.util.find_spec("transformers") is None:
+        return None, [f"transformers, which may define {name}, is not installed: {unknown}"]
+    made = getattr(require("transformers", "finetune"), name, None)
+    if made is None or not hasattr(made, "config_class"):
+        return None, [f"transformers has no {name}: {unknown}"]
+    try:
+        config = made.config_class.from_pretrained(folder)
+        with torch.device("meta"):
+            return Skeleton(made(config)), []
+    except Exception as error:
+        return None, [
+            f"transformers cannot build {name} from {folder / 'config.json'} ({error}): {unknown}"
+        ]
+
+
+def skeleton_of(model: nn.Module) -> Skeleton | None:
+    """Return the names and kinds of a model in memory, if it is one of transformers."""
+    if not hasattr(model, "base_model_prefix") or not hasattr(model, "get_input_embeddings"):
+        return None
+    return Skeleton(model)

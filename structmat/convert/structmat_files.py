@@ -1,0 +1,184 @@
+"""structmat's adapter files, as turns and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from structmat.adapters.checkpoint import read_adapter, write_adapter
+from structmat.adapters.layouts import StackAdapter
+from structmat.adapters.model import Recipe
+from structmat.adapters.saved_tensors import BASE, Saved
+from structmat.convert.adaptation import (
+    LINEAR,
+    QUANTISED,
+    REFLECTIONS,
+    Adaptation,
+    Blocks,
+    Turn,
+    layout,
+)
+from structmat.convert.inverse_parametrization import (
+    Coordinates,
+    HalfTurnError,
+    coordinates,
+    from_upper,
+    logarithms,
+    upper,
+)
+from structmat.convert.tensor_files import floating, wide
+from structmat.errors import BlockError, FileError
+from structmat.nn.orthogonal_layer import Orthogonal
+from structmat.nn.parametrizations import KINDS, at_least_float32
+
+_SERIES = "cayley_neumann"
+_ROTATION = "rotation.generators."
+_DENSE = 1024  # wires whose reflections are worth d(d−1)/2 generators
+
+
+def read(folder: Path) -> Adaptation:
+    """Return what `save_adapter` wrote."""
+    saved, tensors = read_adapter(folder)
+    rest = dict(tensors)
+    turns = {}
+    for name, recipe in saved.recipes.items():
+        prefix = f"{name}." if name else ""
+        if not recipe.network.is_straight:
+            raise FileError(f"{name}: a wired network; only straight ones are converted")
+        own: dict[str, Tensor] = {}
+        for key in list(rest):
+            part = key.removeprefix(prefix)
+            mine = part in ("scale", "bias", BASE) or part.startswith(_ROTATION)
+            if key.startswith(prefix) and mine:
+                own[part] = floating(f"{folder}: {key}", wide(f"{folder}: {key}", rest.pop(key)))
+        generators = [own[f"{_ROTATION}{k}"] for k in range(len(recipe.network.banks))]
+        kind, weight = saved.weights[name]
+        if kind == StackAdapter.__name__:
+            raise FileError(
+                f"{name}: stacked experts, which no other format has; load_adapter and"
+                " merge(model, unload=True) take them"
+            )
+        kind = LINEAR if kind == QUANTISED else kind  # what is rotated is the weight it means
+        turns[name] = Turn(
+            recipe.network,
+            Made(recipe, generators),
+            recipe.side,
+            own.get("scale"),
+            own.get("bias"),
+            kind,
+            weight,
+            at_least_float32(generators[0].dtype if generators else torch.float32),
+            transform=recipe.blocks,
+            series=series(recipe, generators),
+            base=own.get(BASE),
+        )
+    return Adaptation(
+        "structmat",
+        turns,
+        rest,
+        trained=saved.trained,
+        statistics=saved.statistics,
+        names=saved.names,
+    )
+
+
+def series(recipe: Recipe, generators: list[Tensor]) -> Tensor | None:
+    """Return the Q of one bank of blocks by a truncated series."""
+    if recipe.blocks != _SERIES or len(generators) != 1 or generators[0].ndim != 2:
+        return None
+    return from_upper(generators[0].to(torch.float64))
+
+
+class Made:
+    """Blocks from generators, when they are called for."""
+
+    def __init__(self, recipe: Recipe, generators: list[Tensor]) -> None:
+        self._recipe, self._generators = recipe, generators
+
+    @torch.no_grad()
+    def __call__(self) -> Blocks:
+        """Return the blocks."""
+        recipe = self._recipe
+        layer = Orthogonal(
+            recipe.network, recipe.blocks, dtype=torch.float64, reduced=recipe.reduced
+        )
+        for mine, theirs in zip(layer.generators, self._generators, strict=True):
+            if mine.shape != theirs.shape:
+                raise FileError(f"generators of shape {tuple(theirs.shape)}, not {mine.shape}")
+            mine.copy_(theirs)
+        return layer.blocks(torch.float64)
+
+
+def write(
+    adaptation: Adaptation, turns: Mapping[str, Turn], folder: Path, *, nearest: bool
+) -> dict[str, float]:
+    """Write turns as `save_adapter` does, and return the largest error in a block, by layer.
+
+    Raises
+    ------
+    FileError
+        For blocks that are no rotations, and for tensors that are of no module trained whole.
+    """
+    modules = tuple(f"{name}." for name in (*adaptation.trained, *adaptation.statistics) if name)
+    stray = next((key for key in adaptation.whole if not key.startswith(modules)), None)
+    if stray is not None and "" not in (*adaptation.trained, *adaptation.statistics):
+        raise FileError(
+            f"{stray} was trained, but not its whole module, and structmat's files have no place"
+            " for it; convert to a merged model instead"
+        )
+    tensors = dict(adaptation.whole)
+    recipes, weights, errors = {}, {}, {}
+    for name, turn in turns.items():
+        prefix = f"{name}." if name else ""
+        kind, found = generators(name, turn, nearest=nearest)
+        for k, part in enumerate(found):
+            tensors[f"{prefix}{_ROTATION}{k}"] = upper(part.q)
+        if turn.scale is not None:
+            tensors[f"{prefix}scale"] = turn.scale.to(turn.dtype)
+        if turn.bias is not None:
+            tensors[f"{prefix}bias"] = turn.bias
+        if turn.base is not None:
+            tensors[prefix + BASE] = turn.base
+        assert turn.weight is not None
+        layer, _ = layout(turn)
+        recipes[name] = Recipe(
+            turn.network,
+            kind,
+            scale=turn.scale is not None,
+            bias=turn.bias is not None,
+            field=layer.field,
+            side=turn.side,
+            base=turn.base is not None,
+        )
+        weights[name] = (layer.__name__, turn.weight)
+        errors[name] = max((part.error for part in found), default=0.0)
+    saved = Saved(recipes, weights, adaptation.trained, adaptation.statistics)
+    write_adapter(folder, saved, tensors)
+    return errors
+
+
+def generators(name: str, turn: Turn, *, nearest: bool) -> tuple[str, list[Coordinates]]:
+    """Return the kind of blocks that has these blocks, and their generators, bank by bank."""
+    width = turn.network.width
+    if turn.transform == REFLECTIONS and width > _DENSE:
+        raise FileError(
+            f"{name}: reflections as one switch of all {width} wires would store"
+            f" {width * (width - 1) // 2:,} numbers; convert to LoRA of the same rank, which is"
+            " exact, or to a merged model"
+        )
+    blocks = turn.blocks()
+    if turn.series is not None and not nearest:
+        q = turn.series.to(turn.dtype)
+        made = KINDS[_SERIES](upper(q), q.shape[-1])
+        return _SERIES, [Coordinates(q, float((made.double() - blocks[0]).abs().max()))]
+    try:
+        try:
+            kind, make = "cayley", coordinates
+            return kind, [make(block, turn.dtype, nearest=nearest) for block in blocks]
+        except HalfTurnError:
+            return "exp", [logarithms(block, turn.dtype, nearest=nearest) for block in blocks]
+    except BlockError as error:
+        raise FileError(f"{name}: {error}") from None

@@ -1,0 +1,423 @@
+"""Safetensors and JSON files that others wrote, read with clear errors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cached_property
+from pathlib import Path, PurePosixPath
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from structmat._util.files import parse_json, read_bytes, replacing
+from structmat.adapters.layouts import EmbeddingAdapter, is_rotated, kind_for
+from structmat.convert.adaptation import Shape
+from structmat.convert.skeleton import Group, Skeleton, skeleton_in, skeleton_of
+from structmat.errors import FileError, StructmatError, require
+
+INDEX = ".safetensors.index.json"
+_EIGHT_BITS = (  # dtypes whose values need no separate scale
+    torch.float8_e4m3fn,
+    torch.float8_e4m3fnuz,
+    torch.float8_e5m2,
+    torch.float8_e5m2fnuz,
+)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON file.
+
+    Raises
+    ------
+    FileError
+        When it cannot be read, or holds something else.
+    """
+    value = parse_json(read_bytes(path), path)
+    if not isinstance(value, dict):
+        raise FileError(f"{path}: expected a JSON object")
+    return value
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of a safetensors file.
+
+    Raises
+    ------
+    FileError
+        When it cannot be read, or is cut.
+    """
+    safetensors = require("safetensors.torch", "adapters")
+    try:
+        found: dict[str, Tensor] = safetensors.load_file(path)
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    except Exception as error:  # safetensors has an exception type of its own, in Rust
+        raise FileError(f"{path} is cut or no safetensors file ({error})") from None
+    return found
+
+
+def read_numbers(path: Path) -> dict[str, Tensor]:
+    """Return the tensors of an adapter's file, with 8-bit floats converted to float32.
+
+    Raises
+    ------
+    FileError
+        When it cannot be read, or a dtype only holds parts of numbers.
+    """
+    return {key: wide(f"{path}: {key}", value) for key, value in read_tensors(path).items()}
+
+
+def wide(what: str, value: Tensor) -> Tensor:
+    """Return a tensor of 8-bit floats as float32, and any other unchanged.
+
+    Raises
+    ------
+    FileError
+        When the dtype only holds parts of numbers.
+    """
+    if not value.is_floating_point() or is_rotated(value.dtype):
+        return value
+    if value.dtype not in _EIGHT_BITS:
+        raise FileError(
+            f"{what} is of {value.dtype}, which only holds parts of numbers; save it in float32"
+        )
+    return value.to(torch.float32)
+
+
+def floating(name: str, value: Tensor) -> Tensor:
+    """Return a tensor of a rotation, if it is real and floating point.
+
+    Raises
+    ------
+    FileError
+        For other dtypes.
+    """
+    if not is_rotated(value.dtype):
+        raise FileError(
+            f"{name}: a tensor of {value.dtype}; the tensors of a rotation must be real floating"
+            " point"
+        )
+    return value
+
+
+def weight_of(name: str, value: Tensor) -> Tensor:
+    """Return a pretrained weight, if its entries can be rotated as they are stored.
+
+    Raises
+    ------
+    FileError
+        For quantised and complex ones.
+    """
+    if not is_rotated(value.dtype):
+        raise FileError(
+            f"{name}: a weight of {value.dtype} cannot be rotated; merge before the model is"
+            " quantised, or give the model in float16, bfloat16 or wider"
+        )
+    return value
+
+
+class Weights(Protocol):
+    """The weights of a pretrained model, by their names in the model."""
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The model, perhaps without values, where it is known."""
+        ...
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The names of the tensors."""
+        ...
+
+    def shape(self, key: str) -> Shape:
+        """Return the shape of a tensor."""
+        ...
+
+    def tensor(self, key: str) -> Tensor:
+        """Return a tensor."""
+        ...
+
+    def kind(self, layer: str) -> str | None:
+        """Return the kind of a layer where it is known, by the name of its adapter."""
+        ...
+
+    def renamed(self, key: str) -> str:
+        """Return the model's name of a tensor, given its name in files or in an older model."""
+        ...
+
+
+class ModelWeights:
+    """The weights of a model in memory."""
+
+    def __init__(self, model: nn.Module) -> None:
+        self._model = model
+        self._state = dict(model.state_dict())
+        self._layers = dict(model.named_modules())
+        self._keys = frozenset(self._state)
+
+    @property
+    def module(self) -> nn.Module:
+        """The model."""
+        return self._model
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """The names of the tensors."""
+        return self._keys
+
+    def shape(self, key: str) -> Shape:
+        """Return the shape of a tensor."""
+        return tuple(self._state[key].shape)
+
+    def tensor(self, key: str) -> Tensor:
+        """Return a tensor."""
+        return self._state[key].detach()
+
+    def kind(self, layer: str) -> str | None:
+        """Return the kind of a layer, by the name of its adapter."""
+        kind = kind_for(self._layers.get(layer))
+        if kind is not None and issubclass(kind, EmbeddingAdapter):
+            try:
+                kind.check_weight(self._layers[layer], products=False)
+            except StructmatError as error:
+                raise FileError(f"{layer}: {error}") from None
+        return None if kind is None else kind.__name__
+
+    def renamed(self, key: str) -> str:
+        """Return the model's name of a tensor that its files call so."""
+        return key if self._skeleton is None else self._skeleton.renamed(key)
+
+    @cached_property
+    def _skeleton(self) -> Skeleton | None:
+        return skeleton_of(self._model)
+
+
+class FileWeights:
+    """The weights in a directory of safetensors files, or in one file; read one at a time.
+
+    Names are those of the model in memory, where transformers can build it from its configuration.
+
+    Parameters
+    ----------
+    source : Path
+
+    Attributes
+    ----------
+    files : list of Path
+    index : Path, optional
+        The file that says which file holds which tensor, where there are several.
+    homes : dict of name in the files → Path
+    settings : dict
+        The contents of config.json; empty where there is none.
+    notes : list of str
+        What is unknown about the model.
+
+    Raises
+    ------
+    FileError
+        When there are none.
+    """
+
+    def __init__(self, source: Path) -> None:
+        self.source = source
+        self.index: Path | None = None
+        if source.is_dir():
+            self.index, self.files = _of_model(source)
+        else:
+            self.files = [source] if source.is_file() else []
+        if not self.files:
+            pickles = [*source.glob("*.bin"), *source.glob("*.pt")] if source.is_dir() else []
+            found = f"; {pickles[0].name} is a pickle, save as safetensors" if pickles else ""
+            raise FileError(f"{source}: no *.safetensors with the weights of a model{found}")
+        self.homes: dict[str, Path] = {}
+        for path in self.files:
+            keys = keys_of(path)
+            twice = next((key for key in keys if key in self.homes), None)
+            if twice is not None:
+                raise FileError(
+                    f"{twice} is in {self.homes[twice].name} and in {path.name}; give one of them"
+                    " instead of the directory"
+                )
+            self.homes |= dict.fromkeys(keys, path)
+        folder = source if source.is_dir() else source.parent
+        config = folder / "config.json"
+        self.settings = read_json(config) if config.is_file() else {}
+        self.notes: list[str] = []
+
+    @cached_property
+    def skeleton(self) -> Skeleton | None:
+        """The model of these files, where transformers can build it."""
+        folder = self.source if self.source.is_dir() else self.source.parent
+        found, notes = skeleton_in(folder, self.settings)
+        self.notes += notes
+        return found
+
+    @property
+    def module(self) -> nn.Module | None:
+        """The model without values, where transformers can build it."""
+        return None if self.skeleton is None else self.skeleton.model
+
+    @cached_property
+    def _places(self) -> tuple[dict[str, str], dict[str, Group]]:
+        """Where the model's tensors are: their names in the files, and groups of tensors."""
+        if self.skeleton is None:
+            return {key: key for key in self.homes}, {}
+        shapes: dict[str, Shape] = {}
+        for path in self.files:
+            keys = keys_of(path)
+            with _opened(path) as file:
+                shapes |= {key: tuple(file.get_slice(key).get_shape()) for key in keys}
+        names, groups = self.skeleton.places(shapes)
+        return names, {key: group for group in groups for key in group.shapes}
+
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """The tensors of the model that are not in the files, each with the one it is tied to."""
+        if self.skeleton is None:
+            return {}
+        names, groups = self._places
+        present = names.keys() | groups.keys()
+        sources = ((tied, next(filter(present.__contains__, tied), None)) for tied in self.ties)
+        return {
+            key: source
+            for tied, source in sources
+            if source is not None
+            for key in tied
+            if key not in present
+        }
+
+    @property
+    def ties(self) -> list[list[str]]:
+        """The groups of tensors that the model ties, by their names in it."""
+        return [] if self.skeleton is None else self.skeleton.ties()
+
+    @cached_property
+    def keys(self) -> frozenset[str]:
+        """The names of the tensors in the model."""
+        names, groups = self._places
+        return frozenset(names) | groups.keys() | self.aliases.keys()
+
+    def shape(self, key: str) -> Shape:
+        """Return the shape of a tensor, which the head of the file says."""
+        key = self.aliases.get(key, key)
+        names, groups = self._places
+        if key in groups:
+            return groups[key].shapes[key]
+        with _opened(self.homes[names[key]]) as file:
+            return tuple(file.get_slice(names[key]).get_shape())
+
+    def tensor(self, key: str) -> Tensor:
+        """Return a tensor."""
+        key = self.aliases.get(key, key)
+        names, groups = self._places
+        return self._loaded(groups[key])[key] if key in groups else self._read(names[key])
+
+    def kind(self, layer: str) -> str | None:
+        """Return the kind of a layer, where transformers can build the model."""
+        return None if self.skeleton is None else self.skeleton.kind(layer)
+
+    def renamed(self, key: str) -> str:
+        """Return the model's name of a tensor that its files call so."""
+        return key if self.skeleton is None else self.skeleton.renamed(key)
+
+    def in_files(
+        self, new: Mapping[str, Callable[[Tensor], Tensor]]
+    ) -> dict[str, Callable[[Tensor], Tensor]]:
+        """Translate changes of the model's tensors to changes of the tensors in its files.
+
+        Parameters
+        ----------
+        new : dict of name in the model → function of the old tensor that returns the new one
+
+        Raises
+        ------
+        FileError
+            When transformers cannot convert a tensor back to the layout of the files.
+        """
+        names, groups = self._places
+        found = {names[key]: change for key, change in new.items() if key in names}
+        touched = {id(groups[key]): groups[key] for key in new if key in groups}
+        for group in touched.values():
+            before = self._loaded(group)
+            again = group.saved(before)
+            if not all(torch.equal(again[key], self._read(key)) for key in group.keys):
+                raise FileError(
+                    f"{next(iter(group.keys))}: transformers does not convert it back to the same"
+                    " tensor; load the model, load_adapter and merge(model, unload=True)"
+                )
+            after = group.saved({k: new[k](v) if k in new else v for k, v in before.items()})
+            found |= {key: _constant(value) for key, value in after.items()}
+        return found
+
+    def _loaded(self, group: Group) -> dict[str, Tensor]:
+        return group.loaded({key: self._read(key) for key in group.keys})
+
+    def _read(self, key: str) -> Tensor:
+        with _opened(self.homes[key]) as file:
+            value: Tensor = file.get_tensor(key)
+            return value
+
+
+def _constant(value: Tensor) -> Callable[[Tensor], Tensor]:
+    return lambda _: value
+
+
+def keys_of(path: Path) -> list[str]:
+    """Return the names of the tensors of a safetensors file."""
+    with _opened(path) as file:
+        return list(file.keys())
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    """Return the metadata in the head of a safetensors file."""
+    with _opened(path) as file:
+        return dict(file.metadata() or {})
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    """Write a safetensors file from tensors that share no memory, without copying them all.
+
+    Raises
+    ------
+    FileError
+        When it cannot be written.
+    """
+    safetensors = require("safetensors.torch", "adapters")
+    with replacing(path) as new:
+        try:
+            safetensors.save_file(dict(tensors), new, {"format": "pt", **metadata})
+        except OSError:
+            raise
+        except Exception as error:  # safetensors has its own exception type, defined in Rust
+            raise FileError(f"{path}: cannot be written ({error})") from None
+
+
+def _of_model(folder: Path) -> tuple[Path | None, list[Path]]:
+    """Return the index of a model's weights, and its files: those listed, or all but adapters."""
+    indices = sorted(folder.glob(f"*{INDEX}"))
+    own = folder / f"model{INDEX}"  # there may be another one, for a second dtype
+    if own in indices or len(indices) == 1:
+        index = own if own in indices else indices[0]
+        listed = read_json(index).get("weight_map")
+        if not isinstance(listed, dict):
+            raise FileError(f'{index} has no "weight_map"; download the model again')
+        names = sorted({str(name) for name in listed.values()})
+        for name in names:
+            parts = PurePosixPath(name).parts
+            if not parts or ".." in parts or PurePosixPath(name).is_absolute():
+                raise FileError(f"{index}: {name!r} must be a file in this directory")
+        return index, [folder / name for name in names]
+    found = sorted(p for p in folder.glob("*.safetensors") if not p.name.startswith("adapter"))
+    single = folder / "model.safetensors"  # as transformers calls it; others may lie beside it
+    return None, [single] if single in found else found
+
+
+def _opened(path: Path) -> Any:
+    safetensors = require("safetensors", "adapters")
+    try:
+        return safetensors.safe_open(path, framework="pt")
+    except OSError as error:
+        raise FileError(f"{path}: {error.strerror or error}") from None
+    except Exception as error:  # safetensors has an exception type of its own, in Rust
+        raise FileError(f"{path} is cut or no safetensors file ({error})") from None

@@ -1,0 +1,114 @@
+"""Vocabularies that grew or shrank: which tensors have a row for each token, and how many rows."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from structmat.convert.tensor_files import FileWeights
+from structmat.errors import FileError
+
+_SIZE = "vocab_size"
+
+
+@dataclass(frozen=True)
+class Resized:
+    """How a vocabulary changed.
+
+    Attributes
+    ----------
+    before, rows : int
+        The number of tokens in the model and in the adapter; 0 where it did not change.
+    given, extended : frozenset of str
+        The tensors in the adapter, and those of the model that must be extended to match.
+    """
+
+    before: int = 0
+    rows: int = 0
+    given: frozenset[str] = frozenset()
+    extended: frozenset[str] = frozenset()
+
+    def holds(self, key: str) -> bool:
+        """Return whether this tensor has a row for each token."""
+        return key in self.given
+
+    def extend(self, old: Tensor) -> Tensor:
+        """Return a table with as many rows: new ones are the mean of the others.
+
+        The same as `resize_token_embeddings` of transformers, without its small noise.
+        """
+        kept = old[: self.rows]
+        mean = old.to(torch.float64).mean(0, keepdim=True).to(old.dtype)
+        return torch.cat([kept, mean.expand(self.rows - len(kept), *old.shape[1:])])
+
+    def settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a model's configuration with the new size, where it has the old one."""
+        found = copy.deepcopy(dict(settings))
+        for part in _parts(found):
+            if part.get(_SIZE) == self.before:
+                part[_SIZE] = self.rows
+                break
+        return found
+
+    def notes(self) -> list[str]:
+        """Return what changed."""
+        if not self.rows:
+            return []
+        found = [
+            f"the vocabulary has {self.rows} tokens in place of {self.before}, as the adapter's"
+            f" {', '.join(sorted(self.given))}; the tokenizer is the pretrained model's"
+        ]
+        if self.extended:
+            found.append(
+                f"{', '.join(sorted(self.extended))}: not in the adapter, so new rows are the mean"
+                " of the others"
+            )
+        return found
+
+
+def resized(values: Mapping[str, Tensor], weights: FileWeights) -> Resized:
+    """Return how the vocabulary of a model changed, given the tensors that replace its own.
+
+    Raises
+    ------
+    FileError
+        When a tensor differs in more than its number of rows, or two differ in it.
+    """
+    vocabulary = frozenset() if weights.skeleton is None else weights.skeleton.vocabulary()
+    sizes = {part.get(_SIZE) for part in _parts(weights.settings)}
+    found: dict[tuple[int, int], list[str]] = {}
+    for key, value in values.items():
+        old = weights.shape(key)
+        if tuple(value.shape) == old or tuple(value.shape[1:]) != old[1:] or not old:
+            continue
+        if key in vocabulary or old[0] in sizes or not weights.settings:
+            found.setdefault((old[0], len(value)), []).append(key)
+    if not found:
+        return Resized()
+    if len(found) > 1:
+        listed = ", ".join(f"{keys[0]} {new} for {old}" for (old, new), keys in found.items())
+        raise FileError(
+            f"tensors of one vocabulary have different numbers of rows: {listed}; save the adapter"
+            " after resize_token_embeddings"
+        )
+    (((before, rows), keys),) = found.items()
+    follow = {
+        key
+        for key in vocabulary - values.keys()
+        if key in weights.keys and weights.shape(key)[0] == before
+    }
+    return Resized(before, rows, frozenset(keys), frozenset(follow))
+
+
+def _parts(settings: Any) -> Iterator[dict[str, Any]]:
+    """Yield the parts of a configuration, that of the text first."""
+    if isinstance(settings, dict):
+        yield settings
+        inner = {key: part for key, part in settings.items() if isinstance(part, dict)}
+        for key in sorted(inner, key=lambda name: ("text" not in name, name)):
+            yield from _parts(inner[key])

@@ -1,0 +1,138 @@
+"""What the formats of rotations share when they are written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from structmat.adapters.shared_weights import names_of_layers
+from structmat.convert.adaptation import CONV2D, LINEAR, Turn
+from structmat.convert.inverse_parametrization import coordinates
+from structmat.convert.subnetworks import placed
+from structmat.errors import BlockError, FileError
+from structmat.networks.network import Network
+
+
+def parameters(
+    name: str, turn: Turn, inside: Network, *, nearest: bool
+) -> tuple[list[Tensor], float]:
+    """Return Q of each bank of a format's network, and the largest error of an entry of a block.
+
+    Raises
+    ------
+    FileError
+        For a block that is no Cayley transform.
+    """
+    try:
+        found = [
+            coordinates(block, turn.dtype, nearest=nearest)
+            for block in placed(turn.network, turn.blocks(), inside)
+        ]
+    except BlockError as error:
+        raise FileError(f"{name}: {error}") from None
+    return [part.q for part in found], max((part.error for part in found), default=0.0)
+
+
+def refuse_base(turns: Mapping[str, Turn], target: str) -> None:
+    """Refuse layers whose own weight is in the file, where a format has no place for it.
+
+    Raises
+    ------
+    FileError
+        For such a layer.
+    """
+    for name, turn in turns.items():
+        if turn.base is not None:
+            raise FileError(
+                f"{name}: the file has a weight of the layer, {tuple(turn.base.shape)}, which"
+                f" differs from the pretrained model's, and {target} has no place for it; convert"
+                " to a merged model, or to files of structmat or PEFT"
+            )
+
+
+def refuse_shared(model: nn.Module | None, layers: Mapping[str, str], target: str) -> None:
+    """Refuse layers with several names, where a format adapts each module by itself.
+
+    A layer within one module of several names is fine: it is replaced under all of them.
+
+    Parameters
+    ----------
+    model : nn.Module, optional
+    layers : mapping from the name of an adapted layer to that in the model
+
+    Raises
+    ------
+    FileError
+        For such a layer.
+    """
+    if model is None:
+        return
+    modules = dict(model.named_modules(remove_duplicate=False))
+    shared: dict[str, list[str]] = {}
+    for names in names_of_layers(model):
+        slots: dict[tuple[int, str], str] = {}
+        for name in names:
+            parent, _, child = name.rpartition(".")
+            slots.setdefault((id(modules[parent]), child), name)
+        if len(slots) > 1:
+            shared |= {name: list(slots.values()) for name in names}
+    for name, layer in layers.items():
+        if layer in shared:
+            others = ", ".join(other for other in shared[layer] if other != layer)
+            raise FileError(
+                f"{name}: the model has this layer under other names too, {others}, and {target}"
+                " would adapt this one alone; convert to a merged model, or to files of structmat"
+                " or PEFT"
+            )
+
+
+def check_inputs(name: str, turn: Turn, target: str) -> None:
+    """Refuse rotated outputs.
+
+    Raises
+    ------
+    FileError
+        For a turn of outputs.
+    """
+    if turn.side != "inputs":
+        raise FileError(
+            f"{name}: its outputs are rotated, and {target} rotates inputs; LyCORIS, LoRA and a"
+            " merged model take it"
+        )
+
+
+def check_unscaled(name: str, turn: Turn, target: str) -> None:
+    """Refuse scaled outputs.
+
+    Raises
+    ------
+    FileError
+        When some scale is not 1.
+    """
+    if turn.is_scaled:
+        raise FileError(
+            f"{name}: its outputs are scaled, and {target} has no scales; LoRA and a merged model"
+            " take it"
+        )
+
+
+def check_peft_layer(name: str, turn: Turn, method: str) -> None:
+    """Refuse a layer that PEFT's rotations do not take.
+
+    Raises
+    ------
+    FileError
+        For such a layer.
+    """
+    if turn.kind not in (LINEAR, CONV2D):
+        layer = (turn.kind or "layer").removesuffix("Adapter")
+        raise FileError(
+            f"{name}: {layer}; PEFT's {method} is written for linear layers and the receptive"
+            " fields of Conv2d only; LoRA and a merged model take it"
+        )
+    if turn.kind == CONV2D and turn.weight is not None:
+        if turn.groups > 1:
+            raise FileError(f"{name}: PEFT's {method} takes no convolution with groups")
+        if turn.weight[2] != turn.weight[3]:
+            raise FileError(f"{name}: PEFT's {method} takes square kernels only")

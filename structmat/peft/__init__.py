@@ -1,0 +1,19 @@
+"""structmat as a method of PEFT: import this, and PEFT knows `StructmatConfig`.
+
+Then `get_peft_model`, `PeftModel.from_pretrained`, transformers' `add_adapter` and all else that
+works with a PEFT method works with a network of rotations. It needs the extra `peft`.
+"""
+
+from structmat.errors import require
+
+require("peft", "peft")
+
+from structmat.peft.config import StructmatConfig  # noqa: E402 (after the check above)
+from structmat.peft.layer import StructmatLayer  # noqa: E402
+from structmat.peft.method import register  # noqa: E402
+from structmat.peft.parameter_counts import Counts, counts  # noqa: E402
+from structmat.peft.tuner import StructmatModel  # noqa: E402
+
+__all__ = ["StructmatConfig", "StructmatModel", "StructmatLayer", "Counts", "counts"]
+
+register(StructmatConfig, StructmatModel)

@@ -1,0 +1,211 @@
+"""Whether the tensors of a saved adapter fit the model that is to have them."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import re
+import warnings
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+from transformers.integrations.peft import PeftAdapterMixin
+
+from structmat.adapters.distributed import is_around, plain_name
+from structmat.errors import FileError
+from structmat.peft.layer import StructmatLayer
+from structmat.peft.names import PREFIX, StructmatType
+
+_HELD = ("", "original_module")
+
+
+def checked(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, Tensor]:
+    """Return tensors under all of their names in a model; refuse those that do not fit.
+
+    A file has the tensors of a layer with several names under one of them; the result has all.
+
+    Parameters
+    ----------
+    model : nn.Module
+    tensors : mapping from the name of a tensor in the model to a saved one
+    adapter : str
+
+    Raises
+    ------
+    FileError
+        Naming every tensor that is missing, has another shape, has no place or is not finite.
+    """
+    _refuse([*_misfits(model, tensors, adapter).values(), *_broken(tensors)])
+    return _by_every_name(model, tensors, adapter)
+
+
+def fitting(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, Tensor]:
+    """Return the tensors of layers that all of them fit, and warn of the other layers.
+
+    Modules that are trained whole are left to PEFT.
+
+    Raises
+    ------
+    FileError
+        When a tensor is not finite.
+    """
+    _refuse(_broken(tensors))
+    wrong = {n: said for n, said in _misfits(model, tensors, adapter).items() if PREFIX in n}
+    layers = {name.partition(f".{PREFIX}")[0] for name in wrong}
+    if layers:
+        warnings.warn(
+            f"ignore_mismatched_sizes: no adapter is loaded for {', '.join(sorted(layers))}:"
+            f" {'; '.join(wrong.values())}",
+            stacklevel=2,
+        )
+    kept = {n: v for n, v in tensors.items() if n.partition(f".{PREFIX}")[0] not in layers}
+    return _by_every_name(model, kept, adapter)
+
+
+def _misfits(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, str]:
+    own, mine = model.state_dict(keep_vars=True), names_of(model, adapter)
+    given = _given(own, tensors, mine)
+    missing = sorted(name for name in mine if id(own[name]) not in given)
+    wrong = {name: f"{name} is missing" for name in missing}
+    for name, value in tensors.items():
+        if name not in own:
+            if f".{PREFIX}" in name:
+                wrong[name] = f"{name} has no place in the model"
+        elif own[name].shape != value.shape:
+            wrong[name] = (
+                f"{name} has shape {tuple(value.shape)} in the file, {tuple(own[name].shape)} in"
+                " the model"
+            )
+        elif (first := given.get(id(own[name]), name)) != name and not torch.equal(
+            value, tensors[first]
+        ):
+            wrong[name] = f"{name} and {first} are one tensor in the model, but differ in the file"
+    return wrong
+
+
+def _given(own: Mapping[str, Tensor], tensors: Iterable[str], mine: set[str]) -> dict[int, str]:
+    """Return, by identity of an adapter's tensors in the model, their names in the file."""
+    return {id(own[name]): name for name in sorted(mine & set(tensors))}
+
+
+def _by_every_name(
+    model: nn.Module, tensors: Mapping[str, Tensor], adapter: str
+) -> dict[str, Tensor]:
+    own, mine = model.state_dict(keep_vars=True), names_of(model, adapter)
+    given = _given(own, tensors, mine)
+    more = {name: given[id(own[name])] for name in mine if id(own[name]) in given}
+    return {**tensors, **{name: tensors[first] for name, first in more.items()}}
+
+
+def names_of(model: nn.Module, adapter: str) -> set[str]:
+    """Return the names of the tensors of an adapter in a model."""
+    return {
+        f"{name}.{key}" if name else key
+        for name, layer in model.named_modules(remove_duplicate=False)
+        if isinstance(layer, StructmatLayer)  # other modules may be called structmat_something
+        for key in layer.state_dict()
+        if _is_mine(key, adapter)
+    }
+
+
+def _broken(tensors: Mapping[str, Tensor]) -> list[str]:
+    return [
+        f"{name} holds NaN or infinity"
+        for name, value in tensors.items()
+        if f".{PREFIX}" in name and not torch.isfinite(value).all()
+    ]
+
+
+def _refuse(wrong: Sequence[str]) -> None:
+    if wrong:
+        more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+        raise FileError(f"the saved adapter does not fit this model: {'; '.join(wrong[:8])}{more}")
+
+
+def _is_mine(name: str, adapter: str) -> bool:
+    _, found, rest = f".{name}".partition(f".{PREFIX}")
+    return bool(found) and f"{rest.partition('.')[2]}.".startswith(f"{adapter}.")
+
+
+def name_offloaded(model: Any, saved: Mapping[str, str], adapter: str) -> None:
+    """Let a model that is partly offloaded to disk find the tensors of an adapter.
+
+    They are offloaded as well. PEFT inserts the name of the adapter before the last part of a
+    tensor's name, as in its own methods; in this method it may have another position.
+
+    Parameters
+    ----------
+    model : PeftModel
+    saved : mapping from the name of a tensor in the model to that in the file
+    adapter : str
+    """
+    places = set((getattr(model, "hf_device_map", None) or {}).values())
+    if not (places & {"cpu", "disk"} and hasattr(type(model), "_update_offload")):
+        return
+
+    def update(index: Any, tensors: Any) -> Any:
+        del model._update_offload  # restores the method of the class
+        made = model._update_offload(index, tensors)
+        for name, own in saved.items():
+            head, _, tail = own.rpartition(".")
+            written = f"{head}.{adapter}.{tail}"
+            if index and written in index:
+                index[name] = index[written]
+        return made
+
+    model._update_offload = update
+
+
+def install() -> None:
+    """Correct the `load_adapter` of PEFT and of transformers for adapters of this method.
+
+    PEFT looks for modules that are trained whole by their names in a compiled model, which no
+    file has; transformers continues when tensors are missing. Nothing changes for other adapters.
+    """
+    peft_loads: Any = PeftModel.load_adapter
+    transformers_loads: Any = PeftAdapterMixin.load_adapter
+    if hasattr(peft_loads, "_structmat"):
+        return
+
+    @functools.wraps(peft_loads)
+    def load_adapter(self: Any, *args: Any, **kwargs: Any) -> Any:
+        ours = self.peft_type == StructmatType.STRUCTMAT
+        if ours and (renamed := _compiled_names(self.base_model.model)):
+            kwargs["key_mapping"] = {**(kwargs.get("key_mapping") or {}), **renamed}
+        return peft_loads(self, *args, **kwargs)
+
+    @functools.wraps(transformers_loads)
+    def load_into(self: Any, *args: Any, **kwargs: Any) -> Any:
+        info = transformers_loads(self, *args, **kwargs)
+        adapter = (
+            inspect.signature(transformers_loads)
+            .bind(self, *args, **kwargs)
+            .arguments.get("adapter_name")
+        )
+        missing = sorted(name for name in info.missing_keys if _is_mine(name, adapter or "default"))
+        _refuse([f"{name} is missing" for name in missing])
+        return info
+
+    marked: Any = load_adapter
+    marked._structmat = True
+    PeftModel.load_adapter = load_adapter  # type: ignore[method-assign]
+    PeftAdapterMixin.load_adapter = load_into  # type: ignore[method-assign]
+
+
+def _compiled_names(model: nn.Module) -> dict[str, str]:
+    """Return, by pattern for names in a file, the names in a partly compiled model."""
+    names = [
+        # A module that is trained whole is saved under its original name.
+        ".".join(
+            part for part in (*name.split("."), next(iter(module._modules))) if part not in _HELD
+        )
+        for name, module in model.named_modules()
+        if is_around(module) and ".modules_to_save." not in name
+    ]
+    return {
+        "^" + re.escape(f"{plain_name(name)}." if plain_name(name) else ""): f"{name}."
+        for name in sorted(names, key=len, reverse=True)
+    }

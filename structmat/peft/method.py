@@ -1,0 +1,28 @@
+"""The place of structmat among the methods of PEFT."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftModel, mapping
+from transformers.integrations.peft import PeftAdapterMixin
+
+from structmat.peft import compatibility, summaries
+from structmat.peft.names import PREFIX, StructmatType
+from structmat.peft.rollback import guard
+
+# Functions that may fail after an adapter was added. `get_peft_model` creates one of the models.
+_ENTRIES = ("__init__", "from_pretrained", "add_adapter", "load_adapter")
+
+
+def register(config: type[Any], tuner: type[Any]) -> None:
+    """Make PEFT find the method by the name in a configuration, and show what it trains."""
+    kind: Any = StructmatType.STRUCTMAT
+    mapping.PEFT_TYPE_TO_PREFIX_MAPPING[kind] = PREFIX
+    mapping.PEFT_TYPE_TO_CONFIG_MAPPING[kind] = config
+    mapping.PEFT_TYPE_TO_TUNER_MAPPING[kind] = tuner
+    compatibility.install()
+    models: list[type[Any]] = [PeftModel, *MODEL_TYPE_TO_PEFT_MODEL_MAPPING.values()]
+    for cls in [*models, PeftAdapterMixin]:
+        guard(cls, *_ENTRIES)
+    summaries.install()
