@@ -12,7 +12,7 @@ import structmat as sm
 from structmat.errors import StructmatError
 from structmat.explorer.queries import named
 from tests.explorer.conftest import running
-from tests.explorer.test_asking import made_by
+from tests.explorer.test_queries import made_by
 from tests.waiting import PATIENCE
 
 TILES = ("density", "dimension", "parameters", "flops", "depth", "dense_depth", "nonzeros")

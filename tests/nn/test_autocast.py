@@ -13,7 +13,7 @@ from structmat.audit import audit
 from structmat.nn import Orthogonal
 from structmat.nn.ops import operator
 from structmat.nn.parametrizations import KINDS
-from tests.nn.drawing import layer, randomised
+from tests.drawn_modules import layer, randomised
 
 # Where autocast is entered: around the forward pass, around the backward passes.
 MODES = {"forward": (True, False), "backward": (False, True), "both": (True, True)}

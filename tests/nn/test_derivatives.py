@@ -16,7 +16,7 @@ import structmat as sm
 from structmat.nn import Orthogonal
 from structmat.nn.parametrizations import KINDS
 from structmat.nn.parametrizations.powers import power
-from tests.nn.drawing import layer
+from tests.drawn_modules import layer
 
 # Torch's own rules for forward mode are compiled by torch.jit.script, which it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

@@ -18,7 +18,7 @@ from structmat.errors import BlockError
 from structmat.linalg.blocks import KINDS as REFERENCE
 from structmat.nn.parametrizations import exportable
 from structmat.testing import seeds
-from tests.nn.drawing import layer, randomised
+from tests.drawn_modules import layer, randomised
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),

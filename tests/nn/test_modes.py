@@ -17,7 +17,7 @@ from structmat.adapters import adapt
 from structmat.nn import Orthogonal, parametrizations
 from structmat.nn.modes import eager
 from structmat.nn.ops import execution_plan
-from tests.nn.drawing import layer, randomised
+from tests.drawn_modules import layer, randomised
 
 # Torch's own rules for forward mode are compiled by torch.jit.script, which it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")

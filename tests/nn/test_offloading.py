@@ -9,7 +9,7 @@ from structmat.adapters import adapt, load_adapter, merge, save_adapter, unmerge
 from structmat.adapters.model import adapters
 from structmat.errors import FileError, StructmatError
 from structmat.nn import Orthogonal
-from tests.nn.drawing import layer, randomised
+from tests.drawn_modules import layer, randomised
 
 accelerate = pytest.importorskip("accelerate")
 CPU = torch.device("cpu")

@@ -1,0 +1,149 @@
+"""Convolutions: nothing changes at the start, whatever the options; channels turn alike on x."""
+
+import copy
+import itertools
+import json
+
+import pytest
+import torch
+from hypothesis import given
+from torch import nn
+
+from structmat.adapters import adapt, load_adapter, save_adapter
+from structmat.adapters.checkpoint import SETTINGS
+from structmat.errors import FileError, StructmatError, WidthError
+from structmat.testing import seeds
+
+pytest.importorskip("transformers")
+
+from tests.adapters.layouts.layers import CONVOLUTIONS, MODES, adapted, convolutions, flags, plainly
+
+# torch says so of the plain layer as well
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+
+KERNELS = {1: [1, 2, 3], 2: [1, 2, 3, (3, 1), (1, 2)], 3: [1, 2, (1, 3, 2)]}
+
+
+@pytest.mark.parametrize("field", ["receptive", "channels"])
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+def test_no_combination_of_options_changes_the_start(kind, mode, field):
+    torch.manual_seed(0)
+    axes = CONVOLUTIONS.index(kind) + 1
+    x = torch.randn(2, 4, *(6, 5, 4)[:axes])
+    options = itertools.product(KERNELS[axes], (1, 2), (0, 1, "same"), (1, 2), (1, 2))
+    for kernel, stride, padding, dilation, groups in options:
+        layer = kind(
+            4,
+            6,
+            kernel,
+            stride=1 if padding == "same" else stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            padding_mode=mode,
+        )
+        try:
+            expected = layer(x)
+        except RuntimeError:  # a dilated kernel that is larger than x
+            continue
+        adapter = adapt(copy.deepcopy(layer), "mixed_radix", target_modules=".*", field=field)
+        assert (adapter(x) - expected).abs().max() <= 1e-6
+        adapter._turns_channels = lambda _: field == "channels"
+        assert (adapter(x) - expected).abs().max() <= 1e-6
+
+
+@given(convolutions(), flags, seeds())
+def test_channels_turn_alike_on_activations_and_on_the_weight(drawn, scale, seed):
+    layer, x = drawn[0].double(), drawn[1].double().requires_grad_()
+    adapter = adapted(layer, scale=scale, seed=seed, field="channels")
+    wanted = [x, *(p for p in adapter.parameters() if p.requires_grad)]
+    found = []
+    for on_activations in (True, False):
+        adapter._turns_channels = lambda _, way=on_activations: way
+        y = adapter(x)
+        found.append([y, *torch.autograd.grad(y.square().sum(), wanted)])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+
+
+@given(convolutions(), seeds())
+def test_a_rotation_of_channels_is_that_of_what_the_layer_reads(drawn, seed):
+    layer, x = drawn[0].double(), drawn[1].double()
+    adapter = adapted(layer, seed=seed, field="channels")
+    r = adapter.rotation.matrix().detach()
+    axis = x.ndim - layer.weight.ndim + 1
+    turned = torch.einsum("ij,i...->j...", r, x.movedim(axis, 0)).movedim(0, axis)  # Rᵀ x
+    expected = plainly(layer, turned, layer.weight, adapter.bias)
+    torch.testing.assert_close(adapter(x), expected, rtol=1e-9, atol=1e-9)
+
+
+def test_activations_turn_where_they_are_fewer():
+    adapter = adapt(nn.Conv2d(4, 8, 3), "butterfly", target_modules=".*", field="channels")
+    assert adapter._turns_channels(torch.zeros(1, 4, 3, 3))
+    assert not adapter._turns_channels(torch.zeros(64, 4, 3, 3))
+    receptive = adapt(nn.Conv2d(4, 8, 3), "mixed_radix", target_modules=".*")
+    assert not receptive._turns_channels(torch.zeros(1, 4, 3, 3))
+    pointwise = adapt(nn.Conv2d(4, 8, 1), "butterfly", target_modules=".*")
+    assert pointwise._turns_channels(torch.zeros(1, 4, 2, 2))
+
+
+@pytest.mark.parametrize("kind", CONVOLUTIONS)
+@pytest.mark.parametrize("side", ["inputs", "outputs"])
+@pytest.mark.parametrize("field", ["receptive", "channels"])
+@pytest.mark.parametrize("scale", [False, True])
+def test_the_side_is_told_apart_with_as_many_inputs_as_outputs(kind, side, field, scale):
+    """With one pixel, activations of either side are fewer than weights."""
+    axes = CONVOLUTIONS.index(kind) + 1
+    torch.manual_seed(0)
+    layer = kind(4, 4, 1).double()
+    adapter = adapted(layer, scale=scale, seed=1, field=field, side=side)
+    x = torch.randn(1, 4, *[1] * axes, dtype=torch.float64)
+    r = adapter.rotation.matrix().detach()
+    w = layer.weight.detach().reshape(4, 4)
+    w = w @ r.T if side == "inputs" else r @ w
+    if scale:
+        w = adapter.scale.detach()[:, None] * w
+    expected = w @ x.reshape(4) + adapter.bias.detach()
+    torch.testing.assert_close(adapter(x).reshape(4), expected, rtol=1e-10, atol=1e-10)
+    torch.testing.assert_close(adapter.weight.reshape(4, 4), w, rtol=1e-10, atol=1e-10)
+
+
+def test_a_field_that_is_none_is_refused(tmp_path):
+    with pytest.raises(StructmatError, match=r"field='pixels': .*'receptive' fields, or"):
+        adapt(nn.Conv2d(2, 2, 1), "butterfly", target_modules=".*", field="pixels")
+    model = adapt(nn.Sequential(nn.Conv1d(2, 2, 1)), "butterfly", target_modules=["0"])
+    save_adapter(model, tmp_path)
+    settings = json.loads((tmp_path / SETTINGS).read_text())
+    settings["layers"]["0"]["field"] = "pixels"
+    (tmp_path / SETTINGS).write_text(json.dumps(settings))
+    with pytest.raises(FileError, match="field='pixels'"):
+        load_adapter(nn.Sequential(nn.Conv1d(2, 2, 1)), tmp_path)
+
+
+def test_channels_and_fields_are_not_taken_for_each_other(tmp_path):
+    model = adapt(nn.Sequential(nn.Conv1d(2, 2, 1)), "butterfly", target_modules=["0"])
+    save_adapter(model, tmp_path)
+    settings = json.loads((tmp_path / SETTINGS).read_text())
+    settings["layers"]["0"]["field"] = "channels"
+    (tmp_path / SETTINGS).write_text(json.dumps(settings))
+    with pytest.raises(FileError, match="for Conv1dChannelsAdapter, the saved one"):
+        load_adapter(nn.Sequential(nn.Conv1d(2, 2, 1)), tmp_path)
+
+
+def test_a_file_from_before_there_was_a_choice_is_read(tmp_path):
+    layer = nn.Conv2d(2, 2, 2)
+    model = adapted(nn.Sequential(layer))
+    save_adapter(model, tmp_path)
+    settings = json.loads((tmp_path / SETTINGS).read_text())
+    del settings["layers"]["0"]["field"]
+    (tmp_path / SETTINGS).write_text(json.dumps(settings))
+    x = torch.randn(1, 2, 4, 4)
+    again = load_adapter(nn.Sequential(copy.deepcopy(layer)), tmp_path)
+    assert torch.equal(again(x), model(x))
+
+
+def test_one_channel_cannot_turn():
+    depthwise = nn.Conv2d(4, 4, 3, groups=4)
+    with pytest.raises(WidthError, match="reads 1 inputs"):
+        adapt(depthwise, "mixed_radix", target_modules=".*", field="channels")

@@ -1,0 +1,306 @@
+"""Saved adapters: what is trained comes back; what does not fit is refused, the model untouched."""
+
+import json
+import re
+
+import pytest
+import torch
+from hypothesis import given
+from torch import nn
+
+import structmat as sm
+from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter
+from structmat.adapters.checkpoint import SETTINGS, TENSORS
+from structmat.errors import FileError, MissingExtraError, StructmatError
+from structmat.testing import networks, seeds
+from tests.drawn_modules import randomised, state, unchanged
+
+pytest.importorskip("safetensors")
+
+
+def model(width=12, classes=3):
+    torch.manual_seed(0)
+    return nn.Sequential(
+        nn.Conv2d(2, 4, (3, 1), groups=2),
+        nn.Flatten(),
+        nn.Linear(16, width),
+        nn.BatchNorm1d(width),
+        nn.Linear(width, classes),
+    ).eval()
+
+
+def trained():
+    return randomised(
+        adapt(
+            model(),
+            "mixed_radix",
+            target_modules=["0", "2"],
+            topology_pattern={"2": "random(block=4, depth=2)"},
+            scale=True,
+            bias=True,
+            dropout=(0.1, 0.5),
+            trainable=["3", "4"],
+        ),
+        0,
+    )
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+X = torch.randn(5, 2, 6, 1, generator=torch.Generator().manual_seed(1))
+
+
+def test_everything_trained_comes_back(tmp_path):
+    one = trained()
+    one.train()(X)  # moves the batch statistics, which belong to a module trained whole
+    one.eval()
+    assert save_adapter(one, tmp_path / "new" / "adapter") == tmp_path / "new" / "adapter"
+    assert names(tmp_path / "new" / "adapter") == [SETTINGS, TENSORS]
+    other = load_adapter(model(), tmp_path / "new" / "adapter").eval()
+    assert torch.equal(other(X), one(X))
+    mine, theirs = state(one), state(other)
+    assert unchanged(other, mine)
+    assert {k for k, v in mine.items() if v[1]} == {k for k, v in theirs.items() if v[1]}
+    for a, b in zip(adapters(one).values(), adapters(other).values(), strict=True):
+        assert a.rotation.network == b.rotation.network
+        assert a.rotation.dropout == b.rotation.dropout == (0.1, 0.5)
+
+
+@given(networks(wired=False), seeds())
+def test_any_network_comes_back(tmp_path_factory, net, seed):
+    folder = tmp_path_factory.mktemp("adapter")
+    one = randomised(adapt(nn.Linear(net.width, 2), net, target_modules=".*", blocks="exp"), seed)
+    save_adapter(one, folder)
+    torch.manual_seed(seed)
+    base = nn.Linear(net.width, 2)
+    other = load_adapter(base, folder)
+    assert other.rotation.network == net
+    assert other.rotation.kind == "exp"
+    assert torch.equal(other.rotation.matrix(), one.rotation.matrix())
+
+
+def test_a_merged_model_saves_the_same(tmp_path):
+    one = trained()
+    save_adapter(one, tmp_path / "a")
+    save_adapter(merge(one), tmp_path / "b")
+    assert (tmp_path / "a" / TENSORS).read_bytes() == (tmp_path / "b" / TENSORS).read_bytes()
+
+
+def test_saving_again_replaces(tmp_path):
+    save_adapter(trained(), tmp_path)
+    other = randomised(adapt(model(), "mixed_radix"), 5)
+    save_adapter(other, tmp_path)
+    assert torch.equal(load_adapter(model(), tmp_path)(X), other(X))
+    assert names(tmp_path) == [SETTINGS, TENSORS]
+
+
+def refused(folder, message, into=None, error=FileError):
+    into = model() if into is None else into
+    before = state(into)
+    with pytest.raises(error, match=message):
+        load_adapter(into, folder)
+    assert unchanged(into, before)
+    assert type(into[2]) is nn.Linear
+
+
+@pytest.mark.parametrize("name", [TENSORS, SETTINGS])
+@pytest.mark.parametrize("part", [0.0, 0.5, 0.99])
+def test_a_cut_file_is_refused(tmp_path, name, part):
+    save_adapter(trained(), tmp_path)
+    data = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(data[: int(part * len(data))])
+    refused(tmp_path, "is cut|is truncated")
+
+
+@pytest.mark.parametrize("name", [TENSORS, SETTINGS])
+def test_a_missing_file_is_refused(tmp_path, name):
+    save_adapter(trained(), tmp_path)
+    (tmp_path / name).unlink()
+    missing = re.escape(str(tmp_path / name))
+    refused(tmp_path, f"^{missing}: No such file.*expected the directory that save_adapter")
+
+
+def test_tensors_of_another_saving_are_refused(tmp_path):
+    save_adapter(trained(), tmp_path / "a")
+    save_adapter(randomised(trained(), 9), tmp_path / "b")
+    (tmp_path / "b" / TENSORS).replace(tmp_path / "a" / TENSORS)
+    refused(tmp_path / "a", "not of the same saving as")
+
+
+def edited(folder, edit):
+    settings = json.loads((folder / SETTINGS).read_text())
+    edit(settings)
+    (folder / SETTINGS).write_text(json.dumps(settings))
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda s: s.update(format="other"), '"format": "structmat.adapter"'),
+        (lambda s: s.update(version=99), "version 99: this structmat reads version 1"),
+        (lambda s: s.pop("layers"), r"missing or odd part \(KeyError"),
+        (lambda s: s["layers"]["2"].update(network=7), r"missing or odd part \(IndexError"),
+        (lambda s: s["layers"]["2"].update(network="x"), "network='x': network must be an integer"),
+        (lambda s: s["layers"]["2"].update(network=-1), "network=-1: network must be an integer"),
+        (lambda s: s["layers"]["2"].update(dropout=[3, 3]), "it must be two probabilities"),
+        (lambda s: s["layers"]["2"].update(blocks="qr"), "'qr': no such kind"),
+        (lambda s: s["networks"][0].update(version=99), "network JSON of version 99"),
+        (lambda s: s["networks"][0]["stages"][0][0][0].append([0]), "rows must be of one length"),
+    ],
+)
+def test_odd_settings_are_refused(tmp_path, edit, message):
+    save_adapter(trained(), tmp_path)
+    edited(tmp_path, edit)
+    refused(tmp_path, message)
+
+
+def test_settings_that_are_no_object_are_refused(tmp_path):
+    save_adapter(trained(), tmp_path)
+    (tmp_path / SETTINGS).write_text("[1, 2]")
+    refused(tmp_path, '"format": "structmat.adapter"')
+
+
+def test_every_mismatch_is_named(tmp_path):
+    save_adapter(trained(), tmp_path)
+    other = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(16, 9), nn.BatchNorm1d(9))
+    refused(
+        tmp_path,
+        r"does not fit this model, which is left as it was: layer 0 is a ReLU, which has no"
+        r" adapter; layer 2 has a weight of shape \(9, 16\) for LinearAdapter, the saved one"
+        r" \(12, 16\) for LinearAdapter; 4 is not in the model; .*3\.running_mean has"
+        r" shape \(12,\) in the file, \(9,\) in the model",
+        other,
+    )
+
+
+def test_tensors_that_do_not_fit_the_settings_are_refused(tmp_path):
+    from hashlib import sha256
+
+    from safetensors.torch import load_file, save_file
+
+    save_adapter(trained(), tmp_path)
+    tensors = load_file(tmp_path / TENSORS)
+    tensors["stranger"] = torch.zeros(2)
+    tensors["2.scale"][0] = float("nan")
+    del tensors["4.bias"]
+    save_file(tensors, tmp_path / TENSORS)
+    digest = sha256((tmp_path / TENSORS).read_bytes()).hexdigest()
+    edited(tmp_path, lambda s: s.update(tensors=digest))
+    refused(tmp_path, r"2\.scale holds NaN.*4\.bias is not in the file; stranger of the file has")
+
+
+def test_bytes_that_are_no_tensors_are_refused(tmp_path):
+    from hashlib import sha256
+
+    save_adapter(trained(), tmp_path)
+    (tmp_path / TENSORS).write_bytes(b"no tensors")
+    edited(tmp_path, lambda s: s.update(tensors=sha256(b"no tensors").hexdigest()))
+    refused(tmp_path, "is no safetensors file")
+
+
+def test_a_model_that_has_adapters_is_refused(tmp_path):
+    save_adapter(trained(), tmp_path)
+    into = trained()
+    before = state(into)
+    with pytest.raises(StructmatError, match="has adapters already"):
+        load_adapter(into, tmp_path)
+    assert unchanged(into, before)
+
+
+def test_a_plain_model_has_nothing_to_save(tmp_path):
+    with pytest.raises(StructmatError, match="the model has no adapters to save"):
+        save_adapter(model(), tmp_path / "a")
+    assert not (tmp_path / "a").exists()
+
+
+def test_a_broken_write_leaves_the_old_files(tmp_path, monkeypatch):
+    one = trained()
+    save_adapter(one, tmp_path)
+    files = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+
+    def full(self, data):
+        self.touch()
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("pathlib.Path.write_bytes", full)
+        with pytest.raises(FileError, match=r"cannot be written to \(no space left"):
+            save_adapter(randomised(one, 3), tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == files
+
+
+def test_without_safetensors_the_extra_is_named(tmp_path, monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "safetensors.torch", None)
+    with pytest.raises(MissingExtraError, match=r'pip install "structmat\[adapters\]"'):
+        save_adapter(trained(), tmp_path)
+
+
+def test_the_file_needs_no_family(tmp_path):
+    """An unseeded random network comes back as it was drawn."""
+    net = sm.random(12, block=5, depth=3)
+    save_adapter(adapt(nn.Linear(12, 2), {12: net}.get, target_modules=".*"), tmp_path)
+    assert load_adapter(nn.Linear(12, 2), tmp_path).rotation.network == net
+
+
+def test_a_module_trained_whole_is_saved_through_a_wrapper(tmp_path):
+    one = nn.Sequential(trained())
+    save_adapter(one, tmp_path)
+    other = load_adapter(nn.Sequential(model()), tmp_path)
+    assert torch.equal(other(X), one(X))
+
+
+def test_running_statistics_are_saved_though_nobody_trains_them(tmp_path):
+    one = adapt(model(), "mixed_radix", target_modules=["0", "2"]).train()
+    for _ in range(20):
+        one(3 * torch.randn(8, 2, 6, 1) + 1)
+    save_adapter(one, tmp_path)
+    other = load_adapter(model(), tmp_path)
+    assert torch.equal(other.eval()(X), one.eval()(X))
+
+
+def test_biases_that_two_layers_share_are_saved(tmp_path):
+    def tied():
+        torch.manual_seed(0)
+        plain = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
+        plain[1].bias = plain[0].bias
+        return plain
+
+    one = randomised(adapt(tied(), "butterfly", bias=True), 0)
+    save_adapter(one, tmp_path)
+    x = torch.randn(2, 8)
+    assert torch.equal(load_adapter(tied(), tmp_path)(x), one(x))
+
+
+def test_a_buffer_may_hold_infinities_but_no_parameter(tmp_path):
+    def masked():
+        torch.manual_seed(0)
+        head = nn.Linear(8, 4)
+        head.register_buffer("mask", torch.full((4, 4), -torch.inf).triu(1))
+        return nn.ModuleDict({"a": nn.Linear(8, 8), "head": head})
+
+    one = adapt(masked(), "butterfly", target_modules=["a"], trainable=["head"])
+    save_adapter(one, tmp_path)
+    load_adapter(masked(), tmp_path)
+    files = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
+    with torch.no_grad():
+        one["head"].weight[0, 0] = float("nan")
+    with pytest.raises(StructmatError, match=r"head\.weight holds NaN or infinity: the adapter"):
+        save_adapter(one, tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == files
+
+
+def test_a_module_trained_whole_cannot_hold_an_adapted_layer(tmp_path):
+    save_adapter(trained(), tmp_path)
+    edited(tmp_path, lambda s: s.update(trained=["2"]))
+    refused(tmp_path, "2 is trained whole in the file, but holds an adapted layer")
+
+
+def test_groups_are_compared(tmp_path):
+    save_adapter(
+        adapt(nn.Sequential(nn.Conv2d(4, 4, 3, groups=2)), "mixed_radix", target_modules=["0"]),
+        tmp_path,
+    )
+    with pytest.raises(FileError, match="layer 0 reads 18 inputs, the saved one 36"):
+        load_adapter(nn.Sequential(nn.Conv2d(2, 4, 3)), tmp_path)

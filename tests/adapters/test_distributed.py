@@ -1,0 +1,195 @@
+"""Two processes train an adapter as one does, and what they save loads in one."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+from torch.utils.checkpoint import checkpoint
+
+from structmat.adapters import adapters, load_adapter, save_adapter
+from structmat.adapters.checkpoint import SETTINGS, TENSORS
+from structmat.adapters.distributed import plain_name, unwrapped
+from structmat.adapters.saved_tensors import trained_tensors
+from structmat.errors import StructmatError
+from tests.adapters import worker
+from tests.waiting import PATIENCE
+
+pytest.importorskip("safetensors")
+
+# Sums of eight float32 losses and gradients in another order, after five steps.
+CLOSE = {"rtol": 1e-5, "atol": 1e-6}
+
+
+def launched(folder, command):
+    """Run a command in two processes on the CPU; what they wrote is shown where they fail."""
+    path = os.pathsep.join([str(Path(worker.__file__).parents[2]), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", *command],
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+    )
+    assert done.returncode == 0, f"{command} failed:\n{done.stdout}\n{done.stderr}"
+    return [json.loads((folder / f"{rank}.json").read_text("utf-8")) for rank in (0, 1)]
+
+
+TORCHRUN = ["torch.distributed.run", "--standalone", "--nproc-per-node", "2"]  # on a free port
+# With --cpu it would start the processes by MPI only; the script says that it wants the CPU.
+ACCELERATE = ["accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+ACCELERATE += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+ACCELERATE += ["--main_process_port", "0"]
+
+
+def check_like_one(folder, found, options=()):
+    """Compare losses and the saved adapter with those of the run in this process."""
+    one = worker.adapted(options)
+    expected = torch.tensor(worker.trained(one))
+    for said in found:
+        torch.testing.assert_close(torch.tensor(said["losses"]), expected, **CLOSE)
+    assert len(set(said["losses"])) == worker.STEPS  # something was trained
+    save_adapter(one, folder / "one")
+    theirs, ours = (load_file(folder / name / TENSORS) for name in ("adapter", "one"))
+    assert theirs.keys() == ours.keys()
+    assert any(value.count_nonzero() for name, value in ours.items() if "generators" in name)
+    for name, value in ours.items():
+        torch.testing.assert_close(theirs[name], value, **CLOSE, msg=name)
+    settings = [json.loads((folder / n / SETTINGS).read_text("utf-8")) for n in ("adapter", "one")]
+    for each in settings:
+        del each["tensors"]  # the checksum
+    assert settings[0] == settings[1]
+    loaded = load_adapter(worker.plain(), folder / "adapter").eval()
+    x = next(worker.batches())[0]
+    torch.testing.assert_close(loaded(x), one(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.slow
+def test_data_parallel_training_is_that_of_one_process(tmp_path):
+    options = ["scale", "bias", "unused"]
+    found = launched(tmp_path, [*TORCHRUN, worker.__file__, "ddp", str(tmp_path), *options])
+    check_like_one(tmp_path, found, options)
+
+
+@pytest.mark.slow
+def test_training_by_accelerate_is_that_of_one_process(tmp_path):
+    pytest.importorskip("accelerate")
+    options = ["reduced"]
+    found = launched(
+        tmp_path, [*ACCELERATE, worker.__file__, "accelerate", str(tmp_path), *options]
+    )
+    check_like_one(tmp_path, found, options)
+    assert [said["kind"] for said in found] == 2 * ["DistributedType.MULTI_CPU"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [["scale", "bias", "exp"], ["each", "reduced"]])
+def test_sharded_training_is_that_of_one_process(tmp_path, options):
+    found = launched(tmp_path, [*TORCHRUN, worker.__file__, "fsdp", str(tmp_path), *options])
+    check_like_one(tmp_path, found, options)
+    size = sum(p.numel() for p in worker.adapted(options).parameters())
+    assert sum(said["parts"] for said in found) == size  # each held a part
+    for said in found:
+        assert said["there"] == sorted([SETTINGS, TENSORS])  # nobody goes on before
+        assert "sharded over several processes: merge the model before" in said["merge"]
+        assert "sharded over several processes: adapt the model before" in said["adapt"]
+        assert "sharded over several processes: adapt the model before" in said["load"]
+        assert said["again"] < 1e-5
+        assert "holds NaN or infinity" in said["broken"]  # in the process with sound parts, too
+    assert not (tmp_path / "broken").exists()
+
+
+@pytest.mark.slow
+def test_the_older_fsdp_is_saved_where_its_parameters_are_whole(tmp_path):
+    options = ["reduced", "bias"]
+    found = launched(tmp_path, [*TORCHRUN, worker.__file__, "fsdp1", str(tmp_path), *options])
+    check_like_one(tmp_path, found, options)
+    for said in found:
+        assert "the parameters are held in parts" in said["refused"]
+    assert not (tmp_path / "parts").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["1", "2", "3"])
+def test_zero_training_is_that_of_one_process(tmp_path, stage):
+    pytest.importorskip("deepspeed")
+    options = ["scale", "bias"]
+    command = [*TORCHRUN, worker.__file__, "zero", str(tmp_path), stage, *options]
+    found = launched(tmp_path, command)
+    check_like_one(tmp_path, found, options)
+    for said in found:
+        if stage == "3":
+            assert "the parameters are held in parts" in said["refused"]
+        else:
+            assert said["refused"] is None
+
+
+class Engine(nn.Module):
+    """Stands for DeepSpeed's, which has this name there."""
+
+    def __init__(self, module):
+        super().__init__()
+        self.module = module
+
+
+def compiled(module):
+    return torch.compile(module, backend="eager")  # the default one is slow to load
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [nn.DataParallel, compiled, type("DeepSpeedEngine", (Engine,), {})],
+    ids=["DataParallel", "compile", "DeepSpeedEngine"],
+)
+def test_what_is_around_a_model_is_not_in_the_file(tmp_path, wrap):
+    model = worker.adapted()
+    assert unwrapped(wrap(model)) is model
+    save_adapter(wrap(model), tmp_path / "around")
+    save_adapter(model, tmp_path / "plain")
+    for name in (TENSORS, SETTINGS):
+        assert (tmp_path / "around" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+
+
+def test_a_model_that_only_has_a_module_of_that_name_is_no_wrapper():
+    model = Engine(worker.plain())
+    assert unwrapped(model) is model
+
+
+def test_wrappers_within_a_model_are_not_in_the_names(tmp_path):
+    model = worker.adapted()
+    model.blocks[0] = compiled(model.blocks[0])
+    model.classifier = compiled(model.classifier)
+    assert any("_orig_mod" in name for name in adapters(model))
+    save_adapter(model, tmp_path)
+    again = load_adapter(worker.plain(), tmp_path)
+    assert {plain_name(name) for name in trained_tensors(model)} == trained_tensors(again).keys()
+
+
+def test_parameters_kept_elsewhere_are_refused(tmp_path):
+    model = worker.adapted()
+    generators = model.blocks[1].up.rotation.generators
+    generators[0].data = torch.empty(0)  # as FSDP1 and ZeRO-3 leave them between the steps
+    message = r"blocks\.1\.up: generators of shape \(0,\) instead of \(12, 1\).*GatheredParameters"
+    with pytest.raises(StructmatError, match=message):
+        save_adapter(model, tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+
+
+def test_checkpointed_activations_change_no_gradient():
+    def gradients(forward):
+        model = worker.adapted(["scale"])
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                nn.init.normal_(parameter, std=0.3, generator=torch.Generator().manual_seed(2))
+        x, y = next(worker.batches())
+        nn.functional.cross_entropy(forward(model, x), y).backward()
+        return [p.grad for p in model.parameters() if p.requires_grad]
+
+    again = gradients(lambda model, x: checkpoint(model, x, use_reentrant=False))
+    for one, two in zip(gradients(nn.Module.__call__), again, strict=True):
+        torch.testing.assert_close(one, two)

@@ -1,0 +1,277 @@
+"""A model on its way from pretrained to finetuned, and with some of its stages only."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+import structmat as sm
+from structmat.adapters import adapt, adapters, keep_stages, load_adapter, merge, path, save_adapter
+from structmat.errors import BlockError, StructmatError
+from structmat.testing import seeds
+from tests.drawn_modules import randomised, state
+
+KINDS = ["cayley", "exp", "givens", "householder"]
+X = torch.randn(5, 12, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+
+def plain():
+    torch.manual_seed(0)
+    layers = [nn.Linear(12, 16), nn.Tanh(), nn.Linear(16, 12), nn.Tanh(), nn.Linear(12, 4)]
+    return nn.Sequential(*layers).double()
+
+
+def adapted(seed=0, blocks="cayley", **options):
+    options = {"scale": True, "blocks": blocks} | options
+    return randomised(adapt(plain(), "mixed_radix", **options), seed, 0.4).eval()
+
+
+def tuned(seed=0, blocks="cayley", **options):
+    peft = pytest.importorskip("peft")
+    from structmat.peft import StructmatConfig
+
+    options = {"side": "both", "scale": True, "blocks": blocks} | options
+    config = StructmatConfig(topology="mixed_radix", target_modules=["0", "2", "4"], **options)
+    return randomised(peft.get_peft_model(plain(), config), seed, 0.4).eval()
+
+
+both = pytest.mark.parametrize("make", [adapted, tuned])
+
+
+def weights(model):
+    """Return the weights that the adapters make, as arrays, and those of the plain model."""
+    found = {
+        n: m for n, m in model.named_modules() if hasattr(m, "rotation") or hasattr(m, "turns")
+    }
+    return {n.removeprefix("base_model.model."): m.weight.detach() for n, m in found.items()}
+
+
+def rotations(module):
+    """Return the rotations of the inputs and of the outputs of an adapted layer."""
+    if hasattr(module, "rotation"):
+        return module.rotation, None
+    return tuple(module.turns("default"))
+
+
+def expected(model, change):
+    """Return the weights by dense matrices, of stages that `change` returns from those trained."""
+    made = {}
+    for name, module in model.named_modules():
+        if not (hasattr(module, "rotation") or hasattr(module, "turns")):
+            continue
+        base = getattr(module, "base_layer", None) or module.base
+        w = base.weight.detach().clone()
+        inputs, outputs = rotations(module)
+        w = w @ dense(inputs, change).T
+        w = w if outputs is None else dense(outputs, change) @ w
+        made[name.removeprefix("base_model.model.")] = w
+    return made
+
+
+def dense(turn, change):
+    factors = [
+        torch.tensor(f.toarray())
+        for f in sm.factors(turn.network, [b.detach().numpy() for b in turn.blocks(torch.float64)])
+    ]
+    whole = torch.eye(turn.network.width, dtype=torch.float64)
+    for factor in change(factors):
+        whole = factor @ whole
+    return whole
+
+
+def power(factor, t):
+    """Return the power of an orthogonal matrix by its eigenvalues."""
+    values, vectors = torch.linalg.eig(factor)
+    return (vectors @ torch.diag(values**t) @ torch.linalg.inv(vectors)).real
+
+
+@both
+@given(seed=seeds(), t=st.floats(0, 1), blocks=st.sampled_from(KINDS))
+def test_every_stage_is_taken_to_the_power(make, seed, t, blocks):
+    model = make(seed, blocks, scale=False)
+    oracle = expected(model, lambda factors: [power(f, t) for f in factors])
+    for at, halfway in path(model, [t]):
+        assert at == t
+        assert halfway is model
+        for name, weight in weights(model).items():
+            torch.testing.assert_close(weight, oracle[name], rtol=0, atol=1e-6)
+
+
+@both
+@pytest.mark.parametrize("steps", [4, [0.0, 0.25, 0.5, 0.75, 1.0]])
+def test_a_path_runs_from_the_plain_model_to_the_adapted_one(make, steps):
+    model = make()
+    end, start, held = model(X), plain()(X), state(model)
+    outputs = {t: halfway(X) for t, halfway in path(model, steps)}
+    assert list(outputs) == [0.0, 0.25, 0.5, 0.75, 1.0]
+    torch.testing.assert_close(outputs[0.0], start, rtol=0, atol=1e-12)
+    assert torch.equal(outputs[1.0], end)
+    assert len({float((y - end).detach().norm()) for y in outputs.values()}) == 5
+    assert torch.equal(model(X), end)
+    assert same(state(model), held)
+
+
+def same(one, other):
+    pairs = ((one[k], other[k]) for k in one)
+    return one.keys() == other.keys() and all(
+        torch.equal(a[0], b[0]) and a[1] == b[1] for a, b in pairs
+    )
+
+
+@both
+def test_a_path_that_breaks_off_or_fails_leaves_the_model_as_it_was(make):
+    model = make()
+    end, held = model(X), dict(model.named_parameters())
+    for _ in path(model, 4):
+        break
+    assert torch.equal(model(X), end)
+
+    def run():
+        for t, _ in path(model, 4):
+            if t > 0.3:
+                raise KeyboardInterrupt(t)
+
+    with pytest.raises(KeyboardInterrupt, match=r"0\.5"):
+        run()
+    walk = path(model, 4)
+    next(walk)
+    assert not torch.equal(model(X), end)
+    walk.close()
+    path(model, 4)  # not begun: nothing is changed
+    assert torch.equal(model(X), end)
+    now = dict(model.named_parameters())
+    assert now.keys() == held.keys()
+    assert all(now[k] is held[k] for k in held)  # the same parameters: an optimiser goes on
+
+
+@both
+def test_kept_stages_are_the_product_of_their_factors(make):
+    model = make(scale=False)
+    end = model(X)
+    for stages, change in (
+        ([0], lambda factors: factors[:1]),
+        (slice(-1, None), lambda factors: factors[-1:]),
+        (iter([1, 0]), lambda factors: factors[:2]),
+        ([], lambda factors: []),  # noqa: ARG005 (as the others)
+    ):
+        oracle = expected(model, change)
+        with torch.no_grad():  # blocks of all stages are kept ready from now on
+            torch.testing.assert_close(model(X), end)
+        with keep_stages(model, stages) as fewer:
+            assert fewer is model
+            for name, weight in weights(model).items():
+                torch.testing.assert_close(weight, oracle[name], rtol=0, atol=1e-12)
+            assert not torch.allclose(model(X), end)
+            fresh = copy.deepcopy(model)
+            torch.testing.assert_close(fresh(X), model(X))
+            with torch.no_grad():
+                torch.testing.assert_close(model(X), fresh(X))
+        assert torch.equal(model(X), end)
+    with pytest.raises(ZeroDivisionError, match="mine"), keep_stages(model, [0]):
+        raise ZeroDivisionError("mine")
+    assert torch.equal(model(X), end)
+    kept = keep_stages(model, [0])
+    assert not torch.equal(model(X), end)
+    kept.restore()
+    kept.restore()
+    assert torch.equal(model(X), end)
+
+
+@both
+def test_paths_and_stages_go_together(make):
+    model = make()
+    end = model(X)
+    with keep_stages(model, slice(1)):
+        first = model(X)
+        with keep_stages(model, slice(0)):
+            nothing = model(X)
+        assert torch.equal(model(X), first)
+        values = [halfway(X) for _, halfway in path(model, 2)]
+        assert torch.equal(values[-1], first)
+        torch.testing.assert_close(values[0], plain()(X), rtol=0, atol=1e-12)
+    assert torch.equal(model(X), end)
+    assert not torch.allclose(nothing, values[0])  # the scales stay
+
+
+def test_what_is_left_is_saved_and_merged(tmp_path):
+    model = adapted()
+    for t, halfway in path(model, [0.5]):
+        save_adapter(halfway, tmp_path / "half")
+        half = halfway(X)
+        torch.testing.assert_close(merge(copy.deepcopy(halfway))(X), half, msg=str(t))
+    torch.testing.assert_close(load_adapter(plain(), tmp_path / "half")(X), half)
+    size = sum(p.numel() for p in model.parameters())
+    keep_stages(model, slice(1))
+    save_adapter(model, tmp_path / "first")
+    again = load_adapter(plain(), tmp_path / "first")
+    torch.testing.assert_close(again(X), model(X))
+    assert {a.rotation.network.depth for a in adapters(again).values()} == {1}
+    assert sum(p.numel() for p in again.parameters()) < size
+
+
+def test_a_peft_model_merges_what_is_left_and_trains_it():
+    model = tuned(scale=False)
+    whole = model(X)
+    with keep_stages(model, [0]):
+        left = model(X)
+        torch.testing.assert_close(copy.deepcopy(model).merge_and_unload()(X), left)
+        left.square().sum().backward()
+        for name, p in model.named_parameters():
+            if "structmat" in name:  # first stages learn, and those left out do not
+                assert bool(p.grad is not None and p.grad.any()) == (name[-1] == "0"), name
+    assert torch.equal(model(X), whole)
+
+
+def test_one_adapter_of_several_moves():
+    peft = pytest.importorskip("peft")
+    from structmat.peft import StructmatConfig
+
+    model = tuned(scale=False)
+    options = {"target_modules": ["2"], "init_weights": False}
+    model.add_adapter("other", StructmatConfig(topology="butterfly(block=4, depth=2)", **options))
+    assert isinstance(model, peft.PeftModel)
+    before = model(X)
+    for _, halfway in path(model, [0.0], adapter_name="other"):
+        assert torch.equal(halfway(X), before)  # which is not active
+    model.base_model.set_adapter(["default", "other"])
+    for _, halfway in path(model, [0.0], adapter_name="other"):
+        torch.testing.assert_close(halfway(X), before)
+    for _, halfway in path(model, [0.0]):
+        torch.testing.assert_close(halfway(X), plain()(X))
+    with keep_stages(model, [], adapter_name="other"):
+        torch.testing.assert_close(model(X), before)
+    with pytest.raises(StructmatError, match=r"no adapters called 'othr'.*did you mean other"):
+        path(model, adapter_name="othr")
+
+
+@both
+def test_what_has_no_parts_is_refused(make):
+    with pytest.raises(StructmatError, match="no adapters that could be moved; adapt it first"):
+        path(plain())
+    model = make()
+    end = model(X)
+    with pytest.raises(StructmatError, match=r"0: stage 7 of a network of depth"):
+        keep_stages(model, [0, 7])
+    uneven = make(topology_pattern={"2": "block_diagonal(block=4)"})
+    before = uneven(X)
+    with pytest.raises(StructmatError, match=r"2: stage 1 of a network of depth 1"):
+        keep_stages(uneven, [1])  # layer 0 has one
+    assert torch.equal(uneven(X), before)
+    with pytest.raises(StructmatError, match="steps=0"):
+        path(model, 0)
+    assert torch.equal(model(X), end)
+    merge(model) if make is adapted else model.merge_adapter()
+    for act in (path, lambda m: keep_stages(m, [0])):
+        with pytest.raises(StructmatError, match="its adapter is merged"):
+            act(model)
+
+
+def test_blocks_that_are_not_orthogonal_have_no_path():
+    model = adapted(blocks="cayley_neumann")
+    end = model(X)
+    with pytest.raises(BlockError, match="orthogonal"):
+        list(path(model, 2))
+    assert torch.equal(model(X), end)

@@ -1,0 +1,129 @@
+"""Rotated outputs: W' = s ⊙ R·W, merged and unmerged, and saved as such."""
+
+import copy
+
+import pytest
+import torch
+from hypothesis import assume, given
+from torch import nn
+
+import structmat as sm
+from structmat.adapters import adapt, load_adapter, merge, save_adapter, unmerge
+from structmat.adapters.checkpoint import SETTINGS
+from structmat.errors import FileError, StructmatError
+from structmat.testing import seeds
+from tests.adapters.layouts.layers import CONVOLUTIONS, can_scale, flags, layers, rows, tolerance
+from tests.drawn_modules import randomised
+
+pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+
+
+def outputs(layer):
+    """Return how many outputs turn together."""
+    if isinstance(layer, CONVOLUTIONS):
+        return layer.out_channels // layer.groups
+    if isinstance(layer, nn.Embedding):
+        return layer.embedding_dim
+    return rows(layer, layer.weight).shape[1]
+
+
+def adapted(layer, *, scale=False, seed=0):
+    adapter = adapt(
+        copy.deepcopy(layer),
+        "mixed_radix",
+        target_modules=".*",
+        side="outputs",
+        scale=scale and can_scale(layer),
+    )
+    return randomised(adapter, seed)
+
+
+def expected_weight(adapter, layer):
+    """Return s ⊙ R·W in float64, in the layer's own layout."""
+    r = adapter.rotation.matrix(torch.float64)
+    w = layer.weight.to(torch.float64)
+    s = torch.ones(len(r)) if adapter.scale is None else adapter.scale
+    r = s.to(torch.float64)[:, None] * r
+    if isinstance(layer, CONVOLUTIONS):
+        return (r @ w.flatten(1)).reshape(w.shape)
+    return r @ w if isinstance(layer, nn.Linear) else (r @ w.T).T
+
+
+@given(layers(), flags, seeds())
+def test_the_weight_is_r_times_w_and_merging_changes_nothing(drawn, scale, seed):
+    layer, x = drawn
+    assume(outputs(layer) > 1)
+    layer(x)  # an embedding with max_norm shortens the rows that it sees
+    adapter = adapted(layer, scale=scale, seed=seed)
+    unmerged = adapter(x)
+    want = expected_weight(adapter, adapter.base).to(layer.weight.dtype)
+    error = (adapter.weight - want).abs().max()
+    assert error <= 60 * len(want) * torch.finfo(want.dtype).eps * (1 + want.abs().max())
+    before = adapter.base.weight.clone()
+    merge(adapter)
+    size = outputs(layer) * tolerance(layer, unmerged)
+    assert (adapter(x) - unmerged).abs().max() <= size
+    unmerge(adapter)
+    assert torch.equal(adapter.base.weight, before)
+
+
+@given(layers(), flags)
+def test_the_start_is_the_pretrained_layer(drawn, scale):
+    layer, x = drawn
+    assume(outputs(layer) > 1)
+    adapter = adapt(
+        copy.deepcopy(layer),
+        "mixed_radix",
+        target_modules=".*",
+        side="outputs",
+        scale=scale and can_scale(layer),
+    )
+    assert torch.equal(adapter.weight, layer.weight)
+    assert (adapter(x) - layer(x)).abs().max() <= tolerance(layer, layer(x))
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_gradients_are_those_of_the_dense_matrix(scale):
+    torch.manual_seed(0)
+    layer, x = nn.Linear(5, 8, dtype=torch.float64), torch.randn(3, 5, dtype=torch.float64)
+    adapter = adapted(layer, scale=scale)
+    wanted = [p for p in adapter.parameters() if p.requires_grad]
+    ours = torch.autograd.grad(adapter(x).square().sum(), wanted)
+    y = x @ expected_weight(adapter, layer).T + layer.bias
+    theirs = torch.autograd.grad(y.square().sum(), wanted)
+    for a, b in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(a, b)
+
+
+def test_a_saved_adapter_keeps_its_side(tmp_path):
+    torch.manual_seed(0)
+    layer = nn.Linear(6, 6)  # either side would fit
+    one = adapted(layer)
+    save_adapter(one, tmp_path)
+    other = load_adapter(copy.deepcopy(layer), tmp_path)
+    assert other.side == "outputs"
+    x = torch.randn(2, 6)
+    assert torch.equal(other(x), one(x))
+    with pytest.raises(FileError, match=r"a weight of shape \(9, 6\)"):
+        load_adapter(nn.Linear(6, 9), tmp_path)
+    text = (tmp_path / SETTINGS).read_text()
+    (tmp_path / SETTINGS).write_text(text.replace('"outputs"', '"middle"'))
+    with pytest.raises(FileError, match='side=\'middle\': a layer\'s "inputs" or its "outputs"'):
+        load_adapter(copy.deepcopy(layer), tmp_path)
+
+
+def test_a_side_or_a_width_that_is_none_is_refused():
+    with pytest.raises(StructmatError, match="side='left': a layer's \"inputs\""):
+        adapt(nn.Linear(4, 4), "butterfly", target_modules=".*", side="left")
+    with pytest.raises(StructmatError, match="has 6 outputs: the network has width 8"):
+        adapt(nn.Linear(4, 6), sm.butterfly(8), target_modules=".*", side="outputs")
+
+
+def test_a_layer_with_a_forward_of_its_own_is_refused():
+    class Doubled(nn.Linear):
+        def forward(self, x):
+            return 2 * super().forward(x)
+
+    with pytest.raises(StructmatError, match="a Doubled has a forward of its own"):
+        adapt(Doubled(4, 4), "butterfly", target_modules=".*", side="outputs")
+    adapt(Doubled(4, 4), "butterfly", target_modules=".*")  # its forward is called

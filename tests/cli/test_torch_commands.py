@@ -1,0 +1,81 @@
+"""`structmat convert` and `structmat audit` on real files."""
+
+import json
+
+import pytest
+import torch
+from torch import nn
+
+from structmat.adapters import adapt, load_adapter, save_adapter
+from structmat.cli import main
+from structmat.cli.convert import TARGETS
+from structmat.convert import conversion
+from tests.drawn_modules import randomised
+
+files = pytest.importorskip("safetensors.torch")
+
+
+def make():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(8, 6), nn.ReLU())
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    one = randomised(adapt(make(), "block_diagonal(block=4)"), 0)
+    save_adapter(one, tmp_path / "ours")
+    (tmp_path / "model").mkdir()
+    files.save_file(dict(make().state_dict()), tmp_path / "model" / "model.safetensors")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(capsys, *arguments):
+    code = main(arguments)
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    return out
+
+
+def test_the_command_has_every_target():
+    assert tuple(conversion.TARGETS) == TARGETS
+
+
+def test_there_and_back(folder, capsys):
+    out = run(capsys, "convert", "ours", "theirs", "--to", "peft-oft")
+    assert "ours: structmat → PEFT's OFT, theirs" in out
+    found = json.loads(run(capsys, "convert", "theirs", "again", "--model", "model", "--json"))
+    assert found["format"] == "PEFT's OFT"
+    assert found["layers"]["0"]["error"] < 1e-6
+    one, other = load_adapter(make(), "ours"), load_adapter(make(), "again")
+    x = torch.randn(3, 8)
+    torch.testing.assert_close(one(x), other(x))
+
+
+@pytest.mark.parametrize("to", ["lora", "merged"])
+def test_targets_that_need_the_model(folder, capsys, to):
+    rank = ["--rank", "2"] if to == "lora" else []
+    out = run(capsys, "convert", "ours", "theirs", "--to", to, "--model", "model", *rank)
+    assert ("rank 2 leaves out" in out) == (to == "lora")
+    assert (folder / "theirs").is_dir()
+
+
+def test_an_audit_is_text_json_and_a_page(folder, capsys):
+    out = run(capsys, "audit", "ours", "--model", "model", "--html", "audit.html")
+    assert "merged − unmerged" not in out
+    assert "energy: the relative change of the hyperspherical energy" in out
+    assert out.endswith("\n\npage: audit.html\n")
+    again = run(capsys, "audit", "ours", "--html", "audit.html", "--json")
+    assert "page" not in json.loads(again)
+    assert (folder / "audit.html").read_text("utf-8").startswith("<!doctype html>")
+    found = json.loads(run(capsys, "audit", "ours", "--json"))
+    assert found["layers"]["0"]["orthogonality_error"] < 1e-6
+    assert "energy" not in found["layers"]["0"]
+
+
+def test_a_page_that_cannot_be_written_is_one_line(folder, capsys):
+    (folder / "page").mkdir()
+    assert main(["audit", "ours", "--html", "page"]) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("structmat audit: --html page: cannot be written")
+    assert err.count("\n") == 1

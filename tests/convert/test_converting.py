@@ -1,0 +1,544 @@
+"""What is converted is found from the files; nothing is written unless all of it can be."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from structmat import block_diagonal, butterfly, random_blocks
+from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter
+from structmat.convert import convert
+from structmat.convert.adaptation import rotated
+from structmat.convert.gsoft import network as gsoft_network
+from structmat.convert.inverse_parametrization import (
+    cayley,
+    coordinates,
+    from_upper,
+    logarithms,
+    skew,
+    upper,
+)
+from structmat.convert.lora import truncate
+from structmat.convert.subnetworks import place, placed
+from structmat.errors import BlockError, FileError, StructmatError
+from structmat.linalg.factors import dense
+from structmat.networks.network import Network
+from structmat.testing import networks, seeds
+from tests.convert.models import effective, images, linears, ours, same
+from tests.drawn_modules import randomised
+
+files = pytest.importorskip("safetensors.torch")
+
+
+def saved_model(model, folder, shards=1):
+    """Save a model as transformers does: in shards with an index, beside other files."""
+    folder.mkdir()
+    tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
+    names = [f"model-{k}-of-{shards}.safetensors" for k in range(shards)]
+    home = {key: names[i % shards] for i, key in enumerate(tensors)}
+    for name in names:
+        part = {key: value for key, value in tensors.items() if home[key] == name}
+        files.save_file(part, folder / name)
+    (folder / "config.json").write_text("{}")
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": home}))
+    (folder / "training_args.bin").write_bytes(b"pickle")
+    return folder
+
+
+def all_tensors(folder):
+    return {k: v for path in folder.glob("*.safetensors") for k, v in files.load_file(path).items()}
+
+
+@given(networks(wired=False), st.sampled_from(["inputs", "outputs"]), seeds())
+@settings(max_examples=40)
+def test_any_network_merges_as_its_adapter_does(tmp_path_factory, net, side, seed):
+    folder = tmp_path_factory.mktemp("convert")
+
+    def make():
+        torch.manual_seed(0)
+        layer = nn.Linear(net.width, 3) if side == "inputs" else nn.Linear(3, net.width)
+        return nn.Sequential(layer)
+
+    one = randomised(
+        adapt(make(), net, target_modules=["0"], side=side, scale=True, bias=True), seed
+    )
+    save_adapter(one, folder / "ours")
+    saved_model(make(), folder / "model")
+    convert(folder / "ours", folder / "merged", to="merged", model=folder / "model")
+    merged = merge(one, unload=True).state_dict()
+    same(all_tensors(folder / "merged"), dict(merged), 2e-6)
+
+
+@st.composite
+def parts_of_formats(draw):
+    """Draw a format, and a network that it holds: some of its stages, with wires reordered."""
+    to = draw(st.sampled_from(["peft-boft", "peft-oft", "lycoris", "gsoft"]))
+    size = 2 * draw(st.integers(1, 3))
+    if to == "gsoft":
+        whole = gsoft_network(size * draw(st.integers(2, 4)), size)
+    elif to == "peft-oft":
+        whole = block_diagonal(size * draw(st.integers(1, 4)), size)
+    else:
+        depth = draw(st.integers(1, 3))
+        odd = 1 if to == "lycoris" else draw(st.sampled_from([1, 3]))
+        whole = butterfly(odd * size << (depth - 1), size, depth)
+    rng = np.random.default_rng(draw(seeds()))
+    taken = [stage for stage in whole.stages if rng.random() < 0.7] or [whole.stages[0]]
+    stages = []
+    for stage in taken:
+        switches = [rng.permutation(row) for bank in stage.banks for row in bank.reads]
+        kept = [switches[k] for k in rng.permutation(len(switches)) if rng.random() < 0.8]
+        stages.append([row.tolist() for row in kept or switches[:1]])
+    return to, Network.of(whole.width, stages)
+
+
+@given(parts_of_formats(), seeds())
+@settings(max_examples=60)
+def test_there_and_back_is_the_same_matrix(tmp_path_factory, drawn, seed):
+    to, net = drawn
+    folder = tmp_path_factory.mktemp("convert")
+    shape, side = ((net.width, 3), "inputs") if to != "lycoris" else ((3, net.width), "outputs")
+
+    def make():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(*shape), nn.ReLU())
+
+    scale = to != "peft-oft"
+    one = randomised(adapt(make(), net, target_modules=["0"], side=side, scale=scale), seed)
+    save_adapter(one, folder / "ours")
+    there = folder / ("there.safetensors" if to in ("lycoris", "gsoft") else "there")
+    done = convert(folder / "ours", there, to=to)
+    assert done.layers["0"]["error"] < 1e-5
+    convert(there, folder / "back", model=make())
+    same(effective(load_adapter(make(), folder / "back")), effective(one), 5e-6)
+
+
+@pytest.mark.parametrize("shards", [1, 3])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_merged_model_has_all_files_but_other_weights(tmp_path, shards, dtype):
+    make = lambda: images().to(dtype)  # noqa: E731
+    saved_model(make(), tmp_path / "model", shards)
+    one = ours(make(), "mixed_radix", target_modules=["0", "2"], scale=True)
+    save_adapter(one, tmp_path / "ours")
+    convert(tmp_path / "ours", tmp_path / "merged", to="merged", model=tmp_path / "model")
+    theirs = {path.name for path in (tmp_path / "model").iterdir()}
+    assert {path.name for path in (tmp_path / "merged").iterdir()} == theirs - {"training_args.bin"}
+    got = all_tensors(tmp_path / "merged")
+    assert {value.dtype for value in got.values()} == {dtype}
+    exact = {name: adapter.weight for name, adapter in adapters(one.double()).items()}
+    for name, weight in exact.items():  # rounded once, from float64
+        error = (got[f"{name}.weight"].double() - weight).abs()
+        assert bool((error <= torch.finfo(dtype).eps * weight.abs() + 2e-7).all())
+    assert torch.equal(got["2.bias"], make()[2].bias)
+
+
+def test_a_model_in_one_file_is_merged_into_one_file(tmp_path):
+    files.save_file(dict(linears().state_dict()), tmp_path / "model.safetensors")
+    save_adapter(ours(linears(), "butterfly", target_modules=["up"]), tmp_path / "ours")
+    target = tmp_path / "merged.safetensors"
+    convert(tmp_path / "ours", target, to="merged", model=tmp_path / "model.safetensors")
+    got = files.load_file(target)
+    assert not torch.equal(got["0.up.weight"], linears()[0]["up"].weight)
+    assert torch.equal(got["0.down.weight"], linears()[0]["down"].weight)
+
+
+def test_names_of_a_base_model_are_found_behind_a_prefix(tmp_path):
+    inner = linears()
+    wrapped = nn.ModuleDict({"bert": inner, "head": nn.Linear(2, 2)})
+    saved_model(wrapped, tmp_path / "model")
+    save_adapter(ours(linears(), "butterfly", target_modules=["up", "down"]), tmp_path / "ours")
+    convert(tmp_path / "ours", tmp_path / "merged", to="merged", model=tmp_path / "model")
+    expected = effective(load_adapter(linears(), tmp_path / "ours"))
+    got = all_tensors(tmp_path / "merged")
+    same({name: got[f"bert.{name}.weight"] for name in expected}, expected)
+    saved_model(inner, tmp_path / "base")
+    other = ours(wrapped, "butterfly", target_modules=["up", "down"])
+    save_adapter(other, tmp_path / "of the whole")
+    convert(tmp_path / "of the whole", tmp_path / "b", to="merged", model=tmp_path / "base")
+    expected = {name.removeprefix("bert."): w for name, w in effective(other).items()}
+    got = all_tensors(tmp_path / "b")
+    same({name: got[f"{name}.weight"] for name in expected}, expected)
+
+
+def test_statistics_and_modules_trained_whole_are_merged_too(tmp_path):
+    def make():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
+
+    saved_model(make(), tmp_path / "model")
+    one = ours(make(), "butterfly", target_modules=["0"], trainable=["2"])
+    one.train()(torch.randn(9, 8))
+    save_adapter(one, tmp_path / "ours")
+    convert(tmp_path / "ours", tmp_path / "merged", to="merged", model=tmp_path / "model")
+    same(all_tensors(tmp_path / "merged"), dict(merge(one, unload=True).state_dict()))
+    with pytest.raises(FileError, match="1 has running statistics that training moved"):
+        convert(tmp_path / "ours", tmp_path / "a", to="lora", rank=2, model=make())
+
+
+def test_a_head_that_the_base_model_lacks_is_added(tmp_path):
+    one = ours(linears(), "butterfly", target_modules=["up"], trainable=["1"])
+    save_adapter(one, tmp_path / "ours")
+    base = linears()
+    del base[1]
+    saved_model(base, tmp_path / "model", 2)
+    done = convert(tmp_path / "ours", tmp_path / "a", to="merged", model=tmp_path / "model")
+    assert done.notes == [
+        "left out, as they hold the old weights, training state or an adapter: training_args.bin",
+        "added, as the pretrained model does not have them: 1.bias, 1.weight",
+    ]
+    assert torch.equal(all_tensors(tmp_path / "a")["1.weight"], one[1].weight)
+    index = json.loads((tmp_path / "a" / "model.safetensors.index.json").read_text())
+    assert index["weight_map"]["1.weight"] == "model-1-of-2.safetensors"
+
+
+@pytest.mark.parametrize("inside", ["", "model."])
+@pytest.mark.parametrize("options", [{}, {"bias": True, "scale": True}])
+def test_a_layer_of_two_names_is_rotated_under_both(tmp_path, inside, options):
+    def make():
+        torch.manual_seed(0)
+        shared = nn.Linear(8, 8)
+        return nn.ModuleDict({"a": shared, "other": nn.Linear(8, 8), "b": shared})
+
+    one = ours(make(), "monarch", target_modules=["a"], **options)
+    save_adapter(one, tmp_path / "ours")
+    base = {inside + key: value.clone() for key, value in make().state_dict().items()}
+    files.save_file(base, tmp_path / "base.safetensors")
+    convert(
+        tmp_path / "ours",
+        tmp_path / "merged.safetensors",
+        to="merged",
+        model=tmp_path / "base.safetensors",
+    )
+    want = {inside + key: value for key, value in merge(one, unload=True).state_dict().items()}
+    same(files.load_file(tmp_path / "merged.safetensors"), want)
+
+
+# The pieces --------------------------------------------------------------------------------
+
+
+@given(networks(wired=False), seeds())
+def test_rotating_columns_is_the_dense_product(net, seed):
+    arrays = random_blocks(net, rng=seed)
+    tensors = [torch.from_numpy(block) for block in arrays]
+    got = rotated(net, tensors, torch.eye(net.width, dtype=torch.float64)).numpy()
+    assert np.abs(got - dense(net, arrays)).max(initial=0.0) < 1e-12
+
+
+@given(networks(wired=False), seeds())
+def test_a_network_placed_in_another_is_the_same_matrix(net, seed):
+    assume(net.width > 1)
+    arrays = random_blocks(net, rng=seed)
+    tensors = [torch.from_numpy(block) for block in arrays]
+    pairs = list(range(net.width - net.width % 2))
+    first = Network.of(net.width, [[pairs[k : k + 2] for k in pairs[::2]]])
+    order = np.random.default_rng(seed).permutation(net.width).tolist()
+    for inside in (Network.of(net.width, [[order]]), first.then(Network.of(net.width, [[order]]))):
+        got = dense(inside, [b.numpy() for b in placed(net, tensors, inside)])
+        assert np.abs(got - dense(net, arrays)).max() < 1e-12
+
+
+@given(st.integers(1, 4), st.sampled_from([2, 4, 8]), seeds())
+def test_a_prefix_or_part_of_a_butterfly_has_a_place_in_it(depth, block, seed):
+    whole = butterfly(64, block=block, depth=depth)
+    chosen = np.random.default_rng(seed).random(depth) < 0.5
+    part = Network(64, [stage for stage, take in zip(whole.stages, chosen, strict=True) if take])
+    assert place(part, whole) == tuple(np.flatnonzero(chosen))
+    if depth > 1 and block < 8:
+        assert place(whole[::-1], whole) is None
+
+
+@given(st.integers(1, 5), st.integers(2, 6), seeds(), st.floats(0.01, 3.0))
+def test_coordinates_and_logarithms_are_those_of_rotations(count, radix, seed, size):
+    q = skew(torch.from_numpy(np.random.default_rng(seed).normal(size=(count, radix, radix))))
+    q = size * q
+    blocks = cayley(q)
+    for dtype in (torch.float32, torch.float64):
+        far = 1 + float(q.abs().max()) ** 2
+        found = coordinates(blocks, dtype)
+        assert found.q.dtype == dtype
+        assert (found.q.double() - q).abs().max() <= 50 * radix * far * torch.finfo(dtype).eps
+        assert found.error <= 50 * radix * torch.finfo(dtype).eps
+        again = logarithms(blocks, dtype)
+        assert again.error <= 50 * radix * torch.finfo(dtype).eps
+        assert (again.q.mT == -again.q).all()
+        assert torch.linalg.eigvals(again.q.double()).imag.abs().max() <= np.pi + 1e-6
+    assert torch.equal(from_upper(upper(q)), q)
+
+
+@given(st.integers(1, 3), st.integers(1, 3), seeds())
+def test_a_rotation_by_half_turns_has_a_logarithm_only(halves, rest, seed):
+    size = 2 * halves + rest
+    basis, _ = torch.linalg.qr(
+        torch.from_numpy(np.random.default_rng(seed).normal(size=(size, size)))
+    )
+    signs = torch.tensor([-1.0] * 2 * halves + [1.0] * rest, dtype=torch.float64)
+    block = (basis * signs @ basis.T)[None]
+    assert logarithms(block, torch.float64).error < 1e-12
+    with pytest.raises(BlockError, match="eigenvalue −1"):
+        coordinates(block, torch.float64)
+    block[0] = basis * torch.tensor([-1.0] + [1.0] * (size - 1)) @ basis.T
+    with pytest.raises(BlockError, match="determinant −1"):
+        logarithms(block, torch.float64)
+
+
+@given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 8), seeds())
+def test_no_matrix_of_the_rank_is_nearer(rows, columns, rank, seed):
+    matrix = torch.from_numpy(np.random.default_rng(seed).normal(size=(rows, columns)))
+    found = truncate(matrix, rank)
+    values = torch.linalg.svdvals(matrix)
+    best = float(values[rank:].norm() / values.norm())
+    assert found.error == pytest.approx(best, abs=1e-7)
+    assert found.b.shape == (rows, min(rank, rows, columns))
+    torch.testing.assert_close(found.b.norm(dim=0), found.a.norm(dim=1))
+
+
+def test_no_change_needs_no_rank():
+    found = truncate(torch.zeros(3, 2, dtype=torch.float64), 2)
+    assert found.error == 0.0
+    assert not found.a.any()
+
+
+# What is refused ---------------------------------------------------------------------------
+
+
+def saved(folder, **options):
+    save_adapter(ours(linears(), "butterfly(block=4, depth=2)", **options), folder)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        (
+            {"to": "boft"},
+            StructmatError,
+            "to='boft': no such format; did you mean gsoft",
+        ),
+        ({"to": "lora"}, StructmatError, "a rank is given for lora"),
+        ({"to": "peft-oft", "rank": 2}, StructmatError, "and for nothing else"),
+        ({"to": "lora", "rank": 0}, StructmatError, "rank=0: rank must be an integer, at least 1"),
+        ({"to": "lora", "rank": 2}, StructmatError, "the weights are needed; name the pretrained"),
+        ({"to": "merged"}, StructmatError, "the weights are needed; name the pretrained"),
+        ({"to": "merged", "model": nn.Linear(2, 2)}, StructmatError, "load_adapter, then merge"),
+        ({"to": "gsoft", "prefix": "unet"}, StructmatError, "prefix='unet': names of layers in"),
+        ({"to": "lycoris"}, FileError, r"one file; let its name end in \.safetensors"),
+        ({"to": "structmat"}, FileError, "is in structmat's files already"),
+        ({"to": "peft-boft", "nearest": 1}, StructmatError, "nearest=1: nearest must be True"),
+        ({"to": "peft-boft", "model": nn.Linear(2, 2)}, FileError, r"0\.up has no weight in this"),
+        ({"to": "peft-boft", "model": linears(widths=(32, 48))}, FileError, "the model has"),
+        ({"to": "peft-boft", "model": "missing"}, FileError, "missing: no \\*.safetensors"),
+    ],
+)
+def test_options_that_do_not_go_together_are_refused(tmp_path, options, error, message):
+    saved(tmp_path / "ours", target_modules=["up"])
+    with pytest.raises(error, match=message):
+        convert(tmp_path / "ours", tmp_path / "out", **options)
+    assert [path.name for path in tmp_path.iterdir()] == ["ours"]
+
+
+def test_a_directory_with_more_than_the_model_is_read_by_its_index(tmp_path):
+    """Training leaves adapters beside models, and some publish the same weights twice."""
+    saved_model(linears(), tmp_path / "model", 2)
+    other = {name: value + 1 for name, value in linears().state_dict().items()}
+    files.save_file(other, tmp_path / "model" / "consolidated.safetensors")
+    files.save_file(other, tmp_path / "model" / "adapter_model.safetensors")
+    saved(tmp_path / "ours", target_modules=["up"])
+    options = {"to": "merged", "model": tmp_path / "model"}
+    convert(tmp_path / "ours", tmp_path / "merged", **options)
+    names = {path.name for path in (tmp_path / "merged").glob("*.safetensors")}
+    assert names == {"model-0-of-2.safetensors", "model-1-of-2.safetensors"}
+    assert torch.equal(all_tensors(tmp_path / "merged")["1.bias"], linears()[1].bias)
+    (tmp_path / "model" / "model.safetensors.index.json").unlink()
+    with pytest.raises(FileError, match=r"is in consolidated.* and in .*; give one of them"):
+        convert(tmp_path / "ours", tmp_path / "again", **options)
+    files.save_file(dict(linears().state_dict()), tmp_path / "model" / "model.safetensors")
+    convert(tmp_path / "ours", tmp_path / "again", **options)
+    assert [p.name for p in (tmp_path / "again").glob("*.safetensors")] == ["model.safetensors"]
+
+
+def test_one_file_of_lora_has_the_names_of_diffusers(tmp_path):
+    one = ours(images(), "mixed_radix", target_modules=["0", "2"])
+    save_adapter(one, tmp_path / "ours")
+    options = {"to": "lora", "rank": 7, "model": images()}
+    convert(tmp_path / "ours", tmp_path / "lora.safetensors", prefix="unet", **options)
+    got = files.load_file(tmp_path / "lora.safetensors")
+    assert {key: tuple(value.shape) for key, value in got.items()} == {
+        "unet.0.lora_A.weight": (7, 4, 3, 3),
+        "unet.0.lora_B.weight": (6, 7, 1, 1),  # of six channels, padded
+        "unet.2.lora_A.weight": (7, 96),
+        "unet.2.lora_B.weight": (5, 7),
+    }
+    for name, weight in effective(one).items():
+        b, a = (got[f"unet.{name}.lora_{part}.weight"].flatten(1) for part in "BA")
+        change = (weight - images().get_submodule(name).weight.detach()).flatten(1)
+        torch.testing.assert_close(b @ a, change, rtol=1e-5, atol=1e-6)
+    with pytest.raises(FileError, match="needs a prefix, as in --prefix transformer"):
+        convert(tmp_path / "ours", tmp_path / "other.safetensors", **options)
+    save_adapter(ours(images(), "mixed_radix", bias=True), tmp_path / "biased")
+    with pytest.raises(FileError, match="a single file of LoRA has no biases"):
+        convert(tmp_path / "biased", tmp_path / "b.safetensors", prefix="", **options)
+
+
+def test_a_grouped_convolution_is_merged_and_no_lora(tmp_path):
+    def make():
+        torch.manual_seed(0)
+        return nn.Sequential(nn.Conv2d(6, 9, (2, 3), groups=3))
+
+    one = ours(make(), "mixed_radix", target_modules=["0"], scale=True)
+    save_adapter(one, tmp_path / "ours")
+    saved_model(make(), tmp_path / "model")
+    options = {"model": tmp_path / "model"}
+    convert(tmp_path / "ours", tmp_path / "merged", to="merged", **options)
+    same({"0": all_tensors(tmp_path / "merged")["0.weight"]}, effective(one))
+    with pytest.raises(FileError, match="LoRA of a convolution with groups"):
+        convert(tmp_path / "ours", tmp_path / "lora", to="lora", rank=2, **options)
+    with pytest.raises(FileError, match="PEFT's BOFT takes no convolution with groups"):
+        convert(tmp_path / "ours", tmp_path / "boft", to="peft-boft")
+    assert not (tmp_path / "lora").exists()
+
+
+def test_what_is_there_is_kept(tmp_path):
+    saved(tmp_path / "ours", target_modules=["up"])
+    (tmp_path / "out").mkdir()
+    convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")  # an empty directory will do
+    before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
+    with pytest.raises(FileError, match="is there already; remove it first"):
+        convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+    with pytest.raises(FileError, match="there is no directory"):
+        convert(tmp_path / "ours", tmp_path / "no" / "out", to="peft-boft")
+
+
+def write_config(folder, config, name="adapter_config.json"):
+    folder.mkdir()
+    (folder / name).write_text(config)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ('{"peft_type": "LORA"}', "PEFT's LORA is not converted; BOFT, OFT, HRA, STRUCTMAT are"),
+        ('{"peft_type": "BO', "adapter_config.json is truncated or not JSON"),
+        ("[]", "expected a JSON object"),
+        ('{"peft_type": "BOFT"}', "adapter_model.safetensors: No such file"),
+    ],
+)
+def test_a_directory_of_something_else_is_refused(tmp_path, config, message):
+    folder = write_config(tmp_path / "in", config)
+    with pytest.raises(FileError, match=message):
+        convert(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_files_of_something_else_are_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(FileError, match=r"neither adapter\.json, as structmat writes, nor"):
+        convert(tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(FileError, match="no such file or directory"):
+        convert(tmp_path / "nothing", tmp_path / "out")
+    files.save_file({"a": torch.zeros(2)}, tmp_path / "a.safetensors")
+    with pytest.raises(FileError, match=r"neither \.oft_blocks nor .* in it, but a;"):
+        convert(tmp_path / "a.safetensors", tmp_path / "out")
+    (tmp_path / "b.safetensors").write_bytes(b"no")
+    with pytest.raises(FileError, match="is cut or no safetensors file"):
+        convert(tmp_path / "b.safetensors", tmp_path / "out")
+    folder = write_config(tmp_path / "old", '{"peft_type": "OFT"}')
+    (folder / "adapter_model.bin").touch()
+    with pytest.raises(FileError, match=r"adapter_model\.bin is a pickle; save as"):
+        convert(folder, tmp_path / "out")
+    (tmp_path / "adapter_model.safetensors").touch()
+    with pytest.raises(FileError, match=r"give the directory, for adapter_config\.json"):
+        convert(tmp_path / "adapter_model.safetensors", tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("method", "tensors", "message"),
+    [
+        ("BOFT", {"0.boft_R": (1, 4, 4, 4)}, "boft_s is missing"),
+        ("BOFT", {"0.boft_R": (4, 4, 4, 4), "0.boft_s": (2, 1)}, "is no block butterfly"),
+        ("BOFT", {"0.boft_s": (2, 1)}, "boft_R of four axes is missing"),
+        ("OFT", {"0.oft_R.weight": (4, 5)}, r"0: 5 numbers for a block: r\(r−1\)/2 are needed"),
+        ("OFT", {"0.oft_r": (4, 4, 4)}, "of an OFT before PEFT 0.16"),
+        ("OFT", {"0.oft_embedding_R.weight": (4, 6)}, "PEFT's OFT of an embedding is not read"),
+        ("OFT", {"0.oft_R.weight": (4, 6)}, "does not say the shape of this layer's weight"),
+        ("OFT", {"0.lora_A.weight": (4, 6)}, "has no oft_R.weight or .*; it has 0.lora_A.weight"),
+        ("HRA", {"0.hra_u": (4,)}, "not \\(inputs, reflections\\)"),
+    ],
+)
+def test_tensors_that_are_odd_are_refused(tmp_path, method, tensors, message):
+    folder = write_config(tmp_path / "in", json.dumps({"peft_type": method}))
+    made = {name: torch.zeros(shape) for name, shape in tensors.items()}
+    files.save_file(made, folder / "adapter_model.safetensors")
+    with pytest.raises(FileError, match=message):
+        convert(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_quantised_weight_is_refused(tmp_path):
+    saved(tmp_path / "ours", target_modules=["up"])
+    model = {f"{k}": v.to(torch.int8) for k, v in linears().state_dict().items()}
+    files.save_file(model, tmp_path / "model.safetensors")
+    with pytest.raises(FileError, match=r"a weight of torch\.int8 cannot be rotated; merge before"):
+        convert(
+            tmp_path / "ours",
+            tmp_path / "a.safetensors",
+            to="merged",
+            model=tmp_path / "model.safetensors",
+        )
+    assert not (tmp_path / "a.safetensors").exists()
+
+
+def test_a_merged_weight_that_overflows_is_refused(tmp_path):
+    one = ours(linears(), "butterfly", target_modules=["up"], scale=True)
+    with torch.no_grad():
+        one[0]["up"].scale.fill_(1e6)
+    save_adapter(one, tmp_path / "ours")
+    saved_model(linears().half(), tmp_path / "model")
+    with pytest.raises(FileError, match=r"0\.up: the merged weight holds NaN or infinity"):
+        convert(tmp_path / "ours", tmp_path / "out", to="merged", model=tmp_path / "model")
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_adapter_that_diverged_is_refused(tmp_path):
+    folder = write_config(tmp_path / "in", '{"peft_type": "BOFT"}')
+    x = torch.full((1, 2, 2, 2), torch.nan)
+    files.save_file(
+        {"0.boft_R": x, "0.boft_s": torch.ones(3, 1)}, folder / "adapter_model.safetensors"
+    )
+    with pytest.raises(FileError, match="0: a block holds NaN or infinity"):
+        convert(folder, tmp_path / "out")
+
+
+def test_a_broken_write_leaves_nothing(tmp_path, monkeypatch):
+    saved(tmp_path / "ours", target_modules=["up"])
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("structmat.convert.peft_files.write_json", full)
+    with pytest.raises(FileError, match=r"out: cannot be written .No space left on device"):
+        convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")
+    assert [path.name for path in tmp_path.iterdir()] == ["ours"]
+
+
+def test_an_adapter_of_a_bare_layer_is_refused(tmp_path):
+    one = ours(nn.Linear(8, 4), "butterfly", target_modules=".*")
+    save_adapter(one, tmp_path / "ours")
+    with pytest.raises(FileError, match="of one bare layer"):
+        convert(tmp_path / "ours", tmp_path / "a", to="lora", rank=2, model=nn.Linear(8, 4))
+    with pytest.raises(FileError, match="the model is the one layer itself"):
+        convert(tmp_path / "ours", tmp_path / "a", to="peft-boft")
+
+
+def test_it_prints_what_was_converted(tmp_path):
+    done = convert(saved(tmp_path / "ours", target_modules=["up"]), tmp_path / "a", to="peft-boft")
+    text = str(done)
+    assert "structmat → PEFT's BOFT" in text
+    assert "0.up   width 32, depth 2, blocks of 4  inputs" in text
+    assert "note: PEFT reads 2 factors only where its CUDA extension compiles" in text
+    assert json.loads(json.dumps(done.to_dict()))["layers"]["0.up"]["error"] < 1e-6

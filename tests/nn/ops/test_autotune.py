@@ -1,0 +1,211 @@
+"""Choices by measuring: made once, kept on disk, and of no consequence but time."""
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import structmat as sm
+from structmat.adapters import adapt
+from structmat.errors import StructmatError
+from structmat.nn import Orthogonal
+from structmat.nn.ops import autotune, timing_cache
+from structmat.nn.ops.cost_model import choices
+from structmat.nn.ops.execution_plan import Program
+from tests.drawn_modules import layer
+
+CPU = torch.device("cpu")
+NET = sm.butterfly(64)
+
+
+@pytest.fixture
+def timed(monkeypatch, tmp_path):
+    """Count measurements, with the last way always the fastest, in a cache of this test's own."""
+    monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
+    timing_cache.forget()
+    calls = []
+
+    def times(program, ways, tokens, dtype, device):
+        calls.append((tokens, dtype))
+        return [float(len(ways) - k) for k in range(len(ways))]
+
+    monkeypatch.setattr(autotune, "_timed", times)
+    yield calls
+    timing_cache.forget()
+
+
+def ask(tokens=5000, *, measure=True, dtype=torch.float32):
+    return autotune.chosen(Program(NET), tokens, dtype, CPU, measure=measure)
+
+
+def slowest_worth_trying(tokens):
+    ways = choices(NET, tokens)
+    return [w for w in ways if w.cost.seconds <= 3 * ways[0].cost.seconds][-1].ends
+
+
+def test_the_fastest_is_chosen_and_measured_once(timed):
+    assert ask() == slowest_worth_trying(8192) != choices(NET, 8192)[0].ends
+    assert timed == [(8192, torch.float32)]
+    assert ask(5001) == ask(8192) == ask()
+    assert len(timed) == 1
+    ask(dtype=torch.float64)
+    ask(10**6)
+    assert timed[1:] == [(8192, torch.float64), (2**18, torch.float32)]  # of 64 wires at most
+
+
+def test_a_later_process_reads_what_was_measured(timed):
+    first = ask()
+    timing_cache.forget()  # as a new process has nothing in memory
+    assert ask() == first
+    assert len(timed) == 1
+    data = json.loads(timing_cache.file().read_text(encoding="utf-8"))
+    assert data["format"] == "structmat.plans"
+    (name,) = data["plans"]
+    for part in ("8192", "float32", f"torch {torch.__version__}", "threads"):
+        assert part in name
+
+
+def test_few_vectors_the_model_and_deterministic_runs_measure_nothing(timed):
+    assert ask(100) == choices(NET, 128)[0].ends
+    assert ask(measure=False) == choices(NET, 8192)[0].ends
+    torch.use_deterministic_algorithms(mode=True)
+    try:
+        assert ask() == choices(NET, 8192)[0].ends
+    finally:
+        torch.use_deterministic_algorithms(mode=False)
+    assert not timed
+
+
+def test_threads_are_part_of_what_is_remembered(timed):
+    program, threads = Program(NET), torch.get_num_threads()
+    autotune.chosen(program, 5000, torch.float32, CPU, measure=True)
+    try:
+        torch.set_num_threads(threads + 1)
+        autotune.chosen(program, 5000, torch.float32, CPU, measure=True)
+    finally:
+        torch.set_num_threads(threads)
+    autotune.chosen(program, 5000, torch.float32, CPU, measure=True)
+    assert len(timed) == 2
+
+
+def test_the_default_plan_depends_on_no_timing(monkeypatch):
+    """So that a seed makes the same bits in every process."""
+
+    def refuse(*_):
+        raise AssertionError("timed")
+
+    monkeypatch.setattr(autotune, "_timed", refuse)
+    monkeypatch.setattr(timing_cache, "recall", refuse)
+    model = adapt(torch.nn.Sequential(torch.nn.Linear(64, 64)), NET)
+    assert model[0].rotation.plan == Orthogonal(NET).plan == "auto"
+    x = torch.randn(2 * autotune.SMALL // 64, 64, requires_grad=True)
+    for rotate in (Orthogonal(NET), model):
+        rotate(x).sum().backward()
+    assert "nothing was measured" in Orthogonal(NET).explain(len(x))
+    threads = torch.get_num_threads()
+    choice = autotune.chosen(Program(NET), len(x), x.dtype, CPU)
+    try:
+        torch.set_num_threads(threads + 1)
+        assert autotune.chosen(Program(NET), len(x), x.dtype, CPU) == choice
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("plan", ["measure", "reference"])
+def test_a_plan_reaches_every_rotation(plan):
+    net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 8))
+    found = [m for m in adapt(net, "monarch", plan=plan).modules() if isinstance(m, Orthogonal)]
+    assert [m.plan for m in found] == [plan, plan]
+    fresh = torch.nn.Sequential(torch.nn.Linear(64, 64))
+    with pytest.raises(StructmatError, match="plan='fast': it must be one of auto, measure"):
+        adapt(fresh, "monarch", plan="fast")
+    assert type(fresh[0]) is torch.nn.Linear
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "[]",
+        '{"format": "structmat.plans", "version": 99, "plans": {"a": []}}',
+        '{"format": "structmat.plans", "version": 1, "plans": {"a": [{"ends": "?"}]}}',
+        '{"format": "structmat.plans", "version": 1, "plans": 7}',
+        # An integer that no float holds.
+        '{"format": "structmat.plans", "version": 1, "plans": {"a": [{"ends": [1], "seconds": 1'
+        + "0" * 400
+        + "}]}}",
+    ],
+)
+def test_a_damaged_file_is_as_good_as_none(timed, content):
+    timing_cache.file().write_text(content, encoding="utf-8")
+    ask()
+    assert len(timed) == 1
+    timing_cache.forget()
+    ask()
+    assert len(timed) == 1  # it was written anew
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(timed, monkeypatch, tmp_path):
+    (tmp_path / "taken").write_text("a file", encoding="utf-8")
+    monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path / "taken"))
+    ask()
+    ask()
+    assert len(timed) == 1  # kept in memory
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="other systems' folders")
+def test_the_folder_is_where_it_should_be(monkeypatch, tmp_path):
+    monkeypatch.delenv("STRUCTMAT_CACHE")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for base in ("", "relative"):  # as the XDG specification asks, a relative one is ignored
+        monkeypatch.setenv("XDG_CACHE_HOME", base)
+        assert timing_cache.file() == tmp_path / ".cache" / "structmat" / "plans.json"
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
+    assert timing_cache.file() == tmp_path / "caches" / "structmat" / "plans.json"
+    assert list(tmp_path.iterdir()) == []  # nothing is made before there is something to keep
+
+
+@pytest.mark.parametrize("folder", [RuntimeError("no home"), Path("~/.cache/structmat")])
+def test_without_a_home_there_is_no_file(monkeypatch, folder):
+    """Recent versions of platformdirs raise, older ones return what could not be expanded."""
+
+    def user_cache_path(*names, **options):
+        if isinstance(folder, Exception):
+            raise folder
+        return folder
+
+    monkeypatch.setattr(timing_cache, "user_cache_path", user_cache_path)
+    assert timing_cache.file() is not None  # $STRUCTMAT_CACHE
+    monkeypatch.delenv("STRUCTMAT_CACHE")
+    assert timing_cache.file() is None
+
+
+def test_measuring_for_real_gives_seconds_for_each_way(monkeypatch, tmp_path):
+    monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
+    timing_cache.forget()
+    times = autotune.measured(Program(NET), 5000, torch.float32, CPU)
+    assert len(times) > 1
+    assert all(0 < seconds < 60 for seconds in times.values())
+    best = min(times, key=lambda way: times[way])
+    assert ask() == best.ends
+    text = Orthogonal(NET, plan="measure").explain(5000)
+    assert "measured here" in text
+    assert f"→ {best}" in text
+    timing_cache.forget()
+
+
+def test_plans_give_the_same_numbers(timed):
+    x = torch.randn(5000, 64, dtype=torch.float64, requires_grad=True)
+    results = []
+    for plan in ("measure", "auto", "reference"):
+        q = layer(NET, 0, plan=plan)
+        y = q(x)
+        results.append([y, *torch.autograd.grad(y.sin().sum(), [x, *q.generators])])
+        assert plan in q.explain(5000) or plan != "reference"
+    for other in results[1:]:
+        for a, b in zip(results[0], other, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+    assert len(timed) == 1

@@ -1,0 +1,494 @@
+"""The fast path beside the plain one: the same values and gradients, whatever is merged."""
+
+import copy
+import gc
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import structmat as sm
+from structmat.errors import StructmatError
+from structmat.nn import Orthogonal
+from structmat.nn.ops import execution_plan, operator, tiled
+from structmat.nn.ops.cost_model import bucket, choices
+from structmat.nn.ops.execution_plan import program_for
+from structmat.nn.ops.operator import plain, rotated
+from structmat.testing import networks, seeds
+from tests.drawn_modules import layer
+
+CPU = torch.device("cpu")
+DTYPES = st.sampled_from([torch.float64, torch.complex128, torch.float32])
+FAMILIES = [
+    sm.butterfly(128),
+    sm.benes(64),
+    sm.shuffle(96, block=4),
+    sm.butterfly(48, block=6),
+    sm.butterfly(64, block=8, depth=4),
+    sm.mixed_radix(60),
+    sm.monarch(63),
+    sm.random(40, block=5, depth=3, rng=0),
+    sm.brickwall(17),
+    sm.clos(24, (4, 6)),
+    sm.omega(32),
+]
+
+
+def drawn(net, seed, dtype, tokens):
+    """Return blocks, vectors and a gradient of the right shapes."""
+    q = layer(net, seed, dtype=dtype)
+    source = torch.Generator().manual_seed(seed)
+    x, weight = (torch.randn(tokens, net.width, dtype=dtype, generator=source) for _ in range(2))
+    return [b.detach().requires_grad_() for b in q.blocks(dtype)], x.requires_grad_(), weight
+
+
+def close(dtype, terms):
+    """Return tolerances for a sum of so many terms."""
+    eps = torch.finfo(dtype).eps
+    return {"rtol": 0, "atol": 60 * eps * (1 + terms) ** 0.5}
+
+
+def gradients(y, weight, inputs):
+    """Return the gradients of a real loss."""
+    loss = (y * weight).sum()
+    return torch.autograd.grad(loss.real if loss.is_complex() else loss, inputs)
+
+
+@given(networks(max_width=20, max_depth=6), seeds(), DTYPES, st.booleans(), st.integers(0, 40))
+def test_every_way_gives_the_plain_values_and_gradients(net, seed, dtype, adjoint, tokens):
+    blocks, x, weight = drawn(net, seed, dtype, tokens)
+    if not blocks:
+        return
+    program = program_for(net)
+    expected = plain(program, blocks, x, adjoint=adjoint)
+    wanted = gradients(expected, weight, [x, *blocks])
+    for choice in choices(net, 10_000):
+        program.chosen = {_asked(tokens, dtype): choice.ends}
+        y = rotated(program, blocks, x, adjoint=adjoint)
+        scale = 1 + float(x.detach().abs().amax() if tokens else 0)
+        torch.testing.assert_close(y / scale, expected / scale, **close(dtype, net.width))
+        for found, plainly in zip(gradients(y, weight, [x, *blocks]), wanted, strict=True):
+            torch.testing.assert_close(
+                found / scale**2, plainly / scale**2, **close(dtype, 40 * net.width)
+            )
+    program.chosen.clear()
+
+
+def _asked(tokens, dtype):
+    return bucket(tokens), dtype, CPU, None  # nothing measured
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+@pytest.mark.parametrize("net", FAMILIES, ids=str)
+def test_families_agree_tile_by_tile(net, adjoint, monkeypatch):
+    """Many tiles, the last one shorter, and both kinds of merging."""
+    monkeypatch.setattr(tiled, "_BUFFER", 48 * net.width * 8)
+    blocks, x, weight = drawn(net, 1, torch.float64, 150)
+    program = program_for(net)
+    expected = plain(program, blocks, x, adjoint=adjoint)
+    wanted = gradients(expected, weight, [x, *blocks])
+    for tokens in (1, 100_000):  # what the model merges for few vectors, and for many
+        monkeypatch.setattr(program, "chosen", {_asked(150, x.dtype): choices(net, tokens)[0].ends})
+        y = rotated(program, blocks, x, adjoint=adjoint)
+        torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
+        for a, b in zip(gradients(y, weight, [x, *blocks]), wanted, strict=True):
+            torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
+
+
+def test_tiles_are_an_odd_number_of_cache_lines():
+    for width in (1, 3, 384, 1000, 4096, 65536):
+        size = tiled.tile(width, 10**6, torch.float32, CPU)
+        assert size % 8 == 0
+        assert size // 8 % 2 == 1
+    assert tiled.tile(4096, 5, torch.float32, CPU) == 5
+    assert tiled.tile(4096, 0, torch.float32, CPU) == 1
+
+
+@pytest.mark.parametrize("needs", ["x", "blocks"])
+def test_only_what_is_asked_for_is_computed(needs):
+    net = sm.butterfly(32)
+    blocks, x, weight = drawn(net, 0, torch.float64, 9)
+    program = program_for(net)
+    inputs = [x] if needs == "x" else blocks
+    for t in {id(t): t for t in [x, *blocks] if not any(t is i for i in inputs)}.values():
+        t.requires_grad_(requires_grad=False)
+    wanted = gradients(plain(program, blocks, x, adjoint=False), weight, inputs)
+    found = gradients(rotated(program, blocks, x), weight, inputs)
+    for a, b in zip(found, wanted, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
+
+
+@given(networks(max_width=8, max_depth=3), seeds(), st.sampled_from(["float64", "complex128"]))
+@settings(max_examples=15)
+def test_first_and_second_derivatives_are_right(net, seed, name):
+    """Finite differences are the oracle."""
+    blocks, x, _ = drawn(net, seed, getattr(torch, name), 3)
+    if not blocks:
+        return
+    program = program_for(net)
+    adjoint = bool(seed % 2)
+
+    def f(x, *blocks):
+        return rotated(program, blocks, x, adjoint=adjoint)
+
+    assert torch.autograd.gradcheck(f, (x, *blocks))
+    assert torch.autograd.gradgradcheck(f, (x, *blocks))
+
+
+def test_third_derivatives_are_those_of_the_plain_path():
+    net = sm.butterfly(4)
+    program = program_for(net)
+    blocks, x, weight = drawn(net, 0, torch.float64, 2)
+
+    def third(rotate):
+        value = (rotate(x.sin(), blocks) ** 3 * weight).sum()
+        for _ in range(3):
+            (g,) = torch.autograd.grad(value, blocks[:1], create_graph=True)
+            value = (g**2).sum()
+        return value
+
+    found = third(lambda x, b: rotated(program, b, x))
+    wanted = third(lambda x, b: plain(program, b, x, adjoint=False))
+    torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
+
+
+# Torch's own rules for forward mode are compiled by torch.jit.script, which it deprecates.
+FORWARD = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+
+
+@FORWARD
+@pytest.mark.parametrize("reference", [False, True])
+def test_torch_func_sees_through(reference):
+    q = layer(sm.random(12, block=3, depth=3, rng=0), 0)
+    q.plan = "reference" if reference else "auto"
+    r = q.matrix().detach()
+    x = torch.randn(5, 12, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.func.vmap(q)(x), x @ r.T)
+        torch.testing.assert_close(torch.func.jacrev(q)(x[0]), r)
+        torch.testing.assert_close(torch.func.jacfwd(q)(x[0]), r)
+        _, tangent = torch.func.jvp(q, (x,), (2 * x,))
+        torch.testing.assert_close(tangent, 2 * x @ r.T)
+    parameters = dict(q.named_parameters())
+
+    def loss(values, v):
+        return (torch.func.functional_call(q, values, v) * x[0]).sum()
+
+    each = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, x)
+    for k in range(len(x)):
+        alone = torch.autograd.grad((q(x[k]) * x[0]).sum(), list(parameters.values()))
+        for name, g in zip(parameters, alone, strict=True):
+            torch.testing.assert_close(each[name][k], g)
+    hessian = torch.func.hessian(loss, argnums=1)(parameters, x[1])
+    torch.testing.assert_close(hessian, torch.zeros_like(hessian))
+
+
+@FORWARD
+def test_forward_mode_is_not_lost():
+    q = layer(sm.butterfly(8), 0)
+    x = torch.randn(3, 8, dtype=torch.float64)
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, 3 * x)
+        _, tangent = torch.autograd.forward_ad.unpack_dual(q(dual))
+    torch.testing.assert_close(tangent, 3 * q(x))
+
+
+# Torch's compiler makes instances of autograd functions as it traces, which torch deprecates.
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+@pytest.mark.parametrize("backend", ["eager", "aot_eager"])
+def test_the_compiler_takes_it_whole(backend):
+    """No graph break, for any number of vectors, values and gradients alike."""
+    q = layer(sm.butterfly(32, block=4), 0, dtype=torch.float32)
+    compiled = torch.compile(q, fullgraph=True, backend=backend, dynamic=True)
+    for tokens in (3, 70, 500):
+        x = torch.randn(2, tokens, 32, requires_grad=True)
+        results = []
+        for f in (q, compiled):
+            y = f(x)
+            results.append([y, *torch.autograd.grad(y.sin().sum(), [x, *q.generators])])
+        for a, b in zip(*results, strict=True):
+            torch.testing.assert_close(a, b)
+
+
+def test_the_operators_are_registered_as_torch_asks():
+    net = sm.butterfly(16)
+    program = program_for(net)
+    blocks, x, weight = drawn(net, 0, torch.float64, 6)
+    tests = ("test_schema", "test_faketensor", "test_autograd_registration")
+    torch.library.opcheck(
+        operator._rotate, (x, blocks, None, None, program.key, "auto", False), test_utils=tests
+    )
+    torch.library.opcheck(
+        operator._gradients,
+        (weight, x, blocks, None, program.key, "auto", True, True, True),
+        test_utils=tests,
+    )
+
+
+def test_checkpointing_and_autocast():
+    q = layer(sm.butterfly(32), 0, dtype=torch.float32)
+    x = torch.randn(40, 32, requires_grad=True)
+
+    def grads(y):
+        return torch.autograd.grad(y.square().sum() + y.sum(), [x, *q.generators])
+
+    plainly = grads(q(x))
+    again = grads(torch.utils.checkpoint.checkpoint(q, x, use_reentrant=False))
+    for a, b in zip(plainly, again, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+    for kind in ("cayley", "exp"):
+        q = layer(sm.butterfly(32, block=4), 0, kind, dtype=torch.float32)
+        plainly = grads(q(x))
+        with torch.autocast("cpu", torch.bfloat16):
+            y = q(x)
+            within = grads(y)
+        assert y.dtype == torch.float32
+        torch.testing.assert_close(y, q(x), rtol=0, atol=0)
+        for a, b in zip(plainly, within, strict=True):
+            torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+@given(networks(max_width=20, max_depth=6), seeds())
+def test_bfloat16_is_rounded_once(net, seed):
+    """Stages work in float32: the only errors are those of the input and of one rounding."""
+    q = layer(net, seed, dtype=torch.float32)
+    x = torch.randn(30, net.width, generator=torch.Generator().manual_seed(seed)).bfloat16()
+    y = q(x)
+    assert y.dtype == torch.bfloat16
+    exact = q.double()(x.double())
+    bound = (
+        torch.finfo(torch.bfloat16).eps / 2 * exact.abs() + 1e-5 * x.double().norm(dim=-1)[:, None]
+    )
+    assert ((y.double() - exact).abs() <= bound).all()
+
+
+@pytest.mark.parametrize("spec", ["butterfly", "mixed_radix(largest=16)", "shuffle(block=4)"])
+def test_float32_orthogonality_is_ten_ulps_a_stage(spec):
+    net = sm.parse(spec)(256)
+    q = layer(net, 0, dtype=torch.float32)
+    x = torch.eye(256).repeat(40, 1)  # many vectors: merged
+    r = q(x)[:256].double()
+    error = (r @ r.T - torch.eye(256, dtype=torch.float64)).abs().max()
+    assert error <= 10 * np.finfo(np.float32).eps * net.depth
+
+
+def test_nothing_of_size_d_squared_at_65536_wires():
+    """A d×d matrix would be 17 GB; the largest tensor that torch makes is counted."""
+    net = sm.butterfly(65536, block=2, depth=16)
+    q = Orthogonal(net)
+    x = torch.randn(3, 65536, requires_grad=True)
+    with torch.profiler.profile(profile_memory=True) as profile:
+        q(x).sum().backward()
+    most = max(event.cpu_memory_usage for event in profile.events())
+    assert most < 64 * 65536 * 4 * 4
+    assert torch.isfinite(x.grad).all()
+
+
+def test_noncontiguous_vectors_and_gradients():
+    q = layer(sm.butterfly(16), 0)
+    x = torch.randn(16, 2, 7, dtype=torch.float64).permute(2, 1, 0).requires_grad_()
+    y = q(x)
+    assert y.is_contiguous()
+    torch.testing.assert_close(y, x @ q.matrix().T)
+    (g,) = torch.autograd.grad(y.sum(), x)  # an expanded gradient
+    torch.testing.assert_close(g, torch.ones_like(x) @ q.matrix())
+
+
+def test_a_layer_may_die_before_its_gradient():
+    x = torch.randn(4, 8, requires_grad=True)
+    y = Orthogonal(sm.butterfly(8).dilate(1))(x)
+    execution_plan.program_for.cache_clear()
+    gc.collect()
+    y.sum().backward()
+    torch.testing.assert_close(x.grad, torch.ones_like(x))
+
+
+def test_an_unknown_program_is_refused():
+    x, blocks = torch.randn(4, 8), [torch.eye(2).repeat(4, 1, 1)]
+    with pytest.raises(StructmatError, match="no layer of its network is alive"):
+        operator._rotate(x, blocks, None, None, "0" * 32, "auto", adjoint=False)
+
+
+def test_keys_tell_networks_apart_and_equal_ones_together():
+    nets = [sm.butterfly(16), sm.butterfly(16).inverse(), sm.shuffle(16, block=2), sm.brickwall(16)]
+    assert len({program_for(net).key for net in nets}) == len(nets)
+    assert program_for(sm.parse("butterfly")(16)) is program_for(nets[0])
+    idle = [sm.Network.of(4, [[[0, 1]], [[2, 3]]]), sm.Network.of(4, [[[0, 1], [2, 3]]])]
+    assert program_for(idle[0]).key != program_for(idle[1]).key
+
+
+def _pickled(q):
+    return pickle.loads(pickle.dumps(q))  # noqa: S301 (our own)
+
+
+@pytest.mark.parametrize("again", [copy.deepcopy, _pickled])
+def test_copies_run_on_their_own(again):
+    q = layer(sm.butterfly(16), 0)
+    x = torch.randn(9, 16, dtype=torch.float64)
+    with torch.no_grad():
+        q(x)
+    other = again(q)
+    torch.testing.assert_close(other(x), q(x), rtol=0, atol=0)
+    with torch.no_grad():
+        other.generators[0].add_(1)
+    assert not torch.allclose(other(x), q(x))
+
+
+def test_blocks_that_are_kept_follow_the_generators():
+    """However a generator changes, the next call sees it."""
+    q = layer(sm.butterfly(32), 0)
+    x = torch.randn(2, 32, dtype=torch.float64)
+    with torch.no_grad():
+        for change in (
+            lambda: q.generators[1].add_(0.5),
+            lambda: q.generators[1].data.mul_(2),
+            lambda: q.load_state_dict({k: v / 3 for k, v in q.state_dict().items()}),
+            lambda: setattr(q.generators[0], "data", q.generators[0].data + 1),
+            lambda: q.generators[2].numpy().__iadd__(1),
+        ):
+            before = q(x)
+            change()
+            after = q(x)
+            assert not torch.allclose(before, after)
+            torch.testing.assert_close(after, x @ q.matrix().T)
+            torch.testing.assert_close(q.adjoint(after), x)
+    assert torch.is_grad_enabled()
+    torch.testing.assert_close(q(x), after)
+
+
+def test_plans_are_checked():
+    with pytest.raises(StructmatError, match="plan='fast': it must be one of auto, measure, re"):
+        Orthogonal(sm.butterfly(4), plan="fast")
+
+
+@given(
+    networks(max_width=20, max_depth=6),
+    seeds(),
+    st.integers(0, 40),
+    st.booleans(),
+    st.sampled_from([None, "vectors", "weight"]),
+)
+def test_a_layer_after_the_rotation_is_as_if_apart(net, seed, tokens, with_bias, turned):
+    """Whether the vectors are rotated or the weight, and whoever decides."""
+    with pytest.MonkeyPatch.context() as patch:
+        if turned is not None:
+            patch.setattr(operator, "turns_weight", lambda *_, **__: turned == "weight")
+        compare_layers(net, seed, tokens, with_bias)
+
+
+def compare_layers(net, seed, tokens, with_bias):
+    q = layer(net, seed)
+    source = torch.Generator().manual_seed(seed)
+
+    def draw(*shape):
+        return torch.randn(shape, dtype=torch.float64, generator=source)
+
+    x, weight = draw(2, tokens, net.width).requires_grad_(), draw(7, net.width)
+    bias, given_back = draw(7) if with_bias else None, draw(2, tokens, 7)
+    expected = torch.nn.functional.linear(q.adjoint(x), weight, bias)
+    found = q.linear(x, weight, bias)
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-10)
+    inputs = [x, *q.generators]
+    for a, b in zip(
+        gradients(found, given_back, inputs), gradients(expected, given_back, inputs), strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
+
+
+def test_few_outputs_turn_the_weight_and_it_is_said():
+    q = Orthogonal(sm.shuffle(384, block=4), plan="auto")
+    assert "the layer's weight is rotated, 384 rows, not the 2,048" in q.explain(2048, 384)
+    assert "the 2,048 vectors are rotated, not the layer's 1,536 rows" in q.explain(2048, 1536)
+    assert "rotated" not in q.explain(2048)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_the_weight_is_turned_in_full_precision_only(dtype, monkeypatch):
+    """In bfloat16 the rotated weight would be rounded, as merging does, where vectors are not."""
+    q = Orthogonal(sm.butterfly(16))
+    asked = []
+    monkeypatch.setattr(operator, "turns_weight", lambda *_, **__: asked.append(1) or True)
+    q.linear(torch.randn(50, 16).to(dtype), torch.randn(3, 16).to(dtype))
+    assert bool(asked) == (dtype == torch.float32)
+
+
+@pytest.mark.parametrize("with_bias", [False, True])
+def test_a_layer_chunk_by_chunk(with_bias, monkeypatch):
+    """More vectors than are kept between the rotation and the layer; and second derivatives."""
+    monkeypatch.setattr(operator, "_BETWEEN", 3 * 16 * 8)
+    monkeypatch.setattr(operator, "turns_weight", lambda *_, **__: False)
+    q = layer(sm.butterfly(16), 0)
+    x, weight = torch.randn(11, 16, dtype=torch.float64), torch.randn(5, 16, dtype=torch.float64)
+    bias = torch.randn(5, dtype=torch.float64) if with_bias else None
+    x.requires_grad_()
+    results = [
+        q.linear(x, weight, bias),
+        torch.nn.functional.linear(q.adjoint(x), weight, bias),
+    ]
+    inputs = [x, *q.generators]
+    grads = [torch.autograd.grad(y.sin().sum(), inputs, create_graph=True) for y in results]
+    again = [torch.autograd.grad(g[0].square().sum(), inputs) for g in grads]
+    for a, b in zip(
+        [results[0], *grads[0], *again[0]], [results[1], *grads[1], *again[1]], strict=True
+    ):
+        torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
+
+
+def test_a_layer_after_more_vectors_than_are_kept(monkeypatch):
+    """As many as that really are, with and without gradients."""
+    monkeypatch.setattr(operator, "turns_weight", lambda *_, **__: False)
+    q = layer(sm.butterfly(16), 0)
+    tokens = operator._BETWEEN // (16 * 8) + 5
+    x, weight = torch.randn(tokens, 16, dtype=torch.float64), torch.randn(5, 16).double()
+    bias = torch.randn(5, dtype=torch.float64)
+    y = q.linear(x, weight, bias)
+    (found,) = torch.autograd.grad(y.sum(), q.generators[:1])
+    wanted = x @ q.matrix() @ weight.T + bias
+    torch.testing.assert_close(y, wanted, rtol=1e-10, atol=1e-10)
+    (expected,) = torch.autograd.grad(wanted.sum(), q.generators[:1])
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9 * tokens)
+    with torch.no_grad():
+        torch.testing.assert_close(q.linear(x, weight, bias), wanted, rtol=1e-10, atol=1e-10)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
+def test_a_layer_is_compiled_whole():
+    q = layer(sm.butterfly(16), 0, dtype=torch.float32)
+    x, weight = torch.randn(11, 16), torch.randn(5, 16)
+    compiled = torch.compile(q.linear, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(x, weight), q.adjoint(x) @ weight.T)
+
+
+def test_linear_refuses_what_it_gives_no_gradient():
+    q = Orthogonal(sm.butterfly(4))
+    x, weight = torch.randn(2, 4), torch.randn(3, 4)
+    with pytest.raises(StructmatError, match="its weight and bias get no gradient; freeze them"):
+        q.linear(x, weight.requires_grad_())
+    with pytest.raises(StructmatError, match="last axis must be the width 4"):
+        q.linear(weight.T, weight.detach())
+    with pytest.raises(StructmatError, match="unitary blocks make complex vectors"):
+        Orthogonal(sm.butterfly(4), dtype=torch.complex64).linear(x, weight.detach())
+
+
+@pytest.mark.parametrize("plan", ["auto", "reference"])
+@pytest.mark.parametrize("net", [sm.butterfly(16), sm.brickwall(9)])
+def test_results_may_be_changed_in_place(net, plan):
+    """As some models do with a view of what a layer returns."""
+    q = layer(net, 0, plan=plan)
+    source = torch.Generator().manual_seed(0)
+    x = torch.randn(2, 3, net.width, generator=source).requires_grad_()
+    weight, bias = torch.randn(6, net.width, generator=source), torch.randn(6, generator=source)
+    for run in (q, q.adjoint, lambda x: q.linear(x, weight, bias)):
+        changed = run(x)
+        part = changed.view(2, 3, -1, 3 if changed.shape[-1] % 3 == 0 else 4).permute(0, 2, 1, 3)
+        part /= 2.0
+        changed += 1.0
+        ours = torch.autograd.grad(changed.square().sum(), [x, *q.parameters()])
+        wanted = run(x) / 2 + 1
+        theirs = torch.autograd.grad(wanted.square().sum(), [x, *q.parameters()])
+        torch.testing.assert_close(changed, wanted)
+        for one, other in zip(ours, theirs, strict=True):
+            torch.testing.assert_close(one, other)

@@ -1,0 +1,157 @@
+"""Names that people misspell: PEFT passes over them, and so do we, but not in silence."""
+
+import copy
+import warnings
+
+import peft
+import pytest
+import torch
+from torch import nn
+
+from structmat.errors import StructmatError
+from structmat.peft import StructmatConfig
+from tests.drawn_modules import state, unchanged
+from tests.peft.models import Case
+from tests.peft.test_life import adapted, config, layers
+
+CASE = Case("perceptron", r"layers\.\d", "mixed_radix")
+
+
+def net(width=16):
+    linear = lambda: nn.Linear(width, width)  # noqa: E731
+    blocks = [nn.ModuleDict({"q_proj": linear(), "v_proj": linear()}) for _ in range(2)]
+    return nn.ModuleDict({"layers": nn.ModuleList(blocks), "head": linear()})
+
+
+LISTS = [
+    (
+        {"target_modules": ["q_proj", "value_proj"]},
+        "target_modules: 'value_proj' matches no module of this model; did you mean v_proj",
+    ),
+    (
+        {"target_modules": ["q_proj", "layers.7.v_proj"]},
+        r"target_modules: 'layers\.7\.v_proj' matches no module",
+    ),
+    (
+        {"target_modules": ["q_proj", "head"], "exclude_modules": ["haed", "layers.1.q_proj"]},
+        "exclude_modules: 'haed' matches no module of this model; did you mean head",
+    ),
+    (
+        {"target_modules": ["q_proj"], "modules_to_save": ["head", "hed"]},
+        "modules_to_save: 'hed' matches no module of this model; did you mean head",
+    ),
+    (
+        {
+            "target_modules": ["q_proj"],
+            "layers_to_transform": [0],
+            "layers_pattern": ["layers", "layer"],
+        },
+        "layers_pattern: 'layer' matches no list of layers in this model; did you mean lay",
+    ),
+    (
+        {"target_modules": ["q_proj"], "layers_to_transform": [1, 5]},
+        "layers_to_transform: no layer of this model has the number 5; they go from 0 to 1",
+    ),
+]
+
+
+@pytest.mark.parametrize(("options", "said"), LISTS)
+def test_a_wrong_name_beside_a_right_one_is_said(options, said):
+    made = StructmatConfig(topology="mixed_radix", **options)
+    with pytest.warns(UserWarning, match=f"{said}.*; it is ignored$"):
+        model = peft.get_peft_model(net(), made)
+    assert layers(model)
+    with pytest.warns(UserWarning, match=said):
+        model.add_adapter("other", StructmatConfig(topology="mixed_radix", **options))
+
+
+@pytest.mark.parametrize(("options", "said"), LISTS)
+def test_as_an_error_it_leaves_the_model_alone(options, said):
+    """Warnings are errors here, unless a test catches them."""
+    model = net()
+    before = state(model)
+    with pytest.raises(UserWarning, match=said):
+        peft.get_peft_model(model, StructmatConfig(topology="mixed_radix", **options))
+    assert unchanged(model, before)
+    assert not hasattr(model, "peft_config")
+
+
+def test_right_names_say_nothing(tmp_path):
+    for options, _ in LISTS:
+        names = options["target_modules"]
+        peft.get_peft_model(
+            net(), StructmatConfig(topology="mixed_radix", target_modules=names[:1])
+        )
+    shared = nn.Linear(8, 8)
+    model = nn.Sequential(nn.ModuleDict({"a": shared}), nn.ModuleDict({"b": shared}))
+    peft.get_peft_model(model, StructmatConfig(topology="butterfly", target_modules=["a", "b"]))
+    made = StructmatConfig(topology="mixed_radix", target_modules=["q_proj", "gone"])
+    with pytest.warns(UserWarning, match="'gone'"):
+        peft.get_peft_model(net(), made).save_pretrained(tmp_path)
+    peft.PeftModel.from_pretrained(net(), tmp_path)  # who loads it did not write it
+
+
+def test_names_of_adapters_must_be_there():
+    model = adapted(CASE)
+    before = copy.deepcopy(model.state_dict())
+    for ask in (
+        lambda: model.merge_adapter(["defualt"]),
+        lambda: model.merge_and_unload(adapter_names=["default", "defualt"]),
+        lambda: model.base_model.set_adapter("defualt"),
+        lambda: model.base_model.set_adapter(["default", "defualt"]),
+        lambda: model.set_requires_grad("defualt"),
+        lambda: model.set_requires_grad(["defualt"], requires_grad=False),
+        lambda: model.add_weighted_adapter(["defualt"], [1.0], "new"),
+    ):
+        with pytest.raises(StructmatError, match="'defualt': there is no such one; did you mean d"):
+            ask()
+    assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
+    assert model.active_adapters == ["default"]
+
+
+BAD = ["", "a.b", "keys", "items", "type", "forward", "training", "update", "weight", "bias"]
+BAD += ["base_layer", "modules_to_save", "generators", "structmat_inputs", "layers", "3"]
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_names_that_cannot_be_kept_are_refused(name):
+    model = CASE.model()
+    before = state(model)
+    with pytest.raises(StructmatError, match=f"^adapter {name!r}: .*; choose another one$"):
+        peft.inject_adapter_in_model(config(CASE), model, name)
+    assert unchanged(model, before)
+    tuned = adapted(CASE)
+    before = state(tuned)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PEFT's, of a name that is in "structmat_"
+        with pytest.raises(StructmatError, match=f"^adapter {name!r}: .*; choose another one$"):
+            tuned.add_adapter(name, config(CASE))
+    assert unchanged(tuned, before)
+    assert list(tuned.peft_config) == ["default"]
+
+
+# What is no name, but is written as one -------------------------------------------------------
+
+
+def test_what_a_configuration_says_is_what_is_read_back(tmp_path):
+    for made in (
+        StructmatConfig(),
+        StructmatConfig(
+            topology_pattern={"b": "monarch", "a": "butterfly"},
+            dropout=(0.1, 0.5),
+            target_modules=["v", "q"],
+            exclude_modules={"k"},
+            layers_to_transform=[1, 2],
+            modules_to_save=["head"],
+            task_type="SEQ_CLS",
+        ),
+    ):
+        made.save_pretrained(tmp_path)
+        assert StructmatConfig.from_json_file(tmp_path / "adapter_config.json") == made.to_dict()
+        assert StructmatConfig(**made.to_dict()) == made
+
+
+def test_one_number_for_dropout_is_refused_with_what_to_write():
+    with pytest.raises(StructmatError, match=r"dropout=0\.1: it must be two .*\(1, 0\.1\) drops"):
+        StructmatConfig(dropout=0.1)
+    assert StructmatConfig(dropout=(1, 0.1)).dropout == (1.0, 0.1)

@@ -1,0 +1,249 @@
+"""Adapters to a power, and between adapters: rotations all the way."""
+
+import copy
+
+import numpy as np
+import peft
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+import structmat as sm
+from structmat.errors import StructmatError
+from structmat.nn.parametrizations import powers
+from structmat.peft import StructmatConfig
+from structmat.testing import networks, seeds
+from tests.drawn_modules import randomised, state, unchanged
+from tests.peft.models import CASES, Case
+from tests.peft.test_life import adapted, config, kinds_of, layers, near
+
+KINDS = ["cayley", "exp", "givens", "householder"]
+EPS = np.finfo(float).eps
+PERCEPTRON = Case("perceptron", r"layers\.\d|head", "mixed_radix", torch.float64)
+
+
+def one_layer(net, seed, **options):
+    """Return a PEFT model of one square layer, in double precision."""
+    made = StructmatConfig(topology=net, target_modules=["0"], **options)
+    torch.manual_seed(seed)
+    plain = nn.Sequential(nn.Linear(net.width, net.width, bias=False, dtype=torch.float64))
+    return randomised(peft.get_peft_model(plain, made), seed, 0.7).eval()
+
+
+@settings(max_examples=30)
+@given(networks(wired=False), seeds(), st.floats(-1, 1), st.sampled_from(KINDS))
+def test_a_scaled_adapter_is_the_product_of_powers(net, seed, alpha, blocks):
+    model = one_layer(net, seed, side="both", blocks=blocks)
+    layer = model.base_model.model[0]
+    layer.set_scale("default", alpha)
+    r, p = (
+        sm.dense(net, [powers.power(b, alpha).detach().numpy() for b in plain_blocks(turn)])
+        for turn in layer.turns("default")
+    )
+    expected = p @ layer.base_layer.weight.detach().numpy() @ r.T
+    tolerance = 3000 * (net.depth + 1) * net.width * EPS
+    found = layer.weight.detach().numpy()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance)
+    singular = [np.linalg.svd(w, compute_uv=False) for w in (found, expected)]
+    np.testing.assert_allclose(*singular, rtol=0, atol=tolerance)
+
+
+def plain_blocks(turn):
+    """Return the blocks of an adapter as they are at power 1."""
+    turn = copy.deepcopy(turn)
+    turn.set_power(1.0)
+    return turn.blocks(torch.float64)
+
+
+@pytest.mark.parametrize("case", CASES, ids=kinds_of)
+def test_powers_run_from_the_model_to_the_adapter(case):
+    model = adapted(case, side="both", scale=True)
+    whole = case.call(model)
+    for layer in layers(model).values():
+        layer.set_scale("default", 0.0)
+    near(case, case.call(model), case.call(case.model()), ulps=100)
+    for layer in layers(model).values():
+        layer.set_scale("default", 0.4)
+    part = case.call(model)
+    near(case, case.call(copy.deepcopy(model).merge_and_unload()), part)
+    for layer in layers(model).values():
+        layer.unscale_layer()
+    near(case, case.call(model), whole, ulps=20)
+    assert not torch.allclose(part, whole, atol=1e-3)
+
+
+def test_scales_multiply_and_divide_and_are_those_of_active_adapters():
+    model = adapted(PERCEPTRON)
+    model.add_adapter("other", config(PERCEPTRON, init_weights=False))
+    for layer in layers(model).values():
+        layer.set_scale("default", 0.5)
+        layer.scale_layer(0.5)
+        assert layer.structmat_power == {"default": 0.25, "other": 1.0}
+        layer.unscale_layer(0.125)
+        assert layer.structmat_power == {"default": 2.0, "other": 1.0}
+        layer.unscale_layer()
+        layer.set_scale("other", 0.5)
+        layer.set_scale("nobody", 0.5)
+        assert layer.structmat_power == {"default": 1.0, "other": 0.5}
+        with pytest.raises(StructmatError, match="scale=nan: it must be a finite number"):
+            layer.set_scale("default", float("nan"))
+
+
+def test_a_new_scale_counts_at_once_in_decoding_too():
+    """There, blocks are kept between calls while the generators stay."""
+    model = adapted(PERCEPTRON, side="both")
+    with torch.no_grad():
+        for alpha in (1.0, 0.5, 1.0, 0.0):
+            for layer in layers(model).values():
+                layer.set_scale("default", alpha)
+            fresh = copy.deepcopy(model)
+            near(PERCEPTRON, PERCEPTRON.call(model), PERCEPTRON.call(fresh), ulps=20)
+    near(PERCEPTRON, PERCEPTRON.call(model), PERCEPTRON.call(PERCEPTRON.model()), ulps=50)
+
+
+@settings(max_examples=20)
+@given(networks(wired=False, max_width=5, max_depth=2), seeds(), st.floats(-1, 1))
+def test_gradients_flow_through_powers(net, seed, alpha):
+    model = one_layer(net, seed, side="both", scale=True)
+    layer = model.base_model.model[0]
+    layer.set_scale("default", alpha)
+    trained = {n: p for n, p in model.named_parameters() if p.requires_grad}
+    x = torch.randn(2, net.width, dtype=torch.float64)
+
+    def run(*values):
+        return torch.func.functional_call(model, dict(zip(trained, values, strict=True)), (x,))
+
+    assert torch.autograd.gradcheck(run, tuple(trained.values()))
+
+
+# Between adapters -----------------------------------------------------------------------------
+
+
+def with_two(case, **options):
+    model = adapted(case, **options)
+    model.add_adapter("other", config(case, init_weights=False, **options))
+    randomised_too(model)
+    return model
+
+
+def randomised_too(model):
+    for layer in layers(model).values():
+        for k, turn in enumerate(layer.turns("other")):
+            randomised(turn.requires_grad_(), k + 1, 0.3).requires_grad_(requires_grad=False)
+
+
+def matrices(model, name):
+    return [
+        [b.detach() for b in turn.blocks(torch.float64)]
+        for layer in layers(model).values()
+        for turn in layer.turns(name)
+    ]
+
+
+@pytest.mark.parametrize("blocks", KINDS)
+@pytest.mark.parametrize("weights", [[0.5, 0.5], [0.2, 0.8], [0.7, 0.6]])
+def test_the_mean_is_geodesic_by_block_and_orthogonal(blocks, weights):
+    model = with_two(PERCEPTRON, side="both", scale=True, blocks=blocks)
+    model.add_weighted_adapter(["default", "other"], weights, "mean")
+    both = zip(*(matrices(model, n) for n in ("default", "other", "mean")), strict=True)
+    for a, b, made in both:
+        for one, two, middle in zip(a, b, made, strict=True):
+            path = one @ powers.power(one.mT @ two, weights[1] / sum(weights))
+            expected = powers.power(path, sum(weights))
+            torch.testing.assert_close(middle, expected, rtol=0, atol=1e-11)
+            eye = torch.eye(middle.shape[-1], dtype=middle.dtype).expand_as(middle)
+            torch.testing.assert_close(middle.mT @ middle, eye, rtol=0, atol=1e-13)
+    for layer in layers(model).values():
+        s, t, made = (layer.structmat_scale[n] for n in ("default", "other", "mean"))
+        torch.testing.assert_close(made, 1 + weights[0] * (s - 1) + weights[1] * (t - 1))
+    assert list(model.peft_config) == ["default", "other", "mean"]
+    assert model.active_adapters == ["default"]
+
+
+@pytest.mark.parametrize("case", CASES, ids=kinds_of)
+def test_ends_of_the_path_are_the_adapters(case):
+    model = with_two(case, reduced=True)
+    for name, weights in (("default", [1, 0]), ("other", [0, 1])):
+        model.add_weighted_adapter(["default", "other"], weights, f"like_{name}")
+        outputs = []
+        for active in (name, f"like_{name}"):
+            model.set_adapter(active)
+            outputs.append(case.call(model))
+        near(case, *outputs)
+
+
+@pytest.mark.parametrize("weight", [0.3, 1.0, 0.0, -1.0, -0.4])
+def test_one_adapter_of_weight_w_is_that_adapter_scaled(weight):
+    model = adapted(PERCEPTRON, scale=True)
+    model.add_weighted_adapter(["default"], [weight], "part")
+    for layer in layers(model).values():
+        layer.set_scale("default", weight)
+    scaled = PERCEPTRON.call(model)
+    model.set_adapter("part")
+    near(PERCEPTRON, PERCEPTRON.call(model), scaled, ulps=2000)
+
+
+@pytest.mark.parametrize(
+    "weights", [[1, -1], [-0.5, 0.2], [-0.3, -0.6], [0, 0], [0, -1], [2, -0.5]]
+)
+def test_a_negative_weight_is_that_of_the_inverse_rotation(weights):
+    """Rotations of the plane commute, so the mean is the product of their powers."""
+    case = Case("perceptron", r"layers\.\d", "butterfly(block=2, depth=1)", torch.float64)
+    model = with_two(case)
+    model.add_weighted_adapter(["default", "other"], weights, "mean")
+    every = zip(*(matrices(model, n) for n in ("default", "other", "mean")), strict=True)
+    for first, second, made in every:
+        for a, b, found in zip(first, second, made, strict=True):
+            expected = powers.power(a, weights[0]) @ powers.power(b, weights[1])
+            torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
+
+
+def test_layers_of_one_adapter_only_are_means_with_the_identity(tmp_path):
+    case = Case("perceptron", r"layers\.[01]", "mixed_radix", torch.float64)
+    model = adapted(case)
+    model.add_adapter("other", config(case, target_modules=[r"layers.1", "layers.2"]))
+    randomised_too(model)
+    model.add_weighted_adapter(["default", "other"], [0.5, 0.5], "mean")
+    found = layers(model)
+    assert len(found) == 3
+    for name, source in (("layers.0", "default"), ("layers.2", "other")):
+        layer = next(m for n, m in found.items() if n.endswith(name))
+        blocks = layer.structmat_inputs[source].blocks(torch.float64)
+        made = layer.structmat_inputs["mean"].blocks(torch.float64)
+        for block, half in zip(blocks, made, strict=True):
+            torch.testing.assert_close(half, powers.power(block, 0.5), rtol=0, atol=1e-12)
+    model.set_adapter("mean")
+    model.save_pretrained(tmp_path)
+    again = peft.PeftModel.from_pretrained(case.model(), tmp_path / "mean")
+    near(case, case.call(again), case.call(model), ulps=20)
+
+
+@pytest.mark.parametrize(
+    ("names", "weights", "new", "options", "said"),
+    [
+        (["default", "nobody"], [1, 1], "mean", {}, "adapter 'nobody': there is no such one"),
+        (["default"], [1, 1], "mean", {}, "2 weights for 1 adapters"),
+        (["default", "other"], [1, float("nan")], "mean", {}, "weight nan: it must be a finite"),
+        (["default", "other"], [1, 1], "other", {}, "there is one of this name"),
+        (["default", "wide"], [1, 1], "mean", {}, "have different networks"),
+        (["default", "other"], [1, 1], "layers", {}, "PEFT would confuse them"),
+        (["default", "other"], [1, 1], "mean", {"combination_type": "svd"}, "geodesic means only"),
+    ],
+)
+def test_what_has_no_mean_is_refused(names, weights, new, options, said):
+    model = with_two(PERCEPTRON)
+    model.add_adapter("wide", config(PERCEPTRON, topology="brickwall(depth=2)"))
+    before = state(model)
+    with pytest.raises(StructmatError, match=said):
+        model.add_weighted_adapter(names, weights, new, **options)
+    assert unchanged(model, before)
+    assert list(model.peft_config) == ["default", "other", "wide"]
+
+
+def test_heads_have_no_mean():
+    case = Case("bert", ["query"], "shuffle(block=8)")
+    model = adapted(case, modules_to_save=["classifier"])
+    with pytest.raises(StructmatError, match="modules_to_save, which are no rotations"):
+        model.add_weighted_adapter(["default"], [1.0], "mean")
