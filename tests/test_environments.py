@@ -80,7 +80,8 @@ def test_files_are_read_and_written_in_utf8_in_any_locale(tmp_path):
     path = tmp_path / "größe und Ö.json"
     program = (
         "import structmat as sm\nfrom pathlib import Path\n"
-        "from structmat._util.files import write_text\nfrom structmat.families.topology import resolved\n"
+        "from structmat._util.files import write_text\n"
+        "from structmat.families.topology import resolved\n"
         "import os\npath = Path(os.environ['TARGET'])\n"
         "net = sm.Network.of(2, [[[0, 1]]], labels=['\\xe4', '\\xf6'])\n"
         "write_text(path, net.to_json())\nassert resolved(path).labels == ('\\xe4', '\\xf6')"

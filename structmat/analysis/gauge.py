@@ -78,10 +78,10 @@ def reduced(net: Network, *, unitary: bool = False) -> Reduced:
     rotation of these wires can be moved from the block of the first switch to that of the second
     without changing R. The second switch therefore needs no generator of two wires that come from
     the same switch. No such redundancy remains among the other generators, and their number is the
-    value of `structmat.analysis.gates.less_trades` on the normal form. This is the dimension of the network,
-    unless it has redundancies other than those between neighbouring switches. For the block
-    butterfly (BOFT), one stage keeps all its generators, and in the others the diagonal half-blocks
-    of the generators are zero.
+    value of `structmat.analysis.gates.less_trades` on the normal form. This is the dimension of the
+    network, unless it has redundancies other than those between neighbouring switches. For the
+    block butterfly (BOFT), one stage keeps all its generators, and in the others the diagonal
+    half-blocks of the generators are zero.
 
     With blocks exp(Q), no matrix is lost: every rotation of r wires is exp(Q)·H, with Q restricted
     to the remaining generators and H absorbed by the preceding switches, because the curves exp(sQ)

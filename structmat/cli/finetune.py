@@ -13,8 +13,7 @@ from structmat.errors import StructmatError
 from structmat.finetune.recipe import Recipe
 
 if TYPE_CHECKING:
-    from structmat.finetune.job import Settings
-    from structmat.finetune.methods import Method
+    from structmat.finetune.methods import Method, Settings
     from structmat.finetune.task import Task
 
 _SEEDS, _FULL_SEEDS = 1, 3
@@ -113,7 +112,7 @@ def _finetune(options: argparse.Namespace) -> None:
 
 
 def _settings(options: argparse.Namespace) -> Settings:
-    from structmat.finetune.job import Settings
+    from structmat.finetune.methods import Settings
 
     given = {
         name: getattr(options, name)

@@ -8,7 +8,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never
 
@@ -16,13 +16,12 @@ import numpy as np
 
 from structmat._util.files import make_directory, new_directory, read_json, write_json, write_text
 from structmat.bench.machine import versions
-from structmat.errors import StructmatError, require, whole
+from structmat.errors import StructmatError, require
 from structmat.finetune import learning_rates, step_times
 from structmat.finetune import record as results
 from structmat.finetune.html_report import how_to_load, report_html
-from structmat.finetune.methods import Method, trainable, with_rates
+from structmat.finetune.methods import Method, Settings, trainable, with_rates
 from structmat.finetune.models import Pretrained, is_chief, processes, widths
-from structmat.finetune.recipe import Recipe
 from structmat.finetune.task import Task
 from structmat.finetune.training import logits, train
 
@@ -30,37 +29,6 @@ if TYPE_CHECKING:
     from tqdm import tqdm
 
 _COMPARED = 128  # test texts on which merged and unmerged outputs are compared
-
-
-@dataclass(frozen=True, kw_only=True)
-class Settings:
-    """What to compare and how thoroughly.
-
-    Parameters
-    ----------
-    methods : tuple of Method
-    seeds : int
-        Trainings of each method; they differ in the head's start, the order and dropout.
-    recipe : Recipe
-    rounds : int
-        Rounds of timing.
-    tune : bool
-        Whether to search learning rates first, instead of the methods' own.
-    """
-
-    methods: tuple[Method, ...]
-    seeds: int = 1
-    recipe: Recipe = field(default_factory=Recipe)
-    rounds: int = 10
-    tune: bool = False
-
-    def __post_init__(self) -> None:
-        """Refuse what cannot be run."""
-        whole(self.seeds, "seeds", 1)
-        whole(self.rounds, "rounds", 1)
-        names = [method.name for method in self.methods]
-        if not names or len(set(names)) < len(names):
-            raise StructmatError(f"methods {names}: there must be some, and none twice")
 
 
 def run(

@@ -5,16 +5,17 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import reduce
 from typing import Any
 
 import networkx as nx
 
-from structmat.errors import SpecError, require, suggest
+from structmat.errors import SpecError, StructmatError, require, suggest, whole
 from structmat.families import ruler
 from structmat.families.topology import Fixed, rule
 from structmat.finetune.models import Classifier, quiet
+from structmat.finetune.recipe import Recipe
 from structmat.graph import from_graph
 from structmat.networks.network import Network
 
@@ -71,6 +72,37 @@ class Method:
                 if hasattr(module, _TRAINED[self.kind]) and hasattr(module, "get_delta_weight")
             )
         return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What to compare and how thoroughly.
+
+    Parameters
+    ----------
+    methods : tuple of Method
+    seeds : int
+        Trainings of each method; they differ in the head's start, the order and dropout.
+    recipe : Recipe
+    rounds : int
+        Rounds of timing.
+    tune : bool
+        Whether to search learning rates first, instead of the methods' own.
+    """
+
+    methods: tuple[Method, ...]
+    seeds: int = 1
+    recipe: Recipe = field(default_factory=Recipe)
+    rounds: int = 10
+    tune: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be run."""
+        whole(self.seeds, "seeds", 1)
+        whole(self.rounds, "rounds", 1)
+        names = [method.name for method in self.methods]
+        if not names or len(set(names)) < len(names):
+            raise StructmatError(f"methods {names}: there must be some, and none twice")
 
 
 def torus(width: int, *, repeat: int = 4) -> Network:

@@ -6,18 +6,15 @@ import datetime as dt
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from structmat.analysis.report import compare
 from structmat.bench.interleaved import relative
 from structmat.bench.machine import machine
 from structmat.errors import WidthError
-from structmat.finetune.methods import Method
+from structmat.finetune.methods import Method, Settings
 from structmat.finetune.models import Pretrained
 from structmat.finetune.task import Task
-
-if TYPE_CHECKING:
-    from structmat.finetune.job import Settings
 
 FORMAT, VERSION = "structmat.finetune", 1
 

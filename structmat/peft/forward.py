@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,21 +11,17 @@ from torch.nn import functional
 from structmat.adapters.layouts import EmbeddingAdapter, runs_together
 from structmat.errors import StructmatError
 from structmat.nn.offloading import is_offloaded, loaded
-
-if TYPE_CHECKING:  # the layer runs this
-    from structmat.peft.layer import StructmatLayer
+from structmat.peft.weights import Adapted
 
 BASE = "__base__"  # PEFT's name for no adapter, in a batch of several
 
 
-def adapted(
-    layer: StructmatLayer, x: Tensor, names: list[str], *args: Any, **kwargs: Any
-) -> Tensor:
+def adapted(layer: Adapted, x: Tensor, names: list[str], *args: Any, **kwargs: Any) -> Tensor:
     """Return the outputs of a layer with some of its adapters.
 
     Parameters
     ----------
-    layer : StructmatLayer
+    layer : Adapted
         Not merged.
     x : (batch, ...)
     names : list of str
@@ -73,9 +69,7 @@ def adapted(
     return y if bias is None or not changed else y + bias.to(y.dtype)
 
 
-def mixed(
-    layer: StructmatLayer, x: Tensor, adapter_names: list[str], *args: Any, **kwargs: Any
-) -> Tensor:
+def mixed(layer: Adapted, x: Tensor, adapter_names: list[str], *args: Any, **kwargs: Any) -> Tensor:
     """Return the outputs of a layer with another adapter for each sample.
 
     Raises

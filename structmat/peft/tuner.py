@@ -347,7 +347,8 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
 
         Notes
         -----
-        Factors of outputs are averaged: 1 + Σ wᵢ (sᵢ − 1). See `structmat.nn.parametrizations.powers.mean`.
+        Factors of outputs are averaged: 1 + Σ wᵢ (sᵢ − 1). See
+        `structmat.nn.parametrizations.powers.mean`.
         """
         if combination_type != "geodesic":
             raise StructmatError(

@@ -2,28 +2,68 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from structmat.adapters.layouts import Adapter
 from structmat.adapters.layouts.quantised import in_floating_point
 from structmat.errors import StructmatError
-from structmat.nn.offloading import is_offloaded, loaded
+from structmat.nn.offloading import Factors, is_offloaded, loaded
 from structmat.nn.parametrizations import at_least_float32
 from structmat.peft.names import PREFIX
-
-if TYPE_CHECKING:  # the layer asks for its weight
-    from structmat.peft.layer import StructmatLayer
+from structmat.peft.partial_rotation import Turn
 
 
-def effective(layer: StructmatLayer, names: Iterable[str]) -> Tensor:
+class Adapted(Protocol):
+    """A layer with adapters, as far as its weight and its outputs depend on it."""
+
+    base_layer: Any
+    kind: type[Adapter]
+    quantised: bool
+    stock: bool
+    sees_weight: bool
+    structmat_inputs: nn.ModuleDict
+    structmat_outputs: nn.ModuleDict
+    structmat_scale: Factors
+    merged_adapters: list[str]
+
+    @property
+    def own(self) -> Any:
+        """The layer's own weight, or the quantised layer that holds it."""
+
+    @property
+    def merged(self) -> bool:
+        """Whether adapters are merged."""
+
+    @property
+    def disable_adapters(self) -> bool:
+        """Whether no adapter acts."""
+
+    def acting(self, names: Iterable[str]) -> list[str]:
+        """Return those of some adapters that the layer has."""
+
+    def turns(self, name: str) -> list[Turn]:
+        """Return the rotations of an adapter."""
+
+    def outputs_turned(self, y: Tensor, name: str) -> Tensor:
+        """Return outputs rotated and scaled by an adapter."""
+
+    def effective(self, names: Iterable[str]) -> Tensor:
+        """Return the weight that adapters make."""
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """Return the parameters and their names."""
+
+
+def effective(layer: Adapted, names: Iterable[str]) -> Tensor:
     """Return the weight that adapters make, one after the other, in the layout of the layer's.
 
     Parameters
     ----------
-    layer : StructmatLayer
+    layer : Adapted
     names : iterable of str
         Adapters that the layer has.
     """
@@ -42,18 +82,18 @@ def effective(layer: StructmatLayer, names: Iterable[str]) -> Tensor:
     return kind.from_neurons(base, neurons).to(weight.dtype)
 
 
-def floating(layer: StructmatLayer) -> Tensor:
+def floating(layer: Adapted) -> Tensor:
     """Return the layer's own weight in floating point, whether adapters are merged or not."""
     own: Tensor = in_floating_point(layer.own) if layer.quantised else layer.own
     return own
 
 
-def loads_another(layer: StructmatLayer, state: Mapping[str, Tensor], prefix: str) -> bool:
+def loads_another(layer: Adapted, state: Mapping[str, Tensor], prefix: str) -> bool:
     """Return whether loading a state changes what is merged: the weight, or an adapter's tensors.
 
     Parameters
     ----------
-    layer : StructmatLayer
+    layer : Adapted
         A merged layer.
     state : mapping from a name to a tensor
     prefix : str
@@ -77,7 +117,7 @@ def same(held: Tensor, other: Tensor) -> bool:
 
 
 @torch.no_grad()
-def merged(layer: StructmatLayer, names: Iterable[str]) -> Tensor:
+def merged(layer: Adapted, names: Iterable[str]) -> Tensor:
     """Return the same without dropout, as a tensor of its own.
 
     Raises

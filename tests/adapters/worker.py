@@ -1,7 +1,7 @@
 """One process of those that train a small adapted model together: see test_distributed.py.
 
-`torchrun --nproc-per-node 2 tests/adapters/worker.py ENGINE FOLDER [OPTION ...]`; `adapted` and `trained`
-alone are the run to compare with. Every process sees its part of the same batches.
+`torchrun --nproc-per-node 2 tests/adapters/worker.py ENGINE FOLDER [OPTION ...]`; `adapted` and
+`trained` alone are the run to compare with. Every process sees its part of the same batches.
 """
 
 import json

@@ -8,8 +8,7 @@ import pytest
 import structmat as sm
 from structmat.errors import StructmatError, WidthError, require
 from structmat.finetune import job
-from structmat.finetune.job import Settings
-from structmat.finetune.methods import named, rotation
+from structmat.finetune.methods import Settings, named, rotation
 from structmat.finetune.models import pretrained
 from structmat.finetune.recipe import Recipe
 from structmat.finetune.training import logits, train

@@ -5,7 +5,7 @@ angles between them stay. On activations that is W (Rᵀ x), so a d×d matrix is
 Rotated outputs are R·W: the neurons mix, and the angles between columns stay.
 """
 
-from structmat.adapters.layouts.base import Adapter
+from structmat.adapters.layouts.base import Adapter, check_layer
 from structmat.adapters.layouts.convolution import Conv1dAdapter, Conv2dAdapter, Conv3dAdapter
 from structmat.adapters.layouts.dispatch import (
     CHANNELS,
@@ -22,7 +22,6 @@ from structmat.adapters.layouts.quantised import QuantisedLinearAdapter
 from structmat.adapters.layouts.requirements import (
     ROTATED,
     Layer,
-    check_layer,
     checked_side,
     is_rotated,
     own_behaviour,

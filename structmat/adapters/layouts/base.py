@@ -11,7 +11,6 @@ from torch import Tensor, nn
 
 from structmat.adapters.layouts.requirements import (
     Layer,
-    check_layer,
     checked_side,
     named,
     own_behaviour,
@@ -358,6 +357,35 @@ class Adapter(nn.Module):
         if self._plain is not None:
             self._hold(self._plain)
             object.__setattr__(self, "_plain", None)
+
+
+def check_layer(base: Layer, kind: type[Adapter], *, products: bool) -> None:
+    """Refuse a layer whose weight cannot be rotated, or whose own behaviour would be lost.
+
+    Parameters
+    ----------
+    base : nn.Module
+    kind : type of Adapter
+    products : bool
+        Whether the adapter works on the products of the weight, before the bias.
+
+    Raises
+    ------
+    StructmatError
+    """
+    kind.check_weight(base, products=products)
+    bypassed = not kind.calls_base or (products and not kind.scales_outputs)
+    own = own_behaviour(base, kind.takes) if bypassed else None
+    if own is not None:
+        raise StructmatError(
+            f"a {type(base).__name__} has a {own} of its own, which the adapter would bypass;"
+            " exclude this layer"
+        )
+    if base._forward_hooks or base._forward_pre_hooks:
+        raise StructmatError(
+            f"a {type(base).__name__} with forward hooks: they would see other activations before"
+            " merging than after; remove them, or exclude this layer"
+        )
 
 
 def _with_plain_weight(

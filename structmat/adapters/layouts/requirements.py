@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from structmat.errors import StructmatError
-
-if TYPE_CHECKING:  # the adapters ask for these checks
-    from structmat.adapters.layouts.base import Adapter
 
 # torch types an attribute of a module as Tensor | Module; which ones a layer has is known from
 # its class, which `kind_for` has looked at.
@@ -20,35 +17,6 @@ ROTATED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _LISTED = ", ".join(str(dtype).removeprefix("torch.") for dtype in ROTATED)
 # The libraries whose layers or tensors hold numbers that stand for others.
 QUANTISERS = ("bitsandbytes", "torchao", "hqq", "gptqmodel", "aqlm", "eetq", "auto_round_extension")
-
-
-def check_layer(base: Layer, kind: type[Adapter], *, products: bool) -> None:
-    """Refuse a layer whose weight cannot be rotated, or whose own behaviour would be lost.
-
-    Parameters
-    ----------
-    base : nn.Module
-    kind : type of Adapter
-    products : bool
-        Whether the adapter works on the products of the weight, before the bias.
-
-    Raises
-    ------
-    StructmatError
-    """
-    kind.check_weight(base, products=products)
-    bypassed = not kind.calls_base or (products and not kind.scales_outputs)
-    own = own_behaviour(base, kind.takes) if bypassed else None
-    if own is not None:
-        raise StructmatError(
-            f"a {type(base).__name__} has a {own} of its own, which the adapter would bypass;"
-            " exclude this layer"
-        )
-    if base._forward_hooks or base._forward_pre_hooks:
-        raise StructmatError(
-            f"a {type(base).__name__} with forward hooks: they would see other activations before"
-            " merging than after; remove them, or exclude this layer"
-        )
 
 
 def checked_side(side: str) -> str:

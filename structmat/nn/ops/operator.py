@@ -4,8 +4,8 @@
 the vectors and the blocks for its gradient, nothing of the stages between. With the weight of a
 frozen linear layer it goes on to that layer's outputs, so that the rotated vectors need not be
 kept, or even be there all at once. What the operator does with many or few vectors is decided when
-it runs (`structmat.nn.ops.autotune`), so that a compiled graph holds for every number of them. Second
-derivatives, forward-mode ones, transforms of `torch.func` and batches of gradients go by the
+it runs (`structmat.nn.ops.autotune`), so that a compiled graph holds for every number of them.
+Second derivatives, forward-mode ones, transforms of `torch.func` and batches of gradients go by the
 reference implementation, which is made of torch's own operations. None of it sees autocast.
 """
 

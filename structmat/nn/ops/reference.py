@@ -2,8 +2,8 @@
 
 The activations are turned once, so that the vectors lie along the last axis: then a permutation
 of wires copies whole rows, and a bank is one batched product. Each step is an operation that torch
-differentiates, forwards and backwards and any number of times; what `structmat.nn.ops.operator` does
-faster is compared with this.
+differentiates, forwards and backwards and any number of times; what `structmat.nn.ops.operator`
+does faster is compared with this.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Generators → orthogonal or unitary blocks in torch, with gradients.
 
-The layout of the generators is that of `structmat.linalg.blocks`, whose numpy functions are the plain
-reference. Whatever dtype the generators have, blocks are computed in at least float32.
+The layout of the generators is that of `structmat.linalg.blocks`, whose numpy functions are the
+plain reference. Whatever dtype the generators have, blocks are computed in at least float32.
 """
 
 from __future__ import annotations

@@ -19,8 +19,8 @@ from structmat.nn.precision import conjugate
 def givens(generators: Tensor, radix: int) -> Tensor:
     """Return products of a rotation in every plane (i, j): every rotation, or unitary matrix.
 
-    See `structmat.linalg.blocks.givens` for their order. Real blocks and their gradients are exact to
-    rounding for generators of any size; the angles of unitary blocks, |Qᵢⱼ|, are exact to an ulp
+    See `structmat.linalg.blocks.givens` for their order. Real blocks and their gradients are exact
+    to rounding for generators of any size; the angles of unitary blocks, |Qᵢⱼ|, are exact to an ulp
     of float64 times |Qᵢⱼ|.
 
     Examples
@@ -54,8 +54,8 @@ def givens(generators: Tensor, radix: int) -> Tensor:
 def householder(generators: Tensor, radix: int) -> Tensor:
     """Return products of reflections: almost every rotation or unitary matrix, once.
 
-    See `structmat.linalg.blocks.householder` for the reflections. The blocks are exact to rounding for
-    generators of any size, and the gradient to some ulps times the size of the generators.
+    See `structmat.linalg.blocks.householder` for the reflections. The blocks are exact to rounding
+    for generators of any size, and the gradient to some ulps times the size of the generators.
 
     Examples
     --------

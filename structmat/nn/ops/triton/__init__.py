@@ -1,8 +1,8 @@
 """R x and its gradients in Triton: every vector is read once and written once, at any depth.
 
-`structmat.nn.ops.reference` goes over the vectors once for each stage; here a program takes a tile of
-vectors through all stages, in memory that the cache holds. The same matrices, to rounding, and the
-same gradients; where this cannot run, `rotate` does.
+`structmat.nn.ops.reference` goes over the vectors once for each stage; here a program takes a tile
+of vectors through all stages, in memory that the cache holds. The same matrices, to rounding, and
+the same gradients; where this cannot run, `rotate` does.
 """
 
 from __future__ import annotations
