@@ -4,6 +4,8 @@ Draw or name a network, see what it can do, get its sparse factors, and train it
 Importing this package does not load torch; `structmat.nn` does.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from structmat import errors
 from structmat.analysis.dimension import Dimension, dimension
 from structmat.analysis.gauge import Reduced, reduced
@@ -63,6 +65,9 @@ from structmat.networks.stage import Bank, Stage
 from structmat.routing import route
 from structmat.search.dense_networks import dense_networks
 from structmat.viz.text_diagram import diagram
+
+if TYPE_CHECKING:
+    from structmat.linalg.rotation import Rotation
 
 __version__ = "0.1.0"
 
@@ -136,6 +141,7 @@ __all__ = [
     "route",
     "Schedule",
     "schedule",
+    "Rotation",
     "random_blocks",
     "identity_blocks",
     "adjoint_blocks",
@@ -149,3 +155,11 @@ __all__ = [
     "errors",
     "__version__",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "Rotation":  # a scipy operator, and scipy.sparse takes a while to load
+        from structmat.linalg.rotation import Rotation
+
+        return Rotation
+    raise AttributeError(f"module 'structmat' has no attribute {name!r}")

@@ -83,13 +83,14 @@ def dimension(
     primes: Sequence[int] = (MERSENNE,),
     rng: np.random.Generator | int | None = 0,
     largest: int | None = None,
+    columns: int | None = None,
 ) -> Dimension:
     """Return the dimension of the set of matrices in SO(d) that the network covers.
 
-    The upper bound is `structmat.analysis.gates.upper_bound`. The first lower bound is the rank of the
-    derivative at the identity, which is the number of pairs of wires that share a switch; for mixed
-    radices, round-robin and two stages of BOFT it already meets the upper bound. Otherwise, the
-    rank of the derivative is computed modulo a prime, at a random point whose blocks are Cayley
+    The upper bound is `structmat.analysis.gates.upper_bound`. The first lower bound is the rank of
+    the derivative at the identity, which is the number of pairs of wires that share a switch; for
+    mixed radices, round-robin and two stages of BOFT it already meets the upper bound. Otherwise,
+    the rank of the derivative is computed modulo a prime, at a random point whose blocks are Cayley
     transforms of integer matrices. The rank at one point modulo one prime is at most the generic
     rank, which is the dimension, so the bound holds for every draw. Computing the rank takes time
     cubic in the dimension, some seconds for 2,000 and about a minute for 6,000, and memory for
@@ -108,6 +109,9 @@ def dimension(
     largest : int, optional
         Skip the rank of connected components with parameters × upper bound above largest², leaving
         the bounds that require no rank. By default all ranks are computed.
+    columns : int, optional
+        Count the dimensions of the first so many columns of R, a subset of the Stiefel manifold,
+        of dimension d·n − n(n+1)/2.
 
     Returns
     -------
@@ -138,6 +142,8 @@ def dimension(
     odd = [_checked_prime(prime) for prime in primes]
     source = random_source(rng)
     entries = None if largest is None else whole(largest, "largest", 0) ** 2
+    if columns is not None:
+        return _of_columns(net, _checked_columns(columns, net.width), size, odd, source, entries)
     lower = upper = 0
     ranked = True
     for part, times in Counter(parts(normal_form(net))).items():  # most networks repeat a few
@@ -151,6 +157,36 @@ def dimension(
             ranked = ranked and not (skipped and low < high)
         lower, upper = lower + times * low, upper + times * high
     return Dimension(lower, upper, net.parameters, ranked)
+
+
+def _checked_columns(columns: int, width: int) -> int:
+    count = whole(columns, "columns", 1)
+    if count > width:
+        raise StructmatError(f"columns={count}: the matrix has {width}")
+    return count
+
+
+def _of_columns(
+    net: Network,
+    columns: int,
+    points: int,
+    primes: Sequence[int],
+    rng: np.random.Generator,
+    entries: int | None,
+) -> Dimension:
+    """Return the dimension of the first columns; see `tangents` for the directions."""
+    straight = net.straightened().network
+    stiefel = net.width * columns - columns * (columns + 1) // 2
+    upper = min(dimension(straight, largest=0).upper, stiefel)
+    if entries is not None and net.parameters * upper > entries:
+        return Dimension(0, upper, net.parameters, ranked=False)
+    lower = 0
+    for prime in primes:
+        for _ in range(points):
+            if lower < upper:
+                found = tangents(straight, prime, rng, probes=upper, columns=columns)
+                lower = max(lower, modular.rank(found, prime))
+    return Dimension(lower, upper, net.parameters)
 
 
 def _rank(
@@ -186,6 +222,7 @@ def tangents(
     kept: Sequence[Mask] | None = None,
     *,
     probes: int | None = None,
+    columns: int | None = None,
 ) -> Residues:
     """Return tangent directions of the matrix of a straight network at a random point mod p.
 
@@ -204,6 +241,9 @@ def tangents(
         The generators that are free, for each bank; the others remain zero.
     probes : int, optional
         The number of pairs; by default d(d−1)/2, the dimension of all 2-vectors.
+    columns : int, optional
+        Leave the other columns of R out: b is then among the vectors that are zero in their place,
+        so that the values are those of aᵀ Rᵀ dR b, all linear functions of these columns of dR.
 
     Returns
     -------
@@ -220,6 +260,8 @@ def tangents(
         kept = [np.ones((bank.count, comb(bank.radix, 2)), dtype=bool) for bank in net.banks]
     size = comb(net.width, 2) if probes is None else probes
     here = rng.integers(0, prime, (net.width, 2 * size)).astype(float)  # V a, and V b
+    if columns is not None:
+        here[columns:, size:] = 0
     found = []
     masks = iter(kept)
     for stage in net.stages:

@@ -32,7 +32,8 @@ def swept(
     ----------
     net : Network
         Straight.
-    target : (width, width)
+    target : (width, n)
+        For n < width, the first n columns of R are compared with it.
     blocks : one array for each bank
         The starting point; not modified.
     special : bool
@@ -68,7 +69,7 @@ class _Pair:
     def __init__(self, net: Network, target: Array, blocks: Sequence[Sequence[Array]]) -> None:
         self.stages = net.stages
         self.blocks = [list(stage) for stage in blocks]
-        self.before = np.eye(net.width, dtype=target.dtype)
+        self.before = np.eye(net.width, target.shape[1], dtype=target.dtype)
         self.behind = target.copy()
         for stage, arrays in zip(self.stages[:0:-1], self.blocks[:0:-1], strict=True):
             turned(stage, adjoints(arrays), self.behind)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,9 @@ from structmat.fitting.target_scaling import Scaled, scaled
 from structmat.linalg.blocks import Array, checked_blocks, random_blocks
 from structmat.networks.network import Network, checked
 
+if TYPE_CHECKING:
+    from structmat.linalg.rotation import Rotation
+
 
 @dataclass(frozen=True, eq=False)
 class Fit:
@@ -31,8 +34,8 @@ class Fit:
 
     Attributes
     ----------
-    blocks : list of (n, r, r)
-        One array for each bank, as `random_blocks` lists them.
+    rotation : Rotation
+        The network with the blocks that were found.
     error : float
         ‖R − T‖_F / ‖T‖_F, for the target as given. For an orthogonal target ‖T‖_F = √d, and the
         error is at most 2; for any other norm, no orthogonal R reaches 0.
@@ -56,7 +59,7 @@ class Fit:
         minimise one of the two errors minimise the other.
     """
 
-    blocks: list[Array] = field(repr=False)
+    rotation: Rotation
     error: float
     floor: float
     exact: bool
@@ -64,6 +67,11 @@ class Fit:
     history: tuple[float, ...] = field(repr=False)
     scale: float
     scaled_error: float
+
+    @property
+    def blocks(self) -> list[Array]:
+        """The blocks of the rotation, one (n, r, r) array for each bank."""
+        return list(self.rotation.blocks)
 
     def __str__(self) -> str:
         found = "exact" if self.exact else f"lower bound {self.floor:.3g}"
@@ -137,8 +145,8 @@ def fit(
     Returns
     -------
     Fit
-        With `blocks`, `error`, `floor`, `exact`, `method`, `history`, `scale` and `scaled_error`.
-        Its text shows everything except the blocks and the history.
+        With `rotation`, `error`, `floor`, `exact`, `method`, `history`, `scale` and `scaled_error`.
+        Its text shows everything except the rotation and the history.
 
     Raises
     ------
@@ -196,7 +204,7 @@ def fit(
             if _allowed(blocks, special=special) and np.linalg.norm(product - meant) <= rounding:
                 near = np.linalg.norm(product - matrix) <= rounding
                 least = 0.0 if near else floor(straight, matrix, special=special)
-                return _result(straight, goal, blocks, least, exact=True, method=name)
+                return _result(net, straight, goal, blocks, least, exact=True, method=name)
             begins.append(blocks)
     least = floor(straight, matrix, special=special)
     enough = max(rounding, least * net.width**0.5 * (1 + 1e-9))
@@ -212,6 +220,7 @@ def fit(
     except KeyboardInterrupt:
         search.interrupt(begins or [next(others)])
     return _result(
+        net,
         straight,
         goal,
         search.blocks,
@@ -232,6 +241,7 @@ def _ulps(net: Network) -> float:
 
 def _result(
     net: Network,
+    straight: Network,
     goal: Scaled,
     blocks: Sequence[Array],
     least: float,
@@ -240,22 +250,24 @@ def _result(
     method: str,
     distances: Sequence[float] = (),
 ) -> Fit:
-    """Return the fit in the precision of the target, given a bound and distances in double."""
-    made = goal.rounded(blocks)
-    error = goal.error(net, made)
+    """Return the fit in the precision of the target, given distances in double precision."""
+    from structmat.linalg.rotation import Rotation
+
+    rotation = Rotation(net, goal.rounded(blocks))
+    error = goal.error(straight, rotation.blocks)
     # Rounded blocks can be nearer than orthogonal ones, by their rounding errors.
-    slack = goal.eps * _ulps(net) * (1 + 1 / goal.size)
-    below = max(0.0, goal.relative(least * net.width**0.5) - slack)
+    slack = goal.eps * _ulps(straight) * (1 + 1 / goal.size)
+    below = max(0.0, goal.relative(least * straight.width**0.5) - slack)
     history = (*(max(goal.relative(distance), error) for distance in distances), error)
     return Fit(
-        made,
+        rotation,
         error,
         below,
         exact=exact,
         method=method,
         history=history,
         scale=goal.size,
-        scaled_error=goal.scaled_error(net, made),
+        scaled_error=goal.scaled_error(straight, rotation.blocks),
     )
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import Any, NamedTuple, Self
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from structmat.errors import BlockError, StructmatError, WiringError
 from structmat.linalg.blocks import by_stage, generators_per_block
 from structmat.linalg.fusion import merged
+from structmat.linalg.rotation import Rotation
 from structmat.networks.network import Network
 from structmat.nn import modes
 from structmat.nn import parametrizations as block_kinds
@@ -199,6 +201,69 @@ class Orthogonal(nn.Module):
         dtype = self._compute_dtype(torch.float32 if dtype is None else dtype)
         return self._blocks_of(self.generators(), dtype, self._settings())
 
+    @torch.no_grad()
+    def rotation(self) -> Rotation:
+        """Return the present value: the network and its blocks as numpy arrays.
+
+        Raises
+        ------
+        BlockError
+            When the blocks are not orthogonal, as those of a truncated series may be.
+
+        Examples
+        --------
+        >>> import structmat as sm
+        >>> Orthogonal(sm.butterfly(4)).rotation()
+        Rotation(width=4, depth=2, parameters=4, dtype=float32)
+        """
+        return Rotation(self.network, [b.cpu().numpy() for b in self.blocks()])
+
+    @classmethod
+    @torch.no_grad()
+    def from_rotation(
+        cls,
+        rotation: Rotation,
+        parametrization: str = "exp",
+        *,
+        dtype: torch.dtype | None = None,
+        device: torch.device | str | None = None,
+        plan: str = "auto",
+    ) -> Self:
+        """Return the layer that starts as a rotation.
+
+        Parameters
+        ----------
+        rotation : Rotation
+            Real blocks must have determinant 1, as those of `fit(special=True)` have.
+        parametrization : {"exp", "cayley"}
+            Cayley blocks cannot have the eigenvalue −1.
+        dtype : torch dtype, optional
+            By default that of the rotation.
+        device, plan
+            As for `Orthogonal`.
+
+        Raises
+        ------
+        BlockError
+            When a block is not of this parametrization.
+
+        Examples
+        --------
+        >>> import structmat as sm
+        >>> r = sm.Rotation(sm.benes(8), sm.random_blocks(sm.benes(8), rng=0))
+        >>> layer = Orthogonal.from_rotation(r)
+        >>> bool(abs(layer.rotation().matrix() - r.matrix()).max() < 1e-14)
+        True
+        """
+        blocks = [torch.tensor(np.asarray(b)) for b in rotation.blocks]
+        if dtype is None:
+            dtype = blocks[0].dtype if blocks else torch.get_default_dtype()
+        made = cls(rotation.network, parametrization, dtype=dtype, device=device, plan=plan)
+        for own, block in zip(made.generators, blocks, strict=True):
+            wide = block.to(promoted(block.dtype, torch.float64))
+            own.copy_(powers.generators(wide, parametrization))
+        return made
+
     def _settings(self) -> Hashable:
         """Return what the blocks depend on besides the generators."""
         return self.kind
@@ -328,7 +393,8 @@ class Orthogonal(nn.Module):
         """Return the layer with each block to the power t: the identity at 0, this one at 1.
 
         In between it lies on the shortest path of rotations: each block turns by t times its
-        angles (`structmat.nn.parametrizations.powers`). Orthogonal for every t; the generators are new ones.
+        angles (`structmat.nn.parametrizations.powers`). Orthogonal for every t; the generators are
+        new ones.
 
         Parameters
         ----------

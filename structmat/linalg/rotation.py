@@ -1,0 +1,484 @@
+"""A network with values: an orthogonal or unitary matrix as a product of sparse factors."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Self
+
+import array_api_compat
+import numpy as np
+import numpy.typing as npt
+import scipy
+from scipy.sparse.linalg import LinearOperator
+
+from structmat._util.files import make_directory, write_bytes
+from structmat.errors import BlockError, FileError, StructmatError, require, shown, whole
+from structmat.linalg.block_powers import powers
+from structmat.linalg.blocks import adjoint, by_stage, checked_blocks
+from structmat.linalg.factors import factors
+from structmat.linalg.schedule import Gather, Product, schedule
+from structmat.networks.network import Network, checked
+
+Array = Any  # of any library that follows the array API standard
+
+_FORMAT, _VERSION = "structmat.rotation", 1
+_SHOWN = 1024  # wires of the widest matrix that is drawn
+_ORTHOGONAL = 1e-4  # |BᴴB − I| of blocks in at least single precision
+_COARSE = 2e-2  # and in half precision
+
+
+class Rotation(LinearOperator):
+    """An orthogonal or unitary matrix R = B_m ⋯ B_1: a network, and a block for each switch.
+
+    It is an immutable value and a scipy LinearOperator. `r @ x` is the matrix product, with
+    vectors as columns; `r(x)` is R x for each vector along the last axis, as for
+    `structmat.nn.Orthogonal`. Both take arrays of numpy, torch, JAX, CuPy, or any other library
+    that follows the array API standard, and return arrays of the same library; where that library
+    differentiates or compiles, it can do so through a rotation.
+
+    Parameters
+    ----------
+    network : Network
+    blocks : sequence of (n, r, r) arrays
+        One for each bank, orthogonal or unitary, as `random_blocks` lists them. Arrays of numpy
+        are copied and checked. The values of other arrays are not looked at.
+
+    Attributes
+    ----------
+    network : Network
+    blocks : tuple of (n, r, r) arrays
+    shape : (width, width)
+    dtype : dtype
+
+    Raises
+    ------
+    BlockError
+        When the blocks do not fit the network, or are not orthogonal.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> from structmat.linalg.blocks import random_blocks
+    >>> net = butterfly(8)
+    >>> r = Rotation(net, random_blocks(net, rng=0))
+    >>> r
+    Rotation(width=8, depth=3, parameters=12, dtype=float64)
+    >>> x = np.arange(8.0)
+    >>> bool(np.allclose(r.T @ (r @ x), x)), bool(np.allclose(r.matrix() @ x, r @ x))
+    (True, True)
+    """
+
+    network: Network
+    blocks: tuple[Array, ...]
+
+    def __init__(self, network: Network, blocks: Sequence[Array]) -> None:
+        net = checked(network, "Rotation")
+        held = _held(net, blocks)
+        dtype = _result_type(held)
+        # scipy's operators are set up by assignment, which ends here.
+        object.__setattr__(self, "network", net)
+        object.__setattr__(self, "blocks", held)
+        object.__setattr__(self, "shape", (net.width, net.width))
+        object.__setattr__(self, "dtype", dtype)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"{name}: a Rotation does not change; make another one")
+
+    def __delattr__(self, name: str) -> None:
+        raise AttributeError(f"{name}: a Rotation does not change; make another one")
+
+    # Products ------------------------------------------------------------------------------
+
+    def __call__(self, x: Any) -> Any:
+        """Return R x for each vector along the last axis: x (..., width) → (..., width).
+
+        Raises
+        ------
+        BlockError
+            When the last axis is not the width, or x does not hold numbers.
+
+        Examples
+        --------
+        >>> net = Network.of(3, [[[0, 1]], [[1, 2]]])
+        >>> quarter = [[[0.0, -1.0], [1.0, 0.0]]]
+        >>> Rotation(net, [quarter, quarter])([1.0, 0.0, 0.0])
+        array([0., 0., 1.])
+        """
+        x = _array(x)
+        if x.ndim < 1 or x.shape[-1] != self.network.width:
+            raise BlockError(
+                f"x of shape {tuple(x.shape)}: its last axis must be the width {self.network.width}"
+            )
+        xp, own = self._namespace(x), array_api_compat.array_namespace(x)
+        columns = own.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])).T
+        return xp.reshape(self._apply(xp, columns).T, tuple(x.shape))
+
+    def __matmul__(self, other: Any) -> Any:
+        """Return R X for columns X (width,) or (width, k), or the product with another rotation."""
+        if isinstance(other, Rotation):
+            return self._after(other)
+        if isinstance(other, LinearOperator):
+            return super().__matmul__(other)
+        return self._times(other)
+
+    def __rmatmul__(self, other: Any) -> Any:
+        """Return X R for rows X (width,) or (k, width)."""
+        if isinstance(other, LinearOperator):
+            return super().__rmatmul__(other)
+        x = _array(other)
+        return self.T(x)
+
+    def _after(self, other: Rotation) -> Rotation:
+        return Rotation(other.network.then(self.network), [*other.blocks, *self.blocks])
+
+    def _times(self, other: Any) -> Any:
+        x = _array(other)
+        if x.ndim not in (1, 2) or x.shape[0] != self.network.width:
+            raise BlockError(
+                f"x of shape {tuple(x.shape)}: it must be ({self.network.width},) or"
+                f" ({self.network.width}, k); for vectors along the last axis call r(x)"
+            )
+        xp = self._namespace(x)
+        columns = x[:, None] if x.ndim == 1 else x
+        made = self._apply(xp, columns)
+        return made[:, 0] if x.ndim == 1 else made
+
+    def _matmat(self, x: Any) -> Any:
+        return self._times(x)
+
+    def _matvec(self, x: Any) -> Any:
+        return self._times(x)
+
+    def __pow__(self, times: int) -> Rotation:  # type: ignore[override]  # a rotation
+        """Return the product of `times` copies of this rotation."""
+        count = whole(times, "times")
+        return Rotation(self.network.repeat(count), self.blocks * count)
+
+    # Other rotations -----------------------------------------------------------------------
+
+    def _transpose(self) -> Rotation:
+        return self._backwards(conjugate=False)
+
+    def _adjoint(self) -> Rotation:
+        return self._backwards(conjugate=True)
+
+    def _backwards(self, *, conjugate: bool) -> Rotation:
+        stages = by_stage(self.network, self.blocks)
+        made = [_turned(b, conjugate=conjugate) for stage in reversed(stages) for b in stage]
+        return Rotation(self.network.inverse(), made)
+
+    def power(self, t: float) -> Rotation:
+        """Return the rotation with each block to the power t: the identity at 0, this one at 1.
+
+        In between each block turns by t times its eigenangles, along a geodesic; R itself follows
+        a path of orthogonal matrices, which is not R^t unless the blocks commute.
+
+        Parameters
+        ----------
+        t : float
+
+        Raises
+        ------
+        BlockError
+            For a real block of determinant −1, and blocks that are not numpy arrays.
+
+        Examples
+        --------
+        >>> net = Network.of(2, [[[0, 1]]])
+        >>> quarter = Rotation(net, [[[[0.0, -1.0], [1.0, 0.0]]]])
+        >>> half = quarter.power(0.5)
+        >>> bool(np.allclose((half @ half).matrix(), quarter.matrix()))
+        True
+        """
+        if not math.isfinite(t):
+            raise StructmatError(f"t={t}: a power must be a finite number")
+        return Rotation(self.network, [powers(b, t) for b in self._numpy("power")])
+
+    # What it holds -------------------------------------------------------------------------
+
+    def matrix(self) -> Any:
+        """Return R as a (width, width) array of the library that holds the blocks.
+
+        Examples
+        --------
+        >>> net = Network.of(2, [[[0, 1]]])
+        >>> Rotation(net, [[[[0.0, -1.0], [1.0, 0.0]]]]).matrix()
+        array([[ 0., -1.],
+               [ 1.,  0.]])
+        """
+        like = self.blocks[0] if self.blocks else np.eye(1)
+        xp = array_api_compat.array_namespace(like)
+        device = array_api_compat.device(like)
+        one = xp.eye(self.network.width, dtype=self.dtype, device=device)
+        return self._apply(xp, one)
+
+    def factors(self) -> list[scipy.sparse.csr_array]:
+        """Return the sparse factors B_1, …, B_m, in the order in which they act.
+
+        Examples
+        --------
+        >>> from structmat.families import butterfly
+        >>> from structmat.linalg.blocks import identity_blocks
+        >>> net = butterfly(4)
+        >>> [b.nnz for b in Rotation(net, identity_blocks(net)).factors()]
+        [8, 8]
+        """
+        return factors(self.network, self._numpy("factors"))
+
+    @property
+    def parameters(self) -> int:
+        """The free parameters of the blocks: Σ r(r−1)/2, or Σ r² for unitary ones."""
+        if self._is_complex:
+            return sum(bank.count * bank.radix**2 for bank in self.network.banks)
+        return self.network.parameters
+
+    @property
+    def _is_complex(self) -> bool:
+        return "complex" in str(self.dtype)
+
+    def _numpy(self, asker: str) -> list[npt.NDArray[Any]]:
+        if not all(isinstance(b, np.ndarray) for b in self.blocks):
+            raise BlockError(
+                f"{asker}: the blocks are {type(self.blocks[0]).__module__} arrays; convert them"
+                " with numpy.asarray first"
+            )
+        return [np.asarray(b) for b in self.blocks]
+
+    # Files ---------------------------------------------------------------------------------
+
+    def save(self, path: str | Path) -> None:
+        """Write the rotation to a safetensors file, with the network as JSON in its header.
+
+        Labels of wires are kept where JSON has them: strings, numbers, and tuples of them.
+
+        Raises
+        ------
+        BlockError
+            For blocks that are not numpy arrays.
+        FileError
+            When its folder cannot be made or written to.
+        MissingExtraError
+            Where safetensors is not installed.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> from structmat.families import butterfly
+        >>> from structmat.linalg.blocks import random_blocks
+        >>> r = Rotation(butterfly(4), random_blocks(butterfly(4), rng=0))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     r.save(f"{folder}/r.safetensors")
+        ...     again = Rotation.load(f"{folder}/r.safetensors")
+        >>> bool((again.matrix() == r.matrix()).all())
+        True
+        """
+        blocks = self._numpy("save")
+        numbers = require("safetensors.numpy", "adapters")
+        tensors = {
+            f"blocks.{k}": np.ascontiguousarray(
+                np.stack([b.real, b.imag], axis=-1) if np.iscomplexobj(b) else b
+            )
+            for k, b in enumerate(blocks)
+        }
+        about = {
+            "format": _FORMAT,
+            "version": str(_VERSION),
+            "dtype": str(self.dtype),
+            "network": self.network.to_json(),
+        }
+        make_directory(Path(path).parent)
+        write_bytes(Path(path), numbers.save(tensors, metadata=about))
+
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """Read a rotation that `save` wrote.
+
+        Raises
+        ------
+        FileError
+            When the file is missing or truncated, or holds something else.
+        MissingExtraError
+            Where safetensors is not installed.
+        """
+        library = require("safetensors", "adapters")
+        where = Path(path)
+        try:
+            with library.safe_open(where, framework="numpy") as file:
+                about = file.metadata() or {}
+                tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        except (OSError, library.SafetensorError) as error:
+            raise FileError(f"{where}: cannot be read as safetensors ({error})") from None
+        expected = "expected a rotation that Rotation.save wrote"
+        if about.get("format") != _FORMAT:
+            raise FileError(f"{where}: {shown(about.get('format'))} is no rotation; {expected}")
+        if about.get("version") != str(_VERSION):
+            raise FileError(
+                f"{where}: version {shown(about.get('version'))}, and this structmat reads version"
+                f" {_VERSION}; upgrade structmat"
+            )
+        try:
+            net = Network.from_json(about["network"])
+            blocks = [tensors[f"blocks.{k}"] for k in range(len(net.banks))]
+            dtype = np.dtype(about["dtype"])
+            if dtype.kind == "c":
+                blocks = [b[..., 0] + 1j * b[..., 1] for b in blocks]
+            return cls(net, [b.astype(dtype) for b in blocks])
+        except (KeyError, IndexError, TypeError, StructmatError) as error:
+            raise FileError(f"{where}: damaged ({error}); {expected}") from None
+
+    def __reduce__(self) -> Any:
+        return type(self), (self.network, self.blocks)
+
+    def __repr__(self) -> str:
+        net = self.network
+        return (
+            f"Rotation(width={net.width}, depth={net.depth}, parameters={self.parameters},"
+            f" dtype={str(self.dtype).removeprefix('torch.')})"
+        )
+
+    __str__ = __repr__
+
+    def _repr_html_(self) -> str:
+        from structmat.viz.heat_map import heat_map
+
+        blocks = all(isinstance(b, np.ndarray) for b in self.blocks)
+        picture = heat_map(self.matrix()) if blocks and self.network.width <= _SHOWN else ""
+        return f"<div><p>{self!r}</p>\n{picture}</div>"
+
+    # How it is applied ---------------------------------------------------------------------
+
+    def _namespace(self, x: Any) -> ModuleType:
+        """Return the functions of the library that x and the blocks belong to."""
+        arrays = [b for b in self.blocks if not isinstance(b, np.ndarray)]
+        try:
+            return array_api_compat.array_namespace(x, *arrays)
+        except TypeError:
+            if isinstance(x, np.ndarray) and arrays:  # numbers beside blocks of another library
+                return array_api_compat.array_namespace(*arrays)
+            raise BlockError(
+                f"x is a {type(x).__name__}, and the blocks are {type(self.blocks[0]).__name__}:"
+                " give arrays of one library"
+            ) from None
+
+    def _apply(self, xp: ModuleType, columns: Any) -> Any:
+        """Return R X for columns X (width, k), by the schedule of the network."""
+        given = (columns, *self.blocks)
+        foreign = [array for array in given if not isinstance(array, np.ndarray)]
+        device = array_api_compat.device(foreign[0] if foreign else columns)
+
+        def own(array: Any) -> Any:
+            if not (foreign and isinstance(array, np.ndarray)):
+                return array
+            return xp.asarray(array, device=device, copy=True)
+
+        columns, *blocks = map(own, given)
+        if not (xp.isdtype(columns.dtype, ("real floating", "complex floating"))):
+            if not xp.isdtype(columns.dtype, ("bool", "integral")):
+                raise BlockError(f"x of dtype {columns.dtype}: it must hold numbers")
+            columns = xp.astype(columns, blocks[0].dtype if blocks else xp.float64)
+        dtype = xp.result_type(columns, *blocks)
+        y = xp.astype(columns, dtype)
+        blocks = [xp.astype(b, dtype) for b in blocks]
+        k = y.shape[1]
+        for step in schedule(self.network).steps:
+            if isinstance(step, Gather):
+                y = _gathered(xp, y, step, device)
+                continue
+            y = _multiplied(xp, y, step, blocks, k)
+        return y
+
+
+def _gathered(xp: ModuleType, y: Any, step: Gather, device: Any) -> Any:
+    if step.view is None:
+        index = xp.asarray(step.index, device=device, copy=True)
+        return xp.take(y, index, axis=0)
+    shape, axes = step.view
+    last = len(shape)
+    return xp.reshape(
+        xp.permute_dims(xp.reshape(y, (*shape, y.shape[1])), (*axes, last)), tuple(y.shape)
+    )
+
+
+def _multiplied(xp: ModuleType, y: Any, step: Product, blocks: Sequence[Any], k: int) -> Any:
+    parts = []
+    end = 0
+    for s in step.segments:
+        if s.start > end:
+            parts.append(y[end : s.start, :])
+        end = s.start + s.count * s.radix
+        part = xp.reshape(y[s.start : end, :], (s.count, s.radix, k))
+        parts.append(xp.reshape(xp.matmul(blocks[s.bank], part), (s.count * s.radix, k)))
+    if end < y.shape[0]:
+        parts.append(y[end:, :])
+    return xp.concat(parts, axis=0) if len(parts) > 1 else parts[0]
+
+
+def _array(x: Any) -> Any:
+    """Return x, or a numpy array of it where it is not an array of a known library."""
+    if array_api_compat.is_array_api_obj(x):
+        return x
+    made = np.asarray(x)
+    if made.dtype.kind not in "biufc":
+        raise BlockError(f"x of dtype {made.dtype}: it must hold real or complex numbers")
+    return made
+
+
+def _turned(block: Any, *, conjugate: bool) -> Any:
+    if isinstance(block, np.ndarray):
+        return adjoint(block) if conjugate else np.swapaxes(block, -1, -2)
+    xp = array_api_compat.array_namespace(block)
+    turned = xp.matrix_transpose(block)
+    is_complex = xp.isdtype(block.dtype, "complex floating")
+    return xp.conj(turned) if conjugate and is_complex else turned
+
+
+def _held(net: Network, blocks: Sequence[Array]) -> tuple[Array, ...]:
+    """Return the blocks of a rotation: numpy's checked and read-only, others as they are."""
+    given = list(blocks) if isinstance(blocks, tuple) else blocks
+    foreign = isinstance(given, list) and any(
+        array_api_compat.is_array_api_obj(b) and not isinstance(b, np.ndarray) for b in given
+    )
+    if not foreign:
+        arrays = checked_blocks(net, given)
+        _check_orthogonal(arrays)
+        made = []
+        for array in arrays:
+            own = array.copy()
+            own.flags.writeable = False
+            made.append(own)
+        return tuple(made)
+    if len(given) != len(net.banks):
+        raise BlockError(
+            f"{len(given)} arrays of blocks: the network has {len(net.banks)} banks, and each"
+            " needs one array; see random_blocks"
+        )
+    try:
+        array_api_compat.array_namespace(*given)
+    except TypeError:
+        raise BlockError("blocks of several libraries: give arrays of one library") from None
+    for k, (bank, array) in enumerate(zip(net.banks, given, strict=True)):
+        shape = (bank.count, bank.radix, bank.radix)
+        if tuple(array.shape) != shape:
+            raise BlockError(f"blocks {k} of shape {tuple(array.shape)}: this bank needs {shape}")
+    return tuple(given)
+
+
+def _result_type(blocks: Sequence[Array]) -> Any:
+    if not blocks:
+        return np.dtype(float)
+    return array_api_compat.array_namespace(*blocks).result_type(*blocks)
+
+
+def _check_orthogonal(arrays: Sequence[npt.NDArray[Any]]) -> None:
+    for k, array in enumerate(arrays):
+        wide = array.astype(np.result_type(array, np.float64))
+        gram = adjoint(wide) @ wide - np.eye(array.shape[-1])
+        off = float(np.abs(gram).max(initial=0))
+        if off > (_ORTHOGONAL if array.dtype.itemsize >= 4 else _COARSE):
+            raise BlockError(
+                f"blocks {k}: |BᴴB − I| is {off:.2g}; the blocks of a Rotation must be orthogonal"
+                " or unitary. structmat.linalg.factors takes any blocks"
+            )

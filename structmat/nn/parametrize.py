@@ -1,0 +1,196 @@
+"""Any weight of a torch module as an orthogonal matrix with the topology of a network."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from structmat.errors import StructmatError, shown
+from structmat.families.topology import resolved
+from structmat.fitting import fit
+from structmat.fitting.column_fit import fit_columns
+from structmat.linalg.blocks import identity_blocks, random_blocks
+from structmat.linalg.rotation import Rotation
+from structmat.networks.network import Network
+from structmat.nn.orthogonal_layer import Orthogonal
+from structmat.nn.parametrizations import powers
+
+_STARTS = ("random", "identity", "weight")
+_NEAR = 1e-3  # relative Frobenius error, up to which an assigned weight counts as reached
+
+
+def orthogonal(
+    module: nn.Module,
+    name: str = "weight",
+    *,
+    topology: Any,
+    parametrization: str = "exp",
+    start: str = "random",
+    plan: str = "auto",
+) -> nn.Module:
+    """Parametrize a weight as an orthogonal matrix with the topology of a network.
+
+    The weight becomes R for a square one. For a tall one it becomes the first columns of R, which
+    are orthonormal, and for a wide one their transpose, with R of the larger size. What is trained
+    are the generators of the network's blocks. `torch.nn.utils.parametrize` does the rest:
+    `parametrize.cached()` computes the weight once, and `parametrize.remove_parametrizations`
+    makes it a plain parameter again.
+
+    A matrix that is assigned to the weight is fitted: the weight becomes the nearest matrix of the
+    network that is found, with a warning where that is not the assigned one.
+
+    Parameters
+    ----------
+    module : nn.Module
+    name : str
+        Its parameter: a matrix in a real floating dtype.
+    topology
+        What `structmat.families.topology.resolved` takes, such as ``"butterfly(block=4)"``, of the
+        width max(rows, columns).
+    parametrization : {"exp", "cayley"}
+        Of the blocks. Assigning a matrix can need the eigenvalue −1, which Cayley blocks lack.
+    start : {"random", "identity", "weight"}
+        Blocks that are Haar-distributed, drawn from torch's random numbers; identity blocks; or
+        those fitted to the present weight.
+    plan
+        As for `Orthogonal`.
+
+    Returns
+    -------
+    nn.Module
+        The module itself.
+
+    Raises
+    ------
+    StructmatError
+        When the parameter is no such matrix, or there is none of this name, or the network has no
+        parameters. The module is unchanged.
+
+    Examples
+    --------
+    >>> layer = orthogonal(nn.Linear(8, 8), "weight", topology="butterfly")
+    >>> torch.allclose(layer.weight @ layer.weight.T, torch.eye(8), atol=1e-6)
+    True
+    >>> tall = orthogonal(nn.Linear(2, 12), topology="mixed_radix")  # a 12×2 weight
+    >>> torch.allclose(tall.weight.T @ tall.weight, torch.eye(2), atol=1e-6)
+    True
+    """
+    weight = getattr(module, name, None)
+    if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
+        raise StructmatError(
+            f"{type(module).__name__}.{name} is {shown(weight, 40)}: it must be a matrix in a"
+            " floating dtype, such as the weight of a Linear"
+        )
+    if start not in _STARTS:
+        raise StructmatError(f"start={start!r}: it must be one of {', '.join(_STARTS)}")
+    if parametrization not in powers.INVERSES:
+        raise StructmatError(
+            f"parametrization={parametrization!r}: it must be one of"
+            f" {', '.join(powers.INVERSES)}, whose generators can be found for given blocks"
+        )
+    rows, columns = weight.shape
+    net = resolved(topology, max(rows, columns))
+    if not net.parameters:
+        raise StructmatError(
+            f"topology={shown(topology, 40)}: the network has no parameters of its own to train"
+        )
+    made = OrthogonalWeight(net, (rows, columns), weight.dtype, parametrization, plan)
+    made.start = start
+    parametrize.register_parametrization(module, name, made)
+    return module
+
+
+class OrthogonalWeight(nn.Module):
+    """The parametrization that `orthogonal` registers: from generators to a matrix.
+
+    Parameters
+    ----------
+    network : Network
+        Of width max(shape).
+    shape : (int, int)
+    dtype : torch dtype
+    parametrization, plan
+        As for `orthogonal`.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        shape: tuple[int, int],
+        dtype: torch.dtype,
+        parametrization: str,
+        plan: str,
+    ) -> None:
+        super().__init__()
+        layer = Orthogonal(network, parametrization, dtype=dtype, device="meta", plan=plan)
+        self.network = network
+        self.shape = shape
+        self.parametrization = parametrization
+        self.start = "weight"
+        # Not registered: the generators are those of the parametrized module.
+        self._layer = (layer,)
+
+    def forward(self, *generators: Tensor) -> Tensor:
+        """Return the weight of some generators, one tensor for each bank.
+
+        Parameters
+        ----------
+        generators : (n, r(r−1)/2) for each bank
+
+        Returns
+        -------
+        Tensor of the shape and the dtype of the weight
+        """
+        few, like = min(self.shape), generators[0]
+        units = torch.eye(few, self.network.width, dtype=like.dtype, device=like.device)
+        given = {f"generators.{k}": g for k, g in enumerate(generators)}
+        rows: Tensor = torch.func.functional_call(self._layer[0], given, (units,))
+        return rows if self.shape[0] < self.shape[1] else rows.mT
+
+    @torch.no_grad()
+    def right_inverse(self, weight: Tensor) -> Sequence[Tensor]:
+        """Return generators with which the weight is near a given one, found by a fit.
+
+        Parameters
+        ----------
+        weight : Tensor of the shape of the weight
+
+        Warns
+        -----
+        UserWarning
+            When the relative Frobenius error is above 1e-3.
+        """
+        start, self.start = self.start, "weight"
+        if start == "weight":
+            rotation = self._fitted(weight)
+        else:
+            seed = int(torch.randint(2**62, ()))
+            drawn = random_blocks(self.network, seed) if start == "random" else None
+            rotation = Rotation(self.network, drawn or identity_blocks(self.network))
+        made = Orthogonal.from_rotation(rotation, self.parametrization, dtype=weight.dtype)
+        return [g.detach().to(weight.device) for g in made.generators]
+
+    def _fitted(self, weight: Tensor) -> Rotation:
+        target = weight.detach().to("cpu", torch.float64).numpy()
+        if self.shape[0] == self.shape[1]:
+            found = fit(self.network, target, rng=0, special=True, progress=False)
+            rotation, error = found.rotation, found.error
+        else:
+            columns = target.T if self.shape[0] < self.shape[1] else target
+            rotation, error = fit_columns(self.network, columns, rng=0)
+        if error > _NEAR:
+            warnings.warn(
+                f"the nearest matrix of this network that was found is at a relative Frobenius"
+                f" error of {error:.2g} from the given weight; a deeper network comes nearer",
+                stacklevel=2,
+            )
+        return rotation
+
+    def extra_repr(self) -> str:
+        """Return what torch prints between the parentheses."""
+        return f"{self.network!r}, shape={self.shape}, parametrization={self.parametrization!r}"
