@@ -81,10 +81,10 @@ def test_files_are_read_and_written_in_utf8_in_any_locale(tmp_path):
     program = (
         "import structmat as sm\nfrom pathlib import Path\n"
         "from structmat._util.files import write_text\n"
-        "from structmat.families.topology import resolved\n"
+        "from structmat.families.topology import network\n"
         "import os\npath = Path(os.environ['TARGET'])\n"
         "net = sm.Network.of(2, [[[0, 1]]], labels=['\\xe4', '\\xf6'])\n"
-        "write_text(path, net.to_json())\nassert resolved(path).labels == ('\\xe4', '\\xf6')"
+        "write_text(path, net.to_json())\nassert network(path).labels == ('\\xe4', '\\xf6')"
     )
     for env in ({"LC_ALL": "C.UTF-8"}, {"LC_ALL": "C", "PYTHONUTF8": "0"}):
         run(program, env=env | {"TARGET": str(path)})

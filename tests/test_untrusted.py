@@ -94,7 +94,7 @@ def read_all(folder):
     for text in JSON:
         refused(sm.Network.from_json, text)
     for name in ("/dev/zero", "net.json", f"{folder}/none.json", f"{folder}/\0.json"):
-        refused(topology.resolved, name if "/" in name else f"{folder}/{name}")
+        refused(topology.network, name if "/" in name else f"{folder}/{name}")
     for question in (
         {"spec": "butterfly", "width": HUGE},
         {"spec": "butterfly", "width": "9" * 3000},
@@ -219,17 +219,17 @@ def test_a_topology_is_a_spec_a_network_a_graph_or_a_file(tmp_path):
     saved.write_text(net.to_json(), encoding="utf-8")
     nx.write_graphml(graph, drawn)
     for one in (net, "butterfly(block=4)", saved, str(saved), sm.parse("butterfly(block=4)")):
-        assert topology.resolved(one, 8) == net
+        assert topology.network(one, 8) == net
     for one in (graph, drawn, str(drawn)):
-        assert topology.resolved(one) == sm.from_graph(graph)
-    assert topology.resolved(net.to_networkx()) == net
-    assert topology.resolved(lambda width: sm.benes(width), 8) == sm.benes(8)
+        assert topology.network(one) == sm.from_graph(graph)
+    assert topology.network(net.to_networkx()) == net
+    assert topology.network(lambda width: sm.benes(width), 8) == sm.benes(8)
     with pytest.raises(WidthError, match="the network has width 8, not 16"):
-        topology.resolved(saved, 16)
+        topology.network(saved, 16)
     with pytest.raises(StructmatError, match="function has a network for each width; give the wi"):
-        topology.resolved(sm.benes)
+        topology.network(sm.benes)
     with pytest.raises(StructmatError, match="it must be a spec string, a Family"):
-        topology.resolved(7)
+        topology.network(7)
 
 
 @pytest.mark.parametrize(
@@ -248,15 +248,15 @@ def test_a_file_without_a_network_is_named(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(FileError, match=message) as caught:
-        topology.resolved(path)
+        topology.network(path)
     assert str(caught.value).startswith(str(path))
 
 
 def test_a_file_that_is_not_there_is_no_spec():
     with pytest.raises(FileError, match=r"no\.json: No such file.*expected a network"):
-        topology.resolved("no.json")
+        topology.network("no.json")
     with pytest.raises(SpecError, match="no family 'nojson'"):
-        topology.resolved("nojson")
+        topology.network("nojson")
 
 
 # Adapters and plans ------------------------------------------------------------------------------

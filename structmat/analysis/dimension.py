@@ -23,9 +23,10 @@ from structmat.analysis.gates import (
     width_of,
 )
 from structmat.errors import StructmatError, is_sequence, random_source, whole
+from structmat.families.topology import checked
 from structmat.linalg import modular
 from structmat.linalg.modular import MERSENNE, Residues
-from structmat.networks.network import Network, checked
+from structmat.networks.network import Network
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
@@ -131,8 +132,8 @@ def dimension(
     >>> dimension(butterfly(1024).repeat(2), largest=6000)
     Dimension(lower=5120, upper=10240, parameters=10240, ranked=False)
     """
+    net = checked(net, "dimension")
     size = whole(points, "points", 1)
-    checked(net, "dimension")
     if not is_sequence(primes):
         raise StructmatError(
             f"primes={primes!r}: it must be a list of primes, such as [{MERSENNE}]"

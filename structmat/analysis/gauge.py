@@ -9,8 +9,9 @@ import numpy.typing as npt
 
 from structmat.analysis.gates import Gate, normal_form
 from structmat.errors import BlockError
+from structmat.families.topology import checked
 from structmat.linalg.blocks import generators_per_block
-from structmat.networks.network import Network, checked
+from structmat.networks.network import Network
 
 Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.floating]
@@ -109,7 +110,8 @@ def reduced(net: Network, *, unitary: bool = False) -> Reduced:
     >>> boft.parameters, reduced(boft).parameters
     (896, 608)
     """
-    needed = frozenset(normal_form(checked(net, "reduced")))
+    net = checked(net, "reduced")
+    needed = frozenset(normal_form(net))
     came_from = np.full(net.width, -1, dtype=np.int64)
     switches = 0
     kept = []

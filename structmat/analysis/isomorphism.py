@@ -10,7 +10,8 @@ import numpy.typing as npt
 import scipy
 
 from structmat.errors import WiringError
-from structmat.networks.network import Network, checked
+from structmat.families.topology import checked
+from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 from structmat.networks.stage import Stage
 
@@ -96,8 +97,9 @@ def isomorphism(a: Network, b: Network, *, ends: bool = False) -> Index | Ends |
     >>> isomorphism(omega(4), butterfly(4), ends=True)
     Ends(inputs=array([0, 2, 1, 3]), outputs=array([0, 2, 1, 3]))
     """
+    a, b = checked(a, "isomorphism"), checked(b, "isomorphism")
     for net in (a, b):
-        if not (checked(net, "isomorphism").is_straight or ends):
+        if not (net.is_straight or ends):
             raise WiringError(
                 f"{net!r} is not straight: a single relabelling depends on the order in which its"
                 " switches list their wires; relabel each column (ends=True), or compare the"

@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from structmat.analysis.dimension import dimension
 from structmat.errors import BlockError, suggest
+from structmat.families.topology import checked
 from structmat.linalg.blocks import checked_blocks, random_blocks
-from structmat.networks.network import Network, checked
+from structmat.networks.network import Network
 
 Array = npt.NDArray[Any]
 
@@ -52,7 +53,8 @@ def jacobian(net: Network, blocks: Sequence[npt.ArrayLike]) -> Array:
     array([[1., 0., 0.],
            [0., 0., 1.]])
     """
-    arrays = checked_blocks(checked(net, "jacobian"), blocks)
+    net = checked(net, "jacobian")
+    arrays = checked_blocks(net, blocks)
     if any(np.iscomplexobj(array) for array in arrays):
         raise BlockError("complex blocks: the derivative is defined for rotations; use real blocks")
     rest = iter(arrays)
@@ -149,7 +151,7 @@ def conditioning(
     >>> conditioning(butterfly(16).repeat(4), rng=0).ratio > 1e-4
     True
     """
-    checked(net, "conditioning")
+    net = checked(net, "conditioning")
     at = random_blocks(net, rng) if blocks is None else blocks
     values = np.linalg.svd(jacobian(net, at), compute_uv=False)
     return Conditioning(values, dimension(net).value)
@@ -180,7 +182,8 @@ def lipschitz(net: Network, kind: str = "cayley") -> float:
     >>> lipschitz(butterfly(256)), lipschitz(butterfly(256), kind="exp")
     (8.0, 4.0)
     """
+    net = checked(net, "lipschitz")
     if kind not in _SLOPE:
         raise BlockError(f"kind={kind!r}: unknown parametrization{suggest(kind, _SLOPE)}")
-    stages = checked(net, "lipschitz").stages
+    stages = net.stages
     return float(_SLOPE[kind] * np.sqrt(2 * sum(bool(stage.banks) for stage in stages)))

@@ -5,11 +5,13 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from decimal import ROUND_CEILING, Decimal, localcontext
 from math import ceil, comb, log2
+from numbers import Real
 from typing import Any
 
 from structmat._util.text_table import cell, counted, in_html, plain
 from structmat.errors import StructmatError, whole
-from structmat.networks.network import Network, checked
+from structmat.families.topology import checked
+from structmat.networks.network import Network
 
 _WIDEST = 10**100  # so that logarithms fit into floats
 _HEAD = ("goal", "quantity", "bound", "network", "excess")
@@ -139,12 +141,12 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
     >>> [row.least for row in lower_bounds(4096, block=8).rows]
     [4, 8188, 24576, 585, 8386560]
     """
+    if not isinstance(net, Real):
+        net = checked(net, "lower_bounds")
     if isinstance(net, Network):
         width, largest = net.width, max((bank.radix for bank in net.banks), default=2)
         has: dict[str, int] = {"depth": net.depth, "parameters": net.parameters}
     else:
-        if _names_a_family(net):
-            checked(net, "lower_bounds")
         width, largest, has = whole(net, "width", 1), whole(block, "block", 2), {}
     if width > _WIDEST:
         raise StructmatError(
@@ -175,11 +177,6 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
         least = _edges(width, net.depth)
         rows.insert(2, Bound("dense", "nonzeros", least, net.nonzeros, "each pair needs a path"))
     return LowerBounds(width, largest, tuple(rows))
-
-
-def _names_a_family(value: Any) -> bool:
-    """Return whether the value is a spec or a family, given without a width."""
-    return isinstance(value, str) or callable(value)
 
 
 def _hearing(width: int, block: int) -> int:

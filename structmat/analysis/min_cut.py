@@ -10,8 +10,9 @@ import numpy.typing as npt
 import scipy
 
 from structmat.errors import WiringError
+from structmat.families.topology import checked
 from structmat.networks import permutation
-from structmat.networks.network import Network, checked
+from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 
 
@@ -52,7 +53,8 @@ def rank_bound(net: Network, outputs: npt.ArrayLike, inputs: npt.ArrayLike) -> i
     >>> rank_bound(net[:3], range(8), range(8, 16))
     0
     """
-    return int(rank_bounds(checked(net, "rank_bound"), [(outputs, inputs)])[0])
+    net = checked(net, "rank_bound")
+    return int(rank_bounds(net, [(outputs, inputs)])[0])
 
 
 def rank_bounds(net: Network, pairs: Iterable[tuple[npt.ArrayLike, npt.ArrayLike]]) -> Index:
@@ -68,7 +70,8 @@ def rank_bounds(net: Network, pairs: Iterable[tuple[npt.ArrayLike, npt.ArrayLike
     >>> rank_bounds(butterfly(16), [(range(0, 16, 2), range(k)) for k in (2, 4, 8, 16)])
     array([1, 2, 4, 8])
     """
-    wiring = _wiring(checked(net, "rank_bounds"))
+    net = checked(net, "rank_bounds")
+    wiring = _wiring(net)
     flows = [_flow(wiring.between(outputs, inputs)).flow_value for outputs, inputs in pairs]
     return np.array(flows, dtype=np.int64)
 
@@ -88,7 +91,8 @@ def cut(net: Network, outputs: npt.ArrayLike, inputs: npt.ArrayLike) -> Index:
     >>> cut(neck, outputs=[3, 4, 5], inputs=[0, 1, 2])
     array([[1, 2]])
     """
-    wiring = _wiring(checked(net, "cut"))
+    net = checked(net, "cut")
+    wiring = _wiring(net)
     links = wiring.between(outputs, inputs)
     free = links.graph - _flow(links).flow
     free.eliminate_zeros()

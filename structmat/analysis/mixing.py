@@ -6,7 +6,8 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from structmat.networks.network import Network, checked
+from structmat.families.topology import checked
+from structmat.networks.network import Network
 
 Array = npt.NDArray[np.float64]
 
@@ -49,7 +50,8 @@ def mixing(net: Network) -> float:
     >>> [round(mixing(net), 3) for net in (butterfly(16), gossip(16), butterfly(16, depth=3))]
     [0.0, 0.75, 1.0]
     """
-    if checked(net, "mixing").width <= _DENSE:
+    net = checked(net, "mixing")
+    if net.width <= _DENSE:
         return float(np.linalg.norm(energy(net) - 1 / net.width, 2))
     back = net.inverse()
 
@@ -92,7 +94,8 @@ def energy(net: Network) -> Array:
            [0.25, 0.25, 0.5 ],
            [0.25, 0.25, 0.5 ]])
     """
-    return _averaged(net, np.eye(checked(net, "energy").width))
+    net = checked(net, "energy")
+    return _averaged(net, np.eye(net.width))
 
 
 def _averaged(net: Network, x: Array) -> Array:
@@ -134,7 +137,8 @@ def fourth_moments(net: Network, *, unitary: bool = False) -> Array:
     >>> (fourth_moments(Network.of(4, [[range(4)]])) * 16)[0]        # 12/6
     array([2., 2., 2., 2.])
     """
-    width = checked(net, "fourth_moments").width
+    net = checked(net, "fourth_moments")
+    width = net.width
     found = np.empty((width, width))
     size = max(1, _CHUNK // width**2)
     for first in range(0, width, size):

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat._util.text_table import counted
-from structmat.errors import SpecError, whole
+from structmat.errors import StructmatError, whole
 from structmat.families.spec import Family, as_family
+from structmat.families.topology import checked, is_path, network
 from structmat.networks import permutation
 from structmat.networks.components import joined
-from structmat.networks.network import Network, checked
+from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 
 _CHUNK = 2048  # wires propagated at once, as 32 words of 64 bits per wire; the fastest measured
@@ -56,8 +57,9 @@ def reach(net: Network, outputs: npt.ArrayLike | None = None) -> npt.NDArray[np.
     >>> reach(net, [0])
     array([[ True,  True, False]])
     """
+    net = checked(net, "reach")
     back = outputs is not None
-    every = permutation.identity(checked(net, "reach").width)
+    every = permutation.identity(net.width)
     wires = permutation.some(outputs, net.width, "outputs") if outputs is not None else every
     heard = np.empty((net.width, len(wires)), dtype=bool)
     for chunk in _chunks(len(wires)):
@@ -80,7 +82,8 @@ def is_dense(net: Network) -> bool:
     >>> is_dense(butterfly(64, block=8, depth=4)), is_dense(butterfly(64, block=8, depth=3))
     (True, False)
     """
-    return first_dense(checked(net, "is_dense")) is not None
+    net = checked(net, "is_dense")
+    return first_dense(net) is not None
 
 
 def first_dense(net: Network) -> int | None:
@@ -181,7 +184,8 @@ def components(net: Network) -> Components:
     >>> components(Network.of(5, [[[0, 1]], [[1, 4]]]))
     Components(sizes=(3, 1, 1), apart=(0, 2))
     """
-    straight, _, outputs = checked(net, "components").straightened()
+    net = checked(net, "components")
+    straight, _, outputs = net.straightened()
     label = joined(permutation.identity(net.width), [bank.reads for bank in straight.banks])
     sizes = np.bincount(label)
     others = np.flatnonzero(label[outputs] != label[0])
@@ -240,7 +244,8 @@ def path_counts(net: Network) -> npt.NDArray[Any]:
     array([[2, 2],
            [2, 2]])
     """
-    stages = checked(net, "path_counts").stages
+    net = checked(net, "path_counts")
+    stages = net.stages
     most = math.prod(max((bank.radix for bank in stage.banks), default=1) for stage in stages)
     dtype: Any = np.int64 if most < 2**63 else object
     counts: npt.NDArray[Any] = np.eye(net.width, dtype=np.int64).astype(dtype)
@@ -253,26 +258,27 @@ def path_counts(net: Network) -> npt.NDArray[Any]:
     return counts
 
 
-def dense_depth(family: Family | str, width: int, *, most: int | None = None) -> int | None:
-    """Return the smallest depth at which the family is dense at this width, or None.
+def dense_depth(topology: Any, width: int | None = None, *, most: int | None = None) -> int | None:
+    """Return the smallest depth at which a topology is dense, or None.
 
-    A family with a depth option is built with increasing depth, up to `most` stages or to the first
-    depth that it rejects; for any other family the leading stages of the network are tried. A depth
-    given in the spec is replaced. By the contract of families, the first stages of a deeper member
-    are the shallower member.
+    Of a network, the leading stages are tried. A family with a depth option is built with
+    increasing depth, up to `most` stages or to the first depth that it rejects; for any other
+    family the leading stages of the network are tried. A depth given in the spec is replaced. By
+    the contract of families, the first stages of a deeper member are the shallower member.
 
     Parameters
     ----------
-    family : Family or str
-        A family or its spec.
-    width : int
+    topology
+        What `network` takes: a spec, a family, a network, a networkx graph or a file.
+    width : int, optional
+        Required for specs and families.
     most : int, optional
         The largest depth tried; by default the width plus 64.
 
     Raises
     ------
-    SpecError
-        For anything but a spec or a family.
+    StructmatError
+        If the topology cannot be resolved, or the width is missing.
     WidthError
         If the family accepts this width at no depth.
 
@@ -282,14 +288,17 @@ def dense_depth(family: Family | str, width: int, *, most: int | None = None) ->
     (3, 7)
     >>> dense_depth("butterfly(block=8)", 384) is None
     True
+    >>> dense_depth(Network.of(3, [[[0, 1]], [[1, 2]], [[0, 1]]]))
+    3
     """
-    given: Any = family
-    if isinstance(given, Network):
-        raise SpecError(
-            f"{given!r}: dense_depth takes a spec or a Family; the dense_depth of a network is in"
-            " report(net)"
+    if not isinstance(topology, str | Family) or (isinstance(topology, str) and is_path(topology)):
+        leading = first_dense(network(topology, width))
+        return (
+            leading if most is None or leading is None or leading <= whole(most, "most") else None
         )
-    rule = as_family(family)
+    rule = as_family(topology)
+    if width is None:
+        raise StructmatError(f"{rule}: a family has a network for each width; give the width")
     size = whole(width, "width", 1)
     limit = size + 64 if most is None else whole(most, "most", 1)
     if not rule.has_depth:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
 from itertools import product
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeAlias
 
 from structmat._util.progress import bar
@@ -16,15 +17,16 @@ from structmat.analysis.lower_bounds import LowerBounds, lower_bounds
 from structmat.analysis.mixing import mixing
 from structmat.analysis.reachability import components, dense_depth, first_dense, obstacle
 from structmat.analysis.spectrum import SpectralStatistics, spectral_statistics
-from structmat.errors import StructmatError, require, whole
-from structmat.families import Family, as_family
+from structmat.errors import StructmatError, require, shown, whole
+from structmat.families import Family
+from structmat.families import topology as topologies
+from structmat.families.topology import checked
 from structmat.networks.network import Network
 
 if TYPE_CHECKING:
     import pandas as pd
 
 Row: TypeAlias = dict[str, Any]
-Candidate: TypeAlias = str | Family | Network | Callable[[int], Network]
 
 # The columns of a comparison, in order, and their titles in the table.
 _COLUMNS = {
@@ -209,11 +211,7 @@ def report(net: Network) -> Report:
     >>> boft.dimension.value, boft.dimension.proved
     (608, True)
     """
-    if not isinstance(net, Network):
-        raise StructmatError(
-            f"report of {net!r}: it takes a network, such as parse(spec)(width);"
-            " compare takes specs and widths"
-        )
+    net = checked(net, "report")
     fewest = first_dense(net)
     return Report(
         width=net.width,
@@ -294,8 +292,8 @@ class Comparison:
 
 
 def compare(
-    families: str | Family | Iterable[str | Family] | Mapping[str, Candidate],
-    widths: int | Sequence[int],
+    given: Any,
+    widths: int | Sequence[int] | None = None,
     *,
     full: bool = False,
     progress: bool = True,
@@ -306,10 +304,11 @@ def compare(
 
     Parameters
     ----------
-    families : specs or families, or a mapping from labels to them
-        The values of a mapping may also be a Network, or a function from a width to a Network,
-        which rejects a width by raising a ValueError.
-    widths : int or sequence of int
+    given : a topology, a sequence of them, or a mapping from labels to them
+        What `network` takes: specs, families, networks, networkx graphs, files, and in a mapping
+        functions from a width to a Network, which reject a width by raising a ValueError.
+    widths : int or sequence of int, optional
+        By default each network at its own width; specs, families and functions need one.
     full : bool
         Whether to include the dimension and the mixing, which takes longer. If the bounds on the
         dimension that require no rank do not meet, and the rank would exceed about 6,000, the table
@@ -332,7 +331,8 @@ def compare(
     SpecError
         If a spec cannot be parsed or names no family.
     StructmatError
-        If a width is not a positive integer, or a function does not return a Network.
+        If a width is not a positive integer, or is missing; or a function does not return a
+        Network.
 
     Examples
     --------
@@ -346,14 +346,14 @@ def compare(
     benes(width=384): width must be 2^n, n at least 1; nearest are 256 and 512. mixed_radix(384)
     serves any width
     """
-    candidates = _labelled(families)
-    sizes = _sizes(widths)
+    candidates = _labelled(given)
+    pairs = _pairs(candidates, widths)
     rows: list[Row] = []
-    count = len(candidates) * len(sizes)
+    count = len(pairs)
     try:
         with bar("compare", count, unit="row", shown=progress and full) as steps:
-            for (label, one), size in product(candidates.items(), sizes):
-                rows.append(_row(label, one, size, full=full))
+            for label, size in pairs:
+                rows.append(_row(label, candidates[label], size, full=full))
                 if steps is not None:
                     steps.update()
     except KeyboardInterrupt:
@@ -362,41 +362,45 @@ def compare(
     return Comparison(rows, count - len(rows))
 
 
-def _sizes(widths: Any) -> list[int]:
-    several = widths if isinstance(widths, Iterable) and not isinstance(widths, str) else [widths]
-    return [whole(width, "width", 1) for width in several]
+def _pairs(candidates: Mapping[str, Any], widths: Any) -> list[tuple[str, int]]:
+    """Return the label and the width of each row."""
+    if widths is not None:
+        one = not isinstance(widths, Iterable) or isinstance(widths, str)
+        sizes = [whole(width, "width", 1) for width in ([widths] if one else widths)]
+        return list(product(candidates, sizes))
+    for label, candidate in candidates.items():
+        if not isinstance(candidate, Network):
+            raise StructmatError(
+                f"{label}: it has a network for each width; give the widths, as in"
+                " compare(topologies, [64, 128])"
+            )
+    return [(label, net.width) for label, net in candidates.items()]
 
 
-def _labelled(families: Any) -> dict[str, Any]:
+def _labelled(given: Any) -> dict[str, Any]:
     """Return the Family, Network or function of each label."""
-    if isinstance(families, Mapping):
-        labelled = {
-            str(label): as_family(one) if isinstance(one, str) else one
-            for label, one in families.items()
-        }
-        for label, one in labelled.items():
-            if not isinstance(one, Network) and not callable(one):
-                raise StructmatError(
-                    f"{label}: {one!r} must be a spec, Family, Network or function from a width to"
-                    " a Network"
-                )
-        return labelled
-    if isinstance(families, str | Family):
-        families = [families]
-    if isinstance(families, Network) or not isinstance(families, Iterable):
-        raise _unlabelled(families)
-    several = list(families)
-    for one in several:
-        if isinstance(one, Network) or (callable(one) and not isinstance(one, Family)):
-            raise _unlabelled(one)
-    return {str(one): one for one in map(as_family, several)}
+    if isinstance(given, Mapping):
+        return {str(label): _candidate(one, label) for label, one in given.items()}
+    alone = isinstance(given, str | Path | Family | Network) or not isinstance(given, Iterable)
+    several = [given] if alone or hasattr(given, "edges") else list(given)
+    made: dict[str, Any] = {}
+    for k, one in enumerate(several, 1):
+        candidate = _candidate(one)
+        named = isinstance(one, str | Path | Family)
+        label = str(one if isinstance(one, Path) else candidate) if named else f"network {k}"
+        made[label if not isinstance(candidate, Network) or not named else str(one)] = candidate
+    return made
 
 
-def _unlabelled(one: Any) -> StructmatError:
-    return StructmatError(
-        f"{one!r}: compare takes specs or families; give anything else a label, as in"
-        ' compare({"mine": net}, net.width)'
-    )
+def _candidate(one: Any, label: object = None) -> Any:
+    where = "" if label is None else f"{label}: "
+    try:
+        found = topologies.rule(one)
+    except StructmatError as error:
+        raise type(error)(f"{where}{error}") from None
+    if label is None and not isinstance(found, Family | topologies.Fixed):
+        raise StructmatError(f'{shown(one)}: give a function a label, as in compare({{"mine": f}})')
+    return found.network if isinstance(found, topologies.Fixed) else found
 
 
 def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:

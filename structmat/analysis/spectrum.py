@@ -12,9 +12,10 @@ import scipy
 
 from structmat._util.text_table import cell, in_html, plain
 from structmat.errors import BlockError, WidthError, random_source, whole
+from structmat.families.topology import checked
 from structmat.linalg.blocks import random_blocks
 from structmat.linalg.factors import dense
-from structmat.networks.network import Network, checked
+from structmat.networks.network import Network
 
 Array = npt.NDArray[np.float64]
 
@@ -205,7 +206,8 @@ def spectral_statistics(
     angle distance      0.075  0.009
     spacing distance    0.299  0.027
     """
-    if checked(net, "spectral_statistics").width < 6:
+    net = checked(net, "spectral_statistics")
+    if net.width < 6:
         raise WidthError(
             f"width={net.width}: comparing gaps between eigenangles needs width 6 or more"
         )
@@ -265,7 +267,8 @@ def angles_of(
     >>> angles_of(butterfly(8), 3, rng=0).shape
     (3, 4)
     """
-    pairs = checked(net, "angles_of").width // 2
+    net = checked(net, "angles_of")
+    pairs = net.width // 2
     if pairs == 0:
         raise WidthError("width=1: a single wire has no rotations; use at least two wires")
     count = max(10, _ANGLES // pairs) if samples is None else whole(samples, "samples", 1)

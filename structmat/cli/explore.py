@@ -15,7 +15,7 @@ from structmat.cli.output_files import check_target
 from structmat.errors import FileError, StructmatError
 from structmat.explorer.queries import DRAWN
 from structmat.explorer.saved_networks import SPECS, WIDTHS, precomputed
-from structmat.families.topology import is_path, resolved
+from structmat.families.topology import is_path, network
 
 _ENDINGS = (".html", ".htm")
 _WIDTH = 16  # the width shown first
@@ -94,7 +94,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _drawn(path: str, width: int | None) -> dict[str, Any]:
     """Return the page's question about a network file, as for one drawn by hand."""
-    net = resolved(path, width)
+    net = network(path, width)
     if not net.is_straight or net.width > DRAWN:
         raise StructmatError(
             f"{path}: {net}: the page draws straight networks of up to {DRAWN} wires; for this one"

@@ -11,7 +11,7 @@ import structmat as sm
 from structmat.cli.commands import command, print_json
 from structmat.cli.output_files import check_target, write_picture
 from structmat.errors import StructmatError
-from structmat.families.topology import Fixed, Rule, resolved, rule
+from structmat.families.topology import Fixed, Rule, network, rule
 
 _GRID = 64  # maximum width of an individually drawn grid graph; more wires are bundled
 _PATTERN = 4096  # maximum width of a matrix pattern that is drawn in a few seconds
@@ -98,7 +98,7 @@ def _show(options: argparse.Namespace) -> None:
 def _built(found: Rule, width: int | None) -> sm.Network:
     """Build a network, or raise an error if it would take minutes, judging by its claims."""
     if isinstance(found, Fixed):
-        net = resolved(found.network, width)
+        net = network(found.network, width)
         _check_size(found.source, net.width, net.depth, sm.Claims(parameters=net.parameters))
         return net
     if not isinstance(found, sm.Family) or width is None:

@@ -107,7 +107,7 @@ def rule(topology: Any) -> Rule:
     if callable(topology) and not isinstance(topology, type):
         made: Rule = topology
         return made
-    if hasattr(topology, "is_directed") and hasattr(topology, "edges"):
+    if _is_graph(topology):
         net = from_layers(topology) if topology.is_directed() else from_graph(topology)
         return Fixed(net)
     raise StructmatError(
@@ -116,7 +116,7 @@ def rule(topology: Any) -> Rule:
     )
 
 
-def resolved(topology: Any, width: int | None = None) -> Network:
+def network(topology: Any, width: int | None = None) -> Network:
     """Return the network that a topology represents, at the given width if it has several.
 
     Parameters
@@ -135,9 +135,9 @@ def resolved(topology: Any, width: int | None = None) -> Network:
 
     Examples
     --------
-    >>> resolved("benes", 8)
+    >>> network("benes", 8)
     Network(width=8, depth=5, parameters=20)
-    >>> resolved("benes")
+    >>> network("benes")
     Traceback (most recent call last):
     ...
     structmat.errors.StructmatError: benes: a family has a network for each width; give the width
@@ -153,6 +153,44 @@ def resolved(topology: Any, width: int | None = None) -> Network:
     kind = "family" if isinstance(found, Family) else "function"
     named = found if isinstance(found, Family) else shown(topology)
     raise StructmatError(f"{named}: a {kind} has a network for each width; give the width")
+
+
+def checked(topology: Any, caller: str) -> Network:
+    """Return the network of a topology that has one only: a Network, a networkx graph, or a file.
+
+    Parameters
+    ----------
+    topology
+        As `rule` takes it.
+    caller : str
+        The function that needs a network, for messages.
+
+    Raises
+    ------
+    StructmatError
+        For a spec or a family, which need a width, and for anything else.
+
+    Examples
+    --------
+    >>> checked("butterfly(8)", "mixing")
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: mixing of 'butterfly(8)': it takes a network; build one with \
+butterfly(8), network(spec, width), from_graph(graph) or Network.of
+    """
+    if isinstance(topology, Network):
+        return topology
+    named = isinstance(topology, os.PathLike) or (isinstance(topology, str) and is_path(topology))
+    if named or _is_graph(topology):
+        return network(topology)
+    raise StructmatError(
+        f"{caller} of {shown(topology)}: it takes a network; build one with butterfly(8),"
+        " network(spec, width), from_graph(graph) or Network.of"
+    )
+
+
+def _is_graph(topology: Any) -> bool:
+    return hasattr(topology, "is_directed") and hasattr(topology, "edges")
 
 
 def is_path(text: str) -> bool:

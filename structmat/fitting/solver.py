@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from structmat._util.progress import bar
 from structmat.errors import BlockError, StructmatError, random_source, whole
+from structmat.families.topology import checked
 from structmat.fitting.cosine_sine import halved
 from structmat.fitting.determinant_signs import rotated
 from structmat.fitting.error_bounds import floor
@@ -22,7 +23,7 @@ from structmat.fitting.permutation_targets import routed
 from structmat.fitting.procrustes import polar
 from structmat.fitting.target_scaling import Scaled, scaled
 from structmat.linalg.blocks import Array, checked_blocks, random_blocks
-from structmat.networks.network import Network, checked
+from structmat.networks.network import Network
 
 if TYPE_CHECKING:
     from structmat.linalg.rotation import Rotation
@@ -175,7 +176,7 @@ def fit(
     relative Frobenius error 0.667 (exact), by routing
     The target's norm is 3 times that of an orthogonal matrix; the error against target / 3 is 0
     """
-    checked(net, "fit")
+    net = checked(net, "fit")
     count, most, source = whole(starts, "starts", 1), whole(sweeps, "sweeps", 1), random_source(rng)
     try:
         small = bool(0 <= tolerance < 1)

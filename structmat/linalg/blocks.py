@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import BlockError, random_source
-from structmat.networks.network import Network, checked
+from structmat.families.topology import checked
+from structmat.networks.network import Network
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
@@ -331,7 +332,8 @@ def random_blocks(
     >>> [b.shape for b in random_blocks(net, rng=0)]
     [(2, 2, 2), (2, 2, 2)]
     """
-    banks = checked(net, "random_blocks").banks
+    net = checked(net, "random_blocks")
+    banks = net.banks
     source = random_source(rng)
     kind = np.dtype(dtype)
     if kind.kind not in "fc":
@@ -359,7 +361,8 @@ def identity_blocks(net: Network, dtype: npt.DTypeLike = float) -> list[Array]:
     >>> identity_blocks(Network.of(2, [[[0, 1]]]))[0].tolist()
     [[[1.0, 0.0], [0.0, 1.0]]]
     """
-    banks = checked(net, "identity_blocks").banks
+    net = checked(net, "identity_blocks")
+    banks = net.banks
     return [np.tile(np.eye(b.radix, dtype=dtype), (b.count, 1, 1)) for b in banks]
 
 
@@ -372,7 +375,8 @@ def adjoint_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]
     >>> adjoint_blocks(net, [[[[0.0, 1.0], [-1.0, 0.0]]]])[0].tolist()
     [[[0.0, -1.0], [1.0, 0.0]]]
     """
-    stages = by_stage(net, checked_blocks(checked(net, "adjoint_blocks"), blocks))
+    net = checked(net, "adjoint_blocks")
+    stages = by_stage(net, checked_blocks(net, blocks))
     return [adjoint(b) for stage in reversed(stages) for b in stage]
 
 

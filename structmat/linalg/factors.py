@@ -9,8 +9,9 @@ import numpy.typing as npt
 import scipy
 
 from structmat.errors import BlockError
+from structmat.families.topology import checked
 from structmat.linalg.blocks import Array, adjoint_blocks, checked_blocks
-from structmat.networks.network import Network, checked
+from structmat.networks.network import Network
 
 Blocks = Sequence[npt.ArrayLike]
 
@@ -43,7 +44,8 @@ def apply(net: Network, blocks: Blocks, x: npt.ArrayLike) -> Array:
     >>> apply(net, [turn, turn], [1.0, 0.0, 0.0])
     array([0., 0., 1.])
     """
-    arrays = checked_blocks(checked(net, "apply"), blocks)
+    net = checked(net, "apply")
+    arrays = checked_blocks(net, blocks)
     y = np.asarray(x)
     if y.ndim < 1 or y.shape[-1] != net.width:
         raise BlockError(f"x of shape {y.shape}: its last axis must be the width {net.width}")
@@ -76,7 +78,8 @@ def dense(net: Network, blocks: Blocks) -> Array:
     >>> bool(np.allclose(r.T @ r, np.eye(3))), bool(r[0, 2] == 0)
     (True, True)
     """
-    arrays = checked_blocks(checked(net, "dense"), blocks)
+    net = checked(net, "dense")
+    arrays = checked_blocks(net, blocks)
     dtype = np.result_type(np.float32, *arrays) if arrays else np.dtype(float)
     return np.ascontiguousarray(_apply(net, arrays, np.eye(net.width, dtype=dtype)).T)
 
@@ -94,7 +97,8 @@ def factors(net: Network, blocks: Blocks) -> list[scipy.sparse.csr_array]:
     >>> [b.nnz for b in factors(net, identity_blocks(net))]
     [8, 8]
     """
-    arrays = checked_blocks(checked(net, "factors"), blocks)
+    net = checked(net, "factors")
+    arrays = checked_blocks(net, blocks)
     dtype = np.result_type(np.float32, *arrays) if arrays else np.dtype(float)
     rest = iter(arrays)
     made = []
@@ -126,7 +130,8 @@ def operator(net: Network, blocks: Blocks) -> scipy.sparse.linalg.LinearOperator
     >>> bool(np.allclose(r.H @ (r @ [1.0, 2.0, 3.0]), [1.0, 2.0, 3.0]))
     True
     """
-    arrays = checked_blocks(checked(net, "operator"), blocks)
+    net = checked(net, "operator")
+    arrays = checked_blocks(net, blocks)
     back, back_arrays = net.inverse(), adjoint_blocks(net, arrays)
     dtype = np.result_type(np.float32, *arrays) if arrays else np.dtype(float)
 

@@ -16,11 +16,12 @@ from scipy.sparse.linalg import LinearOperator
 
 from structmat._util.files import make_directory, write_bytes
 from structmat.errors import BlockError, FileError, StructmatError, require, shown, whole
+from structmat.families.topology import checked
 from structmat.linalg.block_powers import powers
 from structmat.linalg.blocks import adjoint, by_stage, checked_blocks
 from structmat.linalg.factors import factors
 from structmat.linalg.schedule import Gather, Product, schedule
-from structmat.networks.network import Network, checked
+from structmat.networks.network import Network
 
 Array = Any  # of any library that follows the array API standard
 

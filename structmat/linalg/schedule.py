@@ -17,8 +17,9 @@ import numpy as np
 
 from structmat._util.text_table import cell, counted, in_html, left
 from structmat.errors import whole
+from structmat.families.topology import checked
 from structmat.networks import permutation
-from structmat.networks.network import Network, checked
+from structmat.networks.network import Network
 from structmat.networks.permutation import Index, frozen
 
 
@@ -189,7 +190,6 @@ class Schedule:
         return f"<div><p>{html.escape(head)}</p>\n{in_html(rows)}\n<p>{html.escape(end)}</p></div>"
 
 
-@lru_cache(maxsize=64)
 def schedule(net: Network) -> Schedule:
     """Return the schedule of a network, with adjacent permutations combined into one.
 
@@ -204,8 +204,13 @@ def schedule(net: Network) -> Schedule:
     >>> [type(step).__name__ for step in schedule(butterfly(8)).steps]
     ['Product', 'Gather', 'Product', 'Gather', 'Product', 'Gather']
     """
+    return _schedule(checked(net, "schedule"))
+
+
+@lru_cache(maxsize=64)
+def _schedule(net: Network) -> Schedule:
     steps: list[Gather | Product] = []
-    order = permutation.identity(checked(net, "schedule").width)  # the wire at each position now
+    order = permutation.identity(net.width)  # the wire at each position now
     bank = 0
     for t, stage in enumerate(net.stages):
         start, end = stage.passing

@@ -31,29 +31,6 @@ class Straightened(NamedTuple):
     outputs: Index
 
 
-def checked(net: Any, asker: str) -> Network:
-    """Return `net` if it is a network, else raise an error that says what is expected.
-
-    Raises
-    ------
-    StructmatError
-
-    Examples
-    --------
-    >>> checked("butterfly(8)", "mixing")
-    Traceback (most recent call last):
-    ...
-    structmat.errors.StructmatError: mixing of 'butterfly(8)': it takes a network; build one with \
-butterfly(8), parse(text)(width), from_graph(graph) or Network.of
-    """
-    if not isinstance(net, Network):
-        raise StructmatError(
-            f"{asker} of {shown(net)}: it takes a network; build one with butterfly(8),"
-            " parse(text)(width), from_graph(graph) or Network.of"
-        )
-    return net
-
-
 _MOST = 2**25  # maximum of wires × stages: a quarter of a gigabyte of indices
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from structmat.errors import StructmatError, shown
-from structmat.families.topology import resolved
+from structmat.families.topology import network
 from structmat.fitting import fit
 from structmat.fitting.column_fit import fit_columns
 from structmat.linalg.blocks import identity_blocks, random_blocks
@@ -50,7 +50,7 @@ def orthogonal(
     name : str
         Its parameter: a matrix in a real floating dtype.
     topology
-        What `structmat.families.topology.resolved` takes, such as ``"butterfly(block=4)"``, of the
+        What `structmat.families.topology.network` takes, such as ``"butterfly(block=4)"``, of the
         width max(rows, columns).
     parametrization : {"exp", "cayley"}
         Of the blocks. Assigning a matrix can need the eigenvalue −1, which Cayley blocks lack.
@@ -94,7 +94,7 @@ def orthogonal(
             f" {', '.join(powers.INVERSES)}, whose generators can be found for given blocks"
         )
     rows, columns = weight.shape
-    net = resolved(topology, max(rows, columns))
+    net = network(topology, max(rows, columns))
     if not net.parameters:
         raise StructmatError(
             f"topology={shown(topology, 40)}: the network has no parameters of its own to train"

@@ -17,7 +17,7 @@ from structmat.adapters.layouts import checked_field
 from structmat.errors import FileError, StructmatError, UnknownFamilyError, require, suggest
 from structmat.families import Family, parse
 from structmat.families.registry import IF_YOURS
-from structmat.families.topology import is_path, resolved
+from structmat.families.topology import is_path, network
 from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import PLANS, checked_dropout
 from structmat.nn.parametrizations import checked_kind
@@ -218,7 +218,7 @@ def _kept(topology: Any) -> str | dict[str, Any]:
     if isinstance(topology, Family):
         topology = str(topology)
     if isinstance(topology, os.PathLike) or (isinstance(topology, str) and is_path(topology)):
-        return _kept(resolved(topology))  # in full: the file may be gone when the adapter is loaded
+        return _kept(network(topology))  # in full: the file may be gone when the adapter is loaded
     if not isinstance(topology, str):
         raise StructmatError(
             f"topology={topology!r}: it must be a spec string, a Family or a Network; a function"

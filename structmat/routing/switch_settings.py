@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import StructmatError
+from structmat.families.topology import checked as checked_network
 from structmat.networks.network import Network
-from structmat.networks.network import checked as checked_network
 from structmat.networks.permutation import Index, checked, identity
 from structmat.routing.backtracking import compared, searched
 from structmat.routing.exchange_signs import negations

@@ -8,7 +8,8 @@ import numpy as np
 
 from structmat.analysis.spectrum import angles_of, haar_angles
 from structmat.errors import whole
-from structmat.networks.network import Network, checked
+from structmat.families.topology import checked
+from structmat.networks.network import Network
 from structmat.viz.style import COLOURS, INK, axes, legend
 
 if TYPE_CHECKING:
@@ -57,8 +58,9 @@ def eigenangles(
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
     ['20 members', 'Haar rotations']
     """
+    net = checked(net, "eigenangles")
     edges = np.linspace(0, np.pi, whole(bins, "bins", 1) + 1)
-    angles = angles_of(checked(net, "eigenangles"), samples, rng=rng)
+    angles = angles_of(net, samples, rng=rng)
     counts, _ = np.histogram(angles, edges)
     even = np.pi / np.diff(edges)
     haar = np.diff(haar_angles(edges, net.width)) * even

@@ -10,8 +10,9 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import WiringError, require, suggest
+from structmat.families.topology import checked
 from structmat.networks import permutation
-from structmat.networks.network import Network, checked
+from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 from structmat.networks.stage import Stage
 from structmat.viz.style import (
@@ -80,7 +81,7 @@ def grid(
     >>> grid(butterfly(1024), inputs=0).get_ylabel()
     'wires, 32 to a dot'
     """
-    checked(net, "grid")
+    net = checked(net, "grid")
     chosen = None if inputs is None else _inputs(net, inputs)
     edges = [edges_of(stage) for stage in net.stages]
     heard = _heard(net, edges, chosen)

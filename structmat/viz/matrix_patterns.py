@@ -11,7 +11,8 @@ import numpy.typing as npt
 from structmat.analysis.reachability import path_counts
 from structmat.analysis.reachability import reach as reached
 from structmat.errors import require
-from structmat.networks.network import Network, checked
+from structmat.families.topology import checked
+from structmat.networks.network import Network
 from structmat.networks.stage import Stage
 from structmat.viz.grid_graph import edges_of
 from structmat.viz.style import (
@@ -65,7 +66,8 @@ def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
     >>> [text.get_text() for text in ax.texts if "%" in text.get_text()]
     ['25%', '50%', '100%']
     """
-    depth = max(checked(net, "sparsity").depth, 1)
+    net = checked(net, "sparsity")
+    depth = max(net.depth, 1)
     most = max(_ABREAST, round((_ABREAST * depth / _PAIRS_OF_ROWS) ** 0.5))
     columns = -(-depth // -(-depth // most))
     rows = -(-depth // columns)
@@ -131,7 +133,8 @@ def reach(net: Network, *, ax: Axes | None = None) -> Axes:
            [2, 2, 0, 1],
            [2, 2, 1, 0]])
     """
-    never = checked(net, "reach").depth + 1
+    net = checked(net, "reach")
+    never = net.depth + 1
     straight, _, outputs = net.straightened()
     first = np.full((net.width, net.width), never, dtype=np.int32)
     for t in range(net.depth, -1, -1):  # in straight networks, wires stay influenced
@@ -182,7 +185,8 @@ def paths(net: Network, *, ax: Axes | None = None) -> Axes:
     >>> sorted({text.get_text() for text in ax.texts})
     ['4']
     """
-    counts = path_counts(checked(net, "paths"))
+    net = checked(net, "paths")
+    counts = path_counts(net)
     most, _ = cells(counts, np.maximum)
     ax = axes(ax, 5.2 + room(wire_names(net)), 4.4 + room(wire_names(net)))
     logs = [[math.log10(count) if count else -1 for count in row] for row in most.tolist()]

@@ -12,7 +12,8 @@ import numpy as np
 
 from structmat._util.text_table import counted
 from structmat.errors import whole
-from structmat.networks.network import Network, checked
+from structmat.families.topology import checked
+from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
 
 _WIDEST = 64  # the maximum number of wires drawn individually
@@ -63,11 +64,12 @@ def diagram(net: Network, *, columns: int | None = None) -> str:
     B2  128 switches of radix 8, runs of 4, stride 8
     B3  128 switches of radix 8, runs of 4, stride 16
     """
+    net = checked(net, "diagram")
     if columns is None:
         room = max(shutil.get_terminal_size().columns, _NARROWEST)
     else:
         room = whole(columns, "columns", _NARROWEST)
-    straight, _, outputs = checked(net, "diagram").straightened()
+    straight, _, outputs = net.straightened()
     if net.width > _WIDEST:
         lines = _summary(straight, room)
         caption = "permutations between stages; wires are numbered after straightening"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from structmat.errors import StructmatError, require
-from structmat.networks.network import Network, checked
+from structmat.families.topology import checked
+from structmat.networks.network import Network
 from structmat.viz.style import COLOURS, INK, axes, in_steps, labelled, legend, room, wire_names
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ def meetings(
     >>> [(some.get_label(), len(some.get_segments())) for some in ax.collections[:3]]
     [('stage 1', 4), ('stage 2', 4), ('stage 3', 4)]
     """
-    straight = checked(net, "meetings").straightened().network
+    net = checked(net, "meetings")
+    straight = net.straightened().network
     places = _places(straight, layout)
     met: set[tuple[int, int]] = set()
     names = wire_names(straight) if net.width <= _NAMED else []

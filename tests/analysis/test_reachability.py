@@ -166,8 +166,9 @@ def test_dense_depth_is_the_least_that_is_dense(case):
         ("benes", 8.0, {}, StructmatError, "width=8.0"),
         ("benes", 8, {"most": 0}, StructmatError, "most=0: most must be an integer, at least 1"),
         ("butterflies", 8, {}, SpecError, "did you mean butterfly"),
-        (8, 8, {}, SpecError, "a spec is a string"),
-        (sm.benes(8), 8, {}, SpecError, r"dense_depth of a network is in report\(net\)"),
+        (8, 8, {}, StructmatError, "topology=8: it must be a spec string"),
+        ("benes", None, {}, StructmatError, "benes: a family has a network for each width"),
+        (sm.benes(8), 16, {}, StructmatError, "the network has width 8, not 16"),
     ],
 )
 def test_dense_depth_refuses(family, width, options, error, message):

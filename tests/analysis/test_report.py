@@ -259,18 +259,11 @@ def test_without_pandas_the_error_names_the_extra(monkeypatch):
         ("buterfly", 8, SpecError, "did you mean butterfly"),
         (["benes", "shuffle"], 8, SpecError, "needs the option block"),
         ({"a": "benes("}, 8, SpecError, "cannot be parsed"),
-        (["benes", 3], 8, SpecError, "a spec is a string"),
-        (sm.Network(4), 4, StructmatError, "give anything else a label"),
-        (
-            ["benes", sm.Network(4)],
-            4,
-            StructmatError,
-            r"^Network\(width=4.* a label, as in compare",
-        ),
-        ([sm.benes], 4, StructmatError, "give anything else a label"),
-        (sm.benes, 4, StructmatError, "give anything else a label"),
-        (None, 4, StructmatError, "compare takes specs or families"),
-        ({"mine": 3}, 4, StructmatError, "mine: 3 must be a spec, Family, Network or function"),
+        (["benes", 3], 8, StructmatError, "topology=3: it must be a spec string"),
+        ([sm.benes], 4, StructmatError, "give a function a label"),
+        (sm.benes, 4, StructmatError, "give a function a label"),
+        (None, 4, StructmatError, "topology=None: it must be a spec string"),
+        ({"mine": 3}, 4, StructmatError, "mine: topology=3: it must be a spec string"),
         (
             {"mine": lambda width: width},
             4,
@@ -281,12 +274,31 @@ def test_without_pandas_the_error_names_the_extra(monkeypatch):
         ("benes", [8, 0], StructmatError, "width=0: width must be an integer, at least 1"),
         ("benes", float("nan"), StructmatError, "width=nan"),
         ("benes", "16", StructmatError, "width='16'"),
-        ("benes", None, StructmatError, "width=None"),
+        ("benes", None, StructmatError, "benes: it has a network for each width; give the widths"),
     ],
 )
 def test_refused_arguments(families, widths, error, message):
     with pytest.raises(error, match=message):
         sm.compare(families, widths)
+
+
+def test_networks_are_compared_at_their_own_widths(tmp_path):
+    import networkx as nx
+
+    graph = nx.petersen_graph()
+    path = tmp_path / "net.json"
+    path.write_text(sm.benes(8).to_json())
+    table = sm.compare([sm.butterfly(4), graph, path])
+    assert [(row["network"], row["width"]) for row in table.rows] == [
+        ("network 1", 4),
+        ("network 2", 10),
+        (str(path), 8),
+    ]
+    assert table.rows[1]["parameters"] == sm.from_graph(graph).parameters
+    assert sm.compare(sm.butterfly(4)).rows[0]["depth_needed"] == 2
+    assert sm.compare(graph).rows == sm.compare({"network 1": graph}, 10).rows
+    refused = sm.compare([sm.butterfly(4), "benes"], [4, 8]).rows
+    assert [row["refused"] is None for row in refused] == [True, False, True, True]
 
 
 # What is found out when it is asked for -------------------------------------------------------

@@ -442,7 +442,7 @@ def test_the_defaults_of_finetune_are_told(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["finetune", "--help"])
     said = " ".join(capsys.readouterr().out.split())
-    page = " ".join((Path(__file__).parents[1] / "docs" / "finetuning.md").read_text().split())
+    page = " ".join((Path(__file__).parents[2] / "docs" / "finetuning.md").read_text().split())
     usual, quick, full = (
         finetune._settings(cli._parser().parse_args(["finetune", *given]))
         for given in ([], ["--quick"], ["--full"])

@@ -312,11 +312,11 @@ def test_without_peft_it_says_what_to_install():
         capture_output=True,
         text=True,
         check=False,
-        cwd=Path(__file__).parents[3],
+        cwd=Path(__file__).parents[2],
     )
     assert 'pip install "structmat[peft]"' in done.stderr
     program = "import structmat.nn, sys; assert 'peft' not in sys.modules"
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[3])
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
 
 
 def test_a_module_of_another_kind_is_told_the_kinds():
