@@ -164,13 +164,13 @@ def test_the_library_needs_nothing_optional():
         ("peft", "from structmat.peft import StructmatConfig", "peft"),
         (
             "safetensors",
-            "import torch; from structmat.nn import adapt, save_adapter\n"
+            "import torch; from structmat.adapters import adapt, save_adapter\n"
             "save_adapter(adapt(torch.nn.Sequential(torch.nn.Linear(8, 8)), 'butterfly'), 'none')",
             "adapters",
         ),
         (
             "safetensors",
-            "from structmat.nn import convert; convert('none.safetensors', 'other')",
+            "from structmat.convert import convert; convert('none.safetensors', 'other')",
             "adapters",
         ),
         (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 from collections.abc import Hashable, Iterable, Iterator, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, NamedTuple, Self, overload
@@ -18,6 +19,9 @@ from structmat.networks.stage import Bank, Stage, Value, listed
 
 if TYPE_CHECKING:
     import networkx as nx
+    from matplotlib.axes import Axes
+
+    from structmat.analysis.report import Report
 
 
 class Straightened(NamedTuple):
@@ -201,6 +205,20 @@ class Network(Value):
         if not isinstance(other, Network):
             return NotImplemented
         return other.then(self)
+
+    @property
+    def T(self) -> Network:  # noqa: N802 (as numpy calls it)
+        """The network of Rᵀ, as `inverse` returns it."""
+        return self.inverse()
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The shape of R: (width, width)."""
+        return self.width, self.width
+
+    def __pow__(self, times: int) -> Network:
+        """Return this network `times` times in a row, as `repeat` does."""
+        return self.repeat(times)
 
     def inverse(self) -> Network:
         """Return the network of Rᵀ: the stages in reverse, with reads and writes exchanged.
@@ -476,6 +494,32 @@ class Network(Value):
                 switch=None,
             )
         return graph
+
+    # What is computed above ----------------------------------------------------------------
+
+    def report(self) -> Report:
+        """Return a report on this network, as `structmat.report` does.
+
+        Examples
+        --------
+        >>> Network.of(4, [[[0, 1], [2, 3]], [[0, 2], [1, 3]]]).report().dense
+        True
+        """
+        from structmat.analysis.report import report
+
+        return report(self)
+
+    def plot(self, **options: Any) -> Axes:
+        """Draw the network, as `structmat.viz.grid` does, which takes the same options."""
+        from structmat.viz import grid
+
+        return grid(self, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        library = sys.modules["structmat"]  # imported, for this module is a part of it
+        if not name.startswith("_") and name in library.__all__:
+            raise AttributeError(f"Network has no {name}; it is a function: structmat.{name}(net)")
+        raise AttributeError(f"Network has no attribute {name!r}")
 
     def _parts(self) -> tuple[Any, ...]:
         return self.width, self.stages

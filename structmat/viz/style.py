@@ -66,12 +66,12 @@ def checked_axes(ax: Any, name: str) -> Any:
     Traceback (most recent call last):
     ...
     structmat.errors.StructmatError: ax of type str: give matplotlib Axes, as plt.subplots()[1] \
-or what plot.grid(net) returns; of several give one, as axes[0]
+or what viz.grid(net) returns; of several give one, as axes[0]
     """
     if not isinstance(ax, require("matplotlib.axes", "plot").Axes):
         raise StructmatError(
             f"{name} of type {type(ax).__name__}: give matplotlib Axes, as plt.subplots()[1] or"
-            " what plot.grid(net) returns; of several give one, as axes[0]"
+            " what viz.grid(net) returns; of several give one, as axes[0]"
         )
     return ax
 

@@ -134,7 +134,14 @@ PICTURES = [viz.grid, viz.sparsity, viz.reach, viz.paths, viz.meetings, viz.eige
 
 
 @pytest.mark.parametrize("draw", PICTURES)
-@pytest.mark.parametrize("net", ["butterfly", nx.path_graph(3), sm.butterfly, None])
+def test_pictures_of_networks_take_graphs(draw):
+    graph = nx.complete_graph(6)
+    theirs, ours = (draw(net).get_title() for net in (graph, sm.from_graph(graph)))
+    assert theirs == ours
+
+
+@pytest.mark.parametrize("draw", PICTURES)
+@pytest.mark.parametrize("net", ["butterfly", nx.path_graph, sm.butterfly, None])
 def test_pictures_of_networks_refuse_all_else(draw, net):
     rule = rf"^{draw.__name__} of .*: it takes a network; .* from_graph\(graph\) or"
     with pytest.raises(StructmatError, match=rule):
@@ -191,9 +198,9 @@ def test_every_picture_goes_into_given_axes():
 
 def test_pictures_leave_pyplot_alone():
     code = (
-        "import sys, structmat as sm; from structmat import plot;"
+        "import sys, structmat as sm; from structmat import viz;"
         "assert 'matplotlib' not in sys.modules;"
-        "plot.grid(sm.butterfly(4)).figure.savefig(__import__('io').BytesIO());"
+        "viz.grid(sm.butterfly(4)).figure.savefig(__import__('io').BytesIO());"
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
