@@ -19,6 +19,7 @@ import networkx as nx
 import numpy as np
 
 import structmat as sm
+from structmat.linalg import factors as stagewise
 
 LOADED = {
     name.split(".")[0] for name, module in sys.modules.items() if module
@@ -39,12 +40,12 @@ def core() -> None:
     assert (Path(sm.__file__).parent / "py.typed").is_file()
     assert not {"torch", "matplotlib", "hypothesis"} & LOADED
     net = sm.from_graph(nx.grid_2d_graph(3, 4, periodic=True), repeat=4)
-    r = sm.dense(net, sm.random_blocks(net, rng=0))
+    r = stagewise.matrix_of(net, sm.random_blocks(net, rng=0))
     assert np.allclose(r @ r.T, np.eye(12), atol=1e-12)
     assert sm.Network.from_json(net.to_json()) == net
     assert (sm.is_dense(net), sm.dimension(net).value) == (True, 66)
     butterfly = sm.parse("butterfly(block=2)")(8)
-    swapped = sm.dense(butterfly, sm.fit(butterfly, np.eye(8)).blocks)
+    swapped = stagewise.matrix_of(butterfly, sm.fit(butterfly, np.eye(8)).blocks)
     assert np.allclose(swapped, np.eye(8), atol=1e-6)
     assert sm.route(sm.benes(8), list(reversed(range(8))))
     assert sm.rank_bound(butterfly[:2], [4, 5], [0, 1]) == 0
@@ -137,7 +138,9 @@ def with_extras() -> None:
     @settings(max_examples=10, deadline=None)
     @given(networks())
     def law(net: sm.Network) -> None:
-        assert_orthogonal(sm.dense(net, sm.random_blocks(net, rng=0)), ulps=50 * net.depth)
+        assert_orthogonal(
+            stagewise.matrix_of(net, sm.random_blocks(net, rng=0)), ulps=50 * net.depth
+        )
 
     law()
     x = torch.randn(5, 12)

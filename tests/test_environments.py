@@ -13,7 +13,7 @@ import structmat as sm
 USE = """
 import structmat as sm
 net = sm.butterfly(8)
-sm.fit(net, sm.dense(net, sm.identity_blocks(net)), progress=False)
+sm.fit(net, stagewise.matrix_of(net, sm.identity_blocks(net)), progress=False)
 print(sm.report(net).dense)
 """
 LAYER = """

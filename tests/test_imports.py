@@ -28,7 +28,7 @@ def loaded_by(program):
     "program",
     [
         "import structmat",
-        "import structmat as sm; net = sm.butterfly(8); sm.dense(net, sm.random_blocks(net))",
+        "import structmat as sm; sm.Rotation(sm.Network(8), []).matrix()",
         "import structmat.testing",
     ],
 )

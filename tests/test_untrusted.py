@@ -20,6 +20,7 @@ from structmat.errors import FileError, SpecError, StructmatError, WidthError, s
 from structmat.explorer.answers import answer
 from structmat.families import arithmetic, topology
 from structmat.families.registry import nearby
+from structmat.linalg import factors as stagewise
 
 MERSENNE = 2**61 - 1  # a prime
 _MEMORY = 3 * 2**30  # bytes of addresses, of which Python, numpy and scipy take half
@@ -48,7 +49,7 @@ SPECS = [
     "butterfly(block=" + "(" * 5000 + "1" + ")" * 5000 + ")",
     "butterfly(block=" + "-" * 50_000 + "1)",
     "x" * 10**6,
-    "cayley(generators=(" + "(1, 0)," * 8000 + "(1,)))",
+    "cayley_graph(generators=(" + "(1, 0)," * 8000 + "(1,)))",
 ]
 JSON = [
     network(10**12),
@@ -186,7 +187,7 @@ def test_a_wide_stage_costs_what_its_switches_cost():
         ),
         (lambda: sm.brickwall(64, depth=10**9), "1,000,000,000 stages of 64 wires; width × stages"),
         (
-            lambda: sm.circulant(2**20, (1, 2, 3)),
+            lambda: sm.families.circulant(2**20, (1, 2, 3)),
             "a graph of 3,145,728 edges; a graph may have at most",
         ),
         (lambda: sm.parse("benes" + " " * 70_000), "a spec of 70,005 characters"),
@@ -340,7 +341,7 @@ def test_a_target_of_another_norm_says_what_it_is_compared_with():
     matrix = np.linalg.qr(source.standard_normal((8, 8)))[0]
     for scale in (1.0, 2.5, 1e-3):
         found = sm.fit(net, scale * matrix)
-        product = sm.dense(net, found.blocks)
+        product = stagewise.matrix_of(net, found.blocks)
         assert found.scale == pytest.approx(scale)
         gap = np.linalg.norm(product - scale * matrix)
         assert found.error == pytest.approx(

@@ -63,8 +63,8 @@ def _networks(block: int, n: int) -> Iterator[tuple[str, list[int], sm.Network]]
     """Yield the name of each network, the digit that its stages join, and the network."""
     width = block**n
     forwards, backwards = list(range(n)), list(range(n))[::-1]
-    yield "baseline", forwards, sm.baseline(width, block)
-    yield "omega", backwards, sm.omega(width, block)
+    yield "baseline", forwards, sm.families.baseline(width, block)
+    yield "omega", backwards, sm.families.omega(width, block)
     yield "reverse butterfly", backwards, sm.mixed_radix(width, [block] * n, reverse=True)
     yield "shuffle", [-t % n for t in range(n)], sm.shuffle(width, block)
     if block == 2:

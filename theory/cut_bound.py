@@ -28,6 +28,7 @@ import numpy as np
 
 import structmat as sm
 from structmat.analysis.min_cut import rank_bounds
+from structmat.linalg import factors as stagewise
 from structmat.linalg import modular
 from structmat.linalg.modular import MERSENNE
 from theory._tools import every_network, rotation
@@ -80,7 +81,12 @@ def check() -> str:
         for (outputs, inputs), bound in zip(pairs, rank_bounds(net, pairs), strict=True):
             assert modular.rank(r[np.ix_(outputs, inputs)], MERSENNE) == bound, (net, inputs)
             cases += 1
-    for net in (sm.butterfly(32), sm.omega(27, 3), sm.gossip(20), sm.random(24, 3, 3, rng=0)):
+    for net in (
+        sm.butterfly(32),
+        sm.families.omega(27, 3),
+        sm.gossip(20),
+        sm.random(24, 3, 3, rng=0),
+    ):
         r = member(net, rng)
         for _ in range(10):
             outputs, inputs = (
@@ -105,7 +111,7 @@ def _check_floor(rng: np.random.Generator) -> None:
     values = np.linalg.svd(target[np.ix_(outputs, inputs)], compute_uv=False)
     floor = float(np.sqrt((values[sm.rank_bound(net, outputs, inputs) :] ** 2).sum()))
     for k in range(20):
-        r = sm.dense(net, sm.random_blocks(net, rng=k))
+        r = stagewise.matrix_of(net, sm.random_blocks(net, rng=k))
         assert np.linalg.norm(r - target) >= floor > 0.1
     found = sm.fit(net, target, rng=0)
-    assert np.linalg.norm(sm.dense(net, found.blocks) - target) >= floor
+    assert np.linalg.norm(stagewise.matrix_of(net, found.blocks) - target) >= floor

@@ -20,6 +20,7 @@ import numpy as np
 import sympy
 
 import structmat as sm
+from structmat.linalg import factors as stagewise
 
 NUMBER = "T28"
 STATUS = "proved"
@@ -40,7 +41,7 @@ def check() -> str:
     turns = [np.array([[x, -y], [y, x]]) for x, y in [(1, 0), (0, 1), (-1, 0), (0, -1)]]
     net = sm.Network.of(3, [[[0, 1]], [[1, 2]], [[0, 1]]])
     made = {
-        tuple(map(tuple, sm.dense(net, [t[None] for t in chosen]).astype(int).tolist()))
+        tuple(map(tuple, stagewise.matrix_of(net, [t[None] for t in chosen]).astype(int).tolist()))
         for chosen in itertools.product(turns, repeat=3)
     }
     plain = [m for m in made if all(entry >= 0 for row in m for entry in row)]
@@ -49,10 +50,10 @@ def check() -> str:
 
     for net in (sm.butterfly(16), sm.mixed_radix(12), sm.shuffle(12, 3), sm.random(9, 4, 3, rng=0)):
         limit = 100 * net.depth * net.width * np.finfo(float).eps
-        r = sm.dense(net, sm.random_blocks(net, rng=0))
+        r = stagewise.matrix_of(net, sm.random_blocks(net, rng=0))
         assert abs(np.linalg.det(r) - 1) <= limit, net
     signs = {
-        round(np.linalg.det(sm.dense(net, sm.random_blocks(net, rng=k, special=False))))
+        round(np.linalg.det(stagewise.matrix_of(net, sm.random_blocks(net, rng=k, special=False))))
         for k in range(40)
     }
     assert signs == {-1, 1}, "blocks of O(r) give both signs"

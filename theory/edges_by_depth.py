@@ -64,7 +64,7 @@ def check() -> str:
         assert sm.is_dense(net), net
         assert net.nonzeros**net.depth < (net.depth * net.width) ** net.depth * net.width, net
     for width in range(4, 200, 2):
-        for net in (sm.knodel(width), sm.shuffle(width, 2), sm.mixed_radix(width)):
+        for net in (sm.families.knodel(width), sm.shuffle(width, 2), sm.mixed_radix(width)):
             m = net.depth
             assert net.nonzeros**m >= (m * width) ** m * width, net
     return f"all {dense} dense networks of up to 5 wires and 3 stages, {len(examples)} with fewer"

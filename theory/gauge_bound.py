@@ -56,7 +56,12 @@ def check() -> str:
     """Compare exact dimensions of all small networks, and of some large ones, with both bounds."""
     cases, met = 0, 0
     drawn = [sm.random(d, b, m, rng=d) for d in (6, 9, 12) for b in (2, 3, 4) for m in (2, 3, 5)]
-    named = [sm.butterfly(64, block=8), sm.mixed_radix(60), sm.monarch(48), sm.round_robin(12)]
+    named = [
+        sm.butterfly(64, block=8),
+        sm.mixed_radix(60),
+        sm.monarch(48),
+        sm.families.round_robin(12),
+    ]
     for net in itertools.chain(every_network(3, 3), every_network(4, 2), drawn, named):
         meeting = pairs(net)
         union = len(set().union(*meeting))

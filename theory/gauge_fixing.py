@@ -31,6 +31,7 @@ import scipy.linalg
 import scipy.optimize
 
 import structmat as sm
+from structmat.linalg import factors as stagewise
 from structmat.linalg.blocks import exponential
 from theory._tools import rotation, rounding
 from theory.gauge_bound import direct
@@ -46,7 +47,7 @@ def check() -> str:
     for width, block, depth in members:
         net = sm.butterfly(width, block, depth)
         blocks = sm.random_blocks(net, rng=rng)
-        r = sm.dense(net, blocks)
+        r = stagewise.matrix_of(net, blocks)
         _fix(net, blocks)
         form = sm.reduced(net)
         assert form.parameters == net.parameters - direct(net), net
@@ -57,7 +58,7 @@ def check() -> str:
             exponential(g, bank.radix) if t else blocks[0]
             for t, (g, bank) in enumerate(zip(form.spread(values), net.banks, strict=True))
         ]
-        assert np.abs(sm.dense(net, made) - r).max() <= 10 * rounding(net), net
+        assert np.abs(stagewise.matrix_of(net, made) - r).max() <= 10 * rounding(net), net
     subgroups = [(2, 2), (2, 1, 1), (3, 2), (2, 2, 1), (3, 3), (2, 2, 2)]
     for sizes, _ in itertools.product(subgroups, range(5)):
         assert _is_reached(sizes, rotation(sum(sizes), rng), rng), sizes

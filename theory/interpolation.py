@@ -21,6 +21,7 @@ import numpy as np
 import scipy.linalg
 
 import structmat as sm
+from structmat.linalg import factors as stagewise
 from structmat.linalg.blocks import exponential, generators_per_block
 from theory._tools import rounding
 
@@ -45,16 +46,18 @@ def check() -> str:
                     exponential(f * g, bank.radix)
                     for f, g, bank in zip(factors, made, net.banks, strict=True)
                 ]
-                r = sm.dense(net, blocks)
+                r = stagewise.matrix_of(net, blocks)
                 assert np.abs(r.T @ r - np.eye(net.width)).max() <= rounding(net), net
                 assert not r[~heard].any(), net
-        assert np.array_equal(sm.dense(net, sm.identity_blocks(net)), np.eye(net.width)), net
+        assert np.array_equal(
+            stagewise.matrix_of(net, sm.identity_blocks(net)), np.eye(net.width)
+        ), net
     net = sm.butterfly(4)
     outputs, inputs = [0, 2], [0, 1]
     assert sm.rank_bound(net, outputs, inputs) == 1
     part = np.ix_(outputs, inputs)
     turn = np.array([[4.0, -3.0], [3.0, 4.0]]) / 5
-    r = sm.dense(net, [np.stack([turn, turn @ turn])] * 2)
+    r = stagewise.matrix_of(net, [np.stack([turn, turn @ turn])] * 2)
     root = scipy.linalg.expm(scipy.linalg.logm(r) / 2)
     assert np.abs(root @ root - r).max() <= rounding(net)
     assert abs(np.linalg.det(r[part])) <= rounding(net)

@@ -48,13 +48,13 @@ def check() -> str:
     _check_three()
     rng = np.random.default_rng(0)
     for d in range(3, 10):
-        net = sm.triangle(d)
+        net = sm.families.triangle(d)
         pairs = _pairs(net)
         assert sum(i for i, _ in pairs) == comb(d, 3)
         angles = rng.uniform(0.3, np.pi - 0.3, len(pairs))
         product = sum(i * np.log2(np.sin(a)) for (i, _), a in zip(pairs, angles, strict=True))
         assert abs(logarithm(net, angles) - product) <= 1e-6, d  # the condition is far below 1e6
-    d, net = 7, sm.triangle(7)
+    d, net = 7, sm.families.triangle(7)
     found = [logarithm(net, rng.uniform(0, 2 * np.pi, net.parameters)) for _ in range(400)]
     error = np.std(found) / np.sqrt(len(found))
     assert abs(np.mean(found) + comb(d, 3)) <= 5 * error
@@ -66,7 +66,7 @@ def _check_three() -> None:
     cosines, sines = sympy.symbols("c:3"), sympy.symbols("s:3")
     circles = [c**2 + s**2 - 1 for c, s in zip(cosines, sines, strict=True)]
     r = sympy.eye(3)
-    for (i, j), c, s in zip(_pairs(sm.triangle(3)), cosines, sines, strict=True):
+    for (i, j), c, s in zip(_pairs(sm.families.triangle(3)), cosines, sines, strict=True):
         turn = sympy.eye(3)
         turn[i, i] = turn[j, j] = c
         turn[i, j], turn[j, i] = -s, s

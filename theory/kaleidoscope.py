@@ -29,6 +29,7 @@ from __future__ import annotations
 import numpy as np
 
 import structmat as sm
+from structmat.linalg import factors as stagewise
 from theory._tools import rotation, rounding, switches
 from theory.ruler_covers import angles, turns
 
@@ -92,7 +93,7 @@ def _check_rotation(net: sm.Network, ruler: sm.Network, rng: np.random.Generator
     blocks = sm.identity_blocks(net)
     for t, angle in zip(where, angles(target), strict=True):
         blocks[t] = turns(angle) @ blocks[t]
-    assert np.abs(sm.dense(net, blocks) - target).max() <= rounding(net), net
+    assert np.abs(stagewise.matrix_of(net, blocks) - target).max() <= rounding(net), net
 
 
 def _check_kronecker(net: sm.Network, rng: np.random.Generator) -> None:
@@ -101,7 +102,7 @@ def _check_kronecker(net: sm.Network, rng: np.random.Generator) -> None:
     for _ in range(2):
         turned = turns(rng.uniform(0, 2 * np.pi, net.depth))
         blocks = [np.tile(b, (net.width // 2, 1, 1)) for b in turned]
-        r = sm.dense(net, blocks)
+        r = stagewise.matrix_of(net, blocks)
         product = np.eye(1)
         for block in turned:
             product = np.kron(block, product)

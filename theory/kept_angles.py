@@ -15,6 +15,7 @@ import numpy as np
 import sympy
 
 import structmat as sm
+from structmat.linalg import factors as stagewise
 
 NUMBER = "T29"
 STATUS = "proved"
@@ -56,7 +57,7 @@ def check() -> str:
         assert r.T * r == sympy.eye(net.width), net
         assert (r * w).T * (r * w) == w.T * w, net
     for net in (sm.butterfly(64, block=8), sm.shuffle(48, 4), sm.monarch(36)):
-        r = sm.dense(net, sm.random_blocks(net, rng))
+        r = stagewise.matrix_of(net, sm.random_blocks(net, rng))
         w = rng.standard_normal((net.width, 20))
         kept, turned = _shape(w), _shape(r @ w)
         for before, after in zip(kept, turned, strict=True):

@@ -46,7 +46,7 @@ def _count(exponents: range) -> int:
             net.then(net.inverse()): once,
             sm.benes(d): once,
             net.repeat(2): n * d,
-            sm.waksman(d): d * n - d + 1,
+            sm.families.waksman(d): d * n - d + 1,
         }
         if d <= 32:
             wanted |= {net.repeat(k): k * n * d // 2 for k in range(3, 6)}

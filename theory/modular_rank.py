@@ -75,7 +75,7 @@ def smallest(net: sm.Network, rng: np.random.Generator) -> float:
 def check() -> str:
     """Compare ranks modulo primes with rational ones, and with floating ones where these fail."""
     rng = np.random.default_rng(0)
-    nets = [sm.brickwall(3), sm.butterfly(4), sm.round_robin(4)]
+    nets = [sm.brickwall(3), sm.butterfly(4), sm.families.round_robin(4)]
     for net in nets:
         point = [int(x) for x in rng.integers(2, 9, net.parameters)]
         rational = derivative(net, sympy.Matrix(point)).rank()

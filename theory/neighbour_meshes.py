@@ -29,6 +29,7 @@ from math import comb
 import numpy as np
 
 import structmat as sm
+from structmat.linalg import factors as stagewise
 from theory._tools import every_network, rotation, rounding, switches
 from theory.ruler_covers import turns
 
@@ -54,7 +55,7 @@ def inversions(numbers: list[int]) -> int:
 def nulled(r: np.ndarray) -> list[np.ndarray]:
     """Return the angles of the triangle, one array per stage."""
     width = len(r)
-    angles = [np.zeros(len(s.banks[0].reads)) for s in sm.triangle(width).stages]
+    angles = [np.zeros(len(s.banks[0].reads)) for s in sm.families.triangle(width).stages]
     r = r.copy()
     for sweep in range(width - 1):
         last = width - 1 - sweep
@@ -77,18 +78,22 @@ def check() -> str:
     for net in [*small, *drawn, *walls]:
         assert sm.dimension(net).value == inversions(sorted_by(net)), net
     for d in range(3, 100, 7):
-        assert sorted_by(sm.triangle(d)) == sorted_by(sm.brickwall(d)) == list(range(d))[::-1], d
+        assert (
+            sorted_by(sm.families.triangle(d)) == sorted_by(sm.brickwall(d)) == list(range(d))[::-1]
+        ), d
         for t in (1, d // 2, d - 1):
             wall = sm.brickwall(d, t)
             assert inversions(sorted_by(wall)) == wall.parameters, wall
     for d in (3, 4, 7, 16, 24):
-        net, target = sm.triangle(d), rotation(d, rng)
-        r = sm.dense(net, [turns(angle) for angle in nulled(target)])
+        net, target = sm.families.triangle(d), rotation(d, rng)
+        r = stagewise.matrix_of(net, [turns(angle) for angle in nulled(target)])
         assert np.abs(r - target).max() <= rounding(net), d
         for mesh in (net, sm.brickwall(d)):
             found = sm.fit(mesh, target, rng=0)
-            assert np.abs(sm.dense(mesh, found.blocks) - target).max() <= rounding(mesh), mesh
-    assert inversions(sorted_by(sm.triangle(9))) == comb(9, 2)
+            assert np.abs(stagewise.matrix_of(mesh, found.blocks) - target).max() <= rounding(
+                mesh
+            ), mesh
+    assert inversions(sorted_by(sm.families.triangle(9))) == comb(9, 2)
     return f"{len(small) + len(drawn) + len(walls)} meshes, and rotations of up to 24 wires"
 
 

@@ -67,16 +67,16 @@ def _members() -> Iterator[tuple[sm.Network, int]]:
     for d in range(2, 100):
         full = comb(d, 2)
         yield sm.brickwall(d), full
-        yield sm.triangle(d), full
-        yield sm.round_robin(d), full
+        yield sm.families.triangle(d), full
+        yield sm.families.round_robin(d), full
         yield sm.block_diagonal(d, d), full
         n = (d - 1).bit_length()
-        yield sm.waksman(d), d * n - 2**n + 1
+        yield sm.families.waksman(d), d * n - 2**n + 1
         assert d * n - 2**n + 1 == _halved(d)
         if d >= 4:
             yield sm.gossip(d), 2 * d - 4
         if d % 2 == 0:
-            yield sm.knodel(d), d // 2 * n
+            yield sm.families.knodel(d), d // 2 * n
         if d & (d - 1) == 0:
             yield sm.ruler(d), full
             yield sm.butterfly(d), d // 2 * n
@@ -88,7 +88,7 @@ def _members() -> Iterator[tuple[sm.Network, int]]:
             for m in (1, 2, 3):
                 each = m * d * (b - 1) // 2
                 yield sm.shuffle(d, b, m), each
-                yield sm.kautz(d, b, m), each
+                yield sm.families.kautz(d, b, m), each
                 if b % 2 == 0 and d % (b << (m - 1)) == 0:
                     yield sm.butterfly(d, b, m), each
     for radices in [(2, 3), (4, 3, 5), (2,) * 6, (7, 2), (6, 6)]:
@@ -97,7 +97,7 @@ def _members() -> Iterator[tuple[sm.Network, int]]:
         if len(radices) == 2:
             p, q = radices
             yield sm.monarch(d, radices), d * (p + q - 2) // 2
-            yield sm.clos(d, radices), d * (2 * p + q - 3) // 2
+            yield sm.families.clos(d, radices), d * (2 * p + q - 3) // 2
 
 
 @cache

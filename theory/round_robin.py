@@ -33,7 +33,7 @@ STARTS, STEPS = 200, 200
 def check() -> str:
     """Compute dimensions, and try to reach random targets."""
     for d in range(2, 25):
-        assert sm.dimension(sm.round_robin(d)).lower == comb(d, 2), d
+        assert sm.dimension(sm.families.round_robin(d)).lower == comb(d, 2), d
     _check_axes()
     reached = _reach(range(3, 9), 6)
     return f"dimensions to 24 wires, {reached} random targets of 3 to 8 wires, all reached"
@@ -47,7 +47,7 @@ def thorough() -> str:
 def _check_axes() -> None:
     """Project the rounds of 4 wires onto the two ideals of so(4): three different axes in each."""
     ideals: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
-    for stage in sm.round_robin(4).stages:
+    for stage in sm.families.round_robin(4).stages:
         (a, b), (c, d) = stage.banks[0].reads.tolist()
         sign = round(np.linalg.det(np.eye(4)[[a, b, c, d]]))
         for ideal, other in zip(ideals, (sign, -sign), strict=True):
@@ -64,7 +64,7 @@ def _check_axes() -> None:
 def _reach(widths: range, targets: int) -> int:
     rng = np.random.default_rng(0)
     for d in widths:
-        net = sm.round_robin(d)
+        net = sm.families.round_robin(d)
         for _ in range(targets):
             target = rotation(d, rng)
             starts = (rng.uniform(0, 2 * np.pi, net.parameters) for _ in range(STARTS))

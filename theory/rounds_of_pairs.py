@@ -51,10 +51,10 @@ def check() -> str:
     for width in range(2, 400):
         rounds = (width - 1).bit_length()
         if width % 2 == 0:
-            net = sm.knodel(width)
+            net = sm.families.knodel(width)
         else:
             net, rounds = odd(width), rounds + 1
-            assert sm.deal(width, block=2).depth == rounds, width
+            assert sm.families.deal(width, block=2).depth == rounds, width
         assert net.depth == rounds, width
         assert {bank.radix for bank in net.banks} == {2}, width
         assert sm.is_dense(net), width

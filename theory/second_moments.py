@@ -26,6 +26,7 @@ import sympy
 
 import structmat as sm
 from structmat.analysis.mixing import energy
+from structmat.linalg import factors as stagewise
 from theory._tools import every_network, switches
 
 NUMBER = "T10"
@@ -102,7 +103,7 @@ def _check_sample(net: sm.Network, count: int = 2000) -> None:
     squares = np.zeros((net.width, net.width))
     fourth = np.zeros_like(squares)
     for _ in range(count):
-        r = sm.dense(net, sm.random_blocks(net, rng=rng))
+        r = stagewise.matrix_of(net, sm.random_blocks(net, rng=rng))
         squares += r**2 / count
         fourth += r**4 / count
     same = np.arange(net.width) * (net.width + 1)

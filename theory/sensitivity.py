@@ -25,6 +25,7 @@ import sympy
 
 import structmat as sm
 from structmat.analysis.jacobian import lipschitz
+from structmat.linalg import factors as stagewise
 from structmat.linalg.blocks import cayley, exponential, generators_per_block, skew
 from theory._tools import rounding
 from theory.cayley_transform import generic
@@ -68,12 +69,14 @@ def _check_members(
     made = [
         [blocks(g, b.radix) for g, b in zip(gs, net.banks, strict=True)] for gs in (first, second)
     ]
-    r, other = (sm.dense(net, m) for m in made)
+    r, other = (stagewise.matrix_of(net, m) for m in made)
     weight = rng.standard_normal((net.width, 5))
     for order in (2, "fro"):
         stages = [
             np.linalg.norm((b - c).toarray(), order)
-            for b, c in zip(sm.factors(net, made[0]), sm.factors(net, made[1]), strict=True)
+            for b, c in zip(
+                stagewise.factors(net, made[0]), stagewise.factors(net, made[1]), strict=True
+            )
         ]
         apart = np.linalg.norm(r - other, order)
         assert apart <= sum(stages) + rounding(net), net

@@ -141,8 +141,9 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
     >>> [row.least for row in lower_bounds(4096, block=8).rows]
     [4, 8188, 24576, 585, 8386560]
     """
-    if not isinstance(net, Real):
-        net = checked(net, "lower_bounds")
+    given: Any = net
+    if not isinstance(given, Real):
+        net = checked(given, "lower_bounds")
     if isinstance(net, Network):
         width, largest = net.width, max((bank.radix for bank in net.banks), default=2)
         has: dict[str, int] = {"depth": net.depth, "parameters": net.parameters}

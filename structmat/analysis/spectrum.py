@@ -14,7 +14,7 @@ from structmat._util.text_table import cell, in_html, plain
 from structmat.errors import BlockError, WidthError, random_source, whole
 from structmat.families.topology import checked
 from structmat.linalg.blocks import random_blocks
-from structmat.linalg.factors import dense
+from structmat.linalg.factors import matrix_of
 from structmat.networks.network import Network
 
 Array = npt.NDArray[np.float64]
@@ -273,7 +273,9 @@ def angles_of(
         raise WidthError("width=1: a single wire has no rotations; use at least two wires")
     count = max(10, _ANGLES // pairs) if samples is None else whole(samples, "samples", 1)
     straight, source = net.straightened().network, random_source(rng)
-    drawn = (eigenangles(dense(straight, random_blocks(straight, source))) for _ in range(count))
+    drawn = (
+        eigenangles(matrix_of(straight, random_blocks(straight, source))) for _ in range(count)
+    )
     return np.stack([np.sort(np.abs(angles))[net.width % 2 :: 2] for angles in drawn])
 
 

@@ -11,6 +11,7 @@ import structmat as sm
 from structmat.cli.commands import command, print_json
 from structmat.cli.output_files import check_target, write_picture
 from structmat.errors import StructmatError
+from structmat.families import Claims
 from structmat.families.topology import Fixed, Rule, network, rule
 
 _GRID = 64  # maximum width of an individually drawn grid graph; more wires are bundled
@@ -99,7 +100,8 @@ def _built(found: Rule, width: int | None) -> sm.Network:
     """Build a network, or raise an error if it would take minutes, judging by its claims."""
     if isinstance(found, Fixed):
         net = network(found.network, width)
-        _check_size(found.source, net.width, net.depth, sm.Claims(parameters=net.parameters))
+        claims = Claims(parameters=net.parameters)
+        _check_size(found.source, net.width, net.depth, claims)
         return net
     if not isinstance(found, sm.Family) or width is None:
         raise StructmatError(f"{found}: a family has a network for each width; give --width N")
@@ -111,7 +113,7 @@ def _built(found: Rule, width: int | None) -> sm.Network:
     return net
 
 
-def _check_size(what: object, width: int, depth: int, claims: sm.Claims) -> None:
+def _check_size(what: object, width: int, depth: int, claims: Claims) -> None:
     dense = claims.dense is not False
     if depth * width <= _WIRES and (not dense or depth * width**2 <= _PAIRS):
         return

@@ -43,7 +43,8 @@ def code(net: Network, family: Family | None = None) -> str:
     known = entry(family.name)
     if is_ours(known):
         options = "".join(f", {name}={value!r}" for name, value in family.options)
-        return f"import structmat as sm\n\nnet = sm.{family.name}({net.width}{options})"
+        home = "sm" if family.name in structmat.__all__ else "sm.families"
+        return f"import structmat as sm\n\nnet = {home}.{family.name}({net.width}{options})"
     home = known.build.__module__
     return (
         f"import structmat as sm\nimport {home}  # registers {family.name}\n\n"
@@ -60,7 +61,7 @@ def is_ours(known: Entry) -> bool:
     >>> all(map(is_ours, catalogue()))
     True
     """
-    return getattr(structmat, known.name, None) is known.build
+    return getattr(structmat.families, known.name, None) is known.build
 
 
 def _drawn(net: Network) -> list[str]:

@@ -237,7 +237,7 @@ def _some_generators(width: int) -> list[tuple[Permutation, ...]]:
     claims=_cayley_claims,
     choices={"generators": _some_generators},
 )
-def cayley(width: int, generators: Sequence[Sequence[int]], repeat: int = 1) -> Network:
+def cayley_graph(width: int, generators: Sequence[Sequence[int]], repeat: int = 1) -> Network:
     """Join the elements x and x·g of a permutation group, for each generator g: a Cayley graph.
 
     The wires are the elements in lexicographic order of (x(0), x(1), …), and (x·g)(k) = x(g(k)).
@@ -269,12 +269,12 @@ def cayley(width: int, generators: Sequence[Sequence[int]], repeat: int = 1) -> 
     --------
     All permutations of four elements, by adjacent transpositions: the bubble-sort graph.
 
-    >>> cayley(24, generators=((1, 0, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2)))
+    >>> cayley_graph(24, generators=((1, 0, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2)))
     Network(width=24, depth=3, parameters=36)
     """
     steps = _checked_generators(generators)
     elements = _group(steps)
-    check_edges("cayley", width, width * len(steps))
+    check_edges("cayley_graph", width, width * len(steps))
     wire = {x: i for i, x in enumerate(elements)}
     pairs = ((i, wire[tuple(x[k] for k in g)]) for g in steps for x, i in wire.items())
     return network_of(width, pairs, repeat)

@@ -116,8 +116,8 @@ class Family:
             claims = known.claims(size, **known.filled(size, dict(self.options)))
         if not isinstance(claims, Claims):
             raise FamilyError(
-                f"{self} at width {size}: the claims of a family return structmat.Claims(…),"
-                f" not {claims!r}"
+                f"{self} at width {size}: the claims of a family return"
+                f" structmat.families.Claims(…), not {claims!r}"
             )
         return claims
 

@@ -283,10 +283,10 @@ def _write_best(job: _Job, adapter: Path) -> None:
     with new_directory(job.output / "best-adapter") as directory:
         for file in _files(adapter):
             shutil.copy(file, directory / file.name)
-    nn = require("structmat.nn", "adapters")
+    ours = require("structmat.adapters", "adapters")
     with new_directory(job.output / "merged-model") as directory:
-        model = nn.load_adapter(job.source.classifier(job.task.labels).model, adapter)
-        nn.merge(model, unload=True).save_pretrained(directory)
+        model = ours.load_adapter(job.source.classifier(job.task.labels).model, adapter)
+        ours.merge(model, unload=True).save_pretrained(directory)
         job.source.tokenizer().save_pretrained(directory)
 
 

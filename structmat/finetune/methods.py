@@ -55,7 +55,7 @@ class Method:
         """Return a copy of the trained model as a plain one, the method's change in its weights."""
         model = copy.deepcopy(model)
         if self.kind == "rotation":
-            return _nn().merge(model, unload=True)
+            return _adapters().merge(model, unload=True)
         return model if self.kind == "head" else model.merge_and_unload()
 
     def orthogonality_error(self, model: Any) -> float | None:
@@ -63,7 +63,7 @@ class Method:
         if self.kind == "rotation":
             return max(
                 float(adapter.rotation.orthogonality_error())
-                for adapter in _nn().adapters(model).values()
+                for adapter in _adapters().adapters(model).values()
             )
         if self.kind in _TRAINED:
             return max(
@@ -223,7 +223,7 @@ def _head_only(_: Method, classifier: Classifier) -> Any:
 
 
 def _rotation(method: Method, classifier: Classifier) -> Any:
-    return _nn().adapt(
+    return _adapters().adapt(
         classifier.model,
         method.topology,
         target_modules=list(classifier.targets),
@@ -309,5 +309,5 @@ def _slug(spec: str) -> str:
     return "-".join("".join(c if c.isalnum() else " " for c in spec).split())
 
 
-def _nn() -> Any:
-    return require("structmat.nn", "adapters")
+def _adapters() -> Any:
+    return require("structmat.adapters", "adapters")

@@ -35,9 +35,9 @@ def halved(net: Network, target: Array) -> list[Array] | None:
     Examples
     --------
     >>> from structmat.families import ruler
-    >>> from structmat.linalg.factors import dense
+    >>> from structmat.linalg.factors import matrix_of
     >>> target = np.linalg.qr(np.random.default_rng(0).standard_normal((8, 8)))[0]
-    >>> bool(np.allclose(dense(ruler(8), halved(ruler(8), target)), target))
+    >>> bool(np.allclose(matrix_of(ruler(8), halved(ruler(8), target)), target))
     True
     """
     if net.depth != net.width - 1 or net.width < 2:

@@ -43,9 +43,9 @@ def nulled(net: Network, target: Array) -> list[Array] | None:
     Examples
     --------
     >>> from structmat.families import brickwall
-    >>> from structmat.linalg.factors import dense
+    >>> from structmat.linalg.factors import matrix_of
     >>> target = np.linalg.qr(np.random.default_rng(0).standard_normal((5, 5)))[0]
-    >>> bool(np.allclose(dense(brickwall(5), nulled(brickwall(5), target)), target))
+    >>> bool(np.allclose(matrix_of(brickwall(5), nulled(brickwall(5), target)), target))
     True
     """
     pairs = pairs_of(net, target.dtype)

@@ -43,10 +43,10 @@ def peeled(net: Network, target: Array) -> list[Array] | None:
     --------
     >>> from structmat.linalg.blocks import random_blocks
     >>> from structmat.families import brickwall, butterfly
-    >>> from structmat.linalg.factors import dense
+    >>> from structmat.linalg.factors import matrix_of
     >>> net = butterfly(16, block=4)
-    >>> member = dense(net, random_blocks(net, rng=0))
-    >>> bool(np.allclose(dense(net, peeled(net, member)), member))
+    >>> member = matrix_of(net, random_blocks(net, rng=0))
+    >>> bool(np.allclose(matrix_of(net, peeled(net, member)), member))
     True
     >>> peeled(brickwall(4), np.eye(4)) is None
     True

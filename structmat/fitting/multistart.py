@@ -10,7 +10,7 @@ import numpy as np
 from structmat.fitting.alternating_procrustes import swept
 from structmat.fitting.levenberg_marquardt import refinable, refined
 from structmat.linalg.blocks import Array
-from structmat.linalg.factors import dense
+from structmat.linalg.factors import matrix_of
 from structmat.networks.network import Network
 
 
@@ -91,7 +91,7 @@ class Search:
         if np.isfinite(self.history[-1]):
             return
         for begin in begins:
-            distance = float(np.linalg.norm(dense(self._net, begin) - self._target))
+            distance = float(np.linalg.norm(matrix_of(self._net, begin) - self._target))
             if distance < self.history[-1]:
                 self.blocks, self.history = list(begin), [distance]
 

@@ -23,9 +23,9 @@ def routed(net: Network, target: Array) -> list[Array] | None:
     Examples
     --------
     >>> from structmat.families import benes
-    >>> from structmat.linalg.factors import dense
+    >>> from structmat.linalg.factors import matrix_of
     >>> target = np.diag([1.0, -1.0, 1.0, 1.0])[[2, 0, 3, 1]]
-    >>> bool((dense(benes(4), routed(benes(4), target)) == target).all())
+    >>> bool((matrix_of(benes(4), routed(benes(4), target)) == target).all())
     True
     """
     found = _signed(target)

@@ -71,8 +71,8 @@ class Fit:
 
     @property
     def blocks(self) -> list[Array]:
-        """The blocks of the rotation, one (n, r, r) array for each bank."""
-        return list(self.rotation.blocks)
+        """Copies of the blocks, one (n, r, r) array for each bank, as `random_blocks` lists them."""
+        return [block.copy() for block in self.rotation.blocks]
 
     def __str__(self) -> str:
         found = "exact" if self.exact else f"lower bound {self.floor:.3g}"

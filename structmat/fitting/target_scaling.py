@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from structmat.errors import StructmatError
 from structmat.linalg.blocks import Array
-from structmat.linalg.factors import dense
+from structmat.linalg.factors import matrix_of
 from structmat.networks.network import Network
 
 LARGEST = 1e300  # bound on the entries; the smallest is 1 / LARGEST, so that errors do not overflow
@@ -50,7 +50,7 @@ class Scaled:
 
     def product(self, net: Network, blocks: Sequence[Array]) -> Array:
         """Return R for the given blocks, accumulated in double precision."""
-        return dense(net, [array.astype(self.matrix.dtype) for array in blocks])
+        return matrix_of(net, [array.astype(self.matrix.dtype) for array in blocks])
 
     def error(self, net: Network, blocks: Sequence[Array]) -> float:
         """Return the error ‖R − T‖_F / ‖T‖_F of the given blocks."""

@@ -10,7 +10,7 @@ import scipy
 
 from structmat.errors import BlockError
 from structmat.families.topology import checked
-from structmat.linalg.blocks import Array, adjoint_blocks, checked_blocks
+from structmat.linalg.blocks import Array, checked_blocks
 from structmat.networks.network import Network
 
 Blocks = Sequence[npt.ArrayLike]
@@ -67,18 +67,18 @@ def _apply(net: Network, arrays: list[Array], y: Array) -> Array:
     return y
 
 
-def dense(net: Network, blocks: Blocks) -> Array:
+def matrix_of(net: Network, blocks: Blocks) -> Array:
     """Return R = B_m ⋯ B_1 as a (width, width) array.
 
     Examples
     --------
     >>> from structmat.linalg.blocks import random_blocks
     >>> net = Network.of(3, [[[0, 1]], [[1, 2]]])
-    >>> r = dense(net, random_blocks(net, rng=0))
+    >>> r = matrix_of(net, random_blocks(net, rng=0))
     >>> bool(np.allclose(r.T @ r, np.eye(3))), bool(r[0, 2] == 0)
     (True, True)
     """
-    net = checked(net, "dense")
+    net = checked(net, "matrix_of")
     arrays = checked_blocks(net, blocks)
     dtype = np.result_type(np.float32, *arrays) if arrays else np.dtype(float)
     return np.ascontiguousarray(_apply(net, arrays, np.eye(net.width, dtype=dtype)).T)
@@ -117,35 +117,3 @@ def factors(net: Network, blocks: Blocks) -> list[scipy.sparse.csr_array]:
             ).tocsr()
         )
     return made
-
-
-def operator(net: Network, blocks: Blocks) -> scipy.sparse.linalg.LinearOperator:
-    """Return R as a scipy LinearOperator with its adjoint, without forming a d×d matrix.
-
-    Examples
-    --------
-    >>> from structmat.linalg.blocks import random_blocks
-    >>> net = Network.of(3, [[[0, 1]], [[1, 2]]])
-    >>> r = operator(net, random_blocks(net, rng=0))
-    >>> bool(np.allclose(r.H @ (r @ [1.0, 2.0, 3.0]), [1.0, 2.0, 3.0]))
-    True
-    """
-    net = checked(net, "operator")
-    arrays = checked_blocks(net, blocks)
-    back, back_arrays = net.inverse(), adjoint_blocks(net, arrays)
-    dtype = np.result_type(np.float32, *arrays) if arrays else np.dtype(float)
-
-    def times(columns: Array) -> Array:
-        return apply(net, arrays, columns.T).T
-
-    def adjoint_times(columns: Array) -> Array:
-        return apply(back, back_arrays, columns.T).T
-
-    return scipy.sparse.linalg.LinearOperator(
-        (net.width, net.width),
-        matvec=times,
-        rmatvec=adjoint_times,
-        matmat=times,
-        rmatmat=adjoint_times,
-        dtype=dtype,
-    )

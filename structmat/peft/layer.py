@@ -400,7 +400,7 @@ class StructmatLayer(Around, BaseTunerLayer):
         return self.kind.features(self.base_layer)[1]
 
     @property
-    def quantization_backend(self) -> Any:  # type: ignore[override]
+    def quantization_backend(self) -> Any:
         """What PEFT has for a layer quantised like this one, which its reports name, or None."""
         if self._backend is not None or not self.quantised:
             return self._backend

@@ -16,7 +16,7 @@ from structmat.families import Family, parse
 from structmat.families.options import taken
 from structmat.families.registry import entry, nearby
 from structmat.linalg.blocks import identity_blocks, random_blocks
-from structmat.linalg.factors import dense
+from structmat.linalg.factors import matrix_of
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
 from structmat.testing.assertions import assert_orthogonal
@@ -34,9 +34,9 @@ def check_family(
     its spec, its JSON and its pickle; blocks are orthogonal, and the straightened network has the
     same matrix; a deeper member begins with the shallower one, and `repeat` repeats the stages;
     depth, parameters, density and isomorphism to another family are as claimed
-    (`structmat.Claims`), each verified without the formulas. At a width that is rejected: the error
-    is a WidthError of one line that contains the call, the nearest valid widths, and a family that
-    accepts this one.
+    (`structmat.families.Claims`), each verified without the formulas. At a width that is rejected:
+    the error is a WidthError of one line that contains the call, the nearest valid widths, and a
+    family that accepts this one.
 
     Parameters
     ----------
@@ -135,14 +135,16 @@ def _check_member(rule: Family, width: int) -> None:
 def _check_matrix(net: Network, who: str) -> None:
     """Check the product of the blocks, which must agree with that of the straightened network."""
     blocks = random_blocks(net, rng=0)
-    matrix = dense(net, blocks)
+    matrix = matrix_of(net, blocks)
     assert_orthogonal(matrix, ulps=100 * (net.depth + 1))
     straight, inputs, outputs = net.straightened()
     _check(straight.is_straight, f"{who} must be straight after straightening")
-    same = dense(straight, blocks)[outputs][:, np.argsort(inputs)]
+    same = matrix_of(straight, blocks)[outputs][:, np.argsort(inputs)]
     _check(np.array_equal(matrix, same), f"{who} must be the same matrix after straightening")
     one = np.eye(net.width)
-    crossing = np.array_equal(dense(net, identity_blocks(net)), one[outputs][:, np.argsort(inputs)])
+    crossing = np.array_equal(
+        matrix_of(net, identity_blocks(net)), one[outputs][:, np.argsort(inputs)]
+    )
     _check(crossing, f"{who} with identity blocks must be its end permutations")
 
 

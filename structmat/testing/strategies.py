@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from structmat.errors import StructmatError, require, whole
 from structmat.linalg.blocks import Array, identity_blocks, random_blocks
-from structmat.linalg.factors import dense
+from structmat.linalg.factors import matrix_of
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
 from structmat.testing.members import Case, cases
@@ -195,9 +195,9 @@ def targets(net: Network, *, special: bool = False) -> st.SearchStrategy[Array]:
     """
     # The permutation is drawn even if it is not used: dense matrices then need more draws.
     permuted = st.permutations(range(net.width)).map(lambda p: np.eye(net.width)[p])
-    members = blocks_for(net, special=special).map(lambda blocks: dense(net, blocks))
+    members = blocks_for(net, special=special).map(lambda blocks: matrix_of(net, blocks))
     one_switch = Network.of(net.width, [[list(range(net.width))]] if net.width > 1 else [])
-    haar = blocks_for(one_switch, special=special).map(lambda blocks: dense(one_switch, blocks))
+    haar = blocks_for(one_switch, special=special).map(lambda blocks: matrix_of(one_switch, blocks))
     others = st.one_of(st.none(), members, haar)
     drawn = st.tuples(permuted, others).map(lambda two: two[0] if two[1] is None else two[1])
     return drawn.map(_rotation) if special else drawn

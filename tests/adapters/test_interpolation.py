@@ -8,9 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-import structmat as sm
-from structmat.adapters import adapt, adapters, keep_stages, load_adapter, merge, path, save_adapter
+from structmat.adapters import (
+    Adapter,
+    adapt,
+    adapters,
+    keep_stages,
+    load_adapter,
+    merge,
+    path,
+    save_adapter,
+)
 from structmat.errors import BlockError, StructmatError
+from structmat.linalg import factors as stagewise
 from structmat.testing import seeds
 from tests.drawn_modules import randomised, state
 
@@ -44,14 +53,14 @@ both = pytest.mark.parametrize("make", [adapted, tuned])
 def weights(model):
     """Return the weights that the adapters make, as arrays, and those of the plain model."""
     found = {
-        n: m for n, m in model.named_modules() if hasattr(m, "rotation") or hasattr(m, "turns")
+        n: m for n, m in model.named_modules() if isinstance(m, Adapter) or hasattr(m, "turns")
     }
     return {n.removeprefix("base_model.model."): m.weight.detach() for n, m in found.items()}
 
 
 def rotations(module):
     """Return the rotations of the inputs and of the outputs of an adapted layer."""
-    if hasattr(module, "rotation"):
+    if isinstance(module, Adapter):
         return module.rotation, None
     return tuple(module.turns("default"))
 
@@ -60,7 +69,7 @@ def expected(model, change):
     """Return the weights by dense matrices, of stages that `change` returns from those trained."""
     made = {}
     for name, module in model.named_modules():
-        if not (hasattr(module, "rotation") or hasattr(module, "turns")):
+        if not (isinstance(module, Adapter) or hasattr(module, "turns")):
             continue
         base = getattr(module, "base_layer", None) or module.base
         w = base.weight.detach().clone()
@@ -74,7 +83,9 @@ def expected(model, change):
 def dense(turn, change):
     factors = [
         torch.tensor(f.toarray())
-        for f in sm.factors(turn.network, [b.detach().numpy() for b in turn.blocks(torch.float64)])
+        for f in stagewise.factors(
+            turn.network, [b.detach().numpy() for b in turn.blocks(torch.float64)]
+        )
     ]
     whole = torch.eye(turn.network.width, dtype=torch.float64)
     for factor in change(factors):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.analysis.dimension import tangents
+from structmat.analysis.dimension import Dimension, tangents
 from structmat.analysis.gates import normal_form, upper_bound
 from structmat.errors import StructmatError
 from structmat.linalg import modular
@@ -152,15 +152,15 @@ def test_without_a_rank_the_bounds_hold(net):
 def test_wide_networks_are_proved_without_a_rank(monkeypatch, spec):
     monkeypatch.setattr(modular, "rank", None)
     assert sm.dimension(sm.parse(spec)(1536)).proved
-    assert sm.dimension(sm.round_robin(64)).proved
+    assert sm.dimension(sm.families.round_robin(64)).proved
 
 
 def test_a_rank_is_left_out_only_where_it_is_too_large():
     net = sm.butterfly(8).repeat(2)  # 24 parameters and dimensions, 12 pairs
     assert sm.dimension(net, largest=24).value == 24
-    assert sm.dimension(net, largest=23) == sm.Dimension(12, 24, 24, ranked=False)
+    assert sm.dimension(net, largest=23) == Dimension(12, 24, 24, ranked=False)
     both = net.beside(sm.butterfly(4).repeat(2))  # 6 of 6 in the smaller part, 4 pairs
-    assert sm.dimension(both, largest=8) == sm.Dimension(12 + 6, 24 + 6, 32, ranked=False)
+    assert sm.dimension(both, largest=8) == Dimension(12 + 6, 24 + 6, 32, ranked=False)
 
 
 @given(networks(max_width=7, max_depth=4))

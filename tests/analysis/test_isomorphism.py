@@ -13,6 +13,7 @@ from networkx.algorithms.isomorphism import (
 
 import structmat as sm
 from structmat.errors import StructmatError, WiringError
+from structmat.linalg import factors as stagewise
 from structmat.testing import networks, seeds
 
 
@@ -231,7 +232,7 @@ def columns_by_vf2(a, b, ends=None):
 
 def carried(a, b, columns, blocks):
     """The blocks of `b` that do what `blocks` do in `a`, the wires renamed."""
-    factors = sm.factors(a, blocks)
+    factors = stagewise.factors(a, blocks)
     made = []
     for t, stage in enumerate(b):
         before, after = (np.argsort(columns[t + k]) for k in range(2))
@@ -250,9 +251,9 @@ def assert_same_up_to_ends(a, b, seed=0):
     assert columns is not None
     blocks = sm.random_blocks(a, seed, special=False)
     theirs = carried(a, b, columns, blocks)
-    matrix = sm.dense(b, theirs)[np.ix_(found.outputs, found.inputs)]
+    matrix = stagewise.matrix_of(b, theirs)[np.ix_(found.outputs, found.inputs)]
     atol = np.finfo(float).eps * a.width * (a.depth + 1)
-    np.testing.assert_allclose(matrix, sm.dense(a, blocks), rtol=0, atol=atol)
+    np.testing.assert_allclose(matrix, stagewise.matrix_of(a, blocks), rtol=0, atol=atol)
 
 
 @given(networks(max_width=6, max_depth=3), seeds())
@@ -335,7 +336,7 @@ def test_scrambled_networks_with_hardly_a_symmetry_are_found(seed, pairs):
 
 def test_a_wired_network_has_no_one_renaming():
     """Its grid graph is all that counts, and does not tell which wire goes on as which."""
-    for pair in ((sm.omega(8), sm.butterfly(8)), (sm.butterfly(8), sm.omega(8))):
+    for pair in ((sm.families.omega(8), sm.butterfly(8)), (sm.butterfly(8), sm.families.omega(8))):
         with pytest.raises(WiringError, match=r"is not straight: .*ends=True.*, or compare"):
             sm.isomorphism(*pair)
 

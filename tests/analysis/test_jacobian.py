@@ -10,11 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.analysis.jacobian import conditioning, jacobian, lipschitz
+from structmat.analysis.jacobian import Conditioning, conditioning, jacobian, lipschitz
 from structmat.analysis.min_cut import cut, rank_bounds
 from structmat.analysis.mixing import energy, fourth_moments
 from structmat.analysis.spectrum import eigenangles, spacing_ratio, spectral_statistics
 from structmat.errors import BlockError, StructmatError
+from structmat.linalg import factors as stagewise
 from structmat.linalg.blocks import KINDS, generators_per_block, skew
 from structmat.testing import blocks_for, families, networks, seeds
 
@@ -35,14 +36,14 @@ def turned(net, blocks, turns):
 def test_jacobian_is_the_derivative(net, seed):
     """Central differences of R: their error is of order step², by rounding eps/step."""
     blocks = sm.random_blocks(net, seed)
-    r, step = sm.dense(net, blocks), 1e-5
+    r, step = stagewise.matrix_of(net, blocks), 1e-5
     upper = np.triu_indices(net.width, 1)
     rows = jacobian(net, blocks)
     assert rows.shape == (net.parameters, comb(net.width, 2))
     for k, row in enumerate(rows):
         turn = np.zeros(net.parameters)
         turn[k] = step
-        change = sm.dense(net, turned(net, blocks, turn)) - sm.dense(
+        change = stagewise.matrix_of(net, turned(net, blocks, turn)) - stagewise.matrix_of(
             net, turned(net, blocks, -turn)
         )
         turning = r.T @ change / (2 * step)
@@ -136,8 +137,8 @@ def test_a_ratio_is_resolved_above_the_rounding_errors_of_so_many_values(count):
     for times, resolved in [(0.5, False), (2, True), (1e3, True)]:
         values = np.ones(count + 1)
         values[-1] = times * (count + 1) * eps
-        assert sm.Conditioning(values, count + 1).resolved is resolved
-        assert sm.Conditioning(values, count).resolved
+        assert Conditioning(values, count + 1).resolved is resolved
+        assert Conditioning(values, count).resolved
 
 
 def test_the_derivative_is_that_of_rotations():
@@ -155,8 +156,8 @@ def norms(matrix):
 @given(networks(), st.data())
 def test_the_product_changes_no_more_than_its_factors(net, data):
     blocks, others = data.draw(blocks_for(net)), data.draw(blocks_for(net))
-    change = norms(sm.dense(net, blocks) - sm.dense(net, others))
-    pairs = zip(sm.factors(net, blocks), sm.factors(net, others), strict=True)
+    change = norms(stagewise.matrix_of(net, blocks) - stagewise.matrix_of(net, others))
+    pairs = zip(stagewise.factors(net, blocks), stagewise.factors(net, others), strict=True)
     assert (change <= sum((norms((a - b).toarray()) for a, b in pairs), np.zeros(2)) + 1e-12).all()
 
 
@@ -168,7 +169,9 @@ def test_members_change_no_faster_than_the_bound(net, seed, size, kind):
         for _ in range(2)
     ]
     r, other = (
-        sm.dense(net, [KINDS[kind](g, b.radix) for g, b in zip(gs, net.banks, strict=True)])
+        stagewise.matrix_of(
+            net, [KINDS[kind](g, b.radix) for g, b in zip(gs, net.banks, strict=True)]
+        )
         for gs in drawn
     )
     apart = sqrt(sum(np.sum((a - b) ** 2) for a, b in zip(*drawn, strict=True)))
@@ -188,7 +191,7 @@ def test_repeated_stages_attain_the_bound_at_the_identity(case, times, kind):
     blocks = [KINDS[kind](one, b.radix) for one, b in zip(g, net.banks, strict=True)]
     apart = sqrt(sum(np.sum(one**2) for one in g))
     straight = net.straightened().network
-    change = np.linalg.norm(sm.dense(straight, blocks) - np.eye(width))
+    change = np.linalg.norm(stagewise.matrix_of(straight, blocks) - np.eye(width))
     assert change == pytest.approx(lipschitz(net, kind) * apart, rel=1e-3)
 
 

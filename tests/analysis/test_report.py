@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 
 import structmat as sm
+from structmat.analysis.dimension import Dimension
 from structmat.errors import MissingExtraError, SpecError, StructmatError
 from structmat.testing import families, networks
 
@@ -333,10 +334,10 @@ def test_a_complete_report_in_words():
 
 def test_an_open_dimension_says_between_what():
     found = sm.report(sm.butterfly(4))
-    vars(found)["dimension"] = sm.Dimension(lower=5, upper=7, parameters=8)
+    vars(found)["dimension"] = Dimension(lower=5, upper=7, parameters=8)
     assert words(found)["dimension"] == "5 to 7"
     assert words(found)["redundant"] == "3"
-    vars(found)["dimension"] = sm.Dimension(lower=5, upper=7, parameters=8, ranked=False)
+    vars(found)["dimension"] = Dimension(lower=5, upper=7, parameters=8, ranked=False)
     assert words(found)["dimension"] == "5 to 7"
     assert words(found)["redundant"] == "1 to 3"
 
@@ -345,7 +346,7 @@ def test_reports_and_rows_have_bounds_where_a_rank_would_take_too_long(monkeypat
     monkeypatch.setattr("structmat.analysis.report._RANK", 20)
     net = sm.butterfly(8).repeat(2)  # 24 dimensions, 12 pairs of wires
     assert sm.dimension(net).value == 24
-    assert sm.report(net).dimension == sm.Dimension(12, 24, 24, ranked=False)
+    assert sm.report(net).dimension == Dimension(12, 24, 24, ranked=False)
     table = sm.compare({"twice": net, "once": sm.butterfly(8)}, 8, full=True, progress=False)
     twice, once = table.rows
     assert (twice["dimension"], twice["redundant"]) == (None, None)

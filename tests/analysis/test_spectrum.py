@@ -19,6 +19,7 @@ from structmat.analysis.spectrum import (
     spectral_statistics,
 )
 from structmat.errors import BlockError, StructmatError, WidthError
+from structmat.linalg import factors as stagewise
 from structmat.testing import networks, seeds
 
 
@@ -48,7 +49,7 @@ def test_eigenangles_of_a_unitary_matrix_are_those_it_was_made_of(angles, seed):
 
 @given(networks(), seeds(), st.sampled_from([np.float32, np.float64, np.complex128]))
 def test_eigenangles_of_members_give_trace_and_determinant(net, seed, dtype):
-    r = sm.dense(net, sm.random_blocks(net, seed, dtype))
+    r = stagewise.matrix_of(net, sm.random_blocks(net, seed, dtype))
     angles = eigenangles(r)
     assert angles.shape == (net.width,)
     limit = 64 * (net.width + net.depth) ** 1.5 * np.finfo(r.dtype).eps
@@ -154,7 +155,7 @@ def test_butterflies_look_like_haar_and_broken_networks_do_not():
 
 
 def test_wired_networks_are_straightened():
-    wired = sm.omega(8)
+    wired = sm.families.omega(8)
     straight = wired.straightened().network
     assert spectral_statistics(wired, samples=5, rng=4) == spectral_statistics(
         straight, samples=5, rng=4

@@ -100,7 +100,8 @@ import torch
 import structmat as sm
 from structmat.bench import gpu
 
-for net in (sm.monarch(64), sm.butterfly(32), sm.benes(8), sm.mixed_radix(60), sm.omega(16),
+for net in (sm.monarch(64), sm.butterfly(32), sm.benes(8), sm.mixed_radix(60),
+            sm.families.omega(16),
             sm.Network.of(70, [[list(range(0, 62, 2)), [1, 69]], [list(range(64))]])):
     for dtype in gpu.STEPS:
         for tokens in (1, 40) if sys.argv[1] == "cpu" else (1, 40, 5000):

@@ -17,6 +17,7 @@ from structmat.bench.kronecker import KroneckerChain
 from structmat.bench.layers import Batch, frozen_layer, training_step
 from structmat.bench.machine import torch_machine
 from structmat.errors import MissingExtraError, StructmatError, WidthError
+from structmat.linalg import factors as stagewise
 
 radices = st.lists(st.integers(2, 5), min_size=1, max_size=4)
 
@@ -83,7 +84,7 @@ def blocks_of(chain, net):
 def test_the_chain_is_mixed_radix_with_its_values_as_blocks(library, radices, seed, tokens):
     chain = drawn(radices, seed)
     net = sm.mixed_radix(int(np.prod(radices)), radices)
-    matrix = sm.dense(net, blocks_of(chain, net))
+    matrix = stagewise.matrix_of(net, blocks_of(chain, net))
     x = np.random.default_rng(seed).standard_normal((tokens, net.width))
     with torch.no_grad():
         found = chain(torch.as_tensor(x)).numpy()

@@ -110,7 +110,7 @@ def test_a_name_too_long_for_the_table_is_cut(capsys):
 def test_list_builds_nothing_huge(capsys):
     """A family may promise a network that no machine could hold."""
 
-    @sm.family("any", claims=lambda *_: sm.Claims(depth=10**9, parameters=5, dense_at=7))
+    @sm.family("any", claims=lambda *_: sm.families.Claims(depth=10**9, parameters=5, dense_at=7))
     def endless(width):
         raise AssertionError("built")
 
@@ -163,7 +163,7 @@ def test_a_picture_goes_where_a_link_leads(capsys, tmp_path):
 def test_a_wide_network_is_shown_where_it_is_quick(capsys, monkeypatch, promise):
     """Its width is squared only where all of it may reach everything."""
     monkeypatch.setattr("structmat.cli.show._PAIRS", 64**2)
-    claims = sm.Claims(dense=promise)
+    claims = sm.families.Claims(dense=promise)
     monkeypatch.setattr(sm.Family, "promised", lambda *_: claims)
     code, out, err = run(capsys, "show", "brickwall(depth=2)", "--width", "64")
     if promise is None:
@@ -514,9 +514,13 @@ FAULTY = [  # the arguments of sm.family, what the function returns, and what is
         "sm.benes(width)",
         "its function fails (ZeroDivisionError: ",
     ),
-    (", claims=lambda width, a: {}", "sm.benes(width)", "return structmat.Claims(…), not {}"),
     (
-        ", claims=lambda width, a: sm.Claims(2, 3, dense_at=2)",
+        ", claims=lambda width, a: {}",
+        "sm.benes(width)",
+        "return structmat.families.Claims(…), not {}",
+    ),
+    (
+        ", claims=lambda width, a: sm.families.Claims(2, 3, dense_at=2)",
         "1 / 0",
         "its function fails (ZeroDiv",
     ),

@@ -25,7 +25,7 @@ from structmat.convert.inverse_parametrization import (
 from structmat.convert.lora import truncate
 from structmat.convert.subnetworks import place, placed
 from structmat.errors import BlockError, FileError, StructmatError
-from structmat.linalg.factors import dense
+from structmat.linalg.factors import matrix_of
 from structmat.networks.network import Network
 from structmat.testing import networks, seeds
 from tests.convert.models import effective, images, linears, ours, same
@@ -225,7 +225,7 @@ def test_rotating_columns_is_the_dense_product(net, seed):
     arrays = random_blocks(net, rng=seed)
     tensors = [torch.from_numpy(block) for block in arrays]
     got = rotated(net, tensors, torch.eye(net.width, dtype=torch.float64)).numpy()
-    assert np.abs(got - dense(net, arrays)).max(initial=0.0) < 1e-12
+    assert np.abs(got - matrix_of(net, arrays)).max(initial=0.0) < 1e-12
 
 
 @given(networks(wired=False), seeds())
@@ -237,8 +237,8 @@ def test_a_network_placed_in_another_is_the_same_matrix(net, seed):
     first = Network.of(net.width, [[pairs[k : k + 2] for k in pairs[::2]]])
     order = np.random.default_rng(seed).permutation(net.width).tolist()
     for inside in (Network.of(net.width, [[order]]), first.then(Network.of(net.width, [[order]]))):
-        got = dense(inside, [b.numpy() for b in placed(net, tensors, inside)])
-        assert np.abs(got - dense(net, arrays)).max() < 1e-12
+        got = matrix_of(inside, [b.numpy() for b in placed(net, tensors, inside)])
+        assert np.abs(got - matrix_of(net, arrays)).max() < 1e-12
 
 
 @given(st.integers(1, 4), st.sampled_from([2, 4, 8]), seeds())

@@ -250,7 +250,7 @@ def test_two_pages_with_slow_dimensions_both_get_them(server, opened):
     pages = [opened(f"{server.address}#{width}:clos") for width in (94, 92)]
     for page, width in zip(pages, (94, 92), strict=True):
         wait_for(page, "clos", width)
-        known = server.measurer.dimension(sm.clos(width))
+        known = server.measurer.dimension(sm.families.clos(width))
         assert page.inner_text("#dimension .value") == f"{known['lower']:,}"
 
 
@@ -443,7 +443,7 @@ def test_everything_is_done_by_keyboard(server, opened):
         keys.press("Tab")
         if page.evaluate("document.activeElement.classList.contains('node')"):
             break
-    net = sm.knodel(10)
+    net = sm.families.knodel(10)
     assert lit(page) == spread(net, 0, 0)
     for key in ("ArrowDown", "ArrowDown", "ArrowRight", "ArrowUp"):
         keys.press(key)

@@ -23,7 +23,7 @@ from tests.explorer.conftest import running
 from tests.waiting import PATIENCE
 
 JSON = {"Content-Type": "application/json"}
-SLOW = sm.triangle(256)  # a rank of 32,640 dimensions
+SLOW = sm.families.triangle(256)  # a rank of 32,640 dimensions
 
 
 def sent(server, method, path, body=None, headers=None):
@@ -205,7 +205,7 @@ def test_a_question_that_waits_is_dropped_for_a_newer_one_of_its_page():
     with Measurer(PATIENCE) as measurer:
         known = measurer.dimension(net)
         other = asking(measurer, SLOW, "other", [])
-        slow = sm.triangle(255)
+        slow = sm.families.triangle(255)
         waits = threading.Thread(target=lambda: answers.append(measurer.dimension(slow, "one")))
         waits.start()
         while "one" not in measurer._newest:

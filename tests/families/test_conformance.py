@@ -55,7 +55,7 @@ def good(width: int) -> sm.Network:
 
 
 def test_a_good_family_passes(registered):
-    registered(good, claims=always(sm.Claims(depth=1)))
+    registered(good, claims=always(sm.families.Claims(depth=1)))
     assert check_family("good", range(1, 9)) == {2: 1, 4: 1, 6: 1, 8: 1}
     assert "good" in [entry.name for entry in sm.catalogue()]
     assert sm.parse("good")(6) == side_by_side(6)
@@ -138,12 +138,27 @@ def test_broken_builds_are_noticed(registered, build, message):
 @pytest.mark.parametrize(
     ("claims", "message"),
     [
-        (sm.Claims(depth=2), "good at width 2 must have depth 2 as claimed, not 1"),
-        (sm.Claims(parameters=2), "good at width 2 must have parameters 2 as claimed, not 1"),
-        (sm.Claims(dense=False), "good at width 2 must have dense False as claimed, not True"),
-        (sm.Claims(dense=True), "good at width 4 must have dense True as claimed, not False"),
-        (sm.Claims(dense_at=1), "good at width 4 must have dense True as claimed, not False"),
-        (sm.Claims(like="butterfly"), "good at width 4 must be isomorphic to butterfly as claimed"),
+        (sm.families.Claims(depth=2), "good at width 2 must have depth 2 as claimed, not 1"),
+        (
+            sm.families.Claims(parameters=2),
+            "good at width 2 must have parameters 2 as claimed, not 1",
+        ),
+        (
+            sm.families.Claims(dense=False),
+            "good at width 2 must have dense False as claimed, not True",
+        ),
+        (
+            sm.families.Claims(dense=True),
+            "good at width 4 must have dense True as claimed, not False",
+        ),
+        (
+            sm.families.Claims(dense_at=1),
+            "good at width 4 must have dense True as claimed, not False",
+        ),
+        (
+            sm.families.Claims(like="butterfly"),
+            "good at width 4 must be isomorphic to butterfly as claimed",
+        ),
     ],
 )
 def test_broken_claims_are_noticed(registered, claims, message):
@@ -164,7 +179,7 @@ def test_a_wrong_depth_is_noticed(registered):
 
 
 def test_a_dense_depth_too_late_is_noticed(registered):
-    registered(late, claims=always(sm.Claims(dense_at=2)))
+    registered(late, claims=always(sm.families.Claims(dense_at=2)))
     with pytest.raises(
         AssertionError, match="must be dense after 2 stages as claimed, not after 1"
     ):

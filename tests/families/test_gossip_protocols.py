@@ -29,7 +29,7 @@ def everyone_knows_all(width, calls):
 
 @pytest.mark.parametrize("width", range(2, 513, 2))
 def test_knodel_is_dense_at_the_least_depth(width):
-    net = sm.knodel(width)
+    net = sm.families.knodel(width)
     least = next(m for m in range(1, 99) if 2**m >= width)
     assert net.depth == least
     assert net.parameters == least * width // 2
@@ -41,7 +41,7 @@ def test_knodel_is_dense_at_the_least_depth(width):
 def test_knodel_stages_are_the_dimensions_in_turn(half, depth):
     """Vertices (1, j) and (2, j), as the graph is defined, here wires 2j and 2j + 1."""
     width = 2 * half
-    net = sm.knodel(width, depth)
+    net = sm.families.knodel(width, depth)
     assert net.depth == depth
     for t, stage in enumerate(net.stages):
         k = t % math.floor(math.log2(width))
@@ -51,8 +51,8 @@ def test_knodel_stages_are_the_dimensions_in_turn(half, depth):
 
 
 def test_small_knodel_graphs_are_a_cycle_and_the_cube():
-    assert nx.is_isomorphic(nx.Graph(calls_of(sm.knodel(6, depth=2))), nx.cycle_graph(6))
-    assert nx.is_isomorphic(nx.Graph(calls_of(sm.knodel(8))), nx.hypercube_graph(3))
+    assert nx.is_isomorphic(nx.Graph(calls_of(sm.families.knodel(6, depth=2))), nx.cycle_graph(6))
+    assert nx.is_isomorphic(nx.Graph(calls_of(sm.families.knodel(8))), nx.hypercube_graph(3))
 
 
 @pytest.mark.parametrize("width", [*range(2, 301), 384, 768, 1000])
@@ -101,8 +101,12 @@ def test_gossip_serves_the_widths_of_models():
 @pytest.mark.parametrize(
     ("make", "kind", "message"),
     [
-        (lambda: sm.knodel(7), WidthError, "width must be even; nearest are 6 and 8"),
-        (lambda: sm.knodel(8, depth=0), StructmatError, "depth=0: depth must be an integer"),
+        (lambda: sm.families.knodel(7), WidthError, "width must be even; nearest are 6 and 8"),
+        (
+            lambda: sm.families.knodel(8, depth=0),
+            StructmatError,
+            "depth=0: depth must be an integer",
+        ),
         (lambda: sm.gossip(1), WidthError, "width must be at least 2; nearest is 2"),
     ],
 )

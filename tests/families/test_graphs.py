@@ -48,7 +48,7 @@ CONNECTED = [
     ("product(graphs=('star', 'cycle'), sides=(4, 5))", 20),
     ("circulant", 13),
     ("circulant(offsets=(2, 5))", 17),
-    ("cayley(generators=((1, 2, 3, 0), (1, 0, 2, 3)))", 24),
+    ("cayley_graph(generators=((1, 2, 3, 0), (1, 0, 2, 3)))", 24),
     ("de_bruijn", 21),
     ("de_bruijn(symbols=3)", 27),
     ("random_regular(degree=3, rng=1)", 20),
@@ -73,7 +73,7 @@ def test_a_graph_repeated_to_its_diameter_is_dense(spec, width):
 
 @pytest.mark.parametrize("power", range(1, 9))
 def test_hypercube_is_the_butterfly(power):
-    net = sm.hypercube(2**power, repeat=2)
+    net = sm.families.hypercube(2**power, repeat=2)
     assert net == sm.butterfly(2**power).repeat(2)
     bits = list(itertools.product([0, 1], repeat=power))
     number = {word: int("".join(map(str, word)), 2) for word in bits}
@@ -90,17 +90,17 @@ def test_torus_joins_digits_one_apart(sides):
         moved = digits.copy()
         moved[axis] = (moved[axis] + 1) % side
         pairs += zip(range(width), np.ravel_multi_index(tuple(moved), sides).tolist(), strict=True)
-    assert pairs_of(sm.torus(width, sides)) == simple(pairs)
+    assert pairs_of(sm.families.torus(width, sides)) == simple(pairs)
 
 
 @pytest.mark.parametrize("width", range(4, 60))
 def test_torus_has_the_most_balanced_sides_by_default(width):
     sides = [(p, width // p) for p in range(2, math.isqrt(width) + 1) if width % p == 0]
     if sides:
-        assert sm.torus(width) == sm.torus(width, sides[-1])
+        assert sm.families.torus(width) == sm.families.torus(width, sides[-1])
     else:
         with pytest.raises(WidthError, match="width must be a product of two factors"):
-            sm.torus(width)
+            sm.families.torus(width)
 
 
 STANDARD = {
@@ -124,7 +124,7 @@ def test_product_is_the_cartesian_product(factors):
         whole = nx.cartesian_product(whole, other)
         number = {(a, b): a * len(other) + b for a, b in whole}
         whole = nx.relabel_nodes(whole, number)
-    net = sm.product(width, graphs, sides)
+    net = sm.families.product(width, graphs, sides)
     assert pairs_of(net) == simple(whole.edges)
     promised = sm.parse(f"product(graphs={graphs}, sides={sides})").promised(width)
     assert promised.parameters == whole.number_of_edges()
@@ -142,8 +142,10 @@ def test_product_is_the_cartesian_product(factors):
 def test_hamming_by_cliques_is_mixed_radix(radices, repeat):
     width = math.prod(radices)
     assume(width <= 216)
-    assert sm.hamming(width, radices, repeat) == sm.mixed_radix(width, radices).repeat(repeat)
-    assert sm.hamming(width) == sm.mixed_radix(width)
+    assert sm.families.hamming(width, radices, repeat) == sm.mixed_radix(width, radices).repeat(
+        repeat
+    )
+    assert sm.families.hamming(width) == sm.mixed_radix(width)
 
 
 # Circulant, Cayley, de Bruijn -----------------------------------------------------------------
@@ -153,7 +155,7 @@ def test_hamming_by_cliques_is_mixed_radix(radices, repeat):
 def test_circulant_joins_wires_at_the_offsets(offsets, more):
     width = 2 * max(offsets) + more
     assume(width > 1)
-    net = sm.circulant(width, offsets)
+    net = sm.families.circulant(width, offsets)
     assert pairs_of(net) == simple(nx.circulant_graph(width, offsets).edges)
     promised = sm.parse(f"circulant(offsets={tuple(offsets)})").promised(width)
     assert promised.parameters == net.parameters
@@ -175,16 +177,16 @@ def test_cayley_joins_elements_that_differ_by_a_generator(generators):
         for (i, x), (j, y) in itertools.combinations(enumerate(elements), 2)
         if tuple(np.argsort(x)[list(y)].tolist()) in steps  # y = x·g
     ]
-    net = sm.cayley(width, generators)
+    net = sm.families.cayley_graph(width, generators)
     assert pairs_of(net) == pairs
-    promised = sm.parse(f"cayley(generators={tuple(generators)})").promised(width)
+    promised = sm.parse(f"cayley_graph(generators={tuple(generators)})").promised(width)
     assert promised.parameters == len(pairs)
     assert promised.depth in (None, net.depth)
 
 
 def test_cayley_of_neighbours_exchanged_is_the_bubble_sort_graph():
     swaps = [(1, 0, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2)]
-    graph = graph_of(sm.cayley(24, swaps))
+    graph = graph_of(sm.families.cayley_graph(24, swaps))
     assert nx.diameter(graph) == 6  # the inversions of the reversal
     assert nx.is_bipartite(graph)
 
@@ -193,9 +195,9 @@ def test_cayley_names_the_order_of_the_group():
     message = "width must be 24, the order of the generated group; nearest is 24"
     for width in (23, 25):
         with pytest.raises(WidthError, match=message):
-            sm.cayley(width, ((1, 2, 3, 0), (1, 0, 2, 3)))
+            sm.families.cayley_graph(width, ((1, 2, 3, 0), (1, 0, 2, 3)))
     with pytest.raises(StructmatError, match="a group of more than 65536 elements; use fewer"):
-        sm.cayley(10, ((*range(1, 9), 0), (1, 0, *range(2, 9))))
+        sm.families.cayley_graph(10, ((*range(1, 9), 0), (1, 0, *range(2, 9))))
 
 
 @pytest.mark.parametrize(("symbols", "length"), [(2, 1), (2, 2), (2, 5), (3, 3), (4, 2), (5, 1)])
@@ -206,7 +208,7 @@ def test_de_bruijn_joins_words_that_overlap(symbols, length):
         for (i, a), (j, b) in itertools.product(enumerate(words), repeat=2)
         if a[1:] == b[:-1]
     ]
-    net = sm.de_bruijn(len(words), symbols)
+    net = sm.families.de_bruijn(len(words), symbols)
     assert pairs_of(net) == simple(pairs)
     promised = sm.parse(f"de_bruijn(symbols={symbols})").promised(len(words))
     assert promised.parameters == net.parameters
@@ -216,7 +218,7 @@ def test_de_bruijn_joins_words_that_overlap(symbols, length):
 def test_de_bruijn_serves_any_width(symbols, more):
     width = symbols + more
     pairs = [(i, (symbols * i + a) % width) for i in range(width) for a in range(symbols)]
-    net = sm.de_bruijn(width, symbols)
+    net = sm.families.de_bruijn(width, symbols)
     assert pairs_of(net) == simple(pairs)
     least = next(m for m in range(1, 99) if symbols**m >= width)
     assert nx.diameter(graph_of(net)) <= least
@@ -229,25 +231,28 @@ def test_de_bruijn_serves_any_width(symbols, more):
 def test_random_regular_joins_each_wire_to_as_many(width, data, seed):
     degree = data.draw(st.integers(1, width - 1))
     assume(width * degree % 2 == 0)
-    net = sm.random_regular(width, degree, rng=seed)
+    net = sm.families.random_regular(width, degree, rng=seed)
     assert set(dict(graph_of(net).degree).values()) == {degree}
     assert len(pairs_of(net)) == len(set(pairs_of(net))) == width * degree // 2
-    assert net == sm.random_regular(width, degree, rng=seed)
-    assert sm.random_regular(width, degree, rng=seed, repeat=3) == net.repeat(3)
+    assert net == sm.families.random_regular(width, degree, rng=seed)
+    assert sm.families.random_regular(width, degree, rng=seed, repeat=3) == net.repeat(3)
 
 
 def test_random_regular_differs_with_the_seed_and_follows_a_generator():
-    nets = {sm.random_regular(20, 3, rng=seed) for seed in range(10)}
+    nets = {sm.families.random_regular(20, 3, rng=seed) for seed in range(10)}
     assert len(nets) == 10
     source = np.random.default_rng(3)
-    first, second = sm.random_regular(20, 3, rng=source), sm.random_regular(20, 3, rng=source)
-    assert first == sm.random_regular(20, 3, rng=3) != second
+    first, second = (
+        sm.families.random_regular(20, 3, rng=source),
+        sm.families.random_regular(20, 3, rng=source),
+    )
+    assert first == sm.families.random_regular(20, 3, rng=3) != second
 
 
 @pytest.mark.parametrize(("width", "degree"), [(10, 3), (64, 60), (91, 4), (200, 5), (1100, 4)])
 def test_ramanujan_has_no_large_eigenvalue(width, degree):
     for seed in range(2 if width > 1000 else 6):
-        graph = graph_of(sm.ramanujan(width, degree, rng=seed))
+        graph = graph_of(sm.families.ramanujan(width, degree, rng=seed))
         assert set(dict(graph.degree).values()) == {degree}
         assert nx.is_connected(graph)
         assert second_eigenvalue(graph) < 2 * math.sqrt(degree - 1) + 1e-7
@@ -261,7 +266,7 @@ def test_graphs_that_are_not_ramanujan_are_drawn_again(monkeypatch):
     assert expanders._is_ramanujan(nx.complete_bipartite_graph(4, 4), 4)
     monkeypatch.setattr(expanders, "_is_ramanujan", lambda *_: False)
     with pytest.raises(GraphError, match=r"width=20, degree=4.: none of 200 random graphs"):
-        sm.ramanujan(20, rng=0)
+        sm.families.ramanujan(20, rng=0)
 
 
 @pytest.mark.parametrize("side", range(2, 13))
@@ -277,7 +282,7 @@ def test_margulis_shears_the_torus(side):
     for shear, (x, y) in itertools.product(shears, points):
         u, v = shear(x, y)
         pairs.append((side * x + y, side * (u % side) + v % side))
-    net = sm.margulis(side**2)
+    net = sm.families.margulis(side**2)
     assert pairs_of(net) == simple(pairs)
     assert net.parameters == 4 * side**2 - 6 * side
 
@@ -286,7 +291,7 @@ def test_margulis_shears_the_torus(side):
 def test_chordal_cycle_joins_inverses(prime):
     pairs = [(x, (x + 1) % prime) for x in range(prime)]
     pairs += [(x, pow(x, -1, prime)) for x in range(1, prime)]
-    net = sm.chordal_cycle(prime)
+    net = sm.families.chordal_cycle(prime)
     assert pairs_of(net) == simple(pairs)
     assert sm.parse("chordal_cycle").promised(prime).parameters == net.parameters
 
@@ -297,52 +302,140 @@ def test_chordal_cycle_joins_inverses(prime):
 @pytest.mark.parametrize(
     ("make", "kind", "message"),
     [
-        (lambda: sm.hypercube(12), WidthError, r"2\^n, n at least 1; nearest are 8 and 16"),
-        (lambda: sm.hypercube(8, repeat=0), StructmatError, "repeat=0"),
-        (lambda: sm.torus(12, sides=(3, 5)), WidthError, "sides' product 15 must be the width"),
-        (lambda: sm.torus(12, sides=(12, 1)), StructmatError, "side=1: side must be an integer"),
-        (lambda: sm.torus(12, sides=()), StructmatError, r"sides=\(\): sides must be a sequence"),
-        (lambda: sm.torus(12, sides=12), StructmatError, "sides=12: sides must be a sequence"),
-        (lambda: sm.torus(12, sides="ab"), StructmatError, "side='a': side must be an integer"),
         (
-            lambda: sm.product(12, ("cycle",), (3, 4)),
+            lambda: sm.families.hypercube(12),
+            WidthError,
+            r"2\^n, n at least 1; nearest are 8 and 16",
+        ),
+        (lambda: sm.families.hypercube(8, repeat=0), StructmatError, "repeat=0"),
+        (
+            lambda: sm.families.torus(12, sides=(3, 5)),
+            WidthError,
+            "sides' product 15 must be the width",
+        ),
+        (
+            lambda: sm.families.torus(12, sides=(12, 1)),
+            StructmatError,
+            "side=1: side must be an integer",
+        ),
+        (
+            lambda: sm.families.torus(12, sides=()),
+            StructmatError,
+            r"sides=\(\): sides must be a sequence",
+        ),
+        (
+            lambda: sm.families.torus(12, sides=12),
+            StructmatError,
+            "sides=12: sides must be a sequence",
+        ),
+        (
+            lambda: sm.families.torus(12, sides="ab"),
+            StructmatError,
+            "side='a': side must be an integer",
+        ),
+        (
+            lambda: sm.families.product(12, ("cycle",), (3, 4)),
             StructmatError,
             "one graph for each side, here 2",
         ),
         (
-            lambda: sm.product(12, ("cycle", "pth"), (3, 4)),
+            lambda: sm.families.product(12, ("cycle", "pth"), (3, 4)),
             StructmatError,
             "unknown graph 'pth'; did you mean path",
         ),
         (
-            lambda: sm.product(12, ("cycle", 7), (3, 4)),
+            lambda: sm.families.product(12, ("cycle", 7), (3, 4)),
             StructmatError,
             "unknown graph 7; there are",
         ),
-        (lambda: sm.product(3, ("hypercube",), (3,)), StructmatError, r"side=3: .* must be 2\^n"),
-        (lambda: sm.product(13, ("cycle", "path"), (3, 4)), WidthError, "product 12 must be"),
-        (lambda: sm.hamming(12, radices=(3, 5)), WidthError, "radices' product 15 must be the"),
-        (lambda: sm.hamming(67), WidthError, "radices up to 64; nearest are 66 and 68"),
-        (lambda: sm.hamming(12, radices=(12, 1)), StructmatError, "radix=1: radix must be"),
-        (lambda: sm.circulant(5, offsets=(1, 3)), WidthError, "at least 6, twice the largest"),
-        (lambda: sm.circulant(9, offsets=(1, 1)), StructmatError, "offsets must be distinct"),
-        (lambda: sm.circulant(9, offsets=(0,)), StructmatError, "offset=0: offset must be"),
-        (lambda: sm.circulant(9, offsets=4), StructmatError, "offsets must be a sequence"),
-        (lambda: sm.cayley(6, ()), StructmatError, "generators must be permutations"),
-        (lambda: sm.cayley(6, (1, 0)), StructmatError, "generators must be permutations"),
-        (lambda: sm.cayley(6, ((1, 0), (0, 2, 1))), StructmatError, "must be permutations of the"),
-        (lambda: sm.cayley(6, ((1, 1, 0),)), StructmatError, "generators must be permutations"),
-        (lambda: sm.cayley(6, ((0, 1, 2),)), StructmatError, "omit the identity"),
-        (lambda: sm.de_bruijn(3, symbols=4), WidthError, "at least 4, the symbols; nearest is 4"),
-        (lambda: sm.de_bruijn(3, symbols=1), StructmatError, "symbols=1: symbols must be"),
-        (lambda: sm.random_regular(3, 3), WidthError, "above 3, the degree; nearest is 4"),
-        (lambda: sm.random_regular(7, 3), WidthError, "even where the degree is odd; nearest are"),
-        (lambda: sm.random_regular(7, 2, rng=-1), StructmatError, "rng=-1: rng must be"),
-        (lambda: sm.random_regular(7, 0), StructmatError, "degree=0: degree must be"),
-        (lambda: sm.ramanujan(7, 2), StructmatError, "degree=2: degree must be .* at least 3"),
-        (lambda: sm.margulis(8), WidthError, "width must be n², n at least 2; nearest are 4 and 9"),
-        (lambda: sm.chordal_cycle(9), WidthError, "a prime, at least 5; nearest are 7 and 11"),
-        (lambda: sm.chordal_cycle(3), WidthError, "a prime, at least 5; nearest is 5"),
+        (
+            lambda: sm.families.product(3, ("hypercube",), (3,)),
+            StructmatError,
+            r"side=3: .* must be 2\^n",
+        ),
+        (
+            lambda: sm.families.product(13, ("cycle", "path"), (3, 4)),
+            WidthError,
+            "product 12 must be",
+        ),
+        (
+            lambda: sm.families.hamming(12, radices=(3, 5)),
+            WidthError,
+            "radices' product 15 must be the",
+        ),
+        (lambda: sm.families.hamming(67), WidthError, "radices up to 64; nearest are 66 and 68"),
+        (
+            lambda: sm.families.hamming(12, radices=(12, 1)),
+            StructmatError,
+            "radix=1: radix must be",
+        ),
+        (
+            lambda: sm.families.circulant(5, offsets=(1, 3)),
+            WidthError,
+            "at least 6, twice the largest",
+        ),
+        (
+            lambda: sm.families.circulant(9, offsets=(1, 1)),
+            StructmatError,
+            "offsets must be distinct",
+        ),
+        (
+            lambda: sm.families.circulant(9, offsets=(0,)),
+            StructmatError,
+            "offset=0: offset must be",
+        ),
+        (lambda: sm.families.circulant(9, offsets=4), StructmatError, "offsets must be a sequence"),
+        (
+            lambda: sm.families.cayley_graph(6, ()),
+            StructmatError,
+            "generators must be permutations",
+        ),
+        (
+            lambda: sm.families.cayley_graph(6, (1, 0)),
+            StructmatError,
+            "generators must be permutations",
+        ),
+        (
+            lambda: sm.families.cayley_graph(6, ((1, 0), (0, 2, 1))),
+            StructmatError,
+            "must be permutations of the",
+        ),
+        (
+            lambda: sm.families.cayley_graph(6, ((1, 1, 0),)),
+            StructmatError,
+            "generators must be permutations",
+        ),
+        (lambda: sm.families.cayley_graph(6, ((0, 1, 2),)), StructmatError, "omit the identity"),
+        (
+            lambda: sm.families.de_bruijn(3, symbols=4),
+            WidthError,
+            "at least 4, the symbols; nearest is 4",
+        ),
+        (lambda: sm.families.de_bruijn(3, symbols=1), StructmatError, "symbols=1: symbols must be"),
+        (lambda: sm.families.random_regular(3, 3), WidthError, "above 3, the degree; nearest is 4"),
+        (
+            lambda: sm.families.random_regular(7, 3),
+            WidthError,
+            "even where the degree is odd; nearest are",
+        ),
+        (lambda: sm.families.random_regular(7, 2, rng=-1), StructmatError, "rng=-1: rng must be"),
+        (lambda: sm.families.random_regular(7, 0), StructmatError, "degree=0: degree must be"),
+        (
+            lambda: sm.families.ramanujan(7, 2),
+            StructmatError,
+            "degree=2: degree must be .* at least 3",
+        ),
+        (
+            lambda: sm.families.margulis(8),
+            WidthError,
+            "width must be n², n at least 2; nearest are 4 and 9",
+        ),
+        (
+            lambda: sm.families.chordal_cycle(9),
+            WidthError,
+            "a prime, at least 5; nearest are 7 and 11",
+        ),
+        (lambda: sm.families.chordal_cycle(3), WidthError, "a prime, at least 5; nearest is 5"),
     ],
 )
 def test_refusals(make, kind, message):

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import WidthError
+from structmat.linalg import factors as stagewise
 from structmat.testing import assert_dense, seeds
 
 
@@ -57,7 +58,7 @@ def test_brickwall_is_dense_when_the_last_wire_reaches_the_first(width, depth):
 
 @pytest.mark.parametrize("width", range(2, 40))
 def test_triangle_joins_neighbours_once_for_each_wire_beyond(width):
-    net = sm.triangle(width)
+    net = sm.families.triangle(width)
     met = list(itertools.chain(*pairs_of(net)))
     assert all(j == i + 1 for i, j in met)
     assert [met.count((i, i + 1)) for i in range(width - 1)] == list(range(width - 1, 0, -1))
@@ -68,7 +69,7 @@ def test_triangle_joins_neighbours_once_for_each_wire_beyond(width):
 
 @pytest.mark.parametrize("width", range(2, 60))
 def test_round_robin_is_the_complete_graph(width):
-    net = sm.round_robin(width)
+    net = sm.families.round_robin(width)
     assert net == sm.from_graph(nx.complete_graph(width))
     met = sorted(itertools.chain(*pairs_of(net)))
     assert met == list(itertools.combinations(range(width), 2))
@@ -100,8 +101,8 @@ def test_ruler_strides_are_the_marks_of_a_ruler(power):
 def test_triangle_undoes_any_rotation(width, seed):
     """Reck's elimination: each switch, in the order of the stages, makes one entry zero."""
     one = sm.Network.of(width, [[range(width)]])
-    matrix = sm.dense(one, sm.random_blocks(one, rng=seed))
-    for t, pairs in enumerate(pairs_of(sm.triangle(width))):
+    matrix = stagewise.matrix_of(one, sm.random_blocks(one, rng=seed))
+    for t, pairs in enumerate(pairs_of(sm.families.triangle(width))):
         for i, j in pairs:
             row = width - 1 - (t - i) // 2
             a, b = matrix[row, [i, j]] / np.hypot(*matrix[row, [i, j]])
@@ -127,7 +128,9 @@ def test_brickwall_of_one_stage_less_misses_rotations_at_odd_widths():
 
 
 def test_wide_meshes_have_all_their_switches():
-    assert sm.triangle(1024).parameters == sm.brickwall(1024).parameters == math.comb(1024, 2)
+    assert (
+        sm.families.triangle(1024).parameters == sm.brickwall(1024).parameters == math.comb(1024, 2)
+    )
     assert sm.ruler(4096).parameters == math.comb(4096, 2)
 
 
@@ -136,8 +139,8 @@ def test_wide_meshes_have_all_their_switches():
     [
         (lambda: sm.brickwall(1), "brickwall.width=1.: width must be at least 2; nearest is 2"),
         (lambda: sm.brickwall(2, depth=2), "at least 3 where there is a second stage; nearest is"),
-        (lambda: sm.triangle(1), "width must be at least 2"),
-        (lambda: sm.round_robin(1), "width must be at least 2"),
+        (lambda: sm.families.triangle(1), "width must be at least 2"),
+        (lambda: sm.families.round_robin(1), "width must be at least 2"),
         (lambda: sm.ruler(12), "width must be 2.n, n at least 1; nearest are 8 and 16"),
     ],
 )

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import StructmatError, WidthError
+from structmat.linalg import factors as stagewise
 
 
 def carried(net):
@@ -33,7 +34,7 @@ def powers(most=700):
 @given(powers())
 def test_omega_turns_the_digits_and_joins_those_that_differ_in_the_last(case):
     block, n = case
-    net = sm.omega(block**n, block)
+    net = sm.families.omega(block**n, block)
     assert net.depth == n
     for stage in net.stages:
         (bank,) = stage.banks
@@ -48,7 +49,7 @@ def test_omega_turns_the_digits_and_joins_those_that_differ_in_the_last(case):
 @given(powers())
 def test_baseline_writes_the_digits_backwards(case):
     block, n = case
-    net = sm.baseline(block**n, block)
+    net = sm.families.baseline(block**n, block)
     assert carried(net) == [
         sum(digit * block ** (n - 1 - k) for k, digit in enumerate(digits(i, block, n)))
         for i in range(block**n)
@@ -59,11 +60,11 @@ def test_baseline_writes_the_digits_backwards(case):
 @given(powers())
 def test_baseline_is_switches_and_smaller_baselines_side_by_side(case):
     block, n = case
-    net = sm.baseline(block**n, block)
+    net = sm.families.baseline(block**n, block)
     if n == 1:
         assert net == sm.block_diagonal(block, block)
         return
-    smaller = sm.baseline(block ** (n - 1), block)
+    smaller = sm.families.baseline(block ** (n - 1), block)
     beside = smaller
     for _ in range(block - 1):
         beside = beside.beside(smaller)
@@ -86,11 +87,11 @@ def test_benes_counts(power):
     assert [stage.banks[0].radix for stage in net] == [2] * (2 * power - 1)
     assert 2 * net.parameters == (2 * power - 1) * width
     assert carried(net) == list(range(width))
-    assert np.array_equal(sm.dense(net, sm.identity_blocks(net)), np.eye(width))
+    assert np.array_equal(stagewise.matrix_of(net, sm.identity_blocks(net)), np.eye(width))
     assert sm.dense_depth("benes", width) == power
     assert net.inverse() == net
-    assert net[:power] == sm.baseline(width)
-    assert net == sm.clos(width, (2,) * power)
+    assert net[:power] == sm.families.baseline(width)
+    assert net == sm.families.clos(width, (2,) * power)
 
 
 @pytest.mark.parametrize("width", [2, 4, 8])
@@ -113,7 +114,7 @@ def test_benes_routes_every_permutation(width):
 @given(st.lists(st.integers(2, 7), min_size=1, max_size=4))
 def test_clos_is_its_own_mirror_image(radices):
     width = math.prod(radices)
-    net = sm.clos(width, radices)
+    net = sm.families.clos(width, radices)
     assert [stage.banks[0].radix for stage in net] == radices + radices[-2::-1]
     assert all(stage.banks[0].reads.size == width for stage in net)
     assert net.inverse() == net
@@ -125,7 +126,7 @@ def test_clos_is_its_own_mirror_image(radices):
 @pytest.mark.parametrize("p", range(2, 7))
 @pytest.mark.parametrize("q", range(2, 7))
 def test_clos_joins_each_outer_switch_with_each_middle_one_once(p, q):
-    first, middle, last = sm.clos(p * q, (p, q)).stages
+    first, middle, last = sm.families.clos(p * q, (p, q)).stages
     for outer in (first.banks[0].writes, last.banks[0].reads):
         meets = {(int(wire) // q, row) for row, wires in enumerate(outer) for wire in wires}
         assert len(meets) == p * q
@@ -134,11 +135,11 @@ def test_clos_joins_each_outer_switch_with_each_middle_one_once(p, q):
 
 
 def test_clos_is_balanced_by_default():
-    assert sm.clos(384) == sm.clos(384, (16, 24))
+    assert sm.families.clos(384) == sm.families.clos(384, (16, 24))
     with pytest.raises(
         WidthError, match=r"clos\(width=13\): .*two factors.* nearest are 12 and 14"
     ):
-        sm.clos(13)
+        sm.families.clos(13)
 
 
 # Waksman --------------------------------------------------------------------------------------
@@ -176,12 +177,12 @@ def test_waksman_is_as_defined(width):
         moves = [(one, other) for (one, *more), (other, *_) in switches if not more]
         reads, writes = zip(*pairs, strict=True)
         stages.append(sm.Stage(width, [sm.Bank(reads, writes)], moves or None))
-    assert sm.waksman(width) == sm.Network(width, stages)
+    assert sm.families.waksman(width) == sm.Network(width, stages)
 
 
 @given(st.integers(2, 600))
 def test_waksman_counts(width):
-    net = sm.waksman(width)
+    net = sm.families.waksman(width)
     assert net.depth == 2 * math.ceil(math.log2(width)) - 1
     assert net.parameters == sum(math.ceil(math.log2(k)) for k in range(1, width + 1))
     assert 2**net.parameters >= math.factorial(width)
@@ -191,7 +192,7 @@ def test_waksman_counts(width):
 @pytest.mark.parametrize("power", range(1, 9))
 def test_waksman_leaves_switches_of_benes_out(power):
     width = 2**power
-    fewer, full = sm.waksman(width), sm.benes(width)
+    fewer, full = sm.families.waksman(width), sm.benes(width)
     assert fewer.parameters == power * width - width + 1
     assert fewer[:power] == full[:power]
     for some, all_of_them in zip(fewer, full, strict=True):
@@ -208,17 +209,29 @@ def test_waksman_leaves_switches_of_benes_out(power):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: sm.omega(12), r"omega\(width=12, block=2\): width must be 2\^n, .* are 8 and 16"),
-        (lambda: sm.baseline(8, block=3), r"must be 3\^n, n at least 1; nearest are 3 and 9"),
-        (lambda: sm.omega(1), "nearest is 2$"),
-        (lambda: sm.omega(8, block=1), "block=1: block must be an integer, at least 2"),
-        (lambda: sm.baseline(8, block=2.0), "block=2.0"),
-        (lambda: sm.clos(12, (3, 5)), "the radices' product 15 must be the width; nearest is 15"),
-        (lambda: sm.clos(1, ()), "width must be at least 2"),
-        (lambda: sm.clos(8, 8), "radices=8: radices must be a sequence"),
-        (lambda: sm.clos(8, (8, 1)), "radix=1"),
-        (lambda: sm.waksman(1), r"waksman\(width=1\): width must be at least 2; nearest is 2$"),
-        (lambda: sm.waksman(8.0), "width=8.0"),
+        (
+            lambda: sm.families.omega(12),
+            r"omega\(width=12, block=2\): width must be 2\^n, .* are 8 and 16",
+        ),
+        (
+            lambda: sm.families.baseline(8, block=3),
+            r"must be 3\^n, n at least 1; nearest are 3 and 9",
+        ),
+        (lambda: sm.families.omega(1), "nearest is 2$"),
+        (lambda: sm.families.omega(8, block=1), "block=1: block must be an integer, at least 2"),
+        (lambda: sm.families.baseline(8, block=2.0), "block=2.0"),
+        (
+            lambda: sm.families.clos(12, (3, 5)),
+            "the radices' product 15 must be the width; nearest is 15",
+        ),
+        (lambda: sm.families.clos(1, ()), "width must be at least 2"),
+        (lambda: sm.families.clos(8, 8), "radices=8: radices must be a sequence"),
+        (lambda: sm.families.clos(8, (8, 1)), "radix=1"),
+        (
+            lambda: sm.families.waksman(1),
+            r"waksman\(width=1\): width must be at least 2; nearest is 2$",
+        ),
+        (lambda: sm.families.waksman(8.0), "width=8.0"),
     ],
 )
 def test_what_is_refused(make, message):

@@ -208,7 +208,9 @@ def test_refusals_print_plain_values():
         sm.monarch(48, np.array([4, 4]))
 
 
-@pytest.mark.parametrize("make", [sm.mixed_radix, sm.monarch, sm.clos, sm.hamming])
+@pytest.mark.parametrize(
+    "make", [sm.mixed_radix, sm.monarch, sm.families.clos, sm.families.hamming]
+)
 def test_an_array_without_length_is_no_sequence_of_radices(make):
     with pytest.raises(StructmatError, match=r"radices=array\(6\): radices must be a sequence"):
         make(6, np.array(6))
@@ -327,7 +329,7 @@ def test_a_notebook_takes_no_name_of_this_library():
         ({"refuses": lambda width, block, depth: None}, "missing a required argument: 'depth'"),  # noqa: ARG005
         ({"refuses": "even"}, "refuses='even': it must be a function"),
         ({"refuses": None}, "refuses=None: it must be a function"),
-        ({"claims": lambda width: sm.Claims()}, "claims is called as"),  # noqa: ARG005
+        ({"claims": lambda width: sm.families.Claims()}, "claims is called as"),  # noqa: ARG005
         ({"choices": {"blok": lambda width: (2,)}}, "no option 'blok'; did you mean block"),  # noqa: ARG005
         ({"choices": {"block": (2, 4)}}, "choices of block: .* must be a function of the width"),
         ({"choices": ["block"]}, "give a dict"),

@@ -67,7 +67,7 @@ def by_hand(width, block, depth):
 def test_deal_is_dealing(width, data):
     block = data.draw(st.integers(2, width))
     depth = data.draw(st.integers(1, 5))
-    net = sm.deal(width, block, depth)
+    net = sm.families.deal(width, block, depth)
     assert net.depth == depth
     assert net.is_straight
     assert [
@@ -83,7 +83,7 @@ def test_deal_is_dealing(width, data):
 def test_deal_is_dense_one_stage_late_at_most(block):
     """The depth, which the family finds by following hands, is found again wire by wire."""
     for width in range(block, 150):
-        net = sm.deal(width, block)
+        net = sm.families.deal(width, block)
         least = least_depth(width, block)
         assert sm.dense_depth(f"deal(block={block})", width, most=least + 2) == net.depth
         assert net.depth in (least, least + 1)
@@ -114,9 +114,9 @@ def test_deal_promises_in_memory_linear_in_the_width():
 
 
 def test_deal_serves_the_widths_of_models():
-    assert sm.is_dense(sm.deal(11008, 16))
+    assert sm.is_dense(sm.families.deal(11008, 16))
     for width in (11008, 28672, 50257, 151_936):
-        net = sm.deal(width, 16)
+        net = sm.families.deal(width, 16)
         assert net.depth <= least_depth(width, 16) + 1
         assert net.parameters == sm.parse("deal(block=16)").promised(width).parameters
 
@@ -140,7 +140,7 @@ def test_kautz_counts_the_walks_of_the_digraph(block):
         walks = np.eye(width, dtype=np.int64)
         for depth in range(1, 5):
             walks = successors(width, block) @ walks
-            net = sm.kautz(width, block, depth)
+            net = sm.families.kautz(width, block, depth)
             assert sorted(map(tuple, sm.path_counts(net))) == sorted(map(tuple, walks))
 
 
@@ -153,13 +153,13 @@ def test_kautz_at_kautz_widths_is_the_kautz_digraph(block, length):
     width = (block + 1) * block ** (length - 1)
     ours = nx.from_numpy_array(successors(width, block).T, create_using=nx.DiGraph)
     assert nx.is_isomorphic(ours, graph)
-    assert sm.kautz(width, block).depth == length + 1
+    assert sm.families.kautz(width, block).depth == length + 1
 
 
 @pytest.mark.parametrize("block", range(2, 10))
 def test_kautz_is_dense_at_the_least_depth(block):
     for width in range(block, 151, block):
-        net = sm.kautz(width, block)
+        net = sm.families.kautz(width, block)
         assert net.depth == least_depth(width, block)
         assert sm.is_dense(net)
 
@@ -169,7 +169,9 @@ def test_kautz_is_the_shuffle_with_other_names(block, hands, depth):
     width = block * hands
     names = np.arange(width).reshape(block, hands).T.ravel()  # of wire i of the shuffle
     renamed = sm.shuffle(width, block, depth).relabel(names)
-    for ours, theirs in zip(sm.kautz(width, block, depth).stages, renamed.stages, strict=True):
+    for ours, theirs in zip(
+        sm.families.kautz(width, block, depth).stages, renamed.stages, strict=True
+    ):
         switches = [{frozenset(row) for row in s.banks[0].reads.tolist()} for s in (ours, theirs)]
         assert switches[0] == switches[1]
 
@@ -180,11 +182,23 @@ def test_kautz_is_the_shuffle_with_other_names(block, hands, depth):
 @pytest.mark.parametrize(
     ("make", "kind", "message"),
     [
-        (lambda: sm.deal(7, 8), WidthError, r"at least 8, the block; nearest is 8\. mixed_radix"),
-        (lambda: sm.deal(7, 1), StructmatError, "block=1: block must be an integer, at least 2"),
-        (lambda: sm.deal(7, 2, depth=0), StructmatError, "depth=0"),
-        (lambda: sm.kautz(7, 2), WidthError, "must be a multiple of 2; nearest are 6 and 8"),
-        (lambda: sm.kautz(8, 2, depth=0), StructmatError, "depth=0"),
+        (
+            lambda: sm.families.deal(7, 8),
+            WidthError,
+            r"at least 8, the block; nearest is 8\. mixed_radix",
+        ),
+        (
+            lambda: sm.families.deal(7, 1),
+            StructmatError,
+            "block=1: block must be an integer, at least 2",
+        ),
+        (lambda: sm.families.deal(7, 2, depth=0), StructmatError, "depth=0"),
+        (
+            lambda: sm.families.kautz(7, 2),
+            WidthError,
+            "must be a multiple of 2; nearest are 6 and 8",
+        ),
+        (lambda: sm.families.kautz(8, 2, depth=0), StructmatError, "depth=0"),
     ],
 )
 def test_refusals(make, kind, message):

@@ -10,6 +10,7 @@ import structmat as sm
 from structmat.fitting.alternating_procrustes import swept
 from structmat.fitting.levenberg_marquardt import refined
 from structmat.fitting.procrustes import polar
+from structmat.linalg import factors as stagewise
 from structmat.linalg.blocks import cayley
 from structmat.testing import assert_orthogonal, networks, seeds
 from tests.fitting.targets import distance, haar, rounding
@@ -25,11 +26,13 @@ def test_the_distance_falls_with_every_sweep_and_is_what_it_says(net, seed, dtyp
     if target.dtype.kind == "c":
         target += 1j * rng.standard_normal(target.shape)
     begin = sm.random_blocks(net, rng, dtype, special=special)
-    last = distance(sm.dense(net, begin), target) * (1 + 1e-14)
+    last = distance(stagewise.matrix_of(net, begin), target) * (1 + 1e-14)
     for sweep, (blocks, now) in enumerate(swept(net, target, begin, special=special)):
         assert now <= last if sweep == 0 else now < last
         last = now
-        assert now == pytest.approx(distance(sm.dense(net, blocks), target), rel=1e-13, abs=1e-13)
+        assert now == pytest.approx(
+            distance(stagewise.matrix_of(net, blocks), target), rel=1e-13, abs=1e-13
+        )
         for array in blocks:
             if special and dtype is float:
                 assert (np.linalg.det(array) > 0).all()
@@ -59,7 +62,7 @@ def test_no_orthogonal_matrix_is_nearer_than_the_polar_factor(radix, seed, speci
     assert_orthogonal(best)
     net = sm.Network.of(radix, [[list(range(radix))]] if radix > 1 else [])
     for blocks in (sm.random_blocks(net, rng, dtype, special=special) for _ in range(20)):
-        other = sm.dense(net, blocks)
+        other = stagewise.matrix_of(net, blocks)
         assert distance(best, matrix) <= distance(other, matrix) + 1e-12
     if special and dtype is float and radix > 1:
         assert np.linalg.det(best) > 0
@@ -88,7 +91,7 @@ def test_where_a_fit_ends_no_generator_can_lower_the_distance(net, special):
                 for way in (step, -step):
                     blocks = [b.copy() for b in found.blocks]
                     blocks[k][row] = cayley(way * g, bank.radix) @ blocks[k][row]
-                    values.append(distance(sm.dense(net, blocks), target) ** 2)
+                    values.append(distance(stagewise.matrix_of(net, blocks), target) ** 2)
                 assert abs(values[0] - values[1]) / (2 * step) < 1e-5
                 assert min(values) > (found.error * net.width**0.5) ** 2 - 1e-9
 
@@ -100,13 +103,13 @@ def test_refinement_lowers_the_distance_step_by_step(net, seed):
     for blocks, now in list(refined(net, target, sm.identity_blocks(net)))[:10]:
         assert now < last
         last = now
-        assert now == pytest.approx(distance(sm.dense(net, blocks), target), abs=1e-13)
+        assert now == pytest.approx(distance(stagewise.matrix_of(net, blocks), target), abs=1e-13)
 
 
 def test_refinement_is_quadratic_near_a_member():
     net = sm.random(12, 4, 3, rng=0)
     blocks = sm.random_blocks(net, rng=1)
-    member = sm.dense(net, blocks)
+    member = stagewise.matrix_of(net, blocks)
     rng = np.random.default_rng(2)
     near = []
     for bank, array in zip(net.banks, blocks, strict=True):

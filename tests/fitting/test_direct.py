@@ -14,6 +14,7 @@ from structmat.fitting.cosine_sine import halved
 from structmat.fitting.determinant_signs import rotated
 from structmat.fitting.givens_nulling import nulled
 from structmat.fitting.hierarchical_svd import peeled
+from structmat.linalg import factors as stagewise
 from structmat.testing import assert_orthogonal, networks, seeds
 from tests.fitting.targets import distance, haar, rounding
 
@@ -43,21 +44,21 @@ SOLVABLE = [
 @pytest.mark.parametrize(("spec", "width"), SOLVABLE)
 def test_members_are_recovered(spec, width, special):
     net = sm.parse(spec)(width)
-    member = sm.dense(net, sm.random_blocks(net, rng=1, special=special))
+    member = stagewise.matrix_of(net, sm.random_blocks(net, rng=1, special=special))
     found = sm.fit(net, member, special=special)
     assert found.exact
     assert found.method == "hierarchical SVD"
-    assert distance(sm.dense(net, found.blocks), member) <= rounding(net)
+    assert distance(stagewise.matrix_of(net, found.blocks), member) <= rounding(net)
     if special:
         assert all((np.linalg.det(b) > 0).all() for b in found.blocks)
 
 
 @given(networks(wired=False), seeds())
 def test_where_the_hierarchical_decomposition_applies_it_is_exact(net, seed):
-    member = sm.dense(net, sm.random_blocks(net, rng=seed, special=False))
+    member = stagewise.matrix_of(net, sm.random_blocks(net, rng=seed, special=False))
     blocks = peeled(net, member)
     if blocks is not None:
-        assert distance(sm.dense(net, blocks), member) <= rounding(net)
+        assert distance(stagewise.matrix_of(net, blocks), member) <= rounding(net)
 
 
 @given(networks(max_width=16, wired=False), seeds())
@@ -70,7 +71,7 @@ def test_the_hierarchical_decomposition_of_any_matrix_has_orthogonal_blocks(net,
 
 def test_the_names_of_the_wires_do_not_matter():
     net = sm.butterfly(64, block=4).relabel(np.random.default_rng(0).permutation(64))
-    member = sm.dense(net, sm.random_blocks(net, rng=1))
+    member = stagewise.matrix_of(net, sm.random_blocks(net, rng=1))
     assert sm.fit(net, member).exact
 
 
@@ -79,7 +80,7 @@ def test_one_switch_is_the_orthogonal_procrustes_problem():
     target = np.random.default_rng(0).standard_normal((6, 6))
     best, _ = scipy.linalg.orthogonal_procrustes(np.eye(6), target)
     found = sm.fit(net, target)
-    assert np.allclose(sm.dense(net, found.blocks), best, atol=1e-13)
+    assert np.allclose(stagewise.matrix_of(net, found.blocks), best, atol=1e-13)
     assert found.floor == pytest.approx(found.error, abs=1e-13)
 
 
@@ -92,7 +93,7 @@ def test_ruler_takes_any_target(width, dtype):
     net, target = sm.ruler(width), haar(width, dtype=dtype)
     found = sm.fit(net, target)
     assert found.exact
-    assert distance(sm.dense(net, found.blocks), target) <= rounding(net)
+    assert distance(stagewise.matrix_of(net, found.blocks), target) <= rounding(net)
 
 
 @pytest.mark.parametrize("name", ["ruler", "brickwall", "triangle"])
@@ -100,7 +101,7 @@ def test_wide_universal_networks(name):
     net, target = sm.parse(name)(256), haar(256)
     found = sm.fit(net, target)
     assert found.exact
-    assert distance(sm.dense(net, found.blocks), target) <= rounding(net)
+    assert distance(stagewise.matrix_of(net, found.blocks), target) <= rounding(net)
 
 
 def test_the_middle_of_the_ruler_has_the_cosines_of_the_halves():
@@ -124,7 +125,7 @@ def test_nulling_by_any_name_of_the_wires(width, name, seed, data):
     dtype = data.draw(st.sampled_from([float, complex]))
     target = haar(width, seed, dtype=dtype)
     blocks = nulled(net, target)
-    assert distance(sm.dense(net, blocks), target) <= rounding(net)
+    assert distance(stagewise.matrix_of(net, blocks), target) <= rounding(net)
     for array in blocks:
         for block in array:
             assert_orthogonal(block, ulps=100)
@@ -140,7 +141,7 @@ def test_nulling_is_exact_or_finds_no_room(width, parities, seed):
     alternations = 1 + sum(a != b for a, b in itertools.pairwise(parities))
     assert (blocks is not None) == (alternations >= width)
     if blocks is not None:
-        assert distance(sm.dense(net, blocks), target) <= rounding(net)
+        assert distance(stagewise.matrix_of(net, blocks), target) <= rounding(net)
 
 
 @pytest.mark.parametrize(
@@ -148,8 +149,8 @@ def test_nulling_is_exact_or_finds_no_room(width, parities, seed):
     [
         sm.brickwall(8, depth=7),
         sm.brickwall(7)[1:],
-        sm.triangle(6)[1:],
-        sm.round_robin(6),
+        sm.families.triangle(6)[1:],
+        sm.families.round_robin(6),
         sm.ruler(8),
         sm.mixed_radix(6, (3, 2)),
         sm.Network.of(4, [[[0, 1], [2, 3]]] * 6),
@@ -160,7 +161,7 @@ def test_nulling_refuses_what_it_has_no_room_for(net):
 
 
 @pytest.mark.parametrize(
-    "net", [sm.brickwall(8, depth=7), sm.round_robin(8), sm.ruler(8)[1:], sm.butterfly(8)]
+    "net", [sm.brickwall(8, depth=7), sm.families.round_robin(8), sm.ruler(8)[1:], sm.butterfly(8)]
 )
 def test_halving_refuses_what_is_no_ruler(net):
     assert halved(net, haar(net.width)) is None
@@ -168,16 +169,16 @@ def test_halving_refuses_what_is_no_ruler(net):
 
 def test_halving_by_any_name_of_the_wires():
     net = sm.ruler(16).relabel(np.random.default_rng(0).permutation(16))
-    assert distance(sm.dense(net, halved(net, haar(16))), haar(16)) <= rounding(net)
+    assert distance(stagewise.matrix_of(net, halved(net, haar(16))), haar(16)) <= rounding(net)
 
 
-@pytest.mark.parametrize("net", [sm.ruler(8), sm.brickwall(7), sm.triangle(7)])
+@pytest.mark.parametrize("net", [sm.ruler(8), sm.brickwall(7), sm.families.triangle(7)])
 def test_degenerate_targets(net):
     for target in (np.eye(net.width), -np.eye(net.width)[::-1], np.eye(net.width)[::-1]):
         for method in (halved, nulled):
             blocks = method(net, target)
             if blocks is not None:
-                assert distance(sm.dense(net, blocks), target) <= rounding(net)
+                assert distance(stagewise.matrix_of(net, blocks), target) <= rounding(net)
 
 
 def test_a_universal_network_takes_the_nearest_of_any_matrix():
@@ -185,7 +186,9 @@ def test_a_universal_network_takes_the_nearest_of_any_matrix():
     for net in (sm.ruler(8), sm.brickwall(8)):
         found = sm.fit(net, target)
         assert found.exact
-        assert np.allclose(sm.dense(net, found.blocks), scipy.linalg.polar(target)[0], atol=1e-13)
+        assert np.allclose(
+            stagewise.matrix_of(net, found.blocks), scipy.linalg.polar(target)[0], atol=1e-13
+        )
         assert found.error == pytest.approx(found.floor, abs=1e-13)
 
 
@@ -199,7 +202,7 @@ def test_signed_permutations_are_routed(p, signs):
         found = sm.fit(sm.benes(16), target, special=special, starts=1, sweeps=2)
         if not special or np.linalg.det(target) > 0:
             assert found.method == "routing"
-            assert (sm.dense(sm.benes(16), found.blocks) == target).all()
+            assert (stagewise.matrix_of(sm.benes(16), found.blocks) == target).all()
         else:
             assert not found.exact
             assert found.floor == pytest.approx(0.5)  # ‖R − T‖ ≥ 2 where determinants differ
@@ -218,7 +221,7 @@ def test_a_wire_in_no_switch_keeps_its_sign():
 def test_rotations_make_the_same_matrix(net, seed):
     blocks = sm.random_blocks(net, rng=seed, special=False)
     turned = rotated(net, blocks)
-    assert np.array_equal(sm.dense(net, turned), sm.dense(net, blocks))
+    assert np.array_equal(stagewise.matrix_of(net, turned), stagewise.matrix_of(net, blocks))
     graph = nx.Graph()
     for number, (bank, array, before) in enumerate(zip(net.banks, turned, blocks, strict=True)):
         for row, (wires, block, old) in enumerate(zip(bank.reads, array, before, strict=True)):

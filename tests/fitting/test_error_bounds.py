@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.fitting.error_bounds import floor
 from structmat.fitting.stage_splits import connected, groups
+from structmat.linalg import factors as stagewise
 from structmat.testing import networks, seeds
 from tests.fitting.targets import distance, haar
 
@@ -43,7 +44,7 @@ def test_no_blocks_are_below_the_floor(net, data, special):
     blocks = sm.random_blocks(net, data.draw(seeds()), target.dtype, special=special)
     norm = np.linalg.norm(target)
     for tried in (blocks, sm.identity_blocks(net, target.dtype)):
-        assert least <= distance(sm.dense(net, tried), target) / norm + 50 * EPS
+        assert least <= distance(stagewise.matrix_of(net, tried), target) / norm + 50 * EPS
 
 
 @settings(max_examples=100)
@@ -51,7 +52,7 @@ def test_no_blocks_are_below_the_floor(net, data, special):
 def test_no_fit_is_below_the_floor(net, data, special):
     target = data.draw(targets(net.width))
     found = sm.fit(net, target, rng=0, starts=2, sweeps=10, special=special, progress=False)
-    error = distance(sm.dense(net, found.blocks), target) / np.linalg.norm(target)
+    error = distance(stagewise.matrix_of(net, found.blocks), target) / np.linalg.norm(target)
     assert found.error == pytest.approx(error, rel=1e-12, abs=1e-13)
     assert found.floor <= error + 50 * EPS
 
@@ -94,7 +95,10 @@ def test_a_fit_that_reaches_the_bound_is_not_below_it_by_rounding(width, dtype):
         target = haar(width, seed).astype(dtype)
         found = sm.fit(net, target, progress=False)
         with mpmath.workdps(50):
-            made, square = sm.dense(net, [b.astype(float) for b in found.blocks]), mpmath.mpf(0)
+            made, square = (
+                stagewise.matrix_of(net, [b.astype(float) for b in found.blocks]),
+                mpmath.mpf(0),
+            )
             for a, b in zip(made.ravel().tolist(), target.ravel().tolist(), strict=True):
                 square += (mpmath.mpf(a) - mpmath.mpf(b)) ** 2
             total = sum(mpmath.mpf(v) ** 2 for v in target.ravel().tolist())
@@ -104,7 +108,7 @@ def test_a_fit_that_reaches_the_bound_is_not_below_it_by_rounding(width, dtype):
 
 @given(networks(wired=False), seeds(), st.booleans())
 def test_the_floor_of_a_member_is_nothing(net, seed, special):
-    member = sm.dense(net, sm.random_blocks(net, rng=seed, special=special))
+    member = stagewise.matrix_of(net, sm.random_blocks(net, rng=seed, special=special))
     assert floor(net, member, special=special) < 1e-12
 
 

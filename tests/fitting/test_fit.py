@@ -12,6 +12,7 @@ import structmat as sm
 from structmat.errors import BlockError, StructmatError
 from structmat.fitting import multistart
 from structmat.fitting.hierarchical_svd import peeled
+from structmat.linalg import factors as stagewise
 from structmat.testing import networks, seeds
 from tests.fitting.targets import distance, haar, rounding
 
@@ -23,7 +24,7 @@ def test_the_history_never_rises_and_ends_at_the_error(net, seed):
     found = sm.fit(net, target, rng=seed, starts=2, sweeps=20, progress=False)
     assert (np.diff(found.history) <= 0).all()
     assert found.history[-1] == found.error
-    error = distance(sm.dense(net, found.blocks), target) / net.width**0.5
+    error = distance(stagewise.matrix_of(net, found.blocks), target) / net.width**0.5
     assert found.error == pytest.approx(error, abs=1e-13)
 
 
@@ -33,13 +34,13 @@ def test_the_history_never_rises_and_ends_at_the_error(net, seed):
         sm.random(16, 4, 3, rng=0),
         sm.benes(16),
         sm.shuffle(24, 4),
-        sm.waksman(12),
+        sm.families.waksman(12),
         sm.gossip(10),
         sm.brickwall(10, depth=5),
     ],
 )
 def test_members_beyond_the_direct_methods_are_found_by_search(net):
-    member = sm.dense(net, sm.random_blocks(net, rng=5))
+    member = stagewise.matrix_of(net, sm.random_blocks(net, rng=5))
     found = sm.fit(net, member, rng=0)
     assert not found.exact
     assert found.error <= rounding(net) / net.width**0.5
@@ -72,7 +73,7 @@ def test_more_starts_are_never_worse():
 
 @pytest.mark.parametrize("dtype", [np.float32, float, np.complex64, complex])
 def test_the_blocks_have_the_dtype_of_the_target(dtype):
-    for net in (sm.ruler(8), sm.butterfly(8), sm.omega(8)):
+    for net in (sm.ruler(8), sm.butterfly(8), sm.families.omega(8)):
         found = sm.fit(net, haar(8, dtype=dtype), starts=1, sweeps=5)
         assert {b.dtype for b in found.blocks} == {np.dtype(dtype)}
     assert sm.fit(sm.ruler(8), haar(8, dtype=dtype)).error < 50 * np.finfo(dtype).eps
@@ -82,7 +83,7 @@ def test_the_blocks_have_the_dtype_of_the_target(dtype):
 def test_blocks_to_begin_with():
     net = sm.butterfly(16).repeat(2)
     blocks = sm.random_blocks(net, rng=0)
-    member = sm.dense(net, blocks)
+    member = stagewise.matrix_of(net, blocks)
     near = [b + 1e-2 * np.random.default_rng(1).standard_normal(b.shape) for b in blocks]
     found = sm.fit(net, member, start=near)
     assert found.error <= rounding(net) / 4  # where random starts end in a local minimum
@@ -90,7 +91,7 @@ def test_blocks_to_begin_with():
 
 
 def test_an_interrupted_fit_returns_the_best_so_far(monkeypatch):
-    net, target = sm.round_robin(9), haar(9)
+    net, target = sm.families.round_robin(9), haar(9)
     whole = sm.fit(net, target, rng=0, starts=1)
 
     def cut_short(*args, **options):
@@ -105,7 +106,9 @@ def test_an_interrupted_fit_returns_the_best_so_far(monkeypatch):
     found = sm.fit(net, target, rng=0, starts=1)
     assert found.method == "alternating Procrustes, interrupted"
     assert found.history == pytest.approx(whole.history[:3], rel=1e-12)
-    assert found.error == pytest.approx(distance(sm.dense(net, found.blocks), target) / 3)
+    assert found.error == pytest.approx(
+        distance(stagewise.matrix_of(net, found.blocks), target) / 3
+    )
     sweeps = 0
     assert sm.fit(net, target, rng=0).method == "alternating Procrustes, interrupted"
     begins = [sm.random_blocks(sm.butterfly(8), rng=1), peeled(sm.butterfly(8), haar(8))]
@@ -113,7 +116,7 @@ def test_an_interrupted_fit_returns_the_best_so_far(monkeypatch):
         found = sm.fit(sm.butterfly(8), haar(8), **options)
         assert found.error == found.history[0]
         assert found.error == pytest.approx(
-            distance(sm.dense(sm.butterfly(8), begin), haar(8)) / 8**0.5
+            distance(stagewise.matrix_of(sm.butterfly(8), begin), haar(8)) / 8**0.5
         )
 
 
@@ -146,7 +149,7 @@ def test_no_error_is_below_the_floor_in_any_precision(net, seed, dtype, special)
     found = sm.fit(net, target, rng=0, starts=1, sweeps=5, special=special, progress=False)
     assert found.error >= found.floor
     wide = [b.astype(np.result_type(b, float)) for b in found.blocks]
-    error = distance(sm.dense(net, wide), target.astype(np.result_type(target, float)))
+    error = distance(stagewise.matrix_of(net, wide), target.astype(np.result_type(target, float)))
     norm = np.linalg.norm(target.astype(np.result_type(target, float)))
     assert found.error == pytest.approx(error / norm, rel=1e-12, abs=1e-14)
     assert (np.diff(found.history) <= 0).all()
@@ -163,7 +166,7 @@ def test_the_best_blocks_do_not_depend_on_the_size_of_the_target(net, seed, dtyp
     )
     assert all(map(np.array_equal, found.blocks, other.blocks))
     double = np.result_type(target, float)
-    product = sm.dense(net, [b.astype(double) for b in found.blocks])
+    product = stagewise.matrix_of(net, [b.astype(double) for b in found.blocks])
     for fit, wide in ((found, target.astype(double) * 2.0**power), (other, target * 2.0**40)):
         norm = np.linalg.norm(wide.astype(double))
         assert fit.error == pytest.approx(distance(product, wide) / norm, rel=1e-12)
@@ -177,12 +180,12 @@ def test_extreme_sizes(size, dtype):
     if dtype == np.float32 and not 1e-45 < size < 1e38:
         return
     for net in (sm.butterfly(8), sm.ruler(8), sm.benes(8)):
-        for target in (np.eye(8), haar(8), sm.dense(net, sm.random_blocks(net, rng=0))):
+        for target in (np.eye(8), haar(8), stagewise.matrix_of(net, sm.random_blocks(net, rng=0))):
             found = sm.fit(net, (target * size).astype(dtype), rng=0)
             plain = sm.fit(net, target.astype(dtype), rng=0)
             assert found.error == pytest.approx(1 / size if size < 1 else 1.0, rel=1e-6)
             assert 0.999 * found.error < found.floor <= found.error
-            product = sm.dense(net, found.blocks)
+            product = stagewise.matrix_of(net, found.blocks)
             assert distance(product, target) / 8**0.5 == pytest.approx(plain.error, abs=1e-6)
             assert found.exact == plain.exact
 
@@ -192,7 +195,7 @@ def test_extreme_sizes(size, dtype):
 def test_a_member_with_noise_is_not_exact(net, dtype):
     """Noise of 100 ulps, which is 1e-5 in single precision; a member rounded to it is exact."""
     blocks = sm.random_blocks(net, rng=0, dtype=np.result_type(dtype, float))
-    member = sm.dense(net, blocks)
+    member = stagewise.matrix_of(net, blocks)
     assert sm.fit(net, member.astype(dtype)).exact
     noise = np.random.default_rng(1).standard_normal(member.shape) / net.width**0.5
     noisy = (member + 100 * np.finfo(dtype).eps * noise).astype(dtype)
@@ -207,9 +210,9 @@ def test_a_network_without_switches():
 
 
 def test_wired_networks_are_fitted_as_they_are():
-    net = sm.omega(16)
-    member = sm.dense(net, sm.random_blocks(net, rng=0))
-    assert distance(sm.dense(net, sm.fit(net, member).blocks), member) <= rounding(net)
+    net = sm.families.omega(16)
+    member = stagewise.matrix_of(net, sm.random_blocks(net, rng=0))
+    assert distance(stagewise.matrix_of(net, sm.fit(net, member).blocks), member) <= rounding(net)
 
 
 def test_a_bar_counts_the_sweeps_where_it_is_wanted_and_can_be_shown(monkeypatch):
@@ -228,7 +231,7 @@ def test_a_bar_counts_the_sweeps_where_it_is_wanted_and_can_be_shown(monkeypatch
             self.steps += 1
 
     bars = []
-    net, target = sm.round_robin(9), haar(9)
+    net, target = sm.families.round_robin(9), haar(9)
     monkeypatch.setitem(sys.modules, "tqdm", SimpleNamespace(tqdm=Bar))
     sm.fit(net, target, starts=2, sweeps=3, progress=False)
     assert not bars

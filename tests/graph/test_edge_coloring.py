@@ -127,7 +127,7 @@ def test_a_complete_graph_is_a_round_robin_tournament(players):
     assert_coloured(net, nx.complete_graph(players))
     assert net.depth == players - 1 + players % 2
     assert {len(stage) for stage in switches(net)} == {players // 2}  # everyone plays, or one rests
-    assert net == sm.round_robin(players)
+    assert net == sm.families.round_robin(players)
 
 
 @pytest.mark.parametrize(("sides", "stages"), [((4, 6), 4), ((8, 8), 4), ((3, 5), 5)])

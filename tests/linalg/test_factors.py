@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import BlockError
+from structmat.linalg import factors as stagewise
 from structmat.testing import assert_orthogonal, families, networks, seeds
 
 dtypes = st.sampled_from([np.float32, np.float64, np.complex64, np.complex128])
@@ -49,7 +50,7 @@ def test_dense_is_the_product_of_the_layers(net, seed, dtype):
     expected = np.eye(net.width, dtype=dtype)
     for b in layers(net, blocks):
         expected = b @ expected
-    r = sm.dense(net, blocks)
+    r = stagewise.matrix_of(net, blocks)
     assert r.dtype == (dtype if net.banks else float)
     np.testing.assert_allclose(r, expected, rtol=0, atol=limit(net, dtype))
 
@@ -57,7 +58,7 @@ def test_dense_is_the_product_of_the_layers(net, seed, dtype):
 @given(networks(), seeds(), dtypes)
 def test_factors_are_the_layers(net, seed, dtype):
     blocks = sm.random_blocks(net, seed, dtype)
-    made = sm.factors(net, blocks)
+    made = stagewise.factors(net, blocks)
     assert len(made) == net.depth
     for factor, layer, stage in zip(made, layers(net, blocks), net.stages, strict=True):
         assert np.array_equal(factor.toarray(), layer)
@@ -65,13 +66,15 @@ def test_factors_are_the_layers(net, seed, dtype):
     product = np.eye(net.width)
     for factor in made:
         product = factor @ product
-    np.testing.assert_allclose(product, sm.dense(net, blocks), rtol=0, atol=limit(net, dtype))
+    np.testing.assert_allclose(
+        product, stagewise.matrix_of(net, blocks), rtol=0, atol=limit(net, dtype)
+    )
 
 
 @given(networks())
 def test_factors_store_the_edges_of_the_grid_graph(net):
     stored = set()
-    for t, factor in enumerate(sm.factors(net, sm.identity_blocks(net))):
+    for t, factor in enumerate(stagewise.factors(net, sm.identity_blocks(net))):
         row, column = factor.tocoo().coords  # zeros in a switch are stored too
         pairs = zip(row.tolist(), column.tolist(), strict=True)
         stored |= {((t, j), (t + 1, i)) for i, j in pairs}
@@ -80,7 +83,7 @@ def test_factors_store_the_edges_of_the_grid_graph(net):
 
 @given(networks(), seeds(), dtypes, st.booleans())
 def test_every_network_is_orthogonal(net, seed, dtype, special):
-    r = sm.dense(net, sm.random_blocks(net, seed, dtype, special=special))
+    r = stagewise.matrix_of(net, sm.random_blocks(net, seed, dtype, special=special))
     assert_orthogonal(r, ulps=16 * (net.depth + 1))
 
 
@@ -88,13 +91,15 @@ def test_every_network_is_orthogonal(net, seed, dtype, special):
 def test_every_family_is_orthogonal(case, seed, dtype):
     family, width = case
     net = family(width)
-    assert_orthogonal(sm.dense(net, sm.random_blocks(net, seed, dtype)), ulps=16 * (net.depth + 1))
+    assert_orthogonal(
+        stagewise.matrix_of(net, sm.random_blocks(net, seed, dtype)), ulps=16 * (net.depth + 1)
+    )
 
 
 @given(networks(), seeds(), dtypes)
 def test_nonzeros_of_generic_blocks_are_what_reaches(net, seed, dtype):
     """Theorem T1: a path, and the entry is not identically zero; no path, and it is zero."""
-    r = sm.dense(net, sm.random_blocks(net, seed, dtype))
+    r = stagewise.matrix_of(net, sm.random_blocks(net, seed, dtype))
     assert np.array_equal(r != 0, sm.reach(net))
 
 
@@ -102,39 +107,24 @@ def test_nonzeros_of_generic_blocks_are_what_reaches(net, seed, dtype):
 def test_nonzeros_of_families_are_what_reaches(case, seed):
     family, width = case
     net = family(width)
-    assert np.array_equal(sm.dense(net, sm.random_blocks(net, seed)) != 0, sm.reach(net))
+    assert np.array_equal(stagewise.matrix_of(net, sm.random_blocks(net, seed)) != 0, sm.reach(net))
 
 
 @given(networks(), seeds(), dtypes, st.sampled_from([(), (1,), (3,), (2, 0), (2, 3)]))
 def test_apply_is_the_dense_product(net, seed, dtype, batch):
     blocks = sm.random_blocks(net, seed, dtype)
     x = vectors((*batch, net.width), dtype, seed)
-    y = sm.apply(net, blocks, x)
+    y = stagewise.apply(net, blocks, x)
     assert y.shape == x.shape
     assert y.dtype == dtype
     size = np.abs(x).max(initial=1.0) * np.sqrt(net.width)
-    expected = x @ sm.dense(net, blocks).T
+    expected = x @ stagewise.matrix_of(net, blocks).T
     np.testing.assert_allclose(y, expected, rtol=0, atol=size * limit(net, dtype))
-
-
-@given(networks(), seeds(), dtypes)
-def test_the_operator_is_the_matrix(net, seed, dtype):
-    blocks = sm.random_blocks(net, seed, dtype)
-    op, r = sm.operator(net, blocks), sm.dense(net, blocks)
-    assert op.shape == r.shape
-    assert op.dtype == r.dtype
-    x = vectors((net.width, 3), dtype, seed)
-    size = np.abs(x).max() * np.sqrt(net.width) * limit(net, dtype)
-    for made, matrix in [(op, r), (op.H, r.conj().T), (op.T, r.T), (op.H.H, r)]:
-        np.testing.assert_allclose(made @ x, matrix @ x, rtol=0, atol=size)
-        np.testing.assert_allclose(made @ x[:, 0], matrix @ x[:, 0], rtol=0, atol=size)
-        np.testing.assert_allclose(made @ x[:, :1], matrix @ x[:, :1], rtol=0, atol=size)
-    np.testing.assert_allclose(op.rmatvec(x[:, 0]), r.conj().T @ x[:, 0], rtol=0, atol=size)
 
 
 @given(networks())
 def test_identity_blocks_of_straight_networks_make_the_identity(net):
-    r = sm.dense(net, sm.identity_blocks(net))
+    r = stagewise.matrix_of(net, sm.identity_blocks(net))
     assert not net.is_straight or np.array_equal(r, np.eye(net.width))
     assert set(np.unique(r)) <= {0.0, 1.0}
     assert_orthogonal(r, ulps=0)
@@ -143,23 +133,23 @@ def test_identity_blocks_of_straight_networks_make_the_identity(net):
 def test_dtypes_are_promoted_not_lost():
     net = sm.butterfly(4)
     half = sm.random_blocks(net, 0, np.float16)
-    assert sm.dense(net, half).dtype == np.float32
-    assert sm.apply(net, half, np.ones(4)).dtype == np.float64
-    assert sm.apply(net, half, np.ones(4, dtype=np.complex64)).dtype == np.complex64
-    assert sm.apply(net, sm.identity_blocks(net), [1, 2, 3, 4]).tolist() == [1, 2, 3, 4]
-    assert sm.dense(net, sm.identity_blocks(net, int)).dtype == np.float64
+    assert stagewise.matrix_of(net, half).dtype == np.float32
+    assert stagewise.apply(net, half, np.ones(4)).dtype == np.float64
+    assert stagewise.apply(net, half, np.ones(4, dtype=np.complex64)).dtype == np.complex64
+    assert stagewise.apply(net, sm.identity_blocks(net), [1, 2, 3, 4]).tolist() == [1, 2, 3, 4]
+    assert stagewise.matrix_of(net, sm.identity_blocks(net, int)).dtype == np.float64
     empty = sm.Network(3)
-    assert sm.apply(empty, [], [1, 2, 3]).tolist() == [1, 2, 3]
-    assert np.array_equal(sm.dense(empty, []), np.eye(3))
-    assert sm.factors(empty, []) == []
+    assert stagewise.apply(empty, [], [1, 2, 3]).tolist() == [1, 2, 3]
+    assert np.array_equal(stagewise.matrix_of(empty, []), np.eye(3))
+    assert stagewise.factors(empty, []) == []
 
 
 def test_apply_leaves_its_input_alone():
     net = sm.Network(2, [sm.Stage(2, moves=[[0, 1], [1, 0]])])
     x = np.array([1.0, 2.0])
-    y = sm.apply(net, [], x)
+    y = stagewise.apply(net, [], x)
     assert (x.tolist(), y.tolist()) == ([1, 2], [2, 1])
-    y = sm.apply(sm.Network(2), [], x)
+    y = stagewise.apply(sm.Network(2), [], x)
     y[0] = 5
     assert x.tolist() == [1, 2]
 
@@ -179,7 +169,9 @@ def test_apply_leaves_its_input_alone():
         ([[[1.0], [1.0, 2.0]]] * 2, "must be arrays of real or complex numbers"),
     ],
 )
-@pytest.mark.parametrize("function", [sm.dense, sm.factors, sm.operator, sm.adjoint_blocks])
+@pytest.mark.parametrize(
+    "function", [stagewise.matrix_of, stagewise.factors, sm.Rotation, sm.adjoint_blocks]
+)
 def test_blocks_that_do_not_fit_are_refused(function, blocks, message):
     with pytest.raises(BlockError, match=message):
         function(sm.butterfly(4), blocks)
@@ -198,4 +190,4 @@ def test_blocks_that_do_not_fit_are_refused(function, blocks, message):
 def test_vectors_that_do_not_fit_are_refused(x, message):
     net = sm.butterfly(4)
     with pytest.raises(BlockError, match=message):
-        sm.apply(net, sm.identity_blocks(net), x)
+        stagewise.apply(net, sm.identity_blocks(net), x)

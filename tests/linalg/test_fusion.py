@@ -5,6 +5,7 @@ import numpy as np
 from hypothesis import given
 
 import structmat as sm
+from structmat.linalg import factors as stagewise
 from structmat.linalg.fusion import LARGEST, merged, unions
 from structmat.nn.ops.cost_model import choices
 from structmat.testing import networks
@@ -40,7 +41,7 @@ def test_a_merged_switch_is_a_component_of_its_stages(net):
         assert switches == joined(group)
         assert stage == group.stages[0] or group.depth > 1
     rest = found.network.stages[len(found.groups) :]
-    moved = sm.dense(sm.Network(net.width, rest), [])
+    moved = stagewise.matrix_of(sm.Network(net.width, rest), [])
     assert np.array_equal(moved, np.eye(net.width)[straight.outputs])
 
 

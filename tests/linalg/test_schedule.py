@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import StructmatError
+from structmat.linalg import factors as stagewise
 from structmat.linalg.schedule import Gather, Product, schedule
 from structmat.testing import families, networks, seeds
 
@@ -34,7 +35,7 @@ def check(net, seed, dtype):
     blocks = sm.random_blocks(net, seed, dtype)
     x = np.random.default_rng(seed).uniform(-1, 1, (3, net.width)).astype(dtype)
     limit = 16 * (net.depth + 1) * net.width * np.finfo(dtype).eps
-    expected = sm.apply(net, blocks, x)
+    expected = stagewise.apply(net, blocks, x)
     np.testing.assert_allclose(run(schedule(net), blocks, x), expected, rtol=0, atol=limit)
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import FileError, StructmatError, WiringError
+from structmat.linalg import factors as stagewise
 from structmat.testing import networks, seeds
 
 small = networks(max_width=8, max_depth=3)
@@ -36,24 +37,24 @@ def by_stage(net, blocks):
 def test_then_multiplies_on_the_left(net, seed, other_seed):
     other = net.inverse()
     first, second = with_blocks(net, seed), with_blocks(other, other_seed)
-    r = sm.dense(net.then(other), first + second)
-    same(r, sm.dense(other, second) @ sm.dense(net, first), net, steps=2)
+    r = stagewise.matrix_of(net.then(other), first + second)
+    same(r, stagewise.matrix_of(other, second) @ stagewise.matrix_of(net, first), net, steps=2)
     assert net.then(other) == other @ net
 
 
 @given(small, seeds())
 def test_the_inverse_with_adjoint_blocks_is_the_adjoint(net, seed):
     blocks = with_blocks(net, seed)
-    back = sm.dense(net.inverse(), sm.adjoint_blocks(net, blocks))
-    same(back, sm.dense(net, blocks).conj().T, net)
+    back = stagewise.matrix_of(net.inverse(), sm.adjoint_blocks(net, blocks))
+    same(back, stagewise.matrix_of(net, blocks).conj().T, net)
     assert net.inverse().inverse() == net
 
 
 @given(small, seeds(), st.integers(0, 3))
 def test_repeating_is_a_power(net, seed, times):
     blocks = with_blocks(net, seed)
-    power = np.linalg.matrix_power(sm.dense(net, blocks), times)
-    same(sm.dense(net.repeat(times), blocks * times), power, net, steps=3)
+    power = np.linalg.matrix_power(stagewise.matrix_of(net, blocks), times)
+    same(stagewise.matrix_of(net.repeat(times), blocks * times), power, net, steps=3)
     assert net.repeat(times).depth == times * net.depth
 
 
@@ -62,8 +63,11 @@ def test_slices_multiply_to_the_whole(net, seed, data):
     cut = data.draw(st.integers(0, net.depth))
     blocks = with_blocks(net, seed)
     banks = len(net[:cut].banks)
-    early, late = sm.dense(net[:cut], blocks[:banks]), sm.dense(net[cut:], blocks[banks:])
-    same(late @ early, sm.dense(net, blocks), net)
+    early, late = (
+        stagewise.matrix_of(net[:cut], blocks[:banks]),
+        stagewise.matrix_of(net[cut:], blocks[banks:]),
+    )
+    same(late @ early, stagewise.matrix_of(net, blocks), net)
     assert net[:cut].then(net[cut:]) == net
     assert list(net) == [net[t] for t in range(len(net))]
 
@@ -74,7 +78,11 @@ def test_relabelling_conjugates_by_the_permutation(net, seed, data):
     p = np.zeros((net.width, net.width))
     p[places, np.arange(net.width)] = 1  # wire i goes to places[i]
     blocks = with_blocks(net, seed)
-    same(sm.dense(net.relabel(places), blocks), p @ sm.dense(net, blocks) @ p.T, net)
+    same(
+        stagewise.matrix_of(net.relabel(places), blocks),
+        p @ stagewise.matrix_of(net, blocks) @ p.T,
+        net,
+    )
     assert net.relabel(places).relabel(np.argsort(places)) == net
 
 
@@ -82,8 +90,8 @@ def test_relabelling_conjugates_by_the_permutation(net, seed, data):
 def test_dilating_is_a_kronecker_product(net, seed, bundle):
     blocks = with_blocks(net, seed)
     wide = [np.stack([np.kron(b, np.eye(bundle)) for b in bank]) for bank in blocks]
-    r = np.kron(sm.dense(net, blocks), np.eye(bundle))
-    same(sm.dense(net.dilate(bundle), wide), r, net)
+    r = np.kron(stagewise.matrix_of(net, blocks), np.eye(bundle))
+    same(stagewise.matrix_of(net.dilate(bundle), wide), r, net)
     pairs = sum(b.count * (b.radix * bundle) * (b.radix * bundle - 1) // 2 for b in net.banks)
     assert net.dilate(bundle).parameters == pairs
 
@@ -95,9 +103,9 @@ def test_side_by_side_is_the_direct_sum(net, other, seed, other_seed):
     stages = [by_stage(net, first), by_stage(other, second)]
     blocks = [b for t in range(both.depth) for side in stages for b in (side[t : t + 1] or [[]])[0]]
     r = np.zeros((both.width, both.width), dtype=complex)
-    r[: net.width, : net.width] = sm.dense(net, first)
-    r[net.width :, net.width :] = sm.dense(other, second)
-    same(sm.dense(both, blocks), r, both)
+    r[: net.width, : net.width] = stagewise.matrix_of(net, first)
+    r[net.width :, net.width :] = stagewise.matrix_of(other, second)
+    same(stagewise.matrix_of(both, blocks), r, both)
     assert both.parameters == net.parameters + other.parameters
 
 
@@ -108,8 +116,8 @@ def test_the_product_is_kroneckers(net, other, seed, other_seed):
     # in a bank of the product, copies of `other` follow each other, copies of a switch of `net`
     blocks = [np.tile(b, (net.width, 1, 1)) for b in second]
     blocks += [np.repeat(b, other.width, axis=0) for b in first]
-    r = np.kron(sm.dense(net, first), sm.dense(other, second))
-    same(sm.dense(both, blocks), r, both)
+    r = np.kron(stagewise.matrix_of(net, first), stagewise.matrix_of(other, second))
+    same(stagewise.matrix_of(both, blocks), r, both)
     assert both.depth == net.depth + other.depth
     assert both.parameters == other.width * net.parameters + net.width * other.parameters
 
@@ -135,12 +143,12 @@ def test_straightening_moves_the_wiring_to_the_ends(net, seed):
     straight, inputs, outputs = net.straightened()
     blocks = with_blocks(net, seed)
     eye = np.eye(net.width)
-    r = eye[outputs] @ sm.dense(straight, blocks) @ eye[inputs]
-    same(r, sm.dense(net, blocks), net)
+    r = eye[outputs] @ stagewise.matrix_of(straight, blocks) @ eye[inputs]
+    same(r, stagewise.matrix_of(net, blocks), net)
     assert straight.is_straight
     assert np.array_equal(inputs, np.arange(net.width))
     assert [(b.count, b.radix) for b in straight.banks] == [(b.count, b.radix) for b in net.banks]
-    wiring = sm.dense(net, sm.identity_blocks(net))
+    wiring = stagewise.matrix_of(net, sm.identity_blocks(net))
     assert np.array_equal(wiring, eye[outputs])
     assert net.is_straight <= np.array_equal(wiring, eye)
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import BlockError, StructmatError, WiringError
+from structmat.linalg import factors as stagewise
 from structmat.nn import Orthogonal
 from structmat.testing import assert_orthogonal, networks, seeds
 from tests.drawn_modules import arrays, layer, randomised
@@ -24,13 +25,13 @@ EPS = np.finfo(float).eps
 @given(networks(), kinds, dtypes, seeds())
 def test_torch_equals_numpy(net, kind, dtype, seed):
     q = layer(net, seed, kind, dtype)
-    r = sm.dense(net, arrays(q))
+    r = stagewise.matrix_of(net, arrays(q))
     assert_orthogonal(q.matrix().detach().numpy(), ulps=50 * (net.depth + 1) * net.width)
     tolerance = 20 * (net.depth + 1) * net.width * EPS
     np.testing.assert_allclose(q.matrix().detach().numpy(), r, rtol=0, atol=tolerance)
     x = np.random.default_rng(seed).standard_normal((2, 3, net.width))
     y = q(torch.from_numpy(x)).detach().numpy()
-    np.testing.assert_allclose(y, sm.apply(net, arrays(q), x), rtol=0, atol=10 * tolerance)
+    np.testing.assert_allclose(y, stagewise.apply(net, arrays(q), x), rtol=0, atol=10 * tolerance)
 
 
 @given(networks(), kinds, dtypes, seeds())
@@ -119,7 +120,9 @@ def test_a_straight_network_starts_as_the_identity(net, kind, dtype):
 @given(networks(wired=True))
 def test_a_wired_network_starts_as_its_wiring(net):
     q = Orthogonal(net)
-    assert np.array_equal(q.matrix().detach().numpy(), sm.dense(net, sm.identity_blocks(net)))
+    assert np.array_equal(
+        q.matrix().detach().numpy(), stagewise.matrix_of(net, sm.identity_blocks(net))
+    )
 
 
 @given(networks(), seeds())

@@ -8,9 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-import structmat as sm
 from structmat.adapters import adapt
 from structmat.errors import StructmatError, WidthError
+from structmat.linalg import factors as stagewise
 from structmat.peft import StructmatConfig
 from structmat.peft.stacked_experts import StructmatExperts
 from tests.adapters.layouts.test_experts import MODELS, NAMES, STACKS, logits, mixture, tokens
@@ -77,7 +77,9 @@ def test_the_weights_are_those_of_dense_matrices_expert_by_expert(name):
     for part in NAMES:
         layer = experts(model)._modules[part]
         r, p = (
-            sm.dense(turn.network, [b.detach().numpy() for b in turn.blocks(torch.float64)])
+            stagewise.matrix_of(
+                turn.network, [b.detach().numpy() for b in turn.blocks(torch.float64)]
+            )
             for turn in layer.turns("default")
         )
         across = name == "gpt_oss"

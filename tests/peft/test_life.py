@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-import structmat as sm
 from structmat.errors import StructmatError
+from structmat.linalg import factors as stagewise
 from structmat.peft import StructmatConfig, StructmatLayer
 from tests.drawn_modules import randomised
 from tests.peft.models import CASES, IDS, Case
@@ -95,7 +95,7 @@ def test_the_weight_is_that_of_dense_matrices(case, options):
 
 def matrix(turn):
     blocks = [b.detach().numpy() for b in turn.blocks(torch.float64)]
-    return sm.dense(turn.network, blocks)
+    return stagewise.matrix_of(turn.network, blocks)
 
 
 def test_block_diagonal_networks_are_pefts_oft():

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-import structmat as sm
 from structmat.errors import StructmatError
+from structmat.linalg import factors as stagewise
 from structmat.nn.parametrizations import powers
 from structmat.peft import StructmatConfig
 from structmat.testing import networks, seeds
@@ -39,7 +39,9 @@ def test_a_scaled_adapter_is_the_product_of_powers(net, seed, alpha, blocks):
     layer = model.base_model.model[0]
     layer.set_scale("default", alpha)
     r, p = (
-        sm.dense(net, [powers.power(b, alpha).detach().numpy() for b in plain_blocks(turn)])
+        stagewise.matrix_of(
+            net, [powers.power(b, alpha).detach().numpy() for b in plain_blocks(turn)]
+        )
         for turn in layer.turns("default")
     )
     expected = p @ layer.base_layer.weight.detach().numpy() @ r.T

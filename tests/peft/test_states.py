@@ -9,8 +9,8 @@ import pytest
 import torch
 from torch import nn
 
-import structmat as sm
 from structmat.errors import StructmatError
+from structmat.linalg import factors as stagewise
 from structmat.peft import StructmatConfig, StructmatLayer
 from tests.peft.kinds import LAYERS, adapted, inputs
 
@@ -132,7 +132,7 @@ def dense(turn, power):
         values, vectors = np.linalg.eig(blocks)
         powers = np.exp(1j * power * np.angle(values))
         matrices.append(((vectors * powers[:, None]) @ np.linalg.inv(vectors)).real)
-    return sm.dense(turn.network, matrices)
+    return stagewise.matrix_of(turn.network, matrices)
 
 
 def own_weight(kind):

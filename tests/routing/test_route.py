@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import RoutingError, StructmatError, UndecidedError, WiringError
+from structmat.linalg import factors as stagewise
 from structmat.routing import backtracking
 from structmat.routing.levels import plan_of
 from structmat.routing.unique_paths import Listed, Nested
@@ -28,9 +29,9 @@ def assert_routes(net, p):
         assert ((block == 0) | (block == 1)).all()
         assert (block.sum(axis=1) == 1).all()
         assert (block.sum(axis=2) == 1).all()
-    assert np.array_equal(sm.apply(net, blocks, np.arange(net.width)), p)
+    assert np.array_equal(stagewise.apply(net, blocks, np.arange(net.width)), p)
     if net.width <= 64:
-        assert np.array_equal(sm.dense(net, blocks), np.eye(net.width)[list(p)])
+        assert np.array_equal(stagewise.matrix_of(net, blocks), np.eye(net.width)[list(p)])
 
 
 def realisable(net):
@@ -58,14 +59,14 @@ def realisable(net):
 # Networks that route everything ---------------------------------------------------------------
 
 SMALL = [
-    *(sm.waksman(n) for n in range(2, 7)),
-    pytest.param(sm.waksman(7), marks=pytest.mark.slow),
+    *(sm.families.waksman(n) for n in range(2, 7)),
+    pytest.param(sm.families.waksman(7), marks=pytest.mark.slow),
     sm.benes(2),
     sm.benes(4),
-    sm.clos(4),
-    sm.clos(6, (2, 3)),
-    sm.clos(6, (3, 2)),
-    sm.clos(5, (5,)),
+    sm.families.clos(4),
+    sm.families.clos(6, (2, 3)),
+    sm.families.clos(6, (3, 2)),
+    sm.families.clos(5, (5,)),
 ]
 
 
@@ -77,7 +78,7 @@ def test_every_permutation(net):
 
 @given(st.integers(2, 200).flatmap(lambda n: st.permutations(range(n))))
 def test_waksman_at_any_width(p):
-    assert_routes(sm.waksman(len(p)), p)
+    assert_routes(sm.families.waksman(len(p)), p)
 
 
 @given(st.integers(1, 7).flatmap(lambda n: st.permutations(range(2**n))))
@@ -95,7 +96,7 @@ radices_and_permutations = (
 @given(radices_and_permutations)
 def test_clos_of_any_radices(case):
     radices, p = case
-    assert_routes(sm.clos(len(p), radices), p)
+    assert_routes(sm.families.clos(len(p), radices), p)
 
 
 @given(radices_and_permutations, st.randoms(use_true_random=False), st.integers(1, 3))
@@ -105,7 +106,7 @@ def test_the_structure_is_recognised_whatever_the_network_is_called(case, random
     radices, p = case
     width = len(p)
     places = random.sample(range(width), width)
-    net = sm.clos(width, radices).relabel(places)
+    net = sm.families.clos(width, radices).relabel(places)
     assert_routes(net, p)
     assert_routes(sm.Network.from_json(net.straightened().network.to_json()), p)
     half = sm.mixed_radix(width, radices)
@@ -119,24 +120,32 @@ def test_side_by_side(data):
     widths = data.draw(st.lists(st.integers(2, 12), min_size=1, max_size=4))
     net, p = None, []
     for width in widths:
-        part = sm.waksman(width)
+        part = sm.families.waksman(width)
         p += [len(p) + k for k in data.draw(st.permutations(range(width)))]
         net = part if net is None else net.beside(part)
     assert_routes(net, p)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("net", [sm.benes(64), sm.waksman(64), sm.clos(64, (8, 8))], ids=repr)
+@pytest.mark.parametrize(
+    "net", [sm.benes(64), sm.families.waksman(64), sm.families.clos(64, (8, 8))], ids=repr
+)
 def test_ten_thousand_permutations(net):
     source = np.random.default_rng(0)
     for _ in range(10_000):
         p = source.permutation(64)
-        assert np.array_equal(sm.apply(net, sm.route(net, p), np.arange(64)), p)
+        assert np.array_equal(stagewise.apply(net, sm.route(net, p), np.arange(64)), p)
 
 
 @pytest.mark.parametrize(
     "net",
-    [sm.benes(4096), sm.waksman(4096), sm.waksman(4095), sm.clos(4096), sm.clos(4095, (63, 65))],
+    [
+        sm.benes(4096),
+        sm.families.waksman(4096),
+        sm.families.waksman(4095),
+        sm.families.clos(4096),
+        sm.families.clos(4095, (63, 65)),
+    ],
     ids=repr,
 )
 def test_wide_networks(net):
@@ -212,7 +221,9 @@ def test_random_partitions_are_decided(width, depth, block, seed, data):
 def test_the_transposed_blocks_route_the_inverse(net, data):
     p = data.draw(st.sampled_from(sorted(realisable(net))))
     back = sm.adjoint_blocks(net, sm.route(net, p))
-    assert np.array_equal(sm.dense(net.inverse(), back), np.eye(net.width)[np.argsort(p)])
+    assert np.array_equal(
+        stagewise.matrix_of(net.inverse(), back), np.eye(net.width)[np.argsort(p)]
+    )
 
 
 # Blocked --------------------------------------------------------------------------------------
@@ -226,12 +237,12 @@ def path(net, start, end):
 
 UNIQUE = [
     sm.butterfly(8),
-    sm.omega(8),
-    sm.baseline(8),
-    sm.omega(9, 3),
+    sm.families.omega(8),
+    sm.families.baseline(8),
+    sm.families.omega(9, 3),
     sm.mixed_radix(12),
     sm.monarch(6),
-    sm.omega(8).relabel([3, 1, 4, 0, 5, 7, 2, 6]),
+    sm.families.omega(8).relabel([3, 1, 4, 0, 5, 7, 2, 6]),
 ]
 
 
@@ -276,14 +287,14 @@ def test_the_butterfly_blocks_all_others(p):
 
 
 def test_wide_networks_with_one_path_are_decided():
-    net = sm.omega(1024)
+    net = sm.families.omega(1024)
     shift = np.roll(np.arange(1024), 5)  # omega routes every cyclic shift (Lawrie)
     assert_routes(net, shift)
     with pytest.raises(RoutingError, match="both need wire"):
         sm.route(net, np.random.default_rng(0).permutation(1024))
 
 
-@pytest.mark.parametrize("net", [sm.omega(16384), sm.butterfly(16384)], ids=repr)
+@pytest.mark.parametrize("net", [sm.families.omega(16384), sm.butterfly(16384)], ids=repr)
 def test_one_path_is_followed_at_any_width(net):
     assert_routes(net, np.roll(np.arange(net.width), 5))  # each routes every cyclic shift
     with pytest.raises(RoutingError, match="both need wire"):
@@ -337,7 +348,7 @@ def test_an_output_out_of_reach():
 @given(st.permutations(range(8)))
 def test_five_shuffles_and_switches_route_eight_wires(p):
     """Rearrangeable by a theorem (Linial and Tarsi, 1989), and by no structure that is used."""
-    net = sm.omega(8).repeat(2)[:5]
+    net = sm.families.omega(8).repeat(2)[:5]
     assert_routes(net, p)
     assert_routes(net.beside(sm.Network(1)), [*p, 8])
 
@@ -378,7 +389,7 @@ def assert_rotates(net, p):
         assert np.array_equal(np.abs(block).sum(axis=1), np.ones(block.shape[:2]))
         assert np.array_equal(np.abs(block).sum(axis=2), np.ones(block.shape[:2]))
         assert np.allclose(np.linalg.det(block), 1)
-    r = sm.dense(net, blocks)
+    r = stagewise.matrix_of(net, blocks)
     assert np.array_equal(np.abs(r), np.eye(net.width)[list(p)])
     straight, _, outputs = net.straightened()
     carried = dict(zip(outputs.tolist(), p, strict=True))  # the input that each wire ends with
@@ -398,8 +409,10 @@ def assert_rotates(net, p):
 
 @given(st.integers(2, 40).flatmap(lambda n: st.permutations(range(n))))
 def test_rotations_of_waksman(p):
-    assert_rotates(sm.waksman(len(p)), p)
-    r = sm.dense(sm.waksman(len(p)), sm.route(sm.waksman(len(p)), p, special=True))
+    assert_rotates(sm.families.waksman(len(p)), p)
+    r = stagewise.matrix_of(
+        sm.families.waksman(len(p)), sm.route(sm.families.waksman(len(p)), p, special=True)
+    )
     if sign(p) > 0:
         assert np.array_equal(r, np.eye(len(p))[p])
     else:
@@ -410,7 +423,7 @@ def test_rotations_of_waksman(p):
 @settings(max_examples=50)
 def test_rotations_of_clos(case):
     radices, p = case
-    assert_rotates(sm.clos(len(p), radices), p)
+    assert_rotates(sm.families.clos(len(p), radices), p)
 
 
 @given(networks(max_width=5, max_depth=4), st.data())

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 import structmat as sm
 from structmat import viz
+from structmat.linalg import factors as stagewise
 from structmat.testing import networks
 
 NETWORKS = {
@@ -29,7 +30,7 @@ def test_sparsity_shows_factors_and_products(net):
     ax = viz.sparsity(net)
     assert len(ax.images) == (2 * net.depth or 1)
     blocks = sm.random_blocks(net, rng=0)
-    for t, factor in enumerate(sm.factors(net, blocks)):
+    for t, factor in enumerate(stagewise.factors(net, blocks)):
         shown = [(image.get_array() < 1).any(axis=2) for image in ax.images[2 * t : 2 * t + 2]]
         np.testing.assert_array_equal(shown[0], factor.toarray() != 0)
         np.testing.assert_array_equal(shown[1], sm.reach(net[: t + 1]))
@@ -104,7 +105,7 @@ def test_reach_is_pale_just_where_no_path_is(net):
 @given(networks(max_width=8))
 def test_paths_are_those_of_the_patterns_multiplied(net):
     shown = viz.paths(net).images[0].get_array()
-    patterns = [abs(f.toarray()) > 0 for f in sm.factors(net, sm.random_blocks(net, rng=0))]
+    patterns = [abs(f.toarray()) > 0 for f in stagewise.factors(net, sm.random_blocks(net, rng=0))]
     counts = reduce(lambda so_far, p: p.astype(float) @ so_far, patterns, np.eye(net.width))
     np.testing.assert_allclose(np.ma.filled(10**shown, 0), counts, rtol=1e-9)
 

@@ -50,7 +50,7 @@ def test_a_graph_is_drawn_where_its_layout_says():
 
 
 def test_colours_of_many_stages_are_in_order():
-    ax = viz.meetings(sm.round_robin(16))
+    ax = viz.meetings(sm.families.round_robin(16))
     shades = [c.get_colors()[0] for c in ax.collections if c.get_label().startswith("stage")]
     light = [0.3 * r + 0.6 * g + 0.1 * b for r, g, b, _ in shades]
     assert len(light) == 15

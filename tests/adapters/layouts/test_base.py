@@ -11,6 +11,7 @@ from torch import nn
 import structmat as sm
 from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter, unmerge
 from structmat.errors import StructmatError
+from structmat.linalg import factors as stagewise
 from structmat.testing import networks, seeds
 from tests.drawn_modules import randomised
 
@@ -131,7 +132,9 @@ def test_any_straight_network_adapts_a_layer(net, seed):
     layer = nn.Linear(net.width, 3, dtype=torch.float64)
     x = torch.randn(4, net.width, dtype=torch.float64)
     adapter = adapted(layer, spec=net, seed=seed)
-    r = torch.from_numpy(sm.dense(net, [b.detach().numpy() for b in adapter.rotation.blocks()]))
+    r = torch.from_numpy(
+        stagewise.matrix_of(net, [b.detach().numpy() for b in adapter.rotation.blocks()])
+    )
     torch.testing.assert_close(adapter(x), x @ (layer.weight @ r.T).T + adapter.bias)
 
 

@@ -32,8 +32,8 @@ FAMILIES = [
     sm.monarch(63),
     sm.random(40, block=5, depth=3, rng=0),
     sm.brickwall(17),
-    sm.clos(24, (4, 6)),
-    sm.omega(32),
+    sm.families.clos(24, (4, 6)),
+    sm.families.omega(32),
 ]
 
 

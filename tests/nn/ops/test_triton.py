@@ -167,7 +167,7 @@ def test_how_it_is_launched_changes_no_value(vectors, programs):
 
 @pytest.mark.parametrize("adjoint", [False, True])
 def test_many_vectors_are_taken_in_parts(adjoint, monkeypatch):
-    net = sm.omega(16)
+    net = sm.families.omega(16)
     blocks, x, grad = drawn(net, 0, 50)
     whole = by_kernels(net, blocks, x, grad, adjoint=adjoint)
     launched = []

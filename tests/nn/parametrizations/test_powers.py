@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import BlockError, StructmatError
+from structmat.linalg import factors as stagewise
 from structmat.nn import Orthogonal
 from structmat.nn.parametrizations import eigenvalues, powers
 from structmat.testing import networks, seeds
@@ -379,7 +380,7 @@ def test_kept_stages_are_the_product_of_their_factors(net, seed, reduced, data):
     stages = data.draw(st.sets(st.integers(0, net.depth - 1)) if net.depth else st.just(set()))
     kept = q.keep(stages)
     expected = np.eye(net.width)
-    for t, factor in enumerate(sm.factors(net, arrays(q))):
+    for t, factor in enumerate(stagewise.factors(net, arrays(q))):
         if t in stages:
             expected = factor @ expected
     tolerance = 100 * (net.depth + 1) * net.width * EPS
