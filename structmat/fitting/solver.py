@@ -71,7 +71,7 @@ class Fit:
 
     @property
     def blocks(self) -> list[Array]:
-        """Copies of the blocks, one (n, r, r) array for each bank, as `random_blocks` lists them."""
+        """Copies of the blocks, one (n, r, r) array for each bank, as in `random_blocks`."""
         return [block.copy() for block in self.rotation.blocks]
 
     def __str__(self) -> str:
