@@ -1,4 +1,4 @@
-"""The torch layer `Orthogonal`, and weights that are orthogonal. Importing this loads torch."""
+"""The torch layer `Orthogonal`, and orthogonal parametrizations. Importing this loads torch."""
 
 from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.parametrize import orthogonal

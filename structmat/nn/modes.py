@@ -1,7 +1,7 @@
-"""Whether torch runs eagerly, or computations are traced, transformed or recorded.
+"""Detection of torch's execution modes: eager, compiled, traced, exported or transformed.
 
-A cached tensor must be one that any later call may use. So caches are filled and read only where
-`eager` holds; everywhere else their content is computed anew.
+A cached tensor must be valid in every later call. Caches are therefore read and written only when
+`eager` returns True; otherwise their content is recomputed.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch.utils._device import DeviceContext
 
 
 def eager(*tensors: Tensor) -> bool:
-    """Return whether torch runs eagerly, and on plain tensors.
+    """Return whether torch runs eagerly on plain tensors.
 
     Nothing is compiled, exported or traced; no transform of `torch.func`, forward-mode derivative,
     fake tensor mode or other dispatch or function mode is active; and no tensor is of a subclass
@@ -44,7 +44,7 @@ def _only_a_device() -> bool:
 def transformed() -> bool:
     """Return whether a transform of `torch.func` or a forward-mode derivative is active.
 
-    They can transform torch's own operations, but not an operator of this library.
+    These can transform torch's own operations, but not the custom operators of this library.
 
     Examples
     --------
@@ -57,10 +57,10 @@ def transformed() -> bool:
 
 
 def refuses_functions() -> bool:
-    """Return whether torch's own operations must replace a `torch.autograd.Function`.
+    """Return whether a `torch.autograd.Function` must be replaced by torch's own operations.
 
-    Inside the `jvp` of a function, torch 2.13 switches forward mode off, so the forward-mode
-    derivative of another function would silently be zero. And torch.compile cannot batch functions.
+    Inside the `jvp` of a function, torch 2.13 disables forward mode, so the forward-mode derivative
+    of another function would silently be zero. In addition, torch.compile cannot batch functions.
 
     Examples
     --------
@@ -80,7 +80,7 @@ def refuses_functions() -> bool:
 
 
 def recorded() -> bool:
-    """Return whether computations are recorded, by torch.compile or for export.
+    """Return whether computations are being recorded, by torch.compile or for export.
 
     Examples
     --------
@@ -91,9 +91,10 @@ def recorded() -> bool:
 
 
 def exporting() -> bool:
-    """Return whether a program is recorded that must run without this library.
+    """Return whether a program is being recorded that must run without this library.
 
-    `torch.export`, `torch.onnx.export` and `torch.jit.trace` record torch's own operations only.
+    Under `torch.export`, `torch.onnx.export` and `torch.jit.trace`, only torch's own operations may
+    be recorded.
 
     Examples
     --------
@@ -106,10 +107,10 @@ def exporting() -> bool:
 
 
 def has_numbers(*tensors: Tensor) -> bool:
-    """Return whether control flow may depend on the values in tensors.
+    """Return whether control flow may depend on the values of tensors.
 
-    It may not where values are unknown, as in fake and meta tensors, or where the recorded program
-    must be valid for other values, too.
+    It may not if values are unknown, as for fake and meta tensors, or if a program is being
+    recorded that must also be valid for other values.
 
     Examples
     --------
@@ -122,7 +123,7 @@ def has_numbers(*tensors: Tensor) -> bool:
 
 
 def sizes(x: Tensor) -> tuple[int, ...]:
-    """Return the shape of a tensor as plain integers, which `torch.jit.trace` does not trace.
+    """Return the shape of a tensor as plain integers that `torch.jit.trace` does not record.
 
     Examples
     --------

@@ -1,7 +1,8 @@
-"""Parameters that accelerate keeps elsewhere, on the CPU or on disk, between calls of a module.
+"""Support for parameters that accelerate offloads to the CPU or to disk between calls of a module.
 
-Its hooks load the parameters of a module when that module is called. So containers of parameters
-are called here, and a layer whose weight is read without a call is `loaded` first.
+Accelerate's hooks load the parameters of a module when the module is called. Containers of
+parameters are therefore called to obtain their parameters, and a layer whose weight is read without
+a call must be `loaded` first.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from torch import Tensor, nn
 
 
 class Generators(nn.ParameterList):
-    """The generators of all banks of a rotation; a call returns them."""
+    """The generators of all banks of a rotation, returned by a call."""
 
-    __call__ = nn.Module.__call__  # which a ParameterList refuses
+    __call__ = nn.Module.__call__  # a ParameterList raises an error instead
 
     def forward(self) -> tuple[Tensor, ...]:
         """Return the generators, one tensor for each bank."""
@@ -26,9 +27,9 @@ class Generators(nn.ParameterList):
 
 
 class Factors(nn.ParameterDict):
-    """Factors of outputs by the name of an adapter; a call returns them."""
+    """Scaling factors of the outputs by adapter name, returned by a call."""
 
-    __call__ = nn.Module.__call__  # which a ParameterDict refuses
+    __call__ = nn.Module.__call__  # a ParameterDict raises an error instead
 
     def forward(self) -> dict[str, Tensor]:
         """Return the factors by name."""
@@ -36,7 +37,7 @@ class Factors(nn.ParameterDict):
 
 
 def is_offloaded(module: Any) -> bool:
-    """Return whether the parameters of a module are elsewhere until it is called.
+    """Return whether the parameters of a module are offloaded until it is called.
 
     Examples
     --------
@@ -47,7 +48,7 @@ def is_offloaded(module: Any) -> bool:
 
 
 def is_empty(module: Any) -> bool:
-    """Return whether a module has parameters on the meta device, which hold no numbers.
+    """Return whether a module has parameters on the meta device, which hold no values.
 
     Examples
     --------
@@ -69,7 +70,7 @@ def _hooks(module: Any) -> list[Any]:
 
 @contextmanager
 def loaded(module: Any) -> Iterator[None]:
-    """Keep the parameters of a module loaded in a `with` statement, even if it is called inside."""
+    """Keep the parameters of a module loaded within a `with` statement, even across calls of it."""
     holder: nn.Module = vars(module).get("owner", module)
     hooks = _hooks(module) if is_offloaded(module) else []
     for hook in hooks:
@@ -84,20 +85,20 @@ def loaded(module: Any) -> Iterator[None]:
 
 
 def hold(module: Any, weight: nn.Parameter) -> None:
-    """Put another weight in a module, and in what its hooks load its weight from."""
+    """Replace the weight of a module, and the copy from which its offloading hooks load it."""
     module.weight = weight
     name = module.part if "owner" in vars(module) else "weight"  # of a stack of experts
     for hook in _hooks(module):
         if not isinstance(hook.weights_map, ChainMap):
             hook.weights_map = ChainMap({}, hook.weights_map)
         changed = hook.weights_map.maps[0]
-        changed.pop(name, None)  # a weight on the meta device is where it was at first
+        changed.pop(name, None)  # for a weight on the meta device, the original map applies
         if not weight.is_meta:
             changed[name] = weight.detach().cpu()
 
 
 def applied(weight: nn.Parameter, fn: Callable[[Tensor], Tensor]) -> nn.Parameter:
-    """Return a parameter of no module after what `nn.Module._apply` does to those of one.
+    """Return a parameter that belongs to no module after applying `nn.Module._apply` to it.
 
     Examples
     --------
@@ -110,7 +111,7 @@ def applied(weight: nn.Parameter, fn: Callable[[Tensor], Tensor]) -> nn.Paramete
 
 
 def device_of(module: Any, weight: Tensor) -> torch.device:
-    """Return where a module computes: the device of its weight, or the one it is loaded to."""
+    """Return the device a module computes on: that of its weight, or the one it is loaded to."""
     hooks = _hooks(module)
     if not hooks or hooks[0].execution_device is None:
         return weight.device

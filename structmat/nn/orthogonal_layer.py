@@ -1,4 +1,4 @@
-"""The layer: a network whose blocks are trained."""
+"""The layer `Orthogonal`: a network whose blocks are trained."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from structmat.nn.precision import product, without_autocast
 from structmat.nn.stage_selection import checked_stages
 
 PLANS = ("auto", "measure", "reference")
-_FEW = 64  # vectors, up to which blocks that do not change are kept ready between calls
+_FEW = 64  # number of vectors up to which fused blocks are cached between calls
 
 
 class _Ready(NamedTuple):
-    """Fused blocks for a few vectors, and everything they were computed from.
+    """Cached fused blocks for a few vectors, and everything they were computed from.
 
-    For the adjoint they are those of the inverse network, in its order.
+    For the adjoint, they are the blocks of the inverse network, in its order.
     """
 
     generators: list[Tensor]
@@ -43,55 +43,56 @@ class _Ready(NamedTuple):
 
 
 class Orthogonal(nn.Module):
-    """A trainable orthogonal (or unitary) matrix R = B_m ⋯ B_1 with the shape of a network.
+    """A trainable orthogonal (or unitary) matrix R = B_m ⋯ B_1 with the topology of a network.
 
     `q(x)` is R x for each vector along the last axis. Only free parameters are stored: for each
-    bank of n switches of radix r the strict upper triangles of n skew-symmetric matrices, an
-    (n, r(r−1)/2) tensor, zero at the start. Then blocks are identities, and so is R for a
-    straight network; a wired one starts as its wiring permutation.
+    bank of n switches of radix r, the strict upper triangles of n skew-symmetric matrices, an
+    (n, r(r−1)/2) tensor, initially zero. The initial blocks are identities, and so is R for a
+    straight network; for a wired one, R is initially a permutation matrix.
 
     Parameters
     ----------
     network : Network
     blocks : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
-        How generators become blocks. Cayley reaches every rotation without eigenvalue −1, exp and
-        products of plane rotations (givens) every one, and products of reflections (householder)
-        almost every one. The series of five terms (cayley_neumann) is orthogonal to 2‖Q‖⁴ only:
-        see `orthogonality_error`.
+        The parametrization of the blocks. Cayley covers every rotation without eigenvalue −1, exp
+        and products of plane rotations (givens) cover every rotation, and products of reflections
+        (householder) almost every one. The truncated series of five terms (cayley_neumann) is
+        orthogonal only up to 2‖Q‖⁴; see `orthogonality_error`.
     dtype : torch dtype, optional
-        Of the generators; by default torch's default dtype. A complex one means unitary blocks,
-        with r² real generators each.
+        The dtype of the generators; by default torch's default dtype. A complex dtype means unitary
+        blocks, with r² real generators each.
     device : torch device, optional
     dropout : (float, float)
-        Multiplicative dropout of the BOFT paper: in training, each stage is picked with the
-        first probability, and in a picked stage each block is replaced by the identity with the
+        Multiplicative dropout of the BOFT paper: in training, each stage is selected with the
+        first probability, and in a selected stage each block is replaced by the identity with the
         second. R stays orthogonal.
     reduced : bool
-        Whether to leave out the generators that neighbouring switches could trade
-        (`structmat.reduced`): fewer parameters, up to half. With exp blocks the matrices are the
-        same ones; with Cayley blocks those near the identity are, and the dimension is. A bank
-        that loses some has the others in one row.
+        Whether to omit redundant generators (`structmat.reduced`), which removes up to half of the
+        parameters. With exp blocks, the set of matrices is the same; with Cayley blocks, it has the
+        same dimension and contains the same matrices near the identity. The generators of a bank
+        that loses some are stored as one row.
     plan : {"auto", "measure", "reference"}
-        How to run it: "auto", with the fusion of stages that a cost model selects, the same in
-        every process; "measure", with the fusion that is fastest when the candidates are timed
-        once on this machine, for about as many vectors; or "reference", stage by stage, by torch's
-        own operations. All give the same numbers and gradients, to rounding.
+        The execution plan: "auto" fuses stages as selected by a cost model, the same in every
+        process; "measure" selects the plan that is fastest when the candidates are timed once on
+        this machine, for about as many vectors; "reference" is the reference implementation, stage
+        by stage with torch's own operations. All give the same values and gradients, up to
+        rounding.
 
     Raises
     ------
     WiringError, BlockError, StructmatError
-        For anything but a Network, an unknown kind of blocks, a dtype that is not floating, or
+        For anything but a Network, an unknown parametrization, a dtype that is not floating, or
         a probability outside [0, 1].
 
     Notes
     -----
-    Blocks are computed, and the product is accumulated, in at least float32 and in at least the
-    precision of x; the result has the dtype of x, made complex where the blocks are. Autocast
-    does not reach inside. Neighbouring stages are fused where that saves passes over x, and for
-    the backward pass x and the blocks are kept, nothing of a stage; `explain` tells. Where the
-    layer is called with few vectors and without gradients, as in decoding, the blocks are kept
-    from call to call until a generator changes. `torch.export` and `torch.jit.trace` record
-    torch's own operations, so that a saved program runs where structmat is not installed.
+    Blocks are computed, and products are accumulated, in at least float32 and in at least the
+    precision of x; the result has the dtype of x, or the corresponding complex dtype if the blocks
+    are complex. Autocast has no effect inside. Adjacent stages are fused if that saves passes over
+    x, and only x and the blocks are saved for the backward pass, no intermediate results; see
+    `explain`. When the layer is called with few vectors and without gradients, as in decoding, the
+    blocks are cached between calls until a generator changes. `torch.export` and `torch.jit.trace`
+    record torch's own operations, so that a saved program runs without structmat.
 
     Examples
     --------
@@ -119,13 +120,13 @@ class Orthogonal(nn.Module):
     ) -> None:
         super().__init__()
         if not isinstance(network, Network):
-            raise WiringError(f"{network!r}: Orthogonal takes a Network, as butterfly(64) makes")
+            raise WiringError(f"{network!r}: Orthogonal takes a Network, such as butterfly(64)")
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if not isinstance(dtype, torch.dtype):
             raise BlockError(f"dtype={dtype!r}: it must be a torch.dtype, such as torch.float32")
         if not (dtype.is_floating_point or dtype.is_complex):
             raise BlockError(f"dtype={dtype}: generators need a real or complex floating dtype")
-        block_kinds.at_least_float32(dtype)  # refuses those of 8 bits
+        block_kinds.at_least_float32(dtype)  # raises for dtypes of 8 bits
         if not isinstance(reduced, bool):
             raise StructmatError(f"reduced={reduced!r}: reduced must be True or False")
         if plan not in PLANS:
@@ -136,7 +137,7 @@ class Orthogonal(nn.Module):
         self.kind = block_kinds.checked_kind(blocks)
         self.dropout = checked_dropout(dropout)
         self.unitary = dtype.is_complex
-        # Plain numbers, which compiled code reads instead of the arrays of the network.
+        # Plain integers, which compiled code reads instead of the arrays of the network.
         self._sizes = tuple((bank.count, bank.radix) for bank in network.banks)
         shapes = generator_shapes(network, unitary=self.unitary, reduced=reduced)
         real = real_dtype(dtype)
@@ -158,12 +159,12 @@ class Orthogonal(nn.Module):
         Raises
         ------
         BlockError
-            When the last axis is not the width, or x is not of floating dtype.
+            If the last axis is not of size width, or the dtype of x is not floating.
         """
         return self._rotate(x, adjoint=False, drop=self.training)
 
     def adjoint(self, x: Tensor) -> Tensor:
-        """Return Rᵀ x (Rᴴ x for unitary blocks) for each vector: it undoes `forward`.
+        """Return Rᵀ x (Rᴴ x for unitary blocks) for each vector, the inverse of `forward`.
 
         Examples
         --------
@@ -179,7 +180,7 @@ class Orthogonal(nn.Module):
     def matrix(self, dtype: torch.dtype | None = None) -> Tensor:
         """Return R as a (width, width) tensor, by default in the dtype blocks are computed in.
 
-        Dropout plays no part in it.
+        Dropout is not applied.
 
         Examples
         --------
@@ -196,19 +197,19 @@ class Orthogonal(nn.Module):
     def blocks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
         """Return the blocks, one (n, r, r) tensor for each bank, without dropout.
 
-        They are what `structmat.factors`, `structmat.dense` and the like take, as arrays.
+        As arrays, they are accepted by `structmat.factors`, `structmat.dense` and the like.
         """
         dtype = self._compute_dtype(torch.float32 if dtype is None else dtype)
         return self._blocks_of(self.generators(), dtype, self._settings())
 
     @torch.no_grad()
     def rotation(self) -> Rotation:
-        """Return the present value: the network and its blocks as numpy arrays.
+        """Return the current value: the network and its blocks as numpy arrays.
 
         Raises
         ------
         BlockError
-            When the blocks are not orthogonal, as those of a truncated series may be.
+            If the blocks are not orthogonal, as those of a truncated series may be.
 
         Examples
         --------
@@ -229,7 +230,7 @@ class Orthogonal(nn.Module):
         device: torch.device | str | None = None,
         plan: str = "auto",
     ) -> Self:
-        """Return the layer that starts as a rotation.
+        """Return a layer initialised to a given rotation.
 
         Parameters
         ----------
@@ -238,14 +239,14 @@ class Orthogonal(nn.Module):
         parametrization : {"exp", "cayley"}
             Cayley blocks cannot have the eigenvalue −1.
         dtype : torch dtype, optional
-            By default that of the rotation.
+            By default the dtype of the rotation.
         device, plan
             As for `Orthogonal`.
 
         Raises
         ------
         BlockError
-            When a block is not of this parametrization.
+            If the parametrization cannot represent a block.
 
         Examples
         --------
@@ -265,16 +266,16 @@ class Orthogonal(nn.Module):
         return made
 
     def _settings(self) -> Hashable:
-        """Return what the blocks depend on besides the generators."""
+        """Return everything the blocks depend on besides the generators."""
         return self.kind
 
     def _blocks_of(
         self,
         generators: Sequence[Tensor],
         dtype: torch.dtype,
-        settings: Hashable,  # noqa: ARG002 (subclasses have others)
+        settings: Hashable,  # noqa: ARG002 (used in subclasses)
     ) -> list[Tensor]:
-        """Return the blocks of the given generators; the dtype is complex if the blocks are."""
+        """Return the blocks for the given generators; `dtype` is complex for unitary blocks."""
         made: list[Tensor | None] = [None] * len(generators)
         by_radix: dict[int, list[int]] = {}
         for k, (_, radix) in enumerate(self._sizes):
@@ -324,17 +325,18 @@ class Orthogonal(nn.Module):
     def explain(
         self, tokens: int, outputs: int | None = None, *, dtype: torch.dtype | None = None
     ) -> str:
-        """Return in words how so many vectors are run: the steps, what else was weighed, and why.
+        """Describe the selected plan for a number of vectors, the other candidates, and the reason.
 
-        With `plan="measure"` the candidate plans are timed where the layer would time them.
+        With `plan="measure"`, the candidate plans are timed if a call of the layer would time them.
 
         Parameters
         ----------
         tokens : int
+            The number of vectors.
         outputs : int, optional
-            Of the layer that `linear` goes on to.
+            The number of outputs of the linear layer passed to `linear`.
         dtype : torch dtype, optional
-            Of the vectors; by default float32.
+            The dtype of the vectors; by default float32.
 
         Examples
         --------
@@ -349,27 +351,27 @@ class Orthogonal(nn.Module):
         )
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-        """Return W Rᵀ x + c for each vector: what a frozen linear layer makes of `adjoint(x)`.
+        """Return W Rᵀ x + c for each vector, the output of a frozen linear layer for `adjoint(x)`.
 
-        The rotated vectors are not kept, and are never all there at once. Where the layer has few
-        outputs, its weight is rotated instead of them: `explain` tells.
+        The rotated vectors are not saved, and are never all in memory at once. If the layer has few
+        outputs, its weight is rotated instead; see `explain`.
 
         Parameters
         ----------
         x : (..., width)
-        weight : (out, width) of the dtype of x
-            It gets no gradient.
-        bias : (out,) of the dtype of x, optional
-            It gets no gradient.
+        weight : (out, width) in the dtype of x
+            Its gradient is not computed.
+        bias : (out,) in the dtype of x, optional
+            Its gradient is not computed.
 
         Returns
         -------
-        (..., out) of the dtype of x
+        (..., out) in the dtype of x
 
         Raises
         ------
         BlockError
-            As `forward` does, and for unitary blocks or weights that require a gradient.
+            As for `forward`, and for unitary blocks or weights that require a gradient.
 
         Examples
         --------
@@ -379,10 +381,10 @@ class Orthogonal(nn.Module):
         [[4.0, 4.0, 4.0], [4.0, 4.0, 4.0]]
         """
         if self.unitary:
-            raise BlockError("linear: unitary blocks make complex vectors; use adjoint(x)")
+            raise BlockError("linear: unitary blocks yield complex vectors; use adjoint(x)")
         if any(t is not None and t.requires_grad for t in (weight, bias)):
             raise BlockError(
-                "linear: its weight and bias get no gradient; freeze them with"
+                "linear: the weight and the bias get no gradient; freeze them with"
                 " requires_grad_(False), or apply the layer to adjoint(x)"
             )
         self._check(x)
@@ -390,34 +392,34 @@ class Orthogonal(nn.Module):
 
     @torch.no_grad()
     def interpolate(self, t: float) -> Orthogonal:
-        """Return the layer with each block to the power t: the identity at 0, this one at 1.
+        """Return a layer with each block raised to the power t: the identity at 0, this layer at 1.
 
-        In between it lies on the shortest path of rotations: each block turns by t times its
-        angles (`structmat.nn.parametrizations.powers`). Orthogonal for every t; the generators are
-        new ones.
+        In between, each block lies on the geodesic from the identity: its rotation angles are
+        multiplied by t (`structmat.nn.parametrizations.powers`). The result is orthogonal for every
+        t and has its own generators.
 
         Parameters
         ----------
         t : float
-            Beyond 1 it overshoots, below 0 it turns back.
+            Values above 1 extrapolate, negative values rotate in the opposite direction.
 
         Returns
         -------
         Orthogonal
-            With the blocks of this one where they are "cayley", and "exp" otherwise; it stores
-            all generators, for powers do not leave out those that `reduced` does.
+            Its parametrization is "cayley" if that of this layer is, and "exp" otherwise. It stores
+            all generators, even if this layer is `reduced`, because powers need them.
 
         Raises
         ------
         BlockError
-            When a block is not orthogonal to rounding or has no such power: it has determinant
+            If a block is not orthogonal up to rounding or has no such power: it has determinant
             −1, or Cayley blocks would need the eigenvalue −1.
 
         Examples
         --------
         >>> import structmat as sm
         >>> q = Orthogonal(sm.butterfly(2))
-        >>> _ = nn.init.ones_(q.generators[0])       # a quarter turn
+        >>> _ = nn.init.ones_(q.generators[0])       # a rotation by 90°
         >>> q.interpolate(0.5).matrix().tolist()
         [[0.70710..., 0.70710...], [-0.70710..., 0.70710...]]
         """
@@ -429,26 +431,26 @@ class Orthogonal(nn.Module):
 
     @torch.no_grad()
     def keep(self, stages: Iterable[int] | slice) -> Orthogonal:
-        """Return the layer with some of its stages only, in their order: R without some factors.
+        """Return a layer with only some of the stages, in their order: R without some factors.
 
-        The BOFT paper drops factors of a trained layer in this way (its Figure 10) and trades
-        the fit for speed.
+        The BOFT paper drops factors of a trained layer in this way (its Figure 10), trading
+        accuracy for speed.
 
         Parameters
         ----------
         stages : iterable of int, or slice
-            Which to keep, 0 for the first that acts, such as `range(2)`; `slice(-2, None)` keeps
-            the last two.
+            The stages to keep, where 0 is the first to act, such as `range(2)`; `slice(-2, None)`
+            keeps the last two.
 
         Returns
         -------
         Orthogonal
-            With copies of the generators, all of them where this layer is `reduced`.
+            It has copies of the generators, including redundant ones if this layer is `reduced`.
 
         Raises
         ------
         StructmatError
-            When a number is no stage of the network.
+            If the network has no stage with a given number.
 
         Examples
         --------
@@ -466,7 +468,7 @@ class Orthogonal(nn.Module):
         return made
 
     def _like_this(self, network: Network, kind: str) -> Orthogonal:
-        """Return a layer of another network with the dtype, device and settings of this."""
+        """Return a layer of another network with the dtype, device and settings of this one."""
         dtype, device = self._number_type()
         made = Orthogonal(
             network,
@@ -518,16 +520,16 @@ class Orthogonal(nn.Module):
             return rotated(self._program, blocks, x, *layer, adjoint=adjoint, plan=self.plan)
 
     def _kept_ready(self, x: Tensor, dtype: torch.dtype, *, adjoint: bool) -> _Ready | None:
-        """Return the blocks for a few vectors without gradients; kept until a generator changes.
+        """Return cached fused blocks for a few vectors without gradients, if generators are equal.
 
-        Generators are compared by value, as some changes leave no other trace. The blocks are
-        computed from a copy of the generators, so they match that copy even if another thread
-        changes the generators meanwhile.
+        Generators are compared by value because some changes cannot be detected otherwise. The
+        blocks are computed from a copy of the generators, so they match that copy even if another
+        thread changes the generators meanwhile.
         """
         if (
             torch.is_grad_enabled()
             or not modes.eager(x)
-            or x.device.type != "cpu"  # elsewhere it would have to wait for the device
+            or x.device.type != "cpu"  # comparing values elsewhere would synchronise the device
             or x.numel() > _FEW * self.width
             or self.plan == "reference"
             or not self._sizes
@@ -547,7 +549,7 @@ class Orthogonal(nn.Module):
         net = merged(self.network, best.ends).network
         with torch.inference_mode(mode=False), torch.no_grad():
             kept = [g.detach().clone() for g in own]
-            # In float64, which torch's precision settings for float32 products do not affect.
+            # In float64, so that torch's precision settings for float32 products have no effect.
             wide = self._blocks_of(kept, promoted(dtype, torch.float64), settings)
             tape = self._program.tape(best.ends, x.device)
             blocks = [block.to(dtype) for block in tape.merge(wide)]
@@ -564,10 +566,10 @@ class Orthogonal(nn.Module):
         rest = iter(blocks)
         kept = []
         for stage in self.network.stages:
-            picked = torch.rand((), device="cpu") < of_stages
+            selected = torch.rand((), device="cpu") < of_stages
             for _ in stage.banks:
                 block = next(rest)
-                drop = picked.to(block.device) & (
+                drop = selected.to(block.device) & (
                     torch.rand(len(block), 1, 1, device=block.device) < of_blocks
                 )
                 one = torch.eye(block.shape[-1], dtype=block.dtype, device=block.device)
@@ -590,7 +592,7 @@ class Orthogonal(nn.Module):
         super()._apply(fn, recurse)
         if not self._sizes:
             dtype, device = self._bare
-            start = "cpu" if device.type == "meta" else device  # a tensor on the CPU can be moved
+            start = "cpu" if device.type == "meta" else device  # meta tensors cannot be moved
             bare = fn(torch.empty(0, dtype=dtype, device=start))
             self._bare = bare.dtype, bare.device
         self._ready = {}
@@ -598,7 +600,7 @@ class Orthogonal(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__ | {"_ready": {}}
-        del state["_program"]  # found by the network
+        del state["_program"]  # recomputed from the network
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -619,7 +621,7 @@ class Orthogonal(nn.Module):
 
 
 def _adjoints(net: Network, blocks: list[Tensor]) -> list[Tensor]:
-    """Return the blocks of the inverse network: its stages come in the opposite order."""
+    """Return the blocks of the inverse network, whose stages are in reverse order."""
     return [
         b.mH.resolve_conj().clone(memory_format=torch.contiguous_format)
         for stage in reversed(by_stage(net, blocks))
@@ -635,7 +637,7 @@ def _same(a: Tensor, b: Tensor) -> bool:
 def generator_shapes(
     net: Network, *, unitary: bool = False, reduced: bool = False
 ) -> list[tuple[int, ...]]:
-    """Return the shape of the generators of each bank: (n, g), or a row where some are left out.
+    """Return the shape of the generators of each bank: (n, g), or one row if some are omitted.
 
     Examples
     --------
@@ -656,7 +658,7 @@ def checked_dropout(dropout: tuple[float, float]) -> tuple[float, float]:
     Raises
     ------
     StructmatError
-        When they are not two numbers in [0, 1].
+        If they are not two numbers in [0, 1].
     """
     try:
         stages, blocks = (float(p) for p in dropout)
@@ -665,13 +667,13 @@ def checked_dropout(dropout: tuple[float, float]) -> tuple[float, float]:
     given: Any = dropout
     if isinstance(given, int | float) and 0 <= given <= 1:
         raise StructmatError(
-            f"dropout={dropout!r}: it must be two probabilities, of picking a stage and of dropping"
-            f" each block in it; (1, {dropout!r}) drops blocks of every stage, as one number does"
-            " in PEFT's OFT"
+            f"dropout={dropout!r}: it must be two probabilities, of selecting a stage and of"
+            f" dropping each block in it; (1, {dropout!r}) drops blocks of every stage, as a single"
+            " number does in PEFT's OFT"
         )
     if not (0 <= stages <= 1 and 0 <= blocks <= 1):
         raise StructmatError(
-            f"dropout={dropout!r}: it must be two probabilities in [0, 1], of picking a stage and"
+            f"dropout={dropout!r}: it must be two probabilities in [0, 1], of selecting a stage and"
             " of dropping each block in it, such as (0.1, 0.5)"
         )
     return stages, blocks

@@ -1,4 +1,4 @@
-"""Any weight of a torch module as an orthogonal matrix with the topology of a network."""
+"""Orthogonal parametrizations of weights of torch modules, with the topology of a network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.parametrizations import powers
 
 _STARTS = ("random", "identity", "weight")
-_NEAR = 1e-3  # relative Frobenius error, up to which an assigned weight counts as reached
+_NEAR = 1e-3  # relative Frobenius error above which assigning a weight gives a warning
 
 
 def orthogonal(
@@ -35,28 +35,29 @@ def orthogonal(
 ) -> nn.Module:
     """Parametrize a weight as an orthogonal matrix with the topology of a network.
 
-    The weight becomes R for a square one. For a tall one it becomes the first columns of R, which
-    are orthonormal, and for a wide one their transpose, with R of the larger size. What is trained
-    are the generators of the network's blocks. `torch.nn.utils.parametrize` does the rest:
+    A square weight becomes R. A tall weight becomes the first columns of R, which are orthonormal,
+    and a wide one their transpose, where R has the larger size. The trained parameters are the
+    generators of the network's blocks. `torch.nn.utils.parametrize` does the rest:
     `parametrize.cached()` computes the weight once, and `parametrize.remove_parametrizations`
-    makes it a plain parameter again.
+    turns it into a plain parameter again.
 
-    A matrix that is assigned to the weight is fitted: the weight becomes the nearest matrix of the
-    network that is found, with a warning where that is not the assigned one.
+    Assigning a matrix to the weight fits the network to it: the weight becomes the closest matrix
+    found, with a warning if that differs from the assigned one.
 
     Parameters
     ----------
     module : nn.Module
     name : str
-        Its parameter: a matrix in a real floating dtype.
+        The name of the parameter, a matrix in a real floating dtype.
     topology
-        What `structmat.families.topology.network` takes, such as ``"butterfly(block=4)"``, of the
-        width max(rows, columns).
+        Anything that `structmat.families.topology.network` accepts, such as
+        ``"butterfly(block=4)"``, for the width max(rows, columns).
     parametrization : {"exp", "cayley"}
-        Of the blocks. Assigning a matrix can need the eigenvalue −1, which Cayley blocks lack.
+        The parametrization of the blocks. Assigning a matrix may require the eigenvalue −1, which
+        Cayley blocks cannot have.
     start : {"random", "identity", "weight"}
-        Blocks that are Haar-distributed, drawn from torch's random numbers; identity blocks; or
-        those fitted to the present weight.
+        Haar-distributed blocks, drawn from torch's random generator; identity blocks; or blocks
+        fitted to the current weight.
     plan
         As for `Orthogonal`.
 
@@ -68,7 +69,7 @@ def orthogonal(
     Raises
     ------
     StructmatError
-        When the parameter is no such matrix, or there is none of this name, or the network has no
+        If there is no parameter of this name, it is not such a matrix, or the network has no
         parameters. The module is unchanged.
 
     Examples
@@ -91,13 +92,13 @@ def orthogonal(
     if parametrization not in powers.INVERSES:
         raise StructmatError(
             f"parametrization={parametrization!r}: it must be one of"
-            f" {', '.join(powers.INVERSES)}, whose generators can be found for given blocks"
+            f" {', '.join(powers.INVERSES)}, whose generators can be computed from blocks"
         )
     rows, columns = weight.shape
     net = network(topology, max(rows, columns))
     if not net.parameters:
         raise StructmatError(
-            f"topology={shown(topology, 40)}: the network has no parameters of its own to train"
+            f"topology={shown(topology, 40)}: the network has no parameters to train"
         )
     made = OrthogonalWeight(net, (rows, columns), weight.dtype, parametrization, plan)
     made.start = start
@@ -106,12 +107,12 @@ def orthogonal(
 
 
 class OrthogonalWeight(nn.Module):
-    """The parametrization that `orthogonal` registers: from generators to a matrix.
+    """The parametrization that `orthogonal` registers, a map from generators to a matrix.
 
     Parameters
     ----------
     network : Network
-        Of width max(shape).
+        A network of width max(shape).
     shape : (int, int)
     dtype : torch dtype
     parametrization, plan
@@ -132,11 +133,12 @@ class OrthogonalWeight(nn.Module):
         self.shape = shape
         self.parametrization = parametrization
         self.start = "weight"
-        # Not registered: the generators are those of the parametrized module.
+        # In a tuple, so that it is not registered as a submodule: its generators belong to the
+        # parametrized module.
         self._layer = (layer,)
 
     def forward(self, *generators: Tensor) -> Tensor:
-        """Return the weight of some generators, one tensor for each bank.
+        """Return the weight for given generators, one tensor for each bank.
 
         Parameters
         ----------
@@ -154,7 +156,7 @@ class OrthogonalWeight(nn.Module):
 
     @torch.no_grad()
     def right_inverse(self, weight: Tensor) -> Sequence[Tensor]:
-        """Return generators with which the weight is near a given one, found by a fit.
+        """Return generators for which the weight approximates a given one, found by a fit.
 
         Parameters
         ----------
@@ -163,7 +165,7 @@ class OrthogonalWeight(nn.Module):
         Warns
         -----
         UserWarning
-            When the relative Frobenius error is above 1e-3.
+            If the relative Frobenius error is above 1e-3.
         """
         start, self.start = self.start, "weight"
         if start == "weight":
@@ -185,8 +187,8 @@ class OrthogonalWeight(nn.Module):
             rotation, error = fit_columns(self.network, columns, rng=0)
         if error > _NEAR:
             warnings.warn(
-                f"the nearest matrix of this network that was found is at a relative Frobenius"
-                f" error of {error:.2g} from the given weight; a deeper network comes nearer",
+                "the closest matrix of this network that was found has a relative Frobenius error"
+                f" of {error:.2g}; use a deeper network to approximate the weight better",
                 stacklevel=2,
             )
         return rotation

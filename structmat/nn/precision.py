@@ -1,9 +1,9 @@
-"""Compute in the requested precision, regardless of autocast.
+"""Computation in the requested precision, regardless of autocast.
 
-A context disables autocast for one pass only: torch runs the backward pass of its own operations
-under whatever context the caller has entered by then. So every matrix product that torch must
-differentiate is computed by `product`, which disables autocast in all passes. Other operations
-that autocast would change are done in float64, which it leaves alone.
+A context manager disables autocast in one pass only: torch runs the backward pass of its own
+operations in whatever context the caller has entered by then. Every matrix product that torch must
+differentiate is therefore computed by `product`, which disables autocast in all passes. Other
+operations that autocast would affect are computed in float64, which it does not affect.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 
 from structmat.nn import modes
 
-_HAVE_IT = ("cpu", "cuda")  # before torch 2.12 its compiler cannot ask about these
+_HAVE_IT = ("cpu", "cuda")  # before torch 2.12, the compiler cannot call is_autocast_available
 
 
 def without_autocast(device_type: str) -> AbstractContextManager[object]:
-    """Return a context in which autocast changes no dtype.
+    """Return a context manager that disables autocast.
 
     Examples
     --------
@@ -30,16 +30,16 @@ def without_autocast(device_type: str) -> AbstractContextManager[object]:
     torch.float32
     """
     if modes.exporting() and not torch.is_autocast_enabled(device_type):
-        return nullcontext()  # so that an exporter records nothing
+        return nullcontext()  # so that nothing is recorded in the exported program
     if device_type in _HAVE_IT or torch.amp.is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)
-    return nullcontext()  # the meta device has none
+    return nullcontext()  # such as the meta device, which has no autocast
 
 
 def conjugate(a: Tensor) -> Tensor:
-    """Return the conjugate with its values computed, where `a.conj()` only sets a flag.
+    """Return the conjugate with its values computed, whereas `a.conj()` only sets a flag.
 
-    Batches of tangents fail on this flag in torch 2.13.
+    Batched tangents fail on this flag in torch 2.13.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     """Return a @ b for stacks of matrices, in their own precision in every pass.
 
     Derivatives of any order, by autograd, forward-mode differentiation and `torch.func`, are
-    computed by `product` again.
+    also computed by `product`.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
     tensor([[[4.0040, 4.0040],
              [4.0040, 4.0040]]])
     """
-    # A traced graph is differentiated without autocast.
+    # The backward pass of a traced graph runs without autocast.
     if modes.recorded() or modes.refuses_functions():
         return _multiplied(a, b)
     made: Tensor = _Product.apply(a, b)

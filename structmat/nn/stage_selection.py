@@ -1,4 +1,4 @@
-"""Which stages of a network are meant, and blocks that leave out the others."""
+"""Selection of stages of a network, and blocks with the other stages disabled."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from structmat.nn.parametrizations import powers
 
 
 def checked_stages(stages: Iterable[int] | slice, depth: int) -> list[int]:
-    """Return the numbers of some stages, sorted.
+    """Return the indices of the selected stages, sorted.
 
     Parameters
     ----------
     stages : iterable of int, or slice
-        0 is the first that acts. A slice takes what there is, as slices do.
+        0 is the first stage to act. Slices may exceed the depth, as usual.
     depth : int
 
     Raises
     ------
     StructmatError
-        When a number is no stage of the network.
+        If the network has no stage with a given index.
 
     Examples
     --------
@@ -35,14 +35,14 @@ def checked_stages(stages: Iterable[int] | slice, depth: int) -> list[int]:
     wanted = {whole(t, "stage") for t in stages}
     if wanted and max(wanted) >= depth:
         raise StructmatError(
-            f"stage {max(wanted)} of a network of depth {depth}: its stages are 0 …"
-            f" {depth - 1}, the first that acts being 0"
+            f"stage {max(wanted)} of a network of depth {depth}: its stages are 0 to"
+            f" {depth - 1}, where 0 acts first"
         )
     return sorted(wanted)
 
 
 def only(net: Network, blocks: Sequence[Tensor], stages: Iterable[int]) -> list[Tensor]:
-    """Return the blocks of a network with the identity at all but some stages.
+    """Return the blocks of a network with those of all stages but the given ones set to identity.
 
     Parameters
     ----------
@@ -54,8 +54,8 @@ def only(net: Network, blocks: Sequence[Tensor], stages: Iterable[int]) -> list[
     --------
     >>> import torch
     >>> net = Network.of(2, [[[0, 1]], [[0, 1]]])
-    >>> turn = torch.tensor([[[0.0, 1.0], [-1.0, 0.0]]])
-    >>> [b.tolist() for b in only(net, [turn, turn], [1])]
+    >>> quarter = torch.tensor([[[0.0, 1.0], [-1.0, 0.0]]])
+    >>> [b.tolist() for b in only(net, [quarter, quarter], [1])]
     [[[[1.0, 0.0], [0.0, 1.0]]], [[[0.0, 1.0], [-1.0, 0.0]]]]
     """
     wanted = set(stages)

@@ -145,7 +145,7 @@ def edited(folder, edit):
         (lambda s: s["layers"]["2"].update(network="x"), "network='x': network must be an integer"),
         (lambda s: s["layers"]["2"].update(network=-1), "network=-1: network must be an integer"),
         (lambda s: s["layers"]["2"].update(dropout=[3, 3]), "it must be two probabilities"),
-        (lambda s: s["layers"]["2"].update(blocks="qr"), "'qr': no such kind"),
+        (lambda s: s["layers"]["2"].update(blocks="qr"), "'qr': no such parametrization"),
         (lambda s: s["networks"][0].update(version=99), "network JSON of version 99"),
         (lambda s: s["networks"][0]["stages"][0][0][0].append([0]), "rows must be of one length"),
     ],

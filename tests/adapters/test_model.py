@@ -193,7 +193,7 @@ def test_networks_that_do_not_fit_are_refused(topology, pattern, error, message)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"blocks": "qr"}, "blocks='qr': no such kind"),
+        ({"blocks": "qr"}, "blocks='qr': no such parametrization"),
         ({"dropout": (2.0, 0.0)}, "it must be two probabilities"),
         ({"trainable": ["clasifier"]}, "trainable: 'clasifier' is the name .* mean classifier"),
         ({"trainable": "nothing"}, "trainable='nothing' matches no module"),

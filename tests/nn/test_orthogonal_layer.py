@@ -261,7 +261,7 @@ def test_dropout_picks_stages_and_blocks_at_the_stated_rates():
             BlockError,
             "dtype='float64': it must be a torch.dtype, such as torch.float32",
         ),
-        (lambda: Orthogonal(sm.butterfly(4), "qr"), BlockError, "'qr': no such kind"),
+        (lambda: Orthogonal(sm.butterfly(4), "qr"), BlockError, "'qr': no such parametrization"),
         (
             lambda: Orthogonal(sm.butterfly(4), dtype=torch.int64),
             BlockError,

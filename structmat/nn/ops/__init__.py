@@ -1,1 +1,1 @@
-"""Multiply vectors by a network: the torch operator, its execution plans and their kernels."""
+"""The product of vectors and a network: the torch operator, its execution plans and kernels."""

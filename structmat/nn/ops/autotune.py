@@ -1,11 +1,11 @@
-"""Which stages to fuse: by the cost model, or by timing the candidate plans once.
+"""Selection of the execution plan, by the cost model or by timing the candidate plans once.
 
 The cost model depends only on the network, the number of vectors, the dtype and the type of the
 device, so that it selects the same plan in every process. With `plan="measure"`, a forward and a
-backward pass on random vectors are timed. The times are kept in memory and, for later processes,
+backward pass on random vectors are timed. The times are cached in memory and, for later processes,
 in a file; the cache key consists of the network, the machine, the versions, the number of threads,
-the dtype, and the number of vectors rounded up to a power of two. All plans give the same numbers,
-to rounding.
+the dtype, and the number of vectors rounded up to a power of two. All plans give the same result,
+up to rounding.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from structmat.nn.ops.cost_model import Choice, bucket, choices, explain, turns_
 from structmat.nn.ops.execution_plan import Program
 from structmat.nn.ops.timing_cache import Ends
 
-SMALL = 1 << 18  # numbers in all vectors, below which nothing is measured
-_MOST = 1 << 24  # numbers in the vectors of a measurement; more cost in proportion
+SMALL = 1 << 18  # total size of the vectors below which nothing is measured
+_MOST = 1 << 24  # largest total size of the vectors timed; beyond it, time is proportional to size
 _ROUNDS = 3
-_WORSE = 3.0  # ways that the model finds this many times as slow are not tried
+_WORSE = 3.0  # candidates this many times slower than the best by the cost model are not timed
 
 
 def chosen(
@@ -37,7 +37,7 @@ def chosen(
     *,
     measure: bool = False,
 ) -> Ends:
-    """Return where the runs of stages end that are merged, for so many vectors.
+    """Return the ends of the fused runs of stages of the selected plan for a number of vectors.
 
     Parameters
     ----------
@@ -49,24 +49,29 @@ def chosen(
     measure : bool
         Whether to time the candidate plans if there are many vectors. Otherwise, and under
         `torch.use_deterministic_algorithms(True)`, the cost model selects the plan.
+
+    Returns
+    -------
+    tuple of int
+        As accepted by `structmat.linalg.fusion.merged`.
     """
     tokens = bucket(tokens)
     many = tokens * program.network.width >= SMALL
     measure = measure and many and not torch.are_deterministic_algorithms_enabled()
     # Times depend on the number of threads, which may change; the cost model does not.
-    asked = tokens, dtype, device, _machine(device) if measure else None
-    found = program.chosen.get(asked)
+    cache_key = tokens, dtype, device, _machine(device) if measure else None
+    found = program.chosen.get(cache_key)
     if found is None:
-        ways = _ways(program, tokens, dtype, device)
-        found = ways[0].ends
-        if measure and len(ways) > 1:
+        candidates = _candidates(program, tokens, dtype, device)
+        found = candidates[0].ends
+        if measure and len(candidates) > 1:
             times = measured(program, tokens, dtype, device)
-            found = min(times, key=lambda way: times[way]).ends
-        program.chosen[asked] = found
+            found = min(times, key=lambda candidate: times[candidate]).ends
+        program.chosen[cache_key] = found
     return found
 
 
-def _ways(
+def _candidates(
     program: Program, tokens: int, dtype: torch.dtype, device: torch.device
 ) -> tuple[Choice, ...]:
     return choices(program.network, bucket(tokens), itemsize=dtype.itemsize, device=device.type)
@@ -75,27 +80,27 @@ def _ways(
 def measured(
     program: Program, tokens: int, dtype: torch.dtype, device: torch.device
 ) -> dict[Choice, float]:
-    """Return the seconds of a step for each way that is worth trying, measured now or before."""
-    ways = _ways(program, tokens, dtype, device)
-    ways = tuple(w for w in ways if w.cost.seconds <= _WORSE * ways[0].cost.seconds)
+    """Return the seconds per step of each promising candidate plan, from the cache or measured."""
+    plans = _candidates(program, tokens, dtype, device)
+    plans = tuple(p for p in plans if p.cost.seconds <= _WORSE * plans[0].cost.seconds)
     name = _name(program, bucket(tokens), dtype, device)
     known: Mapping[Ends, float] = timing_cache.recall(name)
-    if any(way.ends not in known for way in ways):
+    if any(plan.ends not in known for plan in plans):
         most = max(1, _MOST // program.network.width)
-        seconds = _timed(program, ways, min(bucket(tokens), most), dtype, device)
-        known = dict(zip((way.ends for way in ways), seconds, strict=True))
+        seconds = _timed(program, plans, min(bucket(tokens), most), dtype, device)
+        known = dict(zip((plan.ends for plan in plans), seconds, strict=True))
         timing_cache.remember(name, known)
-    return {way: known[way.ends] for way in ways}
+    return {plan: known[plan.ends] for plan in plans}
 
 
 def _timed(
     program: Program,
-    ways: tuple[Choice, ...],
+    plans: tuple[Choice, ...],
     tokens: int,
     dtype: torch.dtype,
     device: torch.device,
 ) -> list[float]:
-    """Return the best seconds of a step over a few rounds, taken in turns."""
+    """Return the shortest time of a step of each plan over a few interleaved rounds, in seconds."""
     net = program.network
     source = torch.Generator().manual_seed(0)
     shapes = [(bank.count, bank.radix, bank.radix) for bank in net.banks]
@@ -104,17 +109,17 @@ def _timed(
         blocks = [
             torch.randn(s, generator=source, dtype=dtype).div_(s[-1]).to(device) for s in shapes
         ]
-        best = [float("inf")] * len(ways)
-        for turn in range(_ROUNDS + 1):
-            for k, way in enumerate(ways):
-                tape = program.tape(way.ends, device)
+        best = [float("inf")] * len(plans)
+        for round_number in range(_ROUNDS + 1):
+            for k, plan in enumerate(plans):
+                tape = program.tape(plan.ends, device)
                 start = _now(device)
                 acting = tape.merge(blocks)
                 tape.apply(acting, x, adjoint=False)
                 made, sums = torch.empty_like(x), tiled.zeros_like(acting)
                 tape.gradients(acting, x, x, adjoint=False, grad_x=made, sums=sums)
                 tape.unmerge(blocks, sums)
-                if turn:  # the first one warms up
+                if round_number:  # round 0 is a warm-up
                     best[k] = min(best[k], _now(device) - start)
     return best
 
@@ -147,7 +152,7 @@ def explained(
     *,
     plan: str,
 ) -> str:
-    """Return in words how a program is run, for `Orthogonal.explain`."""
+    """Describe how a program is run, for `Orthogonal.explain`."""
     net = program.network
     given = tokens
     if outputs is not None and turns_weight(
@@ -157,7 +162,7 @@ def explained(
     if plan == "reference":
         return 'plan="reference": stage by stage\n' + schedule(net).explain()
     ends = chosen(program, tokens, dtype, device, measure=plan == "measure")
-    ways = _ways(program, tokens, dtype, device)
+    candidates = _candidates(program, tokens, dtype, device)
     name = _name(program, bucket(tokens), dtype, device)
     known = timing_cache.recall(name) if plan == "measure" else {}
     return explain(
@@ -166,6 +171,6 @@ def explained(
         outputs=outputs,
         itemsize=dtype.itemsize,
         device=device.type,
-        chosen=next(way for way in ways if way.ends == ends),
-        measured={way: known[way.ends] for way in ways if way.ends in known},
+        chosen=next(c for c in candidates if c.ends == ends),
+        measured={c: known[c.ends] for c in candidates if c.ends in known},
     )

@@ -1,4 +1,4 @@
-"""Execution plans for a network: which stages to fuse, chosen by a cost model.
+"""Candidate execution plans of a network and a cost model that ranks them.
 
 For each block product, the model counts the bytes of the vectors read and written, the
 floating-point operations, the bytes of the blocks, and a fixed launch time. Fusing a run of stages
@@ -161,7 +161,7 @@ def choices(
         radix = max((bank.radix for bank in stage.banks), default=1)
         cost = _stage_cost(stage, tokens, itemsize, rates)
         if end - first > 1 and not reuse:
-            cost += _multiplying_out(single[first:end], radix, rates)
+            cost += _fusion_cost(single[first:end], radix, rates)
         runs[first, end] = radix, cost
     found = {_cheapest(runs, net.depth, limit) for limit in LIMITS}
     return tuple(sorted(found, key=lambda choice: choice.cost.seconds))
@@ -185,7 +185,7 @@ def _stage_cost(stage: Stage, tokens: int, itemsize: int, rates: Rates) -> Cost:
     return Cost(flops, moves, launches, seconds)
 
 
-def _multiplying_out(single: list[Cost], radix: int, rates: Rates) -> Cost:
+def _fusion_cost(single: list[Cost], radix: int, rates: Rates) -> Cost:
     """Return the cost of applying stages to as many vectors as a fused switch has wires.
 
     `single` holds the costs of the stages for one vector. The part that is launch time, according

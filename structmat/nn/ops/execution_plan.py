@@ -1,8 +1,8 @@
-"""What a network is compiled to: steps on a device, and how blocks are multiplied out before.
+"""Execution plans on a device: the steps of a network with fused stages, and how to fuse blocks.
 
-A `Program` belongs to a network and has a key that says the same in every process; under it the
-torch operator finds the program again. Tensors are made when a device is first used, by the
-operator, and never while a graph is traced.
+A `Program` belongs to a network and has a key that is the same in every process, by which the torch
+operator looks it up. The operator creates the tensors when a device is first used, never while a
+graph is traced.
 """
 
 from __future__ import annotations
@@ -36,18 +36,18 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, eq=False)
 class Group:
-    """The stages that a merged one replaces.
+    """The run of stages that one fused stage replaces.
 
     Attributes
     ----------
     banks : int
-        How many banks of the given network these stages have.
+        The number of banks of the original network in these stages.
     steps : Steps or None
-        Of these stages; None for a single stage, whose blocks are used as they are.
+        The steps of these stages; None for a single stage, whose blocks are used unchanged.
     places : Tensor
-        (width,) int64: the place of each wire in its merged switch.
+        (width,) int64: the position of each wire in its fused switch.
     reads : tuple of Tensor
-        (n, c) int64, the wires of the switches of each merged bank.
+        (n, c) int64: the wires of the switches of each fused bank.
     """
 
     banks: int
@@ -57,9 +57,9 @@ class Group:
 
     @property
     def probes(self) -> Tensor:
-        """(c, width) bool: vector k has 1 at the k-th wire of each merged switch.
+        """(c, width) bool: vector k is 1 at the k-th wire of each fused switch.
 
-        As the switches of a stage share no wire, one vector shows a column of all their blocks.
+        The switches of a stage share no wire, so one vector yields a column of all their blocks.
         """
         widest = max(reads.shape[1] for reads in self.reads)
         return torch.arange(widest, device=self.places.device)[:, None] == self.places
@@ -67,16 +67,16 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Tape:
-    """A network with runs of stages merged, on one device.
+    """A network with fused stages on one device.
 
     Attributes
     ----------
     steps : Steps
-        Of the merged network.
+        The steps of the fused network.
     groups : tuple of Group
-        One for each of its stages.
+        One for each stage of the fused network.
     kernels : structmat.nn.ops.triton.Program or None
-        Of the fused kernels, where they can run.
+        The program of the Triton kernels, if they can run.
     """
 
     steps: Steps
@@ -86,8 +86,8 @@ class Tape:
     def apply(
         self, blocks: Sequence[Tensor], x: Tensor, out: Tensor | None = None, *, adjoint: bool
     ) -> Tensor:
-        """Return R x, or Rᴴ x, for vectors (tokens, width) and the merged blocks."""
-        kernels = self._taking(blocks, x)
+        """Return R x, or Rᴴ x, for vectors (tokens, width) and the fused blocks."""
+        kernels = self._usable_kernels(blocks, x)
         if kernels is not None:
             y = triton.forward(kernels, blocks, x, adjoint=adjoint)
             return y if out is None else out.copy_(y)
@@ -103,8 +103,8 @@ class Tape:
         grad_x: Tensor | None,
         sums: Sequence[Tensor] | None,
     ) -> None:
-        """Write the gradient of `apply` by the vectors, and add those by the merged blocks."""
-        kernels = self._taking(blocks, x)
+        """Write the gradient of `apply` for the vectors, and accumulate those of fused blocks."""
+        kernels = self._usable_kernels(blocks, x)
         if kernels is None:
             tiled.gradients(self.steps, blocks, x, grad, adjoint=adjoint, grad_x=grad_x, sums=sums)
             return
@@ -118,13 +118,13 @@ class Tape:
         for total, part in zip(sums, of_blocks, strict=True):
             total.add_(part)
 
-    def _taking(self, blocks: Sequence[Tensor], x: Tensor) -> triton.Program | None:
-        """Return the kernels' program where they take these numbers."""
-        taken = x.dtype in triton.DTYPES and all(b.dtype == torch.float32 for b in blocks)
-        return self.kernels if taken else None
+    def _usable_kernels(self, blocks: Sequence[Tensor], x: Tensor) -> triton.Program | None:
+        """Return the program of the Triton kernels if they support these dtypes."""
+        supported = x.dtype in triton.DTYPES and all(b.dtype == torch.float32 for b in blocks)
+        return self.kernels if supported else None
 
     def merge(self, blocks: Sequence[Tensor]) -> list[Tensor]:
-        """Return the blocks of the merged network: (n, c, c) for each of its banks."""
+        """Return the blocks of the fused network: (n, c, c) for each of its banks."""
         made: list[Tensor] = []
         for group, own in self._grouped(blocks):
             if group.steps is None or not own:
@@ -138,7 +138,7 @@ class Tape:
         return made
 
     def unmerge(self, blocks: Sequence[Tensor], grads: Sequence[Tensor]) -> list[Tensor]:
-        """Return the gradients of the blocks from those of `merge(blocks)`."""
+        """Return the gradients of the blocks, given those of `merge(blocks)`."""
         made: list[Tensor] = []
         rest = iter(grads)
         for group, own in self._grouped(blocks):
@@ -163,7 +163,7 @@ class Tape:
 
 
 class Program:
-    """A network, and what was made of it for each device and each way to merge its stages.
+    """A network and its compiled tapes, cached by device and by fusion of stages.
 
     Parameters
     ----------
@@ -175,7 +175,8 @@ class Program:
     key : str
         A digest of the wiring.
     chosen : dict
-        Where merged runs of stages end, by what was asked; `structmat.nn.ops.autotune` fills it.
+        The ends of the fused runs of stages of selected plans, by cache key; maintained by
+        `structmat.nn.ops.autotune`.
     """
 
     def __init__(self, network: Network) -> None:
@@ -185,7 +186,7 @@ class Program:
         self._made: dict[Hashable, Any] = {}
 
     def tape(self, ends: tuple[int, ...], device: torch.device) -> Tape:
-        """Return the tape that merges runs of stages with these ends."""
+        """Return the tape in which the runs of stages with these ends are fused."""
         takes = triton.available(device)
         return self._kept(
             ("tape", ends, device, takes),
@@ -197,9 +198,9 @@ class Program:
         return self._kept(("plain", device), lambda: plan_for(self.network, device))
 
     def places(self, device: torch.device, *, unitary: bool) -> tuple[Tensor | None, ...]:
-        """Return, by bank, the positions among all generators of those that `reduced` keeps.
+        """Return, for each bank, the indices of the generators that `reduced` keeps.
 
-        None for a bank that keeps all.
+        They are None for a bank that keeps all of its generators.
         """
         kept = kept_generators(self.network, unitary=unitary)
         return self._kept(
@@ -210,12 +211,12 @@ class Program:
         )
 
     def _kept(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """Return the value cached under a key, or compute it; it is cached in eager mode only."""
+        """Return the value cached under a key, or compute it; cache it in eager mode only."""
         if not modes.eager():
             with modes.untraced():
                 return make()
         if key not in self._made:
-            with torch.inference_mode(mode=False):  # since later calls may train
+            with torch.inference_mode(mode=False):  # later calls may need gradients
                 self._made[key] = make()
         found: _T = self._made[key]
         return found
@@ -231,9 +232,9 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def _constant(function: _F) -> _F:
-    """Let torch.compile treat results as constants, without tracing into the function.
+    """Make torch.compile treat results as constants, without tracing into the function.
 
-    The same as `torch.compiler.assume_constant_result`, which would load the compiler.
+    This is `torch.compiler.assume_constant_result`, which would import the compiler.
     """
     function._dynamo_marked_constant = True  # type: ignore[attr-defined]
     return function
@@ -304,7 +305,7 @@ if hasattr(os, "register_at_fork"):
 
 @lru_cache(maxsize=64)  # a model has many layers of a few widths
 def program_for(net: Network) -> Program:
-    """Return the program of a network, and let `found` find it while somebody holds it."""
+    """Return the program of a network, which `found` can look up as long as it is referenced."""
     made = Program(net)
     with _LOCK:
         return _ALIVE.setdefault(made.key, made)
@@ -316,12 +317,12 @@ def found(key: str) -> Program:
     Raises
     ------
     StructmatError
-        When nobody in this process holds one.
+        If no such program exists in this process.
     """
     program = _ALIVE.get(key)
     if program is None:
         raise StructmatError(
-            f"program {key}: no layer of its network is alive in this process; make one with"
+            f"program {key}: no layer with its network exists in this process; create one with"
             " Orthogonal(network) first"
         )
     return program

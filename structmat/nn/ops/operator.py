@@ -1,12 +1,13 @@
-"""The rotation as a torch operator, with its gradient: what autograd and the compiler see.
+"""The rotation as a torch custom operator with a gradient, as seen by autograd and the compiler.
 
-`structmat::rotate` takes vectors, the blocks of a network and the key of its program, and keeps
-the vectors and the blocks for its gradient, nothing of the stages between. With the weight of a
-frozen linear layer it goes on to that layer's outputs, so that the rotated vectors need not be
-kept, or even be there all at once. What the operator does with many or few vectors is decided when
-it runs (`structmat.nn.ops.autotune`), so that a compiled graph holds for every number of them.
-Second derivatives, forward-mode ones, transforms of `torch.func` and batches of gradients go by the
-reference implementation, which is made of torch's own operations. None of it sees autocast.
+`structmat::rotate` takes vectors, the blocks of a network and the key of its program. It saves only
+the vectors and the blocks for the backward pass, no intermediate results of stages. Given the
+weight of a frozen linear layer, it also computes that layer's outputs, so that the rotated vectors
+need not be saved, or even all be in memory at once. The plan is selected when the operator runs
+(`structmat.nn.ops.autotune`), so that a compiled graph is valid for any number of vectors. Second
+derivatives, forward-mode derivatives, transforms of `torch.func` and batched gradients use the
+reference implementation, which consists of torch's own operations. Autocast has no effect on any of
+this.
 """
 
 from __future__ import annotations
@@ -26,8 +27,8 @@ from structmat.nn.ops.cost_model import turns_weight
 from structmat.nn.ops.reference import rotate
 from structmat.nn.precision import product, without_autocast
 
-# Bytes of rotated vectors between the rotation and a linear layer: enough for the layer's product
-# to run at full speed.
+# Bytes of rotated vectors buffered between the rotation and a linear layer: enough for the matrix
+# product of the layer to run at full speed.
 _BETWEEN = 1 << 24
 
 
@@ -41,17 +42,17 @@ def rotated(
     adjoint: bool = False,
     plan: str = "auto",
 ) -> Tensor:
-    """Return R x, or Rᴴ x, for each vector along the last axis of x; or what a layer makes of it.
+    """Return R x, or Rᴴ x, for each vector along the last axis of x, or a linear layer's output.
 
     Parameters
     ----------
     program : Program
     blocks : one (n, r, r) tensor for each bank, all of one dtype; at least one
-    x : (..., width), of the dtype of the blocks or of a less precise one; complex where they are
-    weight : (outputs, width) of the dtype of x, optional
-        Of a linear layer that follows. It gets no gradient.
+    x : (..., width), in the dtype of the blocks or a less precise one; complex if they are
+    weight : (outputs, width) in the dtype of x, optional
+        The weight of a linear layer that follows. Its gradient is not computed.
     bias : (outputs,), optional
-        Of that layer. It gets no gradient.
+        The bias of that layer. Its gradient is not computed.
     adjoint : bool
         Apply the transposed (for complex blocks, conjugate transposed) matrix.
     plan : {"auto", "measure"}
@@ -66,7 +67,7 @@ def rotated(
     layer = (t for t in (weight, bias) if t is not None)
     if torch.is_grad_enabled() or not modes.eager(x, *blocks, *layer):
         return _rotate(x, list(blocks), weight, bias, program.key, plan, adjoint)
-    return _run(program, x, blocks, weight, bias, plan, adjoint=adjoint)  # nobody needs to know
+    return _run(program, x, blocks, weight, bias, plan, adjoint=adjoint)
 
 
 def plain(
@@ -78,7 +79,7 @@ def plain(
     *,
     adjoint: bool,
 ) -> Tensor:
-    """Return what `rotated` does, by the plain path, which torch differentiates step by step."""
+    """Return the same as `rotated` by the reference implementation, which torch differentiates."""
     dtype = blocks[0].dtype if blocks else x.dtype
     steps = execution_plan.plan_of(program.key, x.device)
     y = rotate(steps, blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
@@ -87,11 +88,11 @@ def plain(
     if modes.recorded():  # a recorded graph is differentiated without autocast
         with without_autocast(x.device.type):
             return functional.linear(y, weight, bias)
-    flat, turned = y.reshape(-1, y.shape[-1]), weight.T
-    if bias is not None:  # as one more input, so that the sum is rounded once
+    flat, transposed = y.reshape(-1, y.shape[-1]), weight.T
+    if bias is not None:  # as an additional input, so that the sum is rounded once
         flat = torch.cat([flat, flat.new_ones(len(flat), 1)], dim=1)
-        turned = torch.cat([turned, bias[None]])
-    return product(flat[None], turned[None]).view(*y.shape[:-1], len(weight))
+        transposed = torch.cat([transposed, bias[None]])
+    return product(flat[None], transposed[None]).view(*y.shape[:-1], len(weight))
 
 
 def _plain_gradients(
@@ -105,7 +106,7 @@ def _plain_gradients(
     of_x: bool,
     of_blocks: bool,
 ) -> list[Tensor]:
-    """Return the results of `_gradients`, by operations that torch differentiates and batches."""
+    """Return the same as `_gradients` by operations that torch can differentiate and batch."""
 
     def made(*given: Tensor) -> Tensor:
         vectors = given[0] if of_x else x
@@ -130,8 +131,8 @@ def _rotate(
 ) -> Tensor:
     with without_autocast(x.device.type):
         made = _run(execution_plan.found(key), x, blocks, weight, bias, plan, adjoint=adjoint)
-    # The same memory, but no view: torch refuses to change a view that an operator made in place,
-    # as some models change what a layer returns.
+    # The same memory, but not a view: torch raises an error when a view returned by an operator is
+    # modified in place, as some models do with the output of a layer.
     return torch.ops.aten._unsafe_view(made, made.shape)
 
 
@@ -150,10 +151,10 @@ def _run(
         tape, merged = _merged(program, flat, blocks, plan)
         return tape.apply(merged, flat, adjoint=adjoint).view(x.shape)
     shape = *x.shape[:-1], len(weight)
-    if _turns_weight(program, flat, blocks, weight):
+    if _rotates_weight(program, flat, blocks, weight):
         tape, merged = _merged(program, weight, blocks, plan)
-        turned = tape.apply(merged, weight, adjoint=not adjoint)
-        return functional.linear(flat, turned, bias).view(shape)
+        rotated_weight = tape.apply(merged, weight, adjoint=not adjoint)
+        return functional.linear(flat, rotated_weight, bias).view(shape)
     tape, merged = _merged(program, flat, blocks, plan)
     if flat.numel() * flat.dtype.itemsize <= _BETWEEN:
         return functional.linear(tape.apply(merged, flat, adjoint=adjoint), weight, bias).view(
@@ -161,11 +162,11 @@ def _run(
         )
     out = x.new_empty(len(flat), len(weight))
     for rows, between in _chunks(flat):
-        turned = tape.apply(merged, flat[rows], between, adjoint=adjoint)
+        y = tape.apply(merged, flat[rows], between, adjoint=adjoint)
         if bias is None:
-            torch.mm(turned, weight.T, out=out[rows])
+            torch.mm(y, weight.T, out=out[rows])
         else:
-            torch.addmm(bias, turned, weight.T, out=out[rows])
+            torch.addmm(bias, y, weight.T, out=out[rows])
     return out.view(shape)
 
 
@@ -194,7 +195,7 @@ def _gradients(
     of_x: bool,  # noqa: FBT001
     of_blocks: bool,  # noqa: FBT001
 ) -> list[Tensor]:
-    """Return the gradient of x, empty if not wanted, and those of the blocks, if wanted."""
+    """Return the gradient for x, empty if not required, and those for the blocks, if required."""
     with without_autocast(x.device.type):
         return _run_back(
             execution_plan.found(key), grad, x, blocks, weight, plan, (adjoint, of_x, of_blocks)
@@ -213,13 +214,13 @@ def _run_back(
     adjoint, of_x, of_blocks = how
     flat, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
     sums: list[Tensor] | None = None
-    if weight is not None and _turns_weight(program, flat, blocks, weight):
+    if weight is not None and _rotates_weight(program, flat, blocks, weight):
         tape, merged = _merged(program, weight, blocks, plan)
-        turned = tape.apply(merged, weight, adjoint=not adjoint)
-        grad_x = grads @ turned if of_x else None
+        rotated_weight = tape.apply(merged, weight, adjoint=not adjoint)
+        grad_x = grads @ rotated_weight if of_x else None
         if of_blocks:
             sums = tiled.zeros_like(merged)
-            of_weight = torch.mm(grads.T, flat, out=turned)
+            of_weight = torch.mm(grads.T, flat, out=rotated_weight)
             tape.gradients(merged, weight, of_weight, adjoint=not adjoint, grad_x=None, sums=sums)
     else:
         tape, merged = _merged(program, flat, blocks, plan)
@@ -251,7 +252,7 @@ def _(
 
 
 def _chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Yield runs of vectors (tokens, width), and the same memory each time for as many of them."""
+    """Yield slices of vectors (tokens, width), each with a buffer of its size in shared memory."""
     tokens, width = x.shape
     most = max(1, min(tokens, _BETWEEN // (width * x.dtype.itemsize)))
     between = x.new_empty(most, width)
@@ -259,10 +260,10 @@ def _chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield slice(start, start + most), between[: tokens - start]
 
 
-def _turns_weight(
+def _rotates_weight(
     program: execution_plan.Program, x: Tensor, blocks: Sequence[Tensor], weight: Tensor
 ) -> bool:
-    """Return whether the weight is rotated instead of x; never where that rounds it more."""
+    """Return whether to rotate the weight instead of x; never if that rounds to a lower dtype."""
     dtype = blocks[0].dtype
     return weight.dtype == x.dtype == dtype and turns_weight(
         program.network,
@@ -276,7 +277,7 @@ def _turns_weight(
 def _merged(
     program: execution_plan.Program, x: Tensor, blocks: Sequence[Tensor], plan: str
 ) -> tuple[execution_plan.Tape, list[Tensor]]:
-    """Return what vectors (tokens, width) go through, with the blocks multiplied out for it."""
+    """Return the tape of the selected plan for vectors (tokens, width), and its fused blocks."""
     ends = autotune.chosen(program, len(x), blocks[0].dtype, x.device, measure=plan == "measure")
     tape = program.tape(ends, x.device)
     return tape, tape.merge(blocks)
@@ -285,7 +286,7 @@ def _merged(
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
     x, blocks, weight, _, key, plan, adjoint = inputs
     ctx.save_for_backward(x, weight, *blocks)
-    ctx.program = execution_plan.found(key)  # so that it lives as long as the graph
+    ctx.program = execution_plan.found(key)  # keeps the program alive as long as the graph
     ctx.how = plan, adjoint
 
 
@@ -320,7 +321,7 @@ def _keep_all(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None: 
 
 
 def _backward_again(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
-    """Return the gradients of the gradients: the reference implementation's, taken twice."""
+    """Return second derivatives, by differentiating the reference implementation twice."""
     grad, x, weight, *blocks = ctx.saved_tensors
     adjoint, of_x, of_blocks = ctx.how
 
@@ -338,13 +339,14 @@ def _backward_again(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
 _gradients.register_autograd(_backward_again, setup_context=_keep_all)
 
 
-# Batching rules for callers that bypass `rotated`: the elements of the batch one by one.
+# Batching rules for callers that bypass `rotated`: the elements of the batch are computed one by
+# one.
 
 
 def _one_by_one(
     op: Callable[..., Any], info: Any, in_dims: tuple[Any, ...], *given: Any
 ) -> tuple[Any, Any]:
-    """Apply an operator to each element of a batch and stack the results, as torch's vmap does."""
+    """Apply an operator to each element of a batch and stack the results, as a rule for vmap."""
     flat, spec = tree_flatten(given)
     dims = tree_leaves(in_dims, is_leaf=lambda dim: dim is None)
     made = [
@@ -376,7 +378,7 @@ def _(
     of_x: bool,  # noqa: FBT001
     of_blocks: bool,  # noqa: FBT001
 ) -> list[Tensor]:
-    """Avoid our operator in torch's older vmap, that of `is_grads_batched`."""
+    """Use the reference implementation in torch's older vmap, that of `is_grads_batched`."""
     return _plain_gradients(
         execution_plan.found(key),
         grad,

@@ -1,9 +1,9 @@
-"""The plain path: a schedule on torch tensors, gathers and block products, step by step.
+"""The reference implementation: the gathers and block products of a schedule on torch tensors.
 
-The activations are turned once, so that the vectors lie along the last axis: then a permutation
-of wires copies whole rows, and a bank is one batched product. Each step is an operation that torch
-differentiates, forwards and backwards and any number of times; what `structmat.nn.ops.operator`
-does faster is compared with this.
+The activations are transposed once, so that each vector is a column: then a permutation of wires
+copies whole rows, and a bank is one batched product. Each step is an operation that torch can
+differentiate, in forward and reverse mode and to any order. The fast implementation in
+`structmat.nn.ops.operator` is tested against this one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from structmat.nn.precision import conjugate_transposed, product
 class Plan:
     """A schedule with its index arrays as tensors on one device.
 
-    `indices` holds, for each step, the (index, inverse) of a gather, or None for a step that
+    `indices` contains, for each step, the (index, inverse) of a gather, or None for a step that
     needs no index array.
     """
 
@@ -84,7 +84,7 @@ def _multiply(width: int, step: Product, blocks: Sequence[Tensor], y: Tensor) ->
     passing = width - sum(sizes)
     runs = y.split([*sizes, passing]) if passing or len(sizes) > 1 else (y,)
     parts = []
-    for s, run in zip(step.segments, runs, strict=False):  # the run that passes has no segment
+    for s, run in zip(step.segments, runs, strict=False):  # idle wires have no segment
         made = product(blocks[s.bank], run.reshape(s.count, s.radix, -1))
         parts.append(made.reshape(run.shape))
     parts.extend(runs[len(parts) :])
@@ -102,14 +102,14 @@ def _transpose(step: Gather, y: Tensor, *, adjoint: bool) -> Tensor:
 
 
 def _permuted(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-    if modes.recorded() or modes.refuses_functions():  # torch's own operation is needed
+    if modes.recorded() or modes.refuses_functions():
         return y.index_select(0, index)
     made: Tensor = _Permute.apply(y, index, inverse)
     return made
 
 
 class _Permute(torch.autograd.Function):
-    """Permute rows; unlike that of indexing, the gradient is again a gather, not a scatter."""
+    """A permutation of rows whose gradient is a gather, not a scatter as that of indexing."""
 
     generate_vmap_rule = True
 

@@ -1,13 +1,13 @@
-"""Apply a program's steps tile by tile: a few vectors go through all stages while in cache.
+"""The steps of a program applied tile by tile, so that intermediate results stay in the cache.
 
-Reading a vector once and writing it once is what a rotation must cost; what is in between should
-stay near the processor. So the activations are cut into tiles of some vectors; a tile is turned,
-so that its vectors lie along the last axis (then a permutation of wires copies whole rows, and a
-bank is one batched product), goes through all steps in scratch buffers, and is turned back.
-Nothing of a stage is kept for the backward pass: it sends each tile through the stages again.
+A rotation must read and write each vector once; everything in between should stay in the cache. The
+activations are therefore divided into tiles of a few vectors. A tile is transposed, so that each
+vector is a column (then a permutation of wires copies whole rows, and a bank is one batched
+product), goes through all steps in scratch buffers, and is transposed back. No intermediate results
+are saved for the backward pass, which applies the stages to each tile again.
 
-These are plain functions without autograd; `structmat.nn.ops.operator` gives them to it, and
-`structmat.nn.ops.reference` is the plain path beside them.
+These functions do not support autograd; `structmat.nn.ops.operator` registers them with it. The
+reference implementation is `structmat.nn.ops.reference`.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from torch import Tensor
 
 from structmat.linalg.schedule import Gather, Product, Schedule, Segment
 
-# Bytes of one scratch buffer: several fit in a core's second-level cache.
+# Bytes of one scratch buffer: several fit in the L2 cache of a core.
 _BUFFER = 700_000
 _EIGHT = 8
-_FEW = 8  # vectors, for which starting an operation takes longer than doing it
-_WHOLE = 1 << 28  # bytes of a buffer on devices where operations are slow to start
+_FEW = 8  # number of vectors up to which launching an operation takes longer than computing it
+_WHOLE = 1 << 28  # bytes of a buffer on devices where launching operations is slow
 
 
 @dataclass(frozen=True, eq=False)
 class Move:
-    """Reorder the wires: row i of the result is row `index[i]`."""
+    """A permutation of the wires: row i of the result is row `index[i]`."""
 
     index: Tensor
     inverse: Tensor
@@ -37,19 +37,19 @@ class Move:
 
 @dataclass(frozen=True, eq=False)
 class Multiply:
-    """Multiply consecutive runs of wires by blocks; wires from `passing` on stay as they are.
+    """The product of blocks and consecutive runs of wires; wires from `passing` on are copied.
 
-    With `turned` = (p, q) the wires are first read as a p×q matrix column by column: a view.
+    With `transposed` = (p, q), the wires are first viewed as the transpose of a p×q matrix.
     """
 
     segments: tuple[Segment, ...]
     passing: int
-    turned: tuple[int, int] | None = None
+    transposed: tuple[int, int] | None = None
 
     def part(self, y: Tensor, segment: Segment) -> Tensor:
         """Return the wires of a segment: y (width, t) → (count, radix, t), a view."""
-        if self.turned is not None:
-            return y.unflatten(0, self.turned).transpose(0, 1)
+        if self.transposed is not None:
+            return y.unflatten(0, self.transposed).transpose(0, 1)
         end = segment.start + segment.count * segment.radix
         return y[segment.start : end].unflatten(0, (segment.count, segment.radix))
 
@@ -66,7 +66,8 @@ class Steps:
     width : int
     forward, adjoint : tuple of Step
     single : tuple of Step
-        The forward steps without views where every product takes all wires in one bank, else none.
+        The forward steps without views if every product consists of one bank of all wires,
+        otherwise empty.
     """
 
     width: int
@@ -76,7 +77,7 @@ class Steps:
 
     @classmethod
     def of(cls, plan: Schedule, device: torch.device) -> Steps:
-        """Return the steps of a schedule, with its index arrays on a device."""
+        """Return the steps of a schedule, with their index arrays on a device."""
         ahead: list[tuple[Step, tuple[int, int] | None]] = []
         back: list[tuple[Step, tuple[int, int] | None]] = []
         for step in plan.steps:
@@ -106,7 +107,7 @@ def _product(step: Product) -> Multiply:
 
 
 def _folded(steps: list[tuple[Step, tuple[int, int] | None]]) -> tuple[Step, ...]:
-    """Return the steps with a transpose of a matrix made part of the product that reads it."""
+    """Return the steps with each matrix transpose folded into the product that reads it."""
     folded: list[Step] = []
     pending: tuple[Step, tuple[int, int]] | None = None
     for step, shape in steps:
@@ -129,10 +130,10 @@ def _folded(steps: list[tuple[Step, tuple[int, int] | None]]) -> tuple[Step, ...
 
 
 def tile(width: int, tokens: int, dtype: torch.dtype, device: torch.device) -> int:
-    """Return how many vectors go through the stages together.
+    """Return the number of vectors in a tile.
 
-    On a CPU a tile fills a part of the second-level cache, and its rows are an odd multiple of
-    eight numbers long: rows at a power of two would fall on the same few places of the cache.
+    On a CPU, a tile fills part of the L2 cache, and its rows have a length that is an odd multiple
+    of eight: rows whose stride is a power of two would map to the same few cache sets.
 
     Examples
     --------
@@ -147,7 +148,7 @@ def tile(width: int, tokens: int, dtype: torch.dtype, device: torch.device) -> i
 
 
 class _Scratch:
-    """Buffers of (width, t) numbers, made when they are first asked for."""
+    """Scratch buffers of shape (width, t), allocated on first use."""
 
     def __init__(self, width: int, most: int, dtype: torch.dtype, device: torch.device) -> None:
         self._made: list[Tensor] = []
@@ -171,21 +172,21 @@ def apply(
     *,
     adjoint: bool = False,
 ) -> Tensor:
-    """Return the vectors after all steps, or after all adjoint ones.
+    """Apply all steps, or all adjoint steps, to the vectors.
 
     Parameters
     ----------
     steps : Steps
     blocks : one (n, r, r) tensor for each bank
-    x : (tokens, width), of the dtype of the blocks or of a less precise one
+    x : (tokens, width), in the dtype of the blocks or a less precise one
     out : (tokens, width), optional
-        Where to write the result.
+        The tensor to write the result to.
     adjoint : bool
         Apply the transposed (for complex blocks, conjugate transposed) matrix.
 
     Returns
     -------
-    (tokens, width) of the dtype of x, contiguous unless `out` is not
+    (tokens, width) in the dtype of x, contiguous unless `out` is not
     """
     tokens, width = x.shape
     if 0 < tokens <= _FEW and steps.single and not adjoint and x.dtype == blocks[0].dtype:
@@ -209,9 +210,9 @@ def apply(
 
 
 def _few(steps: Sequence[Step], blocks: Sequence[Tensor], x: Tensor) -> Tensor:
-    """Return the vectors after all steps, by as few calls as can be: they are what takes time."""
+    """Apply all steps to a few vectors, with as few calls as possible, which dominate the time."""
     t = len(x)
-    y = x.reshape(-1) if t == 1 else x.T.contiguous()  # numbers are faster moved than rows of one
+    y = x.reshape(-1) if t == 1 else x.T.contiguous()  # permuting a 1-D tensor is faster
     shape = y.shape
     for step in steps:
         if isinstance(step, Move):
@@ -232,14 +233,14 @@ def gradients(
     grad_x: Tensor | None,
     sums: Sequence[Tensor] | None,
 ) -> None:
-    """Write the gradient of `apply` by the vectors, and add those by the blocks.
+    """Write the gradient of `apply` for the vectors, and accumulate those for the blocks.
 
     Parameters
     ----------
     steps, blocks, x, adjoint : as for `apply`
-    grad : (tokens, width), the gradient of the result
-    grad_x : (tokens, width) of the dtype of x, or None where it is not wanted
-    sums : list of (n, r, r) of the dtype of the blocks, contiguous, or None
+    grad : (tokens, width), the gradient for the result
+    grad_x : (tokens, width) in the dtype of x, or None if not required
+    sums : list of (n, r, r) in the dtype of the blocks, contiguous, or None
     """
     if sums is None:
         if grad_x is not None:
@@ -261,7 +262,7 @@ def gradients(
                 reads, y = kept.pop()
                 for s in step.segments:
                     left, right = step.part(g, s), reads.part(y, s)
-                    if adjoint:  # by the block, not by its adjoint
+                    if adjoint:  # the gradient for the block, not for its adjoint
                         left, right = right, left
                     add = sums[s.bank]
                     torch.baddbmm(add, left, right.mH, out=add)
@@ -278,14 +279,14 @@ def _adjoints(blocks: Sequence[Tensor]) -> list[Tensor]:
 
 
 def zeros_like(blocks: Sequence[Tensor]) -> list[Tensor]:
-    """Return zeros of the shapes of blocks, contiguous, for gradients to be added to."""
+    """Return contiguous zeros of the shapes of blocks, to accumulate gradients in."""
     return [torch.zeros(b.shape, dtype=b.dtype, device=b.device) for b in blocks]
 
 
 def _inputs(
     steps: Sequence[Step], blocks: Sequence[Tensor], x: Tensor, scratch: _Scratch
 ) -> tuple[list[tuple[Multiply, Tensor]], tuple[int, int]]:
-    """Return what each product reads, in order, and two buffers that hold nothing of it."""
+    """Return the input of each product, in order, and the indices of two unused buffers."""
     y, used = _loaded(steps, x, scratch, 0)
     holds = used - 1  # the buffer of y, if any
     free = -1  # a buffer before `used` whose content is no longer needed
@@ -308,14 +309,15 @@ def _inputs(
 
 
 def _loaded(steps: Sequence[Step], x: Tensor, scratch: _Scratch, k: int) -> tuple[Tensor, int]:
-    """Return vectors (t, width) turned to (width, t), and the next free buffer.
+    """Return vectors (t, width) transposed to (width, t), and the next free buffer.
 
-    A first product over all wires reads them where they are; else they are copied to buffer k.
+    If the first step is a product over all wires, it reads a view; otherwise the vectors are copied
+    to buffer k.
     """
     buffer = scratch.get(k, 0)
     if x.dtype == buffer.dtype and x.stride(1) == 1:
         first = steps[0]
-        if isinstance(first, Multiply) and len(first.segments) == 1 and not first.turned:
+        if isinstance(first, Multiply) and len(first.segments) == 1 and not first.transposed:
             return x.T, k
     buffer = scratch.get(k, len(x))
     buffer[None].copy_(x.T)
@@ -323,7 +325,7 @@ def _loaded(steps: Sequence[Step], x: Tensor, scratch: _Scratch, k: int) -> tupl
 
 
 def _stepped(step: Step, blocks: Sequence[Tensor], y: Tensor, out: Tensor) -> Tensor:
-    """Return what a step makes of wires y (width, t), in the buffer `out`."""
+    """Apply a step to wires y (width, t), writing to the buffer `out`."""
     if isinstance(step, Move):
         return torch.index_select(y, 0, step.index, out=out)
     for s in step.segments:
@@ -338,6 +340,6 @@ def _stepped(step: Step, blocks: Sequence[Tensor], y: Tensor, out: Tensor) -> Te
 def _store(out: Tensor, y: Tensor) -> None:
     """Write wires (width, t) to vectors (t, width).
 
-    Three axes, for torch copies a transposed matrix by one thread only.
+    A third axis is added because torch copies a transposed matrix in one thread only.
     """
     out[None].copy_(y.T)

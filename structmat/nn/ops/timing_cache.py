@@ -1,6 +1,6 @@
-"""Times measured before, by name: in memory, and in a file for later processes.
+"""A cache of measured times by name, in memory and in a file for later processes.
 
-The file only saves time: one that is missing, damaged or cannot be written is as good as none.
+The file only saves time: a file that is missing, damaged or not writable is ignored.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from structmat.errors import FileError, check_format
 FOLDER = "STRUCTMAT_CACHE"  # the environment variable that names the file's folder
 _FORMAT, _VERSION = "structmat.plans", 1
 _MOST = sys.float_info.max  # an integer may be larger
-_LONGEST = 2**22  # bytes of a file: thousands of networks; a longer file is started anew
+_LONGEST = 2**22  # bytes of the file: thousands of networks; a longer file is replaced
 
 Ends = tuple[int, ...]
-Times = dict[Ends, float]  # seconds, by where the merged runs of stages end
+Times = dict[Ends, float]  # seconds, by the ends of the fused runs of stages
 
 _KNOWN: dict[tuple[Path | None, str], Times] = {}
 
@@ -31,7 +31,7 @@ _KNOWN: dict[tuple[Path | None, str], Times] = {}
 def file() -> Path | None:
     """Return the file for measured times: in $STRUCTMAT_CACHE, or the user's cache folder.
 
-    None where neither is set and there is no home directory.
+    It is None if the variable is not set and there is no home directory.
     """
     named = os.environ.get(FOLDER)
     try:
@@ -42,7 +42,7 @@ def file() -> Path | None:
 
 
 def recall(name: str) -> Times:
-    """Return the times kept under a name; none if there are none."""
+    """Return the times cached under a name, or an empty dict."""
     path = file()
     if (path, name) not in _KNOWN:
         _KNOWN[path, name] = _read(path).get(name, {})
@@ -50,7 +50,7 @@ def recall(name: str) -> Times:
 
 
 def remember(name: str, times: Mapping[Ends, float]) -> None:
-    """Keep times under a name, and all others as they are."""
+    """Cache times under a name, in memory and in the file."""
     path = file()
     _KNOWN[path, name] = dict(times)
     if path is None:
@@ -63,16 +63,16 @@ def remember(name: str, times: Mapping[Ends, float]) -> None:
     try:
         write_bytes(make_directory(path.parent) / path.name, text.encode())
     except (FileError, OSError):
-        return  # measured again in the next process
+        return  # the next process measures again
 
 
 def forget() -> None:
-    """Drop what is kept in memory; the file is read again."""
+    """Clear the cache in memory, so that the file is read again."""
     _KNOWN.clear()
 
 
 def _read(path: Path | None) -> dict[str, Times]:
-    """Return the times in a file; damaged entries are left out, so that they are measured anew."""
+    """Return the times in a file, without damaged entries, which are then measured again."""
     data: Any = None if path is None else read_json(path, most=_LONGEST)
     try:
         check_format(data, what=str(path), form=_FORMAT, version=_VERSION, writer="remember")
@@ -85,7 +85,7 @@ def _read(path: Path | None) -> dict[str, Times]:
 
 
 def _times(ways: Any) -> Times:
-    """Return the times of one name, or none if any is invalid: a part could select a wrong plan."""
+    """Return the times of one name, or none if any is invalid: a subset could mislead selection."""
     times: Times = {}
     for way in ways if isinstance(ways, list) else ():
         known: dict[str, Any] = way if isinstance(way, dict) else {}

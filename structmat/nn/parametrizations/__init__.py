@@ -1,7 +1,8 @@
-"""Generators → orthogonal or unitary blocks in torch, with gradients.
+"""Parametrizations of orthogonal and unitary blocks by generators, in torch with gradients.
 
 The layout of the generators is that of `structmat.linalg.blocks`, whose numpy functions are the
-plain reference. Whatever dtype the generators have, blocks are computed in at least float32.
+reference implementations. Whatever the dtype of the generators, blocks are computed in at least
+float32.
 """
 
 from __future__ import annotations
@@ -32,18 +33,18 @@ assert KINDS.keys() == REFERENCE_KINDS.keys()
 
 
 def checked_kind(name: str) -> str:
-    """Return the name of a kind of blocks, if there is one of this name.
+    """Return the name of a parametrization after checking that it exists.
 
     Raises
     ------
     BlockError
-        When there is none; the message suggests the nearest names.
+        If there is no such parametrization; the message suggests similar names.
 
     Examples
     --------
     >>> checked_kind("cayley")
     'cayley'
     """
-    if name not in list(KINDS):  # a list, for what cannot be hashed
-        raise BlockError(f"blocks={name!r}: no such kind{suggest(str(name), KINDS)}")
+    if name not in list(KINDS):  # a list, because the name may be unhashable
+        raise BlockError(f"blocks={name!r}: no such parametrization{suggest(str(name), KINDS)}")
     return name

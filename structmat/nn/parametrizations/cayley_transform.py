@@ -6,16 +6,16 @@ of Q′, u = ½(R′b + b) and v = (1, u). Then by bordering
     R = (I − (2/s) v vᴴ) diag(−1, R′),   s = 1 − iδ + bᴴu,   Re s = vᴴv ≥ 1
 
 With M′ = (I−Q′)⁻¹ = ½(R′ + I), u = M′b, and M′ + M′ᴴ = 2M′ᴴM′ gives Re bᴴu = uᴴu. The first
-factor is unitary for any v as long as Re s = vᴴv, and s is computed so. Hence no pivoting, no
-small divisor, and blocks that are orthogonal to rounding at any size of Q. But ½(R′b + b) loses as
-many digits as ‖Q‖ has, so these are for generators that are not large.
+factor is unitary for any v as long as Re s = vᴴv, and s is computed accordingly. No pivoting is
+needed, no divisor is small, and the blocks are orthogonal up to rounding for Q of any size.
+However, ½(R′b + b) loses as many digits as ‖Q‖ has, so this is used for moderate generators only.
 
 **Few blocks, or large generators**: R = 2M − I, with M = (I−Q)⁻¹ by LU with pivoting. A real Q of
-odd radix has an eigenvalue 0, which LU loses beside large ones; so Q is partitioned once, as above,
-with M′ by LU.
+odd radix has an eigenvalue 0, which LU does not resolve next to large ones; Q is therefore
+partitioned once, as above, with M′ by LU.
 
 **Gradients**: dR = 2 M dQ M. For small Q, M = ½(R+I); for large Q, R+I is a difference of nearly
-equal numbers, and M is computed anew.
+equal numbers, and M is recomputed.
 """
 
 from __future__ import annotations
@@ -40,31 +40,31 @@ from structmat.nn.parametrizations.generators import (
 from structmat.nn.parametrizations.matrix_products import times
 from structmat.nn.precision import without_autocast
 
-# Where reflections, some sixty calls of torch, beat a LAPACK call for each block; measured on two
-# cores with AVX-512. Either way the numbers are the same ones, to rounding.
+# Limits within which reflections, about sixty torch calls, are faster than a LAPACK call for each
+# block, as measured on two cores with AVX-512. The results are the same up to rounding.
 _WIDEST = 12
-_FEWEST = 4000  # numbers of generators
-_REFLECTED = 1e5  # generators up to which reflections are exact to the rounding of float32
-_SUMMED = 1.0  # generators up to which R + I loses less than a digit
+_FEWEST = 4000  # smallest number of generators
+_REFLECTED = 1e5  # largest generator for which reflections are exact to float32 rounding
+_SUMMED = 1.0  # largest generator for which R + I loses less than a digit
 
 
 def cayley(generators: Tensor, radix: int) -> Tensor:
-    """Return the blocks (I+Q)(I−Q)⁻¹: every rotation that has no eigenvalue −1, once.
+    """Return the blocks (I+Q)(I−Q)⁻¹, which cover every rotation without eigenvalue −1 once.
 
-    Solved exactly, never by a truncated series: the blocks are orthogonal to rounding for
-    generators of any size, and exact in float32; in float64 their error is a few ulps, and some
-    ulps times ‖Q‖ where Q is nearly singular. The gradient decreases as 1/‖Q‖², and is exact to
-    rounding as well, even where it is far below one ulp of the blocks.
+    The transform is computed exactly, not by a truncated series: the blocks are orthogonal up to
+    rounding for generators of any size, and exact in float32; in float64 their error is a few ulps,
+    or a few ulps times ‖Q‖ if Q is nearly singular. The gradient decreases as 1/‖Q‖², and is exact
+    to rounding as well, even if it is far below one ulp of the blocks.
 
     Parameters
     ----------
     generators : (..., r(r−1)/2) or (..., r²), floating
-        As `skew` takes them.
+        As for `skew`.
     radix : int
 
     Returns
     -------
-    (..., r, r) of the same precision, at least float32; complex for r² generators
+    (..., r, r) in the same precision, at least float32; complex for r² generators
 
     Raises
     ------
@@ -73,7 +73,7 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
 
     Examples
     --------
-    >>> cayley(torch.tensor([1.0]), 2)       # a quarter turn: tan(θ/2) = 1
+    >>> cayley(torch.tensor([1.0]), 2)       # a rotation by 90°: tan(θ/2) = 1
     tensor([[ 0.,  1.],
             [-1.,  0.]])
     """
@@ -108,7 +108,7 @@ class _Cayley(torch.autograd.Function):
     def forward(generators: Tensor, radix: int) -> Tensor:
         unitary = is_unitary(generators, radix)
         if radix == 2 and not unitary:
-            return _quarter_turned(generators)
+            return _cayley_2x2(generators)
         many = radix <= _WIDEST and generators.numel() >= _FEWEST
         if many and generators.dtype != torch.float64 and known_below(generators, _REFLECTED):
             return reflected(generators, radix, unitary=unitary)
@@ -124,12 +124,12 @@ class _Cayley(torch.autograd.Function):
         radix = blocks.shape[-1]
         if radix == 2 and not blocks.is_complex():
             (c, s), (d, e) = blocks[..., 0, :].unbind(-1), slopes.unbind(-2)
-            turn = (d[..., 1] - e[..., 0]) * c - (d[..., 0] + e[..., 1]) * s
+            of_angle = (d[..., 1] - e[..., 0]) * c - (d[..., 0] + e[..., 1]) * s
             q = widened(generators)
-            made = turn[..., None] * (2 / (1 + q * q))  # dθ = 2/(1+q²) dq
+            made = of_angle[..., None] * (2 / (1 + q * q))  # dθ = 2/(1+q²) dq
             return made.to(generators.dtype), None
         with without_autocast(slopes.device.type):
-            # Derivatives of this one are also taken under transforms, where values are unknown.
+            # This gradient may itself be differentiated under transforms, with unknown values.
             if not torch.is_grad_enabled() and known_below(generators, _SUMMED):
                 m = _plus_one(blocks).mH / 2
             else:
@@ -153,7 +153,7 @@ class _Cayley(torch.autograd.Function):
 
 
 class _CayleyWithTangents(_Cayley):
-    """The same, with forward-mode derivatives, which torch.compile refuses in 2.13."""
+    """The same with forward-mode derivatives, which torch.compile does not support in 2.13."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -174,7 +174,7 @@ def _plus_one(blocks: Tensor) -> Tensor:
     return blocks + torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device)
 
 
-def _quarter_turned(generators: Tensor) -> Tensor:
+def _cayley_2x2(generators: Tensor) -> Tensor:
     """Return [[c, s], [−s, c]] with c = (1−q²)/(1+q²), s = 2q/(1+q²)."""
     q = all_or_none(widened(generators))[:, 0]
     twice = 2 / (1 + q * q)
@@ -183,7 +183,7 @@ def _quarter_turned(generators: Tensor) -> Tensor:
 
 
 def solved(generators: Tensor, radix: int) -> Tensor:
-    """Return the blocks by LU with pivoting, at any size of Q."""
+    """Return the blocks by LU with pivoting, for Q of any size."""
     m = resolvent(skew(all_or_none(widened(generators)), radix))
     blocks = 2 * m - torch.eye(radix, dtype=m.dtype, device=m.device)
     if generators.dtype == torch.float64:
@@ -192,7 +192,7 @@ def solved(generators: Tensor, radix: int) -> Tensor:
 
 
 def resolvent(q: Tensor) -> Tensor:
-    """Return (I−Q)⁻¹ for skew matrices, with small entries exact to rounding, too.
+    """Return (I−Q)⁻¹ for skew matrices, with even small entries exact to rounding.
 
     Examples
     --------
@@ -204,7 +204,7 @@ def resolvent(q: Tensor) -> Tensor:
     odd = radix % 2 == 1 and radix > 1 and not q.is_complex()
     inner = q[..., 1:, 1:] if odd else q
     one = torch.eye(inner.shape[-1], dtype=q.dtype, device=q.device)
-    # Not `solve`, whose forward-mode derivatives of second order are wrong in torch 2.13.
+    # Not `solve`, whose second-order forward-mode derivatives are wrong in torch 2.13.
     m = torch.linalg.inv_ex(one - inner).inverse
     if not odd:
         return m
@@ -219,9 +219,9 @@ def resolvent(q: Tensor) -> Tensor:
 
 
 def polished(blocks: Tensor) -> Tensor:
-    """Return the nearest orthogonal matrices of nearly orthogonal ones.
+    """Return the nearest orthogonal matrices to nearly orthogonal ones, to second order.
 
-    One step R + ½R(I − RᴴR) of Newton and Schulz takes an error e to ¾e².
+    One Newton–Schulz step R + ½R(I − RᴴR) reduces an error e to ¾e².
 
     Examples
     --------
@@ -233,8 +233,8 @@ def polished(blocks: Tensor) -> Tensor:
 
 
 def reflected(generators: Tensor, radix: int, *, unitary: bool) -> Tensor:
-    """Return the blocks as products of reflections; the batch comes last, for long strides."""
-    # In float64 for float32: what is lost to large Q (a digit for each in ‖Q‖, or two) is not seen.
+    """Return the blocks as products of reflections, computed with the batch as the last axis."""
+    # float32 blocks are computed in float64, so that digits lost for large Q have no effect.
     rows = widened(generators).mT.contiguous()
     pairs = radix * (radix - 1) // 2
     if unitary:
@@ -243,7 +243,7 @@ def reflected(generators: Tensor, radix: int, *, unitary: bool) -> Tensor:
         below, diagonal = rows, None
     blocks = below.new_zeros(radix, radix, rows.shape[1])
     blocks.diagonal(dim1=0, dim2=1).fill_(-1)
-    v = below.new_full(blocks.shape[1:], -2)  # −2 times the v of above: −2, then R′c + c, c = −b
+    v = below.new_full(blocks.shape[1:], -2)  # −2 times v as defined above: −2, R′c + c, c = −b
     end = pairs
     for i in reversed(range(radix)):
         rest = radix - 1 - i
@@ -252,8 +252,8 @@ def reflected(generators: Tensor, radix: int, *, unitary: bool) -> Tensor:
         u = v[i:].conj()
         s = (u * v[i:]).sum(0)
         if diagonal is not None:
-            turn = (c.conj() * v[i + 1 :]).sum(0).imag
-            s = torch.complex(s.real, 2 * turn - 4 * diagonal[i])
+            imaginary = (c.conj() * v[i + 1 :]).sum(0).imag
+            s = torch.complex(s.real, 2 * imaginary - 4 * diagonal[i])
         blocks[i:, i:].addcmul_(
             (v[i:] / s)[:, None], (u[:, None] * blocks[i:, i:]).sum(0), value=-2
         )

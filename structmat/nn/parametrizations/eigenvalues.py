@@ -1,9 +1,9 @@
-"""Eigenangles of orthogonal and unitary blocks, and matrices made of functions of them.
+"""Eigenangles of orthogonal and unitary blocks, and matrix functions of them.
 
-A block is normal, with eigenvalues e^{iθ}. A function c of θ that is even and another, s, that is
-odd make a matrix with the eigenvalues c(θ) + i·s(θ), real for real blocks. Angles that stay away
-from half a turn take the short way: functions of the real symmetric matrix QᵀQ, where Q is the
-block's skew-symmetric Cayley transform. All others take complex eigenvectors.
+A block is normal, with eigenvalues e^{iθ}. An even function c of θ and an odd function s define a
+matrix with the eigenvalues c(θ) + i·s(θ), which is real for real blocks. If all angles are well
+below π, it is computed from the real symmetric matrix QᵀQ, where Q is the block's skew-symmetric
+Cayley transform. All other blocks need complex eigenvectors.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from torch import Tensor
 
 from structmat.errors import BlockError
 
-CUT = 1e-8  # closer to a half turn than this, √ε, rounding hides which way a block turns
-_TAME = 3.0  # the largest entry of Q with which the short way is as exact: angles to 140° or so
+CUT = 1e-8  # √ε: within this distance from π, the sign of an angle is lost to rounding
+_TAME = (
+    3.0  # largest entry of Q for which the real computation is as exact: angles up to about 140°
+)
 
 OfAngle = Callable[[Tensor], Tensor]
 
@@ -27,18 +29,18 @@ def of_angles(blocks: Tensor, even: OfAngle, odd: OfAngle) -> Tensor:
 
     Parameters
     ----------
-    blocks : (..., r, r) orthogonal, or unitary where complex
+    blocks : (..., r, r) orthogonal, or unitary if complex
     even, odd : functions c and s of θ in (−π, π]
 
     Returns
     -------
     (..., r, r)
-        float64, or complex128 where blocks are complex.
+        float64, or complex128 if blocks are complex.
 
     Raises
     ------
     BlockError
-        When blocks are not orthogonal to rounding, or a real one has determinant −1.
+        If blocks are not orthogonal up to rounding, or a real one has determinant −1.
 
     Examples
     --------
@@ -53,7 +55,7 @@ def of_angles(blocks: Tensor, even: OfAngle, odd: OfAngle) -> Tensor:
     wide = flat.double()
     one = check_orthogonal(wide, blocks.dtype)
     q, _ = torch.linalg.solve_ex(wide + one, wide - one)
-    tame = q.abs().amax(dim=(-2, -1)) <= _TAME  # not so for NaN
+    tame = q.abs().amax(dim=(-2, -1)) <= _TAME  # False for NaN
     q = torch.where(tame[:, None, None], (q - q.mT) / 2, 0.0)
     made = of_skew(q, lambda m: even(2 * m.atan()), lambda m: odd(2 * m.atan()))
     if not tame.all():
@@ -62,7 +64,7 @@ def of_angles(blocks: Tensor, even: OfAngle, odd: OfAngle) -> Tensor:
 
 
 def of_skew(q: Tensor, even: OfAngle, odd: OfAngle) -> Tensor:
-    """Return the matrices c(μ) + i·s(μ) of real skew-symmetric ones with the eigenvalues iμ.
+    """Return the matrix functions c(μ) + i·s(μ) of real skew-symmetric matrices, eigenvalues iμ.
 
     Examples
     --------
@@ -71,7 +73,7 @@ def of_skew(q: Tensor, even: OfAngle, odd: OfAngle) -> Tensor:
             [-0.4794,  0.8776]])
     """
     squares, vectors = torch.linalg.eigh(q.mT @ q)
-    size = squares.clamp(min=CUT**2).sqrt()  # s(μ)/μ has its limit there, to rounding
+    size = squares.clamp(min=CUT**2).sqrt()  # there, s(μ)/μ equals its limit up to rounding
     c, s = (
         (vectors * values[..., None, :]) @ vectors.mT for values in (even(size), odd(size) / size)
     )
@@ -81,13 +83,14 @@ def of_skew(q: Tensor, even: OfAngle, odd: OfAngle) -> Tensor:
 def eigen(blocks: Tensor) -> tuple[Tensor, Tensor]:
     """Return eigenangles (..., r) in (−π, π] and orthonormal eigenvectors (..., r, r).
 
-    The Cayley transform of a unitary matrix is Hermitian, and different eigenvalues stay
-    different, so its eigenvectors are orthonormal ones of the block. A block with an eigenvalue
-    near −1 is turned first, so that −1 lies in the widest gap between its eigenvalues.
+    The Cayley transform of a unitary matrix is i times a Hermitian matrix, and distinct eigenvalues
+    stay distinct, so its orthonormal eigenvectors are eigenvectors of the block. A block with an
+    eigenvalue near −1 is first multiplied by a phase such that −1 lies in the middle of the widest
+    gap between its eigenvalues.
 
     Parameters
     ----------
-    blocks : (..., r, r) orthogonal, or unitary where complex
+    blocks : (..., r, r) orthogonal, or unitary if complex
 
     Raises
     ------
@@ -105,30 +108,30 @@ def eigen(blocks: Tensor) -> tuple[Tensor, Tensor]:
     q, _ = torch.linalg.solve_ex(u + one, u - one)
     wild = ~(q.abs().amax(dim=(-2, -1)) <= _TAME)
     if wild.any():
-        turned = _half_turns_cleared(u[wild])
-        q[wild] = torch.linalg.solve(turned + one, turned - one)
+        shifted = _away_from_minus_one(u[wild])
+        q[wild] = torch.linalg.solve(shifted + one, shifted - one)
     vectors = torch.linalg.eigh((q - q.mH) * -0.5j).eigenvectors
     angles = (vectors.conj() * (u @ vectors)).sum(dim=-2).angle()
     if not blocks.is_complex():
-        _pair_half_turns(angles, vectors)
+        _pair_minus_ones(angles, vectors)
     return angles.reshape(blocks.shape[:-1]), vectors.reshape(blocks.shape)
 
 
 def check_orthogonal(blocks: Tensor, given: torch.dtype) -> Tensor:
-    """Return the identity, when blocks are orthogonal to the rounding of their given dtype.
+    """Check that blocks are orthogonal to the rounding of the given dtype; return the identity.
 
     Raises
     ------
     BlockError
-        When they are not.
+        If they are not.
     """
     radix = blocks.shape[-1]
     one = torch.eye(radix, dtype=blocks.dtype, device=blocks.device)
     error = (blocks.mH @ blocks - one).abs().amax()
     if not error <= 100 * radix * torch.finfo(given).eps:
         raise BlockError(
-            f"blocks are off orthogonal by {float(error):.1e}: powers and means are those of"
-            " orthogonal blocks, which exact kinds such as 'cayley' and 'exp' make"
+            f"blocks deviate from orthogonality by {float(error):.1e}: powers and means need"
+            " orthogonal blocks; use an exact parametrization such as 'cayley' or 'exp'"
         )
     return one
 
@@ -139,8 +142,8 @@ def _by_vectors(blocks: Tensor, even: OfAngle, odd: OfAngle) -> Tensor:
     return (vectors * values[..., None, :]) @ vectors.mH
 
 
-def _half_turns_cleared(blocks: Tensor) -> Tensor:
-    """Return blocks (n, r, r), each times a number that turns its eigenvalues away from −1."""
+def _away_from_minus_one(blocks: Tensor) -> Tensor:
+    """Return blocks (n, r, r), each times a phase that moves its eigenvalues away from −1."""
     found = torch.linalg.eigvals(blocks).angle().sort(dim=-1).values
     gaps = torch.cat([found[..., 1:], found[..., :1] + 2 * math.pi], dim=-1) - found
     widest = gaps.argmax(dim=-1, keepdim=True)
@@ -148,15 +151,15 @@ def _half_turns_cleared(blocks: Tensor) -> Tensor:
     return blocks * torch.polar(torch.ones_like(middle), math.pi - middle)
 
 
-def _pair_half_turns(angles: Tensor, vectors: Tensor) -> None:
-    """Make the eigenvalues −1 of real blocks conjugate pairs, in place, so that powers are real."""
+def _pair_minus_ones(angles: Tensor, vectors: Tensor) -> None:
+    """Pair the eigenvalues −1 of real blocks as conjugates, in place, so that powers are real."""
     half = angles.abs() > math.pi - CUT
     for k in half.any(dim=-1).nonzero().flatten().tolist():
         found = half[k].nonzero().flatten()
         if len(found) % 2:
             raise BlockError(
-                "a block has determinant −1: a reflection has no real power or logarithm; keep"
-                " the exponents 0 and 1, or take kinds of blocks that are rotations"
+                "a block has determinant −1, so it has no real power or logarithm; use only the"
+                " exponents 0 and 1, or a parametrization whose blocks are rotations"
             )
         space = vectors[k][:, found]
         # The projector on the eigenspace is real; so is this basis of it.

@@ -1,8 +1,8 @@
-"""Blocks by torch's elementary operations alone, as exported programs compute them.
+"""Blocks computed by elementary torch operations only, for exported programs.
 
 Formats such as ONNX have no linear solve and no matrix exponential, and a recorded program must
-be valid for all values of the generators. The results equal those of `cayley` and `exponential`,
-to rounding.
+be valid for all values of the generators. The results equal those of `cayley` and `exponential`
+up to rounding.
 """
 
 from __future__ import annotations
@@ -22,17 +22,15 @@ from structmat.nn.parametrizations.generators import (
     with_batch_first,
 )
 
-_DEGREE, _NORM = (
-    16,
-    0.8,
-)  # of the Taylor polynomial, and the norm up to which it is exact in float64
-_SQUARINGS = 32  # enough for the largest angle
+# The degree of the Taylor polynomial, and the norm up to which it is exact in float64.
+_DEGREE, _NORM = 16, 0.8
+_SQUARINGS = 32  # sufficient for the largest angle
 
 
 def cayley(generators: Tensor, radix: int) -> Tensor:
     """Return the blocks (I+Q)(I−Q)⁻¹ as products of reflections.
 
-    See `structmat.nn.parametrizations.cayley_transform` for the vectors of the reflections.
+    The vectors of the reflections are given in `structmat.nn.parametrizations.cayley_transform`.
 
     Examples
     --------
@@ -64,7 +62,7 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
 
 
 def exponential(generators: Tensor, radix: int) -> Tensor:
-    """Return the blocks exp(Q) by a Taylor polynomial and as many squarings as each block needs.
+    """Return the blocks exp(Q) by a Taylor polynomial and repeated squaring.
 
     Examples
     --------

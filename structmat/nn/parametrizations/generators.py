@@ -1,4 +1,4 @@
-"""Generators and the skew matrices they stand for, and in which dtype to compute with them."""
+"""Conversion between generators and skew matrices, and the dtypes used to compute with them."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def promoted(a: torch.dtype, b: torch.dtype) -> torch.dtype:
 
 
 def at_least_float32(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype in which to compute with numbers of this dtype.
+    """Return the dtype in which to compute with values of this dtype.
 
     Raises
     ------
     BlockError
-        For floating dtypes of 8 bits or fewer, in which torch does not compute.
+        For floating dtypes of 8 bits or fewer, for which torch has no arithmetic.
 
     Examples
     --------
@@ -65,9 +65,9 @@ _REAL = {
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype of real and imaginary parts; a real dtype as it is.
+    """Return the dtype of the real and imaginary parts, which for a real dtype is itself.
 
-    The same as `dtype.to_real()`, which torch.compile does not support.
+    This is `dtype.to_real()`, which torch.compile does not support.
 
     Examples
     --------
@@ -78,11 +78,11 @@ def real_dtype(dtype: torch.dtype) -> torch.dtype:
 
 
 def widened(values: Tensor) -> Tensor:
-    """Return float64 numbers for float32 ones, where the device has such.
+    """Return values in float64 (or complex128), if the device supports it.
 
-    Blocks of float32 are computed in these: a small block takes no longer so, every entry is
-    exact to rounding, and settings that let matrix products of float32 be rounder still
-    (`torch.set_float32_matmul_precision`) do not reach them.
+    float32 blocks are computed in this precision: for small blocks it takes no longer, every entry
+    is exact to rounding, and settings that reduce the precision of float32 matrix products
+    (`torch.set_float32_matmul_precision`) have no effect.
 
     Examples
     --------
@@ -95,7 +95,7 @@ def widened(values: Tensor) -> Tensor:
 
 
 def known_below(values: Tensor, largest: float) -> bool:
-    """Return whether all magnitudes are known to be at most `largest`, without a device sync.
+    """Return whether all magnitudes are known to be at most `largest`, without synchronisation.
 
     Examples
     --------
@@ -104,13 +104,13 @@ def known_below(values: Tensor, largest: float) -> bool:
     """
     if values.device.type != "cpu" or not modes.has_numbers(values):
         return False
-    return not values.numel() or bool(values.abs().amax() <= largest)  # not so for NaN
+    return not values.numel() or bool(values.abs().amax() <= largest)  # False for NaN
 
 
 def all_or_none(generators: Tensor) -> Tensor:
-    """Return generators that are all NaN in a block where one is NaN or infinite.
+    """Replace all generators of a block by NaN if one of them is NaN or infinite.
 
-    Otherwise a division by an infinite generator may give 0, and the block may look valid.
+    Otherwise a division by an infinite generator could give 0, and the block could look valid.
 
     Examples
     --------
@@ -122,7 +122,7 @@ def all_or_none(generators: Tensor) -> Tensor:
 
 
 def narrowed(blocks: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return real or complex blocks in the precision of a dtype, in at least float32.
+    """Convert real or complex blocks to the precision of a dtype, at least float32.
 
     Examples
     --------
@@ -135,12 +135,12 @@ def narrowed(blocks: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def is_unitary(generators: Tensor, radix: int) -> bool:
-    """Return whether there are as many generators as unitary blocks have.
+    """Return whether the number of generators is that of unitary blocks, rather than real ones.
 
     Raises
     ------
     BlockError
-        For a number that neither real nor unitary blocks have.
+        If the number fits neither real nor unitary blocks.
 
     Examples
     --------
@@ -158,7 +158,7 @@ def is_unitary(generators: Tensor, radix: int) -> bool:
 
 
 def skew(generators: Tensor, radix: int) -> Tensor:
-    """Return the skew-symmetric (or skew-Hermitian) matrices of some generators.
+    """Return the skew-symmetric (or skew-Hermitian) matrices defined by generators.
 
     Parameters
     ----------
@@ -198,10 +198,10 @@ def skew(generators: Tensor, radix: int) -> Tensor:
 
 
 def to_generators(slopes: Tensor) -> Tensor:
-    """Return the slopes by generators, given those by the entries of their skew matrices.
+    """Return the gradient for generators, given that for the entries of their skew matrices.
 
-    It is the adjoint of `skew`: in Re⟨S, skew(h)⟩ = ⟨to_generators(S), h⟩ both are the sum of
-    the products of entries.
+    This is the adjoint of `skew`: Re⟨S, skew(h)⟩ = ⟨to_generators(S), h⟩, where the inner products
+    are sums of products of entries.
 
     Parameters
     ----------
@@ -227,16 +227,16 @@ def to_generators(slopes: Tensor) -> Tensor:
 
 
 def _places(radix: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return where the entries above the diagonal, and those across, are in a flat matrix."""
-    # Made anew at each call, in a few microseconds: a kept one could be a fake tensor, or one
-    # of inference mode, and be met again where it may not be.
+    """Return the indices of entries above and, mirrored, below the diagonal of a flat matrix."""
+    # Recomputed in each call, in a few microseconds: a cached tensor could be a fake tensor, or one
+    # of inference mode, which later calls could not use.
     above = torch.triu_indices(radix, radix, 1, device=device)
     upper, lower = torch.add(above.flip(0), above, alpha=radix).unbind()
     return upper, lower
 
 
 def columns(generators: Tensor, radix: int) -> tuple[Tensor, Tensor | None]:
-    """Return what is above the diagonal (r(r−1)/2, n), and for unitary blocks the diagonal."""
+    """Return the entries above the diagonal (r(r−1)/2, n), and for unitary blocks the diagonal."""
     unitary = is_unitary(generators, radix)
     flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
     columns = all_or_none(widened(flat)).mT

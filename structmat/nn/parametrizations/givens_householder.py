@@ -1,7 +1,7 @@
 """Blocks that are products of plane rotations or of reflections, as in `structmat.linalg.blocks`.
 
-The batch comes last, and torch differentiates: what is kept for that is r²/2 rows a block for
-plane rotations, and r matrices a block for reflections.
+They are computed with the batch as the last axis. Gradients are computed by autograd, which saves
+r²/2 rows per block for plane rotations, and r matrices per block for reflections.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from structmat.nn.precision import conjugate
 
 
 def givens(generators: Tensor, radix: int) -> Tensor:
-    """Return products of a rotation in every plane (i, j): every rotation, or unitary matrix.
+    """Return products of rotations in all planes (i, j), which cover all rotations or unitaries.
 
     See `structmat.linalg.blocks.givens` for their order. Real blocks and their gradients are exact
     to rounding for generators of any size; the angles of unitary blocks, |Qᵢⱼ|, are exact to an ulp
@@ -52,10 +52,10 @@ def givens(generators: Tensor, radix: int) -> Tensor:
 
 
 def householder(generators: Tensor, radix: int) -> Tensor:
-    """Return products of reflections: almost every rotation or unitary matrix, once.
+    """Return products of reflections, which cover almost every rotation or unitary matrix once.
 
     See `structmat.linalg.blocks.householder` for the reflections. The blocks are exact to rounding
-    for generators of any size, and the gradient to some ulps times the size of the generators.
+    for generators of any size, and the gradient to a few ulps times the size of the generators.
 
     Examples
     --------
@@ -88,11 +88,11 @@ def householder(generators: Tensor, radix: int) -> Tensor:
 
 
 def _cos_and_sinc(t: Tensor) -> tuple[Tensor, Tensor]:
-    """Return cos √t and sin √t / √t, which have all derivatives at 0, too."""
+    """Return cos √t and sin √t / √t, with all derivatives even at 0."""
     root = t.clamp(min=1).sqrt()
     near = t.clamp(max=1)
     cosine, quotient = torch.zeros_like(t), torch.zeros_like(t)
-    for k in reversed(range(11)):  # what is left out is 1/22!
+    for k in reversed(range(11)):  # the truncation error is 1/22!
         cosine = cosine * near + (-1) ** k / math.factorial(2 * k)
         quotient = quotient * near + (-1) ** k / math.factorial(2 * k + 1)
     far = t > 1

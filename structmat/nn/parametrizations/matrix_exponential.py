@@ -1,10 +1,10 @@
-"""The exponential of many small skew matrices: polynomials, squarings, and their derivative.
+"""The exponential of many small skew matrices, by polynomials and squaring, and its derivative.
 
 exp(Q) = exp(Q/2ˢ) squared s times, with ‖Q/2ˢ‖ small enough for a Taylor polynomial. Its
 derivative in a direction E is the upper right block of exp([[Q, E], [0, Q]]) (Mathias 1996), and
-the gradient is the derivative at Qᴴ = −Q in the direction of the slopes (Al-Mohy and Higham 2009,
-"Computing the Fréchet derivative of the matrix exponential"). Such a block matrix is kept as the
-pair [Q, E], so that one piece of code does both.
+the gradient is the derivative at Qᴴ = −Q in the direction of the incoming gradient (Al-Mohy and
+Higham 2009, "Computing the Fréchet derivative of the matrix exponential"). Such a block matrix is
+represented by the pair [Q, E], so that the same code computes both.
 """
 
 from __future__ import annotations
@@ -30,40 +30,40 @@ from structmat.nn.parametrizations.generators import (
 from structmat.nn.parametrizations.matrix_products import times
 from structmat.nn.precision import without_autocast
 
-# (degree, powers kept, norm): up to this norm, what the Taylor polynomial leaves out is norm^degree
-# / (degree+1)! of it: 8e-17 for float64, and for float32 7e-11, so that hundreds of times as much
-# after a few squarings is still less than an ulp.
+# (degree, number of powers, norm): up to this norm, the truncation error of the Taylor polynomial
+# relative to the norm is norm^degree / (degree+1)!: 8e-17 for float64, and 7e-11 for float32, which
+# even amplified several hundredfold by a few squarings is less than an ulp.
 _FOR_FLOAT32 = 9, 3, 0.4
 _FOR_FLOAT64 = 16, 4, 0.8
-_MANY = 8  # squarings, each of which doubles errors; after more, blocks are orthogonalised again
+_MANY = 8  # each squaring doubles errors; after this many, blocks are orthogonalised again
 
 Pair = list[Tensor]  # [A], or [A, E] for [[A, E], [0, A]]
 
 
 def exponential(generators: Tensor, radix: int) -> Tensor:
-    """Return the blocks exp(Q): every rotation, or every unitary matrix.
+    """Return the blocks exp(Q), which cover every rotation, or every unitary matrix.
 
     Rotations of two wires are cosines and sines, exact to rounding for generators of any size. All
-    other blocks are orthogonal to rounding and exact in float32; in float64 their angles, and the
-    gradient, are exact to some ulps times ‖Q‖. Generators larger than 1e9 are refused: float64
-    does not determine their angles.
+    other blocks are orthogonal up to rounding and exact in float32; in float64 their angles, and
+    the gradient, are exact to a few ulps times ‖Q‖. Generators larger than 1e9 are rejected,
+    because float64 does not determine their angles.
 
     Parameters
     ----------
     generators : (..., r(r−1)/2) or (..., r²), floating
-        As `skew` takes them.
+        As for `skew`.
     radix : int
 
     Returns
     -------
-    (..., r, r) of the same precision, at least float32; complex for r² generators
+    (..., r, r) in the same precision, at least float32; complex for r² generators
 
     Raises
     ------
     BlockError
         For any other number of generators; and for finite generators of a block whose norm is
-        above 1e9, unless the radix is 2 and blocks are real. Where the values cannot be checked
-        at once (in compiled code, and on devices other than the CPU), such blocks are NaN instead.
+        above 1e9, unless the radix is 2 and blocks are real. If the values cannot be checked
+        immediately (in compiled code, and on devices other than the CPU), such blocks are NaN.
 
     Examples
     --------
@@ -73,26 +73,26 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     """
     unitary = is_unitary(generators, radix)
     if radix == 2 and not unitary:
-        return _turned(generators.to(at_least_float32(generators.dtype)))
+        return _plane_rotations(generators.to(at_least_float32(generators.dtype)))
     if modes.exporting():
         return exportable.exponential(generators, radix)
     g = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
-    # How often to square depends on the numbers, which a traced or fake tensor has not.
+    # The number of squarings depends on the values, which traced and fake tensors do not have.
     known = modes.has_numbers(g) and not modes.refuses_functions()
     function = _Exponential.apply if known else plain_exponential
     blocks: Tensor = function(g, radix)
     return blocks.view(*generators.shape[:-1], radix, radix)
 
 
-def _turned(angles: Tensor) -> Tensor:
+def _plane_rotations(angles: Tensor) -> Tensor:
     """Return [[cos, sin], [−sin, cos]] for angles (..., 1)."""
     c, s = angles.cos(), angles.sin()
-    # 0 - s, for -s would put -0.0 into the identity
+    # 0 - s, because -s would put -0.0 into the identity
     return torch.cat([c, s, 0 - s, c], dim=-1).unflatten(-1, (2, 2))
 
 
 def plain_exponential(generators: Tensor, radix: int) -> Tensor:
-    """Return the same blocks by torch's own exponential, with its gradient.
+    """Return the same blocks by torch's own matrix exponential, with its gradient.
 
     Examples
     --------
@@ -125,7 +125,7 @@ class _Exponential(torch.autograd.Function):
         (generators,) = ctx.saved_tensors
         with without_autocast(slopes.device.type):
             back, wide = -widened(generators), widened(slopes)
-            if torch.is_grad_enabled():  # for derivatives of this one
+            if torch.is_grad_enabled():  # for second derivatives
                 derivative = _plain_derivative(skew(back, ctx.radix), wide)
             else:
                 single = generators.dtype != torch.float64
@@ -166,7 +166,7 @@ def _doubled(
         squared = _times(pair, pair)
         if k % _MANY == _MANY - 1:
             squared[0] = polished(squared[0])
-        if k >= least:  # each block by itself: others in the batch do not change it
+        if k >= least:  # a block must not depend on the others in the batch
             left = (halvings > k)[:, None, None]
             squared = [torch.where(left, s, part) for s, part in zip(squared, pair, strict=True)]
         pair = squared
@@ -176,12 +176,12 @@ def _doubled(
 
 
 def _halvings(generators: Tensor, radix: int, norm: float) -> Tensor:
-    """Return how often to halve each Q for its norm to fall below a bound, (n,) whole numbers.
+    """Return the number of halvings of each Q after which its norm is below a bound, (n,) integers.
 
     Raises
     ------
     BlockError
-        When a norm is above `LARGEST_ANGLE`.
+        If a norm is above `LARGEST_ANGLE`.
     """
     # Eigenvalues of a skew matrix come in pairs: 2‖Q‖₂² ≤ ‖Q‖ꜰ² = 2‖g‖². A skew-Hermitian one
     # has ‖Q‖₂² ≤ ‖Q‖ꜰ² ≤ 2‖g‖².
@@ -202,9 +202,10 @@ def _times(a: Pair, b: Pair) -> Pair:
 
 
 def _taylor(x: Pair, degree: int, kept: int) -> Pair:
-    """Return Σ xᵏ/k! up to a degree that is a multiple of the number of powers kept.
+    """Return Σ xᵏ/k! up to a degree that is a multiple of the number of stored powers.
 
-    By Paterson and Stockmeyer: a polynomial in x^kept, whose coefficients are polynomials in x.
+    This is the Paterson–Stockmeyer scheme: a polynomial in x^kept whose coefficients are
+    polynomials in x.
     """
     powers = [x]
     while len(powers) < kept:
@@ -221,8 +222,8 @@ def _taylor(x: Pair, degree: int, kept: int) -> Pair:
 
 
 def _plain_derivative(q: Tensor, direction: Tensor) -> Tensor:
-    """Return the derivative of exp at Q in a direction, by torch's own exponential."""
-    # The result is linear in the direction, and a large one would cause too many halvings of Q.
+    """Return the derivative of exp at Q in a direction, by torch's own matrix exponential."""
+    # The result is linear in the direction; a large one would cause too many halvings of Q.
     with torch.no_grad():
         size = direction.abs().amax(dim=(-2, -1), keepdim=True).clamp(min=1)
     upper = torch.cat([q, direction / size], dim=-1)
@@ -234,7 +235,7 @@ def _plain_derivative(q: Tensor, direction: Tensor) -> Tensor:
 def _matrix_exp(x: Tensor) -> Tensor:
     if x.numel() != x.shape[-1] ** 2:
         return torch.linalg.matrix_exp(x)
-    # A batch of one goes another way in torch, with a wrong coefficient: errors to 5e-5 in
-    # float32 and 2e-10 in float64 (pytorch issue 196592). So it is done as a batch of two.
+    # For a batch of one, torch uses another algorithm with a wrong coefficient: errors up to 5e-5
+    # in float32 and 2e-10 in float64 (pytorch issue 196592). A batch of two avoids it.
     two = torch.linalg.matrix_exp(torch.stack([x, x]))
     return two[0]

@@ -8,7 +8,7 @@ from torch import Tensor
 from structmat.nn import modes
 from structmat.nn.precision import product
 
-# torch multiplies batches of matrices this small, with r³ < 400, one number after the other.
+# torch multiplies batches of matrices this small, with r³ < 400, without vectorisation.
 _LARGEST = 7
 _FEWEST = 256
 
@@ -16,8 +16,9 @@ _FEWEST = 256
 def times(a: Tensor, b: Tensor) -> Tensor:
     """Return a @ b for stacks of square matrices of one size.
 
-    Of many very small ones, the product is a sum of r outer products, with the batch innermost.
-    The result is then stored so, and another product takes it without a copy.
+    For many very small matrices, the product is computed as a sum of r outer products, with the
+    batch as the innermost axis. The result keeps this layout, so that a further product needs no
+    copy.
 
     Parameters
     ----------
@@ -30,8 +31,8 @@ def times(a: Tensor, b: Tensor) -> Tensor:
     Examples
     --------
     >>> import torch
-    >>> turns = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).expand(300, 2, 2)
-    >>> times(turns, turns)[7]
+    >>> swaps = torch.tensor([[0.0, 1.0], [1.0, 0.0]]).expand(300, 2, 2)
+    >>> times(swaps, swaps)[7]
     tensor([[1., 0.],
             [0., 1.]])
     """

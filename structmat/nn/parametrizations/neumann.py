@@ -1,4 +1,4 @@
-"""The Cayley transform cut short, as other libraries compute it."""
+"""The Cayley transform by a truncated Neumann series, as other libraries compute it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from structmat.nn.parametrizations.matrix_products import times
 
 
 def cayley_neumann(generators: Tensor, radix: int) -> Tensor:
-    """Return I + 2Q + 2Q² + 2Q³ + Q⁴, the Cayley transform by five terms of Neumann's series.
+    """Return I + 2Q + 2Q² + 2Q³ + Q⁴, the Cayley transform by five terms of the Neumann series.
 
-    For compatibility with layers that compute this sum: the blocks are orthogonal only to 2‖Q‖⁴,
-    that is, to float32 rounding for ‖Q‖ below 0.015. The sum itself is exact to rounding; where it
-    overflows the dtype, it is infinite.
+    This exists for compatibility with layers that compute this sum: the blocks are orthogonal only
+    up to 2‖Q‖⁴, that is, to float32 rounding for ‖Q‖ below 0.015. The sum itself is exact to
+    rounding; if it overflows the dtype, it is infinite.
     See `structmat.linalg.blocks.cayley_neumann`.
 
     Examples

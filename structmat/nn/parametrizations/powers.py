@@ -1,8 +1,8 @@
 """Fractional powers, logarithms and geodesic means of orthogonal and unitary blocks.
 
-A block is normal, so all of these act on its eigenangles θ, in (−π, π]: the power t has the
+A block is normal, so all of these act on its eigenangles θ in (−π, π]: the power t has the
 angles t·θ, and the logarithm is skew-symmetric with the eigenvalues iθ. Everything is computed in
-double precision and is orthogonal to rounding.
+double precision, and results are orthogonal up to rounding.
 """
 
 from __future__ import annotations
@@ -25,45 +25,45 @@ from structmat.nn.parametrizations.eigenvalues import (
 )
 
 _ROUNDS = 200
-_ORDER = 3  # of the derivatives of powers that are right
+_ORDER = 3  # up to which derivatives of powers are exact
 
 
 def power(blocks: Tensor, exponent: float) -> Tensor:
-    """Return the principal power of each block: its eigenangles times the exponent.
+    """Return the principal power of each block, with eigenangles multiplied by the exponent.
 
     Parameters
     ----------
-    blocks : (..., r, r) orthogonal, or unitary where complex
+    blocks : (..., r, r) orthogonal, or unitary if complex
     exponent : float
         0 gives the identity and 1 the block itself, both exactly.
 
     Returns
     -------
     (..., r, r)
-        Of the dtype of the blocks, with derivatives up to the third. They do not exist where a
-        block has the eigenvalue −1; there the part that is infinite counts as zero.
+        In the dtype of the blocks, with derivatives up to the third. They do not exist if a block
+        has the eigenvalue −1; then the infinite part is replaced by zero.
 
     Raises
     ------
     BlockError
-        When blocks are not orthogonal to rounding, or a real one has determinant −1: that has no
-        real power.
+        If blocks are not orthogonal up to rounding, or a real one has determinant −1, so that it
+        has no real power.
 
     Notes
     -----
-    The gradient is the Daleckii–Krein formula: divided differences of z ↦ z^t between
-    eigenvalues (Higham, Functions of Matrices, theorem 3.11). Equal eigenvalues do no harm.
+    The gradient is given by the Daleckii–Krein formula: divided differences of z ↦ z^t between
+    eigenvalues (Higham, Functions of Matrices, theorem 3.11). Repeated eigenvalues are no problem.
     Second and third derivatives are those of a few Newton steps towards the logarithm.
 
     Examples
     --------
-    >>> turn = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
-    >>> power(turn, 0.5)
+    >>> quarter = torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    >>> power(quarter, 0.5)
     tensor([[ 0.7071,  0.7071],
             [-0.7071,  0.7071]])
     """
     t = float(exponent)
-    if not -math.inf < t < math.inf:  # a compiler knows comparisons
+    if not -math.inf < t < math.inf:  # not math.isfinite, which torch.compile does not support
         raise BlockError(f"exponent={exponent!r}: it must be a finite number, such as 0.5")
     if t == 1:
         return blocks
@@ -72,8 +72,8 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
         return one.expand(blocks.shape).clone()
     if modes.exporting():
         raise BlockError(
-            f"exponent={t}: torch has no operation for powers of blocks, so they cannot be"
-            " exported; merge the adapter first, or use Orthogonal.interpolate(t)"
+            f"exponent={t}: powers of blocks cannot be exported, as torch has no operation for"
+            " them; merge the adapter first, or use Orthogonal.interpolate(t)"
         )
     if blocks.is_meta or blocks.numel() == 0:
         return blocks.clone()
@@ -81,8 +81,8 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
         modes.transformed() and torch.compiler.is_compiling()
     ):  # torch 2.13 differentiates it wrongly
         raise BlockError(
-            f"exponent={t}: powers of blocks are not compiled within transforms of torch.func; call"
-            " those outside torch.compile"
+            f"exponent={t}: powers of blocks cannot be compiled within transforms of torch.func;"
+            " call those outside torch.compile"
         )
     made: Tensor = _plain(blocks, t) if modes.transformed() else _power(blocks, t)
     return made
@@ -93,7 +93,7 @@ def logarithm(blocks: Tensor) -> Tensor:
 
     Parameters
     ----------
-    blocks : (..., r, r) orthogonal, or unitary where complex
+    blocks : (..., r, r) orthogonal, or unitary if complex
 
     Raises
     ------
@@ -115,10 +115,10 @@ def logarithm(blocks: Tensor) -> Tensor:
 def mean(stacks: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     """Return the weighted geodesic mean of each block over several stacks, to the power Σw.
 
-    With weights that sum to one it is the Karcher mean: the rotation with the least weighted sum
-    of squared angles to the given ones. Otherwise the mean for weights divided by their sum is
-    taken to the power of the sum, so one block of weight w becomes its power w, and commuting
-    blocks become the product of their powers.
+    If the weights sum to one, this is the Karcher mean: the rotation with the least weighted sum
+    of squared geodesic distances to the given ones. Otherwise, the mean for the weights divided by
+    their sum is raised to the power of the sum, so one block of weight w becomes its power w, and
+    commuting blocks become the product of their powers.
 
     Parameters
     ----------
@@ -128,23 +128,23 @@ def mean(stacks: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     Returns
     -------
     (..., r, r)
-        Without gradients, orthogonal to rounding.
+        Without gradients, orthogonal up to rounding.
 
     Raises
     ------
     BlockError
-        For other weights, blocks as `power` refuses them, and where the mean is not unique:
-        blocks are half a turn apart.
+        For invalid weights, for blocks that `power` rejects, and if the mean is not unique because
+        blocks differ by a rotation by π.
 
     Notes
     -----
-    M ← M·exp(Σ wᵢ log(Mᵀ Bᵢ)) until it stays; unique within angles of π/2 (Karcher 1977, Moakher
-    2002).
+    M ← M·exp(Σ wᵢ log(Mᵀ Bᵢ)) is iterated until it converges; the mean is unique within angles of
+    π/2 (Karcher 1977, Moakher 2002).
 
     Examples
     --------
-    >>> one, turn = torch.eye(2), torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
-    >>> mean([one, turn], [0.5, 0.5])
+    >>> one, quarter = torch.eye(2), torch.tensor([[0.0, 1.0], [-1.0, 0.0]])
+    >>> mean([one, quarter], [0.5, 0.5])
     tensor([[ 0.7071,  0.7071],
             [-0.7071,  0.7071]])
     """
@@ -153,7 +153,7 @@ def mean(stacks: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     if len(shares) != len(stacks) or not shares or min(shares) < 0 or not 0 < total < math.inf:
         raise BlockError(
             f"weights={list(weights)!r} for {len(stacks)} stacks of blocks: each needs a weight of"
-            " at least 0, and some a positive one"
+            " at least 0, and at least one must be positive"
         )
     like = stacks[0]
     if like.is_meta or like.numel() == 0:
@@ -161,7 +161,7 @@ def mean(stacks: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     dtype = torch.complex128 if like.is_complex() else torch.float64
     blocks = [_nearest(b.detach(), dtype) for b in stacks]
     middle = blocks[max(range(len(shares)), key=shares.__getitem__)]
-    apart = any(_half_turned(middle.mH @ b) for b in blocks)
+    apart = any(_has_minus_one(middle.mH @ b) for b in blocks)
     tiny = 50 * like.shape[-1] * torch.finfo(torch.float64).eps
     for _ in range(0 if apart else _ROUNDS):
         logs = [logarithm(middle.mH @ b) for b in blocks]
@@ -170,17 +170,17 @@ def mean(stacks: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
         if step.abs().max() <= tiny:
             return _like(power(middle, total), like)
     raise BlockError(
-        "blocks are half a turn apart, where their mean is not unique: take other weights, or"
-        " bring them nearer to the identity first"
+        "blocks differ by a rotation by π, so their mean is not unique: use other weights, or"
+        " move them closer to the identity first"
     )
 
 
 def generators(blocks: Tensor, kind: str) -> Tensor:
-    """Return the generators with which a kind of blocks makes these.
+    """Return the generators of given blocks in a parametrization.
 
     Parameters
     ----------
-    blocks : (..., r, r) orthogonal, or unitary where complex
+    blocks : (..., r, r) orthogonal, or unitary if complex
     kind : {"cayley", "exp"}
 
     Returns
@@ -190,7 +190,7 @@ def generators(blocks: Tensor, kind: str) -> Tensor:
     Raises
     ------
     BlockError
-        For another kind, and where Cayley blocks cannot be these: they have the eigenvalue −1.
+        For any other parametrization, and for Cayley if a block has the eigenvalue −1.
 
     Examples
     --------
@@ -199,7 +199,8 @@ def generators(blocks: Tensor, kind: str) -> Tensor:
     """
     if kind not in INVERSES:
         raise BlockError(
-            f"kind={kind!r}: generators are found for blocks of the kinds {', '.join(INVERSES)}"
+            f"kind={kind!r}: generators can be computed for the parametrizations"
+            f" {', '.join(INVERSES)} only"
         )
     q = INVERSES[kind](blocks.detach())
     radix = blocks.shape[-1]
@@ -212,12 +213,12 @@ def generators(blocks: Tensor, kind: str) -> Tensor:
 
 
 def _cayley_inverse(blocks: Tensor) -> Tensor:
-    """Return Q of the block (I+Q)(I−Q)⁻¹: the eigenvalues i·tan(θ/2)."""
+    """Return Q of the block (I+Q)(I−Q)⁻¹, with the eigenvalues i·tan(θ/2)."""
     if blocks.is_meta or blocks.numel() == 0:
         return torch.zeros_like(blocks)
-    if _half_turned(blocks):
+    if _has_minus_one(blocks):
         raise BlockError(
-            "a block has the eigenvalue −1, which Cayley blocks never have; take blocks='exp'"
+            "a block has the eigenvalue −1, which Cayley blocks cannot have; use blocks='exp'"
         )
     q = of_angles(blocks, torch.zeros_like, lambda angle: torch.tan(angle / 2))
     return _like((q - q.mH) / 2, blocks)
@@ -226,7 +227,7 @@ def _cayley_inverse(blocks: Tensor) -> Tensor:
 INVERSES: dict[str, Callable[[Tensor], Tensor]] = {"cayley": _cayley_inverse, "exp": logarithm}
 
 
-# Operators of torch, so that a compiler does not look inside: what they do depends on the numbers.
+# Custom operators, which the compiler does not trace: their control flow depends on values.
 
 
 @torch.library.custom_op("structmat::power", mutates_args=())
@@ -258,11 +259,11 @@ def _(info: Any, in_dims: tuple[int], blocks: Tensor) -> tuple[Any, Any]:  # noq
 
 
 def _plain(blocks: Tensor, exponent: float) -> Tensor:
-    """Return the powers by torch's own operations, which it differentiates in every way.
+    """Return the powers by torch's own operations, which support all modes of differentiation.
 
-    Newton's method for exp(L) = B starts at the logarithm and keeps the derivative of exp there,
-    which no derivative is taken of. Each step makes one more derivative of L with respect to B
-    exact (as each makes an error in L smaller by one order).
+    Newton's method for exp(L) = B starts at the logarithm, with the derivative of exp at that point
+    treated as constant. Each step makes one more derivative of L with respect to B exact (just as
+    it reduces an error in L by one order).
     """
     angles, vectors = _eigen(blocks.detach())
     half = (angles[..., :, None] - angles[..., None, :]) / 2
@@ -292,11 +293,11 @@ def _along(grad: Tensor, blocks: Tensor, exponent: float) -> Tensor:
     below = torch.sin(between / 2)
     close = below.abs() < CUT
     ratio = torch.sin(exponent * between / 2) / torch.where(close, torch.ones_like(below), below)
-    # Close on the circle: the same eigenvalue, or one on either side of the cut.
+    # Close on the circle: the same eigenvalue, or eigenvalues on either side of the branch cut.
     ratio = torch.where(close, exponent * (between.abs() < 1).to(ratio.dtype), ratio)
     slopes = torch.polar(torch.ones_like(middle), (exponent - 1) * middle) * ratio
-    turned = vectors.mH @ grad.to(vectors.dtype) @ vectors
-    return _like(vectors @ (slopes.conj() * turned) @ vectors.mH, grad)
+    in_basis = vectors.mH @ grad.to(vectors.dtype) @ vectors
+    return _like(vectors @ (slopes.conj() * in_basis) @ vectors.mH, grad)
 
 
 @_power.register_fake
@@ -354,7 +355,7 @@ def _(
 
 
 def _exponential(skew: Tensor) -> Tensor:
-    """Return exp of skew-Hermitian matrices by their eigenvalues, so that it is unitary."""
+    """Return the unitary exponentials of skew-Hermitian matrices, by their eigenvalues."""
     if not skew.is_complex():
         return of_skew(skew, torch.cos, torch.sin)
     angles, vectors = torch.linalg.eigh(-1j * skew)
@@ -363,20 +364,20 @@ def _exponential(skew: Tensor) -> Tensor:
 
 
 def _nearest(blocks: Tensor, dtype: torch.dtype) -> Tensor:
-    """Return the blocks that are orthogonal in this dtype and nearest to the given ones."""
+    """Return the nearest blocks that are orthogonal in this dtype."""
     wide = blocks.to(dtype)
     check_orthogonal(wide, blocks.dtype)
     left, _, right = torch.linalg.svd(wide)
     return left @ right
 
 
-def _half_turned(blocks: Tensor) -> bool:
-    """Return whether some block turns a vector by half a turn, almost."""
+def _has_minus_one(blocks: Tensor) -> bool:
+    """Return whether some block has an eigenvalue close to −1."""
     one = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device)
     return bool((torch.linalg.svdvals(blocks + one)[..., -1] < 1e-6).any())
 
 
 def _like(values: Tensor, other: Tensor) -> Tensor:
-    """Return complex values in the dtype of another tensor, real where that is."""
+    """Return complex values in the dtype of another tensor, dropping imaginary parts if real."""
     made = values.to(other.dtype) if other.is_complex() else values.real.to(other.dtype)
     return made.contiguous()

@@ -152,7 +152,9 @@ def program_runs(net, *, adjoint=False):
 
 def test_a_switch_too_large_is_refused():
     net = sm.block_diagonal(130, 65)
-    with pytest.raises(StructmatError, match="a switch of 65 wires: the fused kernels take up to"):
+    with pytest.raises(
+        StructmatError, match="a switch of 65 wires: the Triton kernels support up to"
+    ):
         triton.program(net, "cpu")
 
 

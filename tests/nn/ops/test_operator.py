@@ -308,7 +308,7 @@ def test_a_layer_may_die_before_its_gradient():
 
 def test_an_unknown_program_is_refused():
     x, blocks = torch.randn(4, 8), [torch.eye(2).repeat(4, 1, 1)]
-    with pytest.raises(StructmatError, match="no layer of its network is alive"):
+    with pytest.raises(StructmatError, match="no layer with its network exists"):
         operator._rotate(x, blocks, None, None, "0" * 32, "auto", adjoint=False)
 
 
@@ -465,11 +465,13 @@ def test_a_layer_is_compiled_whole():
 def test_linear_refuses_what_it_gives_no_gradient():
     q = Orthogonal(sm.butterfly(4))
     x, weight = torch.randn(2, 4), torch.randn(3, 4)
-    with pytest.raises(StructmatError, match="its weight and bias get no gradient; freeze them"):
+    with pytest.raises(
+        StructmatError, match="the weight and the bias get no gradient; freeze them"
+    ):
         q.linear(x, weight.requires_grad_())
     with pytest.raises(StructmatError, match="last axis must be the width 4"):
         q.linear(weight.T, weight.detach())
-    with pytest.raises(StructmatError, match="unitary blocks make complex vectors"):
+    with pytest.raises(StructmatError, match="unitary blocks yield complex vectors"):
         Orthogonal(sm.butterfly(4), dtype=torch.complex64).linear(x, weight.detach())
 
 

@@ -171,10 +171,10 @@ def test_many_vectors_are_taken_in_parts(adjoint, monkeypatch):
     blocks, x, grad = drawn(net, 0, 50)
     whole = by_kernels(net, blocks, x, grad, adjoint=adjoint)
     launched = []
-    turn = launch._turn
+    turn = launch._rotate
     monkeypatch.setattr(launch, "_KEPT", 1)
     monkeypatch.setattr(
-        launch, "_turn", lambda *a, **k: launched.append(len(a[3])) or turn(*a, **k)
+        launch, "_rotate", lambda *a, **k: launched.append(len(a[3])) or turn(*a, **k)
     )
     parts = by_kernels(net, blocks, x, grad, adjoint=adjoint)
     assert launched == [50, 16, 16, 16, 16, 16, 16, 2, 2]
@@ -215,7 +215,7 @@ def test_blocks_that_are_not_orthogonal_have_right_gradients_too():
     [
         (lambda b, x: (b, x[:, :8]), r"vectors of shape \(3, 8\)"),
         (lambda b, x: (b, x[0]), r"vectors of shape \(16,\)"),
-        (lambda b, x: (b, x.double()), "dtype torch.float64: the fused kernels take"),
+        (lambda b, x: (b, x.double()), "dtype torch.float64: the Triton kernels take"),
         (lambda b, x: (b[1:], x), "this network has float32 ones of"),
         (lambda b, x: ([c.half() for c in b], x), "dtypes .*float16"),
         (lambda b, x: ([c.to("meta") for c in b], x), "all must be on one device"),
@@ -235,7 +235,7 @@ def test_what_does_not_fit_is_refused(change, reason):
 def test_a_gradient_of_another_dtype_is_refused():
     net = sm.monarch(16)
     blocks, x, grad = drawn(net, 0, 3)
-    with pytest.raises(BlockError, match="both must be alike"):
+    with pytest.raises(BlockError, match="shapes and dtypes must be equal"):
         triton.backward(triton.program(net, CPU), blocks, x, grad.half())
 
 
@@ -270,8 +270,8 @@ def test_the_operator_runs_the_kernels_where_they_can_run(dtype, adjoint, monkey
     """A network that no other test has, for its program keeps the kernels."""
     net = sm.random(24, block=3, depth=3, rng=77 + adjoint)
     launched = []
-    turn = launch._turn
-    monkeypatch.setattr(launch, "_turn", lambda *a, **k: (launched.append(1), turn(*a, **k)))
+    turn = launch._rotate
+    monkeypatch.setattr(launch, "_rotate", lambda *a, **k: (launched.append(1), turn(*a, **k)))
     blocks, x, grad = drawn(net, 0, 20, dtype)
     wanted = exact(net, blocks, x, grad, adjoint=adjoint)
     blocks, x = [b.requires_grad_() for b in blocks], x.requires_grad_()

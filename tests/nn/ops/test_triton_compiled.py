@@ -41,7 +41,7 @@ class Compiled:
         return launch
 
 driver.set_active(Driver())
-kernels.turn, kernels.outer = Compiled(kernels.turn), Compiled(kernels.outer)
+kernels.rotate, kernels.outer = Compiled(kernels.rotate), Compiled(kernels.outer)
 config = triton.Config(32, 132, 8)
 for net in (sm.monarch(1024), sm.mixed_radix(60)):
     made = triton.program(net, "cpu")
@@ -69,7 +69,7 @@ def test_kernels_compile(capability, tmp_path):
     assert done.returncode == 0, done.stderr
     lines = [line.split() for line in done.stdout.splitlines()]
     # For each network and dtype: forwards, backwards, and the gradient's three launches.
-    assert [name for name, *_ in lines] == ["turn", "turn", "turn", "turn", "outer"] * 4
+    assert [name for name, *_ in lines] == ["rotate", "rotate", "rotate", "rotate", "outer"] * 4
     for _, shared, products, _ in lines:
         assert int(shared) <= 99 * 1024  # what the smallest of these devices has
         assert int(products) > 0  # on tensor cores

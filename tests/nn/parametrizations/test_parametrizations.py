@@ -283,7 +283,9 @@ def test_layers_of_every_kind_start_as_the_identity_and_report_their_error(kind,
 
 
 def test_an_unknown_kind_suggests_the_nearest():
-    with pytest.raises(BlockError, match="blocks='cayly': no such kind; did you mean cayley"):
+    with pytest.raises(
+        BlockError, match="blocks='cayly': no such parametrization; did you mean cayley"
+    ):
         parametrizations.checked_kind("cayly")
 
 

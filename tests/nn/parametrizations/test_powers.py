@@ -245,23 +245,23 @@ def test_means_and_cayley_blocks_are_refused_only_next_to_half_a_turn():
             close(middle, powers.power(block, 0.5), radix, ulps=1000 / short)
         for short in (3e-7, 1e-9, 0.0):
             _, block = plane_turned(radix, pairs, short, 3)
-            with pytest.raises(BlockError, match="eigenvalue −1, which Cayley blocks never have"):
+            with pytest.raises(BlockError, match="eigenvalue −1, which Cayley blocks cannot have"):
                 powers.generators(block, "cayley")
-            with pytest.raises(BlockError, match="half a turn apart"):
+            with pytest.raises(BlockError, match="differ by a rotation by π"):
                 powers.mean([one, block], [0.5, 0.5])
 
 
 def test_what_has_no_power_is_refused():
     reflection = torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
-    with pytest.raises(BlockError, match="determinant −1: a reflection has no real power"):
+    with pytest.raises(BlockError, match="determinant −1, so it has no real power"):
         powers.power(reflection, 0.5)
-    with pytest.raises(BlockError, match="off orthogonal by 3"):
+    with pytest.raises(BlockError, match="deviate from orthogonality by 3"):
         powers.power(2 * torch.eye(2), 0.5)
     with pytest.raises(BlockError, match="exponent=nan: it must be a finite number"):
         powers.power(torch.eye(2), float("nan"))
-    with pytest.raises(BlockError, match="off orthogonal by nan"):
+    with pytest.raises(BlockError, match="deviate from orthogonality by nan"):
         powers.power(torch.full((2, 2), float("nan")), 0.5)
-    with pytest.raises(BlockError, match="eigenvalue −1, which Cayley blocks never have"):
+    with pytest.raises(BlockError, match="eigenvalue −1, which Cayley blocks cannot have"):
         powers.generators(-torch.eye(2), "cayley")
     with pytest.raises(BlockError, match="kind='givens': generators are found for"):
         powers.generators(torch.eye(2), "givens")
@@ -276,7 +276,7 @@ def test_blocks_are_taken_that_are_orthogonal_to_the_rounding_of_their_dtype(dty
     assert (made @ made - block).abs().max() <= 3 * 100 * eps
     off = (block * (1 + 3 * 300 * eps)).to(dtype)  # by 600 times it
     for refuse in (lambda: powers.power(off, 0.5), lambda: powers.mean([off], [1.0])):
-        with pytest.raises(BlockError, match="blocks are off orthogonal by"):
+        with pytest.raises(BlockError, match="blocks deviate from orthogonality by"):
             refuse()
 
 
@@ -341,7 +341,7 @@ def test_what_has_no_mean_is_refused():
     for weights in ([1.0], [], [-1.0, 2.0], [0.0, 0.0], [float("inf"), 1.0], [float("nan"), 1.0]):
         with pytest.raises(BlockError, match="each needs a weight of at least 0"):
             powers.mean([one, one], weights)
-    with pytest.raises(BlockError, match="half a turn apart, where their mean is not unique"):
+    with pytest.raises(BlockError, match="rotation by π, so their mean is not unique"):
         powers.mean([one, -one], [0.5, 0.5])
 
 
@@ -391,7 +391,7 @@ def test_kept_stages_are_the_product_of_their_factors(net, seed, reduced, data):
 
 def test_series_are_no_rotations_to_interpolate():
     q = layer(sm.butterfly(8), 0, "cayley_neumann")
-    with pytest.raises(BlockError, match="off orthogonal by"):
+    with pytest.raises(BlockError, match="deviate from orthogonality by"):
         q.interpolate(0.5)
 
 

@@ -1,8 +1,9 @@
-"""R x and its gradients in Triton: every vector is read once and written once, at any depth.
+"""R x and its gradients in Triton, reading and writing every vector once at any depth.
 
-`structmat.nn.ops.reference` goes over the vectors once for each stage; here a program takes a tile
-of vectors through all stages, in memory that the cache holds. The same matrices, to rounding, and
-the same gradients; where this cannot run, `rotate` does.
+The reference implementation in `structmat.nn.ops.reference` passes over the vectors once for each
+stage; here, a program applies all stages to a tile of vectors that stays in the cache. Results and
+gradients are the same, up to rounding. If the kernels cannot run, `structmat.nn.ops.tiled` is used
+instead.
 """
 
 from __future__ import annotations
@@ -32,10 +33,10 @@ __all__ = [
 
 
 def available(device: torch.device | str) -> bool:
-    """Return whether the kernels can run on a device: with Triton, on an NVIDIA one.
+    """Return whether the kernels can run on a device: an NVIDIA GPU, with Triton installed.
 
-    With TRITON_INTERPRET=1 in the environment, Triton's interpreter runs them on the CPU, slowly:
-    for tests.
+    With TRITON_INTERPRET=1 in the environment, Triton's interpreter runs them on the CPU; this is
+    slow and intended for tests.
 
     Examples
     --------
@@ -57,9 +58,9 @@ def _has_triton() -> bool:
 
 
 def supports(net: Network, dtype: torch.dtype) -> bool:
-    """Return whether the kernels take a network and vectors of a dtype.
+    """Return whether the kernels support a network and vectors of a dtype.
 
-    They take float32, bfloat16 and float16, and switches of up to 64 wires.
+    They support float32, bfloat16 and float16, and switches of up to 64 wires.
 
     Examples
     --------

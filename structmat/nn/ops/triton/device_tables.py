@@ -16,7 +16,7 @@ from structmat.nn.ops.triton.index_tables import Route, Runs
 
 @dataclass(frozen=True, eq=False)
 class Way:
-    """A route on a device."""
+    """A route with its index arrays on a device."""
 
     height: int
     sources: Tensor
@@ -29,20 +29,21 @@ class Way:
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """The index tables of a network on one device; made by `program`.
+    """The index tables of a network on one device, as created by `program`.
 
     Attributes
     ----------
     width, depth, size, units, entries : int
-        Of the network; the wires of a unit; how many units; the numbers in all blocks.
+        The width and depth of the network, the number of wires in a unit, the number of units, and
+        the total number of entries of the blocks.
     shapes : tuple
-        The (n, r, r) of the blocks.
+        The shapes (n, r, r) of the blocks.
     labels, rows, columns : (units, size) int32
         See `structmat.nn.ops.triton.index_tables.Units`.
     ways : tuple of Way
-        Forwards and backwards.
+        The routes for R and for Rᵀ.
     kept : tuple of Way
-        The same, with new rows for all that is written.
+        The same, with new rows for everything written.
     """
 
     width: int
@@ -64,7 +65,7 @@ def program(net: Network, device: torch.device | str) -> Program:
     Raises
     ------
     StructmatError
-        When a switch has more wires than the kernels take, 64.
+        If a switch has more than the 64 wires that the kernels support.
 
     Examples
     --------
@@ -76,8 +77,8 @@ def program(net: Network, device: torch.device | str) -> Program:
     widest = max((bank.radix for bank in net.banks), default=0)
     if widest > index_tables.LARGEST:
         raise StructmatError(
-            f"a switch of {widest} wires: the fused kernels take up to {index_tables.LARGEST};"
-            " structmat.nn.ops.reference takes any"
+            f"a switch of {widest} wires: the Triton kernels support up to {index_tables.LARGEST};"
+            " structmat.nn.ops.reference supports any number"
         )
     straight, _, outputs = net.straightened()
     units = index_tables.packed(straight)
@@ -96,7 +97,7 @@ def program(net: Network, device: torch.device | str) -> Program:
             runs,
         )
 
-    with torch.inference_mode(mode=False):  # kept for later calls, which may train
+    with torch.inference_mode(mode=False):  # later calls may need gradients
         ways, kept = [], []
         for adjoint in (False, True):
             way = index_tables.route(straight, outputs, units, adjoint=adjoint, keep=False)

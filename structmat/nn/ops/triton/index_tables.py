@@ -1,15 +1,16 @@
-"""Network → index tables: what the fused kernels load to know which wires meet in which block.
+"""Index tables of a network, from which the Triton kernels load which wires each block acts on.
 
-The wires of a straight network keep their places, so a switch may write over what it has read: a
+In a straight network, a switch writes the wires that it reads, so it may overwrite its input: a
 tile of vectors needs one strip of rows, a row for each wire, and idle wires cost nothing. All
-wiring is at the ends, where a tile comes in and goes out.
+permutations are at the ends, where a tile is loaded and stored.
 
-Switches are packed into units of as many wires as a tensor core likes: a unit multiplies by the
-block-diagonal matrix of its switches, whatever their radices. So one kernel serves every network.
+Switches are packed into units with a number of wires that suits tensor cores: a unit multiplies by
+the block-diagonal matrix of its switches, whatever their radices. One kernel therefore supports
+every network.
 
-Wires are loaded from tables, not computed, even where they are strides: of a wire that is five
-numbers of 4 bytes, beside the 128 bytes that a row of 32 vectors in bfloat16 is to read and write,
-and they are the same for all tiles, so that they stay in the cache.
+Wires are loaded from tables rather than computed, even if they form strides. This is five 4-byte
+numbers for each wire, compared with the 128 bytes read and written for a row of 32 vectors in
+bfloat16, and the tables are the same for all tiles, so that they stay in the cache.
 """
 
 from __future__ import annotations
@@ -23,30 +24,30 @@ from structmat.networks import permutation
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 
-SMALLEST, LARGEST = 16, 64  # wires in a unit: what a tensor core takes, and registers hold
-_SECTOR = 8  # neighbouring wires, 16 bytes or more, from which on rows of x are worth reading so
+SMALLEST, LARGEST = 16, 64  # wires in a unit: required by tensor cores, and fitting in registers
+_SECTOR = 8  # consecutive wires (at least 16 bytes) from which direct access to x is worthwhile
 
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """Packed switches, of all stages in order; each array is (units, wires of a unit) int32.
+    """The packed switches of all stages in order, as int32 arrays (units, wires of a unit).
 
     Attributes
     ----------
     size : int
-        Wires of a unit, a power of two; those in no switch are −1 everywhere.
+        The number of wires in a unit, a power of two; unused places are −1 in all arrays.
     wires : array
-        The wire of each place.
+        The wire at each place.
     labels : array
-        Which of the switches of the unit the wire belongs to.
+        The index, within the unit, of the switch that the wire belongs to.
     rows : array
-        Where its row of that switch's block starts among the entries of all blocks.
+        The offset of the wire's row of that switch's block among the entries of all blocks.
     columns : array
-        Which column of the block it is.
+        The wire's column of the block.
     spans : (depth, 2) array
-        The first unit of each stage, and the one after its last.
+        The first unit of each stage, and one past its last.
     entries : int
-        How many numbers all blocks have.
+        The total number of entries of the blocks.
     """
 
     size: int
@@ -60,20 +61,20 @@ class Units:
 
 @dataclass(frozen=True, eq=False)
 class Route:
-    """The way of a tile through a strip: which rows each unit reads and writes.
+    """The rows of a strip that each unit reads and writes.
 
     Attributes
     ----------
     height : int
-        Rows of a strip.
+        The number of rows of a strip.
     sources, targets : (units, size) int32 arrays
-        Rows, −1 for no wire.
+        Row indices, −1 for unused places.
     spans : (depth, 2) array
-        Those of the units, in the order in which the stages act.
+        The spans of the units, in the order in which the stages act.
     entry : (width,) int32 array
-        The row in which each coordinate of a vector is put.
+        The row in which each coordinate of a vector is stored.
     exit : (width,) int32 array
-        The row from which each coordinate of the result is taken.
+        The row from which each coordinate of the result is loaded.
     """
 
     height: int
@@ -86,16 +87,17 @@ class Route:
 
 @dataclass(frozen=True)
 class Runs:
-    """What is next to what, of a route: the kernels load and store whole runs at once.
+    """Lengths of the contiguous runs of a route, which the kernels load and store at once.
 
     Attributes
     ----------
     reads, writes : int
-        Wires that are neighbours in the vectors, throughout the first (last) stage: where that
-        has every wire, it reads the vectors (writes the results) itself. 0 where it cannot.
+        The length of runs of wires that are contiguous in the vectors, throughout the first (last)
+        stage. If that stage contains every wire, it reads the vectors (writes the results)
+        directly; otherwise the number is 0.
     first, last, between : int
-        Entries that are neighbours in the blocks: in the first stage and in the last one, and in
-        all that neither read vectors nor write results.
+        The length of runs of entries that are contiguous in the blocks: in the first stage, in the
+        last stage, and in all stages that neither read vectors nor write results.
     """
 
     reads: int
@@ -106,7 +108,7 @@ class Runs:
 
 
 def unit_size(net: Network) -> int:
-    """Return the wires of a unit: the largest radix rounded up to a power of two, at least 16.
+    """Return the number of wires in a unit: the largest radix rounded up to a power of two, ≥ 16.
 
     Examples
     --------
@@ -158,30 +160,30 @@ def _units(reads: Index, offset: int, size: int) -> Index:
     """Return the four tables of a bank, (4, units, size): wires, labels, rows, columns."""
     count, radix = reads.shape
     together = size // radix
-    # Neighbouring switches share a unit, so that strided wires make runs of neighbours.
+    # Adjacent switches share a unit, so that strided wires form contiguous runs.
     order = np.argsort(reads.min(axis=1), kind="stable")
     tables = np.full((4, -(-count // together), size), -1, dtype=np.int32)
-    turn = np.arange(count)[:, None]
+    k = np.arange(count)[:, None]
     column = np.arange(radix)
-    place = turn % together * radix + column
-    tables[0, turn // together, place] = reads[order]
-    tables[1, turn // together, place] = turn % together
-    tables[2, turn // together, place] = offset + (order[:, None] * radix + column) * radix
-    tables[3, turn // together, place] = column
+    place = k % together * radix + column
+    tables[0, k // together, place] = reads[order]
+    tables[1, k // together, place] = k % together
+    tables[2, k // together, place] = offset + (order[:, None] * radix + column) * radix
+    tables[3, k // together, place] = column
     return tables
 
 
 def _sorted(tables: Index) -> Index:
-    """Return the tables with the wires of each unit in order."""
+    """Return the tables with the wires of each unit sorted."""
     wires = tables[0]
     order = np.argsort(np.where(wires < 0, np.iinfo(np.int32).max, wires), axis=1, kind="stable")
     return np.take_along_axis(tables, order[None], axis=2)
 
 
 def run(wires: Index) -> int:
-    """Return the largest power of two of places that always hold as many neighbouring wires.
+    """Return the largest power of two such that all runs of this length are consecutive wires.
 
-    Each run starts at a multiple of its length; 0 where a place holds no wire.
+    Each run starts at a multiple of its length. The result is 0 if a place is unused.
 
     Examples
     --------
@@ -200,7 +202,7 @@ def _neighbours(values: Index, length: int) -> bool:
 
 
 def _entries(units: Units, span: tuple[int, int]) -> int:
-    """Return how many entries in a row of a unit's matrix are neighbours in the blocks."""
+    """Return the length of the runs of a unit's matrix rows that are contiguous in the blocks."""
     first, last = span
     labels, rows, columns = (a[first:last] for a in (units.labels, units.rows, units.columns))
     if labels.size == 0:
@@ -210,7 +212,7 @@ def _entries(units: Units, span: tuple[int, int]) -> int:
         cut = labels.reshape(len(labels), -1, length)
         held = np.repeat((cut >= 0).all(axis=2), length, axis=1)
         together = (cut == cut[..., :1]).all()
-        # Where there is no wire, columns count on, as nothing is loaded there.
+        # At unused places any column will do, as nothing is loaded there.
         counted = np.where(held, columns, np.arange(labels.shape[1]))
         aligned = (rows[labels >= 0] % length == 0).all()
         return bool(together and aligned and _neighbours(counted, length))
@@ -225,20 +227,20 @@ def _halved(length: int, fits: Callable[[int], bool]) -> int:
 
 
 def route(net: Network, outputs: Index, units: Units, *, adjoint: bool, keep: bool) -> Route:
-    """Return the way of a tile, forwards or backwards.
+    """Return the route of a tile for R, or for its adjoint.
 
     Parameters
     ----------
     net : Network
-        A straight one.
+        A straight network.
     outputs : (width,) integers
         Coordinate i of the result is wire `outputs[i]`.
     units : Units
-        Of `net`.
+        The units of `net`.
     adjoint : bool
-        Whether the stages act in reversed order, and the wiring backwards.
+        Whether the stages act in reverse order, with the inverse permutation.
     keep : bool
-        Whether each unit writes new rows, so that what all units have read can be seen afterwards.
+        Whether each unit writes new rows, so that the inputs of all units remain available.
     """
     width = net.width
     spans = units.spans[::-1] if adjoint else units.spans
@@ -259,7 +261,7 @@ def route(net: Network, outputs: Index, units: Units, *, adjoint: bool, keep: bo
 
 
 def runs(units: Units, way: Route) -> Runs:
-    """Return what is next to what on a route that keeps nothing."""
+    """Return the lengths of contiguous runs of a route created with `keep=False`."""
     spans = [(first, last) for first, last in way.spans.tolist()]
     if not spans:
         return Runs(0, 0, 1, 1, 1)

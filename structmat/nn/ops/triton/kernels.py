@@ -1,12 +1,14 @@
-"""The Triton kernels: a tile of vectors through a whole network, and the gradients of its blocks.
+"""The Triton kernels: apply a network to a tile of vectors, and compute gradients of its blocks.
 
-A strip holds a tile with the vectors side by side: row w has wire w of each. So any wiring copies
-whole rows, and a unit of packed switches is one product (size, size)·(size, vectors).
+A strip contains a tile with the vectors as columns: row w contains wire w of each. Any permutation
+therefore copies whole rows, and a unit of packed switches is one product
+(size, size)·(size, vectors).
 
-PRECISION is that of products of float32. With WIDEN, the factors of products become float32 first:
-the same numbers, as sums are float32 anyway, for Triton's interpreter, which knows no bfloat16.
+PRECISION is the precision of float32 products. With WIDEN, the factors of products are converted to
+float32 first, because Triton's interpreter does not support bfloat16; the results are the same, as
+sums are float32 anyway.
 
-Arguments without an annotation are pointers and numbers: Triton reads annotations itself.
+Arguments without an annotation are pointers and numbers, since Triton interprets annotations.
 """
 
 from __future__ import annotations
@@ -26,7 +28,7 @@ def _matrix(
     RUN: tl.constexpr,
     ADJOINT: tl.constexpr,
 ):
-    """Return the block-diagonal matrix of a unit; rows and columns of no wire are zero."""
+    """Return the block-diagonal matrix of a unit; rows and columns of unused places are zero."""
     place = unit * SIZE + tl.arange(0, SIZE)
     label = tl.load(labels + place)
     offset = tl.load(rows + place)[:, None] + tl.load(columns + place)[None, :]
@@ -64,7 +66,7 @@ def _stage(
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """Multiply by the units of a stage; where READS (WRITES), from x (to y), else in the strip."""
+    """Multiply by the units of a stage, from x if READS and to y if WRITES, else in the strip."""
     for unit in range(first, last):
         place = unit * SIZE + tl.arange(0, SIZE)
         matrix = _matrix(blocks, labels, rows, columns, unit, SIZE, RUN, ADJOINT)
@@ -92,7 +94,7 @@ def _stage(
 
 
 @triton.jit
-def turn(
+def rotate(
     x,
     y,
     strips,
@@ -124,11 +126,11 @@ def turn(
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """Apply a network to tiles of vectors: one program takes every so many of them.
+    """Apply a network to tiles of vectors, distributed cyclically over the programs.
 
-    Each stage is done by all threads of a program before the next begins (the barriers), as it
-    reads what other threads have written. With KEEP a tile has a strip of its own, else a program
-    has. Without LEAVE only what the units read is wanted, and nothing is written to y.
+    Barriers make all threads of a program finish a stage before the next begins, since it reads
+    what other threads have written. With KEEP, each tile has its own strip; otherwise each program
+    has. Without LEAVE, only the inputs of the units are needed, and nothing is written to y.
     """
     program = tl.program_id(0)
     programs = tl.num_programs(0)
@@ -261,9 +263,10 @@ def outer(
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """Sum over vectors what a unit's blocks get: (read on the way back)·(read on the way forth)ᵀ.
+    """Sum the gradients of a unit's blocks over vectors: (input backward)·(input forward)ᵀ.
 
-    One program takes a unit and every so many tiles, in order: the sums are the same each time.
+    One program handles a unit and a fixed subset of the tiles, in order, so the sums are
+    deterministic.
     """
     unit = tl.program_id(0)
     part = tl.program_id(1)

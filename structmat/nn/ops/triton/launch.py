@@ -1,4 +1,4 @@
-"""Launch the fused kernels: how many vectors a tile has, how many programs there are."""
+"""Launching of the Triton kernels, with a configuration that depends on the device and x."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from torch import Tensor
 from structmat.errors import BlockError, require
 from structmat.nn.ops.triton.device_tables import Program, Way
 
-_CACHED = 0.75  # of the second-level cache may be strips
-_KEPT = 2**29  # bytes of strips that the backward pass holds at a time
-_AT_ONCE = 64  # wires that are brought in or out in one go: 128 bytes of each vector and more
-_SPLITS = 4  # programs a multiprocessor that sum the gradients of blocks
+_CACHED = 0.75  # fraction of the L2 cache that strips may occupy
+_KEPT = 2**29  # bytes of strips that the backward pass keeps at a time
+_AT_ONCE = 64  # wires loaded or stored at once: at least 128 bytes of each vector
+_SPLITS = 4  # programs per multiprocessor that sum the gradients of blocks
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
 class Config:
-    """How a kernel is launched; nothing but time depends on it, up to the order of sums.
+    """The launch configuration of a kernel, which affects only time and the order of summation.
 
     Attributes
     ----------
     vectors : int
-        In a tile: a power of two, at least 16.
+        The number of vectors in a tile: a power of two, at least 16.
     programs : int
-        At a time.
+        The number of concurrent programs.
     warps : int
-        Of a program.
+        The number of warps of a program.
     stages : int
-        Units whose loads are under way together.
+        The number of units whose loads are pipelined.
     """
 
     vectors: int
@@ -43,12 +43,12 @@ class Config:
 
 
 def configured(program: Program, x: Tensor) -> Config:
-    """Return the configuration by rule.
+    """Return the default configuration.
 
-    One program a multiprocessor, and as many vectors in its tile, 16 to 64, as let all strips
-    together stay in three quarters of the second-level cache: then x is read from memory once and
-    y written once, whatever the depth. More vectors in a tile mean that the blocks, which every
-    tile reads, are read less often, and more programs do the opposite.
+    It has one program per multiprocessor, and as many vectors in a tile, from 16 to 64, as let all
+    strips together fit in three quarters of the L2 cache: then x is read from memory once and y is
+    written once, whatever the depth. With more vectors in a tile, the blocks, which every tile
+    reads, are read less often; more programs have the opposite effect.
     """
     if x.device.type != "cuda":
         return Config(16, 2, 4, 1)
@@ -59,7 +59,7 @@ def configured(program: Program, x: Tensor) -> Config:
     while vectors > 16 and vectors * row * programs > _CACHED * properties.L2_cache_size:
         vectors //= 2
     while vectors > 16 and len(x) < vectors * programs:
-        vectors //= 2  # few vectors: rather all multiprocessors than large tiles
+        vectors //= 2  # for few vectors, using all multiprocessors is better than large tiles
     return Config(vectors, programs, 8 if program.size >= 32 else 4)
 
 
@@ -81,22 +81,22 @@ def forward(
     adjoint : bool
         Apply the transposed matrix.
     config : Config, optional
-        By default by rule.
+        By default `configured(program, x)`.
 
     Returns
     -------
-    (tokens, width), of the dtype of x
-        Products are summed in float32, and rounded to the dtype of x after each stage; so are
-        the blocks before the first.
+    (tokens, width), in the dtype of x
+        Products are summed in float32 and rounded to the dtype of x after each stage; the blocks
+        are rounded before the first.
 
     Raises
     ------
     BlockError
-        For blocks or vectors of another shape, dtype or device.
+        If blocks or vectors have the wrong shape or dtype, or are on different devices.
 
     Notes
     -----
-    There is no derivative: see `backward`.
+    Autograd does not differentiate this function; see `backward`.
     """
     x = _checked(program, blocks, x)
     y = torch.empty_like(x)
@@ -106,7 +106,7 @@ def forward(
     programs = min(config.programs, -(-len(x) // config.vectors))
     way = program.ways[adjoint]
     strips = x.new_empty(programs * way.height * config.vectors)
-    _turn(program, way, _flat(blocks, x), x, y, strips, config, adjoint=adjoint, leave=True)
+    _rotate(program, way, _flat(blocks, x), x, y, strips, config, adjoint=adjoint, leave=True)
     return y
 
 
@@ -126,54 +126,55 @@ def backward(
     program, blocks, x, adjoint, config
         As for `forward`.
     grad : (tokens, width)
-        For the result of `forward`, in the dtype of x.
+        The gradient for the result of `forward`, in the dtype of x.
 
     Returns
     -------
-    grad_x : (tokens, width), of the dtype of x
+    grad_x : (tokens, width), in the dtype of x
     grad_blocks : list of (n, r, r) float32 tensors
 
     Raises
     ------
     BlockError
-        As `forward`.
+        As for `forward`.
 
     Notes
     -----
-    Nothing is saved by the forward pass. Three launches: x goes forth and `grad` back through the
-    stages, and both leave what each unit has read; then each unit's program multiplies the two and
-    sums over vectors in registers. The sums of a single launch would be in memory: every tile of
-    16 to 64 vectors would add to numbers as large as all blocks, which is more traffic than what
-    is kept here, or atomic, with another rounding at each run. These are the same each time.
+    The forward pass saves nothing. There are three launches: R is applied to x and Rᵀ to `grad`,
+    both keeping the inputs of each unit; then each unit's program multiplies the two and sums over
+    vectors in registers. A single launch would have to sum in memory: every tile of 16 to 64
+    vectors would add to an array as large as all blocks. That is more traffic than the inputs kept
+    here, or needs atomic additions, whose rounding differs between runs. These sums are
+    deterministic.
     """
     x = _checked(program, blocks, x)
     grad = _checked(program, blocks, grad)
     if grad.dtype != x.dtype or grad.shape != x.shape:
         raise BlockError(
             f"a gradient {tuple(grad.shape)} of {grad.dtype} for x {tuple(x.shape)} of {x.dtype}:"
-            " both must be alike"
+            " shapes and dtypes must be equal"
         )
     config = config or configured(program, x)
     ways = program.kept
     flat = _flat(blocks, x)
     grad_x = torch.empty_like(x)
     total = torch.zeros(program.entries, dtype=torch.float32, device=x.device)
-    # Strips of many vectors at once would take several times the memory of x.
+    # Strips of all vectors at once would take several times the memory of x.
     tile = sum(way.height for way in ways) * config.vectors * x.element_size()
     tiles_at_once = max(1, _KEPT // tile)
-    if tiles_at_once > config.programs:  # no program waits for the others' last tile
+    if tiles_at_once > config.programs:  # so that no program idles during the last tiles
         tiles_at_once -= tiles_at_once % config.programs
     at_once = tiles_at_once * config.vectors
     for start in range(0, len(x), at_once):
         part = slice(start, min(start + at_once, len(x)))
         tiles = -(-(part.stop - start) // config.vectors)
-        # What goes through R, and what goes through Rᵀ.
+        # The vectors that R is applied to, and those that Rᵀ is applied to.
         through = (grad[part], x[part]) if adjoint else (x[part], grad[part])
         strips = []
         for back, (way, values) in enumerate(zip(ways, through, strict=True)):
             strips.append(x.new_empty(tiles * way.height * config.vectors))
-            leave = bool(back) is not adjoint  # x needs to come no further than the last stage
-            _turn(
+            leave = bool(back) is not adjoint  # for x, only the inputs of the units are needed
+            _rotate(
                 program,
                 way,
                 flat,
@@ -191,7 +192,7 @@ def backward(
     return grad_x, [part.view(shape) for part, shape in zip(split, program.shapes, strict=True)]
 
 
-def _turn(
+def _rotate(
     program: Program,
     way: Way,
     flat: Tensor,
@@ -207,7 +208,7 @@ def _turn(
     runs = way.runs
     tiles = -(-len(x) // config.vectors)
     _launch(
-        "turn",
+        "rotate",
         (min(config.programs, tiles),),
         x,
         y,
@@ -245,9 +246,9 @@ def _turn(
 
 
 def _summed(program: Program, strips: Sequence[Tensor], tiles: int, config: Config) -> Tensor:
-    """Return the gradients of all blocks, flat."""
+    """Return the gradients of all blocks as one flat tensor."""
     fore, back = program.kept
-    # As many parts as keep the device busy: the tiles are divided among them.
+    # The tiles are divided into as many parts as needed to keep the device busy.
     parts = max(1, min(tiles, _SPLITS * config.programs // program.units))
     partial = torch.empty(parts, program.entries, dtype=torch.float32, device=strips[0].device)
     _launch(
@@ -276,7 +277,7 @@ def _summed(program: Program, strips: Sequence[Tensor], tiles: int, config: Conf
 
 
 def _precision(x: Tensor) -> str:
-    """Return how products of float32 are made: of three TF32 ones, nearly as exact as one."""
+    """Return the precision of products: float32 ones as three TF32 products, nearly as exact."""
     return "tf32x3" if x.dtype == torch.float32 else "ieee"
 
 
@@ -285,7 +286,7 @@ def _interpreted(x: Tensor) -> bool:
 
 
 def _flat(blocks: Sequence[Tensor], x: Tensor) -> Tensor:
-    """Return the entries of all blocks in a row, in the dtype of x."""
+    """Return the entries of all blocks as one flat tensor, in the dtype of x."""
     if not blocks:
         return x.new_empty(0)
     return torch.cat([block.detach().reshape(-1) for block in blocks]).to(x.dtype)
@@ -294,14 +295,14 @@ def _flat(blocks: Sequence[Tensor], x: Tensor) -> Tensor:
 def _checked(program: Program, blocks: Sequence[Tensor], x: Tensor) -> Tensor:
     if x.ndim != 2 or x.shape[1] != program.width or x.dtype not in DTYPES:
         raise BlockError(
-            f"vectors of shape {tuple(x.shape)} and dtype {x.dtype}: the fused kernels take"
+            f"vectors of shape {tuple(x.shape)} and dtype {x.dtype}: the Triton kernels take"
             f" (tokens, {program.width}) of float32, bfloat16 or float16"
         )
     found = tuple(tuple(block.shape) for block in blocks)
     if found != program.shapes or any(block.dtype != torch.float32 for block in blocks):
         raise BlockError(
             f"blocks of shapes {found} and dtypes {[block.dtype for block in blocks]}:"
-            f" this network has float32 ones of {program.shapes}"
+            f" this network needs float32 blocks of shapes {program.shapes}"
         )
     places = {program.labels.device, x.device, *(block.device for block in blocks)}
     if len(places) > 1:
@@ -312,11 +313,11 @@ def _checked(program: Program, blocks: Sequence[Tensor], x: Tensor) -> Tensor:
 def _launch(
     name: str, grid: tuple[int, ...], x: Tensor, *arguments: object, **options: Any
 ) -> None:
-    """Launch a kernel on the device of its first argument; Triton would take the current one."""
-    require("triton", "gpu")  # says which extra brings it
+    """Launch a kernel on the device of its first argument; Triton would use the current device."""
+    require("triton", "gpu")
     from structmat.nn.ops.triton import kernels
 
     place = torch.cuda.device(x.device) if x.is_cuda else nullcontext()
     with place:
-        # The fusion of products and sums is said, as Triton's default is about to change.
+        # FP fusion is set explicitly because Triton's default is about to change.
         getattr(kernels, name)[grid](x, *arguments, **options, enable_fp_fusion=True)
