@@ -1,4 +1,4 @@
-"""Adapters: train a rotation of a frozen layer, merge it, save it, and load it again."""
+"""Adapters: train, merge, save and load rotations of frozen layers."""
 
 from structmat.adapters.checkpoint import load_adapter, save_adapter
 from structmat.adapters.interpolation import Kept, keep_stages, path

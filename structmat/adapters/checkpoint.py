@@ -1,4 +1,4 @@
-"""Save adapters and load them: safetensors for the numbers, JSON for how they belong together."""
+"""Saving and loading of adapters: tensors as safetensors, and everything else as JSON."""
 
 from __future__ import annotations
 
@@ -36,28 +36,29 @@ SETTINGS = "adapter.json"
 PEFT_SETTINGS = "adapter_config.json"
 FORMAT = "structmat.adapter"
 VERSION = 1
-_EXPECTED = "; expected the directory that save_adapter wrote"
+_EXPECTED = "; expected a directory written by save_adapter"
 
 
 def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
-    """Write what was trained to a directory: `adapter.safetensors` and `adapter.json`.
+    """Write everything that was trained to `adapter.safetensors` and `adapter.json` in a directory.
 
-    Generators, scales and biases of every adapter, the modules trained whole, and the running
-    statistics of normalisation layers, which training moves as well. The networks
-    are in the JSON in full, so the file does not depend on how a family is built. Both files
-    are written under another name first, so a broken run leaves the old ones or a pair that
-    `load_adapter` refuses.
+    This comprises the generators, scales and biases of every adapter, the modules trained whole,
+    and the running statistics of normalisation layers, which training also changes. The JSON file
+    contains the networks in full, so it does not depend on how a family is built. Both files are
+    first written under temporary names, so an interrupted run leaves the old ones or a pair that
+    `load_adapter` rejects.
 
-    Of a model that several processes train, one process writes: every one of them must call this
-    where `fully_shard` split the parameters, which are put together here, and may where `DDP`
-    keeps copies.
+    If several processes train the model, one of them writes. Every process must call this function
+    if `fully_shard` split the parameters, which are gathered here, and may call it if `DDP` keeps
+    copies.
 
     Parameters
     ----------
     model : nn.Module
-        With adapters, merged or not; also inside `torch.compile` or `DDP`, or sharded by FSDP2.
+        A model with adapters, merged or not; it may be wrapped by `torch.compile` or `DDP`, or
+        sharded by FSDP2.
     directory : path
-        Made where it is missing.
+        Created if it does not exist.
 
     Returns
     -------
@@ -67,8 +68,8 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     Raises
     ------
     StructmatError
-        When the model has no adapters, a number to save is not finite, or parameters are in parts
-        that cannot be put together here (FSDP1, ZeRO-3).
+        If the model has no adapters, a value to be saved is not finite, or parameters are sharded
+        in a way that cannot be gathered here (FSDP1, ZeRO-3).
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
@@ -83,7 +84,7 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     broken = next((name for name, value in values.items() if diverged(value)), None)
     if broken is not None:
         raise StructmatError(
-            f"{broken} holds NaN or infinity: the adapter diverged in training and is not saved;"
+            f"{broken} contains NaN or infinity: the adapter diverged in training and is not saved;"
             " lower the learning rate"
         )
     recipes, weights = {}, {}
@@ -125,7 +126,7 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
     Raises
     ------
     FileError
-        When the directory cannot be made or written to.
+        If the directory cannot be created or written to.
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
@@ -168,19 +169,20 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
 
 
 def read_adapter(folder: Path) -> tuple[Saved, dict[str, Tensor]]:
-    """Return what the two files of an adapter hold.
+    """Read the two files of an adapter.
 
     Raises
     ------
     FileError
-        When one is missing, cut, not ours, or of another saving than the other.
+        If a file is missing, truncated or in another format, or the two were not saved together.
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
     if (folder / PEFT_SETTINGS).is_file() and not (folder / SETTINGS).exists():
         raise FileError(
-            f"{folder}: an adapter that PEFT wrote; peft.PeftModel.from_pretrained(model,"
-            f" {str(folder)!r}) loads it, and `structmat convert` writes it as one of structmat"
+            f"{folder}: an adapter written by PEFT; load it with"
+            f" peft.PeftModel.from_pretrained(model, {str(folder)!r}), or convert it with"
+            " `structmat convert`"
         )
     settings = _read_settings(folder / SETTINGS)
     tensors = _read_tensors(folder / TENSORS, settings)
@@ -188,14 +190,14 @@ def read_adapter(folder: Path) -> tuple[Saved, dict[str, Tensor]]:
 
 
 def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Module:
-    """Adapt a plain model as the saved one was, and fill in what was trained.
+    """Adapt a model as the saved one was, and load the trained tensors.
 
     Parameters
     ----------
     model : nn.Module
-        Without adapters; with layers of the same names and shapes.
+        A model without adapters whose layers have the same names and shapes.
     directory : path
-        Written by `save_adapter`.
+        A directory written by `save_adapter`.
 
     Returns
     -------
@@ -205,9 +207,10 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
     Raises
     ------
     FileError
-        When a file is missing, cut, not ours, or does not fit the model: every mismatch is named.
+        If a file is missing, truncated, in another format, or does not fit the model; the message
+        lists every mismatch.
     StructmatError
-        When the model has adapters already. In all these cases the model is unchanged.
+        If the model already has adapters. In all these cases, the model is unchanged.
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
@@ -217,9 +220,9 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
     wrong = mismatches(model, saved, tensors)
     if wrong:
         raise FileError(
-            f"{folder} does not fit this model, which is left as it was: " + "; ".join(wrong)
+            f"{folder} does not fit this model, which is left unchanged: " + "; ".join(wrong)
         )
-    model = install(model, saved.recipes, saved.trained)  # refuses a sharded one
+    model = install(model, saved.recipes, saved.trained)  # raises for a sharded model
     targets = trained_tensors(model)
     with torch.no_grad():
         for name, value in tensors.items():
@@ -232,7 +235,7 @@ def _read(path: Path, most: int | None = LONGEST) -> bytes:
 
 
 def _read_settings(path: Path) -> dict[str, Any]:
-    settings = parse_json(_read(path), path, ": save the adapter anew")
+    settings = parse_json(_read(path), path, ": save the adapter again")
     check_format(settings, what=str(path), form=FORMAT, version=VERSION, writer="save_adapter")
     return dict(settings)
 
@@ -242,13 +245,13 @@ def _read_tensors(path: Path, settings: Mapping[str, Any]) -> dict[str, Tensor]:
     data = _read(path, None)
     if hashlib.sha256(data).hexdigest() != settings.get("tensors"):
         raise FileError(
-            f"{path} is cut, changed, or not of the same saving as {SETTINGS}: its checksum"
-            " differs; copy or save the adapter anew"
+            f"{path} is truncated, modified, or was not saved together with {SETTINGS}: its"
+            " checksum differs; copy or save the adapter again"
         )
     try:
         tensors: dict[str, Tensor] = safetensors.load(data)
-    except Exception as error:  # safetensors has an exception type of its own, in Rust
-        raise FileError(f"{path} is no safetensors file ({error})") from None
+    except Exception as error:  # safetensors has its own exception type, defined in Rust
+        raise FileError(f"{path} is not a safetensors file ({error})") from None
     return tensors
 
 
@@ -287,5 +290,6 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         raise FileError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         raise FileError(
-            f"{path} has a missing or odd part ({shown(error)}): expected what save_adapter wrote"
+            f"{path} has a missing or invalid entry ({shown(error)}): expected a file written by"
+            " save_adapter"
         ) from None

@@ -1,4 +1,4 @@
-"""Models that several processes hold: what wraps them, and tensors that are whole again."""
+"""Support for distributed models: unwrapping them, and gathering sharded tensors."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from torch import Tensor, distributed, nn
 
 from structmat.errors import StructmatError
 
-# What torch puts around a module within a model, as it shows in the names of parameters.
+# Torch's wrappers of a module within a model, as they appear in the names of parameters.
 _WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
 
-# Classes of what is put around a whole model; by name, for DeepSpeed may not be installed.
+# Names of the classes that wrap a whole model; DeepSpeed may not be installed.
 _SHELLS = {"DataParallel", "DistributedDataParallel", "FullyShardedDataParallel"}
 _SHELLS |= {"DeepSpeedEngine"}
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside what torch.compile, data parallelism and engines put around it.
+    """Return the model inside wrappers of torch.compile, data parallelism and engines.
 
     Examples
     --------
@@ -37,13 +37,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _is_wrapper(model: nn.Module) -> bool:
-    """Return whether a model is only a shell: of a class of such a name, around `module`."""
+    """Return whether a model is only a wrapper around its attribute `module`, by its class name."""
     names = (cls.__name__ for cls in type(model).__mro__)
     return not _SHELLS.isdisjoint(names) and hasattr(model, "module")
 
 
 def plain_name(name: str) -> str:
-    """Return the name that a module or parameter has in the model without wrappers.
+    """Return the name of a module or parameter in the model without wrappers.
 
     Examples
     --------
@@ -66,14 +66,14 @@ def is_around(module: nn.Module) -> bool:
 
 
 def renewed(module: nn.Module) -> None:
-    """Let a compiled wrapper call the module that is now inside it: it keeps the old call."""
+    """Make a compiled wrapper call its current inner module; it caches the call of the old one."""
     around: Any = module
     if isinstance(module._modules.get("_orig_mod"), nn.Module):
         around._initialize()
 
 
 def is_sharded(value: Tensor) -> bool:
-    """Return whether a process holds a part of a tensor only, as with FSDP2 (a DTensor)."""
+    """Return whether a process holds only a part of a tensor, as with FSDP2 (a DTensor)."""
     return distributed.is_available() and isinstance(value, _dtensor())
 
 
@@ -88,7 +88,7 @@ def _dtensor() -> type[Tensor]:
 
 
 def gathered(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return whole tensors, detached; where some are sharded, every process must call this."""
+    """Return whole tensors, detached; if some are sharded, every process must call this."""
     return {name: _whole(value) for name, value in values.items()}
 
 
@@ -102,24 +102,25 @@ def _whole(value: Tensor) -> Tensor:
 
 
 def plain_class(module: nn.Module) -> type[nn.Module]:
-    """Return the class of a module as it was before torch.distributed derived another from it."""
+    """Return the original class of a module, from which torch.distributed may derive another."""
     first, *others = type(module).__bases__
     derived = others and first.__module__.startswith("torch.distributed.")
     return others[0] if derived else type(module)
 
 
 class Writers:
-    """Which process writes what all of them hold, and when the others may go on.
+    """The choice of the process that writes a distributed model, and synchronisation with it.
 
-    Of a sharded model it is the first process of the mesh; of one inside `DDP`, FSDP1 or an
-    engine, the first of all. Elsewhere each process that asks writes, for its model may be its own.
+    For a sharded model, it is the first process of the mesh; for one wrapped by `DDP`, FSDP1 or an
+    engine, the first process. Otherwise, each process writes, since its model may differ from the
+    others'.
 
     Parameters
     ----------
     model : nn.Module
-        As the caller has it, with what is around it.
+        The model with its wrappers.
     values : dict of name → Tensor
-        Before they are gathered.
+        The tensors before they are gathered.
     """
 
     def __init__(self, model: nn.Module, values: Mapping[str, Tensor]) -> None:
@@ -136,19 +137,19 @@ class Writers:
         return not self._replicated or distributed.get_rank() == 0
 
     def wait(self) -> None:
-        """Wait until the writing process has come here, too, where all must take part anyway."""
+        """Wait for the writing process, if the model is sharded so that all processes take part."""
         if self._mesh is not None:
             for k in range(self._mesh.ndim):
                 distributed.barrier(self._mesh.get_group(k))
 
 
 def check_whole(model: nn.Module, verb: str) -> None:
-    """Refuse a model of which this process holds a part.
+    """Raise an error if this process holds only a part of a model.
 
     Raises
     ------
     StructmatError
-        When a parameter is sharded.
+        If a parameter is sharded.
     """
     name = next((name for name, p in model.named_parameters() if is_sharded(p)), None)
     if name is not None:

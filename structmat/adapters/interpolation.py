@@ -1,7 +1,7 @@
-"""A finetuned model on the way from the pretrained one, and with some of its stages only.
+"""Interpolation between a pretrained and a finetuned model, and models with only some stages.
 
-Both act on models of `adapt` and on PEFT models with adapters of structmat, in place, and both can
-be undone.
+Both work in place on models adapted by `adapt` and on PEFT models with structmat's adapters, and
+both can be undone.
 """
 
 from __future__ import annotations
@@ -23,39 +23,39 @@ from structmat.nn.orthogonal_layer import Orthogonal
 def path(
     model: nn.Module, steps: int | Iterable[float] = 10, *, adapter_name: str | None = None
 ) -> Iterator[tuple[float, nn.Module]]:
-    """Yield the model on its way from pretrained to finetuned: every block B to the power t.
+    """Interpolate between the pretrained and the finetuned model, raising blocks to the power t.
 
-    Each block turns by t times its angles, and trained output scales s go to 1 + t·(s − 1), so
-    the weights on the way are rotations of the pretrained ones. What is trained whole, as biases
-    and heads are, stays as it is. The model is changed in place, and is as it was when the
-    iteration ends, breaks off or fails.
+    The rotation angles of each block are multiplied by t, and trained output scales s become
+    1 + t·(s − 1), so the intermediate weights are rotations of the pretrained ones. Parameters that
+    are trained whole, such as biases and heads, stay unchanged. The model is modified in place and
+    restored when the iteration ends, is stopped early or fails.
 
     Parameters
     ----------
     model : nn.Module
-        From `adapt`, or a PEFT model or any other with adapters of `structmat.peft` in it.
+        A model adapted by `adapt`, or a PEFT model or any other with adapters of `structmat.peft`.
     steps : int or iterable of float
-        How many steps from t = 0 to t = 1, or the values of t themselves.
+        The number of steps from t = 0 to t = 1, or the values of t.
     adapter_name : str, optional
-        Which PEFT adapter moves; by default the active ones.
+        The PEFT adapter to interpolate; by default the active ones.
 
     Yields
     ------
     (float, nn.Module)
-        t, and the model, the same one each time.
+        The value t, and the model, which is the same object each time.
 
     Raises
     ------
     StructmatError
-        When the model has no adapters, or they are merged or sharded.
+        If the model has no adapters, or they are merged or sharded.
     BlockError
-        When a block has no such power; see `Orthogonal.interpolate`.
+        If a block has no such power; see `Orthogonal.interpolate`.
 
     Examples
     --------
     >>> from structmat.adapters import adapt, path
     >>> model = adapt(nn.Sequential(nn.Linear(2, 1, bias=False)), "butterfly")
-    >>> _ = nn.init.ones_(model[0].rotation.generators[0])  # a quarter turn
+    >>> _ = nn.init.ones_(model[0].rotation.generators[0])  # a rotation by 90°
     >>> _ = model[0].base.weight.data.copy_(torch.tensor([[2**0.5, 0.0]]))
     >>> for t, halfway in path(model, [0, 0.5]):
     ...     print(t, [round(w, 3) for w in halfway[0].weight[0].tolist()])
@@ -86,33 +86,34 @@ def _walk(
 def keep_stages(
     model: nn.Module, stages: Iterable[int] | slice, *, adapter_name: str | None = None
 ) -> Kept:
-    """Leave out all but some stages of every rotation, from now on or within a `with`.
+    """Keep only some stages of every rotation, permanently or within a `with` statement.
 
-    The BOFT paper drops factors of a trained model in this way (its Figure 10). What is left is a
-    rotation of the pretrained weights. In a model of `adapt` the other stages are gone: it is
-    faster, and `save_adapter` saves what is left. In a PEFT model they are the identity: merging
-    takes what is left, and `save_pretrained` saves the whole.
+    The BOFT paper drops factors of a trained model in this way (its Figure 10). The remaining
+    factors still rotate the pretrained weights. In a model adapted by `adapt`, the other stages are
+    removed: the model is faster, and `save_adapter` saves only the remaining stages. In a PEFT
+    model, they are replaced by the identity: merging uses the remaining stages, and
+    `save_pretrained` saves all.
 
     Parameters
     ----------
     model : nn.Module
         As for `path`.
     stages : iterable of int, or slice
-        0 is the first that acts, so `range(2)` keeps the first two. Networks differ in depth:
-        `slice(-2, None)` keeps the last two of each, or the one that there is.
+        0 is the first stage to act, so `range(2)` keeps the first two. Networks may differ in
+        depth: `slice(-2, None)` keeps the last two of each, or the only one.
     adapter_name : str, optional
-        Of which PEFT adapter; by default of the active ones.
+        The PEFT adapter to modify; by default the active ones.
 
     Returns
     -------
     Kept
-        Its `restore()` brings the stages back, as leaving `with keep_stages(...):` does.
+        Its `restore()` restores the stages, as does leaving `with keep_stages(...):`.
 
     Raises
     ------
     StructmatError
-        When the model has no adapters, they are merged or sharded, or a number is no stage of one
-        of the networks. The model is unchanged.
+        If the model has no adapters, they are merged or sharded, or one of the networks has no
+        stage with a given index. The model is unchanged.
 
     Examples
     --------
@@ -142,17 +143,14 @@ def keep_stages(
 
 
 class Kept:
-    """What `keep_stages` did, to be undone; in a `with` statement it gives the model.
-
-    Made by `keep_stages`.
-    """
+    """The handle returned by `keep_stages` to undo it; as a context manager it yields the model."""
 
     def __init__(self, model: nn.Module, parts: list[_Movable]) -> None:
         self._model = model
         self._parts = parts
 
     def restore(self) -> None:
-        """Let all stages act again that did before; doing it twice does nothing more."""
+        """Restore the previous stages; calling it again has no effect."""
         while self._parts:
             self._parts.pop().restore()
 
@@ -180,7 +178,7 @@ class _Movable(Protocol):
 
 @dataclass(frozen=True)
 class _Adapted:
-    """A layer of `adapt`, whose rotation is replaced."""
+    """A layer adapted by `adapt`, whose rotation is replaced."""
 
     adapter: Adapter
     rotation: Orthogonal
@@ -205,11 +203,11 @@ class _Adapted:
 
 @dataclass(frozen=True)
 class _Tuned:
-    """A layer of `structmat.peft`, which knows powers and stages itself."""
+    """A layer of `structmat.peft`, which supports powers and stages itself."""
 
     layer: Any
     powers: Mapping[str, float]
-    stages: list[tuple[Any, Any]]  # of each rotation, those that it keeps
+    stages: list[tuple[Any, Any]]  # each rotation with the stages it keeps
 
     def move(self, t: float) -> None:
         for name, power in self.powers.items():
@@ -222,25 +220,25 @@ class _Tuned:
     def restore(self) -> None:
         for name, power in self.powers.items():
             self.layer.set_scale(name, power)
-        for turn, kept in self.stages:
-            turn.set_stages(kept)
+        for rotation, kept in self.stages:
+            rotation.set_stages(kept)
 
 
 def is_tuned(module: nn.Module) -> bool:
-    """Return whether a module is a layer of `structmat.peft`, which need not be installed."""
+    """Return whether a module is a layer of `structmat.peft`, without importing PEFT."""
     return hasattr(type(module), "keep_stages")
 
 
 def _movable(model: nn.Module, adapter_name: str | None) -> dict[str, _Movable]:
-    """Return what can be moved in a model, by the name of the layer."""
+    """Return the adapters of a model that can be interpolated, by the name of the layer."""
     found: dict[str, _Movable] = {}
     names: set[str] = set()
     for place, module in model.named_modules():
         if isinstance(module, Adapter) or is_tuned(module):
             if module.merged:
                 raise StructmatError(
-                    f"{place}: its adapter is merged, so the layer has one weight only; unmerge"
-                    " the model first"
+                    f"{place}: its adapter is merged, so it cannot be interpolated; unmerge the"
+                    " model first"
                 )
             if isinstance(module, Adapter):
                 if adapter_name is None:
@@ -251,12 +249,12 @@ def _movable(model: nn.Module, adapter_name: str | None) -> dict[str, _Movable]:
             wanted = layer.active_adapters if adapter_name is None else [adapter_name]
             powers = {n: layer.structmat_power[n] for n in layer.acting(wanted)}
             if powers:
-                kept = [(turn, turn.kept) for n in powers for turn in layer.turns(n)]
+                kept = [(rotation, rotation.kept) for n in powers for rotation in layer.turns(n)]
                 found[place] = _Tuned(layer, powers, kept)
     if not found:
-        asked = "" if adapter_name is None else f" called {adapter_name!r}"
+        called = "" if adapter_name is None else f" called {adapter_name!r}"
         raise StructmatError(
-            f"the model has no adapters{asked} that could be moved"
+            f"the model has no adapters{called} that could be interpolated"
             f"{suggest(adapter_name or '', names) if names else '; adapt it first'}"
         )
     if any(isinstance(part, _Adapted) for part in found.values()):

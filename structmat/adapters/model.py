@@ -1,4 +1,4 @@
-"""Adapt a whole model: put adapters in, merge them, take them apart again."""
+"""Adaptation of whole models: inserting adapters, merging and unmerging them."""
 
 from __future__ import annotations
 
@@ -44,12 +44,12 @@ from structmat.nn.orthogonal_layer import checked_dropout
 
 Topology: TypeAlias = str | Family | Network | Callable[[int], Network]
 
-_TRAINED = "_structmat_trained"  # the mark of a module that is trained whole
+_TRAINED = "_structmat_trained"  # the attribute that marks a module as trained whole
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one layer is adapted."""
+    """The specification of the adapter of one layer."""
 
     network: Network
     blocks: str = "cayley"
@@ -80,54 +80,56 @@ def adapt(
     trainable: Targets = (),
     plan: str = "auto",
 ) -> nn.Module:
-    """Freeze a model and put trained rotations before its layers, in place.
+    """Freeze a model and add trainable rotations to its layers, in place.
 
     Parameters
     ----------
     model : nn.Module
     topology : str, Family, Network, or callable width → Network
-        The network for each layer. A wired one is straightened: only then does training start
-        from the pretrained model.
+        The network for each layer. A wired network is straightened, so that training starts from
+        the pretrained model.
     target_modules, exclude_modules : str or list of str
-        Which layers: a regular expression that matches the whole name, a list of names that may
-        leave out leading parts, or "all-linear", every linear layer but the output head:
-        what `get_output_embeddings()` returns, or `classifier` or `score` at the top.
+        The layers to adapt or exclude: a regular expression that matches the whole name, a list of
+        names that may omit leading parts, or "all-linear" for every linear layer except the output
+        head, which is the result of `get_output_embeddings()`, or a module named `classifier`,
+        `score` or `qa_outputs`.
     topology_pattern : dict of regular expression → topology, optional
         Other topologies for some layers. A pattern must match the name, or the name without
-        some leading parts; the first that does counts.
+        some leading parts; the first match applies.
     side : {"inputs", "outputs"}
-        Whether to rotate what each layer reads, as OFT and BOFT do, or what it puts out, as
-        LyCORIS does.
+        Whether to rotate the inputs of each layer, as OFT and BOFT do, or its outputs, as LyCORIS
+        does.
     blocks : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
+        The parametrization of the blocks; see `Orthogonal`.
     scale, bias : bool
         Whether to train an output scale, and the layer's own bias, as the BOFT paper does.
     dropout : (float, float)
         Multiplicative dropout; see `Orthogonal`.
     reduced : bool
-        Whether to leave out generators that neighbouring switches could trade: BOFT then trains
-        with up to half the parameters; see `Orthogonal`.
+        Whether to omit redundant generators, which removes up to half of BOFT's parameters; see
+        `Orthogonal`.
     field : {"receptive", "channels"}
-        What turns in a convolution: the receptive field of each neuron, of in/groups·k numbers,
-        or its in/groups channels alone, alike at each place of the kernel.
+        What to rotate in a convolution: the receptive field of each neuron, of in/groups·k inputs,
+        or only its in/groups channels, in the same way at each kernel position.
     trainable : str or list of str
         Other modules to train whole, such as ["classifier"]; they are saved with the adapter.
         Parameters that they share with other modules must be trained whole in all of them.
     plan : {"auto", "measure", "reference"}
-        How rotations run; see `Orthogonal`. It is not saved with an adapter: after loading, set
+        The execution plan; see `Orthogonal`. It is not saved with an adapter: after loading, set
         `plan` of the rotations.
 
     Returns
     -------
     nn.Module
-        The model; an `Adapter`, where the model itself is the one layer to adapt.
+        The model, or an `Adapter` if the model itself is the only layer to adapt.
 
     Raises
     ------
     WidthError
-        When a family does not take a layer's width.
+        If a family does not support the width of a layer.
     StructmatError
-        When names pick nothing, or the model has adapters already or is sharded. The model is
-        unchanged.
+        If no layer matches the names, or the model already has adapters or is sharded. The model
+        is unchanged.
 
     Examples
     --------
@@ -162,12 +164,12 @@ def adapt(
 
 
 def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[str]) -> nn.Module:
-    """Put adapters at the named layers, freeze the rest but the named modules.
+    """Insert adapters at the given layers, and freeze everything else except the given modules.
 
     Raises
     ------
     StructmatError
-        When the model has adapters already or is sharded, or a recipe does not fit its layer. The
+        If the model already has adapters or is sharded, or a recipe does not fit its layer. The
         model is unchanged.
     """
     check_plain(model)
@@ -179,7 +181,7 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
     for name, recipe in recipes.items():
         layer = layers[name]
         kind = kind_for(layer, recipe.field)
-        assert kind is not None, name  # `select` and `mismatches` let no other layer pass
+        assert kind is not None, name  # ensured by `select` and `mismatches`
         try:
             made.append(
                 kind(
@@ -217,7 +219,7 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
 def _check_shared(
     model: nn.Module, layers: Mapping[str, Layer], recipes: Mapping[str, Recipe], whole: list[str]
 ) -> None:
-    """Refuse to train parameters shared with a frozen layer, and embeddings that write to one."""
+    """Raise an error if trained parameters, or embeddings that write, share a frozen tensor."""
     trained = {slot: f"trainable: {n}" for n in whole for slot in slots_in(layers[n])}
     biased = {name: layers[name] for name, recipe in recipes.items() if recipe.bias}
     trained |= biases(model, biased, "bias=True")
@@ -226,7 +228,7 @@ def _check_shared(
 
 
 def _in_place_of(model: nn.Module, made: Iterable[Adapter]) -> dict[int, nn.Module]:
-    """Return what goes where: an adapter for its layer, one module for weights of experts."""
+    """Return the replacement of each module by identity: adapters, and `Experts` for experts."""
     new: dict[int, nn.Module] = {}
     first = same_layers(model)
     experts: dict[int, tuple[nn.Module, dict[str, StackAdapter]]] = {}
@@ -240,22 +242,22 @@ def _in_place_of(model: nn.Module, made: Iterable[Adapter]) -> dict[int, nn.Modu
 
 
 def trained_whole(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules that are trained whole beside the adapters, by name."""
+    """Return the modules that are trained whole in addition to the adapters, by name."""
     every = unwrapped(model).named_modules()
     return {plain_name(name): m for name, m in every if _TRAINED in m.__dict__}
 
 
 def check_plain(model: nn.Module) -> None:
-    """Refuse a model that has adapters.
+    """Raise an error for a model that has adapters.
 
     Raises
     ------
     StructmatError
-        When it has some.
+        If it has adapters.
     """
     if adapters(model):
         raise StructmatError(
-            "the model has adapters already: merge(model, unload=True) first, or start from a"
+            "the model already has adapters: call merge(model, unload=True) first, or start from a"
             " fresh model"
         )
 
@@ -275,26 +277,26 @@ def adapters(model: nn.Module) -> dict[str, Adapter]:
 def _check_model(model: Any) -> None:
     if not isinstance(model, nn.Module):
         raise StructmatError(
-            f"model={model!r}: it must be a torch.nn.Module, such as from_pretrained returns"
+            f"model={model!r}: it must be a torch.nn.Module, such as the result of from_pretrained"
         )
 
 
 def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
-    """Put every rotation into its layer's weight: no cost is left when the model runs.
+    """Merge every rotation into the weight of its layer, so that the model runs at no extra cost.
 
     Parameters
     ----------
     model : nn.Module
     unload : bool
-        Whether to also remove the adapters and return the plain model, for good. Otherwise
+        Whether to also remove the adapters permanently and return the plain model. Otherwise
         the original weights are kept, and `unmerge` restores them exactly. If another layer shared
-        the weight, as an output head does, each has its own weight then, and the configuration of
+        the weight, such as an output head, each then has its own weight, and the configuration of
         a transformers model no longer declares the tie.
 
     Raises
     ------
     StructmatError
-        When the model has no adapters or is sharded, or a merged weight is not finite. The model
+        If the model has no adapters or is sharded, or a merged weight is not finite. The model
         is unchanged.
 
     Examples
@@ -329,29 +331,29 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
 
 
 def check_loaded(model: nn.Module) -> None:
-    """Refuse a model whose weights accelerate offloads: it would bring back the old ones.
+    """Raise an error if accelerate offloads adapted weights, as it would restore the old ones.
 
     Raises
     ------
     StructmatError
-        When a layer with an adapter is offloaded.
+        If a layer with an adapter is offloaded.
     """
     for name, adapter in adapters(model).items():
         if is_offloaded(adapter.base):
             raise StructmatError(
                 f"{name}: its weight is offloaded, and the old weight would replace a merged one;"
-                " merge(model, unload=True) before offloading, or first remove the hooks by"
+                " call merge(model, unload=True) before offloading, or first remove the hooks with"
                 " accelerate.hooks.remove_hook_from_submodules(model)"
             )
 
 
 def unmerge(model: nn.Module) -> nn.Module:
-    """Restore the weights that `merge` replaced, to the last bit; the rotations act again.
+    """Restore the weights that `merge` replaced exactly, and apply the rotations to activations.
 
     Raises
     ------
     StructmatError
-        When the model has no adapters.
+        If the model has no adapters.
     """
     for adapter in _some(model).values():
         adapter.restore_weight()
@@ -368,7 +370,7 @@ def _some(model: nn.Module) -> dict[str, Adapter]:
 
 
 def _replace(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
-    """Put new modules where modules of these identities stand, wherever they are shared."""
+    """Replace modules, given by identity, wherever they occur in the model."""
     if id(model) in new:
         return new[id(model)]
     for module in list(model.modules()):
@@ -388,8 +390,8 @@ def _trained(model: nn.Module, trainable: Targets, layers: Container[nn.Module])
     adapted = [name for name, m in picked.items() if any(part in layers for part in m.modules())]
     if adapted:
         raise StructmatError(
-            f"trainable: {adapted[0]} holds a layer that is adapted; a layer is either adapted or"
-            " trained whole: exclude it from one of them"
+            f"trainable: {adapted[0]} contains a layer that is adapted; a layer is either adapted"
+            " or trained whole: exclude it from one of the two"
         )
     return list(picked)
 
@@ -401,12 +403,12 @@ def _chooser(
     field: str,
     side: str,
 ) -> Callable[[str, Layer], Network]:
-    """Return the function (name, layer) → network; one network for each topology and width."""
+    """Return the function (name, layer) → network, which shares networks between equal layers."""
     rules = {pattern: compiled(pattern, "topology_pattern") for pattern in patterns}
     for pattern, rule in rules.items():
         if not any(fits(rule, name) for name in layers):
             raise StructmatError(
-                f"topology_pattern: {pattern!r} matches none of the layers to adapt, such as"
+                f"topology_pattern: {pattern!r} matches none of the adapted layers, such as"
                 f" {next(iter(layers))}"
             )
     builders = {None: builder(topology)} | {p: builder(t) for p, t in patterns.items()}
@@ -425,8 +427,8 @@ def _chooser(
                 made[key] = side_by_side(builders[pattern](width), groups)
             except WidthError as error:
                 raise WidthError(
-                    f"{name} {verb} {width} {side}: {error}; topology_pattern gives it another"
-                    " network, exclude_modules leaves it out"
+                    f"{name} {verb} {width} {side}: {error}; select another network for it with"
+                    " topology_pattern, or exclude it with exclude_modules"
                 ) from None
         return made[key]
 
@@ -455,7 +457,7 @@ def builder(topology: Topology) -> Callable[[int], Network]:
 
 
 def side_by_side(net: Network, copies: int) -> Network:
-    """Return copies of a straight network next to each other, in as many banks as one copy.
+    """Return copies of a straight network side by side, in as many banks as one copy.
 
     Examples
     --------

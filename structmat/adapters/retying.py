@@ -1,7 +1,7 @@
-"""Methods of transformers models that cannot act on adapted layers, and would leave them half-done.
+"""Guards for methods of transformers models that do not support adapted layers.
 
-`tie_weights` puts a weight of one layer in another, and `resize_token_embeddings` puts new layers
-in a model. In a model with adapters they would fail midway, or tie a layer to a merged weight.
+`tie_weights` assigns the weight of one layer to another, and `resize_token_embeddings` replaces
+layers. In a model with adapters, they would fail midway, or tie a layer to a merged weight.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ _FIRST = "before it is adapted, or after merge(model, unload=True) or PEFT's mer
 
 
 def guard_ties(model: nn.Module, adapted: type[nn.Module] | tuple[()] = ()) -> None:
-    """Let both methods refuse where tied or resized layers are adapted, and work everywhere else.
+    """Make both methods raise an error if tied or resized layers are adapted, and only then.
 
     Parameters
     ----------
     model : nn.Module
-        Of any library; only models of transformers have these methods.
+        A model of any library; only models of transformers have these methods.
     adapted : type of module, optional
-        That of adapted layers; without it none are.
+        The type of adapted layers; by default no layer counts as adapted.
     """
     for module in model.modules():
         if not hasattr(type(module), "resize_token_embeddings"):
@@ -42,8 +42,8 @@ def guard_ties(model: nn.Module, adapted: type[nn.Module] | tuple[()] = ()) -> N
 
 def _refuse(method: str, *_: Any, **__: Any) -> NoReturn:
     raise StructmatError(
-        f"{method}: an embedding or output head of this model has an adapter, which cannot be"
-        f" changed so; call {method} {_FIRST}"
+        f"{method}: an embedding or output head of this model has an adapter, which this method"
+        f" does not support; call {method} {_FIRST}"
     )
 
 
@@ -53,7 +53,7 @@ def _tied(module: Any) -> Iterator[Any]:
         for key in pair:
             try:
                 yield module.get_submodule(key.rpartition(".")[0])
-            except AttributeError:  # not there any more
+            except AttributeError:  # the module was removed
                 continue
 
 

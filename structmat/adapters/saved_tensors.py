@@ -1,4 +1,4 @@
-"""What a saved adapter holds, tensor by tensor, and whether it fits a model."""
+"""The tensors of a saved adapter, and the check that they fit a model."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from structmat.errors import StructmatError, require
 from structmat.nn.offloading import is_empty, is_offloaded, loaded
 from structmat.nn.orthogonal_layer import generator_shapes
 
-BASE = "base.weight"  # a layer's own weight, where a file has it
+BASE = "base.weight"  # a layer's own weight, if the file contains it
 _NOWHERE = (
     "has its parameters on the meta device, where loaded values would be lost; load the adapter"
     " before offloading, or give the model its weights first"
@@ -25,17 +25,17 @@ _NOWHERE = (
 
 @dataclass(frozen=True)
 class Saved:
-    """What `adapter.json` says: how each layer is adapted, and which weight it had."""
+    """The contents of `adapter.json`: how each layer is adapted, and the shape of its weight."""
 
     recipes: dict[str, Recipe]
     weights: dict[str, tuple[str, tuple[int, ...]]]
     trained: list[str]
     statistics: list[str]
-    names: dict[str, list[str]] = field(default_factory=dict)  # of layers with several, all names
+    names: dict[str, list[str]] = field(default_factory=dict)  # all names of layers with several
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Return what is saved, by its name in the adapted model without the parts of wrappers."""
+    """Return the tensors to be saved, by their names in the adapted model without wrappers."""
     found = {}
     for full, adapter in adapters(unwrapped(model)).items():
         name = plain_name(full)
@@ -68,12 +68,12 @@ def _statistics(name: str, module: nn.Module) -> dict[str, Tensor]:
 
 
 def check_uncut(found: Mapping[str, Adapter]) -> None:
-    """Refuse adapters of which something else keeps the parameters, in parts, elsewhere.
+    """Raise an error for adapters whose parameters are sharded outside of the modules.
 
     Raises
     ------
     StructmatError
-        When generators do not have their shape.
+        If generators do not have their full shape.
     """
     for name, adapter in found.items():
         rotation = adapter.rotation
@@ -82,22 +82,22 @@ def check_uncut(found: Mapping[str, Adapter]) -> None:
             if tuple(values.shape) != shape:
                 raise StructmatError(
                     f"{name}: generators of shape {tuple(values.shape)} instead of {shape}:"
-                    " the parameters are held in parts (FSDP1, DeepSpeed ZeRO-3); save within"
+                    " the parameters are sharded (FSDP1, DeepSpeed ZeRO-3); save within"
                     " FullyShardedDataParallel.summon_full_params(model) or"
-                    " deepspeed.zero.GatheredParameters(list(model.parameters())), which every"
-                    " process enters"
+                    " deepspeed.zero.GatheredParameters(list(model.parameters())), entered by every"
+                    " process"
                 )
 
 
 def diverged(value: Tensor) -> bool:
-    """Return whether a parameter is not finite; a buffer may be, such as a mask of −∞."""
+    """Return whether a parameter is not finite; buffers may contain −∞, such as masks."""
     return isinstance(value, nn.Parameter) and not bool(torch.isfinite(value).all())
 
 
 def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
     """Return tensors as the bytes of a safetensors file."""
     safetensors = require("safetensors.torch", "adapters")
-    whole = {  # copies, for safetensors refuses tensors that share memory
+    whole = {  # copies, because safetensors rejects tensors that share memory
         name: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, value in tensors.items()
     }
@@ -120,7 +120,7 @@ def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
 
 
 def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return, in words, everything in which a saved adapter does not fit a model."""
+    """Return a message for each mismatch between a saved adapter and a model."""
     layers: dict[str, Layer] = dict(named_layers(model, remove_duplicate=False))
     wrong = _other_sharing(model, saved)
     shapes: dict[str, tuple[int, ...]] = {}
@@ -131,13 +131,13 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
         if layer is None:
             wrong.append(f"layer {name} is not in the model")
         elif kind is None:
-            wrong.append(f"layer {name} is a {type(layer).__name__}, which has no adapter")
+            wrong.append(f"layer {name} is a {type(layer).__name__}, which cannot be adapted")
         elif (kind.__name__, kind.weight_shape(layer)) != saved.weights[name]:
             theirs, shape = saved.weights[name]
             wrong.append(
                 f"layer {name} has a weight of shape {kind.weight_shape(layer)} for"
                 f" {kind.__name__}, the saved one {shape} for {theirs}"
-                + (f"; model.resize_token_embeddings({shape[0]}) first" if recipe.base else "")
+                + (f"; call model.resize_token_embeddings({shape[0]})" if recipe.base else "")
             )
         elif (width := kind.turned_width(layer, recipe.side)) != recipe.network.width:
             has = "reads" if recipe.side == "inputs" else "has"
@@ -162,7 +162,7 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
         elif tensors_of is _state and any(
             layers[n] in module.modules() for n in saved.recipes if n in layers
         ):
-            wrong.append(f"{name} is trained whole in the file, but holds an adapted layer")
+            wrong.append(f"{name} is trained whole in the file, but contains an adapted layer")
         elif any(map(is_empty, module.modules())):
             wrong.append(f"{name} {_NOWHERE}")
             misfits.append(f"{name}.")
@@ -179,13 +179,13 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
             )
         elif name in finite and not is_rotated(tensors[name].dtype):
             wrong.append(
-                f"{name} is of {tensors[name].dtype} in the file; parameters must be real floating"
-                " point of at least 16 bits"
+                f"{name} has dtype {tensors[name].dtype} in the file; parameters must be real"
+                " floating point of at least 16 bits"
             )
         elif name in finite and not torch.isfinite(tensors[name]).all():
-            wrong.append(f"{name} holds NaN or infinity")
+            wrong.append(f"{name} contains NaN or infinity")
     wrong += [
-        f"{name} of the file has no place"
+        f"{name} is in the file, but not in the model"
         for name in tensors
         if name not in shapes and not name.startswith(tuple(misfits))
     ]

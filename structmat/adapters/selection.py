@@ -1,4 +1,4 @@
-"""Which layers to adapt, by regular expression, list or "all-linear"."""
+"""Selection of the layers to adapt, by regular expression, list or "all-linear"."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Targets: TypeAlias = str | Sequence[str]
 T = TypeVar("T")
 
 ALL_LINEAR = "all-linear"
-HEADS = ("classifier", "score", "qa_outputs")  # the names that transformers gives to heads
+HEADS = ("classifier", "score", "qa_outputs")  # names of output heads in transformers
 
 
 def select(
@@ -31,16 +31,16 @@ def select(
     model : nn.Module
     targets : str or list of str
         A regular expression that must match the whole name; a list of names, each of which may
-        leave out leading parts ("query" for "encoder.layer.0.query"); or "all-linear": every
-        linear layer (`nn.Linear`, quantised or not, and transformers' `Conv1D`) but the output
-        head. Stacked weights of experts go by the names of their parameters.
+        omit leading parts ("query" for "encoder.layer.0.query"); or "all-linear": every
+        linear layer (`nn.Linear`, quantised or not, and transformers' `Conv1D`) except the output
+        head. Stacked weights of experts are selected by the names of their parameters.
     exclude : str or list of str, optional
-        Names to leave out, in either of the first two forms.
+        Names to exclude, in either of the first two forms.
 
     Raises
     ------
     StructmatError
-        When nothing is left, a listed name is not there, or a pattern does not compile.
+        If no layer is left, a listed name does not exist, or a pattern does not compile.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def select(
     >>> list(select(model)), list(select(model, ["0"])), list(select(model, r"\d", ["0"]))
     (['0', '2'], ['0'], ['2'])
     """
-    # A shared layer goes by all its names.
+    # A shared layer is selected by any of its names.
     same = same_layers(model)
     every = [
         (name, same.get(id(layer), layer))
@@ -68,7 +68,7 @@ def select(
         left_out = matching(layers, exclude, "exclude_modules")
         if not left_out:
             raise StructmatError(
-                f"exclude_modules={exclude!r} matches no layer of this model, which has"
+                f"exclude_modules={exclude!r} matches no layer of this model; it has"
                 f" {_listed(layers)}"
             )
         out = {id(layer) for layer in left_out.values()}
@@ -91,19 +91,22 @@ def _is_linear(layer: Layer) -> bool:
 
 
 def _if_a_name(targets: Targets, layers: Mapping[str, Layer]) -> str:
-    """Return what to write where a string, which is a regular expression, is the end of names."""
+    """Return a hint if a string, which is a regular expression, is the end of some names."""
     if not isinstance(targets, str) or not any(_ends(name, targets) for name in layers):
         return ""
-    return f"; a string is a regular expression for full names, [{targets!r}] matches ends of names"
+    return (
+        f"; a string is a regular expression that matches full names, use [{targets!r}] to match"
+        " the ends of names"
+    )
 
 
 def matching(items: Mapping[str, T], names: Targets, option: str) -> dict[str, T]:
-    """Return the items that a regular expression or a list of names picks.
+    """Return the items selected by a regular expression or a list of names.
 
     Raises
     ------
     StructmatError
-        When a pattern does not compile, or a listed name picks nothing.
+        If a pattern does not compile, or a listed name matches nothing.
     """
     if isinstance(names, str):
         pattern = compiled(names, option)
@@ -113,7 +116,7 @@ def matching(items: Mapping[str, T], names: Targets, option: str) -> dict[str, T
             tails = {name.rsplit(".", 1)[-1] for name in items}
             others = f"there are {', '.join(sorted(tails))}"
             raise StructmatError(
-                f"{option}: {wanted!r} is the name of no layer of this model that can be chosen"
+                f"{option}: {wanted!r} matches no selectable layer of this model"
                 f"{suggest(str(wanted), tails | set(items), far=others) if items else ''}"
             )
     return {n: item for n, item in items.items() if any(_ends(n, wanted) for wanted in names)}
@@ -125,13 +128,14 @@ def compiled(pattern: str, option: str) -> re.Pattern[str]:
     Raises
     ------
     StructmatError
-        When it does not compile.
+        If it does not compile.
     """
     try:
         return re.compile(pattern)
     except re.error as error:
         raise StructmatError(
-            f"{option}={pattern!r} is not a regular expression ({error}); a list takes plain names"
+            f"{option}={pattern!r} is not a regular expression ({error}); use a list for plain"
+            " names"
         ) from None
 
 
@@ -140,7 +144,7 @@ def _ends(name: str, wanted: str) -> bool:
 
 
 def _heads(model: nn.Module) -> set[int]:
-    """Return the identities of the layers in the output head: what maps to tokens or classes."""
+    """Return the identities of the layers in the output head, which maps to tokens or classes."""
     heads: set[int] = set()
     model = unwrapped(model)
     embeddings = getattr(model, "get_output_embeddings", None)
@@ -154,8 +158,9 @@ def _heads(model: nn.Module) -> set[int]:
 
 def _listed(layers: Mapping[str, object], most: int = 6) -> str:
     if not layers:
-        return "no layer of a kind that can be adapted"
+        return "no layer that can be adapted"
     shown = ", ".join(list(layers)[:most])
     return (
-        f"{counted(len(layers), 'layer')} that can be: {shown}{', …' if len(layers) > most else ''}"
+        f"{counted(len(layers), 'layer')} that can be adapted:"
+        f" {shown}{', …' if len(layers) > most else ''}"
     )

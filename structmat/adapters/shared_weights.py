@@ -1,10 +1,10 @@
-"""Weights that several modules share: one rule for adapting, training, merging and saving them.
+"""Common rules for adapting, training, merging and saving weights that several modules share.
 
 Layers that are interchangeable (of one class, with equal settings and the same weight and bias)
 are one layer with several names, and share one adapter. Every other use of a weight, such as an
-output head tied to an embedding, is a layer of its own, and keeps its weight when another use is
-adapted. So merging a weight breaks the tie, and `untie` records that in the configuration of a
-transformers model.
+output head tied to an embedding, is a separate layer, and keeps its weight when another use is
+adapted. Merging a weight therefore breaks the tie, and `untie` records that in the configuration of
+a transformers model.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ Slot: TypeAlias = tuple[int, str]  # the identity of a module, and the name of a
 def shared_tensors(tensors: Mapping[Any, Tensor]) -> list[list[Any]]:
     """Return the groups of two or more keys whose tensors share memory, in the order of the keys.
 
-    One tensor under two keys counts, and so do views of one storage that have an element in common.
-    Views of one storage without a common element do not: neither changes with the other.
+    Tensors share memory if they are the same object, or views of one storage with an element in
+    common. Views of one storage without a common element do not, as they change independently.
 
     Parameters
     ----------
@@ -52,15 +52,15 @@ def shared_tensors(tensors: Mapping[Any, Tensor]) -> list[list[Any]]:
 
 
 def _storage(tensor: Tensor) -> tuple[str, int] | None:
-    """Return which storage holds a tensor, where it holds numbers at an address."""
+    """Return the device and address of the storage of a tensor, if it has one."""
     if type(tensor) not in (Tensor, nn.Parameter) or tensor.layout != torch.strided:
-        return None  # tensors of other libraries: compared by identity only
+        return None  # tensors of other libraries are compared by identity only
     address = 0 if tensor.is_meta else tensor.untyped_storage().data_ptr()
     return (str(tensor.device), address) if address and tensor.numel() else None
 
 
 def _overlapping(tensors: Mapping[Any, Tensor]) -> list[tuple[Any, Any]]:
-    """Return the pairs among tensors of one storage that have a byte in common."""
+    """Return the pairs of tensors of one storage that have a byte in common."""
     extents = {key: _extent(tensor) for key, tensor in tensors.items()}
     order = {key: k for k, key in enumerate(tensors)}
     by_start = sorted(tensors, key=lambda key: extents[key])
@@ -85,7 +85,7 @@ def _overlap(one: Tensor, other: Tensor, size: int) -> bool:
 
 
 def _extent(tensor: Tensor) -> tuple[int, int]:
-    """Return the first byte of a tensor in its storage, and the one after the last."""
+    """Return the first byte of a tensor in its storage, and one past its last."""
     size, start = tensor.element_size(), int(tensor.storage_offset())
     steps = zip(tensor.shape, tensor.stride(), strict=True)
     last = start + sum((int(n) - 1) * int(step) for n, step in steps)
@@ -104,7 +104,7 @@ def _bytes_of(tensor: Tensor, storage: Tensor) -> Tensor:
 def same_layers(model: nn.Module) -> dict[int, nn.Module]:
     """Return, by identity of each module, the first module of the model that is the same layer.
 
-    For most modules that is the module itself. Two modules are one layer if they are
+    For most modules, this is the module itself. Two modules are the same layer if they are
     interchangeable: of one class, with equal settings, and with the same weight and bias.
 
     Examples
@@ -156,7 +156,7 @@ def _interchangeable(one: nn.Module, other: nn.Module) -> bool:
 
 
 def _settings(module: nn.Module) -> dict[str, Any]:
-    """Return the settings of a layer: what it consists of besides its parameters."""
+    """Return the settings of a layer: its attributes and buffers, without its parameters."""
     own = {k: v for k, v in vars(module).items() if not k.startswith("_") and k != "training"}
     return own | dict(module._buffers)
 
@@ -178,7 +178,7 @@ def _equal(one: Any, other: Any) -> bool:
         return both and not one.is_meta and not other.is_meta and torch.equal(one, other)
     try:
         return bool(one == other)
-    except (TypeError, ValueError, RuntimeError):  # from the comparison of foreign types
+    except (TypeError, ValueError, RuntimeError):  # types that cannot be compared
         return False
 
 
@@ -186,18 +186,18 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def check_apart(model: nn.Module, trained: Mapping[Slot, str]) -> None:
-    """Refuse to train parameters that are shared with modules in which they are frozen.
+    """Raise an error if trained parameters are shared with modules in which they are frozen.
 
     Parameters
     ----------
     model : nn.Module
     trained : mapping from a slot to text
-        The parameters to train, with the option and the name that the user gave.
+        The parameters to train, with the option and the name given by the user.
 
     Raises
     ------
     StructmatError
-        When a trained and a frozen parameter share memory; the message names both.
+        If a trained and a frozen parameter share memory; the message names both.
     """
     if not trained:
         return
@@ -208,8 +208,8 @@ def check_apart(model: nn.Module, trained: Mapping[Slot, str]) -> None:
         if mine and others:
             raise StructmatError(
                 f"{trained[mine[0]]} shares memory with {slots[others[0]][0]}, which is frozen and"
-                " would change with it; train all modules that share it whole, or give each a"
-                " tensor of its own first (in transformers: tie_word_embeddings=False)"
+                " would change with it; train all modules that share it whole, or first give each"
+                " its own tensor (in transformers: tie_word_embeddings=False)"
             )
 
 
@@ -234,14 +234,14 @@ def biases(model: nn.Module, layers: Mapping[str, Any], option: str) -> dict[Slo
 
 
 def check_norms(model: nn.Module, layers: Mapping[str, Any]) -> None:
-    """Refuse embeddings that scale rows of a shared weight in place.
+    """Raise an error for embeddings that scale rows of a shared weight in place.
 
-    Lookups in an embedding with `max_norm` write to its weight; after merging, it is not shared.
+    Lookups in an embedding with `max_norm` write to its weight, which is not shared after merging.
 
     Raises
     ------
     StructmatError
-        When another layer reads such a weight; the message names both layers.
+        If another layer reads such a weight; the message names both layers.
     """
     kept = {n: m for n, m in layers.items() if getattr(m, "max_norm", None) is not None}
     if not kept:
@@ -252,14 +252,14 @@ def check_norms(model: nn.Module, layers: Mapping[str, Any]) -> None:
             others = [slot for slot in group if first[slot[0]] is not first[id(layer)]]
             if others and len(others) < len(group):
                 raise StructmatError(
-                    f"{name}: an embedding with max_norm={layer.max_norm} writes to its weight when"
-                    f" it is read, and {slots[others[0]][0]} shares this weight, but would not see"
-                    " the changes after merging; exclude this layer"
+                    f"{name}: an embedding with max_norm={layer.max_norm} writes to its weight on"
+                    f" lookup, and {slots[others[0]][0]} shares this weight, but would not see the"
+                    " changes after merging; exclude this layer"
                 )
 
 
 def _slots(model: nn.Module) -> Iterator[tuple[Slot, tuple[str, Tensor]]]:
-    """Yield every parameter of every module, once for each module that holds it."""
+    """Yield every parameter of every module, once for each module that contains it."""
     for place, module in model.named_modules():
         for name, value in module._parameters.items():
             if value is not None:
@@ -274,15 +274,15 @@ FLAG = "tie_word_embeddings"
 def untie(model: nn.Module) -> None:
     """Remove the declared ties of a transformers model that its weights no longer satisfy.
 
-    The flag `tie_word_embeddings` becomes false, and all other parameters that it tied get tensors
-    of their own, since it governs all of them. In an encoder–decoder model the flag stays: there it
-    also selects a factor of the outputs (T5), and transformers does not tie weights that differ in
-    the files.
+    The flag `tie_word_embeddings` becomes false, and all other parameters that it tied get their
+    own tensors, since it applies to all of them. In an encoder–decoder model, the flag is kept:
+    there it also selects a factor of the outputs (T5), and transformers does not tie weights that
+    differ in the files.
 
     Parameters
     ----------
     model : nn.Module
-        A model without adapters. Models of other libraries have no such declaration.
+        A model without adapters. Models of other libraries declare no ties.
     """
     parts = {name: module for name, module in model.named_modules() if _declares(module)}
     for name in sorted(parts, key=lambda name: -len(name.split(".")) if name else 0):
@@ -309,12 +309,12 @@ def untie(model: nn.Module) -> None:
 
 
 def is_kept(config: Any) -> bool:
-    """Return whether the flag of a configuration stays when a tie is broken."""
+    """Return whether the flag of a configuration is kept when a tie is broken."""
     return bool(getattr(config, "is_encoder_decoder", False))
 
 
 def clear_flags(config: Any) -> None:
-    """Set the flag to false in a configuration and in those inside it."""
+    """Set the flag to false in a configuration and in nested ones."""
     for part in _configs(config):
         if getattr(part, FLAG, False):
             setattr(part, FLAG, False)
@@ -342,7 +342,7 @@ def _storage_of(tensor: Tensor) -> Any:
 
 
 def _found(module: nn.Module, name: str) -> Tensor | None:
-    """Return a parameter or buffer of this name, where there is one."""
+    """Return the parameter or buffer of this name, or None."""
     place, _, part = name.rpartition(".")
     try:
         owner = module.get_submodule(place)
@@ -353,7 +353,7 @@ def _found(module: nn.Module, name: str) -> Tensor | None:
 
 
 def _part(module: nn.Module, target: str, source: str) -> None:
-    """Give a parameter that is tied to another a tensor of its own."""
+    """Give a parameter that is tied to another its own tensor."""
     place, _, part = target.rpartition(".")
     above, _, own = place.rpartition(".")
     owner = module.get_submodule(place)

@@ -1,4 +1,4 @@
-"""Convert adapters from and to the files of other libraries; one file a format."""
+"""Conversion of adapters from and to the file formats of other libraries."""
 
 from structmat.convert.conversion import Conversion, convert
 

@@ -1,4 +1,4 @@
-"""What all formats have in common: layers, each with a network and its blocks as matrices."""
+"""The common representation of all formats: layers with a network and its blocks."""
 
 from __future__ import annotations
 
@@ -35,42 +35,42 @@ LINEAR, CONV1D, CONV2D = (k.__name__ for k in (LinearAdapter, Conv1DAdapter, Con
 QUANTISED = QuantisedLinearAdapter.__name__
 EMBEDDING = EmbeddingAdapter.__name__
 CONVOLUTIONS = {Conv1dAdapter.takes: 3, Conv2dAdapter.takes: 4, Conv3dAdapter.takes: 5}
-# How many axes the weight of each kind of layer has.
+# The number of axes of the weight of each kind of layer.
 AXES = {k.takes: 2 for k in (LinearAdapter, Conv1DAdapter, EmbeddingAdapter)} | CONVOLUTIONS
 BY_AXES = {2: LINEAR, 3: Conv1dAdapter.__name__, 4: CONV2D, 5: Conv3dAdapter.__name__}
 
 
 @dataclass(frozen=True)
 class Turn:
-    """How the weight of one layer is turned: s ⊙ W·Rᵀ for its inputs, s ⊙ R·W for its outputs.
+    """The rotation of the weight of one layer: s ⊙ W·Rᵀ for inputs, s ⊙ R·W for outputs.
 
     Attributes
     ----------
     network : Network
-        A straight one.
+        A straight network.
     blocks : function that returns the blocks
-        They are made when they are needed: those of one layer may be large.
+        They are computed on demand, because the blocks of one layer may be large.
     side : {"inputs", "outputs"}
     scale : (outputs,) tensor, optional
     bias : (outputs,) tensor, optional
-        The layer's own bias, where it was trained.
+        The layer's own bias, if it was trained.
     kind : str, optional
-        The kind of layer, by the name of its adapter; None where the file does not say.
+        The kind of layer, by the name of its adapter; None if the file does not specify it.
     weight : tuple of int, optional
-        The shape of the layer's weight; None where the file does not say.
+        The shape of the layer's weight; None if the file does not specify it.
     dtype : torch dtype
-        Of the numbers in the file, at least float32.
+        The dtype of the tensors in the file, at least float32.
     transform : str
-        The kind of blocks that the parameters in the file are of.
+        The parametrization of the blocks in the file.
     layer : nn.Module, optional
-        The layer itself, where it is at hand.
+        The layer itself, if available.
     field : {"receptive", "channels"}
-        What turns in a convolution whose kind the file does not say.
+        What is rotated in a convolution whose kind the file does not specify.
     base : tensor, optional
-        The layer's unrotated weight, where the file has one that replaces the pretrained model's,
+        The layer's unrotated weight, if the file has one that replaces the pretrained model's,
         as PEFT's files do for an embedding with added rows.
     series : (n, r, r) tensor, optional
-        The Q of blocks I + 2Q + 2Q² + 2Q³ + Q⁴, where they are that and nothing else.
+        The Q of blocks I + 2Q + 2Q² + 2Q³ + Q⁴, if all blocks have this form.
     """
 
     network: Network
@@ -94,14 +94,14 @@ class Turn:
 
     @property
     def groups(self) -> int:
-        """How many groups of channels the layer has, each with a rotation of its own."""
+        """The number of groups of channels of the layer, each with its own rotation."""
         return 1 if self.kind is None or self.weight is None else _copies(self)
 
 
 def layout(turn: Turn) -> tuple[type[Adapter], Layer]:
-    """Return the kind of a layer, and the layer itself or what stands for it: its sizes.
+    """Return the kind of a layer, and the layer or a stand-in with its sizes.
 
-    A kind of adapter knows how the weight is laid out, and asks the layer for no more than that.
+    The kind of adapter defines the layout of the weight, and needs only these sizes.
     """
     assert turn.kind is not None
     kind = kind_named(turn.kind)
@@ -129,33 +129,33 @@ def _copies(turn: Turn) -> int:
 
 
 def _unit(kind: type[Adapter], shape: Shape) -> int:
-    """Return how many inputs each group of a convolution rotates."""
+    """Return the number of rotated inputs in each group of a convolution."""
     return shape[1] if kind.field == "channels" else math.prod(shape[1:])
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What a file says about a model.
+    """The contents of an adapter's files.
 
     Attributes
     ----------
     source : str
-        The format, in words.
+        The name of the format.
     turns : dict of layer name → Turn
     whole : dict of name → Tensor
-        Other tensors that were trained, by their name in the model.
+        Other trained tensors, by their names in the model.
     trained : list of str
-        The modules that these belong to, where they were trained whole.
+        The modules to which these belong, if they were trained whole.
     statistics : list of str
-        The modules whose running statistics these are.
+        The modules to whose running statistics these belong.
     notes : list of str
-        What the reader of the file has to say.
+        Notes of the reader of the file.
     names : dict of layer name → list of str
-        All names of the layers that have several, where the file says so.
+        All names of layers that have several, if the file specifies them.
     is_flat : bool
-        Whether names have underscores for dots, as those of LyCORIS do.
+        Whether names have underscores instead of dots, as those of LyCORIS do.
     pretrained, task : str, optional
-        What the file names as the model it is of, and as its task.
+        The pretrained model and the task, as specified in the file.
     """
 
     source: str
@@ -170,36 +170,36 @@ class Adaptation:
     task: str | None = None
 
     def refuse_whole(self, target: str) -> None:
-        """Refuse tensors beside the rotations, which some formats have no place for.
+        """Raise an error for tensors other than rotations, which some formats cannot store.
 
         Raises
         ------
         FileError
-            When there are some.
+            If there are any.
         """
         if self.whole:
             raise FileError(
-                f"{next(iter(self.whole))} was trained beside the rotations, and {target} has no"
-                " place for it; convert to a merged model instead"
+                f"{next(iter(self.whole))} was trained in addition to the rotations, and {target}"
+                " cannot store it; convert to a merged model instead"
             )
 
 
 def known(name: str, turn: Turn, shape: Shape | None, kind: str | None) -> Turn:
-    """Return a turn that knows its layer's weight, from the file or from the pretrained model.
+    """Complete a rotation by the shape and kind of its layer, from the file or the model.
 
     Raises
     ------
     FileError
-        When neither says the shape, or they do not agree.
+        If neither specifies the shape, or they disagree.
     """
     weight = turn.weight if shape is None else tuple(shape)
     if weight is None:
         raise FileError(
-            f"{name}: the file does not say the shape of this layer's weight; name the pretrained"
-            " model (model=, --model)"
+            f"{name}: the file does not specify the shape of this layer's weight; give the"
+            " pretrained model (model=, --model)"
         )
     if turn.weight not in (None, weight):
-        raise FileError(f"{name}: the file is of a weight {turn.weight}, the model has {weight}")
+        raise FileError(f"{name}: the file expects a weight {turn.weight}, the model has {weight}")
     turn = replace(turn, weight=weight, kind=_agreed(name, turn, weight, kind))
     found, layer = layout(turn)
     width, outputs = turn.network.width, found.output_width(layer)
@@ -216,20 +216,18 @@ def known(name: str, turn: Turn, shape: Shape | None, kind: str | None) -> Turn:
 def _agreed(name: str, turn: Turn, weight: Shape, kind: str | None) -> str:
     """Return the kind of layer that the file, the model and the shape agree on."""
     if kind == QUANTISED:
-        raise FileError(
-            f"{name}: a quantised weight; name the model as it was before it was quantised"
-        )
+        raise FileError(f"{name}: a quantised weight; give the model before quantisation")
     agreed = turn.kind or kind or BY_AXES.get(len(weight))
     if turn.kind is None:
         agreed = _in_field(agreed, turn.field)
     one, other = (kind_named(k or "") for k in (agreed, kind or agreed))
     if one is None or other is None or one.takes != other.takes or len(weight) != AXES[one.takes]:
-        raise FileError(f"{name}: a weight of shape {weight} is none of a {turn.kind or 'layer'}")
+        raise FileError(f"{name}: a weight of shape {weight} does not fit {turn.kind or 'a layer'}")
     return one.__name__
 
 
 def _in_field(name: str | None, field: str) -> str | None:
-    """Return the kind of adapter for such layers that turns this of a convolution."""
+    """Return the kind of adapter for the same layers that rotates this field of a convolution."""
     kind = kind_named(name or "")
     if kind is None or field == kind.field:
         return name
@@ -237,13 +235,13 @@ def _in_field(name: str | None, field: str) -> str | None:
 
 
 def rotated(net: Network, blocks: Blocks, columns: Tensor) -> Tensor:
-    """Return R X for X (width, k), of a straight network.
+    """Return R X for X (width, k), for a straight network.
 
     Examples
     --------
     >>> net = Network.of(3, [[[0, 1]], [[1, 2]]])
-    >>> turn = torch.tensor([[[0.0, -1.0], [1.0, 0.0]]])
-    >>> rotated(net, [turn, turn], torch.eye(3))
+    >>> quarter = torch.tensor([[[0.0, -1.0], [1.0, 0.0]]])
+    >>> rotated(net, [quarter, quarter], torch.eye(3))
     tensor([[ 0., -1.,  0.],
             [ 0.,  0., -1.],
             [ 1.,  0.,  0.]])
@@ -258,7 +256,7 @@ def rotated(net: Network, blocks: Blocks, columns: Tensor) -> Tensor:
 
 
 def turned(turn: Turn, weight: Tensor) -> Tensor:
-    """Return the weight s ⊙ W·Rᵀ or s ⊙ R·W in float64, in the layout of the layer's."""
+    """Return the weight s ⊙ W·Rᵀ or s ⊙ R·W in float64, in the layer's layout."""
     kind, layer = layout(turn)
     neurons = kind.neurons(layer, weight.to(torch.float64))
     if turn.side == "inputs":

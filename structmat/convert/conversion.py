@@ -1,4 +1,4 @@
-"""`convert`: from what a file is found to be, to what is asked for."""
+"""The function `convert`, from any detected format to a chosen one."""
 
 from __future__ import annotations
 
@@ -52,19 +52,19 @@ _SINGLE = ("lycoris", "gsoft")  # formats of one file
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was converted, and how exactly.
+    """The result of a conversion, with its errors.
 
     Attributes
     ----------
     source, target : Path
     format : str
-        What the source was found to be.
+        The detected format of the source.
     to : str
         One of `TARGETS`.
     layers : dict of layer name → dict
-        "network" as text, "side", and what the target lost: for rotations "error", the largest
-        of an entry of a block; for LoRA "of_change" and "of_weight", the Frobenius norm left out
-        over those of W' − W and of W.
+        "network" as text, "side", and the loss of the target: for rotations "error", the largest
+        error of an entry of a block; for LoRA "of_change" and "of_weight", the Frobenius norm of
+        the error relative to those of W' − W and of W.
     notes : list of str
     """
 
@@ -76,7 +76,7 @@ class Conversion:
     notes: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as values of JSON's kinds."""
+        """Return the result as a JSON-serialisable dict."""
         return {
             "source": str(self.source),
             "format": self.format,
@@ -88,7 +88,11 @@ class Conversion:
 
     def __str__(self) -> str:
         head = f"{self.source}: {self.format} → {TARGETS[self.to]}, {self.target}"
-        columns = {"error": "error", "of_change": "lost of change", "of_weight": "of weight"}
+        columns = {
+            "error": "error",
+            "of_change": "relative to change",
+            "of_weight": "relative to weight",
+        }
         first: dict[str, Any] = next(iter(self.layers.values()), {})
         shown = [key for key in columns if key in first]
         rows = [
@@ -116,38 +120,38 @@ def convert(
     Parameters
     ----------
     source : path
-        A directory that structmat wrote, or PEFT with structmat's method, BOFT, OFT or HRA; or a
-        safetensors file of LyCORIS (BOFT, diag-OFT) or GSOFT. Which of them it is, the files say.
+        A directory written by structmat, or by PEFT with structmat's method, BOFT, OFT or HRA; or a
+        safetensors file of LyCORIS (BOFT, diag-OFT) or GSOFT. The format is detected.
     target : path
         A directory, or a safetensors file for LyCORIS, GSOFT and LoRA with a prefix. It must not
-        be there yet; it is there whole or not at all.
+        exist yet, and is written completely or not at all.
     to : str
         "structmat", "peft", "peft-boft", "peft-oft", "lycoris", "gsoft", "lora" or "merged".
     model : path or nn.Module, optional
         The pretrained model: a directory of safetensors, or one file. LoRA and merging need its
-        weights (merging needs them as files); others need the shapes where the source does not
-        say them.
+        weights (merging needs them as files); other formats need the shapes if the source does not
+        specify them.
     rank : int, optional
-        Of LoRA.
+        The rank of LoRA.
     prefix : str, optional
-        Of LoRA: one file, whose names of layers begin with this, in place of PEFT's files.
-        Diffusers expects "unet" or "transformer", ComfyUI "diffusion_model" as well.
+        For LoRA: write one file, in which names of layers begin with this, instead of PEFT's files.
+        Diffusers expects "unet" or "transformer", and ComfyUI also accepts "diffusion_model".
     nearest : bool
-        Whether to take the nearest rotation for blocks that are not orthogonal, as truncated
-        Neumann series are not.
+        Whether to replace blocks that are not orthogonal, such as truncated Neumann series, by the
+        nearest rotations.
     progress : bool
-        Whether to show a bar over the layers, for LoRA and merging.
+        Whether to show a progress bar over the layers, for LoRA and merging.
 
     Returns
     -------
     Conversion
-        What was found and how exactly it is kept; `print` it.
+        The detected format and the errors; `print` shows a summary.
 
     Raises
     ------
     FileError
-        When the source cannot be read, does not fit the model, or holds what the target cannot;
-        or when the target is there already.
+        If the source cannot be read, does not fit the model, or contains something that the target
+        cannot represent; or if the target exists.
     StructmatError
         For an unknown target, or a rank that is missing or superfluous.
     MissingExtraError
@@ -172,7 +176,7 @@ def convert(
     found = opened(start, model)
     turns = found.adaptation.turns
     if to == "structmat" and found.adaptation.source == "structmat":
-        raise FileError(f"{start}: is in structmat's files already; choose another format")
+        raise FileError(f"{start}: already in structmat's format; choose another format")
     rows: dict[str, dict[str, Any]] = {
         name: {"network": _shown(turn), "side": turn.side} for name, turn in turns.items()
     }
@@ -207,7 +211,7 @@ def _write(
     nearest: bool,
     progress: bool,
 ) -> list[str]:
-    """Write the target, note in the rows what it lost, and return notes."""
+    """Write the target, record the errors in the rows, and return notes."""
     found, weights, names = opened.adaptation, opened.weights, opened.names
     turns: dict[str, Turn] = dict(found.turns)
     if to not in ("structmat", "peft", "merged") and weights is not None and names is not None:
@@ -242,7 +246,7 @@ def _note(rows: dict[str, dict[str, Any]], column: str, values: dict[str, float]
 
 
 def _each(turns: dict[str, Turn], what: str, *, shown: bool) -> Iterator[tuple[str, Turn]]:
-    """Yield the turns, with a bar over them if wanted."""
+    """Yield the rotations, with a progress bar if requested."""
     with bar(what, len(turns), unit="layer", shown=shown) as steps:
         for item in turns.items():
             yield item
@@ -253,35 +257,37 @@ def _each(turns: dict[str, Turn], what: str, *, shown: bool) -> Iterator[tuple[s
 def _check(
     to: str, target: Path, model: Pretrained | None, rank: int | None, prefix: str | None
 ) -> None:
-    """Refuse options that do not go together, before any work."""
+    """Check the combination of options before any work."""
     if to not in TARGETS:
         raise StructmatError(f"to={to!r}: no such format{suggest(str(to), TARGETS)}")
     if (to == "lora") != (rank is not None):
-        raise StructmatError("a rank is given for lora, and for nothing else: --to lora --rank 16")
+        raise StructmatError("lora needs a rank, and no other format has one: --to lora --rank 16")
     if rank is not None:
         whole(rank, "rank", 1)
     if to in ("lora", "merged") and model is None:
         raise StructmatError(
-            f"to {to} the weights are needed; name the pretrained model (model=, --model)"
+            f"to={to!r} needs the weights; give the pretrained model (model=, --model)"
         )
     if to == "merged" and isinstance(model, nn.Module):
-        raise StructmatError("to merge into a model in memory: load_adapter, then merge")
+        raise StructmatError(
+            "to merge into a model in memory, call load_adapter and then merge instead"
+        )
     if prefix is not None and (to != "lora" or not isinstance(prefix, str)):
-        raise StructmatError(f"prefix={prefix!r}: names of layers in a file of LoRA have one")
+        raise StructmatError(f"prefix={prefix!r}: it must be text, and only lora supports it")
     if (to in _SINGLE or prefix is not None) and target.suffix != ".safetensors":
-        raise FileError(f"{target}: {TARGETS[to]} is one file; let its name end in .safetensors")
+        raise FileError(f"{target}: {TARGETS[to]} is one file; its name must end in .safetensors")
     if to == "lora" and prefix is None and target.suffix == ".safetensors":
-        raise FileError(f"{target}: one file of LoRA needs a prefix, as in --prefix transformer")
+        raise FileError(f"{target}: a single LoRA file needs a prefix, as in --prefix transformer")
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise FileError(f"{target}: is there already; remove it first, or choose another name")
+        raise FileError(f"{target} already exists; remove it first, or choose another name")
     if not target.parent.is_dir():
-        raise FileError(f"{target}: there is no directory {target.parent}; make it first")
+        raise FileError(f"{target}: there is no directory {target.parent}; create it first")
 
 
 def _new(
     target: Path, to: str, model: Pretrained | None, prefix: str | None
 ) -> AbstractContextManager[Path]:
-    """Return what gives the place to write to: a temporary directory, or the file itself."""
+    """Return a context manager for the path to write to: a temporary directory, or the file."""
     is_file = to in _SINGLE or prefix is not None
     if to == "merged" and not isinstance(model, nn.Module) and model is not None:
         is_file = Path(model).is_file()

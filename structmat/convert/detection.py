@@ -1,4 +1,4 @@
-"""Which format files are in, and what they say together with the pretrained model."""
+"""Detection of the format of files, and matching with the pretrained model."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _PEFT: dict[str, Read] = {
     "HRA": peft_hra.read,
     "STRUCTMAT": peft_structmat.read,
 }
-# What PEFT saves in addition to its methods when a vocabulary grew, and for bias="all".
+# Tensors that PEFT saves in addition to those of its methods, for grown vocabularies and biases.
 _OF_MODELS = ("embed_tokens.weight", "lm_head.weight", ".bias")
 _FILES: dict[str, Read] = {lycoris.BLOCKS: lycoris.read, gsoft.LEFT: gsoft.read}
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An adapter that was read, with the pretrained model where one was named."""
+    """An adapter that was read, with the pretrained model if given."""
 
     adaptation: Adaptation
     weights: Weights | None
@@ -55,13 +55,13 @@ def opened(
     *,
     needs_shapes: bool = True,
 ) -> Opened:
-    """Return an adapter of any known format, with what the pretrained model says of its layers.
+    """Read an adapter of any known format, and match its layers with the pretrained model.
 
     Raises
     ------
     FileError
-        When it cannot be read, or does not fit the model; or when neither the files nor a model
-        say the shapes or the names of the layers, where they are needed.
+        If it cannot be read, or does not fit the model; or if neither the files nor a model
+        specify required shapes or names of layers.
     """
     weights = None
     if model is not None:
@@ -72,8 +72,8 @@ def opened(
         return Opened(found, None, None)
     if names is None and found.is_flat:
         raise FileError(
-            f"{source}: names of layers have underscores for dots here; name the pretrained model"
-            " (model=, --model), which has them right"
+            f"{source}: names of layers have underscores instead of dots; give the pretrained model"
+            " (model=, --model) to resolve them"
         )
     if not found.pretrained and model is not None and not isinstance(model, nn.Module):
         found = replace(found, pretrained=str(model))
@@ -111,12 +111,12 @@ def opened(
 def _check_whole(
     source: Path, found: Adaptation, weights: Weights | None, names: Names | None
 ) -> None:
-    """Refuse tensors that belong neither to the rotations nor to the model.
+    """Raise an error for tensors that belong neither to the rotations nor to the model.
 
     Raises
     ------
     FileError
-        For such a tensor, such as one of another method.
+        For such a tensor, for example one of another method.
     """
     modules = tuple(f"{name}." for name in (*found.trained, *found.statistics) if name)
     for key in found.whole:
@@ -125,8 +125,8 @@ def _check_whole(
         if weights is None or names is None:
             if not key.endswith(_OF_MODELS):
                 raise FileError(
-                    f"{source}: {key} does not belong to the rotations, and may be of another"
-                    " method; give the pretrained model (model=, --model), to check whether it is"
+                    f"{source}: {key} does not belong to the rotations, and may belong to another"
+                    " method; give the pretrained model (model=, --model) to check whether it is"
                     " one of its tensors"
                 )
         elif names.key(key) not in weights.keys:
@@ -137,12 +137,12 @@ def _check_whole(
 
 
 def _other(name: str, base: Tensor, key: str, weights: Weights) -> Tensor | None:
-    """Return the weight in a file, or None where it equals the pretrained model's.
+    """Return the weight in a file, or None if it equals the pretrained model's.
 
     Raises
     ------
     FileError
-        When they differ in more than the number of rows.
+        If their shapes differ in more than the number of rows.
     """
     shape = weights.shape(key)
     if tuple(base.shape[1:]) != shape[1:]:
@@ -156,45 +156,48 @@ def _other(name: str, base: Tensor, key: str, weights: Weights) -> Tensor | None
 
 
 def is_adapter(source: Path) -> bool:
-    """Return whether files look like an adapter; others are a model's, or nothing."""
+    """Return whether files look like an adapter rather than a model."""
     if source.is_dir():
         return any((source / name).exists() for name in (SETTINGS, peft_files.CONFIG))
     if source.suffix != ".safetensors" or not source.exists():
-        return True  # whoever opens it says what is wrong
+        return True  # opening it reports the error
     keys = FileWeights(source).homes
     return any(key.endswith(ending) for key in keys for ending in _FILES)
 
 
 def detected(source: Path) -> Read:
-    """Return the reader of the format that the files are in.
+    """Return the reader for the format of the files.
 
     Raises
     ------
     FileError
-        When they are in none that is known.
+        If the format is unknown.
     """
     if source.is_dir():
         if (source / SETTINGS).exists():
             return lambda folder, _: structmat_files.read(folder)
         if not (source / peft_files.CONFIG).exists():
             raise FileError(
-                f"{source}: neither {SETTINGS}, as structmat writes, nor {peft_files.CONFIG}, as"
-                " PEFT does"
+                f"{source}: neither {SETTINGS}, as written by structmat, nor {peft_files.CONFIG},"
+                " as written by PEFT"
             )
         method = str(read_json(source / peft_files.CONFIG).get("peft_type"))
         if method not in _PEFT:
-            raise FileError(f"{source}: PEFT's {method} is not converted; {', '.join(_PEFT)} are")
+            raise FileError(
+                f"{source}: PEFT's {method} is not supported; supported methods are"
+                f" {', '.join(_PEFT)}"
+            )
         return _PEFT[method]
     if not source.exists():
         raise FileError(f"{source}: no such file or directory")
     if source.name == peft_files.TENSORS:
-        raise FileError(f"{source}: give the directory, for {peft_files.CONFIG} is needed as well")
+        raise FileError(f"{source}: give the directory, as {peft_files.CONFIG} is also needed")
     keys = sorted(FileWeights(source).homes)
     for ending, reader in _FILES.items():
         if any(key.endswith(ending) for key in keys):
             return reader
     listed = ", ".join(keys[:3])
     raise FileError(
-        f"{source}: neither {' nor '.join(_FILES)} in it, but {listed or 'nothing'}; LyCORIS and"
-        " GSOFT have these"
+        f"{source}: contains neither {' nor '.join(_FILES)}, as files of LyCORIS and GSOFT do, but"
+        f" {listed or 'nothing'}"
     )

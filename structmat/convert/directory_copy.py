@@ -1,6 +1,6 @@
-"""Copy the other files of a model's directory next to its new weights.
+"""Copying of the other files of a model's directory next to its new weights.
 
-Other forms of the weights still hold the old values: they are left out, and named.
+Files with the old weights in other formats are not copied, but listed.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ _SUFFIXES = (
     *(".h5", ".msgpack", ".onnx", ".onnx_data", ".gguf", ".ggml", ".tflite", ".ot", ".mlmodel"),
     *(".mlpackage", ".ckpt", ".pdparams", ".engine", ".nemo"),
 )
-# Pickles of weights and of training state, by the names that libraries give them; tokenizers and
-# processors may have files with the same endings.
+# Pickles of weights and of training state, by their usual names; tokenizers and processors may have
+# files with the same suffixes.
 _PICKLES = re.compile(
     r"(pytorch_model|model|diffusion_pytorch_model|adapter_model|consolidated|openvino_|tf_model"
     r"|flax_model|optimizer|scheduler|scaler|rng_state|training_args|weights|ggml)"
@@ -36,7 +36,7 @@ _FOLDERS = re.compile(
     r"onnx|openvino|gguf|coreml|tflite|mlx|original|checkpoint-\d+|global_step\d+|\.git|\.cache"
 )
 _OF_ADAPTERS = (SETTINGS, TENSORS, PEFT_SETTINGS)
-_NAMED = 8  # files in a note
+_NAMED = 8  # maximum number of files listed in a note
 
 
 def copy_beside(weights: FileWeights, target: Path, *, leave: Path) -> list[str]:
@@ -72,7 +72,7 @@ class _Copier:
         self._odd: list[str] = []
 
     def folder(self, source: Path, target: Path, *, kept: bool) -> None:
-        """Copy a directory; all of it, where `kept`."""
+        """Copy a directory, completely if `kept`."""
         self._around.append(os.path.realpath(source))
         for path in sorted(source.iterdir()):
             name = path.relative_to(self._root).as_posix()
@@ -86,7 +86,7 @@ class _Copier:
                 continue
             elif not kept and self._is_stale(path):
                 self._stale.append(name)
-            elif not (target / path.name).exists():  # not written with the weights already
+            elif not (target / path.name).exists():  # may have been written with the weights
                 shutil.copyfile(path, target / path.name)
         self._around.pop()
 
@@ -113,16 +113,16 @@ class _Copier:
         return _PICKLES.fullmatch(name) is not None
 
     def notes(self) -> list[str]:
-        """Return what was left out."""
+        """Return notes about the files that were not copied."""
         found = []
         if self._stale:
             found.append(
-                "left out, as they hold the old weights, training state or an adapter:"
+                "not copied, as they contain the old weights, training state or an adapter:"
                 f" {_listed(self._stale)}"
             )
         if self._odd:
             found.append(
-                "left out, as they are dangling or cyclic links, or not regular files:"
+                "not copied, as they are dangling or cyclic links, or not regular files:"
                 f" {_listed(self._odd)}"
             )
         return found

@@ -1,9 +1,9 @@
-"""GSOFT: y = s ⊙ W (P⁻¹ L P R x), blocks (I+S)(I−S)⁻¹ with S = ½(X − Xᵀ).
+"""The GSOFT format: y = s ⊙ W (P⁻¹ L P R x), with blocks (I+S)(I−S)⁻¹ and S = ½(X − Xᵀ).
 
-R has blocks of neighbouring wires; those of L lie d/b wires apart. Tensors are
-`<layer>.gs_ort.gsoft_R` and `gsoft_L` (d/b, b, b), and `<layer>.gsoft_s` (out,). Nothing in the
-file says whether inputs or outputs are rotated, or whether blocks are exponentials: it is read as
-the paper has it, with inputs and Cayley transforms.
+Blocks of R act on adjacent wires, those of L on wires d/b apart. The tensors are
+`<layer>.gs_ort.gsoft_R` and `gsoft_L` (d/b, b, b), and `<layer>.gsoft_s` (out,). The file does not
+specify whether inputs or outputs are rotated, or whether blocks are exponentials: as in the paper,
+rotated inputs and Cayley transforms are assumed.
 """
 
 from __future__ import annotations
@@ -33,14 +33,14 @@ LEFT, RIGHT, SCALE = ".gs_ort.gsoft_L", ".gs_ort.gsoft_R", ".gsoft_s"
 
 
 def read(path: Path, _: Weights | None = None) -> Adaptation:
-    """Return a GSOFT checkpoint, a safetensors file."""
+    """Read a GSOFT checkpoint, a safetensors file."""
     tensors = read_numbers(path)
     names = [key.removesuffix(LEFT) for key in tensors if key.endswith(LEFT)]
     turns = {}
     for name in names:
         left, right = tensors.pop(name + LEFT), tensors.pop(name + RIGHT, None)
         if right is None or left.shape != right.shape or left.ndim != 3:
-            raise FileError(f"{path}: {name} has no L and R of one shape (blocks, b, b)")
+            raise FileError(f"{path}: {name} needs L and R of the same shape (blocks, b, b)")
         left, right = (floating(f"{path}: {name}", x) for x in (left, right))
         count, size, _columns = left.shape
         scale = tensors.pop(name + SCALE, None)
@@ -52,12 +52,12 @@ def read(path: Path, _: Weights | None = None) -> Adaptation:
             weight=None if scale is None else (len(scale), count * size),
             dtype=at_least_float32(left.dtype),
         )
-    notes = ["read as Cayley transforms of inputs, for the file does not say"]
+    notes = ["read as Cayley transforms of inputs, as the file does not specify them"]
     return Adaptation("GSOFT", turns, tensors, notes=notes)
 
 
 class _Made:
-    """The weight is W·G with G = P⁻¹ L P R, so ours is Gᵀ: L transposed first, then R."""
+    """The blocks of Gᵀ, with the transpose of L first, as the weight is W·G with G = P⁻¹ L P R."""
 
     def __init__(self, left: Tensor, right: Tensor) -> None:
         self._left, self._right = left, right
@@ -68,7 +68,7 @@ class _Made:
 
 
 def network(width: int, size: int) -> Network:
-    """Return the two stages of GSOFT, in our order.
+    """Return the network of GSOFT, whose first stage corresponds to L.
 
     Examples
     --------
@@ -86,23 +86,23 @@ def _sized(size: Callable[[int], int], width: int) -> Network | None:
 def write(
     adaptation: Adaptation, turns: Mapping[str, Turn], path: Path, *, nearest: bool
 ) -> tuple[dict[str, float], list[str]]:
-    """Write turns as a GSOFT checkpoint; return the largest error by layer, and notes.
+    """Write rotations as a GSOFT checkpoint; return the largest error by layer, and notes.
 
     Raises
     ------
     FileError
-        When a network has other stages, or a layer is not linear.
+        If a network has other stages, or a layer is not linear.
     """
     adaptation.refuse_whole("GSOFT")
     refuse_base(turns, "GSOFT")
     for name, turn in turns.items():
         check_inputs(name, turn, "GSOFT")
         if turn.kind != LINEAR or turn.bias is not None or not name:
-            raise FileError(f"{name}: GSOFT rotates linear layers in a model, and trains no bias")
+            raise FileError(f"{name}: GSOFT supports only linear layers in a model, and no biases")
     settings: list[tuple[tuple[str, int], Build]] = [
         ((by, value), functools.partial(_sized, size)) for by, value, size in sizes(turns)
     ]
-    rule = "GSOFT has two stages, of blocks of b wires d/b apart and of b neighbouring wires"
+    rule = "GSOFT has two stages, with blocks of b wires d/b apart and of b adjacent wires"
     _, networks = best(turns, settings, rule)
     tensors, errors = {}, {}
     for name, turn in turns.items():

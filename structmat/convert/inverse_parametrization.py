@@ -1,6 +1,6 @@
-"""Orthogonal blocks → the parameters of Cayley transforms and exponentials, and how exactly.
+"""Inverse Cayley transforms and logarithms of orthogonal blocks, with their errors.
 
-Libraries differ in factors and signs; all have a skew-symmetric matrix Q to each block. Here
+Libraries differ in factors and signs, but all have a skew-symmetric matrix Q for each block. Here
 R = (I+Q)(I−Q)⁻¹ or exp(Q), as in `structmat.linalg.blocks`.
 """
 
@@ -15,9 +15,9 @@ from torch import Tensor
 
 from structmat.errors import BlockError
 
-_ROUNDING = 1e-6  # blocks that float32 made are this far from orthogonal, at most
-_HUGE = 1e6  # tan(θ/2) of an angle that is half a turn to all digits of float32
-_FAR = 1e-4  # from here on, a rounded parameter does not stand for its block any more
+_ROUNDING = 1e-6  # maximum deviation from orthogonality of blocks computed in float32
+_HUGE = 1e6  # tan(θ/2) of an angle that equals π to all digits of float32
+_FAR = 1e-4  # error of a block above which its rounded parameters are invalid
 
 
 def upper(q: Tensor) -> Tensor:
@@ -43,12 +43,14 @@ def from_upper(generators: Tensor) -> Tensor:
     Raises
     ------
     BlockError
-        When r(r−1)/2 is their number for no r.
+        If their number is not r(r−1)/2 for any r.
     """
     pairs = generators.shape[-1]
     radix = (1 + round((1 + 8 * pairs) ** 0.5)) // 2
     if radix * (radix - 1) // 2 != pairs or radix < 2:
-        raise BlockError(f"{pairs} numbers for a block: r(r−1)/2 are needed, as 6 for a 4×4 block")
+        raise BlockError(
+            f"{pairs} numbers for a block: the number must be r(r−1)/2, such as 6 for a 4×4 block"
+        )
     rows, columns = torch.triu_indices(radix, radix, 1).unbind()
     q = generators.new_zeros(*generators.shape[:-1], radix, radix)
     q[..., rows, columns] = generators
@@ -62,56 +64,56 @@ def cayley(q: Tensor) -> Tensor:
 
 
 class HalfTurnError(BlockError):
-    """A block with the eigenvalue −1, which no Cayley transform has."""
+    """Raised for a block with the eigenvalue −1, which no Cayley transform has."""
 
 
 class Coordinates(NamedTuple):
-    """Skew-symmetric matrices, and how far the blocks that they stand for are from the given."""
+    """Skew-symmetric matrices, and the largest error of the blocks that they represent."""
 
     q: Tensor
     error: float
 
 
 def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) -> Coordinates:
-    """Return Q of the Cayley transforms that these blocks are, rounded to a dtype.
+    """Return Q such that these blocks are its Cayley transforms, rounded to a dtype.
 
     Parameters
     ----------
     blocks : (n, r, r) float64
     dtype : torch dtype
-        In which Q will be stored, and blocks computed; the error counts this rounding.
+        The dtype in which Q is stored and blocks are computed; the error includes this rounding.
     nearest : bool
-        Whether to take the nearest rotation for a block that is not orthogonal.
+        Whether to replace a block that is not orthogonal by the nearest rotation.
 
     Raises
     ------
     BlockError
-        For a block that is not orthogonal, unless nearest, and for a reflection.
+        For a block that is not orthogonal, unless `nearest`, and for a reflection.
     HalfTurnError
-        For one with the eigenvalue −1.
+        For a block with the eigenvalue −1.
 
     Examples
     --------
-    >>> turn = torch.tensor([[[0.0, 1.0], [-1.0, 0.0]]], dtype=torch.float64)
-    >>> coordinates(turn, torch.float32)
+    >>> quarter = torch.tensor([[[0.0, 1.0], [-1.0, 0.0]]], dtype=torch.float64)
+    >>> coordinates(quarter, torch.float32)
     Coordinates(q=tensor([[[ 0.,  1.], [-1.,  0.]]]), error=0.0)
     """
     rotations = orthogonal(blocks, nearest=nearest)
     one = torch.eye(blocks.shape[-1], dtype=blocks.dtype)
     q, _ = torch.linalg.solve_ex(rotations + one, rotations - one)  # the two factors commute
     q = skew(q).to(dtype)
-    again = cayley(q).to(torch.float64)  # as who reads the file computes it
-    near = ((again - rotations).abs() < _FAR) & (q.abs() < _HUGE)  # no NaN is less
+    again = cayley(q).to(torch.float64)  # as readers of the file compute it
+    near = ((again - rotations).abs() < _FAR) & (q.abs() < _HUGE)  # False for NaN
     if not bool(near.all()):
         raise HalfTurnError(
-            "a block turns some plane by half a turn, the eigenvalue −1 that no Cayley transform"
-            ' has; structmat holds it with blocks="exp"'
+            "a block rotates a plane by 180°, so it has the eigenvalue −1, which no Cayley"
+            ' transform has; structmat represents it with blocks="exp"'
         )
     return Coordinates(q, _largest(again - blocks))
 
 
 def logarithms(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) -> Coordinates:
-    """Return Q with exp(Q) the blocks, rounded to a dtype: as `coordinates`, for any rotation.
+    """Return Q such that these blocks are exp(Q), as `coordinates` does, for any rotation.
 
     Examples
     --------
@@ -122,7 +124,8 @@ def logarithms(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) -> 
     rotations = orthogonal(blocks, nearest=nearest)
     q = torch.stack([torch.from_numpy(_logarithm(block)) for block in rotations.numpy()])
     q = skew(q).to(dtype)
-    again = torch.matrix_exp(torch.cat([q, q[:1]]).to(torch.float64))[:-1]  # never a batch of one
+    # Not a batch of one, for which torch's result is inaccurate.
+    again = torch.matrix_exp(torch.cat([q, q[:1]]).to(torch.float64))[:-1]
     return Coordinates(q, _largest(again - blocks))
 
 
@@ -149,15 +152,15 @@ def _logarithm(rotation: np.ndarray) -> np.ndarray:
 
 
 def orthogonal(blocks: Tensor, *, nearest: bool = False) -> Tensor:
-    """Return blocks if they are rotations, or the nearest rotations.
+    """Return the blocks if they are rotations, or the nearest rotations if `nearest`.
 
     Raises
     ------
     BlockError
-        For what is no rotation.
+        For blocks that are not rotations.
     """
     if not bool(torch.isfinite(blocks).all()):
-        raise BlockError("a block holds NaN or infinity: the adapter diverged in training")
+        raise BlockError("a block contains NaN or infinity: the adapter diverged in training")
     if not len(blocks):
         return blocks
     left, _, right = torch.linalg.svd(blocks)
@@ -165,12 +168,12 @@ def orthogonal(blocks: Tensor, *, nearest: bool = False) -> Tensor:
     error = _largest(polar - blocks)
     if error > _ROUNDING and not nearest:
         raise BlockError(
-            f"its blocks are up to {error:.1e} off orthogonal, as a truncated series leaves them;"
-            " nearest=True (--nearest) takes the nearest rotations, and a merged model or LoRA any"
-            " matrix"
+            f"its blocks deviate from orthogonality by up to {error:.1e}, as those of a truncated"
+            " series do; use the nearest rotations with nearest=True (--nearest), or convert to a"
+            " merged model or LoRA"
         )
     if bool((torch.linalg.det(polar) < 0).any()):
-        raise BlockError("a block has determinant −1: it is a reflection, which no rotation equals")
+        raise BlockError("a block has determinant −1: it is a reflection, not a rotation")
     return polar if error > _ROUNDING else blocks
 
 

@@ -1,4 +1,4 @@
-"""What an adapter's layers are called in the files of the pretrained model."""
+"""The mapping of an adapter's layer names to those in the files of the pretrained model."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from structmat.errors import FileError
 
 
 class Names:
-    """How an adapter's names of layers become a model's: all by the same change of prefix.
+    """The mapping of an adapter's layer names to a model's, by a common change of prefix.
 
-    A base model and one with a head call the same layer `layer.0` and `bert.layer.0`. If the layers
-    of a model class were renamed since, as in vision–language models, older adapters have the names
-    of its files.
+    The same layer is called `layer.0` in a base model and `bert.layer.0` in a model with a head. If
+    the layers of a model class were renamed later, as in vision–language models, older adapters use
+    the names in its files.
 
     Parameters
     ----------
     weights : Weights
     layers : names of layers
     is_flat : bool
-        Whether they have underscores for dots, and any prefix before the first.
+        Whether they have underscores instead of dots, after an arbitrary prefix.
 
     Attributes
     ----------
@@ -31,13 +31,15 @@ class Names:
     Raises
     ------
     FileError
-        When no change of prefix finds them all.
+        If no change of prefix matches all layers.
     """
 
     def __init__(self, weights: Weights, layers: Iterable[str], *, is_flat: bool = False) -> None:
         layers = list(layers)
         if "" in layers:
-            raise FileError("the adapter is of one bare layer; convert adapters of whole models")
+            raise FileError(
+                "the adapter belongs to a single layer; only whole models are supported"
+            )
         self._weights = weights
         self.is_renamed = False
         known = [key.removesuffix(".weight") for key in weights.keys if key.endswith(".weight")]
@@ -68,11 +70,12 @@ class Names:
             lost = next((n for n in layers if n not in have), first)
             raise FileError(
                 f"{lost} has no weight in this model, which has"
-                f" {', '.join(sorted(known)[:4])}, …: is the adapter of another model?"
+                f" {', '.join(sorted(known)[:4])}, …: does the adapter belong to another model?"
             )
         if len(fits) > 1 and fits[0] != ("", ""):
             raise FileError(
-                f"{first} may be {_moved(first, fits[0])} or {_moved(first, fits[1])} of this model"
+                f"{first} is ambiguous: it matches {_moved(first, fits[0])} and"
+                f" {_moved(first, fits[1])} of this model"
             )
         self.rule = fits[0]
         return {name: _moved(name, self.rule) for name in layers}
@@ -90,13 +93,13 @@ class Names:
         ]
         if not fits:
             raise FileError(
-                f"{layers[0]} and {len(layers) - 1} others are no layers of this model behind one"
-                " prefix; a file for several models has to be split first"
+                f"{layers[0]} and {len(layers) - 1} others do not match layers of this model with a"
+                " common prefix; split a file for several models first"
             )
         self.of = {name: flat[name[len(fits[0]) :]][0] for name in layers}
 
     def key(self, name: str) -> str:
-        """Return what any other tensor of the adapter's model is called in the weights."""
+        """Return the name in the weights of any other tensor of the adapter's model."""
         return _moved(self._weights.renamed(name) if self.is_renamed else name, self.rule)
 
     def module(self, name: str) -> str:

@@ -1,7 +1,7 @@
-"""LoRA of a given rank: the best low-rank approximation of what changes.
+"""Conversion to LoRA of a given rank: the best low-rank approximation of the change.
 
-W' − W ≈ B·A, by the singular value decomposition; nothing of this rank is nearer (Eckart and
-Young). A rotation of few wires has a low-rank difference; most have not, so the error is said.
+W' − W ≈ B·A is computed by the singular value decomposition, which is optimal for this rank (Eckart
+and Young). The change has low rank only if few wires are rotated, so the error is reported.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ class Truncated(NamedTuple):
 
 
 def truncate(change: Tensor, rank: int, dtype: torch.dtype = torch.float64) -> Truncated:
-    """Return the nearest product of rank r to a matrix (Frobenius), rounded to a dtype.
+    """Return the best approximation of rank r of a matrix (Frobenius), rounded to a dtype.
 
-    The error counts the rounding.
+    The error includes the rounding.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def truncate(change: Tensor, rank: int, dtype: torch.dtype = torch.float64) -> T
     b, a = (vectors, vectors.T @ change) if wide else (change @ vectors, vectors.T)
     roots = (a.norm(dim=1) if wide else b.norm(dim=0)).sqrt()
     inverse = torch.where(roots > 0, roots, torch.inf).reciprocal()
-    into_b, into_a = (roots, inverse) if wide else (inverse, roots)  # both of one size
+    into_b, into_a = (roots, inverse) if wide else (inverse, roots)  # balances the norms
     left, right = (b * into_b).to(dtype), (a * into_a[:, None]).to(dtype)
     error = float((change - left.to(change) @ right.to(change)).norm())
     whole = float(change.norm())
@@ -65,16 +65,17 @@ def write(
     keys: Mapping[str, str],
     prefix: str | None,
 ) -> tuple[dict[str, tuple[float, float]], list[str]]:
-    """Write LoRA adapters; return what they lose of the change and of the weight, and notes.
+    """Write LoRA adapters; return errors relative to the change and to the weight, and notes.
 
-    All have one rank, those of smaller matrices with zeros: not every reader knows several.
+    All have the same rank, padded with zeros for smaller matrices, because not every reader
+    supports different ranks.
 
     Parameters
     ----------
     place : Path
-        A directory for PEFT's files, or with a prefix one file.
+        A directory for PEFT's files, or a file if there is a prefix.
     prefix : str, optional
-        What names of layers begin with, as "transformer" or "unet" in diffusers.
+        The prefix of names of layers, such as "transformer" or "unet" in diffusers.
 
     Raises
     ------
@@ -86,7 +87,7 @@ def write(
     change_norm = rest_norm = 0.0
     for name, turn in turns:
         if turn.groups > 1:
-            raise FileError(f"{name}: LoRA of a convolution with groups is read in several ways")
+            raise FileError(f"{name}: LoRA of a convolution with groups is ambiguous")
         weight = turn.base
         if weight is None:
             weight = weights.tensor(f"{keys[name]}.weight")
@@ -103,7 +104,7 @@ def write(
         change_norm += size**2
         rest_norm += (error * size) ** 2
     total = (rest_norm / change_norm) ** 0.5 if change_norm else 0.0
-    notes = [f"rank {rank} leaves out {total:.2%} of the change (Frobenius norm)"]
+    notes = [f"rank {rank} loses {total:.2%} of the change (Frobenius norm)"]
     if prefix is not None:
         _write_file(adaptation, place, layers, prefix, transposed=True in fans)
         return errors, notes
@@ -114,7 +115,7 @@ def write(
         "lora_dropout": 0.0,
         "fan_in_fan_out": fans == {True},
     }
-    listed = sorted(layers)  # names, which every reader of LoRA takes, where they are enough
+    listed = sorted(layers)  # a list of names, which every reader supports, if unambiguous
     clear = all(
         sum(key == keys[name] or key.endswith(f".{name}") for key in _layers(weights)) == 1
         for name in listed
@@ -124,9 +125,9 @@ def write(
 
 
 def _parts(turn: Turn, b: Tensor, a: Tensor) -> dict[str, Tensor]:
-    """Return B (out, rank) and A (rank, in) as PEFT keeps them for the kind of layer."""
+    """Return B (out, rank) and A (rank, in) in PEFT's layout for the kind of layer."""
     assert turn.weight is not None
-    if turn.kind == EMBEDDING:  # whose outputs are the columns of its weight
+    if turn.kind == EMBEDDING:  # the outputs are the columns of its weight
         return {"lora_embedding_A": b.T, "lora_embedding_B": a.T}
     kernel = turn.weight[2:]
     if kernel:
@@ -142,13 +143,13 @@ def _write_file(
     *,
     transposed: bool,
 ) -> None:
-    """Write one file as diffusers has it; without alphas, which then are the rank."""
-    adaptation.refuse_whole("a single file of LoRA")
-    refuse_base(adaptation.turns, "a single file of LoRA")
+    """Write one file in the format of diffusers, without alphas, which then default to the rank."""
+    adaptation.refuse_whole("a single LoRA file")
+    refuse_base(adaptation.turns, "a single LoRA file")
     if transposed or any(turn.bias is not None for turn in adaptation.turns.values()):
         raise FileError(
-            "a single file of LoRA has no biases, and none of transformers' Conv1D; give a"
-            " directory, for PEFT's files"
+            "a single LoRA file supports neither biases nor transformers' Conv1D; give a directory"
+            " to write PEFT's files"
         )
     start = f"{prefix}." if prefix else ""
     tensors = {

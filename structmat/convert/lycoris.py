@@ -1,9 +1,9 @@
-"""LyCORIS: BOFT and diag-OFT, which rotate outputs, with Q = X − Xᵀ and no half.
+"""The LyCORIS formats BOFT and diag-OFT, which rotate outputs, with Q = X − Xᵀ (without ½).
 
-`<layer>.oft_blocks` holds X: (m, d/b, b, b) for BOFT, W' = B_m⋯B₁·W ⊙ rescale with blocks
+`<layer>.oft_blocks` contains X: (m, d/b, b, b) for BOFT, W' = B_m⋯B₁·W ⊙ rescale with blocks
 (I+Q)(I−Q)⁻¹; (d/b, b, b) for diag-OFT, whose blocks are applied transposed. `rescale` (out, 1, …)
-may be there; `alpha` is a bound of the norm of all of Q over the number of outputs, 0 for none.
-Layer names have underscores for dots, behind a prefix such as `lycoris` or `lora_unet`.
+is optional; `alpha` is a bound on the norm of all of Q divided by the number of outputs, 0 for
+none. Layer names have underscores instead of dots, after a prefix such as `lycoris` or `lora_unet`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ _PREFIX = "lycoris_"
 
 
 def read(path: Path, _: Weights | None = None) -> Adaptation:
-    """Return a LyCORIS checkpoint, a safetensors file."""
+    """Read a LyCORIS checkpoint, a safetensors file."""
     tensors = read_numbers(path)
     turns = {}
     for name in [key.removesuffix(BLOCKS) for key in tensors if key.endswith(BLOCKS)]:
@@ -57,8 +57,8 @@ def read(path: Path, _: Weights | None = None) -> Adaptation:
         )
     if tensors:
         raise FileError(
-            f"{path}: {next(iter(tensors))} is no rotation; a file of several methods is not"
-            " converted"
+            f"{path}: {next(iter(tensors))} is not a rotation; files that mix several methods are"
+            " not supported"
         )
     return Adaptation("LyCORIS", turns, is_flat=True)
 
@@ -70,14 +70,14 @@ class _Made:
     def __call__(self) -> Blocks:
         x = self._x.to(torch.float64)
         q = x - x.mT
-        norm = float(q.norm()) + 1e-8  # as LyCORIS has it
+        norm = float(q.norm()) + 1e-8  # as in LyCORIS
         if 0 < self._bound < norm:
             q = q * (self._bound / norm)
         return list(cayley(q)) if q.ndim == 4 else [cayley(q).mT.contiguous()]
 
 
 def butterfly(width: int, size: int, depth: int) -> Network:
-    """Return the stages of LyCORIS's BOFT, with its own order of wires in a switch.
+    """Return the network of LyCORIS's BOFT, with its order of wires in a switch.
 
     Examples
     --------
@@ -85,7 +85,7 @@ def butterfly(width: int, size: int, depth: int) -> Network:
     [[[0, 2, 1, 3], [4, 6, 5, 7]], [[0, 4, 1, 5], [2, 6, 3, 7]]]
     """
     if size % 2 or width % (size << (depth - 1)):
-        raise FileError(f"{depth} factors of blocks of {size} are no butterfly of width {width}")
+        raise FileError(f"{depth} factors of blocks of {size} do not form a butterfly at {width}")
     stages = []
     for i in range(depth):
         wires = np.arange(width).reshape(-1, 2, (size // 2) << i)
@@ -97,14 +97,14 @@ def butterfly(width: int, size: int, depth: int) -> Network:
 def write(
     adaptation: Adaptation, turns: Mapping[str, Turn], path: Path, *, nearest: bool
 ) -> tuple[dict[str, float], list[str]]:
-    """Write turns as a LyCORIS checkpoint; return the largest error by layer, and notes.
+    """Write rotations as a LyCORIS checkpoint; return the largest error by layer, and notes.
 
-    Each layer is diag-OFT where one stage of blocks does, BOFT otherwise.
+    Each layer is written as diag-OFT if one stage of blocks is sufficient, otherwise as BOFT.
 
     Raises
     ------
     FileError
-        When inputs are rotated, or a network is neither.
+        If inputs are rotated, or a network fits neither.
     """
     adaptation.refuse_whole("LyCORIS")
     refuse_base(turns, "LyCORIS")
@@ -113,17 +113,17 @@ def write(
     for name, turn in turns.items():
         if turn.side != "outputs":
             raise FileError(
-                f"{name}: its inputs are rotated, and LyCORIS rotates outputs; LoRA and a merged"
-                " model take it"
+                f"{name}: its inputs are rotated, but LyCORIS rotates outputs; convert to LoRA or a"
+                " merged model"
             )
         if turn.kind in (CONV1D, EMBEDDING) or turn.bias is not None or not name:
             raise FileError(
-                f"{name}: LyCORIS rotates linear layers and convolutions in a model, and trains no"
-                " bias"
+                f"{name}: LyCORIS supports only linear layers and convolutions in a model, and no"
+                " biases"
             )
         other = flat.setdefault(name.replace(".", "_"), name)
         if other != name:
-            raise FileError(f"{name} and {other} have one name in LyCORIS")
+            raise FileError(f"{name} and {other} have the same name in LyCORIS")
         stem = _PREFIX + name.replace(".", "_")
         width = turn.network.width
         is_plain, network = _network(name, turn)
@@ -139,16 +139,16 @@ def write(
 
 
 def _network(name: str, turn: Turn) -> tuple[bool, Network]:
-    """Return whether diag-OFT does, and the smallest network of LyCORIS that holds this one."""
+    """Return whether diag-OFT suffices, and the smallest network of LyCORIS containing this one."""
     rule = (
-        "LyCORIS has one stage of at least as many blocks as a block has wires (diag-OFT), or all"
+        "LyCORIS has one stage with at least as many blocks as a block has wires (diag-OFT), or all"
         " 1 + log₂(d/b) stages of a butterfly (BOFT)"
     )
     radix = max((bank.radix for bank in turn.network.banks), default=2)
     settings: list[tuple[bool, Build]] = []
     for size in _divisors(turn.network.width, 2 * radix):
         count = turn.network.width // size
-        if size <= count:  # it takes the smaller factor for the size of a block
+        if size <= count:  # LyCORIS uses the smaller factor as the block size
             settings.append((True, functools.partial(block_diagonal, block=size)))
         if size % 2 == 0 and count & (count - 1) == 0:
             depth = count.bit_length()

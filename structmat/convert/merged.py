@@ -1,4 +1,4 @@
-"""A merged model: the pretrained one's files with the rotated weights in place of its own."""
+"""Writing of merged models: the pretrained model's files with rotated weights."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def write(
     Raises
     ------
     FileError
-        When a weight is not of floating dtype, as quantised ones are, or a result not finite; or
-        when a tensor of the adapter has no place in the model.
+        If the dtype of a weight is not floating, as for quantised ones, or a result is not finite;
+        or if a tensor of the adapter is not in the model.
     """
     notes: list[str] = []
     new: dict[str, Change] = {}
-    values: dict[str, Tensor] = {}  # tensors that replace the model's unrotated
+    values: dict[str, Tensor] = {}  # unrotated tensors that replace the model's
     for name, turn in turns.items():
         layer = names.of[name]
         if turn.bias is not None and f"{layer}.bias" not in weights.keys:
@@ -95,12 +95,12 @@ def write(
         notes += copy_beside(weights, target, leave=called)
     notes += vocabulary.notes()
     if added:
-        notes.append(f"added, as the pretrained model does not have them: {', '.join(added)}")
+        notes.append(f"added, as they are not in the pretrained model: {', '.join(added)}")
     return notes
 
 
 def _places(name: str, adaptation: Adaptation, weights: FileWeights, names: Names) -> list[str]:
-    """Return the names of a layer under which the files of the model have its weight."""
+    """Return the names of a layer under which the files of the model contain its weight."""
     others = map(names.module, adaptation.names.get(name, ()))
     present = weights.keys - weights.aliases.keys()
     found = [other for other in others if f"{other}.weight" in present]
@@ -110,7 +110,7 @@ def _places(name: str, adaptation: Adaptation, weights: FileWeights, names: Name
 def _each_use(
     ties: Untied, turns: Mapping[str, Turn], names: Names, vocabulary: Resized
 ) -> dict[str, Change]:
-    """Return how to compute the tensor of each use of a tied weight."""
+    """Return the function that computes the tensor of each use of a tied weight."""
     bases = {f"{names.of[name]}.weight": turn.base for name, turn in turns.items()}
     found: dict[str, Change] = {}
     for key, (source, layer) in ties.tensors.items():
@@ -126,7 +126,7 @@ def _each_use(
 
 
 def _same(value: Tensor, old: Tensor | None = None) -> Tensor:
-    """Return a copy of a tensor, in the dtype of the one that it replaces."""
+    """Return a copy of a tensor in the dtype of the one that it replaces."""
     return value.to(value.dtype if old is None else old.dtype, copy=True)
 
 
@@ -138,7 +138,7 @@ def _written(
     *,
     progress: bool,
 ) -> tuple[int, int]:
-    """Write the weights; return their size in bytes, and how many more numbers there are."""
+    """Write the weights; return their size in bytes, and the increase in the number of entries."""
     size = more = 0
     with bar("merge", len(changes), unit="tensor", shown=progress) as steps:
         for path in weights.files:
@@ -163,12 +163,12 @@ def _rotated(name: str, turn: Turn, old: Tensor) -> Tensor:
     before = old if turn.base is None else weight_of(name, turn.base)
     value = turned(turn, before).to(old.dtype)
     if not bool(torch.isfinite(value).all()):
-        raise FileError(f"{name}: the merged weight holds NaN or infinity; the adapter diverged")
+        raise FileError(f"{name}: the merged weight contains NaN or infinity; the adapter diverged")
     return value
 
 
 def _taken(key: str, new: Tensor, vocabulary: Resized, notes: list[str], old: Tensor) -> Tensor:
-    """Return a tensor that was trained, in the dtype of the one that it replaces."""
+    """Return a trained tensor in the dtype of the one that it replaces."""
     if new.shape != old.shape and not vocabulary.holds(key):
         raise FileError(
             f"{key}: the adapter has shape {tuple(new.shape)}, the model {tuple(old.shape)}; give"
@@ -179,7 +179,7 @@ def _taken(key: str, new: Tensor, vocabulary: Resized, notes: list[str], old: Te
             f"{key}: {new.dtype} in the adapter cannot replace {old.dtype} in the model; give the"
             " model that was trained"
         )
-    value = new.to(old.dtype, copy=True)  # one tensor may be put in several places
+    value = new.to(old.dtype, copy=True)  # a copy, as one tensor may be used several times
     if bool((torch.isfinite(new) & ~torch.isfinite(value)).any()):
         raise FileError(
             f"{key}: trained in {new.dtype}, its values overflow the model's {old.dtype}; give the"

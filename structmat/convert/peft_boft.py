@@ -1,6 +1,6 @@
-"""PEFT's BOFT: factors of blocks (I−S)(I+S)⁻¹ with S = ½(X − Xᵀ), and scales of outputs.
+"""The format of PEFT's BOFT: blocks (I−S)(I+S)⁻¹ with S = ½(X − Xᵀ), and output scales.
 
-`boft_R` (m, d/b, b, b) holds X, factor by factor; factor i joins half-blocks that lie 2^i apart.
+`boft_R` (m, d/b, b, b) contains X, factor by factor; factor i joins half-blocks 2^i apart.
 `boft_s` is (out, 1) for a linear layer and (1, out) for a convolution.
 """
 
@@ -28,10 +28,10 @@ _DEEPEST = 24
 
 
 def read(folder: Path, _: Weights | None = None) -> Adaptation:
-    """Return a BOFT checkpoint of PEFT.
+    """Read a BOFT checkpoint of PEFT.
 
-    The number of factors is what the file holds: PEFT without its CUDA extension makes one factor,
-    whatever its configuration says.
+    The number of factors is that of the tensors: without its CUDA extension, PEFT creates one
+    factor, whatever the configuration says.
     """
     files = peft_files.read(folder, ("boft_R", "boft_s", "boft_P"))  # P: of peft up to 0.12
     notes = []
@@ -39,14 +39,14 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
     turns = {}
     for name, parts in files.layers.items():
         if "boft_R" not in parts or parts["boft_R"].ndim != 4:
-            raise FileError(f"{name}: boft_R of four axes is missing")
+            raise FileError(f"{name}: boft_R with four axes is missing")
         x = parts["boft_R"]
         if said is not None and said != len(x):
-            notes = [f"the configuration says {said} factors, the tensors are of {len(x)}"]
+            notes = [f"the configuration has {said} factors, but the tensors have {len(x)}"]
         width = x.shape[1] * x.shape[2]
         network = _network(width, x.shape[2], len(x))
         if network is None:
-            raise FileError(f"{name}: boft_R of shape {tuple(x.shape)} is no block butterfly")
+            raise FileError(f"{name}: boft_R of shape {tuple(x.shape)} is not a block butterfly")
         scale = parts.get("boft_s")
         if scale is None:
             raise FileError(f"{name}: boft_s is missing")
@@ -73,12 +73,12 @@ class _Made:
 def write(
     adaptation: Adaptation, turns: Mapping[str, Turn], folder: Path, *, nearest: bool
 ) -> tuple[dict[str, float], list[str]]:
-    """Write turns as a BOFT checkpoint of PEFT; return the largest error by layer, and notes.
+    """Write rotations as a BOFT checkpoint of PEFT; return the largest error by layer, and notes.
 
     Raises
     ------
     FileError
-        When a network is no butterfly, or PEFT's BOFT has no such layer.
+        If a network is not a butterfly, or PEFT's BOFT does not support a layer.
     """
     for name, turn in turns.items():
         check_inputs(name, turn, "PEFT's BOFT")
@@ -108,14 +108,14 @@ def write(
     notes = []
     if depth > 1:
         notes = [
-            f"PEFT reads {depth} factors only where its CUDA extension compiles; elsewhere it"
-            " makes one, and refuses this file"
+            f"PEFT reads {depth} factors only if its CUDA extension compiles; otherwise it creates"
+            " one factor and rejects this file"
         ]
     return errors, notes
 
 
 def _settings(turns: Mapping[str, Turn]) -> Iterator[tuple[tuple[str, int, int], Build]]:
-    """Yield ("size" or "number" of blocks, how many, factors), with the network at a width."""
+    """Yield ("size" or "number" of blocks, its value, factors), with the network at a width."""
     for by, value, size in sizes(turns):
         for depth in range(1, _DEEPEST):
             yield (by, value, depth), functools.partial(_sized, size, depth)
@@ -126,7 +126,7 @@ def _sized(size: Callable[[int], int], depth: int, width: int) -> Network | None
 
 
 def _network(width: int, size: int, depth: int) -> Network | None:
-    """Return the network of m factors at a width, or None where PEFT has none."""
+    """Return the network of m factors at a width, or None if PEFT has none."""
     if size < 2 or (depth > 1 and (size % 2 or width % (size << (depth - 1)))):
         return None
     made: Network = block_diagonal(width, block=size)

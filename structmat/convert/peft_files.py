@@ -1,4 +1,4 @@
-"""The files of a PEFT adapter: `adapter_config.json` and `adapter_model.safetensors`."""
+"""Reading and writing of `adapter_config.json` and `adapter_model.safetensors` of PEFT."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from structmat.errors import FileError
 CONFIG, TENSORS = PEFT_SETTINGS, "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _BIAS, _WEIGHT = "base_layer.bias", "base_layer.weight"
-_EMBEDDINGS = ("embed_tokens", "lm_head")  # in PEFT, by these names
+_EMBEDDINGS = ("embed_tokens", "lm_head")  # names by which PEFT recognises embeddings
 
 
 @dataclass(frozen=True)
 class PeftFiles:
-    """What the two files hold.
+    """The contents of the two files.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class PeftFiles:
     rest: dict[str, Tensor]
 
     def adaptation(self, source: str, turns: Mapping[str, Turn], notes: list[str]) -> Adaptation:
-        """Return these turns with their biases and base weights, and all other trained tensors."""
+        """Return these rotations with their biases and base weights, and other trained tensors."""
         turns = {
             name: replace(
                 turn, bias=self.layers[name].get(_BIAS), base=self.layers[name].get(_WEIGHT)
@@ -69,18 +69,18 @@ class PeftFiles:
 
 
 def read(folder: Path, parts: Sequence[str], *, named: str | None = None) -> PeftFiles:
-    """Read both files, with the tensors whose names end in one of the parts by layer.
+    """Read both files, and group the tensors whose names end in one of the parts by layer.
 
-    Parts are regular expressions; `named` is what they are called in a message.
+    Parts are regular expressions; `named` describes them in error messages.
 
     Raises
     ------
     FileError
-        When one is missing or cut, or there is no such tensor.
+        If a file is missing or truncated, or there is no such tensor.
     """
     config = read_json(folder / CONFIG)
     if not (folder / TENSORS).exists() and (folder / "adapter_model.bin").exists():
-        raise FileError(f"{folder}: adapter_model.bin is a pickle; save as safetensors first")
+        raise FileError(f"{folder}: adapter_model.bin is a pickle; save it as safetensors first")
     tensors = read_numbers(folder / TENSORS)
     layers: dict[str, dict[str, Tensor]] = {}
     rest = {}
@@ -106,7 +106,7 @@ def read(folder: Path, parts: Sequence[str], *, named: str | None = None) -> Pef
 
 
 def _once(rest: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return tensors by their names in the model, without PEFT's duplicates of them.
+    """Return tensors by their names in the model, without PEFT's duplicates.
 
     `save_embedding_layers=True` saves an embedding of `modules_to_save` three times: under its own
     name, under the wrapper's, and with its original values.
@@ -146,15 +146,15 @@ def write(
     *,
     targets: Sequence[str] | str | None = None,
 ) -> None:
-    """Write both files. Biases that were trained go with them, and modules trained whole."""
+    """Write both files, including trained biases and modules trained whole."""
     method = str(config["peft_type"])
     if adaptation.statistics:
         raise FileError(
-            f"{adaptation.statistics[0]} has running statistics that training moved, and PEFT's"
-            f" {method} has no place for them; convert to a merged model instead"
+            f"{adaptation.statistics[0]} has running statistics that training changed, and PEFT's"
+            f" {method} cannot store them; convert to a merged model instead"
         )
     if "" in layers:
-        raise FileError("the model is the one layer itself; PEFT adapts layers within a model")
+        raise FileError("the model is a single layer, but PEFT adapts layers within a model")
     biases = {
         f"{_PREFIX}{name}.{_BIAS}": turn.bias
         for name, turn in adaptation.turns.items()
@@ -179,7 +179,7 @@ def write(
         "inference_mode": True,
         "bias": f"{method.lower()}_only" if biases else "none",
         "modules_to_save": adaptation.trained or None,
-        # A regular expression, for PEFT takes "0" in a list for every layer whose name ends in .0
+        # A regular expression, since "0" in a list matches every layer whose name ends in .0
         "target_modules": targets or "|".join(re.escape(name) for name in layers),
     }
     write_json(folder / CONFIG, settings | dict(config))

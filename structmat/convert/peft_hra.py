@@ -1,7 +1,8 @@
-"""PEFT's HRA: a chain of reflections, W' = W·H₁⋯H_r with H = I − 2uuᵀ for each column u of `hra_u`.
+"""The format of PEFT's HRA: W' = W·H₁⋯H_r with reflections H = I − 2uuᵀ for columns u of `hra_u`.
 
-R = H_r⋯H₁ is orthogonal, but no network of small switches: each reflection joins all wires. So it
-is one switch of full width here. H₁⋯H_r − I has rank r, so LoRA of rank r holds it exactly.
+R = H_r⋯H₁ is orthogonal, but not a network of small switches, as each reflection joins all wires.
+It is therefore represented by one switch of full width. H₁⋯H_r − I has rank r, so LoRA of rank r
+represents it exactly.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from structmat.nn.parametrizations import at_least_float32
 
 
 def read(folder: Path, _: Weights | None = None) -> Adaptation:
-    """Return an HRA checkpoint of PEFT."""
+    """Read an HRA checkpoint of PEFT."""
     files = peft_files.read(folder, ("hra_u",))
     orthogonalised = bool(files.config.get("apply_GS", False))
     turns = {}
@@ -46,7 +47,7 @@ class _Made:
     def __call__(self) -> Blocks:
         u = self._u.to(torch.float64)
         one = torch.eye(len(u), dtype=torch.float64)
-        if self._orthogonalised:  # of orthogonal vectors, the order does not matter
+        if self._orthogonalised:  # the order of orthogonal vectors does not matter
             basis, _ = torch.linalg.qr(u)
             return [(one - 2 * basis @ basis.T)[None]]
         for column in (u / u.norm(dim=0)).T:

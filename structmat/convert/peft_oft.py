@@ -1,8 +1,8 @@
-"""PEFT's OFT: blocks side by side, from their upper triangles.
+"""The format of PEFT's OFT: a block-diagonal matrix, given by the upper triangles of Q.
 
-`oft_R.weight` (d/b, b(b−1)/2), one row where blocks are shared. The exact path makes
+`oft_R.weight` is (d/b, b(b−1)/2), or one row if blocks are shared. The exact option computes
 (I−Q)(I+Q)⁻¹; the default, a truncated Neumann series, approximates (I+Q)(I−Q)⁻¹, its transpose,
-by matrices that are not orthogonal: five terms leave the factor I − Q⁴.
+by matrices that are not orthogonal: five terms give the exact value times I − Q⁴.
 """
 
 from __future__ import annotations
@@ -32,29 +32,29 @@ _SHARED = "block_share"
 
 
 def read(folder: Path, weights: Weights | None = None) -> Adaptation:
-    """Return an OFT checkpoint of PEFT, from 0.16 on."""
+    """Read an OFT checkpoint of PEFT 0.16 or later."""
     files = peft_files.read(folder, ("oft_R.weight", "oft_embedding_R.weight", "oft_r", "oft_R"))
     config = files.config
     notes = []
     series = bool(config.get("use_cayley_neumann", False))
     if series:
         notes = [
-            "a truncated Neumann series: PEFT's blocks are not orthogonal, the more so the further"
-            " they turn"
+            "a truncated Neumann series: PEFT's blocks are not orthogonal, with an error that grows"
+            " with their angles"
         ]
     turns = {}
     for name, parts in files.layers.items():
         if "oft_embedding_R.weight" in parts:
-            raise FileError(f"{name}: PEFT's OFT of an embedding is not read; merge it in PEFT")
+            raise FileError(f"{name}: OFT of an embedding is not supported; merge it in PEFT")
         if "oft_R.weight" not in parts:
-            raise FileError(f"{name}: of an OFT before PEFT 0.16, which PEFT does not read either")
+            raise FileError(f"{name}: OFT of PEFT before 0.16, which newer PEFT cannot read either")
         x = parts["oft_R.weight"]
         try:
             size = from_upper(x[:1]).shape[-1]
             shared = bool(config.get(_SHARED, False))
             width = _width(name, weights, files) if shared else size * len(x)
             if shared and len(x) != 1:
-                raise FileError(f"{_SHARED}, but there are {len(x)} blocks")
+                raise FileError(f"{_SHARED} is set, but there are {len(x)} blocks")
             network = block_diagonal(width, block=size)
         except StructmatError as error:
             raise FileError(f"{name}: {error}") from None
@@ -70,11 +70,11 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
 
 
 def _width(name: str, weights: Weights | None, files: peft_files.PeftFiles) -> int:
-    """Return how many inputs a layer has, which a file of shared blocks does not say."""
+    """Return the number of inputs of a layer, which a file with shared blocks does not specify."""
     if weights is None:
         raise FileError(
-            "its blocks are all one, so the file does not say how many there are; name the"
-            " pretrained model (model=, --model)"
+            "all blocks are shared, so the file does not specify their number; give the pretrained"
+            " model (model=, --model)"
         )
     return math.prod(weights.shape(Names(weights, files.layers).of[name] + ".weight")[1:])
 
@@ -98,15 +98,15 @@ class _Made:
 
 
 def neumann(q: Tensor, terms: int, *, halves: bool = True) -> Tensor:
-    """Return the truncated series I + 2Q + 2Q² + … of (I+Q)(I−Q)⁻¹, as PEFT sums it.
+    """Return the truncated series I + 2Q + 2Q² + … of (I+Q)(I−Q)⁻¹, as computed by PEFT.
 
     Parameters
     ----------
     q : (n, r, r)
     terms : int
     halves : bool
-        Whether the last power counts once, as from PEFT 0.18 on. Three terms are then summed as
-        four are.
+        Whether the last power has the coefficient 1, as since PEFT 0.18. Three terms then give the
+        same sum as four.
 
     Examples
     --------
@@ -133,12 +133,12 @@ def _terms(config: Mapping[str, Any]) -> int:
 
 
 def _halves_last(config: Mapping[str, Any]) -> bool:
-    """Return whether the file is of PEFT 0.18 or later, which is when files began to say so."""
+    """Return whether the file is of PEFT 0.18 or later, since when files contain the version."""
     return bool(config.get("peft_version"))
 
 
 def _projected(q: Tensor, eps: float) -> Tensor:
-    """Return blocks within the ball of constrained OFT, into which PEFT's forward puts them."""
+    """Project blocks onto the ball of constrained OFT, as PEFT's forward pass does."""
     most = eps / len(q) ** 0.5
     norms = q.flatten(1).norm(dim=1)[:, None, None]
     return torch.where(norms <= most, q, q * (most / norms.clamp_min(1e-300)))
@@ -147,14 +147,14 @@ def _projected(q: Tensor, eps: float) -> Tensor:
 def write(
     adaptation: Adaptation, turns: Mapping[str, Turn], folder: Path, *, nearest: bool
 ) -> tuple[dict[str, float], list[str]]:
-    """Write turns as an OFT checkpoint of PEFT; return the largest error by layer, and notes.
+    """Write rotations as an OFT checkpoint of PEFT; return the largest error by layer, and notes.
 
-    It is of PEFT's exact path, or of its series where all blocks are that.
+    It uses PEFT's exact option, or its series if all blocks have that form.
 
     Raises
     ------
     FileError
-        When a network is more than blocks side by side, or outputs are scaled.
+        If a network is not block-diagonal, or outputs are scaled.
     """
     for name, turn in turns.items():
         check_inputs(name, turn, "PEFT's OFT")
@@ -164,7 +164,7 @@ def write(
         ((by, value), functools.partial(_sized, size)) for by, value, size in sizes(turns)
     ]
     (by, size), networks = best(
-        turns, settings, "PEFT's OFT has one stage of blocks of neighbouring wires"
+        turns, settings, "PEFT's OFT has one stage with blocks of adjacent wires"
     )
     series = not nearest and all(
         turn.series is not None and turn.network == networks[name] for name, turn in turns.items()
@@ -185,7 +185,7 @@ def write(
         "r": size if by == "number" else 0,
         "use_cayley_neumann": series,
         "num_cayley_neumann_terms": 5,
-        "peft_version": "0.18.0",  # from which on the series is what it is
+        "peft_version": "0.18.0",  # since which the series has its present form
         "coft": False,
         _SHARED: False,
         "module_dropout": 0.0,

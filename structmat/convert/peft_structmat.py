@@ -1,7 +1,7 @@
-"""structmat's own method in PEFT: generators by side, and a configuration that names networks.
+"""The format of structmat's own PEFT method: generators by side, and topologies by name.
 
-The files do not say the widths of layers. A network is found by the shapes of its generators among
-those that the configuration lists.
+The files do not specify the widths of layers. A network is identified by the shapes of its
+generators among those that the configuration lists.
 """
 
 from __future__ import annotations
@@ -33,17 +33,18 @@ _GENERATORS = r"structmat_(inputs|outputs)\.generators\.(\d+)"
 
 
 def read(folder: Path, weights: Weights | None = None) -> Adaptation:
-    """Return what PEFT saved of structmat's method."""
+    """Read a checkpoint of structmat's PEFT method."""
     config = _config().from_pretrained(str(folder))
     files = peft_files.read(folder, (_GENERATORS, _SCALE), named="structmat_inputs, …")
     if config.side == "both":
         raise FileError(
-            f"{folder}: inputs and outputs are rotated, which no other format does;"
+            f"{folder}: inputs and outputs are rotated, which no other format supports; call"
             " merge_and_unload() in PEFT"
         )
     if config.target_parameters:
         raise FileError(
-            f"{folder}: stacked experts, which no other format has; merge_and_unload() in PEFT"
+            f"{folder}: stacked experts, which no other format supports; call merge_and_unload()"
+            " in PEFT"
         )
     names = {} if weights is None else Names(weights, files.layers).of
     turns = {}
@@ -68,12 +69,12 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
 def write(
     adaptation: Adaptation, turns: Mapping[str, Turn], folder: Path, *, nearest: bool
 ) -> tuple[dict[str, float], list[str]]:
-    """Write turns as PEFT would save them; return the largest error by layer, and notes.
+    """Write rotations as PEFT would save them; return the largest error by layer, and notes.
 
     Raises
     ------
     FileError
-        For layers that differ in what one configuration says of all.
+        If layers differ in settings that the configuration shares between all layers.
     """
     layers: dict[str, dict[str, Tensor]] = {}
     errors, kinds = {}, {}
@@ -121,7 +122,7 @@ def _generators(parts: Mapping[str, Tensor]) -> list[Tensor]:
 def _network(config: Any, name: str, generators: list[Tensor], weight: Shape | None) -> Network:
     """Return the network of the configuration whose generators have these shapes.
 
-    Copies of a network, for the groups of a convolution, may have the shapes of a wider one.
+    Copies of a network, for the groups of a convolution, may have the same shapes as a wider one.
     """
     from structmat.peft.config import topology_of
 
@@ -139,15 +140,15 @@ def _network(config: Any, name: str, generators: list[Tensor], weight: Shape | N
             found[copies] = net
     if len(found) > 1 and weight is not None and len(weight) > 2:
         raise FileError(
-            f"{name}: its generators are those of {' and of '.join(map(str, found))} copies of a"
-            " network, and the file does not say how many groups the convolution has;"
+            f"{name}: its generators fit {' and '.join(map(str, found))} copies of a network, and"
+            " the file does not specify the number of groups of the convolution; call"
             " merge_and_unload() in PEFT"
         )
     if found:
         return found[min(found)]
     raise FileError(
-        f"{name}: generators of shapes {', '.join(map(str, shapes[:3]))}, which are of no network"
-        " that the configuration lists"
+        f"{name}: generators of shapes {', '.join(map(str, shapes[:3]))}, which fit no network that"
+        " the configuration lists"
     )
 
 
@@ -170,17 +171,17 @@ def _one(values: Mapping[str, str], what: str, default: str) -> str:
     if len(found) > 1:
         names = [next(n for n in values if values[n] == value) for value in found][:2]
         said = " and ".join(f"{name} has {what}={values[name]!r}" for name in names)
-        raise FileError(f"{said}: an adapter of PEFT has one for all its layers")
+        raise FileError(f"{said}: a PEFT adapter has one value for all layers")
     return next(iter(found), default)
 
 
 def _patterns(networks: Mapping[str, Network]) -> tuple[Network, dict[str, Network]]:
-    """Return the most frequent network, and the patterns of layers that have others.
+    """Return the most frequent network, and patterns for the layers with other networks.
 
     Raises
     ------
     FileError
-        When a pattern cannot tell two names apart, for it may leave out leading parts of one.
+        If a pattern matches too many names, since it may omit their leading parts.
     """
     (common, _), *_rest = Counter(networks.values()).most_common(1)
     names: dict[Network, list[str]] = {}
@@ -193,6 +194,6 @@ def _patterns(networks: Mapping[str, Network]) -> tuple[Network, dict[str, Netwo
         if next((n for rule, n in rules.items() if fits(rule, name)), common) != net:
             raise FileError(
                 f"{name} ends in the name of a layer with another network, which PEFT's patterns"
-                " do not tell apart; convert to a merged model instead"
+                " cannot distinguish; convert to a merged model instead"
             )
     return common, patterns

@@ -1,8 +1,8 @@
 """A pretrained model without its weights, built by transformers from its configuration.
 
-It gives the names in memory of the tensors in the files, and the kinds of the layers. Names differ
-where modules were renamed after the first files were published, as in most vision–language models,
-or where several tensors of the files are one tensor in memory, as for experts.
+It provides the names in memory of the tensors in the files, and the kinds of the layers. Names
+differ if modules were renamed after the first files were published, as in most vision–language
+models, or if several tensors of the files are one tensor in memory, as for experts.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from structmat.errors import FileError, require
 
 
 class Skeleton:
-    """Names and kinds of layers in a model of transformers; its weights are not read.
+    """The names and kinds of layers of a transformers model, whose weights are not read.
 
     Parameters
     ----------
     model : transformers.PreTrainedModel
-        It may be on any device.
+        A model on any device.
     """
 
     def __init__(self, model: Any) -> None:
@@ -46,7 +46,7 @@ class Skeleton:
         for get in (self.model.get_input_embeddings, self.model.get_output_embeddings):
             try:
                 table = get()
-            except NotImplementedError:  # not a model of text
+            except NotImplementedError:  # not a text model
                 continue
             for name, module in self._modules.items():
                 if module is table:
@@ -62,19 +62,19 @@ class Skeleton:
         return list(groups.values())
 
     def renamed(self, key: str) -> str:
-        """Return the name in memory of a tensor in the files that is one tensor in both."""
+        """Return the name in memory of a tensor that is stored as one tensor in the files."""
         to, pattern = self._moved([key])[key][1:]
         return key if pattern is not None else to
 
     def _moved(self, keys: Iterable[str]) -> dict[str, tuple[str, str, str | None]]:
-        """Return for each key its names before and after tensors are joined, and the pattern."""
+        """Return for each key its names before and after conversion, and the matching pattern."""
         mapping = require("transformers.conversion_mapping", "finetune")
         loading = require("transformers.core_model_loading", "finetune")
         changes = mapping.get_model_conversion_mapping(self.model)
         renamings = [c for c in changes if isinstance(c, loading.WeightRenaming)]
         self._converters = [c for c in changes if isinstance(c, loading.WeightConverter)]
         found = {}
-        for key in sorted(keys, key=loading.dot_natural_key):  # some renamings need this order
+        for key in sorted(keys, key=loading.dot_natural_key):  # some renamings require this order
             name, _ = loading.rename_source_key(key, renamings, [])
             to, pattern = loading.rename_source_key(
                 name, [], self._converters, self.model.base_model_prefix, self._state
@@ -83,7 +83,7 @@ class Skeleton:
         return found
 
     def places(self, shapes: Mapping[str, Shape]) -> tuple[dict[str, str], list[Group]]:
-        """Return where in the files the tensors of memory are.
+        """Return the locations in the files of the tensors in memory.
 
         Parameters
         ----------
@@ -92,7 +92,7 @@ class Skeleton:
         Returns
         -------
         dict of name in memory → name in the files
-            For those that are one tensor in both; names unknown to the model are unchanged.
+            For tensors that are stored as one tensor; names unknown to the model are unchanged.
         list of Group
         """
         names: dict[str, str] = {}
@@ -110,13 +110,13 @@ class Skeleton:
         for group in groups.values():
             if group.fits(shapes, self._state):
                 whole.append(group)
-            else:  # not the layout of published files, such as that of memory already
+            else:  # another layout than that of published files, such as that in memory
                 names |= {key: key for key in group.keys}
         return names, whole
 
 
 class Group:
-    """Tensors of files with another layout in memory: stacked, split or transposed.
+    """A group of tensors of the files that are stacked, split or transposed in memory.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ class Group:
         self.keys[key] = (name, pattern)
 
     def fits(self, shapes: Mapping[str, Shape], state: Mapping[str, Tensor]) -> bool:
-        """Return whether the tensors convert to ones of the model, and store their shapes."""
+        """Return whether the tensors convert to tensors of the model, and store their shapes."""
         try:
             made = self.loaded({k: torch.empty(shapes[k], device="meta") for k in self.keys})
         except Exception:
@@ -155,7 +155,7 @@ class Group:
         Raises
         ------
         FileError
-            When the result has other names than the original files.
+            If the result has other names than the original files.
         """
         converter = self._converter.reverse_transform()
         target = None
@@ -164,14 +164,14 @@ class Group:
             target = target or to
             converter.add_tensor(to, key, pattern, value)
         made = self._converted(converter, target)
-        prefix = f"{self._model.base_model_prefix}."  # which files may leave out
+        prefix = f"{self._model.base_model_prefix}."  # files may omit it
         plain = {name.removeprefix(prefix): value for name, value in made.items()}
         homes = {name.removeprefix(prefix): key for key, (name, _) in self.keys.items()}
         if plain.keys() != homes.keys():
             raise FileError(
-                f"{next(iter(self.keys))}: transformers holds it as {next(iter(self.shapes))} in"
-                " memory, and cannot convert it back to the layout of the file; load the model,"
-                " load_adapter and merge(model, unload=True)"
+                f"{next(iter(self.keys))}: transformers stores it as {next(iter(self.shapes))} in"
+                " memory, and cannot convert it back to the layout of the file; load the model, and"
+                " call load_adapter and merge(model, unload=True)"
             )
         return {homes[name]: value for name, value in plain.items()}
 
@@ -181,9 +181,9 @@ class Group:
 
 
 def skeleton_in(folder: Path, settings: Mapping[str, Any]) -> tuple[Skeleton | None, list[str]]:
-    """Return the model of a directory's configuration, if transformers has it, and notes.
+    """Build the model of a directory's configuration, if transformers has it; also return notes.
 
-    Code in the directory is not run.
+    Code in the directory is not executed.
     """
     architectures = settings.get("architectures")
     if not isinstance(architectures, list) or not architectures:
@@ -191,22 +191,22 @@ def skeleton_in(folder: Path, settings: Mapping[str, Any]) -> tuple[Skeleton | N
     name = str(architectures[0])
     unknown = "names of tensors and kinds of layers are taken from the files"
     if importlib.util.find_spec("transformers") is None:
-        return None, [f"transformers, which may define {name}, is not installed: {unknown}"]
+        return None, [f"transformers, which may define {name}, is not installed; {unknown}"]
     made = getattr(require("transformers", "finetune"), name, None)
     if made is None or not hasattr(made, "config_class"):
-        return None, [f"transformers has no {name}: {unknown}"]
+        return None, [f"transformers has no {name}; {unknown}"]
     try:
         config = made.config_class.from_pretrained(folder)
         with torch.device("meta"):
             return Skeleton(made(config)), []
     except Exception as error:
         return None, [
-            f"transformers cannot build {name} from {folder / 'config.json'} ({error}): {unknown}"
+            f"transformers cannot build {name} from {folder / 'config.json'} ({error}); {unknown}"
         ]
 
 
 def skeleton_of(model: nn.Module) -> Skeleton | None:
-    """Return the names and kinds of a model in memory, if it is one of transformers."""
+    """Return the names and kinds of a model in memory, or None if it is not of transformers."""
     if not hasattr(model, "base_model_prefix") or not hasattr(model, "get_input_embeddings"):
         return None
     return Skeleton(model)

@@ -1,4 +1,4 @@
-"""structmat's adapter files, as turns and back."""
+"""Reading and writing of structmat's adapter files."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ from structmat.nn.parametrizations import KINDS, at_least_float32
 
 _SERIES = "cayley_neumann"
 _ROTATION = "rotation.generators."
-_DENSE = 1024  # wires whose reflections are worth d(d−1)/2 generators
+_DENSE = 1024  # maximum width at which reflections are stored as d(d−1)/2 generators
 
 
 def read(folder: Path) -> Adaptation:
-    """Return what `save_adapter` wrote."""
+    """Read files written by `save_adapter`."""
     saved, tensors = read_adapter(folder)
     rest = dict(tensors)
     turns = {}
     for name, recipe in saved.recipes.items():
         prefix = f"{name}." if name else ""
         if not recipe.network.is_straight:
-            raise FileError(f"{name}: a wired network; only straight ones are converted")
+            raise FileError(f"{name}: a wired network; only straight networks are supported")
         own: dict[str, Tensor] = {}
         for key in list(rest):
             part = key.removeprefix(prefix)
@@ -58,10 +58,10 @@ def read(folder: Path) -> Adaptation:
         kind, weight = saved.weights[name]
         if kind == StackAdapter.__name__:
             raise FileError(
-                f"{name}: stacked experts, which no other format has; load_adapter and"
-                " merge(model, unload=True) take them"
+                f"{name}: stacked experts, which no other format supports; use load_adapter and"
+                " merge(model, unload=True)"
             )
-        kind = LINEAR if kind == QUANTISED else kind  # what is rotated is the weight it means
+        kind = LINEAR if kind == QUANTISED else kind  # the dequantised weight is rotated
         turns[name] = Turn(
             recipe.network,
             Made(recipe, generators),
@@ -86,14 +86,14 @@ def read(folder: Path) -> Adaptation:
 
 
 def series(recipe: Recipe, generators: list[Tensor]) -> Tensor | None:
-    """Return the Q of one bank of blocks by a truncated series."""
+    """Return Q if the blocks are one bank given by a truncated series, else None."""
     if recipe.blocks != _SERIES or len(generators) != 1 or generators[0].ndim != 2:
         return None
     return from_upper(generators[0].to(torch.float64))
 
 
 class Made:
-    """Blocks from generators, when they are called for."""
+    """Blocks that are computed from generators on demand."""
 
     def __init__(self, recipe: Recipe, generators: list[Tensor]) -> None:
         self._recipe, self._generators = recipe, generators
@@ -115,19 +115,19 @@ class Made:
 def write(
     adaptation: Adaptation, turns: Mapping[str, Turn], folder: Path, *, nearest: bool
 ) -> dict[str, float]:
-    """Write turns as `save_adapter` does, and return the largest error in a block, by layer.
+    """Write rotations as `save_adapter` does, and return the largest error of a block, by layer.
 
     Raises
     ------
     FileError
-        For blocks that are no rotations, and for tensors that are of no module trained whole.
+        For blocks that are not rotations, and for tensors of modules that were not trained whole.
     """
     modules = tuple(f"{name}." for name in (*adaptation.trained, *adaptation.statistics) if name)
     stray = next((key for key in adaptation.whole if not key.startswith(modules)), None)
     if stray is not None and "" not in (*adaptation.trained, *adaptation.statistics):
         raise FileError(
-            f"{stray} was trained, but not its whole module, and structmat's files have no place"
-            " for it; convert to a merged model instead"
+            f"{stray} was trained, but not its whole module, and structmat's files cannot store it;"
+            " convert to a merged model instead"
         )
     tensors = dict(adaptation.whole)
     recipes, weights, errors = {}, {}, {}
@@ -161,7 +161,7 @@ def write(
 
 
 def generators(name: str, turn: Turn, *, nearest: bool) -> tuple[str, list[Coordinates]]:
-    """Return the kind of blocks that has these blocks, and their generators, bank by bank."""
+    """Return a parametrization that represents the blocks, and their generators by bank."""
     width = turn.network.width
     if turn.transform == REFLECTIONS and width > _DENSE:
         raise FileError(

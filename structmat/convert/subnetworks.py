@@ -1,4 +1,4 @@
-"""A network inside another: the same matrix with the switches of a format."""
+"""Embedding of a network in another, to represent the same matrix by the switches of a format."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from structmat.errors import FileError, WidthError
 from structmat.networks.network import Network
 
 S = TypeVar("S")
-Build = Callable[[int], Network | None]  # the network of a format at a width, if it has one
+Build = Callable[[int], Network | None]  # the network of a format at a width, or None
 
 
 def sizes(turns: Mapping[str, Turn]) -> Iterator[tuple[str, int, Callable[[int], int]]]:
-    """Yield the sizes of blocks to try: one for all layers, or one number of blocks for all.
+    """Yield the block sizes to try: a common size, or a common number of blocks for all layers.
 
-    Each is "size" or "number", the value, and the size of the blocks at a width, 0 where that is
-    no whole number. Blocks of more than twice the widest switch are not tried: some of them hold
-    any network, with all of its structure lost.
+    Each is "size" or "number", the value, and the function from a width to the block size, which is
+    0 if that is not an integer. Blocks of more than twice the widest switch are not tried: large
+    ones can represent any network, but lose its structure.
     """
     radix = max((bank.radix for t in turns.values() for bank in t.network.banks), default=2)
     widths = {turn.network.width for turn in turns.values()}
@@ -45,19 +45,19 @@ def _quotient(number: int, width: int) -> int:
 def best(
     turns: Mapping[str, Turn], settings: Iterable[tuple[S, Build]], rule: str
 ) -> tuple[S, dict[str, Network]]:
-    """Return the setting with the fewest parameters in which every layer has a place.
+    """Return the setting with the fewest parameters that can represent every layer.
 
     Parameters
     ----------
     turns : dict of layer name → Turn
-    settings : pairs of a setting and the networks it stands for
+    settings : pairs of a setting and its networks
     rule : str
-        What the networks of the format are, for the error message.
+        A description of the networks of the format, for the error message.
 
     Raises
     ------
     FileError
-        When there is none: some layer's network is not of this format.
+        If there is none, because the format cannot represent the network of some layer.
     """
     widths = {turn.network.width for turn in turns.values()}
     possible = []
@@ -80,7 +80,7 @@ def best(
 
 
 def _why_not(turns: Mapping[str, Turn], tried: list[dict[int, Network]], rule: str) -> str:
-    """Return what is in the way in the attempt that comes furthest."""
+    """Return a message about the obstacle in the attempt that succeeds for most layers."""
     furthest = (-1, "")
     for nets in tried:
         for k, (name, turn) in enumerate(turns.items()):
@@ -96,15 +96,15 @@ def _why_not(turns: Mapping[str, Turn], tried: list[dict[int, Network]], rule: s
                     )
                 break
     where = furthest[1] or f"widths {sorted({t.network.width for t in turns.values()})}"
-    return f"{where}; {rule}. LoRA and a merged model take any network"
+    return f"{where}; {rule}. LoRA and merged models support any network"
 
 
 @functools.lru_cache(maxsize=1024)
 def place(net: Network, inside: Network) -> tuple[int, ...] | None:
-    """Return, for each stage of a network, the stage of another that can do its work; or None.
+    """Return, for each stage of a network, the stage of another that can represent it; or None.
 
-    A stage fits where each of its switches lies within one switch. The earliest that fits is
-    taken: whatever is possible after a later one is possible after it, too.
+    A stage can be represented by one in which each of its switches lies within one switch. The
+    earliest such stage is optimal, since it leaves the most stages for the rest.
 
     Examples
     --------
@@ -132,20 +132,20 @@ def place(net: Network, inside: Network) -> tuple[int, ...] | None:
 
 
 def first_outside(net: Network, inside: Network) -> int:
-    """Return the first stage of a network that does not fit, after those before it that do."""
+    """Return the first stage up to which a network cannot be embedded."""
     return next(k for k in range(net.depth) if place(net[: k + 1], inside) is None)
 
 
 def placed(net: Network, blocks: Blocks, inside: Network) -> Blocks:
-    """Return the blocks with which another network is the same matrix.
+    """Return the blocks with which another network represents the same matrix.
 
-    Each of its stages has one bank; those with nothing to do get identities.
+    Each of its stages has one bank; unused ones get identity blocks.
 
     Examples
     --------
     >>> pairs = Network.of(3, [[[2, 0]]])
-    >>> turn = torch.tensor([[[0.0, -1.0], [1.0, 0.0]]], dtype=torch.float64)
-    >>> placed(pairs, [turn], Network.of(3, [[[0, 1, 2]]]))
+    >>> quarter = torch.tensor([[[0.0, -1.0], [1.0, 0.0]]], dtype=torch.float64)
+    >>> placed(pairs, [quarter], Network.of(3, [[[0, 1, 2]]]))
     [tensor([[[ 0.,  0.,  1.],
               [ 0.,  1.,  0.],
               [-1.,  0.,  0.]]], dtype=torch.float64)]
@@ -168,7 +168,7 @@ def placed(net: Network, blocks: Blocks, inside: Network) -> Blocks:
 
 
 def _switch_of(net: Network, k: int) -> np.ndarray:
-    """Return which switch of a stage of one bank each wire is in; an own number for a bare one."""
+    """Return the switch of each wire in a stage of one bank; a distinct number for idle wires."""
     (bank,) = net.stages[k].banks
     found = -1 - np.arange(net.width)
     found[bank.reads] = np.arange(bank.count)[:, None]

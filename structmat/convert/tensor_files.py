@@ -1,4 +1,4 @@
-"""Safetensors and JSON files that others wrote, read with clear errors."""
+"""Reading and writing of safetensors and JSON files of other libraries, with clear errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     FileError
-        When it cannot be read, or holds something else.
+        If it cannot be read, or is not a JSON object.
     """
     value = parse_json(read_bytes(path), path)
     if not isinstance(value, dict):
@@ -45,15 +45,15 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises
     ------
     FileError
-        When it cannot be read, or is cut.
+        If it cannot be read, or is truncated.
     """
     safetensors = require("safetensors.torch", "adapters")
     try:
         found: dict[str, Tensor] = safetensors.load_file(path)
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from None
-    except Exception as error:  # safetensors has an exception type of its own, in Rust
-        raise FileError(f"{path} is cut or no safetensors file ({error})") from None
+    except Exception as error:  # safetensors has its own exception type, defined in Rust
+        raise FileError(f"{path} is truncated or not a safetensors file ({error})") from None
     return found
 
 
@@ -63,7 +63,7 @@ def read_numbers(path: Path) -> dict[str, Tensor]:
     Raises
     ------
     FileError
-        When it cannot be read, or a dtype only holds parts of numbers.
+        If it cannot be read, or a dtype needs separate scales.
     """
     return {key: wide(f"{path}: {key}", value) for key, value in read_tensors(path).items()}
 
@@ -74,19 +74,19 @@ def wide(what: str, value: Tensor) -> Tensor:
     Raises
     ------
     FileError
-        When the dtype only holds parts of numbers.
+        If the dtype needs separate scales.
     """
     if not value.is_floating_point() or is_rotated(value.dtype):
         return value
     if value.dtype not in _EIGHT_BITS:
         raise FileError(
-            f"{what} is of {value.dtype}, which only holds parts of numbers; save it in float32"
+            f"{what} has dtype {value.dtype}, which needs separate scales; save it in float32"
         )
     return value.to(torch.float32)
 
 
 def floating(name: str, value: Tensor) -> Tensor:
-    """Return a tensor of a rotation, if it is real and floating point.
+    """Return a tensor of a rotation after checking that it is real and floating point.
 
     Raises
     ------
@@ -95,19 +95,18 @@ def floating(name: str, value: Tensor) -> Tensor:
     """
     if not is_rotated(value.dtype):
         raise FileError(
-            f"{name}: a tensor of {value.dtype}; the tensors of a rotation must be real floating"
-            " point"
+            f"{name} has dtype {value.dtype}; the tensors of a rotation must be real floating point"
         )
     return value
 
 
 def weight_of(name: str, value: Tensor) -> Tensor:
-    """Return a pretrained weight, if its entries can be rotated as they are stored.
+    """Return a pretrained weight after checking that its dtype can be rotated.
 
     Raises
     ------
     FileError
-        For quantised and complex ones.
+        For quantised and complex weights.
     """
     if not is_rotated(value.dtype):
         raise FileError(
@@ -122,7 +121,7 @@ class Weights(Protocol):
 
     @property
     def module(self) -> nn.Module | None:
-        """The model, perhaps without values, where it is known."""
+        """The model, possibly without values, if known."""
         ...
 
     @property
@@ -139,7 +138,7 @@ class Weights(Protocol):
         ...
 
     def kind(self, layer: str) -> str | None:
-        """Return the kind of a layer where it is known, by the name of its adapter."""
+        """Return the kind of a layer, by the name of its adapter, or None if unknown."""
         ...
 
     def renamed(self, key: str) -> str:
@@ -194,9 +193,9 @@ class ModelWeights:
 
 
 class FileWeights:
-    """The weights in a directory of safetensors files, or in one file; read one at a time.
+    """The weights in a directory of safetensors files, or in one file, read one at a time.
 
-    Names are those of the model in memory, where transformers can build it from its configuration.
+    Names are those of the model in memory, if transformers can build it from its configuration.
 
     Parameters
     ----------
@@ -206,17 +205,17 @@ class FileWeights:
     ----------
     files : list of Path
     index : Path, optional
-        The file that says which file holds which tensor, where there are several.
+        The index file that assigns tensors to files, if there are several.
     homes : dict of name in the files → Path
     settings : dict
-        The contents of config.json; empty where there is none.
+        The contents of config.json; empty if it does not exist.
     notes : list of str
-        What is unknown about the model.
+        Notes about missing information on the model.
 
     Raises
     ------
     FileError
-        When there are none.
+        If there are no weights.
     """
 
     def __init__(self, source: Path) -> None:
@@ -228,7 +227,7 @@ class FileWeights:
             self.files = [source] if source.is_file() else []
         if not self.files:
             pickles = [*source.glob("*.bin"), *source.glob("*.pt")] if source.is_dir() else []
-            found = f"; {pickles[0].name} is a pickle, save as safetensors" if pickles else ""
+            found = f"; {pickles[0].name} is a pickle, save it as safetensors" if pickles else ""
             raise FileError(f"{source}: no *.safetensors with the weights of a model{found}")
         self.homes: dict[str, Path] = {}
         for path in self.files:
@@ -247,7 +246,7 @@ class FileWeights:
 
     @cached_property
     def skeleton(self) -> Skeleton | None:
-        """The model of these files, where transformers can build it."""
+        """The model of these files, if transformers can build it."""
         folder = self.source if self.source.is_dir() else self.source.parent
         found, notes = skeleton_in(folder, self.settings)
         self.notes += notes
@@ -255,12 +254,12 @@ class FileWeights:
 
     @property
     def module(self) -> nn.Module | None:
-        """The model without values, where transformers can build it."""
+        """The model without values, if transformers can build it."""
         return None if self.skeleton is None else self.skeleton.model
 
     @cached_property
     def _places(self) -> tuple[dict[str, str], dict[str, Group]]:
-        """Where the model's tensors are: their names in the files, and groups of tensors."""
+        """The locations of the model's tensors: names in the files, and groups of tensors."""
         if self.skeleton is None:
             return {key: key for key in self.homes}, {}
         shapes: dict[str, Shape] = {}
@@ -273,7 +272,7 @@ class FileWeights:
 
     @cached_property
     def aliases(self) -> dict[str, str]:
-        """The tensors of the model that are not in the files, each with the one it is tied to."""
+        """The tensors of the model that are not in the files, with those they are tied to."""
         if self.skeleton is None:
             return {}
         names, groups = self._places
@@ -289,7 +288,7 @@ class FileWeights:
 
     @property
     def ties(self) -> list[list[str]]:
-        """The groups of tensors that the model ties, by their names in it."""
+        """The groups of tensors that the model ties, by their names in the model."""
         return [] if self.skeleton is None else self.skeleton.ties()
 
     @cached_property
@@ -299,7 +298,7 @@ class FileWeights:
         return frozenset(names) | groups.keys() | self.aliases.keys()
 
     def shape(self, key: str) -> Shape:
-        """Return the shape of a tensor, which the head of the file says."""
+        """Return the shape of a tensor, read from the header of the file."""
         key = self.aliases.get(key, key)
         names, groups = self._places
         if key in groups:
@@ -314,7 +313,7 @@ class FileWeights:
         return self._loaded(groups[key])[key] if key in groups else self._read(names[key])
 
     def kind(self, layer: str) -> str | None:
-        """Return the kind of a layer, where transformers can build the model."""
+        """Return the kind of a layer, if transformers can build the model, or None."""
         return None if self.skeleton is None else self.skeleton.kind(layer)
 
     def renamed(self, key: str) -> str:
@@ -333,7 +332,7 @@ class FileWeights:
         Raises
         ------
         FileError
-            When transformers cannot convert a tensor back to the layout of the files.
+            If transformers cannot convert a tensor back to the layout of the files.
         """
         names, groups = self._places
         found = {names[key]: change for key, change in new.items() if key in names}
@@ -344,7 +343,7 @@ class FileWeights:
             if not all(torch.equal(again[key], self._read(key)) for key in group.keys):
                 raise FileError(
                     f"{next(iter(group.keys))}: transformers does not convert it back to the same"
-                    " tensor; load the model, load_adapter and merge(model, unload=True)"
+                    " tensor; load the model, and call load_adapter and merge(model, unload=True)"
                 )
             after = group.saved({k: new[k](v) if k in new else v for k, v in before.items()})
             found |= {key: _constant(value) for key, value in after.items()}
@@ -370,7 +369,7 @@ def keys_of(path: Path) -> list[str]:
 
 
 def metadata_of(path: Path) -> dict[str, str]:
-    """Return the metadata in the head of a safetensors file."""
+    """Return the metadata in the header of a safetensors file."""
     with _opened(path) as file:
         return dict(file.metadata() or {})
 
@@ -381,7 +380,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Raises
     ------
     FileError
-        When it cannot be written.
+        If it cannot be written.
     """
     safetensors = require("safetensors.torch", "adapters")
     with replacing(path) as new:
@@ -394,9 +393,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def _of_model(folder: Path) -> tuple[Path | None, list[Path]]:
-    """Return the index of a model's weights, and its files: those listed, or all but adapters."""
+    """Return the index of a model's weights, and the listed files, or all except adapters."""
     indices = sorted(folder.glob(f"*{INDEX}"))
-    own = folder / f"model{INDEX}"  # there may be another one, for a second dtype
+    own = folder / f"model{INDEX}"  # there may be another index, for a second dtype
     if own in indices or len(indices) == 1:
         index = own if own in indices else indices[0]
         listed = read_json(index).get("weight_map")
@@ -409,7 +408,7 @@ def _of_model(folder: Path) -> tuple[Path | None, list[Path]]:
                 raise FileError(f"{index}: {name!r} must be a file in this directory")
         return index, [folder / name for name in names]
     found = sorted(p for p in folder.glob("*.safetensors") if not p.name.startswith("adapter"))
-    single = folder / "model.safetensors"  # as transformers calls it; others may lie beside it
+    single = folder / "model.safetensors"  # transformers' name; there may be other files
     return None, [single] if single in found else found
 
 
@@ -419,5 +418,5 @@ def _opened(path: Path) -> Any:
         return safetensors.safe_open(path, framework="pt")
     except OSError as error:
         raise FileError(f"{path}: {error.strerror or error}") from None
-    except Exception as error:  # safetensors has an exception type of its own, in Rust
-        raise FileError(f"{path} is cut or no safetensors file ({error})") from None
+    except Exception as error:  # safetensors has its own exception type, defined in Rust
+        raise FileError(f"{path} is truncated or not a safetensors file ({error})") from None

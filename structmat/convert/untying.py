@@ -1,4 +1,4 @@
-"""Tied weights in the files of a model: one tensor, of which an adapter may rotate one use."""
+"""Separation of tied weights in the files of a model if an adapter rotates only some uses."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ CONFIG = "config.json"
 
 @dataclass(frozen=True)
 class Untied:
-    """What the files of a merged model hold in addition to those of the pretrained model.
+    """The additional contents of the files of a merged model.
 
     Attributes
     ----------
     tensors : dict of key → (key, name of a layer or None)
-        The tensor of the pretrained model that it is made from, and the layer whose rotation acts.
+        The tensor of the pretrained model that each is computed from, and the layer whose rotation
+        is applied.
     settings : dict, optional
-        The configuration, where it no longer declares a tie.
+        The configuration, if it no longer declares a tie.
     """
 
     tensors: dict[str, tuple[str, str | None]] = field(default_factory=dict)
@@ -37,7 +38,7 @@ def untied(
     layers: Mapping[str, str],
     whole: Collection[str],
 ) -> Untied:
-    """Return what must be written so that each use of a tied weight has its own values.
+    """Return the additions needed to give each use of a tied weight its own values.
 
     Parameters
     ----------
@@ -49,7 +50,7 @@ def untied(
     Raises
     ------
     FileError
-        When a weight may be tied, and transformers is not there to say to what.
+        If a weight may be tied, but transformers is not available to determine to which.
     """
     if weights.skeleton is None:
         _check_not_tied(weights, turns, layers)
@@ -62,13 +63,13 @@ def untied(
         return Untied()
     if not weights.source.is_dir():
         raise FileError(
-            f"{weights.source}: {CONFIG} beside it declares tied weights, and not all uses are"
-            " rotated alike; give the directory of the model instead of the file"
+            f"{weights.source}: {CONFIG} in the same directory declares tied weights, and their"
+            " uses are rotated differently; give the directory of the model instead of the file"
         )
     kept = is_kept(model.config)
     made = Untied(settings=None if kept else _without_ties(weights.settings, model.config))
     for group in groups:
-        if group.differs(whole) or not kept:  # the flag speaks for all of them
+        if group.differs(whole) or not kept:  # the flag applies to all groups
             assert group.source is not None
             for key, layer in group.members.items():
                 if key not in whole:
@@ -82,9 +83,9 @@ class Group:
     Attributes
     ----------
     members : dict of key → name of a layer or None
-        Which adapted layer each of them is.
+        The adapted layer of each use.
     source : str, optional
-        The one that is in the files.
+        The use that is stored in the files.
     """
 
     def __init__(
@@ -102,7 +103,7 @@ class Group:
             self.members[key] = found[0] if found else None
 
     def differs(self, whole: Collection[str]) -> bool:
-        """Return whether its uses will have values of their own."""
+        """Return whether its uses will have different values."""
         trained = [key for key in self.members if key in whole]
         return len(set(self.members.values())) > 1 or 0 < len(trained) < len(self.members)
 
@@ -120,10 +121,10 @@ def _check_not_tied(
     for name, turn in turns.items():
         if turn.kind == EMBEDDING or weights.shape(f"{layers[name]}.weight")[0] in sizes:
             raise FileError(
-                f"{name}: {folder / CONFIG} may tie this weight to another, such as an output head,"
-                " and transformers, which would tell, is missing or does not know the model;"
-                f" install it, set {FLAG} to false if nothing is tied, or load the adapter in"
-                " Python by load_adapter and call merge(model, unload=True)"
+                f"{name}: {folder / CONFIG} may tie this weight to another, such as an output head;"
+                " transformers, which could tell, is missing or does not know the model; install"
+                f" it, set {FLAG} to false if nothing is tied, or call load_adapter and"
+                " merge(model, unload=True) in Python"
             )
 
 

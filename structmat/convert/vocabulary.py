@@ -1,4 +1,4 @@
-"""Vocabularies that grew or shrank: which tensors have a row for each token, and how many rows."""
+"""Resized vocabularies: the tensors with a row for each token, and their numbers of rows."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ _SIZE = "vocab_size"
 
 @dataclass(frozen=True)
 class Resized:
-    """How a vocabulary changed.
+    """The change of a vocabulary.
 
     Attributes
     ----------
     before, rows : int
-        The number of tokens in the model and in the adapter; 0 where it did not change.
+        The number of tokens in the model and in the adapter; 0 if it did not change.
     given, extended : frozenset of str
         The tensors in the adapter, and those of the model that must be extended to match.
     """
@@ -38,16 +38,16 @@ class Resized:
         return key in self.given
 
     def extend(self, old: Tensor) -> Tensor:
-        """Return a table with as many rows: new ones are the mean of the others.
+        """Return a table resized to the new number of rows; new rows are the mean of the old ones.
 
-        The same as `resize_token_embeddings` of transformers, without its small noise.
+        This equals `resize_token_embeddings` of transformers, without its small noise.
         """
         kept = old[: self.rows]
         mean = old.to(torch.float64).mean(0, keepdim=True).to(old.dtype)
         return torch.cat([kept, mean.expand(self.rows - len(kept), *old.shape[1:])])
 
     def settings(self, settings: Mapping[str, Any]) -> dict[str, Any]:
-        """Return a model's configuration with the new size, where it has the old one."""
+        """Return a model's configuration with the old size replaced by the new one."""
         found = copy.deepcopy(dict(settings))
         for part in _parts(found):
             if part.get(_SIZE) == self.before:
@@ -56,28 +56,28 @@ class Resized:
         return found
 
     def notes(self) -> list[str]:
-        """Return what changed."""
+        """Return notes about the change."""
         if not self.rows:
             return []
         found = [
-            f"the vocabulary has {self.rows} tokens in place of {self.before}, as the adapter's"
+            f"the vocabulary has {self.rows} tokens instead of {self.before}, as in the adapter's"
             f" {', '.join(sorted(self.given))}; the tokenizer is the pretrained model's"
         ]
         if self.extended:
             found.append(
                 f"{', '.join(sorted(self.extended))}: not in the adapter, so new rows are the mean"
-                " of the others"
+                " of the old ones"
             )
         return found
 
 
 def resized(values: Mapping[str, Tensor], weights: FileWeights) -> Resized:
-    """Return how the vocabulary of a model changed, given the tensors that replace its own.
+    """Return the change of a model's vocabulary, given the tensors that replace its own.
 
     Raises
     ------
     FileError
-        When a tensor differs in more than its number of rows, or two differ in it.
+        If tensors of the vocabulary have different numbers of rows.
     """
     vocabulary = frozenset() if weights.skeleton is None else weights.skeleton.vocabulary()
     sizes = {part.get(_SIZE) for part in _parts(weights.settings)}
@@ -106,7 +106,7 @@ def resized(values: Mapping[str, Tensor], weights: FileWeights) -> Resized:
 
 
 def _parts(settings: Any) -> Iterator[dict[str, Any]]:
-    """Yield the parts of a configuration, that of the text first."""
+    """Yield the parts of a configuration, with text parts first."""
     if isinstance(settings, dict):
         yield settings
         inner = {key: part for key, part in settings.items() if isinstance(part, dict)}

@@ -1,4 +1,4 @@
-"""What the formats of rotations share when they are written."""
+"""Helpers shared by the writers of all formats of rotations."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def parameters(
     Raises
     ------
     FileError
-        For a block that is no Cayley transform.
+        For a block that is not a Cayley transform.
     """
     try:
         found = [
@@ -35,7 +35,7 @@ def parameters(
 
 
 def refuse_base(turns: Mapping[str, Turn], target: str) -> None:
-    """Refuse layers whose own weight is in the file, where a format has no place for it.
+    """Raise an error for layers whose own weight is in the file, if a format cannot store it.
 
     Raises
     ------
@@ -45,16 +45,16 @@ def refuse_base(turns: Mapping[str, Turn], target: str) -> None:
     for name, turn in turns.items():
         if turn.base is not None:
             raise FileError(
-                f"{name}: the file has a weight of the layer, {tuple(turn.base.shape)}, which"
-                f" differs from the pretrained model's, and {target} has no place for it; convert"
-                " to a merged model, or to files of structmat or PEFT"
+                f"{name}: the file contains a weight of the layer, {tuple(turn.base.shape)}, which"
+                f" differs from the pretrained model's, and {target} cannot store it; convert to a"
+                " merged model, or to structmat's or PEFT's files"
             )
 
 
 def refuse_shared(model: nn.Module | None, layers: Mapping[str, str], target: str) -> None:
-    """Refuse layers with several names, where a format adapts each module by itself.
+    """Raise an error for layers with several names, if a format adapts each module separately.
 
-    A layer within one module of several names is fine: it is replaced under all of them.
+    A layer within one module of several names is allowed, as it is replaced under all of them.
 
     Parameters
     ----------
@@ -81,44 +81,44 @@ def refuse_shared(model: nn.Module | None, layers: Mapping[str, str], target: st
         if layer in shared:
             others = ", ".join(other for other in shared[layer] if other != layer)
             raise FileError(
-                f"{name}: the model has this layer under other names too, {others}, and {target}"
-                " would adapt this one alone; convert to a merged model, or to files of structmat"
-                " or PEFT"
+                f"{name}: the model also has this layer under other names, {others}, and {target}"
+                " would adapt only this one; convert to a merged model, or to structmat's or PEFT's"
+                " files"
             )
 
 
 def check_inputs(name: str, turn: Turn, target: str) -> None:
-    """Refuse rotated outputs.
+    """Raise an error for rotated outputs.
 
     Raises
     ------
     FileError
-        For a turn of outputs.
+        For a rotation of outputs.
     """
     if turn.side != "inputs":
         raise FileError(
-            f"{name}: its outputs are rotated, and {target} rotates inputs; LyCORIS, LoRA and a"
-            " merged model take it"
+            f"{name}: its outputs are rotated, but {target} rotates inputs; convert to LyCORIS,"
+            " LoRA or a merged model"
         )
 
 
 def check_unscaled(name: str, turn: Turn, target: str) -> None:
-    """Refuse scaled outputs.
+    """Raise an error for scaled outputs.
 
     Raises
     ------
     FileError
-        When some scale is not 1.
+        If some scale is not 1.
     """
     if turn.is_scaled:
         raise FileError(
-            f"{name}: its outputs are scaled, and {target} has no scales; LoRA and a merged model"
-            " take it"
+            f"{name}: its outputs are scaled, but {target} has no scales; convert to LoRA or a"
+            " merged model"
         )
 
 
 def check_peft_layer(name: str, turn: Turn, method: str) -> None:
-    """Refuse a layer that PEFT's rotations do not take.
+    """Raise an error for a layer that PEFT's rotations do not support.
 
     Raises
     ------
@@ -128,11 +128,11 @@ def check_peft_layer(name: str, turn: Turn, method: str) -> None:
     if turn.kind not in (LINEAR, CONV2D):
         layer = (turn.kind or "layer").removesuffix("Adapter")
         raise FileError(
-            f"{name}: {layer}; PEFT's {method} is written for linear layers and the receptive"
-            " fields of Conv2d only; LoRA and a merged model take it"
+            f"{name}: {layer}; PEFT's {method} supports only linear layers and receptive fields of"
+            " Conv2d; convert to LoRA or a merged model"
         )
     if turn.kind == CONV2D and turn.weight is not None:
         if turn.groups > 1:
-            raise FileError(f"{name}: PEFT's {method} takes no convolution with groups")
+            raise FileError(f"{name}: PEFT's {method} does not support convolutions with groups")
         if turn.weight[2] != turn.weight[3]:
-            raise FileError(f"{name}: PEFT's {method} takes square kernels only")
+            raise FileError(f"{name}: PEFT's {method} supports only square kernels")

@@ -1,7 +1,7 @@
-"""structmat as a method of PEFT: import this, and PEFT knows `StructmatConfig`.
+"""The PEFT method of structmat, which importing this module registers with PEFT.
 
-Then `get_peft_model`, `PeftModel.from_pretrained`, transformers' `add_adapter` and all else that
-works with a PEFT method works with a network of rotations. It needs the extra `peft`.
+`get_peft_model`, `PeftModel.from_pretrained`, transformers' `add_adapter` and everything else that
+works with a PEFT method then accepts a `StructmatConfig`. The extra `peft` is required.
 """
 
 from structmat.errors import require

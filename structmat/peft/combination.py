@@ -1,4 +1,4 @@
-"""Adapters between adapters: geodesic means of their blocks."""
+"""Combination of adapters by geodesic means of their blocks."""
 
 from __future__ import annotations
 
@@ -31,25 +31,27 @@ def add_weighted(tuner: Any, adapters: list[str], weights: list[float], new: str
     configs: Mapping[str, StructmatConfig] = tuner.peft_config
     for name in adapters:
         if name not in configs:
-            raise StructmatError(f"adapter {name!r}: there is no such one{suggest(name, configs)}")
+            raise StructmatError(f"adapter {name!r}: no such adapter{suggest(name, configs)}")
     if new in configs:
-        raise StructmatError(f"adapter_name={new!r}: there is one of this name; choose another one")
+        raise StructmatError(f"adapter_name={new!r}: this name is taken; choose another one")
     if len(adapters) != len(weights) or not adapters:
-        raise StructmatError(f"{len(weights)} weights for {len(adapters)} adapters: give one each")
+        raise StructmatError(
+            f"{len(weights)} weights for {len(adapters)} adapters: give one weight for each"
+        )
     for weight in weights:
         if not math.isfinite(weight):
             raise StructmatError(f"weight {weight!r}: it must be a finite number, such as 0.5")
     whole = next((name for name in adapters if configs[name].modules_to_save), None)
     if whole is not None:
         raise StructmatError(
-            f"adapter {whole!r} has modules_to_save, which are no rotations and have no geodesic"
+            f"adapter {whole!r} has modules_to_save, which are not rotations and have no geodesic"
             " mean; combine adapters without them"
         )
     layers: dict[str, StructmatLayer] = {plain_name(n): m for n, m in tuner.adapted().items()}
     chosen = {n: m for n, m in layers.items() if any(a in m.structmat_power for a in adapters)}
     kinds = {configs[name].blocks for name in adapters}
     kind = "cayley" if kinds == {"cayley"} else "exp"
-    # All is computed before the model is touched.
+    # Everything is computed before the model is modified.
     values = {
         (name, side): found
         for name, layer in chosen.items()
@@ -67,8 +69,8 @@ def add_weighted(tuner: Any, adapters: list[str], weights: list[float], new: str
         raise
     with torch.no_grad():
         for (name, side), (_, generators) in values.items():
-            turn = getattr(chosen[name], side)[new]
-            for own, value in zip(turn.generators, generators, strict=True):
+            rotation = getattr(chosen[name], side)[new]
+            for own, value in zip(rotation.generators, generators, strict=True):
                 own.copy_(value)
         for name, factor in factors.items():
             if factor is not None:
@@ -83,15 +85,15 @@ def _mean(
     weights: list[float],
     kind: str,
 ) -> tuple[Network, list[Tensor]] | None:
-    """Return the network of one side and the generators of the mean, where any adapter turns it."""
+    """Return the network of one side and the generators of the mean, or None if not rotated."""
     turns: dict[str, Turn] = {a: t for a, t in getattr(layer, side).items() if a in adapters}
     if not turns:
         return None
     networks = {turn.network for turn in turns.values()}
     if len(networks) > 1:
         raise StructmatError(
-            f"{name}: the adapters {', '.join(turns)} have different networks; only blocks of the"
-            " same one have a mean. Merge them instead, one after the other"
+            f"{name}: the adapters {', '.join(turns)} have different networks; a mean requires the"
+            " same network. Merge them one after the other instead"
         )
     network = networks.pop()
     like = next(iter(turns.values()))
@@ -116,14 +118,14 @@ def _check_networks(
     chosen: Mapping[str, StructmatLayer],
     values: Mapping[tuple[str, str], tuple[Network, list[Tensor]]],
 ) -> None:
-    """Refuse networks that the topology of the first adapter does not give: it is what is saved."""
+    """Raise an error for networks other than those of the first adapter's topology, as saved."""
     plans = planned(config, {name: layer.base_layer for name, layer in chosen.items()})
     for (name, side), (network, _) in values.items():
         plan = plans[name]
         if network != (plan.inputs if side == SIDES[0] else plan.outputs):
             raise StructmatError(
-                f"{name}: its network is not that of the topology of adapter {first!r}; adapters"
-                " that are combined need the same topology"
+                f"{name}: its network differs from that of adapter {first!r}'s topology; combined"
+                " adapters need the same topology"
             )
 
 
@@ -140,7 +142,7 @@ def _config(
     factors: Mapping[str, Tensor | None],
     kind: str,
 ) -> StructmatConfig:
-    """Return the configuration of the mean, which targets every layer that has a part in it."""
+    """Return the configuration of the mean, which targets every layer involved."""
     config = copy.deepcopy(configs[0])
     sides = {side for _, side in values}
     config.side = "both" if len(sides) == 2 else "inputs" if SIDES[0] in sides else "outputs"

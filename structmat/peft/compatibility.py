@@ -1,4 +1,4 @@
-"""Whether the tensors of a saved adapter fit the model that is to have them."""
+"""Checks that the tensors of a saved adapter fit a model."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ _HELD = ("", "original_module")
 
 
 def checked(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, Tensor]:
-    """Return tensors under all of their names in a model; refuse those that do not fit.
+    """Check that tensors fit a model, and return them under all of their names in it.
 
-    A file has the tensors of a layer with several names under one of them; the result has all.
+    A file stores the tensors of a layer with several names under one of them.
 
     Parameters
     ----------
@@ -36,21 +36,22 @@ def checked(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> di
     Raises
     ------
     FileError
-        Naming every tensor that is missing, has another shape, has no place or is not finite.
+        If tensors are missing, have another shape, are not in the model or are not finite; the
+        message lists them.
     """
     _refuse([*_misfits(model, tensors, adapter).values(), *_broken(tensors)])
     return _by_every_name(model, tensors, adapter)
 
 
 def fitting(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, Tensor]:
-    """Return the tensors of layers that all of them fit, and warn of the other layers.
+    """Return the tensors of the layers whose tensors all fit, and warn about the other layers.
 
     Modules that are trained whole are left to PEFT.
 
     Raises
     ------
     FileError
-        When a tensor is not finite.
+        If a tensor is not finite.
     """
     _refuse(_broken(tensors))
     wrong = {n: said for n, said in _misfits(model, tensors, adapter).items() if PREFIX in n}
@@ -73,7 +74,7 @@ def _misfits(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> d
     for name, value in tensors.items():
         if name not in own:
             if f".{PREFIX}" in name:
-                wrong[name] = f"{name} has no place in the model"
+                wrong[name] = f"{name} is not in the model"
         elif own[name].shape != value.shape:
             wrong[name] = (
                 f"{name} has shape {tuple(value.shape)} in the file, {tuple(own[name].shape)} in"
@@ -87,7 +88,7 @@ def _misfits(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> d
 
 
 def _given(own: Mapping[str, Tensor], tensors: Iterable[str], mine: set[str]) -> dict[int, str]:
-    """Return, by identity of an adapter's tensors in the model, their names in the file."""
+    """Return the names in the file of an adapter's tensors, by their identity in the model."""
     return {id(own[name]): name for name in sorted(mine & set(tensors))}
 
 
@@ -105,7 +106,7 @@ def names_of(model: nn.Module, adapter: str) -> set[str]:
     return {
         f"{name}.{key}" if name else key
         for name, layer in model.named_modules(remove_duplicate=False)
-        if isinstance(layer, StructmatLayer)  # other modules may be called structmat_something
+        if isinstance(layer, StructmatLayer)  # other modules may have names with this prefix
         for key in layer.state_dict()
         if _is_mine(key, adapter)
     }
@@ -113,7 +114,7 @@ def names_of(model: nn.Module, adapter: str) -> set[str]:
 
 def _broken(tensors: Mapping[str, Tensor]) -> list[str]:
     return [
-        f"{name} holds NaN or infinity"
+        f"{name} contains NaN or infinity"
         for name, value in tensors.items()
         if f".{PREFIX}" in name and not torch.isfinite(value).all()
     ]
@@ -131,10 +132,10 @@ def _is_mine(name: str, adapter: str) -> bool:
 
 
 def name_offloaded(model: Any, saved: Mapping[str, str], adapter: str) -> None:
-    """Let a model that is partly offloaded to disk find the tensors of an adapter.
+    """Make a model that is partly offloaded to disk find the offloaded tensors of an adapter.
 
-    They are offloaded as well. PEFT inserts the name of the adapter before the last part of a
-    tensor's name, as in its own methods; in this method it may have another position.
+    PEFT inserts the name of the adapter before the last part of a tensor's name, as in its own
+    methods; in this method, it may have another position.
 
     Parameters
     ----------
@@ -160,10 +161,10 @@ def name_offloaded(model: Any, saved: Mapping[str, str], adapter: str) -> None:
 
 
 def install() -> None:
-    """Correct the `load_adapter` of PEFT and of transformers for adapters of this method.
+    """Correct `load_adapter` of PEFT and of transformers for adapters of this method.
 
-    PEFT looks for modules that are trained whole by their names in a compiled model, which no
-    file has; transformers continues when tensors are missing. Nothing changes for other adapters.
+    PEFT looks up modules that are trained whole by their names in a compiled model, which files do
+    not contain; transformers ignores missing tensors. Other adapters are not affected.
     """
     peft_loads: Any = PeftModel.load_adapter
     transformers_loads: Any = PeftAdapterMixin.load_adapter
@@ -196,7 +197,7 @@ def install() -> None:
 
 
 def _compiled_names(model: nn.Module) -> dict[str, str]:
-    """Return, by pattern for names in a file, the names in a partly compiled model."""
+    """Return a mapping from patterns of names in a file to names in a partly compiled model."""
     names = [
         # A module that is trained whole is saved under its original name.
         ".".join(

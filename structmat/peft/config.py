@@ -1,4 +1,4 @@
-"""What a PEFT adapter of rotations is: every choice, as JSON keeps it."""
+"""The configuration of a PEFT adapter of rotations, and its JSON representation."""
 
 from __future__ import annotations
 
@@ -38,57 +38,58 @@ class StructmatConfig(PeftConfig):
     ----------
     topology : str, Family or Network
         The network of each layer: a spec string such as "butterfly(block=8, depth=2)", a family,
-        or one network where all layers have its width. The default takes every width from 16 on,
-        and is "shuffle(block=16)" at multiples of 16.
+        or a network if all layers have its width. The default supports every width from 16 on, and
+        equals "shuffle(block=16)" at multiples of 16.
     topology_pattern : dict from regular expression to topology
         Other networks for some layers. A pattern matches the whole name, or the name without
-        some leading parts; the first one that matches counts.
+        some leading parts; the first match applies.
     blocks : str
-        The kind of blocks: "cayley", "exp", "givens", "householder" or "cayley_neumann", as for
-        `structmat.nn.Orthogonal`.
+        The parametrization of the blocks: "cayley", "exp", "givens", "householder" or
+        "cayley_neumann", as for `structmat.nn.Orthogonal`.
     side : {"inputs", "outputs", "both"}
-        What turns: the neurons, W·Rᵀ (as OFT and BOFT do), the outputs, R·W (as LyCORIS does), or
-        both, each by a network of its own.
+        Whether to rotate the neurons, W·Rᵀ (as OFT and BOFT do), the outputs, R·W (as LyCORIS
+        does), or both, each by its own network.
     scale : bool
         Whether to train a factor for each output.
     bias : {"none", "all", "structmat_only"}
-        Which biases of the model are trained and saved: none, all, or those of adapted layers.
+        The biases to train and save: none, all, or those of adapted layers.
     dropout : (float, float)
         Multiplicative dropout, as for `structmat.nn.Orthogonal`.
     reduced : bool
-        Whether to leave out generators that neighbouring switches could trade.
+        Whether to omit redundant generators, as for `structmat.nn.Orthogonal`.
     plan : {"auto", "measure", "reference"}
-        How rotations run, as for `structmat.nn.Orthogonal`.
+        The execution plan, as for `structmat.nn.Orthogonal`.
     field : {"receptive", "channels"}
-        What the inputs of a convolution turn in, as for `structmat.adapters.adapt`.
+        What to rotate in a convolution, as for `structmat.adapters.adapt`.
     init_weights : bool
         True starts from the pretrained model. False draws small random rotations, for tests.
     target_modules, exclude_modules : str or list of str
-        Which layers, as in every PEFT method: a regular expression that matches the whole name,
-        a list of ends of names, or "all-linear", which is what None means here, unless there are
-        target_parameters.
+        The layers to adapt or exclude, as in every PEFT method: a regular expression that matches
+        the whole name, a list of suffixes of names, or "all-linear", which is the default unless
+        there are target_parameters.
     target_parameters : list of str, optional
-        Stacked weights of experts to rotate as well, by ends of the names of these parameters,
+        Stacked weights of experts to rotate as well, by suffixes of the names of these parameters,
         such as ["experts.gate_up_proj", "experts.down_proj"].
     layers_to_transform : int or list of int, optional
-        Only layers with these indices in the model's list of layers, however they are targeted.
+        Adapt only layers with these indices in the model's list of layers, however they are
+        targeted.
     layers_pattern : str or list of str, optional
-        The name of that list, such as "layers"; by default the first number in a name counts.
+        The name of that list, such as "layers"; by default the first number in a name is used.
     modules_to_save : list of str, optional
         Modules to train whole and save with the adapter.
     networks : dict, optional
-        Filled in when layers are adapted: the fingerprint of each network by topology and width.
-        An adapter is not loaded where its topology has come to mean another network.
+        Set when layers are adapted: the fingerprint of each network by topology and width. Loading
+        fails if a topology no longer yields the same network.
     schema : int
         The version of this format.
 
     Raises
     ------
     StructmatError
-        For a topology that is not registered, a pattern that is no regular expression, and any
-        other value that is none of the above.
+        For a topology that is not registered, an invalid regular expression, and any other value
+        that is not listed above.
     FileError
-        For the configuration of a newer structmat.
+        For the configuration of a newer version of structmat.
 
     Examples
     --------
@@ -125,8 +126,8 @@ class StructmatConfig(PeftConfig):
         super().__post_init__()
         if self.schema != SCHEMA:
             raise FileError(
-                f"an adapter of schema {self.schema!r}: this structmat reads schema {SCHEMA};"
-                " upgrade structmat or save the adapter anew"
+                f"an adapter of schema {self.schema!r}: this version of structmat reads schema"
+                f" {SCHEMA}; upgrade structmat or save the adapter again"
             )
         self.peft_type = StructmatType.STRUCTMAT
         self.topology = _kept(self.topology)
@@ -152,14 +153,14 @@ class StructmatConfig(PeftConfig):
         self.target_parameters = sorted(set(self.target_parameters or ())) or None
         if self.layers_pattern and self.layers_to_transform is None:
             raise StructmatError(
-                "layers_pattern without layers_to_transform: give the indices of the layers, too"
+                "layers_pattern without layers_to_transform: also give the indices of the layers"
             )
         self.networks = dict(self.networks or {})
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `save_pretrained` writes, as it is read back: tuples and sets are lists.
+        """Return the content that `save_pretrained` writes, with lists instead of tuples and sets.
 
-        Patterns are saved as pairs, since their order matters.
+        Patterns are saved as pairs, because their order matters.
 
         Examples
         --------
@@ -177,39 +178,39 @@ class StructmatConfig(PeftConfig):
         subfolder: str | None = None,
         **kwargs: Any,
     ) -> StructmatConfig:
-        """Return the configuration in a directory, having looked at the weights beside it.
+        """Read the configuration in a directory, after checking the file of weights next to it.
 
         Raises
         ------
         FileError
-            When the weights or the configuration are there, but cut off; no model was touched.
+            If the file of weights or the configuration is truncated.
         UnknownFamilyError
-            When a topology is of a family that is not registered in this process.
+            If a topology uses a family that is not registered in this process.
         """
         folder = Path(os.fspath(pretrained_model_name_or_path), subfolder or "")
         _check_whole(folder / WEIGHTS)
         if (folder / CONFIG).is_file():
-            parse_json(read_bytes(folder / CONFIG), folder / CONFIG, ": save the adapter anew")
+            parse_json(read_bytes(folder / CONFIG), folder / CONFIG, ": save the adapter again")
         try:
             config: StructmatConfig = super().from_pretrained(
                 pretrained_model_name_or_path, subfolder=subfolder, **kwargs
             )
-        except UnknownFamilyError as error:  # a near name is no help: this one is right elsewhere
+        except UnknownFamilyError as error:  # drops the suggestion: the name is not misspelt
             known = str(error).partition(";")[0]
             raise UnknownFamilyError(f"{folder}: {known} as in this adapter; {IF_YOURS}") from None
         config._from_file = True
         return config
 
-    _from_file = False  # no field: whether weights are to be loaded next
+    _from_file = False  # not a field: whether weights will be loaded next
 
 
 def topology_of(kept: str | dict[str, Any]) -> str | Network:
-    """Return the topology that a configuration keeps, as `structmat.adapters.adapt` takes it."""
+    """Return the topology stored in a configuration, as accepted by `structmat.adapters.adapt`."""
     return kept if isinstance(kept, str) else Network.from_json(json.dumps(kept))
 
 
 def _kept(topology: Any) -> str | dict[str, Any]:
-    """Return a topology as JSON keeps it: a spec string, or a network in full."""
+    """Return a JSON-serialisable topology: a spec string, or a network in full."""
     if isinstance(topology, Network):
         return dict(json.loads(topology.to_json()))
     if isinstance(topology, Mapping):
@@ -218,7 +219,7 @@ def _kept(topology: Any) -> str | dict[str, Any]:
     if isinstance(topology, Family):
         topology = str(topology)
     if isinstance(topology, os.PathLike) or (isinstance(topology, str) and is_path(topology)):
-        return _kept(network(topology))  # in full: the file may be gone when the adapter is loaded
+        return _kept(network(topology))  # in full, as the file may no longer exist on loading
     if not isinstance(topology, str):
         raise StructmatError(
             f"topology={topology!r}: it must be a spec string, a Family or a Network; a function"
@@ -240,7 +241,7 @@ def _check_choice(name: str, value: Any, choices: tuple[str, ...]) -> None:
 
 
 def _targets(names: Any) -> Any:
-    """Return names as PEFT keeps them: a string, None, or a set."""
+    """Return names in PEFT's representation: a string, None, or a set."""
     return names if names is None or isinstance(names, str) else set(names)
 
 
@@ -251,8 +252,8 @@ def _check_whole(path: Path) -> None:
     try:
         with safetensors.safe_open(path, framework="pt"):
             pass
-    except Exception as error:  # safetensors has an exception type of its own, in Rust
+    except Exception as error:  # safetensors has its own exception type, defined in Rust
         raise FileError(
-            f"{path} is cut or no safetensors file ({error}): copy or save the adapter anew; no"
-            " model was changed"
+            f"{path} is truncated or not a safetensors file ({error}): copy or save the adapter"
+            " again; no model was changed"
         ) from None

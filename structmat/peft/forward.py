@@ -1,4 +1,4 @@
-"""What a layer with adapters makes of activations, where they need not see its rotated weight."""
+"""The forward pass of a layer with adapters, on activations where possible."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from structmat.errors import StructmatError
 from structmat.nn.offloading import is_offloaded, loaded
 from structmat.peft.weights import Adapted
 
-BASE = "__base__"  # PEFT's name for no adapter, in a batch of several
+BASE = "__base__"  # PEFT's name for no adapter, in mixed batches
 
 
 def adapted(layer: Adapted, x: Tensor, names: list[str], *args: Any, **kwargs: Any) -> Tensor:
@@ -22,10 +22,10 @@ def adapted(layer: Adapted, x: Tensor, names: list[str], *args: Any, **kwargs: A
     Parameters
     ----------
     layer : Adapted
-        Not merged.
+        An unmerged layer.
     x : (batch, ...)
     names : list of str
-        Adapters that the layer has, in the order in which they act.
+        Adapters of the layer, in the order in which they act.
     """
     base, kind = layer.base_layer, layer.kind
     if not names:
@@ -39,29 +39,29 @@ def adapted(layer: Adapted, x: Tensor, names: list[str], *args: Any, **kwargs: A
         return run
     if issubclass(kind, EmbeddingAdapter):
         y: Tensor = base(x, *args, **kwargs)
-        for name in names:  # what is looked up turns
-            if name in layer.structmat_inputs:
+        for name in names:
+            if name in layer.structmat_inputs:  # rotating the table rotates its entries
                 y = layer.structmat_inputs[name](y)
             y = layer.outputs_turned(y, name)
         return y
     changed = [n for n in names if n in layer.structmat_outputs or n in layer.structmat_scale]
-    turns: list[Any] = [
+    rotations: list[Any] = [
         layer.structmat_inputs[name] for name in reversed(names) if name in layer.structmat_inputs
     ]
-    together = len(turns) > 0 and not layer.quantised
+    together = len(rotations) > 0 and not layer.quantised
     together = together and runs_together(base, x, stock=layer.stock)
-    for turn in turns[:-1] if together else turns:
-        x = turn.adjoint(x)
+    for rotation in rotations[:-1] if together else rotations:
+        x = rotation.adjoint(x)
     if not (changed or together):
         called: Tensor = base(x, *args, **kwargs)
         return called
     bias = base.bias
-    if layer.quantised or "forward" in base.__dict__:  # only calling it computes its products
+    if layer.quantised or "forward" in base.__dict__:  # the products need a call of the layer
         y = base(x, *args, **kwargs)
         y = y if bias is None else y - bias.to(y.dtype)
     elif together:
         weight = kind.neurons(base, base.weight)
-        y = turns[-1].linear(x, weight, None if changed else bias)
+        y = rotations[-1].linear(x, weight, None if changed else bias)
     else:
         y = functional.linear(x, kind.neurons(base, base.weight))
     for name in changed:
@@ -70,14 +70,14 @@ def adapted(layer: Adapted, x: Tensor, names: list[str], *args: Any, **kwargs: A
 
 
 def mixed(layer: Adapted, x: Tensor, adapter_names: list[str], *args: Any, **kwargs: Any) -> Tensor:
-    """Return the outputs of a layer with another adapter for each sample.
+    """Return the outputs of a layer with a separate adapter for each sample.
 
     Raises
     ------
     StructmatError
-        When there are not as many names as samples, or adapters are merged.
+        If the number of names is not the number of samples, or adapters are merged.
     """
-    if len(x) == 1:  # the same for all samples, such as positions
+    if len(x) == 1:  # shared by all samples, such as positions
         x = x.expand(len(adapter_names), *x.shape[1:])
     if len(adapter_names) != len(x):
         raise StructmatError(

@@ -1,4 +1,4 @@
-"""A layer beside the rotations of several adapters, as PEFT's own tuner layers are."""
+"""The tuner layer of PEFT: a layer with the rotations of several adapters."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from structmat.peft.partial_rotation import Turn
 
 
 class Around(nn.Module):
-    """A module around another, whose attributes it has where it has none of its own."""
+    """A wrapper of a module that forwards the lookup of missing attributes to it."""
 
     base_layer: Layer
 
@@ -40,33 +40,33 @@ class Around(nn.Module):
         try:
             return super().__getattr__(name)
         except AttributeError:
-            # Of the layer: what it says of itself. Not what other libraries hang on modules.
+            # Only public attributes: others may have been attached by other libraries.
             if name.startswith("_") or name == "base_layer":
                 raise
             return getattr(self.base_layer, name)
 
 
 class StructmatLayer(Around, BaseTunerLayer):
-    """A layer whose weight is W' = s ⊙ (P·W·Rᵀ): neurons turn by R, outputs by P and s.
+    """A layer with weight W' = s ⊙ (P·W·Rᵀ): R rotates neurons, P and s rotate and scale outputs.
 
-    Made by `peft.get_peft_model`. Several active adapters act one after the other, each on the
-    weight that those before it made: in their order for merging, and for activations, too.
-    `weight` is the effective weight, so that modules which read it instead of calling the layer,
-    as `nn.MultiheadAttention` does, get the right one.
+    Layers are created by `peft.get_peft_model`. Several active adapters act one after the other,
+    each on the weight produced by the previous ones; the order is the same for merging and for
+    activations. `weight` is the effective weight, so that modules that read it instead of calling
+    the layer, such as `nn.MultiheadAttention`, get the right one.
 
     Parameters
     ----------
     base_layer : nn.Module
-        Of a kind that `structmat.adapters.layouts` knows; its weight is left as it is.
+        A layer supported by `structmat.adapters.layouts`; its weight is not modified.
     kind : type of Adapter
-        Which knows the layout of its weight.
+        The kind of adapter, which defines the layout of the weight.
     """
 
     adapter_layer_names = ("structmat_inputs", "structmat_outputs", "structmat_scale")
     other_param_names = ("structmat_power", "r")
 
-    # Of PEFT's tuner layers, for `peft.helpers.disable_input_dtype_casting`. A rotation keeps the
-    # dtype of activations, so nothing is cast either way.
+    # Required by `peft.helpers.disable_input_dtype_casting`; it has no effect, since a rotation
+    # preserves the dtype of activations.
     cast_input_dtype_enabled = True
 
     # Whether something may read the weight instead of calling the layer.
@@ -86,9 +86,9 @@ class StructmatLayer(Around, BaseTunerLayer):
         self.r: dict[str, int] = {}
         self.merged_adapters: list[str] = []
         self._disable_adapters = False
-        self._aside: Any = None  # while merged: the own or the merged weight, whichever is not used
+        self._aside: Any = None  # while merged: the original or merged weight, whichever is unused
         self.quantised = issubclass(kind, QuantisedLinearAdapter)
-        self._backend: Any = None  # assigned by others, in place of the one of the layer
+        self._backend: Any = None  # assigned from outside, overriding that of the layer
         self.requantise: Callable[[], Any] | None = None  # as in `QuantisedLinearAdapter`
 
     def update_layer(self, name: str, plan: LayerPlan, config: StructmatConfig) -> None:
@@ -100,12 +100,12 @@ class StructmatLayer(Around, BaseTunerLayer):
         plan : LayerPlan
             The networks.
         config : StructmatConfig
-            All else.
+            All other settings.
         """
         dtype, device = self.kind.number_type(self.base_layer)
         dtype = at_least_float32(dtype)
 
-        def turn(net: Network) -> Turn:
+        def rotation(net: Network) -> Turn:
             return Turn(
                 net,
                 config.blocks,
@@ -117,9 +117,9 @@ class StructmatLayer(Around, BaseTunerLayer):
             )
 
         if plan.inputs is not None:
-            self.structmat_inputs[name] = turn(plan.inputs)
+            self.structmat_inputs[name] = rotation(plan.inputs)
         if plan.outputs is not None:
-            self.structmat_outputs[name] = turn(plan.outputs)
+            self.structmat_outputs[name] = rotation(plan.outputs)
         if config.scale:
             outputs = self.kind.output_width(self.base_layer)
             self.structmat_scale[name] = nn.Parameter(
@@ -135,7 +135,7 @@ class StructmatLayer(Around, BaseTunerLayer):
 
     @torch.no_grad()
     def _disturb(self, name: str) -> None:
-        """Draw random rotations, as `init_weights=False` asks."""
+        """Draw random rotations, for `init_weights=False`."""
         for module in self.turns(name):
             for g in module.generators:
                 g.normal_(std=0.2)
@@ -146,12 +146,12 @@ class StructmatLayer(Around, BaseTunerLayer):
         """Return the rotations of an adapter, that of the inputs first."""
         sides = (self.structmat_inputs, self.structmat_outputs)
         found = [side[name] for side in sides if name in side]
-        return [turn for turn in found if isinstance(turn, Turn)]
+        return [rotation for rotation in found if isinstance(rotation, Turn)]
 
-    # What acts ------------------------------------------------------------------------------
+    # The forward pass -----------------------------------------------------------------------
 
     def acting(self, names: Iterable[str]) -> list[str]:
-        """Return those of some adapters that the layer has."""
+        """Return those of the given adapters that the layer has."""
         return [name for name in names if name in self.structmat_power]
 
     def forward(
@@ -163,7 +163,7 @@ class StructmatLayer(Around, BaseTunerLayer):
         ----------
         x : (batch, ...)
         adapter_names : list of str, optional
-            An adapter for each sample, "__base__" for none.
+            The adapter of each sample, "__base__" for none.
         """
         if adapter_names is not None:
             return running.mixed(self, x, adapter_names, *args, **kwargs)
@@ -179,14 +179,14 @@ class StructmatLayer(Around, BaseTunerLayer):
         return running.adapted(self, x, self.acting(self.active_adapters), *args, **kwargs)
 
     def outputs_turned(self, y: Tensor, name: str) -> Tensor:
-        """Return activations (..., out) turned and scaled."""
+        """Return activations (..., out) rotated and scaled by an adapter."""
         if name in self.structmat_outputs:
             y = self.structmat_outputs[name](y)
         factors = self.factors(name)
         return y if factors is None else (y * factors).to(y.dtype)
 
     def factors(self, name: str) -> Tensor | None:
-        """Return the factors of the outputs, those of an adapter to a power drawn towards 1."""
+        """Return the output factors of an adapter, 1 + power·(s − 1), or None."""
         if name not in self.structmat_scale:
             return None
         scale = self.structmat_scale()[name]
@@ -196,10 +196,10 @@ class StructmatLayer(Around, BaseTunerLayer):
     # The weight -----------------------------------------------------------------------------
 
     # A layer is merged, disabled, both or neither. Code that reads its weight, under any name,
-    # gets the weight in effect: the merged one is in the layer only while adapters are enabled.
+    # gets the effective weight: the layer contains the merged one only while adapters are enabled.
 
     def effective(self, names: Iterable[str]) -> Tensor:
-        """Return the weight that these adapters make, in the layout and dtype of the layer's."""
+        """Return the effective weight for given adapters, in the layer's layout and dtype."""
         return weights.effective(self, names)
 
     @property
@@ -213,7 +213,7 @@ class StructmatLayer(Around, BaseTunerLayer):
 
     @property
     def own(self) -> Any:
-        """The layer's own weight, merged or not; for a quantised layer, the layer that holds it."""
+        """The layer's original weight, merged or not; for a quantised layer, the original layer."""
         return self._aside if self.merged and not self.disable_adapters else self._held()
 
     def _held(self) -> Any:
@@ -229,21 +229,21 @@ class StructmatLayer(Around, BaseTunerLayer):
         object.__setattr__(self, "_aside", value)  # not registered as a parameter of this module
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:  # noqa: ARG002, FBT001, FBT002 (PEFT's signature)
-        """Put the effective weight in the layer; `unmerge` restores the one before, exactly.
+        """Replace the layer's weight by the effective one; `unmerge` restores the original exactly.
 
-        While adapters are disabled, the merged weight is kept aside until they are enabled.
+        While adapters are disabled, the merged weight is stored until they are enabled.
 
         Parameters
         ----------
         safe_merge : bool
-            Of no consequence: a merged weight is always checked before it is put in place.
+            Ignored: a merged weight is always checked before it replaces the original.
         adapter_names : list of str, optional
-            Which adapters; by default the active ones.
+            The adapters to merge; by default the active ones.
 
         Raises
         ------
         StructmatError
-            When the merged weight holds NaN or infinity. The layer is unchanged.
+            If the merged weight contains NaN or infinity. The layer is unchanged.
         """
         names = self.acting(check_adapters_to_merge(self, adapter_names))
         if names:
@@ -255,24 +255,24 @@ class StructmatLayer(Around, BaseTunerLayer):
         if self.quantised:
             made = requantised(own, merged, self.requantise)
         else:
-            # A new parameter: a layer that shares this weight, as a tied embedding, keeps it.
+            # A new parameter, so that layers sharing the weight, as tied embeddings, keep theirs.
             made = nn.Parameter(merged, requires_grad=own.requires_grad)
         self.merged_adapters[:] = names
         self._hold(own if self.disable_adapters else made)
         self._set_aside(made if self.disable_adapters else own)
 
     def merged_weight(self, names: Iterable[str]) -> Tensor:
-        """Return the weight that adapters make, without dropout.
+        """Return the effective weight for given adapters, without dropout.
 
         Raises
         ------
         StructmatError
-            When it holds NaN or infinity.
+            If it contains NaN or infinity.
         """
         return weights.merged(self, names)
 
     def unmerge(self) -> None:
-        """Put the layer's own weight back, to the last bit."""
+        """Restore the layer's original weight exactly."""
         if not self.merged:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
             return
@@ -281,17 +281,17 @@ class StructmatLayer(Around, BaseTunerLayer):
         self.merged_adapters.clear()
 
     def enable_adapters(self, enabled: bool) -> None:  # noqa: FBT001 (PEFT's signature)
-        """Enable adapters, or disable them, which puts the own weight of a merged layer back."""
+        """Enable or disable adapters; disabling restores the original weight of a merged layer."""
         if self.merged and not enabled:
             self.unmerge()
-        elif self.merged and self.disable_adapters:  # merged meanwhile
+        elif self.merged and self.disable_adapters:  # merged while disabled
             made, own = self._aside, self._held()
             self._hold(made)
             self._set_aside(own)
         super().enable_adapters(enabled)
 
     def get_delta_weight(self, adapter: str) -> Tensor:
-        """Return what one adapter adds to the layer's own weight, in the weight's layout and dtype.
+        """Return the change of the layer's weight by one adapter, in its layout and dtype.
 
         Parameters
         ----------
@@ -301,7 +301,7 @@ class StructmatLayer(Around, BaseTunerLayer):
         Raises
         ------
         StructmatError
-            When the layer has no such adapter, or the weight would hold NaN or infinity.
+            If the layer has no such adapter, or the weight would contain NaN or infinity.
         """
         if adapter not in self.structmat_power:
             raise StructmatError(
@@ -311,18 +311,18 @@ class StructmatLayer(Around, BaseTunerLayer):
         return self.merged_weight([adapter]) - weights.floating(self)
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:  # noqa: ARG002 (PEFT's signature)
-        """Return whether PEFT can approximate the adapter by LoRA: for linear layers only."""
+        """Return whether PEFT can approximate the adapter by LoRA, as for linear layers only."""
         return issubclass(self.kind, LinearAdapter)
 
     def get_base_weight(self) -> Tensor:
-        """Return the weight now in the layer, in floating point."""
+        """Return the layer's current weight in floating point."""
         if self.quantised:
             return in_floating_point(self.base_layer)
         weight: Tensor = self.base_layer.weight.data
         return weight
 
     def set_base_weight(self, weight_data: Tensor) -> None:
-        """Put another weight in the layer; a quantised layer quantises it."""
+        """Replace the layer's current weight; a quantised layer quantises it."""
         if self.quantised:
             self.base_layer = requantised(self.base_layer, weight_data, self.requantise)
         else:
@@ -331,10 +331,10 @@ class StructmatLayer(Around, BaseTunerLayer):
     # Powers and stages -----------------------------------------------------------------------
 
     def set_scale(self, adapter: str, scale: float) -> None:
-        """Let an adapter act to a power: 0 the identity, 1 itself, 0.5 half of every angle.
+        """Raise an adapter to a power: 0 is the identity, 1 the adapter, 0.5 halves every angle.
 
-        Each block turns by that part of its angles, so the weight stays a rotation of W. Factors
-        of outputs go to 1 + scale·(s − 1). An adapter that is not here is passed over.
+        The rotation angles of each block are multiplied by the power, so the weight stays a
+        rotation of W. Output factors become 1 + scale·(s − 1). Unknown adapters are ignored.
         """
         if adapter not in self.structmat_power:
             return
@@ -342,12 +342,12 @@ class StructmatLayer(Around, BaseTunerLayer):
         if not torch.isfinite(torch.tensor(value)):
             raise StructmatError(f"scale={scale!r}: it must be a finite number, such as 0.5")
         self.structmat_power[adapter] = value
-        for turn in self.turns(adapter):
-            turn.set_power(value)
-        self._merge_anew(adapter)
+        for rotation in self.turns(adapter):
+            rotation.set_power(value)
+        self._merge_again(adapter)
 
-    def _merge_anew(self, adapter: str) -> None:
-        """Merge again when a merged adapter has changed."""
+    def _merge_again(self, adapter: str) -> None:
+        """Merge again after a change of a merged adapter."""
         if adapter in self.merged_adapters:
             self._merge(self.acting(self.merged_adapters))
 
@@ -362,46 +362,46 @@ class StructmatLayer(Around, BaseTunerLayer):
             self.set_scale(name, 1.0 if scale is None else self.structmat_power[name] / scale)
 
     def keep_stages(self, adapter: str, stages: Iterable[int] | slice | None) -> None:
-        """Let only some stages of an adapter's rotations act; None lets all of them act again.
+        """Keep only some stages of an adapter's rotations; None restores all.
 
-        The others are the identity, so the weight stays a rotation of W. Nothing is lost, and
-        nothing of it is saved. An adapter that is not here is passed over.
+        The other stages are replaced by the identity, so the weight stays a rotation of W. The
+        generators are kept, and this setting is not saved. Unknown adapters are ignored.
 
         Parameters
         ----------
         adapter : str
         stages : iterable of int, slice or None
-            0 is the first that acts.
+            0 is the first stage to act.
 
         Raises
         ------
         StructmatError
-            When a number is no stage of a network. The layer is unchanged.
+            If a network has no stage with a given index. The layer is unchanged.
         """
         wanted = stages if stages is None or isinstance(stages, slice) else list(stages)
-        turns = self.turns(adapter)
+        rotations = self.turns(adapter)
         if wanted is not None:
-            for turn in turns:
-                checked_stages(wanted, turn.network.depth)
-        for turn in turns:
-            turn.set_stages(wanted)
-        self._merge_anew(adapter)
+            for rotation in rotations:
+                checked_stages(wanted, rotation.network.depth)
+        for rotation in rotations:
+            rotation.set_stages(wanted)
+        self._merge_again(adapter)
 
-    # What PEFT and torch ask ----------------------------------------------------------------
+    # The interface of PEFT and torch --------------------------------------------------------
 
     @property
     def in_features(self) -> int:
-        """The inputs, as PEFT counts them, such as the channels of a convolution."""
+        """The number of inputs in PEFT's sense, such as the channels of a convolution."""
         return self.kind.features(self.base_layer)[0]
 
     @property
     def out_features(self) -> int:
-        """The outputs, channels or numbers of an embedding."""
+        """The number of outputs in PEFT's sense: outputs, channels or the embedding dimension."""
         return self.kind.features(self.base_layer)[1]
 
     @property
     def quantization_backend(self) -> Any:
-        """What PEFT has for a layer quantised like this one, which its reports name, or None."""
+        """PEFT's backend for the quantisation of the layer, which its reports name, or None."""
         if self._backend is not None or not self.quantised:
             return self._backend
         return backend(self.base_layer, self.requantise)
@@ -411,27 +411,27 @@ class StructmatLayer(Around, BaseTunerLayer):
         self._backend = value
 
     def extra_repr(self) -> str:
-        """Say how the layer is quantised, as PEFT's own layers do."""
+        """Return the quantisation backend for the repr, as PEFT's own layers do."""
         known = self.quantization_backend
         return "" if known is None else f"quantization_backend={known.backend_name!r}"
 
     def _move_adapter_to_device_of_base_layer(
         self, adapter_name: str, device: torch.device | None = None
     ) -> None:
-        """Move an adapter to where its layer is; PEFT would also cast it to the layer's dtype."""
+        """Move an adapter to the device of its layer, without casting it to the layer's dtype."""
         target = self.kind.number_type(self.base_layer)[1] if device is None else device
-        tensors = [p for turn in self.turns(adapter_name) for p in turn.parameters()]
+        tensors = [p for rotation in self.turns(adapter_name) for p in rotation.parameters()]
         if target.type == "meta" or any(p.is_meta for p in tensors):
             return
-        for turn in self.turns(adapter_name):
-            turn.to(target)
+        for rotation in self.turns(adapter_name):
+            rotation.to(target)
         if adapter_name in self.structmat_scale:
             scale = self.structmat_scale[adapter_name]
             scale.data = scale.data.to(target)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
         super()._apply(fn, recurse)
-        if self.merged:  # moves with the rest
+        if self.merged:
             if self.quantised:
                 self._aside._apply(fn)
             else:
@@ -440,7 +440,7 @@ class StructmatLayer(Around, BaseTunerLayer):
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
         if self.merged and weights.loads_another(self, state, prefix):
-            self.unmerge()  # the state holds the layer's own weight, or another adapter
+            self.unmerge()  # the state contains another weight or adapter
         super()._load_from_state_dict(state, prefix, *args)
 
     def __repr__(self) -> str:
@@ -448,4 +448,4 @@ class StructmatLayer(Around, BaseTunerLayer):
 
 
 class StructmatLinear(StructmatLayer):
-    """A linear layer with adapters: by this name PEFT counts it among "all-linear"."""
+    """A linear layer with adapters, which PEFT's "all-linear" recognises by its class name."""

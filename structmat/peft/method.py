@@ -1,4 +1,4 @@
-"""The place of structmat among the methods of PEFT."""
+"""Registration of structmat as a method of PEFT."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _ENTRIES = ("__init__", "from_pretrained", "add_adapter", "load_adapter")
 
 
 def register(config: type[Any], tuner: type[Any]) -> None:
-    """Make PEFT find the method by the name in a configuration, and show what it trains."""
+    """Register the method with PEFT, and extend PEFT's summaries of trained parameters."""
     kind: Any = StructmatType.STRUCTMAT
     mapping.PEFT_TYPE_TO_PREFIX_MAPPING[kind] = PREFIX
     mapping.PEFT_TYPE_TO_CONFIG_MAPPING[kind] = config

@@ -1,4 +1,4 @@
-"""Batches with an adapter for each sample: to which sample each row of inputs belongs."""
+"""Mixed batches, with an adapter for each sample, and the assignment of input rows to samples."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from structmat.peft.stacked_experts import StructmatExperts
 
 @contextmanager
 def mixed(tuner: Any, names: Sequence[str], settings: dict[str, Any]) -> Iterator[None]:
-    """Apply to each sample of a batch an adapter of its own, inside a `with` statement.
+    """Apply a separate adapter to each sample of a batch within a `with` statement.
 
     Layers see the samples as rows of the first axis, once each or, in beam search, once for each
-    beam. A model may also have flattened that axis and the next one, of tokens, into one: the rows
-    of a sample are then consecutive.
+    beam. A model may also flatten that axis and the next one, of tokens, into one: the rows of a
+    sample are then consecutive.
 
     Parameters
     ----------
     tuner : StructmatModel
     names : sequence of str
-        An adapter for each sample, "__base__" for none.
+        The adapter of each sample, "__base__" for none.
     settings : dict
-        The keyword arguments of the call of the model.
+        The keyword arguments with which the model is called.
 
     Raises
     ------
@@ -59,9 +59,9 @@ def mixed(tuner: Any, names: Sequence[str], settings: dict[str, Any]) -> Iterato
 
 
 class _Rows:
-    """Which sample each row of a layer's inputs belongs to, by the shapes in enclosing modules.
+    """The assignment of a layer's input rows to samples, by the shapes in enclosing modules.
 
-    `calls` holds the shapes for each module that is running, the innermost last.
+    `calls` contains the input shapes of each running module, the innermost last.
     """
 
     def __init__(self, names: Sequence[str], copies: set[int]) -> None:
@@ -96,15 +96,14 @@ class _Rows:
         rows = len(x)
         if rows in self.batches:
             return self._repeated(rows, 1)
-        if around[0] in self.batches and rows == 1:  # the same for all samples, such as positions
+        if around[0] in self.batches and rows == 1:  # shared by all samples, such as positions
             return self._repeated(around[0], 1)
         if around[0] in self.batches and x.ndim == 2 and rows == around[0] * around[1]:
             return self._repeated(around[0], around[1])
         raise StructmatError(
             f"adapter_names: {layer} is called with {rows} rows for {len(self.names)} samples: the"
-            " model has rearranged its activations, so it is unknown which row belongs to which"
-            " sample. Leave this layer out of target_modules, or run the adapters one after the"
-            " other"
+            " model has rearranged its activations, so rows cannot be assigned to samples. Remove"
+            " this layer from target_modules, or run the adapters one after the other"
         )
 
     def _repeated(self, rows: int, tokens: int) -> list[str]:
@@ -113,7 +112,7 @@ class _Rows:
 
 
 def _copies(model: nn.Module, settings: dict[str, Any]) -> set[int]:
-    """Return how often a sample may occur in a batch: once, or as generation repeats it."""
+    """Return how often a sample may occur in a batch: once, or repeated by generation."""
     configs = settings.get("generation_config"), getattr(model, "generation_config", None)
     found = {1}
     for option in ("num_beams", "num_return_sequences"):

@@ -1,4 +1,4 @@
-"""The names by which PEFT knows the method."""
+"""The names under which PEFT knows the method, and checks of adapter names."""
 
 import enum
 from typing import Any
@@ -11,16 +11,16 @@ from structmat.errors import StructmatError
 
 
 class StructmatType(str, enum.Enum):  # noqa: UP042 (PEFT shows what str() has after a dot)
-    """The method, as PEFT's own `PeftType` names its methods.
+    """The enumeration of this method, in the form of PEFT's `PeftType`.
 
-    `peft.utils.register_peft_method` takes the members of that enumeration only; the tables it
-    fills, and transformers, take any string that has a `value`.
+    `peft.utils.register_peft_method` accepts only members of that enumeration; the tables it
+    fills, and transformers, accept any string that has a `value`.
     """
 
     STRUCTMAT = "STRUCTMAT"
 
 
-PREFIX = "structmat_"  # of what belongs to an adapter, in the names of parameters
+PREFIX = "structmat_"  # the prefix of the names of an adapter's parameters
 
 _CLASSIFIERS = ("classifier", "score")
 _HEADS = {"SEQ_CLS": _CLASSIFIERS, "TOKEN_CLS": _CLASSIFIERS, "QUESTION_ANS": ("qa_outputs",)}
@@ -32,11 +32,12 @@ def heads(config: Any) -> tuple[str, ...]:
 
 
 def check_name(model: nn.Module, adapter: Any) -> None:
-    """Refuse names that torch cannot use as keys, or that PEFT would confuse when it saves.
+    """Raise an error for adapter names that torch cannot use as keys, or that PEFT would confuse.
 
     Raises
     ------
     StructmatError
+        If the name is unusable.
     """
     parts = {"generators", "base_layer", "original_module", "modules_to_save"}
     inside: tuple[str, ...] = ()  # parts named after adapters, whose names cannot conflict
@@ -50,7 +51,7 @@ def check_name(model: nn.Module, adapter: Any) -> None:
             own = {*children} - {"base_layer", "original_module"}
             inside = (*inside, *(f"{name}.{part}" for part in own))
     if not isinstance(adapter, str) or not adapter or "." in adapter:
-        why = "it must be text without a dot, since it becomes a part of the names of tensors"
+        why = "it must be text without a dot, since it becomes part of the names of tensors"
     elif any(hasattr(kind(), adapter) for kind in (nn.ModuleDict, nn.ParameterDict)):
         why = "torch's ModuleDict or ParameterDict has an attribute of this name"
     elif adapter in parts or adapter.isdigit() or adapter.startswith(PREFIX):

@@ -1,4 +1,4 @@
-"""Which network each targeted layer gets, found out before any layer is touched."""
+"""The networks of targeted layers, determined before any layer is modified."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from structmat.peft.config import StructmatConfig, topology_of
 
 @dataclass(frozen=True)
 class LayerPlan:
-    """How one layer is adapted: its kind, and the networks of its inputs and outputs."""
+    """The kind of adapter of one layer, and the networks of its inputs and outputs."""
 
     kind: type[Adapter]
     inputs: Network | None
@@ -27,7 +27,7 @@ class LayerPlan:
 
 
 def planned(config: StructmatConfig, layers: Mapping[str, Layer]) -> dict[str, LayerPlan]:
-    """Return the plan of each layer; the fingerprints of their networks go into the config.
+    """Return the plan of each layer, and record the fingerprints of the networks in the config.
 
     Parameters
     ----------
@@ -37,12 +37,12 @@ def planned(config: StructmatConfig, layers: Mapping[str, Layer]) -> dict[str, L
     Raises
     ------
     WidthError
-        When a topology does not take the width of a layer.
+        If a topology does not support the width of a layer.
     StructmatError
-        For a layer that cannot be adapted, a pattern that matches none, and a topology that
-        gives another network each time.
+        For a layer that cannot be adapted, a pattern that matches no layer, and a topology that
+        yields a different network each time.
     FileError
-        When a topology gives another network than it did when the adapter was saved.
+        If a topology yields another network than when the adapter was saved.
     """
     choose = _chooser(config, layers)
     plans = {}
@@ -51,9 +51,9 @@ def planned(config: StructmatConfig, layers: Mapping[str, Layer]) -> dict[str, L
         if kind is None:
             modules = [kind for kind in KINDS if kind is not StackAdapter]
             raise StructmatError(
-                f"{name} is a {type(layer).__name__}, which structmat does not adapt; it knows"
+                f"{name} is a {type(layer).__name__}, which cannot be adapted; supported layers are"
                 f" {', '.join(dict.fromkeys(kind.takes.rsplit('.', 1)[-1] for kind in modules))}."
-                " Name only such layers in target_modules, or exclude this one"
+                " List only such layers in target_modules, or exclude this one"
             )
         try:
             check_layer(layer, kind, products=config.scale or config.side != "inputs")
@@ -72,13 +72,13 @@ def planned(config: StructmatConfig, layers: Mapping[str, Layer]) -> dict[str, L
 
 
 def check_shared(model: nn.Module, config: StructmatConfig, layers: Mapping[str, Layer]) -> None:
-    """Refuse to train one use of what several modules share, and not the others.
+    """Raise an error if only some uses of a shared module or parameter would be trained.
 
     Raises
     ------
     StructmatError
-        For a module of `modules_to_save` that is in several places, since PEFT trains a copy in
-        one of them; for biases; and for embeddings that write to a weight which others read.
+        For a module of `modules_to_save` with several names, since PEFT trains a copy under one of
+        them; for shared biases; and for embeddings that write to a weight which others read.
     """
     wanted = tuple(config.modules_to_save or ())
     for names in names_of_layers(model):
@@ -89,8 +89,8 @@ def check_shared(model: nn.Module, config: StructmatConfig, layers: Mapping[str,
             others = [name for name in names if name != found[0]]
             raise StructmatError(
                 f"modules_to_save: {found[0]} is one layer with {', '.join(others)}, and PEFT would"
-                " train a copy of it in one place only; target it instead, or give each place a"
-                " layer of its own first"
+                " train a copy of it in one place only; target it instead, or first give each place"
+                " its own layer"
             )
     if config.bias == "structmat_only":
         check_apart(model, biases(model, layers, "bias='structmat_only'"))
@@ -98,7 +98,7 @@ def check_shared(model: nn.Module, config: StructmatConfig, layers: Mapping[str,
 
 
 def fingerprint(net: Network) -> str:
-    """Return a short text that two networks share only when they are equal.
+    """Return a short digest that identifies a network.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def _chooser(
     for pattern, rule in rules.items():
         if layers and not any(fits(rule, name) for name in layers):
             raise StructmatError(
-                f"topology_pattern: {pattern!r} matches none of the layers to adapt, such as"
+                f"topology_pattern: {pattern!r} matches none of the adapted layers, such as"
                 f" {next(iter(layers))}"
             )
     kept = {None: config.topology} | dict(config.topology_pattern)
@@ -129,8 +129,8 @@ def _chooser(
                 net = _built(config, kept[pattern], width // groups)
             except WidthError as error:
                 raise WidthError(
-                    f"{name} {verb} {width // groups} {side}: {error}; topology_pattern gives it"
-                    " another network, exclude_modules leaves it out"
+                    f"{name} {verb} {width // groups} {side}: {error}; select another network for"
+                    " it with topology_pattern, or exclude it with exclude_modules"
                 ) from None
             made[key] = side_by_side(net, groups)
         return made[key]
@@ -139,21 +139,21 @@ def _chooser(
 
 
 def _built(config: StructmatConfig, kept: str | dict[str, object], width: int) -> Network:
-    """Return the straight network, when it is the one that a topology always gives."""
+    """Return the straight network of a topology, after checking that it is reproducible."""
     build = builder(topology_of(kept))
     net = build(width)
     if not isinstance(kept, str):
         return net
     if build(width) != net:
         raise SpecError(
-            f"topology={kept!r} gives another network each time, so the adapter could not be"
-            " loaded again; give it a seed, such as rng=0"
+            f"topology={kept!r} yields a different network each time, so the adapter could not be"
+            " loaded; give it a seed, such as rng=0"
         )
     mark = config.networks.setdefault(f"{kept} at {width}", fingerprint(net))
     if mark != fingerprint(net):
         raise FileError(
             f"topology={kept!r} at width {width} is not the network that the adapter was trained"
-            " with: another structmat, or another function of this name, made that; load it"
-            " there and give the network itself as the topology"
+            " with, which came from another version of structmat or another function of this name;"
+            " load it there and give the network itself as the topology"
         )
     return net

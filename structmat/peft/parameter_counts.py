@@ -1,4 +1,4 @@
-"""How many parameters an adapter has, by the two ways in which they are counted."""
+"""The number of parameters of an adapter, by two conventions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ class Counts:
     Attributes
     ----------
     paper : int
-        As the BOFT paper counts: the free parameters of the rotations, r(r−1)/2 for each block,
-        the factors and the biases. So many are stored and trained.
+        The count of the BOFT paper: the free parameters of the rotations, r(r−1)/2 for each block,
+        the factors and the biases. This is the number of parameters stored and trained.
     peft : int
-        As PEFT's BOFT counts and would store the same networks: full blocks, r² each.
+        The count of PEFT's BOFT, which would store full blocks, r² each, for the same networks.
     layers : int
-        How many layers are adapted.
+        The number of adapted layers.
     """
 
     paper: int
@@ -31,18 +31,18 @@ class Counts:
 
 
 def counts(model: nn.Module, adapter: str = "default") -> Counts:
-    """Return how many parameters an adapter of a PEFT model has.
+    """Return the number of parameters of an adapter of a PEFT model.
 
     Parameters
     ----------
     model : nn.Module
-        A `PeftModel`, or a model with adapters in it.
+        A `PeftModel`, or a model with adapters.
     adapter : str
 
     Returns
     -------
     Counts
-        All zero where there is no such adapter.
+        All zero if there is no such adapter.
 
     Examples
     --------
@@ -55,7 +55,7 @@ def counts(model: nn.Module, adapter: str = "default") -> Counts:
     layers = [
         m for m in model.modules() if isinstance(m, StructmatLayer) and adapter in m.structmat_power
     ]
-    turns = [turn for layer in layers for turn in layer.turns(adapter)]
+    rotations = [rotation for layer in layers for rotation in layer.turns(adapter)]
     others = sum(
         layer.structmat_scale[adapter].numel()
         for layer in layers
@@ -63,14 +63,14 @@ def counts(model: nn.Module, adapter: str = "default") -> Counts:
     )
     others += sum(bias.numel() for bias in _biases(model, layers, adapter))
     return Counts(
-        sum(g.numel() for turn in turns for g in turn.generators) + others,
-        sum(_full(turn) for turn in turns) + others,
+        sum(g.numel() for rotation in rotations for g in rotation.generators) + others,
+        sum(_full(rotation) for rotation in rotations) + others,
         len(layers),
     )
 
 
-def _full(turn: Turn) -> int:
-    return sum(bank.count * bank.radix**2 for bank in turn.network.banks)
+def _full(rotation: Turn) -> int:
+    return sum(bank.count * bank.radix**2 for bank in rotation.network.banks)
 
 
 def _biases(model: nn.Module, layers: list[StructmatLayer], adapter: str) -> list[nn.Parameter]:

@@ -1,4 +1,4 @@
-"""A rotation that may turn by a part of its angles, and by some of its stages only."""
+"""A rotation that can be raised to a power and restricted to some of its stages."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from structmat.nn.stage_selection import checked_stages, only
 
 
 class Turn(Orthogonal):
-    """An `Orthogonal` whose blocks act to a power, and only those of some stages.
+    """An `Orthogonal` with blocks raised to a power, and optionally only some of its stages.
 
-    Both are states that nothing saves: generators stay as they are, and so do their gradients'
-    places. At power 1, with all stages, it is an `Orthogonal`.
+    Both settings are not saved and do not change the generators. With power 1 and all stages, it
+    behaves like `Orthogonal`.
     """
 
     power: float = 1.0
     kept: tuple[int, ...] | None = None
 
     def set_power(self, power: float) -> None:
-        """Turn by this part of all angles from now on."""
+        """Set the power, which multiplies all rotation angles."""
         self.power = power
 
     def set_stages(self, stages: Iterable[int] | slice | None) -> None:
-        """Turn by these stages only from now on, 0 being the first that acts; None means all.
+        """Set the stages to keep, where 0 is the first to act; None means all.
 
         Raises
         ------
         StructmatError
-            When a number is no stage of the network.
+            If the network has no stage with a given index.
         """
         self.kept = None if stages is None else tuple(checked_stages(stages, self.network.depth))
 
@@ -43,7 +43,7 @@ class Turn(Orthogonal):
     def _blocks_of(
         self, generators: Sequence[Tensor], dtype: torch.dtype, settings: Hashable
     ) -> list[Tensor]:
-        """Return the blocks to the power, with the identity for stages that are left out."""
+        """Return the blocks raised to the power, with the identity for omitted stages."""
         plain, power, kept = cast("tuple[Hashable, float, tuple[int, ...] | None]", settings)
         made = super()._blocks_of(generators, dtype, plain)
         if kept is not None:

@@ -1,4 +1,4 @@
-"""A model as it was before an adapter came, to be that again when something goes wrong."""
+"""Rollback of a model to its state before an adapter was added, if adding it fails."""
 
 from __future__ import annotations
 
@@ -20,15 +20,17 @@ _made: ContextVar[list[Callable[[], None]] | None] = ContextVar("structmat_made"
 
 
 class Before:
-    """The modules and parameters of a model, which are trained, and which adapters act: no copies.
+    """A snapshot of the structure of a model, its trained parameters and its active adapters.
+
+    It refers to modules and parameters without copying them.
 
     Parameters
     ----------
     model : nn.Module
     configs : mapping from adapter to configuration
-        Those of the tuner, including the new adapter.
+        The configurations of the tuner, including the new adapter's.
     adapter : str
-        The new one.
+        The name of the new adapter.
     """
 
     def __init__(self, model: nn.Module, configs: Mapping[str, Any], adapter: str) -> None:
@@ -47,7 +49,7 @@ class Before:
         self._adapted = hasattr(model, "peft_config")
 
     def restore(self) -> None:
-        """Remove everything that was added since, which belongs to the new adapter."""
+        """Remove everything added since the snapshot, which belongs to the new adapter."""
         model: Any = self._model
         adapter = self._adapter
         for module, children in self._children:
@@ -76,7 +78,7 @@ class Before:
 
 
 def remember(before: Before) -> None:
-    """Let the guarded function that is running, if any, undo an adapter if it fails later."""
+    """Make the running guarded function, if any, undo an adapter if it fails later."""
     made = _made.get()
     if made is not None:
         made.append(before.restore)
@@ -85,7 +87,7 @@ def remember(before: Before) -> None:
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a function of PEFT or transformers so that it leaves no adapter behind if it fails.
 
-    This affects adapters of structmat only; for others nothing changes.
+    This affects only adapters of structmat.
     """
 
     @functools.wraps(function)

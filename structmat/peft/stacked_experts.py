@@ -1,4 +1,4 @@
-"""Experts of a mixture with adapters: PEFT names their stacked weights in `target_parameters`."""
+"""Mixtures of experts with adapters, whose stacked weights are given by `target_parameters`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from structmat.nn.offloading import is_offloaded, loaded
 from structmat.peft import weights
 from structmat.peft.layer import Around, StructmatLayer
 
-TRAINED_WHOLE = ("modules_to_save", "original_module")  # the names that PEFT gives to copies
+TRAINED_WHOLE = ("modules_to_save", "original_module")  # PEFT's names of copies
 
 
 class StructmatExperts(Around):
-    """Experts whose own forward, whichever it is, sees weights that adapters rotated.
+    """Experts whose own forward method is called with weights rotated by adapters.
 
-    It holds a `StructmatLayer` for each adapted weight, by the name of that parameter. They are
-    what PEFT knows; all experts of them are rotated anew in each call, and merging leaves no cost.
+    It contains a `StructmatLayer` for each adapted weight, by the name of the parameter, which PEFT
+    treats as the adapted layers. Each call rotates the weights of all experts; merging avoids this
+    cost.
 
     Parameters
     ----------
     base_layer : nn.Module
-        The experts.
+        The module of the experts.
     """
 
     def __init__(self, base_layer: nn.Module) -> None:
@@ -42,7 +43,7 @@ class StructmatExperts(Around):
                 yield name, module
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the experts do with the rotated weights."""
+        """Return the outputs of the experts with the rotated weights."""
         if is_offloaded(self.base_layer):  # its hooks would restore the unrotated weights
             with loaded(self.base_layer):
                 return self._run(*args, **kwargs)
@@ -56,7 +57,7 @@ class StructmatExperts(Around):
                 rotated |= {name: layer.effective(names)} if names else {}
         if not rotated:
             return self.base_layer(*args, **kwargs)
-        # Not tie_weights: another parameter that is the same tensor must keep its values.
+        # Without tie_weights, so that other parameters sharing the tensor keep their values.
         return torch.func.functional_call(self.base_layer, rotated, args, kwargs, tie_weights=False)
 
     def unload_and_optionally_merge_module(
@@ -65,7 +66,7 @@ class StructmatExperts(Around):
         safe_merge: bool,  # noqa: FBT001
         adapter_names: list[str] | None,
     ) -> nn.Module:
-        """Return the experts, with the rotated weights where they are to be merged."""
+        """Return the experts, with merged weights if requested."""
         if merge:
             for _, layer in self.stacks():
                 layer.merge(safe_merge=safe_merge, adapter_names=adapter_names)
@@ -77,19 +78,19 @@ class StructmatExperts(Around):
             if layer.merged and not weights.same(
                 held, state.get(f"{prefix}base_layer.{name}", held)
             ):
-                layer.unmerge()  # what is loaded is the experts' own weight
+                layer.unmerge()  # the state contains the experts' original weight
         super()._load_from_state_dict(state, prefix, *args)
 
 
 def chosen(
     model: nn.Module, config: Any, index: Callable[[str, Any], int | None]
 ) -> dict[str, Stack]:
-    """Return the stacked weights that a configuration names, by their names in the plain model.
+    """Return the stacked weights that a configuration targets, by their names in the plain model.
 
     Parameters
     ----------
     model : nn.Module
-        With or without adapters.
+        A model with or without adapters.
     config : StructmatConfig
     index : callable (name, layers_pattern) → int or None
         The index of a layer in the model's list of layers.
@@ -97,7 +98,7 @@ def chosen(
     Raises
     ------
     StructmatError
-        When a name is that of no stacked weight, the model itself is the experts, or their
+        If a name matches no stacked weight, the model itself is the module of experts, or their
         biases are to be trained.
     """
     asked: Sequence[str] = config.target_parameters or ()
@@ -110,23 +111,23 @@ def chosen(
     }
     if any("." not in full for full in every):
         raise StructmatError(
-            "target_parameters: the model itself is the experts, so nothing can take their place;"
-            " put them into a module, or use structmat.adapters.adapt"
+            "target_parameters: the model itself is the module of experts, which cannot be"
+            " replaced; put it into another module, or use structmat.adapters.adapt"
         )
     for name in asked:
         if not any(_ends(full, name) for full in every):
             known = {part for full in every for part in (full, ".".join(full.split(".")[-2:]))}
             raise StructmatError(
-                f"target_parameters: {name!r} is no stacked weight of experts in this model"
-                f"{suggest(name, known) if known else ', which has none'}; layers go into"
+                f"target_parameters: {name!r} is not a stacked weight of experts in this model"
+                f"{suggest(name, known) if known else ', which has none'}; list layers in"
                 " target_modules"
             )
     found = {full: s for full, s in every.items() if any(_ends(full, name) for name in asked)}
     biased = next((full for full, stack in found.items() if stack.bias is not None), None)
     if biased is not None and config.bias == "structmat_only":
         raise StructmatError(
-            f"bias='structmat_only': {biased} has biases of experts, which PEFT would train and"
-            " not save; take bias='none'"
+            f"bias='structmat_only': {biased} has biases of experts, which PEFT would train but"
+            " not save; use bias='none'"
         )
     numbers = config.layers_to_transform
     if numbers is not None and numbers != []:
@@ -136,13 +137,13 @@ def chosen(
 
 
 def put(model: nn.Module, name: str, stack: Stack) -> StructmatLayer:
-    """Return the layer with adapters of a stacked weight, which is put in the model if it is new.
+    """Return the layer with adapters of a stacked weight, inserting it into the model if needed.
 
     Parameters
     ----------
     model : nn.Module
     name : str
-        Of the parameter in the plain model.
+        The name of the parameter in the plain model.
     stack : Stack
     """
     place, _, part = name.rpartition(".")
@@ -156,7 +157,7 @@ def put(model: nn.Module, name: str, stack: Stack) -> StructmatLayer:
     if not isinstance(layer, StructmatLayer):
         layer = StructmatLayer(stack, StackAdapter)
         layer.train(stack.owner.training)
-        held._modules[part] = layer  # add_module would find the parameter of the experts
+        held._modules[part] = layer  # add_module would conflict with the parameter's name
     return layer
 
 

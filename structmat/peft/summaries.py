@@ -1,4 +1,4 @@
-"""Both ways to count parameters, where PEFT shows one: on the console and in the model card."""
+"""Summaries with both parameter counts, added to PEFT's console output and model cards."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ HEADING = "### Rotations (structmat)"
 
 
 def install() -> None:
-    """Let PEFT's printing and model card say more of adapters that are rotations.
+    """Extend PEFT's printed summary and model card for adapters of rotations.
 
-    PEFT asks no method what to show, so these two functions of `PeftModel` are wrapped, once. For
-    other adapters they do what they did.
+    PEFT has no hook for this, so two functions of `PeftModel` are wrapped, once. Other adapters are
+    not affected.
     """
     if hasattr(PeftModel.print_trainable_parameters, "_structmat"):
         return
@@ -29,7 +29,7 @@ def install() -> None:
     def print_trainable_parameters(self: PeftModel) -> None:
         printing(self)
         for line in described(self):
-            print(line)  # noqa: T201 (what the function is for)
+            print(line)  # noqa: T201
 
     @functools.wraps(writing)
     def create_or_update_model_card(self: PeftModel, output_dir: str) -> None:
@@ -45,7 +45,7 @@ def install() -> None:
 
 
 def described(model: Any) -> list[str]:
-    """Return a line for each adapter of rotations that a PEFT model has."""
+    """Return a line for each adapter of rotations in a PEFT model."""
     lines = []
     for name, config in model.peft_config.items():
         if not isinstance(config, StructmatConfig):
@@ -61,7 +61,7 @@ def described(model: Any) -> list[str]:
 
 
 def _add(card: Path, lines: list[str]) -> None:
-    """Write the section into a model card, in place of an earlier one."""
+    """Write the section to a model card, replacing an earlier one."""
     text = card.read_text(encoding="utf-8").splitlines()
     if HEADING in text:
         first = text.index(HEADING)

@@ -1,4 +1,4 @@
-"""The tuner: what PEFT calls to put adapters of rotations into a model and take them out."""
+"""The tuner, which PEFT calls to add adapters of rotations to a model and to remove them."""
 
 from __future__ import annotations
 
@@ -37,15 +37,15 @@ from structmat.peft.rollback import Before, remember
 from structmat.peft.stacked_experts import StructmatExperts
 from structmat.peft.unmatched import numbers_unmatched, unmatched, warn
 
-# Parents that look at the dtype of a weight, and call the layer: no need to rotate it for that.
+# Parents that read only the dtype of a weight and call the layer, so the weight is not rotated.
 _ONLY_LOOKS = re.compile(r".*(DenseActDense|DenseGatedActDense|GatedActDense)")
 
 
 class StructmatModel(BaseTuner):
-    """A model with adapters of rotations in it, made by `peft.get_peft_model`.
+    """A model with adapters of rotations, as created by `peft.get_peft_model`.
 
-    Everything that can go wrong is found out first: when a topology does not take a layer's
-    width, or a saved adapter does not fit, the model is as it was.
+    Everything is checked before the model is modified: if a topology does not support the width of
+    a layer, or a saved adapter does not fit, the model is unchanged.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ class StructmatModel(BaseTuner):
     Raises
     ------
     WidthError, StructmatError, FileError
-        As `structmat.peft.networks.planned` says.
+        As for `structmat.peft.networks.planned`.
 
     Examples
     --------
@@ -73,13 +73,13 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
 
     prefix = PREFIX
     tuner_layer_cls = StructmatLayer
-    target_module_mapping = {}  # noqa: RUF012 (no names by architecture: None is "all-linear")
+    target_module_mapping = {}  # noqa: RUF012 (no defaults by architecture: None is "all-linear")
 
     _plans: dict[str, LayerPlan] = {}  # noqa: RUF012 (each model has its own)
-    _names: Mapping[str, list[str]] = {}  # from each name of a layer to all of its names
+    _names: Mapping[str, list[str]] = {}  # maps each name of a layer to all of its names
     _stacks: Mapping[str, Stack] = {}
 
-    # Putting in -----------------------------------------------------------------------------
+    # Adding adapters ------------------------------------------------------------------------
 
     def inject_adapter(
         self,
@@ -125,7 +125,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         adapter_name: str,
         low_cpu_mem_usage: bool,  # noqa: FBT001 (PEFT's signature)
     ) -> list[str]:
-        """Adapt the stacked weights of experts that were found before."""
+        """Adapt the stacked weights of experts in `_stacks`."""
         empty = require("accelerate", "peft").init_empty_weights
         with empty() if low_cpu_mem_usage else nullcontext():
             for name, stack in self._stacks.items():
@@ -138,7 +138,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     def _targets(
         self, model: nn.Module, config: StructmatConfig, state: Mapping[str, Tensor] | None
     ) -> dict[str, nn.Module]:
-        """Return the layers to adapt by name, those under adapters already without them."""
+        """Return the layers to adapt by name, without the wrappers of existing adapters."""
         self._prepare_adapter_config(config, self.get_model_config(model))
         every = {name: plain_name(name) for name, _ in model.named_modules()}
         wrappers = [n for n, m in model.named_modules() if isinstance(m, AuxiliaryTrainingWrapper)]
@@ -179,7 +179,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         return peft_config
 
     def _check_target_module_exists(self, config: Any, key: str) -> Any:  # type: ignore[override]
-        """Return whether a layer is targeted by one of its names, and excluded by none."""
+        """Return whether one of a layer's names is targeted and none is excluded."""
         found = [_is_targeted(config, plain_name(name)) for name in self._names.get(key, [key])]
         excluded = [result for result in found if isinstance(result, _ExcludedModule)]
         return (excluded or [result for result in found if result] or found)[0]
@@ -196,7 +196,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     ) -> None:
         if is_around(target):
             return
-        # A layer with several names comes up under each of them, and is adapted once.
+        # A layer with several names is visited under each of them, but adapted once.
         names = self._names.get(current_key, [current_key])
         plan = self._plans.pop(plain_name(names[0]), None)
         if plan is None:  # adapted already, or inside a module that is trained whole
@@ -218,11 +218,11 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             self._replace_everywhere(module, layer)
 
     def _replace_module(self, parent: Any, child_name: str, new_module: Any, child: Any) -> None:
-        """Replace a layer wherever it stands: models share some under several names."""
+        """Replace a layer under all of its names."""
         if is_around(child):  # the wrapper of torch.compile stays
             parent, child_name = child, next(iter(child._modules))
             child = getattr(child, child_name)
-        if isinstance(child, StructmatExperts):  # PEFT would give its weight to the plain ones
+        if isinstance(child, StructmatExperts):  # PEFT would assign its weight to the new module
             setattr(parent, child_name, new_module)
         else:
             super()._replace_module(parent, child_name, new_module, child)
@@ -236,14 +236,14 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
                     module._modules[name] = new
                     renewed(module)
 
-    # Taking out -----------------------------------------------------------------------------
+    # Merging and removing adapters ----------------------------------------------------------
 
     def merge_adapter(
         self,
         adapter_names: list[str] | None = None,
         safe_merge: bool = False,  # noqa: FBT001, FBT002 (PEFT's signature)
     ) -> None:
-        """Merge adapters into all layers, or into none where a number is not finite."""
+        """Merge adapters into all layers, or into none if some value is not finite."""
         self._check_known(adapter_names)
         self._check_finite(adapter_names)
         super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
@@ -261,7 +261,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         for layer in self.adapted().values():
             if not merge and layer.merged:
                 layer.unmerge()
-            elif merge and layer.disable_adapters:  # the merged weight must be in place
+            elif merge and layer.disable_adapters:  # so that the layer contains the merged weight
                 layer.enable_adapters(enabled=True)
         tuner: Any = super()
         plain = tuner._unload_and_optionally_merge(
@@ -294,7 +294,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         unknown = next((name for name in names or () if name not in self.peft_config), None)
         if unknown is not None:
             raise StructmatError(
-                f"adapter {unknown!r}: there is no such one{suggest(unknown, self.peft_config)}"
+                f"adapter {unknown!r}: no such adapter{suggest(unknown, self.peft_config)}"
             )
 
     def _check_finite(self, names: Sequence[str] | None) -> None:
@@ -322,38 +322,39 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         adapter_name: str,
         combination_type: str = "geodesic",
     ) -> None:
-        """Add an adapter that lies between others: each block the geodesic mean of theirs.
+        """Add an adapter whose blocks are weighted geodesic means of those of other adapters.
 
         Parameters
         ----------
         adapters : sequence of str
-            With the same networks. A layer that one of them leaves alone counts as the identity.
+            Adapters with the same networks. In layers that an adapter does not rotate, it counts as
+            the identity.
         weights : sequence of float
-            For weights that sum to one the result is the mean; the sum is the power to which the
-            mean is taken, so that one adapter of weight w is that adapter scaled by w. A negative
-            weight stands for the inverse of each block: −1 for a single adapter inverts every
-            stage, and thus the rotation only if its stages commute, as a single one does.
+            If the weights sum to one, the result is the mean; in general, the mean is raised to the
+            power of the sum, so that a single adapter with weight w is that adapter scaled by w. A
+            negative weight stands for the inverse of each block: −1 for a single adapter inverts
+            every stage, and thus the rotation only if its stages commute, such as a single stage.
             Blocks that commute give the product of their powers w, and weights that are all 0
             give the identity.
         adapter_name : str
-            Of the new adapter; it is not made active.
+            The name of the new adapter, which is not made active.
         combination_type : {"geodesic"}
 
         Raises
         ------
         StructmatError
-            For unknown names, a name that is there, other networks, and rotations half a turn
-            apart. The model is unchanged.
+            For unknown names, an existing name, different networks, and blocks that differ by a
+            rotation by π. The model is unchanged.
 
         Notes
         -----
-        Factors of outputs are averaged: 1 + Σ wᵢ (sᵢ − 1). See
+        Output factors are averaged: 1 + Σ wᵢ (sᵢ − 1). See
         `structmat.nn.parametrizations.powers.mean`.
         """
         if combination_type != "geodesic":
             raise StructmatError(
-                f"combination_type={combination_type!r}: rotations have geodesic means only, for"
-                " sums and concatenations are not orthogonal; take 'geodesic'"
+                f"combination_type={combination_type!r}: rotations have geodesic means only, as"
+                " sums and concatenations are not orthogonal; use 'geodesic'"
             )
         combination.add_weighted(self, list(adapters), list(weights), adapter_name)
 
@@ -361,7 +362,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
-        """Return the name of a saved tensor: PEFT knows adapters of one level only."""
+        """Return the name of a saved tensor; PEFT handles adapters of one level only."""
         key = plain_name(key)
         mark = rf"(\.{PREFIX}[a-z]+)\.{re.escape(adapter_name)}(?=\.|$)"
         if re.search(mark, key):
@@ -372,7 +373,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     def _remap_adapter_state_dict_for_load(
         cls, model: nn.Module, config: Any, adapter_name: str, state_dict: dict[str, Tensor]
     ) -> dict[str, Tensor]:
-        """Return the tensors by their names in the model, when all of them fit."""
+        """Return the tensors by their names in the model, after checking that they fit."""
         renamed = super()._remap_adapter_state_dict_for_load(
             model=model,
             config=config,
@@ -388,7 +389,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         places |= {f"base_model.model.{short}": key for short, key in places.items()}
         places |= own
         renamed = {places.get(name, name): value for name, value in renamed.items()}
-        # PEFT does not pass it on: whether tensors of other shapes are to be left out.
+        # PEFT does not pass on the option to ignore tensors of other shapes.
         frame = inspect.currentframe()
         caller = {} if frame is None or frame.f_back is None else frame.f_back.f_locals
         take = (
@@ -410,7 +411,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         state_dict: dict[str, Tensor],
         unwanted_adapter_names: list[str],
     ) -> dict[str, Tensor]:
-        """Return the tensors to save; PEFT adds weights of embeddings, here always unmerged."""
+        """Return the tensors to save, to which PEFT adds embedding weights, here unmerged."""
         for name, module in model.named_modules():
             key = f"{name}.base_layer.weight"
             tuned = isinstance(module, StructmatLayer) and module.merged
@@ -420,7 +421,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             model, config, adapter_name, state_dict, unwanted_adapter_names
         )
 
-    # Batches of several adapters ------------------------------------------------------------
+    # Mixed batches --------------------------------------------------------------------------
 
     @contextmanager
     def _enable_peft_forward_hooks(self, *_: Any, **kwargs: Any) -> Iterator[None]:
@@ -430,7 +431,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
 
 
 def _is_targeted(config: Any, name: str) -> Any:
-    """Return whether a name is targeted; PEFT honours `layers_to_transform` for lists only."""
+    """Return whether a name is targeted; PEFT applies `layers_to_transform` to lists only."""
     targets = config.target_modules
     plain = SimpleNamespace(
         target_modules={*map(plain_name, targets)} if isinstance(targets, set) else targets,
@@ -448,7 +449,7 @@ def _is_targeted(config: Any, name: str) -> Any:
 
 
 def _in_one_of(name: str, wanted: Sequence[str]) -> bool:
-    """Return whether PEFT trains this module, or one around it, whole; names match by suffix."""
+    """Return whether PEFT trains this module, or an enclosing one, whole, by suffixes of names."""
     parts = name.split(".")
     around = [".".join(parts[: k + 1]) for k in range(len(parts))]
     return any(place.endswith(end) for place in around for end in wanted)

@@ -1,4 +1,4 @@
-"""Names in a configuration that match nothing in the model: most are misspelt."""
+"""Warnings about names in a configuration that match nothing in the model."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def unmatched(config: StructmatConfig, names: Iterable[str], heads: Iterable[str
     names : iterable of str
         The names of all modules of the model.
     heads : iterable of str
-        Names that PEFT adds to `modules_to_save`, of which a model has one.
+        Names that PEFT adds to `modules_to_save`, only one of which a model has.
     """
     known = [name for name in names if name]
     tails = {tail for name in known if not (tail := name.rpartition(".")[2]).isdigit()}
@@ -42,7 +42,7 @@ def unmatched(config: StructmatConfig, names: Iterable[str], heads: Iterable[str
         f"layers_pattern: {pattern!r} matches no list of layers in this model"
         f"{suggest(pattern, lists)}"
         for pattern in patterns
-        # The other names may be meant for other architectures.
+        # Other names may be intended for other architectures.
         if difflib.get_close_matches(pattern, lists)
         and not any(re.search(rf"(?:^|\.)(?:{pattern})\.\d+(?:\.|$)", name) for name in known)
     ]
@@ -51,7 +51,7 @@ def unmatched(config: StructmatConfig, names: Iterable[str], heads: Iterable[str
 def numbers_unmatched(
     config: StructmatConfig, names: Iterable[str], index: Callable[[str, Any], int | None]
 ) -> list[str]:
-    """Return a message for each number in `layers_to_transform` that no layer has."""
+    """Return a message for each index in `layers_to_transform` that no layer has."""
     wanted = config.layers_to_transform
     if wanted is None or wanted == []:
         return []
@@ -66,7 +66,7 @@ def numbers_unmatched(
 
 
 def warn(lines: Iterable[str]) -> None:
-    """Warn of each of these names: PEFT ignores them."""
+    """Issue a warning for each of these messages, as PEFT ignores the names."""
     for line in lines:
         warnings.warn(f"{line}; it is ignored", stacklevel=2)
 

@@ -1,4 +1,4 @@
-"""The weight that the adapters of a layer make."""
+"""The effective weight of a layer with adapters."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from structmat.peft.partial_rotation import Turn
 
 
 class Adapted(Protocol):
-    """A layer with adapters, as far as its weight and its outputs depend on it."""
+    """The interface of a layer with adapters on which its weight and outputs depend."""
 
     base_layer: Any
     kind: type[Adapter]
@@ -32,7 +32,7 @@ class Adapted(Protocol):
 
     @property
     def own(self) -> Any:
-        """The layer's own weight, or the quantised layer that holds it."""
+        """The layer's original weight, or the original quantised layer."""
 
     @property
     def merged(self) -> bool:
@@ -40,10 +40,10 @@ class Adapted(Protocol):
 
     @property
     def disable_adapters(self) -> bool:
-        """Whether no adapter acts."""
+        """Whether adapters are disabled."""
 
     def acting(self, names: Iterable[str]) -> list[str]:
-        """Return those of some adapters that the layer has."""
+        """Return those of the given adapters that the layer has."""
 
     def turns(self, name: str) -> list[Turn]:
         """Return the rotations of an adapter."""
@@ -52,20 +52,20 @@ class Adapted(Protocol):
         """Return outputs rotated and scaled by an adapter."""
 
     def effective(self, names: Iterable[str]) -> Tensor:
-        """Return the weight that adapters make."""
+        """Return the effective weight for given adapters."""
 
     def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Return the parameters and their names."""
 
 
 def effective(layer: Adapted, names: Iterable[str]) -> Tensor:
-    """Return the weight that adapters make, one after the other, in the layout of the layer's.
+    """Return the weight after applying adapters one after the other, in the layer's layout.
 
     Parameters
     ----------
     layer : Adapted
     names : iterable of str
-        Adapters that the layer has.
+        Adapters of the layer.
     """
     if is_offloaded(layer.base_layer):
         with loaded(layer.base_layer):
@@ -75,21 +75,21 @@ def effective(layer: Adapted, names: Iterable[str]) -> Tensor:
     neurons = kind.neurons(base, weight).to(at_least_float32(weight.dtype))
     for name in names:
         if name in layer.structmat_inputs:
-            turned = layer.structmat_inputs[name](kind.rows(base, neurons))
-            neurons = kind.from_rows(base, turned)
-        turned = layer.outputs_turned(kind.by_outputs(base, neurons), name)
-        neurons = kind.from_outputs(base, turned)
+            rows = layer.structmat_inputs[name](kind.rows(base, neurons))
+            neurons = kind.from_rows(base, rows)
+        outputs = layer.outputs_turned(kind.by_outputs(base, neurons), name)
+        neurons = kind.from_outputs(base, outputs)
     return kind.from_neurons(base, neurons).to(weight.dtype)
 
 
 def floating(layer: Adapted) -> Tensor:
-    """Return the layer's own weight in floating point, whether adapters are merged or not."""
+    """Return the layer's original weight in floating point, whether adapters are merged or not."""
     own: Tensor = in_floating_point(layer.own) if layer.quantised else layer.own
     return own
 
 
 def loads_another(layer: Adapted, state: Mapping[str, Tensor], prefix: str) -> bool:
-    """Return whether loading a state changes what is merged: the weight, or an adapter's tensors.
+    """Return whether a state differs from a merged layer in its weight or in a merged adapter.
 
     Parameters
     ----------
@@ -110,7 +110,7 @@ def loads_another(layer: Adapted, state: Mapping[str, Tensor], prefix: str) -> b
 
 
 def same(held: Tensor, other: Tensor) -> bool:
-    """Return whether two tensors hold the same numbers."""
+    """Return whether two tensors have the same values."""
     if held.is_meta or other.is_meta or held.shape != other.shape:
         return False
     return torch.equal(held, other.to(held.device, held.dtype))
@@ -118,26 +118,26 @@ def same(held: Tensor, other: Tensor) -> bool:
 
 @torch.no_grad()
 def merged(layer: Adapted, names: Iterable[str]) -> Tensor:
-    """Return the same without dropout, as a tensor of its own.
+    """Return the effective weight for given adapters without dropout, as a new tensor.
 
     Raises
     ------
     StructmatError
-        When it holds NaN or infinity.
+        If it contains NaN or infinity.
     """
     chosen = list(names)
-    turns = [turn for name in chosen for turn in layer.turns(name)]
-    modes = [turn.training for turn in turns]
+    rotations = [rotation for name in chosen for rotation in layer.turns(name)]
+    modes = [rotation.training for rotation in rotations]
     try:
-        for turn in turns:
-            turn.eval()
+        for rotation in rotations:
+            rotation.eval()
         made = effective(layer, chosen).clone(memory_format=torch.contiguous_format)
     finally:
-        for turn, mode in zip(turns, modes, strict=True):
-            turn.train(mode)
+        for rotation, mode in zip(rotations, modes, strict=True):
+            rotation.train(mode)
     if not made.is_meta and not torch.isfinite(made).all():
         raise StructmatError(
-            "NaNs detected in the merged weights: the weight would hold NaN or infinity. The"
+            "NaNs detected in the merged weights: the weight would contain NaN or infinity. The"
             f" adapter {' or '.join(chosen)} seems to be broken, or the model itself is"
         )
     return made

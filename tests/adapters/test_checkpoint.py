@@ -111,7 +111,7 @@ def test_a_cut_file_is_refused(tmp_path, name, part):
     save_adapter(trained(), tmp_path)
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[: int(part * len(data))])
-    refused(tmp_path, "is cut|is truncated")
+    refused(tmp_path, "is truncated")
 
 
 @pytest.mark.parametrize("name", [TENSORS, SETTINGS])
@@ -119,14 +119,14 @@ def test_a_missing_file_is_refused(tmp_path, name):
     save_adapter(trained(), tmp_path)
     (tmp_path / name).unlink()
     missing = re.escape(str(tmp_path / name))
-    refused(tmp_path, f"^{missing}: No such file.*expected the directory that save_adapter")
+    refused(tmp_path, f"^{missing}: No such file.*expected a directory written by save_adapter")
 
 
 def test_tensors_of_another_saving_are_refused(tmp_path):
     save_adapter(trained(), tmp_path / "a")
     save_adapter(randomised(trained(), 9), tmp_path / "b")
     (tmp_path / "b" / TENSORS).replace(tmp_path / "a" / TENSORS)
-    refused(tmp_path / "a", "not of the same saving as")
+    refused(tmp_path / "a", "not saved together with")
 
 
 def edited(folder, edit):
@@ -167,8 +167,8 @@ def test_every_mismatch_is_named(tmp_path):
     other = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(16, 9), nn.BatchNorm1d(9))
     refused(
         tmp_path,
-        r"does not fit this model, which is left as it was: layer 0 is a ReLU, which has no"
-        r" adapter; layer 2 has a weight of shape \(9, 16\) for LinearAdapter, the saved one"
+        r"does not fit this model, which is left unchanged: layer 0 is a ReLU, which cannot be"
+        r" adapted; layer 2 has a weight of shape \(9, 16\) for LinearAdapter, the saved one"
         r" \(12, 16\) for LinearAdapter; 4 is not in the model; .*3\.running_mean has"
         r" shape \(12,\) in the file, \(9,\) in the model",
         other,
@@ -188,7 +188,9 @@ def test_tensors_that_do_not_fit_the_settings_are_refused(tmp_path):
     save_file(tensors, tmp_path / TENSORS)
     digest = sha256((tmp_path / TENSORS).read_bytes()).hexdigest()
     edited(tmp_path, lambda s: s.update(tensors=digest))
-    refused(tmp_path, r"2\.scale holds NaN.*4\.bias is not in the file; stranger of the file has")
+    refused(
+        tmp_path, r"2\.scale contains NaN.*4\.bias is not in the file; stranger is in the file, but"
+    )
 
 
 def test_bytes_that_are_no_tensors_are_refused(tmp_path):
@@ -197,14 +199,14 @@ def test_bytes_that_are_no_tensors_are_refused(tmp_path):
     save_adapter(trained(), tmp_path)
     (tmp_path / TENSORS).write_bytes(b"no tensors")
     edited(tmp_path, lambda s: s.update(tensors=sha256(b"no tensors").hexdigest()))
-    refused(tmp_path, "is no safetensors file")
+    refused(tmp_path, "is not a safetensors file")
 
 
 def test_a_model_that_has_adapters_is_refused(tmp_path):
     save_adapter(trained(), tmp_path)
     into = trained()
     before = state(into)
-    with pytest.raises(StructmatError, match="has adapters already"):
+    with pytest.raises(StructmatError, match="already has adapters"):
         load_adapter(into, tmp_path)
     assert unchanged(into, before)
 
@@ -286,7 +288,7 @@ def test_a_buffer_may_hold_infinities_but_no_parameter(tmp_path):
     files = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
     with torch.no_grad():
         one["head"].weight[0, 0] = float("nan")
-    with pytest.raises(StructmatError, match=r"head\.weight holds NaN or infinity: the adapter"):
+    with pytest.raises(StructmatError, match=r"head\.weight contains NaN or infinity: the adapter"):
         save_adapter(one, tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == files
 
@@ -294,7 +296,7 @@ def test_a_buffer_may_hold_infinities_but_no_parameter(tmp_path):
 def test_a_module_trained_whole_cannot_hold_an_adapted_layer(tmp_path):
     save_adapter(trained(), tmp_path)
     edited(tmp_path, lambda s: s.update(trained=["2"]))
-    refused(tmp_path, "2 is trained whole in the file, but holds an adapted layer")
+    refused(tmp_path, "2 is trained whole in the file, but contains an adapted layer")
 
 
 def test_groups_are_compared(tmp_path):

@@ -100,7 +100,7 @@ def test_sharded_training_is_that_of_one_process(tmp_path, options):
         assert "sharded over several processes: adapt the model before" in said["adapt"]
         assert "sharded over several processes: adapt the model before" in said["load"]
         assert said["again"] < 1e-5
-        assert "holds NaN or infinity" in said["broken"]  # in the process with sound parts, too
+        assert "contains NaN or infinity" in said["broken"]  # in the process with sound parts, too
     assert not (tmp_path / "broken").exists()
 
 
@@ -110,7 +110,7 @@ def test_the_older_fsdp_is_saved_where_its_parameters_are_whole(tmp_path):
     found = launched(tmp_path, [*TORCHRUN, worker.__file__, "fsdp1", str(tmp_path), *options])
     check_like_one(tmp_path, found, options)
     for said in found:
-        assert "the parameters are held in parts" in said["refused"]
+        assert "the parameters are sharded" in said["refused"]
     assert not (tmp_path / "parts").exists()
 
 
@@ -124,7 +124,7 @@ def test_zero_training_is_that_of_one_process(tmp_path, stage):
     check_like_one(tmp_path, found, options)
     for said in found:
         if stage == "3":
-            assert "the parameters are held in parts" in said["refused"]
+            assert "the parameters are sharded" in said["refused"]
         else:
             assert said["refused"] is None
 

@@ -69,15 +69,19 @@ def test_targets_by_regex_and_by_list():
 @pytest.mark.parametrize(
     ("targets", "exclude", "message"),
     [
-        ("nothing", None, "no layer is left to adapt; this model has 17 layers that can be: bert"),
+        (
+            "nothing",
+            None,
+            "no layer is left to adapt; this model has 17 layers that can be adapted: bert",
+        ),
         ("query", None, r"a string is a regular expression .*, \['query'\] matches ends of names"),
         (["zzz"], None, r"; there are [a-z_]+(, [a-z_]+)*$"),  # the last parts, without prefixes
-        (["quary"], None, "'quary' is the name of no layer .*; did you mean query"),
-        ("all-linear", ["quary"], "exclude_modules: 'quary' is the name of no layer"),
+        (["quary"], None, "'quary' matches no selectable layer .*; did you mean query"),
+        ("all-linear", ["quary"], "exclude_modules: 'quary' matches no selectable layer"),
         ("all-linear", ".*", "no layer is left to adapt"),
         ("all-linear", "quary", "exclude_modules='quary' matches no layer of this model"),
         ("(", None, "is not a regular expression"),
-        (["embeddings"], None, "'embeddings' is the name of no layer"),
+        (["embeddings"], None, "'embeddings' matches no selectable layer"),
     ],
 )
 def test_targets_that_pick_nothing_are_refused(targets, exclude, message):
@@ -129,7 +133,7 @@ def test_a_pattern_is_of_the_whole_name_or_of_its_last_parts(pattern, fitting):
     model["block"] = nn.ModuleDict({name: nn.Linear(4, 4) for name in names})
     options = {"topology_pattern": {pattern: "block_diagonal(block=4)"}}
     if fitting is None:
-        with pytest.raises(StructmatError, match="matches none of the layers to adapt"):
+        with pytest.raises(StructmatError, match="matches none of the adapted layers"):
             adapt(model, "butterfly", **options)
         return
     found = adapters(adapt(model, "butterfly", **options))
@@ -177,7 +181,12 @@ def test_layers_of_one_width_share_one_network():
         ("buterfly", None, SpecError, "did you mean butterfly"),
         (7, None, StructmatError, "topology=7: it must be a spec string"),
         (lambda width: width, None, StructmatError, "returned 24: it must return a Network"),
-        ("mixed_radix", {"quary": "monarch"}, StructmatError, "'quary' matches none of the layers"),
+        (
+            "mixed_radix",
+            {"quary": "monarch"},
+            StructmatError,
+            "'quary' matches none of the adapted layers",
+        ),
         ("mixed_radix", {"(": "monarch"}, StructmatError, "is not a regular expression"),
         ("mixed_radix", {"query": "monarchy"}, SpecError, "did you mean monarch"),
     ],
@@ -195,7 +204,10 @@ def test_networks_that_do_not_fit_are_refused(topology, pattern, error, message)
     [
         ({"blocks": "qr"}, "blocks='qr': no such parametrization"),
         ({"dropout": (2.0, 0.0)}, "it must be two probabilities"),
-        ({"trainable": ["clasifier"]}, "trainable: 'clasifier' is the name .* mean classifier"),
+        (
+            {"trainable": ["clasifier"]},
+            "trainable: 'clasifier' matches no selectable .* mean classifier",
+        ),
         ({"trainable": "nothing"}, "trainable='nothing' matches no module"),
         ({"trainable": ["encoder"]}, "trainable: bert.encoder holds a layer that is adapted"),
     ],
@@ -224,7 +236,7 @@ def test_the_name_of_a_model_is_no_model(call):
 def test_a_second_adapt_is_refused():
     model = adapt(bert(), "mixed_radix")
     before = state(model)
-    with pytest.raises(StructmatError, match="has adapters already: merge"):
+    with pytest.raises(StructmatError, match="already has adapters: call merge"):
         adapt(model, "mixed_radix", target_modules=["classifier"])
     assert unchanged(model, before)
 
@@ -334,7 +346,9 @@ def test_merging_is_all_or_nothing():
     with torch.no_grad():
         last.rotation.generators[0][0] = float("inf")
     before = [a.base.weight for a in adapters(model).values()]
-    with pytest.raises(StructmatError, match=r"bert\.pooler\.dense: the merged weight holds NaN"):
+    with pytest.raises(
+        StructmatError, match=r"bert\.pooler\.dense: the merged weight contains NaN"
+    ):
         merge(model)
     assert all(a.base.weight is w for a, w in zip(adapters(model).values(), before, strict=True))
 

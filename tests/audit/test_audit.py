@@ -219,7 +219,7 @@ def test_generators_that_make_no_exponential_are_a_warning():
     one = adapt(nn.Linear(4, 2), "butterfly(block=4)", target_modules=".*", blocks="exp")
     with torch.no_grad():
         one.rotation.generators[0].fill_(1e20)
-    assert "holds NaN or infinity" in audit(one).warnings[0]
+    assert "contains NaN or infinity" in audit(one).warnings[0]
     with pytest.raises(StructmatError, match="rounding makes their angles meaningless"):
         merge(one)
     assert not one.merged
@@ -238,7 +238,7 @@ def test_turns_near_half_and_broken_blocks_are_warnings():
     with torch.no_grad():
         one.rotation.generators[0].fill_(math.nan)
     found = audit(one)
-    assert "holds NaN or infinity" in found.warnings[0]
+    assert "contains NaN or infinity" in found.warnings[0]
     assert found.to_dict()["layers"][""]["orthogonality_error"] is None
     assert "inf" in str(found)
 

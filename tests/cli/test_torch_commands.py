@@ -56,7 +56,7 @@ def test_there_and_back(folder, capsys):
 def test_targets_that_need_the_model(folder, capsys, to):
     rank = ["--rank", "2"] if to == "lora" else []
     out = run(capsys, "convert", "ours", "theirs", "--to", to, "--model", "model", *rank)
-    assert ("rank 2 leaves out" in out) == (to == "lora")
+    assert ("rank 2 loses" in out) == (to == "lora")
     assert (folder / "theirs").is_dir()
 
 

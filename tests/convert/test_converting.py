@@ -187,8 +187,8 @@ def test_a_head_that_the_base_model_lacks_is_added(tmp_path):
     saved_model(base, tmp_path / "model", 2)
     done = convert(tmp_path / "ours", tmp_path / "a", to="merged", model=tmp_path / "model")
     assert done.notes == [
-        "left out, as they hold the old weights, training state or an adapter: training_args.bin",
-        "added, as the pretrained model does not have them: 1.bias, 1.weight",
+        "not copied, as they contain the old weights, training state or an adapter: training_args.bin",
+        "added, as they are not in the pretrained model: 1.bias, 1.weight",
     ]
     assert torch.equal(all_tensors(tmp_path / "a")["1.weight"], one[1].weight)
     index = json.loads((tmp_path / "a" / "model.safetensors.index.json").read_text())
@@ -318,15 +318,15 @@ def saved(folder, **options):
             StructmatError,
             "to='boft': no such format; did you mean gsoft",
         ),
-        ({"to": "lora"}, StructmatError, "a rank is given for lora"),
-        ({"to": "peft-oft", "rank": 2}, StructmatError, "and for nothing else"),
+        ({"to": "lora"}, StructmatError, "lora needs a rank"),
+        ({"to": "peft-oft", "rank": 2}, StructmatError, "and no other format has one"),
         ({"to": "lora", "rank": 0}, StructmatError, "rank=0: rank must be an integer, at least 1"),
         ({"to": "lora", "rank": 2}, StructmatError, "the weights are needed; name the pretrained"),
         ({"to": "merged"}, StructmatError, "the weights are needed; name the pretrained"),
         ({"to": "merged", "model": nn.Linear(2, 2)}, StructmatError, "load_adapter, then merge"),
         ({"to": "gsoft", "prefix": "unet"}, StructmatError, "prefix='unet': names of layers in"),
         ({"to": "lycoris"}, FileError, r"one file; let its name end in \.safetensors"),
-        ({"to": "structmat"}, FileError, "is in structmat's files already"),
+        ({"to": "structmat"}, FileError, "already in structmat's format"),
         ({"to": "peft-boft", "nearest": 1}, StructmatError, "nearest=1: nearest must be True"),
         ({"to": "peft-boft", "model": nn.Linear(2, 2)}, FileError, r"0\.up has no weight in this"),
         ({"to": "peft-boft", "model": linears(widths=(32, 48))}, FileError, "the model has"),
@@ -379,7 +379,7 @@ def test_one_file_of_lora_has_the_names_of_diffusers(tmp_path):
     with pytest.raises(FileError, match="needs a prefix, as in --prefix transformer"):
         convert(tmp_path / "ours", tmp_path / "other.safetensors", **options)
     save_adapter(ours(images(), "mixed_radix", bias=True), tmp_path / "biased")
-    with pytest.raises(FileError, match="a single file of LoRA has no biases"):
+    with pytest.raises(FileError, match="a single LoRA file supports neither biases"):
         convert(tmp_path / "biased", tmp_path / "b.safetensors", prefix="", **options)
 
 
@@ -396,7 +396,7 @@ def test_a_grouped_convolution_is_merged_and_no_lora(tmp_path):
     same({"0": all_tensors(tmp_path / "merged")["0.weight"]}, effective(one))
     with pytest.raises(FileError, match="LoRA of a convolution with groups"):
         convert(tmp_path / "ours", tmp_path / "lora", to="lora", rank=2, **options)
-    with pytest.raises(FileError, match="PEFT's BOFT takes no convolution with groups"):
+    with pytest.raises(FileError, match="PEFT's BOFT does not support convolutions with groups"):
         convert(tmp_path / "ours", tmp_path / "boft", to="peft-boft")
     assert not (tmp_path / "lora").exists()
 
@@ -406,7 +406,7 @@ def test_what_is_there_is_kept(tmp_path):
     (tmp_path / "out").mkdir()
     convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")  # an empty directory will do
     before = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
-    with pytest.raises(FileError, match="is there already; remove it first"):
+    with pytest.raises(FileError, match="already exists; remove it first"):
         convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")
     assert {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
     with pytest.raises(FileError, match="there is no directory"):
@@ -422,7 +422,10 @@ def write_config(folder, config, name="adapter_config.json"):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ('{"peft_type": "LORA"}', "PEFT's LORA is not converted; BOFT, OFT, HRA, STRUCTMAT are"),
+        (
+            '{"peft_type": "LORA"}',
+            "PEFT's LORA is not supported; supported methods are BOFT, OFT, HRA, STRUCTMAT",
+        ),
         ('{"peft_type": "BO', "adapter_config.json is truncated or not JSON"),
         ("[]", "expected a JSON object"),
         ('{"peft_type": "BOFT"}', "adapter_model.safetensors: No such file"),
@@ -437,22 +440,22 @@ def test_a_directory_of_something_else_is_refused(tmp_path, config, message):
 
 def test_files_of_something_else_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(FileError, match=r"neither adapter\.json, as structmat writes, nor"):
+    with pytest.raises(FileError, match=r"neither adapter\.json, as written by structmat, nor"):
         convert(tmp_path / "empty", tmp_path / "out")
     with pytest.raises(FileError, match="no such file or directory"):
         convert(tmp_path / "nothing", tmp_path / "out")
     files.save_file({"a": torch.zeros(2)}, tmp_path / "a.safetensors")
-    with pytest.raises(FileError, match=r"neither \.oft_blocks nor .* in it, but a;"):
+    with pytest.raises(FileError, match=r"contains neither \.oft_blocks nor .* do, but a$"):
         convert(tmp_path / "a.safetensors", tmp_path / "out")
     (tmp_path / "b.safetensors").write_bytes(b"no")
-    with pytest.raises(FileError, match="is cut or no safetensors file"):
+    with pytest.raises(FileError, match="is truncated or not a safetensors file"):
         convert(tmp_path / "b.safetensors", tmp_path / "out")
     folder = write_config(tmp_path / "old", '{"peft_type": "OFT"}')
     (folder / "adapter_model.bin").touch()
-    with pytest.raises(FileError, match=r"adapter_model\.bin is a pickle; save as"):
+    with pytest.raises(FileError, match=r"adapter_model\.bin is a pickle; save it as"):
         convert(folder, tmp_path / "out")
     (tmp_path / "adapter_model.safetensors").touch()
-    with pytest.raises(FileError, match=r"give the directory, for adapter_config\.json"):
+    with pytest.raises(FileError, match=r"give the directory, as adapter_config\.json"):
         convert(tmp_path / "adapter_model.safetensors", tmp_path / "out")
 
 
@@ -460,12 +463,16 @@ def test_files_of_something_else_are_refused(tmp_path):
     ("method", "tensors", "message"),
     [
         ("BOFT", {"0.boft_R": (1, 4, 4, 4)}, "boft_s is missing"),
-        ("BOFT", {"0.boft_R": (4, 4, 4, 4), "0.boft_s": (2, 1)}, "is no block butterfly"),
-        ("BOFT", {"0.boft_s": (2, 1)}, "boft_R of four axes is missing"),
-        ("OFT", {"0.oft_R.weight": (4, 5)}, r"0: 5 numbers for a block: r\(r−1\)/2 are needed"),
-        ("OFT", {"0.oft_r": (4, 4, 4)}, "of an OFT before PEFT 0.16"),
-        ("OFT", {"0.oft_embedding_R.weight": (4, 6)}, "PEFT's OFT of an embedding is not read"),
-        ("OFT", {"0.oft_R.weight": (4, 6)}, "does not say the shape of this layer's weight"),
+        ("BOFT", {"0.boft_R": (4, 4, 4, 4), "0.boft_s": (2, 1)}, "is not a block butterfly"),
+        ("BOFT", {"0.boft_s": (2, 1)}, "boft_R with four axes is missing"),
+        (
+            "OFT",
+            {"0.oft_R.weight": (4, 5)},
+            r"0: 5 numbers for a block: the number must be r\(r−1\)/2",
+        ),
+        ("OFT", {"0.oft_r": (4, 4, 4)}, "OFT of PEFT before 0.16"),
+        ("OFT", {"0.oft_embedding_R.weight": (4, 6)}, "OFT of an embedding is not supported"),
+        ("OFT", {"0.oft_R.weight": (4, 6)}, "does not specify the shape of this layer's weight"),
         ("OFT", {"0.lora_A.weight": (4, 6)}, "has no oft_R.weight or .*; it has 0.lora_A.weight"),
         ("HRA", {"0.hra_u": (4,)}, "not \\(inputs, reflections\\)"),
     ],
@@ -499,7 +506,7 @@ def test_a_merged_weight_that_overflows_is_refused(tmp_path):
         one[0]["up"].scale.fill_(1e6)
     save_adapter(one, tmp_path / "ours")
     saved_model(linears().half(), tmp_path / "model")
-    with pytest.raises(FileError, match=r"0\.up: the merged weight holds NaN or infinity"):
+    with pytest.raises(FileError, match=r"0\.up: the merged weight contains NaN or infinity"):
         convert(tmp_path / "ours", tmp_path / "out", to="merged", model=tmp_path / "model")
     assert not (tmp_path / "out").exists()
 
@@ -510,7 +517,7 @@ def test_an_adapter_that_diverged_is_refused(tmp_path):
     files.save_file(
         {"0.boft_R": x, "0.boft_s": torch.ones(3, 1)}, folder / "adapter_model.safetensors"
     )
-    with pytest.raises(FileError, match="0: a block holds NaN or infinity"):
+    with pytest.raises(FileError, match="0: a block contains NaN or infinity"):
         convert(folder, tmp_path / "out")
 
 
@@ -529,9 +536,9 @@ def test_a_broken_write_leaves_nothing(tmp_path, monkeypatch):
 def test_an_adapter_of_a_bare_layer_is_refused(tmp_path):
     one = ours(nn.Linear(8, 4), "butterfly", target_modules=".*")
     save_adapter(one, tmp_path / "ours")
-    with pytest.raises(FileError, match="of one bare layer"):
+    with pytest.raises(FileError, match="belongs to a single layer"):
         convert(tmp_path / "ours", tmp_path / "a", to="lora", rank=2, model=nn.Linear(8, 4))
-    with pytest.raises(FileError, match="the model is the one layer itself"):
+    with pytest.raises(FileError, match="the model is a single layer"):
         convert(tmp_path / "ours", tmp_path / "a", to="peft-boft")
 
 
@@ -540,5 +547,5 @@ def test_it_prints_what_was_converted(tmp_path):
     text = str(done)
     assert "structmat → PEFT's BOFT" in text
     assert "0.up   width 32, depth 2, blocks of 4  inputs" in text
-    assert "note: PEFT reads 2 factors only where its CUDA extension compiles" in text
+    assert "note: PEFT reads 2 factors only if its CUDA extension compiles" in text
     assert json.loads(json.dumps(done.to_dict()))["layers"]["0.up"]["error"] < 1e-6

@@ -82,7 +82,7 @@ def test_all_is_copied_but_other_forms_of_the_weights(tmp_path, adapter):
     for name in kept - {"model.safetensors"}:
         assert (tmp_path / "merged" / name).read_bytes() == (model / name).read_bytes()
     (note,) = done.notes
-    assert "left out, as they hold the old weights" in note
+    assert "not copied, as they contain the old weights" in note
     assert f"and {len(STALE) - 1 + 2 - 8} more" in note  # onnx is one, eight are named
     with safe_open(tmp_path / "merged" / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt", "of": "me"}
@@ -127,7 +127,7 @@ def test_a_target_within_the_model_is_not_copied_into_itself(tmp_path, adapter):
     convert(adapter, model / "out" / "merged", to="merged", model=model)
     assert listed(model / "out" / "merged") == before
     assert {name for name in listed(model) if not name.startswith("out/merged/")} == before
-    with pytest.raises(FileError, match="is there already"):
+    with pytest.raises(FileError, match="already exists"):
         convert(adapter, model, to="merged", model=model)
 
 

@@ -129,7 +129,7 @@ def test_a_model_of_such_weights_is_refused_by_name(tmp_path, dtype):
     except Exception:  # what this version of safetensors does not write
         pytest.skip(f"safetensors writes no {dtype}")
     packed = dtype == torch.float4_e2m1fn_x2  # of which safetensors counts each
-    said = r"0\.up: the file is of a weight" if packed else rf"0\.up\S*: a weight of {dtype}"
+    said = r"0\.up: the file expects a weight" if packed else rf"0\.up\S*: a weight of {dtype}"
     out = tmp_path / "out.safetensors"
     for options in ({"to": "merged"}, {"to": "lora", "rank": 2, "prefix": ""}):
         with pytest.raises(FileError, match=said):

@@ -116,9 +116,9 @@ def test_a_file_of_rotated_inputs_or_of_other_networks_is_refused(tmp_path):
 
 def test_names_are_found_in_the_model_only(tmp_path):
     trained(linears()[0], "boft", tmp_path / "a.safetensors")
-    with pytest.raises(FileError, match="underscores for dots here; name the pretrained model"):
+    with pytest.raises(FileError, match="underscores instead of dots; give the pretrained model"):
         convert(tmp_path / "a.safetensors", tmp_path / "ours")
-    with pytest.raises(FileError, match="are no layers of this model behind one prefix"):
+    with pytest.raises(FileError, match="do not match layers of this model with a common prefix"):
         convert(tmp_path / "a.safetensors", tmp_path / "ours", model=nn.Sequential(nn.Linear(2, 2)))
     assert not (tmp_path / "ours").exists()
 
@@ -128,5 +128,5 @@ def test_a_file_of_several_methods_is_refused(tmp_path):
     tensors = torch_files.load_file(tmp_path / "a.safetensors")
     tensors["lycoris_x.lora_up.weight"] = torch.zeros(2, 2)
     torch_files.save_file(tensors, tmp_path / "b.safetensors")
-    with pytest.raises(FileError, match=r"lycoris_x\.lora_up\.weight is no rotation"):
+    with pytest.raises(FileError, match=r"lycoris_x\.lora_up\.weight is not a rotation"):
         convert(tmp_path / "b.safetensors", tmp_path / "ours", model=linears())

@@ -128,10 +128,14 @@ def test_a_neumann_series_is_taken_as_it_is_or_to_the_nearest_rotation(tmp_path,
         convert(tmp_path / "series", tmp_path / "exact", to="peft-oft", nearest=True)
         settings = json.loads((tmp_path / "exact" / "adapter_config.json").read_text())
         assert not settings["use_cayley_neumann"]
-        with pytest.raises(FileError, match="off orthogonal, as a truncated series leaves them"):
+        with pytest.raises(
+            FileError, match="deviate from orthogonality by .*, as those of a truncated"
+        ):
             convert(tmp_path / "series", tmp_path / "boft", to="peft-boft")
     elif terms > 1:
-        with pytest.raises(FileError, match="off orthogonal, as a truncated series leaves them"):
+        with pytest.raises(
+            FileError, match="deviate from orthogonality by .*, as those of a truncated"
+        ):
             convert(tmp_path / "theirs", tmp_path / "ours", model=model)
     assert not (tmp_path / "ours").exists()
     done = convert(tmp_path / "theirs", tmp_path / "ours", model=model, nearest=True)
@@ -289,7 +293,7 @@ def test_the_error_of_lora_is_that_of_the_best_approximation(tmp_path):
     assert done.layers["0.up"]["of_change"] == pytest.approx(best, rel=1e-4)
     of_weight = float(values[5:].norm() / model[0]["up"].weight.detach().double().norm())
     assert done.layers["0.up"]["of_weight"] == pytest.approx(of_weight, rel=1e-4)
-    assert done.notes == [f"rank 5 leaves out {best:.2%} of the change (Frobenius norm)"]
+    assert done.notes == [f"rank 5 loses {best:.2%} of the change (Frobenius norm)"]
     loaded = peft.PeftModel.from_pretrained(linears(), tmp_path / "lora").merge_and_unload()
     left = (loaded[0]["up"].weight - model[0]["up"].weight).detach().double() - change
     assert float(left.norm() / change.norm()) == pytest.approx(best, rel=1e-4)
@@ -312,7 +316,7 @@ def test_reflections_become_lora_of_their_rank_without_loss(tmp_path):
 REFUSED = {
     "shuffle(block=4)": ("peft-boft", r"0\.up: stage 2 of its network has a switch of wires"),
     "butterfly(block=4, depth=3)": ("peft-oft", r"0\.up: stage 3 .* PEFT's OFT has one stage"),
-    "random(block=4, depth=1, rng=0)": ("peft-oft", r"0\.up: stage 1 .* neighbouring wires"),
+    "random(block=4, depth=1, rng=0)": ("peft-oft", r"0\.up: stage 1 .* adjacent wires"),
 }
 
 
@@ -320,7 +324,7 @@ REFUSED = {
 def test_a_network_of_another_shape_is_refused(tmp_path, spec):
     to, message = REFUSED[spec]
     save_adapter(ours(linears(), spec, target_modules=["up"]), tmp_path / "ours")
-    with pytest.raises(FileError, match=message + ".*LoRA and a merged model take any network"):
+    with pytest.raises(FileError, match=message + ".*LoRA and merged models support any network"):
         convert(tmp_path / "ours", tmp_path / "theirs", to=to)
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]
 
@@ -329,10 +333,10 @@ def test_scales_and_rotated_outputs_are_refused(tmp_path):
     options = {"target_modules": ["up"]}
     spec = "block_diagonal(block=4)"
     save_adapter(ours(linears(), spec, scale=True, **options), tmp_path / "scaled")
-    with pytest.raises(FileError, match="its outputs are scaled, and PEFT's OFT has no scales"):
+    with pytest.raises(FileError, match="its outputs are scaled, but PEFT's OFT has no scales"):
         convert(tmp_path / "scaled", tmp_path / "a", to="peft-oft")
     save_adapter(ours(linears(), spec, side="outputs", **options), tmp_path / "outputs")
-    with pytest.raises(FileError, match="its outputs are rotated, and PEFT's BOFT rotates inputs"):
+    with pytest.raises(FileError, match="its outputs are rotated, but PEFT's BOFT rotates inputs"):
         convert(tmp_path / "outputs", tmp_path / "a", to="peft-boft")
 
 
@@ -345,7 +349,7 @@ def test_half_a_turn_needs_the_exponential(tmp_path):
     with torch.no_grad():
         one[0].rotation.generators[0].copy_(torch.pi * plane[*torch.triu_indices(4, 4, 1)])
     save_adapter(one, tmp_path / "ours")
-    with pytest.raises(FileError, match="half a turn, the eigenvalue −1 that no Cayley"):
+    with pytest.raises(FileError, match="180°, so it has the eigenvalue −1, which no Cayley"):
         convert(tmp_path / "ours", tmp_path / "theirs", to="peft-oft")
 
 

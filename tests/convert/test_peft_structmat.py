@@ -177,7 +177,9 @@ def test_a_file_of_other_networks_is_refused(tmp_path):
     path = tmp_path / "peft" / "adapter_config.json"
     config = json.loads(path.read_text())
     path.write_text(json.dumps(config | {"networks": {}}))
-    with pytest.raises(FileError, match=r"up: generators of shapes .* no network that the config"):
+    with pytest.raises(
+        FileError, match=r"up: generators of shapes .* fit no network that the config"
+    ):
         convert(tmp_path / "peft", tmp_path / "ours", model=linears())
 
 
@@ -196,7 +198,7 @@ def test_layers_that_differ_too_much_are_refused(tmp_path):
     with torch.no_grad():
         one[0]["up"].rotation.generators[0][0, 0] = torch.pi
     save_adapter(one, tmp_path / "half")
-    with pytest.raises(FileError, match=r"has blocks='.*': an adapter of PEFT has one for all its"):
+    with pytest.raises(FileError, match=r"has blocks='.*': a PEFT adapter has one value for all"):
         convert(tmp_path / "half", tmp_path / "peft", to="peft")
 
 
@@ -219,6 +221,6 @@ def test_an_adapter_of_a_family_that_is_not_registered_says_what_to_import(tmp_p
 
 def test_what_peft_wrote_is_not_loaded_but_named(tmp_path):
     theirs(linears(), tmp_path / "peft", topology="benes", target_modules=["up"])
-    said = r"peft: an adapter that PEFT wrote; peft\.PeftModel\.from_pretrained\(model, .*/peft'\)"
-    with pytest.raises(FileError, match=f"{said} loads it, and `structmat convert` writes it"):
+    said = r"written by PEFT; load it with peft\.PeftModel\.from_pretrained\(model, .*/peft'\), or"
+    with pytest.raises(FileError, match=said + " convert it with `structmat convert`"):
         load_adapter(linears(), tmp_path / "peft")

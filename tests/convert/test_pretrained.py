@@ -170,7 +170,7 @@ def test_added_tokens_come_along(tmp_path, targets, options):
     loaded, said = type(made(llama)).from_pretrained(tmp_path / "merged", output_loading_info=True)
     assert not any(said.values())
     assert loaded.config.vocab_size == 56
-    assert any("the vocabulary has 56 tokens in place of 50" in note for note in done.notes)
+    assert any("the vocabulary has 56 tokens instead of 50" in note for note in done.notes)
     got = dict(loaded.state_dict())
     if targets == ["embed_tokens"]:  # PEFT saves no head then
         old = made(llama).lm_head.weight.detach()

@@ -169,7 +169,7 @@ def test_only_the_experts_of_some_layers():
     ("options", "error", "said"),
     [
         ({"target_parameters": ["experts.gate_up"]}, StructmatError, "experts.gate_up_proj"),
-        ({"target_parameters": ["q_proj.weight"]}, StructmatError, "layers go into target_modules"),
+        ({"target_parameters": ["q_proj.weight"]}, StructmatError, "list layers in target_modules"),
         ({"topology": "block_diagonal(block=16)"}, WidthError, "experts.down_proj reads 24 inputs"),
     ],
 )

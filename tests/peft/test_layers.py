@@ -163,7 +163,7 @@ def test_quantised_layers(make, side, tmp_path):
     again = peft.PeftModel.from_pretrained(model(), tmp_path, is_trainable=True)
     torch.testing.assert_close(again(x), unmerged, rtol=0, atol=1e-5)
     if make is torchao:
-        with pytest.raises(StructmatError, match="does not tell how torchao quantised it"):
+        with pytest.raises(StructmatError, match="does not record how torchao quantised it"):
             adapter.merge_adapter()
         quantization = pytest.importorskip("torchao.quantization")
         layer.requantise = quantization.Int8WeightOnlyConfig

@@ -103,7 +103,7 @@ def test_names_of_adapters_must_be_there():
         lambda: model.set_requires_grad(["defualt"], requires_grad=False),
         lambda: model.add_weighted_adapter(["defualt"], [1.0], "new"),
     ):
-        with pytest.raises(StructmatError, match="'defualt': there is no such one; did you mean d"):
+        with pytest.raises(StructmatError, match="'defualt': no such adapter; did you mean d"):
             ask()
     assert all(torch.equal(v, before[n]) for n, v in model.state_dict().items())
     assert model.active_adapters == ["default"]

@@ -35,7 +35,7 @@ def kinds(model):
             {"topology": "shuffle(block=16)"},
             WidthError,
             r"layers\.0 reads 12 inputs: shuffle.*nearest is 16.*mixed_radix\(12\) serves any"
-            r".*topology_pattern gives it another",
+            r".*select another network for it with",
         ),
         (
             {
@@ -54,7 +54,7 @@ def kinds(model):
         (
             {"topology_pattern": {"up": "monarch"}},
             StructmatError,
-            "'up' matches none of the layers",
+            "'up' matches none of the adapted layers",
         ),
         ({"topology": sm.butterfly(16)}, WidthError, r"layers\.0 .*the network has width 16"),
         ({"topology": "random(block=4, depth=2)"}, SpecError, "give it a seed, such as rng=0"),
@@ -207,10 +207,10 @@ LOST = (
 @pytest.mark.parametrize(
     ("spoil", "error", "said"),
     [
-        (cut, FileError, "is cut or no safetensors file"),
+        (cut, FileError, "is truncated or not a safetensors file"),
         (lacking, FileError, r"does not fit this model: .*generators\.\d is missing"),
-        (infinite, FileError, r"generators\.\d holds NaN or infinity"),
-        (extra, FileError, r"structmat_outputs.* has no place in the model"),
+        (infinite, FileError, r"generators\.\d contains NaN or infinity"),
+        (extra, FileError, r"structmat_outputs.* is not in the model"),
         (lambda f: edit(f / SETTINGS, schema=7), FileError, "schema 7"),
         (lambda f: edit(f / SETTINGS, topology="lost"), SpecError, LOST),
         (lambda f: edit(f / SETTINGS, topology="butterfli"), SpecError, "'butterfli' as in this"),

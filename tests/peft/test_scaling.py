@@ -225,10 +225,10 @@ def test_layers_of_one_adapter_only_are_means_with_the_identity(tmp_path):
 @pytest.mark.parametrize(
     ("names", "weights", "new", "options", "said"),
     [
-        (["default", "nobody"], [1, 1], "mean", {}, "adapter 'nobody': there is no such one"),
+        (["default", "nobody"], [1, 1], "mean", {}, "adapter 'nobody': no such adapter"),
         (["default"], [1, 1], "mean", {}, "2 weights for 1 adapters"),
         (["default", "other"], [1, float("nan")], "mean", {}, "weight nan: it must be a finite"),
-        (["default", "other"], [1, 1], "other", {}, "there is one of this name"),
+        (["default", "other"], [1, 1], "other", {}, "this name is taken"),
         (["default", "wide"], [1, 1], "mean", {}, "have different networks"),
         (["default", "other"], [1, 1], "layers", {}, "PEFT would confuse them"),
         (["default", "other"], [1, 1], "mean", {"combination_type": "svd"}, "geodesic means only"),
@@ -247,5 +247,5 @@ def test_what_has_no_mean_is_refused(names, weights, new, options, said):
 def test_heads_have_no_mean():
     case = Case("bert", ["query"], "shuffle(block=8)")
     model = adapted(case, modules_to_save=["classifier"])
-    with pytest.raises(StructmatError, match="modules_to_save, which are no rotations"):
+    with pytest.raises(StructmatError, match="modules_to_save, which are not rotations"):
         model.add_weighted_adapter(["default"], [1.0], "mean")

@@ -1,8 +1,9 @@
-"""Adapters: a frozen layer beside a trained rotation of what it reads, or of what it puts out.
+"""Adapters of layers: a frozen layer with a trained rotation of its inputs or of its outputs.
 
-A layer with weight W (rows are neurons) becomes W·Rᵀ: the neurons turn, and their norms and the
-angles between them stay. On activations that is W (Rᵀ x), so a d×d matrix is never formed.
-Rotated outputs are R·W: the neurons mix, and the angles between columns stay.
+The weight W of a layer (whose rows are neurons) becomes W·Rᵀ: the neurons are rotated, which
+preserves their norms and the angles between them. On activations this is W (Rᵀ x), so no d×d
+matrix is formed. With rotated outputs, the weight becomes R·W: the neurons are mixed, which
+preserves the angles between columns.
 """
 
 from structmat.adapters.layouts.base import Adapter, check_layer

@@ -1,4 +1,4 @@
-"""What all adapters share: the rotation, the output scale, merging and its undoing."""
+"""The base class of adapters: the rotation, the output scale, merging and unmerging."""
 
 from __future__ import annotations
 
@@ -27,38 +27,39 @@ from structmat.nn.parametrizations import at_least_float32
 class Adapter(nn.Module):
     """A layer whose weight is rotated: W' = s ⊙ W·Rᵀ, with an optional trained output scale s.
 
-    With `side="outputs"` it is W' = s ⊙ R·W; a bias is not rotated.
+    With `side="outputs"`, it is W' = s ⊙ R·W; a bias is not rotated.
 
-    Made by `adapt`; the subclasses say how a kind of layer lays out its weight. Attributes that
-    it does not have are those of the layer. `weight` is the effective weight W', with gradients,
-    so code that reads the weight of a layer (as `nn.MultiheadAttention` does) gets the right one.
+    Adapters are created by `adapt`; the subclasses define how a kind of layer lays out its weight.
+    Other attributes are looked up in the layer. `weight` is the effective weight W', with
+    gradients, so that code that reads the weight of a layer (as `nn.MultiheadAttention` does) gets
+    the right one.
 
     Parameters
     ----------
     base : nn.Module
-        The layer; its weight is left as it is.
+        The layer, whose weight is not modified.
     network : Network
-        Of width `turned_width(base, side)`.
+        A network of width `turned_width(base, side)`.
     side : {"inputs", "outputs"}
-        What is rotated: the inputs that each neuron reads, or the outputs of all neurons.
+        Whether to rotate the inputs that each neuron reads, or the outputs of all neurons.
     blocks, dropout, reduced, plan
         As for `Orthogonal`.
     scale : bool
-        Whether to train a factor for each output, 1 at the start; a bias is not scaled.
+        Whether to train a factor for each output, initially 1; a bias is not scaled.
     bias : bool
-        Whether the layer's bias, where it has one, is trained with the adapter and saved with it.
+        Whether the layer's bias, if any, is trained with the adapter and saved with it.
 
     Notes
     -----
     The convention is that of the BOFT paper, (R W0)ᵀ with neurons as the columns of W0, and of
-    PEFT's BOFT: W' = (W Rᵀ) ⊙ s by output. Rotated outputs are the convention of LyCORIS.
+    PEFT's BOFT: W' = (W Rᵀ) ⊙ s for each output. Rotated outputs are the convention of LyCORIS.
     """
 
     base: Layer
     calls_base: ClassVar[bool] = True  # whether activations go through the layer's own forward
-    scales_outputs: ClassVar[bool] = False  # whether a scale acts on what the layer returns
-    takes: ClassVar[str]  # the layer's class by name, for transformers may not be installed
-    field: ClassVar[str] = "receptive"  # what a rotation turns, where there is a choice
+    scales_outputs: ClassVar[bool] = False  # whether the scale is applied to the layer's outputs
+    takes: ClassVar[str]  # the class name of the layer, since transformers may not be installed
+    field: ClassVar[str] = "receptive"  # what a rotation acts on, if there is a choice
 
     def __init__(
         self,
@@ -78,10 +79,10 @@ class Adapter(nn.Module):
         if network.width != width:
             has = "reads" if side == "inputs" else "has"
             raise StructmatError(
-                f"a network of width {network.width} for a layer that {has} {width} {side}: both"
-                " must be equal"
+                f"a network of width {network.width} for a layer that {has} {width} {side}: the"
+                " two must be equal"
             )
-        # A kind that scales what the layer returns rotates that, too.
+        # Adapters that scale the layer's outputs also rotate them.
         products = scale or (side == "outputs" and not self.scales_outputs)
         check_layer(base, type(self), products=products)
         dtype, device = self.number_type(base)
@@ -104,31 +105,32 @@ class Adapter(nn.Module):
             nn.Parameter(torch.ones(outputs, dtype=dtype, device=device)) if scale else None
         )
         self.trains_bias = bias and self.bias is not None
-        self.saves_base = False  # whether a saved adapter brought the layer's own weight
+        self.saves_base = False  # whether a saved adapter replaced the layer's own weight
         self._plain: Any = None  # the layer's own weight, while merged
         self.register_state_dict_post_hook(_with_plain_weight)
         self.train(base.training)
 
-    # What a kind of layer says about itself ------------------------------------------------
+    # Defined for each kind of layer --------------------------------------------------------
 
     @classmethod
     def accepts(cls, layer: Layer) -> bool:
-        """Return whether the layer is of this kind."""
+        """Return whether this adapter supports the layer."""
         return cls.takes in map(named, type(layer).__mro__)
 
     @classmethod
     def check_weight(cls, base: Layer, *, products: bool) -> None:  # noqa: ARG003 (for some kinds)
-        """Refuse a weight that cannot be rotated; `products` as for `check_layer`.
+        """Raise an error for a weight that cannot be rotated; `products` is as for `check_layer`.
 
         Raises
         ------
         StructmatError
+            If the weight cannot be rotated.
         """
         plain_weight(base)
 
     @classmethod
     def number_type(cls, base: Layer) -> tuple[torch.dtype, torch.device]:
-        """Return the dtype that the layer computes in, and the device it is on."""
+        """Return the dtype and the device in which the layer computes."""
         return base.weight.dtype, device_of(base, base.weight)
 
     @classmethod
@@ -138,22 +140,22 @@ class Adapter(nn.Module):
 
     @classmethod
     def copies(cls, base: Layer) -> int:  # noqa: ARG003
-        """Return how many equal parts of the layer are kept apart, each with a rotation."""
+        """Return the number of equal, independent parts of the layer, each with its rotation."""
         return 1
 
     @classmethod
     def input_width(cls, base: Layer) -> int:
-        """Return how many numbers each neuron reads."""
+        """Return the number of inputs that are rotated together."""
         raise NotImplementedError
 
     @classmethod
     def output_width(cls, base: Layer) -> int:
-        """Return how many outputs (channels) the layer has."""
+        """Return the number of outputs (channels) of the layer."""
         raise NotImplementedError
 
     @classmethod
     def features(cls, base: Layer) -> tuple[int, int]:
-        """Return what PEFT calls the features in and out of the layer."""
+        """Return the numbers of input and output features in PEFT's sense."""
         return cls.input_width(base), cls.output_width(base)
 
     @classmethod
@@ -173,12 +175,12 @@ class Adapter(nn.Module):
 
     @classmethod
     def rows(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
-        """Return the rows (…, inputs) that the rotation of the inputs turns."""
+        """Return the rows (…, inputs) that the rotation of the inputs acts on."""
         return neurons
 
     @classmethod
     def from_rows(cls, base: Layer, rows: Tensor) -> Tensor:  # noqa: ARG003
-        """Return the neurons (out, field) of such rows."""
+        """Return the neurons (out, field), the inverse of `rows`."""
         return rows
 
     @classmethod
@@ -188,7 +190,7 @@ class Adapter(nn.Module):
 
     @classmethod
     def from_outputs(cls, base: Layer, outputs: Tensor) -> Tensor:  # noqa: ARG003
-        """Return the neurons of such outputs."""
+        """Return the neurons, the inverse of `by_outputs`."""
         return outputs.mT
 
     @classmethod
@@ -213,16 +215,16 @@ class Adapter(nn.Module):
         """Return the outputs for activations x, unmerged."""
         return self.run(self.base, x, self.weight)
 
-    # What they share -----------------------------------------------------------------------
+    # Common to all kinds -------------------------------------------------------------------
 
     @property
     def merged(self) -> bool:
-        """Whether the layer holds the effective weight already."""
+        """Whether the layer currently contains the effective weight."""
         return self._plain is not None
 
     @property
     def weight(self) -> Tensor:
-        """The effective weight, in the layout and dtype of the layer's."""
+        """The effective weight, in the layout and dtype of the layer's weight."""
         if is_offloaded(self) or is_offloaded(self.base):
             self.offloaded()
             with loaded(self), loaded(self.base):
@@ -240,7 +242,7 @@ class Adapter(nn.Module):
 
     @property
     def own_weight(self) -> Tensor:
-        """The layer's weight in floating point, its own or the merged one."""
+        """The layer's current weight in floating point, original or merged."""
         weight: Tensor = self.base.weight
         return weight
 
@@ -268,7 +270,7 @@ class Adapter(nn.Module):
 
     def _outputs(self, x: Tensor) -> Tensor:
         if self._sees_weight and not self.merged:
-            # Not tie_weights: another parameter that is the same tensor must keep its values.
+            # Without tie_weights, so that other parameters sharing the tensor keep their values.
             given = {"weight": self.weight}
             run: Tensor = torch.func.functional_call(self.base, given, (x,), tie_weights=False)
             return run
@@ -282,7 +284,7 @@ class Adapter(nn.Module):
         Raises
         ------
         StructmatError
-            When it holds NaN or infinity.
+            If it contains NaN or infinity.
         """
         training = self.rotation.training
         self.rotation.eval()
@@ -292,22 +294,22 @@ class Adapter(nn.Module):
             self.rotation.train(training)
         if not weight.is_meta and not torch.isfinite(weight).all():
             raise StructmatError(
-                "the merged weight holds NaN or infinity: the adapter diverged in training;"
+                "the merged weight contains NaN or infinity: the adapter diverged in training;"
                 " lower the learning rate"
             )
         return weight
 
     def set_weight(self, merged: Tensor) -> None:
-        """Put the merged weight in the layer; the layer's own one is kept for `restore_weight`.
+        """Replace the layer's weight by the merged one; `restore_weight` restores the original.
 
-        The layer gets a new parameter: one that shares its weight keeps the old.
+        The layer gets a new parameter, so other layers that share its weight keep the original.
         """
         plain = self._held()
         self._hold(nn.Parameter(merged, requires_grad=False))
-        object.__setattr__(self, "_plain", plain)  # past nn.Module: it is no parameter of ours
+        object.__setattr__(self, "_plain", plain)  # not registered as a parameter of the adapter
 
     def _held(self) -> Any:
-        """Return what merging replaces."""
+        """Return the object that merging replaces."""
         return self.base.weight
 
     def _hold(self, weight: Any) -> None:
@@ -315,7 +317,7 @@ class Adapter(nn.Module):
 
     @contextmanager
     def unmerged(self) -> Iterator[None]:
-        """Have the layer's own weight in place for a while, then what was there before."""
+        """Restore the layer's original weight within a `with` statement."""
         held, plain = self._held(), self._plain
         self.restore_weight()
         try:
@@ -327,12 +329,12 @@ class Adapter(nn.Module):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
         super()._apply(fn, recurse)
-        if self._plain is not None:  # moves with the rest
+        if self._plain is not None:
             object.__setattr__(self, "_plain", applied(self._plain, fn))
         return self
 
     def _put_plain(self, state: dict[str, Any], prefix: str) -> None:
-        """Put the layer's own weight in a state that has the merged one."""
+        """Replace the merged weight in a state dict by the layer's original one."""
         key = self._weight_key(prefix)
         kept = isinstance(state.get(key), nn.Parameter)  # keep_vars
         state[key] = self._plain if kept else self._plain.detach()
@@ -341,56 +343,57 @@ class Adapter(nn.Module):
         return f"{prefix}base.weight"
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self.restore_weight()  # what is loaded is the layer's own weight
+        self.restore_weight()  # the state contains the layer's original weight
         super()._load_from_state_dict(*args, **kwargs)
 
     def offloaded(self) -> None:
-        """Unmerge an offloaded layer: accelerate takes weights from the state, which has its own.
+        """Unmerge an offloaded layer, as accelerate offloads the original weight of the state dict.
 
-        Loaded weights are the layer's own ones then, and the merged one is no more.
+        Loading then restores the original weight, and the merged one is lost.
         """
         if is_offloaded(self.base):
             self.restore_weight()
 
     def restore_weight(self) -> None:
-        """Put the layer's own weight back, to the last bit."""
+        """Restore the layer's original weight exactly."""
         if self._plain is not None:
             self._hold(self._plain)
             object.__setattr__(self, "_plain", None)
 
 
 def check_layer(base: Layer, kind: type[Adapter], *, products: bool) -> None:
-    """Refuse a layer whose weight cannot be rotated, or whose own behaviour would be lost.
+    """Raise an error for a layer that cannot be rotated, or whose custom behaviour would be lost.
 
     Parameters
     ----------
     base : nn.Module
     kind : type of Adapter
     products : bool
-        Whether the adapter works on the products of the weight, before the bias.
+        Whether the adapter modifies the products with the weight, before the bias is added.
 
     Raises
     ------
     StructmatError
+        If the weight cannot be rotated, or the layer has a custom method or forward hooks.
     """
     kind.check_weight(base, products=products)
     bypassed = not kind.calls_base or (products and not kind.scales_outputs)
     own = own_behaviour(base, kind.takes) if bypassed else None
     if own is not None:
         raise StructmatError(
-            f"a {type(base).__name__} has a {own} of its own, which the adapter would bypass;"
-            " exclude this layer"
+            f"{type(base).__name__} overrides {own}, which the adapter would bypass; exclude this"
+            " layer"
         )
     if base._forward_hooks or base._forward_pre_hooks:
         raise StructmatError(
-            f"a {type(base).__name__} with forward hooks: they would see other activations before"
-            " merging than after; remove them, or exclude this layer"
+            f"{type(base).__name__} has forward hooks, which would see different activations before"
+            " and after merging; remove them, or exclude this layer"
         )
 
 
 def _with_plain_weight(
     adapter: Adapter, state: dict[str, Any], prefix: str, _metadata: dict[str, Any]
 ) -> None:
-    """Put the layer's own weight in the state of a merged adapter: the rotation is there, too."""
+    """Save the original weight of a merged adapter's layer, as the rotation is saved as well."""
     if adapter.merged:
         adapter._put_plain(state, prefix)

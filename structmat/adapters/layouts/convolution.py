@@ -1,6 +1,6 @@
-"""Convolutions: neurons turn in their receptive fields, or in their channels alone.
+"""Adapters of convolutions, which rotate receptive fields, or channels only.
 
-The convolution is the layer's own, so stride, padding, dilation and kernel are what it says.
+They call the layer's own convolution, so stride, padding, dilation and kernel size apply as usual.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from structmat.adapters.layouts.requirements import Layer
 
 
 class ConvolutionAdapter(Adapter):
-    """An adapted convolution: each neuron turns in its receptive field of in/groups·k numbers.
+    """An adapted convolution that rotates receptive fields of in/groups·k inputs.
 
-    With groups, each group has a rotation of its own: its neurons read other channels, so the
-    network is `groups` copies side by side.
+    With groups, each group has its own rotation, as its neurons read other channels: the network
+    consists of `groups` copies side by side.
     """
 
     calls_base = False
@@ -49,23 +49,23 @@ class ConvolutionAdapter(Adapter):
 
     @classmethod
     def neurons(cls, base: Layer, weight: Tensor) -> Tensor:
-        """Return the flattened receptive fields."""
+        """Return the neurons as flattened receptive fields."""
         return weight.reshape(-1, cls.field_size(base))
 
     @classmethod
     def from_neurons(cls, base: Layer, neurons: Tensor) -> Tensor:
-        """Return the receptive fields in their shape."""
+        """Return the weight in its original shape."""
         return neurons.reshape(base.weight.shape)
 
     @classmethod
     def rows(cls, base: Layer, neurons: Tensor) -> Tensor:
-        """Return one neuron of each group beside each other: (out/groups, groups·field)."""
+        """Return rows that concatenate one neuron of each group: (out/groups, groups·field)."""
         groups, field = int(base.groups), cls.field_size(base)
         return neurons.reshape(groups, -1, field).transpose(0, 1).reshape(-1, groups * field)
 
     @classmethod
     def from_rows(cls, base: Layer, rows: Tensor) -> Tensor:
-        """Return the neurons of each group after each other."""
+        """Return the neurons, ordered by group."""
         groups, field = int(base.groups), cls.field_size(base)
         return rows.reshape(-1, groups, field).transpose(0, 1).reshape(-1, field)
 
@@ -79,9 +79,9 @@ class ConvolutionAdapter(Adapter):
         return values.reshape(-1, *[1] * (self.base.weight.ndim - 1))
 
     def _forward(self, x: Tensor) -> Tensor:
-        if not self._turns_channels(x):
+        if not self._rotates_channels(x):
             return self.run(self.base, x, self.weight)
-        # Padding copies pixels or adds zeros: a rotation of channels passes through it.
+        # Padding copies pixels or adds zeros, so it commutes with a rotation of channels.
         axis = -self.base.weight.ndim + 1
         x = self.rotation.adjoint(x.movedim(axis, -1)).movedim(-1, axis)
         weight = self.base.weight
@@ -89,15 +89,15 @@ class ConvolutionAdapter(Adapter):
             weight = (weight * self._output_axis(self.scale)).to(weight.dtype)
         return self.run(self.base, x, weight)
 
-    def _turns_channels(self, x: Tensor) -> bool:
-        """Return whether the rotation acts on channels, and x has fewer of them than the weight."""
+    def _rotates_channels(self, x: Tensor) -> bool:
+        """Return whether the rotation acts on channels, and x is not larger than the weight."""
         weight: Tensor = self.base.weight
         on_channels = self.side == "inputs" and self.rotation.width == self.base.in_channels
         return on_channels and x.numel() <= weight.numel()
 
 
 class ChannelsAdapter(ConvolutionAdapter):
-    """An adapted convolution whose in/groups channels turn, alike at each place of the kernel."""
+    """An adapted convolution that rotates channels, in the same way at each kernel position."""
 
     field = "channels"
 
@@ -108,14 +108,14 @@ class ChannelsAdapter(ConvolutionAdapter):
 
     @classmethod
     def rows(cls, base: Layer, neurons: Tensor) -> Tensor:
-        """Return the channels by place of the kernel: (out/groups, k, in_channels)."""
+        """Return the channels by kernel position: (out/groups, k, in_channels)."""
         groups, channels = int(base.groups), int(base.in_channels)
         split = neurons.reshape(groups, -1, channels // groups, math.prod(base.kernel_size))
         return split.permute(1, 3, 0, 2).reshape(-1, split.shape[-1], channels)
 
     @classmethod
     def from_rows(cls, base: Layer, rows: Tensor) -> Tensor:
-        """Return the neurons (out, in/groups·k) of such channels."""
+        """Return the neurons (out, in/groups·k), the inverse of `rows`."""
         groups, (_, places, channels) = int(base.groups), rows.shape
         split = rows.reshape(-1, places, groups, channels // groups)
         return split.permute(2, 0, 3, 1).reshape(-1, channels // groups * places)
@@ -140,18 +140,18 @@ class Conv3dAdapter(ConvolutionAdapter):
 
 
 class Conv1dChannelsAdapter(ChannelsAdapter):
-    """An adapted `nn.Conv1d` whose channels turn."""
+    """An adapted `nn.Conv1d` with rotated channels."""
 
     takes = Conv1dAdapter.takes
 
 
 class Conv2dChannelsAdapter(ChannelsAdapter):
-    """An adapted `nn.Conv2d` whose channels turn."""
+    """An adapted `nn.Conv2d` with rotated channels."""
 
     takes = Conv2dAdapter.takes
 
 
 class Conv3dChannelsAdapter(ChannelsAdapter):
-    """An adapted `nn.Conv3d` whose channels turn."""
+    """An adapted `nn.Conv3d` with rotated channels."""
 
     takes = Conv3dAdapter.takes

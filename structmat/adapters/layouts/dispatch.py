@@ -1,4 +1,4 @@
-"""Which kind of adapter takes which layer, and all layers of a model that one takes."""
+"""Selection of the kind of adapter for a layer, and iteration over the layers of a model."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from structmat.adapters.layouts.requirements import Layer
 from structmat.errors import StructmatError
 
 KINDS: tuple[type[Adapter], ...] = (
-    QuantisedLinearAdapter,  # before linear layers: some are both
+    QuantisedLinearAdapter,  # before LinearAdapter, since some layers match both
     LinearAdapter,
     Conv1DAdapter,
     Conv1dAdapter,
@@ -42,13 +42,13 @@ FIELDS = ("receptive", "channels")
 
 
 def kind_for(layer: Layer, field: str = "receptive") -> type[Adapter] | None:
-    """Return the kind of adapter that takes this layer, if any.
+    """Return the kind of adapter for this layer, or None.
 
     Parameters
     ----------
     layer : nn.Module or Stack
     field : {"receptive", "channels"}
-        What turns in a convolution; other layers have no choice.
+        What is rotated in a convolution; ignored for other layers.
 
     Examples
     --------
@@ -62,7 +62,7 @@ def kind_for(layer: Layer, field: str = "receptive") -> type[Adapter] | None:
 
 
 def kind_named(name: str) -> type[Adapter] | None:
-    """Return the kind of adapter of this name, as files have it, if there is one.
+    """Return the kind of adapter of this name, as used in files, or None.
 
     Examples
     --------
@@ -73,17 +73,17 @@ def kind_named(name: str) -> type[Adapter] | None:
 
 
 def checked_field(field: str) -> str:
-    """Return the field.
+    """Return the field after checking it.
 
     Raises
     ------
     StructmatError
-        When it is none.
+        If it is neither "receptive" nor "channels".
     """
     if field not in FIELDS:
         raise StructmatError(
-            f"field={field!r}: the rotation of a convolution turns its 'receptive' fields, or its"
-            " 'channels' alone"
+            f"field={field!r}: it must be 'receptive', to rotate the receptive fields of"
+            " convolutions, or 'channels', to rotate their channels only"
         )
     return field
 
@@ -91,8 +91,8 @@ def checked_field(field: str) -> str:
 def named_layers(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, Layer]]:
     """Yield the modules of a model by name, and after experts each of their stacked weights.
 
-    Wrappers of torch.compile, data parallelism and checkpointing are skipped, and so are their
-    parts of the names.
+    Wrappers of torch.compile, data parallelism and checkpointing are skipped, and removed from the
+    names.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Embeddings: the rows of the table turn, which is to rotate what is looked up."""
+"""Adapters of embeddings, which rotate the rows of the table or, equivalently, the outputs."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from structmat.errors import StructmatError
 
 
 class EmbeddingAdapter(Adapter):
-    """An adapted `nn.Embedding`: weight (entries, dim) becomes E·Rᵀ, and each output R e.
+    """An adapted `nn.Embedding`: its weight E (entries, dim) becomes E·Rᵀ, and each output R e.
 
-    The entries are what the layer puts out, so both sides mean the same rotation. The scale has a
-    factor for each of the dim outputs. The row at `padding_idx` turns with the others, so zeros
-    stay zeros.
+    The rows are the outputs of the layer, so both sides mean the same rotation. The scale has a
+    factor for each of the dim outputs. The row at `padding_idx` is rotated like the others, so
+    zeros stay zeros.
     """
 
     scales_outputs = True
@@ -23,7 +23,7 @@ class EmbeddingAdapter(Adapter):
 
     @classmethod
     def check_weight(cls, base: Layer, *, products: bool) -> None:
-        """Refuse weights as other kinds do, and row norms that a rotation does not preserve."""
+        """Raise an error as for other kinds, and for a norm that a rotation does not preserve."""
         plain_weight(base)
         if base.max_norm is not None and base.norm_type != 2:
             raise StructmatError(
@@ -33,8 +33,8 @@ class EmbeddingAdapter(Adapter):
             )
         if products and base.max_norm is not None:
             raise StructmatError(
-                f"an embedding with max_norm={base.max_norm}, which looks at the norms that a"
-                " scale changes; leave out the scale, or exclude this layer"
+                f"an embedding with max_norm={base.max_norm}, which depends on the norms that a"
+                " scale changes; omit the scale, or exclude this layer"
             )
 
     @classmethod
@@ -54,20 +54,20 @@ class EmbeddingAdapter(Adapter):
 
     @classmethod
     def by_outputs(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
-        """Return the rows as they are: they are outputs."""
+        """Return the rows unchanged, since they are the outputs."""
         return neurons
 
     @classmethod
     def from_outputs(cls, base: Layer, outputs: Tensor) -> Tensor:  # noqa: ARG003
-        """Return the rows as they are."""
+        """Return the rows unchanged."""
         return outputs
 
     @classmethod
     def run(cls, base: Layer, x: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG003
-        """Return entries of another table.
+        """Look up entries of another table.
 
-        As plain `nn.functional.embedding` does: options that shape the gradient of the layer's
-        own table have no place in that of a rotation.
+        This is a plain `nn.functional.embedding`: options for the gradient of the layer's own table
+        do not apply to the gradient of a rotation.
         """
         return functional.embedding(x, weight)
 
@@ -77,7 +77,7 @@ class EmbeddingAdapter(Adapter):
     def _forward(self, x: Tensor) -> Tensor:
         base = self.base
         plain = base.max_norm is None and self._stock
-        if plain and x.numel() > base.num_embeddings:  # such as positions of a large batch
+        if plain and x.numel() > base.num_embeddings:  # such as the positions of a large batch
             return self.run(base, x, self.weight)
         outputs: Tensor = self.rotation(base(x))
         return outputs if self.scale is None else (outputs * self.scale).to(outputs.dtype)

@@ -1,7 +1,7 @@
-"""Experts of a mixture: their stacked weights are layers, by the names of the parameters.
+"""Adapters of mixtures of experts, whose stacked weights are treated as layers.
 
-transformers keeps the linear layers of all experts in one parameter, (experts, out, in), or
-(experts, in, out) where it says `is_transposed`. Each expert has a rotation of its own.
+transformers stores the linear layers of all experts in one parameter, (experts, out, in), or
+(experts, in, out) if `is_transposed` is set. Each expert has its own rotation.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from structmat.adapters.layouts.requirements import Layer
 from structmat.nn.offloading import is_offloaded, loaded
 
 NAMES = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
-# Experts that do not say their layout themselves.
+# Expert classes without the attribute `is_transposed`.
 TRANSPOSED = {"Llama4TextExperts": True, "Step3p7Experts": False}
 
 
 class Stack:
-    """A stacked weight of experts, seen as a layer: it holds nothing, the experts do.
+    """A view of a stacked weight of experts as a layer, which stores nothing itself.
 
     Parameters
     ----------
     owner : nn.Module
-        The experts.
+        The module of the experts.
     part : str
         The name of the parameter.
     transposed : bool
@@ -51,30 +51,30 @@ class Stack:
 
     @property
     def bias(self) -> nn.Parameter | None:
-        """The bias of each expert, (experts, out), where they have some."""
+        """The biases of the experts, (experts, out), if any."""
         bias: nn.Parameter | None = getattr(self.owner, f"{self.part}_bias", None)
         return bias
 
     @property
     def sizes(self) -> tuple[int, int, int]:
-        """The numbers of experts, of outputs and of inputs."""
+        """The numbers of experts, outputs and inputs."""
         experts, outputs, inputs = self.weight.shape
         return (experts, inputs, outputs) if self.transposed else (experts, outputs, inputs)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "owner" or name.startswith("__"):  # asked of a copy that is being made
+        if name == "owner" or name.startswith("__"):  # looked up while a copy is being created
             raise AttributeError(name)
         return getattr(self.owner, name)
 
 
 class Stacks:
-    """The stacked weights of modules, each made once."""
+    """A cache of the stacked weights of modules."""
 
     def __init__(self) -> None:
         self._made: dict[int, dict[str, Stack]] = {}
 
     def of(self, module: nn.Module) -> dict[str, Stack]:
-        """Return the stacked weights of a module by parameter; most modules have none."""
+        """Return the stacked weights of a module by parameter name; most modules have none."""
         if id(module) not in self._made:
             self._made[id(module)] = _stacks(module)
         return self._made[id(module)]
@@ -92,9 +92,9 @@ def _stacks(module: nn.Module) -> dict[str, Stack]:
 
 
 class StackAdapter(Adapter):
-    """The adapted weight of all experts: the network is a copy for each of them.
+    """The adapted stacked weight of all experts, with a copy of the network for each of them.
 
-    The scale has a factor for each output of each expert. `Experts` runs it.
+    The scale has a factor for each output of each expert. `Experts` calls it.
     """
 
     calls_base = False
@@ -107,19 +107,19 @@ class StackAdapter(Adapter):
 
     @classmethod
     def input_width(cls, base: Layer) -> int:
-        """Return how many inputs all experts have."""
+        """Return the total number of inputs of all experts."""
         experts, _, inputs = base.sizes
         return int(experts * inputs)
 
     @classmethod
     def output_width(cls, base: Layer) -> int:
-        """Return how many outputs all experts have."""
+        """Return the total number of outputs of all experts."""
         experts, outputs, _ = base.sizes
         return int(experts * outputs)
 
     @classmethod
     def features(cls, base: Layer) -> tuple[int, int]:
-        """Return the inputs and outputs of one expert."""
+        """Return the numbers of inputs and outputs of one expert."""
         _, outputs, inputs = base.sizes
         return int(inputs), int(outputs)
 
@@ -130,12 +130,12 @@ class StackAdapter(Adapter):
 
     @classmethod
     def from_neurons(cls, base: Layer, neurons: Tensor) -> Tensor:
-        """Return the weight in its layout."""
+        """Return the weight in its original layout."""
         return neurons.mT if base.transposed else neurons
 
     @classmethod
     def rows(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
-        """Return one neuron of each expert beside each other: (out, experts·in)."""
+        """Return rows that concatenate one neuron of each expert: (out, experts·in)."""
         return neurons.transpose(0, 1).flatten(1)
 
     @classmethod
@@ -145,7 +145,7 @@ class StackAdapter(Adapter):
 
     @classmethod
     def by_outputs(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
-        """Return the outputs of all experts beside each other: (in, experts·out)."""
+        """Return the concatenated outputs of all experts: (in, experts·out)."""
         return neurons.flatten(0, 1).mT
 
     @classmethod
@@ -163,15 +163,15 @@ class StackAdapter(Adapter):
 
 
 class Experts(nn.Module):
-    """Experts with adapted weights: their own forward, whichever it is, sees the rotated ones.
+    """Experts whose own forward method is called with rotated weights.
 
-    The weights are rotated anew in each call, all experts of them; `merge` leaves no cost.
+    Each call rotates the weights of all experts; `merge` avoids this cost.
 
     Parameters
     ----------
     base : nn.Module
-        The experts.
-    adapters : mapping from a parameter's name to its adapter
+        The module of the experts.
+    adapters : mapping from the name of a parameter to its adapter
     """
 
     def __init__(self, base: nn.Module, adapters: Mapping[str, StackAdapter]) -> None:
@@ -179,7 +179,7 @@ class Experts(nn.Module):
         self.base = base
         self.parts = tuple(adapters)
         for name, adapter in adapters.items():
-            self._modules[name] = adapter  # add_module would find the parameter of the experts
+            self._modules[name] = adapter  # add_module would conflict with the parameter's name
         self.train(base.training)
 
     def _adapters(self) -> dict[str, StackAdapter]:
@@ -187,7 +187,7 @@ class Experts(nn.Module):
         return {name: m for name, m in found.items() if isinstance(m, StackAdapter)}
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return what the experts do with the rotated weights."""
+        """Return the outputs of the experts with the rotated weights."""
         if is_offloaded(self.base):  # its hooks would restore the unrotated weights
             for adapter in self._adapters().values():
                 adapter.offloaded()
@@ -199,11 +199,11 @@ class Experts(nn.Module):
         rotated = {name: a.weight for name, a in self._adapters().items() if not a.merged}
         if not rotated:
             return self.base(*args, **kwargs)
-        # Not tie_weights: another parameter that is the same tensor must keep its values.
+        # Without tie_weights, so that other parameters sharing the tensor keep their values.
         return torch.func.functional_call(self.base, rotated, args, kwargs, tie_weights=False)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        for adapter in self._adapters().values():  # before the weights of the experts come
+        for adapter in self._adapters().values():  # before the experts' weights are loaded
             adapter.restore_weight()
         super()._load_from_state_dict(*args, **kwargs)
 

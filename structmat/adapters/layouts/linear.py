@@ -1,4 +1,4 @@
-"""Linear layers: inputs or outputs are rotated, or rotation and layer run as one operation."""
+"""Adapters of linear layers, which rotate inputs or outputs, fused with the layer if possible."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from structmat.adapters.layouts.requirements import Layer, runs_together
 
 
 class LinearAdapter(Adapter):
-    """An adapted `nn.Linear`: weight (out, in)."""
+    """An adapted `nn.Linear`, with weight (out, in)."""
 
     takes = "torch.nn.modules.linear.Linear"
 
@@ -46,18 +46,18 @@ class LinearAdapter(Adapter):
 
 
 class Conv1DAdapter(LinearAdapter):
-    """An adapted `transformers.Conv1D` (of GPT-2): a linear layer with weight (in, out)."""
+    """An adapted `transformers.Conv1D` (of GPT-2), a linear layer with weight (in, out)."""
 
     takes = "transformers.pytorch_utils.Conv1D"
 
     @classmethod
     def input_width(cls, base: Layer) -> int:
-        """Return the rows of the weight."""
+        """Return the number of rows of the weight."""
         return int(base.weight.shape[0])
 
     @classmethod
     def output_width(cls, base: Layer) -> int:
-        """Return the columns of the weight."""
+        """Return the number of columns of the weight."""
         return int(base.weight.shape[1])
 
     @classmethod

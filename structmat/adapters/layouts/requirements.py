@@ -1,4 +1,4 @@
-"""What an adapter asks of a layer before it takes it."""
+"""Requirements that a layer must meet to be adapted."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from torch import Tensor, nn
 
 from structmat.errors import StructmatError
 
-# torch types an attribute of a module as Tensor | Module; which ones a layer has is known from
-# its class, which `kind_for` has looked at.
+# torch types the attributes of a module as Tensor | Module; `kind_for` checks the class of a layer,
+# which determines its attributes.
 Layer: TypeAlias = Any
 
 ROTATED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
 _LISTED = ", ".join(str(dtype).removeprefix("torch.") for dtype in ROTATED)
-# The libraries whose layers or tensors hold numbers that stand for others.
+# The libraries whose layers or tensors are quantised.
 QUANTISERS = ("bitsandbytes", "torchao", "hqq", "gptqmodel", "aqlm", "eetq", "auto_round_extension")
 
 
 def checked_side(side: str) -> str:
-    """Return the side of a layer that is rotated, if it is one.
+    """Return the side of a layer that is rotated after checking it.
 
     Raises
     ------
     StructmatError
-        When it is none.
+        If it is neither "inputs" nor "outputs".
 
     Examples
     --------
@@ -33,15 +33,15 @@ def checked_side(side: str) -> str:
     'outputs'
     """
     if side not in ("inputs", "outputs"):
-        raise StructmatError(f'side={side!r}: a layer\'s "inputs" or its "outputs" are rotated')
+        raise StructmatError(f'side={side!r}: it must be "inputs" or "outputs"')
     return side
 
 
 def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:
-    """Return whether a rotation and the linear layer after it may run as one operation.
+    """Return whether a rotation and the linear layer after it can run as one operation.
 
-    On a CPU that saves the memory of the rotated activations. The layer must be frozen, have the
-    dtype of its inputs, and have no hooks or behaviour of its own (`stock`).
+    On a CPU, this saves the memory of the rotated activations. The layer must be frozen, have the
+    dtype of its inputs, and have no hooks or custom behaviour (`stock`).
     """
     kept = (base.weight, base.bias)
     return (
@@ -58,7 +58,7 @@ def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:
 
 
 def own_behaviour(base: Layer, takes: str) -> str | None:
-    """Return the name of a method that a layer's class does not have from its kind, if any."""
+    """Return the name of a method of the standard class that a layer overrides, or None."""
     stock = next((c for c in type(base).__mro__ if named(c) == takes), None)
     for name in ("forward", "_conv_forward"):
         if getattr(type(base), name, None) is not getattr(stock, name, None):
@@ -67,15 +67,15 @@ def own_behaviour(base: Layer, takes: str) -> str | None:
 
 
 def sees_weight(base: Layer, takes: str) -> bool:
-    """Return whether a layer must run with its rotated weight, and not on rotated activations.
+    """Return whether a layer must run with its rotated weight rather than on rotated activations.
 
-    That is so where a subclass changes inputs or outputs in a way that need not commute with a
+    This is the case if a subclass changes inputs or outputs in a way that may not commute with a
     rotation. The embeddings of transformers do commute, as they multiply by a number or shift
-    indices, unless they have other parameters as well.
+    indices, unless they have further parameters.
     """
     if own_behaviour(base, takes) is None or quantiser(base) is not None:
         return False
-    if getattr(base, "max_norm", None) is not None:  # it writes to the weight
+    if getattr(base, "max_norm", None) is not None:  # a lookup writes to the weight
         return False
     trusted = type(base).__module__.startswith("transformers.") and hasattr(base, "embedding_dim")
     return not trusted or len(list(base.parameters())) > 1
@@ -87,11 +87,12 @@ def named(cls: type) -> str:
 
 
 def plain_weight(base: Layer) -> None:
-    """Refuse a weight that is no plain floating-point parameter.
+    """Raise an error for a weight that is not a plain floating-point parameter.
 
     Raises
     ------
     StructmatError
+        If the weight is quantised, parametrized or of another dtype.
     """
     weight = base.weight
     plain = isinstance(weight, nn.Parameter) and is_rotated(weight.dtype)
@@ -104,9 +105,9 @@ def plain_weight(base: Layer) -> None:
 
 
 def is_rotated(dtype: torch.dtype) -> bool:
-    """Return whether weights of this dtype are rotated.
+    """Return whether weights of this dtype can be rotated.
 
-    Those of 8 bits or fewer are not: their rounding errors are as large as the changes made by
+    Those of 8 bits or fewer cannot: their rounding errors are as large as the changes made by
     training, and their scales, if any, are stored elsewhere.
 
     Examples
@@ -118,7 +119,7 @@ def is_rotated(dtype: torch.dtype) -> bool:
 
 
 def quantiser(layer: Layer) -> str | None:
-    """Return the name of the library that holds the weight of a layer in few bits, if one does.
+    """Return the name of the library that quantised a layer, or None.
 
     Examples
     --------

@@ -110,7 +110,7 @@ def test_the_side_is_told_apart_with_as_many_inputs_as_outputs(kind, side, field
 
 
 def test_a_field_that_is_none_is_refused(tmp_path):
-    with pytest.raises(StructmatError, match=r"field='pixels': .*'receptive' fields, or"):
+    with pytest.raises(StructmatError, match=r"field='pixels': it must be 'receptive', to rotate"):
         adapt(nn.Conv2d(2, 2, 1), "butterfly", target_modules=".*", field="pixels")
     model = adapt(nn.Sequential(nn.Conv1d(2, 2, 1)), "butterfly", target_modules=["0"])
     save_adapter(model, tmp_path)

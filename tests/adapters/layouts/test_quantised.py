@@ -212,7 +212,7 @@ def test_torchao_is_merged_only_where_its_settings_are_known():
     pytest.importorskip("torchao")
     made = adapted(torchao)
     made[0].requantise = None
-    with pytest.raises(StructmatError, match="does not tell how torchao quantised it"):
+    with pytest.raises(StructmatError, match="does not record how torchao quantised it"):
         merge(made)
     assert not made[0].merged
 
