@@ -187,7 +187,8 @@ def test_a_head_that_the_base_model_lacks_is_added(tmp_path):
     saved_model(base, tmp_path / "model", 2)
     done = convert(tmp_path / "ours", tmp_path / "a", to="merged", model=tmp_path / "model")
     assert done.notes == [
-        "not copied, as they contain the old weights, training state or an adapter: training_args.bin",
+        "not copied, as they contain the old weights, training state or an adapter:"
+        " training_args.bin",
         "added, as they are not in the pretrained model: 1.bias, 1.weight",
     ]
     assert torch.equal(all_tensors(tmp_path / "a")["1.weight"], one[1].weight)

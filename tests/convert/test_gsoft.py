@@ -78,8 +78,8 @@ def test_other_networks_and_layers_are_refused(tmp_path):
         convert(tmp_path / "ours", tmp_path / "a.safetensors", to="gsoft")
     one = ours(nn.Sequential(nn.Conv2d(4, 4, 1)), "butterfly(block=2)", target_modules=["0"])
     save_adapter(one, tmp_path / "conv")
-    with pytest.raises(FileError, match="0: GSOFT rotates linear layers"):
+    with pytest.raises(FileError, match="0: GSOFT supports only linear layers"):
         convert(tmp_path / "conv", tmp_path / "a.safetensors", to="gsoft")
     files.save_file({"0.gs_ort.gsoft_L": torch.zeros(2, 2, 2)}, tmp_path / "half.safetensors")
-    with pytest.raises(FileError, match="0 has no L and R of one shape"):
+    with pytest.raises(FileError, match="0 needs L and R of the same shape"):
         convert(tmp_path / "half.safetensors", tmp_path / "b")

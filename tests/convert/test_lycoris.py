@@ -106,7 +106,7 @@ def test_back_and_forth_gives_the_same_weights(tmp_path):
 def test_a_file_of_rotated_inputs_or_of_other_networks_is_refused(tmp_path):
     options = {"target_modules": ["up"]}
     save_adapter(ours(linears(), "block_diagonal(block=4)", **options), tmp_path / "inputs")
-    with pytest.raises(FileError, match=r"0\.up: its inputs are rotated, and LyCORIS rotates"):
+    with pytest.raises(FileError, match=r"0\.up: its inputs are rotated, but LyCORIS rotates"):
         convert(tmp_path / "inputs", tmp_path / "a.safetensors", to="lycoris")
     save_adapter(ours(linears(), "shuffle(block=4)", side="outputs", **options), tmp_path / "other")
     with pytest.raises(FileError, match=r"all 1 \+ log₂.*of a butterfly"):
