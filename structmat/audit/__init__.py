@@ -1,4 +1,4 @@
-"""Audit a finetuned model: what it kept of the pretrained one."""
+"""Audit of finetuned models: how well they preserve invariants of the pretrained model."""
 
 from structmat.audit.models import audit
 from structmat.audit.tables import Audit

@@ -1,4 +1,4 @@
-"""Layers with adapters in memory, those of `adapt` and those of PEFT, measured one by one."""
+"""Measurement of layers with adapters in memory, both those of `adapt` and those of PEFT."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from structmat.errors import BlockError
 from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.precision import without_autocast
 
-_PEFT = "base_model.model."  # what the names of layers begin with in a PEFT model
+_PEFT = "base_model.model."  # the prefix of the names of layers in a PEFT model
 
 
 class Audited(Protocol):
@@ -30,18 +30,18 @@ class Audited(Protocol):
 
     @property
     def count(self) -> int:
-        """How many rotations it has."""
+        """The number of rotations of the layer."""
         ...
 
     def rows(self, most: int) -> Iterator[tuple[str, Row]]:
-        """Yield what is found of each, by name."""
+        """Yield the measurements of each rotation, by name."""
         ...
 
 
 def adapted_layers(model: nn.Module) -> list[Audited]:
     """Return the layers of a model that have adapters.
 
-    Of a layer of PEFT, the active adapters; several act one after the other.
+    For layers of PEFT, only active adapters are included; several act one after the other.
     """
     found: list[Audited] = []
     for name, module in model.named_modules():
@@ -56,7 +56,7 @@ def adapted_layers(model: nn.Module) -> list[Audited]:
 
 @dataclass(frozen=True)
 class _Adapted:
-    """A layer of `adapt`."""
+    """A layer adapted by `adapt`."""
 
     name: str
     adapter: Adapter
@@ -105,7 +105,7 @@ class _Tuned:
             for k, (adapter, side) in enumerate(self.parts):
                 rotation: Orthogonal = getattr(layer, f"structmat_{side}")[adapter]
                 last = self.parts[k + 1 : k + 2] != [(adapter, "outputs")]
-                scale = layer.factors(adapter) if last else None  # it comes after both sides
+                scale = layer.factors(adapter) if last else None  # applied after both sides
                 turn = _turn(rotation, side, scale, layer.kind, held)
                 row = _of_turn(turn, rotation, scale)
                 if math.isfinite(row["orthogonality_error"]):
@@ -158,14 +158,14 @@ def _of_turn(turn: Turn, rotation: Orthogonal, scale: Tensor | None) -> Row:
 
 
 def _compare(row: Row, turn: Turn, plain: Tensor, merged: Tensor, most: int) -> None:
-    """Add to a row what became of the weight."""
+    """Add the comparison of the weights before and after to a row."""
     row |= of_weights(turn, plain, merged, most)
     row["rounding_lost"] = rounding_lost(turned(turn, plain.cpu()), plain, merged)
     row["warnings"] += rounding_warning(row["rounding_lost"], plain.dtype)
 
 
 def _dtype_warning(trained: Sequence[Tensor]) -> list[str]:
-    """Return what to say of trained numbers in a dtype that small steps do not move."""
+    """Return a warning if parameters have a dtype in which small steps are rounded away."""
     short = next((p.dtype for p in trained if torch.finfo(p.dtype).bits < 32), None)
     if short is None:
         return []
@@ -177,7 +177,7 @@ def _dtype_warning(trained: Sequence[Tensor]) -> list[str]:
 
 @contextmanager
 def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Have no dropout for a while."""
+    """Disable dropout within a `with` statement."""
     training = {part: part.training for part in module.modules()}
     module.eval()
     try:
@@ -188,9 +188,9 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
 
 
 def _is_comparable(kind: type[Adapter], layer: Layer) -> bool:
-    """Return whether the layer runs with one weight unmerged and with another merged.
+    """Return whether unmerged and merged outputs of the layer can be compared.
 
-    Experts run with the merged weight anyway; a table with max_norm is changed by lookups.
+    Experts always run with the effective weight; lookups modify a table with max_norm.
     """
     return not (issubclass(kind, StackAdapter) or getattr(layer, "max_norm", None))
 
@@ -198,7 +198,7 @@ def _is_comparable(kind: type[Adapter], layer: Layer) -> bool:
 def _difference(
     layer: nn.Module, x: Tensor, merge: Callable[[], Any], unmerge: Callable[[], Any]
 ) -> float:
-    """Return the largest difference of outputs merged and unmerged, over the largest output."""
+    """Return the largest difference of merged and unmerged outputs relative to the largest."""
     with without_autocast(x.device.type):
         unmerged = layer(x).double()
         merge()

@@ -1,4 +1,4 @@
-"""What a rotation is to keep, measured: on its blocks, and on the weights before and after."""
+"""Measures of the invariants of a rotation, from its blocks and from the weights."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from structmat.convert.adaptation import Blocks, Turn, layout, rotated
 from structmat.networks.network import Network
 
 _CHUNK = 512  # columns of an identity that are rotated at once
-_NEAR = 1e-6  # unit vectors nearer than this count as one: their energy has no bound
-_LOST = 0.1  # of the change, by rounding
-_TURNED = 0.9 * math.pi  # from here on, Cayley transforms are flat: tan(θ/2) is above 6
+_NEAR = 1e-6  # closer unit vectors are ignored, since their energy is unbounded
+_LOST = 0.1  # fraction of the change lost to rounding above which there is a warning
+_LARGE = 0.9 * math.pi  # angle above which Cayley transforms are flat: tan(θ/2) is above 6
 
 
 def of_rotation(turn: Turn) -> Row:
-    """Return what blocks say by themselves: how orthogonal they are, and how far they turn."""
+    """Return the orthogonality error and the rotation angles of blocks."""
     net, blocks = turn.network, turn.blocks()
     warnings: list[str] = []
     row: Row = {
@@ -29,26 +29,26 @@ def of_rotation(turn: Turn) -> Row:
     }
     if not all(bool(torch.isfinite(block).all()) for block in blocks):
         row |= {"orthogonality_error": math.inf, "stages": []}
-        warnings.append("a block holds NaN or infinity: the adapter diverged")
+        warnings.append("a block contains NaN or infinity: the adapter diverged")
         return row
     row["orthogonality_error"] = orthogonality_error(net, blocks)
     row["stages"] = _angles(net, blocks)
     largest = max((stage["largest"] for stage in row["stages"]), default=0.0)
     if row["orthogonality_error"] > 1e-3:
         warnings.append(
-            f"not orthogonal: |RᵀR − I| has an entry of {row['orthogonality_error']:.1e}, as a"
-            " truncated series leaves it"
+            f"not orthogonal: |RᵀR − I| has an entry of {row['orthogonality_error']:.1e}, as for a"
+            " truncated series"
         )
-    if largest > _TURNED and turn.transform.startswith("cayley"):
+    if largest > _LARGE and turn.transform.startswith("cayley"):
         warnings.append(
-            f"a block turns by {math.degrees(largest):.0f}°: near 180° a Cayley transform hardly"
-            ' moves with its parameters; blocks="exp" does'
+            f"a block rotates by {math.degrees(largest):.0f}°: near 180°, a Cayley transform hardly"
+            ' depends on its parameters; blocks="exp" has no such problem'
         )
     return row
 
 
 def orthogonality_error(net: Network, blocks: Blocks) -> float:
-    """Return the largest entry of |RᵀR − I|, some columns at a time.
+    """Return the largest entry of |RᵀR − I|, computed some columns at a time.
 
     Examples
     --------
@@ -68,7 +68,7 @@ def orthogonality_error(net: Network, blocks: Blocks) -> float:
 
 
 def _transposed(net: Network, blocks: Blocks) -> Blocks:
-    """Return the blocks of the inverse network: stages in reverse, the banks of each as here."""
+    """Return the blocks of the inverse network, with stages in reverse and banks in order."""
     rest = iter(blocks)
     stages = [[next(rest).mT for _ in stage.banks] for stage in net.stages]
     return [block for stage in reversed(stages) for block in stage]
@@ -86,21 +86,21 @@ def _angles(net: Network, blocks: Blocks) -> list[dict[str, float]]:
 
 
 def of_weights(turn: Turn, before: Tensor, after: Tensor, most: int) -> Row:
-    """Return what became of singular values, angles and energy from one weight to another.
+    """Compare the singular values, angles and energy of a weight before and after.
 
     Parameters
     ----------
     turn : Turn
-        Which side is rotated, and how the layer lays out its weight. Groups of a convolution are
-        compared each for itself.
+        The side that is rotated, and the layout of the layer's weight. Groups of a convolution are
+        compared separately.
     before, after : weights
     most : int
-        How many neurons of a group are compared.
+        The maximum number of neurons of a group to compare.
 
     Returns
     -------
     dict
-        "singular_value_drift": the largest change of one, over the largest singular value;
+        "singular_value_drift": the largest change of a singular value, relative to the largest one;
         "angle_drift": the largest change of an angle between two neurons, in radians;
         "energy", "energy_drift": the hyperspherical energy, and its relative change.
     """
@@ -123,7 +123,7 @@ def of_weights(turn: Turn, before: Tensor, after: Tensor, most: int) -> Row:
 
 
 def _vectors(turn: Turn, weight: Tensor, most: int) -> Tensor:
-    """Return (groups, n, k): the vectors whose angles the rotation keeps, evenly thinned out."""
+    """Return (groups, n, k): an evenly spaced subset of the vectors whose angles are preserved."""
     kind, layer = layout(turn)
     w = kind.neurons(layer, weight.detach())
     if turn.side == "outputs":
@@ -136,37 +136,37 @@ def _vectors(turn: Turn, weight: Tensor, most: int) -> Tensor:
 
 
 def _singular_values(vectors: Tensor) -> Tensor:
-    """Return them by the Gram matrix: to 1e-8 of the largest, in a fraction of the time."""
+    """Return singular values by the Gram matrix, fast, with an error of 1e-8 of the largest."""
     wide = vectors.shape[1] <= vectors.shape[2]
     gram = vectors @ vectors.mT if wide else vectors.mT @ vectors
     return torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
 
 
 def _cosines(vectors: Tensor) -> Tensor:
-    """Return the cosines of the angles of all pairs; of those with a zero vector, 0."""
+    """Return the cosines of the angles of all pairs, which are 0 for pairs with a zero vector."""
     norms = vectors.norm(dim=-1, keepdim=True)
     unit = vectors / torch.where(norms > 0, norms, 1.0)
     return _pairs(unit).clamp(-1, 1)
 
 
 def _pairs(vectors: Tensor) -> Tensor:
-    """Return the products of all pairs."""
+    """Return the inner products of all pairs."""
     gram = vectors @ vectors.mT
     rows, columns = torch.triu_indices(gram.shape[-1], gram.shape[-1], 1).unbind()
     return gram[:, rows, columns]
 
 
 def rounding_lost(exact: Tensor, before: Tensor, after: Tensor) -> float:
-    """Return ‖rounded W' − W'‖ over ‖W' − W‖: how much of the change merging rounds away."""
+    """Return ‖rounded W' − W'‖ / ‖W' − W‖, the fraction of the change lost by merging."""
     change = float((exact - before.detach().cpu().double()).norm())
     return float((after.detach().cpu().double() - exact).norm()) / change if change else 0.0
 
 
 def rounding_warning(lost: float, dtype: torch.dtype) -> list[str]:
-    """Return what to say of a merged weight that lost much of the change."""
+    """Return a warning if merging loses much of the change."""
     if lost <= _LOST:
         return []
     return [
         f"merging rounds to {str(dtype).removeprefix('torch.')}, which loses {lost:.0%} of the"
-        " change; merge in float32, or keep the adapter apart"
+        " change; merge in float32, or keep the adapter unmerged"
     ]

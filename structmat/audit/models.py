@@ -1,4 +1,4 @@
-"""`audit`: what a rotation was to keep, and what it did keep, layer by layer."""
+"""The function `audit`, which checks layer by layer that rotations preserve their invariants."""
 
 from __future__ import annotations
 
@@ -32,26 +32,26 @@ def audit(
     most: int = MOST,
     progress: bool = False,
 ) -> Audit:
-    """Return what the rotations of an adapted model or of a file keep, layer by layer.
+    """Measure how well the rotations of a model or of a file preserve invariants, layer by layer.
 
-    A rotation of inputs keeps the norms of neurons, the angles between them, and the singular
-    values of their matrix; one of outputs those of the columns. Rounding, truncated series and
-    output scales do not, and this says how much.
+    A rotation of inputs preserves the norms of neurons, the angles between them, and the singular
+    values of their matrix; a rotation of outputs preserves those of the columns. Rounding,
+    truncated series and output scales change them, by amounts that are reported.
 
     Parameters
     ----------
     source : nn.Module or path
-        A model with adapters, of `adapt` or of `structmat.peft`, merged or not; nothing in it
-        is changed. Or the files of an
-        adapter, of any format that `convert` reads; or those of a finetuned model.
+        A model with adapters, of `adapt` or of `structmat.peft`, merged or not, which is not
+        modified; or the files of an adapter, of any format that `convert` reads; or those of a
+        finetuned model.
     model : nn.Module or path, optional
-        The pretrained model, for files: without it the rotations are measured, but not what they
-        do to the weights. A finetuned model is compared with it, by whatever it was finetuned.
+        The pretrained model, for files: without it, the rotations are measured, but not their
+        effect on the weights. A finetuned model is compared with it, whatever the method.
     most : int
-        How many neurons (columns for rotated outputs) of a layer, evenly spaced, are compared in
-        pairs: what is kept of all is kept of each part.
+        The maximum number of neurons (columns for rotated outputs) of a layer to compare in pairs,
+        evenly spaced; the invariants hold for every subset.
     progress : bool
-        Whether to show a bar over the layers.
+        Whether to show a progress bar over the layers.
 
     Returns
     -------
@@ -61,9 +61,9 @@ def audit(
     Raises
     ------
     StructmatError
-        When the model has no adapters.
+        If the model has no adapters.
     FileError
-        When files cannot be read, or do not fit the pretrained model.
+        If files cannot be read, or do not fit the pretrained model.
 
     References
     ----------
@@ -81,7 +81,9 @@ def audit(
     whole(most, "most", 2)
     if isinstance(source, nn.Module):
         if model is not None:
-            raise StructmatError("a model with adapters has the pretrained weights; give no model=")
+            raise StructmatError(
+                "a model with adapters contains the pretrained weights; omit model="
+            )
         work, named = _adapters(source, most), "the model's adapters"
     else:
         work, named = _files(Path(source), model, most), str(source)
@@ -132,16 +134,19 @@ def _files(source: Path, model: Pretrained | None, most: int) -> _Work:
     after = FileWeights(source)
     if model is None:
         raise FileError(
-            f"{source}: a model and no adapter; name the pretrained model to compare with (model=,"
+            f"{source}: a model, not an adapter; give the pretrained model to compare with (model=,"
             " --model)"
         )
     before = ModelWeights(model) if isinstance(model, nn.Module) else FileWeights(Path(model))
     shared = sorted(key for key in after.keys & before.keys if len(before.shape(key)) >= 2)
     if not shared:
-        raise FileError(f"{source}: no matrix has a name that the pretrained model knows")
+        raise FileError(f"{source}: no matrix has the name of one in the pretrained model")
     for key in shared:
         if after.shape(key) != before.shape(key):
-            raise FileError(f"{key} is {after.shape(key)}, and {before.shape(key)} in the model")
+            raise FileError(
+                f"{key} has shape {after.shape(key)}, but {before.shape(key)} in the pretrained"
+                " model"
+            )
     return _Work(len(shared), ((key, _of_pair(key, before, after, most)) for key in shared))
 
 
@@ -162,7 +167,7 @@ def _of_turn(turn: Turn, weights: Weights | None, key: str, most: int) -> Row:
 
 
 def _of_pair(key: str, before: Weights, after: Weights, most: int) -> Row:
-    """Return what became of a weight, by whatever it was finetuned; neurons are rows."""
+    """Compare a finetuned weight, whatever the method, with the pretrained one, rows as neurons."""
     old, new = before.tensor(key), after.tensor(key)
     kind = BY_AXES.get(old.ndim, LINEAR)
     turn = Turn(Network(old[0].numel(), []), list, kind=kind, weight=tuple(old.shape))

@@ -1,4 +1,4 @@
-"""What an audit found, as a table, JSON and HTML."""
+"""The results of an audit, as a table, JSON and HTML."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums }
 th, td { padding: .25rem .75rem; text-align: right; border-bottom: 1px solid #ddd }
 th:first-child, td:first-child, th:nth-child(2), td:nth-child(2) { text-align: left }"""
 
-_UNBROKEN = ' style="white-space:nowrap"'  # a number in one line
+_UNBROKEN = ' style="white-space:nowrap"'  # keeps numbers on one line
 
 _NUMBERS = {
     "orthogonality_error": "|RᵀR − I|",
@@ -28,29 +28,29 @@ _NUMBERS = {
     "merge_difference": "merged − unmerged",
 }
 _LEGEND = (
-    ("turns by stage", "the largest angle by which a block of each stage turns a plane"),
-    ("|RᵀR − I|", "its largest entry: how far from orthogonal the rotation is"),
-    ("singular values", "their largest change, over the largest one"),
+    ("angles by stage", "the largest angle by which a block of each stage rotates a plane"),
+    ("|RᵀR − I|", "its largest entry, the deviation from orthogonality"),
+    ("singular values", "their largest change, relative to the largest one"),
     ("angles", "the largest change of an angle between two neurons, in radians"),
     ("energy", "the relative change of the hyperspherical energy of the neurons"),
-    ("rounding", "how much of the change merging rounds away"),
-    ("merged − unmerged", "the largest difference of outputs, over the largest output"),
+    ("rounding", "the fraction of the change that is lost by rounding when merging"),
+    ("merged − unmerged", "the largest difference of outputs, relative to the largest output"),
 )
 
 
 @dataclass(frozen=True)
 class Audit:
-    """What an audit found, layer by layer; `print` it.
+    """The results of an audit, layer by layer; `print` shows them as a table.
 
     Attributes
     ----------
     source : str
-        What was audited.
+        The audited model or files.
     layers : dict of layer name → dict
         "network" and "side"; "orthogonality_error", and "stages" with the "largest" and "mean"
-        angle of each, where there is a rotation; "singular_value_drift", "angle_drift", "energy"
-        and "energy_drift" where there is a pretrained weight; "rounding_lost" where it is merged;
-        "merge_difference" of a model in memory; "warnings".
+        angle of each, if there is a rotation; "singular_value_drift", "angle_drift", "energy"
+        and "energy_drift" if there is a pretrained weight; "rounding_lost" if it is merged;
+        "merge_difference" for a model in memory; "warnings".
     """
 
     source: str
@@ -62,7 +62,7 @@ class Audit:
         return [f"{name}: {text}" for name, row in self.layers.items() for text in row["warnings"]]
 
     def to_dict(self) -> dict[str, Any]:
-        """Return it as values of JSON's kinds; what is not finite is None."""
+        """Return the results as a JSON-serialisable dict, in which non-finite values are None."""
         found: dict[str, Any] = finite({"source": self.source, "layers": self.layers})
         return found
 
@@ -77,7 +77,7 @@ class Audit:
     def _repr_html_(self) -> str:
         header, rows = self._table()
         head = "".join(cell("th", name, _title(name)) for name in header)
-        words = header.index("turns by stage") if "turns by stage" in header else 1
+        words = header.index("angles by stage") if "angles by stage" in header else 1
         body = [
             "".join(cell("td", text, _UNBROKEN * (k > words)) for k, text in enumerate(row))
             for row in rows
@@ -86,7 +86,7 @@ class Audit:
         return in_html([head, *body]) + (f"\n<ul>{warnings}</ul>" if warnings else "")
 
     def to_html(self) -> str:
-        """Return a whole page.
+        """Return the results as a complete HTML page.
 
         Examples
         --------
@@ -110,27 +110,27 @@ class Audit:
         )
 
     def _told(self) -> list[tuple[str, str]]:
-        """Return the columns that there are, with what they mean."""
+        """Return the columns of the table with their meanings."""
         header, _ = self._table()
         return [(name, meaning) for name, meaning in _LEGEND if name in header]
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         rows = list(self.layers.values())
         numbers = [key for key in _NUMBERS if any(key in row for row in rows)]
-        turns = any("stages" in row for row in rows)
-        header = ["layer", "rotates", *(["turns by stage"] if turns else [])]
+        angles = any("stages" in row for row in rows)
+        header = ["layer", "rotates", *(["angles by stage"] if angles else [])]
         header += [_NUMBERS[key] for key in numbers]
         body = []
         for name, row in self.layers.items():
             line = [name, f"{row['side']}, {row['network']}"]
-            if turns:
-                line.append(_turns(row.get("stages", [])))
+            if angles:
+                line.append(_angles(row.get("stages", [])))
             line += [f"{row[key]:.1e}" if key in row else "—" for key in numbers]
             body.append(line)
         return header, body
 
 
-def _turns(stages: list[dict[str, float]]) -> str:
+def _angles(stages: list[dict[str, float]]) -> str:
     return " ".join(f"{math.degrees(stage['largest']):.0f}°" for stage in stages) or "—"
 
 

@@ -1,1 +1,1 @@
-"""Measure adapters side by side, on the machine and the shapes at hand."""
+"""Benchmarks that compare adapters on this machine for given layer shapes."""

@@ -1,4 +1,4 @@
-"""What is measured: ways to make a frozen linear layer trainable."""
+"""The benchmark candidates: methods to make a frozen linear layer trainable."""
 
 from __future__ import annotations
 
@@ -17,31 +17,31 @@ from structmat.errors import MissingExtraError, SpecError, StructmatError, requi
 from structmat.families import parse
 from structmat.families.topology import Fixed, rule
 
-PARAMETRIZED = 1024  # wires up to which torch's exponential of a matrix ends in a second or so
-DENSE = 16_384  # wires up to which a d×d matrix is made: 1 GB in float32, and as much a gradient
-_BLOCK = 32  # of PEFT's OFT
-_FACTORS = 4  # of PEFT's BOFT
-_CHAIN = "mixed_radix(largest=16)"  # whose shape lazylinop's factors have
+PARAMETRIZED = 1024  # width up to which torch's matrix exponential takes about a second at most
+DENSE = 16_384  # width up to which d×d matrices are created: 1 GB in float32, plus the gradient
+_BLOCK = 32  # block size of PEFT's OFT
+_FACTORS = 4  # number of factors of PEFT's BOFT
+_CHAIN = "mixed_radix(largest=16)"  # the network whose shape lazylinop's factors have
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way: how a frozen layer becomes the module that is timed.
+    """A method that turns a frozen layer into the module that is timed.
 
     Parameters
     ----------
     name : str
-        Short, for commands and programs.
+        A short name, for commands and programs.
     label : str
-        For tables.
+        The label in tables.
     build : callable
-        From a frozen `nn.Linear` to a module that gives the same outputs until it is trained.
+        Maps a frozen `nn.Linear` to a module that initially has the same outputs.
     extra : str, optional
         The library that it needs.
     install : str
-        What pip installs to bring it.
+        The argument of pip that installs it.
     remark : callable, optional
-        From the module to what a reader of its numbers must know, or None.
+        Maps the module to a remark that its results require, or None.
     """
 
     name: str
@@ -58,13 +58,13 @@ class Candidate:
 
 
 class Turned(nn.Module):
-    """A frozen layer whose inputs are multiplied by a matrix Rᵀ: the weight becomes W·Rᵀ.
+    """A frozen layer whose inputs are multiplied by a matrix Rᵀ, so the weight becomes W·Rᵀ.
 
     Parameters
     ----------
     layer : nn.Linear
     turn : nn.Module
-        Multiplies by Rᵀ, as a linear layer with that weight does.
+        A module that multiplies by Rᵀ, as a linear layer with that weight does.
     """
 
     def __init__(self, layer: nn.Linear, turn: nn.Module) -> None:
@@ -79,7 +79,7 @@ class Turned(nn.Module):
 
 
 def topology(spec: str) -> Candidate:
-    """Return the candidate that rotates by the network of a spec or of a file.
+    """Return the candidate that rotates by the network given by a spec or a file.
 
     Examples
     --------
@@ -92,14 +92,14 @@ def topology(spec: str) -> Candidate:
 
 
 def named(name: str) -> Candidate:
-    """Return the candidate of this name that is no network.
+    """Return the candidate of this name from `AGAINST`.
 
     Raises
     ------
     SpecError
-        When there is none.
+        If there is none.
     MissingExtraError
-        When what it needs is not installed.
+        If the library that it needs is not installed.
 
     Examples
     --------
@@ -126,33 +126,33 @@ def _lora(layer: nn.Linear) -> nn.Module:
 
 
 def _oft(layer: nn.Linear) -> nn.Module:
-    # The exact Cayley transform, as structmat's; PEFT's default is a truncated Neumann series.
+    # The exact Cayley transform, as in structmat; PEFT's default is a truncated Neumann series.
     return _peft(layer, "OFTConfig", oft_block_size=_BLOCK, use_cayley_neumann=False)
 
 
 def _other_blocks(module: Any) -> str | None:
-    """Return that PEFT chose other blocks, as it does where theirs do not divide the width."""
+    """Return a remark if PEFT used another block size, as it does if the width is not divisible."""
     block = int(module.oft_R["default"].block_size)
     if block == _BLOCK:
         return None
     return (
-        f"PEFT's OFT has blocks of {block} at width {module.in_features}, where {_BLOCK} were asked"
-        " for: a block must divide the width"
+        f"PEFT's OFT has blocks of {block} at width {module.in_features} instead of {_BLOCK}, since"
+        " the block size must divide the width"
     )
 
 
 def _boft(layer: nn.Linear) -> nn.Module:
-    _check_dense(layer)  # PEFT keeps its permutations as matrices
+    _check_dense(layer)  # PEFT stores permutations as matrices
     return _peft(layer, "BOFTConfig", boft_block_size=8, boft_n_butterfly_factor=_FACTORS)
 
 
 def _fewer(module: Any) -> str | None:
-    """Return that PEFT left factors out, as it does where its CUDA extension does not compile."""
+    """Return a remark if PEFT has fewer factors, as it does without its CUDA extension."""
     factors = len(module.boft_R["default"])
     if factors == _FACTORS:
         return None
     return (
-        f"PEFT's BOFT has {factors} of the {_FACTORS} factors asked for, as its CUDA extension"
+        f"PEFT's BOFT has {factors} of the {_FACTORS} requested factors, since its CUDA extension"
         " does not compile here"
     )
 
@@ -165,7 +165,7 @@ def _peft(layer: nn.Linear, config: str, **options: object) -> nn.Module:
             settings = getattr(peft, config)(target_modules=["0"], **options)
             holder = peft.inject_adapter_in_model(settings, nn.Sequential(layer))
     except (ValueError, AssertionError) as error:
-        raise StructmatError(f"PEFT refuses: {' '.join(str(error).split())}") from error
+        raise StructmatError(f"PEFT raised an error: {' '.join(str(error).split())}") from error
     module: nn.Module = holder[0]
     return module
 
@@ -174,23 +174,23 @@ def _chain(layer: nn.Linear) -> nn.Module:
     network = parse(_CHAIN)(layer.in_features)
     radices = [bank.radix for bank in network.banks]
     if max(radices) > DENSE:
-        raise StructmatError(f"too large: blocks of r×r are made up to {DENSE:,} wires")
+        raise StructmatError(f"too large: r×r blocks are supported up to {DENSE:,} wires")
     weight = layer.weight
     return Turned(layer, KroneckerChain(radices, device=weight.device, dtype=weight.dtype))
 
 
 def _unlike(module: Any) -> str:
-    """Return what the chain shares with a network of ours, and what it does not."""
+    """Return a remark on how the chain differs from a network of structmat."""
     radices = " · ".join(str(value.shape[1]) for value in reversed(module.turn.values))
     return (
-        f"lazylinop's factors at width {module.layer.in_features} are those of {_CHAIN},"
-        f" {radices}, trained without keeping them orthogonal"
+        f"lazylinop's factors at width {module.layer.in_features} have the shapes of {_CHAIN},"
+        f" {radices}, but are not kept orthogonal in training"
     )
 
 
 def _check_dense(layer: nn.Linear) -> None:
     if layer.in_features > DENSE:
-        raise StructmatError(f"too large: d×d matrices are made up to {DENSE:,} wires")
+        raise StructmatError(f"too large: d×d matrices are supported up to {DENSE:,} wires")
 
 
 def _dense(layer: nn.Linear) -> nn.Module:
@@ -201,10 +201,10 @@ def _dense(layer: nn.Linear) -> nn.Module:
 def _parametrization(layer: nn.Linear) -> nn.Module:
     if layer.in_features > PARAMETRIZED:
         raise StructmatError(
-            f"too large: torch's exponential of a matrix is timed up to {PARAMETRIZED:,} wires"
+            f"too large: torch's matrix exponential is timed up to {PARAMETRIZED:,} wires"
         )
     if layer.weight.dtype != torch.float32:
-        raise StructmatError("torch's orthogonal parametrization takes float32 only")
+        raise StructmatError("torch's orthogonal parametrization supports float32 only")
     return Turned(layer, nn.utils.parametrizations.orthogonal(_identity(layer)))
 
 

@@ -1,8 +1,8 @@
-"""Measure the fused kernels on a GPU: `python -m structmat.bench.gpu`.
+"""Benchmark of the Triton kernels on a GPU: `python -m structmat.bench.gpu`.
 
-First the kernels are checked against the plain path; then three questions are answered. How near
-is a rotation to the speed at which memory is copied? What does it add to the step of a frozen
-layer, beside what LoRA adds? What does a whole decoder block's step take, by LoRA's?
+The kernels are first checked against the reference implementation. Then three quantities are
+measured: the speed of a rotation relative to copying memory, the time that it adds to the step of a
+frozen layer relative to LoRA, and the time of a step of a whole decoder block relative to LoRA.
 """
 
 from __future__ import annotations
@@ -34,29 +34,29 @@ from structmat.nn.ops.reference import plan_for, rotate
 
 FORMAT, VERSION = "structmat.bench.gpu", 1
 DTYPE = torch.bfloat16
-# What a stage may be off by: for bfloat16 the step between neighbouring numbers, as Triton's
-# interpreter rounds towards zero; for float32 what three products of TF32 and long sums leave out.
+# The relative error allowed for a stage: for bfloat16 the spacing of adjacent numbers, as Triton's
+# interpreter rounds towards zero; for float32 the error of three TF32 products and of long sums.
 STEPS = {torch.bfloat16: 2.0**-7, torch.float32: 2.0**-18}
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What is measured.
+    """The settings of the benchmark.
 
     Attributes
     ----------
     spec : str
-        The topology; the kernels take its stages as they are, the layers may multiply them out.
+        The topology; the kernels use its stages unchanged, the layers may fuse them.
     shape : Shape
-        Of the block; its width is that of the single layer, too.
+        The shape of the decoder block; the single layer has the same width.
     tokens, length : int
-        In a batch, and in each sequence of it.
+        The number of tokens in a batch, and in each of its sequences.
     rank : int
-        Of LoRA.
+        The rank of LoRA.
     rounds : int
-        Of each measurement; the median counts.
+        The number of rounds of each measurement, of which the median is used.
     calls : int
-        Of a kernel in a round.
+        The number of calls of a kernel in a round.
     """
 
     spec: str = "mixed_radix(largest=64)"
@@ -69,24 +69,26 @@ class Setting:
 
 
 def measure(setting: Setting, device: str) -> dict[str, Any]:
-    """Return all numbers, as they are written in JSON.
+    """Run the benchmark, and return all results as a JSON-serialisable dict.
 
     Raises
     ------
     StructmatError
-        When the kernels do not run on the device, do not take the network, or are wrong.
+        If the kernels do not run on the device, do not support the network, or are inaccurate.
     """
     if not triton.available(device):
-        raise StructmatError(f"the fused kernels do not run on {device}: they need Triton and CUDA")
+        raise StructmatError(
+            f"the Triton kernels do not run on {device}: they need Triton and CUDA"
+        )
     net = parse(setting.spec)(setting.shape.width)
     if not triton.supports(net, DTYPE):
-        raise StructmatError(f"{setting.spec}: switches of more than 64 wires; choose a largest=64")
+        raise StructmatError(f"{setting.spec}: switches of more than 64 wires; use largest=64")
     shape, tokens = setting.shape, setting.tokens
     return {
         "format": FORMAT,
         "version": VERSION,
         "setting": asdict(setting) | {"dtype": "bfloat16"},
-        "errors": {  # first: what is wrong is not measured
+        "errors": {  # first, so that inaccurate kernels are not timed
             str(dtype).removeprefix("torch."): checked(net, device, tokens, dtype)
             for dtype in STEPS
         },
@@ -108,15 +110,16 @@ def measure(setting: Setting, device: str) -> dict[str, Any]:
 
 
 def checked(net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE) -> dict[str, float]:
-    """Return how far the kernels are from the plain path in double precision.
+    """Return the errors of the kernels, compared with the reference in double precision.
 
-    For the result and the gradient of the vectors, by the length of a vector; for the gradients of
-    the blocks, by the product of the lengths of all vectors and all their gradients.
+    Errors of the result and of the gradient for vectors are relative to the norm of each vector;
+    errors of gradients for blocks are relative to the product of the norms of all vectors and of
+    all gradients.
 
     Raises
     ------
     StructmatError
-        When one is further off than a rounding after each stage explains.
+        If an error exceeds the bound for a rounding after each stage.
     """
     blocks, x, grad = _drawn(net, device, tokens, dtype)
     program = triton.program(net, device)
@@ -142,8 +145,9 @@ def checked(net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE) 
     for name, error in errors.items():
         if not error <= bound:  # nor NaN
             raise StructmatError(
-                f"the fused kernels are wrong here: {name} is off by {error:.2g}, where roundings"
-                f" explain {bound:.2g}; please report it, with the versions of torch and Triton"
+                f"the Triton kernels are inaccurate here: the error of {name} is {error:.2g}, above"
+                f" the bound {bound:.2g} for rounding; please report it, with the versions of torch"
+                " and Triton"
             )
     return errors
 
@@ -155,7 +159,7 @@ def _off(found: Tensor, right: Tensor, like: Tensor) -> float:
 def _drawn(
     net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE
 ) -> tuple[list[Tensor], Tensor, Tensor]:
-    """Return random blocks that are orthogonal, vectors and gradients."""
+    """Return random orthogonal blocks, vectors and gradients."""
     source = torch.Generator(device).manual_seed(0)
     q = Orthogonal(net, device=device)
     with torch.no_grad():
@@ -169,7 +173,7 @@ def _drawn(
 
 
 def _kernel(net: Network, setting: Setting, device: str) -> dict[str, Any]:
-    """Return the bandwidths of a copy and of the rotation, by rule and with the best launch."""
+    """Return the bandwidths of a copy and of the rotation, with the default and best launch."""
     blocks, x, grad = _drawn(net, device, setting.tokens)
     program = triton.program(net, device)
     moved = 2 * x.numel() * x.element_size()
@@ -197,7 +201,7 @@ def _kernel(net: Network, setting: Setting, device: str) -> dict[str, Any]:
 
 
 def _configs(rule: triton.Config, device: str) -> list[triton.Config]:
-    """Return the rule's configuration and others to try: all that a tuner would."""
+    """Return the default configuration and the others to try, as an autotuner would."""
     if device == "cpu":
         return [rule]
     others = [
@@ -220,7 +224,7 @@ def _speed(took: float, copy: float, moved: int, config: triton.Config) -> dict[
 
 
 def _seconds(step: Callable[[], object], device: str, setting: Setting) -> float:
-    """Return the median over rounds of the seconds of a call, of many calls in a row."""
+    """Return the median over rounds of the time of a call, averaged over many calls, in seconds."""
     run = _many(step, device, setting.calls)
     found = []
     for _ in range(setting.rounds + 1):
@@ -233,9 +237,9 @@ def _seconds(step: Callable[[], object], device: str, setting: Setting) -> float
 
 
 def _many(step: Callable[[], object], device: str, calls: int) -> Callable[[], object]:
-    """Return the function that calls a step many times.
+    """Return a function that calls a step many times.
 
-    On a GPU that is a recorded graph, so that the device is timed and not how fast Python launches.
+    On a GPU, it replays a recorded graph, so that the device is timed rather than Python.
     """
     step()  # compiles
 
@@ -248,7 +252,7 @@ def _many(step: Callable[[], object], device: str, calls: int) -> Callable[[], o
     side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        step()  # torch asks for a call on another stream before it records
+        step()  # torch requires a call on another stream before recording
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
@@ -259,7 +263,7 @@ def _many(step: Callable[[], object], device: str, calls: int) -> Callable[[], o
 def _ratios(
     build: Callable[[], nn.Module], size: Sequence[int], setting: Setting, device: str
 ) -> dict[str, Any]:
-    """Return the step of a module, frozen, with LoRA and rotated, and how they compare."""
+    """Return the step times of a module, frozen, with LoRA and rotated, and their ratios."""
 
     def bare() -> nn.Module:
         return frozen(build, device, DTYPE)
@@ -289,7 +293,7 @@ def _ratios(
 
 
 def table(found: dict[str, Any]) -> str:
-    """Return the numbers as text."""
+    """Return the results as text."""
     kernel = found["kernel"]
     kernels = [
         (
@@ -312,19 +316,19 @@ def table(found: dict[str, Any]) -> str:
         for name in ("frozen", "lora", "rotated")
     ]
     added = found["layer"]["added by LoRA's"]
-    beside = "where LoRA adds none" if added is None else f"{added:.2f} of what LoRA adds"
+    compared = "LoRA adds none" if added is None else f"{added:.2f} × that of LoRA"
     return "\n\n".join(
         [
             plain(("kernel", "µs", "GB/s", "of the copy"), kernels),
             plain(("step", "trained", "ms", "× frozen"), steps),
-            f"Time that rotating adds to a layer's step: {beside}.\n"
-            f"A block's step takes {found['block']['to LoRA']:.2f} of LoRA's.",
+            f"Time added to a layer's step by the rotation: {compared}.\n"
+            f"Time of a block's step: {found['block']['to LoRA']:.2f} × that of LoRA.",
         ]
     )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print a table and JSON, and return the exit code: 2 where nothing can be measured.
+    """Run the benchmark, print a table and JSON, and return the exit code, 2 on errors.
 
     Examples
     --------
@@ -335,7 +339,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     parser = argparse.ArgumentParser(
         prog="python -m structmat.bench.gpu",
-        description="Measure the fused kernels on the GPU at hand.",
+        description="Benchmark the Triton kernels on this machine's GPU.",
     )
     parser.add_argument(
         "spec", nargs="?", default=Setting.spec, help="the topology (default: %(default)s)"
@@ -343,7 +347,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if not torch.cuda.is_available():
-            raise StructmatError("no GPU: torch sees no CUDA device here")
+            raise StructmatError("no GPU: torch finds no CUDA device")
         found = measure(Setting(options.spec), "cuda")
     except StructmatError as error:
         sys.stderr.write(f"{parser.prog}: {error}\n")

@@ -1,4 +1,4 @@
-"""Seconds of several steps, taken in turns, so that a busy machine slows all alike."""
+"""Interleaved timing of several steps, so that other load on the machine affects all equally."""
 
 from __future__ import annotations
 
@@ -22,23 +22,24 @@ def interleaved(
     on_step: Callable[[], object] = lambda: None,
     clock: Callable[[], float] = time.perf_counter,
 ) -> dict[Name, list[float]]:
-    """Time every step once a round, round by round.
+    """Time every step once per round.
 
-    The first rounds warm up and are not kept: caches fill, and what chooses by measuring chooses.
+    The first rounds are a warm-up and are discarded: caches are filled, and autotuning takes place.
 
     Parameters
     ----------
     steps : mapping from name to a function without arguments
     rounds : int
-        How many rounds are kept at least.
+        The minimum number of rounds after the warm-up.
     seconds : float
-        More rounds follow until all that are kept have taken this long, or are a thousand.
+        More rounds follow until the rounds after the warm-up have taken this long in total, or
+        there are a thousand.
     warmup : int
-        How many rounds come first that are not kept.
+        The number of warm-up rounds.
     on_step : callable
-        Is told of every step, of those that warm up too.
+        Called after every step, including the warm-up.
     clock : callable
-        Returns seconds.
+        Returns the time in seconds.
 
     Returns
     -------
@@ -52,24 +53,24 @@ def interleaved(
     ('ababab', 2)
     """
     found: dict[Name, list[float]] = {name: [] for name in steps}
-    turn, spent = -warmup, 0.0
-    while turn < rounds or (spent < seconds and turn < MOST_ROUNDS):
+    round_number, spent = -warmup, 0.0
+    while round_number < rounds or (spent < seconds and round_number < MOST_ROUNDS):
         for name, step in steps.items():
             start = clock()
             step()
             took = clock() - start
-            if turn >= 0:
+            if round_number >= 0:
                 found[name].append(took)
                 spent += took
             on_step()
-        turn += 1
+        round_number += 1
     return found
 
 
 def relative(seconds: Mapping[str, list[float]], reference: str = REFERENCE) -> dict[str, float]:
-    """Return the median over rounds of each step's time by the reference's in the same round.
+    """Return the median over rounds of the ratio of each step's time to the reference's.
 
-    Empty where the reference was not timed.
+    The result is empty if the reference was not timed.
 
     Examples
     --------

@@ -15,24 +15,24 @@ from structmat.errors import MissingExtraError
 
 
 class KroneckerChain(nn.Module):
-    """Multiply by trained Kronecker-sparse factors, through lazylinop's operator.
+    """A product with trained Kronecker-sparse factors, by lazylinop's operator.
 
-    The factors have the shape of `mixed_radix(width, radices)`: the one of radix r that comes
-    after strides of d wires is I ⊗ (r×r blocks) ⊗ I_d. They start as identities and are not kept
-    orthogonal: lazylinop has no such factors. Its default backend runs torch's own products, and
-    autograd goes through.
+    The factors have the shapes of `mixed_radix(width, radices)`: a factor of radix r at stride d is
+    I ⊗ (r×r blocks) ⊗ I_d. They are initialised to the identity and not kept orthogonal, as
+    lazylinop has no orthogonal factors. Its default backend uses torch's own products and supports
+    autograd.
 
     Parameters
     ----------
     radices : sequence of int
-        Of the factors, first applied first; their product is the width.
+        The radices of the factors, in the order of application; their product is the width.
     device, dtype
-        Of the values, as torch takes them.
+        The device and dtype of the values.
 
     Raises
     ------
     MissingExtraError
-        When lazylinop is not installed.
+        If lazylinop is not installed.
 
     References
     ----------
@@ -56,7 +56,7 @@ class KroneckerChain(nn.Module):
             one = torch.eye(radix, device=device, dtype=dtype)[None, :, :, None]
             values.append(one.repeat(width // (radix * stride), 1, 1, stride))
             stride *= radix
-        # lazylinop takes the factor that is applied last first, as a product is written.
+        # lazylinop expects factors in the order in which a product is written: the last first.
         self.values = nn.ParameterList(reversed(values))
         self._kept: tuple[tuple[int, ...], Any] | None = None
 
@@ -66,7 +66,7 @@ class KroneckerChain(nn.Module):
         return product.T
 
     def _operator(self) -> Any:
-        """Return the operator; it copies the values, so that new ones need another."""
+        """Return the operator, which copies the values and is recreated when they change."""
         values = list(self.values)
         if torch.is_grad_enabled():
             return _quietly(self._ksm, values)
@@ -86,13 +86,10 @@ def _operator_of() -> Any:
 
 
 def _quietly(function: Any, *arguments: Any) -> Any:
-    """Call without warnings, of libraries it looks for or of torch's new default in a copy.
-
-    Nor does lazylinop's recursion limit stay for the rest of the program.
-    """
+    """Call a function of lazylinop without warnings, and restore the recursion limit it changes."""
     limit = sys.getrecursionlimit()
     try:
-        with warnings.catch_warnings(record=True):  # lazylinop's import shows its own in any case
+        with warnings.catch_warnings(record=True):  # importing lazylinop overrides filters
             warnings.simplefilter("ignore")
             return function(*arguments)
     finally:

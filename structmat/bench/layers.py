@@ -1,4 +1,4 @@
-"""Measure candidates on one frozen linear layer: forward, training step, memory."""
+"""Benchmark of candidates on one frozen linear layer: forward pass, training step and memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from structmat.errors import StructmatError, whole
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
-ROUNDS = 3  # at least, for a median and quartiles
+ROUNDS = 3  # minimum number of rounds, for a median and quartiles
 
 
 class Layer(NamedTuple):
@@ -28,7 +28,7 @@ class Layer(NamedTuple):
     bias: Tensor
 
     def linear(self) -> nn.Linear:
-        """Return a frozen layer of them; it holds no copy."""
+        """Return a frozen layer that shares these tensors."""
         outputs, width = self.weight.shape
         layer = nn.Linear(width, outputs, device="meta")
         layer.weight = nn.Parameter(self.weight, requires_grad=False)
@@ -37,7 +37,7 @@ class Layer(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Activations (tokens, width), and the gradient (tokens, outputs) that comes back."""
+    """Activations (tokens, width), and the gradient (tokens, outputs) for the outputs."""
 
     inputs: Tensor
     gradient: Tensor
@@ -55,42 +55,42 @@ def measure(
     command: str = "",
     notes: Sequence[str] = (),
 ) -> Benchmark:
-    """Measure candidates side by side, interleaved round by round.
+    """Measure candidates on the same layer, with interleaved timing.
 
-    A forward keeps nothing for a backward pass. A step is a forward, a backward pass down to the
-    layer's inputs, as for a layer inside a model, and an SGD update of what is trained, whose
-    gradients are then dropped. Every candidate is built of the same frozen layer and gets the
-    same batch; the first rounds warm up and are not kept.
+    A forward pass runs without gradients. A training step is a forward pass, a backward pass down
+    to the layer's inputs, as for a layer inside a model, and an SGD update of the trained
+    parameters, whose gradients are then deleted. Every candidate is built from the same frozen
+    layer and gets the same batch; the first rounds are a warm-up and are discarded.
 
     Parameters
     ----------
     candidates : sequence of Candidate
     widths : sequence of int
-        Inputs of the layer; each is measured in a run of its own.
+        The numbers of inputs of the layer, each measured in a separate run.
     outputs : int, optional
-        Of the layer; by default as many as inputs.
+        The number of outputs of the layer; by default the number of inputs.
     tokens : sequence of int
-        In a batch; each number is measured in a run of its own.
+        The numbers of tokens in a batch, each measured in a separate run.
     dtype : {"float32", "bfloat16"}
-        Of the layer and the batch.
+        The dtype of the layer and the batch.
     seconds : float
-        How long each run goes on; it has at least three rounds.
+        The duration of each run, which has at least three rounds.
     warmup : int
-        How many rounds come before those, in each run.
+        The number of warm-up rounds of each run.
     command : str
-        How the run is repeated, for the record.
+        The command that repeats the run, for the record.
     notes : sequence of str
-        What else a reader must know.
+        Further remarks on the results.
 
     Returns
     -------
     Benchmark
-        A candidate that refuses the layer has a row that says why.
+        The row of a candidate that does not support the layer contains the reason.
 
     Raises
     ------
     StructmatError
-        For numbers that are no sizes, or an unknown dtype.
+        For invalid sizes, or an unknown dtype.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def measure(
     'butterfly(width=12, block=4): width must be ...'
     """
     if dtype not in DTYPES:
-        raise StructmatError(f"dtype {dtype!r}: there are {', '.join(DTYPES)}")
+        raise StructmatError(f"dtype {dtype!r}: it must be one of {', '.join(DTYPES)}")
     if not 0 <= seconds < math.inf:
         raise StructmatError(f"seconds={seconds}: it must be a finite number, at least 0")
     whole(warmup, "warmup")
@@ -136,7 +136,7 @@ def measure(
 
 
 def frozen_layer(width: int, outputs: int, dtype: torch.dtype) -> Layer:
-    """Return random weights, the same each time."""
+    """Return a layer with reproducible random weights."""
     source = torch.Generator().manual_seed(0)
     weight = torch.randn(outputs, width, generator=source) / width**0.5
     bias = torch.randn(outputs, generator=source)
@@ -166,7 +166,7 @@ def _rows(
     batch = _batch(layer, tokens)
     forwards = {candidate: forward(module, batch) for candidate, module in modules.items()}
     steps = {candidate: training_step(module, batch) for candidate, module in modules.items()}
-    # Apart, for between two forwards no weight changes, as when a model is used.
+    # Separately, since weights do not change between forward passes when a model is used.
     used = interleaved(forwards, rounds=ROUNDS, seconds=seconds / 3, warmup=warmup)
     times = interleaved(steps, rounds=ROUNDS, seconds=2 * seconds / 3, warmup=warmup)
     trained = {candidate.name: times[candidate] for candidate in modules}
@@ -208,7 +208,7 @@ def _batch(layer: Layer, tokens: int) -> Batch:
 
 
 def forward(module: nn.Module, batch: Batch) -> Callable[[], None]:
-    """Return the function that runs a module forwards and keeps nothing for a backward pass."""
+    """Return a function that runs the forward pass of a module without gradients."""
 
     @torch.no_grad()
     def run() -> None:
@@ -219,7 +219,7 @@ def forward(module: nn.Module, batch: Batch) -> Callable[[], None]:
 
 
 def training_step(module: nn.Module, batch: Batch) -> Callable[[], None]:
-    """Return the function that takes a training step of a module."""
+    """Return a function that performs a training step of a module."""
     trained = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-6) if trained else None
 

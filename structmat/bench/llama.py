@@ -1,4 +1,4 @@
-"""A decoder block in the shape of Llama's, frozen, and LoRA written out for it."""
+"""A frozen decoder block with the shape of Llama's, and a minimal LoRA implementation for it."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Shape:
     Attributes
     ----------
     width, inner : int
-        Of the residual stream, and within the feed-forward part.
+        The widths of the residual stream and of the feed-forward part.
     heads, groups : int
-        Of attention: query heads, and heads of keys and values.
+        The numbers of query heads, and of key and value heads.
     """
 
     width: int = 4096
@@ -29,9 +29,9 @@ class Shape:
 
 
 class Block(nn.Module):
-    """Attention and a gated feed-forward part: q, k, v, o, gate, up and down are linear layers.
+    """A block of attention and a gated feed-forward part, with seven linear layers.
 
-    Rotary embeddings are left out: they cost the same whatever the adapter.
+    Rotary embeddings are omitted, as their cost does not depend on the adapter.
 
     Examples
     --------
@@ -52,7 +52,7 @@ class Block(nn.Module):
         self.down = _linear(inner, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the block makes of x, (sequences, length, width)."""
+        """Return the outputs of the block for x, (sequences, length, width)."""
         h = self.before(x)
         q, k, v = (self._heads(layer(h)) for layer in (self.q, self.k, self.v))
         mixed = functional.scaled_dot_product_attention(q, k, v, is_causal=True, enable_gqa=True)
@@ -66,7 +66,7 @@ class Block(nn.Module):
 
 
 class Lora(nn.Module):
-    """W x + 2·B A x, with A and B trained in the dtype of the layer: the fastest plain LoRA.
+    """A minimal, fast LoRA: W x + 2·B A x, with A and B in the dtype of the layer.
 
     Examples
     --------
@@ -90,7 +90,7 @@ class Lora(nn.Module):
 
 
 def with_lora(module: nn.Module, rank: int) -> nn.Module:
-    """Put LoRA at every linear layer of a frozen module, or at the module itself.
+    """Add LoRA to every linear layer of a frozen module, or to the module itself.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def with_lora(module: nn.Module, rank: int) -> nn.Module:
 
 
 def frozen(build: Callable[[], nn.Module], device: str, dtype: torch.dtype) -> nn.Module:
-    """Build a module on a device, the same weights each time, with nothing to train."""
+    """Build a frozen module on a device, with reproducible weights."""
     with torch.random.fork_rng(), torch.device(device):
         torch.manual_seed(0)
         module = build()

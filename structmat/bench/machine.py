@@ -1,4 +1,4 @@
-"""What the numbers of a run depend on: the machine, its accelerator, the versions."""
+"""The circumstances of a run: the machine, its accelerator, and the versions of libraries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from structmat.errors import require
 
 
 def device() -> str:
-    """Return the kind of device to train on: an accelerator where there is one, or "cpu"."""
+    """Return the type of the device to train on: an accelerator if there is one, else "cpu"."""
     torch = require("torch", "finetune")
     if torch.backends.mps.is_available():
         return "mps"
@@ -23,13 +23,13 @@ def device() -> str:
 
 
 def synchronize(place: str) -> None:
-    """Wait until the device has done what it was given."""
+    """Wait until the device has finished all work."""
     if place != "cpu":
         getattr(require("torch", "finetune"), place).synchronize()
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Return the versions that numbers depend on; a library that is not installed has none.
+    """Return the versions of structmat and of those of the given libraries that are installed.
 
     Examples
     --------
@@ -46,7 +46,7 @@ def versions(libraries: Iterable[str]) -> dict[str, str]:
 
 
 def machine(libraries: Iterable[str]) -> dict[str, Any]:
-    """Return what the machine is, in a few words.
+    """Return a description of the machine.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def machine(libraries: Iterable[str]) -> dict[str, Any]:
 
 
 def torch_machine() -> dict[str, Any]:
-    """Return also what torch runs on: the device's name, and how many threads."""
+    """Return the same with the device that torch uses, and its number of threads."""
     torch = require("torch", "finetune")
     place = device()
     name = torch.cuda.get_device_name() if place == "cuda" else place

@@ -1,4 +1,4 @@
-"""The results of a run: a frozen value that prints as a table and turns into JSON."""
+"""The results of a run, as an immutable value that prints as a table and converts to JSON."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ HEADER = (
 
 @dataclass(frozen=True)
 class Spread:
-    """Seconds over rounds: the median, the quartiles, and how many rounds there were.
+    """The median and quartiles of times over rounds, in seconds, and the number of rounds.
 
     Examples
     --------
@@ -44,33 +44,33 @@ class Spread:
 
     @classmethod
     def of(cls, seconds: Sequence[float]) -> Spread:
-        """Return the spread of the seconds of at least one round."""
+        """Return the spread of the times of at least one round."""
         low, high = (float(q) for q in np.quantile(seconds, (0.25, 0.75)))
         return cls(statistics.median(seconds), low, high, len(seconds))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One candidate in one setting, or why it was not measured.
+    """The results of one candidate in one setting, or the reason why it was not measured.
 
     Attributes
     ----------
     subject : str
-        What is adapted: a layer as "width→outputs", or the name of a model.
+        The adapted layer as "width→outputs", or the name of the model.
     tokens : int
-        In the batch.
+        The number of tokens in the batch.
     name, label : str
-        Of the candidate, for programs and for people.
+        The name of the candidate, and its label in tables.
     parameters : int
-        That training changes.
+        The number of trained parameters.
     forward, step : Spread
-        Seconds.
+        Times in seconds.
     to_frozen, to_lora : float
-        The median over rounds of the step's seconds by the reference's in the same round.
+        The median over rounds of the ratio of the step's time to the reference's.
     memory : int
-        Bytes that a step holds at its peak above what it found.
+        The peak memory of a step in bytes, above that before the step.
     refused : str
-        Why there are no numbers.
+        The reason why there are no results.
     """
 
     subject: str
@@ -88,20 +88,20 @@ class Row:
 
 @dataclass(frozen=True)
 class Benchmark:
-    """The rows of a run, and what it takes to repeat it.
+    """The rows of a run, and the information needed to repeat it.
 
     Attributes
     ----------
     rows : tuple of Row
-        By subject, then by tokens, in the order in which the candidates were given.
+        Sorted by subject, then by tokens, then in the given order of candidates.
     setting : dict
-        The data type, the optimizer, how long each setting was measured, and after how many
-        rounds that warm up.
+        The dtype, the optimizer, the duration of each measurement, and the number of warm-up
+        rounds.
     machine : dict
-        What it ran on, with the versions of the libraries.
+        The machine, with the versions of the libraries.
     command, date : str
     notes : tuple of str
-        What a reader of the numbers must know.
+        Remarks on the results.
     """
 
     rows: tuple[Row, ...]
@@ -112,7 +112,7 @@ class Benchmark:
     notes: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain values that JSON takes."""
+        """Return the results as a JSON-serialisable dict."""
         return {
             "format": FORMAT,
             "version": VERSION,
@@ -125,9 +125,9 @@ class Benchmark:
         }
 
     def bars(self) -> dict[str, float]:
-        """Return the ratios of steps by label: to LoRA where it was measured, or to the frozen.
+        """Return the ratios of step times by label: to LoRA if measured, else to the frozen layer.
 
-        Where there are several settings, a label names its own.
+        If there are several settings, labels include the setting.
         """
         measured = [row for row in self.rows if row.step is not None]
         several = len({(row.subject, row.tokens) for row in measured}) > 1
@@ -141,7 +141,7 @@ class Benchmark:
 
     @property
     def reference(self) -> str:
-        """What the bars compare with: "LoRA", or "frozen" where LoRA was not measured."""
+        """The reference of the ratios: "LoRA", or "frozen" if LoRA was not measured."""
         return "LoRA" if any(row.to_lora is not None for row in self.rows) else "frozen"
 
     def __str__(self) -> str:
@@ -172,7 +172,7 @@ def benchmark(
     command: str,
     notes: Sequence[str] = (),
 ) -> Benchmark:
-    """Return the result of a run that ends now, on this machine."""
+    """Return the result of a run on this machine, with the current date."""
     return Benchmark(
         tuple(rows),
         setting,

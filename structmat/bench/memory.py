@@ -1,4 +1,4 @@
-"""The most memory that a step holds above what it found."""
+"""Measurement of the peak memory of a step."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ import torch
 
 
 def peak(step: Callable[[], object], place: str = "cpu") -> int | None:
-    """Return the bytes that a step holds at its peak, above what was held when it began.
+    """Return the peak memory of a step in bytes, above the memory in use before it.
 
-    On CUDA this is what torch's allocator counts. On a CPU it is the running sum of what the
-    profiler sees torch allocate and free, so that it leaves out the scratch space of the libraries
-    below torch, and does not depend on what the process did before. None on other devices.
+    On CUDA, it is the count of torch's allocator. On a CPU, it is the maximum of the running sum of
+    torch's allocations and deallocations as seen by the profiler, which excludes the scratch space
+    of underlying libraries, and does not depend on the history of the process. It is None on other
+    devices.
 
     Examples
     --------
@@ -43,7 +44,7 @@ def peak(step: Callable[[], object], place: str = "cpu") -> int | None:
 
 
 def _changes(profile: torch.profiler.profile) -> list[int]:
-    """Return the bytes of each allocation and, below zero, of each freeing, in order of time."""
+    """Return the sizes of allocations and, negative, of deallocations, in order of time."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         profile.export_chrome_trace(str(path))
@@ -54,11 +55,11 @@ def _changes(profile: torch.profiler.profile) -> list[int]:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keep from the error stream what the profiler's C++ writes there about its start and end."""
+    """Suppress the messages that the profiler's C++ code writes to stderr."""
     sys.stderr.flush()
     kept = os.dup(2)
     try:
-        with open(os.devnull, "wb") as nothing:  # noqa: PTH123 (a device has no path to speak of)
+        with open(os.devnull, "wb") as nothing:  # noqa: PTH123 (os.devnull is not a regular path)
             os.dup2(nothing.fileno(), 2)
         yield
     finally:

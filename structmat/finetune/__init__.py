@@ -1,1 +1,1 @@
-"""The main job: finetune a pretrained model with rotations, and report what came of it."""
+"""Finetuning of pretrained models with rotations and other methods, and reports of the results."""

@@ -10,18 +10,18 @@ from structmat._util.text_table import counted
 from structmat.errors import FileError, shown, suggest
 from structmat.finetune.task import NEAR, Task, sifted, stratified
 
-_LISTED = 5  # labels that a note names
+_LISTED = 5  # maximum number of labels listed in a note
 _NEARLY = f"at least {round(100 * NEAR)} % of the words in common"
-FEWEST = 10  # distinct texts that a class needs, so that each part gets some
+FEWEST = 10  # minimum number of distinct texts of a class, so that each part gets some
 
 
 def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
-    """Read a task from a CSV file in UTF-8 whose first row names the columns.
+    """Read a task from a CSV file in UTF-8 whose first row contains the names of the columns.
 
-    Of near-duplicate texts one is kept, and none where their labels differ, so that no test text
-    is trained on. Rows without text or label, or with more fields than columns, and labels with
-    too few distinct texts are dropped, too. The notes of the task say how many of each were
-    dropped, and why. The parts are split 70 : 10 : 20, class by class.
+    Only one of several near-duplicate texts is kept, and none if their labels differ, so that no
+    test text is trained on. Rows without text or label, rows with more fields than columns, and
+    labels with too few distinct texts are also dropped. The notes of the task list the numbers of
+    dropped rows and the reasons. The parts are split 70 : 10 : 20, class by class.
 
     Parameters
     ----------
@@ -29,13 +29,13 @@ def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
     text, label : str
         The names of the two columns.
     seed : int
-        Of the split.
+        The seed of the split.
 
     Raises
     ------
     FileError
-        For a file that cannot be read, a missing column, or when fewer than two classes with
-        enough distinct texts are left; the message says what was dropped.
+        If the file cannot be read, a column is missing, or fewer than two classes with enough
+        distinct texts are left; the message lists what was dropped.
     """
     path = Path(path)
     texts, dropped = _read(path, text, label)
@@ -91,7 +91,7 @@ def _read(path: Path, text: str, label: str) -> tuple[dict[str, list[str]], Coun
 
 def _check_column(path: Path, column: str, columns: list[str]) -> None:
     if not columns:
-        raise FileError(f"{path}: empty; the first row names the columns")
+        raise FileError(f"{path}: empty; the first row must contain the names of the columns")
     if columns.count(column) != 1:
         problem = "several columns" if column in columns else "no column"
         raise FileError(f"{path}: {problem} {column!r}{suggest(column, columns)}")

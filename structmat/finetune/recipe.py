@@ -1,4 +1,4 @@
-"""How long and in what portions to train; loads nothing, so that the command line knows it."""
+"""The training recipe, in a module without heavy imports, for use by the command line."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from structmat.errors import whole
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How long and in what portions to train; the same for every method.
+    """The training recipe, which is the same for every method.
 
     Parameters
     ----------
     epochs : int
-        Times each text is seen.
+        The number of times each text is seen.
     batch : int
-        Texts a step, in each process.
+        The number of texts per step, in each process.
     max_length : int
-        Tokens of a text that are read.
+        The number of tokens to which texts are truncated.
     evaluations : int
-        Points of the validation curve, the last at the end.
+        The number of points of the validation curve, the last at the end.
     """
 
     epochs: int = 2
@@ -30,10 +30,10 @@ class Recipe:
     evaluations: int = 3
 
     def __post_init__(self) -> None:
-        """Refuse what is no positive whole number."""
+        """Check that all numbers are positive integers."""
         for name in ("epochs", "batch", "max_length", "evaluations"):
             whole(getattr(self, name), name, 1)
 
     def steps(self, texts: int, *, processes: int = 1) -> int:
-        """Return the number of steps; an epoch leaves out its last part batch."""
+        """Return the number of steps; an incomplete last batch of an epoch is skipped."""
         return math.ceil(self.epochs * (texts // min(self.batch, texts)) / processes)

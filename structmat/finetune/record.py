@@ -1,4 +1,4 @@
-"""The record of a run: what was compared, where, and one row for each method."""
+"""The record of a run: its circumstances, and one row for each method."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LIBRARIES = ("torch", "transformers", "peft", "accelerate", "numpy")
 
 
 def circumstances(task: Task, source: Pretrained, command: str) -> dict[str, Any]:
-    """Return what was run, on what, where and when."""
+    """Return the command, date, machine, model and task of a run."""
     return {
         "command": command,
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
@@ -39,26 +39,26 @@ def circumstances(task: Task, source: Pretrained, command: str) -> dict[str, Any
 
 
 def described(method: Method) -> str | None:
-    """Return the topology in words: its spec, or the name of the function that draws it."""
+    """Return the topology as text: its spec, or the name of the function that builds it."""
     if method.topology is None or isinstance(method.topology, str):
         return method.topology
     return getattr(method.topology, "__name__", str(method.topology))
 
 
 def networks(methods: Sequence[Method], widths: Sequence[int]) -> list[dict[str, Any]]:
-    """Return what the networks of the rotations are at the model's widths.
+    """Return a comparison of the networks of the rotations at the model's widths.
 
     Raises
     ------
     WidthError
-        When a topology does not take a width of the model.
+        If a topology does not support a width of the model.
     """
     topologies = {m.label: m.topology for m in methods if m.topology is not None}
     rows = compare(topologies, widths).rows if topologies else []
     for row in rows:
         if row["refused"]:
             raise WidthError(
-                f"{row['refused']}; the layers to adapt have inputs of widths"
+                f"{row['refused']}; the adapted layers have inputs of widths"
                 f" {', '.join(map(str, widths))}"
             )
     return rows
@@ -75,7 +75,7 @@ def summary(
     command: str,
     complete: bool,
 ) -> dict[str, Any]:
-    """Return the record: plain values that JSON takes."""
+    """Return the record as a JSON-serialisable dict."""
     ratios = relative(dict(seconds))
     rows = []
     for method in methods:
@@ -103,9 +103,9 @@ def summary(
 
 
 def best(records: Sequence[dict[str, Any]], methods: Sequence[Method]) -> dict[str, Any] | None:
-    """Return the run of a rotation with the best validation accuracy; test texts play no part.
+    """Return the run of a rotation with the best validation accuracy; test texts are not used.
 
-    Of equally good ones it is the one that trains fewer parameters.
+    Ties are broken by the smaller number of trained parameters.
     """
     rotations = {method.name for method in methods if method.kind == "rotation"}
     mine = [record for record in records if record["method"] in rotations]
@@ -113,7 +113,7 @@ def best(records: Sequence[dict[str, Any]], methods: Sequence[Method]) -> dict[s
 
 
 def noise(found: Mapping[str, Any]) -> float:
-    """Return about two standard errors of one accuracy on the test texts.
+    """Return two standard errors, approximately, of an accuracy on the test texts.
 
     Examples
     --------

@@ -34,7 +34,7 @@ def rows(found: Mapping[str, Any]) -> list[Row]:
 
 
 def as_html(header: Row, body: Sequence[Row]) -> str:
-    """Return a table of HTML.
+    """Return a table as HTML.
 
     Examples
     --------

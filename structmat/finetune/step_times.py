@@ -1,4 +1,4 @@
-"""Training steps of a whole model, every method in turns."""
+"""Interleaved timing of training steps of a whole model, for every method."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from structmat.finetune.training import tokenized
 
 
 class Step(NamedTuple):
-    """A training step on one batch, what it trains, the batch's tokens and the model's dtype."""
+    """A training step on one batch, with the numbers of parameters and tokens, and the dtype."""
 
     run: Callable[[], None]
     parameters: int
@@ -36,10 +36,10 @@ def seconds_a_step(
     rounds: int,
     on_step: Callable[[], object] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Time one training step of every method, round by round.
+    """Time one training step of every method in each round.
 
-    A step is forward, backward and update on the same batch. The first round warms up and is
-    not kept.
+    A step is a forward pass, a backward pass and an update on the same batch. The first round is a
+    warm-up and is discarded.
 
     Returns
     -------
@@ -59,10 +59,11 @@ def measure_model(
     warmup: int = 1,
     command: str = "",
 ) -> Benchmark:
-    """Measure a model's training step by every method, interleaved; "head" trains no adapter.
+    """Measure a model's training step for every method, interleaved; "head" trains no adapter.
 
-    A step is forward, backward and an AdamW update on the task's first batch. The first `warmup`
-    rounds are not kept. A method that refuses the model has a row that says why.
+    A step is a forward pass, a backward pass and an AdamW update on the task's first batch. The
+    first `warmup` rounds are discarded. The row of a method that does not support the model
+    contains the reason.
     """
     steps: dict[str, Step] = {}
     refused: dict[str, str] = {}

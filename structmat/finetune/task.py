@@ -1,4 +1,4 @@
-"""A classification task: distinct texts, split and balanced the same way every time."""
+"""Classification tasks: distinct texts, split and balanced reproducibly."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import NamedTuple
 
 from structmat.errors import FileError
 
-NEAR = 0.8  # texts whose sets of words overlap this much (Jaccard) count as one
+NEAR = 0.8  # Jaccard similarity of sets of words from which texts count as near duplicates
 
-_ROUNDING = 1e-9  # 0.7 · 10 is a little more than 7
+_ROUNDING = 1e-9  # since 0.7 · 10 is slightly more than 7
 
 
 class Example(NamedTuple):
@@ -27,16 +27,16 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True)
 class Task:
-    """Texts to tell apart: a name, the labels, and three parts that share no text.
+    """A text classification task, with three parts that share no text.
 
     Parameters
     ----------
     name : str
     labels : tuple of str
     train, validation, test : tuple of Example
-        In an order that depends on the seed and the texts alone.
+        The parts, in an order that depends only on the seed and the texts.
     notes : tuple of str
-        What was dropped on the way, in words.
+        Notes about dropped texts.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Task:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """How many texts each part has."""
+        """The number of texts in each part."""
         return {
             "train": len(self.train),
             "validation": len(self.validation),
@@ -57,7 +57,7 @@ class Task:
 
     @property
     def fingerprint(self) -> str:
-        """A hash of every text in order: equal tasks, and only those, have equal ones."""
+        """A hash of all texts in order, which identifies the task."""
         digest = hashlib.sha256()
         for word in chain(self.labels, ("",)):
             digest.update(word.encode() + b"\0")
@@ -68,9 +68,9 @@ class Task:
         return digest.hexdigest()[:16]
 
     def first(self, *, train: int, validation: int, test: int) -> Task:
-        """Return the task with at most this many texts in each part, still balanced.
+        """Return the task with at most this many texts in each part.
 
-        The parts are cut class by class, so that a cut of a balanced part is balanced.
+        The parts are shortened class by class, so that balanced parts stay balanced.
         """
         return Task(
             self.name,
@@ -83,7 +83,7 @@ class Task:
 
 
 def normalised(text: str) -> str:
-    """Return the words of a text: no case, digits, punctuation or spacing.
+    """Return the words of a text, without case, digits, punctuation or extra spaces.
 
     Examples
     --------
@@ -94,21 +94,21 @@ def normalised(text: str) -> str:
 
 
 def distinct(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> dict[str, list[str]]:
-    """Keep one text of every group of near duplicates, and none of a group with two labels.
+    """Keep one text of every group of near duplicates, and none of a group with several labels.
 
-    Two texts are near duplicates when their sets of words have a Jaccard similarity of at least
-    `near`; groups are the connected components. Equal texts are found on the way.
+    Two texts are near duplicates if their sets of words have a Jaccard similarity of at least
+    `near`; groups are the connected components. Equal texts are a special case.
 
     Parameters
     ----------
     texts : label → texts
     near : float
-        In (0, 1].
+        A number in (0, 1].
 
     Returns
     -------
     label → texts
-        In the given order; the first text of each group stays.
+        The first text of each group, in the given order.
 
     Examples
     --------
@@ -119,15 +119,15 @@ def distinct(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> dict[
 
 
 class Sifted(NamedTuple):
-    """The texts that `distinct` keeps, and the number that it drops for each reason."""
+    """The texts that `distinct` keeps, and the numbers of texts dropped for each reason."""
 
     kept: dict[str, list[str]]
-    repeated: int  # near duplicates of one that is kept
+    repeated: int  # near duplicates of a text that is kept
     contradictory: int  # near duplicates with several labels
 
 
 def sifted(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> Sifted:
-    """Return the texts that `distinct` keeps, with the numbers of those that it drops.
+    """Return the texts that `distinct` keeps, with the numbers of dropped texts.
 
     Examples
     --------
@@ -159,15 +159,15 @@ def balanced(
     seed: int = 0,
     notes: Sequence[str] = (),
 ) -> Task:
-    """Split distinct texts into three parts with this many texts of every class each.
+    """Split distinct texts into three parts with given numbers of texts of every class.
 
-    The order is that of a hash of seed and text, so that a text more or less in the source
-    moves no other.
+    Texts are sorted by a hash of the seed and the text, so that adding or removing a text does not
+    reorder the others.
 
     Raises
     ------
     FileError
-        When a class has too few texts.
+        If a class has too few texts.
     """
     need = train + validation + test
     parts: tuple[list[list[Example]], ...] = ([], [], [])
@@ -190,9 +190,9 @@ def stratified(
     seed: int = 0,
     notes: Sequence[str] = (),
 ) -> Task:
-    """Split distinct texts 70 : 10 : 20, class by class, each part getting some of each class.
+    """Split distinct texts 70 : 10 : 20, class by class, with at least one of each class per part.
 
-    The order is that of a hash of seed and text, as in `balanced`.
+    Texts are sorted by a hash of the seed and the text, as in `balanced`.
     """
     parts: tuple[list[Example], ...] = ([], [], [])
     for label, group in enumerate(texts.values()):
@@ -212,7 +212,7 @@ def _words(text: str) -> list[str]:
 
 
 def _bag(text: str) -> frozenset[str]:
-    """Return the set of words; a text without any, such as a number, is its own one word."""
+    """Return the set of words; a text without words, such as a number, counts as one word."""
     return frozenset(_words(text)) or frozenset([text.strip()])
 
 
@@ -232,7 +232,7 @@ def _cut(part: Sequence[Example], size: int, classes: int) -> tuple[Example, ...
 
 def _near_pairs(sets: Sequence[frozenset[str]], near: float) -> Iterable[tuple[int, int]]:
     # Prefix filtering (Chaudhuri, Ganti, Kaushik 2006): sets that overlap by `near` share one of
-    # the first n − ⌈near·n⌉ + 1 words in a common order, rarest first. So few pairs are compared.
+    # the first n − ⌈near·n⌉ + 1 words in a common order, rarest first, so few pairs are compared.
     count = Counter(chain.from_iterable(sets))
     holders: dict[str, list[int]] = defaultdict(list)
     for position, words in enumerate(sets):

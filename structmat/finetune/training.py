@@ -1,4 +1,4 @@
-"""Training one model through transformers' Trainer, which also serves accelerate and torchrun."""
+"""Training of a model by transformers' Trainer, which also supports accelerate and torchrun."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from structmat.finetune.models import processes, quiet
 from structmat.finetune.recipe import Recipe
 from structmat.finetune.task import Example
 
-_POOL = 8  # batches whose texts are sorted by length together
+_POOL = 8  # number of batches whose texts are sorted by length together
 
 
 class DivergedError(StructmatError):
-    """A training whose loss is no longer a number."""
+    """Raised when the loss of a training run is no longer finite."""
 
 
 class History(NamedTuple):
-    """What was seen during training, as (step, value) pairs."""
+    """The training history, as (step, value) pairs."""
 
     loss: tuple[tuple[int, float], ...]
     accuracy: tuple[tuple[int, float], ...]
@@ -42,7 +42,7 @@ class Trained(NamedTuple):
 
 
 def tokenized(tokenizer: Any, texts: Sequence[Example], *, max_length: int) -> list[dict[str, Any]]:
-    """Return the rows that the Trainer takes."""
+    """Return the rows in the format of the Trainer."""
     encoded = tokenizer([e.text for e in texts], truncation=True, max_length=max_length)
     return [
         {key: values[row] for key, values in encoded.items()} | {"labels": example.label}
@@ -53,11 +53,11 @@ def tokenized(tokenizer: Any, texts: Sequence[Example], *, max_length: int) -> l
 def batched_by_length(
     lengths: Sequence[int], *, batch: int, epochs: int, seed: int
 ) -> npt.NDArray[np.int64]:
-    """Return the order in which to see texts, so that batches are of texts of similar length.
+    """Return an order of the texts in which batches contain texts of similar length.
 
-    Every epoch is shuffled anew; pools of a few batches are sorted by length, which nearly halves
-    the padding, and the batches are shuffled again. Short of a whole batch, the rest of an epoch
-    is left out: another one each time.
+    Every epoch is shuffled; pools of a few batches are sorted by length, which nearly halves the
+    padding, and the batches are shuffled. The texts of an incomplete last batch, which differ
+    between epochs, are skipped.
 
     Returns
     -------
@@ -92,12 +92,12 @@ def train(
     seed: int,
     on_step: Callable[[], object] = lambda: None,
 ) -> Trained:
-    """Train what the model leaves trainable, and measure it.
+    """Train the trainable parameters of a model, and evaluate it.
 
     Raises
     ------
     DivergedError
-        When the loss is no longer finite.
+        If the loss is no longer finite.
     """
     transformers = require("transformers", "finetune")
     rows = tokenized(tokenizer, training, max_length=recipe.max_length)
@@ -111,7 +111,7 @@ def train(
     with tempfile.TemporaryDirectory() as scratch, quiet():
         arguments = transformers.TrainingArguments(
             output_dir=scratch,
-            num_train_epochs=1,  # the order above holds all of them
+            num_train_epochs=1,  # `order` contains all epochs
             train_sampling_strategy="sequential",
             per_device_train_batch_size=min(recipe.batch, len(rows)),
             per_device_eval_batch_size=64,
@@ -128,7 +128,7 @@ def train(
             disable_tqdm=True,
             dataloader_pin_memory=device() == "cuda",
             ddp_find_unused_parameters=False,
-            use_cpu=device() == "cpu",  # said aloud, or several processes on CPUs do not unite
+            use_cpu=device() == "cpu",  # required for several processes on CPUs to cooperate
             seed=seed,
         )
         trainer = transformers.Trainer(
@@ -160,7 +160,7 @@ def train(
 def logits(
     model: Any, tokenizer: Any, texts: Sequence[str], *, max_length: int
 ) -> npt.NDArray[np.float64]:
-    """Return the model's outputs for texts, (texts, labels), in the order given."""
+    """Return the model's outputs for texts, (texts, labels), in the given order."""
     torch = require("torch", "finetune")
     device = next(model.parameters()).device
     model.eval()

@@ -90,7 +90,7 @@ def test_torchs_parametrization_stays_orthogonal():
         ("parametrization", 8, torch.bfloat16, "float32 only"),
         ("dense", DENSE + 1, torch.float32, "too large"),
         ("boft", DENSE + 1, torch.float32, "too large"),
-        ("boft", 12, torch.float32, "PEFT refuses"),
+        ("boft", 12, torch.float32, "PEFT raised an error"),
     ],
 )
 def test_what_cannot_be_measured_says_why(name, width, dtype, reason):

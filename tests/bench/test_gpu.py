@@ -45,9 +45,7 @@ def test_without_a_gpu_it_says_so_in_a_line():
     )
     assert done.returncode == 2
     assert done.stdout == ""
-    assert done.stderr == (
-        "python -m structmat.bench.gpu: no GPU: torch sees no CUDA device here\n"
-    )
+    assert done.stderr == ("python -m structmat.bench.gpu: no GPU: torch finds no CUDA device\n")
 
 
 def test_all_is_measured_and_printed():
@@ -74,7 +72,7 @@ def test_all_is_measured_and_printed():
     text = gpu.table(found)
     for row in ("copy", "best forward", "backward", "layer, lora", "block, rotated"):
         assert sum(line.startswith(row) for line in text.splitlines()) == 1
-    assert f"step takes {found['block']['to LoRA']:.2f} of LoRA's." in text
+    assert f"step: {found['block']['to LoRA']:.2f} × that of LoRA." in text
 
 
 def test_what_is_wrong_is_not_measured(monkeypatch):
@@ -90,7 +88,9 @@ def test_what_is_wrong_is_not_measured(monkeypatch):
         return y
 
     monkeypatch.setattr(triton, "forward", wrong)
-    with pytest.raises(StructmatError, match="the fused kernels are wrong here: y is off by nan"):
+    with pytest.raises(
+        StructmatError, match="the Triton kernels are inaccurate here: the error of y is nan"
+    ):
         gpu.measure(SMALL, "cpu")
 
 
@@ -137,7 +137,7 @@ def test_a_wrong_gradient_is_found(monkeypatch):
 
 
 def test_where_the_kernels_do_not_run_it_says_why(monkeypatch):
-    with pytest.raises(StructmatError, match="choose a largest=64"):
+    with pytest.raises(StructmatError, match="use largest=64"):
         gpu.measure(gpu.Setting("block_diagonal(block=128)", Shape(128)), "cpu")
     monkeypatch.delenv("TRITON_INTERPRET")
     with pytest.raises(StructmatError, match="do not run on cpu: they need Triton and CUDA"):

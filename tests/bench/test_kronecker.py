@@ -113,7 +113,7 @@ def test_the_candidate_trains_and_starts_as_the_layer(library, dtype):
     for old, new in zip(before, module.turn.values, strict=True):
         assert not torch.equal(old, new)
     said = AGAINST["lazylinop"].remark(module)
-    assert "at width 12 are those of mixed_radix(largest=16), 12," in said
+    assert "at width 12 have the shapes of mixed_radix(largest=16), 12," in said
 
 
 def test_the_operator_is_of_the_values_as_they_are(library):
@@ -148,7 +148,7 @@ def test_without_training_the_operator_is_made_once(library):
 def test_widths_that_do_not_fit_say_why(library):
     with pytest.raises(WidthError, match="mixed_radix"):
         AGAINST["lazylinop"].build(frozen_layer(1, 4, torch.float32).linear())
-    with pytest.raises(StructmatError, match="too large: blocks"):  # a prime
+    with pytest.raises(StructmatError, match="too large: r×r blocks"):  # a prime
         AGAINST["lazylinop"].build(frozen_layer(DENSE + 27, 4, torch.float32).linear())
 
 

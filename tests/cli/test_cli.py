@@ -376,7 +376,7 @@ WRONG = [
     (["explore", "no.json", "--save", "a.html"], "no.json: --save accepts only families"),
     (["compare", "shuffle(blok=4)"], "no option 'blok'; did you mean block"),
     (["finetune", "--compare", "lor"], "did you mean lora"),
-    (["finetune", "--compare", ","], "there must be some"),
+    (["finetune", "--compare", ","], "give at least one"),
     (["finetune", "--topology", "benes(3)"], "options are written name=value"),
     (
         ["finetune", "--topology", "benes", "--rate", "nan"],

@@ -90,7 +90,7 @@ def test_formats_without_such_layers_say_so(tmp_path):
         convert(tmp_path / "ours", tmp_path / "boft", to="peft-boft")
     (tmp_path / "table").mkdir()
     saved(tmp_path / "table", ["table"], side="outputs")
-    with pytest.raises(FileError, match="table: LyCORIS supports only linear layers and convolutions"):
+    with pytest.raises(FileError, match="table: LyCORIS supports only linear layers"):
         convert(tmp_path / "table" / "ours", tmp_path / "l.safetensors", to="lycoris")
 
 

@@ -82,7 +82,7 @@ def test_what_is_dropped_is_counted_with_the_reason(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "empty; the first row names the columns"),
+        ("", "empty; the first row must contain the names of"),
         ("txt,label\na,b\n", "no column 'text'; did you mean txt?"),
         ("text,label,label\na,b,c\n", "several columns 'label'"),
         ("text,label\na,x\n ,x\n", "two are needed; dropped 1 row whose column 'text' is empty"),

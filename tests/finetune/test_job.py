@@ -157,7 +157,7 @@ def test_an_interrupted_run_goes_on_where_it_was(task, source, tmp_path, monkeyp
     assert len(calls) == 3
     assert found["complete"]
     assert found["best"] is None  # no rotation was trained
-    assert [line for line in said if line.startswith("head, seed 0: done before")]
+    assert [line for line in said if line.startswith("head, seed 0: already finished")]
     assert not (tmp_path / "runs").exists()
 
 
@@ -182,14 +182,14 @@ def test_a_topology_that_does_not_fit_is_refused_before_anything_is_written(task
     with pytest.raises(WidthError, match=r"width must be.*inputs of widths 32, 64"):
         job.run(task, source, settings, tmp_path / "out")
     settings = replace(SETTINGS, recipe=replace(RECIPE, max_length=513))
-    with pytest.raises(StructmatError, match="max_length=513: this model reads at most 512"):
+    with pytest.raises(StructmatError, match="max_length=513: this model supports at most 512"):
         job.run(task, source, settings, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_settings_refuse_no_method_and_the_same_twice():
     for methods in ((), METHODS[:1] * 2):
-        with pytest.raises(StructmatError, match="there must be some, and none twice"):
+        with pytest.raises(StructmatError, match="give at least one, and each only once"):
             Settings(methods=methods)
 
 

@@ -55,14 +55,14 @@ def test_poolers_and_heads_are_in_no_block():
 
 
 def test_a_path_that_is_no_model_is_refused(tmp_path):
-    with pytest.raises(FileError, match=r"no config\.json there"):
+    with pytest.raises(FileError, match=r"no config\.json; a model's"):
         pretrained(str(tmp_path))
     with pytest.raises(FileError, match="no such directory"):
         pretrained(str(tmp_path / "none"))
     (tmp_path / "config.json").write_text("{")
-    with pytest.raises(FileError, match="no model that transformers can load"):
+    with pytest.raises(FileError, match="not a model that transformers can load"):
         pretrained(str(tmp_path)).classifier(["a", "b"])
-    with pytest.raises(FileError, match="no model that transformers can load"):
+    with pytest.raises(FileError, match="not a model that transformers can load"):
         pretrained(str(tmp_path)).check()
 
 
