@@ -129,12 +129,12 @@ def test_a_neumann_series_is_taken_as_it_is_or_to_the_nearest_rotation(tmp_path,
         settings = json.loads((tmp_path / "exact" / "adapter_config.json").read_text())
         assert not settings["use_cayley_neumann"]
         with pytest.raises(
-            FileError, match="deviate from orthogonality by .*, as those of a truncated"
+            FileError, match=r"deviate from orthogonality by .*, as those of a truncated"
         ):
             convert(tmp_path / "series", tmp_path / "boft", to="peft-boft")
     elif terms > 1:
         with pytest.raises(
-            FileError, match="deviate from orthogonality by .*, as those of a truncated"
+            FileError, match=r"deviate from orthogonality by .*, as those of a truncated"
         ):
             convert(tmp_path / "theirs", tmp_path / "ours", model=model)
     assert not (tmp_path / "ours").exists()
