@@ -33,7 +33,7 @@ class PeftFiles:
     layers : dict of layer name → part → Tensor
         Such as {"0.query": {"boft_R": …, "boft_s": …}}.
     rest : dict of name → Tensor
-        By the name in the model.
+        Other tensors, by their names in the model.
     """
 
     config: dict[str, Any]

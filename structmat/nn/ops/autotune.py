@@ -44,7 +44,7 @@ def chosen(
     program : Program
     tokens : int
     dtype : torch dtype
-        Of the blocks.
+        The dtype of the blocks.
     device : torch device
     measure : bool
         Whether to time the candidate plans if there are many vectors. Otherwise, and under

@@ -67,7 +67,7 @@ class Cost:
     Attributes
     ----------
     flops, bytes, launches : int
-        Of the stages and of computing fused blocks, in total.
+        The totals over the stages, including the computation of fused blocks.
     seconds : float
         Modelled time, without the initial load and final store of the vectors, which are the same
         for all plans.
