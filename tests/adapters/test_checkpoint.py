@@ -140,8 +140,8 @@ def edited(folder, edit):
     [
         (lambda s: s.update(format="other"), '"format": "structmat.adapter"'),
         (lambda s: s.update(version=99), "version 99: this structmat reads version 1"),
-        (lambda s: s.pop("layers"), r"missing or odd part \(KeyError"),
-        (lambda s: s["layers"]["2"].update(network=7), r"missing or odd part \(IndexError"),
+        (lambda s: s.pop("layers"), r"missing or invalid entry \(KeyError"),
+        (lambda s: s["layers"]["2"].update(network=7), r"missing or invalid entry \(IndexError"),
         (lambda s: s["layers"]["2"].update(network="x"), "network='x': network must be an integer"),
         (lambda s: s["layers"]["2"].update(network=-1), "network=-1: network must be an integer"),
         (lambda s: s["layers"]["2"].update(dropout=[3, 3]), "it must be two probabilities"),

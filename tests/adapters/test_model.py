@@ -74,7 +74,11 @@ def test_targets_by_regex_and_by_list():
             None,
             "no layer is left to adapt; this model has 17 layers that can be adapted: bert",
         ),
-        ("query", None, r"a string is a regular expression .*, \['query'\] matches ends of names"),
+        (
+            "query",
+            None,
+            r"a string is a regular expression .*, \['query'\] to match the ends of names",
+        ),
         (["zzz"], None, r"; there are [a-z_]+(, [a-z_]+)*$"),  # the last parts, without prefixes
         (["quary"], None, "'quary' matches no selectable layer .*; did you mean query"),
         ("all-linear", ["quary"], "exclude_modules: 'quary' matches no selectable layer"),
@@ -209,7 +213,7 @@ def test_networks_that_do_not_fit_are_refused(topology, pattern, error, message)
             "trainable: 'clasifier' matches no selectable .* mean classifier",
         ),
         ({"trainable": "nothing"}, "trainable='nothing' matches no module"),
-        ({"trainable": ["encoder"]}, "trainable: bert.encoder holds a layer that is adapted"),
+        ({"trainable": ["encoder"]}, "trainable: bert.encoder contains a layer that is adapted"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, message):

@@ -320,7 +320,11 @@ def test_a_truncated_series_is_found_not_orthogonal(folder):
         ("missing", {}, "missing: no such file or directory"),
         ("model", {}, "a model, not an adapter; give the pretrained model"),
         ("ours", {"model": nn.Linear(2, 2)}, "0 has no weight in this model"),
-        ("model", {"model": nn.Linear(2, 2)}, "no matrix has a name that the pretrained model"),
+        (
+            "model",
+            {"model": nn.Linear(2, 2)},
+            "no matrix has the name of one in the pretrained model",
+        ),
         ("model", {"model": nn.Sequential(nn.Linear(3, 3))}, "0.weight is .6, 8., and .3, 3."),
     ],
 )

@@ -132,7 +132,7 @@ def test_a_wrong_gradient_is_found(monkeypatch):
         return grad_x, [-g for g in grad_blocks]
 
     monkeypatch.setattr(triton, "backward", wrong)
-    with pytest.raises(StructmatError, match="wrong here: grad_blocks is off by"):
+    with pytest.raises(StructmatError, match="inaccurate here: the error of grad_blocks is"):
         gpu.checked(sm.mixed_radix(16, largest=8), "cpu", 17)
 
 

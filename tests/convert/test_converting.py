@@ -175,7 +175,7 @@ def test_statistics_and_modules_trained_whole_are_merged_too(tmp_path):
     save_adapter(one, tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "merged", to="merged", model=tmp_path / "model")
     same(all_tensors(tmp_path / "merged"), dict(merge(one, unload=True).state_dict()))
-    with pytest.raises(FileError, match="1 has running statistics that training moved"):
+    with pytest.raises(FileError, match="1 has running statistics that training changed"):
         convert(tmp_path / "ours", tmp_path / "a", to="lora", rank=2, model=make())
 
 
@@ -322,11 +322,19 @@ def saved(folder, **options):
         ({"to": "lora"}, StructmatError, "lora needs a rank"),
         ({"to": "peft-oft", "rank": 2}, StructmatError, "and no other format has one"),
         ({"to": "lora", "rank": 0}, StructmatError, "rank=0: rank must be an integer, at least 1"),
-        ({"to": "lora", "rank": 2}, StructmatError, "the weights are needed; name the pretrained"),
-        ({"to": "merged"}, StructmatError, "the weights are needed; name the pretrained"),
-        ({"to": "merged", "model": nn.Linear(2, 2)}, StructmatError, "load_adapter, then merge"),
-        ({"to": "gsoft", "prefix": "unet"}, StructmatError, "prefix='unet': names of layers in"),
-        ({"to": "lycoris"}, FileError, r"one file; let its name end in \.safetensors"),
+        ({"to": "lora", "rank": 2}, StructmatError, "needs the weights; give the pretrained"),
+        ({"to": "merged"}, StructmatError, "needs the weights; give the pretrained"),
+        (
+            {"to": "merged", "model": nn.Linear(2, 2)},
+            StructmatError,
+            "call load_adapter and then merge",
+        ),
+        (
+            {"to": "gsoft", "prefix": "unet"},
+            StructmatError,
+            "prefix='unet': it must be text, and only lora",
+        ),
+        ({"to": "lycoris"}, FileError, r"one file; its name must end in \.safetensors"),
         ({"to": "structmat"}, FileError, "already in structmat's format"),
         ({"to": "peft-boft", "nearest": 1}, StructmatError, "nearest=1: nearest must be True"),
         ({"to": "peft-boft", "model": nn.Linear(2, 2)}, FileError, r"0\.up has no weight in this"),

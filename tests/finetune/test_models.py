@@ -76,8 +76,8 @@ def test_a_name_that_leads_nowhere_is_refused_before_any_work(capsys, monkeypatc
     out, err = capsys.readouterr()
     first, second = err.splitlines()
     assert (out, first) == ("", "looking for no-such-model on the Hub")
-    assert second.startswith(f"structmat {command}: no-such-model: no directory of this name here")
-    assert "a directory as in ./name, or a name on the Hub. HF_HUB_OFFLINE=1 looks only" in second
+    assert second.startswith(f"structmat {command}: no-such-model: neither a local directory")
+    assert "a directory as ./name, or a name on the Hub. With HF_HUB_OFFLINE=1, only" in second
 
 
 def test_a_directory_is_checked_in_silence(tiny_model):

@@ -215,6 +215,6 @@ def test_biases_of_experts_are_left_alone_or_refused(tmp_path):
     model.save_pretrained(tmp_path)
     again = peft.PeftModel.from_pretrained(mixture("gpt_oss"), tmp_path)
     torch.testing.assert_close(logits(again), logits(model))
-    with pytest.raises(StructmatError, match="which PEFT would train and not save"):
+    with pytest.raises(StructmatError, match="which PEFT would train but not save"):
         adapted("gpt_oss", bias="structmat_only")
     adapted("mixtral", bias="structmat_only")  # these experts have none

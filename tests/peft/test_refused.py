@@ -129,7 +129,7 @@ def test_layers_that_rotation_would_bypass_are_refused():
     lora = peft.get_peft_model(CASE.model(), peft.LoraConfig(target_modules=["head"]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PEFT's, that there are adapters already
-        with pytest.raises(StructmatError, match="head is a Linear, which structmat does not"):
+        with pytest.raises(StructmatError, match="head is a Linear, which cannot"):
             peft.get_peft_model(lora.base_model.model, config(CASE, target_modules=["head"]))
 
 
@@ -322,7 +322,7 @@ def test_without_peft_it_says_what_to_install():
 def test_a_module_of_another_kind_is_told_the_kinds():
     model = nn.ModuleDict({"norm": nn.LayerNorm(8), "up": nn.Linear(8, 8)})
     said = (
-        "norm is a LayerNorm, .* Linear, Conv1D, Conv1d, Conv2d, Conv3d, Embedding. Name only such"
+        "norm is a LayerNorm, .* Linear, Conv1D, Conv1d, Conv2d, Conv3d, Embedding. List only such"
     )
     with pytest.raises(StructmatError, match=said):
         peft.get_peft_model(model, StructmatConfig(target_modules=["norm", "up"]))

@@ -57,7 +57,7 @@ def test_an_embedding_with_a_forward_of_its_own_keeps_it(count):
 
 def test_a_scale_and_max_norm_do_not_go_together():
     layer = nn.Embedding(4, 8, max_norm=1.0)
-    with pytest.raises(StructmatError, match=r"max_norm=1\.0, .* leave out the scale"):
+    with pytest.raises(StructmatError, match=r"max_norm=1\.0, .* omit the scale"):
         adapt(layer, "butterfly", target_modules=".*", scale=True)
 
 

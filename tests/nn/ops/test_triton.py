@@ -216,7 +216,7 @@ def test_blocks_that_are_not_orthogonal_have_right_gradients_too():
         (lambda b, x: (b, x[:, :8]), r"vectors of shape \(3, 8\)"),
         (lambda b, x: (b, x[0]), r"vectors of shape \(16,\)"),
         (lambda b, x: (b, x.double()), "dtype torch.float64: the Triton kernels take"),
-        (lambda b, x: (b[1:], x), "this network has float32 ones of"),
+        (lambda b, x: (b[1:], x), "this network needs float32 blocks of shapes"),
         (lambda b, x: ([c.half() for c in b], x), "dtypes .*float16"),
         (lambda b, x: ([c.to("meta") for c in b], x), "all must be on one device"),
     ],
