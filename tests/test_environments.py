@@ -13,7 +13,7 @@ import structmat as sm
 USE = """
 import structmat as sm
 net = sm.butterfly(8)
-sm.fit(net, stagewise.matrix_of(net, sm.identity_blocks(net)), progress=False)
+sm.fit(net, sm.Rotation(net, sm.identity_blocks(net)).matrix(), progress=False)
 print(sm.report(net).dense)
 """
 LAYER = """
@@ -175,7 +175,7 @@ def test_the_library_needs_nothing_optional():
         ),
         (
             "shtab",
-            "from structmat.cli import completing; completing.require('shtab', 'completion')",
+            "from structmat.cli import completion; completion.require('shtab', 'completion')",
             "completion",
         ),
         (

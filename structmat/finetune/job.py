@@ -260,7 +260,7 @@ def _run(
         if method.kind == "rotation":
             record["adapter"] = f"{method.name}-{seed}"
             with new_directory(job.runs / record["adapter"]) as directory:
-                require("structmat.nn", "adapters").save_adapter(trained.model, directory)
+                require("structmat.adapters", "adapters").save_adapter(trained.model, directory)
         write_json(job.runs / f"{method.name}-{seed}.json", record)
     return record
 

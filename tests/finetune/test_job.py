@@ -111,7 +111,7 @@ def test_the_merged_model_loads_without_structmat_and_equals_the_adapter(done, s
     tokenizer = transformers.AutoTokenizer.from_pretrained(
         output / "merged-model", local_files_only=True
     )
-    adapted = require("structmat.nn", "adapters").load_adapter(
+    adapted = require("structmat.adapters", "adapters").load_adapter(
         source.classifier(task.labels, seed=7).model, output / "best-adapter"
     )
     assert merged.config.id2label == dict(enumerate(task.labels))
