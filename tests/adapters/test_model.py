@@ -77,7 +77,7 @@ def test_targets_by_regex_and_by_list():
         (
             "query",
             None,
-            r"a string is a regular expression .*, \['query'\] to match the ends of names",
+            r"a string is a regular expression .* use \['query'\] to match the ends of names",
         ),
         (["zzz"], None, r"; there are [a-z_]+(, [a-z_]+)*$"),  # the last parts, without prefixes
         (["quary"], None, "'quary' matches no selectable layer .*; did you mean query"),

@@ -108,12 +108,12 @@ def test_a_saved_adapter_keeps_its_side(tmp_path):
         load_adapter(nn.Linear(6, 9), tmp_path)
     text = (tmp_path / SETTINGS).read_text()
     (tmp_path / SETTINGS).write_text(text.replace('"outputs"', '"middle"'))
-    with pytest.raises(FileError, match='side=\'middle\': a layer\'s "inputs" or its "outputs"'):
+    with pytest.raises(FileError, match='side=\'middle\': it must be "inputs" or "outputs"'):
         load_adapter(copy.deepcopy(layer), tmp_path)
 
 
 def test_a_side_or_a_width_that_is_none_is_refused():
-    with pytest.raises(StructmatError, match="side='left': a layer's \"inputs\""):
+    with pytest.raises(StructmatError, match="side='left': it must be \"inputs\""):
         adapt(nn.Linear(4, 4), "butterfly", target_modules=".*", side="left")
     with pytest.raises(StructmatError, match="has 6 outputs: the network has width 8"):
         adapt(nn.Linear(4, 6), sm.butterfly(8), target_modules=".*", side="outputs")

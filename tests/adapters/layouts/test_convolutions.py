@@ -49,7 +49,7 @@ def test_no_combination_of_options_changes_the_start(kind, mode, field):
             continue
         adapter = adapt(copy.deepcopy(layer), "mixed_radix", target_modules=".*", field=field)
         assert (adapter(x) - expected).abs().max() <= 1e-6
-        adapter._turns_channels = lambda _: field == "channels"
+        adapter._rotates_channels = lambda _: field == "channels"
         assert (adapter(x) - expected).abs().max() <= 1e-6
 
 
@@ -60,7 +60,7 @@ def test_channels_turn_alike_on_activations_and_on_the_weight(drawn, scale, seed
     wanted = [x, *(p for p in adapter.parameters() if p.requires_grad)]
     found = []
     for on_activations in (True, False):
-        adapter._turns_channels = lambda _, way=on_activations: way
+        adapter._rotates_channels = lambda _, way=on_activations: way
         y = adapter(x)
         found.append([y, *torch.autograd.grad(y.square().sum(), wanted)])
     for one, other in zip(*found, strict=True):
@@ -80,12 +80,12 @@ def test_a_rotation_of_channels_is_that_of_what_the_layer_reads(drawn, seed):
 
 def test_activations_turn_where_they_are_fewer():
     adapter = adapt(nn.Conv2d(4, 8, 3), "butterfly", target_modules=".*", field="channels")
-    assert adapter._turns_channels(torch.zeros(1, 4, 3, 3))
-    assert not adapter._turns_channels(torch.zeros(64, 4, 3, 3))
+    assert adapter._rotates_channels(torch.zeros(1, 4, 3, 3))
+    assert not adapter._rotates_channels(torch.zeros(64, 4, 3, 3))
     receptive = adapt(nn.Conv2d(4, 8, 3), "mixed_radix", target_modules=".*")
-    assert not receptive._turns_channels(torch.zeros(1, 4, 3, 3))
+    assert not receptive._rotates_channels(torch.zeros(1, 4, 3, 3))
     pointwise = adapt(nn.Conv2d(4, 8, 1), "butterfly", target_modules=".*")
-    assert pointwise._turns_channels(torch.zeros(1, 4, 2, 2))
+    assert pointwise._rotates_channels(torch.zeros(1, 4, 2, 2))
 
 
 @pytest.mark.parametrize("kind", CONVOLUTIONS)

@@ -238,7 +238,9 @@ def test_layers_of_libraries_that_do_not_give_their_weight_back_are_refused():
 
     QuantLinear.__module__ = "gptqmodel.nn_modules.qlinear"
     layer = nn.Sequential(QuantLinear())
-    with pytest.raises(StructmatError, match=r"0: a QuantLinear of gptqmodel: .* exclude this one"):
+    with pytest.raises(
+        StructmatError, match=r"0: a QuantLinear of gptqmodel: .* exclude this layer"
+    ):
         adapt(layer, "butterfly")
 
 
