@@ -147,8 +147,10 @@ def _described(known: Entry) -> Iterator[str]:
 
 
 def _reference(known: Entry) -> str:
-    public = getattr(sm, known.name, None) is known.build
-    return f" Its options: {{py:func}}`structmat.{known.name}`." if public else ""
+    if getattr(sm.families, known.name, None) is not known.build:
+        return ""
+    home = "structmat" if known.name in sm.__all__ else "structmat.families"
+    return f" Its options: {{py:func}}`{home}.{known.name}`."
 
 
 def _text(known: Entry) -> str:

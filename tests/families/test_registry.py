@@ -29,7 +29,7 @@ def test_specs_round_trip(case):
     assert hash(sm.parse(str(rule))) == hash(rule)
     assert as_family(rule) is rule
     assert as_family(str(rule)) == rule
-    direct = getattr(sm, rule.name)(width, **dict(rule.options))
+    direct = getattr(sm.families, rule.name)(width, **dict(rule.options))
     assert rule(width) == direct
 
 
@@ -237,7 +237,7 @@ def test_the_catalogue_lists_every_family():
         assert entry.summary.endswith(".")
         assert "\n" not in entry.summary
         assert next(iter(entry.signature.parameters)) == "width"
-        assert getattr(sm, entry.name) is entry.build
+        assert getattr(sm.families, entry.name) is entry.build
 
 
 def test_a_family_of_ones_own(monkeypatch):

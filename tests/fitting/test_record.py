@@ -32,7 +32,7 @@ def test_the_record_holds_every_network_of_the_script(script, record):
     }
     assert [(row["topology"], row["network"]) for row in record["networks"]] == list(networks)
     for row, net in zip(record["networks"], networks.values(), strict=True):
-        assert eval(row["network"], vars(sm)) == net  # noqa: S307 - what the script wrote
+        assert eval(row["network"], vars(sm.families) | vars(sm)) == net  # noqa: S307 - what the script wrote
         assert (row["parameters"], row["depth"]) == (net.parameters, net.depth)
         for key in ("error", "half", "floor"):
             assert len(row[key]) == record["seeds"] == 10
@@ -44,7 +44,7 @@ def test_the_record_holds_every_network_of_the_script(script, record):
 def test_the_script_makes_the_record_again(script, record, name):
     """Where one sweep is all there is to do; longer fits depend on rounding."""
     (row,) = [row for row in record["networks"] if row["network"] == name]
-    again = script.fitted(eval(name, vars(sm)), 3)  # noqa: S307
+    again = script.fitted(eval(name, vars(sm.families) | vars(sm)), 3)  # noqa: S307
     assert again["error"] == pytest.approx(row["error"][3], abs=2e-5)
     assert again["floor"] == pytest.approx(row["floor"][3], abs=2e-5)
 
