@@ -1,10 +1,13 @@
 """What importing loads, and who may import whom."""
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+import structmat as sm
 
 ROOT = Path(__file__).parents[1]
 
@@ -71,3 +74,26 @@ def test_all_names_are_there():
     assert len(set(structmat.__all__)) == len(structmat.__all__)
     for name in structmat.__all__:
         assert getattr(structmat, name) is not None
+
+
+PUBLIC = {
+    "structmat": "Network Rotation network from_graph from_layers families butterfly fit route",
+    "structmat.nn": "Orthogonal orthogonal",
+    "structmat.adapters": "adapt merge unmerge save_adapter load_adapter audit path",
+    "structmat.peft": "StructmatConfig",
+    "structmat.convert": "convert",
+    "structmat.testing": "networks blocks_for assert_orthogonal assert_dense check_family",
+}
+
+
+@pytest.mark.parametrize("module", PUBLIC)
+def test_public_names_have_their_places(module):
+    found = importlib.import_module(module)
+    assert [name for name in PUBLIC[module].split() if not hasattr(found, name)] == []
+    assert not hasattr(found, "no_such_name")
+
+
+def test_a_family_that_is_not_at_the_top_is_found_by_its_error():
+    with pytest.raises(AttributeError, match=r"'omega'; it is structmat\.families\.omega"):
+        sm.omega  # noqa: B018
+    assert len(sm.__all__) <= 50

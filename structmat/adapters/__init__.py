@@ -1,5 +1,7 @@
 """Adapters: train, merge, save and load rotations of frozen layers."""
 
+from typing import TYPE_CHECKING, Any
+
 from structmat.adapters.checkpoint import load_adapter, save_adapter
 from structmat.adapters.interpolation import Kept, keep_stages, path
 from structmat.adapters.layouts import Adapter
@@ -17,3 +19,12 @@ __all__ = [
     "save_adapter",
     "unmerge",
 ]
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        if name == "audit":  # of adapters among other things; it reads files as well
+            from structmat.audit import audit
+
+            return audit
+        raise AttributeError(f"module 'structmat.adapters' has no attribute {name!r}")
