@@ -58,7 +58,11 @@ def kinds(model):
         ),
         ({"topology": sm.butterfly(16)}, WidthError, r"layers\.0 .*the network has width 16"),
         ({"topology": "random(block=4, depth=2)"}, SpecError, "give it a seed, such as rng=0"),
-        ({"target_modules": "layers"}, StructmatError, "layers is a ModuleList, which structmat"),
+        (
+            {"target_modules": "layers"},
+            StructmatError,
+            "layers is a ModuleList, which cannot be adapted",
+        ),
         ({"target_modules": ["nowhere"]}, ValueError, "nowhere.* not found in the base model"),
     ],
 )
@@ -153,7 +157,7 @@ def test_names_that_peft_would_confuse_are_refused(name):
         ({"scale": 1}, StructmatError, "scale=1: it must be True or False"),
         ({"dropout": 0.5}, StructmatError, r"dropout=0\.5"),
         ({"layers_pattern": "h"}, StructmatError, "give the indices"),
-        ({"schema": 2}, FileError, "schema 2: this structmat reads schema 1; upgrade"),
+        ({"schema": 2}, FileError, "schema 2: this version of structmat reads schema 1; upgrade"),
     ],
 )
 def test_settings_that_are_none_are_refused(options, error, said):
