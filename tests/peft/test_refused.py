@@ -61,7 +61,7 @@ def kinds(model):
         (
             {"target_modules": "layers"},
             StructmatError,
-            "layers is a ModuleList, which cannot be adapted",
+            "a ModuleList, which cannot be adapted",
         ),
         ({"target_modules": ["nowhere"]}, ValueError, "nowhere.* not found in the base model"),
     ],
