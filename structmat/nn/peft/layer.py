@@ -87,6 +87,7 @@ class StructmatLayer(Around, BaseTunerLayer):
         self._disable_adapters = False
         self._aside: Any = None  # while merged: the own or the merged weight, whichever is not used
         self.quantised = issubclass(kind, QuantisedLinearAdapter)
+        self._backend: Any = None  # assigned by others, in place of the one of the layer
         self.requantise: Callable[[], Any] | None = None  # as in `QuantisedLinearAdapter`
 
     def update_layer(self, name: str, plan: LayerPlan, config: StructmatConfig) -> None:
@@ -400,7 +401,13 @@ class StructmatLayer(Around, BaseTunerLayer):
     @property
     def quantization_backend(self) -> Any:  # type: ignore[override]
         """What PEFT has for a layer quantised like this one, which its reports name, or None."""
-        return backend(self.base_layer, self.requantise) if self.quantised else None
+        if self._backend is not None or not self.quantised:
+            return self._backend
+        return backend(self.base_layer, self.requantise)
+
+    @quantization_backend.setter
+    def quantization_backend(self, value: Any) -> None:
+        self._backend = value
 
     def extra_repr(self) -> str:
         """Say how the layer is quantised, as PEFT's own layers do."""

@@ -150,6 +150,9 @@ def test_quantised_layers(make, side, tmp_path):
     (status,) = adapter.get_layer_status()
     assert status.quantization_backend == backend
     assert f"quantization_backend='{backend}'" in repr(layer)
+    layer.quantization_backend = other = object()  # as on PEFT's own layers, it can be assigned
+    assert layer.quantization_backend is other
+    layer.quantization_backend = None
     unmerged = adapter(x)
     weight = layer.effective(["default"])
     torch.testing.assert_close(unmerged, x @ weight.T + layer.bias, rtol=1e-3, atol=1e-3)
