@@ -231,7 +231,7 @@ class Rotation(LinearOperator):
 
     @property
     def parameters(self) -> int:
-        """The free parameters of the blocks: Σ r(r−1)/2, or Σ r² for unitary ones."""
+        """The number of free parameters, Σ r(r−1)/2, or Σ r² for unitary blocks."""
         if self._is_complex:
             return sum(bank.count * bank.radix**2 for bank in self.network.banks)
         return self.network.parameters

@@ -213,7 +213,7 @@ class Network(Value):
 
     @property
     def shape(self) -> tuple[int, int]:
-        """The shape of R: (width, width)."""
+        """The shape (width, width) of R."""
         return self.width, self.width
 
     def __pow__(self, times: int) -> Network:
