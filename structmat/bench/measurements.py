@@ -141,7 +141,7 @@ class Benchmark:
 
     @property
     def reference(self) -> str:
-        """The reference of the ratios: "LoRA", or "frozen" if LoRA was not measured."""
+        """The reference of the ratios, "LoRA", or "frozen" if LoRA was not measured."""
         return "LoRA" if any(row.to_lora is not None for row in self.rows) else "frozen"
 
     def __str__(self) -> str:

@@ -259,7 +259,7 @@ class FileWeights:
 
     @cached_property
     def _places(self) -> tuple[dict[str, str], dict[str, Group]]:
-        """The locations of the model's tensors: names in the files, and groups of tensors."""
+        """The locations of the model's tensors, as names in the files, and groups of tensors."""
         if self.skeleton is None:
             return {key: key for key in self.homes}, {}
         shapes: dict[str, Shape] = {}

@@ -109,7 +109,7 @@ class Entry:
 
     @functools.cached_property
     def signature(self) -> inspect.Signature:
-        """The signature: the width, then the options with their defaults."""
+        """The signature, with the width first, then the options with their defaults."""
         return inspect.signature(self.build)
 
     @property

@@ -230,7 +230,7 @@ class Stage(Value):
 
     @property
     def nonzeros(self) -> int:
-        """The number of entries that may be non-zero: r² per switch and 1 for any other wire."""
+        """The number of entries that may be non-zero, r² per switch and 1 for any other wire."""
         switched = sum(bank.reads.size for bank in self.banks)
         return sum(bank.reads.size * bank.radix for bank in self.banks) + self.width - switched
 

@@ -39,7 +39,7 @@ class Shares:
 
     @cached_property
     def mates(self) -> Index:
-        """For the signals sorted by switch: the partner that goes to the other half, or itself."""
+        """For the signals sorted by switch, the partner that goes to the other half, or itself."""
         sizes = self.lower + self.upper
         starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
         here = identity(len(starts))
@@ -48,7 +48,7 @@ class Shares:
 
     @cached_property
     def fixed(self) -> Index:
-        """For each switch: the half to which all its signals go, 0 or 1, or −1 if both are used."""
+        """For each switch, the half to which all its signals go, 0 or 1, or −1 if both are used."""
         return np.where(self.upper == 0, 0, np.where(self.lower == 0, 1, -1))
 
 

@@ -57,7 +57,7 @@ class Group:
 
     @property
     def probes(self) -> Tensor:
-        """(c, width) bool: vector k is 1 at the k-th wire of each fused switch.
+        """(c, width) bool, where vector k is 1 at the k-th wire of each fused switch.
 
         The switches of a stage share no wire, so one vector yields a column of all their blocks.
         """
