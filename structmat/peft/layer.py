@@ -396,7 +396,7 @@ class StructmatLayer(Around, BaseTunerLayer):
 
     @property
     def out_features(self) -> int:
-        """The number of outputs in PEFT's sense, as outputs, channels or the embedding dimension."""
+        """The number of outputs in PEFT's sense, such as channels or the embedding dimension."""
         return self.kind.features(self.base_layer)[1]
 
     @property
