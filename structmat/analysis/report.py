@@ -382,13 +382,14 @@ def _labelled(given: Any) -> dict[str, Any]:
     if isinstance(given, Mapping):
         return {str(label): _candidate(one, label) for label, one in given.items()}
     alone = isinstance(given, str | Path | Family | Network) or not isinstance(given, Iterable)
-    several = [given] if alone or hasattr(given, "edges") else list(given)
+    several = [given] if alone or topologies.is_graph(given) else list(given)
     made: dict[str, Any] = {}
     for k, one in enumerate(several, 1):
         candidate = _candidate(one)
-        named = isinstance(one, str | Path | Family)
-        label = str(one if isinstance(one, Path) else candidate) if named else f"network {k}"
-        made[label if not isinstance(candidate, Network) or not named else str(one)] = candidate
+        label = f"network {k}"
+        if isinstance(one, str | Path | Family):
+            label = str(one if isinstance(candidate, Network) else candidate)
+        made[label] = candidate
     return made
 
 

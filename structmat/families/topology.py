@@ -107,7 +107,7 @@ def rule(topology: Any) -> Rule:
     if callable(topology) and not isinstance(topology, type):
         made: Rule = topology
         return made
-    if _is_graph(topology):
+    if is_graph(topology):
         net = from_layers(topology) if topology.is_directed() else from_graph(topology)
         return Fixed(net)
     raise StructmatError(
@@ -181,7 +181,7 @@ butterfly(8), network(spec, width), from_graph(graph) or Network.of
     if isinstance(topology, Network):
         return topology
     named = isinstance(topology, os.PathLike) or (isinstance(topology, str) and is_path(topology))
-    if named or _is_graph(topology):
+    if named or is_graph(topology):
         return network(topology)
     raise StructmatError(
         f"{caller} of {shown(topology)}: it takes a network; build one with butterfly(8),"
@@ -189,7 +189,14 @@ butterfly(8), network(spec, width), from_graph(graph) or Network.of
     )
 
 
-def _is_graph(topology: Any) -> bool:
+def is_graph(topology: Any) -> bool:
+    """Return whether a topology is a networkx graph, without importing networkx.
+
+    Examples
+    --------
+    >>> is_graph("benes")
+    False
+    """
     return hasattr(topology, "is_directed") and hasattr(topology, "edges")
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import scipy
 
 from structmat.errors import BlockError
-from structmat.linalg.blocks import Array
+from structmat.linalg.blocks import Array, adjoint
 
 
 def powers(blocks: Array, t: float) -> Array:
@@ -44,15 +44,11 @@ def powers(blocks: Array, t: float) -> Array:
     if t == 1:
         return blocks
     if float(t).is_integer() and abs(t) < 2**31:
-        return np.linalg.matrix_power(blocks, int(t)) if t >= 0 else powers(_adjoint(blocks), -t)
+        return np.linalg.matrix_power(blocks, int(t)) if t >= 0 else powers(adjoint(blocks), -t)
     one = _complex_power if np.iscomplexobj(blocks) else _real_power
     wide = blocks.astype(np.result_type(blocks, np.float64))
     made = [one(block, t) for block in wide]
     return np.stack(made).astype(blocks.dtype) if made else blocks
-
-
-def _adjoint(blocks: Array) -> Array:
-    return np.conj(np.swapaxes(blocks, -1, -2))
 
 
 def _complex_power(block: Array, t: float) -> Array:

@@ -18,7 +18,7 @@ from structmat._util.files import make_directory, write_bytes
 from structmat.errors import BlockError, FileError, StructmatError, require, shown, whole
 from structmat.families.topology import checked
 from structmat.linalg.block_powers import powers
-from structmat.linalg.blocks import adjoint, by_stage, checked_blocks
+from structmat.linalg.blocks import adjoint, by_stage, checked_blocks, generators_per_block
 from structmat.linalg.factors import factors
 from structmat.linalg.schedule import Gather, Product, schedule
 from structmat.networks.network import Network
@@ -232,13 +232,11 @@ class Rotation(LinearOperator):
     @property
     def parameters(self) -> int:
         """The number of free parameters, Σ r(r−1)/2, or Σ r² for unitary blocks."""
-        if self._is_complex:
-            return sum(bank.count * bank.radix**2 for bank in self.network.banks)
-        return self.network.parameters
-
-    @property
-    def _is_complex(self) -> bool:
-        return "complex" in str(self.dtype)
+        unitary = "complex" in str(self.dtype)
+        return sum(
+            bank.count * generators_per_block(bank.radix, unitary=unitary)
+            for bank in self.network.banks
+        )
 
     def _numpy(self, asker: str) -> list[npt.NDArray[Any]]:
         if not all(isinstance(b, np.ndarray) for b in self.blocks):

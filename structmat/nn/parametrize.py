@@ -171,9 +171,10 @@ class OrthogonalWeight(nn.Module):
         if start == "weight":
             rotation = self._fitted(weight)
         else:
-            seed = int(torch.randint(2**62, ()))
-            drawn = random_blocks(self.network, seed) if start == "random" else None
-            rotation = Rotation(self.network, drawn or identity_blocks(self.network))
+            blocks = identity_blocks(self.network)
+            if start == "random":
+                blocks = random_blocks(self.network, int(torch.randint(2**62, ())))
+            rotation = Rotation(self.network, blocks)
         made = Orthogonal.from_rotation(rotation, self.parametrization, dtype=weight.dtype)
         return [g.detach().to(weight.device) for g in made.generators]
 
