@@ -226,7 +226,7 @@ def test_a_butterfly_and_its_mirror_image_waste_half_a_stage():
 
 @pytest.mark.slow
 def test_the_bounds_meet_for_all_members_of_all_families_but_some_random_ones():
-    """docs/limits.md says so."""
+    """docs/expressivity.md says so."""
     open_ends = {
         str(rule)
         for name, members in cases(max_width=10, max_depth=8).items()

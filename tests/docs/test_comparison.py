@@ -22,7 +22,7 @@ def rows(page, heading):
 
 @pytest.fixture(scope="module")
 def page():
-    return (DOCS / "peers.md").read_text("utf-8")
+    return (DOCS / "comparison.md").read_text("utf-8")
 
 
 @pytest.fixture(scope="module")
