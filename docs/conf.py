@@ -132,7 +132,7 @@ nb_merge_streams = True  # what a cell prints is one output
 
 
 def prepare(_app, what, name, _obj, _options, lines):
-    """Mend a reading of our docstrings, and refuse another, before napoleon."""
+    """Escape vertical bars and reject a colon that napoleon misreads."""
     if what in ("property", "attribute") and lines and ":" in lines[0]:
         raise ValueError(f"{name}: napoleon reads 'a: b' as 'type: description'; use a comma")
     example = False

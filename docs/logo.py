@@ -31,38 +31,39 @@ def icon() -> str:
 
 def drawn(net: sm.Network, *, source: int, thin: float, thick: float, dot: float) -> str:
     """Return the grid graph of a network; what `source` reaches is drawn last, in colour."""
-    heard = [np.arange(net.width) == source]
-    heard += [sm.reach(net[: t + 1])[:, source] for t in range(net.depth)]
+    reached = [np.arange(net.width) == source]
+    reached += [sm.reach(net[: t + 1])[:, source] for t in range(net.depth)]
     wide = (net.width - 1) * GAP + 2 * EDGE  # a square
     across = (wide - 2 * EDGE) / net.depth
 
     def at(column: int, wire: int) -> tuple[float, float]:
         return EDGE + column * across, EDGE + wire * GAP
 
-    quiet, told = [], []
+    quiet, coloured = [], []
     for t, stage in enumerate(net.stages):
         for start, end in edges(stage):
             (x, y), (u, v) = at(t, start), at(t + 1, end)
             path = f'<path d="M{x:g} {y:g}L{u:g} {v:g}"'
-            if heard[t][start]:
-                told.append(f'{path} stroke="{COLOURS[t % len(COLOURS)]}"/>')
+            if reached[t][start]:
+                coloured.append(f'{path} stroke="{COLOURS[t % len(COLOURS)]}"/>')
             else:
                 quiet.append(f"{path}/>")
     dots: dict[bool, list[str]] = {True: [], False: []}
-    for t, wires in enumerate(heard):
-        for wire, reached in enumerate(wires):
+    for t, wires in enumerate(reached):
+        for wire, influenced in enumerate(wires):
             x, y = at(t, wire)
-            colour = COLOURS[max(t - 1, 0) % len(COLOURS)] if reached else QUIET
-            dots[bool(reached)].append(
+            colour = COLOURS[max(t - 1, 0) % len(COLOURS)] if influenced else QUIET
+            dots[bool(influenced)].append(
                 f'<circle cx="{x:g}" cy="{y:g}" r="{dot:g}" fill="{colour}"/>'
             )
+    lines = "".join(coloured)
     return "\n".join(
         [
             f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {wide:g} {wide:g}" role="img">',
             f"<title>structmat: a butterfly network of {net.width} wires</title>",
             f'<g fill="none" stroke="{QUIET}" stroke-width="{thin:g}">{"".join(quiet)}</g>',
             "".join(dots[False]),
-            f'<g fill="none" stroke-width="{thick:g}" stroke-linecap="round">{"".join(told)}</g>',
+            f'<g fill="none" stroke-width="{thick:g}" stroke-linecap="round">{lines}</g>',
             "".join(dots[True]),
             "</svg>\n",
         ]

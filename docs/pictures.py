@@ -132,8 +132,8 @@ def reference(
     """Draw how a law grows, through the last of the points, as far down as there are others."""
     last = max(points)
     scale = 1e3 * points[last][kind]["median"] / law(last)
-    floor = min(line.get_ydata().min() for line in ax.lines) / 2
-    x = [place for place in sorted(points) if scale * law(place) >= floor]
+    lowest = min(line.get_ydata().min() for line in ax.lines) / 2
+    x = [place for place in sorted(points) if scale * law(place) >= lowest]
     ax.plot(x, [scale * law(p) for p in x], color="#888888", linewidth=1, linestyle="--")
     at = x[0], scale * law(x[0])
     ax.annotate(name, at, (0, 5 if above else -6), va="bottom" if above else "top", **QUIET)

@@ -30,8 +30,8 @@ def check() -> str:
             while width % (block << (depth - 1)) == 0:
                 net = sm.butterfly(width, block, depth)
                 assert sm.is_dense(net) == (width == block << (depth - 1)), net
-                heard = sm.reach(net).sum(axis=1)
-                assert set(heard.tolist()) == {block << (depth - 1)}, net
+                reached = sm.reach(net).sum(axis=1)
+                assert set(reached.tolist()) == {block << (depth - 1)}, net
                 cases += 1
                 depth += 1
     return f"all {cases} of up to {WIDEST} wires with blocks to 18"

@@ -96,22 +96,24 @@ def check() -> str:
             found = modular.rank(r[np.ix_(outputs, inputs)], MERSENNE)
             assert found == sm.rank_bound(net, outputs, inputs) == least_cut(net, outputs, inputs)
             cases += 1
-    _check_floor(rng)
-    return f"{cases} parts of {len(small)} small networks and 4 large ones; floors of a Haar target"
+    _check_lower_bound(rng)
+    return (
+        f"{cases} parts of {len(small)} small networks and 4 large ones; bounds for a Haar target"
+    )
 
 
 def _sets(width: int, size: int) -> itertools.combinations[tuple[int, ...]]:
     return itertools.combinations(range(width), size)
 
 
-def _check_floor(rng: np.random.Generator) -> None:
+def _check_lower_bound(rng: np.random.Generator) -> None:
     """Compare the lower bound of one submatrix with the error of a fit."""
     net, target = sm.butterfly(16), rotation(16, rng)
     outputs, inputs = list(range(0, 16, 2)), list(range(8))
     values = np.linalg.svd(target[np.ix_(outputs, inputs)], compute_uv=False)
-    floor = float(np.sqrt((values[sm.rank_bound(net, outputs, inputs) :] ** 2).sum()))
+    bound = float(np.sqrt((values[sm.rank_bound(net, outputs, inputs) :] ** 2).sum()))
     for k in range(20):
         r = stagewise.matrix_of(net, sm.random_blocks(net, rng=k))
-        assert np.linalg.norm(r - target) >= floor > 0.1
+        assert np.linalg.norm(r - target) >= bound > 0.1
     found = sm.fit(net, target, rng=0)
-    assert np.linalg.norm(stagewise.matrix_of(net, found.blocks) - target) >= floor
+    assert np.linalg.norm(stagewise.matrix_of(net, found.blocks) - target) >= bound

@@ -29,20 +29,20 @@ STATUS = "proved"
 def check() -> str:
     """Solve for the swap, enumerate the quarter turns, and measure determinants of networks."""
     c, s = sympy.symbols("c s", real=True)
-    turn = sympy.Matrix([[c, -s], [s, c]])
+    rotation = sympy.Matrix([[c, -s], [s, c]])
     circle = c**2 + s**2 - 1
     swap = sympy.Matrix([[0, 1], [1, 0]])
     hadamard = sympy.Matrix([[1, 1], [1, -1]]) / sympy.sqrt(2)
-    assert sympy.solve([*(turn - swap), circle], [c, s]) == []
-    assert sympy.solve([*(turn - hadamard), circle], [c, s]) == []
+    assert sympy.solve([*(rotation - swap), circle], [c, s]) == []
+    assert sympy.solve([*(rotation - hadamard), circle], [c, s]) == []
     quarter = sympy.Matrix([[0, -1], [1, 0]])
-    assert sympy.solve([*(turn - quarter), circle], [c, s]) == [(0, 1)]
+    assert sympy.solve([*(rotation - quarter), circle], [c, s]) == [(0, 1)]
 
-    turns = [np.array([[x, -y], [y, x]]) for x, y in [(1, 0), (0, 1), (-1, 0), (0, -1)]]
+    quarter_turns = [np.array([[x, -y], [y, x]]) for x, y in [(1, 0), (0, 1), (-1, 0), (0, -1)]]
     net = sm.Network.of(3, [[[0, 1]], [[1, 2]], [[0, 1]]])
     made = {
         tuple(map(tuple, stagewise.matrix_of(net, [t[None] for t in chosen]).astype(int).tolist()))
-        for chosen in itertools.product(turns, repeat=3)
+        for chosen in itertools.product(quarter_turns, repeat=3)
     }
     plain = [m for m in made if all(entry >= 0 for row in m for entry in row)]
     assert len(made) == 24, "every signed permutation of determinant 1"

@@ -56,8 +56,8 @@ def check() -> str:
         assert fewest(d) == 4 * d - 4, d
     for d in range(3, 200):
         net = sm.brickwall(d, 2)
-        heard = sm.reach(net).astype(int)
-        assert heard.sum() == 4 * d - 4, d
-        for pattern in (heard, heard.T):
+        reached = sm.reach(net).astype(int)
+        assert reached.sum() == 4 * d - 4, d
+        for pattern in (reached, reached.T):
             assert not (pattern @ pattern.T == 1).any(), d
     return "all patterns up to size 5, brick-walls of two stages to 199 wires"

@@ -42,24 +42,24 @@ def fewest(width: int) -> int:
         for wires in itertools.combinations(range(width), r)
     ]
 
-    def canonical(heard: np.ndarray) -> int:
-        renamed = heard[names[:, :, None], names[:, None, :]]
+    def canonical(reached: np.ndarray) -> int:
+        renamed = reached[names[:, :, None], names[:, None, :]]
         return int((renamed * weights).sum(axis=(1, 2)).min())
 
     seen: set[int] = set()
     known: dict[bytes, int] = {}
     queue = [(0, 0, np.eye(width, dtype=bool))]
     for number in itertools.count(1):  # so that two states are never compared
-        cost, _, heard = heapq.heappop(queue)
-        if heard.all():
+        cost, _, reached = heapq.heappop(queue)
+        if reached.all():
             return cost
-        key = canonical(heard)
+        key = canonical(reached)
         if key in seen:
             continue
         seen.add(key)
         for k, wires in enumerate(subsets):
-            after = heard.copy()
-            after[wires] = heard[wires].any(axis=0)
+            after = reached.copy()
+            after[wires] = reached[wires].any(axis=0)
             price = cost + len(wires) * (len(wires) - 1) // 2
             if known.get(after.tobytes(), price + 1) > price:
                 known[after.tobytes()] = price

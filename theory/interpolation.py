@@ -34,7 +34,7 @@ def check() -> str:
     rng = np.random.default_rng(0)
     nets = [sm.butterfly(16), sm.shuffle(24, 4, 2), sm.random(9, 3, 2, rng=0), sm.brickwall(7, 3)]
     for net in nets:
-        heard = sm.reach(net)
+        reached = sm.reach(net)
         made = [
             rng.standard_normal((bank.count, generators_per_block(bank.radix)))
             for bank in net.banks
@@ -48,7 +48,7 @@ def check() -> str:
                 ]
                 r = stagewise.matrix_of(net, blocks)
                 assert np.abs(r.T @ r - np.eye(net.width)).max() <= rounding(net), net
-                assert not r[~heard].any(), net
+                assert not r[~reached].any(), net
         assert np.array_equal(
             stagewise.matrix_of(net, sm.identity_blocks(net)), np.eye(net.width)
         ), net
@@ -56,8 +56,8 @@ def check() -> str:
     outputs, inputs = [0, 2], [0, 1]
     assert sm.rank_bound(net, outputs, inputs) == 1
     part = np.ix_(outputs, inputs)
-    turn = np.array([[4.0, -3.0], [3.0, 4.0]]) / 5
-    r = stagewise.matrix_of(net, [np.stack([turn, turn @ turn])] * 2)
+    block = np.array([[4.0, -3.0], [3.0, 4.0]]) / 5
+    r = stagewise.matrix_of(net, [np.stack([block, block @ block])] * 2)
     root = scipy.linalg.expm(scipy.linalg.logm(r) / 2)
     assert np.abs(root @ root - r).max() <= rounding(net)
     assert abs(np.linalg.det(r[part])) <= rounding(net)

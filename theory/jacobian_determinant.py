@@ -26,7 +26,7 @@ import sympy
 
 import structmat as sm
 from theory._tools import switches
-from theory.ruler_covers import turns
+from theory.ruler_covers import plane_rotations
 
 NUMBER = "T38"
 STATUS = "proved"
@@ -37,8 +37,8 @@ def logarithm(net: sm.Network, angles: np.ndarray) -> float:
     rows = np.eye(net.width)
     first, second = np.triu_indices(net.width, 1)
     columns = []
-    for (i, j), turn in zip(_pairs(net), turns(angles), strict=True):
-        rows[[i, j]] = turn @ rows[[i, j]]
+    for (i, j), givens in zip(_pairs(net), plane_rotations(angles), strict=True):
+        rows[[i, j]] = givens @ rows[[i, j]]
         columns.append(rows[j, first] * rows[i, second] - rows[i, first] * rows[j, second])
     return float(np.linalg.slogdet(np.array(columns))[1] / np.log(2))
 
@@ -67,10 +67,10 @@ def _check_three() -> None:
     circles = [c**2 + s**2 - 1 for c, s in zip(cosines, sines, strict=True)]
     r = sympy.eye(3)
     for (i, j), c, s in zip(_pairs(sm.families.triangle(3)), cosines, sines, strict=True):
-        turn = sympy.eye(3)
-        turn[i, i] = turn[j, j] = c
-        turn[i, j], turn[j, i] = -s, s
-        r = turn * r
+        givens = sympy.eye(3)
+        givens[i, i] = givens[j, j] = c
+        givens[i, j], givens[j, i] = -s, s
+        r = givens * r
     rows = []
     for c, s in zip(cosines, sines, strict=True):
         moved = r.T * (r.diff(s) * c - r.diff(c) * s)

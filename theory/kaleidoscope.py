@@ -31,7 +31,7 @@ import numpy as np
 import structmat as sm
 from structmat.linalg import factors as stagewise
 from theory._tools import rotation, rounding, switches
-from theory.ruler_covers import angles, turns
+from theory.ruler_covers import angles, plane_rotations
 
 NUMBER = "T18"
 STATUS = "proved"
@@ -92,7 +92,7 @@ def _check_rotation(net: sm.Network, ruler: sm.Network, rng: np.random.Generator
     assert where is not None, net
     blocks = sm.identity_blocks(net)
     for t, angle in zip(where, angles(target), strict=True):
-        blocks[t] = turns(angle) @ blocks[t]
+        blocks[t] = plane_rotations(angle) @ blocks[t]
     assert np.abs(stagewise.matrix_of(net, blocks) - target).max() <= rounding(net), net
 
 
@@ -100,11 +100,11 @@ def _check_kronecker(net: sm.Network, rng: np.random.Generator) -> None:
     """Compare a butterfly of one block a stage with the product, and two in either order."""
     made = []
     for _ in range(2):
-        turned = turns(rng.uniform(0, 2 * np.pi, net.depth))
-        blocks = [np.tile(b, (net.width // 2, 1, 1)) for b in turned]
+        rotations = plane_rotations(rng.uniform(0, 2 * np.pi, net.depth))
+        blocks = [np.tile(b, (net.width // 2, 1, 1)) for b in rotations]
         r = stagewise.matrix_of(net, blocks)
         product = np.eye(1)
-        for block in turned:
+        for block in rotations:
             product = np.kron(block, product)
         assert np.abs(r - product).max() <= rounding(net), net
         made.append(r)

@@ -6,7 +6,7 @@ number of repetitions they are all of it. The dimension of the repeated network 
 Σ|C_k|(|C_k|−1)/2.
 
 Proof. Stages do not mix the coordinates of different components. Let i–j–k be neighbours: with Q
-the quarter turn in the plane of j and k, QᵀR_ij(θ)Q is the rotation R_ik(±θ). Along paths, the
+the quarter rotation in the plane of j and k, QᵀR_ij(θ)Q is the rotation R_ik(±θ). Along paths, the
 rotation in the plane of any two wires of one component is a product of rotations in the planes of
 neighbours, each of which some stage can represent, the others being the identity. Every element of
 SO(C) is a product of |C|(|C|−1)/2 plane rotations (T31). All these products have a bounded length.
@@ -34,9 +34,9 @@ def check() -> str:
     t = sympy.Symbol("t", real=True)
     c, s = sympy.cos(t), sympy.sin(t)
     quarter = sympy.Matrix([[1, 0, 0], [0, 0, -1], [0, 1, 0]])
-    turn = sympy.Matrix([[c, -s, 0], [s, c, 0], [0, 0, 1]])
-    turned = quarter.T * turn * quarter
-    assert turned in (
+    rotation = sympy.Matrix([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    conjugated = quarter.T * rotation * quarter
+    assert conjugated in (
         sympy.Matrix([[c, 0, -s], [0, 1, 0], [s, 0, c]]),
         sympy.Matrix([[c, 0, s], [0, 1, 0], [-s, 0, c]]),
     )

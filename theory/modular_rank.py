@@ -47,10 +47,10 @@ def derivative(net: sm.Network, point: sympy.Matrix) -> sympy.Matrix:
     for stage in net.stages:
         for i, j in (row for bank in stage.banks for row in bank.reads.tolist()):
             q = next(rest)
-            turn = sympy.eye(net.width)
-            turn[i, i] = turn[j, j] = (1 - q**2) / (1 + q**2)
-            turn[i, j], turn[j, i] = 2 * q / (1 + q**2), -2 * q / (1 + q**2)
-            r = turn * r
+            givens = sympy.eye(net.width)
+            givens[i, i] = givens[j, j] = (1 - q**2) / (1 + q**2)
+            givens[i, j], givens[j, i] = 2 * q / (1 + q**2), -2 * q / (1 + q**2)
+            r = givens * r
     values = dict(zip(symbols, point, strict=True))
     rows = [[sympy.diff(entry, q).subs(values) for entry in r] for q in symbols]
     return sympy.Matrix(rows)

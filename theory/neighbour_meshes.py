@@ -31,7 +31,7 @@ import numpy as np
 import structmat as sm
 from structmat.linalg import factors as stagewise
 from theory._tools import every_network, rotation, rounding, switches
-from theory.ruler_covers import turns
+from theory.ruler_covers import plane_rotations
 
 NUMBER = "T31"
 STATUS = "proved"
@@ -52,7 +52,7 @@ def inversions(numbers: list[int]) -> int:
     return sum(a > b for k, b in enumerate(numbers) for a in numbers[:k])
 
 
-def nulled(r: np.ndarray) -> list[np.ndarray]:
+def nulling_angles(r: np.ndarray) -> list[np.ndarray]:
     """Return the angles of the triangle, one array per stage."""
     width = len(r)
     angles = [np.zeros(len(s.banks[0].reads)) for s in sm.families.triangle(width).stages]
@@ -63,8 +63,8 @@ def nulled(r: np.ndarray) -> list[np.ndarray]:
             # R = R'·G: choose G so that R' = R·Gᵀ has a zero at i in row `last`
             a, b = r[last, i], r[last, i + 1]
             angle = np.arctan2(a, b)
-            turn = turns(np.array([angle]))[0]
-            r[:, i : i + 2] = r[:, i : i + 2] @ turn.T
+            givens = plane_rotations(np.array([angle]))[0]
+            r[:, i : i + 2] = r[:, i : i + 2] @ givens.T
             angles[i + 2 * sweep][i // 2] = angle
     return angles
 
@@ -86,7 +86,7 @@ def check() -> str:
             assert inversions(sorted_by(wall)) == wall.parameters, wall
     for d in (3, 4, 7, 16, 24):
         net, target = sm.families.triangle(d), rotation(d, rng)
-        r = stagewise.matrix_of(net, [turns(angle) for angle in nulled(target)])
+        r = stagewise.matrix_of(net, [plane_rotations(angle) for angle in nulling_angles(target)])
         assert np.abs(r - target).max() <= rounding(net), d
         for mesh in (net, sm.brickwall(d)):
             found = sm.fit(mesh, target, rng=0)

@@ -72,7 +72,7 @@ def _members() -> Iterator[tuple[sm.Network, int]]:
         yield sm.block_diagonal(d, d), full
         n = (d - 1).bit_length()
         yield sm.families.waksman(d), d * n - 2**n + 1
-        assert d * n - 2**n + 1 == _halved(d)
+        assert d * n - 2**n + 1 == _by_halves(d)
         if d >= 4:
             yield sm.gossip(d), 2 * d - 4
         if d % 2 == 0:
@@ -101,5 +101,5 @@ def _members() -> Iterator[tuple[sm.Network, int]]:
 
 
 @cache
-def _halved(width: int) -> int:
-    return 0 if width == 1 else _halved(width // 2) + _halved(-(-width // 2)) + width - 1
+def _by_halves(width: int) -> int:
+    return 0 if width == 1 else _by_halves(width // 2) + _by_halves(-(-width // 2)) + width - 1

@@ -59,10 +59,10 @@ def check() -> str:
     for net in (sm.butterfly(64, block=8), sm.shuffle(48, 4), sm.monarch(36)):
         r = stagewise.matrix_of(net, sm.random_blocks(net, rng))
         w = rng.standard_normal((net.width, 20))
-        kept, turned = _shape(w), _shape(r @ w)
-        for before, after in zip(kept, turned, strict=True):
+        before, after = _shape(w), _shape(r @ w)
+        for old, new in zip(before, after, strict=True):
             scale = 100 * net.depth * net.width * np.finfo(float).eps
-            assert np.abs(after - before).max() <= scale * np.abs(before).max(), net
+            assert np.abs(new - old).max() <= scale * np.abs(old).max(), net
     return f"{len(nets)} networks in rational numbers, 3 in floats"
 
 

@@ -102,12 +102,12 @@ def _member(net: sm.Network, angle: np.ndarray) -> tuple[np.ndarray, np.ndarray]
     done = 0
     for stage in net.stages:
         (bank,) = stage.banks
-        turn = angle[done : done + bank.count, None]
+        theta = angle[done : done + bank.count, None]
         done += bank.count
         here, there = r[bank.reads[:, 0]], r[bank.reads[:, 1]]
         here, there = (
-            np.cos(turn) * here - np.sin(turn) * there,
-            np.sin(turn) * here + np.cos(turn) * there,
+            np.cos(theta) * here - np.sin(theta) * there,
+            np.sin(theta) * here + np.cos(theta) * there,
         )
         r[bank.reads[:, 0]], r[bank.reads[:, 1]] = here, there
         moves.append(there[:, first] * here[:, second] - here[:, first] * there[:, second])

@@ -55,7 +55,7 @@ def angles(r: np.ndarray) -> list[np.ndarray]:
     return [*first, theta, *last]
 
 
-def turns(angle: np.ndarray) -> np.ndarray:
+def plane_rotations(angle: np.ndarray) -> np.ndarray:
     """Return a stage of 2×2 rotations."""
     c, s = np.cos(angle), np.sin(angle)
     return np.stack([np.stack([c, -s], axis=-1), np.stack([s, c], axis=-1)], axis=-2)
@@ -79,7 +79,7 @@ def check() -> str:
         swaps[0] *= np.linalg.det(swaps)
         targets.append(swaps)
         for target in targets:
-            r = stagewise.matrix_of(net, [turns(stage) for stage in angles(target)])
+            r = stagewise.matrix_of(net, [plane_rotations(stage) for stage in angles(target)])
             assert np.abs(r - target).max() <= 100 * d * np.finfo(float).eps, d
     for d in (2, 4, 8, 16, 32):
         assert sm.dimension(sm.ruler(d)).lower == d * (d - 1) // 2

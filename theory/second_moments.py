@@ -82,15 +82,15 @@ def check() -> str:
 
 def _check_two_by_two() -> None:
     angle = sympy.Symbol("t")
-    turn = sympy.Matrix(
+    rotation = sympy.Matrix(
         [[sympy.cos(angle), -sympy.sin(angle)], [sympy.sin(angle), sympy.cos(angle)]]
     )
-    mirror = turn * sympy.diag(1, -1)
+    mirror = rotation * sympy.diag(1, -1)
     moments = [
         (sympy.kronecker_product(b, b) / (2 * sympy.pi)).applyfunc(
             lambda x: sympy.integrate(x, (angle, 0, 2 * sympy.pi))
         )
-        for b in (turn, mirror)
+        for b in (rotation, mirror)
     ]
     net = sm.Network.of(2, [[[0, 1]]])
     for special, mean in [(True, moments[0]), (False, (moments[0] + moments[1]) / 2)]:

@@ -80,8 +80,8 @@ def _check_members(
         ]
         apart = np.linalg.norm(r - other, order)
         assert apart <= sum(stages) + rounding(net), net
-        turned = np.linalg.norm(r @ weight - other @ weight, order)
-        assert turned <= (sum(stages) + rounding(net)) * np.linalg.norm(weight, 2), net
+        difference = np.linalg.norm(r @ weight - other @ weight, order)
+        assert difference <= (sum(stages) + rounding(net)) * np.linalg.norm(weight, 2), net
     moved = np.sqrt(sum(((g - h) ** 2).sum() for g, h in zip(first, second, strict=True)))
     bound = lipschitz(net, "exp" if factor == 1 else "cayley") * moved
     assert np.linalg.norm(r - other) <= bound + rounding(net), net

@@ -6,10 +6,10 @@ the grid graph; if there is one, some choice of rotations makes the entry ±1.
 
 Proof. The entry is the sum, over all paths from j to i, of the products of the entries on the path:
 without a path it is an empty sum. Given a path, let each switch in which it moves from wire p to
-another wire q rotate the plane of p and q by a quarter turn, and let every other switch be the
+another wire q rotate the plane of p and q by a quarter factor, and let every other switch be the
 identity, including any in which the path stays on its wire. Each stage then maps the basis vector
 of the path's wire to plus or minus the basis vector of its next wire, so R maps the basis vector j
-to plus or minus the basis vector i. A quarter turn is a rotation, of determinant 1.
+to plus or minus the basis vector i. A quarter factor is a rotation, of determinant 1.
 
 An entry is a polynomial in the entries of the blocks, and products of rotation groups are
 irreducible varieties, so an entry that is not identically zero is non-zero for almost all blocks.
@@ -36,10 +36,10 @@ def quarter_turns(stages: list[list[list[int]]], path: list[int], width: int) ->
     r = np.eye(width, dtype=int)
     for parts, p, q in zip(stages, path, path[1:], strict=False):
         assert any(p in part and q in part for part in parts)
-        turn = np.eye(width, dtype=int)
+        factor = np.eye(width, dtype=int)
         if p != q:
-            turn[[p, q, p, q], [p, q, q, p]] = 0, 0, -1, 1
-        r = turn @ r
+            factor[[p, q, p, q], [p, q, q, p]] = 0, 0, -1, 1
+        r = factor @ r
     return r
 
 
@@ -58,11 +58,11 @@ def check() -> str:
     for width, depth in [(2, 3), (3, 3), (4, 2)]:
         for stages in itertools.product(partitions(list(range(width))), repeat=depth):
             net = sm.Network.of(width, [[p for p in parts if len(p) > 1] for parts in stages])
-            heard, counts = sm.reach(net), sm.path_counts(net)
+            reached, counts = sm.reach(net), sm.path_counts(net)
             networks += 1
             for j, i in itertools.product(range(width), repeat=2):
                 path = some_path(list(stages), j, i)
-                assert heard[i, j] == (path is not None) == (counts[i, j] > 0), (net, i, j)
+                assert reached[i, j] == (path is not None) == (counts[i, j] > 0), (net, i, j)
                 if path is not None:
                     r = quarter_turns(list(stages), path, width)
                     assert np.array_equal(r @ r.T, np.eye(width)), (net, i, j)

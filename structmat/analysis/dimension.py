@@ -270,9 +270,9 @@ def tangents(
         for bank in stage.banks:
             mask = next(masks)
             before = here[bank.reads]
-            turned = modular.product(_rotations(mask, bank.radix, prime, rng), before, prime)
-            after[bank.reads] = turned
-            both = modular.reduced(before + turned, prime)
+            rotated = modular.product(_rotations(mask, bank.radix, prime, rng), before, prime)
+            after[bank.reads] = rotated
+            both = modular.reduced(before + rotated, prime)
             switch, pair = np.nonzero(mask)
             i, j = np.triu_indices(bank.radix, 1)
             (ia, ib), (ja, jb) = (np.split(both[switch, side[pair]], 2, axis=1) for side in (i, j))

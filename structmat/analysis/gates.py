@@ -121,8 +121,8 @@ def upper_bound(net: Network) -> int:
 
 def gauge_bound(gates: Sequence[Gate]) -> int:
     """Return the number of parameters minus the gauge redundancy of directly joined switches."""
-    traded = sum(comb(wires, 2) for _, _, wires in _links(gates))
-    return parameters_of(gates) - traded
+    redundant = sum(comb(wires, 2) for _, _, wires in _links(gates))
+    return parameters_of(gates) - redundant
 
 
 def less_covered(gates: Sequence[Gate]) -> int:
@@ -180,8 +180,8 @@ def _covered(gates: Sequence[Gate]) -> list[Gate] | None:
             length = order[gate.stage] - order[start]
             if best is not None and length >= best[0]:
                 break
-            traded = sum(gauge for j, gauge in inward[k] if j >= first)
-            joined = _Span(set(gate.wires), comb(len(gate.wires), 2) - traded, 1)
+            redundant = sum(gauge for j, gauge in inward[k] if j >= first)
+            joined = _Span(set(gate.wires), comb(len(gate.wires), 2) - redundant, 1)
             for other in {id(part[w]): part[w] for w in gate.wires if w in part}.values():
                 joined = joined.with_(other)
             part.update(dict.fromkeys(joined.wires, joined))

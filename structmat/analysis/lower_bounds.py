@@ -164,7 +164,7 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
         (
             "dense",
             "depth",
-            _hearing(width, largest),
+            _density(width, largest),
             f"an output depends on at most {largest}^m inputs",
         ),
         ("dense", "parameters", _gossip(width), "gossip: each switch is a telephone call"),
@@ -184,11 +184,11 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
     return LowerBounds(width, largest, tuple(rows))
 
 
-def _hearing(width: int, block: int) -> int:
+def _density(width: int, block: int) -> int:
     """Return ⌈log_b d⌉, in integer arithmetic."""
-    depth, heard = 0, 1
-    while heard < width:
-        depth, heard = depth + 1, heard * block
+    depth, influencing = 0, 1
+    while influencing < width:
+        depth, influencing = depth + 1, influencing * block
     return depth
 
 

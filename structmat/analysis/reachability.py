@@ -61,14 +61,14 @@ def reach(net: Network, outputs: npt.ArrayLike | None = None) -> npt.NDArray[np.
     back = outputs is not None
     every = permutation.identity(net.width)
     wires = permutation.some(outputs, net.width, "outputs") if outputs is not None else every
-    heard = np.empty((net.width, len(wires)), dtype=bool)
+    reached = np.empty((net.width, len(wires)), dtype=bool)
     for chunk in _chunks(len(wires)):
         followed = wires[chunk]
         for bits in _spread(net, followed, back=back):
             last = bits
         octets = last.view(np.uint8)
-        heard[:, chunk] = np.unpackbits(octets, axis=1, count=len(followed), bitorder="little")
-    return heard.T if back else heard
+        reached[:, chunk] = np.unpackbits(octets, axis=1, count=len(followed), bitorder="little")
+    return reached.T if back else reached
 
 
 def is_dense(net: Network) -> bool:
@@ -137,14 +137,14 @@ def _spread(net: Network, wires: Index, *, back: bool = False) -> Iterator[Words
         ]
         start, end = stage.moves.T[::-1] if back else stage.moves.T
         moved = bits[start]
-        heard = []
+        reached = []
         for reads, _ in sides:
             together = bits[reads[:, 0]]
             for column in reads.T[1:]:
                 together |= bits[column]
-            heard.append(together)
+            reached.append(together)
         bits[end] = moved
-        for (_, writes), together in zip(sides, heard, strict=True):
+        for (_, writes), together in zip(sides, reached, strict=True):
             for column in writes.T:
                 bits[column] = together
         yield bits

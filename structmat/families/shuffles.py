@@ -193,26 +193,26 @@ def deal(width: int, block: int, depth: int | None = None) -> Network:
     hands = -(-width // int(block))
     stages = []
     pile = permutation.identity(width)
-    for turn in range(_deal_dense_depth(width, int(block)) if depth is None else int(depth)):
+    for deal_number in range(_deal_dense_depth(width, int(block)) if depth is None else int(depth)):
         stages.append(
-            Stage(width, [Bank(cut) for cut in _cut(pile, hands, turn) if cut[0].size > 1])
+            Stage(width, [Bank(cut) for cut in _cut(pile, hands, deal_number) if cut[0].size > 1])
         )
-        pile = _dealt(pile, hands, turn)
+        pile = _dealt(pile, hands, deal_number)
     return Network(width, stages)
 
 
-def _cut(pile: Index, hands: int, turn: int) -> list[Index]:
-    """Cut a pile into hands: the larger ones last, as they are after an even number of turns."""
+def _cut(pile: Index, hands: int, deal_number: int) -> list[Index]:
+    """Cut a pile into hands: the larger ones last, as they are after an even number of deals."""
     size, larger = divmod(len(pile), hands)
-    sizes = [(hands - larger, size), (larger, size + 1)][:: -1 if turn % 2 else 1]
+    sizes = [(hands - larger, size), (larger, size + 1)][:: -1 if deal_number % 2 else 1]
     first = pile[: sizes[0][0] * sizes[0][1]]
     parts = zip((first, pile[len(first) :]), sizes, strict=True)
     return [part.reshape(number, size) for part, (number, size) in parts if number]
 
 
-def _dealt(pile: Index, hands: int, turn: int) -> Index:
-    """Deal a pile and stack the hands; in odd turns, deal from the bottom."""
-    if turn % 2:
+def _dealt(pile: Index, hands: int, deal_number: int) -> Index:
+    """Deal a pile and stack the hands; in odd deals, deal from the bottom."""
+    if deal_number % 2:
         return _dealt(pile[::-1], hands, 0)[::-1]
     return np.concatenate([pile[hand::hands] for hand in range(hands)])
 
@@ -230,31 +230,33 @@ def _deal_dense_depth(width: int, block: int) -> int:
     hands = -(-width // block)
     starts: Index = np.arange(hands)[:, None]
     ends = starts + 1
-    turn = 0
+    deal_number = 0
     while True:
-        deaf = (starts[:, 0] > 0) | (
-            ends[:, 0] < hands
-        )  # initial hands that do not yet influence all
-        if not deaf.any():
-            return turn + 1
-        starts, ends = _merged(*_dealt_runs(starts[deaf], ends[deaf], width, hands, turn), hands)
-        turn += 1
+        # The initial hands that do not influence every hand yet.
+        partial = (starts[:, 0] > 0) | (ends[:, 0] < hands)
+        if not partial.any():
+            return deal_number + 1
+        starts, ends = _merged(
+            *_dealt_runs(starts[partial], ends[partial], width, hands, deal_number), hands
+        )
+        deal_number += 1
 
 
-def _dealt_runs(starts: Index, ends: Index, width: int, hands: int, turn: int) -> Runs:
+def _dealt_runs(starts: Index, ends: Index, width: int, hands: int, deal_number: int) -> Runs:
     """Return the runs of hands to which runs of hands are dealt, some of them empty."""
     size, larger = divmod(width, hands)
     first, last = (
-        size * run + (np.minimum(run, larger) if turn % 2 else np.maximum(run - hands + larger, 0))
+        size * run
+        + (np.minimum(run, larger) if deal_number % 2 else np.maximum(run - hands + larger, 0))
         for run in (starts, ends)
     )
-    if turn % 2:
+    if deal_number % 2:
         first, last = width - last, width - first
     begin = first % hands
     end = begin + np.minimum(last - first, hands)
     starts = np.hstack([begin, np.zeros_like(begin)])
     ends = np.hstack([np.minimum(end, hands), np.maximum(end - hands, 0)])
-    return (hands - ends, hands - starts) if turn % 2 else (starts, ends)
+    return (hands - ends, hands - starts) if deal_number % 2 else (starts, ends)
 
 
 def _merged(starts: Index, ends: Index, hands: int) -> Runs:

@@ -43,8 +43,8 @@ def procrustes_sweeps(
     --------
     >>> from structmat.linalg.blocks import identity_blocks
     >>> net = Network.of(2, [[[0, 1]]])
-    >>> turn = np.array([[0.0, -1.0], [1.0, 0.0]])
-    >>> [distance for _, distance in procrustes_sweeps(net, turn, identity_blocks(net))]
+    >>> target = np.array([[0.0, -1.0], [1.0, 0.0]])
+    >>> [distance for _, distance in procrustes_sweeps(net, target, identity_blocks(net))]
     [0.0]
     """
     stages = by_stage(net, blocks)

@@ -61,8 +61,8 @@ def cosine_sine_blocks(net: Network, target: Array) -> list[Array] | None:
             matrix[np.ix_(order, order)], p=len(a), q=len(a), separate=True
         )
         cosine, sine = np.cos(angle), np.sin(angle)
-        turns = np.stack([cosine, -sine, sine, cosine], axis=1).reshape(-1, 2, 2)
-        pairs.put(middle, a, turns)
+        rotations = np.stack([cosine, -sine, sine, cosine], axis=1).reshape(-1, 2, 2)
+        pairs.put(middle, a, rotations)
         left += [(first, middle, a, va), (first, middle, b, vb)]
         left += [(middle + 1, last, a, ua), (middle + 1, last, b, ub)]
     return pairs.blocks()

@@ -47,8 +47,8 @@ class Pairs:
 
     def put(self, stage: int, wire: int | Index, block: Array) -> None:
         """Set the block, given for a wire and its partner in this order; or several blocks."""
-        turned = np.asarray(self._side[stage, wire] == 1)[..., None, None]
-        ordered = np.where(turned, block[..., ::-1, ::-1], block)
+        swapped = np.asarray(self._side[stage, wire] == 1)[..., None, None]
+        ordered = np.where(swapped, block[..., ::-1, ::-1], block)
         self._blocks[self._number[stage, wire]] = ordered
 
     def scale(self, stage: int, wire: int, factor: Any, *, output: bool) -> None:

@@ -25,7 +25,7 @@ def givens_blocks(net: Network, target: Array) -> list[Array] | None:
     """Return blocks whose product is an orthogonal target, or None for another structure.
 
     The wires must form a path, in any numbering, whose neighbours meet as often as the triangle or
-    the brick-wall requires, from either end and in either direction of time. Unused switches remain
+    the brick-wall requires, from either end and in either oriented of time. Unused switches remain
     the identity.
 
     Parameters
@@ -57,13 +57,13 @@ def givens_blocks(net: Network, target: Array) -> list[Array] | None:
     back = net.inverse()
     for order in (path, path[::-1]):
         for word in (list(_brickwall(net.width)), list(_triangle(net.width))):
-            for turned in (net, back):
-                stages = _placed(turned, order, word)
+            for oriented in (net, back):
+                stages = _placed(oriented, order, word)
                 if stages is None:
                     continue
-                matrix = target if turned is net else np.conj(target.T)
-                blocks = _eliminated(Pairs(turned, target.dtype), order, word, stages, matrix)
-                return blocks if turned is net else adjoint_blocks(back, blocks)
+                matrix = target if oriented is net else np.conj(target.T)
+                blocks = _eliminated(Pairs(oriented, target.dtype), order, word, stages, matrix)
+                return blocks if oriented is net else adjoint_blocks(back, blocks)
     return None
 
 

@@ -51,10 +51,10 @@ def hierarchical_blocks(net: Network, target: Array) -> list[Array] | None:
     >>> hierarchical_blocks(brickwall(4), np.eye(4)) is None
     True
     """
-    state = _Peeling(net, target.dtype)
+    state = _Recursion(net, target.dtype)
     left = [(net.depth, np.arange(net.width), target)]
     while left:
-        smaller = state.peel(*left.pop())
+        smaller = state.split(*left.pop())
         if smaller is None:
             return None
         left += smaller
@@ -64,7 +64,7 @@ def hierarchical_blocks(net: Network, target: Array) -> list[Array] | None:
 _Left = tuple[int, Index, Array]  # the number of remaining stages, their wires, their matrix
 
 
-class _Peeling:
+class _Recursion:
     """The blocks found so far, and the switch of every wire in every stage."""
 
     def __init__(self, net: Network, dtype: np.dtype[Any]) -> None:
@@ -81,7 +81,7 @@ class _Peeling:
             for number, (_, wires) in enumerate(held):
                 self.homes[t, wires] = number
 
-    def peel(self, depth: int, wires: Index, matrix: Array) -> list[_Left] | None:
+    def split(self, depth: int, wires: Index, matrix: Array) -> list[_Left] | None:
         """Set the switches of the last of `depth` stages on some wires; return what remains.
 
         These are a smaller matrix for each component of the wires, or None if the structure does

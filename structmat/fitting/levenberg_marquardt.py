@@ -49,9 +49,9 @@ def refined(
     Examples
     --------
     >>> net = Network.of(2, [[[0, 1]]])
-    >>> turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+    >>> target = np.array([[0.0, -1.0], [1.0, 0.0]])
     >>> begin = [np.array([[[0.6, -0.8], [0.8, 0.6]]])]
-    >>> bool([distance for _, distance in refined(net, turn, begin)][-1] < 1e-14)
+    >>> bool([distance for _, distance in refined(net, target, begin)][-1] < 1e-14)
     True
     """
     current = list(blocks)

@@ -40,7 +40,7 @@ class Fit:
     error : float
         ‖R − T‖_F / ‖T‖_F, for the target as given. For an orthogonal target ‖T‖_F = √d, and the
         error is at most 2; for any other norm, no orthogonal R reaches 0.
-    floor : float
+    lower_bound : float
         A certified lower bound on the error over all blocks. If it is close to `error`, no other
         search can do much better; if it is 0 it is uninformative.
     exact : bool

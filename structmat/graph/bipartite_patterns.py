@@ -63,7 +63,7 @@ def refusal(layer: Layer, *, completing: bool) -> str | None:
     balanced = not layer.unbalanced.any()
     if balanced and (completing or not incomplete.any()):
         return None
-    reason = _too_few_heard(layer) or _not_quadrangular(layer) or _unknown(layer)
+    reason = _too_few_sources(layer) or _not_quadrangular(layer) or _unknown(layer)
     if not balanced:
         return reason
     wanted = int((layer.sizes[0][incomplete] ** 2).sum())
@@ -73,7 +73,7 @@ def refusal(layer: Layer, *, completing: bool) -> str | None:
     )
 
 
-def _too_few_heard(layer: Layer) -> str | None:
+def _too_few_sources(layer: Layer) -> str | None:
     violator = _hall_violator(layer)
     if violator is None:
         return None
@@ -126,24 +126,25 @@ def _hall_violator(layer: Layer) -> tuple[Index, Index] | None:
     matching edges back: as the matching cannot be extended, the wires found violate Hall's
     condition.
     """
-    hears = _pattern(len(layer.left), layer.targets, layer.sources)
-    partner = scipy.sparse.csgraph.maximum_bipartite_matching(hears, perm_type="column")
+    incidence = _pattern(len(layer.left), layer.targets, layer.sources)
+    partner = scipy.sparse.csgraph.maximum_bipartite_matching(incidence, perm_type="column")
     alone = np.flatnonzero(partner < 0)
     if len(alone) == 0:
         return None
     back = np.full(len(partner), -1, dtype=np.int64)
     back[partner[partner >= 0]] = np.flatnonzero(partner >= 0)
-    deaf = {int(alone[0])}
-    heard: set[int] = set()
-    waiting = list(deaf)
+    rows = {int(alone[0])}
+    columns: set[int] = set()
+    waiting = list(rows)
     while waiting:
         row = waiting.pop()
-        new = set(hears.indices[hears.indptr[row] : hears.indptr[row + 1]].tolist()) - heard
-        heard |= new
+        first, last = incidence.indptr[row : row + 2]
+        new = set(incidence.indices[first:last].tolist()) - columns
+        columns |= new
         matched = {int(back[column]) for column in new}
-        waiting += matched - deaf
-        deaf |= matched
-    return np.array(sorted(deaf)), np.array(sorted(heard), dtype=np.int64)
+        waiting += matched - rows
+        rows |= matched
+    return np.array(sorted(rows)), np.array(sorted(columns), dtype=np.int64)
 
 
 def _meet_once(pattern: scipy.sparse.csr_array) -> tuple[int, int, int] | None:

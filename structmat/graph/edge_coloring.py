@@ -117,7 +117,7 @@ class _Colouring:
                 return False
             following = self.along[u].get(free[-1])
             if following is None:  # free at u too
-                return self.turn(u, ends, free)
+                return self.rotate_fan(u, ends, free)
             if following in place:
                 break
             place[following] = len(ends)
@@ -132,7 +132,7 @@ class _Colouring:
             last = len(ends) - 1
             path = self.path(ends[last], c, d)
         self.flip(path, c, d)
-        return self.turn(u, ends[: last + 1], [*free[:last], c])
+        return self.rotate_fan(u, ends[: last + 1], [*free[:last], c])
 
     def spare(self, last: int, edges: list[Edge]) -> bool:
         """Recolour the edges of the last colour; return False, with changes, if this seems to fail.
@@ -169,7 +169,7 @@ class _Colouring:
         """Return the colours of the palette that are free at a node."""
         return [colour for colour in range(palette) if colour not in self.along[node]]
 
-    def turn(self, u: int, ends: list[int], colours: list[int]) -> bool:
+    def rotate_fan(self, u: int, ends: list[int], colours: list[int]) -> bool:
         """Assign these colours to the edges from u, taking all but the last from the next edge."""
         for end, colour in zip(ends[1:], colours[:-1], strict=True):
             self.clear(u, end, colour)

@@ -12,8 +12,8 @@ from structmat.linalg.blocks import Array, adjoint
 def powers(blocks: Array, t: float) -> Array:
     """Return each block to the power t, along the shortest path from the identity.
 
-    A block turns by t times its eigenangles, which are taken from (−π, π]. Two eigenvalues −1 of a
-    real block are a half turn in the plane of their Schur vectors.
+    A block rotates by t times its eigenangles, taken from (−π, π]. Two eigenvalues −1 of a real
+    block are a half turn in the plane of their Schur vectors.
 
     Parameters
     ----------

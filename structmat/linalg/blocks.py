@@ -219,10 +219,10 @@ def givens(generators: npt.ArrayLike, radix: int) -> Array:
     for i in reversed(range(radix)):
         made[..., i, :] *= np.exp(q[..., i, i, None])
         for j in reversed(range(i + 1, radix)):
-            turn = q[..., i, j, None]
-            size = np.abs(turn)
-            unit = turn.copy()
-            for part in (unit.real, unit.imag) if np.iscomplexobj(turn) else (unit,):
+            entry = q[..., i, j, None]
+            size = np.abs(entry)
+            unit = entry.copy()
+            for part in (unit.real, unit.imag) if np.iscomplexobj(entry) else (unit,):
                 part /= np.where(size > 0, size, 1)  # a complex quotient would overflow
             c, s = np.cos(size), np.sin(size) * unit
             upper, lower = made[..., i, :].copy(), made[..., j, :].copy()

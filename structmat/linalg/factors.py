@@ -40,8 +40,8 @@ def apply(net: Network, blocks: Blocks, x: npt.ArrayLike) -> Array:
     Examples
     --------
     >>> net = Network.of(3, [[[0, 1]], [[1, 2]]])
-    >>> turn = [[[0.0, -1.0], [1.0, 0.0]]]
-    >>> apply(net, [turn, turn], [1.0, 0.0, 0.0])
+    >>> quarter = [[[0.0, -1.0], [1.0, 0.0]]]
+    >>> apply(net, [quarter, quarter], [1.0, 0.0, 0.0])
     array([0., 0., 1.])
     """
     net = checked(net, "apply")

@@ -175,13 +175,13 @@ class Rotation(LinearOperator):
 
     def _backwards(self, *, conjugate: bool) -> Rotation:
         stages = by_stage(self.network, self.blocks)
-        made = [_turned(b, conjugate=conjugate) for stage in reversed(stages) for b in stage]
+        made = [_transposed(b, conjugate=conjugate) for stage in reversed(stages) for b in stage]
         return Rotation(self.network.inverse(), made)
 
     def power(self, t: float) -> Rotation:
         """Return the rotation with each block to the power t: the identity at 0, this one at 1.
 
-        In between each block turns by t times its eigenangles, along a geodesic; R itself follows
+        In between each block rotates by t times its eigenangles, along a geodesic; R itself follows
         a path of orthogonal matrices, which is not R^t unless the blocks commute.
 
         Parameters
@@ -434,13 +434,13 @@ def _array(x: Any) -> Any:
     return made
 
 
-def _turned(block: Any, *, conjugate: bool) -> Any:
+def _transposed(block: Any, *, conjugate: bool) -> Any:
     if isinstance(block, np.ndarray):
         return adjoint(block) if conjugate else np.swapaxes(block, -1, -2)
     xp = array_api_compat.array_namespace(block)
-    turned = xp.matrix_transpose(block)
+    transposed = xp.matrix_transpose(block)
     is_complex = xp.isdtype(block.dtype, "complex floating")
-    return xp.conj(turned) if conjugate and is_complex else turned
+    return xp.conj(transposed) if conjugate and is_complex else transposed
 
 
 def _held(net: Network, blocks: Sequence[Array]) -> tuple[Array, ...]:

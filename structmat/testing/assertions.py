@@ -72,10 +72,10 @@ it dense
     """
     if is_dense(net):
         return
-    deaf = np.argwhere(~reach(net))
-    output, source = deaf[0].tolist()
+    missing = np.argwhere(~reach(net))
+    output, source = missing[0].tolist()
     why = str(why_not_dense(net)).rpartition("; ")[2]
     raise AssertionError(
-        f"not dense: input {source} does not reach output {output}; {len(deaf)} of"
+        f"not dense: input {source} does not reach output {output}; {len(missing)} of"
         f" {net.width**2} pairs are not connected in {net!r}; {why}"
     )

@@ -152,11 +152,11 @@ def _check_claims(rule: Family, net: Network, who: str) -> None:
     claims = rule.claims(net.width)
     patterns = [_pattern(stage) for stage in net.stages]
     free = sum(int(p.sum()) - net.width for p in patterns)
-    heard = np.eye(net.width, dtype=bool)
-    dense_at = 0 if heard.all() else None
+    reached = np.eye(net.width, dtype=bool)
+    dense_at = 0 if reached.all() else None
     for t, pattern in enumerate(patterns):
-        heard = pattern.astype(np.float32) @ heard.astype(np.float32) > 0
-        if dense_at is None and heard.all():
+        reached = pattern.astype(np.float32) @ reached.astype(np.float32) > 0
+        if dense_at is None and reached.all():
             dense_at = t + 1
     _check(2 * net.parameters == free, f"{who} must have {free / 2:g} parameters")
     for what, claimed, found in (

@@ -65,7 +65,7 @@ def grid(
     Returns
     -------
     matplotlib Axes
-        With two line collections, labelled "reached" and "quiet", with one line per edge.
+        With two line collections, labelled "reached" and "unreached", with one line per edge.
 
     Raises
     ------
@@ -84,18 +84,18 @@ def grid(
     net = checked(net, "grid")
     chosen = None if inputs is None else _inputs(net, inputs)
     edges = [edges_of(stage) for stage in net.stages]
-    heard = _heard(net, edges, chosen)
-    counts = None if chosen is None else heard.sum(axis=1)
+    reached = _reached(net, edges, chosen)
+    counts = None if chosen is None else reached.sum(axis=1)
     bundle = 1 if net.width <= _WIDEST else -(-net.width // _BUNDLES)
     rows = -(-net.width // bundle)
     wide = min(1.1 + 1.5 * max(net.depth, 1), 14) + room(wire_names(net))
     ax = axes(ax, wide, min(0.9 + 0.28 * rows, 9))
     crowd = max(rows / 16, 1)  # draw thinner lines for more wires
     if bundle == 1:
-        _lines(ax, edges, heard, thickness=1.5 / crowd**0.5)
+        _lines(ax, edges, reached, thickness=1.5 / crowd**0.5)
     else:
-        _bundled_lines(ax, edges, heard, bundle, thickness=1.5 / crowd**0.5)
-    share = _shares(heard, bundle)
+        _bundled_lines(ax, edges, reached, bundle, thickness=1.5 / crowd**0.5)
+    share = _shares(reached, bundle)
     column, row = np.divmod(np.arange(share.size), rows)
     ax.scatter(
         column,
@@ -152,34 +152,34 @@ def edges_of(stage: Stage) -> Edges:
     return np.concatenate(starts), np.concatenate(ends), np.concatenate(switches)
 
 
-def _heard(net: Network, edges: list[Edges], inputs: Index | None) -> npt.NDArray[np.bool_]:
+def _reached(net: Network, edges: list[Edges], inputs: Index | None) -> npt.NDArray[np.bool_]:
     """Return the wires of each column that are influenced by the inputs, (depth + 1, width)."""
-    heard = np.zeros((net.depth + 1, net.width), dtype=bool)
-    heard[0, slice(None) if inputs is None else inputs] = True
+    reached = np.zeros((net.depth + 1, net.width), dtype=bool)
+    reached[0, slice(None) if inputs is None else inputs] = True
     for t, (start, end, _) in enumerate(edges):
-        heard[t + 1, end[heard[t, start]]] = True
-    return heard
+        reached[t + 1, end[reached[t, start]]] = True
+    return reached
 
 
 def _lines(
     ax: Any,
     edges: list[Edges],
-    heard: npt.NDArray[np.bool_],
+    reached: npt.NDArray[np.bool_],
     thickness: float,
     carried: list[npt.NDArray[np.bool_]] | None = None,
 ) -> None:
     """Add the edges as two collections: influenced ones, and the others below them."""
-    lines, loud, colours = [np.zeros((0, 2, 2))], [np.zeros(0, bool)], [np.zeros(0, int)]
+    lines, coloured, colours = [np.zeros((0, 2, 2))], [np.zeros(0, bool)], [np.zeros(0, int)]
     for t, (start, end, switch) in enumerate(edges):
         left, right = np.full(len(start), t), np.full(len(start), t + 1)
         lines.append(np.stack([left, start, right, end], axis=1).reshape(-1, 2, 2))
-        loud.append(heard[t, start] if carried is None else carried[t])
+        coloured.append(reached[t, start] if carried is None else carried[t])
         colours.append(np.where(switch < 0, -1, switch % len(COLOURS)))
-    line, carries = np.concatenate(lines), np.concatenate(loud)
+    line, carries = np.concatenate(lines), np.concatenate(coloured)
     colour = np.array([*COLOURS, BARE])[np.concatenate(colours)]
     collection = require("matplotlib.collections", "plot").LineCollection
     for label, part, paint, width in (
-        ("quiet", ~carries, FAINT, thickness / 2),
+        ("unreached", ~carries, FAINT, thickness / 2),
         ("reached", carries, colour[carries], thickness),
     ):
         ax.add_collection(
@@ -188,25 +188,25 @@ def _lines(
 
 
 def _bundled_lines(
-    ax: Any, edges: list[Edges], heard: npt.NDArray[np.bool_], bundle: int, thickness: float
+    ax: Any, edges: list[Edges], reached: npt.NDArray[np.bool_], bundle: int, thickness: float
 ) -> None:
     """Add a line between two bundles if there is an edge, coloured if any is influenced."""
     gathered: list[Edges] = []
     carried = []
-    rows = -(-heard.shape[1] // bundle)
+    rows = -(-reached.shape[1] // bundle)
     for t, (start, end, _) in enumerate(edges):
         key = start // bundle * rows + end // bundle
-        loud, every = np.unique(key[heard[t, start]]), np.unique(key)
+        coloured, every = np.unique(key[reached[t, start]]), np.unique(key)
         gathered.append((every // rows, every % rows, np.zeros(len(every), dtype=np.int64)))
-        carried.append(np.isin(every, loud))
-    _lines(ax, gathered, heard, thickness, carried)
+        carried.append(np.isin(every, coloured))
+    _lines(ax, gathered, reached, thickness, carried)
 
 
-def _shares(heard: npt.NDArray[np.bool_], bundle: int) -> npt.NDArray[np.float64]:
+def _shares(reached: npt.NDArray[np.bool_], bundle: int) -> npt.NDArray[np.float64]:
     """Return the fraction of influenced wires in each bundle, (depth + 1, bundles)."""
-    first = np.arange(0, heard.shape[1], bundle)
-    sizes = np.diff(np.append(first, heard.shape[1]))
-    return np.asarray(np.add.reduceat(heard, first, 1, dtype=float) / sizes)
+    first = np.arange(0, reached.shape[1], bundle)
+    sizes = np.diff(np.append(first, reached.shape[1]))
+    return np.asarray(np.add.reduceat(reached, first, 1, dtype=float) / sizes)
 
 
 def _filled(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -216,11 +216,11 @@ def _filled(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     return np.asarray(1 - depth * (1 - ink))
 
 
-def _frame(ax: Any, net: Network, heard: npt.NDArray[np.int_] | None, bundle: int) -> None:
+def _frame(ax: Any, net: Network, counts: npt.NDArray[np.int_] | None, bundle: int) -> None:
     """Label the stages below, the wires at the left, and the counts of influenced wires above."""
     rows = -(-net.width // bundle)
     ax.set_xlim(-0.3, net.depth + 0.3)
-    ax.set_ylim(rows - 0.4, -0.6 if heard is None else -1.0 - rows / 24)
+    ax.set_ylim(rows - 0.4, -0.6 if counts is None else -1.0 - rows / 24)
     named = range(0, net.depth, -(-net.depth // 32) or 1)
     ax.set_xticks([t + 0.5 for t in named], [f"$B_{{{t + 1}}}$" for t in named])
     step = max(1, 2 ** math.ceil(math.log2(rows / 16)))
@@ -229,8 +229,8 @@ def _frame(ax: Any, net: Network, heard: npt.NDArray[np.int_] | None, bundle: in
     name_wires(ax.yaxis, places, [names[wire] for wire in (places * bundle).tolist()])
     ax.set_ylabel("wire" if bundle == 1 else f"wires, {bundle:,} to a dot", color=INK)
     bare(ax)
-    if heard is not None:
+    if counts is not None:
         every = max(1, -(-net.depth // 20))  # space for so many numbers side by side
-        for t, number in enumerate(heard.tolist()):
+        for t, number in enumerate(counts.tolist()):
             if t % every == 0 or t == net.depth:
                 ax.text(t, -0.7, f"{number:,}", ha="center", va="bottom", fontsize=9, color=INK)

@@ -112,8 +112,8 @@ def meetings(
 def _places(net: Network, layout: Mapping[Hashable, tuple[float, float]] | None) -> Any:
     """Return the positions of the wires, (width, 2)."""
     if layout is None:
-        turn = 2 * np.pi * np.arange(net.width) / net.width
-        return np.stack([np.sin(turn), np.cos(turn)], axis=1)
+        angle = 2 * np.pi * np.arange(net.width) / net.width
+        return np.stack([np.sin(angle), np.cos(angle)], axis=1)
     names = range(net.width) if net.labels is None else net.labels
     for name in names:
         if name not in labelled(layout, "layout", "{0: (0.0, 1.0), 1: (1.0, 0.0)}"):

@@ -34,7 +34,7 @@ def exact_rank(net, seed=0, kept=None):
     for stage in net.stages:
         factor = np.zeros_like(one)
         factor[stage.passing[1], stage.passing[0]] = 1
-        turned = []
+        rotated = []
         for bank in stage.banks:
             for reads, writes, mask in zip(bank.reads, bank.writes, next(masks), strict=True):
                 block, changes = cayley_and_changes(bank.radix, rng, mask)
@@ -42,9 +42,9 @@ def exact_rank(net, seed=0, kept=None):
                 for change in changes:
                     move = np.zeros_like(one)
                     move[np.ix_(writes, reads)] = change
-                    turned.append(move)
+                    rotated.append(move)
         factors.append(factor)
-        moves.append(turned)
+        moves.append(rotated)
     before = [one]
     for factor in factors:
         before.append(factor @ before[-1] % PRIME)
@@ -52,9 +52,9 @@ def exact_rank(net, seed=0, kept=None):
     for factor in reversed(factors):
         after.append(after[-1] @ factor % PRIME)
     rows = []
-    for t, turned in enumerate(moves):
+    for t, rotated in enumerate(moves):
         left = after[len(factors) - 1 - t]
-        rows += [(left @ (move @ before[t] % PRIME) % PRIME).ravel().tolist() for move in turned]
+        rows += [(left @ (move @ before[t] % PRIME) % PRIME).ravel().tolist() for move in rotated]
     if not rows:
         return 0
     return flint.nmod_mat(len(rows), width * width, list(itertools.chain(*rows)), PRIME).rank()
@@ -242,7 +242,7 @@ def test_wide_networks_of_small_parts_are_quick():
     assert (found.value, found.proved) == (22_528, True)
 
 
-# What is left out -----------------------------------------------------------------------------
+# Reduced generators ----------------------------------------------------------------------------
 
 
 @given(networks(max_width=7, max_depth=4), seeds())
@@ -267,8 +267,8 @@ def test_any_part_of_the_generators_has_its_exact_rank(net, seed, share):
         assert modular.rank(rows, MERSENNE) == exact_rank(straight, seed, kept)
 
 
-def without_trades(net):
-    """Count parameters less trades of neighbours, with nested switches taken out one by one."""
+def without_redundancy(net):
+    """Count parameters minus the redundancy of neighbours, after removing nested switches."""
     stages = net.straightened().network.stages
     gates = [set(row) for stage in stages for b in stage.banks for row in b.reads.tolist()]
 
@@ -292,9 +292,9 @@ def without_trades(net):
 
 @settings(max_examples=300)
 @given(networks(max_width=8, max_depth=6))
-def test_the_reduced_are_as_many_as_the_trades_leave(net):
+def test_reduced_keeps_as_many_generators_as_counting_redundancy_leaves(net):
     kept = sm.reduced(net).parameters
-    assert kept == without_trades(net)
+    assert kept == without_redundancy(net)
     assert sm.dimension(net).upper <= kept <= net.parameters
 
 
@@ -304,11 +304,11 @@ def test_the_reduced_are_as_many_as_the_trades_leave(net):
         (4, [[[0, 1, 2]], [[0, 3]], [[0, 1, 3]]], 5),  # the second switch is part of the third
         (4, [[[0, 1, 2]], [[0, 1]], [[0, 2, 3]]], 5),  # part of the first
         (5, [[[0, 1, 2]], [[0, 1, 2]], [[2, 3, 4]]], 6),
-        (5, [[[0, 1, 2]], [[0, 1, 3], [2, 4]]], 6),  # odd radices trade, too
+        (5, [[[0, 1, 2]], [[0, 1, 3], [2, 4]]], 6),  # a redundancy between odd radices, too
         (2, [[[0, 1]], [[0, 1]]], 1),
     ],
 )
-def test_nested_switches_and_trades_are_left_out(width, stages, kept):
+def test_reduced_removes_nested_switches_and_gauge_redundancy(width, stages, kept):
     net = sm.Network.of(width, stages)
     assert sm.reduced(net).parameters == sm.dimension(net).value == exact_rank(net) == kept
 

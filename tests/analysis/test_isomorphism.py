@@ -53,9 +53,9 @@ def shuffled(net, rng):
     for stage in moved:
         banks = []
         for bank in rng.permutation(np.array(stage.banks, dtype=object)):
-            turn = rng.permutation(bank.radix)
+            permuted = rng.permutation(bank.radix)
             order = rng.permutation(bank.count)
-            banks.append(sm.Bank(bank.reads[order][:, turn], bank.writes[order][:, turn]))
+            banks.append(sm.Bank(bank.reads[order][:, permuted], bank.writes[order][:, permuted]))
         stages.append(sm.Stage(net.width, banks, stage.moves))
     return sm.Network(net.width, stages)
 
@@ -89,7 +89,7 @@ def test_the_answer_is_that_of_vf2(pair):
 
 
 def cycle(length):
-    """An even cycle, its edges in two stages by turns."""
+    """An even cycle, with its edges in two alternating stages."""
     edges = [[i, (i + 1) % length] for i in range(length)]
     return sm.Network.of(length, [edges[::2], edges[1::2]])
 

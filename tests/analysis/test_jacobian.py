@@ -20,12 +20,12 @@ from structmat.linalg.blocks import PARAMETRIZATIONS, generators_per_block, skew
 from structmat.testing import blocks_for, families, networks, seeds
 
 
-def turned(net, blocks, turns):
+def perturbed(net, blocks, generators):
     """Blocks B → exp(A)·B, with the generators of all A in a row."""
     made, first = [], 0
     for bank, block in zip(net.banks, blocks, strict=True):
         size = bank.count * generators_per_block(bank.radix)
-        a = skew(turns[first : first + size].reshape(bank.count, -1), bank.radix)
+        a = skew(generators[first : first + size].reshape(bank.count, -1), bank.radix)
         made.append(np.array([scipy.linalg.expm(one) for one in a]) @ block)
         first += size
     return made
@@ -41,18 +41,18 @@ def test_jacobian_is_the_derivative(net, seed):
     rows = jacobian(net, blocks)
     assert rows.shape == (net.parameters, comb(net.width, 2))
     for k, row in enumerate(rows):
-        turn = np.zeros(net.parameters)
-        turn[k] = step
-        change = stagewise.matrix_of(net, turned(net, blocks, turn)) - stagewise.matrix_of(
-            net, turned(net, blocks, -turn)
+        direction = np.zeros(net.parameters)
+        direction[k] = step
+        change = stagewise.matrix_of(net, perturbed(net, blocks, direction)) - stagewise.matrix_of(
+            net, perturbed(net, blocks, -direction)
         )
-        turning = r.T @ change / (2 * step)
-        np.testing.assert_allclose(turning[upper], row, atol=1e-8)
-        np.testing.assert_allclose(turning + turning.T, 0, atol=1e-8)
+        derivative = r.T @ change / (2 * step)
+        np.testing.assert_allclose(derivative[upper], row, atol=1e-8)
+        np.testing.assert_allclose(derivative + derivative.T, 0, atol=1e-8)
 
 
 @given(networks(), seeds())
-def test_turns_of_a_stage_are_orthonormal(net, seed):
+def test_the_rows_of_a_stage_are_orthonormal(net, seed):
     blocks = sm.random_blocks(net, seed)
     rows = jacobian(net, blocks)
     first = 0
@@ -66,7 +66,7 @@ def test_turns_of_a_stage_are_orthonormal(net, seed):
 
 @given(networks(max_width=8), seeds())
 def test_the_rank_is_at_most_the_dimension(net, seed):
-    """What lies beyond is zero up to rounding, at all blocks: turns that blocks can trade."""
+    """The other singular values belong to gauge redundancy: zero up to rounding at all blocks."""
     found = conditioning(net, rng=seed)
     assert found.directions == sm.dimension(net).value
     beyond = found.singular_values[found.directions :]

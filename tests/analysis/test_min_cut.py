@@ -28,11 +28,11 @@ def separated(net, outputs, inputs, removed):
     """Whether no path of the grid graph is left when these of its nodes are removed."""
     graph = net.to_networkx()
     graph.remove_nodes_from(removed)
-    heard = set()
+    reached = set()
     for j in inputs:
         if (0, j) in graph:
-            heard |= nx.descendants(graph, (0, j)) | {(0, j)}
-    return not heard & {(net.depth, i) for i in outputs}
+            reached |= nx.descendants(graph, (0, j)) | {(0, j)}
+    return not reached & {(net.depth, i) for i in outputs}
 
 
 @given(cases())

@@ -24,10 +24,10 @@ def averages(net):
     graph = net.to_networkx()
     rows = [[Fraction(int(i == j)) for j in range(net.width)] for i in range(net.width)]
     for t in range(net.depth):
-        heard = [[j for _, j in graph.predecessors((t + 1, i))] for i in range(net.width)]
+        sources = [[j for _, j in graph.predecessors((t + 1, i))] for i in range(net.width)]
         rows = [
             [sum((rows[k][j] for k in wires), Fraction(0)) / len(wires) for j in range(net.width)]
-            for wires in heard
+            for wires in sources
         ]
     return rows
 

@@ -110,14 +110,14 @@ def test_words_and_chunks_of_inputs_have_no_seams(width):
     even = [[i, i + 1] for i in range(0, width - 1, 2)]
     odd = [[i, i + 1] for i in range(1, width - 1, 2)]
     net = sm.Network.of(width, [even, odd])
-    heard = sm.reach(net)
+    reached = sm.reach(net)
     near = np.zeros((width, width), dtype=bool)
     for j in range(width):
         pair = {j, j ^ 1} if (j | 1) < width else {j}
         for k in pair:
             other = k - 1 if k % 2 == 0 else k + 1
             near[[i for i in (k, other) if 0 <= i < width], j] = True
-    assert np.array_equal(heard, near)
+    assert np.array_equal(reached, near)
     assert np.array_equal(sm.reach(net, range(width)), near)
     assert not sm.is_dense(net) or width == 1
     if width > 2112:
@@ -127,13 +127,13 @@ def test_words_and_chunks_of_inputs_have_no_seams(width):
 
 
 def test_density_waits_for_the_slowest_chunk_of_inputs(monkeypatch):
-    """Here the last input, a chunk of its own, is heard by all one stage before the first."""
+    """The last input, alone in its chunk, reaches all outputs one stage before the first does."""
     monkeypatch.setattr("structmat.analysis.reachability._CHUNK", 64)
     most = [list(range(1, 65))]
     net = sm.Network.of(65, [most, [[0, 1]], most])
-    heard = sm.reach(net[:2])
-    assert heard[:, 64].all()
-    assert not heard[:, 0].all()
+    reached = sm.reach(net[:2])
+    assert reached[:, 64].all()
+    assert not reached[:, 0].all()
     assert leading_dense_depth(net) == 3
     assert sm.reach(net).all()
 

@@ -29,10 +29,10 @@ def test_eigenangles_of_a_rotation_are_those_it_was_made_of(pairs, fixed, seed):
     if d == 0:
         return
     planes = [[[np.cos(t), -np.sin(t)], [np.sin(t), np.cos(t)]] for t in pairs]
-    turned = scipy.linalg.block_diag(*planes, np.eye(fixed))[:d, :d]
+    rotation = scipy.linalg.block_diag(*planes, np.eye(fixed))[:d, :d]
     q = np.linalg.qr(np.random.default_rng(seed).standard_normal((d, d)))[0]
     expected = np.sort(np.abs([*pairs, *pairs, *[0.0] * fixed]))
-    found = eigenangles(q @ turned @ q.T)
+    found = eigenangles(q @ rotation @ q.T)
     assert (np.diff(found) >= 0).all()
     np.testing.assert_allclose(np.sort(np.abs(found)), expected, atol=64 * d * np.finfo(float).eps)
 

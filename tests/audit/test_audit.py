@@ -74,18 +74,18 @@ def test_an_audit_says_what_the_dense_matrices_say(drawn, scale, merged, seed):
     assert row["orthogonality_error"] <= 1e-5
     assert row.get("merge_difference", 0.0) <= 60 * len(plain.flatten()) * eps
     new = one.weight.detach() if merged else one.merged_weight()
-    values, turned, total, after = 0.0, 0.0, 0.0, 0.0
+    values, angle, total, after = 0.0, 0.0, 0.0, 0.0
     for old_rows, new_rows in zip(
         groups_of(layer, plain, side), groups_of(layer, new, side), strict=True
     ):
         a, b = torch.linalg.svdvals(old_rows), torch.linalg.svdvals(new_rows)
         values = max(values, float((a - b).abs().max()))
-        turned = max(turned, float((angles(old_rows) - angles(new_rows)).abs().max()))
+        angle = max(angle, float((angles(old_rows) - angles(new_rows)).abs().max()))
         total += energy(old_rows)
         after += energy(new_rows)
     top = max(float(torch.linalg.svdvals(r)[0]) for r in groups_of(layer, plain, side))
     assert row["singular_value_drift"] == pytest.approx(values / top, abs=1e-7)
-    assert row["angle_drift"] == pytest.approx(turned, abs=1e-6)
+    assert row["angle_drift"] == pytest.approx(angle, abs=1e-6)
     assert row["energy"] == pytest.approx(total, rel=1e-6)
     assert row["energy_drift"] == pytest.approx(abs(after - total) / total, abs=1e-6)
     mixed = side == "outputs" or isinstance(layer, nn.Embedding)  # by the scales
@@ -203,8 +203,8 @@ def test_both_sides_are_measured_one_after_the_other(scale, training, merged):
         a, b = torch.linalg.svdvals(old), torch.linalg.svdvals(new)
         drift = float((a - b).abs().max() / a[0])
         assert row["singular_value_drift"] == pytest.approx(drift, abs=1e-5)
-        turned = float((angles(old) - angles(new)).abs().max())
-        assert row["angle_drift"] == pytest.approx(turned, abs=1e-4)
+        angle = float((angles(old) - angles(new)).abs().max())
+        assert row["angle_drift"] == pytest.approx(angle, abs=1e-4)
         assert row["energy"] == pytest.approx(energy(old), rel=1e-5)
         assert row["rounding_lost"] <= 1e-5
     first, second = rows.values()

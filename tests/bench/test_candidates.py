@@ -59,9 +59,9 @@ def test_candidates_share_the_weight():
     assert layer.linear().weight.data_ptr() == layer.weight.data_ptr()
 
 
-def test_a_dense_rotation_turns_the_weight_as_an_adapter_does():
+def test_a_dense_rotation_agrees_with_an_adapter():
     layer = frozen_layer(WIDTH, OUTPUTS, torch.float32)
-    turned, adapter = (
+    rotated, adapter = (
         named("dense").build(layer.linear()),
         topology("monarch").build(layer.linear()),
     )
@@ -69,18 +69,18 @@ def test_a_dense_rotation_turns_the_weight_as_an_adapter_does():
     with torch.no_grad():
         for generators in adapter.rotation.parameters():
             nn.init.normal_(generators, std=0.3)
-        turned.turn.weight.copy_(adapter.rotation.matrix().T)
+        rotated.rotation.weight.copy_(adapter.rotation.matrix().T)
         x = batch().inputs
-        torch.testing.assert_close(turned(x), adapter(x), rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(rotated(x), adapter(x), rtol=1e-4, atol=1e-4)
 
 
 def test_torchs_parametrization_stays_orthogonal():
     module = named("parametrization").build(frozen_layer(WIDTH, OUTPUTS, torch.float32).linear())
     activations = batch()
     training_step(module, Batch(activations.inputs, 1e4 * activations.gradient))()
-    turn = module.turn.weight
-    assert not torch.equal(turn, torch.eye(WIDTH))
-    torch.testing.assert_close(turn @ turn.T, torch.eye(WIDTH), rtol=0, atol=WIDTH * 1.2e-7)
+    rotation = module.rotation.weight
+    assert not torch.equal(rotation, torch.eye(WIDTH))
+    torch.testing.assert_close(rotation @ rotation.T, torch.eye(WIDTH), rtol=0, atol=WIDTH * 1.2e-7)
 
 
 @pytest.mark.parametrize(

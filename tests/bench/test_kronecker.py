@@ -108,9 +108,9 @@ def test_the_candidate_trains_and_starts_as_the_layer(library, dtype):
     with torch.no_grad():  # other kernels, other rounding: in the dtype's own units
         torch.testing.assert_close(module(x), module.layer(x))
     gradient = 1e6 * torch.randn(4, 5, generator=source).to(dtype)
-    before = [value.detach().clone() for value in module.turn.values]
+    before = [value.detach().clone() for value in module.rotation.values]
     training_step(module, Batch(x, gradient))()
-    for old, new in zip(before, module.turn.values, strict=True):
+    for old, new in zip(before, module.rotation.values, strict=True):
         assert not torch.equal(old, new)
     said = AGAINST["lazylinop"].remark(module)
     assert "at width 12 have the shapes of mixed_radix(largest=16), 12," in said

@@ -285,8 +285,8 @@ def spread(net, column, wire):
     """The same by `structmat.reach` of the stages after the column, and of those before."""
     columns = {}
     for t in range(net.depth + 1):
-        heard = sm.reach(net[column:t])[:, wire] if t >= column else sm.reach(net[t:column])[wire]
-        columns[t] = set(heard.nonzero()[0].tolist())
+        reached = sm.reach(net[column:t])[:, wire] if t >= column else sm.reach(net[t:column])[wire]
+        columns[t] = set(reached.nonzero()[0].tolist())
     return columns
 
 
@@ -667,8 +667,8 @@ def test_a_saved_page_shows_what_the_library_says_without_a_network(saved, opene
             net = sm.parse(spec)(int(width))
             assert shown(page) == expected(net)
             assert made_by(page.inner_text("#code-text")) == net
-            heard = [set(wires) for wires in page.evaluate(EVERY)]
-            assert heard == [set(column.nonzero()[0].tolist()) for column in sm.reach(net).T]
+            reached = [set(wires) for wires in page.evaluate(EVERY)]
+            assert reached == [set(column.nonzero()[0].tolist()) for column in sm.reach(net).T]
     assert all(address.startswith(("file://", "data:")) for address in opened.requests)
     note = page.inner_text("#saved-note")
     count = len(json.loads(page.locator("#data").text_content())["saved"])

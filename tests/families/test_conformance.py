@@ -108,7 +108,7 @@ def another_depth(width: int, depth: int = 2) -> sm.Network:
 
 
 def other_beginnings(width: int, depth: int = 2) -> sm.Network:
-    """Turn each member of more stages round."""
+    """Draw other stages for each depth."""
     return sm.random(width, 2, depth, rng=depth)
 
 

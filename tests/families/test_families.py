@@ -185,8 +185,8 @@ def test_random_partitions_are_uniform():
     source = np.random.default_rng(0)
     seen = [0, 0, 0]
     for stage in sm.random(4, 2, 3000, rng=source).stages:
-        heard = sm.reach(sm.Network(4, [stage]))
-        seen[int(np.flatnonzero(heard[0, 1:])[0])] += 1
+        reached = sm.reach(sm.Network(4, [stage]))
+        seen[int(np.flatnonzero(reached[0, 1:])[0])] += 1
     assert np.abs(np.array(seen) - 1000).max() < 5 * math.sqrt(3000 * 2 / 9)
 
 

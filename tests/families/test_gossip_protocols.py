@@ -80,7 +80,7 @@ def test_no_fewer_calls_suffice(width, fewest):
 
 
 def test_gossip_serves_the_widths_of_models():
-    """The hubs hear all wires between them before their cycle, and tell all wires after it."""
+    """All wires reach a hub before the cycle of the hubs, which reach all wires after it."""
     net = sm.gossip(50257)
     half = net.depth // 2
     assert net.parameters == 2 * 50257 - 4

@@ -1,4 +1,4 @@
-"""Meshes: which pairs meet and when, how soon all are heard, and that all rotations are covered."""
+"""Meshes: which pairs meet at which stage, depth of density, coverage of SO(d)."""
 
 import itertools
 import math

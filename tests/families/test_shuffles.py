@@ -13,7 +13,7 @@ from structmat.errors import StructmatError, WidthError
 
 
 def least_depth(width, block):
-    """Return the stages that even the best network needs: each multiplies who is heard by b."""
+    """Return the lower bound on the depth: a stage multiplies the number of inputs by at most b."""
     return next(m for m in range(1, 99) if block**m >= width)
 
 
@@ -50,15 +50,15 @@ def by_hand(width, block, depth):
     sizes = sorted(len(range(hand, width, hands)) for hand in range(hands))
     pile = list(range(width))
     stages = []
-    for turn in range(depth):
+    for deal_number in range(depth):
         rest = list(pile)
         stages.append([[rest.pop(0) for _ in range(size)] for size in sizes])
         sizes.reverse()
         dealt = [[] for _ in range(hands)]
-        for place, wire in enumerate(reversed(pile) if turn % 2 else pile):
+        for place, wire in enumerate(reversed(pile) if deal_number % 2 else pile):
             dealt[place % hands].append(wire)
         pile = [wire for hand in dealt for wire in hand]
-        if turn % 2:
+        if deal_number % 2:
             pile.reverse()
     return [{frozenset(hand) for hand in stage if len(hand) > 1} for stage in stages]
 

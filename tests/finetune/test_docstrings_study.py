@@ -153,8 +153,8 @@ def test_a_text_is_found_again_when_its_rest_is_the_nearest():
     data = script.Data(source, source.tokenizer(), None, pairs)
     assert script.found_again(model, data) == 1.0
     rests = [pair.goes_on for pair in pairs]
-    turned = [script.Pair(p.begins, r) for p, r in zip(pairs, rests[1:] + rests[:1], strict=True)]
-    assert script.found_again(model, data._replace(pairs=turned)) == 0.0
+    shifted = [script.Pair(p.begins, r) for p, r in zip(pairs, rests[1:] + rests[:1], strict=True)]
+    assert script.found_again(model, data._replace(pairs=shifted)) == 0.0
 
 
 def test_means_leave_out_the_padding():

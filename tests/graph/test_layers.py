@@ -16,7 +16,7 @@ from structmat.testing import networks
 
 
 def drawn(*patterns) -> nx.DiGraph:
-    """Draw the grid graph of 0/1 matrices, the first acting first: row i hears column j."""
+    """Draw the grid graph of 0/1 matrices in order: entry (i, j) is an edge from j to i."""
     width = len(patterns[0])
     graph = nx.DiGraph()
     graph.add_nodes_from((t, i) for t in range(len(patterns) + 1) for i in range(width))
@@ -180,10 +180,10 @@ def test_a_layer_without_a_matching_is_refused_with_a_violator_of_halls_conditio
     message = refusal(graph)
     assert (kind(message) == "no matching") == (len(hopcroft_karp) < 2 * len(pattern))
     if kind(message) == "no matching":
-        deaf, *heard = named(message)
-        heard = heard[0] if heard else set()
-        assert len(heard) < len(deaf)
-        assert heard == set(np.flatnonzero(pattern[sorted(deaf)].any(axis=0)).tolist())
+        rows, *columns = named(message)
+        columns = columns[0] if columns else set()
+        assert len(columns) < len(rows)
+        assert columns == set(np.flatnonzero(pattern[sorted(rows)].any(axis=0)).tolist())
         assert "of column 1 depend" in message
 
 

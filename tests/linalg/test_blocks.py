@@ -180,10 +180,10 @@ def test_exp_is_the_sum_of_its_series(case):
 
 @given(st.floats(-3, 3))
 def test_radix_two_turns_by_the_angle(angle):
-    turn = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
+    rotation = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
     limit = 16 * (1 + np.tan(angle / 2) ** 2) * np.finfo(float).eps
-    np.testing.assert_allclose(exponential([angle], 2), turn, rtol=0, atol=limit)
-    np.testing.assert_allclose(cayley([np.tan(angle / 2)], 2), turn, rtol=0, atol=limit)
+    np.testing.assert_allclose(exponential([angle], 2), rotation, rtol=0, atol=limit)
+    np.testing.assert_allclose(cayley([np.tan(angle / 2)], 2), rotation, rtol=0, atol=limit)
 
 
 def test_half_precision_and_integers_are_computed_wider():

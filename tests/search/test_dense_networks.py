@@ -54,7 +54,7 @@ def test_no_depth_or_repeat_is_more_than_is_needed(width):
 
 
 def stages(width):
-    """Return the fewest that 2×2 switches need: each at most doubles who is heard."""
+    """Return the lower bound for 2×2 switches: a stage at most doubles the number of inputs."""
     return (width - 1).bit_length()
 
 

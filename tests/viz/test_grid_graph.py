@@ -1,4 +1,4 @@
-"""The pictures show what the network is: one line an edge, coloured where inputs are heard."""
+"""A grid graph has one line per edge, coloured along the paths from the inputs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_grid_draws_each_edge_of_the_grid_graph_once(net):
     [drawn] = [c for c in ax.collections if c.get_label() == "reached"]
     assert len(drawn.get_segments()) == net.nonzeros
     assert lines(ax, "reached") == set(net.to_networkx().edges)
-    assert lines(ax, "quiet") == set()
+    assert lines(ax, "unreached") == set()
     assert len(filled(ax)) == (net.depth + 1) * net.width
 
 
@@ -58,11 +58,11 @@ def test_grid_highlights_what_the_inputs_reach(net, data):
     inputs = data.draw(st.sets(st.integers(0, net.width - 1), max_size=3))
     ax = viz.grid(net, inputs=inputs)
     graph = net.to_networkx()
-    heard = set().union(*({(0, j)} | nx.descendants(graph, (0, j)) for j in inputs))
-    assert filled(ax) == heard
-    assert lines(ax, "reached") == {edge for edge in graph.edges if edge[0] in heard}
-    assert lines(ax, "reached") | lines(ax, "quiet") == set(graph.edges)
-    last = {i for t, i in heard if t == net.depth}
+    reached = set().union(*({(0, j)} | nx.descendants(graph, (0, j)) for j in inputs))
+    assert filled(ax) == reached
+    assert lines(ax, "reached") == {edge for edge in graph.edges if edge[0] in reached}
+    assert lines(ax, "reached") | lines(ax, "unreached") == set(graph.edges)
+    last = {i for t, i in reached if t == net.depth}
     assert last == set(np.flatnonzero(sm.reach(net)[:, np.array(sorted(inputs), int)].any(axis=1)))
     assert ax.texts[-1].get_text() == str(len(last))
 
@@ -156,25 +156,25 @@ def test_names_stand_as_they_are():
 def test_a_wide_grid_gathers_neighbours():
     net = sm.shuffle(96, block=4)  # bundles of 3 wires
     ax = viz.grid(net, inputs=[5, 90])
-    heard = {(0, 5), (0, 90)}
+    reached = {(0, 5), (0, 90)}
     for start, end in net.to_networkx().edges:
-        if start in heard:
-            heard.add(end)
-    loud, every = set(), set()
+        if start in reached:
+            reached.add(end)
+    coloured, every = set(), set()
     for (t, a), (s, b) in net.to_networkx().edges:
         line = ((t, a // 3), (s, b // 3))
         every.add(line)
-        if (t, a) in heard:
-            loud.add(line)
-    assert lines(ax, "reached") == loud
-    assert lines(ax, "reached") | lines(ax, "quiet") == every
-    assert filled(ax) == {(t, a // 3) for t, a in heard}
+        if (t, a) in reached:
+            coloured.add(line)
+    assert lines(ax, "reached") == coloured
+    assert lines(ax, "reached") | lines(ax, "unreached") == every
+    assert filled(ax) == {(t, a // 3) for t, a in reached}
     for t, text in enumerate(ax.texts):
-        assert int(text.get_text()) == sum(column == t for column, _ in heard)
+        assert int(text.get_text()) == sum(column == t for column, _ in reached)
     assert ax.get_ylabel() == "wires, 3 to a dot"
 
 
-def test_a_bundle_is_as_dark_as_it_has_heard():
+def test_the_shade_of_a_bundle_is_the_fraction_of_its_wires_that_are_reached():
     def shades(inputs):
         ax = viz.grid(sm.Network(640), inputs=inputs)
         [nodes] = [c for c in ax.collections if c.get_label() == "wires"]

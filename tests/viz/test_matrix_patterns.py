@@ -84,7 +84,7 @@ def test_an_entry_short_of_full_is_not_called_full():
 
 @settings(deadline=None, max_examples=30)
 @given(networks(max_width=8, wired=False))
-def test_reach_shows_the_first_column_in_which_an_input_is_heard(net):
+def test_reach_shows_the_first_column_that_an_input_influences(net):
     shown = viz.reach(net).images[0].get_array()
     graph = net.to_networkx()
     for j in range(net.width):

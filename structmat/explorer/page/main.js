@@ -18,7 +18,7 @@ function say(text) {
 /**
  * Ask the library about a network and show what it says. The kind says what is one step for Back:
  * what is typed in one field, one drawing, what the address named; null begins a step. A complaint
- * says why it is shown instead of what the address names, which stays, to be mended.
+ * says why it is shown instead of what the address names, which stays, so that it can be corrected.
  */
 async function show(question, kind = null, complaint = "") {
   const mine = begin();
