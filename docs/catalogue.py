@@ -1,4 +1,4 @@
-"""The page of all families, made when the documentation is built: text, numbers and drawings."""
+"""Generate the reference page of all families: text, numbers and drawings."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SECTION = re.compile(r"^(\w[\w ]*)\n-{3,}\n", re.MULTILINE)
 
 
 def page(pictures: Path, shown: str) -> Iterator[str]:
-    """Yield the parts of the page; draw into `pictures`, a folder that the page calls `shown`."""
+    """Yield the parts of the page; draw into `pictures`, which the page links as `shown`."""
     kins = [(kin, list(members)) for kin, members in itertools.groupby(_ordered(), key=_kin)]
     yield "\n".join(_table(known for _, members in kins for known in members))
     pictures.mkdir(parents=True, exist_ok=True)
@@ -96,7 +96,7 @@ def _table(entries: Iterable[Entry]) -> Iterator[str]:
 
 
 def _called(rule: sm.Family, width: int) -> str:
-    """Return the call that makes a network, as one writes it in Python."""
+    """Return the Python call that constructs a network."""
     options = "".join(f", {key}={value!r}" for key, value in rule.options)
     return f"{rule.name}({width}{options})"
 
@@ -104,7 +104,7 @@ def _called(rule: sm.Family, width: int) -> str:
 def _member(
     known: Entry, widths: Iterable[int], *, deepest: int | None = None
 ) -> tuple[sm.Family, int] | None:
-    """Return a member that shows what the family is, of the first width that has a good one."""
+    """Return a member that is typical of the family, at the first width with such a member."""
     best: tuple[int, sm.Family, int] | None = None
     for width in widths:
         for rule in tried(known, width, DEEPEST):
@@ -126,7 +126,7 @@ def _built(rule: sm.Family, width: int) -> sm.Network | None:
 
 
 def _faults(net: sm.Network, deepest: int | None) -> int:
-    """Return how badly a network stands for its family."""
+    """Return how atypical of its family a network is."""
     one_switch = any(bank.radix == net.width for bank in net.banks)
     too_deep = deepest is not None and net.depth > deepest
     return 4 * one_switch + 2 * too_deep + (not sm.is_dense(net))
@@ -154,7 +154,7 @@ def _reference(known: Entry) -> str:
 
 
 def _text(known: Entry) -> str:
-    """Return the docstring's sentences and its sources, as reStructuredText."""
+    """Return the sentences and the sources of a docstring, as reStructuredText."""
     head, *sections = SECTION.split(inspect.getdoc(known.build) or known.name)
     named = dict(zip(sections[::2], sections[1::2], strict=True))
     text = head.strip()
@@ -165,7 +165,7 @@ def _text(known: Entry) -> str:
 
 
 def _picture(rule: sm.Family, width: int, folder: Path) -> Path:
-    """Draw a network, unless that was done before; return the file."""
+    """Draw a network, unless the file exists already; return the file."""
     net = rule(width)
     drawing = "".join(Path(module).read_text("utf-8") for module in (grid_graph.__file__, __file__))
     key = hashlib.sha256(f"{net.to_json()} {mpl.__version__} {drawing}".encode()).hexdigest()

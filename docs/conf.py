@@ -15,22 +15,22 @@ import structmat
 from structmat.cli import main
 
 HERE = Path(__file__).parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]  # neither catalogue nor theory/ is installed
+sys.path[:0] = [str(HERE), str(HERE.parent)]  # catalogue and theory/ are not installed
 import catalogue  # noqa: E402
 import scaling as growth  # noqa: E402
 import theory  # noqa: E402
 from structmat.explorer.html import page as explorer_page  # noqa: E402
 from structmat.explorer.saved_networks import precomputed  # noqa: E402
 
-# Sphinx reads what lies below docs/. File times are kept: an unchanged notebook is not run again.
+# Sphinx reads only below docs/. Modification times are preserved: unchanged notebooks do not rerun.
 shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks", dirs_exist_ok=True)
-for copied in (HERE / "notebooks").glob("*.ipynb"):  # the copy of one that was renamed goes
+for copied in (HERE / "notebooks").glob("*.ipynb"):  # delete copies of renamed notebooks
     if not (HERE.parent / "notebooks" / copied.name).exists():
         copied.unlink()
 
 
 def claims():
-    """Return the table of the claims of theory/, and each as a section: title, status, text."""
+    """Yield the table of the claims of theory/, then a section for each: title, status, text."""
     yield theory.table(files=False)  # each stands above its claim
     for claim in theory.claims():
         head = f"## {claim.NUMBER}. {theory.title(claim)}"
@@ -40,7 +40,7 @@ def claims():
 
 
 def commands():
-    """Return the help of every command as a section."""
+    """Yield a section for the help of each command."""
     os.environ["COLUMNS"] = "90"  # as wide as argparse writes
     for command in (
         "list",
@@ -64,7 +64,7 @@ def scaling():
 
 
 def families():
-    """Return the catalogue of families; its pictures lie beside it."""
+    """Return the catalogue of families; its pictures are written next to it."""
     return catalogue.page(HERE / "generated" / "families", "generated/families")
 
 
@@ -72,7 +72,7 @@ def families():
 for pages in (claims, commands, scaling, families):
     path = HERE / "generated" / f"{pages.__name__}.md"
     text = "\n\n".join(pages()) + "\n"
-    if not path.exists() or path.read_text("utf-8") != text:  # what is unchanged is not built anew
+    if not path.exists() or path.read_text("utf-8") != text:  # unchanged pages are not rebuilt
         path.write_text(text, encoding="utf-8")
 
 project = "structmat"
@@ -99,7 +99,7 @@ html_static_path = ["_static"]
 html_css_files = ["custom.css", "notebooks.css"]
 html_logo = "_static/logo.svg"
 html_favicon = "_static/icon.svg"
-EXPLORER = HERE / "generated" / "explorer" / "explorer.html"  # beside the other pages
+EXPLORER = HERE / "generated" / "explorer" / "explorer.html"  # in the folder of the other pages
 EXPLORER.parent.mkdir(exist_ok=True)
 EXPLORER.write_text(explorer_page(saved=precomputed()), encoding="utf-8")
 html_extra_path = ["generated/explorer"]
@@ -143,9 +143,9 @@ def prepare(_app, what, name, _obj, _options, lines):
 
 
 def trim(_app, doctree):
-    """Leave out the empty line that ends an example in Markdown; only doctest needs it."""
+    """Remove the empty line at the end of an example in Markdown, which only doctest needs."""
     for block in doctree.findall(literal_block):
-        block.rawsource = block.astext().rstrip("\n")  # is highlighted if it is the text
+        block.rawsource = block.astext().rstrip("\n")  # highlighted only if equal to the text
         block[:] = [Text(block.rawsource)]
 
 

@@ -2,8 +2,8 @@
 
 It makes docs/results/digits.json, the numbers of docs/digits-study.md. A transformer is pretrained
 on the digits 0 to 4 of scikit-learn, 8×8 pixels, then adapted to the digits 5 to 9 by each method.
-It takes some ten minutes on one core, keeps what is done after each run, and goes on from there
-when it is started again. `--quick` takes seconds, and says whether all of this works.
+It takes about ten minutes on one core, saves each run, and resumes where it was interrupted.
+`--quick` takes seconds and checks that everything works.
 """
 
 import copy
@@ -37,14 +37,14 @@ OLD, NEW = range(5), range(5, 10)
 LAYER_NAMES = ["query", "key", "value", "out", "up", "down"]
 RATES = (1e-3, 3e-3, 1e-2, 3e-2, 1e-1, 3e-1)
 HEAD_RATE = 1e-2  # of the new head, the same for every method
-TARGET = 0.85  # of the validation images told right; how many steps that takes
-EVERY = 4  # steps between two looks at the validation images
+TARGET = 0.85  # accuracy on the validation images; the steps to it are reported
+EVERY = 4  # steps between validations
 BASELINE = "LoRA r=4"
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is done. Seeds below `tuning` are those that rates are chosen with."""
+    """The size of the study. Seeds below `tuning` are used to select the rates."""
 
     seeds: int = 5
     tuning: int = 2
@@ -68,7 +68,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(WIDTH, 2 * WIDTH), nn.Linear(2 * WIDTH, WIDTH)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what the block makes of (images, patches, width)."""
+        """Apply the block to x (images, patches, width)."""
         z = self.before(x)
         q, k, v = (
             layer(z).unflatten(-1, (HEADS, -1)).transpose(1, 2)
@@ -90,7 +90,7 @@ class Body(nn.Module):
         self.norm = nn.LayerNorm(WIDTH)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return the features (images, width) of (images, 8, 8)."""
+        """Return the features (images, width) of images (images, 8, 8)."""
         patches = images.unfold(1, 2, 2).unfold(2, 2, 2).reshape(-1, 16, 4)
         return self.norm(self.blocks(self.embed(patches) + self.place)).mean(1)
 
@@ -111,7 +111,7 @@ def by_peft(config: type[peft.PeftConfig], **options: Any) -> Method:
 
 
 def frozen(body: nn.Module) -> nn.Module:
-    """Return the body as it is: only the new head is trained."""
+    """Return the body unchanged: only the new head is trained."""
     return body.requires_grad_(requires_grad=False)
 
 
@@ -136,7 +136,7 @@ Images = tuple[Tensor, Tensor]
 
 
 def images_of(digits: Sequence[int]) -> Images:
-    """Return the images of some digits, in a fixed order without meaning, and which digit each is.
+    """Return the images of some digits, in a fixed random order, and their labels.
 
     The digit is counted from the first of them.
     """
@@ -148,13 +148,13 @@ def images_of(digits: Sequence[int]) -> Images:
 
 
 def parts(digits: Sequence[int], tested: int) -> tuple[Images, Images]:
-    """Return the images to learn from, and those for the test, the same for every seed."""
+    """Return the training and the test images, which are the same for every seed."""
     images, labels = images_of(digits)
     return (images[tested:], labels[tested:]), (images[:tested], labels[:tested])
 
 
 def drawn(given: Images, each: int, seed: int) -> tuple[Images, Images]:
-    """Return images to train on and images to validate on, as many of each digit."""
+    """Return training and validation images, the same number of each digit."""
     images, labels = given
     order = torch.as_tensor(np.random.default_rng(seed).permutation(len(labels)))
     places = [order[labels[order] == digit] for digit in labels.unique()]
@@ -180,7 +180,7 @@ def judged(body: nn.Module, head: nn.Module, given: Images) -> tuple[float, floa
 def trained(
     body: nn.Module, head: nn.Module, given: Images, *, rate: float, steps: int, batch: int
 ) -> Iterator[float]:
-    """Train the body at a rate and the head at its own; yield the seconds of each step."""
+    """Train the body at `rate` and the head at its own rate; yield the seconds of each step."""
     images, labels = given
     inside = [p for p in body.parameters() if p.requires_grad]
     groups = [{"params": inside, "lr": rate}] if inside else []
@@ -205,7 +205,7 @@ def trained(
 
 @dataclass(frozen=True)
 class Pretrained:
-    """What a seed starts from: the model, its head, the images, and how it does on the old ones."""
+    """The pretrained state of a seed: model, head, images, and accuracy on the old images."""
 
     body: Body
     head: nn.Linear
@@ -217,7 +217,7 @@ class Pretrained:
 
 
 def pretrained(seed: int, sizes: Sizes) -> Pretrained:
-    """Return a transformer that tells the old digits apart, and what it is to learn."""
+    """Return a transformer pretrained on the old digits, and the data for the new ones."""
     torch.manual_seed(seed)
     body, head = Body(), nn.Linear(WIDTH, len(OLD))
     old, old_test = parts(OLD, 300)
@@ -229,7 +229,7 @@ def pretrained(seed: int, sizes: Sizes) -> Pretrained:
 
 
 def run(name: str, rate: float, seed: int, start: Pretrained, sizes: Sizes) -> dict[str, Any]:
-    """Adapt a copy of the model by a method, and return what came of it."""
+    """Adapt a copy of the model by a method, and return the results."""
     torch.manual_seed(1000 + seed)
     head = nn.Linear(WIDTH, len(NEW))
     order = torch.get_rng_state()
@@ -258,7 +258,7 @@ def run(name: str, rate: float, seed: int, start: Pretrained, sizes: Sizes) -> d
     }
 
 
-# What came of it --------------------------------------------------------------------------
+# Results -----------------------------------------------------------------------------------
 
 
 def tables(record: dict[str, Any]) -> list[str]:
@@ -272,14 +272,14 @@ def tables(record: dict[str, Any]) -> list[str]:
 
 
 def plan() -> Plan:
-    """Return which methods there are."""
+    """Return the methods."""
     return Plan(tuple(METHODS), BASELINE, HEAD_ONLY, HEAD_RATE)
 
 
 def studied(path: Path | None, sizes: Sizes) -> dict[str, Any]:
-    """Do what the file does not hold yet, and return the record."""
+    """Do the runs that the file does not contain yet, and return the record."""
     about = {
-        "what": "a vision transformer pretrained on the digits 0 to 4, adapted to 5 to 9",
+        "description": "a vision transformer pretrained on the digits 0 to 4, adapted to 5 to 9",
         "threads": 1,
         "versions": {m.__name__: m.__version__ for m in (np, scipy, sklearn, torch, peft, sm)},
     }
@@ -294,7 +294,7 @@ def studied(path: Path | None, sizes: Sizes) -> dict[str, Any]:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do the runs that the file does not hold yet, and print the tables of the page."""
+    """Do the runs that the file does not contain yet, and print the tables of the page."""
     studies.main(
         "Adapt a small vision transformer to new digits.",
         PATH,

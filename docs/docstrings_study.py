@@ -1,9 +1,9 @@
-"""Adapt a small language model to tell docstrings apart: `python docs/docstrings_study.py`.
+"""Adapt a small language model to classify docstrings: `python docs/docstrings_study.py`.
 
 It makes docs/results/docstrings.json, the numbers of docs/docstrings-study.md: the task and the
-model of `structmat finetune`, with less text, more seeds, and a look at what is forgotten. It takes
-some forty minutes of one core, keeps what is done after each run, and goes on from there when it is
-started again. `--quick` takes about a minute, and says whether all of this works.
+model of `structmat finetune`, with less text, more seeds, and a measure of forgetting. It takes
+about forty minutes on one core, saves each run, and resumes where it was interrupted. `--quick`
+takes about a minute and checks that everything works.
 """
 
 import math
@@ -48,15 +48,15 @@ PATH = Path(__file__).parent / "results" / "docstrings.json"
 RATES = (3e-3, 1e-2, 3e-2)
 HEAD_RATE = 1e-2  # of the new head, the same for every method
 LENGTH = 32  # tokens of a text that are read
-TARGET = 0.5  # of the latest texts told right before they are learned from
-LATEST = 4  # batches of them
+TARGET = 0.5  # accuracy on the latest batches, before they are learned from
+LATEST = 4  # number of these batches
 SHORTEST = 60  # characters of the rest of a docstring
 BASELINE = "LoRA"
 
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much is done. Seeds below `tuning` are those that rates are chosen with."""
+    """The size of the study. Seeds below `tuning` are used to select the rates."""
 
     seeds: int = 5
     tuning: int = 2
@@ -105,14 +105,14 @@ def plan(names: Collection[str] = METHODS) -> Plan:
 
 
 class Pair(NamedTuple):
-    """How a docstring begins, and how it goes on."""
+    """The beginning and the rest of a docstring."""
 
     begins: str
     goes_on: str
 
 
 def texts() -> tuple[Task, dict[str, list[Pair]]]:
-    """Return the task of `structmat finetune`, and docstrings in two parts, by library.
+    """Return the task of `structmat finetune`, and the docstrings by library, split in two.
 
     The beginnings are none of the task's texts, nor nearly the same as one.
     """
@@ -139,7 +139,7 @@ def texts() -> tuple[Task, dict[str, list[Pair]]]:
 
 
 def drawn(pairs: dict[str, list[Pair]], each: int) -> list[Pair]:
-    """Return as many docstrings of each library, picked by a hash of how they begin."""
+    """Return the same number of docstrings of each library, selected by a hash of the beginning."""
     rest = {pair.begins: pair for group in pairs.values() for pair in group}
     begins = {label: [pair.begins for pair in group] for label, group in pairs.items()}
     part = balanced("pairs", begins, train=0, validation=0, test=each).test
@@ -147,7 +147,7 @@ def drawn(pairs: dict[str, list[Pair]], each: int) -> list[Pair]:
 
 
 class Data(NamedTuple):
-    """The model to start from, what it is to learn, and what it should not forget."""
+    """The pretrained model, the task to learn, and the data that measures forgetting."""
 
     source: Pretrained
     tokenizer: Any
@@ -167,7 +167,7 @@ def loaded(sizes: Sizes) -> Data:
 
 
 def judged(model: Any, data: Data, part: Sequence[Example]) -> tuple[float, float]:
-    """Return the accuracy and the loss; the loss of numbers that are none is a hundred."""
+    """Return the accuracy and the loss, which is 100 where the logits are not finite."""
     part = sorted(part, key=lambda example: len(example.text))  # less padding
     found = logits(model, data.tokenizer, [e.text for e in part], max_length=LENGTH)
     labels = torch.tensor([example.label for example in part])
@@ -196,7 +196,7 @@ def embedded(model: Any, data: Data, parts: Sequence[str]) -> Tensor:
 
 
 def found_again(model: Any, data: Data) -> float:
-    """Return how often the nearest of all rests of docstrings is that of the same one."""
+    """Return the fraction of docstrings whose beginning is nearest to their own rest."""
     begins, rests = (embedded(model, data, side) for side in zip(*data.pairs, strict=True))
     nearest = (begins @ rests.T).argmax(-1)
     return float((nearest == torch.arange(len(nearest))).float().mean())
@@ -208,9 +208,9 @@ def found_again(model: Any, data: Data) -> float:
 def trained(
     model: Any, data: Data, head: Sequence[str], *, rate: float, seed: int, sizes: Sizes
 ) -> list[float]:
-    """Train the model at a rate and its head at its own, each text once.
+    """Train the model at `rate` and its head at its own rate, for one epoch.
 
-    Returns how many of each batch were told right before learning from it.
+    Return the accuracy on each batch before learning from it.
     """
     rows = tokenized(data.tokenizer, data.task.train, max_length=LENGTH)
     lengths = [len(row["input_ids"]) for row in rows]
@@ -243,7 +243,7 @@ def trained(
 
 
 def reached(right: Sequence[float]) -> int | None:
-    """Return after how many steps enough of the latest batches were told right, or None.
+    """Return the number of steps to the target accuracy on the latest batches, or None.
 
     Examples
     --------
@@ -257,7 +257,7 @@ def reached(right: Sequence[float]) -> int | None:
 
 
 def run(name: str, rate: float, seed: int, data: Data, sizes: Sizes, before: float) -> studies.Row:
-    """Adapt the model by a method, and return what came of it."""
+    """Adapt the model by a method, and return the results."""
     method = EVERYTHING[name]
     classifier = data.source.classifier(data.task.labels, seed=seed)
     model = method.prepare(classifier)
@@ -283,13 +283,13 @@ def run(name: str, rate: float, seed: int, data: Data, sizes: Sizes, before: flo
     }
 
 
-# What came of it --------------------------------------------------------------------------
+# Results -----------------------------------------------------------------------------------
 
 
 def tables(record: dict[str, Any]) -> list[str]:
     """Return the tables of the page: each method, each against LoRA by seed, and the rates."""
     ratios = relative(record["seconds"], BASELINE)
-    methods = plan(record["chosen"])
+    methods = plan(record["selected_rates"])
     main_table = results(
         methods,
         record,
@@ -301,12 +301,12 @@ def tables(record: dict[str, Any]) -> list[str]:
 
 
 def studied(path: Path | None, sizes: Sizes, names: Collection[str] = METHODS) -> dict[str, Any]:
-    """Do what the file does not hold yet, and return the record."""
+    """Do the runs that the file does not contain yet, and return the record."""
     data = loaded(sizes)
     before = found_again(data.source.classifier(data.task.labels).model, data)
     used = (np, scipy, torch, transformers, accelerate, peft, sm)
     about = {
-        "what": "all-MiniLM-L6-v2 adapted to tell of docstrings which library they document",
+        "description": "all-MiniLM-L6-v2 adapted to classify docstrings by library",
         "task": data.task.fingerprint,
         "before": round(before, 5),
         "threads": 1,
@@ -324,7 +324,7 @@ def studied(path: Path | None, sizes: Sizes, names: Collection[str] = METHODS) -
 
 
 def timed(data: Data, sizes: Sizes, names: Sequence[str]) -> dict[str, list[float]]:
-    """Return the seconds of a training step by each method, in turns.
+    """Return the seconds of a training step by each method, interleaved.
 
     Two rounds warm up: what chooses by measuring does so in its first passes.
     """
@@ -335,7 +335,7 @@ def timed(data: Data, sizes: Sizes, names: Sequence[str]) -> dict[str, list[floa
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Do the runs that the file does not hold yet, and print the tables of the page."""
+    """Do the runs that the file does not contain yet, and print the tables of the page."""
     studies.main(
         "Adapt a small language model to tell docstrings apart.",
         PATH,

@@ -1,4 +1,4 @@
-"""Take the picture of the explorer in the documentation anew: python docs/explorer_picture.py."""
+"""Take the screenshot of the explorer for the documentation: python docs/explorer_picture.py."""
 
 import io
 import shutil
@@ -13,7 +13,7 @@ PATH = Path(__file__).parent / "_static" / "explorer.png"
 
 
 def take(path: Path = PATH) -> None:
-    """Save the page with a wire pointed at, in few colours: it is a drawing, not a photograph."""
+    """Save a screenshot with the pointer on a wire, in few colours, as it is a drawing."""
     from playwright.sync_api import sync_playwright
 
     with Server() as server, sync_playwright() as driver:

@@ -1,7 +1,7 @@
 """Fit a random 512×512 orthogonal matrix on many networks: `python docs/fit_512.py`.
 
 It makes docs/results/fit-512.json, the numbers of docs/fitting.md. It takes some 40 minutes on one
-core, keeps what is done after each seed, and goes on from there when it is started again.
+core, saves each seed, and resumes where it was interrupted.
 """
 
 import json
@@ -18,12 +18,12 @@ import structmat as sm
 PATH = Path(__file__).parent / "results" / "fit-512.json"
 WIDTH, SEEDS, SWEEPS = 512, 10, 60
 EQUAL = (2304, 3840, 7680, 11520, 23040)
-ON = 0.001  # of the paper's curve, or rather on it
+ON = 0.001  # within this distance a network counts as on the paper's curve
 DEPTHS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 12, 15, 18, 24, 30, 45, 60, 90)
 
 
 def series() -> dict[str, list[tuple[str, sm.Network]]]:
-    """Return the networks by topology, each with the expression that makes it."""
+    """Return the networks by topology, each with the expression that constructs it."""
     cycled, marks = sm.butterfly(WIDTH).repeat(10), sm.ruler(WIDTH)
     eights = sm.mixed_radix(WIDTH, (8, 8, 8)).repeat(4)
     found: dict[str, list[tuple[str, sm.Network]]] = {}
@@ -64,7 +64,7 @@ def target(seed: int) -> np.ndarray:
 
 
 def fitted(net: sm.Network, seed: int) -> dict[str, float]:
-    """Return what the sweeps from random blocks come to, what half of them, and the lower bound."""
+    """Return the error after all sweeps and after half of them, and the lower bound."""
     begin = sm.random_blocks(net, rng=seed, dtype=np.float32)
     found = sm.fit(net, target(seed), start=begin, sweeps=SWEEPS, tolerance=0, progress=False)
     half = found.history[: SWEEPS // 2][-1]
@@ -81,7 +81,7 @@ def medians(record: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:
 
 
 def frontier(record: dict[str, Any]) -> list[tuple[int, float]]:
-    """Return the paper's curve: the BOFT networks that none with fewer parameters beats."""
+    """Return the paper's curve: the BOFT networks on the Pareto frontier."""
     paper = [p for t, points in medians(record).items() if t.startswith("BOFT") for p in points]
     best: list[tuple[int, float]] = []
     for parameters, error in sorted(paper):
@@ -91,7 +91,7 @@ def frontier(record: dict[str, Any]) -> list[tuple[int, float]]:
 
 
 def equal_rows(record: dict[str, Any]) -> list[list[str]]:
-    """Return a row for each topology: its median errors at the parameters of `EQUAL`."""
+    """Return a row for each topology: the median errors at the parameter counts `EQUAL`."""
     rows = []
     for topology, points in medians(record).items():
         errors = dict(points)
@@ -104,7 +104,7 @@ def equal_rows(record: dict[str, Any]) -> list[list[str]]:
 def verdict_rows(record: dict[str, Any]) -> list[list[str]]:
     """Return for each other topology how many of its networks lie below the paper's curve.
 
-    The curve is drawn straight between its points; networks outside its range do not count, and
+    The curve is interpolated linearly; networks outside its range do not count, and
     those within 0.001 of it count as on it.
     """
     x, y = zip(*frontier(record), strict=True)
@@ -113,9 +113,9 @@ def verdict_rows(record: dict[str, Any]) -> list[list[str]]:
         inside = [(p, error - np.interp(p, x, y)) for p, error in points if x[0] <= p <= x[-1]]
         if topology.startswith("BOFT"):
             continue
-        below = sum(off < -ON for _, off in inside)
-        above = sum(off > ON for _, off in inside)
-        most, where = min((off, p) for p, off in inside)
+        below = sum(gap < -ON for _, gap in inside)
+        above = sum(gap > ON for _, gap in inside)
+        most, where = min((gap, p) for p, gap in inside)
         rows.append(
             [
                 topology,
@@ -128,10 +128,10 @@ def verdict_rows(record: dict[str, Any]) -> list[list[str]]:
 
 
 def main() -> None:
-    """Fit what is not in the file yet, and print the tables of the page."""
+    """Do the fits that the file does not contain yet, and print the tables of the page."""
     record = json.loads(PATH.read_text("utf-8")) if PATH.exists() else {"networks": []}
     record |= {
-        "what": "relative Frobenius errors of fits to Haar random orthogonal matrices",
+        "description": "relative Frobenius errors of fits to Haar random orthogonal matrices",
         "width": WIDTH,
         "seeds": SEEDS,
         "sweeps": SWEEPS,

@@ -1,4 +1,4 @@
-"""The links of the documentation: where each stands, and whether it leads somewhere here.
+"""Check the links of the documentation: targets within the repository must exist.
 
 `python docs/links.py` prints those to other sites, each with the pages it is on; nothing asks the
 network but `make links`.
@@ -28,14 +28,14 @@ WRITTEN = (
 
 
 def pages() -> list[Path]:
-    """Return every file that a reader may follow a link from."""
+    """Return every file that may contain links."""
     found = [ROOT / "README.md", ROOT / "CHANGELOG.md", ROOT / "theory" / "README.md"]
     found += sorted((ROOT / "docs").glob("*.md")) + sorted((ROOT / "notebooks").glob("*.ipynb"))
     return [*found, *sorted(ROOT.glob("CONTRIBUTING.md")), *sorted(ROOT.glob("SECURITY.md"))]
 
 
 def prose(page: Path) -> str:
-    """Return the text of a page in Markdown, a notebook's without its code."""
+    """Return the Markdown text of a page, without the code of notebooks."""
     text = page.read_text("utf-8")
     if page.suffix != ".ipynb":
         return text
@@ -44,7 +44,7 @@ def prose(page: Path) -> str:
 
 
 def links(text: str) -> list[str]:
-    """Return the targets of the links and pictures of a text, in the order of their kinds.
+    """Return the targets of the links and images of a text, grouped by kind.
 
     >>> links("[a](b.md#c), `[no](x)`, <https://d.org>, ![p](q.svg)")
     ['b.md#c', 'q.svg', 'https://d.org']
@@ -71,12 +71,12 @@ def anchors(text: str) -> set[str]:
 
 
 def outside(target: str) -> bool:
-    """Return whether a target is not a file of the repository."""
+    """Return whether a target is outside the repository."""
     return re.match(r"[a-z][a-z+.-]*:", target) is not None
 
 
 def broken(page: Path) -> Iterator[str]:
-    """Yield what is wrong with each link of a page that leads to no file, or to no heading."""
+    """Yield an error for each link of a page whose file or heading does not exist."""
     text = prose(page)
     for target in links(text):
         if outside(target):
@@ -96,7 +96,7 @@ def broken(page: Path) -> Iterator[str]:
 
 
 def main() -> int:
-    """Print the links to other sites, each with the pages that it stands on."""
+    """Print the links to other sites, each with the pages that contain it."""
     found: dict[str, list[str]] = {}
     for page in pages():
         for target in filter(outside, links(prose(page))):

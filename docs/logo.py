@@ -1,7 +1,7 @@
-"""Draw the logo and the icon anew: `make pictures`. They are butterfly networks, seen by structmat.
+"""Draw the logo and the icon, which are butterfly networks: `make pictures`.
 
-Lines and dots have colours that can be told from white and from black, and nothing lies behind
-them, so that one file serves light pages and dark ones.
+The colours contrast with white and with black, and the background is transparent, so that one file
+serves light and dark pages.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Draw the pictures of README and docs anew: `make pictures`."""
+"""Draw the pictures of README and docs: `make pictures`."""
 
 import json
 import math
@@ -23,7 +23,7 @@ import scaling  # noqa: E402
 
 
 def spreading() -> Figure:
-    """Show how one input spreads in a butterfly, in a shuffle and in a cubic graph."""
+    """Plot how one input spreads in a butterfly, in a shuffle and in a cubic graph."""
     networks = {
         "butterfly(16)": sm.butterfly(16),
         "shuffle(16, block=4)": sm.shuffle(16, block=4),
@@ -39,7 +39,7 @@ def spreading() -> Figure:
 
 
 def fitting() -> Figure:
-    """Show the errors of fits to random targets of width 512 against the parameters."""
+    """Plot the errors of fits to random targets of width 512 against the parameters."""
     path = HERE / "results" / "fit-512.json"
     left_out = ("random, blocks of 4", "random, blocks of 16", "mixed radix, once")
     curves: dict[str, list[tuple[int, float]]] = {}
@@ -59,7 +59,7 @@ QUIET = {"fontsize": 8, "color": "#666666", "textcoords": "offset points"}
 
 
 def growth() -> Figure:
-    """Show how the time of a rotation grows with the width and the tokens."""
+    """Plot how the time of a rotation grows with the width and the tokens."""
     figure = timings(
         {"width": "width d, {tokens:,} tokens", "tokens": "tokens in a batch, width {width:,}"}
     )
@@ -71,7 +71,7 @@ def growth() -> Figure:
 
 
 def stages() -> Figure:
-    """Show what each stage costs, and each radix."""
+    """Plot the time against the depth and against the radix."""
     return timings(
         {
             "depth": "stages, width {width:,}, {tokens:,} tokens",
@@ -81,7 +81,7 @@ def stages() -> Figure:
 
 
 def timings(names: Mapping[str, str]) -> Figure:
-    """Draw medians against each axis, above those of a forward, with references in grey."""
+    """Plot medians of a training step and, below, of a forward pass, with references in grey."""
     record = json.loads(scaling.PATH.read_text("utf-8"))
     figure = Figure(figsize=(11, 8), layout="constrained")
     axes = figure.subplots(2, len(names), sharey="row")
@@ -105,7 +105,7 @@ def timings(names: Mapping[str, str]) -> Figure:
 
 
 def timed(rows: Mapping[str, Mapping[int, Mapping[str, Any]]], kind: str, ax: Axes) -> None:
-    """Draw medians in milliseconds, with a band between the quartiles."""
+    """Plot medians in milliseconds, with a band between the quartiles."""
     medians = {
         curve: [(place, 1e3 * row[kind]["median"]) for place, row in sorted(points.items())]
         for curve, points in rows.items()
@@ -129,7 +129,7 @@ def reference(
     *,
     above: bool,
 ) -> None:
-    """Draw how a law grows, through the last of the points, as far down as there are others."""
+    """Plot a growth law through the last point, down to the lowest of the others."""
     last = max(points)
     scale = 1e3 * points[last][kind]["median"] / law(last)
     lowest = min(line.get_ydata().min() for line in ax.lines) / 2

@@ -1,10 +1,10 @@
 """Measure how the time of a rotation grows: `python docs/scaling.py`.
 
 It makes docs/results/scaling.json, from which the docs build makes the tables of
-docs/benchmarks.md, and `make pictures` the curves. `Orthogonal` alone is timed, with no frozen
-layer: against the width, the tokens, the depth and the radix; beside it the dense product, up to
-8,192 wires. All points of an axis take turns, round by round. It takes about ten minutes on two
-cores. `--quick` takes seconds, and says on small sizes whether all of this works.
+docs/benchmarks.md, and `make pictures` the curves. `Orthogonal` is timed alone, without a frozen
+layer, against the width, the tokens, the depth and the radix; so is the dense product, up to 8,192
+wires. All points of an axis are interleaved. It takes about ten minutes on two cores; `--quick`
+takes seconds and checks on small sizes that everything works.
 """
 
 import argparse
@@ -43,7 +43,7 @@ SHARES = {"width": 0.3, "tokens": 0.4, "depth": 0.2, "radix": 0.1}
 
 @dataclass(frozen=True)
 class Point:
-    """What is timed: the rotation of a spec, or a dense product; `x` is its place on the axis."""
+    """A case to time, the rotation of a spec or a dense product; `x` is its value on the axis."""
 
     curve: str
     x: int | None  # None: it has no place on this axis, and is a level to compare with
@@ -52,7 +52,7 @@ class Point:
     tokens: int
 
     def module(self) -> nn.Module:
-        """Return the layer, with generators that are not zero."""
+        """Return the layer, with non-zero generators."""
         if self.spec == DENSE:
             return nn.Linear(self.width, self.width, bias=False).to(device())
         layer = Orthogonal(sm.parse(self.spec)(self.width)).to(device())
@@ -113,7 +113,7 @@ def batches(points: Sequence[Point]) -> dict[tuple[int, int], Batch]:
 def measured(
     points: Sequence[Point], *, seconds: float, warmup: int, on_step: Callable[[], object]
 ) -> Iterator[dict[str, Any]]:
-    """Time all points in turns, and yield a row of each."""
+    """Time all points, interleaved, and yield a row for each."""
     held = batches(points)
     steps: dict[tuple[str, Point], Callable[[], None]] = {}
     for point in points:
@@ -139,13 +139,13 @@ def curves(record: Mapping[str, Any], axis: str) -> dict[str, dict[int, dict[str
 
 
 def level(record: Mapping[str, Any], axis: str) -> dict[str, Any]:
-    """Return the row of an axis that has no place on it: the dense product's."""
+    """Return the row without a place on the axis: that of the dense product."""
     (row,) = [row for row in record["axes"][axis] if row["x"] is None]
     return dict(row)
 
 
 def exponent(rows: Mapping[int, Mapping[str, Any]], kind: str) -> float | None:
-    """Return p of the best fit of seconds ∝ d^p from 1,024 wires on, if there are two such."""
+    """Return p of the fit seconds ∝ d^p for 1,024 wires and more, if there are two such points."""
     wide = [d for d in rows if d >= FIT_FROM]
     if len(wide) < 2:
         return None
@@ -156,7 +156,7 @@ def exponent(rows: Mapping[int, Mapping[str, Any]], kind: str) -> float | None:
 def overtakes(
     rows: Mapping[int, Mapping[str, Any]], others: Mapping[int, Mapping[str, Any]], kind: str
 ) -> int | None:
-    """Return the first place from which on all that both have are faster than the others'."""
+    """Return the first place from which one curve is faster than the other at all common places."""
     first = None
     for x in sorted(rows.keys() & others.keys(), reverse=True):
         if rows[x][kind]["median"] >= others[x][kind]["median"]:
@@ -238,11 +238,11 @@ def _by_radix(record: Mapping[str, Any]) -> str:
 
 
 def _beside(record: Mapping[str, Any], axis: str) -> str:
-    return f"The dense product beside them took {_cell(level(record, axis))}."
+    return f"The dense product took {_cell(level(record, axis))}."
 
 
 def _some(points: Mapping[int, object]) -> list[int]:
-    """Return every other place, from the first on."""
+    """Return every other place, starting with the first."""
     return sorted(points)[::2]
 
 
@@ -253,7 +253,7 @@ def _cell(row: Mapping[str, Any] | None) -> str:
 
 
 def _milliseconds(seconds: float) -> str:
-    """Return three digits, or more where there are more before the point."""
+    """Format with three significant digits, or all digits before the decimal point."""
     value = 1e3 * seconds
     digits = max(0, 2 - math.floor(math.log10(value)))
     return f"{value:,.{min(digits, 3)}f}"
@@ -291,7 +291,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if value is not None and value is not False and (name, value) != ("--warmup", 2)
     ]
     record = {
-        "what": "seconds of a rotation alone: forward, and a training step of it",
+        "description": "seconds of a rotation alone: forward, and a training step of it",
         "command": " ".join(["python docs/scaling.py", *shown]),
         "date": datetime.now(UTC).date().isoformat(),
         "machine": torch_machine(),

@@ -1,4 +1,4 @@
-"""Time the training steps of the finetuning tables anew: `python docs/step_times.py`.
+"""Time the training steps of the finetuning tables again: `python docs/step_times.py`.
 
 Five minutes on a machine that does nothing else. It changes the times in the records of
 docs/finetuning.md and docs/docstrings-study.md and in the tables there. Nothing else changes: the
@@ -29,7 +29,7 @@ FULL = DOCS / "results" / "finetune-full.json"
 
 
 def full(path: Path = FULL, page: Path = DOCS / "finetuning.md") -> None:
-    """Time the methods of `structmat finetune --full`, on as many threads as torch takes."""
+    """Time the methods of `structmat finetune --full`, with the default number of threads."""
     record = json.loads(path.read_text("utf-8"))
     before = shown(result_tables.rows(record))
     seconds = seconds_a_step(
@@ -57,18 +57,18 @@ def docstrings(
     torch.set_num_threads(1)
     sizes = docstrings_study.Sizes(**record["sizes"])
     data = docstrings_study.loaded(sizes)
-    record["seconds"] = docstrings_study.timed(data, sizes, list(record["chosen"]))
+    record["seconds"] = docstrings_study.timed(data, sizes, list(record["selected_rates"]))
     studies.write(path, record)
     quoted(page, before, docstrings_study.tables(record))
 
 
 def shown(rows: Sequence[result_tables.Row]) -> list[str]:
-    """Return rows as Markdown."""
+    """Format rows as Markdown."""
     return [f"| {' | '.join(row)} |" for row in rows]
 
 
 def quoted(page: Path, before: Sequence[str], after: Sequence[str]) -> None:
-    """Put new tables, or rows of one, where a page has the old ones."""
+    """Replace tables, or rows of a table, in a page."""
     text = page.read_text("utf-8")
     for old, new in zip(before, after, strict=True):
         if old not in text:

@@ -1,8 +1,8 @@
-"""What the studies of finetuning share: runs kept one by one, rates, intervals and tables.
+"""Functions shared by the finetuning studies: resumable runs, rates, intervals and tables.
 
 A record is plain JSON. It holds `runs`, one for each method, rate and seed, with the accuracies on
 validation and test data (`valid`, `test`), what was `forgotten`, and the step at which a target was
-`reached`, or None; and `chosen`, the rate of each method.
+`reached`, or None; and `selected_rates`, one for each method.
 """
 
 import argparse
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """Which methods there are: `head_only` trains only the head, so it has no rate to choose."""
+    """The methods compared: `head_only` trains only the head, so it has no rate to select."""
 
     methods: tuple[str, ...]
     baseline: str
@@ -34,11 +34,11 @@ class Plan:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All methods, the head_only at the end."""
+        """All methods, with `head_only` last."""
         return (*self.methods, self.head_only)
 
 
-# Doing the runs ---------------------------------------------------------------------------
+# Runs -----------------------------------------------------------------------------------
 
 
 def studied(
@@ -48,11 +48,11 @@ def studied(
     path: Path | None,
     run: Callable[[str, float, int], Row],
 ) -> dict[str, Any]:
-    """Do the runs that the file does not hold yet, and return the record.
+    """Do the runs that the file does not contain yet, and return the record.
 
-    Every method tries every rate of `sizes` on the first seeds (`sizes.tuning`), and goes on with
-    the best of them on the others. What the file holds counts only if it was of the same sizes
-    and the same task.
+    Every method tries every rate of `sizes` on the first seeds (`sizes.tuning`), and uses the
+    best of them for the other seeds. Runs in the file are reused only if its sizes and its task are
+    the same.
     """
     plain = json.loads(json.dumps(vars(sizes)))
     known = json.loads(path.read_text("utf-8")) if path is not None and path.exists() else {}
@@ -61,7 +61,7 @@ def studied(
     record: dict[str, Any] = {
         **about,
         "sizes": plain,
-        "chosen": {},
+        "selected_rates": {},
         "runs": kept.get("runs", []),
     }
     record |= {key: value for key, value in kept.items() if key not in record}
@@ -75,7 +75,9 @@ def studied(
                     write(path, record)
                 bar.update()
             if seed == sizes.tuning - 1:
-                record["chosen"] = {n: chosen(record["runs"], n, sizes.tuning) for n in plan.names}
+                record["selected_rates"] = {
+                    n: best_rate(record["runs"], n, sizes.tuning) for n in plan.names
+                }
     write(path, record)
     return record
 
@@ -84,19 +86,19 @@ def _tried(
     plan: Plan, sizes: Any, record: Mapping[str, Any], seed: int
 ) -> Iterator[tuple[str, float]]:
     for name in plan.methods:
-        rates = sizes.rates if seed < sizes.tuning else (record["chosen"][name],)
+        rates = sizes.rates if seed < sizes.tuning else (record["selected_rates"][name],)
         yield from ((name, rate) for rate in rates)
     yield plan.head_only, plan.head_only_rate
 
 
 def write(path: Path | None, record: Mapping[str, Any]) -> None:
-    """Write the record, whole or not at all."""
+    """Write the record atomically."""
     if path is not None:
         write_json(path, record)
 
 
-def chosen(runs: Sequence[Row], name: str, tuning: int) -> float:
-    """Return the rate with the best accuracy on the validation data, then the least loss."""
+def best_rate(runs: Sequence[Row], name: str, tuning: int) -> float:
+    """Return the rate with the best accuracy on the validation data, then the lowest loss."""
     tried: dict[float, list[Row]] = {}
     for row in runs:
         if row["method"] == name and row["seed"] < tuning:
@@ -112,18 +114,18 @@ def chosen(runs: Sequence[Row], name: str, tuning: int) -> float:
 
 def final(record: Mapping[str, Any], name: str) -> list[Row]:
     """Return the runs of a method at its rate, by seed."""
-    rate = record["chosen"][name]
+    rate = record["selected_rates"][name]
     rows = [r for r in record["runs"] if r["method"] == name and r["rate"] == rate]
     return sorted(rows, key=lambda row: row["seed"])
 
 
-# What came of it --------------------------------------------------------------------------
+# Results -----------------------------------------------------------------------------------
 
 
 def interval(values: Sequence[float], *, comparisons: int = 1) -> tuple[float, float]:
     """Return the mean and half of the width of its 95 % confidence interval, by Student's t.
 
-    Of several `comparisons` all intervals hold at once (Bonferroni).
+    With several `comparisons` the intervals hold simultaneously (Bonferroni).
     """
     spread = statistics.stdev(values) / math.sqrt(len(values))
     quantile = scipy.stats.t.ppf(1 - 0.025 / comparisons, len(values) - 1)
@@ -131,13 +133,13 @@ def interval(values: Sequence[float], *, comparisons: int = 1) -> tuple[float, f
 
 
 def shown(values: Sequence[float], *, sign: str = "") -> str:
-    """Return a mean and its interval, in points of a hundred."""
+    """Return a mean and its interval, in percentage points."""
     mean, half = interval([100 * v for v in values])
     return f"{mean:{sign}.1f} ± {half:.1f}"
 
 
 def gaps(plan: Plan, record: Mapping[str, Any], name: str, key: str) -> list[float]:
-    """Return by how much a method exceeds the baseline, seed by seed."""
+    """Return the difference of a method from the baseline for each seed."""
     pairs = zip(final(record, name), final(record, plan.baseline), strict=True)
     return [mine[key] - base[key] for mine, base in pairs]
 
@@ -159,7 +161,7 @@ def results(
         steps = [row["reached"] for row in rows if row["reached"]]
         seen = f"{statistics.median(steps):g}" if steps else "—"
         seen += f" ({len(steps)} of {len(rows)})" if len(steps) < len(rows) else ""
-        rate = "—" if name == plan.head_only else f"{record['chosen'][name]:g}"
+        rate = "—" if name == plan.head_only else f"{record['selected_rates'][name]:g}"
         cells = [name, f"{rows[0]['trained']:,}", rate, shown(test), shown(lost), seen]
         lines.append(f"| {' | '.join(cells)} | {spent(name)} |")
     return "\n".join(lines)
@@ -177,7 +179,7 @@ def against(plan: Plan, record: Mapping[str, Any]) -> str:
 
 
 def by_rate(plan: Plan, record: Mapping[str, Any]) -> str:
-    """Return the table of what rates were chosen by, and of what each of them forgets."""
+    """Return the table of validation accuracy and forgetting at each rate."""
     rates = record["sizes"]["rates"]
     lines = [f"| method | {' | '.join(f'{rate:g}' for rate in rates)} |"]
     lines.append("| --- |" + " ---: |" * len(rates))
@@ -193,7 +195,7 @@ def by_rate(plan: Plan, record: Mapping[str, Any]) -> str:
             right, lost = (
                 100 * statistics.fmean(row[key] for row in rows) for key in ("valid", "forgotten")
             )
-            mark = "**" if rate == record["chosen"][name] else ""
+            mark = "**" if rate == record["selected_rates"][name] else ""
             cells.append(f"{mark}{right:.0f}, {lost:.0f}{mark}")
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return "\n".join(lines)
@@ -208,16 +210,16 @@ def main(
     tables: Callable[[Path | None, bool], Sequence[str]],
     arguments: Sequence[str] | None,
 ) -> None:
-    """Read the options, do the runs on one thread, and print the tables of the page.
+    """Parse the options, do the runs on one thread, and print the tables of the page.
 
-    `tables` takes the file of the record, if there is to be one, and whether to be quick.
+    `tables` takes the file of the record, or None, and whether this is the quick run.
     """
     parser = argparse.ArgumentParser(description=what)
-    parser.add_argument("--quick", action="store_true", help="few steps, to see whether it runs")
+    parser.add_argument("--quick", action="store_true", help="few steps, as a smoke test")
     parser.add_argument(
         "--output",
         type=Path,
-        help=f"(default: {default.name} in docs/results; with --quick nowhere)",
+        help=f"(default: {default.name} in docs/results; none with --quick)",
     )
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)

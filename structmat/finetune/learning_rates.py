@@ -79,17 +79,17 @@ def search(
             entry["accuracy"][f"{rate:g}"] = _trial(
                 method, source, tokenizer, task, recipe=recipe, rate=rate, on_step=on_step
             )
-            entry["chosen"] = chosen(entry["accuracy"])
+            entry["selected_rate"] = best_rate(entry["accuracy"])
             write_json(path, record)
     return record
 
 
-def chosen(accuracy: Mapping[str, float]) -> float:
+def best_rate(accuracy: Mapping[str, float]) -> float:
     """Return the rate with the best accuracy, or the smallest of several.
 
     Examples
     --------
-    >>> chosen({"0.001": 0.5, "0.003": 0.7, "0.01": 0.7})
+    >>> best_rate({"0.001": 0.5, "0.003": 0.7, "0.01": 0.7})
     0.003
     """
     return min((float(rate) for rate in accuracy), key=lambda r: (-accuracy[f"{r:g}"], r))
@@ -97,7 +97,7 @@ def chosen(accuracy: Mapping[str, float]) -> float:
 
 def rates(record: Mapping[str, Any]) -> dict[str, float]:
     """Return the selected rates of a record, by method."""
-    return {name: float(entry["chosen"]) for name, entry in record["methods"].items()}
+    return {name: float(entry["selected_rate"]) for name, entry in record["methods"].items()}
 
 
 def _trial(

@@ -40,7 +40,7 @@ def expected(script, record):
     sizes = record["sizes"]
     for seed in range(sizes["seeds"]):
         for name in script.METHODS:
-            tried = sizes["rates"] if seed < sizes["tuning"] else [record["chosen"][name]]
+            tried = sizes["rates"] if seed < sizes["tuning"] else [record["selected_rates"][name]]
             yield from ((name, rate, seed) for rate in tried)
         yield script.HEAD_ONLY, script.HEAD_RATE, seed
 
@@ -49,7 +49,7 @@ def test_the_record_holds_every_run_and_no_other(script, record):
     assert record["sizes"] == json.loads(json.dumps(vars(script.Sizes())))
     assert sorted(keys(record)) == sorted(expected(script, record))
     for name in script.METHODS:
-        assert record["chosen"][name] == studies.chosen(record["runs"], name, 2)
+        assert record["selected_rates"][name] == studies.best_rate(record["runs"], name, 2)
 
 
 def test_the_numbers_of_parameters_are_about_equal(script, record):

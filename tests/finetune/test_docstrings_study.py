@@ -37,13 +37,15 @@ def test_the_record_holds_every_run_and_no_other(record):
     expected = []
     for seed in range(sizes["seeds"]):
         for name in script.METHODS:
-            tried = sizes["rates"] if seed < sizes["tuning"] else [record["chosen"][name]]
+            tried = sizes["rates"] if seed < sizes["tuning"] else [record["selected_rates"][name]]
             expected += [(name, rate, seed) for rate in tried]
         expected.append((script.HEAD_ONLY, script.HEAD_RATE, seed))
     found = [(row["method"], row["rate"], row["seed"]) for row in record["runs"]]
     assert sorted(found) == sorted(expected)
     for name in script.METHODS:
-        assert record["chosen"][name] == studies.chosen(record["runs"], name, sizes["tuning"])
+        assert record["selected_rates"][name] == studies.best_rate(
+            record["runs"], name, sizes["tuning"]
+        )
     assert {len(times) for times in record["seconds"].values()} == {sizes["rounds"]}
 
 

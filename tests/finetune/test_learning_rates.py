@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structmat.finetune import learning_rates
-from structmat.finetune.learning_rates import chosen, rates, record_at, search
+from structmat.finetune.learning_rates import best_rate, rates, record_at, search
 from structmat.finetune.methods import METHODS, named
 from structmat.finetune.models import pretrained
 from structmat.finetune.recipe import Recipe
@@ -27,12 +27,12 @@ def test_the_record_gives_every_method_the_same_search():
     assert record["task"]["sizes"]["train"] == learning_rates.TEXTS
     for entry in record["methods"].values():
         assert [float(rate) for rate in entry["accuracy"]] == record["grid"]
-        assert entry["chosen"] == chosen(entry["accuracy"])
+        assert entry["selected_rate"] == best_rate(entry["accuracy"])
 
 
 @given(st.dictionaries(st.sampled_from([1e-3, 3e-3, 1e-2, 3e-2]), st.floats(0, 1), min_size=1))
 def test_the_chosen_rate_is_the_smallest_of_the_best(accuracy):
-    rate = chosen({f"{key:g}": value for key, value in accuracy.items()})
+    rate = best_rate({f"{key:g}": value for key, value in accuracy.items()})
     best = max(accuracy.values())
     assert rate == min(key for key, value in accuracy.items() if value == best)
 

@@ -31,7 +31,7 @@ def test_the_page_quotes_the_record(record):
     search = json.loads((DOCS / "results" / "tuning.json").read_text("utf-8"))
     for entry in search["methods"].values():
         cells = [f"{entry['accuracy'][f'{rate:g}']:.3f}" for rate in search["grid"]]
-        assert f"| {' | '.join([entry['label'], *cells])} | {entry['chosen']:g} |" in page
+        assert f"| {' | '.join([entry['label'], *cells])} | {entry['selected_rate']:g} |" in page
 
 
 def test_the_report_of_the_record_draws_every_network(record):

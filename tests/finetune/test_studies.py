@@ -51,7 +51,7 @@ def test_every_rate_is_tried_on_the_first_seeds_and_the_best_one_goes_on(tmp_pat
     each = [("base", 0.1), ("base", 0.2), ("other", 0.1), ("other", 0.2), ("head", 0.5)]
     assert done[:10] == [(*pair, seed) for seed in (0, 1) for pair in each]
     assert done[10:] == [("base", 0.2, 2), ("other", 0.2, 2), ("head", 0.5, 2)]
-    assert record["chosen"] == {"base": 0.2, "other": 0.2, "head": 0.5}
+    assert record["selected_rates"] == {"base": 0.2, "other": 0.2, "head": 0.5}
     assert [r["seed"] for r in studies.final(record, "other")] == [0, 1, 2]
     assert json.loads((tmp_path / "r.json").read_text("utf-8")) == record
     assert list(tmp_path.iterdir()) == [tmp_path / "r.json"]
@@ -60,8 +60,8 @@ def test_every_rate_is_tried_on_the_first_seeds_and_the_best_one_goes_on(tmp_pat
 def test_the_choice_looks_at_the_tuning_seeds_alone():
     runs = [row("base", rate, seed) for rate in (0.1, 0.2) for seed in (0, 1)]
     late = row("base", 0.1, 2) | {"valid": 1.0}
-    assert studies.chosen([*runs, late], "base", 2) == 0.2
-    assert studies.chosen([*runs, late], "base", 3) == 0.1
+    assert studies.best_rate([*runs, late], "base", 2) == 0.2
+    assert studies.best_rate([*runs, late], "base", 3) == 0.1
 
 
 @given(st.integers(0, 13))
@@ -90,7 +90,7 @@ def test_the_tables_say_what_was_found(tmp_path):
     assert table.splitlines()[2:] == [
         "| base | 1,000 | 0.2 | 51.0 ± 2.5 | 25.0 ± 0.0 | 4 (2 of 3) | b |",
         "| other | 1,000 | 0.2 | 61.0 ± 2.5 | 25.0 ± 0.0 | 4 (2 of 3) | o |",
-        "| head | 1,000 | — | 51.0 ± 2.5 | 25.0 ± 0.0 | 4 (2 of 3) | f |",
+        "| head | 1,000 | — | 51.0 ± 2.5 | 25.0 ± 0.0 | 4 (2 of 3) | h |",
     ]
     assert studies.against(PLAN, record).splitlines()[2:] == [
         "| other | +10.0 ± 0.0 | +0.0 ± 0.0 |",
