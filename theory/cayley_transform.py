@@ -57,6 +57,6 @@ def check() -> str:
                 limit = 100 * radix * np.finfo(float).eps * (1 + size ** (k + 1)) ** 2
                 error = np.linalg.norm(cayley(upper, radix) - cut, 2)
                 assert abs(error - size ** (k + 1)) <= limit, (radix, size, k)
-                off = np.linalg.norm(cut.T @ cut - np.eye(radix), 2)
-                assert off <= 2 * size ** (k + 1) + size ** (2 * k + 2) + limit, (radix, size, k)
+                defect = np.linalg.norm(cut.T @ cut - np.eye(radix), 2)
+                assert defect <= 2 * size ** (k + 1) + size ** (2 * k + 2) + limit, (radix, size, k)
     return "sizes 2 and 3 in symbols, and 36 random cases of size 2 to 8"

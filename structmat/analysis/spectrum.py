@@ -49,9 +49,11 @@ def eigenangles(matrix: npt.ArrayLike) -> Array:
     if r.ndim != 2 or r.shape[0] != r.shape[1] or r.dtype.kind not in "iufc":
         raise BlockError(f"matrix {r.shape} of dtype {r.dtype}: it must be square, of numbers")
     r = r.astype(np.result_type(r.dtype, np.float32))
-    off = float(np.abs(np.conj(r.T) @ r - np.eye(len(r))).max(initial=0.0))
-    if not off <= np.finfo(r.dtype).eps ** 0.5:
-        raise BlockError(f"matrix deviates from orthogonality by {off:.3g}: it must be orthogonal")
+    deviation = float(np.abs(np.conj(r.T) @ r - np.eye(len(r))).max(initial=0.0))
+    if not deviation <= np.finfo(r.dtype).eps ** 0.5:
+        raise BlockError(
+            f"matrix deviates from orthogonality by {deviation:.3g}: it must be orthogonal"
+        )
     angles: Array = np.sort(np.angle(np.linalg.eigvals(r))).astype(float)
     return angles
 

@@ -39,7 +39,7 @@ _OF_ADAPTERS = (SETTINGS, TENSORS, PEFT_SETTINGS)
 _NAMED = 8  # maximum number of files listed in a note
 
 
-def copy_beside(weights: FileWeights, target: Path, *, leave: Path) -> list[str]:
+def copy_other_files(weights: FileWeights, target: Path, *, leave: Path) -> list[str]:
     """Copy a model's directory without its old weights; return notes.
 
     Symbolic links are followed, except those that form a cycle. The directories of the modules

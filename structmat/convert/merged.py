@@ -13,7 +13,7 @@ from torch import Tensor
 from structmat._util.files import write_json
 from structmat._util.progress import bar
 from structmat.convert.adaptation import Adaptation, LayerRotation, rotate
-from structmat.convert.directory_copy import copy_beside
+from structmat.convert.directory_copy import copy_other_files
 from structmat.convert.layer_names import Names
 from structmat.convert.tensor_files import (
     FileWeights,
@@ -92,7 +92,7 @@ def write(
         settings = ties.settings or weights.settings
         if settings and (vocabulary.rows or ties.settings is not None):
             write_json(target / CONFIG, vocabulary.settings(settings))
-        notes += copy_beside(weights, target, leave=called)
+        notes += copy_other_files(weights, target, leave=called)
     notes += vocabulary.notes()
     if added:
         notes.append(f"added, as they are not in the pretrained model: {', '.join(added)}")

@@ -120,7 +120,7 @@ def _by_cuts(net: Network, target: Array) -> Iterator[float]:
     pairs = [(half, other) for half in _halves(net.width) for other in (~half, half)]
     ranks = rank_bounds(net, [(wires[a], wires[b]) for a, b in pairs])
     for (a, b), rank in zip(pairs, ranks.tolist(), strict=True):
-        # The rows and columns of R have norm 1: if a submatrix has low rank, those beside it have
+        # The rows and columns of R have norm 1: if a submatrix has low rank, its neighbours have
         # singular values 1, and the opposite submatrix has low rank as well.
         p, q = int(a.sum()), int(b.sum())
         if rank < min(p, q):

@@ -364,7 +364,7 @@ class Rotation(LinearOperator):
         try:
             return array_api_compat.array_namespace(x, *arrays)
         except TypeError:
-            if isinstance(x, np.ndarray) and arrays:  # numbers beside blocks of another library
+            if isinstance(x, np.ndarray) and arrays:  # numpy input, blocks of another library
                 return array_api_compat.array_namespace(*arrays)
             raise BlockError(
                 f"x is a {type(x).__name__}, and the blocks are {type(self.blocks[0]).__name__}:"
@@ -484,9 +484,9 @@ def _check_orthogonal(arrays: Sequence[npt.NDArray[Any]]) -> None:
     for k, array in enumerate(arrays):
         wide = array.astype(np.result_type(array, np.float64))
         gram = adjoint(wide) @ wide - np.eye(array.shape[-1])
-        off = float(np.abs(gram).max(initial=0))
-        if off > (_ORTHOGONAL if array.dtype.itemsize >= 4 else _COARSE):
+        deviation = float(np.abs(gram).max(initial=0))
+        if deviation > (_ORTHOGONAL if array.dtype.itemsize >= 4 else _COARSE):
             raise BlockError(
-                f"blocks {k}: |BᴴB − I| is {off:.2g}; the blocks of a Rotation must be orthogonal"
+                f"blocks {k}: |BᴴB − I| is {deviation:.2g}; the blocks of a Rotation must be orthogonal"
                 " or unitary. structmat.linalg.factors takes any blocks"
             )

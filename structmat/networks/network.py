@@ -202,7 +202,7 @@ class Network(Value):
         if other.width != self.width:
             raise WiringError(
                 f"width {self.width} then width {other.width}: both must have the same width;"
-                " use beside() for a direct sum"
+                " use direct_sum() to combine different widths"
             )
         labels = other.labels if self.labels is None else self.labels
         return Network(self.width, self.stages + other.stages, labels=labels)
@@ -303,9 +303,7 @@ class Network(Value):
         Network(width=4, depth=2, parameters=3)
         """
         if not isinstance(other, Network):
-            raise WiringError(
-                f"{abbreviated(other)}: only a Network can be placed beside a network"
-            )
+            raise WiringError(f"{abbreviated(other)}: only a Network can be added to a direct sum")
         width = self.width + other.width
         shift = self.width
         stages = []

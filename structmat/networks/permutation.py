@@ -165,8 +165,8 @@ def strides(p: Index, most: int = 6) -> tuple[tuple[int, ...], tuple[int, ...]] 
         if rest[0] != 0 or len(shape) == most:
             return None
         step = int(rest[1])
-        off = np.flatnonzero(rest != np.arange(len(rest)) * step)
-        run = int(off[0]) if len(off) else len(rest)
+        breaks = np.flatnonzero(rest != np.arange(len(rest)) * step)
+        run = int(breaks[0]) if len(breaks) else len(rest)
         if len(rest) % run:
             return None
         rows = rest.reshape(-1, run)

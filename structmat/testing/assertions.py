@@ -42,13 +42,13 @@ def assert_orthogonal(matrix: npt.ArrayLike, ulps: float = 100.0) -> None:
     product = np.conj(wide.T) @ wide
     error = np.abs(product - np.eye(len(r)))
     row, column = np.unravel_index(int(np.argmax(error)), error.shape)  # argmax finds NaN first
-    off = float(error[row, column] / np.finfo(r.dtype).eps)
-    if not off <= ulps:
+    size = float(error[row, column] / np.finfo(r.dtype).eps)
+    if not size <= ulps:
         who = f"column {row}" if row == column else f"columns {row} and {column}"
         squared = "has squared norm" if row == column else "have product"
         raise AssertionError(
             f"not orthogonal: {who} {squared} {product[row, column]:.6g} instead of"
-            f" {int(row == column)}, an error of {off:.3g} ulps of {r.dtype} ({ulps:g} allowed)"
+            f" {int(row == column)}, an error of {size:.3g} ulps of {r.dtype} ({ulps:g} allowed)"
         )
 
 

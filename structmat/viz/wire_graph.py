@@ -135,7 +135,7 @@ def _room(places: Any) -> Any:
 
 
 def _named(ax: Any, names: Sequence[str], places: Any, met: set[tuple[int, int]]) -> None:
-    """Write each name beside its dot, on the side away from its lines."""
+    """Write each name next to its dot, on the side away from its lines."""
     effects = require("matplotlib.patheffects", "plot")
     halo = [effects.withStroke(linewidth=2, foreground="white")]
     centre = places.mean(axis=0)

@@ -42,9 +42,9 @@ def test_eigenangles_of_a_unitary_matrix_are_those_it_was_made_of(angles, seed):
     d = len(angles)
     v = scipy.stats.unitary_group.rvs(d, random_state=seed) if d > 1 else np.ones((1, 1))
     found = eigenangles(v @ np.diag(np.exp(1j * np.array(angles))) @ np.conj(v.T))
-    off = np.exp(1j * found)[:, None] - np.exp(1j * np.array(angles))  # on the circle: −π is π
-    assert np.abs(off).min(axis=0).max() < 64 * d * np.finfo(float).eps
-    assert np.abs(off).min(axis=1).max() < 64 * d * np.finfo(float).eps
+    distance = np.exp(1j * found)[:, None] - np.exp(1j * np.array(angles))  # on the circle: −π is π
+    assert np.abs(distance).min(axis=0).max() < 64 * d * np.finfo(float).eps
+    assert np.abs(distance).min(axis=1).max() < 64 * d * np.finfo(float).eps
 
 
 @given(networks(), seeds(), st.sampled_from([np.float32, np.float64, np.complex128]))

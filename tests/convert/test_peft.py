@@ -143,11 +143,11 @@ def test_a_neumann_series_is_taken_as_it_is_or_to_the_nearest_rotation(tmp_path,
     for adapter in adapters(loaded).values():
         assert adapter.rotation.orthogonality_error() < 1e-5
     said = max(row["error"] for row in done.layers.values())
-    off = max(
+    deviation = max(
         float((effective(loaded)[name] - theirs[f"{name}.weight"]).abs().max())
         for name in effective(loaded)
     )
-    assert off <= 8 * said + 1e-6  # eight entries of a block meet a weight below 1
+    assert deviation <= 8 * said + 1e-6  # eight entries of a block meet a weight below 1
 
 
 @given(seeds(), floats(0.05, 0.95))

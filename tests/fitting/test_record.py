@@ -90,12 +90,12 @@ def test_what_the_page_says_of_the_others(script, record):
     for row in record["networks"]:
         if row["topology"].startswith(("BOFT", "ruler")):
             continue
-        off = error[row["network"]] - np.interp(row["parameters"], x, y)
+        gap = error[row["network"]] - np.interp(row["parameters"], x, y)
         if row["parameters"] > 2304:
-            assert (off <= script.ON) == (row["depth"] > 1)
-            assert off < -script.ON or row["depth"] <= 2 or "blocks of 2" not in row["topology"]
+            assert (gap <= script.ON) == (row["depth"] > 1)
+            assert gap < -script.ON or row["depth"] <= 2 or "blocks of 2" not in row["topology"]
         else:
-            assert off > script.ON or row["topology"] in (
+            assert gap > script.ON or row["topology"] in (
                 "butterfly, cycled",
                 "random, blocks of 2",
             )
