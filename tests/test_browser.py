@@ -10,7 +10,7 @@ import pytest
 from tests import browser
 
 ROOT = Path(__file__).parents[1]
-ONE = "tests/explorer/test_page.py::test_only_its_own_server_is_asked"
+ONE = "tests/explorer/test_page.py::test_the_page_contacts_only_its_own_server"
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def one_test():
 
 
 @pytest.mark.slow
-def test_without_a_browser_the_tests_fail_and_say_the_remedy(bare):
+def test_missing_browser_fails_with_the_remedy(bare):
     done = one_test()
     assert done.returncode == 1
     assert "no browser for the tests of the explorer. Install Chromium" in done.stdout
@@ -44,7 +44,7 @@ def test_without_a_browser_the_tests_fail_and_say_the_remedy(bare):
 
 
 @pytest.mark.slow
-def test_left_out_knowingly_they_are_skipped_and_it_is_said(bare, monkeypatch, capsys):
+def test_tests_are_skipped_with_a_reason_when_the_browser_is_disabled(bare, monkeypatch, capsys):
     monkeypatch.setenv("BROWSER", "none")
     done = one_test()
     assert done.returncode == 0
@@ -54,7 +54,9 @@ def test_left_out_knowingly_they_are_skipped_and_it_is_said(bare, monkeypatch, c
     assert browser.LEFT_OUT in capsys.readouterr().out
 
 
-def test_the_ways_are_tried_in_order_and_the_last_word_is_one_line(bare, monkeypatch, capsys):
+def test_installation_methods_are_tried_in_order_and_end_with_a_one_line_error(
+    bare, monkeypatch, capsys
+):
     program(bare / "apt-get")
     monkeypatch.setattr(os, "geteuid", lambda: 0, raising=False)
     tried = []
@@ -75,7 +77,7 @@ def test_the_ways_are_tried_in_order_and_the_last_word_is_one_line(bare, monkeyp
     assert tried == ["-m playwright"]
 
 
-def test_what_was_installed_is_used(bare, monkeypatch, capsys):
+def test_an_installed_browser_is_used(bare, monkeypatch, capsys):
     here = os.pathsep.join(["/usr/bin", "/usr/local/bin"])
     real = next(filter(None, (browser.shutil.which(n, path=here) for n in browser.NAMES)), None)
     if real is None:
@@ -90,14 +92,14 @@ def test_what_was_installed_is_used(bare, monkeypatch, capsys):
     assert "Chromium" in capsys.readouterr().out
 
 
-def test_one_that_does_not_start_is_passed_over_and_named(bare, monkeypatch, capsys):
+def test_a_browser_that_does_not_start_is_skipped_and_reported(bare, monkeypatch, capsys):
     program(bare / "chromium")
     monkeypatch.setattr(browser, "installations", lambda: iter(()))
     assert browser.main() == 1
     assert f"{bare / 'chromium'} does not start: " in capsys.readouterr().err
 
 
-def test_a_command_that_fails_or_is_missing_did_not_succeed(bare, capsys):
+def test_a_failing_or_missing_command_is_a_failure(bare, capsys):
     program(bare / "well", "exit 0")
     program(bare / "ill")
     found = [browser.succeeds([str(bare / name)]) for name in ("well", "ill", "missing")]

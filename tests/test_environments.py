@@ -44,14 +44,14 @@ NO_PASSWD = "import pwd\ndef none(_): raise KeyError('no such user')\npwd.getpwu
 
 
 @pytest.mark.parametrize("home", [None, "/dev/null/none"])
-def test_without_a_home_directory_everything_works(home):
+def test_the_library_works_without_a_home_directory(home):
     pytest.importorskip("pwd")
     env = {} if home is None else {"HOME": home}
     out = run(NO_PASSWD + USE + LAYER, env=env).split()
     assert out == [b"True", b"(2,", b"8)"]
 
 
-def test_a_cache_that_cannot_be_written_only_costs_time(tmp_path):
+def test_an_unwritable_cache_is_not_an_error(tmp_path):
     blocked = tmp_path / "file"
     blocked.write_text("")
     assert run(LAYER, env={"STRUCTMAT_CACHE": str(blocked)}).split() == [b"(2,", b"8)"]
@@ -90,7 +90,7 @@ def test_files_are_read_and_written_in_utf8_in_any_locale(tmp_path):
         run(program, env=env | {"TARGET": str(path)})
 
 
-def test_it_runs_in_a_directory_that_cannot_be_written(tmp_path):
+def test_it_runs_in_a_read_only_directory(tmp_path):
     folder = tmp_path / "read only"
     folder.mkdir()
     folder.chmod(0o555)
@@ -108,14 +108,14 @@ def test_a_copy_under_a_path_with_spaces_and_umlauts_works(tmp_path):
     assert run(program).decode().splitlines()[-1].startswith(str(home))
 
 
-def test_closed_streams_are_no_error():
+def test_closed_streams_are_not_an_error():
     program = f"import sys; sys.stdout = sys.stderr = sys.stdin = None\n{USE}"
     run(program)
     run("import sys; sys.stdout = None\nfrom structmat.cli import main\nassert main(['list']) == 0")
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
-def test_a_forked_process_goes_on():
+def test_a_forked_process_works():
     program = (
         f"{USE}{LAYER}\nimport os\nchild = os.fork()\n"
         "if child == 0:\n    assert tuple(q(torch.ones(3, 8)).shape) == (3, 8)\n    os._exit(0)\n"
@@ -144,7 +144,7 @@ transformers jupyterlab shtab triton diffusers bitsandbytes torchao lazylinop fl
 """
 
 
-def test_the_library_needs_nothing_optional():
+def test_the_core_works_without_optional_packages():
     modules = (
         "structmat structmat.cli structmat.explorer.server structmat.families.topology structmat.nn"
         " structmat.convert.conversion structmat.bench.layers structmat.finetune.csv_task"

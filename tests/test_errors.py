@@ -30,7 +30,7 @@ def test_every_kind_is_a_structmat_error_and_a_value_error():
 
 
 @given(st.integers(-(10**30), 10**30), st.integers(-10, 10))
-def test_whole_numbers_are_taken_from_the_least_on(value, least):
+def test_integers_are_accepted_from_the_minimum(value, least):
     if value >= least:
         assert checked_integer(value, "depth", least) == value
     else:
@@ -46,7 +46,7 @@ def test_numpy_integers_become_python_integers(value):
 @pytest.mark.parametrize(
     "value", [2.0, float("nan"), float("inf"), True, np.True_, np.float64(2), "2", None, [2], 2j]
 )
-def test_what_is_no_integer_is_refused(value):
+def test_non_integers_are_rejected(value):
     with pytest.raises(StructmatError, match=r"^block=.*: block must be an integer, at least 2$"):
         checked_integer(value, "block", 2)
 
@@ -62,7 +62,7 @@ NETWORKS = [
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("net", ["butterfly(8)", sm.parse("butterfly")], ids=["spec", "family"])
-def test_what_asks_for_a_network_says_so(name, net):
+def test_functions_that_need_a_network_reject_other_values(name, net):
     """Of all public functions of a network, whatever the other arguments are."""
     function = getattr(sm, name)
     others = list(inspect.signature(function).parameters.values())[1:]
@@ -72,7 +72,7 @@ def test_what_asks_for_a_network_says_so(name, net):
     assert repr(net) in str(caught.value)
 
 
-def test_those_functions_are_found():
+def test_the_functions_that_need_a_network_are_found():
     assert {"is_dense", "reach", "random_blocks", "dimension", "fit", "route", "diagram"} < set(
         NETWORKS
     )
@@ -105,7 +105,7 @@ def test_random_sources():
             random_source(bad)
 
 
-def test_long_numbers_are_cut_in_every_message():
+def test_long_numbers_are_abbreviated_in_every_message():
     for call in (
         lambda: sm.butterfly(64, depth=10**400),
         lambda: sm.butterfly(64, block=10**400 + 1),

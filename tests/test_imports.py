@@ -40,7 +40,7 @@ def test_the_core_does_not_load_torch(program):
     assert not heavy & loaded_by(program)
 
 
-def test_importing_is_quick_because_it_loads_little():
+def test_importing_loads_few_modules():
     """Counted, not timed: what is left takes 0.15 s of a CPU, of which numpy 0.1."""
     modules = modules_of("import structmat")
     heavy = {"scipy.linalg", "scipy.sparse", "scipy.stats", "importlib.metadata"}
@@ -51,7 +51,7 @@ def test_importing_is_quick_because_it_loads_little():
     assert heavy <= modules_of(used)
 
 
-def test_the_core_does_not_load_the_tests_tools():
+def test_the_core_does_not_load_test_dependencies():
     assert not {"hypothesis", "pytest"} & loaded_by("import structmat")
 
 
@@ -68,7 +68,7 @@ def test_layers_import_downwards_only():
     assert " 0 broken" in done.stdout
 
 
-def test_all_names_are_there():
+def test_every_public_name_exists():
     import structmat
 
     assert len(set(structmat.__all__)) == len(structmat.__all__)
@@ -87,13 +87,13 @@ PUBLIC = {
 
 
 @pytest.mark.parametrize("module", PUBLIC)
-def test_public_names_have_their_places(module):
+def test_public_names_are_available_in_their_modules(module):
     found = importlib.import_module(module)
     assert [name for name in PUBLIC[module].split() if not hasattr(found, name)] == []
     assert not hasattr(found, "no_such_name")
 
 
-def test_a_family_that_is_not_at_the_top_is_found_by_its_error():
+def test_the_error_for_a_missing_top_level_family_names_its_module():
     with pytest.raises(AttributeError, match=r"'omega'; it is structmat\.families\.omega"):
         sm.omega  # noqa: B018
     assert len(sm.__all__) <= 50

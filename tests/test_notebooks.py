@@ -37,7 +37,7 @@ def test_notebook_runs_and_draws(path, executed):
 
 
 @pytest.mark.slow
-def test_another_graph_goes_through_the_notebook_on_ones_own(executed):
+def test_the_notebook_on_custom_topologies_runs_with_another_graph(executed):
     """It says: try your own. This one has fourteen stages and names."""
     [path] = FOLDER.glob("04_*.ipynb")
     executed(path, ("nx.dodecahedral_graph()", "nx.davis_southern_women_graph()"))

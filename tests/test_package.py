@@ -39,7 +39,7 @@ def wheel(built):
         yield archive
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(wheel):
+def test_the_wheel_contains_only_the_package(wheel):
     names = wheel.namelist()
     info = f"structmat-{structmat.__version__}.dist-info"
     assert {name.split("/")[0] for name in names} == {"structmat", info}
@@ -52,7 +52,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(wheel):
     assert not [name for name in names if "test_" in name or "__pycache__" in name]
 
 
-def test_the_metadata_say_what_it_is(wheel):
+def test_the_metadata_are_complete(wheel):
     text = wheel.read(f"structmat-{structmat.__version__}.dist-info/METADATA").decode()
     data = email.message_from_string(text)
     assert data["Name"] == "structmat"
@@ -61,7 +61,7 @@ def test_the_metadata_say_what_it_is(wheel):
     assert {"plot", "adapters", "testing", "finetune"} <= set(data.get_all("Provides-Extra"))
 
 
-def test_the_sdist_holds_what_its_tests_and_docs_need(built):
+def test_the_sdist_contains_what_tests_and_docs_need(built):
     (path,) = built.glob("*.tar.gz")
     top = f"structmat-{structmat.__version__}"
     with tarfile.open(path) as archive:
@@ -75,8 +75,8 @@ def test_the_sdist_holds_what_its_tests_and_docs_need(built):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("bare", [True, False], ids=["bare", "extras"])
-def test_what_is_installed_from_the_wheel_works(built, tmp_path, bare):
-    """Offline, hence beside what is installed; `.ci/release` does it in empty environments."""
+def test_the_wheel_works_when_installed(built, tmp_path, bare):
+    """Offline, so dependencies are those installed; `.ci/release` uses clean environments."""
     (path,) = built.glob("*.whl")
     site = tmp_path / "site"
     subprocess.run(

@@ -42,13 +42,13 @@ def closure(extra):
     return found
 
 
-def test_the_extras_of_users_bring_no_tool_of_the_repository():
+def test_user_extras_contain_no_development_tools():
     names = {re.match(r"[\w.-]+", need)[0] for need in closure("all")}
     assert not names & {"jupyterlab", "sphinx", "pytest", "mypy", "ruff", "hatchling"}
     assert closure("dev") == set().union(*map(closure, EXTRAS))
 
 
-def test_every_extra_that_is_named_is_one_of_users():
+def test_every_extra_named_in_messages_is_a_user_extra():
     named = set()
     for path in [*(ROOT / "structmat").rglob("*.py"), *(ROOT / "docs").glob("*.md")]:
         text = path.read_text("utf-8")
@@ -60,7 +60,7 @@ def test_every_extra_that_is_named_is_one_of_users():
     assert all(closure(extra) <= closure("all") for extra in named)
 
 
-def test_contributing_maps_the_house_as_it_is():
+def test_contributing_lists_every_module():
     """Layer by layer as import-linter checks them, each module with the first line of its own."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
@@ -75,7 +75,7 @@ def test_contributing_maps_the_house_as_it_is():
     assert [line for line in text.splitlines() if line.startswith("- [`")] == wanted
 
 
-def test_there_is_one_version_and_it_is_semantic():
+def test_the_version_is_semantic_and_defined_once():
     assert re.fullmatch(r"(0|[1-9]\d*)\.(0|[1-9]\d*)\.(0|[1-9]\d*)", structmat.__version__)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     assert PROJECT["dynamic"] == ["version"]

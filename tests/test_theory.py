@@ -28,7 +28,7 @@ def test_claims_hold(claim):
 
 
 @pytest.mark.parametrize("claim", theory.claims(), ids=theory.name)
-def test_texts_read_as_paragraphs(claim):
+def test_statements_are_plain_paragraphs(claim):
     """No line begins like a list or a quotation in Markdown, which the docs are written in."""
     lines = claim.__doc__.splitlines()[1:]
     assert not [line for line in lines if re.match(r">|[-+*#] |\d+[.)] ", line)]
@@ -41,7 +41,7 @@ def test_claims_are_numbered():
 
 
 @pytest.mark.parametrize("claim", theory.claims(), ids=theory.name)
-def test_proofs_call_upon_proofs_and_not_in_circles(claim):
+def test_proofs_cite_only_proved_claims_without_cycles(claim):
     proof = claim.__doc__.partition("\nProof. ")[2].partition("\nSource: ")[0]
     used = set(re.findall(r"T\d+", proof))
     assert used <= {c.NUMBER for c in theory.claims() if c.STATUS == "proved"}
@@ -79,7 +79,7 @@ def _fails():
     raise AssertionError("width 3")
 
 
-def test_the_program_prints_what_holds(monkeypatch, capsys):
+def test_the_program_prints_claims_that_hold(monkeypatch, capsys):
     monkeypatch.setattr("theory.__main__.claims", lambda: [_claim("one", lambda: "two cases")])
     assert main([]) == 0
     head, row, end = capsys.readouterr().out.splitlines()
@@ -88,7 +88,7 @@ def test_the_program_prints_what_holds(monkeypatch, capsys):
     assert end == "it holds"
 
 
-def test_the_program_fails_where_a_claim_does(monkeypatch, capsys):
+def test_the_program_exits_with_1_if_a_claim_fails(monkeypatch, capsys):
     claims = [_claim("one", _fails), _claim("two", lambda: "all")]
     monkeypatch.setattr("theory.__main__.claims", lambda: claims)
     assert main([]) == 1
@@ -98,7 +98,7 @@ def test_the_program_fails_where_a_claim_does(monkeypatch, capsys):
     assert out.endswith("\nWRONG: T1, It is so\n")
 
 
-def test_a_check_that_breaks_is_a_claim_that_fails(monkeypatch, capsys):
+def test_a_check_that_raises_counts_as_failed(monkeypatch, capsys):
     claims = [_claim("one", lambda: [][3]), _claim("two", lambda: "all")]
     monkeypatch.setattr("theory.__main__.claims", lambda: claims)
     assert main([]) == 1
@@ -123,20 +123,20 @@ def test_the_example_of_the_help_runs(capsys):
     assert main(example.split()) == 0
 
 
-def test_the_program_checks_what_is_named(capsys):
+def test_the_program_checks_only_the_named_claims(capsys):
     assert main(["T26", "support.py", "ruler_in_n_stages"]) == 0
     rows = capsys.readouterr().out.splitlines()[1:-1]
     assert [row.split()[0] for row in rows] == ["T26", "T1", "T35"]
 
 
-def test_the_program_names_what_is_not_there(capsys):
+def test_the_program_reports_unknown_claims(capsys):
     assert main(["T26", "nothing"]) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err == "no claim is called nothing; see theory/README.md\n"
 
 
-def test_the_longer_look_is_asked_for(monkeypatch, capsys):
+def test_the_thorough_check_runs_only_on_request(monkeypatch, capsys):
     one = _claim("one", lambda: "few", thorough=lambda: "many")
     two = _claim("two", lambda: "few", thorough=_fails)
     monkeypatch.setattr("theory.__main__.claims", lambda: [one, two])

@@ -120,7 +120,7 @@ def read_all(folder):
     assert all("a network has at most" in row["refused"] for row in rows)
 
 
-def test_no_input_costs_more_than_its_length(tmp_path):
+def test_parsing_memory_is_linear_in_the_input_length(tmp_path):
     (tmp_path / "net.json").write_text("[" * 10**6, encoding="utf-8")
     folder = os.path.dirname(__file__)  # noqa: PTH120
     program = (
@@ -136,7 +136,7 @@ def test_no_input_costs_more_than_its_length(tmp_path):
     assert done.stdout == "read\n", done.stderr[-3000:]
 
 
-def test_a_refusal_tries_a_bounded_number_of_widths():
+def test_an_error_tries_a_bounded_number_of_widths():
     for width in (1, 7, 384, 100_003, 2**22 - 1):
         assert sum(map(len, nearby(width))) <= 2**19
         asked = []
@@ -169,7 +169,7 @@ def test_factoring_a_width_takes_few_divisions():
     assert Counted.divisions <= 2**11
 
 
-def test_a_wide_stage_costs_what_its_switches_cost():
+def test_the_cost_of_a_wide_stage_is_that_of_its_switches():
     text = network(2**22, [[[[[0, 2**21]]]]] * 2000)
     net = sm.Network.from_json(text)
     assert (net.width, net.depth) == (2**22, 2000)
@@ -195,12 +195,12 @@ def test_a_wide_stage_costs_what_its_switches_cost():
         (lambda: sm.Network.from_json("[" * 10**5), "nested too deeply"),
     ],
 )
-def test_a_refusal_says_the_value_and_the_limit(call, message):
+def test_limit_errors_state_the_value_and_the_limit(call, message):
     with pytest.raises(StructmatError, match=message):
         call()
 
 
-def test_values_are_shown_short():
+def test_long_values_are_abbreviated():
     deep = ()
     for _ in range(100_000):
         deep = (deep,)
@@ -253,7 +253,7 @@ def test_a_file_without_a_network_is_named(tmp_path, name, content, message):
     assert str(caught.value).startswith(str(path))
 
 
-def test_a_file_that_is_not_there_is_no_spec():
+def test_a_missing_file_is_not_parsed_as_a_spec():
     with pytest.raises(FileError, match=r"no\.json: No such file.*expected a network"):
         topology.network("no.json")
     with pytest.raises(SpecError, match="no family 'nojson'"):
@@ -274,7 +274,7 @@ WAY = {"ends": [1], "seconds": 1.0}
     + [[WAY | {"ends": ends}] for ends in (None, [1.5], ["1"], [-1], [True], 3, {"1": 1})]
     + [[WAY, {}], [WAY, 3], {"ends": [1]}, 3, None],
 )
-def test_a_damaged_plan_is_measured_anew(tmp_path, monkeypatch, ways):
+def test_a_damaged_plan_is_measured_again(tmp_path, monkeypatch, ways):
     from structmat.nn.ops import timing_cache
 
     monkeypatch.setenv(timing_cache.FOLDER, str(tmp_path))
@@ -291,7 +291,7 @@ def test_a_damaged_plan_is_measured_anew(tmp_path, monkeypatch, ways):
 
 
 @pytest.mark.parametrize("content", [b"[" * 10**5, b" " * (2**22 + 1), b"\xff", b"7", b'{"a": 1}'])
-def test_a_file_of_plans_that_is_none_is_as_good_as_empty(tmp_path, monkeypatch, content):
+def test_an_invalid_plan_file_is_treated_as_empty(tmp_path, monkeypatch, content):
     from structmat.nn.ops import timing_cache
 
     monkeypatch.setenv(timing_cache.FOLDER, str(tmp_path))
@@ -301,7 +301,7 @@ def test_a_file_of_plans_that_is_none_is_as_good_as_empty(tmp_path, monkeypatch,
     timing_cache.forget()
 
 
-def test_damaged_adapters_are_refused_and_change_nothing(tmp_path):
+def test_damaged_adapters_are_rejected_without_side_effects(tmp_path):
     torch = pytest.importorskip("torch")
     from structmat.adapters import adapt, load_adapter, save_adapter
 
@@ -336,7 +336,7 @@ def test_damaged_adapters_are_refused_and_change_nothing(tmp_path):
             load_adapter(model(), folder)
 
 
-def test_a_target_of_another_norm_says_what_it_is_compared_with():
+def test_a_target_with_another_norm_reports_the_reference_norm():
     net, source = sm.ruler(8), np.random.default_rng(0)
     matrix = np.linalg.qr(source.standard_normal((8, 8)))[0]
     for scale in (1.0, 2.5, 1e-3):

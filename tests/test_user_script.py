@@ -10,7 +10,7 @@ SCRIPT = Path(__file__).with_name("user_script.py")
 
 
 @pytest.mark.slow
-def test_mypy_strict_knows_the_types(tmp_path):
+def test_user_code_passes_mypy_strict(tmp_path):
     """Without the settings of this project, from elsewhere: `py.typed` counts."""
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--config-file=", SCRIPT],

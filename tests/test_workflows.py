@@ -17,7 +17,7 @@ def read(path):
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
-def test_workflows_do_what_make_does_with_few_rights(path):
+def test_workflows_call_make_with_minimal_permissions(path):
     flow = read(path)
     assert flow["permissions"] == {"contents": "read"}
     commands = [s["run"] for job in flow["jobs"].values() for s in job["steps"] if "run" in s]
@@ -27,7 +27,7 @@ def test_workflows_do_what_make_does_with_few_rights(path):
         assert re.search(rf"^{target}:", MAKEFILE, re.M), target
 
 
-def test_every_python_that_is_named_is_tried():
+def test_every_listed_python_version_is_tested():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     tried = read(".github/workflows/ci.yml")["jobs"]["test"]["strategy"]["matrix"]["python"]
     named = re.findall(r":: (3\.\d+)$", "\n".join(project["classifiers"]), re.M)
@@ -36,7 +36,7 @@ def test_every_python_that_is_named_is_tried():
     assert f">={tried[0]}" == project["requires-python"]
 
 
-def test_a_release_is_tried_before_it_is_uploaded_and_the_tag_is_the_version():
+def test_a_release_is_tested_before_upload_and_its_tag_is_the_version():
     jobs = read(".github/workflows/release.yml")["jobs"]
     assert jobs["publish"]["needs"] == "build"
     assert jobs["publish"]["permissions"] == {"id-token": "write"}  # no token is kept
@@ -46,14 +46,14 @@ def test_a_release_is_tried_before_it_is_uploaded_and_the_tag_is_the_version():
     assert re.search(f"^{line}$", (ROOT / "structmat" / "__init__.py").read_text("utf-8"), re.M)
 
 
-def test_ruff_before_a_commit_is_the_one_of_the_constraints():
+def test_the_pre_commit_ruff_version_is_the_pinned_one():
     hooks = {repo["repo"]: repo["rev"] for repo in read(".pre-commit-config.yaml")["repos"]}
     pinned = re.search(r"^ruff==(.+)$", (ROOT / "constraints.txt").read_text("utf-8"), re.M)[1]
     assert hooks["https://github.com/astral-sh/ruff-pre-commit"] == f"v{pinned}"
 
 
 @pytest.mark.parametrize("name", ["bug", "idea"])
-def test_forms_of_issues_are_whole(name):
+def test_issue_forms_are_complete(name):
     form = read(f".github/ISSUE_TEMPLATE/{name}.yml")
     assert {"name", "description", "body"} <= set(form)
     assert len({part["id"] for part in form["body"]}) == len(form["body"])

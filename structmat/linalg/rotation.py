@@ -487,6 +487,7 @@ def _check_orthogonal(arrays: Sequence[npt.NDArray[Any]]) -> None:
         deviation = float(np.abs(gram).max(initial=0))
         if deviation > (_ORTHOGONAL if array.dtype.itemsize >= 4 else _COARSE):
             raise BlockError(
-                f"blocks {k}: |BᴴB − I| is {deviation:.2g}; the blocks of a Rotation must be orthogonal"
+                f"blocks {k}: |BᴴB − I| is {deviation:.2g};"
+                " the blocks of a Rotation must be orthogonal"
                 " or unitary. structmat.linalg.factors takes any blocks"
             )

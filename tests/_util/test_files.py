@@ -25,14 +25,14 @@ def fill_half_and_stop(target):
         raise KeyboardInterrupt("now")
 
 
-def test_a_text_replaces_an_older_one_and_leaves_nothing_else(tmp_path):
+def test_writing_replaces_the_old_file_and_leaves_no_temporary_file(tmp_path):
     for text in ("old", "new"):
         write_text(tmp_path / "a.txt", text)
     assert (tmp_path / "a.txt").read_text() == "new"
     assert names(tmp_path) == ["a.txt"]
 
 
-def test_a_character_that_no_file_holds_is_escaped(tmp_path):
+def test_unencodable_characters_are_escaped(tmp_path):
     write_text(tmp_path / "a.txt", "new \ud800")  # as in a file's name that is not in UTF-8
     assert (tmp_path / "a.txt").read_text() == "new \\ud800"
     write_json(tmp_path / "a.json", ["\ud800"])
@@ -40,7 +40,7 @@ def test_a_character_that_no_file_holds_is_escaped(tmp_path):
     assert names(tmp_path) == ["a.json", "a.txt"]
 
 
-def test_a_file_is_read_up_to_a_bound(tmp_path):
+def test_reading_stops_at_the_size_limit(tmp_path):
     path = tmp_path / "a.bin"
     path.write_bytes(b"1234")
     assert read_bytes(path, most=4) == read_bytes(path, most=None) == b"1234"
@@ -57,7 +57,7 @@ def fill_half_and_break(path):
         raise OSError("full")
 
 
-def test_a_file_that_breaks_off_leaves_the_old_one(tmp_path):
+def test_an_interrupted_write_keeps_the_old_file(tmp_path):
     write_bytes(tmp_path / "a.bin", b"old")
     with pytest.raises(OSError, match="full"):
         fill_half_and_break(tmp_path / "a.bin")
@@ -65,7 +65,7 @@ def test_a_file_that_breaks_off_leaves_the_old_one(tmp_path):
     assert names(tmp_path) == ["a.bin"]
 
 
-def test_a_link_stays_one_and_others_may_read_the_file(tmp_path):
+def test_writing_preserves_links_and_permissions(tmp_path):
     (tmp_path / "there").mkdir()
     link = tmp_path / "link.txt"
     link.symlink_to(tmp_path / "there" / "file.txt")
@@ -77,20 +77,20 @@ def test_a_link_stays_one_and_others_may_read_the_file(tmp_path):
     assert link.stat().st_mode == plain.stat().st_mode
 
 
-def test_json_is_read_back_and_what_is_not_finite_is_null(tmp_path):
+def test_json_round_trips_and_non_finite_numbers_become_null(tmp_path):
     write_json(tmp_path / "a.json", {"a": (1, float("nan")), "b": float("inf"), 3: "ᵀ"})
     text = (tmp_path / "a.json").read_text("utf-8")
     assert json.loads(text, parse_constant=pytest.fail) == {"a": [1, None], "b": None, "3": "ᵀ"}
     assert read_json(tmp_path / "a.json") == json.loads(text)
 
 
-def test_a_damaged_json_counts_as_none(tmp_path):
+def test_damaged_json_is_read_as_none(tmp_path):
     (tmp_path / "a.json").write_text('{"a": ')
     assert read_json(tmp_path / "a.json") is None
     assert read_json(tmp_path / "b.json") is None
 
 
-def test_a_directory_is_replaced_whole_or_not_at_all(tmp_path):
+def test_a_directory_is_replaced_atomically(tmp_path):
     target = tmp_path / "d"
     with new_directory(target) as directory:
         (directory / "old").touch()
@@ -103,7 +103,7 @@ def test_a_directory_is_replaced_whole_or_not_at_all(tmp_path):
     assert names(tmp_path) == ["d"]
 
 
-def test_a_file_in_the_way_of_the_output_is_named(tmp_path):
+def test_a_file_at_the_output_path_is_reported(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileError, match="file: cannot create the directory"):
         make_directory(tmp_path / "file")

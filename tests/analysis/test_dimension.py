@@ -131,7 +131,7 @@ def ever_together(net):
 
 
 @given(networks(max_width=8, max_depth=5))
-def test_without_a_rank_the_bounds_hold(net):
+def test_the_bounds_hold_without_a_rank_computation(net):
     quick, found = sm.dimension(net, largest=0), sm.dimension(net)
     assert quick.lower == ever_together(net) <= found.value <= quick.upper == upper_bound(net)
     assert quick.ranked is quick.proved
@@ -149,13 +149,13 @@ def test_without_a_rank_the_bounds_hold(net):
         "random(block=8, depth=2, rng=0)",
     ],
 )
-def test_wide_networks_are_proved_without_a_rank(monkeypatch, spec):
+def test_wide_networks_are_proved_without_a_rank_computation(monkeypatch, spec):
     monkeypatch.setattr(modular, "rank", None)
     assert sm.dimension(sm.parse(spec)(1536)).proved
     assert sm.dimension(sm.families.round_robin(64)).proved
 
 
-def test_a_rank_is_left_out_only_where_it_is_too_large():
+def test_the_rank_is_skipped_only_above_the_size_limit():
     net = sm.butterfly(8).repeat(2)  # 24 parameters and dimensions, 12 pairs
     assert sm.dimension(net, largest=24).value == 24
     assert sm.dimension(net, largest=23) == Dimension(12, 24, 24, ranked=False)
@@ -164,13 +164,13 @@ def test_a_rank_is_left_out_only_where_it_is_too_large():
 
 
 @given(networks(max_width=7, max_depth=4))
-def test_more_stages_never_cover_less(net):
+def test_the_dimension_grows_with_the_stages(net):
     values = [sm.dimension(net[:t]).value for t in range(net.depth + 1)]
     assert values == sorted(values)
 
 
 @given(networks(max_width=6, max_depth=3), networks(max_width=5, max_depth=3))
-def test_networks_side_by_side_add_up(a, b):
+def test_the_dimension_of_a_direct_sum_is_the_sum(a, b):
     both = sm.dimension(a.direct_sum(b))
     one, other = sm.dimension(a), sm.dimension(b)
     assert both.value == one.value + other.value
@@ -178,13 +178,13 @@ def test_networks_side_by_side_add_up(a, b):
 
 
 @given(networks(max_width=7), st.data())
-def test_names_and_direction_change_nothing(net, data):
+def test_the_dimension_is_invariant_under_relabelling_and_inversion(net, data):
     places = data.draw(st.permutations(range(net.width)))
     assert sm.dimension(net.relabel(places)) == sm.dimension(net)
     assert sm.dimension(net.inverse()).value == sm.dimension(net).value
 
 
-def test_the_trades_of_neighbouring_stages_are_not_all():
+def test_redundancy_is_not_limited_to_neighbouring_stages():
     """Six wires where Σ|E_t| − Σ|E_t ∩ E_{t+1}| is 15 and the dimension 14."""
     stages = [[[5, 2, 3, 0], [1, 4]], [[0, 3], [1, 2], [5, 4]], [[2, 1, 4, 3], [0, 5]]]
     net = sm.Network.of(6, stages)
@@ -207,7 +207,7 @@ def test_boft_has_the_dimension_of_the_formula(block, depth):
 
 
 @pytest.mark.parametrize("radices", [(2, 2, 3), (3, 4), (4, 3, 2), (2, 2, 2, 2)])
-def test_mixed_radix_wastes_nothing(radices):
+def test_mixed_radix_has_no_redundant_parameters(radices):
     found = sm.dimension(sm.mixed_radix(int(np.prod(radices)), radices))
     assert (found.redundant, found.proved) == (0, True)
 
@@ -218,14 +218,14 @@ def test_universal_networks_cover_every_rotation(spec):
     assert (found.value, found.proved, found.redundant) == (120, True, 0)
 
 
-def test_a_butterfly_and_its_mirror_image_waste_half_a_stage():
+def test_a_butterfly_and_its_mirror_image_have_half_a_stage_redundant():
     half = sm.butterfly(16)
     assert sm.dimension(half.then(half.inverse())).redundant == 8
     assert sm.dimension(half.repeat(2)).redundant == 0
 
 
 @pytest.mark.slow
-def test_the_bounds_meet_for_all_members_of_all_families_but_some_random_ones():
+def test_the_bounds_are_equal_for_all_families_except_random():
     """docs/expressivity.md says so."""
     open_ends = {
         str(rule)
@@ -237,7 +237,7 @@ def test_the_bounds_meet_for_all_members_of_all_families_but_some_random_ones():
     assert all(spec.startswith("random(") for spec in open_ends)
 
 
-def test_wide_networks_of_small_parts_are_quick():
+def test_wide_networks_of_small_components_are_proved():
     found = sm.dimension(sm.butterfly(4096, block=8, depth=2))
     assert (found.value, found.proved) == (22_528, True)
 
@@ -258,7 +258,7 @@ def test_reduced_generators_lose_no_dimension(net, seed):
 
 
 @given(networks(max_width=7, max_depth=3), seeds(), st.floats(0.2, 0.9))
-def test_any_part_of_the_generators_has_its_exact_rank(net, seed, share):
+def test_any_subset_of_generators_has_its_exact_rank(net, seed, share):
     rng = np.random.default_rng(seed)
     straight = net.straightened().network
     kept = [rng.random((b.count, comb(b.radix, 2))) < share for b in straight.banks]
@@ -313,7 +313,7 @@ def test_reduced_removes_nested_switches_and_gauge_redundancy(width, stages, kep
     assert sm.reduced(net).parameters == sm.dimension(net).value == exact_rank(net) == kept
 
 
-def test_values_that_do_not_fit_are_refused():
+def test_values_of_the_wrong_shape_are_rejected():
     kept = sm.reduced(sm.butterfly(8, block=4))
     with pytest.raises(StructmatError, match=r"values of shape \(3,\).*: 20 real numbers are kept"):
         kept.spread([1.0, 2.0, 3.0])
@@ -325,7 +325,7 @@ def test_values_that_do_not_fit_are_refused():
 
 
 @given(networks(max_width=8, max_depth=5))
-def test_absorbed_switches_are_gone_and_nothing_is_lost(net):
+def test_absorbing_switches_preserves_the_dimension(net):
     gates = normal_form(net)
     assert sum(comb(len(g.wires), 2) for g in gates) <= net.parameters
     plain = sm.Network.of(net.width, [[sorted(g.wires)] for g in gates])
@@ -333,7 +333,7 @@ def test_absorbed_switches_are_gone_and_nothing_is_lost(net):
     assert normal_form(plain) == tuple(g._replace(stage=t) for t, g in enumerate(gates))
 
 
-def test_a_deep_network_on_few_wires_costs_what_one_switch_does():
+def test_a_deep_network_on_few_wires_is_bounded_by_one_switch():
     deep = sm.brickwall(4, 9)
     assert upper_bound(deep) == 6
     wide = sm.brickwall(4, 9).direct_sum(sm.brickwall(4, 9)).then(sm.Network.of(8, [[[3, 4]]]))
@@ -341,7 +341,7 @@ def test_a_deep_network_on_few_wires_costs_what_one_switch_does():
     assert sm.dimension(wide).proved
 
 
-def test_idle_stages_and_windows_are_seen_through():
+def test_idle_stages_do_not_change_the_bound():
     net = sm.Network.of(4, [[[0, 1]], [], [[2, 3]], [[0, 1]], [[0, 1, 2]]])
     assert upper_bound(net) == sm.dimension(net).value == 4
 
@@ -350,7 +350,7 @@ def test_idle_stages_and_windows_are_seen_through():
 
 
 @given(networks(max_width=6), seeds(), st.sampled_from([(3,), (7, 11), (101,), (65_537, MERSENNE)]))
-def test_any_prime_bounds_from_below(net, seed, primes):
+def test_the_rank_modulo_any_prime_is_a_lower_bound(net, seed, primes):
     try:
         found = sm.dimension(net, primes=primes, points=3, rng=seed)
     except StructmatError as error:
@@ -380,7 +380,7 @@ def test_bad_options_are_refused(options, message):
         sm.dimension(sm.butterfly(4), **options)
 
 
-def test_primes_are_taken_from_an_array():
+def test_primes_may_be_an_array():
     net = sm.butterfly(4, block=2, depth=2).repeat(2)
     assert sm.dimension(net, primes=np.array([101, 103])) == sm.dimension(net, primes=(101, 103))
 

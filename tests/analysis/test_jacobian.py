@@ -77,7 +77,7 @@ def test_the_rank_is_at_most_the_dimension(net, seed):
 @pytest.mark.parametrize(
     "net", [sm.butterfly(8), sm.butterfly(8, block=4), sm.mixed_radix(12), sm.ruler(4)]
 )
-def test_at_random_blocks_as_many_directions_as_the_dimension_are_seen(net):
+def test_the_rank_at_random_blocks_is_the_dimension(net):
     """Redundant parameters or not: the second has 24, and 20 directions."""
     found = conditioning(net, rng=0)
     assert found.resolved
@@ -85,13 +85,13 @@ def test_at_random_blocks_as_many_directions_as_the_dimension_are_seen(net):
     assert np.count_nonzero(found.singular_values > 1e-9) == found.directions
 
 
-def test_one_switch_turns_evenly():
+def test_one_switch_is_perfectly_conditioned():
     net = sm.Network.of(5, [[range(5)]])
     np.testing.assert_allclose(conditioning(net, rng=0).singular_values, 1)
     assert conditioning(sm.Network(5)).ratio == 1
 
 
-def test_at_the_identity_a_network_turns_the_pairs_that_share_a_switch():
+def test_at_the_identity_the_derivative_spans_the_shared_pairs():
     """There the rank is |∪E_t|, and pairs that share several switches count several times."""
     net = sm.butterfly(8, block=4)
     pairs = [
@@ -118,7 +118,7 @@ def test_brickwalls_are_nearly_singular_and_cycled_butterflies_are_not(seed):
     assert conditioning(sm.butterfly(16).repeat(5), rng=seed).ratio > 1e-2
 
 
-def test_what_rounding_hides_is_said():
+def test_singular_values_below_rounding_are_reported():
     found = conditioning(sm.brickwall(24), rng=0)
     assert not found.resolved
     assert "0 up to rounding over 276 directions" in str(found)
@@ -131,7 +131,7 @@ def test_what_rounding_hides_is_said():
 
 
 @pytest.mark.parametrize("count", [1, 10, 1000])
-def test_a_ratio_is_resolved_above_the_rounding_errors_of_so_many_values(count):
+def test_a_ratio_is_reported_only_above_the_rounding_error(count):
     """Singular values are known up to eps times the largest, and the more the worse."""
     eps = 2.0**-52
     for times, resolved in [(0.5, False), (2, True), (1e3, True)]:
@@ -154,7 +154,7 @@ def norms(matrix):
 
 
 @given(networks(), st.data())
-def test_the_product_changes_no_more_than_its_factors(net, data):
+def test_the_change_of_a_product_is_bounded_by_those_of_its_factors(net, data):
     blocks, others = data.draw(blocks_for(net)), data.draw(blocks_for(net))
     change = norms(stagewise.matrix_of(net, blocks) - stagewise.matrix_of(net, others))
     pairs = zip(stagewise.factors(net, blocks), stagewise.factors(net, others), strict=True)
@@ -211,7 +211,7 @@ def test_repeated_stages_attain_the_bound_at_the_identity(case, times, kind):
     ],
 )
 @pytest.mark.parametrize("net", ["x", 4, None])
-def test_what_is_no_network_is_refused(ask, name, net):
+def test_only_networks_are_accepted(ask, name, net):
     with pytest.raises(StructmatError, match=f"^{name} of {net!r}: it takes a network; build one"):
         ask(net)
 
@@ -230,12 +230,12 @@ def test_what_is_no_network_is_refused(ask, name, net):
         (lambda: spacing_ratio(["a", "b", "c"]), "^angles .* real angles"),
     ],
 )
-def test_angles_that_are_none_are_refused(call, message):
+def test_invalid_angles_are_rejected(call, message):
     with pytest.raises(BlockError, match=message):
         call()
 
 
-def test_lipschitz_refuses():
+def test_lipschitz_rejects_invalid_arguments():
     with pytest.raises(
         BlockError, match="kind='cayly': unknown parametrization; did you mean cayley"
     ):

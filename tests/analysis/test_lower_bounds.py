@@ -61,7 +61,7 @@ def test_no_network_reaches_a_goal_below_its_bounds(net, times):
 
 
 @given(st.integers(1, 12))
-def test_the_butterfly_reaches_its_bounds(power):
+def test_the_butterfly_meets_its_bounds(power):
     net = sm.butterfly(2**power)
     excess = {(row.goal, row.quantity): row.excess for row in lower_bounds(net).rows}
     assert excess["dense", "depth"] == 0
@@ -71,21 +71,21 @@ def test_the_butterfly_reaches_its_bounds(power):
 
 
 @given(st.integers(2, 12), st.integers(1, 4))
-def test_a_power_of_one_radix_reaches_the_bound_of_edges(radix, depth):
+def test_a_power_of_one_radix_meets_the_bound_on_edges(radix, depth):
     net = sm.mixed_radix(radix**depth, (radix,) * depth) if radix**depth < 3000 else sm.butterfly(4)
     assert least(net, "dense", "nonzeros") == net.nonzeros
     assert least(net, "dense", "depth") == net.depth
 
 
 @given(st.integers(4, 200))
-def test_gossip_reaches_the_bound_of_calls(width):
+def test_gossip_meets_the_bound_on_parameters(width):
     net = sm.gossip(width)
     assert sm.is_dense(net)
     assert least(net, "dense", "parameters") == net.parameters == 2 * width - 4
 
 
 @given(st.integers(2, 60).map(lambda k: 2 * k + 1))
-def test_brickwalls_and_rulers_reach_the_bound_of_stages(width):
+def test_brickwalls_and_rulers_meet_the_bound_on_stages(width):
     """T13: odd widths take d stages of 2×2 switches, and the brick-wall has no more."""
     net = sm.brickwall(width)
     assert least(net, "universal", "depth") == net.depth == width
@@ -93,7 +93,7 @@ def test_brickwalls_and_rulers_reach_the_bound_of_stages(width):
 
 
 @given(st.integers(2, 500), st.integers(2, 20))
-def test_stages_for_all_rotations_are_no_fewer_than_the_formula(width, block):
+def test_the_universal_depth_bound_is_at_least_the_formula(width, block):
     depth = {(r.goal, r.quantity): r.least for r in lower_bounds(width, block=block).rows}[
         "universal", "depth"
     ]
@@ -104,7 +104,7 @@ def test_stages_for_all_rotations_are_no_fewer_than_the_formula(width, block):
 
 @pytest.mark.parametrize("block", range(2, 8))
 @pytest.mark.parametrize("width", range(1, 25))
-def test_stages_for_all_rotations_hold_what_the_best_partition_holds(width, block):
+def test_the_universal_depth_bound_uses_the_best_partition(width, block):
     """The most parameters of a stage, over all partitions of the wires into switches."""
     most = [0]
     for wires in range(1, width + 1):
@@ -117,7 +117,7 @@ def test_stages_for_all_rotations_hold_what_the_best_partition_holds(width, bloc
     assert stages == 0 or (stages - 1) * most[width] < pairs
 
 
-def test_wires_left_over_by_full_switches_turn_too():
+def test_the_universal_depth_bound_counts_remaining_wires():
     """Of 5 wires a stage has a switch of 3 and one of 2, 4 parameters: 10 take 3 stages."""
     found = {(r.goal, r.quantity): r.least for r in lower_bounds(5, block=3).rows}
     assert found["universal", "depth"] == 3
@@ -141,7 +141,7 @@ def test_edges_are_rounded_up_exactly(width, depth):
     assert found**depth >= (depth * width) ** depth * width > (found - 1) ** depth
 
 
-def test_edges_are_bounded_only_where_it_is_a_theorem():
+def test_the_bound_on_edges_is_given_only_where_proved():
     idle = sm.Network.of(4, [[[0, 1]], [[1, 2]], [[2, 3]], [[0, 1]]])
     assert least(idle, "dense", "nonzeros") is None
     assert least(idle[:3], "dense", "nonzeros") == 20
@@ -159,7 +159,7 @@ def test_four_stages_of_unequal_switches_have_fewer_edges():
     assert least(net, "dense", "nonzeros") is None
 
 
-def test_lower_bounds_are_printed_and_written():
+def test_lower_bounds_have_text_and_json():
     text = str(lower_bounds(sm.butterfly(1024)))
     assert " ".join(text.splitlines()[0].split()) == ("goal quantity bound network excess reason")
     assert "universal  parameters  523,776    5,120  -518,656  SO(1024)" in text
@@ -198,13 +198,13 @@ def test_lower_bounds_are_printed_and_written():
         ),
     ],
 )
-def test_lower_bounds_refuse(width, block, message):
+def test_lower_bounds_rejects_invalid_arguments(width, block, message):
     with pytest.raises(StructmatError, match=message):
         lower_bounds(width, block=block)
 
 
 @pytest.mark.parametrize("width", [1, 2, 3, 7, 64, 1000])
-def test_the_bound_on_nonzeros_is_the_same_by_decimals_and_by_integers(width):
+def test_the_bound_on_nonzeros_agrees_in_decimal_and_integer_arithmetic(width):
     for depth in [*range(1, 40), 200]:
         least = limits._edges(width, depth)
         bound = (depth * width) ** depth * width

@@ -36,7 +36,7 @@ def separated(net, outputs, inputs, removed):
 
 
 @given(cases())
-def test_rank_bound_is_the_least_number_of_nodes_that_separate(case):
+def test_rank_bound_is_the_minimum_vertex_cut(case):
     """Menger: as many paths that share no node, here found by networkx."""
     net, outputs, inputs = case
     graph = nx.DiGraph()
@@ -51,7 +51,7 @@ def test_rank_bound_is_the_least_number_of_nodes_that_separate(case):
 
 
 @given(cases(max_width=4, max_depth=2))
-def test_no_fewer_nodes_separate(case):
+def test_no_smaller_set_of_nodes_is_a_cut(case):
     net, outputs, inputs = case
     least = sm.rank_bound(net, outputs, inputs)
     nodes = list(net.to_networkx().nodes)
@@ -97,14 +97,14 @@ def test_the_rank_of_almost_all_members_is_the_bound(case, seed):
 
 
 @given(networks())
-def test_between_two_wires_it_is_whether_a_path_exists(net):
+def test_between_two_wires_the_bound_is_reachability(net):
     pairs = list(itertools.product(range(net.width), repeat=2))
     bounds = rank_bounds(net, [([i], [j]) for i, j in pairs])
     assert np.array_equal(bounds.reshape(net.width, -1), sm.reach(net))
 
 
 @given(cases(), st.data())
-def test_a_cut_is_symmetric_and_grows_with_its_sets(case, data):
+def test_the_bound_is_symmetric_and_monotone(case, data):
     net, outputs, inputs = case
     bound = sm.rank_bound(net, outputs, inputs)
     assert bound == sm.rank_bound(net.inverse(), inputs, outputs)
@@ -115,7 +115,7 @@ def test_a_cut_is_symmetric_and_grows_with_its_sets(case, data):
 
 
 @given(networks(), st.data())
-def test_complementary_cuts_differ_by_what_orthogonality_asks(net, data):
+def test_complementary_bounds_differ_by_the_difference_of_sizes(net, data):
     """For an orthogonal R: rank R[S, T] = |S| + |T| − d + rank R[not S, not T]."""
     d = net.width
     s, t = (data.draw(st.lists(st.booleans(), min_size=d, max_size=d)) for _ in range(2))
@@ -137,6 +137,6 @@ def test_complementary_cuts_differ_by_what_orthogonality_asks(net, data):
         ([0.0], [1], "outputs: wires must be integers"),
     ],
 )
-def test_rank_bound_refuses(outputs, inputs, message):
+def test_rank_bound_rejects_invalid_arguments(outputs, inputs, message):
     with pytest.raises(WiringError, match=message):
         sm.rank_bound(sm.butterfly(4), outputs, inputs)

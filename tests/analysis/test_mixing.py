@@ -49,7 +49,7 @@ def test_mixing_is_the_second_singular_value(net):
 
 
 @given(some_networks)
-def test_mixing_vanishes_just_when_the_averages_are_all_alike(net):
+def test_mixing_is_zero_exactly_if_all_averages_are_equal(net):
     """T9: and then they have (d/2)·log₂ d parameters at least."""
     perfect = all(x == Fraction(1, net.width) for row in averages(net) for x in row)
     assert (sm.mixing(net) < 1e-9) == perfect
@@ -108,7 +108,7 @@ def second_moments(net):
 
 
 @given(networks(max_width=6, max_depth=6))
-def test_second_moments_are_haar_just_when_mixing_is_perfect(net):
+def test_second_moments_are_haar_exactly_if_mixing_is_perfect(net):
     """T10, with all orthogonal blocks, not only rotations."""
     d = net.width
     one = np.eye(d).ravel()

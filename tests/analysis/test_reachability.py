@@ -43,7 +43,7 @@ def test_reach_is_reachability_in_the_grid_graph(net):
 
 
 @given(networks(), st.data())
-def test_some_rows_of_reach_are_followed_back(net, data):
+def test_selected_rows_of_reach_agree_with_all_rows(net, data):
     outputs = data.draw(st.lists(st.integers(0, net.width - 1)))
     rows = sm.reach(net, outputs)
     assert rows.dtype == bool
@@ -53,7 +53,7 @@ def test_some_rows_of_reach_are_followed_back(net, data):
 @pytest.mark.parametrize(
     "family", ["shuffle(block=2)", "benes", "random(block=4, depth=12, rng=0)"]
 )
-def test_wide_networks_need_memory_for_some_thousand_wires_only(family):
+def test_reach_of_wide_networks_uses_bounded_memory(family):
     """Half as much as the whole would take in bits, and a sixteenth of what it takes in bytes."""
     net = sm.parse(family)(16_384)
     tracemalloc.start()
@@ -69,7 +69,7 @@ def test_wide_networks_need_memory_for_some_thousand_wires_only(family):
 
 
 @given(networks())
-def test_a_network_is_dense_from_some_stage_on_or_never(net):
+def test_once_dense_a_network_stays_dense(net):
     dense = [bool((paths(net[:k]) > 0).all()) for k in range(net.depth + 1)]
     assert dense == sorted(dense)
     assert leading_dense_depth(net) == (dense.index(True) if True in dense else None)
@@ -105,7 +105,7 @@ def test_reach_composes(net, other):
 
 
 @pytest.mark.parametrize("width", [1, 63, 64, 65, 129, 2111, 2113])
-def test_words_and_chunks_of_inputs_have_no_seams(width):
+def test_reach_is_correct_at_word_and_chunk_boundaries(width):
     """A ring of pairs, then its other pairs: each input reaches a known few outputs."""
     even = [[i, i + 1] for i in range(0, width - 1, 2)]
     odd = [[i, i + 1] for i in range(1, width - 1, 2)]
@@ -126,7 +126,7 @@ def test_words_and_chunks_of_inputs_have_no_seams(width):
         assert not sm.is_dense(most)
 
 
-def test_density_waits_for_the_slowest_chunk_of_inputs(monkeypatch):
+def test_dense_depth_is_that_of_the_slowest_chunk_of_inputs(monkeypatch):
     """The last input, alone in its chunk, reaches all outputs one stage before the first does."""
     monkeypatch.setattr("structmat.analysis.reachability._CHUNK", 64)
     most = [list(range(1, 65))]
@@ -171,7 +171,7 @@ def test_dense_depth_is_the_least_that_is_dense(case):
         (sm.benes(8), 16, {}, StructmatError, "the network has width 8, not 16"),
     ],
 )
-def test_dense_depth_refuses(family, width, options, error, message):
+def test_dense_depth_rejects_invalid_arguments(family, width, options, error, message):
     with pytest.raises(error, match=message):
         sm.dense_depth(family, width, **options)
 
@@ -185,13 +185,13 @@ def test_dense_depth_refuses(family, width, options, error, message):
         (2, r"outputs of shape \(\): give a list of wires"),
     ],
 )
-def test_reach_refuses_rows_that_are_not_there(outputs, message):
+def test_reach_rejects_rows_out_of_range(outputs, message):
     with pytest.raises(WiringError, match=message):
         sm.reach(sm.butterfly(4), outputs)
 
 
 @given(st.sampled_from([2, 3, 4, 5, 6, 7, 8, 16]), st.integers(1, 40))
-def test_no_network_of_blocks_is_dense_before_its_time(block, blocks):
+def test_no_network_is_dense_below_the_lower_bound(block, blocks):
     """T6: an output depends on at most block^m inputs after m stages, whatever the wiring."""
     width = block * blocks
     depth = sm.dense_depth(f"shuffle(block={block})", width)

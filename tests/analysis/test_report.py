@@ -84,7 +84,7 @@ def shown(value) -> str:
 
 
 @given(networks(max_width=8))
-def test_a_report_counts_right(net):
+def test_a_report_has_the_correct_counts(net):
     found = sm.report(net).to_dict()
     joined = nx.Graph(both for bank in net.straightened().network.banks for both in pairs(bank))
     joined.add_nodes_from(range(net.width))
@@ -136,7 +136,7 @@ def test_only_networks_have_reports(other):
 
 
 @given(families(max_width=16, max_depth=4))
-def test_a_row_for_a_family_says_what_its_network_does(case):
+def test_the_row_of_a_family_describes_its_network(case):
     family, width = case
     (row,) = sm.compare(family, width).rows
     found = counted(family(width))
@@ -150,7 +150,7 @@ def test_a_row_for_a_family_says_what_its_network_does(case):
 
 
 @given(networks(max_width=8))
-def test_a_row_for_a_network_says_how_few_of_its_stages_it_needs(net):
+def test_the_row_of_a_network_has_the_stages_needed_for_density(net):
     rows = sm.compare({"as a network": net, "as a function": lambda _: net}, net.width).rows
     for row in rows:
         assert row["depth_needed"] == counted(net)["dense_depth"]
@@ -171,7 +171,7 @@ def test_each_network_at_each_width_in_order():
     assert [row["depth_needed"] for row in table.rows] == [4, 3, 2, 2, None, None]
 
 
-def test_a_refused_width_leaves_the_other_rows():
+def test_an_unsupported_width_keeps_the_other_rows():
     def even(width):
         if width % 2:
             raise ValueError("even widths only")
@@ -193,7 +193,7 @@ def test_a_refused_width_leaves_the_other_rows():
     assert all(str(table).count(reason) == 1 for reason in reasons.values() if reason)
 
 
-def test_an_option_no_width_can_have_is_a_refusal_too():
+def test_an_option_valid_at_no_width_is_an_unsupported_row():
     (row,) = sm.compare("butterfly(block=3)", 12).rows
     assert "block must be even" in row["refused"]
 
@@ -227,14 +227,14 @@ def test_the_html_shows_the_rows():
     assert "<b>" not in MIXED._repr_html_()
 
 
-def test_json_holds_the_rows_and_shares_nothing():
+def test_json_contains_copies_of_the_rows():
     data = MIXED.to_dict()
     assert json.loads(json.dumps(data)) == {"rows": MIXED.rows}
     data["rows"][0]["width"] = 0
     assert MIXED.rows[0]["width"] == 384
 
 
-def test_a_data_frame_holds_the_rows():
+def test_a_data_frame_contains_the_rows():
     pandas = pytest.importorskip("pandas")
     frame = MIXED.to_dataframe()
     assert list(frame.columns) == [*COLUMNS, "refused"]
@@ -278,7 +278,7 @@ def test_without_pandas_the_error_names_the_extra(monkeypatch):
         ("benes", None, StructmatError, "benes: it has a network for each width; give the widths"),
     ],
 )
-def test_refused_arguments(families, widths, error, message):
+def test_invalid_arguments_are_rejected(families, widths, error, message):
     with pytest.raises(error, match=message):
         sm.compare(families, widths)
 
@@ -307,7 +307,7 @@ def test_networks_are_compared_at_their_own_widths(tmp_path):
 
 @settings(max_examples=20)
 @given(networks(max_width=6))
-def test_expensive_parts_are_what_the_functions_say(net):
+def test_expensive_parts_agree_with_the_functions(net):
     found = sm.report(net)
     cheap = set(found.to_dict())
     assert found.dimension == sm.dimension(net)
@@ -332,7 +332,7 @@ def test_a_complete_report_in_words():
     assert spectrum == str(sm.spectral_statistics(found.network, rng=0))
 
 
-def test_an_open_dimension_says_between_what():
+def test_an_unproved_dimension_is_reported_as_an_interval():
     found = sm.report(sm.butterfly(4))
     vars(found)["dimension"] = Dimension(lower=5, upper=7, parameters=8)
     assert words(found)["dimension"] == "5 to 7"
@@ -342,7 +342,7 @@ def test_an_open_dimension_says_between_what():
     assert words(found)["redundant"] == "1 to 3"
 
 
-def test_reports_and_rows_have_bounds_where_a_rank_would_take_too_long(monkeypatch):
+def test_reports_fall_back_to_bounds_on_the_dimension(monkeypatch):
     monkeypatch.setattr("structmat.analysis.report._RANK", 20)
     net = sm.butterfly(8).repeat(2)  # 24 dimensions, 12 pairs of wires
     assert sm.dimension(net).value == 24
@@ -358,7 +358,7 @@ def test_reports_and_rows_have_bounds_where_a_rank_would_take_too_long(monkeypat
     json.dumps(table.to_dict())
 
 
-def test_conditioning_that_rounding_hides_is_no_number():
+def test_conditioning_below_rounding_is_none():
     found = sm.report(sm.brickwall(40))
     assert not found.conditioning.resolved
     assert words(found)["conditioning"] == "0 up to rounding"
@@ -382,7 +382,7 @@ def words(found):
     return dict(re.split(r"\s{2,}", line) for line in str(found).split("\n\n")[0].splitlines())
 
 
-def test_wide_reports_leave_the_conditioning_out():
+def test_reports_of_wide_networks_omit_the_conditioning():
     found = sm.report(sm.butterfly(128, block=2, depth=2)).complete(progress=False)
     assert not {"conditioning", "spectrum"} & set(found.to_dict())
     assert found.dimension.value == 128
@@ -407,7 +407,7 @@ def test_a_full_comparison_has_more_columns():
     assert "dimension" not in sm.compare("gossip", 6).rows[0]
 
 
-def test_mixing_is_a_float_in_a_data_frame_also_where_all_is_mixed():
+def test_mixing_is_a_float_in_a_data_frame():
     pytest.importorskip("pandas")
     net = sm.block_diagonal(8, 8)
     table = sm.compare({"all": net}, 8, full=True, progress=False)

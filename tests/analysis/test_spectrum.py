@@ -24,7 +24,7 @@ from structmat.testing import networks, seeds
 
 
 @given(st.lists(st.floats(0, pi), max_size=6), st.integers(0, 1), seeds())
-def test_eigenangles_of_a_rotation_are_those_it_was_made_of(pairs, fixed, seed):
+def test_eigenangles_of_a_constructed_rotation_are_recovered(pairs, fixed, seed):
     d = 2 * len(pairs) + fixed
     if d == 0:
         return
@@ -38,7 +38,7 @@ def test_eigenangles_of_a_rotation_are_those_it_was_made_of(pairs, fixed, seed):
 
 
 @given(st.lists(st.floats(-pi, pi), min_size=1, max_size=8), seeds())
-def test_eigenangles_of_a_unitary_matrix_are_those_it_was_made_of(angles, seed):
+def test_eigenangles_of_a_constructed_unitary_matrix_are_recovered(angles, seed):
     d = len(angles)
     v = scipy.stats.unitary_group.rvs(d, random_state=seed) if d > 1 else np.ones((1, 1))
     found = eigenangles(v @ np.diag(np.exp(1j * np.array(angles))) @ np.conj(v.T))
@@ -66,7 +66,7 @@ def test_eigenangles_of_members_give_trace_and_determinant(net, seed, dtype):
         ([[np.nan]], "deviates from orthogonality by nan"),
     ],
 )
-def test_eigenangles_refuse(matrix, message):
+def test_eigenangles_rejects_invalid_arguments(matrix, message):
     with pytest.raises(BlockError, match=message):
         eigenangles(matrix)
 
@@ -116,7 +116,7 @@ def test_haar_angles_are_those_of_scipys_rotations(width):
 
 
 @given(st.lists(st.floats(0.01, 1), min_size=2, max_size=20), st.floats(0.1, 10), st.floats(-1, 1))
-def test_spacing_ratio_knows_no_scale(gaps, scale, shift):
+def test_spacing_ratio_is_scale_invariant(gaps, scale, shift):
     angles = np.cumsum([0.0, *gaps])
     ratio = spacing_ratio(angles)
     expected = np.mean([min(a, b) / max(a, b) for a, b in itertools.pairwise(gaps)])
@@ -162,7 +162,7 @@ def test_wired_networks_are_straightened():
     )
 
 
-def test_spectral_statistics_are_printed_and_written():
+def test_spectral_statistics_have_text_and_json():
     found = spectral_statistics(sm.butterfly(8), samples=20, rng=np.random.default_rng(0))
     assert found == spectral_statistics(sm.butterfly(8), samples=20, rng=0)
     assert SpectralStatistics(**json.loads(json.dumps(found.to_dict()))) == found
@@ -172,7 +172,7 @@ def test_spectral_statistics_are_printed_and_written():
     assert found._repr_html_().count("<tr>") == 4
 
 
-def test_spectral_statistics_refuse():
+def test_spectral_statistics_rejects_invalid_arguments():
     with pytest.raises(WidthError, match="width=5: comparing gaps between eigenangles"):
         spectral_statistics(sm.Network(5))
     with pytest.raises(StructmatError, match="samples=0"):

@@ -49,7 +49,7 @@ def energy(rows):
 
 @given(layers(), flags, flags, seeds())
 @settings(max_examples=60)
-def test_an_audit_says_what_the_dense_matrices_say(drawn, scale, merged, seed):
+def test_an_audit_agrees_with_dense_matrices(drawn, scale, merged, seed):
     layer, _ = drawn
     side = "outputs" if seed % 2 else "inputs"
     plain = layer.weight.detach().clone()
@@ -113,7 +113,7 @@ def test_the_orthogonality_error_and_the_angles_are_those_of_the_blocks(net, see
         assert found["mean"] == pytest.approx(every.mean(), abs=1e-3)
 
 
-def test_scales_move_singular_values_and_not_angles():
+def test_scales_change_singular_values_but_not_angles():
     torch.manual_seed(0)
     one = adapt(nn.Linear(8, 5), "butterfly", target_modules=".*", scale=True)
     with torch.no_grad():
@@ -124,7 +124,7 @@ def test_scales_move_singular_values_and_not_angles():
     assert row["energy_drift"] < 1e-6
 
 
-def test_some_neurons_stand_for_all():
+def test_large_layers_are_measured_on_a_sample_of_neurons():
     torch.manual_seed(0)
     one = randomised(adapt(nn.Linear(16, 40), "butterfly", target_modules=".*"), 0)
     few, every = audit(one, most=5).layers[""], audit(one).layers[""]
@@ -153,7 +153,7 @@ def test_parameters_of_a_short_dtype_are_a_warning():
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_dropout_and_modes_play_no_part(training):
+def test_the_audit_ignores_dropout_and_training_mode(training):
     one = randomised(
         adapt(nn.Linear(8, 5), "butterfly", target_modules=".*", dropout=(1.0, 1.0), scale=True), 0
     ).train(training)
@@ -215,7 +215,7 @@ def test_both_sides_are_measured_one_after_the_other(scale, training, merged):
     assert second.get("merge_difference", 0.0) <= 1e-5
 
 
-def test_generators_that_make_no_exponential_are_a_warning():
+def test_generators_without_a_finite_exponential_are_a_warning():
     one = adapt(nn.Linear(4, 2), "butterfly(block=4)", target_modules=".*", parametrization="exp")
     with torch.no_grad():
         one.rotation.generators[0].fill_(1e20)
@@ -225,7 +225,7 @@ def test_generators_that_make_no_exponential_are_a_warning():
     assert not one.merged
 
 
-def test_turns_near_half_and_broken_blocks_are_warnings():
+def test_rotations_near_180_degrees_and_invalid_blocks_are_warnings():
     one = adapt(nn.Linear(2, 2), "butterfly", target_modules=".*")
     with torch.no_grad():
         one.rotation.generators[0].fill_(20.0)
@@ -263,7 +263,7 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_files_say_what_the_model_in_memory_says(folder):
+def test_an_audit_of_files_agrees_with_the_model_in_memory(folder):
     one = randomised(adapt(make(), "mixed_radix"), 0)
     memory = audit(one).layers
     by_file = audit(folder / "ours", model=folder / "model").layers
@@ -332,12 +332,12 @@ def test_a_truncated_series_is_found_not_orthogonal(folder):
         ),
     ],
 )
-def test_files_that_do_not_fit_are_refused(folder, source, options, message):
+def test_mismatched_files_are_rejected(folder, source, options, message):
     with pytest.raises(FileError, match=message):
         audit(folder / source, **options)
 
 
-def test_a_model_without_adapters_or_with_two_is_refused():
+def test_a_model_must_have_exactly_one_adapter():
     with pytest.raises(StructmatError, match="no adapters to audit"):
         audit(make())
     with pytest.raises(StructmatError, match="contains the pretrained weights; omit model="):
@@ -356,7 +356,7 @@ def test_it_prints_and_is_json_and_html(folder):
     assert "<td>0</td>" in page
 
 
-def test_a_page_explains_the_columns_that_it_has_and_breaks_no_number(folder):
+def test_the_html_page_explains_its_columns(folder):
     """merge_difference is there of a model in memory only."""
     for found, there in (
         (audit(folder / "ours", model=folder / "model"), False),

@@ -93,7 +93,7 @@ def test_torchs_parametrization_stays_orthogonal():
         ("boft", 12, torch.float32, "PEFT raised an error"),
     ],
 )
-def test_what_cannot_be_measured_says_why(name, width, dtype, reason):
+def test_unmeasurable_candidates_state_the_reason(name, width, dtype, reason):
     with pytest.raises(StructmatError, match=reason):
         named(name).build(frozen_layer(width, 4, dtype).linear())
 
@@ -103,7 +103,7 @@ def test_an_unknown_name_is_refused_with_the_nearest():
         named("lore")
 
 
-def test_what_is_not_installed_says_what_brings_it(monkeypatch):
+def test_missing_libraries_are_reported_with_the_remedy(monkeypatch):
     absent = Candidate("oft", "OFT", lambda layer: layer, "no_such_library")
     monkeypatch.setattr(candidates, "AGAINST", {"oft": absent})
     assert absent.missing
@@ -111,7 +111,7 @@ def test_what_is_not_installed_says_what_brings_it(monkeypatch):
         named("oft")
 
 
-def test_blocks_that_peft_changes_are_told():
+def test_changed_block_sizes_of_peft_are_reported():
     for width in (64, 48, 33):
         module = named("oft").build(frozen_layer(width, 4, torch.float32).linear())
         said = named("oft").remark(module)
@@ -120,7 +120,7 @@ def test_blocks_that_peft_changes_are_told():
         assert said is None or f"has blocks of {block} at width {width}" in said
 
 
-def test_factors_that_peft_leaves_out_are_told():
+def test_missing_factors_of_peft_are_reported():
     module = named("boft").build(frozen_layer(WIDTH, OUTPUTS, torch.float32).linear())
     said = named("boft").remark(module)
     factors = module.boft_R["default"].shape[0]

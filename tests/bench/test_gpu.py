@@ -35,7 +35,7 @@ def _interpreter(monkeypatch):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="says what there is without a GPU")
-def test_without_a_gpu_it_says_so_in_a_line():
+def test_without_a_gpu_the_error_is_one_line():
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "structmat.bench.gpu"],
         capture_output=True,
@@ -48,7 +48,7 @@ def test_without_a_gpu_it_says_so_in_a_line():
     assert done.stderr == ("python -m structmat.bench.gpu: no GPU: torch finds no CUDA device\n")
 
 
-def test_all_is_measured_and_printed():
+def test_everything_is_measured_and_printed():
     found = gpu.measure(SMALL, "cpu")
     assert json.loads(json.dumps(found)) == found
     assert (found["format"], found["version"]) == ("structmat.bench.gpu", 1)
@@ -75,7 +75,7 @@ def test_all_is_measured_and_printed():
     assert f"step: {found['block']['to LoRA']:.2f} × that of LoRA." in text
 
 
-def test_what_is_wrong_is_not_measured(monkeypatch):
+def test_incorrect_networks_are_not_timed(monkeypatch):
     net = sm.mixed_radix(16, largest=8)
     assert set(gpu.checked(net, "cpu", 17)) == {
         f"{name}{end}" for name in ("y", "grad_x", "grad_blocks") for end in ("", " of the adjoint")
@@ -112,7 +112,7 @@ ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no G
 
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_GPU)])
-def test_networks_are_right_on_the_device(device):
+def test_networks_are_verified_on_the_device(device):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", DEVICE, device],
         capture_output=True,
@@ -136,7 +136,7 @@ def test_a_wrong_gradient_is_found(monkeypatch):
         gpu.checked(sm.mixed_radix(16, largest=8), "cpu", 17)
 
 
-def test_where_the_kernels_do_not_run_it_says_why(monkeypatch):
+def test_unavailable_kernels_are_reported_with_the_reason(monkeypatch):
     with pytest.raises(StructmatError, match="use largest=64"):
         gpu.measure(gpu.Setting("block_diagonal(block=128)", Shape(128)), "cpu")
     monkeypatch.delenv("TRITON_INTERPRET")
@@ -158,7 +158,7 @@ def test_lora_starts_as_the_layer_and_trains():
     torch.testing.assert_close(again.down(ones), block.down(ones) + 2 * low.sum())
 
 
-def test_the_block_looks_at_earlier_tokens_only():
+def test_the_decoder_block_is_causal():
     block = frozen(lambda: Block(SMALL.shape), "cpu", torch.float64)
     x = torch.randn(1, 6, 16, dtype=torch.float64)
     later = x.clone()

@@ -10,7 +10,7 @@ names = st.lists(st.text("abc", min_size=1, max_size=3), min_size=1, max_size=5,
 
 
 @given(st.lists(st.floats(0.1, 10), min_size=1, max_size=9), st.floats(0.1, 10))
-def test_what_slows_a_whole_round_changes_no_ratio(loads, ratio):
+def test_a_slow_round_does_not_change_ratios(loads, ratio):
     times = {"lora": loads, "boft": [ratio * load for load in loads]}
     assert relative(times) == {"lora": 1.0, "boft": pytest.approx(ratio)}
 
@@ -20,7 +20,7 @@ def test_without_the_reference_there_are_no_ratios():
 
 
 @given(names, st.integers(1, 5), st.integers(0, 3))
-def test_steps_take_turns_and_rounds_that_warm_up_are_not_kept(labels, rounds, warmup):
+def test_steps_are_interleaved_and_warm_up_rounds_are_discarded(labels, rounds, warmup):
     order, told, now = [], [], itertools.count()
     times = interleaved(
         {name: lambda name=name: order.append(name) for name in labels},
@@ -34,13 +34,13 @@ def test_steps_take_turns_and_rounds_that_warm_up_are_not_kept(labels, rounds, w
     assert len(told) == len(order)
 
 
-def test_one_round_warms_up_unless_more_are_asked_for():
+def test_one_warm_up_round_is_the_default():
     order = []
     interleaved({"a": lambda: order.append("a")}, rounds=2)
     assert len(order) == 1 + 2
 
 
-def test_what_is_slow_until_it_has_warmed_up_is_not_seen():
+def test_slow_warm_up_rounds_do_not_count():
     clock = [0.0]
 
     def tuned(calls=itertools.count()):  # noqa: B008 - one count for all calls

@@ -116,7 +116,7 @@ def test_the_candidate_trains_and_starts_as_the_layer(library, dtype):
     assert "at width 12 have the shapes of mixed_radix(largest=16), 12," in said
 
 
-def test_the_operator_is_of_the_values_as_they_are(library):
+def test_the_operator_uses_the_current_values(library):
     """One that was made before a step, and kept, would give what was before."""
     chain = drawn((2, 2), 1)
     x = torch.randn(3, 4, dtype=torch.float64)
@@ -134,7 +134,7 @@ def test_the_operator_is_of_the_values_as_they_are(library):
     assert (trained - after).abs().max() > 1e-3
 
 
-def test_without_training_the_operator_is_made_once(library):
+def test_the_operator_is_cached_without_training(library):
     if library == "lazylinop":
         pytest.skip("the stand-in counts")
     chain = drawn((2, 2), 1)
@@ -145,14 +145,14 @@ def test_without_training_the_operator_is_made_once(library):
     assert Product.made == before + 1
 
 
-def test_widths_that_do_not_fit_say_why(library):
+def test_unsupported_widths_state_the_reason(library):
     with pytest.raises(WidthError, match="mixed_radix"):
         AGAINST["lazylinop"].build(frozen_layer(1, 4, torch.float32).linear())
     with pytest.raises(StructmatError, match="too large: r×r blocks"):  # a prime
         AGAINST["lazylinop"].build(frozen_layer(DENSE + 27, 4, torch.float32).linear())
 
 
-def test_without_lazylinop_it_says_what_brings_it(monkeypatch):
+def test_missing_lazylinop_is_reported_with_the_remedy(monkeypatch):
     for name in ("lazylinop", "lazylinop.butterfly"):
         monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(MissingExtraError, match="pip install lazylinop"):

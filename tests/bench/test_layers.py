@@ -20,7 +20,7 @@ def measured(specs=("monarch",), **options):
     return measure(chosen, **{"widths": [16], "tokens": [3], "seconds": 0} | options)
 
 
-def test_every_setting_has_a_row_of_every_candidate():
+def test_every_combination_has_a_row():
     found = measured(widths=[16, 32], tokens=[1, 5], outputs=8)
     subjects = [(f"{w}→8", t) for w in (16, 32) for t in (1, 5)]
     assert [(r.subject, r.tokens, r.name) for r in found.rows] == [
@@ -36,7 +36,7 @@ def test_every_setting_has_a_row_of_every_candidate():
         assert (row.to_lora == 1.0) or row.name != "lora"
 
 
-def test_parameters_are_those_that_train():
+def test_parameters_are_the_trainable_ones():
     rows = {row.name: row.parameters for row in measured().rows}
     assert rows == {
         "frozen": 0,
@@ -46,7 +46,7 @@ def test_parameters_are_those_that_train():
     }
 
 
-def test_a_width_that_a_family_refuses_is_a_row_with_the_reason():
+def test_an_unsupported_width_is_a_row_with_the_reason():
     found = measured(["butterfly(block=4)", "mixed_radix"], widths=[12])
     rows = {row.name: row for row in found.rows}
     assert "width must be 4·2^k" in rows["butterfly(block=4)"].refused
@@ -73,12 +73,12 @@ def test_bfloat16_is_measured_in_bfloat16():
         ({"warmup": -1}, "warmup=-1"),
     ],
 )
-def test_what_is_no_size_is_refused(options, reason):
+def test_invalid_sizes_are_rejected(options, reason):
     with pytest.raises(StructmatError, match=reason):
         measured(**options)
 
 
-def test_the_record_is_json_that_says_how_to_repeat_it():
+def test_the_record_is_json_with_the_command():
     found = measured(command="structmat bench monarch", notes=["a note", "a note"])
     read = json.loads(json.dumps(found.to_dict()))
     assert (read["format"], read["version"]) == ("structmat.bench", 1)
@@ -94,7 +94,7 @@ def test_the_record_is_json_that_says_how_to_repeat_it():
 @pytest.mark.parametrize(
     ("warmup", "said"), [(0, "after 0 rounds"), (1, "after 1 round of"), (3, "after 3 rounds")]
 )
-def test_the_rounds_that_warm_up_are_run_and_told(warmup, said):
+def test_warm_up_rounds_are_run_and_recorded(warmup, said):
     runs = []
 
     class Counted(nn.Module):
@@ -132,7 +132,7 @@ def record(rows):
 
 @settings(deadline=None)
 @given(st.integers(1, 3), st.booleans())
-def test_bars_are_by_lora_where_it_was_measured(settings_, with_lora):
+def test_bars_are_relative_to_lora_if_measured(settings_, with_lora):
     took = Spread(1.0, 1.0, 1.0, 3)
     rows = [
         Row("8→8", tokens, "a", "A", step=took, to_frozen=2.0, to_lora=1.5 if with_lora else None)
@@ -147,7 +147,7 @@ def test_bars_are_by_lora_where_it_was_measured(settings_, with_lora):
 
 
 @given(st.lists(st.floats(0, 1e3), min_size=1, max_size=20))
-def test_a_spread_lies_within_what_was_seen(seconds):
+def test_quartiles_lie_within_the_range(seconds):
     spread = Spread.of(seconds)
     assert min(seconds) <= spread.low <= spread.median <= spread.high <= max(seconds)
     assert spread == Spread.of(seconds[::-1])

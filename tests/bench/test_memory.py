@@ -8,7 +8,7 @@ from structmat.bench.memory import peak
 
 @settings(deadline=None, max_examples=10)
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=4))
-def test_the_peak_is_what_is_held_together(sizes):
+def test_the_peak_is_the_largest_simultaneous_memory(sizes):
     def together():
         return [torch.empty(1024 * size) for size in sizes]
 
@@ -20,13 +20,13 @@ def test_the_peak_is_what_is_held_together(sizes):
     assert peak(in_turn) == 4096 * max(sizes)
 
 
-def test_what_was_held_before_does_not_count():
+def test_memory_held_before_is_not_counted():
     held = [torch.empty(10**6)]
     assert peak(held.clear) == 0
     assert peak(lambda: None) == 0
 
 
-def test_no_number_is_made_up_for_other_devices():
+def test_other_devices_have_no_memory_measurement():
     assert peak(lambda: None, "mps") is None
 
 

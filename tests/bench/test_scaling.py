@@ -61,13 +61,13 @@ def checked(script, record, *, quick):
         assert len({row[kind]["rounds"] for row in rows for kind in ("forward", "step")}) == 1
 
 
-def test_the_record_holds_every_point_of_the_script(script, record):
+def test_the_record_contains_every_point_of_the_script(script, record):
     checked(script, record, quick=False)
     assert record["command"].startswith("python docs/scaling.py")
     assert {"model", "cores", "threads", "versions"} <= set(record["machine"])
 
 
-def test_a_quick_run_ends_and_holds_every_point(script, short):
+def test_a_quick_run_contains_every_point(script, short):
     checked(script, short, quick=True)
     assert short["command"] == "python docs/scaling.py --quick --minutes 0 --warmup 1"
 
@@ -85,7 +85,7 @@ def test_the_axes_are_those_of_the_page(script):
     assert sum(script.SHARES.values()) == pytest.approx(1)
 
 
-def test_the_layers_do_turn_what_they_are_given(script):
+def test_the_timed_layers_are_not_the_identity(script):
     """Generators of zero would be a shortcut that no training has."""
     point = script.Point("monarch", 16, "monarch", 16, 4)
     matrix = point.module().matrix()
@@ -104,14 +104,14 @@ def test_the_exponent_of_a_power_is_found(script, power, scale):
     assert script.exponent(rows, "step") == pytest.approx(power, abs=1e-9)
 
 
-def test_what_is_narrow_does_not_count_for_the_exponent(script):
+def test_narrow_points_do_not_count_for_the_exponent(script):
     rows = of(lambda d: 1.0 if d < 1024 else d / 1024, [256, 512, 1024, 4096])
     assert script.exponent(rows, "forward") == pytest.approx(1)
     assert script.exponent(of(float, [256, 512, 1024]), "forward") is None
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=8))
-def test_one_curve_overtakes_another_where_it_stays_ahead(script, ahead):
+def test_a_crossover_is_where_a_curve_stays_ahead(script, ahead):
     rows = of(lambda x: 1.0 if ahead[x] else 3.0, range(len(ahead)))
     others = of(lambda _: 2.0, range(len(ahead)))
     first = script.overtakes(rows, others, "step")
@@ -122,7 +122,7 @@ def test_one_curve_overtakes_another_where_it_stays_ahead(script, ahead):
         assert first == 0 or not ahead[first - 1]
 
 
-def test_places_that_one_curve_lacks_are_not_compared(script):
+def test_only_common_points_are_compared(script):
     assert script.overtakes(of(lambda _: 1.0, [1, 2, 3]), of(lambda _: 2.0, [2]), "step") == 2
 
 

@@ -41,7 +41,7 @@ def test_list_has_every_family_with_its_widths(capsys):
 
 
 @pytest.mark.parametrize(("width", "budget"), [(2, None), (12, None), (96, 2000), (127, None)])
-def test_list_of_a_width_says_what_its_networks_have(capsys, width, budget):
+def test_list_of_a_width_describes_its_networks(capsys, width, budget):
     limit = [] if budget is None else ["--budget", str(budget)]
     found = read(capsys, "list", "--width", str(width), *limit)
     assert (found["width"], found["budget"]) == (width, budget)
@@ -88,7 +88,7 @@ def test_list_of_a_width_is_a_table_of_the_best(capsys):
     assert "benes" in out.partition("\n\n")[2]  # 96 is no power of 2
 
 
-def test_a_name_too_long_for_the_table_is_cut(capsys):
+def test_long_names_are_truncated_in_the_table(capsys):
     options = [f"option_{k}" for k in range(6)]
     command = ["list", "--width", "5", "--budget", "20"]
 
@@ -148,7 +148,7 @@ def test_show_saves_a_picture(capsys, tmp_path, spec, width, ending):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_picture_goes_where_a_link_leads(capsys, tmp_path):
+def test_a_picture_is_written_through_a_link(capsys, tmp_path):
     path, link = tmp_path / "far" / "net.svg", tmp_path / "net.svg"
     path.parent.mkdir()
     link.symlink_to(path)
@@ -160,11 +160,11 @@ def test_a_picture_goes_where_a_link_leads(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("promise", [None, False])
-def test_a_wide_network_is_shown_where_it_is_quick(capsys, monkeypatch, promise):
-    """Its width is squared only where all of it may reach everything."""
+def test_show_limits_the_width_only_of_networks_that_may_be_dense(capsys, monkeypatch, promise):
+    """The limit on width² × stages applies only if density is not ruled out."""
     monkeypatch.setattr("structmat.cli.show._PAIRS", 64**2)
     claims = sm.families.Claims(dense=promise)
-    monkeypatch.setattr(sm.Family, "promised", lambda *_: claims)
+    monkeypatch.setattr(sm.Family, "claims", lambda *_: claims)
     code, out, err = run(capsys, "show", "brickwall(depth=2)", "--width", "64")
     if promise is None:
         assert (code, out) == (2, "")
@@ -230,7 +230,7 @@ def my_halves(width):
 
 
 @pytest.mark.parametrize("how", ["mine_file.py", "./mine_file.py", "mine_module"])
-def test_families_of_ones_own_are_loaded(capsys, importing, how):
+def test_custom_families_are_loaded(capsys, importing, how):
     name = how.removeprefix("./").removesuffix(".py")
     (importing / f"{name}.py").write_text(MINE, encoding="utf-8")
     (importing / "beside.py").write_text("STRIDE = 2\n", encoding="utf-8")
@@ -244,7 +244,7 @@ def test_families_of_ones_own_are_loaded(capsys, importing, how):
         unregister("my_halves")
 
 
-def test_a_file_stands_for_the_network_in_it(capsys, tmp_path):
+def test_a_file_is_accepted_in_place_of_a_network(capsys, tmp_path):
     path = tmp_path / "my net.json"
     path.write_text(sm.butterfly(8).to_json(), encoding="utf-8")
     found = read(capsys, "show", str(path))
@@ -325,7 +325,7 @@ def test_an_interrupted_comparison_prints_its_rows(capsys, monkeypatch, form):
         assert len(table_of(out)) == 2
 
 
-def test_compare_by_default_shows_what_the_demo_finetunes_with(capsys):
+def test_compare_defaults_to_the_networks_of_the_demo(capsys):
     rows = read(capsys, "compare")["rows"]
     assert {row["width"] for row in rows} == set(WIDTHS)
     assert {row["network"] for row in rows} >= set(FAMILIES)
@@ -429,7 +429,7 @@ def test_a_wrong_command_line_is_one_line_that_names_the_help(capsys, arguments)
     assert "--help" in captured.err
 
 
-def test_no_command_at_all_shows_the_help_and_is_an_error(capsys):
+def test_a_missing_command_shows_the_help_and_is_an_error(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     wanted = capsys.readouterr().out
@@ -438,7 +438,7 @@ def test_no_command_at_all_shows_the_help_and_is_an_error(capsys):
     assert "usage: structmat" in err
 
 
-def test_the_defaults_of_finetune_are_told(capsys):
+def test_the_help_of_finetune_states_the_defaults(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["finetune", "--help"])
     said = " ".join(capsys.readouterr().out.split())
@@ -493,7 +493,7 @@ BROKEN = [
 
 @pytest.mark.parametrize(("text", "message"), BROKEN)
 @pytest.mark.parametrize("how", ["broken_file.py", "broken_module"])
-def test_what_cannot_be_loaded_says_why_in_one_line(capsys, importing, how, text, message):
+def test_a_file_that_cannot_be_loaded_is_a_one_line_error(capsys, importing, how, text, message):
     (importing / f"{how.removesuffix('.py')}.py").write_text(text, encoding="utf-8")
     code, out, err = run(capsys, "list", "--load", how)
     assert (code, out) == (2, "")
@@ -558,7 +558,7 @@ def test_an_interrupted_command_exits_with_130(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "iso8859-9"])
-def test_a_terminal_without_a_character_gets_one_that_is_near(encoding):
+def test_unencodable_characters_are_replaced_by_similar_ones(encoding):
     def printed(*arguments, encoding=encoding, code=0):
         command = [sys.executable, "-m", "structmat", *arguments]
         environment = os.environ | {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "0"}
@@ -592,7 +592,7 @@ def test_output_that_cannot_be_written_is_one_line(arguments):
     assert done.stderr == f"structmat {arguments[0]}: cannot write ({said})\n"
 
 
-def test_a_pipe_whose_reader_has_gone_is_silent():
+def test_a_closed_pipe_is_silent():
     end, start = os.pipe()
     os.close(end)
     with os.fdopen(start, "w") as pipe:
@@ -628,7 +628,7 @@ ANIMALS = ["otter", "heron", "lynx", "viper", "moose", "gecko", "raven", "bison"
 
 
 @pytest.mark.slow
-def test_finetune_serves_the_users_own_data(tmp_path):
+def test_finetune_accepts_custom_data(tmp_path):
     """The packaged model, a CSV file, a topology of one's own: through the real command."""
     path = tmp_path / "mine.csv"
     with path.open("w", newline="", encoding="utf-8") as file:

@@ -80,7 +80,7 @@ SLOW = {"bench", "finetune"}
     "name",
     [pytest.param(name, marks=pytest.mark.slow) if name in SLOW else name for name in EXAMPLES],
 )
-def test_the_example_works(capsys, files, name):
+def test_the_example_of_the_help_runs(capsys, files, name):
     NEEDS.get(name, lambda _: None)(files)
     program, *arguments = shlex.split(EXAMPLES[name].removeprefix("example: "))
     assert program == "structmat"

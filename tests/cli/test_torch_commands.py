@@ -37,11 +37,11 @@ def run(capsys, *arguments):
     return out
 
 
-def test_the_command_has_every_target():
+def test_the_command_lists_every_target():
     assert tuple(conversion.TARGETS) == TARGETS
 
 
-def test_there_and_back(folder, capsys):
+def test_conversion_round_trips(folder, capsys):
     out = run(capsys, "convert", "ours", "theirs", "--to", "peft-oft")
     assert "ours: structmat → PEFT's OFT, theirs" in out
     found = json.loads(run(capsys, "convert", "theirs", "again", "--model", "model", "--json"))

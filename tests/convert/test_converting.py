@@ -98,7 +98,7 @@ def parts_of_formats(draw):
 
 @given(parts_of_formats(), seeds())
 @settings(max_examples=60)
-def test_there_and_back_is_the_same_matrix(tmp_path_factory, drawn, seed):
+def test_a_round_trip_gives_the_same_matrix(tmp_path_factory, drawn, seed):
     to, net = drawn
     folder = tmp_path_factory.mktemp("convert")
     shape, side = ((net.width, 3), "inputs") if to != "lycoris" else ((3, net.width), "outputs")
@@ -164,7 +164,7 @@ def test_names_of_a_base_model_are_found_behind_a_prefix(tmp_path):
     same({name: got[f"{name}.weight"] for name in expected}, expected)
 
 
-def test_statistics_and_modules_trained_whole_are_merged_too(tmp_path):
+def test_statistics_and_fully_trained_modules_are_merged(tmp_path):
     def make():
         torch.manual_seed(0)
         return nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8), nn.Linear(8, 2))
@@ -243,7 +243,7 @@ def test_a_network_placed_in_another_is_the_same_matrix(net, seed):
 
 
 @given(st.integers(1, 4), st.sampled_from([2, 4, 8]), seeds())
-def test_a_prefix_or_part_of_a_butterfly_has_a_place_in_it(depth, block, seed):
+def test_parts_of_a_butterfly_are_located_in_it(depth, block, seed):
     whole = butterfly(64, block=block, depth=depth)
     chosen = np.random.default_rng(seed).random(depth) < 0.5
     part = Network(64, [stage for stage, take in zip(whole.stages, chosen, strict=True) if take])
@@ -271,7 +271,7 @@ def test_coordinates_and_logarithms_are_those_of_rotations(count, radix, seed, s
 
 
 @given(st.integers(1, 3), st.integers(1, 3), seeds())
-def test_a_rotation_by_half_turns_has_a_logarithm_only(halves, rest, seed):
+def test_a_rotation_by_180_degrees_has_a_logarithm_but_no_cayley_transform(halves, rest, seed):
     size = 2 * halves + rest
     basis, _ = torch.linalg.qr(
         torch.from_numpy(np.random.default_rng(seed).normal(size=(size, size)))
@@ -410,7 +410,7 @@ def test_a_grouped_convolution_is_merged_and_no_lora(tmp_path):
     assert not (tmp_path / "lora").exists()
 
 
-def test_what_is_there_is_kept(tmp_path):
+def test_existing_files_are_kept(tmp_path):
     saved(tmp_path / "ours", target_modules=["up"])
     (tmp_path / "out").mkdir()
     convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")  # an empty directory will do
@@ -440,14 +440,14 @@ def write_config(folder, config, name="adapter_config.json"):
         ('{"peft_type": "BOFT"}', "adapter_model.safetensors: No such file"),
     ],
 )
-def test_a_directory_of_something_else_is_refused(tmp_path, config, message):
+def test_an_unrelated_directory_is_rejected(tmp_path, config, message):
     folder = write_config(tmp_path / "in", config)
     with pytest.raises(FileError, match=message):
         convert(folder, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
-def test_files_of_something_else_are_refused(tmp_path):
+def test_unrelated_files_are_rejected(tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileError, match=r"neither adapter\.json, as written by structmat, nor"):
         convert(tmp_path / "empty", tmp_path / "out")
@@ -486,7 +486,7 @@ def test_files_of_something_else_are_refused(tmp_path):
         ("HRA", {"0.hra_u": (4,)}, "not \\(inputs, reflections\\)"),
     ],
 )
-def test_tensors_that_are_odd_are_refused(tmp_path, method, tensors, message):
+def test_malformed_tensors_are_rejected(tmp_path, method, tensors, message):
     folder = write_config(tmp_path / "in", json.dumps({"peft_type": method}))
     made = {name: torch.zeros(shape) for name, shape in tensors.items()}
     files.save_file(made, folder / "adapter_model.safetensors")

@@ -70,7 +70,7 @@ def listed(folder):
     return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_all_is_copied_but_other_forms_of_the_weights(tmp_path, adapter):
+def test_all_files_are_copied_except_other_forms_of_the_weights(tmp_path, adapter):
     model = model_in(tmp_path / "model", KEPT | STALE, metadata={"format": "pt", "of": "me"})
     other = {key: value.half() for key, value in linears().state_dict().items()}
     files.save_file(other, model / "model.fp16.safetensors")
@@ -88,7 +88,7 @@ def test_all_is_copied_but_other_forms_of_the_weights(tmp_path, adapter):
         assert file.metadata() == {"format": "pt", "of": "me"}
 
 
-def test_each_form_that_is_left_out_is_named(tmp_path, adapter):
+def test_every_omitted_form_is_reported(tmp_path, adapter):
     for k, name in enumerate(STALE):
         model = model_in(tmp_path / f"model{k}", {name: STALE[name]})
         done = convert(adapter, tmp_path / f"merged{k}", to="merged", model=model)
@@ -101,7 +101,7 @@ def test_each_form_that_is_left_out_is_named(tmp_path, adapter):
         assert name in note or f"{name.split('/')[0]}/" in note
 
 
-def test_links_are_followed_but_not_in_circles(tmp_path, adapter):
+def test_links_are_followed_without_cycles(tmp_path, adapter):
     """As a cache of a hub has it: files are links to blobs."""
     model = model_in(tmp_path / "blobs", KEPT)
     cached = tmp_path / "cached"
@@ -139,7 +139,7 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("which", BROKEN)
-def test_a_write_that_breaks_off_leaves_nothing(tmp_path, adapter, monkeypatch, which):
+def test_an_interrupted_copy_leaves_nothing(tmp_path, adapter, monkeypatch, which):
     model = model_in(tmp_path / "model", KEPT)
     module, name, error = BROKEN[which]
     calls = []
@@ -165,7 +165,7 @@ def test_a_write_that_breaks_off_leaves_nothing(tmp_path, adapter, monkeypatch, 
         assert {path.name for path in tmp_path.iterdir()} == before
 
 
-def test_what_appears_in_the_meantime_is_kept(tmp_path, adapter, monkeypatch):
+def test_files_that_appear_during_the_copy_are_kept(tmp_path, adapter, monkeypatch):
     model = model_in(tmp_path / "model", KEPT)
     real = shutil.copyfile
 
@@ -180,7 +180,7 @@ def test_what_appears_in_the_meantime_is_kept(tmp_path, adapter, monkeypatch):
     assert listed(tmp_path / "merged") == {"mine"}
 
 
-def test_an_index_leads_nowhere_else(tmp_path, adapter):
+def test_an_index_cannot_point_outside_the_directory(tmp_path, adapter):
     model = model_in(tmp_path / "model", {})
     index = model / "model.safetensors.index.json"
     for name in ("../ours/adapter.safetensors", "/etc/weights.safetensors"):

@@ -44,7 +44,7 @@ def layers():
 
 @pytest.mark.parametrize("dtype", REFUSED)
 @pytest.mark.parametrize("kind", layers())
-def test_a_layer_of_such_a_weight_is_refused_before_anything_changes(kind, dtype):
+def test_an_unsupported_weight_is_rejected_before_anything_changes(kind, dtype):
     model = nn.ModuleDict({"first": nn.Linear(8, 8), "second": layers()[kind]})
     shape = model["second"].weight.shape
     model["second"].weight = nn.Parameter(held(shape, dtype), requires_grad=False)
@@ -63,7 +63,7 @@ def test_a_layer_of_such_a_weight_is_refused_before_anything_changes(kind, dtype
 
 
 @pytest.mark.parametrize("dtype", EIGHT_BITS + OTHERS)
-def test_generators_and_activations_of_few_bits_are_refused(dtype):
+def test_low_precision_generators_and_activations_are_rejected(dtype):
     with pytest.raises(BlockError, match=f"dtype={dtype}: .* at least 16 bits"):
         Orthogonal(butterfly(4), dtype=dtype)
     with pytest.raises(BlockError, match=f"dtype={dtype}: .* at least 16 bits"):
@@ -71,7 +71,7 @@ def test_generators_and_activations_of_few_bits_are_refused(dtype):
 
 
 @pytest.mark.parametrize("dtype", ROTATED)
-def test_weights_of_other_dtypes_are_rotated(dtype):
+def test_weights_of_any_float_dtype_are_rotated(dtype):
     model = adapt(nn.Sequential(nn.Linear(8, 4)).to(dtype), "butterfly")
     assert model(torch.ones(2, 8, dtype=dtype)).dtype == dtype
 
@@ -90,7 +90,7 @@ def one_layer():
 
 
 @pytest.mark.parametrize("dtype", EIGHT_BITS)
-def test_an_adapter_of_few_bits_is_that_of_the_same_numbers(tmp_path, dtype):
+def test_a_low_precision_adapter_has_the_same_values(tmp_path, dtype):
     torch.manual_seed(0)
     values = torch.randn(8, 4, 4).to(dtype)
     convert(lycoris(tmp_path, values), tmp_path / "narrow", model=one_layer())
@@ -103,7 +103,7 @@ def test_an_adapter_of_few_bits_is_that_of_the_same_numbers(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("dtype", OTHERS + NO_NUMBERS)
-def test_an_adapter_of_no_numbers_is_refused_by_name(tmp_path, dtype):
+def test_a_non_numeric_adapter_is_rejected_by_name(tmp_path, dtype):
     path = lycoris(tmp_path, held((8, 4, 4), dtype))
     with pytest.raises(FileError, match=f"lora_unet_a.oft_blocks.*{dtype}"):
         convert(path, tmp_path / "out", model=one_layer())
@@ -119,7 +119,7 @@ def test_an_adapter_of_no_numbers_is_refused_by_name(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("dtype", REFUSED)
-def test_a_model_of_such_weights_is_refused_by_name(tmp_path, dtype):
+def test_a_model_with_unsupported_weights_is_rejected_by_name(tmp_path, dtype):
     save_adapter(ours(linears(), "butterfly", target_modules=["up"]), tmp_path / "ours")
     state = dict(linears().state_dict())
     state["0.up.weight"] = held(state["0.up.weight"].shape, dtype)
@@ -139,7 +139,7 @@ def test_a_model_of_such_weights_is_refused_by_name(tmp_path, dtype):
         audit(tmp_path / "ours", model=path)
 
 
-def test_what_is_rounded_or_too_large_is_said(tmp_path):
+def test_rounding_and_overflow_are_reported(tmp_path):
     model = copy.deepcopy(linears()).half()
     files.save_file(dict(model.state_dict()), tmp_path / "model.safetensors")
     options = {"to": "merged", "model": tmp_path / "model.safetensors"}

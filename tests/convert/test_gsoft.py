@@ -35,7 +35,7 @@ def written(path, name, left, right, scale):
 
 
 @pytest.mark.parametrize(("count", "size"), [(4, 4), (8, 4), (4, 8), (5, 3)])
-def test_an_import_has_gsofts_weights_and_goes_back(tmp_path, count, size):
+def test_gsoft_files_round_trip(tmp_path, count, size):
     torch.manual_seed(count)
 
     def make():
@@ -61,7 +61,7 @@ def test_an_import_has_gsofts_weights_and_goes_back(tmp_path, count, size):
 
 
 @pytest.mark.parametrize("spec", ["block_diagonal(block=8)", "shuffle(block=8, depth=1)"])
-def test_an_export_is_gsofts_matrix(tmp_path, spec):
+def test_an_export_has_the_matrix_of_gsoft(tmp_path, spec):
     one = ours(linears(), spec, target_modules=["up", "down"])
     save_adapter(one, tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "a.safetensors", to="gsoft")

@@ -74,7 +74,7 @@ def test_lora_of_full_rank_gives_the_same_outputs_in_peft(tmp_path, options):
 
 
 @pytest.mark.parametrize("options", CASES)
-def test_an_audit_of_files_says_what_that_of_the_model_says(tmp_path, options):
+def test_an_audit_of_files_agrees_with_the_model(tmp_path, options):
     one = saved(tmp_path, [*UNGROUPED, "grouped"], **options)
     mine = audit(one).layers
     theirs = audit(tmp_path / "ours", model=tmp_path / "model.safetensors").layers
@@ -84,7 +84,7 @@ def test_an_audit_of_files_says_what_that_of_the_model_says(tmp_path, options):
             assert mine[name][key] == pytest.approx(row[key], abs=2e-5), (name, key)
 
 
-def test_formats_without_such_layers_say_so(tmp_path):
+def test_formats_without_expert_layers_report_it(tmp_path):
     saved(tmp_path, ["line"])
     with pytest.raises(FileError, match="line: Conv1d; PEFT's BOFT supports only linear layers"):
         convert(tmp_path / "ours", tmp_path / "boft", to="peft-boft")
@@ -94,7 +94,7 @@ def test_formats_without_such_layers_say_so(tmp_path):
         convert(tmp_path / "table" / "ours", tmp_path / "l.safetensors", to="lycoris")
 
 
-def test_experts_stay_in_their_own_files(tmp_path):
+def test_stacked_experts_have_no_other_file_format(tmp_path):
     transformers = pytest.importorskip("transformers")
     config = transformers.MixtralConfig(
         vocab_size=16,

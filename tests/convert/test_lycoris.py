@@ -93,7 +93,7 @@ def test_an_export_has_the_merged_weights_in_lycoris(tmp_path, spec, scale):
     same({name: got[f"{name}.weight"] for name in ("up", "down")}, effective(one), 2e-6)
 
 
-def test_back_and_forth_gives_the_same_weights(tmp_path):
+def test_round_trips_preserve_weights(tmp_path):
     one = ours(linears(), "butterfly(block=4)", side="outputs", target_modules=["up", "down"])
     save_adapter(one, tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "a.safetensors", to="lycoris")
@@ -123,7 +123,7 @@ def test_names_are_found_in_the_model_only(tmp_path):
     assert not (tmp_path / "ours").exists()
 
 
-def test_a_file_of_several_methods_is_refused(tmp_path):
+def test_a_file_with_several_methods_is_rejected(tmp_path):
     trained(linears()[0], "boft", tmp_path / "a.safetensors")
     tensors = torch_files.load_file(tmp_path / "a.safetensors")
     tensors["lycoris_x.lora_up.weight"] = torch.zeros(2, 2)

@@ -105,7 +105,7 @@ def test_a_convolution_has_pefts_merged_weights(tmp_path, name, kernel):
 
 
 @pytest.mark.parametrize("terms", [1, 2, 3, 4, 5, 7])
-def test_a_neumann_series_is_taken_as_it_is_or_to_the_nearest_rotation(tmp_path, terms):
+def test_a_neumann_series_is_kept_or_replaced_by_the_nearest_rotation(tmp_path, terms):
     options = peft.OFTConfig(
         oft_block_size=8,
         num_cayley_neumann_terms=terms,
@@ -161,7 +161,7 @@ def test_five_terms_leave_the_factor_that_the_documentation_says(seed, size):
     assert torch.linalg.matrix_norm(neumann(q, 5) - polar, 2).max() == pytest.approx(size**4)
 
 
-def test_a_series_of_older_peft_ends_in_a_whole_term(tmp_path):
+def test_the_series_of_older_peft_ends_with_a_full_term(tmp_path):
     model = linears()
     options = peft.OFTConfig(oft_block_size=8, target_modules=["up"], init_weights=False)
     trained(copied(model, linears()), options, tmp_path / "theirs")
@@ -198,7 +198,7 @@ def load(folder):
     return safetensors_load(folder / "model.safetensors")
 
 
-def test_modules_trained_whole_come_along_both_ways(tmp_path):
+def test_fully_trained_modules_are_converted_in_both_directions(tmp_path):
     model = linears()
     options = config("boft", modules_to_save=["1"])
     theirs = trained(copied(model, linears()), options, tmp_path / "theirs")
@@ -237,7 +237,7 @@ def test_an_export_gives_the_same_outputs_in_peft(tmp_path, to, make, bias):
 
 
 @pytest.mark.parametrize("to", ["peft-boft", "peft-oft"])
-def test_back_and_forth_gives_the_same_parameters(tmp_path, to):
+def test_round_trips_preserve_parameters(tmp_path, to):
     one = ours(linears(), "block_diagonal(block=8)", target_modules=["up", "down"])
     save_adapter(one, tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "theirs", to=to)
@@ -251,7 +251,7 @@ def test_back_and_forth_gives_the_same_parameters(tmp_path, to):
         )
 
 
-def test_one_number_of_blocks_serves_several_widths(tmp_path):
+def test_one_number_of_blocks_fits_several_widths(tmp_path):
     one = adapt(
         linears(),
         "block_diagonal(block=4)",
@@ -340,7 +340,7 @@ def test_scales_and_rotated_outputs_are_refused(tmp_path):
         convert(tmp_path / "outputs", tmp_path / "a", to="peft-boft")
 
 
-def test_half_a_turn_needs_the_exponential(tmp_path):
+def test_a_rotation_by_180_degrees_needs_the_exponential(tmp_path):
     model = nn.Sequential(nn.Linear(4, 2, dtype=torch.float64), nn.ReLU())
     one = adapt(model, "block_diagonal(block=4)", target_modules=["0"], parametrization="exp")
     torch.manual_seed(0)
@@ -377,7 +377,7 @@ def test_biases_of_other_layers_are_merged_or_refused(tmp_path):
     same(load(tmp_path / "merged"), theirs)
 
 
-def test_an_hra_of_orthogonal_vectors_turns_by_halves_and_is_exponential(tmp_path):
+def test_an_hra_with_orthogonal_vectors_is_converted_to_exponentials(tmp_path):
     model = linears()
     trained(copied(model, linears()), config("hra orthogonalised"), tmp_path / "hra")
     convert(tmp_path / "hra", tmp_path / "ours", model=model)

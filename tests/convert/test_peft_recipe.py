@@ -39,7 +39,7 @@ def loaded(q, r):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("m", [1, 2, 3, 4])
 @pytest.mark.parametrize(("d", "b"), [(64, 8), (96, 4), (48, 6), (16, 2)])
-def test_boft_is_pefts(d, b, m, dtype):
+def test_boft_agrees_with_peft(d, b, m, dtype):
     if d % (b * 2 ** (m - 1)):
         with pytest.raises(sm.errors.WidthError, match="width must be a multiple"):
             sm.butterfly(d, block=b, depth=m)
@@ -51,7 +51,7 @@ def test_boft_is_pefts(d, b, m, dtype):
 
 
 @pytest.mark.parametrize("m", [1, 2])
-def test_an_adapted_layer_is_pefts(m):
+def test_an_adapted_layer_agrees_with_peft(m):
     """With the scale: W' = (W Qᵀ) ⊙ s by output, and y = ((x Q) Wᵀ) ⊙ s + bias."""
     torch.manual_seed(0)
     base = torch.nn.Linear(32, 5, dtype=torch.float64)
@@ -68,7 +68,7 @@ def test_an_adapted_layer_is_pefts(m):
     torch.testing.assert_close(adapter(x), ((x @ q) @ weight.T) * s + bias)
 
 
-def test_a_whole_peft_layer_agrees(monkeypatch):
+def test_a_complete_peft_layer_agrees(monkeypatch):
     """PEFT's own layer, not only its recipe; without its compiled extension that is m = 1."""
     peft = pytest.importorskip("peft")
     monkeypatch.setattr(peft_layer, "get_fbd_cuda", lambda: None)  # it would try to compile it

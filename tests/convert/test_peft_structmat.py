@@ -65,7 +65,7 @@ def test_a_convolution_has_the_merged_weights_of_peft(tmp_path, field):
     same(loaded, {"0": want["0.weight"]}, 2e-6)
 
 
-def test_groups_turn_each_on_their_own(tmp_path):
+def test_groups_are_rotated_separately(tmp_path):
     def make():
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(6, 9, 2, groups=3))
@@ -113,7 +113,7 @@ def test_a_boft_of_peft_becomes_structmats_method(tmp_path):
     same({"0.up": loaded[0]["up"].weight}, effective(one), 2e-6)
 
 
-def test_an_audit_reads_them(tmp_path):
+def test_an_audit_reads_peft_files(tmp_path):
     theirs(linears(), tmp_path / "peft", topology="shuffle(block=4)", target_modules=["up"])
     (row,) = audit(tmp_path / "peft", model=linears()).layers.values()
     assert row["orthogonality_error"] < 1e-6
@@ -125,7 +125,7 @@ def tuned(**options):
     return peft.get_peft_model(linears(), StructmatConfig(init_weights=False, **options))
 
 
-def test_an_audit_of_a_model_of_peft_says_what_that_of_its_files_says(tmp_path):
+def test_an_audit_of_a_peft_model_agrees_with_its_files(tmp_path):
     options = {"topology": "shuffle(block=4)", "target_modules": ["up", "down"], "scale": True}
     made = tuned(**options)
     made.save_pretrained(tmp_path)
@@ -148,7 +148,7 @@ def test_an_audit_of_a_model_of_peft_says_what_that_of_its_files_says(tmp_path):
         assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_an_audit_takes_both_sides_and_several_adapters_in_turn():
+def test_an_audit_measures_both_sides_and_several_adapters():
     made = tuned(topology="monarch", side="both", target_modules=["up"], scale=True)
     found = audit(made).layers
     assert list(found) == ["0.up (inputs)", "0.up (outputs)"]
@@ -223,7 +223,7 @@ def test_an_adapter_of_a_family_that_is_not_registered_says_what_to_import(tmp_p
         peft.PeftModel.from_pretrained(linears(), tmp_path / "peft")
 
 
-def test_what_peft_wrote_is_not_loaded_but_named(tmp_path):
+def test_peft_files_are_recognised_but_not_loaded(tmp_path):
     theirs(linears(), tmp_path / "peft", topology="benes", target_modules=["up"])
     said = r"written by PEFT; load it with peft\.PeftModel\.from_pretrained\(model, .*/peft'\), or"
     with pytest.raises(FileError, match=said + " convert it with `structmat convert`"):

@@ -67,7 +67,7 @@ def test_a_merged_model_loads_as_the_one_merged_in_memory(tmp_path, build, targe
         (pretrained.nomic, {}),
     ],
 )
-def test_modules_trained_whole_go_where_the_files_have_them(tmp_path, build, options, named):
+def test_fully_trained_modules_are_converted(tmp_path, build, options, named):
     model = made(build)
     model.save_pretrained(tmp_path / "model")
     path = tmp_path / "model" / "model.safetensors"
@@ -112,7 +112,7 @@ def test_an_adapter_with_the_names_of_files_is_one_of_the_model_in_memory(tmp_pa
         same(effective(load_adapter(made(build), target)), effective(one), 5e-6)
 
 
-def test_a_transposed_square_weight_is_known_from_the_configuration(tmp_path):
+def test_a_transposed_square_weight_is_recognised_from_the_configuration(tmp_path):
     """Its shape does not tell which axis the inputs are."""
     build = pretrained.gpt2
     made(build).save_pretrained(tmp_path / "model")
@@ -163,7 +163,7 @@ VOCABULARIES = [
 
 
 @pytest.mark.parametrize(("targets", "options"), VOCABULARIES)
-def test_added_tokens_come_along(tmp_path, targets, options):
+def test_added_tokens_are_converted(tmp_path, targets, options):
     made(llama).save_pretrained(tmp_path / "model")
     want = grown(tmp_path / "theirs", targets, **options)
     done = convert(tmp_path / "theirs", tmp_path / "merged", to="merged", model=tmp_path / "model")
@@ -199,7 +199,7 @@ def test_added_tokens_come_along(tmp_path, targets, options):
         load_adapter(made(llama), tmp_path / "ours")
 
 
-def test_an_embedding_that_is_the_models_own_is_left_out(tmp_path):
+def test_an_unchanged_embedding_is_omitted(tmp_path):
     made(llama).save_pretrained(tmp_path / "model")
     config = StructmatConfig(
         topology="mixed_radix", target_modules=["embed_tokens"], init_weights=False
@@ -213,7 +213,7 @@ def test_an_embedding_that_is_the_models_own_is_left_out(tmp_path):
     same(merged_weights(made(llama), tmp_path / "ours"), want, 5e-6)
 
 
-def test_tensors_that_belong_to_nothing_are_refused_by_name(tmp_path):
+def test_unknown_tensors_are_rejected_by_name(tmp_path):
     made(llama).save_pretrained(tmp_path / "model")
     config = StructmatConfig(topology="mixed_radix", target_modules=["q_proj"])
     peft.get_peft_model(made(llama), config).save_pretrained(tmp_path / "theirs")
@@ -232,7 +232,7 @@ def test_tensors_that_belong_to_nothing_are_refused_by_name(tmp_path):
         assert not (tmp_path / "out").exists()
 
 
-def test_a_head_of_other_classes_is_refused_by_name(tmp_path):
+def test_a_head_with_other_classes_is_rejected_by_name(tmp_path):
     def build():
         rest = {key: v for key, v in pretrained.TEXT.items() if key != "num_key_value_heads"}
         return transformers.BertForSequenceClassification(transformers.BertConfig(**rest))
@@ -251,7 +251,7 @@ def test_a_head_of_other_classes_is_refused_by_name(tmp_path):
 
 @pytest.mark.parametrize("where", ["files", "memory"])
 @pytest.mark.parametrize("build", [tied.t5, tied.bart, tied.resized])
-def test_a_layer_of_several_names_is_no_lora(tmp_path, build, where):
+def test_a_shared_layer_is_not_converted_to_lora(tmp_path, build, where):
     save_adapter(ours(tied.made(build), "mixed_radix", target_modules=["shared"]), tmp_path / "a")
     model = tied.made(build)
     model.save_pretrained(tmp_path / "model")

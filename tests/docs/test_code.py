@@ -12,6 +12,6 @@ FENCE = re.compile(r"^```(?:python|console|text|toml|json)\n(.*?)^```$", re.M | 
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
-def test_lines_of_code_have_at_most_100_letters(page):
+def test_lines_of_code_have_at_most_100_characters(page):
     lines = [line for block in FENCE.findall(page.read_text("utf-8")) for line in block.split("\n")]
     assert [line for line in lines if len(line) > 100] == []

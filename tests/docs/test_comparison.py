@@ -40,7 +40,7 @@ def measured():
     ]
 
 
-def test_speed_is_what_the_benchmarks_say(page, measured):
+def test_the_speed_table_quotes_the_benchmarks(page, measured):
     layer, _ = measured
     found = rows(page, "Speed")
     assert len(found) >= 9
@@ -48,7 +48,7 @@ def test_speed_is_what_the_benchmarks_say(page, measured):
         assert tuple(numbers) == layer[name]
 
 
-def test_the_small_model_is_what_the_benchmarks_say(page, measured):
+def test_the_small_model_numbers_quote_the_benchmarks(page, measured):
     _, model = measured
     ours = {name: times for name, (_, times, _) in model.items()}
     dense = sorted(ours[n] for n in ("mixed_radix(largest=4)", "shuffle(block=4)"))
@@ -59,7 +59,7 @@ def test_the_small_model_is_what_the_benchmarks_say(page, measured):
     assert f"PEFT's OFT takes {ours['OFT b=16 (PEFT)']}" in page.replace("\n", " ")
 
 
-def test_accuracy_is_what_the_record_says(page):
+def test_the_accuracy_table_quotes_the_record(page):
     record = json.loads((DOCS / "results" / "finetune-full.json").read_text("utf-8"))
     methods = {row["label"]: row for row in record["methods"]}
     found = rows(page, "Accuracy")
@@ -78,6 +78,6 @@ def test_the_readme_quotes_the_same_measurements(measured):
         assert tuple(numbers) == measured[0][name]
 
 
-def test_a_citation_is_of_this_version():
+def test_the_citation_has_the_current_version():
     text = (DOCS / "cite.md").read_text("utf-8")
     assert re.findall(r"version = \{(.+?)\}", text) == [structmat.__version__]

@@ -10,13 +10,13 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "install.md").read_text("utf-8")
 
 
-def test_every_extra_has_its_row():
+def test_every_extra_is_documented():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     named = re.findall(r"^\| `(\w+)` \|", PAGE, re.M)
     assert sorted(named) == sorted(project["optional-dependencies"])
 
 
-def test_every_target_is_one():
+def test_every_make_target_in_the_page_exists():
     makefile = (ROOT / "Makefile").read_text("utf-8")
     targets = re.findall(r"^\$ (?:\S+ )?make (\w+)", PAGE, re.M)
     assert len(targets) > 3

@@ -16,11 +16,11 @@ PAGES = [str(page.relative_to(links.ROOT)) for page in links.pages()]
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_links_lead_somewhere(page):
+def test_links_resolve(page):
     assert list(links.broken(links.ROOT / page)) == []
 
 
-def test_there_are_links_to_follow():  # or the pattern has stopped finding them
+def test_the_pages_contain_links():  # or the pattern has stopped finding them
     found = [t for page in links.pages() for t in links.links(links.prose(page))]
     assert len([t for t in found if "#" in t]) >= 4
     assert len([t for t in found if not links.outside(t)]) >= 50
@@ -48,5 +48,5 @@ def test_a_broken_link_is_found(text, wrong, tmp_path, monkeypatch):
     assert wrong in found
 
 
-def test_examples_are_no_links():
+def test_code_examples_are_not_links():
     assert links.links("```text\n[a](b.md)\n```\n`[c](d.md)` [e](f.md)") == ["f.md"]

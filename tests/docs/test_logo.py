@@ -19,11 +19,11 @@ spec.loader.exec_module(logo)
 
 
 @pytest.mark.parametrize("name", ["logo", "icon"])
-def test_the_file_is_what_the_script_draws(name):
+def test_the_file_is_the_output_of_the_script(name):
     assert (DOCS / "_static" / f"{name}.svg").read_text("utf-8") == getattr(logo, name)()
 
 
-def test_it_has_every_edge_and_wire_and_colours_what_is_reached():
+def test_the_logo_has_every_edge_and_colours_the_reached_wires():
     net = sm.butterfly(8)
     drawn = ET.fromstring(logo.logo())
     tag = "{http://www.w3.org/2000/svg}"
@@ -36,7 +36,7 @@ def test_it_has_every_edge_and_wire_and_colours_what_is_reached():
 
 
 @pytest.mark.parametrize("page", ["#FFFFFF", "#131416"])  # furo's backgrounds
-def test_its_colours_stand_out(page):
+def test_the_colours_of_the_logo_have_contrast(page):
     for colour in set(re.findall("#[0-9A-F]{6}", logo.logo())):
         lighter, darker = sorted(map(luminance, (colour, page)), reverse=True)
         assert (lighter + 0.05) / (darker + 0.05) >= 3, colour  # WCAG 2, for graphics

@@ -63,7 +63,7 @@ def test_every_public_name_is_in_the_reference(name):
 
 
 @pytest.mark.parametrize("name", sorted(SHOWN))
-def test_what_is_shown_is_there_and_says_what_it_is(name):
+def test_documented_names_exist_and_have_docstrings(name):
     module = importlib.import_module(name)
     assert SHOWN[name]
     for shown in SHOWN[name]:
@@ -72,7 +72,7 @@ def test_what_is_shown_is_there_and_says_what_it_is(name):
         assert inspect.getdoc(value), f"{name}.{shown} has no docstring"
 
 
-def test_errors_are_all_shown():
+def test_every_error_is_in_the_reference():
     errors = importlib.import_module("structmat.errors")
     kinds = {name for name, value in vars(errors).items() if inspect.isclass(value)}
     assert {name for name in kinds if name.endswith("Error")} <= SHOWN["structmat.errors"]

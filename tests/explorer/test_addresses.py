@@ -44,13 +44,13 @@ def small(tmp_path_factory):
         ("#65=0-1", "2 to 64 wires can be drawn"),
     ],
 )
-def test_a_link_to_no_network_is_refused_beside_the_first_one(server, opened, link, words):
+def test_an_invalid_link_shows_an_error_and_the_default_network(server, opened, link, words):
     page = opened(f"{server.address}{link}")
     wait_for(page, "butterfly(block=4)", 16)
     alert = page.get_by_role("alert").inner_text()
     assert words in alert
     assert alert.endswith("Shown instead: butterfly(block=4) at width 16.")
-    assert page.evaluate("location.hash") == link  # to be mended
+    assert page.evaluate("location.hash") == link  # so that it can be corrected
     assert page.input_value("#family") == "butterfly"
     page.get_by_role("button", name="8", exact=True).click()
     wait_for(page, "butterfly(block=4)", 8)
@@ -62,7 +62,7 @@ def test_a_link_to_no_network_is_refused_beside_the_first_one(server, opened, li
 
 
 @pytest.mark.parametrize(("link", "words"), [("#9:benes", "benes at width 9"), ("#8%", "#8%")])
-def test_a_saved_page_says_what_is_not_in_it(small, opened, link, words):
+def test_a_saved_page_reports_networks_it_does_not_contain(small, opened, link, words):
     page = opened(f"{small}{link}", offline=True)
     wait_for(page, "benes", 8)
     assert words in page.get_by_role("alert").inner_text()
@@ -71,7 +71,7 @@ def test_a_saved_page_says_what_is_not_in_it(small, opened, link, words):
     assert page.get_by_role("alert").is_hidden()
 
 
-def test_a_refused_link_keeps_what_is_shown_and_its_widths_are_its_own(server, opened):
+def test_an_invalid_link_keeps_the_shown_network(server, opened):
     page = opened(server.address)
     wait_for(page, "butterfly(block=4)", 16)
     goes_to(page, "#13:benes")
@@ -94,7 +94,7 @@ def test_a_refused_link_keeps_what_is_shown_and_its_widths_are_its_own(server, o
     assert page.get_by_role("alert").is_hidden()
 
 
-def test_a_link_may_be_pasted_and_back_returns(server, opened):
+def test_pasted_links_and_the_back_button_work(server, opened):
     page = opened(server.address)
     wait_for(page, "butterfly(block=4)", 16)
     goes_to(page, "#8:benes")
@@ -129,14 +129,14 @@ def test_a_link_may_be_pasted_and_back_returns(server, opened):
     assert drawn(page) == sm.Network.of(8, [[[0, 4]], [[1, 4]]])
 
 
-def test_the_first_network_is_no_step_of_its_own(server, opened):
+def test_the_first_network_adds_no_history_entry(server, opened):
     page = opened(server.address)
     wait_for(page, "butterfly(block=4)", 16)
     assert ending(page) == "#16:butterfly(block=4)"
     assert page.evaluate("history.length") == 2  # with the empty page before
 
 
-def test_a_drawing_is_there_after_a_reload(server, small, opened):
+def test_a_drawing_survives_a_reload(server, small, opened):
     net = sm.Network.of(6, [[[0, 4], [1, 5]], [[1, 2, 4]]])
     for address in (server.address, small):
         page = opened(f"{address}#6=0-4,1-5;1-2-4")
@@ -156,7 +156,7 @@ def test_a_drawing_is_there_after_a_reload(server, small, opened):
         page.locator("#title", has_text="drawn by hand · 6 wires, 3 stages").wait_for()
 
 
-def test_the_words_of_an_address_may_be_of_any_kind(server, opened):
+def test_any_text_in_an_address_is_handled(server, opened):
     spec = "product(graphs=('cycle', 'complete'), sides=(4, 3))"
     page = opened(server.address)
     page.fill("#width", "12")

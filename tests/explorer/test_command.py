@@ -53,7 +53,7 @@ def test_it_serves_until_it_is_interrupted():
     assert '"first": {"spec": "shuffle(block=4)", "width": 64}' in text
 
 
-def test_the_command_for_a_family_of_ones_own_loads_it(tmp_path, opened):
+def test_the_command_loads_custom_families(tmp_path, opened):
     path = tmp_path / "my families.py"
     path.write_text(
         "import structmat as sm\n\n@sm.family('even')\ndef folded(width):\n"
@@ -91,7 +91,7 @@ def test_it_saves_one_file(capsys, tmp_path):
     assert "2 networks, of widths 4, 8" in out
 
 
-def test_a_directory_is_refused_before_anything_is_found_out(capsys, tmp_path, monkeypatch):
+def test_a_directory_as_output_is_rejected_first(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(explore, "precomputed", lambda *_, **__: pytest.fail("was found out"))
     target = tmp_path / "page.html"
     target.mkdir()

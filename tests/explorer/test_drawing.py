@@ -27,7 +27,7 @@ def chosen(page):
     return [int(one.get_attribute("data-wire")) for one in pressed.all()]
 
 
-def test_numbers_that_were_typed_do_not_come_under_a_drawing(server, opened):
+def test_numbers_typed_before_drawing_are_discarded(server, opened):
     for field, text in [("#width", "32"), ("#option-depth", "1")]:
         page = opened(server.address)
         wait_for(page, "butterfly(block=4)", 16)
@@ -43,7 +43,7 @@ def test_numbers_that_were_typed_do_not_come_under_a_drawing(server, opened):
         assert page.input_value("#option-depth") == ""
 
 
-def test_smaller_switches_begin_anew(server, opened):
+def test_a_smaller_radix_deselects_the_wires(server, opened):
     page = begun(opened, server.address)
     fill(page, "#radix", "4")
     choose(page, (0, 0), (0, 1), (0, 2))
@@ -68,7 +68,7 @@ def test_no_switch_is_wider_than_the_network(server, opened):
     assert drawn(page) == sm.Network.of(4, [[[0, 1, 2, 3]]])
 
 
-def test_the_next_stage_is_not_counted(server, opened):
+def test_the_stage_being_drawn_is_not_counted(server, opened):
     page = opened(f"{server.address}#8=0-1;0-2")
     parameters(page, 2)
     node(page, 0, 0).hover()
@@ -102,7 +102,7 @@ def test_a_smaller_width_says_what_it_drops(server, opened):
     assert drawn(page) == sm.Network.of(8, [[[0, 1], [6, 7]], [[2, 5]]])
 
 
-def test_undo_and_escape_let_go_what_is_chosen_first(server, opened):
+def test_undo_and_escape_deselect_wires_first(server, opened):
     page = begun(opened, server.address)
     choose(page, (0, 3))
     page.click("#undo")  # the first step there is
@@ -123,7 +123,7 @@ def test_undo_and_escape_let_go_what_is_chosen_first(server, opened):
     assert drawn(page) == sm.Network.of(8, [[[0, 1]]])
 
 
-def test_a_drawing_goes_on_without_the_server(server, opened):
+def test_drawing_continues_without_the_server(server, opened):
     page = begun(opened, server.address)
     page.route("**/api/*", lambda route: route.fulfill(body=""))  # as good as none
     choose(page, (0, 0), (0, 4))
@@ -136,7 +136,7 @@ def test_a_drawing_goes_on_without_the_server(server, opened):
     parameters(page, 2)
 
 
-def test_a_stage_in_the_middle_can_be_made_anew(server, opened):
+def test_a_stage_in_the_middle_can_be_redrawn(server, opened):
     page = opened(f"{server.address}#8=0-1;2-3;4-5")
     parameters(page, 3)
     choose(page, (1, 2))
@@ -164,7 +164,7 @@ def test_a_stage_in_the_middle_can_be_made_anew(server, opened):
     assert page.locator(".stage").all_text_contents() == ["B1", "next"]
 
 
-def test_joined_wires_say_so(server, opened):
+def test_already_joined_wires_are_reported(server, opened):
     page = opened(f"{server.address}#8=0-1-4")
     parameters(page, 3)
     assert node(page, 0, 1).get_attribute("aria-label") == "wire 1, input, joined with 0, 4"
@@ -172,7 +172,7 @@ def test_joined_wires_say_so(server, opened):
     assert node(page, 1, 1).get_attribute("aria-label") == "wire 1, after stage 1"
 
 
-def test_a_lone_switch_is_seen_in_a_wide_drawing(server, opened):
+def test_a_single_switch_is_visible_in_a_wide_drawing(server, opened):
     page = opened(f"{server.address}#64=3-40")
     parameters(page, 1)
     width = page.locator("#graph path.switch").evaluate(

@@ -65,7 +65,7 @@ def expected(net):
 # Picking ---------------------------------------------------------------------------------------
 
 
-def test_a_family_is_picked_by_clicks_and_typed_values(server, opened):
+def test_a_family_is_selected_by_clicks_and_typed_values(server, opened):
     page = opened(server.address)
     wait_for(page, "butterfly(block=4)", 16)
     assert shown(page) == expected(sm.butterfly(16, block=4))
@@ -117,7 +117,7 @@ def test_a_typed_spec_is_shown_in_the_form_and_in_numbers(server, opened, spec, 
     assert page.is_hidden("#outline") is (width <= 64)
 
 
-def test_every_family_of_the_form_is_there_and_can_be_picked(server, opened):
+def test_every_family_of_the_form_can_be_selected(server, opened):
     page = opened(server.address)
     names = page.locator("#family option").all_inner_texts()
     assert names == [entry.name for entry in sm.catalogue()]
@@ -128,7 +128,7 @@ def test_every_family_of_the_form_is_there_and_can_be_picked(server, opened):
         assert page.inner_text("#parameters .value") == f"{rule(16).parameters:,}"
 
 
-def test_errors_of_the_library_are_shown_and_overcome(server, opened):
+def test_library_errors_are_shown_and_can_be_corrected(server, opened):
     page = opened(server.address)
     page.fill("#spec", "benes")
     page.press("#spec", "Enter")
@@ -148,7 +148,7 @@ def test_errors_of_the_library_are_shown_and_overcome(server, opened):
 
 
 @pytest.mark.parametrize("by", ["a chip", "typing"])
-def test_another_width_of_a_spec_that_was_refused_is_of_that_spec(server, opened, by):
+def test_changing_the_width_after_an_error_keeps_the_spec(server, opened, by):
     page = opened(server.address)
     wait_for(page, "butterfly(block=4)", 16)
     page.fill("#width", "12")
@@ -166,7 +166,7 @@ def test_another_width_of_a_spec_that_was_refused_is_of_that_spec(server, opened
     assert page.input_value("#family") == "benes"
 
 
-def test_a_refusal_leaves_half_a_number_as_it_is(server, opened):
+def test_an_error_keeps_a_partly_typed_number(server, opened):
     page = opened(server.address)
     wait_for(page, "butterfly(block=4)", 16)
     page.focus("#width")
@@ -177,7 +177,7 @@ def test_a_refusal_leaves_half_a_number_as_it_is(server, opened):
     assert page.input_value("#width") == "3.2e1"
 
 
-def test_an_option_is_not_lost_to_a_width_picked_at_once(server, opened):
+def test_an_option_survives_an_immediate_change_of_width(server, opened):
     page = opened(server.address)
     wait_for(page, "butterfly(block=4)", 16)
     page.fill("#option-depth", "2")
@@ -185,7 +185,7 @@ def test_an_option_is_not_lost_to_a_width_picked_at_once(server, opened):
     wait_for(page, "butterfly(block=4, depth=2)", 32)
 
 
-def test_an_address_names_a_network_also_after_a_reload(server, opened):
+def test_an_address_shows_its_network_after_a_reload(server, opened):
     page = opened(f"{server.address}#12:waksman")
     wait_for(page, "waksman", 12)
     page.fill("#width", "9")
@@ -194,7 +194,7 @@ def test_an_address_names_a_network_also_after_a_reload(server, opened):
     wait_for(page, "waksman", 9)
 
 
-def test_nothing_waits_for_the_dimension_and_late_answers_are_dropped(opened, monkeypatch):
+def test_the_page_does_not_wait_for_the_dimension_and_drops_late_answers(opened, monkeypatch):
     with running() as server:
         asked, free = threading.Event(), threading.Event()
         measure = server.measurer.dimension
@@ -221,7 +221,7 @@ def test_nothing_waits_for_the_dimension_and_late_answers_are_dropped(opened, mo
 
 
 @pytest.mark.parametrize(("field", "text"), [("#width", "24"), ("#spec", "shuffle(block=2)")])
-def test_an_answer_does_not_change_what_is_being_typed(server, opened, field, text):
+def test_an_answer_does_not_overwrite_typed_text(server, opened, field, text):
     page = opened(server.address)
     held, free = [], []
 
@@ -246,7 +246,7 @@ def test_an_answer_does_not_change_what_is_being_typed(server, opened, field, te
     wait_for(page, *(("shuffle(block=4)", 24) if field == "#width" else (text, 16)))
 
 
-def test_two_pages_with_slow_dimensions_both_get_them(server, opened):
+def test_two_pages_both_receive_slow_dimensions(server, opened):
     pages = [opened(f"{server.address}#{width}:clos") for width in (94, 92)]
     for page, width in zip(pages, (94, 92), strict=True):
         wait_for(page, "clos", width)
@@ -254,7 +254,7 @@ def test_two_pages_with_slow_dimensions_both_get_them(server, opened):
         assert page.inner_text("#dimension .value") == f"{known['lower']:,}"
 
 
-def test_a_dimension_that_is_not_found_is_said(opened, monkeypatch):
+def test_an_undetermined_dimension_is_reported(opened, monkeypatch):
     with running() as server:
 
         def fails(net, page):
@@ -307,7 +307,7 @@ def test_hovering_shows_what_a_wire_influences_and_depends_on(server, opened, sp
     assert "Point at a wire" in page.inner_text("#spreading")
 
 
-def test_a_click_keeps_the_spreading(server, opened):
+def test_a_click_keeps_the_highlight(server, opened):
     page = opened(server.address)
     net = sm.butterfly(16, block=4)
     node(page, 0, 3).click()
@@ -376,7 +376,7 @@ def test_a_layer_is_drawn_wire_by_wire(server, opened):
     assert drawn(page) == sm.Network(6)
 
 
-def test_drawing_goes_on_from_a_picked_network(server, opened):
+def test_drawing_continues_from_a_selected_network(server, opened):
     page = opened(f"{server.address}#8:butterfly")
     wait_for(page, "butterfly", 8)
     page.click("#mode-draw")
@@ -393,7 +393,7 @@ def test_drawing_goes_on_from_a_picked_network(server, opened):
     parameters(page, 13)  # the drawing is still there
 
 
-def test_a_wired_network_is_not_drawn_on(server, opened):
+def test_a_wired_network_cannot_be_extended_by_drawing(server, opened):
     page = opened(f"{server.address}#8:omega")
     wait_for(page, "omega", 8)
     page.click("#mode-draw")
@@ -403,7 +403,7 @@ def test_a_wired_network_is_not_drawn_on(server, opened):
 # Copying ---------------------------------------------------------------------------------------
 
 
-def test_what_is_copied_makes_the_network_again(server, opened):
+def test_copied_code_reproduces_the_network(server, opened):
     page = opened(
         f"{server.address}#24:shuffle(block=4)", permissions=["clipboard-read", "clipboard-write"]
     )
@@ -426,7 +426,7 @@ def test_what_is_copied_makes_the_network_again(server, opened):
 # For everybody ---------------------------------------------------------------------------------
 
 
-def test_everything_is_done_by_keyboard(server, opened):
+def test_everything_works_by_keyboard(server, opened):
     page = opened(server.address)
     keys = page.keyboard
     order = ["mode-pick", "mode-draw", "family"]
@@ -472,7 +472,7 @@ def test_everything_is_done_by_keyboard(server, opened):
     assert first[0][1] - first[0][0] == 2
 
 
-def test_a_slow_answer_is_waited_for_in_words(server, opened):
+def test_a_slow_answer_shows_a_message(server, opened):
     page = opened(server.address)
     wait_for(page, "butterfly(block=4)", 16)
     held = []
@@ -488,7 +488,7 @@ def test_a_slow_answer_is_waited_for_in_words(server, opened):
 
 
 @pytest.mark.parametrize(("text", "field"), [("13", "#width"), ("nothing", "#spec")])
-def test_an_error_is_seen_on_a_phone_and_belongs_to_its_field(server, opened, text, field):
+def test_an_error_is_visible_on_a_phone_and_linked_to_its_field(server, opened, text, field):
     page = opened(f"{server.address}#16:benes", viewport={"width": 320, "height": 600})
     wait_for(page, "benes", 16)
     page.fill(field, text)
@@ -507,7 +507,7 @@ def test_an_error_is_seen_on_a_phone_and_belongs_to_its_field(server, opened, te
     assert invalid.count() == 0
 
 
-def test_a_long_error_leaves_room(server, opened):
+def test_a_long_error_does_not_cover_the_page(server, opened):
     page = opened(server.address)
     page.fill("#spec", "x" * 3000)
     page.press("#spec", "Enter")
@@ -518,7 +518,7 @@ def test_a_long_error_leaves_room(server, opened):
     assert page.evaluate("document.activeElement.id") == "error"
 
 
-def test_pressed_buttons_are_told_apart_in_forced_colours(server, opened):
+def test_pressed_buttons_are_distinguishable_in_forced_colours(server, opened):
     page = opened(server.address, forced_colors="active")
     look = "node => { const s = getComputedStyle(node); return [s.color, s.backgroundColor]; }"
     pressed, other = (page.locator(mode).evaluate(look) for mode in ("#mode-pick", "#mode-draw"))
@@ -526,14 +526,14 @@ def test_pressed_buttons_are_told_apart_in_forced_colours(server, opened):
     assert pressed[1] != other[1]
 
 
-def test_a_network_that_is_shown_anew_is_announced(server, opened):
+def test_a_new_network_is_announced(server, opened):
     page = opened(server.address)
     title = page.locator("#title")
     assert title.get_attribute("aria-live") == "polite"
     assert title.inner_text() == "butterfly(block=4) · 16 wires, 3 stages"
 
 
-def test_without_javascript_it_says_what_is_missing(server, browser):
+def test_without_javascript_the_page_shows_a_message(server, browser):
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(server.address)
@@ -541,7 +541,7 @@ def test_without_javascript_it_says_what_is_missing(server, browser):
 
 
 @pytest.mark.parametrize("width", [320, 400, 1280, 1920])
-def test_no_screen_is_scrolled_sideways(server, opened, width):
+def test_no_screen_scrolls_horizontally(server, opened, width):
     page = opened(server.address, viewport={"width": width, "height": 800})
     sideways = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
     for spec, wires in [
@@ -592,7 +592,7 @@ CONTRASTS = """() => {
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_stands_out_by_day_and_by_night(server, opened, scheme):
+def test_text_has_contrast_in_light_and_dark_mode(server, opened, scheme):
     page = opened(server.address, color_scheme=scheme, reduced_motion="reduce")
     node(page, 0, 0).hover()
     page.fill("#spec", "nothing")
@@ -613,7 +613,7 @@ NAMELESS = """() => [...document.querySelectorAll("button, input, select, [role=
   .map((node) => node.outerHTML.slice(0, 80))"""
 
 
-def test_everything_has_a_name(server, opened):
+def test_every_control_has_an_accessible_name(server, opened):
     page = opened(server.address)
     assert page.evaluate(NAMELESS) == []
     ids = page.evaluate("[...document.querySelectorAll('[id]')].map((node) => node.id)")
@@ -622,7 +622,7 @@ def test_everything_has_a_name(server, opened):
     assert page.evaluate(NAMELESS) == []
 
 
-def test_only_its_own_server_is_asked(server, opened):
+def test_the_page_contacts_only_its_own_server(server, opened):
     page = opened(server.address)
     wait_for(page, "butterfly(block=4)", 16)
     assert opened.requests
@@ -653,7 +653,7 @@ def saved(tmp_path_factory):
     return path
 
 
-def test_a_saved_page_shows_what_the_library_says_without_a_network(saved, opened):
+def test_a_saved_page_agrees_with_the_library_offline(saved, opened):
     page = opened(saved.as_uri(), offline=True)
     specs = page.locator("#saved-spec option").all_inner_texts()
     assert len(specs) > 30

@@ -34,7 +34,7 @@ def drawing_of(net):
 
 
 @given(networks(wired=False))
-def test_a_drawing_is_the_network_and_its_code_makes_it_again(net):
+def test_the_code_of_a_drawing_reproduces_the_network(net):
     drawn = asked(drawing_of(net)).network
     assert set(drawn.to_networkx().edges) == set(net.to_networkx().edges)
     assert drawn.parameters == net.parameters
@@ -49,7 +49,7 @@ def test_the_code_of_wide_stages_is_wrapped():
 
 
 @given(families(max_width=16))
-def test_the_code_of_a_family_makes_its_network_again(member):
+def test_the_code_of_a_family_reproduces_the_network(member):
     family, width = member
     question = {"spec": str(family), "width": width}
     found = answer(question)
@@ -79,7 +79,7 @@ def by_switch(net):
 
 
 @given(families(max_width=16))
-def test_an_answer_says_what_the_library_says(member):
+def test_an_answer_agrees_with_the_library(member):
     family, width = member
     question = {"spec": str(named(str(family))), "width": width}
     found = json.loads(json.dumps(answer(question)))
@@ -102,7 +102,7 @@ def test_a_network_too_wide_to_draw_is_described():
     assert found["summary"] == sm.diagram(sm.butterfly(1024, block=8), columns=96)
 
 
-def test_wires_go_by_their_labels():
+def test_wires_are_shown_by_their_labels():
     @sm.family("9")
     def named_wires(width):
         return sm.from_graph(nx.grid_2d_graph(3, 3))
@@ -155,7 +155,7 @@ def test_bad_questions_are_refused_with_a_remedy(question, words):
         answer(question)
 
 
-def test_a_refusal_offers_widths_that_are_taken():
+def test_errors_suggest_valid_widths():
     def refused(question):
         with pytest.raises(StructmatError, match=r"\w") as caught:
             answer(question)
@@ -166,7 +166,7 @@ def test_a_refusal_offers_widths_that_are_taken():
     assert refused([])["widths"] == []
 
 
-def test_few_widths_are_offered_whole_and_many_in_part():
+def test_long_lists_of_widths_are_truncated():
     assert widths(sm.parse("omega(block=3)")) == [3, 9, 27]
     assert widths(sm.parse("chordal_cycle")) == [5, 11, 17, 23, 31, 41, 47, 59]
     many = widths(sm.parse("gossip"))
@@ -174,7 +174,7 @@ def test_few_widths_are_offered_whole_and_many_in_part():
     assert len(many) < 20
 
 
-def test_the_form_knows_every_family_and_option():
+def test_the_form_has_every_family_and_option():
     forms = {form["name"]: form for form in offered()}
     assert list(forms) == [entry.name for entry in sm.catalogue()]
     for entry in sm.catalogue():
@@ -185,7 +185,7 @@ def test_the_form_knows_every_family_and_option():
             assert options[name]["hint"] or name in ("rng", "repeat"), (entry.name, name)
 
 
-def test_the_code_of_a_family_of_ones_own_imports_it():
+def test_the_code_of_a_custom_family_imports_it():
     @sm.family("any")
     def halved(width):
         return sm.Network.of(width, [[[0, 1]]])
@@ -206,7 +206,7 @@ def test_the_selection_of_a_saved_page_has_a_network_of_almost_every_family():
         assert any(named(spec).accepts(width) for width in WIDTHS), spec
 
 
-def test_what_is_saved_is_what_would_be_answered():
+def test_saved_answers_equal_served_answers():
     found = precomputed(["benes", "shuffle(block=2)"], [6, 8])
     assert [(one["spec"], one["width"]) for one in found] == [
         ("benes", 8),
@@ -225,7 +225,7 @@ def test_what_is_saved_is_what_would_be_answered():
         precomputed(["benes"], [6, 10])
 
 
-def test_a_slow_network_keeps_no_other_waiting():
+def test_a_slow_network_does_not_block_others():
     started, free = threading.Event(), threading.Event()
 
     @sm.family("any")
@@ -247,6 +247,6 @@ def test_a_slow_network_keeps_no_other_waiting():
 
 
 @given(st.text(max_size=30))
-def test_no_text_breaks_the_parser(text):
+def test_the_parser_handles_any_text(text):
     with contextlib.suppress(StructmatError):
         asked({"spec": text, "width": 8})

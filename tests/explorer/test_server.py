@@ -43,7 +43,7 @@ def asked(server, path, question, **headers):
     return status, json.loads(text)
 
 
-def test_it_serves_the_page_on_loopback_alone(server):
+def test_it_serves_the_page_on_loopback_only(server):
     assert server.server_address[0] == "127.0.0.1"
     status, headers, text = sent(server, "GET", "/")
     assert status == 200
@@ -53,7 +53,7 @@ def test_it_serves_the_page_on_loopback_alone(server):
 
 
 @pytest.mark.parametrize("spec", ["butterfly(block=4)", "benes", "random(block=2, depth=2)"])
-def test_it_answers_as_the_library_does(server, spec):
+def test_answers_agree_with_the_library(server, spec):
     question = {"spec": spec, "width": 16}
     assert asked(server, "/api/network", question) == (
         200,
@@ -64,7 +64,7 @@ def test_it_answers_as_the_library_does(server, spec):
     assert (status, found) == (200, sm.dimension(net).to_dict() | {"late": False})
 
 
-def test_errors_of_the_library_are_shown_as_they_are(server):
+def test_library_errors_are_returned_unchanged(server):
     for path in ("/api/network", "/api/dimension"):
         status, found = asked(server, path, {"spec": "benes", "width": 12})
         with pytest.raises(StructmatError, match="nearest") as caught:
@@ -86,7 +86,9 @@ def test_errors_of_the_library_are_shown_as_they_are(server):
         ({"Content-Length": "1" * 5000}, 413, "bytes are accepted"),
     ],
 )
-def test_other_pages_and_odd_requests_are_refused(server, headers, status, words):
+def test_requests_from_other_origins_and_malformed_requests_are_rejected(
+    server, headers, status, words
+):
     got, found = asked(server, "/api/network", {"spec": "benes", "width": 8}, **headers)
     assert got == status
     assert words in found["error"]
@@ -116,14 +118,14 @@ def status_at(port, path, headers, question=None):
         connection.close()
 
 
-def test_the_head_of_the_page_is_that_of_the_page(server):
+def test_head_requests_have_the_headers_of_get(server):
     status, headers, text = sent(server, "HEAD", "/")
     assert (status, text) == (200, "")
     assert headers["Content-Length"] == str(len(page().encode()))
     assert sent(server, "HEAD", "/api/network")[0] == 404
 
 
-def test_many_may_come_at_once():
+def test_concurrent_requests_are_answered():
     with Server() as server, contextlib.ExitStack() as stack:  # which has not begun to answer
         for _ in range(40):
             address = ("127.0.0.1", server.server_port)
@@ -139,20 +141,20 @@ def test_localhost_is_the_same_machine(server):
 
 
 @pytest.mark.parametrize("text", [b"", b"{", b"\xff", b"[" * 10**5, b"null"])
-def test_what_is_no_json_is_refused(server, text):
+def test_invalid_json_is_rejected(server, text):
     got, found = asked(server, "/api/network", text)
     assert got == 400
     assert "must be a JSON object" in found["error"]
 
 
-def test_other_paths_are_not_there(server):
+def test_other_paths_are_not_found(server):
     assert sent(server, "GET", "/../pyproject.toml")[0] == 404
     assert sent(server, "GET", "/api/network")[0] == 404
     assert asked(server, "/api/other", {})[0] == 404
     assert sent(server, "PUT", "/")[0] == 501
 
 
-def test_a_port_that_is_taken_or_none_is_refused(server):
+def test_an_occupied_or_invalid_port_is_rejected(server):
     with pytest.raises(StructmatError, match="cannot listen"):
         Server(server.server_port)
     for port in (-1, 70_000):
@@ -169,7 +171,7 @@ def asking(measurer, net, page, answers):
     return thread
 
 
-def test_a_newer_question_of_a_page_ends_its_older_one():
+def test_a_newer_request_of_a_page_cancels_the_older_one():
     answers, net = [], sm.butterfly(8)
     with Measurer(PATIENCE) as measurer:
         older = asking(measurer, SLOW, "a page", answers)
@@ -180,7 +182,7 @@ def test_a_newer_question_of_a_page_ends_its_older_one():
         assert measurer.dimension(net) == measurer.dimension(sm.butterfly(8))
 
 
-def test_a_known_dimension_ends_the_older_question_too():
+def test_a_cached_dimension_cancels_the_older_request():
     answers, net = [], sm.butterfly(8)
     with Measurer(PATIENCE) as measurer:
         known = measurer.dimension(net)
@@ -200,7 +202,7 @@ def test_pages_wait_for_each_other():
     assert [found["value"] for found in answers] == [sm.dimension(slow).value]
 
 
-def test_a_question_that_waits_is_dropped_for_a_newer_one_of_its_page():
+def test_a_queued_request_is_replaced_by_a_newer_one_of_its_page():
     answers, net = [], sm.butterfly(8)
     with Measurer(PATIENCE) as measurer:
         known = measurer.dimension(net)
@@ -217,7 +219,7 @@ def test_a_question_that_waits_is_dropped_for_a_newer_one_of_its_page():
     assert answers == [None]
 
 
-def test_a_question_that_comes_as_the_older_one_is_answered_is_answered_too(monkeypatch):
+def test_a_request_during_the_answer_to_an_older_one_is_answered(monkeypatch):
     said, newer, answers = dimension_process._said, [], []
 
     def late(process, line):
@@ -237,7 +239,7 @@ def test_a_question_that_comes_as_the_older_one_is_answered_is_answered_too(monk
     assert [one["value"] for one in answers] == [sm.dimension(sm.butterfly(8)).value]
 
 
-def test_what_takes_too_long_is_ended_with_true_bounds():
+def test_a_timeout_returns_valid_bounds():
     with Measurer(seconds=0.3) as measurer:
         found = measurer.dimension(SLOW)
         assert measurer.dimension(sm.butterfly(4))["late"] in (False, True)  # it goes on
@@ -246,7 +248,7 @@ def test_what_takes_too_long_is_ended_with_true_bounds():
     assert (found["lower"], found["upper"]) == (0, 256 * 255 // 2)
 
 
-def test_stopping_the_server_ends_what_runs():
+def test_stopping_the_server_cancels_running_computations():
     answers = []
     server = Server(seconds=PATIENCE)
     thread = asking(server.measurer, SLOW, "a page", answers)
@@ -256,7 +258,7 @@ def test_stopping_the_server_ends_what_runs():
     assert answers == [None]
 
 
-def test_a_browser_may_leave_before_its_answer_comes(capfd, monkeypatch):
+def test_a_disconnected_browser_is_not_an_error(capfd, monkeypatch):
     with running() as server:
         left = threading.Event()
 
@@ -278,7 +280,7 @@ def test_a_browser_may_leave_before_its_answer_comes(capfd, monkeypatch):
     assert capfd.readouterr().err == ""
 
 
-def test_the_page_allows_its_own_script_and_nothing_else():
+def test_the_content_policy_allows_only_the_own_script():
     for text, connects in (
         (page(), "'self'"),
         (page(saved=[answer({"spec": "benes", "width": 4})]), "'none'"),
@@ -293,7 +295,7 @@ def test_the_page_allows_its_own_script_and_nothing_else():
         assert "@import" not in text
 
 
-def test_data_cannot_end_their_element():
+def test_embedded_data_cannot_close_their_element():
     shown = page({"spec": "</script><script>alert(1)</script>", "width": 8})
     assert "</script><script>alert" not in shown
 

@@ -54,7 +54,7 @@ def good(width: int) -> sm.Network:
     return side_by_side(width)
 
 
-def test_a_good_family_passes(registered):
+def test_a_valid_family_passes(registered):
     registered(good, claims=always(sm.families.Claims(depth=1)))
     assert check_family("good", range(1, 9)) == {2: 1, 4: 1, 6: 1, 8: 1}
     assert "good" in [entry.name for entry in sm.catalogue()]
@@ -65,7 +65,7 @@ def test_a_good_family_passes(registered):
 @pytest.mark.parametrize(
     ("family", "name"), [(good, "good"), (sm.parse("torus"), "torus"), (3, "benes")]
 )
-def test_only_a_name_or_a_spec_is_checked(family, name):
+def test_check_family_accepts_only_names_and_specs(family, name):
     with pytest.raises(SpecError, match=rf'a spec, as in check_family\("{name}"\); @structmat'):
         check_family(family)
 
@@ -77,7 +77,7 @@ def test_widths_are_a_list():
         check_family("benes", 8)
 
 
-def test_a_family_of_ones_own_is_chosen_from(registered):
+def test_a_custom_family_is_considered_by_the_search(registered):
     registered(late)
     assert [str(f) for f in sm.dense_networks(2, 2)].count("late") == 1
 
@@ -129,7 +129,7 @@ def other_repeats(width: int, repeat: int = 1) -> sm.Network:
         (other_repeats, r"other_repeats\(repeat=2\) at width 2 must repeat its stages"),
     ],
 )
-def test_broken_builds_are_noticed(registered, build, message):
+def test_invalid_networks_are_detected(registered, build, message):
     registered(build)
     with pytest.raises(AssertionError, match=f"contract violated: {message}"):
         check_family(build.__name__)
@@ -161,7 +161,7 @@ def test_broken_builds_are_noticed(registered, build, message):
         ),
     ],
 )
-def test_broken_claims_are_noticed(registered, claims, message):
+def test_false_claims_are_detected(registered, claims, message):
     registered(good, claims=always(claims))
     with pytest.raises(AssertionError, match=f"contract violated: {message}"):
         check_family("good")
@@ -172,13 +172,13 @@ def late(width: int) -> sm.Network:
     return sm.Network(width).then(side_by_side(width)).repeat(2)
 
 
-def test_a_wrong_depth_is_noticed(registered):
+def test_a_wrong_depth_is_detected(registered):
     registered(another_depth)
     with pytest.raises(AssertionError, match="at width 2 must have the requested depth"):
         check_family("another_depth(depth=1)")
 
 
-def test_a_dense_depth_too_late_is_noticed(registered):
+def test_a_dense_depth_too_large_is_detected(registered):
     registered(late, claims=always(sm.families.Claims(dense_at=2)))
     with pytest.raises(
         AssertionError, match="must be dense after 2 stages as claimed, not after 1"
@@ -199,7 +199,7 @@ def test_refusals_are_checked(registered, monkeypatch):
 
 
 @pytest.mark.parametrize(("silent", "unsaid"), [({-1, 1}, 2), ({-1}, 2), ({1}, 4)])
-def test_nearest_widths_that_go_unsaid_are_noticed(registered, monkeypatch, silent, unsaid):
+def test_missing_nearest_widths_are_detected(registered, monkeypatch, silent, unsaid):
     def first(widths, *arguments):
         return None if widths.step in silent else honest(widths, *arguments)
 
@@ -240,13 +240,13 @@ def test_a_failing_function_is_named(registered):
         check_family("unsure", [6])
 
 
-def test_a_family_that_takes_nothing_is_noticed(registered):
+def test_a_family_without_valid_widths_is_detected(registered):
     registered(good, refuses=always("no width pleases"))
     with pytest.raises(AssertionError, match="good: one of the widths"):
         check_family("good")
 
 
-def test_a_spec_is_checked_as_it_is():
+def test_a_spec_is_checked_with_its_options():
     checked = check_family("shuffle(block=4, depth=3)", range(1, 33))
     assert checked == dict.fromkeys(range(4, 33, 4), 1)
 

@@ -32,7 +32,7 @@ def radices_of(net):
 
 
 @given(families(max_width=40))
-def test_no_depth_given_means_the_least_that_is_dense(case):
+def test_the_default_depth_is_the_minimum_dense_depth(case):
     family, width = case
     if family.name == "brickwall":  # its default covers every rotation
         return
@@ -125,7 +125,7 @@ def test_mixed_radix_in_reverse_is_the_transposed_network(radices):
 
 
 @given(st.integers(2, 3000))
-def test_mixed_radix_serves_any_width_by_its_prime_factors(width):
+def test_mixed_radix_supports_any_width_by_its_prime_factors(width):
     radices = radices_of(sm.mixed_radix(width))
     assert math.prod(radices) == width
     assert radices == sorted(radices)
@@ -133,7 +133,7 @@ def test_mixed_radix_serves_any_width_by_its_prime_factors(width):
 
 
 @given(st.integers(2, 3000), st.integers(2, 40))
-def test_largest_merges_neighbouring_prime_factors(width, largest):
+def test_largest_multiplies_neighbouring_prime_factors(width, largest):
     primes = radices_of(sm.mixed_radix(width))
     merged = radices_of(sm.mixed_radix(width, largest=largest))
     assert math.prod(merged) == width
@@ -173,7 +173,7 @@ def test_random_partitions_all_wires(width, data):
 
 
 @given(st.integers(0, 2**32))
-def test_random_repeats_with_its_seed(seed):
+def test_random_is_reproducible(seed):
     net = sm.random(12, 4, 3, rng=seed)
     assert net == sm.random(12, 4, 3, rng=np.random.default_rng(seed))
     source = np.random.default_rng(seed)
@@ -233,7 +233,7 @@ def test_refusals_name_the_nearest_valid_widths(spec):
         assert width == 1 or text.endswith(f"mixed_radix({width}) serves any width")
 
 
-def test_widths_far_away_are_found_or_left_out():
+def test_distant_valid_widths_are_found_or_omitted():
     with pytest.raises(WidthError, match=r"of 1000; nearest is 1000\."):
         sm.block_diagonal(7, 1000)
     with pytest.raises(WidthError, match=r"2\^n, n at least 1; nearest are 65536 and 131072\."):

@@ -28,7 +28,7 @@ def everyone_knows_all(width, calls):
 
 
 @pytest.mark.parametrize("width", range(2, 513, 2))
-def test_knodel_is_dense_at_the_least_depth(width):
+def test_knodel_is_dense_at_the_minimum_depth(width):
     net = sm.families.knodel(width)
     least = next(m for m in range(1, 99) if 2**m >= width)
     assert net.depth == least
@@ -79,7 +79,7 @@ def test_no_fewer_calls_suffice(width, fewest):
     assert not any(everyone_knows_all(width, calls) for calls in orders)
 
 
-def test_gossip_serves_the_widths_of_models():
+def test_gossip_supports_the_widths_of_models():
     """All wires reach a hub before the cycle of the hubs, which reach all wires after it."""
     net = sm.gossip(50257)
     half = net.depth // 2

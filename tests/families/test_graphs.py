@@ -184,7 +184,7 @@ def test_cayley_joins_elements_that_differ_by_a_generator(generators):
     assert promised.depth in (None, net.depth)
 
 
-def test_cayley_of_neighbours_exchanged_is_the_bubble_sort_graph():
+def test_cayley_of_adjacent_transpositions_is_the_bubble_sort_graph():
     swaps = [(1, 0, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2)]
     graph = graph_of(sm.families.cayley_graph(24, swaps))
     assert nx.diameter(graph) == 6  # the inversions of the reversal
@@ -215,7 +215,7 @@ def test_de_bruijn_joins_words_that_overlap(symbols, length):
 
 
 @given(st.integers(2, 5), st.integers(0, 60))
-def test_de_bruijn_serves_any_width(symbols, more):
+def test_de_bruijn_supports_any_width(symbols, more):
     width = symbols + more
     pairs = [(i, (symbols * i + a) % width) for i in range(width) for a in range(symbols)]
     net = sm.families.de_bruijn(width, symbols)
@@ -228,7 +228,7 @@ def test_de_bruijn_serves_any_width(symbols, more):
 
 
 @given(st.integers(2, 40), st.data(), seeds())
-def test_random_regular_joins_each_wire_to_as_many(width, data, seed):
+def test_random_regular_is_regular(width, data, seed):
     degree = data.draw(st.integers(1, width - 1))
     assume(width * degree % 2 == 0)
     net = sm.families.random_regular(width, degree, rng=seed)
@@ -250,7 +250,7 @@ def test_random_regular_differs_with_the_seed_and_follows_a_generator():
 
 
 @pytest.mark.parametrize(("width", "degree"), [(10, 3), (64, 60), (91, 4), (200, 5), (1100, 4)])
-def test_ramanujan_has_no_large_eigenvalue(width, degree):
+def test_ramanujan_meets_the_eigenvalue_bound(width, degree):
     for seed in range(2 if width > 1000 else 6):
         graph = graph_of(sm.families.ramanujan(width, degree, rng=seed))
         assert set(dict(graph.degree).values()) == {degree}

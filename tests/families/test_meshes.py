@@ -42,7 +42,7 @@ def dimensions_moved(net, seed):
 
 
 @pytest.mark.parametrize("width", range(2, 40))
-def test_brickwall_is_a_path_repeated(width):
+def test_brickwall_is_a_repeated_path(width):
     """By colouring the path's edges, twice as often as needed and cut."""
     repeated = sm.from_graph(nx.path_graph(width), repeat=width)
     assert sm.brickwall(width) == repeated[: width if width > 2 else 1]
@@ -57,7 +57,7 @@ def test_brickwall_is_dense_when_the_last_wire_reaches_the_first(width, depth):
 
 
 @pytest.mark.parametrize("width", range(2, 40))
-def test_triangle_joins_neighbours_once_for_each_wire_beyond(width):
+def test_triangle_joins_neighbours_the_expected_number_of_times(width):
     net = sm.families.triangle(width)
     met = list(itertools.chain(*pairs_of(net)))
     assert all(j == i + 1 for i, j in met)
@@ -80,7 +80,7 @@ def test_round_robin_is_the_complete_graph(width):
 
 
 @pytest.mark.parametrize("power", range(1, 8))
-def test_ruler_strides_are_the_marks_of_a_ruler(power):
+def test_ruler_strides_follow_the_ruler_sequence(power):
     """A ruler of twice the length is two of them, with a longer mark between."""
     strides = []
     for k in range(power):
@@ -98,7 +98,7 @@ def test_ruler_strides_are_the_marks_of_a_ruler(power):
 
 
 @given(st.integers(2, 9), seeds())
-def test_triangle_undoes_any_rotation(width, seed):
+def test_triangle_nulls_any_rotation(width, seed):
     """Reck's elimination: each switch, in the order of the stages, makes one entry zero."""
     one = sm.Network.of(width, [[range(width)]])
     matrix = stagewise.matrix_of(one, sm.random_blocks(one, rng=seed))
@@ -119,7 +119,7 @@ def test_no_parameter_is_redundant(family, width):
         assert dimensions_moved(net, seed=0) == net.parameters
 
 
-def test_brickwall_of_one_stage_less_misses_rotations_at_odd_widths():
+def test_brickwall_needs_all_its_stages_at_odd_widths():
     net = sm.brickwall(5, depth=4)
     assert dimensions_moved(net, seed=0) == net.parameters == 8
 

@@ -32,7 +32,7 @@ def powers(most=700):
 
 
 @given(powers())
-def test_omega_turns_the_digits_and_joins_those_that_differ_in_the_last(case):
+def test_omega_rotates_the_digits_and_joins_wires_that_differ_in_the_last(case):
     block, n = case
     net = sm.families.omega(block**n, block)
     assert net.depth == n
@@ -47,7 +47,7 @@ def test_omega_turns_the_digits_and_joins_those_that_differ_in_the_last(case):
 
 
 @given(powers())
-def test_baseline_writes_the_digits_backwards(case):
+def test_baseline_reverses_the_digits(case):
     block, n = case
     net = sm.families.baseline(block**n, block)
     assert carried(net) == [
@@ -58,7 +58,7 @@ def test_baseline_writes_the_digits_backwards(case):
 
 
 @given(powers())
-def test_baseline_is_switches_and_smaller_baselines_side_by_side(case):
+def test_baseline_is_recursive(case):
     block, n = case
     net = sm.families.baseline(block**n, block)
     if n == 1:
@@ -190,7 +190,7 @@ def test_waksman_counts(width):
 
 
 @pytest.mark.parametrize("power", range(1, 9))
-def test_waksman_leaves_switches_of_benes_out(power):
+def test_waksman_omits_switches_of_benes(power):
     width = 2**power
     fewer, full = sm.families.waksman(width), sm.benes(width)
     assert fewer.parameters == power * width - width + 1
@@ -234,6 +234,6 @@ def test_waksman_leaves_switches_of_benes_out(power):
         (lambda: sm.families.waksman(8.0), "width=8.0"),
     ],
 )
-def test_what_is_refused(make, message):
+def test_invalid_arguments_are_rejected(make, message):
     with pytest.raises(StructmatError, match=message):
         make()

@@ -45,7 +45,7 @@ values = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(["block", "depth"]), values), st.integers(1, 64))
-def test_any_literal_is_taken_or_refused_in_one_line(options, width):
+def test_any_literal_is_accepted_or_rejected_in_one_line(options, width):
     text = ", ".join(f"{key}={value!r}" for key, value in options.items())
     rule = sm.parse(f"butterfly({text})")
     assert sm.parse(str(rule)) == rule
@@ -93,7 +93,7 @@ def test_any_text_is_a_family_or_a_spec_error(text):
         "exec(\"open('{}', 'w')\")",
     ],
 )
-def test_nothing_in_a_spec_is_run(spec, tmp_path):
+def test_specs_are_never_evaluated(spec, tmp_path):
     mark = tmp_path / "mark"
     text = spec.format(mark)
     ast.parse(text, mode="eval")  # it would run, if it were evaluated
@@ -159,7 +159,7 @@ def test_bad_specs_say_what_is_wrong(spec, message):
         ("random(block=2, depth=1, rng=-3)", "rng=-3: rng must be a Generator"),
     ],
 )
-def test_bad_values_are_refused_where_a_width_is_given(spec, message):
+def test_invalid_values_are_rejected_when_a_width_is_given(spec, message):
     rule = sm.parse(spec)
     for use in (rule, rule.takes):
         with pytest.raises(StructmatError, match=message) as caught:
@@ -167,7 +167,7 @@ def test_bad_values_are_refused_where_a_width_is_given(spec, message):
         assert "\n" not in str(caught.value)
 
 
-def test_lists_and_spaces_are_taken():
+def test_lists_and_spaces_are_accepted():
     assert sm.parse(" monarch( radices = [16, 24] ) ") == sm.parse("monarch(radices=(16, 24))")
     assert str(sm.parse("shuffle(block=-2)")) == "shuffle(block=-2)"
     assert sm.parse("benes()") == sm.parse("benes")
@@ -196,12 +196,12 @@ def test_options_of_every_form_make_the_same_family(radices, depth):
 
 
 @pytest.mark.parametrize("value", [float("nan"), np.inf, {2: 3}, {2}, 2j, b"8", object(), [{}]])
-def test_options_that_no_spec_can_hold_are_refused(value):
+def test_options_without_a_literal_form_are_rejected(value):
     with pytest.raises(SpecError, match=r"shuffle: block=.* must be a number, a string, None, or"):
         sm.parse("shuffle(block=4)").with_options(block=value)
 
 
-def test_refusals_print_plain_values():
+def test_errors_print_plain_values():
     with pytest.raises(WidthError, match=r"^butterfly\(width=48, block=4\): "):
         sm.butterfly(np.int64(48), block=np.int64(4))
     with pytest.raises(WidthError, match=r"^monarch\(width=48, radices=\(4, 4\)\): "):
@@ -211,7 +211,7 @@ def test_refusals_print_plain_values():
 @pytest.mark.parametrize(
     "make", [sm.mixed_radix, sm.monarch, sm.families.clos, sm.families.hamming]
 )
-def test_an_array_without_length_is_no_sequence_of_radices(make):
+def test_a_scalar_array_is_not_a_sequence_of_radices(make):
     with pytest.raises(StructmatError, match=r"radices=array\(6\): radices must be a sequence"):
         make(6, np.array(6))
 
@@ -223,7 +223,7 @@ def test_the_nearest_powers_of_two_are_named(width):
         sm.benes(width)
 
 
-def test_a_truth_value_of_numpy_is_one():
+def test_a_numpy_bool_is_a_bool():
     assert sm.mixed_radix(6, reverse=np.True_) == sm.mixed_radix(6, reverse=True)
 
 
@@ -240,7 +240,7 @@ def test_the_catalogue_lists_every_family():
         assert getattr(sm.families, entry.name) is entry.build
 
 
-def test_a_family_of_ones_own(monkeypatch):
+def test_a_custom_family(monkeypatch):
     monkeypatch.setattr("structmat.families.registry._ENTRIES", {})
 
     @family("even", lambda width: None if width % 2 == 0 else "width must be even")
@@ -259,7 +259,7 @@ def test_a_family_of_ones_own(monkeypatch):
         family("any")(ends)
 
 
-def test_a_call_says_what_a_spec_says_of_an_unknown_option():
+def test_calls_and_specs_report_unknown_options_alike():
     with pytest.raises(SpecError, match=r"^butterfly has no option 'blok'; did you mean block\?$"):
         sm.butterfly(8, blok=4)
     with pytest.raises(SpecError, match=r"^benes has no option 'block'; it takes none$"):
@@ -280,13 +280,13 @@ def test_a_call_says_what_a_spec_says_of_an_unknown_option():
 
 
 @pytest.mark.parametrize(("widths", "said"), [(sm.benes, "family 'benes'"), (8, "8"), (None, "N")])
-def test_the_decorator_takes_words_for_the_widths(widths, said):
+def test_the_decorator_accepts_a_description_of_the_widths(widths, said):
     with pytest.raises(SpecError, match=rf'^{said}.*: describe .* as in @sm\.family\("any"\)'):
         family(widths)
     assert sm.parse("benes")(8) == sm.benes(8)
 
 
-def test_a_cell_of_a_notebook_may_define_its_family_again(monkeypatch):
+def test_a_notebook_cell_may_redefine_its_family(monkeypatch):
     monkeypatch.setattr("structmat.families.registry._ENTRIES", {})
 
     def define(module, width):
@@ -308,7 +308,7 @@ def test_a_cell_of_a_notebook_may_define_its_family_again(monkeypatch):
     assert sm.parse("mine").accepts(6)
 
 
-def test_a_notebook_takes_no_name_of_this_library():
+def test_a_notebook_cannot_replace_a_built_in_family():
     def butterfly(width: int) -> sm.Network:
         return sm.Network.of(width, [])
 
@@ -335,7 +335,7 @@ def test_a_notebook_takes_no_name_of_this_library():
         ({"choices": ["block"]}, "give a dict"),
     ],
 )
-def test_a_rule_that_cannot_be_called_is_refused_when_it_is_registered(options, message):
+def test_a_non_callable_rule_is_rejected_at_registration(options, message):
     before = sm.catalogue()
     with pytest.raises(SpecError, match=message):
 
@@ -347,7 +347,7 @@ def test_a_rule_that_cannot_be_called_is_refused_when_it_is_registered(options, 
 
 
 @pytest.mark.parametrize("rule", [False, True, 3, ["no"]])
-def test_a_rule_that_is_not_in_words_is_refused(rule):
+def test_a_rule_that_is_not_text_is_rejected(rule):
     @sm.family("any", lambda width: rule)  # noqa: ARG005
     def misruled(width):
         return sm.butterfly(width)

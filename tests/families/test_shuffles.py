@@ -21,7 +21,7 @@ def least_depth(width, block):
 
 
 @pytest.mark.parametrize("block", range(2, 14))
-def test_shuffle_is_dense_at_the_least_depth_for_every_width(block):
+def test_shuffle_is_dense_at_the_minimum_depth_for_every_width(block):
     for width in range(block, 209, block):
         net = sm.shuffle(width, block)
         least = least_depth(width, block)
@@ -64,7 +64,7 @@ def by_hand(width, block, depth):
 
 
 @given(st.integers(2, 60), st.data())
-def test_deal_is_dealing(width, data):
+def test_deal_agrees_with_dealing_cards(width, data):
     block = data.draw(st.integers(2, width))
     depth = data.draw(st.integers(1, 5))
     net = sm.families.deal(width, block, depth)
@@ -80,7 +80,7 @@ def test_deal_is_dealing(width, data):
 
 
 @pytest.mark.parametrize("block", [*range(2, 9), 12, 16, 21])
-def test_deal_is_dense_one_stage_late_at_most(block):
+def test_deal_is_dense_at_most_one_stage_above_the_bound(block):
     """The depth, which the family finds by following hands, is found again wire by wire."""
     for width in range(block, 150):
         net = sm.families.deal(width, block)
@@ -94,14 +94,14 @@ def test_deal_is_dense_one_stage_late_at_most(block):
             assert net.depth == least + 1
 
 
-def test_deal_promises_no_more_than_one_stage_beyond_the_least():
+def test_deal_claims_at_most_one_stage_above_the_bound():
     for width in range(2, 141):
         for block in range(2, width + 1):
             promised = sm.parse(f"deal(block={block})").claims(width)
             assert promised.depth - least_depth(width, block) in (0, 1)
 
 
-def test_deal_promises_in_memory_linear_in_the_width():
+def test_claims_of_deal_use_memory_linear_in_the_width():
     width = 100_000
     tracemalloc.start()
     try:
@@ -113,7 +113,7 @@ def test_deal_promises_in_memory_linear_in_the_width():
     assert peak < 1_000 * width
 
 
-def test_deal_serves_the_widths_of_models():
+def test_deal_supports_the_widths_of_models():
     assert sm.is_dense(sm.families.deal(11008, 16))
     for width in (11008, 28672, 50257, 151_936):
         net = sm.families.deal(width, 16)
@@ -157,7 +157,7 @@ def test_kautz_at_kautz_widths_is_the_kautz_digraph(block, length):
 
 
 @pytest.mark.parametrize("block", range(2, 10))
-def test_kautz_is_dense_at_the_least_depth(block):
+def test_kautz_is_dense_at_the_minimum_depth(block):
     for width in range(block, 151, block):
         net = sm.families.kautz(width, block)
         assert net.depth == least_depth(width, block)
@@ -165,7 +165,7 @@ def test_kautz_is_dense_at_the_least_depth(block):
 
 
 @given(st.integers(2, 8), st.integers(1, 12), st.integers(1, 5))
-def test_kautz_is_the_shuffle_with_other_names(block, hands, depth):
+def test_kautz_is_the_relabelled_shuffle(block, hands, depth):
     width = block * hands
     names = np.arange(width).reshape(block, hands).T.ravel()  # of wire i of the shuffle
     renamed = sm.shuffle(width, block, depth).relabel(names)

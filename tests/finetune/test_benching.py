@@ -17,7 +17,7 @@ def run(capsys, *arguments):
     return code, captured.out, captured.err
 
 
-def test_the_default_is_everything_installed_and_two_networks(capsys):
+def test_the_default_is_all_installed_libraries_and_two_networks(capsys):
     code, out, _ = run(capsys, *QUICK, "--json")
     found = json.loads(out)
     assert code == 0
@@ -29,7 +29,7 @@ def test_the_default_is_everything_installed_and_two_networks(capsys):
     assert found["command"] == f"structmat bench {' '.join(QUICK)} --json"
 
 
-def test_the_rounds_that_warm_up_are_told(capsys):
+def test_warm_up_rounds_are_reported(capsys):
     _, out, _ = run(capsys, *QUICK, "--against", "frozen", "--warmup", "3")
     assert "after 3 rounds of warm-up; " in out
 
@@ -41,7 +41,7 @@ def test_each_candidate_once_in_the_order_given(capsys):
     assert names == ["lora", "frozen", "monarch", "mixed_radix(largest=4)"]
 
 
-def test_the_table_tells_the_circumstances_and_the_picture(capsys, tmp_path):
+def test_the_table_states_the_conditions_and_the_plot(capsys, tmp_path):
     picture = tmp_path / "steps.svg"
     code, out, err = run(capsys, "monarch", *QUICK, "--against", "frozen", "--save", str(picture))
     assert (code, err) == (0, "")
@@ -52,7 +52,7 @@ def test_the_table_tells_the_circumstances_and_the_picture(capsys, tmp_path):
     assert "<svg" in picture.read_text("utf-8")
 
 
-def test_what_is_not_installed_is_a_note_unless_it_is_named(capsys, monkeypatch):
+def test_missing_libraries_are_a_note_unless_requested(capsys, monkeypatch):
     absent = candidates.Candidate("lora", "LoRA", lambda layer: layer, "no_such_library")
     few = {"frozen": AGAINST["frozen"], "lora": absent}
     monkeypatch.setattr(candidates, "AGAINST", few)
@@ -79,14 +79,14 @@ def test_what_is_not_installed_is_a_note_unless_it_is_named(capsys, monkeypatch)
         (["--model", "/no/such/place"], "no such directory"),
     ],
 )
-def test_what_is_refused_is_one_line(capsys, arguments, reason):
+def test_invalid_input_is_a_one_line_error(capsys, arguments, reason):
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, "")
     assert err.count("\n") == 1
     assert reason in err
 
 
-def test_where_nothing_is_measured_there_is_no_table_but_one_line(capsys, tmp_path):
+def test_without_measurements_there_is_a_one_line_error(capsys, tmp_path):
     picture = tmp_path / "steps.svg"
     widths = ("--width", "12", "20", "--tokens", "4", "8", "--seconds", "0")
     code, out, err = run(capsys, "benes", *widths, "--against", "", "--json")
@@ -98,14 +98,14 @@ def test_where_nothing_is_measured_there_is_no_table_but_one_line(capsys, tmp_pa
     assert picture.is_file()
 
 
-def test_a_picture_needs_something_to_compare_with(capsys, tmp_path):
+def test_a_plot_needs_at_least_two_candidates(capsys, tmp_path):
     picture = tmp_path / "steps.png"
     code, out, err = run(capsys, *QUICK, "--save", str(picture), "--against", "dense")
     assert (code, out, picture.is_file()) == (2, "", False)
     assert "add one to --against" in err
 
 
-def test_a_refused_width_is_told_below_the_table_and_not_drawn(capsys, tmp_path):
+def test_an_unsupported_width_is_noted_below_the_table_and_not_plotted(capsys, tmp_path):
     picture = tmp_path / "steps.svg"
     arguments = ["butterfly(block=6)", *QUICK, "--against", "frozen", "--save", str(picture)]
     code, out, err = run(capsys, *arguments)
@@ -114,7 +114,7 @@ def test_a_refused_width_is_told_below_the_table_and_not_drawn(capsys, tmp_path)
     assert picture.is_file()
 
 
-def test_a_model_is_measured_on_the_demos_batch(capsys, monkeypatch, tiny_model, task):
+def test_a_model_is_timed_on_the_batch_of_the_demo(capsys, monkeypatch, tiny_model, task):
     monkeypatch.setattr("structmat.finetune.docstring_task.docstring_task", lambda: task)
     quick = ("--seconds", "0", "--warmup", "2", "--json")
     code, out, _ = run(capsys, "monarch", *quick, "--model", str(tiny_model))

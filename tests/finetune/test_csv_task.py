@@ -33,7 +33,7 @@ def read(path, text="text", label="label"):
         max_size=5,
     )
 )
-def test_what_a_csv_writer_writes_is_read(tmp_path_factory, odd):
+def test_csv_files_round_trip(tmp_path_factory, odd):
     odd = [text for text in odd if text.strip()]
     path = tmp_path_factory.mktemp("csv") / "data.csv"
     task = read(write(path, rows("yes", 20) + rows("no", 20) + [(t, "no") for t in odd]))
@@ -44,7 +44,7 @@ def test_what_a_csv_writer_writes_is_read(tmp_path_factory, odd):
     }
 
 
-def test_a_byte_order_mark_is_no_part_of_the_first_column(tmp_path):
+def test_a_byte_order_mark_is_ignored(tmp_path):
     path = write(tmp_path / "a.csv", rows("a", 12) + rows("b", 12), encoding="utf-8-sig")
     assert read(path).labels == ("a", "b")
 
@@ -57,7 +57,7 @@ def test_duplicates_are_dropped_before_the_split(tmp_path):
     assert any("dropped 12 rows whose text repeats another" in note for note in task.notes)
 
 
-def test_what_is_dropped_is_counted_with_the_reason(tmp_path):
+def test_dropped_rows_are_counted_with_the_reason(tmp_path):
     shared = rows("c", 3)
     lines = [*rows("a", 12), *rows("b", 12), *rows("b", 2), *rows("rare", 4), *rows("odd", 1)]
     lines += [*shared, *((text, "a") for text, _ in shared), ("", "a"), (" ", "b"), ("words", "")]
@@ -96,7 +96,7 @@ def test_what_is_dropped_is_counted_with_the_reason(tmp_path):
         ('text,label\n"a,x\n', "not a CSV file"),
     ],
 )
-def test_bad_content_is_refused_in_one_line(tmp_path, content, message):
+def test_invalid_content_is_a_one_line_error(tmp_path, content, message):
     path = tmp_path / "data.csv"
     path.write_text(content)
     with pytest.raises(FileError, match=message) as caught:

@@ -45,7 +45,7 @@ def expected(script, record):
         yield script.HEAD_ONLY, script.HEAD_RATE, seed
 
 
-def test_the_record_holds_every_run_and_no_other(script, record):
+def test_the_record_contains_exactly_the_runs(script, record):
     assert record["sizes"] == json.loads(json.dumps(vars(script.Sizes())))
     assert sorted(keys(record)) == sorted(expected(script, record))
     for name in script.METHODS:
@@ -66,7 +66,7 @@ def test_the_page_shows_the_tables_of_the_record(script, record):
         assert table in page
 
 
-def test_what_the_page_says_holds(script, record):
+def test_the_statements_of_the_page_hold(script, record):
     plan = script.plan()
 
     def gaps(name, key):
@@ -91,7 +91,7 @@ def test_what_the_page_says_holds(script, record):
     assert apart(16) == {"BOFT", "random"}
 
 
-def test_no_image_is_both_learned_and_judged_by(script):
+def test_training_and_test_images_are_disjoint(script):
     new, test = script.parts(script.NEW, 400)
     for seed in range(5):
         learn, valid = script.drawn(new, 40, seed)
@@ -104,7 +104,7 @@ def test_no_image_is_both_learned_and_judged_by(script):
 
 
 @pytest.mark.slow
-def test_a_short_run_goes_on_where_it_was_stopped(script, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes(script, tmp_path, monkeypatch):
     threads = torch.get_num_threads()
     path = tmp_path / "short.json"
     methods = {name: script.EVERYTHING[name] for name in (script.BASELINE, "OFT")}

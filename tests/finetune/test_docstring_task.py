@@ -55,7 +55,7 @@ def test_a_task_of_two_libraries():
         ([], "at least two"),
     ],
 )
-def test_labels_that_make_no_task_are_refused(labels, said):
+def test_invalid_labels_are_rejected(labels, said):
     with pytest.raises(StructmatError, match=said):
         docstring_task(labels)
 
@@ -64,7 +64,7 @@ def test_the_docstrings_are_the_same_every_time():
     assert list(openings("networkx")) == list(openings("networkx"))
 
 
-def test_it_reads_functions_classes_methods_and_what_is_written_in_c(tmp_path, monkeypatch):
+def test_docstrings_of_functions_classes_methods_and_c_code_are_read(tmp_path, monkeypatch):
     package = tmp_path / "some_package"
     (package / "tests").mkdir(parents=True)
     (package / "__init__.py").write_text(
@@ -89,7 +89,7 @@ def test_it_reads_functions_classes_methods_and_what_is_written_in_c(tmp_path, m
     ]
 
 
-def test_a_library_that_is_not_there_names_the_extra():
+def test_a_missing_library_names_the_extra():
     with pytest.raises(MissingExtraError, match=r"no_such_library is not installed.*finetune"):
         list(docstrings("no_such_library"))
 
@@ -116,5 +116,5 @@ def test_names_are_masked(name):
     assert masked(f"use {name}.f of {name}") == "use library.f of library"
 
 
-def test_words_that_contain_an_alias_stay():
+def test_words_that_contain_an_alias_are_not_masked():
     assert masked("input, next, display, unp") == "input, next, display, unp"

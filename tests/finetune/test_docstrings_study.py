@@ -31,7 +31,7 @@ def texts():
     return script.texts()
 
 
-def test_the_record_holds_every_run_and_no_other(record):
+def test_the_record_contains_exactly_the_runs(record):
     sizes = record["sizes"]
     assert sizes == json.loads(json.dumps(vars(script.Sizes())))
     expected = []
@@ -56,7 +56,7 @@ def test_the_page_shows_the_tables_of_the_record(record):
 
 
 @pytest.mark.parametrize("name", script.METHODS)
-def test_the_record_counts_what_is_trained(record, name):
+def test_the_record_counts_the_trainable_parameters(record, name):
     source = pretrained()
     classifier = source.classifier([*"abcdef"])
     model = script.METHODS[name].prepare(classifier)
@@ -78,7 +78,7 @@ def apart(plan, record, names, key, comparisons):
     return found
 
 
-def test_what_the_page_says_against_lora_holds(record):
+def test_the_comparison_with_lora_on_the_page_holds(record):
     plan = script.plan()
     others = plan.methods[1:]
     better = ["BOFT", "shuffle", "ruler, first 15 stages", "random"]
@@ -100,7 +100,7 @@ def test_what_the_page_says_against_lora_holds(record):
         ("digits", {("mixed radix", "OFT")}),
     ],
 )
-def test_what_the_pages_say_of_pairs_of_topologies_holds(study, differ):
+def test_the_comparison_of_topologies_on_the_pages_holds(study, differ):
     record = json.loads((DOCS / "results" / f"{study}.json").read_text("utf-8"))
     plan = script.plan()
     rotations = plan.methods[3:]
@@ -116,13 +116,13 @@ def test_what_the_pages_say_of_pairs_of_topologies_holds(study, differ):
 
 
 @pytest.mark.slow
-def test_the_task_is_that_of_the_command(texts, record):
+def test_the_task_is_the_one_of_the_command(texts, record):
     task, _ = texts
     assert task.fingerprint == docstring_task().fingerprint
 
 
 @pytest.mark.slow
-def test_what_should_not_be_forgotten_is_not_in_the_task(texts):
+def test_the_forgetting_data_are_not_in_the_task(texts):
     task, found = texts
     pairs = script.drawn(found, 30)
     assert len(pairs) == 180
@@ -136,7 +136,7 @@ def test_what_should_not_be_forgotten_is_not_in_the_task(texts):
     assert min(len(pair.goes_on) for pair in pairs) >= script.SHORTEST
 
 
-def test_a_target_is_reached_when_the_latest_batches_are_right_enough():
+def test_a_target_is_reached_by_the_mean_of_the_latest_batches():
     goal, few = script.TARGET, script.LATEST
     assert script.reached([goal] * few) == few
     assert script.reached([0.0] * 3 + [goal] * few) == 3 + few
@@ -144,7 +144,7 @@ def test_a_target_is_reached_when_the_latest_batches_are_right_enough():
     assert script.reached([goal - 0.01] * 20) is None
 
 
-def test_a_text_is_found_again_when_its_rest_is_the_nearest():
+def test_retrieval_succeeds_if_the_own_rest_is_nearest():
     source = pretrained()
     model = source.classifier([*"ab"]).model
     pairs = [
@@ -159,7 +159,7 @@ def test_a_text_is_found_again_when_its_rest_is_the_nearest():
     assert script.found_again(model, data._replace(pairs=shifted)) == 0.0
 
 
-def test_means_leave_out_the_padding():
+def test_means_exclude_the_padding():
     source = pretrained()
     model = source.classifier([*"ab"]).model
     data = script.Data(source, source.tokenizer(), None, [])
@@ -170,7 +170,7 @@ def test_means_leave_out_the_padding():
     assert torch.allclose(together.norm(dim=-1), torch.ones(2))
 
 
-def test_the_head_has_its_own_rate_and_the_rest_the_methods(tiny_model, task):
+def test_the_head_and_the_body_have_separate_rates(tiny_model, task):
     """At a rate of zero the adapter stays; the head learns all the same."""
     source = pretrained(str(tiny_model))
     classifier = source.classifier(task.labels)

@@ -29,7 +29,7 @@ def done(task, source, tmp_path_factory):
     return job.run(task, source, SETTINGS, output, command="structmat finetune"), output
 
 
-def test_the_directory_holds_what_is_promised_and_nothing_else(done):
+def test_the_output_directory_contains_exactly_the_documented_files(done):
     found, output = done
     assert sorted(path.name for path in output.iterdir()) == [
         "best-adapter",
@@ -40,7 +40,7 @@ def test_the_directory_holds_what_is_promised_and_nothing_else(done):
     assert json.loads((output / "results.json").read_text("utf-8")) == json.loads(json.dumps(found))
 
 
-def test_every_method_has_its_row(done, task):
+def test_every_method_has_a_row(done, task):
     found, _ = done
     assert found["complete"]
     assert [row["method"] for row in found["methods"]] == [m.name for m in METHODS]
@@ -75,7 +75,7 @@ def test_the_counts_are_generators_and_head(done, source, task):
             assert row["trainable"] == head
 
 
-def test_our_oft_learns_what_pefts_does(source, task):
+def test_our_oft_learns_the_same_as_pefts(source, task):
     """The same parametrization from the same start: only rounding tells them apart."""
     losses = []
     for method in (named("oft"), named("peft-oft")):
@@ -94,7 +94,7 @@ def test_our_oft_learns_what_pefts_does(source, task):
     assert losses[0][-1] < 0.9 * losses[0][0]  # a model that does not move shows nothing
 
 
-def test_the_best_is_the_best_rotation_on_validation_texts(done):
+def test_the_best_rotation_is_selected_on_validation_texts(done):
     found, _ = done
     rotations = [row for row in found["methods"] if row["kind"] == "rotation"]
     curves_end = [row["validation_curve"][-1][1] for row in rotations]
@@ -124,7 +124,7 @@ def test_the_merged_model_loads_without_structmat_and_equals_the_adapter(done, s
     assert right == pytest.approx(found["best"]["test"])
 
 
-def test_the_report_needs_nothing_from_outside(done):
+def test_the_report_is_self_contained(done):
     found, output = done
     page = (output / "report.html").read_text("utf-8")
     links = re.findall(r"(?:src|href|url)\s*[=(]\s*[\"']?([^\"')\s>]+)", page)
@@ -136,7 +136,7 @@ def test_the_report_needs_nothing_from_outside(done):
     assert str(output / "merged-model") in page
 
 
-def test_an_interrupted_run_goes_on_where_it_was(task, source, tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes(task, source, tmp_path, monkeypatch):
     settings = replace(SETTINGS, methods=METHODS[:2], seeds=1)
     real, calls = job.train, []
 
@@ -161,7 +161,7 @@ def test_an_interrupted_run_goes_on_where_it_was(task, source, tmp_path, monkeyp
     assert not (tmp_path / "runs").exists()
 
 
-def test_other_settings_take_nothing_from_an_interrupted_run(task, source, tmp_path, monkeypatch):
+def test_an_interrupted_run_with_other_settings_is_not_reused(task, source, tmp_path, monkeypatch):
     settings = replace(SETTINGS, methods=METHODS[:1], seeds=1)
     monkeypatch.setattr(job, "_timed", interrupt)
     with pytest.raises(KeyboardInterrupt, match="stop"):
@@ -187,13 +187,13 @@ def test_a_topology_that_does_not_fit_is_refused_before_anything_is_written(task
     assert not (tmp_path / "out").exists()
 
 
-def test_settings_refuse_no_method_and_the_same_twice():
+def test_settings_reject_empty_and_duplicate_methods():
     for methods in ((), METHODS[:1] * 2):
         with pytest.raises(StructmatError, match="give at least one, and each only once"):
             Settings(methods=methods)
 
 
-def test_a_rate_that_is_far_too_high_is_named(task, source, tmp_path):
+def test_a_diverging_rate_is_reported(task, source, tmp_path):
     settings = Settings(methods=(replace(named("lora"), rate=1e30),), recipe=RECIPE)
     with pytest.raises(StructmatError, match="learning rate is too high"):
         job.run(task, source, settings, tmp_path)

@@ -31,7 +31,7 @@ def test_the_record_gives_every_method_the_same_search():
 
 
 @given(st.dictionaries(st.sampled_from([1e-3, 3e-3, 1e-2, 3e-2]), st.floats(0, 1), min_size=1))
-def test_the_chosen_rate_is_the_smallest_of_the_best(accuracy):
+def test_the_selected_rate_is_the_smallest_of_the_best(accuracy):
     rate = best_rate({f"{key:g}": value for key, value in accuracy.items()})
     best = max(accuracy.values())
     assert rate == min(key for key, value in accuracy.items() if value == best)
@@ -63,7 +63,7 @@ def small_search(tiny_model, task, tmp_path):
     return run
 
 
-def test_an_interrupted_search_goes_on_where_it_was(small_search, tmp_path):
+def test_an_interrupted_search_resumes(small_search, tmp_path):
     with pytest.raises(KeyboardInterrupt, match="stop"):
         small_search(stop_after=3)
     begun = json.loads((tmp_path / "tuning.json").read_text())
@@ -74,7 +74,7 @@ def test_an_interrupted_search_goes_on_where_it_was(small_search, tmp_path):
     assert record == json.loads((tmp_path / "tuning.json").read_text())
 
 
-def test_a_search_of_something_else_starts_anew(small_search):
+def test_a_search_with_other_settings_starts_over(small_search):
     small_search()
     _, steps = small_search(key="other")
     assert len(steps) == 4 * 3

@@ -36,14 +36,14 @@ def test_rotations_train_about_as_much_as_lora(method):
         assert 0.8 * lora < budget(method.topology) < 1.05 * lora
 
 
-def test_the_lists_of_methods_name_methods():
+def test_the_lists_of_methods_contain_known_methods():
     assert set(methods.STORY) | set(methods.FEW) <= set(BY_NAME)
     assert list(BY_NAME.values()) == [*METHODS, *MORE]  # no name twice
     with pytest.raises(SpecError, match="no method 'lor'; did you mean lora"):
         named("lor")
 
 
-def test_a_topology_of_the_table_is_that_method():
+def test_a_topology_of_the_table_resolves_to_its_method():
     assert rotation("butterfly( block = 8, depth=2)") is named("boft")
     own = rotation("monarch(radices=(16, 24))")
     assert (own.kind, own.name, own.topology) == (
@@ -56,7 +56,7 @@ def test_a_topology_of_the_table_is_that_method():
 
 
 @pytest.mark.parametrize("width", [*WIDTHS, 16, 48])
-def test_the_first_fifteen_stages_of_the_ruler_turn_sixteen_neighbours(width):
+def test_the_first_fifteen_stages_of_the_ruler_rotate_sixteen_neighbours(width):
     blocks = sm.block_diagonal(width, 16)
     net = ruler_prefix(width)
     assert (net.depth, net.parameters) == (15, blocks.parameters)
@@ -84,7 +84,7 @@ def test_dora_and_hra_train_about_as_much_as_lora():
 
 
 @pytest.mark.parametrize("name", ["dora", "hra", "ruler"])
-def test_what_is_trained_merges_into_a_plain_model(tiny_model, name):
+def test_a_trained_model_merges_into_a_plain_model(tiny_model, name):
     source = pretrained(str(tiny_model))
     method = named(name)
     model = method.prepare(source.classifier([*"ab"])).eval()
@@ -106,7 +106,7 @@ def test_what_is_trained_merges_into_a_plain_model(tiny_model, name):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_the_torus_turns_each_wire_with_its_four_neighbours_and_no_other(width):
+def test_the_torus_rotates_each_wire_with_its_four_neighbours_only(width):
     once = torus(width, repeat=1)
     pairs = {frozenset(map(int, row)) for bank in once.banks for row in bank.reads}
     rows, columns = {384: (16, 24), 1536: (32, 48)}[width]
@@ -116,7 +116,7 @@ def test_the_torus_turns_each_wire_with_its_four_neighbours_and_no_other(width):
     assert once.depth == 4
 
 
-def test_rates_are_replaced_where_given():
+def test_given_rates_override_the_defaults():
     both = methods.with_rates((named("lora"), named("boft")), {"lora": 0.5})
     assert [method.rate for method in both] == [0.5, named("boft").rate]
 

@@ -29,7 +29,7 @@ def test_the_head_is_drawn_from_the_seed(tiny_model):
     assert not first.equal(other)
 
 
-def test_a_model_without_padding_and_with_conv1d_layers_is_served(tmp_path, tiny_model):
+def test_models_without_padding_and_with_conv1d_layers_are_supported(tmp_path, tiny_model):
     transformers = require("transformers", "finetune")
     config = transformers.GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=30522)
     transformers.GPT2Model(config).save_pretrained(tmp_path)
@@ -54,7 +54,7 @@ def test_poolers_and_heads_are_in_no_block():
     assert block_linears(model) == ("blocks.0",)
 
 
-def test_a_path_that_is_no_model_is_refused(tmp_path):
+def test_a_path_without_a_model_is_rejected(tmp_path):
     with pytest.raises(FileError, match=r"no config\.json; a model's"):
         pretrained(str(tmp_path))
     with pytest.raises(FileError, match="no such directory"):
@@ -67,7 +67,7 @@ def test_a_path_that_is_no_model_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("command", ["bench", "finetune"])
-def test_a_name_that_leads_nowhere_is_refused_before_any_work(capsys, monkeypatch, command):
+def test_an_unknown_model_name_is_rejected_before_any_work(capsys, monkeypatch, command):
     def read():
         raise AssertionError("the docstrings are read")
 
@@ -80,18 +80,18 @@ def test_a_name_that_leads_nowhere_is_refused_before_any_work(capsys, monkeypatc
     assert "a directory as ./name, or a name on the Hub. With HF_HUB_OFFLINE=1, only" in second
 
 
-def test_a_directory_is_checked_in_silence(tiny_model):
+def test_checking_a_directory_prints_nothing(tiny_model):
     said = []
     pretrained(str(tiny_model)).check(said.append)
     assert said == []
 
 
-def test_a_name_on_the_hub_is_not_looked_up_before_it_is_needed():
+def test_hub_names_are_resolved_lazily():
     source = pretrained("someone/some-model")
     assert (source.place, source.local) == ("someone/some-model", False)
 
 
-def test_parts_that_the_file_lacks_are_trained_too(tmp_path, tiny_model):
+def test_parameters_missing_from_the_file_are_trained(tmp_path, tiny_model):
     shutil.copytree(tiny_model, tmp_path, dirs_exist_ok=True)
     transformers = require("transformers", "finetune")
     model = transformers.BertModel.from_pretrained(tmp_path, add_pooling_layer=False)
@@ -100,7 +100,7 @@ def test_parts_that_the_file_lacks_are_trained_too(tmp_path, tiny_model):
     assert classifier.head == ("bert.pooler.dense", "classifier")
 
 
-def test_quiet_keeps_warnings_but_not_errors_and_ends(caplog):
+def test_quiet_suppresses_warnings_but_not_errors(caplog):
     logger = logging.getLogger("some.library")
     before = logging.root.manager.disable
 
@@ -120,7 +120,7 @@ def test_quiet_keeps_warnings_but_not_errors_and_ends(caplog):
         warnings.warn("IProgress not found", stacklevel=1)
 
 
-def test_quiet_does_not_let_out_what_was_disabled_before(caplog):
+def test_quiet_respects_a_higher_disabled_level(caplog):
     before = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:

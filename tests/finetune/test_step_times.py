@@ -37,7 +37,7 @@ def test_new_times_go_into_the_record_and_its_page(tmp_path, monkeypatch):
     )
 
 
-def test_a_page_that_does_not_quote_the_record_is_left_alone(tmp_path):
+def test_a_page_that_does_not_quote_the_record_is_unchanged(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("one\ntwo\n")
     with pytest.raises(SystemExit, match=r"page\.md does not have\nthree"):

@@ -19,7 +19,7 @@ def test_every_method_is_timed_in_every_round(tiny_model, task):
     assert len(steps) == 2 * 3  # the first round warms up
 
 
-def test_a_model_is_measured_by_every_method(tiny_model, task):
+def test_a_model_is_timed_with_every_method(tiny_model, task):
     methods = [named("head"), named("lora"), named("boft")]
     methods.append(Method("bad", "bad", "rotation", 1e-3, "butterfly(block=24)"))
     found = measure_model(

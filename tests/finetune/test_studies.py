@@ -45,7 +45,7 @@ def studied(path, done, *, sizes=None, task="a"):
     return studies.studied(PLAN, sizes or Sizes(), {"task": task}, path, run)
 
 
-def test_every_rate_is_tried_on_the_first_seeds_and_the_best_one_goes_on(tmp_path):
+def test_every_rate_is_tried_on_the_first_seeds_and_the_best_is_used_for_the_others(tmp_path):
     done = []
     record = studied(tmp_path / "r.json", done)
     each = [("base", 0.1), ("base", 0.2), ("other", 0.1), ("other", 0.2), ("head", 0.5)]
@@ -57,7 +57,7 @@ def test_every_rate_is_tried_on_the_first_seeds_and_the_best_one_goes_on(tmp_pat
     assert list(tmp_path.iterdir()) == [tmp_path / "r.json"]
 
 
-def test_the_choice_looks_at_the_tuning_seeds_alone():
+def test_the_rate_is_selected_on_the_tuning_seeds_only():
     runs = [row("base", rate, seed) for rate in (0.1, 0.2) for seed in (0, 1)]
     late = row("base", 0.1, 2) | {"valid": 1.0}
     assert studies.best_rate([*runs, late], "base", 2) == 0.2
@@ -65,7 +65,7 @@ def test_the_choice_looks_at_the_tuning_seeds_alone():
 
 
 @given(st.integers(0, 13))
-def test_a_study_goes_on_where_it_was_stopped(tmp_path_factory, cut):
+def test_an_interrupted_study_resumes(tmp_path_factory, cut):
     path = tmp_path_factory.mktemp("study") / "r.json"
     whole = studied(path, [])
     path.write_text(json.dumps({**whole, "runs": whole["runs"][:cut], "seconds": 7}), "utf-8")
@@ -77,14 +77,14 @@ def test_a_study_goes_on_where_it_was_stopped(tmp_path_factory, cut):
 
 
 @pytest.mark.parametrize("other", [{"sizes": Sizes(seeds=4)}, {"task": "b"}])
-def test_runs_of_another_study_do_not_count(tmp_path, other):
+def test_runs_of_another_study_are_not_reused(tmp_path, other):
     path, done = tmp_path / "r.json", []
     studied(path, [])
     studied(path, done, **other)
     assert len(done) >= 13
 
 
-def test_the_tables_say_what_was_found(tmp_path):
+def test_the_tables_contain_the_results(tmp_path):
     record = studied(tmp_path / "r.json", [])
     table = studies.results(PLAN, record, target="50 %", cost="ms", spent=lambda name: name[0])
     assert table.splitlines()[2:] == [
@@ -105,7 +105,7 @@ def test_the_tables_say_what_was_found(tmp_path):
 
 
 @given(st.lists(st.floats(-1, 1), min_size=2, max_size=9), st.integers(1, 20))
-def test_an_interval_is_that_of_scipy(values, comparisons):
+def test_an_interval_agrees_with_scipy(values, comparisons):
     mean, half = studies.interval(values, comparisons=comparisons)
     theirs = scipy.stats.ttest_1samp(values, 0) if np.ptp(values) > 1e-3 else None
     if theirs is not None:

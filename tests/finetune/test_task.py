@@ -38,7 +38,7 @@ def by_all_pairs(corpus, near):
 
 
 @given(corpora, st.sampled_from([0.3, 0.5, 0.7, 0.8, 1.0]))
-def test_distinct_keeps_what_comparing_all_pairs_keeps(corpus, near):
+def test_distinct_agrees_with_comparing_all_pairs(corpus, near):
     assert distinct(corpus, near=near) == by_all_pairs(corpus, near)
 
 
@@ -55,7 +55,7 @@ def numbered(counts):
     st.integers(0, 5),
     st.tuples(st.integers(1, 4), st.integers(1, 2), st.integers(1, 3)),
 )
-def test_balanced_parts_share_no_text_and_have_as_many_of_each_class(counts, seed, sizes):
+def test_balanced_parts_are_disjoint_and_balanced(counts, seed, sizes):
     train, validation, test = sizes
     corpus = numbered(counts)
     task = balanced("t", corpus, train=train, validation=validation, test=test, seed=seed)
@@ -68,7 +68,7 @@ def test_balanced_parts_share_no_text_and_have_as_many_of_each_class(counts, see
 
 
 @given(st.permutations(range(20)), st.integers(0, 5))
-def test_the_split_depends_on_the_texts_and_the_seed_alone(order, seed):
+def test_the_split_depends_only_on_the_texts_and_the_seed(order, seed):
     corpus = numbered({"a": 20, "b": 20})
     shuffled = {label: [group[i] for i in order] for label, group in corpus.items()}
     options = {"train": 8, "validation": 4, "test": 4, "seed": seed}
@@ -95,7 +95,7 @@ def test_a_class_with_too_few_texts_is_named():
 
 
 @given(st.integers(3, 30), st.integers(3, 9))
-def test_a_cut_of_a_balanced_task_is_balanced(train, rest):
+def test_a_prefix_of_a_balanced_task_is_balanced(train, rest):
     task = balanced("t", numbered({"a": 20, "b": 20, "c": 20}), train=10, validation=4, test=4)
     cut = task.first(train=train, validation=rest, test=rest)
     assert Counter(e.label for e in cut.train) == dict.fromkeys(range(3), min(10, train // 3))
@@ -103,12 +103,12 @@ def test_a_cut_of_a_balanced_task_is_balanced(train, rest):
     assert cut.sizes["test"] == 3 * min(4, rest // 3)
 
 
-def test_the_fingerprint_tells_where_a_text_is():
+def test_the_fingerprint_depends_on_the_part_of_a_text():
     base = balanced("t", numbered({"a": 9, "b": 9}), train=3, validation=2, test=2)
     moved = Task("t", base.labels, base.train[1:], (base.train[0], *base.validation), base.test)
     assert base.fingerprint != moved.fingerprint
 
 
 @given(texts)
-def test_normalising_twice_changes_nothing(text):
+def test_normalising_is_idempotent(text):
     assert normalised(normalised(text)) == normalised(text)

@@ -11,7 +11,7 @@ lengths = st.lists(st.integers(1, 64), min_size=1, max_size=200)
 
 
 @given(lengths, st.integers(1, 40), st.integers(1, 3), st.integers(0, 9))
-def test_every_epoch_sees_texts_once_but_for_part_of_a_batch(lengths, batch, epochs, seed):
+def test_every_epoch_visits_each_text_once_up_to_a_partial_batch(lengths, batch, epochs, seed):
     order = batched_by_length(lengths, batch=batch, epochs=epochs, seed=seed)
     size = min(batch, len(lengths))
     assert len(order) == Recipe(batch=batch, epochs=epochs).steps(len(lengths)) * size
@@ -39,6 +39,6 @@ def test_batches_by_length_need_less_padding_than_random_ones():
 
 @pytest.mark.parametrize("name", ["epochs", "batch", "max_length", "evaluations"])
 @pytest.mark.parametrize("value", [0, -1, 1.5, True])
-def test_a_recipe_is_made_of_positive_whole_numbers(name, value):
+def test_a_recipe_requires_positive_integers(name, value):
     with pytest.raises(StructmatError, match=f"{name}=.*must be an integer, at least 1"):
         Recipe(**{name: value})

@@ -19,7 +19,7 @@ DTYPES = st.sampled_from([float, complex])
 
 
 @given(networks(wired=False), seeds(), DTYPES, st.booleans())
-def test_the_distance_falls_with_every_sweep_and_is_what_it_says(net, seed, dtype, special):
+def test_the_distance_decreases_with_every_sweep_and_is_exact(net, seed, dtype, special):
     """Even for a target that is not orthogonal, and past the sweep that forms products anew."""
     rng = np.random.default_rng(seed)
     target = rng.standard_normal((net.width, net.width)).astype(dtype)
@@ -79,7 +79,7 @@ def test_no_orthogonal_matrix_is_nearer_than_the_polar_factor(radix, seed, speci
         sm.gossip(7),
     ],
 )
-def test_where_a_fit_ends_no_generator_can_lower_the_distance(net, special):
+def test_a_converged_fit_is_stationary_in_every_generator(net, special):
     """First order: the derivative by each generator of each block, by central differences."""
     target = haar(net.width, 3)
     found = sm.fit(net, target, rng=0, sweeps=2000, tolerance=0, special=special)
@@ -97,7 +97,7 @@ def test_where_a_fit_ends_no_generator_can_lower_the_distance(net, special):
 
 
 @given(networks(wired=False, max_width=6).filter(lambda net: net.parameters), seeds())
-def test_refinement_lowers_the_distance_step_by_step(net, seed):
+def test_refinement_decreases_the_distance(net, seed):
     target = haar(net.width, seed)
     last = np.inf
     for blocks, now in list(refined(net, target, sm.identity_blocks(net)))[:10]:

@@ -54,7 +54,7 @@ def test_members_are_recovered(spec, width, special):
 
 
 @given(networks(wired=False), seeds())
-def test_where_the_hierarchical_decomposition_applies_it_is_exact(net, seed):
+def test_the_hierarchical_decomposition_is_exact_where_applicable(net, seed):
     member = stagewise.matrix_of(net, sm.random_blocks(net, rng=seed, special=False))
     blocks = hierarchical_blocks(net, member)
     if blocks is not None:
@@ -69,7 +69,7 @@ def test_the_hierarchical_decomposition_of_any_matrix_has_orthogonal_blocks(net,
             assert_orthogonal(block)
 
 
-def test_the_names_of_the_wires_do_not_matter():
+def test_fits_are_invariant_under_relabelling():
     net = sm.butterfly(64, block=4).relabel(np.random.default_rng(0).permutation(64))
     member = stagewise.matrix_of(net, sm.random_blocks(net, rng=1))
     assert sm.fit(net, member).exact
@@ -89,7 +89,7 @@ def test_one_switch_is_the_orthogonal_procrustes_problem():
 
 @pytest.mark.parametrize("dtype", [float, complex])
 @pytest.mark.parametrize("width", [2, 4, 8, 16, 128])
-def test_ruler_takes_any_target(width, dtype):
+def test_ruler_fits_any_target(width, dtype):
     net, target = sm.ruler(width), haar(width, dtype=dtype)
     found = sm.fit(net, target)
     assert found.exact
@@ -104,7 +104,7 @@ def test_wide_universal_networks(name):
     assert distance(stagewise.matrix_of(net, found.blocks), target) <= rounding(net)
 
 
-def test_the_middle_of_the_ruler_has_the_cosines_of_the_halves():
+def test_the_middle_stage_of_the_ruler_has_the_cosines():
     target = haar(16)
     middle = cosine_sine_blocks(sm.ruler(16), target)[7]
     assert np.allclose(
@@ -114,7 +114,7 @@ def test_the_middle_of_the_ruler_has_the_cosines_of_the_halves():
 
 @settings(max_examples=50)
 @given(st.integers(2, 12), st.sampled_from(["brickwall", "triangle"]), seeds(), st.data())
-def test_nulling_by_any_name_of_the_wires(width, name, seed, data):
+def test_nulling_is_invariant_under_relabelling(width, name, seed, data):
     """From either end of the path, in either order of time, in the middle of more stages."""
     net = sm.parse(name)(width)
     if data.draw(st.booleans()):
@@ -132,7 +132,7 @@ def test_nulling_by_any_name_of_the_wires(width, name, seed, data):
 
 
 @given(st.integers(3, 6), st.lists(st.integers(0, 1), min_size=2, max_size=14), seeds())
-def test_nulling_is_exact_or_finds_no_room(width, parities, seed):
+def test_nulling_is_exact_or_not_applicable(width, parities, seed):
     """Of even and odd stages in any order, repeated ones among them."""
     kinds = sm.brickwall(width, depth=2)
     net = sm.Network(width, [kinds[parity] for parity in parities])
@@ -156,18 +156,18 @@ def test_nulling_is_exact_or_finds_no_room(width, parities, seed):
         sm.Network.of(4, [[[0, 1], [2, 3]]] * 6),
     ],
 )
-def test_nulling_refuses_what_it_has_no_room_for(net):
+def test_nulling_declines_networks_that_are_too_small(net):
     assert givens_blocks(net, haar(net.width)) is None
 
 
 @pytest.mark.parametrize(
     "net", [sm.brickwall(8, depth=7), sm.families.round_robin(8), sm.ruler(8)[1:], sm.butterfly(8)]
 )
-def test_halving_refuses_what_is_no_ruler(net):
+def test_halving_declines_other_networks(net):
     assert cosine_sine_blocks(net, haar(net.width)) is None
 
 
-def test_halving_by_any_name_of_the_wires():
+def test_halving_is_invariant_under_relabelling():
     net = sm.ruler(16).relabel(np.random.default_rng(0).permutation(16))
     assert distance(
         stagewise.matrix_of(net, cosine_sine_blocks(net, haar(16))), haar(16)
@@ -183,7 +183,7 @@ def test_degenerate_targets(net):
                 assert distance(stagewise.matrix_of(net, blocks), target) <= rounding(net)
 
 
-def test_a_universal_network_takes_the_nearest_of_any_matrix():
+def test_a_universal_network_gives_the_nearest_rotation_to_any_matrix():
     target = np.random.default_rng(0).standard_normal((8, 8))
     for net in (sm.ruler(8), sm.brickwall(8)):
         found = sm.fit(net, target)
@@ -220,7 +220,7 @@ def test_a_wire_in_no_switch_keeps_its_sign():
 
 
 @given(networks(wired=False), seeds())
-def test_rotations_make_the_same_matrix(net, seed):
+def test_reflections_are_moved_without_changing_the_matrix(net, seed):
     blocks = sm.random_blocks(net, rng=seed, special=False)
     rotate_stage = rotated(net, blocks)
     assert np.array_equal(stagewise.matrix_of(net, rotate_stage), stagewise.matrix_of(net, blocks))

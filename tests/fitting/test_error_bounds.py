@@ -38,7 +38,7 @@ def targets(draw, width):
 
 @settings(max_examples=300)
 @given(networks(wired=False, max_width=10), st.data(), st.booleans())
-def test_no_blocks_is_below_the_lower_bound(net, data, special):
+def test_no_choice_of_blocks_is_below_the_lower_bound(net, data, special):
     target = data.draw(targets(net.width))
     least = lower_bound(net, target, special=special)
     blocks = sm.random_blocks(net, data.draw(seeds()), target.dtype, special=special)
@@ -75,7 +75,7 @@ def certain(net, target):
 
 @pytest.mark.parametrize("width", [2, 4, 8, 16])
 @pytest.mark.parametrize("size", [1.0, 1e-3, 30.0])
-def test_a_bound_that_is_reached_is_not_above_it_by_rounding(width, size):
+def test_the_bound_never_exceeds_an_attained_error_by_rounding(width, size):
     net = sm.block_diagonal(width, 2)
     for seed in range(20):
         rng = np.random.default_rng(seed)
@@ -88,7 +88,7 @@ def test_a_bound_that_is_reached_is_not_above_it_by_rounding(width, size):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("width", [2, 4, 8, 16])
-def test_a_fit_that_reaches_the_bound_is_not_below_it_by_rounding(width, dtype):
+def test_an_error_that_attains_the_bound_is_never_below_it_by_rounding(width, dtype):
     """Blocks rounded to single precision may come nearer to the target than orthogonal ones."""
     net = sm.block_diagonal(width, 2)
     for seed in range(20):
@@ -113,7 +113,7 @@ def test_the_lower_bound_of_a_member_is_zero(net, seed, special):
 
 
 @given(networks(wired=False), seeds())
-def test_entries_that_no_path_allows_count_in_full(net, seed):
+def test_unreachable_entries_count_in_full(net, seed):
     target = np.random.default_rng(seed).standard_normal((net.width, net.width))
     missed = np.linalg.norm(target[~sm.reach(net)]) / np.linalg.norm(target)
     assert lower_bound(net, target) >= missed - 1e-12
@@ -125,7 +125,7 @@ def test_the_lower_bound_of_a_direct_sum_is_attained(block):
     assert found.error == pytest.approx(found.lower_bound, abs=1e-12)
 
 
-def test_a_neck_bounds_the_rank():
+def test_a_bottleneck_bounds_the_rank():
     """Two halves joined by one switch: of a swap of the halves, three singular values are lost.
 
     So are three each of the two parts beside them, where rows of length 1 must go instead.
@@ -151,7 +151,7 @@ def test_one_path_between_any_two_wires_leaves_rank_one():
     assert lower_bound(net, target) > 0.6
 
 
-def test_rotations_do_not_reach_the_other_determinant():
+def test_the_bound_accounts_for_the_determinant():
     target = haar(9)
     target[0] *= -np.sign(np.linalg.det(target))
     found = sm.fit(sm.brickwall(9), target, special=True)

@@ -39,7 +39,7 @@ def test_the_history_never_rises_and_ends_at_the_error(net, seed):
         sm.brickwall(10, depth=5),
     ],
 )
-def test_members_beyond_the_direct_methods_are_found_by_search(net):
+def test_members_without_a_direct_method_are_found_by_search(net):
     member = stagewise.matrix_of(net, sm.random_blocks(net, rng=5))
     found = sm.fit(net, member, rng=0)
     assert not found.exact
@@ -80,7 +80,7 @@ def test_the_blocks_have_the_dtype_of_the_target(dtype):
     assert sm.fit(sm.ruler(4), np.eye(4, dtype=int)[::-1]).blocks[0].dtype == float
 
 
-def test_blocks_to_begin_with():
+def test_initial_blocks_are_used():
     net = sm.butterfly(16).repeat(2)
     blocks = sm.random_blocks(net, rng=0)
     member = stagewise.matrix_of(net, blocks)
@@ -123,7 +123,7 @@ def test_an_interrupted_fit_returns_the_best_so_far(monkeypatch):
         )
 
 
-def test_a_step_of_the_refinement_that_is_worse_is_not_taken(monkeypatch):
+def test_a_worse_refinement_step_is_rejected(monkeypatch):
     """As when the sweeps summed the same distance otherwise, and a little lower."""
     net, target = sm.brickwall(6, depth=3), haar(6)
     search = multistart.Search(net, target, special=False, tolerance=0, enough=0.0)
@@ -160,7 +160,7 @@ def test_no_error_is_below_the_lower_bound_in_any_precision(net, seed, dtype, sp
 
 @settings(max_examples=100)
 @given(networks(max_width=8), seeds(), st.sampled_from(DTYPES), st.integers(-60, -1))
-def test_the_best_blocks_do_not_depend_on_the_size_of_the_target(net, seed, dtype, power):
+def test_the_best_blocks_do_not_depend_on_the_scale_of_the_target(net, seed, dtype, power):
     """To the last bit for powers of two, by which all numbers scale without rounding."""
     target = haar(net.width, seed, dtype=dtype)
     found, other = (
@@ -218,7 +218,7 @@ def test_wired_networks_are_fitted_as_they_are():
     assert distance(stagewise.matrix_of(net, sm.fit(net, member).blocks), member) <= rounding(net)
 
 
-def test_a_bar_counts_the_sweeps_where_it_is_wanted_and_can_be_shown(monkeypatch):
+def test_a_progress_bar_counts_the_sweeps_on_request(monkeypatch):
     class Bar:
         def __init__(self, **options):
             bars.append((options["total"], self))
@@ -267,7 +267,7 @@ def test_a_bar_counts_the_sweeps_where_it_is_wanted_and_can_be_shown(monkeypatch
         ({"rng": -1}, "rng=-1"),
     ],
 )
-def test_what_is_refused(options, message):
+def test_invalid_arguments_are_rejected(options, message):
     target = options.pop("target", np.eye(4))
     with pytest.raises(StructmatError, match=message):
         sm.fit(sm.butterfly(4), target, **options)
@@ -279,7 +279,7 @@ def test_only_a_network_is_fitted(net):
         sm.fit(net, np.eye(4))
 
 
-def test_blocks_that_do_not_fit_are_refused():
+def test_blocks_of_the_wrong_shape_are_rejected():
     with pytest.raises(BlockError, match="1 arrays of blocks: the network has 2 banks"):
         sm.fit(sm.butterfly(4), np.eye(4), start=[np.eye(2)])
     net = sm.butterfly(4)

@@ -26,7 +26,7 @@ def record(script):
     return json.loads(script.PATH.read_text("utf-8"))
 
 
-def test_the_record_holds_every_network_of_the_script(script, record):
+def test_the_record_contains_every_network_of_the_script(script, record):
     networks = {
         (topology, name): net for topology, nets in script.series().items() for name, net in nets
     }
@@ -41,7 +41,7 @@ def test_the_record_holds_every_network_of_the_script(script, record):
 
 
 @pytest.mark.parametrize("name", ["butterfly(512, block=16, depth=1)", "ruler(512)[:1]"])
-def test_the_script_makes_the_record_again(script, record, name):
+def test_the_script_reproduces_the_record(script, record, name):
     """Where one sweep is all there is to do; longer fits depend on rounding."""
     (row,) = [row for row in record["networks"] if row["network"] == name]
     again = script.fitted(eval(name, vars(sm.families) | vars(sm)), 3)  # noqa: S307
@@ -49,7 +49,7 @@ def test_the_script_makes_the_record_again(script, record, name):
     assert again["lower_bound"] == pytest.approx(row["lower_bound"][3], abs=2e-5)
 
 
-def test_the_frontier_is_of_the_paper_s_networks(script, record):
+def test_the_frontier_contains_only_networks_of_the_paper(script, record):
     points = dict(script.frontier(record))
     boft = [row for row in record["networks"] if row["network"].startswith("butterfly(512, block")]
     assert len(boft) == 9 + 8 + 6
@@ -71,7 +71,7 @@ def test_the_page_quotes_the_record(script, record):
     assert f"{record['sweeps']} sweeps" in page
 
 
-def test_what_the_paper_found(script, record):
+def test_the_findings_of_the_paper_are_reproduced(script, record):
     error = {row["network"]: statistics.median(row["error"]) for row in record["networks"]}
 
     def boft(depth, block):
@@ -83,7 +83,7 @@ def test_what_the_paper_found(script, record):
         assert all(boft(k + 1, block) < boft(k, block) for k in range(1, deepest))
 
 
-def test_what_the_page_says_of_the_others(script, record):
+def test_the_statements_about_other_networks_hold(script, record):
     """Not above the paper's curve: what has two stages or more, but where blocks of 2 lead."""
     x, y = zip(*script.frontier(record), strict=True)
     error = {row["network"]: statistics.median(row["error"]) for row in record["networks"]}

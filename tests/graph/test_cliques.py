@@ -28,7 +28,7 @@ any_graph = st.one_of(graphs(9), dense_graphs(9), bipartite_graphs())
 
 
 @given(any_graph)
-def test_the_edges_are_shared_out_among_cliques_a_largest_one_at_a_time(graph):
+def test_edges_are_covered_greedily_by_largest_cliques(graph):
     rest = graph.copy()
     for clique in clique_partition(len(graph), graph.edges):
         assert len(clique) == max(map(len, nx.find_cliques(rest)))
@@ -79,7 +79,7 @@ def test_a_hamming_graph_is_the_mixed_radix_butterfly(radices):
     assert [int(strides @ word) for word in digits] == list(range(net.width))
 
 
-def test_a_hamming_graph_whose_words_are_named_otherwise_is_mixed_radix_up_to_relabelling():
+def test_a_relabelled_hamming_graph_is_mixed_radix_up_to_relabelling():
     product = hamming((4, 3, 3))
     wire = {word: i for i, word in enumerate(sorted(product))}
     places = np.random.default_rng(0).permutation(36)
@@ -116,7 +116,7 @@ def test_large_and_small_cliques_share_a_stage():
     assert [(bank.count, bank.radix) for bank in stage.banks] == [(1, 4), (1, 2)]
 
 
-def test_the_better_of_two_rules_is_taken():
+def test_the_better_of_two_rules_is_used():
     # A crown read in its worst order: first fit needs a stage for each pair, saturation two.
     stages = clique_stages(8, [(0, 1), (6, 7), (1, 2), (5, 6), (2, 3), (4, 5), (3, 4), (0, 7)])
     assert len(stages) == 2

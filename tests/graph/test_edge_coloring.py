@@ -28,7 +28,7 @@ def assert_coloured(net: sm.Network, graph: nx.Graph) -> None:
 
 
 @given(st.one_of(graphs(), dense_graphs()))
-def test_each_edge_is_one_switch_and_the_stages_are_at_most_one_more_than_the_degree(graph):
+def test_each_edge_is_one_switch_and_the_depth_is_at_most_the_degree_plus_one(graph):
     net = sm.from_graph(graph)
     assert_coloured(net, graph)
     assert largest_degree(graph) <= net.depth <= largest_degree(graph) + 1
@@ -62,7 +62,7 @@ def colourable(graph: nx.Graph, colours: int) -> bool:
     return extends()
 
 
-def test_every_graph_on_seven_nodes_or_fewer_gets_as_few_stages_as_there_can_be():
+def test_graphs_on_up_to_seven_nodes_get_the_minimum_depth():
     for graph in nx.graph_atlas_g()[1:]:
         net = sm.from_graph(graph)
         assert_coloured(net, graph)
@@ -71,7 +71,7 @@ def test_every_graph_on_seven_nodes_or_fewer_gets_as_few_stages_as_there_can_be(
 
 
 @pytest.mark.parametrize("sides", [(3, 4), (3, 5), (5, 6), (7, 12), (13, 15)])
-def test_a_torus_with_an_odd_side_gets_four_stages_where_they_hold_its_edges(sides):
+def test_a_torus_with_an_odd_side_gets_four_stages_where_possible(sides):
     torus = nx.convert_node_labels_to_integers(nx.grid_2d_graph(*sides, periodic=True))
     net = sm.from_graph(torus)
     assert_coloured(net, torus)
@@ -138,7 +138,7 @@ def test_a_torus(sides, stages):
 
 
 @given(graphs(8), st.data())
-def test_equal_graphs_give_equal_networks_in_whatever_order_they_were_built(graph, data):
+def test_equal_graphs_give_equal_networks_in_any_build_order(graph, data):
     other = nx.Graph()
     other.add_nodes_from(data.draw(st.permutations(list(graph))))
     for a, b in data.draw(st.permutations(list(graph.edges))):
@@ -160,7 +160,7 @@ def test_labels_are_the_nodes_unless_these_are_the_wires():
 
 
 @given(st.one_of(graphs(), dense_graphs()), st.sampled_from(["edges", "cliques"]), st.data())
-def test_a_list_of_nodes_renames_the_wires_and_nothing_else(graph, kind, data):
+def test_a_node_list_only_relabels_the_wires(graph, kind, data):
     graph = nx.relabel_nodes(graph, {i: chr(ord("a") + i) for i in graph})
     nodelist = data.draw(st.permutations(sorted(graph)))
     plain = sm.from_graph(graph, 2, kind)
@@ -176,7 +176,7 @@ def test_a_list_of_nodes_renames_the_wires_and_nothing_else(graph, kind, data):
     assert sm.from_graph(graph, 2, kind, nodelist=sorted(graph)) == plain
 
 
-def test_a_list_of_nodes_may_be_an_array_and_labels_are_the_nodes_of_the_graph():
+def test_a_node_list_may_be_an_array():
     path = nx.path_graph(3)
     net = sm.from_graph(path, nodelist=np.array([2, 0, 1]))
     assert net.labels == (2, 0, 1)
@@ -204,7 +204,7 @@ def test_a_list_of_nodes_may_be_an_array_and_labels_are_the_nodes_of_the_graph()
         (4, "^nodelist=4: list every node of the graph once"),
     ],
 )
-def test_refused_lists_of_nodes(nodelist, message):
+def test_invalid_node_lists_are_rejected(nodelist, message):
     with pytest.raises(GraphError, match=message):
         sm.from_graph(nx.Graph(["ab", "cd"]), nodelist=nodelist)
 
@@ -222,7 +222,7 @@ def test_repeat_repeats_the_stages(graph, times):
     assert sm.from_graph(graph, repeat=times) == sm.from_graph(graph).repeat(times)
 
 
-def test_the_graph_is_left_as_it_was():
+def test_the_graph_is_not_modified():
     graph = nx.complete_bipartite_graph(3, 4)
     before = nx.to_dict_of_dicts(graph)
     sm.from_graph(graph)
@@ -241,18 +241,18 @@ def test_the_graph_is_left_as_it_was():
     ],
     ids=["directed", "parallel", "loop", "empty", "list", "none"],
 )
-def test_refused_graphs(graph, message):
+def test_invalid_graphs_are_rejected(graph, message):
     with pytest.raises(GraphError, match=message):
         sm.from_graph(graph)
 
 
 @pytest.mark.parametrize("repeat", [0, -1, 1.5, True, "2", float("nan")])
-def test_refused_repeats(repeat):
+def test_invalid_repeats_are_rejected(repeat):
     with pytest.raises(StructmatError, match="repeat must be an integer, at least 1"):
         sm.from_graph(nx.path_graph(3), repeat=repeat)
 
 
 @pytest.mark.parametrize("switches", ["stars", None, 2])
-def test_refused_switches(switches):
+def test_invalid_switches_are_rejected(switches):
     with pytest.raises(GraphError, match='it must be "edges" or "cliques"'):
         sm.from_graph(nx.path_graph(3), switches=switches)

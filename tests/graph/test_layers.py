@@ -80,7 +80,7 @@ def every_pattern(width: int):
 
 
 @given(networks(), st.booleans())
-def test_a_network_comes_back_from_its_grid_graph(net, bare):
+def test_a_network_round_trips_through_its_grid_graph(net, bare):
     graph = net.to_networkx()
     if bare:
         graph.graph.clear()  # width and depth are inferred
@@ -94,7 +94,7 @@ def test_a_network_comes_back_from_its_grid_graph(net, bare):
     assert sm.from_layers(graph, "complete") == back
 
 
-def test_labels_come_back_where_every_wire_has_one():
+def test_labels_round_trip_if_every_wire_has_one():
     net = sm.Network(3, sm.Network.of(3, [[[0, 1]]]).stages, labels=["a", ("b", 1), 0])
     graph = net.to_networkx()
     assert sm.from_layers(graph).labels == net.labels
@@ -112,7 +112,7 @@ def test_a_straight_network_stays_straight(net):
     [sm.butterfly(32), sm.monarch(24), sm.mixed_radix(30), sm.benes(16)],
     ids=["butterfly", "monarch", "mixed radix", "Benes"],
 )
-def test_switches_whose_wires_are_listed_in_order_come_back_equal(net):
+def test_networks_with_sorted_switches_round_trip_exactly(net):
     assert sm.from_layers(net.to_networkx()) == net
 
 
@@ -128,13 +128,13 @@ def test_numpy_labels_and_the_order_of_edges_do_not_matter():
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])
-def test_every_pattern_is_judged_as_the_definitions_say(width):
+def test_every_small_pattern_is_classified_by_the_definitions(width):
     for pattern in every_pattern(width):
         assert kind(refusal(drawn(pattern))) == decided(pattern), pattern
 
 
 @given(patterns())
-def test_patterns_are_judged_as_the_definitions_say(pattern):
+def test_patterns_are_classified_by_the_definitions(pattern):
     assert kind(refusal(drawn(pattern))) == decided(pattern)
 
 
@@ -164,7 +164,7 @@ def supports_of_rotations() -> set[bytes]:
     return found
 
 
-def test_rotations_of_three_wires_have_the_patterns_that_are_not_proved_impossible():
+def test_the_patterns_of_rotations_of_three_wires_are_the_possible_ones():
     held = supports_of_rotations()
     for pattern in every_pattern(3):
         possible = kind(refusal(drawn(pattern))) in ("stage", "unknown")
@@ -172,7 +172,7 @@ def test_rotations_of_three_wires_have_the_patterns_that_are_not_proved_impossib
 
 
 @given(patterns(6))
-def test_a_layer_without_a_matching_is_refused_with_a_violator_of_halls_condition(pattern):
+def test_a_layer_without_a_matching_is_rejected_with_a_hall_violator(pattern):
     graph = drawn(pattern)
     hopcroft_karp = nx.bipartite.maximum_matching(
         graph.to_undirected(), [node for node in graph if node[0] == 0]
@@ -188,7 +188,7 @@ def test_a_layer_without_a_matching_is_refused_with_a_violator_of_halls_conditio
 
 
 @given(patterns(6))
-def test_the_pair_that_is_named_meets_once_at_the_wire_that_is_named(pattern):
+def test_the_reported_pair_meets_once_at_the_reported_wire(pattern):
     np.fill_diagonal(pattern, val=True)  # a perfect matching
     message = refusal(drawn(pattern))
     assume(kind(message) == "not quadrangular")
@@ -200,7 +200,7 @@ def test_the_pair_that_is_named_meets_once_at_the_wire_that_is_named(pattern):
     assert re.search(f"of column {there} have .* of column {here} as their only", message)
 
 
-def test_columns_that_meet_once_are_named_where_no_rows_do():
+def test_columns_that_meet_once_are_reported_if_no_rows_do():
     rows = [[1, 1, 0, 0], [1, 0, 1, 0], [1, 1, 1, 1], [1, 1, 1, 1]]
     columns = np.array(rows, dtype=bool).T
     with pytest.raises(GraphError, match="two rows"):
@@ -217,7 +217,7 @@ def test_the_identity_plus_a_cyclic_shift():
         assert whole == sm.Network.of(width, [[list(range(width))]])
 
 
-def test_a_quadrangular_pattern_may_be_orthogonal_but_is_no_stage():
+def test_a_quadrangular_pattern_may_be_orthogonal_without_being_a_stage():
     conference = 1 - np.eye(4, dtype=int)  # 1/√3 times some signs is orthogonal
     message = refusal(drawn(conference))
     assert message == (
@@ -227,7 +227,7 @@ def test_a_quadrangular_pattern_may_be_orthogonal_but_is_no_stage():
     )
 
 
-def test_a_layer_far_down_a_wide_graph_is_named():
+def test_an_invalid_layer_of_a_wide_graph_is_named():
     blocks = np.kron(np.eye(80, dtype=int), 1 - np.eye(4, dtype=int))  # quadrangular
     late = blocks.copy()
     late[317:320, 317:320] = [[1, 1, 0], [0, 1, 1], [1, 0, 1]]
@@ -237,7 +237,7 @@ def test_a_layer_far_down_a_wide_graph_is_named():
     assert message.startswith("layer 1→2: wires 317 and 318 of column 2 have wire 318 of")
 
 
-def test_long_lists_of_wires_are_cut():
+def test_long_lists_of_wires_are_truncated():
     message = refusal(drawn(np.ones((20, 20)) * (np.arange(20) < 9)))
     assert (
         "wires 0, 1, 2, 3, 4, 5, … (10 in all) of column 1 depend only on wires 0, 1, 2, 3"
@@ -283,7 +283,7 @@ def components(graph: nx.DiGraph, t: int):
 
 
 @given(st.integers(1, 4).flatmap(lambda width: st.lists(square(width), min_size=1, max_size=2)))
-def test_completion_adds_what_the_components_lack_and_nothing_else(drawn_patterns):
+def test_completion_adds_exactly_the_missing_edges(drawn_patterns):
     graph = drawn(*drawn_patterns)
     sides = [pair for t in range(len(drawn_patterns)) for pair in components(graph, t)]
     if any(len(left) != len(right) for left, right in sides):
@@ -310,7 +310,7 @@ def test_completion_adds_what_the_components_lack_and_nothing_else(drawn_pattern
 
 
 @given(patterns(4))
-def test_the_graph_is_left_as_it_was(pattern):
+def test_the_graph_is_not_modified(pattern):
     graph = drawn(pattern)
     before = nx.to_dict_of_dicts(graph)
     refusal(graph)
@@ -357,14 +357,14 @@ def grid(*extra, without=(), **attributes) -> nx.DiGraph:
         (nx.DiGraph([((0, 10**30), (1, 0))]), r"node \(0, 0\) is missing"),
     ],
 )
-def test_graphs_that_are_no_grids(graph, message):
+def test_graphs_that_are_not_layered_are_rejected(graph, message):
     for read in (sm.from_layers, completion):
         with pytest.raises(GraphError, match=message):
             read(graph)
 
 
 @pytest.mark.parametrize("incomplete", ["", "Complete", None, True])
-def test_refused_options(incomplete):
+def test_invalid_options_are_rejected(incomplete):
     with pytest.raises(GraphError, match=r'incomplete=.*"error" or "complete"'):
         sm.from_layers(sm.butterfly(4).to_networkx(), incomplete)
 

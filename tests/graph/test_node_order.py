@@ -30,7 +30,7 @@ names = st.recursive(
 
 
 @given(st.sets(names, min_size=1, max_size=6), st.data())
-def test_it_does_not_depend_on_the_order_given(nodes, data):
+def test_the_order_does_not_depend_on_the_input_order(nodes, data):
     nans = [node for node in nodes if "nan" in repr(node)]
     given_order = [node for node in nodes if node not in nans]  # two NaNs cannot be told apart
     other = data.draw(st.permutations(given_order))
@@ -49,7 +49,7 @@ def test_it_does_not_depend_on_the_order_given(nodes, data):
         [-float("inf"), 0, float("inf"), "x", float("nan")],
     ],
 )
-def test_it_is_that_of_values_and_otherwise_of_kinds(ordered):
+def test_nodes_are_ordered_by_value_or_else_by_type(ordered):
     assert in_order(ordered[::-1]) == ordered
     assert in_order(ordered[1::2] + ordered[::2]) == ordered
 
@@ -68,7 +68,7 @@ class Named:
         return f"Named({self.name!r})"
 
 
-def test_objects_are_ordered_by_what_they_show():
+def test_objects_are_ordered_by_their_repr():
     nodes = [Named(name) for name in "cab"]
     assert [node.name for node in in_order(nodes)] == ["a", "b", "c"]
     assert [node.name for node in in_order(nodes[::-1])] == ["a", "b", "c"]
@@ -79,7 +79,7 @@ def test_objects_are_ordered_by_what_they_show():
     [[Bare(), Bare(), Bare()], [(1, Bare()), (1, Bare())], [Named("a"), Named("a")]],
     ids=["addresses", "addresses within", "alike"],
 )
-def test_insertion_is_the_last_resort(nodes):
+def test_insertion_order_is_the_last_resort(nodes):
     assert in_order(nodes) == nodes
     assert in_order(nodes[::-1]) == nodes[::-1]
     named = [2, Named("b"), "x", Named("c"), (0, 1)]

@@ -34,7 +34,7 @@ def generators(draw, bound=4.0, dtype=np.float64):
 
 
 @given(generators())
-def test_skew_matrices_are_skew_and_hold_the_generators(case):
+def test_skew_matrices_are_skew_and_contain_the_generators(case):
     radix, g = case
     q = skew(g, radix)
     assert np.array_equal(q, -np.conj(np.swapaxes(q, 1, 2)))
@@ -117,7 +117,7 @@ def test_every_rotation_is_a_product_of_rotations_or_of_reflections(kind, undone
 
 
 @given(generators(bound=2.0))
-def test_five_terms_are_wrong_by_the_fourth_power(case):
+def test_the_error_of_five_terms_is_of_fourth_order(case):
     radix, g = case
     q, exact = skew(g, radix), cayley(g, radix)
     made = PARAMETRIZATIONS["cayley_neumann"](g, radix)
@@ -179,7 +179,7 @@ def test_exp_is_the_sum_of_its_series(case):
 
 
 @given(st.floats(-3, 3))
-def test_radix_two_turns_by_the_angle(angle):
+def test_blocks_of_radix_two_rotate_by_the_angle(angle):
     rotation = [[np.cos(angle), np.sin(angle)], [-np.sin(angle), np.cos(angle)]]
     limit = 16 * (1 + np.tan(angle / 2) ** 2) * np.finfo(float).eps
     np.testing.assert_allclose(exponential([angle], 2), rotation, rtol=0, atol=limit)
@@ -206,7 +206,7 @@ def test_half_precision_and_integers_are_computed_wider():
     ],
 )
 @pytest.mark.parametrize("function", [skew, cayley, exponential])
-def test_generators_that_make_no_block_are_refused(function, values, radix, message):
+def test_invalid_generators_are_rejected(function, values, radix, message):
     with pytest.raises(BlockError, match=message):
         function(values, radix)
 
@@ -245,7 +245,7 @@ def test_random_blocks_have_the_moments_of_haar(radix, kind):
 
 
 @given(networks(), seeds())
-def test_random_blocks_repeat_and_are_independent(net, seed):
+def test_random_blocks_are_reproducible_and_independent(net, seed):
     first, again = sm.random_blocks(net, seed), sm.random_blocks(net, np.random.default_rng(seed))
     assert all(np.array_equal(a, b) for a, b in zip(first, again, strict=True))
     every = [block.tobytes() for bank in first for block in bank]
@@ -259,7 +259,7 @@ def test_adjoint_blocks_are_their_own_inverse(net, seed):
     assert all(np.array_equal(a, b) for a, b in zip(blocks, back, strict=True))
 
 
-def test_seeds_and_dtypes_that_are_none():
+def test_invalid_seeds_and_dtypes_are_rejected():
     net = sm.butterfly(4)
     with pytest.raises(BlockError, match="dtype=int64"):
         sm.random_blocks(net, 0, int)

@@ -97,14 +97,14 @@ def test_every_family_is_orthogonal(case, seed, dtype):
 
 
 @given(networks(), seeds(), dtypes)
-def test_nonzeros_of_generic_blocks_are_what_reaches(net, seed, dtype):
+def test_nonzeros_of_generic_blocks_are_the_reachable_entries(net, seed, dtype):
     """Theorem T1: a path, and the entry is not identically zero; no path, and it is zero."""
     r = stagewise.matrix_of(net, sm.random_blocks(net, seed, dtype))
     assert np.array_equal(r != 0, sm.reach(net))
 
 
 @given(families(max_width=40, max_depth=6), seeds())
-def test_nonzeros_of_families_are_what_reaches(case, seed):
+def test_nonzeros_of_families_are_the_reachable_entries(case, seed):
     family, width = case
     net = family(width)
     assert np.array_equal(stagewise.matrix_of(net, sm.random_blocks(net, seed)) != 0, sm.reach(net))
@@ -130,7 +130,7 @@ def test_identity_blocks_of_straight_networks_make_the_identity(net):
     assert_orthogonal(r, ulps=0)
 
 
-def test_dtypes_are_promoted_not_lost():
+def test_dtypes_are_promoted():
     net = sm.butterfly(4)
     half = sm.random_blocks(net, 0, np.float16)
     assert stagewise.matrix_of(net, half).dtype == np.float32
@@ -144,7 +144,7 @@ def test_dtypes_are_promoted_not_lost():
     assert stagewise.factors(empty, []) == []
 
 
-def test_apply_leaves_its_input_alone():
+def test_apply_does_not_modify_its_input():
     net = sm.Network(2, [sm.Stage(2, moves=[[0, 1], [1, 0]])])
     x = np.array([1.0, 2.0])
     y = stagewise.apply(net, [], x)
@@ -172,7 +172,7 @@ def test_apply_leaves_its_input_alone():
 @pytest.mark.parametrize(
     "function", [stagewise.matrix_of, stagewise.factors, sm.Rotation, sm.adjoint_blocks]
 )
-def test_blocks_that_do_not_fit_are_refused(function, blocks, message):
+def test_blocks_of_the_wrong_shape_are_rejected(function, blocks, message):
     with pytest.raises(BlockError, match=message):
         function(sm.butterfly(4), blocks)
 
@@ -187,7 +187,7 @@ def test_blocks_that_do_not_fit_are_refused(function, blocks, message):
         ([None] * 4, "must hold real or complex numbers"),
     ],
 )
-def test_vectors_that_do_not_fit_are_refused(x, message):
+def test_vectors_of_the_wrong_shape_are_rejected(x, message):
     net = sm.butterfly(4)
     with pytest.raises(BlockError, match=message):
         stagewise.apply(net, sm.identity_blocks(net), x)

@@ -30,7 +30,7 @@ def merged_most(net):
 
 
 @given(networks(max_width=20, max_depth=6))
-def test_a_merged_switch_is_a_component_of_its_stages(net):
+def test_a_fused_switch_is_a_component_of_its_stages(net):
     if net.depth == 0:
         return
     found = merged_most(net)
@@ -46,20 +46,20 @@ def test_a_merged_switch_is_a_component_of_its_stages(net):
 
 
 @given(networks(max_width=20, max_depth=6))
-def test_merging_never_costs_density(net):
+def test_fusing_preserves_density(net):
     for choice in choices(net, 10_000):
         assert sm.reach(merged(net, choice.ends).network)[sm.reach(net)].all()
 
 
 @given(networks(max_width=20, max_depth=6))
-def test_one_stage_stays_as_it_is(net):
+def test_a_single_stage_is_unchanged(net):
     for stage in net.straightened().network.stages:
         found = merged(sm.Network(net.width, [stage]), (1,))
         assert found.network.stages == (stage,)
         assert found.widest == 0
 
 
-def test_switches_stay_small():
+def test_fused_switches_respect_the_size_limit():
     for spec in ("butterfly(block=2)", "benes", "mixed_radix", "shuffle(block=4)"):
         net = sm.parse(spec)(1024)
         found = merged_most(net)
@@ -67,7 +67,7 @@ def test_switches_stay_small():
         assert found.network.depth < net.depth
 
 
-def test_large_and_random_stages_are_left_apart():
+def test_large_and_random_stages_are_not_fused():
     for net in (
         sm.shuffle(4096, block=64),
         sm.random(4096, block=16, depth=4, rng=0),

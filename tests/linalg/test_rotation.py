@@ -31,7 +31,7 @@ def near(ours, theirs, dtype=np.float64, scale=1.0):
 
 
 @given(networks(wired=True), seeds(), st.sampled_from(DTYPES))
-def test_it_is_the_matrix_of_the_reference(net, seed, dtype):
+def test_a_rotation_has_the_matrix_of_the_reference(net, seed, dtype):
     r = made(net, seed, dtype)
     matrix = matrix_of(net, r.blocks)
     assert r.shape == matrix.shape
@@ -51,7 +51,7 @@ def test_it_is_the_matrix_of_the_reference(net, seed, dtype):
 
 
 @given(networks(wired=True, max_width=8), seeds(), st.sampled_from(DTYPES), st.integers(0, 3))
-def test_the_algebra_is_that_of_matrices(net, seed, dtype, times):
+def test_the_algebra_of_rotations_is_that_of_matrices(net, seed, dtype, times):
     r, s = made(net, seed, dtype), made(net, seed + 1, dtype)
     for rotation, matrix in (
         (r @ s, r.matrix() @ s.matrix()),
@@ -66,7 +66,7 @@ def test_the_algebra_is_that_of_matrices(net, seed, dtype, times):
 
 
 @given(networks(), seeds())
-def test_scipy_takes_it_as_an_operator(net, seed):
+def test_scipy_accepts_a_rotation_as_an_operator(net, seed):
     r = made(net, seed)
     x = np.random.default_rng(seed).standard_normal((net.width, 2))
     assert scipy.sparse.linalg.aslinearoperator(r) is r
@@ -128,7 +128,7 @@ def libraries():
 
 @pytest.mark.parametrize("library", ["torch", "jax", "array_api_strict"])
 @pytest.mark.parametrize("spec", ["butterfly(block=4)", "benes", "random(block=2, depth=3)"])
-def test_every_array_library(library, spec):
+def test_every_array_library_is_supported(library, spec):
     array = libraries()[library]
     net = sm.parse(spec)(16)
     blocks = sm.random_blocks(net, 0, np.float32)
@@ -144,7 +144,7 @@ def test_every_array_library(library, spec):
     assert array_api_compat.is_array_api_obj(ours.H.blocks[0])
 
 
-def test_torch_differentiates_through_it():
+def test_torch_differentiates_through_a_rotation():
     import torch
 
     net = sm.butterfly(8, block=4)
@@ -166,7 +166,7 @@ def test_torch_differentiates_through_it():
         torch.testing.assert_close(ours.grad, theirs.grad, rtol=1e-10, atol=1e-10)
 
 
-def test_jax_compiles_and_differentiates_it():
+def test_jax_compiles_and_differentiates_a_rotation():
     import jax
 
     net = sm.shuffle(16, block=4)
@@ -190,7 +190,7 @@ def test_jax_compiles_and_differentiates_it():
     near(columns.T, sm.Rotation(net, blocks).matrix(), np.float32)
 
 
-def test_it_does_not_change():
+def test_a_rotation_is_immutable():
     r = made(sm.butterfly(4), 0)
     with pytest.raises(AttributeError, match="a Rotation does not change"):
         r.network = sm.butterfly(8)
@@ -222,7 +222,7 @@ def test_it_does_not_change():
         (lambda: made(sm.butterfly(4), 0) @ made(sm.butterfly(8), 0), "same width"),
     ],
 )
-def test_what_it_refuses(call, message):
+def test_invalid_rotations_are_rejected(call, message):
     with pytest.raises(StructmatError, match=message):
         call()
 
@@ -245,7 +245,7 @@ def test_arrays_of_other_libraries_are_checked_by_shape():
 
 
 @given(networks(wired=True, max_width=6), seeds(), st.sampled_from(DTYPES))
-def test_a_file_holds_all_of_it(tmp_path_factory, net, seed, dtype):
+def test_a_rotation_round_trips_through_a_file(tmp_path_factory, net, seed, dtype):
     path = tmp_path_factory.mktemp("rotation") / "r.safetensors"
     r = made(net, seed, dtype)
     r.save(path)
@@ -255,7 +255,7 @@ def test_a_file_holds_all_of_it(tmp_path_factory, net, seed, dtype):
         assert np.array_equal(ours, theirs)
 
 
-def test_files_that_are_no_rotations(tmp_path):
+def test_invalid_files_are_rejected(tmp_path):
     from safetensors.numpy import save_file
 
     path = tmp_path / "r.safetensors"

@@ -118,7 +118,7 @@ def test_explaining_has_a_line_for_every_step(net):
     assert tuple(map(int, told.groups())) == counts
 
 
-def test_a_schedule_is_made_once():
+def test_a_schedule_is_cached():
     assert schedule(sm.butterfly(16)) is schedule(sm.butterfly(16))
 
 
@@ -158,7 +158,7 @@ def test_odd_numbers_of_tokens_are_refused(tokens):
         schedule(sm.butterfly(4)).cost(tokens)
 
 
-def test_a_wide_butterfly_stores_nothing_square():
+def test_a_wide_butterfly_stores_no_square_array():
     width = 65_536
     net = sm.butterfly(width, block=2, depth=16)
     assert (net.depth, net.parameters) == (16, 16 * width // 2)
@@ -170,7 +170,7 @@ def test_a_wide_butterfly_stores_nothing_square():
     assert max(array.size for array in arrays) <= width
 
 
-def test_one_of_something_is_no_plural():
+def test_a_single_item_is_singular():
     plan = sm.schedule(sm.Network.of(4, [[[0, 2], [1, 3]]]))
     text = plan.explain() + sm.schedule(sm.Network.of(2, [[[0, 1]]])).explain()
     assert "2 wires, 1 stage: 1 step, 0 of them permutations" in text

@@ -59,7 +59,7 @@ def test_repeating_is_a_power(net, seed, times):
 
 
 @given(small, seeds(), st.data())
-def test_slices_multiply_to_the_whole(net, seed, data):
+def test_slices_multiply_to_the_network(net, seed, data):
     cut = data.draw(st.integers(0, net.depth))
     blocks = with_blocks(net, seed)
     banks = len(net[:cut].banks)
@@ -110,7 +110,7 @@ def test_side_by_side_is_the_direct_sum(net, other, seed, other_seed):
 
 
 @given(small, small, seeds(), seeds())
-def test_the_product_is_kroneckers(net, other, seed, other_seed):
+def test_the_product_is_the_kronecker_product(net, other, seed, other_seed):
     first, second = with_blocks(net, seed), with_blocks(other, other_seed)
     both = net.product(other)
     # in a bank of the product, copies of `other` follow each other, copies of a switch of `net`
@@ -165,7 +165,7 @@ def test_free_edges_are_twice_the_parameters(net):
 
 
 @given(small)
-def test_edges_of_the_grid_graph_know_their_switch(net):
+def test_edges_of_the_grid_graph_name_their_switch(net):
     """Each switch is a complete bipartite graph of its own; a bare wire is in none."""
     for t, stage in enumerate(net.stages):
         layer = {}
@@ -215,7 +215,7 @@ def test_labels_stay_with_their_wires(net, data):
 
 
 @given(labelled(), labelled())
-def test_labels_of_networks_made_of_two(net, other):
+def test_labels_of_combined_networks(net, other):
     numbered = sm.Network(other.width, other.stages)
     assert net.direct_sum(other).labels == net.labels + other.labels
     assert net.direct_sum(numbered).labels == (*net.labels, *range(other.width))
@@ -237,7 +237,7 @@ def test_the_grid_graph_carries_the_labels(net):
     assert not any(data for _, data in bare.nodes(data=True))
 
 
-def test_labels_that_json_cannot_hold_are_left_out():
+def test_labels_without_a_json_form_are_omitted():
     kept = sm.Network(3, labels=["a", 2**70, ("b", (1, ()))])
     assert sm.Network.from_json(kept.to_json()).labels == ("a", 2**70, ("b", (1, ())))
     kept = sm.Network(3, labels=np.arange(3) + 7)
@@ -322,7 +322,7 @@ def test_bad_input_is_refused(make, message):
         make()
 
 
-def test_stages_that_are_not_there():
+def test_missing_stages_are_an_error():
     net = sm.Network.of(2, [[[0, 1]]])
     for which in (1, -2):
         with pytest.raises(IndexError, match=f"stage {which}: the network has 1 stage$"):

@@ -38,7 +38,7 @@ def test_inverse_undoes(order, data):
         (None, "integers, not object"),
     ],
 )
-def test_what_is_no_permutation_is_refused(values, message):
+def test_invalid_permutations_are_rejected(values, message):
     if isinstance(values, list) and values == [2**63, 0]:
         values = np.array(values, dtype=np.uint64)
     with pytest.raises(WiringError, match=message):
@@ -71,7 +71,7 @@ def test_every_transpose_is_recognised(case):
 
 
 @pytest.mark.parametrize("width", range(1, 8))
-def test_views_of_all_small_permutations_are_right(width):
+def test_views_of_all_small_permutations_are_correct(width):
     """Exhaustive, against a search through every factorization and every order of the axes."""
     views = set()
     for count in range(1, 4):
@@ -88,7 +88,7 @@ def test_views_of_all_small_permutations_are_right(width):
             assert tuple(table.ravel().tolist()) == order
 
 
-def test_a_view_has_at_most_so_many_axes():
+def test_the_number_of_axes_of_a_view_is_bounded():
     p = np.arange(64).reshape([2] * 6).transpose(5, 4, 3, 2, 1, 0).ravel()
     assert permutation.strides(p, most=6) is not None
     assert permutation.strides(p, most=5) is None
@@ -102,7 +102,7 @@ def test_a_view_has_at_most_so_many_axes():
         lambda net: sm.route(net, ["Medici", "Pazzi"]),
     ],
 )
-def test_names_are_told_how_to_become_numbers(ask):
+def test_the_error_for_names_explains_how_to_use_numbers(ask):
     net = sm.Network.of(2, [[[0, 1]]], labels=["Medici", "Pazzi"])
     with pytest.raises(
         WiringError, match=r"integers, not 'Medici'; .* net.labels.index\('Medici'\)"

@@ -75,7 +75,7 @@ def test_bad_switches_are_refused(switches, message):
         Stage.of(4, switches)
 
 
-def test_stage_of_makes_one_bank_a_radix():
+def test_stage_of_makes_one_bank_per_radix():
     stage = Stage.of(9, [[0, 1], (2, 3, 4), np.array([5, 6])])
     assert stage.banks == (Bank([[2, 3, 4]]), Bank([[0, 1], [5, 6]]))
     assert stage.idle.tolist() == [7, 8]
@@ -107,13 +107,13 @@ def test_passing_wires_are_the_idle_and_the_moved(stage):
 
 
 @given(stages, st.data())
-def test_relabelling_there_and_back(stage, data):
+def test_relabelling_is_inverted_by_the_inverse(stage, data):
     p = np.array(data.draw(st.permutations(range(stage.width))))
     assert stage.rewired(p, p).rewired(np.argsort(p), np.argsort(p)) == stage
     assert stage.inverse().inverse() == stage
 
 
-def test_moves_have_one_order_and_keep_no_idle_wire():
+def test_moves_are_sorted_and_exclude_idle_wires():
     there = Stage(4, moves=[[0, 1], [1, 0]])
     assert there == Stage(4, moves=[[1, 0], [3, 3], [0, 1]])
     assert hash(there) == hash(Stage(4, moves=[[1, 0], [0, 1]]))
@@ -127,7 +127,7 @@ def _arrays(stage):
 
 
 @given(stages)
-def test_values_are_frozen_and_stay_so(stage):
+def test_values_are_frozen(stage):
     for twin in (stage, copy.copy(stage), copy.deepcopy(stage), pickle.loads(pickle.dumps(stage))):  # noqa: S301 - our own bytes
         assert twin == stage
         assert hash(twin) == hash(stage)
@@ -141,14 +141,14 @@ def test_values_are_frozen_and_stay_so(stage):
             del twin.width
 
 
-def test_what_a_bank_was_made_of_stays_free():
+def test_a_bank_copies_its_input():
     wires = np.array([[0, 1]])
     bank = Bank(wires)
     wires[0, 0] = 5
     assert bank.reads.tolist() == [[0, 1]]
 
 
-def test_equality_looks_at_every_part():
+def test_equality_compares_every_part():
     bank = Bank([[0, 1]])
     assert bank == Bank([[0, 1]], [[0, 1]])
     assert bank.is_straight
@@ -161,7 +161,7 @@ def test_equality_looks_at_every_part():
     assert Stage(3, [bank]) != Stage(2, [bank])
 
 
-def test_reprs_say_what_it_is():
+def test_reprs_are_informative():
     assert repr(Bank([[0, 1]], [[1, 0]])) == "Bank(1 switch of radix 2, wired)"
     assert repr(Stage.of(5, [[0, 1], [2, 3, 4]])) == "Stage(width=5, 1×3 + 1×2)"
     assert repr(Stage(2)) == "Stage(width=2, no switches)"

@@ -32,7 +32,7 @@ def halvings(draw):
 
 
 @given(halvings())
-def test_a_flow_is_found_where_there_is_a_way(case):
+def test_a_flow_is_found_if_one_exists(case):
     first, last, here, there = case
     ways = [
         upper

@@ -71,7 +71,7 @@ SMALL = [
 
 
 @pytest.mark.parametrize("net", SMALL, ids=repr)
-def test_every_permutation(net):
+def test_every_permutation_is_routed(net):
     for p in itertools.permutations(range(net.width)):
         assert_routes(net, p)
 
@@ -101,7 +101,7 @@ def test_clos_of_any_radices(case):
 
 @given(radices_and_permutations, st.randoms(use_true_random=False), st.integers(1, 3))
 @settings(max_examples=50)
-def test_the_structure_is_recognised_whatever_the_network_is_called(case, random, bundle):
+def test_the_structure_is_recognised_under_relabelling(case, random, bundle):
     """Renamed, straightened, read from JSON, dilated, or two back to back with a double middle."""
     radices, p = case
     width = len(p)
@@ -116,7 +116,7 @@ def test_the_structure_is_recognised_whatever_the_network_is_called(case, random
 
 
 @given(st.data())
-def test_side_by_side(data):
+def test_a_direct_sum_is_routed(data):
     widths = data.draw(st.lists(st.integers(2, 12), min_size=1, max_size=4))
     net, p = None, []
     for width in widths:
@@ -169,7 +169,7 @@ def bubbles(width):
 
 
 @given(st.sampled_from([brick_wall, bubbles]), st.integers(2, 30), st.data())
-def test_networks_that_sort_route_everything(make, width, data):
+def test_sorting_networks_route_every_permutation(make, width, data):
     p = data.draw(st.permutations(range(width)))
     places = data.draw(st.permutations(range(width)))
     assert_routes(make(width), p)
@@ -247,7 +247,7 @@ UNIQUE = [
 
 
 @given(st.sampled_from(UNIQUE), st.data())
-def test_the_conflict_named_is_one(net, data):
+def test_the_reported_conflict_is_real(net, data):
     p = data.draw(st.permutations(range(net.width)))
     paths = [path(net, source, end) for end, source in enumerate(p)]
     free = all(len(set(column)) == net.width for column in zip(*paths, strict=True))
@@ -295,13 +295,13 @@ def test_wide_networks_with_one_path_are_decided():
 
 
 @pytest.mark.parametrize("net", [sm.families.omega(16384), sm.butterfly(16384)], ids=repr)
-def test_one_path_is_followed_at_any_width(net):
+def test_unique_paths_are_followed_at_any_width(net):
     assert_routes(net, np.roll(np.arange(net.width), 5))  # each routes every cyclic shift
     with pytest.raises(RoutingError, match="both need wire"):
         sm.route(net, np.random.default_rng(0).permutation(net.width))
 
 
-def test_one_path_is_followed_where_reach_is_not_nested(monkeypatch):
+def test_unique_paths_are_followed_if_reach_is_not_nested(monkeypatch):
     """A staircase: the ends of two wires overlap. They are listed, some ends at a time."""
     net = sm.Network.of(200, [[[i, i + 1]] for i in range(199)])
     monkeypatch.setattr(backtracking, "_MOST_BYTES", 1)
@@ -323,20 +323,20 @@ def assert_nested(net):
 
 
 @given(st.sampled_from(["omega", "butterfly", "monarch", "baseline"]), st.data())
-def test_nested_reach_is_reach(family, data):
+def test_nested_reach_agrees_with_reach(family, data):
     net = sm.parse(family)(data.draw(st.sampled_from([4, 8, 16])))
     net = net.relabel(data.draw(st.permutations(range(net.width))))
     assert_nested(net[: data.draw(st.integers(0, net.depth))])
 
 
 @given(networks())
-def test_nested_reach_is_of_unique_paths(net):
+def test_nested_reach_implies_unique_paths(net):
     if Nested.of(plan_of(net)) is not None:
         assert sm.path_counts(net).max() == 1
         assert_nested(net)
 
 
-def test_an_output_out_of_reach():
+def test_an_unreachable_output_is_reported():
     pairs = sm.block_diagonal(4, 2)
     with pytest.raises(RoutingError, match=r"input 0 does not reach output 2; waksman\(4\)"):
         sm.route(pairs, [1, 2, 0, 3])
@@ -359,7 +359,7 @@ def test_wide_switches_are_searched(p):
     assert_routes(sm.random(60, block=20, depth=5, rng=0), p)
 
 
-def test_a_search_ends(monkeypatch):
+def test_a_search_terminates_at_its_limit(monkeypatch):
     net = sm.random(40, block=2, depth=8, rng=0)
     p = np.random.default_rng(1).permutation(40)
     with pytest.raises(
@@ -447,7 +447,7 @@ def test_rotations_of_any_network(net, data):
         ("0123", "wires must be integers"),
     ],
 )
-def test_what_is_no_permutation_is_refused(p, message):
+def test_invalid_permutations_are_rejected(p, message):
     with pytest.raises(WiringError, match=message):
         sm.route(sm.benes(4), p)
 
@@ -457,6 +457,6 @@ def test_only_networks_are_routed():
         sm.route("benes", [0, 1, 2, 3])
 
 
-def test_special_is_a_flag():
+def test_special_must_be_a_bool():
     with pytest.raises(StructmatError, match="special=1: special must be True or False"):
         sm.route(sm.benes(4), [0, 1, 2, 3], special=1)

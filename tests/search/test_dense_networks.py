@@ -24,7 +24,7 @@ def pairs(width):
 
 
 @given(st.integers(2, 60), st.data())
-def test_what_is_listed_is_dense_within_the_budget_and_in_order(width, data):
+def test_the_listed_networks_are_dense_within_the_budget_and_sorted(width, data):
     budget = data.draw(st.integers(0, pairs(width)))
     found = sm.dense_networks(width, budget)
     networks = [family(width) for family in found]
@@ -36,7 +36,7 @@ def test_what_is_listed_is_dense_within_the_budget_and_in_order(width, data):
 
 @settings(max_examples=40, deadline=None)  # it lists twice and builds all
 @given(st.integers(2, 60), st.data())
-def test_a_smaller_budget_gives_the_first_of_them(width, data):
+def test_a_smaller_budget_gives_a_prefix_of_the_list(width, data):
     budget = data.draw(st.integers(0, pairs(width)))
     every = sm.dense_networks(width)
     affordable = [family for family in every if family(width).parameters <= budget]
@@ -44,7 +44,7 @@ def test_a_smaller_budget_gives_the_first_of_them(width, data):
 
 
 @given(st.integers(4, 40))
-def test_no_depth_or_repeat_is_more_than_is_needed(width):
+def test_no_depth_or_repeat_is_larger_than_needed(width):
     for family in sm.dense_networks(width):
         options = dict(family.options)
         for name in ("depth", "repeat"):
@@ -71,7 +71,7 @@ def promising(monkeypatch):
 
 
 @pytest.mark.usefixtures("promising")
-def test_every_width_has_a_dense_network_of_the_fewest_parameters():
+def test_every_width_has_a_dense_network_with_the_minimum_parameters():
     for width in (*range(2, 301), *MODELS):
         [best, *_] = sm.dense_networks(width, budget=fewest(width))
         net = best(width)
@@ -112,7 +112,7 @@ def splits(width, least=2):
 
 
 @pytest.mark.parametrize("width", [12, 97, 360, 384, 768, 1152, 5120, 2 * 3 * 521])
-def test_no_radices_have_fewer_parameters_in_as_many_stages(width):
+def test_no_other_radices_of_equal_length_have_fewer_parameters(width):
     found = dense_members(width, budget=pairs(width))
     for radices in splits(width):
         if max(radices) <= 256 or (len(radices) > 1 and radices[-1] == 521):
@@ -121,7 +121,7 @@ def test_no_radices_have_fewer_parameters_in_as_many_stages(width):
 
 
 @given(st.integers(2, 400), st.integers(2, 30))
-def test_factorizations_have_the_least_sum_of_any_of_their_length(number, largest):
+def test_factorizations_minimise_the_sum_for_their_length(number, largest):
     found = {len(factors): factors for factors in least_factorizations(number, largest)}
     allowed = [
         factors
@@ -167,7 +167,7 @@ def test_options_with_a_default_are_tried_where_they_have_choices():
 
 
 @given(st.integers(3, 40))
-def test_a_default_deeper_than_dense_is_cut(width):
+def test_a_default_beyond_the_dense_depth_is_shortened(width):
     depths = [m.depth for m in dense_members(width) if m.family.name == "brickwall"]
     assert min(depths) == width - 1 + width % 2
     assert not sm.is_dense(sm.brickwall(width, min(depths) - 1))
@@ -180,7 +180,7 @@ def test_one_switch_of_all_wires_is_listed_once(width):
     assert found[0].family.name == ("block_diagonal" if width < 257 else "mixed_radix")
 
 
-def test_wide_networks_are_not_built_to_be_measured(monkeypatch):
+def test_claims_are_used_instead_of_building_wide_networks(monkeypatch):
     def built(*_):
         raise AssertionError("built")
 

@@ -26,7 +26,7 @@ QUICK = settings(database=None, deadline=None)
 
 
 @given(networks(max_width=5, max_depth=3))
-def test_networks_keep_their_bounds(net):
+def test_drawn_networks_respect_the_bounds(net):
     assert 1 <= net.width <= 5
     assert net.depth <= 3
 
@@ -94,7 +94,7 @@ def test_every_family_is_drawn(entry):
 
 
 @given(families(max_width=16, max_depth=5))
-def test_families_take_their_widths(case):
+def test_drawn_families_accept_their_widths(case):
     family, width = case
     net = family(width)
     assert net.width == width <= 16
@@ -118,7 +118,7 @@ def test_seeds_are_seeds(seed):
     np.random.default_rng(seed)
 
 
-def test_bounds_that_leave_nothing_are_refused():
+def test_empty_bounds_are_rejected():
     with pytest.raises(sm.StructmatError, match=r"max_width=1: .* at least 2"):
         networks(max_width=1, wired=True)
     with pytest.raises(sm.StructmatError, match="max_depth=-1"):
@@ -128,7 +128,7 @@ def test_bounds_that_leave_nothing_are_refused():
 
 
 @given(st.integers(2, 6), st.data())
-def test_assert_orthogonal_names_the_columns(width, data):
+def test_assert_orthogonal_reports_the_columns(width, data):
     first, second = data.draw(st.permutations(range(width)))[:2]
     matrix = np.eye(width)
     matrix[first, second] = 1e-6
@@ -153,7 +153,7 @@ def test_assert_orthogonal_fails(matrix, message):
         assert_orthogonal(matrix)
 
 
-def test_assert_orthogonal_knows_dtypes():
+def test_assert_orthogonal_scales_with_the_dtype():
     assert_orthogonal((np.eye(2) * (1 + 1e-6)).astype(np.float32))
     assert_orthogonal([[0, 1], [1, 0]])
     assert_orthogonal(np.array([[1, 1j], [1j, 1]]) / np.sqrt(2))
@@ -221,7 +221,7 @@ def test_layers_are_networks_and_others(words):
 
 
 @given(layers(max_width=4, max_depth=2))
-def test_layers_are_whole_grids(graph):
+def test_drawn_layers_are_complete_grids(graph):
     width, depth = graph.graph["width"], graph.graph["depth"]
     assert sorted(graph) == [(t, i) for t in range(depth + 1) for i in range(width)]
     assert all(b[0] == a[0] + 1 for a, b in graph.edges)

@@ -32,7 +32,7 @@ def test_curves_draws_every_history():
     assert [text.get_text() for text in ax.get_legend().get_texts()] == list(histories)
 
 
-def test_numbers_alone_are_numbered():
+def test_plain_numbers_are_plotted_against_their_index():
     for values in ([0.3, 0.2, 0.1], np.array([0.3, 0.2, 0.1]), (0.3, 0.2, 0.1)):
         [line] = viz.curves({"loss": values}, x="step", y="loss").lines
         assert line.get_xydata().tolist() == [[0, 0.3], [1, 0.2], [2, 0.1]]
@@ -46,7 +46,7 @@ def test_curves_refuses_what_is_not_pairs(pairs):
         viz.curves({"a": pairs}, x="x", y="y")
 
 
-def test_curves_refuses_nothing():
+def test_curves_rejects_empty_input():
     with pytest.raises(StructmatError, match="at least one curve"):
         viz.curves({}, x="x", y="y")
 
@@ -103,7 +103,7 @@ def test_bars_go_into_logarithmic_axes():
         ([1, 2], "values of type list: give a mapping from labels, as"),
     ],
 )
-def test_bars_refuses_what_cannot_be_drawn(values, reason):
+def test_bars_rejects_invalid_values(values, reason):
     with pytest.raises(StructmatError, match=reason):
         viz.bars(values, x="x")
 
@@ -119,7 +119,7 @@ def test_curves_draw_bands_and_logarithms():
 
 
 @pytest.mark.parametrize("bands", [{"b": [(1, 2)]}, {"a": [(1, 2), (1, 2)]}])
-def test_curves_refuse_a_band_of_no_curve(bands):
+def test_curves_rejects_a_band_without_a_curve(bands):
     with pytest.raises(StructmatError, match="it must be that of a history"):
         viz.curves({"a": [(0, 1)]}, x="x", y="y", bands=bands)
 
@@ -134,7 +134,7 @@ PICTURES = [viz.grid, viz.sparsity, viz.reach, viz.paths, viz.meetings, viz.eige
 
 
 @pytest.mark.parametrize("draw", PICTURES)
-def test_pictures_of_networks_take_graphs(draw):
+def test_plots_of_networks_accept_graphs(draw):
     graph = nx.complete_graph(6)
     theirs, ours = (draw(net).get_title() for net in (graph, sm.from_graph(graph)))
     assert theirs == ours
@@ -142,14 +142,14 @@ def test_pictures_of_networks_take_graphs(draw):
 
 @pytest.mark.parametrize("draw", PICTURES)
 @pytest.mark.parametrize("net", ["butterfly", nx.path_graph, sm.butterfly, None])
-def test_pictures_of_networks_refuse_all_else(draw, net):
+def test_plots_of_networks_reject_other_values(draw, net):
     rule = rf"^{draw.__name__} of .*: it takes a network; .* from_graph\(graph\) or"
     with pytest.raises(StructmatError, match=rule):
         draw(net)
 
 
 @pytest.mark.parametrize("ax", [np.array([None]), Figure(), 0, "left"], ids=type)
-def test_pictures_go_into_axes_only(ax):
+def test_plots_accept_only_axes(ax):
     net, pairs, rule = sm.butterfly(4), {"a": [(0, 1)]}, "^ax of type .*: give matplotlib Axes, as"
     for draw in PICTURES:
         with pytest.raises(StructmatError, match=rule):
@@ -176,14 +176,14 @@ def test_pictures_go_into_axes_only(ax):
         (lambda given: viz.meetings(sm.butterfly(2), layout=given), "layout"),
     ],
 )
-def test_what_has_labels_is_a_mapping(call, name):
+def test_labelled_values_must_be_a_mapping(call, name):
     with pytest.raises(
         StructmatError, match=rf"^{name} of type list: give a mapping from labels, as"
     ):
         call([(0, 1)])
 
 
-def test_every_picture_goes_into_given_axes():
+def test_every_plot_uses_the_given_axes():
     net, pairs = sm.butterfly(4), {"a": [(0, 1)]}
     for draw in (viz.grid, viz.sparsity, viz.reach, viz.paths, viz.meetings):
         ax = Figure().add_subplot()
@@ -196,7 +196,7 @@ def test_every_picture_goes_into_given_axes():
     assert viz.bars({"a": 1.0}, x="x", ax=ax) is ax
 
 
-def test_pictures_leave_pyplot_alone():
+def test_plots_do_not_register_with_pyplot():
     code = (
         "import sys, structmat as sm; from structmat import viz;"
         "assert 'matplotlib' not in sys.modules;"
@@ -206,7 +206,7 @@ def test_pictures_leave_pyplot_alone():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_pictures_show_themselves_in_notebooks():
+def test_plots_display_in_notebooks():
     """The pixels are those of the figure, at twice the size that the page is told."""
     ax = viz.grid(sm.butterfly(8))
     data, size = ax._repr_png_()
@@ -216,7 +216,7 @@ def test_pictures_show_themselves_in_notebooks():
     assert shape[:2] == pytest.approx([2 * size["height"], 2 * size["width"]], abs=1)
 
 
-def test_whole_numbers_have_whole_ticks():
+def test_integers_have_integer_ticks():
     def ticks(pairs, **options):
         ax = viz.curves({"a": pairs}, x="stages", y="y", **options)
         return ax.get_xticks()
@@ -237,7 +237,7 @@ def test_the_legend_stays_in_the_figure(label, tmp_path):
     assert legend.y1 <= paper.height
 
 
-def test_an_svg_is_the_same_twice(tmp_path):
+def test_svg_output_is_reproducible(tmp_path):
     first, again = (
         viz.save(viz.grid(sm.butterfly(8)), tmp_path / name) for name in ("a.svg", "b.svg")
     )
@@ -245,7 +245,7 @@ def test_an_svg_is_the_same_twice(tmp_path):
     assert first.read_text("utf-8").count("<svg") == 1
 
 
-def test_dots_of_a_png_are_chosen(tmp_path):
+def test_the_resolution_of_a_png_is_an_option(tmp_path):
     sizes = []
     for dpi in (50, 100):
         path = viz.save(viz.grid(sm.butterfly(8)), str(tmp_path / "a.PNG"), dpi=dpi)
@@ -255,7 +255,7 @@ def test_dots_of_a_png_are_chosen(tmp_path):
     assert sizes[1] == pytest.approx(2 * sizes[0], abs=2)
 
 
-def test_a_figure_is_saved_as_its_axes_are_and_nothing_else_is(tmp_path):
+def test_only_figures_and_axes_are_saved(tmp_path):
     ax = viz.grid(sm.butterfly(8))
     first, again = viz.save(ax, tmp_path / "a.svg"), viz.save(ax.figure, tmp_path / "b.svg")
     assert first.read_bytes() == again.read_bytes()
@@ -267,7 +267,7 @@ def test_a_figure_is_saved_as_its_axes_are_and_nothing_else_is(tmp_path):
     ("name", "reason"),
     [("a.pdf", "the suffix must be"), ("no/a.svg", "there is no directory .*no; create")],
 )
-def test_save_refuses_where_it_cannot_write(tmp_path, name, reason):
+def test_save_rejects_unwritable_paths(tmp_path, name, reason):
     with pytest.raises(FileError, match=reason):
         viz.save(viz.grid(sm.butterfly(4)), tmp_path / name)
     assert list(tmp_path.iterdir()) == []

@@ -17,7 +17,7 @@ def heights(net, **options):
 
 
 @pytest.mark.parametrize("net", [sm.butterfly(8), sm.brickwall(7), sm.benes(4)])
-def test_both_are_densities(net):
+def test_both_curves_are_densities(net):
     for values in heights(net, samples=5, bins=30):
         assert values.mean() == pytest.approx(1)
 
@@ -32,12 +32,12 @@ def test_one_switch_of_all_wires_is_haar(width):
     assert np.abs(bars - line).max() < 5 * spread.max()
 
 
-def test_blocks_of_two_know_no_haar():
+def test_blocks_of_two_deviate_from_the_haar_curve():
     bars, line = heights(sm.block_diagonal(16, 2), samples=1000, bins=8)
     assert np.abs(line - 1).max() > 5 * np.abs(bars - 1).max()  # theirs are spread evenly
 
 
-def test_seeds_are_kept_and_a_wire_does_not_turn():
+def test_plots_are_reproducible_and_need_two_wires():
     net = sm.butterfly(8)
     first, again, other = (heights(net, samples=3, rng=seed)[0] for seed in (0, 0, 1))
     np.testing.assert_array_equal(first, again)

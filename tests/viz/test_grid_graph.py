@@ -77,7 +77,7 @@ def test_edges_of_a_switch_share_a_colour_and_neighbours_differ():
     assert len(set.union(*colours.values())) == 3
 
 
-def test_stages_are_named_as_far_as_there_is_room():
+def test_stage_labels_are_thinned_to_the_available_space():
     def names(net):
         return [label.get_text() for label in viz.grid(net).get_xticklabels()]
 
@@ -102,12 +102,12 @@ def test_an_integer_input_is_one_wire():
         ("5", r"wires must be integers, not '5'; where the network has labels, net.labels.index"),
     ],
 )
-def test_grid_refuses_inputs_that_are_no_wires(inputs, message):
+def test_grid_rejects_inputs_that_are_not_wires(inputs, message):
     with pytest.raises(WiringError, match=message):
         viz.grid(NETWORKS["butterfly"], inputs=inputs)
 
 
-def test_inputs_go_by_their_labels_too():
+def test_inputs_may_be_given_by_label():
     net = sm.Network.of(4, [[[0, 1]], [[1, 2]]], labels=["Medici", "Pazzi", (0, 1), 1])
     by_number = filled(viz.grid(net, inputs=[0, 2]))
     assert filled(viz.grid(net, inputs=["Medici", (0, 1)])) == by_number
@@ -125,12 +125,12 @@ def test_inputs_go_by_their_labels_too():
         ([(0, 2)], "input 2: a network of width 2"),
     ],
 )
-def test_grid_refuses_labels_that_are_none(inputs, message):
+def test_grid_rejects_unknown_labels(inputs, message):
     with pytest.raises(WiringError, match=message):
         viz.grid(sm.Network(2, labels=["Medici", "Pazzi"]), inputs=inputs)
 
 
-def test_long_names_leave_the_picture_its_room():
+def test_long_names_leave_space_for_the_plot():
     short, long = (
         sm.Network(4, sm.butterfly(4).stages[:1], labels=[m * k for m in "abcd"]) for k in (1, 20)
     )
@@ -143,7 +143,7 @@ def test_long_names_leave_the_picture_its_room():
         assert widths[1] > 0.8 * widths[0]
 
 
-def test_names_stand_as_they_are():
+def test_names_are_shown_verbatim():
     """Neither formulas, which dollars would make, nor longer than there is room."""
     net = sm.Network.of(2, [[[0, 1]]], labels=["$5 and $x_{", 60 * "a"])
     for ax in (viz.grid(net), viz.reach(net), viz.paths(net)):
@@ -153,7 +153,7 @@ def test_names_stand_as_they_are():
     viz.meetings(net).figure.draw_without_rendering()
 
 
-def test_a_wide_grid_gathers_neighbours():
+def test_a_wide_grid_bundles_neighbours():
     net = sm.shuffle(96, block=4)  # bundles of 3 wires
     ax = viz.grid(net, inputs=[5, 90])
     reached = {(0, 5), (0, 90)}
@@ -185,7 +185,7 @@ def test_the_shade_of_a_bundle_is_the_fraction_of_its_wires_that_are_reached():
     assert all_ == pytest.approx(int("33", 16) / 255)
 
 
-def test_counts_above_a_deep_grid_stand_apart():
+def test_counts_above_a_deep_grid_do_not_overlap():
     deep = viz.grid(sm.butterfly(4).repeat(100), inputs=0)
     assert len(deep.texts) <= 22
     assert deep.texts[-1].get_text() == "4"

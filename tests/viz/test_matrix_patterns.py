@@ -49,7 +49,7 @@ def test_sparsity_of_no_stages_is_the_identity():
 
 @pytest.mark.parametrize("depth", [0, 1, 2, 3, 4, 15, 40, 200])
 @pytest.mark.parametrize("own", [True, False])
-def test_sparsity_cuts_no_name_and_no_two_meet(depth, own):
+def test_sparsity_titles_fit_and_do_not_overlap(depth, own):
     net = sm.butterfly(4).repeat(100)[:depth]
     given = Figure(figsize=(9, 5)).subplots(1, 2)[0]
     ax = viz.sparsity(net, ax=None if own else given)
@@ -76,7 +76,7 @@ def test_sparsity_of_a_wide_network_averages_cells():
     assert shade[0, 0] == pytest.approx(full)
 
 
-def test_an_entry_short_of_full_is_not_called_full():
+def test_an_almost_full_entry_is_not_shown_as_full():
     net = sm.Network.of(64, [[[*range(63)]], [[*range(62), 63]]])  # 63 never reaches 62
     assert (~sm.reach(net)).sum() == 1
     assert shares(viz.sparsity(net))[-1] == "99.9%"
@@ -96,27 +96,27 @@ def test_reach_shows_the_first_column_that_an_input_influences(net):
 
 @settings(deadline=None, max_examples=20)
 @given(networks(max_width=8))
-def test_reach_is_pale_just_where_no_path_is(net):
+def test_reach_is_pale_exactly_where_there_is_no_path(net):
     shown = viz.reach(net).images[0].get_array()
     np.testing.assert_array_equal(~np.ma.getmaskarray(shown), sm.reach(net))
 
 
 @settings(deadline=None, max_examples=30)
 @given(networks(max_width=8))
-def test_paths_are_those_of_the_patterns_multiplied(net):
+def test_path_counts_are_products_of_the_patterns(net):
     shown = viz.paths(net).images[0].get_array()
     patterns = [abs(f.toarray()) > 0 for f in stagewise.factors(net, sm.random_blocks(net, rng=0))]
     counts = reduce(lambda so_far, p: p.astype(float) @ so_far, patterns, np.eye(net.width))
     np.testing.assert_allclose(np.ma.filled(10**shown, 0), counts, rtol=1e-9)
 
 
-def test_numbers_are_written_where_they_can_be_read():
+def test_numbers_are_shown_where_they_fit():
     small, wide = viz.reach(sm.butterfly(8)), viz.reach(sm.butterfly(32))
     assert sorted({text.get_text() for text in small.texts}) == ["0", "1", "2", "3"]
     assert (len(small.texts), len(wide.texts)) == (64, 0)
 
 
-def test_numbers_can_be_told_from_what_is_behind_them():
+def test_numbers_contrast_with_their_background():
     """Contrast of at least 3 to 1, as the web's guidelines ask of large signs."""
     ax = viz.reach(sm.brickwall(12))
     [image] = ax.images
@@ -154,6 +154,6 @@ def test_a_cell_of_a_wide_network_shows_its_extremes():
     assert most.count() < 256 * 4
 
 
-def test_more_paths_than_a_float_holds_are_drawn():
+def test_path_counts_beyond_float_range_are_drawn():
     net = sm.Network.of(2, [[[0, 1]]] * 1100)
     assert viz.paths(net).images[0].get_array()[0, 0] == pytest.approx(1099 * np.log10(2))

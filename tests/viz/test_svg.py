@@ -67,7 +67,7 @@ def test_a_large_switch_is_a_star():
     assert lines == [32, 32]
 
 
-def test_stars_lie_apart():
+def test_stars_do_not_overlap():
     """Where switches are interleaved, too, and by the middle of those that are not."""
     for net in (sm.block_diagonal(64, 16), sm.mixed_radix(64, (4, 16))[1:]):
         paths = picture(net).findall(f"{SVG}path")
@@ -77,14 +77,14 @@ def test_stars_lie_apart():
         assert min(b - a for a, b in pairwise(heights)) > 100
 
 
-def test_names_of_many_wires_stand_apart():
+def test_names_of_many_wires_do_not_overlap():
     for width in (32, 64):
         texts = picture(sm.butterfly(width)).findall(f"{SVG}text")
         rows = sorted(float(text.get("y")) for text in texts if text.text.isdigit())
         assert min(b - a for a, b in pairwise(rows)) >= 12
 
 
-def test_a_deep_network_is_drawn_as_far_as_there_is_room():
+def test_a_deep_network_is_truncated_to_the_available_space():
     svg = picture(sm.brickwall(64))
     columns = {c.get("cx") for c in svg.findall(f"{SVG}circle")}
     assert len(columns) < 65
@@ -92,7 +92,7 @@ def test_a_deep_network_is_drawn_as_far_as_there_is_room():
     assert len(sm.brickwall(64)._repr_html_()) < 400_000
 
 
-def test_wires_go_by_their_names_and_names_do_no_harm():
+def test_wires_are_named_and_names_are_escaped():
     net = sm.from_graph(nx.path_graph(["<b>&", "ok"]))
     names = [text.text for text in picture(net).findall(f"{SVG}text")]
     assert names == ["<b>&", "ok", "B1"]
@@ -119,14 +119,14 @@ def test_the_margin_follows_the_longest_name():
     assert starts["a"] == 27 < starts["Tornabuoni"] < starts[40 * "W"] == starts[20 * "語"]
 
 
-def test_text_and_bare_wires_have_the_colour_around_them():
+def test_text_and_bare_wires_inherit_the_colour():
     svg = picture(sm.Network.of(3, [[[0, 1]]]))
     assert svg.get("fill") == "currentColor"
     assert svg.findall(f"{SVG}path")[0].get("stroke") == "currentColor"
     assert svg.get("aria-label") == "The grid graph of 3 wires and 1 stage"
 
 
-def test_more_wires_are_summed_up():
+def test_wide_networks_are_summarised():
     wide = sm.block_diagonal(96, 8).then(sm.Network.of(96, [[[0, 1], [2, 3, 4]]])).repeat(2)
     rows = ET.fromstring(wide._repr_html_()).find("table")
     told = [[cell.text for cell in row] for row in rows]
@@ -143,7 +143,7 @@ def test_more_wires_are_summed_up():
 
 
 @pytest.mark.parametrize("shown", HTML, ids=lambda some: type(some).__name__)
-def test_what_notebooks_show_is_well_formed(shown):
+def test_notebook_output_is_well_formed(shown):
     ET.fromstring(f"<div>{shown._repr_html_()}</div>")
 
 
@@ -163,7 +163,7 @@ def test_a_schedule_shows_its_steps():
     assert last in told
 
 
-def test_pictures_need_nothing_installed():
+def test_svg_needs_no_optional_package():
     code = (
         "import sys, structmat as sm; sm.butterfly(8)._repr_html_();"
         "assert not {'matplotlib', 'torch', 'IPython'} & set(sys.modules)"

@@ -72,7 +72,7 @@ def test_a_drawing_shows_exactly_the_switches(net, columns):
 
 @settings(deadline=None)
 @given(networks(wired=False))
-def test_switches_take_as_few_columns_as_keep_them_apart(net):
+def test_switches_use_the_fewest_columns(net):
     """As many as touch one wire, by themselves or by the empty wire below them."""
     rows = sm.diagram(net, columns=1000).splitlines()[1:]
     taken = sum("●" in column for column in zip(*rows, strict=True))
@@ -106,7 +106,7 @@ def test_wires_are_named_by_their_labels():
         ("a\tb\nc", "a b c"),
     ],
 )
-def test_what_would_steer_the_terminal_is_escaped(label, shown):
+def test_control_characters_are_escaped(label, shown):
     text = sm.diagram(sm.Network(2, labels=[label, "b"]), columns=80)
     assert read(text)[1] == [shown, "b"]
     assert all(mark.isprintable() or mark == "\n" for mark in text)
@@ -126,7 +126,7 @@ def test_wide_and_combining_characters_are_aligned():
     assert read(cut)[1] == ["東京…"]
 
 
-def test_sixty_four_wires_are_drawn_in_full_and_go_on_below():
+def test_sixty_four_wires_are_drawn_in_full_and_wrapped():
     net = sm.butterfly(64)
     text = sm.diagram(net, columns=80)
     assert read(text)[0] == switches_of(net)
@@ -138,7 +138,7 @@ def test_sixty_four_wires_are_drawn_in_full_and_go_on_below():
     assert all(len(block.splitlines()) == 65 for block in blocks)
 
 
-def test_a_stage_wider_than_the_terminal_is_itself_broken():
+def test_a_stage_wider_than_the_terminal_is_wrapped():
     net = sm.Network.of(40, [[[i, i + 20] for i in range(20)]])
     text = sm.diagram(net, columns=30)
     assert re.findall(r"B\d+", text) == ["B1", "B1"]
@@ -166,7 +166,7 @@ SUMMARIES = [
 
 
 @pytest.mark.parametrize(("net", "text"), SUMMARIES)
-def test_more_wires_are_summed_up(net, text):
+def test_wide_networks_are_summarised(net, text):
     assert sm.diagram(net, columns=80) == text
 
 
@@ -184,7 +184,7 @@ def test_a_summary_counts_every_switch_and_idle_wire(width, block, depth, seed):
 
 @pytest.mark.parametrize("run", [1, 2, 3, 6])
 @pytest.mark.parametrize("gap", [0, 1, 5])
-def test_the_spacing_is_what_the_wires_have(run, gap):
+def test_the_spacing_of_switches_is_described(run, gap):
     """Switches of six wires: runs side by side, then a gap, again and again."""
     wires = np.arange(6) // run * (run + gap) + np.arange(6) % run
     net = sm.Network.of(100, [[wires.tolist(), (wires + 50).tolist()]])
@@ -205,11 +205,11 @@ def test_a_deep_wide_network_has_a_readable_summary():
     assert lines[-1].endswith("stride 89; 98 idle wires")
 
 
-def test_a_wired_network_that_is_wide_says_so():
+def test_a_wide_wired_network_is_described_as_wired():
     assert "permutations between stages" in sm.diagram(sm.benes(128), columns=80)
 
 
-def test_by_default_it_is_as_wide_as_the_terminal(monkeypatch):
+def test_the_default_width_is_that_of_the_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "50")
     assert sm.diagram(sm.butterfly(32)) == sm.diagram(sm.butterfly(32), columns=50)
     monkeypatch.setenv("COLUMNS", "3")  # no drawing is so narrow
@@ -217,7 +217,7 @@ def test_by_default_it_is_as_wide_as_the_terminal(monkeypatch):
 
 
 @pytest.mark.parametrize("columns", [23, 0, 80.0, "80"])
-def test_columns_that_hold_no_drawing_are_refused(columns):
+def test_too_few_columns_are_rejected(columns):
     with pytest.raises(StructmatError, match="columns must be an integer, at least 24"):
         sm.diagram(sm.butterfly(4), columns=columns)
 

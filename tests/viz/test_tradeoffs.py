@@ -16,7 +16,7 @@ DEEPER = [sm.butterfly(16, depth=k) for k in range(1, 5)]
 
 
 @given(st.dictionaries(st.sampled_from("abc"), pairs.filter(len)), st.sampled_from(["high", "low"]))
-def test_the_frontier_is_what_no_point_beats(given_points, best):
+def test_the_frontier_is_the_set_of_undominated_points(given_points, best):
     every = {point for points in given_points.values() for point in points}
     sign = 1 if best == "high" else -1
 
@@ -49,7 +49,7 @@ def test_filled_points_are_those_of_the_frontier():
         ("depth", lambda net: net.depth),
     ],
 )
-def test_tradeoff_draws_what_the_library_counts(y, of):
+def test_tradeoff_plots_the_counts_of_the_library(y, of):
     ax = viz.tradeoff({"butterfly": DEEPER, "gossip": sm.gossip(16)}, y=y)
     lines = {line.get_label(): line.get_xydata() for line in ax.lines}
     expected = [(net.parameters, of(net)) for net in DEEPER]
@@ -57,7 +57,7 @@ def test_tradeoff_draws_what_the_library_counts(y, of):
     np.testing.assert_allclose(lines["gossip"], [(28, of(sm.gossip(16)))])
 
 
-def test_less_mixing_distance_is_better():
+def test_a_smaller_mixing_distance_is_better():
     ax = viz.tradeoff({"butterfly": DEEPER}, y="mixing")
     assert ax.lines[0].get_ydata()[-1] == pytest.approx(0, abs=1e-12)
 
@@ -76,6 +76,6 @@ def test_less_mixing_distance_is_better():
         (lambda: viz.tradeoff({"a": [DEEPER]}), r"tradeoff of \[Network"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(call, reason):
+def test_incomparable_values_are_rejected(call, reason):
     with pytest.raises(StructmatError, match=reason):
         call()

@@ -19,7 +19,7 @@ FLORENCE = nx.florentine_families_graph()
 
 @settings(deadline=None, max_examples=30)
 @given(networks(max_width=10, wired=False))
-def test_every_pair_that_meets_is_drawn_once(net):
+def test_every_pair_that_shares_a_switch_is_drawn_once(net):
     layout = {wire: (wire, wire**2) for wire in range(net.width)}
     drawn = {}
     for some in viz.meetings(net, layout=layout).collections:
@@ -37,7 +37,7 @@ def test_every_pair_that_meets_is_drawn_once(net):
     assert drawn == first
 
 
-def test_a_graph_is_drawn_where_its_layout_says():
+def test_a_graph_is_drawn_at_its_layout():
     graph = nx.petersen_graph()
     places = nx.circular_layout(graph)
     ax = viz.meetings(sm.from_graph(graph), layout=places)
@@ -59,19 +59,19 @@ def test_colours_of_many_stages_are_in_order():
 
 
 @pytest.mark.parametrize("net", [sm.Network(3), sm.Network(1)])
-def test_nobody_meets(net):
+def test_a_network_without_switches_is_drawn(net):
     ax = viz.meetings(net)
     assert [c.get_label() for c in ax.collections] == ["wires"]
     assert ax.get_legend() is None
 
 
 @pytest.mark.parametrize("place", [5, (1, 2, 3), (np.nan, 1), "ab", None])
-def test_a_place_is_two_numbers(place):
+def test_a_position_is_two_numbers(place):
     with pytest.raises(StructmatError, match="the position of a wire must be two finite numbers"):
         viz.meetings(sm.butterfly(2), layout={0: place, 1: place})
 
 
-def test_what_cannot_be_drawn_is_refused():
+def test_values_that_cannot_be_drawn_are_rejected():
     with pytest.raises(StructmatError, match="no position for wire 3"):
         viz.meetings(sm.butterfly(4), layout={0: (0, 0), 1: (1, 0), 2: (2, 0)})
     with pytest.raises(
@@ -82,7 +82,7 @@ def test_what_cannot_be_drawn_is_refused():
 
 @pytest.mark.parametrize("layout", [None, {0: (3, 0), 1: (3, 8)}, {0: (0, 3), 1: (8, 3)}])
 @pytest.mark.parametrize("net", [sm.butterfly(2), sm.Network(2)])
-def test_two_wires_have_room(net, layout):
+def test_two_wires_fit_into_the_axes(net, layout):
     ax = viz.meetings(net, layout=layout)
     ax.figure.draw_without_rendering()
     box = ax.get_window_extent()
@@ -97,7 +97,7 @@ def test_two_wires_have_room(net, layout):
 @pytest.mark.parametrize(
     "layout", [None, nx.circular_layout(FLORENCE), nx.spring_layout(FLORENCE, seed=0)]
 )
-def test_names_are_drawn_where_they_hide_no_dot(layout):
+def test_names_do_not_cover_dots(layout):
     net = sm.from_graph(FLORENCE)
     ax = viz.meetings(net, layout=layout)
     ax.figure.draw_without_rendering()
@@ -113,7 +113,7 @@ def test_names_are_drawn_where_they_hide_no_dot(layout):
             assert not any(box.contains(*dot) for dot in dots)
 
 
-def test_names_stand_away_from_their_lines():
+def test_names_are_placed_away_from_their_lines():
     star = sm.from_graph(nx.star_graph(2))  # wire 0 meets both others, which lie at its right
     ax = viz.meetings(star, layout={0: (0, 0), 1: (3, 1), 2: (3, -1)})
     assert [text.get_ha() for text in ax.texts] == ["right", "left", "left"]
