@@ -1,6 +1,6 @@
 """structmat: an orthogonal matrix as a network of small rotations.
 
-Draw or name a network, see what it can do, get its sparse factors, and train it as a torch layer.
+Draw or name a network, analyse it, compute its sparse factors, and train it as a torch layer.
 Importing this package does not load torch; `structmat.nn` does. The ten most used families are
 here, and all of them in `structmat.families`.
 """
