@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from docutils.nodes import Text, literal_block
+from docutils.nodes import Text, literal_block, math, math_block
 from sphinx.util.inspect import TypeAliasForwardRef
 
 import structmat
@@ -129,6 +129,7 @@ nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
 nb_execution_timeout = 600  # seconds a cell; it only ends hangs
 nb_execution_raise_on_error = True
 nb_merge_streams = True  # what a cell prints is one output
+nb_ipywidgets_js = {}  # scripts from the network, for widgets that no notebook has
 
 
 def prepare(_app, what, name, _obj, _options, lines):
@@ -149,6 +150,13 @@ def trim(_app, doctree):
         block[:] = [Text(block.rawsource)]
 
 
+def check_formulas(_app, doctree):
+    """Reject formulas in LaTeX: the page would load MathJax from the network."""
+    for formula in doctree.findall(lambda node: isinstance(node, math | math_block)):
+        raise ValueError(f"{formula.astext()}: write formulas in Unicode, so pages work offline")
+
+
 def setup(app):
     app.connect("autodoc-process-docstring", prepare, priority=400)
     app.connect("doctree-read", trim)
+    app.connect("doctree-read", check_formulas)

@@ -1,4 +1,4 @@
-"""Every claim of theory/ holds, and says how sure we are of it."""
+"""Every claim of theory/ holds, and has a status."""
 
 import re
 import subprocess
@@ -29,7 +29,7 @@ def test_claims_hold(claim):
 
 @pytest.mark.parametrize("claim", theory.claims(), ids=theory.name)
 def test_statements_are_plain_paragraphs(claim):
-    """No line begins like a list or a quotation in Markdown, which the docs are written in."""
+    """No line begins like a list or a quotation in Markdown, as the docs include the text."""
     lines = claim.__doc__.splitlines()[1:]
     assert not [line for line in lines if re.match(r">|[-+*#] |\d+[.)] ", line)]
 
@@ -83,7 +83,7 @@ def test_the_program_prints_claims_that_hold(monkeypatch, capsys):
     monkeypatch.setattr("theory.__main__.claims", lambda: [_claim("one", lambda: "two cases")])
     assert main([]) == 0
     head, row, end = capsys.readouterr().out.splitlines()
-    assert head.split() == ["claim", "file", "status", "seconds", "looked", "at"]
+    assert head.split() == ["claim", "file", "status", "seconds", "checked"]
     assert re.fullmatch(r"T1 +one +proved +\d+\.\d +two cases", row)
     assert end == "it holds"
 
@@ -113,7 +113,7 @@ def test_the_program_refuses_to_run_without_assertions():
         [sys.executable, "-O", "-m", "theory", "T1"], cwd=ROOT, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr == "python -O takes no notice of assertions: run python -m theory\n"
+    assert done.stderr == "python -O disables assertions: run python -m theory\n"
 
 
 def test_the_example_of_the_help_runs(capsys):

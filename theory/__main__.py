@@ -13,40 +13,40 @@ from theory import claims, name, table, title
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Check the selected claims, and return the exit code."""
-    asked = _read(arguments)
+    options = _read(arguments)
     if not __debug__:
-        print("python -O takes no notice of assertions: run python -m theory", file=sys.stderr)
+        print("python -O disables assertions: run python -m theory", file=sys.stderr)
         return 2
-    if asked.table:
+    if options.table:
         print(table())
         return 0
-    chosen, unknown = _chosen(asked.names)
+    selected, unknown = _select(options.names)
     if unknown:
         print(f"no claim is called {', '.join(unknown)}; see theory/README.md", file=sys.stderr)
         return 2
-    longest = max(len(name(claim)) for claim in chosen)
-    print(f"{'claim':<5} {'file':<{longest}} {'status':<21} seconds  looked at")
+    longest = max(len(name(claim)) for claim in selected)
+    print(f"{'claim':<5} {'file':<{longest}} {'status':<21} seconds  checked")
     wrong = []
-    for claim in chosen:
+    for claim in selected:
         begun = time.perf_counter()
         try:
-            looked_at = claim.check()
-            if asked.thorough and hasattr(claim, "thorough"):
-                looked_at = claim.thorough()
+            checked = claim.check()
+            if options.thorough and hasattr(claim, "thorough"):
+                checked = claim.thorough()
             status = claim.STATUS
-        except Exception as error:  # a check that breaks has shown nothing; the others go on
+        except Exception as error:  # an error is a failure; the other checks still run
             wrong.append(claim)
-            told = isinstance(error, AssertionError)
-            status, looked_at = "WRONG", str(error) if told else f"{type(error).__name__}: {error}"
+            failed = isinstance(error, AssertionError)
+            status, checked = "WRONG", str(error) if failed else f"{type(error).__name__}: {error}"
         seconds = time.perf_counter() - begun
         print(
-            f"{claim.NUMBER:<5} {name(claim):<{longest}} {status:<21} {seconds:7.1f}  {looked_at}",
+            f"{claim.NUMBER:<5} {name(claim):<{longest}} {status:<21} {seconds:7.1f}  {checked}",
             flush=True,
         )
     for claim in wrong:
         print(f"WRONG: {claim.NUMBER}, {title(claim)}")
     if not wrong:
-        print(f"all {len(chosen)} hold" if len(chosen) > 1 else "it holds")
+        print(f"all {len(selected)} hold" if len(selected) > 1 else "it holds")
     return 1 if wrong else 0
 
 
@@ -56,20 +56,20 @@ def _read(arguments: Sequence[str] | None) -> argparse.Namespace:
         description="Check the claims of theory/.",
         epilog="example: python -m theory T12 support",
     )
-    parser.add_argument("names", nargs="*", help="numbers or file names; all when there are none")
-    parser.add_argument("--thorough", action="store_true", help="take the longer look, too")
-    parser.add_argument("--table", action="store_true", help="print the table of README.md only")
+    parser.add_argument("names", nargs="*", help="numbers or file names (default: all)")
+    parser.add_argument("--thorough", action="store_true", help="run the longer checks as well")
+    parser.add_argument("--table", action="store_true", help="only print the table of README.md")
     return parser.parse_args(arguments)
 
 
-def _chosen(names: Sequence[str]) -> tuple[list[ModuleType], list[str]]:
+def _select(names: Sequence[str]) -> tuple[list[ModuleType], list[str]]:
     """Return the claims with these names, and the names that match none."""
     everything = claims()
     if not names:
         return everything, []
     by_name = {key: claim for claim in everything for key in (claim.NUMBER, name(claim))}
-    wanted = [text.removesuffix(".py") for text in names]
-    return [by_name[n] for n in wanted if n in by_name], [n for n in wanted if n not in by_name]
+    keys = [text.removesuffix(".py") for text in names]
+    return [by_name[n] for n in keys if n in by_name], [n for n in keys if n not in by_name]
 
 
 if __name__ == "__main__":
