@@ -25,7 +25,7 @@ _LONGEST = 600  # seconds of an installation
 
 
 def left_out() -> bool:
-    """Return whether the tests that need a browser are not wanted."""
+    """Return whether the tests that need a browser are disabled."""
     return os.environ.get("BROWSER") == "none"
 
 
@@ -64,7 +64,7 @@ def installations() -> Iterator[list[list[str]]]:
 
 
 def succeeds(command: list[str]) -> bool:
-    """Run a command, without its output, and return whether it did what it should."""
+    """Run a command, discarding its output, and return whether it succeeded."""
     sys.stdout.write(f"    {' '.join(command)}\n")
     sys.stdout.flush()
     environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}

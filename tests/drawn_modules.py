@@ -1,4 +1,4 @@
-"""What the tests of the layer share: layers with random generators."""
+"""Layers with random generators, for the tests of the layer."""
 
 import torch
 from torch import nn
@@ -28,7 +28,7 @@ def arrays(q):
 
 
 def unchanged(model, before):
-    """Return whether every entry of the state and every requires_grad is as before."""
+    """Return whether every entry of the state and every requires_grad is unchanged."""
     now = state(model)
     return now.keys() == before.keys() and all(
         torch.equal(now[k][0], before[k][0]) and now[k][1] == before[k][1] for k in now
@@ -36,7 +36,7 @@ def unchanged(model, before):
 
 
 def state(model: nn.Module):
-    """Return a copy of the state of a model, with what is trained."""
+    """Return a copy of the state of a model, with the requires_grad flags."""
     return {
         name: (value.detach().clone(), value.requires_grad)
         for name, value in model.state_dict(keep_vars=True).items()

@@ -1,4 +1,4 @@
-"""The tests of the explorer fail where no browser is, unless they are left out knowingly."""
+"""The tests of the explorer fail without a browser, unless BROWSER=none skips them."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Other machines: no home, nothing to write to, no optional packages, any locale, no terminal."""
+"""Other machines: no home directory, read-only folders, no optional packages, any locale."""
 
 import os
 import shutil

@@ -1,4 +1,4 @@
-"""The kinds of error, and the checks that raise them."""
+"""The exception classes, and the checks that raise them."""
 
 import builtins
 import inspect
@@ -63,7 +63,7 @@ NETWORKS = [
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("net", ["butterfly(8)", sm.parse("butterfly")], ids=["spec", "family"])
 def test_functions_that_need_a_network_reject_other_values(name, net):
-    """Of all public functions of a network, whatever the other arguments are."""
+    """All public functions that take a network, whatever the other arguments."""
     function = getattr(sm, name)
     others = list(inspect.signature(function).parameters.values())[1:]
     needed = [[] for p in others if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]

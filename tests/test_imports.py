@@ -1,4 +1,4 @@
-"""What importing loads, and who may import whom."""
+"""The modules that an import loads, and the layers of imports."""
 
 import importlib
 import subprocess
@@ -41,7 +41,7 @@ def test_the_core_does_not_load_torch(program):
 
 
 def test_importing_loads_few_modules():
-    """Counted, not timed: what is left takes 0.15 s of a CPU, of which numpy 0.1."""
+    """Counted, not timed: the import takes 0.15 s, of which numpy 0.1."""
     modules = modules_of("import structmat")
     heavy = {"scipy.linalg", "scipy.sparse", "scipy.stats", "importlib.metadata"}
     assert not heavy & modules  # each is loaded by what first needs it

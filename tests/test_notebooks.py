@@ -1,4 +1,4 @@
-"""Every notebook runs from top to bottom, draws something, and is kept without its outputs."""
+"""Every notebook runs from top to bottom, draws a plot, and is stored without outputs."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_notebook_runs_and_draws(path, executed):
 
 @pytest.mark.slow
 def test_the_notebook_on_custom_topologies_runs_with_another_graph(executed):
-    """It says: try your own. This one has fourteen stages and names."""
+    """The notebook invites this; the graph has fourteen stages and named nodes."""
     [path] = FOLDER.glob("04_*.ipynb")
     executed(path, ("nx.dodecahedral_graph()", "nx.davis_southern_women_graph()"))
 

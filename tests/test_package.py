@@ -1,4 +1,4 @@
-"""Wheel and sdist hold what they should, and what is installed from the wheel works."""
+"""Wheel and sdist are complete, and the installed wheel works."""
 
 import email
 import os
@@ -20,7 +20,7 @@ EXTRAS = ("hypothesis", "matplotlib", "peft", "safetensors", "shtab", "tqdm", "t
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A folder with the sdist, and the wheel that was built of it."""
+    """A folder with the sdist and the wheel built from it."""
     folder = tmp_path_factory.mktemp("built")
     done = subprocess.run(
         [sys.executable, "-m", "build", "--no-isolation", "--outdir", folder, ROOT],

@@ -1,4 +1,4 @@
-"""The files around the package agree with it."""
+"""Project files agree with the package."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_every_extra_named_in_messages_is_a_user_extra():
 
 
 def test_contributing_lists_every_module():
-    """Layer by layer as import-linter checks them, each module with the first line of its own."""
+    """In the order of import-linter's layers, each with the first line of its docstring."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
     wanted = []

@@ -49,7 +49,7 @@ def test_proofs_cite_only_proved_claims_without_cycles(claim):
 
 
 def _needs(numbers):
-    """Return the claims that proofs of these call upon, in any number of steps."""
+    """Return the claims that these proofs cite, directly or indirectly."""
     docs = {claim.NUMBER: claim.__doc__ for claim in theory.claims()}
     known, left = set(), set(numbers)
     while left:

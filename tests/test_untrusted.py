@@ -1,4 +1,4 @@
-"""What users and files give is read within bounds, or refused with the value, the rule, a remedy.
+"""Untrusted input is processed within bounds, or rejected with value, rule and remedy.
 
 Each case runs under a limit of memory in one process of its own. Nothing is timed: an input whose
 cost grew with a number in it, and not with its length, would not end, or would run out of memory.

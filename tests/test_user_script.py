@@ -1,4 +1,4 @@
-"""The public API as a user's own code meets it: its types are known, and the code runs."""
+"""The public API in user code: it is typed, and it runs."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).with_name("user_script.py")
 
 @pytest.mark.slow
 def test_user_code_passes_mypy_strict(tmp_path):
-    """Without the settings of this project, from elsewhere: `py.typed` counts."""
+    """Outside this project and its settings, so that only `py.typed` counts."""
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--config-file=", SCRIPT],
         capture_output=True,

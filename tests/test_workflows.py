@@ -1,4 +1,4 @@
-"""What runs on GitHub, and before a commit, is what runs by hand, of the same versions."""
+"""GitHub workflows and pre-commit hooks run the same tools and versions as make."""
 
 import re
 import tomllib

@@ -1,4 +1,4 @@
-"""How long tests wait for what runs beside them."""
+"""Timeouts for processes that tests start."""
 
 # Seconds, after which a test that hangs ends. Nothing takes nearly as long, however busy the
 # machine: a test never fails because something was slow.

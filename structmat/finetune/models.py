@@ -207,11 +207,11 @@ def _loaded(kind: str, where: Pretrained, **options: Any) -> Any:
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if where.local:
-            told = f"{where.place}: not a model that transformers can load ({reason})"
+            message = f"{where.place}: not a model that transformers can load ({reason})"
         else:
-            told = (
+            message = (
                 f"{where.place}: neither a local directory, nor a model on the Hub that"
                 f" transformers can load ({reason}); give a directory as ./name, or a name on"
                 " the Hub. With HF_HUB_OFFLINE=1, only downloaded models are found"
             )
-        raise FileError(told) from error
+        raise FileError(message) from error

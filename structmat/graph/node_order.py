@@ -32,9 +32,9 @@ def in_order(nodes: Iterable[Any]) -> list[Any]:
         pass
     keyed = [(_key(node), node) for node in given]
     common = {key for key, count in Counter(key for key, _ in keyed).items() if count > 1}
-    told = [(key, node) for key, node in keyed if key not in common and _lasting(key)]
+    sortable = [(key, node) for key, node in keyed if key not in common and _lasting(key)]
     others = [node for key, node in keyed if key in common or not _lasting(key)]
-    return [node for _, node in sorted(told, key=lambda pair: pair[0])] + others
+    return [node for _, node in sorted(sortable, key=lambda pair: pair[0])] + others
 
 
 def _key(node: Any) -> tuple[Any, ...]:

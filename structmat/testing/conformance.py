@@ -205,16 +205,16 @@ def _check_refusal(rule: Family, width: int) -> None:
         f"{who} must be named in the error, not: {text}",
     )
     near = re.search(r"; nearest (?:is|are) (\d+)(?: and (\d+))?", text)
-    told = {int(w) for w in near.groups() if w is not None} if near else set()
-    for wide in told:
+    suggested = {int(w) for w in near.groups() if w is not None} if near else set()
+    for wide in suggested:
         _check(rule.accepts(wide), f"{who} must suggest valid widths, not {wide}")
     known = entry(rule.name)
     options = known.filled(width, dict(rule.options))
     for widths in nearby(width):
         nearest = next((w for w in widths if known.refuses(w, **options) is None), None)
-        _check(nearest in (None, *told), f"{who} must suggest the valid width {nearest}")
-        told.discard(nearest)
-    _check(not told, f"{who} must suggest a nearer width than {told}")
+        _check(nearest in (None, *suggested), f"{who} must suggest the valid width {nearest}")
+        suggested.discard(nearest)
+    _check(not suggested, f"{who} must suggest a nearer width than {suggested}")
     remedy = re.search(r"\. (\w+)\((\d+)\) serves any width$", text)
     if width > 1:
         _check(remedy, f"{who} must suggest a family that accepts it")

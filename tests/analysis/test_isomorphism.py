@@ -1,4 +1,4 @@
-"""isomorphism: found whenever there is one, and only then."""
+"""isomorphism finds an isomorphism exactly if there is one."""
 
 import networkx as nx
 import numpy as np
@@ -47,7 +47,7 @@ def are_isomorphic(a, b):
 
 
 def shuffled(net, rng):
-    """The same network with its wires renamed, and switches and banks in another order."""
+    """The network with relabelled wires and reordered switches and banks."""
     moved = net.relabel(rng.permutation(net.width))
     stages = []
     for stage in moved:
@@ -62,7 +62,7 @@ def shuffled(net, rng):
 
 @st.composite
 def matchings(draw):
-    """Draw two networks of full stages of pairs: regular, so that refinement alone sees nothing."""
+    """Draw two regular networks of pairs, which refinement alone does not distinguish."""
     width = draw(st.sampled_from([4, 6, 8]))
     depth = draw(st.integers(1, 3))
     wires = st.permutations(range(width))
@@ -115,12 +115,12 @@ def test_cycles_that_refinement_does_not_distinguish(one, other):
 
 
 def chorded(chords):
-    """An octagon in two stages, and chords as the third: refinement sees one kind of wire."""
+    """An octagon in two stages and chords as the third: to refinement all wires are alike."""
     return sm.Network(8, [*cycle(8), *sm.Network.of(8, [chords])])
 
 
 def test_components_are_distinguished_one_by_one():
-    """Copies of two networks that refinement cannot tell apart, in one and in other numbers.
+    """Copies of two networks that refinement does not distinguish, in various numbers.
 
     A search over all ways to match the copies would take 20! steps, also where a switch that
     holds all wires connects them.
@@ -192,7 +192,7 @@ def test_the_reverse_butterfly_of_4096_wires():
 
 
 def scrambled(net, rng):
-    """The network with other names in every column, and all in another order in its switches."""
+    """The network with wires relabelled in every column and reordered in its switches."""
     columns = [rng.permutation(net.width) for _ in range(net.depth + 1)]
     stages = []
     for stage, before, after in zip(net, columns, columns[1:], strict=False):
@@ -209,7 +209,7 @@ def scrambled(net, rng):
 
 
 def columns_by_vf2(a, b, ends=None):
-    """The oracle: vf2 on the grid graphs. New names for every column, some at given ends."""
+    """The oracle: vf2 on the grid graphs, with a relabelling for every column."""
 
     def drawn(net, names):
         graph = net.to_networkx()
@@ -231,7 +231,7 @@ def columns_by_vf2(a, b, ends=None):
 
 
 def carried(a, b, columns, blocks):
-    """The blocks of `b` that do what `blocks` do in `a`, the wires renamed."""
+    """The blocks of `b` that correspond to `blocks` of `a` under the relabelling."""
     factors = stagewise.factors(a, blocks)
     made = []
     for t, stage in enumerate(b):
@@ -244,7 +244,7 @@ def carried(a, b, columns, blocks):
 
 
 def assert_same_up_to_ends(a, b, seed=0):
-    """The promise: whatever `a` does, `b` does with its inputs and outputs renamed."""
+    """Assert that `b` equals `a` up to a relabelling of inputs and outputs."""
     found = sm.isomorphism(a, b, ends=True)
     assert found is not None
     columns = columns_by_vf2(a, b, found)
@@ -315,7 +315,7 @@ BANYANS = "omega", "baseline", "mixed_radix(reverse=True)", "shuffle(block=2)"
 
 @pytest.mark.parametrize("spec", BANYANS)
 def test_banyans_are_butterflies_up_to_their_ends(spec):
-    """The check of T22 on matrices; its own, on the switches, goes to many wires."""
+    """The check of T22 on matrices; its own check, on switches, covers many wires."""
     assert_same_up_to_ends(sm.parse(spec)(8), sm.butterfly(8))
     assert sm.isomorphism(sm.parse(spec)(512), sm.butterfly(512), ends=True) is not None
 
@@ -335,7 +335,7 @@ def test_scrambled_networks_with_few_symmetries_are_found(seed, pairs):
 
 
 def test_a_wired_network_may_have_no_single_relabelling():
-    """Its grid graph is all that counts, and does not tell which wire goes on as which."""
+    """Only the grid graph counts, and it does not determine how wires continue."""
     for pair in ((sm.families.omega(8), sm.butterfly(8)), (sm.butterfly(8), sm.families.omega(8))):
         with pytest.raises(WiringError, match=r"is not straight: .*ends=True.*, or compare"):
             sm.isomorphism(*pair)

@@ -78,7 +78,7 @@ def test_the_rank_is_at_most_the_dimension(net, seed):
     "net", [sm.butterfly(8), sm.butterfly(8, block=4), sm.mixed_radix(12), sm.ruler(4)]
 )
 def test_the_rank_at_random_blocks_is_the_dimension(net):
-    """Redundant parameters or not: the second has 24, and 20 directions."""
+    """With and without redundant parameters: the second has 24 and rank 20."""
     found = conditioning(net, rng=0)
     assert found.resolved
     assert found.ratio == found.singular_values[found.directions - 1] / found.singular_values[0]
@@ -132,7 +132,7 @@ def test_singular_values_below_rounding_are_reported():
 
 @pytest.mark.parametrize("count", [1, 10, 1000])
 def test_a_ratio_is_reported_only_above_the_rounding_error(count):
-    """Singular values are known up to eps times the largest, and the more the worse."""
+    """Singular values have an error of eps times the largest, growing with their number."""
     eps = 2.0**-52
     for times, resolved in [(0.5, False), (2, True), (1e3, True)]:
         values = np.ones(count + 1)

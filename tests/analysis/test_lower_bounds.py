@@ -1,4 +1,4 @@
-"""Lower bounds: no network goes below them, and some reach them."""
+"""Lower bounds: no network is below them, and some meet them."""
 
 import json
 from fractions import Fraction
@@ -86,7 +86,7 @@ def test_gossip_meets_the_bound_on_parameters(width):
 
 @given(st.integers(2, 60).map(lambda k: 2 * k + 1))
 def test_brickwalls_and_rulers_meet_the_bound_on_stages(width):
-    """T13: odd widths take d stages of 2×2 switches, and the brick-wall has no more."""
+    """T13: odd widths need d stages of 2×2 switches, which the brick-wall attains."""
     net = sm.brickwall(width)
     assert least(net, "universal", "depth") == net.depth == width
     assert least(net, "universal", "parameters") == net.parameters
@@ -118,7 +118,7 @@ def test_the_universal_depth_bound_uses_the_best_partition(width, block):
 
 
 def test_the_universal_depth_bound_counts_remaining_wires():
-    """Of 5 wires a stage has a switch of 3 and one of 2, 4 parameters: 10 take 3 stages."""
+    """On 5 wires a stage has at most switches of 3 and 2, so 4 parameters: 10 need 3 stages."""
     found = {(r.goal, r.quantity): r.least for r in lower_bounds(5, block=3).rows}
     assert found["universal", "depth"] == 3
 

@@ -25,7 +25,7 @@ def cases(draw, **options):
 
 
 def separated(net, outputs, inputs, removed):
-    """Whether no path of the grid graph is left when these of its nodes are removed."""
+    """Whether removing these nodes from the grid graph leaves no path."""
     graph = net.to_networkx()
     graph.remove_nodes_from(removed)
     reached = set()
@@ -37,7 +37,7 @@ def separated(net, outputs, inputs, removed):
 
 @given(cases())
 def test_rank_bound_is_the_minimum_vertex_cut(case):
-    """Menger: as many paths that share no node, here found by networkx."""
+    """Menger: the number of disjoint paths, found by networkx, is the same."""
     net, outputs, inputs = case
     graph = nx.DiGraph()
     graph.add_nodes_from(["from", "to"])
@@ -90,7 +90,7 @@ def exact(net, seed, prime=MERSENNE):
 
 @given(cases(), seeds())
 def test_the_rank_of_almost_all_members_is_the_bound(case, seed):
-    """A random member misses it with a chance of about degree / 2³¹; no member exceeds it."""
+    """A random member has a lower rank with probability about degree / 2³¹, never a higher one."""
     net, outputs, inputs = case
     part = exact(net, seed)[np.ix_(outputs, inputs)]
     assert modular.rank(part, MERSENNE) == sm.rank_bound(net, outputs, inputs)

@@ -50,7 +50,7 @@ def test_mixing_is_the_second_singular_value(net):
 
 @given(some_networks)
 def test_mixing_is_zero_exactly_if_all_averages_are_equal(net):
-    """T9: and then they have (d/2)·log₂ d parameters at least."""
+    """T9: perfect mixing needs at least (d/2)·log₂ d parameters."""
     perfect = all(x == Fraction(1, net.width) for row in averages(net) for x in row)
     assert (sm.mixing(net) < 1e-9) == perfect
     if perfect:
@@ -145,7 +145,7 @@ def test_fourth_moments_lie_between_the_squares_of_the_energy_and_the_energy(net
 
 @given(st.integers(2, 8), st.integers(1, 4))
 def test_switches_in_a_row_are_one_switch(width, times):
-    """A product of Haar matrices is Haar, though its paths are many."""
+    """A product of Haar matrices is Haar, although it has many paths."""
     net = sm.Network.of(width, [[range(width)]]).repeat(times)
     np.testing.assert_allclose(fourth_moments(net), 3 / (width * (width + 2)), rtol=1e-12)
     unitary = fourth_moments(net, unitary=True)
@@ -166,7 +166,7 @@ def test_switches_in_a_row_are_one_switch(width, times):
     ids=["gossip", "benes", "boft", "twice", "odd"],
 )
 def test_moments_are_those_of_samples(net, dtype, special):
-    """Means of n independent draws are off by some σ/√n: 5 of them, for all entries."""
+    """Means of n independent draws have errors of order σ/√n: 5 of these for all entries."""
     draws = 4000
     rng = np.random.default_rng(1)
     squares = np.array(

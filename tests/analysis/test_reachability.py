@@ -54,7 +54,7 @@ def test_selected_rows_of_reach_agree_with_all_rows(net, data):
     "family", ["shuffle(block=2)", "benes", "random(block=4, depth=12, rng=0)"]
 )
 def test_reach_of_wide_networks_uses_bounded_memory(family):
-    """Half as much as the whole would take in bits, and a sixteenth of what it takes in bytes."""
+    """Half of the matrix in bits, and a sixteenth of it in bytes."""
     net = sm.parse(family)(16_384)
     tracemalloc.start()
     try:
@@ -106,7 +106,7 @@ def test_reach_composes(net, other):
 
 @pytest.mark.parametrize("width", [1, 63, 64, 65, 129, 2111, 2113])
 def test_reach_is_correct_at_word_and_chunk_boundaries(width):
-    """A ring of pairs, then its other pairs: each input reaches a known few outputs."""
+    """The even and the odd pairs of a ring: each input reaches few, known outputs."""
     even = [[i, i + 1] for i in range(0, width - 1, 2)]
     odd = [[i, i + 1] for i in range(1, width - 1, 2)]
     net = sm.Network.of(width, [even, odd])

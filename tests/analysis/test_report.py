@@ -1,4 +1,4 @@
-"""report and compare: the values against independent counts, and every form agrees with them."""
+"""report and compare against independent counts, in every output format."""
 
 import json
 import math
@@ -378,7 +378,7 @@ def test_an_interrupted_comparison_keeps_its_rows():
 
 
 def words(found):
-    """Return the text of a report, by the name in front."""
+    """Return the lines of a report by name."""
     return dict(re.split(r"\s{2,}", line) for line in str(found).split("\n\n")[0].splitlines())
 
 

@@ -1,4 +1,4 @@
-"""Audits: what they measure, measured here on the dense matrices; and files of all kinds."""
+"""Audits against measurements on dense matrices, and files of all kinds."""
 
 import json
 import math
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even k
 
 
 def groups_of(layer, weight, side):
-    """Return the matrices whose rows are compared, written here on its own."""
+    """Return the matrices whose rows are compared, computed independently."""
     w = weight.detach().double()
     if isinstance(layer, nn.Embedding):
         return [w[w.norm(dim=1) > 0]]  # the entry for padding has no direction
@@ -171,7 +171,7 @@ def test_the_audit_ignores_dropout_and_training_mode(training):
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("merged", [False, True])
 def test_both_sides_are_measured_one_after_the_other(scale, training, merged):
-    """The first from the plain weight, the second, with the scale, from what the first made."""
+    """The inputs start from the plain weight; the outputs, with the scale, from that result."""
     peft = pytest.importorskip("peft")
     from structmat.peft import StructmatConfig
 
@@ -357,7 +357,7 @@ def test_it_prints_and_is_json_and_html(folder):
 
 
 def test_the_html_page_explains_its_columns(folder):
-    """merge_difference is there of a model in memory only."""
+    """merge_difference exists only for models in memory."""
     for found, there in (
         (audit(folder / "ours", model=folder / "model"), False),
         (audit(adapt(make(), "mixed_radix")), True),

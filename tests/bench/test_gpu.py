@@ -1,4 +1,4 @@
-"""The measurements of a GPU, run small in Triton's interpreter."""
+"""The GPU benchmark at small sizes in Triton's interpreter."""
 
 import json
 import math

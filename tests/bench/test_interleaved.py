@@ -21,17 +21,17 @@ def test_without_the_reference_there_are_no_ratios():
 
 @given(names, st.integers(1, 5), st.integers(0, 3))
 def test_steps_are_interleaved_and_warm_up_rounds_are_discarded(labels, rounds, warmup):
-    order, told, now = [], [], itertools.count()
+    order, steps, now = [], [], itertools.count()
     times = interleaved(
         {name: lambda name=name: order.append(name) for name in labels},
         rounds=rounds,
         warmup=warmup,
-        on_step=lambda: told.append(1),
+        on_step=lambda: steps.append(1),
         clock=lambda: float(next(now)),
     )
     assert order == labels * (warmup + rounds)
     assert times == {name: [1.0] * rounds for name in labels}  # the clock ticks at every look
-    assert len(told) == len(order)
+    assert len(steps) == len(order)
 
 
 def test_one_warm_up_round_is_the_default():

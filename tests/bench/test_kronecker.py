@@ -1,4 +1,4 @@
-"""The chain of Kronecker-sparse factors: with lazylinop where it is installed, and a stand-in."""
+"""The chain of Kronecker-sparse factors, with lazylinop if installed and with a stand-in."""
 
 import sys
 from types import ModuleType
@@ -117,7 +117,7 @@ def test_the_candidate_trains_and_starts_as_the_layer(library, dtype):
 
 
 def test_the_operator_uses_the_current_values(library):
-    """One that was made before a step, and kept, would give what was before."""
+    """An operator cached before a training step would have the old values."""
     chain = drawn((2, 2), 1)
     x = torch.randn(3, 4, dtype=torch.float64)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""The curves of the time of a rotation: the script, its record, and what is made of it."""
+"""The scaling measurements: the script, its record, and the tables and curves."""
 
 import importlib.util
 import json
@@ -86,7 +86,7 @@ def test_the_axes_are_those_of_the_page(script):
 
 
 def test_the_timed_layers_are_not_the_identity(script):
-    """Generators of zero would be a shortcut that no training has."""
+    """Zero generators could take a shortcut that training does not have."""
     point = script.Point("monarch", 16, "monarch", 16, 4)
     matrix = point.module().matrix()
     assert (matrix.diagonal() < 1).all()

@@ -108,7 +108,7 @@ def test_long_names_are_truncated_in_the_table(capsys):
 
 
 def test_list_builds_nothing_huge(capsys):
-    """A family may promise a network that no machine could hold."""
+    """A family may claim a network too large for memory."""
 
     @sm.family("any", claims=lambda *_: sm.families.Claims(depth=10**9, parameters=5, dense_at=7))
     def endless(width):
@@ -208,7 +208,7 @@ def test_without_matplotlib_show_draws_text_and_names_the_extra(capsys, tmp_path
 
 @pytest.fixture
 def importing(tmp_path, monkeypatch):
-    """A working directory whose modules are forgotten afterwards."""
+    """A working directory whose modules are unloaded afterwards."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     before = {*sys.modules}
@@ -629,7 +629,7 @@ ANIMALS = ["otter", "heron", "lynx", "viper", "moose", "gecko", "raven", "bison"
 
 @pytest.mark.slow
 def test_finetune_accepts_custom_data(tmp_path):
-    """The packaged model, a CSV file, a topology of one's own: through the real command."""
+    """The real command with the packaged model, a CSV file and a custom topology."""
     path = tmp_path / "mine.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)

@@ -1,4 +1,4 @@
-"""The script of `structmat completion`, run by the shells that are here."""
+"""The script of `structmat completion`, run by the installed shells."""
 
 from __future__ import annotations
 

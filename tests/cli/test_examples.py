@@ -1,4 +1,4 @@
-"""Every command's help ends with an example, which does what it says as it stands."""
+"""The help of every command ends with an example that runs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_the_help_shows_the_example_on_one_line(capsys, name):
 
 @pytest.fixture
 def files(tmp_path, monkeypatch):
-    """A working directory with what the examples read."""
+    """A working directory with the files that the examples read."""
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

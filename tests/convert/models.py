@@ -1,4 +1,4 @@
-"""What the tests of conversion share: small models, and PEFT's adapters on them."""
+"""Small models, and PEFT adapters on them, for the tests of conversion."""
 
 import torch
 from torch import nn
@@ -43,7 +43,7 @@ def effective(model):
 
 
 def same(a, b, tolerance=1e-6):
-    """Assert that two sets of tensors have one set of names, and the same values."""
+    """Assert that two sets of tensors have the same names and values."""
     assert a.keys() == b.keys()
     for name in a:
         assert a[name].shape == b[name].shape, name

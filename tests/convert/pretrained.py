@@ -1,4 +1,4 @@
-"""Tiny models of transformers whose files name or lay out tensors otherwise than memory does."""
+"""Tiny transformers models whose files name or lay out tensors differently from memory."""
 
 import torch
 import transformers
@@ -53,7 +53,7 @@ def nomic():
 
 
 def mixtral():
-    """Return a model whose files hold each expert by itself."""
+    """Return a model whose files contain each expert separately."""
     return transformers.MixtralForCausalLM(
         transformers.MixtralConfig(**TEXT, num_local_experts=3, num_experts_per_tok=1)
     )

@@ -1,4 +1,4 @@
-"""What is converted is found from the files; nothing is written unless all of it can be."""
+"""Conversion detects formats from files, and writes everything or nothing."""
 
 import json
 
@@ -35,7 +35,7 @@ files = pytest.importorskip("safetensors.torch")
 
 
 def saved_model(model, folder, shards=1):
-    """Save a model as transformers does: in shards with an index, beside other files."""
+    """Save a model as transformers does: in shards with an index, among other files."""
     folder.mkdir()
     tensors = {name: value.contiguous() for name, value in model.state_dict().items()}
     names = [f"model-{k}-of-{shards}.safetensors" for k in range(shards)]
@@ -75,7 +75,7 @@ def test_any_network_merges_as_its_adapter_does(tmp_path_factory, net, side, see
 
 @st.composite
 def parts_of_formats(draw):
-    """Draw a format, and a network that it holds: some of its stages, with wires reordered."""
+    """Draw a format and a network of it, with some of the stages and reordered wires."""
     to = draw(st.sampled_from(["peft-boft", "peft-oft", "lycoris", "gsoft"]))
     size = 2 * draw(st.integers(1, 3))
     if to == "gsoft":
@@ -350,7 +350,7 @@ def test_options_that_do_not_go_together_are_refused(tmp_path, options, error, m
 
 
 def test_a_directory_with_more_than_the_model_is_read_by_its_index(tmp_path):
-    """Training leaves adapters beside models, and some publish the same weights twice."""
+    """Directories may also contain adapters, or the same weights in several formats."""
     saved_model(linears(), tmp_path / "model", 2)
     other = {name: value + 1 for name, value in linears().state_dict().items()}
     files.save_file(other, tmp_path / "model" / "consolidated.safetensors")

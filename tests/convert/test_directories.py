@@ -1,4 +1,4 @@
-"""A merged model's directory: all of the model's, but for other forms of its old weights."""
+"""The directory of a merged model: all files except other forms of the old weights."""
 
 import json
 import os
@@ -49,7 +49,7 @@ STALE = {
 
 
 def model_in(folder, extra, *, metadata=None):
-    """Write a model with these files beside its weights."""
+    """Write a model with these additional files."""
     folder.mkdir()
     files.save_file(dict(linears().state_dict()), folder / "model.safetensors", metadata)
     modules = [{"path": ""}, {"path": "1_Pooling"}, {"path": "2_Dense"}]
@@ -102,7 +102,7 @@ def test_every_omitted_form_is_reported(tmp_path, adapter):
 
 
 def test_links_are_followed_without_cycles(tmp_path, adapter):
-    """As a cache of a hub has it: files are links to blobs."""
+    """As in a Hub cache, files are links to blobs."""
     model = model_in(tmp_path / "blobs", KEPT)
     cached = tmp_path / "cached"
     cached.mkdir()

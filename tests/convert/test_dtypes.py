@@ -1,4 +1,4 @@
-"""Numbers of few bits and others that are no weights: read as what they are, or refused by name."""
+"""Low-precision and non-numeric dtypes are read exactly or rejected by name."""
 
 import copy
 
@@ -29,7 +29,7 @@ REFUSED = EIGHT_BITS + OTHERS + NO_NUMBERS
 
 
 def held(shape, dtype):
-    """Return a tensor of any dtype; torch makes few of some."""
+    """Return a tensor of any dtype, including those that torch supports only partly."""
     whole = torch.zeros(shape, dtype=torch.uint8)
     return whole.view(dtype) if dtype.itemsize == 1 else whole.to(dtype)
 

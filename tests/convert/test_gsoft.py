@@ -1,4 +1,4 @@
-"""GSOFT, written here as its paper defines it: y = s ⊙ W P⁻¹ L P R x."""
+"""GSOFT against the definition in its paper: y = s ⊙ W P⁻¹ L P R x."""
 
 import pytest
 import torch

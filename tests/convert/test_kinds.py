@@ -1,4 +1,4 @@
-"""Convolutions of any dimension, their channels, and embeddings: merged, as LoRA, and refused."""
+"""Convolutions of any dimension and embeddings: merged, as LoRA, and rejected."""
 
 import pytest
 import torch
@@ -27,7 +27,7 @@ class Mixed(nn.Module):
         self.space = nn.Conv3d(4, 6, 2)
 
     def forward(self, tokens, x):
-        """Return what each layer makes of its part."""
+        """Return the output of each layer for its part of the input."""
         return (
             self.line(self.table(tokens).mT),
             self.plane(x[:, :, 0]),

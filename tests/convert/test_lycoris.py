@@ -1,4 +1,4 @@
-"""The package lycoris-lora is the oracle: it merges what we import, and loads what we export."""
+"""The package lycoris-lora is the oracle: it merges imported and loads exported files."""
 
 import pytest
 import torch

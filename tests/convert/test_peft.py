@@ -1,4 +1,4 @@
-"""PEFT itself is the oracle: it merges what we import, and loads what we export."""
+"""PEFT is the oracle: it merges imported and loads exported files."""
 
 import json
 
@@ -367,7 +367,7 @@ def test_many_wires_of_reflections_are_refused_as_one_switch(tmp_path):
 
 
 def test_biases_of_other_layers_are_merged_or_refused(tmp_path):
-    """PEFT's bias="all" trains those of layers that it does not adapt as well."""
+    """PEFT's bias="all" also trains the biases of layers that it does not adapt."""
     model = linears()
     theirs = trained(copied(model, linears()), config("boft", bias="all"), tmp_path / "theirs")
     with pytest.raises(FileError, match=r"1\.bias was trained, but not its whole module"):
@@ -387,7 +387,7 @@ def test_an_hra_with_orthogonal_vectors_is_converted_to_exponentials(tmp_path):
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
 def test_factors_of_boft_are_those_of_pefts_permutations(tmp_path, depth):
-    """PEFT makes them with its CUDA extension only, so its recipe is the oracle here."""
+    """PEFT needs its CUDA extension for these, so its formula is the oracle."""
     from tests.convert.test_peft_recipe import peft_rotation
 
     save_file = pytest.importorskip("safetensors.torch").save_file

@@ -1,4 +1,4 @@
-"""The same skew parameters give PEFT's rotation; its own permutations are the oracle."""
+"""The same skew-symmetric parameters give PEFT's rotation; its permutations are the oracle."""
 
 import numpy as np
 import pytest
@@ -69,7 +69,7 @@ def test_an_adapted_layer_agrees_with_peft(m):
 
 
 def test_a_complete_peft_layer_agrees(monkeypatch):
-    """PEFT's own layer, not only its recipe; without its compiled extension that is m = 1."""
+    """PEFT's layer itself, which without its compiled extension has m = 1."""
     peft = pytest.importorskip("peft")
     monkeypatch.setattr(peft_layer, "get_fbd_cuda", lambda: None)  # it would try to compile it
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""structmat's method in PEFT: read as any format, and written so that PEFT loads it."""
+"""structmat's method in PEFT: its files are read, and written files load in PEFT."""
 
 import json
 
@@ -104,7 +104,7 @@ def rest(options):
 
 
 def test_a_boft_of_peft_becomes_structmats_method(tmp_path):
-    """So BOFT of several factors runs in PEFT where its own cannot be compiled."""
+    """Thus BOFT with several factors runs in PEFT without its CUDA extension."""
     one = ours(linears(), "butterfly(block=4, depth=3)", target_modules=["up"])
     save_adapter(one, tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "boft", to="peft-boft")

@@ -1,4 +1,4 @@
-"""Models of transformers: names of files and of memory, and embeddings with added rows."""
+"""Transformers models: tensor names in files and in memory, and embeddings with added rows."""
 
 import json
 
@@ -88,7 +88,7 @@ def test_fully_trained_modules_are_converted(tmp_path, build, options, named):
 
 
 def test_an_adapter_with_the_names_of_files_is_one_of_the_model_in_memory(tmp_path):
-    """As those are that were trained before the model was renamed."""
+    """As in adapters that were trained before the model was renamed."""
     build = pretrained.llava
     made(build).save_pretrained(tmp_path / "model")
     one = ours(made(build), "mixed_radix", target_modules=r".*language_model.*q_proj")
@@ -113,7 +113,7 @@ def test_an_adapter_with_the_names_of_files_is_one_of_the_model_in_memory(tmp_pa
 
 
 def test_a_transposed_square_weight_is_recognised_from_the_configuration(tmp_path):
-    """Its shape does not tell which axis the inputs are."""
+    """Its shape does not determine the axis of the inputs."""
     build = pretrained.gpt2
     made(build).save_pretrained(tmp_path / "model")
     config = StructmatConfig(
@@ -262,7 +262,7 @@ def test_a_shared_layer_is_not_converted_to_lora(tmp_path, build, where):
 
 
 class Twice(torch.nn.Module):
-    """A layer in one module of two names."""
+    """A layer within a module that has two names."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""Code on the pages can be read without scrolling on a usual screen."""
+"""Code on the pages fits on a usual screen."""
 
 from __future__ import annotations
 

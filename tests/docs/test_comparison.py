@@ -1,4 +1,4 @@
-"""Every number of the comparison with other libraries stands in a record of a run."""
+"""Every number of the comparison with other libraries is quoted from a record."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DOCS = ROOT / "docs"
 
 
 def rows(page, heading):
-    """Return the cells of the first table below a heading, without its head."""
+    """Return the cells of the first table below a heading, without the header."""
     table = re.search(rf"^## {heading}\n.*?((?:^\|[^\n]*\n)+)", page, re.M | re.S)[1]
     return [[c.strip() for c in row.strip("|").split("|")] for row in table.splitlines()[2:]]
 

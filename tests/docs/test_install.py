@@ -1,4 +1,4 @@
-"""What the page on installing names is there."""
+"""The extras and targets that the installation page names exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every link between files of the repository leads to a file, and to a heading of it."""
+"""Every link between files of the repository resolves to a file and a heading."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The logo is what its script draws, and can be seen on light pages and on dark ones."""
+"""The logo is the output of its script, and has contrast on light and dark pages."""
 
 from __future__ import annotations
 

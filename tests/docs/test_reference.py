@@ -1,4 +1,4 @@
-"""The reference shows every public name, once."""
+"""The reference shows every public name exactly once."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ELSEWHERE = {  # of structmat: modules with sections of their own, and no name a
 
 
 def public(module):
-    """Return the public names of a module, what it lists or what it defines, less constants.
+    """Return the public names of a module, listed or defined, without constants.
 
     Sphinx shows constants only where a comment describes them, and not those of a submodule.
     """

@@ -33,7 +33,7 @@ def server():
 
 @pytest.fixture(scope="module")
 def browser():
-    """A Chromium; without one the tests that need it fail, unless they are left out knowingly."""
+    """A Chromium; without one the tests fail, unless BROWSER=none skips them."""
     if left_out():
         pytest.skip(LEFT_OUT)
     from playwright.sync_api import sync_playwright
@@ -49,7 +49,7 @@ def browser():
 
 @pytest.fixture
 def opened(browser):
-    """A function that opens an address; at the end nothing may have gone wrong on any page."""
+    """A function that opens an address; fails at the end if any page had an error."""
     contexts, faults, requests = [], [], []
 
     def open_page(address, **options):

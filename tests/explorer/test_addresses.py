@@ -1,4 +1,4 @@
-"""What is shown is in the address: links, reloads and Back, on the served and on a saved page."""
+"""The address encodes what is shown: links, reloads and Back, on served and saved pages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Drawing by hand: what is chosen, undone, resized and said."""
+"""Drawing by hand: selecting, undoing, resizing and messages."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page in a real browser: what is clicked, typed and shown, beside what the library says."""
+"""The page in a real browser, compared with the library."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def node(page, column, wire):
 
 
 def wait_for(page, spec, width):
-    """Wait until a network is shown, and its dimension."""
+    """Wait until a network and its dimension are shown."""
     page.locator("#title code", has_text=re.compile(f"^{re.escape(spec)}$")).wait_for()
     page.locator("#title", has_text=re.compile(rf"· {width:,} wire")).wait_for()
     page.wait_for_selector("#dimension .value:not(.waiting)")
@@ -41,7 +41,7 @@ def shown(page):
 
 
 def expected(net):
-    """The same numbers by the library."""
+    """The same numbers from the library."""
     report, group = sm.report(net), net.width**2
     reached = int(sm.reach(net).sum())
     share = "100%" if report.dense else f"{float(f'{100 * reached / group:.3g}'):g}%"
@@ -274,7 +274,7 @@ LIT = """() => [...document.querySelectorAll(".node.on")]
 
 
 def lit(page):
-    """The wires on which something is shown to have spread, by column."""
+    """The highlighted wires, by column."""
     columns = {}
     for column, wire in page.evaluate(LIT):
         columns.setdefault(column, set()).add(wire)
@@ -282,7 +282,7 @@ def lit(page):
 
 
 def spread(net, column, wire):
-    """The same by `structmat.reach` of the stages after the column, and of those before."""
+    """The same from `structmat.reach` of the stages after and before the column."""
     columns = {}
     for t in range(net.depth + 1):
         reached = sm.reach(net[column:t])[:, wire] if t >= column else sm.reach(net[t:column])[wire]

@@ -1,4 +1,4 @@
-"""What the page asks for, and what it is answered, without server and browser."""
+"""The requests of the page and their answers, without server and browser."""
 
 import contextlib
 import json
@@ -21,14 +21,14 @@ from tests.waiting import PATIENCE
 
 
 def made_by(program):
-    """What a program calls `net`."""
+    """The value of `net` after running a program."""
     names = {}
     exec(program, names)  # noqa: S102 - our own code, which is to be run
     return names["net"]
 
 
 def drawing_of(net):
-    """The question of a page on which a straight network was drawn."""
+    """The request of a page on which a straight network was drawn."""
     stages = [[row for bank in stage.banks for row in bank.reads.tolist()] for stage in net.stages]
     return json.loads(json.dumps({"width": net.width, "stages": stages}))
 

@@ -1,4 +1,4 @@
-"""The server answers its own page, and nobody else."""
+"""The server answers only its own page."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SLOW = sm.families.triangle(256)  # a rank of 32,640 dimensions
 
 
 def sent(server, method, path, body=None, headers=None):
-    """What the server answers: status, headers and body."""
+    """The response of the server: status, headers and body."""
     connection = http.client.HTTPConnection("127.0.0.1", server.server_port, timeout=PATIENCE)
     try:
         connection.request(method, path, body, headers or {})
@@ -163,7 +163,7 @@ def test_an_occupied_or_invalid_port_is_rejected(server):
 
 
 def asking(measurer, net, page, answers):
-    """A thread that asks for a dimension, when it is being computed."""
+    """A thread that requests a dimension, once the computation has started."""
     thread = threading.Thread(target=lambda: answers.append(measurer.dimension(net, page)))
     thread.start()
     while not measurer.is_busy:

@@ -33,7 +33,7 @@ def always(answer):
 
 @pytest.fixture
 def registered():
-    """Register a function as a family, and take it out again."""
+    """Register a function as a family, and unregister it at the end."""
     names = []
 
     def register(build, *, refuses=even, **options):

@@ -1,4 +1,4 @@
-"""Butterflies and random networks: what they are, beside what `check_family` finds of all."""
+"""Butterflies and random networks, in addition to the checks of `check_family`."""
 
 import itertools
 import math

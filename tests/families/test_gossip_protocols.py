@@ -1,4 +1,4 @@
-"""Gossip networks against what is known of gossip: fewest rounds, fewest calls."""
+"""Gossip networks against known results: minimum rounds, minimum calls."""
 
 import itertools
 import math
@@ -20,7 +20,7 @@ def calls_of(net):
 
 
 def everyone_knows_all(width, calls):
-    """Follow who knows what, call by call: the oracle is sets, one call at a time."""
+    """Simulate the gossip protocol with sets, one call at a time."""
     known = [{i} for i in range(width)]
     for i, j in calls:
         known[i] = known[j] = known[i] | known[j]
@@ -66,7 +66,7 @@ def test_gossip_is_dense_with_the_fewest_calls(width):
 
 @pytest.mark.parametrize("width", range(5, 60))
 def test_no_call_of_gossip_is_idle(width):
-    """Without any one call somebody misses something, as the least number demands."""
+    """Without any one call the protocol is incomplete, as the number of calls is minimal."""
     calls = calls_of(sm.gossip(width))
     for missing in range(0, len(calls), max(1, len(calls) // 15)):
         assert not everyone_knows_all(width, calls[:missing] + calls[missing + 1 :])
@@ -90,12 +90,12 @@ def test_gossip_supports_the_widths_of_models():
         i, j = stage.banks[0].reads.T
         count[i] += count[j]
     assert count[:4].sum() == net.width
-    told = np.arange(net.width) < 4
+    informed = np.arange(net.width) < 4
     for stage in net[half + 1 :].stages:
         i, j = stage.banks[0].reads.T
-        assert told[i].all()
-        told[j] = True
-    assert told.all()
+        assert informed[i].all()
+        informed[j] = True
+    assert informed.all()
 
 
 @pytest.mark.parametrize(

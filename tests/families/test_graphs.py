@@ -1,4 +1,4 @@
-"""Families from graphs: each edge a switch, and each graph made anew from its definition."""
+"""Families from graphs: each edge is a switch, and the graph agrees with its definition."""
 
 import itertools
 import math
@@ -33,7 +33,7 @@ def graph_of(net):
 
 
 def second_eigenvalue(graph):
-    """Return the largest size of an eigenvalue other than ±Δ, each of these taken once."""
+    """Return the largest absolute value of an eigenvalue other than ±Δ."""
     degree = max(dict(graph.degree).values())
     values = np.linalg.eigvalsh(nx.to_numpy_array(graph))
     inner = values[1 if abs(values[0] + degree) < 1e-9 else 0 : -1]
@@ -259,7 +259,7 @@ def test_ramanujan_meets_the_eigenvalue_bound(width, degree):
 
 
 def test_graphs_that_are_not_ramanujan_are_drawn_again(monkeypatch):
-    """Two complete graphs apart, and a long prism, are refused; K_{4,4} is not."""
+    """Two disjoint complete graphs and a long prism are rejected; K_{4,4} is not."""
     assert not expanders._is_ramanujan(nx.disjoint_union(*[nx.complete_graph(5)] * 2), 4)
     assert not expanders._is_ramanujan(nx.circular_ladder_graph(40), 3)
     assert not expanders._is_ramanujan(nx.circular_ladder_graph(600), 3)

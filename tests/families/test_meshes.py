@@ -43,7 +43,7 @@ def dimensions_moved(net, seed):
 
 @pytest.mark.parametrize("width", range(2, 40))
 def test_brickwall_is_a_repeated_path(width):
-    """By colouring the path's edges, twice as often as needed and cut."""
+    """By colouring the edges of the path, repeated and truncated."""
     repeated = sm.from_graph(nx.path_graph(width), repeat=width)
     assert sm.brickwall(width) == repeated[: width if width > 2 else 1]
     assert sm.brickwall(width).parameters == math.comb(width, 2)
@@ -81,7 +81,7 @@ def test_round_robin_is_the_complete_graph(width):
 
 @pytest.mark.parametrize("power", range(1, 8))
 def test_ruler_strides_follow_the_ruler_sequence(power):
-    """A ruler of twice the length is two of them, with a longer mark between."""
+    """A ruler of twice the length is two rulers with a longer mark between them."""
     strides = []
     for k in range(power):
         strides = [*strides, 2**k, *strides]

@@ -14,7 +14,7 @@ from structmat.linalg import factors as stagewise
 
 
 def carried(net):
-    """Return for each input the output it comes to through identity blocks."""
+    """Return the output that each input reaches through identity blocks."""
     return np.argsort(net.straightened().outputs).tolist()
 
 
@@ -96,7 +96,7 @@ def test_benes_counts(power):
 
 @pytest.mark.parametrize("width", [2, 4, 8])
 def test_benes_routes_every_permutation(width):
-    """Exhaustive: the permutations that some setting of the switches makes, stage by stage."""
+    """Exhaustive: the permutations of all settings of the switches, stage by stage."""
     net = sm.benes(width)
     made = np.arange(width)[None]
     for stage in net.stages:

@@ -15,7 +15,7 @@ from structmat.testing import families
 
 
 def outcome(call):
-    """Return what a call returns, and what it says where it refuses; other errors go through."""
+    """Return the value of a call, or the message of its StructmatError."""
     try:
         return call(), ""
     except StructmatError as error:

@@ -1,4 +1,4 @@
-"""Shuffles, dealt hands and Kautz digraphs against the least depth that such blocks can have."""
+"""Shuffles, dealt hands and Kautz digraphs against the minimum depth for their blocks."""
 
 import tracemalloc
 
@@ -33,7 +33,7 @@ def test_shuffle_is_dense_at_the_minimum_depth_for_every_width(block):
 
 @given(st.integers(2, 8), st.integers(1, 12), st.integers(1, 4))
 def test_shuffle_is_gsoft_straightened(block, hands, depth):
-    """Blocks side by side, then i → (i mod r)·b + ⌊i/r⌋, again and again, as a wired network."""
+    """Alternating diagonal blocks and i → (i mod r)·b + ⌊i/r⌋, as a wired network."""
     width = block * hands
     wires = np.arange(width).reshape(-1, block)
     to = np.array([(i % hands) * block + i // hands for i in range(width)])
@@ -81,7 +81,7 @@ def test_deal_agrees_with_dealing_cards(width, data):
 
 @pytest.mark.parametrize("block", [*range(2, 9), 12, 16, 21])
 def test_deal_is_dense_at_most_one_stage_above_the_bound(block):
-    """The depth, which the family finds by following hands, is found again wire by wire."""
+    """The depth that the family computes from hands agrees with a computation by wires."""
     for width in range(block, 150):
         net = sm.families.deal(width, block)
         least = least_depth(width, block)
@@ -135,7 +135,7 @@ def successors(width, block):
 
 @pytest.mark.parametrize("block", range(2, 7))
 def test_kautz_counts_the_walks_of_the_digraph(block):
-    """As many paths as walks, up to the names of the outputs, which a straight network chooses."""
+    """The path counts are walk counts, up to a relabelling of the outputs."""
     for width in range(block, 61, block):
         walks = np.eye(width, dtype=np.int64)
         for depth in range(1, 5):

@@ -1,4 +1,4 @@
-"""`structmat bench`: what is measured, how it is told, what is refused."""
+"""`structmat bench`: measurements, output and rejected input."""
 
 import json
 

@@ -68,7 +68,7 @@ def test_the_record_counts_the_trainable_parameters(record, name):
 
 
 def apart(plan, record, names, key, comparisons):
-    """Which of the methods differ from the baseline, and which way."""
+    """The methods that differ from the baseline, with the sign."""
     found = {}
     for name in names:
         gaps = studies.gaps(plan, record, name, key)
@@ -171,7 +171,7 @@ def test_means_exclude_the_padding():
 
 
 def test_the_head_and_the_body_have_separate_rates(tiny_model, task):
-    """At a rate of zero the adapter stays; the head learns all the same."""
+    """At a rate of zero the adapter does not change, while the head is trained."""
     source = pretrained(str(tiny_model))
     classifier = source.classifier(task.labels)
     model = script.METHODS["OFT"].prepare(classifier)

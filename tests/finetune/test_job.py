@@ -76,7 +76,7 @@ def test_the_counts_are_generators_and_head(done, source, task):
 
 
 def test_our_oft_learns_the_same_as_pefts(source, task):
-    """The same parametrization from the same start: only rounding tells them apart."""
+    """The same parametrization and initial values: only rounding differs."""
     losses = []
     for method in (named("oft"), named("peft-oft")):
         trained = train(

@@ -1,4 +1,4 @@
-"""The times in the finetuning tables can be measured anew, and nothing else changes."""
+"""The times in the finetuning tables can be measured again without other changes."""
 
 import json
 import shutil

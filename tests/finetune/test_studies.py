@@ -1,4 +1,4 @@
-"""What the studies of docs/ share."""
+"""The functions shared by the studies of docs/."""
 
 import json
 from dataclasses import dataclass

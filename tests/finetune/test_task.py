@@ -21,7 +21,7 @@ def jaccard(left, right):
 
 
 def by_all_pairs(corpus, near):
-    """The plain way: compare all pairs, keep the first of each component with one label."""
+    """The reference: compare all pairs, keep the first of each component with one label."""
     flat = [(label, text) for label, group in corpus.items() for text in group]
     graph = nx.empty_graph(len(flat))
     graph.add_edges_from(

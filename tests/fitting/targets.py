@@ -1,4 +1,4 @@
-"""What the tests of this folder fit to."""
+"""Targets for the tests of fitting."""
 
 import numpy as np
 
@@ -19,7 +19,7 @@ def distance(a, b):
 
 
 def rounding(net):
-    """How far from a member the blocks may be that a direct method or a search finds for it.
+    """Return the tolerance for the error of a fit to a member.
 
     Ten ulps of ‖R‖_F for every stage, times √r for sums of r products.
     """

@@ -1,4 +1,4 @@
-"""Alternating Procrustes: it never rises, and ends where no block can be bettered."""
+"""Alternating Procrustes: the error never increases, and the limit is stationary."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ DTYPES = st.sampled_from([float, complex])
 
 @given(networks(wired=False), seeds(), DTYPES, st.booleans())
 def test_the_distance_decreases_with_every_sweep_and_is_exact(net, seed, dtype, special):
-    """Even for a target that is not orthogonal, and past the sweep that forms products anew."""
+    """Also for a target that is not orthogonal, and after products are recomputed."""
     rng = np.random.default_rng(seed)
     target = rng.standard_normal((net.width, net.width)).astype(dtype)
     if target.dtype.kind == "c":

@@ -1,4 +1,4 @@
-"""What the direct methods solve, they solve up to rounding, by structure and not by name."""
+"""Direct methods are exact up to rounding, and depend on the structure, not the name."""
 
 import itertools
 
@@ -115,7 +115,7 @@ def test_the_middle_stage_of_the_ruler_has_the_cosines():
 @settings(max_examples=50)
 @given(st.integers(2, 12), st.sampled_from(["brickwall", "triangle"]), seeds(), st.data())
 def test_nulling_is_invariant_under_relabelling(width, name, seed, data):
-    """From either end of the path, in either order of time, in the middle of more stages."""
+    """From either end of the path, in either order, within additional stages."""
     net = sm.parse(name)(width)
     if data.draw(st.booleans()):
         net = net.inverse()
@@ -133,7 +133,7 @@ def test_nulling_is_invariant_under_relabelling(width, name, seed, data):
 
 @given(st.integers(3, 6), st.lists(st.integers(0, 1), min_size=2, max_size=14), seeds())
 def test_nulling_is_exact_or_not_applicable(width, parities, seed):
-    """Of even and odd stages in any order, repeated ones among them."""
+    """Even and odd stages in any order, with repetitions."""
     kinds = sm.brickwall(width, depth=2)
     net = sm.Network(width, [kinds[parity] for parity in parities])
     target = haar(width, seed)

@@ -18,7 +18,7 @@ EPS = np.finfo(float).eps
 
 @st.composite
 def targets(draw, width):
-    """Targets of many kinds: Haar, signed permutations, diagonal, single entries, any numbers."""
+    """Targets of many kinds: Haar, signed permutations, diagonal, single entries, arbitrary."""
     seed = draw(seeds())
     rng = np.random.default_rng(seed)
     return draw(
@@ -58,7 +58,7 @@ def test_no_fit_is_below_the_lower_bound(net, data, special):
 
 
 def certain(net, target):
-    """Return the least error of blocks of two side by side, in fifty digits."""
+    """Return the minimum error of a direct sum of 2×2 blocks, to fifty digits."""
     with mpmath.workdps(50):
         square = total = mpmath.mpf(0)
         for value in target.ravel().tolist():

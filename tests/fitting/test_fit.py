@@ -1,4 +1,4 @@
-"""fit as a whole: what it returns, what it refuses, and that it can be interrupted."""
+"""fit: its result, rejected input and interruption."""
 
 import sys
 from types import SimpleNamespace
@@ -47,7 +47,7 @@ def test_members_without_a_direct_method_are_found_by_search(net):
 
 
 def test_a_random_target_needs_more_parameters():
-    """Of ever more stages of the ruler; only all of them reach any target."""
+    """For increasing numbers of stages of the ruler; only the full ruler reaches any target."""
     target = haar(16)
     errors = [sm.fit(sm.ruler(16)[:k], target, rng=0).error for k in (4, 8, 12, 14, 15)]
     assert (np.diff(errors) < 0).all()
@@ -124,7 +124,7 @@ def test_an_interrupted_fit_returns_the_best_so_far(monkeypatch):
 
 
 def test_a_worse_refinement_step_is_rejected(monkeypatch):
-    """As when the sweeps summed the same distance otherwise, and a little lower."""
+    """Sweeps may compute the same distance in another order, and slightly lower."""
     net, target = sm.brickwall(6, depth=3), haar(6)
     search = multistart.Search(net, target, special=False, tolerance=0, enough=0.0)
     search.sweep(sm.random_blocks(net, rng=0), most=5)
@@ -161,7 +161,7 @@ def test_no_error_is_below_the_lower_bound_in_any_precision(net, seed, dtype, sp
 @settings(max_examples=100)
 @given(networks(max_width=8), seeds(), st.sampled_from(DTYPES), st.integers(-60, -1))
 def test_the_best_blocks_do_not_depend_on_the_scale_of_the_target(net, seed, dtype, power):
-    """To the last bit for powers of two, by which all numbers scale without rounding."""
+    """Bitwise equal for powers of two, which scale without rounding."""
     target = haar(net.width, seed, dtype=dtype)
     found, other = (
         sm.fit(net, target * factor, rng=0, starts=1, sweeps=5, progress=False)

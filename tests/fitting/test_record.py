@@ -42,7 +42,7 @@ def test_the_record_contains_every_network_of_the_script(script, record):
 
 @pytest.mark.parametrize("name", ["butterfly(512, block=16, depth=1)", "ruler(512)[:1]"])
 def test_the_script_reproduces_the_record(script, record, name):
-    """Where one sweep is all there is to do; longer fits depend on rounding."""
+    """For fits that converge in one sweep; longer fits depend on rounding."""
     (row,) = [row for row in record["networks"] if row["network"] == name]
     again = script.fitted(eval(name, vars(sm.families) | vars(sm)), 3)  # noqa: S307
     assert again["error"] == pytest.approx(row["error"][3], abs=2e-5)
@@ -84,7 +84,7 @@ def test_the_findings_of_the_paper_are_reproduced(script, record):
 
 
 def test_the_statements_about_other_networks_hold(script, record):
-    """Not above the paper's curve: what has two stages or more, but where blocks of 2 lead."""
+    """Networks of two or more stages are not above the curve, except where blocks of 2 are best."""
     x, y = zip(*script.frontier(record), strict=True)
     error = {row["network"]: statistics.median(row["error"]) for row in record["networks"]}
     for row in record["networks"]:
@@ -114,7 +114,7 @@ def test_the_statements_about_other_networks_hold(script, record):
 
 
 def test_the_gauge_of_six_stages_of_blocks_of_16():
-    """As the page says; by the same formula at width 64, which is quick to prove."""
+    """As stated on the page; the same formula at width 64 is quick to verify."""
     widths = [(64, 3, 16), (32, 2, 16)]
     for width, depth, block in widths:
         found = sm.dimension(sm.butterfly(width, block, depth))

@@ -1,4 +1,4 @@
-"""Graphs that hypothesis draws, and the switches that become of them."""
+"""Strategies for graphs, and the switches made from them."""
 
 from itertools import combinations
 
@@ -14,7 +14,7 @@ def pairs(nodes: int) -> list[tuple[int, int]]:
 
 @st.composite
 def graphs(draw, most=12):
-    """Draw any simple graph: each node, and each edge, there or not."""
+    """Draw any simple graph."""
     nodes = draw(st.integers(1, most))
     graph = nx.empty_graph(nodes)
     if nodes > 1:

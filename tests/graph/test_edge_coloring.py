@@ -1,4 +1,4 @@
-"""from_graph: every undirected graph becomes stages of 2×2 switches, as few as promised."""
+"""from_graph: undirected graphs become stages of 2×2 switches, within the stated bound."""
 
 import networkx as nx
 import numpy as np
@@ -42,7 +42,7 @@ def test_a_bipartite_graph_has_as_many_stages_as_its_largest_degree(graph):
 
 
 def colourable(graph: nx.Graph, colours: int) -> bool:
-    """Whether so many colours suffice, by trying them all."""
+    """Whether this number of colours suffices, by exhaustive search."""
     edges = sorted(graph.edges, key=lambda edge: -sum(graph.degree[node] for node in edge))
     chosen: list[int] = []
 

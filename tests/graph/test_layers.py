@@ -1,4 +1,4 @@
-"""from_layers and completion: which drawn layers are stages, and what is said of the others."""
+"""from_layers and completion: which layers are stages, and the errors for the others."""
 
 import re
 from itertools import combinations, pairwise, permutations, product
@@ -44,7 +44,7 @@ def refusal(graph: nx.DiGraph, incomplete: str = "error") -> str | None:
 
 
 def kind(message: str | None) -> str:
-    """Which of the three reasons a refusal gives."""
+    """The reason that an error gives, of three."""
     if message is None:
         return "stage"
     (found,) = (word for word in ("between them", "at least two", "unknown") if word in message)
@@ -52,13 +52,13 @@ def kind(message: str | None) -> str:
 
 
 def named(message: str) -> list[set[int]]:
-    """The sets of wires that a refusal names, in order."""
+    """The sets of wires that an error names, in order."""
     found = re.findall(r"wires? ([\d, and]+) of column", message)
     return [{int(wire) for wire in re.findall(r"\d+", wires)} for wires in found]
 
 
 def decided(pattern: np.ndarray) -> str:
-    """Decide about a pattern by the definitions alone."""
+    """Classify a pattern by the definitions alone."""
     width = len(pattern)
     if not any(pattern[range(width), list(p)].all() for p in permutations(range(width))):
         return "no matching"
@@ -139,7 +139,7 @@ def test_patterns_are_classified_by_the_definitions(pattern):
 
 
 def supports_of_rotations() -> set[bytes]:
-    """The zero patterns of orthogonal 3×3 matrices, found by numbers.
+    """The zero patterns of orthogonal 3×3 matrices, found numerically.
 
     Every rotation is G01(a) G12(b) G01(c). For some a and b, take each c at which an entry
     vanishes, and one at which none need to; then permute rows and columns.

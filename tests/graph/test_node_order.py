@@ -1,4 +1,4 @@
-"""The order of nodes is that of the nodes, not of their insertion."""
+"""The order of nodes depends on the nodes, not on their insertion."""
 
 import fractions
 import os
@@ -59,7 +59,7 @@ class Bare:
 
 
 class Named:
-    """A node that shows its name."""
+    """A node whose repr is its name."""
 
     def __init__(self, name):
         self.name = name
@@ -99,7 +99,7 @@ def test_equal_graphs_of_mixed_nodes_give_equal_networks():
 
 
 def test_sets_of_strings_keep_their_order_from_run_to_run():
-    """The order within a frozenset of strings changes with the seed of their hashes."""
+    """The order within a frozenset of strings depends on the hash seed."""
     program = (
         "from structmat.graph.node_order import in_order;"
         "print([sorted(node) for node in in_order({frozenset('abc'), frozenset('bd'), 'a'})])"

@@ -163,7 +163,7 @@ def test_cayley_is_inverted_by_its_own_formula(case):
 
 @given(generators())
 def test_exp_is_the_sum_of_its_series(case):
-    """Summed far inside its radius in extended precision, then squared back."""
+    """Scaling and squaring of the series in extended precision."""
     radix, g = case
     halvings = 2 + int(np.ceil(np.log2(1 + norm(g, radix))))
     q = skew(g, radix)
@@ -212,7 +212,7 @@ def test_invalid_generators_are_rejected(function, values, radix, message):
 
 
 def near(samples, expected):
-    """Compare a mean with what it should be: within five of its standard errors."""
+    """Compare a mean with its expectation, within five standard errors."""
     spread = samples.std() / np.sqrt(len(samples))
     assert abs(samples.mean() - expected) <= 5 * spread
 

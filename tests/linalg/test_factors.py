@@ -1,4 +1,4 @@
-"""A network with blocks as matrices, against the plainest product there is."""
+"""The matrix of a network with blocks, against an entrywise product."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ dtypes = st.sampled_from([np.float32, np.float64, np.complex64, np.complex128])
 
 
 def layers(net, blocks):
-    """Write every factor entry by entry, as the definition says."""
+    """Build every factor entry by entry, from the definition."""
     rest = iter(blocks)
     made = []
     for stage in net.stages:

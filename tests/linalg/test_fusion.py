@@ -1,4 +1,4 @@
-"""Merged stages are unions of the stages they replace, and no coarser than they may be."""
+"""Fused stages are the components of the stages they replace, within the size limit."""
 
 import networkx as nx
 import numpy as np
@@ -21,7 +21,7 @@ def joined(group):
 
 
 def merged_most(net):
-    """Return the network with each stage in as long a run as there is."""
+    """Return the network with stages fused into the longest runs."""
     ends, found = [], unions(net)
     while not ends or ends[-1] < net.depth:
         first = ends[-1] if ends else 0

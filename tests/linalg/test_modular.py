@@ -1,4 +1,4 @@
-"""Arithmetic modulo primes against Python's whole numbers and against flint."""
+"""Arithmetic modulo primes against Python's integers and flint."""
 
 import flint
 import numpy as np
@@ -35,7 +35,7 @@ def test_products_are_exact(prime, size, seed):
 
 
 def test_the_largest_sums_are_exact():
-    """Every half at its largest, over more terms than a dimension of width 128 has."""
+    """Every half at its maximum, over more terms than width 128 needs."""
     size = 8_192
     full = np.full((2, size), MERSENNE - 1.0)
     exact = (MERSENNE - 1) ** 2 * size % MERSENNE
@@ -49,7 +49,7 @@ def test_remainders_are_exact(number, prime):
 
 @given(PRIMES, st.integers(0, 2**21), st.integers(-2, 2))
 def test_remainders_next_to_multiples_are_exact(prime, times, apart):
-    """Where a rounded quotient is one too many."""
+    """Where the rounded quotient is too large by one."""
     near = np.array([float(max(0, k * prime + apart)) for k in range(times, times + 50)])
     assert modular.reduced(near.copy(), prime).tolist() == [int(x) % prime for x in near]
 

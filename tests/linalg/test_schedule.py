@@ -1,4 +1,4 @@
-"""A schedule does what its network says, in few permutations."""
+"""A schedule applies its network with few permutations."""
 
 import itertools
 import json
@@ -17,7 +17,7 @@ from structmat.testing import families, networks, seeds
 
 
 def run(plan, blocks, x):
-    """Execute the steps of a schedule, each in the plainest way."""
+    """Execute the steps of a schedule, each in the simplest way."""
     for step in plan.steps:
         if isinstance(step, Gather):
             x = x[..., step.index]
@@ -114,8 +114,8 @@ def test_explaining_has_a_line_for_every_step(net):
     lines = plan.explain().splitlines()
     assert len(lines) == len(plan.steps) + 2
     counts = (net.width, net.depth, len(plan.steps))
-    told = re.match(r"(\d+) wires?, (\d+) stages?: (\d+) steps?,", lines[0])
-    assert tuple(map(int, told.groups())) == counts
+    parsed = re.match(r"(\d+) wires?, (\d+) stages?: (\d+) steps?,", lines[0])
+    assert tuple(map(int, parsed.groups())) == counts
 
 
 def test_a_schedule_is_cached():
@@ -135,16 +135,16 @@ def test_json_says_what_the_steps_do(net):
     found = json.loads(json.dumps(plan.to_dict()))
     assert found["operations"] == plan.cost(1).flops
     assert found["dense_operations"] == 2 * net.width**2
-    for step, told in zip(plan.steps, found["steps"], strict=True):
-        if told["does"] == "multiply":
-            assert told["stage"] == step.stage
-            parts = [(part["start"], part["count"], part["radix"]) for part in told["blocks"]]
+    for step, parsed in zip(plan.steps, found["steps"], strict=True):
+        if parsed["does"] == "multiply":
+            assert parsed["stage"] == step.stage
+            parts = [(part["start"], part["count"], part["radix"]) for part in parsed["blocks"]]
             assert parts == [(s.start, s.count, s.radix) for s in step.segments]
-        elif told["view"] is None:
-            assert (told["does"], step.view) == ("permute", None)
+        elif parsed["view"] is None:
+            assert (parsed["does"], step.view) == ("permute", None)
         else:
-            seen = np.arange(net.width).reshape(told["view"]["shape"])
-            assert np.array_equal(seen.transpose(told["view"]["axes"]).ravel(), step.index)
+            seen = np.arange(net.width).reshape(parsed["view"]["shape"])
+            assert np.array_equal(seen.transpose(parsed["view"]["axes"]).ravel(), step.index)
 
 
 def test_only_networks_have_a_schedule():

@@ -166,7 +166,7 @@ def test_free_edges_are_twice_the_parameters(net):
 
 @given(small)
 def test_edges_of_the_grid_graph_name_their_switch(net):
-    """Each switch is a complete bipartite graph of its own; a bare wire is in none."""
+    """Each switch is a complete bipartite graph; an idle wire is in none."""
     for t, stage in enumerate(net.stages):
         layer = {}
         for (_, j), (_, i), switch in (

@@ -1,4 +1,4 @@
-"""Banks and stages: what they count, what they refuse, and that they never change."""
+"""Banks and stages: counts, rejected input and immutability."""
 
 import copy
 import pickle

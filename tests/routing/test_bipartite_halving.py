@@ -1,4 +1,4 @@
-"""Sharing signals between two halves, against all ways of doing it."""
+"""Splitting signals between two halves, against exhaustive search."""
 
 import itertools
 
@@ -10,7 +10,7 @@ from structmat.routing.bipartite_halving import Shares, Slots, flow, loops
 
 
 def served(upper, switch, share):
-    """Return whether each switch sends as many signals to either half as it has to."""
+    """Return whether each switch sends the required number of signals to either half."""
     return all(
         np.array_equal(np.bincount(switch[part], minlength=len(count)), count)
         for part, count in ((upper, share.upper), (~upper, share.lower))
@@ -19,7 +19,7 @@ def served(upper, switch, share):
 
 @st.composite
 def halvings(draw):
-    """Draw signals between switches, and shares that add up to them, at either end."""
+    """Draw signals between switches, and shares at both ends that add up to them."""
     signals = draw(st.integers(1, 8))
     cases = []
     for _ in range(2):
@@ -71,7 +71,7 @@ def pairs(draw):
 
 @given(pairs())
 def test_looping_decides_switches_of_two(case):
-    """It finds a way exactly where a flow does, with wires that are missing or lead one way."""
+    """Looping succeeds exactly if a flow exists, with missing and one-way wires."""
     first, last, here, there = case
     assert here.walkable
     assert there.walkable

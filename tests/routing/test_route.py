@@ -1,4 +1,4 @@
-"""Every permutation that a network can realise, as blocks; and what is said of the others."""
+"""Every realisable permutation is routed to blocks; the others are reported."""
 
 import itertools
 import math
@@ -35,7 +35,7 @@ def assert_routes(net, p):
 
 
 def realisable(net):
-    """Return every permutation that some setting makes, in gather form: by trying all settings."""
+    """Return every realisable permutation in gather form, by trying all settings."""
     made = {tuple(range(net.width))}
     for stage in net.stages:
         settings_ = []
@@ -102,7 +102,7 @@ def test_clos_of_any_radices(case):
 @given(radices_and_permutations, st.randoms(use_true_random=False), st.integers(1, 3))
 @settings(max_examples=50)
 def test_the_structure_is_recognised_under_relabelling(case, random, bundle):
-    """Renamed, straightened, read from JSON, dilated, or two back to back with a double middle."""
+    """Relabelled, straightened, read from JSON, dilated, or two in sequence."""
     radices, p = case
     width = len(p)
     places = random.sample(range(width), width)
@@ -183,7 +183,7 @@ def test_sorting_networks_route_every_permutation(make, width, data):
 
 @given(networks(max_width=4, max_depth=4))
 def test_small_networks_are_decided(net):
-    """Exactly the permutations of some setting are routed; of others it is proved."""
+    """Exactly the realisable permutations are routed; the others are proved blocked."""
     made = realisable(net)
     for p in itertools.permutations(range(net.width)):
         if p in made:
@@ -302,7 +302,7 @@ def test_unique_paths_are_followed_at_any_width(net):
 
 
 def test_unique_paths_are_followed_if_reach_is_not_nested(monkeypatch):
-    """A staircase: the ends of two wires overlap. They are listed, some ends at a time."""
+    """A staircase: the reachable outputs of two wires overlap and are listed in chunks."""
     net = sm.Network.of(200, [[[i, i + 1]] for i in range(199)])
     monkeypatch.setattr(backtracking, "_MOST_BYTES", 1)
     assert Nested.of(plan_of(net)) is None
@@ -312,7 +312,7 @@ def test_unique_paths_are_followed_if_reach_is_not_nested(monkeypatch):
 
 
 def assert_nested(net):
-    """Check that the nested sets say what a list of all says."""
+    """Check that the nested sets agree with an explicit list."""
     plan = plan_of(net)
     nested, listed = Nested.of(plan), Listed.of(plan, 0, net.width)
     every = np.arange(net.width)
@@ -347,7 +347,7 @@ def test_an_unreachable_output_is_reported():
 
 @given(st.permutations(range(8)))
 def test_five_shuffles_and_switches_route_eight_wires(p):
-    """Rearrangeable by a theorem (Linial and Tarsi, 1989), and by no structure that is used."""
+    """Rearrangeable by a theorem (Linial and Tarsi, 1989), but without a recognised structure."""
     net = sm.families.omega(8).repeat(2)[:5]
     assert_routes(net, p)
     assert_routes(net.direct_sum(sm.Network(1)), [*p, 8])
@@ -382,7 +382,7 @@ def sign(p):
 
 
 def assert_rotates(net, p):
-    """Check rotations that make the permutation but for one entry in each odd component."""
+    """Check rotations that equal the permutation except for one sign per odd component."""
     blocks = sm.route(net, p, special=True)
     for block in blocks:
         assert np.isin(block, (-1, 0, 1)).all()

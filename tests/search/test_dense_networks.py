@@ -1,4 +1,4 @@
-"""What `dense_networks` lists is dense, within the budget, in order; and every width has some."""
+"""`dense_networks` lists dense networks within the budget, in order, at every width."""
 
 import itertools
 import math
@@ -59,13 +59,13 @@ def stages(width):
 
 
 def fewest(width):
-    """Return the parameters that even the best dense network needs: the calls of gossip."""
+    """Return the minimum number of parameters of a dense network: the calls of gossip."""
     return 2 * width - 4 if width > 3 else 2 * width - 3
 
 
 @pytest.fixture
 def promising(monkeypatch):
-    """Leave out families that would have to be built: some of those that are listed, sooner."""
+    """Omit families without claims, which would have to be built."""
     monkeypatch.setattr(dense_networks, "_WIDEST", 0)
     monkeypatch.setattr(dense_networks, "_WIDEST_GRAPH", 0)
 
@@ -156,7 +156,7 @@ def test_options_with_a_default_are_tried_where_they_have_choices():
 
     @sm.family("any", choices={"twist": lambda _: [1, 2]})
     def twisted(width: int, twist: int = 1) -> sm.Network:
-        """Have one switch of all wires, a few times."""
+        """Repeat a switch of all wires."""
         return sm.Network.of(width, [[range(width)]] * (twist + 1))
 
     try:

@@ -1,4 +1,4 @@
-"""The strategies draw what they promise, and the assertions fail where they should."""
+"""The strategies draw valid values, and the assertions fail where they should."""
 
 import random
 import subprocess
@@ -72,7 +72,7 @@ def test_networks_come_in_every_form(wanted):
     ids=["wired", "deep", "dense", "parameters"],
 )
 def test_networks_shrink_to_small_ones(wired, wanted, width, depth):
-    """Hypothesis ends at some example that no single step makes simpler: not always the least."""
+    """Shrinking ends at a local minimum, not always at the smallest example."""
     for seed in range(5):
         found = find(networks(wired=wired), wanted, random=random.Random(seed), settings=QUICK)
         assert found.width <= width, seed
@@ -81,7 +81,7 @@ def test_networks_shrink_to_small_ones(wired, wanted, width, depth):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_targets_shrink_to_permutations(seed):
-    """A permutation is simpler than dense numbers, wherever one does."""
+    """A permutation is simpler than dense numbers, where both fail."""
     rng = random.Random(seed)
     found = find(targets(sm.butterfly(4)), lambda t: t[0, 0] < 0.9, random=rng, settings=QUICK)
     assert set(found.ravel()) == {0, 1}

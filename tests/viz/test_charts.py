@@ -1,4 +1,4 @@
-"""Curves and bars show the numbers they are given; every picture takes axes and can be saved."""
+"""Curves and bars show their data; every plot takes axes and can be saved."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def test_plots_do_not_register_with_pyplot():
 
 
 def test_plots_display_in_notebooks():
-    """The pixels are those of the figure, at twice the size that the page is told."""
+    """The image has twice the pixels of its size on the page."""
     ax = viz.grid(sm.butterfly(8))
     data, size = ax._repr_png_()
     shape = imread(io.BytesIO(data)).shape

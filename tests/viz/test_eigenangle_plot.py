@@ -1,4 +1,4 @@
-"""Bars of eigenangles against the matrices drawn, and Haar's line against Haar matrices."""
+"""The histogram against the sampled matrices, and the Haar curve against Haar matrices."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from structmat.errors import WidthError
 
 
 def heights(net, **options):
-    """The bars of the members, and the line of Haar."""
+    """The heights of the histogram and of the Haar curve."""
     bars, line = viz.eigenangles(net, **options).patches
     return bars.get_data().values, line.get_data().values
 

@@ -144,7 +144,7 @@ def test_long_names_leave_space_for_the_plot():
 
 
 def test_names_are_shown_verbatim():
-    """Neither formulas, which dollars would make, nor longer than there is room."""
+    """Names are not parsed as formulas, and are truncated to the available space."""
     net = sm.Network.of(2, [[[0, 1]]], labels=["$5 and $x_{", 60 * "a"])
     for ax in (viz.grid(net), viz.reach(net), viz.paths(net)):
         names = [tick.get_text() for tick in ax.get_yticklabels()]

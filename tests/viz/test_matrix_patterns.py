@@ -117,7 +117,7 @@ def test_numbers_are_shown_where_they_fit():
 
 
 def test_numbers_contrast_with_their_background():
-    """Contrast of at least 3 to 1, as the web's guidelines ask of large signs."""
+    """Contrast of at least 3 to 1, as web guidelines require for large text."""
     ax = viz.reach(sm.brickwall(12))
     [image] = ax.images
     for text in ax.texts:

@@ -1,4 +1,4 @@
-"""The SVG of a network is read back into its edges; what notebooks show is well-formed."""
+"""The SVG of a network is parsed back into its edges; notebook output is well-formed."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ HTML = [
 
 
 def picture(net):
-    """The svg element of what a notebook shows of a network."""
+    """The svg element of the notebook output for a network."""
     return ET.fromstring(net._repr_html_()).find(f"{SVG}svg")
 
 
 def edges(svg):
-    """Lines of straight paths as places, and how many paths there are."""
+    """The lines of straight paths by position, and the number of paths."""
     paths = svg.findall(f"{SVG}path")
     found = []
     for path in paths:
@@ -68,7 +68,7 @@ def test_a_large_switch_is_a_star():
 
 
 def test_stars_do_not_overlap():
-    """Where switches are interleaved, too, and by the middle of those that are not."""
+    """Also for interleaved switches; others are placed at their middle."""
     for net in (sm.block_diagonal(64, 16), sm.mixed_radix(64, (4, 16))[1:]):
         paths = picture(net).findall(f"{SVG}path")
         places = {re.findall(r"L(\S+ \S+?)(?=M|$)", path.get("d"))[0] for path in paths}
@@ -99,7 +99,7 @@ def test_wires_are_named_and_names_are_escaped():
 
 
 def test_the_margin_follows_the_longest_name():
-    """Every name lies in the picture: letters are 6 wide, those that fill their square 10."""
+    """Every name fits: letters are 6 wide, full-width ones 10."""
     starts = {}
     for name in ("a", "Tornabuoni", 40 * "W", 20 * "語"):
         svg = picture(sm.Network.of(2, [[[0, 1]]], labels=["b", name]))
@@ -129,10 +129,10 @@ def test_text_and_bare_wires_inherit_the_colour():
 def test_wide_networks_are_summarised():
     wide = sm.block_diagonal(96, 8).then(sm.Network.of(96, [[[0, 1], [2, 3, 4]]])).repeat(2)
     rows = ET.fromstring(wide._repr_html_()).find("table")
-    told = [[cell.text for cell in row] for row in rows]
+    texts = [[cell.text for cell in row] for row in rows]
     mixed = "1 switch of radix 2, 1 switch of radix 3, 91 idle wires"
     stages = ["12 switches of radix 8", mixed, "12 switches of radix 8", mixed]
-    assert told == [[f"B{t}", text] for t, text in enumerate(stages, 1)]
+    assert texts == [[f"B{t}", text] for t, text in enumerate(stages, 1)]
     run = ET.fromstring(sm.butterfly(128)._repr_html_()).find("table")
     assert [[cell.text for cell in row] for row in run] == [
         ["B1–B7", "64 switches of radix 2"],
@@ -157,10 +157,10 @@ def test_a_schedule_shows_its_steps():
     plan = sm.schedule(sm.monarch(6))
     table = ET.fromstring(plan._repr_html_()).find("table")
     assert [row[1].text for row in table][1:] == list(map(str, plan.steps))
-    told = "".join(ET.fromstring(plan._repr_html_()).itertext())
+    texts = "".join(ET.fromstring(plan._repr_html_()).itertext())
     first, *_, last = plan.explain().splitlines()
-    assert first in told
-    assert last in told
+    assert first in texts
+    assert last in texts
 
 
 def test_svg_needs_no_optional_package():

@@ -1,4 +1,4 @@
-"""A drawing is read back, dot by dot, into the switches of the network."""
+"""A text diagram is parsed back into the switches of the network."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def switches_of(net):
 
 
 def read(text):
-    """Read a drawing: the stages' switches by number, the wires' names, their outputs."""
+    """Parse a diagram: switches by stage, names of wires, outputs."""
     stages, names, ends = {}, [], []
     for block in text.split("\n\n"):
         head, *rows = block.splitlines()
@@ -45,7 +45,7 @@ def read(text):
 
 
 def bars(column):
-    """The switches of one column: each a run of dots and crossings from a dot to a dot."""
+    """The switches of one column: runs of dots and crossings between two dots."""
     found = set()
     for bar in re.finditer(r"[●┼]+", column):
         assert bar[0][0] == bar[0][-1] == "●"
@@ -73,7 +73,7 @@ def test_a_drawing_shows_exactly_the_switches(net, columns):
 @settings(deadline=None)
 @given(networks(wired=False))
 def test_switches_use_the_fewest_columns(net):
-    """As many as touch one wire, by themselves or by the empty wire below them."""
+    """The number of switches at one wire, including the empty wire below each."""
     rows = sm.diagram(net, columns=1000).splitlines()[1:]
     taken = sum("●" in column for column in zip(*rows, strict=True))
     crowds = [
@@ -113,7 +113,7 @@ def test_control_characters_are_escaped(label, shown):
 
 
 def test_wide_and_combining_characters_are_aligned():
-    """A character of East Asia takes two columns, a combining accent none."""
+    """East Asian wide characters take two columns, combining accents none."""
     net = sm.Network.of(3, [[[0, 1, 2]]], labels=["東京", "abcd", "e\u0301tes"])
     rows = sm.diagram(net, columns=80).splitlines()
     assert rows == [

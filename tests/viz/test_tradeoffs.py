@@ -1,4 +1,4 @@
-"""The frontier is what no point beats, and the numbers are those of the library."""
+"""The frontier is the set of undominated points, with the numbers of the library."""
 
 from __future__ import annotations
 

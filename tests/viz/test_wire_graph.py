@@ -1,4 +1,4 @@
-"""Each pair that meets is one line, in the colour of the stage of its first meeting."""
+"""Each pair that shares a switch is one line, in the colour of the first such stage."""
 
 from __future__ import annotations
 

@@ -91,9 +91,9 @@ class Graph {
       if (t % shown && t !== columns.length - 1) return;
       this.counts.append(drawnElement("text", { x: this.#x(t), y: 14, class: "count" }, `${set.size}`));
     });
-    const told = this.options.open ? columns.slice(0, -1) : columns; // the next stage is not drawn yet
-    const column = Math.min(place.column, told.length - 1);
-    this.say(spreadInWords(told, width, column, this.#name(place.wire)));
+    const drawn = this.options.open ? columns.slice(0, -1) : columns; // the next stage is not drawn yet
+    const column = Math.min(place.column, drawn.length - 1);
+    this.say(spreadInWords(drawn, width, column, this.#name(place.wire)));
   }
 
   #lightStage(stage, t, columns, column) {
