@@ -125,8 +125,8 @@ def texts() -> tuple[Task, dict[str, list[Pair]]]:
         found[label] = {}
         for documentation in docstrings(package):
             begin = opening(documentation)
-            whole = " ".join(paragraphs(documentation))
-            rest = masked(whole[len(begin) :].strip())
+            text = " ".join(paragraphs(documentation))
+            rest = masked(text[len(begin) :].strip())
             if len(rest) >= SHORTEST and masked(begin) in free:
                 found[label].setdefault(masked(begin), rest)
     own = distinct({label: list(group.values()) for label, group in found.items()})

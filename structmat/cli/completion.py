@@ -15,12 +15,12 @@ SHELLS = ("bash", "zsh", "fish", "tcsh")
 _SPECS = {"specs", "spec", "topology"}  # arguments that complete to names of families
 
 
-def add(commands: Any, whole: Callable[[], argparse.ArgumentParser]) -> None:
-    """Add the command; `whole` makes the parser of the whole command line."""
+def add(commands: Any, make_parser: Callable[[], argparse.ArgumentParser]) -> None:
+    """Add the command; `make_parser` makes the parser of the complete command line."""
     parser = command(
         commands,
         "completion",
-        lambda options: _complete(options, whole()),
+        lambda options: _complete(options, make_parser()),
         "print a script that makes the shell complete commands, options and families",
         "completion bash",
     )

@@ -144,10 +144,10 @@ class Adaptation:
     source : str
         The name of the format.
     rotations : dict of layer name → LayerRotation
-    whole : dict of name → Tensor
+    other_tensors : dict of name → Tensor
         Other trained tensors, by their names in the model.
     trained : list of str
-        The modules to which these belong, if they were trained whole.
+        The modules to which these belong, if these were fully trained.
     statistics : list of str
         The modules to whose running statistics these belong.
     notes : list of str
@@ -162,7 +162,7 @@ class Adaptation:
 
     source: str
     rotations: Mapping[str, LayerRotation]
-    whole: Mapping[str, Tensor] = field(default_factory=dict)
+    other_tensors: Mapping[str, Tensor] = field(default_factory=dict)
     trained: list[str] = field(default_factory=list)
     statistics: list[str] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -171,7 +171,7 @@ class Adaptation:
     pretrained: str | None = None
     task: str | None = None
 
-    def refuse_whole(self, target: str) -> None:
+    def refuse_other_tensors(self, target: str) -> None:
         """Raise an error for tensors other than rotations, which some formats cannot store.
 
         Raises
@@ -179,10 +179,11 @@ class Adaptation:
         FileError
             If there are any.
         """
-        if self.whole:
+        if self.other_tensors:
+            name = next(iter(self.other_tensors))
             raise FileError(
-                f"{next(iter(self.whole))} was trained in addition to the rotations, and {target}"
-                " cannot store it; convert to a merged model instead"
+                f"{name} was trained in addition to the rotations, and {target} cannot store it;"
+                " convert to a merged model instead"
             )
 
 

@@ -96,7 +96,7 @@ def opened(
         if not found.is_flat:
             found = replace(
                 found,
-                whole={names.key(key): value for key, value in found.whole.items()},
+                other_tensors={names.key(key): value for key, value in found.other_tensors.items()},
                 trained=[names.module(name) for name in found.trained],
                 statistics=[names.module(name) for name in found.statistics],
                 names={
@@ -119,7 +119,7 @@ def _check_whole(
         For such a tensor, for example one of another method.
     """
     modules = tuple(f"{name}." for name in (*found.trained, *found.statistics) if name)
-    for key in found.whole:
+    for key in found.other_tensors:
         if key.startswith(modules) or "" in (*found.trained, *found.statistics):
             continue
         if weights is None or names is None:

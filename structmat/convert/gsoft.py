@@ -93,7 +93,7 @@ def write(
     FileError
         If a network has other stages, or a layer is not linear.
     """
-    adaptation.refuse_whole("GSOFT")
+    adaptation.refuse_other_tensors("GSOFT")
     refuse_base(rotations, "GSOFT")
     for name, rotation in rotations.items():
         check_inputs(name, rotation, "GSOFT")

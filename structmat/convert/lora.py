@@ -58,8 +58,8 @@ def truncate(change: Tensor, rank: int, dtype: torch.dtype = torch.float64) -> T
     into_b, into_a = (roots, inverse) if wide else (inverse, roots)  # balances the norms
     left, right = (b * into_b).to(dtype), (a * into_a[:, None]).to(dtype)
     error = float((change - left.to(change) @ right.to(change)).norm())
-    whole = float(change.norm())
-    return Truncated(left, right, error / whole if whole else 0.0)
+    norm = float(change.norm())
+    return Truncated(left, right, error / norm if norm else 0.0)
 
 
 def write(
@@ -151,7 +151,7 @@ def _write_file(
     transposed: bool,
 ) -> None:
     """Write one file in the format of diffusers, without alphas, which then default to the rank."""
-    adaptation.refuse_whole("a single LoRA file")
+    adaptation.refuse_other_tensors("a single LoRA file")
     refuse_base(adaptation.rotations, "a single LoRA file")
     if transposed or any(rotation.bias is not None for rotation in adaptation.rotations.values()):
         raise FileError(

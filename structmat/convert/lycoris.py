@@ -106,7 +106,7 @@ def write(
     FileError
         If inputs are rotated, or a network fits neither.
     """
-    adaptation.refuse_whole("LyCORIS")
+    adaptation.refuse_other_tensors("LyCORIS")
     refuse_base(rotations, "LyCORIS")
     tensors, errors = {}, {}
     flat: dict[str, str] = {}

@@ -71,14 +71,14 @@ def write(
                 values[f"{place}.weight"] = rotation.base
             if rotation.bias is not None:
                 values[f"{place}.bias"] = rotation.bias
-    whole = {names.key(name): value for name, value in adaptation.whole.items()}
-    values |= whole
+    others = {names.key(name): value for name, value in adaptation.other_tensors.items()}
+    values |= others
     vocabulary = resized({key: v for key, v in values.items() if key in weights.keys}, weights)
     for key, value in values.items():
         if key not in new:
             new[key] = partial(_taken, key, value, vocabulary, notes)
     new |= dict.fromkeys(vocabulary.extended - weights.aliases.keys(), vocabulary.extend)
-    ties = untied(weights, rotations, names.of, whole.keys())
+    ties = untied(weights, rotations, names.of, others.keys())
     new |= _each_use(ties, rotations, names, vocabulary)
     added = {}
     for key in sorted(new.keys() - (weights.keys - weights.aliases.keys())):

@@ -132,7 +132,7 @@ def _once(rest: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _saved_embeddings(rest: Mapping[str, Tensor]) -> list[str]:
-    """Return the embedding modules that PEFT saved whole, such as those with added rows."""
+    """Return the embedding modules that PEFT saved in full, such as those with added rows."""
     return [
         key.removesuffix(".weight")
         for key in rest
@@ -148,7 +148,7 @@ def write(
     *,
     targets: Sequence[str] | str | None = None,
 ) -> None:
-    """Write both files, including trained biases and modules trained whole."""
+    """Write both files, including trained biases and fully trained modules."""
     method = str(config["peft_type"])
     if adaptation.statistics:
         raise FileError(
@@ -172,7 +172,9 @@ def write(
         for name, parts in layers.items()
         for part, value in parts.items()
     }
-    tensors |= biases | bases | {_PREFIX + name: value for name, value in adaptation.whole.items()}
+    tensors |= (
+        biases | bases | {_PREFIX + name: value for name, value in adaptation.other_tensors.items()}
+    )
     write_bytes(folder / TENSORS, to_bytes(tensors))
     settings = {
         "peft_type": method,

@@ -106,13 +106,13 @@ class Skeleton:
                 groups[to].add(key, name, pattern)
             else:
                 names.setdefault(to if to in self._state else key, key)
-        whole = []
+        complete = []
         for group in groups.values():
             if group.fits(shapes, self._state):
-                whole.append(group)
+                complete.append(group)
             else:  # another layout than that of published files, such as that in memory
                 names |= {key: key for key in group.keys}
-        return names, whole
+        return names, complete
 
 
 class Group:

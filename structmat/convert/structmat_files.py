@@ -123,16 +123,16 @@ def write(
     Raises
     ------
     FileError
-        For blocks that are not rotations, and for tensors of modules that were not trained whole.
+        For blocks that are not rotations, and for tensors of modules that were not fully trained.
     """
     modules = tuple(f"{name}." for name in (*adaptation.trained, *adaptation.statistics) if name)
-    stray = next((key for key in adaptation.whole if not key.startswith(modules)), None)
+    stray = next((key for key in adaptation.other_tensors if not key.startswith(modules)), None)
     if stray is not None and "" not in (*adaptation.trained, *adaptation.statistics):
         raise FileError(
-            f"{stray} was trained, but not its whole module, and structmat's files cannot store it;"
-            " convert to a merged model instead"
+            f"{stray} was trained without the rest of its module, and structmat's files"
+            " cannot store it; convert to a merged model instead"
         )
-    tensors = dict(adaptation.whole)
+    tensors = dict(adaptation.other_tensors)
     recipes, weights, errors = {}, {}, {}
     for name, rotation in rotations.items():
         prefix = f"{name}." if name else ""

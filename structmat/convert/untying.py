@@ -36,7 +36,7 @@ def untied(
     weights: FileWeights,
     rotations: Mapping[str, LayerRotation],
     layers: Mapping[str, str],
-    whole: Collection[str],
+    trained_names: Collection[str],
 ) -> Untied:
     """Return the additions needed to give each use of a tied weight its own values.
 
@@ -45,7 +45,7 @@ def untied(
     weights : FileWeights
     rotations : mapping from the name of a layer to its rotation
     layers : mapping from the name of a layer to that in the model
-    whole : names in the model of tensors that were trained
+    trained_names : names in the model of tensors that were trained
 
     Raises
     ------
@@ -59,7 +59,7 @@ def untied(
     adapted = {f"{layer}.weight": name for name, layer in layers.items()}
     groups = [Group(weights, model, names, adapted) for names in weights.ties]
     groups = [group for group in groups if group.source is not None]
-    if not any(group.differs(whole) for group in groups):
+    if not any(group.differs(trained_names) for group in groups):
         return Untied()
     if not weights.source.is_dir():
         raise FileError(
@@ -69,10 +69,10 @@ def untied(
     kept = is_kept(model.config)
     made = Untied(settings=None if kept else _without_ties(weights.settings, model.config))
     for group in groups:
-        if group.differs(whole) or not kept:  # the flag applies to all groups
+        if group.differs(trained_names) or not kept:  # the flag applies to all groups
             assert group.source is not None
             for key, layer in group.members.items():
-                if key not in whole:
+                if key not in trained_names:
                     made.tensors[key] = (group.source, layer)
     return made
 
@@ -102,9 +102,9 @@ class Group:
             found = [adapted[other] for other in (key, *others) if other in adapted]
             self.members[key] = found[0] if found else None
 
-    def differs(self, whole: Collection[str]) -> bool:
+    def differs(self, trained_names: Collection[str]) -> bool:
         """Return whether its uses will have different values."""
-        trained = [key for key in self.members if key in whole]
+        trained = [key for key in self.members if key in trained_names]
         return len(set(self.members.values())) > 1 or 0 < len(trained) < len(self.members)
 
 

@@ -64,20 +64,20 @@ class Nested:
             joined = least[t + 1].copy()
             for wires, rows in zip(plan.stages[t], sets, strict=True):
                 joined[wires] = rows[:, :1]
-            whole = np.zeros(width, dtype=np.int64)  # the union that contains each set
-            whole[least[t + 1]] = joined
-            size = np.bincount(whole[np.unique(least[t + 1])], minlength=width)
+            union = np.zeros(width, dtype=np.int64)  # the union that contains each set
+            union[least[t + 1]] = joined
+            size = np.bincount(union[np.unique(least[t + 1])], minlength=width)
             taken = np.ones(width, dtype=np.int64)
             for wires in plan.stages[t]:
                 taken[wires] = wires.shape[1]
             distinct = all((rows[:, 1:] > rows[:, :-1]).all() for rows in sets)
             if (
                 not distinct
-                or (whole[least[t + 1]] != joined).any()
+                or (union[least[t + 1]] != joined).any()
                 or (size[joined] != taken).any()
             ):
                 return None
-            least[t], shared[t] = joined, whole[shared[t + 1]]
+            least[t], shared[t] = joined, union[shared[t + 1]]
         return cls(least, shared)
 
     def leads(self, stage: int, wires: Index, ends: Index) -> Mask:

@@ -157,9 +157,9 @@ def shortened(name: str, most: int = 16) -> str:
     return name if len(name) <= most else f"{name[: most - 1]}…"
 
 
-def _text(x: float, y: float, text: str, anchor: str, whole: str = "") -> str:
-    """Return a text element; if the text is cut, the whole text is shown on hovering."""
-    title = f"<title>{html.escape(whole)}</title>" if whole not in ("", text) else ""
+def _text(x: float, y: float, text: str, anchor: str, full: str = "") -> str:
+    """Return a text element; if the text is cut, the full text is shown on hovering."""
+    title = f"<title>{html.escape(full)}</title>" if full not in ("", text) else ""
     return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{title}{html.escape(text)}</text>'
 
 

@@ -370,7 +370,7 @@ def test_biases_of_other_layers_are_merged_or_refused(tmp_path):
     """PEFT's bias="all" also trains the biases of layers that it does not adapt."""
     model = linears()
     theirs = trained(copied(model, linears()), config("boft", bias="all"), tmp_path / "theirs")
-    with pytest.raises(FileError, match=r"1\.bias was trained, but not its whole module"):
+    with pytest.raises(FileError, match=r"1\.bias was trained without the rest of its module"):
         convert(tmp_path / "theirs", tmp_path / "ours", model=model)
     save(model, tmp_path / "model")
     convert(tmp_path / "theirs", tmp_path / "merged", to="merged", model=tmp_path / "model")
@@ -382,7 +382,7 @@ def test_an_hra_with_orthogonal_vectors_is_converted_to_exponentials(tmp_path):
     trained(copied(model, linears()), config("hra orthogonalised"), tmp_path / "hra")
     convert(tmp_path / "hra", tmp_path / "ours", model=model)
     loaded = load_adapter(model, tmp_path / "ours")
-    assert {adapter.rotation.kind for adapter in adapters(loaded).values()} == {"exp"}
+    assert {adapter.rotation.parametrization for adapter in adapters(loaded).values()} == {"exp"}
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])

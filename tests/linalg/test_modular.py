@@ -15,7 +15,7 @@ def matrix(rng, rows, columns, prime):
     return rng.integers(0, prime, (rows, columns)).astype(float)
 
 
-def whole(array):
+def integers(array):
     return array.astype(np.int64).astype(object)
 
 
@@ -27,9 +27,9 @@ def flint_rank(a, prime):
 def test_products_are_exact(prime, size, seed):
     rng = np.random.default_rng(seed)
     a, b = matrix(rng, 3, size, prime), matrix(rng, size, 4, prime)
-    assert (whole(modular.product(a, b, prime)) == whole(a) @ whole(b) % prime).all()
+    assert (integers(modular.product(a, b, prime)) == integers(a) @ integers(b) % prime).all()
     x, y = matrix(rng, 5, size, prime), matrix(rng, 1, size, prime)
-    assert (whole(modular.times(x, y, prime)) == whole(x) * whole(y) % prime).all()
+    assert (integers(modular.times(x, y, prime)) == integers(x) * integers(y) % prime).all()
     powers = [pow(int(k), 12_345, prime) for k in x.ravel()]
     assert modular.power(x, 12_345, prime).ravel().tolist() == powers
 
@@ -79,5 +79,8 @@ def test_cayley_transforms_are_orthogonal(prime, radix, seed):
         return
     one = np.eye(radix)
     for q, b in zip(skew, blocks, strict=True):
-        assert (whole(b).T @ whole(b) % prime == whole(one)).all()
-        assert ((whole(one) - whole(q)) @ whole(b) % prime == (whole(one) + whole(q)) % prime).all()
+        assert (integers(b).T @ integers(b) % prime == integers(one)).all()
+        assert (
+            (integers(one) - integers(q)) @ integers(b) % prime
+            == (integers(one) + integers(q)) % prime
+        ).all()
