@@ -232,7 +232,7 @@ def test_tangents_pass_through_the_backward_pass(case):
 def test_second_derivatives_where_x_needs_none(of_layer, turned, monkeypatch):
     """Only the generators are trained, as in finetuning."""
     monkeypatch.setattr(
-        "structmat.nn.ops.operator.turns_weight", lambda *_, **__: turned == "weight"
+        "structmat.nn.ops.operator.rotates_weight", lambda *_, **__: turned == "weight"
     )
     q = layer(SMALL, 0)
     x, weight = torch.randn(7, 5, dtype=REAL), torch.randn(3, 5, dtype=REAL)
