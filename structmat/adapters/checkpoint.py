@@ -29,7 +29,7 @@ from structmat.adapters.shared_weights import names_of_layers
 from structmat.errors import FileError, StructmatError, check_format, require, shown, whole
 from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import checked_dropout
-from structmat.nn.parametrizations import checked_kind
+from structmat.nn.parametrizations import checked_parametrization
 
 TENSORS = "adapter.safetensors"
 SETTINGS = "adapter.json"
@@ -92,7 +92,7 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
         rotation = adapter.rotation
         recipes[name] = Recipe(
             rotation.network,
-            rotation.kind,
+            rotation.parametrization,
             adapter.scale is not None,
             adapter.trains_bias,
             rotation.dropout,
@@ -138,7 +138,7 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
             "kind": kind,
             "weight": list(shape),
             "network": networks.setdefault(recipe.network, len(networks)),
-            "blocks": recipe.blocks,
+            "parametrization": recipe.parametrization,
             "scale": recipe.scale,
             "bias": recipe.bias,
             "dropout": list(recipe.dropout),
@@ -262,7 +262,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         recipes = {
             str(name): Recipe(
                 networks[whole(layer["network"], "network")],
-                checked_kind(layer["blocks"]),
+                checked_parametrization(layer["parametrization"]),
                 layer["scale"],
                 layer["bias"],
                 checked_dropout(layer["dropout"]),

@@ -52,7 +52,7 @@ class Recipe:
     """The specification of the adapter of one layer."""
 
     network: Network
-    blocks: str = "cayley"
+    parametrization: str = "cayley"
     scale: bool = False
     bias: bool = False
     dropout: tuple[float, float] = (0.0, 0.0)
@@ -71,7 +71,7 @@ def adapt(
     exclude_modules: Targets | None = None,
     topology_pattern: Mapping[str, Topology] | None = None,
     side: str = "inputs",
-    blocks: str = "cayley",
+    parametrization: str = "cayley",
     scale: bool = False,
     bias: bool = False,
     dropout: tuple[float, float] = (0.0, 0.0),
@@ -99,7 +99,7 @@ def adapt(
     side : {"inputs", "outputs"}
         Whether to rotate the inputs of each layer, as OFT and BOFT do, or its outputs, as LyCORIS
         does.
-    blocks : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
+    parametrization : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
         The parametrization of the blocks; see `Orthogonal`.
     scale, bias : bool
         Whether to train an output scale, and the layer's own bias, as the BOFT paper does.
@@ -136,8 +136,8 @@ def adapt(
     >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
     >>> model = adapt(model, "butterfly(block=4, depth=2)", topology_pattern={"2": "monarch"})
     >>> [str(a.rotation) for a in adapters(model).values()]
-    ["Orthogonal(width=8, depth=2, parameters=24, blocks='cayley')",
-     "Orthogonal(width=16, depth=2, parameters=48, blocks='cayley')"]
+    ["Orthogonal(width=8, depth=2, parameters=24, parametrization='cayley')",
+     "Orthogonal(width=16, depth=2, parameters=48, parametrization='cayley')"]
     """
     _check_model(model)
     chosen = select(model, target_modules, exclude_modules)
@@ -148,7 +148,7 @@ def adapt(
     recipes = {
         name: Recipe(
             choose(name, layer),
-            blocks,
+            parametrization,
             scale=scale,
             bias=bias,
             dropout=dropout,
@@ -188,7 +188,7 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
                     layer,
                     recipe.network,
                     side=recipe.side,
-                    blocks=recipe.blocks,
+                    parametrization=recipe.parametrization,
                     scale=recipe.scale,
                     bias=recipe.bias,
                     dropout=recipe.dropout,

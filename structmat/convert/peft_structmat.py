@@ -52,14 +52,14 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
         generators = _generators(parts)
         shape = None if weights is None else weights.shape(f"{names[name]}.weight")
         network = _network(config, name, generators, shape)
-        recipe = Recipe(network, config.blocks, reduced=config.reduced)
+        recipe = Recipe(network, parametrization=config.parametrization, reduced=config.reduced)
         turns[name] = Turn(
             recipe.network,
             structmat_files.Made(recipe, generators),
             config.side,
             parts.get(_SCALE),
             dtype=at_least_float32(generators[0].dtype if generators else torch.float32),
-            transform=config.blocks,
+            parametrization=config.parametrization,
             series=structmat_files.series(recipe, generators),
             field=config.field,
         )
@@ -94,12 +94,12 @@ def write(
     config = _config()(
         topology=topology,
         topology_pattern=patterns,
-        blocks=_one(kinds, "blocks", "cayley"),
+        parametrization=_one(kinds, "parametrization", "cayley"),
         side=_one({name: turn.side for name, turn in turns.items()}, "side", "inputs"),
         field=_one(fields, "field", "receptive"),
         scale=scaled,
     ).to_dict()
-    mine = ("topology", "topology_pattern", "blocks", "side", "field", "scale", "schema")
+    mine = ("topology", "topology_pattern", "parametrization", "side", "field", "scale", "schema")
     said = {"peft_type": "STRUCTMAT"} | {key: config[key] for key in mine}
     peft_files.write(folder, adaptation, said, layers)
     return errors, []

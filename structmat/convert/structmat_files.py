@@ -32,7 +32,7 @@ from structmat.convert.inverse_parametrization import (
 from structmat.convert.tensor_files import floating, wide
 from structmat.errors import BlockError, FileError
 from structmat.nn.orthogonal_layer import Orthogonal
-from structmat.nn.parametrizations import KINDS, at_least_float32
+from structmat.nn.parametrizations import PARAMETRIZATIONS, at_least_float32
 
 _SERIES = "cayley_neumann"
 _ROTATION = "rotation.generators."
@@ -71,7 +71,7 @@ def read(folder: Path) -> Adaptation:
             kind,
             weight,
             at_least_float32(generators[0].dtype if generators else torch.float32),
-            transform=recipe.blocks,
+            parametrization=recipe.parametrization,
             series=series(recipe, generators),
             base=own.get(BASE),
         )
@@ -87,7 +87,7 @@ def read(folder: Path) -> Adaptation:
 
 def series(recipe: Recipe, generators: list[Tensor]) -> Tensor | None:
     """Return Q if the blocks are one bank given by a truncated series, else None."""
-    if recipe.blocks != _SERIES or len(generators) != 1 or generators[0].ndim != 2:
+    if recipe.parametrization != _SERIES or len(generators) != 1 or generators[0].ndim != 2:
         return None
     return from_upper(generators[0].to(torch.float64))
 
@@ -103,7 +103,10 @@ class Made:
         """Return the blocks."""
         recipe = self._recipe
         layer = Orthogonal(
-            recipe.network, recipe.blocks, dtype=torch.float64, reduced=recipe.reduced
+            recipe.network,
+            parametrization=recipe.parametrization,
+            dtype=torch.float64,
+            reduced=recipe.reduced,
         )
         for mine, theirs in zip(layer.generators, self._generators, strict=True):
             if mine.shape != theirs.shape:
@@ -163,7 +166,7 @@ def write(
 def generators(name: str, turn: Turn, *, nearest: bool) -> tuple[str, list[Coordinates]]:
     """Return a parametrization that represents the blocks, and their generators by bank."""
     width = turn.network.width
-    if turn.transform == REFLECTIONS and width > _DENSE:
+    if turn.parametrization == REFLECTIONS and width > _DENSE:
         raise FileError(
             f"{name}: reflections as one switch of all {width} wires would store"
             f" {width * (width - 1) // 2:,} numbers; convert to LoRA of the same rank, which is"
@@ -172,7 +175,7 @@ def generators(name: str, turn: Turn, *, nearest: bool) -> tuple[str, list[Coord
     blocks = turn.blocks()
     if turn.series is not None and not nearest:
         q = turn.series.to(turn.dtype)
-        made = KINDS[_SERIES](upper(q), q.shape[-1])
+        made = PARAMETRIZATIONS[_SERIES](upper(q), q.shape[-1])
         return _SERIES, [Coordinates(q, float((made.double() - blocks[0]).abs().max()))]
     try:
         try:

@@ -108,7 +108,7 @@ class StructmatLayer(Around, BaseTunerLayer):
         def rotation(net: Network) -> Turn:
             return Turn(
                 net,
-                config.blocks,
+                parametrization=config.parametrization,
                 dtype=dtype,
                 device=device,
                 dropout=config.dropout,

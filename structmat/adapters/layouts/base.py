@@ -42,7 +42,7 @@ class Adapter(nn.Module):
         A network of width `turned_width(base, side)`.
     side : {"inputs", "outputs"}
         Whether to rotate the inputs that each neuron reads, or the outputs of all neurons.
-    blocks, dropout, reduced, plan
+    parametrization, dropout, reduced, plan
         As for `Orthogonal`.
     scale : bool
         Whether to train a factor for each output, initially 1; a bias is not scaled.
@@ -67,7 +67,7 @@ class Adapter(nn.Module):
         network: Network,
         *,
         side: str = "inputs",
-        blocks: str = "cayley",
+        parametrization: str = "cayley",
         scale: bool = False,
         bias: bool = False,
         dropout: tuple[float, float] = (0.0, 0.0),
@@ -93,7 +93,7 @@ class Adapter(nn.Module):
         self.side = side
         self.rotation = Orthogonal(
             network,
-            blocks,
+            parametrization=parametrization,
             dtype=dtype,
             device=device,
             dropout=dropout,
