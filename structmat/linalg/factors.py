@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import array_api_compat
 import numpy as np
 import numpy.typing as npt
 import scipy
@@ -11,16 +13,14 @@ import scipy
 from structmat.errors import BlockError
 from structmat.families.topology import checked
 from structmat.linalg.blocks import Array, checked_blocks
+from structmat.linalg.schedule import Gather, schedule
 from structmat.networks.network import Network
 
 Blocks = Sequence[npt.ArrayLike]
 
 
 def apply(net: Network, blocks: Blocks, x: npt.ArrayLike) -> Array:
-    """Return R x for each vector along the last axis, applying one stage after the other.
-
-    This is the reference implementation that faster ones are compared with: for each switch, gather
-    its wires, multiply by its block, scatter.
+    """Return R x for each vector along the last axis, for blocks of any kind.
 
     Parameters
     ----------
@@ -51,19 +51,38 @@ def apply(net: Network, blocks: Blocks, x: npt.ArrayLike) -> Array:
         raise BlockError(f"x of shape {y.shape}: its last axis must be the width {net.width}")
     if y.dtype.kind not in "biufc":
         raise BlockError(f"x of dtype {y.dtype}: it must hold real or complex numbers")
-    y = y.astype(np.result_type(np.float32, y, *arrays))
-    return _apply(net, arrays, y)
+    dtype = np.result_type(np.float32, y, *arrays)
+    columns = y.astype(dtype).reshape(-1, net.width).T
+    made = product(net, [a.astype(dtype) for a in arrays], columns)
+    return np.ascontiguousarray(made.T).reshape(y.shape)
 
 
-def _apply(net: Network, arrays: list[Array], y: Array) -> Array:
-    rest = iter(arrays)
-    for stage in net.stages:
-        after = y.copy()
-        after[..., stage.moves[:, 1]] = y[..., stage.moves[:, 0]]
-        for bank in stage.banks:
-            z = y[..., bank.reads]
-            after[..., bank.writes] = np.einsum("nij,...nj->...ni", next(rest), z)
-        y = after
+def product(net: Network, blocks: Sequence[Any], columns: Any) -> Any:
+    """Return R X for columns X (width, k), by the schedule of the network, without any checks.
+
+    The blocks and X are arrays of one dtype, of any library that follows the array API standard.
+    """
+    xp, device = array_api_compat.array_namespace(columns), array_api_compat.device(columns)
+    y, (width, k) = columns, columns.shape
+    for step in schedule(net).steps:
+        if not isinstance(step, Gather):
+            parts = [
+                xp.reshape(
+                    xp.matmul(
+                        blocks[s.bank], xp.reshape(y[s.start : s.end, :], (s.count, s.radix, k))
+                    ),
+                    (s.end - s.start, k),
+                )
+                for s in step.segments
+            ]
+            end = step.segments[-1].end
+            y = xp.concat([*parts, y[end:, :]], axis=0) if end < width or parts[1:] else parts[0]
+        elif step.view is None:
+            y = xp.take(y, xp.asarray(step.index, device=device, copy=True), axis=0)
+        else:
+            shape, axes = step.view
+            seen = xp.permute_dims(xp.reshape(y, (*shape, k)), (*axes, len(axes)))
+            y = xp.reshape(seen, (width, k))
     return y
 
 
@@ -81,7 +100,8 @@ def matrix_of(net: Network, blocks: Blocks) -> Array:
     net = checked(net, "matrix_of")
     arrays = checked_blocks(net, blocks)
     dtype = np.result_type(np.float32, *arrays) if arrays else np.dtype(float)
-    return np.ascontiguousarray(_apply(net, arrays, np.eye(net.width, dtype=dtype)).T)
+    one: Array = np.eye(net.width, dtype=dtype)
+    return np.ascontiguousarray(product(net, [a.astype(dtype) for a in arrays], one))
 
 
 def factors(net: Network, blocks: Blocks) -> list[scipy.sparse.csr_array]:
