@@ -309,7 +309,7 @@ def test_operators_batch_by_themselves():
     """Called without the layer, one of the batch after the other."""
     q = layer(sm.butterfly(8), 0)
     blocks = [b.detach() for b in q.blocks(REAL)]
-    key = q._program.key
+    key = q._plans.key
     xs, weight = torch.randn(4, 3, 8, dtype=REAL), torch.randn(6, 8, dtype=REAL)
     pairs = [torch.stack([b, b.mT], 1) for b in blocks]
 

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from structmat.linalg.schedule import Gather, Product, Schedule, Step
 from structmat.networks.permutation import Index
-from structmat.nn import torch_internals
 from structmat.nn.precision import conjugate_transposed, product
 
 
@@ -78,7 +76,7 @@ def apply(steps: Steps, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool = 
         if isinstance(step, Product):
             y = _multiplied(steps.width, step, blocks, y)
         elif step.view is None:
-            y = _permuted(y, step.index, step.inverse)
+            y = y.index_select(0, step.index)
         else:
             shape, axes = step.view
             seen = y.reshape(*shape, y.shape[1]).permute(*axes, len(axes))
@@ -87,7 +85,8 @@ def apply(steps: Steps, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool = 
 
 
 def _multiplied(width: int, step: Product, blocks: Sequence[Tensor], y: Tensor) -> Tensor:
-    sizes = [s.end - s.start for s in step.segments]
+    # The compiler knows the fields of a segment, but not its property `end`.
+    sizes = [s.count * s.radix for s in step.segments]
     passing = width - sum(sizes)
     runs = y.split([*sizes, passing]) if passing or len(sizes) > 1 else (y,)
     parts = []
@@ -96,36 +95,3 @@ def _multiplied(width: int, step: Product, blocks: Sequence[Tensor], y: Tensor) 
         parts.append(made.reshape(run.shape))
     parts.extend(runs[len(parts) :])
     return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _permuted(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-    if torch_internals.recorded() or torch_internals.refuses_functions():
-        return y.index_select(0, index)
-    made: Tensor = _Permute.apply(y, index, inverse)
-    return made
-
-
-class _Permute(torch.autograd.Function):
-    """A permutation of rows whose gradient is a gather, not a scatter as that of indexing."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:  # noqa: ARG004 (for backward)
-        return y.index_select(0, index)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG004
-        _, index, inverse = inputs
-        ctx.save_for_backward(index, inverse)
-        ctx.save_for_forward(index, inverse)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        index, inverse = ctx.saved_tensors
-        return _permuted(grads[0], inverse, index), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *given: Tensor) -> Tensor:
-        index, inverse = ctx.saved_tensors
-        return _permuted(given[0], index, inverse)
