@@ -63,7 +63,7 @@ class PlanCache:
 
     def steps(self, device: torch.device) -> Steps:
         """Return the steps of the network itself, for the reference implementation."""
-        return self._cached(device, lambda: Steps.of(schedule(self.network), device))
+        return self._cached(device, lambda: Steps.of(schedule(self.network), device, views=True))
 
     def places(self, device: torch.device, *, unitary: bool) -> tuple[Tensor | None, ...]:
         """Return, for each bank, the indices of the generators that `reduced` keeps.

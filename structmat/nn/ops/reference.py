@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 
 from structmat.linalg.schedule import Gather, Product, Schedule, Step
-from structmat.networks.permutation import Index
 from structmat.nn.precision import conjugate_transposed, product
 
 
@@ -35,13 +34,18 @@ class Steps:
     adjoint: tuple[Step, ...]
 
     @classmethod
-    def of(cls, plan: Schedule, device: torch.device) -> Steps:
-        """Return the steps of a schedule on a device."""
+    def of(cls, plan: Schedule, device: torch.device, *, views: bool = False) -> Steps:
+        """Return the steps of a schedule on a device.
 
-        def tensor(index: Index) -> Tensor:
-            return torch.tensor(index, device=device)
+        With `views`, the index arrays of gathers that have a view stay where they are, unused.
+        """
 
-        forward = tuple(s.on(tensor) if isinstance(s, Gather) else s for s in plan.steps)
+        def on_device(step: Step) -> Step:
+            if isinstance(step, Product) or (views and step.view is not None):
+                return step
+            return step.on(lambda index: torch.tensor(index, device=device))
+
+        forward = tuple(map(on_device, plan.steps))
         adjoint = tuple(s.T if isinstance(s, Gather) else s for s in reversed(forward))
         return cls(plan.network.width, forward, adjoint)
 
