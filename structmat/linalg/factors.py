@@ -1,4 +1,4 @@
-"""The matrix of a network with given blocks: applied, dense, as sparse factors, as an operator."""
+"""The matrix of a network with given blocks: applied, dense, and as sparse factors."""
 
 from __future__ import annotations
 
@@ -10,51 +10,12 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from structmat.errors import BlockError
 from structmat.families.topology import checked
 from structmat.linalg.blocks import Array, checked_blocks
 from structmat.linalg.schedule import Gather, schedule
 from structmat.networks.network import Network
 
 Blocks = Sequence[npt.ArrayLike]
-
-
-def apply(net: Network, blocks: Blocks, x: npt.ArrayLike) -> Array:
-    """Return R x for each vector along the last axis, for blocks of any kind.
-
-    Parameters
-    ----------
-    net : Network
-    blocks : one (n, r, r) array for each bank
-    x : (..., width)
-
-    Returns
-    -------
-    (..., width), of the dtype to which x and the blocks promote
-
-    Raises
-    ------
-    BlockError
-        If the blocks or x do not fit the network.
-
-    Examples
-    --------
-    >>> net = Network.of(3, [[[0, 1]], [[1, 2]]])
-    >>> turn = [[[0.0, -1.0], [1.0, 0.0]]]
-    >>> apply(net, [turn, turn], [1.0, 0.0, 0.0])
-    array([0., 0., 1.])
-    """
-    net = checked(net, "apply")
-    arrays = checked_blocks(net, blocks)
-    y = np.asarray(x)
-    if y.ndim < 1 or y.shape[-1] != net.width:
-        raise BlockError(f"x of shape {y.shape}: its last axis must be the width {net.width}")
-    if y.dtype.kind not in "biufc":
-        raise BlockError(f"x of dtype {y.dtype}: it must hold real or complex numbers")
-    dtype = np.result_type(np.float32, y, *arrays)
-    columns = y.astype(dtype).reshape(-1, net.width).T
-    made = product(net, [a.astype(dtype) for a in arrays], columns)
-    return np.ascontiguousarray(made.T).reshape(y.shape)
 
 
 def product(net: Network, blocks: Sequence[Any], columns: Any) -> Any:
@@ -99,9 +60,8 @@ def matrix_of(net: Network, blocks: Blocks) -> Array:
     """
     net = checked(net, "matrix_of")
     arrays = checked_blocks(net, blocks)
-    dtype = np.result_type(np.float32, *arrays) if arrays else np.dtype(float)
-    one: Array = np.eye(net.width, dtype=dtype)
-    return np.ascontiguousarray(product(net, [a.astype(dtype) for a in arrays], one))
+    one: Array = np.eye(net.width, dtype=arrays[0].dtype if arrays else float)
+    return np.ascontiguousarray(product(net, arrays, one))
 
 
 def factors(net: Network, blocks: Blocks) -> list[scipy.sparse.csr_array]:
@@ -119,7 +79,7 @@ def factors(net: Network, blocks: Blocks) -> list[scipy.sparse.csr_array]:
     """
     net = checked(net, "factors")
     arrays = checked_blocks(net, blocks)
-    dtype = np.result_type(np.float32, *arrays) if arrays else np.dtype(float)
+    dtype = arrays[0].dtype if arrays else np.dtype(float)
     rest = iter(arrays)
     made = []
     for stage in net.stages:

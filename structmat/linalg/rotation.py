@@ -18,7 +18,13 @@ from structmat._util.files import make_directory, write_bytes
 from structmat.errors import BlockError, FileError, StructmatError, require, shown, whole
 from structmat.families.topology import checked
 from structmat.linalg.block_powers import powers
-from structmat.linalg.blocks import adjoint, by_stage, checked_blocks, generators_per_block
+from structmat.linalg.blocks import (
+    adjoint,
+    by_stage,
+    check_shapes,
+    checked_blocks,
+    generators_per_block,
+)
 from structmat.linalg.factors import factors, product
 from structmat.networks.network import Network
 
@@ -410,25 +416,15 @@ def _held(net: Network, blocks: Sequence[Array]) -> tuple[Array, ...]:
     if not foreign:
         arrays = checked_blocks(net, given)
         _check_orthogonal(arrays)
-        made = []
-        for array in arrays:
-            own = array.copy()
+        held = tuple(array.copy() for array in arrays)
+        for own in held:
             own.flags.writeable = False
-            made.append(own)
-        return tuple(made)
-    if len(given) != len(net.banks):
-        raise BlockError(
-            f"{len(given)} arrays of blocks: the network has {len(net.banks)} banks, and each"
-            " needs one array; see random_blocks"
-        )
+        return held
     try:
         array_api_compat.array_namespace(*given)
     except TypeError:
         raise BlockError("blocks of several libraries: give arrays of one library") from None
-    for k, (bank, array) in enumerate(zip(net.banks, given, strict=True)):
-        shape = (bank.count, bank.radix, bank.radix)
-        if tuple(array.shape) != shape:
-            raise BlockError(f"blocks {k} of shape {tuple(array.shape)}: this bank needs {shape}")
+    check_shapes(net, given)
     return tuple(given)
 
 
