@@ -26,7 +26,14 @@ from structmat.adapters.saved_tensors import (
     with_statistics,
 )
 from structmat.adapters.shared_weights import names_of_layers
-from structmat.errors import FileError, StructmatError, check_format, require, shown, whole
+from structmat.errors import (
+    FileError,
+    StructmatError,
+    abbreviated,
+    check_format,
+    checked_integer,
+    require,
+)
 from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import checked_dropout
 from structmat.nn.parametrizations import checked_parametrization
@@ -261,7 +268,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         layers = settings["layers"]
         recipes = {
             str(name): Recipe(
-                networks[whole(layer["network"], "network")],
+                networks[checked_integer(layer["network"], "network")],
                 checked_parametrization(layer["parametrization"]),
                 layer["scale"],
                 layer["bias"],
@@ -290,6 +297,6 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         raise FileError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         raise FileError(
-            f"{path} has a missing or invalid entry ({shown(error)}): expected a file written by"
-            " save_adapter"
+            f"{path} has a missing or invalid entry ({abbreviated(error)}): expected a file written"
+            " by save_adapter"
         ) from None

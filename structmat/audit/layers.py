@@ -17,7 +17,7 @@ from structmat.adapters.layouts.convolution import ConvolutionAdapter
 from structmat.adapters.layouts.quantised import in_floating_point
 from structmat.audit.measures import of_rotation, of_weights, rounding_lost, rounding_warning
 from structmat.audit.tables import Row
-from structmat.convert.adaptation import Turn, turned
+from structmat.convert.adaptation import LayerRotation, rotate
 from structmat.errors import BlockError
 from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.precision import without_autocast
@@ -66,11 +66,13 @@ class _Adapted:
         adapter = self.adapter
         with _evaluating(adapter), adapter.unmerged():
             plain = adapter.own_weight.detach()
-            turn = _turn(adapter.rotation, adapter.side, adapter.scale, type(adapter), adapter.base)
-            row = _of_turn(turn, adapter.rotation, adapter.scale)
+            layer_rotation = _rotation(
+                adapter.rotation, adapter.side, adapter.scale, type(adapter), adapter.base
+            )
+            row = _row(layer_rotation, adapter.rotation, adapter.scale)
             if math.isfinite(row["orthogonality_error"]):
                 merged = adapter.merged_weight()
-                _compare(row, turn, plain, merged, most)
+                _compare(row, layer_rotation, plain, merged, most)
                 if _is_comparable(type(adapter), adapter.base):
                     x = _some_inputs(type(adapter), adapter.base, merged)
                     row["merge_difference"] = _difference(
@@ -106,11 +108,11 @@ class _Tuned:
                 rotation: Orthogonal = getattr(layer, f"structmat_{side}")[adapter]
                 last = self.parts[k + 1 : k + 2] != [(adapter, "outputs")]
                 scale = layer.factors(adapter) if last else None  # applied after both sides
-                turn = _turn(rotation, side, scale, layer.kind, held)
-                row = _of_turn(turn, rotation, scale)
+                layer_rotation = _rotation(rotation, side, scale, layer.kind, held)
+                row = _row(layer_rotation, rotation, scale)
                 if math.isfinite(row["orthogonality_error"]):
-                    after = turned(turn, weight.cpu()).to(weight)
-                    _compare(row, turn, weight, after, most)
+                    after = rotate(layer_rotation, weight.cpu()).to(weight)
+                    _compare(row, layer_rotation, weight, after, most)
                     weight = after
                     if k == len(self.parts) - 1 and self._is_free:
                         x = _some_inputs(layer.kind, held, weight)
@@ -130,16 +132,16 @@ class _Tuned:
         return f"{self.name} ({adapter}, {side})" if several else f"{self.name} ({side})"
 
 
-def _turn(
+def _rotation(
     rotation: Orthogonal, side: str, scale: Tensor | None, kind: type[Adapter], layer: Layer
-) -> Turn:
+) -> LayerRotation:
     try:
         blocks = [block.detach().cpu().double() for block in rotation.blocks()]
     except BlockError:  # the generators are too large for an exponential
         blocks = [
             torch.full((b.count, b.radix, b.radix), torch.nan) for b in rotation.network.banks
         ]
-    return Turn(
+    return LayerRotation(
         rotation.network,
         lambda: blocks,
         side,
@@ -150,17 +152,19 @@ def _turn(
     )
 
 
-def _of_turn(turn: Turn, rotation: Orthogonal, scale: Tensor | None) -> Row:
-    row = of_rotation(turn)
+def _row(layer_rotation: LayerRotation, rotation: Orthogonal, scale: Tensor | None) -> Row:
+    row = of_rotation(layer_rotation)
     row["parametrization"] = rotation.parametrization
     row["warnings"] += _dtype_warning([*rotation.generators, *([] if scale is None else [scale])])
     return row
 
 
-def _compare(row: Row, turn: Turn, plain: Tensor, merged: Tensor, most: int) -> None:
+def _compare(
+    row: Row, layer_rotation: LayerRotation, plain: Tensor, merged: Tensor, most: int
+) -> None:
     """Add the comparison of the weights before and after to a row."""
-    row |= of_weights(turn, plain, merged, most)
-    row["rounding_lost"] = rounding_lost(turned(turn, plain.cpu()), plain, merged)
+    row |= of_weights(layer_rotation, plain, merged, most)
+    row["rounding_lost"] = rounding_lost(rotate(layer_rotation, plain.cpu()), plain, merged)
     row["warnings"] += rounding_warning(row["rounding_lost"], plain.dtype)
 
 

@@ -41,7 +41,7 @@ BY_AXES = {2: LINEAR, 3: Conv1dAdapter.__name__, 4: CONV2D, 5: Conv3dAdapter.__n
 
 
 @dataclass(frozen=True)
-class Turn:
+class LayerRotation:
     """The rotation of the weight of one layer: s ⊙ W·Rᵀ for inputs, s ⊙ R·W for outputs.
 
     Attributes
@@ -98,19 +98,21 @@ class Turn:
         return 1 if self.kind is None or self.weight is None else _copies(self)
 
 
-def layout(turn: Turn) -> tuple[type[Adapter], Layer]:
+def layout(rotation: LayerRotation) -> tuple[type[Adapter], Layer]:
     """Return the kind of a layer, and the layer or a stand-in with its sizes.
 
     The kind of adapter defines the layout of the weight, and needs only these sizes.
     """
-    assert turn.kind is not None
-    kind = kind_named(turn.kind)
-    assert kind is not None, turn.kind
-    if turn.layer is not None:
-        return kind, turn.layer
-    assert turn.weight is not None
-    shape = turn.weight
-    groups = max(1, turn.network.width // _unit(kind, shape)) if turn.side == "inputs" else 1
+    assert rotation.kind is not None
+    kind = kind_named(rotation.kind)
+    assert kind is not None, rotation.kind
+    if rotation.layer is not None:
+        return kind, rotation.layer
+    assert rotation.weight is not None
+    shape = rotation.weight
+    groups = (
+        max(1, rotation.network.width // _unit(kind, shape)) if rotation.side == "inputs" else 1
+    )
     return kind, SimpleNamespace(
         weight=torch.empty(shape, device="meta"),
         in_features=shape[1],
@@ -123,8 +125,8 @@ def layout(turn: Turn) -> tuple[type[Adapter], Layer]:
     )
 
 
-def _copies(turn: Turn) -> int:
-    kind, layer = layout(turn)
+def _copies(rotation: LayerRotation) -> int:
+    kind, layer = layout(rotation)
     return kind.copies(layer)
 
 
@@ -141,7 +143,7 @@ class Adaptation:
     ----------
     source : str
         The name of the format.
-    turns : dict of layer name → Turn
+    rotations : dict of layer name → LayerRotation
     whole : dict of name → Tensor
         Other trained tensors, by their names in the model.
     trained : list of str
@@ -159,7 +161,7 @@ class Adaptation:
     """
 
     source: str
-    turns: Mapping[str, Turn]
+    rotations: Mapping[str, LayerRotation]
     whole: Mapping[str, Tensor] = field(default_factory=dict)
     trained: list[str] = field(default_factory=list)
     statistics: list[str] = field(default_factory=list)
@@ -184,7 +186,9 @@ class Adaptation:
             )
 
 
-def known(name: str, turn: Turn, shape: Shape | None, kind: str | None) -> Turn:
+def known(
+    name: str, rotation: LayerRotation, shape: Shape | None, kind: str | None
+) -> LayerRotation:
     """Complete a rotation by the shape and kind of its layer, from the file or the model.
 
     Raises
@@ -192,37 +196,41 @@ def known(name: str, turn: Turn, shape: Shape | None, kind: str | None) -> Turn:
     FileError
         If neither specifies the shape, or they disagree.
     """
-    weight = turn.weight if shape is None else tuple(shape)
+    weight = rotation.weight if shape is None else tuple(shape)
     if weight is None:
         raise FileError(
             f"{name}: the file does not specify the shape of this layer's weight; give the"
             " pretrained model (model=, --model)"
         )
-    if turn.weight not in (None, weight):
-        raise FileError(f"{name}: the file expects a weight {turn.weight}, the model has {weight}")
-    turn = replace(turn, weight=weight, kind=_agreed(name, turn, weight, kind))
-    found, layer = layout(turn)
-    width, outputs = turn.network.width, found.output_width(layer)
-    if width != found.turned_width(layer, turn.side) or outputs % turn.groups:
+    if rotation.weight not in (None, weight):
         raise FileError(
-            f"{name}: the file rotates {width} {turn.side}, which a weight of shape {weight} does"
-            " not have"
+            f"{name}: the file expects a weight {rotation.weight}, the model has {weight}"
         )
-    if turn.scale is not None and len(turn.scale) != outputs:
-        raise FileError(f"{name}: {len(turn.scale)} scales for {outputs} outputs")
-    return turn
+    rotation = replace(rotation, weight=weight, kind=_agreed(name, rotation, weight, kind))
+    found, layer = layout(rotation)
+    width, outputs = rotation.network.width, found.output_width(layer)
+    if width != found.turned_width(layer, rotation.side) or outputs % rotation.groups:
+        raise FileError(
+            f"{name}: the file rotates {width} {rotation.side}, which a weight of shape {weight}"
+            " does not have"
+        )
+    if rotation.scale is not None and len(rotation.scale) != outputs:
+        raise FileError(f"{name}: {len(rotation.scale)} scales for {outputs} outputs")
+    return rotation
 
 
-def _agreed(name: str, turn: Turn, weight: Shape, kind: str | None) -> str:
+def _agreed(name: str, rotation: LayerRotation, weight: Shape, kind: str | None) -> str:
     """Return the kind of layer that the file, the model and the shape agree on."""
     if kind == QUANTISED:
         raise FileError(f"{name}: a quantised weight; give the model before quantisation")
-    agreed = turn.kind or kind or BY_AXES.get(len(weight))
-    if turn.kind is None:
-        agreed = _in_field(agreed, turn.field)
+    agreed = rotation.kind or kind or BY_AXES.get(len(weight))
+    if rotation.kind is None:
+        agreed = _in_field(agreed, rotation.field)
     one, other = (kind_named(k or "") for k in (agreed, kind or agreed))
     if one is None or other is None or one.takes != other.takes or len(weight) != AXES[one.takes]:
-        raise FileError(f"{name}: a weight of shape {weight} does not fit {turn.kind or 'a layer'}")
+        raise FileError(
+            f"{name}: a weight of shape {weight} does not fit {rotation.kind or 'a layer'}"
+        )
     return one.__name__
 
 
@@ -255,20 +263,20 @@ def rotated(net: Network, blocks: Blocks, columns: Tensor) -> Tensor:
     return columns
 
 
-def turned(turn: Turn, weight: Tensor) -> Tensor:
+def rotate(rotation: LayerRotation, weight: Tensor) -> Tensor:
     """Return the weight s ⊙ W·Rᵀ or s ⊙ R·W in float64, in the layer's layout."""
-    kind, layer = layout(turn)
+    kind, layer = layout(rotation)
     neurons = kind.neurons(layer, weight.to(torch.float64))
-    if turn.side == "inputs":
-        neurons = kind.from_rows(layer, _rotated_rows(turn, kind.rows(layer, neurons)))
+    if rotation.side == "inputs":
+        neurons = kind.from_rows(layer, _rotated_rows(rotation, kind.rows(layer, neurons)))
     outputs = kind.by_outputs(layer, neurons)
-    if turn.side == "outputs":
-        outputs = _rotated_rows(turn, outputs)
-    if turn.scale is not None:
-        outputs = outputs * turn.scale.to(outputs)
+    if rotation.side == "outputs":
+        outputs = _rotated_rows(rotation, outputs)
+    if rotation.scale is not None:
+        outputs = outputs * rotation.scale.to(outputs)
     return kind.from_neurons(layer, kind.from_outputs(layer, outputs))
 
 
-def _rotated_rows(turn: Turn, rows: Tensor) -> Tensor:
-    columns = rows.reshape(-1, turn.network.width).T.contiguous()
-    return rotated(turn.network, turn.blocks(), columns).T.reshape(rows.shape)
+def _rotated_rows(rotation: LayerRotation, rows: Tensor) -> Tensor:
+    columns = rows.reshape(-1, rotation.network.width).T.contiguous()
+    return rotated(rotation.network, rotation.blocks(), columns).T.reshape(rows.shape)

@@ -18,7 +18,7 @@ import torch
 from structmat import __version__
 from structmat._util.host import processor
 from structmat._util.text_table import counted, plain
-from structmat.errors import whole
+from structmat.errors import checked_integer
 from structmat.linalg.fusion import fused
 from structmat.linalg.schedule import schedule
 from structmat.nn.ops import tiled, timing_cache
@@ -180,13 +180,13 @@ def explain(
     6 wires, 2 stages: 4 steps, 2 of them permutations (2 transposes, 0 index arrays)
     ...
     """
-    net, n = cache.network, whole(tokens, "tokens")
+    net, n = cache.network, checked_integer(tokens, "tokens")
     device = torch.device("cpu") if device is None else device
     if plan == "reference":
         return 'plan="reference": stage by stage\n' + schedule(net).explain()
     said = []
     if outputs is not None:
-        size = whole(outputs, "outputs", 1)
+        size = checked_integer(outputs, "outputs", 1)
         lines, vectors = counted(size, "row"), counted(n, "vector")
         if rotates_weight(net, n, size, itemsize=dtype.itemsize, device=device.type):
             said.append(f"the layer's weight is rotated, {lines}, not the {vectors}")
