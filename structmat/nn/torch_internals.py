@@ -168,3 +168,54 @@ def not_a_view(made: Tensor) -> Tensor:
     do with the output of a layer. Only this private operator avoids a copy.
     """
     return torch.ops.aten._unsafe_view(made, made.shape)
+
+
+def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """Return a module's own parameters by name; `named_parameters` leaves out those that are None.
+
+    Examples
+    --------
+    >>> own_parameters(nn.Linear(1, 1, bias=False))["bias"] is None
+    True
+    """
+    return module._parameters
+
+
+def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
+    """Return a module's own buffers by name; `named_buffers` leaves out those that are None.
+
+    Examples
+    --------
+    >>> [*own_buffers(nn.BatchNorm1d(1))]
+    ['running_mean', 'running_var', 'num_batches_tracked']
+    """
+    return module._buffers
+
+
+def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
+    """Return a module's children by name; `named_children` returns a shared one once.
+
+    Examples
+    --------
+    >>> act = nn.ReLU()
+    >>> [*own_modules(nn.Sequential(act, act))]
+    ['0', '1']
+    """
+    return module._modules
+
+
+def has_hooks(module: nn.Module, *, of_all_modules: bool = False) -> bool:
+    """Return whether a module has hooks, or all modules have some; torch has no public query.
+
+    Examples
+    --------
+    >>> has_hooks(nn.ReLU()), has_hooks(nn.ReLU(), of_all_modules=True)
+    (False, False)
+    """
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or (of_all_modules and nn.modules.module._has_any_global_hook())
+    )

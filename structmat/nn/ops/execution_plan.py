@@ -7,7 +7,7 @@ devices, for some networks and dtypes. To add one, add it to `BACKENDS`.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -120,6 +120,9 @@ class ExecutionPlan:
     network: Network
     runs: tuple[Run, ...]
     backends: tuple[tuple[Backend, Any], ...]
+    _selected: dict[tuple[torch.dtype, torch.dtype], tuple[Backend, Any]] = field(
+        default_factory=dict, init=False
+    )
 
     def apply(
         self,
@@ -148,10 +151,12 @@ class ExecutionPlan:
         backend.gradients(steps, blocks, x, grad, adjoint=adjoint, grad_x=grad_x, sums=sums)
 
     def _backend(self, blocks: Sequence[Tensor], x: Tensor) -> tuple[Backend, Any]:
-        for backend, steps in self.backends[:-1]:
-            if backend.supports(self.network, x.dtype, blocks[0].dtype):
-                return backend, steps
-        return self.backends[-1]  # it supports everything
+        dtypes = x.dtype, blocks[0].dtype
+        if dtypes not in self._selected:
+            self._selected[dtypes] = next(
+                pair for pair in self.backends if pair[0].supports(self.network, *dtypes)
+            )
+        return self._selected[dtypes]
 
     def fuse(self, blocks: Sequence[Tensor]) -> list[Tensor]:
         """Return the blocks of the fused network, given those of the original one."""
