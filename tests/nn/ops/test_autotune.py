@@ -25,14 +25,14 @@ NET = sm.butterfly(64)
 
 @pytest.fixture
 def timed(monkeypatch, tmp_path):
-    """Count measurements, with the last way always the fastest, in a cache of this test's own."""
+    """Count measurements, with the last plan always the fastest, in a cache of this test's own."""
     monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
     timing_cache.forget()
     calls = []
 
-    def times(cache, ways, tokens, dtype, device):
+    def times(cache, plans, tokens, dtype, device):
         calls.append((tokens, dtype))
-        return [float(len(ways) - k) for k in range(len(ways))]
+        return [float(len(plans) - k) for k in range(len(plans))]
 
     monkeypatch.setattr(autotune, "_timed", times)
     yield calls
@@ -44,8 +44,8 @@ def ask(tokens=5000, *, measure=True, dtype=torch.float32):
 
 
 def slowest_worth_trying(tokens):
-    ways = candidates(NET, tokens)
-    return [w for w in ways if w.seconds <= 3 * ways[0].seconds][-1].ends
+    plans = candidates(NET, tokens)
+    return [w for w in plans if w.seconds <= 3 * plans[0].seconds][-1].ends
 
 
 def test_the_fastest_is_chosen_and_measured_once(timed):
@@ -186,13 +186,13 @@ def test_without_a_home_there_is_no_file(monkeypatch, folder):
     assert timing_cache.file() is None
 
 
-def test_measuring_for_real_gives_seconds_for_each_way(monkeypatch, tmp_path):
+def test_measuring_for_real_gives_seconds_for_each_plan(monkeypatch, tmp_path):
     monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
     timing_cache.forget()
     times = autotune.measured(PlanCache(NET), 5000, torch.float32, CPU)
     assert len(times) > 1
     assert all(0 < seconds < 60 for seconds in times.values())
-    best = min(times, key=lambda way: times[way])
+    best = min(times, key=lambda plan: times[plan])
     assert ask() == best.ends
     text = Orthogonal(NET, plan="measure").explain(5000)
     assert "measured here" in text

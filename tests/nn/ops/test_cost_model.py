@@ -14,27 +14,27 @@ TOKENS = st.sampled_from([0, 1, 7, 64, 2048, 10**6])
 
 
 @given(networks(max_width=20, max_depth=6), TOKENS, st.booleans(), st.sampled_from(sorted(RATES)))
-def test_every_way_is_a_partition_into_unions(net, tokens, reuse, device):
-    ways = candidates(net, tokens, reuse=reuse, device=device)
-    assert len(ways) == len({way.ends for way in ways}) <= len(LIMITS)
-    for way in ways:
-        runs = list(zip((0, *way.ends), way.ends, strict=False))
+def test_every_plan_is_a_partition_into_unions(net, tokens, reuse, device):
+    plans = candidates(net, tokens, reuse=reuse, device=device)
+    assert len(plans) == len({plan.ends for plan in plans}) <= len(LIMITS)
+    for plan in plans:
+        runs = list(zip((0, *plan.ends), plan.ends, strict=False))
         assert all(run in unions(net) for run in runs)
-        assert (way.ends[-1] if way.ends else 0) == net.depth
-        assert fused(net, way.ends).network.width == net.width
-    seconds = [way.seconds for way in ways]
+        assert (plan.ends[-1] if plan.ends else 0) == net.depth
+        assert fused(net, plan.ends).network.width == net.width
+    seconds = [plan.seconds for plan in plans]
     assert seconds == sorted(seconds)
 
 
 @given(networks(max_width=12, max_depth=5), TOKENS)
-def test_the_first_way_is_the_cheapest_of_all_partitions(net, tokens):
+def test_the_first_plan_is_the_cheapest_of_all_partitions(net, tokens):
     """An oracle by exhaustion: no partition into unions is cheaper than the one that is found."""
     found = unions(net)
     cost = {}
-    for first, end in found:  # what a run costs, from the ways of the network that it is
+    for first, end in found:  # what a run costs, from the plans of the network that it is
         straight, _, _ = net.straightened()
-        ways = [w for w in candidates(straight[first:end], tokens) if w.ends == (end - first,)]
-        cost[first, end] = ways[0].seconds if ways else None
+        plans = [w for w in candidates(straight[first:end], tokens) if w.ends == (end - first,)]
+        cost[first, end] = plans[0].seconds if plans else None
     best = candidates(net, tokens)[0].seconds
     for cuts in itertools.product([False, True], repeat=max(net.depth - 1, 0)):
         ends = [k + 1 for k, cut in enumerate(cuts) if cut] + [net.depth] * (net.depth > 0)

@@ -58,7 +58,7 @@ def gradients(y, weight, inputs):
 
 
 @given(networks(max_width=20, max_depth=6), seeds(), DTYPES, st.booleans(), st.integers(0, 40))
-def test_every_way_gives_the_plain_values_and_gradients(net, seed, dtype, adjoint, tokens):
+def test_every_plan_gives_the_reference_values_and_gradients(net, seed, dtype, adjoint, tokens):
     blocks, x, weight = drawn(net, seed, dtype, tokens)
     if not blocks:
         return
@@ -373,11 +373,11 @@ def test_plans_are_checked():
     st.booleans(),
     st.sampled_from([None, "vectors", "weight"]),
 )
-def test_a_layer_after_the_rotation_is_as_if_apart(net, seed, tokens, with_bias, turned):
+def test_a_layer_after_the_rotation_is_as_if_apart(net, seed, tokens, with_bias, of_layer):
     """Whether the vectors are rotated or the weight, and whoever decides."""
     with pytest.MonkeyPatch.context() as patch:
-        if turned is not None:
-            patch.setattr(operator, "rotates_weight", lambda *_, **__: turned == "weight")
+        if of_layer is not None:
+            patch.setattr(operator, "rotates_weight", lambda *_, **__: of_layer == "weight")
         compare_layers(net, seed, tokens, with_bias)
 
 
@@ -400,7 +400,7 @@ def compare_layers(net, seed, tokens, with_bias):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-def test_few_outputs_turn_the_weight_and_it_is_said():
+def test_few_outputs_rotate_the_weight_and_it_is_said():
     q = Orthogonal(sm.shuffle(384, block=4), plan="auto")
     assert "the layer's weight is rotated, 384 rows, not the 2,048" in q.explain(2048, 384)
     assert "the 2,048 vectors are rotated, not the layer's 1,536 rows" in q.explain(2048, 1536)
@@ -408,7 +408,7 @@ def test_few_outputs_turn_the_weight_and_it_is_said():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_the_weight_is_turned_in_full_precision_only(dtype, monkeypatch):
+def test_the_weight_is_rotated_in_full_precision_only(dtype, monkeypatch):
     """In bfloat16 the rotated weight would be rounded, as merging does, where vectors are not."""
     q = Orthogonal(sm.butterfly(16))
     asked = []
