@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from structmat.errors import StructmatError
+from structmat.errors import StructmatError, abbreviated
 from structmat.families.topology import checked as checked_network
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index, checked, identity
@@ -20,11 +20,11 @@ Floats = npt.NDArray[np.float64]
 def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) -> list[Floats]:
     """Return blocks with which a network is a permutation: `dense(net, blocks) == eye(d)[p]`.
 
-    Output i is then exactly input p[i], and `apply(net, blocks, x)` is x[p]. Every permutation is
-    routed in Beneš, Waksman and Clos networks, and in any network of the same structure, whatever
-    its origin: level by level from both ends, by the looping algorithm, and by maximum flows for
-    odd radices. Sorting networks, such as the brick wall, are routed by sorting. If there is a
-    single path from each input to each output, as in omega and butterfly networks, the paths
+    Output i is then exactly input p[i], and `Rotation(net, blocks)(x)` is x[p]. Every permutation
+    is routed in Beneš, Waksman and Clos networks, and in any network of the same structure,
+    whatever its origin: level by level from both ends, by the looping algorithm, and by maximum
+    flows for odd radices. Sorting networks, such as the brick wall, are routed by sorting. If there
+    is a single path from each input to each output, as in omega and butterfly networks, the paths
     decide. In any other network settings are searched, up to a limit.
 
     Parameters
@@ -66,9 +66,9 @@ def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) ->
     Examples
     --------
     >>> from structmat.families import benes, butterfly
-    >>> from structmat.linalg.factors import apply
+    >>> from structmat.linalg.rotation import Rotation
     >>> p = [3, 1, 4, 7, 5, 0, 2, 6]
-    >>> apply(benes(8), route(benes(8), p), [*range(8)]).astype(int).tolist()
+    >>> Rotation(benes(8), route(benes(8), p))([*range(8)]).astype(int).tolist()
     [3, 1, 4, 7, 5, 0, 2, 6]
     >>> route(butterfly(8), p)
     Traceback (most recent call last):
@@ -78,7 +78,7 @@ permutation: inputs 0 and 1 both need wire 1 after stage 1; waksman(8) routes ev
     """
     p = checked(permutation, checked_network(net, "route").width)
     if not isinstance(special, bool):
-        raise StructmatError(f"special={special!r}: special must be True or False")
+        raise StructmatError(f"special={abbreviated(special)}: special must be True or False")
     plan = plan_of(net)
     target = np.empty_like(p)
     target[plan.outputs] = p

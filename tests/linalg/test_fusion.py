@@ -6,8 +6,8 @@ from hypothesis import given
 
 import structmat as sm
 from structmat.linalg import factors as stagewise
-from structmat.linalg.fusion import LARGEST, merged, unions
-from structmat.nn.ops.cost_model import choices
+from structmat.linalg.fusion import LARGEST, fused, unions
+from structmat.nn.ops.cost_model import candidates
 from structmat.testing import networks
 
 
@@ -26,21 +26,21 @@ def merged_most(net):
     while not ends or ends[-1] < net.depth:
         first = ends[-1] if ends else 0
         ends.append(max(end for start, end in found if start == first))
-    return merged(net, tuple(ends))
+    return fused(net, tuple(ends))
 
 
 @given(networks(max_width=20, max_depth=6))
 def test_a_fused_switch_is_a_component_of_its_stages(net):
     if net.depth == 0:
         return
-    found = merged_most(net)
+    found = fused_most(net)
     straight = net.straightened()
-    assert sum((group.stages for group in found.groups), ()) == straight.network.stages
-    for stage, group in zip(found.network.stages, found.groups, strict=False):
+    assert sum((run.stages for run in found.runs), ()) == straight.network.stages
+    for stage, run in zip(found.network.stages, found.runs, strict=False):
         switches = {frozenset(wires) for bank in stage.banks for wires in bank.reads.tolist()}
-        assert switches == joined(group)
-        assert stage == group.stages[0] or group.depth > 1
-    rest = found.network.stages[len(found.groups) :]
+        assert switches == joined(run)
+        assert stage == run.stages[0] or run.depth > 1
+    rest = found.network.stages[len(found.runs) :]
     moved = stagewise.matrix_of(sm.Network(net.width, rest), [])
     assert np.array_equal(moved, np.eye(net.width)[straight.outputs])
 
@@ -54,16 +54,16 @@ def test_fusing_preserves_density(net):
 @given(networks(max_width=20, max_depth=6))
 def test_a_single_stage_is_unchanged(net):
     for stage in net.straightened().network.stages:
-        found = merged(sm.Network(net.width, [stage]), (1,))
+        found = fused(sm.Network(net.width, [stage]), (1,))
         assert found.network.stages == (stage,)
-        assert found.widest == 0
+        assert found.runs[0].stages == (stage,)
 
 
 def test_fused_switches_respect_the_size_limit():
     for spec in ("butterfly(block=2)", "benes", "mixed_radix", "shuffle(block=4)"):
         net = sm.parse(spec)(1024)
-        found = merged_most(net)
-        assert found.widest <= LARGEST
+        found = fused_most(net)
+        assert max(bank.radix for bank in found.network.banks) <= LARGEST
         assert found.network.depth < net.depth
 
 

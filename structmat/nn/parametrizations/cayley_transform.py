@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.nn import modes
+from structmat.nn import torch_internals
 from structmat.nn.parametrizations import exportable
 from structmat.nn.parametrizations.generators import (
     all_or_none,
@@ -78,12 +78,12 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
             [-1.,  0.]])
     """
     is_unitary(generators, radix)
-    if modes.exporting():
+    if torch_internals.exporting():
         return exportable.cayley(generators, radix)
     function = _Cayley if torch.compiler.is_compiling() else _CayleyWithTangents
     flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
     blocks: Tensor = (
-        solved(flat, radix) if modes.refuses_functions() else function.apply(flat, radix)
+        solved(flat, radix) if torch_internals.refuses_functions() else function.apply(flat, radix)
     )
     return blocks.view(*generators.shape[:-1], radix, radix)
 

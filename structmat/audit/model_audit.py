@@ -13,7 +13,7 @@ from torch import nn
 
 from structmat._util.progress import bar
 from structmat.adapters.layouts import is_rotated
-from structmat.audit.layers import adapted_layers
+from structmat.audit.adapted_layers import adapted_layers
 from structmat.audit.measures import of_rotation, of_weights, rounding_lost, rounding_warning
 from structmat.audit.tables import Audit, Row
 from structmat.convert.adaptation import BY_AXES, LINEAR, LayerRotation, rotate
