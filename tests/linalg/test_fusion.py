@@ -1,4 +1,4 @@
-"""Fused stages are the components of the stages they replace, within the size limit."""
+"""Fused stages are unions of the stages they replace, and no coarser than they may be."""
 
 import networkx as nx
 import numpy as np
@@ -20,7 +20,7 @@ def joined(group):
     return {frozenset(part) for part in nx.connected_components(graph)}
 
 
-def merged_most(net):
+def fused_most(net):
     """Return the network with stages fused into the longest runs."""
     ends, found = [], unions(net)
     while not ends or ends[-1] < net.depth:
@@ -47,8 +47,8 @@ def test_a_fused_switch_is_a_component_of_its_stages(net):
 
 @given(networks(max_width=20, max_depth=6))
 def test_fusing_preserves_density(net):
-    for choice in choices(net, 10_000):
-        assert sm.reach(merged(net, choice.ends).network)[sm.reach(net)].all()
+    for candidate in candidates(net, 10_000):
+        assert sm.reach(fused(net, candidate.ends).network)[sm.reach(net)].all()
 
 
 @given(networks(max_width=20, max_depth=6))
