@@ -1,15 +1,15 @@
-# structmat: two commands, `make demo` and `make test`, each sets up .venv when it has to.
+# structmat: two commands, `make demo` and `make test`; each sets up .venv if necessary.
 # Needs Python 3.11 or newer, pip, make and git. Another Python: make test PYTHON=python3.12
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-# One mark for each extra of pyproject.toml that is installed: $(VENV)/.ready-docs
+# A marker file for each installed extra of pyproject.toml: $(VENV)/.ready-docs
 ALL := $(VENV)/.ready-all
 DEV := $(VENV)/.ready-dev
 
-# One thread a process where pytest runs two processes: more only wait for each other.
+# One thread per process where pytest runs two processes, to avoid oversubscription.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 
 .DEFAULT_GOAL := help
@@ -17,7 +17,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/pytest
 .PHONY: help demo notebooks test quick lint types layers docs links short-demo browser tests coverage \
   peft-suite pictures constraints release-check clean
 
-help: ## Say what there is to make
+help: ## List the targets
 	@echo "structmat: make TARGET"
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
 
@@ -67,7 +67,7 @@ tests: $(DEV) browser
 	@echo "==> Tests, doctests, theory and notebooks: pytest"
 	$(PYTEST) -n 2
 
-coverage: browser ## All tests, and which lines and branches they reach: build/coverage/html
+coverage: browser ## All tests, with line and branch coverage: build/coverage/html
 	@mkdir -p build/coverage
 	$(PYTEST) -n 2 --cov --cov-report=term --cov-report=html
 
@@ -76,14 +76,14 @@ peft-suite: $(DEV) ## Run PEFT's own tests with our method and with its OFT; a p
 	@echo "==> PEFT's own tests: downloaded from the package index, with tiny models made here"
 	PYTHONPATH=tests $(BIN)/python -m peft_suite -n 2 $(SUITE)
 
-links: $(VENV)/.ready-docs ## Ask the network whether the links to other sites still lead somewhere
+links: $(VENV)/.ready-docs ## Check the links to other sites; needs network access
 	$(BIN)/sphinx-build -b linkcheck -q -d build/doctrees docs build/links
 
-pictures: $(ALL) ## Draw the pictures of README and docs anew
+pictures: $(ALL) ## Draw the pictures of README and docs again
 	$(BIN)/python docs/logo.py
 	$(BIN)/python docs/pictures.py
 
-constraints: ## Pin what a set-up today gives, tried in a new environment
+constraints: ## Pin the versions that a new environment gets today
 	$(PYTHON) -m venv --clear build/renewed
 	build/renewed/bin/python -m pip install -e '.[dev]'
 	sed -n '/^#/p' constraints.txt > build/constraints.txt
@@ -92,14 +92,14 @@ constraints: ## Pin what a set-up today gives, tried in a new environment
 	mv build/constraints.txt constraints.txt
 
 RELEASE ?= $(PYTHON)
-release-check: ## Try wheel and sdist in empty environments, RELEASE="python3.11 python3.12"
+release-check: ## Test wheel and sdist in clean environments, RELEASE="python3.11 python3.12"
 	.ci/release $(RELEASE)
 
-clean: ## Remove what was built, but not .venv
+clean: ## Remove build products, but not .venv
 	rm -rf build dist docs/generated docs/notebooks structmat-finetune
 
-# The mark is written last: a set-up that was cut short runs again. A Python without ensurepip
-# (as some distributions ship it) lends its own pip. The extra dev brings the others, too.
+# The marker is written last, so that an interrupted set-up runs again. A Python without ensurepip
+# (as in some distributions) provides its own pip. The extra dev includes the others.
 $(VENV)/.ready-%: pyproject.toml constraints.txt
 	@echo "==> Setting up $(VENV) for '$*': once, and when pyproject.toml or constraints.txt changed"
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and \

@@ -220,7 +220,7 @@ def importing(tmp_path, monkeypatch):
 
 MINE = """
 import structmat as sm
-from beside import STRIDE
+from neighbour import STRIDE
 
 @sm.family("even", lambda width: None if width % 2 == 0 else "width must be even")
 def my_halves(width):
@@ -233,7 +233,7 @@ def my_halves(width):
 def test_custom_families_are_loaded(capsys, importing, how):
     name = how.removeprefix("./").removesuffix(".py")
     (importing / f"{name}.py").write_text(MINE, encoding="utf-8")
-    (importing / "beside.py").write_text("STRIDE = 2\n", encoding="utf-8")
+    (importing / "neighbour.py").write_text("STRIDE = 2\n", encoding="utf-8")
     try:
         rows = read(capsys, "list", "--load", how)
         assert "my_halves" in [row["family"] for row in rows]

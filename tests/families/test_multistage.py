@@ -65,11 +65,11 @@ def test_baseline_is_recursive(case):
         assert net == sm.block_diagonal(block, block)
         return
     smaller = sm.families.baseline(block ** (n - 1), block)
-    beside = smaller
+    blocks = smaller
     for _ in range(block - 1):
-        beside = beside.direct_sum(smaller)
+        blocks = blocks.direct_sum(smaller)
     # Their banks lie in one, so they are compared by what each wire meets.
-    assert net[1:].to_networkx().edges == beside.to_networkx().edges
+    assert net[1:].to_networkx().edges == blocks.to_networkx().edges
     part = block ** (n - 1)
     (bank,) = net.stages[0].banks
     for k, (reads, writes) in enumerate(zip(bank.reads, bank.writes, strict=True)):

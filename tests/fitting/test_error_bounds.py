@@ -128,7 +128,7 @@ def test_the_lower_bound_of_a_direct_sum_is_attained(block):
 def test_a_bottleneck_bounds_the_rank():
     """Two halves joined by one switch: of a swap of the halves, three singular values are lost.
 
-    So are three each of the two parts beside them, where rows of length 1 must go instead.
+    So are three each of the two other parts, to which rows of length 1 must move instead.
     """
     half = [[0, 1, 2, 3], [4, 5, 6, 7]]
     net = sm.Network.of(8, [half, [[3, 4]], half])
