@@ -102,7 +102,7 @@ def some(values: npt.ArrayLike, width: int, name: str) -> Index:
 
 
 def frozen(array: Index) -> Index:
-    """Return a read-only copy that nobody else can write to.
+    """Return a read-only copy that shares no memory with the input.
 
     Examples
     --------

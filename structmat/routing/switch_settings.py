@@ -18,7 +18,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) -> list[Floats]:
-    """Return blocks with which a network is a permutation: `dense(net, blocks) == eye(d)[p]`.
+    """Return blocks with which the matrix of a network is that of a permutation, `eye(d)[p]`.
 
     Output i is then exactly input p[i], and `Rotation(net, blocks)(x)` is x[p]. Every permutation
     is routed in Beneš, Waksman and Clos networks, and in any network of the same structure,

@@ -22,7 +22,7 @@ def fill(page, field, text):
     page.press(field, "Tab")
 
 
-def chosen(page):
+def selected(page):
     pressed = page.locator('.node[aria-pressed="true"]')
     return [int(one.get_attribute("data-wire")) for one in pressed.all()]
 
@@ -48,8 +48,8 @@ def test_a_smaller_radix_deselects_the_wires(server, opened):
     fill(page, "#radix", "4")
     choose(page, (0, 0), (0, 1), (0, 2))
     fill(page, "#radix", "2")
-    assert chosen(page) == []
-    choose(page, (0, 2), (0, 2))  # chosen, and let go
+    assert selected(page) == []
+    choose(page, (0, 2), (0, 2))  # selected and deselected
     assert drawn(page) == sm.Network(8)
     choose(page, (0, 2), (0, 7))
     parameters(page, 1)
@@ -62,7 +62,7 @@ def test_no_switch_is_wider_than_the_network(server, opened):
     fill(page, "#draw-width", "4")
     assert page.input_value("#radix") == "4"
     choose(page, (0, 0))
-    assert "Choose 3 more." in page.inner_text("#spreading")
+    assert "Select 3 more." in page.inner_text("#spreading")
     choose(page, (0, 1), (0, 2), (0, 3))
     parameters(page, 6)
     assert drawn(page) == sm.Network.of(4, [[[0, 1, 2, 3]]])
@@ -106,17 +106,17 @@ def test_undo_and_escape_deselect_wires_first(server, opened):
     page = begun(opened, server.address)
     choose(page, (0, 3))
     page.click("#undo")  # the first step there is
-    assert chosen(page) == []
+    assert selected(page) == []
     assert page.is_disabled("#undo")
     choose(page, (0, 0), (0, 1), (0, 3))
     parameters(page, 1)
     page.click("#undo")
-    assert chosen(page) == []
+    assert selected(page) == []
     assert drawn(page) == sm.Network.of(8, [[[0, 1]]])
     choose(page, (0, 3))
-    assert chosen(page) == [3]
+    assert selected(page) == [3]
     page.keyboard.press("Escape")
-    assert chosen(page) == []
+    assert selected(page) == []
     choose(page, (0, 4), (0, 5))
     page.click("#undo")
     parameters(page, 1)

@@ -349,7 +349,7 @@ def test_a_layer_is_drawn_wire_by_wire(server, opened):
 
     page.fill("#radix", "3")
     page.press("#radix", "Tab")
-    for wire in (7, 2):  # with the 6 chosen before
+    for wire in (7, 2):  # with 6 selected before
         node(page, 2, wire).click()
     parameters(page, 6)
     net = sm.Network.of(8, [[[0, 4], [1, 5]], [[1, 4]], [[2, 6, 7]]])
@@ -537,7 +537,7 @@ def test_without_javascript_the_page_shows_a_message(server, browser):
     with browser.new_context(java_script_enabled=False) as context:
         page = context.new_page()
         page.goto(server.address)
-        assert "The explorer is drawn by JavaScript" in page.inner_text("body")
+        assert "The explorer needs JavaScript" in page.inner_text("body")
 
 
 @pytest.mark.parametrize("width", [320, 400, 1280, 1920])

@@ -4,7 +4,7 @@ const NONE = { column: 0, wires: [] };
 
 class Drawing {
   #radix = 2;
-  #chosen = NONE; // for the next switch
+  #selected = NONE; // for the next switch
   #past = [];
 
   constructor(width) {
@@ -17,12 +17,12 @@ class Drawing {
 
   set radix(radix) {
     this.#radix = radix;
-    if (this.#chosen.wires.length >= radix) this.#chosen = NONE;
+    if (this.#selected.wires.length >= radix) this.#selected = NONE;
   }
 
-  get chosen() { return this.#chosen; }
+  get selected() { return this.#selected; }
 
-  get canUndo() { return this.#chosen.wires.length > 0 || this.#past.length > 0; }
+  get canUndo() { return this.#selected.wires.length > 0 || this.#past.length > 0; }
 
   /** The question for the library. */
   get question() {
@@ -52,7 +52,7 @@ class Drawing {
       }
       return { changed: true, said: `${said} Fill the stage again, or click elsewhere to close it.` };
     }
-    const before = this.#chosen.column === t ? this.#chosen.wires : [];
+    const before = this.#selected.column === t ? this.#selected.wires : [];
     if (before.includes(wire)) return this.#wanting(t, before.filter((one) => one !== wire));
     const wires = [...before, wire];
     if (wires.length < this.radix) return this.#wanting(t, wires);
@@ -77,17 +77,17 @@ class Drawing {
     return dropped;
   }
 
-  /** Deselect the wires chosen for a switch; return them. */
+  /** Deselect the wires selected for a switch; return them. */
   letGo() {
-    const { wires } = this.#chosen;
-    this.#chosen = NONE;
+    const { wires } = this.#selected;
+    this.#selected = NONE;
     return wires;
   }
 
-  /** Undo the last step, or else deselect the wires chosen for a switch. */
+  /** Undo the last step, or else deselect the wires selected for a switch. */
   undo() {
     const wires = this.letGo();
-    if (wires.length) return { changed: false, said: `No longer chosen: ${wires.join(", ")}.` };
+    if (wires.length) return { changed: false, said: `Deselected: ${wires.join(", ")}.` };
     [this.width, this.stages] = this.#past.pop() ?? [this.width, this.stages];
     return { changed: true, said: "Undone." };
   }
@@ -98,19 +98,19 @@ class Drawing {
     const empty = this.stages.findIndex((stage) => !stage.length);
     if (empty === -1 || empty === t) return t;
     this.stages.splice(empty, 1);
-    this.#chosen = NONE;
+    this.#selected = NONE;
     return t > empty ? t - 1 : t;
   }
 
   #wanting(t, wires) {
-    this.#chosen = { column: t, wires };
+    this.#selected = { column: t, wires };
     const list = wires.length ? `Chosen in stage ${t + 1}: ${wires.join(", ")}. ` : "";
-    return { changed: false, said: `${list}Choose ${this.radix - wires.length} more.` };
+    return { changed: false, said: `${list}Select ${this.radix - wires.length} more.` };
   }
 
   #remember() {
     this.#past.push([this.width, this.stages.map((stage) => [...stage])]);
-    this.#chosen = NONE;
+    this.#selected = NONE;
   }
 }
 

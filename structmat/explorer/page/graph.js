@@ -30,7 +30,7 @@ class Graph {
 
   /**
    * Draw a network. With `open` its last stage is one still to be drawn; `pressed` are wires
-   * chosen for its next switch.
+   * selected for its next switch.
    */
   show(net, options = {}) {
     const hadFocus = this.home.contains(document.activeElement);
@@ -246,10 +246,10 @@ class Graph {
       return;
     }
     this.#rove(place, { focus: true });
-    this.#chosen(place);
+    this.#selected(place);
   }
 
-  #chosen(place) {
+  #selected(place) {
     if (this.options.open) {
       this.choose(place.column, place.wire);
       return;
@@ -274,7 +274,7 @@ class Graph {
       }, { focus: true });
     } else if (event.key === "Enter" || event.key === " ") {
       event.preventDefault();
-      this.#chosen(place);
+      this.#selected(place);
     } else if (event.key === "Escape") {
       this.letGo();
       this.pinned = null;

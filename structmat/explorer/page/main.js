@@ -6,7 +6,7 @@ let picked = null; // the last network that was picked
 let drawing = null;
 let slow; // the timer of the message that an answer takes long
 
-const graph = new Graph(byId("graph"), { choose: chosen, letGo, say });
+const graph = new Graph(byId("graph"), { choose: selectWire, letGo, say });
 const picking = new Picking(show);
 
 function say(text) {
@@ -138,10 +138,10 @@ function draw(said, kind) {
   redraw({ changed: true, said }, kind);
 }
 
-function chosen(column, wire) { redraw(drawn.choose(column, wire)); }
+function selectWire(column, wire) { redraw(drawn.choose(column, wire)); }
 
 function letGo() {
-  if (drawing && drawn.letGo().length) redraw({ changed: false, said: "No wires are chosen." });
+  if (drawing && drawn.letGo().length) redraw({ changed: false, said: "No wires are selected." });
 }
 
 function redraw({ changed, said }, kind = "drawing") {
@@ -154,7 +154,7 @@ function redraw({ changed, said }, kind = "drawing") {
   byId("graph").hidden = false;
   byId("outline").hidden = true;
   graph.pinned = null;
-  graph.show(drawn.picture, { open: true, pressed: drawn.chosen });
+  graph.show(drawn.picture, { open: true, pressed: drawn.selected });
   if (changed) show(drawn.question, kind);
 }
 
