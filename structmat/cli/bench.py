@@ -153,12 +153,12 @@ def _candidates(options: argparse.Namespace) -> tuple[list[Candidate], list[str]
     names = _names(options)
     notes = []
     if names is None:
-        chosen = [candidate for candidate in AGAINST.values() if not candidate.missing]
+        selected = [candidate for candidate in AGAINST.values() if not candidate.missing]
         notes = [f"{c.label}: {c.extra} is not installed" for c in AGAINST.values() if c.missing]
     else:
-        chosen = [named(name) for name in names]
-    chosen += [topology(spec) for spec in options.specs or SPECS]
-    return list({candidate.name: candidate for candidate in chosen}.values()), notes
+        selected = [named(name) for name in names]
+    selected += [topology(spec) for spec in options.specs or SPECS]
+    return list({candidate.name: candidate for candidate in selected}.values()), notes
 
 
 # A whole model -------------------------------------------------------------------------------
@@ -198,14 +198,14 @@ def _methods(options: argparse.Namespace) -> list[Method]:
             raise SpecError(
                 f"unknown candidate {abbreviated(name)} for a model{suggest(name, _OF_MODELS)}"
             )
-    chosen = [named(_OF_MODELS[name]) for name in (_OF_MODELS if names is None else names)]
+    selected = [named(_OF_MODELS[name]) for name in (_OF_MODELS if names is None else names)]
     for text in options.specs or SPECS:
         found = rule(text)
         if isinstance(found, Fixed):
-            chosen.append(Method(found.source, found.source, "rotation", ROTATION_RATE, found))
+            selected.append(Method(found.source, found.source, "rotation", ROTATION_RATE, found))
         else:
-            chosen.append(Method(str(found), str(found), "rotation", ROTATION_RATE, str(found)))
-    return list({method.name: method for method in chosen}.values())
+            selected.append(Method(str(found), str(found), "rotation", ROTATION_RATE, str(found)))
+    return list({method.name: method for method in selected}.values())
 
 
 def _picture(found: Benchmark) -> Any:

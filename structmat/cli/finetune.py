@@ -144,9 +144,9 @@ def _methods(options: argparse.Namespace) -> tuple[Method, ...]:
         names = [method.name for method in methods.METHODS]
     elif options.quick:
         names = methods.FEW
-    chosen = [methods.named(name) for name in names]
-    chosen += [methods.rotation(spec) for spec in options.topology]
-    unique = tuple(dict.fromkeys(chosen))
+    selected = [methods.named(name) for name in names]
+    selected += [methods.rotation(spec) for spec in options.topology]
+    unique = tuple(dict.fromkeys(selected))
     if options.rate is not None:
         if not 0 < options.rate < float("inf"):
             raise StructmatError(f"rate {options.rate}: a learning rate must be a positive number")

@@ -1,4 +1,4 @@
-"""The function `convert`, from any detected format to a chosen one."""
+"""The function `convert`, from any detected format to a given one."""
 
 from __future__ import annotations
 

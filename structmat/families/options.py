@@ -35,8 +35,8 @@ def combinations(known: Entry, width: int, values: Mapping[str, Iterable[Any]]) 
         optional = option.default is not option.empty and name != "rng"
         given = [value for value in several if not (optional and value == option.default)]
         tried.append([_ABSENT] * optional + given)
-    for chosen in itertools.product(*tried):
-        pairs = zip(known.options, chosen, strict=True)
+    for selected in itertools.product(*tried):
+        pairs = zip(known.options, selected, strict=True)
         yield Family(known.name, tuple((n, value) for n, value in pairs if value is not _ABSENT))
 
 

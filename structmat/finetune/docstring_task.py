@@ -79,13 +79,13 @@ def docstring_task(labels: Iterable[str] = tuple(LIBRARIES), *, seed: int = 0) -
     MissingExtraError
         If one of the libraries is not installed.
     """
-    chosen = list(dict.fromkeys([labels] if isinstance(labels, str) else labels))
-    for label in chosen:
+    selected = list(dict.fromkeys([labels] if isinstance(labels, str) else labels))
+    for label in selected:
         if label not in LIBRARIES:
             raise StructmatError(f"label {abbreviated(label)}{suggest(str(label), LIBRARIES)}")
-    if len(chosen) < 2:
-        raise StructmatError(f"labels={chosen}: a task needs at least two libraries")
-    found = {label: list(openings(LIBRARIES[label])) for label in chosen}
+    if len(selected) < 2:
+        raise StructmatError(f"labels={selected}: a task needs at least two libraries")
+    found = {label: list(openings(LIBRARIES[label])) for label in selected}
     kept = distinct(found)
     notes = [
         f"{label} {version(label)}: {len(texts)} openings, {len(kept[label])} distinct"

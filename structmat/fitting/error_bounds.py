@@ -138,10 +138,10 @@ def _halves(width: int) -> Iterator[Array]:
     sets = [wires < width * k // 4 for k in (1, 2, 3)]
     sets += [wires >> k & 1 == 0 for k in range((width - 1).bit_length())]
     seen: set[bytes] = set()
-    for chosen in sets:
-        if 0 < chosen.sum() < width and chosen.tobytes() not in seen:
-            seen.add(chosen.tobytes())
-            yield chosen
+    for selected in sets:
+        if 0 < selected.sum() < width and selected.tobytes() not in seen:
+            seen.add(selected.tobytes())
+            yield selected
 
 
 def _gap(part: Array, *, most: int | None = None, ones: int = 0) -> float:

@@ -113,11 +113,11 @@ class Slots:
         if upper is None:
             return None
         slots = np.empty_like(first)
-        for part, chosen in zip(self.halves, (~upper, upper), strict=True):
-            found = part.coloured(first[chosen], last[chosen])
+        for part, selected in zip(self.halves, (~upper, upper), strict=True):
+            found = part.coloured(first[selected], last[selected])
             if found is None:
                 return None
-            slots[chosen] = found
+            slots[selected] = found
         return slots
 
     def _halved(self, first: Index, last: Index) -> Mask | None:

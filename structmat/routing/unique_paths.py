@@ -146,6 +146,6 @@ def paths(plan: Plan, reach: Reach, signals: Index, ends: Index) -> Index:
             here = np.flatnonzero(row[before] >= 0)
             ways = wires[row[before[here]]]
             led = reach.leads(t + 1, ways, ends[here, None])
-            chosen = ways[identity(len(ways)), led.argmax(axis=1)]
-            after[here] = np.where(led.sum(axis=1) == 1, chosen, -1)
+            selected = ways[identity(len(ways)), led.argmax(axis=1)]
+            after[here] = np.where(led.sum(axis=1) == 1, selected, -1)
     return found

@@ -82,10 +82,10 @@ def grid(
     'wires, 32 to a dot'
     """
     net = checked(net, "grid")
-    chosen = None if inputs is None else _inputs(net, inputs)
+    selected = None if inputs is None else _inputs(net, inputs)
     edges = [edges_of(stage) for stage in net.stages]
-    reached = _reached(net, edges, chosen)
-    counts = None if chosen is None else reached.sum(axis=1)
+    reached = _reached(net, edges, selected)
+    counts = None if selected is None else reached.sum(axis=1)
     bundle = 1 if net.width <= _WIDEST else -(-net.width // _BUNDLES)
     rows = -(-net.width // bundle)
     wide = min(1.1 + 1.5 * max(net.depth, 1), 14) + room(wire_names(net))
