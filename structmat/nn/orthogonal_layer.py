@@ -137,14 +137,16 @@ class Orthogonal(nn.Module):
         network = topologies.network(topology, width)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if not isinstance(dtype, torch.dtype):
-            raise BlockError(f"dtype={dtype!r}: it must be a torch.dtype, such as torch.float32")
+            raise BlockError(
+                f"dtype={abbreviated(dtype)}: it must be a torch.dtype, such as torch.float32"
+            )
         if not (dtype.is_floating_point or dtype.is_complex):
             raise BlockError(f"dtype={dtype}: generators need a real or complex floating dtype")
         parametrizations.at_least_float32(dtype)  # raises for dtypes of 8 bits
         if not isinstance(reduced, bool):
-            raise StructmatError(f"reduced={reduced!r}: reduced must be True or False")
+            raise StructmatError(f"reduced={abbreviated(reduced)}: reduced must be True or False")
         if plan not in PLANS:
-            raise StructmatError(f"plan={plan!r}: it must be one of {', '.join(PLANS)}")
+            raise StructmatError(f"plan={abbreviated(plan)}: it must be one of {', '.join(PLANS)}")
         self.network = network
         self.reduced = reduced
         self.plan = plan
@@ -190,6 +192,26 @@ class Orthogonal(nn.Module):
         True
         """
         return self._rotate(x, adjoint=True, drop=self.training)
+
+    @property
+    def H(self) -> Adjoint:  # noqa: N802 (as torch's)
+        """The layer x → Rᴴ x, which shares the parameters of this one.
+
+        Examples
+        --------
+        >>> import structmat as sm
+        >>> q = Orthogonal(sm.butterfly(4))
+        >>> torch.equal(q.H.matrix(), q.matrix().H)
+        True
+        """
+        return Adjoint(self)
+
+    @property
+    def T(self) -> Adjoint:  # noqa: N802 (as torch's)
+        """For real blocks, the same as `H`. Layers with unitary blocks have no attribute T."""
+        if self.unitary:
+            raise AttributeError("T: the blocks are unitary; use H")
+        return Adjoint(self)
 
     def matrix(self, dtype: torch.dtype | None = None) -> Tensor:
         """Return R as a (width, width) tensor, by default in the dtype blocks are computed in.
@@ -644,6 +666,43 @@ class Orthogonal(nn.Module):
         return f"{type(self).__name__}({self.extra_repr()})"
 
 
+class Adjoint(nn.Module):
+    """The layer x → Rᴴ x of a layer x → R x, with the same parameters.
+
+    Parameters
+    ----------
+    layer : Orthogonal
+    """
+
+    def __init__(self, layer: Orthogonal) -> None:
+        super().__init__()
+        self.layer = layer
+
+    @property
+    def T(self) -> Orthogonal:  # noqa: N802 (as torch's)
+        """The layer x → R x."""
+        return self.layer
+
+    H = T
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return Rᴴ x for each vector: x (..., width) → (..., width)."""
+        return self.layer.adjoint(x)
+
+    def adjoint(self, x: Tensor) -> Tensor:
+        """Return R x for each vector, the inverse of `forward`."""
+        made: Tensor = self.layer(x)
+        return made
+
+    def matrix(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Return Rᴴ as a (width, width) tensor; see `Orthogonal.matrix`."""
+        return self.layer.matrix(dtype).mH
+
+    def rotation(self) -> Rotation:
+        """Return the current value; see `Orthogonal.rotation`."""
+        return self.layer.rotation().H
+
+
 def _adjoints(net: Network, blocks: list[Tensor]) -> list[Tensor]:
     """Return the blocks of the inverse network, whose stages are in reverse order."""
     return [
@@ -691,13 +750,14 @@ def checked_dropout(dropout: tuple[float, float]) -> tuple[float, float]:
     given: Any = dropout
     if isinstance(given, int | float) and 0 <= given <= 1:
         raise StructmatError(
-            f"dropout={dropout!r}: it must be two probabilities, of selecting a stage and of"
-            f" dropping each block in it; (1, {dropout!r}) drops blocks of every stage, as a single"
-            " number does in PEFT's OFT"
+            f"dropout={abbreviated(dropout)}: it must be two probabilities, of selecting a stage"
+            " and of"
+            f" dropping each block in it; (1, {abbreviated(dropout)}) drops blocks of every stage,"
+            " as a single number does in PEFT's OFT"
         )
     if not (0 <= stages <= 1 and 0 <= blocks <= 1):
         raise StructmatError(
-            f"dropout={dropout!r}: it must be two probabilities in [0, 1], of selecting a stage and"
-            " of dropping each block in it, such as (0.1, 0.5)"
+            f"dropout={abbreviated(dropout)}: it must be two probabilities in [0, 1], of selecting"
+            " a stage and of dropping each block in it, such as (0.1, 0.5)"
         )
     return stages, blocks

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.errors import BlockError
+from structmat.errors import BlockError, abbreviated
 from structmat.nn import torch_internals
 from structmat.nn.parametrizations.eigenvalues import (
     CUT,
@@ -64,7 +64,9 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
     """
     t = float(exponent)
     if not -math.inf < t < math.inf:  # not math.isfinite, which torch.compile does not support
-        raise BlockError(f"exponent={exponent!r}: it must be a finite number, such as 0.5")
+        raise BlockError(
+            f"exponent={abbreviated(exponent)}: it must be a finite number, such as 0.5"
+        )
     if t == 1:
         return blocks
     if t == 0:
@@ -199,7 +201,7 @@ def generators(blocks: Tensor, parametrization: str) -> Tensor:
     """
     if parametrization not in INVERSES:
         raise BlockError(
-            f"parametrization={parametrization!r}: generators can be computed for"
+            f"parametrization={abbreviated(parametrization)}: generators can be computed for"
             f" {', '.join(INVERSES)} only"
         )
     q = INVERSES[parametrization](blocks.detach())
