@@ -13,14 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from structmat._util.files import LONGEST, make_directory, parse_json, read_bytes, write_bytes
-from structmat.adapters.distributed import Writers, gathered, plain_class, plain_name, unwrapped
-from structmat.adapters.layouts import checked_field, checked_side
-from structmat.adapters.model import Recipe, adapters, check_plain, install, trained_whole
+from structmat.adapters.distributed import Writers, gathered, plain_name, unwrapped
+from structmat.adapters.layouts import SIDES, checked_field, checked_side
+from structmat.adapters.model import check_plain, install, own_adapters, trained_whole
+from structmat.adapters.recipes import Recipe
 from structmat.adapters.saved_tensors import (
     Saved,
     check_uncut,
     diverged,
     mismatches,
+    recipe_of,
     to_bytes,
     trained_tensors,
     with_statistics,
@@ -75,9 +77,7 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     """
     require("safetensors.torch", "adapters")
     around, model = model, unwrapped(model)
-    found = {plain_name(name): adapter for name, adapter in adapters(model).items()}
-    if not found:
-        raise StructmatError("the model has no adapters to save: adapt it first")
+    found = {plain_name(name): layer for name, layer in own_adapters(model).items()}
     check_uncut(found)
     parts = {plain_name(name): value for name, value in trained_tensors(model).items()}
     writers, values = Writers(around, parts), gathered(parts)
@@ -87,21 +87,11 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
             f"{broken} contains NaN or infinity: the adapter diverged in training and is not saved;"
             " lower the learning rate"
         )
-    recipes, weights = {}, {}
-    for name, adapter in found.items():
-        rotation = adapter.rotation
-        recipes[name] = Recipe(
-            rotation.network,
-            rotation.kind,
-            adapter.scale is not None,
-            adapter.trains_bias,
-            rotation.dropout,
-            rotation.reduced,
-            adapter.field,
-            adapter.side,
-            adapter.saves_base,
-        )
-        weights[name] = (plain_class(adapter).__name__, adapter.weight_shape(adapter.base))
+    recipes = {name: recipe_of(layer) for name, layer in found.items()}
+    weights = {
+        name: (layer.layout.__name__, layer.layout.weight_shape(layer.base_layer))
+        for name, layer in found.items()
+    }
     trained, statistics = (
         [plain_name(name) for name in found]
         for found in (trained_whole(model), with_statistics(model))
@@ -133,18 +123,20 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
     networks: dict[Network, int] = {}
     layers = {}
     for name, recipe in saved.recipes.items():
-        kind, shape = saved.weights[name]
+        layout, shape = saved.weights[name]
         layers[name] = {
-            "kind": kind,
+            "layout": layout,
             "weight": list(shape),
-            "network": networks.setdefault(recipe.network, len(networks)),
+            "networks": {
+                side: networks.setdefault(net, len(networks))
+                for side, net in recipe.networks.items()
+            },
             "blocks": recipe.blocks,
             "scale": recipe.scale,
             "bias": recipe.bias,
             "dropout": list(recipe.dropout),
             "reduced": recipe.reduced,
             "field": recipe.field,
-            "side": recipe.side,
             "base": recipe.base,
         }
         if name in saved.names:
@@ -261,20 +253,22 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         layers = settings["layers"]
         recipes = {
             str(name): Recipe(
-                networks[whole(layer["network"], "network")],
+                {
+                    _side(side): networks[whole(k, "network")]
+                    for side, k in layer["networks"].items()
+                },
                 checked_kind(layer["blocks"]),
                 layer["scale"],
                 layer["bias"],
                 checked_dropout(layer["dropout"]),
                 bool(layer.get("reduced", False)),
                 checked_field(layer.get("field", "receptive")),
-                checked_side(layer.get("side", "inputs")),
                 bool(layer.get("base", False)),
             )
             for name, layer in layers.items()
         }
         weights = {
-            str(name): (str(layer["kind"]), tuple(layer["weight"]))
+            str(name): (str(layer["layout"]), tuple(layer["weight"]))
             for name, layer in layers.items()
         }
         trained, statistics = (
@@ -293,3 +287,9 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
             f"{path} has a missing or invalid entry ({shown(error)}): expected a file written by"
             " save_adapter"
         ) from None
+
+
+def _side(side: str) -> str:
+    if len(SIDES[checked_side(side)]) != 1:
+        raise StructmatError(f"side={side!r}: a network rotates the inputs or the outputs")
+    return side

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from structmat.adapters.distributed import plain_name, unwrapped
-from structmat.adapters.layouts import Adapter, Layer, is_rotated, kind_for, named_layers
-from structmat.adapters.model import Recipe, adapters, trained_whole
+from structmat.adapters.layer import INPUTS, ONLY, OUTPUTS, PREFIX, SCALE, AdaptedLayer
+from structmat.adapters.layouts import Layer, Layout, is_rotated, layout_for, named_layers
+from structmat.adapters.model import adapters, trained_whole
+from structmat.adapters.recipes import Recipe
 from structmat.adapters.shared_weights import names_of_layers
 from structmat.errors import StructmatError, require
 from structmat.nn.offloading import is_empty, is_offloaded, loaded
 from structmat.nn.orthogonal_layer import generator_shapes
 
-BASE = "base.weight"  # a layer's own weight, if the file contains it
+BIAS = "bias"
+BASE = "base_layer.weight"  # a layer's own weight, if the file contains it
+BROKEN = "contains NaN or infinity"
 _NOWHERE = (
     "has its parameters on the meta device, where loaded values would be lost; load the adapter"
     " before offloading, or give the model its weights first"
@@ -37,9 +41,9 @@ class Saved:
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return the tensors to be saved, by their names in the adapted model without wrappers."""
     found = {}
-    for full, adapter in adapters(unwrapped(model)).items():
+    for full, layer in adapters(unwrapped(model)).items():
         name = plain_name(full)
-        for part, value in _adapter_tensors(adapter).items():
+        for part, value in _adapter_tensors(layer).items():
             found[f"{name}.{part}" if name else part] = value
     for name, module in trained_whole(model).items():
         found |= _state(name, module)
@@ -67,7 +71,7 @@ def _statistics(name: str, module: nn.Module) -> dict[str, Tensor]:
     return {prefix + key: value for key, value in module.named_buffers(recurse=False)}
 
 
-def check_uncut(found: Mapping[str, Adapter]) -> None:
+def check_uncut(found: Mapping[str, AdaptedLayer]) -> None:
     """Raise an error for adapters whose parameters are sharded outside of the modules.
 
     Raises
@@ -75,13 +79,12 @@ def check_uncut(found: Mapping[str, Adapter]) -> None:
     StructmatError
         If generators do not have their full shape.
     """
-    for name, adapter in found.items():
-        rotation = adapter.rotation
-        shapes = generator_shapes(rotation.network, reduced=rotation.reduced)
-        for values, shape in zip(rotation.generators, shapes, strict=True):
-            if tuple(values.shape) != shape:
+    for name, layer in found.items():
+        shapes = _adapter_shapes(recipe_of(layer))
+        for part, value in _generators(layer).items():
+            if tuple(value.shape) != shapes[part]:
                 raise StructmatError(
-                    f"{name}: generators of shape {tuple(values.shape)} instead of {shape}:"
+                    f"{name}: generators of shape {tuple(value.shape)} instead of {shapes[part]}:"
                     " the parameters are sharded (FSDP1, DeepSpeed ZeRO-3); save within"
                     " FullyShardedDataParallel.summon_full_params(model) or"
                     " deepspeed.zero.GatheredParameters(list(model.parameters())), entered by every"
@@ -105,17 +108,44 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None =
     return data
 
 
-def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = {
-        f"rotation.generators.{k}": g for k, g in enumerate(adapter.rotation.generators())
+def recipe_of(layer: AdaptedLayer) -> Recipe:
+    """Return the recipe of a layer that `adapt` adapted, with the stages that it has now."""
+    sides = {side: getattr(layer, side) for side in (INPUTS, OUTPUTS)}
+    rotations = {side: part[ONLY] for side, part in sides.items() if ONLY in part}
+    first = next(iter(rotations.values()))
+    return Recipe(
+        {side.removeprefix(PREFIX): rotation.network for side, rotation in rotations.items()},
+        first.kind,
+        layer.scale is not None,
+        layer.trains_bias,
+        first.dropout,
+        first.reduced,
+        layer.layout.field,
+        layer.saves_base,
+        first.plan,
+    )
+
+
+def _generators(layer: AdaptedLayer, *, call: bool = False) -> dict[str, Tensor]:
+    """Return the generators by name; a call loads those that are offloaded."""
+    return {
+        f"{side}.generators.{k}": value
+        for side in (INPUTS, OUTPUTS)
+        if ONLY in getattr(layer, side)
+        for held in [getattr(layer, side)[ONLY].generators]
+        for k, value in enumerate(held() if call else held)
     }
-    with loaded(adapter), loaded(adapter.base):
-        if adapter.scale is not None:
-            found["scale"] = adapter.scale
-        if adapter.trains_bias and adapter.bias is not None:
-            found["bias"] = adapter.bias
-        if adapter.saves_base:
-            found[BASE] = adapter.base.weight if adapter._plain is None else adapter._plain
+
+
+def _adapter_tensors(layer: AdaptedLayer) -> dict[str, Tensor]:
+    found = _generators(layer, call=True)
+    if layer.scale is not None:
+        found[SCALE] = layer.structmat_scale()[ONLY]
+    with loaded(layer.base_layer):
+        if layer.trains_bias:
+            found[BIAS] = layer.bias
+        if layer.saves_base:
+            found[BASE] = layer.own
     return found
 
 
@@ -124,33 +154,30 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
     layers: dict[str, Layer] = dict(named_layers(model, remove_duplicate=False))
     wrong = _other_sharing(model, saved)
     shapes: dict[str, tuple[int, ...]] = {}
-    misfits = []
+    unfit = []
     for name, recipe in saved.recipes.items():
         layer = layers.get(name)
-        kind = None if layer is None else kind_for(layer, recipe.field)
+        layout = None if layer is None else layout_for(layer, recipe.field)
         if layer is None:
             wrong.append(f"layer {name} is not in the model")
-        elif kind is None:
+        elif layout is None:
             wrong.append(f"layer {name} is a {type(layer).__name__}, which cannot be adapted")
-        elif (kind.__name__, kind.weight_shape(layer)) != saved.weights[name]:
+        elif (layout.__name__, layout.weight_shape(layer)) != saved.weights[name]:
             theirs, shape = saved.weights[name]
             wrong.append(
-                f"layer {name} has a weight of shape {kind.weight_shape(layer)} for"
-                f" {kind.__name__}, the saved one {shape} for {theirs}"
+                f"layer {name} has a weight of shape {layout.weight_shape(layer)} for"
+                f" {layout.__name__}, the saved one {shape} for {theirs}"
                 + (f"; call model.resize_token_embeddings({shape[0]})" if recipe.base else "")
             )
-        elif (width := kind.turned_width(layer, recipe.side)) != recipe.network.width:
-            has = "reads" if recipe.side == "inputs" else "has"
-            wrong.append(
-                f"layer {name} {has} {width} {recipe.side}, the saved one {recipe.network.width}"
-            )
+        elif widths := _other_widths(layout, layer, recipe):
+            wrong += [f"layer {name} {other}" for other in widths]
         elif is_empty(layer) and (recipe.bias or not is_offloaded(layer)):
             wrong.append(f"layer {name} {_NOWHERE}")
         else:
             prefix = f"{name}." if name else ""
-            shapes |= {prefix + k: v for k, v in _expected_shapes(kind, layer, recipe).items()}
+            shapes |= {prefix + k: v for k, v in _expected_shapes(layout, layer, recipe).items()}
             continue
-        misfits.append(f"{name}.")
+        unfit.append(f"{name}.")
     finite = set(shapes)
     whole = [(name, _state) for name in saved.trained]
     whole += [(name, _statistics) for name in saved.statistics]
@@ -158,38 +185,62 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
         module = layers.get(name)
         if module is None:
             wrong.append(f"{name} is not in the model")
-            misfits.append(f"{name}.")
+            unfit.append(f"{name}.")
         elif tensors_of is _state and any(
             layers[n] in module.modules() for n in saved.recipes if n in layers
         ):
             wrong.append(f"{name} is trained whole in the file, but contains an adapted layer")
         elif any(map(is_empty, module.modules())):
             wrong.append(f"{name} {_NOWHERE}")
-            misfits.append(f"{name}.")
+            unfit.append(f"{name}.")
         else:
             found = tensors_of(name, module)
             shapes |= {key: tuple(value.shape) for key, value in found.items()}
             finite |= {key for key, value in found.items() if isinstance(value, nn.Parameter)}
-    for name, shape in shapes.items():
-        if name not in tensors:
-            wrong.append(f"{name} is not in the file")
-        elif tuple(tensors[name].shape) != shape:
-            wrong.append(
-                f"{name} has shape {tuple(tensors[name].shape)} in the file, {shape} in the model"
-            )
-        elif name in finite and not is_rotated(tensors[name].dtype):
-            wrong.append(
-                f"{name} has dtype {tensors[name].dtype} in the file; parameters must be real"
-                " floating point of at least 16 bits"
-            )
-        elif name in finite and not torch.isfinite(tensors[name]).all():
-            wrong.append(f"{name} contains NaN or infinity")
-    wrong += [
-        f"{name} is in the file, but not in the model"
-        for name in tensors
-        if name not in shapes and not name.startswith(tuple(misfits))
+    others = misfits(tensors, shapes, finite)
+    return wrong + [
+        said for name, said in others.items() if name in shapes or not name.startswith(tuple(unfit))
     ]
-    return wrong
+
+
+def misfits(
+    tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], trained: Container[str]
+) -> dict[str, str]:
+    """Return a message for each tensor of a file that does not fit those of a model, by name.
+
+    Parameters
+    ----------
+    tensors : mapping from a name to a tensor of the file
+    shapes : mapping from a name to the shape in the model
+    trained : container of names
+        Those of parameters, which must be finite and of a dtype that can be trained.
+    """
+    wrong = {}
+    for name, shape in shapes.items():
+        value = tensors.get(name)
+        if value is None:
+            wrong[name] = f"{name} is not in the file"
+        elif tuple(value.shape) != shape:
+            wrong[name] = f"{name} has shape {tuple(value.shape)} in the file, {shape} in the model"
+        elif name in trained and not is_rotated(value.dtype):
+            wrong[name] = (
+                f"{name} has dtype {value.dtype} in the file; parameters must be real floating"
+                " point of at least 16 bits"
+            )
+        elif name in trained and not torch.isfinite(value).all():
+            wrong[name] = f"{name} {BROKEN}"
+    more = (name for name in tensors if name not in shapes)
+    return wrong | {name: f"{name} is in the file, but not in the model" for name in more}
+
+
+def _other_widths(layout: type[Layout], layer: Layer, recipe: Recipe) -> list[str]:
+    """Return the end of a message for each side of a layer whose network has another width."""
+    widths = {side: layout.rotated_width(layer, side) for side in recipe.networks}
+    return [
+        f"{'reads' if side == 'inputs' else 'has'} {widths[side]} {side}, the saved one {net.width}"
+        for side, net in recipe.networks.items()
+        if net.width != widths[side]
+    ]
 
 
 def _other_sharing(model: nn.Module, saved: Saved) -> list[str]:
@@ -210,17 +261,23 @@ def _other_sharing(model: nn.Module, saved: Saved) -> list[str]:
 
 
 def _expected_shapes(
-    kind: type[Adapter], layer: Layer, recipe: Recipe
+    layout: type[Layout], layer: Layer, recipe: Recipe
 ) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {
-        f"rotation.generators.{k}": shape
-        for k, shape in enumerate(generator_shapes(recipe.network, reduced=recipe.reduced))
-    }
+    shapes = _adapter_shapes(recipe)
     if recipe.scale:
-        shapes["scale"] = (kind.output_width(layer),)
+        shapes[SCALE] = (layout.output_width(layer),)
     bias = getattr(layer, "bias", None)
     if recipe.bias and bias is not None:
-        shapes["bias"] = tuple(bias.shape)
+        shapes[BIAS] = tuple(bias.shape)
     if recipe.base:
-        shapes[BASE] = kind.weight_shape(layer)
+        shapes[BASE] = layout.weight_shape(layer)
     return shapes
+
+
+def _adapter_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of the generators by name."""
+    return {
+        f"{PREFIX}{side}.generators.{k}": shape
+        for side, network in recipe.networks.items()
+        for k, shape in enumerate(generator_shapes(network, reduced=recipe.reduced))
+    }

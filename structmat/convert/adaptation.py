@@ -13,16 +13,16 @@ from torch import Tensor
 
 from structmat.adapters.layouts import (
     CHANNELS,
-    Adapter,
-    Conv1DAdapter,
-    Conv1dAdapter,
-    Conv2dAdapter,
-    Conv3dAdapter,
-    EmbeddingAdapter,
+    Conv1DLayout,
+    Conv1dLayout,
+    Conv2dLayout,
+    Conv3dLayout,
+    EmbeddingLayout,
     Layer,
-    LinearAdapter,
-    QuantisedLinearAdapter,
-    kind_named,
+    Layout,
+    LinearLayout,
+    QuantisedLinearLayout,
+    layout_named,
 )
 from structmat.errors import FileError
 from structmat.networks.network import Network
@@ -31,13 +31,17 @@ Blocks: TypeAlias = list[Tensor]  # float64, one (n, r, r) for each bank
 Shape: TypeAlias = tuple[int, ...]
 
 REFLECTIONS = "reflections"
-LINEAR, CONV1D, CONV2D = (k.__name__ for k in (LinearAdapter, Conv1DAdapter, Conv2dAdapter))
-QUANTISED = QuantisedLinearAdapter.__name__
-EMBEDDING = EmbeddingAdapter.__name__
-CONVOLUTIONS = {Conv1dAdapter.takes: 3, Conv2dAdapter.takes: 4, Conv3dAdapter.takes: 5}
+LINEAR, CONV1D, CONV2D = (k.__name__ for k in (LinearLayout, Conv1DLayout, Conv2dLayout))
+QUANTISED = QuantisedLinearLayout.__name__
+EMBEDDING = EmbeddingLayout.__name__
+CONVOLUTIONS = {
+    Conv1dLayout.layer_class: 3,
+    Conv2dLayout.layer_class: 4,
+    Conv3dLayout.layer_class: 5,
+}
 # The number of axes of the weight of each kind of layer.
-AXES = {k.takes: 2 for k in (LinearAdapter, Conv1DAdapter, EmbeddingAdapter)} | CONVOLUTIONS
-BY_AXES = {2: LINEAR, 3: Conv1dAdapter.__name__, 4: CONV2D, 5: Conv3dAdapter.__name__}
+AXES = {k.layer_class: 2 for k in (LinearLayout, Conv1DLayout, EmbeddingLayout)} | CONVOLUTIONS
+BY_AXES = {2: LINEAR, 3: Conv1dLayout.__name__, 4: CONV2D, 5: Conv3dLayout.__name__}
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Turn:
     bias : (outputs,) tensor, optional
         The layer's own bias, if it was trained.
     kind : str, optional
-        The kind of layer, by the name of its adapter; None if the file does not specify it.
+        The kind of layer, by the name of its layout; None if the file does not specify it.
     weight : tuple of int, optional
         The shape of the layer's weight; None if the file does not specify it.
     dtype : torch dtype
@@ -98,13 +102,13 @@ class Turn:
         return 1 if self.kind is None or self.weight is None else _copies(self)
 
 
-def layout(turn: Turn) -> tuple[type[Adapter], Layer]:
+def layout(turn: Turn) -> tuple[type[Layout], Layer]:
     """Return the kind of a layer, and the layer or a stand-in with its sizes.
 
-    The kind of adapter defines the layout of the weight, and needs only these sizes.
+    A layout needs only these sizes.
     """
     assert turn.kind is not None
-    kind = kind_named(turn.kind)
+    kind = layout_named(turn.kind)
     assert kind is not None, turn.kind
     if turn.layer is not None:
         return kind, turn.layer
@@ -128,7 +132,7 @@ def _copies(turn: Turn) -> int:
     return kind.copies(layer)
 
 
-def _unit(kind: type[Adapter], shape: Shape) -> int:
+def _unit(kind: type[Layout], shape: Shape) -> int:
     """Return the number of rotated inputs in each group of a convolution."""
     return shape[1] if kind.field == "channels" else math.prod(shape[1:])
 
@@ -203,7 +207,7 @@ def known(name: str, turn: Turn, shape: Shape | None, kind: str | None) -> Turn:
     turn = replace(turn, weight=weight, kind=_agreed(name, turn, weight, kind))
     found, layer = layout(turn)
     width, outputs = turn.network.width, found.output_width(layer)
-    if width != found.turned_width(layer, turn.side) or outputs % turn.groups:
+    if width != found.rotated_width(layer, turn.side) or outputs % turn.groups:
         raise FileError(
             f"{name}: the file rotates {width} {turn.side}, which a weight of shape {weight} does"
             " not have"
@@ -220,18 +224,23 @@ def _agreed(name: str, turn: Turn, weight: Shape, kind: str | None) -> str:
     agreed = turn.kind or kind or BY_AXES.get(len(weight))
     if turn.kind is None:
         agreed = _in_field(agreed, turn.field)
-    one, other = (kind_named(k or "") for k in (agreed, kind or agreed))
-    if one is None or other is None or one.takes != other.takes or len(weight) != AXES[one.takes]:
+    one, other = (layout_named(k or "") for k in (agreed, kind or agreed))
+    if (
+        one is None
+        or other is None
+        or one.layer_class != other.layer_class
+        or len(weight) != AXES[one.layer_class]
+    ):
         raise FileError(f"{name}: a weight of shape {weight} does not fit {turn.kind or 'a layer'}")
     return one.__name__
 
 
 def _in_field(name: str | None, field: str) -> str | None:
-    """Return the kind of adapter for the same layers that rotates this field of a convolution."""
-    kind = kind_named(name or "")
+    """Return the layout of the same layers that rotates this field of a convolution."""
+    kind = layout_named(name or "")
     if kind is None or field == kind.field:
         return name
-    return next((k.__name__ for k in CHANNELS if k.takes == kind.takes), name)
+    return next((k.__name__ for k in CHANNELS if k.layer_class == kind.layer_class), name)
 
 
 def rotated(net: Network, blocks: Blocks, columns: Tensor) -> Tensor:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from structmat.adapters.checkpoint import read_adapter, write_adapter
-from structmat.adapters.layouts import StackAdapter
-from structmat.adapters.model import Recipe
-from structmat.adapters.saved_tensors import BASE, Saved
+from structmat.adapters.layer import PREFIX, SCALE
+from structmat.adapters.layouts import StackLayout
+from structmat.adapters.recipes import Recipe
+from structmat.adapters.saved_tensors import BASE, BIAS, Saved
 from structmat.convert.adaptation import (
     LINEAR,
     QUANTISED,
@@ -31,11 +32,11 @@ from structmat.convert.inverse_parametrization import (
 )
 from structmat.convert.tensor_files import floating, wide
 from structmat.errors import BlockError, FileError
+from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.parametrizations import KINDS, at_least_float32
 
 _SERIES = "cayley_neumann"
-_ROTATION = "rotation.generators."
 _DENSE = 1024  # maximum width at which reflections are stored as d(d−1)/2 generators
 
 
@@ -46,33 +47,40 @@ def read(folder: Path) -> Adaptation:
     turns = {}
     for name, recipe in saved.recipes.items():
         prefix = f"{name}." if name else ""
-        if not recipe.network.is_straight:
+        if len(recipe.networks) > 1:
+            raise FileError(
+                f"{name}: inputs and outputs are rotated, which no other format supports; use"
+                " load_adapter and merge(model, unload=True)"
+            )
+        ((side, network),) = recipe.networks.items()
+        generator = f"{PREFIX}{side}.generators."
+        if not network.is_straight:
             raise FileError(f"{name}: a wired network; only straight networks are supported")
         own: dict[str, Tensor] = {}
         for key in list(rest):
             part = key.removeprefix(prefix)
-            mine = part in ("scale", "bias", BASE) or part.startswith(_ROTATION)
+            mine = part in (SCALE, BIAS, BASE) or part.startswith(generator)
             if key.startswith(prefix) and mine:
                 own[part] = floating(f"{folder}: {key}", wide(f"{folder}: {key}", rest.pop(key)))
-        generators = [own[f"{_ROTATION}{k}"] for k in range(len(recipe.network.banks))]
+        generators = [own[f"{generator}{k}"] for k in range(len(network.banks))]
         kind, weight = saved.weights[name]
-        if kind == StackAdapter.__name__:
+        if kind == StackLayout.__name__:
             raise FileError(
                 f"{name}: stacked experts, which no other format supports; use load_adapter and"
                 " merge(model, unload=True)"
             )
         kind = LINEAR if kind == QUANTISED else kind  # the dequantised weight is rotated
         turns[name] = Turn(
-            recipe.network,
-            Made(recipe, generators),
-            recipe.side,
-            own.get("scale"),
-            own.get("bias"),
+            network,
+            Made(network, recipe.blocks, generators, reduced=recipe.reduced),
+            side,
+            own.get(SCALE),
+            own.get(BIAS),
             kind,
             weight,
             at_least_float32(generators[0].dtype if generators else torch.float32),
             transform=recipe.blocks,
-            series=series(recipe, generators),
+            series=series(recipe.blocks, generators),
             base=own.get(BASE),
         )
     return Adaptation(
@@ -85,9 +93,9 @@ def read(folder: Path) -> Adaptation:
     )
 
 
-def series(recipe: Recipe, generators: list[Tensor]) -> Tensor | None:
+def series(kind: str, generators: list[Tensor]) -> Tensor | None:
     """Return Q if the blocks are one bank given by a truncated series, else None."""
-    if recipe.blocks != _SERIES or len(generators) != 1 or generators[0].ndim != 2:
+    if kind != _SERIES or len(generators) != 1 or generators[0].ndim != 2:
         return None
     return from_upper(generators[0].to(torch.float64))
 
@@ -95,16 +103,16 @@ def series(recipe: Recipe, generators: list[Tensor]) -> Tensor | None:
 class Made:
     """Blocks that are computed from generators on demand."""
 
-    def __init__(self, recipe: Recipe, generators: list[Tensor]) -> None:
-        self._recipe, self._generators = recipe, generators
+    def __init__(
+        self, network: Network, kind: str, generators: list[Tensor], *, reduced: bool
+    ) -> None:
+        self._network, self._kind, self._reduced = network, kind, reduced
+        self._generators = generators
 
     @torch.no_grad()
     def __call__(self) -> Blocks:
         """Return the blocks."""
-        recipe = self._recipe
-        layer = Orthogonal(
-            recipe.network, recipe.blocks, dtype=torch.float64, reduced=recipe.reduced
-        )
+        layer = Orthogonal(self._network, self._kind, dtype=torch.float64, reduced=self._reduced)
         for mine, theirs in zip(layer.generators, self._generators, strict=True):
             if mine.shape != theirs.shape:
                 raise FileError(f"generators of shape {tuple(theirs.shape)}, not {mine.shape}")
@@ -135,22 +143,21 @@ def write(
         prefix = f"{name}." if name else ""
         kind, found = generators(name, turn, nearest=nearest)
         for k, part in enumerate(found):
-            tensors[f"{prefix}{_ROTATION}{k}"] = upper(part.q)
+            tensors[f"{prefix}{PREFIX}{turn.side}.generators.{k}"] = upper(part.q)
         if turn.scale is not None:
-            tensors[f"{prefix}scale"] = turn.scale.to(turn.dtype)
+            tensors[prefix + SCALE] = turn.scale.to(turn.dtype)
         if turn.bias is not None:
-            tensors[f"{prefix}bias"] = turn.bias
+            tensors[prefix + BIAS] = turn.bias
         if turn.base is not None:
             tensors[prefix + BASE] = turn.base
         assert turn.weight is not None
         layer, _ = layout(turn)
         recipes[name] = Recipe(
-            turn.network,
+            {turn.side: turn.network},
             kind,
             scale=turn.scale is not None,
             bias=turn.bias is not None,
             field=layer.field,
-            side=turn.side,
             base=turn.base is not None,
         )
         weights[name] = (layer.__name__, turn.weight)

@@ -126,7 +126,7 @@ def check_peft_layer(name: str, turn: Turn, method: str) -> None:
         For such a layer.
     """
     if turn.kind not in (LINEAR, CONV2D):
-        layer = (turn.kind or "layer").removesuffix("Adapter")
+        layer = (turn.kind or "layer").removesuffix("Layout")
         raise FileError(
             f"{name}: {layer}; PEFT's {method} supports only linear layers and receptive fields of"
             " Conv2d; convert to LoRA or a merged model"

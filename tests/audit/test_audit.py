@@ -157,7 +157,7 @@ def test_dropout_and_modes_play_no_part(training):
     one = randomised(
         adapt(nn.Linear(8, 5), "butterfly", target_modules=".*", dropout=(1.0, 1.0), scale=True), 0
     ).train(training)
-    one.base.train(not training)
+    one.base_layer.train(not training)
     modes = [m.training for m in one.modules()]
     row = audit(one).layers[""]
     assert [m.training for m in one.modules()] == modes
