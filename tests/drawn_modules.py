@@ -19,7 +19,7 @@ def randomised(module, seed, size=0.5):
 
 def layer(net, seed, kind="cayley", dtype=torch.float64, **options):
     """Return an Orthogonal with random generators."""
-    return randomised(Orthogonal(net, kind, dtype=dtype, **options), seed)
+    return randomised(Orthogonal(net, parametrization=kind, dtype=dtype, **options), seed)
 
 
 def arrays(q):

@@ -31,7 +31,7 @@ from structmat.adapters.shared_weights import names_of_layers
 from structmat.errors import FileError, StructmatError, check_format, require, shown, whole
 from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import checked_dropout
-from structmat.nn.parametrizations import checked_kind
+from structmat.nn.parametrizations import checked_parametrization
 
 TENSORS = "adapter.safetensors"
 SETTINGS = "adapter.json"
@@ -131,7 +131,7 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
                 side: networks.setdefault(net, len(networks))
                 for side, net in recipe.networks.items()
             },
-            "blocks": recipe.blocks,
+            "parametrization": recipe.parametrization,
             "scale": recipe.scale,
             "bias": recipe.bias,
             "dropout": list(recipe.dropout),
@@ -257,7 +257,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
                     _side(side): networks[whole(k, "network")]
                     for side, k in layer["networks"].items()
                 },
-                checked_kind(layer["blocks"]),
+                checked_parametrization(layer["parametrization"]),
                 layer["scale"],
                 layer["bias"],
                 checked_dropout(layer["dropout"]),

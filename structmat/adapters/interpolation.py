@@ -121,9 +121,9 @@ def keep_stages(
     >>> model = adapt(nn.Sequential(nn.Linear(8, 1)), "butterfly")
     >>> with keep_stages(model, range(2)):
     ...     print(model[0].rotation)
-    Orthogonal(width=8, depth=2, parameters=8, blocks='cayley')
+    Orthogonal(width=8, depth=2, parameters=8, parametrization='cayley')
     >>> model[0].rotation
-    Orthogonal(width=8, depth=3, parameters=12, blocks='cayley')
+    Orthogonal(width=8, depth=3, parameters=12, parametrization='cayley')
     """
     wanted = stages if isinstance(stages, slice) else list(stages)
     parts = _movable(model, adapter_name)

@@ -120,7 +120,7 @@ class AdaptedLayer(Wrapper):
                 )
             rotation = PartialRotation(
                 network,
-                recipe.blocks,
+                parametrization=recipe.parametrization,
                 dtype=dtype,
                 device=device,
                 dropout=recipe.dropout,

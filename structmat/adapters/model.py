@@ -37,7 +37,7 @@ def adapt(
     exclude_modules: Targets | None = None,
     topology_pattern: Mapping[str, Topology] | None = None,
     side: str = "inputs",
-    blocks: str = "cayley",
+    parametrization: str = "cayley",
     scale: bool = False,
     bias: bool = False,
     dropout: tuple[float, float] = (0.0, 0.0),
@@ -65,7 +65,7 @@ def adapt(
     side : {"inputs", "outputs", "both"}
         Whether to rotate the inputs of each layer, as OFT and BOFT do, its outputs, as LyCORIS
         does, or both, each by its own network.
-    blocks : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
+    parametrization : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
         The parametrization of the blocks; see `Orthogonal`.
     scale, bias : bool
         Whether to train an output scale, and the layer's own bias, as the BOFT paper does.
@@ -102,8 +102,8 @@ def adapt(
     >>> model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 3))
     >>> model = adapt(model, "butterfly(block=4, depth=2)", topology_pattern={"2": "monarch"})
     >>> [str(a.rotation) for a in adapters(model).values()]
-    ["Orthogonal(width=8, depth=2, parameters=24, blocks='cayley')",
-     "Orthogonal(width=16, depth=2, parameters=48, blocks='cayley')"]
+    ["Orthogonal(width=8, depth=2, parameters=24, parametrization='cayley')",
+     "Orthogonal(width=16, depth=2, parameters=48, parametrization='cayley')"]
     """
     _check_model(model)
     selected = select(model, target_modules, exclude_modules)
@@ -112,7 +112,7 @@ def adapt(
         topology,
         topology_pattern or {},
         side=checked_side(side),
-        blocks=blocks,
+        parametrization=parametrization,
         scale=scale,
         bias=bias,
         dropout=checked_dropout(dropout),

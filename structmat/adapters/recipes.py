@@ -29,14 +29,14 @@ class Recipe:
     ----------
     networks : dict
         The networks of its "inputs" and of its "outputs", or of one of these sides.
-    blocks, scale, bias, dropout, reduced, field, plan
+    parametrization, scale, bias, dropout, reduced, field, plan
         As for `adapt`.
     base : bool
         Whether the layer's own weight is saved with the adapter.
     """
 
     networks: Mapping[str, Network]
-    blocks: str = "cayley"
+    parametrization: str = "cayley"
     scale: bool = False
     bias: bool = False
     dropout: tuple[float, float] = (0.0, 0.0)

@@ -115,7 +115,7 @@ def recipe_of(layer: AdaptedLayer) -> Recipe:
     first = next(iter(rotations.values()))
     return Recipe(
         {side.removeprefix(PREFIX): rotation.network for side, rotation in rotations.items()},
-        first.kind,
+        first.parametrization,
         layer.scale is not None,
         layer.trains_bias,
         first.dropout,

@@ -116,14 +116,14 @@ def _turn(
         side,
         None if scale is None else scale.detach().cpu(),
         kind=layout.__name__,
-        transform=rotation.kind,
+        parametrization=rotation.parametrization,
         layer=layer,
     )
 
 
 def _of_turn(turn: Turn, rotation: Orthogonal, scale: Tensor | None) -> Row:
     row = of_rotation(turn)
-    row["blocks"] = rotation.kind
+    row["parametrization"] = rotation.parametrization
     row["warnings"] += _dtype_warning([*rotation.generators, *([] if scale is None else [scale])])
     return row
 

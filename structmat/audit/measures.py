@@ -39,10 +39,10 @@ def of_rotation(turn: Turn) -> Row:
             f"not orthogonal: |RᵀR − I| has an entry of {row['orthogonality_error']:.1e}, as for a"
             " truncated series"
         )
-    if largest > _LARGE and turn.transform.startswith("cayley"):
+    if largest > _LARGE and turn.parametrization.startswith("cayley"):
         warnings.append(
             f"a block rotates by {math.degrees(largest):.0f}°: near 180°, a Cayley transform hardly"
-            ' depends on its parameters; blocks="exp" has no such problem'
+            ' depends on its parameters; parametrization="exp" has no such problem'
         )
     return row
 

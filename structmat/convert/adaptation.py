@@ -64,7 +64,7 @@ class Turn:
         The shape of the layer's weight; None if the file does not specify it.
     dtype : torch dtype
         The dtype of the tensors in the file, at least float32.
-    transform : str
+    parametrization : str
         The parametrization of the blocks in the file.
     layer : nn.Module, optional
         The layer itself, if available.
@@ -85,7 +85,7 @@ class Turn:
     kind: str | None = None
     weight: Shape | None = None
     dtype: torch.dtype = torch.float32
-    transform: str = "cayley"
+    parametrization: str = "cayley"
     series: Tensor | None = None
     layer: Layer | None = None
     field: str = "receptive"

@@ -107,7 +107,7 @@ def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) ->
     if not bool(near.all()):
         raise HalfTurnError(
             "a block rotates a plane by 180°, so it has the eigenvalue −1, which no Cayley"
-            ' transform has; structmat represents it with blocks="exp"'
+            ' transform has; structmat represents it with parametrization="exp"'
         )
     return Coordinates(q, _largest(again - blocks))
 

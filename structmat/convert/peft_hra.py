@@ -35,7 +35,7 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
             Network.of(width, [[np.arange(width).tolist()]]),
             _Made(u, orthogonalised=orthogonalised),
             dtype=at_least_float32(u.dtype),
-            transform=REFLECTIONS,
+            parametrization=REFLECTIONS,
         )
     return files.adaptation("PEFT's HRA", turns, [])
 

@@ -54,12 +54,14 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
         network = _network(config, name, generators, shape)
         turns[name] = Turn(
             network,
-            structmat_files.Made(network, config.blocks, generators, reduced=config.reduced),
+            structmat_files.Made(
+                network, config.parametrization, generators, reduced=config.reduced
+            ),
             config.side,
             parts.get(SCALE),
             dtype=at_least_float32(generators[0].dtype if generators else torch.float32),
-            transform=config.blocks,
-            series=structmat_files.series(config.blocks, generators),
+            parametrization=config.parametrization,
+            series=structmat_files.series(config.parametrization, generators),
             field=config.field,
         )
     return files.adaptation("structmat in PEFT", turns, [])
@@ -93,12 +95,12 @@ def write(
     config = _config()(
         topology=topology,
         topology_pattern=patterns,
-        blocks=_one(kinds, "blocks", "cayley"),
+        parametrization=_one(kinds, "parametrization", "cayley"),
         side=_one({name: turn.side for name, turn in turns.items()}, "side", "inputs"),
         field=_one(fields, "field", "receptive"),
         scale=scaled,
     ).to_dict()
-    mine = ("topology", "topology_pattern", "blocks", "side", "field", "scale", "schema")
+    mine = ("topology", "topology_pattern", "parametrization", "side", "field", "scale", "schema")
     said = {"peft_type": "STRUCTMAT"} | {key: config[key] for key in mine}
     peft_files.write(folder, adaptation, said, layers)
     return errors, []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -34,7 +35,7 @@ from structmat.convert.tensor_files import floating, wide
 from structmat.errors import BlockError, FileError
 from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import Orthogonal
-from structmat.nn.parametrizations import KINDS, at_least_float32
+from structmat.nn.parametrizations import PARAMETRIZATIONS, at_least_float32
 
 _SERIES = "cayley_neumann"
 _DENSE = 1024  # maximum width at which reflections are stored as d(d−1)/2 generators
@@ -72,15 +73,15 @@ def read(folder: Path) -> Adaptation:
         kind = LINEAR if kind == QUANTISED else kind  # the dequantised weight is rotated
         turns[name] = Turn(
             network,
-            Made(network, recipe.blocks, generators, reduced=recipe.reduced),
+            partial(blocks_of, network, recipe.parametrization, generators, reduced=recipe.reduced),
             side,
             own.get(SCALE),
             own.get(BIAS),
             kind,
             weight,
             at_least_float32(generators[0].dtype if generators else torch.float32),
-            transform=recipe.blocks,
-            series=series(recipe.blocks, generators),
+            parametrization=recipe.parametrization,
+            series=series(recipe.parametrization, generators),
             base=own.get(BASE),
         )
     return Adaptation(
@@ -100,24 +101,19 @@ def series(kind: str, generators: list[Tensor]) -> Tensor | None:
     return from_upper(generators[0].to(torch.float64))
 
 
-class Made:
-    """Blocks that are computed from generators on demand."""
-
-    def __init__(
-        self, network: Network, kind: str, generators: list[Tensor], *, reduced: bool
-    ) -> None:
-        self._network, self._kind, self._reduced = network, kind, reduced
-        self._generators = generators
-
-    @torch.no_grad()
-    def __call__(self) -> Blocks:
-        """Return the blocks."""
-        layer = Orthogonal(self._network, self._kind, dtype=torch.float64, reduced=self._reduced)
-        for mine, theirs in zip(layer.generators, self._generators, strict=True):
-            if mine.shape != theirs.shape:
-                raise FileError(f"generators of shape {tuple(theirs.shape)}, not {mine.shape}")
-            mine.copy_(theirs)
-        return layer.blocks(torch.float64)
+@torch.no_grad()
+def blocks_of(
+    network: Network, parametrization: str, generators: list[Tensor], *, reduced: bool
+) -> Blocks:
+    """Return the blocks that generators stand for."""
+    layer = Orthogonal(
+        network, parametrization=parametrization, dtype=torch.float64, reduced=reduced
+    )
+    for mine, theirs in zip(layer.generators, generators, strict=True):
+        if mine.shape != theirs.shape:
+            raise FileError(f"generators of shape {tuple(theirs.shape)}, not {mine.shape}")
+        mine.copy_(theirs)
+    return layer.blocks(torch.float64)
 
 
 def write(
@@ -170,7 +166,7 @@ def write(
 def generators(name: str, turn: Turn, *, nearest: bool) -> tuple[str, list[Coordinates]]:
     """Return a parametrization that represents the blocks, and their generators by bank."""
     width = turn.network.width
-    if turn.transform == REFLECTIONS and width > _DENSE:
+    if turn.parametrization == REFLECTIONS and width > _DENSE:
         raise FileError(
             f"{name}: reflections as one switch of all {width} wires would store"
             f" {width * (width - 1) // 2:,} numbers; convert to LoRA of the same rank, which is"
@@ -179,7 +175,7 @@ def generators(name: str, turn: Turn, *, nearest: bool) -> tuple[str, list[Coord
     blocks = turn.blocks()
     if turn.series is not None and not nearest:
         q = turn.series.to(turn.dtype)
-        made = KINDS[_SERIES](upper(q), q.shape[-1])
+        made = PARAMETRIZATIONS[_SERIES](upper(q), q.shape[-1])
         return _SERIES, [Coordinates(q, float((made.double() - blocks[0]).abs().max()))]
     try:
         try:

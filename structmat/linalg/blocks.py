@@ -189,7 +189,7 @@ def check_angles(norm: float) -> None:
         raise BlockError(
             f"generators of norm {norm:.1e}: exponentials are computed for norms up to"
             f" {LARGEST_ANGLE:.0e}, beyond which rounding makes their angles meaningless; use"
-            " smaller generators, or blocks='givens' or 'cayley'"
+            " smaller generators, or parametrization='givens' or 'cayley'"
         )
 
 
@@ -288,7 +288,7 @@ def cayley_neumann(generators: npt.ArrayLike, radix: int) -> Array:
     return result.astype(given.dtype)
 
 
-KINDS = {
+PARAMETRIZATIONS = {
     "cayley": cayley,
     "exp": exponential,
     "givens": givens,

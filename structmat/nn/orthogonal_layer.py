@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from structmat.errors import BlockError, StructmatError, WiringError
+from structmat.errors import BlockError, StructmatError, shown
+from structmat.families import topology as topologies
 from structmat.linalg.blocks import by_stage, generators_per_block
 from structmat.linalg.fusion import merged
 from structmat.linalg.rotation import Rotation
 from structmat.networks.network import Network
-from structmat.nn import modes
-from structmat.nn import parametrizations as block_kinds
+from structmat.nn import modes, parametrizations
 from structmat.nn.offloading import Generators
 from structmat.nn.ops import autotune
 from structmat.nn.ops.cost_model import choices
@@ -52,8 +52,11 @@ class Orthogonal(nn.Module):
 
     Parameters
     ----------
-    network : Network
-    blocks : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
+    topology : Network, str, Family, networkx graph, path, or function width → Network
+        The network, or anything that `structmat.network` resolves.
+    width : int, optional
+        The width, required for a spec, a family or a function.
+    parametrization : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
         The parametrization of the blocks. Cayley covers every rotation without eigenvalue −1, exp
         and products of plane rotations (givens) cover every rotation, and products of reflections
         (householder) almost every one. The truncated series of five terms (cayley_neumann) is
@@ -80,9 +83,11 @@ class Orthogonal(nn.Module):
 
     Raises
     ------
-    WiringError, BlockError, StructmatError
-        For anything but a Network, an unknown parametrization, a dtype that is not floating, or
-        a probability outside [0, 1].
+    WidthError, SpecError, GraphError, FileError
+        If the topology has no network of this width, or does not resolve to one.
+    BlockError, StructmatError
+        For an unknown parametrization, a dtype that is not floating, or a probability outside
+        [0, 1].
 
     Notes
     -----
@@ -99,18 +104,21 @@ class Orthogonal(nn.Module):
     >>> import structmat as sm
     >>> q = Orthogonal(sm.butterfly(8))
     >>> q
-    Orthogonal(width=8, depth=3, parameters=12, blocks='cayley')
+    Orthogonal(width=8, depth=3, parameters=12, parametrization='cayley')
     >>> x = torch.ones(2, 8)
     >>> torch.equal(q(x), x)
     True
+    >>> Orthogonal("shuffle(block=4)", 16, "exp")
+    Orthogonal(width=16, depth=2, parameters=48, parametrization='exp')
     """
 
     generators: Generators
 
     def __init__(
         self,
-        network: Network,
-        blocks: str = "cayley",
+        topology: Any,
+        width: int | None = None,
+        parametrization: str = "cayley",
         *,
         dtype: torch.dtype | None = None,
         device: torch.device | str | None = None,
@@ -119,14 +127,19 @@ class Orthogonal(nn.Module):
         plan: str = "auto",
     ) -> None:
         super().__init__()
-        if not isinstance(network, Network):
-            raise WiringError(f"{network!r}: Orthogonal takes a Network, such as butterfly(64)")
+        if width is not None and not isinstance(width, int | np.integer):
+            raise StructmatError(
+                f"width={shown(width)}: it must be an integer; the parametrization and the"
+                ' options are keywords, such as Orthogonal(net, parametrization="exp"), and'
+                " Orthogonal.from_rotation starts from given blocks"
+            )
+        network = topologies.network(topology, width)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if not isinstance(dtype, torch.dtype):
             raise BlockError(f"dtype={dtype!r}: it must be a torch.dtype, such as torch.float32")
         if not (dtype.is_floating_point or dtype.is_complex):
             raise BlockError(f"dtype={dtype}: generators need a real or complex floating dtype")
-        block_kinds.at_least_float32(dtype)  # raises for dtypes of 8 bits
+        parametrizations.at_least_float32(dtype)  # raises for dtypes of 8 bits
         if not isinstance(reduced, bool):
             raise StructmatError(f"reduced={reduced!r}: reduced must be True or False")
         if plan not in PLANS:
@@ -134,7 +147,7 @@ class Orthogonal(nn.Module):
         self.network = network
         self.reduced = reduced
         self.plan = plan
-        self.kind = block_kinds.checked_kind(blocks)
+        self.parametrization = parametrizations.checked_parametrization(parametrization)
         self.dropout = checked_dropout(dropout)
         self.unitary = dtype.is_complex
         # Plain integers, which compiled code reads instead of the arrays of the network.
@@ -197,7 +210,7 @@ class Orthogonal(nn.Module):
     def blocks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
         """Return the blocks, one (n, r, r) tensor for each bank, without dropout.
 
-        As arrays, they are accepted by `structmat.factors`, `structmat.dense` and the like.
+        As numpy arrays, they are the blocks of a `structmat.Rotation`.
         """
         dtype = self._compute_dtype(torch.float32 if dtype is None else dtype)
         return self._blocks_of(self.generators(), dtype, self._settings())
@@ -259,7 +272,13 @@ class Orthogonal(nn.Module):
         blocks = [torch.tensor(np.asarray(b)) for b in rotation.blocks]
         if dtype is None:
             dtype = blocks[0].dtype if blocks else torch.get_default_dtype()
-        made = cls(rotation.network, parametrization, dtype=dtype, device=device, plan=plan)
+        made = cls(
+            rotation.network,
+            parametrization=parametrization,
+            dtype=dtype,
+            device=device,
+            plan=plan,
+        )
         for own, block in zip(made.generators, blocks, strict=True):
             wide = block.to(promoted(block.dtype, torch.float64))
             own.copy_(powers.generators(wide, parametrization))
@@ -267,7 +286,7 @@ class Orthogonal(nn.Module):
 
     def _settings(self) -> Hashable:
         """Return everything the blocks depend on besides the generators."""
-        return self.kind
+        return self.parametrization
 
     def _blocks_of(
         self,
@@ -284,7 +303,7 @@ class Orthogonal(nn.Module):
         every = self._all_generators(generators)
         for radix, banks in by_radix.items():  # one batched call for each radix
             together = torch.cat([every[k].to(real) for k in banks])
-            parts = block_kinds.KINDS[self.kind](together, radix).split(
+            parts = parametrizations.PARAMETRIZATIONS[self.parametrization](together, radix).split(
                 [self._sizes[k][0] for k in banks]
             )
             for k, part in zip(banks, parts, strict=True):
@@ -423,7 +442,7 @@ class Orthogonal(nn.Module):
         >>> q.interpolate(0.5).matrix().tolist()
         [[0.70710..., 0.70710...], [-0.70710..., 0.70710...]]
         """
-        kind = self.kind if self.kind in powers.INVERSES else "exp"
+        kind = self.parametrization if self.parametrization in powers.INVERSES else "exp"
         made = self._like_this(self.network, kind)
         for new, block in zip(made.generators, self.blocks(torch.float64), strict=True):
             new.copy_(powers.generators(powers.power(block, t), kind))
@@ -456,13 +475,16 @@ class Orthogonal(nn.Module):
         --------
         >>> import structmat as sm
         >>> Orthogonal(sm.butterfly(8)).keep([0, 2])
-        Orthogonal(width=8, depth=2, parameters=8, blocks='cayley')
+        Orthogonal(width=8, depth=2, parameters=8, parametrization='cayley')
         """
         wanted = checked_stages(stages, self.network.depth)
         of_banks = [t for t, stage in enumerate(self.network.stages) for _ in stage.banks]
         kept = [k for k, t in enumerate(of_banks) if t in wanted]
         fewer = Network(self.width, [self.network.stages[t] for t in wanted])
-        made, own = self._like_this(fewer, self.kind), self._all_generators(self.generators())
+        made, own = (
+            self._like_this(fewer, self.parametrization),
+            self._all_generators(self.generators()),
+        )
         for new, k in zip(made.generators, kept, strict=True):
             new.copy_(own[k])
         return made
@@ -472,7 +494,7 @@ class Orthogonal(nn.Module):
         dtype, device = self._number_type()
         made = Orthogonal(
             network,
-            kind,
+            parametrization=kind,
             dtype=dtype.to_complex() if self.unitary else dtype,
             device=device,
             dropout=self.dropout,
@@ -585,7 +607,7 @@ class Orthogonal(nn.Module):
 
     def _compute_dtype(self, dtype: torch.dtype) -> torch.dtype:
         own, _ = self._number_type()
-        dtype = promoted(*map(block_kinds.at_least_float32, (dtype, own)))
+        dtype = promoted(*map(parametrizations.at_least_float32, (dtype, own)))
         return promoted(dtype, torch.complex64) if self.unitary else dtype
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
@@ -613,7 +635,8 @@ class Orthogonal(nn.Module):
         dropout += ", reduced=True" if self.reduced else ""
         return (
             f"width={self.width}, depth={self.network.depth},"
-            f" parameters={sum(g.numel() for g in self.generators)}, blocks={self.kind!r}{dropout}"
+            f" parameters={sum(g.numel() for g in self.generators)},"
+            f" parametrization={self.parametrization!r}{dropout}"
         )
 
     def __repr__(self) -> str:

@@ -128,7 +128,9 @@ class OrthogonalWeight(nn.Module):
         plan: str,
     ) -> None:
         super().__init__()
-        layer = Orthogonal(network, parametrization, dtype=dtype, device="meta", plan=plan)
+        layer = Orthogonal(
+            network, parametrization=parametrization, dtype=dtype, device="meta", plan=plan
+        )
         self.network = network
         self.shape = shape
         self.parametrization = parametrization

@@ -50,7 +50,7 @@ def add_weighted(tuner: Any, adapters: list[str], weights: list[float], new: str
         )
     layers: dict[str, StructmatLayer] = {plain_name(n): m for n, m in tuner.adapted().items()}
     selected = {n: m for n, m in layers.items() if any(a in m.structmat_power for a in adapters)}
-    kinds = {configs[name].blocks for name in adapters}
+    kinds = {configs[name].parametrization for name in adapters}
     kind = "cayley" if kinds == {"cayley"} else "exp"
     # Everything is computed before the model is modified.
     values = {
@@ -149,7 +149,7 @@ def _config(
     sides = {side for _, side in values}
     config.side = "both" if len(sides) == 2 else "inputs" if SIDES[0] in sides else "outputs"
     config.scale = any(factor is not None for factor in factors.values())
-    config.blocks, config.bias = kind, "none"
+    config.parametrization, config.bias = kind, "none"
     config.reduced, config.init_weights, config._from_file = False, True, False
     config.layers_to_transform = config.layers_pattern = config.exclude_modules = None
     stacks = [name for name, layer in selected.items() if isinstance(layer.base_layer, Stack)]

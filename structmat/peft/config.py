@@ -20,7 +20,7 @@ from structmat.families.registry import IF_YOURS
 from structmat.families.topology import is_path, network
 from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import PLANS, checked_dropout
-from structmat.nn.parametrizations import checked_kind
+from structmat.nn.parametrizations import checked_parametrization
 from structmat.peft.names import StructmatType
 
 SCHEMA = 1
@@ -42,7 +42,7 @@ class StructmatConfig(PeftConfig):
     topology_pattern : dict from regular expression to topology
         Other networks for some layers. A pattern matches the whole name, or the name without
         some leading parts; the first match applies.
-    blocks : str
+    parametrization : str
         The parametrization of the blocks: "cayley", "exp", "givens", "householder" or
         "cayley_neumann", as for `structmat.nn.Orthogonal`.
     side : {"inputs", "outputs", "both"}
@@ -103,7 +103,7 @@ class StructmatConfig(PeftConfig):
 
     topology: Any = "deal(block=16)"
     topology_pattern: Any = dataclasses.field(default_factory=dict)
-    blocks: str = "cayley"
+    parametrization: str = "cayley"
     side: str = "inputs"
     scale: bool = False
     bias: str = "none"
@@ -133,7 +133,7 @@ class StructmatConfig(PeftConfig):
         pairs = self.topology_pattern or {}
         pairs = pairs.items() if isinstance(pairs, Mapping) else pairs
         self.topology_pattern = {str(pattern): _kept(value) for pattern, value in pairs}
-        self.blocks = checked_kind(self.blocks)
+        self.parametrization = checked_parametrization(self.parametrization)
         self.field = checked_field(self.field)
         self.side = checked_side(self.side)
         _check_choice("bias", self.bias, BIASES)

@@ -39,7 +39,7 @@ def planned(config: StructmatConfig, layers: Mapping[str, Layer]) -> dict[str, R
         config.topology_pattern,
         side=config.side,
         build=lambda kept: lambda width: _built(config, kept, width),
-        blocks=config.blocks,
+        parametrization=config.parametrization,
         scale=config.scale,
         dropout=config.dropout,
         reduced=config.reduced,

@@ -53,7 +53,8 @@ def described(model: Any) -> list[str]:
         found = counts(model, name)
         topology = config.topology if isinstance(config.topology, str) else "one network"
         lines.append(
-            f"{name}: {topology} and {config.blocks} blocks on {counted(found.layers, 'layer')} ||"
+            f"{name}: {topology} and {config.parametrization} blocks on"
+            f" {counted(found.layers, 'layer')} ||"
             f" {found.paper:,d} params as the BOFT paper counts (free angles, scales, biases) ||"
             f" {found.peft:,d} as PEFT's BOFT would store them (full blocks)"
         )

@@ -71,13 +71,15 @@ def test_everything_trained_comes_back(tmp_path):
 @given(networks(wired=False), seeds())
 def test_any_network_comes_back(tmp_path_factory, net, seed):
     folder = tmp_path_factory.mktemp("adapter")
-    one = randomised(adapt(nn.Linear(net.width, 2), net, target_modules=".*", blocks="exp"), seed)
+    one = randomised(
+        adapt(nn.Linear(net.width, 2), net, target_modules=".*", parametrization="exp"), seed
+    )
     save_adapter(one, folder)
     torch.manual_seed(seed)
     base = nn.Linear(net.width, 2)
     other = load_adapter(base, folder)
     assert other.rotation.network == net
-    assert other.rotation.kind == "exp"
+    assert other.rotation.parametrization == "exp"
     assert torch.equal(other.rotation.matrix(), one.rotation.matrix())
 
 
@@ -154,7 +156,7 @@ def edited(folder, edit):
             "network=-1: network must be an integer",
         ),
         (lambda s: s["layers"]["2"].update(dropout=[3, 3]), "it must be two probabilities"),
-        (lambda s: s["layers"]["2"].update(blocks="qr"), "'qr': no such parametrization"),
+        (lambda s: s["layers"]["2"].update(parametrization="qr"), "'qr': no such parametrization"),
         (lambda s: s["networks"][0].update(version=99), "network JSON of version 99"),
         (lambda s: s["networks"][0]["stages"][0][0][0].append([0]), "rows must be of one length"),
     ],

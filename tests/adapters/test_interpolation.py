@@ -33,16 +33,16 @@ def plain():
     return nn.Sequential(*layers).double()
 
 
-def adapted(seed=0, blocks="cayley", **options):
-    options = {"scale": True, "blocks": blocks} | options
+def adapted(seed=0, parametrization="cayley", **options):
+    options = {"scale": True, "parametrization": parametrization} | options
     return randomised(adapt(plain(), "mixed_radix", **options), seed, 0.4).eval()
 
 
-def tuned(seed=0, blocks="cayley", **options):
+def tuned(seed=0, parametrization="cayley", **options):
     peft = pytest.importorskip("peft")
     from structmat.peft import StructmatConfig
 
-    options = {"side": "both", "scale": True, "blocks": blocks} | options
+    options = {"side": "both", "scale": True, "parametrization": parametrization} | options
     config = StructmatConfig(topology="mixed_radix", target_modules=["0", "2", "4"], **options)
     return randomised(peft.get_peft_model(plain(), config), seed, 0.4).eval()
 
@@ -94,9 +94,9 @@ def power(factor, t):
 
 
 @both
-@given(seed=seeds(), t=st.floats(0, 1), blocks=st.sampled_from(KINDS))
-def test_every_stage_is_taken_to_the_power(make, seed, t, blocks):
-    model = make(seed, blocks, scale=False)
+@given(seed=seeds(), t=st.floats(0, 1), parametrization=st.sampled_from(KINDS))
+def test_every_stage_is_taken_to_the_power(make, seed, t, parametrization):
+    model = make(seed, parametrization, scale=False)
     oracle = expected(model, lambda factors: [power(f, t) for f in factors])
     for at, halfway in path(model, [t]):
         assert at == t
@@ -277,7 +277,7 @@ def test_what_has_no_parts_is_refused(make):
 
 
 def test_blocks_that_are_not_orthogonal_have_no_path():
-    model = adapted(blocks="cayley_neumann")
+    model = adapted(parametrization="cayley_neumann")
     end = model(X)
     with pytest.raises(BlockError, match="orthogonal"):
         list(path(model, 2))

@@ -206,7 +206,7 @@ def test_networks_that_do_not_fit_are_refused(topology, pattern, error, message)
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"blocks": "qr"}, "blocks='qr': no such parametrization"),
+        ({"parametrization": "qr"}, "parametrization='qr': no such parametrization"),
         ({"dropout": (2.0, 0.0)}, "it must be two probabilities"),
         (
             {"trainable": ["clasifier"]},

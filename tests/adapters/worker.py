@@ -53,7 +53,7 @@ def adapted(options=()):
         scale="scale" in options,
         bias="bias" in options,
         reduced="reduced" in options,
-        blocks="exp" if "exp" in options else "cayley",
+        parametrization="exp" if "exp" in options else "cayley",
     )
 
 

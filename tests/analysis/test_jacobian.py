@@ -16,7 +16,7 @@ from structmat.analysis.mixing import energy, fourth_moments
 from structmat.analysis.spectrum import eigenangles, spacing_ratio, spectral_statistics
 from structmat.errors import BlockError, StructmatError
 from structmat.linalg import factors as stagewise
-from structmat.linalg.blocks import KINDS, generators_per_block, skew
+from structmat.linalg.blocks import PARAMETRIZATIONS, generators_per_block, skew
 from structmat.testing import blocks_for, families, networks, seeds
 
 
@@ -170,7 +170,7 @@ def test_members_change_no_faster_than_the_bound(net, seed, size, kind):
     ]
     r, other = (
         stagewise.matrix_of(
-            net, [KINDS[kind](g, b.radix) for g, b in zip(gs, net.banks, strict=True)]
+            net, [PARAMETRIZATIONS[kind](g, b.radix) for g, b in zip(gs, net.banks, strict=True)]
         )
         for gs in drawn
     )
@@ -188,7 +188,7 @@ def test_repeated_stages_attain_the_bound_at_the_identity(case, times, kind):
     net = family(width).repeat(times)
     step = 1e-4
     g = [step * np.ones((b.count, generators_per_block(b.radix))) for b in net.banks]
-    blocks = [KINDS[kind](one, b.radix) for one, b in zip(g, net.banks, strict=True)]
+    blocks = [PARAMETRIZATIONS[kind](one, b.radix) for one, b in zip(g, net.banks, strict=True)]
     apart = sqrt(sum(np.sum(one**2) for one in g))
     straight = net.straightened().network
     change = np.linalg.norm(stagewise.matrix_of(straight, blocks) - np.eye(width))

@@ -216,7 +216,7 @@ def test_both_sides_are_measured_one_after_the_other(scale, training, merged):
 
 
 def test_generators_that_make_no_exponential_are_a_warning():
-    one = adapt(nn.Linear(4, 2), "butterfly(block=4)", target_modules=".*", blocks="exp")
+    one = adapt(nn.Linear(4, 2), "butterfly(block=4)", target_modules=".*", parametrization="exp")
     with torch.no_grad():
         one.rotation.generators[0].fill_(1e20)
     assert "contains NaN or infinity" in audit(one).warnings[0]
@@ -230,7 +230,7 @@ def test_turns_near_half_and_broken_blocks_are_warnings():
     with torch.no_grad():
         one.rotation.generators[0].fill_(20.0)
     assert "a block rotates by 174°" in audit(one).warnings[0]
-    two = adapt(nn.Linear(2, 2), "butterfly", target_modules=".*", blocks="exp")
+    two = adapt(nn.Linear(2, 2), "butterfly", target_modules=".*", parametrization="exp")
     with torch.no_grad():
         two.rotation.generators[0].fill_(3.1)
     assert audit(two).layers[""]["stages"][0]["largest"] == pytest.approx(3.1)

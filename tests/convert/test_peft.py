@@ -342,7 +342,7 @@ def test_scales_and_rotated_outputs_are_refused(tmp_path):
 
 def test_half_a_turn_needs_the_exponential(tmp_path):
     model = nn.Sequential(nn.Linear(4, 2, dtype=torch.float64), nn.ReLU())
-    one = adapt(model, "block_diagonal(block=4)", target_modules=["0"], blocks="exp")
+    one = adapt(model, "block_diagonal(block=4)", target_modules=["0"], parametrization="exp")
     torch.manual_seed(0)
     u, v = torch.linalg.qr(torch.randn(4, 2, dtype=torch.float64))[0].T
     plane = torch.outer(u, v) - torch.outer(v, u)

@@ -31,11 +31,11 @@ def theirs(model, folder, **options):
 CASES = [
     {"topology": "shuffle(block=4)"},
     {"topology": "butterfly(block=8, depth=3)", "reduced": True, "scale": True},
-    {"topology": "monarch", "side": "outputs", "blocks": "exp"},
-    {"topology": "block_diagonal(block=4)", "blocks": "cayley_neumann", "scale": True},
+    {"topology": "monarch", "side": "outputs", "parametrization": "exp"},
+    {"topology": "block_diagonal(block=4)", "parametrization": "cayley_neumann", "scale": True},
     {"topology": "mixed_radix", "topology_pattern": {"up": "benes"}, "bias": "structmat_only"},
-    {"topology": "mixed_radix(largest=8)", "blocks": "givens"},
-    {"topology": "block_diagonal(block=4)", "blocks": "householder"},
+    {"topology": "mixed_radix(largest=8)", "parametrization": "givens"},
+    {"topology": "block_diagonal(block=4)", "parametrization": "householder"},
 ]
 
 
@@ -194,11 +194,15 @@ def test_layers_that_differ_too_much_are_refused(tmp_path):
     save_adapter(one, tmp_path / "ours")
     with pytest.raises(FileError, match=r"x.up ends in the name of a layer with another network"):
         convert(tmp_path / "ours", tmp_path / "peft", to="peft")
-    one = adapt(linears(), "block_diagonal(block=8)", target_modules=["up", "down"], blocks="exp")
+    one = adapt(
+        linears(), "block_diagonal(block=8)", target_modules=["up", "down"], parametrization="exp"
+    )
     with torch.no_grad():
         one[0]["up"].rotation.generators[0][0, 0] = torch.pi
     save_adapter(one, tmp_path / "half")
-    with pytest.raises(FileError, match=r"has blocks='.*': a PEFT adapter has one value for all"):
+    with pytest.raises(
+        FileError, match=r"has parametrization='.*': a PEFT adapter has one value for all"
+    ):
         convert(tmp_path / "half", tmp_path / "peft", to="peft")
 
 

@@ -11,7 +11,13 @@ from hypothesis.extra import numpy as hnp
 
 import structmat as sm
 from structmat.errors import BlockError, StructmatError
-from structmat.linalg.blocks import KINDS, cayley, exponential, generators_per_block, skew
+from structmat.linalg.blocks import (
+    PARAMETRIZATIONS,
+    cayley,
+    exponential,
+    generators_per_block,
+    skew,
+)
 from structmat.testing import assert_orthogonal, networks, seeds
 
 radices = st.integers(2, 6)
@@ -45,20 +51,20 @@ def norm(g, radix):
 
 
 @given(
-    st.sampled_from(sorted(KINDS.keys() - {"cayley_neumann"})),
+    st.sampled_from(sorted(PARAMETRIZATIONS.keys() - {"cayley_neumann"})),
     st.data(),
     st.sampled_from([np.float32, np.float64]),
 )
 def test_blocks_are_rotations_or_unitary(kind, data, dtype):
     radix, g = data.draw(generators(dtype=dtype))
-    blocks = KINDS[kind](g, radix)
+    blocks = PARAMETRIZATIONS[kind](g, radix)
     assert blocks.dtype == (dtype if blocks.dtype.kind == "f" else np.result_type(dtype, 1j))
     worse = 1 + norm(g, radix) if kind == "cayley" else 1  # the condition of I−Q
     for block in blocks:
         assert_orthogonal(block, ulps=16 * radix * worse)
     if blocks.dtype.kind == "f":
         assert (np.linalg.det(blocks) > 0).all()
-    assert np.array_equal(KINDS[kind](np.zeros_like(g), radix)[0], np.eye(radix))
+    assert np.array_equal(PARAMETRIZATIONS[kind](np.zeros_like(g), radix)[0], np.eye(radix))
 
 
 def unreflected(block):
@@ -106,7 +112,7 @@ def test_every_rotation_is_a_product_of_rotations_or_of_reflections(kind, undone
     q = undone(wanted[0].copy())
     above = q[np.triu_indices(radix, 1)]
     g = [above.real, above.imag, np.diagonal(q).imag] if unitary else [above]
-    made = KINDS[kind](np.concatenate(g), radix)
+    made = PARAMETRIZATIONS[kind](np.concatenate(g), radix)
     assert np.abs(made - wanted[0]).max() < 1e-8  # a pivot near −1 may cost digits
 
 
@@ -114,7 +120,7 @@ def test_every_rotation_is_a_product_of_rotations_or_of_reflections(kind, undone
 def test_five_terms_are_wrong_by_the_fourth_power(case):
     radix, g = case
     q, exact = skew(g, radix), cayley(g, radix)
-    made = KINDS["cayley_neumann"](g, radix)
+    made = PARAMETRIZATIONS["cayley_neumann"](g, radix)
     assert np.allclose(
         exact - made, exact @ np.linalg.matrix_power(q, 4), atol=1e-12 * 16 * radix**4
     )

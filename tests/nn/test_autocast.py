@@ -12,7 +12,7 @@ from structmat.adapters import adapt
 from structmat.audit import audit
 from structmat.nn import Orthogonal
 from structmat.nn.ops import operator
-from structmat.nn.parametrizations import KINDS
+from structmat.nn.parametrizations import PARAMETRIZATIONS
 from tests.drawn_modules import layer, randomised
 
 # Where autocast is entered: around the forward pass, around the backward passes.
@@ -100,10 +100,10 @@ PLACES = {
     },
     **{
         f"{kind}, {plan}": lambda kind=kind, plan=plan: of_layer(kind=kind, plan=plan)
-        for kind in KINDS
+        for kind in PARAMETRIZATIONS
         for plan in ("auto", "reference")
     },
-    **{f"blocks, {kind}": lambda kind=kind: of_blocks(kind) for kind in KINDS},
+    **{f"blocks, {kind}": lambda kind=kind: of_blocks(kind) for kind in PARAMETRIZATIONS},
     "linear": lambda: of_weight(nn.Linear(12, 9)),
     "linear, outputs and scale": lambda: of_weight(nn.Linear(12, 9), side="outputs", scale=True),
     "convolution": lambda: of_weight(nn.Conv2d(4, 6, 3)),

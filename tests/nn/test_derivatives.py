@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 
 import structmat as sm
 from structmat.nn import Orthogonal
-from structmat.nn.parametrizations import KINDS
+from structmat.nn.parametrizations import PARAMETRIZATIONS
 from structmat.nn.parametrizations.powers import power
 from tests.drawn_modules import layer
 
@@ -28,8 +28,8 @@ SMALL = sm.Network.of(5, [[[0, 1, 2], [3, 4]], [[1, 3]]])
 MANY = sm.butterfly(1024, depth=1)
 THREES = sm.shuffle(900, block=3, depth=1)
 CASES = [
-    *((SMALL, kind, REAL, "auto") for kind in KINDS),
-    *((SMALL, kind, COMPLEX, "auto") for kind in KINDS),
+    *((SMALL, kind, REAL, "auto") for kind in PARAMETRIZATIONS),
+    *((SMALL, kind, COMPLEX, "auto") for kind in PARAMETRIZATIONS),
     (SMALL, "cayley", REAL, "reference"),
 ]
 WIDE = [
@@ -98,7 +98,7 @@ def directions(case, of_gradients):
 
 
 def test_finite_differences_agree(case):
-    if case.dtype == COMPLEX and case.q.kind not in ("cayley", "exp"):
+    if case.dtype == COMPLEX and case.q.parametrization not in ("cayley", "exp"):
         return  # of torch's own operations, which the other tests go through
     leaves = case.leaves()
     assert torch.autograd.gradcheck(case, leaves, check_forward_ad=True, fast_mode=True)
@@ -293,7 +293,7 @@ def test_powers_agree(unitary):
     source = torch.Generator().manual_seed(0)
 
     def f(g):
-        made = power(KINDS["exp"](g, 3), 0.3)
+        made = power(PARAMETRIZATIONS["exp"](g, 3), 0.3)
         return torch.view_as_real(made) if unitary else made
 
     g = torch.randn(2, size, dtype=REAL, generator=source).requires_grad_()

@@ -15,7 +15,7 @@ from torch import nn
 import structmat as sm
 from structmat.adapters import adapt
 from structmat.errors import BlockError
-from structmat.linalg.blocks import KINDS as REFERENCE
+from structmat.linalg.blocks import PARAMETRIZATIONS as REFERENCE
 from structmat.nn.parametrizations import exportable
 from structmat.testing import seeds
 from tests.drawn_modules import layer, randomised

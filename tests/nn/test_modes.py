@@ -162,7 +162,7 @@ def test_directional_derivatives_need_no_gradients(kind, before):
 def test_a_change_while_blocks_are_computed_is_seen(adjoint, monkeypatch):
     """As by another thread: what is kept is of the generators that it was made of."""
     q = layer(sm.butterfly(8), 1)
-    cayley, left = parametrizations.KINDS["cayley"], [2]
+    cayley, left = parametrizations.PARAMETRIZATIONS["cayley"], [2]
 
     def slow(generators, radix):
         made = cayley(generators, radix)
@@ -171,7 +171,7 @@ def test_a_change_while_blocks_are_computed_is_seen(adjoint, monkeypatch):
             q.generators[0].data.add_(1)
         return made
 
-    monkeypatch.setitem(parametrizations.KINDS, "cayley", slow)
+    monkeypatch.setitem(parametrizations.PARAMETRIZATIONS, "cayley", slow)
     for _ in range(3):
         with torch.no_grad():
             (q.adjoint if adjoint else q)(X)
@@ -183,7 +183,7 @@ def test_a_change_while_blocks_are_computed_is_seen(adjoint, monkeypatch):
 
 def test_a_power_or_stages_that_change_meanwhile_are_seen(monkeypatch):
     q = scaled()
-    cayley = parametrizations.KINDS["cayley"]
+    cayley = parametrizations.PARAMETRIZATIONS["cayley"]
     changes = [lambda: q.set_power(0.5), lambda: q.set_stages([1])]
 
     def slow(generators, radix):
@@ -192,7 +192,7 @@ def test_a_power_or_stages_that_change_meanwhile_are_seen(monkeypatch):
             changes.pop(0)()
         return made
 
-    monkeypatch.setitem(parametrizations.KINDS, "cayley", slow)
+    monkeypatch.setitem(parametrizations.PARAMETRIZATIONS, "cayley", slow)
     with torch.no_grad():
         for _ in range(3):
             q(X)

@@ -11,7 +11,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.errors import BlockError, StructmatError, WiringError
+from structmat.errors import BlockError, StructmatError
 from structmat.linalg import factors as stagewise
 from structmat.nn import Orthogonal
 from structmat.testing import assert_orthogonal, networks, seeds
@@ -111,7 +111,7 @@ def test_gradients_equal_those_of_a_dense_product(net, seed):
     networks(wired=False), kinds, st.sampled_from([torch.float32, torch.bfloat16, torch.float16])
 )
 def test_a_straight_network_starts_as_the_identity(net, kind, dtype):
-    q = Orthogonal(net, kind)
+    q = Orthogonal(net, parametrization=kind)
     x = torch.randn(3, net.width).to(dtype)
     assert torch.equal(q(x), x)
     assert torch.equal(q.adjoint(x), x)
@@ -255,13 +255,17 @@ def test_dropout_picks_stages_and_blocks_at_the_stated_rates():
 @pytest.mark.parametrize(
     ("build", "error", "message"),
     [
-        (lambda: Orthogonal(16), WiringError, "16: Orthogonal takes a Network"),
+        (lambda: Orthogonal(16), StructmatError, "topology=16: it must be a spec string"),
         (
             lambda: Orthogonal(sm.butterfly(4), dtype="float64"),
             BlockError,
             "dtype='float64': it must be a torch.dtype, such as torch.float32",
         ),
-        (lambda: Orthogonal(sm.butterfly(4), "qr"), BlockError, "'qr': no such parametrization"),
+        (
+            lambda: Orthogonal(sm.butterfly(4), parametrization="qr"),
+            BlockError,
+            "'qr': no such parametrization",
+        ),
         (
             lambda: Orthogonal(sm.butterfly(4), dtype=torch.int64),
             BlockError,

@@ -35,7 +35,7 @@ def test_the_weight_is_columns_of_a_rotation(net, seed, data):
     assert orthogonal(layer, topology=net) is layer
     kind = layer.parametrizations.weight[0]
     made = [p.detach() for p in layer.parametrizations.weight.parameters()]
-    q = Orthogonal(net, "exp", dtype=torch.float64)
+    q = Orthogonal(net, parametrization="exp", dtype=torch.float64)
     with torch.no_grad():
         for own, g in zip(q.generators, made, strict=True):
             own.copy_(g)
@@ -210,7 +210,7 @@ def test_a_rotation_goes_to_a_layer_and_back():
         net = sm.parse(spec)(16)
         r = sm.Rotation(net, sm.random_blocks(net, 3))
         layer = Orthogonal.from_rotation(r, parametrization)
-        assert layer.kind == parametrization
+        assert layer.parametrization == parametrization
         assert layer.generators[0].dtype == torch.float64
         np.testing.assert_allclose(layer.rotation().matrix(), r.matrix(), atol=1e-12)
         x = torch.randn(2, 16, dtype=torch.float64)
@@ -228,7 +228,7 @@ def test_a_rotation_goes_to_a_layer_and_back():
 
 
 def test_a_layer_whose_blocks_are_not_orthogonal_is_no_rotation():
-    layer = Orthogonal(sm.butterfly(8), "cayley_neumann")
+    layer = Orthogonal(sm.butterfly(8), parametrization="cayley_neumann")
     with torch.no_grad():
         for g in layer.generators:
             g.fill_(0.8)

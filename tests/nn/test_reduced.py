@@ -27,10 +27,10 @@ def drawn(layer, seed, scale=0.3):
 
 @given(networks(max_width=9), st.sampled_from(["cayley", "exp"]), seeds())
 def test_it_is_the_full_layer_with_zeros_in_place(net, blocks, seed):
-    few = drawn(Orthogonal(net, blocks, dtype=DOUBLE, reduced=True), seed)
+    few = drawn(Orthogonal(net, parametrization=blocks, dtype=DOUBLE, reduced=True), seed)
     kept = sm.reduced(net)
     assert sum(g.numel() for g in few.generators) == kept.parameters
-    full = Orthogonal(net, blocks, dtype=DOUBLE)
+    full = Orthogonal(net, parametrization=blocks, dtype=DOUBLE)
     values = torch.cat([g.detach().reshape(-1) for g in few.generators] or [torch.zeros(0)])
     with torch.no_grad():
         for own, spread in zip(full.generators, kept.spread(values.numpy()), strict=True):
@@ -75,7 +75,7 @@ def test_training_reaches_a_matrix_of_the_full_layer(seed):
 def test_a_bank_that_keeps_all_has_a_row_for_each_switch():
     layer = Orthogonal(sm.butterfly(16, block=4), reduced=True)
     assert [tuple(g.shape) for g in layer.generators] == [(4, 6), (16,), (16,)]
-    assert "parameters=56, blocks='cayley', reduced=True" in repr(layer)
+    assert "parameters=56, parametrization='cayley', reduced=True" in repr(layer)
     plain = Orthogonal(sm.butterfly(16), reduced=True)  # nothing is redundant
     assert [g.shape for g in plain.generators] == [
         g.shape for g in Orthogonal(plain.network).generators

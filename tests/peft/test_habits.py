@@ -21,7 +21,7 @@ def test_a_configuration_comes_back_from_its_directory(tmp_path):
     made = config(
         BERT,
         topology_pattern={"b.*": "monarch", "a": "butterfly(block=4)"},
-        blocks="exp",
+        parametrization="exp",
         side="both",
         scale=True,
         bias="structmat_only",

@@ -17,7 +17,7 @@ from tests.peft.models import CASES, IDS, Case
 OPTIONS = [
     {},
     {"side": "outputs"},
-    {"side": "both", "scale": True, "blocks": "exp", "reduced": True},
+    {"side": "both", "scale": True, "parametrization": "exp", "reduced": True},
 ]
 cases = pytest.mark.parametrize("case", CASES, ids=IDS)
 options = pytest.mark.parametrize("options", OPTIONS, ids=["inputs", "outputs", "both"])

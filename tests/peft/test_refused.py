@@ -151,7 +151,7 @@ def test_names_that_peft_would_confuse_are_refused(name):
         ({"topology": "buterfly"}, SpecError, "did you mean butterfly"),
         ({"topology_pattern": {"a": "nothing_like"}}, SpecError, "no family 'nothing_like'"),
         ({"topology": lambda width: sm.butterfly(width)}, StructmatError, "cannot be saved"),
-        ({"blocks": "cayly"}, BlockError, "did you mean cayley"),
+        ({"parametrization": "cayly"}, BlockError, "did you mean cayley"),
         ({"side": "input"}, StructmatError, "did you mean inputs"),
         ({"bias": "lora_only"}, StructmatError, "bias='lora_only': no such choice"),
         ({"scale": 1}, StructmatError, "scale=1: it must be True or False"),

@@ -35,7 +35,7 @@ def one_layer(net, seed, **options):
 @settings(max_examples=30)
 @given(networks(wired=False), seeds(), st.floats(-1, 1), st.sampled_from(KINDS))
 def test_a_scaled_adapter_is_the_product_of_powers(net, seed, alpha, blocks):
-    model = one_layer(net, seed, side="both", blocks=blocks)
+    model = one_layer(net, seed, side="both", parametrization=blocks)
     layer = model.base_model.model[0]
     layer.set_scale("default", alpha)
     r, p = (
@@ -147,7 +147,7 @@ def matrices(model, name):
 @pytest.mark.parametrize("blocks", KINDS)
 @pytest.mark.parametrize("weights", [[0.5, 0.5], [0.2, 0.8], [0.7, 0.6]])
 def test_the_mean_is_geodesic_by_block_and_orthogonal(blocks, weights):
-    model = with_two(PERCEPTRON, side="both", scale=True, blocks=blocks)
+    model = with_two(PERCEPTRON, side="both", scale=True, parametrization=blocks)
     model.add_weighted_adapter(["default", "other"], weights, "mean")
     both = zip(*(matrices(model, n) for n in ("default", "other", "mean")), strict=True)
     for a, b, made in both:

@@ -12,27 +12,34 @@ from collections.abc import Callable
 from torch import Tensor
 
 from structmat.errors import BlockError, suggest
-from structmat.linalg.blocks import KINDS as REFERENCE_KINDS
+from structmat.linalg.blocks import PARAMETRIZATIONS as REFERENCE
 from structmat.nn.parametrizations.cayley_transform import cayley
 from structmat.nn.parametrizations.generators import at_least_float32, skew
 from structmat.nn.parametrizations.givens_householder import givens, householder
 from structmat.nn.parametrizations.matrix_exponential import exponential
 from structmat.nn.parametrizations.neumann import cayley_neumann
 
-__all__ = ["KINDS", "at_least_float32", "cayley", "checked_kind", "exponential", "skew"]
+__all__ = [
+    "PARAMETRIZATIONS",
+    "at_least_float32",
+    "cayley",
+    "checked_parametrization",
+    "exponential",
+    "skew",
+]
 
 
-KINDS: dict[str, Callable[[Tensor, int], Tensor]] = {
+PARAMETRIZATIONS: dict[str, Callable[[Tensor, int], Tensor]] = {
     "cayley": cayley,
     "exp": exponential,
     "givens": givens,
     "householder": householder,
     "cayley_neumann": cayley_neumann,
 }
-assert KINDS.keys() == REFERENCE_KINDS.keys()
+assert PARAMETRIZATIONS.keys() == REFERENCE.keys()
 
 
-def checked_kind(name: str) -> str:
+def checked_parametrization(name: str) -> str:
     """Return the name of a parametrization after checking that it exists.
 
     Raises
@@ -42,9 +49,12 @@ def checked_kind(name: str) -> str:
 
     Examples
     --------
-    >>> checked_kind("cayley")
+    >>> checked_parametrization("cayley")
     'cayley'
     """
-    if name not in list(KINDS):  # a list, because the name may be unhashable
-        raise BlockError(f"blocks={name!r}: no such parametrization{suggest(str(name), KINDS)}")
+    if name not in list(PARAMETRIZATIONS):  # a list, because the name may be unhashable
+        raise BlockError(
+            f"parametrization={name!r}: no such parametrization"
+            f"{suggest(str(name), PARAMETRIZATIONS)}"
+        )
     return name

@@ -175,13 +175,13 @@ def mean(stacks: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
     )
 
 
-def generators(blocks: Tensor, kind: str) -> Tensor:
+def generators(blocks: Tensor, parametrization: str) -> Tensor:
     """Return the generators of given blocks in a parametrization.
 
     Parameters
     ----------
     blocks : (..., r, r) orthogonal, or unitary if complex
-    kind : {"cayley", "exp"}
+    parametrization : {"cayley", "exp"}
 
     Returns
     -------
@@ -197,12 +197,12 @@ def generators(blocks: Tensor, kind: str) -> Tensor:
     >>> generators(torch.tensor([[0.0, 1.0], [-1.0, 0.0]]), "exp")
     tensor([1.5708])
     """
-    if kind not in INVERSES:
+    if parametrization not in INVERSES:
         raise BlockError(
-            f"kind={kind!r}: generators can be computed for the parametrizations"
+            f"parametrization={parametrization!r}: generators can be computed for"
             f" {', '.join(INVERSES)} only"
         )
-    q = INVERSES[kind](blocks.detach())
+    q = INVERSES[parametrization](blocks.detach())
     radix = blocks.shape[-1]
     upper, lower = torch.triu_indices(radix, radix, 1, device=q.device)
     values = q[..., upper, lower]
@@ -218,7 +218,8 @@ def _cayley_inverse(blocks: Tensor) -> Tensor:
         return torch.zeros_like(blocks)
     if _has_minus_one(blocks):
         raise BlockError(
-            "a block has the eigenvalue −1, which Cayley blocks cannot have; use blocks='exp'"
+            "a block has the eigenvalue −1, which Cayley blocks cannot have; use"
+            " parametrization='exp'"
         )
     q = of_angles(blocks, torch.zeros_like, lambda angle: torch.tan(angle / 2))
     return _like((q - q.mH) / 2, blocks)

@@ -13,7 +13,7 @@ from structmat.nn.parametrizations import cayley_transform, generators, matrix_e
 EPS = float(np.finfo(float).eps)
 SHAPES = [(2, False), (3, False), (4, False), (1, True), (2, True), (3, True)]
 SIZES = [1e-310, 1e-30, 1e-8, 1.0, 1e4, 1e6, 1e8, 1e20, 1e30, 1e150]
-EXACT = sorted(parametrizations.KINDS.keys() - {"cayley_neumann"})
+EXACT = sorted(parametrizations.PARAMETRIZATIONS.keys() - {"cayley_neumann"})
 
 
 def drawn(radix, *, unitary, size, dtype=torch.float64, count=1, seed=0):
@@ -130,7 +130,7 @@ def exact(kind, g, radix, along, weights):
 
 def first_and_second(kind, g, radix, along, weights):
     """Return torch's slopes, taken with and without a graph, and the slopes of those along h."""
-    made = parametrizations.KINDS[kind](g, radix)
+    made = parametrizations.PARAMETRIZATIONS[kind](g, radix)
     w = weights.to(made.dtype)[None]
     (plain,) = torch.autograd.grad(made, g, w, retain_graph=True)
     (slopes,) = torch.autograd.grad(made, g, w, create_graph=True)
@@ -148,7 +148,7 @@ def weighted(radix, *, unitary):
 
 @pytest.mark.parametrize(("radix", "unitary"), SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("kind", sorted(parametrizations.KINDS))
+@pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
 def test_values_and_two_derivatives_are_exact(kind, dtype, radix, unitary):
     eps, tiny = torch.finfo(dtype).eps, torch.finfo(dtype).tiny
     for size in SIZES:
@@ -206,8 +206,8 @@ def test_the_reference_has_the_same_blocks_at_every_size(kind, dtype, radix, uni
             continue
         g = drawn(radix, unitary=unitary, size=size, dtype=dtype, count=3)
         ours, theirs = (
-            parametrizations.KINDS[kind](g, radix),
-            reference.KINDS[kind](g.numpy(), radix),
+            parametrizations.PARAMETRIZATIONS[kind](g, radix),
+            reference.PARAMETRIZATIONS[kind](g.numpy(), radix),
         )
         assert orthogonality(torch.from_numpy(theirs)) <= 10 * radix
         # A norm taken in another order is another number; angles are as large as it.
@@ -215,15 +215,15 @@ def test_the_reference_has_the_same_blocks_at_every_size(kind, dtype, radix, uni
         assert abs(ours.numpy() - theirs).max() <= 10 * radix * eps + turned, size
 
 
-@pytest.mark.parametrize("kind", sorted(parametrizations.KINDS))
+@pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_short_generators_make_the_blocks_of_their_float32_numbers(kind, dtype):
     for radix, unitary in SHAPES:
         g = drawn(radix, unitary=unitary, size=0.7, dtype=dtype, count=3).requires_grad_()
         wide = g.detach().float().requires_grad_()
         made, same = (
-            parametrizations.KINDS[kind](g, radix),
-            parametrizations.KINDS[kind](wide, radix),
+            parametrizations.PARAMETRIZATIONS[kind](g, radix),
+            parametrizations.PARAMETRIZATIONS[kind](wide, radix),
         )
         assert made.dtype == same.dtype
         torch.testing.assert_close(made, same, rtol=0, atol=4e-7)
@@ -235,14 +235,14 @@ def test_short_generators_make_the_blocks_of_their_float32_numbers(kind, dtype):
 
 @pytest.mark.parametrize("count", [2, 2000])
 @pytest.mark.parametrize(("radix", "unitary"), [(2, False), (3, False), (4, False), (3, True)])
-@pytest.mark.parametrize("kind", sorted(parametrizations.KINDS))
+@pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
 def test_what_is_no_number_makes_its_block_none_and_no_other(kind, radix, unitary, count):
     for bad in (np.nan, np.inf, -np.inf):
         g = drawn(radix, unitary=unitary, size=1.0, dtype=torch.float32, count=count)
-        clean = parametrizations.KINDS[kind](g, radix)
+        clean = parametrizations.PARAMETRIZATIONS[kind](g, radix)
         g[1, -1] = bad
         g.requires_grad_()
-        made = parametrizations.KINDS[kind](g, radix)
+        made = parametrizations.PARAMETRIZATIONS[kind](g, radix)
         assert made[1].isnan().any()
         assert (made[0] - clean[0]).abs().max() <= 1e-6
         made.abs().sum().backward()
@@ -257,8 +257,10 @@ def test_a_large_bank_of_large_generators_has_the_blocks_of_its_parts(kind, size
         if kind == "exp" and size > 1e8:
             continue
         g = drawn(radix, unitary=False, size=size, dtype=torch.float32, count=1500).requires_grad_()
-        made = parametrizations.KINDS[kind](g, radix)
-        parts = torch.cat([parametrizations.KINDS[kind](part, radix) for part in g.split(100)])
+        made = parametrizations.PARAMETRIZATIONS[kind](g, radix)
+        parts = torch.cat(
+            [parametrizations.PARAMETRIZATIONS[kind](part, radix) for part in g.split(100)]
+        )
         assert orthogonality(made) <= 10
         assert (made - parts).abs().max() <= 2 * torch.finfo(made.dtype).eps
         w = torch.arange(made.numel()).view_as(made).cos()
@@ -274,7 +276,10 @@ def test_one_large_block_does_not_make_the_others_inexact(kind, dtype):
     g = drawn(4, unitary=False, size=0.3, dtype=dtype, count=3)
     mixed = torch.cat([g, 1e8 * g[:1]]).requires_grad_()
     alone = g.clone().requires_grad_()
-    made, wanted = parametrizations.KINDS[kind](mixed, 4), parametrizations.KINDS[kind](alone, 4)
+    made, wanted = (
+        parametrizations.PARAMETRIZATIONS[kind](mixed, 4),
+        parametrizations.PARAMETRIZATIONS[kind](alone, 4),
+    )
     eps = torch.finfo(dtype).eps
     assert (made[:3] - wanted).abs().max() <= 10 * eps
     w = torch.arange(48).view(3, 4, 4).cos().to(dtype)
@@ -393,11 +398,11 @@ def test_slopes_of_any_size_are_as_exact():
 
 
 @pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")
-@pytest.mark.parametrize("kind", sorted(parametrizations.KINDS))
+@pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
 def test_many_gradients_at_once_are_those_one_by_one(kind):
     for radix, unitary in SHAPES:
         g = drawn(radix, unitary=unitary, size=2.0, count=2).requires_grad_()
-        made = parametrizations.KINDS[kind](g, radix)
+        made = parametrizations.PARAMETRIZATIONS[kind](g, radix)
         w = torch.randn(
             3, *made.shape, dtype=made.dtype, generator=torch.Generator().manual_seed(0)
         )
@@ -414,7 +419,7 @@ def test_unitary_rotations_are_exact_on_both_sides_of_where_their_series_ends(tu
     for phase in (0.0, 0.7, 2.0):
         c, s = np.cos(phase), np.sin(phase)
         g = torch.tensor([[turn * c, turn * s, 0.0, 0.0]], dtype=torch.float64).requires_grad_()
-        made = parametrizations.KINDS["givens"](g, 2)
+        made = parametrizations.PARAMETRIZATIONS["givens"](g, 2)
         unit = complex(c, s)
         wanted = np.array(
             [[np.cos(turn), unit * np.sin(turn)], [-unit.conjugate() * np.sin(turn), np.cos(turn)]]
@@ -451,8 +456,8 @@ def test_squares_beyond_double_precision_make_no_wrong_block(kind, size):
             g = torch.zeros(1, radix * (radix - 1) // 2, dtype=torch.float64)
             g[0, place] = size
             for made in (
-                parametrizations.KINDS[kind](g, radix),
-                torch.from_numpy(reference.KINDS[kind](g.numpy(), radix)),
+                parametrizations.PARAMETRIZATIONS[kind](g, radix),
+                torch.from_numpy(reference.PARAMETRIZATIONS[kind](g.numpy(), radix)),
             ):
                 assert orthogonality(made) <= 10
                 assert torch.linalg.det(made)[0] > 0

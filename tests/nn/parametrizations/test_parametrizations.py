@@ -15,7 +15,7 @@ from structmat.nn.parametrizations import cayley_transform, generators, matrix_e
 from structmat.nn.parametrizations.matrix_products import times
 from structmat.testing import seeds
 
-kinds = st.sampled_from(sorted(parametrizations.KINDS))
+kinds = st.sampled_from(sorted(parametrizations.PARAMETRIZATIONS))
 radices = st.integers(2, 6)
 dtypes = st.sampled_from([torch.float32, torch.float64])
 # The first forward-mode derivative makes torch script something, and torch deprecates scripting.
@@ -34,7 +34,7 @@ def reflected(g, radix):
 
 
 WAYS = {
-    **parametrizations.KINDS,
+    **parametrizations.PARAMETRIZATIONS,
     "reflections": reflected,
     "solving": cayley_transform.solved,
     "plain exp": PLAIN["exp"],
@@ -45,7 +45,7 @@ orthogonal_ways = st.sampled_from(sorted(WAYS.keys() - {"cayley_neumann"}))
 
 def oracle(way, g, radix):
     kind = {"reflections": "cayley", "solving": "cayley", "plain exp": "exp"}.get(way, way)
-    return torch.from_numpy(reference.KINDS[kind](g.numpy(), radix))
+    return torch.from_numpy(reference.PARAMETRIZATIONS[kind](g.numpy(), radix))
 
 
 def orthogonality(made):
@@ -99,7 +99,7 @@ def test_first_and_second_derivatives_are_finite_differences(kind, radix, unitar
     g = drawn(seed, radix, unitary=unitary, count=2).requires_grad_()
 
     def made(g):
-        return parametrizations.KINDS[kind](g, radix)
+        return parametrizations.PARAMETRIZATIONS[kind](g, radix)
 
     assert torch.autograd.gradcheck(made, (g,), check_forward_ad=True)
     assert torch.autograd.gradgradcheck(made, (g,))
@@ -115,7 +115,7 @@ def test_first_and_second_derivatives_are_finite_differences(kind, radix, unitar
 )
 def test_gradients_are_those_of_the_plain_way(kind, radix, unitary, dtype, size, seed):
     g = (10**size * drawn(seed, radix, unitary=unitary, dtype=dtype)).requires_grad_()
-    ours = parametrizations.KINDS[kind](g, radix)
+    ours = parametrizations.PARAMETRIZATIONS[kind](g, radix)
     w = torch.randn(ours.shape, dtype=ours.dtype, generator=torch.Generator().manual_seed(seed))
     (got,) = torch.autograd.grad(ours, g, w)
     wide = g.detach().double().requires_grad_()
@@ -127,11 +127,11 @@ def test_gradients_are_those_of_the_plain_way(kind, radix, unitary, dtype, size,
 
 
 @pytest.mark.parametrize("radix", [3, 8])
-@pytest.mark.parametrize("kind", sorted(parametrizations.KINDS))
+@pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
 def test_a_large_bank_has_the_blocks_and_gradients_of_its_parts(kind, radix):
     many = drawn(5, radix, unitary=False, dtype=torch.float32, count=1500).requires_grad_()
-    made = parametrizations.KINDS[kind](many, radix)
-    parts = torch.cat([parametrizations.KINDS[kind](g, radix) for g in many.split(10)])
+    made = parametrizations.PARAMETRIZATIONS[kind](many, radix)
+    parts = torch.cat([parametrizations.PARAMETRIZATIONS[kind](g, radix) for g in many.split(10)])
     assert (made - parts).abs().max() <= 2 * torch.finfo(made.dtype).eps
     w = torch.arange(made.numel()).view_as(made).cos()
     (ours,) = torch.autograd.grad(made, many, w)
@@ -156,9 +156,9 @@ def test_transforms_of_functions_agree(kind, radix, unitary, seed):
 
     def made(g):
         return (
-            torch.view_as_real(parametrizations.KINDS[kind](g, radix))
+            torch.view_as_real(parametrizations.PARAMETRIZATIONS[kind](g, radix))
             if unitary
-            else parametrizations.KINDS[kind](g, radix)
+            else parametrizations.PARAMETRIZATIONS[kind](g, radix)
         )
 
     wanted = torch.autograd.functional.jacobian(made, g)
@@ -181,11 +181,11 @@ def test_transforms_of_functions_agree(kind, radix, unitary, seed):
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("radix", [2, 3, 8])
 @pytest.mark.parametrize("count", [2, 400])
-@pytest.mark.parametrize("kind", sorted(parametrizations.KINDS))
+@pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
 def test_compiled_blocks_are_the_same(kind, count, radix):
     torch.compiler.reset()
     g = drawn(1, radix, unitary=False, dtype=torch.float32, count=count).requires_grad_()
-    plain = parametrizations.KINDS[kind]
+    plain = parametrizations.PARAMETRIZATIONS[kind]
     compiled = torch.compile(plain, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(g, radix), plain(g, radix))
     ours, theirs = (
@@ -195,24 +195,30 @@ def test_compiled_blocks_are_the_same(kind, count, radix):
 
 
 @pytest.mark.parametrize("unitary", [False, True])
-@pytest.mark.parametrize("kind", sorted(parametrizations.KINDS))
+@pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
 @pytest.mark.parametrize("shape", [(0,), (), (2, 3), (2, 0, 3), (500,)])
 def test_shapes_are_those_of_the_generators(kind, shape, unitary):
     for radix in (2, 5, 1):
         if radix == 1 and not unitary:
-            assert parametrizations.KINDS[kind](torch.ones(*shape, 0), 1).shape == (*shape, 1, 1)
+            assert parametrizations.PARAMETRIZATIONS[kind](torch.ones(*shape, 0), 1).shape == (
+                *shape,
+                1,
+                1,
+            )
             continue
         numbers = reference.generators_per_block(radix, unitary=unitary)
         g = torch.ones(*shape, numbers, requires_grad=True)
-        made = parametrizations.KINDS[kind](g, radix)
+        made = parametrizations.PARAMETRIZATIONS[kind](g, radix)
         assert made.shape == (*shape, radix, radix)
         made.abs().sum().backward()
         assert g.grad.shape == g.shape
-        meta = parametrizations.KINDS[kind](g.detach().to("meta").requires_grad_(), radix)
+        meta = parametrizations.PARAMETRIZATIONS[kind](
+            g.detach().to("meta").requires_grad_(), radix
+        )
         assert (meta.shape, meta.dtype, meta.is_meta) == (made.shape, made.dtype, True)
         meta.abs().sum().backward()
         with FakeTensorMode():
-            fake = parametrizations.KINDS[kind](
+            fake = parametrizations.PARAMETRIZATIONS[kind](
                 torch.ones(*shape, numbers, requires_grad=True), radix
             )
             fake.abs().sum().backward()
@@ -246,12 +252,12 @@ def test_zero_generators_give_exact_identities(way, dtype):
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
-@pytest.mark.parametrize("kind", sorted(parametrizations.KINDS))
+@pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
 def test_what_is_not_a_number_is_no_block(kind, bad):
     g = torch.zeros(2, 3, requires_grad=True)
     with torch.no_grad():
         g[0, 1] = bad
-    made = parametrizations.KINDS[kind](g, 3)
+    made = parametrizations.PARAMETRIZATIONS[kind](g, 3)
     made.sum().backward()
     assert made[0].isnan().any()
     assert g.grad[0].isnan().any()
@@ -260,7 +266,7 @@ def test_what_is_not_a_number_is_no_block(kind, bad):
 @given(st.integers(2, 4), st.booleans())
 def test_derivatives_at_the_identity_exist_to_second_order(radix, unitary):
     g = torch.zeros(1, reference.generators_per_block(radix, unitary=unitary), dtype=torch.float64)
-    for kind, made in parametrizations.KINDS.items():
+    for kind, made in parametrizations.PARAMETRIZATIONS.items():
         slope = 1 if kind in ("exp", "givens") else 2  # B = I + slope·Q + …
         h = drawn(radix, radix, unitary=unitary, count=1)
         _, turned = torch.autograd.functional.jvp(lambda g, made=made: made(g, radix), g, h)
@@ -270,9 +276,9 @@ def test_derivatives_at_the_identity_exist_to_second_order(radix, unitary):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
-@pytest.mark.parametrize("kind", sorted(parametrizations.KINDS))
+@pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
 def test_layers_of_every_kind_start_as_the_identity_and_report_their_error(kind, dtype):
-    q = Orthogonal(sm.butterfly(8), kind, dtype=dtype)
+    q = Orthogonal(sm.butterfly(8), parametrization=kind, dtype=dtype)
     assert torch.equal(q.matrix(), torch.eye(8, dtype=dtype))
     assert q.orthogonality_error() == 0
     with torch.no_grad():
@@ -284,12 +290,14 @@ def test_layers_of_every_kind_start_as_the_identity_and_report_their_error(kind,
 
 def test_an_unknown_kind_suggests_the_nearest():
     with pytest.raises(
-        BlockError, match="blocks='cayly': no such parametrization; did you mean cayley"
+        BlockError, match="parametrization='cayly': no such parametrization; did you mean cayley"
     ):
-        parametrizations.checked_kind("cayly")
+        parametrizations.checked_parametrization("cayly")
 
 
-@pytest.mark.parametrize("made", [parametrizations.skew, *parametrizations.KINDS.values()])
+@pytest.mark.parametrize(
+    "made", [parametrizations.skew, *parametrizations.PARAMETRIZATIONS.values()]
+)
 def test_a_wrong_number_of_generators_is_refused(made):
     with pytest.raises(BlockError, match=r"shape \(2, 5\): a block of radix 4 needs 6 numbers"):
         made(torch.zeros(2, 5), 4)

@@ -284,7 +284,7 @@ def test_blocks_are_taken_that_are_orthogonal_to_the_rounding_of_their_dtype(dty
 def test_generators_make_the_blocks(radix, dtype, seed, kind):
     net = sm.Network.of(3 * radix, [np.arange(3 * radix).reshape(3, radix).tolist()] * (radix > 1))
     blocks = drawn(radix, dtype, seed)
-    q = Orthogonal(net, kind, dtype=dtype)
+    q = Orthogonal(net, parametrization=kind, dtype=dtype)
     with torch.no_grad():
         for g in q.generators:
             g.copy_(powers.generators(blocks, kind))
@@ -364,7 +364,7 @@ ROTATIONS = ["cayley", "exp", "givens", "householder"]
 def test_interpolation_is_the_power_of_each_block(net, kind, dtype, seed, t):
     q = layer(net, seed, kind, dtype)
     path = q.interpolate(t)
-    assert path.kind == (kind if kind == "cayley" else "exp")
+    assert path.parametrization == (kind if kind == "cayley" else "exp")
     assert path.network == net
     for made, block in zip(path.blocks(torch.float64), q.blocks(torch.float64), strict=True):
         close(made.detach(), powers.power(block.detach(), t), max(net.width, 1), ulps=2000)
