@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,13 @@ from torch import Tensor, nn
 
 from structmat._util.files import LONGEST, make_directory, parse_json, read_bytes, write_bytes
 from structmat.adapters.distributed import Writers, gathered, plain_name, unwrapped
-from structmat.adapters.layouts import SIDES, checked_field, checked_side
-from structmat.adapters.model import check_plain, install, own_adapters, trained_whole
+from structmat.adapters.model import check_plain, insert, own_adapters, trained_whole
 from structmat.adapters.recipes import Recipe
 from structmat.adapters.saved_tensors import (
     Saved,
     check_uncut,
     diverged,
-    mismatches,
+    fitted,
     recipe_of,
     to_bytes,
     trained_tensors,
@@ -30,14 +30,14 @@ from structmat.adapters.saved_tensors import (
 from structmat.adapters.shared_weights import names_of_layers
 from structmat.errors import FileError, StructmatError, check_format, require, shown, whole
 from structmat.networks.network import Network
-from structmat.nn.orthogonal_layer import checked_dropout
-from structmat.nn.parametrizations import checked_parametrization
 
 TENSORS = "adapter.safetensors"
 SETTINGS = "adapter.json"
 PEFT_SETTINGS = "adapter_config.json"
 FORMAT = "structmat.adapter"
 VERSION = 1
+# The fields of a recipe that are saved as they are.
+_OPTIONS = [f.name for f in fields(Recipe) if f.name not in ("networks", "plan")]
 _EXPECTED = "; expected a directory written by save_adapter"
 
 
@@ -131,13 +131,7 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
                 side: networks.setdefault(net, len(networks))
                 for side, net in recipe.networks.items()
             },
-            "parametrization": recipe.parametrization,
-            "scale": recipe.scale,
-            "bias": recipe.bias,
-            "dropout": list(recipe.dropout),
-            "reduced": recipe.reduced,
-            "field": recipe.field,
-            "base": recipe.base,
+            **{option: getattr(recipe, option) for option in _OPTIONS},
         }
         if name in saved.names:
             layers[name]["names"] = saved.names[name]
@@ -209,12 +203,12 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
     folder = Path(directory)
     saved, tensors = read_adapter(folder)
     check_plain(model)
-    wrong = mismatches(model, saved, tensors)
+    made, wrong = fitted(model, saved, tensors)
     if wrong:
         raise FileError(
             f"{folder} does not fit this model, which is left unchanged: " + "; ".join(wrong)
         )
-    model = install(model, saved.recipes, saved.trained)  # raises for a sharded model
+    model = insert(model, made, saved.trained)  # raises for a sharded model
     targets = trained_tensors(model)
     with torch.no_grad():
         for name, value in tensors.items():
@@ -253,17 +247,8 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         layers = settings["layers"]
         recipes = {
             str(name): Recipe(
-                {
-                    _side(side): networks[whole(k, "network")]
-                    for side, k in layer["networks"].items()
-                },
-                checked_parametrization(layer["parametrization"]),
-                layer["scale"],
-                layer["bias"],
-                checked_dropout(layer["dropout"]),
-                bool(layer.get("reduced", False)),
-                checked_field(layer.get("field", "receptive")),
-                bool(layer.get("base", False)),
+                {side: networks[whole(k, "network")] for side, k in layer["networks"].items()},
+                **{option: layer[option] for option in _OPTIONS if option in layer},
             )
             for name, layer in layers.items()
         }
@@ -287,9 +272,3 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
             f"{path} has a missing or invalid entry ({shown(error)}): expected a file written by"
             " save_adapter"
         ) from None
-
-
-def _side(side: str) -> str:
-    if len(SIDES[checked_side(side)]) != 1:
-        raise StructmatError(f"side={side!r}: a network rotates the inputs or the outputs")
-    return side

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from structmat.adapters.distributed import check_whole
-from structmat.adapters.layer import INPUTS, ONLY, OUTPUTS, AdaptedLayer
+from structmat.adapters.layer import ONLY, AdaptedLayer
 from structmat.errors import StructmatError, suggest, whole
 from structmat.nn.orthogonal_layer import Orthogonal
 
@@ -56,7 +56,7 @@ def path(
     >>> from structmat.adapters import adapt, path
     >>> model = adapt(nn.Sequential(nn.Linear(2, 1, bias=False)), "butterfly")
     >>> _ = nn.init.ones_(model[0].rotation.generators[0])  # a rotation by 90°
-    >>> _ = model[0].base.weight.data.copy_(torch.tensor([[2**0.5, 0.0]]))
+    >>> _ = model[0].base_layer.weight.data.copy_(torch.tensor([[2**0.5, 0.0]]))
     >>> for t, halfway in path(model, [0, 0.5]):
     ...     print(t, [round(w, 3) for w in halfway[0].weight[0].tolist()])
     0.0 [1.414, 0.0]
@@ -245,9 +245,7 @@ def _movable(model: nn.Module, adapter_name: str | None) -> dict[str, _Movable]:
         if not names:
             continue
         if layer.saves_networks:
-            sides = {side: getattr(layer, side) for side in (INPUTS, OUTPUTS)}
-            rotations = {side: part[ONLY] for side, part in sides.items() if ONLY in part}
-            found[place] = _Replaced(layer, rotations, layer.scale)
+            found[place] = _Replaced(layer, layer.by_side(), layer.scale)
         else:
             powers = {name: layer.structmat_power[name] for name in names}
             kept: list[Any] = [rotation for name in names for rotation in layer.rotations(name)]

@@ -85,8 +85,8 @@ class AdaptedLayer(Wrapper):
         self.base_layer = base_layer
         self.layout = layout
         self.quantised = issubclass(layout, QuantisedLinearLayout)
-        self._stock = own_behaviour(base_layer, layout.layer_class) is None
-        self._sees_weight = sees_weight(base_layer, layout.layer_class)
+        self._stock = own_behaviour(base_layer, layout.layer_classes) is None
+        self._sees_weight = sees_weight(base_layer, layout.layer_classes)
         self.structmat_inputs = nn.ModuleDict()
         self.structmat_outputs = nn.ModuleDict()
         self.structmat_scale = Factors()
@@ -135,8 +135,7 @@ class AdaptedLayer(Wrapper):
             )
         self.structmat_power[name] = 1.0
         self.trains_bias = recipe.bias and self.bias is not None
-        if self.trains_bias and not isinstance(self.bias, nn.Parameter):  # a plain tensor in HQQ
-            self.base_layer.bias = nn.Parameter(self.bias.detach())
+        self.saves_base = recipe.base
 
     # The adapters ---------------------------------------------------------------------------
 
@@ -170,11 +169,14 @@ class AdaptedLayer(Wrapper):
         power = self.structmat_power[name]
         return scale if power == 1 else 1 + power * (scale - 1)
 
+    def by_side(self, name: str = ONLY) -> dict[str, Orthogonal]:
+        """Return the rotations of an adapter by the attribute that holds them, inputs first."""
+        sides = {side: getattr(self, side) for side in (INPUTS, OUTPUTS)}
+        return {side: held[name] for side, held in sides.items() if name in held}
+
     def rotations(self, name: str = ONLY) -> list[Orthogonal]:
         """Return the rotations of an adapter, that of the inputs first."""
-        sides = (self.structmat_inputs, self.structmat_outputs)
-        found = (side[name] for side in sides if name in side)
-        return [rotation for rotation in found if isinstance(rotation, Orthogonal)]
+        return list(self.by_side(name).values())
 
     @property
     def rotation(self) -> Orthogonal:
@@ -358,19 +360,6 @@ class AdaptedLayer(Wrapper):
             self._hold(self.own)
             self._set_aside(None)
             self.merged_adapters.clear()
-
-    @contextmanager
-    def unmerged(self) -> Iterator[None]:
-        """Restore the layer's original weight within a `with` statement."""
-        names, held, aside = list(self.merged_adapters), self._held(), self._aside
-        self.restore()
-        try:
-            yield
-        finally:
-            if names:
-                self._hold(held)
-                self._set_aside(aside)
-                self.merged_adapters[:] = names
 
     def drop_stale(self) -> None:
         """Unmerge a layer that was offloaded after merging.

@@ -10,7 +10,7 @@ from torch import nn
 from structmat.adapters.adapted_experts import AdaptedExperts
 from structmat.adapters.distributed import check_whole, plain_name, renewed, unwrapped
 from structmat.adapters.layer import ONLY, AdaptedLayer, all_or_none
-from structmat.adapters.layouts import Layer, Stack, checked_field, checked_side, named_layers
+from structmat.adapters.layouts import Layer, Stack, named_layers
 from structmat.adapters.layouts.quantised import settings_of
 from structmat.adapters.recipes import Recipe, Topology, checked_layout, recipes_for
 from structmat.adapters.retying import guard_ties
@@ -24,7 +24,6 @@ from structmat.adapters.shared_weights import (
     untie,
 )
 from structmat.errors import StructmatError
-from structmat.nn.orthogonal_layer import checked_dropout
 
 _TRAINED = "_structmat_trained"  # the attribute that marks a module as trained whole
 
@@ -111,13 +110,13 @@ def adapt(
         selected,
         topology,
         topology_pattern or {},
-        side=checked_side(side),
+        side=side,
         parametrization=parametrization,
         scale=scale,
         bias=bias,
-        dropout=checked_dropout(dropout),
+        dropout=dropout,
         reduced=reduced,
-        field=checked_field(field),
+        field=field,
         plan=plan,
     )
     layers = {m.owner if isinstance(m, Stack) else m for m in selected.values()}
@@ -134,11 +133,24 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
         model is unchanged.
     """
     check_plain(model)
+    layers = dict(named_layers(model, remove_duplicate=False))
+    made = {name: adapted(name, layers[name], recipe) for name, recipe in recipes.items()}
+    return insert(model, made, trained)
+
+
+def insert(model: nn.Module, made: Mapping[str, AdaptedLayer], trained: Iterable[str]) -> nn.Module:
+    """Insert layers with adapters by name, and freeze everything else except the given modules.
+
+    Raises
+    ------
+    StructmatError
+        If the model is sharded, or trained parameters are shared with frozen ones. The model is
+        unchanged.
+    """
     check_whole(model, "adapt")
     layers = dict(named_layers(model, remove_duplicate=False))
     trained = list(trained)
-    _check_shared(model, layers, recipes, trained)
-    made = {name: _adapted(name, layers[name], recipe) for name, recipe in recipes.items()}
+    _check_shared(model, layers, made, trained)
     new = _in_place_of(model, made.values())
     for parameter in model.parameters():
         parameter.requires_grad_(False)  # noqa: FBT003 (torch's signature)
@@ -146,17 +158,25 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
         setattr(layers[name], _TRAINED, True)
         for parameter in layers[name].parameters():
             parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
-    for name, layer in made.items():
-        layer.saves_base = recipes[name].base
+    for layer in made.values():
         layer.requantise = settings_of(model)
         if layer.trains_bias:
+            if not isinstance(layer.bias, nn.Parameter):  # a plain tensor in HQQ
+                layer.base_layer.bias = nn.Parameter(layer.bias.detach())
             layer.bias.requires_grad_()
-    model = _replace(model, new)
+    model = replaced(model, new)
     guard_ties(model, AdaptedLayer)
     return model
 
 
-def _adapted(name: str, layer: Layer, recipe: Recipe) -> AdaptedLayer:
+def adapted(name: str, layer: Layer, recipe: Recipe) -> AdaptedLayer:
+    """Return a layer with one adapter, without changing the layer.
+
+    Raises
+    ------
+    StructmatError
+        If the recipe does not fit the layer, which the message names.
+    """
     layout = checked_layout(
         name, layer, recipe.field, outputs="outputs" in recipe.networks, scale=recipe.scale
     )
@@ -169,14 +189,17 @@ def _adapted(name: str, layer: Layer, recipe: Recipe) -> AdaptedLayer:
 
 
 def _check_shared(
-    model: nn.Module, layers: Mapping[str, Layer], recipes: Mapping[str, Recipe], whole: list[str]
+    model: nn.Module,
+    layers: Mapping[str, Layer],
+    made: Mapping[str, AdaptedLayer],
+    whole: list[str],
 ) -> None:
     """Raise an error if trained parameters, or embeddings that write, share a frozen tensor."""
     trained = {slot: f"trainable: {n}" for n in whole for slot in slots_in(layers[n])}
-    biased = {name: layers[name] for name, recipe in recipes.items() if recipe.bias}
+    biased = {name: layers[name] for name, layer in made.items() if layer.trains_bias}
     trained |= biases(model, biased, "bias=True")
     check_apart(model, trained)
-    check_norms(model, {name: layers[name] for name in recipes})
+    check_norms(model, {name: layers[name] for name in made})
 
 
 def _in_place_of(model: nn.Module, made: Iterable[AdaptedLayer]) -> dict[int, nn.Module]:
@@ -273,7 +296,7 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
     for module in trained_whole(model).values():
         delattr(module, _TRAINED)
     put: list[Layer] = [m for m in model.modules() if isinstance(m, AdaptedLayer | AdaptedExperts)]
-    model = _replace(
+    model = replaced(
         model, {id(m): m.base_layer for m in put if not isinstance(m.base_layer, Stack)}
     )
     untie(model)
@@ -316,14 +339,14 @@ def own_adapters(model: nn.Module) -> dict[str, AdaptedLayer]:
     return found
 
 
-def _replace(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
-    """Replace modules, given by identity, wherever they occur in the model."""
+def replaced(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
+    """Replace modules, given by identity, wherever they occur except in their replacements."""
     if id(model) in new:
         return new[id(model)]
     for module in list(model.modules()):
         for name, child in list(module._modules.items()):  # named_children skips shared ones
-            if id(child) in new:
-                setattr(module, name, new[id(child)])
+            if id(child) in new and module is not new[id(child)]:
+                module._modules[name] = new[id(child)]
                 renewed(module)
     return model
 

@@ -4,18 +4,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 import numpy as np
 
-from structmat.adapters.layouts import LAYOUTS, SIDES, Layer, Layout, StackLayout, layout_for
+from structmat.adapters.layouts import (
+    LAYOUTS,
+    SIDES,
+    Layer,
+    Layout,
+    StackLayout,
+    checked_field,
+    checked_side,
+    layout_for,
+)
 from structmat.adapters.selection import compiled
 from structmat.errors import StructmatError, WidthError
 from structmat.families import Family
 from structmat.families import topology as topologies
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
+from structmat.nn.orthogonal_layer import checked_dropout
+from structmat.nn.parametrizations import checked_parametrization
 
 Topology: TypeAlias = str | Family | Network | Callable[[int], Network]
 Build: TypeAlias = Callable[[Any], Callable[[int], Network]]  # topology → (width → network)
@@ -44,6 +55,14 @@ class Recipe:
     field: str = "receptive"
     base: bool = False
     plan: str = "auto"
+
+    def __post_init__(self) -> None:
+        for side in self.networks:
+            if side not in SIDES["both"]:
+                raise StructmatError(f"side={side!r}: a network rotates the inputs or the outputs")
+        checked_parametrization(self.parametrization)
+        checked_dropout(self.dropout)
+        checked_field(self.field)
 
 
 def recipes_for(
@@ -75,6 +94,8 @@ def recipes_for(
         For a layer that cannot be adapted, and for a pattern that matches no layer.
     """
     build = builder if build is None else build
+    plain = Recipe({}, **options)
+    parts = SIDES[checked_side(side)]
     rules = {pattern: compiled(pattern, "topology_pattern") for pattern in patterns}
     for pattern, rule in rules.items():
         if layers and not any(fits(rule, name) for name in layers):
@@ -87,12 +108,12 @@ def recipes_for(
     found = {}
     for name, layer in layers.items():
         layout = checked_layout(
-            name, layer, options["field"], outputs=side != "inputs", scale=options["scale"]
+            name, layer, plain.field, outputs="outputs" in parts, scale=plain.scale
         )
         matched = next((p for p, rule in rules.items() if fits(rule, name)), None)
         copies = layout.copies(layer)
         networks = {}
-        for part in SIDES[side]:
+        for part in parts:
             width = layout.rotated_width(layer, part) // copies
             key = (matched, width, copies)
             if key not in made:
@@ -105,7 +126,7 @@ def recipes_for(
                         " topology_pattern, or exclude it with exclude_modules"
                     ) from None
             networks[part] = made[key]
-        found[name] = Recipe(networks, **options)
+        found[name] = replace(plain, networks=networks)
     return found
 
 
@@ -122,10 +143,11 @@ def checked_layout(
     """
     layout = layout_for(layer, field)
     if layout is None:
-        supported = [other for other in LAYOUTS if other is not StackLayout]
+        others = (other for other in LAYOUTS if other is not StackLayout)
+        supported = [known for other in others for known in other.layer_classes]
         raise StructmatError(
             f"{name} is a {type(layer).__name__}, which cannot be adapted; supported layers are"
-            f" {', '.join(dict.fromkeys(k.layer_class.rsplit('.', 1)[-1] for k in supported))}."
+            f" {', '.join(dict.fromkeys(k.rsplit('.', 1)[-1] for k in supported))}."
             " List only such layers in target_modules, or exclude this one"
         )
     try:

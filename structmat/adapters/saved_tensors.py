@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from structmat.adapters.distributed import plain_name, unwrapped
-from structmat.adapters.layer import INPUTS, ONLY, OUTPUTS, PREFIX, SCALE, AdaptedLayer
-from structmat.adapters.layouts import Layer, Layout, is_rotated, layout_for, named_layers
-from structmat.adapters.model import adapters, trained_whole
+from structmat.adapters.layer import ONLY, PREFIX, SCALE, AdaptedLayer
+from structmat.adapters.layouts import Layer, is_rotated, layout_for, named_layers
+from structmat.adapters.model import adapted, adapters, trained_whole
 from structmat.adapters.recipes import Recipe
 from structmat.adapters.shared_weights import names_of_layers
 from structmat.errors import StructmatError, require
@@ -80,16 +80,17 @@ def check_uncut(found: Mapping[str, AdaptedLayer]) -> None:
         If generators do not have their full shape.
     """
     for name, layer in found.items():
-        shapes = _adapter_shapes(recipe_of(layer))
-        for part, value in _generators(layer).items():
-            if tuple(value.shape) != shapes[part]:
-                raise StructmatError(
-                    f"{name}: generators of shape {tuple(value.shape)} instead of {shapes[part]}:"
-                    " the parameters are sharded (FSDP1, DeepSpeed ZeRO-3); save within"
-                    " FullyShardedDataParallel.summon_full_params(model) or"
-                    " deepspeed.zero.GatheredParameters(list(model.parameters())), entered by every"
-                    " process"
-                )
+        for rotation in layer.rotations():
+            shapes = generator_shapes(rotation.network, reduced=rotation.reduced)
+            for values, shape in zip(rotation.generators, shapes, strict=True):
+                if tuple(values.shape) != shape:
+                    raise StructmatError(
+                        f"{name}: generators of shape {tuple(values.shape)} instead of {shape}: the"
+                        " parameters are sharded (FSDP1, DeepSpeed ZeRO-3); save within"
+                        " FullyShardedDataParallel.summon_full_params(model) or"
+                        " deepspeed.zero.GatheredParameters(list(model.parameters())), entered by"
+                        " every process"
+                    )
 
 
 def diverged(value: Tensor) -> bool:
@@ -110,8 +111,7 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None =
 
 def recipe_of(layer: AdaptedLayer) -> Recipe:
     """Return the recipe of a layer that `adapt` adapted, with the stages that it has now."""
-    sides = {side: getattr(layer, side) for side in (INPUTS, OUTPUTS)}
-    rotations = {side: part[ONLY] for side, part in sides.items() if ONLY in part}
+    rotations = layer.by_side()
     first = next(iter(rotations.values()))
     return Recipe(
         {side.removeprefix(PREFIX): rotation.network for side, rotation in rotations.items()},
@@ -122,23 +122,15 @@ def recipe_of(layer: AdaptedLayer) -> Recipe:
         first.reduced,
         layer.layout.field,
         layer.saves_base,
-        first.plan,
     )
 
 
-def _generators(layer: AdaptedLayer, *, call: bool = False) -> dict[str, Tensor]:
-    """Return the generators by name; a call loads those that are offloaded."""
-    return {
-        f"{side}.generators.{k}": value
-        for side in (INPUTS, OUTPUTS)
-        if ONLY in getattr(layer, side)
-        for held in [getattr(layer, side)[ONLY].generators]
-        for k, value in enumerate(held() if call else held)
-    }
-
-
 def _adapter_tensors(layer: AdaptedLayer) -> dict[str, Tensor]:
-    found = _generators(layer, call=True)
+    found: dict[str, Tensor] = {
+        f"{side}.generators.{k}": values
+        for side, rotation in layer.by_side().items()
+        for k, values in enumerate(rotation.generators())
+    }
     if layer.scale is not None:
         found[SCALE] = layer.structmat_scale()[ONLY]
     with loaded(layer.base_layer):
@@ -149,36 +141,39 @@ def _adapter_tensors(layer: AdaptedLayer) -> dict[str, Tensor]:
     return found
 
 
-def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return a message for each mismatch between a saved adapter and a model."""
+def fitted(
+    model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, AdaptedLayer], list[str]]:
+    """Return layers adapted as in a file by name, and a message for each mismatch with a model."""
     layers: dict[str, Layer] = dict(named_layers(model, remove_duplicate=False))
     wrong = _other_sharing(model, saved)
-    shapes: dict[str, tuple[int, ...]] = {}
-    unfit = []
+    made: dict[str, AdaptedLayer] = {}
+    expected: dict[str, Tensor] = {}
     for name, recipe in saved.recipes.items():
         layer = layers.get(name)
         layout = None if layer is None else layout_for(layer, recipe.field)
+        theirs, shape = saved.weights[name]
         if layer is None:
             wrong.append(f"layer {name} is not in the model")
         elif layout is None:
             wrong.append(f"layer {name} is a {type(layer).__name__}, which cannot be adapted")
-        elif (layout.__name__, layout.weight_shape(layer)) != saved.weights[name]:
-            theirs, shape = saved.weights[name]
+        elif (layout.__name__, layout.weight_shape(layer)) != (theirs, shape):
             wrong.append(
                 f"layer {name} has a weight of shape {layout.weight_shape(layer)} for"
                 f" {layout.__name__}, the saved one {shape} for {theirs}"
                 + (f"; call model.resize_token_embeddings({shape[0]})" if recipe.base else "")
             )
-        elif widths := _other_widths(layout, layer, recipe):
-            wrong += [f"layer {name} {other}" for other in widths]
         elif is_empty(layer) and (recipe.bias or not is_offloaded(layer)):
             wrong.append(f"layer {name} {_NOWHERE}")
         else:
+            try:
+                made[name] = adapted(name, layer, recipe)
+            except StructmatError as error:
+                wrong.append(f"layer {error}")
+                continue
             prefix = f"{name}." if name else ""
-            shapes |= {prefix + k: v for k, v in _expected_shapes(layout, layer, recipe).items()}
-            continue
-        unfit.append(f"{name}.")
-    finite = set(shapes)
+            expected |= {prefix + k: v for k, v in _adapter_tensors(made[name]).items()}
+    unfit = [f"{name}." for name in saved.recipes if name not in made]
     whole = [(name, _state) for name in saved.trained]
     whole += [(name, _statistics) for name in saved.statistics]
     for name, tensors_of in whole:
@@ -194,30 +189,35 @@ def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) ->
             wrong.append(f"{name} {_NOWHERE}")
             unfit.append(f"{name}.")
         else:
-            found = tensors_of(name, module)
-            shapes |= {key: tuple(value.shape) for key, value in found.items()}
-            finite |= {key for key, value in found.items() if isinstance(value, nn.Parameter)}
-    others = misfits(tensors, shapes, finite)
-    return wrong + [
-        said for name, said in others.items() if name in shapes or not name.startswith(tuple(unfit))
+            expected |= tensors_of(name, module)
+    others = misfits(tensors, expected, _parameters(expected))
+    return made, wrong + [
+        said
+        for name, said in others.items()
+        if name in expected or not name.startswith(tuple(unfit))
     ]
 
 
+def _parameters(tensors: Mapping[str, Tensor]) -> set[str]:
+    """Return the names of those tensors that are parameters."""
+    return {name for name, value in tensors.items() if isinstance(value, nn.Parameter)}
+
+
 def misfits(
-    tensors: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], trained: Container[str]
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], trained: Container[str]
 ) -> dict[str, str]:
     """Return a message for each tensor of a file that does not fit those of a model, by name.
 
     Parameters
     ----------
     tensors : mapping from a name to a tensor of the file
-    shapes : mapping from a name to the shape in the model
+    expected : mapping from a name to a tensor of the model
     trained : container of names
         Those of parameters, which must be finite and of a dtype that can be trained.
     """
     wrong = {}
-    for name, shape in shapes.items():
-        value = tensors.get(name)
+    for name, own in expected.items():
+        value, shape = tensors.get(name), tuple(own.shape)
         if value is None:
             wrong[name] = f"{name} is not in the file"
         elif tuple(value.shape) != shape:
@@ -229,18 +229,8 @@ def misfits(
             )
         elif name in trained and not torch.isfinite(value).all():
             wrong[name] = f"{name} {BROKEN}"
-    more = (name for name in tensors if name not in shapes)
+    more = (name for name in tensors if name not in expected)
     return wrong | {name: f"{name} is in the file, but not in the model" for name in more}
-
-
-def _other_widths(layout: type[Layout], layer: Layer, recipe: Recipe) -> list[str]:
-    """Return the end of a message for each side of a layer whose network has another width."""
-    widths = {side: layout.rotated_width(layer, side) for side in recipe.networks}
-    return [
-        f"{'reads' if side == 'inputs' else 'has'} {widths[side]} {side}, the saved one {net.width}"
-        for side, net in recipe.networks.items()
-        if net.width != widths[side]
-    ]
 
 
 def _other_sharing(model: nn.Module, saved: Saved) -> list[str]:
@@ -258,26 +248,3 @@ def _other_sharing(model: nn.Module, saved: Saved) -> list[str]:
         if (other := seen.setdefault(names[0], name)) != name:
             wrong.append(f"{other} and {name} are one layer in the model, but two in the file")
     return wrong
-
-
-def _expected_shapes(
-    layout: type[Layout], layer: Layer, recipe: Recipe
-) -> dict[str, tuple[int, ...]]:
-    shapes = _adapter_shapes(recipe)
-    if recipe.scale:
-        shapes[SCALE] = (layout.output_width(layer),)
-    bias = getattr(layer, "bias", None)
-    if recipe.bias and bias is not None:
-        shapes[BIAS] = tuple(bias.shape)
-    if recipe.base:
-        shapes[BASE] = layout.weight_shape(layer)
-    return shapes
-
-
-def _adapter_shapes(recipe: Recipe) -> dict[str, tuple[int, ...]]:
-    """Return the shapes of the generators by name."""
-    return {
-        f"{PREFIX}{side}.generators.{k}": shape
-        for side, network in recipe.networks.items()
-        for k, shape in enumerate(generator_shapes(network, reduced=recipe.reduced))
-    }

@@ -61,7 +61,7 @@ class Audited:
     def rows(self, most: int) -> Iterator[tuple[str, Row]]:
         """Yield the measurements of each rotation, by name."""
         layer = self.layer
-        with _evaluating(layer), layer.unmerged():
+        with _unmerged(layer):
             base, weight = layer.base_layer, layer.own_weight.detach()
             for k, (adapter, side) in enumerate(self.parts):
                 rotation: Orthogonal = getattr(layer, PREFIX + side)[adapter]
@@ -147,13 +147,16 @@ def _dtype_warning(trained: Sequence[Tensor]) -> list[str]:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Disable dropout within a `with` statement."""
-    training = {part: part.training for part in module.modules()}
-    module.eval()
+def _unmerged(layer: AdaptedLayer) -> Iterator[None]:
+    """Restore the original weight and disable dropout within a `with` statement."""
+    training = {part: part.training for part in layer.modules()}
+    merged = list(layer.merged_adapters)
+    layer.restore()
+    layer.eval()
     try:
         yield
     finally:
+        layer.merge_adapters(merged)
         for part, mode in training.items():
             part.training = mode
 

@@ -12,11 +12,9 @@ import torch
 from torch import Tensor
 
 from structmat.adapters.layouts import (
-    CHANNELS,
+    ChannelsLayout,
     Conv1DLayout,
-    Conv1dLayout,
-    Conv2dLayout,
-    Conv3dLayout,
+    ConvolutionLayout,
     EmbeddingLayout,
     Layer,
     Layout,
@@ -31,17 +29,11 @@ Blocks: TypeAlias = list[Tensor]  # float64, one (n, r, r) for each bank
 Shape: TypeAlias = tuple[int, ...]
 
 REFLECTIONS = "reflections"
-LINEAR, CONV1D, CONV2D = (k.__name__ for k in (LinearLayout, Conv1DLayout, Conv2dLayout))
+LINEAR, CONV1D = LinearLayout.__name__, Conv1DLayout.__name__
 QUANTISED = QuantisedLinearLayout.__name__
 EMBEDDING = EmbeddingLayout.__name__
-CONVOLUTIONS = {
-    Conv1dLayout.layer_class: 3,
-    Conv2dLayout.layer_class: 4,
-    Conv3dLayout.layer_class: 5,
-}
-# The number of axes of the weight of each kind of layer.
-AXES = {k.layer_class: 2 for k in (LinearLayout, Conv1DLayout, EmbeddingLayout)} | CONVOLUTIONS
-BY_AXES = {2: LINEAR, 3: Conv1dLayout.__name__, 4: CONV2D, 5: Conv3dLayout.__name__}
+CONVOLUTION = ConvolutionLayout.__name__
+BY_AXES = {2: LINEAR, 3: CONVOLUTION, 4: CONVOLUTION, 5: CONVOLUTION}
 
 
 @dataclass(frozen=True)
@@ -225,22 +217,18 @@ def _agreed(name: str, turn: Turn, weight: Shape, kind: str | None) -> str:
     if turn.kind is None:
         agreed = _in_field(agreed, turn.field)
     one, other = (layout_named(k or "") for k in (agreed, kind or agreed))
-    if (
-        one is None
-        or other is None
-        or one.layer_class != other.layer_class
-        or len(weight) != AXES[one.layer_class]
-    ):
+    if one is None or other is None or one.layer_classes != other.layer_classes:
+        fits = False
+    else:
+        fits = issubclass(one, ConvolutionLayout) == (BY_AXES.get(len(weight)) == CONVOLUTION)
+    if one is None or not fits:
         raise FileError(f"{name}: a weight of shape {weight} does not fit {turn.kind or 'a layer'}")
     return one.__name__
 
 
 def _in_field(name: str | None, field: str) -> str | None:
     """Return the layout of the same layers that rotates this field of a convolution."""
-    kind = layout_named(name or "")
-    if kind is None or field == kind.field:
-        return name
-    return next((k.__name__ for k in CHANNELS if k.layer_class == kind.layer_class), name)
+    return ChannelsLayout.__name__ if (name, field) == (CONVOLUTION, "channels") else name
 
 
 def rotated(net: Network, blocks: Blocks, columns: Tensor) -> Tensor:

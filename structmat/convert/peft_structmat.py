@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,12 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
         network = _network(config, name, generators, shape)
         turns[name] = Turn(
             network,
-            structmat_files.Made(
-                network, config.parametrization, generators, reduced=config.reduced
+            partial(
+                structmat_files.blocks_of,
+                network,
+                config.parametrization,
+                generators,
+                reduced=config.reduced,
             ),
             config.side,
             parts.get(SCALE),

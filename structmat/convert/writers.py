@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from structmat.adapters.shared_weights import names_of_layers
-from structmat.convert.adaptation import CONV2D, LINEAR, Turn
+from structmat.convert.adaptation import CONVOLUTION, LINEAR, Turn
 from structmat.convert.inverse_parametrization import coordinates
 from structmat.convert.subnetworks import placed
 from structmat.errors import BlockError, FileError
@@ -125,13 +125,13 @@ def check_peft_layer(name: str, turn: Turn, method: str) -> None:
     FileError
         For such a layer.
     """
-    if turn.kind not in (LINEAR, CONV2D):
+    if turn.kind not in (LINEAR, CONVOLUTION) or len(turn.weight or (1, 1)) not in (2, 4):
         layer = (turn.kind or "layer").removesuffix("Layout")
         raise FileError(
-            f"{name}: {layer}; PEFT's {method} supports only linear layers and receptive fields of"
-            " Conv2d; convert to LoRA or a merged model"
+            f"{name}: {layer} with weight {turn.weight}; PEFT's {method} supports only linear"
+            " layers and receptive fields of Conv2d; convert to LoRA or a merged model"
         )
-    if turn.kind == CONV2D and turn.weight is not None:
+    if turn.kind == CONVOLUTION and turn.weight is not None:
         if turn.groups > 1:
             raise FileError(f"{name}: PEFT's {method} does not support convolutions with groups")
         if turn.weight[2] != turn.weight[3]:

@@ -76,8 +76,8 @@ def _wrong(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dic
     # A tensor with several names is needed under one of them; PEFT checks modules trained whole.
     needed = {name for name in mine if given.get(id(own[name]), name) == name}
     theirs = {n: v for n, v in tensors.items() if n in own or f".{PREFIX}" in n}
-    shapes = {name: tuple(own[name].shape) for name in needed | (own.keys() & theirs.keys())}
-    wrong = misfits(theirs, shapes, mine)
+    expected = {name: own[name] for name in needed | (own.keys() & theirs.keys())}
+    wrong = misfits(theirs, expected, mine)
     for name in sorted(theirs.keys() & own.keys() - wrong.keys()):
         first = given.get(id(own[name]), name)
         if first != name and not torch.equal(tensors[name], tensors[first]):

@@ -29,6 +29,7 @@ from structmat.adapters.distributed import (
 from structmat.adapters.layer import PREFIX, all_or_none
 from structmat.adapters.layouts import LinearLayout, Stack, layout_for
 from structmat.adapters.layouts.quantised import settings_of
+from structmat.adapters.model import replaced
 from structmat.adapters.recipes import Recipe
 from structmat.adapters.retying import guard_ties
 from structmat.adapters.selection import ALL_LINEAR
@@ -221,8 +222,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             layer.requires_grad_(False)  # noqa: FBT003 (torch's signature)
         alike = [self.model.get_submodule(name) for name in names[1:] if name in self._names]
         self._replace_module(parent, target_name, layer, target)
-        for module in alike:
-            self._replace_everywhere(module, layer)
+        replaced(self.model, {id(module): layer for module in alike})
 
     def _replace_module(self, parent: Any, child_name: str, new_module: Any, child: Any) -> None:
         """Replace a layer under all of its names."""
@@ -234,14 +234,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         else:
             super()._replace_module(parent, child_name, new_module, child)
         renewed(parent)
-        self._replace_everywhere(child, new_module)
-
-    def _replace_everywhere(self, old: nn.Module, new: nn.Module) -> None:
-        for module in self.model.modules():
-            for name, other in module._modules.items():
-                if other is old and module is not new:
-                    module._modules[name] = new
-                    renewed(module)
+        replaced(self.model, {id(child): new_module})
 
     # Merging and removing adapters ----------------------------------------------------------
 

@@ -382,7 +382,7 @@ def test_an_hra_of_orthogonal_vectors_turns_by_halves_and_is_exponential(tmp_pat
     trained(copied(model, linears()), config("hra orthogonalised"), tmp_path / "hra")
     convert(tmp_path / "hra", tmp_path / "ours", model=model)
     loaded = load_adapter(model, tmp_path / "ours")
-    assert {adapter.rotation.kind for adapter in adapters(loaded).values()} == {"exp"}
+    assert {adapter.rotation.parametrization for adapter in adapters(loaded).values()} == {"exp"}
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])

@@ -7,14 +7,8 @@ preserves the angles between columns.
 """
 
 from structmat.adapters.layouts.base import Adapter, Layout
-from structmat.adapters.layouts.convolution import (
-    Conv1dLayout,
-    Conv2dLayout,
-    Conv3dLayout,
-    ConvolutionLayout,
-)
+from structmat.adapters.layouts.convolution import ChannelsLayout, ConvolutionLayout
 from structmat.adapters.layouts.dispatch import (
-    CHANNELS,
     LAYOUTS,
     checked_field,
     layout_for,
@@ -36,15 +30,12 @@ from structmat.adapters.layouts.requirements import (
 )
 
 __all__ = [
-    "CHANNELS",
     "LAYOUTS",
     "ROTATED",
     "SIDES",
     "Adapter",
     "Conv1DLayout",
-    "Conv1dLayout",
-    "Conv2dLayout",
-    "Conv3dLayout",
+    "ChannelsLayout",
     "ConvolutionLayout",
     "EmbeddingLayout",
     "Layer",

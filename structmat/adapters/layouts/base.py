@@ -55,7 +55,8 @@ class Layout:
     A rotation acts on the last axis of `rows` for inputs, and of `by_outputs` for outputs.
     """
 
-    layer_class: ClassVar[str]  # the name of the layer's class: transformers may not be installed
+    # The names of the layer's possible classes, since transformers may not be installed.
+    layer_classes: ClassVar[tuple[str, ...]]
     field: ClassVar[str] = "receptive"  # what a rotation acts on, if there is a choice
 
     # What is adapted ------------------------------------------------------------------------
@@ -63,7 +64,7 @@ class Layout:
     @classmethod
     def accepts(cls, layer: Layer) -> bool:
         """Return whether this is the layout of the layer."""
-        return cls.layer_class in map(class_name, type(layer).__mro__)
+        return not set(cls.layer_classes).isdisjoint(map(class_name, type(layer).__mro__))
 
     @classmethod
     def bypasses(cls, *, products: bool) -> bool:  # noqa: ARG003 (for some kinds)
@@ -91,7 +92,7 @@ class Layout:
         """
         cls.check_weight(base, scale=scale)
         bypassed = cls.bypasses(products=outputs or scale)
-        own = own_behaviour(base, cls.layer_class) if bypassed else None
+        own = own_behaviour(base, cls.layer_classes) if bypassed else None
         if own is not None:
             raise StructmatError(
                 f"{type(base).__name__} overrides {own}, which the adapter would bypass; exclude"

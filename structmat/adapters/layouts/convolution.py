@@ -22,6 +22,8 @@ class ConvolutionLayout(Layout):
     consists of `groups` copies side by side.
     """
 
+    layer_classes = tuple(f"torch.nn.modules.conv.Conv{axes}d" for axes in (1, 2, 3))
+
     @classmethod
     def bypasses(cls, *, products: bool) -> bool:  # noqa: ARG003
         """Return True, since `_conv_forward` is called with another weight."""
@@ -128,39 +130,3 @@ class ChannelsLayout(ConvolutionLayout):
         groups, (_, places, channels) = int(base.groups), rows.shape
         split = rows.reshape(-1, places, groups, channels // groups)
         return split.permute(2, 0, 3, 1).reshape(-1, channels // groups * places)
-
-
-class Conv1dLayout(ConvolutionLayout):
-    """The layout of `nn.Conv1d`."""
-
-    layer_class = "torch.nn.modules.conv.Conv1d"
-
-
-class Conv2dLayout(ConvolutionLayout):
-    """The layout of `nn.Conv2d`."""
-
-    layer_class = "torch.nn.modules.conv.Conv2d"
-
-
-class Conv3dLayout(ConvolutionLayout):
-    """The layout of `nn.Conv3d`."""
-
-    layer_class = "torch.nn.modules.conv.Conv3d"
-
-
-class Conv1dChannelsLayout(ChannelsLayout):
-    """The layout of `nn.Conv1d` with rotated channels."""
-
-    layer_class = "torch.nn.modules.conv.Conv1d"
-
-
-class Conv2dChannelsLayout(ChannelsLayout):
-    """The layout of `nn.Conv2d` with rotated channels."""
-
-    layer_class = "torch.nn.modules.conv.Conv2d"
-
-
-class Conv3dChannelsLayout(ChannelsLayout):
-    """The layout of `nn.Conv3d` with rotated channels."""
-
-    layer_class = "torch.nn.modules.conv.Conv3d"

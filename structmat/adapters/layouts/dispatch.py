@@ -8,14 +8,7 @@ from torch import nn
 
 from structmat.adapters.distributed import is_around, plain_name, unwrapped
 from structmat.adapters.layouts.base import Layout
-from structmat.adapters.layouts.convolution import (
-    Conv1dChannelsLayout,
-    Conv1dLayout,
-    Conv2dChannelsLayout,
-    Conv2dLayout,
-    Conv3dChannelsLayout,
-    Conv3dLayout,
-)
+from structmat.adapters.layouts.convolution import ChannelsLayout, ConvolutionLayout
 from structmat.adapters.layouts.embedding import EmbeddingLayout
 from structmat.adapters.layouts.experts import StackLayout, Stacks
 from structmat.adapters.layouts.linear import Conv1DLayout, LinearLayout
@@ -27,16 +20,10 @@ LAYOUTS: tuple[type[Layout], ...] = (
     QuantisedLinearLayout,  # before LinearLayout, since some layers match both
     LinearLayout,
     Conv1DLayout,
-    Conv1dLayout,
-    Conv2dLayout,
-    Conv3dLayout,
+    ConvolutionLayout,
     EmbeddingLayout,
     StackLayout,
-)
-CHANNELS: tuple[type[Layout], ...] = (
-    Conv1dChannelsLayout,
-    Conv2dChannelsLayout,
-    Conv3dChannelsLayout,
+    ChannelsLayout,  # only for the field "channels"
 )
 FIELDS = ("receptive", "channels")
 
@@ -55,10 +42,10 @@ def layout_for(layer: Layer, field: str = "receptive") -> type[Layout] | None:
     >>> layout_for(nn.Linear(2, 3)).__name__, layout_for(nn.ReLU())
     ('LinearLayout', None)
     >>> layout_for(nn.Conv2d(2, 3, 3), "channels").__name__
-    'Conv2dChannelsLayout'
+    'ChannelsLayout'
     """
-    layouts = CHANNELS + LAYOUTS if field == "channels" else LAYOUTS
-    return next((layout for layout in layouts if layout.accepts(layer)), None)
+    found = next((layout for layout in LAYOUTS if layout.accepts(layer)), None)
+    return ChannelsLayout if found is ConvolutionLayout and field == "channels" else found
 
 
 def layout_named(name: str) -> type[Layout] | None:
@@ -66,10 +53,10 @@ def layout_named(name: str) -> type[Layout] | None:
 
     Examples
     --------
-    >>> layout_named("Conv2dChannelsLayout").field
+    >>> layout_named("ChannelsLayout").field
     'channels'
     """
-    return next((layout for layout in CHANNELS + LAYOUTS if layout.__name__ == name), None)
+    return next((layout for layout in LAYOUTS if layout.__name__ == name), None)
 
 
 def checked_field(field: str) -> str:

@@ -21,7 +21,7 @@ class EmbeddingLayout(Layout):
     zeros stay zeros.
     """
 
-    layer_class = "torch.nn.modules.sparse.Embedding"
+    layer_classes = ("torch.nn.modules.sparse.Embedding",)
 
     @classmethod
     def check_weight(cls, base: Layer, *, scale: bool) -> None:

@@ -94,7 +94,7 @@ class StackLayout(Layout):
     The scale has a factor for each output of each expert. The experts run with the whole weight.
     """
 
-    layer_class = f"{Stack.__module__}.{Stack.__qualname__}"
+    layer_classes = (f"{Stack.__module__}.{Stack.__qualname__}",)
 
     @classmethod
     def copies(cls, base: Layer) -> int:

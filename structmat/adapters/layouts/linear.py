@@ -18,7 +18,7 @@ from structmat.adapters.layouts.requirements import Layer, runs_together
 class LinearLayout(Layout):
     """The layout of `nn.Linear`, with weight (out, in)."""
 
-    layer_class = "torch.nn.modules.linear.Linear"
+    layer_classes = ("torch.nn.modules.linear.Linear",)
 
     @classmethod
     def bypasses(cls, *, products: bool) -> bool:
@@ -79,7 +79,7 @@ class LinearLayout(Layout):
 class Conv1DLayout(LinearLayout):
     """The layout of `transformers.Conv1D` (of GPT-2), a linear layer with weight (in, out)."""
 
-    layer_class = "transformers.pytorch_utils.Conv1D"
+    layer_classes = ("transformers.pytorch_utils.Conv1D",)
 
     @classmethod
     def input_width(cls, base: Layer) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, TypeAlias
 
 import torch
@@ -61,23 +62,23 @@ def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:
     )
 
 
-def own_behaviour(base: Layer, layer_class: str) -> str | None:
+def own_behaviour(base: Layer, layer_classes: Container[str]) -> str | None:
     """Return the name of a method of the standard class that a layer overrides, or None."""
-    stock = next((c for c in type(base).__mro__ if class_name(c) == layer_class), None)
+    stock = next((c for c in type(base).__mro__ if class_name(c) in layer_classes), None)
     for name in ("forward", "_conv_forward"):
         if getattr(type(base), name, None) is not getattr(stock, name, None):
             return name
     return None
 
 
-def sees_weight(base: Layer, layer_class: str) -> bool:
+def sees_weight(base: Layer, layer_classes: Container[str]) -> bool:
     """Return whether a layer must run with its rotated weight rather than on rotated activations.
 
     This is the case if a subclass changes inputs or outputs in a way that may not commute with a
     rotation. The embeddings of transformers do commute, as they multiply by a number or shift
     indices, unless they have further parameters.
     """
-    if own_behaviour(base, layer_class) is None or quantiser(base) is not None:
+    if own_behaviour(base, layer_classes) is None or quantiser(base) is not None:
         return False
     if getattr(base, "max_norm", None) is not None:  # a lookup writes to the weight
         return False
