@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from structmat.adapters.layer import AdaptedLayer, Wrapper
+from structmat.adapters.adapted_layer import AdaptedLayer, Wrapper
 from structmat.nn.offloading import is_offloaded, loaded
 
 

@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from structmat.adapters.adapted_layer import ONLY, AdaptedLayer
 from structmat.adapters.distributed import check_whole
-from structmat.adapters.layer import ONLY, AdaptedLayer
 from structmat.errors import StructmatError, suggest, whole
 from structmat.nn.orthogonal_layer import Orthogonal
 

@@ -8,8 +8,8 @@ from typing import Any
 from torch import nn
 
 from structmat.adapters.adapted_experts import AdaptedExperts
+from structmat.adapters.adapted_layer import ONLY, AdaptedLayer, all_or_none
 from structmat.adapters.distributed import check_whole, plain_name, renewed, unwrapped
-from structmat.adapters.layer import ONLY, AdaptedLayer, all_or_none
 from structmat.adapters.layouts import Layer, Stack, named_layers
 from structmat.adapters.layouts.quantised import settings_of
 from structmat.adapters.recipes import Recipe, Topology, checked_layout, recipes_for

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
+from structmat.adapters.adapted_layer import ONLY, PREFIX, SCALE, AdaptedLayer
 from structmat.adapters.distributed import plain_name, unwrapped
-from structmat.adapters.layer import ONLY, PREFIX, SCALE, AdaptedLayer
 from structmat.adapters.layouts import Layer, is_rotated, layout_for, named_layers
 from structmat.adapters.model import adapted, adapters, trained_whole
 from structmat.adapters.recipes import Recipe

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from structmat.adapters.layer import PREFIX, AdaptedLayer
+from structmat.adapters.adapted_layer import PREFIX, AdaptedLayer
 from structmat.adapters.layouts import (
     ConvolutionLayout,
     EmbeddingLayout,

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.adapters.layer import SCALE
+from structmat.adapters.adapted_layer import SCALE
 from structmat.adapters.layouts import ConvolutionLayout
 from structmat.adapters.recipes import builder, fits, side_by_side
 from structmat.adapters.selection import compiled

@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from structmat.adapters.adapted_layer import PREFIX, SCALE
 from structmat.adapters.checkpoint import read_adapter, write_adapter
-from structmat.adapters.layer import PREFIX, SCALE
 from structmat.adapters.layouts import StackLayout
 from structmat.adapters.recipes import Recipe
 from structmat.adapters.saved_tensors import BASE, BIAS, Saved

@@ -11,8 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from structmat.adapters.adapted_layer import INPUTS, OUTPUTS, PREFIX
 from structmat.adapters.distributed import plain_name
-from structmat.adapters.layer import INPUTS, OUTPUTS, PREFIX
 from structmat.adapters.layouts import Stack
 from structmat.adapters.recipes import fits
 from structmat.adapters.selection import compiled

@@ -14,8 +14,8 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers.integrations.peft import PeftAdapterMixin
 
+from structmat.adapters.adapted_layer import PREFIX
 from structmat.adapters.distributed import is_around, plain_name
-from structmat.adapters.layer import PREFIX
 from structmat.adapters.saved_tensors import BROKEN, misfits
 from structmat.errors import FileError
 from structmat.peft.layer import StructmatLayer

@@ -10,7 +10,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor
 
 from structmat.adapters.adapted_experts import AdaptedExperts
-from structmat.adapters.layer import INPUTS, OUTPUTS, SCALE, AdaptedLayer
+from structmat.adapters.adapted_layer import INPUTS, OUTPUTS, SCALE, AdaptedLayer
 from structmat.adapters.layouts import Layer, Layout, LinearLayout
 from structmat.adapters.layouts.quantised import backend, requantised
 from structmat.adapters.recipes import Recipe

@@ -7,7 +7,7 @@ from typing import Any
 from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftModel, mapping
 from transformers.integrations.peft import PeftAdapterMixin
 
-from structmat.adapters.layer import PREFIX
+from structmat.adapters.adapted_layer import PREFIX
 from structmat.peft import compatibility, summaries
 from structmat.peft.names import StructmatType
 from structmat.peft.rollback import guard

@@ -7,7 +7,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
-from structmat.adapters.layer import PREFIX
+from structmat.adapters.adapted_layer import PREFIX
 from structmat.errors import StructmatError
 
 

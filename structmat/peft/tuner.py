@@ -19,6 +19,7 @@ from peft.tuners.tuners_utils import (
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
+from structmat.adapters.adapted_layer import PREFIX, all_or_none
 from structmat.adapters.distributed import (
     check_whole,
     is_around,
@@ -26,7 +27,6 @@ from structmat.adapters.distributed import (
     renewed,
     unwrapped,
 )
-from structmat.adapters.layer import PREFIX, all_or_none
 from structmat.adapters.layouts import LinearLayout, Stack, layout_for
 from structmat.adapters.layouts.quantised import settings_of
 from structmat.adapters.model import replaced
