@@ -120,7 +120,7 @@ def _member(
 
 def _built(rule: sm.Family, width: int) -> sm.Network | None:
     try:
-        return rule(width) if rule.takes(width) else None
+        return rule(width) if rule.accepts(width) else None
     except StructmatError:  # options that exclude each other
         return None
 

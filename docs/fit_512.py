@@ -64,11 +64,11 @@ def target(seed: int) -> np.ndarray:
 
 
 def fitted(net: sm.Network, seed: int) -> dict[str, float]:
-    """Return what the sweeps from random blocks come to, what half of them, and the floor."""
+    """Return what the sweeps from random blocks come to, what half of them, and the lower bound."""
     begin = sm.random_blocks(net, rng=seed, dtype=np.float32)
     found = sm.fit(net, target(seed), start=begin, sweeps=SWEEPS, tolerance=0, progress=False)
     half = found.history[: SWEEPS // 2][-1]
-    return {"error": found.error, "half": half, "floor": found.floor}
+    return {"error": found.error, "half": half, "lower_bound": found.lower_bound}
 
 
 def medians(record: dict[str, Any]) -> dict[str, list[tuple[int, float]]]:
@@ -144,7 +144,7 @@ def main() -> None:
         for name, net in networks:
             counts = {"depth": net.depth, "parameters": net.parameters, "dense": sm.is_dense(net)}
             empty = {"topology": topology, "network": name, **counts}
-            empty |= {"error": [], "half": [], "floor": []}
+            empty |= {"error": [], "half": [], "lower_bound": []}
             rows.append((known.get((topology, name), empty), net))
     record["networks"] = [row for row, _ in rows]
     with tqdm(total=len(rows) * SEEDS, unit="fit") as bar:

@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 import structmat as sm
 from structmat.bench.interleaved import interleaved
-from structmat.bench.layers import ROUNDS, Batch, forward, training_step
+from structmat.bench.layer_benchmark import ROUNDS, Batch, forward, training_step
 from structmat.bench.machine import device, torch_machine
 from structmat.bench.measurements import Spread
 from structmat.nn import Orthogonal

@@ -25,17 +25,17 @@ Row = dict[str, Any]
 
 @dataclass(frozen=True)
 class Plan:
-    """Which methods there are: `floor` trains only the head, so it has no rate to choose."""
+    """Which methods there are: `head_only` trains only the head, so it has no rate to choose."""
 
     methods: tuple[str, ...]
     baseline: str
-    floor: str
-    floor_rate: float
+    head_only: str
+    head_only_rate: float
 
     @property
     def names(self) -> tuple[str, ...]:
-        """All methods, the floor at the end."""
-        return (*self.methods, self.floor)
+        """All methods, the head_only at the end."""
+        return (*self.methods, self.head_only)
 
 
 # Doing the runs ---------------------------------------------------------------------------
@@ -86,7 +86,7 @@ def _tried(
     for name in plan.methods:
         rates = sizes.rates if seed < sizes.tuning else (record["chosen"][name],)
         yield from ((name, rate) for rate in rates)
-    yield plan.floor, plan.floor_rate
+    yield plan.head_only, plan.head_only_rate
 
 
 def write(path: Path | None, record: Mapping[str, Any]) -> None:
@@ -159,7 +159,7 @@ def results(
         steps = [row["reached"] for row in rows if row["reached"]]
         seen = f"{statistics.median(steps):g}" if steps else "—"
         seen += f" ({len(steps)} of {len(rows)})" if len(steps) < len(rows) else ""
-        rate = "—" if name == plan.floor else f"{record['chosen'][name]:g}"
+        rate = "—" if name == plan.head_only else f"{record['chosen'][name]:g}"
         cells = [name, f"{rows[0]['trained']:,}", rate, shown(test), shown(lost), seen]
         lines.append(f"| {' | '.join(cells)} | {spent(name)} |")
     return "\n".join(lines)

@@ -83,12 +83,12 @@ _BITS = 512  # maximum size of an integer in a message; Python refuses to print 
 _DIGITS = 640  # the lowest value to which Python's limit on integer digits can be set
 
 
-def shown(value: Any, longest: int = _LONGEST) -> str:
+def abbreviated(value: Any, longest: int = _LONGEST) -> str:
     """Return repr(value) for use in a message, abbreviated if long; never raises.
 
     Examples
     --------
-    >>> shown("butterfly"), shown("ab" * 50, 20), shown(10**5000)
+    >>> abbreviated("butterfly"), abbreviated("ab" * 50, 20), abbreviated(10**5000)
     ("'butterfly'", "'ababab…(102)…babab'", 'an integer of 16,610 bits')
     """
     if isinstance(value, int) and value.bit_length() > _BITS:
@@ -104,7 +104,7 @@ def shown(value: Any, longest: int = _LONGEST) -> str:
     return f"{text[: kept - kept // 2]}{mark}{text[len(text) - kept // 2 :]}"
 
 
-def whole(value: Any, name: str, least: int = 0) -> int:
+def checked_integer(value: Any, name: str, least: int = 0) -> int:
     """Return `value` as an int that is at least `least`; reject floats, bools and NaN.
 
     Raises
@@ -114,9 +114,9 @@ def whole(value: Any, name: str, least: int = 0) -> int:
 
     Examples
     --------
-    >>> whole(8, "block", 2)
+    >>> checked_integer(8, "block", 2)
     8
-    >>> whole(2.5, "depth")
+    >>> checked_integer(2.5, "depth")
     Traceback (most recent call last):
     ...
     structmat.errors.StructmatError: depth=2.5: depth must be an integer, at least 0
@@ -127,9 +127,9 @@ def whole(value: Any, name: str, least: int = 0) -> int:
     try:
         number = operator.index(value)
     except TypeError:
-        raise StructmatError(f"{name}={shown(value)}: {rule}") from None
+        raise StructmatError(f"{name}={abbreviated(value)}: {rule}") from None
     if number < least:
-        raise StructmatError(f"{name}={shown(number)}: {rule}")
+        raise StructmatError(f"{name}={abbreviated(number)}: {rule}")
     return number
 
 
@@ -152,7 +152,7 @@ def check_digits(value: Any, name: str) -> None:
         for part in value:
             check_digits(part, name)
     elif isinstance(value, int) and abs(value) >= 10**_DIGITS:
-        raise SpecError(f"{name}={shown(value)}: it must have at most {_DIGITS} digits")
+        raise SpecError(f"{name}={abbreviated(value)}: it must have at most {_DIGITS} digits")
 
 
 def checked_width(value: Any) -> int:
@@ -172,9 +172,9 @@ def checked_width(value: Any) -> int:
     ...
     structmat.errors.WidthError: width=2305843009213693951: a network has at most 4,194,304 wires
     """
-    width = whole(value, "width", 1)
+    width = checked_integer(value, "width", 1)
     if width > WIDEST:
-        raise WidthError(f"width={shown(width)}: a network has at most {WIDEST:,} wires")
+        raise WidthError(f"width={abbreviated(width)}: a network has at most {WIDEST:,} wires")
     return width
 
 
@@ -235,7 +235,7 @@ structmat or write the file again
         raise FileError(f'{what} has no "format": "{form}": expected what {writer} wrote')
     if type(data.get("version")) is not int or data["version"] != version:  # True == 1
         raise FileError(
-            f"{what} of version {shown(data.get('version'))}: this structmat reads version"
+            f"{what} of version {abbreviated(data.get('version'))}: this structmat reads version"
             f" {version}; upgrade structmat or write the file again"
         )
 
@@ -278,7 +278,7 @@ def random_source(rng: Any) -> np.random.Generator:
         return np.random.default_rng(rng)
     except (TypeError, ValueError):
         raise StructmatError(
-            f"rng={shown(rng)}: rng must be a Generator, an integer at least 0, or None"
+            f"rng={abbreviated(rng)}: rng must be a Generator, an integer at least 0, or None"
         ) from None
 
 

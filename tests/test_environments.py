@@ -147,7 +147,7 @@ transformers jupyterlab shtab triton diffusers bitsandbytes torchao lazylinop fl
 def test_the_library_needs_nothing_optional():
     modules = (
         "structmat structmat.cli structmat.explorer.server structmat.families.topology structmat.nn"
-        " structmat.convert.conversion structmat.bench.layers structmat.finetune.csv_task"
+        " structmat.convert.conversion structmat.bench.layer_benchmark structmat.finetune.csv_task"
     )
     program = BLOCK.format(names=set(OPTIONAL.split())) + "".join(
         f"import {m}\n" for m in modules.split()

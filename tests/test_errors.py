@@ -11,7 +11,13 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat import errors
-from structmat.errors import MissingExtraError, StructmatError, random_source, require, whole
+from structmat.errors import (
+    MissingExtraError,
+    StructmatError,
+    checked_integer,
+    random_source,
+    require,
+)
 
 
 def test_every_kind_is_a_structmat_error_and_a_value_error():
@@ -26,15 +32,15 @@ def test_every_kind_is_a_structmat_error_and_a_value_error():
 @given(st.integers(-(10**30), 10**30), st.integers(-10, 10))
 def test_whole_numbers_are_taken_from_the_least_on(value, least):
     if value >= least:
-        assert whole(value, "depth", least) == value
+        assert checked_integer(value, "depth", least) == value
     else:
         with pytest.raises(StructmatError, match=f"depth={value}: .* at least {least}$"):
-            whole(value, "depth", least)
+            checked_integer(value, "depth", least)
 
 
 @pytest.mark.parametrize("value", [np.int32(7), np.uint8(7), np.array(7)])
 def test_numpy_integers_become_python_integers(value):
-    assert type(whole(value, "block")) is int
+    assert type(checked_integer(value, "block")) is int
 
 
 @pytest.mark.parametrize(
@@ -42,7 +48,7 @@ def test_numpy_integers_become_python_integers(value):
 )
 def test_what_is_no_integer_is_refused(value):
     with pytest.raises(StructmatError, match=r"^block=.*: block must be an integer, at least 2$"):
-        whole(value, "block", 2)
+        checked_integer(value, "block", 2)
 
 
 NETWORKS = [
@@ -104,8 +110,8 @@ def test_long_numbers_are_cut_in_every_message():
         lambda: sm.butterfly(64, depth=10**400),
         lambda: sm.butterfly(64, block=10**400 + 1),
         lambda: sm.parse("shuffle(block=1" + "0" * 400 + ")")(64),
-        lambda: sm.parse("butterfly").having(width=10**400),
-        lambda: sm.parse("butterfly").having(width=10**5000),
+        lambda: sm.parse("butterfly").with_options(width=10**400),
+        lambda: sm.parse("butterfly").with_options(width=10**5000),
     ):
         with pytest.raises(StructmatError, match=r"digits\)…|an integer of [\d,]+ bits") as caught:
             call()

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 import structmat as sm
-from structmat.errors import FileError, SpecError, StructmatError, WidthError, shown
+from structmat.errors import FileError, SpecError, StructmatError, WidthError, abbreviated
 from structmat.explorer.answers import answer
 from structmat.families import arithmetic, topology
 from structmat.families.registry import nearby
@@ -204,9 +204,9 @@ def test_values_are_shown_short():
     deep = ()
     for _ in range(100_000):
         deep = (deep,)
-    assert len(shown(deep)) < 100
-    assert shown([10**5000]) == "a list that cannot be printed"
-    assert len(shown("x" * 10**6)) <= 200
+    assert len(abbreviated(deep)) < 100
+    assert abbreviated([10**5000]) == "a list that cannot be printed"
+    assert len(abbreviated("x" * 10**6)) <= 200
     while deep:  # a destructor that recurses is none of ours
         (deep,) = deep
 

@@ -36,7 +36,7 @@ def odd(width: int) -> sm.Network:
     n = (width - 1).bit_length() - 1
     ends = sm.Network.of(width, [[[i, i + 2**n] for i in range(width - 2**n)]])
     idle = sm.Network(width - 2**n)
-    return ends.then(sm.butterfly(2**n).beside(idle)).then(ends)
+    return ends.then(sm.butterfly(2**n).direct_sum(idle)).then(ends)
 
 
 def check() -> str:

@@ -28,7 +28,14 @@ from structmat.adapters.saved_tensors import (
     with_statistics,
 )
 from structmat.adapters.shared_weights import names_of_layers
-from structmat.errors import FileError, StructmatError, check_format, require, shown, whole
+from structmat.errors import (
+    FileError,
+    StructmatError,
+    abbreviated,
+    check_format,
+    checked_integer,
+    require,
+)
 from structmat.networks.network import Network
 
 TENSORS = "adapter.safetensors"
@@ -247,7 +254,10 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         layers = settings["layers"]
         recipes = {
             str(name): Recipe(
-                {side: networks[whole(k, "network")] for side, k in layer["networks"].items()},
+                {
+                    side: networks[checked_integer(k, "network")]
+                    for side, k in layer["networks"].items()
+                },
                 **{option: layer[option] for option in _OPTIONS if option in layer},
             )
             for name, layer in layers.items()
@@ -269,6 +279,6 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         raise FileError(f"{path}: {error}") from None
     except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
         raise FileError(
-            f"{path} has a missing or invalid entry ({shown(error)}): expected a file written by"
-            " save_adapter"
+            f"{path} has a missing or invalid entry ({abbreviated(error)}): expected a file written"
+            " by save_adapter"
         ) from None

@@ -16,7 +16,7 @@ from torch import nn
 
 from structmat.adapters.adapted_layer import ONLY, AdaptedLayer
 from structmat.adapters.distributed import check_whole
-from structmat.errors import StructmatError, suggest, whole
+from structmat.errors import StructmatError, checked_integer, suggest
 from structmat.nn.orthogonal_layer import Orthogonal
 
 
@@ -65,7 +65,7 @@ def path(
     if isinstance(steps, Iterable):
         values = [float(t) for t in steps]
     else:
-        count = whole(steps, "steps", 1)
+        count = checked_integer(steps, "steps", 1)
         values = [k / count for k in range(count + 1)]
     return _walk(model, values, list(_movable(model, adapter_name).values()))
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from structmat.analysis.gates import (
     Part,
+    gauge_bound,
     less_covered,
-    less_trades,
     network_of,
     normal_form,
     parameters_of,
@@ -22,7 +22,7 @@ from structmat.analysis.gates import (
     shared_pairs,
     width_of,
 )
-from structmat.errors import StructmatError, is_sequence, random_source, whole
+from structmat.errors import StructmatError, checked_integer, is_sequence, random_source
 from structmat.families.topology import checked
 from structmat.linalg import modular
 from structmat.linalg.modular import MERSENNE, Residues
@@ -133,7 +133,7 @@ def dimension(
     Dimension(lower=5120, upper=10240, parameters=10240, ranked=False)
     """
     net = checked(net, "dimension")
-    size = whole(points, "points", 1)
+    size = checked_integer(points, "points", 1)
     if not is_sequence(primes):
         raise StructmatError(
             f"primes={primes!r}: it must be a list of primes, such as [{MERSENNE}]"
@@ -142,13 +142,13 @@ def dimension(
         raise StructmatError("primes=(): give at least one odd prime below 2^31")
     odd = [_checked_prime(prime) for prime in primes]
     source = random_source(rng)
-    entries = None if largest is None else whole(largest, "largest", 0) ** 2
+    entries = None if largest is None else checked_integer(largest, "largest", 0) ** 2
     if columns is not None:
         return _of_columns(net, _checked_columns(columns, net.width), size, odd, source, entries)
     lower = upper = 0
     ranked = True
     for part, times in Counter(parts(normal_form(net))).items():  # most networks repeat a few
-        low, high = shared_pairs(part), min(less_trades(part), comb(width_of(part), 2))
+        low, high = shared_pairs(part), min(gauge_bound(part), comb(width_of(part), 2))
         if low < high:
             skipped = entries is not None and parameters_of(part) * high > entries
             if not skipped:
@@ -161,7 +161,7 @@ def dimension(
 
 
 def _checked_columns(columns: int, width: int) -> int:
-    count = whole(columns, "columns", 1)
+    count = checked_integer(columns, "columns", 1)
     if count > width:
         raise StructmatError(f"columns={count}: the matrix has {width}")
     return count
@@ -208,7 +208,7 @@ def _rank(
 
 
 def _checked_prime(prime: int) -> int:
-    number = whole(prime, "prime", 3)
+    number = checked_integer(prime, "prime", 3)
     if number == MERSENNE:  # the default, for which trial division would be slow
         return number
     if number > MERSENNE or any(number % k == 0 for k in range(2, int(number**0.5) + 1)):

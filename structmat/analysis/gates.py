@@ -115,11 +115,11 @@ def upper_bound(net: Network) -> int:
     """
     counted = Counter(parts(normal_form(net))).items()
     return sum(
-        times * min(less_trades(p), less_covered(p), comb(width_of(p), 2)) for p, times in counted
+        times * min(gauge_bound(p), less_covered(p), comb(width_of(p), 2)) for p, times in counted
     )
 
 
-def less_trades(gates: Sequence[Gate]) -> int:
+def gauge_bound(gates: Sequence[Gate]) -> int:
     """Return the number of parameters minus the gauge redundancy of directly joined switches."""
     traded = sum(comb(wires, 2) for _, _, wires in _links(gates))
     return parameters_of(gates) - traded
@@ -129,7 +129,7 @@ def less_covered(gates: Sequence[Gate]) -> int:
     """Return the same count after replacing windows by larger switches where that lowers it."""
     while (larger := _covered(gates)) is not None:
         gates = _absorbed(larger)
-    return less_trades(gates)
+    return gauge_bound(gates)
 
 
 def shared_pairs(gates: Sequence[Gate]) -> int:

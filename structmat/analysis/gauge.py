@@ -79,7 +79,7 @@ def reduced(net: Network, *, unitary: bool = False) -> Reduced:
     rotation of these wires can be moved from the block of the first switch to that of the second
     without changing R. The second switch therefore needs no generator of two wires that come from
     the same switch. No such redundancy remains among the other generators, and their number is the
-    value of `structmat.analysis.gates.less_trades` on the normal form. This is the dimension of the
+    value of `structmat.analysis.gates.gauge_bound` on the normal form. This is the dimension of the
     network, unless it has redundancies other than those between neighbouring switches. For the
     block butterfly (BOFT), one stage keeps all its generators, and in the others the diagonal
     half-blocks of the generators are zero.

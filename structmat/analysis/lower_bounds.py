@@ -9,7 +9,7 @@ from numbers import Real
 from typing import Any
 
 from structmat._util.text_table import cell, counted, in_html, plain
-from structmat.errors import StructmatError, whole
+from structmat.errors import StructmatError, checked_integer
 from structmat.families.topology import checked
 from structmat.networks.network import Network
 
@@ -148,7 +148,11 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
         width, largest = net.width, max((bank.radix for bank in net.banks), default=2)
         has: dict[str, int] = {"depth": net.depth, "parameters": net.parameters}
     else:
-        width, largest, has = whole(net, "width", 1), whole(block, "block", 2), {}
+        width, largest, has = (
+            checked_integer(net, "width", 1),
+            checked_integer(block, "block", 2),
+            {},
+        )
     if width > _WIDEST:
         raise StructmatError(
             f"a width of {width.bit_length():,} bits: bounds are computed up to a width of 10^100"

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat._util.text_table import counted
-from structmat.errors import StructmatError, whole
+from structmat.errors import StructmatError, checked_integer
 from structmat.families.spec import Family, as_family
 from structmat.families.topology import checked, is_path, network
 from structmat.networks import permutation
@@ -83,10 +83,10 @@ def is_dense(net: Network) -> bool:
     (True, False)
     """
     net = checked(net, "is_dense")
-    return first_dense(net) is not None
+    return leading_dense_depth(net) is not None
 
 
-def first_dense(net: Network) -> int | None:
+def leading_dense_depth(net: Network) -> int | None:
     """Return the smallest number of leading stages that is already dense, or None if none is.
 
     Density is preserved by further stages: a switch combines the inputs that influence its wires.
@@ -94,7 +94,7 @@ def first_dense(net: Network) -> int | None:
     Examples
     --------
     >>> from structmat.families import benes
-    >>> first_dense(benes(8)), benes(8).depth
+    >>> leading_dense_depth(benes(8)), benes(8).depth
     (3, 5)
     """
     fewest = 0
@@ -193,15 +193,15 @@ def components(net: Network) -> Components:
     return Components(tuple(sorted(sizes.tolist(), reverse=True)), apart)
 
 
-def obstacle(net: Network) -> str | None:
+def why_not_dense(net: Network) -> str | None:
     """Explain why a network is not dense, or return None if it is dense.
 
     Examples
     --------
-    >>> print(obstacle(Network.of(5, [[[0, 1]], [[1, 4]]])))
+    >>> print(why_not_dense(Network.of(5, [[[0, 1]], [[1, 4]]])))
     its switches join the 5 wires in 3 connected components, of 3, 1 and 1 wires, so no number of \
 stages makes it dense: input 0 never reaches output 2
-    >>> print(obstacle(Network.of(3, [[[0, 1]], [[1, 2]]])))
+    >>> print(why_not_dense(Network.of(3, [[[0, 1]], [[1, 2]]])))
     input 2 does not reach output 0; its switches join all wires, so more stages can make it dense
     """
     if is_dense(net):
@@ -292,22 +292,26 @@ def dense_depth(topology: Any, width: int | None = None, *, most: int | None = N
     3
     """
     if not isinstance(topology, str | Family) or (isinstance(topology, str) and is_path(topology)):
-        leading = first_dense(network(topology, width))
+        leading = leading_dense_depth(network(topology, width))
         return (
-            leading if most is None or leading is None or leading <= whole(most, "most") else None
+            leading
+            if most is None or leading is None or leading <= checked_integer(most, "most")
+            else None
         )
     rule = as_family(topology)
     if width is None:
         raise StructmatError(f"{rule}: a family has a network for each width; give the width")
-    size = whole(width, "width", 1)
-    limit = size + 64 if most is None else whole(most, "most", 1)
+    size = checked_integer(width, "width", 1)
+    limit = size + 64 if most is None else checked_integer(most, "most", 1)
     if not rule.has_depth:
-        return first_dense(rule(size)[:limit])
-    depth = next((k for k in range(1, min(limit, _FEW) + 1) if rule.having(depth=k).takes(size)), 1)
+        return leading_dense_depth(rule(size)[:limit])
+    depth = next(
+        (k for k in range(1, min(limit, _FEW) + 1) if rule.with_options(depth=k).accepts(size)), 1
+    )
     while True:
-        found = first_dense(rule.having(depth=depth)(size))
+        found = leading_dense_depth(rule.with_options(depth=depth)(size))
         deeper = min(2 * depth, limit)
-        while deeper > depth and not rule.having(depth=deeper).takes(size):
+        while deeper > depth and not rule.with_options(depth=deeper).accepts(size):
             deeper -= 1
         if found is not None or deeper <= depth:
             return found

@@ -15,9 +15,14 @@ from structmat.analysis.dimension import Dimension, dimension
 from structmat.analysis.jacobian import Conditioning, conditioning, lipschitz
 from structmat.analysis.lower_bounds import LowerBounds, lower_bounds
 from structmat.analysis.mixing import mixing
-from structmat.analysis.reachability import components, dense_depth, first_dense, obstacle
+from structmat.analysis.reachability import (
+    components,
+    dense_depth,
+    leading_dense_depth,
+    why_not_dense,
+)
 from structmat.analysis.spectrum import SpectralStatistics, spectral_statistics
-from structmat.errors import StructmatError, require, shown, whole
+from structmat.errors import StructmatError, abbreviated, checked_integer, require
 from structmat.families import Family
 from structmat.families import topology as topologies
 from structmat.families.topology import checked
@@ -80,12 +85,12 @@ class Report:
         return len(components(self.network).sizes)
 
     @cached_property
-    def obstacle(self) -> str | None:
+    def why_not_dense(self) -> str | None:
         """Why the network is not dense, and whether more stages help; None if it is dense.
 
         With more than one component, no number of stages suffices (see `components`).
         """
-        return None if self.dense else obstacle(self.network)
+        return None if self.dense else why_not_dense(self.network)
 
     @cached_property
     def mixing(self) -> float:
@@ -147,7 +152,7 @@ class Report:
     def to_dict(self) -> Row:
         """Return the values computed so far by name, as a JSON-serialisable dict."""
         found = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "network"}
-        found |= {"components": self.components, "obstacle": self.obstacle}
+        found |= {"components": self.components, "why_not_dense": self.why_not_dense}
         for part in self._found():
             value = getattr(self, part)
             found[part] = value if isinstance(value, float) else value.to_dict()
@@ -166,19 +171,19 @@ class Report:
                 rows.append(("redundant", _between(most if found.ranked else least, most)))
             elif key == "conditioning":
                 rows.append((key, self.conditioning.shown))
-            elif key not in (*_TABLES, "obstacle"):
+            elif key not in (*_TABLES, "why_not_dense"):
                 rows.append((_title(key), _shown(value)))
         return rows
 
     def __str__(self) -> str:
         first, *rows = self._rows()
         tables = [str(getattr(self, part)) for part in _TABLES if part in self._found()]
-        why = [] if self.obstacle is None else [f"not dense: {self.obstacle}"]
+        why = [] if self.why_not_dense is None else [f"not dense: {self.why_not_dense}"]
         return "\n\n".join([plain(first, rows), *why, *tables])
 
     def _repr_html_(self) -> str:
         table = in_html(cell("th", a) + cell("td", b) for a, b in self._rows())
-        more = [] if self.obstacle is None else [cell("p", f"not dense: {self.obstacle}")]
+        more = [] if self.why_not_dense is None else [cell("p", f"not dense: {self.why_not_dense}")]
         more += [getattr(self, part)._repr_html_() for part in _TABLES if part in self._found()]
         return "\n".join([table, *more])
 
@@ -212,7 +217,7 @@ def report(net: Network) -> Report:
     (608, True)
     """
     net = checked(net, "report")
-    fewest = first_dense(net)
+    fewest = leading_dense_depth(net)
     return Report(
         width=net.width,
         depth=net.depth,
@@ -366,7 +371,7 @@ def _pairs(candidates: Mapping[str, Any], widths: Any) -> list[tuple[str, int]]:
     """Return the label and the width of each row."""
     if widths is not None:
         one = not isinstance(widths, Iterable) or isinstance(widths, str)
-        sizes = [whole(width, "width", 1) for width in ([widths] if one else widths)]
+        sizes = [checked_integer(width, "width", 1) for width in ([widths] if one else widths)]
         return list(product(candidates, sizes))
     for label, candidate in candidates.items():
         if not isinstance(candidate, Network):
@@ -400,7 +405,9 @@ def _candidate(one: Any, label: object = None) -> Any:
     except StructmatError as error:
         raise type(error)(f"{where}{error}") from None
     if label is None and not isinstance(found, Family | topologies.Fixed):
-        raise StructmatError(f'{shown(one)}: give a function a label, as in compare({{"mine": f}})')
+        raise StructmatError(
+            f'{abbreviated(one)}: give a function a label, as in compare({{"mine": f}})'
+        )
     return found.network if isinstance(found, topologies.Fixed) else found
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import scipy
 
 from structmat._util.text_table import cell, in_html, plain
-from structmat.errors import BlockError, WidthError, random_source, whole
+from structmat.errors import BlockError, WidthError, checked_integer, random_source
 from structmat.families.topology import checked
 from structmat.linalg.blocks import random_blocks
 from structmat.linalg.factors import matrix_of
@@ -72,7 +72,7 @@ def haar_angles(angles: npt.ArrayLike, width: int) -> Array:
     array([0. , 0.5, 1. ])
     """
     theta = np.asarray(angles, dtype=float)
-    pairs = whole(width, "width", 2) // 2
+    pairs = checked_integer(width, "width", 2) // 2
     result = 2 * pairs * theta
     if width % 2:
         for k in range(1, 2 * pairs, 2):
@@ -271,7 +271,7 @@ def angles_of(
     pairs = net.width // 2
     if pairs == 0:
         raise WidthError("width=1: a single wire has no rotations; use at least two wires")
-    count = max(10, _ANGLES // pairs) if samples is None else whole(samples, "samples", 1)
+    count = max(10, _ANGLES // pairs) if samples is None else checked_integer(samples, "samples", 1)
     straight, source = net.straightened().network, random_source(rng)
     drawn = (
         eigenangles(matrix_of(straight, random_blocks(straight, source))) for _ in range(count)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from structmat.audit.tables import Row
-from structmat.convert.adaptation import Blocks, Turn, layout, rotated
+from structmat.convert.adaptation import Blocks, LayerRotation, layout, rotated
 from structmat.networks.network import Network
 
 _CHUNK = 512  # columns of an identity that are rotated at once
@@ -17,13 +17,13 @@ _LOST = 0.1  # fraction of the change lost to rounding above which there is a wa
 _LARGE = 0.9 * math.pi  # angle above which Cayley transforms are flat: tan(θ/2) is above 6
 
 
-def of_rotation(turn: Turn) -> Row:
+def of_rotation(rotation: LayerRotation) -> Row:
     """Return the orthogonality error and the rotation angles of blocks."""
-    net, blocks = turn.network, turn.blocks()
+    net, blocks = rotation.network, rotation.blocks()
     warnings: list[str] = []
     row: Row = {
         "network": f"width {net.width}, depth {net.depth}",
-        "side": turn.side,
+        "side": rotation.side,
         "parameters": net.parameters,
         "warnings": warnings,
     }
@@ -39,7 +39,7 @@ def of_rotation(turn: Turn) -> Row:
             f"not orthogonal: |RᵀR − I| has an entry of {row['orthogonality_error']:.1e}, as for a"
             " truncated series"
         )
-    if largest > _LARGE and turn.parametrization.startswith("cayley"):
+    if largest > _LARGE and rotation.parametrization.startswith("cayley"):
         warnings.append(
             f"a block rotates by {math.degrees(largest):.0f}°: near 180°, a Cayley transform hardly"
             ' depends on its parameters; parametrization="exp" has no such problem'
@@ -85,12 +85,12 @@ def _angles(net: Network, blocks: Blocks) -> list[dict[str, float]]:
     return found
 
 
-def of_weights(turn: Turn, before: Tensor, after: Tensor, most: int) -> Row:
+def of_weights(rotation: LayerRotation, before: Tensor, after: Tensor, most: int) -> Row:
     """Compare the singular values, angles and energy of a weight before and after.
 
     Parameters
     ----------
-    turn : Turn
+    rotation : LayerRotation
         The side that is rotated, and the layout of the layer's weight. Groups of a convolution are
         compared separately.
     before, after : weights
@@ -104,7 +104,7 @@ def of_weights(turn: Turn, before: Tensor, after: Tensor, most: int) -> Row:
         "angle_drift": the largest change of an angle between two neurons, in radians;
         "energy", "energy_drift": the hyperspherical energy, and its relative change.
     """
-    old, new = _vectors(turn, before, most), _vectors(turn, after, most)
+    old, new = _vectors(rotation, before, most), _vectors(rotation, after, most)
     values, others = _singular_values(old), _singular_values(new)
     top = float(values.max()) if values.numel() else 0.0
     cosines, after_cosines, energies = _cosines(old), _cosines(new), [0.0, 0.0]
@@ -122,11 +122,11 @@ def of_weights(turn: Turn, before: Tensor, after: Tensor, most: int) -> Row:
     }
 
 
-def _vectors(turn: Turn, weight: Tensor, most: int) -> Tensor:
+def _vectors(rotation: LayerRotation, weight: Tensor, most: int) -> Tensor:
     """Return (groups, n, k): an evenly spaced subset of the vectors whose angles are preserved."""
-    kind, layer = layout(turn)
+    kind, layer = layout(rotation)
     w = kind.neurons(layer, weight.detach())
-    if turn.side == "outputs":
+    if rotation.side == "outputs":
         w = kind.by_outputs(layer, w)[None]
     else:
         w = w.reshape(kind.copies(layer), -1, w.shape[-1])

@@ -57,24 +57,24 @@ class Candidate:
         return self.extra is not None and importlib.util.find_spec(self.extra) is None
 
 
-class Turned(nn.Module):
+class RotatedLayer(nn.Module):
     """A frozen layer whose inputs are multiplied by a matrix Rᵀ, so the weight becomes W·Rᵀ.
 
     Parameters
     ----------
     layer : nn.Linear
-    turn : nn.Module
+    rotation : nn.Module
         A module that multiplies by Rᵀ, as a linear layer with that weight does.
     """
 
-    def __init__(self, layer: nn.Linear, turn: nn.Module) -> None:
+    def __init__(self, layer: nn.Linear, rotation: nn.Module) -> None:
         super().__init__()
         self.layer = layer
-        self.turn = turn
+        self.rotation = rotation
 
     def forward(self, x: Tensor) -> Tensor:
         """Return W (Rᵀ x)."""
-        outputs: Tensor = self.layer(self.turn(x))
+        outputs: Tensor = self.layer(self.rotation(x))
         return outputs
 
 
@@ -176,12 +176,12 @@ def _chain(layer: nn.Linear) -> nn.Module:
     if max(radices) > DENSE:
         raise StructmatError(f"too large: r×r blocks are supported up to {DENSE:,} wires")
     weight = layer.weight
-    return Turned(layer, KroneckerChain(radices, device=weight.device, dtype=weight.dtype))
+    return RotatedLayer(layer, KroneckerChain(radices, device=weight.device, dtype=weight.dtype))
 
 
 def _unlike(module: Any) -> str:
     """Return a remark on how the chain differs from a network of structmat."""
-    radices = " · ".join(str(value.shape[1]) for value in reversed(module.turn.values))
+    radices = " · ".join(str(value.shape[1]) for value in reversed(module.rotation.values))
     return (
         f"lazylinop's factors at width {module.layer.in_features} have the shapes of {_CHAIN},"
         f" {radices}, but are not kept orthogonal in training"
@@ -195,7 +195,7 @@ def _check_dense(layer: nn.Linear) -> None:
 
 def _dense(layer: nn.Linear) -> nn.Module:
     _check_dense(layer)
-    return Turned(layer, _identity(layer))
+    return RotatedLayer(layer, _identity(layer))
 
 
 def _parametrization(layer: nn.Linear) -> nn.Module:
@@ -205,14 +205,14 @@ def _parametrization(layer: nn.Linear) -> nn.Module:
         )
     if layer.weight.dtype != torch.float32:
         raise StructmatError("torch's orthogonal parametrization supports float32 only")
-    return Turned(layer, nn.utils.parametrizations.orthogonal(_identity(layer)))
+    return RotatedLayer(layer, nn.utils.parametrizations.orthogonal(_identity(layer)))
 
 
 def _identity(layer: nn.Linear) -> nn.Linear:
     width, weight = layer.in_features, layer.weight
-    turn = nn.Linear(width, width, bias=False, device=weight.device, dtype=weight.dtype)
-    nn.init.eye_(turn.weight)
-    return turn
+    rotation = nn.Linear(width, width, bias=False, device=weight.device, dtype=weight.dtype)
+    nn.init.eye_(rotation.weight)
+    return rotation
 
 
 AGAINST: Mapping[str, Candidate] = {

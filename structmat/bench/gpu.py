@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from structmat._util.text_table import plain
 from structmat.adapters import adapt
 from structmat.bench.interleaved import interleaved, relative
-from structmat.bench.layers import Batch, training_step
+from structmat.bench.layer_benchmark import Batch, training_step
 from structmat.bench.llama import Block, Shape, frozen, with_lora
 from structmat.bench.machine import synchronize, torch_machine
 from structmat.errors import StructmatError

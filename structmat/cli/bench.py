@@ -130,7 +130,7 @@ def _reasons(found: Benchmark) -> str:
 
 
 def _layers(options: argparse.Namespace, given: str) -> Benchmark:
-    from structmat.bench.layers import measure
+    from structmat.bench.layer_benchmark import measure
 
     candidates, notes = _candidates(options)
     return measure(

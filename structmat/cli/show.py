@@ -105,7 +105,7 @@ def _built(found: Rule, width: int | None) -> sm.Network:
         return net
     if not isinstance(found, sm.Family) or width is None:
         raise StructmatError(f"{found}: a family has a network for each width; give --width N")
-    claims = found.promised(width)
+    claims = found.claims(width)
     if claims.depth is not None:
         _check_size(found, width, claims.depth, claims)
     net = found(width)

@@ -37,7 +37,7 @@ BY_AXES = {2: LINEAR, 3: CONVOLUTION, 4: CONVOLUTION, 5: CONVOLUTION}
 
 
 @dataclass(frozen=True)
-class Turn:
+class LayerRotation:
     """The rotation of the weight of one layer: s ⊙ W·Rᵀ for inputs, s ⊙ R·W for outputs.
 
     Attributes
@@ -94,19 +94,21 @@ class Turn:
         return 1 if self.kind is None or self.weight is None else _copies(self)
 
 
-def layout(turn: Turn) -> tuple[type[Layout], Layer]:
+def layout(rotation: LayerRotation) -> tuple[type[Layout], Layer]:
     """Return the kind of a layer, and the layer or a stand-in with its sizes.
 
     A layout needs only these sizes.
     """
-    assert turn.kind is not None
-    kind = layout_named(turn.kind)
-    assert kind is not None, turn.kind
-    if turn.layer is not None:
-        return kind, turn.layer
-    assert turn.weight is not None
-    shape = turn.weight
-    groups = max(1, turn.network.width // _unit(kind, shape)) if turn.side == "inputs" else 1
+    assert rotation.kind is not None
+    kind = layout_named(rotation.kind)
+    assert kind is not None, rotation.kind
+    if rotation.layer is not None:
+        return kind, rotation.layer
+    assert rotation.weight is not None
+    shape = rotation.weight
+    groups = (
+        max(1, rotation.network.width // _unit(kind, shape)) if rotation.side == "inputs" else 1
+    )
     return kind, SimpleNamespace(
         weight=torch.empty(shape, device="meta"),
         in_features=shape[1],
@@ -119,8 +121,8 @@ def layout(turn: Turn) -> tuple[type[Layout], Layer]:
     )
 
 
-def _copies(turn: Turn) -> int:
-    kind, layer = layout(turn)
+def _copies(rotation: LayerRotation) -> int:
+    kind, layer = layout(rotation)
     return kind.copies(layer)
 
 
@@ -137,7 +139,7 @@ class Adaptation:
     ----------
     source : str
         The name of the format.
-    turns : dict of layer name → Turn
+    rotations : dict of layer name → LayerRotation
     whole : dict of name → Tensor
         Other trained tensors, by their names in the model.
     trained : list of str
@@ -155,7 +157,7 @@ class Adaptation:
     """
 
     source: str
-    turns: Mapping[str, Turn]
+    rotations: Mapping[str, LayerRotation]
     whole: Mapping[str, Tensor] = field(default_factory=dict)
     trained: list[str] = field(default_factory=list)
     statistics: list[str] = field(default_factory=list)
@@ -180,7 +182,9 @@ class Adaptation:
             )
 
 
-def known(name: str, turn: Turn, shape: Shape | None, kind: str | None) -> Turn:
+def known(
+    name: str, rotation: LayerRotation, shape: Shape | None, kind: str | None
+) -> LayerRotation:
     """Complete a rotation by the shape and kind of its layer, from the file or the model.
 
     Raises
@@ -188,41 +192,52 @@ def known(name: str, turn: Turn, shape: Shape | None, kind: str | None) -> Turn:
     FileError
         If neither specifies the shape, or they disagree.
     """
-    weight = turn.weight if shape is None else tuple(shape)
+    weight = rotation.weight if shape is None else tuple(shape)
     if weight is None:
         raise FileError(
             f"{name}: the file does not specify the shape of this layer's weight; give the"
             " pretrained model (model=, --model)"
         )
-    if turn.weight not in (None, weight):
-        raise FileError(f"{name}: the file expects a weight {turn.weight}, the model has {weight}")
-    turn = replace(turn, weight=weight, kind=_agreed(name, turn, weight, kind))
-    found, layer = layout(turn)
-    width, outputs = turn.network.width, found.output_width(layer)
-    if width != found.rotated_width(layer, turn.side) or outputs % turn.groups:
+    if rotation.weight not in (None, weight):
         raise FileError(
-            f"{name}: the file rotates {width} {turn.side}, which a weight of shape {weight} does"
-            " not have"
+            f"{name}: the file expects a weight {rotation.weight}, the model has {weight}"
         )
-    if turn.scale is not None and len(turn.scale) != outputs:
-        raise FileError(f"{name}: {len(turn.scale)} scales for {outputs} outputs")
-    return turn
+    rotation = replace(rotation, weight=weight, kind=_agreed(name, rotation, weight, kind))
+    found, layer = layout(rotation)
+    width, outputs = rotation.network.width, found.output_width(layer)
+    if width != found.rotated_width(layer, rotation.side) or outputs % rotation.groups:
+        raise FileError(
+            f"{name}: the file expects a weight {rotation.weight}, the model has {weight}"
+        )
+    rotation = replace(rotation, weight=weight, kind=_agreed(name, rotation, weight, kind))
+    found, layer = layout(rotation)
+    width, outputs = rotation.network.width, found.output_width(layer)
+    if width != found.rotated_width(layer, rotation.side) or outputs % rotation.groups:
+        raise FileError(
+            f"{name}: the file rotates {width} {rotation.side}, which a weight of shape {weight}"
+            " does not have"
+        )
+    if rotation.scale is not None and len(rotation.scale) != outputs:
+        raise FileError(f"{name}: {len(rotation.scale)} scales for {outputs} outputs")
+    return rotation
 
 
-def _agreed(name: str, turn: Turn, weight: Shape, kind: str | None) -> str:
+def _agreed(name: str, rotation: LayerRotation, weight: Shape, kind: str | None) -> str:
     """Return the kind of layer that the file, the model and the shape agree on."""
     if kind == QUANTISED:
         raise FileError(f"{name}: a quantised weight; give the model before quantisation")
-    agreed = turn.kind or kind or BY_AXES.get(len(weight))
-    if turn.kind is None:
-        agreed = _in_field(agreed, turn.field)
+    agreed = rotation.kind or kind or BY_AXES.get(len(weight))
+    if rotation.kind is None:
+        agreed = _in_field(agreed, rotation.field)
     one, other = (layout_named(k or "") for k in (agreed, kind or agreed))
     if one is None or other is None or one.layer_classes != other.layer_classes:
         fits = False
     else:
         fits = issubclass(one, ConvolutionLayout) == (BY_AXES.get(len(weight)) == CONVOLUTION)
     if one is None or not fits:
-        raise FileError(f"{name}: a weight of shape {weight} does not fit {turn.kind or 'a layer'}")
+        raise FileError(
+            f"{name}: a weight of shape {weight} does not fit {rotation.kind or 'a layer'}"
+        )
     return one.__name__
 
 
@@ -252,20 +267,20 @@ def rotated(net: Network, blocks: Blocks, columns: Tensor) -> Tensor:
     return columns
 
 
-def turned(turn: Turn, weight: Tensor) -> Tensor:
+def rotate(rotation: LayerRotation, weight: Tensor) -> Tensor:
     """Return the weight s ⊙ W·Rᵀ or s ⊙ R·W in float64, in the layer's layout."""
-    kind, layer = layout(turn)
+    kind, layer = layout(rotation)
     neurons = kind.neurons(layer, weight.to(torch.float64))
-    if turn.side == "inputs":
-        neurons = kind.from_rows(layer, _rotated_rows(turn, kind.rows(layer, neurons)))
+    if rotation.side == "inputs":
+        neurons = kind.from_rows(layer, _rotated_rows(rotation, kind.rows(layer, neurons)))
     outputs = kind.by_outputs(layer, neurons)
-    if turn.side == "outputs":
-        outputs = _rotated_rows(turn, outputs)
-    if turn.scale is not None:
-        outputs = outputs * turn.scale.to(outputs)
+    if rotation.side == "outputs":
+        outputs = _rotated_rows(rotation, outputs)
+    if rotation.scale is not None:
+        outputs = outputs * rotation.scale.to(outputs)
     return kind.from_neurons(layer, kind.from_outputs(layer, outputs))
 
 
-def _rotated_rows(turn: Turn, rows: Tensor) -> Tensor:
-    columns = rows.reshape(-1, turn.network.width).T.contiguous()
-    return rotated(turn.network, turn.blocks(), columns).T.reshape(rows.shape)
+def _rotated_rows(rotation: LayerRotation, rows: Tensor) -> Tensor:
+    columns = rows.reshape(-1, rotation.network.width).T.contiguous()
+    return rotated(rotation.network, rotation.blocks(), columns).T.reshape(rows.shape)

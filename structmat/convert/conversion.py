@@ -24,11 +24,11 @@ from structmat.convert import (
     peft_structmat,
     structmat_files,
 )
-from structmat.convert.adaptation import Turn
+from structmat.convert.adaptation import LayerRotation
 from structmat.convert.detection import Opened, Pretrained, opened
 from structmat.convert.tensor_files import FileWeights
 from structmat.convert.writers import refuse_shared
-from structmat.errors import FileError, StructmatError, suggest, whole
+from structmat.errors import FileError, StructmatError, checked_integer, suggest
 
 TARGETS = {
     "structmat": "structmat's adapter files",
@@ -174,11 +174,12 @@ def convert(
     if not isinstance(nearest, bool):
         raise StructmatError(f"nearest={nearest!r}: nearest must be True or False")
     found = opened(start, model)
-    turns = found.adaptation.turns
+    rotations = found.adaptation.rotations
     if to == "structmat" and found.adaptation.source == "structmat":
         raise FileError(f"{start}: already in structmat's format; choose another format")
     rows: dict[str, dict[str, Any]] = {
-        name: {"network": _shown(turn), "side": turn.side} for name, turn in turns.items()
+        name: {"network": _shown(rotation), "side": rotation.side}
+        for name, rotation in rotations.items()
     }
     notes = list(found.adaptation.notes)
     try:
@@ -213,14 +214,14 @@ def _write(
 ) -> list[str]:
     """Write the target, record the errors in the rows, and return notes."""
     found, weights, names = opened.adaptation, opened.weights, opened.names
-    turns: dict[str, Turn] = dict(found.turns)
+    rotations: dict[str, LayerRotation] = dict(found.rotations)
     if to not in ("structmat", "peft", "merged") and weights is not None and names is not None:
         refuse_shared(weights.module, names.of, TARGETS[to])
     if to == "structmat":
-        _note(rows, "error", structmat_files.write(found, turns, place, nearest=nearest))
+        _note(rows, "error", structmat_files.write(found, rotations, place, nearest=nearest))
         return []
     if to in _ROTATIONS:
-        errors, notes = _ROTATIONS[to](found, turns, place, nearest=nearest)
+        errors, notes = _ROTATIONS[to](found, rotations, place, nearest=nearest)
         _note(rows, "error", errors)
         return notes
     assert weights is not None
@@ -228,10 +229,10 @@ def _write(
     if to == "merged":
         assert isinstance(weights, FileWeights)
         return merged.write(
-            found, turns, place, weights=weights, names=names, called=target, progress=progress
+            found, rotations, place, weights=weights, names=names, called=target, progress=progress
         )
     assert rank is not None
-    layers = _each(turns, "LoRA", shown=progress)
+    layers = _each(rotations, "LoRA", shown=progress)
     lost, notes = lora.write(
         found, layers, place, rank=rank, weights=weights, keys=names.of, prefix=prefix
     )
@@ -245,10 +246,12 @@ def _note(rows: dict[str, dict[str, Any]], column: str, values: dict[str, float]
         rows[name][column] = value
 
 
-def _each(turns: dict[str, Turn], what: str, *, shown: bool) -> Iterator[tuple[str, Turn]]:
+def _each(
+    rotations: dict[str, LayerRotation], what: str, *, shown: bool
+) -> Iterator[tuple[str, LayerRotation]]:
     """Yield the rotations, with a progress bar if requested."""
-    with bar(what, len(turns), unit="layer", shown=shown) as steps:
-        for item in turns.items():
+    with bar(what, len(rotations), unit="layer", shown=shown) as steps:
+        for item in rotations.items():
             yield item
             if steps is not None:
                 steps.update()
@@ -263,7 +266,7 @@ def _check(
     if (to == "lora") != (rank is not None):
         raise StructmatError("lora needs a rank, and no other format has one: --to lora --rank 16")
     if rank is not None:
-        whole(rank, "rank", 1)
+        checked_integer(rank, "rank", 1)
     if to in ("lora", "merged") and model is None:
         raise StructmatError(
             f"to={to!r} needs the weights; give the pretrained model (model=, --model)"
@@ -294,8 +297,8 @@ def _new(
     return nullcontext(target) if is_file else new_directory(target, replace=False)
 
 
-def _shown(turn: Turn) -> str:
-    net = turn.network
+def _shown(rotation: LayerRotation) -> str:
+    net = rotation.network
     radices = sorted({bank.radix for bank in net.banks})
     blocks = "–".join(map(str, dict.fromkeys([radices[0], radices[-1]]))) if radices else "0"
     return f"width {net.width}, depth {net.depth}, blocks of {blocks}"

@@ -67,7 +67,7 @@ def opened(
     if model is not None:
         weights = ModelWeights(model) if isinstance(model, nn.Module) else FileWeights(Path(model))
     found = detected(source)(source, weights)
-    names = None if weights is None else Names(weights, found.turns, is_flat=found.is_flat)
+    names = None if weights is None else Names(weights, found.rotations, is_flat=found.is_flat)
     if weights is None and not needs_shapes:
         return Opened(found, None, None)
     if names is None and found.is_flat:
@@ -79,17 +79,17 @@ def opened(
         found = replace(found, pretrained=str(model))
     _check_whole(source, found, weights, names)
     new_names = names is not None and (found.is_flat or names.is_renamed)
-    turns = {}
-    for name, turn in found.turns.items():
+    rotations = {}
+    for name, rotation in found.rotations.items():
         key = name if names is None else names.of[name]
         kind = None if weights is None else weights.kind(key)
-        if turn.base is not None and weights is not None:
-            turn = replace(turn, base=_other(name, turn.base, f"{key}.weight", weights))
+        if rotation.base is not None and weights is not None:
+            rotation = replace(rotation, base=_other(name, rotation.base, f"{key}.weight", weights))
         shape = None if weights is None else weights.shape(f"{key}.weight")
-        if turn.base is not None:
-            shape = tuple(turn.base.shape)
-        turns[key if new_names else name] = known(name, turn, shape, kind)
-    found = replace(found, turns=turns)
+        if rotation.base is not None:
+            shape = tuple(rotation.base.shape)
+        rotations[key if new_names else name] = known(name, rotation, shape, kind)
+    found = replace(found, rotations=rotations)
     if isinstance(weights, FileWeights):
         found = replace(found, notes=[*found.notes, *weights.notes])
     if weights is not None and names is not None and new_names:
@@ -104,7 +104,7 @@ def opened(
                     for name, others in found.names.items()
                 },
             )
-        names = Names(weights, turns)
+        names = Names(weights, rotations)
     return Opened(found, weights, names)
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from structmat._util.files import write_bytes
 from structmat.adapters.saved_tensors import to_bytes
-from structmat.convert.adaptation import LINEAR, Adaptation, Blocks, Turn
+from structmat.convert.adaptation import LINEAR, Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley, skew
 from structmat.convert.subnetworks import Build, best, sizes
 from structmat.convert.tensor_files import Weights, floating, read_numbers
@@ -36,7 +36,7 @@ def read(path: Path, _: Weights | None = None) -> Adaptation:
     """Read a GSOFT checkpoint, a safetensors file."""
     tensors = read_numbers(path)
     names = [key.removesuffix(LEFT) for key in tensors if key.endswith(LEFT)]
-    turns = {}
+    rotations = {}
     for name in names:
         left, right = tensors.pop(name + LEFT), tensors.pop(name + RIGHT, None)
         if right is None or left.shape != right.shape or left.ndim != 3:
@@ -44,7 +44,7 @@ def read(path: Path, _: Weights | None = None) -> Adaptation:
         left, right = (floating(f"{path}: {name}", x) for x in (left, right))
         count, size, _columns = left.shape
         scale = tensors.pop(name + SCALE, None)
-        turns[name] = Turn(
+        rotations[name] = LayerRotation(
             network(count * size, size),
             _Made(left, right),
             scale=scale,
@@ -53,7 +53,7 @@ def read(path: Path, _: Weights | None = None) -> Adaptation:
             dtype=at_least_float32(left.dtype),
         )
     notes = ["read as Cayley transforms of inputs, as the file does not specify them"]
-    return Adaptation("GSOFT", turns, tensors, notes=notes)
+    return Adaptation("GSOFT", rotations, tensors, notes=notes)
 
 
 class _Made:
@@ -84,7 +84,7 @@ def _sized(size: Callable[[int], int], width: int) -> Network | None:
 
 
 def write(
-    adaptation: Adaptation, turns: Mapping[str, Turn], path: Path, *, nearest: bool
+    adaptation: Adaptation, rotations: Mapping[str, LayerRotation], path: Path, *, nearest: bool
 ) -> tuple[dict[str, float], list[str]]:
     """Write rotations as a GSOFT checkpoint; return the largest error by layer, and notes.
 
@@ -94,22 +94,22 @@ def write(
         If a network has other stages, or a layer is not linear.
     """
     adaptation.refuse_whole("GSOFT")
-    refuse_base(turns, "GSOFT")
-    for name, turn in turns.items():
-        check_inputs(name, turn, "GSOFT")
-        if turn.kind != LINEAR or turn.bias is not None or not name:
+    refuse_base(rotations, "GSOFT")
+    for name, rotation in rotations.items():
+        check_inputs(name, rotation, "GSOFT")
+        if rotation.kind != LINEAR or rotation.bias is not None or not name:
             raise FileError(f"{name}: GSOFT supports only linear layers in a model, and no biases")
     settings: list[tuple[tuple[str, int], Build]] = [
-        ((by, value), functools.partial(_sized, size)) for by, value, size in sizes(turns)
+        ((by, value), functools.partial(_sized, size)) for by, value, size in sizes(rotations)
     ]
     rule = "GSOFT has two stages, with blocks of b wires d/b apart and of b adjacent wires"
-    _, networks = best(turns, settings, rule)
+    _, networks = best(rotations, settings, rule)
     tensors, errors = {}, {}
-    for name, turn in turns.items():
-        found, errors[name] = parameters(name, turn, networks[name], nearest=nearest)
+    for name, rotation in rotations.items():
+        found, errors[name] = parameters(name, rotation, networks[name], nearest=nearest)
         tensors[name + LEFT], tensors[name + RIGHT] = (q.mT for q in found)
-        outputs = turn.weight[0] if turn.weight else 0
-        scale = torch.from_numpy(np.ones(outputs)) if turn.scale is None else turn.scale
-        tensors[name + SCALE] = scale.to(turn.dtype)
+        outputs = rotation.weight[0] if rotation.weight else 0
+        scale = torch.from_numpy(np.ones(outputs)) if rotation.scale is None else rotation.scale
+        tensors[name + SCALE] = scale.to(rotation.dtype)
     write_bytes(path, to_bytes(tensors))
     return errors, []

@@ -63,7 +63,7 @@ def cayley(q: Tensor) -> Tensor:
     return torch.linalg.solve(one - q, one + q)
 
 
-class HalfTurnError(BlockError):
+class MinusOneError(BlockError):
     """Raised for a block with the eigenvalue −1, which no Cayley transform has."""
 
 
@@ -89,7 +89,7 @@ def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) ->
     ------
     BlockError
         For a block that is not orthogonal, unless `nearest`, and for a reflection.
-    HalfTurnError
+    MinusOneError
         For a block with the eigenvalue −1.
 
     Examples
@@ -105,7 +105,7 @@ def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) ->
     again = cayley(q).to(torch.float64)  # as readers of the file compute it
     near = ((again - rotations).abs() < _FAR) & (q.abs() < _HUGE)  # False for NaN
     if not bool(near.all()):
-        raise HalfTurnError(
+        raise MinusOneError(
             "a block rotates a plane by 180°, so it has the eigenvalue −1, which no Cayley"
             ' transform has; structmat represents it with parametrization="exp"'
         )

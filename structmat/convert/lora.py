@@ -17,7 +17,14 @@ from torch.nn import functional
 from structmat._util.files import write_bytes
 from structmat.adapters.saved_tensors import to_bytes
 from structmat.convert import peft_files
-from structmat.convert.adaptation import CONV1D, EMBEDDING, Adaptation, Turn, layout, turned
+from structmat.convert.adaptation import (
+    CONV1D,
+    EMBEDDING,
+    Adaptation,
+    LayerRotation,
+    layout,
+    rotate,
+)
 from structmat.convert.tensor_files import Weights, weight_of
 from structmat.convert.writers import refuse_base
 from structmat.errors import FileError
@@ -57,7 +64,7 @@ def truncate(change: Tensor, rank: int, dtype: torch.dtype = torch.float64) -> T
 
 def write(
     adaptation: Adaptation,
-    turns: Iterable[tuple[str, Turn]],
+    rotations: Iterable[tuple[str, LayerRotation]],
     place: Path,
     *,
     rank: int,
@@ -85,20 +92,20 @@ def write(
     layers, errors = {}, {}
     fans = set()
     change_norm = rest_norm = 0.0
-    for name, turn in turns:
-        if turn.groups > 1:
+    for name, rotation in rotations:
+        if rotation.groups > 1:
             raise FileError(f"{name}: LoRA of a convolution with groups is ambiguous")
-        weight = turn.base
+        weight = rotation.base
         if weight is None:
             weight = weights.tensor(f"{keys[name]}.weight")
         weight = weight_of(name, weight)
-        kind, layer = layout(turn)
-        change = turned(turn, weight) - weight.to(torch.float64)
-        fans.add(turn.kind == CONV1D)
+        kind, layer = layout(rotation)
+        change = rotate(rotation, weight) - weight.to(torch.float64)
+        fans.add(rotation.kind == CONV1D)
         change = kind.neurons(layer, change).contiguous()
-        b, a, error = truncate(change, rank, turn.dtype)
+        b, a, error = truncate(change, rank, rotation.dtype)
         b, a = functional.pad(b, (0, rank - len(a))), functional.pad(a, (0, 0, 0, rank - len(a)))
-        layers[name] = _parts(turn, b, a)
+        layers[name] = _parts(rotation, b, a)
         size, norm = float(change.norm()), float(weight.to(torch.float64).norm())
         errors[name] = (error, error * size / norm if norm else 0.0)
         change_norm += size**2
@@ -124,14 +131,14 @@ def write(
     return errors, notes
 
 
-def _parts(turn: Turn, b: Tensor, a: Tensor) -> dict[str, Tensor]:
+def _parts(rotation: LayerRotation, b: Tensor, a: Tensor) -> dict[str, Tensor]:
     """Return B (out, rank) and A (rank, in) in PEFT's layout for the kind of layer."""
-    assert turn.weight is not None
-    if turn.kind == EMBEDDING:  # the outputs are the columns of its weight
+    assert rotation.weight is not None
+    if rotation.kind == EMBEDDING:  # the outputs are the columns of its weight
         return {"lora_embedding_A": b.T, "lora_embedding_B": a.T}
-    kernel = turn.weight[2:]
+    kernel = rotation.weight[2:]
     if kernel:
-        b, a = b.reshape(*b.shape, *[1] * len(kernel)), a.reshape(-1, *turn.weight[1:])
+        b, a = b.reshape(*b.shape, *[1] * len(kernel)), a.reshape(-1, *rotation.weight[1:])
     return {"lora_A.weight": a, "lora_B.weight": b}
 
 
@@ -145,8 +152,8 @@ def _write_file(
 ) -> None:
     """Write one file in the format of diffusers, without alphas, which then default to the rank."""
     adaptation.refuse_whole("a single LoRA file")
-    refuse_base(adaptation.turns, "a single LoRA file")
-    if transposed or any(turn.bias is not None for turn in adaptation.turns.values()):
+    refuse_base(adaptation.rotations, "a single LoRA file")
+    if transposed or any(rotation.bias is not None for rotation in adaptation.rotations.values()):
         raise FileError(
             "a single LoRA file supports neither biases nor transformers' Conv1D; give a directory"
             " to write PEFT's files"

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from structmat._util.files import write_bytes
 from structmat.adapters.saved_tensors import to_bytes
-from structmat.convert.adaptation import CONV1D, EMBEDDING, Adaptation, Blocks, Turn
+from structmat.convert.adaptation import CONV1D, EMBEDDING, Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley
 from structmat.convert.subnetworks import Build, best
 from structmat.convert.tensor_files import Weights, floating, read_numbers
@@ -36,7 +36,7 @@ _PREFIX = "lycoris_"
 def read(path: Path, _: Weights | None = None) -> Adaptation:
     """Read a LyCORIS checkpoint, a safetensors file."""
     tensors = read_numbers(path)
-    turns = {}
+    rotations = {}
     for name in [key.removesuffix(BLOCKS) for key in tensors if key.endswith(BLOCKS)]:
         x = floating(f"{path}: {name}{BLOCKS}", tensors.pop(name + BLOCKS))
         rescale, alpha = tensors.pop(f"{name}.rescale", None), tensors.pop(f"{name}.alpha", None)
@@ -48,7 +48,7 @@ def read(path: Path, _: Weights | None = None) -> Adaptation:
         else:
             network = block_diagonal(width, block=x.shape[-1])
         bound = 0.0 if alpha is None else float(alpha) * width
-        turns[name] = Turn(
+        rotations[name] = LayerRotation(
             network,
             _Made(x, bound),
             "outputs",
@@ -60,7 +60,7 @@ def read(path: Path, _: Weights | None = None) -> Adaptation:
             f"{path}: {next(iter(tensors))} is not a rotation; files that mix several methods are"
             " not supported"
         )
-    return Adaptation("LyCORIS", turns, is_flat=True)
+    return Adaptation("LyCORIS", rotations, is_flat=True)
 
 
 class _Made:
@@ -95,7 +95,7 @@ def butterfly(width: int, size: int, depth: int) -> Network:
 
 
 def write(
-    adaptation: Adaptation, turns: Mapping[str, Turn], path: Path, *, nearest: bool
+    adaptation: Adaptation, rotations: Mapping[str, LayerRotation], path: Path, *, nearest: bool
 ) -> tuple[dict[str, float], list[str]]:
     """Write rotations as a LyCORIS checkpoint; return the largest error by layer, and notes.
 
@@ -107,16 +107,16 @@ def write(
         If inputs are rotated, or a network fits neither.
     """
     adaptation.refuse_whole("LyCORIS")
-    refuse_base(turns, "LyCORIS")
+    refuse_base(rotations, "LyCORIS")
     tensors, errors = {}, {}
     flat: dict[str, str] = {}
-    for name, turn in turns.items():
-        if turn.side != "outputs":
+    for name, rotation in rotations.items():
+        if rotation.side != "outputs":
             raise FileError(
                 f"{name}: its inputs are rotated, but LyCORIS rotates outputs; convert to LoRA or a"
                 " merged model"
             )
-        if turn.kind in (CONV1D, EMBEDDING) or turn.bias is not None or not name:
+        if rotation.kind in (CONV1D, EMBEDDING) or rotation.bias is not None or not name:
             raise FileError(
                 f"{name}: LyCORIS supports only linear layers and convolutions in a model, and no"
                 " biases"
@@ -125,35 +125,37 @@ def write(
         if other != name:
             raise FileError(f"{name} and {other} have the same name in LyCORIS")
         stem = _PREFIX + name.replace(".", "_")
-        width = turn.network.width
-        is_plain, network = _network(name, turn)
-        found, errors[name] = parameters(name, turn, network, nearest=nearest)
+        width = rotation.network.width
+        is_plain, network = _network(name, rotation)
+        found, errors[name] = parameters(name, rotation, network, nearest=nearest)
         halves = [0.5 * q for q in found]
         tensors[stem + BLOCKS] = -halves[0] if is_plain else torch.stack(halves)
         tensors[f"{stem}.alpha"] = torch.tensor(0.0)
-        if turn.scale is not None:
-            axes = len(turn.weight or ()) - 1
-            tensors[f"{stem}.rescale"] = turn.scale.to(turn.dtype).reshape(width, *[1] * axes)
+        if rotation.scale is not None:
+            axes = len(rotation.weight or ()) - 1
+            tensors[f"{stem}.rescale"] = rotation.scale.to(rotation.dtype).reshape(
+                width, *[1] * axes
+            )
     write_bytes(path, to_bytes(tensors))
     return errors, []
 
 
-def _network(name: str, turn: Turn) -> tuple[bool, Network]:
+def _network(name: str, rotation: LayerRotation) -> tuple[bool, Network]:
     """Return whether diag-OFT suffices, and the smallest network of LyCORIS containing this one."""
     rule = (
         "LyCORIS has one stage with at least as many blocks as a block has wires (diag-OFT), or all"
         " 1 + log₂(d/b) stages of a butterfly (BOFT)"
     )
-    radix = max((bank.radix for bank in turn.network.banks), default=2)
+    radix = max((bank.radix for bank in rotation.network.banks), default=2)
     settings: list[tuple[bool, Build]] = []
-    for size in _divisors(turn.network.width, 2 * radix):
-        count = turn.network.width // size
+    for size in _divisors(rotation.network.width, 2 * radix):
+        count = rotation.network.width // size
         if size <= count:  # LyCORIS uses the smaller factor as the block size
             settings.append((True, functools.partial(block_diagonal, block=size)))
         if size % 2 == 0 and count & (count - 1) == 0:
             depth = count.bit_length()
             settings.append((False, functools.partial(butterfly, size=size, depth=depth)))
-    is_plain, found = best({name: turn}, settings, rule)
+    is_plain, found = best({name: rotation}, settings, rule)
     return is_plain, found[name]
 
 

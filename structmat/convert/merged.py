@@ -12,7 +12,7 @@ from torch import Tensor
 
 from structmat._util.files import write_json
 from structmat._util.progress import bar
-from structmat.convert.adaptation import Adaptation, Turn, turned
+from structmat.convert.adaptation import Adaptation, LayerRotation, rotate
 from structmat.convert.directory_copy import copy_beside
 from structmat.convert.layer_names import Names
 from structmat.convert.tensor_files import (
@@ -32,7 +32,7 @@ Change = Callable[[Tensor], Tensor]
 
 def write(
     adaptation: Adaptation,
-    turns: Mapping[str, Turn],
+    rotations: Mapping[str, LayerRotation],
     target: Path,
     *,
     weights: FileWeights,
@@ -58,19 +58,19 @@ def write(
     notes: list[str] = []
     new: dict[str, Change] = {}
     values: dict[str, Tensor] = {}  # unrotated tensors that replace the model's
-    for name, turn in turns.items():
+    for name, rotation in rotations.items():
         layer = names.of[name]
-        if turn.bias is not None and f"{layer}.bias" not in weights.keys:
+        if rotation.bias is not None and f"{layer}.bias" not in weights.keys:
             raise FileError(
                 f"{name}: its bias was trained, but the model has no {layer}.bias; give the"
                 " model that was trained"
             )
         for place in _places(name, adaptation, weights, names):
-            new[f"{place}.weight"] = partial(_rotated, name, turn)
-            if turn.base is not None:
-                values[f"{place}.weight"] = turn.base
-            if turn.bias is not None:
-                values[f"{place}.bias"] = turn.bias
+            new[f"{place}.weight"] = partial(_rotated, name, rotation)
+            if rotation.base is not None:
+                values[f"{place}.weight"] = rotation.base
+            if rotation.bias is not None:
+                values[f"{place}.bias"] = rotation.bias
     whole = {names.key(name): value for name, value in adaptation.whole.items()}
     values |= whole
     vocabulary = resized({key: v for key, v in values.items() if key in weights.keys}, weights)
@@ -78,8 +78,8 @@ def write(
         if key not in new:
             new[key] = partial(_taken, key, value, vocabulary, notes)
     new |= dict.fromkeys(vocabulary.extended - weights.aliases.keys(), vocabulary.extend)
-    ties = untied(weights, turns, names.of, whole.keys())
-    new |= _each_use(ties, turns, names, vocabulary)
+    ties = untied(weights, rotations, names.of, whole.keys())
+    new |= _each_use(ties, rotations, names, vocabulary)
     added = {}
     for key in sorted(new.keys() - (weights.keys - weights.aliases.keys())):
         added[key] = new[key](weights.tensor(key)) if key in weights.keys else values[key]
@@ -108,16 +108,16 @@ def _places(name: str, adaptation: Adaptation, weights: FileWeights, names: Name
 
 
 def _each_use(
-    ties: Untied, turns: Mapping[str, Turn], names: Names, vocabulary: Resized
+    ties: Untied, rotations: Mapping[str, LayerRotation], names: Names, vocabulary: Resized
 ) -> dict[str, Change]:
     """Return the function that computes the tensor of each use of a tied weight."""
-    bases = {f"{names.of[name]}.weight": turn.base for name, turn in turns.items()}
+    bases = {f"{names.of[name]}.weight": rotation.base for name, rotation in rotations.items()}
     found: dict[str, Change] = {}
     for key, (source, layer) in ties.tensors.items():
         uses = [use for use, (other, _) in ties.tensors.items() if other == source]
         base = next((bases[use] for use in uses if bases.get(use) is not None), None)
         if layer is not None:
-            found[key] = partial(_rotated, layer, turns[layer])
+            found[key] = partial(_rotated, layer, rotations[layer])
         elif base is not None:
             found[key] = partial(_same, base)
         else:
@@ -158,10 +158,10 @@ def _written(
     return size, more
 
 
-def _rotated(name: str, turn: Turn, old: Tensor) -> Tensor:
+def _rotated(name: str, rotation: LayerRotation, old: Tensor) -> Tensor:
     weight_of(name, old)
-    before = old if turn.base is None else weight_of(name, turn.base)
-    value = turned(turn, before).to(old.dtype)
+    before = old if rotation.base is None else weight_of(name, rotation.base)
+    value = rotate(rotation, before).to(old.dtype)
     if not bool(torch.isfinite(value).all()):
         raise FileError(f"{name}: the merged weight contains NaN or infinity; the adapter diverged")
     return value

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from structmat.convert import peft_files
-from structmat.convert.adaptation import LINEAR, Adaptation, Blocks, Turn
+from structmat.convert.adaptation import LINEAR, Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley, skew
 from structmat.convert.subnetworks import Build, best, sizes
 from structmat.convert.tensor_files import Weights
@@ -36,7 +36,7 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
     files = peft_files.read(folder, ("boft_R", "boft_s", "boft_P"))  # P: of peft up to 0.12
     notes = []
     said = files.config.get("boft_n_butterfly_factor")
-    turns = {}
+    rotations = {}
     for name, parts in files.layers.items():
         if "boft_R" not in parts or parts["boft_R"].ndim != 4:
             raise FileError(f"{name}: boft_R with four axes is missing")
@@ -51,7 +51,7 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
         if scale is None:
             raise FileError(f"{name}: boft_s is missing")
         is_linear = scale.ndim == 2 and scale.shape[1] == 1 and len(scale) > 1
-        turns[name] = Turn(
+        rotations[name] = LayerRotation(
             network,
             _Made(x),
             scale=scale.flatten(),
@@ -59,7 +59,7 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
             weight=(len(scale), width) if is_linear else None,
             dtype=at_least_float32(x.dtype),
         )
-    return files.adaptation("PEFT's BOFT", turns, notes)
+    return files.adaptation("PEFT's BOFT", rotations, notes)
 
 
 class _Made:
@@ -71,7 +71,7 @@ class _Made:
 
 
 def write(
-    adaptation: Adaptation, turns: Mapping[str, Turn], folder: Path, *, nearest: bool
+    adaptation: Adaptation, rotations: Mapping[str, LayerRotation], folder: Path, *, nearest: bool
 ) -> tuple[dict[str, float], list[str]]:
     """Write rotations as a BOFT checkpoint of PEFT; return the largest error by layer, and notes.
 
@@ -80,18 +80,18 @@ def write(
     FileError
         If a network is not a butterfly, or PEFT's BOFT does not support a layer.
     """
-    for name, turn in turns.items():
-        check_inputs(name, turn, "PEFT's BOFT")
-        check_peft_layer(name, turn, "BOFT")
+    for name, rotation in rotations.items():
+        check_inputs(name, rotation, "PEFT's BOFT")
+        check_peft_layer(name, rotation, "BOFT")
     rule = "a factor of PEFT's BOFT joins two half-blocks 2^i half-blocks apart, i = 0, 1, 2, …"
-    (by, size, depth), networks = best(turns, _settings(turns), rule)
+    (by, size, depth), networks = best(rotations, _settings(rotations), rule)
     layers, errors = {}, {}
-    for name, turn in turns.items():
-        found, errors[name] = parameters(name, turn, networks[name], nearest=nearest)
-        outputs = turn.weight[0] if turn.weight else 0
-        scale = torch.ones(outputs) if turn.scale is None else turn.scale
-        scale = scale.to(turn.dtype)
-        is_linear = turn.kind == LINEAR
+    for name, rotation in rotations.items():
+        found, errors[name] = parameters(name, rotation, networks[name], nearest=nearest)
+        outputs = rotation.weight[0] if rotation.weight else 0
+        scale = torch.ones(outputs) if rotation.scale is None else rotation.scale
+        scale = scale.to(rotation.dtype)
+        is_linear = rotation.kind == LINEAR
         layers[name] = {
             "boft_R": torch.stack([-q for q in found]),
             "boft_s": scale[:, None] if is_linear else scale[None],
@@ -114,9 +114,11 @@ def write(
     return errors, notes
 
 
-def _settings(turns: Mapping[str, Turn]) -> Iterator[tuple[tuple[str, int, int], Build]]:
+def _settings(
+    rotations: Mapping[str, LayerRotation],
+) -> Iterator[tuple[tuple[str, int, int], Build]]:
     """Yield ("size" or "number" of blocks, its value, factors), with the network at a width."""
-    for by, value, size in sizes(turns):
+    for by, value, size in sizes(rotations):
         for depth in range(1, _DEEPEST):
             yield (by, value, depth), functools.partial(_sized, size, depth)
 

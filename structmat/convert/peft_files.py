@@ -13,7 +13,7 @@ from torch import Tensor
 from structmat._util.files import write_bytes, write_json
 from structmat.adapters.checkpoint import PEFT_SETTINGS
 from structmat.adapters.saved_tensors import to_bytes
-from structmat.convert.adaptation import Adaptation, Turn
+from structmat.convert.adaptation import Adaptation, LayerRotation
 from structmat.convert.tensor_files import floating, read_json, read_numbers
 from structmat.errors import FileError
 
@@ -40,13 +40,15 @@ class PeftFiles:
     layers: dict[str, dict[str, Tensor]]
     rest: dict[str, Tensor]
 
-    def adaptation(self, source: str, turns: Mapping[str, Turn], notes: list[str]) -> Adaptation:
+    def adaptation(
+        self, source: str, rotations: Mapping[str, LayerRotation], notes: list[str]
+    ) -> Adaptation:
         """Return these rotations with their biases and base weights, and other trained tensors."""
-        turns = {
+        rotations = {
             name: replace(
-                turn, bias=self.layers[name].get(_BIAS), base=self.layers[name].get(_WEIGHT)
+                rotation, bias=self.layers[name].get(_BIAS), base=self.layers[name].get(_WEIGHT)
             )
-            for name, turn in turns.items()
+            for name, rotation in rotations.items()
         }
         saved = self.config.get("modules_to_save") or []
         trained = dict.fromkeys(
@@ -59,7 +61,7 @@ class PeftFiles:
         pretrained = self.config.get("base_model_name_or_path")
         return Adaptation(
             source,
-            turns,
+            rotations,
             self.rest,
             list(trained),
             notes=notes,
@@ -156,14 +158,14 @@ def write(
     if "" in layers:
         raise FileError("the model is a single layer, but PEFT adapts layers within a model")
     biases = {
-        f"{_PREFIX}{name}.{_BIAS}": turn.bias
-        for name, turn in adaptation.turns.items()
-        if turn.bias is not None
+        f"{_PREFIX}{name}.{_BIAS}": rotation.bias
+        for name, rotation in adaptation.rotations.items()
+        if rotation.bias is not None
     }
     bases = {
-        f"{_PREFIX}{name}.{_WEIGHT}": turn.base
-        for name, turn in adaptation.turns.items()
-        if turn.base is not None
+        f"{_PREFIX}{name}.{_WEIGHT}": rotation.base
+        for name, rotation in adaptation.rotations.items()
+        if rotation.base is not None
     }
     tensors = {
         f"{_PREFIX}{name}.{part}": value

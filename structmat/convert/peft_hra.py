@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from structmat.convert import peft_files
-from structmat.convert.adaptation import REFLECTIONS, Adaptation, Blocks, Turn
+from structmat.convert.adaptation import REFLECTIONS, Adaptation, Blocks, LayerRotation
 from structmat.convert.tensor_files import Weights
 from structmat.errors import FileError
 from structmat.networks.network import Network
@@ -25,19 +25,19 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
     """Read an HRA checkpoint of PEFT."""
     files = peft_files.read(folder, ("hra_u",))
     orthogonalised = bool(files.config.get("apply_GS", False))
-    turns = {}
+    rotations = {}
     for name, parts in files.layers.items():
         u = parts["hra_u"]
         if u.ndim != 2 or len(u) < 2:
             raise FileError(f"{name}: hra_u of shape {tuple(u.shape)}, not (inputs, reflections)")
         width = len(u)
-        turns[name] = Turn(
+        rotations[name] = LayerRotation(
             Network.of(width, [[np.arange(width).tolist()]]),
             _Made(u, orthogonalised=orthogonalised),
             dtype=at_least_float32(u.dtype),
             parametrization=REFLECTIONS,
         )
-    return files.adaptation("PEFT's HRA", turns, [])
+    return files.adaptation("PEFT's HRA", rotations, [])
 
 
 class _Made:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from structmat.convert import peft_files
-from structmat.convert.adaptation import Adaptation, Blocks, Turn
+from structmat.convert.adaptation import Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley, from_upper, upper
 from structmat.convert.layer_names import Names
 from structmat.convert.subnetworks import Build, best, sizes
@@ -42,7 +42,7 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
             "a truncated Neumann series: PEFT's blocks are not orthogonal, with an error that grows"
             " with their angles"
         ]
-    turns = {}
+    rotations = {}
     for name, parts in files.layers.items():
         if "oft_embedding_R.weight" in parts:
             raise FileError(f"{name}: OFT of an embedding is not supported; merge it in PEFT")
@@ -60,13 +60,13 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
             raise FileError(f"{name}: {error}") from None
         made = _Made(x, config, width)
         five = series and _terms(config) == 5 and _halves_last(config)
-        turns[name] = Turn(
+        rotations[name] = LayerRotation(
             network,
             made,
             dtype=at_least_float32(x.dtype),
             series=made.q() if five else None,
         )
-    return files.adaptation("PEFT's OFT", turns, notes)
+    return files.adaptation("PEFT's OFT", rotations, notes)
 
 
 def _width(name: str, weights: Weights | None, files: peft_files.PeftFiles) -> int:
@@ -145,7 +145,7 @@ def _projected(q: Tensor, eps: float) -> Tensor:
 
 
 def write(
-    adaptation: Adaptation, turns: Mapping[str, Turn], folder: Path, *, nearest: bool
+    adaptation: Adaptation, rotations: Mapping[str, LayerRotation], folder: Path, *, nearest: bool
 ) -> tuple[dict[str, float], list[str]]:
     """Write rotations as an OFT checkpoint of PEFT; return the largest error by layer, and notes.
 
@@ -156,28 +156,29 @@ def write(
     FileError
         If a network is not block-diagonal, or outputs are scaled.
     """
-    for name, turn in turns.items():
-        check_inputs(name, turn, "PEFT's OFT")
-        check_unscaled(name, turn, "PEFT's OFT")
-        check_peft_layer(name, turn, "OFT")
+    for name, rotation in rotations.items():
+        check_inputs(name, rotation, "PEFT's OFT")
+        check_unscaled(name, rotation, "PEFT's OFT")
+        check_peft_layer(name, rotation, "OFT")
     settings: list[tuple[tuple[str, int], Build]] = [
-        ((by, value), functools.partial(_sized, size)) for by, value, size in sizes(turns)
+        ((by, value), functools.partial(_sized, size)) for by, value, size in sizes(rotations)
     ]
     (by, size), networks = best(
-        turns, settings, "PEFT's OFT has one stage with blocks of adjacent wires"
+        rotations, settings, "PEFT's OFT has one stage with blocks of adjacent wires"
     )
     series = not nearest and all(
-        turn.series is not None and turn.network == networks[name] for name, turn in turns.items()
+        rotation.series is not None and rotation.network == networks[name]
+        for name, rotation in rotations.items()
     )
     layers, errors = {}, {}
-    for name, turn in turns.items():
-        if series and turn.series is not None:
-            q = turn.series.to(turn.dtype)
+    for name, rotation in rotations.items():
+        if series and rotation.series is not None:
+            q = rotation.series.to(rotation.dtype)
             made = neumann(q, 5).to(torch.float64)
-            errors[name] = float((made - turn.blocks()[0]).abs().max())
+            errors[name] = float((made - rotation.blocks()[0]).abs().max())
             layers[name] = {"oft_R.weight": upper(q)}
             continue
-        (q,), errors[name] = parameters(name, turn, networks[name], nearest=nearest)
+        (q,), errors[name] = parameters(name, rotation, networks[name], nearest=nearest)
         layers[name] = {"oft_R.weight": upper(-q)}
     config = {
         "peft_type": "OFT",

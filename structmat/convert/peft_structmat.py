@@ -21,7 +21,7 @@ from structmat.adapters.layouts import ConvolutionLayout
 from structmat.adapters.recipes import builder, fits, side_by_side
 from structmat.adapters.selection import compiled
 from structmat.convert import peft_files, structmat_files
-from structmat.convert.adaptation import Adaptation, Shape, Turn, layout
+from structmat.convert.adaptation import Adaptation, LayerRotation, Shape, layout
 from structmat.convert.inverse_parametrization import upper
 from structmat.convert.layer_names import Names
 from structmat.convert.tensor_files import Weights
@@ -48,12 +48,12 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
             " in PEFT"
         )
     names = {} if weights is None else Names(weights, files.layers).of
-    turns = {}
+    rotations = {}
     for name, parts in files.layers.items():
         generators = _generators(parts)
         shape = None if weights is None else weights.shape(f"{names[name]}.weight")
         network = _network(config, name, generators, shape)
-        turns[name] = Turn(
+        rotations[name] = LayerRotation(
             network,
             partial(
                 structmat_files.blocks_of,
@@ -69,11 +69,11 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
             series=structmat_files.series(config.parametrization, generators),
             field=config.field,
         )
-    return files.adaptation("structmat in PEFT", turns, [])
+    return files.adaptation("structmat in PEFT", rotations, [])
 
 
 def write(
-    adaptation: Adaptation, turns: Mapping[str, Turn], folder: Path, *, nearest: bool
+    adaptation: Adaptation, rotations: Mapping[str, LayerRotation], folder: Path, *, nearest: bool
 ) -> tuple[dict[str, float], list[str]]:
     """Write rotations as PEFT would save them; return the largest error by layer, and notes.
 
@@ -84,24 +84,25 @@ def write(
     """
     layers: dict[str, dict[str, Tensor]] = {}
     errors, kinds = {}, {}
-    for name, turn in turns.items():
-        kinds[name], found = structmat_files.generators(name, turn, nearest=nearest)
+    for name, rotation in rotations.items():
+        kinds[name], found = structmat_files.generators(name, rotation, nearest=nearest)
         layers[name] = {
-            f"structmat_{turn.side}.generators.{k}": upper(part.q) for k, part in enumerate(found)
+            f"structmat_{rotation.side}.generators.{k}": upper(part.q)
+            for k, part in enumerate(found)
         }
         errors[name] = max((part.error for part in found), default=0.0)
-    scaled = any(turn.is_scaled for turn in turns.values())
+    scaled = any(rotation.is_scaled for rotation in rotations.values())
     if scaled:
-        for name, turn in turns.items():
-            layers[name][SCALE] = _factors(turn)
-    topology, patterns = _patterns({name: turn.network for name, turn in turns.items()})
-    kinds_of = {name: layout(turn)[0] for name, turn in turns.items()}
+        for name, rotation in rotations.items():
+            layers[name][SCALE] = _factors(rotation)
+    topology, patterns = _patterns({name: rotation.network for name, rotation in rotations.items()})
+    kinds_of = {name: layout(rotation)[0] for name, rotation in rotations.items()}
     fields = {n: kind.field for n, kind in kinds_of.items() if issubclass(kind, ConvolutionLayout)}
     config = _config()(
         topology=topology,
         topology_pattern=patterns,
         parametrization=_one(kinds, "parametrization", "cayley"),
-        side=_one({name: turn.side for name, turn in turns.items()}, "side", "inputs"),
+        side=_one({name: rotation.side for name, rotation in rotations.items()}, "side", "inputs"),
         field=_one(fields, "field", "receptive"),
         scale=scaled,
     ).to_dict()
@@ -165,10 +166,10 @@ def _widths(config: Any, kept: Any) -> Iterable[int]:
     return [int(key.removeprefix(start)) for key in config.networks if key.startswith(start)]
 
 
-def _factors(turn: Turn) -> Tensor:
-    kind, layer = layout(turn)
-    scale = torch.ones(kind.output_width(layer)) if turn.scale is None else turn.scale
-    return scale.to(turn.dtype)
+def _factors(rotation: LayerRotation) -> Tensor:
+    kind, layer = layout(rotation)
+    scale = torch.ones(kind.output_width(layer)) if rotation.scale is None else rotation.scale
+    return scale.to(rotation.dtype)
 
 
 def _one(values: Mapping[str, str], what: str, default: str) -> str:

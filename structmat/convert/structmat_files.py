@@ -20,12 +20,12 @@ from structmat.convert.adaptation import (
     REFLECTIONS,
     Adaptation,
     Blocks,
-    Turn,
+    LayerRotation,
     layout,
 )
 from structmat.convert.inverse_parametrization import (
     Coordinates,
-    HalfTurnError,
+    MinusOneError,
     coordinates,
     from_upper,
     logarithms,
@@ -45,7 +45,7 @@ def read(folder: Path) -> Adaptation:
     """Read files written by `save_adapter`."""
     saved, tensors = read_adapter(folder)
     rest = dict(tensors)
-    turns = {}
+    rotations = {}
     for name, recipe in saved.recipes.items():
         prefix = f"{name}." if name else ""
         if len(recipe.networks) > 1:
@@ -71,7 +71,7 @@ def read(folder: Path) -> Adaptation:
                 " merge(model, unload=True)"
             )
         kind = LINEAR if kind == QUANTISED else kind  # the dequantised weight is rotated
-        turns[name] = Turn(
+        rotations[name] = LayerRotation(
             network,
             partial(blocks_of, network, recipe.parametrization, generators, reduced=recipe.reduced),
             side,
@@ -86,7 +86,7 @@ def read(folder: Path) -> Adaptation:
         )
     return Adaptation(
         "structmat",
-        turns,
+        rotations,
         rest,
         trained=saved.trained,
         statistics=saved.statistics,
@@ -117,7 +117,7 @@ def blocks_of(
 
 
 def write(
-    adaptation: Adaptation, turns: Mapping[str, Turn], folder: Path, *, nearest: bool
+    adaptation: Adaptation, rotations: Mapping[str, LayerRotation], folder: Path, *, nearest: bool
 ) -> dict[str, float]:
     """Write rotations as `save_adapter` does, and return the largest error of a block, by layer.
 
@@ -135,53 +135,55 @@ def write(
         )
     tensors = dict(adaptation.whole)
     recipes, weights, errors = {}, {}, {}
-    for name, turn in turns.items():
+    for name, rotation in rotations.items():
         prefix = f"{name}." if name else ""
-        kind, found = generators(name, turn, nearest=nearest)
+        kind, found = generators(name, rotation, nearest=nearest)
         for k, part in enumerate(found):
-            tensors[f"{prefix}{PREFIX}{turn.side}.generators.{k}"] = upper(part.q)
-        if turn.scale is not None:
-            tensors[prefix + SCALE] = turn.scale.to(turn.dtype)
-        if turn.bias is not None:
-            tensors[prefix + BIAS] = turn.bias
-        if turn.base is not None:
-            tensors[prefix + BASE] = turn.base
-        assert turn.weight is not None
-        layer, _ = layout(turn)
+            tensors[f"{prefix}{PREFIX}{rotation.side}.generators.{k}"] = upper(part.q)
+        if rotation.scale is not None:
+            tensors[prefix + SCALE] = rotation.scale.to(rotation.dtype)
+        if rotation.bias is not None:
+            tensors[prefix + BIAS] = rotation.bias
+        if rotation.base is not None:
+            tensors[prefix + BASE] = rotation.base
+        assert rotation.weight is not None
+        layer, _ = layout(rotation)
         recipes[name] = Recipe(
-            {turn.side: turn.network},
+            {rotation.side: rotation.network},
             kind,
-            scale=turn.scale is not None,
-            bias=turn.bias is not None,
+            scale=rotation.scale is not None,
+            bias=rotation.bias is not None,
             field=layer.field,
-            base=turn.base is not None,
+            base=rotation.base is not None,
         )
-        weights[name] = (layer.__name__, turn.weight)
+        weights[name] = (layer.__name__, rotation.weight)
         errors[name] = max((part.error for part in found), default=0.0)
     saved = Saved(recipes, weights, adaptation.trained, adaptation.statistics)
     write_adapter(folder, saved, tensors)
     return errors
 
 
-def generators(name: str, turn: Turn, *, nearest: bool) -> tuple[str, list[Coordinates]]:
+def generators(
+    name: str, rotation: LayerRotation, *, nearest: bool
+) -> tuple[str, list[Coordinates]]:
     """Return a parametrization that represents the blocks, and their generators by bank."""
-    width = turn.network.width
-    if turn.parametrization == REFLECTIONS and width > _DENSE:
+    width = rotation.network.width
+    if rotation.parametrization == REFLECTIONS and width > _DENSE:
         raise FileError(
             f"{name}: reflections as one switch of all {width} wires would store"
             f" {width * (width - 1) // 2:,} numbers; convert to LoRA of the same rank, which is"
             " exact, or to a merged model"
         )
-    blocks = turn.blocks()
-    if turn.series is not None and not nearest:
-        q = turn.series.to(turn.dtype)
+    blocks = rotation.blocks()
+    if rotation.series is not None and not nearest:
+        q = rotation.series.to(rotation.dtype)
         made = PARAMETRIZATIONS[_SERIES](upper(q), q.shape[-1])
         return _SERIES, [Coordinates(q, float((made.double() - blocks[0]).abs().max()))]
     try:
         try:
             kind, make = "cayley", coordinates
-            return kind, [make(block, turn.dtype, nearest=nearest) for block in blocks]
-        except HalfTurnError:
-            return "exp", [logarithms(block, turn.dtype, nearest=nearest) for block in blocks]
+            return kind, [make(block, rotation.dtype, nearest=nearest) for block in blocks]
+        except MinusOneError:
+            return "exp", [logarithms(block, rotation.dtype, nearest=nearest) for block in blocks]
     except BlockError as error:
         raise FileError(f"{name}: {error}") from None

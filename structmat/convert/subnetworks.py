@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 import torch
 
-from structmat.convert.adaptation import Blocks, Turn
+from structmat.convert.adaptation import Blocks, LayerRotation
 from structmat.errors import FileError, WidthError
 from structmat.networks.network import Network
 
@@ -17,15 +17,17 @@ S = TypeVar("S")
 Build = Callable[[int], Network | None]  # the network of a format at a width, or None
 
 
-def sizes(turns: Mapping[str, Turn]) -> Iterator[tuple[str, int, Callable[[int], int]]]:
+def sizes(
+    rotations: Mapping[str, LayerRotation],
+) -> Iterator[tuple[str, int, Callable[[int], int]]]:
     """Yield the block sizes to try: a common size, or a common number of blocks for all layers.
 
     Each is "size" or "number", the value, and the function from a width to the block size, which is
     0 if that is not an integer. Blocks of more than twice the widest switch are not tried: large
     ones can represent any network, but lose its structure.
     """
-    radix = max((bank.radix for t in turns.values() for bank in t.network.banks), default=2)
-    widths = {turn.network.width for turn in turns.values()}
+    radix = max((bank.radix for t in rotations.values() for bank in t.network.banks), default=2)
+    widths = {rotation.network.width for rotation in rotations.values()}
     for size in range(2, 2 * radix + 1):
         yield "size", size, functools.partial(_divisor, size)
     if len(widths) > 1:
@@ -43,13 +45,13 @@ def _quotient(number: int, width: int) -> int:
 
 
 def best(
-    turns: Mapping[str, Turn], settings: Iterable[tuple[S, Build]], rule: str
+    rotations: Mapping[str, LayerRotation], settings: Iterable[tuple[S, Build]], rule: str
 ) -> tuple[S, dict[str, Network]]:
     """Return the setting with the fewest parameters that can represent every layer.
 
     Parameters
     ----------
-    turns : dict of layer name → Turn
+    rotations : dict of layer name → LayerRotation
     settings : pairs of a setting and its networks
     rule : str
         A description of the networks of the format, for the error message.
@@ -59,7 +61,7 @@ def best(
     FileError
         If there is none, because the format cannot represent the network of some layer.
     """
-    widths = {turn.network.width for turn in turns.values()}
+    widths = {rotation.network.width for rotation in rotations.values()}
     possible = []
     for setting, build in settings:
         built = {}
@@ -70,32 +72,34 @@ def best(
                 built[width] = None
         nets = {width: net for width, net in built.items() if net is not None}
         if len(nets) == len(widths):
-            cost = sum(nets[turn.network.width].parameters for turn in turns.values())
+            cost = sum(nets[rotation.network.width].parameters for rotation in rotations.values())
             possible.append((cost, setting, nets))
     possible.sort(key=lambda found: found[0])
     for _, setting, nets in possible:
-        if all(place(t.network, nets[t.network.width]) is not None for t in turns.values()):
-            return setting, {name: nets[t.network.width] for name, t in turns.items()}
-    raise FileError(_why_not(turns, [nets for _, _, nets in possible], rule))
+        if all(place(t.network, nets[t.network.width]) is not None for t in rotations.values()):
+            return setting, {name: nets[t.network.width] for name, t in rotations.items()}
+    raise FileError(_why_not(rotations, [nets for _, _, nets in possible], rule))
 
 
-def _why_not(turns: Mapping[str, Turn], tried: list[dict[int, Network]], rule: str) -> str:
+def _why_not(
+    rotations: Mapping[str, LayerRotation], tried: list[dict[int, Network]], rule: str
+) -> str:
     """Return a message about the obstacle in the attempt that succeeds for most layers."""
     furthest = (-1, "")
     for nets in tried:
-        for k, (name, turn) in enumerate(turns.items()):
-            inside = nets[turn.network.width]
-            if place(turn.network, inside) is None:
-                stage = first_outside(turn.network, inside)
+        for k, (name, rotation) in enumerate(rotations.items()):
+            inside = nets[rotation.network.width]
+            if place(rotation.network, inside) is None:
+                stage = first_outside(rotation.network, inside)
                 if (reached := k * 10**6 + stage) > furthest[0]:
-                    wires = turn.network.stages[stage].banks[0].reads[0].tolist()
+                    wires = rotation.network.stages[stage].banks[0].reads[0].tolist()
                     listed = ", ".join(map(str, wires[:8])) + (", …" if len(wires) > 8 else "")
                     furthest = (
                         reached,
                         f"{name}: stage {stage + 1} of its network has a switch of wires {listed}",
                     )
                 break
-    where = furthest[1] or f"widths {sorted({t.network.width for t in turns.values()})}"
+    where = furthest[1] or f"widths {sorted({t.network.width for t in rotations.values()})}"
     return f"{where}; {rule}. LoRA and merged models support any network"
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from structmat.adapters.shared_weights import FLAG, clear_flags, is_kept, names_of_layers
-from structmat.convert.adaptation import EMBEDDING, Turn
+from structmat.convert.adaptation import EMBEDDING, LayerRotation
 from structmat.convert.tensor_files import FileWeights
 from structmat.errors import FileError
 
@@ -34,7 +34,7 @@ class Untied:
 
 def untied(
     weights: FileWeights,
-    turns: Mapping[str, Turn],
+    rotations: Mapping[str, LayerRotation],
     layers: Mapping[str, str],
     whole: Collection[str],
 ) -> Untied:
@@ -43,7 +43,7 @@ def untied(
     Parameters
     ----------
     weights : FileWeights
-    turns : mapping from the name of a layer to its rotation
+    rotations : mapping from the name of a layer to its rotation
     layers : mapping from the name of a layer to that in the model
     whole : names in the model of tensors that were trained
 
@@ -53,7 +53,7 @@ def untied(
         If a weight may be tied, but transformers is not available to determine to which.
     """
     if weights.skeleton is None:
-        _check_not_tied(weights, turns, layers)
+        _check_not_tied(weights, rotations, layers)
         return Untied()
     model = weights.skeleton.model
     adapted = {f"{layer}.weight": name for name, layer in layers.items()}
@@ -109,7 +109,7 @@ class Group:
 
 
 def _check_not_tied(
-    weights: FileWeights, turns: Mapping[str, Turn], layers: Mapping[str, str]
+    weights: FileWeights, rotations: Mapping[str, LayerRotation], layers: Mapping[str, str]
 ) -> None:
     folder = weights.source if weights.source.is_dir() else weights.source.parent
     parts = list(_dicts(weights.settings))
@@ -118,8 +118,8 @@ def _check_not_tied(
     ):
         return
     sizes = {part["vocab_size"] for part in parts if "vocab_size" in part}
-    for name, turn in turns.items():
-        if turn.kind == EMBEDDING or weights.shape(f"{layers[name]}.weight")[0] in sizes:
+    for name, rotation in rotations.items():
+        if rotation.kind == EMBEDDING or weights.shape(f"{layers[name]}.weight")[0] in sizes:
             raise FileError(
                 f"{name}: {folder / CONFIG} may tie this weight to another, such as an output head;"
                 " transformers, which could tell, is missing or does not know the model; install"

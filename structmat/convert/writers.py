@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from structmat.adapters.shared_weights import names_of_layers
-from structmat.convert.adaptation import CONVOLUTION, LINEAR, Turn
+from structmat.convert.adaptation import CONVOLUTION, LINEAR, LayerRotation
 from structmat.convert.inverse_parametrization import coordinates
 from structmat.convert.subnetworks import placed
 from structmat.errors import BlockError, FileError
@@ -15,7 +15,7 @@ from structmat.networks.network import Network
 
 
 def parameters(
-    name: str, turn: Turn, inside: Network, *, nearest: bool
+    name: str, rotation: LayerRotation, inside: Network, *, nearest: bool
 ) -> tuple[list[Tensor], float]:
     """Return Q of each bank of a format's network, and the largest error of an entry of a block.
 
@@ -26,15 +26,15 @@ def parameters(
     """
     try:
         found = [
-            coordinates(block, turn.dtype, nearest=nearest)
-            for block in placed(turn.network, turn.blocks(), inside)
+            coordinates(block, rotation.dtype, nearest=nearest)
+            for block in placed(rotation.network, rotation.blocks(), inside)
         ]
     except BlockError as error:
         raise FileError(f"{name}: {error}") from None
     return [part.q for part in found], max((part.error for part in found), default=0.0)
 
 
-def refuse_base(turns: Mapping[str, Turn], target: str) -> None:
+def refuse_base(rotations: Mapping[str, LayerRotation], target: str) -> None:
     """Raise an error for layers whose own weight is in the file, if a format cannot store it.
 
     Raises
@@ -42,10 +42,11 @@ def refuse_base(turns: Mapping[str, Turn], target: str) -> None:
     FileError
         For such a layer.
     """
-    for name, turn in turns.items():
-        if turn.base is not None:
+    for name, rotation in rotations.items():
+        if rotation.base is not None:
             raise FileError(
-                f"{name}: the file contains a weight of the layer, {tuple(turn.base.shape)}, which"
+                f"{name}: the file contains a weight of the layer, {tuple(rotation.base.shape)},"
+                " which"
                 f" differs from the pretrained model's, and {target} cannot store it; convert to a"
                 " merged model, or to structmat's or PEFT's files"
             )
@@ -87,7 +88,7 @@ def refuse_shared(model: nn.Module | None, layers: Mapping[str, str], target: st
             )
 
 
-def check_inputs(name: str, turn: Turn, target: str) -> None:
+def check_inputs(name: str, rotation: LayerRotation, target: str) -> None:
     """Raise an error for rotated outputs.
 
     Raises
@@ -95,14 +96,14 @@ def check_inputs(name: str, turn: Turn, target: str) -> None:
     FileError
         For a rotation of outputs.
     """
-    if turn.side != "inputs":
+    if rotation.side != "inputs":
         raise FileError(
             f"{name}: its outputs are rotated, but {target} rotates inputs; convert to LyCORIS,"
             " LoRA or a merged model"
         )
 
 
-def check_unscaled(name: str, turn: Turn, target: str) -> None:
+def check_unscaled(name: str, rotation: LayerRotation, target: str) -> None:
     """Raise an error for scaled outputs.
 
     Raises
@@ -110,14 +111,14 @@ def check_unscaled(name: str, turn: Turn, target: str) -> None:
     FileError
         If some scale is not 1.
     """
-    if turn.is_scaled:
+    if rotation.is_scaled:
         raise FileError(
             f"{name}: its outputs are scaled, but {target} has no scales; convert to LoRA or a"
             " merged model"
         )
 
 
-def check_peft_layer(name: str, turn: Turn, method: str) -> None:
+def check_peft_layer(name: str, rotation: LayerRotation, method: str) -> None:
     """Raise an error for a layer that PEFT's rotations do not support.
 
     Raises
@@ -125,14 +126,14 @@ def check_peft_layer(name: str, turn: Turn, method: str) -> None:
     FileError
         For such a layer.
     """
-    if turn.kind not in (LINEAR, CONVOLUTION) or len(turn.weight or (1, 1)) not in (2, 4):
-        layer = (turn.kind or "layer").removesuffix("Layout")
+    if rotation.kind not in (LINEAR, CONVOLUTION) or len(rotation.weight or (1, 1)) not in (2, 4):
+        layer = (rotation.kind or "layer").removesuffix("Layout")
         raise FileError(
-            f"{name}: {layer} with weight {turn.weight}; PEFT's {method} supports only linear"
+            f"{name}: {layer} with weight {rotation.weight}; PEFT's {method} supports only linear"
             " layers and receptive fields of Conv2d; convert to LoRA or a merged model"
         )
-    if turn.kind == CONVOLUTION and turn.weight is not None:
-        if turn.groups > 1:
+    if rotation.kind == CONVOLUTION and rotation.weight is not None:
+        if rotation.groups > 1:
             raise FileError(f"{name}: PEFT's {method} does not support convolutions with groups")
-        if turn.weight[2] != turn.weight[3]:
+        if rotation.weight[2] != rotation.weight[3]:
             raise FileError(f"{name}: PEFT's {method} supports only square kernels")

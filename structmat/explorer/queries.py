@@ -6,7 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from structmat.errors import SpecError, StructmatError, shown, whole
+from structmat.errors import SpecError, StructmatError, abbreviated, checked_integer
 from structmat.families import Family, parse
 from structmat.families.registry import entry
 from structmat.networks.network import Network
@@ -53,13 +53,13 @@ in Python and for `structmat show` there is no such limit
     """
     if not isinstance(question, Mapping):
         raise SpecError(
-            f"{shown(question)}: a question is an object with a width and a spec or stages"
+            f"{abbreviated(question)}: a question is an object with a width and a spec or stages"
         )
     width = _width(question.get("width"))
     if "stages" in question:
         return Asked(_drawn(width, question["stages"]), None)
     family = named(question.get("spec"))
-    depth = family.promised(width).depth
+    depth = family.claims(width).depth
     _check_size(width, depth or 0)
     net = family(width)
     _check_size(width, net.depth)
@@ -83,7 +83,7 @@ def named(spec: Any) -> Family:
     for name, value in family.options:
         _check_option(family, name, value)
     if "rng" in entry(family.name).options and dict(family.options).get("rng") is None:
-        return family.having(rng=0)
+        return family.with_options(rng=0)
     return family
 
 
@@ -101,12 +101,12 @@ def _width(value: Any) -> int:
         try:
             value = int(value)
         except ValueError:
-            raise StructmatError(f"width={shown(value)}: width must be an integer") from None
-    width = whole(value, "width", 1)
+            raise StructmatError(f"width={abbreviated(value)}: width must be an integer") from None
+    width = checked_integer(value, "width", 1)
     if width > WIDEST:
         raise StructmatError(
-            f"width={shown(width)}: the explorer takes up to {WIDEST:,} wires; in Python and for"
-            " `structmat show` there is no such limit"
+            f"width={abbreviated(width)}: the explorer takes up to {WIDEST:,} wires; in Python and"
+            " for `structmat show` there is no such limit"
         )
     return width
 
@@ -119,7 +119,8 @@ def _check_option(family: Family, name: str, value: Any) -> None:
             _check_option(family, name, part)
     elif isinstance(value, int | float) and abs(value) > _LARGEST:
         raise StructmatError(
-            f"{family.name}({name}={shown(value)}): the explorer takes numbers up to {_LARGEST:,};"
+            f"{family.name}({name}={abbreviated(value)}): the explorer takes numbers up to"
+            f" {_LARGEST:,};"
             " in Python there is no such limit"
         )
 
@@ -136,6 +137,8 @@ def _drawn(width: int, stages: Any) -> Network:
     if width > DRAWN:
         raise StructmatError(f"width={width}: up to {DRAWN} wires can be drawn by hand")
     if not isinstance(stages, list) or not all(isinstance(stage, list) for stage in stages):
-        raise SpecError(f"stages={shown(stages)}: give a list of stages, each a list of switches")
+        raise SpecError(
+            f"stages={abbreviated(stages)}: give a list of stages, each a list of switches"
+        )
     _check_size(width, len(stages))
     return Network.of(width, stages)

@@ -85,7 +85,7 @@ def precomputed(
     with bar("explore", len(pairs), unit="network", shown=progress) as steps:
         for family, width in pairs:
             question = {"spec": str(family), "width": width}
-            if family.takes(width):
+            if family.accepts(width):
                 dimension = measured(asked(question).network)
                 found.append(answer(question) | {"dimension": dimension})
             if steps is not None:

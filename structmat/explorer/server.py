@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from structmat._util.files import parse_json
-from structmat.errors import FileError, StructmatError, whole
+from structmat.errors import FileError, StructmatError, checked_integer
 from structmat.explorer.answers import answer, refusal
 from structmat.explorer.dimension_process import SECONDS, Measurer
 from structmat.explorer.html import page
@@ -60,7 +60,7 @@ class Server(ThreadingHTTPServer):
         *,
         seconds: float = SECONDS,
     ) -> None:
-        if whole(port, "port") > _LAST_PORT:
+        if checked_integer(port, "port") > _LAST_PORT:
             raise StructmatError(f"port={port}: ports go up to {_LAST_PORT}; 0 selects a free one")
         try:
             super().__init__((HOST, port), _Handler)

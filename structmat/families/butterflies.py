@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from structmat.errors import StructmatError, is_sequence, shown, whole
+from structmat.errors import StructmatError, abbreviated, checked_integer, is_sequence
 from structmat.families.arithmetic import below_two, not_composite, prime_factors
 from structmat.families.registry import Claims, family
 from structmat.networks.network import Network
@@ -28,7 +28,7 @@ def digit_bank(width: int, radix: int, stride: int) -> Bank:
 
 
 def _block_refuses(width: int, block: int) -> str | None:
-    size = whole(block, "block", 2)
+    size = checked_integer(block, "block", 2)
     return None if width % size == 0 else f"width must be a multiple of {size}"
 
 
@@ -65,7 +65,7 @@ def block_diagonal(width: int, block: int) -> Network:
 
 
 def _butterfly_refuses(width: int, block: int, depth: int | None) -> str | None:
-    size = whole(block, "block", 2)
+    size = checked_integer(block, "block", 2)
     if size % 2:
         raise StructmatError(f"block={size}: a butterfly pairs half-blocks, so block must be even")
     bundles = 2 * width // size
@@ -73,7 +73,7 @@ def _butterfly_refuses(width: int, block: int, depth: int | None) -> str | None:
         if width % size or bundles & (bundles - 1):
             return f"width must be {size}·2^k to be dense"
         return None
-    doublings = whole(depth, "depth", 1) - 1
+    doublings = checked_integer(depth, "depth", 1) - 1
     if doublings > 64:  # exceeds any memory, and is too long to print
         return f"width must be a multiple of {size}·2^{doublings}, block·2^(depth−1)"
     if width % (size << doublings):
@@ -159,15 +159,21 @@ def radices_refuse(
     if not isinstance(reverse, bool | np.bool_):
         raise StructmatError(f"reverse={reverse!r}: reverse must be True or False")
     if radices is not None and largest is not None:
-        raise StructmatError(f"radices={shown(radices)}, largest={largest}: give one of them")
+        raise StructmatError(f"radices={abbreviated(radices)}, largest={largest}: give one of them")
     if largest is not None:
-        whole(largest, "largest", 2)
+        checked_integer(largest, "largest", 2)
     if radices is None:
         return below_two(width)
     if not is_sequence(radices):
-        raise StructmatError(f"radices={shown(radices)}: radices must be a sequence such as (2, 3)")
-    product = math.prod(whole(radix, "radix", 2) for radix in radices)
-    return None if product == width else f"the radices' product {shown(product)} must be the width"
+        raise StructmatError(
+            f"radices={abbreviated(radices)}: radices must be a sequence such as (2, 3)"
+        )
+    product = math.prod(checked_integer(radix, "radix", 2) for radix in radices)
+    return (
+        None
+        if product == width
+        else f"the radices' product {abbreviated(product)} must be the width"
+    )
 
 
 def _radices(width: int, radices: Sequence[int] | None, largest: int | None) -> list[int]:
@@ -240,7 +246,9 @@ def _monarch_refuses(width: int, radices: Sequence[int] | None) -> str | None:
         return not_composite(width)
     rule = radices_refuse(width, radices, largest=None, reverse=False)
     if len(radices) != 2:
-        raise StructmatError(f"radices={shown(tuple(radices))}: a Monarch network has two radices")
+        raise StructmatError(
+            f"radices={abbreviated(tuple(radices))}: a Monarch network has two radices"
+        )
     return rule
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from structmat.errors import GraphError, check_source, random_source, whole
+from structmat.errors import GraphError, check_source, checked_integer, random_source
 from structmat.families.arithmetic import prime_factors
 from structmat.families.graphs import check_edges, network_of
 from structmat.families.registry import Claims, family
@@ -23,9 +23,9 @@ _LANCZOS = 64  # number of vectors; the eigenvalues of a large graph are closely
 
 
 def _regular_refuses(width: int, degree: int, rng: object, repeat: int) -> str | None:
-    whole(repeat, "repeat", 1)
+    checked_integer(repeat, "repeat", 1)
     check_source(rng)
-    size = whole(degree, "degree", 1)
+    size = checked_integer(degree, "degree", 1)
     if width <= size:
         return f"width must be above {size}, the degree"
     if width * size % 2:
@@ -88,7 +88,7 @@ def _random_regular(width: int, degree: int, source: np.random.Generator) -> nx.
 
 
 def _ramanujan_refuses(width: int, degree: int, rng: object, repeat: int) -> str | None:
-    return _regular_refuses(width, whole(degree, "degree", 3), rng, repeat)
+    return _regular_refuses(width, checked_integer(degree, "degree", 3), rng, repeat)
 
 
 def _ramanujan_claims(width: int, degree: int, rng: object, repeat: int) -> Claims:  # noqa: ARG001
@@ -169,7 +169,7 @@ def _is_ramanujan(graph: nx.Graph[int], degree: int) -> bool:
 
 
 def _margulis_refuses(width: int, repeat: int) -> str | None:
-    whole(repeat, "repeat", 1)
+    checked_integer(repeat, "repeat", 1)
     square = width > 1 and math.isqrt(width) ** 2 == width
     return None if square else "width must be n², n at least 2"
 
@@ -219,7 +219,7 @@ def margulis(width: int, repeat: int = 1) -> Network:
 
 
 def _chordal_refuses(width: int, repeat: int) -> str | None:
-    whole(repeat, "repeat", 1)
+    checked_integer(repeat, "repeat", 1)
     prime = width >= 5 and len(prime_factors(width)) == 1
     return None if prime else "width must be a prime, at least 5"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from structmat.errors import whole
+from structmat.errors import checked_integer
 from structmat.families.arithmetic import below_two, ceil_log
 from structmat.families.registry import Claims, family
 from structmat.networks.network import Network
@@ -13,7 +13,7 @@ from structmat.networks.stage import Bank, Stage
 
 def _knodel_refuses(width: int, depth: int | None) -> str | None:
     if depth is not None:
-        whole(depth, "depth", 1)
+        checked_integer(depth, "depth", 1)
     return None if width % 2 == 0 else "width must be even"
 
 

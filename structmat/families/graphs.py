@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 
-from structmat.errors import StructmatError, is_sequence, shown, whole
+from structmat.errors import StructmatError, abbreviated, checked_integer, is_sequence
 from structmat.families.arithmetic import ceil_log, is_power
 from structmat.families.registry import Claims, family
 from structmat.graph import from_graph
@@ -75,8 +75,10 @@ def wholes(values: Any, name: str, least: int) -> tuple[int, ...]:
     (6, 4)
     """
     if not is_sequence(values) or len(values) == 0:
-        raise StructmatError(f"{name}={shown(values)}: {name} must be a sequence such as (3, 2)")
-    return tuple(whole(value, name[:-1], least) for value in values)
+        raise StructmatError(
+            f"{name}={abbreviated(values)}: {name} must be a sequence such as (3, 2)"
+        )
+    return tuple(checked_integer(value, name[:-1], least) for value in values)
 
 
 # Circulant and Cayley graphs ------------------------------------------------------------------
@@ -85,12 +87,12 @@ def wholes(values: Any, name: str, least: int) -> tuple[int, ...]:
 def _checked_offsets(offsets: Sequence[int]) -> tuple[int, ...]:
     steps = wholes(offsets, "offsets", 1)
     if len(set(steps)) < len(steps):
-        raise StructmatError(f"offsets={shown(offsets)}: offsets must be distinct")
+        raise StructmatError(f"offsets={abbreviated(offsets)}: offsets must be distinct")
     return steps
 
 
 def _circulant_refuses(width: int, offsets: Sequence[int], repeat: int) -> str | None:
-    whole(repeat, "repeat", 1)
+    checked_integer(repeat, "repeat", 1)
     least = 2 * max(_checked_offsets(offsets))
     return None if width >= least else f"width must be at least {least}, twice the largest offset"
 
@@ -166,14 +168,14 @@ def circulant(width: int, offsets: Sequence[int] = (1, 2), repeat: int = 1) -> N
 def _checked_generators(generators: Sequence[Sequence[int]]) -> tuple[Permutation, ...]:
     form = "generators must be permutations of the same 0 … k − 1, such as ((1, 0, 2), (0, 2, 1))"
     try:
-        tuples = tuple(tuple(whole(k, "symbol") for k in g) for g in generators)
+        tuples = tuple(tuple(checked_integer(k, "symbol") for k in g) for g in generators)
     except TypeError:
-        raise StructmatError(f"generators={shown(generators)}: {form}") from None
+        raise StructmatError(f"generators={abbreviated(generators)}: {form}") from None
     symbols = tuple(range(len(tuples[0]))) if tuples else ()
     if not symbols or any(tuple(sorted(g)) != symbols for g in tuples):
-        raise StructmatError(f"generators={shown(generators)}: {form}")
+        raise StructmatError(f"generators={abbreviated(generators)}: {form}")
     if symbols in tuples:
-        raise StructmatError(f"generators={shown(generators)}: omit the identity permutation")
+        raise StructmatError(f"generators={abbreviated(generators)}: omit the identity permutation")
     return tuples
 
 
@@ -190,14 +192,14 @@ def _group(generators: tuple[Permutation, ...]) -> tuple[Permutation, ...]:
         waiting += new
         if len(found) > _LARGEST_GROUP:
             raise StructmatError(
-                f"generators={shown(generators)}: they generate a group of more than"
+                f"generators={abbreviated(generators)}: they generate a group of more than"
                 f" {_LARGEST_GROUP} elements; use fewer, or permutations of fewer symbols"
             )
     return tuple(sorted(found))
 
 
 def _cayley_refuses(width: int, generators: Sequence[Sequence[int]], repeat: int) -> str | None:
-    whole(repeat, "repeat", 1)
+    checked_integer(repeat, "repeat", 1)
     order = len(_group(_checked_generators(generators)))
     if width == order:
         return None
@@ -284,8 +286,8 @@ def cayley_graph(width: int, generators: Sequence[Sequence[int]], repeat: int = 
 
 
 def _de_bruijn_refuses(width: int, symbols: int, repeat: int) -> str | None:
-    whole(repeat, "repeat", 1)
-    least = whole(symbols, "symbols", 2)
+    checked_integer(repeat, "repeat", 1)
+    least = checked_integer(symbols, "symbols", 2)
     return None if width >= least else f"width must be at least {least}, the symbols"
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from structmat.errors import whole
+from structmat.errors import checked_integer
 from structmat.families.arithmetic import below_two, not_power_of_two
 from structmat.families.butterflies import digit_bank
 from structmat.families.registry import Claims, family
@@ -20,7 +20,7 @@ def _neighbours(width: int, first: int, last: int) -> Stage:
 
 
 def _brickwall_refuses(width: int, depth: int | None) -> str | None:
-    if depth is not None and whole(depth, "depth", 1) > 1 and width == 2:
+    if depth is not None and checked_integer(depth, "depth", 1) > 1 and width == 2:
         return "width must be at least 3 where there is a second stage"
     return below_two(width)
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from structmat.errors import whole
+from structmat.errors import checked_integer
 from structmat.families.arithmetic import (
     below_two,
     ceil_log,
@@ -23,7 +23,7 @@ from structmat.networks.stage import Bank, Stage
 
 
 def _power_refuses(width: int, block: int) -> str | None:
-    size = whole(block, "block", 2)
+    size = checked_integer(block, "block", 2)
     return None if is_power(width, size) else f"width must be {size}^n, n at least 1"
 
 

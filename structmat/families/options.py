@@ -49,7 +49,7 @@ def taken(rule: Family, width: int) -> bool | None:
     True
     """
     try:
-        return rule.takes(width)
+        return rule.accepts(width)
     except FamilyError:
         raise
     except StructmatError:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from structmat.errors import StructmatError, shown, suggest, whole
+from structmat.errors import StructmatError, abbreviated, checked_integer, suggest
 from structmat.families.arithmetic import (
     ceil_log,
     divisors,
@@ -87,16 +87,19 @@ def _cartesian_claims(width: int, factors: list[tuple[str, int]], repeat: int) -
 
 
 def _product_refuses(width: int, graphs: Any, sides: Sequence[int], repeat: int) -> str | None:
-    whole(repeat, "repeat", 1)
+    checked_integer(repeat, "repeat", 1)
     lengths = wholes(sides, "sides", 2)
     if not isinstance(graphs, Sequence) or len(graphs) != len(lengths):
         raise StructmatError(
-            f'graphs={shown(graphs)}: graphs must be a sequence such as ("cycle", "path"), one'
+            f'graphs={abbreviated(graphs)}: graphs must be a sequence such as ("cycle", "path"),'
+            " one"
             f" graph for each side, here {len(lengths)}"
         )
     for graph, side in zip(graphs, lengths, strict=True):
         if graph not in _GRAPHS:
-            raise StructmatError(f"unknown graph {shown(graph)}{suggest(str(graph), _GRAPHS)}")
+            raise StructmatError(
+                f"unknown graph {abbreviated(graph)}{suggest(str(graph), _GRAPHS)}"
+            )
         if graph == "hypercube" and not_power_of_two(side):
             raise StructmatError(f"side={side}: the side of a hypercube must be 2^n")
     return _wrong_product(width, lengths)
@@ -104,7 +107,7 @@ def _product_refuses(width: int, graphs: Any, sides: Sequence[int], repeat: int)
 
 def _wrong_product(width: int, sides: tuple[int, ...]) -> str | None:
     total = math.prod(sides)
-    return None if total == width else f"the sides' product {shown(total)} must be the width"
+    return None if total == width else f"the sides' product {abbreviated(total)} must be the width"
 
 
 def _product_claims(width: int, graphs: Sequence[str], sides: Sequence[int], repeat: int) -> Claims:
@@ -159,7 +162,7 @@ def product(width: int, graphs: Sequence[str], sides: Sequence[int], repeat: int
 
 
 def _hypercube_refuses(width: int, repeat: int) -> str | None:
-    whole(repeat, "repeat", 1)
+    checked_integer(repeat, "repeat", 1)
     return not_power_of_two(width)
 
 
@@ -202,7 +205,7 @@ def hypercube(width: int, repeat: int = 1) -> Network:
 
 
 def _torus_refuses(width: int, sides: Sequence[int] | None, repeat: int) -> str | None:
-    whole(repeat, "repeat", 1)
+    checked_integer(repeat, "repeat", 1)
     if sides is None:
         return not_composite(width)
     return _wrong_product(width, wholes(sides, "sides", 2))
@@ -265,7 +268,7 @@ def torus(width: int, sides: Sequence[int] | None = None, repeat: int = 1) -> Ne
 
 
 def _hamming_refuses(width: int, radices: Sequence[int] | None, repeat: int) -> str | None:
-    whole(repeat, "repeat", 1)
+    checked_integer(repeat, "repeat", 1)
     rule = radices_refuse(width, radices, largest=None, reverse=False)
     if rule is None and max(_hamming_radices(width, radices)) > _LARGEST:
         return f"width must be a product of radices up to {_LARGEST}"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 
-from structmat.errors import check_source, random_source, whole
+from structmat.errors import check_source, checked_integer, random_source
 from structmat.families.registry import Claims, family
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
 
 
 def _random_refuses(width: int, block: int, depth: int, rng: object) -> str | None:
-    size = whole(block, "block", 2)
-    whole(depth, "depth", 1)
+    size = checked_integer(block, "block", 2)
+    checked_integer(depth, "depth", 1)
     check_source(rng)
     return None if width >= size else f"width must be at least {size}, the block"
 

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from structmat.errors import FamilyError, SpecError, shown, suggest
+from structmat.errors import FamilyError, SpecError, abbreviated, suggest
 
 
 def no_option(name: str, key: str, options: Iterable[str]) -> str:
@@ -17,7 +17,7 @@ def no_option(name: str, key: str, options: Iterable[str]) -> str:
     >>> no_option("butterfly", "blok", ["block", "depth"])
     "butterfly has no option 'blok'; did you mean block?"
     """
-    return f"{name} has no option {shown(key)}{suggest(key, options)}"
+    return f"{name} has no option {abbreviated(key)}{suggest(key, options)}"
 
 
 def misfit(
@@ -59,7 +59,7 @@ def check_asked(name: str, signature: inspect.Signature, asked: Any, called: str
     call = ", ".join(["width", *(f"{option}={option}" for option in options)])
     if not callable(asked):
         raise SpecError(
-            f"family {name!r}: {called}={shown(asked)}: it must be a function, called as"
+            f"family {name!r}: {called}={abbreviated(asked)}: it must be a function, called as"
             f" {called}({call})"
         )
     try:
@@ -84,15 +84,17 @@ def check_choices(name: str, signature: inspect.Signature, choices: Any) -> None
     SpecError
     """
     if not isinstance(choices, Mapping | None):
-        raise SpecError(f"family {name!r}: choices={shown(choices)}: give a dict from an option")
+        raise SpecError(
+            f"family {name!r}: choices={abbreviated(choices)}: give a dict from an option"
+        )
     for option, values in (choices or {}).items():
         if option not in list(signature.parameters)[1:]:
             options = list(signature.parameters)[1:]
             raise SpecError(f"family {name!r}: choices: {no_option(name, str(option), options)}")
         if not callable(values):
             raise SpecError(
-                f"family {name!r}: choices of {option}: {shown(values)} must be a function of the"
-                " width"
+                f"family {name!r}: choices of {option}: {abbreviated(values)} must be a function of"
+                " the width"
             )
 
 
@@ -115,6 +117,6 @@ words, the rule that the width breaks, or None where the width is valid
     if rule is None or isinstance(rule, str):
         return rule
     raise FamilyError(
-        f"{name} at width {width}: refuses returned {shown(rule)}; it must return, in words, the"
-        " rule that the width breaks, or None where the width is valid"
+        f"{name} at width {width}: refuses returned {abbreviated(rule)}; it must return, in words,"
+        " the rule that the width breaks, or None where the width is valid"
     )

@@ -17,10 +17,10 @@ from structmat.errors import (
     StructmatError,
     UnknownFamilyError,
     WidthError,
+    abbreviated,
     check_digits,
     checked_width,
     plain,
-    shown,
     suggest,
 )
 from structmat.families.arithmetic import prime_factors
@@ -299,9 +299,9 @@ def _leaves(values: Iterable[Any]) -> int:
 
 def _shown(value: Any) -> str:
     try:
-        return shown(plain(value))
+        return abbreviated(plain(value))
     except (TypeError, ValueError, RecursionError):
-        return shown(value)
+        return abbreviated(value)
 
 
 def _first(widths: Iterable[int], refuses: Refusal, options: dict[str, Any]) -> int | None:
@@ -359,7 +359,9 @@ def entry(name: str) -> Entry:
         return _ENTRIES[name]
     except KeyError:
         far = f"see `structmat list` or structmat.catalogue(); {IF_YOURS}"
-        raise UnknownFamilyError(f"no family {shown(name)}{suggest(name, _ENTRIES, far)}") from None
+        raise UnknownFamilyError(
+            f"no family {abbreviated(name)}{suggest(name, _ENTRIES, far)}"
+        ) from None
 
 
 class Catalogue(tuple[Entry, ...]):

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from structmat.errors import whole
+from structmat.errors import checked_integer
 from structmat.families.arithmetic import ceil_log
 from structmat.families.registry import Claims, family
 from structmat.networks import permutation
@@ -17,9 +17,9 @@ from structmat.networks.stage import Bank, Stage
 
 
 def _shuffle_refuses(width: int, block: int, depth: int | None) -> str | None:
-    size = whole(block, "block", 2)
+    size = checked_integer(block, "block", 2)
     if depth is not None:
-        whole(depth, "depth", 1)
+        checked_integer(depth, "depth", 1)
     return None if width % size == 0 else f"width must be a multiple of {size}"
 
 
@@ -136,9 +136,9 @@ def kautz(width: int, block: int, depth: int | None = None) -> Network:
 
 
 def _deal_refuses(width: int, block: int, depth: int | None) -> str | None:
-    size = whole(block, "block", 2)
+    size = checked_integer(block, "block", 2)
     if depth is not None:
-        whole(depth, "depth", 1)
+        checked_integer(depth, "depth", 1)
     return None if width >= size else f"width must be at least {size}, the block"
 
 

@@ -6,7 +6,7 @@ import ast
 from dataclasses import dataclass
 from typing import Any
 
-from structmat.errors import FamilyError, SpecError, check_digits, checked_width, plain, shown
+from structmat.errors import FamilyError, SpecError, abbreviated, check_digits, checked_width, plain
 from structmat.families.registration import no_option, worded
 from structmat.families.registry import Claims, blamed, entry
 from structmat.networks.network import Network
@@ -65,17 +65,17 @@ class Family:
             return self.name
         return f"{self.name}({', '.join(f'{key}={value!r}' for key, value in self.options)})"
 
-    def having(self, **options: Any) -> Family:
+    def with_options(self, **options: Any) -> Family:
         """Return the family with the given options set.
 
         Examples
         --------
-        >>> print(parse("shuffle(block=4)").having(depth=3))
+        >>> print(parse("shuffle(block=4)").with_options(depth=3))
         shuffle(block=4, depth=3)
         """
         return _family(self.name, dict(self.options) | options, str(self))
 
-    def takes(self, width: int) -> bool:
+    def accepts(self, width: int) -> bool:
         """Return whether the family has a network of this width.
 
         Raises
@@ -86,7 +86,7 @@ class Family:
         Examples
         --------
         >>> boft = parse("butterfly(block=4)")
-        >>> boft.takes(32), boft.takes(48)
+        >>> boft.accepts(32), boft.accepts(48)
         (True, False)
         """
         known, size = entry(self.name), checked_width(width)
@@ -94,7 +94,7 @@ class Family:
             rule = known.refuses(size, **known.filled(size, dict(self.options)))
         return worded(rule, str(self), size) is None
 
-    def promised(self, width: int) -> Claims:
+    def claims(self, width: int) -> Claims:
         """Return the claims of the family about its network of this width, without building it.
 
         Raises
@@ -106,11 +106,11 @@ class Family:
 
         Examples
         --------
-        >>> parse("butterfly(block=8)").promised(64)
+        >>> parse("butterfly(block=8)").claims(64)
         Claims(depth=4, parameters=896, dense=True, dense_at=4, like=None)
         """
         known, size = entry(self.name), checked_width(width)
-        if not self.takes(size):
+        if not self.accepts(size):
             self(size)  # raises an error with the reason
         with blamed(self, size):
             claims = known.claims(size, **known.filled(size, dict(self.options)))
@@ -149,7 +149,7 @@ def parse(spec: str) -> Family:
     """
     form = 'a spec looks like "butterfly(block=8, depth=2)"'
     if not isinstance(spec, str):
-        raise SpecError(f"{shown(spec)}: a spec is a string; {form}")
+        raise SpecError(f"{abbreviated(spec)}: a spec is a string; {form}")
     if len(spec) > _LONGEST:
         raise SpecError(
             f"a spec of {len(spec):,} characters: it must have at most {_LONGEST:,}; build the"
@@ -158,25 +158,25 @@ def parse(spec: str) -> Family:
     try:
         tree = ast.parse(spec.strip(), mode="eval").body
     except (SyntaxError, ValueError, RecursionError, MemoryError):
-        raise SpecError(f"{shown(spec)} cannot be parsed; {form}") from None
+        raise SpecError(f"{abbreviated(spec)} cannot be parsed; {form}") from None
     if isinstance(tree, ast.Name):
         return _family(tree.id, {}, spec)
     if not isinstance(tree, ast.Call) or not isinstance(tree.func, ast.Name):
-        raise SpecError(f"{shown(spec)} is not a name with options; {form}")
+        raise SpecError(f"{abbreviated(spec)} is not a name with options; {form}")
     if tree.args or any(keyword.arg is None for keyword in tree.keywords):
-        raise SpecError(f"{shown(spec)}: options are written name=value; {form}")
+        raise SpecError(f"{abbreviated(spec)}: options are written name=value; {form}")
     options: dict[str, Any] = {}
     for keyword in tree.keywords:
         key = str(keyword.arg)
         if key in options:
-            raise SpecError(f"{shown(spec)}: {key} is repeated; give one value")
+            raise SpecError(f"{abbreviated(spec)}: {key} is repeated; give one value")
         try:
             options[key] = plain(ast.literal_eval(keyword.value))
         except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
             text = keyword.value.id if isinstance(keyword.value, ast.Name) else "text"
             raise SpecError(
-                f"{shown(spec)}: the value of {key} must be a literal such as 8 or (2, 3), or a"
-                f" string in quotes: {key}={text!r}"
+                f"{abbreviated(spec)}: the value of {key} must be a literal such as 8 or (2, 3), or"
+                f" a string in quotes: {key}={text!r}"
             ) from None
     return _family(tree.func.id, options, spec)
 
@@ -186,8 +186,8 @@ def _kept(name: str, key: str, value: Any) -> Any:
         kept = plain(value)
     except (TypeError, ValueError, RecursionError):
         raise SpecError(
-            f"{name}: {key}={shown(value)}: the value of an option must be a number, a string,"
-            " None, or a tuple of these"
+            f"{name}: {key}={abbreviated(value)}: the value of an option must be a number, a"
+            " string, None, or a tuple of these"
         ) from None
     check_digits(kept, f"{name}: {key}")
     return kept
@@ -198,15 +198,15 @@ def _family(name: str, options: dict[str, Any], spec: str) -> Family:
     if "width" in options:
         rule = Family(name, tuple((k, value) for k, value in options.items() if k != "width"))
         raise SpecError(
-            f"{shown(spec)}: the width is not an option; give it separately, as in"
-            f' parse("{rule}")({shown(options["width"])}); on the command line by --width'
+            f"{abbreviated(spec)}: the width is not an option; give it separately, as in"
+            f' parse("{rule}")({abbreviated(options["width"])}); on the command line by --width'
         )
     for key in options:
         if key not in known.options:
-            raise SpecError(f"{shown(spec)}: {no_option(name, key, known.options)}")
+            raise SpecError(f"{abbreviated(spec)}: {no_option(name, key, known.options)}")
     for key, parameter in known.options.items():
         if parameter.default is parameter.empty and key not in options:
-            raise SpecError(f"{shown(spec)}: {name} needs the option {key}")
+            raise SpecError(f"{abbreviated(spec)}: {name} needs the option {key}")
     return Family(name, tuple(options.items()))
 
 

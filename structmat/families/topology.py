@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from structmat._util.files import read_bytes
-from structmat.errors import FileError, StructmatError, WidthError, shown
+from structmat.errors import FileError, StructmatError, WidthError, abbreviated
 from structmat.families import Family, parse
 from structmat.graph import from_graph, from_layers
 from structmat.networks.network import Network
@@ -60,7 +60,7 @@ class Fixed:
         if width != self.network.width:
             where = f"{self.source}: " if self.source else ""
             raise WidthError(
-                f"{where}the network has width {self.network.width}, not {shown(width)}"
+                f"{where}the network has width {self.network.width}, not {abbreviated(width)}"
             )
         return self.network
 
@@ -111,8 +111,8 @@ def rule(topology: Any) -> Rule:
         net = from_layers(topology) if topology.is_directed() else from_graph(topology)
         return Fixed(net)
     raise StructmatError(
-        f"topology={shown(topology)}: it must be a spec string, a Family, a Network, a networkx"
-        " graph, the path of a file, or a function width → Network"
+        f"topology={abbreviated(topology)}: it must be a spec string, a Family, a Network, a"
+        " networkx graph, the path of a file, or a function width → Network"
     )
 
 
@@ -146,12 +146,14 @@ def network(topology: Any, width: int | None = None) -> Network:
     if width is not None:
         net: Any = found(width)
         if not isinstance(net, Network):
-            raise StructmatError(f"{topology!r} returned {shown(net)}: it must return a Network")
+            raise StructmatError(
+                f"{topology!r} returned {abbreviated(net)}: it must return a Network"
+            )
         return net
     if isinstance(found, Fixed):
         return found.network
     kind = "family" if isinstance(found, Family) else "function"
-    named = found if isinstance(found, Family) else shown(topology)
+    named = found if isinstance(found, Family) else abbreviated(topology)
     raise StructmatError(f"{named}: a {kind} has a network for each width; give the width")
 
 
@@ -184,7 +186,7 @@ butterfly(8), network(spec, width), from_graph(graph) or Network.of
     if named or is_graph(topology):
         return network(topology)
     raise StructmatError(
-        f"{caller} of {shown(topology)}: it takes a network; build one with butterfly(8),"
+        f"{caller} of {abbreviated(topology)}: it takes a network; build one with butterfly(8),"
         " network(spec, width), from_graph(graph) or Network.of"
     )
 

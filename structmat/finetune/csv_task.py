@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 
 from structmat._util.text_table import counted
-from structmat.errors import FileError, shown, suggest
+from structmat.errors import FileError, abbreviated, suggest
 from structmat.finetune.task import NEAR, Task, sifted, stratified
 
 _LISTED = 5  # maximum number of labels listed in a note
@@ -45,7 +45,7 @@ def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
     notes = [f"dropped {counted(n, 'row')} {why}" for why, n in dropped.items() if n]
     rare = {name: len(group) for name, group in found.kept.items() if len(group) < FEWEST}
     if rare:
-        listed = ", ".join(f"{shown(name)} ({n})" for name, n in list(rare.items())[:_LISTED])
+        listed = ", ".join(f"{abbreviated(name)} ({n})" for name, n in list(rare.items())[:_LISTED])
         more = f" and {len(rare) - _LISTED:,} more" if len(rare) > _LISTED else ""
         notes.append(
             f"dropped {counted(len(rare), 'label')} with fewer than {FEWEST} distinct texts,"

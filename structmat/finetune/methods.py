@@ -11,7 +11,7 @@ from typing import Any
 
 import networkx as nx
 
-from structmat.errors import SpecError, StructmatError, require, suggest, whole
+from structmat.errors import SpecError, StructmatError, checked_integer, require, suggest
 from structmat.families import ruler
 from structmat.families.topology import Fixed, rule
 from structmat.finetune.models import Classifier, quiet
@@ -100,8 +100,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Check the settings."""
-        whole(self.seeds, "seeds", 1)
-        whole(self.rounds, "rounds", 1)
+        checked_integer(self.seeds, "seeds", 1)
+        checked_integer(self.rounds, "rounds", 1)
         names = [method.name for method in self.methods]
         if not names or len(set(names)) < len(names):
             raise StructmatError(f"methods {names}: give at least one, and each only once")
@@ -140,7 +140,7 @@ def ruler_prefix(width: int, *, stages: int = 15) -> Network:
     Network(width=384, depth=15, parameters=2880)
     """
     power = width & -width
-    return reduce(Network.beside, [ruler(power)[:stages]] * (width // power))
+    return reduce(Network.direct_sum, [ruler(power)[:stages]] * (width // power))
 
 
 ROTATION_RATE = 3e-3  # learning rate for topologies that were not in the search

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from structmat.errors import whole
+from structmat.errors import checked_integer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +32,7 @@ class Recipe:
     def __post_init__(self) -> None:
         """Check that all numbers are positive integers."""
         for name in ("epochs", "batch", "max_length", "evaluations"):
-            whole(getattr(self, name), name, 1)
+            checked_integer(getattr(self, name), name, 1)
 
     def steps(self, texts: int, *, processes: int = 1) -> int:
         """Return the number of steps; an incomplete last batch of an epoch is skipped."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from structmat.bench.interleaved import interleaved, relative
-from structmat.bench.layers import ROUNDS
+from structmat.bench.layer_benchmark import ROUNDS
 from structmat.bench.machine import device, synchronize
 from structmat.bench.measurements import Benchmark, Row, Spread, benchmark
 from structmat.bench.memory import peak

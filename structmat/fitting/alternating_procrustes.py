@@ -20,7 +20,7 @@ from structmat.networks.stage import Stage
 _FRESH = 16  # sweeps after which the products are recomputed, to limit rounding errors
 
 
-def swept(
+def procrustes_sweeps(
     net: Network, target: Array, blocks: Sequence[Array], *, special: bool = False
 ) -> Iterator[tuple[list[Array], float]]:
     """Yield the blocks and the distance ‖R − T‖_F after each sweep, as long as it decreases.
@@ -44,7 +44,7 @@ def swept(
     >>> from structmat.linalg.blocks import identity_blocks
     >>> net = Network.of(2, [[[0, 1]]])
     >>> turn = np.array([[0.0, -1.0], [1.0, 0.0]])
-    >>> [distance for _, distance in swept(net, turn, identity_blocks(net))]
+    >>> [distance for _, distance in procrustes_sweeps(net, turn, identity_blocks(net))]
     [0.0]
     """
     stages = by_stage(net, blocks)
@@ -72,7 +72,7 @@ class _Pair:
         self.before = np.eye(net.width, target.shape[1], dtype=target.dtype)
         self.behind = target.copy()
         for stage, arrays in zip(self.stages[:0:-1], self.blocks[:0:-1], strict=True):
-            turned(stage, adjoints(arrays), self.behind)
+            rotate_stage(stage, adjoints(arrays), self.behind)
         self.distance = float(np.linalg.norm(self.before - self.behind))
 
     def sweep(self, *, up: bool, special: bool) -> None:
@@ -82,9 +82,9 @@ class _Pair:
             stage, old = self.stages[t], self.blocks[t]
             if t != order[0]:
                 if up:
-                    turned(stage, old, self.behind)
+                    rotate_stage(stage, old, self.behind)
                 else:
-                    turned(stage, adjoints(old), self.before)
+                    rotate_stage(stage, adjoints(old), self.before)
             new = [
                 polar(self.behind[b.reads] @ adjoint(self.before[b.reads]), special=special)
                 for b in stage.banks
@@ -92,22 +92,22 @@ class _Pair:
             self.blocks[t] = new
             if t != order[-1]:
                 if up:
-                    turned(stage, new, self.before)
+                    rotate_stage(stage, new, self.before)
                 else:
-                    turned(stage, adjoints(new), self.behind)
+                    rotate_stage(stage, adjoints(new), self.behind)
         if order:
             product = self.before.copy()
-            turned(stage, new, product)
+            rotate_stage(stage, new, product)
             self.distance = float(np.linalg.norm(product - self.behind))
 
 
-def turned(stage: Stage, blocks: Sequence[Array], matrix: Array) -> None:
+def rotate_stage(stage: Stage, blocks: Sequence[Array], matrix: Array) -> None:
     """Multiply a matrix by a straight stage from the left, in place.
 
     Examples
     --------
     >>> matrix = np.eye(2)
-    >>> turned(Stage.of(2, [[0, 1]]), [np.array([[[0.0, -1.0], [1.0, 0.0]]])], matrix)
+    >>> rotate_stage(Stage.of(2, [[0, 1]]), [np.array([[[0.0, -1.0], [1.0, 0.0]]])], matrix)
     >>> matrix
     array([[ 0., -1.],
            [ 1.,  0.]])

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from structmat.errors import StructmatError, random_source, whole
-from structmat.fitting.alternating_procrustes import swept
+from structmat.errors import StructmatError, checked_integer, random_source
+from structmat.fitting.alternating_procrustes import procrustes_sweeps
 from structmat.linalg.blocks import Array, identity_blocks, random_blocks
 from structmat.linalg.rotation import Rotation
 from structmat.networks.network import Network
@@ -78,11 +78,16 @@ def fit_columns(
     best: tuple[list[Array], float] = ([], np.inf)
     begins: Iterable[list[Array]] = [
         identity_blocks(net, matrix.dtype),
-        *(random_blocks(net, source, matrix.dtype) for _ in range(whole(starts, "starts"))),
+        *(
+            random_blocks(net, source, matrix.dtype)
+            for _ in range(checked_integer(starts, "starts"))
+        ),
     ]
     for begin in begins:
         before = np.inf
-        for done, (blocks, distance) in enumerate(swept(straight, goal, begin, special=True), 1):
+        for done, (blocks, distance) in enumerate(
+            procrustes_sweeps(straight, goal, begin, special=True), 1
+        ):
             if distance < best[1]:
                 best = blocks, distance
             if done >= sweeps or distance > (1 - tolerance) * before:

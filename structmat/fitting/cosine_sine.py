@@ -17,7 +17,7 @@ from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 
 
-def halved(net: Network, target: Array) -> list[Array] | None:
+def cosine_sine_blocks(net: Network, target: Array) -> list[Array] | None:
     """Return blocks whose product is an orthogonal target, or None for another structure.
 
     All blocks are rotations except for the innermost ones in stages 1, 3, 5, …, which are in O(2).
@@ -37,7 +37,7 @@ def halved(net: Network, target: Array) -> list[Array] | None:
     >>> from structmat.families import ruler
     >>> from structmat.linalg.factors import matrix_of
     >>> target = np.linalg.qr(np.random.default_rng(0).standard_normal((8, 8)))[0]
-    >>> bool(np.allclose(matrix_of(ruler(8), halved(ruler(8), target)), target))
+    >>> bool(np.allclose(matrix_of(ruler(8), cosine_sine_blocks(ruler(8), target)), target))
     True
     """
     if net.depth != net.width - 1 or net.width < 2:

@@ -21,7 +21,7 @@ from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 
 
-def floor(net: Network, target: Array, *, special: bool = False) -> float:
+def lower_bound(net: Network, target: Array, *, special: bool = False) -> float:
     """Return a lower bound on ‖R − T‖_F / ‖T‖_F over all blocks.
 
     It is the largest of three bounds. *Paths*: entries without a path are 0; the nearest orthogonal
@@ -50,7 +50,7 @@ def floor(net: Network, target: Array, *, special: bool = False) -> float:
     Examples
     --------
     >>> swap = np.eye(4)[[0, 2, 1, 3]]
-    >>> round(floor(Network.of(4, [[[0, 1], [2, 3]]]), swap), 4)  # two of four are unreachable
+    >>> round(lower_bound(Network.of(4, [[[0, 1], [2, 3]]]), swap), 4)
     1.0
     """
     wide = target.astype(np.result_type(target.dtype, np.float64))

@@ -21,7 +21,7 @@ from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 
 
-def nulled(net: Network, target: Array) -> list[Array] | None:
+def givens_blocks(net: Network, target: Array) -> list[Array] | None:
     """Return blocks whose product is an orthogonal target, or None for another structure.
 
     The wires must form a path, in any numbering, whose neighbours meet as often as the triangle or
@@ -45,7 +45,7 @@ def nulled(net: Network, target: Array) -> list[Array] | None:
     >>> from structmat.families import brickwall
     >>> from structmat.linalg.factors import matrix_of
     >>> target = np.linalg.qr(np.random.default_rng(0).standard_normal((5, 5)))[0]
-    >>> bool(np.allclose(matrix_of(brickwall(5), nulled(brickwall(5), target)), target))
+    >>> bool(np.allclose(matrix_of(brickwall(5), givens_blocks(brickwall(5), target)), target))
     True
     """
     pairs = pairs_of(net, target.dtype)

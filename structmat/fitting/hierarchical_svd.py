@@ -25,7 +25,7 @@ from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 
 
-def peeled(net: Network, target: Array) -> list[Array] | None:
+def hierarchical_blocks(net: Network, target: Array) -> list[Array] | None:
     """Return blocks by hierarchical decomposition, or None if the structure does not allow it.
 
     Parameters
@@ -46,9 +46,9 @@ def peeled(net: Network, target: Array) -> list[Array] | None:
     >>> from structmat.linalg.factors import matrix_of
     >>> net = butterfly(16, block=4)
     >>> member = matrix_of(net, random_blocks(net, rng=0))
-    >>> bool(np.allclose(matrix_of(net, peeled(net, member)), member))
+    >>> bool(np.allclose(matrix_of(net, hierarchical_blocks(net, member)), member))
     True
-    >>> peeled(brickwall(4), np.eye(4)) is None
+    >>> hierarchical_blocks(brickwall(4), np.eye(4)) is None
     True
     """
     state = _Peeling(net, target.dtype)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy
 
-from structmat.fitting.alternating_procrustes import turned
+from structmat.fitting.alternating_procrustes import rotate_stage
 from structmat.linalg.blocks import Array, by_stage, cayley
 from structmat.networks.network import Network
 
@@ -99,7 +99,7 @@ def _jacobian(net: Network, blocks: Sequence[Array], dtype: np.dtype[Any]) -> tu
     stages = by_stage(net, blocks)
     for stage, arrays in zip(net.stages, stages, strict=True):
         after = products[-1].copy()
-        turned(stage, arrays, after)
+        rotate_stage(stage, arrays, after)
         products.append(after)
     jacobian = np.empty((d * d, net.parameters), dtype=dtype)
     last = net.parameters

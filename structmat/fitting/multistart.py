@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from structmat.fitting.alternating_procrustes import swept
+from structmat.fitting.alternating_procrustes import procrustes_sweeps
 from structmat.fitting.levenberg_marquardt import refinable, refined
 from structmat.linalg.blocks import Array
 from structmat.linalg.factors import matrix_of
@@ -63,7 +63,9 @@ class Search:
     def sweep(self, begin: Sequence[Array], most: int, steps: Any = None) -> None:
         """Sweep from the given blocks, up to `most` times; `steps` is a progress bar to update."""
         history: list[float] = []
-        for blocks, distance in swept(self._net, self._target, begin, special=self._special):
+        for blocks, distance in procrustes_sweeps(
+            self._net, self._target, begin, special=self._special
+        ):
             history.append(distance)
             if history is self.history or distance < self.history[-1]:
                 self.blocks, self.history = blocks, history

@@ -11,13 +11,13 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat._util.progress import bar
-from structmat.errors import BlockError, StructmatError, random_source, whole
+from structmat.errors import BlockError, StructmatError, checked_integer, random_source
 from structmat.families.topology import checked
-from structmat.fitting.cosine_sine import halved
+from structmat.fitting.cosine_sine import cosine_sine_blocks
 from structmat.fitting.determinant_signs import rotated
-from structmat.fitting.error_bounds import floor
-from structmat.fitting.givens_nulling import nulled
-from structmat.fitting.hierarchical_svd import peeled
+from structmat.fitting.error_bounds import lower_bound
+from structmat.fitting.givens_nulling import givens_blocks
+from structmat.fitting.hierarchical_svd import hierarchical_blocks
 from structmat.fitting.multistart import Search
 from structmat.fitting.permutation_targets import routed
 from structmat.fitting.procrustes import polar
@@ -62,7 +62,7 @@ class Fit:
 
     rotation: Rotation
     error: float
-    floor: float
+    lower_bound: float
     exact: bool
     method: str
     history: tuple[float, ...] = field(repr=False)
@@ -75,7 +75,7 @@ class Fit:
         return [block.copy() for block in self.rotation.blocks]
 
     def __str__(self) -> str:
-        found = "exact" if self.exact else f"lower bound {self.floor:.3g}"
+        found = "exact" if self.exact else f"lower bound {self.lower_bound:.3g}"
         text = f"relative Frobenius error {self.error:.3g} ({found}), by {self.method}"
         if self.scale == 1:
             return text
@@ -146,7 +146,8 @@ def fit(
     Returns
     -------
     Fit
-        With `rotation`, `error`, `floor`, `exact`, `method`, `history`, `scale` and `scaled_error`.
+        With `rotation`, `error`, `lower_bound`, `exact`, `method`, `history`, `scale` and
+        `scaled_error`.
         Its text shows everything except the rotation and the history.
 
     Raises
@@ -170,14 +171,18 @@ def fit(
     >>> found.method, found.exact, found.error < 1e-14
     ('cosine–sine decomposition', True, True)
     >>> found = fit(butterfly(16), target, rng=0)  # 32 parameters, of 120 required
-    >>> found.floor > 0.65, found.error < 1.0
+    >>> found.lower_bound > 0.65, found.error < 1.0
     (True, True)
     >>> print(fit(Network.of(2, [[[0, 1]]]), 3 * np.eye(2)))  # no orthogonal matrix is 3 I
     relative Frobenius error 0.667 (exact), by routing
     The target's norm is 3 times that of an orthogonal matrix; the error against target / 3 is 0
     """
     net = checked(net, "fit")
-    count, most, source = whole(starts, "starts", 1), whole(sweeps, "sweeps", 1), random_source(rng)
+    count, most, source = (
+        checked_integer(starts, "starts", 1),
+        checked_integer(sweeps, "sweeps", 1),
+        random_source(rng),
+    )
     try:
         small = bool(0 <= tolerance < 1)
     except (TypeError, ValueError):
@@ -204,10 +209,10 @@ def fit(
             product = goal.product(straight, goal.rounded(blocks))
             if _allowed(blocks, special=special) and np.linalg.norm(product - meant) <= rounding:
                 near = np.linalg.norm(product - matrix) <= rounding
-                least = 0.0 if near else floor(straight, matrix, special=special)
+                least = 0.0 if near else lower_bound(straight, matrix, special=special)
                 return _result(net, straight, goal, blocks, least, exact=True, method=name)
             begins.append(blocks)
-    least = floor(straight, matrix, special=special)
+    least = lower_bound(straight, matrix, special=special)
     enough = max(rounding, least * net.width**0.5 * (1 + 1e-9))
     search = Search(straight, matrix, special=special, tolerance=tolerance, enough=enough)
     others = _random(straight, source, matrix.dtype, special=special)
@@ -278,9 +283,9 @@ def _directly(
     """Yield the result of each direct method: its name, the blocks, and the matrix it targets."""
     methods: tuple[tuple[str, Any, bool], ...] = (
         ("routing", routed, False),
-        ("hierarchical SVD", peeled, False),
-        ("cosine–sine decomposition", halved, True),
-        ("nulling", nulled, True),
+        ("hierarchical SVD", hierarchical_blocks, False),
+        ("cosine–sine decomposition", cosine_sine_blocks, True),
+        ("nulling", givens_blocks, True),
     )
     for name, method, universal in methods:
         goal = polar(target, special=special) if universal else target

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from structmat.errors import GraphError, whole
+from structmat.errors import GraphError, checked_integer
 from structmat.graph.cliques import clique_partition, clique_stages
 from structmat.graph.edge_coloring import edge_colouring
 from structmat.graph.node_order import in_order
@@ -86,7 +86,7 @@ def from_graph(
     >>> from_graph(rooks, switches="cliques") == mixed_radix(12, (3, 4))
     True
     """
-    times = whole(repeat, "repeat", 1)
+    times = checked_integer(repeat, "repeat", 1)
     if switches not in ("edges", "cliques"):
         raise GraphError(f'switches={switches!r}: it must be "edges" or "cliques"')
     _check(graph)

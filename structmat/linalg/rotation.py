@@ -15,7 +15,14 @@ import scipy
 from scipy.sparse.linalg import LinearOperator
 
 from structmat._util.files import make_directory, write_bytes
-from structmat.errors import BlockError, FileError, StructmatError, require, shown, whole
+from structmat.errors import (
+    BlockError,
+    FileError,
+    StructmatError,
+    abbreviated,
+    checked_integer,
+    require,
+)
 from structmat.families.topology import checked
 from structmat.linalg.block_powers import powers
 from structmat.linalg.blocks import adjoint, by_stage, checked_blocks, generators_per_block
@@ -155,7 +162,7 @@ class Rotation(LinearOperator):
 
     def __pow__(self, times: int) -> Rotation:  # type: ignore[override]  # a rotation
         """Return the product of `times` copies of this rotation."""
-        count = whole(times, "times")
+        count = checked_integer(times, "times")
         return Rotation(self.network.repeat(count), self.blocks * count)
 
     # Other rotations -----------------------------------------------------------------------
@@ -312,11 +319,13 @@ class Rotation(LinearOperator):
             raise FileError(f"{where}: cannot be read as safetensors ({error})") from None
         expected = "expected a rotation that Rotation.save wrote"
         if about.get("format") != _FORMAT:
-            raise FileError(f"{where}: {shown(about.get('format'))} is no rotation; {expected}")
+            raise FileError(
+                f"{where}: {abbreviated(about.get('format'))} is no rotation; {expected}"
+            )
         if about.get("version") != str(_VERSION):
             raise FileError(
-                f"{where}: version {shown(about.get('version'))}, and this structmat reads version"
-                f" {_VERSION}; upgrade structmat"
+                f"{where}: version {abbreviated(about.get('version'))}, and this structmat reads"
+                f" version {_VERSION}; upgrade structmat"
             )
         try:
             net = Network.from_json(about["network"])

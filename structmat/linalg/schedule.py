@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from structmat._util.text_table import cell, counted, in_html, left
-from structmat.errors import whole
+from structmat.errors import checked_integer
 from structmat.families.topology import checked
 from structmat.networks import permutation
 from structmat.networks.network import Network
@@ -105,7 +105,7 @@ class Schedule:
         >>> schedule(shuffle(384, block=8)).cost(1000).flops
         18432000
         """
-        n = whole(tokens, "tokens")
+        n = checked_integer(tokens, "tokens")
         width = self.network.width
         flops = moved = launches = 0
         for step in self.steps:

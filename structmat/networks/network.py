@@ -12,7 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat._util import text_table
-from structmat.errors import WIDEST, StructmatError, WiringError, checked_width, shown, whole
+from structmat.errors import (
+    WIDEST,
+    StructmatError,
+    WiringError,
+    abbreviated,
+    checked_integer,
+    checked_width,
+)
 from structmat.networks import permutation, serialization
 from structmat.networks.permutation import Index
 from structmat.networks.stage import Bank, Stage, Value, listed
@@ -55,7 +62,7 @@ def check_size(what: object, width: int, depth: int) -> None:
 wires; width × stages must be at most 33,554,432, so take fewer stages or wires
     """
     if width * depth > _MOST:
-        stages = f"{depth:,}" if depth < WIDEST**2 else shown(depth)
+        stages = f"{depth:,}" if depth < WIDEST**2 else abbreviated(depth)
         raise StructmatError(
             f"{what}: {stages} stages of {width:,} wires; width × stages must be at most"
             f" {_MOST:,}, so take fewer stages or wires"
@@ -108,7 +115,7 @@ class Network(Value):
         for position, stage in enumerate(stages):
             if not isinstance(stage, Stage):
                 raise WiringError(
-                    f"stage {position} is {shown(stage)}: every stage must be a Stage object"
+                    f"stage {position} is {abbreviated(stage)}: every stage must be a Stage object"
                 )
             if stage.width != size:
                 raise WiringError(
@@ -191,7 +198,7 @@ class Network(Value):
         2
         """
         if not isinstance(other, Network):
-            raise WiringError(f"{shown(other)}: only a Network can follow a network")
+            raise WiringError(f"{abbreviated(other)}: only a Network can follow a network")
         if other.width != self.width:
             raise WiringError(
                 f"width {self.width} then width {other.width}: both must have the same width;"
@@ -235,8 +242,8 @@ class Network(Value):
         >>> Network.of(2, [[[0, 1]]]).repeat(3).depth
         3
         """
-        count = whole(times, "times")
-        check_size(f"repeat({shown(count)})", self.width, self.depth * count)
+        count = checked_integer(times, "times")
+        check_size(f"repeat({abbreviated(count)})", self.width, self.depth * count)
         return self._with(self.stages * count)
 
     def relabel(self, places: npt.ArrayLike) -> Network:
@@ -263,7 +270,7 @@ class Network(Value):
         >>> Network.of(2, [[[0, 1]]]).dilate(2).stages[0].banks[0].reads
         array([[0, 1, 2, 3]])
         """
-        size = whole(bundle, "bundle", 1)
+        size = checked_integer(bundle, "bundle", 1)
         checked_width(self.width * size)
         check_size(f"dilate({size})", self.width * size, self.depth)
 
@@ -279,7 +286,7 @@ class Network(Value):
         names = self.labels and [(name, k) for name in self.labels for k in range(size)]
         return Network(self.width * size, [spread(stage) for stage in self.stages], labels=names)
 
-    def beside(self, other: Network) -> Network:
+    def direct_sum(self, other: Network) -> Network:
         """Return the direct sum of both networks; the shorter one is idle in the last stages.
 
         If only one of them has labels, the wires of the other are labelled by their indices.
@@ -292,11 +299,13 @@ class Network(Value):
         Examples
         --------
         >>> pair = Network.of(2, [[[0, 1]]])
-        >>> pair.beside(pair.repeat(2))
+        >>> pair.direct_sum(pair.repeat(2))
         Network(width=4, depth=2, parameters=3)
         """
         if not isinstance(other, Network):
-            raise WiringError(f"{shown(other)}: only a Network can be placed beside a network")
+            raise WiringError(
+                f"{abbreviated(other)}: only a Network can be placed beside a network"
+            )
         width = self.width + other.width
         shift = self.width
         stages = []
@@ -341,7 +350,9 @@ class Network(Value):
         True
         """
         if not isinstance(other, Network):
-            raise WiringError(f"{shown(other)}: only a Network can be multiplied by a network")
+            raise WiringError(
+                f"{abbreviated(other)}: only a Network can be multiplied by a network"
+            )
         size = other.width
         width = checked_width(self.width * size)
         check_size("product", width, self.depth + other.depth)
@@ -557,7 +568,7 @@ def _checked(labels: Iterable[Hashable], width: int) -> tuple[Hashable, ...]:
         names = tuple(labels)
     except TypeError:
         raise WiringError(
-            f"labels={shown(labels)}: give one label for each wire, in order"
+            f"labels={abbreviated(labels)}: give one label for each wire, in order"
         ) from None
     if len(names) != width:
         raise WiringError(
@@ -568,6 +579,6 @@ def _checked(labels: Iterable[Hashable], width: int) -> tuple[Hashable, ...]:
             hash(name)
         except TypeError:
             raise WiringError(
-                f"label {shown(name)}: labels must be hashable, like the nodes of a graph"
+                f"label {abbreviated(name)}: labels must be hashable, like the nodes of a graph"
             ) from None
     return names

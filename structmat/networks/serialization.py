@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from structmat._util.files import parse_json
-from structmat.errors import FileError, StructmatError, check_format, shown
+from structmat.errors import FileError, StructmatError, abbreviated, check_format
 from structmat.networks.stage import Bank, Stage
 
 FORMAT = "structmat.network"
@@ -51,7 +51,7 @@ def read(text: str) -> tuple[int, list[Stage], tuple[Hashable, ...] | None]:
         raise
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FileError(
-            f"network JSON with a missing or invalid part ({shown(error)}): expected what"
+            f"network JSON with a missing or invalid part ({abbreviated(error)}): expected what"
             f" {_WRITER} wrote"
         ) from None
 
@@ -76,5 +76,5 @@ def _labels(labels: Any) -> tuple[Hashable, ...] | None:
         return tuple(map(tuples, label)) if isinstance(label, list) else label
 
     if not isinstance(labels, list | None):
-        raise TypeError(f"labels {shown(labels)}")
+        raise TypeError(f"labels {abbreviated(labels)}")
     return None if labels is None else tuple(map(tuples, labels))

@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from structmat.errors import WiringError, checked_width, shown
+from structmat.errors import WiringError, abbreviated, checked_width
 from structmat.networks import permutation
 from structmat.networks.permutation import Index, frozen
 
@@ -176,7 +176,7 @@ class Stage(Value):
         banks = tuple(banks)
         for bank in banks:
             if not isinstance(bank, Bank):
-                raise WiringError(f"{shown(bank)}: a stage is made of Bank objects")
+                raise WiringError(f"{abbreviated(bank)}: a stage is made of Bank objects")
         moved = _moves(moves)
         _check_stage(size, banks, moved)
         object.__setattr__(self, "width", size)
@@ -195,7 +195,9 @@ class Stage(Value):
         rows: dict[int, list[Sequence[int]]] = {}
         for switch in listed(switches, "a stage is a list of switches, such as [[0, 1], [2, 3]]"):
             if not isinstance(switch, Sequence | np.ndarray):
-                raise WiringError(f"{shown(switch)}: a switch is a list of wires, such as [0, 1]")
+                raise WiringError(
+                    f"{abbreviated(switch)}: a switch is a list of wires, such as [0, 1]"
+                )
             rows.setdefault(len(switch), []).append(switch)
         return cls(width, [Bank(rows[radix]) for radix in sorted(rows, reverse=True)])
 
@@ -324,5 +326,5 @@ def listed(value: Iterable[T], rule: str) -> Iterable[T]:
     """
     given: Any = value
     if not isinstance(given, Iterable):
-        raise WiringError(f"{shown(value)}: {rule}")
+        raise WiringError(f"{abbreviated(value)}: {rule}")
     return value

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from structmat.errors import BlockError, StructmatError, shown
+from structmat.errors import BlockError, StructmatError, abbreviated
 from structmat.families import topology as topologies
 from structmat.linalg.blocks import by_stage, generators_per_block
 from structmat.linalg.fusion import merged
@@ -129,7 +129,7 @@ class Orthogonal(nn.Module):
         super().__init__()
         if width is not None and not isinstance(width, int | np.integer):
             raise StructmatError(
-                f"width={shown(width)}: it must be an integer; the parametrization and the"
+                f"width={abbreviated(width)}: it must be an integer; the parametrization and the"
                 ' options are keywords, such as Orthogonal(net, parametrization="exp"), and'
                 " Orthogonal.from_rotation starts from given blocks"
             )

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from structmat.errors import StructmatError, shown
+from structmat.errors import StructmatError, abbreviated
 from structmat.families.topology import network
 from structmat.fitting import fit
 from structmat.fitting.column_fit import fit_columns
@@ -84,7 +84,7 @@ def orthogonal(
     weight = getattr(module, name, None)
     if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
         raise StructmatError(
-            f"{type(module).__name__}.{name} is {shown(weight, 40)}: it must be a matrix in a"
+            f"{type(module).__name__}.{name} is {abbreviated(weight, 40)}: it must be a matrix in a"
             " floating dtype, such as the weight of a Linear"
         )
     if start not in _STARTS:
@@ -98,7 +98,7 @@ def orthogonal(
     net = network(topology, max(rows, columns))
     if not net.parameters:
         raise StructmatError(
-            f"topology={shown(topology, 40)}: the network has no parameters to train"
+            f"topology={abbreviated(topology, 40)}: the network has no parameters to train"
         )
     made = OrthogonalWeight(net, (rows, columns), weight.dtype, parametrization, plan)
     made.start = start

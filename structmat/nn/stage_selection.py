@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from torch import Tensor
 
-from structmat.errors import StructmatError, whole
+from structmat.errors import StructmatError, checked_integer
 from structmat.networks.network import Network
 from structmat.nn.parametrizations import powers
 
@@ -32,7 +32,7 @@ def checked_stages(stages: Iterable[int] | slice, depth: int) -> list[int]:
     """
     if isinstance(stages, slice):
         return sorted(range(depth)[stages])
-    wanted = {whole(t, "stage") for t in stages}
+    wanted = {checked_integer(t, "stage") for t in stages}
     if wanted and max(wanted) >= depth:
         raise StructmatError(
             f"stage {max(wanted)} of a network of depth {depth}: its stages are 0 to"

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
-from structmat.analysis.reachability import dense_depth, first_dense
-from structmat.errors import FamilyError, StructmatError, checked_width, whole
+from structmat.analysis.reachability import dense_depth, leading_dense_depth
+from structmat.errors import FamilyError, StructmatError, checked_integer, checked_width
 from structmat.families import Entry, Family, catalogue
 from structmat.families.arithmetic import ceil_log, divisors, least_factorizations
 from structmat.families.options import combinations, taken
@@ -55,7 +55,7 @@ def dense_networks(width: int, budget: int | None = None) -> list[Family]:
     Examples
     --------
     >>> best = dense_networks(384, budget=5_000)
-    >>> best[0].promised(384).parameters <= best[-1].promised(384).parameters <= 5_000
+    >>> best[0].claims(384).parameters <= best[-1].claims(384).parameters <= 5_000
     True
     >>> "shuffle(block=8)" in map(str, best)
     True
@@ -85,8 +85,8 @@ def dense_members(width: int, budget: int | None = None) -> list[Member]:
     >>> [member.depth for member in dense_members(2)][:1]
     [1]
     """
-    size = checked_width(whole(width, "width", 2))
-    most = size * (size - 1) // 2 if budget is None else whole(budget, "budget", 0)
+    size = checked_width(checked_integer(width, "width", 2))
+    most = size * (size - 1) // 2 if budget is None else checked_integer(budget, "budget", 0)
     found: dict[tuple[int, int, str], Member] = {}
     for known in catalogue():
         for member in _tried(known, size, most):
@@ -125,9 +125,9 @@ def _candidates(known: Entry, width: int) -> Iterator[Family]:
     for rule in combinations(known, width, values):
         if taken(rule, width):
             yield rule
-            claims = rule.promised(width)
+            claims = rule.claims(width)
             if "depth" in optional and claims.dense_at and claims.dense_at != claims.depth:
-                yield rule.having(depth=claims.dense_at)
+                yield rule.with_options(depth=claims.dense_at)
 
 
 def _blocks(width: int) -> list[int]:
@@ -141,7 +141,7 @@ def _blocks(width: int) -> list[int]:
 
 def _dense(rule: Family, width: int, budget: int) -> Member | None:
     """Return the dense member of a family within the budget, with its parameters and depth."""
-    claims = rule.promised(width)
+    claims = rule.claims(width)
     if claims.dense is False and "depth" not in dict(rule.options):
         return None
     if claims.parameters is not None and claims.parameters > budget:
@@ -158,16 +158,16 @@ def _dense(rule: Family, width: int, budget: int) -> Member | None:
         stages = dense_depth(rule, width, most=min(budget // net.parameters, least + _SPARE))
         if stages is None:
             return None
-        rule = rule.having(depth=stages)
+        rule = rule.with_options(depth=stages)
         net = rule(width)
         found = Member(net.parameters, stages, stages, rule)
     elif "repeat" in entry(rule.name).options:
-        stages = first_dense(net.repeat(min(budget // net.parameters, _REPEATS)))
+        stages = leading_dense_depth(net.repeat(min(budget // net.parameters, _REPEATS)))
         if stages is None:
             return None
         times = -(-stages // net.depth)
-        rule = rule if times == 1 else rule.having(repeat=times)
+        rule = rule if times == 1 else rule.with_options(repeat=times)
         found = Member(times * net.parameters, times * net.depth, stages, rule)
     else:
-        found = Member(net.parameters, net.depth, first_dense(net), rule)
+        found = Member(net.parameters, net.depth, leading_dense_depth(net), rule)
     return found if found.dense_at is not None and found.parameters <= budget else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from structmat.analysis.reachability import is_dense, obstacle, reach
+from structmat.analysis.reachability import is_dense, reach, why_not_dense
 from structmat.networks.network import Network
 
 
@@ -74,7 +74,7 @@ it dense
         return
     deaf = np.argwhere(~reach(net))
     output, source = deaf[0].tolist()
-    why = str(obstacle(net)).rpartition("; ")[2]
+    why = str(why_not_dense(net)).rpartition("; ")[2]
     raise AssertionError(
         f"not dense: input {source} does not reach output {output}; {len(deaf)} of"
         f" {net.width**2} pairs are not connected in {net!r}; {why}"

@@ -122,13 +122,13 @@ def _check_member(rule: Family, width: int) -> None:
     if "depth" in entry(rule.name).options:
         _check(net.depth == options.get("depth", net.depth), f"{who} must have the requested depth")
         for depth in range(1, net.depth):
-            shallow = rule.having(depth=depth)
-            if shallow.takes(width):
+            shallow = rule.with_options(depth=depth)
+            if shallow.accepts(width):
                 _check(
                     shallow(width) == net[:depth], f"{who} must begin with its shallower members"
                 )
     if "repeat" in options:
-        once = rule.having(repeat=1)(width)
+        once = rule.with_options(repeat=1)(width)
         _check(net == once.repeat(options["repeat"]), f"{who} must repeat its stages")
 
 
@@ -149,7 +149,7 @@ def _check_matrix(net: Network, who: str) -> None:
 
 
 def _check_claims(rule: Family, net: Network, who: str) -> None:
-    claims = rule.promised(net.width)
+    claims = rule.claims(net.width)
     patterns = [_pattern(stage) for stage in net.stages]
     free = sum(int(p.sum()) - net.width for p in patterns)
     heard = np.eye(net.width, dtype=bool)
@@ -207,7 +207,7 @@ def _check_refusal(rule: Family, width: int) -> None:
     near = re.search(r"; nearest (?:is|are) (\d+)(?: and (\d+))?", text)
     told = {int(w) for w in near.groups() if w is not None} if near else set()
     for wide in told:
-        _check(rule.takes(wide), f"{who} must suggest valid widths, not {wide}")
+        _check(rule.accepts(wide), f"{who} must suggest valid widths, not {wide}")
     known = entry(rule.name)
     options = known.filled(width, dict(rule.options))
     for widths in nearby(width):
@@ -219,4 +219,4 @@ def _check_refusal(rule: Family, width: int) -> None:
     if width > 1:
         _check(remedy, f"{who} must suggest a family that accepts it")
     if remedy:
-        _check(parse(remedy[1]).takes(int(remedy[2])), f"{who} must suggest one that accepts it")
+        _check(parse(remedy[1]).accepts(int(remedy[2])), f"{who} must suggest one that accepts it")

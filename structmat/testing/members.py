@@ -32,7 +32,7 @@ def _members(known: Entry, max_width: int, max_depth: int) -> list[Case]:
 
 
 def _depth(rule: Family, width: int) -> int:
-    claimed = rule.promised(width).depth
+    claimed = rule.claims(width).depth
     return rule(width).depth if claimed is None else claimed
 
 

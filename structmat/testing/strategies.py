@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from structmat.errors import StructmatError, require, whole
+from structmat.errors import StructmatError, checked_integer, require
 from structmat.linalg.blocks import Array, identity_blocks, random_blocks
 from structmat.linalg.factors import matrix_of
 from structmat.networks.network import Network
@@ -57,8 +57,8 @@ def networks(
     ...     assert net.inverse().inverse() == net
     >>> test_inverse_of_inverse()
     """
-    width = whole(max_width, "max_width", 2 if wired else 1)
-    depth = whole(max_depth, "max_depth", 1 if wired else 0)
+    width = checked_integer(max_width, "max_width", 2 if wired else 1)
+    depth = checked_integer(max_depth, "max_depth", 1 if wired else 0)
     drawn = _drawn(width, depth, wired=wired)
     small = _built(width, depth, wired=wired)
     if not small:
@@ -92,8 +92,8 @@ def families(*, max_width: int = 32, max_depth: int = 8) -> st.SearchStrategy[Ca
     >>> print(family, width)
     shuffle(block=2) 2
     """
-    width = whole(max_width, "max_width", 1)
-    small = cases(width, whole(max_depth, "max_depth", 0))
+    width = checked_integer(max_width, "max_width", 1)
+    small = cases(width, checked_integer(max_depth, "max_depth", 0))
     if not small:
         raise StructmatError(
             f"max_width={width}, max_depth={max_depth}: no family has such a member"
@@ -150,7 +150,7 @@ def stages(*, max_width: int = 12, straight: bool = False) -> st.SearchStrategy[
     >>> find(stages(), lambda stage: stage.parameters > 0)
     Stage(width=2, 1×2)
     """
-    return _stage(whole(max_width, "max_width", 1), straight=straight)
+    return _stage(checked_integer(max_width, "max_width", 1), straight=straight)
 
 
 def layers(
@@ -171,7 +171,10 @@ def layers(
     >>> sorted(drawn.edges)
     [((0, 0), (1, 0))]
     """
-    width, depth = whole(max_width, "max_width", 1), whole(max_depth, "max_depth", 1)
+    width, depth = (
+        checked_integer(max_width, "max_width", 1),
+        checked_integer(max_depth, "max_depth", 1),
+    )
     whole_ones = _drawn(width, depth, wired=None).map(lambda net: net.to_networkx())
     return st.one_of(_edges(width, depth), whole_ones, _thinned(whole_ones))
 

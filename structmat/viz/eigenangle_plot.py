@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from structmat.analysis.spectrum import angles_of, haar_angles
-from structmat.errors import whole
+from structmat.errors import checked_integer
 from structmat.families.topology import checked
 from structmat.networks.network import Network
 from structmat.viz.style import COLOURS, INK, axes, legend
@@ -59,7 +59,7 @@ def eigenangles(
     ['20 members', 'Haar rotations']
     """
     net = checked(net, "eigenangles")
-    edges = np.linspace(0, np.pi, whole(bins, "bins", 1) + 1)
+    edges = np.linspace(0, np.pi, checked_integer(bins, "bins", 1) + 1)
     angles = angles_of(net, samples, rng=rng)
     counts, _ = np.histogram(angles, edges)
     even = np.pi / np.diff(edges)

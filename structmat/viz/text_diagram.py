@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from structmat._util.text_table import counted
-from structmat.errors import whole
+from structmat.errors import checked_integer
 from structmat.families.topology import checked
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
@@ -68,7 +68,7 @@ def diagram(net: Network, *, columns: int | None = None) -> str:
     if columns is None:
         room = max(shutil.get_terminal_size().columns, _NARROWEST)
     else:
-        room = whole(columns, "columns", _NARROWEST)
+        room = checked_integer(columns, "columns", _NARROWEST)
     straight, _, outputs = net.straightened()
     if net.width > _WIDEST:
         lines = _summary(straight, room)

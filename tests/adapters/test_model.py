@@ -106,7 +106,7 @@ def test_a_topology_for_each_pattern():
         topology_pattern={
             r"intermediate\.dense": "butterfly(block=6, depth=2)",
             r"output\.dense": lambda width: sm.shuffle(width, block=width // 4),
-            r"pooler\.dense": sm.benes(8).beside(sm.benes(16)),
+            r"pooler\.dense": sm.benes(8).direct_sum(sm.benes(16)),
         },
     )
     depths = {name: a.rotation.network.depth for name, a in adapters(model).items()}

@@ -86,7 +86,7 @@ def member(entry, width):
     found = []
     for rule in tried(entry, width, 3):
         try:
-            taken = rule.takes(width)
+            taken = rule.accepts(width)
         except StructmatError:
             continue
         if taken:
@@ -159,7 +159,7 @@ def test_a_rank_is_left_out_only_where_it_is_too_large():
     net = sm.butterfly(8).repeat(2)  # 24 parameters and dimensions, 12 pairs
     assert sm.dimension(net, largest=24).value == 24
     assert sm.dimension(net, largest=23) == Dimension(12, 24, 24, ranked=False)
-    both = net.beside(sm.butterfly(4).repeat(2))  # 6 of 6 in the smaller part, 4 pairs
+    both = net.direct_sum(sm.butterfly(4).repeat(2))  # 6 of 6 in the smaller part, 4 pairs
     assert sm.dimension(both, largest=8) == Dimension(12 + 6, 24 + 6, 32, ranked=False)
 
 
@@ -171,7 +171,7 @@ def test_more_stages_never_cover_less(net):
 
 @given(networks(max_width=6, max_depth=3), networks(max_width=5, max_depth=3))
 def test_networks_side_by_side_add_up(a, b):
-    both = sm.dimension(a.beside(b))
+    both = sm.dimension(a.direct_sum(b))
     one, other = sm.dimension(a), sm.dimension(b)
     assert both.value == one.value + other.value
     assert both.upper == one.upper + other.upper
@@ -336,7 +336,7 @@ def test_absorbed_switches_are_gone_and_nothing_is_lost(net):
 def test_a_deep_network_on_few_wires_costs_what_one_switch_does():
     deep = sm.brickwall(4, 9)
     assert upper_bound(deep) == 6
-    wide = sm.brickwall(4, 9).beside(sm.brickwall(4, 9)).then(sm.Network.of(8, [[[3, 4]]]))
+    wide = sm.brickwall(4, 9).direct_sum(sm.brickwall(4, 9)).then(sm.Network.of(8, [[[3, 4]]]))
     assert upper_bound(wide) == 13
     assert sm.dimension(wide).proved
 

@@ -94,8 +94,8 @@ def cycle(length):
     return sm.Network.of(length, [edges[::2], edges[1::2]])
 
 
-def beside(*nets):
-    return nets[0] if len(nets) == 1 else beside(nets[0].beside(nets[1]), *nets[2:])
+def direct_sum(*nets):
+    return nets[0] if len(nets) == 1 else direct_sum(nets[0].direct_sum(nets[1]), *nets[2:])
 
 
 @pytest.mark.parametrize(
@@ -103,7 +103,7 @@ def beside(*nets):
     [([8], [4, 4]), ([12], [4, 8]), ([6, 6], [12]), ([4, 12], [8, 8]), ([4] * 50 + [16], [8] * 27)],
 )
 def test_cycles_that_refinement_cannot_tell_apart(one, other):
-    a, b = (beside(*map(cycle, lengths)) for lengths in (one, other))
+    a, b = (direct_sum(*map(cycle, lengths)) for lengths in (one, other))
     assert a.width == b.width
     assert sm.isomorphism(a, b) is None
     assert_isomorphic(a, a)
@@ -132,9 +132,9 @@ def test_parts_that_differ_are_told_apart_one_by_one():
     assert sm.isomorphism(*copies) is None
     hub = sm.Network.of(160, [[range(160)]])
     one, same, other = (
-        beside(*copies * 10),
-        beside(*copies[::-1] * 10),
-        beside(*copies * 9, copies[0], copies[0]),
+        direct_sum(*copies * 10),
+        direct_sum(*copies[::-1] * 10),
+        direct_sum(*copies * 9, copies[0], copies[0]),
     )
     for joined in (sm.Network(160), hub):
         assert_isomorphic(one.then(joined), same.then(joined))
@@ -305,7 +305,7 @@ def test_the_ends_may_agree_where_no_one_renaming_of_the_wires_does():
 )
 def test_cycles_between_columns_that_refinement_cannot_tell_apart(one, other):
     rng = np.random.default_rng(0)
-    a, b = (scrambled(beside(*map(cycle, lengths)), rng) for lengths in (one, other))
+    a, b = (scrambled(direct_sum(*map(cycle, lengths)), rng) for lengths in (one, other))
     assert sm.isomorphism(a, b, ends=True) is None
     assert sm.isomorphism(a, scrambled(a, rng), ends=True) is not None
 

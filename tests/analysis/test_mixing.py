@@ -64,7 +64,7 @@ def test_mixing_of_a_sequence_is_at_most_the_product(net, other):
     if net.width == other.width:
         both = sm.mixing(net.then(other))
         assert both <= sm.mixing(net) * sm.mixing(other) + 1e-12
-    assert sm.mixing(net.beside(other)) == pytest.approx(1, abs=1e-12)
+    assert sm.mixing(net.direct_sum(other)) == pytest.approx(1, abs=1e-12)
 
 
 @given(some_networks.filter(lambda net: net.width > 2))

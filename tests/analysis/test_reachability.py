@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.analysis.reachability import first_dense
+from structmat.analysis.reachability import leading_dense_depth
 from structmat.errors import SpecError, StructmatError, WidthError, WiringError
 from structmat.testing import assert_dense, families, networks
 
@@ -72,7 +72,7 @@ def test_wide_networks_need_memory_for_some_thousand_wires_only(family):
 def test_a_network_is_dense_from_some_stage_on_or_never(net):
     dense = [bool((paths(net[:k]) > 0).all()) for k in range(net.depth + 1)]
     assert dense == sorted(dense)
-    assert first_dense(net) == (dense.index(True) if True in dense else None)
+    assert leading_dense_depth(net) == (dense.index(True) if True in dense else None)
 
 
 @given(networks())
@@ -99,8 +99,8 @@ def test_path_counts_never_overflow(depth):
 
 @given(networks(max_width=6), networks(max_width=6))
 def test_reach_composes(net, other):
-    both = net.beside(other).then(net.beside(other).inverse())
-    half = sm.reach(net.beside(other)).astype(int)
+    both = net.direct_sum(other).then(net.direct_sum(other).inverse())
+    half = sm.reach(net.direct_sum(other)).astype(int)
     assert np.array_equal(sm.reach(both), half.T @ half > 0)
 
 
@@ -134,7 +134,7 @@ def test_density_waits_for_the_slowest_chunk_of_inputs(monkeypatch):
     heard = sm.reach(net[:2])
     assert heard[:, 64].all()
     assert not heard[:, 0].all()
-    assert first_dense(net) == 3
+    assert leading_dense_depth(net) == 3
     assert sm.reach(net).all()
 
 
@@ -147,7 +147,7 @@ def test_dense_depth_is_the_least_that_is_dense(case):
     if family.has_depth:
         for k in range(1, most + 1):
             try:
-                nets[k] = family.having(depth=k)(width)
+                nets[k] = family.with_options(depth=k)(width)
             except WidthError:
                 break
     else:

@@ -89,7 +89,7 @@ def test_a_report_counts_right(net):
     joined = nx.Graph(both for bank in net.straightened().network.banks for both in pairs(bank))
     joined.add_nodes_from(range(net.width))
     assert found.pop("components") == nx.number_connected_components(joined)
-    assert (found.pop("obstacle") is None) == sm.is_dense(net)
+    assert (found.pop("why_not_dense") is None) == sm.is_dense(net)
     assert found == counted(net)
 
 
@@ -100,13 +100,13 @@ def pairs(bank):
 @given(networks())
 def test_text_html_and_json_agree(net):
     found = sm.report(net)
-    values = {key: value for key, value in found.to_dict().items() if key != "obstacle"}
+    values = {key: value for key, value in found.to_dict().items() if key != "why_not_dense"}
     expected = [[key.replace("_", " "), shown(value)] for key, value in values.items()]
     assert Cells(found._repr_html_()).rows == expected
     table, *more = str(found).split("\n\n")
     assert [line.rsplit(maxsplit=1) for line in table.splitlines()] == expected
     assert len({len(line) for line in table.splitlines()}) == 1
-    assert more == ([] if found.dense else [f"not dense: {found.obstacle}"])
+    assert more == ([] if found.dense else [f"not dense: {found.why_not_dense}"])
     assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
 
 

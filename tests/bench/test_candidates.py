@@ -5,7 +5,7 @@ from torch import nn
 from structmat.adapters import AdaptedLayer
 from structmat.bench import candidates
 from structmat.bench.candidates import AGAINST, DENSE, PARAMETRIZED, Candidate, named, topology
-from structmat.bench.layers import Batch, frozen_layer, training_step
+from structmat.bench.layer_benchmark import Batch, frozen_layer, training_step
 from structmat.errors import MissingExtraError, SpecError, StructmatError
 
 WIDTH, OUTPUTS = 64, 24

@@ -14,7 +14,7 @@ import structmat as sm
 from structmat.bench import kronecker
 from structmat.bench.candidates import AGAINST, DENSE, named
 from structmat.bench.kronecker import KroneckerChain
-from structmat.bench.layers import Batch, frozen_layer, training_step
+from structmat.bench.layer_benchmark import Batch, frozen_layer, training_step
 from structmat.bench.machine import torch_machine
 from structmat.errors import MissingExtraError, StructmatError, WidthError
 from structmat.linalg import factors as stagewise

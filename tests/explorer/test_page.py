@@ -660,7 +660,7 @@ def test_a_saved_page_shows_what_the_library_says_without_a_network(saved, opene
     for spec in specs:
         page.select_option("#saved-spec", spec)
         widths = page.locator("#saved-width option").all_inner_texts()
-        assert widths == [str(w) for w in (8, 12, 13, 16, 32) if named(spec).takes(w)]
+        assert widths == [str(w) for w in (8, 12, 13, 16, 32) if named(spec).accepts(w)]
         for width in widths[:2]:
             page.select_option("#saved-width", width)
             wait_for(page, spec, int(width))

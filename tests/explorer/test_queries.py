@@ -93,7 +93,7 @@ def test_an_answer_says_what_the_library_says(member):
     assert found["cost"]["steps"] == [str(step) for step in plan.steps]
     assert found["cost"]["flops"] == plan.cost(1).flops
     assert found["cost"]["dense"] == 2 * width**2
-    assert all(family.takes(one) for one in found["widths"])
+    assert all(family.accepts(one) for one in found["widths"])
 
 
 def test_a_network_too_wide_to_draw_is_described():
@@ -203,7 +203,7 @@ def test_the_selection_of_a_saved_page_has_a_network_of_almost_every_family():
     without = {entry.name for entry in sm.catalogue()} - picked
     assert without == {"cayley_graph", "hamming", "product"}
     for spec in SPECS:
-        assert any(named(spec).takes(width) for width in WIDTHS), spec
+        assert any(named(spec).accepts(width) for width in WIDTHS), spec
 
 
 def test_what_is_saved_is_what_would_be_answered():

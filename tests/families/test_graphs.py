@@ -62,7 +62,7 @@ CONNECTED = [
 def test_a_graph_repeated_to_its_diameter_is_dense(spec, width):
     once = sm.parse(spec)(width)
     diameter = nx.diameter(graph_of(once))
-    assert_dense(sm.parse(spec).having(repeat=diameter)(width))
+    assert_dense(sm.parse(spec).with_options(repeat=diameter)(width))
     graph = graph_of(once)
     most = max(dict(graph.degree).values())
     assert once.depth in ((most,) if nx.is_bipartite(graph) else (most, most + 1))
@@ -126,15 +126,15 @@ def test_product_is_the_cartesian_product(factors):
         whole = nx.relabel_nodes(whole, number)
     net = sm.families.product(width, graphs, sides)
     assert pairs_of(net) == simple(whole.edges)
-    promised = sm.parse(f"product(graphs={graphs}, sides={sides})").promised(width)
+    promised = sm.parse(f"product(graphs={graphs}, sides={sides})").claims(width)
     assert promised.parameters == whole.number_of_edges()
     assert (promised.depth is not None) == nx.is_bipartite(whole)
     assert promised.depth in (None, net.depth)
     many = sm.parse(f"product(graphs={graphs}, sides={sides}, repeat={nx.diameter(whole)})")
-    assert many.promised(width).dense
+    assert many.claims(width).dense
     assert (
         nx.diameter(whole) == 1
-        or not sm.parse(str(many)).having(repeat=nx.diameter(whole) - 1).promised(width).dense
+        or not sm.parse(str(many)).with_options(repeat=nx.diameter(whole) - 1).claims(width).dense
     )
 
 
@@ -157,7 +157,7 @@ def test_circulant_joins_wires_at_the_offsets(offsets, more):
     assume(width > 1)
     net = sm.families.circulant(width, offsets)
     assert pairs_of(net) == simple(nx.circulant_graph(width, offsets).edges)
-    promised = sm.parse(f"circulant(offsets={tuple(offsets)})").promised(width)
+    promised = sm.parse(f"circulant(offsets={tuple(offsets)})").claims(width)
     assert promised.parameters == net.parameters
     assert promised.depth in (None, net.depth)
     assert (promised.dense is None) == nx.is_connected(graph_of(net))
@@ -179,7 +179,7 @@ def test_cayley_joins_elements_that_differ_by_a_generator(generators):
     ]
     net = sm.families.cayley_graph(width, generators)
     assert pairs_of(net) == pairs
-    promised = sm.parse(f"cayley_graph(generators={tuple(generators)})").promised(width)
+    promised = sm.parse(f"cayley_graph(generators={tuple(generators)})").claims(width)
     assert promised.parameters == len(pairs)
     assert promised.depth in (None, net.depth)
 
@@ -210,7 +210,7 @@ def test_de_bruijn_joins_words_that_overlap(symbols, length):
     ]
     net = sm.families.de_bruijn(len(words), symbols)
     assert pairs_of(net) == simple(pairs)
-    promised = sm.parse(f"de_bruijn(symbols={symbols})").promised(len(words))
+    promised = sm.parse(f"de_bruijn(symbols={symbols})").claims(len(words))
     assert promised.parameters == net.parameters
 
 
@@ -293,7 +293,7 @@ def test_chordal_cycle_joins_inverses(prime):
     pairs += [(x, pow(x, -1, prime)) for x in range(1, prime)]
     net = sm.families.chordal_cycle(prime)
     assert pairs_of(net) == simple(pairs)
-    assert sm.parse("chordal_cycle").promised(prime).parameters == net.parameters
+    assert sm.parse("chordal_cycle").claims(prime).parameters == net.parameters
 
 
 # Refusals -------------------------------------------------------------------------------------

@@ -67,7 +67,7 @@ def test_baseline_is_switches_and_smaller_baselines_side_by_side(case):
     smaller = sm.families.baseline(block ** (n - 1), block)
     beside = smaller
     for _ in range(block - 1):
-        beside = beside.beside(smaller)
+        beside = beside.direct_sum(smaller)
     # Their banks lie in one, so they are compared by what each wire meets.
     assert net[1:].to_networkx().edges == beside.to_networkx().edges
     part = block ** (n - 1)

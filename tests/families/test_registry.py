@@ -174,11 +174,11 @@ def test_lists_and_spaces_are_taken():
 
 
 def test_options_can_be_set():
-    rule = sm.parse("butterfly(block=4)").having(depth=2)
+    rule = sm.parse("butterfly(block=4)").with_options(depth=2)
     assert rule == sm.parse("butterfly(block=4, depth=2)")
-    assert rule.having(depth=3).having(depth=2) == rule
+    assert rule.with_options(depth=3).with_options(depth=2) == rule
     with pytest.raises(SpecError, match="has no option 'deep'"):
-        rule.having(deep=3)
+        rule.with_options(deep=3)
     assert rule.has_depth
     assert not sm.parse("benes").has_depth
 
@@ -187,18 +187,18 @@ def test_options_can_be_set():
 def test_options_of_every_form_make_the_same_family(radices, depth):
     written = sm.parse(f"mixed_radix(radices={radices})")
     for form in (radices, tuple(radices), np.array(radices), [np.int64(r) for r in radices]):
-        rule = sm.parse("mixed_radix").having(radices=form)
+        rule = sm.parse("mixed_radix").with_options(radices=form)
         assert (rule, hash(rule), str(rule)) == (written, hash(written), str(written))
         assert Family("mixed_radix", (("radices", form),)) == written
         assert sm.parse(str(rule)) == rule
-    deep = sm.parse("shuffle(block=4)").having(depth=np.int64(depth))
+    deep = sm.parse("shuffle(block=4)").with_options(depth=np.int64(depth))
     assert str(deep) == f"shuffle(block=4, depth={depth})"
 
 
 @pytest.mark.parametrize("value", [float("nan"), np.inf, {2: 3}, {2}, 2j, b"8", object(), [{}]])
 def test_options_that_no_spec_can_hold_are_refused(value):
     with pytest.raises(SpecError, match=r"shuffle: block=.* must be a number, a string, None, or"):
-        sm.parse("shuffle(block=4)").having(block=value)
+        sm.parse("shuffle(block=4)").with_options(block=value)
 
 
 def test_refusals_print_plain_values():
@@ -301,11 +301,11 @@ def test_a_cell_of_a_notebook_may_define_its_family_again(monkeypatch):
 
     define("__main__", 4)
     define("__main__", 6)
-    assert sm.parse("mine").takes(6)
-    assert not sm.parse("mine").takes(4)
+    assert sm.parse("mine").accepts(6)
+    assert not sm.parse("mine").accepts(4)
     with pytest.raises(SpecError, match="'mine' is registered already"):
         define("elsewhere", 4)
-    assert sm.parse("mine").takes(6)
+    assert sm.parse("mine").accepts(6)
 
 
 def test_a_notebook_takes_no_name_of_this_library():
@@ -353,7 +353,7 @@ def test_a_rule_that_is_not_in_words_is_refused(rule):
         return sm.butterfly(width)
 
     try:
-        for call in (lambda: misruled(8), lambda: sm.parse("misruled").takes(8)):
+        for call in (lambda: misruled(8), lambda: sm.parse("misruled").accepts(8)):
             with pytest.raises(FamilyError, match=r"refuses returned .*, the rule .* or None"):
                 call()
     finally:

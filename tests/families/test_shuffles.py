@@ -97,7 +97,7 @@ def test_deal_is_dense_one_stage_late_at_most(block):
 def test_deal_promises_no_more_than_one_stage_beyond_the_least():
     for width in range(2, 141):
         for block in range(2, width + 1):
-            promised = sm.parse(f"deal(block={block})").promised(width)
+            promised = sm.parse(f"deal(block={block})").claims(width)
             assert promised.depth - least_depth(width, block) in (0, 1)
 
 
@@ -105,7 +105,7 @@ def test_deal_promises_in_memory_linear_in_the_width():
     width = 100_000
     tracemalloc.start()
     try:
-        promised = sm.parse("deal(block=2)").promised(width)
+        promised = sm.parse("deal(block=2)").claims(width)
         _, peak = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -118,7 +118,7 @@ def test_deal_serves_the_widths_of_models():
     for width in (11008, 28672, 50257, 151_936):
         net = sm.families.deal(width, 16)
         assert net.depth <= least_depth(width, 16) + 1
-        assert net.parameters == sm.parse("deal(block=16)").promised(width).parameters
+        assert net.parameters == sm.parse("deal(block=16)").claims(width).parameters
 
 
 # Kautz ----------------------------------------------------------------------------------------

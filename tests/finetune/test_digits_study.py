@@ -80,8 +80,8 @@ def test_what_the_page_says_holds(script, record):
         mean, half = studies.interval(gaps(name, "test"))
         assert abs(mean) < half
     for name in script.METHODS:
-        floor = values(script.HEAD_ONLY, "test")
-        assert statistics.fmean(np.subtract(values(name, "test"), floor)) > 0.2
+        head = values(script.HEAD_ONLY, "test")
+        assert statistics.fmean(np.subtract(values(name, "test"), head)) > 0.2
 
     def apart(comparisons):
         each = {n: studies.interval(gaps(n, "forgotten"), comparisons=comparisons) for n in others}

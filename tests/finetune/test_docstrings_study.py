@@ -86,9 +86,9 @@ def test_what_the_page_says_against_lora_holds(record):
     less = dict.fromkeys(["HRA", *better], False)
     assert apart(plan, record, others, "forgotten", 1) == more | less
     assert set(apart(plan, record, others, "forgotten", 16)) == {"HRA", "random"}
-    floor = replace(plan, baseline=script.HEAD_ONLY)
+    head = replace(plan, baseline=script.HEAD_ONLY)
     for name in plan.methods:
-        assert statistics.fmean(studies.gaps(floor, record, name, "test")) > 0.13
+        assert statistics.fmean(studies.gaps(head, record, name, "test")) > 0.13
 
 
 @pytest.mark.parametrize(

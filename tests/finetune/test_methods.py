@@ -65,7 +65,7 @@ def test_the_first_fifteen_stages_of_the_ruler_turn_sixteen_neighbours(width):
 
 
 def test_the_ruler_needs_an_even_width():
-    assert ruler_prefix(12) == sm.ruler(4).beside(sm.ruler(4)).beside(sm.ruler(4))
+    assert ruler_prefix(12) == sm.ruler(4).direct_sum(sm.ruler(4)).direct_sum(sm.ruler(4))
     with pytest.raises(WidthError, match=r"ruler\(width=1\)"):
         ruler_prefix(15)
 

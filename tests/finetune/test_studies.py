@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import studies
 
-PLAN = studies.Plan(("base", "other"), "base", "floor", 0.5)
+PLAN = studies.Plan(("base", "other"), "base", "head", 0.5)
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ def studied(path, done, *, sizes=None, task="a"):
 def test_every_rate_is_tried_on_the_first_seeds_and_the_best_one_goes_on(tmp_path):
     done = []
     record = studied(tmp_path / "r.json", done)
-    each = [("base", 0.1), ("base", 0.2), ("other", 0.1), ("other", 0.2), ("floor", 0.5)]
+    each = [("base", 0.1), ("base", 0.2), ("other", 0.1), ("other", 0.2), ("head", 0.5)]
     assert done[:10] == [(*pair, seed) for seed in (0, 1) for pair in each]
-    assert done[10:] == [("base", 0.2, 2), ("other", 0.2, 2), ("floor", 0.5, 2)]
-    assert record["chosen"] == {"base": 0.2, "other": 0.2, "floor": 0.5}
+    assert done[10:] == [("base", 0.2, 2), ("other", 0.2, 2), ("head", 0.5, 2)]
+    assert record["chosen"] == {"base": 0.2, "other": 0.2, "head": 0.5}
     assert [r["seed"] for r in studies.final(record, "other")] == [0, 1, 2]
     assert json.loads((tmp_path / "r.json").read_text("utf-8")) == record
     assert list(tmp_path.iterdir()) == [tmp_path / "r.json"]
@@ -90,11 +90,11 @@ def test_the_tables_say_what_was_found(tmp_path):
     assert table.splitlines()[2:] == [
         "| base | 1,000 | 0.2 | 51.0 ± 2.5 | 25.0 ± 0.0 | 4 (2 of 3) | b |",
         "| other | 1,000 | 0.2 | 61.0 ± 2.5 | 25.0 ± 0.0 | 4 (2 of 3) | o |",
-        "| floor | 1,000 | — | 51.0 ± 2.5 | 25.0 ± 0.0 | 4 (2 of 3) | f |",
+        "| head | 1,000 | — | 51.0 ± 2.5 | 25.0 ± 0.0 | 4 (2 of 3) | f |",
     ]
     assert studies.against(PLAN, record).splitlines()[2:] == [
         "| other | +10.0 ± 0.0 | +0.0 ± 0.0 |",
-        "| floor | +0.0 ± 0.0 | +0.0 ± 0.0 |",
+        "| head | +0.0 ± 0.0 | +0.0 ± 0.0 |",
     ]
     assert studies.by_rate(PLAN, record).splitlines() == [
         "| method | 0.1 | 0.2 |",

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.fitting.alternating_procrustes import swept
+from structmat.fitting.alternating_procrustes import procrustes_sweeps
 from structmat.fitting.levenberg_marquardt import refined
 from structmat.fitting.procrustes import polar
 from structmat.linalg import factors as stagewise
@@ -27,7 +27,7 @@ def test_the_distance_falls_with_every_sweep_and_is_what_it_says(net, seed, dtyp
         target += 1j * rng.standard_normal(target.shape)
     begin = sm.random_blocks(net, rng, dtype, special=special)
     last = distance(stagewise.matrix_of(net, begin), target) * (1 + 1e-14)
-    for sweep, (blocks, now) in enumerate(swept(net, target, begin, special=special)):
+    for sweep, (blocks, now) in enumerate(procrustes_sweeps(net, target, begin, special=special)):
         assert now <= last if sweep == 0 else now < last
         last = now
         assert now == pytest.approx(
@@ -45,7 +45,7 @@ def test_the_distance_falls_with_every_sweep_and_is_what_it_says(net, seed, dtyp
 @given(networks(wired=False, max_depth=1), seeds())
 def test_one_stage_is_the_procrustes_problem_of_each_switch(net, seed):
     target = haar(net.width, seed)
-    (blocks, _), *_ = swept(net, target, sm.identity_blocks(net))
+    (blocks, _), *_ = procrustes_sweeps(net, target, sm.identity_blocks(net))
     for bank, array in zip(net.banks, blocks, strict=True):
         for wires, block in zip(bank.reads, array, strict=True):
             best, _ = scipy.linalg.orthogonal_procrustes(

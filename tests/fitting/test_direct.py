@@ -10,10 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.fitting.cosine_sine import halved
+from structmat.fitting.cosine_sine import cosine_sine_blocks
 from structmat.fitting.determinant_signs import rotated
-from structmat.fitting.givens_nulling import nulled
-from structmat.fitting.hierarchical_svd import peeled
+from structmat.fitting.givens_nulling import givens_blocks
+from structmat.fitting.hierarchical_svd import hierarchical_blocks
 from structmat.linalg import factors as stagewise
 from structmat.testing import assert_orthogonal, networks, seeds
 from tests.fitting.targets import distance, haar, rounding
@@ -56,7 +56,7 @@ def test_members_are_recovered(spec, width, special):
 @given(networks(wired=False), seeds())
 def test_where_the_hierarchical_decomposition_applies_it_is_exact(net, seed):
     member = stagewise.matrix_of(net, sm.random_blocks(net, rng=seed, special=False))
-    blocks = peeled(net, member)
+    blocks = hierarchical_blocks(net, member)
     if blocks is not None:
         assert distance(stagewise.matrix_of(net, blocks), member) <= rounding(net)
 
@@ -64,7 +64,7 @@ def test_where_the_hierarchical_decomposition_applies_it_is_exact(net, seed):
 @given(networks(max_width=16, wired=False), seeds())
 def test_the_hierarchical_decomposition_of_any_matrix_has_orthogonal_blocks(net, seed):
     target = np.random.default_rng(seed).standard_normal((net.width, net.width))
-    for array in peeled(net, target) or []:
+    for array in hierarchical_blocks(net, target) or []:
         for block in array:
             assert_orthogonal(block)
 
@@ -81,7 +81,7 @@ def test_one_switch_is_the_orthogonal_procrustes_problem():
     best, _ = scipy.linalg.orthogonal_procrustes(np.eye(6), target)
     found = sm.fit(net, target)
     assert np.allclose(stagewise.matrix_of(net, found.blocks), best, atol=1e-13)
-    assert found.floor == pytest.approx(found.error, abs=1e-13)
+    assert found.lower_bound == pytest.approx(found.error, abs=1e-13)
 
 
 # Every orthogonal matrix ------------------------------------------------------------------------
@@ -106,7 +106,7 @@ def test_wide_universal_networks(name):
 
 def test_the_middle_of_the_ruler_has_the_cosines_of_the_halves():
     target = haar(16)
-    middle = halved(sm.ruler(16), target)[7]
+    middle = cosine_sine_blocks(sm.ruler(16), target)[7]
     assert np.allclose(
         np.sort(middle[:, 0, 0]), np.sort(np.linalg.svd(target[:8, :8], compute_uv=False))
     )
@@ -124,7 +124,7 @@ def test_nulling_by_any_name_of_the_wires(width, name, seed, data):
     net = extra.then(net).relabel(data.draw(st.permutations(range(width))))
     dtype = data.draw(st.sampled_from([float, complex]))
     target = haar(width, seed, dtype=dtype)
-    blocks = nulled(net, target)
+    blocks = givens_blocks(net, target)
     assert distance(stagewise.matrix_of(net, blocks), target) <= rounding(net)
     for array in blocks:
         for block in array:
@@ -137,7 +137,7 @@ def test_nulling_is_exact_or_finds_no_room(width, parities, seed):
     kinds = sm.brickwall(width, depth=2)
     net = sm.Network(width, [kinds[parity] for parity in parities])
     target = haar(width, seed)
-    blocks = nulled(net, target)
+    blocks = givens_blocks(net, target)
     alternations = 1 + sum(a != b for a, b in itertools.pairwise(parities))
     assert (blocks is not None) == (alternations >= width)
     if blocks is not None:
@@ -157,25 +157,27 @@ def test_nulling_is_exact_or_finds_no_room(width, parities, seed):
     ],
 )
 def test_nulling_refuses_what_it_has_no_room_for(net):
-    assert nulled(net, haar(net.width)) is None
+    assert givens_blocks(net, haar(net.width)) is None
 
 
 @pytest.mark.parametrize(
     "net", [sm.brickwall(8, depth=7), sm.families.round_robin(8), sm.ruler(8)[1:], sm.butterfly(8)]
 )
 def test_halving_refuses_what_is_no_ruler(net):
-    assert halved(net, haar(net.width)) is None
+    assert cosine_sine_blocks(net, haar(net.width)) is None
 
 
 def test_halving_by_any_name_of_the_wires():
     net = sm.ruler(16).relabel(np.random.default_rng(0).permutation(16))
-    assert distance(stagewise.matrix_of(net, halved(net, haar(16))), haar(16)) <= rounding(net)
+    assert distance(
+        stagewise.matrix_of(net, cosine_sine_blocks(net, haar(16))), haar(16)
+    ) <= rounding(net)
 
 
 @pytest.mark.parametrize("net", [sm.ruler(8), sm.brickwall(7), sm.families.triangle(7)])
 def test_degenerate_targets(net):
     for target in (np.eye(net.width), -np.eye(net.width)[::-1], np.eye(net.width)[::-1]):
-        for method in (halved, nulled):
+        for method in (cosine_sine_blocks, givens_blocks):
             blocks = method(net, target)
             if blocks is not None:
                 assert distance(stagewise.matrix_of(net, blocks), target) <= rounding(net)
@@ -189,7 +191,7 @@ def test_a_universal_network_takes_the_nearest_of_any_matrix():
         assert np.allclose(
             stagewise.matrix_of(net, found.blocks), scipy.linalg.polar(target)[0], atol=1e-13
         )
-        assert found.error == pytest.approx(found.floor, abs=1e-13)
+        assert found.error == pytest.approx(found.lower_bound, abs=1e-13)
 
 
 # Permutations, rotations ------------------------------------------------------------------------
@@ -205,7 +207,7 @@ def test_signed_permutations_are_routed(p, signs):
             assert (stagewise.matrix_of(sm.benes(16), found.blocks) == target).all()
         else:
             assert not found.exact
-            assert found.floor == pytest.approx(0.5)  # ‖R − T‖ ≥ 2 where determinants differ
+            assert found.lower_bound == pytest.approx(0.5)  # ‖R − T‖ ≥ 2 where determinants differ
 
 
 def test_a_wire_in_no_switch_keeps_its_sign():
@@ -214,16 +216,18 @@ def test_a_wire_in_no_switch_keeps_its_sign():
     stuck = sm.fit(net, np.diag([1.0, 1.0, -1.0]))
     assert not stuck.exact
     assert stuck.error == pytest.approx(2 / 3**0.5)
-    assert stuck.floor == pytest.approx(2 / 3**0.5)
+    assert stuck.lower_bound == pytest.approx(2 / 3**0.5)
 
 
 @given(networks(wired=False), seeds())
 def test_rotations_make_the_same_matrix(net, seed):
     blocks = sm.random_blocks(net, rng=seed, special=False)
-    turned = rotated(net, blocks)
-    assert np.array_equal(stagewise.matrix_of(net, turned), stagewise.matrix_of(net, blocks))
+    rotate_stage = rotated(net, blocks)
+    assert np.array_equal(stagewise.matrix_of(net, rotate_stage), stagewise.matrix_of(net, blocks))
     graph = nx.Graph()
-    for number, (bank, array, before) in enumerate(zip(net.banks, turned, blocks, strict=True)):
+    for number, (bank, array, before) in enumerate(
+        zip(net.banks, rotate_stage, blocks, strict=True)
+    ):
         for row, (wires, block, old) in enumerate(zip(bank.reads, array, before, strict=True)):
             odd = (np.linalg.det(block) < 0, np.linalg.det(old) < 0)
             graph.add_node((number, row), odd=odd)

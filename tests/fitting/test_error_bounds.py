@@ -1,4 +1,4 @@
-"""A floor is never above what some blocks reach, and shows what is out of reach."""
+"""The lower bound never exceeds an attained error, and equals it in cases where it is known."""
 
 import mpmath
 import numpy as np
@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.fitting.error_bounds import floor
+from structmat.fitting.error_bounds import lower_bound
 from structmat.fitting.stage_splits import connected, groups
 from structmat.linalg import factors as stagewise
 from structmat.testing import networks, seeds
@@ -38,9 +38,9 @@ def targets(draw, width):
 
 @settings(max_examples=300)
 @given(networks(wired=False, max_width=10), st.data(), st.booleans())
-def test_no_blocks_are_below_the_floor(net, data, special):
+def test_no_blocks_is_below_the_lower_bound(net, data, special):
     target = data.draw(targets(net.width))
-    least = floor(net, target, special=special)
+    least = lower_bound(net, target, special=special)
     blocks = sm.random_blocks(net, data.draw(seeds()), target.dtype, special=special)
     norm = np.linalg.norm(target)
     for tried in (blocks, sm.identity_blocks(net, target.dtype)):
@@ -49,12 +49,12 @@ def test_no_blocks_are_below_the_floor(net, data, special):
 
 @settings(max_examples=100)
 @given(networks(max_width=10), st.data(), st.booleans())
-def test_no_fit_is_below_the_floor(net, data, special):
+def test_no_fit_is_below_the_lower_bound(net, data, special):
     target = data.draw(targets(net.width))
     found = sm.fit(net, target, rng=0, starts=2, sweeps=10, special=special, progress=False)
     error = distance(stagewise.matrix_of(net, found.blocks), target) / np.linalg.norm(target)
     assert found.error == pytest.approx(error, rel=1e-12, abs=1e-13)
-    assert found.floor <= error + 50 * EPS
+    assert found.lower_bound <= error + 50 * EPS
 
 
 def certain(net, target):
@@ -81,7 +81,7 @@ def test_a_bound_that_is_reached_is_not_above_it_by_rounding(width, size):
         rng = np.random.default_rng(seed)
         target = haar(width, seed) if seed % 2 else rng.standard_normal((width, width))
         exact = certain(net, size * target)
-        found = floor(net, size * target)
+        found = lower_bound(net, size * target)
         assert found <= exact  # without any slack
         assert found >= exact - 100 * width * EPS * (1 + exact)
 
@@ -102,27 +102,27 @@ def test_a_fit_that_reaches_the_bound_is_not_below_it_by_rounding(width, dtype):
             for a, b in zip(made.ravel().tolist(), target.ravel().tolist(), strict=True):
                 square += (mpmath.mpf(a) - mpmath.mpf(b)) ** 2
             total = sum(mpmath.mpf(v) ** 2 for v in target.ravel().tolist())
-            assert found.floor <= mpmath.sqrt(square / total)
-        assert found.floor >= found.error - 200 * width * np.finfo(dtype).eps
+            assert found.lower_bound <= mpmath.sqrt(square / total)
+        assert found.lower_bound >= found.error - 200 * width * np.finfo(dtype).eps
 
 
 @given(networks(wired=False), seeds(), st.booleans())
-def test_the_floor_of_a_member_is_nothing(net, seed, special):
+def test_the_lower_bound_of_a_member_is_zero(net, seed, special):
     member = stagewise.matrix_of(net, sm.random_blocks(net, rng=seed, special=special))
-    assert floor(net, member, special=special) < 1e-12
+    assert lower_bound(net, member, special=special) < 1e-12
 
 
 @given(networks(wired=False), seeds())
 def test_entries_that_no_path_allows_count_in_full(net, seed):
     target = np.random.default_rng(seed).standard_normal((net.width, net.width))
     missed = np.linalg.norm(target[~sm.reach(net)]) / np.linalg.norm(target)
-    assert floor(net, target) >= missed - 1e-12
+    assert lower_bound(net, target) >= missed - 1e-12
 
 
 @pytest.mark.parametrize("block", [2, 4, 8, 16])
-def test_the_floor_of_blocks_side_by_side_is_reached(block):
+def test_the_lower_bound_of_a_direct_sum_is_attained(block):
     found = sm.fit(sm.block_diagonal(16, block), haar(16, 1))
-    assert found.error == pytest.approx(found.floor, abs=1e-12)
+    assert found.error == pytest.approx(found.lower_bound, abs=1e-12)
 
 
 def test_a_neck_bounds_the_rank():
@@ -134,9 +134,9 @@ def test_a_neck_bounds_the_rank():
     net = sm.Network.of(8, [half, [[3, 4]], half])
     swap = np.roll(np.eye(8), 4, axis=0)
     assert sm.is_dense(net)
-    assert floor(net, swap) == pytest.approx((4 * 3 / 8) ** 0.5, abs=1e-12)
+    assert lower_bound(net, swap) == pytest.approx((4 * 3 / 8) ** 0.5, abs=1e-12)
     found = sm.fit(net, swap, rng=0)
-    assert found.error == pytest.approx(found.floor, abs=1e-12)
+    assert found.error == pytest.approx(found.lower_bound, abs=1e-12)
 
 
 def test_one_path_between_any_two_wires_leaves_rank_one():
@@ -147,8 +147,8 @@ def test_one_path_between_any_two_wires_leaves_rank_one():
         for half in (slice(0, 8), slice(8, 16)):
             large, small = np.linalg.svd(target[[i, i + 8], half], compute_uv=False)
             square += (large - 1) ** 2 + small**2
-    assert floor(net, target) >= (square / 16) ** 0.5 - 1e-12
-    assert floor(net, target) > 0.6
+    assert lower_bound(net, target) >= (square / 16) ** 0.5 - 1e-12
+    assert lower_bound(net, target) > 0.6
 
 
 def test_rotations_do_not_reach_the_other_determinant():
@@ -157,11 +157,13 @@ def test_rotations_do_not_reach_the_other_determinant():
     found = sm.fit(sm.brickwall(9), target, special=True)
     assert found.exact
     assert found.error == pytest.approx(2 / 3)
-    assert found.floor == pytest.approx(2 / 3)
+    assert found.lower_bound == pytest.approx(2 / 3)
     assert sm.fit(sm.brickwall(9), target).error < 1e-14
     unitary = haar(9, dtype=complex)
     unitary[0] *= -1 / np.linalg.det(unitary)
-    assert floor(sm.brickwall(9), unitary, special=True) == 0  # no unitary matrix is out of reach
+    assert (
+        lower_bound(sm.brickwall(9), unitary, special=True) == 0
+    )  # no unitary matrix is out of reach
 
 
 @given(networks(wired=False))

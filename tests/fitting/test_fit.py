@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import BlockError, StructmatError
 from structmat.fitting import multistart
-from structmat.fitting.hierarchical_svd import peeled
+from structmat.fitting.hierarchical_svd import hierarchical_blocks
 from structmat.linalg import factors as stagewise
 from structmat.testing import networks, seeds
 from tests.fitting.targets import distance, haar, rounding
@@ -95,23 +95,26 @@ def test_an_interrupted_fit_returns_the_best_so_far(monkeypatch):
     whole = sm.fit(net, target, rng=0, starts=1)
 
     def cut_short(*args, **options):
-        for k, step in enumerate(swept(*args, **options)):
-            if k == sweeps:
+        for k, step in enumerate(all_sweeps(*args, **options)):
+            if k == limit:
                 raise KeyboardInterrupt
             yield step
 
-    swept = multistart.swept
-    monkeypatch.setattr(multistart, "swept", cut_short)
-    sweeps = 3
+    all_sweeps = multistart.procrustes_sweeps
+    monkeypatch.setattr(multistart, "procrustes_sweeps", cut_short)
+    limit = 3
     found = sm.fit(net, target, rng=0, starts=1)
     assert found.method == "alternating Procrustes, interrupted"
     assert found.history == pytest.approx(whole.history[:3], rel=1e-12)
     assert found.error == pytest.approx(
         distance(stagewise.matrix_of(net, found.blocks), target) / 3
     )
-    sweeps = 0
+    limit = 0
     assert sm.fit(net, target, rng=0).method == "alternating Procrustes, interrupted"
-    begins = [sm.random_blocks(sm.butterfly(8), rng=1), peeled(sm.butterfly(8), haar(8))]
+    begins = [
+        sm.random_blocks(sm.butterfly(8), rng=1),
+        hierarchical_blocks(sm.butterfly(8), haar(8)),
+    ]
     for begin, options in zip(begins, ({"start": begins[0]}, {}), strict=True):
         found = sm.fit(sm.butterfly(8), haar(8), **options)
         assert found.error == found.history[0]
@@ -144,10 +147,10 @@ DTYPES = [np.float32, np.complex64, float, complex]
 @given(networks(max_width=8), seeds(), st.sampled_from(DTYPES), st.booleans())
 @example(net=sm.block_diagonal(8, 4), seed=0, dtype=np.float32, special=False)
 @example(net=sm.block_diagonal(8, 4), seed=0, dtype=np.complex64, special=True)
-def test_no_error_is_below_the_floor_in_any_precision(net, seed, dtype, special):
+def test_no_error_is_below_the_lower_bound_in_any_precision(net, seed, dtype, special):
     target = haar(net.width, seed, dtype=dtype)
     found = sm.fit(net, target, rng=0, starts=1, sweeps=5, special=special, progress=False)
-    assert found.error >= found.floor
+    assert found.error >= found.lower_bound
     wide = [b.astype(np.result_type(b, float)) for b in found.blocks]
     error = distance(stagewise.matrix_of(net, wide), target.astype(np.result_type(target, float)))
     norm = np.linalg.norm(target.astype(np.result_type(target, float)))
@@ -170,7 +173,7 @@ def test_the_best_blocks_do_not_depend_on_the_size_of_the_target(net, seed, dtyp
     for fit, wide in ((found, target.astype(double) * 2.0**power), (other, target * 2.0**40)):
         norm = np.linalg.norm(wide.astype(double))
         assert fit.error == pytest.approx(distance(product, wide) / norm, rel=1e-12)
-        assert fit.floor <= fit.error
+        assert fit.lower_bound <= fit.error
         assert (np.diff(fit.history) <= 0).all()
 
 
@@ -184,7 +187,7 @@ def test_extreme_sizes(size, dtype):
             found = sm.fit(net, (target * size).astype(dtype), rng=0)
             plain = sm.fit(net, target.astype(dtype), rng=0)
             assert found.error == pytest.approx(1 / size if size < 1 else 1.0, rel=1e-6)
-            assert 0.999 * found.error < found.floor <= found.error
+            assert 0.999 * found.error < found.lower_bound <= found.error
             product = stagewise.matrix_of(net, found.blocks)
             assert distance(product, target) / 8**0.5 == pytest.approx(plain.error, abs=1e-6)
             assert found.exact == plain.exact
@@ -205,7 +208,7 @@ def test_a_member_with_noise_is_not_exact(net, dtype):
 def test_a_network_without_switches():
     found = sm.fit(sm.Network(3), haar(3))
     assert found.blocks == []
-    assert found.error == pytest.approx(found.floor)
+    assert found.error == pytest.approx(found.lower_bound)
     assert sm.fit(sm.Network(1), [[2.0]]).error == 0.5
 
 

@@ -34,9 +34,9 @@ def test_the_record_holds_every_network_of_the_script(script, record):
     for row, net in zip(record["networks"], networks.values(), strict=True):
         assert eval(row["network"], vars(sm.families) | vars(sm)) == net  # noqa: S307 - what the script wrote
         assert (row["parameters"], row["depth"]) == (net.parameters, net.depth)
-        for key in ("error", "half", "floor"):
+        for key in ("error", "half", "lower_bound"):
             assert len(row[key]) == record["seeds"] == 10
-        for least, error, half in zip(row["floor"], row["error"], row["half"], strict=True):
+        for least, error, half in zip(row["lower_bound"], row["error"], row["half"], strict=True):
             assert least <= error <= half
 
 
@@ -46,7 +46,7 @@ def test_the_script_makes_the_record_again(script, record, name):
     (row,) = [row for row in record["networks"] if row["network"] == name]
     again = script.fitted(eval(name, vars(sm.families) | vars(sm)), 3)  # noqa: S307
     assert again["error"] == pytest.approx(row["error"][3], abs=2e-5)
-    assert again["floor"] == pytest.approx(row["floor"][3], abs=2e-5)
+    assert again["lower_bound"] == pytest.approx(row["lower_bound"][3], abs=2e-5)
 
 
 def test_the_frontier_is_of_the_paper_s_networks(script, record):
@@ -110,7 +110,7 @@ def test_what_the_page_says_of_the_others(script, record):
     assert sm.isomorphism(sm.butterfly(512), sm.shuffle(512, 2)) is not None
     for row in record["networks"]:
         if row["topology"] == "butterfly, cycled" and row["depth"] >= 18:
-            assert row["floor"] == [0] * 10
+            assert row["lower_bound"] == [0] * 10
 
 
 def test_the_gauge_of_six_stages_of_blocks_of_16():

@@ -99,7 +99,7 @@ def test_dilating_is_a_kronecker_product(net, seed, bundle):
 @given(small, small, seeds(), seeds())
 def test_side_by_side_is_the_direct_sum(net, other, seed, other_seed):
     first, second = with_blocks(net, seed), with_blocks(other, other_seed)
-    both = net.beside(other)
+    both = net.direct_sum(other)
     stages = [by_stage(net, first), by_stage(other, second)]
     blocks = [b for t in range(both.depth) for side in stages for b in (side[t : t + 1] or [[]])[0]]
     r = np.zeros((both.width, both.width), dtype=complex)
@@ -217,14 +217,14 @@ def test_labels_stay_with_their_wires(net, data):
 @given(labelled(), labelled())
 def test_labels_of_networks_made_of_two(net, other):
     numbered = sm.Network(other.width, other.stages)
-    assert net.beside(other).labels == net.labels + other.labels
-    assert net.beside(numbered).labels == (*net.labels, *range(other.width))
-    assert numbered.beside(net).labels == (*range(other.width), *net.labels)
+    assert net.direct_sum(other).labels == net.labels + other.labels
+    assert net.direct_sum(numbered).labels == (*net.labels, *range(other.width))
+    assert numbered.direct_sum(net).labels == (*range(other.width), *net.labels)
     wires = [(i, j) for i in range(net.width) for j in range(other.width)]
     assert net.product(other).labels == tuple((net.labels[i], other.labels[j]) for i, j in wires)
     assert net.product(numbered).labels == tuple((net.labels[i], j) for i, j in wires)
     assert net.dilate(2).labels == tuple((name, k) for name in net.labels for k in range(2))
-    for made in (numbered.beside(numbered), numbered.product(numbered), numbered.dilate(2)):
+    for made in (numbered.direct_sum(numbered), numbered.product(numbered), numbered.dilate(2)):
         assert made.labels is None
 
 
@@ -302,7 +302,7 @@ def test_networks_are_immutable():
         (lambda: sm.Network(2).then(sm.Network(3)), r"width 2 then width 3.*beside\(\)"),
         (lambda: sm.Network(2) @ sm.Network(3), "width 3 then width 2"),
         (lambda: sm.Network(2).then("butterfly"), "only a Network can follow"),
-        (lambda: sm.Network(2).beside("butterfly"), "only a Network can be placed beside"),
+        (lambda: sm.Network(2).direct_sum("butterfly"), "only a Network can be placed beside"),
         (lambda: sm.Network(2).repeat(-1), "times=-1"),
         (lambda: sm.Network(2).repeat(1.0), "times=1.0"),
         (lambda: sm.Network(2).dilate(0), "bundle=0"),

@@ -122,7 +122,7 @@ def test_side_by_side(data):
     for width in widths:
         part = sm.families.waksman(width)
         p += [len(p) + k for k in data.draw(st.permutations(range(width)))]
-        net = part if net is None else net.beside(part)
+        net = part if net is None else net.direct_sum(part)
     assert_routes(net, p)
 
 
@@ -350,7 +350,7 @@ def test_five_shuffles_and_switches_route_eight_wires(p):
     """Rearrangeable by a theorem (Linial and Tarsi, 1989), and by no structure that is used."""
     net = sm.families.omega(8).repeat(2)[:5]
     assert_routes(net, p)
-    assert_routes(net.beside(sm.Network(1)), [*p, 8])
+    assert_routes(net.direct_sum(sm.Network(1)), [*p, 8])
 
 
 @given(st.permutations(range(60)))
@@ -367,7 +367,7 @@ def test_a_search_ends(monkeypatch):
     ):
         sm.route(net, p)
     monkeypatch.setattr(backtracking, "_MOST_BYTES", 100)
-    wide = net.beside(net)
+    wide = net.direct_sum(net)
     with pytest.raises(
         UndecidedError, match=r"undecided .* too large to search; waksman\(80\) routes"
     ):

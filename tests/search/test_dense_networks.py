@@ -49,8 +49,8 @@ def test_no_depth_or_repeat_is_more_than_is_needed(width):
         options = dict(family.options)
         for name in ("depth", "repeat"):
             if options.get(name, 1) > 1:
-                less = family.having(**{name: options[name] - 1})
-                assert not less.takes(width) or not sm.is_dense(less(width))
+                less = family.with_options(**{name: options[name] - 1})
+                assert not less.accepts(width) or not sm.is_dense(less(width))
 
 
 def stages(width):
@@ -144,7 +144,7 @@ def test_no_block_of_deal_has_fewer_parameters_in_as_many_stages(width):
     for k in range(2, 7):
         block = next(b for b in range(2, width) if b**k >= width)
         for size in (block, block + 1):
-            promised = sm.parse(f"deal(block={size})").promised(width)
+            promised = sm.parse(f"deal(block={size})").claims(width)
             within = [m.parameters for m in found if m.depth <= promised.depth]
             assert min(within) <= promised.parameters
 

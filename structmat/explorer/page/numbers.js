@@ -12,7 +12,7 @@ function showNumbers(net) {
   const { width, depth, parameters } = net;
   const pairs = width * width;
   const group = (width * (width - 1)) / 2;
-  const needed = net.dense_depth === null ? `not dense: ${net.obstacle}`
+  const needed = net.dense_depth === null ? `not dense: ${net.why_not_dense}`
     : `dense after ${net.dense_depth} of ${counted(depth, "stage")}`;
   home.replaceChildren(
     tile("density", "Density", percent(net.reached, pairs),

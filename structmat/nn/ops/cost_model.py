@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from structmat._util.text_table import counted, plain
-from structmat.errors import whole
+from structmat.errors import checked_integer
 from structmat.linalg.fusion import LARGEST, merged, unions
 from structmat.linalg.schedule import schedule
 from structmat.networks.network import Network
@@ -247,10 +247,10 @@ def explain(
     6 wires, 2 stages: 4 steps, 2 of them permutations (2 transposes, 0 index arrays)
     ...
     """
-    n = whole(tokens, "tokens")
+    n = checked_integer(tokens, "tokens")
     said = []
     if outputs is not None:
-        size = whole(outputs, "outputs", 1)
+        size = checked_integer(outputs, "outputs", 1)
         lines, vectors = counted(size, "row"), counted(n, "vector")
         if turns_weight(net, n, size, itemsize=itemsize, device=device):
             said.append(f"the layer's weight is rotated, {lines}, not the {vectors}")

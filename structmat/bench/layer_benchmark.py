@@ -14,7 +14,7 @@ from structmat.bench.interleaved import interleaved, relative
 from structmat.bench.machine import device, synchronize
 from structmat.bench.measurements import Benchmark, Row, Spread, benchmark
 from structmat.bench.memory import peak
-from structmat.errors import StructmatError, whole
+from structmat.errors import StructmatError, checked_integer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -110,12 +110,15 @@ def measure(
         raise StructmatError(f"dtype {dtype!r}: it must be one of {', '.join(DTYPES)}")
     if not 0 <= seconds < math.inf:
         raise StructmatError(f"seconds={seconds}: it must be a finite number, at least 0")
-    whole(warmup, "warmup")
+    checked_integer(warmup, "warmup")
     shapes = [
-        (whole(width, "width", 1), whole(width if outputs is None else outputs, "outputs", 1))
+        (
+            checked_integer(width, "width", 1),
+            checked_integer(width if outputs is None else outputs, "outputs", 1),
+        )
         for width in widths
     ]
-    counts = [whole(count, "tokens", 1) for count in tokens]
+    counts = [checked_integer(count, "tokens", 1) for count in tokens]
     rows: list[Row] = []
     remarks = list(notes)
     for width, size in shapes:

@@ -8,7 +8,7 @@ from torch import nn
 
 import structmat as sm
 from structmat.bench.candidates import Candidate, named, topology
-from structmat.bench.layers import ROUNDS, measure
+from structmat.bench.layer_benchmark import ROUNDS, measure
 from structmat.bench.measurements import Benchmark, Row, Spread
 from structmat.errors import StructmatError
 

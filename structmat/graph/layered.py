@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from structmat.errors import GraphError, StructmatError, whole
+from structmat.errors import GraphError, StructmatError, checked_integer
 from structmat.graph.bipartite_patterns import Layer, refusal
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
@@ -164,7 +164,7 @@ def _grid(digraph: Any) -> tuple[int, int]:
 def _place(node: Any) -> Node:
     try:
         t, wire = node
-        return whole(t, "t"), whole(wire, "wire")
+        return checked_integer(t, "t"), checked_integer(wire, "wire")
     except (TypeError, ValueError):
         raise GraphError(
             f"node {node!r}: the nodes of a grid graph are pairs (t, wire) of integers from 0;"
@@ -177,7 +177,7 @@ def _extent(digraph: nx.DiGraph[Node], name: str, inferred: int, *, least: int) 
     if stated is None:
         return inferred
     try:
-        return whole(stated, name, least)
+        return checked_integer(stated, name, least)
     except StructmatError as error:
         raise GraphError(f"graph attribute {error}; correct it or delete it") from None
 

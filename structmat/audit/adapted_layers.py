@@ -19,7 +19,7 @@ from structmat.adapters.layouts import (
 )
 from structmat.audit.measures import of_rotation, of_weights, rounding_lost, rounding_warning
 from structmat.audit.tables import Row
-from structmat.convert.adaptation import Turn, turned
+from structmat.convert.adaptation import LayerRotation, rotate
 from structmat.errors import BlockError
 from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.precision import without_autocast
@@ -67,22 +67,22 @@ class Audited:
                 rotation: Orthogonal = getattr(layer, PREFIX + side)[adapter]
                 last = self.parts[k + 1 : k + 2] != [(adapter, "outputs")]
                 scale = layer.factors(adapter) if last else None  # applied after both sides
-                turn = _turn(rotation, side, scale, layer.layout, base)
-                row = _of_turn(turn, rotation, scale)
+                layer_rotation = _rotation(rotation, side, scale, layer.layout, base)
+                row = _row(layer_rotation, rotation, scale)
                 if math.isfinite(row["orthogonality_error"]):
-                    after = self._after(turn, weight)
-                    _compare(row, turn, weight, after, most)
+                    after = self._after(layer_rotation, weight)
+                    _compare(row, layer_rotation, weight, after, most)
                     weight = after
                     if k == len(self.parts) - 1 and self._is_comparable:
                         x = _some_inputs(layer.layout, base, weight)
                         row["merge_difference"] = _difference(layer, x)
                 yield self._called(adapter, side), row
 
-    def _after(self, turn: Turn, weight: Tensor) -> Tensor:
+    def _after(self, rotation: LayerRotation, weight: Tensor) -> Tensor:
         """Return the weight after a rotation: the merged one, if it is the only one."""
         if self.count == 1:
             return self.layer.merged_weight()
-        return turned(turn, weight.cpu()).to(weight)
+        return rotate(rotation, weight.cpu()).to(weight)
 
     @property
     def _is_comparable(self) -> bool:
@@ -101,16 +101,16 @@ class Audited:
         return f"{self.name} ({adapter}, {side})" if several else f"{self.name} ({side})"
 
 
-def _turn(
+def _rotation(
     rotation: Orthogonal, side: str, scale: Tensor | None, layout: type[Layout], layer: Layer
-) -> Turn:
+) -> LayerRotation:
     try:
         blocks = [block.detach().cpu().double() for block in rotation.blocks()]
     except BlockError:  # the generators are too large for an exponential
         blocks = [
             torch.full((b.count, b.radix, b.radix), torch.nan) for b in rotation.network.banks
         ]
-    return Turn(
+    return LayerRotation(
         rotation.network,
         lambda: blocks,
         side,
@@ -121,17 +121,19 @@ def _turn(
     )
 
 
-def _of_turn(turn: Turn, rotation: Orthogonal, scale: Tensor | None) -> Row:
-    row = of_rotation(turn)
+def _row(layer_rotation: LayerRotation, rotation: Orthogonal, scale: Tensor | None) -> Row:
+    row = of_rotation(layer_rotation)
     row["parametrization"] = rotation.parametrization
     row["warnings"] += _dtype_warning([*rotation.generators, *([] if scale is None else [scale])])
     return row
 
 
-def _compare(row: Row, turn: Turn, plain: Tensor, merged: Tensor, most: int) -> None:
+def _compare(
+    row: Row, layer_rotation: LayerRotation, plain: Tensor, merged: Tensor, most: int
+) -> None:
     """Add the comparison of the weights before and after to a row."""
-    row |= of_weights(turn, plain, merged, most)
-    row["rounding_lost"] = rounding_lost(turned(turn, plain.cpu()), plain, merged)
+    row |= of_weights(layer_rotation, plain, merged, most)
+    row["rounding_lost"] = rounding_lost(rotate(layer_rotation, plain.cpu()), plain, merged)
     row["warnings"] += rounding_warning(row["rounding_lost"], plain.dtype)
 
 

@@ -13,13 +13,13 @@ from torch import nn
 
 from structmat._util.progress import bar
 from structmat.adapters.layouts import is_rotated
-from structmat.audit.layers import adapted_layers
+from structmat.audit.adapted_layers import adapted_layers
 from structmat.audit.measures import of_rotation, of_weights, rounding_lost, rounding_warning
 from structmat.audit.tables import Audit, Row
-from structmat.convert.adaptation import BY_AXES, LINEAR, Turn, turned
+from structmat.convert.adaptation import BY_AXES, LINEAR, LayerRotation, rotate
 from structmat.convert.detection import Pretrained, is_adapter, opened
 from structmat.convert.tensor_files import FileWeights, ModelWeights, Weights, weight_of
-from structmat.errors import FileError, StructmatError, whole
+from structmat.errors import FileError, StructmatError, checked_integer
 from structmat.networks.network import Network
 
 MOST = 1024
@@ -78,7 +78,7 @@ def audit(
     >>> found.layers["0"]["orthogonality_error"], found.warnings
     (0.0, [])
     """
-    whole(most, "most", 2)
+    checked_integer(most, "most", 2)
     if isinstance(source, nn.Module):
         if model is not None:
             raise StructmatError(
@@ -123,12 +123,12 @@ def _files(source: Path, model: Pretrained | None, most: int) -> _Work:
     if is_adapter(source):
         found = opened(source, model, needs_shapes=False)
         weights, names = found.weights, found.names
-        turns = found.adaptation.turns
+        rotations = found.adaptation.rotations
         return _Work(
-            len(turns),
+            len(rotations),
             (
-                (name, _of_turn(turn, weights, names.of[name] if names else name, most))
-                for name, turn in turns.items()
+                (name, _row_of(rotation, weights, names.of[name] if names else name, most))
+                for name, rotation in rotations.items()
             ),
         )
     after = FileWeights(source)
@@ -150,17 +150,17 @@ def _files(source: Path, model: Pretrained | None, most: int) -> _Work:
     return _Work(len(shared), ((key, _of_pair(key, before, after, most)) for key in shared))
 
 
-def _of_turn(turn: Turn, weights: Weights | None, key: str, most: int) -> Row:
-    row = of_rotation(turn)
+def _row_of(rotation: LayerRotation, weights: Weights | None, key: str, most: int) -> Row:
+    row = of_rotation(rotation)
     if weights is None or not math.isfinite(row["orthogonality_error"]):
         return row
-    before = turn.base
+    before = rotation.base
     if before is None:
         before = weights.tensor(f"{key}.weight")
     before = weight_of(key, before)
-    exact = turned(turn, before)
+    exact = rotate(rotation, before)
     after = exact.to(before.dtype)
-    row |= of_weights(turn, before, after, most)
+    row |= of_weights(rotation, before, after, most)
     row["rounding_lost"] = rounding_lost(exact, before, after)
     row["warnings"] += rounding_warning(row["rounding_lost"], before.dtype)
     return row
@@ -170,9 +170,9 @@ def _of_pair(key: str, before: Weights, after: Weights, most: int) -> Row:
     """Compare a finetuned weight, whatever the method, with the pretrained one, rows as neurons."""
     old, new = before.tensor(key), after.tensor(key)
     kind = BY_AXES.get(old.ndim, LINEAR)
-    turn = Turn(Network(old[0].numel(), []), list, kind=kind, weight=tuple(old.shape))
+    rotation = LayerRotation(Network(old[0].numel(), []), list, kind=kind, weight=tuple(old.shape))
     row: Row = {"network": " × ".join(map(str, old.shape)), "side": "compared", "warnings": []}
     if not (is_rotated(old.dtype) and is_rotated(new.dtype)):
         row["warnings"].append(f"{old.dtype} and {new.dtype}: only floating weights are compared")
         return row
-    return row | of_weights(turn, old, new, most)
+    return row | of_weights(rotation, old, new, most)
