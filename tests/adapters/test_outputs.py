@@ -10,6 +10,7 @@ from torch import nn
 import structmat as sm
 from structmat.adapters import adapt, load_adapter, merge, save_adapter, unmerge
 from structmat.adapters.checkpoint import SETTINGS
+from structmat.convert import convert
 from structmat.errors import FileError, StructmatError
 from structmat.testing import seeds
 from tests.adapters.layouts.layers import CONVOLUTIONS, can_scale, flags, layers, rows, tolerance
@@ -127,3 +128,25 @@ def test_a_layer_with_a_forward_of_its_own_is_refused():
     with pytest.raises(StructmatError, match="Doubled overrides forward"):
         adapt(Doubled(4, 4), "butterfly", target_modules=".*", side="outputs")
     adapt(Doubled(4, 4), "butterfly", target_modules=".*")  # its forward is called
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_both_sides_rotate_each_by_its_own_network(scale, tmp_path):
+    torch.manual_seed(0)
+    layer, x = nn.Linear(8, 6, dtype=torch.float64), torch.randn(3, 8, dtype=torch.float64)
+    options = {"target_modules": ".*", "side": "both", "scale": scale}
+    one = randomised(adapt(copy.deepcopy(layer), "mixed_radix", **options), 0)
+    r, p = (rotation.matrix().detach() for rotation in one.rotations())
+    weight = p @ layer.weight.detach() @ r.T
+    if scale:
+        weight = one.scale.detach()[:, None] * weight
+    expected = x @ weight.T + layer.bias.detach()
+    torch.testing.assert_close(one(x), expected)
+    torch.testing.assert_close(one.weight, weight)
+    save_adapter(one, tmp_path)
+    assert torch.equal(load_adapter(copy.deepcopy(layer), tmp_path)(x), one(x))
+    torch.testing.assert_close(merge(one, unload=True)(x), expected)
+    with pytest.raises(StructmatError, match="this layer has 2 rotations"):
+        _ = adapt(copy.deepcopy(layer), "mixed_radix", **options).rotation
+    with pytest.raises(FileError, match="inputs and outputs are rotated, which no other format"):
+        convert(tmp_path, tmp_path / "peft", to="peft")
