@@ -22,7 +22,13 @@ from structmat.analysis.gates import (
     shared_pairs,
     width_of,
 )
-from structmat.errors import StructmatError, checked_integer, is_sequence, random_source
+from structmat.errors import (
+    StructmatError,
+    abbreviated,
+    checked_integer,
+    is_sequence,
+    random_source,
+)
 from structmat.families.topology import checked
 from structmat.linalg import modular
 from structmat.linalg.modular import MERSENNE, Residues
@@ -136,7 +142,7 @@ def dimension(
     size = checked_integer(points, "points", 1)
     if not is_sequence(primes):
         raise StructmatError(
-            f"primes={primes!r}: it must be a list of primes, such as [{MERSENNE}]"
+            f"primes={abbreviated(primes)}: it must be a list of primes, such as [{MERSENNE}]"
         )
     if not len(primes):
         raise StructmatError("primes=(): give at least one odd prime below 2^31")

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from structmat.errors import WiringError
+from structmat.errors import WiringError, abbreviated
 from structmat.families.topology import checked
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
@@ -101,7 +101,8 @@ def isomorphism(a: Network, b: Network, *, ends: bool = False) -> Index | Ends |
     for net in (a, b):
         if not (net.is_straight or ends):
             raise WiringError(
-                f"{net!r} is not straight: a single relabelling depends on the order in which its"
+                f"{abbreviated(net)} is not straight: a single relabelling depends on the order in"
+                " which its"
                 " switches list their wires; relabel each column (ends=True), or compare the"
                 " straightened().network"
             )

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.analysis.dimension import dimension
-from structmat.errors import BlockError, suggest
+from structmat.errors import BlockError, abbreviated, suggest
 from structmat.families.topology import checked
 from structmat.linalg.blocks import checked_blocks, random_blocks
 from structmat.networks.network import Network
@@ -184,6 +184,8 @@ def lipschitz(net: Network, kind: str = "cayley") -> float:
     """
     net = checked(net, "lipschitz")
     if kind not in _SLOPE:
-        raise BlockError(f"kind={kind!r}: unknown parametrization{suggest(kind, _SLOPE)}")
+        raise BlockError(
+            f"kind={abbreviated(kind)}: unknown parametrization{suggest(kind, _SLOPE)}"
+        )
     stages = net.stages
     return float(_SLOPE[kind] * np.sqrt(2 * sum(bool(stage.banks) for stage in stages)))

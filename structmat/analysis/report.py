@@ -422,7 +422,9 @@ def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:
             "refused": reason if isinstance(candidate, Family) else f"{label} at {width}: {reason}"
         }
     if not isinstance(net, Network):
-        raise StructmatError(f"{label} at {width}: the function must return a Network, not {net!r}")
+        raise StructmatError(
+            f"{label} at {width}: the function must return a Network, not {abbreviated(net)}"
+        )
     found = report(net)
     if net.width != width:
         return row | {"refused": f"{label} at {width}: this network has width {net.width}"}

@@ -13,7 +13,14 @@ from torch import Tensor, nn
 
 from structmat.adapters import adapt
 from structmat.bench.kronecker import KroneckerChain
-from structmat.errors import MissingExtraError, SpecError, StructmatError, require, suggest
+from structmat.errors import (
+    MissingExtraError,
+    SpecError,
+    StructmatError,
+    abbreviated,
+    require,
+    suggest,
+)
 from structmat.families import parse
 from structmat.families.topology import Fixed, rule
 
@@ -107,7 +114,7 @@ def named(name: str) -> Candidate:
     'dense d×d'
     """
     if name not in AGAINST:
-        raise SpecError(f"no candidate {name!r}{suggest(name, AGAINST)}")
+        raise SpecError(f"no candidate {abbreviated(name)}{suggest(name, AGAINST)}")
     candidate = AGAINST[name]
     if candidate.missing:
         raise MissingExtraError(

@@ -14,7 +14,7 @@ from structmat.bench.interleaved import interleaved, relative
 from structmat.bench.machine import device, synchronize
 from structmat.bench.measurements import Benchmark, Row, Spread, benchmark
 from structmat.bench.memory import peak
-from structmat.errors import StructmatError, checked_integer
+from structmat.errors import StructmatError, abbreviated, checked_integer
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -107,7 +107,7 @@ def measure(
     'butterfly(width=12, block=4): width must be ...'
     """
     if dtype not in DTYPES:
-        raise StructmatError(f"dtype {dtype!r}: it must be one of {', '.join(DTYPES)}")
+        raise StructmatError(f"dtype {abbreviated(dtype)}: it must be one of {', '.join(DTYPES)}")
     if not 0 <= seconds < math.inf:
         raise StructmatError(f"seconds={seconds}: it must be a finite number, at least 0")
     checked_integer(warmup, "warmup")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from structmat.cli.commands import command, print_json, say
 from structmat.cli.output_files import check_target, write_picture
-from structmat.errors import SpecError, StructmatError, suggest
+from structmat.errors import SpecError, StructmatError, abbreviated, suggest
 from structmat.families.topology import Fixed, rule
 
 if TYPE_CHECKING:
@@ -195,7 +195,9 @@ def _methods(options: argparse.Namespace) -> list[Method]:
     names = _names(options)
     for name in names or ():
         if name not in _OF_MODELS:
-            raise SpecError(f"unknown candidate {name!r} for a model{suggest(name, _OF_MODELS)}")
+            raise SpecError(
+                f"unknown candidate {abbreviated(name)} for a model{suggest(name, _OF_MODELS)}"
+            )
     chosen = [named(_OF_MODELS[name]) for name in (_OF_MODELS if names is None else names)]
     for text in options.specs or SPECS:
         found = rule(text)

@@ -10,7 +10,7 @@ from typing import Any
 import structmat as sm
 from structmat.cli.commands import command, print_json
 from structmat.cli.output_files import check_target, write_picture
-from structmat.errors import StructmatError
+from structmat.errors import StructmatError, abbreviated
 from structmat.families import Claims
 from structmat.families.topology import Fixed, Rule, network, rule
 
@@ -69,7 +69,7 @@ def _wires(text: str) -> list[int]:
     try:
         return [int(part) for part in text.split(",")]
     except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: give wires as in 0,3") from None
+        raise argparse.ArgumentTypeError(f"{abbreviated(text)}: give wires as in 0,3") from None
 
 
 def _show(options: argparse.Namespace) -> None:

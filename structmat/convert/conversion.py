@@ -28,7 +28,7 @@ from structmat.convert.adaptation import LayerRotation
 from structmat.convert.detection import Opened, Pretrained, opened
 from structmat.convert.tensor_files import FileWeights
 from structmat.convert.writers import refuse_shared
-from structmat.errors import FileError, StructmatError, checked_integer, suggest
+from structmat.errors import FileError, StructmatError, abbreviated, checked_integer, suggest
 
 TARGETS = {
     "structmat": "structmat's adapter files",
@@ -172,7 +172,7 @@ def convert(
     start, end = Path(source), Path(target)
     _check(to, end, model, rank, prefix)
     if not isinstance(nearest, bool):
-        raise StructmatError(f"nearest={nearest!r}: nearest must be True or False")
+        raise StructmatError(f"nearest={abbreviated(nearest)}: nearest must be True or False")
     found = opened(start, model)
     rotations = found.adaptation.rotations
     if to == "structmat" and found.adaptation.source == "structmat":
@@ -262,21 +262,23 @@ def _check(
 ) -> None:
     """Check the combination of options before any work."""
     if to not in TARGETS:
-        raise StructmatError(f"to={to!r}: no such format{suggest(str(to), TARGETS)}")
+        raise StructmatError(f"to={abbreviated(to)}: no such format{suggest(str(to), TARGETS)}")
     if (to == "lora") != (rank is not None):
         raise StructmatError("lora needs a rank, and no other format has one: --to lora --rank 16")
     if rank is not None:
         checked_integer(rank, "rank", 1)
     if to in ("lora", "merged") and model is None:
         raise StructmatError(
-            f"to={to!r} needs the weights; give the pretrained model (model=, --model)"
+            f"to={abbreviated(to)} needs the weights; give the pretrained model (model=, --model)"
         )
     if to == "merged" and isinstance(model, nn.Module):
         raise StructmatError(
             "to merge into a model in memory, call load_adapter and then merge instead"
         )
     if prefix is not None and (to != "lora" or not isinstance(prefix, str)):
-        raise StructmatError(f"prefix={prefix!r}: it must be text, and only lora supports it")
+        raise StructmatError(
+            f"prefix={abbreviated(prefix)}: it must be text, and only lora supports it"
+        )
     if (to in _SINGLE or prefix is not None) and target.suffix != ".safetensors":
         raise FileError(f"{target}: {TARGETS[to]} is one file; its name must end in .safetensors")
     if to == "lora" and prefix is None and target.suffix == ".safetensors":

@@ -14,7 +14,7 @@ from structmat._util.files import parse_json, read_bytes, replacing
 from structmat.adapters.layouts import EmbeddingLayout, is_rotated, layout_for
 from structmat.convert.adaptation import Shape
 from structmat.convert.skeleton import Group, Skeleton, skeleton_in, skeleton_of
-from structmat.errors import FileError, StructmatError, require
+from structmat.errors import FileError, StructmatError, abbreviated, require
 
 INDEX = ".safetensors.index.json"
 _EIGHT_BITS = (  # dtypes whose values need no separate scale
@@ -405,7 +405,7 @@ def _of_model(folder: Path) -> tuple[Path | None, list[Path]]:
         for name in names:
             parts = PurePosixPath(name).parts
             if not parts or ".." in parts or PurePosixPath(name).is_absolute():
-                raise FileError(f"{index}: {name!r} must be a file in this directory")
+                raise FileError(f"{index}: {abbreviated(name)} must be a file in this directory")
         return index, [folder / name for name in names]
     found = sorted(p for p in folder.glob("*.safetensors") if not p.name.startswith("adapter"))
     single = folder / "model.safetensors"  # transformers' name; there may be other files

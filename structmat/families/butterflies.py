@@ -157,7 +157,7 @@ def radices_refuse(
     "the radices' product 6 must be the width"
     """
     if not isinstance(reverse, bool | np.bool_):
-        raise StructmatError(f"reverse={reverse!r}: reverse must be True or False")
+        raise StructmatError(f"reverse={abbreviated(reverse)}: reverse must be True or False")
     if radices is not None and largest is not None:
         raise StructmatError(f"radices={abbreviated(radices)}, largest={largest}: give one of them")
     if largest is not None:

@@ -59,8 +59,8 @@ def check_asked(name: str, signature: inspect.Signature, asked: Any, called: str
     call = ", ".join(["width", *(f"{option}={option}" for option in options)])
     if not callable(asked):
         raise SpecError(
-            f"family {name!r}: {called}={abbreviated(asked)}: it must be a function, called as"
-            f" {called}({call})"
+            f"family {abbreviated(name)}: {called}={abbreviated(asked)}: it must be a function,"
+            f" called as {called}({call})"
         )
     try:
         takes = inspect.signature(asked)
@@ -71,7 +71,7 @@ def check_asked(name: str, signature: inspect.Signature, asked: Any, called: str
     except TypeError as error:
         who = getattr(asked, "__name__", called)
         raise SpecError(
-            f"family {name!r}: {called} is called as {who}({call}), but its signature is"
+            f"family {abbreviated(name)}: {called} is called as {who}({call}), but its signature is"
             f" {who}{takes} ({error}); give it the parameters of {name}"
         ) from None
 
@@ -85,16 +85,19 @@ def check_choices(name: str, signature: inspect.Signature, choices: Any) -> None
     """
     if not isinstance(choices, Mapping | None):
         raise SpecError(
-            f"family {name!r}: choices={abbreviated(choices)}: give a dict from an option"
+            f"family {abbreviated(name)}: choices={abbreviated(choices)}: give a dict from an"
+            " option"
         )
     for option, values in (choices or {}).items():
         if option not in list(signature.parameters)[1:]:
             options = list(signature.parameters)[1:]
-            raise SpecError(f"family {name!r}: choices: {no_option(name, str(option), options)}")
+            raise SpecError(
+                f"family {abbreviated(name)}: choices: {no_option(name, str(option), options)}"
+            )
         if not callable(values):
             raise SpecError(
-                f"family {name!r}: choices of {option}: {abbreviated(values)} must be a function of"
-                " the width"
+                f"family {abbreviated(name)}: choices of {option}: {abbreviated(values)} must be a"
+                " function of the width"
             )
 
 

@@ -224,12 +224,14 @@ mixed_radix(7) serves any width
             return build(*bound.args, **bound.kwargs)
 
         if next(iter(signature.parameters), None) != "width":
-            raise SpecError(f"family {name!r}: its first parameter must be the width")
+            raise SpecError(f"family {abbreviated(name)}: its first parameter must be the width")
         check_asked(name, signature, refuses, "refuses")
         check_asked(name, signature, claims, "claims")
         check_choices(name, signature, choices)
         if name in _ENTRIES and not _is_anew(build, _ENTRIES[name].build):
-            raise SpecError(f"family {name!r} is registered already: choose another name")
+            raise SpecError(
+                f"family {abbreviated(name)} is registered already: choose another name"
+            )
         _ENTRIES[name] = Entry(name, checked, widths, refuses, claims, choices or {})
         return checked
 
@@ -414,5 +416,6 @@ def _load_plugins() -> None:
         except (Exception, SystemExit) as error:
             raise SpecError(
                 f"entry point {point.name} = {point.value} of the group {PLUGINS} does not load"
-                f" ({error!r}); repair or uninstall {point.dist.name if point.dist else 'it'}"
+                f" ({abbreviated(error)}); repair or uninstall"
+                f" {point.dist.name if point.dist else 'it'}"
             ) from error

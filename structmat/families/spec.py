@@ -56,7 +56,8 @@ class Family:
             net: Any = entry(self.name).build(width, **dict(self.options))
         if not isinstance(net, Network) or net.width != width:
             raise FamilyError(
-                f"{self} at width {width}: a family returns a Network of that width, not {net!r}"
+                f"{self} at width {width}: a family returns a Network of that width, not"
+                f" {abbreviated(net)}"
             )
         return net
 
@@ -117,7 +118,7 @@ class Family:
         if not isinstance(claims, Claims):
             raise FamilyError(
                 f"{self} at width {size}: the claims of a family return"
-                f" structmat.families.Claims(…), not {claims!r}"
+                f" structmat.families.Claims(…), not {abbreviated(claims)}"
             )
         return claims
 
@@ -176,7 +177,7 @@ def parse(spec: str) -> Family:
             text = keyword.value.id if isinstance(keyword.value, ast.Name) else "text"
             raise SpecError(
                 f"{abbreviated(spec)}: the value of {key} must be a literal such as 8 or (2, 3), or"
-                f" a string in quotes: {key}={text!r}"
+                f" a string in quotes: {key}={abbreviated(text)}"
             ) from None
     return _family(tree.func.id, options, spec)
 

@@ -147,7 +147,7 @@ def network(topology: Any, width: int | None = None) -> Network:
         net: Any = found(width)
         if not isinstance(net, Network):
             raise StructmatError(
-                f"{topology!r} returned {abbreviated(net)}: it must return a Network"
+                f"{abbreviated(topology)} returned {abbreviated(net)}: it must return a Network"
             )
         return net
     if isinstance(found, Fixed):

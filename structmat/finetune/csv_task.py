@@ -55,8 +55,8 @@ def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
     if len(kept) < 2:
         why = "".join(f"; {note}" for note in notes)
         raise FileError(
-            f"{path}: {counted(len(kept), 'class', 'classes')} in column {label!r}; two are"
-            f" needed{why}"
+            f"{path}: {counted(len(kept), 'class', 'classes')} in column {abbreviated(label)}; two"
+            f" are needed{why}"
         )
     notes += [f"{name}: {len(texts[name])} texts, {len(kept[name])} distinct" for name in kept]
     return stratified(path.stem, kept, seed=seed, notes=notes)
@@ -94,4 +94,4 @@ def _check_column(path: Path, column: str, columns: list[str]) -> None:
         raise FileError(f"{path}: empty; the first row must contain the names of the columns")
     if columns.count(column) != 1:
         problem = "several columns" if column in columns else "no column"
-        raise FileError(f"{path}: {problem} {column!r}{suggest(column, columns)}")
+        raise FileError(f"{path}: {problem} {abbreviated(column)}{suggest(column, columns)}")

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 
-from structmat.errors import MissingExtraError, StructmatError, suggest
+from structmat.errors import MissingExtraError, StructmatError, abbreviated, suggest
 from structmat.finetune.task import Task, balanced, distinct
 
 # label → the package to import; the label is also the name of the distribution
@@ -82,7 +82,7 @@ def docstring_task(labels: Iterable[str] = tuple(LIBRARIES), *, seed: int = 0) -
     chosen = list(dict.fromkeys([labels] if isinstance(labels, str) else labels))
     for label in chosen:
         if label not in LIBRARIES:
-            raise StructmatError(f"label {label!r}{suggest(str(label), LIBRARIES)}")
+            raise StructmatError(f"label {abbreviated(label)}{suggest(str(label), LIBRARIES)}")
     if len(chosen) < 2:
         raise StructmatError(f"labels={chosen}: a task needs at least two libraries")
     found = {label: list(openings(LIBRARIES[label])) for label in chosen}

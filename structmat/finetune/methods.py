@@ -11,7 +11,14 @@ from typing import Any
 
 import networkx as nx
 
-from structmat.errors import SpecError, StructmatError, checked_integer, require, suggest
+from structmat.errors import (
+    SpecError,
+    StructmatError,
+    abbreviated,
+    checked_integer,
+    require,
+    suggest,
+)
 from structmat.families import ruler
 from structmat.families.topology import Fixed, rule
 from structmat.finetune.models import Classifier, quiet
@@ -187,7 +194,7 @@ def named(name: str) -> Method:
     try:
         return BY_NAME[name]
     except KeyError:
-        raise SpecError(f"no method {name!r}{suggest(name, BY_NAME)}") from None
+        raise SpecError(f"no method {abbreviated(name)}{suggest(name, BY_NAME)}") from None
 
 
 def rotation(spec: str) -> Method:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat._util.progress import bar
-from structmat.errors import BlockError, StructmatError, checked_integer, random_source
+from structmat.errors import BlockError, StructmatError, abbreviated, checked_integer, random_source
 from structmat.families.topology import checked
 from structmat.fitting.cosine_sine import cosine_sine_blocks
 from structmat.fitting.determinant_signs import rotated
@@ -188,9 +188,11 @@ def fit(
     except (TypeError, ValueError):
         small = False
     if not small:
-        raise StructmatError(f"tolerance={tolerance!r}: it must be a number from 0 to below 1")
+        raise StructmatError(
+            f"tolerance={abbreviated(tolerance)}: it must be a number from 0 to below 1"
+        )
     if not isinstance(special, bool):
-        raise StructmatError(f"special={special!r}: special must be True or False")
+        raise StructmatError(f"special={abbreviated(special)}: special must be True or False")
     straight, inputs, outputs = net.straightened()
     given = scaled(target, net.width)
     matrix = np.empty_like(given.matrix)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 
-from structmat.errors import GraphError, StructmatError, checked_integer
+from structmat.errors import GraphError, StructmatError, abbreviated, checked_integer
 from structmat.graph.bipartite_patterns import Layer, refusal
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
@@ -68,7 +68,7 @@ def from_layers(digraph: nx.DiGraph[Node], incomplete: str = "error") -> Network
     Network(width=3, depth=1, parameters=3)
     """
     if incomplete not in ("error", "complete"):
-        raise GraphError(f'incomplete={incomplete!r}: it must be "error" or "complete"')
+        raise GraphError(f'incomplete={abbreviated(incomplete)}: it must be "error" or "complete"')
     width, layers = _read(digraph)
     _check(layers, completing=incomplete == "complete")
     labels = [digraph.nodes[0, wire].get("label") for wire in range(width)]
@@ -167,8 +167,8 @@ def _place(node: Any) -> Node:
         return checked_integer(t, "t"), checked_integer(wire, "wire")
     except (TypeError, ValueError):
         raise GraphError(
-            f"node {node!r}: the nodes of a grid graph are pairs (t, wire) of integers from 0;"
-            " relabel it with networkx.relabel_nodes"
+            f"node {abbreviated(node)}: the nodes of a grid graph are pairs (t, wire) of integers"
+            " from 0; relabel it with networkx.relabel_nodes"
         ) from None
 
 

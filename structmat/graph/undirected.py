@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from structmat.errors import GraphError, checked_integer
+from structmat.errors import GraphError, abbreviated, checked_integer
 from structmat.graph.cliques import clique_partition, clique_stages
 from structmat.graph.edge_coloring import edge_colouring
 from structmat.graph.node_order import in_order
@@ -88,7 +88,7 @@ def from_graph(
     """
     times = checked_integer(repeat, "repeat", 1)
     if switches not in ("edges", "cliques"):
-        raise GraphError(f'switches={switches!r}: it must be "edges" or "cliques"')
+        raise GraphError(f'switches={abbreviated(switches)}: it must be "edges" or "cliques"')
     _check(graph)
     nodes = in_order(graph)
     listed = nodes if nodelist is None else _listed(graph, nodelist)
@@ -116,19 +116,19 @@ def _listed(graph: nx.Graph[Any], nodelist: Any) -> list[Any]:
     """Return the nodes in the requested order, as they are in the graph."""
     rule = "list every node of the graph once, or omit nodelist for sorted order"
     if not isinstance(nodelist, Iterable):
-        raise GraphError(f"nodelist={nodelist!r}: {rule}")
+        raise GraphError(f"nodelist={abbreviated(nodelist)}: {rule}")
     own = {node: node for node in graph}
     listed: dict[Any, Any] = {}
     for node in nodelist:
         if not isinstance(node, Hashable) or node not in own:
-            raise GraphError(f"nodelist: {node!r} is not a node of the graph; {rule}")
+            raise GraphError(f"nodelist: {abbreviated(node)} is not a node of the graph; {rule}")
         if node in listed:
-            raise GraphError(f"nodelist: {node!r} is repeated; {rule}")
+            raise GraphError(f"nodelist: {abbreviated(node)} is repeated; {rule}")
         listed[node] = own[node]
     missing = [node for node in own if node not in listed]
     if missing:
         count = f"{len(missing)} of {len(own)} nodes"
-        raise GraphError(f"nodelist: {missing[0]!r} is missing, as {count} are; {rule}")
+        raise GraphError(f"nodelist: {abbreviated(missing[0])} is missing, as {count} are; {rule}")
     return list(listed.values())
 
 
@@ -155,6 +155,6 @@ def _check(graph: Any) -> None:
     loop = next(nx.selfloop_edges(graph), None)
     if loop is not None:
         raise GraphError(
-            f"node {loop[0]!r} is joined to itself: a switch joins two wires; remove it with"
-            " graph.remove_edges_from(list(networkx.selfloop_edges(graph)))"
+            f"node {abbreviated(loop[0])} is joined to itself: a switch joins two wires; remove it"
+            " with graph.remove_edges_from(list(networkx.selfloop_edges(graph)))"
         )

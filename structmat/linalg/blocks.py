@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from structmat.errors import BlockError, random_source
+from structmat.errors import BlockError, abbreviated, random_source
 from structmat.families.topology import checked
 from structmat.networks.network import Network
 
@@ -405,7 +405,8 @@ def checked_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]
     """
     if not hasattr(blocks, "__len__"):
         raise BlockError(
-            f"blocks={blocks!r}: they are a list of arrays, one for each bank; see random_blocks"
+            f"blocks={abbreviated(blocks)}: they are a list of arrays, one for each bank; see"
+            " random_blocks"
         )
     if len(blocks) != len(net.banks):
         raise BlockError(

@@ -530,7 +530,7 @@ class Network(Value):
         library = sys.modules["structmat"]  # imported, for this module is a part of it
         if not name.startswith("_") and name in library.__all__:
             raise AttributeError(f"Network has no {name}; it is a function: structmat.{name}(net)")
-        raise AttributeError(f"Network has no attribute {name!r}")
+        raise AttributeError(f"Network has no attribute {abbreviated(name)}")
 
     def _parts(self) -> tuple[Any, ...]:
         return self.width, self.stages

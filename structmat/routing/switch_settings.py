@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from structmat.errors import StructmatError
+from structmat.errors import StructmatError, abbreviated
 from structmat.families.topology import checked as checked_network
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index, checked, identity
@@ -78,7 +78,7 @@ permutation: inputs 0 and 1 both need wire 1 after stage 1; waksman(8) routes ev
     """
     p = checked(permutation, checked_network(net, "route").width)
     if not isinstance(special, bool):
-        raise StructmatError(f"special={special!r}: special must be True or False")
+        raise StructmatError(f"special={abbreviated(special)}: special must be True or False")
     plan = plan_of(net)
     target = np.empty_like(p)
     target[plan.outputs] = p

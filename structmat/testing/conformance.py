@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.analysis.isomorphism import isomorphism
-from structmat.errors import SpecError, StructmatError, WidthError
+from structmat.errors import SpecError, StructmatError, WidthError, abbreviated
 from structmat.families import Family, parse
 from structmat.families.options import taken
 from structmat.families.registry import entry, nearby
@@ -87,14 +87,17 @@ def _check_named(family: Any) -> None:
     if not isinstance(family, str):
         name = family if isinstance(family, Family) else getattr(family, "__name__", "benes")
         raise SpecError(
-            f"check_family of {family!r}: it takes the name of a registered family, or a spec, as"
+            f"check_family of {abbreviated(family)}: it takes the name of a registered family, or a"
+            " spec, as"
             f' in check_family("{name}"); @structmat.family registers a function under its name'
         )
 
 
 def _sizes(widths: Any) -> Iterable[int]:
     if not isinstance(widths, Iterable):
-        raise StructmatError(f"widths={widths!r}: it must be a list or a range, such as [{widths}]")
+        raise StructmatError(
+            f"widths={abbreviated(widths)}: it must be a list or a range, such as [{widths}]"
+        )
     return widths
 
 

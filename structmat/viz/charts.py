@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from structmat.errors import StructmatError, is_sequence, require
+from structmat.errors import StructmatError, abbreviated, is_sequence, require
 from structmat.viz.style import (
     BARE,
     COLOURS,
@@ -65,7 +65,9 @@ def bars(
         raise StructmatError("no values: there must be at least one bar to draw")
     for label, value in values.items():
         if not _is_finite(value):
-            raise StructmatError(f"bar {label!r} is {value!r}: it must be a finite number")
+            raise StructmatError(
+                f"bar {abbreviated(label)} is {abbreviated(value)}: it must be a finite number"
+            )
     ax = axes(ax, 6.4, 1.0 + 0.3 * len(values))
     drawn = ax.barh(list(values), list(values.values()), height=0.6, color=COLOURS[0])
     paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # over the dashed line
@@ -123,14 +125,15 @@ def curves(
     if not labelled(histories, "histories", '{"LoRA": [(0, 2.0), (10, 0.5)]}'):
         raise StructmatError("no histories: there must be at least one curve to draw")
     if log not in ("", "x", "y", "xy"):
-        raise StructmatError(f'log={log!r}: it must be "", "x", "y" or "xy"')
+        raise StructmatError(f'log={abbreviated(log)}: it must be "", "x", "y" or "xy"')
     drawn = {label: points(label, numbered(pairs)) for label, pairs in histories.items()}
     some = labelled(bands or {}, "bands", '{"LoRA": [(1.5, 2.5), (0.4, 0.6)]}')
     between = {label: points(label, pairs) for label, pairs in some.items()}
     for label, band in between.items():
         if label not in drawn or len(band) != len(drawn[label]):
             raise StructmatError(
-                f"band {label!r}: it must be that of a history, a (low, high) pair for each point"
+                f"band {abbreviated(label)}: it must be that of a history, a (low, high) pair for"
+                " each point"
             )
     ax = axes(ax, 6.4, 4.0)
     for k, (label, pairs) in enumerate(drawn.items()):
@@ -211,5 +214,7 @@ def points(label: str, pairs: Series) -> Points:
     except (TypeError, ValueError):
         found = np.empty(0)
     if found.ndim != 2 or found.shape[1] != 2:
-        raise StructmatError(f"history {label!r}: it must be a sequence of (x, y) pairs of numbers")
+        raise StructmatError(
+            f"history {abbreviated(label)}: it must be a sequence of (x, y) pairs of numbers"
+        )
     return found

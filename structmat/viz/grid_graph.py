@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from structmat.errors import WiringError, require, suggest
+from structmat.errors import WiringError, abbreviated, require, suggest
 from structmat.families.topology import checked
 from structmat.networks import permutation
 from structmat.networks.network import Network
@@ -116,7 +116,7 @@ def _inputs(net: Network, inputs: Any) -> Index:
         alone = isinstance(inputs, (int, np.integer, str))
         listed: list[Any] = [inputs] if alone else list(inputs)
     except TypeError:
-        raise WiringError(f"inputs={inputs!r}: give a wire or several wires") from None
+        raise WiringError(f"inputs={abbreviated(inputs)}: give a wire or several wires") from None
     if net.labels is not None:
         listed = [wire for one in listed for wire in _called(one, net.labels)]
     wires = permutation.indices(listed, "inputs").reshape(-1)
@@ -134,7 +134,9 @@ def _called(one: Any, labels: tuple[Hashable, ...]) -> list[Any]:
         return [one]
     found = [wire for wire, label in enumerate(labels) if label == one]
     if not found and isinstance(one, str):
-        raise WiringError(f"input {one!r}: no wire has this label{suggest(one, map(str, labels))}")
+        raise WiringError(
+            f"input {abbreviated(one)}: no wire has this label{suggest(one, map(str, labels))}"
+        )
     return found or [one]
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from structmat.analysis.dimension import dimension
 from structmat.analysis.mixing import mixing
 from structmat.analysis.reachability import reach
-from structmat.errors import StructmatError, is_sequence, suggest
+from structmat.errors import StructmatError, abbreviated, is_sequence, suggest
 from structmat.families.topology import checked
 from structmat.networks.network import Network
 from structmat.viz.charts import Points, Series, look, points
@@ -65,7 +65,7 @@ def frontier(given: Mapping[str, Series], *, best: str = "high") -> list[tuple[f
     [(1.0, 5.0), (2.0, 6.0), (3.0, 7.0)]
     """
     if best not in ("high", "low"):
-        raise StructmatError(f'best={best!r}: it must be "high" or "low"')
+        raise StructmatError(f'best={abbreviated(best)}: it must be "high" or "low"')
     labelled(given, "given", '{"a": [(1, 5), (3, 7)]}')
     sign = 1 if best == "high" else -1
     found: list[tuple[float, float]] = []
@@ -117,7 +117,7 @@ def pareto(
     ['frontier', 'a', 'b']
     """
     if log not in ("", "x", "y", "xy"):
-        raise StructmatError(f'log={log!r}: it must be "", "x", "y" or "xy"')
+        raise StructmatError(f'log={abbreviated(log)}: it must be "", "x", "y" or "xy"')
     ahead = frontier(given, best=best)
     if not ahead:
         raise StructmatError("no points: there must be at least one to draw")
@@ -197,7 +197,7 @@ def tradeoff(
     ('parameters', 'dimensions of SO(16)')
     """
     if y not in QUANTITIES:
-        raise StructmatError(f"y={y!r}: no such quantity{suggest(y, QUANTITIES)}")
+        raise StructmatError(f"y={abbreviated(y)}: no such quantity{suggest(y, QUANTITIES)}")
     example = '{"butterfly": butterfly(8)}'
     several = {
         label: [checked(net, "tradeoff") for net in _several(some)]

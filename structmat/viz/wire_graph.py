@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from structmat.errors import StructmatError, require
+from structmat.errors import StructmatError, abbreviated, require
 from structmat.families.topology import checked
 from structmat.networks.network import Network
 from structmat.viz.style import COLOURS, INK, axes, in_steps, labelled, legend, room, wire_names
@@ -117,7 +117,9 @@ def _places(net: Network, layout: Mapping[Hashable, tuple[float, float]] | None)
     names = range(net.width) if net.labels is None else net.labels
     for name in names:
         if name not in labelled(layout, "layout", "{0: (0.0, 1.0), 1: (1.0, 0.0)}"):
-            raise StructmatError(f"layout: no position for wire {name!r}; give one for each")
+            raise StructmatError(
+                f"layout: no position for wire {abbreviated(name)}; give one for each"
+            )
     try:
         places = np.array([layout[name] for name in names], dtype=float)
     except (TypeError, ValueError):

@@ -161,7 +161,7 @@ def test_bad_specs_say_what_is_wrong(spec, message):
 )
 def test_bad_values_are_refused_where_a_width_is_given(spec, message):
     rule = sm.parse(spec)
-    for use in (rule, rule.takes):
+    for use in (rule, rule.accepts):
         with pytest.raises(StructmatError, match=message) as caught:
             use(64)
         assert "\n" not in str(caught.value)

@@ -90,7 +90,7 @@ def test_the_tables_say_what_was_found(tmp_path):
     assert table.splitlines()[2:] == [
         "| base | 1,000 | 0.2 | 51.0 ± 2.5 | 25.0 ± 0.0 | 4 (2 of 3) | b |",
         "| other | 1,000 | 0.2 | 61.0 ± 2.5 | 25.0 ± 0.0 | 4 (2 of 3) | o |",
-        "| head | 1,000 | — | 51.0 ± 2.5 | 25.0 ± 0.0 | 4 (2 of 3) | f |",
+        "| head | 1,000 | — | 51.0 ± 2.5 | 25.0 ± 0.0 | 4 (2 of 3) | h |",
     ]
     assert studies.against(PLAN, record).splitlines()[2:] == [
         "| other | +10.0 ± 0.0 | +0.0 ± 0.0 |",
