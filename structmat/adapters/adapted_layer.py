@@ -42,7 +42,7 @@ class Wrapper(nn.Module):
             return super().__getattr__(name)
         except AttributeError:
             # Only public attributes: others may have been attached by other libraries.
-            if name.startswith("_") or name == "base_layer":
+            if name.startswith("_") or name in ("base_layer", "rotation"):
                 raise
             return getattr(self.base_layer, name)
 
@@ -180,18 +180,10 @@ class AdaptedLayer(Wrapper):
 
     @property
     def rotation(self) -> Orthogonal:
-        """The rotation, if the layer has only one.
-
-        Raises
-        ------
-        StructmatError
-            If it has none or several.
-        """
+        """The rotation; a layer with several has no such attribute, see `rotations`."""
         found = [r for name in self.structmat_power for r in self.rotations(name)]
         if len(found) != 1:
-            raise StructmatError(
-                f"this layer has {len(found)} rotations; rotations(name) are those of one adapter"
-            )
+            raise AttributeError(name="rotation", obj=self)
         return found[0]
 
     @property

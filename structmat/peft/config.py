@@ -200,6 +200,12 @@ class StructmatConfig(PeftConfig):
         config._from_file = True
         return config
 
+    @property
+    def layer_numbers(self) -> list[int]:
+        """The numbers of the layers to adapt, or none for all."""
+        numbers = self.layers_to_transform
+        return [numbers] if isinstance(numbers, int) else list(numbers or ())
+
     _from_file = False  # not a field: whether weights will be loaded next
 
 

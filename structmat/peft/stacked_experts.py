@@ -63,9 +63,7 @@ def selected(
             f"bias='structmat_only': {biased} has biases of experts, which PEFT would train but"
             " not save; use bias='none'"
         )
-    numbers = config.layers_to_transform
-    if numbers is not None and numbers != []:
-        numbers = [numbers] if isinstance(numbers, int) else list(numbers)
+    if numbers := config.layer_numbers:
         found = {f: s for f, s in found.items() if index(f, config.layers_pattern) in numbers}
     return found
 

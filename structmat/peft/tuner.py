@@ -412,12 +412,9 @@ def _is_targeted(config: Any, name: str) -> Any:
         target_parameters=None,
     )
     found = check_target_module_exists(plain, name)
-    wanted = config.layers_to_transform
-    if not found or wanted is None or wanted == []:
+    if not found or not config.layer_numbers:
         return found
-    return _layer_index(name, config.layers_pattern) in (
-        [wanted] if isinstance(wanted, int) else list(wanted)
-    )
+    return _layer_index(name, config.layers_pattern) in config.layer_numbers
 
 
 def _in_one_of(name: str, wanted: Sequence[str]) -> bool:

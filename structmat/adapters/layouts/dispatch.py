@@ -10,7 +10,7 @@ from structmat.adapters.distributed import is_around, plain_name, unwrapped
 from structmat.adapters.layouts.base import Layout
 from structmat.adapters.layouts.convolution import ChannelsLayout, ConvolutionLayout
 from structmat.adapters.layouts.embedding import EmbeddingLayout
-from structmat.adapters.layouts.experts import StackLayout, Stacks
+from structmat.adapters.layouts.experts import Stack, StackLayout, stacks_of
 from structmat.adapters.layouts.linear import Conv1DLayout, LinearLayout
 from structmat.adapters.layouts.quantised import QuantisedLinearLayout
 from structmat.adapters.layouts.requirements import Layer
@@ -86,12 +86,14 @@ def named_layers(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator
     >>> [name for name, _ in named_layers(nn.Sequential(nn.Linear(2, 2)))]
     ['', '0']
     """
-    stacks = Stacks()
+    stacks: dict[int, dict[str, Stack]] = {}  # one view under all names of a module
     inside = unwrapped(model)
     for full, module in inside.named_modules(remove_duplicate=remove_duplicate):
         if is_around(module):
             continue
         name = plain_name(full)
         yield name, module
-        for part, stack in stacks.of(module).items():
+        if id(module) not in stacks:
+            stacks[id(module)] = stacks_of(module)
+        for part, stack in stacks[id(module)].items():
             yield f"{name}.{part}" if name else part, stack

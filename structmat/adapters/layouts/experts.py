@@ -64,20 +64,8 @@ class Stack:
         return getattr(self.owner, name)
 
 
-class Stacks:
-    """A cache of the stacked weights of modules."""
-
-    def __init__(self) -> None:
-        self._made: dict[int, dict[str, Stack]] = {}
-
-    def of(self, module: nn.Module) -> dict[str, Stack]:
-        """Return the stacked weights of a module by parameter name; most modules have none."""
-        if id(module) not in self._made:
-            self._made[id(module)] = _stacks(module)
-        return self._made[id(module)]
-
-
-def _stacks(module: nn.Module) -> dict[str, Stack]:
+def stacks_of(module: nn.Module) -> dict[str, Stack]:
+    """Return the stacked weights of a module by parameter name; most modules have none."""
     own = module.__dict__.get("is_transposed", TRANSPOSED.get(type(module).__name__))
     if not isinstance(own, bool):
         return {}
