@@ -142,7 +142,8 @@ def _described(known: Entry) -> Iterator[str]:
         for parameter in known.signature.parameters.values()
     ]
     call = f"{known.name}{inspect.Signature(parameters)}"
-    yield f"`{call}` takes widths: {known.widths}.{_reference(known)}"
+    also = f" Specs may call it {' or '.join(known.aliases)}." if known.aliases else ""
+    yield f"`{call}` takes widths: {known.widths}.{_reference(known)}{also}"
     yield f"```{{eval-rst}}\n{_text(known)}\n```"
 
 

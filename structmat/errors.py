@@ -95,6 +95,8 @@ def abbreviated(value: Any, longest: int = _LONGEST) -> str:
         return f"an integer of {value.bit_length():,} bits"
     try:
         text = repr(value)
+        if "\n" in text:  # of an array
+            text = " ".join(text.split())
     except (ValueError, RecursionError):  # a huge integer inside, or deep nesting
         return f"a {type(value).__name__} that cannot be printed"
     if len(text) <= longest:

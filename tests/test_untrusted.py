@@ -206,6 +206,7 @@ def test_values_are_shown_short():
         deep = (deep,)
     assert len(abbreviated(deep)) < 100
     assert abbreviated([10**5000]) == "a list that cannot be printed"
+    assert abbreviated(np.eye(2)) == "array([[1., 0.], [0., 1.]])"
     assert len(abbreviated("x" * 10**6)) <= 200
     while deep:  # a destructor that recurses is none of ours
         (deep,) = deep

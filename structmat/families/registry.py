@@ -38,6 +38,16 @@ IF_YOURS = (
     " --load FILE.py)"
 )
 
+# Names in the literature, with the family and the options that they stand for.
+ALIASES: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "boft": ("butterfly", {}),
+    "clements": ("brickwall", {}),
+    "fft": ("butterfly", {}),
+    "gsoft": ("shuffle", {"depth": 2}),
+    "oft": ("block_diagonal", {}),
+    "reck": ("triangle", {}),
+}
+
 _MOST_STEPS = 1 << 18  # maximum distance at which the nearest valid width is searched
 _HEAD = ("family", "widths", "description")
 _LARGE = 64  # switches above this radix are not suggested as a remedy
@@ -116,6 +126,11 @@ class Entry:
     def summary(self) -> str:
         """The first sentence of the docstring."""
         return (inspect.getdoc(self.build) or "").split("\n\n")[0].replace("\n", " ")
+
+    @property
+    def aliases(self) -> tuple[str, ...]:
+        """The names by which specs may call the family instead, such as "boft" for butterfly."""
+        return tuple(alias for alias, (name, _) in ALIASES.items() if name == self.name)
 
     @property
     def options(self) -> dict[str, inspect.Parameter]:
@@ -362,8 +377,23 @@ def entry(name: str) -> Entry:
     except KeyError:
         far = f"see `structmat list` or structmat.catalogue(); {IF_YOURS}"
         raise UnknownFamilyError(
-            f"no family {abbreviated(name)}{suggest(name, _ENTRIES, far)}"
+            f"no family {abbreviated(name)}{suggest(name, [*_ENTRIES, *ALIASES], far)}"
         ) from None
+
+
+def canonical(name: str) -> tuple[str, Mapping[str, Any]]:
+    """Return the name of a family and the options that a name in a spec stands for.
+
+    Registered families take precedence over aliases.
+
+    Examples
+    --------
+    >>> canonical("gsoft"), canonical("benes")
+    (('shuffle', {'depth': 2}), ('benes', {}))
+    """
+    if name in ALIASES and name not in _ENTRIES:
+        _load_plugins()
+    return (name, {}) if name in _ENTRIES else ALIASES.get(name, (name, {}))
 
 
 class Catalogue(tuple[Entry, ...]):

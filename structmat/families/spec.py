@@ -8,7 +8,7 @@ from typing import Any
 
 from structmat.errors import FamilyError, SpecError, abbreviated, check_digits, checked_width, plain
 from structmat.families.registration import no_option, worded
-from structmat.families.registry import Claims, blamed, entry
+from structmat.families.registry import Claims, blamed, canonical, entry
 from structmat.networks.network import Network
 
 _LONGEST = 2**16  # characters; Python's parser uses some hundred bytes per character
@@ -132,7 +132,8 @@ def parse(spec: str) -> Family:
     """Return the family described by a spec string.
 
     A spec is a name, optionally with options: numbers, strings, None, or tuples of these. It is
-    parsed, not evaluated.
+    parsed, not evaluated. Names that the literature uses are understood: boft and fft (butterfly),
+    oft (block_diagonal), gsoft (shuffle of depth 2), clements (brickwall) and reck (triangle).
 
     Raises
     ------
@@ -143,6 +144,8 @@ def parse(spec: str) -> Family:
     --------
     >>> parse("monarch(radices=(16, 24))")(384)
     Network(width=384, depth=2, parameters=7296)
+    >>> print(parse("boft(block=8, depth=4)"))
+    butterfly(block=8, depth=4)
     >>> parse("buterfly")
     Traceback (most recent call last):
     ...
@@ -195,6 +198,8 @@ def _kept(name: str, key: str, value: Any) -> Any:
 
 
 def _family(name: str, options: dict[str, Any], spec: str) -> Family:
+    name, preset = canonical(name)
+    options = {**preset, **options}
     known = entry(name)
     if "width" in options:
         rule = Family(name, tuple((k, value) for k, value in options.items() if k != "width"))

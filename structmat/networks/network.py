@@ -42,6 +42,13 @@ class Straightened(NamedTuple):
     outputs: Index
 
 
+_VALUES = "it has no values; structmat.Rotation(net, blocks) is a network with blocks"
+_HINTS = {  # for attributes that are expected of a network
+    "blocks": _VALUES,
+    "matrix": _VALUES,
+    "factors": _VALUES,
+    "explore": "write net.to_json() to FILE.json, and run structmat explore FILE.json",
+}
 _MOST = 2**25  # maximum of wires × stages: a quarter of a gigabyte of indices
 
 
@@ -530,6 +537,8 @@ class Network(Value):
         library = sys.modules["structmat"]  # imported, for this module is a part of it
         if not name.startswith("_") and name in library.__all__:
             raise AttributeError(f"Network has no {name}; it is a function: structmat.{name}(net)")
+        if name in _HINTS:
+            raise AttributeError(f"Network has no {name}: {_HINTS[name]}")
         raise AttributeError(f"Network has no attribute {abbreviated(name)}")
 
     def _parts(self) -> tuple[Any, ...]:

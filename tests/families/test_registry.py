@@ -8,9 +8,10 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 import structmat as sm
+from structmat.convert import gsoft
 from structmat.errors import FamilyError, SpecError, StructmatError, WidthError
 from structmat.families import Family, as_family, family
-from structmat.families.registry import unregister
+from structmat.families.registry import ALIASES, unregister
 from structmat.testing import families
 
 
@@ -358,3 +359,44 @@ def test_a_rule_that_is_not_in_words_is_refused(rule):
                 call()
     finally:
         unregister("misruled")
+
+
+# Aliases -------------------------------------------------------------------------------------
+
+
+def spelled(name, options):
+    """Return a spec."""
+    return f"{name}({', '.join(f'{key}={value}' for key, value in options.items())})"
+
+
+@pytest.mark.parametrize("alias", sorted(ALIASES))
+def test_an_alias_is_a_name_of_its_family(alias):
+    name, preset = ALIASES[alias]
+    required = {"block": 4} if name in ("block_diagonal", "shuffle") else {}
+    found = sm.parse(spelled(alias, required))
+    assert found == sm.parse(spelled(name, preset | required))
+    assert str(found).startswith(name)
+    assert alias in next(known for known in sm.catalogue() if known.name == name).aliases
+
+
+def test_an_alias_sets_options_that_a_spec_may_override():
+    assert sm.parse("gsoft(block=2, depth=3)") == sm.parse("shuffle(depth=3, block=2)")
+
+
+def test_the_alias_of_gsoft_has_the_switches_of_its_files():
+    theirs, ours = gsoft.network(64, 4), sm.network("gsoft(block=4)", 64)
+    assert theirs == sm.Network(64, ours.stages[::-1])
+
+
+def test_a_registered_family_takes_precedence_over_an_alias():
+    try:
+
+        @sm.family("any")
+        def fft(width: int) -> sm.Network:
+            """Join no wires."""
+            return sm.Network(width, [])
+
+        assert sm.parse("fft")(8).depth == 0
+    finally:
+        unregister("fft")
+    assert sm.parse("fft")(8) == sm.butterfly(8)

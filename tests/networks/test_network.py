@@ -388,3 +388,20 @@ def test_a_cut_file_is_refused(net, data):
     cut = data.draw(st.integers(0, len(text) - 1))
     with pytest.raises(FileError, match="not JSON"):
         sm.Network.from_json(text[:cut])
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (
+            "matrix",
+            r"it has no values; structmat\.Rotation\(net, blocks\) is a network with blocks",
+        ),
+        ("explore", r"write net\.to_json\(\) to FILE\.json, and run structmat explore FILE\.json"),
+        ("dimension", r"it is a function: structmat\.dimension\(net\)"),
+        ("widht", "Network has no attribute 'widht'"),
+    ],
+)
+def test_a_missing_attribute_says_what_to_use(name, message):
+    with pytest.raises(AttributeError, match=message):
+        getattr(sm.butterfly(4), name)
