@@ -13,6 +13,7 @@ from torch import Tensor
 
 from structmat.adapters.layouts.base import Adapter, Layout
 from structmat.adapters.layouts.requirements import Layer
+from structmat.nn.modes import sizes
 
 
 class ConvolutionLayout(Layout):
@@ -100,7 +101,7 @@ class ConvolutionLayout(Layout):
     @classmethod
     def rotates_channels(cls, base: Layer, x: Tensor, adapters: Sequence[Adapter]) -> bool:
         """Return whether only channels are rotated, and x is not larger than the weight."""
-        return x.numel() <= base.weight.numel() and all(
+        return math.prod(sizes(x)) <= math.prod(sizes(base.weight)) and all(
             adapter.outputs is None
             and (adapter.inputs is None or adapter.inputs.width == base.in_channels)
             for adapter in adapters

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch.nn import functional
 from structmat.adapters.layouts.base import Adapter, Layout
 from structmat.adapters.layouts.requirements import Layer, plain_weight
 from structmat.errors import StructmatError
+from structmat.nn.modes import sizes
 
 
 class EmbeddingLayout(Layout):
@@ -84,7 +86,7 @@ class EmbeddingLayout(Layout):
         **kwargs: Any,
     ) -> Tensor:
         """Return the rotated outputs, or entries of a rotated table with fewer rows than x has."""
-        if stock and base.max_norm is None and x.numel() > base.num_embeddings:
+        if stock and base.max_norm is None and math.prod(sizes(x)) > base.num_embeddings:
             return super().forward(base, x, adapters, stock=stock)
         y: Tensor = base(x, *args, **kwargs)
         for adapter in adapters:
