@@ -27,10 +27,10 @@ from structmat.bench.llama import Block, Shape, frozen, with_lora
 from structmat.bench.machine import synchronize, torch_machine
 from structmat.errors import StructmatError
 from structmat.families import parse
+from structmat.linalg.schedule import schedule
 from structmat.networks.network import Network
 from structmat.nn import Orthogonal
-from structmat.nn.ops import triton
-from structmat.nn.ops.reference import plan_for, rotate
+from structmat.nn.ops import reference, tiled, triton
 
 FORMAT, VERSION = "structmat.bench.gpu", 1
 DTYPE = torch.bfloat16
@@ -122,22 +122,23 @@ def checked(net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE) 
         If an error exceeds the bound for a rounding after each stage.
     """
     blocks, x, grad = _drawn(net, device, tokens, dtype)
-    program = triton.program(net, device)
+    steps = reference.Steps.of(schedule(net), torch.device(device))
+    tables = triton.prepared(schedule(net), device)
     errors: dict[str, float] = {}
     for adjoint in (False, True):
-        y = triton.forward(program, blocks, x, adjoint=adjoint)
-        grad_x, grad_blocks = triton.backward(program, blocks, x, grad, adjoint=adjoint)
+        y = triton.apply(tables, blocks, x, adjoint=adjoint)
+        grad_x, sums = torch.empty_like(x), tiled.zeros_like(blocks)
+        triton.gradients(tables, blocks, x, grad, adjoint=adjoint, grad_x=grad_x, sums=sums)
         exact = [b.to(dtype).double().requires_grad_() for b in blocks]
         points = x.double().requires_grad_()
-        right = rotate(plan_for(net, torch.device(device)), exact, points, adjoint=adjoint)
+        right = reference.apply(steps, exact, points, adjoint=adjoint)
         wanted = torch.autograd.grad(right, [points, *exact], grad.double())
         size = float(x.double().norm() * grad.double().norm())
         found = {
             "y": _off(y, right.detach(), x),
             "grad_x": _off(grad_x, wanted[0], grad),
             "grad_blocks": max(
-                float((a.double() - b).norm()) / size
-                for a, b in zip(grad_blocks, wanted[1:], strict=True)
+                float((a.double() - b).norm()) / size for a, b in zip(sums, wanted[1:], strict=True)
             ),
         }
         errors |= {f"{name}{' of the adjoint' * adjoint}": e for name, e in found.items()}
@@ -175,18 +176,18 @@ def _drawn(
 def _kernel(net: Network, setting: Setting, device: str) -> dict[str, Any]:
     """Return the bandwidths of a copy and of the rotation, with the default and best launch."""
     blocks, x, grad = _drawn(net, device, setting.tokens)
-    program = triton.program(net, device)
+    tables = triton.prepared(schedule(net), device)
     moved = 2 * x.numel() * x.element_size()
-    y = torch.empty_like(x)
+    y, sums = torch.empty_like(x), tiled.zeros_like(blocks)
 
     def seconds(step: Callable[[], object]) -> float:
         return _seconds(step, device, setting)
 
     def with_config(config: triton.Config) -> float:
-        return seconds(lambda: triton.forward(program, blocks, x, config=config))
+        return seconds(lambda: triton.apply(tables, blocks, x, config=config))
 
     copy = seconds(lambda: y.copy_(x))
-    rule = triton.configured(program, x)
+    rule = triton.configured(tables, x)
     tried = {config: with_config(config) for config in _configs(rule, device)}
     best = min(tried, key=lambda config: tried[config])
     return {
@@ -195,7 +196,9 @@ def _kernel(net: Network, setting: Setting, device: str) -> dict[str, Any]:
         "forward": _speed(tried[rule], copy, moved, rule),
         "best forward": _speed(tried[best], copy, moved, best),
         "backward": {
-            "seconds": seconds(lambda: triton.backward(program, blocks, x, grad)),
+            "seconds": seconds(
+                lambda: triton.gradients(tables, blocks, x, grad, grad_x=y, sums=sums)
+            ),
         },
     }
 

@@ -408,11 +408,6 @@ def checked_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]
             f"blocks={abbreviated(blocks)}: they are a list of arrays, one for each bank; see"
             " random_blocks"
         )
-    if len(blocks) != len(net.banks):
-        raise BlockError(
-            f"{len(blocks)} arrays of blocks: the network has {len(net.banks)} banks, and each"
-            " needs one array; see random_blocks"
-        )
     try:
         arrays = [np.asarray(b) for b in blocks]
         dtype = np.result_type(np.float32, *(a.dtype for a in arrays))
@@ -421,10 +416,21 @@ def checked_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]
         raise BlockError("blocks must be arrays of real or complex numbers") from None
     if dtype.kind not in "fc":
         raise BlockError(f"blocks of dtype {dtype}: they must be real or complex numbers")
-    for k, (bank, array) in enumerate(zip(net.banks, arrays, strict=True)):
-        shape = (bank.count, bank.radix, bank.radix)
-        if array.shape != shape:
-            raise BlockError(f"blocks {k} of shape {array.shape}: this bank needs {shape}")
+    check_shapes(net, arrays)
+    for k, array in enumerate(arrays):
         if not np.isfinite(array).all():
             raise BlockError(f"blocks {k} hold NaN or infinity: every entry must be finite")
     return arrays
+
+
+def check_shapes(net: Network, blocks: Sequence[Any]) -> None:
+    """Raise a BlockError unless there is one (n, r, r) array for each bank, of any library."""
+    if len(blocks) != len(net.banks):
+        raise BlockError(
+            f"{len(blocks)} arrays of blocks: the network has {len(net.banks)} banks, and each"
+            " needs one array; see random_blocks"
+        )
+    for k, (bank, array) in enumerate(zip(net.banks, blocks, strict=True)):
+        shape = (bank.count, bank.radix, bank.radix)
+        if tuple(array.shape) != shape:
+            raise BlockError(f"blocks {k} of shape {tuple(array.shape)}: this bank needs {shape}")

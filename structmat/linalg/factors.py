@@ -1,69 +1,49 @@
-"""The matrix of a network with given blocks: applied, dense, as sparse factors, as an operator."""
+"""The matrix of a network with given blocks: applied, dense, and as sparse factors."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
+import array_api_compat
 import numpy as np
 import numpy.typing as npt
 import scipy
 
-from structmat.errors import BlockError
 from structmat.families.topology import checked
 from structmat.linalg.blocks import Array, checked_blocks
+from structmat.linalg.schedule import Gather, schedule
 from structmat.networks.network import Network
 
 Blocks = Sequence[npt.ArrayLike]
 
 
-def apply(net: Network, blocks: Blocks, x: npt.ArrayLike) -> Array:
-    """Return R x for each vector along the last axis, applying one stage after the other.
+def product(net: Network, blocks: Sequence[Any], columns: Any) -> Any:
+    """Return R X for columns X (width, k), by the schedule of the network, without any checks.
 
-    This is the reference implementation that faster ones are compared with: for each switch, gather
-    its wires, multiply by its block, scatter.
-
-    Parameters
-    ----------
-    net : Network
-    blocks : one (n, r, r) array for each bank
-    x : (..., width)
-
-    Returns
-    -------
-    (..., width), of the dtype to which x and the blocks promote
-
-    Raises
-    ------
-    BlockError
-        If the blocks or x do not fit the network.
-
-    Examples
-    --------
-    >>> net = Network.of(3, [[[0, 1]], [[1, 2]]])
-    >>> turn = [[[0.0, -1.0], [1.0, 0.0]]]
-    >>> apply(net, [turn, turn], [1.0, 0.0, 0.0])
-    array([0., 0., 1.])
+    The blocks and X are arrays of one dtype, of any library that follows the array API standard.
     """
-    net = checked(net, "apply")
-    arrays = checked_blocks(net, blocks)
-    y = np.asarray(x)
-    if y.ndim < 1 or y.shape[-1] != net.width:
-        raise BlockError(f"x of shape {y.shape}: its last axis must be the width {net.width}")
-    if y.dtype.kind not in "biufc":
-        raise BlockError(f"x of dtype {y.dtype}: it must hold real or complex numbers")
-    y = y.astype(np.result_type(np.float32, y, *arrays))
-    return _apply(net, arrays, y)
-
-
-def _apply(net: Network, arrays: list[Array], y: Array) -> Array:
-    rest = iter(arrays)
-    for stage in net.stages:
-        after = y.copy()
-        after[..., stage.moves[:, 1]] = y[..., stage.moves[:, 0]]
-        for bank in stage.banks:
-            z = y[..., bank.reads]
-            after[..., bank.writes] = np.einsum("nij,...nj->...ni", next(rest), z)
-        y = after
+    xp, device = array_api_compat.array_namespace(columns), array_api_compat.device(columns)
+    y, (width, k) = columns, columns.shape
+    for step in schedule(net).steps:
+        if not isinstance(step, Gather):
+            parts = [
+                xp.reshape(
+                    xp.matmul(
+                        blocks[s.bank], xp.reshape(y[s.start : s.end, :], (s.count, s.radix, k))
+                    ),
+                    (s.end - s.start, k),
+                )
+                for s in step.segments
+            ]
+            end = step.segments[-1].end
+            y = xp.concat([*parts, y[end:, :]], axis=0) if end < width or parts[1:] else parts[0]
+        elif step.view is None:
+            y = xp.take(y, xp.asarray(step.index, device=device, copy=True), axis=0)
+        else:
+            shape, axes = step.view
+            seen = xp.permute_dims(xp.reshape(y, (*shape, k)), (*axes, len(axes)))
+            y = xp.reshape(seen, (width, k))
     return y
 
 
@@ -80,8 +60,8 @@ def matrix_of(net: Network, blocks: Blocks) -> Array:
     """
     net = checked(net, "matrix_of")
     arrays = checked_blocks(net, blocks)
-    dtype = np.result_type(np.float32, *arrays) if arrays else np.dtype(float)
-    return np.ascontiguousarray(_apply(net, arrays, np.eye(net.width, dtype=dtype)).T)
+    one: Array = np.eye(net.width, dtype=arrays[0].dtype if arrays else float)
+    return np.ascontiguousarray(product(net, arrays, one))
 
 
 def factors(net: Network, blocks: Blocks) -> list[scipy.sparse.csr_array]:
@@ -99,7 +79,7 @@ def factors(net: Network, blocks: Blocks) -> list[scipy.sparse.csr_array]:
     """
     net = checked(net, "factors")
     arrays = checked_blocks(net, blocks)
-    dtype = np.result_type(np.float32, *arrays) if arrays else np.dtype(float)
+    dtype = arrays[0].dtype if arrays else np.dtype(float)
     rest = iter(arrays)
     made = []
     for stage in net.stages:

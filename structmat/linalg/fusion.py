@@ -24,28 +24,21 @@ _MIXED = 3  # maximum number of distinct radices in a fused stage: each needs it
 
 
 @dataclass(frozen=True, eq=False)
-class Merged:
+class Fused:
     """A network and a coarser network with the same matrices.
 
     Attributes
     ----------
     network : Network
-        Stage g is the union of `groups[g]`, and its switches are the components of that union. If
+        Stage k is the union of `runs[k]`, and its switches are the components of that union. If
         the given network is not straight, a final stage without switches holds its output
         permutation.
-    groups : tuple of Network
-        The straight stages that are fused, in order; a group of one stage is unchanged.
+    runs : tuple of Network
+        The straight stages that are fused, in order; a run of one stage is unchanged.
     """
 
     network: Network
-    groups: tuple[Network, ...]
-
-    @property
-    def widest(self) -> int:
-        """The largest radix of a switch that replaces several."""
-        switches = zip(self.network.stages, self.groups, strict=False)
-        radices = [bank.radix for stage, g in switches if g.depth > 1 for bank in stage.banks]
-        return max(radices, default=0)
+    runs: tuple[Network, ...]
 
 
 @lru_cache(maxsize=64)
@@ -84,7 +77,7 @@ def unions(net: Network) -> Mapping[tuple[int, int], Stage]:
 
 
 @lru_cache(maxsize=256)
-def merged(net: Network, ends: tuple[int, ...]) -> Merged:
+def fused(net: Network, ends: tuple[int, ...]) -> Fused:
     """Return the network with runs of stages fused.
 
     Parameters
@@ -96,10 +89,10 @@ def merged(net: Network, ends: tuple[int, ...]) -> Merged:
     Examples
     --------
     >>> from structmat.families import mixed_radix
-    >>> coarse = merged(mixed_radix(384), (5, 8))       # eight stages, of 2 and 3
+    >>> coarse = fused(mixed_radix(384), (5, 8))       # eight stages, of 2 and 3
     >>> [stage.banks[0].radix for stage in coarse.network.stages]
     [32, 12]
-    >>> [group.depth for group in coarse.groups]
+    >>> [run.depth for run in coarse.runs]
     [5, 3]
     """
     straight, _, outputs = net.straightened()
@@ -109,7 +102,7 @@ def merged(net: Network, ends: tuple[int, ...]) -> Merged:
     wires = np.arange(net.width)
     if not np.array_equal(outputs, wires):
         stages.append(Stage(net.width, moves=np.stack([outputs, wires], axis=1)))
-    return Merged(Network(net.width, stages), tuple(straight[first:end] for first, end in runs))
+    return Fused(Network(net.width, stages), tuple(straight[first:end] for first, end in runs))
 
 
 def _components(stage: Stage) -> Index:

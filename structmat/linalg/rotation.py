@@ -25,9 +25,14 @@ from structmat.errors import (
 )
 from structmat.families.topology import checked
 from structmat.linalg.block_powers import powers
-from structmat.linalg.blocks import adjoint, by_stage, checked_blocks, generators_per_block
-from structmat.linalg.factors import factors
-from structmat.linalg.schedule import Gather, Product, schedule
+from structmat.linalg.blocks import (
+    adjoint,
+    by_stage,
+    check_shapes,
+    checked_blocks,
+    generators_per_block,
+)
+from structmat.linalg.factors import factors, product
 from structmat.networks.network import Network
 
 Array = Any  # of any library that follows the array API standard
@@ -388,40 +393,8 @@ class Rotation(LinearOperator):
                 raise BlockError(f"x of dtype {columns.dtype}: it must hold numbers")
             columns = xp.astype(columns, blocks[0].dtype if blocks else xp.float64)
         dtype = xp.result_type(columns, *blocks)
-        y = xp.astype(columns, dtype)
         blocks = [xp.astype(b, dtype) for b in blocks]
-        k = y.shape[1]
-        for step in schedule(self.network).steps:
-            if isinstance(step, Gather):
-                y = _gathered(xp, y, step, device)
-                continue
-            y = _multiplied(xp, y, step, blocks, k)
-        return y
-
-
-def _gathered(xp: ModuleType, y: Any, step: Gather, device: Any) -> Any:
-    if step.view is None:
-        index = xp.asarray(step.index, device=device, copy=True)
-        return xp.take(y, index, axis=0)
-    shape, axes = step.view
-    last = len(shape)
-    return xp.reshape(
-        xp.permute_dims(xp.reshape(y, (*shape, y.shape[1])), (*axes, last)), tuple(y.shape)
-    )
-
-
-def _multiplied(xp: ModuleType, y: Any, step: Product, blocks: Sequence[Any], k: int) -> Any:
-    parts = []
-    end = 0
-    for s in step.segments:
-        if s.start > end:
-            parts.append(y[end : s.start, :])
-        end = s.start + s.count * s.radix
-        part = xp.reshape(y[s.start : end, :], (s.count, s.radix, k))
-        parts.append(xp.reshape(xp.matmul(blocks[s.bank], part), (s.count * s.radix, k)))
-    if end < y.shape[0]:
-        parts.append(y[end:, :])
-    return xp.concat(parts, axis=0) if len(parts) > 1 else parts[0]
+        return product(self.network, blocks, xp.astype(columns, dtype))
 
 
 def _array(x: Any) -> Any:
@@ -452,25 +425,15 @@ def _held(net: Network, blocks: Sequence[Array]) -> tuple[Array, ...]:
     if not foreign:
         arrays = checked_blocks(net, given)
         _check_orthogonal(arrays)
-        made = []
-        for array in arrays:
-            own = array.copy()
+        held = tuple(array.copy() for array in arrays)
+        for own in held:
             own.flags.writeable = False
-            made.append(own)
-        return tuple(made)
-    if len(given) != len(net.banks):
-        raise BlockError(
-            f"{len(given)} arrays of blocks: the network has {len(net.banks)} banks, and each"
-            " needs one array; see random_blocks"
-        )
+        return held
     try:
         array_api_compat.array_namespace(*given)
     except TypeError:
         raise BlockError("blocks of several libraries: give arrays of one library") from None
-    for k, (bank, array) in enumerate(zip(net.banks, given, strict=True)):
-        shape = (bank.count, bank.radix, bank.radix)
-        if tuple(array.shape) != shape:
-            raise BlockError(f"blocks {k} of shape {tuple(array.shape)}: this bank needs {shape}")
+    check_shapes(net, given)
     return tuple(given)
 
 

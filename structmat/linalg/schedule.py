@@ -9,6 +9,7 @@ are dropped, and permutations that only transpose axes are marked as views.
 from __future__ import annotations
 
 import html
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -27,12 +28,31 @@ from structmat.networks.permutation import Index, frozen
 class Gather:
     """A reordering of the wires: `y = x[..., index]`.
 
-    `view` holds (shape, axes) if this equals `x.reshape(shape).transpose(axes)`, otherwise None.
+    Attributes
+    ----------
+    index, inverse : (width,) integers
+        The permutation and its inverse, as numpy arrays in a `Schedule`; see `on`.
+    view : (shape, axes), or None
+        If not None, this equals `x.reshape(shape).transpose(axes)`.
     """
 
-    index: Index
-    inverse: Index
+    index: Any
+    inverse: Any
     view: tuple[tuple[int, ...], tuple[int, ...]] | None
+
+    def on(self, array: Callable[[Index], Any]) -> Gather:
+        """Return this step with index arrays of another library or device, given a converter."""
+        return Gather(array(self.index), array(self.inverse), self.view)
+
+    @property
+    def T(self) -> Gather:  # noqa: N802 (as numpy calls it)
+        """The inverse permutation."""
+        view = self.view
+        if view is not None:
+            shape, axes = view
+            order = sorted(range(len(axes)), key=axes.__getitem__)
+            view = tuple(shape[axis] for axis in axes), tuple(order)
+        return Gather(self.inverse, self.index, view)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the step as a JSON-serialisable dict, without the index array."""
@@ -57,6 +77,11 @@ class Segment:
     count: int
     radix: int
 
+    @property
+    def end(self) -> int:
+        """One past the last wire."""
+        return self.start + self.count * self.radix
+
 
 @dataclass(frozen=True)
 class Product:
@@ -77,13 +102,21 @@ class Product:
         return f"multiply by {parts} (stage {self.stage + 1})"
 
 
+Step = Gather | Product
+
+
 @dataclass(frozen=True)
 class Cost:
-    """The cost of one application: floating-point operations, bytes moved, kernel launches."""
+    """A cost: floating-point operations, bytes moved, kernel launches."""
 
     flops: int
     bytes: int
     launches: int
+
+    def __add__(self, other: Cost) -> Cost:
+        return Cost(
+            self.flops + other.flops, self.bytes + other.bytes, self.launches + other.launches
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +124,7 @@ class Schedule:
     """The steps that apply a network, in order, as returned by `schedule`."""
 
     network: Network
-    steps: tuple[Gather | Product, ...]
+    steps: tuple[Step, ...]
 
     def cost(self, tokens: int, *, itemsize: int = 4) -> Cost:
         """Return the cost of applying R to `tokens` vectors with numbers of `itemsize` bytes.
@@ -114,7 +147,7 @@ class Schedule:
                 launches += 1
                 continue
             for s in step.segments:
-                size = s.count * s.radix
+                size = s.end - s.start
                 flops += 2 * n * size * s.radix
                 moved += 2 * n * size + size * s.radix
                 launches += 1
@@ -209,7 +242,7 @@ def schedule(net: Network) -> Schedule:
 
 @lru_cache(maxsize=64)
 def _schedule(net: Network) -> Schedule:
-    steps: list[Gather | Product] = []
+    steps: list[Step] = []
     order = permutation.identity(net.width)  # the wire at each position now
     bank = 0
     for t, stage in enumerate(net.stages):

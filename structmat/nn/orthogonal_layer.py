@@ -8,19 +8,20 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from structmat.errors import BlockError, StructmatError, abbreviated
 from structmat.families import topology as topologies
 from structmat.linalg.blocks import by_stage, generators_per_block
-from structmat.linalg.fusion import merged
 from structmat.linalg.rotation import Rotation
 from structmat.networks.network import Network
-from structmat.nn import modes, parametrizations
+from structmat.nn import parametrizations, torch_internals
 from structmat.nn.offloading import Generators
 from structmat.nn.ops import autotune
-from structmat.nn.ops.cost_model import choices
-from structmat.nn.ops.execution_plan import Program, kept_generators, places_of, program_for
+from structmat.nn.ops.cost_model import candidates
+from structmat.nn.ops.execution_plan import ExecutionPlan
 from structmat.nn.ops.operator import plain, rotated
+from structmat.nn.ops.plan_cache import cache_for, kept_generators, places_of
 from structmat.nn.parametrizations import powers
 from structmat.nn.parametrizations.generators import promoted, real_dtype
 from structmat.nn.precision import product, without_autocast
@@ -31,14 +32,14 @@ _FEW = 64  # number of vectors up to which fused blocks are cached between calls
 
 
 class _Ready(NamedTuple):
-    """Cached fused blocks for a few vectors, and everything they were computed from.
+    """Fused blocks for a few vectors, their plan, and everything they were computed from.
 
-    For the adjoint, they are the blocks of the inverse network, in its order.
+    For the adjoint, they are those of the inverse network, in its order.
     """
 
     generators: list[Tensor]
     settings: Hashable
-    program: Program
+    plan: ExecutionPlan
     blocks: list[Tensor]
 
 
@@ -136,14 +137,16 @@ class Orthogonal(nn.Module):
         network = topologies.network(topology, width)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if not isinstance(dtype, torch.dtype):
-            raise BlockError(f"dtype={dtype!r}: it must be a torch.dtype, such as torch.float32")
+            raise BlockError(
+                f"dtype={abbreviated(dtype)}: it must be a torch.dtype, such as torch.float32"
+            )
         if not (dtype.is_floating_point or dtype.is_complex):
             raise BlockError(f"dtype={dtype}: generators need a real or complex floating dtype")
         parametrizations.at_least_float32(dtype)  # raises for dtypes of 8 bits
         if not isinstance(reduced, bool):
-            raise StructmatError(f"reduced={reduced!r}: reduced must be True or False")
+            raise StructmatError(f"reduced={abbreviated(reduced)}: reduced must be True or False")
         if plan not in PLANS:
-            raise StructmatError(f"plan={plan!r}: it must be one of {', '.join(PLANS)}")
+            raise StructmatError(f"plan={abbreviated(plan)}: it must be one of {', '.join(PLANS)}")
         self.network = network
         self.reduced = reduced
         self.plan = plan
@@ -158,7 +161,7 @@ class Orthogonal(nn.Module):
             torch.zeros(shape, dtype=real, device=device) for shape in shapes
         )
         self._bare = real, torch.empty(0, device=device).device  # if there are no generators
-        self._program = program_for(network)
+        self._plans = cache_for(network)
         self._ready: dict[tuple[torch.dtype, bool], _Ready] = {}
 
     @property
@@ -189,6 +192,26 @@ class Orthogonal(nn.Module):
         True
         """
         return self._rotate(x, adjoint=True, drop=self.training)
+
+    @property
+    def H(self) -> Adjoint:  # noqa: N802 (as torch's)
+        """The layer x → Rᴴ x, which shares the parameters of this one.
+
+        Examples
+        --------
+        >>> import structmat as sm
+        >>> q = Orthogonal(sm.butterfly(4))
+        >>> torch.equal(q.H.matrix(), q.matrix().H)
+        True
+        """
+        return Adjoint(self)
+
+    @property
+    def T(self) -> Adjoint:  # noqa: N802 (as torch's)
+        """For real blocks, the same as `H`. Layers with unitary blocks have no attribute T."""
+        if self.unitary:
+            raise AttributeError("T: the blocks are unitary; use H")
+        return Adjoint(self)
 
     def matrix(self, dtype: torch.dtype | None = None) -> Tensor:
         """Return R as a (width, width) tensor, by default in the dtype blocks are computed in.
@@ -315,7 +338,7 @@ class Orthogonal(nn.Module):
         if not (self.reduced and generators):
             return list(generators)
         device = generators[0].device
-        places = places_of(self._program.key, device, unitary=self.unitary)
+        places = places_of(self._plans.key, device, unitary=self.unitary)
         made = []
         for values, kept, (count, radix) in zip(generators, places, self._sizes, strict=True):
             if kept is None:
@@ -365,9 +388,8 @@ class Orthogonal(nn.Module):
         ...
         """
         dtype = self._compute_dtype(torch.float32 if dtype is None else dtype)
-        return autotune.explained(
-            self._program, tokens, outputs, dtype, self._number_type()[1], plan=self.plan
-        )
+        device = self._number_type()[1]
+        return autotune.explain(self._plans, tokens, outputs, dtype, device, plan=self.plan)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return W Rᵀ x + c for each vector, the output of a frozen linear layer for `adjoint(x)`.
@@ -514,7 +536,7 @@ class Orthogonal(nn.Module):
                 f"x is a {type(x).__name__}: the layer takes a torch.Tensor; make one with"
                 " torch.as_tensor(x, dtype=torch.float32)"
             )
-        if x.ndim < 1 or modes.sizes(x)[-1] != self.width:
+        if x.ndim < 1 or torch_internals.sizes(x)[-1] != self.width:
             raise BlockError(
                 f"x of shape {tuple(x.shape)}: its last axis must be the width {self.width}"
             )
@@ -533,13 +555,14 @@ class Orthogonal(nn.Module):
         with without_autocast(x.device.type):
             ready = None if drop else self._kept_ready(x, dtype, adjoint=adjoint)
             if ready is not None:
-                return rotated(ready.program, ready.blocks, x, *layer)
+                y = ready.plan.apply(ready.blocks, x.reshape(-1, self.width)).view(x.shape)
+                return functional.linear(y, *layer) if layer else y
             blocks = self.blocks(dtype)
             if drop:
                 blocks = self._dropped(blocks)
             if self.plan == "reference" or not blocks:
-                return plain(self._program, blocks, x, *layer, adjoint=adjoint)
-            return rotated(self._program, blocks, x, *layer, adjoint=adjoint, plan=self.plan)
+                return plain(self._plans, blocks, x, *layer, adjoint=adjoint)
+            return rotated(self._plans, blocks, x, *layer, adjoint=adjoint, plan=self.plan)
 
     def _kept_ready(self, x: Tensor, dtype: torch.dtype, *, adjoint: bool) -> _Ready | None:
         """Return cached fused blocks for a few vectors without gradients, if generators are equal.
@@ -550,7 +573,7 @@ class Orthogonal(nn.Module):
         """
         if (
             torch.is_grad_enabled()
-            or not modes.eager(x)
+            or not torch_internals.eager(x)
             or x.device.type != "cpu"  # comparing values elsewhere would synchronise the device
             or x.numel() > _FEW * self.width
             or self.plan == "reference"
@@ -558,7 +581,7 @@ class Orthogonal(nn.Module):
         ):
             return None
         own, settings = self.generators(), self._settings()
-        if not modes.eager(*own) or any(g.device.type != "cpu" for g in own):
+        if not torch_internals.eager(*own) or any(g.device.type != "cpu" for g in own):
             return None
         ready = self._ready.get((dtype, adjoint))
         if (
@@ -567,17 +590,17 @@ class Orthogonal(nn.Module):
             and all(map(_same, ready.generators, own))
         ):
             return ready
-        best = choices(self.network, 1, itemsize=dtype.itemsize, reuse=True)[0]
-        net = merged(self.network, best.ends).network
+        best = candidates(self.network, 1, itemsize=dtype.itemsize, reuse=True)[0]
+        plan = self._plans.plan(best.ends, x.device)
         with torch.inference_mode(mode=False), torch.no_grad():
             kept = [g.detach().clone() for g in own]
             # In float64, so that torch's precision settings for float32 products have no effect.
             wide = self._blocks_of(kept, promoted(dtype, torch.float64), settings)
-            tape = self._program.tape(best.ends, x.device)
-            blocks = [block.to(dtype) for block in tape.merge(wide)]
+            blocks = [block.to(dtype) for block in plan.fuse(wide)]
             if adjoint:
-                net, blocks = net.inverse(), _adjoints(net, blocks)
-        made = _Ready(kept, settings, program_for(net), blocks)
+                blocks, net = _adjoints(plan.network, blocks), plan.network.inverse()
+                plan = cache_for(net).plan(tuple(range(1, net.depth + 1)), x.device)
+        made = _Ready(kept, settings, plan, blocks)
         self._ready[dtype, adjoint] = made
         return made
 
@@ -622,12 +645,12 @@ class Orthogonal(nn.Module):
 
     def __getstate__(self) -> dict[str, Any]:
         state = self.__dict__ | {"_ready": {}}
-        del state["_program"]  # recomputed from the network
+        del state["_plans"]  # recomputed from the network
         return state
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
-        self._program = program_for(self.network)
+        self._plans = cache_for(self.network)
 
     def extra_repr(self) -> str:
         """Return what torch prints between the parentheses."""
@@ -641,6 +664,43 @@ class Orthogonal(nn.Module):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.extra_repr()})"
+
+
+class Adjoint(nn.Module):
+    """The layer x → Rᴴ x of a layer x → R x, with the same parameters.
+
+    Parameters
+    ----------
+    layer : Orthogonal
+    """
+
+    def __init__(self, layer: Orthogonal) -> None:
+        super().__init__()
+        self.layer = layer
+
+    @property
+    def T(self) -> Orthogonal:  # noqa: N802 (as torch's)
+        """The layer x → R x."""
+        return self.layer
+
+    H = T
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return Rᴴ x for each vector: x (..., width) → (..., width)."""
+        return self.layer.adjoint(x)
+
+    def adjoint(self, x: Tensor) -> Tensor:
+        """Return R x for each vector, the inverse of `forward`."""
+        made: Tensor = self.layer(x)
+        return made
+
+    def matrix(self, dtype: torch.dtype | None = None) -> Tensor:
+        """Return Rᴴ as a (width, width) tensor; see `Orthogonal.matrix`."""
+        return self.layer.matrix(dtype).mH
+
+    def rotation(self) -> Rotation:
+        """Return the current value; see `Orthogonal.rotation`."""
+        return self.layer.rotation().H
 
 
 def _adjoints(net: Network, blocks: list[Tensor]) -> list[Tensor]:
@@ -690,13 +750,14 @@ def checked_dropout(dropout: tuple[float, float]) -> tuple[float, float]:
     given: Any = dropout
     if isinstance(given, int | float) and 0 <= given <= 1:
         raise StructmatError(
-            f"dropout={dropout!r}: it must be two probabilities, of selecting a stage and of"
-            f" dropping each block in it; (1, {dropout!r}) drops blocks of every stage, as a single"
-            " number does in PEFT's OFT"
+            f"dropout={abbreviated(dropout)}: it must be two probabilities, of selecting a stage"
+            " and of"
+            f" dropping each block in it; (1, {abbreviated(dropout)}) drops blocks of every stage,"
+            " as a single number does in PEFT's OFT"
         )
     if not (0 <= stages <= 1 and 0 <= blocks <= 1):
         raise StructmatError(
-            f"dropout={dropout!r}: it must be two probabilities in [0, 1], of selecting a stage and"
-            " of dropping each block in it, such as (0.1, 0.5)"
+            f"dropout={abbreviated(dropout)}: it must be two probabilities in [0, 1], of selecting"
+            " a stage and of dropping each block in it, such as (0.1, 0.5)"
         )
     return stages, blocks

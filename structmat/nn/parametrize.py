@@ -88,10 +88,10 @@ def orthogonal(
             " floating dtype, such as the weight of a Linear"
         )
     if start not in _STARTS:
-        raise StructmatError(f"start={start!r}: it must be one of {', '.join(_STARTS)}")
+        raise StructmatError(f"start={abbreviated(start)}: it must be one of {', '.join(_STARTS)}")
     if parametrization not in powers.INVERSES:
         raise StructmatError(
-            f"parametrization={parametrization!r}: it must be one of"
+            f"parametrization={abbreviated(parametrization)}: it must be one of"
             f" {', '.join(powers.INVERSES)}, whose generators can be computed from blocks"
         )
     rows, columns = weight.shape

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.nn import modes
+from structmat.nn import torch_internals
 
 _HAVE_IT = ("cpu", "cuda")  # before torch 2.12, the compiler cannot call is_autocast_available
 
@@ -29,7 +29,7 @@ def without_autocast(device_type: str) -> AbstractContextManager[object]:
     ...     (a @ a).dtype
     torch.float32
     """
-    if modes.exporting() and not torch.is_autocast_enabled(device_type):
+    if torch_internals.exporting() and not torch.is_autocast_enabled(device_type):
         return nullcontext()  # so that nothing is recorded in the exported program
     if device_type in _HAVE_IT or torch.amp.is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)
@@ -85,7 +85,7 @@ def product(a: Tensor, b: Tensor) -> Tensor:
              [4.0040, 4.0040]]])
     """
     # The backward pass of a traced graph runs without autocast.
-    if modes.recorded() or modes.refuses_functions():
+    if torch_internals.recorded() or torch_internals.refuses_functions():
         return _multiplied(a, b)
     made: Tensor = _Product.apply(a, b)
     return made

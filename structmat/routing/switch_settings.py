@@ -20,11 +20,11 @@ Floats = npt.NDArray[np.float64]
 def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) -> list[Floats]:
     """Return blocks with which a network is a permutation: `dense(net, blocks) == eye(d)[p]`.
 
-    Output i is then exactly input p[i], and `apply(net, blocks, x)` is x[p]. Every permutation is
-    routed in Beneš, Waksman and Clos networks, and in any network of the same structure, whatever
-    its origin: level by level from both ends, by the looping algorithm, and by maximum flows for
-    odd radices. Sorting networks, such as the brick wall, are routed by sorting. If there is a
-    single path from each input to each output, as in omega and butterfly networks, the paths
+    Output i is then exactly input p[i], and `Rotation(net, blocks)(x)` is x[p]. Every permutation
+    is routed in Beneš, Waksman and Clos networks, and in any network of the same structure,
+    whatever its origin: level by level from both ends, by the looping algorithm, and by maximum
+    flows for odd radices. Sorting networks, such as the brick wall, are routed by sorting. If there
+    is a single path from each input to each output, as in omega and butterfly networks, the paths
     decide. In any other network settings are searched, up to a limit.
 
     Parameters
@@ -66,9 +66,9 @@ def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) ->
     Examples
     --------
     >>> from structmat.families import benes, butterfly
-    >>> from structmat.linalg.factors import apply
+    >>> from structmat.linalg.rotation import Rotation
     >>> p = [3, 1, 4, 7, 5, 0, 2, 6]
-    >>> apply(benes(8), route(benes(8), p), [*range(8)]).astype(int).tolist()
+    >>> Rotation(benes(8), route(benes(8), p))([*range(8)]).astype(int).tolist()
     [3, 1, 4, 7, 5, 0, 2, 6]
     >>> route(butterfly(8), p)
     Traceback (most recent call last):

@@ -80,14 +80,14 @@ def test_what_is_wrong_is_not_measured(monkeypatch):
     assert set(gpu.checked(net, "cpu", 17)) == {
         f"{name}{end}" for name in ("y", "grad_x", "grad_blocks") for end in ("", " of the adjoint")
     }
-    forward = triton.forward
+    apply = triton.apply
 
     def wrong(*args, **options):
-        y = forward(*args, **options)
+        y = apply(*args, **options)
         y[3, 5] = math.nan
         return y
 
-    monkeypatch.setattr(triton, "forward", wrong)
+    monkeypatch.setattr(triton, "apply", wrong)
     with pytest.raises(
         StructmatError, match="the Triton kernels are inaccurate here: the error of y is nan"
     ):
@@ -125,13 +125,14 @@ def test_networks_are_right_on_the_device(device):
 
 
 def test_a_wrong_gradient_is_found(monkeypatch):
-    backward = triton.backward
+    gradients = triton.gradients
 
-    def wrong(*args, **options):
-        grad_x, grad_blocks = backward(*args, **options)
-        return grad_x, [-g for g in grad_blocks]
+    def wrong(*args, sums, **options):
+        gradients(*args, sums=sums, **options)
+        for total in sums:
+            total.neg_()
 
-    monkeypatch.setattr(triton, "backward", wrong)
+    monkeypatch.setattr(triton, "gradients", wrong)
     with pytest.raises(StructmatError, match="inaccurate here: the error of grad_blocks is"):
         gpu.checked(sm.mixed_radix(16, largest=8), "cpu", 17)
 

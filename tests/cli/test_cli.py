@@ -164,7 +164,7 @@ def test_a_wide_network_is_shown_where_it_is_quick(capsys, monkeypatch, promise)
     """Its width is squared only where all of it may reach everything."""
     monkeypatch.setattr("structmat.cli.show._PAIRS", 64**2)
     claims = sm.families.Claims(dense=promise)
-    monkeypatch.setattr(sm.Family, "promised", lambda *_: claims)
+    monkeypatch.setattr(sm.Family, "claims", lambda *_: claims)
     code, out, err = run(capsys, "show", "brickwall(depth=2)", "--width", "64")
     if promise is None:
         assert (code, out) == (2, "")

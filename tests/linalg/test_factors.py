@@ -111,10 +111,10 @@ def test_nonzeros_of_families_are_what_reaches(case, seed):
 
 
 @given(networks(), seeds(), dtypes, st.sampled_from([(), (1,), (3,), (2, 0), (2, 3)]))
-def test_apply_is_the_dense_product(net, seed, dtype, batch):
+def test_a_rotation_of_vectors_is_the_dense_product(net, seed, dtype, batch):
     blocks = sm.random_blocks(net, seed, dtype)
     x = vectors((*batch, net.width), dtype, seed)
-    y = stagewise.apply(net, blocks, x)
+    y = sm.Rotation(net, blocks)(x)
     assert y.shape == x.shape
     assert y.dtype == dtype
     size = np.abs(x).max(initial=1.0) * np.sqrt(net.width)
@@ -132,24 +132,24 @@ def test_identity_blocks_of_straight_networks_make_the_identity(net):
 
 def test_dtypes_are_promoted_not_lost():
     net = sm.butterfly(4)
-    half = sm.random_blocks(net, 0, np.float16)
+    half = sm.identity_blocks(net, np.float16)
     assert stagewise.matrix_of(net, half).dtype == np.float32
-    assert stagewise.apply(net, half, np.ones(4)).dtype == np.float64
-    assert stagewise.apply(net, half, np.ones(4, dtype=np.complex64)).dtype == np.complex64
-    assert stagewise.apply(net, sm.identity_blocks(net), [1, 2, 3, 4]).tolist() == [1, 2, 3, 4]
+    assert sm.Rotation(net, half)(np.ones(4)).dtype == np.float64
+    assert sm.Rotation(net, half)(np.ones(4, dtype=np.complex64)).dtype == np.complex64
+    assert sm.Rotation(net, sm.identity_blocks(net))([1, 2, 3, 4]).tolist() == [1, 2, 3, 4]
     assert stagewise.matrix_of(net, sm.identity_blocks(net, int)).dtype == np.float64
     empty = sm.Network(3)
-    assert stagewise.apply(empty, [], [1, 2, 3]).tolist() == [1, 2, 3]
+    assert sm.Rotation(empty, [])([1, 2, 3]).tolist() == [1, 2, 3]
     assert np.array_equal(stagewise.matrix_of(empty, []), np.eye(3))
     assert stagewise.factors(empty, []) == []
 
 
-def test_apply_leaves_its_input_alone():
+def test_a_rotation_leaves_its_input_alone():
     net = sm.Network(2, [sm.Stage(2, moves=[[0, 1], [1, 0]])])
     x = np.array([1.0, 2.0])
-    y = stagewise.apply(net, [], x)
+    y = sm.Rotation(net, [])(x)
     assert (x.tolist(), y.tolist()) == ([1, 2], [2, 1])
-    y = stagewise.apply(sm.Network(2), [], x)
+    y = sm.Rotation(sm.Network(2), [])(x)
     y[0] = 5
     assert x.tolist() == [1, 2]
 
@@ -190,4 +190,4 @@ def test_blocks_that_do_not_fit_are_refused(function, blocks, message):
 def test_vectors_that_do_not_fit_are_refused(x, message):
     net = sm.butterfly(4)
     with pytest.raises(BlockError, match=message):
-        stagewise.apply(net, sm.identity_blocks(net), x)
+        sm.Rotation(net, sm.identity_blocks(net))(x)

@@ -1,4 +1,4 @@
-"""Merged stages are unions of the stages they replace, and no coarser than they may be."""
+"""Fused stages are unions of the stages they replace, and no coarser than they may be."""
 
 import networkx as nx
 import numpy as np
@@ -6,8 +6,8 @@ from hypothesis import given
 
 import structmat as sm
 from structmat.linalg import factors as stagewise
-from structmat.linalg.fusion import LARGEST, merged, unions
-from structmat.nn.ops.cost_model import choices
+from structmat.linalg.fusion import LARGEST, fused, unions
+from structmat.nn.ops.cost_model import candidates
 from structmat.testing import networks
 
 
@@ -20,50 +20,50 @@ def joined(group):
     return {frozenset(part) for part in nx.connected_components(graph)}
 
 
-def merged_most(net):
+def fused_most(net):
     """Return the network with each stage in as long a run as there is."""
     ends, found = [], unions(net)
     while not ends or ends[-1] < net.depth:
         first = ends[-1] if ends else 0
         ends.append(max(end for start, end in found if start == first))
-    return merged(net, tuple(ends))
+    return fused(net, tuple(ends))
 
 
 @given(networks(max_width=20, max_depth=6))
-def test_a_merged_switch_is_a_component_of_its_stages(net):
+def test_a_fused_switch_is_a_component_of_its_stages(net):
     if net.depth == 0:
         return
-    found = merged_most(net)
+    found = fused_most(net)
     straight = net.straightened()
-    assert sum((group.stages for group in found.groups), ()) == straight.network.stages
-    for stage, group in zip(found.network.stages, found.groups, strict=False):
+    assert sum((run.stages for run in found.runs), ()) == straight.network.stages
+    for stage, run in zip(found.network.stages, found.runs, strict=False):
         switches = {frozenset(wires) for bank in stage.banks for wires in bank.reads.tolist()}
-        assert switches == joined(group)
-        assert stage == group.stages[0] or group.depth > 1
-    rest = found.network.stages[len(found.groups) :]
+        assert switches == joined(run)
+        assert stage == run.stages[0] or run.depth > 1
+    rest = found.network.stages[len(found.runs) :]
     moved = stagewise.matrix_of(sm.Network(net.width, rest), [])
     assert np.array_equal(moved, np.eye(net.width)[straight.outputs])
 
 
 @given(networks(max_width=20, max_depth=6))
-def test_merging_never_costs_density(net):
-    for choice in choices(net, 10_000):
-        assert sm.reach(merged(net, choice.ends).network)[sm.reach(net)].all()
+def test_fusing_never_costs_density(net):
+    for candidate in candidates(net, 10_000):
+        assert sm.reach(fused(net, candidate.ends).network)[sm.reach(net)].all()
 
 
 @given(networks(max_width=20, max_depth=6))
 def test_one_stage_stays_as_it_is(net):
     for stage in net.straightened().network.stages:
-        found = merged(sm.Network(net.width, [stage]), (1,))
+        found = fused(sm.Network(net.width, [stage]), (1,))
         assert found.network.stages == (stage,)
-        assert found.widest == 0
+        assert found.runs[0].stages == (stage,)
 
 
 def test_switches_stay_small():
     for spec in ("butterfly(block=2)", "benes", "mixed_radix", "shuffle(block=4)"):
         net = sm.parse(spec)(1024)
-        found = merged_most(net)
-        assert found.widest <= LARGEST
+        found = fused_most(net)
+        assert max(bank.radix for bank in found.network.banks) <= LARGEST
         assert found.network.depth < net.depth
 
 

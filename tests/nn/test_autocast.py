@@ -126,7 +126,7 @@ def test_a_rotation_keeps_its_precision_in_every_pass(place):
 @pytest.mark.parametrize("turned", ["vectors", "chunks", "weight"])
 def test_a_layer_after_the_rotation_keeps_its_precision(turned, plan, mode, monkeypatch):
     """Whether the vectors are rotated, at once or chunk by chunk, or the layer's weight."""
-    monkeypatch.setattr(operator, "turns_weight", lambda *_, **__: turned == "weight")
+    monkeypatch.setattr(operator, "rotates_weight", lambda *_, **__: turned == "weight")
     if turned == "chunks":
         monkeypatch.setattr(operator, "_BETWEEN", 7 * 8 * DTYPE.itemsize)
     place = of_layer("linear", plan=plan)

@@ -232,7 +232,7 @@ def test_tangents_pass_through_the_backward_pass(case):
 def test_second_derivatives_where_x_needs_none(of_layer, turned, monkeypatch):
     """Only the generators are trained, as in finetuning."""
     monkeypatch.setattr(
-        "structmat.nn.ops.operator.turns_weight", lambda *_, **__: turned == "weight"
+        "structmat.nn.ops.operator.rotates_weight", lambda *_, **__: turned == "weight"
     )
     q = layer(SMALL, 0)
     x, weight = torch.randn(7, 5, dtype=REAL), torch.randn(3, 5, dtype=REAL)
@@ -309,7 +309,7 @@ def test_operators_batch_by_themselves():
     """Called without the layer, one of the batch after the other."""
     q = layer(sm.butterfly(8), 0)
     blocks = [b.detach() for b in q.blocks(REAL)]
-    key = q._program.key
+    key = q._plans.key
     xs, weight = torch.randn(4, 3, 8, dtype=REAL), torch.randn(6, 8, dtype=REAL)
     pairs = [torch.stack([b, b.mT], 1) for b in blocks]
 

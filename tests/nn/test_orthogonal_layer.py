@@ -31,7 +31,7 @@ def test_torch_equals_numpy(net, kind, dtype, seed):
     np.testing.assert_allclose(q.matrix().detach().numpy(), r, rtol=0, atol=tolerance)
     x = np.random.default_rng(seed).standard_normal((2, 3, net.width))
     y = q(torch.from_numpy(x)).detach().numpy()
-    np.testing.assert_allclose(y, stagewise.apply(net, arrays(q), x), rtol=0, atol=10 * tolerance)
+    np.testing.assert_allclose(y, x @ r.T, rtol=0, atol=10 * tolerance)
 
 
 @given(networks(), kinds, dtypes, seeds())
@@ -46,6 +46,23 @@ def test_the_adjoint_is_the_conjugate_transpose_and_undoes(net, kind, dtype, see
     np.testing.assert_allclose(q.adjoint(q(x)).detach().numpy(), x.numpy(), rtol=0, atol=tolerance)
 
 
+@given(networks(), dtypes, seeds())
+def test_h_is_a_layer_of_the_adjoint_with_the_same_parameters(net, dtype, seed):
+    q = layer(net, seed, "cayley", dtype)
+    x = torch.from_numpy(np.random.default_rng(seed).standard_normal((4, net.width))).to(dtype)
+    assert torch.equal(q.H(x), q.adjoint(x))
+    assert torch.equal(q.H.adjoint(x), q(x))
+    assert torch.equal(q.H.matrix(), q.matrix().mH)
+    assert np.array_equal(q.H.rotation().matrix(), q.rotation().H.matrix())
+    assert list(map(id, q.H.parameters())) == list(map(id, q.parameters()))
+    assert q.H.H is q
+    if dtype.is_complex:
+        assert not hasattr(q, "T")
+    else:
+        assert torch.equal(q.T(x), q.adjoint(x))
+        assert q.T.T is q
+
+
 @settings(max_examples=50)
 @given(networks(max_width=6, max_depth=3), kinds, dtypes, seeds(), st.booleans())
 def test_gradients_equal_finite_differences(net, kind, dtype, seed, backwards):
@@ -54,22 +71,11 @@ def test_gradients_equal_finite_differences(net, kind, dtype, seed, backwards):
     x = torch.randn(2, net.width, dtype=dtype, generator=source, requires_grad=True)
 
     def run(x, *generators):
-        parameters = {f"generators.{k}": g for k, g in enumerate(generators)}
-        return torch.func.functional_call(
-            _Way(q, backwards), {f"q.{n}": g for n, g in parameters.items()}, (x,)
-        )
+        prefix = "layer." if backwards else ""
+        parameters = {f"{prefix}generators.{k}": g for k, g in enumerate(generators)}
+        return torch.func.functional_call(q.H if backwards else q, parameters, (x,))
 
     assert torch.autograd.gradcheck(run, (x, *q.generators))
-
-
-class _Way(torch.nn.Module):
-    def __init__(self, q, backwards):
-        super().__init__()
-        self.q = q
-        self.backwards = backwards
-
-    def forward(self, x):
-        return self.q.adjoint(x) if self.backwards else self.q(x)
 
 
 @given(networks(max_width=5, max_depth=2), seeds())

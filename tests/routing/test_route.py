@@ -29,7 +29,7 @@ def assert_routes(net, p):
         assert ((block == 0) | (block == 1)).all()
         assert (block.sum(axis=1) == 1).all()
         assert (block.sum(axis=2) == 1).all()
-    assert np.array_equal(stagewise.apply(net, blocks, np.arange(net.width)), p)
+    assert np.array_equal(sm.Rotation(net, blocks)(np.arange(net.width)), p)
     if net.width <= 64:
         assert np.array_equal(stagewise.matrix_of(net, blocks), np.eye(net.width)[list(p)])
 
@@ -134,7 +134,7 @@ def test_ten_thousand_permutations(net):
     source = np.random.default_rng(0)
     for _ in range(10_000):
         p = source.permutation(64)
-        assert np.array_equal(stagewise.apply(net, sm.route(net, p), np.arange(64)), p)
+        assert np.array_equal(sm.Rotation(net, sm.route(net, p))(np.arange(64)), p)
 
 
 @pytest.mark.parametrize(

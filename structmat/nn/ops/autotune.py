@@ -17,10 +17,13 @@ import torch
 
 from structmat import __version__
 from structmat._util.host import processor
+from structmat._util.text_table import counted, plain
+from structmat.errors import checked_integer
+from structmat.linalg.fusion import fused
 from structmat.linalg.schedule import schedule
 from structmat.nn.ops import tiled, timing_cache
-from structmat.nn.ops.cost_model import Choice, bucket, choices, explain, turns_weight
-from structmat.nn.ops.execution_plan import Program
+from structmat.nn.ops.cost_model import Candidate, bucket, candidates, rotates_weight
+from structmat.nn.ops.plan_cache import PlanCache
 from structmat.nn.ops.timing_cache import Ends
 
 SMALL = 1 << 18  # total size of the vectors below which nothing is measured
@@ -29,8 +32,8 @@ _ROUNDS = 3
 _WORSE = 3.0  # candidates this many times slower than the best by the cost model are not timed
 
 
-def chosen(
-    program: Program,
+def selected(
+    cache: PlanCache,
     tokens: int,
     dtype: torch.dtype,
     device: torch.device,
@@ -41,7 +44,7 @@ def chosen(
 
     Parameters
     ----------
-    program : Program
+    cache : PlanCache
     tokens : int
     dtype : torch dtype
         The dtype of the blocks.
@@ -53,55 +56,55 @@ def chosen(
     Returns
     -------
     tuple of int
-        As accepted by `structmat.linalg.fusion.merged`.
+        As accepted by `structmat.linalg.fusion.fused`.
     """
     tokens = bucket(tokens)
-    many = tokens * program.network.width >= SMALL
+    many = tokens * cache.network.width >= SMALL
     measure = measure and many and not torch.are_deterministic_algorithms_enabled()
     # Times depend on the number of threads, which may change; the cost model does not.
     cache_key = tokens, dtype, device, _machine(device) if measure else None
-    found = program.chosen.get(cache_key)
+    found = cache.selected.get(cache_key)
     if found is None:
-        candidates = _candidates(program, tokens, dtype, device)
-        found = candidates[0].ends
-        if measure and len(candidates) > 1:
-            times = measured(program, tokens, dtype, device)
+        plans = _candidates(cache, tokens, dtype, device)
+        found = plans[0].ends
+        if measure and len(plans) > 1:
+            times = measured(cache, tokens, dtype, device)
             found = min(times, key=lambda candidate: times[candidate]).ends
-        program.chosen[cache_key] = found
+        cache.selected[cache_key] = found
     return found
 
 
 def _candidates(
-    program: Program, tokens: int, dtype: torch.dtype, device: torch.device
-) -> tuple[Choice, ...]:
-    return choices(program.network, bucket(tokens), itemsize=dtype.itemsize, device=device.type)
+    cache: PlanCache, tokens: int, dtype: torch.dtype, device: torch.device
+) -> tuple[Candidate, ...]:
+    return candidates(cache.network, bucket(tokens), itemsize=dtype.itemsize, device=device.type)
 
 
 def measured(
-    program: Program, tokens: int, dtype: torch.dtype, device: torch.device
-) -> dict[Choice, float]:
+    cache: PlanCache, tokens: int, dtype: torch.dtype, device: torch.device
+) -> dict[Candidate, float]:
     """Return the seconds per step of each promising candidate plan, from the cache or measured."""
-    plans = _candidates(program, tokens, dtype, device)
-    plans = tuple(p for p in plans if p.cost.seconds <= _WORSE * plans[0].cost.seconds)
-    name = _name(program, bucket(tokens), dtype, device)
+    plans = _candidates(cache, tokens, dtype, device)
+    plans = tuple(p for p in plans if p.seconds <= _WORSE * plans[0].seconds)
+    name = _name(cache, tokens, dtype, device)
     known: Mapping[Ends, float] = timing_cache.recall(name)
     if any(plan.ends not in known for plan in plans):
-        most = max(1, _MOST // program.network.width)
-        seconds = _timed(program, plans, min(bucket(tokens), most), dtype, device)
+        most = max(1, _MOST // cache.network.width)
+        seconds = _timed(cache, plans, min(bucket(tokens), most), dtype, device)
         known = dict(zip((plan.ends for plan in plans), seconds, strict=True))
         timing_cache.remember(name, known)
     return {plan: known[plan.ends] for plan in plans}
 
 
 def _timed(
-    program: Program,
-    plans: tuple[Choice, ...],
+    cache: PlanCache,
+    plans: tuple[Candidate, ...],
     tokens: int,
     dtype: torch.dtype,
     device: torch.device,
 ) -> list[float]:
     """Return the shortest time of a step of each plan over a few interleaved rounds, in seconds."""
-    net = program.network
+    net = cache.network
     source = torch.Generator().manual_seed(0)
     shapes = [(bank.count, bank.radix, bank.radix) for bank in net.banks]
     with torch.inference_mode(mode=False), torch.no_grad():
@@ -111,14 +114,14 @@ def _timed(
         ]
         best = [float("inf")] * len(plans)
         for round_number in range(_ROUNDS + 1):
-            for k, plan in enumerate(plans):
-                tape = program.tape(plan.ends, device)
+            for k, candidate in enumerate(plans):
+                plan = cache.plan(candidate.ends, device)
                 start = _now(device)
-                acting = tape.merge(blocks)
-                tape.apply(acting, x, adjoint=False)
+                acting = plan.fuse(blocks)
+                plan.apply(acting, x)
                 made, sums = torch.empty_like(x), tiled.zeros_like(acting)
-                tape.gradients(acting, x, x, adjoint=False, grad_x=made, sums=sums)
-                tape.unmerge(blocks, sums)
+                plan.gradients(acting, x, x, grad_x=made, sums=sums)
+                plan.gradients_of_blocks(blocks, sums)
                 if round_number:  # round 0 is a warm-up
                     best[k] = min(best[k], _now(device) - start)
     return best
@@ -130,8 +133,9 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def _name(program: Program, tokens: int, dtype: torch.dtype, device: torch.device) -> str:
-    return " ".join([program.key, str(tokens), str(dtype).removeprefix("torch."), _machine(device)])
+def _name(cache: PlanCache, tokens: int, dtype: torch.dtype, device: torch.device) -> str:
+    kind = str(dtype).removeprefix("torch.")
+    return " ".join([cache.key, str(bucket(tokens)), kind, _machine(device)])
 
 
 def _machine(device: torch.device) -> str:
@@ -143,34 +147,83 @@ def _machine(device: torch.device) -> str:
     return f"{device.type} {what}, torch {torch.__version__}, structmat {__version__}"
 
 
-def explained(
-    program: Program,
+def explain(
+    cache: PlanCache,
     tokens: int,
-    outputs: int | None,
-    dtype: torch.dtype,
-    device: torch.device,
+    outputs: int | None = None,
+    dtype: torch.dtype = torch.float32,
+    device: torch.device | None = None,
     *,
-    plan: str,
+    plan: str = "auto",
 ) -> str:
-    """Describe how a program is run, for `Orthogonal.explain`."""
-    net = program.network
-    given = tokens
-    if outputs is not None and turns_weight(
-        net, tokens, outputs, itemsize=dtype.itemsize, device=device.type
-    ):
-        tokens = outputs
+    """Describe the selected plan for a number of vectors, the other candidates, and the reason.
+
+    Parameters
+    ----------
+    cache : PlanCache
+    tokens : int
+        The number of vectors.
+    outputs : int, optional
+        Rows of the weight of a frozen linear layer that reads the vectors, which may be rotated
+        instead.
+    dtype : torch dtype
+        The dtype of the blocks.
+    device : torch device, optional
+        By default the CPU.
+    plan : {"auto", "measure", "reference"}
+
+    Examples
+    --------
+    >>> from structmat.families import monarch
+    >>> print(explain(PlanCache(monarch(6)), 100))
+    6 wires, 2 stages, 100 vectors of 4-byte numbers on a cpu: 2 · 3
+    6 wires, 2 stages: 4 steps, 2 of them permutations (2 transposes, 0 index arrays)
+    ...
+    """
+    net, n = cache.network, checked_integer(tokens, "tokens")
+    device = torch.device("cpu") if device is None else device
     if plan == "reference":
         return 'plan="reference": stage by stage\n' + schedule(net).explain()
-    ends = chosen(program, tokens, dtype, device, measure=plan == "measure")
-    candidates = _candidates(program, tokens, dtype, device)
-    name = _name(program, bucket(tokens), dtype, device)
-    known = timing_cache.recall(name) if plan == "measure" else {}
-    return explain(
-        net,
-        given,
-        outputs=outputs,
-        itemsize=dtype.itemsize,
-        device=device.type,
-        chosen=next(c for c in candidates if c.ends == ends),
-        measured={c: known[c.ends] for c in candidates if c.ends in known},
+    said = []
+    if outputs is not None:
+        size = checked_integer(outputs, "outputs", 1)
+        lines, vectors = counted(size, "row"), counted(n, "vector")
+        if rotates_weight(net, n, size, itemsize=dtype.itemsize, device=device.type):
+            said.append(f"the layer's weight is rotated, {lines}, not the {vectors}")
+            n = size
+        else:
+            are = "is" if n == 1 else "are"
+            said.append(f"the {vectors} {are} rotated, not the layer's {lines}")
+    ends = selected(cache, n, dtype, device, measure=plan == "measure")
+    known = timing_cache.recall(_name(cache, n, dtype, device)) if plan == "measure" else {}
+    best = next(p for p in _candidates(cache, n, dtype, device) if p.ends == ends)
+    exact = candidates(net, n, itemsize=dtype.itemsize, device=device.type)  # not rounded up
+    plans = {p.ends: p for p in (best, *exact)}.values()
+    rows = [
+        (
+            ("→ " if p.ends == ends else "  ") + str(p),
+            f"{p.cost.flops:.3g}",
+            f"{p.cost.bytes:.3g}",
+            f"{p.cost.launches}",
+            f"{1e3 * p.seconds:.3g}",
+            f"{1e3 * known[p.ends]:.3g}" if p.ends in known else "—",
+        )
+        for p in plans
+    ]
+    header = ("products (stages→radix)", "flops", "bytes", "launches", "model ms", "measured ms")
+    why = (
+        "the shortest training step, measured here"
+        if ends in known
+        else "the cheapest by the cost model; nothing was measured"
+    )
+    return "\n".join(
+        [
+            *said,
+            f"{counted(net.width, 'wire')}, {counted(net.depth, 'stage')},"
+            f" {counted(n, 'vector')} of {dtype.itemsize}-byte numbers on a"
+            f" {device.type}: {best}",
+            schedule(fused(net, ends).network).explain(),
+            plain(header, rows),
+            f"selected: {why}",
+        ]
     )

@@ -1,6 +1,6 @@
 """The rotation as a torch custom operator with a gradient, as seen by autograd and the compiler.
 
-`structmat::rotate` takes vectors, the blocks of a network and the key of its program. It saves only
+`structmat::rotate` takes vectors, the blocks of a network and the key of its plans. It saves only
 the vectors and the blocks for the backward pass, no intermediate results of stages. Given the
 weight of a frozen linear layer, it also computes that layer's outputs, so that the rotated vectors
 need not be saved, or even all be in memory at once. The plan is selected when the operator runs
@@ -19,12 +19,12 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
-from structmat.nn import modes
-from structmat.nn.ops import autotune, execution_plan, tiled
-from structmat.nn.ops.cost_model import turns_weight
-from structmat.nn.ops.reference import rotate
+from structmat.nn import torch_internals
+from structmat.nn.ops import autotune, plan_cache, reference, tiled
+from structmat.nn.ops.cost_model import rotates_weight
+from structmat.nn.ops.execution_plan import ExecutionPlan
+from structmat.nn.ops.plan_cache import PlanCache
 from structmat.nn.precision import product, without_autocast
 
 # Bytes of rotated vectors buffered between the rotation and a linear layer: enough for the matrix
@@ -33,7 +33,7 @@ _BETWEEN = 1 << 24
 
 
 def rotated(
-    program: execution_plan.Program,
+    cache: PlanCache,
     blocks: Sequence[Tensor],
     x: Tensor,
     weight: Tensor | None = None,
@@ -46,7 +46,7 @@ def rotated(
 
     Parameters
     ----------
-    program : Program
+    cache : PlanCache
     blocks : one (n, r, r) tensor for each bank, all of one dtype; at least one
     x : (..., width), in the dtype of the blocks or a less precise one; complex if they are
     weight : (outputs, width) in the dtype of x, optional
@@ -62,16 +62,16 @@ def rotated(
     -------
     (..., width) or (..., outputs) of the dtype of x, contiguous
     """
-    if modes.transformed() or modes.exporting():
-        return plain(program, blocks, x, weight, bias, adjoint=adjoint)
+    if torch_internals.transformed() or torch_internals.exporting():
+        return plain(cache, blocks, x, weight, bias, adjoint=adjoint)
     layer = (t for t in (weight, bias) if t is not None)
-    if torch.is_grad_enabled() or not modes.eager(x, *blocks, *layer):
-        return _rotate(x, list(blocks), weight, bias, program.key, plan, adjoint)
-    return _run(program, x, blocks, weight, bias, plan, adjoint=adjoint)
+    if torch.is_grad_enabled() or not torch_internals.eager(x, *blocks, *layer):
+        return _rotate(x, list(blocks), weight, bias, cache.key, plan, adjoint)
+    return _run(cache, x, blocks, weight, bias, plan, adjoint=adjoint)
 
 
 def plain(
-    program: execution_plan.Program,
+    cache: PlanCache,
     blocks: Sequence[Tensor],
     x: Tensor,
     weight: Tensor | None = None,
@@ -81,11 +81,11 @@ def plain(
 ) -> Tensor:
     """Return the same as `rotated` by the reference implementation, which torch differentiates."""
     dtype = blocks[0].dtype if blocks else x.dtype
-    steps = execution_plan.plan_of(program.key, x.device)
-    y = rotate(steps, blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
+    steps = plan_cache.steps_of(cache.key, x.device)
+    y = reference.apply(steps, blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
     if weight is None:
         return y
-    if modes.recorded():  # a recorded graph is differentiated without autocast
+    if torch_internals.recorded():  # a recorded graph is differentiated without autocast
         with without_autocast(x.device.type):
             return functional.linear(y, weight, bias)
     flat, transposed = y.reshape(-1, y.shape[-1]), weight.T
@@ -96,23 +96,20 @@ def plain(
 
 
 def _plain_gradients(
-    program: execution_plan.Program,
+    cache: PlanCache,
     grad: Tensor,
     x: Tensor,
     blocks: Sequence[Tensor],
     weight: Tensor | None,
-    *,
-    adjoint: bool,
-    of_x: bool,
-    of_blocks: bool,
+    adjoint: bool,  # noqa: FBT001 (the order of the operator)
+    of_x: bool,  # noqa: FBT001
+    of_blocks: bool,  # noqa: FBT001
 ) -> list[Tensor]:
     """Return the same as `_gradients` by operations that torch can differentiate and batch."""
 
     def made(*given: Tensor) -> Tensor:
         vectors = given[0] if of_x else x
-        return plain(
-            program, given[of_x:] if of_blocks else blocks, vectors, weight, adjoint=adjoint
-        )
+        return plain(cache, given[of_x:] if of_blocks else blocks, vectors, weight, adjoint=adjoint)
 
     pull = torch.func.vjp(made, *[x] * of_x, *(blocks if of_blocks else ()))[1]
     found = list(pull(grad))
@@ -130,14 +127,12 @@ def _rotate(
     adjoint: bool,  # noqa: FBT001 (an operator takes no keywords)
 ) -> Tensor:
     with without_autocast(x.device.type):
-        made = _run(execution_plan.found(key), x, blocks, weight, bias, plan, adjoint=adjoint)
-    # The same memory, but not a view: torch raises an error when a view returned by an operator is
-    # modified in place, as some models do with the output of a layer.
-    return torch.ops.aten._unsafe_view(made, made.shape)
+        made = _run(plan_cache.found(key), x, blocks, weight, bias, plan, adjoint=adjoint)
+    return torch_internals.not_a_view(made)
 
 
 def _run(
-    program: execution_plan.Program,
+    cache: PlanCache,
     x: Tensor,
     blocks: Sequence[Tensor],
     weight: Tensor | None,
@@ -148,21 +143,20 @@ def _run(
 ) -> Tensor:
     flat = x.reshape(-1, x.shape[-1])
     if weight is None:
-        tape, merged = _merged(program, flat, blocks, plan)
-        return tape.apply(merged, flat, adjoint=adjoint).view(x.shape)
+        selected, fused = _selected(cache, flat, blocks, plan)
+        return selected.apply(fused, flat, adjoint=adjoint).view(x.shape)
     shape = *x.shape[:-1], len(weight)
-    if _rotates_weight(program, flat, blocks, weight):
-        tape, merged = _merged(program, weight, blocks, plan)
-        rotated_weight = tape.apply(merged, weight, adjoint=not adjoint)
+    if _rotates_weight(cache, flat, blocks, weight):
+        selected, fused = _selected(cache, weight, blocks, plan)
+        rotated_weight = selected.apply(fused, weight, adjoint=not adjoint)
         return functional.linear(flat, rotated_weight, bias).view(shape)
-    tape, merged = _merged(program, flat, blocks, plan)
+    selected, fused = _selected(cache, flat, blocks, plan)
     if flat.numel() * flat.dtype.itemsize <= _BETWEEN:
-        return functional.linear(tape.apply(merged, flat, adjoint=adjoint), weight, bias).view(
-            shape
-        )
+        y = selected.apply(fused, flat, adjoint=adjoint)
+        return functional.linear(y, weight, bias).view(shape)
     out = x.new_empty(len(flat), len(weight))
     for rows, between in _chunks(flat):
-        y = tape.apply(merged, flat[rows], between, adjoint=adjoint)
+        y = selected.apply(fused, flat[rows], between, adjoint=adjoint)
         if bias is None:
             torch.mm(y, weight.T, out=out[rows])
         else:
@@ -171,15 +165,7 @@ def _run(
 
 
 @_rotate.register_fake
-def _(
-    x: Tensor,
-    blocks: list[Tensor],  # noqa: ARG001
-    weight: Tensor | None,
-    bias: Tensor | None,  # noqa: ARG001
-    key: str,  # noqa: ARG001
-    plan: str,  # noqa: ARG001
-    adjoint: bool,  # noqa: ARG001, FBT001
-) -> Tensor:
+def _(x: Tensor, blocks: list[Tensor], weight: Tensor | None, *_: Any) -> Tensor:  # noqa: ARG001
     return x.new_empty(x.shape if weight is None else (*x.shape[:-1], weight.shape[0]))
 
 
@@ -196,57 +182,38 @@ def _gradients(
     of_blocks: bool,  # noqa: FBT001
 ) -> list[Tensor]:
     """Return the gradient for x, empty if not required, and those for the blocks, if required."""
-    with without_autocast(x.device.type):
-        return _run_back(
-            execution_plan.found(key), grad, x, blocks, weight, plan, (adjoint, of_x, of_blocks)
-        )
-
-
-def _run_back(
-    program: execution_plan.Program,
-    grad: Tensor,
-    x: Tensor,
-    blocks: Sequence[Tensor],
-    weight: Tensor | None,
-    plan: str,
-    how: tuple[bool, bool, bool],
-) -> list[Tensor]:
-    adjoint, of_x, of_blocks = how
+    cache = plan_cache.found(key)
     flat, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
     sums: list[Tensor] | None = None
-    if weight is not None and _rotates_weight(program, flat, blocks, weight):
-        tape, merged = _merged(program, weight, blocks, plan)
-        rotated_weight = tape.apply(merged, weight, adjoint=not adjoint)
-        grad_x = grads @ rotated_weight if of_x else None
-        if of_blocks:
-            sums = tiled.zeros_like(merged)
-            of_weight = torch.mm(grads.T, flat, out=rotated_weight)
-            tape.gradients(merged, weight, of_weight, adjoint=not adjoint, grad_x=None, sums=sums)
-    else:
-        tape, merged = _merged(program, flat, blocks, plan)
-        grad_x = x.new_empty(flat.shape) if of_x else None
-        sums = tiled.zeros_like(merged) if of_blocks else None
-        for rows, between in _chunks(flat) if weight is not None else [(slice(None), grads)]:
-            if weight is not None:
-                torch.mm(grads[rows], weight, out=between)
-            part = None if grad_x is None else grad_x[rows]
-            tape.gradients(merged, flat[rows], between, adjoint=adjoint, grad_x=part, sums=sums)
-    made = [x.new_empty(0) if grad_x is None else grad_x.view(x.shape)]
-    return made if sums is None else made + tape.unmerge(blocks, sums)
+    with without_autocast(x.device.type):
+        if weight is not None and _rotates_weight(cache, flat, blocks, weight):
+            selected, fused = _selected(cache, weight, blocks, plan)
+            rotated_weight = selected.apply(fused, weight, adjoint=not adjoint)
+            grad_x = grads @ rotated_weight if of_x else None
+            if of_blocks:
+                sums = tiled.zeros_like(fused)
+                of_weight = torch.mm(grads.T, flat, out=rotated_weight)
+                selected.gradients(
+                    fused, weight, of_weight, adjoint=not adjoint, grad_x=None, sums=sums
+                )
+        else:
+            selected, fused = _selected(cache, flat, blocks, plan)
+            grad_x = x.new_empty(flat.shape) if of_x else None
+            sums = tiled.zeros_like(fused) if of_blocks else None
+            for rows, between in _chunks(flat) if weight is not None else [(slice(None), grads)]:
+                if weight is not None:
+                    torch.mm(grads[rows], weight, out=between)
+                part = None if grad_x is None else grad_x[rows]
+                selected.gradients(
+                    fused, flat[rows], between, adjoint=adjoint, grad_x=part, sums=sums
+                )
+        made = [x.new_empty(0) if grad_x is None else grad_x.view(x.shape)]
+        return made if sums is None else made + selected.gradients_of_blocks(blocks, sums)
 
 
 @_gradients.register_fake
-def _(
-    grad: Tensor,  # noqa: ARG001
-    x: Tensor,
-    blocks: list[Tensor],
-    weight: Tensor | None,  # noqa: ARG001
-    key: str,  # noqa: ARG001
-    plan: str,  # noqa: ARG001
-    adjoint: bool,  # noqa: ARG001, FBT001
-    of_x: bool,  # noqa: FBT001
-    of_blocks: bool,  # noqa: FBT001
-) -> list[Tensor]:
+def _(grad: Tensor, x: Tensor, blocks: list[Tensor], *rest: Any) -> list[Tensor]:  # noqa: ARG001
+    *_, of_x, of_blocks = rest
     made = [x.new_empty(x.shape if of_x else 0)]
     return made + [b.new_empty(b.shape) for b in blocks if of_blocks]
 
@@ -260,75 +227,60 @@ def _chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
         yield slice(start, start + most), between[: tokens - start]
 
 
-def _rotates_weight(
-    program: execution_plan.Program, x: Tensor, blocks: Sequence[Tensor], weight: Tensor
-) -> bool:
+def _rotates_weight(cache: PlanCache, x: Tensor, blocks: Sequence[Tensor], weight: Tensor) -> bool:
     """Return whether to rotate the weight instead of x; never if that rounds to a lower dtype."""
-    dtype = blocks[0].dtype
-    return weight.dtype == x.dtype == dtype and turns_weight(
-        program.network,
-        len(x),
-        len(weight),
-        itemsize=dtype.itemsize,
-        device=x.device.type,
+    dtype, device = blocks[0].dtype, x.device.type
+    return weight.dtype == x.dtype == dtype and rotates_weight(
+        cache.network, len(x), len(weight), itemsize=dtype.itemsize, device=device
     )
 
 
-def _merged(
-    program: execution_plan.Program, x: Tensor, blocks: Sequence[Tensor], plan: str
-) -> tuple[execution_plan.Tape, list[Tensor]]:
-    """Return the tape of the selected plan for vectors (tokens, width), and its fused blocks."""
-    ends = autotune.chosen(program, len(x), blocks[0].dtype, x.device, measure=plan == "measure")
-    tape = program.tape(ends, x.device)
-    return tape, tape.merge(blocks)
+def _selected(
+    cache: PlanCache, x: Tensor, blocks: Sequence[Tensor], plan: str
+) -> tuple[ExecutionPlan, list[Tensor]]:
+    """Return the selected plan for vectors (tokens, width), and its fused blocks."""
+    ends = autotune.selected(cache, len(x), blocks[0].dtype, x.device, measure=plan == "measure")
+    selected = cache.plan(ends, x.device)
+    return selected, selected.fuse(blocks)
 
 
 def _keep(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:  # noqa: ARG001
     x, blocks, weight, _, key, plan, adjoint = inputs
     ctx.save_for_backward(x, weight, *blocks)
-    ctx.program = execution_plan.found(key)  # keeps the program alive as long as the graph
+    ctx.cache = plan_cache.found(key)  # keeps the cache alive as long as the graph
     ctx.how = plan, adjoint
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     x, weight, *blocks = ctx.saved_tensors
-    of_x, of_blocks = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1])
-    if modes.transformed():
-        grads = _plain_gradients(
-            ctx.program,
-            grad,
-            x,
-            blocks,
-            weight,
-            adjoint=ctx.how[1],
-            of_x=of_x,
-            of_blocks=of_blocks,
-        )
+    plan, adjoint = ctx.how
+    wanted = ctx.needs_input_grad[0], any(ctx.needs_input_grad[1])
+    if torch_internals.transformed():
+        made = _plain_gradients(ctx.cache, grad, x, blocks, weight, adjoint, *wanted)
     else:
-        grads = _gradients(grad, x, blocks, weight, ctx.program.key, *ctx.how, of_x, of_blocks)
-    of_each = grads[1:] if of_blocks else [None] * len(blocks)
-    return grads[0] if of_x else None, of_each, None, None, None, None, None
+        made = _gradients(grad, x, blocks, weight, ctx.cache.key, plan, adjoint, *wanted)
+    of_x, *of_blocks = made
+    of_each = of_blocks if wanted[1] else [None] * len(blocks)
+    return of_x if wanted[0] else None, of_each, None, None, None, None, None
 
 
 _rotate.register_autograd(_backward, setup_context=_keep)
 
 
 def _keep_all(ctx: Any, inputs: tuple[Any, ...], output: list[Tensor]) -> None:  # noqa: ARG001
-    grad, x, blocks, weight, key, _, adjoint, of_x, of_blocks = inputs
+    grad, x, blocks, weight, key, _, *how = inputs
     ctx.save_for_backward(grad, x, weight, *blocks)
-    ctx.program = execution_plan.found(key)
-    ctx.how = adjoint, of_x, of_blocks
+    ctx.cache = plan_cache.found(key)
+    ctx.how = how
 
 
 def _backward_again(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
     """Return second derivatives, by differentiating the reference implementation twice."""
     grad, x, weight, *blocks = ctx.saved_tensors
-    adjoint, of_x, of_blocks = ctx.how
+    _, of_x, _ = ctx.how
 
     def first(grad: Tensor, x: Tensor, *blocks: Tensor) -> tuple[Tensor, ...]:
-        made = _plain_gradients(
-            ctx.program, grad, x, blocks, weight, adjoint=adjoint, of_x=of_x, of_blocks=of_blocks
-        )
+        made = _plain_gradients(ctx.cache, grad, x, blocks, weight, *ctx.how)
         return tuple(made if of_x else made[1:])
 
     pull = torch.func.vjp(first, grad, x, *blocks)[1]
@@ -347,10 +299,8 @@ def _one_by_one(
     op: Callable[..., Any], info: Any, in_dims: tuple[Any, ...], *given: Any
 ) -> tuple[Any, Any]:
     """Apply an operator to each element of a batch and stack the results, as a rule for vmap."""
-    flat, spec = tree_flatten(given)
-    dims = tree_leaves(in_dims, is_leaf=lambda dim: dim is None)
     made = [
-        op(*tree_unflatten([_of_batch(t, d, k) for t, d in zip(flat, dims, strict=True)], spec))
+        op(*(_of_batch(value, dim, k) for value, dim in zip(given, in_dims, strict=True)))
         for k in range(info.batch_size)
     ]
     if isinstance(made[0], Tensor):
@@ -358,7 +308,9 @@ def _one_by_one(
     return [torch.stack(parts) for parts in zip(*made, strict=True)], [0] * len(made[0])
 
 
-def _of_batch(value: Any, dim: int | None, k: int) -> Any:
+def _of_batch(value: Any, dim: Any, k: int) -> Any:
+    if isinstance(value, list):
+        return [_of_batch(each, of_each, k) for each, of_each in zip(value, dim, strict=True)]
     return value if dim is None else value.select(dim, k)
 
 
@@ -374,18 +326,7 @@ def _(
     weight: Tensor | None,
     key: str,
     plan: str,  # noqa: ARG001
-    adjoint: bool,  # noqa: FBT001
-    of_x: bool,  # noqa: FBT001
-    of_blocks: bool,  # noqa: FBT001
+    *how: bool,
 ) -> list[Tensor]:
     """Use the reference implementation in torch's older vmap, that of `is_grads_batched`."""
-    return _plain_gradients(
-        execution_plan.found(key),
-        grad,
-        x,
-        blocks,
-        weight,
-        adjoint=adjoint,
-        of_x=of_x,
-        of_blocks=of_blocks,
-    )
+    return _plain_gradients(plan_cache.found(key), grad, x, blocks, weight, *how)

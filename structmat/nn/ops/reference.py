@@ -2,59 +2,68 @@
 
 The activations are transposed once, so that each vector is a column: then a permutation of wires
 copies whole rows, and a bank is one batched product. Each step is an operation that torch can
-differentiate, in forward and reverse mode and to any order. The fast implementation in
-`structmat.nn.ops.operator` is tested against this one.
+differentiate, in forward and reverse mode and to any order. The fast implementations that
+`structmat.nn.ops.execution_plan` selects from are tested against this one.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from structmat.linalg.schedule import Gather, Product, schedule
-from structmat.networks.network import Network
-from structmat.nn import modes
+from structmat.linalg.schedule import Gather, Product, Schedule, Step
 from structmat.nn.precision import conjugate_transposed, product
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
-    """A schedule with its index arrays as tensors on one device.
+class Steps:
+    """The steps of a schedule in both directions, with their index arrays as tensors on a device.
 
-    `indices` contains, for each step, the (index, inverse) of a gather, or None for a step that
-    needs no index array.
+    Attributes
+    ----------
+    width : int
+    forward, adjoint : tuple of Step
     """
 
     width: int
-    steps: tuple[Gather | Product, ...]
-    indices: tuple[tuple[Tensor, Tensor] | None, ...]
+    forward: tuple[Step, ...]
+    adjoint: tuple[Step, ...]
 
+    @classmethod
+    def of(cls, plan: Schedule, device: torch.device, *, views: bool = False) -> Steps:
+        """Return the steps of a schedule on a device.
 
-def plan_for(net: Network, device: torch.device) -> Plan:
-    """Return the plan of a network on a device."""
+        With `views`, the index arrays of gathers that have a view stay where they are, unused.
+        """
 
-    def indices(step: Gather | Product) -> tuple[Tensor, Tensor] | None:
-        if isinstance(step, Product) or step.view is not None:
-            return None
-        return (
-            torch.tensor(step.index, device=device),
-            torch.tensor(step.inverse, device=device),
+        def on_device(step: Step) -> Step:
+            if isinstance(step, Product) or (views and step.view is not None):
+                return step
+            return step.on(lambda index: torch.tensor(index, device=device))
+
+        forward = tuple(map(on_device, plan.steps))
+        adjoint = tuple(s.T if isinstance(s, Gather) else s for s in reversed(forward))
+        return cls(plan.network.width, forward, adjoint)
+
+    @cached_property
+    def regular(self) -> bool:
+        """Whether each product consists of one bank that contains all wires."""
+        return all(
+            isinstance(step, Gather) or [s.end - s.start for s in step.segments] == [self.width]
+            for step in self.forward
         )
 
-    steps = schedule(net).steps
-    return Plan(net.width, steps, tuple(indices(step) for step in steps))
 
-
-def rotate(plan: Plan, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool = False) -> Tensor:
+def apply(steps: Steps, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool = False) -> Tensor:
     """Return R x, or Rᴴ x, for each vector along the last axis of x.
 
     Parameters
     ----------
-    plan : Plan
+    steps : Steps
     blocks : one (n, r, r) tensor for each bank, of the dtype of x
     x : (..., width)
     adjoint : bool
@@ -64,22 +73,23 @@ def rotate(plan: Plan, blocks: Sequence[Tensor], x: Tensor, *, adjoint: bool = F
     -------
     (..., width)
     """
-    y = x.reshape(-1, plan.width).T
-    steps = list(zip(plan.steps, plan.indices, strict=True))
+    y = x.reshape(-1, steps.width).T
     if adjoint:
-        steps.reverse()
         blocks = [conjugate_transposed(b) for b in blocks]
-    for step, pair in steps:
+    for step in steps.adjoint if adjoint else steps.forward:
         if isinstance(step, Product):
-            y = _multiply(plan.width, step, blocks, y)
-        elif pair is not None:
-            y = _permuted(y, *(pair[::-1] if adjoint else pair))
+            y = _multiplied(steps.width, step, blocks, y)
+        elif step.view is None:
+            y = y.index_select(0, step.index)
         else:
-            y = _transpose(step, y, adjoint=adjoint)
+            shape, axes = step.view
+            seen = y.reshape(*shape, y.shape[1]).permute(*axes, len(axes))
+            y = seen.reshape(y.shape)
     return y.T.reshape(x.shape)
 
 
-def _multiply(width: int, step: Product, blocks: Sequence[Tensor], y: Tensor) -> Tensor:
+def _multiplied(width: int, step: Product, blocks: Sequence[Tensor], y: Tensor) -> Tensor:
+    # The compiler knows the fields of a segment, but not its property `end`.
     sizes = [s.count * s.radix for s in step.segments]
     passing = width - sum(sizes)
     runs = y.split([*sizes, passing]) if passing or len(sizes) > 1 else (y,)
@@ -89,46 +99,3 @@ def _multiply(width: int, step: Product, blocks: Sequence[Tensor], y: Tensor) ->
         parts.append(made.reshape(run.shape))
     parts.extend(runs[len(parts) :])
     return parts[0] if len(parts) == 1 else torch.cat(parts)
-
-
-def _transpose(step: Gather, y: Tensor, *, adjoint: bool) -> Tensor:
-    assert step.view is not None
-    shape, axes = step.view
-    if adjoint:
-        shape = tuple(shape[axis] for axis in axes)
-        axes = tuple(sorted(range(len(axes)), key=axes.__getitem__))
-    seen = y.reshape(*shape, y.shape[1]).permute(*axes, len(axes))
-    return seen.reshape(y.shape)
-
-
-def _permuted(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
-    if modes.recorded() or modes.refuses_functions():
-        return y.index_select(0, index)
-    made: Tensor = _Permute.apply(y, index, inverse)
-    return made
-
-
-class _Permute(torch.autograd.Function):
-    """A permutation of rows whose gradient is a gather, not a scatter as that of indexing."""
-
-    generate_vmap_rule = True
-
-    @staticmethod
-    def forward(y: Tensor, index: Tensor, inverse: Tensor) -> Tensor:  # noqa: ARG004 (for backward)
-        return y.index_select(0, index)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:  # noqa: ARG004
-        _, index, inverse = inputs
-        ctx.save_for_backward(index, inverse)
-        ctx.save_for_forward(index, inverse)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
-        index, inverse = ctx.saved_tensors
-        return _permuted(grads[0], inverse, index), None, None
-
-    @staticmethod
-    def jvp(ctx: Any, *given: Tensor) -> Tensor:
-        index, inverse = ctx.saved_tensors
-        return _permuted(given[0], index, inverse)

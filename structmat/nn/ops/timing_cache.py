@@ -80,20 +80,21 @@ def _read(path: Path | None) -> dict[str, Times]:
         return {}
     plans = data.get("plans")
     named = plans.items() if isinstance(plans, dict) else ()
-    read = {name: _times(ways) for name, ways in named}
+    read = {name: _times(given) for name, given in named}
     return {name: times for name, times in read.items() if times}
 
 
-def _times(ways: Any) -> Times:
+def _times(plans: Any) -> Times:
     """Return the times of one name, or none if any is invalid: a subset could mislead selection."""
     times: Times = {}
-    for way in ways if isinstance(ways, list) else ():
-        known: dict[str, Any] = way if isinstance(way, dict) else {}
-        ends: Any = known.get("ends")
-        seconds: Any = known.get("seconds")
-        if not isinstance(ends, list) or type(seconds) not in (int, float):
-            return {}
-        if not all(type(end) is int and end >= 0 for end in ends) or not 0 < seconds <= _MOST:
-            return {}
-        times[tuple(ends)] = float(seconds)
+    for plan in plans if isinstance(plans, list) else ():
+        match plan:
+            case {"ends": [*ends], "seconds": float() | int() as seconds} if (
+                all(type(end) is int and end >= 0 for end in ends)
+                and type(seconds) is not bool
+                and 0 < seconds <= _MOST
+            ):
+                times[tuple(ends)] = float(seconds)
+            case _:
+                return {}
     return times

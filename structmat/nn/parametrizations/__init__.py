@@ -11,13 +11,12 @@ from collections.abc import Callable
 
 from torch import Tensor
 
-from structmat.errors import BlockError, suggest
+from structmat.errors import BlockError, abbreviated, suggest
 from structmat.linalg.blocks import PARAMETRIZATIONS as REFERENCE
-from structmat.nn.parametrizations.cayley_transform import cayley
+from structmat.nn.parametrizations.cayley_transform import cayley, cayley_neumann
 from structmat.nn.parametrizations.generators import at_least_float32, skew
 from structmat.nn.parametrizations.givens_householder import givens, householder
 from structmat.nn.parametrizations.matrix_exponential import exponential
-from structmat.nn.parametrizations.neumann import cayley_neumann
 
 __all__ = [
     "PARAMETRIZATIONS",
@@ -54,7 +53,7 @@ def checked_parametrization(name: str) -> str:
     """
     if name not in list(PARAMETRIZATIONS):  # a list, because the name may be unhashable
         raise BlockError(
-            f"parametrization={name!r}: no such parametrization"
+            f"parametrization={abbreviated(name)}: no such parametrization"
             f"{suggest(str(name), PARAMETRIZATIONS)}"
         )
     return name

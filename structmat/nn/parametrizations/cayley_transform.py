@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.nn import modes
+from structmat.nn import torch_internals
 from structmat.nn.parametrizations import exportable
 from structmat.nn.parametrizations.generators import (
     all_or_none,
@@ -78,14 +78,37 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
             [-1.,  0.]])
     """
     is_unitary(generators, radix)
-    if modes.exporting():
+    if torch_internals.exporting():
         return exportable.cayley(generators, radix)
     function = _Cayley if torch.compiler.is_compiling() else _CayleyWithTangents
     flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
     blocks: Tensor = (
-        solved(flat, radix) if modes.refuses_functions() else function.apply(flat, radix)
+        solved(flat, radix) if torch_internals.refuses_functions() else function.apply(flat, radix)
     )
     return blocks.view(*generators.shape[:-1], radix, radix)
+
+
+def cayley_neumann(generators: Tensor, radix: int) -> Tensor:
+    """Return I + 2Q + 2Q² + 2Q³ + Q⁴, the Cayley transform by five terms of the Neumann series.
+
+    This exists for compatibility with layers that compute this sum: the blocks are orthogonal only
+    up to 2‖Q‖⁴, that is, to float32 rounding for ‖Q‖ below 0.015. The sum itself is exact to
+    rounding; if it overflows the dtype, it is infinite.
+    See `structmat.linalg.blocks.cayley_neumann`.
+
+    Examples
+    --------
+    >>> cayley_neumann(torch.tensor([0.1]), 2)
+    tensor([[ 0.9801,  0.1980],
+            [-0.1980,  0.9801]])
+    """
+    is_unitary(generators, radix)
+    flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
+    q = skew(widened(flat), radix)
+    square = times(q, q)
+    one = torch.eye(radix, dtype=q.dtype, device=q.device)
+    made = narrowed(times(one + 2 * q + square, one + square), generators.dtype)
+    return made.view(*generators.shape[:-1], radix, radix)
 
 
 def plain_cayley(generators: Tensor, radix: int) -> Tensor:

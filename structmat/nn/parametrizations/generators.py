@@ -9,7 +9,7 @@ from torch import Tensor
 
 from structmat.errors import BlockError
 from structmat.linalg.blocks import generators_per_block
-from structmat.nn import modes
+from structmat.nn import torch_internals
 from structmat.nn.precision import conjugate_transposed
 
 _FLOATING = (
@@ -102,7 +102,7 @@ def known_below(values: Tensor, largest: float) -> bool:
     >>> known_below(torch.tensor([1.0, -3.0]), 3), known_below(torch.tensor([torch.nan]), 3)
     (True, False)
     """
-    if values.device.type != "cpu" or not modes.has_numbers(values):
+    if values.device.type != "cpu" or not torch_internals.has_numbers(values):
         return False
     return not values.numel() or bool(values.abs().amax() <= largest)  # False for NaN
 
@@ -148,7 +148,7 @@ def is_unitary(generators: Tensor, radix: int) -> bool:
     (False, True)
     """
     pairs = generators_per_block(radix)
-    size = modes.sizes(generators)[-1]
+    size = torch_internals.sizes(generators)[-1]
     if size not in (pairs, radix * radix):
         raise BlockError(
             f"generators of shape {tuple(generators.shape)}: a block of radix {radix} needs"

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from structmat.linalg.blocks import LARGEST_ANGLE, check_angles
-from structmat.nn import modes
+from structmat.nn import torch_internals
 from structmat.nn.parametrizations import exportable
 from structmat.nn.parametrizations.cayley_transform import polished
 from structmat.nn.parametrizations.generators import (
@@ -74,11 +74,11 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     unitary = is_unitary(generators, radix)
     if radix == 2 and not unitary:
         return _plane_rotations(generators.to(at_least_float32(generators.dtype)))
-    if modes.exporting():
+    if torch_internals.exporting():
         return exportable.exponential(generators, radix)
     g = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
     # The number of squarings depends on the values, which traced and fake tensors do not have.
-    known = modes.has_numbers(g) and not modes.refuses_functions()
+    known = torch_internals.has_numbers(g) and not torch_internals.refuses_functions()
     function = _Exponential.apply if known else plain_exponential
     blocks: Tensor = function(g, radix)
     return blocks.view(*generators.shape[:-1], radix, radix)

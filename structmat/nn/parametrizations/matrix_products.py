@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
-from structmat.nn import modes
+from structmat.nn import torch_internals
 from structmat.nn.precision import product
 
 # torch multiplies batches of matrices this small, with r³ < 400, without vectorisation.
@@ -36,9 +35,9 @@ def times(a: Tensor, b: Tensor) -> Tensor:
     tensor([[1., 0.],
             [0., 1.]])
     """
-    count, _, radix = modes.sizes(a)
+    count, _, radix = torch_internals.sizes(a)
     few = radix > _LARGEST or count < _FEWEST
-    if few or torch._C._are_functorch_transforms_active():  # vmap has no rule for addcmul_
+    if few or torch_internals.transformed():  # vmap has no rule for addcmul_
         return product(a, b)
     left, right = (x.permute(1, 2, 0).contiguous() for x in (a, b))
     total = left[:, :1] * right[:1]

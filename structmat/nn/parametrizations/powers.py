@@ -14,8 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from structmat.errors import BlockError
-from structmat.nn import modes
+from structmat.errors import BlockError, abbreviated
+from structmat.nn import torch_internals
 from structmat.nn.parametrizations.eigenvalues import (
     CUT,
     check_orthogonal,
@@ -64,13 +64,15 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
     """
     t = float(exponent)
     if not -math.inf < t < math.inf:  # not math.isfinite, which torch.compile does not support
-        raise BlockError(f"exponent={exponent!r}: it must be a finite number, such as 0.5")
+        raise BlockError(
+            f"exponent={abbreviated(exponent)}: it must be a finite number, such as 0.5"
+        )
     if t == 1:
         return blocks
     if t == 0:
         one = torch.eye(blocks.shape[-1], dtype=blocks.dtype, device=blocks.device)
         return one.expand(blocks.shape).clone()
-    if modes.exporting():
+    if torch_internals.exporting():
         raise BlockError(
             f"exponent={t}: powers of blocks cannot be exported, as torch has no operation for"
             " them; merge the adapter first, or use Orthogonal.interpolate(t)"
@@ -78,13 +80,13 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
     if blocks.is_meta or blocks.numel() == 0:
         return blocks.clone()
     if (
-        modes.transformed() and torch.compiler.is_compiling()
+        torch_internals.transformed() and torch.compiler.is_compiling()
     ):  # torch 2.13 differentiates it wrongly
         raise BlockError(
             f"exponent={t}: powers of blocks cannot be compiled within transforms of torch.func;"
             " call those outside torch.compile"
         )
-    made: Tensor = _plain(blocks, t) if modes.transformed() else _power(blocks, t)
+    made: Tensor = _plain(blocks, t) if torch_internals.transformed() else _power(blocks, t)
     return made
 
 
@@ -199,7 +201,7 @@ def generators(blocks: Tensor, parametrization: str) -> Tensor:
     """
     if parametrization not in INVERSES:
         raise BlockError(
-            f"parametrization={parametrization!r}: generators can be computed for"
+            f"parametrization={abbreviated(parametrization)}: generators can be computed for"
             f" {', '.join(INVERSES)} only"
         )
     q = INVERSES[parametrization](blocks.detach())
@@ -318,7 +320,7 @@ def _keep(ctx: Any, inputs: tuple[Tensor, float], output: Tensor) -> None:  # no
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
     (blocks,) = ctx.saved_tensors
-    found = _plain_gradient if modes.transformed() else _gradient
+    found = _plain_gradient if torch_internals.transformed() else _gradient
     return found(grad, blocks, ctx.exponent), None
 
 

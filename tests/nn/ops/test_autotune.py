@@ -1,4 +1,4 @@
-"""Choices by measuring: made once, kept on disk, and of no consequence but time."""
+"""Plans selected by measuring: once, kept on disk, and of no consequence but time."""
 
 import json
 import sys
@@ -6,14 +6,17 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.adapters import adapt
 from structmat.errors import StructmatError
 from structmat.nn import Orthogonal
 from structmat.nn.ops import autotune, timing_cache
-from structmat.nn.ops.cost_model import choices
-from structmat.nn.ops.execution_plan import Program
+from structmat.nn.ops.cost_model import candidates, rotates_weight
+from structmat.nn.ops.plan_cache import PlanCache
+from structmat.testing import networks
 from tests.drawn_modules import layer
 
 CPU = torch.device("cpu")
@@ -22,14 +25,14 @@ NET = sm.butterfly(64)
 
 @pytest.fixture
 def timed(monkeypatch, tmp_path):
-    """Count measurements, with the last way always the fastest, in a cache of this test's own."""
+    """Count measurements, with the last plan always the fastest, in a cache of this test's own."""
     monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
     timing_cache.forget()
     calls = []
 
-    def times(program, ways, tokens, dtype, device):
+    def times(cache, plans, tokens, dtype, device):
         calls.append((tokens, dtype))
-        return [float(len(ways) - k) for k in range(len(ways))]
+        return [float(len(plans) - k) for k in range(len(plans))]
 
     monkeypatch.setattr(autotune, "_timed", times)
     yield calls
@@ -37,16 +40,16 @@ def timed(monkeypatch, tmp_path):
 
 
 def ask(tokens=5000, *, measure=True, dtype=torch.float32):
-    return autotune.chosen(Program(NET), tokens, dtype, CPU, measure=measure)
+    return autotune.selected(PlanCache(NET), tokens, dtype, CPU, measure=measure)
 
 
 def slowest_worth_trying(tokens):
-    ways = choices(NET, tokens)
-    return [w for w in ways if w.cost.seconds <= 3 * ways[0].cost.seconds][-1].ends
+    plans = candidates(NET, tokens)
+    return [w for w in plans if w.seconds <= 3 * plans[0].seconds][-1].ends
 
 
 def test_the_fastest_is_chosen_and_measured_once(timed):
-    assert ask() == slowest_worth_trying(8192) != choices(NET, 8192)[0].ends
+    assert ask() == slowest_worth_trying(8192) != candidates(NET, 8192)[0].ends
     assert timed == [(8192, torch.float32)]
     assert ask(5001) == ask(8192) == ask()
     assert len(timed) == 1
@@ -68,25 +71,25 @@ def test_a_later_process_reads_what_was_measured(timed):
 
 
 def test_few_vectors_the_model_and_deterministic_runs_measure_nothing(timed):
-    assert ask(100) == choices(NET, 128)[0].ends
-    assert ask(measure=False) == choices(NET, 8192)[0].ends
+    assert ask(100) == candidates(NET, 128)[0].ends
+    assert ask(measure=False) == candidates(NET, 8192)[0].ends
     torch.use_deterministic_algorithms(mode=True)
     try:
-        assert ask() == choices(NET, 8192)[0].ends
+        assert ask() == candidates(NET, 8192)[0].ends
     finally:
         torch.use_deterministic_algorithms(mode=False)
     assert not timed
 
 
 def test_threads_are_part_of_what_is_remembered(timed):
-    program, threads = Program(NET), torch.get_num_threads()
-    autotune.chosen(program, 5000, torch.float32, CPU, measure=True)
+    cache, threads = PlanCache(NET), torch.get_num_threads()
+    autotune.selected(cache, 5000, torch.float32, CPU, measure=True)
     try:
         torch.set_num_threads(threads + 1)
-        autotune.chosen(program, 5000, torch.float32, CPU, measure=True)
+        autotune.selected(cache, 5000, torch.float32, CPU, measure=True)
     finally:
         torch.set_num_threads(threads)
-    autotune.chosen(program, 5000, torch.float32, CPU, measure=True)
+    autotune.selected(cache, 5000, torch.float32, CPU, measure=True)
     assert len(timed) == 2
 
 
@@ -105,10 +108,10 @@ def test_the_default_plan_depends_on_no_timing(monkeypatch):
         rotate(x).sum().backward()
     assert "nothing was measured" in Orthogonal(NET).explain(len(x))
     threads = torch.get_num_threads()
-    choice = autotune.chosen(Program(NET), len(x), x.dtype, CPU)
+    choice = autotune.selected(PlanCache(NET), len(x), x.dtype, CPU)
     try:
         torch.set_num_threads(threads + 1)
-        assert autotune.chosen(Program(NET), len(x), x.dtype, CPU) == choice
+        assert autotune.selected(PlanCache(NET), len(x), x.dtype, CPU) == choice
     finally:
         torch.set_num_threads(threads)
 
@@ -183,13 +186,13 @@ def test_without_a_home_there_is_no_file(monkeypatch, folder):
     assert timing_cache.file() is None
 
 
-def test_measuring_for_real_gives_seconds_for_each_way(monkeypatch, tmp_path):
+def test_measuring_for_real_gives_seconds_for_each_plan(monkeypatch, tmp_path):
     monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
     timing_cache.forget()
-    times = autotune.measured(Program(NET), 5000, torch.float32, CPU)
+    times = autotune.measured(PlanCache(NET), 5000, torch.float32, CPU)
     assert len(times) > 1
     assert all(0 < seconds < 60 for seconds in times.values())
-    best = min(times, key=lambda way: times[way])
+    best = min(times, key=lambda plan: times[plan])
     assert ask() == best.ends
     text = Orthogonal(NET, plan="measure").explain(5000)
     assert "measured here" in text
@@ -209,3 +212,36 @@ def test_plans_give_the_same_numbers(timed):
         for a, b in zip(results[0], other, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
     assert len(timed) == 1
+
+
+@given(networks(max_width=16, max_depth=5), st.integers(1, 5000))
+def test_every_candidate_is_explained(net, tokens):
+    text = autotune.explain(PlanCache(net), tokens)
+    assert "→ " in text
+    assert "nothing was measured" in text
+    for candidate in candidates(net, tokens):
+        assert str(candidate) in text
+
+
+@given(networks(max_width=20, max_depth=5), st.integers(1, 5000), st.integers(1, 5000))
+def test_which_of_a_layer_is_rotated_is_explained(net, tokens, outputs):
+    weight = rotates_weight(net, tokens, outputs)
+    text = autotune.explain(PlanCache(net), tokens, outputs)
+    assert ("the layer's weight is rotated" in text) == weight
+
+
+def test_what_was_measured_is_explained(timed):
+    cache = PlanCache(NET)
+    text = autotune.explain(cache, 5000, plan="measure")
+    times = autotune.measured(cache, 5000, torch.float32, CPU)
+    best = min(times, key=lambda candidate: times[candidate])
+    assert "measured here" in text
+    assert f"→ {best}" in text
+    assert all(f"{1e3 * seconds:.3g}" in text for seconds in times.values())
+    assert len(timed) == 1
+
+
+@pytest.mark.parametrize("tokens", [-1, 1.5, "many"])
+def test_explain_refuses_what_is_no_number_of_vectors(tokens):
+    with pytest.raises(StructmatError, match="tokens"):
+        autotune.explain(PlanCache(sm.butterfly(4)), tokens)

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import StructmatError
 from structmat.linalg import factors as stagewise
+from structmat.linalg.schedule import schedule
 from structmat.nn.ops import triton
 from structmat.nn.ops.triton import index_tables
 from structmat.testing import networks, seeds
@@ -16,9 +17,8 @@ WIDE = networks(max_width=40, max_depth=5)
 
 
 def built(net, *, adjoint=False, keep=False):
-    straight, _, outputs = net.straightened()
-    units = index_tables.packed(straight)
-    return units, index_tables.route(straight, outputs, units, adjoint=adjoint, keep=keep)
+    units = index_tables.packed(schedule(net))
+    return units, index_tables.route(units, adjoint=adjoint, keep=keep)
 
 
 def applied(units, route, blocks, x, *, adjoint):
@@ -37,7 +37,7 @@ def applied(units, route, blocks, x, *, adjoint):
             values[used] = strip[route.sources[unit][used]]
             product = (matrix.T if adjoint else matrix) @ values
             strip[route.targets[unit][used]] = product[used]
-    return strip[route.exit]
+    return strip[route.leave]
 
 
 @given(WIDE, seeds(), st.booleans(), st.booleans())
@@ -113,7 +113,7 @@ def test_runs_of_real_topologies(net, adjoint):
 
 def check_runs(net, *, adjoint):
     units, route = built(net, adjoint=adjoint)
-    found = index_tables.runs(units, route)
+    found = route.runs
     spans = route.spans.tolist()
     middle = list(range(1 if found.reads else 0, len(spans) - 1 if found.writes else len(spans)))
     for length, turn in ((found.reads, 0), (found.writes, -1)):
@@ -140,14 +140,14 @@ def check_neighbours(values, length):
 
 
 def test_large_blocks_are_read_in_runs_and_strided_switches_side_by_side():
-    assert program_runs(sm.monarch(4096)) == index_tables.Runs(64, 0, 64, 64, 64)
-    assert program_runs(sm.monarch(4096), adjoint=True) == index_tables.Runs(0, 64, 64, 64, 64)
-    strided = program_runs(sm.mixed_radix(4096, (32, 32, 4)))
+    assert prepared_runs(sm.monarch(4096)) == index_tables.Runs(64, 0, 64, 64, 64)
+    assert prepared_runs(sm.monarch(4096), adjoint=True) == index_tables.Runs(0, 64, 64, 64, 64)
+    strided = prepared_runs(sm.mixed_radix(4096, (32, 32, 4)))
     assert (strided.reads, strided.writes, strided.between) == (32, 8, 32)
 
 
-def program_runs(net, *, adjoint=False):
-    return triton.program(net, "cpu").ways[adjoint].runs
+def prepared_runs(net, *, adjoint=False):
+    return triton.prepared(schedule(net), "cpu").routes[adjoint].runs
 
 
 def test_a_switch_too_large_is_refused():
@@ -155,7 +155,7 @@ def test_a_switch_too_large_is_refused():
     with pytest.raises(
         StructmatError, match="a switch of 65 wires: the Triton kernels support up to"
     ):
-        triton.program(net, "cpu")
+        triton.prepared(schedule(net), "cpu")
 
 
 def test_a_wide_deep_network_is_packed_at_once():

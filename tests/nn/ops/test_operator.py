@@ -1,4 +1,4 @@
-"""The fast path beside the plain one: the same values and gradients, whatever is merged."""
+"""The operator beside the reference: the same values and gradients, whatever is fused."""
 
 import copy
 import gc
@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import StructmatError
 from structmat.nn import Orthogonal
-from structmat.nn.ops import execution_plan, operator, tiled
-from structmat.nn.ops.cost_model import bucket, choices
-from structmat.nn.ops.execution_plan import program_for
+from structmat.nn.ops import operator, plan_cache, tiled
+from structmat.nn.ops.cost_model import bucket, candidates
 from structmat.nn.ops.operator import plain, rotated
+from structmat.nn.ops.plan_cache import cache_for
 from structmat.testing import networks, seeds
 from tests.drawn_modules import layer
 
@@ -58,23 +58,23 @@ def gradients(y, weight, inputs):
 
 
 @given(networks(max_width=20, max_depth=6), seeds(), DTYPES, st.booleans(), st.integers(0, 40))
-def test_every_way_gives_the_plain_values_and_gradients(net, seed, dtype, adjoint, tokens):
+def test_every_plan_gives_the_reference_values_and_gradients(net, seed, dtype, adjoint, tokens):
     blocks, x, weight = drawn(net, seed, dtype, tokens)
     if not blocks:
         return
-    program = program_for(net)
-    expected = plain(program, blocks, x, adjoint=adjoint)
+    cache = cache_for(net)
+    expected = plain(cache, blocks, x, adjoint=adjoint)
     wanted = gradients(expected, weight, [x, *blocks])
-    for choice in choices(net, 10_000):
-        program.chosen = {_asked(tokens, dtype): choice.ends}
-        y = rotated(program, blocks, x, adjoint=adjoint)
+    for candidate in candidates(net, 10_000):
+        cache.selected = {_asked(tokens, dtype): candidate.ends}
+        y = rotated(cache, blocks, x, adjoint=adjoint)
         scale = 1 + float(x.detach().abs().amax() if tokens else 0)
         torch.testing.assert_close(y / scale, expected / scale, **close(dtype, net.width))
         for found, plainly in zip(gradients(y, weight, [x, *blocks]), wanted, strict=True):
             torch.testing.assert_close(
                 found / scale**2, plainly / scale**2, **close(dtype, 40 * net.width)
             )
-    program.chosen.clear()
+    cache.selected.clear()
 
 
 def _asked(tokens, dtype):
@@ -84,15 +84,17 @@ def _asked(tokens, dtype):
 @pytest.mark.parametrize("adjoint", [False, True])
 @pytest.mark.parametrize("net", FAMILIES, ids=str)
 def test_families_agree_tile_by_tile(net, adjoint, monkeypatch):
-    """Many tiles, the last one shorter, and both kinds of merging."""
+    """Many tiles, the last one shorter, with and without fusing."""
     monkeypatch.setattr(tiled, "_BUFFER", 48 * net.width * 8)
     blocks, x, weight = drawn(net, 1, torch.float64, 150)
-    program = program_for(net)
-    expected = plain(program, blocks, x, adjoint=adjoint)
+    cache = cache_for(net)
+    expected = plain(cache, blocks, x, adjoint=adjoint)
     wanted = gradients(expected, weight, [x, *blocks])
-    for tokens in (1, 100_000):  # what the model merges for few vectors, and for many
-        monkeypatch.setattr(program, "chosen", {_asked(150, x.dtype): choices(net, tokens)[0].ends})
-        y = rotated(program, blocks, x, adjoint=adjoint)
+    for tokens in (1, 100_000):  # what the model fuses for few vectors, and for many
+        monkeypatch.setattr(
+            cache, "selected", {_asked(150, x.dtype): candidates(net, tokens)[0].ends}
+        )
+        y = rotated(cache, blocks, x, adjoint=adjoint)
         torch.testing.assert_close(y, expected, rtol=1e-12, atol=1e-12)
         for a, b in zip(gradients(y, weight, [x, *blocks]), wanted, strict=True):
             torch.testing.assert_close(a, b, rtol=1e-11, atol=1e-11)
@@ -111,12 +113,12 @@ def test_tiles_are_an_odd_number_of_cache_lines():
 def test_only_what_is_asked_for_is_computed(needs):
     net = sm.butterfly(32)
     blocks, x, weight = drawn(net, 0, torch.float64, 9)
-    program = program_for(net)
+    cache = cache_for(net)
     inputs = [x] if needs == "x" else blocks
     for t in {id(t): t for t in [x, *blocks] if not any(t is i for i in inputs)}.values():
         t.requires_grad_(requires_grad=False)
-    wanted = gradients(plain(program, blocks, x, adjoint=False), weight, inputs)
-    found = gradients(rotated(program, blocks, x), weight, inputs)
+    wanted = gradients(plain(cache, blocks, x, adjoint=False), weight, inputs)
+    found = gradients(rotated(cache, blocks, x), weight, inputs)
     for a, b in zip(found, wanted, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
@@ -128,11 +130,11 @@ def test_first_and_second_derivatives_are_right(net, seed, name):
     blocks, x, _ = drawn(net, seed, getattr(torch, name), 3)
     if not blocks:
         return
-    program = program_for(net)
+    cache = cache_for(net)
     adjoint = bool(seed % 2)
 
     def f(x, *blocks):
-        return rotated(program, blocks, x, adjoint=adjoint)
+        return rotated(cache, blocks, x, adjoint=adjoint)
 
     assert torch.autograd.gradcheck(f, (x, *blocks))
     assert torch.autograd.gradgradcheck(f, (x, *blocks))
@@ -140,7 +142,7 @@ def test_first_and_second_derivatives_are_right(net, seed, name):
 
 def test_third_derivatives_are_those_of_the_plain_path():
     net = sm.butterfly(4)
-    program = program_for(net)
+    cache = cache_for(net)
     blocks, x, weight = drawn(net, 0, torch.float64, 2)
 
     def third(rotate):
@@ -150,8 +152,8 @@ def test_third_derivatives_are_those_of_the_plain_path():
             value = (g**2).sum()
         return value
 
-    found = third(lambda x, b: rotated(program, b, x))
-    wanted = third(lambda x, b: plain(program, b, x, adjoint=False))
+    found = third(lambda x, b: rotated(cache, b, x))
+    wanted = third(lambda x, b: plain(cache, b, x, adjoint=False))
     torch.testing.assert_close(found, wanted, rtol=1e-9, atol=1e-9)
 
 
@@ -215,15 +217,15 @@ def test_the_compiler_takes_it_whole(backend):
 
 def test_the_operators_are_registered_as_torch_asks():
     net = sm.butterfly(16)
-    program = program_for(net)
+    cache = cache_for(net)
     blocks, x, weight = drawn(net, 0, torch.float64, 6)
     tests = ("test_schema", "test_faketensor", "test_autograd_registration")
     torch.library.opcheck(
-        operator._rotate, (x, blocks, None, None, program.key, "auto", False), test_utils=tests
+        operator._rotate, (x, blocks, None, None, cache.key, "auto", False), test_utils=tests
     )
     torch.library.opcheck(
         operator._gradients,
-        (weight, x, blocks, None, program.key, "auto", True, True, True),
+        (weight, x, blocks, None, cache.key, "auto", True, True, True),
         test_utils=tests,
     )
 
@@ -269,7 +271,7 @@ def test_bfloat16_is_rounded_once(net, seed):
 def test_float32_orthogonality_is_ten_ulps_a_stage(spec):
     net = sm.parse(spec)(256)
     q = layer(net, 0, dtype=torch.float32)
-    x = torch.eye(256).repeat(40, 1)  # many vectors: merged
+    x = torch.eye(256).repeat(40, 1)  # many vectors: fused
     r = q(x)[:256].double()
     error = (r @ r.T - torch.eye(256, dtype=torch.float64)).abs().max()
     assert error <= 10 * np.finfo(np.float32).eps * net.depth
@@ -300,13 +302,13 @@ def test_noncontiguous_vectors_and_gradients():
 def test_a_layer_may_die_before_its_gradient():
     x = torch.randn(4, 8, requires_grad=True)
     y = Orthogonal(sm.butterfly(8).dilate(1))(x)
-    execution_plan.program_for.cache_clear()
+    plan_cache.cache_for.cache_clear()
     gc.collect()
     y.sum().backward()
     torch.testing.assert_close(x.grad, torch.ones_like(x))
 
 
-def test_an_unknown_program_is_refused():
+def test_an_unknown_key_is_refused():
     x, blocks = torch.randn(4, 8), [torch.eye(2).repeat(4, 1, 1)]
     with pytest.raises(StructmatError, match="no layer with its network exists"):
         operator._rotate(x, blocks, None, None, "0" * 32, "auto", adjoint=False)
@@ -314,10 +316,10 @@ def test_an_unknown_program_is_refused():
 
 def test_keys_tell_networks_apart_and_equal_ones_together():
     nets = [sm.butterfly(16), sm.butterfly(16).inverse(), sm.shuffle(16, block=2), sm.brickwall(16)]
-    assert len({program_for(net).key for net in nets}) == len(nets)
-    assert program_for(sm.parse("butterfly")(16)) is program_for(nets[0])
+    assert len({cache_for(net).key for net in nets}) == len(nets)
+    assert cache_for(sm.parse("butterfly")(16)) is cache_for(nets[0])
     idle = [sm.Network.of(4, [[[0, 1]], [[2, 3]]]), sm.Network.of(4, [[[0, 1], [2, 3]]])]
-    assert program_for(idle[0]).key != program_for(idle[1]).key
+    assert cache_for(idle[0]).key != cache_for(idle[1]).key
 
 
 def _pickled(q):
@@ -371,11 +373,11 @@ def test_plans_are_checked():
     st.booleans(),
     st.sampled_from([None, "vectors", "weight"]),
 )
-def test_a_layer_after_the_rotation_is_as_if_apart(net, seed, tokens, with_bias, turned):
+def test_a_layer_after_the_rotation_is_as_if_apart(net, seed, tokens, with_bias, of_layer):
     """Whether the vectors are rotated or the weight, and whoever decides."""
     with pytest.MonkeyPatch.context() as patch:
-        if turned is not None:
-            patch.setattr(operator, "turns_weight", lambda *_, **__: turned == "weight")
+        if of_layer is not None:
+            patch.setattr(operator, "rotates_weight", lambda *_, **__: of_layer == "weight")
         compare_layers(net, seed, tokens, with_bias)
 
 
@@ -398,7 +400,7 @@ def compare_layers(net, seed, tokens, with_bias):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-def test_few_outputs_turn_the_weight_and_it_is_said():
+def test_few_outputs_rotate_the_weight_and_it_is_said():
     q = Orthogonal(sm.shuffle(384, block=4), plan="auto")
     assert "the layer's weight is rotated, 384 rows, not the 2,048" in q.explain(2048, 384)
     assert "the 2,048 vectors are rotated, not the layer's 1,536 rows" in q.explain(2048, 1536)
@@ -406,11 +408,11 @@ def test_few_outputs_turn_the_weight_and_it_is_said():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_the_weight_is_turned_in_full_precision_only(dtype, monkeypatch):
+def test_the_weight_is_rotated_in_full_precision_only(dtype, monkeypatch):
     """In bfloat16 the rotated weight would be rounded, as merging does, where vectors are not."""
     q = Orthogonal(sm.butterfly(16))
     asked = []
-    monkeypatch.setattr(operator, "turns_weight", lambda *_, **__: asked.append(1) or True)
+    monkeypatch.setattr(operator, "rotates_weight", lambda *_, **__: asked.append(1) or True)
     q.linear(torch.randn(50, 16).to(dtype), torch.randn(3, 16).to(dtype))
     assert bool(asked) == (dtype == torch.float32)
 
@@ -419,7 +421,7 @@ def test_the_weight_is_turned_in_full_precision_only(dtype, monkeypatch):
 def test_a_layer_chunk_by_chunk(with_bias, monkeypatch):
     """More vectors than are kept between the rotation and the layer; and second derivatives."""
     monkeypatch.setattr(operator, "_BETWEEN", 3 * 16 * 8)
-    monkeypatch.setattr(operator, "turns_weight", lambda *_, **__: False)
+    monkeypatch.setattr(operator, "rotates_weight", lambda *_, **__: False)
     q = layer(sm.butterfly(16), 0)
     x, weight = torch.randn(11, 16, dtype=torch.float64), torch.randn(5, 16, dtype=torch.float64)
     bias = torch.randn(5, dtype=torch.float64) if with_bias else None
@@ -439,7 +441,7 @@ def test_a_layer_chunk_by_chunk(with_bias, monkeypatch):
 
 def test_a_layer_after_more_vectors_than_are_kept(monkeypatch):
     """As many as that really are, with and without gradients."""
-    monkeypatch.setattr(operator, "turns_weight", lambda *_, **__: False)
+    monkeypatch.setattr(operator, "rotates_weight", lambda *_, **__: False)
     q = layer(sm.butterfly(16), 0)
     tokens = operator._BETWEEN // (16 * 8) + 5
     x, weight = torch.randn(tokens, 16, dtype=torch.float64), torch.randn(5, 16).double()

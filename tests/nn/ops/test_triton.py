@@ -1,4 +1,4 @@
-"""The fused kernels against `rotate` and torch's own gradients, in Triton's interpreter.
+"""The fused kernels against the reference and torch's own gradients, in Triton's interpreter.
 
 The interpreter runs one program after another, so that it cannot show a race; that stages have
 none is shown of the tables. It rounds to bfloat16 towards zero, where a device rounds to nearest.
@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import BlockError, MissingExtraError
-from structmat.nn.ops import triton
-from structmat.nn.ops.execution_plan import program_for
+from structmat.linalg.schedule import schedule
+from structmat.nn.ops import reference, tiled, triton
 from structmat.nn.ops.operator import rotated
-from structmat.nn.ops.reference import plan_for, rotate
+from structmat.nn.ops.plan_cache import cache_for
 from structmat.nn.ops.triton import launch
 from structmat.testing import networks, seeds
 from structmat.testing.members import cases
@@ -47,18 +47,23 @@ def exact(net, blocks, x, grad, *, adjoint):
     """Return the values and all gradients by the plain path, in double precision."""
     blocks = [b.double().requires_grad_() for b in blocks]
     x = x.double().requires_grad_()
-    y = rotate(plan_for(net, CPU), blocks, x, adjoint=adjoint)
+    steps = reference.Steps.of(schedule(net), CPU)
+    y = reference.apply(steps, blocks, x, adjoint=adjoint)
     found = torch.autograd.grad(y, [x, *blocks], grad.double(), materialize_grads=True)
     return [y.detach(), *found]
 
 
 def by_kernels(net, blocks, x, grad, *, adjoint, **options):
-    made = triton.program(net, CPU)
-    y = triton.forward(made, blocks, x, adjoint=adjoint, **options)
-    grad_x, grad_blocks = triton.backward(made, blocks, x, grad, adjoint=adjoint, **options)
-    assert y.dtype == grad_x.dtype == x.dtype
-    assert all(g.dtype == torch.float32 for g in grad_blocks)
-    return [y, grad_x, *grad_blocks]
+    made = prepared(net)
+    y = triton.apply(made, blocks, x, adjoint=adjoint, **options)
+    grad_x, sums = torch.empty_like(x), tiled.zeros_like(blocks)
+    triton.gradients(made, blocks, x, grad, adjoint=adjoint, grad_x=grad_x, sums=sums, **options)
+    assert y.dtype == x.dtype
+    return [y, grad_x, *sums]
+
+
+def prepared(net):
+    return triton.prepared(schedule(net), CPU)
 
 
 def check(net, seed, tokens, *, adjoint, dtype=torch.float32, **options):
@@ -86,7 +91,7 @@ def check(net, seed, tokens, *, adjoint, dtype=torch.float32, **options):
     st.booleans(),
     st.sampled_from(list(STEP)),
 )
-def test_values_and_gradients_are_those_of_rotate(net, seed, tokens, adjoint, dtype):
+def test_values_and_gradients_are_those_of_the_reference(net, seed, tokens, adjoint, dtype):
     check(net, seed, tokens, adjoint=adjoint, dtype=dtype)
 
 
@@ -130,7 +135,7 @@ ENDS = {
 @pytest.mark.parametrize("adjoint", [False, True])
 @pytest.mark.parametrize("ends", ENDS, ids=str)
 def test_stages_at_the_ends_read_and_write_the_vectors(ends, adjoint, dtype):
-    runs = triton.program(ENDS[ends], CPU).ways[adjoint].runs
+    runs = prepared(ENDS[ends]).routes[adjoint].runs
     assert (runs.reads > 0, runs.writes > 0) == (ends[::-1] if adjoint else ends)
     check(ENDS[ends], 0, 40, adjoint=adjoint, dtype=dtype)
 
@@ -153,8 +158,8 @@ def test_wiring_without_any_block_is_a_permutation(adjoint):
 @given(networks(max_width=12), seeds())
 def test_the_adjoint_undoes_it(net, seed):
     blocks, x, _ = drawn(net, seed, 20)
-    made = triton.program(net, CPU)
-    back = triton.forward(made, blocks, triton.forward(made, blocks, x), adjoint=True)
+    made = prepared(net)
+    back = triton.apply(made, blocks, triton.apply(made, blocks, x), adjoint=True)
     torch.testing.assert_close(back, x, rtol=0, atol=1e-5)
 
 
@@ -195,7 +200,7 @@ def test_vectors_need_not_be_contiguous():
 def test_blocks_are_rounded_to_nearest_as_torch_does(dtype):
     net = sm.Network.of(3, [[[0, 1, 2]]])
     blocks, _, _ = drawn(net, 0, 1)
-    columns = triton.forward(triton.program(net, CPU), blocks, torch.eye(3, dtype=dtype))
+    columns = triton.apply(prepared(net), blocks, torch.eye(3, dtype=dtype))
     assert torch.equal(columns.T, blocks[0][0].to(dtype))
 
 
@@ -225,18 +230,31 @@ def test_what_does_not_fit_is_refused(change, reason):
     net = sm.monarch(16)
     blocks, x, _ = drawn(net, 0, 3)
     changed, values = change(blocks, x)
-    made = triton.program(net, CPU)
+    made = prepared(net)
     with pytest.raises(BlockError, match=reason):
-        triton.forward(made, changed, values)
+        triton.apply(made, changed, values)
     with pytest.raises(BlockError, match=reason):
-        triton.backward(made, changed, values, x)
+        triton.gradients(made, changed, values, x, grad_x=None, sums=None)
 
 
-def test_a_gradient_of_another_dtype_is_refused():
+def test_a_gradient_of_another_shape_is_refused():
     net = sm.monarch(16)
     blocks, x, grad = drawn(net, 0, 3)
-    with pytest.raises(BlockError, match="shapes and dtypes must be equal"):
-        triton.backward(triton.program(net, CPU), blocks, x, grad.half())
+    with pytest.raises(BlockError, match="their shapes must be equal"):
+        triton.gradients(prepared(net), blocks, x, grad[:2], grad_x=None, sums=None)
+
+
+@pytest.mark.parametrize("adjoint", [False, True])
+def test_only_what_is_asked_for_is_computed(adjoint):
+    net = sm.families.omega(16)
+    blocks, x, grad = drawn(net, 0, 20)
+    _, grad_x, *sums = by_kernels(net, blocks, x, grad, adjoint=adjoint)
+    of_x, of_blocks = torch.empty_like(x), tiled.zeros_like(blocks)
+    made = prepared(net)
+    triton.gradients(made, blocks, x, grad, adjoint=adjoint, grad_x=of_x, sums=None)
+    triton.gradients(made, blocks, x, grad, adjoint=adjoint, grad_x=None, sums=of_blocks)
+    for one, other in zip([grad_x, *sums], [of_x, *of_blocks], strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
 def test_where_it_is_available(monkeypatch):
@@ -254,7 +272,7 @@ def test_without_triton_it_says_what_to_install(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "triton", None)
     blocks, x, _ = drawn(sm.monarch(16), 0, 3)
     with pytest.raises(MissingExtraError, match=r"structmat\[gpu\]"):
-        triton.forward(triton.program(sm.monarch(16), CPU), blocks, x)
+        triton.apply(prepared(sm.monarch(16)), blocks, x)
 
 
 def test_what_it_supports():
@@ -267,7 +285,7 @@ def test_what_it_supports():
 @pytest.mark.parametrize("adjoint", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_operator_runs_the_kernels_where_they_can_run(dtype, adjoint, monkeypatch):
-    """A network that no other test has, for its program keeps the kernels."""
+    """A network that no other test has, for its plans are kept."""
     net = sm.random(24, block=3, depth=3, rng=77 + adjoint)
     launched = []
     turn = launch._rotate
@@ -275,7 +293,7 @@ def test_the_operator_runs_the_kernels_where_they_can_run(dtype, adjoint, monkey
     blocks, x, grad = drawn(net, 0, 20, dtype)
     wanted = exact(net, blocks, x, grad, adjoint=adjoint)
     blocks, x = [b.requires_grad_() for b in blocks], x.requires_grad_()
-    y = rotated(program_for(net), blocks, x, adjoint=adjoint)
+    y = rotated(cache_for(net), blocks, x, adjoint=adjoint)
     assert len(launched) == 1
     found = [y, *torch.autograd.grad(y, [x, *blocks], grad)]
     assert len(launched) == 3

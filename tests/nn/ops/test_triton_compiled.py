@@ -19,7 +19,8 @@ import torch
 from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 import structmat as sm
-from structmat.nn.ops import triton
+from structmat.linalg.schedule import schedule
+from structmat.nn.ops import tiled, triton
 from structmat.nn.ops.triton import kernels, launch
 
 class Driver:  # says what it is, and runs nothing
@@ -44,13 +45,14 @@ driver.set_active(Driver())
 kernels.rotate, kernels.outer = Compiled(kernels.rotate), Compiled(kernels.outer)
 config = triton.Config(32, 132, 8)
 for net in (sm.monarch(1024), sm.mixed_radix(60)):
-    made = triton.program(net, "cpu")
-    blocks = [torch.zeros(shape) for shape in made.shapes]
+    made = triton.prepared(schedule(net), "cpu")
+    blocks = [torch.zeros(shape) for shape in made.units.shapes]
     for dtype in (torch.bfloat16, torch.float32):
         x = torch.zeros(100, net.width, dtype=dtype)
         for adjoint in (False, True):
-            triton.forward(made, blocks, x, adjoint=adjoint, config=config)
-        triton.backward(made, blocks, x, x, config=config)
+            triton.apply(made, blocks, x, adjoint=adjoint, config=config)
+        y, sums = torch.empty_like(x), tiled.zeros_like(blocks)
+        triton.gradients(made, blocks, x, x, grad_x=y, sums=sums, config=config)
 """
 
 

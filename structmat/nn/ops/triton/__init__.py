@@ -2,8 +2,8 @@
 
 The reference implementation in `structmat.nn.ops.reference` passes over the vectors once for each
 stage; here, a program applies all stages to a tile of vectors that stays in the cache. Results and
-gradients are the same, up to rounding. If the kernels cannot run, `structmat.nn.ops.tiled` is used
-instead.
+gradients are the same, up to rounding. This is a backend (`structmat.nn.ops.execution_plan`); if
+the kernels cannot run, `structmat.nn.ops.tiled` is used instead.
 """
 
 from __future__ import annotations
@@ -16,18 +16,16 @@ import torch
 
 from structmat.networks.network import Network
 from structmat.nn.ops.triton import index_tables
-from structmat.nn.ops.triton.device_tables import Program, program
-from structmat.nn.ops.triton.launch import DTYPES, Config, backward, configured, forward
+from structmat.nn.ops.triton.index_tables import prepared
+from structmat.nn.ops.triton.launch import DTYPES, Config, apply, configured, gradients
 
 __all__ = [
-    "DTYPES",
     "Config",
-    "Program",
+    "apply",
     "available",
-    "backward",
     "configured",
-    "forward",
-    "program",
+    "gradients",
+    "prepared",
     "supports",
 ]
 
@@ -57,10 +55,11 @@ def _has_triton() -> bool:
     return importlib.util.find_spec("triton") is not None
 
 
-def supports(net: Network, dtype: torch.dtype) -> bool:
-    """Return whether the kernels support a network and vectors of a dtype.
+def supports(net: Network, dtype: torch.dtype, blocks: torch.dtype = torch.float32) -> bool:
+    """Return whether the kernels support a network, and the dtypes of vectors and of blocks.
 
-    They support float32, bfloat16 and float16, and switches of up to 64 wires.
+    They support vectors in float32, bfloat16 and float16, blocks in float32, and switches of up to
+    64 wires.
 
     Examples
     --------
@@ -68,5 +67,6 @@ def supports(net: Network, dtype: torch.dtype) -> bool:
     >>> supports(monarch(4096), torch.bfloat16), supports(monarch(4096), torch.float64)
     (True, False)
     """
-    widest = max((bank.radix for bank in net.banks), default=0)
-    return dtype in DTYPES and widest <= index_tables.LARGEST
+    if dtype not in DTYPES or blocks != torch.float32:
+        return False
+    return max((bank.radix for bank in net.banks), default=0) <= index_tables.LARGEST

@@ -1,8 +1,9 @@
-"""Index tables of a network, from which the Triton kernels load which wires each block acts on.
+"""Index tables of a schedule, from which the Triton kernels load which wires each block acts on.
 
-In a straight network, a switch writes the wires that it reads, so it may overwrite its input: a
-tile of vectors needs one strip of rows, a row for each wire, and idle wires cost nothing. All
-permutations are at the ends, where a tile is loaded and stored.
+A switch may overwrite its input: the wires are those of the vectors throughout, and a gather only
+changes which of them a product takes. A tile of vectors therefore needs one strip of rows, a row
+for each wire, and idle wires cost nothing. All permutations are at the ends, where a tile is loaded
+and stored.
 
 Switches are packed into units with a number of wires that suits tensor cores: a unit multiplies by
 the block-diagonal matrix of its switches, whatever their radices. One kernel therefore supports
@@ -16,21 +17,26 @@ bfloat16, and the tables are the same for all tiles, so that they stay in the ca
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
+import torch
 
+from structmat.errors import StructmatError
+from structmat.linalg.schedule import Gather, Product, Schedule
 from structmat.networks import permutation
-from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 
 SMALLEST, LARGEST = 16, 64  # wires in a unit: required by tensor cores, and fitting in registers
 _SECTOR = 8  # consecutive wires (at least 16 bytes) from which direct access to x is worthwhile
 
+_T = TypeVar("_T", "Units", "Route")
+
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """The packed switches of all stages in order, as int32 arrays (units, wires of a unit).
+    """The packed switches of all products in order, as int32 arrays (units, wires of a unit).
 
     Attributes
     ----------
@@ -45,18 +51,26 @@ class Units:
     columns : array
         The wire's column of the block.
     spans : (depth, 2) array
-        The first unit of each stage, and one past its last.
-    entries : int
-        The total number of entries of the blocks.
+        The first unit of each product, and one past its last.
+    outputs : (width,) array
+        Coordinate i of the result is wire `outputs[i]`.
+    shapes : tuple
+        The shapes (n, r, r) of the blocks.
     """
 
     size: int
-    wires: Index
-    labels: Index
-    rows: Index
-    columns: Index
-    spans: Index
-    entries: int
+    wires: Any
+    labels: Any
+    rows: Any
+    columns: Any
+    spans: Any
+    outputs: Any
+    shapes: tuple[tuple[int, int, int], ...]
+
+    @property
+    def entries(self) -> int:
+        """The total number of entries of the blocks."""
+        return sum(n * r * r for n, r, _ in self.shapes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,19 +84,39 @@ class Route:
     sources, targets : (units, size) int32 arrays
         Row indices, −1 for unused places.
     spans : (depth, 2) array
-        The spans of the units, in the order in which the stages act.
+        The spans of the units, in the order in which the products act.
     entry : (width,) int32 array
         The row in which each coordinate of a vector is stored.
-    exit : (width,) int32 array
+    leave : (width,) int32 array
         The row from which each coordinate of the result is loaded.
+    runs : Runs
     """
 
     height: int
-    sources: Index
-    targets: Index
-    spans: Index
-    entry: Index
-    exit: Index
+    sources: Any
+    targets: Any
+    spans: Any
+    entry: Any
+    leave: Any
+    runs: Runs
+
+
+@dataclass(frozen=True, eq=False)
+class Tables:
+    """The units of a schedule and their routes, with all arrays as tensors on one device.
+
+    Attributes
+    ----------
+    units : Units
+    routes : tuple of Route
+        For R and for Rᵀ.
+    kept : tuple of Route
+        The same, with new rows for everything written.
+    """
+
+    units: Units
+    routes: tuple[Route, Route]
+    kept: tuple[Route, Route]
 
 
 @dataclass(frozen=True)
@@ -107,66 +141,100 @@ class Runs:
     between: int
 
 
-def unit_size(net: Network) -> int:
-    """Return the number of wires in a unit: the largest radix rounded up to a power of two, ≥ 16.
+def prepared(plan: Schedule, device: torch.device | str) -> Tables:
+    """Return the index tables of a schedule on a device.
+
+    Raises
+    ------
+    StructmatError
+        If a switch has more than the 64 wires that the kernels support.
 
     Examples
     --------
-    >>> from structmat.families import mixed_radix
-    >>> unit_size(mixed_radix(30)), unit_size(mixed_radix(62))
-    (16, 32)
+    >>> from structmat.families import monarch
+    >>> from structmat.linalg.schedule import schedule
+    >>> found = prepared(schedule(monarch(64)), "cpu").units
+    >>> found.size, len(found.wires), found.shapes
+    (16, 8, ((8, 8, 8), (8, 8, 8)))
     """
-    widest = max((bank.radix for bank in net.banks), default=1)
-    return max(SMALLEST, 1 << (widest - 1).bit_length())
+    units = packed(plan)
+    if units.size > LARGEST:
+        raise StructmatError(
+            f"a switch of {max(r for _, r, _ in units.shapes)} wires: the Triton kernels support up"
+            f" to {LARGEST}; structmat.nn.ops.tiled supports any number"
+        )
+
+    def on_device(tables: _T) -> _T:
+        made: dict[str, Any] = {
+            name: torch.tensor(value.astype(np.int32), device=device)
+            for name, value in vars(tables).items()
+            if isinstance(value, np.ndarray)
+        }
+        return replace(tables, **made)
+
+    ahead, back, kept_ahead, kept_back = (
+        on_device(route(units, adjoint=adjoint, keep=keep))
+        for keep in (False, True)
+        for adjoint in (False, True)
+    )
+    return Tables(on_device(units), (ahead, back), (kept_ahead, kept_back))
 
 
-def packed(net: Network) -> Units:
-    """Return the units of a straight network.
+def packed(plan: Schedule) -> Units:
+    """Return the units of a schedule.
+
+    The number of wires in a unit is the largest radix rounded up to a power of two, at least 16.
 
     Examples
     --------
     >>> from structmat.families import mixed_radix
-    >>> units = packed(mixed_radix(24, (3, 8)))
-    >>> units.spans.tolist(), units.entries
-    ([[0, 2], [2, 4]], 264)
+    >>> from structmat.linalg.schedule import schedule
+    >>> units = packed(schedule(mixed_radix(24, (3, 8))))
+    >>> units.size, units.spans.tolist(), units.entries
+    (16, [[0, 2], [2, 4]], 264)
     >>> units.wires[1].tolist()             # three more switches of three wires
     [15, 16, 17, 18, 19, 20, 21, 22, 23, -1, -1, -1, -1, -1, -1, -1]
     """
-    size = unit_size(net)
-    offset = 0
+    products = [step.segments for step in plan.steps if isinstance(step, Product)]
+    shapes = tuple((s.count, s.radix, s.radix) for segments in products for s in segments)
+    widest = max((radix for _, radix, _ in shapes), default=1)
+    size = max(SMALLEST, 1 << (widest - 1).bit_length())
+    wires = permutation.identity(plan.network.width)  # at each position
+    offset = first = 0
     spans: list[tuple[int, int]] = []
-    made: list[Index] = []
-    first = 0
-    stages = [stage for stage in net.stages if stage.banks]
-    for t, stage in enumerate(stages):
+    made: list[Index] = [np.zeros((4, 0, size), np.int32)]
+    for step in plan.steps:
+        if isinstance(step, Gather):
+            wires = wires[step.index]
+            continue
         parts = []
-        for bank in stage.banks:
-            parts.append(_units(bank.reads, offset, size))
-            offset += bank.count * bank.radix**2
+        for s in step.segments:
+            parts.append(_units(wires[s.start : s.end].reshape(s.count, s.radix), offset, size))
+            offset += s.count * s.radix**2
         tables = np.concatenate(parts, axis=1)
-        if t in (0, len(stages) - 1):
+        if len(spans) in (0, len(products) - 1):
             by_wire = _sorted(tables)
             if run(by_wire[0]) >= _SECTOR:
                 tables = by_wire
         made.append(tables)
         spans.append((first, first + tables.shape[1]))
         first += tables.shape[1]
-    every = np.concatenate([np.zeros((4, 0, size), np.int32), *made], axis=1)
     ranges = np.array(spans, dtype=np.int64).reshape(-1, 2)
-    return Units(size, every[0], every[1], every[2], every[3], ranges, offset)
+    at, labels, rows, columns = np.concatenate(made, axis=1)
+    return Units(size, at, labels, rows, columns, ranges, wires, shapes)
 
 
-def _units(reads: Index, offset: int, size: int) -> Index:
+def _units(wires: Index, offset: int, size: int) -> Index:
     """Return the four tables of a bank, (4, units, size): wires, labels, rows, columns."""
-    count, radix = reads.shape
+    count, radix = wires.shape
     together = size // radix
     # Adjacent switches share a unit, so that strided wires form contiguous runs.
-    order = np.argsort(reads.min(axis=1), kind="stable")
+    order = np.argsort(wires.min(axis=1), kind="stable")
     tables = np.full((4, -(-count // together), size), -1, dtype=np.int32)
     k = np.arange(count)[:, None]
     column = np.arange(radix)
     place = k % together * radix + column
-    tables[0, k // together, place] = reads[order]
+    tables[0, k // together, place] = wires[order]
     tables[1, k // together, place] = k % together
     tables[2, k // together, place] = offset + (order[:, None] * radix + column) * radix
     tables[3, k // together, place] = column
@@ -226,27 +294,23 @@ def _halved(length: int, fits: Callable[[int], bool]) -> int:
     return length
 
 
-def route(net: Network, outputs: Index, units: Units, *, adjoint: bool, keep: bool) -> Route:
+def route(units: Units, *, adjoint: bool, keep: bool) -> Route:
     """Return the route of a tile for R, or for its adjoint.
 
     Parameters
     ----------
-    net : Network
-        A straight network.
-    outputs : (width,) integers
-        Coordinate i of the result is wire `outputs[i]`.
     units : Units
-        The units of `net`.
     adjoint : bool
-        Whether the stages act in reverse order, with the inverse permutation.
+        Whether the products act in reverse order, with the inverse permutation.
     keep : bool
         Whether each unit writes new rows, so that the inputs of all units remain available.
     """
-    width = net.width
+    width = len(units.outputs)
     spans = units.spans[::-1] if adjoint else units.spans
-    into, out = (outputs, permutation.identity(width))[:: 1 if adjoint else -1]
+    into, out = (units.outputs, permutation.identity(width))[:: 1 if adjoint else -1]
+    runs = _runs(units, spans, into, out)
     if not keep:
-        return Route(width, units.wires, units.wires, spans, _int32(into), _int32(out))
+        return Route(width, units.wires, units.wires, spans, into, out, runs)
     current = permutation.identity(width)
     sources, targets = np.full_like(units.wires, -1), np.full_like(units.wires, -1)
     height = width
@@ -257,16 +321,17 @@ def route(net: Network, outputs: Index, units: Units, *, adjoint: bool, keep: bo
         current[wires[used]] = np.arange(height, height + int(used.sum()))
         targets[first:last][used] = current[wires[used]]
         height += int(used.sum())
-    return Route(height, sources, targets, spans, _int32(into), _int32(current[out]))
+    runs = Runs(0, 0, 1, 1, runs.between)
+    return Route(height, sources, targets, spans, into, current[out], runs)
 
 
-def runs(units: Units, way: Route) -> Runs:
-    """Return the lengths of contiguous runs of a route created with `keep=False`."""
-    spans = [(first, last) for first, last in way.spans.tolist()]
+def _runs(units: Units, ordered: Index, into: Index, out: Index) -> Runs:
+    """Return the lengths of contiguous runs of a route that keeps no inputs."""
+    spans = [(first, last) for first, last in ordered.tolist()]
     if not spans:
         return Runs(0, 0, 1, 1, 1)
-    reads = _direct(units, spans[0], way.entry)
-    writes = _direct(units, spans[-1], way.exit)
+    reads = _direct(units, spans[0], into)
+    writes = _direct(units, spans[-1], out)
     lengths = [_entries(units, span) for span in spans]
     between = lengths[1 if reads else 0 : len(lengths) - 1 if writes else len(lengths)]
     return Runs(reads, writes, lengths[0], lengths[-1], min(between, default=1))
@@ -278,7 +343,3 @@ def _direct(units: Units, span: tuple[int, int], ends: Index) -> int:
         return 0
     length = run(wires)
     return length if length >= _SECTOR else 0
-
-
-def _int32(values: Index) -> Index:
-    return np.asarray(values, dtype=np.int32)

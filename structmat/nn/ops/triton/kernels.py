@@ -43,8 +43,7 @@ def _matrix(
 
 @triton.jit
 def _stage(
-    first,
-    last,
+    span,
     x,
     y,
     strip,
@@ -66,8 +65,8 @@ def _stage(
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """Multiply by the units of a stage, from x if READS and to y if WRITES, else in the strip."""
-    for unit in range(first, last):
+    """Multiply by the units of a span, from x if READS and to y if WRITES, else in the strip."""
+    for unit in range(tl.load(span), tl.load(span + 1)):
         place = unit * SIZE + tl.arange(0, SIZE)
         matrix = _matrix(blocks, labels, rows, columns, unit, SIZE, RUN, ADJOINT)
         source = tl.load(sources + place)
@@ -152,24 +151,13 @@ def rotate(
                 at = strip + row[:, None] * VECTORS + within[None, :]
                 tl.store(at, tl.trans(values), mask=here[:, None])
             tl.debug_barrier()
+        common = x, y, strip, blocks, labels, rows, columns, sources, targets, vector, inside, width
         first = 0
         if READS:
             first = 1
             _stage(
-                tl.load(spans),
-                tl.load(spans + 1),
-                x,
-                y,
-                strip,
-                blocks,
-                labels,
-                rows,
-                columns,
-                sources,
-                targets,
-                vector,
-                inside,
-                width,
+                spans,
+                *common,
                 SIZE,
                 VECTORS,
                 RUN_FIRST,
@@ -182,20 +170,8 @@ def rotate(
             tl.debug_barrier()
         for stage in range(first, depth - 1 if WRITES else depth):
             _stage(
-                tl.load(spans + 2 * stage),
-                tl.load(spans + 2 * stage + 1),
-                x,
-                y,
-                strip,
-                blocks,
-                labels,
-                rows,
-                columns,
-                sources,
-                targets,
-                vector,
-                inside,
-                width,
+                spans + 2 * stage,
+                *common,
                 SIZE,
                 VECTORS,
                 RUN_BETWEEN,
@@ -208,20 +184,8 @@ def rotate(
             tl.debug_barrier()
         if WRITES and not (READS and SINGLE):
             _stage(
-                tl.load(spans + 2 * depth - 2),
-                tl.load(spans + 2 * depth - 1),
-                x,
-                y,
-                strip,
-                blocks,
-                labels,
-                rows,
-                columns,
-                sources,
-                targets,
-                vector,
-                inside,
-                width,
+                spans + 2 * depth - 2,
+                *common,
                 SIZE,
                 VECTORS,
                 RUN_LAST,

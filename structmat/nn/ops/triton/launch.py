@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from structmat.errors import BlockError, require
-from structmat.nn.ops.triton.device_tables import Program, Way
+from structmat.nn.ops.triton.index_tables import Route, Tables
 
 _CACHED = 0.75  # fraction of the L2 cache that strips may occupy
 _KEPT = 2**29  # bytes of strips that the backward pass keeps at a time
@@ -42,7 +42,7 @@ class Config:
     stages: int = 2
 
 
-def configured(program: Program, x: Tensor) -> Config:
+def configured(tables: Tables, x: Tensor) -> Config:
     """Return the default configuration.
 
     It has one program per multiprocessor, and as many vectors in a tile, from 16 to 64, as let all
@@ -54,19 +54,20 @@ def configured(program: Program, x: Tensor) -> Config:
         return Config(16, 2, 4, 1)
     properties = torch.cuda.get_device_properties(x.device)
     programs = properties.multi_processor_count
-    row = program.width * x.element_size()
+    row = x.shape[1] * x.element_size()
     vectors = 64
     while vectors > 16 and vectors * row * programs > _CACHED * properties.L2_cache_size:
         vectors //= 2
     while vectors > 16 and len(x) < vectors * programs:
         vectors //= 2  # for few vectors, using all multiprocessors is better than large tiles
-    return Config(vectors, programs, 8 if program.size >= 32 else 4)
+    return Config(vectors, programs, 8 if tables.units.size >= 32 else 4)
 
 
-def forward(
-    program: Program,
+def apply(
+    tables: Tables,
     blocks: Sequence[Tensor],
     x: Tensor,
+    out: Tensor | None = None,
     *,
     adjoint: bool = False,
     config: Config | None = None,
@@ -75,13 +76,15 @@ def forward(
 
     Parameters
     ----------
-    program : Program
+    tables : Tables
     blocks : one (n, r, r) float32 tensor for each bank
     x : (tokens, width) float32, bfloat16 or float16
+    out : (tokens, width) in the dtype of x, optional
+        The tensor to write the result to.
     adjoint : bool
         Apply the transposed matrix.
     config : Config, optional
-        By default `configured(program, x)`.
+        By default `configured(tables, x)`.
 
     Returns
     -------
@@ -96,47 +99,44 @@ def forward(
 
     Notes
     -----
-    Autograd does not differentiate this function; see `backward`.
+    Autograd does not differentiate this function; see `gradients`.
     """
-    x = _checked(program, blocks, x)
-    y = torch.empty_like(x)
+    x = _checked(tables, blocks, x)
+    y = torch.empty_like(x) if out is None else out
     if x.numel() == 0:
         return y
-    config = config or configured(program, x)
+    config = config or configured(tables, x)
     programs = min(config.programs, -(-len(x) // config.vectors))
-    way = program.ways[adjoint]
-    strips = x.new_empty(programs * way.height * config.vectors)
-    _rotate(program, way, _flat(blocks, x), x, y, strips, config, adjoint=adjoint, leave=True)
+    route = tables.routes[adjoint]
+    strips = x.new_empty(programs * route.height * config.vectors)
+    _rotate(tables, route, _flat(blocks, x), x, y, strips, config, adjoint=adjoint)
     return y
 
 
-def backward(
-    program: Program,
+def gradients(
+    tables: Tables,
     blocks: Sequence[Tensor],
     x: Tensor,
     grad: Tensor,
     *,
     adjoint: bool = False,
+    grad_x: Tensor | None,
+    sums: Sequence[Tensor] | None,
     config: Config | None = None,
-) -> tuple[Tensor, list[Tensor]]:
-    """Return the gradients of `forward` for x and for the blocks.
+) -> None:
+    """Write the gradient of `apply` for the vectors, and accumulate those for the blocks.
 
     Parameters
     ----------
-    program, blocks, x, adjoint, config
-        As for `forward`.
-    grad : (tokens, width)
-        The gradient for the result of `forward`, in the dtype of x.
-
-    Returns
-    -------
-    grad_x : (tokens, width), in the dtype of x
-    grad_blocks : list of (n, r, r) float32 tensors
+    tables, blocks, x, adjoint, config : as for `apply`
+    grad : (tokens, width), the gradient for the result
+    grad_x : (tokens, width) in the dtype of x, or None if not required
+    sums : list of (n, r, r) float32 tensors, or None if not required
 
     Raises
     ------
     BlockError
-        As for `forward`.
+        As for `apply`.
 
     Notes
     -----
@@ -147,20 +147,20 @@ def backward(
     here, or needs atomic additions, whose rounding differs between runs. These sums are
     deterministic.
     """
-    x = _checked(program, blocks, x)
-    grad = _checked(program, blocks, grad)
-    if grad.dtype != x.dtype or grad.shape != x.shape:
+    x, grad = _checked(tables, blocks, x), _checked(tables, blocks, grad.to(x.dtype))
+    if grad.shape != x.shape:
         raise BlockError(
-            f"a gradient {tuple(grad.shape)} of {grad.dtype} for x {tuple(x.shape)} of {x.dtype}:"
-            " shapes and dtypes must be equal"
+            f"a gradient {tuple(grad.shape)} for x {tuple(x.shape)}: their shapes must be equal"
         )
-    config = config or configured(program, x)
-    ways = program.kept
+    if sums is None:
+        if grad_x is not None:
+            apply(tables, blocks, grad, grad_x, adjoint=not adjoint, config=config)
+        return
+    config = config or configured(tables, x)
     flat = _flat(blocks, x)
-    grad_x = torch.empty_like(x)
-    total = torch.zeros(program.entries, dtype=torch.float32, device=x.device)
+    total = torch.zeros(tables.units.entries, dtype=torch.float32, device=x.device)
     # Strips of all vectors at once would take several times the memory of x.
-    tile = sum(way.height for way in ways) * config.vectors * x.element_size()
+    tile = sum(route.height for route in tables.kept) * config.vectors * x.element_size()
     tiles_at_once = max(1, _KEPT // tile)
     if tiles_at_once > config.programs:  # so that no program idles during the last tiles
         tiles_at_once -= tiles_at_once % config.programs
@@ -171,62 +171,46 @@ def backward(
         # The vectors that R is applied to, and those that Rᵀ is applied to.
         through = (grad[part], x[part]) if adjoint else (x[part], grad[part])
         strips = []
-        for back, (way, values) in enumerate(zip(ways, through, strict=True)):
-            strips.append(x.new_empty(tiles * way.height * config.vectors))
-            leave = bool(back) is not adjoint  # for x, only the inputs of the units are needed
+        for back, (route, values) in enumerate(zip(tables.kept, through, strict=True)):
+            strips.append(x.new_empty(tiles * route.height * config.vectors))
+            # For x, only the inputs of the units are needed.
+            y = grad_x[part] if grad_x is not None and bool(back) is not adjoint else None
             _rotate(
-                program,
-                way,
-                flat,
-                values,
-                grad_x[part] if leave else values,
-                strips[back],
-                config,
-                adjoint=bool(back),
-                leave=leave,
-                keep=True,
+                tables, route, flat, values, y, strips[back], config, adjoint=bool(back), keep=True
             )
-        if program.units:
-            total += _summed(program, strips, tiles, config)
-    split = total.split([n * r * r for n, r, _ in program.shapes])
-    return grad_x, [part.view(shape) for part, shape in zip(split, program.shapes, strict=True)]
+        if len(tables.units.wires):
+            total += _summed(tables, strips, tiles, config)
+    split = total.split([n * r * r for n, r, _ in tables.units.shapes])
+    for add, own in zip(sums, split, strict=True):
+        add += own.view(add.shape)
 
 
 def _rotate(
-    program: Program,
-    way: Way,
+    tables: Tables,
+    route: Route,
     flat: Tensor,
     x: Tensor,
-    y: Tensor,
+    y: Tensor | None,
     strips: Tensor,
     config: Config,
     *,
     adjoint: bool,
-    leave: bool,
     keep: bool = False,
 ) -> None:
-    runs = way.runs
+    units, runs, depth = tables.units, route.runs, len(route.spans)
     tiles = -(-len(x) // config.vectors)
+    made = x if y is None else y.contiguous()
     _launch(
         "rotate",
         (min(config.programs, tiles),),
         x,
-        y,
+        made,
         strips,
         flat,
-        program.labels,
-        program.rows,
-        program.columns,
-        way.sources,
-        way.targets,
-        way.spans,
-        way.entry,
-        way.leave,
-        len(x),
-        program.width,
-        way.height,
-        program.depth if leave else max(program.depth - 1, 0),
-        SIZE=program.size,
+        *(units.labels, units.rows, units.columns),
+        *(route.sources, route.targets, route.spans, route.entry, route.leave),
+        *(len(x), x.shape[1], route.height, max(depth - 1, 0) if y is None else depth),
+        SIZE=units.size,
         VECTORS=config.vectors,
         AT_ONCE=_AT_ONCE,
         RUN_FIRST=runs.first,
@@ -234,39 +218,33 @@ def _rotate(
         RUN_BETWEEN=runs.between,
         READS=runs.reads,
         WRITES=runs.writes,
-        SINGLE=program.depth == 1,
+        SINGLE=depth == 1,
         KEEP=keep,
-        LEAVE=leave,
+        LEAVE=y is not None,
         ADJOINT=adjoint,
         PRECISION=_precision(x),
         WIDEN=_interpreted(x),
         num_warps=config.warps,
         num_stages=config.stages,
     )
+    if y is not None and made is not y:
+        y.copy_(made)
 
 
-def _summed(program: Program, strips: Sequence[Tensor], tiles: int, config: Config) -> Tensor:
+def _summed(tables: Tables, strips: Sequence[Tensor], tiles: int, config: Config) -> Tensor:
     """Return the gradients of all blocks as one flat tensor."""
-    fore, back = program.kept
+    units, (fore, back) = tables.units, tables.kept
     # The tiles are divided into as many parts as needed to keep the device busy.
-    parts = max(1, min(tiles, _SPLITS * config.programs // program.units))
-    partial = torch.empty(parts, program.entries, dtype=torch.float32, device=strips[0].device)
+    parts = max(1, min(tiles, _SPLITS * config.programs // len(units.wires)))
+    partial = strips[0].new_empty(parts, units.entries, dtype=torch.float32)
     _launch(
         "outer",
-        (program.units, parts),
+        (len(units.wires), parts),
         partial,
-        strips[0],
-        strips[1],
-        program.labels,
-        program.rows,
-        program.columns,
-        fore.sources,
-        back.sources,
-        tiles,
-        fore.height,
-        back.height,
-        program.entries,
-        SIZE=program.size,
+        *strips,
+        *(units.labels, units.rows, units.columns, fore.sources, back.sources),
+        *(tiles, fore.height, back.height, units.entries),
+        SIZE=units.size,
         VECTORS=config.vectors,
         PRECISION=_precision(strips[0]),
         WIDEN=_interpreted(strips[0]),
@@ -292,19 +270,20 @@ def _flat(blocks: Sequence[Tensor], x: Tensor) -> Tensor:
     return torch.cat([block.detach().reshape(-1) for block in blocks]).to(x.dtype)
 
 
-def _checked(program: Program, blocks: Sequence[Tensor], x: Tensor) -> Tensor:
-    if x.ndim != 2 or x.shape[1] != program.width or x.dtype not in DTYPES:
+def _checked(tables: Tables, blocks: Sequence[Tensor], x: Tensor) -> Tensor:
+    width, shapes = len(tables.units.outputs), tables.units.shapes
+    if x.ndim != 2 or x.shape[1] != width or x.dtype not in DTYPES:
         raise BlockError(
             f"vectors of shape {tuple(x.shape)} and dtype {x.dtype}: the Triton kernels take"
-            f" (tokens, {program.width}) of float32, bfloat16 or float16"
+            f" (tokens, {width}) of float32, bfloat16 or float16"
         )
     found = tuple(tuple(block.shape) for block in blocks)
-    if found != program.shapes or any(block.dtype != torch.float32 for block in blocks):
+    if found != shapes or any(block.dtype != torch.float32 for block in blocks):
         raise BlockError(
             f"blocks of shapes {found} and dtypes {[block.dtype for block in blocks]}:"
-            f" this network needs float32 blocks of shapes {program.shapes}"
+            f" this network needs float32 blocks of shapes {shapes}"
         )
-    places = {program.labels.device, x.device, *(block.device for block in blocks)}
+    places = {tables.units.labels.device, x.device, *(block.device for block in blocks)}
     if len(places) > 1:
         raise BlockError(f"tensors on {sorted(map(str, places))}: all must be on one device")
     return x.detach().contiguous()

@@ -1,18 +1,21 @@
-"""Detection of torch's execution modes: eager, compiled, traced, exported or transformed.
+"""All uses of torch's private parts, each with its reason, and the execution modes they reveal.
 
-A cached tensor must be valid in every later call. Caches are therefore read and written only when
-`eager` returns True; otherwise their content is recomputed.
+Torch has no public way to ask whether it runs eagerly, or a call is compiled, traced, exported or
+transformed. A cached tensor must be valid in every later call: caches are therefore read and
+written only when `eager` returns True; otherwise their content is recomputed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._device import DeviceContext
+from torch.utils._device import DeviceContext  # no public function tells this mode from others
+
+_F = TypeVar("_F", bound=Callable[..., Any])
 
 
 def eager(*tensors: Tensor) -> bool:
@@ -29,14 +32,9 @@ def eager(*tensors: Tensor) -> bool:
     >>> eager(x), eager(x.to("meta")), torch.func.vmap(lambda row: row * eager(row))(x)
     (True, False, tensor([0., 0.]))
     """
-    if recorded() or transformed() or torch._C._len_torch_dispatch_stack():
+    if not has_numbers(*tensors) or transformed():
         return False
-    if torch._C._len_torch_function_stack() and not _only_a_device():
-        return False
-    return all(type(t) in (Tensor, nn.Parameter) and not t.is_meta for t in tensors)
-
-
-def _only_a_device() -> bool:
+    # The public mode classes have no function that returns the active ones.
     modes = torch.overrides._get_current_function_mode_stack()
     return all(isinstance(mode, DeviceContext) for mode in modes)
 
@@ -51,8 +49,9 @@ def transformed() -> bool:
     >>> transformed()
     False
     """
-    if torch._C._are_functorch_transforms_active():
+    if torch._C._are_functorch_transforms_active():  # torch.func has no public query
         return True
+    # The public `dual_level` keeps its level to itself.
     return not torch.compiler.is_compiling() and torch.autograd.forward_ad._current_level >= 0
 
 
@@ -74,6 +73,7 @@ def refuses_functions() -> bool:
         return False
     if torch.compiler.is_compiling():
         return True
+    # How many of the transforms are `jvp` is known to the interpreter stack only.
     levels = torch._C._functorch.get_interpreter_stack() or ()
     jvp = torch._C._functorch.TransformType.Jvp
     return sum(level.key() == jvp for level in levels) > 1
@@ -87,6 +87,7 @@ def recorded() -> bool:
     >>> recorded()
     False
     """
+    # The state of torch.jit.trace is the one that `untraced` suspends.
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
@@ -117,7 +118,7 @@ def has_numbers(*tensors: Tensor) -> bool:
     >>> has_numbers(torch.ones(2)), has_numbers(torch.ones(2, device="meta"))
     (True, False)
     """
-    if recorded() or torch._C._len_torch_dispatch_stack():
+    if recorded() or torch._C._len_torch_dispatch_stack():  # a fake mode is a dispatch mode
         return False
     return all(type(t) in (Tensor, nn.Parameter) and not t.is_meta for t in tensors)
 
@@ -139,7 +140,7 @@ def sizes(x: Tensor) -> tuple[int, ...]:
 @contextmanager
 def untraced() -> Iterator[None]:
     """Let `torch.jit.trace` treat tensors created here as constants, without a warning."""
-    core: Any = torch._C
+    core: Any = torch._C  # the tracer cannot be paused otherwise
     state = core._get_tracing_state()
     if state is None:
         yield
@@ -149,3 +150,72 @@ def untraced() -> Iterator[None]:
         yield
     finally:
         core._set_tracing_state(state)
+
+
+def constant(function: _F) -> _F:
+    """Make torch.compile treat results as constants, without tracing into the function.
+
+    This is `torch.compiler.assume_constant_result`, which would import the compiler.
+    """
+    function._dynamo_marked_constant = True  # type: ignore[attr-defined]
+    return function
+
+
+def not_a_view(made: Tensor) -> Tensor:
+    """Return a tensor in the same memory that torch does not take for a view.
+
+    Torch raises an error when a view returned by an operator is modified in place, as some models
+    do with the output of a layer. Only this private operator avoids a copy.
+    """
+    return torch.ops.aten._unsafe_view(made, made.shape)
+
+
+def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
+    """Return a module's own parameters by name; `named_parameters` leaves out those that are None.
+
+    Examples
+    --------
+    >>> own_parameters(nn.Linear(1, 1, bias=False))["bias"] is None
+    True
+    """
+    return module._parameters
+
+
+def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
+    """Return a module's own buffers by name; `named_buffers` leaves out those that are None.
+
+    Examples
+    --------
+    >>> [*own_buffers(nn.BatchNorm1d(1))]
+    ['running_mean', 'running_var', 'num_batches_tracked']
+    """
+    return module._buffers
+
+
+def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
+    """Return a module's children by name; `named_children` returns a shared one once.
+
+    Examples
+    --------
+    >>> act = nn.ReLU()
+    >>> [*own_modules(nn.Sequential(act, act))]
+    ['0', '1']
+    """
+    return module._modules
+
+
+def has_hooks(module: nn.Module, *, of_all_modules: bool = False) -> bool:
+    """Return whether a module has hooks, or all modules have some; torch has no public query.
+
+    Examples
+    --------
+    >>> has_hooks(nn.ReLU()), has_hooks(nn.ReLU(), of_all_modules=True)
+    (False, False)
+    """
+    return bool(
+        module._forward_hooks
+        or module._forward_pre_hooks
+        or module._backward_hooks
+        or module._backward_pre_hooks
+        or (of_all_modules and nn.modules.module._has_any_global_hook())
+    )

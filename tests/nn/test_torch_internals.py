@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 import structmat as sm
 from structmat.adapters import adapt
 from structmat.nn import Orthogonal, parametrizations
-from structmat.nn.modes import eager
-from structmat.nn.ops import execution_plan
+from structmat.nn.ops import plan_cache
+from structmat.nn.torch_internals import eager
 from tests.drawn_modules import layer, randomised
 
 # Torch's own rules for forward mode are compiled by torch.jit.script, which it deprecates.
@@ -115,10 +115,10 @@ PASTS = {
 @pytest.mark.parametrize("kind", LAYERS)
 def test_no_mode_leaves_anything_behind(kind, past):
     """Neither in a layer that saw it, nor in one of the same network made afterwards."""
-    execution_plan.program_for.cache_clear()
+    plan_cache.cache_for.cache_clear()
     make = LAYERS[kind]
     expected = make()(X).detach()
-    execution_plan.program_for.cache_clear()
+    plan_cache.cache_for.cache_clear()
     q = make()
     with torch.no_grad():
         PASTS[past](q)
@@ -221,7 +221,7 @@ def test_threads_share_a_program_and_a_fork_has_its_own_lock():
     net = sm.butterfly(8, block=4)
     made = []
     threads = [
-        threading.Thread(target=lambda: made.append(execution_plan.program_for.__wrapped__(net)))
+        threading.Thread(target=lambda: made.append(plan_cache.cache_for.__wrapped__(net)))
         for _ in range(8)
     ]
     for thread in threads:
@@ -229,19 +229,19 @@ def test_threads_share_a_program_and_a_fork_has_its_own_lock():
     for thread in threads:
         thread.join()
     assert len({id(program) for program in made}) == 1
-    assert execution_plan.found(made[0].key) is made[0]
+    assert plan_cache.found(made[0].key) is made[0]
     held, done = threading.Event(), threading.Event()
 
     def hold():
-        with execution_plan._LOCK:
+        with plan_cache._LOCK:
             held.set()
             done.wait()
 
     other = threading.Thread(target=hold)
     other.start()
     held.wait()
-    execution_plan._unlock()  # as in the child, where the other thread is gone
-    assert execution_plan.program_for.__wrapped__(net) is made[0]
+    plan_cache._unlock()  # as in the child, where the other thread is gone
+    assert plan_cache.cache_for.__wrapped__(net) is made[0]
     done.set()
     other.join()
 
