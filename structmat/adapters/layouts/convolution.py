@@ -13,7 +13,7 @@ from torch import Tensor
 
 from structmat.adapters.layouts.base import Adapter, Layout
 from structmat.adapters.layouts.requirements import Layer
-from structmat.nn.modes import sizes
+from structmat.nn.torch_internals import sizes
 
 
 class ConvolutionLayout(Layout):

@@ -12,7 +12,7 @@ from torch.nn import functional
 from structmat.adapters.layouts.base import Adapter, Layout
 from structmat.adapters.layouts.requirements import Layer, plain_weight
 from structmat.errors import StructmatError
-from structmat.nn.modes import sizes
+from structmat.nn.torch_internals import sizes
 
 
 class EmbeddingLayout(Layout):
