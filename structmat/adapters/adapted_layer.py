@@ -76,6 +76,9 @@ class AdaptedLayer(Wrapper):
     # Whether files contain the networks in full, so that one with fewer stages can be saved.
     saves_networks = True
 
+    # Whether the state dict of a merged layer contains the original weight.
+    saves_original = True
+
     # As in PEFT's layers.
     _disable_adapters = False
     _active_adapter: str | list[str] = ONLY
@@ -432,14 +435,16 @@ class AdaptedLayer(Wrapper):
         return f"{prefix}base_layer.weight"
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
-        names = set(self.merged_adapters)
-        if any(
-            key.startswith(f"{prefix}base_layer.")
-            or (key.startswith(prefix + PREFIX) and names & set(key.split(".")))
-            for key in (state if names else ())
-        ):
+        if self.merged and any(self._replaces(prefix, *item) for item in state.items()):
             self.restore()  # the state contains the original weight, or other merged adapters
         super()._load_from_state_dict(state, prefix, *args)
+
+    def _replaces(self, prefix: str, key: str, value: Tensor) -> bool:  # noqa: ARG002 (for PEFT)
+        """Return whether loading a tensor of a state dict changes the merged weight."""
+        names = set(self.merged_adapters)
+        return key.startswith(f"{prefix}base_layer.") or bool(
+            key.startswith(prefix + PREFIX) and names & set(key.split("."))
+        )
 
 
 def _check_finite(tensors: Iterable[Tensor], names: Iterable[str]) -> None:
@@ -453,7 +458,7 @@ def _check_finite(tensors: Iterable[Tensor], names: Iterable[str]) -> None:
 
 def _with_own_weight(layer: AdaptedLayer, state: dict[str, Any], prefix: str, *_: Any) -> None:
     """Save the original weight of a merged layer, as the adapters are saved as well."""
-    if not layer.merged or layer._disable_adapters:
+    if not layer.merged or layer._disable_adapters or not layer.saves_original:
         return
     key = layer.weight_key(prefix)
     if layer.quantised:

@@ -35,6 +35,7 @@ class StructmatLayer(AdaptedLayer, BaseTunerLayer):
     adapter_layer_names = (INPUTS, OUTPUTS, SCALE)
     other_param_names = ("structmat_power", "r")
     saves_networks = False
+    saves_original = False  # trainers send the merged weights of a state dict to other processes
 
     # Required by `peft.helpers.disable_input_dtype_casting`; it has no effect, since a rotation
     # preserves the dtype of activations.
@@ -223,6 +224,17 @@ class StructmatLayer(AdaptedLayer, BaseTunerLayer):
         if adapter_name in self.structmat_scale:
             scale = self.structmat_scale[adapter_name]
             scale.data = scale.data.to(target)
+
+    def _replaces(self, prefix: str, key: str, value: Tensor) -> bool:
+        if not super()._replaces(prefix, key, value):
+            return False
+        name = key.removeprefix(prefix)
+        if name.startswith("base_layer.") and (self.quantised or name != "base_layer.weight"):
+            return self.quantised
+        held = dict(self.named_parameters()).get(name)
+        if held is None or held.is_meta or value.is_meta or held.shape != value.shape:
+            return held is not None
+        return not torch.equal(held, value.to(held.device, held.dtype))
 
     def __repr__(self) -> str:
         return f"structmat.{super().__repr__()}"

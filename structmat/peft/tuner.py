@@ -393,6 +393,25 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         compatibility.name_offloaded(model, saved, adapter_name)
         return found
 
+    @classmethod
+    def _get_adapter_state_dict(
+        cls,
+        model: nn.Module,
+        config: Any,
+        adapter_name: str,
+        state_dict: dict[str, Tensor],
+        unwanted_adapter_names: list[str],
+    ) -> dict[str, Tensor]:
+        """Return the tensors to save, to which PEFT adds embedding weights, here unmerged."""
+        for name, module in model.named_modules():
+            key = f"{name}.base_layer.weight"
+            merged = isinstance(module, StructmatLayer) and module.merged
+            if merged and not module.quantised and key in state_dict:
+                state_dict[key] = module.own.detach()
+        return super()._get_adapter_state_dict(
+            model, config, adapter_name, state_dict, unwanted_adapter_names
+        )
+
     # Mixed batches --------------------------------------------------------------------------
 
     @contextmanager
