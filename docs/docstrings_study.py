@@ -36,9 +36,9 @@ from structmat.finetune.docstring_task import (
     openings,
     paragraphs,
 )
+from structmat.finetune.hyperparameters import Recipe
 from structmat.finetune.methods import Method, named
 from structmat.finetune.models import Pretrained, pretrained
-from structmat.finetune.recipe import Recipe
 from structmat.finetune.step_times import seconds_a_step
 from structmat.finetune.task import Example, Task, balanced, distinct
 from structmat.finetune.training import batched_by_length, logits, tokenized

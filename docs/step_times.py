@@ -19,9 +19,9 @@ from structmat.bench.machine import machine
 from structmat.finetune import record as results
 from structmat.finetune import result_tables
 from structmat.finetune.docstring_task import docstring_task
+from structmat.finetune.hyperparameters import Recipe
 from structmat.finetune.methods import METHODS
 from structmat.finetune.models import pretrained
-from structmat.finetune.recipe import Recipe
 from structmat.finetune.step_times import seconds_a_step
 
 DOCS = Path(__file__).parent

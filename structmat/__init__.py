@@ -35,7 +35,7 @@ from structmat.families import (
     ruler,
     shuffle,
 )
-from structmat.families.topology import network
+from structmat.families.resolution import network
 from structmat.fitting import fit
 from structmat.graph import completion, from_graph, from_layers
 from structmat.linalg.blocks import adjoint_blocks, identity_blocks, random_blocks

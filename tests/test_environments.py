@@ -81,7 +81,7 @@ def test_files_are_read_and_written_in_utf8_in_any_locale(tmp_path):
     program = (
         "import structmat as sm\nfrom pathlib import Path\n"
         "from structmat._util.files import write_text\n"
-        "from structmat.families.topology import network\n"
+        "from structmat.families.resolution import network\n"
         "import os\npath = Path(os.environ['TARGET'])\n"
         "net = sm.Network.of(2, [[[0, 1]]], labels=['\\xe4', '\\xf6'])\n"
         "write_text(path, net.to_json())\nassert network(path).labels == ('\\xe4', '\\xf6')"
@@ -146,7 +146,8 @@ transformers jupyterlab shtab triton diffusers bitsandbytes torchao lazylinop fl
 
 def test_the_core_works_without_optional_packages():
     modules = (
-        "structmat structmat.cli structmat.explorer.server structmat.families.topology structmat.nn"
+        "structmat structmat.cli structmat.explorer.server structmat.families.resolution"
+        " structmat.nn"
         " structmat.convert.conversion structmat.bench.layer_benchmark structmat.finetune.csv_task"
     )
     program = BLOCK.format(names=set(OPTIONAL.split())) + "".join(

@@ -18,7 +18,7 @@ import pytest
 import structmat as sm
 from structmat.errors import FileError, SpecError, StructmatError, WidthError, abbreviated
 from structmat.explorer.answers import answer
-from structmat.families import arithmetic, topology
+from structmat.families import factorization, resolution
 from structmat.families.registry import nearby
 from structmat.linalg import factors as stagewise
 
@@ -95,7 +95,7 @@ def read_all(folder):
     for text in JSON:
         refused(sm.Network.from_json, text)
     for name in ("/dev/zero", "net.json", f"{folder}/none.json", f"{folder}/\0.json"):
-        refused(topology.network, name if "/" in name else f"{folder}/{name}")
+        refused(resolution.network, name if "/" in name else f"{folder}/{name}")
     for question in (
         {"spec": "butterfly", "width": HUGE},
         {"spec": "butterfly", "width": "9" * 3000},
@@ -165,7 +165,7 @@ def test_factoring_a_width_takes_few_divisions():
             Counted.divisions += 1
             return int(self) % other
 
-    arithmetic.prime_factors(Counted(4_194_301))  # the largest prime width
+    factorization.prime_factors(Counted(4_194_301))  # the largest prime width
     assert Counted.divisions <= 2**11
 
 
@@ -221,17 +221,17 @@ def test_a_topology_is_a_spec_a_network_a_graph_or_a_file(tmp_path):
     saved.write_text(net.to_json(), encoding="utf-8")
     nx.write_graphml(graph, drawn)
     for one in (net, "butterfly(block=4)", saved, str(saved), sm.parse("butterfly(block=4)")):
-        assert topology.network(one, 8) == net
+        assert resolution.network(one, 8) == net
     for one in (graph, drawn, str(drawn)):
-        assert topology.network(one) == sm.from_graph(graph)
-    assert topology.network(net.to_networkx()) == net
-    assert topology.network(lambda width: sm.benes(width), 8) == sm.benes(8)
+        assert resolution.network(one) == sm.from_graph(graph)
+    assert resolution.network(net.to_networkx()) == net
+    assert resolution.network(lambda width: sm.benes(width), 8) == sm.benes(8)
     with pytest.raises(WidthError, match="the network has width 8, not 16"):
-        topology.network(saved, 16)
+        resolution.network(saved, 16)
     with pytest.raises(StructmatError, match="function has a network for each width; give the wi"):
-        topology.network(sm.benes)
+        resolution.network(sm.benes)
     with pytest.raises(StructmatError, match="it must be a spec string, a Family"):
-        topology.network(7)
+        resolution.network(7)
 
 
 @pytest.mark.parametrize(
@@ -250,15 +250,15 @@ def test_a_file_without_a_network_is_named(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(FileError, match=message) as caught:
-        topology.network(path)
+        resolution.network(path)
     assert str(caught.value).startswith(str(path))
 
 
 def test_a_missing_file_is_not_parsed_as_a_spec():
     with pytest.raises(FileError, match=r"no\.json: No such file.*expected a network"):
-        topology.network("no.json")
+        resolution.network("no.json")
     with pytest.raises(SpecError, match="no family 'nojson'"):
-        topology.network("nojson")
+        resolution.network("nojson")
 
 
 # Adapters and plans ------------------------------------------------------------------------------

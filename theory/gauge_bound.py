@@ -33,7 +33,7 @@ from __future__ import annotations
 import itertools
 
 import structmat as sm
-from structmat.analysis.gates import upper_bound
+from structmat.analysis.switch_lists import upper_bound
 from theory._tools import every_network, pairs, switches
 
 NUMBER = "T2"

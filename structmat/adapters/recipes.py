@@ -21,8 +21,7 @@ from structmat.adapters.layouts import (
 )
 from structmat.adapters.selection import compiled
 from structmat.errors import StructmatError, WidthError
-from structmat.families import Family
-from structmat.families import topology as topologies
+from structmat.families import Family, resolution
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
 from structmat.nn.orthogonal_layer import checked_dropout
@@ -165,7 +164,7 @@ def fits(rule: re.Pattern[str], name: str) -> bool:
 
 def builder(topology: Topology) -> Callable[[int], Network]:
     """Return the function width → straight network of a topology."""
-    rule = topologies.rule(topology)
+    rule = resolution.rule(topology)
 
     def build(width: int) -> Network:
         net: Any = rule(width)

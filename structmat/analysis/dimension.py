@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from structmat.analysis.gates import (
+from structmat.analysis.switch_lists import (
     Part,
     gauge_bound,
     less_covered,
@@ -29,7 +29,7 @@ from structmat.errors import (
     is_sequence,
     random_source,
 )
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.linalg import modular
 from structmat.linalg.modular import MERSENNE, Residues
 from structmat.networks.network import Network
@@ -94,14 +94,14 @@ def dimension(
 ) -> Dimension:
     """Return the dimension of the set of matrices in SO(d) that the network covers.
 
-    The upper bound is `structmat.analysis.gates.upper_bound`. The first lower bound is the rank of
-    the derivative at the identity, which is the number of pairs of wires that share a switch; for
-    mixed radices, round-robin and two stages of BOFT it already meets the upper bound. Otherwise,
-    the rank of the derivative is computed modulo a prime, at a random point whose blocks are Cayley
-    transforms of integer matrices. The rank at one point modulo one prime is at most the generic
-    rank, which is the dimension, so the bound holds for every draw. Computing the rank takes time
-    cubic in the dimension, some seconds for 2,000 and about a minute for 6,000, and memory for
-    parameters × dimension numbers.
+    The upper bound is `structmat.analysis.switch_lists.upper_bound`. The first lower bound is the
+    rank of the derivative at the identity, which is the number of pairs of wires that share a
+    switch; for mixed radices, round-robin and two stages of BOFT it already meets the upper bound.
+    Otherwise, the rank of the derivative is computed modulo a prime, at a random point whose blocks
+    are Cayley transforms of integer matrices. The rank at one point modulo one prime is at most the
+    generic rank, which is the dimension, so the bound holds for every draw. Computing the rank
+    takes time cubic in the dimension, some seconds for 2,000 and about a minute for 6,000, and
+    memory for parameters × dimension numbers.
 
     Parameters
     ----------

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from structmat.analysis.gates import Gate, normal_form
+from structmat.analysis.switch_lists import Gate, normal_form
 from structmat.errors import BlockError
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.linalg.blocks import generators_per_block
 from structmat.networks.network import Network
 
@@ -72,16 +72,16 @@ class Reduced:
 def reduced(net: Network, *, unitary: bool = False) -> Reduced:
     """Return a sufficient set of generators: for all matrices with exp, all dimensions with Cayley.
 
-    A switch contained in another, in the sense of `structmat.analysis.gates.normal_form`, needs no
-    generators: the blocks of the larger switch represent the product of both.
+    A switch contained in another, in the sense of `structmat.analysis.switch_lists.normal_form`,
+    needs no generators: the blocks of the larger switch represent the product of both.
 
     Where k wires lead directly from one switch to another, there is a gauge redundancy: any
     rotation of these wires can be moved from the block of the first switch to that of the second
     without changing R. The second switch therefore needs no generator of two wires that come from
     the same switch. No such redundancy remains among the other generators, and their number is the
-    value of `structmat.analysis.gates.gauge_bound` on the normal form. This is the dimension of the
-    network, unless it has redundancies other than those between neighbouring switches. For the
-    block butterfly (BOFT), one stage keeps all its generators, and in the others the diagonal
+    value of `structmat.analysis.switch_lists.gauge_bound` on the normal form. This is the dimension
+    of the network, unless it has redundancies other than those between neighbouring switches. For
+    the block butterfly (BOFT), one stage keeps all its generators, and in the others the diagonal
     half-blocks of the generators are zero.
 
     With blocks exp(Q), no matrix is lost: every rotation of r wires is exp(Q)·H, with Q restricted

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import scipy
 
 from structmat.errors import WiringError, abbreviated
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 from structmat.networks.stage import Stage

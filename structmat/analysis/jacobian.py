@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from structmat.analysis.dimension import dimension
 from structmat.errors import BlockError, abbreviated, suggest
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.linalg.blocks import checked_blocks, random_blocks
 from structmat.networks.network import Network
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from structmat._util.text_table import cell, counted, in_html, plain
 from structmat.errors import StructmatError, checked_integer
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.networks.network import Network
 
 _WIDEST = 10**100  # so that logarithms fit into floats

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from structmat._util.text_table import counted
 from structmat.errors import StructmatError, checked_integer
+from structmat.families.resolution import checked, is_path, network
 from structmat.families.spec import Family, as_family
-from structmat.families.topology import checked, is_path, network
 from structmat.networks import permutation
 from structmat.networks.components import joined
 from structmat.networks.network import Network

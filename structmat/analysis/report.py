@@ -23,9 +23,8 @@ from structmat.analysis.reachability import (
 )
 from structmat.analysis.spectrum import SpectralStatistics, spectral_statistics
 from structmat.errors import StructmatError, abbreviated, checked_integer, require
-from structmat.families import Family
-from structmat.families import topology as topologies
-from structmat.families.topology import checked
+from structmat.families import Family, resolution
+from structmat.families.resolution import checked
 from structmat.networks.network import Network
 
 if TYPE_CHECKING:
@@ -387,7 +386,7 @@ def _labelled(given: Any) -> dict[str, Any]:
     if isinstance(given, Mapping):
         return {str(label): _candidate(one, label) for label, one in given.items()}
     alone = isinstance(given, str | Path | Family | Network) or not isinstance(given, Iterable)
-    several = [given] if alone or topologies.is_graph(given) else list(given)
+    several = [given] if alone or resolution.is_graph(given) else list(given)
     made: dict[str, Any] = {}
     for k, one in enumerate(several, 1):
         candidate = _candidate(one)
@@ -401,14 +400,14 @@ def _labelled(given: Any) -> dict[str, Any]:
 def _candidate(one: Any, label: object = None) -> Any:
     where = "" if label is None else f"{label}: "
     try:
-        found = topologies.rule(one)
+        found = resolution.rule(one)
     except StructmatError as error:
         raise type(error)(f"{where}{error}") from None
-    if label is None and not isinstance(found, Family | topologies.Fixed):
+    if label is None and not isinstance(found, Family | resolution.Fixed):
         raise StructmatError(
             f'{abbreviated(one)}: give a function a label, as in compare({{"mine": f}})'
         )
-    return found.network if isinstance(found, topologies.Fixed) else found
+    return found.network if isinstance(found, resolution.Fixed) else found
 
 
 def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:

@@ -12,7 +12,7 @@ import scipy
 
 from structmat._util.text_table import cell, in_html, plain
 from structmat.errors import BlockError, WidthError, checked_integer, random_source
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.linalg.blocks import random_blocks
 from structmat.linalg.factors import matrix_of
 from structmat.networks.network import Network

@@ -22,7 +22,7 @@ from structmat.errors import (
     suggest,
 )
 from structmat.families import parse
-from structmat.families.topology import Fixed, rule
+from structmat.families.resolution import Fixed, rule
 
 PARAMETRIZED = 1024  # width up to which torch's matrix exponential takes about a second at most
 DENSE = 16_384  # width up to which d×d matrices are created: 1 GB in float32, plus the gradient

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from structmat.cli.commands import command, print_json, say
 from structmat.cli.output_files import check_target, write_picture
 from structmat.errors import SpecError, StructmatError, abbreviated, suggest
-from structmat.families.topology import Fixed, rule
+from structmat.families.resolution import Fixed, rule
 
 if TYPE_CHECKING:
     from structmat.bench.candidates import Candidate
@@ -166,8 +166,8 @@ def _candidates(options: argparse.Namespace) -> tuple[list[Candidate], list[str]
 
 def _model(options: argparse.Namespace, given: str) -> Benchmark:
     from structmat.finetune.docstring_task import docstring_task
+    from structmat.finetune.hyperparameters import Recipe
     from structmat.finetune.models import pretrained
-    from structmat.finetune.recipe import Recipe
     from structmat.finetune.step_times import measure_model
 
     for name in ("width", "outputs", "tokens", "dtype"):

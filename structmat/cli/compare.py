@@ -7,7 +7,7 @@ from typing import Any
 
 import structmat as sm
 from structmat.cli.commands import command, print_json
-from structmat.families.topology import Fixed, rule
+from structmat.families.resolution import Fixed, rule
 
 # The widths of all-MiniLM-L6-v2, which `finetune` adapts, and representative families.
 WIDTHS = (384, 1536)

@@ -15,7 +15,7 @@ from structmat.cli.output_files import check_target
 from structmat.errors import FileError, StructmatError
 from structmat.explorer.queries import DRAWN
 from structmat.explorer.saved_networks import SPECS, WIDTHS, precomputed
-from structmat.families.topology import is_path, network
+from structmat.families.resolution import is_path, network
 
 _ENDINGS = (".html", ".htm")
 _WIDTH = 16  # the width shown first

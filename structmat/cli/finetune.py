@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from structmat._util.text_table import plain
 from structmat.cli.commands import command, print_json, say
 from structmat.errors import StructmatError
-from structmat.finetune.recipe import Recipe
+from structmat.finetune.hyperparameters import Recipe
 
 if TYPE_CHECKING:
     from structmat.finetune.methods import Method, Settings

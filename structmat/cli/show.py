@@ -12,7 +12,7 @@ from structmat.cli.commands import command, print_json
 from structmat.cli.output_files import check_target, write_picture
 from structmat.errors import StructmatError, abbreviated
 from structmat.families import Claims
-from structmat.families.topology import Fixed, Rule, network, rule
+from structmat.families.resolution import Fixed, Rule, network, rule
 
 _GRID = 64  # maximum width of an individually drawn grid graph; more wires are bundled
 _PATTERN = 4096  # maximum width of a matrix pattern that is drawn in a few seconds

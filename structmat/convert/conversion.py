@@ -22,7 +22,7 @@ from structmat.convert import (
     peft_boft,
     peft_oft,
     peft_structmat,
-    structmat_files,
+    structmat_format,
 )
 from structmat.convert.adaptation import LayerRotation
 from structmat.convert.detection import Opened, Pretrained, opened
@@ -218,7 +218,7 @@ def _write(
     if to not in ("structmat", "peft", "merged") and weights is not None and names is not None:
         refuse_shared(weights.module, names.of, TARGETS[to])
     if to == "structmat":
-        _note(rows, "error", structmat_files.write(found, rotations, place, nearest=nearest))
+        _note(rows, "error", structmat_format.write(found, rotations, place, nearest=nearest))
         return []
     if to in _ROTATIONS:
         errors, notes = _ROTATIONS[to](found, rotations, place, nearest=nearest)

@@ -19,7 +19,7 @@ from structmat.convert import (
     peft_hra,
     peft_oft,
     peft_structmat,
-    structmat_files,
+    structmat_format,
 )
 from structmat.convert.adaptation import Adaptation, known
 from structmat.convert.layer_names import Names
@@ -175,7 +175,7 @@ def detected(source: Path) -> Read:
     """
     if source.is_dir():
         if (source / SETTINGS).exists():
-            return lambda folder, _: structmat_files.read(folder)
+            return lambda folder, _: structmat_format.read(folder)
         if not (source / peft_files.CONFIG).exists():
             raise FileError(
                 f"{source}: neither {SETTINGS}, as written by structmat, nor {peft_files.CONFIG},"

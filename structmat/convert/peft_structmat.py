@@ -20,7 +20,7 @@ from structmat.adapters.adapted_layer import SCALE
 from structmat.adapters.layouts import ConvolutionLayout
 from structmat.adapters.recipes import builder, fits, side_by_side
 from structmat.adapters.selection import compiled
-from structmat.convert import peft_files, structmat_files
+from structmat.convert import peft_files, structmat_format
 from structmat.convert.adaptation import Adaptation, LayerRotation, Shape, layout
 from structmat.convert.inverse_parametrization import upper
 from structmat.convert.layer_names import Names
@@ -56,7 +56,7 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
         rotations[name] = LayerRotation(
             network,
             partial(
-                structmat_files.blocks_of,
+                structmat_format.blocks_of,
                 network,
                 config.parametrization,
                 generators,
@@ -66,7 +66,7 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
             parts.get(SCALE),
             dtype=at_least_float32(generators[0].dtype if generators else torch.float32),
             parametrization=config.parametrization,
-            series=structmat_files.series(config.parametrization, generators),
+            series=structmat_format.series(config.parametrization, generators),
             field=config.field,
         )
     return files.adaptation("structmat in PEFT", rotations, [])
@@ -85,7 +85,7 @@ def write(
     layers: dict[str, dict[str, Tensor]] = {}
     errors, kinds = {}, {}
     for name, rotation in rotations.items():
-        kinds[name], found = structmat_files.generators(name, rotation, nearest=nearest)
+        kinds[name], found = structmat_format.generators(name, rotation, nearest=nearest)
         layers[name] = {
             f"structmat_{rotation.side}.generators.{k}": upper(part.q)
             for k, part in enumerate(found)

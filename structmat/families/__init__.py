@@ -3,7 +3,7 @@
 from structmat.families.butterflies import block_diagonal, butterfly, mixed_radix, monarch
 from structmat.families.expanders import chordal_cycle, margulis, ramanujan, random_regular
 from structmat.families.gossip_protocols import gossip, knodel
-from structmat.families.graphs import cayley_graph, circulant, de_bruijn
+from structmat.families.graph_families import cayley_graph, circulant, de_bruijn
 from structmat.families.meshes import brickwall, round_robin, ruler, triangle
 from structmat.families.multistage import baseline, benes, clos, omega, waksman
 from structmat.families.products import hamming, hypercube, product, torus

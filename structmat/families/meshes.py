@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from structmat.errors import checked_integer
-from structmat.families.arithmetic import below_two, not_power_of_two
 from structmat.families.butterflies import digit_bank
+from structmat.families.factorization import below_two, not_power_of_two
 from structmat.families.registry import Claims, family
-from structmat.graph.edge_coloring import rounds
+from structmat.graph.edge_colouring import rounds
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
 

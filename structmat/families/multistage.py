@@ -7,14 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 
 from structmat.errors import checked_integer
-from structmat.families.arithmetic import (
+from structmat.families.butterflies import balanced, radices_refuse
+from structmat.families.factorization import (
     below_two,
     ceil_log,
     is_power,
     not_composite,
     not_power_of_two,
 )
-from structmat.families.butterflies import balanced, radices_refuse
 from structmat.families.registry import Claims, family
 from structmat.networks import permutation
 from structmat.networks.network import Network

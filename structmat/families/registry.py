@@ -23,8 +23,14 @@ from structmat.errors import (
     plain,
     suggest,
 )
-from structmat.families.arithmetic import prime_factors
-from structmat.families.registration import check_asked, check_choices, check_words, misfit, worded
+from structmat.families.factorization import prime_factors
+from structmat.families.registration_checks import (
+    check_asked,
+    check_choices,
+    check_words,
+    misfit,
+    worded,
+)
 from structmat.networks.network import Network, check_size
 
 P = ParamSpec("P")

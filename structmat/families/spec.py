@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from structmat.errors import FamilyError, SpecError, abbreviated, check_digits, checked_width, plain
-from structmat.families.registration import no_option, worded
+from structmat.families.registration_checks import no_option, worded
 from structmat.families.registry import Claims, blamed, canonical, entry
 from structmat.networks.network import Network
 

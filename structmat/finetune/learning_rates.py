@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from structmat._util.files import read_json, write_json
+from structmat.finetune.hyperparameters import Recipe
 from structmat.finetune.methods import Method
 from structmat.finetune.models import Pretrained
-from structmat.finetune.recipe import Recipe
 from structmat.finetune.task import Task
 from structmat.finetune.training import DivergedError, train
 

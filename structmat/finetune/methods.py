@@ -20,9 +20,9 @@ from structmat.errors import (
     suggest,
 )
 from structmat.families import ruler
-from structmat.families.topology import Fixed, rule
+from structmat.families.resolution import Fixed, rule
+from structmat.finetune.hyperparameters import Recipe
 from structmat.finetune.models import Classifier, quiet
-from structmat.finetune.recipe import Recipe
 from structmat.graph import from_graph
 from structmat.networks.network import Network
 

@@ -11,9 +11,9 @@ from structmat.bench.machine import device, synchronize
 from structmat.bench.measurements import Benchmark, Row, Spread, benchmark
 from structmat.bench.memory import peak
 from structmat.errors import StructmatError, require
+from structmat.finetune.hyperparameters import Recipe
 from structmat.finetune.methods import Method, trainable
 from structmat.finetune.models import Pretrained
-from structmat.finetune.recipe import Recipe
 from structmat.finetune.task import Task
 from structmat.finetune.training import tokenized
 

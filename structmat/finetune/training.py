@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from structmat.bench.machine import device
 from structmat.errors import StructmatError, require
+from structmat.finetune.hyperparameters import Recipe
 from structmat.finetune.models import processes, quiet
-from structmat.finetune.recipe import Recipe
 from structmat.finetune.task import Example
 
 _POOL = 8  # number of batches whose texts are sorted by length together

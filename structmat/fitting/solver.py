@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from structmat._util.progress import bar
 from structmat.errors import BlockError, StructmatError, abbreviated, checked_integer, random_source
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.fitting.cosine_sine import cosine_sine_blocks
 from structmat.fitting.determinant_signs import rotated
 from structmat.fitting.error_bounds import lower_bound

@@ -8,7 +8,7 @@ from itertools import combinations, islice
 from typing import TYPE_CHECKING, TypeAlias
 
 from structmat.errors import GraphError
-from structmat.graph.edge_coloring import Edge
+from structmat.graph.edge_colouring import Edge
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from structmat.errors import GraphError, abbreviated, checked_integer
 from structmat.graph.cliques import clique_partition, clique_stages
-from structmat.graph.edge_coloring import edge_colouring
+from structmat.graph.edge_colouring import edge_colouring
 from structmat.graph.node_order import in_order
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import BlockError, abbreviated, random_source
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.networks.network import Network
 
 Array = npt.NDArray[Any]

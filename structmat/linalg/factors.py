@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.linalg.blocks import Array, checked_blocks
 from structmat.linalg.schedule import Gather, schedule
 from structmat.networks.network import Network

@@ -23,7 +23,7 @@ from structmat.errors import (
     checked_integer,
     require,
 )
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.linalg.block_powers import powers
 from structmat.linalg.blocks import (
     adjoint,

@@ -18,7 +18,7 @@ import numpy as np
 
 from structmat._util.text_table import cell, counted, in_html, left
 from structmat.errors import checked_integer
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.networks import permutation
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index, frozen

@@ -1,6 +1,6 @@
 """The torch layer `Orthogonal`, and orthogonal parametrizations. Importing this loads torch."""
 
 from structmat.nn.orthogonal_layer import Orthogonal
-from structmat.nn.parametrize import orthogonal
+from structmat.nn.weight_parametrization import orthogonal
 
 __all__ = ["Orthogonal", "orthogonal"]

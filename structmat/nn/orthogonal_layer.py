@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from structmat.errors import BlockError, StructmatError, abbreviated
-from structmat.families import topology as topologies
+from structmat.families import resolution
 from structmat.linalg.blocks import by_stage, generators_per_block
 from structmat.linalg.rotation import Rotation
 from structmat.networks.network import Network
 from structmat.nn import parametrizations, torch_internals
 from structmat.nn.offloading import Generators
-from structmat.nn.ops import autotune
+from structmat.nn.ops import plan_selection
 from structmat.nn.ops.cost_model import candidates
 from structmat.nn.ops.execution_plan import ExecutionPlan
 from structmat.nn.ops.operator import plain, rotated
@@ -134,7 +134,7 @@ class Orthogonal(nn.Module):
                 ' options are keywords, such as Orthogonal(net, parametrization="exp"), and'
                 " Orthogonal.from_rotation starts from given blocks"
             )
-        network = topologies.network(topology, width)
+        network = resolution.network(topology, width)
         dtype = torch.get_default_dtype() if dtype is None else dtype
         if not isinstance(dtype, torch.dtype):
             raise BlockError(
@@ -389,7 +389,7 @@ class Orthogonal(nn.Module):
         """
         dtype = self._compute_dtype(torch.float32 if dtype is None else dtype)
         device = self._number_type()[1]
-        return autotune.explain(self._plans, tokens, outputs, dtype, device, plan=self.plan)
+        return plan_selection.explain(self._plans, tokens, outputs, dtype, device, plan=self.plan)
 
     def linear(self, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         """Return W Rᵀ x + c for each vector, the output of a frozen linear layer for `adjoint(x)`.

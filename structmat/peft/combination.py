@@ -22,7 +22,7 @@ from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.parametrizations import powers
 from structmat.peft.config import StructmatConfig
 from structmat.peft.layer import StructmatLayer
-from structmat.peft.networks import planned
+from structmat.peft.planned_networks import planned
 
 SIDES = (INPUTS, OUTPUTS)
 

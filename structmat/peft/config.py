@@ -17,7 +17,7 @@ from structmat.adapters.layouts import checked_field, checked_side
 from structmat.errors import FileError, StructmatError, UnknownFamilyError, require, suggest
 from structmat.families import Family, parse
 from structmat.families.registry import IF_YOURS
-from structmat.families.topology import is_path, network
+from structmat.families.resolution import is_path, network
 from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import PLANS, checked_dropout
 from structmat.nn.parametrizations import checked_parametrization

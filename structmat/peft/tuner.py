@@ -40,7 +40,7 @@ from structmat.peft.config import StructmatConfig
 from structmat.peft.layer import StructmatExperts, StructmatLayer, StructmatLinear
 from structmat.peft.mixed_batches import mixed
 from structmat.peft.names import check_name, heads
-from structmat.peft.networks import check_shared, planned
+from structmat.peft.planned_networks import check_shared, planned
 from structmat.peft.rollback import Before, remember
 from structmat.peft.unmatched import numbers_unmatched, unmatched, warn
 
@@ -63,7 +63,7 @@ class StructmatModel(BaseTuner):
     Raises
     ------
     WidthError, StructmatError, FileError
-        As for `structmat.peft.networks.planned`.
+        As for `structmat.peft.planned_networks.planned`.
 
     Examples
     --------

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from structmat.errors import RoutingError, UndecidedError
 from structmat.networks.permutation import Index, identity
-from structmat.routing.levels import Plan
+from structmat.routing.clos_levels import Plan
 from structmat.routing.unique_paths import Listed, Nested, Reach, paths
 
 Bits = npt.NDArray[np.uint8]

@@ -7,7 +7,7 @@ import numpy.typing as npt
 import scipy
 
 from structmat.networks.permutation import Index, identity
-from structmat.routing.levels import Plan
+from structmat.routing.clos_levels import Plan
 
 
 def negations(plan: Plan, held: Index, odd: list[npt.NDArray[np.bool_]]) -> list[Index]:

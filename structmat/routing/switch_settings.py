@@ -6,13 +6,13 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import StructmatError, abbreviated
-from structmat.families.topology import checked as checked_network
+from structmat.families.resolution import checked as checked_network
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index, checked, identity
 from structmat.routing.backtracking import compared, searched
+from structmat.routing.clos_levels import Plan, plan_of
+from structmat.routing.clos_routing import divided
 from structmat.routing.exchange_signs import negations
-from structmat.routing.level_routing import divided
-from structmat.routing.levels import Plan, plan_of
 
 Floats = npt.NDArray[np.float64]
 

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.networks.permutation import Index, identity
-from structmat.routing.levels import Plan
+from structmat.routing.clos_levels import Plan
 
 Mask = npt.NDArray[np.bool_]
 
@@ -49,7 +49,7 @@ class Nested:
         Examples
         --------
         >>> from structmat.families import butterfly, waksman
-        >>> from structmat.routing.levels import plan_of
+        >>> from structmat.routing.clos_levels import plan_of
         >>> Nested.of(plan_of(butterfly(4))).least.tolist()
         [[0, 0, 0, 0], [0, 1, 0, 1], [0, 1, 2, 3]]
         >>> Nested.of(plan_of(waksman(4))) is None

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from structmat.analysis.reachability import dense_depth, leading_dense_depth
 from structmat.errors import FamilyError, StructmatError, checked_integer, checked_width
 from structmat.families import Entry, Family, catalogue
-from structmat.families.arithmetic import ceil_log, divisors, least_factorizations
+from structmat.families.factorization import ceil_log, divisors, least_factorizations
 from structmat.families.options import combinations, taken
 from structmat.families.registry import entry
 

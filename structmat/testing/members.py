@@ -7,7 +7,7 @@ from functools import lru_cache
 from typing import Any
 
 from structmat.families import Entry, Family, catalogue
-from structmat.families.arithmetic import factorizations
+from structmat.families.factorization import factorizations
 from structmat.families.options import combinations, taken
 
 Case = tuple[Family, int]

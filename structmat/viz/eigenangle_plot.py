@@ -8,7 +8,7 @@ import numpy as np
 
 from structmat.analysis.spectrum import angles_of, haar_angles
 from structmat.errors import checked_integer
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.networks.network import Network
 from structmat.viz.style import COLOURS, INK, axes, legend
 

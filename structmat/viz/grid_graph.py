@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from structmat.errors import WiringError, abbreviated, require, suggest
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.networks import permutation
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index

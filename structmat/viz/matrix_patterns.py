@@ -11,7 +11,7 @@ import numpy.typing as npt
 from structmat.analysis.reachability import path_counts
 from structmat.analysis.reachability import reach as reached
 from structmat.errors import require
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
 from structmat.viz.grid_graph import edges_of

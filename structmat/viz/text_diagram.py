@@ -12,7 +12,7 @@ import numpy as np
 
 from structmat._util.text_table import counted
 from structmat.errors import checked_integer
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
 

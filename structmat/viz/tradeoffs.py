@@ -11,7 +11,7 @@ from structmat.analysis.dimension import dimension
 from structmat.analysis.mixing import mixing
 from structmat.analysis.reachability import reach
 from structmat.errors import StructmatError, abbreviated, is_sequence, suggest
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.networks.network import Network
 from structmat.viz.charts import Points, Series, look, points
 from structmat.viz.style import BARE, INK, axes, labelled, legend, ruled, thousands

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from structmat.errors import StructmatError, abbreviated, require
-from structmat.families.topology import checked
+from structmat.families.resolution import checked
 from structmat.networks.network import Network
 from structmat.viz.style import COLOURS, INK, axes, in_steps, labelled, legend, room, wire_names
 

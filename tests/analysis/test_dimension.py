@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.analysis.dimension import Dimension, tangents
-from structmat.analysis.gates import normal_form, upper_bound
+from structmat.analysis.switch_lists import normal_form, upper_bound
 from structmat.errors import StructmatError
 from structmat.linalg import modular
 from structmat.linalg.modular import MERSENNE

@@ -8,9 +8,9 @@ import pytest
 import structmat as sm
 from structmat.errors import StructmatError, WidthError, require
 from structmat.finetune import job
+from structmat.finetune.hyperparameters import Recipe
 from structmat.finetune.methods import Settings, named, rotation
 from structmat.finetune.models import pretrained
-from structmat.finetune.recipe import Recipe
 from structmat.finetune.training import logits, train
 
 RECIPE = Recipe(epochs=2, batch=16, max_length=32, evaluations=2)

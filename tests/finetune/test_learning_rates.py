@@ -7,10 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structmat.finetune import learning_rates
+from structmat.finetune.hyperparameters import Recipe
 from structmat.finetune.learning_rates import best_rate, rates, record_at, search
 from structmat.finetune.methods import METHODS, named
 from structmat.finetune.models import pretrained
-from structmat.finetune.recipe import Recipe
 
 RECORD = Path(__file__).parents[2] / "docs" / "results" / "tuning.json"
 

@@ -1,6 +1,6 @@
+from structmat.finetune.hyperparameters import Recipe
 from structmat.finetune.methods import Method, named
 from structmat.finetune.models import pretrained
-from structmat.finetune.recipe import Recipe
 from structmat.finetune.step_times import measure_model, seconds_a_step
 
 

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from structmat.errors import StructmatError
-from structmat.finetune.recipe import Recipe
+from structmat.finetune.hyperparameters import Recipe
 from structmat.finetune.training import batched_by_length
 
 lengths = st.lists(st.integers(1, 64), min_size=1, max_size=200)

@@ -15,7 +15,7 @@ import structmat as sm
 from structmat.errors import RoutingError, StructmatError, UndecidedError, WiringError
 from structmat.linalg import factors as stagewise
 from structmat.routing import backtracking
-from structmat.routing.levels import plan_of
+from structmat.routing.clos_levels import plan_of
 from structmat.routing.unique_paths import Listed, Nested
 from structmat.testing import networks
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from itertools import groupby
 
-from structmat.linalg.fusion import LARGEST, unions
+from structmat.linalg.fused_stages import LARGEST, unions
 from structmat.linalg.schedule import Cost
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
@@ -63,7 +63,7 @@ class Candidate:
     Attributes
     ----------
     ends : tuple of int
-        The end of each run, as accepted by `structmat.linalg.fusion.fused`.
+        The end of each run, as accepted by `structmat.linalg.fused_stages.fused`.
     radices : tuple of int
         The largest radix of each product.
     cost : Cost

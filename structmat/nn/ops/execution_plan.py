@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from structmat.linalg.fusion import fused
+from structmat.linalg.fused_stages import fused
 from structmat.linalg.schedule import Product, Schedule, Segment, schedule
 from structmat.networks import permutation
 from structmat.networks.network import Network

@@ -4,10 +4,10 @@
 the vectors and the blocks for the backward pass, no intermediate results of stages. Given the
 weight of a frozen linear layer, it also computes that layer's outputs, so that the rotated vectors
 need not be saved, or even all be in memory at once. The plan is selected when the operator runs
-(`structmat.nn.ops.autotune`), so that a compiled graph is valid for any number of vectors. Second
-derivatives, forward-mode derivatives, transforms of `torch.func` and batched gradients use the
-reference implementation, which consists of torch's own operations. Autocast has no effect on any of
-this.
+(`structmat.nn.ops.plan_selection`), so that a compiled graph is valid for any number of vectors.
+Second derivatives, forward-mode derivatives, transforms of `torch.func` and batched gradients use
+the reference implementation, which consists of torch's own operations. Autocast has no effect on
+any of this.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from structmat.nn import torch_internals
-from structmat.nn.ops import autotune, plan_cache, reference, tiled
+from structmat.nn.ops import plan_cache, plan_selection, reference, tiled
 from structmat.nn.ops.cost_model import rotates_weight
 from structmat.nn.ops.execution_plan import ExecutionPlan
 from structmat.nn.ops.plan_cache import PlanCache
@@ -239,7 +239,9 @@ def _selected(
     cache: PlanCache, x: Tensor, blocks: Sequence[Tensor], plan: str
 ) -> tuple[ExecutionPlan, list[Tensor]]:
     """Return the selected plan for vectors (tokens, width), and its fused blocks."""
-    ends = autotune.selected(cache, len(x), blocks[0].dtype, x.device, measure=plan == "measure")
+    ends = plan_selection.selected(
+        cache, len(x), blocks[0].dtype, x.device, measure=plan == "measure"
+    )
     selected = cache.plan(ends, x.device)
     return selected, selected.fuse(blocks)
 

@@ -44,7 +44,7 @@ class PlanCache:
         A digest of the wiring.
     selected : dict
         The ends of the fused runs of stages of selected plans, by cache key; maintained by
-        `structmat.nn.ops.autotune`.
+        `structmat.nn.ops.plan_selection`.
     """
 
     def __init__(self, network: Network) -> None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
-from structmat.linalg.fusion import fused, unions
+from structmat.linalg.fused_stages import fused, unions
 from structmat.nn.ops.cost_model import LIMITS, RATES, bucket, candidates, rotates_weight
 from structmat.testing import networks
 

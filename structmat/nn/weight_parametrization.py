@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from structmat.errors import StructmatError, abbreviated
-from structmat.families.topology import network
+from structmat.families.resolution import network
 from structmat.fitting import fit
 from structmat.fitting.column_fit import fit_columns
 from structmat.linalg.blocks import identity_blocks, random_blocks
@@ -50,7 +50,7 @@ def orthogonal(
     name : str
         The name of the parameter, a matrix in a real floating dtype.
     topology
-        Anything that `structmat.families.topology.network` accepts, such as
+        Anything that `structmat.families.resolution.network` accepts, such as
         ``"butterfly(block=4)"``, for the width max(rows, columns).
     parametrization : {"exp", "cayley"}
         The parametrization of the blocks. Assigning a matrix may require the eigenvalue −1, which

@@ -19,7 +19,7 @@ from structmat import __version__
 from structmat._util.host import processor
 from structmat._util.text_table import counted, plain
 from structmat.errors import checked_integer
-from structmat.linalg.fusion import fused
+from structmat.linalg.fused_stages import fused
 from structmat.linalg.schedule import schedule
 from structmat.nn.ops import tiled, timing_cache
 from structmat.nn.ops.cost_model import Candidate, bucket, candidates, rotates_weight
@@ -56,7 +56,7 @@ def selected(
     Returns
     -------
     tuple of int
-        As accepted by `structmat.linalg.fusion.fused`.
+        As accepted by `structmat.linalg.fused_stages.fused`.
     """
     tokens = bucket(tokens)
     many = tokens * cache.network.width >= SMALL

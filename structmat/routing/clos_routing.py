@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from structmat.networks.permutation import Index, identity
-from structmat.routing.levels import Plan, Side
+from structmat.routing.clos_levels import Plan, Side
 
 
 def divided(plan: Plan, target: Index) -> Index | None:

@@ -6,7 +6,7 @@ from hypothesis import given
 
 import structmat as sm
 from structmat.linalg import factors as stagewise
-from structmat.linalg.fusion import LARGEST, fused, unions
+from structmat.linalg.fused_stages import LARGEST, fused, unions
 from structmat.nn.ops.cost_model import candidates
 from structmat.testing import networks
 

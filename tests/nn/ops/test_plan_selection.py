@@ -13,7 +13,7 @@ import structmat as sm
 from structmat.adapters import adapt
 from structmat.errors import StructmatError
 from structmat.nn import Orthogonal
-from structmat.nn.ops import autotune, timing_cache
+from structmat.nn.ops import plan_selection, timing_cache
 from structmat.nn.ops.cost_model import candidates, rotates_weight
 from structmat.nn.ops.plan_cache import PlanCache
 from structmat.testing import networks
@@ -34,13 +34,13 @@ def timed(monkeypatch, tmp_path):
         calls.append((tokens, dtype))
         return [float(len(plans) - k) for k in range(len(plans))]
 
-    monkeypatch.setattr(autotune, "_timed", times)
+    monkeypatch.setattr(plan_selection, "_timed", times)
     yield calls
     timing_cache.forget()
 
 
 def ask(tokens=5000, *, measure=True, dtype=torch.float32):
-    return autotune.selected(PlanCache(NET), tokens, dtype, CPU, measure=measure)
+    return plan_selection.selected(PlanCache(NET), tokens, dtype, CPU, measure=measure)
 
 
 def slowest_worth_trying(tokens):
@@ -83,13 +83,13 @@ def test_few_vectors_the_model_and_deterministic_runs_measure_nothing(timed):
 
 def test_threads_are_part_of_what_is_remembered(timed):
     cache, threads = PlanCache(NET), torch.get_num_threads()
-    autotune.selected(cache, 5000, torch.float32, CPU, measure=True)
+    plan_selection.selected(cache, 5000, torch.float32, CPU, measure=True)
     try:
         torch.set_num_threads(threads + 1)
-        autotune.selected(cache, 5000, torch.float32, CPU, measure=True)
+        plan_selection.selected(cache, 5000, torch.float32, CPU, measure=True)
     finally:
         torch.set_num_threads(threads)
-    autotune.selected(cache, 5000, torch.float32, CPU, measure=True)
+    plan_selection.selected(cache, 5000, torch.float32, CPU, measure=True)
     assert len(timed) == 2
 
 
@@ -99,19 +99,19 @@ def test_the_default_plan_depends_on_no_timing(monkeypatch):
     def refuse(*_):
         raise AssertionError("timed")
 
-    monkeypatch.setattr(autotune, "_timed", refuse)
+    monkeypatch.setattr(plan_selection, "_timed", refuse)
     monkeypatch.setattr(timing_cache, "recall", refuse)
     model = adapt(torch.nn.Sequential(torch.nn.Linear(64, 64)), NET)
     assert model[0].rotation.plan == Orthogonal(NET).plan == "auto"
-    x = torch.randn(2 * autotune.SMALL // 64, 64, requires_grad=True)
+    x = torch.randn(2 * plan_selection.SMALL // 64, 64, requires_grad=True)
     for rotate in (Orthogonal(NET), model):
         rotate(x).sum().backward()
     assert "nothing was measured" in Orthogonal(NET).explain(len(x))
     threads = torch.get_num_threads()
-    choice = autotune.selected(PlanCache(NET), len(x), x.dtype, CPU)
+    choice = plan_selection.selected(PlanCache(NET), len(x), x.dtype, CPU)
     try:
         torch.set_num_threads(threads + 1)
-        assert autotune.selected(PlanCache(NET), len(x), x.dtype, CPU) == choice
+        assert plan_selection.selected(PlanCache(NET), len(x), x.dtype, CPU) == choice
     finally:
         torch.set_num_threads(threads)
 
@@ -189,7 +189,7 @@ def test_without_a_home_there_is_no_file(monkeypatch, folder):
 def test_measuring_for_real_gives_seconds_for_each_plan(monkeypatch, tmp_path):
     monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
     timing_cache.forget()
-    times = autotune.measured(PlanCache(NET), 5000, torch.float32, CPU)
+    times = plan_selection.measured(PlanCache(NET), 5000, torch.float32, CPU)
     assert len(times) > 1
     assert all(0 < seconds < 60 for seconds in times.values())
     best = min(times, key=lambda plan: times[plan])
@@ -216,7 +216,7 @@ def test_plans_give_the_same_numbers(timed):
 
 @given(networks(max_width=16, max_depth=5), st.integers(1, 5000))
 def test_every_candidate_is_explained(net, tokens):
-    text = autotune.explain(PlanCache(net), tokens)
+    text = plan_selection.explain(PlanCache(net), tokens)
     assert "→ " in text
     assert "nothing was measured" in text
     for candidate in candidates(net, tokens):
@@ -226,14 +226,14 @@ def test_every_candidate_is_explained(net, tokens):
 @given(networks(max_width=20, max_depth=5), st.integers(1, 5000), st.integers(1, 5000))
 def test_which_of_a_layer_is_rotated_is_explained(net, tokens, outputs):
     weight = rotates_weight(net, tokens, outputs)
-    text = autotune.explain(PlanCache(net), tokens, outputs)
+    text = plan_selection.explain(PlanCache(net), tokens, outputs)
     assert ("the layer's weight is rotated" in text) == weight
 
 
 def test_what_was_measured_is_explained(timed):
     cache = PlanCache(NET)
-    text = autotune.explain(cache, 5000, plan="measure")
-    times = autotune.measured(cache, 5000, torch.float32, CPU)
+    text = plan_selection.explain(cache, 5000, plan="measure")
+    times = plan_selection.measured(cache, 5000, torch.float32, CPU)
     best = min(times, key=lambda candidate: times[candidate])
     assert "measured here" in text
     assert f"→ {best}" in text
@@ -244,4 +244,4 @@ def test_what_was_measured_is_explained(timed):
 @pytest.mark.parametrize("tokens", [-1, 1.5, "many"])
 def test_explain_refuses_what_is_no_number_of_vectors(tokens):
     with pytest.raises(StructmatError, match="tokens"):
-        autotune.explain(PlanCache(sm.butterfly(4)), tokens)
+        plan_selection.explain(PlanCache(sm.butterfly(4)), tokens)
