@@ -8,6 +8,7 @@ here, and all of them in `structmat.families`.
 from typing import TYPE_CHECKING, Any
 
 from structmat import errors, families
+from structmat.analysis.comparison import compare
 from structmat.analysis.dimension import dimension
 from structmat.analysis.gauge import reduced
 from structmat.analysis.isomorphism import isomorphism
@@ -16,7 +17,7 @@ from structmat.analysis.lower_bounds import lower_bounds
 from structmat.analysis.min_cut import rank_bound
 from structmat.analysis.mixing import mixing
 from structmat.analysis.reachability import dense_depth, is_dense, path_counts, reach
-from structmat.analysis.report import compare, report
+from structmat.analysis.report import report
 from structmat.analysis.spectrum import spectral_statistics
 from structmat.errors import StructmatError
 from structmat.families import (

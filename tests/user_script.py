@@ -18,8 +18,9 @@ from torch import nn
 import structmat as sm
 from structmat import viz
 from structmat.adapters import AdaptedLayer, adapt, adapters, load_adapter, merge, save_adapter
+from structmat.analysis.comparison import Comparison
 from structmat.analysis.dimension import Dimension
-from structmat.analysis.report import Comparison, Report
+from structmat.analysis.report import Report
 from structmat.linalg import factors as stagewise
 from structmat.linalg.schedule import Schedule
 from structmat.nn import Orthogonal

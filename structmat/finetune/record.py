@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from structmat.analysis.report import compare
+from structmat.analysis.comparison import compare
 from structmat.bench.interleaved import relative
 from structmat.bench.machine import machine
 from structmat.errors import WidthError

@@ -1,0 +1,259 @@
+"""Tables that compare several networks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias
+
+from structmat._util.progress import bar
+from structmat._util.text_table import cell, in_html, plain
+from structmat.analysis.reachability import dense_depth
+from structmat.analysis.report import formatted, interval, report
+from structmat.errors import StructmatError, abbreviated, checked_integer, require
+from structmat.families import Family, resolution
+from structmat.networks.network import Network
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Row: TypeAlias = dict[str, Any]
+
+# The columns of a comparison, in order, and their titles in the table.
+_COLUMNS = {
+    "network": "network",
+    "width": "width",
+    "depth": "depth",
+    "parameters": "parameters",
+    "free_edges": "free edges",
+    "dense": "dense",
+    "depth_needed": "depth needed",
+}
+_MORE = {"dimension": "dimension", "redundant": "redundant", "mixing": "mixing"}
+_BOUNDS = ("dimension_lower", "dimension_upper")  # present in the rows, but shown as one column
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table of networks, with one row for each network and width.
+
+    Attributes
+    ----------
+    rows : list of dict
+        Each with the keys network, width, depth, parameters, free_edges, dense, depth_needed and
+        refused; a full comparison also has dimension, redundant, mixing, dimension_lower and
+        dimension_upper. If there is no such network, refused holds the reason and the other values
+        are None; otherwise refused is None.
+    missing : int
+        The number of rows not computed because of an interruption.
+    """
+
+    rows: list[Row]
+    missing: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the rows as a JSON-serialisable dict, with the number of missing rows if any."""
+        rows: dict[str, Any] = {"rows": [dict(row) for row in self.rows]}
+        return rows | ({"missing": self.missing} if self.missing else {})
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """Return the rows as a pandas DataFrame with nullable types.
+
+        Raises
+        ------
+        MissingExtraError
+            If pandas is not installed; it is in the extra `finetune`.
+        """
+        pandas = require("pandas", "finetune")
+        more = _BOUNDS if self._is_full else ()
+        frame: pd.DataFrame = pandas.DataFrame(
+            self.rows, columns=[*self._columns, *more, "refused"]
+        )
+        frame = frame.convert_dtypes()
+        return frame.astype({"mixing": "Float64"}) if self._is_full else frame  # also if all are 0
+
+    @property
+    def _is_full(self) -> bool:
+        return any("dimension" in row for row in self.rows)
+
+    @property
+    def _columns(self) -> dict[str, str]:
+        return _COLUMNS | (_MORE if self._is_full else {})
+
+    @property
+    def _left_out(self) -> str:
+        return f"interrupted: {len(self.rows)} of {len(self.rows) + self.missing} rows"
+
+    def __str__(self) -> str:
+        cells = [_cells(row, list(self._columns)) for row in self.rows]
+        lines = [plain(list(self._columns.values()), cells, rule=True)]
+        reasons = dict.fromkeys(row["refused"] for row in self.rows if row["refused"] is not None)
+        lines += ["", *reasons] if reasons else []
+        return "\n".join([*lines, *(["", self._left_out] if self.missing else [])])
+
+    def _repr_html_(self) -> str:
+        head = "".join(cell("th", title) for title in self._columns.values())
+        rows = [_html_row(row, list(self._columns)) for row in self.rows]
+        if self.missing:
+            rows.append(cell("td", self._left_out, f' colspan="{len(self._columns)}"'))
+        return in_html([head, *rows])
+
+
+def compare(
+    given: Any,
+    widths: int | Sequence[int] | None = None,
+    *,
+    full: bool = False,
+    progress: bool = True,
+) -> Comparison:
+    """Compare networks in a table with one row for each network and width.
+
+    A family that does not accept a width has a row that states the reason.
+
+    Parameters
+    ----------
+    given : a topology, a sequence of them, or a mapping from labels to them
+        What `network` takes: specs, families, networks, networkx graphs, files, and in a mapping
+        functions from a width to a Network, which reject a width by raising a ValueError.
+    widths : int or sequence of int, optional
+        By default each network at its own width; specs, families and functions need one.
+    full : bool
+        Whether to include the dimension and the mixing, which takes longer. If the bounds on the
+        dimension that require no rank do not meet, and the rank would exceed about 6,000, the table
+        shows these bounds, and the dimension in the rows is None; use `structmat.dimension`.
+        Conditioning and spectrum are properties of random members, and too expensive at the
+        widths usually compared; see `report`.
+    progress : bool
+        Whether to show a progress bar over the rows of a full comparison, if tqdm is installed.
+
+    Returns
+    -------
+    Comparison
+        For a family, depth_needed is the smallest depth that is dense at this width
+        (`dense_depth`); for a network or a function, the smallest number of leading stages that is
+        dense; None if there is none. An interruption (KeyboardInterrupt) ends the table early: it
+        contains the rows computed so far, if any, and the number of missing rows.
+
+    Raises
+    ------
+    SpecError
+        If a spec cannot be parsed or names no family.
+    StructmatError
+        If a width is not a positive integer, or is missing; or a function does not return a
+        Network.
+
+    Examples
+    --------
+    >>> print(compare(["butterfly(block=8, depth=2)", "shuffle(block=8)", "benes"], 384))
+    network                      width  depth  parameters  free edges  dense  depth needed
+    ---------------------------  -----  -----  ----------  ----------  -----  ------------
+    butterfly(block=8, depth=2)    384      2       2,688       5,376     no             –
+    shuffle(block=8)               384      3       4,032       8,064    yes             3
+    benes                          384      –           –           –      –             –
+    <BLANKLINE>
+    benes(width=384): width must be 2^n, n at least 1; nearest are 256 and 512. mixed_radix(384)
+    serves any width
+    """
+    candidates = _labelled(given)
+    pairs = _pairs(candidates, widths)
+    rows: list[Row] = []
+    count = len(pairs)
+    try:
+        with bar("compare", count, unit="row", shown=progress and full) as steps:
+            for label, size in pairs:
+                rows.append(_row(label, candidates[label], size, full=full))
+                if steps is not None:
+                    steps.update()
+    except KeyboardInterrupt:
+        if not rows:
+            raise
+    return Comparison(rows, count - len(rows))
+
+
+def _pairs(candidates: Mapping[str, Any], widths: Any) -> list[tuple[str, int]]:
+    """Return the label and the width of each row."""
+    if widths is not None:
+        one = not isinstance(widths, Iterable) or isinstance(widths, str)
+        sizes = [checked_integer(width, "width", 1) for width in ([widths] if one else widths)]
+        return list(product(candidates, sizes))
+    for label, candidate in candidates.items():
+        if not isinstance(candidate, Network):
+            raise StructmatError(
+                f"{label}: it has a network for each width; give the widths, as in"
+                " compare(topologies, [64, 128])"
+            )
+    return [(label, net.width) for label, net in candidates.items()]
+
+
+def _labelled(given: Any) -> dict[str, Any]:
+    """Return the Family, Network or function of each label."""
+    if isinstance(given, Mapping):
+        return {str(label): _candidate(one, label) for label, one in given.items()}
+    alone = isinstance(given, str | Path | Family | Network) or not isinstance(given, Iterable)
+    several = [given] if alone or resolution.is_graph(given) else list(given)
+    made: dict[str, Any] = {}
+    for k, one in enumerate(several, 1):
+        candidate = _candidate(one)
+        label = f"network {k}"
+        if isinstance(one, str | Path | Family):
+            label = str(one if isinstance(candidate, Network) else candidate)
+        made[label] = candidate
+    return made
+
+
+def _candidate(one: Any, label: object = None) -> Any:
+    where = "" if label is None else f"{label}: "
+    try:
+        found = resolution.rule(one)
+    except StructmatError as error:
+        raise type(error)(f"{where}{error}") from None
+    if label is None and not isinstance(found, Family | resolution.Fixed):
+        raise StructmatError(
+            f'{abbreviated(one)}: give a function a label, as in compare({{"mine": f}})'
+        )
+    return found.network if isinstance(found, resolution.Fixed) else found
+
+
+def _row(label: str, candidate: Any, width: int, *, full: bool) -> Row:
+    row: Row = dict.fromkeys([*_COLUMNS, *([*_MORE, *_BOUNDS] if full else []), "refused"])
+    row |= {"network": label, "width": width}
+    try:
+        net = candidate if isinstance(candidate, Network) else candidate(width)
+    except ValueError as error:  # includes StructmatError, which names the family
+        reason = str(error) or "refused"
+        return row | {
+            "refused": reason if isinstance(candidate, Family) else f"{label} at {width}: {reason}"
+        }
+    if not isinstance(net, Network):
+        raise StructmatError(
+            f"{label} at {width}: the function must return a Network, not {abbreviated(net)}"
+        )
+    found = report(net)
+    if net.width != width:
+        return row | {"refused": f"{label} at {width}: this network has width {net.width}"}
+    row |= {key: value for key, value in found.to_dict().items() if key in row}
+    if full:
+        covered = found.dimension
+        row |= {"dimension_lower": covered.lower, "dimension_upper": covered.upper}
+        if covered.ranked:
+            row |= {"dimension": covered.value, "redundant": covered.redundant}
+        row |= {"mixing": found.mixing}
+    if isinstance(candidate, Family):
+        return row | {"depth_needed": dense_depth(candidate, width)}
+    return row | {"depth_needed": found.dense_depth}
+
+
+def _cells(row: Row, keys: list[str]) -> list[str]:
+    cells = {key: formatted(row[key]) for key in keys}
+    if row.get(_BOUNDS[0]) is not None:
+        cells["dimension"] = interval(*(row[key] for key in _BOUNDS))
+    return list(cells.values())
+
+
+def _html_row(row: Row, keys: list[str]) -> str:
+    if row["refused"] is None:
+        return "".join(cell("td", text) for text in _cells(row, keys))
+    named = "".join(cell("td", formatted(row[key])) for key in keys[:2])
+    return named + cell("td", row["refused"], f' colspan="{len(keys) - 2}"')
