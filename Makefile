@@ -65,7 +65,7 @@ browser: $(DEV)
 
 tests: $(DEV) browser
 	@echo "==> Tests, doctests, theory and notebooks: pytest"
-	$(PYTEST) -n 2
+	$(PYTEST) -n 2 --dist worksteal
 
 coverage: browser ## All tests, with line and branch coverage: build/coverage/html
 	@mkdir -p build/coverage

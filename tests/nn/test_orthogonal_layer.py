@@ -63,7 +63,7 @@ def test_h_is_a_layer_of_the_adjoint_with_the_same_parameters(net, dtype, seed):
         assert q.T.T is q
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(networks(max_width=6, max_depth=3), kinds, dtypes, seeds(), st.booleans())
 def test_gradients_equal_finite_differences(net, kind, dtype, seed, backwards):
     q = layer(net, seed, kind, dtype)
@@ -78,6 +78,7 @@ def test_gradients_equal_finite_differences(net, kind, dtype, seed, backwards):
     assert torch.autograd.gradcheck(run, (x, *q.generators))
 
 
+@settings(max_examples=15)
 @given(networks(max_width=5, max_depth=2), seeds())
 def test_second_derivatives(net, seed):
     q = layer(net, seed)
