@@ -17,7 +17,7 @@ from torch import nn
 
 import structmat as sm
 from structmat import viz
-from structmat.adapters import Adapter, adapt, adapters, load_adapter, merge, save_adapter
+from structmat.adapters import AdaptedLayer, adapt, adapters, load_adapter, merge, save_adapter
 from structmat.analysis.dimension import Dimension
 from structmat.analysis.report import Comparison, Report
 from structmat.linalg import factors as stagewise
@@ -66,7 +66,7 @@ def learning(folder: Path) -> None:
     assert_type(rotation.matrix(), torch.Tensor)
     model = adapt(nn.Sequential(nn.Linear(12, 4)), "monarch")
     assert_type(model, nn.Module)
-    assert_type(adapters(model), dict[str, Adapter])
+    assert_type(adapters(model), dict[str, AdaptedLayer])
     save_adapter(model, folder / "adapter")
     again = load_adapter(nn.Sequential(nn.Linear(12, 4)), folder / "adapter")
     assert_type(merge(again, unload=True), nn.Module)

@@ -2,13 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from structmat.adapters.adapted_layer import AdaptedLayer
 from structmat.adapters.checkpoint import load_adapter, save_adapter
 from structmat.adapters.interpolation import Kept, keep_stages, path
-from structmat.adapters.layouts import Adapter
 from structmat.adapters.model import adapt, adapters, merge, unmerge
 
 __all__ = [
-    "Adapter",
+    "AdaptedLayer",
     "Kept",
     "adapt",
     "adapters",

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,15 @@ import torch
 from torch import Tensor, nn
 
 from structmat._util.files import LONGEST, make_directory, parse_json, read_bytes, write_bytes
-from structmat.adapters.distributed import Writers, gathered, plain_class, plain_name, unwrapped
-from structmat.adapters.layouts import checked_field, checked_side
-from structmat.adapters.model import Recipe, adapters, check_plain, install, trained_whole
+from structmat.adapters.distributed import Writers, gathered, plain_name, unwrapped
+from structmat.adapters.model import check_plain, insert, own_adapters, trained_whole
+from structmat.adapters.recipes import Recipe
 from structmat.adapters.saved_tensors import (
     Saved,
     check_uncut,
     diverged,
-    mismatches,
+    fitted,
+    recipe_of,
     to_bytes,
     trained_tensors,
     with_statistics,
@@ -35,14 +37,14 @@ from structmat.errors import (
     require,
 )
 from structmat.networks.network import Network
-from structmat.nn.orthogonal_layer import checked_dropout
-from structmat.nn.parametrizations import checked_parametrization
 
 TENSORS = "adapter.safetensors"
 SETTINGS = "adapter.json"
 PEFT_SETTINGS = "adapter_config.json"
 FORMAT = "structmat.adapter"
 VERSION = 1
+# The fields of a recipe that are saved as they are.
+_OPTIONS = [f.name for f in fields(Recipe) if f.name not in ("networks", "plan")]
 _EXPECTED = "; expected a directory written by save_adapter"
 
 
@@ -82,9 +84,7 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     """
     require("safetensors.torch", "adapters")
     around, model = model, unwrapped(model)
-    found = {plain_name(name): adapter for name, adapter in adapters(model).items()}
-    if not found:
-        raise StructmatError("the model has no adapters to save: adapt it first")
+    found = {plain_name(name): layer for name, layer in own_adapters(model).items()}
     check_uncut(found)
     parts = {plain_name(name): value for name, value in trained_tensors(model).items()}
     writers, values = Writers(around, parts), gathered(parts)
@@ -94,21 +94,11 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
             f"{broken} contains NaN or infinity: the adapter diverged in training and is not saved;"
             " lower the learning rate"
         )
-    recipes, weights = {}, {}
-    for name, adapter in found.items():
-        rotation = adapter.rotation
-        recipes[name] = Recipe(
-            rotation.network,
-            rotation.parametrization,
-            adapter.scale is not None,
-            adapter.trains_bias,
-            rotation.dropout,
-            rotation.reduced,
-            adapter.field,
-            adapter.side,
-            adapter.saves_base,
-        )
-        weights[name] = (plain_class(adapter).__name__, adapter.weight_shape(adapter.base))
+    recipes = {name: recipe_of(layer) for name, layer in found.items()}
+    weights = {
+        name: (layer.layout.__name__, layer.layout.weight_shape(layer.base_layer))
+        for name, layer in found.items()
+    }
     trained, statistics = (
         [plain_name(name) for name in found]
         for found in (trained_whole(model), with_statistics(model))
@@ -140,19 +130,15 @@ def write_adapter(folder: Path, saved: Saved, values: Mapping[str, Tensor]) -> P
     networks: dict[Network, int] = {}
     layers = {}
     for name, recipe in saved.recipes.items():
-        kind, shape = saved.weights[name]
+        layout, shape = saved.weights[name]
         layers[name] = {
-            "kind": kind,
+            "layout": layout,
             "weight": list(shape),
-            "network": networks.setdefault(recipe.network, len(networks)),
-            "parametrization": recipe.parametrization,
-            "scale": recipe.scale,
-            "bias": recipe.bias,
-            "dropout": list(recipe.dropout),
-            "reduced": recipe.reduced,
-            "field": recipe.field,
-            "side": recipe.side,
-            "base": recipe.base,
+            "networks": {
+                side: networks.setdefault(net, len(networks))
+                for side, net in recipe.networks.items()
+            },
+            **{option: getattr(recipe, option) for option in _OPTIONS},
         }
         if name in saved.names:
             layers[name]["names"] = saved.names[name]
@@ -224,12 +210,12 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
     folder = Path(directory)
     saved, tensors = read_adapter(folder)
     check_plain(model)
-    wrong = mismatches(model, saved, tensors)
+    made, wrong = fitted(model, saved, tensors)
     if wrong:
         raise FileError(
             f"{folder} does not fit this model, which is left unchanged: " + "; ".join(wrong)
         )
-    model = install(model, saved.recipes, saved.trained)  # raises for a sharded model
+    model = insert(model, made, saved.trained)  # raises for a sharded model
     targets = trained_tensors(model)
     with torch.no_grad():
         for name, value in tensors.items():
@@ -268,20 +254,16 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
         layers = settings["layers"]
         recipes = {
             str(name): Recipe(
-                networks[checked_integer(layer["network"], "network")],
-                checked_parametrization(layer["parametrization"]),
-                layer["scale"],
-                layer["bias"],
-                checked_dropout(layer["dropout"]),
-                bool(layer.get("reduced", False)),
-                checked_field(layer.get("field", "receptive")),
-                checked_side(layer.get("side", "inputs")),
-                bool(layer.get("base", False)),
+                {
+                    side: networks[checked_integer(k, "network")]
+                    for side, k in layer["networks"].items()
+                },
+                **{option: layer[option] for option in _OPTIONS if option in layer},
             )
             for name, layer in layers.items()
         }
         weights = {
-            str(name): (str(layer["kind"]), tuple(layer["weight"]))
+            str(name): (str(layer["layout"]), tuple(layer["weight"]))
             for name, layer in layers.items()
         }
         trained, statistics = (

@@ -101,13 +101,6 @@ def _whole(value: Tensor) -> Tensor:
     return whole
 
 
-def plain_class(module: nn.Module) -> type[nn.Module]:
-    """Return the original class of a module, from which torch.distributed may derive another."""
-    first, *others = type(module).__bases__
-    derived = others and first.__module__.startswith("torch.distributed.")
-    return others[0] if derived else type(module)
-
-
 class Writers:
     """The choice of the process that writes a distributed model, and synchronisation with it.
 

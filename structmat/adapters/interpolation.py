@@ -14,8 +14,8 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
+from structmat.adapters.adapted_layer import ONLY, AdaptedLayer
 from structmat.adapters.distributed import check_whole
-from structmat.adapters.layouts import Adapter
 from structmat.errors import StructmatError, checked_integer, suggest
 from structmat.nn.orthogonal_layer import Orthogonal
 
@@ -56,7 +56,7 @@ def path(
     >>> from structmat.adapters import adapt, path
     >>> model = adapt(nn.Sequential(nn.Linear(2, 1, bias=False)), "butterfly")
     >>> _ = nn.init.ones_(model[0].rotation.generators[0])  # a rotation by 90°
-    >>> _ = model[0].base.weight.data.copy_(torch.tensor([[2**0.5, 0.0]]))
+    >>> _ = model[0].base_layer.weight.data.copy_(torch.tensor([[2**0.5, 0.0]]))
     >>> for t, halfway in path(model, [0, 0.5]):
     ...     print(t, [round(w, 3) for w in halfway[0].weight[0].tolist()])
     0.0 [1.414, 0.0]
@@ -177,11 +177,11 @@ class _Movable(Protocol):
 
 
 @dataclass(frozen=True)
-class _Adapted:
-    """A layer adapted by `adapt`, whose rotation is replaced."""
+class _Replaced:
+    """A layer adapted by `adapt`, whose rotations are replaced."""
 
-    adapter: Adapter
-    rotation: Orthogonal
+    layer: AdaptedLayer
+    rotations: Mapping[str, Orthogonal]  # by the attribute of the layer that holds them
     scale: nn.Parameter | None
 
     @torch.no_grad()
@@ -189,23 +189,28 @@ class _Adapted:
         if t == 1:
             self.restore()
             return
-        self.adapter.rotation = self.rotation.interpolate(t)
+        self._put({side: rotation.interpolate(t) for side, rotation in self.rotations.items()})
         if self.scale is not None:
-            self.adapter.scale = nn.Parameter(1 + t * (self.scale - 1))
+            self.layer.structmat_scale[ONLY] = nn.Parameter(1 + t * (self.scale - 1))
 
     def keep(self, stages: list[int] | slice) -> None:
-        self.adapter.rotation = self.rotation.keep(stages)
+        self._put({side: rotation.keep(stages) for side, rotation in self.rotations.items()})
 
     def restore(self) -> None:
-        self.adapter.rotation = self.rotation
-        self.adapter.scale = self.scale
+        self._put(self.rotations)
+        if self.scale is not None:
+            self.layer.structmat_scale[ONLY] = self.scale
+
+    def _put(self, rotations: Mapping[str, Orthogonal]) -> None:
+        for side, rotation in rotations.items():
+            getattr(self.layer, side)[ONLY] = rotation
 
 
 @dataclass(frozen=True)
-class _Tuned:
-    """A layer of `structmat.peft`, which supports powers and stages itself."""
+class _Set:
+    """A layer of PEFT, whose rotations are set to a power and to stages, since files have all."""
 
-    layer: Any
+    layer: AdaptedLayer
     powers: Mapping[str, float]
     stages: list[tuple[Any, Any]]  # each rotation with the stages it keeps
 
@@ -218,45 +223,39 @@ class _Tuned:
             self.layer.keep_stages(name, stages)
 
     def restore(self) -> None:
-        for name, power in self.powers.items():
-            self.layer.set_scale(name, power)
+        self.move(1)
         for rotation, kept in self.stages:
             rotation.set_stages(kept)
-
-
-def is_tuned(module: nn.Module) -> bool:
-    """Return whether a module is a layer of `structmat.peft`, without importing PEFT."""
-    return hasattr(type(module), "keep_stages")
 
 
 def _movable(model: nn.Module, adapter_name: str | None) -> dict[str, _Movable]:
     """Return the adapters of a model that can be interpolated, by the name of the layer."""
     found: dict[str, _Movable] = {}
-    names: set[str] = set()
-    for place, module in model.named_modules():
-        if isinstance(module, Adapter) or is_tuned(module):
-            if module.merged:
-                raise StructmatError(
-                    f"{place}: its adapter is merged, so it cannot be interpolated; unmerge the"
-                    " model first"
-                )
-            if isinstance(module, Adapter):
-                if adapter_name is None:
-                    found[place] = _Adapted(module, module.rotation, module.scale)
-                continue
-            layer: Any = module
-            names.update(layer.structmat_power)
-            wanted = layer.active_adapters if adapter_name is None else [adapter_name]
-            powers = {n: layer.structmat_power[n] for n in layer.acting(wanted)}
-            if powers:
-                kept = [(rotation, rotation.kept) for n in powers for rotation in layer.turns(n)]
-                found[place] = _Tuned(layer, powers, kept)
+    known: set[str] = set()
+    for place, layer in model.named_modules():
+        if not isinstance(layer, AdaptedLayer):
+            continue
+        if layer.merged:
+            raise StructmatError(
+                f"{place}: its adapter is merged, so it cannot be interpolated; unmerge the model"
+                " first"
+            )
+        known.update(layer.structmat_power)
+        names = layer.acting(None if adapter_name is None else [adapter_name])
+        if not names:
+            continue
+        if layer.saves_networks:
+            found[place] = _Replaced(layer, layer.by_side(), layer.scale)
+        else:
+            powers = {name: layer.structmat_power[name] for name in names}
+            kept: list[Any] = [rotation for name in names for rotation in layer.rotations(name)]
+            found[place] = _Set(layer, powers, [(rotation, rotation.kept) for rotation in kept])
     if not found:
         called = "" if adapter_name is None else f" called {adapter_name!r}"
         raise StructmatError(
             f"the model has no adapters{called} that could be interpolated"
-            f"{suggest(adapter_name or '', names) if names else '; adapt it first'}"
+            f"{suggest(adapter_name or '', known) if known else '; adapt it first'}"
         )
-    if any(isinstance(part, _Adapted) for part in found.values()):
+    if any(isinstance(part, _Replaced) for part in found.values()):
         check_whole(model, "take a part of")
     return found

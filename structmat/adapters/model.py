@@ -2,30 +2,19 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Container, Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Container, Iterable, Mapping
+from typing import Any
 
-import numpy as np
 from torch import nn
 
+from structmat.adapters.adapted_experts import AdaptedExperts
+from structmat.adapters.adapted_layer import ONLY, AdaptedLayer, all_or_none
 from structmat.adapters.distributed import check_whole, plain_name, renewed, unwrapped
-from structmat.adapters.layouts import (
-    Adapter,
-    Experts,
-    Layer,
-    QuantisedLinearAdapter,
-    Stack,
-    StackAdapter,
-    checked_field,
-    checked_side,
-    kind_for,
-    named_layers,
-)
+from structmat.adapters.layouts import Layer, Stack, named_layers
 from structmat.adapters.layouts.quantised import settings_of
+from structmat.adapters.recipes import Recipe, Topology, checked_layout, recipes_for
 from structmat.adapters.retying import guard_ties
-from structmat.adapters.selection import ALL_LINEAR, Targets, compiled, matching, select
+from structmat.adapters.selection import ALL_LINEAR, Targets, matching, select
 from structmat.adapters.shared_weights import (
     biases,
     check_apart,
@@ -34,33 +23,9 @@ from structmat.adapters.shared_weights import (
     slots_in,
     untie,
 )
-from structmat.errors import StructmatError, WidthError
-from structmat.families import Family
-from structmat.families import topology as topologies
-from structmat.networks.network import Network
-from structmat.networks.stage import Bank, Stage
-from structmat.nn.offloading import is_offloaded
-from structmat.nn.orthogonal_layer import checked_dropout
-
-Topology: TypeAlias = str | Family | Network | Callable[[int], Network]
+from structmat.errors import StructmatError
 
 _TRAINED = "_structmat_trained"  # the attribute that marks a module as trained whole
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The specification of the adapter of one layer."""
-
-    network: Network
-    parametrization: str = "cayley"
-    scale: bool = False
-    bias: bool = False
-    dropout: tuple[float, float] = (0.0, 0.0)
-    reduced: bool = False
-    field: str = "receptive"
-    side: str = "inputs"
-    base: bool = False  # whether the layer's own weight is saved with the adapter
-    plan: str = "auto"
 
 
 def adapt(
@@ -96,9 +61,9 @@ def adapt(
     topology_pattern : dict of regular expression → topology, optional
         Other topologies for some layers. A pattern must match the name, or the name without
         some leading parts; the first match applies.
-    side : {"inputs", "outputs"}
-        Whether to rotate the inputs of each layer, as OFT and BOFT do, or its outputs, as LyCORIS
-        does.
+    side : {"inputs", "outputs", "both"}
+        Whether to rotate the inputs of each layer, as OFT and BOFT do, its outputs, as LyCORIS
+        does, or both, each by its own network.
     parametrization : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
         The parametrization of the blocks; see `Orthogonal`.
     scale, bias : bool
@@ -121,7 +86,7 @@ def adapt(
     Returns
     -------
     nn.Module
-        The model, or an `Adapter` if the model itself is the only layer to adapt.
+        The model, or an `AdaptedLayer` if the model itself is the only layer to adapt.
 
     Raises
     ------
@@ -140,26 +105,21 @@ def adapt(
      "Orthogonal(width=16, depth=2, parameters=48, parametrization='cayley')"]
     """
     _check_model(model)
-    chosen = select(model, target_modules, exclude_modules)
-    choose = _chooser(
-        topology, topology_pattern or {}, chosen, checked_field(field), checked_side(side)
+    selected = select(model, target_modules, exclude_modules)
+    recipes = recipes_for(
+        selected,
+        topology,
+        topology_pattern or {},
+        side=side,
+        parametrization=parametrization,
+        scale=scale,
+        bias=bias,
+        dropout=dropout,
+        reduced=reduced,
+        field=field,
+        plan=plan,
     )
-    dropout = checked_dropout(dropout)
-    recipes = {
-        name: Recipe(
-            choose(name, layer),
-            parametrization,
-            scale=scale,
-            bias=bias,
-            dropout=dropout,
-            reduced=reduced,
-            field=field,
-            side=side,
-            plan=plan,
-        )
-        for name, layer in chosen.items()
-    }
-    layers = {c.owner if isinstance(c, Stack) else c for c in chosen.values()}
+    layers = {m.owner if isinstance(m, Stack) else m for m in selected.values()}
     return install(model, recipes, _trained(model, trainable, layers))
 
 
@@ -173,72 +133,87 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
         model is unchanged.
     """
     check_plain(model)
+    layers = dict(named_layers(model, remove_duplicate=False))
+    made = {name: adapted(name, layers[name], recipe) for name, recipe in recipes.items()}
+    return insert(model, made, trained)
+
+
+def insert(model: nn.Module, made: Mapping[str, AdaptedLayer], trained: Iterable[str]) -> nn.Module:
+    """Insert layers with adapters by name, and freeze everything else except the given modules.
+
+    Raises
+    ------
+    StructmatError
+        If the model is sharded, or trained parameters are shared with frozen ones. The model is
+        unchanged.
+    """
     check_whole(model, "adapt")
     layers = dict(named_layers(model, remove_duplicate=False))
     trained = list(trained)
-    _check_shared(model, layers, recipes, trained)
-    made: list[Adapter] = []
-    for name, recipe in recipes.items():
-        layer = layers[name]
-        kind = kind_for(layer, recipe.field)
-        assert kind is not None, name  # ensured by `select` and `mismatches`
-        try:
-            made.append(
-                kind(
-                    layer,
-                    recipe.network,
-                    side=recipe.side,
-                    parametrization=recipe.parametrization,
-                    scale=recipe.scale,
-                    bias=recipe.bias,
-                    dropout=recipe.dropout,
-                    reduced=recipe.reduced,
-                    plan=recipe.plan,
-                )
-            )
-        except StructmatError as error:
-            raise type(error)(f"{name}: {error}") from None
-    new = _in_place_of(model, made)
+    _check_shared(model, layers, made, trained)
+    new = _in_place_of(model, made.values())
     for parameter in model.parameters():
         parameter.requires_grad_(False)  # noqa: FBT003 (torch's signature)
     for name in trained:
         setattr(layers[name], _TRAINED, True)
         for parameter in layers[name].parameters():
             parameter.requires_grad_(parameter.is_floating_point() or parameter.is_complex())
-    for adapter, recipe in zip(made, recipes.values(), strict=True):
-        adapter.saves_base = recipe.base
-        if adapter.trains_bias and adapter.bias is not None:
-            adapter.bias.requires_grad_()
-        if isinstance(adapter, QuantisedLinearAdapter):
-            adapter.requantise = settings_of(model)
-    model = _replace(model, new)
-    guard_ties(model, Adapter)
+    for layer in made.values():
+        layer.requantise = settings_of(model)
+        if layer.trains_bias:
+            if not isinstance(layer.bias, nn.Parameter):  # a plain tensor in HQQ
+                layer.base_layer.bias = nn.Parameter(layer.bias.detach())
+            layer.bias.requires_grad_()
+    model = replaced(model, new)
+    guard_ties(model, AdaptedLayer)
     return model
 
 
+def adapted(name: str, layer: Layer, recipe: Recipe) -> AdaptedLayer:
+    """Return a layer with one adapter, without changing the layer.
+
+    Raises
+    ------
+    StructmatError
+        If the recipe does not fit the layer, which the message names.
+    """
+    layout = checked_layout(
+        name, layer, recipe.field, outputs="outputs" in recipe.networks, scale=recipe.scale
+    )
+    made = AdaptedLayer(layer, layout)
+    try:
+        made.add(ONLY, recipe)
+    except StructmatError as error:
+        raise type(error)(f"{name}: {error}") from None
+    return made
+
+
 def _check_shared(
-    model: nn.Module, layers: Mapping[str, Layer], recipes: Mapping[str, Recipe], whole: list[str]
+    model: nn.Module,
+    layers: Mapping[str, Layer],
+    made: Mapping[str, AdaptedLayer],
+    whole: list[str],
 ) -> None:
     """Raise an error if trained parameters, or embeddings that write, share a frozen tensor."""
     trained = {slot: f"trainable: {n}" for n in whole for slot in slots_in(layers[n])}
-    biased = {name: layers[name] for name, recipe in recipes.items() if recipe.bias}
+    biased = {name: layers[name] for name, layer in made.items() if layer.trains_bias}
     trained |= biases(model, biased, "bias=True")
     check_apart(model, trained)
-    check_norms(model, {name: layers[name] for name in recipes})
+    check_norms(model, {name: layers[name] for name in made})
 
 
-def _in_place_of(model: nn.Module, made: Iterable[Adapter]) -> dict[int, nn.Module]:
-    """Return the replacement of each module by identity: adapters, and `Experts` for experts."""
+def _in_place_of(model: nn.Module, made: Iterable[AdaptedLayer]) -> dict[int, nn.Module]:
+    """Return the replacement of each module by identity: adapted layers and experts."""
     new: dict[int, nn.Module] = {}
     first = same_layers(model)
-    experts: dict[int, tuple[nn.Module, dict[str, StackAdapter]]] = {}
-    for adapter in made:
-        if isinstance(adapter, StackAdapter):
-            stack = adapter.base
-            experts.setdefault(id(stack.owner), (stack.owner, {}))[1][stack.part] = adapter
+    experts: dict[int, tuple[nn.Module, dict[str, AdaptedLayer]]] = {}
+    for layer in made:
+        base = layer.base_layer
+        if isinstance(base, Stack):
+            experts.setdefault(id(base.owner), (base.owner, {}))[1][base.part] = layer
         else:
-            new |= {m: adapter for m, layer in first.items() if layer is adapter.base}
-    return new | {key: Experts(owner, parts) for key, (owner, parts) in experts.items()}
+            new |= {m: layer for m, same in first.items() if same is base}
+    return new | {key: AdaptedExperts(owner, parts) for key, (owner, parts) in experts.items()}
 
 
 def trained_whole(model: nn.Module) -> dict[str, nn.Module]:
@@ -262,8 +237,8 @@ def check_plain(model: nn.Module) -> None:
         )
 
 
-def adapters(model: nn.Module) -> dict[str, Adapter]:
-    """Return the adapters of a model, by the name of the layer.
+def adapters(model: nn.Module) -> dict[str, AdaptedLayer]:
+    """Return the layers of a model that have adapters, by name.
 
     Examples
     --------
@@ -271,7 +246,7 @@ def adapters(model: nn.Module) -> dict[str, Adapter]:
     ['0']
     """
     _check_model(model)
-    return {name: m for name, m in model.named_modules() if isinstance(m, Adapter)}
+    return {name: m for name, m in model.named_modules() if isinstance(m, AdaptedLayer)}
 
 
 def _check_model(model: Any) -> None:
@@ -307,44 +282,26 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
       (0): Linear(in_features=4, out_features=4, bias=True)
     )
     """
-    found = _some(model)
+    found = own_adapters(model)
     check_whole(model, "merge")
-    check_loaded(model)
-    weights = []
-    for name, adapter in found.items():
-        try:
-            weights.append(None if adapter.merged else adapter.merged_weight())
-        except StructmatError as error:
-            raise StructmatError(f"{name}: {error}") from None
-    for adapter, weight in zip(found.values(), weights, strict=True):
-        if weight is not None:
-            adapter.set_weight(weight)
+    with all_or_none(found, None):
+        for name, layer in found.items():
+            try:
+                if not layer.merged:
+                    layer.merge_adapters()
+            except StructmatError as error:
+                raise StructmatError(f"{name}: {error}") from None
     if not unload:
         return model
     for module in trained_whole(model).values():
         delattr(module, _TRAINED)
-    put: list[Layer] = [m for m in model.modules() if isinstance(m, Adapter | Experts)]
-    model = _replace(model, {id(m): m.base for m in put if not isinstance(m, StackAdapter)})
+    put: list[Layer] = [m for m in model.modules() if isinstance(m, AdaptedLayer | AdaptedExperts)]
+    model = replaced(
+        model, {id(m): m.base_layer for m in put if not isinstance(m.base_layer, Stack)}
+    )
     untie(model)
     guard_ties(model)
     return model
-
-
-def check_loaded(model: nn.Module) -> None:
-    """Raise an error if accelerate offloads adapted weights, as it would restore the old ones.
-
-    Raises
-    ------
-    StructmatError
-        If a layer with an adapter is offloaded.
-    """
-    for name, adapter in adapters(model).items():
-        if is_offloaded(adapter.base):
-            raise StructmatError(
-                f"{name}: its weight is offloaded, and the old weight would replace a merged one;"
-                " call merge(model, unload=True) before offloading, or first remove the hooks with"
-                " accelerate.hooks.remove_hook_from_submodules(model)"
-            )
 
 
 def unmerge(model: nn.Module) -> nn.Module:
@@ -355,28 +312,41 @@ def unmerge(model: nn.Module) -> nn.Module:
     StructmatError
         If the model has no adapters.
     """
-    for adapter in _some(model).values():
-        adapter.restore_weight()
+    for layer in own_adapters(model).values():
+        layer.restore()
     return model
 
 
-def _some(model: nn.Module) -> dict[str, Adapter]:
+def own_adapters(model: nn.Module) -> dict[str, AdaptedLayer]:
+    """Return the layers that `adapt` adapted, by name.
+
+    Raises
+    ------
+    StructmatError
+        If there are none, or PEFT added them.
+    """
     found = adapters(model)
     if not found:
         raise StructmatError(
             "the model has no adapters: adapt it first (an unloaded one cannot be unmerged)"
         )
+    foreign = next((name for name, layer in found.items() if not layer.saves_networks), None)
+    if foreign is not None:
+        raise StructmatError(
+            f"{foreign} was adapted by PEFT: use PEFT's merge_adapter, unmerge_adapter,"
+            " merge_and_unload and save_pretrained"
+        )
     return found
 
 
-def _replace(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
-    """Replace modules, given by identity, wherever they occur in the model."""
+def replaced(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
+    """Replace modules, given by identity, wherever they occur except in their replacements."""
     if id(model) in new:
         return new[id(model)]
     for module in list(model.modules()):
         for name, child in list(module._modules.items()):  # named_children skips shared ones
-            if id(child) in new:
-                setattr(module, name, new[id(child)])
+            if id(child) in new and module is not new[id(child)]:
+                module._modules[name] = new[id(child)]
                 renewed(module)
     return model
 
@@ -394,84 +364,3 @@ def _trained(model: nn.Module, trainable: Targets, layers: Container[nn.Module])
             " or trained whole: exclude it from one of the two"
         )
     return list(picked)
-
-
-def _chooser(
-    topology: Topology,
-    patterns: Mapping[str, Topology],
-    layers: Mapping[str, Layer],
-    field: str,
-    side: str,
-) -> Callable[[str, Layer], Network]:
-    """Return the function (name, layer) → network, which shares networks between equal layers."""
-    rules = {pattern: compiled(pattern, "topology_pattern") for pattern in patterns}
-    for pattern, rule in rules.items():
-        if not any(fits(rule, name) for name in layers):
-            raise StructmatError(
-                f"topology_pattern: {pattern!r} matches none of the adapted layers, such as"
-                f" {next(iter(layers))}"
-            )
-    builders = {None: builder(topology)} | {p: builder(t) for p, t in patterns.items()}
-    made: dict[tuple[str | None, int, int], Network] = {}
-    verb = "reads" if side == "inputs" else "has"
-
-    def choose(name: str, layer: Layer) -> Network:
-        pattern = next((p for p, rule in rules.items() if fits(rule, name)), None)
-        kind = kind_for(layer, field)
-        assert kind is not None
-        groups = kind.copies(layer)
-        width = kind.turned_width(layer, side) // groups
-        key = (pattern, width, groups)
-        if key not in made:
-            try:
-                made[key] = side_by_side(builders[pattern](width), groups)
-            except WidthError as error:
-                raise WidthError(
-                    f"{name} {verb} {width} {side}: {error}; select another network for it with"
-                    " topology_pattern, or exclude it with exclude_modules"
-                ) from None
-        return made[key]
-
-    return choose
-
-
-def fits(rule: re.Pattern[str], name: str) -> bool:
-    """Return whether a pattern matches the name, or the name without some leading parts."""
-    parts = name.split(".")
-    return any(rule.fullmatch(".".join(parts[k:])) for k in range(len(parts)))
-
-
-def builder(topology: Topology) -> Callable[[int], Network]:
-    """Return the function width → straight network of a topology."""
-    rule = topologies.rule(topology)
-
-    def build(width: int) -> Network:
-        net: Any = rule(width)
-        if not isinstance(net, Network):
-            raise StructmatError(f"{topology!r} returned {net!r}: it must return a Network")
-        if net.width != width:
-            raise WidthError(f"the network has width {net.width}")
-        return net.straightened().network
-
-    return build
-
-
-def side_by_side(net: Network, copies: int) -> Network:
-    """Return copies of a straight network side by side, in as many banks as one copy.
-
-    Examples
-    --------
-    >>> side_by_side(Network.of(2, [[[0, 1]]]), 3).banks
-    (Bank(3 switches of radix 2),)
-    """
-    if copies == 1:
-        return net
-    shift = np.arange(copies)[:, None, None] * net.width
-    width = net.width * copies
-    return Network(
-        width,
-        [
-            Stage(width, [Bank((b.reads + shift).reshape(-1, b.radix)) for b in stage.banks])
-            for stage in net.stages
-        ],
-    )

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
+from structmat.adapters.adapted_layer import ONLY, PREFIX, SCALE, AdaptedLayer
 from structmat.adapters.distributed import plain_name, unwrapped
-from structmat.adapters.layouts import Adapter, Layer, is_rotated, kind_for, named_layers
-from structmat.adapters.model import Recipe, adapters, trained_whole
+from structmat.adapters.layouts import Layer, is_rotated, layout_for, named_layers
+from structmat.adapters.model import adapted, adapters, trained_whole
+from structmat.adapters.recipes import Recipe
 from structmat.adapters.shared_weights import names_of_layers
 from structmat.errors import StructmatError, require
 from structmat.nn.offloading import is_empty, is_offloaded, loaded
 from structmat.nn.orthogonal_layer import generator_shapes
 
-BASE = "base.weight"  # a layer's own weight, if the file contains it
+BIAS = "bias"
+BASE = "base_layer.weight"  # a layer's own weight, if the file contains it
+BROKEN = "contains NaN or infinity"
 _NOWHERE = (
     "has its parameters on the meta device, where loaded values would be lost; load the adapter"
     " before offloading, or give the model its weights first"
@@ -37,9 +41,9 @@ class Saved:
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
     """Return the tensors to be saved, by their names in the adapted model without wrappers."""
     found = {}
-    for full, adapter in adapters(unwrapped(model)).items():
+    for full, layer in adapters(unwrapped(model)).items():
         name = plain_name(full)
-        for part, value in _adapter_tensors(adapter).items():
+        for part, value in _adapter_tensors(layer).items():
             found[f"{name}.{part}" if name else part] = value
     for name, module in trained_whole(model).items():
         found |= _state(name, module)
@@ -67,7 +71,7 @@ def _statistics(name: str, module: nn.Module) -> dict[str, Tensor]:
     return {prefix + key: value for key, value in module.named_buffers(recurse=False)}
 
 
-def check_uncut(found: Mapping[str, Adapter]) -> None:
+def check_uncut(found: Mapping[str, AdaptedLayer]) -> None:
     """Raise an error for adapters whose parameters are sharded outside of the modules.
 
     Raises
@@ -75,18 +79,18 @@ def check_uncut(found: Mapping[str, Adapter]) -> None:
     StructmatError
         If generators do not have their full shape.
     """
-    for name, adapter in found.items():
-        rotation = adapter.rotation
-        shapes = generator_shapes(rotation.network, reduced=rotation.reduced)
-        for values, shape in zip(rotation.generators, shapes, strict=True):
-            if tuple(values.shape) != shape:
-                raise StructmatError(
-                    f"{name}: generators of shape {tuple(values.shape)} instead of {shape}:"
-                    " the parameters are sharded (FSDP1, DeepSpeed ZeRO-3); save within"
-                    " FullyShardedDataParallel.summon_full_params(model) or"
-                    " deepspeed.zero.GatheredParameters(list(model.parameters())), entered by every"
-                    " process"
-                )
+    for name, layer in found.items():
+        for rotation in layer.rotations():
+            shapes = generator_shapes(rotation.network, reduced=rotation.reduced)
+            for values, shape in zip(rotation.generators, shapes, strict=True):
+                if tuple(values.shape) != shape:
+                    raise StructmatError(
+                        f"{name}: generators of shape {tuple(values.shape)} instead of {shape}: the"
+                        " parameters are sharded (FSDP1, DeepSpeed ZeRO-3); save within"
+                        " FullyShardedDataParallel.summon_full_params(model) or"
+                        " deepspeed.zero.GatheredParameters(list(model.parameters())), entered by"
+                        " every process"
+                    )
 
 
 def diverged(value: Tensor) -> bool:
@@ -105,91 +109,128 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None =
     return data
 
 
-def _adapter_tensors(adapter: Adapter) -> dict[str, Tensor]:
+def recipe_of(layer: AdaptedLayer) -> Recipe:
+    """Return the recipe of a layer that `adapt` adapted, with the stages that it has now."""
+    rotations = layer.by_side()
+    first = next(iter(rotations.values()))
+    return Recipe(
+        {side.removeprefix(PREFIX): rotation.network for side, rotation in rotations.items()},
+        first.parametrization,
+        layer.scale is not None,
+        layer.trains_bias,
+        first.dropout,
+        first.reduced,
+        layer.layout.field,
+        layer.saves_base,
+    )
+
+
+def _adapter_tensors(layer: AdaptedLayer) -> dict[str, Tensor]:
     found: dict[str, Tensor] = {
-        f"rotation.generators.{k}": g for k, g in enumerate(adapter.rotation.generators())
+        f"{side}.generators.{k}": values
+        for side, rotation in layer.by_side().items()
+        for k, values in enumerate(rotation.generators())
     }
-    with loaded(adapter), loaded(adapter.base):
-        if adapter.scale is not None:
-            found["scale"] = adapter.scale
-        if adapter.trains_bias and adapter.bias is not None:
-            found["bias"] = adapter.bias
-        if adapter.saves_base:
-            found[BASE] = adapter.base.weight if adapter._plain is None else adapter._plain
+    if layer.scale is not None:
+        found[SCALE] = layer.structmat_scale()[ONLY]
+    with loaded(layer.base_layer):
+        if layer.trains_bias:
+            found[BIAS] = layer.bias
+        if layer.saves_base:
+            found[BASE] = layer.own
     return found
 
 
-def mismatches(model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]) -> list[str]:
-    """Return a message for each mismatch between a saved adapter and a model."""
+def fitted(
+    model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]
+) -> tuple[dict[str, AdaptedLayer], list[str]]:
+    """Return layers adapted as in a file by name, and a message for each mismatch with a model."""
     layers: dict[str, Layer] = dict(named_layers(model, remove_duplicate=False))
     wrong = _other_sharing(model, saved)
-    shapes: dict[str, tuple[int, ...]] = {}
-    misfits = []
+    made: dict[str, AdaptedLayer] = {}
+    expected: dict[str, Tensor] = {}
     for name, recipe in saved.recipes.items():
         layer = layers.get(name)
-        kind = None if layer is None else kind_for(layer, recipe.field)
+        layout = None if layer is None else layout_for(layer, recipe.field)
+        theirs, shape = saved.weights[name]
         if layer is None:
             wrong.append(f"layer {name} is not in the model")
-        elif kind is None:
+        elif layout is None:
             wrong.append(f"layer {name} is a {type(layer).__name__}, which cannot be adapted")
-        elif (kind.__name__, kind.weight_shape(layer)) != saved.weights[name]:
-            theirs, shape = saved.weights[name]
+        elif (layout.__name__, layout.weight_shape(layer)) != (theirs, shape):
             wrong.append(
-                f"layer {name} has a weight of shape {kind.weight_shape(layer)} for"
-                f" {kind.__name__}, the saved one {shape} for {theirs}"
+                f"layer {name} has a weight of shape {layout.weight_shape(layer)} for"
+                f" {layout.__name__}, the saved one {shape} for {theirs}"
                 + (f"; call model.resize_token_embeddings({shape[0]})" if recipe.base else "")
-            )
-        elif (width := kind.turned_width(layer, recipe.side)) != recipe.network.width:
-            has = "reads" if recipe.side == "inputs" else "has"
-            wrong.append(
-                f"layer {name} {has} {width} {recipe.side}, the saved one {recipe.network.width}"
             )
         elif is_empty(layer) and (recipe.bias or not is_offloaded(layer)):
             wrong.append(f"layer {name} {_NOWHERE}")
         else:
+            try:
+                made[name] = adapted(name, layer, recipe)
+            except StructmatError as error:
+                wrong.append(f"layer {error}")
+                continue
             prefix = f"{name}." if name else ""
-            shapes |= {prefix + k: v for k, v in _expected_shapes(kind, layer, recipe).items()}
-            continue
-        misfits.append(f"{name}.")
-    finite = set(shapes)
+            expected |= {prefix + k: v for k, v in _adapter_tensors(made[name]).items()}
+    unfit = [f"{name}." for name in saved.recipes if name not in made]
     whole = [(name, _state) for name in saved.trained]
     whole += [(name, _statistics) for name in saved.statistics]
     for name, tensors_of in whole:
         module = layers.get(name)
         if module is None:
             wrong.append(f"{name} is not in the model")
-            misfits.append(f"{name}.")
+            unfit.append(f"{name}.")
         elif tensors_of is _state and any(
             layers[n] in module.modules() for n in saved.recipes if n in layers
         ):
             wrong.append(f"{name} is trained whole in the file, but contains an adapted layer")
         elif any(map(is_empty, module.modules())):
             wrong.append(f"{name} {_NOWHERE}")
-            misfits.append(f"{name}.")
+            unfit.append(f"{name}.")
         else:
-            found = tensors_of(name, module)
-            shapes |= {key: tuple(value.shape) for key, value in found.items()}
-            finite |= {key for key, value in found.items() if isinstance(value, nn.Parameter)}
-    for name, shape in shapes.items():
-        if name not in tensors:
-            wrong.append(f"{name} is not in the file")
-        elif tuple(tensors[name].shape) != shape:
-            wrong.append(
-                f"{name} has shape {tuple(tensors[name].shape)} in the file, {shape} in the model"
-            )
-        elif name in finite and not is_rotated(tensors[name].dtype):
-            wrong.append(
-                f"{name} has dtype {tensors[name].dtype} in the file; parameters must be real"
-                " floating point of at least 16 bits"
-            )
-        elif name in finite and not torch.isfinite(tensors[name]).all():
-            wrong.append(f"{name} contains NaN or infinity")
-    wrong += [
-        f"{name} is in the file, but not in the model"
-        for name in tensors
-        if name not in shapes and not name.startswith(tuple(misfits))
+            expected |= tensors_of(name, module)
+    others = misfits(tensors, expected, _parameters(expected))
+    return made, wrong + [
+        said
+        for name, said in others.items()
+        if name in expected or not name.startswith(tuple(unfit))
     ]
-    return wrong
+
+
+def _parameters(tensors: Mapping[str, Tensor]) -> set[str]:
+    """Return the names of those tensors that are parameters."""
+    return {name for name, value in tensors.items() if isinstance(value, nn.Parameter)}
+
+
+def misfits(
+    tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], trained: Container[str]
+) -> dict[str, str]:
+    """Return a message for each tensor of a file that does not fit those of a model, by name.
+
+    Parameters
+    ----------
+    tensors : mapping from a name to a tensor of the file
+    expected : mapping from a name to a tensor of the model
+    trained : container of names
+        Those of parameters, which must be finite and of a dtype that can be trained.
+    """
+    wrong = {}
+    for name, own in expected.items():
+        value, shape = tensors.get(name), tuple(own.shape)
+        if value is None:
+            wrong[name] = f"{name} is not in the file"
+        elif tuple(value.shape) != shape:
+            wrong[name] = f"{name} has shape {tuple(value.shape)} in the file, {shape} in the model"
+        elif name in trained and not is_rotated(value.dtype):
+            wrong[name] = (
+                f"{name} has dtype {value.dtype} in the file; parameters must be real floating"
+                " point of at least 16 bits"
+            )
+        elif name in trained and not torch.isfinite(value).all():
+            wrong[name] = f"{name} {BROKEN}"
+    more = (name for name in tensors if name not in expected)
+    return wrong | {name: f"{name} is in the file, but not in the model" for name in more}
 
 
 def _other_sharing(model: nn.Module, saved: Saved) -> list[str]:
@@ -207,20 +248,3 @@ def _other_sharing(model: nn.Module, saved: Saved) -> list[str]:
         if (other := seen.setdefault(names[0], name)) != name:
             wrong.append(f"{other} and {name} are one layer in the model, but two in the file")
     return wrong
-
-
-def _expected_shapes(
-    kind: type[Adapter], layer: Layer, recipe: Recipe
-) -> dict[str, tuple[int, ...]]:
-    shapes: dict[str, tuple[int, ...]] = {
-        f"rotation.generators.{k}": shape
-        for k, shape in enumerate(generator_shapes(recipe.network, reduced=recipe.reduced))
-    }
-    if recipe.scale:
-        shapes["scale"] = (kind.output_width(layer),)
-    bias = getattr(layer, "bias", None)
-    if recipe.bias and bias is not None:
-        shapes["bias"] = tuple(bias.shape)
-    if recipe.base:
-        shapes[BASE] = kind.weight_shape(layer)
-    return shapes

@@ -10,7 +10,7 @@ from torch import nn
 
 from structmat._util.text_table import counted
 from structmat.adapters.distributed import plain_name, unwrapped
-from structmat.adapters.layouts import Layer, LinearAdapter, kind_for, named_layers
+from structmat.adapters.layouts import Layer, LinearLayout, layout_for, named_layers
 from structmat.adapters.shared_weights import same_layers
 from structmat.errors import StructmatError, suggest
 
@@ -54,16 +54,16 @@ def select(
         (name, same.get(id(layer), layer))
         for name, layer in named_layers(model, remove_duplicate=False)
     ]
-    layers = {name: m for name, m in every if kind_for(m) is not None}
+    layers = {name: m for name, m in every if layout_for(m) is not None}
     if isinstance(targets, str) and targets == ALL_LINEAR:
         heads = {id(same[head]) for head in _heads(model) if head in same}
-        chosen = {
+        selected = {
             name: layer
             for name, layer in layers.items()
             if _is_linear(layer) and id(layer) not in heads
         }
     else:
-        chosen = matching(layers, targets, "target_modules")
+        selected = matching(layers, targets, "target_modules")
     if exclude is not None:
         left_out = matching(layers, exclude, "exclude_modules")
         if not left_out:
@@ -72,13 +72,13 @@ def select(
                 f" {_listed(layers)}"
             )
         out = {id(layer) for layer in left_out.values()}
-        chosen = {name: layer for name, layer in chosen.items() if id(layer) not in out}
-    if not chosen:
+        selected = {name: layer for name, layer in selected.items() if id(layer) not in out}
+    if not selected:
         raise StructmatError(
             f"target_modules={targets!r}, exclude_modules={exclude!r}: no layer is left to adapt;"
             f" this model has {_listed(layers)}{_if_a_name(targets, layers)}"
         )
-    picked = {id(layer) for layer in chosen.values()}
+    picked = {id(layer) for layer in selected.values()}
     first: dict[int, str] = {}
     for name, layer in every:
         first.setdefault(id(layer), name)
@@ -86,13 +86,13 @@ def select(
 
 
 def _is_linear(layer: Layer) -> bool:
-    kind = kind_for(layer)
-    return kind is not None and issubclass(kind, LinearAdapter)
+    layout = layout_for(layer)
+    return layout is not None and issubclass(layout, LinearLayout)
 
 
 def _if_a_name(targets: Targets, layers: Mapping[str, Layer]) -> str:
     """Return a hint if a string, which is a regular expression, is the end of some names."""
-    if not isinstance(targets, str) or not any(_ends(name, targets) for name in layers):
+    if not isinstance(targets, str) or not any(ends_with(name, targets) for name in layers):
         return ""
     return (
         f"; a string is a regular expression that matches full names, use [{targets!r}] to match"
@@ -112,14 +112,14 @@ def matching(items: Mapping[str, T], names: Targets, option: str) -> dict[str, T
         pattern = compiled(names, option)
         return {name: item for name, item in items.items() if pattern.fullmatch(name)}
     for wanted in names:
-        if not any(_ends(name, wanted) for name in items):
+        if not any(ends_with(name, wanted) for name in items):
             tails = {name.rsplit(".", 1)[-1] for name in items}
             others = f"there are {', '.join(sorted(tails))}"
             raise StructmatError(
                 f"{option}: {wanted!r} matches no selectable layer of this model"
                 f"{suggest(str(wanted), tails | set(items), far=others) if items else ''}"
             )
-    return {n: item for n, item in items.items() if any(_ends(n, wanted) for wanted in names)}
+    return {n: item for n, item in items.items() if any(ends_with(n, wanted) for wanted in names)}
 
 
 def compiled(pattern: str, option: str) -> re.Pattern[str]:
@@ -139,7 +139,14 @@ def compiled(pattern: str, option: str) -> re.Pattern[str]:
         ) from None
 
 
-def _ends(name: str, wanted: str) -> bool:
+def ends_with(name: str, wanted: str) -> bool:
+    """Return whether a name is the wanted one, possibly after leading parts.
+
+    Examples
+    --------
+    >>> ends_with("encoder.query", "query"), ends_with("encoder.subquery", "query")
+    (True, False)
+    """
     return name == wanted or name.endswith(f".{wanted}")
 
 

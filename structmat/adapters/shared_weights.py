@@ -11,8 +11,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator, Mapping
+from itertools import combinations
+from types import SimpleNamespace
 from typing import Any, TypeAlias
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -47,7 +50,12 @@ def shared_tensors(tensors: Mapping[Any, Tensor]) -> list[list[Any]]:
             homes.setdefault(home, []).append(key)
     groups = [keys for keys in same.values() if len(keys) > 1]
     for keys in homes.values():
-        groups += [[*same[a], *same[b]] for a, b in _overlapping({k: tensors[k] for k in keys})]
+        views = {key: _view(tensors[key]) for key in keys}
+        groups += [
+            [*same[a], *same[b]]
+            for a, b in combinations(keys, 2)
+            if np.shares_memory(views[a], views[b])
+        ]
     return groups
 
 
@@ -59,43 +67,17 @@ def _storage(tensor: Tensor) -> tuple[str, int] | None:
     return (str(tensor.device), address) if address and tensor.numel() else None
 
 
-def _overlapping(tensors: Mapping[Any, Tensor]) -> list[tuple[Any, Any]]:
-    """Return the pairs of tensors of one storage that have a byte in common."""
-    extents = {key: _extent(tensor) for key, tensor in tensors.items()}
-    order = {key: k for k, key in enumerate(tensors)}
-    by_start = sorted(tensors, key=lambda key: extents[key])
-    found = []
-    for k, one in enumerate(by_start):
-        for other in by_start[k + 1 :]:
-            if extents[other][0] >= extents[one][1]:
-                break
-            if _overlap(tensors[one], tensors[other], extents[one][1] + extents[other][1]):
-                found.append(
-                    (min(one, other, key=order.__getitem__), max(one, other, key=order.__getitem__))
-                )
-    return sorted(found, key=lambda pair: [order[key] for key in pair])
-
-
-def _overlap(one: Tensor, other: Tensor, size: int) -> bool:
-    if one.is_contiguous() and other.is_contiguous():
-        return True
-    touched = torch.zeros(size, dtype=torch.bool)
-    _bytes_of(one, touched).fill_(True)  # noqa: FBT003 (torch's signature)
-    return bool(_bytes_of(other, touched).any())
-
-
-def _extent(tensor: Tensor) -> tuple[int, int]:
-    """Return the first byte of a tensor in its storage, and one past its last."""
-    size, start = tensor.element_size(), int(tensor.storage_offset())
-    steps = zip(tensor.shape, tensor.stride(), strict=True)
-    last = start + sum((int(n) - 1) * int(step) for n, step in steps)
-    return start * size, (last + 1) * size
-
-
-def _bytes_of(tensor: Tensor, storage: Tensor) -> Tensor:
+def _view(tensor: Tensor) -> np.ndarray[Any, Any]:
+    """Return an array at the addresses of a tensor, which may be on any device: it is not read."""
     size = tensor.element_size()
-    strides = [step * size for step in tensor.stride()]
-    return storage.as_strided((*tensor.shape, size), (*strides, 1), tensor.storage_offset() * size)
+    described = {
+        "data": (tensor.data_ptr(), True),
+        "shape": tuple(tensor.shape),
+        "strides": tuple(step * size for step in tensor.stride()),
+        "typestr": f"|V{size}",
+        "version": 3,
+    }
+    return np.asarray(SimpleNamespace(__array_interface__=described))
 
 
 # One layer under several names -----------------------------------------------------------------

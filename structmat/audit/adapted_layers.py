@@ -1,20 +1,22 @@
-"""Measurement of layers with adapters in memory, both those of `adapt` and those of PEFT."""
+"""Measurement of layers with adapters in memory."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
 
-from structmat.adapters.interpolation import is_tuned
-from structmat.adapters.layouts import Adapter, EmbeddingAdapter, Layer, StackAdapter
-from structmat.adapters.layouts.convolution import ConvolutionAdapter
-from structmat.adapters.layouts.quantised import in_floating_point
+from structmat.adapters.adapted_layer import PREFIX, AdaptedLayer
+from structmat.adapters.layouts import (
+    ConvolutionLayout,
+    EmbeddingLayout,
+    Layer,
+    Layout,
+    StackLayout,
+)
 from structmat.audit.measures import of_rotation, of_weights, rounding_lost, rounding_warning
 from structmat.audit.tables import Row
 from structmat.convert.adaptation import LayerRotation, rotate
@@ -25,105 +27,72 @@ from structmat.nn.precision import without_autocast
 _PEFT = "base_model.model."  # the prefix of the names of layers in a PEFT model
 
 
-class Audited(Protocol):
-    """A layer whose rotations are measured."""
-
-    @property
-    def count(self) -> int:
-        """The number of rotations of the layer."""
-        ...
-
-    def rows(self, most: int) -> Iterator[tuple[str, Row]]:
-        """Yield the measurements of each rotation, by name."""
-        ...
-
-
 def adapted_layers(model: nn.Module) -> list[Audited]:
     """Return the layers of a model that have adapters.
 
     For layers of PEFT, only active adapters are included; several act one after the other.
     """
-    found: list[Audited] = []
-    for name, module in model.named_modules():
-        if isinstance(module, Adapter):
-            found.append(_Adapted(name, module))
-        elif is_tuned(module):
-            tuned = _Tuned(name.removeprefix(_PEFT), module)
-            if tuned.count:
-                found.append(tuned)
-    return found
+    found = [
+        Audited(name.removeprefix(_PEFT), module)
+        for name, module in model.named_modules()
+        if isinstance(module, AdaptedLayer)
+    ]
+    return [layer for layer in found if layer.count]
 
 
-@dataclass(frozen=True)
-class _Adapted:
-    """A layer adapted by `adapt`."""
+class Audited:
+    """A layer whose rotations are measured."""
 
-    name: str
-    adapter: Adapter
-    count: int = 1
-
-    def rows(self, most: int) -> Iterator[tuple[str, Row]]:
-        adapter = self.adapter
-        with _evaluating(adapter), adapter.unmerged():
-            plain = adapter.own_weight.detach()
-            layer_rotation = _rotation(
-                adapter.rotation, adapter.side, adapter.scale, type(adapter), adapter.base
-            )
-            row = _row(layer_rotation, adapter.rotation, adapter.scale)
-            if math.isfinite(row["orthogonality_error"]):
-                merged = adapter.merged_weight()
-                _compare(row, layer_rotation, plain, merged, most)
-                if _is_comparable(type(adapter), adapter.base):
-                    x = _some_inputs(type(adapter), adapter.base, merged)
-                    row["merge_difference"] = _difference(
-                        adapter, x, lambda: adapter.set_weight(merged), adapter.restore_weight
-                    )
-        yield self.name, row
-
-
-class _Tuned:
-    """A layer of `structmat.peft`."""
-
-    def __init__(self, name: str, layer: Layer) -> None:
+    def __init__(self, name: str, layer: AdaptedLayer) -> None:
         self.name = name
         self.layer = layer
-        sides = ("inputs", "outputs")
         self.parts = [
             (adapter, side)
-            for adapter in layer.acting(layer.active_adapters)
-            for side in sides
-            if adapter in getattr(layer, f"structmat_{side}")
+            for adapter in layer.acting()
+            for side in ("inputs", "outputs")
+            if adapter in getattr(layer, PREFIX + side)
         ]
 
     @property
     def count(self) -> int:
+        """The number of rotations of the layer."""
         return len(self.parts)
 
     def rows(self, most: int) -> Iterator[tuple[str, Row]]:
+        """Yield the measurements of each rotation, by name."""
         layer = self.layer
-        held = layer.own if layer.quantised else layer.base_layer
-        weight = (in_floating_point(held) if layer.quantised else layer.own).detach()
-        with _evaluating(layer):
+        with _unmerged(layer):
+            base, weight = layer.base_layer, layer.own_weight.detach()
             for k, (adapter, side) in enumerate(self.parts):
-                rotation: Orthogonal = getattr(layer, f"structmat_{side}")[adapter]
+                rotation: Orthogonal = getattr(layer, PREFIX + side)[adapter]
                 last = self.parts[k + 1 : k + 2] != [(adapter, "outputs")]
                 scale = layer.factors(adapter) if last else None  # applied after both sides
-                layer_rotation = _rotation(rotation, side, scale, layer.kind, held)
+                layer_rotation = _rotation(rotation, side, scale, layer.layout, base)
                 row = _row(layer_rotation, rotation, scale)
                 if math.isfinite(row["orthogonality_error"]):
-                    after = rotate(layer_rotation, weight.cpu()).to(weight)
+                    after = self._after(layer_rotation, weight)
                     _compare(row, layer_rotation, weight, after, most)
                     weight = after
-                    if k == len(self.parts) - 1 and self._is_free:
-                        x = _some_inputs(layer.kind, held, weight)
-                        row["merge_difference"] = _difference(layer, x, layer.merge, layer.unmerge)
+                    if k == len(self.parts) - 1 and self._is_comparable:
+                        x = _some_inputs(layer.layout, base, weight)
+                        row["merge_difference"] = _difference(layer, x)
                 yield self._called(adapter, side), row
 
+    def _after(self, rotation: LayerRotation, weight: Tensor) -> Tensor:
+        """Return the weight after a rotation: the merged one, if it is the only one."""
+        if self.count == 1:
+            return self.layer.merged_weight()
+        return rotate(rotation, weight.cpu()).to(weight)
+
     @property
-    def _is_free(self) -> bool:
+    def _is_comparable(self) -> bool:
+        """Whether unmerged and merged outputs of the layer can be compared.
+
+        Experts always run with the effective weight; lookups modify a table with max_norm.
+        """
         layer = self.layer
-        free = not (layer.merged or layer.disable_adapters)
-        return free and _is_comparable(layer.kind, layer.base_layer)
+        fixed = issubclass(layer.layout, StackLayout) or getattr(layer.base_layer, "max_norm", None)
+        return not (fixed or layer._disable_adapters)
 
     def _called(self, adapter: str, side: str) -> str:
         if len(self.parts) == 1:
@@ -133,7 +102,7 @@ class _Tuned:
 
 
 def _rotation(
-    rotation: Orthogonal, side: str, scale: Tensor | None, kind: type[Adapter], layer: Layer
+    rotation: Orthogonal, side: str, scale: Tensor | None, layout: type[Layout], layer: Layer
 ) -> LayerRotation:
     try:
         blocks = [block.detach().cpu().double() for block in rotation.blocks()]
@@ -146,7 +115,7 @@ def _rotation(
         lambda: blocks,
         side,
         None if scale is None else scale.detach().cpu(),
-        kind=kind.__name__,
+        kind=layout.__name__,
         parametrization=rotation.parametrization,
         layer=layer,
     )
@@ -180,46 +149,39 @@ def _dtype_warning(trained: Sequence[Tensor]) -> list[str]:
 
 
 @contextmanager
-def _evaluating(module: nn.Module) -> Iterator[None]:
-    """Disable dropout within a `with` statement."""
-    training = {part: part.training for part in module.modules()}
-    module.eval()
+def _unmerged(layer: AdaptedLayer) -> Iterator[None]:
+    """Restore the original weight and disable dropout within a `with` statement."""
+    training = {part: part.training for part in layer.modules()}
+    merged = list(layer.merged_adapters)
+    layer.restore()
+    layer.eval()
     try:
         yield
     finally:
+        layer.merge_adapters(merged)
         for part, mode in training.items():
             part.training = mode
 
 
-def _is_comparable(kind: type[Adapter], layer: Layer) -> bool:
-    """Return whether unmerged and merged outputs of the layer can be compared.
-
-    Experts always run with the effective weight; lookups modify a table with max_norm.
-    """
-    return not (issubclass(kind, StackAdapter) or getattr(layer, "max_norm", None))
-
-
-def _difference(
-    layer: nn.Module, x: Tensor, merge: Callable[[], Any], unmerge: Callable[[], Any]
-) -> float:
+def _difference(layer: AdaptedLayer, x: Tensor) -> float:
     """Return the largest difference of merged and unmerged outputs relative to the largest."""
     with without_autocast(x.device.type):
         unmerged = layer(x).double()
-        merge()
+        layer.merge_adapters()
         try:
             merged = layer(x).double()
         finally:
-            unmerge()
+            layer.restore()
     size = float(merged.abs().max())
     return float((merged - unmerged).abs().max()) / size if size else 0.0
 
 
-def _some_inputs(kind: type[Adapter], layer: Layer, weight: Tensor) -> Tensor:
+def _some_inputs(layout: type[Layout], layer: Layer, weight: Tensor) -> Tensor:
     source = torch.Generator().manual_seed(0)
-    if issubclass(kind, EmbeddingAdapter):
+    if issubclass(layout, EmbeddingLayout):
         return torch.randint(layer.num_embeddings, (8,), generator=source).to(weight.device)
-    shape: Sequence[int] = (8, kind.input_width(layer))
-    if issubclass(kind, ConvolutionAdapter):
+    shape: Sequence[int] = (8, layout.input_width(layer))
+    if issubclass(layout, ConvolutionLayout):
         padding = layer.padding if isinstance(layer.padding, tuple) else layer.kernel_size
         sizes = zip(layer.kernel_size, layer.dilation, layer.stride, padding, strict=True)
         shape = (2, layer.in_channels, *((k - 1) * d + 1 + 3 * s + p for k, d, s, p in sizes))

@@ -12,17 +12,15 @@ import torch
 from torch import Tensor
 
 from structmat.adapters.layouts import (
-    CHANNELS,
-    Adapter,
-    Conv1DAdapter,
-    Conv1dAdapter,
-    Conv2dAdapter,
-    Conv3dAdapter,
-    EmbeddingAdapter,
+    ChannelsLayout,
+    Conv1DLayout,
+    ConvolutionLayout,
+    EmbeddingLayout,
     Layer,
-    LinearAdapter,
-    QuantisedLinearAdapter,
-    kind_named,
+    Layout,
+    LinearLayout,
+    QuantisedLinearLayout,
+    layout_named,
 )
 from structmat.errors import FileError
 from structmat.networks.network import Network
@@ -31,13 +29,11 @@ Blocks: TypeAlias = list[Tensor]  # float64, one (n, r, r) for each bank
 Shape: TypeAlias = tuple[int, ...]
 
 REFLECTIONS = "reflections"
-LINEAR, CONV1D, CONV2D = (k.__name__ for k in (LinearAdapter, Conv1DAdapter, Conv2dAdapter))
-QUANTISED = QuantisedLinearAdapter.__name__
-EMBEDDING = EmbeddingAdapter.__name__
-CONVOLUTIONS = {Conv1dAdapter.takes: 3, Conv2dAdapter.takes: 4, Conv3dAdapter.takes: 5}
-# The number of axes of the weight of each kind of layer.
-AXES = {k.takes: 2 for k in (LinearAdapter, Conv1DAdapter, EmbeddingAdapter)} | CONVOLUTIONS
-BY_AXES = {2: LINEAR, 3: Conv1dAdapter.__name__, 4: CONV2D, 5: Conv3dAdapter.__name__}
+LINEAR, CONV1D = LinearLayout.__name__, Conv1DLayout.__name__
+QUANTISED = QuantisedLinearLayout.__name__
+EMBEDDING = EmbeddingLayout.__name__
+CONVOLUTION = ConvolutionLayout.__name__
+BY_AXES = {2: LINEAR, 3: CONVOLUTION, 4: CONVOLUTION, 5: CONVOLUTION}
 
 
 @dataclass(frozen=True)
@@ -55,7 +51,7 @@ class LayerRotation:
     bias : (outputs,) tensor, optional
         The layer's own bias, if it was trained.
     kind : str, optional
-        The kind of layer, by the name of its adapter; None if the file does not specify it.
+        The kind of layer, by the name of its layout; None if the file does not specify it.
     weight : tuple of int, optional
         The shape of the layer's weight; None if the file does not specify it.
     dtype : torch dtype
@@ -98,13 +94,13 @@ class LayerRotation:
         return 1 if self.kind is None or self.weight is None else _copies(self)
 
 
-def layout(rotation: LayerRotation) -> tuple[type[Adapter], Layer]:
+def layout(rotation: LayerRotation) -> tuple[type[Layout], Layer]:
     """Return the kind of a layer, and the layer or a stand-in with its sizes.
 
-    The kind of adapter defines the layout of the weight, and needs only these sizes.
+    A layout needs only these sizes.
     """
     assert rotation.kind is not None
-    kind = kind_named(rotation.kind)
+    kind = layout_named(rotation.kind)
     assert kind is not None, rotation.kind
     if rotation.layer is not None:
         return kind, rotation.layer
@@ -130,7 +126,7 @@ def _copies(rotation: LayerRotation) -> int:
     return kind.copies(layer)
 
 
-def _unit(kind: type[Adapter], shape: Shape) -> int:
+def _unit(kind: type[Layout], shape: Shape) -> int:
     """Return the number of rotated inputs in each group of a convolution."""
     return shape[1] if kind.field == "channels" else math.prod(shape[1:])
 
@@ -210,7 +206,14 @@ def known(
     rotation = replace(rotation, weight=weight, kind=_agreed(name, rotation, weight, kind))
     found, layer = layout(rotation)
     width, outputs = rotation.network.width, found.output_width(layer)
-    if width != found.turned_width(layer, rotation.side) or outputs % rotation.groups:
+    if width != found.rotated_width(layer, rotation.side) or outputs % rotation.groups:
+        raise FileError(
+            f"{name}: the file expects a weight {rotation.weight}, the model has {weight}"
+        )
+    rotation = replace(rotation, weight=weight, kind=_agreed(name, rotation, weight, kind))
+    found, layer = layout(rotation)
+    width, outputs = rotation.network.width, found.output_width(layer)
+    if width != found.rotated_width(layer, rotation.side) or outputs % rotation.groups:
         raise FileError(
             f"{name}: the file rotates {width} {rotation.side}, which a weight of shape {weight}"
             " does not have"
@@ -227,8 +230,12 @@ def _agreed(name: str, rotation: LayerRotation, weight: Shape, kind: str | None)
     agreed = rotation.kind or kind or BY_AXES.get(len(weight))
     if rotation.kind is None:
         agreed = _in_field(agreed, rotation.field)
-    one, other = (kind_named(k or "") for k in (agreed, kind or agreed))
-    if one is None or other is None or one.takes != other.takes or len(weight) != AXES[one.takes]:
+    one, other = (layout_named(k or "") for k in (agreed, kind or agreed))
+    if one is None or other is None or one.layer_classes != other.layer_classes:
+        fits = False
+    else:
+        fits = issubclass(one, ConvolutionLayout) == (BY_AXES.get(len(weight)) == CONVOLUTION)
+    if one is None or not fits:
         raise FileError(
             f"{name}: a weight of shape {weight} does not fit {rotation.kind or 'a layer'}"
         )
@@ -236,11 +243,8 @@ def _agreed(name: str, rotation: LayerRotation, weight: Shape, kind: str | None)
 
 
 def _in_field(name: str | None, field: str) -> str | None:
-    """Return the kind of adapter for the same layers that rotates this field of a convolution."""
-    kind = kind_named(name or "")
-    if kind is None or field == kind.field:
-        return name
-    return next((k.__name__ for k in CHANNELS if k.takes == kind.takes), name)
+    """Return the layout of the same layers that rotates this field of a convolution."""
+    return ChannelsLayout.__name__ if (name, field) == (CONVOLUTION, "channels") else name
 
 
 def rotated(net: Network, blocks: Blocks, columns: Tensor) -> Tensor:

@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from structmat.adapters.layouts.convolution import ConvolutionAdapter
-from structmat.adapters.model import Recipe, builder, fits, side_by_side
+from structmat.adapters.adapted_layer import SCALE
+from structmat.adapters.layouts import ConvolutionLayout
+from structmat.adapters.recipes import builder, fits, side_by_side
 from structmat.adapters.selection import compiled
 from structmat.convert import peft_files, structmat_files
 from structmat.convert.adaptation import Adaptation, LayerRotation, Shape, layout
@@ -28,14 +30,13 @@ from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import generator_shapes
 from structmat.nn.parametrizations import at_least_float32
 
-_SCALE = "structmat_scale"
 _GENERATORS = r"structmat_(inputs|outputs)\.generators\.(\d+)"
 
 
 def read(folder: Path, weights: Weights | None = None) -> Adaptation:
     """Read a checkpoint of structmat's PEFT method."""
     config = _config().from_pretrained(str(folder))
-    files = peft_files.read(folder, (_GENERATORS, _SCALE), named="structmat_inputs, …")
+    files = peft_files.read(folder, (_GENERATORS, SCALE), named="structmat_inputs, …")
     if config.side == "both":
         raise FileError(
             f"{folder}: inputs and outputs are rotated, which no other format supports; call"
@@ -52,15 +53,20 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
         generators = _generators(parts)
         shape = None if weights is None else weights.shape(f"{names[name]}.weight")
         network = _network(config, name, generators, shape)
-        recipe = Recipe(network, parametrization=config.parametrization, reduced=config.reduced)
         rotations[name] = LayerRotation(
-            recipe.network,
-            structmat_files.Made(recipe, generators),
+            network,
+            partial(
+                structmat_files.blocks_of,
+                network,
+                config.parametrization,
+                generators,
+                reduced=config.reduced,
+            ),
             config.side,
-            parts.get(_SCALE),
+            parts.get(SCALE),
             dtype=at_least_float32(generators[0].dtype if generators else torch.float32),
             parametrization=config.parametrization,
-            series=structmat_files.series(recipe, generators),
+            series=structmat_files.series(config.parametrization, generators),
             field=config.field,
         )
     return files.adaptation("structmat in PEFT", rotations, [])
@@ -88,10 +94,10 @@ def write(
     scaled = any(rotation.is_scaled for rotation in rotations.values())
     if scaled:
         for name, rotation in rotations.items():
-            layers[name][_SCALE] = _factors(rotation)
+            layers[name][SCALE] = _factors(rotation)
     topology, patterns = _patterns({name: rotation.network for name, rotation in rotations.items()})
     kinds_of = {name: layout(rotation)[0] for name, rotation in rotations.items()}
-    fields = {n: kind.field for n, kind in kinds_of.items() if issubclass(kind, ConvolutionAdapter)}
+    fields = {n: kind.field for n, kind in kinds_of.items() if issubclass(kind, ConvolutionLayout)}
     config = _config()(
         topology=topology,
         topology_pattern=patterns,

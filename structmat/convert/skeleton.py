@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from structmat.adapters.layouts import kind_for
+from structmat.adapters.layouts import layout_for
 from structmat.convert.adaptation import Shape
 from structmat.errors import FileError, require
 
@@ -37,7 +37,7 @@ class Skeleton:
 
     def kind(self, layer: str) -> str | None:
         """Return the kind of a layer, by the name of its adapter."""
-        kind = kind_for(self._modules.get(layer))
+        kind = layout_for(self._modules.get(layer))
         return None if kind is None else kind.__name__
 
     def vocabulary(self) -> frozenset[str]:

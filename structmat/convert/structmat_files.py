@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from structmat.adapters.adapted_layer import PREFIX, SCALE
 from structmat.adapters.checkpoint import read_adapter, write_adapter
-from structmat.adapters.layouts import StackAdapter
-from structmat.adapters.model import Recipe
-from structmat.adapters.saved_tensors import BASE, Saved
+from structmat.adapters.layouts import StackLayout
+from structmat.adapters.recipes import Recipe
+from structmat.adapters.saved_tensors import BASE, BIAS, Saved
 from structmat.convert.adaptation import (
     LINEAR,
     QUANTISED,
@@ -31,11 +33,11 @@ from structmat.convert.inverse_parametrization import (
 )
 from structmat.convert.tensor_files import floating, wide
 from structmat.errors import BlockError, FileError
+from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.parametrizations import PARAMETRIZATIONS, at_least_float32
 
 _SERIES = "cayley_neumann"
-_ROTATION = "rotation.generators."
 _DENSE = 1024  # maximum width at which reflections are stored as d(d−1)/2 generators
 
 
@@ -46,33 +48,40 @@ def read(folder: Path) -> Adaptation:
     rotations = {}
     for name, recipe in saved.recipes.items():
         prefix = f"{name}." if name else ""
-        if not recipe.network.is_straight:
+        if len(recipe.networks) > 1:
+            raise FileError(
+                f"{name}: inputs and outputs are rotated, which no other format supports; use"
+                " load_adapter and merge(model, unload=True)"
+            )
+        ((side, network),) = recipe.networks.items()
+        generator = f"{PREFIX}{side}.generators."
+        if not network.is_straight:
             raise FileError(f"{name}: a wired network; only straight networks are supported")
         own: dict[str, Tensor] = {}
         for key in list(rest):
             part = key.removeprefix(prefix)
-            mine = part in ("scale", "bias", BASE) or part.startswith(_ROTATION)
+            mine = part in (SCALE, BIAS, BASE) or part.startswith(generator)
             if key.startswith(prefix) and mine:
                 own[part] = floating(f"{folder}: {key}", wide(f"{folder}: {key}", rest.pop(key)))
-        generators = [own[f"{_ROTATION}{k}"] for k in range(len(recipe.network.banks))]
+        generators = [own[f"{generator}{k}"] for k in range(len(network.banks))]
         kind, weight = saved.weights[name]
-        if kind == StackAdapter.__name__:
+        if kind == StackLayout.__name__:
             raise FileError(
                 f"{name}: stacked experts, which no other format supports; use load_adapter and"
                 " merge(model, unload=True)"
             )
         kind = LINEAR if kind == QUANTISED else kind  # the dequantised weight is rotated
         rotations[name] = LayerRotation(
-            recipe.network,
-            Made(recipe, generators),
-            recipe.side,
-            own.get("scale"),
-            own.get("bias"),
+            network,
+            partial(blocks_of, network, recipe.parametrization, generators, reduced=recipe.reduced),
+            side,
+            own.get(SCALE),
+            own.get(BIAS),
             kind,
             weight,
             at_least_float32(generators[0].dtype if generators else torch.float32),
             parametrization=recipe.parametrization,
-            series=series(recipe, generators),
+            series=series(recipe.parametrization, generators),
             base=own.get(BASE),
         )
     return Adaptation(
@@ -85,34 +94,26 @@ def read(folder: Path) -> Adaptation:
     )
 
 
-def series(recipe: Recipe, generators: list[Tensor]) -> Tensor | None:
+def series(kind: str, generators: list[Tensor]) -> Tensor | None:
     """Return Q if the blocks are one bank given by a truncated series, else None."""
-    if recipe.parametrization != _SERIES or len(generators) != 1 or generators[0].ndim != 2:
+    if kind != _SERIES or len(generators) != 1 or generators[0].ndim != 2:
         return None
     return from_upper(generators[0].to(torch.float64))
 
 
-class Made:
-    """Blocks that are computed from generators on demand."""
-
-    def __init__(self, recipe: Recipe, generators: list[Tensor]) -> None:
-        self._recipe, self._generators = recipe, generators
-
-    @torch.no_grad()
-    def __call__(self) -> Blocks:
-        """Return the blocks."""
-        recipe = self._recipe
-        layer = Orthogonal(
-            recipe.network,
-            parametrization=recipe.parametrization,
-            dtype=torch.float64,
-            reduced=recipe.reduced,
-        )
-        for mine, theirs in zip(layer.generators, self._generators, strict=True):
-            if mine.shape != theirs.shape:
-                raise FileError(f"generators of shape {tuple(theirs.shape)}, not {mine.shape}")
-            mine.copy_(theirs)
-        return layer.blocks(torch.float64)
+@torch.no_grad()
+def blocks_of(
+    network: Network, parametrization: str, generators: list[Tensor], *, reduced: bool
+) -> Blocks:
+    """Return the blocks that generators stand for."""
+    layer = Orthogonal(
+        network, parametrization=parametrization, dtype=torch.float64, reduced=reduced
+    )
+    for mine, theirs in zip(layer.generators, generators, strict=True):
+        if mine.shape != theirs.shape:
+            raise FileError(f"generators of shape {tuple(theirs.shape)}, not {mine.shape}")
+        mine.copy_(theirs)
+    return layer.blocks(torch.float64)
 
 
 def write(
@@ -138,22 +139,21 @@ def write(
         prefix = f"{name}." if name else ""
         kind, found = generators(name, rotation, nearest=nearest)
         for k, part in enumerate(found):
-            tensors[f"{prefix}{_ROTATION}{k}"] = upper(part.q)
+            tensors[f"{prefix}{PREFIX}{rotation.side}.generators.{k}"] = upper(part.q)
         if rotation.scale is not None:
-            tensors[f"{prefix}scale"] = rotation.scale.to(rotation.dtype)
+            tensors[prefix + SCALE] = rotation.scale.to(rotation.dtype)
         if rotation.bias is not None:
-            tensors[f"{prefix}bias"] = rotation.bias
+            tensors[prefix + BIAS] = rotation.bias
         if rotation.base is not None:
             tensors[prefix + BASE] = rotation.base
         assert rotation.weight is not None
         layer, _ = layout(rotation)
         recipes[name] = Recipe(
-            rotation.network,
+            {rotation.side: rotation.network},
             kind,
             scale=rotation.scale is not None,
             bias=rotation.bias is not None,
             field=layer.field,
-            side=rotation.side,
             base=rotation.base is not None,
         )
         weights[name] = (layer.__name__, rotation.weight)

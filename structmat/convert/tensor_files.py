@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat._util.files import parse_json, read_bytes, replacing
-from structmat.adapters.layouts import EmbeddingAdapter, is_rotated, kind_for
+from structmat.adapters.layouts import EmbeddingLayout, is_rotated, layout_for
 from structmat.convert.adaptation import Shape
 from structmat.convert.skeleton import Group, Skeleton, skeleton_in, skeleton_of
 from structmat.errors import FileError, StructmatError, abbreviated, require
@@ -175,13 +175,13 @@ class ModelWeights:
 
     def kind(self, layer: str) -> str | None:
         """Return the kind of a layer, by the name of its adapter."""
-        kind = kind_for(self._layers.get(layer))
-        if kind is not None and issubclass(kind, EmbeddingAdapter):
+        layout = layout_for(self._layers.get(layer))
+        if layout is not None and issubclass(layout, EmbeddingLayout):
             try:
-                kind.check_weight(self._layers[layer], products=False)
+                layout.check_weight(self._layers[layer], scale=False)
             except StructmatError as error:
                 raise FileError(f"{layer}: {error}") from None
-        return None if kind is None else kind.__name__
+        return None if layout is None else layout.__name__
 
     def renamed(self, key: str) -> str:
         """Return the model's name of a tensor that its files call so."""

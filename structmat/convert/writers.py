@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from structmat.adapters.shared_weights import names_of_layers
-from structmat.convert.adaptation import CONV2D, LINEAR, LayerRotation
+from structmat.convert.adaptation import CONVOLUTION, LINEAR, LayerRotation
 from structmat.convert.inverse_parametrization import coordinates
 from structmat.convert.subnetworks import placed
 from structmat.errors import BlockError, FileError
@@ -126,13 +126,13 @@ def check_peft_layer(name: str, rotation: LayerRotation, method: str) -> None:
     FileError
         For such a layer.
     """
-    if rotation.kind not in (LINEAR, CONV2D):
-        layer = (rotation.kind or "layer").removesuffix("Adapter")
+    if rotation.kind not in (LINEAR, CONVOLUTION) or len(rotation.weight or (1, 1)) not in (2, 4):
+        layer = (rotation.kind or "layer").removesuffix("Layout")
         raise FileError(
-            f"{name}: {layer}; PEFT's {method} supports only linear layers and receptive fields of"
-            " Conv2d; convert to LoRA or a merged model"
+            f"{name}: {layer} with weight {rotation.weight}; PEFT's {method} supports only linear"
+            " layers and receptive fields of Conv2d; convert to LoRA or a merged model"
         )
-    if rotation.kind == CONV2D and rotation.weight is not None:
+    if rotation.kind == CONVOLUTION and rotation.weight is not None:
         if rotation.groups > 1:
             raise FileError(f"{name}: PEFT's {method} does not support convolutions with groups")
         if rotation.weight[2] != rotation.weight[3]:

@@ -97,6 +97,21 @@ def hold(module: Any, weight: nn.Parameter) -> None:
             changed[name] = weight.detach().cpu()
 
 
+def is_held(module: Any) -> bool:
+    """Return whether the offloading hooks of a module load the weight given to `hold`.
+
+    Examples
+    --------
+    >>> is_held(nn.Linear(2, 2))
+    False
+    """
+    name = module.part if "owner" in vars(module) else "weight"
+    return any(
+        isinstance(hook.weights_map, ChainMap) and name in hook.weights_map.maps[0]
+        for hook in _hooks(module)
+    )
+
+
 def applied(weight: nn.Parameter, fn: Callable[[Tensor], Tensor]) -> nn.Parameter:
     """Return a parameter that belongs to no module after applying `nn.Module._apply` to it.
 

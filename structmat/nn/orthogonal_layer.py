@@ -474,8 +474,8 @@ class Orthogonal(nn.Module):
     def keep(self, stages: Iterable[int] | slice) -> Orthogonal:
         """Return a layer with only some of the stages, in their order: R without some factors.
 
-        The BOFT paper drops factors of a trained layer in this way (its Figure 10), trading
-        accuracy for speed.
+        The BOFT paper drops factors of a trained layer in this way (its Figure 10), which
+        saves time and costs accuracy.
 
         Parameters
         ----------

@@ -11,19 +11,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from structmat.adapters.adapted_layer import INPUTS, OUTPUTS, PREFIX
 from structmat.adapters.distributed import plain_name
 from structmat.adapters.layouts import Stack
-from structmat.adapters.model import fits
+from structmat.adapters.recipes import fits
 from structmat.adapters.selection import compiled
 from structmat.errors import BlockError, StructmatError, suggest
 from structmat.networks.network import Network
+from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.parametrizations import powers
 from structmat.peft.config import StructmatConfig
 from structmat.peft.layer import StructmatLayer
 from structmat.peft.networks import planned
-from structmat.peft.partial_rotation import Turn
 
-SIDES = ("structmat_inputs", "structmat_outputs")
+SIDES = (INPUTS, OUTPUTS)
 
 
 def add_weighted(tuner: Any, adapters: list[str], weights: list[float], new: str) -> None:
@@ -48,19 +49,19 @@ def add_weighted(tuner: Any, adapters: list[str], weights: list[float], new: str
             " mean; combine adapters without them"
         )
     layers: dict[str, StructmatLayer] = {plain_name(n): m for n, m in tuner.adapted().items()}
-    chosen = {n: m for n, m in layers.items() if any(a in m.structmat_power for a in adapters)}
+    selected = {n: m for n, m in layers.items() if any(a in m.structmat_power for a in adapters)}
     kinds = {configs[name].parametrization for name in adapters}
     kind = "cayley" if kinds == {"cayley"} else "exp"
     # Everything is computed before the model is modified.
     values = {
         (name, side): found
-        for name, layer in chosen.items()
+        for name, layer in selected.items()
         for side in SIDES
         if (found := _mean(name, layer, side, adapters, weights, kind)) is not None
     }
-    factors = {name: _factors(layer, adapters, weights) for name, layer in chosen.items()}
-    config = _config([configs[name] for name in adapters], chosen, values, factors, kind)
-    _check_networks(config, adapters[0], chosen, values)
+    factors = {name: _factors(layer, adapters, weights) for name, layer in selected.items()}
+    config = _config([configs[name] for name in adapters], selected, values, factors, kind)
+    _check_networks(config, adapters[0], selected, values)
     tuner.peft_config[new] = config
     try:
         tuner.inject_adapter(tuner.model, new)
@@ -69,12 +70,12 @@ def add_weighted(tuner: Any, adapters: list[str], weights: list[float], new: str
         raise
     with torch.no_grad():
         for (name, side), (_, generators) in values.items():
-            rotation = getattr(chosen[name], side)[new]
+            rotation = getattr(selected[name], side)[new]
             for own, value in zip(rotation.generators, generators, strict=True):
                 own.copy_(value)
         for name, factor in factors.items():
             if factor is not None:
-                chosen[name].structmat_scale[new].copy_(factor)
+                selected[name].structmat_scale[new].copy_(factor)
 
 
 def _mean(
@@ -86,22 +87,24 @@ def _mean(
     kind: str,
 ) -> tuple[Network, list[Tensor]] | None:
     """Return the network of one side and the generators of the mean, or None if not rotated."""
-    turns: dict[str, Turn] = {a: t for a, t in getattr(layer, side).items() if a in adapters}
-    if not turns:
+    rotations: dict[str, Orthogonal] = {
+        name: rotation for name, rotation in getattr(layer, side).items() if name in adapters
+    }
+    if not rotations:
         return None
-    networks = {turn.network for turn in turns.values()}
+    networks = {rotation.network for rotation in rotations.values()}
     if len(networks) > 1:
         raise StructmatError(
-            f"{name}: the adapters {', '.join(turns)} have different networks; a mean requires the"
-            " same network. Merge them one after the other instead"
+            f"{name}: the adapters {', '.join(rotations)} have different networks; a mean requires"
+            " the same network. Merge them one after the other instead"
         )
     network = networks.pop()
-    like = next(iter(turns.values()))
+    like = next(iter(rotations.values()))
     with torch.no_grad():
         nothing = [powers.power(block, 0) for block in like.blocks(torch.float64)]
         stacks, shares = [], []
         for adapter, weight in zip(adapters, weights, strict=True):
-            blocks = turns[adapter].blocks(torch.float64) if adapter in turns else nothing
+            blocks = rotations[adapter].blocks(torch.float64) if adapter in rotations else nothing
             if weight:  # weight −w is weight w of the inverse rotation
                 stacks.append(blocks if weight > 0 else [block.mH for block in blocks])
                 shares.append(abs(weight))
@@ -115,14 +118,13 @@ def _mean(
 def _check_networks(
     config: StructmatConfig,
     first: str,
-    chosen: Mapping[str, StructmatLayer],
+    selected: Mapping[str, StructmatLayer],
     values: Mapping[tuple[str, str], tuple[Network, list[Tensor]]],
 ) -> None:
     """Raise an error for networks other than those of the first adapter's topology, as saved."""
-    plans = planned(config, {name: layer.base_layer for name, layer in chosen.items()})
+    recipes = planned(config, {name: layer.base_layer for name, layer in selected.items()})
     for (name, side), (network, _) in values.items():
-        plan = plans[name]
-        if network != (plan.inputs if side == SIDES[0] else plan.outputs):
+        if network != recipes[name].networks.get(side.removeprefix(PREFIX)):
             raise StructmatError(
                 f"{name}: its network differs from that of adapter {first!r}'s topology; combined"
                 " adapters need the same topology"
@@ -137,7 +139,7 @@ def _factors(layer: StructmatLayer, adapters: list[str], weights: list[float]) -
 
 def _config(
     configs: list[StructmatConfig],
-    chosen: Mapping[str, StructmatLayer],
+    selected: Mapping[str, StructmatLayer],
     values: Mapping[tuple[str, str], Any],
     factors: Mapping[str, Tensor | None],
     kind: str,
@@ -150,14 +152,14 @@ def _config(
     config.parametrization, config.bias = kind, "none"
     config.reduced, config.init_weights, config._from_file = False, True, False
     config.layers_to_transform = config.layers_pattern = config.exclude_modules = None
-    stacks = [name for name, layer in chosen.items() if isinstance(layer.base_layer, Stack)]
-    names = [name for name in chosen if name not in stacks]
+    stacks = [name for name, layer in selected.items() if isinstance(layer.base_layer, Stack)]
+    names = [name for name in selected if name not in stacks]
     config.target_parameters = stacks or None
     config.target_modules = "|".join(map(re.escape, names)) if names else set()
     rules = {p: compiled(p, "topology_pattern") for p in config.topology_pattern}
     config.topology_pattern = {
         p: topology
         for p, topology in config.topology_pattern.items()
-        if any(fits(rules[p], name) for name in chosen)
+        if any(fits(rules[p], name) for name in selected)
     }
     return config

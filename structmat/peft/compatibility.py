@@ -6,7 +6,7 @@ import functools
 import inspect
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
@@ -14,10 +14,12 @@ from peft import PeftModel
 from torch import Tensor, nn
 from transformers.integrations.peft import PeftAdapterMixin
 
+from structmat.adapters.adapted_layer import PREFIX
 from structmat.adapters.distributed import is_around, plain_name
+from structmat.adapters.saved_tensors import BROKEN, misfits
 from structmat.errors import FileError
 from structmat.peft.layer import StructmatLayer
-from structmat.peft.names import PREFIX, StructmatType
+from structmat.peft.names import StructmatType
 
 _HELD = ("", "original_module")
 
@@ -39,7 +41,7 @@ def checked(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> di
         If tensors are missing, have another shape, are not in the model or are not finite; the
         message lists them.
     """
-    _refuse([*_misfits(model, tensors, adapter).values(), *_broken(tensors)])
+    _refuse(_wrong(model, tensors, adapter).values())
     return _by_every_name(model, tensors, adapter)
 
 
@@ -53,8 +55,9 @@ def fitting(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> di
     FileError
         If a tensor is not finite.
     """
-    _refuse(_broken(tensors))
-    wrong = {n: said for n, said in _misfits(model, tensors, adapter).items() if PREFIX in n}
+    wrong = _wrong(model, tensors, adapter)
+    _refuse(said for said in wrong.values() if said.endswith(BROKEN))
+    wrong = {name: said for name, said in wrong.items() if PREFIX in name}
     layers = {name.partition(f".{PREFIX}")[0] for name in wrong}
     if layers:
         warnings.warn(
@@ -66,23 +69,18 @@ def fitting(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> di
     return _by_every_name(model, kept, adapter)
 
 
-def _misfits(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, str]:
+def _wrong(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, str]:
+    """Return a message for each tensor that does not fit the model, by name."""
     own, mine = model.state_dict(keep_vars=True), names_of(model, adapter)
     given = _given(own, tensors, mine)
-    missing = sorted(name for name in mine if id(own[name]) not in given)
-    wrong = {name: f"{name} is missing" for name in missing}
-    for name, value in tensors.items():
-        if name not in own:
-            if f".{PREFIX}" in name:
-                wrong[name] = f"{name} is not in the model"
-        elif own[name].shape != value.shape:
-            wrong[name] = (
-                f"{name} has shape {tuple(value.shape)} in the file, {tuple(own[name].shape)} in"
-                " the model"
-            )
-        elif (first := given.get(id(own[name]), name)) != name and not torch.equal(
-            value, tensors[first]
-        ):
+    # A tensor with several names is needed under one of them; PEFT checks modules trained whole.
+    needed = {name for name in mine if given.get(id(own[name]), name) == name}
+    theirs = {n: v for n, v in tensors.items() if n in own or f".{PREFIX}" in n}
+    expected = {name: own[name] for name in needed | (own.keys() & theirs.keys())}
+    wrong = misfits(theirs, expected, mine)
+    for name in sorted(theirs.keys() & own.keys() - wrong.keys()):
+        first = given.get(id(own[name]), name)
+        if first != name and not torch.equal(tensors[name], tensors[first]):
             wrong[name] = f"{name} and {first} are one tensor in the model, but differ in the file"
     return wrong
 
@@ -112,16 +110,8 @@ def names_of(model: nn.Module, adapter: str) -> set[str]:
     }
 
 
-def _broken(tensors: Mapping[str, Tensor]) -> list[str]:
-    return [
-        f"{name} contains NaN or infinity"
-        for name, value in tensors.items()
-        if f".{PREFIX}" in name and not torch.isfinite(value).all()
-    ]
-
-
-def _refuse(wrong: Sequence[str]) -> None:
-    if wrong:
+def _refuse(messages: Iterable[str]) -> None:
+    if wrong := list(messages):
         more = f"; and {len(wrong) - 8} more" if len(wrong) > 8 else ""
         raise FileError(f"the saved adapter does not fit this model: {'; '.join(wrong[:8])}{more}")
 
@@ -187,7 +177,7 @@ def install() -> None:
             .arguments.get("adapter_name")
         )
         missing = sorted(name for name in info.missing_keys if _is_mine(name, adapter or "default"))
-        _refuse([f"{name} is missing" for name in missing])
+        _refuse([f"{name} is not in the file" for name in missing])
         return info
 
     marked: Any = load_adapter

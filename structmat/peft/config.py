@@ -13,7 +13,7 @@ from typing import Any
 from peft.config import PeftConfig
 
 from structmat._util.files import parse_json, read_bytes
-from structmat.adapters.layouts import checked_field
+from structmat.adapters.layouts import checked_field, checked_side
 from structmat.errors import FileError, StructmatError, UnknownFamilyError, require, suggest
 from structmat.families import Family, parse
 from structmat.families.registry import IF_YOURS
@@ -26,7 +26,6 @@ from structmat.peft.names import StructmatType
 SCHEMA = 1
 WEIGHTS = "adapter_model.safetensors"
 CONFIG = "adapter_config.json"
-SIDES = ("inputs", "outputs", "both")
 BIASES = ("none", "all", "structmat_only")
 
 
@@ -136,7 +135,7 @@ class StructmatConfig(PeftConfig):
         self.topology_pattern = {str(pattern): _kept(value) for pattern, value in pairs}
         self.parametrization = checked_parametrization(self.parametrization)
         self.field = checked_field(self.field)
-        _check_choice("side", self.side, SIDES)
+        self.side = checked_side(self.side)
         _check_choice("bias", self.bias, BIASES)
         _check_choice("plan", self.plan, PLANS)
         for name in ("scale", "reduced", "init_weights"):
@@ -200,6 +199,12 @@ class StructmatConfig(PeftConfig):
             raise UnknownFamilyError(f"{folder}: {known} as in this adapter; {IF_YOURS}") from None
         config._from_file = True
         return config
+
+    @property
+    def layer_numbers(self) -> list[int]:
+        """The numbers of the layers to adapt, or none for all."""
+        numbers = self.layers_to_transform
+        return [numbers] if isinstance(numbers, int) else list(numbers or ())
 
     _from_file = False  # not a field: whether weights will be loaded next
 

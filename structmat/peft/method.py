@@ -7,8 +7,9 @@ from typing import Any
 from peft import MODEL_TYPE_TO_PEFT_MODEL_MAPPING, PeftModel, mapping
 from transformers.integrations.peft import PeftAdapterMixin
 
+from structmat.adapters.adapted_layer import PREFIX
 from structmat.peft import compatibility, summaries
-from structmat.peft.names import PREFIX, StructmatType
+from structmat.peft.names import StructmatType
 from structmat.peft.rollback import guard
 
 # Functions that may fail after an adapter was added. `get_peft_model` creates one of the models.

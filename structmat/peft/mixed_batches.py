@@ -10,9 +10,7 @@ from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
 from structmat.errors import StructmatError, suggest
-from structmat.peft.forward import BASE
-from structmat.peft.layer import StructmatLayer
-from structmat.peft.stacked_experts import StructmatExperts
+from structmat.peft.layer import BASE, StructmatExperts, StructmatLayer
 
 
 @contextmanager
@@ -53,8 +51,8 @@ def mixed(tuner: Any, names: Sequence[str], settings: dict[str, Any]) -> Iterato
             hooks.callback(before.remove)
             hooks.callback(after.remove)
         for name, module in inner:
-            chosen = module.register_forward_pre_hook(rows.chooser(name), with_kwargs=True)
-            hooks.callback(chosen.remove)
+            selected = module.register_forward_pre_hook(rows.chooser(name), with_kwargs=True)
+            hooks.callback(selected.remove)
         yield
 
 

@@ -7,6 +7,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import nn
 
+from structmat.adapters.adapted_layer import PREFIX
 from structmat.errors import StructmatError
 
 
@@ -19,8 +20,6 @@ class StructmatType(str, enum.Enum):  # noqa: UP042 (PEFT shows what str() has a
 
     STRUCTMAT = "STRUCTMAT"
 
-
-PREFIX = "structmat_"  # the prefix of the names of an adapter's parameters
 
 _CLASSIFIERS = ("classifier", "score")
 _HEADS = {"SEQ_CLS": _CLASSIFIERS, "TOKEN_CLS": _CLASSIFIERS, "QUESTION_ANS": ("qa_outputs",)}

@@ -3,31 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 from torch import nn
 
-from structmat.adapters.layouts import KINDS, Adapter, Layer, StackAdapter, check_layer, kind_for
-from structmat.adapters.model import builder, fits, side_by_side
-from structmat.adapters.selection import compiled
+from structmat.adapters.layouts import Layer
+from structmat.adapters.recipes import Recipe, builder, recipes_for
 from structmat.adapters.shared_weights import biases, check_apart, check_norms, names_of_layers
-from structmat.errors import FileError, SpecError, StructmatError, WidthError
+from structmat.errors import FileError, SpecError, StructmatError
 from structmat.networks.network import Network
 from structmat.peft.config import StructmatConfig, topology_of
 
 
-@dataclass(frozen=True)
-class LayerPlan:
-    """The kind of adapter of one layer, and the networks of its inputs and outputs."""
-
-    kind: type[Adapter]
-    inputs: Network | None
-    outputs: Network | None
-
-
-def planned(config: StructmatConfig, layers: Mapping[str, Layer]) -> dict[str, LayerPlan]:
-    """Return the plan of each layer, and record the fingerprints of the networks in the config.
+def planned(config: StructmatConfig, layers: Mapping[str, Layer]) -> dict[str, Recipe]:
+    """Return the recipe of each layer, and record the fingerprints of the networks in the config.
 
     Parameters
     ----------
@@ -44,31 +33,19 @@ def planned(config: StructmatConfig, layers: Mapping[str, Layer]) -> dict[str, L
     FileError
         If a topology yields another network than when the adapter was saved.
     """
-    choose = _chooser(config, layers)
-    plans = {}
-    for name, layer in layers.items():
-        kind = kind_for(layer, config.field)
-        if kind is None:
-            modules = [kind for kind in KINDS if kind is not StackAdapter]
-            raise StructmatError(
-                f"{name} is a {type(layer).__name__}, which cannot be adapted; supported layers are"
-                f" {', '.join(dict.fromkeys(kind.takes.rsplit('.', 1)[-1] for kind in modules))}."
-                " List only such layers in target_modules, or exclude this one"
-            )
-        try:
-            check_layer(layer, kind, products=config.scale or config.side != "inputs")
-        except StructmatError as error:
-            raise type(error)(f"{name}: {error}") from None
-        plans[name] = LayerPlan(
-            kind,
-            choose(name, "reads", "inputs", kind.input_width(layer), kind.copies(layer))
-            if config.side != "outputs"
-            else None,
-            choose(name, "has", "outputs", kind.output_width(layer), kind.copies(layer))
-            if config.side != "inputs"
-            else None,
-        )
-    return plans
+    return recipes_for(
+        layers,
+        config.topology,
+        config.topology_pattern,
+        side=config.side,
+        build=lambda kept: lambda width: _built(config, kept, width),
+        parametrization=config.parametrization,
+        scale=config.scale,
+        dropout=config.dropout,
+        reduced=config.reduced,
+        field=config.field,
+        plan=config.plan,
+    )
 
 
 def check_shared(model: nn.Module, config: StructmatConfig, layers: Mapping[str, Layer]) -> None:
@@ -106,36 +83,6 @@ def fingerprint(net: Network) -> str:
     False
     """
     return hashlib.sha256(net.to_json().encode()).hexdigest()[:16]
-
-
-def _chooser(
-    config: StructmatConfig, layers: Mapping[str, Layer]
-) -> Callable[[str, str, str, int, int], Network]:
-    rules = {p: compiled(p, "topology_pattern") for p in config.topology_pattern}
-    for pattern, rule in rules.items():
-        if layers and not any(fits(rule, name) for name in layers):
-            raise StructmatError(
-                f"topology_pattern: {pattern!r} matches none of the adapted layers, such as"
-                f" {next(iter(layers))}"
-            )
-    kept = {None: config.topology} | dict(config.topology_pattern)
-    made: dict[tuple[str | None, int, int], Network] = {}
-
-    def choose(name: str, verb: str, side: str, width: int, groups: int) -> Network:
-        pattern = next((p for p, rule in rules.items() if fits(rule, name)), None)
-        key = (pattern, width, groups)
-        if key not in made:
-            try:
-                net = _built(config, kept[pattern], width // groups)
-            except WidthError as error:
-                raise WidthError(
-                    f"{name} {verb} {width // groups} {side}: {error}; select another network for"
-                    " it with topology_pattern, or exclude it with exclude_modules"
-                ) from None
-            made[key] = side_by_side(net, groups)
-        return made[key]
-
-    return choose
 
 
 def _built(config: StructmatConfig, kept: str | dict[str, object], width: int) -> Network:

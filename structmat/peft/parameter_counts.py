@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.peft.layer import StructmatLayer
-from structmat.peft.partial_rotation import Turn
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def counts(model: nn.Module, adapter: str = "default") -> Counts:
     layers = [
         m for m in model.modules() if isinstance(m, StructmatLayer) and adapter in m.structmat_power
     ]
-    rotations = [rotation for layer in layers for rotation in layer.turns(adapter)]
+    rotations = [rotation for layer in layers for rotation in layer.rotations(adapter)]
     others = sum(
         layer.structmat_scale[adapter].numel()
         for layer in layers
@@ -69,7 +69,7 @@ def counts(model: nn.Module, adapter: str = "default") -> Counts:
     )
 
 
-def _full(rotation: Turn) -> int:
+def _full(rotation: Orthogonal) -> int:
     return sum(bank.count * bank.radix**2 for bank in rotation.network.banks)
 
 

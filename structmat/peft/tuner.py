@@ -9,7 +9,6 @@ from contextlib import contextmanager, nullcontext
 from types import SimpleNamespace
 from typing import Any
 
-import torch
 from peft.tuners.tuners_utils import (
     BaseTuner,
     BaseTunerLayer,
@@ -20,21 +19,29 @@ from peft.tuners.tuners_utils import (
 from peft.utils.other import AuxiliaryTrainingWrapper
 from torch import Tensor, nn
 
-from structmat.adapters.distributed import is_around, plain_name, renewed, unwrapped
-from structmat.adapters.layouts import Stack
+from structmat.adapters.adapted_layer import PREFIX, all_or_none
+from structmat.adapters.distributed import (
+    check_whole,
+    is_around,
+    plain_name,
+    renewed,
+    unwrapped,
+)
+from structmat.adapters.layouts import LinearLayout, Stack, layout_for
 from structmat.adapters.layouts.quantised import settings_of
+from structmat.adapters.model import replaced
+from structmat.adapters.recipes import Recipe
 from structmat.adapters.retying import guard_ties
 from structmat.adapters.selection import ALL_LINEAR
 from structmat.adapters.shared_weights import names_of_layers, untie
 from structmat.errors import StructmatError, require, suggest
 from structmat.peft import combination, compatibility, stacked_experts
 from structmat.peft.config import StructmatConfig
-from structmat.peft.layer import StructmatLayer, StructmatLinear
+from structmat.peft.layer import StructmatExperts, StructmatLayer, StructmatLinear
 from structmat.peft.mixed_batches import mixed
-from structmat.peft.names import PREFIX, check_name, heads
-from structmat.peft.networks import LayerPlan, check_shared, planned
+from structmat.peft.names import check_name, heads
+from structmat.peft.networks import check_shared, planned
 from structmat.peft.rollback import Before, remember
-from structmat.peft.stacked_experts import StructmatExperts
 from structmat.peft.unmatched import numbers_unmatched, unmatched, warn
 
 # Parents that read only the dtype of a weight and call the layer, so the weight is not rotated.
@@ -75,7 +82,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     tuner_layer_cls = StructmatLayer
     target_module_mapping = {}  # noqa: RUF012 (no defaults by architecture: None is "all-linear")
 
-    _plans: dict[str, LayerPlan] = {}  # noqa: RUF012 (each model has its own)
+    _recipes: dict[str, Recipe] = {}  # noqa: RUF012 (each model has its own)
     _names: Mapping[str, list[str]] = {}  # maps each name of a layer to all of its names
     _stacks: Mapping[str, Stack] = {}
 
@@ -101,8 +108,8 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             if not config._from_file:
                 said += numbers_unmatched(config, names, _layer_index)
             layers = self._targets(model, config, state_dict)
-            self._stacks = stacked_experts.chosen(model, config, _layer_index)
-            self._plans = planned(config, {**layers, **self._stacks})
+            self._stacks = stacked_experts.selected(model, config, _layer_index)
+            self._recipes = planned(config, {**layers, **self._stacks})
             check_shared(model, config, layers)
             super().inject_adapter(
                 model,
@@ -130,7 +137,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         with empty() if low_cpu_mem_usage else nullcontext():
             for name, stack in self._stacks.items():
                 layer = stacked_experts.put(model, name, stack)
-                layer.update_layer(adapter_name, self._plans[name], peft_config)
+                layer.update_layer(adapter_name, self._recipes[name], peft_config)
                 if adapter_name not in self.active_adapters:
                     layer.requires_grad_(False)  # noqa: FBT003 (torch's signature)
         return list(self._stacks)
@@ -198,24 +205,24 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             return
         # A layer with several names is visited under each of them, but adapted once.
         names = self._names.get(current_key, [current_key])
-        plan = self._plans.pop(plain_name(names[0]), None)
-        if plan is None:  # adapted already, or inside a module that is trained whole
+        recipe = self._recipes.pop(plain_name(names[0]), None)
+        if recipe is None:  # adapted already, or inside a module that is trained whole
             return
         if isinstance(target, StructmatLayer):
-            target.update_layer(adapter_name, plan, peft_config)
+            target.update_layer(adapter_name, recipe, peft_config)
             return
-        made = StructmatLinear if plan.kind.calls_base else StructmatLayer
-        layer = made(target, plan.kind)
+        layout = layout_for(target, recipe.field)
+        assert layout is not None, current_key  # checked by `planned`
+        made = StructmatLinear if issubclass(layout, LinearLayout) else StructmatLayer
+        layer = made(target, layout)
         layer.weight_is_read = _ONLY_LOOKS.fullmatch(type(parent).__name__) is None
         layer.requantise = settings_of(self.model)
-        layer.train(target.training)
-        layer.update_layer(adapter_name, plan, peft_config)
+        layer.update_layer(adapter_name, recipe, peft_config)
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)  # noqa: FBT003 (torch's signature)
         alike = [self.model.get_submodule(name) for name in names[1:] if name in self._names]
         self._replace_module(parent, target_name, layer, target)
-        for module in alike:
-            self._replace_everywhere(module, layer)
+        replaced(self.model, {id(module): layer for module in alike})
 
     def _replace_module(self, parent: Any, child_name: str, new_module: Any, child: Any) -> None:
         """Replace a layer under all of its names."""
@@ -227,14 +234,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         else:
             super()._replace_module(parent, child_name, new_module, child)
         renewed(parent)
-        self._replace_everywhere(child, new_module)
-
-    def _replace_everywhere(self, old: nn.Module, new: nn.Module) -> None:
-        for module in self.model.modules():
-            for name, other in module._modules.items():
-                if other is old and module is not new:
-                    module._modules[name] = new
-                    renewed(module)
+        replaced(self.model, {id(child): new_module})
 
     # Merging and removing adapters ----------------------------------------------------------
 
@@ -245,8 +245,9 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     ) -> None:
         """Merge adapters into all layers, or into none if some value is not finite."""
         self._check_known(adapter_names)
-        self._check_finite(adapter_names)
-        super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
+        check_whole(self.model, "merge")
+        with all_or_none(self.adapted(), adapter_names):
+            super().merge_adapter(adapter_names=adapter_names, safe_merge=safe_merge)
 
     def _unload_and_optionally_merge(
         self,
@@ -257,19 +258,21 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     ) -> Any:
         if merge:
             self._check_known(adapter_names)
-            self._check_finite(adapter_names)
-        for layer in self.adapted().values():
-            if not merge and layer.merged:
-                layer.unmerge()
-            elif merge and layer.disable_adapters:  # so that the layer contains the merged weight
-                layer.enable_adapters(enabled=True)
-        tuner: Any = super()
-        plain = tuner._unload_and_optionally_merge(
-            merge=merge,
-            progressbar=progressbar,
-            safe_merge=safe_merge,
-            adapter_names=adapter_names,
-        )
+            check_whole(self.model, "merge")
+        layers = self.adapted()
+        with all_or_none(layers if merge else {}, adapter_names):
+            for layer in layers.values():
+                if not merge:
+                    layer.restore()
+                elif layer.disable_adapters:  # so that the layer contains the merged weight
+                    layer.enable_adapters(enabled=True)
+            tuner: Any = super()
+            plain = tuner._unload_and_optionally_merge(
+                merge=merge,
+                progressbar=progressbar,
+                safe_merge=safe_merge,
+                adapter_names=adapter_names,
+            )
         untie(plain)
         guard_ties(plain)
         return plain
@@ -296,18 +299,6 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             raise StructmatError(
                 f"adapter {unknown!r}: no such adapter{suggest(unknown, self.peft_config)}"
             )
-
-    def _check_finite(self, names: Sequence[str] | None) -> None:
-        for place, layer in self.adapted().items():
-            for name in layer.active_adapters if names is None else names:
-                parts = [g for turn in layer.turns(name) for g in turn.generators]
-                if name in layer.structmat_scale:
-                    parts.append(layer.structmat_scale[name])
-                if not all(g.is_meta or bool(torch.isfinite(g).all()) for g in parts):
-                    raise StructmatError(
-                        f"{place}: NaNs detected in the merged weights. The adapter {name} seems"
-                        " to be broken: it diverged in training; lower the learning rate"
-                    )
 
     def adapted(self) -> dict[str, StructmatLayer]:
         """Return the layers with adapters, by name."""
@@ -414,8 +405,8 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         """Return the tensors to save, to which PEFT adds embedding weights, here unmerged."""
         for name, module in model.named_modules():
             key = f"{name}.base_layer.weight"
-            tuned = isinstance(module, StructmatLayer) and module.merged
-            if tuned and not module.quantised and key in state_dict:
+            merged = isinstance(module, StructmatLayer) and module.merged
+            if merged and not module.quantised and key in state_dict:
                 state_dict[key] = module.own.detach()
         return super()._get_adapter_state_dict(
             model, config, adapter_name, state_dict, unwanted_adapter_names
@@ -440,12 +431,9 @@ def _is_targeted(config: Any, name: str) -> Any:
         target_parameters=None,
     )
     found = check_target_module_exists(plain, name)
-    wanted = config.layers_to_transform
-    if not found or wanted is None or wanted == []:
+    if not found or not config.layer_numbers:
         return found
-    return _layer_index(name, config.layers_pattern) in (
-        [wanted] if isinstance(wanted, int) else list(wanted)
-    )
+    return _layer_index(name, config.layers_pattern) in config.layer_numbers
 
 
 def _in_one_of(name: str, wanted: Sequence[str]) -> bool:

@@ -33,7 +33,7 @@ def unmatched(config: StructmatConfig, names: Iterable[str], heads: Iterable[str
         if not any(_fits(module, name, option) for module in known)
         and not (option == "modules_to_save" and name in heads)
     ]
-    if config.layers_to_transform is None or config.layers_to_transform == []:
+    if not config.layer_numbers:
         return said
     given = config.layers_pattern
     patterns = [given] if isinstance(given, str) else list(given or ())
@@ -52,15 +52,12 @@ def numbers_unmatched(
     config: StructmatConfig, names: Iterable[str], index: Callable[[str, Any], int | None]
 ) -> list[str]:
     """Return a message for each index in `layers_to_transform` that no layer has."""
-    wanted = config.layers_to_transform
-    if wanted is None or wanted == []:
-        return []
     found = {index(name, config.layers_pattern) for name in names}
     there = sorted(number for number in found if number is not None)
     span = f"they go from {there[0]} to {there[-1]}" if there else "its layers have no numbers"
     return [
         f"layers_to_transform: no layer of this model has the number {number}; {span}"
-        for number in ([wanted] if isinstance(wanted, int) else wanted)
+        for number in config.layer_numbers
         if number not in found
     ]
 

@@ -143,9 +143,18 @@ def edited(folder, edit):
         (lambda s: s.update(format="other"), '"format": "structmat.adapter"'),
         (lambda s: s.update(version=99), "version 99: this structmat reads version 1"),
         (lambda s: s.pop("layers"), r"missing or invalid entry \(KeyError"),
-        (lambda s: s["layers"]["2"].update(network=7), r"missing or invalid entry \(IndexError"),
-        (lambda s: s["layers"]["2"].update(network="x"), "network='x': network must be an integer"),
-        (lambda s: s["layers"]["2"].update(network=-1), "network=-1: network must be an integer"),
+        (
+            lambda s: s["layers"]["2"].update(networks={"inputs": 7}),
+            r"missing or invalid entry \(IndexError",
+        ),
+        (
+            lambda s: s["layers"]["2"].update(networks={"inputs": "x"}),
+            "network='x': network must be an integer",
+        ),
+        (
+            lambda s: s["layers"]["2"].update(networks={"inputs": -1}),
+            "network=-1: network must be an integer",
+        ),
         (lambda s: s["layers"]["2"].update(dropout=[3, 3]), "it must be two probabilities"),
         (lambda s: s["layers"]["2"].update(parametrization="qr"), "'qr': no such parametrization"),
         (lambda s: s["networks"][0].update(version=99), "network JSON of version 99"),
@@ -170,8 +179,8 @@ def test_every_mismatch_is_named(tmp_path):
     refused(
         tmp_path,
         r"does not fit this model, which is left unchanged: layer 0 is a ReLU, which cannot be"
-        r" adapted; layer 2 has a weight of shape \(9, 16\) for LinearAdapter, the saved one"
-        r" \(12, 16\) for LinearAdapter; 4 is not in the model; .*3\.running_mean has"
+        r" adapted; layer 2 has a weight of shape \(9, 16\) for LinearLayout, the saved one"
+        r" \(12, 16\) for LinearLayout; 4 is not in the model; .*3\.running_mean has"
         r" shape \(12,\) in the file, \(9,\) in the model",
         other,
     )
@@ -185,13 +194,14 @@ def test_tensors_that_do_not_fit_the_settings_are_refused(tmp_path):
     save_adapter(trained(), tmp_path)
     tensors = load_file(tmp_path / TENSORS)
     tensors["stranger"] = torch.zeros(2)
-    tensors["2.scale"][0] = float("nan")
+    tensors["2.structmat_scale"][0] = float("nan")
     del tensors["4.bias"]
     save_file(tensors, tmp_path / TENSORS)
     digest = sha256((tmp_path / TENSORS).read_bytes()).hexdigest()
     edited(tmp_path, lambda s: s.update(tensors=digest))
     refused(
-        tmp_path, r"2\.scale contains NaN.*4\.bias is not in the file; stranger is in the file, but"
+        tmp_path,
+        r"2\.structmat_scale contains NaN.*4\.bias is not in the file; stranger is in the file,",
     )
 
 
@@ -214,7 +224,7 @@ def test_a_model_that_has_adapters_is_refused(tmp_path):
 
 
 def test_a_plain_model_has_nothing_to_save(tmp_path):
-    with pytest.raises(StructmatError, match="the model has no adapters to save"):
+    with pytest.raises(StructmatError, match="the model has no adapters: adapt it first"):
         save_adapter(model(), tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
@@ -306,5 +316,5 @@ def test_groups_are_compared(tmp_path):
         adapt(nn.Sequential(nn.Conv2d(4, 4, 3, groups=2)), "mixed_radix", target_modules=["0"]),
         tmp_path,
     )
-    with pytest.raises(FileError, match="layer 0 reads 18 inputs, the saved one 36"):
+    with pytest.raises(FileError, match="0: a network of width 36 for a layer with 18 inputs"):
         load_adapter(nn.Sequential(nn.Conv2d(2, 4, 3)), tmp_path)

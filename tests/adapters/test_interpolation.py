@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from structmat.adapters import (
-    Adapter,
+    AdaptedLayer,
     adapt,
     adapters,
     keep_stages,
@@ -50,44 +50,38 @@ def tuned(seed=0, parametrization="cayley", **options):
 both = pytest.mark.parametrize("make", [adapted, tuned])
 
 
+def layers(model):
+    """Return the layers with adapters by name."""
+    found = {n: m for n, m in model.named_modules() if isinstance(m, AdaptedLayer)}
+    return {n.removeprefix("base_model.model."): m for n, m in found.items()}
+
+
 def weights(model):
     """Return the weights that the adapters make, as arrays, and those of the plain model."""
-    found = {
-        n: m for n, m in model.named_modules() if isinstance(m, Adapter) or hasattr(m, "turns")
-    }
-    return {n.removeprefix("base_model.model."): m.weight.detach() for n, m in found.items()}
-
-
-def rotations(module):
-    """Return the rotations of the inputs and of the outputs of an adapted layer."""
-    if isinstance(module, Adapter):
-        return module.rotation, None
-    return tuple(module.turns("default"))
+    return {n: m.weight.detach() for n, m in layers(model).items()}
 
 
 def expected(model, change):
     """Return the weights by dense matrices, of stages that `change` returns from those trained."""
     made = {}
-    for name, module in model.named_modules():
-        if not (isinstance(module, Adapter) or hasattr(module, "turns")):
-            continue
-        base = getattr(module, "base_layer", None) or module.base
-        w = base.weight.detach().clone()
-        inputs, outputs = rotations(module)
-        w = w @ dense(inputs, change).T
-        w = w if outputs is None else dense(outputs, change) @ w
-        made[name.removeprefix("base_model.model.")] = w
+    for name, layer in layers(model).items():
+        w = layer.base_layer.weight.detach().clone()
+        for side in ("inputs", "outputs"):
+            for rotation in getattr(layer, f"structmat_{side}").values():
+                r = dense(rotation, change)
+                w = w @ r.T if side == "inputs" else r @ w
+        made[name] = w
     return made
 
 
-def dense(turn, change):
+def dense(rotation, change):
     factors = [
         torch.tensor(f.toarray())
         for f in stagewise.factors(
-            turn.network, [b.detach().numpy() for b in turn.blocks(torch.float64)]
+            rotation.network, [b.detach().numpy() for b in rotation.blocks(torch.float64)]
         )
     ]
-    whole = torch.eye(turn.network.width, dtype=torch.float64)
+    whole = torch.eye(rotation.network.width, dtype=torch.float64)
     for factor in change(factors):
         whole = factor @ whole
     return whole

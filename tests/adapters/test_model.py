@@ -161,10 +161,10 @@ def test_a_merged_weight_is_as_frozen_as_the_plain_one():
     model = adapt(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), "butterfly", scale=True)
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     merge(model)
-    assert not any(a.base.weight.requires_grad for a in adapters(model).values())
+    assert not any(a.base_layer.weight.requires_grad for a in adapters(model).values())
     assert [name for name, p in model.named_parameters() if p.requires_grad] == trained
     unmerge(model)
-    assert not any(a.base.weight.requires_grad for a in adapters(model).values())
+    assert not any(a.base_layer.weight.requires_grad for a in adapters(model).values())
     assert [name for name, p in model.named_parameters() if p.requires_grad] == trained
     plain = merge(model, unload=True)
     assert not any(p.requires_grad for p in plain.parameters())
@@ -256,9 +256,9 @@ def test_what_is_trained(scale, bias):
     trained = {name for name, p in model.named_parameters() if p.requires_grad}
     kinds = {"classifier.weight", "classifier.bias"}
     for name, adapter in adapters(model).items():
-        kinds |= {f"{name}.rotation.generators.{k}" for k in range(2)}
-        kinds |= {f"{name}.scale"} if scale else set()
-        kinds |= {f"{name}.base.bias"} if bias else set()
+        kinds |= {f"{name}.structmat_inputs.default.generators.{k}" for k in range(2)}
+        kinds |= {f"{name}.structmat_scale.default"} if scale else set()
+        kinds |= {f"{name}.base_layer.bias"} if bias else set()
         assert all(g.dtype == torch.float32 for g in adapter.rotation.generators)
     assert trained == kinds
 
@@ -335,7 +335,7 @@ def test_merging_a_tied_weight_leaves_the_other_place_alone():
     merge(model)
     assert torch.equal(model.transformer.wte.weight, embedding)
     unmerge(model)
-    assert model.lm_head.base.weight is model.transformer.wte.weight
+    assert model.lm_head.base_layer.weight is model.transformer.wte.weight
 
 
 @pytest.mark.parametrize("undo", [merge, unmerge])
@@ -349,12 +349,14 @@ def test_merging_is_all_or_nothing():
     last = list(adapters(model).values())[-1]
     with torch.no_grad():
         last.rotation.generators[0][0] = float("inf")
-    before = [a.base.weight for a in adapters(model).values()]
+    before = [a.base_layer.weight for a in adapters(model).values()]
     with pytest.raises(
-        StructmatError, match=r"bert\.pooler\.dense: the merged weight contains NaN"
+        StructmatError, match=r"bert\.pooler\.dense: NaNs detected in the merged weights"
     ):
         merge(model)
-    assert all(a.base.weight is w for a, w in zip(adapters(model).values(), before, strict=True))
+    assert all(
+        a.base_layer.weight is w for a, w in zip(adapters(model).values(), before, strict=True)
+    )
 
 
 def test_a_copy_of_an_adapted_model_is_apart():

@@ -10,6 +10,7 @@ from torch import nn
 import structmat as sm
 from structmat.adapters import adapt, load_adapter, merge, save_adapter, unmerge
 from structmat.adapters.checkpoint import SETTINGS
+from structmat.convert import convert
 from structmat.errors import FileError, StructmatError
 from structmat.testing import seeds
 from tests.adapters.layouts.layers import CONVOLUTIONS, can_scale, flags, layers, rows, tolerance
@@ -56,15 +57,15 @@ def test_the_weight_is_r_times_w_and_merging_changes_nothing(drawn, scale, seed)
     layer(x)  # an embedding with max_norm shortens the rows that it sees
     adapter = adapted(layer, scale=scale, seed=seed)
     unmerged = adapter(x)
-    want = expected_weight(adapter, adapter.base).to(layer.weight.dtype)
+    want = expected_weight(adapter, adapter.base_layer).to(layer.weight.dtype)
     error = (adapter.weight - want).abs().max()
     assert error <= 60 * len(want) * torch.finfo(want.dtype).eps * (1 + want.abs().max())
-    before = adapter.base.weight.clone()
+    before = adapter.base_layer.weight.clone()
     merge(adapter)
     size = outputs(layer) * tolerance(layer, unmerged)
     assert (adapter(x) - unmerged).abs().max() <= size
     unmerge(adapter)
-    assert torch.equal(adapter.base.weight, before)
+    assert torch.equal(adapter.base_layer.weight, before)
 
 
 @given(layers(), flags)
@@ -101,19 +102,19 @@ def test_a_saved_adapter_keeps_its_side(tmp_path):
     one = adapted(layer)
     save_adapter(one, tmp_path)
     other = load_adapter(copy.deepcopy(layer), tmp_path)
-    assert other.side == "outputs"
+    assert list(other.structmat_outputs) == ["default"]
     x = torch.randn(2, 6)
     assert torch.equal(other(x), one(x))
     with pytest.raises(FileError, match=r"a weight of shape \(9, 6\)"):
         load_adapter(nn.Linear(6, 9), tmp_path)
     text = (tmp_path / SETTINGS).read_text()
     (tmp_path / SETTINGS).write_text(text.replace('"outputs"', '"middle"'))
-    with pytest.raises(FileError, match='side=\'middle\': it must be "inputs" or "outputs"'):
+    with pytest.raises(FileError, match="side='middle': a network rotates the inputs or the"):
         load_adapter(copy.deepcopy(layer), tmp_path)
 
 
 def test_a_side_or_a_width_that_is_none_is_refused():
-    with pytest.raises(StructmatError, match="side='left': it must be \"inputs\""):
+    with pytest.raises(StructmatError, match="side='left': no such choice; there are both, inputs"):
         adapt(nn.Linear(4, 4), "butterfly", target_modules=".*", side="left")
     with pytest.raises(StructmatError, match="has 6 outputs: the network has width 8"):
         adapt(nn.Linear(4, 6), sm.butterfly(8), target_modules=".*", side="outputs")
@@ -127,3 +128,25 @@ def test_a_layer_with_a_forward_of_its_own_is_refused():
     with pytest.raises(StructmatError, match="Doubled overrides forward"):
         adapt(Doubled(4, 4), "butterfly", target_modules=".*", side="outputs")
     adapt(Doubled(4, 4), "butterfly", target_modules=".*")  # its forward is called
+
+
+@pytest.mark.parametrize("scale", [False, True])
+def test_both_sides_rotate_each_by_its_own_network(scale, tmp_path):
+    torch.manual_seed(0)
+    layer, x = nn.Linear(8, 6, dtype=torch.float64), torch.randn(3, 8, dtype=torch.float64)
+    options = {"target_modules": ".*", "side": "both", "scale": scale}
+    one = randomised(adapt(copy.deepcopy(layer), "mixed_radix", **options), 0)
+    r, p = (rotation.matrix().detach() for rotation in one.rotations())
+    weight = p @ layer.weight.detach() @ r.T
+    if scale:
+        weight = one.scale.detach()[:, None] * weight
+    expected = x @ weight.T + layer.bias.detach()
+    torch.testing.assert_close(one(x), expected)
+    torch.testing.assert_close(one.weight, weight)
+    save_adapter(one, tmp_path)
+    assert torch.equal(load_adapter(copy.deepcopy(layer), tmp_path)(x), one(x))
+    torch.testing.assert_close(merge(one, unload=True)(x), expected)
+    with pytest.raises(AttributeError, match="no attribute 'rotation'"):
+        _ = adapt(copy.deepcopy(layer), "mixed_radix", **options).rotation
+    with pytest.raises(FileError, match="inputs and outputs are rotated, which no other format"):
+        convert(tmp_path, tmp_path / "peft", to="peft")

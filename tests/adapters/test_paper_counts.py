@@ -51,6 +51,6 @@ def test_counts_are_the_papers(build, spec, rotations, outputs, reported):
     trained = {name: p.numel() for name, p in model.named_parameters() if p.requires_grad}
     assert all(p.is_meta for p in model.parameters())
     assert sum(n for name, n in trained.items() if ".generators." in name) == rotations
-    assert sum(n for name, n in trained.items() if name.endswith(".scale")) == outputs
+    assert sum(n for name, n in trained.items() if ".structmat_scale." in name) == outputs
     assert sum(n for name, n in trained.items() if name.endswith(".bias")) == outputs
     assert f"{sum(trained.values()) / 1e6:.2f}M" == reported

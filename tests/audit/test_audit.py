@@ -157,7 +157,7 @@ def test_the_audit_ignores_dropout_and_training_mode(training):
     one = randomised(
         adapt(nn.Linear(8, 5), "butterfly", target_modules=".*", dropout=(1.0, 1.0), scale=True), 0
     ).train(training)
-    one.base.train(not training)
+    one.base_layer.train(not training)
     modes = [m.training for m in one.modules()]
     row = audit(one).layers[""]
     assert [m.training for m in one.modules()] == modes
@@ -211,7 +211,7 @@ def test_both_sides_are_measured_one_after_the_other(scale, training, merged):
     assert first["singular_value_drift"] < 1e-5
     assert (second["singular_value_drift"] > 1e-2) == scale
     assert "merge_difference" not in first
-    assert ("merge_difference" in second) != merged
+    assert "merge_difference" in second
     assert second.get("merge_difference", 0.0) <= 1e-5
 
 

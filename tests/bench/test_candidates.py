@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from structmat.adapters import Adapter
+from structmat.adapters import AdaptedLayer
 from structmat.bench import candidates
 from structmat.bench.candidates import AGAINST, DENSE, PARAMETRIZED, Candidate, named, topology
 from structmat.bench.layer_benchmark import Batch, frozen_layer, training_step
@@ -65,7 +65,7 @@ def test_a_dense_rotation_agrees_with_an_adapter():
         named("dense").build(layer.linear()),
         topology("monarch").build(layer.linear()),
     )
-    assert isinstance(adapter, Adapter)
+    assert isinstance(adapter, AdaptedLayer)
     with torch.no_grad():
         for generators in adapter.rotation.parameters():
             nn.init.normal_(generators, std=0.3)

@@ -136,14 +136,14 @@ def test_a_layer_after_the_rotation_keeps_its_precision(turned, plan, mode, monk
 @pytest.mark.parametrize("mode", MODES)
 def test_powers_keep_their_precision(mode):
     pytest.importorskip("peft")
-    from structmat.peft.partial_rotation import Turn
+    from structmat.adapters.partial_rotation import PartialRotation
 
-    turn = randomised(Turn(NET, dtype=DTYPE), 0)
-    turn.set_power(0.3)
+    rotation = randomised(PartialRotation(NET, dtype=DTYPE), 0)
+    rotation.set_power(0.3)
     x = torch.randn(30, 8, generator=torch.Generator().manual_seed(0)).requires_grad_()
 
     def place():
-        return turn(x), [x, *turn.parameters()]
+        return rotation(x), [x, *rotation.parameters()]
 
     plainly = passes(place, *(False, False), twice=False)
     assert off(passes(place, *MODES[mode], twice=False), plainly) < 1e-5
@@ -210,7 +210,8 @@ def test_only_the_layers_own_products_are_cast(name, mode):
         randomised(adapter, seed)
         x = torch.randint(40, (30,)) if shape is None else torch.randn(shape)
         exact = copy.deepcopy(adapter)
-        exact.rotation = InDouble(adapter.rotation)
+        side = exact.structmat_outputs if "side" in options else exact.structmat_inputs
+        side["default"] = InDouble(adapter.rotation)
         results = []
         for module in (adapter, exact):
             trained = [p for p in module.parameters() if p.requires_grad]

@@ -57,6 +57,10 @@ CASES = {
     "bfloat16": (lambda: adapted(nn.Linear(8, 5), torch.bfloat16), (8,)),
     "outputs": (lambda: adapted(nn.Linear(8, 12), side="outputs", scale=True), (8,)),
     "convolution": (lambda: adapted(nn.Conv2d(4, 6, 2), target_modules=["0"]), (4, 5, 5)),
+    "channels": (
+        lambda: adapted(nn.Conv2d(4, 6, 2), target_modules=["0"], field="channels"),
+        (4, 5, 5),
+    ),
     "peft": (lambda: peft_model(nn.Linear(8, 12), side="both", scale=True), (8,)),
 }
 

@@ -32,10 +32,10 @@ def adapted(**options):
 
 def scaled():
     """Return a rotation of PEFT's, at half its angles and without a stage."""
-    turning = pytest.importorskip("structmat.peft.partial_rotation")
-    turn = randomised(turning.Turn(sm.butterfly(8), dtype=torch.float64), 1)
-    turn.set_stages([0, 2])
-    return turn
+    partial_rotation = pytest.importorskip("structmat.adapters.partial_rotation")
+    rotation = randomised(partial_rotation.PartialRotation(sm.butterfly(8), dtype=torch.float64), 1)
+    rotation.set_stages([0, 2])
+    return rotation
 
 
 LAYERS = {

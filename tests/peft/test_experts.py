@@ -12,7 +12,7 @@ from structmat.adapters import adapt
 from structmat.errors import StructmatError, WidthError
 from structmat.linalg import factors as stagewise
 from structmat.peft import StructmatConfig
-from structmat.peft.stacked_experts import StructmatExperts
+from structmat.peft.layer import StructmatExperts
 from tests.adapters.layouts.test_experts import MODELS, NAMES, STACKS, logits, mixture, tokens
 from tests.drawn_modules import state, unchanged
 
@@ -80,7 +80,7 @@ def test_the_weights_are_those_of_dense_matrices_expert_by_expert(name):
             stagewise.matrix_of(
                 turn.network, [b.detach().numpy() for b in turn.blocks(torch.float64)]
             )
-            for turn in layer.turns("default")
+            for turn in layer.rotations("default")
         )
         across = name == "gpt_oss"
         plain = layer.base_layer.weight.detach().numpy()

@@ -5,8 +5,10 @@ import warnings
 import peft
 import pytest
 import torch
+from torch import nn
 
-from structmat.errors import FileError
+from structmat.adapters import adapt, merge, save_adapter, unmerge
+from structmat.errors import FileError, StructmatError
 from structmat.peft import StructmatConfig, rollback
 from tests.drawn_modules import randomised
 from tests.peft.models import CASES, Case
@@ -70,7 +72,7 @@ def test_modules_of_the_model_may_be_called_as_parts_of_adapters_are(tmp_path):
     again = peft.PeftModel.from_pretrained(make(), tmp_path)
     assert same(dict(again.named_parameters()), dict(model.named_parameters()))
     del saved[next(iter(saved))]
-    with pytest.raises(FileError, match="is missing"):
+    with pytest.raises(FileError, match="is not in the file"):
         peft.set_peft_model_state_dict(again, saved)
 
 
@@ -201,3 +203,12 @@ def test_several_adapters_are_loaded_and_each_goes_its_way(tmp_path):
         assert torch.equal(CASE.call(model), expected[name])
     model.set_requires_grad("two", requires_grad=False)
     assert not any(p.requires_grad for p in model.parameters())
+
+
+def test_functions_for_models_of_adapt_refuse_a_model_of_peft(tmp_path):
+    model = peft.get_peft_model(nn.Sequential(nn.Linear(16, 16)), StructmatConfig())
+    for act in (merge, unmerge, lambda m: save_adapter(m, tmp_path)):
+        with pytest.raises(StructmatError, match=r"model\.0 was adapted by PEFT: use PEFT's merge"):
+            act(model)
+    with pytest.raises(StructmatError, match="already has adapters"):
+        adapt(model, "monarch")

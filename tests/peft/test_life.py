@@ -71,7 +71,7 @@ def test_the_weight_is_that_of_dense_matrices(case, options):
     model = adapted(case, **options)
     for layer in layers(model).values():
         base = layer.base_layer
-        weight = layer.kind.neurons(base, base.weight).detach().double().numpy()
+        weight = layer.layout.neurons(base, base.weight).detach().double().numpy()
         groups = int(getattr(base, "groups", 1))
         expected = weight
         if "default" in layer.structmat_inputs:
@@ -88,7 +88,7 @@ def test_the_weight_is_that_of_dense_matrices(case, options):
             expected = (
                 layer.structmat_scale["default"].detach().double().numpy()[:, None] * expected
             )
-        found = layer.kind.neurons(base, layer.effective(["default"])).detach().double().numpy()
+        found = layer.layout.neurons(base, layer.effective(["default"])).detach().double().numpy()
         size = 200 * torch.finfo(case.dtype).eps
         np.testing.assert_allclose(found, expected, rtol=0, atol=size * abs(expected).max())
 

@@ -42,7 +42,7 @@ def test_a_scaled_adapter_is_the_product_of_powers(net, seed, alpha, blocks):
         stagewise.matrix_of(
             net, [powers.power(b, alpha).detach().numpy() for b in plain_blocks(turn)]
         )
-        for turn in layer.turns("default")
+        for turn in layer.rotations("default")
     )
     expected = p @ layer.base_layer.weight.detach().numpy() @ r.T
     tolerance = 3000 * (net.depth + 1) * net.width * EPS
@@ -132,7 +132,7 @@ def with_two(case, **options):
 
 def randomised_too(model):
     for layer in layers(model).values():
-        for k, turn in enumerate(layer.turns("other")):
+        for k, turn in enumerate(layer.rotations("other")):
             randomised(turn.requires_grad_(), k + 1, 0.3).requires_grad_(requires_grad=False)
 
 
@@ -140,7 +140,7 @@ def matrices(model, name):
     return [
         [b.detach() for b in turn.blocks(torch.float64)]
         for layer in layers(model).values()
-        for turn in layer.turns(name)
+        for turn in layer.rotations(name)
     ]
 
 

@@ -6,7 +6,7 @@ from torch import nn
 
 from structmat.errors import FileError, StructmatError
 from structmat.peft import StructmatConfig
-from tests.adapters.layouts.test_base import Folded, Normed, Two
+from tests.adapters.test_adapted_layer import Folded, Normed, Two
 from tests.adapters.tied import NAMED, bart, close, gpt2, logits, made, reread, resized
 from tests.drawn_modules import randomised
 

@@ -1,4 +1,4 @@
-"""Adapters of convolutions, which rotate receptive fields, or channels only.
+"""Convolutions, whose receptive fields are rotated, or their channels only.
 
 They call the layer's own convolution, so stride, padding, dilation and kernel size apply as usual.
 """
@@ -6,21 +6,29 @@ They call the layer's own convolution, so stride, padding, dilation and kernel s
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 
-from structmat.adapters.layouts.base import Adapter
+from structmat.adapters.layouts.base import Adapter, Layout
 from structmat.adapters.layouts.requirements import Layer
+from structmat.nn.torch_internals import sizes
 
 
-class ConvolutionAdapter(Adapter):
-    """An adapted convolution that rotates receptive fields of in/groups·k inputs.
+class ConvolutionLayout(Layout):
+    """The layout of convolutions whose receptive fields, of in/groups·k inputs, are rotated.
 
     With groups, each group has its own rotation, as its neurons read other channels: the network
     consists of `groups` copies side by side.
     """
 
-    calls_base = False
+    layer_classes = tuple(f"torch.nn.modules.conv.Conv{axes}d" for axes in (1, 2, 3))
+
+    @classmethod
+    def bypasses(cls, *, products: bool) -> bool:  # noqa: ARG003
+        """Return True, since `_conv_forward` is called with another weight."""
+        return True
 
     @classmethod
     def copies(cls, base: Layer) -> int:
@@ -75,29 +83,33 @@ class ConvolutionAdapter(Adapter):
         outputs: Tensor = base._conv_forward(x, weight, base.bias)
         return outputs
 
-    def _output_axis(self, values: Tensor) -> Tensor:
-        return values.reshape(-1, *[1] * (self.base.weight.ndim - 1))
-
-    def _forward(self, x: Tensor) -> Tensor:
-        if not self._rotates_channels(x):
-            return self.run(self.base, x, self.weight)
+    @classmethod
+    def forward(
+        cls, base: Layer, x: Tensor, adapters: Sequence[Adapter], *_: Any, stock: bool, **__: Any
+    ) -> Tensor:
+        """Return the outputs of the convolution with rotated channels, or with another weight."""
+        if not cls.rotates_channels(base, x, adapters):
+            return super().forward(base, x, adapters, stock=stock)
         # Padding copies pixels or adds zeros, so it commutes with a rotation of channels.
-        axis = -self.base.weight.ndim + 1
-        x = self.rotation.adjoint(x.movedim(axis, -1)).movedim(-1, axis)
-        weight = self.base.weight
-        if self.scale is not None:
-            weight = (weight * self._output_axis(self.scale)).to(weight.dtype)
-        return self.run(self.base, x, weight)
+        axis = -base.weight.ndim + 1
+        x = x.movedim(axis, -1)
+        for adapter in reversed(adapters):
+            x = x if adapter.inputs is None else adapter.inputs.adjoint(x)
+        scales = [Adapter(scale=adapter.scale) for adapter in adapters]
+        return cls.run(base, x.movedim(-1, axis), cls.effective(base, base.weight, scales))
 
-    def _rotates_channels(self, x: Tensor) -> bool:
-        """Return whether the rotation acts on channels, and x is not larger than the weight."""
-        weight: Tensor = self.base.weight
-        on_channels = self.side == "inputs" and self.rotation.width == self.base.in_channels
-        return on_channels and x.numel() <= weight.numel()
+    @classmethod
+    def rotates_channels(cls, base: Layer, x: Tensor, adapters: Sequence[Adapter]) -> bool:
+        """Return whether only channels are rotated, and x is not larger than the weight."""
+        return math.prod(sizes(x)) <= math.prod(sizes(base.weight)) and all(
+            adapter.outputs is None
+            and (adapter.inputs is None or adapter.inputs.width == base.in_channels)
+            for adapter in adapters
+        )
 
 
-class ChannelsAdapter(ConvolutionAdapter):
-    """An adapted convolution that rotates channels, in the same way at each kernel position."""
+class ChannelsLayout(ConvolutionLayout):
+    """The layout of convolutions whose channels are rotated alike at each kernel position."""
 
     field = "channels"
 
@@ -119,39 +131,3 @@ class ChannelsAdapter(ConvolutionAdapter):
         groups, (_, places, channels) = int(base.groups), rows.shape
         split = rows.reshape(-1, places, groups, channels // groups)
         return split.permute(2, 0, 3, 1).reshape(-1, channels // groups * places)
-
-
-class Conv1dAdapter(ConvolutionAdapter):
-    """An adapted `nn.Conv1d`."""
-
-    takes = "torch.nn.modules.conv.Conv1d"
-
-
-class Conv2dAdapter(ConvolutionAdapter):
-    """An adapted `nn.Conv2d`."""
-
-    takes = "torch.nn.modules.conv.Conv2d"
-
-
-class Conv3dAdapter(ConvolutionAdapter):
-    """An adapted `nn.Conv3d`."""
-
-    takes = "torch.nn.modules.conv.Conv3d"
-
-
-class Conv1dChannelsAdapter(ChannelsAdapter):
-    """An adapted `nn.Conv1d` with rotated channels."""
-
-    takes = Conv1dAdapter.takes
-
-
-class Conv2dChannelsAdapter(ChannelsAdapter):
-    """An adapted `nn.Conv2d` with rotated channels."""
-
-    takes = Conv2dAdapter.takes
-
-
-class Conv3dChannelsAdapter(ChannelsAdapter):
-    """An adapted `nn.Conv3d` with rotated channels."""
-
-    takes = Conv3dAdapter.takes

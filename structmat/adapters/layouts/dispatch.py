@@ -1,4 +1,4 @@
-"""Selection of the kind of adapter for a layer, and iteration over the layers of a model."""
+"""Selection of the layout of a layer, and iteration over the layers of a model."""
 
 from __future__ import annotations
 
@@ -7,42 +7,29 @@ from collections.abc import Iterator
 from torch import nn
 
 from structmat.adapters.distributed import is_around, plain_name, unwrapped
-from structmat.adapters.layouts.base import Adapter
-from structmat.adapters.layouts.convolution import (
-    Conv1dAdapter,
-    Conv1dChannelsAdapter,
-    Conv2dAdapter,
-    Conv2dChannelsAdapter,
-    Conv3dAdapter,
-    Conv3dChannelsAdapter,
-)
-from structmat.adapters.layouts.embedding import EmbeddingAdapter
-from structmat.adapters.layouts.experts import StackAdapter, Stacks
-from structmat.adapters.layouts.linear import Conv1DAdapter, LinearAdapter
-from structmat.adapters.layouts.quantised import QuantisedLinearAdapter
+from structmat.adapters.layouts.base import Layout
+from structmat.adapters.layouts.convolution import ChannelsLayout, ConvolutionLayout
+from structmat.adapters.layouts.embedding import EmbeddingLayout
+from structmat.adapters.layouts.experts import Stack, StackLayout, stacks_of
+from structmat.adapters.layouts.linear import Conv1DLayout, LinearLayout
+from structmat.adapters.layouts.quantised import QuantisedLinearLayout
 from structmat.adapters.layouts.requirements import Layer
 from structmat.errors import StructmatError
 
-KINDS: tuple[type[Adapter], ...] = (
-    QuantisedLinearAdapter,  # before LinearAdapter, since some layers match both
-    LinearAdapter,
-    Conv1DAdapter,
-    Conv1dAdapter,
-    Conv2dAdapter,
-    Conv3dAdapter,
-    EmbeddingAdapter,
-    StackAdapter,
-)
-CHANNELS: tuple[type[Adapter], ...] = (
-    Conv1dChannelsAdapter,
-    Conv2dChannelsAdapter,
-    Conv3dChannelsAdapter,
+LAYOUTS: tuple[type[Layout], ...] = (
+    QuantisedLinearLayout,  # before LinearLayout, since some layers match both
+    LinearLayout,
+    Conv1DLayout,
+    ConvolutionLayout,
+    EmbeddingLayout,
+    StackLayout,
+    ChannelsLayout,  # only for the field "channels"
 )
 FIELDS = ("receptive", "channels")
 
 
-def kind_for(layer: Layer, field: str = "receptive") -> type[Adapter] | None:
-    """Return the kind of adapter for this layer, or None.
+def layout_for(layer: Layer, field: str = "receptive") -> type[Layout] | None:
+    """Return the layout of this layer, or None.
 
     Parameters
     ----------
@@ -52,24 +39,24 @@ def kind_for(layer: Layer, field: str = "receptive") -> type[Adapter] | None:
 
     Examples
     --------
-    >>> kind_for(nn.Linear(2, 3)).__name__, kind_for(nn.ReLU())
-    ('LinearAdapter', None)
-    >>> kind_for(nn.Conv2d(2, 3, 3), "channels").__name__
-    'Conv2dChannelsAdapter'
+    >>> layout_for(nn.Linear(2, 3)).__name__, layout_for(nn.ReLU())
+    ('LinearLayout', None)
+    >>> layout_for(nn.Conv2d(2, 3, 3), "channels").__name__
+    'ChannelsLayout'
     """
-    kinds = CHANNELS + KINDS if field == "channels" else KINDS
-    return next((kind for kind in kinds if kind.accepts(layer)), None)
+    found = next((layout for layout in LAYOUTS if layout.accepts(layer)), None)
+    return ChannelsLayout if found is ConvolutionLayout and field == "channels" else found
 
 
-def kind_named(name: str) -> type[Adapter] | None:
-    """Return the kind of adapter of this name, as used in files, or None.
+def layout_named(name: str) -> type[Layout] | None:
+    """Return the layout of this name, as used in files, or None.
 
     Examples
     --------
-    >>> kind_named("Conv2dChannelsAdapter").field
+    >>> layout_named("ChannelsLayout").field
     'channels'
     """
-    return next((kind for kind in CHANNELS + KINDS if kind.__name__ == name), None)
+    return next((layout for layout in LAYOUTS if layout.__name__ == name), None)
 
 
 def checked_field(field: str) -> str:
@@ -99,12 +86,14 @@ def named_layers(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator
     >>> [name for name, _ in named_layers(nn.Sequential(nn.Linear(2, 2)))]
     ['', '0']
     """
-    stacks = Stacks()
+    stacks: dict[int, dict[str, Stack]] = {}  # one view under all names of a module
     inside = unwrapped(model)
     for full, module in inside.named_modules(remove_duplicate=remove_duplicate):
         if is_around(module):
             continue
         name = plain_name(full)
         yield name, module
-        for part, stack in stacks.of(module).items():
+        if id(module) not in stacks:
+            stacks[id(module)] = stacks_of(module)
+        for part, stack in stacks[id(module)].items():
             yield f"{name}.{part}" if name else part, stack

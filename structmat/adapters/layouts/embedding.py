@@ -1,28 +1,32 @@
-"""Adapters of embeddings, which rotate the rows of the table or, equivalently, the outputs."""
+"""Embeddings: the rows of the table are rotated or, equivalently, the outputs."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
 
-from structmat.adapters.layouts.base import Adapter
+from structmat.adapters.layouts.base import Adapter, Layout
 from structmat.adapters.layouts.requirements import Layer, plain_weight
 from structmat.errors import StructmatError
+from structmat.nn.torch_internals import sizes
 
 
-class EmbeddingAdapter(Adapter):
-    """An adapted `nn.Embedding`: its weight E (entries, dim) becomes E·Rᵀ, and each output R e.
+class EmbeddingLayout(Layout):
+    """The layout of `nn.Embedding`: its weight E (entries, dim) becomes E·Rᵀ, each output R e.
 
     The rows are the outputs of the layer, so both sides mean the same rotation. The scale has a
     factor for each of the dim outputs. The row at `padding_idx` is rotated like the others, so
     zeros stay zeros.
     """
 
-    scales_outputs = True
-    takes = "torch.nn.modules.sparse.Embedding"
+    layer_classes = ("torch.nn.modules.sparse.Embedding",)
 
     @classmethod
-    def check_weight(cls, base: Layer, *, products: bool) -> None:
+    def check_weight(cls, base: Layer, *, scale: bool) -> None:
         """Raise an error as for other kinds, and for a norm that a rotation does not preserve."""
         plain_weight(base)
         if base.max_norm is not None and base.norm_type != 2:
@@ -31,7 +35,7 @@ class EmbeddingAdapter(Adapter):
                 " rotation preserves the norm of type 2 only, so the merged rows would be scaled"
                 " differently; exclude this layer"
             )
-        if products and base.max_norm is not None:
+        if scale and base.max_norm is not None:
             raise StructmatError(
                 f"an embedding with max_norm={base.max_norm}, which depends on the norms that a"
                 " scale changes; omit the scale, or exclude this layer"
@@ -71,13 +75,20 @@ class EmbeddingAdapter(Adapter):
         """
         return functional.embedding(x, weight)
 
-    def _output_axis(self, values: Tensor) -> Tensor:
-        return values
-
-    def _forward(self, x: Tensor) -> Tensor:
-        base = self.base
-        plain = base.max_norm is None and self._stock
-        if plain and x.numel() > base.num_embeddings:  # such as the positions of a large batch
-            return self.run(base, x, self.weight)
-        outputs: Tensor = self.rotation(base(x))
-        return outputs if self.scale is None else (outputs * self.scale).to(outputs.dtype)
+    @classmethod
+    def forward(
+        cls,
+        base: Layer,
+        x: Tensor,
+        adapters: Sequence[Adapter],
+        *args: Any,
+        stock: bool,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Return the rotated outputs, or entries of a rotated table with fewer rows than x has."""
+        if stock and base.max_norm is None and math.prod(sizes(x)) > base.num_embeddings:
+            return super().forward(base, x, adapters, stock=stock)
+        y: Tensor = base(x, *args, **kwargs)
+        for adapter in adapters:
+            y = adapter.on_outputs(y if adapter.inputs is None else adapter.inputs(y))
+        return y

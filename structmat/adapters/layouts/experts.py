@@ -1,4 +1,4 @@
-"""Adapters of mixtures of experts, whose stacked weights are treated as layers.
+"""Mixtures of experts, whose stacked weights are treated as layers.
 
 transformers stores the linear layers of all experts in one parameter, (experts, out, in), or
 (experts, in, out) if `is_transposed` is set. Each expert has its own rotation.
@@ -6,15 +6,12 @@ transformers stores the linear layers of all experts in one parameter, (experts,
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from structmat.adapters.layouts.base import Adapter
+from structmat.adapters.layouts.base import Layout
 from structmat.adapters.layouts.requirements import Layer
-from structmat.nn.offloading import is_offloaded, loaded
 
 NAMES = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
 # Expert classes without the attribute `is_transposed`.
@@ -67,20 +64,8 @@ class Stack:
         return getattr(self.owner, name)
 
 
-class Stacks:
-    """A cache of the stacked weights of modules."""
-
-    def __init__(self) -> None:
-        self._made: dict[int, dict[str, Stack]] = {}
-
-    def of(self, module: nn.Module) -> dict[str, Stack]:
-        """Return the stacked weights of a module by parameter name; most modules have none."""
-        if id(module) not in self._made:
-            self._made[id(module)] = _stacks(module)
-        return self._made[id(module)]
-
-
-def _stacks(module: nn.Module) -> dict[str, Stack]:
+def stacks_of(module: nn.Module) -> dict[str, Stack]:
+    """Return the stacked weights of a module by parameter name; most modules have none."""
     own = module.__dict__.get("is_transposed", TRANSPOSED.get(type(module).__name__))
     if not isinstance(own, bool):
         return {}
@@ -91,14 +76,13 @@ def _stacks(module: nn.Module) -> dict[str, Stack]:
     }
 
 
-class StackAdapter(Adapter):
-    """The adapted stacked weight of all experts, with a copy of the network for each of them.
+class StackLayout(Layout):
+    """The layout of the stacked weight of all experts, with a copy of the network for each of them.
 
-    The scale has a factor for each output of each expert. `Experts` calls it.
+    The scale has a factor for each output of each expert. The experts run with the whole weight.
     """
 
-    calls_base = False
-    takes = f"{Stack.__module__}.{Stack.__qualname__}"
+    layer_classes = (f"{Stack.__module__}.{Stack.__qualname__}",)
 
     @classmethod
     def copies(cls, base: Layer) -> int:
@@ -152,65 +136,3 @@ class StackAdapter(Adapter):
     def from_outputs(cls, base: Layer, outputs: Tensor) -> Tensor:
         """Return the neurons of each expert."""
         return outputs.mT.unflatten(0, (base.sizes[0], -1))
-
-    def _output_axis(self, values: Tensor) -> Tensor:
-        by_expert = values.unflatten(0, (self.base.sizes[0], -1))
-        return by_expert[:, None, :] if self.base.transposed else by_expert[:, :, None]
-
-    def _weight_key(self, prefix: str) -> str:
-        above = prefix.removesuffix(f"{self.base.part}.")
-        return f"{above}base.{self.base.part}"
-
-
-class Experts(nn.Module):
-    """Experts whose own forward method is called with rotated weights.
-
-    Each call rotates the weights of all experts; `merge` avoids this cost.
-
-    Parameters
-    ----------
-    base : nn.Module
-        The module of the experts.
-    adapters : mapping from the name of a parameter to its adapter
-    """
-
-    def __init__(self, base: nn.Module, adapters: Mapping[str, StackAdapter]) -> None:
-        super().__init__()
-        self.base = base
-        self.parts = tuple(adapters)
-        for name, adapter in adapters.items():
-            self._modules[name] = adapter  # add_module would conflict with the parameter's name
-        self.train(base.training)
-
-    def _adapters(self) -> dict[str, StackAdapter]:
-        found = {name: self._modules[name] for name in self.parts}
-        return {name: m for name, m in found.items() if isinstance(m, StackAdapter)}
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """Return the outputs of the experts with the rotated weights."""
-        if is_offloaded(self.base):  # its hooks would restore the unrotated weights
-            for adapter in self._adapters().values():
-                adapter.offloaded()
-            with loaded(self.base):
-                return self._run(*args, **kwargs)
-        return self._run(*args, **kwargs)
-
-    def _run(self, *args: Any, **kwargs: Any) -> Any:
-        rotated = {name: a.weight for name, a in self._adapters().items() if not a.merged}
-        if not rotated:
-            return self.base(*args, **kwargs)
-        # Without tie_weights, so that other parameters sharing the tensor keep their values.
-        return torch.func.functional_call(self.base, rotated, args, kwargs, tie_weights=False)
-
-    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        for adapter in self._adapters().values():  # before the experts' weights are loaded
-            adapter.restore_weight()
-        super()._load_from_state_dict(*args, **kwargs)
-
-    def __getattr__(self, name: str) -> Any:
-        try:
-            return super().__getattr__(name)
-        except AttributeError:
-            if name in ("base", "parts"):
-                raise
-            return getattr(self.base, name)

@@ -1,18 +1,29 @@
-"""Adapters of linear layers, which rotate inputs or outputs, fused with the layer if possible."""
+"""Linear layers, whose inputs and outputs are rotated, in one operation with the layer if possible.
+
+Rotated activations cost less than a rotated weight: W·Rᵀ x is W (Rᵀ x).
+"""
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor
 from torch.nn import functional
 
-from structmat.adapters.layouts.base import Adapter
+from structmat.adapters.layouts.base import Adapter, Layout
 from structmat.adapters.layouts.requirements import Layer, runs_together
 
 
-class LinearAdapter(Adapter):
-    """An adapted `nn.Linear`, with weight (out, in)."""
+class LinearLayout(Layout):
+    """The layout of `nn.Linear`, with weight (out, in)."""
 
-    takes = "torch.nn.modules.linear.Linear"
+    layer_classes = ("torch.nn.modules.linear.Linear",)
+
+    @classmethod
+    def bypasses(cls, *, products: bool) -> bool:
+        """Return whether products are changed, which are those of a plain linear layer."""
+        return products
 
     @classmethod
     def input_width(cls, base: Layer) -> int:
@@ -24,31 +35,51 @@ class LinearAdapter(Adapter):
         """Return out_features."""
         return int(base.out_features)
 
-    def _output_axis(self, values: Tensor) -> Tensor:
-        return values[:, None]
+    @classmethod
+    def calls_base(cls, base: Layer) -> bool:
+        """Return whether products are obtained from a call of the layer, and not from its weight.
 
-    def _forward(self, x: Tensor) -> Tensor:
-        inputs = self.side == "inputs"
-        if inputs and self.scale is None and runs_together(self.base, x, stock=self._stock):
-            weight = self.neurons(self.base, self.base.weight)
-            return self.rotation.linear(x, weight, self.base.bias)
-        if inputs:
-            x = self.rotation.adjoint(x)
-        if inputs and self.scale is None:
-            outputs: Tensor = self.base(x)
-            return outputs
-        products = functional.linear(x, self.neurons(self.base, self.base.weight))
-        if not inputs:
-            products = self.rotation(products)
-        if self.scale is not None:
-            products = (products * self.scale).to(products.dtype)
-        return products if self.bias is None else products + self.bias.to(products.dtype)
+        This is the case if its forward was replaced, as accelerate does.
+        """
+        return "forward" in base.__dict__
+
+    @classmethod
+    def forward(
+        cls,
+        base: Layer,
+        x: Tensor,
+        adapters: Sequence[Adapter],
+        *args: Any,
+        stock: bool,
+        **kwargs: Any,
+    ) -> Tensor:
+        """Return the outputs for rotated inputs, with the outputs rotated and scaled."""
+        rotations = [a.inputs for a in reversed(adapters) if a.inputs is not None]
+        changes = [a for a in adapters if a.changes_outputs]
+        called = cls.calls_base(base)
+        together = bool(rotations) and not called and runs_together(base, x, stock=stock)
+        for rotation in rotations[:-1] if together else rotations:
+            x = rotation.adjoint(x)
+        bias = base.bias
+        if together:
+            weight = cls.neurons(base, base.weight)
+            y = rotations[-1].linear(x, weight, None if changes else bias)
+        elif called or not changes:
+            y = base(x, *args, **kwargs)
+            y = y if bias is None or not changes else y - bias.to(y.dtype)
+        else:
+            y = functional.linear(x, cls.neurons(base, base.weight))
+        if not changes:
+            return y
+        for adapter in changes:
+            y = adapter.on_outputs(y)
+        return y if bias is None else y + bias.to(y.dtype)
 
 
-class Conv1DAdapter(LinearAdapter):
-    """An adapted `transformers.Conv1D` (of GPT-2), a linear layer with weight (in, out)."""
+class Conv1DLayout(LinearLayout):
+    """The layout of `transformers.Conv1D` (of GPT-2), a linear layer with weight (in, out)."""
 
-    takes = "transformers.pytorch_utils.Conv1D"
+    layer_classes = ("transformers.pytorch_utils.Conv1D",)
 
     @classmethod
     def input_width(cls, base: Layer) -> int:
@@ -69,6 +100,3 @@ class Conv1DAdapter(LinearAdapter):
     def from_neurons(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
         """Return the transposed neurons."""
         return neurons.T
-
-    def _output_axis(self, values: Tensor) -> Tensor:
-        return values

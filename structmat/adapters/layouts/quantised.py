@@ -1,4 +1,4 @@
-"""Adapters of quantised linear layers, whose weights are accessed through PEFT's backends.
+"""Quantised linear layers, whose weights are accessed through PEFT's backends.
 
 A merged weight is quantised again, so merged and unmerged outputs differ by the quantisation error.
 """
@@ -8,35 +8,24 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from structmat.adapters.layouts.linear import LinearAdapter
+from structmat.adapters.layouts.linear import LinearLayout
 from structmat.adapters.layouts.requirements import Layer, quantiser
 from structmat.errors import StructmatError, require
-from structmat.networks.network import Network
 from structmat.nn.offloading import device_of
 
-TAKEN = ("bitsandbytes", "torchao", "hqq")
+DEQUANTISED = ("bitsandbytes", "torchao", "hqq")
 
 
-class QuantisedLinearAdapter(LinearAdapter):
-    """An adapted linear layer of bitsandbytes (8 and 4 bits), torchao or HQQ.
+class QuantisedLinearLayout(LinearLayout):
+    """The layout of linear layers of bitsandbytes (8 and 4 bits), torchao and HQQ.
 
-    `weight` is the effective weight in floating point, computed on access.
+    The layer itself multiplies by its weight.
     """
-
-    scales_outputs = True
-    # A function that returns the config for quantising with torchao, whose tensors do not record
-    # it; `adapt` finds it in a model that transformers quantised.
-    requantise: Callable[[], Any] | None = None
-
-    def __init__(self, base: Layer, network: Network, **options: Any) -> None:
-        super().__init__(base, network, **options)
-        if self.trains_bias and not isinstance(base.bias, nn.Parameter):  # HQQ has a plain tensor
-            base.bias = nn.Parameter(base.bias.detach())
 
     @classmethod
     def accepts(cls, layer: Layer) -> bool:
@@ -45,13 +34,19 @@ class QuantisedLinearAdapter(LinearAdapter):
         return linear and quantiser(layer) is not None
 
     @classmethod
-    def check_weight(cls, base: Layer, *, products: bool) -> None:  # noqa: ARG003
+    def bypasses(cls, *, products: bool) -> bool:  # noqa: ARG003
+        """Return False, since the layer's own forward is always called."""
+        return False
+
+    @classmethod
+    def check_weight(cls, base: Layer, *, scale: bool) -> None:  # noqa: ARG003
         """Raise an error for layers of libraries whose weights cannot be dequantised."""
         name = quantiser(base)
-        if name not in TAKEN:
+        if name not in DEQUANTISED:
             raise StructmatError(
-                f"a {type(base).__name__} of {name}: only quantised layers of {', '.join(TAKEN)}"
-                " can be adapted, as their weights can be dequantised; exclude this layer"
+                f"a {type(base).__name__} of {name}: only quantised layers of"
+                f" {', '.join(DEQUANTISED)} can be adapted, as their weights can be dequantised;"
+                " exclude this layer"
             )
         backend(base)
 
@@ -66,53 +61,10 @@ class QuantisedLinearAdapter(LinearAdapter):
         """Return the shape of the dequantised weight."""
         return int(base.out_features), int(base.in_features)
 
-    @property
-    def own_weight(self) -> Tensor:
-        """The dequantised weight."""
-        return in_floating_point(self.base)
-
-    def _held(self) -> Any:
-        return self.base
-
-    def _hold(self, base: Any) -> None:
-        self.base = base
-
-    def _forward(self, x: Tensor) -> Tensor:
-        inputs = self.side == "inputs"
-        outputs: Tensor = self.base(self.rotation.adjoint(x) if inputs else x)
-        if inputs and self.scale is None:
-            return outputs
-        # Subtract the bias added by the layer, as it is neither rotated nor scaled.
-        products = outputs if self.bias is None else outputs - self.bias
-        if not inputs:
-            products = self.rotation(products)
-        if self.scale is not None:
-            products = products * self.scale
-        return (products if self.bias is None else products + self.bias).to(outputs.dtype)
-
-    def set_weight(self, merged: Tensor) -> None:
-        """Quantise the merged weight in a copy of the layer; `restore_weight` undoes it.
-
-        Raises
-        ------
-        StructmatError
-            For torchao, if the model does not record how it was quantised.
-        """
-        plain = self.base
-        self.base = requantised(plain, merged, self.requantise)
-        object.__setattr__(self, "_plain", plain)
-
-    def _put_plain(self, state: dict[str, Any], prefix: str) -> None:
-        mine = f"{prefix}base."
-        for key in [key for key in state if key.startswith(mine)]:
-            del state[key]
-        self._plain.state_dict(destination=state, prefix=mine)  # HQQ needs the prefix as a keyword
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
-        nn.Module._apply(self, fn, recurse)
-        if self.merged:
-            self._plain._apply(fn)
-        return self
+    @classmethod
+    def calls_base(cls, base: Layer) -> bool:  # noqa: ARG003
+        """Return True."""
+        return True
 
 
 def in_floating_point(base: Layer) -> Tensor:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 
-from structmat.errors import StructmatError
+from structmat.errors import StructmatError, suggest
 
-# torch types the attributes of a module as Tensor | Module; `kind_for` checks the class of a layer,
-# which determines its attributes.
+# torch types the attributes of a module as Tensor | Module; `layout_for` checks the class of a
+# layer, which determines its attributes.
 Layer: TypeAlias = Any
 
 ROTATED = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
@@ -19,21 +20,25 @@ _LISTED = ", ".join(str(dtype).removeprefix("torch.") for dtype in ROTATED)
 QUANTISERS = ("bitsandbytes", "torchao", "hqq", "gptqmodel", "aqlm", "eetq", "auto_round_extension")
 
 
+# The sides of a layer that are rotated, for each value of the option `side`.
+SIDES = {"inputs": ("inputs",), "outputs": ("outputs",), "both": ("inputs", "outputs")}
+
+
 def checked_side(side: str) -> str:
-    """Return the side of a layer that is rotated after checking it.
+    """Return the option `side` after checking it.
 
     Raises
     ------
     StructmatError
-        If it is neither "inputs" nor "outputs".
+        If it is none of "inputs", "outputs" and "both".
 
     Examples
     --------
     >>> checked_side("outputs")
     'outputs'
     """
-    if side not in ("inputs", "outputs"):
-        raise StructmatError(f'side={side!r}: it must be "inputs" or "outputs"')
+    if side not in SIDES:
+        raise StructmatError(f"side={side!r}: no such choice{suggest(str(side), SIDES)}")
     return side
 
 
@@ -57,23 +62,23 @@ def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:
     )
 
 
-def own_behaviour(base: Layer, takes: str) -> str | None:
+def own_behaviour(base: Layer, layer_classes: Container[str]) -> str | None:
     """Return the name of a method of the standard class that a layer overrides, or None."""
-    stock = next((c for c in type(base).__mro__ if named(c) == takes), None)
+    stock = next((c for c in type(base).__mro__ if class_name(c) in layer_classes), None)
     for name in ("forward", "_conv_forward"):
         if getattr(type(base), name, None) is not getattr(stock, name, None):
             return name
     return None
 
 
-def sees_weight(base: Layer, takes: str) -> bool:
+def sees_weight(base: Layer, layer_classes: Container[str]) -> bool:
     """Return whether a layer must run with its rotated weight rather than on rotated activations.
 
     This is the case if a subclass changes inputs or outputs in a way that may not commute with a
     rotation. The embeddings of transformers do commute, as they multiply by a number or shift
     indices, unless they have further parameters.
     """
-    if own_behaviour(base, takes) is None or quantiser(base) is not None:
+    if own_behaviour(base, layer_classes) is None or quantiser(base) is not None:
         return False
     if getattr(base, "max_norm", None) is not None:  # a lookup writes to the weight
         return False
@@ -81,7 +86,7 @@ def sees_weight(base: Layer, takes: str) -> bool:
     return not trusted or len(list(base.parameters())) > 1
 
 
-def named(cls: type) -> str:
+def class_name(cls: type) -> str:
     """Return the full name of a class."""
     return f"{cls.__module__}.{cls.__qualname__}"
 

@@ -3,6 +3,7 @@
 import copy
 import itertools
 import json
+from unittest import mock
 
 import pytest
 import torch
@@ -11,6 +12,7 @@ from torch import nn
 
 from structmat.adapters import adapt, load_adapter, save_adapter
 from structmat.adapters.checkpoint import SETTINGS
+from structmat.adapters.layouts import ConvolutionLayout
 from structmat.errors import FileError, StructmatError, WidthError
 from structmat.testing import seeds
 
@@ -20,6 +22,12 @@ from tests.adapters.layouts.layers import CONVOLUTIONS, MODES, adapted, convolut
 
 # torch says so of the plain layer as well
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
+
+
+def on_activations(way):
+    """Decide for convolutions whether channels are rotated on activations or on the weight."""
+    return mock.patch.object(ConvolutionLayout, "rotates_channels", return_value=way)
+
 
 KERNELS = {1: [1, 2, 3], 2: [1, 2, 3, (3, 1), (1, 2)], 3: [1, 2, (1, 3, 2)]}
 
@@ -49,8 +57,8 @@ def test_no_combination_of_options_changes_the_start(kind, mode, field):
             continue
         adapter = adapt(copy.deepcopy(layer), "mixed_radix", target_modules=".*", field=field)
         assert (adapter(x) - expected).abs().max() <= 1e-6
-        adapter._rotates_channels = lambda _: field == "channels"
-        assert (adapter(x) - expected).abs().max() <= 1e-6
+        with on_activations(field == "channels"):
+            assert (adapter(x) - expected).abs().max() <= 1e-6
 
 
 @given(convolutions(), flags, seeds())
@@ -59,9 +67,9 @@ def test_channels_turn_alike_on_activations_and_on_the_weight(drawn, scale, seed
     adapter = adapted(layer, scale=scale, seed=seed, field="channels")
     wanted = [x, *(p for p in adapter.parameters() if p.requires_grad)]
     found = []
-    for on_activations in (True, False):
-        adapter._rotates_channels = lambda _, way=on_activations: way
-        y = adapter(x)
+    for way in (True, False):
+        with on_activations(way):
+            y = adapter(x)
         found.append([y, *torch.autograd.grad(y.square().sum(), wanted)])
     for one, other in zip(*found, strict=True):
         torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
@@ -78,14 +86,18 @@ def test_a_rotation_of_channels_is_that_of_what_the_layer_reads(drawn, seed):
     torch.testing.assert_close(adapter(x), expected, rtol=1e-9, atol=1e-9)
 
 
+def rotates_channels(adapter, x):
+    return adapter.layout.rotates_channels(adapter.base_layer, x, [adapter.adapter("default")])
+
+
 def test_activations_turn_where_they_are_fewer():
     adapter = adapt(nn.Conv2d(4, 8, 3), "butterfly", target_modules=".*", field="channels")
-    assert adapter._rotates_channels(torch.zeros(1, 4, 3, 3))
-    assert not adapter._rotates_channels(torch.zeros(64, 4, 3, 3))
+    assert rotates_channels(adapter, torch.zeros(1, 4, 3, 3))
+    assert not rotates_channels(adapter, torch.zeros(64, 4, 3, 3))
     receptive = adapt(nn.Conv2d(4, 8, 3), "mixed_radix", target_modules=".*")
-    assert not receptive._rotates_channels(torch.zeros(1, 4, 3, 3))
+    assert not rotates_channels(receptive, torch.zeros(1, 4, 3, 3))
     pointwise = adapt(nn.Conv2d(4, 8, 1), "butterfly", target_modules=".*")
-    assert pointwise._rotates_channels(torch.zeros(1, 4, 2, 2))
+    assert rotates_channels(pointwise, torch.zeros(1, 4, 2, 2))
 
 
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
@@ -127,7 +139,7 @@ def test_channels_and_fields_are_not_taken_for_each_other(tmp_path):
     settings = json.loads((tmp_path / SETTINGS).read_text())
     settings["layers"]["0"]["field"] = "channels"
     (tmp_path / SETTINGS).write_text(json.dumps(settings))
-    with pytest.raises(FileError, match="for Conv1dChannelsAdapter, the saved one"):
+    with pytest.raises(FileError, match="for ChannelsLayout, the saved one"):
         load_adapter(nn.Sequential(nn.Conv1d(2, 2, 1)), tmp_path)
 
 

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter, unmerge
-from structmat.adapters.layouts import Experts, Stack, kind_for
+from structmat.adapters.adapted_experts import AdaptedExperts
+from structmat.adapters.layouts import Stack, layout_for
 from structmat.adapters.selection import select
 from structmat.errors import FileError, StructmatError
 from structmat.testing import seeds
@@ -68,7 +69,7 @@ def test_experts_are_chosen_by_the_names_of_their_parameters(name):
     assert not set(STACKS) & set(select(model))  # "all-linear": layers of their own only
     chosen = adapt(model, "mixed_radix", target_modules=["down_proj"])
     assert list(adapters(chosen)) == STACKS[1:]
-    assert isinstance(model.model.layers[0].mlp.experts, Experts)
+    assert isinstance(model.model.layers[0].mlp.experts, AdaptedExperts)
     assert model.model.layers[0].mlp.experts.num_experts == 3
 
 
@@ -89,7 +90,7 @@ def test_the_start_is_the_pretrained_model_and_merging_changes_nothing(name, way
     merge(model, unload=True)
     torch.testing.assert_close(logits(model), unmerged, rtol=0, atol=1e-5)
     assert list(model.state_dict()) == list(plain)
-    assert not isinstance(model.model.layers[0].mlp.experts, Experts)
+    assert not isinstance(model.model.layers[0].mlp.experts, AdaptedExperts)
 
 
 @given(names, flags, seeds())
@@ -100,7 +101,7 @@ def test_each_expert_has_a_rotation_and_gradients_of_its_own(name, scale, seed):
     values = {}
     for part in NAMES:
         adapter = getattr(experts, part)
-        weight, across = adapter.base.weight, name == "gpt_oss"
+        weight, across = adapter.base_layer.weight, name == "gpt_oss"
         size = adapter.rotation.width // 3
         r = adapter.rotation.matrix().unflatten(0, (3, size))
         every = []
@@ -117,7 +118,9 @@ def test_each_expert_has_a_rotation_and_gradients_of_its_own(name, scale, seed):
         torch.testing.assert_close(adapter.weight, values[part], rtol=1e-9, atol=1e-9)
     wanted = [p for p in model.parameters() if p.requires_grad]
     ours = torch.autograd.grad(logits(model).square().sum(), wanted)
-    biases = {part: b for part, b in experts.base.named_parameters() if part.endswith("_bias")}
+    biases = {
+        part: b for part, b in experts.base_layer.named_parameters() if part.endswith("_bias")
+    }
     assert all(any(b is p for p in wanted) for b in biases.values())
     assert len(biases) == (2 if name == "gpt_oss" else 0)
     values = {f"model.layers.0.mlp.experts.{k}": v for k, v in (values | biases).items()}
@@ -133,7 +136,8 @@ def test_norms_and_angles_of_the_neurons_of_each_expert_stay(name, seed):
     model = adapted(name, seed)
     for adapter in adapters(model).values():
         before, after = (
-            w.mT if adapter.base.transposed else w for w in (adapter.base.weight, adapter.weight)
+            w.mT if adapter.base_layer.transposed else w
+            for w in (adapter.base_layer.weight, adapter.weight)
         )
         torch.testing.assert_close(after @ after.mT, before @ before.mT, rtol=1e-10, atol=1e-10)
 
@@ -181,7 +185,7 @@ def test_modules_with_weights_of_other_shapes_are_no_experts():
     stack = select(module, ".*")["gate_up_proj"]
     assert isinstance(stack, Stack)
     assert stack.sizes == (2, 4, 3)
-    assert kind_for(stack).__name__ == "StackAdapter"
+    assert layout_for(stack).__name__ == "StackLayout"
     module.gate_up_proj = nn.Parameter(torch.zeros(2, 3))
     with pytest.raises(StructmatError, match="no layer that can be adapted"):
         select(module, ".*")

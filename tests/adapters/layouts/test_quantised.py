@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter, unmerge
-from structmat.adapters.layouts import QuantisedLinearAdapter
+from structmat.adapters.layouts import QuantisedLinearLayout
 from structmat.adapters.selection import select
 from structmat.errors import StructmatError
 from structmat.testing import seeds
@@ -105,7 +105,7 @@ def test_the_start_is_the_quantised_layer(make):
     assert list(select(plain)) == ["0"]  # by "all-linear"
     expected = plain(inputs())
     adapter = adapt(plain, "butterfly(block=4, depth=3)")
-    assert isinstance(adapter[0], QuantisedLinearAdapter)
+    assert adapter[0].layout is QuantisedLinearLayout
     torch.testing.assert_close(adapter(inputs()), expected, rtol=0, atol=1e-6)
 
 
@@ -142,17 +142,19 @@ def test_merging_rounds_once_and_unmerging_restores(make, scale):
     made = adapted(make, scale=scale)
     x = inputs()
     unmerged, size = made(x), made[0].weight.abs().max()
-    before = copy.copy(made[0].base.state_dict())
+    before = copy.copy(made[0].base_layer.state_dict())
     weight = made[0].weight.detach()
     merge(made)
-    assert type(made[0].base) is type(model(make)[0])  # in few bits again
+    assert type(made[0].base_layer) is type(model(make)[0])  # in few bits again
     assert (made[0].weight - weight).abs().max() <= ROUNDING[make.__name__] * size
     torch.testing.assert_close(made(x), x @ made[0].weight.T + made[0].bias, rtol=1e-3, atol=1e-3)
-    assert not any(p.requires_grad for n, p in made.named_parameters() if n == "0.base.weight")
+    assert not any(
+        p.requires_grad for n, p in made.named_parameters() if n == "0.base_layer.weight"
+    )
     state = made.state_dict()
     for key, value in before.items():
         if isinstance(value, torch.Tensor):
-            assert torch.equal(plainly(state[f"0.base.{key}"]), plainly(value))
+            assert torch.equal(plainly(state[f"0.base_layer.{key}"]), plainly(value))
     unmerge(made)
     assert torch.equal(made(x), unmerged)
     unloaded = merge(made, unload=True)

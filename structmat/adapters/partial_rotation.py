@@ -13,7 +13,7 @@ from structmat.nn.parametrizations import powers
 from structmat.nn.stage_selection import checked_stages, only
 
 
-class Turn(Orthogonal):
+class PartialRotation(Orthogonal):
     """An `Orthogonal` with blocks raised to a power, and optionally only some of its stages.
 
     Both settings are not saved and do not change the generators. With power 1 and all stages, it
@@ -49,3 +49,8 @@ class Turn(Orthogonal):
         if kept is not None:
             made = only(self.network, made, kept)
         return made if power == 1 else [powers.power(block, power) for block in made]
+
+    def __repr__(self) -> str:
+        power = "" if self.power == 1 else f", power={self.power}"
+        kept = "" if self.kept is None else f", kept={self.kept}"
+        return f"Orthogonal({self.extra_repr()}{power}{kept})"

@@ -1,0 +1,503 @@
+"""A layer with adapters: its effective weight, its forward pass, merging and unmerging."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from structmat.adapters.layouts import (
+    Adapter,
+    Layer,
+    Layout,
+    QuantisedLinearLayout,
+    Stack,
+    own_behaviour,
+    sees_weight,
+)
+from structmat.adapters.layouts.quantised import in_floating_point, requantised
+from structmat.adapters.partial_rotation import PartialRotation
+from structmat.adapters.recipes import Recipe
+from structmat.errors import StructmatError
+from structmat.nn.offloading import Factors, applied, hold, is_held, is_offloaded, loaded
+from structmat.nn.orthogonal_layer import Orthogonal
+from structmat.nn.parametrizations import at_least_float32
+from structmat.nn.stage_selection import checked_stages
+
+PREFIX = "structmat_"  # of the names of an adapter's parameters
+INPUTS, OUTPUTS, SCALE = (PREFIX + part for part in ("inputs", "outputs", "scale"))
+ONLY = "default"  # the name of the adapter that `adapt` adds
+
+
+class Wrapper(nn.Module):
+    """A wrapper of a module that forwards the lookup of missing attributes to it."""
+
+    base_layer: Layer
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            # Only public attributes: others may have been attached by other libraries.
+            if name.startswith("_") or name in ("base_layer", "rotation"):
+                raise
+            return getattr(self.base_layer, name)
+
+
+class AdaptedLayer(Wrapper):
+    """A layer with weight W' = s ⊙ (P·W·Rᵀ): R rotates neurons, P and s rotate and scale outputs.
+
+    A bias is neither rotated nor scaled. `adapt` adds one adapter, PEFT any number of them. Several
+    active adapters act one after the other, each on the weight produced by the previous ones; the
+    order is the same for merging and for activations.
+
+    Other attributes are looked up in the layer. `weight` is the effective weight W', with
+    gradients, so that modules that read the weight of a layer instead of calling it (as
+    `nn.MultiheadAttention` does) get the right one.
+
+    Parameters
+    ----------
+    base_layer : nn.Module
+        A layer supported by `structmat.adapters.layouts`; its weight is not modified.
+    layout : type of Layout
+        The layout of its weight.
+
+    Notes
+    -----
+    The convention is that of the BOFT paper, (R W0)ᵀ with neurons as the columns of W0, and of
+    PEFT's BOFT: W' = (W Rᵀ) ⊙ s for each output. Rotated outputs are the convention of LyCORIS.
+    """
+
+    # Whether something may read the weight instead of calling the layer.
+    weight_is_read = True
+    # Whether files contain the networks in full, so that one with fewer stages can be saved.
+    saves_networks = True
+
+    # Whether the state dict of a merged layer contains the original weight.
+    saves_original = True
+
+    # As in PEFT's layers.
+    _disable_adapters = False
+    _active_adapter: str | list[str] = ONLY
+
+    def __init__(self, base_layer: Layer, layout: type[Layout]) -> None:
+        super().__init__()
+        self.base_layer = base_layer
+        self.layout = layout
+        self.quantised = issubclass(layout, QuantisedLinearLayout)
+        self._stock = own_behaviour(base_layer, layout.layer_classes) is None
+        self._sees_weight = sees_weight(base_layer, layout.layer_classes)
+        self.structmat_inputs = nn.ModuleDict()
+        self.structmat_outputs = nn.ModuleDict()
+        self.structmat_scale = Factors()
+        self.structmat_power: dict[str, float] = {}
+        self.merged_adapters: list[str] = []
+        self.trains_bias = False
+        self.saves_base = False  # whether a saved adapter replaced the layer's own weight
+        # A function that returns the config for quantising with torchao, whose tensors do not
+        # record it; it is found in a model that transformers quantised.
+        self.requantise: Callable[[], Any] | None = None
+        self._aside: Any = None  # while merged: the original or merged weight, whichever is unused
+        self.register_state_dict_post_hook(_with_own_weight)
+        self.train(base_layer.training)
+
+    def add(self, name: str, recipe: Recipe) -> None:
+        """Add an adapter, or replace the one of this name.
+
+        Raises
+        ------
+        StructmatError
+            If a network does not have the width of its side of the layer.
+        """
+        dtype, device = self.layout.number_type(self.base_layer)
+        dtype = at_least_float32(dtype)
+        for side, network in recipe.networks.items():
+            width = self.layout.rotated_width(self.base_layer, side)
+            if network.width != width:
+                raise StructmatError(
+                    f"a network of width {network.width} for a layer with {width} {side}: the two"
+                    " must be equal"
+                )
+            rotation = PartialRotation(
+                network,
+                parametrization=recipe.parametrization,
+                dtype=dtype,
+                device=device,
+                dropout=recipe.dropout,
+                reduced=recipe.reduced,
+                plan=recipe.plan,
+            )
+            getattr(self, PREFIX + side)[name] = rotation.train(self.training)
+        if recipe.scale:
+            outputs = self.layout.output_width(self.base_layer)
+            self.structmat_scale[name] = nn.Parameter(
+                torch.ones(outputs, dtype=dtype, device=device)
+            )
+        self.structmat_power[name] = 1.0
+        self.trains_bias = recipe.bias and self.bias is not None
+        self.saves_base = recipe.base
+
+    # The adapters ---------------------------------------------------------------------------
+
+    @property
+    def merged(self) -> bool:
+        """Whether adapters are merged into the weight."""
+        return bool(self.merged_adapters)
+
+    @property
+    def active_adapters(self) -> list[str]:
+        """The names of the adapters that act, in this order."""
+        active = self._active_adapter
+        return [active] if isinstance(active, str) else active
+
+    def acting(self, names: Iterable[str] | None = None) -> list[str]:
+        """Return those of the given adapters, by default the active ones, that the layer has."""
+        wanted = self.active_adapters if names is None else names
+        return [name for name in wanted if name in self.structmat_power]
+
+    def adapter(self, name: str) -> Adapter:
+        """Return the rotations and the output factors of an adapter, to the power it is set to."""
+        modules = self._modules
+        inputs, outputs = (modules[side]._modules for side in (INPUTS, OUTPUTS))  # type: ignore[union-attr]
+        return Adapter(inputs.get(name), outputs.get(name), self.factors(name))  # type: ignore[arg-type]
+
+    def factors(self, name: str) -> Tensor | None:
+        """Return the output factors of an adapter, 1 + power·(s − 1), or None."""
+        if name not in self.structmat_scale:
+            return None
+        scale = self.structmat_scale()[name]
+        power = self.structmat_power[name]
+        return scale if power == 1 else 1 + power * (scale - 1)
+
+    def by_side(self, name: str = ONLY) -> dict[str, Orthogonal]:
+        """Return the rotations of an adapter by the attribute that holds them, inputs first."""
+        sides = {side: getattr(self, side) for side in (INPUTS, OUTPUTS)}
+        return {side: held[name] for side, held in sides.items() if name in held}
+
+    def rotations(self, name: str = ONLY) -> list[Orthogonal]:
+        """Return the rotations of an adapter, that of the inputs first."""
+        return list(self.by_side(name).values())
+
+    @property
+    def rotation(self) -> Orthogonal:
+        """The rotation; a layer with several has no such attribute, see `rotations`."""
+        found = [r for name in self.structmat_power for r in self.rotations(name)]
+        if len(found) != 1:
+            raise AttributeError(name="rotation", obj=self)
+        return found[0]
+
+    @property
+    def scale(self) -> nn.Parameter | None:
+        """The trained output factors of the adapter that `adapt` added, or None."""
+        return self.structmat_scale.get(ONLY)
+
+    @property
+    def bias(self) -> Any:
+        """The layer's bias, or None."""
+        return getattr(self.base_layer, "bias", None)
+
+    # The forward pass -----------------------------------------------------------------------
+
+    def forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        """Return the layer's outputs with the active adapters."""
+        if is_offloaded(self.base_layer):
+            self.drop_stale()
+            with loaded(self.base_layer):
+                return self._run(x, self.unmerged_adapters(), *args, **kwargs)
+        return self._run(x, self.unmerged_adapters(), *args, **kwargs)
+
+    def unmerged_adapters(self) -> list[str]:
+        """Return the adapters that act on the layer's current weight."""
+        return [] if self.merged_adapters or self._disable_adapters else self.acting()
+
+    def _run(self, x: Tensor, names: list[str], *args: Any, **kwargs: Any) -> Tensor:
+        base = self.base_layer
+        if not names:
+            plain: Tensor = base(x, *args, **kwargs)
+            return plain
+        if self._sees_weight:
+            # Without tie_weights, so that other parameters sharing the tensor keep their values.
+            given = {"weight": self.effective(names)}
+            run: Tensor = torch.func.functional_call(
+                base, given, (x, *args), kwargs, tie_weights=False
+            )
+            return run
+        adapters = [self.adapter(name) for name in names]
+        return self.layout.forward(base, x, adapters, *args, stock=self._stock, **kwargs)
+
+    # The weight -----------------------------------------------------------------------------
+
+    # A layer is merged, disabled, both or neither. Code that reads its weight, under any name,
+    # gets the effective weight: the layer contains the merged one only while adapters are enabled.
+
+    @property
+    def weight(self) -> Tensor:
+        """The effective weight, with gradients, in floating point."""
+        if not self.weight_is_read:
+            plain: Tensor = self.base_layer.weight
+            return plain
+        if is_offloaded(self.base_layer):
+            self.drop_stale()
+            with loaded(self.base_layer):
+                return self._weight()
+        return self._weight()
+
+    def _weight(self) -> Tensor:
+        names = self.unmerged_adapters()
+        return self.effective(names) if names else self._floating(self._held())
+
+    def effective(self, names: Iterable[str]) -> Tensor:
+        """Return the effective weight for given adapters, in the layer's layout and dtype."""
+        if is_offloaded(self.base_layer):
+            with loaded(self.base_layer):
+                return self.effective(names)
+        adapters = [self.adapter(name) for name in names]
+        return self.layout.effective(self.base_layer, self._floating(self.own), adapters)
+
+    @property
+    def own(self) -> Any:
+        """The layer's original weight, merged or not; for a quantised layer, the original layer."""
+        return self._aside if self.merged and not self._disable_adapters else self._held()
+
+    @property
+    def own_weight(self) -> Tensor:
+        """The layer's original weight in floating point, merged or not."""
+        return self._floating(self.own)
+
+    def _floating(self, held: Any) -> Tensor:
+        weight: Tensor = in_floating_point(held) if self.quantised else held
+        return weight
+
+    def _held(self) -> Any:
+        return self.base_layer if self.quantised else self.base_layer.weight
+
+    def _hold(self, value: Any) -> None:
+        if self.quantised:
+            self.base_layer = value
+        else:
+            hold(self.base_layer, value)
+
+    def _set_aside(self, value: Any) -> None:
+        object.__setattr__(self, "_aside", value)  # not registered as a parameter of this module
+
+    @torch.no_grad()
+    def merged_weight(self, names: Iterable[str] | None = None) -> Tensor:
+        """Return the effective weight for given adapters without dropout, as a new tensor.
+
+        Raises
+        ------
+        StructmatError
+            If it contains NaN or infinity.
+        """
+        names = self.acting(names)
+        rotations = [rotation for name in names for rotation in self.rotations(name)]
+        modes = [rotation.training for rotation in rotations]
+        try:
+            for rotation in rotations:
+                rotation.eval()
+            made = self.effective(names).clone(memory_format=torch.contiguous_format)
+        finally:
+            for rotation, mode in zip(rotations, modes, strict=True):
+                rotation.train(mode)
+        _check_finite([made], names)
+        return made
+
+    def check_finite(self, names: Iterable[str] | None = None) -> None:
+        """Raise an error if parameters of adapters, by default the active ones, are not finite.
+
+        Raises
+        ------
+        StructmatError
+            If a parameter contains NaN or infinity.
+        """
+        for name in self.acting(names):
+            parts: list[Tensor] = [g for r in self.rotations(name) for g in r.generators]
+            parts += [self.structmat_scale[name]] if name in self.structmat_scale else []
+            _check_finite(parts, [name])
+
+    def merge_adapters(self, names: Iterable[str] | None = None) -> None:
+        """Replace the layer's weight by the effective one; `restore` restores the original exactly.
+
+        The layer gets a new parameter, so other layers that share its weight keep the original.
+        While adapters are disabled, the merged weight is stored until they are enabled.
+
+        Parameters
+        ----------
+        names : iterable of str, optional
+            The adapters to merge after those that are merged; by default the active ones.
+
+        Raises
+        ------
+        StructmatError
+            If the merged weight contains NaN or infinity, or torchao's settings are not known. The
+            layer is unchanged.
+        """
+        if names := self.acting(names):
+            self._merge([*self.merged_adapters, *names])
+
+    def _merge(self, names: list[str]) -> None:
+        own = self.own
+        merged = self.merged_weight(names)
+        if self.quantised:
+            made = requantised(own, merged, self.requantise)
+        else:
+            made = nn.Parameter(merged, requires_grad=own.requires_grad)
+        self.merged_adapters[:] = names
+        self._hold(own if self._disable_adapters else made)
+        self._set_aside(made if self._disable_adapters else own)
+
+    def restore(self) -> None:
+        """Restore the layer's original weight exactly, if it is merged."""
+        if self.merged:
+            self._hold(self.own)
+            self._set_aside(None)
+            self.merged_adapters.clear()
+
+    def drop_stale(self) -> None:
+        """Unmerge a layer that was offloaded after merging.
+
+        Accelerate offloads the state dict, which contains the original weight, and would load it
+        in place of the merged one.
+        """
+        if self.merged and not is_held(self.base_layer):
+            self.restore()
+
+    # Powers and stages ----------------------------------------------------------------------
+
+    def set_scale(self, adapter: str, scale: float) -> None:
+        """Raise an adapter to a power: 0 is the identity, 1 the adapter, 0.5 halves every angle.
+
+        The rotation angles of each block are multiplied by the power, so the weight stays a
+        rotation of W. Output factors become 1 + scale·(s − 1). Unknown adapters are ignored.
+        """
+        if adapter not in self.structmat_power:
+            return
+        value = float(scale)
+        if not torch.isfinite(torch.tensor(value)):
+            raise StructmatError(f"scale={scale!r}: it must be a finite number, such as 0.5")
+        self.structmat_power[adapter] = value
+        for rotation in self._partial(adapter):
+            rotation.set_power(value)
+        self._merge_again(adapter)
+
+    def keep_stages(self, adapter: str, stages: Iterable[int] | slice | None) -> None:
+        """Keep only some stages of an adapter's rotations; None restores all.
+
+        The other stages are replaced by the identity, so the weight stays a rotation of W. The
+        generators are kept, and this setting is not saved. Unknown adapters are ignored.
+
+        Parameters
+        ----------
+        adapter : str
+        stages : iterable of int, slice or None
+            0 is the first stage to act.
+
+        Raises
+        ------
+        StructmatError
+            If a network has no stage with a given index. The layer is unchanged.
+        """
+        wanted = stages if stages is None or isinstance(stages, slice) else list(stages)
+        if wanted is not None:
+            for rotation in self.rotations(adapter):
+                checked_stages(wanted, rotation.network.depth)
+        for rotation in self._partial(adapter):
+            rotation.set_stages(wanted)
+        self._merge_again(adapter)
+
+    def _partial(self, adapter: str) -> list[PartialRotation]:
+        return [r for r in self.rotations(adapter) if isinstance(r, PartialRotation)]
+
+    def _merge_again(self, adapter: str) -> None:
+        """Merge again after a change of a merged adapter."""
+        if adapter in self.merged_adapters:
+            self._merge(self.acting(self.merged_adapters))
+
+    # The interface of torch -----------------------------------------------------------------
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 (torch's signature)
+        super()._apply(fn, recurse)
+        if self.merged:
+            if self.quantised:
+                self._aside._apply(fn)
+            else:
+                self._set_aside(applied(self._aside, fn))
+        return self
+
+    def weight_key(self, prefix: str) -> str:
+        """Return the name of the layer's weight in a state dict."""
+        if isinstance(self.base_layer, Stack):
+            part = self.base_layer.part
+            return f"{prefix.removesuffix(f'{part}.')}base_layer.{part}"
+        return f"{prefix}base_layer.weight"
+
+    def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:
+        if self.merged and any(self._replaces(prefix, *item) for item in state.items()):
+            self.restore()  # the state contains the original weight, or other merged adapters
+        super()._load_from_state_dict(state, prefix, *args)
+
+    def _replaces(self, prefix: str, key: str, value: Tensor) -> bool:  # noqa: ARG002 (for PEFT)
+        """Return whether loading a tensor of a state dict changes the merged weight."""
+        names = set(self.merged_adapters)
+        return key.startswith(f"{prefix}base_layer.") or bool(
+            key.startswith(prefix + PREFIX) and names & set(key.split("."))
+        )
+
+
+def _check_finite(tensors: Iterable[Tensor], names: Iterable[str]) -> None:
+    if not all(t.is_meta or bool(torch.isfinite(t).all()) for t in tensors):
+        raise StructmatError(
+            f"NaNs detected in the merged weights. The adapter {' or '.join(names)} seems to be"
+            " broken, or the model itself is: a value is NaN or infinite, as after training has"
+            " diverged; lower the learning rate"
+        )
+
+
+def _with_own_weight(layer: AdaptedLayer, state: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Save the original weight of a merged layer, as the adapters are saved as well."""
+    if not layer.merged or layer._disable_adapters or not layer.saves_original:
+        return
+    key = layer.weight_key(prefix)
+    if layer.quantised:
+        mine = f"{prefix}base_layer."
+        for name in [name for name in state if name.startswith(mine)]:
+            del state[name]
+        layer.own.state_dict(destination=state, prefix=mine)  # HQQ needs the prefix as a keyword
+    elif key in state:
+        kept = isinstance(state[key], nn.Parameter)  # keep_vars
+        state[key] = layer.own if kept else layer.own.detach()
+
+
+@contextmanager
+def all_or_none(layers: Mapping[str, AdaptedLayer], names: Iterable[str] | None) -> Iterator[None]:
+    """Check adapters before they are merged, and undo merging if the `with` statement fails.
+
+    Parameters
+    ----------
+    layers : mapping from a name to a layer
+    names : iterable of str, optional
+        The adapters to merge; by default the active ones.
+
+    Raises
+    ------
+    StructmatError
+        If a parameter contains NaN or infinity; the message names the layer.
+    """
+    chosen = None if names is None else list(names)
+    for place, layer in layers.items():
+        try:
+            layer.check_finite(chosen)
+        except StructmatError as error:
+            raise StructmatError(f"{place}: {error}") from None
+    before = [(layer, list(layer.merged_adapters)) for layer in layers.values()]
+    try:
+        yield
+    except BaseException:
+        for layer, merged in before:
+            if layer.merged_adapters != merged:
+                layer.restore()
+                layer.merge_adapters(merged)
+        raise
