@@ -127,8 +127,7 @@ linkcheck_timeout = 15
 linkcheck_retries = 2
 linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1)"]
 
-nb_execution_mode = "cache"
-nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
+nb_execution_mode = "force"  # a cache would not notice that the library changed
 nb_execution_timeout = 600  # seconds a cell; it only ends hangs
 nb_execution_raise_on_error = True
 nb_merge_streams = True  # what a cell prints is one output
