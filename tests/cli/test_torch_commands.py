@@ -10,7 +10,7 @@ from structmat.adapters import adapt, load_adapter, save_adapter
 from structmat.cli import main
 from structmat.cli.convert import TARGETS
 from structmat.convert import conversion
-from tests.drawn_modules import randomised
+from tests.random_modules import randomised
 
 files = pytest.importorskip("safetensors.torch")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import GraphError
 from structmat.graph.cliques import clique_partition, clique_stages
-from tests.graph.drawing import bipartite_graphs, dense_graphs, graphs, switches
+from tests.graph.graph_strategies import bipartite_graphs, dense_graphs, graphs, switches
 
 
 def hamming(radices):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import GraphError, StructmatError
-from tests.graph.drawing import bipartite_graphs, dense_graphs, graphs, switches
+from tests.graph.graph_strategies import bipartite_graphs, dense_graphs, graphs, switches
 
 
 def largest_degree(graph: nx.Graph) -> int:
