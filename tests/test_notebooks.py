@@ -20,7 +20,7 @@ def test_notebooks_are_numbered_in_reading_order():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_is_stripped(path):
+def test_notebooks_are_stored_without_outputs(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -30,7 +30,7 @@ def test_notebook_is_stripped(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs_and_draws(path, executed):
+def test_every_notebook_runs_and_draws_a_plot(path, executed):
     outputs = executed(path)
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert [output.text for output in outputs if output.get("name") == "stderr"] == []
@@ -38,7 +38,7 @@ def test_notebook_runs_and_draws(path, executed):
 
 @pytest.mark.slow
 def test_the_notebook_on_custom_topologies_runs_with_another_graph(executed):
-    """The notebook invites this; the graph has fourteen stages and named nodes."""
+    """The notebook suggests this; the graph has fourteen stages and named nodes."""
     [path] = FOLDER.glob("04_*.ipynb")
     executed(path, ("nx.dodecahedral_graph()", "nx.davis_southern_women_graph()"))
 

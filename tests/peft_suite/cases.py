@@ -1,4 +1,4 @@
-"""Test cases of PEFT for its OFT and LoRA, translated into cases for another method."""
+"""Translate PEFT's test cases for OFT and LoRA into cases for another method."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping

@@ -1,4 +1,4 @@
-"""Whether our method passes wherever the reference does, but for the listed differences."""
+"""Check that our method passes where the reference does, except for listed differences."""
 
 import re
 import tomllib
@@ -12,7 +12,7 @@ LISTED = Path(__file__).with_name("differences.toml")
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a test, and the last line of why."""
+    """The outcome of a test, and the first line of the reason."""
 
     outcome: str  # "passed", "failed" or "skipped"
     why: str = ""

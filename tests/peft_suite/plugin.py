@@ -1,6 +1,6 @@
-"""A pytest plugin that turns PEFT's tests into tests of one method; see the README of tests.
+"""A pytest plugin that runs PEFT's tests with one method; see tests/README.md.
 
-The environment says which: `PEFT_SUITE_METHOD` is "oft", the reference, or "structmat".
+`PEFT_SUITE_METHOD` in the environment is "oft", the reference, or "structmat".
 """
 
 import contextlib
