@@ -141,7 +141,7 @@ def test_a_ratio_is_reported_only_above_the_rounding_error(count):
         assert Conditioning(values, count).resolved
 
 
-def test_the_derivative_is_that_of_rotations():
+def test_complex_and_missing_blocks_are_rejected():
     net = sm.butterfly(4)
     with pytest.raises(BlockError, match="complex blocks"):
         jacobian(net, sm.random_blocks(net, 0, complex))
@@ -162,7 +162,7 @@ def test_the_change_of_a_product_is_bounded_by_those_of_its_factors(net, data):
 
 
 @given(networks(), seeds(), st.sampled_from([1e-3, 1.0, 100.0]), st.sampled_from(["cayley", "exp"]))
-def test_members_change_no_faster_than_the_bound(net, seed, size, kind):
+def test_the_matrix_changes_no_faster_than_the_lipschitz_bound(net, seed, size, kind):
     rng = np.random.default_rng(seed)
     drawn = [
         [size * rng.standard_normal((b.count, generators_per_block(b.radix))) for b in net.banks]

@@ -89,7 +89,7 @@ def exact(net, seed, prime=MERSENNE):
 
 
 @given(cases(), seeds())
-def test_the_rank_of_almost_all_members_is_the_bound(case, seed):
+def test_the_rank_for_almost_all_blocks_is_the_bound(case, seed):
     """A random member has a lower rank with probability about degree / 2³¹, never a higher one."""
     net, outputs, inputs = case
     part = exact(net, seed)[np.ix_(outputs, inputs)]

@@ -48,7 +48,7 @@ def test_eigenangles_of_a_constructed_unitary_matrix_are_recovered(angles, seed)
 
 
 @given(networks(), seeds(), st.sampled_from([np.float32, np.float64, np.complex128]))
-def test_eigenangles_of_members_give_trace_and_determinant(net, seed, dtype):
+def test_eigenangles_of_random_blocks_give_trace_and_determinant(net, seed, dtype):
     r = stagewise.matrix_of(net, sm.random_blocks(net, seed, dtype))
     angles = eigenangles(r)
     assert angles.shape == (net.width,)

@@ -144,6 +144,6 @@ def test_wide_meshes_have_all_their_switches():
         (lambda: sm.ruler(12), "width must be 2.n, n at least 1; nearest are 8 and 16"),
     ],
 )
-def test_refusals(make, message):
+def test_invalid_arguments_are_refused(make, message):
     with pytest.raises(WidthError, match=message):
         make()

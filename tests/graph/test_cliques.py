@@ -116,7 +116,7 @@ def test_large_and_small_cliques_share_a_stage():
     assert [(bank.count, bank.radix) for bank in stage.banks] == [(1, 4), (1, 2)]
 
 
-def test_the_better_of_two_rules_is_used():
+def test_the_better_of_two_colouring_rules_is_used():
     # A crown read in its worst order: first fit needs a stage for each pair, saturation two.
     stages = clique_stages(8, [(0, 1), (6, 7), (1, 2), (5, 6), (2, 3), (4, 5), (3, 4), (0, 7)])
     assert len(stages) == 2
