@@ -57,12 +57,12 @@ def layers(model):
 
 
 def weights(model):
-    """Return the weights that the adapters make, as arrays, and those of the plain model."""
+    """Return the effective weights of the adapted layers, by name."""
     return {n: m.weight.detach() for n, m in layers(model).items()}
 
 
 def expected(model, change):
-    """Return the weights by dense matrices, of stages that `change` returns from those trained."""
+    """Return the weights from dense matrices, with `change` applied to the list of factors."""
     made = {}
     for name, layer in layers(model).items():
         w = layer.base_layer.weight.detach().clone()

@@ -39,7 +39,7 @@ def tokens():
     return torch.randint(0, 50, (2, 7), generator=torch.Generator().manual_seed(0))
 
 
-# Which layers --------------------------------------------------------------------------------
+# Selected layers ------------------------------------------------------------------------------
 
 
 def test_all_linear_leaves_the_classifier_out():
@@ -96,7 +96,7 @@ def test_targets_that_match_no_layer_are_refused(targets, exclude, message):
     assert unchanged(model, before)
 
 
-# With which networks -------------------------------------------------------------------------
+# Topologies -----------------------------------------------------------------------------------
 
 
 def test_topology_pattern_chooses_the_topology_by_name():
@@ -245,7 +245,7 @@ def test_adapting_an_adapted_model_is_refused():
     assert unchanged(model, before)
 
 
-# What is trained -----------------------------------------------------------------------------
+# Training and merging -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("scale", "bias"), [(False, False), (True, False), (True, True)])

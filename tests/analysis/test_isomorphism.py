@@ -188,7 +188,7 @@ def test_the_reverse_butterfly_of_4096_wires_is_isomorphic_to_the_butterfly():
     assert_isomorphic(sm.butterfly(4096), sm.mixed_radix(4096, reverse=True))
 
 
-# Up to names at the ends -----------------------------------------------------------------------
+# Isomorphism up to the ends -------------------------------------------------------------------
 
 
 def scrambled(net, rng):

@@ -302,7 +302,7 @@ def test_networks_are_compared_at_their_own_widths(tmp_path):
     assert [row["refused"] is None for row in refused] == [True, False, True, True]
 
 
-# What is found out when it is asked for -------------------------------------------------------
+# Expensive parts ------------------------------------------------------------------------------
 
 
 @settings(max_examples=20)

@@ -102,8 +102,8 @@ def test_haar_angles_are_a_distribution_function(width):
 
 
 @pytest.mark.parametrize("width", [6, 7])
-def test_haar_angles_are_those_of_scipys_rotations(width):
-    """One angle of each matrix, so that they are independent; the bound of Dvoretzky and others."""
+def test_haar_angles_agree_with_scipys_random_rotations(width):
+    """One angle of each matrix is used, for independence; the bound is that of Dvoretzky et al."""
     draws = 2000
     rng = np.random.default_rng(3)
     rotations = scipy.stats.special_ortho_group.rvs(width, size=draws, random_state=rng)

@@ -220,7 +220,7 @@ def test_a_layer_with_two_names_is_merged_under_both(tmp_path, inside, options):
     same(files.load_file(tmp_path / "merged.safetensors"), want)
 
 
-# Helper functions--------------------------------------------------------------------------
+# Helper functions -----------------------------------------------------------------------------
 
 
 @given(networks(wired=False), seeds())
@@ -305,7 +305,7 @@ def test_truncating_a_zero_matrix_gives_zero_factors():
     assert not found.a.any()
 
 
-# Invalid input---------------------------------------------------------------------
+# Invalid input --------------------------------------------------------------------------------
 
 
 def saved(folder, **options):

@@ -104,7 +104,7 @@ def rest(options):
 
 
 def test_a_boft_adapter_converts_to_the_structmat_method(tmp_path):
-    """Thus BOFT with several factors runs in PEFT without its CUDA extension."""
+    """After conversion, BOFT with several factors runs in PEFT without the CUDA extension."""
     one = ours(linears(), "butterfly(block=4, depth=3)", target_modules=["up"])
     save_adapter(one, tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "boft", to="peft-boft")

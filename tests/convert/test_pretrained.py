@@ -113,7 +113,7 @@ def test_adapters_with_the_tensor_names_of_old_files_can_be_converted(tmp_path):
 
 
 def test_a_transposed_square_weight_is_recognised_from_the_configuration(tmp_path):
-    """Its shape does not determine the axis of the inputs."""
+    """The shape of a square weight does not determine the axis of the inputs."""
     build = pretrained.gpt2
     made(build).save_pretrained(tmp_path / "model")
     config = StructmatConfig(

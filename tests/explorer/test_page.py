@@ -62,7 +62,7 @@ def expected(net):
     return tiles, bounds
 
 
-# Picking ---------------------------------------------------------------------------------------
+# Selecting networks ---------------------------------------------------------------------------
 
 
 def test_a_family_is_selected_by_clicks_and_typed_values(server, opened):
@@ -267,7 +267,7 @@ def test_an_undetermined_dimension_is_reported(opened, monkeypatch):
         assert page.inner_text("#parameters .value") == "72"
 
 
-# Spreading -------------------------------------------------------------------------------------
+# Reachability ---------------------------------------------------------------------------------
 
 LIT = """() => [...document.querySelectorAll(".node.on")]
     .map((node) => [Number(node.dataset.column), Number(node.dataset.wire)])"""
@@ -400,7 +400,7 @@ def test_a_wired_network_cannot_be_extended_by_drawing(server, opened):
     assert page.is_disabled("#copy-network")
 
 
-# Copying ---------------------------------------------------------------------------------------
+# Copying code ---------------------------------------------------------------------------------
 
 
 def test_copied_code_reproduces_the_network(server, opened):
@@ -423,7 +423,7 @@ def test_copied_code_reproduces_the_network(server, opened):
     assert made_by(f"{page.inner_text('#code-text')}\n{layer}\nassert q.network == net") == net
 
 
-# Accessibility---------------------------------------------------------------------------
+# Accessibility --------------------------------------------------------------------------------
 
 
 def test_every_control_works_by_keyboard(server, opened):

@@ -190,7 +190,7 @@ def test_random_partitions_are_uniform():
     assert np.abs(np.array(seen) - 1000).max() < 5 * math.sqrt(3000 * 2 / 9)
 
 
-# Widths that are refused ----------------------------------------------------------------------
+# Invalid widths -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -82,7 +82,7 @@ def test_hypercube_is_the_butterfly(power):
 
 
 @given(st.lists(st.integers(2, 6), min_size=1, max_size=3))
-def test_torus_joins_digits_one_apart(sides):
+def test_torus_joins_wires_whose_digits_differ_by_one(sides):
     width = math.prod(sides)
     digits = np.stack(np.unravel_index(np.arange(width), sides))
     pairs = []
@@ -296,7 +296,7 @@ def test_chordal_cycle_joins_inverses(prime):
     assert sm.parse("chordal_cycle").claims(prime).parameters == net.parameters
 
 
-# Refusals -------------------------------------------------------------------------------------
+# Invalid input --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

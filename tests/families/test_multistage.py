@@ -203,7 +203,7 @@ def test_waksman_omits_switches_of_benes(power):
         assert rows[0] <= rows[1]
 
 
-# Refused --------------------------------------------------------------------------------------
+# Invalid input --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -319,7 +319,7 @@ def test_a_notebook_cannot_replace_a_built_in_family():
     assert sm.parse("butterfly")(8) == sm.butterfly(8)
 
 
-# What is checked when a family is registered ---------------------------------------------------
+# Registration ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -176,7 +176,7 @@ def test_kautz_is_the_relabelled_shuffle(block, hands, depth):
         assert switches[0] == switches[1]
 
 
-# Refusals -------------------------------------------------------------------------------------
+# Invalid input --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from structmat.linalg import factors as stagewise
 from structmat.testing import assert_orthogonal, networks, seeds
 from tests.fitting.targets import distance, haar, rounding
 
-# Exact fits -------------------------------------------------------------------------------------
+# Exact fits -----------------------------------------------------------------------------------
 
 SOLVABLE = [
     ("butterfly", 256),
@@ -194,7 +194,7 @@ def test_a_universal_network_gives_the_nearest_rotation_to_any_matrix():
         assert found.error == pytest.approx(found.lower_bound, abs=1e-13)
 
 
-# Permutations, rotations ------------------------------------------------------------------------
+# Permutations and reflections -----------------------------------------------------------------
 
 
 @given(st.permutations(range(16)), st.lists(st.sampled_from([1, -1]), min_size=16, max_size=16))

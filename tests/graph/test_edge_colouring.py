@@ -42,7 +42,7 @@ def test_a_bipartite_graph_has_as_many_stages_as_its_largest_degree(graph):
 
 
 def colourable(graph: nx.Graph, colours: int) -> bool:
-    """Whether this number of colours suffices, by exhaustive search."""
+    """Return whether this number of colours suffices, by exhaustive search."""
     edges = sorted(graph.edges, key=lambda edge: -sum(graph.degree[node] for node in edge))
     chosen: list[int] = []
 

@@ -76,7 +76,7 @@ def every_pattern(width: int):
         yield np.array(bits).reshape(width, width)
 
 
-# What is read back -----------------------------------------------------------------------------
+# Round trips ----------------------------------------------------------------------------------
 
 
 @given(networks(), st.booleans())
@@ -124,7 +124,7 @@ def test_numpy_labels_and_the_order_of_edges_do_not_matter():
     assert sm.from_layers(other) == net
 
 
-# What is refused, and why ----------------------------------------------------------------------
+# Invalid layers -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])

@@ -49,7 +49,7 @@ def test_remainders_are_exact(number, prime):
 
 @given(PRIMES, st.integers(0, 2**21), st.integers(-2, 2))
 def test_remainders_next_to_multiples_are_exact(prime, times, apart):
-    """Where the rounded quotient is too large by one."""
+    """Near multiples of the prime, the rounded quotient may be too large by one."""
     near = np.array([float(max(0, k * prime + apart)) for k in range(times, times + 50)])
     assert modular.reduced(near.copy(), prime).tolist() == [int(x) % prime for x in near]
 

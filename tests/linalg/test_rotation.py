@@ -91,7 +91,7 @@ def test_powers_are_geodesics_of_blocks(net, seed, t, dtype):
 
 
 def block_power(block, t):
-    """By scipy's logarithm, with eigenvalues away from −1 for random blocks."""
+    """scipy's logarithm is the oracle; random blocks have no eigenvalue near −1."""
     logarithm = scipy.linalg.logm(block.astype(complex))
     found = scipy.linalg.expm(t * logarithm)
     return found if np.iscomplexobj(block) else found.real

@@ -15,7 +15,7 @@ from structmat.nn.ops import operator
 from structmat.nn.parametrizations import PARAMETRIZATIONS
 from tests.random_modules import layer, randomised
 
-# Where autocast is entered: around the forward pass, around the backward passes.
+# Whether autocast is entered around the forward pass and around the backward passes.
 MODES = {"forward": (True, False), "backward": (False, True), "both": (True, True)}
 NET = sm.Network.of(8, [[[0, 1, 2], [3, 4, 5]], [[2, 3], [5, 7]], [[0, 2, 4], [1, 3, 7]]])
 DTYPE = torch.float32

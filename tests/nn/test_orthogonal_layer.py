@@ -255,7 +255,7 @@ def test_dropout_picks_stages_and_blocks_at_the_stated_rates():
     assert abs(gone[picked].mean() - 0.6) < 5 * (0.6 * 0.4 / gone[picked].numel()) ** 0.5
 
 
-# Bad input -----------------------------------------------------------------------------------
+# Invalid input --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

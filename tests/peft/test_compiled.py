@@ -12,7 +12,7 @@ from structmat.peft import StructmatConfig
 from tests.peft.test_lifecycle import layers, same, tensors
 from tests.random_modules import randomised
 
-# What torch itself warns of while it compiles.
+# Warnings that torch itself gives while it compiles.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", r"ignore:The \.grad attribute", "ignore:.*inference mode"
 )

@@ -130,7 +130,7 @@ def test_invalid_adapter_names_are_refused(name):
     assert list(tuned.peft_config) == ["default"]
 
 
-# What is no name, but is written as one -------------------------------------------------------
+# Other settings -------------------------------------------------------------------------------
 
 
 def test_a_configuration_round_trips_through_json_and_dict(tmp_path):

@@ -25,7 +25,7 @@ def llama():
     ).eval()
 
 
-# Of torch, as transformers fills in tensors that have no numbers.
+# torch warns when transformers fills in meta tensors.
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter:UserWarning")
 @pytest.mark.parametrize("options", [{}, {"side": "both", "scale": True, "reduced": True}])
 def test_an_adapter_loads_into_a_model_offloaded_to_disk(tmp_path, monkeypatch, options):

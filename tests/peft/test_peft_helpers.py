@@ -260,7 +260,7 @@ def test_lora_only_helpers_raise_an_error(tmp_path):
         hotswap_adapter(model, tmp_path / "one", "one")
 
 
-# Other shapes ---------------------------------------------------------------------------------
+# Mismatched shapes ----------------------------------------------------------------------------
 
 
 def two(width):

@@ -269,7 +269,7 @@ def test_a_file_that_does_not_fit_leaves_a_trained_adapter_unchanged(saved):
 
 
 def test_a_family_that_builds_another_network_is_refused(saved):
-    """Its name and options are the same; only the fingerprint differs."""
+    """The name and the options are the same; only the fingerprint differs."""
     known = registry.entry("mixed_radix")
     changed = registry.Entry(
         known.name,

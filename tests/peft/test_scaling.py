@@ -120,7 +120,7 @@ def test_gradients_flow_through_powers(net, seed, alpha):
     assert torch.autograd.gradcheck(run, tuple(trained.values()))
 
 
-# Between adapters -----------------------------------------------------------------------------
+# Weighted adapters ----------------------------------------------------------------------------
 
 
 def with_two(case, **options):

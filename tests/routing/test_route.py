@@ -152,7 +152,7 @@ def test_wide_networks_route_random_permutations(net):
     assert_routes(net, np.random.default_rng(0).permutation(net.width))
 
 
-# Networks that sort ---------------------------------------------------------------------------
+# Sorting networks -----------------------------------------------------------------------------
 
 
 def brick_wall(width):
@@ -226,7 +226,7 @@ def test_the_transposed_blocks_route_the_inverse(net, data):
     )
 
 
-# Blocked --------------------------------------------------------------------------------------
+# Blocked permutations -------------------------------------------------------------------------
 
 
 def path(net, start, end):
@@ -273,7 +273,7 @@ def butterfly_permutations():
 
 
 def test_the_butterfly_routes_as_many_permutations_as_it_has_settings():
-    """One path each: different settings of the 12 switches are different permutations."""
+    """Paths are unique, so different settings of the 12 switches are different permutations."""
     assert len(butterfly_permutations()) == 2**12
     for p in butterfly_permutations():
         assert_routes(sm.butterfly(8), p)
@@ -431,7 +431,7 @@ def test_rotations_on_any_network_equal_the_permutation_up_to_signs(net, data):
     assert_rotates(net, data.draw(st.sampled_from(sorted(realisable(net)))))
 
 
-# Refused --------------------------------------------------------------------------------------
+# Invalid input --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -100,7 +100,7 @@ def test_model_widths_have_dense_straight_networks_of_small_switches(width):
     assert len(small) >= 3, (width, small)
 
 
-# Candidates --------------------------------------------------------------------------------
+# Candidates -----------------------------------------------------------------------------------
 
 
 def splits(width, least=2):

@@ -183,7 +183,7 @@ def test_missing_hypothesis_names_the_extra():
     assert 'pip install "structmat[testing]"' in done.stdout
 
 
-# Parts and targets ----------------------------------------------------------------------------
+# Stages, layers and targets -------------------------------------------------------------------
 
 
 @given(stages(max_width=5, straight=True))

@@ -123,7 +123,7 @@ def test_mixed_radices_in_one_stage_agree_with_the_reference(adjoint):
     check(sm.Network.of(len(order), [switches, ahead]), 0, 17, adjoint=adjoint)
 
 
-# Which stages read the vectors and write the results themselves: (first, last).
+# Whether the first stage reads the vectors itself and the last one writes the results itself.
 ENDS = {
     (True, True): sm.butterfly(32),
     (True, False): sm.monarch(64),

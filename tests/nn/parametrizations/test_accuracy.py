@@ -191,7 +191,7 @@ def test_values_and_two_derivatives_agree_with_mpmath(kind, dtype, radix, unitar
         assert error <= cost * stretch * float(second.double().norm()) + 1e3 * tiny, size
 
 
-# Both implementations, all dtypes, and non-finite values ----------------------------------------
+# Both implementations, all dtypes, and non-finite values --------------------------------------
 
 
 @pytest.mark.parametrize(("radix", "unitary"), [*SHAPES, (8, False), (16, True)])
