@@ -72,7 +72,7 @@ MAIN = ("cayley", "exp_both")
 
 @dataclasses.dataclass
 class Small(StructmatConfig):
-    """Our configuration with a topology for any width, for tests that set only target modules."""
+    """Our configuration with a topology for any width."""
 
     topology: Any = "deal(block=2)"
 

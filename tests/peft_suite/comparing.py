@@ -100,7 +100,7 @@ def compare(
 
 
 def summary(comparison: Comparison, reference: Mapping[str, Result]) -> str:
-    """Return the comparison as text: a line for each file, the differences and unexpected results."""
+    """Return the comparison as text: a line per file, the differences and unexpected results."""
     outcomes = ("passed", "failed", "skipped")
     lines = [f"{'':36s}  reference (OFT)       structmat", f"{'':36s}" + "  pass fail skip" * 2]
     total: Counter[tuple[str, str]] = Counter()
