@@ -1,7 +1,7 @@
-"""The browser of the explorer's tests: a Chromium that starts here, found or installed.
+"""Find or install a Chromium for the explorer tests.
 
-`python -m tests.browser` finds one, installs one where there is none, and fails with one line
-where neither can be done. `BROWSER=none` leaves these tests out.
+`python -m tests.browser` finds a browser, installs one if none is found, and fails with one line if
+neither is possible. `BROWSER=none` skips these tests.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.waiting import PATIENCE
+from tests.timeouts import PATIENCE
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 LEFT_OUT = "the tests that need a browser are left out: BROWSER=none"
@@ -42,7 +42,7 @@ def launch(driver):
     Raises
     ------
     FileNotFoundError
-        Where none does; the message says what was tried, and what to do.
+        If no browser starts; the message lists the browsers tried and the remedy.
     """
     from playwright.sync_api import Error
 
@@ -56,7 +56,7 @@ def launch(driver):
 
 
 def installations() -> Iterator[list[list[str]]]:
-    """Yield the ways to install one, each as commands: playwright's, then Debian's for root."""
+    """Yield the installation methods as lists of commands: playwright's, then apt-get for root."""
     yield [[sys.executable, "-m", "playwright", "install", "--no-shell", "chromium"]]
     apt = shutil.which("apt-get")
     if apt and hasattr(os, "geteuid") and os.geteuid() == 0:
@@ -84,12 +84,12 @@ def succeeds(command: list[str]) -> bool:
 
 
 def ensure() -> str:
-    """Return the version of a browser that starts, installing one where there is none.
+    """Return the version of a browser that starts; install one if none is found.
 
     Raises
     ------
     FileNotFoundError
-        Where none starts, and none can be installed.
+        If no browser starts and none can be installed.
     """
     from playwright.sync_api import sync_playwright
 

@@ -1,7 +1,7 @@
-"""What an installed structmat must be able to do: a program, for any directory but the source tree.
+"""Smoke test of an installed structmat, to be run outside the source tree.
 
-`python smoke.py` tries the core and the extras, `python smoke.py --bare` the core, where each extra
-must be named by the error of what it brings. `.ci/release` runs it in new environments.
+`python smoke.py` tests the core and the extras; `python smoke.py --bare` tests the core, and that
+the errors for missing packages name the extras. `.ci/release` runs it in new environments.
 """
 
 from __future__ import annotations

@@ -36,7 +36,7 @@ def one_test():
 
 
 @pytest.mark.slow
-def test_missing_browser_fails_with_the_remedy(bare):
+def test_a_missing_browser_is_an_error_with_the_remedy(bare):
     done = one_test()
     assert done.returncode == 1
     assert "no browser for the tests of the explorer. Install Chromium" in done.stdout

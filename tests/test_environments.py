@@ -90,7 +90,7 @@ def test_files_are_read_and_written_in_utf8_in_any_locale(tmp_path):
         run(program, env=env | {"TARGET": str(path)})
 
 
-def test_it_runs_in_a_read_only_directory(tmp_path):
+def test_the_library_works_in_a_read_only_directory(tmp_path):
     folder = tmp_path / "read only"
     folder.mkdir()
     folder.chmod(0o555)

@@ -20,7 +20,7 @@ from structmat.errors import (
 )
 
 
-def test_every_kind_is_a_structmat_error_and_a_value_error():
+def test_every_error_class_is_a_structmat_error_and_a_value_error():
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type)]
     raised = [kind for kind in kinds if issubclass(kind, Exception)]
     assert len(raised) >= 8
@@ -63,7 +63,7 @@ NETWORKS = [
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("net", ["butterfly(8)", sm.parse("butterfly")], ids=["spec", "family"])
 def test_functions_that_need_a_network_reject_other_values(name, net):
-    """All public functions that take a network, whatever the other arguments."""
+    """This holds for every public function whose first argument is a network."""
     function = getattr(sm, name)
     others = list(inspect.signature(function).parameters.values())[1:]
     needed = [[] for p in others if p.default is p.empty and p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -95,7 +95,7 @@ def test_a_broken_module_is_not_a_missing_extra(tmp_path, monkeypatch):
     assert not isinstance(caught.value, StructmatError)
 
 
-def test_random_sources():
+def test_random_source_accepts_generators_seeds_and_none_only():
     source = np.random.default_rng(3)
     assert random_source(source) is source
     assert random_source(3).random() == source.random()

@@ -8,7 +8,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 
-from tests.waiting import PATIENCE
+from tests.timeouts import PATIENCE
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "notebooks"
@@ -21,7 +21,7 @@ def test_notebooks_are_numbered_in_reading_order():
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_is_stripped(path):
+def test_notebooks_are_stored_without_outputs(path):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -31,7 +31,7 @@ def test_notebook_is_stripped(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebook_runs_and_draws(path, executed):
+def test_every_notebook_runs_and_draws_a_plot(path, executed):
     notebook = of_the_documentation(path)
     outputs = executed(path) if notebook is None else outputs_of(notebook)
     assert any("image/png" in output.get("data", {}) for output in outputs)
@@ -40,7 +40,7 @@ def test_notebook_runs_and_draws(path, executed):
 
 @pytest.mark.slow
 def test_the_notebook_on_custom_topologies_runs_with_another_graph(executed):
-    """The notebook invites this; the graph has fourteen stages and named nodes."""
+    """The notebook suggests this; the graph has fourteen stages and named nodes."""
     [path] = FOLDER.glob("04_*.ipynb")
     executed(path, ("nx.dodecahedral_graph()", "nx.davis_southern_women_graph()"))
 

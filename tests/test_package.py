@@ -76,7 +76,7 @@ def test_the_sdist_contains_what_tests_and_docs_need(built):
 @pytest.mark.slow
 @pytest.mark.parametrize("bare", [True, False], ids=["bare", "extras"])
 def test_the_wheel_works_when_installed(built, tmp_path, bare):
-    """Offline, so dependencies are those installed; `.ci/release` uses clean environments."""
+    """The installed dependencies are used, offline; `.ci/release` uses clean environments."""
     (path,) = built.glob("*.whl")
     site = tmp_path / "site"
     subprocess.run(

@@ -61,7 +61,7 @@ def test_every_extra_named_in_messages_is_a_user_extra():
 
 
 def test_contributing_lists_every_module():
-    """In the order of import-linter's layers, each with the first line of its docstring."""
+    """Modules are listed in the order of the import-linter layers, with their docstring summary."""
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())
     layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
     wanted = []

@@ -29,7 +29,7 @@ def test_claims_hold(claim):
 
 @pytest.mark.parametrize("claim", theory.claims(), ids=theory.name)
 def test_statements_are_plain_paragraphs(claim):
-    """No line begins like a list or a quotation in Markdown, as the docs include the text."""
+    """No line begins like a Markdown list or quotation, because the docs include the text."""
     lines = claim.__doc__.splitlines()[1:]
     assert not [line for line in lines if re.match(r">|[-+*#] |\d+[.)] ", line)]
 

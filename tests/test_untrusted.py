@@ -1,7 +1,7 @@
 """Untrusted input is processed within bounds, or rejected with value, rule and remedy.
 
-Each case runs under a limit of memory in one process of its own. Nothing is timed: an input whose
-cost grew with a number in it, and not with its length, would not end, or would run out of memory.
+All inputs are read in a separate process with a memory limit. Nothing is timed: if the cost of an
+input grew with a number in it, not with its length, the process would hang or run out of memory.
 """
 
 import json
@@ -169,7 +169,7 @@ def test_factoring_a_width_takes_few_divisions():
     assert Counted.divisions <= 2**11
 
 
-def test_the_cost_of_a_wide_stage_is_that_of_its_switches():
+def test_the_cost_of_a_wide_stage_depends_on_its_switches_only():
     text = network(2**22, [[[[[0, 2**21]]]]] * 2000)
     net = sm.Network.from_json(text)
     assert (net.width, net.depth) == (2**22, 2000)
@@ -246,7 +246,7 @@ def test_a_topology_is_a_spec_a_network_a_graph_or_a_file(tmp_path):
         ("a.graphml", b"<graphml/>", "not GraphML"),
     ],
 )
-def test_a_file_without_a_network_is_named(tmp_path, name, content, message):
+def test_the_error_for_a_file_without_a_network_names_the_file(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(FileError, match=message) as caught:
@@ -337,7 +337,7 @@ def test_damaged_adapters_are_rejected_without_side_effects(tmp_path):
             load_adapter(model(), folder)
 
 
-def test_a_target_with_another_norm_reports_the_reference_norm():
+def test_fitting_a_scaled_orthogonal_target_reports_the_scale():
     net, source = sm.ruler(8), np.random.default_rng(0)
     matrix = np.linalg.qr(source.standard_normal((8, 8)))[0]
     for scale in (1.0, 2.5, 1e-3):

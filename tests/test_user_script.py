@@ -1,4 +1,4 @@
-"""The public API in user code: it is typed, and it runs."""
+"""A user script passes mypy --strict and runs."""
 
 import subprocess
 import sys
@@ -11,7 +11,7 @@ SCRIPT = Path(__file__).with_name("user_script.py")
 
 @pytest.mark.slow
 def test_user_code_passes_mypy_strict(tmp_path):
-    """Outside this project and its settings, so that only `py.typed` counts."""
+    """mypy runs outside this project, so it relies on `py.typed`."""
     done = subprocess.run(
         [sys.executable, "-m", "mypy", "--strict", "--config-file=", SCRIPT],
         capture_output=True,
@@ -23,7 +23,7 @@ def test_user_code_passes_mypy_strict(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_script_runs(tmp_path):
+def test_user_code_runs(tmp_path):
     done = subprocess.run(
         [sys.executable, SCRIPT], capture_output=True, encoding="utf-8", check=False, cwd=tmp_path
     )

@@ -1,4 +1,4 @@
-"""Everything that users read keeps to the terms of the field."""
+"""All text that users read uses the standard terms of the field."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def test_every_text_uses_the_terms_of_the_field():
         'Orthogonal(net, blocks="cayley")',
     ],
 )
-def test_a_forbidden_word_is_found(text):
+def test_forbidden_words_are_found(text):
     assert [line for line, _ in found(f"first\n{text}")] == [1]
     assert in_module(f"x = 1\n\ny = {text!r}")[0][0] == 3
     cells = [{"cell_type": "markdown", "source": ["title\n", text]}]
@@ -131,7 +131,7 @@ def test_other_words_are_allowed(text):
     assert not list(found(text))
 
 
-def test_names_of_files_and_variables():
+def test_file_names_and_strings_are_checked_but_not_variable_names():
     assert in_name(Path("02_who_hears_whom.ipynb"))
     assert not in_name(Path("tradeoffs.py"))
     assert not in_module("heard = 'reached'")

@@ -1,7 +1,7 @@
-"""A script as a user would write it: mypy --strict knows every type in it, and it runs.
+"""A typical user script, which must run and pass mypy --strict.
 
-What is known is said with `assert_type`, which fails where a type has been lost to Any. The ignored
-line is wrong on purpose: were mistakes not seen, mypy would call its ignore unused.
+`assert_type` fails if a type has been lost to Any. The ignored line is wrong on purpose: if mypy
+did not find the mistake, it would report the ignore as unused.
 """
 
 from __future__ import annotations

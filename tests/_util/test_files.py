@@ -103,7 +103,7 @@ def test_a_directory_is_replaced_atomically(tmp_path):
     assert names(tmp_path) == ["d"]
 
 
-def test_a_file_at_the_output_path_is_reported(tmp_path):
+def test_a_file_at_the_path_of_a_new_directory_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileError, match="file: cannot create the directory"):
         make_directory(tmp_path / "file")

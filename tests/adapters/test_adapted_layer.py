@@ -1,4 +1,4 @@
-"""Adapted layers: the identity at the start, W·Rᵀ after, the same merged and unmerged."""
+"""Adapted layers have weight W·Rᵀ, equal W at first, and compute the same after merging."""
 
 import copy
 
@@ -13,7 +13,7 @@ from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapte
 from structmat.errors import StructmatError
 from structmat.linalg import factors as stagewise
 from structmat.testing import networks, seeds
-from tests.drawn_modules import randomised
+from tests.random_modules import randomised
 
 pytest.importorskip("transformers")
 
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even k
 
 
 @given(layers(), flags, fields)
-def test_the_start_is_the_pretrained_layer(drawn, scale, field):
+def test_a_new_adapter_does_not_change_the_layer(drawn, scale, field):
     layer, x = drawn
     scale = scale and can_scale(layer)
     adapter = adapt(
@@ -47,7 +47,7 @@ def test_the_start_is_the_pretrained_layer(drawn, scale, field):
 
 
 @given(layers(), flags, fields, seeds())
-def test_merged_and_unmerged_agree_and_unmerging_restores(drawn, scale, field, seed):
+def test_merging_changes_no_output_and_unmerging_restores(drawn, scale, field, seed):
     layer, x = drawn
     layer(x)  # an embedding with max_norm shortens the rows that it sees
     adapter = adapted(layer, scale=scale, seed=seed, field=field)
@@ -89,7 +89,7 @@ def test_the_effective_weight_is_w_times_r_transposed(drawn, field, seed):
 
 
 @given(layers(), fields, seeds())
-def test_norms_and_angles_of_neurons_stay(drawn, field, seed):
+def test_norms_and_angles_of_neurons_are_preserved(drawn, field, seed):
     layer, _ = drawn
     in_float64(layer)
     adapter = adapted(layer, seed=seed, field=field)
@@ -100,11 +100,11 @@ def test_norms_and_angles_of_neurons_stay(drawn, field, seed):
 
 
 @given(layers(), flags, fields, seeds())
-def test_gradients_are_those_of_the_layer_with_the_effective_weight(drawn, scale, field, seed):
-    """Both ways from the parameters to the outputs: activations rotated, and the weight."""
+def test_gradients_match_a_plain_layer_with_the_effective_weight(drawn, scale, field, seed):
+    """Rotating the activations and rotating the weight are both compared."""
     layer, x = drawn
     in_float64(layer)
-    if isinstance(layer, nn.Embedding):  # without what shapes the gradient of its own table
+    if isinstance(layer, nn.Embedding):  # without options that change the gradient of its table
         layer = nn.Embedding(*layer.weight.shape, dtype=torch.float64)
     adapter = adapted(layer, scale=scale, seed=seed, field=field)
     wanted = [p for p in adapter.parameters() if p.requires_grad]
@@ -119,7 +119,7 @@ def test_gradients_are_those_of_the_layer_with_the_effective_weight(drawn, scale
 
 
 @given(layers(), flags, fields, seeds())
-def test_what_is_saved_of_any_layer_comes_back(tmp_path_factory, drawn, scale, field, seed):
+def test_saving_and_loading_any_layer_round_trips(tmp_path_factory, drawn, scale, field, seed):
     layer, x = drawn
     folder = tmp_path_factory.mktemp("adapter")
     one = adapted(nn.Sequential(layer), scale=scale and can_scale(layer), seed=seed, field=field)
@@ -130,7 +130,7 @@ def test_what_is_saved_of_any_layer_comes_back(tmp_path_factory, drawn, scale, f
 
 
 @given(networks(wired=False, max_width=8), seeds())
-def test_any_straight_network_adapts_a_layer(net, seed):
+def test_any_straight_network_can_adapt_a_layer(net, seed):
     layer = nn.Linear(net.width, 3, dtype=torch.float64)
     x = torch.randn(4, net.width, dtype=torch.float64)
     adapter = adapted(layer, spec=net, seed=seed)
@@ -149,7 +149,7 @@ def test_a_wired_network_is_straightened():
     torch.testing.assert_close(adapter(x), layer(x))
 
 
-def test_training_moves_the_rotation_and_nothing_else():
+def test_training_changes_the_rotation_only():
     torch.manual_seed(0)
     layer = nn.Linear(16, 4)
     adapter = adapt(layer, "shuffle(block=4)", target_modules=".*")
@@ -169,7 +169,7 @@ def test_training_moves_the_rotation_and_nothing_else():
     assert adapter.rotation.orthogonality_error() < 1e-5
 
 
-def test_multiplicative_dropout_acts_in_training_only_and_never_in_a_merged_weight():
+def test_multiplicative_dropout_acts_in_training_and_never_on_merged_weights():
     layer = nn.Linear(16, 4)
     adapter = adapted(layer, spec="butterfly", dropout=(1.0, 1.0))
     x = torch.randn(3, 16)
@@ -182,7 +182,7 @@ def test_multiplicative_dropout_acts_in_training_only_and_never_in_a_merged_weig
     assert adapter.rotation.training
 
 
-def test_code_that_reads_the_weight_gets_the_rotated_one():
+def test_reading_the_weight_gives_the_rotated_weight():
     torch.manual_seed(0)
     attention = nn.MultiheadAttention(8, 2, batch_first=True)
     x = torch.randn(2, 5, 8)
@@ -195,7 +195,7 @@ def test_code_that_reads_the_weight_gets_the_rotated_one():
     torch.testing.assert_close(attention(x, x, x)[0], after)
 
 
-def test_attributes_are_those_of_the_layer():
+def test_attributes_are_forwarded_to_the_base_layer():
     adapter = adapt(nn.Linear(8, 3), "butterfly", target_modules=".*")
     assert (adapter.in_features, adapter.out_features) == (8, 3)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
@@ -203,7 +203,7 @@ def test_attributes_are_those_of_the_layer():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_autocast(dtype):
+def test_merged_and_unmerged_agree_under_autocast(dtype):
     layer = nn.Linear(32, 8)
     x = torch.randn(4, 32)
     adapter = adapted(layer, spec="butterfly")
@@ -215,7 +215,7 @@ def test_autocast(dtype):
     torch.testing.assert_close(merged, unmerged, rtol=0, atol=32 * torch.finfo(dtype).eps)
 
 
-def test_a_diverged_adapter_is_not_merged():
+def test_merging_an_adapter_with_nans_is_refused():
     adapter = adapt(nn.Linear(8, 3), "butterfly", target_modules=".*")
     weight = adapter.base_layer.weight.clone()
     with torch.no_grad():
@@ -240,7 +240,7 @@ def test_a_parametrized_weight_is_refused():
     assert adapters(layer) == {}
 
 
-def test_the_state_of_a_merged_layer_holds_its_own_weight():
+def test_state_dict_of_a_merged_layer_has_the_unmerged_weight():
     layer = nn.Linear(8, 3)
     adapter = adapted(layer, spec="butterfly", scale=True)
     x = torch.randn(4, 8)
@@ -256,7 +256,7 @@ def test_the_state_of_a_merged_layer_holds_its_own_weight():
     assert torch.equal(other(x), y)
 
 
-def test_the_kept_weight_moves_with_the_rest():
+def test_the_weight_stored_for_unmerging_changes_dtype_with_the_layer():
     adapter = merge(adapted(nn.Linear(8, 3), spec="butterfly"))
     unmerge(adapter.double())
     assert adapter.base_layer.weight.dtype == torch.float64
@@ -273,7 +273,7 @@ class Doubled(nn.Linear):
         return 2 * super().forward(x)
 
 
-def test_a_layer_with_a_forward_of_its_own():
+def test_custom_forward_is_called_and_refused_where_it_would_be_bypassed():
     for layer, scale in ((Standardised(4, 4, 3), False), (Doubled(8, 3), True)):
         with pytest.raises(StructmatError, match=r"overrides forward, .*bypass"):
             adapt(layer, "mixed_radix", target_modules=".*", scale=scale)
@@ -294,14 +294,14 @@ def test_a_layer_with_hooks_is_refused():
 
 
 class Normed(nn.Linear):
-    """A linear layer that does something to its inputs first."""
+    """A linear layer that transforms its inputs first."""
 
     def forward(self, x):
         return super().forward(torch.tanh(x))
 
 
 class Two(nn.Linear):
-    """A linear layer with further outputs of other weights, as those of Idefics have."""
+    """A linear layer with additional outputs from another weight, as in Idefics."""
 
     def __init__(self, *sizes):
         super().__init__(*sizes)
@@ -319,7 +319,7 @@ class Folded(nn.Embedding):
 
 
 @pytest.mark.parametrize("kind", [Normed, Two, Folded])
-def test_what_a_layer_does_besides_sees_what_it_will_see_when_merged(kind):
+def test_custom_forward_sees_the_same_weight_before_and_after_merging(kind):
     torch.manual_seed(0)
     layer = kind(8, 8)
     x = torch.arange(6) if kind is Folded else torch.randn(5, 8)
@@ -349,8 +349,8 @@ def _everywhere(layer, see):
 
 @pytest.mark.parametrize("hook", [_full, _before, _everywhere])
 @pytest.mark.parametrize("rows", [2, 500])
-def test_backward_hooks_see_what_the_layer_would_see(hook, rows):
-    """Hung on the layer once it is adapted: it then runs apart from its rotation."""
+def test_backward_hooks_receive_the_gradients_of_the_base_layer(hook, rows):
+    """A hook registered after adapting makes the layer run separately from its rotation."""
     adapter = randomised(adapt(nn.Linear(8, 3), "butterfly", target_modules=".*"), 0)
     x = torch.randn(rows, 8)
     seen = []
@@ -367,8 +367,8 @@ def test_backward_hooks_see_what_the_layer_would_see(hook, rows):
     torch.testing.assert_close(found, adapter.rotation(v @ adapter.base_layer.weight))
 
 
-def test_forward_hooks_see_what_the_layer_reads_and_makes():
-    """Hung on the layer once it is adapted."""
+def test_forward_hooks_receive_the_inputs_and_outputs_of_the_base_layer():
+    """The hooks are registered after adapting."""
     adapter = randomised(adapt(nn.Linear(8, 3), "butterfly", target_modules=".*"), 0)
     x = torch.randn(5, 8)
     seen = []

@@ -1,4 +1,4 @@
-"""Saved adapters: what is trained comes back; what does not fit is refused, the model untouched."""
+"""Adapters round-trip through files; files that do not fit leave the model unchanged."""
 
 import json
 import re
@@ -13,7 +13,7 @@ from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapte
 from structmat.adapters.checkpoint import SETTINGS, TENSORS
 from structmat.errors import FileError, MissingExtraError, StructmatError
 from structmat.testing import networks, seeds
-from tests.drawn_modules import randomised, state, unchanged
+from tests.random_modules import randomised, state, unchanged
 
 pytest.importorskip("safetensors")
 
@@ -52,7 +52,7 @@ def names(folder):
 X = torch.randn(5, 2, 6, 1, generator=torch.Generator().manual_seed(1))
 
 
-def test_everything_trained_comes_back(tmp_path):
+def test_saving_and_loading_restores_everything_trained(tmp_path):
     one = trained()
     one.train()(X)  # moves the batch statistics, which belong to a module trained whole
     one.eval()
@@ -69,7 +69,7 @@ def test_everything_trained_comes_back(tmp_path):
 
 
 @given(networks(wired=False), seeds())
-def test_any_network_comes_back(tmp_path_factory, net, seed):
+def test_saving_and_loading_any_network_round_trips(tmp_path_factory, net, seed):
     folder = tmp_path_factory.mktemp("adapter")
     one = randomised(
         adapt(nn.Linear(net.width, 2), net, target_modules=".*", parametrization="exp"), seed
@@ -83,14 +83,14 @@ def test_any_network_comes_back(tmp_path_factory, net, seed):
     assert torch.equal(other.rotation.matrix(), one.rotation.matrix())
 
 
-def test_a_merged_model_saves_the_same(tmp_path):
+def test_merged_and_unmerged_models_save_the_same_tensors(tmp_path):
     one = trained()
     save_adapter(one, tmp_path / "a")
     save_adapter(merge(one), tmp_path / "b")
     assert (tmp_path / "a" / TENSORS).read_bytes() == (tmp_path / "b" / TENSORS).read_bytes()
 
 
-def test_saving_again_replaces(tmp_path):
+def test_saving_again_replaces_the_files(tmp_path):
     save_adapter(trained(), tmp_path)
     other = randomised(adapt(model(), "mixed_radix"), 5)
     save_adapter(other, tmp_path)
@@ -109,7 +109,7 @@ def refused(folder, message, into=None, error=FileError):
 
 @pytest.mark.parametrize("name", [TENSORS, SETTINGS])
 @pytest.mark.parametrize("part", [0.0, 0.5, 0.99])
-def test_a_cut_file_is_refused(tmp_path, name, part):
+def test_truncated_files_are_refused(tmp_path, name, part):
     save_adapter(trained(), tmp_path)
     data = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(data[: int(part * len(data))])
@@ -117,14 +117,14 @@ def test_a_cut_file_is_refused(tmp_path, name, part):
 
 
 @pytest.mark.parametrize("name", [TENSORS, SETTINGS])
-def test_a_missing_file_is_refused(tmp_path, name):
+def test_missing_files_are_refused(tmp_path, name):
     save_adapter(trained(), tmp_path)
     (tmp_path / name).unlink()
     missing = re.escape(str(tmp_path / name))
     refused(tmp_path, f"^{missing}: No such file.*expected a directory written by save_adapter")
 
 
-def test_tensors_of_another_saving_are_refused(tmp_path):
+def test_tensors_saved_with_other_settings_are_refused(tmp_path):
     save_adapter(trained(), tmp_path / "a")
     save_adapter(randomised(trained(), 9), tmp_path / "b")
     (tmp_path / "b" / TENSORS).replace(tmp_path / "a" / TENSORS)
@@ -161,19 +161,19 @@ def edited(folder, edit):
         (lambda s: s["networks"][0]["stages"][0][0][0].append([0]), "rows must be of one length"),
     ],
 )
-def test_odd_settings_are_refused(tmp_path, edit, message):
+def test_invalid_settings_are_refused(tmp_path, edit, message):
     save_adapter(trained(), tmp_path)
     edited(tmp_path, edit)
     refused(tmp_path, message)
 
 
-def test_settings_that_are_no_object_are_refused(tmp_path):
+def test_settings_that_are_not_a_json_object_are_refused(tmp_path):
     save_adapter(trained(), tmp_path)
     (tmp_path / SETTINGS).write_text("[1, 2]")
     refused(tmp_path, '"format": "structmat.adapter"')
 
 
-def test_every_mismatch_is_named(tmp_path):
+def test_the_error_lists_every_mismatch(tmp_path):
     save_adapter(trained(), tmp_path)
     other = nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(16, 9), nn.BatchNorm1d(9))
     refused(
@@ -186,7 +186,7 @@ def test_every_mismatch_is_named(tmp_path):
     )
 
 
-def test_tensors_that_do_not_fit_the_settings_are_refused(tmp_path):
+def test_unexpected_missing_and_non_finite_tensors_are_refused(tmp_path):
     from hashlib import sha256
 
     from safetensors.torch import load_file, save_file
@@ -205,7 +205,7 @@ def test_tensors_that_do_not_fit_the_settings_are_refused(tmp_path):
     )
 
 
-def test_bytes_that_are_no_tensors_are_refused(tmp_path):
+def test_files_that_are_not_safetensors_are_refused(tmp_path):
     from hashlib import sha256
 
     save_adapter(trained(), tmp_path)
@@ -214,7 +214,7 @@ def test_bytes_that_are_no_tensors_are_refused(tmp_path):
     refused(tmp_path, "is not a safetensors file")
 
 
-def test_a_model_that_has_adapters_is_refused(tmp_path):
+def test_loading_into_an_adapted_model_is_refused(tmp_path):
     save_adapter(trained(), tmp_path)
     into = trained()
     before = state(into)
@@ -223,13 +223,13 @@ def test_a_model_that_has_adapters_is_refused(tmp_path):
     assert unchanged(into, before)
 
 
-def test_a_plain_model_has_nothing_to_save(tmp_path):
+def test_saving_a_model_without_adapters_is_refused(tmp_path):
     with pytest.raises(StructmatError, match="the model has no adapters: adapt it first"):
         save_adapter(model(), tmp_path / "a")
     assert not (tmp_path / "a").exists()
 
 
-def test_a_broken_write_leaves_the_old_files(tmp_path, monkeypatch):
+def test_a_failed_write_keeps_the_old_files(tmp_path, monkeypatch):
     one = trained()
     save_adapter(one, tmp_path)
     files = {name: (tmp_path / name).read_bytes() for name in names(tmp_path)}
@@ -245,27 +245,27 @@ def test_a_broken_write_leaves_the_old_files(tmp_path, monkeypatch):
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == files
 
 
-def test_without_safetensors_the_extra_is_named(tmp_path, monkeypatch):
+def test_without_safetensors_the_error_names_the_extra(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "safetensors.torch", None)
     with pytest.raises(MissingExtraError, match=r'pip install "structmat\[adapters\]"'):
         save_adapter(trained(), tmp_path)
 
 
-def test_the_file_needs_no_family(tmp_path):
-    """An unseeded random network comes back as it was drawn."""
+def test_unseeded_random_networks_are_saved(tmp_path):
+    """The file contains the network itself and not the spec of its family."""
     net = sm.random(12, block=5, depth=3)
     save_adapter(adapt(nn.Linear(12, 2), {12: net}.get, target_modules=".*"), tmp_path)
     assert load_adapter(nn.Linear(12, 2), tmp_path).rotation.network == net
 
 
-def test_a_module_trained_whole_is_saved_through_a_wrapper(tmp_path):
+def test_fully_trained_modules_inside_a_wrapper_are_saved(tmp_path):
     one = nn.Sequential(trained())
     save_adapter(one, tmp_path)
     other = load_adapter(nn.Sequential(model()), tmp_path)
     assert torch.equal(other(X), one(X))
 
 
-def test_running_statistics_are_saved_though_nobody_trains_them(tmp_path):
+def test_running_statistics_of_frozen_modules_are_saved(tmp_path):
     one = adapt(model(), "mixed_radix", target_modules=["0", "2"]).train()
     for _ in range(20):
         one(3 * torch.randn(8, 2, 6, 1) + 1)
@@ -274,7 +274,7 @@ def test_running_statistics_are_saved_though_nobody_trains_them(tmp_path):
     assert torch.equal(other.eval()(X), one.eval()(X))
 
 
-def test_biases_that_two_layers_share_are_saved(tmp_path):
+def test_shared_biases_are_saved(tmp_path):
     def tied():
         torch.manual_seed(0)
         plain = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
@@ -287,7 +287,7 @@ def test_biases_that_two_layers_share_are_saved(tmp_path):
     assert torch.equal(load_adapter(tied(), tmp_path)(x), one(x))
 
 
-def test_a_buffer_may_hold_infinities_but_no_parameter(tmp_path):
+def test_infinite_buffers_are_saved_and_non_finite_parameters_are_refused(tmp_path):
     def masked():
         torch.manual_seed(0)
         head = nn.Linear(8, 4)
@@ -305,13 +305,13 @@ def test_a_buffer_may_hold_infinities_but_no_parameter(tmp_path):
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == files
 
 
-def test_a_module_trained_whole_cannot_hold_an_adapted_layer(tmp_path):
+def test_fully_trained_modules_containing_an_adapted_layer_are_refused(tmp_path):
     save_adapter(trained(), tmp_path)
     edited(tmp_path, lambda s: s.update(trained=["2"]))
     refused(tmp_path, "2 is trained whole in the file, but contains an adapted layer")
 
 
-def test_groups_are_compared(tmp_path):
+def test_loading_into_a_convolution_with_other_groups_is_refused(tmp_path):
     save_adapter(
         adapt(nn.Sequential(nn.Conv2d(4, 4, 3, groups=2)), "mixed_radix", target_modules=["0"]),
         tmp_path,

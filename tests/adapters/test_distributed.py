@@ -1,4 +1,4 @@
-"""Two processes train an adapter as one does, and what they save loads in one."""
+"""Training in two processes equals training in one, and the saved adapter loads in one."""
 
 import json
 import os
@@ -18,7 +18,7 @@ from structmat.adapters.distributed import plain_name, unwrapped
 from structmat.adapters.saved_tensors import trained_tensors
 from structmat.errors import StructmatError
 from tests.adapters import worker
-from tests.waiting import PATIENCE
+from tests.timeouts import PATIENCE
 
 pytest.importorskip("safetensors")
 
@@ -27,7 +27,7 @@ CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
 def launched(folder, command):
-    """Run a command in two processes on the CPU; what they wrote is shown where they fail."""
+    """Run a command in two processes on the CPU; show their output if they fail."""
     path = os.pathsep.join([str(Path(worker.__file__).parents[2]), *sys.path])
     done = subprocess.run(
         [sys.executable, "-W", "ignore", "-m", *command],
@@ -70,14 +70,14 @@ def check_like_one(folder, found, options=()):
 
 
 @pytest.mark.slow
-def test_data_parallel_training_is_that_of_one_process(tmp_path):
+def test_data_parallel_training_equals_training_in_one_process(tmp_path):
     options = ["scale", "bias", "unused"]
     found = launched(tmp_path, [*TORCHRUN, worker.__file__, "ddp", str(tmp_path), *options])
     check_like_one(tmp_path, found, options)
 
 
 @pytest.mark.slow
-def test_training_by_accelerate_is_that_of_one_process(tmp_path):
+def test_training_with_accelerate_equals_training_in_one_process(tmp_path):
     pytest.importorskip("accelerate")
     options = ["reduced"]
     found = launched(
@@ -89,7 +89,7 @@ def test_training_by_accelerate_is_that_of_one_process(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [["scale", "bias", "exp"], ["each", "reduced"]])
-def test_sharded_training_is_that_of_one_process(tmp_path, options):
+def test_fsdp_training_equals_training_in_one_process(tmp_path, options):
     found = launched(tmp_path, [*TORCHRUN, worker.__file__, "fsdp", str(tmp_path), *options])
     check_like_one(tmp_path, found, options)
     size = sum(p.numel() for p in worker.adapted(options).parameters())
@@ -105,7 +105,7 @@ def test_sharded_training_is_that_of_one_process(tmp_path, options):
 
 
 @pytest.mark.slow
-def test_the_older_fsdp_is_saved_where_its_parameters_are_whole(tmp_path):
+def test_fsdp1_models_are_saved_only_with_gathered_parameters(tmp_path):
     options = ["reduced", "bias"]
     found = launched(tmp_path, [*TORCHRUN, worker.__file__, "fsdp1", str(tmp_path), *options])
     check_like_one(tmp_path, found, options)
@@ -116,7 +116,7 @@ def test_the_older_fsdp_is_saved_where_its_parameters_are_whole(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["1", "2", "3"])
-def test_zero_training_is_that_of_one_process(tmp_path, stage):
+def test_zero_training_equals_training_in_one_process(tmp_path, stage):
     pytest.importorskip("deepspeed")
     options = ["scale", "bias"]
     command = [*TORCHRUN, worker.__file__, "zero", str(tmp_path), stage, *options]
@@ -130,7 +130,7 @@ def test_zero_training_is_that_of_one_process(tmp_path, stage):
 
 
 class Engine(nn.Module):
-    """Stands for DeepSpeed's, which has this name there."""
+    """A stand-in for DeepSpeedEngine, which keeps its model as `module`."""
 
     def __init__(self, module):
         super().__init__()
@@ -146,7 +146,7 @@ def compiled(module):
     [nn.DataParallel, compiled, type("DeepSpeedEngine", (Engine,), {})],
     ids=["DataParallel", "compile", "DeepSpeedEngine"],
 )
-def test_what_is_around_a_model_is_not_in_the_file(tmp_path, wrap):
+def test_wrappers_do_not_change_the_saved_files(tmp_path, wrap):
     model = worker.adapted()
     assert unwrapped(wrap(model)) is model
     save_adapter(wrap(model), tmp_path / "around")
@@ -155,12 +155,12 @@ def test_what_is_around_a_model_is_not_in_the_file(tmp_path, wrap):
         assert (tmp_path / "around" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
 
 
-def test_a_model_that_only_has_a_module_of_that_name_is_no_wrapper():
+def test_a_model_with_a_submodule_named_module_is_not_a_wrapper():
     model = Engine(worker.plain())
     assert unwrapped(model) is model
 
 
-def test_wrappers_within_a_model_are_not_in_the_names(tmp_path):
+def test_wrapped_submodules_are_saved_under_their_plain_names(tmp_path):
     model = worker.adapted()
     model.blocks[0] = compiled(model.blocks[0])
     model.classifier = compiled(model.classifier)
@@ -170,7 +170,7 @@ def test_wrappers_within_a_model_are_not_in_the_names(tmp_path):
     assert {plain_name(name) for name in trained_tensors(model)} == trained_tensors(again).keys()
 
 
-def test_parameters_kept_elsewhere_are_refused(tmp_path):
+def test_saving_sharded_parameters_is_refused(tmp_path):
     model = worker.adapted()
     generators = model.blocks[1].up.rotation.generators
     generators[0].data = torch.empty(0)  # as FSDP1 and ZeRO-3 leave them between the steps
@@ -180,7 +180,7 @@ def test_parameters_kept_elsewhere_are_refused(tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-def test_checkpointed_activations_change_no_gradient():
+def test_activation_checkpointing_changes_no_gradient():
     def gradients(forward):
         model = worker.adapted(["scale"])
         for parameter in model.parameters():

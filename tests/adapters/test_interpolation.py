@@ -1,4 +1,4 @@
-"""A model on its way from pretrained to finetuned, and with some of its stages only."""
+"""Models interpolated between pretrained and finetuned, or with only some stages kept."""
 
 import copy
 
@@ -21,7 +21,7 @@ from structmat.adapters import (
 from structmat.errors import BlockError, StructmatError
 from structmat.linalg import factors as stagewise
 from structmat.testing import seeds
-from tests.drawn_modules import randomised, state
+from tests.random_modules import randomised, state
 
 KINDS = ["cayley", "exp", "givens", "householder"]
 X = torch.randn(5, 12, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -57,12 +57,12 @@ def layers(model):
 
 
 def weights(model):
-    """Return the weights that the adapters make, as arrays, and those of the plain model."""
+    """Return the effective weights of the adapted layers, by name."""
     return {n: m.weight.detach() for n, m in layers(model).items()}
 
 
 def expected(model, change):
-    """Return the weights by dense matrices, of stages that `change` returns from those trained."""
+    """Return the weights from dense matrices, with `change` applied to the list of factors."""
     made = {}
     for name, layer in layers(model).items():
         w = layer.base_layer.weight.detach().clone()
@@ -95,7 +95,7 @@ def power(factor, t):
 
 @both
 @given(seed=seeds(), t=st.floats(0, 1), parametrization=st.sampled_from(KINDS))
-def test_every_stage_is_taken_to_the_power(make, seed, t, parametrization):
+def test_interpolation_raises_every_stage_to_the_power_t(make, seed, t, parametrization):
     model = make(seed, parametrization, scale=False)
     oracle = expected(model, lambda factors: [power(f, t) for f in factors])
     for at, halfway in path(model, [t]):
@@ -107,7 +107,7 @@ def test_every_stage_is_taken_to_the_power(make, seed, t, parametrization):
 
 @both
 @pytest.mark.parametrize("steps", [4, [0.0, 0.25, 0.5, 0.75, 1.0]])
-def test_a_path_runs_from_the_plain_model_to_the_adapted_one(make, steps):
+def test_a_path_goes_from_the_plain_to_the_adapted_model(make, steps):
     model = make()
     end, start, held = model(X), plain()(X), state(model)
     outputs = {t: halfway(X) for t, halfway in path(model, steps)}
@@ -127,7 +127,7 @@ def same(one, other):
 
 
 @both
-def test_a_path_that_breaks_off_or_fails_leaves_the_model_as_it_was(make):
+def test_an_interrupted_path_restores_the_model(make):
     model = make()
     end, held = model(X), dict(model.named_parameters())
     for _ in path(model, 4):
@@ -153,7 +153,7 @@ def test_a_path_that_breaks_off_or_fails_leaves_the_model_as_it_was(make):
 
 
 @both
-def test_kept_stages_are_the_product_of_their_factors(make):
+def test_keep_stages_keeps_the_product_of_the_selected_factors(make):
     model = make(scale=False)
     end = model(X)
     for stages, change in (
@@ -186,7 +186,7 @@ def test_kept_stages_are_the_product_of_their_factors(make):
 
 
 @both
-def test_paths_and_stages_go_together(make):
+def test_paths_and_keep_stages_can_be_nested(make):
     model = make()
     end = model(X)
     with keep_stages(model, slice(1)):
@@ -201,7 +201,7 @@ def test_paths_and_stages_go_together(make):
     assert not torch.allclose(nothing, values[0])  # the scales stay
 
 
-def test_what_is_left_is_saved_and_merged(tmp_path):
+def test_interpolated_and_shortened_models_can_be_saved_and_merged(tmp_path):
     model = adapted()
     for t, halfway in path(model, [0.5]):
         save_adapter(halfway, tmp_path / "half")
@@ -217,7 +217,7 @@ def test_what_is_left_is_saved_and_merged(tmp_path):
     assert sum(p.numel() for p in again.parameters()) < size
 
 
-def test_a_peft_model_merges_what_is_left_and_trains_it():
+def test_a_peft_model_merges_and_trains_only_the_kept_stages():
     model = tuned(scale=False)
     whole = model(X)
     with keep_stages(model, [0]):
@@ -230,7 +230,7 @@ def test_a_peft_model_merges_what_is_left_and_trains_it():
     assert torch.equal(model(X), whole)
 
 
-def test_one_adapter_of_several_moves():
+def test_one_of_several_adapters_can_be_interpolated():
     peft = pytest.importorskip("peft")
     from structmat.peft import StructmatConfig
 
@@ -253,7 +253,7 @@ def test_one_adapter_of_several_moves():
 
 
 @both
-def test_what_has_no_parts_is_refused(make):
+def test_invalid_models_stages_and_steps_are_refused(make):
     with pytest.raises(
         StructmatError, match="no adapters that could be interpolated; adapt it first"
     ):
@@ -276,7 +276,7 @@ def test_what_has_no_parts_is_refused(make):
             act(model)
 
 
-def test_blocks_that_are_not_orthogonal_have_no_path():
+def test_interpolating_non_orthogonal_blocks_is_refused():
     model = adapted(parametrization="cayley_neumann")
     end = model(X)
     with pytest.raises(BlockError, match="orthogonal"):

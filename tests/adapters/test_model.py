@@ -1,4 +1,4 @@
-"""Adapting whole models: which layers, with which networks, what is trained, and undoing it."""
+"""Adapting whole models: selected layers, their networks, trained parameters, merging."""
 
 import copy
 
@@ -11,7 +11,7 @@ import structmat as sm
 from structmat.adapters import adapt, adapters, merge, save_adapter, unmerge
 from structmat.adapters.selection import select
 from structmat.errors import SpecError, StructmatError, WidthError
-from tests.drawn_modules import randomised, state, unchanged
+from tests.random_modules import randomised, state, unchanged
 
 transformers = pytest.importorskip("transformers")
 
@@ -39,7 +39,7 @@ def tokens():
     return torch.randint(0, 50, (2, 7), generator=torch.Generator().manual_seed(0))
 
 
-# Which layers --------------------------------------------------------------------------------
+# Selected layers ------------------------------------------------------------------------------
 
 
 def test_all_linear_leaves_the_classifier_out():
@@ -55,7 +55,7 @@ def test_all_linear_takes_conv1d_and_leaves_the_tied_head_out():
     assert not any("lm_head" in name for name in names)
 
 
-def test_targets_by_regex_and_by_list():
+def test_targets_may_be_a_regular_expression_or_a_list():
     model = bert()
     assert len(select(model, r".*\.(query|value)")) == 4
     assert len(select(model, ["query", "value"])) == 4
@@ -88,7 +88,7 @@ def test_targets_by_regex_and_by_list():
         (["embeddings"], None, "'embeddings' matches no selectable layer"),
     ],
 )
-def test_targets_that_pick_nothing_are_refused(targets, exclude, message):
+def test_targets_that_match_no_layer_are_refused(targets, exclude, message):
     model = bert()
     before = state(model)
     with pytest.raises(StructmatError, match=message):
@@ -96,10 +96,10 @@ def test_targets_that_pick_nothing_are_refused(targets, exclude, message):
     assert unchanged(model, before)
 
 
-# With which networks -------------------------------------------------------------------------
+# Topologies -----------------------------------------------------------------------------------
 
 
-def test_a_topology_for_each_pattern():
+def test_topology_pattern_chooses_the_topology_by_name():
     model = adapt(
         bert(),
         "block_diagonal(block=4)",
@@ -131,7 +131,7 @@ def test_a_topology_for_each_pattern():
         (".*proj", ["proj", "block.proj", "block.preproj"]),
     ],
 )
-def test_a_pattern_is_of_the_whole_name_or_of_its_last_parts(pattern, fitting):
+def test_a_pattern_matches_a_whole_name_or_its_last_parts(pattern, fitting):
     model = nn.ModuleDict({"proj": nn.Linear(4, 4)})
     names = ["proj", "projected", "preproj"]
     model["block"] = nn.ModuleDict({name: nn.Linear(4, 4) for name in names})
@@ -145,7 +145,7 @@ def test_a_pattern_is_of_the_whole_name_or_of_its_last_parts(pattern, fitting):
 
 
 @pytest.mark.parametrize("name", ["classifier", "score"])
-def test_a_head_is_one_at_the_top_only(name):
+def test_only_top_level_heads_are_excluded(name):
     model = nn.ModuleDict(
         {
             "a": nn.ModuleDict({name: nn.Linear(4, 4), "b": nn.Linear(4, 4)}),
@@ -157,7 +157,7 @@ def test_a_head_is_one_at_the_top_only(name):
     assert list(select(model, [f"{name}.2"])) == [f"{name}.2"]
 
 
-def test_a_merged_weight_is_as_frozen_as_the_plain_one():
+def test_merging_and_unmerging_keep_weights_frozen():
     model = adapt(nn.Sequential(nn.Linear(4, 4), nn.Linear(4, 4)), "butterfly", scale=True)
     trained = [name for name, p in model.named_parameters() if p.requires_grad]
     merge(model)
@@ -195,7 +195,7 @@ def test_layers_of_one_width_share_one_network():
         ("mixed_radix", {"query": "monarchy"}, SpecError, "did you mean monarch"),
     ],
 )
-def test_networks_that_do_not_fit_are_refused(topology, pattern, error, message):
+def test_topologies_that_do_not_fit_are_refused(topology, pattern, error, message):
     model = bert()
     before = state(model)
     with pytest.raises(error, match=message):
@@ -216,7 +216,7 @@ def test_networks_that_do_not_fit_are_refused(topology, pattern, error, message)
         ({"trainable": ["encoder"]}, "trainable: bert.encoder contains a layer that is adapted"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(options, message):
+def test_invalid_options_are_refused(options, message):
     model = bert()
     before = state(model)
     with pytest.raises(StructmatError, match=message):
@@ -232,12 +232,12 @@ def test_options_that_do_not_fit_are_refused(options, message):
         lambda model: save_adapter(model, "nowhere"),
     ],
 )
-def test_the_name_of_a_model_is_no_model(call):
+def test_a_string_in_place_of_a_model_is_refused(call):
     with pytest.raises(StructmatError, match=r"^model='bert': it must be a torch\.nn\.Module"):
         call("bert")
 
 
-def test_a_second_adapt_is_refused():
+def test_adapting_an_adapted_model_is_refused():
     model = adapt(bert(), "mixed_radix")
     before = state(model)
     with pytest.raises(StructmatError, match="already has adapters: call merge"):
@@ -245,11 +245,11 @@ def test_a_second_adapt_is_refused():
     assert unchanged(model, before)
 
 
-# What is trained -----------------------------------------------------------------------------
+# Training and merging -------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("scale", "bias"), [(False, False), (True, False), (True, True)])
-def test_what_is_trained(scale, bias):
+def test_generators_scales_biases_and_chosen_modules_are_trained(scale, bias):
     model = adapt(
         bert(), "butterfly(block=6, depth=2)", scale=scale, bias=bias, trainable=["classifier"]
     )
@@ -265,7 +265,7 @@ def test_what_is_trained(scale, bias):
 
 @pytest.mark.parametrize("build", [bert, gpt2])
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_a_model_merged_and_unmerged(build, dtype):
+def test_merging_unmerging_and_unloading_keep_the_outputs(build, dtype):
     model = build().to(dtype)
     with torch.no_grad():
         plain = model(tokens()).logits
@@ -285,7 +285,7 @@ def test_a_model_merged_and_unmerged(build, dtype):
     assert torch.equal(unloaded, merged)
 
 
-def test_an_unloaded_model_saves_and_loads_as_a_plain_one(tmp_path):
+def test_an_unloaded_model_can_be_saved_and_loaded_by_transformers(tmp_path):
     model = merge(randomised(adapt(bert(), "monarch"), 0), unload=True)
     model.save_pretrained(tmp_path)
     again = transformers.BertForSequenceClassification.from_pretrained(tmp_path)
@@ -307,27 +307,27 @@ def test_a_layer_used_twice_stays_one_layer():
     torch.testing.assert_close(model(x), after)
 
 
-def test_a_layer_used_twice_goes_by_both_names():
+def test_a_layer_used_twice_is_selected_and_excluded_by_either_name():
     shared = nn.Linear(8, 8)
     model = nn.ModuleDict({"a": shared, "head": shared, "b": nn.Linear(8, 8)})
     assert list(adapters(adapt(model, "butterfly", exclude_modules="head"))) == ["b"]
     assert list(select(nn.ModuleDict({"a": shared, "head": shared}), ["head"])) == ["a"]
 
 
-def test_patterns_may_have_flags():
+def test_patterns_may_contain_inline_flags():
     model = adapt(bert(), "mixed_radix", topology_pattern={"(?i)QUERY": "monarch"})
     depths = {n: a.rotation.network.depth for n, a in adapters(model).items()}
     assert depths["bert.encoder.layer.1.attention.self.query"] == 2
     assert depths["bert.encoder.layer.1.attention.self.key"] == 4
 
 
-def test_complex_parameters_are_trained():
+def test_complex_modules_can_be_trained():
     model = nn.ModuleDict({"a": nn.Linear(8, 8), "phase": nn.Linear(2, 2, dtype=torch.complex64)})
     adapt(model, "butterfly", target_modules=["a"], trainable=["phase"])
     assert model["phase"].weight.requires_grad
 
 
-def test_merging_a_tied_weight_leaves_the_other_place_alone():
+def test_merging_a_tied_head_leaves_the_embedding_unchanged():
     model = gpt2()
     assert model.lm_head.weight is model.transformer.wte.weight
     embedding = model.transformer.wte.weight.clone()
@@ -339,12 +339,12 @@ def test_merging_a_tied_weight_leaves_the_other_place_alone():
 
 
 @pytest.mark.parametrize("undo", [merge, unmerge])
-def test_a_model_without_adapters_is_refused(undo):
+def test_merging_a_model_without_adapters_is_refused(undo):
     with pytest.raises(StructmatError, match="the model has no adapters"):
         undo(bert())
 
 
-def test_merging_is_all_or_nothing():
+def test_a_failed_merge_leaves_all_weights_unmerged():
     model = randomised(adapt(bert(), "mixed_radix"), 0)
     last = list(adapters(model).values())[-1]
     with torch.no_grad():
@@ -359,7 +359,7 @@ def test_merging_is_all_or_nothing():
     )
 
 
-def test_a_copy_of_an_adapted_model_is_apart():
+def test_a_copy_of_an_adapted_model_is_independent():
     model = randomised(adapt(bert(), "mixed_radix"), 0)
     other = copy.deepcopy(merge(model))
     unmerge(model)
@@ -370,7 +370,7 @@ def test_a_copy_of_an_adapted_model_is_apart():
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_gradient_checkpointing_gives_the_same_gradients(reentrant):
+def test_gradient_checkpointing_changes_no_gradient(reentrant):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(24, 24), nn.Tanh(), nn.Linear(24, 24))
     model = randomised(adapt(model, "butterfly(block=6, depth=2)", dropout=(0.5, 0.5)), 0)

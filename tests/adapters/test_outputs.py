@@ -1,4 +1,4 @@
-"""Rotated outputs: W' = s ⊙ R·W, merged and unmerged, and saved as such."""
+"""Rotated outputs: the weight is s ⊙ R·W, merged and unmerged, saved and loaded."""
 
 import copy
 
@@ -14,13 +14,13 @@ from structmat.convert import convert
 from structmat.errors import FileError, StructmatError
 from structmat.testing import seeds
 from tests.adapters.layouts.layers import CONVOLUTIONS, can_scale, flags, layers, rows, tolerance
-from tests.drawn_modules import randomised
+from tests.random_modules import randomised
 
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
 
 
 def outputs(layer):
-    """Return how many outputs turn together."""
+    """Return how many outputs one rotation covers."""
     if isinstance(layer, CONVOLUTIONS):
         return layer.out_channels // layer.groups
     if isinstance(layer, nn.Embedding):
@@ -51,7 +51,7 @@ def expected_weight(adapter, layer):
 
 
 @given(layers(), flags, seeds())
-def test_the_weight_is_r_times_w_and_merging_changes_nothing(drawn, scale, seed):
+def test_the_weight_is_r_times_w_and_merging_changes_no_output(drawn, scale, seed):
     layer, x = drawn
     assume(outputs(layer) > 1)
     layer(x)  # an embedding with max_norm shortens the rows that it sees
@@ -69,7 +69,7 @@ def test_the_weight_is_r_times_w_and_merging_changes_nothing(drawn, scale, seed)
 
 
 @given(layers(), flags)
-def test_the_start_is_the_pretrained_layer(drawn, scale):
+def test_a_new_adapter_does_not_change_the_layer(drawn, scale):
     layer, x = drawn
     assume(outputs(layer) > 1)
     adapter = adapt(
@@ -84,7 +84,7 @@ def test_the_start_is_the_pretrained_layer(drawn, scale):
 
 
 @pytest.mark.parametrize("scale", [False, True])
-def test_gradients_are_those_of_the_dense_matrix(scale):
+def test_gradients_match_the_dense_matrix(scale):
     torch.manual_seed(0)
     layer, x = nn.Linear(5, 8, dtype=torch.float64), torch.randn(3, 5, dtype=torch.float64)
     adapter = adapted(layer, scale=scale)
@@ -96,7 +96,7 @@ def test_gradients_are_those_of_the_dense_matrix(scale):
         torch.testing.assert_close(a, b)
 
 
-def test_a_saved_adapter_keeps_its_side(tmp_path):
+def test_saving_and_loading_keeps_the_side(tmp_path):
     torch.manual_seed(0)
     layer = nn.Linear(6, 6)  # either side would fit
     one = adapted(layer)
@@ -113,14 +113,14 @@ def test_a_saved_adapter_keeps_its_side(tmp_path):
         load_adapter(copy.deepcopy(layer), tmp_path)
 
 
-def test_a_side_or_a_width_that_is_none_is_refused():
+def test_unknown_sides_and_wrong_widths_are_refused():
     with pytest.raises(StructmatError, match="side='left': no such choice; there are both, inputs"):
         adapt(nn.Linear(4, 4), "butterfly", target_modules=".*", side="left")
     with pytest.raises(StructmatError, match="has 6 outputs: the network has width 8"):
         adapt(nn.Linear(4, 6), sm.butterfly(8), target_modules=".*", side="outputs")
 
 
-def test_a_layer_with_a_forward_of_its_own_is_refused():
+def test_rotating_outputs_of_a_custom_forward_is_refused():
     class Doubled(nn.Linear):
         def forward(self, x):
             return 2 * super().forward(x)
@@ -131,7 +131,7 @@ def test_a_layer_with_a_forward_of_its_own_is_refused():
 
 
 @pytest.mark.parametrize("scale", [False, True])
-def test_both_sides_rotate_each_by_its_own_network(scale, tmp_path):
+def test_each_side_is_rotated_by_its_own_network(scale, tmp_path):
     torch.manual_seed(0)
     layer, x = nn.Linear(8, 6, dtype=torch.float64), torch.randn(3, 8, dtype=torch.float64)
     options = {"target_modules": ".*", "side": "both", "scale": scale}

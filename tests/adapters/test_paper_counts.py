@@ -44,7 +44,7 @@ def dinov2_large():
         (dinov2_large, "butterfly(block=2, depth=6)", 663_552, 221_184, "1.11M"),
     ],
 )
-def test_counts_are_the_papers(build, spec, rotations, outputs, reported):
+def test_parameter_counts_equal_those_of_the_boft_paper(build, spec, rotations, outputs, reported):
     with torch.device("meta"):
         model = build()
     model = adapt(model, spec, scale=True, bias=True)

@@ -1,6 +1,6 @@
-"""Weights that several modules share, by every way of sharing and in every operation.
+"""Weights shared by several modules, in every way of sharing and every operation.
 
-The oracle is what the adapted model itself computes.
+The outputs of the adapted model are the reference.
 """
 
 import copy
@@ -14,12 +14,12 @@ from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapte
 from structmat.adapters.shared_weights import names_of_layers, same_layers, shared_tensors
 from structmat.convert import convert, tensor_files
 from structmat.errors import FileError, StructmatError
-from tests.adapters.tied import NAMED, close, gpt2, llama, logits, made, reread
-from tests.drawn_modules import randomised
+from tests.adapters.tied_models import NAMED, close, gpt2, llama, logits, made, reread
+from tests.random_modules import randomised
 
 
 @pytest.mark.parametrize(("build", "targets"), NAMED)
-def test_a_transformers_model_merges_saves_and_loads_as_adapted(build, targets, tmp_path):
+def test_transformers_models_with_tied_weights_keep_their_outputs(build, targets, tmp_path):
     plain = made(build)
     plain.save_pretrained(tmp_path / "plain")
     before = logits(plain)
@@ -43,7 +43,7 @@ def test_a_transformers_model_merges_saves_and_loads_as_adapted(build, targets, 
 
 
 class Looked(nn.Module):
-    """Tables that are read, one that is not, and a head; all of one tensor, or of views of it."""
+    """Three tables, one of them unused, and a head; all share one tensor or views of it."""
 
     def __init__(self, share):
         super().__init__()
@@ -94,7 +94,7 @@ SHARES = (parameters, modules, views, slices, buffers)
 
 @pytest.mark.parametrize("targets", [["encoder"], ["encoder", "decoder"], ["head"], ["shared"]])
 @pytest.mark.parametrize("share", SHARES)
-def test_every_way_of_sharing_merges_saves_and_loads_as_adapted(share, targets, tmp_path):
+def test_merging_saving_and_loading_keep_outputs_for_every_way_of_sharing(share, targets, tmp_path):
     ids = torch.arange(10)
     before = looked(share)(ids)
     model = adapt(looked(share), "mixed_radix", target_modules=targets, scale=True)
@@ -119,7 +119,7 @@ def test_every_way_of_sharing_merges_saves_and_loads_as_adapted(share, targets, 
 
 
 @pytest.mark.parametrize("share", [parameters, modules])
-def test_one_layer_of_several_names_is_adapted_once_under_all(share):
+def test_a_layer_with_several_names_is_adapted_once(share):
     model = adapt(looked(share), "mixed_radix", target_modules=["decoder"])
     assert list(adapters(model)) == ["shared"]
     assert model.shared is model.encoder is model.decoder
@@ -127,7 +127,7 @@ def test_one_layer_of_several_names_is_adapted_once_under_all(share):
         adapt(looked(share), "mixed_radix", target_modules=["decoder"], exclude_modules=["shared"])
 
 
-def test_layers_that_differ_are_layers_of_their_own():
+def test_layers_with_different_options_or_hooks_are_not_the_same_layer():
     model = looked(parameters)
     model.encoder.padding_idx = 0
     model.decoder.register_forward_hook(lambda *_: None)
@@ -135,7 +135,7 @@ def test_layers_that_differ_are_layers_of_their_own():
     assert names_of_layers(model) == [[name] for name, _ in model.named_modules()]
 
 
-def test_tensors_that_share_memory_are_found_by_their_elements():
+def test_tensors_share_memory_if_they_share_an_element():
     whole = torch.zeros(6, 6)
     found = {
         "left": whole[:, :3],
@@ -155,7 +155,7 @@ def test_tensors_that_share_memory_are_found_by_their_elements():
 
 @pytest.mark.parametrize("share", [parameters, views])
 @pytest.mark.parametrize("targets", [["encoder"], ["decoder"]])
-def test_a_head_is_not_trained_with_a_frozen_layer_that_shares_its_weight(share, targets):
+def test_training_a_head_that_shares_a_frozen_weight_is_refused(share, targets):
     model = looked(share)
     state = {name: p.requires_grad for name, p in model.named_parameters()}
     with pytest.raises(StructmatError, match=r"trainable: head shares memory with \w+\.weight"):
@@ -164,7 +164,7 @@ def test_a_head_is_not_trained_with_a_frozen_layer_that_shares_its_weight(share,
     assert state == {name: p.requires_grad for name, p in model.named_parameters()}
 
 
-def test_a_tied_head_of_transformers_is_not_trained_alone():
+def test_training_a_tied_transformers_head_alone_is_refused():
     with pytest.raises(StructmatError, match=r"lm_head .* transformer\.wte\.weight, which is froz"):
         adapt(gpt2(), "mixed_radix", target_modules=["c_attn"], trainable=["lm_head"])
     model = adapt(
@@ -173,7 +173,7 @@ def test_a_tied_head_of_transformers_is_not_trained_alone():
     assert model.lm_head.weight.requires_grad
 
 
-def test_a_bias_is_not_trained_with_a_frozen_layer():
+def test_training_a_bias_shared_with_a_frozen_layer_is_refused():
     model = nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 8))
     model[1].bias = model[0].bias
     with pytest.raises(StructmatError, match=r"bias=True: the bias of 0 shares memory with 1\.bia"):
@@ -181,7 +181,7 @@ def test_a_bias_is_not_trained_with_a_frozen_layer():
     adapt(model, "mixed_radix", target_modules=["0", "1"], bias=True)
 
 
-def test_an_embedding_that_scales_a_shared_weight_is_refused():
+def test_max_norm_on_a_shared_embedding_is_refused():
     model = looked(parameters)
     for part in (model.shared, model.encoder, model.decoder):
         part.max_norm = 1.0
@@ -189,13 +189,13 @@ def test_an_embedding_that_scales_a_shared_weight_is_refused():
         adapt(model, "mixed_radix", target_modules=["encoder"])
 
 
-def test_an_adapter_of_one_layer_is_not_loaded_into_several(tmp_path):
+def test_loading_an_adapter_of_one_layer_into_several_is_refused(tmp_path):
     save_adapter(adapt(looked(parameters), "mixed_radix", target_modules=["encoder"]), tmp_path)
     with pytest.raises(FileError, match="shared is one layer with encoder, decoder in the file"):
         load_adapter(looked(slices), tmp_path)
 
 
-def test_adapters_of_several_layers_are_not_loaded_into_one(tmp_path):
+def test_loading_adapters_of_several_layers_into_one_is_refused(tmp_path):
     both = ["encoder", "decoder"]
     save_adapter(adapt(looked(slices), "mixed_radix", target_modules=both), tmp_path)
     with pytest.raises(FileError, match="encoder and decoder are one layer in the model"):
@@ -203,7 +203,7 @@ def test_adapters_of_several_layers_are_not_loaded_into_one(tmp_path):
 
 
 @pytest.mark.parametrize("build", [llama, gpt2])
-def test_the_flag_of_a_merged_model_says_that_nothing_is_tied(build, tmp_path):
+def test_merging_unties_word_embeddings_in_the_config(build, tmp_path):
     plain = made(build)
     plain.save_pretrained(tmp_path / "plain")
     name = "embed_tokens" if build is llama else "wte"
@@ -220,7 +220,7 @@ def test_the_flag_of_a_merged_model_says_that_nothing_is_tied(build, tmp_path):
 
 
 @pytest.mark.parametrize("build", [llama, gpt2])
-def test_the_index_of_a_merged_model_counts_all_weights(build, tmp_path):
+def test_the_index_of_a_merged_model_counts_untied_weights(build, tmp_path):
     plain, size = made(build), {"max_shard_size": "3KB"}
     plain.save_pretrained(tmp_path / "plain", **size)
     model = adapt(plain, "mixed_radix", target_modules=["lm_head"])
@@ -235,7 +235,7 @@ def test_the_index_of_a_merged_model_counts_all_weights(build, tmp_path):
     assert found["total_parameters"] == before["total_parameters"] + 40 * 16
 
 
-def test_without_transformers_a_weight_that_may_be_tied_is_refused(tmp_path, monkeypatch):
+def test_without_transformers_merging_a_possibly_tied_weight_is_refused(tmp_path, monkeypatch):
     plain = made(llama)
     plain.save_pretrained(tmp_path / "plain")
     save_adapter(adapt(plain, "mixed_radix", target_modules=["embed_tokens"]), tmp_path / "adapter")
@@ -264,7 +264,7 @@ def test_tying_and_resizing_are_refused_while_embeddings_are_adapted(targets, me
     close(logits(plain)[..., :40], wanted)
 
 
-def test_tying_and_resizing_go_on_where_other_layers_are_adapted():
+def test_tying_and_resizing_work_while_other_layers_are_adapted():
     model = adapt(made(llama), "mixed_radix", target_modules=["q_proj"])
     wanted = logits(model)
     model.tie_weights()

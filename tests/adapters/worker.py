@@ -1,4 +1,4 @@
-"""One process of those that train a small adapted model together: see test_distributed.py.
+"""One of the processes that train a small adapted model together: see test_distributed.py.
 
 `torchrun --nproc-per-node 2 tests/adapters/worker.py ENGINE FOLDER [OPTION ...]`; `adapted` and
 `trained` alone are the run to compare with. Every process sees its part of the same batches.
@@ -67,7 +67,7 @@ def batches():
 
 
 def trained(model, *, rank=0, processes=1, backward=torch.Tensor.backward):
-    """Return the loss of each global batch; SGD, for Adam makes of rounding what it likes."""
+    """Return the loss of each global batch; with SGD, because Adam amplifies rounding errors."""
     weights = [p for p in model.parameters() if p.requires_grad]
     optimiser = torch.optim.SGD(weights, lr=0.3, momentum=0.9)
     losses = []
@@ -92,7 +92,7 @@ def sharded(model, options):
 
 
 def in_fsdp1(model, folder, said):
-    """Train and save with the older FSDP, whose parameters are put together to be saved."""
+    """Train and save with FSDP1, whose parameters are gathered for saving."""
 
     def wraps(module, recurse, nonwrapped_numel):
         return recurse or isinstance(module, Block)
@@ -108,7 +108,7 @@ def in_fsdp1(model, folder, said):
 
 
 def in_accelerate(model, folder, said):
-    """Train and save with accelerate, which has started nothing: the launcher has."""
+    """Train and save with accelerate; its launcher has started the processes."""
     from accelerate import Accelerator
 
     accelerator = Accelerator(cpu=True)
@@ -121,7 +121,7 @@ def in_accelerate(model, folder, said):
 
 
 def in_zero(model, folder, stage, said):
-    """Train and save with DeepSpeed; with stage 3 the parameters are put together to be saved."""
+    """Train and save with DeepSpeed; in stage 3 the parameters are gathered for saving."""
     import deepspeed
 
     rank, processes = distributed.get_rank(), distributed.get_world_size()

@@ -321,7 +321,7 @@ def test_values_of_the_wrong_shape_are_rejected():
         kept.spread([1j] * 20)
 
 
-# From above -----------------------------------------------------------------------------------
+# Upper bounds ---------------------------------------------------------------------------------
 
 
 @given(networks(max_width=8, max_depth=5))

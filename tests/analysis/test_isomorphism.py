@@ -102,7 +102,7 @@ def direct_sum(*nets):
     ("one", "other"),
     [([8], [4, 4]), ([12], [4, 8]), ([6, 6], [12]), ([4, 12], [8, 8]), ([4] * 50 + [16], [8] * 27)],
 )
-def test_cycles_that_refinement_does_not_distinguish(one, other):
+def test_different_cycles_are_distinguished_beyond_refinement(one, other):
     a, b = (direct_sum(*map(cycle, lengths)) for lengths in (one, other))
     assert a.width == b.width
     assert sm.isomorphism(a, b) is None
@@ -170,7 +170,7 @@ def test_different_networks_are_not_isomorphic(a, b):
 
 
 @pytest.mark.parametrize("width", [1, 2, 5])
-def test_networks_without_switches(width):
+def test_equal_networks_without_switches_are_isomorphic(width):
     assert_isomorphic(sm.Network(width), sm.Network(width))
     assert_isomorphic(sm.Network(width, [sm.Stage(width)]), sm.Network(width, [sm.Stage(width)]))
 
@@ -179,16 +179,16 @@ SYMMETRIC = "butterfly", "butterfly(block=8)", "butterfly(depth=3)", "monarch", 
 
 
 @pytest.mark.parametrize("spec", [*SYMMETRIC, "benes"])
-def test_symmetric_networks_of_many_wires(spec):
+def test_isomorphisms_of_wide_symmetric_networks_are_found(spec):
     net = sm.parse(spec)(512).straightened().network
     assert_isomorphic(net, shuffled(net, np.random.default_rng(0)))
 
 
-def test_the_reverse_butterfly_of_4096_wires():
+def test_the_reverse_butterfly_of_4096_wires_is_isomorphic_to_the_butterfly():
     assert_isomorphic(sm.butterfly(4096), sm.mixed_radix(4096, reverse=True))
 
 
-# Up to names at the ends -----------------------------------------------------------------------
+# Isomorphism up to the ends -------------------------------------------------------------------
 
 
 def scrambled(net, rng):
@@ -268,7 +268,7 @@ def test_the_order_in_which_a_switch_lists_its_wires_does_not_matter():
 
 
 @given(networks(max_width=6, max_depth=3), seeds())
-def test_isomorphism_is_that_of_the_grid_graphs(net, seed):
+def test_networks_are_isomorphic_up_to_ends_to_their_rebuilt_grid_graphs(net, seed):
     moved = net.relabel(np.random.default_rng(seed).permutation(net.width))
     assert_same_up_to_ends(net, sm.from_layers(moved.to_networkx()), seed)
 
@@ -303,7 +303,7 @@ def test_networks_may_be_isomorphic_up_to_the_ends_only():
     ("one", "other"),
     [([8], [4, 4]), ([6, 6], [12]), ([4, 12], [8, 8]), ([4] * 50 + [16], [8] * 27)],
 )
-def test_cycles_between_columns_that_refinement_does_not_distinguish(one, other):
+def test_different_cycles_between_columns_are_distinguished_beyond_refinement(one, other):
     rng = np.random.default_rng(0)
     a, b = (scrambled(direct_sum(*map(cycle, lengths)), rng) for lengths in (one, other))
     assert sm.isomorphism(a, b, ends=True) is None
@@ -321,7 +321,7 @@ def test_banyans_are_butterflies_up_to_their_ends(spec):
 
 
 @pytest.mark.parametrize("spec", ["benes", "omega", "monarch", "brickwall(depth=40)", "gossip"])
-def test_scrambled_networks_of_many_wires(spec):
+def test_scrambled_networks_of_many_wires_are_isomorphic_up_to_ends(spec):
     net = sm.parse(spec)(128)
     assert sm.isomorphism(net, scrambled(net, np.random.default_rng(0)), ends=True) is not None
 

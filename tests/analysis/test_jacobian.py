@@ -78,7 +78,7 @@ def test_the_rank_is_at_most_the_dimension(net, seed):
     "net", [sm.butterfly(8), sm.butterfly(8, block=4), sm.mixed_radix(12), sm.ruler(4)]
 )
 def test_the_rank_at_random_blocks_is_the_dimension(net):
-    """With and without redundant parameters: the second has 24 and rank 20."""
+    """The second network has redundant parameters: 24 parameters and rank 20."""
     found = conditioning(net, rng=0)
     assert found.resolved
     assert found.ratio == found.singular_values[found.directions - 1] / found.singular_values[0]
@@ -92,7 +92,7 @@ def test_one_switch_is_perfectly_conditioned():
 
 
 def test_at_the_identity_the_derivative_spans_the_shared_pairs():
-    """There the rank is |∪E_t|, and pairs that share several switches count several times."""
+    """The rank is |∪E_t|; the squared singular value of a pair is the number of its switches."""
     net = sm.butterfly(8, block=4)
     pairs = [
         frozenset(p)
@@ -141,7 +141,7 @@ def test_a_ratio_is_reported_only_above_the_rounding_error(count):
         assert Conditioning(values, count).resolved
 
 
-def test_the_derivative_is_that_of_rotations():
+def test_complex_and_missing_blocks_are_rejected():
     net = sm.butterfly(4)
     with pytest.raises(BlockError, match="complex blocks"):
         jacobian(net, sm.random_blocks(net, 0, complex))
@@ -154,7 +154,7 @@ def norms(matrix):
 
 
 @given(networks(), st.data())
-def test_the_change_of_a_product_is_bounded_by_those_of_its_factors(net, data):
+def test_the_change_of_a_product_is_bounded_by_the_changes_of_its_factors(net, data):
     blocks, others = data.draw(blocks_for(net)), data.draw(blocks_for(net))
     change = norms(stagewise.matrix_of(net, blocks) - stagewise.matrix_of(net, others))
     pairs = zip(stagewise.factors(net, blocks), stagewise.factors(net, others), strict=True)
@@ -162,7 +162,7 @@ def test_the_change_of_a_product_is_bounded_by_those_of_its_factors(net, data):
 
 
 @given(networks(), seeds(), st.sampled_from([1e-3, 1.0, 100.0]), st.sampled_from(["cayley", "exp"]))
-def test_members_change_no_faster_than_the_bound(net, seed, size, kind):
+def test_the_matrix_changes_no_faster_than_the_lipschitz_bound(net, seed, size, kind):
     rng = np.random.default_rng(seed)
     drawn = [
         [size * rng.standard_normal((b.count, generators_per_block(b.radix))) for b in net.banks]

@@ -24,7 +24,7 @@ def least(net, goal, quantity):
 
 
 def mixes(net):
-    """Whether the product of averages is J/d, in fractions."""
+    """Return whether the product of averages is J/d, in exact fractions."""
     rows = [[Fraction(i == j) for j in range(net.width)] for i in range(net.width)]
     for stage in net.stages:
         after = list(rows)

@@ -25,7 +25,7 @@ def cases(draw, **options):
 
 
 def separated(net, outputs, inputs, removed):
-    """Whether removing these nodes from the grid graph leaves no path."""
+    """Return whether removing these nodes from the grid graph leaves no path."""
     graph = net.to_networkx()
     graph.remove_nodes_from(removed)
     reached = set()
@@ -89,8 +89,8 @@ def exact(net, seed, prime=MERSENNE):
 
 
 @given(cases(), seeds())
-def test_the_rank_of_almost_all_members_is_the_bound(case, seed):
-    """A random member has a lower rank with probability about degree / 2³¹, never a higher one."""
+def test_the_rank_for_almost_all_blocks_is_the_bound(case, seed):
+    """Random blocks give a lower rank with probability about degree / 2³¹, never a higher one."""
     net, outputs, inputs = case
     part = exact(net, seed)[np.ix_(outputs, inputs)]
     assert modular.rank(part, MERSENNE) == sm.rank_bound(net, outputs, inputs)

@@ -116,14 +116,14 @@ def test_second_moments_are_haar_exactly_if_mixing_is_perfect(net):
     assert haar == (sm.mixing(net) < 1e-9)
 
 
-def test_second_moments_of_families_that_mix():
+def test_second_moments_of_perfectly_mixing_families_are_those_of_haar():
     for net in (sm.butterfly(4), sm.mixed_radix(6), sm.monarch(6), sm.shuffle(4, 2), sm.benes(4)):
         one = np.eye(net.width).ravel()
         np.testing.assert_allclose(second_moments(net), np.outer(one, one) / net.width, atol=1e-12)
 
 
 @given(st.lists(st.integers(2, 6), max_size=4).filter(lambda radices: math.prod(radices) <= 60))
-def test_fourth_moments_of_mixed_radix(radices):
+def test_fourth_moments_of_mixed_radix_follow_the_formula(radices):
     """T11: d²·E[R_ij⁴] = ∏ 3r/(r+2)."""
     width = math.prod(radices)
     net = sm.mixed_radix(width, radices) if radices else sm.Network(1)
@@ -144,8 +144,8 @@ def test_fourth_moments_lie_between_the_squares_of_the_energy_and_the_energy(net
 
 
 @given(st.integers(2, 8), st.integers(1, 4))
-def test_switches_in_a_row_are_one_switch(width, times):
-    """A product of Haar matrices is Haar, although it has many paths."""
+def test_repeated_switches_have_the_moments_of_one_switch(width, times):
+    """A product of Haar matrices is Haar, although the network has many paths."""
     net = sm.Network.of(width, [[range(width)]]).repeat(times)
     np.testing.assert_allclose(fourth_moments(net), 3 / (width * (width + 2)), rtol=1e-12)
     unitary = fourth_moments(net, unitary=True)
@@ -165,7 +165,7 @@ def test_switches_in_a_row_are_one_switch(width, times):
     ],
     ids=["gossip", "benes", "boft", "twice", "odd"],
 )
-def test_moments_are_those_of_samples(net, dtype, special):
+def test_moments_agree_with_samples(net, dtype, special):
     """Means of n independent draws have errors of order σ/√n: 5 of these for all entries."""
     draws = 4000
     rng = np.random.default_rng(1)

@@ -84,7 +84,7 @@ def test_path_counts_are_products_of_patterns(net):
 
 
 @given(families(max_width=40, max_depth=6))
-def test_path_counts_of_families(case):
+def test_path_counts_of_families_are_products_of_patterns(case):
     family, width = case
     net = family(width)
     assert np.array_equal(sm.path_counts(net), paths(net))

@@ -110,7 +110,7 @@ def test_text_html_and_json_agree(net):
     assert json.loads(json.dumps(found.to_dict())) == found.to_dict()
 
 
-def test_a_report_is_a_value():
+def test_reports_are_immutable_hashable_and_comparable():
     found = sm.report(sm.benes(8))
     assert found == sm.report(sm.benes(8)) != sm.report(sm.benes(4))
     assert hash(found) == hash(sm.report(sm.benes(8)))
@@ -119,7 +119,7 @@ def test_a_report_is_a_value():
         found.depth = 3
 
 
-def test_four_wires_as_the_boft_paper_counts_them():
+def test_free_edges_on_four_wires_are_those_of_the_boft_paper():
     dense, butterfly = sm.block_diagonal(4, 4), sm.butterfly(4)
     assert (sm.report(dense).free_edges, sm.report(butterfly).free_edges) == (12, 8)
     assert sm.report(dense).dense
@@ -302,7 +302,7 @@ def test_networks_are_compared_at_their_own_widths(tmp_path):
     assert [row["refused"] is None for row in refused] == [True, False, True, True]
 
 
-# What is found out when it is asked for -------------------------------------------------------
+# Expensive parts ------------------------------------------------------------------------------
 
 
 @settings(max_examples=10)
@@ -322,7 +322,7 @@ def test_expensive_parts_agree_with_the_functions(net):
     assert found == sm.report(net)
 
 
-def test_a_complete_report_in_words():
+def test_a_complete_report_prints_dimension_bounds_and_spectrum():
     found = sm.report(sm.butterfly(16, block=4)).complete(progress=False)
     said = words(found)
     assert (said["dimension"], said["redundant"], said["mixing"]) == ("56", "16", "0.000")
@@ -388,7 +388,7 @@ def test_reports_of_wide_networks_omit_the_conditioning():
     assert found.dimension.value == 128
 
 
-def test_html_of_a_complete_report():
+def test_a_complete_report_has_html():
     html = sm.report(sm.butterfly(8)).complete(progress=False)._repr_html_()
     assert html.count("<table>") == 3
     assert "<th>dimension</th><td>12</td>" in html

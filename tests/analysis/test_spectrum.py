@@ -48,7 +48,7 @@ def test_eigenangles_of_a_constructed_unitary_matrix_are_recovered(angles, seed)
 
 
 @given(networks(), seeds(), st.sampled_from([np.float32, np.float64, np.complex128]))
-def test_eigenangles_of_members_give_trace_and_determinant(net, seed, dtype):
+def test_eigenangles_of_random_blocks_give_trace_and_determinant(net, seed, dtype):
     r = stagewise.matrix_of(net, sm.random_blocks(net, seed, dtype))
     angles = eigenangles(r)
     assert angles.shape == (net.width,)
@@ -102,8 +102,8 @@ def test_haar_angles_are_a_distribution_function(width):
 
 
 @pytest.mark.parametrize("width", [6, 7])
-def test_haar_angles_are_those_of_scipys_rotations(width):
-    """One angle of each matrix, so that they are independent; the bound of Dvoretzky and others."""
+def test_haar_angles_agree_with_scipys_random_rotations(width):
+    """One angle of each matrix is used, for independence; the bound is that of Dvoretzky et al."""
     draws = 2000
     rng = np.random.default_rng(3)
     rotations = scipy.stats.special_ortho_group.rvs(width, size=draws, random_state=rng)

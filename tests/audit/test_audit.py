@@ -1,4 +1,4 @@
-"""Audits against measurements on dense matrices, and files of all kinds."""
+"""Audits agree with measurements on dense matrices, in memory and for every file format."""
 
 import json
 import math
@@ -16,7 +16,7 @@ from structmat.convert import convert
 from structmat.errors import FileError, StructmatError
 from structmat.testing import networks, seeds
 from tests.adapters.layouts.layers import CONVOLUTIONS, can_scale, flags, layers
-from tests.drawn_modules import randomised, state, unchanged
+from tests.random_modules import randomised, state, unchanged
 
 pytest.importorskip("transformers.pytorch_utils")  # of the layers that are drawn
 pytestmark = pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel lengths")
@@ -94,7 +94,7 @@ def test_an_audit_agrees_with_dense_matrices(drawn, scale, merged, seed):
 
 
 @given(networks(wired=False), seeds())
-def test_the_orthogonality_error_and_the_angles_are_those_of_the_blocks(net, seed):
+def test_orthogonality_error_and_angles_match_the_blocks(net, seed):
     one = randomised(adapt(nn.Linear(net.width, 2), net, target_modules=".*"), seed)
     with torch.no_grad():
         row = audit(one).layers[""]
@@ -124,7 +124,7 @@ def test_scales_change_singular_values_but_not_angles():
     assert row["energy_drift"] < 1e-6
 
 
-def test_large_layers_are_measured_on_a_sample_of_neurons():
+def test_most_limits_the_number_of_measured_neurons():
     torch.manual_seed(0)
     one = randomised(adapt(nn.Linear(16, 40), "butterfly", target_modules=".*"), 0)
     few, every = audit(one, most=5).layers[""], audit(one).layers[""]
@@ -134,7 +134,7 @@ def test_large_layers_are_measured_on_a_sample_of_neurons():
         audit(one, most=1)
 
 
-def test_rounding_that_loses_the_change_is_a_warning():
+def test_merging_that_rounds_the_change_away_is_a_warning():
     torch.manual_seed(0)
     one = adapt(nn.Linear(16, 8).bfloat16(), "butterfly", target_modules=".*")
     randomised(one, 0, 1e-3)
@@ -147,7 +147,7 @@ def test_rounding_that_loses_the_change_is_a_warning():
     )
 
 
-def test_parameters_of_a_short_dtype_are_a_warning():
+def test_bfloat16_parameters_are_a_warning():
     one = adapt(nn.Linear(16, 8), "butterfly", target_modules=".*").bfloat16()
     assert "parameters in bfloat16: small steps of training" in audit(one).warnings[0]
 
@@ -170,7 +170,7 @@ def test_the_audit_ignores_dropout_and_training_mode(training):
 @pytest.mark.parametrize("scale", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("merged", [False, True])
-def test_both_sides_are_measured_one_after_the_other(scale, training, merged):
+def test_inputs_and_outputs_are_measured_in_sequence(scale, training, merged):
     """The inputs start from the plain weight; the outputs, with the scale, from that result."""
     peft = pytest.importorskip("peft")
     from structmat.peft import StructmatConfig
@@ -234,7 +234,7 @@ def test_rotations_near_180_degrees_and_invalid_blocks_are_warnings():
     with torch.no_grad():
         two.rotation.generators[0].fill_(3.1)
     assert audit(two).layers[""]["stages"][0]["largest"] == pytest.approx(3.1)
-    assert audit(two).warnings == []  # exponentials move there as anywhere
+    assert audit(two).warnings == []  # exponentials have no singularity there
     with torch.no_grad():
         one.rotation.generators[0].fill_(math.nan)
     found = audit(one)
@@ -283,7 +283,7 @@ def test_an_audit_of_files_agrees_with_the_model_in_memory(folder):
                 assert a["largest"] == pytest.approx(b["largest"], abs=1e-3)
 
 
-def test_an_adapter_alone_is_audited_without_weights(folder):
+def test_an_adapter_can_be_audited_without_its_model(folder):
     rows = audit(folder / "ours").layers
     assert "stages" in rows["0"]
     assert "energy" not in rows["0"]
@@ -301,7 +301,7 @@ def test_a_finetuned_model_is_compared_with_the_pretrained(folder):
     assert rows["0.weight"]["singular_value_drift"] > 0.01
 
 
-def test_a_truncated_series_is_found_not_orthogonal(folder):
+def test_audit_reports_a_truncated_cayley_series_as_non_orthogonal(folder):
     theirs = folder / "theirs"
     theirs.mkdir()
     x = 0.5 * torch.randn(2, 6, generator=torch.Generator().manual_seed(0))
@@ -337,14 +337,14 @@ def test_mismatched_files_are_rejected(folder, source, options, message):
         audit(folder / source, **options)
 
 
-def test_a_model_must_have_exactly_one_adapter():
+def test_models_without_adapters_and_a_redundant_model_are_refused():
     with pytest.raises(StructmatError, match="no adapters to audit"):
         audit(make())
     with pytest.raises(StructmatError, match="contains the pretrained weights; omit model="):
         audit(adapt(make(), "mixed_radix"), model=make())
 
 
-def test_it_prints_and_is_json_and_html(folder):
+def test_an_audit_has_text_json_and_html(folder):
     found = audit(folder / "ours", model=folder / "model")
     text = str(found)
     assert "|RᵀR − I|" in text

@@ -37,7 +37,7 @@ def test_every_candidate_starts_as_the_frozen_layer(candidate):
 
 
 @pytest.mark.parametrize("candidate", ALL)
-def test_a_step_trains_the_adapter_and_leaves_the_layer(candidate):
+def test_a_step_changes_the_adapter_and_not_the_frozen_layer(candidate):
     layer = frozen_layer(WIDTH, OUTPUTS, torch.float32)
     weight, bias = layer.weight.clone(), layer.bias.clone()
     module = candidate.build(layer.linear())
@@ -74,7 +74,7 @@ def test_a_dense_rotation_agrees_with_an_adapter():
         torch.testing.assert_close(rotated(x), adapter(x), rtol=1e-4, atol=1e-4)
 
 
-def test_torchs_parametrization_stays_orthogonal():
+def test_torchs_orthogonal_parametrization_stays_orthogonal():
     module = named("parametrization").build(frozen_layer(WIDTH, OUTPUTS, torch.float32).linear())
     activations = batch()
     training_step(module, Batch(activations.inputs, 1e4 * activations.gradient))()
@@ -98,7 +98,7 @@ def test_unmeasurable_candidates_state_the_reason(name, width, dtype, reason):
         named(name).build(frozen_layer(width, 4, dtype).linear())
 
 
-def test_an_unknown_name_is_refused_with_the_nearest():
+def test_an_unknown_name_is_refused_with_a_suggestion():
     with pytest.raises(SpecError, match="did you mean lora"):
         named("lore")
 
@@ -111,7 +111,7 @@ def test_missing_libraries_are_reported_with_the_remedy(monkeypatch):
         named("oft")
 
 
-def test_changed_block_sizes_of_peft_are_reported():
+def test_block_sizes_changed_by_peft_are_reported():
     for width in (64, 48, 33):
         module = named("oft").build(frozen_layer(width, 4, torch.float32).linear())
         said = named("oft").remark(module)
@@ -120,7 +120,7 @@ def test_changed_block_sizes_of_peft_are_reported():
         assert said is None or f"has blocks of {block} at width {width}" in said
 
 
-def test_missing_factors_of_peft_are_reported():
+def test_factors_omitted_by_peft_are_reported():
     module = named("boft").build(frozen_layer(WIDTH, OUTPUTS, torch.float32).linear())
     said = named("boft").remark(module)
     factors = module.boft_R["default"].shape[0]

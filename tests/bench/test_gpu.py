@@ -48,7 +48,7 @@ def test_without_a_gpu_the_error_is_one_line():
     assert done.stderr == ("python -m structmat.bench.gpu: no GPU: torch finds no CUDA device\n")
 
 
-def test_everything_is_measured_and_printed():
+def test_kernel_layer_and_block_are_measured_and_printed():
     found = gpu.measure(SMALL, "cpu")
     assert json.loads(json.dumps(found)) == found
     assert (found["format"], found["version"]) == ("structmat.bench.gpu", 1)
@@ -75,7 +75,7 @@ def test_everything_is_measured_and_printed():
     assert f"step: {found['block']['to LoRA']:.2f} × that of LoRA." in text
 
 
-def test_incorrect_networks_are_not_timed(monkeypatch):
+def test_inaccurate_kernels_are_not_timed(monkeypatch):
     net = sm.mixed_radix(16, largest=8)
     assert set(gpu.checked(net, "cpu", 17)) == {
         f"{name}{end}" for name in ("y", "grad_x", "grad_blocks") for end in ("", " of the adjoint")
@@ -112,7 +112,7 @@ ON_GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no G
 
 @pytest.mark.slow
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=ON_GPU)])
-def test_networks_are_verified_on_the_device(device):
+def test_kernels_are_accurate_on_the_device(device):
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", DEVICE, device],
         capture_output=True,
@@ -124,7 +124,7 @@ def test_networks_are_verified_on_the_device(device):
     assert done.returncode == 0, done.stderr
 
 
-def test_a_wrong_gradient_is_found(monkeypatch):
+def test_a_wrong_gradient_is_detected(monkeypatch):
     gradients = triton.gradients
 
     def wrong(*args, sums, **options):
@@ -145,7 +145,7 @@ def test_unavailable_kernels_are_reported_with_the_reason(monkeypatch):
         gpu.measure(SMALL, "cpu")
 
 
-def test_lora_starts_as_the_layer_and_trains():
+def test_lora_starts_as_the_frozen_layer_and_adds_its_product():
     block = frozen(lambda: Block(SMALL.shape), "cpu", torch.float64)
     x = torch.randn(2, 5, 16, dtype=torch.float64)
     before = block(x)

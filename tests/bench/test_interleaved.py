@@ -15,7 +15,7 @@ def test_a_slow_round_does_not_change_ratios(loads, ratio):
     assert relative(times) == {"lora": 1.0, "boft": pytest.approx(ratio)}
 
 
-def test_without_the_reference_there_are_no_ratios():
+def test_without_lora_there_are_no_ratios():
     assert relative({"boft": [1.0]}) == {}
 
 
@@ -52,7 +52,7 @@ def test_slow_warm_up_rounds_do_not_count():
 
 @settings(deadline=None)
 @given(names, st.integers(1, 5), st.integers(0, 200), st.integers(0, 3))
-def test_rounds_go_on_until_the_time_is_spent(labels, rounds, seconds, warmup):
+def test_rounds_continue_until_the_time_is_spent(labels, rounds, seconds, warmup):
     now = itertools.count()
     times = interleaved(
         dict.fromkeys(labels, lambda: None),
@@ -64,6 +64,6 @@ def test_rounds_go_on_until_the_time_is_spent(labels, rounds, seconds, warmup):
     assert {len(kept) for kept in times.values()} == {max(rounds, -(-seconds // len(labels)))}
 
 
-def test_rounds_end_even_where_no_time_passes():
+def test_rounds_end_even_if_the_clock_stands_still():
     times = interleaved({"a": lambda: None}, rounds=1, seconds=1.0, clock=lambda: 0.0)
     assert len(times["a"]) == MOST_ROUNDS

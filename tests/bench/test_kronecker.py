@@ -23,7 +23,7 @@ radices = st.lists(st.integers(2, 5), min_size=1, max_size=4)
 
 
 class Product:
-    """What lazylinop's `ksm` returns, for torch: I_a ⊗ blocks (b×c) ⊗ I_d, the last first."""
+    """A stand-in for lazylinop's `ksm`: I_a ⊗ blocks (b×c) ⊗ I_d, the last applied first."""
 
     made = 0
 
@@ -81,7 +81,7 @@ def blocks_of(chain, net):
 @given(
     st.lists(st.integers(2, 5), min_size=1, max_size=4), st.integers(0, 2**31), st.integers(1, 4)
 )
-def test_the_chain_is_mixed_radix_with_its_values_as_blocks(library, radices, seed, tokens):
+def test_the_chain_equals_mixed_radix_with_its_values_as_blocks(library, radices, seed, tokens):
     chain = drawn(radices, seed)
     net = sm.mixed_radix(int(np.prod(radices)), radices)
     matrix = stagewise.matrix_of(net, blocks_of(chain, net))
@@ -91,7 +91,7 @@ def test_the_chain_is_mixed_radix_with_its_values_as_blocks(library, radices, se
     np.testing.assert_allclose(found, x @ matrix.T, rtol=1e-12, atol=1e-12)
 
 
-def test_gradients_are_those_of_the_product(library):
+def test_gradients_equal_finite_differences(library):
     chain = drawn((2, 3, 2), 4)
     x = torch.randn(3, 12, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(
@@ -100,7 +100,7 @@ def test_gradients_are_those_of_the_product(library):
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_candidate_trains_and_starts_as_the_layer(library, dtype):
+def test_the_candidate_starts_as_the_frozen_layer_and_trains(library, dtype):
     layer = frozen_layer(12, 5, dtype)
     module = AGAINST["lazylinop"].build(layer.linear())
     source = torch.Generator().manual_seed(2)
@@ -164,5 +164,5 @@ def test_missing_lazylinop_is_reported_with_the_remedy(monkeypatch):
 
 
 @pytest.mark.skipif(AGAINST["lazylinop"].missing, reason="it is not installed")
-def test_its_version_is_in_the_record():
+def test_the_version_of_lazylinop_is_recorded():
     assert "lazylinop" in torch_machine()["versions"]

@@ -36,7 +36,7 @@ def test_every_combination_has_a_row():
         assert (row.to_lora == 1.0) or row.name != "lora"
 
 
-def test_parameters_are_the_trainable_ones():
+def test_trainable_parameters_are_counted():
     rows = {row.name: row.parameters for row in measured().rows}
     assert rows == {
         "frozen": 0,
@@ -46,7 +46,7 @@ def test_parameters_are_the_trainable_ones():
     }
 
 
-def test_an_unsupported_width_is_a_row_with_the_reason():
+def test_an_unsupported_width_gives_a_row_with_the_reason():
     found = measured(["butterfly(block=4)", "mixed_radix"], widths=[12])
     rows = {row.name: row for row in found.rows}
     assert "width must be 4·2^k" in rows["butterfly(block=4)"].refused
@@ -116,7 +116,7 @@ def test_warm_up_rounds_are_run_and_recorded(warmup, said):
     assert found.to_dict()["setting"]["warmup"] == warmup
 
 
-def test_the_table_has_the_numbers():
+def test_the_table_contains_times_and_parameters():
     found = measured()
     text = str(found)
     assert text.startswith("16→16, 3 tokens, float32\n")

@@ -20,7 +20,7 @@ def test_the_peak_is_the_largest_simultaneous_memory(sizes):
     assert peak(in_turn) == 4096 * max(sizes)
 
 
-def test_memory_held_before_is_not_counted():
+def test_memory_allocated_before_is_not_counted():
     held = [torch.empty(10**6)]
     assert peak(held.clear) == 0
     assert peak(lambda: None) == 0
@@ -30,12 +30,12 @@ def test_other_devices_have_no_memory_measurement():
     assert peak(lambda: None, "mps") is None
 
 
-def test_the_profiler_leaves_the_error_stream_alone(capfd):
+def test_the_profiler_writes_nothing_to_stderr(capfd):
     peak(lambda: torch.empty(10))
     assert capfd.readouterr() == ("", "")
 
 
-def test_an_error_in_the_step_gives_the_error_stream_back(capfd):
+def test_stderr_is_restored_after_an_error_in_the_step(capfd):
     with pytest.raises(ZeroDivisionError, match="division"):
         peak(lambda: 1 // 0)
     print("here", file=open(2, "w", closefd=False))  # noqa: SIM115

@@ -72,7 +72,7 @@ def test_a_quick_run_contains_every_point(script, short):
     assert short["command"] == "python docs/scaling.py --quick --minutes 0 --warmup 1"
 
 
-def test_the_axes_are_those_of_the_page(script):
+def test_the_axes_have_the_documented_points(script):
     axes = script.axes(quick=False)
     curves = {axis: {p.curve for p in points} for axis, points in axes.items()}
     assert curves["width"] == curves["tokens"] == {*script.SPECS, script.DENSE}
@@ -99,12 +99,12 @@ def of(law, places):
 
 
 @given(st.floats(-3, 3), st.floats(1e-6, 1e3))
-def test_the_exponent_of_a_power_is_found(script, power, scale):
+def test_the_exponent_of_a_power_law_is_recovered(script, power, scale):
     rows = of(lambda d: scale * d**power, [2**k for k in range(6, 15)])
     assert script.exponent(rows, "step") == pytest.approx(power, abs=1e-9)
 
 
-def test_narrow_points_do_not_count_for_the_exponent(script):
+def test_the_exponent_is_fitted_to_wide_networks_only(script):
     rows = of(lambda d: 1.0 if d < 1024 else d / 1024, [256, 512, 1024, 4096])
     assert script.exponent(rows, "forward") == pytest.approx(1)
     assert script.exponent(of(float, [256, 512, 1024]), "forward") is None
@@ -127,7 +127,7 @@ def test_only_common_points_are_compared(script):
 
 
 @pytest.mark.parametrize("which", ["record", "short"])
-def test_the_tables_hold_the_numbers(script, which, request):
+def test_tables_contain_the_measured_times(script, which, request):
     found = request.getfixturevalue(which)
     about, *parts = script.tables(found)
     assert f"`{found['command']}`" in about

@@ -58,13 +58,13 @@ def test_list_of_a_width_describes_its_networks(capsys, width, budget):
 
 
 def table_of(out):
-    """The rows of a printed table, as lists of cells."""
+    """Return the rows of a printed table, as lists of cells."""
     head, *lines = out.partition("\n\n")[0].splitlines()
     assert head.split("  ")[0] == "network"
     return [re.split(r"  +", line) for line in lines]
 
 
-def test_list_of_a_width_is_a_table_of_the_best(capsys):
+def test_list_of_a_width_prints_the_best_networks(capsys):
     every = read(capsys, "list", "--width", "96")["networks"]
     _, out, _ = run(capsys, "list", "--width", "96", "--all")
     printed = table_of(out)
@@ -107,8 +107,8 @@ def test_long_names_are_truncated_in_the_table(capsys):
     assert "--json prints them in full" in out
 
 
-def test_list_builds_nothing_huge(capsys):
-    """A family may claim a network too large for memory."""
+def test_list_does_not_build_huge_networks(capsys):
+    """A family may declare a network that is too large for memory."""
 
     @sm.family("any", claims=lambda *_: sm.families.Claims(depth=10**9, parameters=5, dense_at=7))
     def endless(width):
@@ -121,7 +121,7 @@ def test_list_builds_nothing_huge(capsys):
     assert re.search(r"endless +5 +1,000,000,000 +7 +– +–", out)
 
 
-def test_show_draws_reports_and_explains(capsys):
+def test_show_prints_the_diagram_the_report_and_the_schedule(capsys):
     spec = "butterfly(block=8, depth=2)"
     net = sm.parse(spec)(64)
     found = read(capsys, "show", spec, "--width", "64")
@@ -184,7 +184,7 @@ def test_a_saved_picture_colours_how_inputs_spread(capsys, tmp_path, width):
     assert "#d4d4d4" in drawn[1]
 
 
-def test_a_picture_that_fails_leaves_no_file(capsys, tmp_path, monkeypatch):
+def test_a_failed_picture_leaves_no_file(capsys, tmp_path, monkeypatch):
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
@@ -208,7 +208,7 @@ def test_without_matplotlib_show_draws_text_and_names_the_extra(capsys, tmp_path
 
 @pytest.fixture
 def importing(tmp_path, monkeypatch):
-    """A working directory whose modules are unloaded afterwards."""
+    """Change to a directory whose modules are unloaded after the test."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])
     before = {*sys.modules}
@@ -265,7 +265,7 @@ def test_a_file_is_accepted_in_place_of_a_network(capsys, tmp_path):
     assert "straight networks of up to 64 wires" in err
 
 
-def test_a_network_that_can_never_be_dense_says_why(capsys):
+def test_show_explains_why_a_network_can_never_be_dense(capsys):
     _, out, _ = run(capsys, "show", "block_diagonal(block=4)", "--width", "124")
     assert "in 31 connected components, of 4 wires each, so no number of stages" in out
     assert "input 0 never reaches output 4" in out
@@ -401,7 +401,9 @@ WRONG = [
 
 
 @pytest.mark.parametrize(("arguments", "message"), WRONG, ids=lambda x: " ".join(x)[:40])
-def test_bad_input_is_one_clear_line_and_code_2(capsys, tmp_path, monkeypatch, arguments, message):
+def test_invalid_input_is_a_one_line_error_with_exit_code_2(
+    capsys, tmp_path, monkeypatch, arguments, message
+):
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, *arguments)
     assert (code, out) == (2, "")
@@ -420,7 +422,7 @@ def test_bad_input_is_one_clear_line_and_code_2(capsys, tmp_path, monkeypatch, a
         ["finetune", "--quick", "--full"],
     ],
 )
-def test_a_wrong_command_line_is_one_line_that_names_the_help(capsys, arguments):
+def test_an_invalid_command_line_is_a_one_line_error_that_names_the_help(capsys, arguments):
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     captured = capsys.readouterr()
@@ -541,7 +543,7 @@ def test_a_faulty_family_is_named_in_one_line(capsys, importing, arguments, retu
     assert err.count("\n") == 1
 
 
-def test_a_file_named_as_a_module_is_refused(capsys, tmp_path):
+def test_loading_a_file_named_like_an_imported_module_is_refused(capsys, tmp_path):
     (tmp_path / "json.py").write_text("", encoding="utf-8")
     code, _, err = run(capsys, "list", "--load", str(tmp_path / "json.py"))
     assert code == 2
@@ -579,7 +581,7 @@ def test_unencodable_characters_are_replaced_by_similar_ones(encoding):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 @pytest.mark.parametrize("arguments", [["list"], ["show", "benes", "--width", "4", "--json"]])
-def test_output_that_cannot_be_written_is_one_line(arguments):
+def test_unwritable_output_is_a_one_line_error(arguments):
     with Path("/dev/full").open("w") as full:  # the first fails while printing, the other after
         done = subprocess.run(
             [sys.executable, "-m", "structmat", *arguments],
@@ -602,7 +604,7 @@ def test_a_closed_pipe_is_silent():
     assert (done.returncode, done.stderr) == (141, b"")
 
 
-def test_an_error_of_another_kind_is_not_hidden(monkeypatch):
+def test_unexpected_errors_are_not_hidden(monkeypatch):
     def missing():
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), "a.txt")
 

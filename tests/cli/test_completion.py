@@ -22,7 +22,7 @@ def script_of(capsys, shell):
 
 @pytest.fixture
 def completed(capsys, tmp_path):
-    """Return what bash offers for a line whose last word is being typed."""
+    """Return a function: the completions that bash offers for the last word of a line."""
     if shutil.which("bash") is None:
         pytest.skip("no bash here")
     script = tmp_path / "completion.bash"
@@ -70,7 +70,7 @@ def test_bash_completes_files(completed, tmp_path):
 
 
 @pytest.mark.parametrize("shell", SHELLS)
-def test_every_shell_gets_every_command(capsys, tmp_path, shell):
+def test_the_script_for_every_shell_contains_every_command(capsys, tmp_path, shell):
     text = script_of(capsys, shell)
     for name in EXAMPLES:
         assert name in text
@@ -81,7 +81,7 @@ def test_every_shell_gets_every_command(capsys, tmp_path, shell):
     subprocess.run([shell, "-n", str(script)], check=True)
 
 
-def test_without_shtab_the_extra_is_named(capsys, monkeypatch):
+def test_without_shtab_the_error_names_the_extra(capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "shtab", None)
     assert cli.main(["completion", "bash"]) == 2
     assert 'pip install "structmat[completion]"' in capsys.readouterr().err

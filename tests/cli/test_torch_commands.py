@@ -10,7 +10,7 @@ from structmat.adapters import adapt, load_adapter, save_adapter
 from structmat.cli import main
 from structmat.cli.convert import TARGETS
 from structmat.convert import conversion
-from tests.drawn_modules import randomised
+from tests.random_modules import randomised
 
 files = pytest.importorskip("safetensors.torch")
 
@@ -37,7 +37,7 @@ def run(capsys, *arguments):
     return out
 
 
-def test_the_command_lists_every_target():
+def test_convert_accepts_every_target():
     assert tuple(conversion.TARGETS) == TARGETS
 
 
@@ -53,14 +53,14 @@ def test_conversion_round_trips(folder, capsys):
 
 
 @pytest.mark.parametrize("to", ["lora", "merged"])
-def test_targets_that_need_the_model(folder, capsys, to):
+def test_lora_and_merged_are_written_from_the_model(folder, capsys, to):
     rank = ["--rank", "2"] if to == "lora" else []
     out = run(capsys, "convert", "ours", "theirs", "--to", to, "--model", "model", *rank)
     assert ("rank 2 loses" in out) == (to == "lora")
     assert (folder / "theirs").is_dir()
 
 
-def test_an_audit_is_text_json_and_a_page(folder, capsys):
+def test_audit_prints_text_and_json_and_writes_a_page(folder, capsys):
     out = run(capsys, "audit", "ours", "--model", "model", "--html", "audit.html")
     assert "merged − unmerged" not in out
     assert "energy: the relative change of the hyperspherical energy" in out
@@ -73,7 +73,7 @@ def test_an_audit_is_text_json_and_a_page(folder, capsys):
     assert "energy" not in found["layers"]["0"]
 
 
-def test_a_page_that_cannot_be_written_is_one_line(folder, capsys):
+def test_an_unwritable_page_is_a_one_line_error(folder, capsys):
     (folder / "page").mkdir()
     assert main(["audit", "ours", "--html", "page"]) == 2
     err = capsys.readouterr().err

@@ -1,10 +1,10 @@
-"""Small models, and PEFT adapters on them, for the tests of conversion."""
+"""Small models and helpers for the conversion tests."""
 
 import torch
 from torch import nn
 
 from structmat.adapters import adapt, adapters, load_adapter, merge
-from tests.drawn_modules import randomised
+from tests.random_modules import randomised
 
 
 def linears(seed=0, widths=(32, 64)):
@@ -27,18 +27,18 @@ def copied(model, fresh):
 
 
 def merged_weights(model, folder):
-    """Return the weights after loading an adapter of structmat and merging it."""
+    """Return the weights after loading and merging a structmat adapter."""
     loaded = merge(load_adapter(model, folder), unload=True)
     return {k: v.detach().clone() for k, v in loaded.state_dict().items()}
 
 
 def ours(model, spec, *, seed=0, size=0.3, **options):
-    """Return a model with randomly trained adapters of structmat."""
+    """Return a model with random structmat adapters."""
     return randomised(adapt(model, spec, **options), seed, size)
 
 
 def effective(model):
-    """Return the effective weights of a model of structmat, by layer."""
+    """Return the effective weights of the adapted layers, by name."""
     return {name: adapter.weight.detach() for name, adapter in adapters(model).items()}
 
 

@@ -29,7 +29,7 @@ from structmat.linalg.factors import matrix_of
 from structmat.networks.network import Network
 from structmat.testing import networks, seeds
 from tests.convert.models import effective, images, linears, ours, same
-from tests.drawn_modules import randomised
+from tests.random_modules import randomised
 
 files = pytest.importorskip("safetensors.torch")
 
@@ -55,7 +55,9 @@ def all_tensors(folder):
 
 @given(networks(wired=False), st.sampled_from(["inputs", "outputs"]), seeds())
 @settings(max_examples=40)
-def test_any_network_merges_as_its_adapter_does(tmp_path_factory, net, side, seed):
+def test_converting_to_merged_equals_merging_in_memory_for_any_network(
+    tmp_path_factory, net, side, seed
+):
     folder = tmp_path_factory.mktemp("convert")
 
     def make():
@@ -75,7 +77,7 @@ def test_any_network_merges_as_its_adapter_does(tmp_path_factory, net, side, see
 
 @st.composite
 def parts_of_formats(draw):
-    """Draw a format and a network of it, with some of the stages and reordered wires."""
+    """Draw a format and a network that it supports, with some stages only and reordered wires."""
     to = draw(st.sampled_from(["peft-boft", "peft-oft", "lycoris", "gsoft"]))
     size = 2 * draw(st.integers(1, 3))
     if to == "gsoft":
@@ -98,7 +100,7 @@ def parts_of_formats(draw):
 
 @given(parts_of_formats(), seeds())
 @settings(max_examples=60)
-def test_a_round_trip_gives_the_same_matrix(tmp_path_factory, drawn, seed):
+def test_converting_to_a_format_and_back_preserves_the_weights(tmp_path_factory, drawn, seed):
     to, net = drawn
     folder = tmp_path_factory.mktemp("convert")
     shape, side = ((net.width, 3), "inputs") if to != "lycoris" else ((3, net.width), "outputs")
@@ -119,7 +121,7 @@ def test_a_round_trip_gives_the_same_matrix(tmp_path_factory, drawn, seed):
 
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_merged_model_has_all_files_but_other_weights(tmp_path, shards, dtype):
+def test_a_merged_model_has_the_same_files_with_merged_weights(tmp_path, shards, dtype):
     make = lambda: images().to(dtype)  # noqa: E731
     saved_model(make(), tmp_path / "model", shards)
     one = ours(make(), "mixed_radix", target_modules=["0", "2"], scale=True)
@@ -146,7 +148,7 @@ def test_a_model_in_one_file_is_merged_into_one_file(tmp_path):
     assert torch.equal(got["0.down.weight"], linears()[0]["down"].weight)
 
 
-def test_names_of_a_base_model_are_found_behind_a_prefix(tmp_path):
+def test_names_match_with_or_without_a_base_model_prefix(tmp_path):
     inner = linears()
     wrapped = nn.ModuleDict({"bert": inner, "head": nn.Linear(2, 2)})
     saved_model(wrapped, tmp_path / "model")
@@ -198,7 +200,7 @@ def test_a_head_that_the_base_model_lacks_is_added(tmp_path):
 
 @pytest.mark.parametrize("inside", ["", "model."])
 @pytest.mark.parametrize("options", [{}, {"bias": True, "scale": True}])
-def test_a_layer_of_two_names_is_rotated_under_both(tmp_path, inside, options):
+def test_a_layer_with_two_names_is_merged_under_both(tmp_path, inside, options):
     def make():
         torch.manual_seed(0)
         shared = nn.Linear(8, 8)
@@ -218,11 +220,11 @@ def test_a_layer_of_two_names_is_rotated_under_both(tmp_path, inside, options):
     same(files.load_file(tmp_path / "merged.safetensors"), want)
 
 
-# The pieces --------------------------------------------------------------------------------
+# Helper functions -----------------------------------------------------------------------------
 
 
 @given(networks(wired=False), seeds())
-def test_rotating_columns_is_the_dense_product(net, seed):
+def test_rotated_equals_the_dense_product(net, seed):
     arrays = random_blocks(net, rng=seed)
     tensors = [torch.from_numpy(block) for block in arrays]
     got = rotated(net, tensors, torch.eye(net.width, dtype=torch.float64)).numpy()
@@ -230,7 +232,7 @@ def test_rotating_columns_is_the_dense_product(net, seed):
 
 
 @given(networks(wired=False), seeds())
-def test_a_network_placed_in_another_is_the_same_matrix(net, seed):
+def test_placing_a_network_in_another_preserves_the_matrix(net, seed):
     assume(net.width > 1)
     arrays = random_blocks(net, rng=seed)
     tensors = [torch.from_numpy(block) for block in arrays]
@@ -253,7 +255,7 @@ def test_parts_of_a_butterfly_are_located_in_it(depth, block, seed):
 
 
 @given(st.integers(1, 5), st.integers(2, 6), seeds(), st.floats(0.01, 3.0))
-def test_coordinates_and_logarithms_are_those_of_rotations(count, radix, seed, size):
+def test_coordinates_and_logarithms_invert_their_parametrizations(count, radix, seed, size):
     q = skew(torch.from_numpy(np.random.default_rng(seed).normal(size=(count, radix, radix))))
     q = size * q
     blocks = cayley(q)
@@ -287,7 +289,7 @@ def test_a_rotation_by_180_degrees_has_a_logarithm_but_no_cayley_transform(halve
 
 
 @given(st.integers(1, 7), st.integers(1, 7), st.integers(1, 8), seeds())
-def test_no_matrix_of_the_rank_is_nearer(rows, columns, rank, seed):
+def test_truncate_gives_the_best_approximation_of_the_rank(rows, columns, rank, seed):
     matrix = torch.from_numpy(np.random.default_rng(seed).normal(size=(rows, columns)))
     found = truncate(matrix, rank)
     values = torch.linalg.svdvals(matrix)
@@ -297,13 +299,13 @@ def test_no_matrix_of_the_rank_is_nearer(rows, columns, rank, seed):
     torch.testing.assert_close(found.b.norm(dim=0), found.a.norm(dim=1))
 
 
-def test_no_change_needs_no_rank():
+def test_truncating_a_zero_matrix_gives_zero_factors():
     found = truncate(torch.zeros(3, 2, dtype=torch.float64), 2)
     assert found.error == 0.0
     assert not found.a.any()
 
 
-# What is refused ---------------------------------------------------------------------------
+# Invalid input --------------------------------------------------------------------------------
 
 
 def saved(folder, **options):
@@ -342,14 +344,14 @@ def saved(folder, **options):
         ({"to": "peft-boft", "model": "missing"}, FileError, "missing: no \\*.safetensors"),
     ],
 )
-def test_options_that_do_not_go_together_are_refused(tmp_path, options, error, message):
+def test_invalid_options_are_refused(tmp_path, options, error, message):
     saved(tmp_path / "ours", target_modules=["up"])
     with pytest.raises(error, match=message):
         convert(tmp_path / "ours", tmp_path / "out", **options)
     assert [path.name for path in tmp_path.iterdir()] == ["ours"]
 
 
-def test_a_directory_with_more_than_the_model_is_read_by_its_index(tmp_path):
+def test_the_index_selects_the_weight_files_of_a_model_directory(tmp_path):
     """Directories may also contain adapters, or the same weights in several formats."""
     saved_model(linears(), tmp_path / "model", 2)
     other = {name: value + 1 for name, value in linears().state_dict().items()}
@@ -369,7 +371,7 @@ def test_a_directory_with_more_than_the_model_is_read_by_its_index(tmp_path):
     assert [p.name for p in (tmp_path / "again").glob("*.safetensors")] == ["model.safetensors"]
 
 
-def test_one_file_of_lora_has_the_names_of_diffusers(tmp_path):
+def test_a_single_lora_file_has_diffusers_names(tmp_path):
     one = ours(images(), "mixed_radix", target_modules=["0", "2"])
     save_adapter(one, tmp_path / "ours")
     options = {"to": "lora", "rank": 7, "model": images()}
@@ -392,7 +394,7 @@ def test_one_file_of_lora_has_the_names_of_diffusers(tmp_path):
         convert(tmp_path / "biased", tmp_path / "b.safetensors", prefix="", **options)
 
 
-def test_a_grouped_convolution_is_merged_and_no_lora(tmp_path):
+def test_a_grouped_convolution_can_be_merged_but_not_converted_to_lora(tmp_path):
     def make():
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(6, 9, (2, 3), groups=3))
@@ -410,7 +412,7 @@ def test_a_grouped_convolution_is_merged_and_no_lora(tmp_path):
     assert not (tmp_path / "lora").exists()
 
 
-def test_existing_files_are_kept(tmp_path):
+def test_existing_files_are_not_overwritten(tmp_path):
     saved(tmp_path / "ours", target_modules=["up"])
     (tmp_path / "out").mkdir()
     convert(tmp_path / "ours", tmp_path / "out", to="peft-boft")  # an empty directory will do
@@ -520,7 +522,7 @@ def test_a_merged_weight_that_overflows_is_refused(tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_an_adapter_that_diverged_is_refused(tmp_path):
+def test_an_adapter_with_nans_is_refused(tmp_path):
     folder = write_config(tmp_path / "in", '{"peft_type": "BOFT"}')
     x = torch.full((1, 2, 2, 2), torch.nan)
     files.save_file(
@@ -530,7 +532,7 @@ def test_an_adapter_that_diverged_is_refused(tmp_path):
         convert(folder, tmp_path / "out")
 
 
-def test_a_broken_write_leaves_nothing(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_no_files(tmp_path, monkeypatch):
     saved(tmp_path / "ours", target_modules=["up"])
 
     def full(*_):
@@ -551,7 +553,7 @@ def test_an_adapter_of_a_bare_layer_is_refused(tmp_path):
         convert(tmp_path / "ours", tmp_path / "a", to="peft-boft")
 
 
-def test_it_prints_what_was_converted(tmp_path):
+def test_the_result_has_text_and_json(tmp_path):
     done = convert(saved(tmp_path / "ours", target_modules=["up"]), tmp_path / "a", to="peft-boft")
     text = str(done)
     assert "structmat → PEFT's BOFT" in text

@@ -102,7 +102,7 @@ def test_every_omitted_form_is_reported(tmp_path, adapter):
 
 
 def test_links_are_followed_without_cycles(tmp_path, adapter):
-    """As in a Hub cache, files are links to blobs."""
+    """In a Hub cache, files are links to blobs."""
     model = model_in(tmp_path / "blobs", KEPT)
     cached = tmp_path / "cached"
     cached.mkdir()
@@ -189,7 +189,7 @@ def test_an_index_cannot_point_outside_the_directory(tmp_path, adapter):
             convert(adapter, tmp_path / "merged", to="merged", model=model)
 
 
-def test_shards_keep_their_places_and_the_index_its_size(tmp_path, adapter):
+def test_shards_and_the_index_are_preserved(tmp_path, adapter):
     model = model_in(tmp_path / "model", {})
     (model / "model.safetensors").unlink()
     (model / "parts").mkdir()

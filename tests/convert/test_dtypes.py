@@ -1,4 +1,4 @@
-"""Low-precision and non-numeric dtypes are read exactly or rejected by name."""
+"""Low-precision dtypes are read exactly; unsupported dtypes are rejected by name."""
 
 import copy
 
@@ -103,7 +103,7 @@ def test_a_low_precision_adapter_has_the_same_values(tmp_path, dtype):
 
 
 @pytest.mark.parametrize("dtype", OTHERS + NO_NUMBERS)
-def test_a_non_numeric_adapter_is_rejected_by_name(tmp_path, dtype):
+def test_an_adapter_of_unsupported_dtype_is_rejected_by_name(tmp_path, dtype):
     path = lycoris(tmp_path, held((8, 4, 4), dtype))
     with pytest.raises(FileError, match=f"lora_unet_a.oft_blocks.*{dtype}"):
         convert(path, tmp_path / "out", model=one_layer())

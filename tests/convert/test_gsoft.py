@@ -1,4 +1,4 @@
-"""GSOFT against the definition in its paper: y = s ⊙ W P⁻¹ L P R x."""
+"""GSOFT files agree with the definition in the paper, y = s ⊙ W P⁻¹ L P R x."""
 
 import pytest
 import torch
@@ -61,7 +61,7 @@ def test_gsoft_files_round_trip(tmp_path, count, size):
 
 
 @pytest.mark.parametrize("spec", ["block_diagonal(block=8)", "shuffle(block=8, depth=1)"])
-def test_an_export_has_the_matrix_of_gsoft(tmp_path, spec):
+def test_exported_gsoft_files_reproduce_the_weights(tmp_path, spec):
     one = ours(linears(), spec, target_modules=["up", "down"])
     save_adapter(one, tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "a.safetensors", to="gsoft")
@@ -72,7 +72,7 @@ def test_an_export_has_the_matrix_of_gsoft(tmp_path, spec):
         same({"": weight}, {"": plain @ gs(left, right)})
 
 
-def test_other_networks_and_layers_are_refused(tmp_path):
+def test_unsupported_networks_layers_and_tensors_are_refused(tmp_path):
     save_adapter(ours(linears(), "butterfly(block=4)", target_modules=["up"]), tmp_path / "ours")
     with pytest.raises(FileError, match="GSOFT has two stages"):
         convert(tmp_path / "ours", tmp_path / "a.safetensors", to="gsoft")

@@ -23,7 +23,7 @@ def images():
 def trained(model, algo, path, *, size=0.2, **options):
     """Let LyCORIS adapt a model with random parameters and save it; return its merged weights."""
     torch.manual_seed(1)
-    block = 6 if algo.startswith("odd") else 4  # what is left of 48 and 96 has to be 2^k
+    block = 6 if algo.startswith("odd") else 4  # the quotients of 48 and 96 must be powers of two
     network = lycoris.create_lycoris(
         model, 1.0, linear_dim=block, conv_dim=4, algo=algo.split()[-1], **options
     )
@@ -103,7 +103,7 @@ def test_round_trips_preserve_weights(tmp_path):
     same(effective(other), effective(one))
 
 
-def test_a_file_of_rotated_inputs_or_of_other_networks_is_refused(tmp_path):
+def test_rotated_inputs_and_unsupported_networks_are_refused(tmp_path):
     options = {"target_modules": ["up"]}
     save_adapter(ours(linears(), "block_diagonal(block=4)", **options), tmp_path / "inputs")
     with pytest.raises(FileError, match=r"0\.up: its inputs are rotated, but LyCORIS rotates"):
@@ -114,7 +114,7 @@ def test_a_file_of_rotated_inputs_or_of_other_networks_is_refused(tmp_path):
     assert not (tmp_path / "a.safetensors").exists()
 
 
-def test_names_are_found_in_the_model_only(tmp_path):
+def test_importing_lycoris_requires_the_model_for_its_layer_names(tmp_path):
     trained(linears()[0], "boft", tmp_path / "a.safetensors")
     with pytest.raises(FileError, match="underscores instead of dots; give the pretrained model"):
         convert(tmp_path / "a.safetensors", tmp_path / "ours")

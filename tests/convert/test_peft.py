@@ -1,4 +1,4 @@
-"""PEFT is the oracle: it merges imported and loads exported files."""
+"""PEFT is the oracle: it merges the files that are imported, and loads exported files."""
 
 import json
 
@@ -151,7 +151,7 @@ def test_a_neumann_series_is_kept_or_replaced_by_the_nearest_rotation(tmp_path, 
 
 
 @given(seeds(), floats(0.05, 0.95))
-def test_five_terms_leave_the_factor_that_the_documentation_says(seed, size):
+def test_a_five_term_series_has_the_documented_error(seed, size):
     q = skew(torch.from_numpy(np.random.default_rng(seed).normal(size=(2, 5, 5))))
     q = size * q / torch.linalg.matrix_norm(q, 2)[:, None, None]
     power = torch.linalg.matrix_power(q, 4)
@@ -161,7 +161,7 @@ def test_five_terms_leave_the_factor_that_the_documentation_says(seed, size):
     assert torch.linalg.matrix_norm(neumann(q, 5) - polar, 2).max() == pytest.approx(size**4)
 
 
-def test_the_series_of_older_peft_ends_with_a_full_term(tmp_path):
+def test_the_series_of_older_peft_versions_ends_with_a_full_term(tmp_path):
     model = linears()
     options = peft.OFTConfig(oft_block_size=8, target_modules=["up"], init_weights=False)
     trained(copied(model, linears()), options, tmp_path / "theirs")
@@ -219,7 +219,7 @@ EXPORTS = {
 @pytest.mark.parametrize("to", EXPORTS)
 @pytest.mark.parametrize("make", [linears, images])
 @pytest.mark.parametrize("bias", [False, True])
-def test_an_export_gives_the_same_outputs_in_peft(tmp_path, to, make, bias):
+def test_an_exported_adapter_has_the_same_outputs_in_peft(tmp_path, to, make, bias):
     spec, scale = EXPORTS[to]
     spec = spec if make is linears else "block_diagonal(block=4)"
     targets = {"target_modules": ["up", "down"] if make is linears else ["0", "2"]}
@@ -229,7 +229,7 @@ def test_an_export_gives_the_same_outputs_in_peft(tmp_path, to, make, bias):
     convert(tmp_path / "ours", tmp_path / "theirs", to=to, **extra)
     loaded = peft.PeftModel.from_pretrained(make(), tmp_path / "theirs").eval()
     x = torch.randn(3, 4, 4, 4) if make is images else torch.randn(3, 32)
-    if make is images and to == "peft-oft":  # whose unmerged convolution is wrong by itself
+    if make is images and to == "peft-oft":  # its unmerged convolution has a bug
         loaded = loaded.merge_and_unload()
     run = (lambda m: m(x)) if make is images else (lambda m: m[1](m[0]["down"](m[0]["up"](x))))
     inner = loaded.base_model.model if hasattr(loaded, "base_model") else loaded
@@ -251,7 +251,7 @@ def test_round_trips_preserve_parameters(tmp_path, to):
         )
 
 
-def test_one_number_of_blocks_fits_several_widths(tmp_path):
+def test_layers_of_several_widths_share_one_number_of_blocks(tmp_path):
     one = adapt(
         linears(),
         "block_diagonal(block=4)",
@@ -265,7 +265,7 @@ def test_one_number_of_blocks_fits_several_widths(tmp_path):
     peft.PeftModel.from_pretrained(linears(), tmp_path / "theirs")
 
 
-def test_a_conv1d_becomes_lora_and_no_peft_rotation(tmp_path):
+def test_a_conv1d_converts_to_lora_but_not_to_boft(tmp_path):
     conv1d = pytest.importorskip("transformers.pytorch_utils").Conv1D
 
     def make():
@@ -282,7 +282,7 @@ def test_a_conv1d_becomes_lora_and_no_peft_rotation(tmp_path):
     torch.testing.assert_close(loaded(x), one(x), rtol=1e-5, atol=1e-5)
 
 
-def test_the_error_of_lora_is_that_of_the_best_approximation(tmp_path):
+def test_the_lora_error_is_that_of_the_best_approximation(tmp_path):
     model = linears()
     save_adapter(ours(linears(), "shuffle(block=4)", target_modules=["up"]), tmp_path / "ours")
     done = convert(tmp_path / "ours", tmp_path / "lora", to="lora", rank=5, model=model)
@@ -299,7 +299,7 @@ def test_the_error_of_lora_is_that_of_the_best_approximation(tmp_path):
     assert float(left.norm() / change.norm()) == pytest.approx(best, rel=1e-4)
 
 
-def test_reflections_become_lora_of_their_rank_without_loss(tmp_path):
+def test_hra_reflections_convert_to_lora_of_equal_rank_without_loss(tmp_path):
     model = linears()
     options = config("hra", r=3, task_type="FEATURE_EXTRACTION")
     theirs = trained(copied(model, linears()), options, tmp_path / "hra")
@@ -321,7 +321,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("spec", REFUSED)
-def test_a_network_of_another_shape_is_refused(tmp_path, spec):
+def test_unsupported_networks_are_refused(tmp_path, spec):
     to, message = REFUSED[spec]
     save_adapter(ours(linears(), spec, target_modules=["up"]), tmp_path / "ours")
     with pytest.raises(FileError, match=message + ".*LoRA and merged models support any network"):
@@ -340,7 +340,7 @@ def test_scales_and_rotated_outputs_are_refused(tmp_path):
         convert(tmp_path / "outputs", tmp_path / "a", to="peft-boft")
 
 
-def test_a_rotation_by_180_degrees_needs_the_exponential(tmp_path):
+def test_exporting_a_rotation_by_180_degrees_to_oft_is_refused(tmp_path):
     model = nn.Sequential(nn.Linear(4, 2, dtype=torch.float64), nn.ReLU())
     one = adapt(model, "block_diagonal(block=4)", target_modules=["0"], parametrization="exp")
     torch.manual_seed(0)
@@ -353,7 +353,7 @@ def test_a_rotation_by_180_degrees_needs_the_exponential(tmp_path):
         convert(tmp_path / "ours", tmp_path / "theirs", to="peft-oft")
 
 
-def test_many_wires_of_reflections_are_refused_as_one_switch(tmp_path):
+def test_reflections_wider_than_1024_wires_convert_only_to_lora(tmp_path):
     def make():
         return nn.Sequential(nn.Linear(1026, 2, bias=False))
 
@@ -377,7 +377,7 @@ def test_biases_of_other_layers_are_merged_or_refused(tmp_path):
     same(load(tmp_path / "merged"), theirs)
 
 
-def test_an_hra_with_orthogonal_vectors_is_converted_to_exponentials(tmp_path):
+def test_orthogonalised_hra_is_converted_to_exponentials(tmp_path):
     model = linears()
     trained(copied(model, linears()), config("hra orthogonalised"), tmp_path / "hra")
     convert(tmp_path / "hra", tmp_path / "ours", model=model)
@@ -386,9 +386,9 @@ def test_an_hra_with_orthogonal_vectors_is_converted_to_exponentials(tmp_path):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3, 4])
-def test_factors_of_boft_are_those_of_pefts_permutations(tmp_path, depth):
+def test_boft_factors_agree_with_pefts_permutations(tmp_path, depth):
     """PEFT needs its CUDA extension for these, so its formula is the oracle."""
-    from tests.convert.test_peft_recipe import peft_rotation
+    from tests.convert.test_peft_equivalence import peft_rotation
 
     save_file = pytest.importorskip("safetensors.torch").save_file
     torch.manual_seed(depth)

@@ -1,4 +1,4 @@
-"""structmat's method in PEFT: its files are read, and written files load in PEFT."""
+"""Conversion between structmat's own files and those of its PEFT method."""
 
 import json
 
@@ -20,7 +20,7 @@ from structmat.peft import StructmatConfig  # noqa: E402 (needs peft)
 
 
 def theirs(model, folder, **options):
-    """Return the weights of a model with random adapters of PEFT, merged, and save them."""
+    """Save random PEFT adapters for a model and return the merged weights."""
     torch.manual_seed(1)
     made = peft.get_peft_model(model, StructmatConfig(init_weights=False, **options))
     made.save_pretrained(folder)
@@ -40,7 +40,7 @@ CASES = [
 
 
 @pytest.mark.parametrize("options", CASES)
-def test_an_import_has_the_merged_weights_of_peft(tmp_path, options):
+def test_an_import_has_pefts_merged_weights(tmp_path, options):
     want = theirs(linears(), tmp_path / "peft", target_modules=["up", "down"], **options)
     files.save_file(linears().state_dict(), tmp_path / "model.safetensors")
     convert(
@@ -56,7 +56,7 @@ def test_an_import_has_the_merged_weights_of_peft(tmp_path, options):
 
 
 @pytest.mark.parametrize("field", ["receptive", "channels"])
-def test_a_convolution_has_the_merged_weights_of_peft(tmp_path, field):
+def test_a_convolution_has_pefts_merged_weights(tmp_path, field):
     want = theirs(
         images(), tmp_path / "peft", topology="mixed_radix", target_modules=["0"], field=field
     )
@@ -65,7 +65,7 @@ def test_a_convolution_has_the_merged_weights_of_peft(tmp_path, field):
     same(loaded, {"0": want["0.weight"]}, 2e-6)
 
 
-def test_groups_are_rotated_separately(tmp_path):
+def test_a_grouped_convolution_has_pefts_merged_weights(tmp_path):
     def make():
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(6, 9, 2, groups=3))
@@ -85,7 +85,7 @@ EXPORTS = [
 
 
 @pytest.mark.parametrize("options", EXPORTS)
-def test_peft_loads_what_is_written(tmp_path, options):
+def test_peft_loads_exported_adapters(tmp_path, options):
     one = ours(linears(), target_modules=["up", "down"], spec=options["topology"], **rest(options))
     save_adapter(one, tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "peft", to="peft")
@@ -103,8 +103,8 @@ def rest(options):
     return {key: value for key, value in options.items() if key != "topology"}
 
 
-def test_a_boft_of_peft_becomes_structmats_method(tmp_path):
-    """Thus BOFT with several factors runs in PEFT without its CUDA extension."""
+def test_a_boft_adapter_converts_to_the_structmat_method(tmp_path):
+    """After conversion, BOFT with several factors runs in PEFT without the CUDA extension."""
     one = ours(linears(), "butterfly(block=4, depth=3)", target_modules=["up"])
     save_adapter(one, tmp_path / "ours")
     convert(tmp_path / "ours", tmp_path / "boft", to="peft-boft")
@@ -145,11 +145,11 @@ def test_an_audit_of_a_peft_model_agrees_with_its_files(tmp_path):
         assert all(torch.equal(before[key], after[key]) for key in before)
 
 
-def test_an_audit_measures_both_sides_and_several_adapters():
+def test_an_audit_lists_both_sides_and_several_adapters():
     made = tuned(topology="monarch", side="both", target_modules=["up"], scale=True)
     found = audit(made).layers
     assert list(found) == ["0.up (inputs)", "0.up (outputs)"]
-    # Neurons keep their angles; then columns keep theirs, but for the scales that come last.
+    # Rotating inputs keeps the angles of neurons; the scales change singular values at the end.
     assert found["0.up (inputs)"]["angle_drift"] < 1e-5
     assert found["0.up (inputs)"]["singular_value_drift"] < 1e-6
     assert found["0.up (outputs)"]["singular_value_drift"] > 1e-3
@@ -162,14 +162,14 @@ def test_an_audit_measures_both_sides_and_several_adapters():
         assert "merge_difference" not in audit(made).layers["0.up (other, inputs)"]
 
 
-def test_both_sides_are_refused(tmp_path):
+def test_adapters_of_both_sides_are_refused(tmp_path):
     options = {"topology": "monarch", "side": "both", "target_modules": ["up"]}
     theirs(linears(), tmp_path / "peft", **options)
     with pytest.raises(FileError, match="inputs and outputs are rotated, which no other format"):
         convert(tmp_path / "peft", tmp_path / "ours", model=linears())
 
 
-def test_a_file_of_other_networks_is_refused(tmp_path):
+def test_a_file_whose_networks_cannot_be_identified_is_refused(tmp_path):
     theirs(linears(), tmp_path / "peft", topology="monarch", target_modules=["up"])
     path = tmp_path / "peft" / "adapter_config.json"
     config = json.loads(path.read_text())
@@ -180,7 +180,7 @@ def test_a_file_of_other_networks_is_refused(tmp_path):
         convert(tmp_path / "peft", tmp_path / "ours", model=linears())
 
 
-def test_layers_that_differ_too_much_are_refused(tmp_path):
+def test_layers_that_one_peft_configuration_cannot_describe_are_refused(tmp_path):
     def make():
         torch.manual_seed(0)
         parts = {name: nn.ModuleDict({"up": nn.Linear(8, 8)}) for name in "xy"}
@@ -203,7 +203,7 @@ def test_layers_that_differ_too_much_are_refused(tmp_path):
         convert(tmp_path / "half", tmp_path / "peft", to="peft")
 
 
-def test_an_adapter_of_a_family_that_is_not_registered_says_what_to_import(tmp_path):
+def test_the_error_for_an_unregistered_family_names_the_remedy(tmp_path):
     @family("any")
     def star(width):
         """Join the first wire to each other."""
@@ -220,7 +220,7 @@ def test_an_adapter_of_a_family_that_is_not_registered_says_what_to_import(tmp_p
         peft.PeftModel.from_pretrained(linears(), tmp_path / "peft")
 
 
-def test_peft_files_are_recognised_but_not_loaded(tmp_path):
+def test_load_adapter_refuses_peft_files_and_names_the_remedy(tmp_path):
     theirs(linears(), tmp_path / "peft", topology="benes", target_modules=["up"])
     said = r"written by PEFT; load it with peft\.PeftModel\.from_pretrained\(model, .*/peft'\), or"
     with pytest.raises(FileError, match=said + " convert it with `structmat convert`"):

@@ -15,7 +15,7 @@ transformers = pytest.importorskip("transformers")
 peft = pytest.importorskip("peft")
 files = pytest.importorskip("safetensors.torch")
 from structmat.peft import StructmatConfig  # noqa: E402 (needs peft)
-from tests.adapters import tied  # noqa: E402 (needs transformers)
+from tests.adapters import tied_models  # noqa: E402 (needs transformers)
 from tests.convert import pretrained  # noqa: E402 (needs transformers)
 from tests.convert.pretrained import llama, made  # noqa: E402 (needs transformers)
 
@@ -40,7 +40,7 @@ NAMED_ALIKE = [(pretrained.bert, r".*query"), (pretrained.gpt2, r".*attn.c_proj"
 
 
 @pytest.mark.parametrize(("build", "targets"), RENAMED + NAMED_ALIKE)
-def test_a_merged_model_loads_as_the_one_merged_in_memory(tmp_path, build, targets):
+def test_a_converted_model_equals_the_one_merged_in_memory(tmp_path, build, targets):
     made(build).save_pretrained(tmp_path / "model", max_shard_size="30KB")
     assert (tmp_path / "model" / "model.safetensors.index.json").exists()
     is_renamed = tensors_of(tmp_path / "model").keys() - made(build).state_dict().keys()
@@ -87,8 +87,8 @@ def test_fully_trained_modules_are_converted(tmp_path, build, options, named):
     same(dict(loaded.state_dict()), dict(merge(one, unload=True).state_dict()))
 
 
-def test_an_adapter_with_the_names_of_files_is_one_of_the_model_in_memory(tmp_path):
-    """As in adapters that were trained before the model was renamed."""
+def test_adapters_with_the_tensor_names_of_old_files_can_be_converted(tmp_path):
+    """Adapters trained before transformers renamed the modules have such names."""
     build = pretrained.llava
     made(build).save_pretrained(tmp_path / "model")
     one = ours(made(build), "mixed_radix", target_modules=r".*language_model.*q_proj")
@@ -113,7 +113,7 @@ def test_an_adapter_with_the_names_of_files_is_one_of_the_model_in_memory(tmp_pa
 
 
 def test_a_transposed_square_weight_is_recognised_from_the_configuration(tmp_path):
-    """Its shape does not determine the axis of the inputs."""
+    """The shape of a square weight does not determine the axis of the inputs."""
     build = pretrained.gpt2
     made(build).save_pretrained(tmp_path / "model")
     config = StructmatConfig(
@@ -140,7 +140,7 @@ def resized(seed=0):
 
 
 def grown(folder, targets, *, save=None, **options):
-    """Save an adapter of PEFT of a grown model, and return what it merges to."""
+    """Save a PEFT adapter of a model with added tokens, and return its merged weights."""
     torch.manual_seed(1)
     config = StructmatConfig(
         topology="mixed_radix", target_modules=targets, init_weights=False, **options
@@ -250,10 +250,12 @@ def test_a_head_with_other_classes_is_rejected_by_name(tmp_path):
 
 
 @pytest.mark.parametrize("where", ["files", "memory"])
-@pytest.mark.parametrize("build", [tied.t5, tied.bart, tied.resized])
+@pytest.mark.parametrize("build", [tied_models.t5, tied_models.bart, tied_models.resized])
 def test_a_shared_layer_is_not_converted_to_lora(tmp_path, build, where):
-    save_adapter(ours(tied.made(build), "mixed_radix", target_modules=["shared"]), tmp_path / "a")
-    model = tied.made(build)
+    save_adapter(
+        ours(tied_models.made(build), "mixed_radix", target_modules=["shared"]), tmp_path / "a"
+    )
+    model = tied_models.made(build)
     model.save_pretrained(tmp_path / "model")
     options = {"rank": 16, "model": tmp_path / "model" if where == "files" else model}
     with pytest.raises(FileError, match=r"shared: .*encoder\.embed_tokens.*convert to a merged"):
@@ -262,7 +264,7 @@ def test_a_shared_layer_is_not_converted_to_lora(tmp_path, build, where):
 
 
 class Twice(torch.nn.Module):
-    """A layer within a module that has two names."""
+    """A model with one module under two names."""
 
     def __init__(self):
         super().__init__()
@@ -273,11 +275,11 @@ class Twice(torch.nn.Module):
 
 
 @pytest.mark.filterwarnings("ignore:Found missing adapter keys")  # those of the other name
-def test_lora_of_a_layer_within_a_module_of_two_names(tmp_path):
+def test_a_layer_in_a_module_with_two_names_converts_to_lora(tmp_path):
     model = ours(made(Twice), "mixed_radix", target_modules=["up"])
     save_adapter(model, tmp_path / "a")
     convert(tmp_path / "a", tmp_path / "lora", to="lora", rank=16, model=made(Twice))
     loaded = peft.PeftModel.from_pretrained(made(Twice), tmp_path / "lora").eval()
     x = torch.randn(3, 16)
     assert not torch.allclose(made(Twice)(x), model(x), atol=1e-2)
-    tied.close(loaded(x), model(x))
+    tied_models.close(loaded(x), model(x))

@@ -1,4 +1,4 @@
-"""Code on the pages fits on a usual screen."""
+"""Lines of code on the documentation pages have at most 100 characters."""
 
 from __future__ import annotations
 

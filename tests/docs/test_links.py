@@ -38,7 +38,7 @@ def test_the_pages_contain_links():  # or the pattern has stopped finding them
         ("[a](../../outside.md)", "there is no ../../outside.md"),
     ],
 )
-def test_a_broken_link_is_found(text, wrong, tmp_path, monkeypatch):
+def test_broken_links_are_found(text, wrong, tmp_path, monkeypatch):
     monkeypatch.setattr(links, "ROOT", tmp_path)
     (tmp_path / "docs").mkdir()
     (tmp_path / "docs" / "model.md").write_text("# The model\n", "utf-8")

@@ -9,7 +9,7 @@ import pytest
 
 from structmat.explorer.server import Server
 from tests.browser import LEFT_OUT, launch, left_out
-from tests.waiting import PATIENCE
+from tests.timeouts import PATIENCE
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The address encodes what is shown: links, reloads and Back, on served and saved pages."""
+"""The address encodes the shown network: links, reloads and Back, on served and saved pages."""
 
 from __future__ import annotations
 

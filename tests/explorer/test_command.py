@@ -13,7 +13,7 @@ import pytest
 import structmat as sm
 from structmat.cli import explore, main
 from tests.explorer.test_page import wait_for
-from tests.waiting import PATIENCE
+from tests.timeouts import PATIENCE
 
 
 def run(capsys, *arguments):
@@ -44,7 +44,7 @@ def serving(*arguments):
     assert (running.returncode, problem) == (0, "")
 
 
-def test_it_serves_until_it_is_interrupted():
+def test_explore_serves_until_it_is_interrupted():
     with (
         serving("shuffle(block=4)", "--width", "64") as address,
         urllib.request.urlopen(address, timeout=PATIENCE) as response,
@@ -75,7 +75,7 @@ def test_the_command_loads_custom_families(tmp_path, opened):
     assert done.stdout.startswith(sm.diagram(sm.Network.of(8, [[[0, 7], [1, 6], [2, 5], [3, 4]]])))
 
 
-def test_it_saves_one_file(capsys, tmp_path):
+def test_save_writes_a_single_file(capsys, tmp_path):
     path = tmp_path / "page.html"
     code, out, err = run(
         capsys, "benes", "torus", "--width", "8", "9", "--save", str(path), "--json"
@@ -91,7 +91,7 @@ def test_it_saves_one_file(capsys, tmp_path):
     assert "2 networks, of widths 4, 8" in out
 
 
-def test_a_directory_as_output_is_rejected_first(capsys, tmp_path, monkeypatch):
+def test_a_directory_as_output_is_rejected_before_any_computation(capsys, tmp_path, monkeypatch):
     monkeypatch.setattr(explore, "precomputed", lambda *_, **__: pytest.fail("was found out"))
     target = tmp_path / "page.html"
     target.mkdir()
@@ -113,7 +113,9 @@ def test_a_directory_as_output_is_rejected_first(capsys, tmp_path, monkeypatch):
         (["nothing", "--save", "page.html"], "no family 'nothing'"),
     ],
 )
-def test_bad_input_is_one_line(capsys, tmp_path, monkeypatch, arguments, words):
+def test_invalid_arguments_are_reported_in_one_line(
+    capsys, tmp_path, monkeypatch, arguments, words
+):
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, *arguments, "--no-open")
     assert (code, out) == (2, "")

@@ -34,7 +34,7 @@ def test_numbers_typed_before_drawing_are_discarded(server, opened):
         page.fill(field, text)
         page.click("#mode-draw")
         page.locator("#title", has_text="drawn by hand").wait_for()
-        page.wait_for_timeout(500)  # typing is asked about after 300
+        page.wait_for_timeout(500)  # the page reacts to typing after 300
         assert page.locator("#title").inner_text() == "drawn by hand · 8 wires, 0 stages"
         assert drawn(page) == sm.Network(8)
         page.click("#mode-pick")
@@ -80,7 +80,7 @@ def test_the_stage_being_drawn_is_not_counted(server, opened):
         assert "Output 0 depends on 3 of 8 inputs; before each stage: 3, 2." in said
 
 
-def test_a_width_that_cannot_be_read_changes_nothing(server, opened):
+def test_an_empty_width_or_radix_changes_nothing(server, opened):
     page = opened(f"{server.address}#8=0-1,6-7")
     parameters(page, 2)
     for field, text, kept in [("#draw-width", "", "8"), ("#radix", "", "2")]:
@@ -89,7 +89,7 @@ def test_a_width_that_cannot_be_read_changes_nothing(server, opened):
         assert drawn(page) == sm.Network.of(8, [[[0, 1], [6, 7]]])
 
 
-def test_a_smaller_width_says_what_it_drops(server, opened):
+def test_a_smaller_width_reports_the_dropped_switches(server, opened):
     page = opened(f"{server.address}#8=0-1,6-7;2-5")
     parameters(page, 3)
     fill(page, "#draw-width", "4")

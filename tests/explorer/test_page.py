@@ -13,7 +13,7 @@ from structmat.errors import StructmatError
 from structmat.explorer.queries import named
 from tests.explorer.conftest import running
 from tests.explorer.test_queries import made_by
-from tests.waiting import PATIENCE
+from tests.timeouts import PATIENCE
 
 TILES = ("density", "dimension", "parameters", "flops", "depth", "dense_depth", "nonzeros")
 
@@ -62,7 +62,7 @@ def expected(net):
     return tiles, bounds
 
 
-# Picking ---------------------------------------------------------------------------------------
+# Selecting networks ---------------------------------------------------------------------------
 
 
 def test_a_family_is_selected_by_clicks_and_typed_values(server, opened):
@@ -99,7 +99,7 @@ def test_a_family_is_selected_by_clicks_and_typed_values(server, opened):
         ("butterfly(block=8)", 1024),
     ],
 )
-def test_a_typed_spec_is_shown_in_the_form_and_in_numbers(server, opened, spec, width):
+def test_a_typed_spec_fills_the_form_and_the_numbers(server, opened, spec, width):
     if width == 1:
         spec, width = "random(block=2, depth=1, rng=0)", 3
     page = opened(server.address)
@@ -267,7 +267,7 @@ def test_an_undetermined_dimension_is_reported(opened, monkeypatch):
         assert page.inner_text("#parameters .value") == "72"
 
 
-# Spreading -------------------------------------------------------------------------------------
+# Reachability ---------------------------------------------------------------------------------
 
 LIT = """() => [...document.querySelectorAll(".node.on")]
     .map((node) => [Number(node.dataset.column), Number(node.dataset.wire)])"""
@@ -332,7 +332,7 @@ def parameters(page, number):
     page.locator("#parameters .value", has_text=re.compile(f"^{number}$")).wait_for()
 
 
-def test_a_layer_is_drawn_wire_by_wire(server, opened):
+def test_a_network_can_be_drawn_switch_by_switch(server, opened):
     page = opened(server.address)
     page.click("#mode-draw")
     page.locator("#title", has_text="drawn by hand · 8 wires, 0 stages").wait_for()
@@ -400,7 +400,7 @@ def test_a_wired_network_cannot_be_extended_by_drawing(server, opened):
     assert page.is_disabled("#copy-network")
 
 
-# Copying ---------------------------------------------------------------------------------------
+# Copying code ---------------------------------------------------------------------------------
 
 
 def test_copied_code_reproduces_the_network(server, opened):
@@ -423,10 +423,10 @@ def test_copied_code_reproduces_the_network(server, opened):
     assert made_by(f"{page.inner_text('#code-text')}\n{layer}\nassert q.network == net") == net
 
 
-# For everybody ---------------------------------------------------------------------------------
+# Accessibility --------------------------------------------------------------------------------
 
 
-def test_everything_works_by_keyboard(server, opened):
+def test_every_control_works_by_keyboard(server, opened):
     page = opened(server.address)
     keys = page.keyboard
     order = ["mode-pick", "mode-draw", "family"]
@@ -676,7 +676,7 @@ def test_a_saved_page_agrees_with_the_library_offline(saved, opened):
     assert f"{count} networks of {len(specs)} kinds, {widths}" in note
 
 
-def test_a_layer_is_drawn_on_a_saved_page_too(saved, opened):
+def test_a_network_can_be_drawn_on_a_saved_page(saved, opened):
     page = opened(saved.as_uri(), offline=True)
     page.click("#mode-draw")
     for column, wire in [(0, 0), (0, 4), (1, 4), (1, 1)]:

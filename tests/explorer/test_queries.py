@@ -17,7 +17,7 @@ from structmat.explorer.queries import asked, named
 from structmat.explorer.saved_networks import SPECS, WIDTHS, precomputed
 from structmat.families import unregister
 from structmat.testing import families, networks
-from tests.waiting import PATIENCE
+from tests.timeouts import PATIENCE
 
 
 def made_by(program):
@@ -114,7 +114,7 @@ def test_wires_are_shown_by_their_labels():
     assert found["labels"][:2] == ["(0, 0)", "(0, 1)"]
 
 
-def test_a_random_family_stays_the_same():
+def test_random_families_have_a_fixed_seed():
     for spec in ("random(block=2, depth=2)", "ramanujan(rng=None)"):
         assert dict(named(spec).options)["rng"] == 0
     again = {"spec": "random(block=2, depth=2)", "width": 12}
@@ -150,7 +150,7 @@ def test_a_random_family_stays_the_same():
         ([], "a question is an object"),
     ],
 )
-def test_bad_questions_are_refused_with_a_remedy(question, words):
+def test_invalid_requests_are_refused_with_a_remedy(question, words):
     with pytest.raises(StructmatError, match=words.replace("+", r"\+")):
         answer(question)
 
@@ -198,7 +198,7 @@ def test_the_code_of_a_custom_family_imports_it():
     assert "net = sm.parse('halved')(4)" in found["code"]
 
 
-def test_the_selection_of_a_saved_page_has_a_network_of_almost_every_family():
+def test_saved_pages_contain_a_network_of_almost_every_family():
     picked = {named(spec).name for spec in SPECS}
     without = {entry.name for entry in sm.catalogue()} - picked
     assert without == {"cayley_graph", "hamming", "product"}

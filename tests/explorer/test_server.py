@@ -1,4 +1,4 @@
-"""The server answers only its own page."""
+"""The server answers requests of its own page only, and cancels outdated ones."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from structmat.explorer.dimension_process import Measurer
 from structmat.explorer.html import page
 from structmat.explorer.server import Server
 from tests.explorer.conftest import running
-from tests.waiting import PATIENCE
+from tests.timeouts import PATIENCE
 
 JSON = {"Content-Type": "application/json"}
 SLOW = sm.families.triangle(256)  # a rank of 32,640 dimensions
@@ -43,7 +43,7 @@ def asked(server, path, question, **headers):
     return status, json.loads(text)
 
 
-def test_it_serves_the_page_on_loopback_only(server):
+def test_the_server_serves_the_page_on_loopback_only(server):
     assert server.server_address[0] == "127.0.0.1"
     status, headers, text = sent(server, "GET", "/")
     assert status == 200
@@ -132,7 +132,7 @@ def test_concurrent_requests_are_answered():
             stack.enter_context(socket.create_connection(address, timeout=PATIENCE))
 
 
-def test_localhost_is_the_same_machine(server):
+def test_localhost_is_accepted_as_host(server):
     host = f"localhost:{server.server_port}"
     got, _ = asked(server, "/api/network", {"spec": "benes", "width": 8}, Host=host)
     assert got == 200
@@ -192,7 +192,7 @@ def test_a_cached_dimension_cancels_the_older_request():
     assert answers == [None]
 
 
-def test_pages_wait_for_each_other():
+def test_requests_from_two_pages_are_both_answered():
     answers, slow = [], sm.parse("clos")(48)
     with Measurer(PATIENCE) as measurer:
         one = asking(measurer, slow, "one", answers)
@@ -280,7 +280,7 @@ def test_a_disconnected_browser_is_not_an_error(capfd, monkeypatch):
     assert capfd.readouterr().err == ""
 
 
-def test_the_content_policy_allows_only_the_own_script():
+def test_the_content_security_policy_allows_only_the_script_of_the_page():
     for text, connects in (
         (page(), "'self'"),
         (page(saved=[answer({"spec": "benes", "width": 4})]), "'none'"),

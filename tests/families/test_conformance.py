@@ -70,7 +70,7 @@ def test_check_family_accepts_only_names_and_specs(family, name):
         check_family(family)
 
 
-def test_widths_are_a_list():
+def test_a_single_width_instead_of_a_list_is_rejected():
     with pytest.raises(
         StructmatError, match=r"^widths=8: it must be a list or a range, such as \[8\]"
     ):
@@ -186,7 +186,7 @@ def test_a_dense_depth_too_large_is_detected(registered):
         check_family("late", [2])
 
 
-def test_refusals_are_checked(registered, monkeypatch):
+def test_errors_without_valid_suggestions_are_detected(registered, monkeypatch):
     registered(good)
     monkeypatch.setattr("structmat.families.registry._remedy", always(""))
     with pytest.raises(AssertionError, match="must suggest a family that accepts it"):
@@ -210,7 +210,7 @@ def test_missing_nearest_widths_are_detected(registered, monkeypatch, silent, un
         check_family("good", [3])
 
 
-def test_nearest_widths_are_checked(registered):
+def test_invalid_nearest_widths_are_detected(registered):
     def shifting(width: int) -> sm.Network:
         """Take a width only now and then."""
         return side_by_side(width)
@@ -226,7 +226,7 @@ def test_nearest_widths_are_checked(registered):
         check_family("shifting", [3, 5, 7, 9])
 
 
-def test_a_failing_function_is_named(registered):
+def test_the_error_for_a_failing_function_names_the_family(registered):
     """Rejects options that exclude each other."""
 
     def refuses(width, block):
@@ -294,7 +294,7 @@ def test_an_installed_package_adds_its_families(tmp_path):
     assert "parameters=1" in run(path, "-c", program).stdout
 
 
-def test_a_package_that_does_not_load_is_named(tmp_path):
+def test_the_error_for_a_package_that_fails_to_load_names_it(tmp_path):
     path = installed(tmp_path, MODULE, point="nothing_there")
     done = run(path, "-m", "structmat", "list")
     assert done.returncode == 2
@@ -302,7 +302,7 @@ def test_a_package_that_does_not_load_is_named(tmp_path):
     assert "uninstall plugged" in done.stderr
 
 
-def test_a_package_that_exits_is_named(tmp_path):
+def test_the_error_for_a_package_that_exits_names_it(tmp_path):
     done = run(installed(tmp_path, "raise SystemExit(0)"), "-m", "structmat", "list")
     assert (done.returncode, done.stdout) == (2, "")
     assert "does not load (SystemExit(0)); repair or uninstall plugged" in done.stderr

@@ -59,8 +59,8 @@ def test_block_diagonal_has_blocks_side_by_side(width):
 
 
 @pytest.mark.parametrize("block", range(2, 13, 2))
-def test_butterfly_is_boft(block):
-    """The pattern as PEFT builds it; parameters of the paper; dense exactly at d = b·2^(m−1)."""
+def test_butterfly_has_the_pattern_parameters_and_density_of_boft(block):
+    """The pattern is PEFT's, and the network is dense exactly if d = b·2^(m−1)."""
     for width in range(1, 129):
         for depth in range(1, 9):
             if width % block or (width // block) % 2 ** (depth - 1):
@@ -86,7 +86,7 @@ def test_radix_two_butterfly_is_mixed_radix_of_twos(power):
     assert (sm.path_counts(net) == 1).all()
 
 
-def test_free_edges_of_the_paper_at_width_four():
+def test_free_edges_at_width_four_are_those_of_the_boft_paper():
     assert sm.block_diagonal(4, 4).free_edges == 12
     assert sm.butterfly(4, block=2).free_edges == 8
     assert sm.is_dense(sm.butterfly(4, block=2))
@@ -118,7 +118,7 @@ def test_mixed_radix_has_one_path_between_any_two_wires(radices):
 
 
 @given(st.lists(st.integers(2, 5), min_size=1, max_size=4))
-def test_mixed_radix_in_reverse_is_the_transposed_network(radices):
+def test_reversed_mixed_radix_is_the_transposed_network(radices):
     width = math.prod(radices)
     net = sm.mixed_radix(width, radices)
     assert sm.mixed_radix(width, radices, reverse=True) == net.inverse() == net[::-1]
@@ -161,7 +161,7 @@ def test_monarch_is_the_most_balanced_pair(width):
 
 
 @given(st.integers(2, 40), st.data())
-def test_random_partitions_all_wires(width, data):
+def test_every_stage_of_random_partitions_the_wires_into_blocks(width, data):
     block = data.draw(st.integers(2, width))
     depth = data.draw(st.integers(1, 4))
     net = sm.random(width, block, depth, rng=data.draw(st.integers(0, 99)))
@@ -190,7 +190,7 @@ def test_random_partitions_are_uniform():
     assert np.abs(np.array(seen) - 1000).max() < 5 * math.sqrt(3000 * 2 / 9)
 
 
-# Widths that are refused ----------------------------------------------------------------------
+# Invalid widths -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_knodel_stages_are_the_dimensions_in_turn(half, depth):
         assert {tuple(sorted(row)) for row in stage.banks[0].reads.tolist()} == numbered
 
 
-def test_small_knodel_graphs_are_a_cycle_and_the_cube():
+def test_knodel_graphs_on_6_and_8_nodes_are_a_cycle_and_the_cube():
     assert nx.is_isomorphic(nx.Graph(calls_of(sm.families.knodel(6, depth=2))), nx.cycle_graph(6))
     assert nx.is_isomorphic(nx.Graph(calls_of(sm.families.knodel(8))), nx.hypercube_graph(3))
 
@@ -65,15 +65,15 @@ def test_gossip_is_dense_with_the_fewest_calls(width):
 
 
 @pytest.mark.parametrize("width", range(5, 60))
-def test_no_call_of_gossip_is_idle(width):
-    """Without any one call the protocol is incomplete, as the number of calls is minimal."""
+def test_every_call_of_gossip_is_necessary(width):
+    """The number of calls is minimal, so omitting any call makes the protocol incomplete."""
     calls = calls_of(sm.gossip(width))
     for missing in range(0, len(calls), max(1, len(calls) // 15)):
         assert not everyone_knows_all(width, calls[:missing] + calls[missing + 1 :])
 
 
 @pytest.mark.parametrize(("width", "fewest"), [(2, 1), (3, 3), (4, 4)])
-def test_no_fewer_calls_suffice(width, fewest):
+def test_no_protocol_has_fewer_calls(width, fewest):
     pairs = list(itertools.combinations(range(width), 2))
     orders = itertools.product(pairs, repeat=fewest - 1)
     assert not any(everyone_knows_all(width, calls) for calls in orders)
@@ -110,6 +110,6 @@ def test_gossip_supports_the_widths_of_models():
         (lambda: sm.gossip(1), WidthError, "width must be at least 2; nearest is 2"),
     ],
 )
-def test_refusals(make, kind, message):
+def test_invalid_widths_and_depths_are_refused(make, kind, message):
     with pytest.raises(kind, match=message):
         make()

@@ -82,7 +82,7 @@ def test_hypercube_is_the_butterfly(power):
 
 
 @given(st.lists(st.integers(2, 6), min_size=1, max_size=3))
-def test_torus_joins_digits_one_apart(sides):
+def test_torus_joins_wires_whose_digits_differ_by_one(sides):
     width = math.prod(sides)
     digits = np.stack(np.unravel_index(np.arange(width), sides))
     pairs = []
@@ -191,7 +191,7 @@ def test_cayley_of_adjacent_transpositions_is_the_bubble_sort_graph():
     assert nx.is_bipartite(graph)
 
 
-def test_cayley_names_the_order_of_the_group():
+def test_the_error_for_a_wrong_width_names_the_order_of_the_group():
     message = "width must be 24, the order of the generated group; nearest is 24"
     for width in (23, 25):
         with pytest.raises(WidthError, match=message):
@@ -270,7 +270,7 @@ def test_graphs_that_are_not_ramanujan_are_drawn_again(monkeypatch):
 
 
 @pytest.mark.parametrize("side", range(2, 13))
-def test_margulis_shears_the_torus(side):
+def test_margulis_joins_the_points_of_the_torus_related_by_shears(side):
     points = list(itertools.product(range(side), repeat=2))
     shears = [
         lambda x, y: (x + 2 * y, y),
@@ -296,7 +296,7 @@ def test_chordal_cycle_joins_inverses(prime):
     assert sm.parse("chordal_cycle").claims(prime).parameters == net.parameters
 
 
-# Refusals -------------------------------------------------------------------------------------
+# Invalid input --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -438,6 +438,6 @@ def test_chordal_cycle_joins_inverses(prime):
         (lambda: sm.families.chordal_cycle(3), WidthError, "a prime, at least 5; nearest is 5"),
     ],
 )
-def test_refusals(make, kind, message):
+def test_invalid_arguments_are_refused(make, kind, message):
     with pytest.raises(kind, match=message):
         make()

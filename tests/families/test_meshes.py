@@ -38,12 +38,12 @@ def dimensions_moved(net, seed):
     return np.linalg.matrix_rank(np.array(moved), tol=1e-9)
 
 
-# What they are --------------------------------------------------------------------------------
+# Definitions ----------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("width", range(2, 40))
 def test_brickwall_is_a_repeated_path(width):
-    """By colouring the edges of the path, repeated and truncated."""
+    """The stages are an edge colouring of the path, repeated and truncated."""
     repeated = sm.from_graph(nx.path_graph(width), repeat=width)
     assert sm.brickwall(width) == repeated[: width if width > 2 else 1]
     assert sm.brickwall(width).parameters == math.comb(width, 2)
@@ -94,7 +94,7 @@ def test_ruler_strides_follow_the_ruler_sequence(power):
     assert width == 2 or not sm.is_dense(net[: width // 2 - 1])
 
 
-# That they cover all rotations ----------------------------------------------------------------
+# Universality ---------------------------------------------------------------------------------
 
 
 @given(st.integers(2, 9), seeds())
@@ -124,7 +124,7 @@ def test_brickwall_needs_all_its_stages_at_odd_widths():
     assert dimensions_moved(net, seed=0) == net.parameters == 8
 
 
-# Sizes and refusals ---------------------------------------------------------------------------
+# Sizes and invalid input ----------------------------------------------------------------------
 
 
 def test_wide_meshes_have_all_their_switches():
@@ -144,6 +144,6 @@ def test_wide_meshes_have_all_their_switches():
         (lambda: sm.ruler(12), "width must be 2.n, n at least 1; nearest are 8 and 16"),
     ],
 )
-def test_refusals(make, message):
+def test_invalid_arguments_are_refused(make, message):
     with pytest.raises(WidthError, match=message):
         make()

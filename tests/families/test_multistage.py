@@ -81,7 +81,7 @@ def test_baseline_is_recursive(case):
 
 
 @pytest.mark.parametrize("power", range(1, 7))
-def test_benes_counts(power):
+def test_benes_has_the_known_depth_parameters_and_symmetries(power):
     width = 2**power
     net = sm.benes(width)
     assert [stage.banks[0].radix for stage in net] == [2] * (2 * power - 1)
@@ -170,7 +170,7 @@ def switches_of(first, size):
 
 
 @pytest.mark.parametrize("width", range(2, 131))
-def test_waksman_is_as_defined(width):
+def test_waksman_agrees_with_its_recursive_definition(width):
     stages = []
     for switches in switches_of(0, width):
         pairs = sorted(switch for switch in switches if len(switch[0]) == 2)
@@ -181,7 +181,7 @@ def test_waksman_is_as_defined(width):
 
 
 @given(st.integers(2, 600))
-def test_waksman_counts(width):
+def test_waksman_has_the_known_depth_and_number_of_switches(width):
     net = sm.families.waksman(width)
     assert net.depth == 2 * math.ceil(math.log2(width)) - 1
     assert net.parameters == sum(math.ceil(math.log2(k)) for k in range(1, width + 1))
@@ -203,7 +203,7 @@ def test_waksman_omits_switches_of_benes(power):
         assert rows[0] <= rows[1]
 
 
-# Refused --------------------------------------------------------------------------------------
+# Invalid input --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

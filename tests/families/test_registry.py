@@ -139,7 +139,7 @@ def test_specs_are_never_evaluated(spec, tmp_path):
         (None, "None: a spec is a string"),
     ],
 )
-def test_bad_specs_say_what_is_wrong(spec, message):
+def test_the_error_for_an_invalid_spec_names_the_fault(spec, message):
     with pytest.raises(SpecError, match=message):
         sm.parse(spec)
 
@@ -174,7 +174,7 @@ def test_lists_and_spaces_are_accepted():
     assert sm.parse("benes()") == sm.parse("benes")
 
 
-def test_options_can_be_set():
+def test_with_options_sets_options():
     rule = sm.parse("butterfly(block=4)").with_options(depth=2)
     assert rule == sm.parse("butterfly(block=4, depth=2)")
     assert rule.with_options(depth=3).with_options(depth=2) == rule
@@ -202,7 +202,7 @@ def test_options_without_a_literal_form_are_rejected(value):
         sm.parse("shuffle(block=4)").with_options(block=value)
 
 
-def test_errors_print_plain_values():
+def test_errors_print_numpy_values_as_plain_numbers():
     with pytest.raises(WidthError, match=r"^butterfly\(width=48, block=4\): "):
         sm.butterfly(np.int64(48), block=np.int64(4))
     with pytest.raises(WidthError, match=r"^monarch\(width=48, radices=\(4, 4\)\): "):
@@ -218,13 +218,13 @@ def test_a_scalar_array_is_not_a_sequence_of_radices(make):
 
 
 @pytest.mark.parametrize("width", [3, 1000, 65_537, 100_000, 200_000, 300_000, 524_287])
-def test_the_nearest_powers_of_two_are_named(width):
+def test_the_error_names_the_nearest_powers_of_two(width):
     n = width.bit_length()
     with pytest.raises(WidthError, match=f"nearest are {2 ** (n - 1)} and {2**n}\\."):
         sm.benes(width)
 
 
-def test_a_numpy_bool_is_a_bool():
+def test_numpy_bools_are_accepted_as_options():
     assert sm.mixed_radix(6, reverse=np.True_) == sm.mixed_radix(6, reverse=True)
 
 
@@ -241,7 +241,7 @@ def test_the_catalogue_lists_every_family():
         assert getattr(sm.families, entry.name) is entry.build
 
 
-def test_a_custom_family(monkeypatch):
+def test_custom_families_are_registered_parsed_and_catalogued(monkeypatch):
     monkeypatch.setattr("structmat.families.registry._ENTRIES", {})
 
     @family("even", lambda width: None if width % 2 == 0 else "width must be even")
@@ -321,7 +321,7 @@ def test_a_notebook_cannot_replace_a_built_in_family():
     assert sm.parse("butterfly")(8) == sm.butterfly(8)
 
 
-# What is checked when a family is registered ---------------------------------------------------
+# Registration ---------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -385,7 +385,7 @@ def test_an_alias_sets_options_that_a_spec_may_override():
     assert sm.parse("gsoft(block=2, depth=3)") == sm.parse("shuffle(depth=3, block=2)")
 
 
-def test_the_alias_of_gsoft_has_the_switches_of_its_files():
+def test_the_gsoft_alias_has_the_switches_of_gsoft_files():
     theirs, ours = gsoft.network(64, 4), sm.network("gsoft(block=4)", 64)
     assert theirs == sm.Network(64, ours.stages[::-1])
 

@@ -176,7 +176,7 @@ def test_kautz_is_the_relabelled_shuffle(block, hands, depth):
         assert switches[0] == switches[1]
 
 
-# Refusals -------------------------------------------------------------------------------------
+# Invalid input --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -201,6 +201,6 @@ def test_kautz_is_the_relabelled_shuffle(block, hands, depth):
         (lambda: sm.families.kautz(8, 2, depth=0), StructmatError, "depth=0"),
     ],
 )
-def test_refusals(make, kind, message):
+def test_invalid_arguments_are_refused(make, kind, message):
     with pytest.raises(kind, match=message):
         make()

@@ -1,4 +1,4 @@
-"""A tiny model with real parts: random BERT weights, the packaged tokenizer, made-up texts."""
+"""A tiny BERT with random weights and the packaged tokenizer, and a task of generated texts."""
 
 import random
 import warnings

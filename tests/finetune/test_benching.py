@@ -34,14 +34,14 @@ def test_warm_up_rounds_are_reported(capsys):
     assert "after 3 rounds of warm-up; " in out
 
 
-def test_each_candidate_once_in_the_order_given(capsys):
+def test_each_candidate_is_measured_once_in_the_given_order(capsys):
     specs = ("monarch", "mixed_radix( largest=4 )", "monarch()")
     _, out, _ = run(capsys, *specs, *QUICK, "--against", "lora, frozen,lora", "--json")
     names = [row["name"] for row in json.loads(out)["rows"]]
     assert names == ["lora", "frozen", "monarch", "mixed_radix(largest=4)"]
 
 
-def test_the_table_states_the_conditions_and_the_plot(capsys, tmp_path):
+def test_the_output_has_the_table_the_machine_and_the_plot_path(capsys, tmp_path):
     picture = tmp_path / "steps.svg"
     code, out, err = run(capsys, "monarch", *QUICK, "--against", "frozen", "--save", str(picture))
     assert (code, err) == (0, "")
@@ -52,7 +52,7 @@ def test_the_table_states_the_conditions_and_the_plot(capsys, tmp_path):
     assert "<svg" in picture.read_text("utf-8")
 
 
-def test_missing_libraries_are_a_note_unless_requested(capsys, monkeypatch):
+def test_missing_libraries_are_noted_or_an_error_if_requested(capsys, monkeypatch):
     absent = candidates.Candidate("lora", "LoRA", lambda layer: layer, "no_such_library")
     few = {"frozen": AGAINST["frozen"], "lora": absent}
     monkeypatch.setattr(candidates, "AGAINST", few)
@@ -114,7 +114,7 @@ def test_an_unsupported_width_is_noted_below_the_table_and_not_plotted(capsys, t
     assert picture.is_file()
 
 
-def test_a_model_is_timed_on_the_batch_of_the_demo(capsys, monkeypatch, tiny_model, task):
+def test_a_model_is_timed_on_a_batch_of_the_docstring_task(capsys, monkeypatch, tiny_model, task):
     monkeypatch.setattr("structmat.finetune.docstring_task.docstring_task", lambda: task)
     quick = ("--seconds", "0", "--warmup", "2", "--json")
     code, out, _ = run(capsys, "monarch", *quick, "--model", str(tiny_model))

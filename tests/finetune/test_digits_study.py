@@ -52,7 +52,7 @@ def test_the_record_contains_exactly_the_runs(script, record):
         assert record["selected_rates"][name] == studies.best_rate(record["runs"], name, 2)
 
 
-def test_the_numbers_of_parameters_are_about_equal(script, record):
+def test_all_methods_have_about_the_same_number_of_parameters(script, record):
     for name in script.METHODS:
         body = script.METHODS[name](script.Body())
         count = sum(p.numel() for p in body.parameters() if p.requires_grad)

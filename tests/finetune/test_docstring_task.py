@@ -14,7 +14,7 @@ NAMES = re.compile(
 
 
 @pytest.mark.slow
-def test_the_docstring_task_is_balanced_and_its_parts_share_nothing(docstrings):
+def test_the_docstring_task_is_balanced_and_its_parts_are_disjoint(docstrings):
     parts = (docstrings.train, docstrings.validation, docstrings.test)
     for part, size in zip(parts, (corpus.TRAIN, corpus.VALIDATION, corpus.TEST), strict=True):
         assert Counter(e.label for e in part) == dict.fromkeys(range(6), size)
@@ -28,7 +28,7 @@ def test_no_text_names_a_library(docstrings):
     assert not [e.text for part in parts for e in part if NAMES.search(e.text)]
 
 
-def test_a_task_of_two_libraries():
+def test_a_task_can_be_restricted_to_two_libraries():
     task = docstring_task(["networkx", "numpy"])
     assert task.labels == ("networkx", "numpy")
     for part, size in (
@@ -55,7 +55,7 @@ def test_invalid_labels_are_rejected(labels, said):
         docstring_task(labels)
 
 
-def test_the_docstrings_are_the_same_every_time():
+def test_reading_docstrings_is_deterministic():
     assert list(openings("networkx")) == list(openings("networkx"))
 
 
@@ -107,7 +107,7 @@ def test_openings_are_prose_without_markup(documentation, expected):
 @pytest.mark.parametrize(
     "name", ["NumPy", "scikit-learn", "sklearn", "PyTorch", "np", "nx", "SciPy"]
 )
-def test_names_are_masked(name):
+def test_library_names_are_masked(name):
     assert masked(f"use {name}.f of {name}") == "use library.f of library"
 
 

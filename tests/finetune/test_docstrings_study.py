@@ -115,7 +115,7 @@ def test_the_comparison_of_topologies_on_the_pages_holds(study, differ):
 
 
 @pytest.mark.slow
-def test_the_task_is_the_one_of_the_command(texts, docstrings):
+def test_the_task_equals_that_of_the_command_line(texts, docstrings):
     task, _ = texts
     assert task.fingerprint == docstrings.fingerprint
 
@@ -135,7 +135,7 @@ def test_the_forgetting_data_are_not_in_the_task(texts):
     assert min(len(pair.goes_on) for pair in pairs) >= script.SHORTEST
 
 
-def test_a_target_is_reached_by_the_mean_of_the_latest_batches():
+def test_the_target_is_reached_by_the_mean_of_the_latest_batches():
     goal, few = script.TARGET, script.LATEST
     assert script.reached([goal] * few) == few
     assert script.reached([0.0] * 3 + [goal] * few) == 3 + few
@@ -143,7 +143,7 @@ def test_a_target_is_reached_by_the_mean_of_the_latest_batches():
     assert script.reached([goal - 0.01] * 20) is None
 
 
-def test_retrieval_succeeds_if_the_own_rest_is_nearest():
+def test_retrieval_succeeds_if_the_continuation_is_nearest():
     source = pretrained()
     model = source.classifier([*"ab"]).model
     pairs = [

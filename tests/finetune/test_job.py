@@ -40,7 +40,7 @@ def test_the_output_directory_contains_exactly_the_documented_files(done):
     assert json.loads((output / "results.json").read_text("utf-8")) == json.loads(json.dumps(found))
 
 
-def test_every_method_has_a_row(done, task):
+def test_every_method_has_a_row_of_results(done, task):
     found, _ = done
     assert found["complete"]
     assert [row["method"] for row in found["methods"]] == [m.name for m in METHODS]
@@ -61,7 +61,7 @@ def test_every_method_has_a_row(done, task):
     assert reference["relative_seconds"] == 1
 
 
-def test_the_counts_are_generators_and_head(done, source, task):
+def test_trainable_parameters_are_the_generators_and_the_head(done, source, task):
     found, _ = done
     head = 32 * len(task.labels) + len(task.labels)
     nets = {m.name: m.topology for m in METHODS if m.topology}
@@ -75,7 +75,7 @@ def test_the_counts_are_generators_and_head(done, source, task):
             assert row["trainable"] == head
 
 
-def test_our_oft_learns_the_same_as_pefts(source, task):
+def test_oft_learns_the_same_as_pefts_oft(source, task):
     """The same parametrization and initial values: only rounding differs."""
     losses = []
     for method in (named("oft"), named("peft-oft")):

@@ -20,7 +20,7 @@ def test_the_default_rates_are_those_of_the_record():
     assert rates(record) == {method.name: method.rate for method in METHODS}
 
 
-def test_the_record_gives_every_method_the_same_search():
+def test_every_method_has_the_same_search_in_the_record():
     record = json.loads(RECORD.read_text("utf-8"))
     assert record["grid"] == list(learning_rates.GRID)
     assert record["recipe"] == asdict(learning_rates.RECIPE)

@@ -28,7 +28,7 @@ def budget(topology):
 
 
 @pytest.mark.parametrize("method", [m for m in METHODS + MORE if m.topology], ids=lambda m: m.name)
-def test_rotations_train_about_as_much_as_lora(method):
+def test_rotations_have_about_as_many_parameters_as_lora(method):
     lora = 6 * 4 * (4 * 768 + 2 * 1920)
     if method.name == "dense-boft":  # 384 = 6·2^6: no smaller even block makes it dense
         assert budget(method.topology) == 408_960
@@ -43,7 +43,7 @@ def test_the_lists_of_methods_contain_known_methods():
         named("lor")
 
 
-def test_a_topology_of_the_table_resolves_to_its_method():
+def test_a_known_topology_resolves_to_its_named_method():
     assert rotation("butterfly( block = 8, depth=2)") is named("boft")
     own = rotation("monarch(radices=(16, 24))")
     assert (own.kind, own.name, own.topology) == (
@@ -56,7 +56,7 @@ def test_a_topology_of_the_table_resolves_to_its_method():
 
 
 @pytest.mark.parametrize("width", [*WIDTHS, 16, 48])
-def test_the_first_fifteen_stages_of_the_ruler_rotate_sixteen_neighbours(width):
+def test_fifteen_stages_of_the_ruler_cover_so16_on_groups_of_16_wires(width):
     blocks = sm.block_diagonal(width, 16)
     net = ruler_prefix(width)
     assert (net.depth, net.parameters) == (15, blocks.parameters)
@@ -70,7 +70,7 @@ def test_the_ruler_needs_an_even_width():
         ruler_prefix(15)
 
 
-def test_dora_and_hra_train_about_as_much_as_lora():
+def test_dora_and_hra_have_about_as_many_parameters_as_lora():
     lora = 6 * 4 * (4 * 768 + 2 * 1920)
     # DoRA: a rank of 3 for square layers and up, 4 for down, and a magnitude for each output.
     dora = 6 * (4 * 3 * 768 + 3 * 1920 + 4 * 1920 + 5 * 384 + 1536)
@@ -121,5 +121,5 @@ def test_given_rates_override_the_defaults():
     assert [method.rate for method in both] == [0.5, named("boft").rate]
 
 
-def test_a_method_is_a_value():
+def test_methods_with_equal_fields_are_equal():
     assert Method("a", "A", "head", 0.1) == Method("a", "A", "head", 0.1)

@@ -10,7 +10,7 @@ from structmat.errors import FileError, require
 from structmat.finetune.models import PACKAGED, block_linears, pretrained, quiet, widths
 
 
-def test_the_packaged_model_has_six_blocks_of_six_linear_layers_and_a_new_head():
+def test_the_packaged_model_has_36_target_layers_and_a_new_head():
     source = pretrained()
     classifier = source.classifier(["a", "b", "c"])
     assert (source.name, source.local) == (PACKAGED, True)
@@ -47,7 +47,7 @@ def test_models_without_padding_and_with_conv1d_layers_are_supported(tmp_path, t
     assert widths(classifier) == [32, 128]
 
 
-def test_poolers_and_heads_are_in_no_block():
+def test_poolers_are_not_target_layers():
     nn = require("torch", "finetune").nn
     blocks = nn.ModuleList([nn.Linear(2, 2)])
     model = nn.ModuleDict({"blocks": blocks, "pooler": nn.Linear(2, 2)})

@@ -11,7 +11,7 @@ from structmat.finetune import result_tables
 from structmat.finetune.methods import METHODS
 
 
-def test_new_times_go_into_the_record_and_its_page(tmp_path, monkeypatch):
+def test_new_times_are_written_to_the_record_and_the_page(tmp_path, monkeypatch):
     record, page = (
         Path(shutil.copy(path, tmp_path))
         for path in (step_times.FULL, step_times.DOCS / "finetuning.md")

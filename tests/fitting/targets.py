@@ -1,10 +1,10 @@
-"""Targets for the tests of fitting."""
+"""Random targets, distances and tolerances for the fitting tests."""
 
 import numpy as np
 
 
 def haar(width, seed=0, *, dtype=float):
-    """A Haar random orthogonal or unitary matrix."""
+    """Return a Haar random orthogonal or unitary matrix."""
     rng = np.random.default_rng(seed)
     normal = rng.standard_normal((width, width))
     if np.dtype(dtype).kind == "c":
@@ -14,12 +14,12 @@ def haar(width, seed=0, *, dtype=float):
 
 
 def distance(a, b):
-    """‖A − B‖_F."""
+    """Return ‖A − B‖_F."""
     return float(np.linalg.norm(a - b))
 
 
 def rounding(net):
-    """Return the tolerance for the error of a fit to a member.
+    """Return the tolerance for fitting a matrix that the network can represent exactly.
 
     Ten ulps of ‖R‖_F for every stage, times √r for sums of r products.
     """

@@ -20,7 +20,7 @@ DTYPES = st.sampled_from([float, complex])
 
 @given(networks(wired=False), seeds(), DTYPES, st.booleans())
 def test_the_distance_decreases_with_every_sweep_and_is_exact(net, seed, dtype, special):
-    """Also for a target that is not orthogonal, and after products are recomputed."""
+    """This includes non-orthogonal targets, and sweeps after products are recomputed."""
     rng = np.random.default_rng(seed)
     target = rng.standard_normal((net.width, net.width)).astype(dtype)
     if target.dtype.kind == "c":
@@ -43,7 +43,7 @@ def test_the_distance_decreases_with_every_sweep_and_is_exact(net, seed, dtype, 
 
 
 @given(networks(wired=False, max_depth=1), seeds())
-def test_one_stage_is_the_procrustes_problem_of_each_switch(net, seed):
+def test_one_stage_solves_the_procrustes_problem_of_each_switch(net, seed):
     target = haar(net.width, seed)
     (blocks, _), *_ = procrustes_sweeps(net, target, sm.identity_blocks(net))
     for bank, array in zip(net.banks, blocks, strict=True):
@@ -80,7 +80,7 @@ def test_no_orthogonal_matrix_is_nearer_than_the_polar_factor(radix, seed, speci
     ],
 )
 def test_a_converged_fit_is_stationary_in_every_generator(net, special):
-    """First order: the derivative by each generator of each block, by central differences."""
+    """Central differences with respect to each generator of each block vanish."""
     target = haar(net.width, 3)
     found = sm.fit(net, target, rng=0, sweeps=2000, tolerance=0, special=special)
     step = 1e-5
@@ -106,7 +106,7 @@ def test_refinement_decreases_the_distance(net, seed):
         assert now == pytest.approx(distance(stagewise.matrix_of(net, blocks), target), abs=1e-13)
 
 
-def test_refinement_is_quadratic_near_a_member():
+def test_refinement_converges_quadratically_near_an_exact_fit():
     net = sm.random(12, 4, 3, rng=0)
     blocks = sm.random_blocks(net, rng=1)
     member = stagewise.matrix_of(net, blocks)

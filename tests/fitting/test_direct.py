@@ -18,7 +18,7 @@ from structmat.linalg import factors as stagewise
 from structmat.testing import assert_orthogonal, networks, seeds
 from tests.fitting.targets import distance, haar, rounding
 
-# Members ----------------------------------------------------------------------------------------
+# Exact fits -----------------------------------------------------------------------------------
 
 SOLVABLE = [
     ("butterfly", 256),
@@ -42,7 +42,7 @@ SOLVABLE = [
 
 @pytest.mark.parametrize("special", [False, True])
 @pytest.mark.parametrize(("spec", "width"), SOLVABLE)
-def test_members_are_recovered(spec, width, special):
+def test_matrices_of_the_network_are_recovered_exactly(spec, width, special):
     net = sm.parse(spec)(width)
     member = stagewise.matrix_of(net, sm.random_blocks(net, rng=1, special=special))
     found = sm.fit(net, member, special=special)
@@ -75,7 +75,7 @@ def test_fits_are_invariant_under_relabelling():
     assert sm.fit(net, member).exact
 
 
-def test_one_switch_is_the_orthogonal_procrustes_problem():
+def test_one_switch_solves_the_orthogonal_procrustes_problem():
     net = sm.Network.of(6, [[[4, 2, 0, 1, 5, 3]]])
     target = np.random.default_rng(0).standard_normal((6, 6))
     best, _ = scipy.linalg.orthogonal_procrustes(np.eye(6), target)
@@ -97,7 +97,7 @@ def test_ruler_fits_any_target(width, dtype):
 
 
 @pytest.mark.parametrize("name", ["ruler", "brickwall", "triangle"])
-def test_wide_universal_networks(name):
+def test_wide_universal_networks_fit_any_target(name):
     net, target = sm.parse(name)(256), haar(256)
     found = sm.fit(net, target)
     assert found.exact
@@ -115,7 +115,7 @@ def test_the_middle_stage_of_the_ruler_has_the_cosines():
 @settings(max_examples=50)
 @given(st.integers(2, 12), st.sampled_from(["brickwall", "triangle"]), seeds(), st.data())
 def test_nulling_is_invariant_under_relabelling(width, name, seed, data):
-    """From either end of the path, in either order, within additional stages."""
+    """This includes inverse networks and additional stages before them."""
     net = sm.parse(name)(width)
     if data.draw(st.booleans()):
         net = net.inverse()
@@ -133,7 +133,7 @@ def test_nulling_is_invariant_under_relabelling(width, name, seed, data):
 
 @given(st.integers(3, 6), st.lists(st.integers(0, 1), min_size=2, max_size=14), seeds())
 def test_nulling_is_exact_or_not_applicable(width, parities, seed):
-    """Even and odd stages in any order, with repetitions."""
+    """The networks have even and odd stages in any order, with repetitions."""
     kinds = sm.brickwall(width, depth=2)
     net = sm.Network(width, [kinds[parity] for parity in parities])
     target = haar(width, seed)
@@ -175,7 +175,7 @@ def test_halving_is_invariant_under_relabelling():
 
 
 @pytest.mark.parametrize("net", [sm.ruler(8), sm.brickwall(7), sm.families.triangle(7)])
-def test_degenerate_targets(net):
+def test_direct_methods_are_exact_for_degenerate_targets(net):
     for target in (np.eye(net.width), -np.eye(net.width)[::-1], np.eye(net.width)[::-1]):
         for method in (cosine_sine_blocks, givens_blocks):
             blocks = method(net, target)
@@ -194,7 +194,7 @@ def test_a_universal_network_gives_the_nearest_rotation_to_any_matrix():
         assert found.error == pytest.approx(found.lower_bound, abs=1e-13)
 
 
-# Permutations, rotations ------------------------------------------------------------------------
+# Permutations and reflections -----------------------------------------------------------------
 
 
 @given(st.permutations(range(16)), st.lists(st.sampled_from([1, -1]), min_size=16, max_size=16))

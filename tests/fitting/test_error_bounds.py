@@ -1,4 +1,4 @@
-"""The lower bound never exceeds an attained error, and equals it in cases where it is known."""
+"""The lower bound never exceeds an attained error and equals the minimum where it is known."""
 
 import mpmath
 import numpy as np
@@ -18,7 +18,7 @@ EPS = np.finfo(float).eps
 
 @st.composite
 def targets(draw, width):
-    """Targets of many kinds: Haar, signed permutations, diagonal, single entries, arbitrary."""
+    """Draw a target: Haar, signed permutation, diagonal, a single entry, or arbitrary."""
     seed = draw(seeds())
     rng = np.random.default_rng(seed)
     return draw(
@@ -107,13 +107,13 @@ def test_an_error_that_attains_the_bound_is_never_below_it_by_rounding(width, dt
 
 
 @given(networks(wired=False), seeds(), st.booleans())
-def test_the_lower_bound_of_a_member_is_zero(net, seed, special):
+def test_the_lower_bound_of_an_exactly_representable_matrix_is_zero(net, seed, special):
     member = stagewise.matrix_of(net, sm.random_blocks(net, rng=seed, special=special))
     assert lower_bound(net, member, special=special) < 1e-12
 
 
 @given(networks(wired=False), seeds())
-def test_unreachable_entries_count_in_full(net, seed):
+def test_lower_bound_includes_all_unreachable_entries(net, seed):
     target = np.random.default_rng(seed).standard_normal((net.width, net.width))
     missed = np.linalg.norm(target[~sm.reach(net)]) / np.linalg.norm(target)
     assert lower_bound(net, target) >= missed - 1e-12
@@ -139,7 +139,7 @@ def test_a_bottleneck_bounds_the_rank():
     assert found.error == pytest.approx(found.lower_bound, abs=1e-12)
 
 
-def test_one_path_between_any_two_wires_leaves_rank_one():
+def test_unique_paths_bound_the_rank_of_submatrices_by_one():
     """On a butterfly, two outputs and half of the inputs meet in one wire for each half."""
     net, target = sm.butterfly(16), haar(16, 2)
     square = 0.0
@@ -167,7 +167,7 @@ def test_the_bound_accounts_for_the_determinant():
 
 
 @given(networks(wired=False))
-def test_components(net):
+def test_connected_components_agree_with_reachability(net):
     labels = connected(net)
     assert len(labels) == net.depth + 1
     for t, label in enumerate(labels):

@@ -1,4 +1,4 @@
-"""fit: its result, rejected input and interruption."""
+"""Results of `fit`, invalid input and interruption."""
 
 import sys
 from types import SimpleNamespace
@@ -39,15 +39,15 @@ def test_the_history_never_rises_and_ends_at_the_error(net, seed):
         sm.brickwall(10, depth=5),
     ],
 )
-def test_members_without_a_direct_method_are_found_by_search(net):
+def test_exact_fits_without_a_direct_method_are_found_by_search(net):
     member = stagewise.matrix_of(net, sm.random_blocks(net, rng=5))
     found = sm.fit(net, member, rng=0)
     assert not found.exact
     assert found.error <= rounding(net) / net.width**0.5
 
 
-def test_a_random_target_needs_more_parameters():
-    """For increasing numbers of stages of the ruler; only the full ruler reaches any target."""
+def test_the_error_of_a_random_target_decreases_with_the_stages():
+    """Only the complete ruler fits any target exactly."""
     target = haar(16)
     errors = [sm.fit(sm.ruler(16)[:k], target, rng=0).error for k in (4, 8, 12, 14, 15)]
     assert (np.diff(errors) < 0).all()
@@ -179,7 +179,7 @@ def test_the_best_blocks_do_not_depend_on_the_scale_of_the_target(net, seed, dty
 
 @pytest.mark.parametrize("size", [1e-299, 1e-200, 1e-30, 1e30, 1e200, 1e300])
 @pytest.mark.parametrize("dtype", [np.float32, float, complex])
-def test_extreme_sizes(size, dtype):
+def test_targets_of_extreme_norm_are_fitted_accurately(size, dtype):
     if dtype == np.float32 and not 1e-45 < size < 1e38:
         return
     for net in (sm.butterfly(8), sm.ruler(8), sm.benes(8)):
@@ -195,8 +195,8 @@ def test_extreme_sizes(size, dtype):
 
 @pytest.mark.parametrize("dtype", [np.float32, float, np.complex64])
 @pytest.mark.parametrize("net", [sm.butterfly(256), sm.butterfly(128, 64), sm.monarch(221)])
-def test_a_member_with_noise_is_not_exact(net, dtype):
-    """Noise of 100 ulps, which is 1e-5 in single precision; a member rounded to it is exact."""
+def test_an_exactly_representable_matrix_with_noise_is_not_fitted_exactly(net, dtype):
+    """The noise is 100 ulps, or 1e-5 in single precision; without it, the fit is exact."""
     blocks = sm.random_blocks(net, rng=0, dtype=np.result_type(dtype, float))
     member = stagewise.matrix_of(net, blocks)
     assert sm.fit(net, member.astype(dtype)).exact
@@ -205,14 +205,14 @@ def test_a_member_with_noise_is_not_exact(net, dtype):
     assert not sm.fit(net, noisy, starts=1, sweeps=1).exact
 
 
-def test_a_network_without_switches():
+def test_a_network_without_switches_can_be_fitted():
     found = sm.fit(sm.Network(3), haar(3))
     assert found.blocks == []
     assert found.error == pytest.approx(found.lower_bound)
     assert sm.fit(sm.Network(1), [[2.0]]).error == 0.5
 
 
-def test_wired_networks_are_fitted_as_they_are():
+def test_wired_networks_can_be_fitted():
     net = sm.families.omega(16)
     member = stagewise.matrix_of(net, sm.random_blocks(net, rng=0))
     assert distance(stagewise.matrix_of(net, sm.fit(net, member).blocks), member) <= rounding(net)

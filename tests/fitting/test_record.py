@@ -42,7 +42,7 @@ def test_the_record_contains_every_network_of_the_script(script, record):
 
 @pytest.mark.parametrize("name", ["butterfly(512, block=16, depth=1)", "ruler(512)[:1]"])
 def test_the_script_reproduces_the_record(script, record, name):
-    """For fits that converge in one sweep; longer fits depend on rounding."""
+    """These fits converge in one sweep; longer fits depend on rounding."""
     (row,) = [row for row in record["networks"] if row["network"] == name]
     again = script.fitted(eval(name, vars(sm.families) | vars(sm)), 3)  # noqa: S307
     assert again["error"] == pytest.approx(row["error"][3], abs=2e-5)
@@ -113,8 +113,8 @@ def test_the_statements_about_other_networks_hold(script, record):
             assert row["lower_bound"] == [0] * 10
 
 
-def test_the_gauge_of_six_stages_of_blocks_of_16():
-    """As stated on the page; the same formula at width 64 is quick to verify."""
+def test_redundant_parameters_of_six_butterfly_stages_follow_the_formula():
+    """The page states the number for width 512; the formula is verified at smaller widths."""
     widths = [(64, 3, 16), (32, 2, 16)]
     for width, depth, block in widths:
         found = sm.dimension(sm.butterfly(width, block, depth))

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import GraphError
 from structmat.graph.cliques import clique_partition, clique_stages
-from tests.graph.drawing import bipartite_graphs, dense_graphs, graphs, switches
+from tests.graph.graph_strategies import bipartite_graphs, dense_graphs, graphs, switches
 
 
 def hamming(radices):
@@ -116,7 +116,7 @@ def test_large_and_small_cliques_share_a_stage():
     assert [(bank.count, bank.radix) for bank in stage.banks] == [(1, 4), (1, 2)]
 
 
-def test_the_better_of_two_rules_is_used():
+def test_the_better_of_two_colouring_rules_is_used():
     # A crown read in its worst order: first fit needs a stage for each pair, saturation two.
     stages = clique_stages(8, [(0, 1), (6, 7), (1, 2), (5, 6), (2, 3), (4, 5), (3, 4), (0, 7)])
     assert len(stages) == 2

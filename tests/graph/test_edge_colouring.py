@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import structmat as sm
 from structmat.errors import GraphError, StructmatError
-from tests.graph.drawing import bipartite_graphs, dense_graphs, graphs, switches
+from tests.graph.graph_strategies import bipartite_graphs, dense_graphs, graphs, switches
 
 
 def largest_degree(graph: nx.Graph) -> int:
@@ -42,7 +42,7 @@ def test_a_bipartite_graph_has_as_many_stages_as_its_largest_degree(graph):
 
 
 def colourable(graph: nx.Graph, colours: int) -> bool:
-    """Whether this number of colours suffices, by exhaustive search."""
+    """Return whether this number of colours suffices, by exhaustive search."""
     edges = sorted(graph.edges, key=lambda edge: -sum(graph.degree[node] for node in edge))
     chosen: list[int] = []
 
@@ -79,7 +79,7 @@ def test_a_torus_with_an_odd_side_gets_four_stages_where_possible(sides):
     assert net.depth == 4 + overfull
 
 
-def test_a_regular_graph_of_4096_nodes():
+def test_a_regular_graph_of_4096_nodes_has_as_many_stages_as_its_degree():
     graph = nx.random_regular_graph(8, 4096, seed=0)
     net = sm.from_graph(graph)
     assert_coloured(net, graph)
@@ -87,7 +87,7 @@ def test_a_regular_graph_of_4096_nodes():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_large_random_graphs(seed):
+def test_large_random_graphs_need_at_most_the_degree_plus_one_stages(seed):
     graph = nx.gnm_random_graph(60, 400 + 200 * seed, seed=seed)
     net = sm.from_graph(graph)
     assert_coloured(net, graph)
@@ -112,7 +112,7 @@ def test_a_hypercube_is_the_butterfly(dimensions):
 
 
 @pytest.mark.parametrize("width", [2, 5, 6, 9])
-def test_a_path_is_the_brick_wall(width):
+def test_a_path_is_a_brickwall(width):
     odd, even = [[[i, i + 1] for i in range(start, width - 1, 2)] for start in (0, 1)]
     bricks = [odd, even] if width > 2 else [odd]
     net = sm.from_graph(nx.path_graph(width), repeat=width)
@@ -131,7 +131,7 @@ def test_a_complete_graph_is_a_round_robin_tournament(players):
 
 
 @pytest.mark.parametrize(("sides", "stages"), [((4, 6), 4), ((8, 8), 4), ((3, 5), 5)])
-def test_a_torus(sides, stages):
+def test_a_torus_has_four_stages_or_five_if_both_sides_are_odd(sides, stages):
     torus = nx.grid_2d_graph(*sides, periodic=True)
     assert sm.from_graph(torus).depth == stages
     assert sm.is_dense(sm.from_graph(torus, repeat=sum(sides)))

@@ -76,7 +76,7 @@ def every_pattern(width: int):
         yield np.array(bits).reshape(width, width)
 
 
-# What is read back -----------------------------------------------------------------------------
+# Round trips ----------------------------------------------------------------------------------
 
 
 @given(networks(), st.booleans())
@@ -124,7 +124,7 @@ def test_numpy_labels_and_the_order_of_edges_do_not_matter():
     assert sm.from_layers(other) == net
 
 
-# What is refused, and why ----------------------------------------------------------------------
+# Invalid layers -------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])
@@ -164,7 +164,7 @@ def supports_of_rotations() -> set[bytes]:
     return found
 
 
-def test_the_patterns_of_rotations_of_three_wires_are_the_possible_ones():
+def test_patterns_of_three_wires_are_possible_exactly_if_a_rotation_has_them():
     held = supports_of_rotations()
     for pattern in every_pattern(3):
         possible = kind(refusal(drawn(pattern))) in ("stage", "unknown")
@@ -208,7 +208,7 @@ def test_columns_that_meet_once_are_reported_if_no_rows_do():
     assert "wires 0 and 1 of column 0 have wire 0 of column 1" in refusal(drawn(columns))
 
 
-def test_the_identity_plus_a_cyclic_shift():
+def test_the_identity_plus_a_cyclic_shift_is_not_quadrangular():
     for width in range(2, 8):
         shift = np.eye(width, dtype=int) + np.roll(np.eye(width, dtype=int), 1, axis=1)
         message = refusal(drawn(shift))
@@ -227,7 +227,7 @@ def test_a_quadrangular_pattern_may_be_orthogonal_without_being_a_stage():
     )
 
 
-def test_an_invalid_layer_of_a_wide_graph_is_named():
+def test_the_error_for_an_invalid_layer_names_the_layer_and_the_wires():
     blocks = np.kron(np.eye(80, dtype=int), 1 - np.eye(4, dtype=int))  # quadrangular
     late = blocks.copy()
     late[317:320, 317:320] = [[1, 1, 0], [0, 1, 1], [1, 0, 1]]
@@ -245,7 +245,7 @@ def test_long_lists_of_wires_are_truncated():
     )
 
 
-def test_four_wires_with_ten_free_edges():
+def test_no_dense_network_of_two_stages_on_four_wires_has_ten_free_edges():
     # The BOFT paper's Figure 2 counts 12 free edges of one dense factor, 8 of the butterfly and
     # 10 of another dense drawing. No two stages on 4 wires have 10 and are dense, so a drawing
     # in two layers must be incomplete.
@@ -369,7 +369,7 @@ def test_invalid_options_are_rejected(incomplete):
         sm.from_layers(sm.butterfly(4).to_networkx(), incomplete)
 
 
-def test_one_column_is_the_identity():
+def test_a_graph_of_one_column_is_the_identity_network():
     graph = nx.DiGraph()
     graph.add_nodes_from((0, i) for i in range(3))
     assert sm.from_layers(graph) == sm.Network(3)

@@ -138,7 +138,7 @@ def test_exp_is_orthogonal_at_any_size(case):
 
 
 @given(st.integers(2, 4), st.data())
-def test_cayley_is_exact_arithmetic_rounded(radix, data):
+def test_cayley_agrees_with_exact_rational_arithmetic(radix, data):
     pairs = radix * (radix - 1) // 2
     g = data.draw(st.lists(st.fractions(-2, 2, max_denominator=8), min_size=pairs, max_size=pairs))
     q = sympy.zeros(radix, radix)
@@ -186,7 +186,7 @@ def test_blocks_of_radix_two_rotate_by_the_angle(angle):
     np.testing.assert_allclose(cayley([np.tan(angle / 2)], 2), rotation, rtol=0, atol=limit)
 
 
-def test_half_precision_and_integers_are_computed_wider():
+def test_half_precision_and_integers_are_promoted():
     assert cayley(np.zeros(1, dtype=np.float16), 2).dtype == np.float32
     assert cayley([1], 2).dtype == np.float64
     assert skew(np.zeros((2, 0, 3)), 3).shape == (2, 0, 3, 3)
@@ -253,7 +253,7 @@ def test_random_blocks_are_reproducible_and_independent(net, seed):
 
 
 @given(networks(), seeds())
-def test_adjoint_blocks_are_their_own_inverse(net, seed):
+def test_taking_adjoint_blocks_twice_restores_the_blocks(net, seed):
     blocks = sm.random_blocks(net, seed, complex)
     back = sm.adjoint_blocks(net.inverse(), sm.adjoint_blocks(net, blocks))
     assert all(np.array_equal(a, b) for a, b in zip(blocks, back, strict=True))

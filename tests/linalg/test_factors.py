@@ -1,4 +1,4 @@
-"""The matrix of a network with blocks, against an entrywise product."""
+"""The factors and the matrix of a network agree with an entrywise product."""
 
 import numpy as np
 import pytest
@@ -45,7 +45,7 @@ def vectors(shape, dtype, seed):
 
 
 @given(networks(), seeds(), dtypes)
-def test_dense_is_the_product_of_the_layers(net, seed, dtype):
+def test_the_matrix_is_the_product_of_the_layers(net, seed, dtype):
     blocks = sm.random_blocks(net, seed, dtype)
     expected = np.eye(net.width, dtype=dtype)
     for b in layers(net, blocks):
@@ -56,7 +56,7 @@ def test_dense_is_the_product_of_the_layers(net, seed, dtype):
 
 
 @given(networks(), seeds(), dtypes)
-def test_factors_are_the_layers(net, seed, dtype):
+def test_the_factors_are_the_layers_and_multiply_to_the_matrix(net, seed, dtype):
     blocks = sm.random_blocks(net, seed, dtype)
     made = stagewise.factors(net, blocks)
     assert len(made) == net.depth

@@ -1,4 +1,4 @@
-"""Arithmetic modulo primes against Python's integers and flint."""
+"""Arithmetic modulo primes agrees with Python's integers and flint."""
 
 import flint
 import numpy as np
@@ -34,7 +34,7 @@ def test_products_are_exact(prime, size, seed):
     assert modular.power(x, 12_345, prime).ravel().tolist() == powers
 
 
-def test_the_largest_sums_are_exact():
+def test_sums_at_the_overflow_limit_are_exact():
     """Every half at its maximum, over more terms than width 128 needs."""
     size = 8_192
     full = np.full((2, size), MERSENNE - 1.0)
@@ -49,13 +49,13 @@ def test_remainders_are_exact(number, prime):
 
 @given(PRIMES, st.integers(0, 2**21), st.integers(-2, 2))
 def test_remainders_next_to_multiples_are_exact(prime, times, apart):
-    """Where the rounded quotient is too large by one."""
+    """Near multiples of the prime, the rounded quotient may be too large by one."""
     near = np.array([float(max(0, k * prime + apart)) for k in range(times, times + 50)])
     assert modular.reduced(near.copy(), prime).tolist() == [int(x) % prime for x in near]
 
 
 @given(PRIMES, st.integers(0, 40), st.integers(1, 40), st.integers(0, 40), st.integers(0, 999))
-def test_ranks_and_echelon_forms(prime, rows, columns, inner, seed):
+def test_ranks_and_echelon_forms_agree_with_flint(prime, rows, columns, inner, seed):
     rng = np.random.default_rng(seed)
     a = modular.product(matrix(rng, rows, inner, prime), matrix(rng, inner, columns, prime), prime)
     basis, pivots = modular.echelon(a, prime)

@@ -1,4 +1,4 @@
-"""Rotations: a network with values, against the reference implementation and dense matrices."""
+"""Rotations agree with the reference implementation and with dense matrices."""
 
 import copy
 import pickle
@@ -51,7 +51,7 @@ def test_a_rotation_has_the_matrix_of_the_reference(net, seed, dtype):
 
 
 @given(networks(wired=True, max_width=8), seeds(), st.sampled_from(DTYPES), st.integers(0, 3))
-def test_the_algebra_of_rotations_is_that_of_matrices(net, seed, dtype, times):
+def test_operations_on_rotations_agree_with_those_on_matrices(net, seed, dtype, times):
     r, s = made(net, seed, dtype), made(net, seed + 1, dtype)
     for rotation, matrix in (
         (r @ s, r.matrix() @ s.matrix()),
@@ -91,7 +91,7 @@ def test_powers_are_geodesics_of_blocks(net, seed, t, dtype):
 
 
 def block_power(block, t):
-    """By scipy's logarithm, with eigenvalues away from −1 for random blocks."""
+    """scipy's logarithm is the oracle; random blocks have no eigenvalue near −1."""
     logarithm = scipy.linalg.logm(block.astype(complex))
     found = scipy.linalg.expm(t * logarithm)
     return found if np.iscomplexobj(block) else found.real
@@ -287,7 +287,7 @@ def test_invalid_files_are_rejected(tmp_path):
     assert sm.Rotation.load(tmp_path / "new" / "r.safetensors").network == net
 
 
-def test_a_notebook_shows_its_matrix():
+def test_the_notebook_representation_shows_the_matrix():
     assert "data:image/png;base64," in made(sm.butterfly(8), 0)._repr_html_()
     assert "4 × 4 matrix" in made(sm.butterfly(4), 0, complex)._repr_html_()
     wide = sm.Rotation(sm.butterfly(2048), sm.identity_blocks(sm.butterfly(2048)))

@@ -73,7 +73,7 @@ def test_permutations_are_fused(net):
 
 
 @given(st.one_of(networks(), families(max_width=48).map(lambda case: case[0](case[1]))), seeds())
-def test_views_are_their_index_arrays(net, seed):
+def test_views_permute_like_their_index_arrays(net, seed):
     x = np.random.default_rng(seed).standard_normal((2, net.width))
     for step in schedule(net).steps:
         if isinstance(step, Gather) and step.view is not None:
@@ -100,7 +100,7 @@ def test_regular_families_need_no_index_array(spec):
 
 
 @given(networks(), st.integers(0, 50), st.sampled_from([2, 4, 8]))
-def test_costs_add_up(net, tokens, itemsize):
+def test_costs_are_the_sums_over_steps(net, tokens, itemsize):
     cost = schedule(net).cost(tokens, itemsize=itemsize)
     gathers = sum(isinstance(step, Gather) for step in schedule(net).steps)
     touched = sum(bank.reads.size for bank in net.banks)
@@ -132,7 +132,7 @@ def test_a_schedule_cannot_be_changed():
 
 
 @given(networks())
-def test_json_says_what_the_steps_do(net):
+def test_json_describes_every_step(net):
     plan = schedule(net)
     found = json.loads(json.dumps(plan.to_dict()))
     assert found["operations"] == plan.cost(1).flops
@@ -155,7 +155,7 @@ def test_only_networks_have_a_schedule():
 
 
 @pytest.mark.parametrize("tokens", [-1, 2.5, float("nan"), True])
-def test_odd_numbers_of_tokens_are_refused(tokens):
+def test_invalid_numbers_of_tokens_are_refused(tokens):
     with pytest.raises(StructmatError, match=f"tokens={tokens}"):
         schedule(sm.butterfly(4)).cost(tokens)
 
@@ -172,7 +172,7 @@ def test_a_wide_butterfly_stores_no_square_array():
     assert max(array.size for array in arrays) <= width
 
 
-def test_a_single_item_is_singular():
+def test_explanations_use_the_singular_for_one():
     plan = sm.schedule(sm.Network.of(4, [[[0, 2], [1, 3]]]))
     text = plan.explain() + sm.schedule(sm.Network.of(2, [[[0, 1]]])).explain()
     assert "2 wires, 1 stage: 1 step, 0 of them permutations" in text

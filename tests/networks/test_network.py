@@ -97,7 +97,7 @@ def test_dilating_is_a_kronecker_product(net, seed, bundle):
 
 
 @given(small, small, seeds(), seeds())
-def test_side_by_side_is_the_direct_sum(net, other, seed, other_seed):
+def test_direct_sum_places_networks_side_by_side(net, other, seed, other_seed):
     first, second = with_blocks(net, seed), with_blocks(other, other_seed)
     both = net.direct_sum(other)
     stages = [by_stage(net, first), by_stage(other, second)]
@@ -215,7 +215,7 @@ def test_labels_stay_with_their_wires(net, data):
 
 
 @given(labelled(), labelled())
-def test_labels_of_combined_networks(net, other):
+def test_combined_networks_have_combined_labels(net, other):
     numbered = sm.Network(other.width, other.stages)
     assert net.direct_sum(other).labels == net.labels + other.labels
     assert net.direct_sum(numbered).labels == (*net.labels, *range(other.width))
@@ -249,7 +249,7 @@ def test_labels_without_a_json_form_are_omitted():
 
 
 @given(st.one_of(networks(), labelled()))
-def test_everything_round_trips(net):
+def test_networks_round_trip_through_json_copy_and_pickle(net):
     text = net.to_json()
     for twin in (
         sm.Network.from_json(text),
@@ -317,12 +317,12 @@ def test_networks_are_immutable():
         (lambda: sm.Network(2).relabel([0.0, 1.0]), "integers"),
     ],
 )
-def test_bad_input_is_refused(make, message):
+def test_invalid_input_is_refused(make, message):
     with pytest.raises(StructmatError, match=message):
         make()
 
 
-def test_missing_stages_are_an_error():
+def test_invalid_indices_and_operands_raise_standard_errors():
     net = sm.Network.of(2, [[[0, 1]]])
     for which in (1, -2):
         with pytest.raises(IndexError, match=f"stage {which}: the network has 1 stage$"):
@@ -359,7 +359,7 @@ def test_missing_stages_are_an_error():
         ),
     ],
 )
-def test_bad_json_is_refused(text, message):
+def test_invalid_json_is_refused(text, message):
     with pytest.raises(FileError, match=message):
         sm.Network.from_json(text)
 
@@ -386,7 +386,7 @@ def test_json_of_impossible_networks_is_refused(width, stages, message):
 
 
 @given(networks(max_width=4, max_depth=2), st.data())
-def test_a_cut_file_is_refused(net, data):
+def test_truncated_json_is_refused(net, data):
     text = net.to_json()
     cut = data.draw(st.integers(0, len(text) - 1))
     with pytest.raises(FileError, match="not JSON"):
@@ -405,6 +405,6 @@ def test_a_cut_file_is_refused(net, data):
         ("widht", "Network has no attribute 'widht'"),
     ],
 )
-def test_a_missing_attribute_says_what_to_use(name, message):
+def test_the_error_for_a_missing_attribute_names_the_alternative(name, message):
     with pytest.raises(AttributeError, match=message):
         getattr(sm.butterfly(4), name)

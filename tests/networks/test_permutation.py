@@ -13,7 +13,7 @@ from structmat.networks import permutation
 
 
 @given(st.integers(1, 30).flatmap(lambda n: st.permutations(range(n))), st.data())
-def test_inverse_undoes(order, data):
+def test_the_inverse_undoes_a_permutation(order, data):
     p = permutation.checked(order, len(order))
     x = np.arange(len(p)) * 10
     assert np.array_equal(x[p][permutation.inverse(p)], x)

@@ -33,7 +33,7 @@ stages = networks(max_depth=1).filter(lambda net: net.depth == 1).map(lambda net
         ([[0, 1]], [[0, 1], [2, 3]], "as many wires"),
     ],
 )
-def test_bad_banks_are_refused(reads, writes, message):
+def test_invalid_banks_are_refused(reads, writes, message):
     with pytest.raises(WiringError, match=message):
         Bank(reads, writes)
 
@@ -58,19 +58,19 @@ def test_bad_banks_are_refused(reads, writes, message):
         (4, [[[0, 1]]], None, "made of Bank objects"),
     ],
 )
-def test_bad_stages_are_refused(width, banks, moves, message):
+def test_invalid_stages_are_refused(width, banks, moves, message):
     with pytest.raises(WiringError, match=message):
         Stage(width, banks, moves)
 
 
 @pytest.mark.parametrize("width", [0, -1, 2.0, float("nan"), True, "4", None])
-def test_bad_widths_are_refused(width):
+def test_invalid_widths_are_refused(width):
     with pytest.raises(StructmatError, match="width must be an integer, at least 1"):
         Stage(width)
 
 
 @pytest.mark.parametrize(("switches", "message"), [([0, 1], "a list of wires"), ([[0]], "radix 1")])
-def test_bad_switches_are_refused(switches, message):
+def test_invalid_switches_are_refused(switches, message):
     with pytest.raises(WiringError, match=message):
         Stage.of(4, switches)
 
@@ -83,7 +83,7 @@ def test_stage_of_makes_one_bank_per_radix():
 
 
 @given(stages)
-def test_counts_are_those_of_the_pattern(stage):
+def test_parameters_and_nonzeros_agree_with_the_pattern(stage):
     """Parameters are the pairs that share a switch; non-zeros are the edges of the layer."""
     edges = set()
     pairs = 0
@@ -99,7 +99,7 @@ def test_counts_are_those_of_the_pattern(stage):
 
 
 @given(stages)
-def test_passing_wires_are_the_idle_and_the_moved(stage):
+def test_passing_wires_are_the_idle_and_the_moved_wires(stage):
     start, end = stage.passing
     moved = dict(stage.moves.tolist())
     assert set(start.tolist()) == set(stage.idle.tolist()) | set(moved)

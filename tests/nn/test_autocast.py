@@ -1,4 +1,4 @@
-"""Autocast changes no precision inside a rotation, in whichever pass it is entered."""
+"""Autocast in the forward or backward pass does not reduce the precision of a rotation."""
 
 import copy
 from contextlib import nullcontext
@@ -13,9 +13,9 @@ from structmat.audit import audit
 from structmat.nn import Orthogonal
 from structmat.nn.ops import operator
 from structmat.nn.parametrizations import PARAMETRIZATIONS
-from tests.drawn_modules import layer, randomised
+from tests.random_modules import layer, randomised
 
-# Where autocast is entered: around the forward pass, around the backward passes.
+# Whether autocast is entered around the forward pass and around the backward passes.
 MODES = {"forward": (True, False), "backward": (False, True), "both": (True, True)}
 NET = sm.Network.of(8, [[[0, 1, 2], [3, 4, 5]], [[2, 3], [5, 7]], [[0, 2, 4], [1, 3, 7]]])
 DTYPE = torch.float32
@@ -26,7 +26,7 @@ def cast(enabled):
 
 
 def passes(place, forward, backward, *, twice=True):
-    """Return what a place makes, and its first and second derivatives."""
+    """Return the values of a place, and its first and second derivatives."""
     with cast(forward):
         y, inputs = place()
         with torch.no_grad():
@@ -75,7 +75,7 @@ def of_weight(base, **options):
 
 
 class Stacked(nn.Module):
-    """Experts, as transformers keeps them."""
+    """Stacked expert weights, as in transformers."""
 
     is_transposed = False
 
@@ -124,8 +124,8 @@ def test_a_rotation_keeps_its_precision_in_every_pass(place):
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("plan", ["auto", "reference"])
 @pytest.mark.parametrize("turned", ["vectors", "chunks", "weight"])
-def test_a_layer_after_the_rotation_keeps_its_precision(turned, plan, mode, monkeypatch):
-    """Whether the vectors are rotated, at once or chunk by chunk, or the layer's weight."""
+def test_fused_linear_keeps_its_precision_in_every_pass(turned, plan, mode, monkeypatch):
+    """With the vectors rotated, at once or in chunks, and with the weight rotated."""
     monkeypatch.setattr(operator, "rotates_weight", lambda *_, **__: turned == "weight")
     if turned == "chunks":
         monkeypatch.setattr(operator, "_BETWEEN", 7 * 8 * DTYPE.itemsize)
@@ -134,7 +134,7 @@ def test_a_layer_after_the_rotation_keeps_its_precision(turned, plan, mode, monk
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_powers_keep_their_precision(mode):
+def test_powers_keep_their_precision_in_every_pass(mode):
     pytest.importorskip("peft")
     from structmat.adapters.partial_rotation import PartialRotation
 
@@ -150,7 +150,7 @@ def test_powers_keep_their_precision(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_a_layer_of_peft_keeps_its_precision(mode):
+def test_a_peft_layer_keeps_its_precision_in_every_pass(mode):
     peft = pytest.importorskip("peft")
     from structmat.peft import StructmatConfig
 
@@ -166,7 +166,7 @@ def test_a_layer_of_peft_keeps_its_precision(mode):
 
 
 class InDouble(nn.Module):
-    """A rotation in float64, which autocast leaves alone: what a layer around it would see."""
+    """A rotation computed in float64, which autocast does not affect."""
 
     def __init__(self, rotation):
         super().__init__()
@@ -195,11 +195,11 @@ ACTIVATIONS = {
 
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("name", ACTIVATIONS)
-def test_only_the_layers_own_products_are_cast(name, mode):
-    """As with a rotation that autocast cannot reach.
+def test_only_the_products_of_the_base_layer_are_cast(name, mode):
+    """The result equals that with a rotation that autocast does not affect.
 
-    What the layer's own products round to bfloat16 may be parted by a rounding to float32, in few
-    draws; a rotation in bfloat16 is off in all.
+    For a few seeds, float32 rounding changes how the products of the layer round to bfloat16; a
+    rotation in bfloat16 would differ for all seeds.
     """
     make, options, shape = ACTIVATIONS[name]
     forward, backward = MODES[mode]
@@ -224,7 +224,7 @@ def test_only_the_layers_own_products_are_cast(name, mode):
     assert min(errors) < 1e-4
 
 
-def test_what_is_measured_is_measured_in_full_precision():
+def test_audits_and_interpolation_ignore_autocast():
     model = randomised(adapt(nn.Sequential(nn.Linear(32, 16)), "butterfly"), 0)
     q = model[0].rotation
     with cast(enabled=True):

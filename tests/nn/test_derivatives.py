@@ -1,7 +1,7 @@
-"""Every way in which torch differentiates a layer gives the same derivatives.
+"""All of torch's ways to differentiate a layer agree.
 
-Finite differences say what the first and second ones are; all other ways are compared with loops
-of plain `torch.autograd.grad`.
+First and second derivatives are compared with finite differences, all other ways with loops over
+`torch.autograd.grad`.
 """
 
 import math
@@ -16,7 +16,7 @@ import structmat as sm
 from structmat.nn import Orthogonal
 from structmat.nn.parametrizations import PARAMETRIZATIONS
 from structmat.nn.parametrizations.powers import power
-from tests.drawn_modules import layer
+from tests.random_modules import layer
 
 # Torch's own rules for forward mode are compiled by torch.jit.script, which it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -97,7 +97,7 @@ def directions(case, of_gradients):
     return torch.autograd.grad(sum(parts), leaves)
 
 
-def test_finite_differences_agree(case):
+def test_derivatives_agree_with_finite_differences(case):
     if case.dtype == COMPLEX and case.q.parametrization not in ("cayley", "exp"):
         return  # of torch's own operations, which the other tests go through
     leaves = case.leaves()
@@ -116,15 +116,15 @@ def check_transforms(case):
     close(jvp(case, given, along)[1], functional.jvp(case, given, along)[1])
 
 
-def test_transforms_of_torch_agree(case):
+def test_torch_func_transforms_agree(case):
     check_transforms(case)
 
 
-def test_transforms_of_many_blocks_agree(wide):
+def test_torch_func_transforms_of_many_blocks_agree(wide):
     check_transforms(wide)
 
 
-def test_jacobians_and_hessians_agree():
+def test_all_ways_to_compute_jacobians_and_hessians_agree():
     for kind in ("cayley", "exp"):  # with derivatives of their own
         case = Case(SMALL, kind, REAL, "auto")
         every, given = case.every, case.given
@@ -177,11 +177,11 @@ def check_batches(case):
     close(*(torch.autograd.grad(total, leaves) for total in sums))
 
 
-def test_batches_agree(case):
+def test_vmap_agrees_with_loops(case):
     check_batches(case)
 
 
-def test_batches_of_many_blocks_agree(wide):
+def test_vmap_of_many_blocks_agrees_with_loops(wide):
     check_batches(wide)
 
 
@@ -203,24 +203,24 @@ def check_gradients_at_a_time(case):
         close(vmap(back)(*several), wanted)
 
 
-def test_several_gradients_at_a_time_agree(case):
+def test_batched_gradients_agree_with_loops(case):
     check_gradients_at_a_time(case)
 
 
-def test_several_gradients_of_many_blocks_agree(wide):
+def test_batched_gradients_of_many_blocks_agree_with_loops(wide):
     check_gradients_at_a_time(wide)
 
 
-def test_tangents_pass_through_the_backward_pass(case):
+def test_forward_mode_through_the_backward_pass_is_correct(case):
     leaves = case.leaves()
     y = case(*leaves)
     v, t = case.like([y, y])
-    with forward_ad.dual_level():  # of what the pass begins with
+    with forward_ad.dual_level():  # a dual incoming gradient
         back = torch.autograd.grad(y, leaves, forward_ad.make_dual(v, t), retain_graph=True)
         found = tuple(forward_ad.unpack_dual(g).tangent for g in back)
     close(found, torch.autograd.grad(y, leaves, t))
     along = case.like(leaves)
-    with forward_ad.dual_level():  # and of what the layer was given
+    with forward_ad.dual_level():  # and dual inputs
         duals = [forward_ad.make_dual(a, b) for a, b in zip(leaves, along, strict=True)]
         back = torch.autograd.grad(case.loss(*duals), leaves)
         found = tuple(forward_ad.unpack_dual(g).tangent for g in back)
@@ -229,7 +229,7 @@ def test_tangents_pass_through_the_backward_pass(case):
 
 @pytest.mark.parametrize("of_layer", [False, True])
 @pytest.mark.parametrize("turned", ["vectors", "weight"])
-def test_second_derivatives_where_x_needs_none(of_layer, turned, monkeypatch):
+def test_second_derivatives_are_correct_without_a_gradient_of_x(of_layer, turned, monkeypatch):
     """Only the generators are trained, as in finetuning."""
     monkeypatch.setattr(
         "structmat.nn.ops.operator.rotates_weight", lambda *_, **__: turned == "weight"
@@ -249,7 +249,7 @@ def test_second_derivatives_where_x_needs_none(of_layer, turned, monkeypatch):
 
 @pytest.mark.parametrize("plan", ["auto", "reference"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, COMPLEX])
-def test_checkpoints_hooks_and_graphs_that_are_kept(dtype, plan):
+def test_checkpoints_hooks_and_retained_graphs_change_no_gradient(dtype, plan):
     generators = {torch.bfloat16: torch.float32}.get(dtype, dtype)
     q = layer(sm.butterfly(8, block=4), 0, dtype=generators, plan=plan)
     x = torch.randn(9, 8, dtype=dtype, requires_grad=True)
@@ -288,7 +288,7 @@ def test_checkpoints_hooks_and_graphs_that_are_kept(dtype, plan):
 
 
 @pytest.mark.parametrize("unitary", [False, True])
-def test_powers_agree(unitary):
+def test_all_ways_to_differentiate_powers_agree(unitary):
     size = 9 if unitary else 3
     source = torch.Generator().manual_seed(0)
 
@@ -305,8 +305,8 @@ def test_powers_agree(unitary):
     close(functional.jacobian(f, several[..., 0], vectorize=True), wanted[0])
 
 
-def test_operators_batch_by_themselves():
-    """Called without the layer, one of the batch after the other."""
+def test_vmap_works_on_the_bare_operators():
+    """The operators are called without the layer."""
     q = layer(sm.butterfly(8), 0)
     blocks = [b.detach() for b in q.blocks(REAL)]
     key = q._plans.key
@@ -333,7 +333,7 @@ def test_operators_batch_by_themselves():
 
 # Torch's compiler makes instances of autograd functions as it traces, which torch deprecates.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-def test_transforms_are_compiled_whole():
+def test_torch_func_transforms_compile_into_one_graph():
     case = Case(SMALL, "cayley", REAL, "auto")
     x, *generators = case.given
     ways = {
@@ -348,7 +348,7 @@ def test_transforms_are_compiled_whole():
         close(torch.compile(f, fullgraph=True, backend="eager")(), f())
 
 
-def test_a_layer_of_no_blocks_is_differentiated():
+def test_a_layer_without_blocks_is_differentiable():
     q = Orthogonal(sm.Network.of(3, []), dtype=REAL)
     x = torch.randn(2, 3, dtype=REAL)
     close(vmap(jacrev(q))(x), torch.eye(3, dtype=REAL).expand(2, 3, 3))

@@ -1,4 +1,4 @@
-"""Programs that are exported hold torch's own operations, and run without this library."""
+"""Exported programs contain only torch operations and run without this library."""
 
 import io
 import subprocess
@@ -18,7 +18,7 @@ from structmat.errors import BlockError
 from structmat.linalg.blocks import PARAMETRIZATIONS as REFERENCE
 from structmat.nn.parametrizations import exportable
 from structmat.testing import seeds
-from tests.drawn_modules import layer, randomised
+from tests.random_modules import layer, randomised
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
@@ -75,7 +75,7 @@ def drawn(name):
 
 
 def again(save, value, load):
-    """Return what a file holds after saving."""
+    """Save a value and load it again."""
     file = io.BytesIO()
     save(value, file)
     file.seek(0)
@@ -83,7 +83,7 @@ def again(save, value, load):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_an_exported_program_is_the_model_for_any_batch(name):
+def test_an_exported_program_equals_the_model_for_any_batch_size(name):
     model, x, others = drawn(name)
     batch = torch.export.Dim("batch")
     varied = {0: batch}
@@ -101,22 +101,22 @@ def test_an_exported_program_is_the_model_for_any_batch(name):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_a_traced_program_is_the_model_for_any_batch(name):
-    """Without a warning that something may not hold for other inputs."""
+def test_a_traced_program_equals_the_model_for_any_batch_size(name):
+    """Tracing gives no warning that the trace may not generalise."""
     model, x, others = drawn(name)
     traced = again(torch.jit.save, torch.jit.trace(model, x), torch.jit.load)
     for given_x in (x, others):
         torch.testing.assert_close(traced(given_x), model(given_x))
 
 
-def test_a_power_that_cannot_be_exported_is_refused():
+def test_exporting_a_scaled_adapter_is_refused():
     model = peft_model(nn.Linear(8, 8))
     model.base_model.model[0].set_scale("default", 0.5)
     with pytest.raises(BlockError, match=r"cannot be exported, .*; merge the adapter first"):
         torch.jit.trace(model, torch.ones(2, 8))
 
 
-def test_another_process_needs_no_structmat(tmp_path):
+def test_exported_programs_run_without_structmat(tmp_path):
     model, x, others = drawn("linear")
     batch = torch.export.Dim("batch")
     program = torch.export.export(model, (x,), dynamic_shapes=({0: batch},))
@@ -142,7 +142,7 @@ assert "structmat" not in sys.modules
     st.sampled_from([0.0, 0.1, 1.0, 30.0]),
     seeds(),
 )
-def test_exported_blocks_are_the_blocks(kind, radix, unitary, size, seed):
+def test_exportable_parametrizations_agree_with_the_reference(kind, radix, unitary, size, seed):
     g = size * np.random.default_rng(seed).normal(
         size=(3, radix**2 if unitary else radix * (radix - 1) // 2)
     )

@@ -1,4 +1,4 @@
-"""Models whose parameters are elsewhere, or not there yet: accelerate's offloading, and meta."""
+"""Models offloaded by accelerate, and models on the meta device."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from structmat.adapters import adapt, load_adapter, merge, save_adapter, unmerge
 from structmat.adapters.model import adapters
 from structmat.errors import FileError
 from structmat.nn import Orthogonal
-from tests.drawn_modules import layer, randomised
+from tests.random_modules import layer, randomised
 
 accelerate = pytest.importorskip("accelerate")
 CPU = torch.device("cpu")
@@ -48,7 +48,7 @@ def by_peft(net, options):
 @pytest.mark.parametrize("where", ["cpu", "disk"])
 @pytest.mark.parametrize("make", [by_adapt, by_peft])
 @pytest.mark.parametrize("name", CASES)
-def test_offloaded_models_give_the_same(name, make, where, tmp_path):
+def test_offloading_changes_no_output(name, make, where, tmp_path):
     net, x, options = drawn(name)
     model = randomised(make(net, options), 1).eval()
     expected = model(x).detach()
@@ -65,7 +65,7 @@ def test_offloaded_models_give_the_same(name, make, where, tmp_path):
 @pytest.mark.parametrize("where", ["cpu", "disk"])
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("first", ["run", "read", "unmerged"])
-def test_a_merged_model_that_is_offloaded_gives_the_same(name, where, first, tmp_path):
+def test_offloading_a_merged_model_changes_no_output(name, where, first, tmp_path):
     net, x, options = drawn(name)
     model = randomised(by_adapt(net, options), 1).eval()
     expected, weight = model(x).detach(), adapters(model)["0"].weight.detach().clone()
@@ -82,7 +82,7 @@ def test_a_merged_model_that_is_offloaded_gives_the_same(name, where, first, tmp
 
 @pytest.mark.parametrize("first", ["merged", "offloaded"])
 @pytest.mark.parametrize("name", CASES)
-def test_offloaded_layers_of_peft_are_in_every_state(name, first, tmp_path):
+def test_offloaded_peft_layers_can_be_merged_scaled_and_disabled(name, first, tmp_path):
     net, x, options = drawn(name)
     plain = net(x).detach()
     model = randomised(by_peft(net, options), 1).eval()
@@ -109,7 +109,7 @@ def offload(model, where, folder):
         accelerate.disk_offload(model, folder, CPU)
 
 
-def test_an_offloaded_adapter_is_saved_and_merged(tmp_path):
+def test_an_offloaded_adapter_can_be_saved_and_merged(tmp_path):
     net, x, options = drawn("scale")
     model = randomised(by_adapt(net, options), 1).eval()
     expected = model(x).detach()
@@ -126,7 +126,7 @@ def test_an_offloaded_adapter_is_saved_and_merged(tmp_path):
 
 @pytest.mark.parametrize("reduced", [False, True])
 @pytest.mark.parametrize("start", ["assign", "to_empty", "empty weights", "default device"])
-def test_layers_made_without_numbers_get_them_later(start, reduced):
+def test_layers_made_on_the_meta_device_can_be_filled_later(start, reduced):
     options = {"target_modules": ["0"], "reduced": reduced}
     net, x, _ = drawn("linear")
     full = randomised(by_adapt(net, options), 1)
@@ -143,7 +143,7 @@ def test_layers_made_without_numbers_get_them_later(start, reduced):
     torch.testing.assert_close(model.to("cpu")(x), full(x))
 
 
-def test_a_checkpoint_is_loaded_into_a_model_without_numbers(tmp_path):
+def test_a_checkpoint_loads_into_a_model_with_empty_weights(tmp_path):
     safetensors = pytest.importorskip("safetensors.torch")
     options = {"target_modules": ["0"], "reduced": True}
     net, x, _ = drawn("linear")
@@ -156,8 +156,8 @@ def test_a_checkpoint_is_loaded_into_a_model_without_numbers(tmp_path):
     torch.testing.assert_close(model(x), full(x))
 
 
-def test_nothing_is_kept_beside_the_state():
-    """No buffer, and no tensor among the attributes: what is needed is made where it is used."""
+def test_a_layer_has_no_buffers_or_tensor_attributes():
+    """Index tensors are made where they are used."""
     q = layer(sm.butterfly(16, block=4), 0, reduced=True)
     q(torch.ones(2, 16))
     assert not list(q.buffers())
@@ -183,7 +183,7 @@ def offloaded(net):
     ("without", "options"),
     [(emptied, {}), (offloaded, {"bias": True}), (offloaded, {"trainable": ["head"]})],
 )
-def test_what_would_be_lost_on_the_meta_device_is_not_loaded(without, options, tmp_path):
+def test_loading_values_into_meta_tensors_is_refused(without, options, tmp_path):
     def net():
         torch.manual_seed(0)
         return nn.ModuleDict({"a": nn.Linear(16, 16), "head": nn.Linear(16, 2)})
@@ -197,7 +197,7 @@ def test_what_would_be_lost_on_the_meta_device_is_not_loaded(without, options, t
 
 
 @pytest.mark.parametrize("make", [by_adapt, by_peft])
-def test_a_merged_model_moves_to_meta_and_back(make):
+def test_a_merged_model_can_move_to_meta_and_back(make):
     model = make(
         nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16)), {"target_modules": ["0", "1"]}
     )

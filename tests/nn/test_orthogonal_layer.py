@@ -1,4 +1,4 @@
-"""The layer: numpy is the oracle for values, finite differences for gradients."""
+"""The layer agrees with numpy in values and with finite differences in gradients."""
 
 import copy
 import io
@@ -15,7 +15,7 @@ from structmat.errors import BlockError, StructmatError
 from structmat.linalg import factors as stagewise
 from structmat.nn import Orthogonal
 from structmat.testing import assert_orthogonal, networks, seeds
-from tests.drawn_modules import arrays, layer, randomised
+from tests.random_modules import arrays, layer, randomised
 
 kinds = st.sampled_from(["cayley", "exp"])
 dtypes = st.sampled_from([torch.float64, torch.complex128])
@@ -23,7 +23,7 @@ EPS = np.finfo(float).eps
 
 
 @given(networks(), kinds, dtypes, seeds())
-def test_torch_equals_numpy(net, kind, dtype, seed):
+def test_the_layer_agrees_with_numpy(net, kind, dtype, seed):
     q = layer(net, seed, kind, dtype)
     r = stagewise.matrix_of(net, arrays(q))
     assert_orthogonal(q.matrix().detach().numpy(), ulps=50 * (net.depth + 1) * net.width)
@@ -35,7 +35,7 @@ def test_torch_equals_numpy(net, kind, dtype, seed):
 
 
 @given(networks(), kinds, dtypes, seeds())
-def test_the_adjoint_is_the_conjugate_transpose_and_undoes(net, kind, dtype, seed):
+def test_the_adjoint_is_the_conjugate_transpose_and_the_inverse(net, kind, dtype, seed):
     q = layer(net, seed, kind, dtype)
     x = torch.from_numpy(np.random.default_rng(seed).standard_normal((4, net.width))).to(dtype)
     tolerance = 100 * (net.depth + 1) * net.width * EPS
@@ -75,7 +75,7 @@ def test_a_network_without_stages_returns_a_copy(plan):
 
 
 @given(networks(), dtypes, seeds())
-def test_h_is_a_layer_of_the_adjoint_with_the_same_parameters(net, dtype, seed):
+def test_h_and_t_apply_the_adjoint_with_the_same_parameters(net, dtype, seed):
     q = layer(net, seed, "cayley", dtype)
     x = torch.from_numpy(np.random.default_rng(seed).standard_normal((4, net.width))).to(dtype)
     assert torch.equal(q.H(x), q.adjoint(x))
@@ -109,7 +109,7 @@ def test_gradients_equal_finite_differences(net, kind, dtype, seed, backwards):
 
 @settings(max_examples=15)
 @given(networks(max_width=5, max_depth=2), seeds())
-def test_second_derivatives(net, seed):
+def test_second_derivatives_equal_finite_differences(net, seed):
     q = layer(net, seed)
     source = torch.Generator().manual_seed(seed)
     x = torch.randn(1, net.width, dtype=torch.float64, generator=source, requires_grad=True)
@@ -117,8 +117,8 @@ def test_second_derivatives(net, seed):
 
 
 @given(networks(), seeds())
-def test_gradients_equal_those_of_a_dense_product(net, seed):
-    """Each stage as a dense matrix, multiplied by autograd: no schedule, no gathers."""
+def test_gradients_equal_those_of_a_product_of_dense_stages(net, seed):
+    """Autograd differentiates the product of dense stage matrices, without a schedule."""
     assume(net.banks)
     q = layer(net, seed)
     x = torch.randn(
@@ -179,8 +179,8 @@ def test_only_free_parameters_are_stored(net, seed):
     st.sampled_from([torch.float64, torch.float32, torch.bfloat16]),
     seeds(),
 )
-def test_every_dtype_is_as_good_as_it_can_be(net, kind, of_x, of_generators, seed):
-    """Only x and the result are rounded to the low precision, nothing on the way."""
+def test_only_inputs_and_outputs_are_rounded_to_low_precision(net, kind, of_x, of_generators, seed):
+    """All intermediate results have at least single precision."""
     q = layer(net, seed, kind, of_generators)
     exact = layer(net, seed, kind, of_generators).double()
     x = torch.randn(3, net.width, generator=torch.Generator().manual_seed(seed)).to(of_x)
@@ -193,7 +193,7 @@ def test_every_dtype_is_as_good_as_it_can_be(net, kind, of_x, of_generators, see
     assert error <= rounding * x.double().norm(dim=-1).max().clamp(min=1)
 
 
-def test_autocast_does_not_reach_inside():
+def test_autocast_does_not_affect_the_layer():
     q = layer(sm.butterfly(16), 0, dtype=torch.float32)
     x = torch.randn(4, 16)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -203,7 +203,7 @@ def test_autocast_does_not_reach_inside():
 
 
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda q: pickle.loads(pickle.dumps(q))])  # noqa: S301 (our own bytes)
-def test_copies_are_equal_and_apart(copied):
+def test_copies_are_equal_and_independent(copied):
     q = layer(sm.random(12, block=4, depth=3, rng=0), 1)
     x = torch.randn(2, 12, dtype=torch.float64)
     other = copied(q)
@@ -212,7 +212,7 @@ def test_copies_are_equal_and_apart(copied):
     assert not torch.equal(other(x), q(x))
 
 
-def test_the_state_survives_a_file():
+def test_saving_and_loading_the_state_dict_round_trips():
     net = sm.mixed_radix(12)
     q = layer(net, 3, dtype=torch.float32)
     file = io.BytesIO()
@@ -223,7 +223,7 @@ def test_the_state_survives_a_file():
     assert torch.equal(other.matrix(), q.matrix())
 
 
-def test_moving_and_casting():
+def test_a_layer_can_be_cast_and_moved_from_the_meta_device():
     net = sm.random(12, block=4, depth=2, rng=0)
     q = layer(net, 3, dtype=torch.float32)
     x = torch.randn(2, 12)
@@ -245,7 +245,7 @@ def test_a_copy_first_used_in_inference_mode_can_be_trained():
 
 
 @given(networks(), st.integers(0, 3))
-def test_any_leading_axes(net, axes):
+def test_any_leading_axes_are_accepted(net, axes):
     q = layer(net, 0)
     shape = (2, 0, 3)[:axes]
     assert q(torch.zeros(*shape, net.width, dtype=torch.float64)).shape == (*shape, net.width)
@@ -264,7 +264,7 @@ def test_dropout_keeps_orthogonality_and_support(net, seed, stages, blocks):
     assert not dropped[~sm.reach(net)].any()
 
 
-def test_dropout_of_everything_is_the_identity_in_training_only():
+def test_dropout_of_all_blocks_is_the_identity_in_training_only():
     q = layer(sm.butterfly(16), 0, dropout=(1.0, 1.0))
     x = torch.randn(3, 16, dtype=torch.float64)
     assert torch.equal(q(x), x)
@@ -285,7 +285,7 @@ def test_dropout_picks_stages_and_blocks_at_the_stated_rates():
     assert abs(gone[picked].mean() - 0.6) < 5 * (0.6 * 0.4 / gone[picked].numel()) ** 0.5
 
 
-# Bad input -----------------------------------------------------------------------------------
+# Invalid input --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

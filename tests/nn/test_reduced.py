@@ -1,4 +1,4 @@
-"""A layer with the redundant generators left out: fewer parameters, the same matrices."""
+"""A layer without redundant generators has fewer parameters and reaches the same matrices."""
 
 import copy
 
@@ -26,7 +26,7 @@ def drawn(layer, seed, scale=0.3):
 
 
 @given(networks(max_width=9), st.sampled_from(["cayley", "exp"]), seeds())
-def test_it_is_the_full_layer_with_zeros_in_place(net, blocks, seed):
+def test_a_reduced_layer_is_the_full_layer_with_redundant_generators_zero(net, blocks, seed):
     few = drawn(Orthogonal(net, parametrization=blocks, dtype=DOUBLE, reduced=True), seed)
     kept = sm.reduced(net)
     assert sum(g.numel() for g in few.generators) == kept.parameters
@@ -72,7 +72,7 @@ def test_training_reaches_a_matrix_of_the_full_layer(seed):
     assert loss().item() < 1e-12 * start  # a minimum above zero would leave a part of it
 
 
-def test_a_bank_that_keeps_all_has_a_row_for_each_switch():
+def test_generators_keep_their_shape_where_none_is_redundant():
     layer = Orthogonal(sm.butterfly(16, block=4), reduced=True)
     assert [tuple(g.shape) for g in layer.generators] == [(4, 6), (16,), (16,)]
     assert "parameters=56, parametrization='cayley', reduced=True" in repr(layer)
@@ -83,7 +83,7 @@ def test_a_bank_that_keeps_all_has_a_row_for_each_switch():
 
 
 @given(networks(max_width=7), seeds())
-def test_unitary_blocks(net, seed):
+def test_reduced_layers_support_unitary_blocks(net, seed):
     layer = Orthogonal(net, dtype=torch.complex128, reduced=True)
     drawn(layer, seed)
     assert_orthogonal(layer.matrix().detach().numpy(), ulps=100 * (net.depth + 1))
@@ -91,7 +91,7 @@ def test_unitary_blocks(net, seed):
 
 
 def rank(layer, seed):
-    """Return the rank of the derivative of R by all generators, at a point in general position."""
+    """Return the rank of the derivative of R with respect to all generators, at a random point."""
     drawn(layer, seed, scale=1.0)
     values = [g.detach().clone() for g in layer.generators]
 
@@ -108,7 +108,7 @@ def rank(layer, seed):
 
 
 class Matrix(nn.Module):
-    """A layer's matrix as what a call returns."""
+    """A module whose forward returns the matrix of a layer."""
 
     def __init__(self, layer):
         super().__init__()
@@ -120,7 +120,7 @@ class Matrix(nn.Module):
 
 @settings(max_examples=25)
 @given(networks(wired=False, max_width=5, max_depth=3), seeds(), st.booleans())
-def test_no_dimension_is_lost(net, seed, unitary):
+def test_reducing_keeps_the_dimension(net, seed, unitary):
     dtype = torch.complex128 if unitary else DOUBLE
     few, full = (Orthogonal(net, dtype=dtype, reduced=reduced) for reduced in (True, False))
     assert rank(few, seed) == rank(full, seed)
@@ -137,7 +137,7 @@ def test_no_dimension_is_lost(net, seed, unitary):
         ([[[0, 1, 2]], [[1, 2, 3]]], [(1, 3), (2,)], [(1, 9), (5,)]),  # two wires: U(2)
     ],
 )
-def test_what_two_switches_share_is_left_out_of_one_of_them(stages, real, unitary):
+def test_generators_shared_by_two_switches_are_kept_in_one_of_them(stages, real, unitary):
     net = sm.Network.of(5, stages)
     for dtype, shapes in ((DOUBLE, real), (torch.complex128, unitary)):
         few = Orthogonal(net, dtype=dtype, reduced=True)
@@ -153,7 +153,7 @@ def test_what_two_switches_share_is_left_out_of_one_of_them(stages, real, unitar
         assert torch.equal(few.matrix(), full.matrix())
 
 
-def test_it_moves_between_dtypes_and_devices():
+def test_reduced_layers_move_between_dtypes_and_devices():
     net = sm.butterfly(8, block=4)
     layer = drawn(Orthogonal(net, dtype=DOUBLE, reduced=True), 0)
     single = layer.matrix().float()
@@ -169,7 +169,7 @@ def test_it_moves_between_dtypes_and_devices():
     assert torch.equal(filled.matrix(), layer.matrix())  # index arrays are made anew
 
 
-def test_an_adapter_trains_fewer_and_is_saved_and_loaded(tmp_path):
+def test_a_reduced_adapter_has_fewer_parameters_and_can_be_saved(tmp_path):
     def model():
         torch.manual_seed(0)
         return nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 3))
@@ -190,7 +190,7 @@ def test_reduced_must_be_a_truth_value():
         Orthogonal(sm.butterfly(4), reduced="yes")
 
 
-def test_the_kept_generators_agree_with_the_arrays():
+def test_reduced_marks_the_expected_generators_as_kept():
     kept = sm.reduced(sm.butterfly(8, block=4)).kept
     assert [int(k.sum()) for k in kept] == [12, 8]
     assert np.array_equal(kept[1][0], [False, True, True, True, True, False])

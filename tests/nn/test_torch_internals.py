@@ -1,4 +1,4 @@
-"""What is kept from call to call is never stale, and never of a mode that is over."""
+"""Cached values are never stale and never come from a torch mode that has ended."""
 
 import threading
 
@@ -17,7 +17,7 @@ from structmat.adapters import adapt
 from structmat.nn import Orthogonal, parametrizations
 from structmat.nn.ops import plan_cache
 from structmat.nn.torch_internals import eager
-from tests.drawn_modules import layer, randomised
+from tests.random_modules import layer, randomised
 
 # Torch's own rules for forward mode are compiled by torch.jit.script, which it deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
@@ -31,7 +31,7 @@ def adapted(**options):
 
 
 def scaled():
-    """Return a rotation of PEFT's, at half its angles and without a stage."""
+    """Return a PartialRotation without one of its stages."""
     partial_rotation = pytest.importorskip("structmat.adapters.partial_rotation")
     rotation = randomised(partial_rotation.PartialRotation(sm.butterfly(8), dtype=torch.float64), 1)
     rotation.set_stages([0, 2])
@@ -56,7 +56,7 @@ class Watching(TorchDispatchMode):
 
 
 class Changing(TorchFunctionMode):
-    """Make tensors of a subclass wherever one is made."""
+    """Make torch.tensor return a tensor subclass."""
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
         made = func(*args, **(kwargs or {}))
@@ -113,8 +113,8 @@ PASTS = {
 
 @pytest.mark.parametrize("past", PASTS)
 @pytest.mark.parametrize("kind", LAYERS)
-def test_no_mode_leaves_anything_behind(kind, past):
-    """Neither in a layer that saw it, nor in one of the same network made afterwards."""
+def test_torch_modes_leave_no_trace_in_the_caches(kind, past):
+    """This holds for the layer used in the mode and for a later one of the same network."""
     plan_cache.cache_for.cache_clear()
     make = LAYERS[kind]
     expected = make()(X).detach()
@@ -134,8 +134,8 @@ def test_no_mode_leaves_anything_behind(kind, past):
 
 @pytest.mark.parametrize("before", [False, True])
 @pytest.mark.parametrize("kind", LAYERS)
-def test_directional_derivatives_need_no_gradients(kind, before):
-    """As in forward-gradient training; the transposed Jacobian is the oracle."""
+def test_forward_mode_works_without_gradients(kind, before):
+    """Forward-gradient training needs this; the backward pass is the oracle."""
     q = LAYERS[kind]()
     p = values(q)
 
@@ -159,8 +159,8 @@ def test_directional_derivatives_need_no_gradients(kind, before):
 
 
 @pytest.mark.parametrize("adjoint", [False, True])
-def test_a_change_while_blocks_are_computed_is_seen(adjoint, monkeypatch):
-    """As by another thread: what is kept is of the generators that it was made of."""
+def test_generators_changed_during_a_forward_pass_are_not_cached_stale(adjoint, monkeypatch):
+    """Another thread could do so; cached blocks belong to the generators they came from."""
     q = layer(sm.butterfly(8), 1)
     cayley, left = parametrizations.PARAMETRIZATIONS["cayley"], [2]
 
@@ -181,7 +181,7 @@ def test_a_change_while_blocks_are_computed_is_seen(adjoint, monkeypatch):
     torch.testing.assert_close(found, X @ (r if adjoint else r.T), rtol=1e-10, atol=1e-10)
 
 
-def test_a_power_or_stages_that_change_meanwhile_are_seen(monkeypatch):
+def test_powers_and_stages_changed_during_a_forward_pass_take_effect(monkeypatch):
     q = scaled()
     cayley = parametrizations.PARAMETRIZATIONS["cayley"]
     changes = [lambda: q.set_power(0.5), lambda: q.set_stages([1])]
@@ -199,7 +199,7 @@ def test_a_power_or_stages_that_change_meanwhile_are_seen(monkeypatch):
         torch.testing.assert_close(q(X), X @ q.matrix().T, rtol=1e-10, atol=1e-10)
 
 
-def test_a_layer_may_change_its_kind_and_dtype():
+def test_a_layer_can_change_its_dtype_after_a_call():
     q = layer(sm.butterfly(8, block=4), 1)
 
     def assign():
@@ -217,7 +217,7 @@ def test_a_layer_may_change_its_kind_and_dtype():
             torch.testing.assert_close(q(X), X @ q.matrix(torch.float64).T, rtol=1e-6, atol=1e-6)
 
 
-def test_threads_share_a_program_and_a_fork_has_its_own_lock():
+def test_threads_share_a_plan_cache_and_a_fork_has_its_own_lock():
     net = sm.butterfly(8, block=4)
     made = []
     threads = [
@@ -246,7 +246,7 @@ def test_threads_share_a_program_and_a_fork_has_its_own_lock():
     other.join()
 
 
-def test_what_is_plain():
+def test_eager_is_true_for_plain_tensors_only():
     x = torch.ones(2)
     assert eager(x, nn.Parameter(x))
     assert not eager(x.to("meta"))
@@ -272,7 +272,7 @@ def test_what_is_plain():
     ],
     ids=str,
 )
-def test_it_compiles_whole_in_every_mode_of_gradients(context, options):
+def test_layers_compile_into_one_graph_with_and_without_gradients(context, options):
     torch.compiler.reset()
     nets = sm.butterfly(8, block=4), sm.random(8, block=3, depth=2, rng=0)
     q = randomised(nn.Sequential(*(Orthogonal(net, **options) for net in nets)), 1)

@@ -1,4 +1,4 @@
-"""Weights that are orthogonal, through torch's parametrizations, against rotations in numpy."""
+"""Orthogonal weights through torch.nn.utils.parametrize agree with rotations."""
 
 import copy
 import warnings
@@ -27,7 +27,7 @@ def trained(**options):
 
 
 @given(trained(max_width=8), seeds(), st.data())
-def test_the_weight_is_columns_of_a_rotation(net, seed, data):
+def test_the_weight_consists_of_columns_of_a_rotation(net, seed, data):
     few = data.draw(st.integers(1, net.width), "few")
     wide = few < net.width and data.draw(st.booleans(), "wide")
     torch.manual_seed(seed)
@@ -49,7 +49,7 @@ def test_the_weight_is_columns_of_a_rotation(net, seed, data):
 
 @pytest.mark.parametrize("shape", [(8, 8), (8, 3), (3, 8)])
 @pytest.mark.parametrize("parametrization", ["exp", "cayley"])
-def test_gradients(shape, parametrization):
+def test_gradients_equal_finite_differences(shape, parametrization):
     layer = bare(*shape)
     orthogonal(layer, topology="butterfly", parametrization=parametrization)
     held = tuple(p.detach().requires_grad_() for p in layer.parametrizations.weight.parameters())
@@ -57,7 +57,7 @@ def test_gradients(shape, parametrization):
 
 
 @pytest.mark.parametrize("shape", [(16, 16), (16, 5), (5, 16)])
-def test_it_trains_and_stays_orthogonal(shape):
+def test_the_weight_stays_orthogonal_in_training(shape):
     torch.manual_seed(0)
     layer = orthogonal(bare(*shape), topology="butterfly(block=4)", start="identity")
     assert torch.equal(layer.weight, torch.eye(*shape, dtype=torch.float64))
@@ -85,7 +85,7 @@ def test_random_weights_follow_torchs_seed():
     assert not torch.equal(made[0], made[2])
 
 
-def test_a_matrix_can_be_assigned():
+def test_an_orthogonal_matrix_can_be_assigned():
     layer = orthogonal(bare(8, 8), topology="ruler")
     goal = torch.linalg.qr(torch.randn(8, 8, dtype=torch.float64))[0]
     goal[0] *= torch.linalg.det(goal).sign()
@@ -94,7 +94,7 @@ def test_a_matrix_can_be_assigned():
 
 
 @pytest.mark.parametrize("wide", [False, True])
-def test_columns_can_be_assigned(wide):
+def test_orthonormal_columns_can_be_assigned(wide):
     net = sm.butterfly(16, block=4)
     rotation = sm.Rotation(net, sm.random_blocks(net, 1)).power(0.3)
     goal = torch.tensor(rotation.matrix()[:, :4])
@@ -104,7 +104,7 @@ def test_columns_can_be_assigned(wide):
     torch.testing.assert_close(layer.weight, goal, rtol=0, atol=1e-2)
 
 
-def test_a_weight_that_cannot_be_reached_warns():
+def test_starting_from_an_unreachable_weight_warns():
     layer = bare(8, 8)
     with pytest.warns(UserWarning, match="relative Frobenius error of .* a deeper network"):
         orthogonal(layer, topology="butterfly", start="weight")
@@ -114,8 +114,8 @@ def test_a_weight_that_cannot_be_reached_warns():
 
 
 @given(networks(max_width=8, max_depth=3), seeds(), st.data())
-def test_columns_are_fitted_as_near_as_the_whole_matrix(net, seed, data):
-    """The error of columns never exceeds that of the start, and is what the rotation has."""
+def test_fit_columns_returns_its_error_and_never_exceeds_that_of_the_identity(net, seed, data):
+    """The returned error is that of the fitted columns."""
     few = data.draw(st.integers(1, net.width))
     target = np.linalg.qr(np.random.default_rng(seed).standard_normal((net.width, few)))[0]
     rotation, error = fit_columns(net, target, rng=seed)
@@ -145,7 +145,7 @@ def test_the_dimension_of_columns_is_the_rank_of_their_derivative(net, seed, dat
         assert found.lower == sm.dimension(net, points=2).lower
 
 
-def test_columns_of_the_stiefel_manifold():
+def test_the_dimension_of_columns_is_at_most_that_of_the_stiefel_manifold():
     whole = sm.dimension(sm.ruler(8), columns=3)
     assert (whole.lower, whole.upper) == (8 * 3 - 6, 8 * 3 - 6)
     skipped = sm.dimension(sm.butterfly(64), columns=3, largest=1)
@@ -154,7 +154,7 @@ def test_columns_of_the_stiefel_manifold():
         sm.dimension(sm.butterfly(8), columns=9)
 
 
-def test_it_is_a_parametrization_like_others(tmp_path):
+def test_orthogonal_weights_can_be_cached_saved_copied_cast_and_removed(tmp_path):
     layer = orthogonal(nn.Linear(8, 8), topology="benes")
     x = torch.randn(3, 8)
     expected = layer(x)
@@ -173,7 +173,7 @@ def test_it_is_a_parametrization_like_others(tmp_path):
     torch.testing.assert_close(layer(x.double()).float(), expected)
 
 
-def test_other_weights_of_modules():
+def test_weights_of_other_names_can_be_orthogonal():
     attention = nn.RNNCell(4, 8)
     orthogonal(attention, "weight_hh", topology="butterfly")
     torch.testing.assert_close(
@@ -196,7 +196,7 @@ def test_other_weights_of_modules():
         (lambda m: orthogonal(m, topology=sm.Network(8)), "the network has no parameters"),
     ],
 )
-def test_what_it_refuses(call, message):
+def test_invalid_arguments_are_refused(call, message):
     layer = nn.Linear(8, 8)
     before = layer.weight.clone()
     with pytest.raises(StructmatError, match=message):
@@ -205,7 +205,7 @@ def test_what_it_refuses(call, message):
     assert torch.equal(layer.weight, before)
 
 
-def test_a_rotation_goes_to_a_layer_and_back():
+def test_from_rotation_and_rotation_round_trip():
     for spec, parametrization in (("butterfly", "exp"), ("shuffle(block=4)", "cayley")):
         net = sm.parse(spec)(16)
         r = sm.Rotation(net, sm.random_blocks(net, 3))
@@ -227,7 +227,7 @@ def test_a_rotation_goes_to_a_layer_and_back():
     assert single.generators[0].dtype == torch.float32
 
 
-def test_a_layer_whose_blocks_are_not_orthogonal_is_no_rotation():
+def test_rotation_of_a_layer_with_non_orthogonal_blocks_is_refused():
     layer = Orthogonal(sm.butterfly(8), parametrization="cayley_neumann")
     with torch.no_grad():
         for g in layer.generators:

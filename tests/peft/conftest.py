@@ -1,4 +1,4 @@
-"""No test asks a hub, and what transformers deprecates in peft is theirs to settle."""
+"""Keep the tests offline and ignore deprecation warnings of transformers about PEFT."""
 
 from importlib.util import find_spec
 

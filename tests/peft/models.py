@@ -1,4 +1,4 @@
-"""Tiny models of the kinds that people finetune, with random weights, and inputs for them."""
+"""Tiny models of commonly finetuned architectures, with random weights, and their inputs."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ pytest.importorskip("peft")
 
 @dataclass(frozen=True)
 class Case:
-    """A model, what it is called with, and a layer of each kind that it has."""
+    """A model, the layers to adapt, a topology and a dtype."""
 
     name: str
     targets: Any
@@ -30,7 +30,7 @@ class Case:
 
 
 class Convolutions(nn.Module):
-    """Stride, dilation, groups, padding modes and kernels of every shape."""
+    """Convolutions with stride, dilation, groups, circular padding and non-square kernels."""
 
     def __init__(self):
         super().__init__()

@@ -1,4 +1,4 @@
-"""One process of those that train a PEFT model together: see test_distributed_peft.py.
+"""One of the processes that train a PEFT model together: see test_distributed.py.
 
 `torchrun --nproc-per-node 2 tests/peft/peft_worker.py ENGINE FOLDER`, the engine being ddp, fsdp,
 accelerate or trainer; `tuned` and `trained`, or `with_trainer`, alone are the run to compare with.

@@ -1,4 +1,4 @@
-"""Compiled first, then adapted or loaded: names, files and numbers are those of the plain model."""
+"""Adapting or loading into a compiled model gives the names, files and values of a plain one."""
 
 import copy
 
@@ -9,10 +9,10 @@ from torch import nn
 
 from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter, unmerge
 from structmat.peft import StructmatConfig
-from tests.drawn_modules import randomised
-from tests.peft.test_life import layers, same, tensors
+from tests.peft.test_lifecycle import layers, same, tensors
+from tests.random_modules import randomised
 
-# What torch itself warns of while it compiles.
+# Warnings that torch itself gives while it compiles.
 pytestmark = pytest.mark.filterwarnings(
     "ignore::DeprecationWarning", r"ignore:The \.grad attribute", "ignore:.*inference mode"
 )
@@ -86,7 +86,7 @@ def _fresh():
 
 @pytest.fixture
 def _eagerly():
-    """Compiled models run as they are, for tests of names and files."""
+    """Run compiled models eagerly, for tests of names and files."""
     with torch.compiler.set_stance("force_eager"):
         yield
 
@@ -110,7 +110,7 @@ def near(found, expected):
 @ways
 @pytest.mark.parametrize("targets", TARGETS, ids=str)
 @pytest.mark.usefixtures("_eagerly")
-def test_names_are_those_of_the_plain_model(way, targets):
+def test_a_compiled_model_has_the_parameter_names_of_the_plain_one(way, targets):
     plain, model = tuned("plain", targets), tuned(way, targets)
     near(model(inputs()), plain(inputs()))
     assert same(*(peft.get_peft_model_state_dict(m) for m in (model, plain)))
@@ -118,7 +118,7 @@ def test_names_are_those_of_the_plain_model(way, targets):
 
 
 @ways
-def test_a_compiled_model_is_adapted_as_a_plain_one(way):
+def test_adapting_and_merging_a_compiled_model_equals_the_plain_one(way):
     options, targets = {"modules_to_save": ["head"], "bias": "all"}, ["up", "down"]
     plain, model = tuned("plain", targets, **options), tuned(way, targets, **options)
     expected = plain(inputs())
@@ -139,7 +139,7 @@ def test_a_compiled_model_is_adapted_as_a_plain_one(way):
 @ways
 @others
 @pytest.mark.usefixtures("_eagerly")
-def test_a_file_of_peft_fits_however_a_model_is_compiled(way, other, tmp_path):
+def test_peft_files_load_however_the_model_is_compiled(way, other, tmp_path):
     source = tuned(way, "all-linear", modules_to_save=["head"], bias="all")
     expected = source(inputs())
     source.save_pretrained(tmp_path)
@@ -149,7 +149,7 @@ def test_a_file_of_peft_fits_however_a_model_is_compiled(way, other, tmp_path):
 
 @ways
 @pytest.mark.usefixtures("_eagerly")
-def test_adapters_of_a_compiled_model_are_combined(way, tmp_path):
+def test_weighted_adapters_of_a_compiled_model_are_saved_and_loaded(way, tmp_path):
     model = tuned(way, "all-linear", topology_pattern={"parts.down": "butterfly(block=4, depth=2)"})
     alone = model(inputs())
     model.add_adapter("other", copy.deepcopy(model.peft_config["default"]))
@@ -161,8 +161,8 @@ def test_adapters_of_a_compiled_model_are_combined(way, tmp_path):
 
 
 @pytest.mark.usefixtures("_eagerly")
-def test_a_file_with_the_names_of_a_compiled_model_is_read(tmp_path):
-    """As PEFT writes it for other methods, and as it was written before."""
+def test_files_with_orig_mod_in_their_names_load(tmp_path):
+    """PEFT writes such files for other methods."""
     source = tuned("compiled", "all-linear")
     source.save_pretrained(tmp_path)
     found = peft.utils.load_peft_weights(tmp_path, device="cpu")
@@ -179,7 +179,7 @@ def test_a_file_with_the_names_of_a_compiled_model_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("method", ["structmat", "lora"])
-def test_the_shell_of_data_parallelism_has_its_name_as_for_lora(method, tmp_path):
+def test_data_parallel_keeps_module_in_names_as_for_lora(method, tmp_path):
     chosen = {
         "structmat": lambda: StructmatConfig(topology="mixed_radix", target_modules=["up"]),
         "lora": lambda: peft.LoraConfig(target_modules=["up"], init_lora_weights=False),
@@ -205,7 +205,7 @@ SHELLS = {"in a shell": lambda model: nn.DataParallel(model)}
 
 
 @pytest.mark.parametrize("way", [*WAYS, *SHELLS])
-def test_adapt_takes_a_compiled_model(way, monkeypatch):
+def test_adapting_a_compiled_or_data_parallel_model_equals_the_plain_one(way, monkeypatch):
     monkeypatch.setattr(f"{__name__}.WAYS", WAYS | SHELLS)
     plain, model = turned("plain"), turned(way)
     expected = plain(inputs())
@@ -222,7 +222,7 @@ def test_adapt_takes_a_compiled_model(way, monkeypatch):
 @pytest.mark.usefixtures("_eagerly")
 @pytest.mark.parametrize("way", [*WAYS, *SHELLS])
 @pytest.mark.parametrize("other", ["plain", "compiled", "by region", "by layer", *SHELLS])
-def test_a_file_of_adapt_fits_however_a_model_is_compiled(way, other, tmp_path, monkeypatch):
+def test_adapter_files_load_however_the_model_is_compiled(way, other, tmp_path, monkeypatch):
     monkeypatch.setattr(f"{__name__}.WAYS", WAYS | SHELLS)
     source = turned(way)
     save_adapter(source, tmp_path)
@@ -230,7 +230,7 @@ def test_a_file_of_adapt_fits_however_a_model_is_compiled(way, other, tmp_path, 
     near(again(inputs()), source(inputs()))
 
 
-def test_a_layer_that_is_compiled_by_itself():
+def test_a_single_compiled_layer_can_be_adapted():
     layer = compiled(nn.Linear(8, 8))
     x = torch.randn(2, 8)
     plain = layer(x)

@@ -1,4 +1,4 @@
-"""The PEFT method in two processes on the CPU: the losses and the file of one process."""
+"""Training with PEFT in two CPU processes has the losses and files of training in one."""
 
 import json
 
@@ -42,7 +42,7 @@ def check_files(folder):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ["fsdp", "accelerate"])
-def test_training_is_that_of_one_process(tmp_path, engine):
+def test_training_in_two_processes_equals_training_in_one(tmp_path, engine):
     found = launched_with(engine, tmp_path)
     one = peft_worker.tuned()
     expected = torch.tensor(worker.trained(one))
@@ -58,7 +58,7 @@ def test_training_is_that_of_one_process(tmp_path, engine):
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
-def test_the_trainer_under_torchrun_is_that_of_one_process(tmp_path):
+def test_the_trainer_under_torchrun_equals_training_in_one_process(tmp_path):
     found = launched_with("trainer", tmp_path)
     (tmp_path / "alone").mkdir()
     expected = peft_worker.with_trainer(tmp_path / "alone")

@@ -1,4 +1,4 @@
-"""Experts of a mixture, as PEFT adapts them: `target_parameters` names their stacked weights."""
+"""Mixture-of-experts layers under PEFT: `target_parameters` names the stacked expert weights."""
 
 import copy
 
@@ -14,7 +14,7 @@ from structmat.linalg import factors as stagewise
 from structmat.peft import StructmatConfig
 from structmat.peft.layer import StructmatExperts
 from tests.adapters.layouts.test_experts import MODELS, NAMES, STACKS, logits, mixture, tokens
-from tests.drawn_modules import state, unchanged
+from tests.random_modules import state, unchanged
 
 TARGETS = ["experts.gate_up_proj", "experts.down_proj"]
 sides = pytest.mark.parametrize("side", ["inputs", "outputs", "both"])
@@ -37,7 +37,7 @@ def experts(model):
 @names
 @sides
 @pytest.mark.parametrize("scale", [False, True])
-def test_the_life_of_an_adapter(name, side, scale, tmp_path):
+def test_train_save_load_merge_and_unload_an_expert_adapter(name, side, scale, tmp_path):
     before = logits(mixture(name))
     start = adapted(name, side=side, scale=scale, init_weights=True)
     torch.testing.assert_close(logits(start), before, rtol=0, atol=1e-12)
@@ -72,7 +72,7 @@ def test_the_life_of_an_adapter(name, side, scale, tmp_path):
 
 
 @names
-def test_the_weights_are_those_of_dense_matrices_expert_by_expert(name):
+def test_the_weight_of_each_expert_equals_the_dense_product(name):
     model = adapted(name, side="both", scale=True)
     for part in NAMES:
         layer = experts(model)._modules[part]
@@ -106,8 +106,8 @@ def test_the_weights_are_those_of_dense_matrices_expert_by_expert(name):
 
 @names
 @pytest.mark.parametrize("way", ["eager", "batched_mm", "grouped_mm"])
-def test_it_does_what_adapt_does(name, way):
-    """Values and gradients, in whichever way the model runs its experts."""
+def test_values_and_gradients_equal_those_of_adapt(name, way):
+    """With every experts implementation of the model."""
     model = peft.get_peft_model(
         mixture(name, way, torch.float32), config(scale=True, init_weights=False)
     )
@@ -139,7 +139,7 @@ def by_kind(name):
     return "gate_up" in name, "scale" in name, name[-1]
 
 
-def test_layers_and_experts_together_and_their_mean(tmp_path):
+def test_layers_and_experts_can_be_adapted_and_averaged_together(tmp_path):
     targets = {"target_modules": ["q_proj", "o_proj"]}
     model = adapted("mixtral", **targets)
     assert len(model.base_model.adapted()) == 4
@@ -155,7 +155,7 @@ def test_layers_and_experts_together_and_their_mean(tmp_path):
     assert set(again.peft_config["default"].target_parameters) == set(STACKS)
 
 
-def test_only_the_experts_of_some_layers():
+def test_layers_to_transform_selects_the_experts_of_some_layers():
     model = mixture("mixtral")
     assert adapted("mixtral", layers_to_transform=0).base_model.adapted()
     before = state(model)
@@ -173,7 +173,7 @@ def test_only_the_experts_of_some_layers():
         ({"topology": "block_diagonal(block=16)"}, WidthError, "experts.down_proj reads 24 inputs"),
     ],
 )
-def test_what_cannot_be_leaves_the_model_alone(options, error, said):
+def test_refused_targets_and_topologies_leave_the_model_unchanged(options, error, said):
     model = mixture("mixtral")
     before = state(model)
     with pytest.raises(error, match=said):
@@ -182,7 +182,7 @@ def test_what_cannot_be_leaves_the_model_alone(options, error, said):
     assert not any(isinstance(m, StructmatExperts) for m in model.modules())
 
 
-def test_names_are_a_list_and_each_sample_an_adapter_is_refused():
+def test_target_parameters_as_a_string_and_mixed_batches_are_refused():
     with pytest.raises(StructmatError, match="it must be a list of names"):
         StructmatConfig(target_parameters="experts.down_proj")
     model = adapted("mixtral")
@@ -190,7 +190,7 @@ def test_names_are_a_list_and_each_sample_an_adapter_is_refused():
         model(tokens(), adapter_names=["default", "__base__"])
 
 
-def test_powers_and_a_state_of_a_merged_model():
+def test_scaling_expert_adapters_and_loading_a_state_into_merged_experts():
     model = adapted("gpt_oss", side="both", scale=True)
     expected, held = logits(model), copy.deepcopy(model.state_dict())
     for layer in model.base_model.adapted().values():
@@ -203,7 +203,7 @@ def test_powers_and_a_state_of_a_merged_model():
     assert torch.equal(logits(model), expected)
 
 
-def test_biases_of_experts_are_left_alone_or_refused(tmp_path):
+def test_expert_biases_are_not_trained_or_refused(tmp_path):
     model = adapted("gpt_oss", bias="all")
     trained = {n for n, p in model.named_parameters() if p.requires_grad and "structmat" not in n}
     assert trained

@@ -1,4 +1,4 @@
-"""Kinds of layers beyond linear ones, as PEFT adapts them."""
+"""Embeddings, convolutions and quantised layers adapted by PEFT."""
 
 import copy
 import importlib.util
@@ -14,7 +14,7 @@ peft = pytest.importorskip("peft")
 
 
 class Mixed(nn.Module):
-    """Indices through an embedding and convolutions of one and three dimensions."""
+    """An embedding followed by a one- and a three-dimensional convolution."""
 
     def __init__(self):
         super().__init__()
@@ -45,7 +45,7 @@ def adapted(**options):
 @pytest.mark.parametrize("field", ["receptive", "channels"])
 @pytest.mark.parametrize("side", ["inputs", "outputs", "both"])
 @pytest.mark.parametrize("scale", [False, True])
-def test_the_life_of_an_adapter(side, scale, field, tmp_path):
+def test_train_save_load_merge_and_unload_an_adapter(side, scale, field, tmp_path):
     base, options = plain(), {"side": side, "scale": scale, "field": field}
     expected = base(IDS)
     torch.testing.assert_close(adapted(**options)(IDS), expected, rtol=0, atol=1e-12)
@@ -75,7 +75,7 @@ def test_the_life_of_an_adapter(side, scale, field, tmp_path):
     torch.testing.assert_close(model.merge_and_unload()(IDS), unmerged, rtol=0, atol=1e-12)
 
 
-def test_rotations_of_an_embedding_follow_each_other():
+def test_two_active_adapters_of_an_embedding_can_be_merged():
     model = adapted(target_modules=["table"], init_weights=False, side="both")
     options = {"topology": "butterfly", "target_modules": ["table"], "init_weights": False}
     model.add_adapter("other", StructmatConfig(**options, scale=True))
@@ -85,7 +85,7 @@ def test_rotations_of_an_embedding_follow_each_other():
     torch.testing.assert_close(model(IDS), unmerged, rtol=0, atol=1e-12)
 
 
-def test_a_field_that_is_none_is_refused():
+def test_unknown_fields_are_refused():
     with pytest.raises(StructmatError, match="field='pixels'"):
         StructmatConfig(field="pixels")
 
@@ -132,7 +132,7 @@ INSTALLED = [
 @pytest.mark.skipif(not INSTALLED, reason="no library that quantises is installed")
 @pytest.mark.parametrize("make", INSTALLED or [None])
 @pytest.mark.parametrize("side", ["inputs", "outputs", "both"])
-def test_quantised_layers(make, side, tmp_path):
+def test_quantised_layers_are_adapted_saved_loaded_and_merged(make, side, tmp_path):
     def model():
         torch.manual_seed(0)
         return nn.Sequential(make(nn.Linear(64, 64)))

@@ -1,4 +1,4 @@
-"""An adapter for each sample, however the model lays out its activations."""
+"""One adapter for each sample, for different activation layouts."""
 
 import peft
 import pytest
@@ -39,8 +39,8 @@ def opt():
 
 
 @pytest.mark.parametrize("samples", [1, 3, 4, 6])
-def test_tokens_that_a_model_joins_with_samples_keep_their_adapter(samples):
-    """The MLP of OPT sees tokens only; also where there are as many tokens as samples."""
+def test_flattened_tokens_use_the_adapter_of_their_sample(samples):
+    """The MLP of OPT flattens samples and tokens; one case has as many tokens as samples."""
     model = with_two(opt())
     ids = torch.randint(5, 60, (samples, 4), generator=torch.Generator().manual_seed(1))
     names = (NAMES * 2)[:samples]
@@ -63,7 +63,7 @@ def test_tokens_that_a_model_joins_with_samples_keep_their_adapter(samples):
     ],
     ids=["greedy", "beams", "beams in a configuration", "several returned"],
 )
-def test_generation_repeats_samples(settings):
+def test_generated_samples_and_beams_use_the_adapter_of_their_sample(settings):
     model = with_two(opt())
     ids = torch.randint(5, 60, (3, 4), generator=torch.Generator().manual_seed(1))
     options = {"attention_mask": torch.ones_like(ids), "max_new_tokens": 4, "do_sample": False}
@@ -78,7 +78,7 @@ def test_generation_repeats_samples(settings):
 
 
 class Positions(nn.Module):
-    """What is the same for all samples is looked up once."""
+    """A model whose position embeddings are looked up once for all samples."""
 
     def __init__(self):
         super().__init__()
@@ -88,7 +88,7 @@ class Positions(nn.Module):
         return self.tokens(ids) + self.places(torch.arange(ids.shape[1])[None])
 
 
-def test_what_all_samples_share_is_adapted_for_each():
+def test_activations_shared_by_all_samples_are_adapted_for_each():
     model = with_two(Positions(), target_modules=["tokens", "places"])
     ids = torch.randint(9, (3, 5), generator=torch.Generator().manual_seed(1))
     alone = one_by_one(model, lambda: model(ids))
@@ -115,7 +115,7 @@ class Arranged(nn.Module):
         lambda x: x.reshape(-1, 16)[:7],
     ],
 )
-def test_activations_that_are_arranged_otherwise_are_refused(arrange):
+def test_unsupported_activation_layouts_are_refused(arrange):
     model = with_two(Arranged(arrange), target_modules=["layer"])
     x = torch.randn(3, 5, 16, dtype=torch.float64)
     with pytest.raises(StructmatError, match=r"adapter_names: layer is called with \d+ rows for 3"):
@@ -124,7 +124,7 @@ def test_activations_that_are_arranged_otherwise_are_refused(arrange):
     assert not any(m._forward_pre_hooks or m._forward_hooks for m in model.modules())
 
 
-def test_merged_and_disabled_is_the_model_for_every_sample():
+def test_disabled_adapters_ignore_adapter_names():
     model = with_two(Positions(), target_modules=["tokens", "places"])
     ids = torch.randint(9, (3, 5), generator=torch.Generator().manual_seed(1))
     with model.disable_adapter():

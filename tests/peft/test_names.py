@@ -1,4 +1,4 @@
-"""Names that people misspell: PEFT passes over them, and so do we, but not in silence."""
+"""Misspelt names: those that PEFT ignores cause a warning, invalid adapter names an error."""
 
 import copy
 import warnings
@@ -10,9 +10,9 @@ from torch import nn
 
 from structmat.errors import StructmatError
 from structmat.peft import StructmatConfig
-from tests.drawn_modules import state, unchanged
 from tests.peft.models import Case
-from tests.peft.test_life import adapted, config, layers
+from tests.peft.test_lifecycle import adapted, config, layers
+from tests.random_modules import state, unchanged
 
 CASE = Case("perceptron", r"layers\.\d", "mixed_radix")
 
@@ -56,7 +56,7 @@ LISTS = [
 
 
 @pytest.mark.parametrize(("options", "said"), LISTS)
-def test_a_wrong_name_beside_a_right_one_is_said(options, said):
+def test_names_that_match_nothing_are_reported_in_a_warning(options, said):
     made = StructmatConfig(topology="mixed_radix", **options)
     with pytest.warns(UserWarning, match=f"{said}.*; it is ignored$"):
         model = peft.get_peft_model(net(), made)
@@ -66,7 +66,7 @@ def test_a_wrong_name_beside_a_right_one_is_said(options, said):
 
 
 @pytest.mark.parametrize(("options", "said"), LISTS)
-def test_as_an_error_it_leaves_the_model_alone(options, said):
+def test_if_that_warning_is_an_error_the_model_is_unchanged(options, said):
     """Warnings are errors here, unless a test catches them."""
     model = net()
     before = state(model)
@@ -76,7 +76,7 @@ def test_as_an_error_it_leaves_the_model_alone(options, said):
     assert not hasattr(model, "peft_config")
 
 
-def test_right_names_say_nothing(tmp_path):
+def test_matching_names_cause_no_warning(tmp_path):
     for options, _ in LISTS:
         names = options["target_modules"]
         peft.get_peft_model(
@@ -91,7 +91,7 @@ def test_right_names_say_nothing(tmp_path):
     peft.PeftModel.from_pretrained(net(), tmp_path)  # who loads it did not write it
 
 
-def test_names_of_adapters_must_be_there():
+def test_unknown_adapter_names_are_refused():
     model = adapted(CASE)
     before = copy.deepcopy(model.state_dict())
     for ask in (
@@ -114,7 +114,7 @@ BAD += ["base_layer", "modules_to_save", "generators", "structmat_inputs", "laye
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_names_that_cannot_be_kept_are_refused(name):
+def test_invalid_adapter_names_are_refused(name):
     model = CASE.model()
     before = state(model)
     with pytest.raises(StructmatError, match=f"^adapter {name!r}: .*; choose another one$"):
@@ -130,10 +130,10 @@ def test_names_that_cannot_be_kept_are_refused(name):
     assert list(tuned.peft_config) == ["default"]
 
 
-# What is no name, but is written as one -------------------------------------------------------
+# Other settings -------------------------------------------------------------------------------
 
 
-def test_what_a_configuration_says_is_what_is_read_back(tmp_path):
+def test_a_configuration_round_trips_through_json_and_dict(tmp_path):
     for made in (
         StructmatConfig(),
         StructmatConfig(
@@ -151,7 +151,7 @@ def test_what_a_configuration_says_is_what_is_read_back(tmp_path):
         assert StructmatConfig(**made.to_dict()) == made
 
 
-def test_one_number_for_dropout_is_refused_with_what_to_write():
+def test_a_single_dropout_number_is_refused_with_the_correct_form():
     with pytest.raises(StructmatError, match=r"dropout=0\.1: it must be two .*\(1, 0\.1\) drops"):
         StructmatConfig(dropout=0.1)
     assert StructmatConfig(dropout=(1, 0.1)).dropout == (1.0, 0.1)

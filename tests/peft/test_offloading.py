@@ -1,4 +1,4 @@
-"""Adapters of PEFT in a model of which a part is on disk."""
+"""PEFT adapters in a model that is partly offloaded to disk."""
 
 import peft
 import pytest
@@ -7,7 +7,7 @@ import transformers
 
 from structmat.nn.orthogonal_layer import PLANS
 from structmat.peft import StructmatConfig
-from tests.drawn_modules import randomised
+from tests.random_modules import randomised
 
 PLACES = {"model": "disk", "lm_head": "cpu"}
 
@@ -25,10 +25,10 @@ def llama():
     ).eval()
 
 
-# Of torch, as transformers fills in tensors that have no numbers.
+# torch warns when transformers fills in meta tensors.
 @pytest.mark.filterwarnings("ignore:.*copying from a non-meta parameter:UserWarning")
 @pytest.mark.parametrize("options", [{}, {"side": "both", "scale": True, "reduced": True}])
-def test_an_adapter_is_loaded_into_a_model_on_disk(tmp_path, monkeypatch, options):
+def test_an_adapter_loads_into_a_model_offloaded_to_disk(tmp_path, monkeypatch, options):
     monkeypatch.chdir(tmp_path)  # PEFT writes new files, by relative names
     llama().save_pretrained("base")
     config = StructmatConfig(topology="monarch", target_modules=["q_proj", "up_proj"], **options)
@@ -51,7 +51,7 @@ def test_an_adapter_is_loaded_into_a_model_on_disk(tmp_path, monkeypatch, option
 
 
 @pytest.mark.parametrize("plan", PLANS)
-def test_the_plan_is_kept_in_the_configuration(tmp_path, plan):
+def test_the_plan_is_saved_with_the_configuration(tmp_path, plan):
     config = StructmatConfig(topology="monarch", target_modules=["0"], plan=plan)
     model = peft.get_peft_model(torch.nn.Sequential(torch.nn.Linear(8, 4)), config)
     assert model.base_model.model[0].structmat_inputs["default"].plan == plan

@@ -1,4 +1,4 @@
-"""Adapters to a power, and between adapters: rotations all the way."""
+"""Scaled adapters are powers of rotations, and weighted adapters are geodesic means."""
 
 import copy
 
@@ -15,9 +15,9 @@ from structmat.linalg import factors as stagewise
 from structmat.nn.parametrizations import powers
 from structmat.peft import StructmatConfig
 from structmat.testing import networks, seeds
-from tests.drawn_modules import randomised, state, unchanged
 from tests.peft.models import CASES, Case
-from tests.peft.test_life import adapted, config, kinds_of, layers, near
+from tests.peft.test_lifecycle import adapted, config, kinds_of, layers, near
+from tests.random_modules import randomised, state, unchanged
 
 KINDS = ["cayley", "exp", "givens", "householder"]
 EPS = np.finfo(float).eps
@@ -60,7 +60,7 @@ def plain_blocks(turn):
 
 
 @pytest.mark.parametrize("case", CASES, ids=kinds_of)
-def test_powers_run_from_the_model_to_the_adapter(case):
+def test_scales_from_0_to_1_lead_from_the_plain_to_the_adapted_model(case):
     model = adapted(case, side="both", scale=True)
     whole = case.call(model)
     for layer in layers(model).values():
@@ -76,7 +76,7 @@ def test_powers_run_from_the_model_to_the_adapter(case):
     assert not torch.allclose(part, whole, atol=1e-3)
 
 
-def test_scales_multiply_and_divide_and_are_those_of_active_adapters():
+def test_scale_layer_and_unscale_layer_change_active_adapters_only():
     model = adapted(PERCEPTRON)
     model.add_adapter("other", config(PERCEPTRON, init_weights=False))
     for layer in layers(model).values():
@@ -93,8 +93,8 @@ def test_scales_multiply_and_divide_and_are_those_of_active_adapters():
             layer.set_scale("default", float("nan"))
 
 
-def test_a_new_scale_counts_at_once_in_decoding_too():
-    """There, blocks are kept between calls while the generators stay."""
+def test_a_new_scale_takes_effect_without_gradients():
+    """Without gradients, blocks are cached while the generators are unchanged."""
     model = adapted(PERCEPTRON, side="both")
     with torch.no_grad():
         for alpha in (1.0, 0.5, 1.0, 0.0):
@@ -120,7 +120,7 @@ def test_gradients_flow_through_powers(net, seed, alpha):
     assert torch.autograd.gradcheck(run, tuple(trained.values()))
 
 
-# Between adapters -----------------------------------------------------------------------------
+# Weighted adapters ----------------------------------------------------------------------------
 
 
 def with_two(case, **options):
@@ -146,7 +146,7 @@ def matrices(model, name):
 
 @pytest.mark.parametrize("blocks", KINDS)
 @pytest.mark.parametrize("weights", [[0.5, 0.5], [0.2, 0.8], [0.7, 0.6]])
-def test_the_mean_is_geodesic_by_block_and_orthogonal(blocks, weights):
+def test_the_mean_of_adapters_is_geodesic_in_each_block_and_orthogonal(blocks, weights):
     model = with_two(PERCEPTRON, side="both", scale=True, parametrization=blocks)
     model.add_weighted_adapter(["default", "other"], weights, "mean")
     both = zip(*(matrices(model, n) for n in ("default", "other", "mean")), strict=True)
@@ -165,7 +165,7 @@ def test_the_mean_is_geodesic_by_block_and_orthogonal(blocks, weights):
 
 
 @pytest.mark.parametrize("case", CASES, ids=kinds_of)
-def test_ends_of_the_path_are_the_adapters(case):
+def test_weights_1_0_and_0_1_give_the_adapters_themselves(case):
     model = with_two(case, reduced=True)
     for name, weights in (("default", [1, 0]), ("other", [0, 1])):
         model.add_weighted_adapter(["default", "other"], weights, f"like_{name}")
@@ -177,7 +177,7 @@ def test_ends_of_the_path_are_the_adapters(case):
 
 
 @pytest.mark.parametrize("weight", [0.3, 1.0, 0.0, -1.0, -0.4])
-def test_one_adapter_of_weight_w_is_that_adapter_scaled(weight):
+def test_a_single_weighted_adapter_is_the_scaled_adapter(weight):
     model = adapted(PERCEPTRON, scale=True)
     model.add_weighted_adapter(["default"], [weight], "part")
     for layer in layers(model).values():
@@ -190,7 +190,7 @@ def test_one_adapter_of_weight_w_is_that_adapter_scaled(weight):
 @pytest.mark.parametrize(
     "weights", [[1, -1], [-0.5, 0.2], [-0.3, -0.6], [0, 0], [0, -1], [2, -0.5]]
 )
-def test_a_negative_weight_is_that_of_the_inverse_rotation(weights):
+def test_a_negative_weight_inverts_the_rotation(weights):
     """Rotations of the plane commute, so the mean is the product of their powers."""
     case = Case("perceptron", r"layers\.\d", "butterfly(block=2, depth=1)", torch.float64)
     model = with_two(case)
@@ -202,7 +202,7 @@ def test_a_negative_weight_is_that_of_the_inverse_rotation(weights):
             torch.testing.assert_close(found, expected, rtol=0, atol=1e-11)
 
 
-def test_layers_of_one_adapter_only_are_means_with_the_identity(tmp_path):
+def test_layers_of_only_one_adapter_are_averaged_with_the_identity(tmp_path):
     case = Case("perceptron", r"layers\.[01]", "mixed_radix", torch.float64)
     model = adapted(case)
     model.add_adapter("other", config(case, target_modules=[r"layers.1", "layers.2"]))
@@ -234,7 +234,7 @@ def test_layers_of_one_adapter_only_are_means_with_the_identity(tmp_path):
         (["default", "other"], [1, 1], "mean", {"combination_type": "svd"}, "geodesic means only"),
     ],
 )
-def test_what_has_no_mean_is_refused(names, weights, new, options, said):
+def test_invalid_weighted_adapters_are_refused(names, weights, new, options, said):
     model = with_two(PERCEPTRON)
     model.add_adapter("wide", config(PERCEPTRON, topology="brickwall(depth=2)"))
     before = state(model)
@@ -244,7 +244,7 @@ def test_what_has_no_mean_is_refused(names, weights, new, options, said):
     assert list(model.peft_config) == ["default", "other", "wide"]
 
 
-def test_heads_have_no_mean():
+def test_averaging_adapters_with_modules_to_save_is_refused():
     case = Case("bert", ["query"], "shuffle(block=8)")
     model = adapted(case, modules_to_save=["classifier"])
     with pytest.raises(StructmatError, match="modules_to_save, which are not rotations"):

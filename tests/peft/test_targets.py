@@ -1,4 +1,4 @@
-"""Which layers are adapted, by which networks; and how many parameters that is."""
+"""Selection of layers, their networks and the number of trainable parameters."""
 
 import peft
 import pytest
@@ -9,9 +9,9 @@ import structmat as sm
 from structmat.peft import Counts, StructmatConfig, counts
 from structmat.peft.summaries import HEADING
 from tests.adapters.test_paper_counts import deberta_v3_base
-from tests.drawn_modules import randomised
 from tests.peft.models import MODELS, Case
-from tests.peft.test_life import adapted, config, layers
+from tests.peft.test_lifecycle import adapted, config, layers
+from tests.random_modules import randomised
 
 BERT = Case("bert", "all-linear", "shuffle(block=8)")
 
@@ -23,20 +23,20 @@ def chosen(name, **options):
 
 
 @pytest.mark.parametrize("targets", [None, "all-linear"])
-def test_all_linear_is_all_but_the_output_head(targets):
+def test_all_linear_excludes_the_output_head(targets):
     found = chosen("llama", target_modules=targets)
     assert len(found) == 14
     assert not any("lm_head" in name or "embed" in name for name in found)
 
 
-def test_a_second_adapter_finds_the_same_linear_layers():
+def test_all_linear_selects_the_same_layers_for_a_second_adapter():
     model = adapted(BERT)
     model.add_adapter("other", config(BERT, topology="mixed_radix"))
     assert all(set(m.structmat_power) == {"default", "other"} for m in layers(model).values())
 
 
 @pytest.mark.parametrize("targets", ["all-linear", r".*(query|classifier\..*)"])
-def test_modules_that_another_adapter_trains_whole_are_left_alone(targets):
+def test_modules_to_save_of_another_adapter_are_not_adapted(targets):
     model = adapted(BERT, modules_to_save=["classifier"])
     model.add_adapter("other", config(BERT, topology="mixed_radix", target_modules=targets))
     assert not any("classifier" in name for name in layers(model))
@@ -52,7 +52,7 @@ def test_modules_that_another_adapter_trains_whole_are_left_alone(targets):
         (["query", "value"], r".*layer\.0.*", 2),
     ],
 )
-def test_names_are_those_of_every_peft_method(targets, excluded, count):
+def test_target_modules_selects_the_same_layers_as_for_lora(targets, excluded, count):
     ours = chosen("bert", target_modules=targets, exclude_modules=excluded)
     assert len(ours) == count
     lora = peft.LoraConfig(target_modules=targets, exclude_modules=excluded)
@@ -63,8 +63,8 @@ def test_names_are_those_of_every_peft_method(targets, excluded, count):
 @pytest.mark.parametrize("targets", ["all-linear", ["q_proj", "up_proj"], r".*(q|up)_proj"])
 @pytest.mark.parametrize("wanted", [1, [1], [0, 1], []])
 @pytest.mark.parametrize("pattern", [None, "layers", ["blocks", "layers"]])
-def test_layers_to_transform_holds_however_layers_are_targeted(targets, wanted, pattern):
-    """PEFT heeds it for lists only."""
+def test_layers_to_transform_applies_to_every_form_of_target_modules(targets, wanted, pattern):
+    """PEFT itself applies it to lists only."""
     every = chosen("llama", target_modules=targets)
     found = chosen(
         "llama", target_modules=targets, layers_to_transform=wanted, layers_pattern=pattern
@@ -73,13 +73,13 @@ def test_layers_to_transform_holds_however_layers_are_targeted(targets, wanted, 
     assert found == {name for name in every if int(name.split(".")[2]) in numbers}
 
 
-def test_layers_of_a_list_at_the_top_have_indices_too():
+def test_layers_to_transform_applies_to_a_top_level_list():
     model = nn.ModuleDict({"h": nn.ModuleList([nn.Linear(8, 8), nn.Linear(8, 8)])})
     made = StructmatConfig(topology="butterfly", layers_to_transform=[1])
     assert set(layers(peft.get_peft_model(model, made).base_model.model)) == {"h.1"}
 
 
-def test_each_module_pattern_has_its_topology_and_the_first_counts(tmp_path):
+def test_the_first_matching_topology_pattern_applies(tmp_path):
     patterns = {
         "intermediate.dense": "monarch",
         r"layer\.0\..*": "block_diagonal(block=4)",
@@ -89,7 +89,7 @@ def test_each_module_pattern_has_its_topology_and_the_first_counts(tmp_path):
     model = adapted(case, topology_pattern=patterns)
     model.save_pretrained(tmp_path)
     again = peft.PeftModel.from_pretrained(case.model(), tmp_path)
-    for made in (model, again):  # JSON sorts its keys, and the order must not go with it
+    for made in (model, again):  # JSON sorts its keys, but the order must be kept
         nets = {n.split("encoder.")[-1]: m for n, m in layers(made).items()}
         found = {n: m.structmat_inputs["default"].network for n, m in nets.items()}
         assert found["layer.0.intermediate.dense"] == sm.monarch(32)
@@ -99,7 +99,7 @@ def test_each_module_pattern_has_its_topology_and_the_first_counts(tmp_path):
     assert torch.equal(case.call(again), case.call(model))
 
 
-def test_a_network_itself_is_a_topology(tmp_path):
+def test_a_network_can_be_given_as_topology(tmp_path):
     net = sm.random(32, 5, 3, rng=1)
     case = Case("bert", ["query"], "unused")
     model = adapted(case, topology=net)
@@ -115,7 +115,7 @@ def test_wired_networks_are_straightened():
     assert all(m.structmat_inputs["default"].network.is_straight for m in layers(model).values())
 
 
-def test_rotations_keep_groups_of_channels_apart():
+def test_rotations_do_not_mix_groups_of_channels():
     model = nn.Sequential(nn.Conv2d(4, 12, 1, groups=2))
     made = StructmatConfig(topology="mixed_radix", side="both", target_modules=["0"])
     randomised(peft.get_peft_model(model, made), 0)
@@ -139,7 +139,7 @@ def deberta():
     ("spec", "depth", "block", "reported"),
     [("block_diagonal(block=16)", 1, 16, "0.79M"), ("butterfly(block=8, depth=2)", 2, 8, "0.75M")],
 )
-def test_counts_are_those_of_the_paper_and_of_peft(spec, depth, block, reported):
+def test_parameter_counts_equal_those_of_the_paper_and_of_peft(spec, depth, block, reported):
     model = peft.get_peft_model(deberta(), StructmatConfig(topology=spec, scale=True))
     found = counts(model)
     inputs = 12 * (5 * 768 + 3072)
@@ -154,7 +154,7 @@ def test_counts_are_those_of_the_paper_and_of_peft(spec, depth, block, reported)
     assert counts(model).paper == found.paper + outputs == model.get_nb_trainable_parameters()[0]
 
 
-def test_pefts_boft_counts_as_we_say():
+def test_parameter_counts_equal_those_of_pefts_oft():
     theirs = peft.get_peft_model(
         BERT.model(), peft.OFTConfig(target_modules=["query"], oft_block_size=8, bias="none")
     )
@@ -164,7 +164,7 @@ def test_pefts_boft_counts_as_we_say():
     assert counts(ours).paper == theirs.get_nb_trainable_parameters()[0]
 
 
-def test_both_counts_are_shown(tmp_path, capsys):
+def test_both_parameter_counts_are_printed_and_in_the_model_card(tmp_path, capsys):
     model = adapted(BERT, scale=True)
     model.add_adapter("other", config(BERT, topology="mixed_radix"))
     model.print_trainable_parameters()
@@ -187,7 +187,7 @@ def test_both_counts_are_shown(tmp_path, capsys):
     assert counts(model, "nobody") == Counts(0, 0, 0)
 
 
-def test_other_methods_print_and_write_what_they_did(tmp_path, capsys):
+def test_output_of_other_methods_is_unchanged(tmp_path, capsys):
     model = peft.get_peft_model(BERT.model(), peft.LoraConfig(target_modules=["query"]))
     model.print_trainable_parameters()
     assert capsys.readouterr().out.count("\n") == 1

@@ -1,4 +1,4 @@
-"""In the company of diffusers, whose weights of adapters are powers of rotations here."""
+"""Use with diffusers, whose adapter weights become powers of rotations."""
 
 import copy
 
@@ -56,7 +56,7 @@ def layers(model):
     return {n: m for n, m in model.named_modules() if hasattr(m, "structmat_power")}
 
 
-def test_weights_of_adapters_are_powers():
+def test_adapter_weights_are_powers_of_rotations():
     model, start = adapted(), sample(unet())
     assert layers(model)
     model.set_adapters(["one", "two"], weights=[0.5, 0.25])
@@ -75,7 +75,7 @@ def test_weights_of_adapters_are_powers():
     assert not torch.allclose(mixed, start, atol=1e-2)
 
 
-def test_weights_by_block():
+def test_adapter_weights_can_differ_between_unet_blocks():
     model = adapted()
     model.set_adapters(["one"], weights=[{"down": 1.0, "mid": 0.5, "up": 0.25}])
     wanted = {"mid_block": 0.5, "up_blocks": 0.25, "down_blocks": 1.0}
@@ -85,7 +85,7 @@ def test_weights_by_block():
         assert layer.structmat_power["one"] == wanted[name.split(".")[0]], name
 
 
-def test_the_scale_of_one_call_is_a_power_and_goes_again():
+def test_the_scale_of_a_single_call_is_a_power_and_is_reset():
     model = adapted()
     model.set_adapters("one")
     whole = sample(model)
@@ -99,7 +99,7 @@ def test_the_scale_of_one_call_is_a_power_and_goes_again():
     assert not torch.allclose(half, whole, atol=1e-2)
 
 
-def test_switching_fusing_and_deleting():
+def test_adapters_can_be_disabled_fused_deleted_and_unloaded():
     model, start = adapted(), sample(unet())
     model.set_adapters("one")
     one = sample(model)
@@ -118,7 +118,7 @@ def test_switching_fusing_and_deleting():
     assert torch.equal(sample(model), start)
 
 
-def test_saved_by_peft_and_loaded_into_a_model_of_diffusers(tmp_path):
+def test_an_adapter_saved_by_peft_loads_into_a_diffusers_model(tmp_path):
     model = peft.get_peft_model(unet(), config())
     expected = sample(model)
     model.save_pretrained(tmp_path)
@@ -133,7 +133,7 @@ def test_saved_by_peft_and_loaded_into_a_model_of_diffusers(tmp_path):
     torch.testing.assert_close(sample(merged), expected, rtol=1e-4, atol=1e-5)
 
 
-def test_a_path_and_stages():
+def test_path_and_keep_stages_work_on_a_diffusers_model():
     model, start = adapted(), sample(unet())
     model.set_adapters("one")
     end = sample(model)

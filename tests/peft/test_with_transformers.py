@@ -1,4 +1,4 @@
-"""In the company of transformers, its Trainer, and torch.compile."""
+"""Use with transformers, its Trainer and torch.compile."""
 
 import copy
 import pickle
@@ -9,9 +9,9 @@ import torch
 from torch import nn
 
 from structmat.errors import FileError
-from tests.drawn_modules import randomised
 from tests.peft.models import CASES, Case, inputs, transformers
-from tests.peft.test_life import adapted, config, kinds_of, layers, near, same, tensors
+from tests.peft.test_lifecycle import adapted, config, kinds_of, layers, near, same, tensors
+from tests.random_modules import randomised
 
 BERT = Case("bert", ["query", "dense"], "shuffle(block=8)")
 GPT2 = Case("gpt2", ["c_attn", "c_fc"], "butterfly(block=4, depth=2)")
@@ -21,7 +21,7 @@ TRANSFORMERS = [c for c in CASES if c.name not in ("perceptron", "convolutions")
 # PEFT's, whenever a second adapter comes to a model without a PeftModel around it.
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute")
 @pytest.mark.parametrize("case", TRANSFORMERS, ids=kinds_of)
-def test_a_model_takes_adapters_itself(case, tmp_path):
+def test_transformers_models_add_load_and_save_adapters_themselves(case, tmp_path):
     source = adapted(case, side="both", scale=True)
     source.save_pretrained(tmp_path / "peft")
     expected = case.call(source)
@@ -43,14 +43,14 @@ def test_a_model_takes_adapters_itself(case, tmp_path):
     near(case, case.call(again), expected, ulps=20)
 
 
-def test_a_model_that_an_adapter_does_not_fit_does_not_take_it():
+def test_an_adapter_that_does_not_fit_is_refused():
     model = BERT.model()
     with pytest.raises(ValueError, match="reads 32 inputs"):
         model.add_adapter(config(BERT, topology="shuffle(block=24)"))
     assert not layers(model)
 
 
-def test_adapters_without_configuration_are_found_by_their_tensors(tmp_path):
+def test_inject_adapter_selects_layers_by_the_tensors_of_a_state_dict(tmp_path):
     source = adapted(BERT)
     found = peft.get_peft_model_state_dict(source)
     found = {k.removeprefix("base_model.model."): v for k, v in found.items()}
@@ -109,7 +109,7 @@ def learned(model):
     return {n: v for n, v in tensors(model).items() if "structmat" in n or "modules_to_save" in n}
 
 
-def test_a_trainer_resumes_and_keeps_the_best(tmp_path):
+def test_the_trainer_resumes_and_keeps_the_best_checkpoint(tmp_path):
     whole = trainer(tmp_path / "whole")
     whole.train()
     assert not same(learned(whole.model), learned(trainer(tmp_path / "new").model))
@@ -133,7 +133,7 @@ def test_a_trainer_resumes_and_keeps_the_best(tmp_path):
 
 
 @pytest.mark.parametrize("reentrant", [False, True])
-def test_a_trainer_that_checkpoints_activations_learns_the_same(tmp_path, reentrant):
+def test_the_trainer_learns_the_same_with_activation_checkpointing(tmp_path, reentrant):
     plain = trainer(tmp_path / "plain")
     plain.train()
     settings = {"activation_checkpointing_kwargs": {"use_reentrant": reentrant}}
@@ -147,7 +147,7 @@ def test_a_trainer_that_checkpoints_activations_learns_the_same(tmp_path, reentr
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
-def test_a_trainer_that_compiles_learns_the_same_and_saves_plain_names(tmp_path):
+def test_the_trainer_learns_the_same_with_torch_compile_and_saves_plain_names(tmp_path):
     torch.compiler.reset()
     settings = {"torch_compile": True, "torch_compile_backend": "aot_eager"}
     models = [
@@ -203,7 +203,7 @@ BOTH = {"side": "both", "scale": True}
     [(CASES[0], {}), (CASES[1], BOTH), (GPT2, BOTH)],
     ids=["perceptron", "convolutions", "gpt2"],
 )
-def test_compiled_models_give_the_same_values_and_gradients(case, options):
+def test_compiled_models_have_the_same_values_and_gradients(case, options):
     torch.compiler.reset()
     model = adapted(case, **options)
     compiled = torch.compile(model, backend="aot_eager", fullgraph=True)
@@ -227,7 +227,7 @@ def test_compiled_models_give_the_same_values_and_gradients(case, options):
 
 
 @pytest.mark.parametrize("case", [BERT, GPT2], ids=kinds_of)
-def test_autocast_runs_the_layers_and_not_the_rotations(case):
+def test_outputs_and_gradients_are_close_under_autocast(case):
     model = adapted(case, side="both", scale=True)
     expected = case.call(model)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -237,14 +237,14 @@ def test_autocast_runs_the_layers_and_not_the_rotations(case):
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
-def test_half_precision_keeps_its_generators_in_single():
+def test_generators_of_bfloat16_models_are_float32():
     for low in (False, True):
         model = peft.get_peft_model(BERT.model().bfloat16(), config(BERT), low_cpu_mem_usage=low)
         assert {p.dtype for p in model.parameters() if p.requires_grad} == {torch.float32}
         assert {p.is_meta for p in model.parameters() if p.requires_grad} == {low}
 
 
-def test_generation_with_an_adapter_for_each_sample_and_beam():
+def test_beam_search_works_with_an_adapter_for_each_sample():
     model = adapted(GPT2)
     model.add_adapter("other", config(GPT2, init_weights=False))
     model.eval()
@@ -259,14 +259,14 @@ def test_generation_with_an_adapter_for_each_sample_and_beam():
 
 
 @pytest.mark.parametrize("case", [GPT2, Case("llama", "all-linear", "monarch")], ids=kinds_of)
-def test_embeddings_may_be_given_in_place_of_tokens(case):
+def test_inputs_embeds_can_be_given_instead_of_tokens(case):
     model = adapted(case, side="both")
     ids = inputs(case.name)["input_ids"]
     embedded = model.get_input_embeddings()(ids)
     near(case, model(inputs_embeds=embedded)[0], case.call(model), ulps=20)
 
 
-def test_models_are_copied_and_pickled_with_their_adapters():
+def test_copied_and_pickled_models_keep_their_merged_adapters():
     model = adapted(BERT, side="both")
     expected = BERT.call(model)
     model.merge_adapter()
@@ -276,7 +276,7 @@ def test_models_are_copied_and_pickled_with_their_adapters():
         assert again.base_model.model is not model.base_model.model
 
 
-def test_a_merged_model_takes_the_state_of_an_unmerged_one():
+def test_a_merged_model_can_load_the_state_of_an_unmerged_one():
     model = adapted(BERT)
     state, expected = tensors(model), BERT.call(model)
     model.merge_adapter()
@@ -284,7 +284,7 @@ def test_a_merged_model_takes_the_state_of_an_unmerged_one():
     near(BERT, BERT.call(model), expected, ulps=20)
 
 
-def test_layer_status_is_what_peft_shows():
+def test_model_status_lists_all_adapters():
     model = adapted(BERT, side="both", scale=True)
     model.add_adapter("other", config(BERT))
     status = model.get_model_status()

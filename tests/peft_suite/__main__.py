@@ -1,6 +1,6 @@
-"""Run PEFT's own tests with our method beside PEFT's OFT; see the README of tests.
+"""Run PEFT's own tests with our method and with PEFT's OFT; see tests/README.md.
 
-The tests are those of the PEFT that is installed, from its sdist on the package index.
+The tests are taken from the sdist of the installed PEFT version, on the package index.
 """
 
 import argparse

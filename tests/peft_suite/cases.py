@@ -1,4 +1,4 @@
-"""Test cases of PEFT for its OFT and LoRA, translated into cases for another method."""
+"""Translate PEFT's test cases for OFT and LoRA into cases for another method."""
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
@@ -10,7 +10,7 @@ from peft.tuners.oft import OFTLayer
 
 from structmat.peft import StructmatConfig, StructmatLayer, StructmatModel
 
-# What all three methods mean the same by.
+# Options with the same meaning in all three methods.
 COMMON = {
     "base_model_name_or_path",
     "exclude_modules",
@@ -35,7 +35,7 @@ SIZES = {
     "use_cayley_neumann",
     "num_cayley_neumann_terms",
 }
-# Of a configuration's instance, but not given by a user.
+# Fields of a configuration that are not set by the user.
 FILLED_IN = {"auto_mapping", "peft_type", "peft_version", "runtime_config"}
 
 # Where a test names no target modules: about those that PEFT's methods have by default. Without
@@ -72,18 +72,18 @@ MAIN = ("cayley", "exp_both")
 
 @dataclasses.dataclass
 class Small(StructmatConfig):
-    """Our configuration, for tests that give nothing but target modules of any width."""
+    """Our configuration with a topology for any width."""
 
     topology: Any = "deal(block=2)"
 
 
 class OwnOptionError(Exception):
-    """An option that only the method has for which a case was written."""
+    """An option without a counterpart in another method."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """What stands in for another method in a test."""
+    """The classes that replace those of another method in a test."""
 
     name: str
     config: type[Any]
@@ -127,7 +127,7 @@ def options(given: Mapping[str, Any], method: Method) -> dict[str, Any]:
 
 
 def set_option(config: StructmatConfig, name: str, value: Any) -> None:
-    """Set an option of our configuration, where a test gives dropout as one number.
+    """Set an option of our configuration; accept a single number for dropout.
 
     Examples
     --------
@@ -154,7 +154,7 @@ def given(config: Any) -> dict[str, Any]:
 
 
 def kinds(value: Any) -> Iterator[str]:
-    """Yield which methods the configurations in a test's parameter are of."""
+    """Yield the method of each configuration in a parameter of a test."""
     if isinstance(value, Mapping):
         value = tuple(value.values())
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""Whether our method passes wherever the reference does, but for the listed differences."""
+"""Check that our method passes where the reference does, except for listed differences."""
 
 import re
 import tomllib
@@ -12,7 +12,7 @@ LISTED = Path(__file__).with_name("differences.toml")
 
 @dataclass(frozen=True)
 class Result:
-    """What came out of a test, and the last line of why."""
+    """The outcome of a test, and the first line of the reason."""
 
     outcome: str  # "passed", "failed" or "skipped"
     why: str = ""
@@ -20,7 +20,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Difference:
-    """Tests that our method is not meant to pass, and the reason."""
+    """Tests that our method is not intended to pass, and the reason."""
 
     tests: str  # the name of a test; * stands for any text
     reason: str
@@ -50,7 +50,7 @@ def reference_of(name: str) -> str:
 
 @dataclass
 class Comparison:
-    """The results of all tests, beside each other.
+    """The results of all tests with both methods.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ def compare(
 
 
 def summary(comparison: Comparison, reference: Mapping[str, Result]) -> str:
-    """Return the comparison as text: a line for each file, and all that is not as it should be."""
+    """Return the comparison as text: a line per file, the differences and unexpected results."""
     outcomes = ("passed", "failed", "skipped")
     lines = [f"{'':36s}  reference (OFT)       structmat", f"{'':36s}" + "  pass fail skip" * 2]
     total: Counter[tuple[str, str]] = Counter()

@@ -1,4 +1,4 @@
-"""What stands in for the data sets of PEFT's tests."""
+"""A stand-in for the data sets of PEFT's tests."""
 
 from typing import Any
 

@@ -1,7 +1,7 @@
-"""Tiny random models under the names by which PEFT's tests ask the Hub for pretrained ones.
+"""Tiny random models under the names of the pretrained models that PEFT's tests load.
 
-They are written in the layout of the Hub's own cache, so that no function has to be replaced for a
-test to find them offline.
+They are written in the layout of the Hub cache, so tests find them offline without replacing any
+function.
 """
 
 import json
@@ -31,7 +31,7 @@ TEXT = {
 
 
 def _text(kind: str, architecture: str, **options: Any) -> Callable[[], Any]:
-    """Return what makes a model of text: its configuration's class, its own and what differs."""
+    """Return a function that makes a text model of this architecture."""
 
     def make() -> Any:
         config = getattr(transformers, f"{kind}Config")(**{**TEXT, **options})

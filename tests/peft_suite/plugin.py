@@ -1,6 +1,6 @@
-"""A pytest plugin that turns PEFT's tests into tests of one method; see the README of tests.
+"""A pytest plugin that runs PEFT's tests with one method; see tests/README.md.
 
-The environment says which: `PEFT_SUITE_METHOD` is "oft", the reference, or "structmat".
+`PEFT_SUITE_METHOD` in the environment is "oft", the reference, or "structmat".
 """
 
 import contextlib
@@ -66,7 +66,7 @@ def _every_layer(module: str) -> bool:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Translate the rows of a test as they are asked for."""
+    """Translate the rows of a test when it is parametrized."""
     parametrize = metafunc.parametrize
 
     def translating(argnames: Any, argvalues: Any, *args: Any, ids: Any = None, **kw: Any) -> None:
@@ -135,12 +135,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[Any]) -> No
     items[:] = [item for item in items if item not in gone]
 
 
-# Bodies ---------------------------------------------------------------------------------------
+# Test bodies ----------------------------------------------------------------------------------
 
 
 @pytest.fixture(autouse=True)
 def _stand_ins(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let a test that makes its configurations itself make those of the method."""
+    """Replace the configuration classes in a test by those of the method."""
     _used.clear()
     # Unseeded, whether a test passes at the edge of rounding depends on those before it.
     torch.manual_seed(0)
@@ -168,7 +168,7 @@ def _says_method(item: Any) -> bool:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: Any, call: Any) -> Any:
-    """Note whether a test is about the method at all."""
+    """Record whether a test concerns the method at all."""
     report = yield
     if call.excinfo is not None and call.excinfo.errisinstance(cases.OwnOptionError):
         report.outcome = "skipped"
@@ -179,7 +179,7 @@ def pytest_runtest_makereport(item: Any, call: Any) -> Any:
 
 
 def pytest_runtest_logreport(report: Any) -> None:
-    """Keep what came out of a test; where it was run by a worker, in the one that reports."""
+    """Record the outcome of a test, in the reporting process if workers run the tests."""
     if report.when == "teardown" and not report.failed:
         return
     if report.when == "setup" and report.passed:
@@ -199,7 +199,7 @@ def pytest_runtest_logreport(report: Any) -> None:
 
 
 def pytest_collectreport(report: Any) -> None:
-    """Keep that a file could not be read."""
+    """Record a file that could not be collected."""
     if report.failed:
         last = str(report.longrepr).strip().splitlines()[-1]
         _results[f"{report.nodeid.removeprefix('tests/')}::collection"] = {

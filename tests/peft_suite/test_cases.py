@@ -1,4 +1,4 @@
-"""PEFT's cases for OFT and LoRA, translated into ours."""
+"""PEFT's test cases for OFT and LoRA are translated into cases for our method."""
 
 import peft
 import pytest
@@ -15,12 +15,12 @@ def translate(*row):
     return None if made is None else [case.row for case in made]
 
 
-def test_rows_without_a_configuration_are_no_matter_of_a_method():
+def test_rows_without_a_configuration_are_not_translated():
     assert translate("linear", 0.5) is None
     assert cases.rows([], [], cases.OURS, every_layer=False) is None
 
 
-def test_a_row_gives_a_case_for_each_configuration():
+def test_each_oft_row_gives_cases_for_several_configurations():
     rows = [("one", peft.OFTConfig, PLAIN), ("two", peft.IA3Config, {}), ("3", peft.LoraConfig, {})]
     made = cases.rows(rows, ["a", "b", "c"], cases.OURS, every_layer=False)
     assert [case.label for case in made] == [f"a~{name}" for name in cases.MAIN]
@@ -34,7 +34,7 @@ def test_a_row_gives_a_case_for_each_configuration():
     assert reference == [cases.Case("a", rows[0], 0)]
 
 
-def test_rows_for_lora_count_where_they_bring_other_layers_or_there_is_no_oft():
+def test_lora_rows_are_used_for_more_layers_or_if_there_are_no_oft_rows():
     rows = [(peft.OFTConfig, PLAIN), (peft.LoraConfig, {"target_modules": ["conv"], "r": 4})]
     made = cases.rows(rows, ["a", "b"], cases.OFT, every_layer=True)
     assert [case.label for case in made] == ["a", "b"]
@@ -52,7 +52,7 @@ def test_a_layer_with_one_output_is_rotated_on_its_inputs(name):
     assert wide == cases.CONFIGURATIONS[name] | {"target_modules": ["conv1d"]}
 
 
-def test_dropout_as_one_number_counts_for_both(monkeypatch):
+def test_a_single_dropout_number_is_used_for_both_probabilities(monkeypatch):
     monkeypatch.setattr(StructmatConfig, "__setattr__", cases.set_option, raising=False)
     config = cases.Small(target_modules=["lin0"])
     config.dropout = 0.5
@@ -61,14 +61,14 @@ def test_dropout_as_one_number_counts_for_both(monkeypatch):
     assert config.dropout == (1.0, 0.25)
 
 
-def test_options_that_only_lora_has_leave_a_case_out():
+def test_cases_with_lora_only_options_are_omitted():
     assert translate(peft.LoraConfig, {"use_dora": True}) == []
     with pytest.raises(cases.OwnOptionError, match="use_dora"):
         cases.options({"use_dora": True}, cases.OURS)
     assert cases.options({"use_dora": False, "rank_pattern": {}}, cases.OURS) == {}
 
 
-def test_options_of_the_same_meaning_have_our_names():
+def test_equivalent_options_are_renamed():
     given = {"init_lora_weights": False, "bias": "lora_only", "lora_dropout": 0.1, "lora_alpha": 3}
     assert cases.options(given, cases.OURS) == {
         "init_weights": False,
@@ -89,7 +89,7 @@ def test_instances_and_nested_options_are_translated():
     assert options["unet"] == cases.CONFIGURATIONS["cayley"] | PLAIN
 
 
-def test_a_class_alone_is_one_that_takes_narrow_layers():
+def test_a_configuration_class_alone_accepts_narrow_layers():
     ((config,), *_) = translate(peft.OFTConfig)
     model = torch.nn.ModuleDict({"lin0": torch.nn.Linear(10, 20)})
     adapted = peft.get_peft_model(model, config(target_modules=["lin0"]))
@@ -98,7 +98,7 @@ def test_a_class_alone_is_one_that_takes_narrow_layers():
 
 @pytest.mark.parametrize("name", cases.CONFIGURATIONS)
 @pytest.mark.parametrize("width", [2, 5, 45])
-def test_every_configuration_takes_the_widths_of_pefts_models(name, width):
+def test_every_configuration_accepts_the_widths_of_pefts_models(name, width):
     model = torch.nn.ModuleDict({"lin0": torch.nn.Linear(width, 20)})
     given = {**cases.CONFIGURATIONS[name], **PLAIN, "target_modules": ["lin0"]}
     adapted = peft.get_peft_model(model, StructmatConfig(**given)).eval()
@@ -107,7 +107,7 @@ def test_every_configuration_takes_the_widths_of_pefts_models(name, width):
     assert not torch.allclose(adapted.base_model.model["lin0"](x), plain)
 
 
-def test_stand_ins_make_the_configuration_of_the_method():
+def test_stand_ins_create_our_configuration():
     used = []
     made = cases.stand_in(cases.LORA, cases.OURS, used)
     config = made(target_modules=["lin0"], r=8, init_lora_weights=False)

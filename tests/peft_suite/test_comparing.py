@@ -1,4 +1,4 @@
-"""The comparison with the reference: what is unexpected, and what is listed in vain."""
+"""The comparison reports unexpected results and stale differences."""
 
 import pytest
 
@@ -18,17 +18,17 @@ def test_a_case_that_only_the_reference_passes_is_unexpected(ours):
 @pytest.mark.parametrize(
     ("reference", "ours"), [(PASSED, PASSED), (FAILED, FAILED), (SKIPPED, FAILED), (FAILED, PASSED)]
 )
-def test_all_else_is_expected(reference, ours):
+def test_every_other_outcome_is_expected(reference, ours):
     found = compare({"test_a.py::t[1]": reference}, {"test_a.py::t[1~exp]": ours}, [])
     assert found.passed
     assert found.counts == {"test_a.py": {(reference.outcome, ours.outcome): 1}}
 
 
-def test_a_case_without_its_reference_has_to_pass():
+def test_a_case_without_a_reference_must_pass():
     assert not compare({}, {"test_a.py::t[1~exp]": FAILED}, []).passed
 
 
-def test_nothing_that_ran_is_no_success():
+def test_running_no_tests_is_a_failure():
     assert not compare({}, {}, []).passed
 
 
@@ -47,19 +47,19 @@ def test_differences_explain_failures_and_are_stale_without_one():
     assert "STALE: no test needs 'test_a.py::gone'" in summary(found, reference)
 
 
-def test_differences_of_rounding_need_not_occur():
+def test_differences_caused_by_rounding_need_not_occur():
     rounding = Difference("test_a.py::t*", "at the edge", sometimes=True)
     assert compare({}, {"test_a.py::t": PASSED}, [rounding]).passed
     assert compare({}, {"test_a.py::t": FAILED}, [rounding]).passed
 
 
-def test_only_a_star_stands_for_other_text():
+def test_only_a_star_is_a_wildcard():
     assert Difference("a.py::t[1~*]", "").fits("a.py::t[1~exp-True]")
     assert not Difference("a.py::t[1~*]", "").fits("a.py::t1~exp]")
     assert not Difference("a.py::t", "").fits("a.py::t2")
 
 
-def test_the_reference_has_the_name_without_our_configuration():
+def test_reference_of_removes_our_configuration_from_the_name():
     assert reference_of("a.py::t[3-MLP 1-OFTConfig~exp_both-dtype0]") == (
         "a.py::t[3-MLP 1-OFTConfig-dtype0]"
     )

@@ -1,4 +1,4 @@
-"""Tiny models that transformers finds offline, as those of the Hub that it has downloaded."""
+"""transformers finds the tiny models offline, like models downloaded from the Hub."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def cache(tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_a_model_is_found_by_its_name(cache):
+def test_a_model_loads_by_its_hub_name(cache):
     options = {"cache_dir": cache, "local_files_only": True}
     model = transformers.AutoModelForCausalLM.from_pretrained(NAME, **options)
     words = transformers.AutoTokenizer.from_pretrained(NAME, **options)
@@ -27,7 +27,7 @@ def test_a_model_is_found_by_its_name(cache):
     assert torch.isfinite(model(tokens).logits).all()
 
 
-def test_another_is_not(cache):
+def test_an_unknown_name_is_not_found(cache):
     with pytest.raises(OSError, match="couldn't find"):
         transformers.AutoConfig.from_pretrained(
             "peft-internal-testing/another", cache_dir=cache, local_files_only=True

@@ -77,12 +77,12 @@ def test_every_permutation_is_routed(net):
 
 
 @given(st.integers(2, 200).flatmap(lambda n: st.permutations(range(n))))
-def test_waksman_at_any_width(p):
+def test_waksman_routes_every_permutation_at_any_width(p):
     assert_routes(sm.families.waksman(len(p)), p)
 
 
 @given(st.integers(1, 7).flatmap(lambda n: st.permutations(range(2**n))))
-def test_benes(p):
+def test_benes_routes_every_permutation(p):
     assert_routes(sm.benes(len(p)), p)
 
 
@@ -94,7 +94,7 @@ radices_and_permutations = (
 
 
 @given(radices_and_permutations)
-def test_clos_of_any_radices(case):
+def test_clos_of_any_radices_routes_every_permutation(case):
     radices, p = case
     assert_routes(sm.families.clos(len(p), radices), p)
 
@@ -130,7 +130,7 @@ def test_a_direct_sum_is_routed(data):
 @pytest.mark.parametrize(
     "net", [sm.benes(64), sm.families.waksman(64), sm.families.clos(64, (8, 8))], ids=repr
 )
-def test_two_thousand_permutations(net):
+def test_two_thousand_random_permutations_are_routed(net):
     source = np.random.default_rng(0)
     for _ in range(2_000):
         p = source.permutation(64)
@@ -148,11 +148,11 @@ def test_two_thousand_permutations(net):
     ],
     ids=repr,
 )
-def test_wide_networks(net):
+def test_wide_networks_route_random_permutations(net):
     assert_routes(net, np.random.default_rng(0).permutation(net.width))
 
 
-# Networks that sort ---------------------------------------------------------------------------
+# Sorting networks -----------------------------------------------------------------------------
 
 
 def brick_wall(width):
@@ -182,7 +182,7 @@ def test_sorting_networks_route_every_permutation(make, width, data):
 
 
 @given(networks(max_width=4, max_depth=4))
-def test_small_networks_are_decided(net):
+def test_small_networks_are_decided_for_every_permutation(net):
     """Exactly the realisable permutations are routed; the others are proved blocked."""
     made = realisable(net)
     for p in itertools.permutations(range(net.width)):
@@ -226,7 +226,7 @@ def test_the_transposed_blocks_route_the_inverse(net, data):
     )
 
 
-# Blocked --------------------------------------------------------------------------------------
+# Blocked permutations -------------------------------------------------------------------------
 
 
 def path(net, start, end):
@@ -273,14 +273,14 @@ def butterfly_permutations():
 
 
 def test_the_butterfly_routes_as_many_permutations_as_it_has_settings():
-    """One path each: different settings of the 12 switches are different permutations."""
+    """Paths are unique, so different settings of the 12 switches are different permutations."""
     assert len(butterfly_permutations()) == 2**12
     for p in butterfly_permutations():
         assert_routes(sm.butterfly(8), p)
 
 
 @given(st.permutations(range(8)))
-def test_the_butterfly_blocks_all_others(p):
+def test_the_butterfly_blocks_all_other_permutations(p):
     if tuple(p) not in butterfly_permutations():
         with pytest.raises(RoutingError, match="both need wire"):
             sm.route(sm.butterfly(8), p)
@@ -408,7 +408,7 @@ def assert_rotates(net, p):
 
 
 @given(st.integers(2, 40).flatmap(lambda n: st.permutations(range(n))))
-def test_rotations_of_waksman(p):
+def test_rotations_on_waksman_equal_the_permutation_up_to_signs(p):
     assert_rotates(sm.families.waksman(len(p)), p)
     r = stagewise.matrix_of(
         sm.families.waksman(len(p)), sm.route(sm.families.waksman(len(p)), p, special=True)
@@ -421,17 +421,17 @@ def test_rotations_of_waksman(p):
 
 @given(radices_and_permutations)
 @settings(max_examples=50)
-def test_rotations_of_clos(case):
+def test_rotations_on_clos_equal_the_permutation_up_to_signs(case):
     radices, p = case
     assert_rotates(sm.families.clos(len(p), radices), p)
 
 
 @given(networks(max_width=5, max_depth=4), st.data())
-def test_rotations_of_any_network(net, data):
+def test_rotations_on_any_network_equal_the_permutation_up_to_signs(net, data):
     assert_rotates(net, data.draw(st.sampled_from(sorted(realisable(net)))))
 
 
-# Refused --------------------------------------------------------------------------------------
+# Invalid input --------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def fewest(width):
 
 @pytest.fixture
 def promising(monkeypatch):
-    """Omit families without claims, which would have to be built."""
+    """Omit families without declared properties, which would have to be built."""
     monkeypatch.setattr(dense_networks, "_WIDEST", 0)
     monkeypatch.setattr(dense_networks, "_WIDEST_GRAPH", 0)
 
@@ -100,7 +100,7 @@ def test_model_widths_have_dense_straight_networks_of_small_switches(width):
     assert len(small) >= 3, (width, small)
 
 
-# What is tried --------------------------------------------------------------------------------
+# Candidates -----------------------------------------------------------------------------------
 
 
 def splits(width, least=2):
@@ -133,7 +133,7 @@ def test_factorizations_minimise_the_sum_for_their_length(number, largest):
     assert all(math.prod(factors) == number for factors in found.values())
 
 
-def test_the_best_radices_of_model_widths_are_named():
+def test_the_best_radices_of_model_widths_are_listed():
     assert "mixed_radix(radices=(8, 8, 12))" in map(str, sm.dense_networks(768, budget=10_000))
     assert "mixed_radix(radices=(8, 8, 8, 10))" in map(str, sm.dense_networks(5120, budget=80_000))
 
@@ -180,7 +180,7 @@ def test_one_switch_of_all_wires_is_listed_once(width):
     assert found[0].family.name == ("block_diagonal" if width < 257 else "mixed_radix")
 
 
-def test_claims_are_used_instead_of_building_wide_networks(monkeypatch):
+def test_wide_networks_are_listed_from_declared_properties_without_building(monkeypatch):
     def built(*_):
         raise AssertionError("built")
 
@@ -201,6 +201,6 @@ def test_claims_are_used_instead_of_building_wide_networks(monkeypatch):
         ((8, 1e6), r"budget=1000000\.0"),
     ],
 )
-def test_bad_widths_and_budgets_are_refused(arguments, message):
+def test_invalid_widths_and_budgets_are_refused(arguments, message):
     with pytest.raises(StructmatError, match=message):
         sm.dense_networks(*arguments)

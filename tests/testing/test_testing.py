@@ -81,7 +81,7 @@ def test_networks_shrink_to_small_ones(wired, wanted, width, depth):
 
 @pytest.mark.parametrize("seed", range(5))
 def test_targets_shrink_to_permutations(seed):
-    """A permutation is simpler than dense numbers, where both fail."""
+    """A permutation is a simpler failing example than a dense matrix."""
     rng = random.Random(seed)
     found = find(targets(sm.butterfly(4)), lambda t: t[0, 0] < 0.9, random=rng, settings=QUICK)
     assert set(found.ravel()) == {0, 1}
@@ -114,7 +114,7 @@ def test_blocks_for_a_network_are_orthogonal(data, net, dtype):
 
 
 @given(seeds())
-def test_seeds_are_seeds(seed):
+def test_seeds_are_valid_numpy_seeds(seed):
     np.random.default_rng(seed)
 
 
@@ -183,7 +183,7 @@ def test_missing_hypothesis_names_the_extra():
     assert 'pip install "structmat[testing]"' in done.stdout
 
 
-# Parts and targets ----------------------------------------------------------------------------
+# Stages, layers and targets -------------------------------------------------------------------
 
 
 @given(stages(max_width=5, straight=True))
@@ -209,7 +209,7 @@ def test_stages_come_in_every_form_and_shrink_to_a_small_one(wanted):
     "words",
     ["1", "3", "depends on no wire", "depend only", "only common", "not form a complete switch"],
 )
-def test_layers_are_networks_and_others(words):
+def test_layers_are_valid_networks_or_invalid_for_every_reason(words):
     def said(graph):
         try:
             return str(sm.from_layers(graph).depth)
@@ -236,7 +236,7 @@ def test_targets_are_orthogonal(data, net, special):
         assert np.linalg.det(target) > 0
 
 
-def test_targets_are_permutations_members_and_others():
+def test_targets_include_permutations_exact_matrices_and_arbitrary_ones():
     net = sm.butterfly(4)
     reached = sm.reach(sm.Network.of(4, [[[0, 1]]]))
     assert find(targets(net), lambda t: set(t.ravel()) == {0, 1} and t[0, 0] == 0).shape == (4, 4)

@@ -41,7 +41,7 @@ def test_plain_numbers_are_plotted_against_their_index():
 @pytest.mark.parametrize(
     "pairs", [[], 5, "ab", [1.0, (1, 2)], [(1, 2, 3)], [("a", "b")], [(0, 1), (2,)]]
 )
-def test_curves_refuses_what_is_not_pairs(pairs):
+def test_curves_refuses_points_that_are_not_pairs(pairs):
     with pytest.raises(StructmatError, match="history 'a': it must be a sequence of"):
         viz.curves({"a": pairs}, x="x", y="y")
 

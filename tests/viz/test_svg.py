@@ -68,7 +68,7 @@ def test_a_large_switch_is_a_star():
 
 
 def test_stars_do_not_overlap():
-    """Also for interleaved switches; others are placed at their middle."""
+    """This includes interleaved switches; others are placed at their middle."""
     for net in (sm.block_diagonal(64, 16), sm.mixed_radix(64, (4, 16))[1:]):
         paths = picture(net).findall(f"{SVG}path")
         places = {re.findall(r"L(\S+ \S+?)(?=M|$)", path.get("d"))[0] for path in paths}

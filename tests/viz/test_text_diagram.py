@@ -209,7 +209,7 @@ def test_a_wide_wired_network_is_described_as_wired():
     assert "permutations between stages" in sm.diagram(sm.benes(128), columns=80)
 
 
-def test_the_default_width_is_that_of_the_terminal(monkeypatch):
+def test_the_default_number_of_columns_is_that_of_the_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "50")
     assert sm.diagram(sm.butterfly(32)) == sm.diagram(sm.butterfly(32), columns=50)
     monkeypatch.setenv("COLUMNS", "3")  # no drawing is so narrow

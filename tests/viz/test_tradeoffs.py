@@ -27,7 +27,7 @@ def test_the_frontier_is_the_set_of_undominated_points(given_points, best):
     assert viz.frontier(given_points, best=best) == ahead
 
 
-def test_filled_points_are_those_of_the_frontier():
+def test_filled_points_are_the_points_of_the_frontier():
     points = {"a": [(1, 5), (3, 7), (4, 6)], "b": [(2, 4), (5, 9)]}
     ax = viz.pareto(points, x="x", y="y")
     hollow = {tuple(place) for some in ax.collections for place in some.get_offsets().tolist()}

@@ -1,4 +1,4 @@
-"""What the tests of adapters share: layers with every option varied, and their rows."""
+"""Strategies that draw layers with every option varied, and helpers for adapter tests."""
 
 import copy
 
@@ -9,7 +9,7 @@ from torch import nn
 from transformers import pytorch_utils
 
 from structmat.adapters import adapt
-from tests.drawn_modules import randomised
+from tests.random_modules import randomised
 
 dtypes = st.sampled_from([torch.float64, torch.float32, torch.bfloat16, torch.float16])
 flags = st.booleans()
@@ -34,7 +34,7 @@ def convolutions(draw):
     least = [min(p, size - 1) for p, size in zip(each(0, 2), sizes, strict=True)]
     padding = draw(st.sampled_from(["same", "valid", None])) or least
     stride = 1 if padding == "same" else each(1, 3)
-    channels = groups * draw(st.integers(2, 4))  # of one channel nothing can turn
+    channels = groups * draw(st.integers(2, 4))  # a single channel cannot be rotated
     layer = kind(
         channels,
         groups * draw(st.integers(1, 3)),
@@ -87,7 +87,7 @@ def layers(draw):
 
 
 def can_scale(layer):
-    """Return whether a factor for each output may be trained."""
+    """Return whether a scale for each output can be trained."""
     return getattr(layer, "max_norm", None) is None
 
 
@@ -104,7 +104,7 @@ def in_float64(layer):
 
 
 def rows(layer, weight, field="receptive"):
-    """Return the weight as (groups, rows that turn, inputs), written here on its own."""
+    """Return the weight as (groups, rotated rows, inputs), independently of the library."""
     if isinstance(layer, CONVOLUTIONS):
         split = weight.reshape(
             layer.groups, layer.out_channels // layer.groups, layer.weight.shape[1], -1
@@ -114,12 +114,12 @@ def rows(layer, weight, field="receptive"):
 
 
 def plainly(layer, x, weight, bias=None):
-    """Return what the layer itself makes of another weight and bias."""
+    """Return the output of the layer itself with another weight and bias."""
     values = {"weight": weight} if bias is None else {"weight": weight, "bias": bias}
     return torch.func.functional_call(layer, values, (x,))
 
 
 def tolerance(layer, y):
-    """Return what rounding x, the weight and y once each may cost, over the terms of a sum."""
+    """Bound the error of rounding x, the weight and y once each, summed over all terms."""
     size = rows(layer, layer.weight).shape[-1]
     return 30 * size * torch.finfo(y.dtype).eps * max(1.0, float(y.detach().abs().max()))

@@ -1,4 +1,4 @@
-"""Convolutions: nothing changes at the start, whatever the options; channels turn alike on x."""
+"""Convolutions: adapting changes no output; rotating x or the weight gives the same result."""
 
 import copy
 import itertools
@@ -35,7 +35,7 @@ KERNELS = {1: [1, 2, 3], 2: [1, 2, 3, (3, 1), (1, 2)], 3: [1, 2, (1, 3, 2)]}
 @pytest.mark.parametrize("field", ["receptive", "channels"])
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("kind", CONVOLUTIONS)
-def test_no_combination_of_options_changes_the_start(kind, mode, field):
+def test_a_new_adapter_changes_no_output_for_any_options(kind, mode, field):
     torch.manual_seed(0)
     axes = CONVOLUTIONS.index(kind) + 1
     x = torch.randn(2, 4, *(6, 5, 4)[:axes])
@@ -62,7 +62,7 @@ def test_no_combination_of_options_changes_the_start(kind, mode, field):
 
 
 @given(convolutions(), flags, seeds())
-def test_channels_turn_alike_on_activations_and_on_the_weight(drawn, scale, seed):
+def test_rotating_activations_or_weight_gives_the_same_result(drawn, scale, seed):
     layer, x = drawn[0].double(), drawn[1].double().requires_grad_()
     adapter = adapted(layer, scale=scale, seed=seed, field="channels")
     wanted = [x, *(p for p in adapter.parameters() if p.requires_grad)]
@@ -76,7 +76,7 @@ def test_channels_turn_alike_on_activations_and_on_the_weight(drawn, scale, seed
 
 
 @given(convolutions(), seeds())
-def test_a_rotation_of_channels_is_that_of_what_the_layer_reads(drawn, seed):
+def test_channel_rotation_equals_rotating_the_input_channels(drawn, seed):
     layer, x = drawn[0].double(), drawn[1].double()
     adapter = adapted(layer, seed=seed, field="channels")
     r = adapter.rotation.matrix().detach()
@@ -90,7 +90,7 @@ def rotates_channels(adapter, x):
     return adapter.layout.rotates_channels(adapter.base_layer, x, [adapter.adapter("default")])
 
 
-def test_activations_turn_where_they_are_fewer():
+def test_activations_are_rotated_where_they_are_fewer_than_weights():
     adapter = adapt(nn.Conv2d(4, 8, 3), "butterfly", target_modules=".*", field="channels")
     assert rotates_channels(adapter, torch.zeros(1, 4, 3, 3))
     assert not rotates_channels(adapter, torch.zeros(64, 4, 3, 3))
@@ -104,7 +104,7 @@ def test_activations_turn_where_they_are_fewer():
 @pytest.mark.parametrize("side", ["inputs", "outputs"])
 @pytest.mark.parametrize("field", ["receptive", "channels"])
 @pytest.mark.parametrize("scale", [False, True])
-def test_the_side_is_told_apart_with_as_many_inputs_as_outputs(kind, side, field, scale):
+def test_square_layers_are_rotated_on_the_chosen_side(kind, side, field, scale):
     """With one pixel, activations of either side are fewer than weights."""
     axes = CONVOLUTIONS.index(kind) + 1
     torch.manual_seed(0)
@@ -121,7 +121,7 @@ def test_the_side_is_told_apart_with_as_many_inputs_as_outputs(kind, side, field
     torch.testing.assert_close(adapter.weight.reshape(4, 4), w, rtol=1e-10, atol=1e-10)
 
 
-def test_a_field_that_is_none_is_refused(tmp_path):
+def test_unknown_fields_are_refused(tmp_path):
     with pytest.raises(StructmatError, match=r"field='pixels': it must be 'receptive', to rotate"):
         adapt(nn.Conv2d(2, 2, 1), "butterfly", target_modules=".*", field="pixels")
     model = adapt(nn.Sequential(nn.Conv1d(2, 2, 1)), "butterfly", target_modules=["0"])
@@ -133,7 +133,7 @@ def test_a_field_that_is_none_is_refused(tmp_path):
         load_adapter(nn.Sequential(nn.Conv1d(2, 2, 1)), tmp_path)
 
 
-def test_channels_and_fields_are_not_taken_for_each_other(tmp_path):
+def test_loading_an_adapter_with_a_changed_field_is_refused(tmp_path):
     model = adapt(nn.Sequential(nn.Conv1d(2, 2, 1)), "butterfly", target_modules=["0"])
     save_adapter(model, tmp_path)
     settings = json.loads((tmp_path / SETTINGS).read_text())
@@ -143,7 +143,7 @@ def test_channels_and_fields_are_not_taken_for_each_other(tmp_path):
         load_adapter(nn.Sequential(nn.Conv1d(2, 2, 1)), tmp_path)
 
 
-def test_a_file_from_before_there_was_a_choice_is_read(tmp_path):
+def test_files_without_the_field_setting_still_load(tmp_path):
     layer = nn.Conv2d(2, 2, 2)
     model = adapted(nn.Sequential(layer))
     save_adapter(model, tmp_path)
@@ -155,7 +155,7 @@ def test_a_file_from_before_there_was_a_choice_is_read(tmp_path):
     assert torch.equal(again(x), model(x))
 
 
-def test_one_channel_cannot_turn():
+def test_a_single_channel_cannot_be_rotated():
     depthwise = nn.Conv2d(4, 4, 3, groups=4)
     with pytest.raises(WidthError, match="reads 1 inputs"):
         adapt(depthwise, "mixed_radix", target_modules=".*", field="channels")

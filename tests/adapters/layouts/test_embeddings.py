@@ -1,4 +1,4 @@
-"""Embeddings: the rows of the table turn; what is looked up is rotated."""
+"""Embeddings: every entry of the table is rotated, and so are the outputs."""
 
 import copy
 
@@ -11,18 +11,18 @@ from torch import nn
 from structmat.adapters import adapt, merge
 from structmat.errors import StructmatError
 from structmat.testing import seeds
-from tests.drawn_modules import randomised
+from tests.random_modules import randomised
 
 
 class Scaled(nn.Embedding):
-    """As Gemma has it."""
+    """An embedding that scales its output, as in Gemma."""
 
     def forward(self, x):
         return 3 * super().forward(x)
 
 
 @given(st.integers(1, 9), st.integers(2, 9), st.integers(1, 20), st.booleans(), seeds())
-def test_outputs_and_gradients_are_those_of_the_rotated_entries(entries, width, count, scale, seed):
+def test_outputs_and_gradients_match_a_rotated_table(entries, width, count, scale, seed):
     torch.manual_seed(seed % 1000)
     layer = nn.Embedding(entries, width, padding_idx=0, dtype=torch.float64)
     ids = torch.randint(entries, (count,))
@@ -46,7 +46,7 @@ def test_outputs_and_gradients_are_those_of_the_rotated_entries(entries, width, 
 
 
 @pytest.mark.parametrize("count", [2, 50])
-def test_an_embedding_with_a_forward_of_its_own_keeps_it(count):
+def test_custom_forward_of_an_embedding_is_still_called(count):
     layer = Scaled(10, 8)
     ids = torch.arange(count) % 10
     adapter = adapt(copy.deepcopy(layer), "butterfly", target_modules=".*", scale=True)
@@ -55,13 +55,13 @@ def test_an_embedding_with_a_forward_of_its_own_keeps_it(count):
     torch.testing.assert_close(merge(adapter)(ids), unmerged)
 
 
-def test_a_scale_and_max_norm_do_not_go_together():
+def test_scale_is_refused_with_max_norm():
     layer = nn.Embedding(4, 8, max_norm=1.0)
     with pytest.raises(StructmatError, match=r"max_norm=1\.0, .* omit the scale"):
         adapt(layer, "butterfly", target_modules=".*", scale=True)
 
 
-def test_a_tied_head_keeps_its_own_weight():
+def test_merging_an_embedding_leaves_its_tied_head_unchanged():
     model = nn.ModuleDict({"tokens": nn.Embedding(6, 4), "head": nn.Linear(4, 6, bias=False)})
     model["head"].weight = model["tokens"].weight
     before = model["head"].weight.clone()
@@ -72,7 +72,7 @@ def test_a_tied_head_keeps_its_own_weight():
 
 
 @pytest.mark.parametrize("norm_type", [1.0, 3.0, float("inf")])
-def test_other_norms_than_the_euclidean_one_are_refused(norm_type):
+def test_max_norm_with_a_non_euclidean_norm_is_refused(norm_type):
     model = nn.Sequential(nn.Embedding(4, 8, max_norm=1.0, norm_type=norm_type))
     with pytest.raises(
         StructmatError, match=rf"norm_type={norm_type}: a rotation preserves .* 2 only"
@@ -93,7 +93,7 @@ def test_other_norms_than_the_euclidean_one_are_refused(norm_type):
     ],
 )
 @pytest.mark.parametrize("count", [3, 40])
-def test_options_of_the_table_leave_outputs_and_gradients(options, count):
+def test_outputs_and_gradients_are_correct_for_every_embedding_option(options, count):
     torch.manual_seed(0)
     layer = nn.Embedding(12, 8, **options)
     ids = torch.arange(count) % 12

@@ -1,4 +1,4 @@
-"""Experts of a mixture: each weight of each expert turns, whichever way the experts are run."""
+"""Mixture-of-experts layers: each expert weight is rotated, with every experts implementation."""
 
 import copy
 
@@ -14,7 +14,7 @@ from structmat.adapters.layouts import Stack, layout_for
 from structmat.adapters.selection import select
 from structmat.errors import FileError, StructmatError
 from structmat.testing import seeds
-from tests.drawn_modules import randomised, state, unchanged
+from tests.random_modules import randomised, state, unchanged
 
 transformers = pytest.importorskip("transformers")
 
@@ -62,7 +62,7 @@ def logits(model):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_experts_are_chosen_by_the_names_of_their_parameters(name):
+def test_experts_are_selected_by_parameter_name(name):
     model = mixture(name)
     assert list(select(model, NAMES)) == STACKS
     assert list(select(model, r".*\.experts\..*")) == STACKS
@@ -75,7 +75,7 @@ def test_experts_are_chosen_by_the_names_of_their_parameters(name):
 
 @pytest.mark.parametrize("way", ["eager", "batched_mm", "grouped_mm"])
 @pytest.mark.parametrize("name", MODELS)
-def test_the_start_is_the_pretrained_model_and_merging_changes_nothing(name, way):
+def test_neither_adapting_nor_merging_changes_the_outputs(name, way):
     model = mixture(name, way, torch.float32)
     before = logits(model)
     plain = {key: value.clone() for key, value in model.state_dict().items()}
@@ -94,8 +94,8 @@ def test_the_start_is_the_pretrained_model_and_merging_changes_nothing(name, way
 
 
 @given(names, flags, seeds())
-def test_each_expert_has_a_rotation_and_gradients_of_its_own(name, scale, seed):
-    """Against the formula, expert by expert, and a plain model that holds what it gives."""
+def test_each_expert_has_its_own_rotation_and_gradients(name, scale, seed):
+    """Compare with the formula for each expert, and with a plain model of the resulting weights."""
     model = adapted(name, seed, scale=scale, bias=True)
     experts = model.model.layers[0].mlp.experts
     values = {}
@@ -109,7 +109,7 @@ def test_each_expert_has_a_rotation_and_gradients_of_its_own(name, scale, seed):
             own = r[e][:, e * size : (e + 1) * size]
             rest = r[e].clone()
             rest[:, e * size : (e + 1) * size] = 0
-            assert not rest.any()  # no expert reads what another one does
+            assert not rest.any()  # experts are not mixed
             w = (weight[e].mT if across else weight[e]) @ own.mT
             if scale:
                 w = adapter.scale.reshape(3, -1)[e][:, None] * w
@@ -132,7 +132,7 @@ def test_each_expert_has_a_rotation_and_gradients_of_its_own(name, scale, seed):
 
 
 @given(names, seeds())
-def test_norms_and_angles_of_the_neurons_of_each_expert_stay(name, seed):
+def test_norms_and_angles_of_each_experts_neurons_are_preserved(name, seed):
     model = adapted(name, seed)
     for adapter in adapters(model).values():
         before, after = (
@@ -143,7 +143,7 @@ def test_norms_and_angles_of_the_neurons_of_each_expert_stay(name, seed):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_saved_experts_come_back(name, tmp_path):
+def test_saving_and_loading_experts_round_trips(name, tmp_path):
     model = adapted(name, scale=True, bias=True)
     save_adapter(model, tmp_path)
     again = load_adapter(mixture(name), tmp_path)
@@ -156,7 +156,7 @@ def test_saved_experts_come_back(name, tmp_path):
     assert unchanged(other, before)
 
 
-def test_the_state_of_merged_experts_holds_their_own_weights():
+def test_state_dict_of_merged_experts_has_the_unmerged_weights():
     model = adapted("mixtral")
     expected = logits(model)
     plain = {key: value.clone() for key, value in model.state_dict().items()}
@@ -170,13 +170,13 @@ def test_the_state_of_merged_experts_holds_their_own_weights():
     assert all(a.merged for a in adapters(model).values())
 
 
-def test_experts_that_are_trained_whole_are_not_adapted():
+def test_adapting_fully_trained_experts_is_refused():
     model = mixture("mixtral")
     with pytest.raises(StructmatError, match="either adapted or trained whole"):
         adapt(model, "mixed_radix", target_modules=NAMES, trainable=["experts"])
 
 
-def test_modules_with_weights_of_other_shapes_are_no_experts():
+def test_only_three_dimensional_weights_of_declared_layout_are_experts():
     module = nn.Module()
     module.gate_up_proj = nn.Parameter(torch.zeros(2, 3, 4))
     with pytest.raises(StructmatError, match="no layer that can be adapted"):
@@ -192,7 +192,7 @@ def test_modules_with_weights_of_other_shapes_are_no_experts():
 
 
 class Twice(nn.Module):
-    """Experts of which two stacked weights are one parameter."""
+    """Experts whose two stacked weights are one parameter."""
 
     is_transposed = False
 
@@ -207,7 +207,7 @@ class Twice(nn.Module):
 
 
 @pytest.mark.parametrize("targets", [["gate_proj"], ["up_proj"], ["gate_proj", "up_proj"]])
-def test_each_of_two_stacked_weights_that_are_one_has_its_own_rotation(targets):
+def test_stacked_weights_that_share_a_parameter_have_separate_rotations(targets):
     torch.manual_seed(0)
     model, x = nn.ModuleDict({"experts": Twice()}), torch.randn(3, 8)
     plain = model["experts"](x)

@@ -1,4 +1,4 @@
-"""Quantised linear layers: the inputs turn, the weight stays in few bits.
+"""Quantised linear layers: the inputs are rotated and the weight stays quantised.
 
 Each library is tested where it is installed; all of them run on a CPU.
 """
@@ -17,11 +17,11 @@ from structmat.adapters.layouts import QuantisedLinearLayout
 from structmat.adapters.selection import select
 from structmat.errors import StructmatError
 from structmat.testing import seeds
-from tests.drawn_modules import randomised
+from tests.random_modules import randomised
 
 pytest.importorskip("peft")
 
-# What these libraries say of this machine and this torch is not about structmat.
+# The warnings of these libraries about this machine and this torch do not concern structmat.
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),
     pytest.mark.filterwarnings("ignore::FutureWarning"),
@@ -90,7 +90,7 @@ def adapted(make, seed=0, *, bias=True, **options):
 
 
 def plainly(value):
-    """Return the numbers of a tensor of torchao, which knows no torch.equal; others as they are."""
+    """Return the data of a torchao tensor, for which torch.equal fails; others unchanged."""
     return getattr(value, "qdata", value)
 
 
@@ -100,7 +100,7 @@ def inputs():
 
 @some
 @every
-def test_the_start_is_the_quantised_layer(make):
+def test_a_new_adapter_does_not_change_the_quantised_layer(make):
     plain = model(make)
     assert list(select(plain)) == ["0"]  # by "all-linear"
     expected = plain(inputs())
@@ -112,11 +112,11 @@ def test_the_start_is_the_quantised_layer(make):
 @some
 @every
 @given(seed=seeds(), scale=st.booleans(), bias=st.booleans())
-def test_outputs_and_gradients_are_those_of_the_weight_in_floating_point(make, seed, scale, bias):
+def test_outputs_and_gradients_match_the_dequantised_weight(make, seed, scale, bias):
     made = adapted(make, seed, scale=scale, bias=bias)
     adapter, x = made[0], inputs().requires_grad_()
     held = model(make, bias=bias)
-    plain = held(torch.eye(WIDTH))  # its columns are those of the weight that is meant
+    plain = held(torch.eye(WIDTH))  # the transposed dequantised weight, plus the bias
     if bias:
         plain = plain - held[0].bias
     weight = plain.detach().T @ adapter.rotation.matrix().T
@@ -138,7 +138,7 @@ def test_outputs_and_gradients_are_those_of_the_weight_in_floating_point(make, s
 @some
 @every
 @pytest.mark.parametrize("scale", [False, True])
-def test_merging_rounds_once_and_unmerging_restores(make, scale):
+def test_merging_quantises_again_and_unmerging_restores(make, scale):
     made = adapted(make, scale=scale)
     x = inputs()
     unmerged, size = made(x), made[0].weight.abs().max()
@@ -164,8 +164,8 @@ def test_merging_rounds_once_and_unmerging_restores(make, scale):
 
 @some
 @every
-def test_a_layer_that_has_inferred_can_be_merged(make):
-    """There bitsandbytes lays out 4 bits anew, and keeps the scales in bfloat16."""
+def test_a_layer_can_be_merged_after_inference(make):
+    """At the first inference bitsandbytes repacks 4-bit weights and casts scales to bfloat16."""
     made = adapted(make)
     weight = made[0].weight.detach()
     x = torch.randn(5, WIDTH)
@@ -183,7 +183,7 @@ def test_a_layer_that_has_inferred_can_be_merged(make):
 
 @some
 @every
-def test_saved_adapters_come_back(make, tmp_path):
+def test_saving_and_loading_round_trips(make, tmp_path):
     made = adapted(make, scale=True)
     save_adapter(made, tmp_path)
     assert torch.equal(load_adapter(model(make), tmp_path)(inputs()), made(inputs()))
@@ -191,7 +191,7 @@ def test_saved_adapters_come_back(make, tmp_path):
 
 @some
 @every
-def test_training_moves_the_rotation_and_nothing_of_the_layer(make):
+def test_training_changes_the_rotation_only(make):
     made = adapt(model(make), "butterfly(block=4, depth=3)")
     x, target = inputs(), torch.randn(5, OUTPUTS, generator=torch.Generator().manual_seed(3))
     held = made[0].weight.detach().clone()
@@ -210,7 +210,7 @@ def test_training_moves_the_rotation_and_nothing_of_the_layer(make):
     torch.testing.assert_close(made[0].weight, held, rtol=0, atol=1e-6)
 
 
-def test_torchao_is_merged_only_where_its_settings_are_known():
+def test_merging_torchao_weights_requires_their_quantisation_settings():
     pytest.importorskip("torchao")
     made = adapted(torchao)
     made[0].requantise = None
@@ -219,7 +219,7 @@ def test_torchao_is_merged_only_where_its_settings_are_known():
     assert not made[0].merged
 
 
-def test_settings_of_torchao_are_found_in_a_model_of_transformers():
+def test_torchao_settings_are_read_from_transformers_models():
     pytest.importorskip("torchao")
 
     class Config:
@@ -234,7 +234,7 @@ def test_settings_of_torchao_are_found_in_a_model_of_transformers():
     assert adapt(plain, "butterfly(block=4, depth=3)")[0].requantise() == "settings"
 
 
-def test_layers_of_libraries_that_do_not_give_their_weight_back_are_refused():
+def test_quantised_layers_without_access_to_their_weight_are_refused():
     class QuantLinear(nn.Module):
         in_features, out_features = 8, 3
 
@@ -246,7 +246,7 @@ def test_layers_of_libraries_that_do_not_give_their_weight_back_are_refused():
         adapt(layer, "butterfly")
 
 
-def test_a_quantised_weight_of_another_kind_of_layer_is_refused():
+def test_quantised_weights_of_non_linear_layers_are_refused():
     class Few(nn.Parameter):
         pass
 

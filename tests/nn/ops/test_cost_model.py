@@ -1,4 +1,4 @@
-"""Candidate plans: whole partitions, the cheapest one first."""
+"""Candidate plans partition the stages and are sorted by cost."""
 
 import itertools
 
@@ -14,7 +14,7 @@ TOKENS = st.sampled_from([0, 1, 7, 64, 2048, 10**6])
 
 
 @given(networks(max_width=20, max_depth=6), TOKENS, st.booleans(), st.sampled_from(sorted(RATES)))
-def test_every_plan_is_a_partition_into_unions(net, tokens, reuse, device):
+def test_every_plan_partitions_the_stages_into_fusible_runs(net, tokens, reuse, device):
     plans = candidates(net, tokens, reuse=reuse, device=device)
     assert len(plans) == len({plan.ends for plan in plans}) <= len(LIMITS)
     for plan in plans:
@@ -28,7 +28,7 @@ def test_every_plan_is_a_partition_into_unions(net, tokens, reuse, device):
 
 @given(networks(max_width=12, max_depth=5), TOKENS)
 def test_the_first_plan_is_the_cheapest_of_all_partitions(net, tokens):
-    """An oracle by exhaustion: no partition into unions is cheaper than the one that is found."""
+    """Exhaustive search finds no cheaper partition into fusible runs."""
     found = unions(net)
     cost = {}
     for first, end in found:  # what a run costs, from the plans of the network that it is
@@ -43,14 +43,14 @@ def test_the_first_plan_is_the_cheapest_of_all_partitions(net, tokens):
             assert best <= sum(parts) * (1 + 1e-9)
 
 
-def test_few_vectors_fuse_nothing_and_many_do():
+def test_stages_are_fused_for_many_vectors_only():
     net = sm.butterfly(4096)
     assert candidates(net, 1)[0].radices == (2,) * 12
     assert candidates(net, 2048)[0].radices == (16, 16, 16)
-    assert max(candidates(net, 1, reuse=True)[0].radices) > 2  # multiplied out once, used often
+    assert max(candidates(net, 1, reuse=True)[0].radices) > 2  # fused once, used often
 
 
-def test_costs_grow_with_the_vectors_and_count_what_they_say():
+def test_costs_are_correct_and_proportional_to_the_number_of_vectors():
     net = sm.monarch(64)
     first, tenfold = (candidates(net, n)[0] for n in (1, 10))
     one, ten = first.cost, tenfold.cost
@@ -68,8 +68,8 @@ def test_a_weight_is_rotated_only_if_it_has_fewer_rows(net, tokens, outputs):
     assert not rotates_weight(net, tokens, tokens)
 
 
-def test_no_weight_of_a_wide_layer_is_rotated():
-    """Its product with the vectors costs more than any rotation, and its memory is d²."""
+def test_the_weight_of_a_wide_layer_is_never_rotated():
+    """Its product with the vectors costs more than any rotation, and it needs d² memory."""
     for width in (4096, 16_384):
         for tokens in (1, 2048, 10**6):
             assert not rotates_weight(sm.butterfly(width), tokens, width)

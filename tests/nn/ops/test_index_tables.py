@@ -1,4 +1,4 @@
-"""What the fused kernels rely on: no row is both read and written by others within a stage."""
+"""Index tables of the fused kernels; within a stage no row is shared by two units."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def built(net, *, adjoint=False, keep=False):
 
 
 def applied(units, route, blocks, x, *, adjoint):
-    """Return R x and what each unit read, by the tables alone, in numpy."""
+    """Return R x (or Rᵀ x) computed in numpy from the tables alone."""
     flat = np.concatenate([b.ravel() for b in blocks]) if blocks else np.zeros(0)
     strip = np.full((route.height, x.shape[1]), np.nan)
     strip[route.entry] = x
@@ -41,7 +41,7 @@ def applied(units, route, blocks, x, *, adjoint):
 
 
 @given(WIDE, seeds(), st.booleans(), st.booleans())
-def test_the_tables_give_the_matrix(net, seed, adjoint, keep):
+def test_applying_the_tables_equals_the_matrix(net, seed, adjoint, keep):
     units, route = built(net, adjoint=adjoint, keep=keep)
     blocks = sm.random_blocks(net, seed)
     r = stagewise.matrix_of(net, blocks)
@@ -50,8 +50,8 @@ def test_the_tables_give_the_matrix(net, seed, adjoint, keep):
 
 
 @given(WIDE, st.booleans(), st.booleans())
-def test_the_units_of_a_stage_share_no_row(net, adjoint, keep):
-    # So between two barriers no thread reads what another one writes: in any order, the same.
+def test_units_of_a_stage_share_no_row(net, adjoint, keep):
+    # So between two barriers no thread reads what another one writes: the order is irrelevant.
     units, route = built(net, adjoint=adjoint, keep=keep)
     for first, last in route.spans:
         rows = [
@@ -74,7 +74,7 @@ def test_kept_rows_are_written_once(net, adjoint):
 
 
 @given(WIDE)
-def test_every_entry_of_a_block_is_in_one_unit(net):
+def test_every_block_entry_belongs_to_exactly_one_unit(net):
     units, _ = built(net)
     places = []
     for label, rows, columns in zip(units.labels, units.rows, units.columns, strict=True):
@@ -89,7 +89,7 @@ def _bare(net):
 
 
 @given(WIDE, st.booleans())
-def test_runs_are_where_they_are_said_to_be(net, adjoint):
+def test_runs_are_contiguous_and_aligned(net, adjoint):
     check_runs(net, adjoint=adjoint)
 
 
@@ -107,7 +107,7 @@ def test_runs_are_where_they_are_said_to_be(net, adjoint):
     ],
     ids=str,
 )
-def test_runs_of_real_topologies(net, adjoint):
+def test_runs_of_common_topologies_are_contiguous_and_aligned(net, adjoint):
     check_runs(net, adjoint=adjoint)
 
 
@@ -139,7 +139,7 @@ def check_neighbours(values, length):
         assert group == list(range(group[0], group[0] + length))
 
 
-def test_large_blocks_are_read_in_runs_and_strided_switches_side_by_side():
+def test_runs_have_the_expected_lengths_for_large_and_strided_blocks():
     assert prepared_runs(sm.monarch(4096)) == index_tables.Runs(64, 0, 64, 64, 64)
     assert prepared_runs(sm.monarch(4096), adjoint=True) == index_tables.Runs(0, 64, 64, 64, 64)
     strided = prepared_runs(sm.mixed_radix(4096, (32, 32, 4)))
@@ -150,7 +150,7 @@ def prepared_runs(net, *, adjoint=False):
     return triton.prepared(schedule(net), "cpu").routes[adjoint].runs
 
 
-def test_a_switch_too_large_is_refused():
+def test_switches_wider_than_64_are_refused():
     net = sm.block_diagonal(130, 65)
     with pytest.raises(
         StructmatError, match="a switch of 65 wires: the Triton kernels support up to"
@@ -158,6 +158,6 @@ def test_a_switch_too_large_is_refused():
         triton.prepared(schedule(net), "cpu")
 
 
-def test_a_wide_deep_network_is_packed_at_once():
+def test_a_wide_deep_network_is_packed_into_full_units():
     units, _ = built(sm.butterfly(4096, block=2))
     assert units.wires.shape == (12 * 4096 // 16, 16)

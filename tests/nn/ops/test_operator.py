@@ -1,4 +1,4 @@
-"""The operator beside the reference: the same values and gradients, whatever is fused."""
+"""The operator agrees with the reference in values and gradients, whatever is fused."""
 
 import copy
 import gc
@@ -18,7 +18,7 @@ from structmat.nn.ops.cost_model import bucket, candidates
 from structmat.nn.ops.operator import plain, rotated
 from structmat.nn.ops.plan_cache import cache_for
 from structmat.testing import networks, seeds
-from tests.drawn_modules import layer
+from tests.random_modules import layer
 
 CPU = torch.device("cpu")
 DTYPES = st.sampled_from([torch.float64, torch.complex128, torch.float32])
@@ -58,7 +58,9 @@ def gradients(y, weight, inputs):
 
 
 @given(networks(max_width=20, max_depth=6), seeds(), DTYPES, st.booleans(), st.integers(0, 40))
-def test_every_plan_gives_the_reference_values_and_gradients(net, seed, dtype, adjoint, tokens):
+def test_every_plan_has_the_values_and_gradients_of_the_reference(
+    net, seed, dtype, adjoint, tokens
+):
     blocks, x, weight = drawn(net, seed, dtype, tokens)
     if not blocks:
         return
@@ -83,8 +85,8 @@ def _asked(tokens, dtype):
 
 @pytest.mark.parametrize("adjoint", [False, True])
 @pytest.mark.parametrize("net", FAMILIES, ids=str)
-def test_families_agree_tile_by_tile(net, adjoint, monkeypatch):
-    """Many tiles, the last one shorter, with and without fusing."""
+def test_families_agree_with_the_reference_if_split_into_tiles(net, adjoint, monkeypatch):
+    """With many tiles, the last one shorter, fused and not fused."""
     monkeypatch.setattr(tiled, "_BUFFER", 48 * net.width * 8)
     blocks, x, weight = drawn(net, 1, torch.float64, 150)
     cache = cache_for(net)
@@ -110,7 +112,7 @@ def test_tiles_are_an_odd_number_of_cache_lines():
 
 
 @pytest.mark.parametrize("needs", ["x", "blocks"])
-def test_only_what_is_asked_for_is_computed(needs):
+def test_only_the_required_gradients_are_computed(needs):
     net = sm.butterfly(32)
     blocks, x, weight = drawn(net, 0, torch.float64, 9)
     cache = cache_for(net)
@@ -125,7 +127,7 @@ def test_only_what_is_asked_for_is_computed(needs):
 
 @given(networks(max_width=8, max_depth=3), seeds(), st.sampled_from(["float64", "complex128"]))
 @settings(max_examples=8)
-def test_first_and_second_derivatives_are_right(net, seed, name):
+def test_first_and_second_derivatives_equal_finite_differences(net, seed, name):
     """Finite differences are the oracle."""
     blocks, x, _ = drawn(net, seed, getattr(torch, name), 3)
     if not blocks:
@@ -140,7 +142,7 @@ def test_first_and_second_derivatives_are_right(net, seed, name):
     assert torch.autograd.gradgradcheck(f, (x, *blocks))
 
 
-def test_third_derivatives_are_those_of_the_plain_path():
+def test_third_derivatives_equal_those_of_the_reference():
     net = sm.butterfly(4)
     cache = cache_for(net)
     blocks, x, weight = drawn(net, 0, torch.float64, 2)
@@ -163,7 +165,7 @@ FORWARD = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
 
 @FORWARD
 @pytest.mark.parametrize("reference", [False, True])
-def test_torch_func_sees_through(reference):
+def test_torch_func_transforms_are_supported(reference):
     q = layer(sm.random(12, block=3, depth=3, rng=0), 0)
     q.plan = "reference" if reference else "auto"
     r = q.matrix().detach()
@@ -189,7 +191,7 @@ def test_torch_func_sees_through(reference):
 
 
 @FORWARD
-def test_forward_mode_is_not_lost():
+def test_forward_mode_derivatives_are_correct():
     q = layer(sm.butterfly(8), 0)
     x = torch.randn(3, 8, dtype=torch.float64)
     with torch.autograd.forward_ad.dual_level():
@@ -201,8 +203,8 @@ def test_forward_mode_is_not_lost():
 # Torch's compiler makes instances of autograd functions as it traces, which torch deprecates.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
-def test_the_compiler_takes_it_whole(backend):
-    """No graph break, for any number of vectors, values and gradients alike."""
+def test_torch_compile_makes_one_graph_for_any_number_of_vectors(backend):
+    """Values and gradients are those of the uncompiled layer, without a graph break."""
     q = layer(sm.butterfly(32, block=4), 0, dtype=torch.float32)
     compiled = torch.compile(q, fullgraph=True, backend=backend, dynamic=True)
     for tokens in (3, 70, 500):
@@ -215,7 +217,7 @@ def test_the_compiler_takes_it_whole(backend):
             torch.testing.assert_close(a, b)
 
 
-def test_the_operators_are_registered_as_torch_asks():
+def test_the_operators_pass_torch_opcheck():
     net = sm.butterfly(16)
     cache = cache_for(net)
     blocks, x, weight = drawn(net, 0, torch.float64, 6)
@@ -230,7 +232,7 @@ def test_the_operators_are_registered_as_torch_asks():
     )
 
 
-def test_checkpointing_and_autocast():
+def test_checkpointing_and_autocast_change_no_gradient():
     q = layer(sm.butterfly(32), 0, dtype=torch.float32)
     x = torch.randn(40, 32, requires_grad=True)
 
@@ -255,7 +257,7 @@ def test_checkpointing_and_autocast():
 
 @given(networks(max_width=20, max_depth=6), seeds())
 def test_bfloat16_is_rounded_once(net, seed):
-    """Stages work in float32: the only errors are those of the input and of one rounding."""
+    """Stages compute in float32: the only errors are those of the input and one rounding."""
     q = layer(net, seed, dtype=torch.float32)
     x = torch.randn(30, net.width, generator=torch.Generator().manual_seed(seed)).bfloat16()
     y = q(x)
@@ -268,7 +270,7 @@ def test_bfloat16_is_rounded_once(net, seed):
 
 
 @pytest.mark.parametrize("spec", ["butterfly", "mixed_radix(largest=16)", "shuffle(block=4)"])
-def test_float32_orthogonality_is_ten_ulps_a_stage(spec):
+def test_float32_orthogonality_error_is_at_most_ten_ulps_per_stage(spec):
     net = sm.parse(spec)(256)
     q = layer(net, 0, dtype=torch.float32)
     x = torch.eye(256).repeat(40, 1)  # many vectors: fused
@@ -277,8 +279,8 @@ def test_float32_orthogonality_is_ten_ulps_a_stage(spec):
     assert error <= 10 * np.finfo(np.float32).eps * net.depth
 
 
-def test_nothing_of_size_d_squared_at_65536_wires():
-    """A d×d matrix would be 17 GB; the largest tensor that torch makes is counted."""
+def test_no_tensor_of_size_d_squared_is_allocated():
+    """A d×d matrix of 65536 wires would take 17 GB; the largest allocation is measured."""
     net = sm.butterfly(65536, block=2, depth=16)
     q = Orthogonal(net)
     x = torch.randn(3, 65536, requires_grad=True)
@@ -289,7 +291,7 @@ def test_nothing_of_size_d_squared_at_65536_wires():
     assert torch.isfinite(x.grad).all()
 
 
-def test_noncontiguous_vectors_and_gradients():
+def test_noncontiguous_vectors_and_gradients_are_accepted():
     q = layer(sm.butterfly(16), 0)
     x = torch.randn(16, 2, 7, dtype=torch.float64).permute(2, 1, 0).requires_grad_()
     y = q(x)
@@ -299,7 +301,7 @@ def test_noncontiguous_vectors_and_gradients():
     torch.testing.assert_close(g, torch.ones_like(x) @ q.matrix())
 
 
-def test_a_layer_may_die_before_its_gradient():
+def test_the_gradient_can_be_computed_after_the_layer_is_deleted():
     x = torch.randn(4, 8, requires_grad=True)
     y = Orthogonal(sm.butterfly(8).dilate(1))(x)
     plan_cache.cache_for.cache_clear()
@@ -308,13 +310,13 @@ def test_a_layer_may_die_before_its_gradient():
     torch.testing.assert_close(x.grad, torch.ones_like(x))
 
 
-def test_an_unknown_key_is_refused():
+def test_an_unknown_cache_key_is_refused():
     x, blocks = torch.randn(4, 8), [torch.eye(2).repeat(4, 1, 1)]
     with pytest.raises(StructmatError, match="no layer with its network exists"):
         operator._rotate(x, blocks, None, None, "0" * 32, "auto", adjoint=False)
 
 
-def test_keys_tell_networks_apart_and_equal_ones_together():
+def test_cache_keys_are_equal_exactly_for_equal_networks():
     nets = [sm.butterfly(16), sm.butterfly(16).inverse(), sm.shuffle(16, block=2), sm.brickwall(16)]
     assert len({cache_for(net).key for net in nets}) == len(nets)
     assert cache_for(sm.parse("butterfly")(16)) is cache_for(nets[0])
@@ -327,7 +329,7 @@ def _pickled(q):
 
 
 @pytest.mark.parametrize("again", [copy.deepcopy, _pickled])
-def test_copies_run_on_their_own(again):
+def test_copies_are_equal_and_independent(again):
     q = layer(sm.butterfly(16), 0)
     x = torch.randn(9, 16, dtype=torch.float64)
     with torch.no_grad():
@@ -339,8 +341,8 @@ def test_copies_run_on_their_own(again):
     assert not torch.allclose(other(x), q(x))
 
 
-def test_blocks_that_are_kept_follow_the_generators():
-    """However a generator changes, the next call sees it."""
+def test_cached_blocks_are_updated_when_generators_change():
+    """The next call uses the new values, however a generator was changed."""
     q = layer(sm.butterfly(32), 0)
     x = torch.randn(2, 32, dtype=torch.float64)
     with torch.no_grad():
@@ -361,7 +363,7 @@ def test_blocks_that_are_kept_follow_the_generators():
     torch.testing.assert_close(q(x), after)
 
 
-def test_plans_are_checked():
+def test_unknown_plans_are_refused():
     with pytest.raises(StructmatError, match="plan='fast': it must be one of auto, measure, re"):
         Orthogonal(sm.butterfly(4), plan="fast")
 
@@ -373,8 +375,8 @@ def test_plans_are_checked():
     st.booleans(),
     st.sampled_from([None, "vectors", "weight"]),
 )
-def test_a_layer_after_the_rotation_is_as_if_apart(net, seed, tokens, with_bias, of_layer):
-    """Whether the vectors are rotated or the weight, and whoever decides."""
+def test_fused_linear_equals_rotation_followed_by_linear(net, seed, tokens, with_bias, of_layer):
+    """With the vectors rotated, with the weight rotated and with the automatic choice."""
     with pytest.MonkeyPatch.context() as patch:
         if of_layer is not None:
             patch.setattr(operator, "rotates_weight", lambda *_, **__: of_layer == "weight")
@@ -400,7 +402,7 @@ def compare_layers(net, seed, tokens, with_bias):
         torch.testing.assert_close(a, b, rtol=1e-9, atol=1e-9)
 
 
-def test_few_outputs_rotate_the_weight_and_it_is_said():
+def test_explain_names_the_rotated_side():
     q = Orthogonal(sm.shuffle(384, block=4), plan="auto")
     assert "the layer's weight is rotated, 384 rows, not the 2,048" in q.explain(2048, 384)
     assert "the 2,048 vectors are rotated, not the layer's 1,536 rows" in q.explain(2048, 1536)
@@ -408,8 +410,8 @@ def test_few_outputs_rotate_the_weight_and_it_is_said():
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
-def test_the_weight_is_rotated_in_full_precision_only(dtype, monkeypatch):
-    """In bfloat16 the rotated weight would be rounded, as merging does, where vectors are not."""
+def test_the_weight_is_not_rotated_in_bfloat16(dtype, monkeypatch):
+    """In bfloat16 the rotated weight would be rounded, as in merging."""
     q = Orthogonal(sm.butterfly(16))
     asked = []
     monkeypatch.setattr(operator, "rotates_weight", lambda *_, **__: asked.append(1) or True)
@@ -418,8 +420,8 @@ def test_the_weight_is_rotated_in_full_precision_only(dtype, monkeypatch):
 
 
 @pytest.mark.parametrize("with_bias", [False, True])
-def test_a_layer_chunk_by_chunk(with_bias, monkeypatch):
-    """More vectors than are kept between the rotation and the layer; and second derivatives."""
+def test_fused_linear_in_chunks_has_correct_second_derivatives(with_bias, monkeypatch):
+    """With more vectors than fit into the buffer between rotation and layer."""
     monkeypatch.setattr(operator, "_BETWEEN", 3 * 16 * 8)
     monkeypatch.setattr(operator, "rotates_weight", lambda *_, **__: False)
     q = layer(sm.butterfly(16), 0)
@@ -439,8 +441,8 @@ def test_a_layer_chunk_by_chunk(with_bias, monkeypatch):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-10)
 
 
-def test_a_layer_after_more_vectors_than_are_kept(monkeypatch):
-    """As many as that really are, with and without gradients."""
+def test_fused_linear_is_correct_beyond_the_real_buffer_size(monkeypatch):
+    """With the default buffer size, with and without gradients."""
     monkeypatch.setattr(operator, "rotates_weight", lambda *_, **__: False)
     q = layer(sm.butterfly(16), 0)
     tokens = operator._BETWEEN // (16 * 8) + 5
@@ -457,14 +459,14 @@ def test_a_layer_after_more_vectors_than_are_kept(monkeypatch):
 
 
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
-def test_a_layer_is_compiled_whole():
+def test_fused_linear_compiles_into_one_graph():
     q = layer(sm.butterfly(16), 0, dtype=torch.float32)
     x, weight = torch.randn(11, 16), torch.randn(5, 16)
     compiled = torch.compile(q.linear, fullgraph=True, backend="eager")
     torch.testing.assert_close(compiled(x, weight), q.adjoint(x) @ weight.T)
 
 
-def test_linear_refuses_what_it_gives_no_gradient():
+def test_linear_refuses_trainable_weights_wrong_shapes_and_unitary_blocks():
     q = Orthogonal(sm.butterfly(4))
     x, weight = torch.randn(2, 4), torch.randn(3, 4)
     with pytest.raises(
@@ -479,8 +481,8 @@ def test_linear_refuses_what_it_gives_no_gradient():
 
 @pytest.mark.parametrize("plan", ["auto", "reference"])
 @pytest.mark.parametrize("net", [sm.butterfly(16), sm.brickwall(9)])
-def test_results_may_be_changed_in_place(net, plan):
-    """As some models do with a view of what a layer returns."""
+def test_outputs_can_be_modified_in_place(net, plan):
+    """Some models modify a view of the output of a layer."""
     q = layer(net, 0, plan=plan)
     source = torch.Generator().manual_seed(0)
     x = torch.randn(2, 3, net.width, generator=source).requires_grad_()

@@ -1,4 +1,4 @@
-"""Plans selected by measuring: once, kept on disk, and of no consequence but time."""
+"""Plans are measured once, cached on disk, and do not change results."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from structmat.nn.ops import plan_selection, timing_cache
 from structmat.nn.ops.cost_model import candidates, rotates_weight
 from structmat.nn.ops.plan_cache import PlanCache
 from structmat.testing import networks
-from tests.drawn_modules import layer
+from tests.random_modules import layer
 
 CPU = torch.device("cpu")
 NET = sm.butterfly(64)
@@ -25,7 +25,7 @@ NET = sm.butterfly(64)
 
 @pytest.fixture
 def timed(monkeypatch, tmp_path):
-    """Count measurements, with the last plan always the fastest, in a cache of this test's own."""
+    """Count measurements in a separate cache, with the last plan always the fastest."""
     monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
     timing_cache.forget()
     calls = []
@@ -48,7 +48,7 @@ def slowest_worth_trying(tokens):
     return [w for w in plans if w.seconds <= 3 * plans[0].seconds][-1].ends
 
 
-def test_the_fastest_is_chosen_and_measured_once(timed):
+def test_the_fastest_plan_is_selected_and_measured_once(timed):
     assert ask() == slowest_worth_trying(8192) != candidates(NET, 8192)[0].ends
     assert timed == [(8192, torch.float32)]
     assert ask(5001) == ask(8192) == ask()
@@ -58,7 +58,7 @@ def test_the_fastest_is_chosen_and_measured_once(timed):
     assert timed[1:] == [(8192, torch.float64), (2**18, torch.float32)]  # of 64 wires at most
 
 
-def test_a_later_process_reads_what_was_measured(timed):
+def test_a_later_process_reads_the_measurements(timed):
     first = ask()
     timing_cache.forget()  # as a new process has nothing in memory
     assert ask() == first
@@ -70,7 +70,7 @@ def test_a_later_process_reads_what_was_measured(timed):
         assert part in name
 
 
-def test_few_vectors_the_model_and_deterministic_runs_measure_nothing(timed):
+def test_nothing_is_measured_for_few_vectors_or_deterministic_runs(timed):
     assert ask(100) == candidates(NET, 128)[0].ends
     assert ask(measure=False) == candidates(NET, 8192)[0].ends
     torch.use_deterministic_algorithms(mode=True)
@@ -81,7 +81,7 @@ def test_few_vectors_the_model_and_deterministic_runs_measure_nothing(timed):
     assert not timed
 
 
-def test_threads_are_part_of_what_is_remembered(timed):
+def test_the_number_of_threads_is_part_of_the_cache_key(timed):
     cache, threads = PlanCache(NET), torch.get_num_threads()
     plan_selection.selected(cache, 5000, torch.float32, CPU, measure=True)
     try:
@@ -93,8 +93,8 @@ def test_threads_are_part_of_what_is_remembered(timed):
     assert len(timed) == 2
 
 
-def test_the_default_plan_depends_on_no_timing(monkeypatch):
-    """So that a seed makes the same bits in every process."""
+def test_the_default_plan_does_not_depend_on_timings(monkeypatch):
+    """A seed gives the same bits in every process."""
 
     def refuse(*_):
         raise AssertionError("timed")
@@ -117,7 +117,7 @@ def test_the_default_plan_depends_on_no_timing(monkeypatch):
 
 
 @pytest.mark.parametrize("plan", ["measure", "reference"])
-def test_a_plan_reaches_every_rotation(plan):
+def test_adapt_passes_the_plan_to_every_rotation(plan):
     net = torch.nn.Sequential(torch.nn.Linear(64, 64), torch.nn.Linear(64, 8))
     found = [m for m in adapt(net, "monarch", plan=plan).modules() if isinstance(m, Orthogonal)]
     assert [m.plan for m in found] == [plan, plan]
@@ -142,7 +142,7 @@ def test_a_plan_reaches_every_rotation(plan):
         + "}]}}",
     ],
 )
-def test_a_damaged_file_is_as_good_as_none(timed, content):
+def test_a_damaged_timing_file_is_ignored_and_rewritten(timed, content):
     timing_cache.file().write_text(content, encoding="utf-8")
     ask()
     assert len(timed) == 1
@@ -151,7 +151,7 @@ def test_a_damaged_file_is_as_good_as_none(timed, content):
     assert len(timed) == 1  # it was written anew
 
 
-def test_a_folder_that_cannot_be_written_is_no_error(timed, monkeypatch, tmp_path):
+def test_an_unwritable_cache_directory_is_not_an_error(timed, monkeypatch, tmp_path):
     (tmp_path / "taken").write_text("a file", encoding="utf-8")
     monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path / "taken"))
     ask()
@@ -160,7 +160,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(timed, monkeypatch, tmp_pat
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="other systems' folders")
-def test_the_folder_is_where_it_should_be(monkeypatch, tmp_path):
+def test_the_cache_file_follows_the_xdg_specification(monkeypatch, tmp_path):
     monkeypatch.delenv("STRUCTMAT_CACHE")
     monkeypatch.setenv("HOME", str(tmp_path))
     for base in ("", "relative"):  # as the XDG specification asks, a relative one is ignored
@@ -172,7 +172,7 @@ def test_the_folder_is_where_it_should_be(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("folder", [RuntimeError("no home"), Path("~/.cache/structmat")])
-def test_without_a_home_there_is_no_file(monkeypatch, folder):
+def test_without_a_home_directory_there_is_no_cache_file(monkeypatch, folder):
     """Recent versions of platformdirs raise, older ones return what could not be expanded."""
 
     def user_cache_path(*names, **options):
@@ -186,7 +186,7 @@ def test_without_a_home_there_is_no_file(monkeypatch, folder):
     assert timing_cache.file() is None
 
 
-def test_measuring_for_real_gives_seconds_for_each_plan(monkeypatch, tmp_path):
+def test_real_measurements_give_a_time_for_each_plan(monkeypatch, tmp_path):
     monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
     timing_cache.forget()
     times = plan_selection.measured(PlanCache(NET), 5000, torch.float32, CPU)
@@ -200,7 +200,7 @@ def test_measuring_for_real_gives_seconds_for_each_plan(monkeypatch, tmp_path):
     timing_cache.forget()
 
 
-def test_plans_give_the_same_numbers(timed):
+def test_every_plan_has_the_same_values_and_gradients(timed):
     x = torch.randn(5000, 64, dtype=torch.float64, requires_grad=True)
     results = []
     for plan in ("measure", "auto", "reference"):
@@ -215,7 +215,7 @@ def test_plans_give_the_same_numbers(timed):
 
 
 @given(networks(max_width=16, max_depth=5), st.integers(1, 5000))
-def test_every_candidate_is_explained(net, tokens):
+def test_explain_lists_every_candidate(net, tokens):
     text = plan_selection.explain(PlanCache(net), tokens)
     assert "→ " in text
     assert "nothing was measured" in text
@@ -224,13 +224,13 @@ def test_every_candidate_is_explained(net, tokens):
 
 
 @given(networks(max_width=20, max_depth=5), st.integers(1, 5000), st.integers(1, 5000))
-def test_which_of_a_layer_is_rotated_is_explained(net, tokens, outputs):
+def test_explain_says_whether_the_weight_is_rotated(net, tokens, outputs):
     weight = rotates_weight(net, tokens, outputs)
     text = plan_selection.explain(PlanCache(net), tokens, outputs)
     assert ("the layer's weight is rotated" in text) == weight
 
 
-def test_what_was_measured_is_explained(timed):
+def test_explain_lists_the_measured_times(timed):
     cache = PlanCache(NET)
     text = plan_selection.explain(cache, 5000, plan="measure")
     times = plan_selection.measured(cache, 5000, torch.float32, CPU)
@@ -242,6 +242,6 @@ def test_what_was_measured_is_explained(timed):
 
 
 @pytest.mark.parametrize("tokens", [-1, 1.5, "many"])
-def test_explain_refuses_what_is_no_number_of_vectors(tokens):
+def test_explain_refuses_invalid_numbers_of_vectors(tokens):
     with pytest.raises(StructmatError, match="tokens"):
         plan_selection.explain(PlanCache(sm.butterfly(4)), tokens)

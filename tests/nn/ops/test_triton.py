@@ -1,7 +1,7 @@
 """The fused kernels against the reference and torch's own gradients, in Triton's interpreter.
 
-The interpreter runs one program after another, so that it cannot show a race; that stages have
-none is shown of the tables. It rounds to bfloat16 towards zero, where a device rounds to nearest.
+The interpreter runs one program after another, so it cannot show a race; test_index_tables.py
+proves that there is none. It rounds to bfloat16 towards zero, a device to nearest.
 """
 
 import numpy as np
@@ -36,7 +36,7 @@ def _interpreter():
 
 
 def drawn(net, seed, tokens, dtype=torch.float32):
-    """Return blocks, vectors and the gradient that comes back."""
+    """Return blocks, vectors and the gradient of the output."""
     source = torch.Generator().manual_seed(seed)
     blocks = [torch.tensor(b, dtype=torch.float32) for b in sm.random_blocks(net, seed)]
     x, grad = (torch.randn(tokens, net.width, generator=source).to(dtype) for _ in range(2))
@@ -44,7 +44,7 @@ def drawn(net, seed, tokens, dtype=torch.float32):
 
 
 def exact(net, blocks, x, grad, *, adjoint):
-    """Return the values and all gradients by the plain path, in double precision."""
+    """Return the values and all gradients of the reference implementation, in double precision."""
     blocks = [b.double().requires_grad_() for b in blocks]
     x = x.double().requires_grad_()
     steps = reference.Steps.of(schedule(net), CPU)
@@ -91,20 +91,20 @@ def check(net, seed, tokens, *, adjoint, dtype=torch.float32, **options):
     st.booleans(),
     st.sampled_from(list(STEP)),
 )
-def test_values_and_gradients_are_those_of_the_reference(net, seed, tokens, adjoint, dtype):
+def test_values_and_gradients_equal_those_of_the_reference(net, seed, tokens, adjoint, dtype):
     check(net, seed, tokens, adjoint=adjoint, dtype=dtype)
 
 
 @pytest.mark.parametrize("adjoint", [False, True])
 @pytest.mark.parametrize("name", FAMILIES)
-def test_every_family(name, adjoint):
+def test_every_family_agrees_with_the_reference(name, adjoint):
     family, width = FAMILIES[name]
     check(family(width), 0, 17, adjoint=adjoint)
 
 
 @pytest.mark.parametrize("adjoint", [False, True])
 @pytest.mark.parametrize("radix", [2, 3, 4, 5, 7, 8, 16, 31, 32, 64])
-def test_every_radix_and_idle_wires(radix, adjoint):
+def test_every_radix_agrees_with_the_reference(radix, adjoint):
     order = np.random.default_rng(radix).permutation(3 * radix + 1)
     straight = np.arange(3 * radix).reshape(3, radix)
     strided = np.arange(3 * radix).reshape(radix, 3).T
@@ -114,7 +114,7 @@ def test_every_radix_and_idle_wires(radix, adjoint):
 
 
 @pytest.mark.parametrize("adjoint", [False, True])
-def test_mixed_radices_in_one_stage(adjoint):
+def test_mixed_radices_in_one_stage_agree_with_the_reference(adjoint):
     sizes = [64, 17, 5, 3, 2, 2, 2, 1]
     order = np.random.default_rng(0).permutation(sum(sizes))
     cuts = np.split(order, np.cumsum(sizes)[:-1])
@@ -123,7 +123,7 @@ def test_mixed_radices_in_one_stage(adjoint):
     check(sm.Network.of(len(order), [switches, ahead]), 0, 17, adjoint=adjoint)
 
 
-# Which stages read the vectors and write the results themselves: (first, last).
+# Whether the first stage reads the vectors itself and the last one writes the results itself.
 ENDS = {
     (True, True): sm.butterfly(32),
     (True, False): sm.monarch(64),
@@ -134,7 +134,7 @@ ENDS = {
 @pytest.mark.parametrize("dtype", STEP, ids=str)
 @pytest.mark.parametrize("adjoint", [False, True])
 @pytest.mark.parametrize("ends", ENDS, ids=str)
-def test_stages_at_the_ends_read_and_write_the_vectors(ends, adjoint, dtype):
+def test_end_stages_read_and_write_the_vectors_directly(ends, adjoint, dtype):
     runs = prepared(ENDS[ends]).routes[adjoint].runs
     assert (runs.reads > 0, runs.writes > 0) == (ends[::-1] if adjoint else ends)
     check(ENDS[ends], 0, 40, adjoint=adjoint, dtype=dtype)
@@ -142,12 +142,12 @@ def test_stages_at_the_ends_read_and_write_the_vectors(ends, adjoint, dtype):
 
 @pytest.mark.parametrize("adjoint", [False, True])
 @pytest.mark.parametrize("net", [sm.block_diagonal(48, 16), sm.block_diagonal(48, 12)], ids=str)
-def test_one_stage_needs_no_strip_or_a_strip(net, adjoint):
+def test_a_single_stage_agrees_with_the_reference(net, adjoint):
     check(net, 0, 40, adjoint=adjoint)
 
 
 @pytest.mark.parametrize("adjoint", [False, True])
-def test_wiring_without_any_block_is_a_permutation(adjoint):
+def test_networks_without_blocks_are_permutations(adjoint):
     order = [2, 0, 1, 4, 3]
     net = sm.Network(5, [sm.Stage(5, moves=[[k, order[k]] for k in range(5)])])
     check(net, 0, 17, adjoint=adjoint)
@@ -156,7 +156,7 @@ def test_wiring_without_any_block_is_a_permutation(adjoint):
 
 @FEW
 @given(networks(max_width=12), seeds())
-def test_the_adjoint_undoes_it(net, seed):
+def test_the_adjoint_inverts_the_network(net, seed):
     blocks, x, _ = drawn(net, seed, 20)
     made = prepared(net)
     back = triton.apply(made, blocks, triton.apply(made, blocks, x), adjoint=True)
@@ -165,13 +165,13 @@ def test_the_adjoint_undoes_it(net, seed):
 
 @pytest.mark.parametrize("vectors", [16, 32, 64])
 @pytest.mark.parametrize("programs", [1, 3])
-def test_how_it_is_launched_changes_no_value(vectors, programs):
+def test_the_launch_configuration_changes_no_value(vectors, programs):
     config = triton.Config(vectors, programs, 4)
     check(sm.benes(8), 0, 70, adjoint=False, config=config)
 
 
 @pytest.mark.parametrize("adjoint", [False, True])
-def test_many_vectors_are_taken_in_parts(adjoint, monkeypatch):
+def test_many_vectors_are_processed_in_chunks(adjoint, monkeypatch):
     net = sm.families.omega(16)
     blocks, x, grad = drawn(net, 0, 50)
     whole = by_kernels(net, blocks, x, grad, adjoint=adjoint)
@@ -187,7 +187,7 @@ def test_many_vectors_are_taken_in_parts(adjoint, monkeypatch):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-4)
 
 
-def test_vectors_need_not_be_contiguous():
+def test_noncontiguous_vectors_are_accepted():
     net = sm.butterfly(16)
     blocks, x, grad = drawn(net, 0, 32)
     strided = [t.T.contiguous().T for t in (x, grad)] + [b.mT.contiguous().mT for b in blocks]
@@ -197,14 +197,14 @@ def test_vectors_need_not_be_contiguous():
 
 
 @pytest.mark.parametrize("dtype", STEP, ids=str)
-def test_blocks_are_rounded_to_nearest_as_torch_does(dtype):
+def test_blocks_are_rounded_as_by_torch(dtype):
     net = sm.Network.of(3, [[[0, 1, 2]]])
     blocks, _, _ = drawn(net, 0, 1)
     columns = triton.apply(prepared(net), blocks, torch.eye(3, dtype=dtype))
     assert torch.equal(columns.T, blocks[0][0].to(dtype))
 
 
-def test_blocks_that_are_not_orthogonal_have_right_gradients_too():
+def test_gradients_of_non_orthogonal_blocks_are_correct():
     net = sm.mixed_radix(12)
     _, x, grad = drawn(net, 0, 17)
     blocks = [torch.randn(b.count, b.radix, b.radix) for b in net.banks]
@@ -226,7 +226,7 @@ def test_blocks_that_are_not_orthogonal_have_right_gradients_too():
         (lambda b, x: ([c.to("meta") for c in b], x), "all must be on one device"),
     ],
 )
-def test_what_does_not_fit_is_refused(change, reason):
+def test_wrong_shapes_dtypes_and_devices_are_refused(change, reason):
     net = sm.monarch(16)
     blocks, x, _ = drawn(net, 0, 3)
     changed, values = change(blocks, x)
@@ -245,7 +245,7 @@ def test_a_gradient_of_another_shape_is_refused():
 
 
 @pytest.mark.parametrize("adjoint", [False, True])
-def test_only_what_is_asked_for_is_computed(adjoint):
+def test_gradients_of_x_and_blocks_can_be_computed_separately(adjoint):
     net = sm.families.omega(16)
     blocks, x, grad = drawn(net, 0, 20)
     _, grad_x, *sums = by_kernels(net, blocks, x, grad, adjoint=adjoint)
@@ -257,7 +257,7 @@ def test_only_what_is_asked_for_is_computed(adjoint):
         torch.testing.assert_close(one, other, rtol=0, atol=1e-5)
 
 
-def test_where_it_is_available(monkeypatch):
+def test_the_kernels_are_available_on_cuda_or_in_the_interpreter(monkeypatch):
     assert triton.available("cpu")
     assert not triton.available("meta")
     assert torch.cuda.is_available() or not triton.available("cuda")
@@ -268,14 +268,14 @@ def test_where_it_is_available(monkeypatch):
     assert not triton.available("cpu")
 
 
-def test_without_triton_it_says_what_to_install(monkeypatch):
+def test_without_triton_the_error_names_the_extra(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "triton", None)
     blocks, x, _ = drawn(sm.monarch(16), 0, 3)
     with pytest.raises(MissingExtraError, match=r"structmat\[gpu\]"):
         triton.apply(prepared(sm.monarch(16)), blocks, x)
 
 
-def test_what_it_supports():
+def test_supports_depends_on_the_block_size_and_the_dtype():
     assert triton.supports(sm.block_diagonal(64, 64), torch.float16)
     assert not triton.supports(sm.block_diagonal(130, 65), torch.float16)
     assert not triton.supports(sm.monarch(16), torch.complex64)
@@ -284,8 +284,8 @@ def test_what_it_supports():
 
 @pytest.mark.parametrize("adjoint", [False, True])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_the_operator_runs_the_kernels_where_they_can_run(dtype, adjoint, monkeypatch):
-    """A network that no other test has, for its plans are kept."""
+def test_the_operator_uses_the_kernels_if_available(dtype, adjoint, monkeypatch):
+    """Use a network of no other test, because plans are cached."""
     net = sm.random(24, block=3, depth=3, rng=77 + adjoint)
     launched = []
     turn = launch._rotate

@@ -1,6 +1,6 @@
-"""The fused kernels compile for devices, without one: the interpreter takes what Triton does not.
+"""The fused kernels compile for CUDA devices; the interpreter accepts more than Triton does.
 
-A subprocess, as the kernels of this one may be the interpreter's.
+This runs in a subprocess, because this process may use the interpreter.
 """
 
 import os
@@ -23,7 +23,7 @@ from structmat.linalg.schedule import schedule
 from structmat.nn.ops import tiled, triton
 from structmat.nn.ops.triton import kernels, launch
 
-class Driver:  # says what it is, and runs nothing
+class Driver:  # names a target and runs nothing
     def get_current_target(self): return GPUTarget("cuda", int(sys.argv[1]), 32)
     def get_current_device(self): return 0
     def get_current_stream(self, device): return 0
@@ -58,7 +58,7 @@ for net in (sm.monarch(1024), sm.mixed_radix(60)):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("capability", [80, 90])
-def test_kernels_compile(capability, tmp_path):
+def test_the_kernels_compile_within_the_shared_memory_limit(capability, tmp_path):
     environment = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"}
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", PROGRAM, str(capability)],

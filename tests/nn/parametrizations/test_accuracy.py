@@ -1,4 +1,4 @@
-"""Blocks of generators of every size, with derivatives, against arithmetic of many digits."""
+"""Blocks and their derivatives, for generators of every size, compared with mpmath."""
 
 import mpmath
 import numpy as np
@@ -31,7 +31,7 @@ def orthogonality(made):
     return float(gram.abs().max()) / torch.finfo(made.dtype).eps
 
 
-# The oracle: the definitions, with many digits -------------------------------------------------
+# The oracle: the definitions in multiple precision ---------------------------------------------
 
 
 def skew(g, radix):
@@ -129,7 +129,7 @@ def exact(kind, g, radix, along, weights):
 
 
 def first_and_second(kind, g, radix, along, weights):
-    """Return torch's slopes, taken with and without a graph, and the slopes of those along h."""
+    """Return the block, its gradient without and with a graph, and a second derivative along h."""
     made = parametrizations.PARAMETRIZATIONS[kind](g, radix)
     w = weights.to(made.dtype)[None]
     (plain,) = torch.autograd.grad(made, g, w, retain_graph=True)
@@ -149,7 +149,7 @@ def weighted(radix, *, unitary):
 @pytest.mark.parametrize(("radix", "unitary"), SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
-def test_values_and_two_derivatives_are_exact(kind, dtype, radix, unitary):
+def test_values_and_two_derivatives_agree_with_mpmath(kind, dtype, radix, unitary):
     eps, tiny = torch.finfo(dtype).eps, torch.finfo(dtype).tiny
     for size in SIZES:
         if not tiny / 1e3 < size < torch.finfo(dtype).max / 10:
@@ -191,13 +191,13 @@ def test_values_and_two_derivatives_are_exact(kind, dtype, radix, unitary):
         assert error <= cost * stretch * float(second.double().norm()) + 1e3 * tiny, size
 
 
-# Both implementations, all dtypes, and what is no number ----------------------------------------
+# Both implementations, all dtypes, and non-finite values --------------------------------------
 
 
 @pytest.mark.parametrize(("radix", "unitary"), [*SHAPES, (8, False), (16, True)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", EXACT)
-def test_the_reference_has_the_same_blocks_at_every_size(kind, dtype, radix, unitary):
+def test_blocks_agree_with_the_reference_for_generators_of_every_size(kind, dtype, radix, unitary):
     eps = torch.finfo(dtype).eps
     for size in SIZES:
         if not torch.finfo(dtype).tiny / 1e3 < size < torch.finfo(dtype).max / 10:
@@ -217,7 +217,7 @@ def test_the_reference_has_the_same_blocks_at_every_size(kind, dtype, radix, uni
 
 @pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_short_generators_make_the_blocks_of_their_float32_numbers(kind, dtype):
+def test_half_precision_generators_are_computed_in_float32(kind, dtype):
     for radix, unitary in SHAPES:
         g = drawn(radix, unitary=unitary, size=0.7, dtype=dtype, count=3).requires_grad_()
         wide = g.detach().float().requires_grad_()
@@ -236,7 +236,7 @@ def test_short_generators_make_the_blocks_of_their_float32_numbers(kind, dtype):
 @pytest.mark.parametrize("count", [2, 2000])
 @pytest.mark.parametrize(("radix", "unitary"), [(2, False), (3, False), (4, False), (3, True)])
 @pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
-def test_what_is_no_number_makes_its_block_none_and_no_other(kind, radix, unitary, count):
+def test_non_finite_generators_affect_only_their_own_block(kind, radix, unitary, count):
     for bad in (np.nan, np.inf, -np.inf):
         g = drawn(radix, unitary=unitary, size=1.0, dtype=torch.float32, count=count)
         clean = parametrizations.PARAMETRIZATIONS[kind](g, radix)
@@ -252,7 +252,7 @@ def test_what_is_no_number_makes_its_block_none_and_no_other(kind, radix, unitar
 
 @pytest.mark.parametrize("kind", EXACT)
 @pytest.mark.parametrize("size", [1e4, 1e8, 1e20])
-def test_a_large_bank_of_large_generators_has_the_blocks_of_its_parts(kind, size):
+def test_a_large_bank_of_large_generators_equals_its_parts(kind, size):
     for radix in (3, 4):
         if kind == "exp" and size > 1e8:
             continue
@@ -272,7 +272,7 @@ def test_a_large_bank_of_large_generators_has_the_blocks_of_its_parts(kind, size
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("kind", EXACT)
-def test_one_large_block_does_not_make_the_others_inexact(kind, dtype):
+def test_one_large_block_does_not_reduce_the_accuracy_of_others(kind, dtype):
     g = drawn(4, unitary=False, size=0.3, dtype=dtype, count=3)
     mixed = torch.cat([g, 1e8 * g[:1]]).requires_grad_()
     alone = g.clone().requires_grad_()
@@ -294,7 +294,7 @@ def test_one_large_block_does_not_make_the_others_inexact(kind, dtype):
 
 
 @pytest.mark.parametrize("size", [1e10, 1e20, 1e30, 1e200])
-def test_exponentials_whose_angles_are_lost_are_refused(size):
+def test_exponentials_of_too_large_generators_are_refused(size):
     for radix, unitary in SHAPES:
         g = drawn(radix, unitary=unitary, size=size, count=2)
         g[0] = 0.1
@@ -308,15 +308,15 @@ def test_exponentials_whose_angles_are_lost_are_refused(size):
         for made in (parametrizations.exponential, reference.exponential):
             with pytest.raises(BlockError, match=r"exponentials are computed for norms up to"):
                 made(g, radix)
-        # A compiler sees no numbers, so there they are none.
+        # Compiled code cannot check values, so it returns NaN.
         plain = matrix_exponential.plain_exponential(g, radix)
         assert plain[1].isnan().any()
         assert (plain[0] - parametrizations.exponential(g[:1], radix)[0]).abs().max() < 1e-14
 
 
 @pytest.mark.parametrize("norm", [0.1, 0.4, 0.8, 1.6, 12.8, 819.2])
-def test_double_precision_is_reached_at_the_largest_norm_of_the_polynomial(norm):
-    """A rotation of three wires, by Rodrigues' formula: its norm is that of its generators."""
+def test_exponentials_are_accurate_in_float64_at_the_norm_limits(norm):
+    """Rodrigues' formula for three wires, where the norm is that of the generators."""
     g = drawn(3, unitary=False, size=1.0, count=7)
     g *= norm * (1 - 1e-9) / g.norm(dim=-1, keepdim=True)
     q, angle = reference.skew(g.numpy(), 3), np.linalg.norm(g.numpy(), axis=-1)[:, None, None]
@@ -327,8 +327,8 @@ def test_double_precision_is_reached_at_the_largest_norm_of_the_polynomial(norm)
 
 
 @pytest.mark.parametrize("norm", [0.4, 0.8, 102.4])
-def test_single_precision_is_reached_at_the_largest_norm_of_the_polynomial(norm):
-    """As it stands before it is rounded to single precision."""
+def test_exponentials_are_accurate_in_float32_at_the_norm_limits(norm):
+    """The values are compared before they are rounded to single precision."""
     g = drawn(3, unitary=False, size=1.0, count=7)
     g *= norm * (1 - 1e-9) / g.norm(dim=-1, keepdim=True)
     made = matrix_exponential._doubled(g, 3, single=True)
@@ -336,8 +336,8 @@ def test_single_precision_is_reached_at_the_largest_norm_of_the_polynomial(norm)
 
 
 @pytest.mark.parametrize("norm", [0.4, 0.8, 1.6])
-def test_the_norm_of_unitary_generators_bounds_that_of_the_matrix(norm):
-    """Of iλvvᴴ, the norm λ is nearly √2 times that of its generators."""
+def test_unitary_exponentials_are_accurate_when_the_norm_is_underestimated(norm):
+    """The norm λ of iλvvᴴ is nearly √2 times that of its generators."""
     radix = 24
     source = np.random.default_rng(0)
     v = np.exp(2j * np.pi * source.random(radix))[:, None] / radix**0.5
@@ -353,8 +353,8 @@ def test_the_norm_of_unitary_generators_bounds_that_of_the_matrix(norm):
 
 
 @pytest.mark.parametrize(("radix", "unitary"), [(3, False), (4, False), (2, True), (5, True)])
-def test_a_single_block_is_as_exact_as_several(radix, unitary):
-    """torch's exponential of a batch of one is off by 2e-10 at some norms."""
+def test_a_single_exponential_is_as_accurate_as_several(radix, unitary):
+    """torch's exponential of a batch of one has errors of 2e-10 at some norms."""
     for size in (1e-3, 0.03, 0.1, 0.3, 0.6, 1.0, 2.0, 5.0):
         g = drawn(radix, unitary=unitary, size=size, count=2)
         several = matrix_exponential.plain_exponential(g, radix)
@@ -378,7 +378,7 @@ def test_a_single_block_is_as_exact_as_several(radix, unitary):
 
 @pytest.mark.parametrize("norm", [0.02, 0.03, 0.04, 0.048, 0.3, 1.0])
 @pytest.mark.parametrize("radix", [3, 4, 8])
-def test_where_the_exponential_of_torch_is_inexact_alone(radix, norm):
+def test_matrix_exp_of_one_matrix_is_accurate_where_torchs_is_not(radix, norm):
     q = parametrizations.skew(drawn(radix, unitary=False, size=1.0), radix)
     q = q * norm / torch.linalg.matrix_norm(q, 1)
     exact = torch.linalg.matrix_exp(torch.cat([q, q]))[0]
@@ -386,7 +386,7 @@ def test_where_the_exponential_of_torch_is_inexact_alone(radix, norm):
     assert (matrix_exponential._matrix_exp(q[0]) - exact).abs().max() <= 8 * EPS
 
 
-def test_slopes_of_any_size_are_as_exact():
+def test_gradients_are_accurate_for_any_size_of_the_incoming_gradient():
     g = drawn(4, unitary=False, size=0.5, count=3).requires_grad_()
     made = parametrizations.exponential(g, 4)
     w = torch.arange(48, dtype=torch.float64).view(3, 4, 4).cos()
@@ -399,7 +399,7 @@ def test_slopes_of_any_size_are_as_exact():
 
 @pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")
 @pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
-def test_many_gradients_at_once_are_those_one_by_one(kind):
+def test_batched_gradients_equal_single_ones(kind):
     for radix, unitary in SHAPES:
         g = drawn(radix, unitary=unitary, size=2.0, count=2).requires_grad_()
         made = parametrizations.PARAMETRIZATIONS[kind](g, radix)
@@ -415,7 +415,7 @@ def test_many_gradients_at_once_are_those_one_by_one(kind):
 
 
 @pytest.mark.parametrize("turn", [0.3, 0.9, 1 - 1e-9, 1 + 1e-9, 1.1])
-def test_unitary_rotations_are_exact_on_both_sides_of_where_their_series_ends(turn):
+def test_unitary_givens_blocks_are_accurate_on_both_sides_of_the_series_limit(turn):
     for phase in (0.0, 0.7, 2.0):
         c, s = np.cos(phase), np.sin(phase)
         g = torch.tensor([[turn * c, turn * s, 0.0, 0.0]], dtype=torch.float64).requires_grad_()
@@ -433,7 +433,7 @@ def test_unitary_rotations_are_exact_on_both_sides_of_where_their_series_ends(tu
 
 
 @pytest.mark.parametrize("radix", [16, 33, 64])
-def test_large_cayley_blocks_are_orthogonal_to_few_ulps(radix):
+def test_large_cayley_blocks_are_orthogonal_to_eight_ulps(radix):
     for size in (0.1, 10.0):
         g = drawn(radix, unitary=False, size=size, count=4)
         assert orthogonality(parametrizations.cayley(g, radix)) <= 8
@@ -450,7 +450,7 @@ def test_the_resolvent_is_the_inverse():
 
 @pytest.mark.parametrize("size", [1e155, 1e200, 1e300])
 @pytest.mark.parametrize("kind", ["cayley", "householder", "givens"])
-def test_squares_beyond_double_precision_make_no_wrong_block(kind, size):
+def test_generators_whose_squares_overflow_give_orthogonal_blocks(kind, size):
     for radix in (2, 3, 4, 5):
         for place in (0, -1):
             g = torch.zeros(1, radix * (radix - 1) // 2, dtype=torch.float64)
@@ -463,7 +463,7 @@ def test_squares_beyond_double_precision_make_no_wrong_block(kind, size):
                 assert torch.linalg.det(made)[0] > 0
 
 
-def test_numbers_at_hand():
+def test_known_below_compares_available_values_only():
     g = torch.tensor([0.5, -2.0])
     assert generators.known_below(g, 2)
     assert not generators.known_below(g, 1.5)

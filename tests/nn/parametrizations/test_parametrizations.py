@@ -1,4 +1,4 @@
-"""Generators → blocks in torch: the numpy functions are the oracle, and gradients are compared."""
+"""Blocks from generators in torch agree with the numpy functions; gradients are compared."""
 
 import numpy as np
 import pytest
@@ -49,7 +49,7 @@ def oracle(way, g, radix):
 
 
 def orthogonality(made):
-    """Return the largest entry of |RᴴR − I|, in ulps, by products that do not round to them."""
+    """Return the largest entry of |RᴴR − I|, in ulps, computed in double precision."""
     wide = made.to(torch.complex128 if made.is_complex() else torch.float64)
     gram = wide.mH @ wide
     gram.diagonal(dim1=-2, dim2=-1).sub_(1)
@@ -57,7 +57,7 @@ def orthogonality(made):
 
 
 @given(ways, radices, st.booleans(), seeds())
-def test_values_are_those_of_numpy(way, radix, unitary, seed):
+def test_values_equal_those_of_numpy(way, radix, unitary, seed):
     g = drawn(seed, radix, unitary=unitary)
     ours, theirs = WAYS[way](g, radix), oracle(way, g, radix)
     assert ours.dtype == theirs.dtype
@@ -66,7 +66,7 @@ def test_values_are_those_of_numpy(way, radix, unitary, seed):
 
 
 @given(ways, st.integers(2, 9), st.booleans(), st.floats(-3, 3), seeds())
-def test_values_of_float32_are_the_exact_ones_rounded(way, radix, unitary, size, seed):
+def test_float32_values_are_correctly_rounded(way, radix, unitary, size, seed):
     g = drawn(seed, radix, unitary=unitary, dtype=torch.float32) * 10**size
     ours, theirs = WAYS[way](g, radix), oracle(way, g.double(), radix)
     assert ours.is_contiguous()
@@ -86,7 +86,7 @@ def test_blocks_are_orthogonal_to_rounding_at_any_size(way, radix, unitary, size
 @pytest.mark.parametrize(
     ("way", "size"), [("reflections", 1e5), ("reflections", 1e8), ("exp", 1e5)]
 )
-def test_float32_blocks_stay_orthogonal_far_beyond(way, size):
+def test_float32_blocks_of_large_generators_are_orthogonal(way, size):
     for radix in (2, 3, 8):
         g = size * drawn(0, radix, unitary=False, dtype=torch.float32, count=100)
         assert orthogonality(WAYS[way](g, radix)) <= 10
@@ -95,7 +95,7 @@ def test_float32_blocks_stay_orthogonal_far_beyond(way, size):
 @forward_mode
 @settings(max_examples=15)
 @given(kinds, st.integers(2, 4), st.booleans(), seeds())
-def test_first_and_second_derivatives_are_finite_differences(kind, radix, unitary, seed):
+def test_first_and_second_derivatives_equal_finite_differences(kind, radix, unitary, seed):
     g = drawn(seed, radix, unitary=unitary, count=2).requires_grad_()
 
     def made(g):
@@ -113,7 +113,7 @@ def test_first_and_second_derivatives_are_finite_differences(kind, radix, unitar
     st.floats(-2, 1),
     seeds(),
 )
-def test_gradients_are_those_of_the_plain_way(kind, radix, unitary, dtype, size, seed):
+def test_gradients_equal_those_of_the_plain_implementation(kind, radix, unitary, dtype, size, seed):
     g = (10**size * drawn(seed, radix, unitary=unitary, dtype=dtype)).requires_grad_()
     ours = parametrizations.PARAMETRIZATIONS[kind](g, radix)
     w = torch.randn(ours.shape, dtype=ours.dtype, generator=torch.Generator().manual_seed(seed))
@@ -128,7 +128,7 @@ def test_gradients_are_those_of_the_plain_way(kind, radix, unitary, dtype, size,
 
 @pytest.mark.parametrize("radix", [3, 8])
 @pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
-def test_a_large_bank_has_the_blocks_and_gradients_of_its_parts(kind, radix):
+def test_blocks_and_gradients_of_a_large_bank_equal_those_of_its_parts(kind, radix):
     many = drawn(5, radix, unitary=False, dtype=torch.float32, count=1500).requires_grad_()
     made = parametrizations.PARAMETRIZATIONS[kind](many, radix)
     parts = torch.cat([parametrizations.PARAMETRIZATIONS[kind](g, radix) for g in many.split(10)])
@@ -140,7 +140,7 @@ def test_a_large_bank_has_the_blocks_and_gradients_of_its_parts(kind, radix):
 
 
 @given(st.integers(1, 9), st.sampled_from([1, 300]), st.booleans(), seeds())
-def test_products_are_those_of_torch(radix, count, unitary, seed):
+def test_products_equal_those_of_torch(radix, count, unitary, seed):
     source = torch.Generator().manual_seed(seed)
     dtype = torch.complex128 if unitary else torch.float64
     a, b = torch.randn(2, count, radix, radix, dtype=dtype, generator=source)
@@ -151,7 +151,7 @@ def test_products_are_those_of_torch(radix, count, unitary, seed):
 @forward_mode
 @settings(max_examples=20)
 @given(kinds, st.integers(2, 4), st.booleans(), seeds())
-def test_transforms_of_functions_agree(kind, radix, unitary, seed):
+def test_torch_func_transforms_agree_with_autograd(kind, radix, unitary, seed):
     g = drawn(seed, radix, unitary=unitary, count=2)
 
     def made(g):
@@ -182,7 +182,7 @@ def test_transforms_of_functions_agree(kind, radix, unitary, seed):
 @pytest.mark.parametrize("radix", [2, 3, 8])
 @pytest.mark.parametrize("count", [2, 400])
 @pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
-def test_compiled_blocks_are_the_same(kind, count, radix):
+def test_compiled_blocks_and_gradients_are_the_same(kind, count, radix):
     torch.compiler.reset()
     g = drawn(1, radix, unitary=False, dtype=torch.float32, count=count).requires_grad_()
     plain = parametrizations.PARAMETRIZATIONS[kind]
@@ -197,7 +197,7 @@ def test_compiled_blocks_are_the_same(kind, count, radix):
 @pytest.mark.parametrize("unitary", [False, True])
 @pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
 @pytest.mark.parametrize("shape", [(0,), (), (2, 3), (2, 0, 3), (500,)])
-def test_shapes_are_those_of_the_generators(kind, shape, unitary):
+def test_block_shapes_follow_the_generator_shapes(kind, shape, unitary):
     for radix in (2, 5, 1):
         if radix == 1 and not unitary:
             assert parametrizations.PARAMETRIZATIONS[kind](torch.ones(*shape, 0), 1).shape == (
@@ -226,7 +226,7 @@ def test_shapes_are_those_of_the_generators(kind, shape, unitary):
 
 
 @given(radices, st.booleans(), seeds())
-def test_slopes_by_generators_are_the_adjoint_of_skew(radix, unitary, seed):
+def test_to_generators_is_the_adjoint_of_skew(radix, unitary, seed):
     g, h = drawn(seed, radix, unitary=unitary, count=2)
     s = torch.randn(radix, radix, dtype=parametrizations.skew(g, radix).dtype)
     s = s + parametrizations.skew(h, radix)
@@ -235,7 +235,7 @@ def test_slopes_by_generators_are_the_adjoint_of_skew(radix, unitary, seed):
 
 
 @given(radices, st.booleans(), seeds())
-def test_the_two_kinds_agree_to_third_order(radix, unitary, seed):
+def test_cayley_and_exponential_agree_to_second_order(radix, unitary, seed):
     # (I+Q)(I−Q)⁻¹ = I + 2Q + 2Q² + O(Q³) and exp(2Q) = I + 2Q + 2Q² + O(Q³)
     g = drawn(seed, radix, unitary=unitary)
     g = 1e-4 * g / g.abs().sum(-1, keepdim=True).clamp(min=1e-300)
@@ -253,7 +253,7 @@ def test_zero_generators_give_exact_identities(way, dtype):
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 @pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
-def test_what_is_not_a_number_is_no_block(kind, bad):
+def test_non_finite_generators_give_nan_blocks_and_gradients(kind, bad):
     g = torch.zeros(2, 3, requires_grad=True)
     with torch.no_grad():
         g[0, 1] = bad
@@ -277,7 +277,7 @@ def test_derivatives_at_the_identity_exist_to_second_order(radix, unitary):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex64])
 @pytest.mark.parametrize("kind", sorted(parametrizations.PARAMETRIZATIONS))
-def test_layers_of_every_kind_start_as_the_identity_and_report_their_error(kind, dtype):
+def test_layers_of_every_parametrization_start_as_the_identity(kind, dtype):
     q = Orthogonal(sm.butterfly(8), parametrization=kind, dtype=dtype)
     assert torch.equal(q.matrix(), torch.eye(8, dtype=dtype))
     assert q.orthogonality_error() == 0
@@ -288,7 +288,7 @@ def test_layers_of_every_kind_start_as_the_identity_and_report_their_error(kind,
     assert error > 0.05 if kind == "cayley_neumann" else error < 1e-6
 
 
-def test_an_unknown_kind_suggests_the_nearest():
+def test_an_unknown_parametrization_suggests_the_nearest():
     with pytest.raises(
         BlockError, match="parametrization='cayly': no such parametrization; did you mean cayley"
     ):

@@ -1,4 +1,4 @@
-"""Powers and means of blocks: laws over all angles, and scipy's logarithms as the oracle."""
+"""Powers and means of blocks satisfy their laws at all angles and agree with scipy."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from structmat.linalg import factors as stagewise
 from structmat.nn import Orthogonal
 from structmat.nn.parametrizations import eigenvalues, powers
 from structmat.testing import networks, seeds
-from tests.drawn_modules import arrays, layer
+from tests.random_modules import arrays, layer
 
 radices = st.integers(1, 7)
 dtypes = st.sampled_from([torch.float64, torch.complex128])
@@ -37,7 +37,7 @@ def close(a, b, radix, ulps=200):
 
 
 @given(radices, dtypes, seeds(), exponents)
-def test_powers_are_orthogonal_and_scipys(radix, dtype, seed, t):
+def test_powers_are_orthogonal_and_agree_with_scipy(radix, dtype, seed, t):
     blocks = drawn(radix, dtype, seed)
     made = powers.power(blocks, t)
     assert made.dtype == dtype
@@ -48,7 +48,7 @@ def test_powers_are_orthogonal_and_scipys(radix, dtype, seed, t):
 
 
 @given(radices, seeds(), exponents, st.sampled_from([0.5, 2.0, 2.5, 3.1, 3.1415]))
-def test_the_short_way_is_the_long_one(radix, seed, t, largest):
+def test_functions_of_angles_agree_with_the_eigenvector_formula(radix, seed, t, largest):
     blocks = drawn(radix, torch.float64, seed, largest=largest)
     parts = [lambda a: (t * a).cos(), lambda a: (t * a).sin()]
     by_vectors = eigenvalues._by_vectors(blocks, *parts)
@@ -57,7 +57,7 @@ def test_the_short_way_is_the_long_one(radix, seed, t, largest):
 
 
 @given(radices, dtypes, seeds())
-def test_eigenvectors_are_orthonormal_and_the_blocks(radix, dtype, seed):
+def test_eigenvectors_are_orthonormal_and_reconstruct_the_blocks(radix, dtype, seed):
     blocks = drawn(radix, dtype, seed, largest=3.14)
     angles, vectors = eigenvalues.eigen(blocks)
     one = torch.eye(radix, dtype=vectors.dtype).expand_as(vectors)
@@ -69,7 +69,7 @@ def test_eigenvectors_are_orthonormal_and_the_blocks(radix, dtype, seed):
 
 
 @pytest.mark.parametrize("angles", [(np.pi - 1e-6, np.pi - 0.5), (np.pi, 2.8, 2.5), (np.pi, 0.3)])
-def test_eigenvectors_are_exact_wherever_the_widest_gap_is(angles):
+def test_eigenvectors_are_accurate_wherever_the_widest_gap_is(angles):
     radix = 2 * len(angles)
     planes = [[[np.cos(a), np.sin(a)], [-np.sin(a), np.cos(a)]] for a in angles]
     for seed in range(5):
@@ -89,7 +89,7 @@ def test_exponents_add(radix, dtype, seed, s, t):
 
 
 @given(radices, dtypes, seeds())
-def test_whole_powers_are_products_and_ends_are_exact(radix, dtype, seed):
+def test_integer_powers_are_products_and_powers_0_and_1_are_exact(radix, dtype, seed):
     blocks = drawn(radix, dtype, seed)
     assert torch.equal(powers.power(blocks, 1), blocks)
     assert torch.equal(powers.power(blocks, 0), torch.eye(radix, dtype=dtype).expand_as(blocks))
@@ -100,7 +100,7 @@ def test_whole_powers_are_products_and_ends_are_exact(radix, dtype, seed):
 @settings(max_examples=30)
 @given(st.integers(2, 5), dtypes, seeds(), st.floats(-2, 2), st.booleans())
 def test_gradients_equal_finite_differences(radix, dtype, seed, t, at_identity):
-    """Equal eigenvalues, such as those of the identity, are no exception."""
+    """This includes equal eigenvalues, such as those of the identity."""
     source = torch.Generator().manual_seed(seed)
     q = torch.randn(2, radix, radix, dtype=dtype, generator=source) * (not at_identity)
     q.requires_grad_()
@@ -113,7 +113,7 @@ def test_gradients_equal_finite_differences(radix, dtype, seed, t, at_identity):
 
 @pytest.mark.parametrize("large", [2.49, 2.9, 3.07, 3.11])
 @pytest.mark.parametrize("small", [0.0, 1e-3, 1.0])
-def test_a_large_angle_does_not_make_a_small_one_inexact(large, small):
+def test_a_large_angle_does_not_reduce_the_accuracy_of_a_small_one(large, small):
     def turned(basis, t):
         planes = [[[np.cos(t * a), np.sin(t * a)], [-np.sin(t * a), np.cos(t * a)]] for a in angles]
         return torch.from_numpy(basis @ scipy.linalg.block_diag(*planes) @ basis.T)
@@ -142,7 +142,7 @@ def test_half_turns_have_real_powers(pairs, others, seed, t):
 
 
 def plane_turned(radix, pairs, short, seed):
-    """Return a random basis, and in it a block whose first planes turn by so much less than π."""
+    """Return a random basis, and a block that rotates its first planes by π − short."""
     basis = scipy.stats.ortho_group.rvs(radix, random_state=seed) if radix > 1 else np.eye(1)
     middle = np.eye(radix)
     for k in range(0, 2 * pairs, 2):
@@ -153,7 +153,7 @@ def plane_turned(radix, pairs, short, seed):
 
 @pytest.mark.parametrize("pairs", [1, 2])
 @pytest.mark.parametrize("others", [0, 1, 2])
-def test_the_way_is_known_down_to_the_root_of_the_rounding(pairs, others):
+def test_roots_are_accurate_for_angles_close_to_pi(pairs, others):
     radix = 2 * pairs + others
     for seed in range(3):
         for short in (1e-3, 1e-5, 1e-6, 1e-7, 3e-8):
@@ -174,7 +174,7 @@ def test_the_way_is_known_down_to_the_root_of_the_rounding(pairs, others):
 
 
 @given(radices, dtypes, st.sampled_from([0.1, 0.3, -1.7, 1 / 3]))
-def test_slopes_between_equal_eigenvalues_are_exact(radix, dtype, t):
+def test_gradients_at_equal_eigenvalues_are_exact(radix, dtype, t):
     leaf = torch.eye(radix, dtype=dtype).requires_grad_()
     w = torch.arange(radix * radix, dtype=torch.float64).view(radix, radix).cos().to(dtype)
     (gradient,) = torch.autograd.grad(powers.power(leaf, t), leaf, w)
@@ -182,7 +182,7 @@ def test_slopes_between_equal_eigenvalues_are_exact(radix, dtype, t):
 
 
 @pytest.mark.parametrize("apart", [1e-1, 1e-3, 1e-5, 1e-7, 1e-9])
-def test_slopes_between_nearly_equal_eigenvalues_are_divided_differences(apart):
+def test_gradients_at_nearly_equal_eigenvalues_are_accurate(apart):
     angles, t = torch.tensor([0.5, 0.5 + apart], dtype=torch.float64), 0.3
     leaf = torch.diag(torch.polar(torch.ones_like(angles), angles)).requires_grad_()
     w = torch.tensor([[0.3, 1 + 2j], [-2 + 1j, 0.7]], dtype=torch.complex128)
@@ -196,7 +196,7 @@ def test_slopes_between_nearly_equal_eigenvalues_are_divided_differences(apart):
 
 @pytest.mark.parametrize("t", [0.5, -0.3, 1.7, 2.5])
 @pytest.mark.parametrize(("pairs", "others"), [(1, 0), (1, 1), (1, 2), (2, 0), (2, 1)])
-def test_gradients_at_half_turns_are_those_along_what_has_a_derivative(t, pairs, others):
+def test_gradients_at_half_turns_are_correct_in_differentiable_directions(t, pairs, others):
     radix = 2 * pairs + others
     _, block = plane_turned(radix, pairs, 0.0, 7)
     one = torch.eye(radix, dtype=block.dtype)
@@ -218,11 +218,11 @@ def test_gradients_at_half_turns_are_those_along_what_has_a_derivative(t, pairs,
         k = k - space @ k @ space
         left, right = along(k @ block - block @ k, k @ made - made @ k)
         assert left == pytest.approx(right, abs=1e-10)
-    # The angles of the power change by t times as much as those of the planes that turn half.
+    # The angles of the power change by t times as much as those of the half-turn planes.
     log = powers.logarithm(powers.power(block, 0.5))
     left, right = along(log @ block, t * log @ made)
     assert left == pytest.approx(right, abs=1e-10)
-    # What would part the two eigenvalues of a plane has no derivative, and counts as zero.
+    # Directions that separate the two eigenvalues have no derivative; it is set to zero.
     if pairs == 1:
         anything = torch.randn(radix, radix, dtype=block.dtype, generator=source)
         parted = space @ (anything + anything.mT) @ space
@@ -230,7 +230,7 @@ def test_gradients_at_half_turns_are_those_along_what_has_a_derivative(t, pairs,
         assert along(parted, parted)[0] == pytest.approx(0, abs=1e-10)
 
 
-def test_means_and_cayley_blocks_are_refused_only_next_to_half_a_turn():
+def test_means_and_cayley_generators_are_refused_only_near_half_turns():
     for radix, pairs in ((2, 1), (3, 1), (5, 2)):
         one = torch.eye(radix, dtype=torch.float64)
         for short in (1e-2, 1e-4, 4e-6):
@@ -251,7 +251,7 @@ def test_means_and_cayley_blocks_are_refused_only_next_to_half_a_turn():
                 powers.mean([one, block], [0.5, 0.5])
 
 
-def test_what_has_no_power_is_refused():
+def test_invalid_blocks_and_exponents_are_refused():
     reflection = torch.diag(torch.tensor([-1.0, 1.0, 1.0]))
     with pytest.raises(BlockError, match="determinant −1, so it has no real power"):
         powers.power(reflection, 0.5)
@@ -268,20 +268,20 @@ def test_what_has_no_power_is_refused():
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.complex64])
-def test_blocks_are_taken_that_are_orthogonal_to_the_rounding_of_their_dtype(dtype):
+def test_blocks_orthogonal_up_to_rounding_are_accepted(dtype):
     block = drawn(3, torch.complex128 if dtype.is_complex else torch.float64, 0)
     eps = torch.finfo(dtype).eps
-    off = (block * (1 + 3 * 15 * eps)).to(dtype)  # by 30 ulps times the radix
+    off = (block * (1 + 3 * 15 * eps)).to(dtype)  # an error of 30 ulps times the radix
     made = powers.power(off, 0.5)
     assert (made @ made - block).abs().max() <= 3 * 100 * eps
-    off = (block * (1 + 3 * 300 * eps)).to(dtype)  # by 600 times it
+    off = (block * (1 + 3 * 300 * eps)).to(dtype)  # an error of 600 ulps times the radix
     for refuse in (lambda: powers.power(off, 0.5), lambda: powers.mean([off], [1.0])):
         with pytest.raises(BlockError, match="blocks deviate from orthogonality by"):
             refuse()
 
 
 @given(radices, dtypes, seeds(), st.sampled_from(["cayley", "exp"]))
-def test_generators_make_the_blocks(radix, dtype, seed, kind):
+def test_generators_reproduce_the_blocks(radix, dtype, seed, kind):
     net = sm.Network.of(3 * radix, [np.arange(3 * radix).reshape(3, radix).tolist()] * (radix > 1))
     blocks = drawn(radix, dtype, seed)
     q = Orthogonal(net, parametrization=kind, dtype=dtype)
@@ -305,7 +305,7 @@ def test_the_logarithm_is_skew_and_exponentiates(radix, dtype, seed):
 
 @given(radices, dtypes, seeds(), st.lists(st.floats(0.1, 2), min_size=1, max_size=4))
 def test_means_are_orthogonal_and_stationary(radix, dtype, seed, weights):
-    """The weighted logarithms from the mean cancel: that is what makes it the Karcher mean."""
+    """The weighted logarithms from the mean cancel, which characterises the Karcher mean."""
     stacks = [drawn(radix, dtype, seed + k, largest=0.7) for k in range(len(weights))]
     middle = powers.mean(stacks, [w / sum(weights) for w in weights])
     close(middle.mH @ middle, torch.eye(radix, dtype=dtype).expand_as(middle), radix)
@@ -321,8 +321,8 @@ def test_the_mean_of_two_lies_on_the_geodesic(radix, dtype, seed, t):
 
 
 @given(radices, dtypes, seeds(), st.floats(0.01, 2), st.floats(0.01, 2))
-def test_other_sums_of_weights_scale(radix, dtype, seed, s, t):
-    """One block becomes its power, and powers of one block the power of the sum."""
+def test_weights_that_do_not_sum_to_1_scale_the_mean(radix, dtype, seed, s, t):
+    """The mean of one block is its power; exponents of powers of one block add."""
     a = drawn(radix, dtype, seed, largest=1.0)
     close(powers.mean([a], [t]), powers.power(a, t), radix, ulps=1000)
     both = powers.mean([powers.power(a, 0.5), powers.power(a, -0.25)], [s, t])
@@ -330,13 +330,13 @@ def test_other_sums_of_weights_scale(radix, dtype, seed, s, t):
 
 
 @given(radices, dtypes, seeds())
-def test_means_turn_with_their_blocks(radix, dtype, seed):
+def test_means_are_equivariant_under_rotation(radix, dtype, seed):
     a, b, turn = (drawn(radix, dtype, seed + k, largest=0.7) for k in range(3))
     together = powers.mean([turn @ a, turn @ b], [0.3, 0.7])
     close(together, turn @ powers.mean([a, b], [0.3, 0.7]), radix, ulps=1000)
 
 
-def test_what_has_no_mean_is_refused():
+def test_invalid_weights_and_non_unique_means_are_refused():
     one = torch.eye(2)
     for weights in ([1.0], [], [-1.0, 2.0], [0.0, 0.0], [float("inf"), 1.0], [float("nan"), 1.0]):
         with pytest.raises(BlockError, match="each needs a weight of at least 0"):
@@ -346,7 +346,7 @@ def test_what_has_no_mean_is_refused():
 
 
 @given(radices, seeds())
-def test_means_of_single_precision_are_orthogonal_to_it(radix, seed):
+def test_means_of_float32_blocks_are_accurate(radix, seed):
     stacks = [drawn(radix, torch.float64, seed + k, largest=1.0) for k in range(3)]
     single = powers.mean([b.float() for b in stacks], [1, 2, 3])
     assert single.dtype == torch.float32
@@ -375,7 +375,7 @@ def test_interpolation_is_the_power_of_each_block(net, kind, dtype, seed, t):
 
 
 @given(networks(), seeds(), st.booleans(), st.data())
-def test_kept_stages_are_the_product_of_their_factors(net, seed, reduced, data):
+def test_keep_keeps_the_product_of_the_selected_factors(net, seed, reduced, data):
     q = layer(net, seed, reduced=reduced)
     stages = data.draw(st.sets(st.integers(0, net.depth - 1)) if net.depth else st.just(set()))
     kept = q.keep(stages)
@@ -389,13 +389,13 @@ def test_kept_stages_are_the_product_of_their_factors(net, seed, reduced, data):
     assert not any(a is b for a in kept.generators for b in q.generators)
 
 
-def test_series_are_no_rotations_to_interpolate():
+def test_interpolating_non_orthogonal_blocks_is_refused():
     q = layer(sm.butterfly(8), 0, "cayley_neumann")
     with pytest.raises(BlockError, match="deviate from orthogonality by"):
         q.interpolate(0.5)
 
 
-def test_layers_keep_their_settings_on_the_way():
+def test_interpolate_and_keep_preserve_mode_dropout_and_dtype():
     q = Orthogonal(sm.butterfly(8), dropout=(0.5, 0.25), dtype=torch.float32, reduced=True).eval()
     for other in (q.interpolate(0.5), q.keep([1])):
         assert not other.training
@@ -408,7 +408,7 @@ def test_layers_keep_their_settings_on_the_way():
     ("stages", "said"),
     [([3], "stage 3 of a network of depth 3"), ([-1], "stage=-1"), ([0.5], "stage=0.5")],
 )
-def test_stages_that_are_none_are_refused(stages, said):
+def test_invalid_stages_are_refused(stages, said):
     with pytest.raises(StructmatError, match=said):
         Orthogonal(sm.butterfly(8)).keep(stages)
 
@@ -466,7 +466,7 @@ WAYS = {
 @pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")  # of torch.func, about itself
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("at", [HALF, torch.zeros_like(HALF)])  # equal eigenvalues at zero
-def test_higher_derivatives_are_those_of_the_exponential(way, at):
+def test_higher_derivatives_equal_those_of_the_exponential(way, at):
     x = torch.arange(18.0, dtype=torch.float64).view(2, 3, 3) / 9
     found = WAYS[way](lambda q: cubes(by_power, q, x), at)
     wanted = WAYS[way](lambda q: cubes(by_exponential, q, x), at)

@@ -1,4 +1,4 @@
-"""What does not fit is refused with a reason, and the model is as it was."""
+"""Invalid configurations, layers and files are refused and leave the model unchanged."""
 
 import json
 import subprocess
@@ -16,9 +16,9 @@ import structmat as sm
 from structmat.errors import BlockError, FileError, SpecError, StructmatError, WidthError
 from structmat.families import registry
 from structmat.peft import StructmatConfig, StructmatLayer
-from tests.drawn_modules import randomised, state, unchanged
 from tests.peft.models import Case
-from tests.peft.test_life import adapted, config, layers
+from tests.peft.test_lifecycle import adapted, config, layers
+from tests.random_modules import randomised, state, unchanged
 
 CASE = Case("perceptron", r"layers\.\d", "mixed_radix")
 WEIGHTS, SETTINGS = "adapter_model.safetensors", "adapter_config.json"
@@ -66,7 +66,7 @@ def kinds(model):
         ({"target_modules": ["nowhere"]}, ValueError, "nowhere.* not found in the base model"),
     ],
 )
-def test_nothing_happens_to_a_model_that_cannot_be_adapted(options, error, said):
+def test_a_refused_configuration_leaves_the_model_unchanged(options, error, said):
     model = CASE.model()
     before, modules = state(model), kinds(model)
     made = config(CASE, **options)
@@ -88,7 +88,7 @@ def test_nothing_happens_to_a_model_that_cannot_be_adapted(options, error, said)
 
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
-def test_what_breaks_off_halfway_leaves_the_model_alone(error, monkeypatch):
+def test_a_failed_injection_leaves_the_model_unchanged(error, monkeypatch):
     case = Case("bert", ["query", "value"], "shuffle(block=8)")
 
     def breaking(layer, *_):
@@ -118,7 +118,7 @@ def test_what_breaks_off_halfway_leaves_the_model_alone(error, monkeypatch):
     model.add_adapter("other", config(case, topology="monarch"))
 
 
-def test_layers_that_rotation_would_bypass_are_refused():
+def test_layers_whose_custom_forward_would_be_bypassed_are_refused():
     class Own(nn.Linear):
         def forward(self, x):
             return 2 * super().forward(x)
@@ -138,7 +138,7 @@ def test_layers_that_rotation_would_bypass_are_refused():
 
 
 @pytest.mark.parametrize("name", ["layers", "generators", "0"])
-def test_names_that_peft_would_confuse_are_refused(name):
+def test_adapter_names_that_peft_would_confuse_are_refused(name):
     model = CASE.model()
     with pytest.raises(StructmatError, match="PEFT would confuse them; choose another"):
         peft.get_peft_model(model, config(CASE), adapter_name=name)
@@ -160,7 +160,7 @@ def test_names_that_peft_would_confuse_are_refused(name):
         ({"schema": 2}, FileError, "schema 2: this version of structmat reads schema 1; upgrade"),
     ],
 )
-def test_settings_that_are_none_are_refused(options, error, said):
+def test_invalid_settings_are_refused(options, error, said):
     with pytest.raises(error, match=said):
         StructmatConfig(**options)
 
@@ -230,7 +230,7 @@ LOST = (
         ),
     ],
 )
-def test_a_spoilt_file_leaves_the_model_alone(saved, spoil, error, said):
+def test_a_damaged_file_is_refused_and_leaves_the_model_unchanged(saved, spoil, error, said):
     spoil(saved)
     model = CASE.model()
     before, modules = state(model), kinds(model)
@@ -249,7 +249,7 @@ def test_a_spoilt_file_leaves_the_model_alone(saved, spoil, error, said):
     peft.get_peft_model(model, config(CASE))  # and can be used still
 
 
-def test_an_adapter_of_another_width_leaves_the_model_alone(saved):
+def test_an_adapter_of_another_width_is_refused_and_leaves_the_model_unchanged(saved):
     model = CASE.model()
     model.layers[1] = nn.Linear(24, 18)
     model.layers[2] = nn.Linear(18, 12)
@@ -259,7 +259,7 @@ def test_an_adapter_of_another_width_leaves_the_model_alone(saved):
     assert unchanged(model, before)
 
 
-def test_a_trained_adapter_survives_a_file_that_does_not_fit(saved):
+def test_a_file_that_does_not_fit_leaves_a_trained_adapter_unchanged(saved):
     lacking(saved)
     model = randomised(peft.get_peft_model(CASE.model(), config(CASE)), 3)
     before = state(model)
@@ -268,8 +268,8 @@ def test_a_trained_adapter_survives_a_file_that_does_not_fit(saved):
     assert unchanged(model, before)
 
 
-def test_a_family_that_became_another_is_refused(saved):
-    """Its name and options are the same: only the fingerprint tells."""
+def test_a_family_that_builds_another_network_is_refused(saved):
+    """The name and the options are the same; only the fingerprint differs."""
     known = registry.entry("mixed_radix")
     changed = registry.Entry(
         known.name,
@@ -286,7 +286,7 @@ def test_a_family_that_became_another_is_refused(saved):
         registry._ENTRIES["mixed_radix"] = known
 
 
-def test_a_broken_adapter_is_not_merged():
+def test_merging_non_finite_weights_is_refused():
     model = adapted(CASE)
     last = list(layers(model).values())[-1]
     with torch.no_grad():
@@ -309,7 +309,7 @@ def test_a_broken_adapter_is_not_merged():
         model.merge_adapter()
 
 
-def test_without_peft_it_says_what_to_install():
+def test_importing_without_peft_names_the_extra():
     program = "import sys; sys.modules['peft'] = None\nimport structmat.nn\nimport structmat.peft"
     done = subprocess.run(
         [sys.executable, "-c", program],
@@ -323,7 +323,7 @@ def test_without_peft_it_says_what_to_install():
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])
 
 
-def test_a_module_of_another_kind_is_told_the_kinds():
+def test_the_error_for_an_unsupported_module_lists_the_supported_types():
     model = nn.ModuleDict({"norm": nn.LayerNorm(8), "up": nn.Linear(8, 8)})
     said = (
         "norm is a LayerNorm, .* Linear, Conv1D, Conv1d, Conv2d, Conv3d, Embedding. List only such"

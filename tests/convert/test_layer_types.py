@@ -1,4 +1,4 @@
-"""Convolutions of any dimension and embeddings: merged, as LoRA, and rejected."""
+"""Conversion of convolutions and embeddings to merged models and LoRA."""
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def saved(folder, targets, **options):
 
 
 @pytest.mark.parametrize("options", CASES)
-def test_a_merged_file_is_the_merged_model(tmp_path, options):
+def test_converting_to_merged_equals_merging_in_memory(tmp_path, options):
     one = saved(tmp_path, [*UNGROUPED, "grouped"], **options)
     convert(
         tmp_path / "ours",
@@ -64,7 +64,7 @@ def test_a_merged_file_is_the_merged_model(tmp_path, options):
 
 
 @pytest.mark.parametrize("options", CASES)
-def test_lora_of_full_rank_gives_the_same_outputs_in_peft(tmp_path, options):
+def test_lora_of_full_rank_has_the_same_outputs_in_peft(tmp_path, options):
     one = saved(tmp_path, UNGROUPED, **options)
     convert(tmp_path / "ours", tmp_path / "lora", to="lora", rank=16, model=Mixed())
     loaded = peft.PeftModel.from_pretrained(Mixed(), tmp_path / "lora").eval()
@@ -84,7 +84,7 @@ def test_an_audit_of_files_agrees_with_the_model(tmp_path, options):
             assert mine[name][key] == pytest.approx(row[key], abs=2e-5), (name, key)
 
 
-def test_formats_without_expert_layers_report_it(tmp_path):
+def test_formats_for_linear_layers_refuse_convolutions_and_embeddings(tmp_path):
     saved(tmp_path, ["line"])
     with pytest.raises(
         FileError, match=r"line: Convolution with weight \(.*\); PEFT's BOFT supports only linear"
@@ -96,7 +96,7 @@ def test_formats_without_expert_layers_report_it(tmp_path):
         convert(tmp_path / "table" / "ours", tmp_path / "l.safetensors", to="lycoris")
 
 
-def test_stacked_experts_have_no_other_file_format(tmp_path):
+def test_converting_stacked_experts_is_refused(tmp_path):
     transformers = pytest.importorskip("transformers")
     config = transformers.MixtralConfig(
         vocab_size=16,

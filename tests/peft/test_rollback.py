@@ -1,4 +1,4 @@
-"""Adapters come whole or not at all, also where PEFT fails after them; heads are left out."""
+"""Failed injections are rolled back, even if PEFT fails afterwards; heads are not adapted."""
 
 import peft
 import pytest
@@ -9,10 +9,10 @@ from torch import nn
 from structmat.adapters import adapt, adapters
 from structmat.errors import FileError, StructmatError
 from structmat.peft import StructmatConfig
-from tests.drawn_modules import state, unchanged
 from tests.peft.models import Case, transformers
-from tests.peft.test_life import adapted, config, layers
-from tests.peft.test_refused import kinds
+from tests.peft.test_lifecycle import adapted, config, layers
+from tests.peft.test_refusals import kinds
+from tests.random_modules import state, unchanged
 
 SIZES = {
     "vocab_size": 50,
@@ -49,7 +49,7 @@ HEADS = {
 
 @pytest.mark.parametrize("task", HEADS)
 @pytest.mark.parametrize("targets", [None, "all-linear", "ALL-LINEAR"])
-def test_every_task_leaves_its_head_out_and_trains_it(task, targets, tmp_path):
+def test_the_head_of_every_task_is_trained_and_not_adapted(task, targets, tmp_path):
     options = {"topology": "mixed_radix", "task_type": task, "target_modules": targets}
     model = peft.get_peft_model(model_for(task), StructmatConfig(**options, init_weights=False))
     found = set(layers(model.base_model.model))
@@ -71,8 +71,8 @@ def test_every_task_leaves_its_head_out_and_trains_it(task, targets, tmp_path):
 
 
 @pytest.mark.parametrize("task", ["SEQ_CLS", "TOKEN_CLS", "QUESTION_ANS"])
-def test_a_head_that_is_named_is_left_out_alike(task):
-    """A list of names may hold the head: PEFT trains it whole."""
+def test_targets_that_match_the_head_do_not_adapt_it(task):
+    """PEFT trains the head as one of modules_to_save even if the targets match it."""
     made = StructmatConfig(
         topology="mixed_radix", task_type=task, target_modules=r".*(query|outputs|classifier)"
     )
@@ -80,8 +80,8 @@ def test_a_head_that_is_named_is_left_out_alike(task):
     assert {name.rpartition(".")[2] for name in layers(model)} == {"query"}
 
 
-def test_heads_that_end_like_one_are_left_out():
-    """PEFT trains what ends with the name: DistilBERT has a pre_classifier."""
+def test_modules_whose_name_ends_with_the_head_are_not_adapted():
+    """PEFT trains every module whose name ends with classifier, such as pre_classifier."""
     sizes = {"vocab_size": 50, "dim": 32, "hidden_dim": 64, "n_layers": 1, "n_heads": 2}
     model = transformers.DistilBertForSequenceClassification(transformers.DistilBertConfig(**sizes))
     made = StructmatConfig(topology="mixed_radix", task_type="SEQ_CLS")
@@ -90,15 +90,15 @@ def test_heads_that_end_like_one_are_left_out():
     assert not any("classifier" in name for name in found)
 
 
-def test_adapt_leaves_the_head_for_questions_out():
+def test_adapt_leaves_the_question_answering_head_out():
     assert "qa_outputs" not in adapters(adapt(model_for("QUESTION_ANS"), "mixed_radix"))
 
 
-# What fails late ------------------------------------------------------------------------------
+# Late failures --------------------------------------------------------------------------------
 
 
 class Perceptron(nn.Module):
-    """No model that generates, which PEFT finds out at last."""
+    """A model that cannot generate, which PEFT checks only after the injection."""
 
     def __init__(self):
         super().__init__()
@@ -122,7 +122,7 @@ LATE = {
 
 
 @pytest.mark.parametrize("what", LATE)
-def test_what_fails_late_leaves_the_model_alone(what):
+def test_a_failure_of_peft_after_injection_leaves_the_model_unchanged(what):
     make, options, error = LATE[what]
     model = make()
     before, modules = state(model), kinds(model)
@@ -141,9 +141,7 @@ def test_what_fails_late_leaves_the_model_alone(what):
 
 @pytest.mark.parametrize("error", [RuntimeError, KeyboardInterrupt])
 @pytest.mark.parametrize("second", [False, True])
-def test_an_entry_of_peft_that_breaks_off_takes_the_adapter_back(
-    error, second, monkeypatch, tmp_path
-):
+def test_an_interrupted_peft_call_removes_the_new_adapter(error, second, monkeypatch, tmp_path):
     adapted(BERT).save_pretrained(tmp_path)
     model = adapted(BERT, modules_to_save=["classifier"]) if second else BERT.model()
     before, modules = state(model), kinds(model)
@@ -185,7 +183,7 @@ def spoilt(folder):
 
 # PEFT's, whenever a second adapter comes to a model without a PeftModel around it.
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute")
-def test_a_model_of_transformers_is_left_alone(tmp_path):
+def test_a_refused_adapter_leaves_a_transformers_model_unchanged(tmp_path):
     adapted(BERT).save_pretrained(tmp_path / "good")
     adapted(BERT).save_pretrained(tmp_path / "bad")
     spoilt(tmp_path / "bad")
@@ -220,7 +218,7 @@ def test_a_model_of_transformers_is_left_alone(tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:Already found a `peft_config` attribute")
-def test_a_model_of_diffusers_is_left_alone():
+def test_a_refused_adapter_leaves_a_diffusers_model_unchanged():
     from tests.peft.test_with_diffusers import config as settings
     from tests.peft.test_with_diffusers import unet
 

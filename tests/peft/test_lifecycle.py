@@ -1,4 +1,4 @@
-"""From `get_peft_model` to `merge_and_unload`, over models, dtypes, sides and kinds of blocks."""
+"""From `get_peft_model` to `merge_and_unload`, for all models, dtypes and parametrizations."""
 
 import copy
 
@@ -11,8 +11,8 @@ from torch import nn
 from structmat.errors import StructmatError
 from structmat.linalg import factors as stagewise
 from structmat.peft import StructmatConfig, StructmatLayer
-from tests.drawn_modules import randomised
 from tests.peft.models import CASES, IDS, Case
+from tests.random_modules import randomised
 
 OPTIONS = [
     {},
@@ -24,7 +24,7 @@ options = pytest.mark.parametrize("options", OPTIONS, ids=["inputs", "outputs", 
 
 
 def kinds_of(case):
-    """Return the name of a case, for pytest."""
+    """Return the pytest id of a case."""
     return f"{case.name}-{str(case.dtype).removeprefix('torch.')}"
 
 
@@ -57,7 +57,7 @@ def same(a, b):
 
 @cases
 @options
-def test_training_starts_from_the_model(case, options):
+def test_a_new_adapter_changes_no_output(case, options):
     plain = case.model()
     model = peft.get_peft_model(case.model(), config(case, **options)).eval()
     assert layers(model)
@@ -66,7 +66,7 @@ def test_training_starts_from_the_model(case, options):
 
 @cases
 @options
-def test_the_weight_is_that_of_dense_matrices(case, options):
+def test_the_effective_weight_equals_the_dense_product(case, options):
     """s ⊙ P·W·Rᵀ, with R and P from structmat's numpy side."""
     model = adapted(case, **options)
     for layer in layers(model).values():
@@ -98,8 +98,8 @@ def matrix(turn):
     return stagewise.matrix_of(turn.network, blocks)
 
 
-def test_block_diagonal_networks_are_pefts_oft():
-    """Its exact transform is (I−Q)(I+Q)⁻¹, so its parameters are ours with the other sign."""
+def test_block_diagonal_adapters_equal_pefts_oft():
+    """OFT uses (I−Q)(I+Q)⁻¹, so its parameters are ours with the opposite sign."""
     case = Case("bert", ["query", "dense"], "block_diagonal(block=8)")
     theirs = peft.get_peft_model(
         case.model(),
@@ -119,7 +119,7 @@ def test_block_diagonal_networks_are_pefts_oft():
 
 @cases
 @options
-def test_merged_equals_unmerged_and_comes_off_exactly(case, options):
+def test_merging_changes_no_output_and_unmerging_restores_exactly(case, options):
     model = adapted(case, **options)
     before, expected = tensors(model), case.call(model)
     model.merge_adapter()
@@ -136,7 +136,7 @@ def test_merged_equals_unmerged_and_comes_off_exactly(case, options):
 
 @cases
 @options
-def test_the_model_itself_comes_back(case, options):
+def test_disabling_and_unloading_restore_the_plain_model(case, options):
     plain = case.model()
     model = adapted(case, **options)
     expected = case.call(model)
@@ -153,7 +153,7 @@ def test_the_model_itself_comes_back(case, options):
 @cases
 @options
 @pytest.mark.parametrize("low", [False, True], ids=["loaded", "low_cpu_mem_usage"])
-def test_what_is_saved_is_loaded(case, options, low, tmp_path):
+def test_saving_and_loading_round_trips(case, options, low, tmp_path):
     model = adapted(case, **options)
     model.save_pretrained(tmp_path)
     again = peft.PeftModel.from_pretrained(
@@ -171,7 +171,7 @@ def test_what_is_saved_is_loaded(case, options, low, tmp_path):
 
 
 @cases
-def test_only_the_adapter_is_trained_and_its_gradients_are_those_of_the_weight(case):
+def test_only_the_adapter_is_trained_with_the_gradients_of_its_weight(case):
     model = adapted(case, side="both", scale=True)
     trained = {n for n, p in model.named_parameters() if p.requires_grad}
     assert trained
@@ -193,7 +193,7 @@ def test_only_the_adapter_is_trained_and_its_gradients_are_those_of_the_weight(c
 
 
 def through_the_weight(layer):
-    """Return the plain way: form the weight, and call the layer's own class with it."""
+    """Return a reference forward: form the weight and call the base layer with it."""
 
     def forward(x):
         base = copy.copy(layer.base_layer)
@@ -206,7 +206,7 @@ def through_the_weight(layer):
 
 
 @cases
-def test_adapters_of_their_own_topology_live_side_by_side(case):
+def test_adapters_with_different_topologies_are_independent(case):
     model = adapted(case)
     first = case.call(model)
     other = config(case, topology="mixed_radix", side="both", init_weights=False)
@@ -225,8 +225,8 @@ def test_adapters_of_their_own_topology_live_side_by_side(case):
 
 
 @cases
-def test_active_adapters_act_one_after_the_other(case):
-    """Merging them in order gives what running them together gives."""
+def test_active_adapters_are_applied_in_sequence(case):
+    """Merging them in order gives the same outputs as running them together."""
     model = adapted(case, side="both", scale=True)
     model.add_adapter("other", config(case, topology="mixed_radix", init_weights=False))
     model.base_model.set_adapter(["default", "other"])
@@ -236,7 +236,7 @@ def test_active_adapters_act_one_after_the_other(case):
 
 
 @pytest.mark.parametrize("case", [CASES[0], CASES[2], CASES[3]], ids=lambda c: c.name)
-def test_each_sample_has_its_adapter(case):
+def test_adapter_names_selects_an_adapter_for_each_sample(case):
     model = adapted(case)
     model.add_adapter("other", config(case, topology="mixed_radix", init_weights=False))
     model.eval()
@@ -274,7 +274,7 @@ def test_biases_are_trained_and_saved(trained, tmp_path):
     assert torch.equal(case.call(again), case.call(model))
 
 
-def test_modules_to_save_are_trained_whole(tmp_path):
+def test_modules_to_save_are_trained_and_saved(tmp_path):
     case = Case("bert", ["query"], "shuffle(block=8)")
     model = adapted(case, modules_to_save=["classifier"])
     assert any("modules_to_save" in n for n, p in model.named_parameters() if p.requires_grad)
@@ -286,14 +286,14 @@ def test_modules_to_save_are_trained_whole(tmp_path):
     assert torch.allclose(case.call(model.merge_and_unload()), case.call(again), atol=1e-5)
 
 
-def test_a_task_trains_its_head():
+def test_task_type_trains_the_head_and_does_not_adapt_it():
     case = Case("bert", "all-linear", "shuffle(block=8)")
     model = peft.get_peft_model(case.model(), config(case, task_type="SEQ_CLS"))
     assert not any("classifier" in name for name in layers(model))
     assert any("classifier" in n for n, p in model.named_parameters() if p.requires_grad)
 
 
-def test_a_shared_layer_is_adapted_wherever_it_stands():
+def test_a_shared_layer_is_adapted_under_every_name():
     shared = nn.Linear(8, 8)
     model = nn.Sequential(nn.ModuleDict({"a": shared}), nn.ModuleDict({"b": shared}))
     plain = copy.deepcopy(model)
@@ -307,7 +307,7 @@ def test_a_shared_layer_is_adapted_wherever_it_stands():
     assert same(tensors(back), tensors(plain))
 
 
-def test_a_tied_embedding_keeps_its_weight():
+def test_merging_a_tied_head_leaves_the_embedding_unchanged():
     case = Case("gpt2", ["lm_head"], "mixed_radix")
     model = case.model()
     assert model.lm_head.weight is model.transformer.wte.weight
@@ -323,7 +323,7 @@ def test_a_tied_embedding_keeps_its_weight():
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_weights_that_are_read_are_the_rotated_ones(training):
+def test_modules_that_read_a_weight_get_the_rotated_weight(training):
     """`nn.MultiheadAttention` never calls its out_proj, and encoder layers not even linear1."""
     torch.manual_seed(0)
     plain = nn.TransformerEncoderLayer(16, 2, 32, dropout=0.0, batch_first=True)
@@ -340,7 +340,7 @@ def test_weights_that_are_read_are_the_rotated_ones(training):
     assert not torch.allclose(found, plain.train(training)(x), atol=1e-3)
 
 
-def test_dropout_drops_in_training_only_and_never_when_merging():
+def test_dropout_acts_in_training_and_never_on_merged_weights():
     case = Case("perceptron", r"layers\.\d", "mixed_radix")
     model = adapted(case, dropout=(1.0, 1.0))
     expected = case.call(model)
@@ -351,7 +351,7 @@ def test_dropout_drops_in_training_only_and_never_when_merging():
 
 
 @pytest.mark.parametrize("trained", [False, True])
-def test_a_merged_weight_requires_a_gradient_where_the_plain_one_does(trained):
+def test_merging_and_unmerging_keep_requires_grad(trained):
     case = Case("perceptron", r"layers\.\d", "mixed_radix")
     model = adapted(case)
     for layer in layers(model).values():

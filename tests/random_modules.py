@@ -1,4 +1,4 @@
-"""Layers with random generators, for the tests of the layer."""
+"""Modules with random parameters, and comparisons of their states."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""PEFT models whose layers share weights: what they compute is what they merge, save and load."""
+"""PEFT models with shared weights compute the same after merging, saving and loading."""
 
 import pytest
 import torch
@@ -7,15 +7,15 @@ from torch import nn
 from structmat.errors import FileError, StructmatError
 from structmat.peft import StructmatConfig
 from tests.adapters.test_adapted_layer import Folded, Normed, Two
-from tests.adapters.tied import NAMED, bart, close, gpt2, logits, made, reread, resized
-from tests.drawn_modules import randomised
+from tests.adapters.tied_models import NAMED, bart, close, gpt2, logits, made, reread, resized
+from tests.random_modules import randomised
 
 peft = pytest.importorskip("peft")
 
 
 @pytest.mark.parametrize(("build", "targets"), NAMED)
 @pytest.mark.filterwarnings("ignore:.*(tie_word_embeddings|save_embedding_layers|tied)")
-def test_a_peft_model_merges_saves_and_loads_as_adapted(build, targets, tmp_path):
+def test_transformers_models_with_tied_weights_keep_their_outputs(build, targets, tmp_path):
     plain = made(build)
     plain.save_pretrained(tmp_path / "plain")
     before = logits(plain)
@@ -42,7 +42,7 @@ def test_a_peft_model_merges_saves_and_loads_as_adapted(build, targets, tmp_path
 
 
 @pytest.mark.parametrize("build", [bart, resized])
-def test_a_copy_in_one_of_several_places_is_not_trained(build):
+def test_modules_to_save_of_a_shared_layer_is_refused(build):
     model = made(build)
     config = StructmatConfig(target_modules=["q_proj"], modules_to_save=["shared"])
     with pytest.raises(StructmatError, match=r"modules_to_save: model\.shared is one layer with"):
@@ -51,7 +51,7 @@ def test_a_copy_in_one_of_several_places_is_not_trained(build):
 
 
 @pytest.mark.filterwarnings("ignore:.*(tie_word_embeddings|save_embedding_layers|tied)")
-def test_a_head_that_is_trained_whole_is_untied(tmp_path):
+def test_a_head_in_modules_to_save_is_untied(tmp_path):
     config = StructmatConfig(
         topology="mixed_radix", target_modules=["wte"], modules_to_save=["lm_head"]
     )
@@ -65,7 +65,7 @@ def test_a_head_that_is_trained_whole_is_untied(tmp_path):
     close(logits(reread(model.merge_and_unload(), tmp_path / "merged")), wanted)
 
 
-def test_a_bias_is_not_trained_with_a_frozen_layer():
+def test_training_a_bias_shared_with_a_frozen_layer_is_refused():
     model = nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
     model[1].bias = model[0].bias
     config = StructmatConfig(target_modules=["0"], bias="structmat_only")
@@ -73,7 +73,7 @@ def test_a_bias_is_not_trained_with_a_frozen_layer():
         peft.get_peft_model(model, config)
 
 
-def test_adapters_of_several_layers_are_not_loaded_into_one(tmp_path):
+def test_loading_adapters_of_several_layers_into_one_is_refused(tmp_path):
     def pair():
         torch.manual_seed(0)
         return nn.Sequential(nn.Linear(16, 16), nn.Linear(16, 16))
@@ -88,7 +88,7 @@ def test_adapters_of_several_layers_are_not_loaded_into_one(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [Normed, Two, Folded])
-def test_what_a_layer_does_besides_sees_what_it_will_see_when_merged(kind):
+def test_custom_forward_sees_the_same_weight_before_and_after_merging(kind):
     torch.manual_seed(0)
     model = nn.Sequential(kind(8, 8))
     x = torch.arange(6) if kind is Folded else torch.randn(5, 8)

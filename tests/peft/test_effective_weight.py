@@ -1,4 +1,4 @@
-"""Merged, disabled, scaled, several: whoever reads the weight of a layer sees the one that acts."""
+"""Reading the weight of merged, disabled, scaled or several adapters gives the effective weight."""
 
 import copy
 import warnings
@@ -12,7 +12,7 @@ from torch import nn
 from structmat.errors import StructmatError
 from structmat.linalg import factors as stagewise
 from structmat.peft import StructmatConfig, StructmatLayer
-from tests.peft.kinds import LAYERS, adapted, inputs
+from tests.peft.single_layers import LAYERS, adapted, inputs
 
 kinds = pytest.mark.parametrize("kind", LAYERS)
 
@@ -57,7 +57,7 @@ def second_active(model):
     model.set_adapter("two")
 
 
-# What is done, and which adapters act then, to which power, in this order.
+# The steps into each state, and the adapters that are then effective, in order, with their powers.
 ONE, HALF, NOTHING, BOTH = [("one", 1)], [("one", 0.5)], [], [("one", 1), ("two", 1)]
 STATES = {
     "adapted": ([], ONE),
@@ -90,7 +90,7 @@ states = pytest.mark.parametrize("state", STATES)
 
 
 def put_into(model, state):
-    """Bring a model into a state, and return which adapters act; PEFT warns of some ways there."""
+    """Bring a model into a state and return the effective adapters; ignore warnings of PEFT."""
     steps, acting = STATES[state]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -100,7 +100,7 @@ def put_into(model, state):
 
 
 def by_hand(layer, own, acting):
-    """Return the weight that adapters make by dense matrices, in the layout of the layer's."""
+    """Return the effective weight from dense matrices, in the layout of the layer's weight."""
     table = isinstance(layer.base_layer, nn.Embedding)
     turned = own.T if own.shape == (16, 8) and not table else own  # the Conv1D of transformers
     neurons = turned.reshape(len(turned), -1).numpy()
@@ -145,7 +145,7 @@ def near(found, expected):
 
 @kinds
 @states
-def test_every_reader_sees_the_weight_that_acts(kind, state):
+def test_every_way_of_reading_the_weight_gives_the_effective_weight(kind, state):
     model, layer = adapted(kind)
     own, x = own_weight(kind), inputs(kind)
     acting = put_into(model, state)
@@ -175,7 +175,7 @@ def test_every_reader_sees_the_weight_that_acts(kind, state):
 
 @kinds
 @states
-def test_what_is_taken_out_is_the_model_or_the_merged_one(kind, state):
+def test_merge_and_unload_and_unload_are_correct_in_every_state(kind, state):
     model, layer = adapted(kind)
     own = own_weight(kind)
     put_into(model, state)
@@ -195,7 +195,7 @@ def test_what_is_taken_out_is_the_model_or_the_merged_one(kind, state):
     assert torch.equal(again.base_model.model["layer"].base_layer.weight, own)
 
 
-def test_no_forward_changes_a_state():
+def test_a_forward_pass_does_not_change_the_merged_adapters():
     model, layer = adapted("linear")
     also_disabled(model)
     merged(model)
@@ -205,7 +205,7 @@ def test_no_forward_changes_a_state():
     assert model.get_model_status().merged_adapters == ["one"]
 
 
-def test_a_merged_adapter_that_is_loaded_anew_acts_as_loaded():
+def test_loading_a_state_dict_into_a_merged_model_uses_the_loaded_adapter():
     model, layer = adapted("linear")
     x = inputs("linear")
     other = copy.deepcopy(model)
@@ -220,8 +220,8 @@ def test_a_merged_adapter_that_is_loaded_anew_acts_as_loaded():
 
 
 @pytest.mark.parametrize("adapter", ["one", "two"])
-def test_the_weight_of_a_merged_embedding_is_saved_as_it_was(adapter, tmp_path):
-    """PEFT saves embeddings beside an adapter of them, and loads them under it."""
+def test_saving_a_merged_embedding_saves_its_unmerged_weight(adapter, tmp_path):
+    """PEFT saves the weights of adapted embeddings with the adapter."""
 
     class Tables(nn.Module):
         def __init__(self):
@@ -272,7 +272,7 @@ READERS = {
 @pytest.mark.parametrize("reader", READERS)
 @pytest.mark.parametrize("state", [s for s in STATES if not {"both", "twice"} & set(s.split(", "))])
 @pytest.mark.parametrize("training", [False, True])
-def test_modules_that_read_weights_see_the_one_that_acts(reader, state, training):
+def test_modules_that_read_weights_get_the_effective_weight(reader, state, training):
     make, targets, call = READERS[reader]
     torch.manual_seed(0)
     model = nn.ModuleDict({"layer": make()}).double().train(training)
@@ -302,7 +302,7 @@ def is_layer(module):
     return isinstance(module, StructmatLayer)
 
 
-def test_a_quantised_layer_is_merged_and_disabled():
+def test_a_quantised_layer_can_be_merged_and_disabled():
     bnb = pytest.importorskip("bitsandbytes")
     torch.manual_seed(0)
     linear = nn.Linear(64, 64)
@@ -330,7 +330,7 @@ def test_a_quantised_layer_is_merged_and_disabled():
         torch.testing.assert_close(layer.get_base_weight(), linear.weight, rtol=0, atol=0.01)
 
 
-def test_an_adapter_that_a_layer_lacks_has_no_delta():
+def test_get_delta_weight_of_an_unknown_adapter_is_refused():
     _, layer = adapted("linear")
     with pytest.raises(StructmatError, match=r"adapter 'thre': .*no adapter of this name; .*two"):
         layer.get_delta_weight("thre")

@@ -1,4 +1,4 @@
-"""Every helper of PEFT that looks at layers, on every kind of layer."""
+"""PEFT helper functions work on every type of adapted layer."""
 
 import copy
 
@@ -19,8 +19,8 @@ from structmat.adapters.layouts import ConvolutionLayout
 from structmat.errors import FileError
 from structmat.peft import StructmatConfig
 from tests.adapters.layouts.test_experts import mixture
-from tests.drawn_modules import state, unchanged
-from tests.peft.kinds import FEATURES, LAYERS, adapted, config, inputs, plain
+from tests.peft.single_layers import FEATURES, LAYERS, adapted, config, inputs, plain
+from tests.random_modules import state, unchanged
 
 kinds = pytest.mark.parametrize("kind", LAYERS)
 
@@ -32,7 +32,7 @@ def lora(kind):
 
 @kinds
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out")
-def test_features_are_counted_as_for_lora(kind):
+def test_in_and_out_features_equal_those_of_lora(kind):
     _, layer = adapted(kind)
     theirs = lora(kind).base_model.model["layer"]
     assert (layer.in_features, layer.out_features) == FEATURES[kind]
@@ -44,7 +44,7 @@ def test_features_are_counted_as_for_lora(kind):
 
 
 @kinds
-def test_what_a_layer_says_of_its_adapters_is_up_to_date(kind):
+def test_the_adapter_names_of_a_layer_follow_adding_and_deleting(kind):
     model, layer = adapted(kind)
     counted = layer.r  # may be held by others
     model.delete_adapter("two")
@@ -53,7 +53,7 @@ def test_what_a_layer_says_of_its_adapters_is_up_to_date(kind):
     assert counted.keys() == {"one", "three"} == layer.structmat_power.keys()
 
 
-def test_features_of_experts_are_those_of_one():
+def test_features_of_stacked_experts_are_those_of_a_single_expert():
     name = "mixtral" if "mixtral" in names_of_experts() else names_of_experts()[0]
     made = StructmatConfig(topology="mixed_radix", target_parameters=["experts.down_proj"])
     model = peft.get_peft_model(mixture(name), made)
@@ -68,7 +68,7 @@ def names_of_experts():
     return sorted(MODELS)
 
 
-# A helper gets a model, its layer and what it is called with. Outputs are then as before it.
+# Each check takes a model, its adapted layer and an input, and must not change the outputs.
 
 
 def casts_nothing(model, layer, x):
@@ -214,7 +214,7 @@ HELPERS = [
 
 @kinds
 @pytest.mark.parametrize("helper", HELPERS, ids=lambda h: h.__name__)
-def test_a_helper_does_what_it_says_and_leaves_the_rest(kind, helper):
+def test_peft_helpers_work_and_leave_the_model_unchanged(kind, helper):
     model, layer = adapted(kind)
     x = inputs(kind)
     before, expected = state(model), layer(x)
@@ -225,7 +225,7 @@ def test_a_helper_does_what_it_says_and_leaves_the_rest(kind, helper):
 
 @pytest.mark.filterwarnings("ignore:fan_in_fan_out")
 @pytest.mark.parametrize("kind", ["linear", "no bias", "Conv1D"])
-def test_an_adapter_of_linear_layers_becomes_lora_of_enough_rank(kind):
+def test_an_adapter_of_a_linear_layer_converts_to_lora(kind):
     model, layer = adapted(kind, two=False)
     x = inputs(kind)
     assert layer.supports_lora_conversion("one")
@@ -239,14 +239,14 @@ def test_an_adapter_of_linear_layers_becomes_lora_of_enough_rank(kind):
 
 
 @pytest.mark.parametrize("kind", ["embedding", "conv2d"])
-def test_of_other_layers_peft_makes_no_lora(kind):
+def test_converting_other_layers_to_lora_is_refused(kind):
     model, layer = adapted(kind, two=False)
     assert not layer.supports_lora_conversion("one")
     with pytest.raises(TypeError, match="do not support LoRA conversion"):
         convert_to_lora(model, rank=2, adapter_name="one")
 
 
-def test_what_is_for_lora_alone_says_so(tmp_path):
+def test_lora_only_helpers_raise_an_error(tmp_path):
     model, _ = adapted("linear")
     with (
         pytest.raises(ValueError, match="only supported for models with `LoraLayer`s"),
@@ -260,7 +260,7 @@ def test_what_is_for_lora_alone_says_so(tmp_path):
         hotswap_adapter(model, tmp_path / "one", "one")
 
 
-# Other shapes ---------------------------------------------------------------------------------
+# Mismatched shapes ----------------------------------------------------------------------------
 
 
 def two(width):
@@ -268,7 +268,7 @@ def two(width):
     return nn.ModuleDict({"a": nn.Linear(16, 4), "b": nn.Linear(width, 4)}).double()
 
 
-def test_other_shapes_are_left_out_where_that_is_asked_for(tmp_path):
+def test_ignore_mismatched_sizes_skips_layers_of_other_shapes(tmp_path):
     settings = config(target_modules=["a", "b"])
     source = peft.get_peft_model(two(16), settings)
     source.save_pretrained(tmp_path)
@@ -290,8 +290,8 @@ def test_other_shapes_are_left_out_where_that_is_asked_for(tmp_path):
         peft.set_peft_model_state_dict(again, found)
 
 
-def test_an_adapter_of_lora_beside_ours_finds_its_number():
-    """diffusers names the next adapter after how many a layer has."""
+def test_diffusers_numbers_the_next_adapter_correctly():
+    """diffusers names the next adapter by the number of adapters that a layer has."""
     utils = pytest.importorskip("diffusers.utils.peft_utils")
     model, _ = adapted("linear")
     assert utils.get_adapter_name(model) == "default_2"

@@ -1,4 +1,4 @@
-"""Tiny transformers models whose layers share weights, and layers of them to adapt."""
+"""Tiny transformers models whose layers share weights, and the layers to adapt in each."""
 
 import pytest
 import torch
@@ -57,7 +57,7 @@ def bart():
 
 
 def resized():
-    """One module of three names."""
+    """A BART with one embedding module under three names."""
     model = bart()
     model.resize_token_embeddings(44)
     return model

@@ -1,4 +1,4 @@
-"""Habits of PEFT that people rely on, one by one."""
+"""PEFT behaviour that users rely on: saving, deleting, merging warnings and several adapters."""
 
 import warnings
 
@@ -10,16 +10,16 @@ from torch import nn
 from structmat.adapters import adapt, merge, save_adapter, unmerge
 from structmat.errors import FileError, StructmatError
 from structmat.peft import StructmatConfig, rollback
-from tests.drawn_modules import randomised
 from tests.peft.models import CASES, Case
-from tests.peft.test_life import adapted, config, kinds_of, layers, near, same, tensors
+from tests.peft.test_lifecycle import adapted, config, kinds_of, layers, near, same, tensors
+from tests.random_modules import randomised
 
 CASE = Case("perceptron", r"layers\.\d", "mixed_radix")
 BERT = Case("bert", ["query", "dense"], "shuffle(block=8)")
 cases = pytest.mark.parametrize("case", CASES, ids=kinds_of)
 
 
-def test_a_configuration_comes_back_from_its_directory(tmp_path):
+def test_saving_and_loading_a_configuration_round_trips(tmp_path):
     made = config(
         BERT,
         topology_pattern={"b.*": "monarch", "a": "butterfly(block=4)"},
@@ -41,7 +41,7 @@ def test_a_configuration_comes_back_from_its_directory(tmp_path):
     assert peft.get_peft_config(made.to_dict() | {"peft_type": "STRUCTMAT"}) == made
 
 
-def test_an_adapter_goes_on_training_where_it_was(tmp_path):
+def test_a_trainable_adapter_stays_trainable_after_loading(tmp_path):
     model = adapted(CASE)
     model.save_pretrained(tmp_path)
     again = peft.PeftModel.from_pretrained(CASE.model(), tmp_path, is_trainable=True)
@@ -52,7 +52,7 @@ def test_an_adapter_goes_on_training_where_it_was(tmp_path):
     assert all(p.requires_grad for n, p in model.named_parameters() if ".second." in n)
 
 
-def test_modules_of_the_model_may_be_called_as_parts_of_adapters_are(tmp_path):
+def test_modules_may_have_the_names_of_adapter_parts(tmp_path):
     def make():
         torch.manual_seed(0)
         inner = torch.nn.ModuleDict({"lin0": torch.nn.Linear(5, 5), "other": torch.nn.Linear(5, 5)})
@@ -76,7 +76,7 @@ def test_modules_of_the_model_may_be_called_as_parts_of_adapters_are(tmp_path):
         peft.set_peft_model_state_dict(again, saved)
 
 
-def test_adapters_are_saved_apart_and_in_either_format(tmp_path):
+def test_each_adapter_is_saved_separately_and_in_either_format(tmp_path):
     model = adapted(CASE)
     model.add_adapter("other", config(CASE, topology="monarch", init_weights=False))
     model.save_pretrained(tmp_path / "both")
@@ -94,7 +94,7 @@ def test_adapters_are_saved_apart_and_in_either_format(tmp_path):
     assert torch.equal(CASE.call(again), CASE.call(model))
 
 
-def test_deleting_the_active_adapter_picks_another_and_unknown_ones_are_errors():
+def test_deleting_the_active_adapter_activates_another_with_a_warning():
     model = adapted(CASE)
     model.add_adapter("other", config(CASE, init_weights=False))
     with pytest.raises(ValueError, match="nobody does not exist"):
@@ -139,7 +139,7 @@ def test_disabling_with_trained_biases_warns():
 
 
 @cases
-def test_a_step_moves_the_adapter_and_nothing_else(case):
+def test_an_optimiser_step_changes_the_adapter_only(case):
     model = peft.get_peft_model(case.model(), config(case))
     before = tensors(model)
     optimiser = torch.optim.SGD((p for p in model.parameters() if p.requires_grad), lr=0.5)
@@ -151,7 +151,7 @@ def test_a_step_moves_the_adapter_and_nothing_else(case):
     assert all(".structmat_inputs.default." in name for name in changed)
 
 
-def test_inputs_can_be_made_to_need_gradients():
+def test_gradients_flow_with_reentrant_activation_checkpointing():
     model = BERT.model()
     model.activation_checkpointing_enable({"use_reentrant": True})
     model = peft.get_peft_model(model, config(BERT, target_modules=["query"]))
@@ -159,7 +159,7 @@ def test_inputs_can_be_made_to_need_gradients():
     assert all(p.grad is not None for p in model.parameters() if p.requires_grad)
 
 
-def test_adapters_of_one_seed_are_the_same():
+def test_the_same_seed_gives_the_same_adapter():
     made = []
     for _ in range(2):
         torch.manual_seed(7)
@@ -168,7 +168,7 @@ def test_adapters_of_one_seed_are_the_same():
     assert same(*made)
 
 
-def test_tuner_names_what_it_targets():
+def test_targeted_module_names_are_those_of_the_adapted_layers():
     model = adapted(BERT)
     assert set(model.targeted_module_names) == {
         n.removeprefix("base_model.model.") for n in layers(model)
@@ -177,7 +177,7 @@ def test_tuner_names_what_it_targets():
     assert set(model.targeted_module_names) <= set(found["matched"])
 
 
-def test_an_adapter_that_is_not_loaded_later_leaves_no_trace(tmp_path):
+def test_loading_leaves_no_pending_rollback(tmp_path):
     model = adapted(CASE)
     model.save_pretrained(tmp_path)
     with warnings.catch_warnings():
@@ -187,7 +187,7 @@ def test_an_adapter_that_is_not_loaded_later_leaves_no_trace(tmp_path):
     assert CASE.call(again).shape == CASE.call(model).shape
 
 
-def test_several_adapters_are_loaded_and_each_goes_its_way(tmp_path):
+def test_several_loaded_adapters_are_independent(tmp_path):
     expected = {}
     for name, topology in (("one", "mixed_radix"), ("two", "block_diagonal(block=4)")):
         source = adapted(CASE, topology=topology)
@@ -205,7 +205,7 @@ def test_several_adapters_are_loaded_and_each_goes_its_way(tmp_path):
     assert not any(p.requires_grad for p in model.parameters())
 
 
-def test_functions_for_models_of_adapt_refuse_a_model_of_peft(tmp_path):
+def test_merge_unmerge_and_save_adapter_refuse_peft_models(tmp_path):
     model = peft.get_peft_model(nn.Sequential(nn.Linear(16, 16)), StructmatConfig())
     for act in (merge, unmerge, lambda m: save_adapter(m, tmp_path)):
         with pytest.raises(StructmatError, match=r"model\.0 was adapted by PEFT: use PEFT's merge"):

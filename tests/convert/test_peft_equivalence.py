@@ -1,4 +1,4 @@
-"""The same skew-symmetric parameters give PEFT's rotation; its permutations are the oracle."""
+"""The same skew-symmetric parameters give the same rotation in structmat and in PEFT."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ peft_layer = pytest.importorskip("peft.tuners.boft.layer")
 
 
 def peft_rotation(r):
-    """Return PEFT's R for `boft_R` of shape (m, d/b, b, b), step by step as its merge does it."""
+    """Return PEFT's R for `boft_R` of shape (m, d/b, b, b), computed as in its merge."""
     m, count, b, _ = r.shape
     d = count * b
     skew = 0.5 * (r - r.mT)
@@ -27,7 +27,7 @@ def peft_rotation(r):
 
 
 def loaded(q, r):
-    """Fill a layer with PEFT's parameters: its blocks are (I−S)(I+S)⁻¹, so ours are of −S."""
+    """Load PEFT's parameters S into a layer, as −S, because PEFT's blocks are (I−S)(I+S)⁻¹."""
     rows, columns = np.triu_indices(r.shape[-1], 1)
     skew = 0.5 * (r - r.mT)
     with torch.no_grad():
@@ -39,7 +39,7 @@ def loaded(q, r):
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("m", [1, 2, 3, 4])
 @pytest.mark.parametrize(("d", "b"), [(64, 8), (96, 4), (48, 6), (16, 2)])
-def test_boft_agrees_with_peft(d, b, m, dtype):
+def test_the_matrix_agrees_with_pefts_boft(d, b, m, dtype):
     if d % (b * 2 ** (m - 1)):
         with pytest.raises(sm.errors.WidthError, match="width must be a multiple"):
             sm.butterfly(d, block=b, depth=m)
@@ -51,8 +51,8 @@ def test_boft_agrees_with_peft(d, b, m, dtype):
 
 
 @pytest.mark.parametrize("m", [1, 2])
-def test_an_adapted_layer_agrees_with_peft(m):
-    """With the scale: W' = (W Qᵀ) ⊙ s by output, and y = ((x Q) Wᵀ) ⊙ s + bias."""
+def test_an_adapted_layer_agrees_with_pefts_formula(m):
+    """With a scale: W' = (W Qᵀ) ⊙ s by output, and y = ((x Q) Wᵀ) ⊙ s + bias."""
     torch.manual_seed(0)
     base = torch.nn.Linear(32, 5, dtype=torch.float64)
     weight, bias = base.weight.detach().clone(), base.bias.detach().clone()
@@ -68,8 +68,8 @@ def test_an_adapted_layer_agrees_with_peft(m):
     torch.testing.assert_close(adapter(x), ((x @ q) @ weight.T) * s + bias)
 
 
-def test_a_complete_peft_layer_agrees(monkeypatch):
-    """PEFT's layer itself, which without its compiled extension has m = 1."""
+def test_an_adapted_layer_agrees_with_a_boft_layer_of_peft(monkeypatch):
+    """Without its compiled extension, PEFT supports only m = 1."""
     peft = pytest.importorskip("peft")
     monkeypatch.setattr(peft_layer, "get_fbd_cuda", lambda: None)  # it would try to compile it
     torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Models of one layer of each kind, in double precision, and what they are called with."""
+"""Models of a single layer, one for each layer type, in double precision, and their inputs."""
 
 import peft
 import torch
