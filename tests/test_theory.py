@@ -85,7 +85,7 @@ def test_the_program_prints_claims_that_hold(monkeypatch, capsys):
     head, row, end = capsys.readouterr().out.splitlines()
     assert head.split() == ["claim", "file", "status", "seconds", "checked"]
     assert re.fullmatch(r"T1 +one +proved +\d+\.\d +two cases", row)
-    assert end == "it holds"
+    assert end == "the claim holds"
 
 
 def test_the_program_exits_with_1_if_a_claim_fails(monkeypatch, capsys):

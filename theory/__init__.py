@@ -1,18 +1,18 @@
-"""Mathematical claims about networks of rotations, one per file, with statement and check.
+"""Mathematical claims about networks of rotations: one per file, stated in its docstring.
 
-`python -m theory` checks all of them. A claim is a module: its docstring states it (the first line
-is a summary), `NUMBER` identifies it, `STATUS` gives its status, and `check()` raises
-AssertionError if it finds the claim wrong, and otherwise returns a description of what was checked.
-`thorough()`, where present, runs a longer check.
+`python -m theory` checks all of them. A claim is a module: its docstring states the claim (the
+first line is a summary), `NUMBER` identifies it, `STATUS` is one of those below, and `check()`
+raises AssertionError if it finds the claim wrong and otherwise returns a description of the checks
+made. `thorough()`, where present, runs a longer check.
 
 The statuses:
 
 - "proved": the docstring proves it, possibly from a theorem that it cites; the check tests the
   proof;
-- "checked by exhaustion": true in every case of the stated size, without a proof;
-- "checked numerically": true in the cases tried;
-- "conjecture": open; the docstring gives the evidence, and the check searches for more;
-- "refuted": plausible but false; the docstring refutes it, and the check verifies the refutation.
+- "checked by exhaustion": not proved, but verified in every case of the stated size; - "checked
+numerically": not proved, but verified in the cases tried; - "conjecture": open; the docstring gives
+the evidence, and the check searches for more; - "refuted": plausible but false; the docstring
+refutes it, and the check verifies the refutation.
 """
 
 from __future__ import annotations

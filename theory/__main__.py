@@ -1,4 +1,4 @@
-"""Check claims, print the results and times, and exit with 1 if a claim is wrong."""
+"""Check claims, print the results and times, and exit with code 1 if a claim is wrong."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             if options.thorough and hasattr(claim, "thorough"):
                 checked = claim.thorough()
             status = claim.STATUS
-        except Exception as error:  # an error is a failure; the other checks still run
+        except Exception as error:  # any error counts as a failure; the other checks still run
             wrong.append(claim)
             failed = isinstance(error, AssertionError)
             status, checked = "WRONG", str(error) if failed else f"{type(error).__name__}: {error}"
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for claim in wrong:
         print(f"WRONG: {claim.NUMBER}, {title(claim)}")
     if not wrong:
-        print(f"all {len(selected)} hold" if len(selected) > 1 else "it holds")
+        print(f"all {len(selected)} claims hold" if len(selected) > 1 else "the claim holds")
     return 1 if wrong else 0
 
 

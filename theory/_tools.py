@@ -11,7 +11,7 @@ import structmat as sm
 
 
 def partitions(wires: list[int]) -> Iterator[list[list[int]]]:
-    """Yield every partition of some wires into switches and idle wires."""
+    """Yield every partition of the wires into switches and idle wires."""
     if not wires:
         yield []
         return
@@ -29,7 +29,7 @@ def every_network(width: int, depth: int) -> Iterator[sm.Network]:
 
 
 def layers(width: int, largest: int | None = None) -> np.ndarray:
-    """Return the 0/1 pattern of every stage with switches of at most so many wires."""
+    """Return the 0/1 pattern of every stage whose switches have at most `largest` wires."""
     found = []
     for parts in partitions(list(range(width))):
         if max(map(len, parts)) <= (largest or width):

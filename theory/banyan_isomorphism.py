@@ -1,16 +1,16 @@
 """Omega, baseline, butterfly, reverse butterfly and shuffle are equal up to relabelling of wires.
 
-Statement. Let d = b^n, and write each wire as n digits in base b, digit 0 being the last. Once
-their wiring is moved to the ends, stage t = 0 … n−1 joins the wires that differ in exactly one
-digit, namely digit
+Statement. Let d = b^n, and write the number of each wire as n digits in base b, digit 0 being the
+last. Once the wiring between the stages is moved to the ends of the network, stage t = 0 … n−1
+joins the wires that differ in exactly one digit, namely digit
 
     t in the butterfly and the baseline network,
     n−1−t in the reverse butterfly and the omega network,
     −t mod n in the shuffle network.
 
-Each of them therefore becomes the butterfly when, with σ(t) the digit that stage t joins, digit
-σ(t) of each wire is moved to place t; and the matrices of any two agree up to a permutation of the
-inputs and one of the outputs.
+Let σ(t) be the digit in which the wires joined by stage t differ. Each of these networks therefore
+becomes the butterfly if digit σ(t) of each wire is moved to place t, for every t, and the sets of
+matrices of any two agree up to a permutation of the inputs and one of the outputs.
 
 Proof. For the butterfly and its reverse this is the definition. For the others follow wire i
 through identity blocks, as straightening does. Omega: each stage rotates the digits of the position
@@ -41,7 +41,7 @@ WIDEST = 1024
 
 
 def check() -> str:
-    """Relabel by the digits of the proof, compare the switches; find a relabelling without it."""
+    """Relabel as in the proof and compare the switches; find a relabelling independently."""
     cases = 0
     for block in range(2, 6):
         for n in range(1, 11):
@@ -56,11 +56,11 @@ def check() -> str:
                 found = sm.isomorphism(net, butterfly, ends=not net.is_straight)
                 assert found is not None, (name, width)
                 cases += 1
-    return f"{cases} networks of radix 2 to 5, of all widths to {WIDEST}"
+    return f"{cases} networks of radix 2 to 5, at all widths up to {WIDEST}"
 
 
 def _networks(block: int, n: int) -> Iterator[tuple[str, list[int], sm.Network]]:
-    """Yield the name of each network, the digit that its stages join, and the network."""
+    """Yield the name of each network, the digit for each of its stages, and the network."""
     width = block**n
     forwards, backwards = list(range(n)), list(range(n))[::-1]
     yield "baseline", forwards, sm.families.baseline(width, block)

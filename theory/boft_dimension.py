@@ -8,9 +8,10 @@ every other stage, number exactly this dimension.
 
 Proof. Two wires of one half-block (b/2 wires) share a switch in every stage: d(b−2)/4 such pairs.
 Two wires of different half-blocks share a switch in at most one stage, the one whose bit
-distinguishes the half-blocks: (d/b)·(b/2)² pairs per stage. So every pair is joined in consecutive
-stages, and by T2 the dimension is the number of pairs, m·d·b/4 + d(b−2)/4. The form keeps
-(d/b)·(b/2)² generators in each of m − 1 stages, and d(b−1)/2 in one.
+distinguishes the half-blocks: (d/b)·(b/2)² pairs per stage. So the stages in which a pair is joined
+are always consecutive, and by T2 the dimension is the number of pairs, m·d·b/4 + d(b−2)/4. The
+generators of this form number (d/b)·(b/2)² in each of m − 1 stages, and the full stage has
+d(b−1)/2.
 
 Source: derived here, with T2. The network is that of Liu et al., arXiv 2311.06243.
 """
@@ -51,4 +52,4 @@ def check() -> str:
                 assert found.value == value == len(set().union(*pairs(net))), net
                 assert sm.reduced(net).parameters == value, net
                 cases += 1
-    return f"the formulas in symbols, and {cases} members up to 96 wires"
+    return f"the formulas symbolically, and {cases} networks of up to 96 wires"

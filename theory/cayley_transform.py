@@ -3,8 +3,8 @@
 Statement. (1) Q → R = (I+Q)(I−Q)⁻¹ maps the skew-symmetric matrices bijectively onto the rotations
 without the eigenvalue −1; its inverse is R → (R−I)(R+I)⁻¹. (2) Truncate the series of (I−Q)⁻¹ after
 Q^k: R_k = (I+Q)(I + Q + ⋯ + Q^k). Then R − R_k = R·Q^(k+1), so in the spectral norm ‖R − R_k‖ =
-‖Q‖^(k+1), and R_kᵀR_k − I has norm at most 2‖Q‖^(k+1) + ‖Q‖^(2k+2). R_k is not orthogonal; it
-diverges when ‖Q‖ > 1.
+‖Q‖^(k+1), and R_kᵀR_k − I has norm at most 2‖Q‖^(k+1) + ‖Q‖^(2k+2). R_k is not orthogonal; as k
+grows, it diverges if ‖Q‖ > 1.
 
 Proof. (1) The eigenvalues of Q are imaginary, so I−Q is invertible, with determinant ∏(1 + θ²) ≥ 1.
 Q commutes with (I−Q)⁻¹, so RᵀR = (I+Q)⁻¹(I−Q)(I+Q)(I−Q)⁻¹ = I; det(I+Q) = det(I−Q) by
@@ -59,4 +59,4 @@ def check() -> str:
                 assert abs(error - size ** (k + 1)) <= limit, (radix, size, k)
                 defect = np.linalg.norm(cut.T @ cut - np.eye(radix), 2)
                 assert defect <= 2 * size ** (k + 1) + size ** (2 * k + 2) + limit, (radix, size, k)
-    return "sizes 2 and 3 in symbols, and 36 random cases of size 2 to 8"
+    return "sizes 2 and 3 symbolically, and 36 random cases of size 2 to 8"

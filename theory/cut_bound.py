@@ -3,17 +3,18 @@
 Statement. Let c be the smallest number of nodes (t, wire) of the grid graph whose removal separates
 the inputs T from the outputs S. Then rank R[S, T] ≤ c for all blocks, whether orthogonal or not,
 with equality for almost all rotations. Density (T1) is the case of one input and one output. Hence,
-for any matrix A and any member R, ‖A − R‖² is, in the Frobenius norm, at least the sum of the
-squares of the singular values of A[S, T] beyond the c-th: a lower bound on the error that needs no
-fitting.
+for any matrix A and any matrix R of the network, ‖A − R‖² (in the Frobenius norm) is at least the
+sum of the squares of the singular values of A[S, T] beyond the c-th. This lower bound on the error
+requires no fitting.
 
 Proof. R[S, T] is the sum over paths from T to S of products of entries; every path passes through a
-node of the cut, so R[S, T] = Σ over its c nodes of a column times a row. By Menger's theorem there
-are c paths that share no node. Let each switch permute its wires, up to signs, so that it follows
-these paths: then R[S, T] has c entries ±1 in different rows and columns, and no other non-zeros in
-these rows and columns, since R is a signed permutation. One sign per switch makes it a rotation. A
-minor that is not identically zero is non-zero for almost all rotations. The lower bound is the
-theorem of Eckart and Young for A[S, T].
+node of the cut, so R[S, T] is a sum of c terms, one for each node, each a column times a row. By
+Menger's theorem there are c paths that share no node. Let each switch permute its wires, up to
+signs, so that it follows these paths: then R[S, T] has c entries ±1 in different rows and columns,
+and no other non-zeros in these rows and columns, since R is a signed permutation. The sign of one
+entry per switch can be chosen so that each block is a rotation. A minor that is not identically
+zero is non-zero for almost all rotations. The lower bound is the theorem of Eckart and Young for
+A[S, T].
 
 Source: K. Menger 1927; C. Eckart and G. Young 1936.
 """
@@ -37,8 +38,8 @@ NUMBER = "T23"
 STATUS = "proved"
 
 
-def member(net: sm.Network, rng: np.random.Generator) -> np.ndarray:
-    """Return R of random Cayley blocks modulo a prime."""
+def random_matrix(net: sm.Network, rng: np.random.Generator) -> np.ndarray:
+    """Return the matrix R of the network with random Cayley blocks, modulo a prime."""
     rows = np.eye(net.width)
     for stage in net.stages:
         after = rows.copy()
@@ -75,7 +76,7 @@ def check() -> str:
     cases = 0
     small = [*every_network(3, 2), *itertools.islice(every_network(4, 2), 0, None, 15)]
     for net in small:
-        r = member(net, rng)
+        r = random_matrix(net, rng)
         some = [list(s) for k in range(1, net.width + 1) for s in _sets(net.width, k)]
         pairs = list(itertools.product(some, some))
         for (outputs, inputs), bound in zip(pairs, rank_bounds(net, pairs), strict=True):
@@ -87,7 +88,7 @@ def check() -> str:
         sm.gossip(20),
         sm.random(24, 3, 3, rng=0),
     ):
-        r = member(net, rng)
+        r = random_matrix(net, rng)
         for _ in range(10):
             outputs, inputs = (
                 rng.choice(net.width, rng.integers(1, net.width), replace=False).tolist()
@@ -97,9 +98,7 @@ def check() -> str:
             assert found == sm.rank_bound(net, outputs, inputs) == least_cut(net, outputs, inputs)
             cases += 1
     _check_lower_bound(rng)
-    return (
-        f"{cases} parts of {len(small)} small networks and 4 large ones; bounds for a Haar target"
-    )
+    return f"{cases} submatrices of {len(small)} small networks and 4 large ones; a Haar target"
 
 
 def _sets(width: int, size: int) -> itertools.combinations[tuple[int, ...]]:

@@ -1,10 +1,10 @@
 """No orthogonal matrix of size 3 or more is non-zero exactly on the identity and a cyclic shift.
 
 Statement. Quadrangularity: if two rows of an orthogonal matrix are both non-zero in some column,
-they are so in at least two columns, and the same holds with rows and columns exchanged. Hence no
-orthogonal d×d matrix, d ≥ 3, has as its support the positions (i, i) and (i, i+1 mod d), although
-the pattern has perfect matchings and every row and column has two entries. For d = 2 the support is
-full, and any rotation with non-zero entries has it.
+then they are both non-zero in at least two columns; the same holds with rows and columns exchanged.
+Hence no orthogonal d×d matrix, d ≥ 3, has as its support the positions (i, i) and (i, i+1 mod d),
+although the pattern has perfect matchings and every row and column has two entries. For d = 2 the
+support is full, and any rotation with non-zero entries has it.
 
 Proof. The inner product of two different rows is zero. With exactly one common column it is a
 single product of two non-zero numbers, a contradiction. In the pattern, rows i and i+1 share only
@@ -24,7 +24,7 @@ STATUS = "proved"
 
 
 def shifted(width: int) -> sympy.Matrix:
-    """Return the matrix of symbols on the identity and the cyclic shift."""
+    """Return a matrix with symbols on the diagonal and the cyclic superdiagonal."""
     a, b = sympy.symbols(f"a:{width}"), sympy.symbols(f"b:{width}")
     matrix = sympy.diag(*a)
     for i in range(width):
@@ -33,7 +33,7 @@ def shifted(width: int) -> sympy.Matrix:
 
 
 def solvable(matrix: sympy.Matrix) -> bool:
-    """Return whether some complex M Mᵀ = I has no zero among these symbols (Nullstellensatz)."""
+    """Return whether M Mᵀ = I has a complex solution without zeros (Nullstellensatz)."""
     entries = sorted(matrix.free_symbols, key=str)
     spare = sympy.Symbol("t")
     gram = matrix * matrix.T - sympy.eye(matrix.rows)
@@ -42,14 +42,14 @@ def solvable(matrix: sympy.Matrix) -> bool:
 
 
 def quadrangular(rows: list[tuple[int, ...]]) -> bool:
-    """Return whether no two rows, and no two columns, meet in exactly one place."""
+    """Return whether no two rows, and no two columns, overlap in exactly one place."""
     columns = list(zip(*rows, strict=True))
     pairs = [*itertools.combinations(rows, 2), *itertools.combinations(columns, 2)]
     return all(sum(x * y for x, y in zip(*pair, strict=True)) != 1 for pair in pairs)
 
 
 def check() -> str:
-    """Find the monomials, and decide all patterns of size 3 with Gröbner bases."""
+    """Find the monomials, and test the non-quadrangular patterns of size 3 with Gröbner bases."""
     for width in range(3, 9):
         gram = shifted(width) * shifted(width).T
         for i in range(width):
@@ -63,9 +63,9 @@ def check() -> str:
     for pattern in itertools.product([0, 1], repeat=9):
         rows = [pattern[0:3], pattern[3:6], pattern[6:9]]
         if rows != sorted(rows) or not all(any(r) for r in rows):
-            continue  # the order of the rows does not matter; a zero row is no row of unit norm
+            continue  # the order of the rows does not matter; no row of unit norm is zero
         matrix = sympy.Matrix(3, 3, [s * p for s, p in zip(symbols, pattern, strict=True)])
         if not quadrangular(rows):
             assert not solvable(matrix), rows
             decided += 1
-    return f"sizes 3 to 8 in symbols, and {decided} patterns of size 3 that break the rule"
+    return f"sizes 3 to 8 symbolically, and {decided} non-quadrangular patterns of size 3"

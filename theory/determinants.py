@@ -1,10 +1,10 @@
 """Networks of rotations have determinant 1: no 2×2 rotation is a swap or a Hadamard block.
 
-Statement. Cayley and exponential blocks have determinant 1, hence so does every straight network of
-them. Therefore no single 2×2 rotation exchanges its two wires without a sign or equals (1, 1; 1,
-−1)/√2, and no straight network of rotations is an odd permutation. The closest is a quarter turn,
-which exchanges the wires and negates one. Blocks of both determinants, O(r), can represent all of
-these.
+Statement. Cayley and exponential blocks have determinant 1, hence so does the matrix of every
+straight network of them. Therefore no single 2×2 rotation exchanges its two wires without a sign or
+equals (1, 1; 1, −1)/√2, and the matrix of a straight network of rotations is never an odd
+permutation. The closest to a swap is a quarter turn, which exchanges the wires and negates one.
+With blocks of either determinant, from O(r), all of these can be represented.
 
 Proof. det exp(Q) = exp(tr Q) = 1, and det(I+Q) = det((I−Q)ᵀ) = det(I−Q) for skew Q. Determinants
 multiply over switches and stages. The swap and the Hadamard block have determinant −1.
@@ -27,7 +27,7 @@ STATUS = "proved"
 
 
 def check() -> str:
-    """Solve for the swap, enumerate the quarter turns, and measure determinants of networks."""
+    """Solve for the swap, enumerate the quarter turns, and compute determinants of networks."""
     c, s = sympy.symbols("c s", real=True)
     rotation = sympy.Matrix([[c, -s], [s, c]])
     circle = c**2 + s**2 - 1
@@ -57,4 +57,4 @@ def check() -> str:
         for k in range(40)
     }
     assert signs == {-1, 1}, "blocks of O(r) give both signs"
-    return "the equations, all 64 settings of a network of 3 wires, and 4 networks of rotations"
+    return "the equations, 64 choices of quarter turns on 3 wires, and 4 networks of rotations"

@@ -5,9 +5,9 @@ network of m stages has ΣN_t ≥ m·d^(1+1/m) (1) if within each stage all swit
 no wire is idle, and (2) whatever its switches, if m ≤ 3. (3) For every m ≥ 4 there are dense
 networks with fewer.
 
-For layers that admit no orthogonal matrix this does not hold: a star from all inputs into one wire,
-followed by a star to all outputs, has 5d − 2 edges in three layers. That the same is possible with
-switches is refuted in T36.
+The bound does not hold for layers that admit no orthogonal matrix: a star from all inputs into one
+wire, followed by a star to all outputs, has 5d − 2 edges in three layers. T36 shows that three
+stages of switches cannot do the same.
 
 Proof. (1) At most ∏r_t inputs influence an output, so ∏r_t ≥ d; N_t = d·r_t; apply the inequality
 of arithmetic and geometric means. (2) N_t = Σ|S|² over the switches and idle wires S of stage t.
@@ -16,11 +16,12 @@ stage and T that of y in the last. The entropy of (x, y) is 2·log d = H(S, T) +
 and by Jensen E log|S| ≤ log E|S| = log(N_1/d), and likewise for T. For m = 2 every two switches S,
 T share a wire, so (S, T) is a function of that wire and H(S, T) ≤ log d. For m = 3 some switch U of
 the middle stage contains a wire of S and one of T, so (S, T) is a function of an ordered pair of
-wires of one U, and H(S, T) ≤ log N_2. So N_1·N_2 ≥ d³, or N_1·N_2·N_3 ≥ d⁴, and the means give the
-claim. For m = 1 there is one switch. (3) Let s·g = d. Gather each group of s wires into one of
-them, mix the resulting g wires in a mixed radix network of m − 2 stages with radices near
-g^(1/(m−2)), and gather again: about 2·d·s + (m−2)·g^(1+1/(m−2)) + m·d non-zeros. At s =
-d^(1/(2m−3)) this is of the order d^(1+1/(2m−3)), and 2m − 3 > m exactly for m > 3.
+wires of one U, and H(S, T) ≤ log N_2. So N_1·N_2 ≥ d³ or N_1·N_2·N_3 ≥ d⁴, respectively, and the
+inequality of the means gives the claim. For m = 1 there is one switch. (3) Let s·g = d. Gather each
+group of s wires into one of them, mix the resulting g wires in a mixed radix network of m − 2
+stages with radices near g^(1/(m−2)), and gather again: about 2·d·s + (m−2)·g^(1+1/(m−2)) + m·d
+non-zeros. At s = d^(1/(2m−3)) this is of the order d^(1+1/(2m−3)), and 2m − 3 > m exactly for m >
+3.
 
 Source: (1) is in the GSOFT paper, arXiv 2406.10019; (2) and (3) are derived here.
 """
@@ -39,7 +40,7 @@ STATUS = "proved"
 
 
 def gathered(size: int, radices: tuple[int, ...]) -> sm.Network:
-    """Return the network of part (3): groups of this size, mixed through their first wires."""
+    """Return the network of part (3): groups of this size are mixed through their first wires."""
     groups = sm.mixed_radix(int(np.prod(radices)), radices)
     width = size * groups.width
     ends = sm.block_diagonal(width, size).stages[0]
@@ -67,7 +68,7 @@ def check() -> str:
         for net in (sm.families.knodel(width), sm.shuffle(width, 2), sm.mixed_radix(width)):
             m = net.depth
             assert net.nonzeros**m >= (m * width) ** m * width, net
-    return f"all {dense} dense networks of up to 5 wires and 3 stages, {len(examples)} with fewer"
+    return f"{dense} dense networks of up to 5 wires and 3 stages, {len(examples)} counterexamples"
 
 
 def _dense(width: int, depth: int) -> int:

@@ -1,10 +1,11 @@
 """A fully indecomposable orthogonal matrix has at least 4d − 4 non-zeros.
 
 Statement. Let a d×d pattern, d ≥ 2, be fully indecomposable (it has no r×(d − r) zero submatrix, 1
-≤ r < d) and quadrangular (two rows, or two columns, that overlap do so in at least two places), as
-the support of an orthogonal matrix is. Then it has at least 4d − 4 ones. The product of the two
-stages of brickwall(d, 2) attains this, for every d. So a layer of a grid graph with fewer non-zeros
-is decomposable or admits no orthogonal matrix; an indecomposable stage is a single switch, with d².
+≤ r < d) and quadrangular (two rows, or two columns, that overlap do so in at least two places), a
+property of the support of every orthogonal matrix. Then it has at least 4d − 4 ones. The product of
+the two stages of brickwall(d, 2) attains this bound for every d. So a layer of a grid graph with
+fewer non-zeros is decomposable or admits no orthogonal matrix. (An indecomposable stage is a single
+switch, with d² non-zeros.)
 
 The bound is a theorem for every d; here every pattern up to d = 5 is enumerated. The product of the
 two stages has 4d − 4: a row of a switch of the second stage contains the wires of two switches of
@@ -29,7 +30,7 @@ STATUS = "checked by exhaustion"
 def fewest(size: int) -> int:
     """Return the fewest ones of a quadrangular, fully indecomposable pattern, by enumeration.
 
-    Rows are numbers in binary, and in order, for their order does not matter.
+    Rows are encoded as binary numbers, and sorted, because their order does not matter.
     """
     values = range(1, 1 << size)
     chosen = itertools.chain.from_iterable(itertools.combinations_with_replacement(values, size))
@@ -60,4 +61,4 @@ def check() -> str:
         assert reached.sum() == 4 * d - 4, d
         for pattern in (reached, reached.T):
             assert not (pattern @ pattern.T == 1).any(), d
-    return "all patterns up to size 5, brick-walls of two stages to 199 wires"
+    return "all patterns up to size 5, brick-walls of two stages up to 199 wires"

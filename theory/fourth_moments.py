@@ -2,15 +2,15 @@
 
 Statement. Let the blocks of a mixed radix network be independent and Haar distributed on SO(r_t) or
 O(r_t). Each entry has E[R_ij²] = 1/d, and d²·E[R_ij⁴] = ∏ 3r_t/(r_t + 2). For the Haar measure on
-SO(d) it is 3d/(d + 2). The two are equal for a single radix; otherwise the product is larger,
-(3/2)^n compared with nearly 3 for the butterfly of 2^n wires.
+SO(d) the latter is 3d/(d + 2). The two are equal for a single radix; otherwise the product is
+larger: for the butterfly of 2^n wires it is (3/2)^n, compared with nearly 3.
 
 Proof. There is one path from j to i, changing one digit per stage, so R_ij is a product of one
 entry of each stage, and these are independent. A column of a Haar block is uniform on the sphere,
 where the square of a coordinate has the beta distribution with parameters 1/2 and (r−1)/2: its
 moments are 1/r and 3/(r(r+2)). Multiply, and use ∏r_t = d. For two factors a, b > 1 the product
-9ab/((a+2)(b+2)) is larger than 3ab/(ab+2), as 3(ab+2) − (a+2)(b+2) = 2(a−1)(b−1) is positive; for
-more factors, by induction.
+9ab/((a+2)(b+2)) is larger than 3ab/(ab+2), because 3(ab+2) − (a+2)(b+2) = 2(a−1)(b−1) is positive;
+for more factors, by induction.
 
 Source: derived here; the moments of the sphere are classical.
 """
@@ -48,7 +48,7 @@ def check() -> str:
         _check_sample(net, expected)
     d = 24
     _check_sample(sm.block_diagonal(d, d), 3 * d / (d + 2))
-    return "spheres to dimension 8 and the inequality in symbols, samples of 5 networks"
+    return "spheres up to dimension 8 and the inequality symbolically, samples of 5 networks"
 
 
 def _fourth(radix: int | sympy.Symbol) -> sympy.Expr:
@@ -56,7 +56,7 @@ def _fourth(radix: int | sympy.Symbol) -> sympy.Expr:
 
 
 def _check_sample(net: sm.Network, expected: float, count: int = 400) -> None:
-    """Compare the mean over all entries of several members, within five standard errors."""
+    """Compare the mean over all entries of random matrices, within five standard errors."""
     rng = np.random.default_rng(0)
     means = []
     for _ in range(count):

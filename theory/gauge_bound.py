@@ -2,16 +2,17 @@
 
 Statement. Let E_t be the pairs of wires that share a switch in stage t of a straight network of
 rotations, and let dim be the dimension of the set of its matrices R, that is, the generic rank of
-the derivative of R with respect to the generators. Call a pair of wires direct where both lead from
-one switch to one other, with no switch between. Then
+the derivative of R with respect to the generators. Call a pair of wires direct wherever both lead
+from one switch to the same next switch, with no switch between. Then
 
     |∪E_t| ≤ dim ≤ min(d(d−1)/2, Σ|E_t| − direct pairs),
 
 where the number of direct pairs between neighbouring stages is |E_t ∩ E_(t+1)|. If the stages in
 which a pair is joined are consecutive, for every pair, both sides equal |∪E_t|, which is then the
-dimension: this holds in every network of two stages, in butterflies, mixed radix, Monarch, BOFT and
-one-factorizations. And where a connected component C of a window of consecutive stages has more
-than |C|(|C|−1)/2 parameters, its switches may be replaced by one switch on C for the upper bound.
+dimension. This is the case in every network of two stages, in butterflies, mixed radix, Monarch and
+BOFT networks, and in one-factorizations. Moreover, where a connected component C of a window of
+consecutive stages has more than |C|(|C|−1)/2 parameters, its switches may be replaced by one switch
+on C in the upper bound.
 
 Proof. At R = I the derivative with respect to the generator of a pair {i, j} is E_ij − E_ji in
 every stage, so the rank there is |∪E_t|, and the rank at one point is at most the generic one. For
@@ -21,9 +22,9 @@ these gauge transformations form a group of dimension Σ k(k−1)/2, the number 
 acts freely: a transformation that changes no block is trivial on all wires that the first switches
 pass on, then on those that the second ones pass on, and so on. So every fibre of the map from
 blocks to R has at least this dimension. dim ≤ d(d−1)/2 because R is in SO(d). If a pair is joined
-in k consecutive stages it is direct k − 1 times, which leaves each pair once. A window can
-represent nothing on C that one switch on C cannot, and a network that represents more matrices has
-no smaller dimension.
+in k consecutive stages it is direct k − 1 times, so each pair is counted once. On C, a window can
+represent nothing that one switch cannot, and a network that represents more matrices has no smaller
+dimension.
 
 Source: derived here. The bound is not always attained: see T34.
 """
@@ -41,7 +42,7 @@ STATUS = "proved"
 
 
 def direct(net: sm.Network) -> int:
-    """Return the number of pairs of wires that lead from one switch directly to another."""
+    """Return the number of direct pairs of wires."""
     last: dict[int, tuple[int, int]] = {}
     found = 0
     for t, stage in enumerate(switches(net)):
@@ -53,7 +54,7 @@ def direct(net: sm.Network) -> int:
 
 
 def check() -> str:
-    """Compare exact dimensions of all small networks, and of some large ones, with both bounds."""
+    """Compare the dimensions of all small networks, and of some large ones, with both bounds."""
     cases, met = 0, 0
     drawn = [sm.random(d, b, m, rng=d) for d in (6, 9, 12) for b in (2, 3, 4) for m in (2, 3, 5)]
     named = [
@@ -78,7 +79,7 @@ def check() -> str:
         cases += 1
     window = sm.Network.of(5, [[[i, i + 1]] for i in (0, 1, 0, 1, 2, 3)])
     assert (direct(window), upper_bound(window), sm.dimension(window).value) == (0, 5, 5)
-    return f"{cases} networks, all of 3 wires and 3 stages among them; {met} with pairs in a row"
+    return f"{cases} networks, including all of 3 wires and 3 stages; {met} attain both bounds"
 
 
 def _in_a_row(meeting: list[set[tuple[int, int]]]) -> bool:

@@ -1,11 +1,12 @@
 """Removing gauge-redundant generators loses no matrix if the blocks are exp(Q).
 
-Statement. Of the generators of each switch keep only those of pairs of wires that do not come
-directly from one common switch. Their number is the parameters minus the direct pairs (T2). (1) The
-blocks exp(Q) of these generators give all matrices that the network can represent. (2) The blocks
-Cayley(Q) give all those that come from blocks near the identity; in BOFT, all for which the blocks
-found in (3) do not have the eigenvalue −1. (3) In BOFT, where in all stages but the first the
-generators kept are [[0, −Aᵀ], [A, 0]], the cosine–sine decomposition computes them.
+Statement. In each switch keep only the generators of those pairs of wires that do not come directly
+from one common switch. Their number is the number of parameters minus the number of direct pairs
+(T2). (1) With blocks exp(Q) of these generators the network represents all matrices that it can
+represent with all generators. (2) With blocks Cayley(Q) it represents all matrices obtained from
+blocks near the identity; in BOFT, all those for which the blocks found in (3) do not have the
+eigenvalue −1. (3) In BOFT, where in all stages but the first the generators kept are [[0, −Aᵀ], [A,
+0]], the cosine–sine decomposition computes them.
 
 Proof. (1) Let H = ∏SO(k_i) act on the wires that enter a switch of r wires, k_i of them from a
 common switch. SO(r)/H, with the metric induced by the bi-invariant one on SO(r), has the geodesics
@@ -41,10 +42,10 @@ STATUS = "proved"
 
 
 def check() -> str:
-    """Bring random members of BOFT into the form, and random rotations near other subgroups."""
+    """Reduce random BOFT matrices to this form, and factorise rotations by other subgroups H."""
     rng = np.random.default_rng(0)
-    members = [(16, 4, 3), (32, 8, 3), (24, 6, 3), (48, 4, 3), (64, 16, 3)]
-    for width, block, depth in members:
+    sizes_of_boft = [(16, 4, 3), (32, 8, 3), (24, 6, 3), (48, 4, 3), (64, 16, 3)]
+    for width, block, depth in sizes_of_boft:
         net = sm.butterfly(width, block, depth)
         blocks = sm.random_blocks(net, rng=rng)
         r = stagewise.matrix_of(net, blocks)
@@ -62,7 +63,7 @@ def check() -> str:
     subgroups = [(2, 2), (2, 1, 1), (3, 2), (2, 2, 1), (3, 3), (2, 2, 2)]
     for sizes, _ in itertools.product(subgroups, range(5)):
         assert _is_reached(sizes, rotation(sum(sizes), rng), rng), sizes
-    return f"{len(members)} members of BOFT, 30 rotations with {len(subgroups)} other subgroups"
+    return f"{len(sizes_of_boft)} BOFT matrices, 30 rotations by {len(subgroups)} other subgroups"
 
 
 def _generators(blocks: np.ndarray) -> np.ndarray:
@@ -89,7 +90,7 @@ def _fix(net: sm.Network, blocks: list[np.ndarray]) -> None:
 
 
 def _is_reached(sizes: tuple[int, ...], target: np.ndarray, rng: np.random.Generator) -> bool:
-    """Return whether some exp(−Q)·target is in the subgroup, for Q in the span of those kept."""
+    """Return whether exp(−Q)·target is in the subgroup for some Q in the span of those kept."""
     owner = np.repeat(np.arange(len(sizes)), sizes)
     first, second = np.triu_indices(len(owner), 1)
     kept = owner[first] != owner[second]

@@ -7,9 +7,9 @@ attains it for d = 2, 4, 8 only.
 Proof. In the terms of the gossip problem, a 2×2 switch is a telephone call, after which both wires
 know what either knew. By the gossip theorem, at least 2d − 4 calls (d ≥ 4) are needed until
 everybody knows everything. A switch of r wires can be replaced by calls through which its r wires
-exchange all their information, using no more calls than its r(r−1)/2 parameters: 1, 3 and 2r − 4
-are at most that. The gossip network attains the bound: d − 4 calls to four wires, 4 calls among
-them, and d − 4 back. The butterfly has (d/2)·log₂ d.
+exchange all their information; this takes 1 call for r = 2, 3 for r = 3 and 2r − 4 for r ≥ 4, no
+more than its r(r−1)/2 parameters. The gossip network attains the bound: d − 4 calls to four wires,
+4 calls among them, and d − 4 back. The butterfly has (d/2)·log₂ d.
 
 Source: B. Baker and R. Shostak 1972, R. Tijdeman 1971, A. Hajnal, E. C. Milner and E. Szemerédi
 1972 for gossip; that larger blocks are no better is derived here.
@@ -49,7 +49,7 @@ def fewest(width: int) -> int:
     seen: set[int] = set()
     known: dict[bytes, int] = {}
     queue = [(0, 0, np.eye(width, dtype=bool))]
-    for number in itertools.count(1):  # so that two states are never compared
+    for number in itertools.count(1):  # breaks ties, so that states are never compared
         cost, _, reached = heapq.heappop(queue)
         if reached.all():
             return cost
@@ -68,7 +68,7 @@ def fewest(width: int) -> int:
 
 
 def least(width: int) -> int:
-    """Return the number given in the statement."""
+    """Return the minimum given in the statement."""
     return 2 * width - 4 if width >= 4 else width * (width - 1) // 2
 
 
@@ -82,4 +82,4 @@ def check() -> str:
         assert net.parameters == least(width), width
     attained = [1 << n for n in range(1, 13) if sm.butterfly(1 << n).parameters == least(1 << n)]
     assert attained == [2, 4, 8]
-    return "all networks of up to 6 wires, gossip to 199 wires, butterflies to 4096"
+    return "all networks of up to 6 wires, gossip up to 199 wires, butterflies up to 4096"

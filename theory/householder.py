@@ -9,8 +9,8 @@ Proof. A reflection has the eigenvalue −1 once, and all vectors orthogonal to 
 For independent u_k the product is determined by the r-dimensional space spanned by the u_k, and on
 it an isometry that fixes no vector; conversely every such isometry in r dimensions is a product of
 r reflections, and has determinant (−1)^r. So the set is, up to parts of smaller dimension, a bundle
-over the Grassmannian of r-dimensional subspaces, of dimension r(d−r), with an open part of a
-component of O(r) as its fibre, of dimension r(r−1)/2. The sum is r·d − r(r+1)/2.
+over the Grassmannian of r-dimensional subspaces, which has dimension r(d−r); its fibre is an open
+part of a component of O(r), which has dimension r(r−1)/2. The sum is r·d − r(r+1)/2.
 
 Source: É. Cartan and J. Dieudonné, in the sharp form of P. Scherk 1950; as adapters, Yuan et al.,
 arXiv 2405.17484 (HRA).
@@ -52,7 +52,7 @@ def rank(count: int, width: int, rng: np.random.Generator) -> int:
 
 
 def check() -> str:
-    """Multiply small ones exactly; compute ranks modulo a prime, which are lower bounds."""
+    """Multiply small reflections exactly; compute ranks modulo a prime, which are lower bounds."""
     rng = np.random.default_rng(0)
     for d in (2, 3, 4):
         product = sympy.eye(d)
@@ -70,4 +70,4 @@ def check() -> str:
     assert all(
         r * d - r * (r + 1) // 2 == d * (d - 1) // 2 for d in range(2, 99) for r in (d - 1, d)
     )
-    return f"up to 4 exactly, ranks of {cases} sizes up to 16"
+    return f"products up to size 4 exactly, ranks of {cases} cases up to size 16"

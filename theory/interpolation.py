@@ -1,16 +1,17 @@
 """Factors set to I or raised to powers keep R in its network; powers of R itself do not.
 
-Statement. Let R = B_m ⋯ B_1 be a member of a straight network of rotations, with blocks exp(Q). (1)
-Replacing any B_t by I or by B_t^α = exp(αQ_t), α real, gives a member of the same network:
-orthogonal, and zero wherever all members are. So setting the trained factors to I one by one leads
-from the finetuned matrix to the pretrained one through members, and α from 1 to 0 does so
-continuously. (2) R^α is in general not a member: the square root of a butterfly matrix of 4 wires
-is not.
+Statement. Let R = B_m ⋯ B_1 be a matrix represented by a straight network of rotations, with blocks
+exp(Q). (1) If any B_t is replaced by I or by B_t^α = exp(αQ_t), α real, the same network represents
+the result: it is orthogonal, and zero wherever all matrices of the network are. So setting the
+trained factors to I one by one leads from the finetuned matrix to the pretrained one through
+matrices of the network, and decreasing α from 1 to 0 does so continuously. (2) R^α is in general
+not represented by the network: the square root of a butterfly matrix of 4 wires is not.
 
 Proof. (1) exp(αQ) is a block on the same wires, and I is the case α = 0. (2) Between the outputs
 {0, 2} and the inputs {0, 1} the butterfly has a cut of one wire, so by T23 this submatrix of any
-member has rank 1 and its determinant is zero. The check exhibits a rotation R with rational blocks
-whose square root, the exponential of half its logarithm, has a non-zero determinant there.
+butterfly matrix has rank at most 1 and its determinant is zero. The check exhibits a rotation R
+with rational blocks whose square root, the exponential of half its logarithm, has a non-zero
+determinant there.
 
 Source: (1) is the weight interpolation of Liu et al., arXiv 2311.06243; (2) is derived here.
 """
@@ -62,4 +63,4 @@ def check() -> str:
     assert np.abs(root @ root - r).max() <= rounding(net)
     assert abs(np.linalg.det(r[part])) <= rounding(net)
     assert abs(np.linalg.det(root[part])) > 0.01, np.linalg.det(root[part])
-    return f"every factor of {len(nets)} networks at four powers, a root of a butterfly of 4 wires"
+    return f"every factor of {len(nets)} networks at four powers, a root of a 4-wire butterfly"

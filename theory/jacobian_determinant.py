@@ -3,16 +3,17 @@
 Statement. Let R be the matrix of triangle(d), with an angle θ for each switch, and let the columns
 of J be the derivatives of R with respect to the angles, RᵀdR in the basis of the d(d−1)/2 planes.
 Then |det J| is the product over the switches of |sin θ|^i, where the switch joins wires i and i+1.
-Its geometric mean over independent uniform angles is 2^(−d(d−1)(d−2)/6). So independent uniform
-angles, as random blocks have them, are far from the Haar measure, whose density in the angles this
-is, and the derivative is nearly singular.
+Its geometric mean over independent uniform angles is 2^(−d(d−1)(d−2)/6). Up to a constant, |det J|
+is also the density of the Haar measure in the angles. So the independent uniform angles of random
+blocks are far from the Haar measure, and the derivative is nearly singular.
 
 Proof. R = R'·S, where S is the first sweep, switches {0, 1}, {1, 2}, …, {d−2, d−1}, and R' is a
 triangle on d−1 wires. RᵀdR = Sᵀ(R'ᵀdR')S + SᵀdS; conjugation by S has determinant ±1, and R'ᵀdR'
-does not involve the last axis. So det J is that of R' times that of the map from the angles of S to
-the last row of S, which is that of R up to R'. This row is the point with spherical coordinates …,
-sin θ_(d−2) cos θ_(d−3), cos θ_(d−2), with the volume element ∏ sin^i θ_i. The mean of log₂|sin θ|
-is −1, and the exponents of all sweeps add up to Σ_k k(k−1)/2 = d(d−1)(d−2)/6, k = 1 … d−1.
+does not involve the last axis. So det J is the determinant for R' times that of the map from the
+angles of S to the last row of S, which is also the last row of R. This row is the point with
+spherical coordinates …, sin θ_(d−2) cos θ_(d−3), cos θ_(d−2), with the volume element ∏ sin^i θ_i.
+The mean of log₂|sin θ| is −1, and the exponents of all sweeps add up to Σ_k k(k−1)/2 =
+d(d−1)(d−2)/6, k = 1 … d−1.
 
 Source: A. Hurwitz 1897, for the measure; the mean is derived here.
 """
@@ -53,16 +54,18 @@ def check() -> str:
         assert sum(i for i, _ in pairs) == comb(d, 3)
         angles = rng.uniform(0.3, np.pi - 0.3, len(pairs))
         product = sum(i * np.log2(np.sin(a)) for (i, _), a in zip(pairs, angles, strict=True))
-        assert abs(logarithm(net, angles) - product) <= 1e-6, d  # the condition is far below 1e6
+        assert abs(logarithm(net, angles) - product) <= 1e-6, (
+            d
+        )  # the condition number is far below 1e6
     d, net = 7, sm.families.triangle(7)
     found = [logarithm(net, rng.uniform(0, 2 * np.pi, net.parameters)) for _ in range(400)]
     error = np.std(found) / np.sqrt(len(found))
     assert abs(np.mean(found) + comb(d, 3)) <= 5 * error
-    return "three wires in symbols, up to 9 in floats, the mean for 7"
+    return "3 wires symbolically, up to 9 in floating point, the mean for 7"
 
 
 def _check_three() -> None:
-    """Compute with cosines and sines as unknowns, modulo c² + s² = 1."""
+    """Compute with the cosines and sines as unknowns, modulo c² + s² = 1."""
     cosines, sines = sympy.symbols("c:3"), sympy.symbols("s:3")
     circles = [c**2 + s**2 - 1 for c, s in zip(cosines, sines, strict=True)]
     r = sympy.eye(3)

@@ -1,24 +1,25 @@
 """BOFT contains OFT; d − 1 pairs of butterflies B·B'ᵀ, and even d/2 − 1, represent all of SO(d).
 
-Statement. (1) BOFT(m, b) contains OFT with blocks of b, and BOFT(m', b) for every m' < m; if b is a
-power of two and BOFT(m, b) is dense, it contains the radix-2 butterfly. (2) Let d = 2^n ≥ 4. The
-products of d − 1 pairs B·B'ᵀ of radix-2 butterflies represent all of SO(d), and all of O(d) if
-their blocks may be reflections. So do those of d/2 − 1 pairs, and of d/2 butterflies in sequence.
-(3) Butterflies alone do not form a group: B·B' is in general not a butterfly. They do if each stage
-uses a single block throughout: these are Kronecker products of rotations of the plane.
+Statement. Say that a network contains another if it represents all matrices of the other. (1)
+BOFT(m, b) contains OFT with blocks of b, and BOFT(m', b) for every m' < m; if b is a power of two
+and BOFT(m, b) is dense, it contains the radix-2 butterfly. (2) Let d = 2^n ≥ 4. The products of d −
+1 pairs B·B'ᵀ of radix-2 butterflies represent all of SO(d), and all of O(d) if their blocks may be
+reflections. So do the products of d/2 − 1 pairs, and those of d/2 butterflies. (3) Butterfly
+matrices do not form a group: B·B' is in general not a butterfly matrix. They do form a group if
+each stage uses a single block throughout: these are Kronecker products of rotations of the plane.
 
 Proof. (1) The first stage of BOFT is OFT; set the others to the identity. A block of b neighbours
 can represent whatever the radix-2 stages of strides below b can, and a later stage of BOFT joins
 half-blocks, so it can represent the one of stride b·2^(i−1). (2) By T12 the ruler represents all of
-SO(d), and one reflection gives the rest of O(d). Each of its d − 1 stages has a single stride, and
+SO(d), and one reflection yields the rest of O(d). Each of its d − 1 stages has a single stride, and
 a pair has every stride. The ruler is 1, s, 1, s', …, 1 with strides s, s', … above 1. The strides
-of d/2 butterflies are 1, 2, …, d/2 repeated; each butterfly contains one run 1, s, and the last one
-the remaining 1. A pair in the order 1, 2, …, d/2, d/2, …, 2, 1 contains s and a 1, and the first
-one also the 1 before them. (3) In a butterfly every path from the inputs 0 and 1 to the outputs 0
-and d/2 passes through wire 0 after the first stage, so by T23 this submatrix of B has rank 1 at
-most. In B·B' two paths share no node: one stays on wire 0, and one goes from 1 to d/2 + 1 in the
-first butterfly and on to d/2 in the second; so for almost all members the rank is 2. A stage with a
-single block throughout is I⊗B⊗I, so the product of all is ⊗B_t.
+of d/2 butterflies are 1, 2, …, d/2 repeated; each butterfly contains one run 1, s, and the last
+butterfly also the final 1. A pair in the order 1, 2, …, d/2, d/2, …, 2, 1 contains s and a 1, and
+the first pair also the 1 before them. (3) In a butterfly every path from the inputs 0 and 1 to the
+outputs 0 and d/2 passes through wire 0 after the first stage, so by T23 this submatrix of B has
+rank 1 at most. In B·B' two paths share no node: one stays on wire 0, and one goes from 1 to d/2 + 1
+in the first butterfly and on to d/2 in the second; so for almost all matrices B·B' the rank is 2. A
+stage with a single block throughout is I⊗B⊗I, so the product of all stages is ⊗B_t.
 
 Source: (1) in part and d − 1 pairs in (2) are Theorem 1 of Liu et al., arXiv 2311.06243, based on
 the kaleidoscopes of Dao et al., arXiv 2012.14966; d/2 − 1 is derived here.
@@ -38,9 +39,9 @@ STATUS = "proved"
 
 
 def places(net: sm.Network, other: sm.Network) -> list[int] | None:
-    """Return for each stage of another network one of this that can be it, in order, or None.
+    """Return, for each stage of `other`, a stage of `net` that can represent it, or None.
 
-    A switch can also be the product of several that it contains.
+    The stages are in order. A switch can also represent several switches that it contains.
     """
     found = [0]
     for wanted in switches(other):
@@ -57,7 +58,7 @@ def _holds(stage: list[list[int]], wanted: list[list[int]]) -> bool:
 
 
 def check() -> str:
-    """Embed each network in the other, build random rotations, and multiply Kronecker products."""
+    """Embed the networks in one another, build random rotations, multiply Kronecker products."""
     for width, block in [(16, 4), (32, 8), (48, 6), (64, 16)]:
         deepest = 1
         while width % (block << deepest) == 0:
@@ -82,11 +83,11 @@ def check() -> str:
         assert (sm.rank_bound(one, *part), sm.rank_bound(one.repeat(2), *part)) == (1, 2), d
         assert sm.dimension(one.repeat(2)).value > one.parameters, d
         _check_kronecker(one, rng)
-    return "BOFT of 16 to 64 wires, pairs and repetitions of 4 to 32 wires with random rotations"
+    return "BOFT of 16 to 64 wires; random rotations by pairs and repetitions of 4 to 32 wires"
 
 
 def _check_rotation(net: sm.Network, ruler: sm.Network, rng: np.random.Generator) -> None:
-    """Find the blocks of a random rotation through the ruler."""
+    """Find blocks for a random rotation, by way of the ruler."""
     target = rotation(net.width, rng)
     where = places(net, ruler)
     assert where is not None, net
@@ -97,7 +98,7 @@ def _check_rotation(net: sm.Network, ruler: sm.Network, rng: np.random.Generator
 
 
 def _check_kronecker(net: sm.Network, rng: np.random.Generator) -> None:
-    """Compare a butterfly of one block a stage with the product, and two in either order."""
+    """Compare butterflies with one block per stage with Kronecker products; check they commute."""
     made = []
     for _ in range(2):
         rotations = plane_rotations(rng.uniform(0, 2 * np.pi, net.depth))

@@ -1,13 +1,13 @@
 """Between random stages of b×b blocks, d(b−1)²/(2(d−1)) parameters are redundant on average.
 
 Statement. Let b divide d. For two stages that are independent uniform partitions of d wires into
-blocks of b, the mean number of pairs that share a block in both, hence the mean number of redundant
-parameters of the two stages, is d(b−1)²/(2(d−1)), about (b−1)²/2 however wide the network. Between
+blocks of b, the mean number of pairs of wires that share a block in both, hence the mean number of
+redundant parameters of the two stages, is d(b−1)²/(2(d−1)), about (b−1)²/2 at any width. Between
 neighbouring stages of BOFT it is d(b−2)/4, which grows with d.
 
 Proof. The first stage has d(b−1)/2 pairs. Any pair shares a block of the second with probability
-(b−1)/(d−1), as each wire has b−1 others in its block, all equally likely. Multiply. Two stages have
-no other redundancy, by T2. In BOFT a switch shares a half-block of b/2 wires with each of two
+(b−1)/(d−1), because each wire has b−1 others in its block, all equally likely. Multiply. Two stages
+have no other redundancy, by T2. In BOFT a switch shares a half-block of b/2 wires with each of two
 switches of the next stage: there are 2d/b half-blocks, each with (b/2)(b/2−1)/2 pairs.
 
 Source: derived here.

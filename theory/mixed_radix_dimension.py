@@ -24,7 +24,7 @@ MOST = 300  # parameters: a prime width is one large block
 
 
 def check() -> str:
-    """Verify disjoint pairs and exact dimensions, for every width and every order of the stages."""
+    """Verify disjoint pairs and exact dimensions at many widths and in several stage orders."""
     cases = 0
     nets = [sm.mixed_radix(width) for width in range(2, WIDEST + 1)]
     nets = [net for net in nets if net.parameters <= MOST]
@@ -39,4 +39,4 @@ def check() -> str:
         assert found.proved, net
         assert found.value == net.parameters, net
         cases += 1
-    return f"{cases} networks of up to 96 wires, in many orders of the stages"
+    return f"{cases} networks of up to 96 wires, in several stage orders"

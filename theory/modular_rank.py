@@ -1,10 +1,10 @@
 """The rank at an integer point modulo a prime bounds the dimension; a floating-point rank does not.
 
 Statement. Let the blocks be the Cayley transforms (I+Q)(I−Q)⁻¹ of skew-symmetric integer matrices,
-and p a prime that divides no det(I−Q). Then the rank modulo p of the derivative of R with respect
-to the generators is at most the dimension of the network. For all but finitely many primes, and all
-integer points outside the zeros of a polynomial, it is equal. Where the rank meets an upper bound,
-the dimension is proved.
+and let p be a prime that divides no det(I−Q). Then the rank modulo p of the derivative of R with
+respect to the generators is at most the dimension of the network. The two are equal at every
+integer point where a certain polynomial is non-zero, for all but finitely many primes. Where the
+rank meets an upper bound, it is proved to be the dimension.
 
 Proof. The entries of the derivative are quotients of integers by products of the det(I−Q), so
 modulo p they are the reductions of their rational values. A minor that is non-zero modulo p is
@@ -13,9 +13,9 @@ at most the generic rank, because the minors are rational functions of the gener
 minor that is not identically zero vanishes only where its numerator does, and at other points its
 value is divisible by finitely many primes.
 
-The rank in floating-point arithmetic is no such bound. A brick-wall mesh at a random point has a
-derivative whose smallest singular value is about 10⁻⁹ of the largest at 16 wires, and at 32 is lost
-in rounding errors, so that the rank appears smaller, although it is full.
+The rank in floating-point arithmetic is no such bound. For a brick-wall mesh of 16 wires at a
+random point, the smallest singular value of the derivative is about 10⁻⁹ of the largest; at 32
+wires it is lost in rounding errors, and the rank appears smaller although it is full.
 
 Source: derived here; the argument is that of Schwartz and Zippel.
 """
@@ -37,9 +37,9 @@ STATUS = "proved"
 
 
 def derivative(net: sm.Network, point: sympy.Matrix) -> sympy.Matrix:
-    """Return the derivative of R in the angles of a network of 2×2 switches, in rational numbers.
+    """Return the derivative of R for a network of 2×2 switches, in rational arithmetic.
 
-    The switch of generator q is the rotation with cosine and sine (1−q², 2q)/(1+q²).
+    The switch with generator q is the rotation with cosine and sine (1−q², 2q)/(1+q²).
     """
     symbols = sympy.symbols(f"q:{net.parameters}")
     r = sympy.eye(net.width)
@@ -73,7 +73,7 @@ def smallest(net: sm.Network, rng: np.random.Generator) -> float:
 
 
 def check() -> str:
-    """Compare ranks modulo primes with rational ones, and with floating ones where these fail."""
+    """Compare ranks modulo primes with rational ranks; show where floating-point ranks fail."""
     rng = np.random.default_rng(0)
     nets = [sm.brickwall(3), sm.butterfly(4), sm.families.round_robin(4)]
     for net in nets:
@@ -103,5 +103,5 @@ def check() -> str:
     assert smallest(wall, rng) < wall.parameters * np.finfo(float).eps, "numpy's own tolerance"
     assert sm.dimension(wall).lower == 32 * 31 // 2
     return (
-        f"{len(nets)} networks in rational numbers, {cases} small primes, brick-walls to 32 wires"
+        f"{len(nets)} networks in rational arithmetic, {cases} cases of small primes, brick-walls"
     )

@@ -1,4 +1,4 @@
-"""Near the identity, an entry of R is of order ε^k, with k the fewest moves of a path to it.
+"""Near the identity, entry (i, j) of R is of order ε^k if a path from j to i needs k moves.
 
 Statement. Let all blocks be exp(εQ) or the Cayley transform of εQ, for generic skew-symmetric Q.
 Let k be the smallest number of stages in which a path from j to i changes the wire. Then entry (i,
@@ -6,10 +6,11 @@ j) of R has the leading term c·ε^k, where c is a polynomial in the generators,
 the entry is identically zero if there is no path from j to i.
 
 Proof. A block is I + aεQ + O(ε²), a = 1 or 2. The entry is the sum over paths of the products of
-their entries. A path that changes the wire in k' stages contributes O(ε^k'), so those with k give
-the leading term: the sum over them of the product of aQ_pq over the moves from q to p. Where such a
-path stays on its wire it has a factor 1 + O(ε²). A path is determined by its moves, so different
-paths have different monomials, and the sum is not identically zero.
+the block entries on them. A path that changes the wire in k' stages contributes O(ε^k'), so the
+leading term comes from the paths with k moves: it is the sum over these paths of the product of
+aQ_pq over their moves from q to p. Where such a path stays on its wire it has a factor 1 + O(ε²). A
+path is determined by its moves, so different paths have different monomials, and the sum is not
+identically zero.
 
 Source: derived here.
 """
@@ -27,7 +28,7 @@ STATUS = "proved"
 
 
 def moves(net: sm.Network) -> np.ndarray:
-    """Return the fewest moves from each input to each output, or d where there is no path."""
+    """Return the fewest moves from each input to each output, or −1 where there is no path."""
     least = np.where(np.eye(net.width, dtype=bool), 0, net.width + net.depth)
     for stage in switches(net):
         after = least.copy()
@@ -38,7 +39,7 @@ def moves(net: sm.Network) -> np.ndarray:
 
 
 def leading(net: sm.Network, rng: np.random.Generator, order: int) -> list[np.ndarray]:
-    """Return the coefficients of ε^0 … ε^order of R, exactly, for Cayley blocks of integers."""
+    """Return the coefficients of ε^0 … ε^order in R, exactly, for Cayley blocks of integer Q."""
     terms = [np.eye(net.width, dtype=object).astype(int).astype(object)]
     terms += [terms[0] * 0 for _ in range(order)]
     for stage in switches(net):

@@ -1,15 +1,14 @@
 """Refuted: the dimension is the parameters minus the gauge redundancy of neighbouring stages.
 
-Statement. The dimension of a network of straight stages is always min(d(d−1)/2, Σ|E_t| − Σ|E_t ∩
-E_(t+1)|), that is, the upper bound of T2.
+Statement. The dimension of a straight network is always min(d(d−1)/2, Σ|E_t| − Σ|E_t ∩ E_(t+1)|).
 
 Refutation. On six wires the stages {0, 2, 3, 5}, {1, 4}; {0, 3}, {1, 2}, {4, 5}; {1, 2, 3, 4}, {0,
 5} have 7 + 3 + 7 parameters and a gauge redundancy of two between neighbouring stages, so the bound
 is 15 = 6·5/2; the dimension is 14. The reason is that {0, 3} is contained in {0, 2, 3, 5} before
 it, and {1, 2} in {1, 2, 3, 4} after it. Once these two are absorbed, which accounts for the
-redundancy of two, {0, 2, 3, 5} and {1, 2, 3, 4} are joined directly by the wires 2 and 3, which is
-one more redundancy. The dimension is 6 + 1 + 1 + 6 + 1 − 1. The statement holds if the stages in
-which a pair is joined are consecutive, for every pair (T2).
+redundancy of two, wires 2 and 3 lead directly from {0, 2, 3, 5} to {1, 2, 3, 4}, which is one more
+redundancy. The dimension is 6 + 1 + 1 + 6 + 1 − 1 = 14. The statement holds if the stages in which
+a pair is joined are consecutive, for every pair (T2).
 
 Source: derived here.
 """

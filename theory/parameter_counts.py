@@ -1,7 +1,7 @@
-"""The numbers of parameters in closed form: BOFT ½(b−1)·d·m, and so on.
+"""The number of parameters of each family in closed form, such as ½(b−1)·d·m for BOFT.
 
-Statement. A switch of r wires has r(r−1)/2 parameters, the dimension of SO(r). On d wires this
-gives
+Statement. A switch of r wires has r(r−1)/2 parameters, the dimension of SO(r). On d wires, the
+families therefore have these numbers of parameters:
 
     OFT, blocks of b                      d(b−1)/2
     BOFT(m, b), shuffle, Kautz, m stages  m·d(b−1)/2
@@ -15,14 +15,14 @@ gives
     gossip, d ≥ 4                         2d − 4
 
 The first two lines, applied to every linear layer of every block of a transformer, with an output
-scale and a bias for each adapted layer, give the counts reported in the BOFT paper: 0.79M and 0.75M
-for DeBERTaV3-base (OFT with blocks of 16, BOFT(2, 8)); 2.10M, 1.99M, 1.77M and 1.11M for
+scale and a bias for each adapted layer, yield the counts reported in the BOFT paper: 0.79M and
+0.75M for DeBERTaV3-base (OFT with blocks of 16, BOFT(2, 8)); 2.10M, 1.99M, 1.77M and 1.11M for
 DINOv2-large (OFT with 16, BOFT(2, 8), BOFT(4, 4), BOFT(6, 2)).
 
-Proof. Count the switches of each stage. Waksman's number is ⌈log₂ 1⌉ + … + ⌈log₂ d⌉, by its
-recursion w(d) = w(⌊d/2⌋) + w(⌈d/2⌉) + d − 1.
+Proof. Count the switches of each stage. The number for Waksman's network is ⌈log₂ 1⌉ + … + ⌈log₂
+d⌉, by the recursion w(d) = w(⌊d/2⌋) + w(⌈d/2⌉) + d − 1.
 
-Source: for the counts of models Liu et al., arXiv 2311.06243; A. Waksman 1968.
+Source: Liu et al., arXiv 2311.06243, for the counts of models; A. Waksman 1968.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ REPORTED = [
 def check() -> str:
     """Count switches of every family at many widths, and the layers of the paper's models."""
     cases = 0
-    for net, formula in _members():
+    for net, formula in _networks():
         counted = sum(bank.count * comb(bank.radix, 2) for bank in net.banks)
         assert counted == net.parameters == formula, net
         cases += 1
@@ -60,10 +60,10 @@ def check() -> str:
         rotations = sum(sm.parse(spec)(width).parameters for width in inputs)
         trained = rotations + 2 * OUTPUTS[model]
         assert round(trained / 1e6, 2) == reported, (model, spec, trained)
-    return f"{cases} members of 15 families, {len(REPORTED)} models of the paper"
+    return f"{cases} networks of 15 families, {len(REPORTED)} counts reported in the paper"
 
 
-def _members() -> Iterator[tuple[sm.Network, int]]:
+def _networks() -> Iterator[tuple[sm.Network, int]]:
     for d in range(2, 100):
         full = comb(d, 2)
         yield sm.brickwall(d), full

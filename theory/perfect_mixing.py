@@ -1,4 +1,4 @@
-"""Perfect mixing needs (d/2)·log₂ d parameters, and each prime factor of d in some radix.
+"""Perfect mixing needs (d/2)·log₂ d parameters, and each prime factor of d must divide some radix.
 
 Statement. Let W_t be the averaging projection of stage t: each wire is replaced by the mean over
 its switch, and an idle wire is unchanged. If W = W_m ⋯ W_1 is exactly J/d, with every entry 1/d,
@@ -7,13 +7,13 @@ radix. The radix-2 butterfly meets this bound: it is optimal for perfect mixing,
 (T7).
 
 Proof. Rows of products of the W_t are distributions on the inputs. Initially each is a point mass,
-of entropy 0; if W = J/d, each ends with entropy log₂ d, d·log₂ d in total. A switch of r wires
+of entropy 0; if W = J/d, each has entropy log₂ d in the end, d·log₂ d in total. A switch of r wires
 replaces r rows by their mean. This raises the sum of their entropies by r times the Jensen–Shannon
 divergence of the rows, which is at most log₂ r. So d·log₂ d ≤ Σ r·log₂ r over the switches; and
-log₂ r ≤ r − 1, so this is at most Σ r(r−1), twice the parameters. For the primes: entries of W are
-sums of products of 1/r, and 1/d is such a sum only if each prime factor of d divides some r. In a
-mixed radix network each W_t averages over one digit, so W = J/d; with radix 2 the parameters are
-(d/2)·log₂ d.
+log₂ r ≤ r − 1, so this is at most Σ r(r−1), twice the parameters. As for the prime factors: entries
+of W are sums of products of 1/r, and 1/d is such a sum only if each prime factor of d divides some
+r. In a mixed radix network each W_t averages over one digit, so W = J/d; with radix 2 it has
+(d/2)·log₂ d parameters.
 
 Source: derived here.
 """
@@ -30,7 +30,7 @@ from theory._tools import every_network, switches
 
 NUMBER = "T9"
 STATUS = "proved"
-TINY = 1e-12  # what is not zero is at least 1/8 here
+TINY = 1e-12  # the non-zero values here are at least 1/8
 
 
 def averages(net: sm.Network) -> list[list[Fraction]]:
@@ -57,7 +57,7 @@ def entropy(rows: np.ndarray) -> float:
 
 
 def check() -> str:
-    """Enumerate the small networks, follow the entropy through large ones, test mixed radix."""
+    """Enumerate small networks, follow the entropy through large ones, test mixed radices."""
     small = [net for d, m in [(2, 2), (3, 3), (4, 2)] for net in every_network(d, m)]
     perfect = [net for net in small if mixes(net)]
     for net in small:
@@ -80,7 +80,7 @@ def check() -> str:
                 rows[bank.reads] = rows[bank.reads].mean(axis=1, keepdims=True)
             gain = sum(b.count * b.radix * log2(b.radix) for b in stage.banks)
             assert entropy(rows) - before <= gain + 1e-9 * net.width, net
-    return f"all {len(small)} small networks, {len(perfect)} of them perfect, and widths to 256"
+    return f"{len(small)} small networks, {len(perfect)} of which mix perfectly; widths to 256"
 
 
 def _has_the_primes(net: sm.Network) -> bool:

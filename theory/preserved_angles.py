@@ -1,10 +1,10 @@
 """Rotating a weight preserves its singular values and the angles between its neurons.
 
-Statement. For R orthogonal and any W with neurons as columns, (R W)ᵀ(R W) = WᵀW. Hence the singular
-values of R W, the norms of its neurons, their pairwise angles and their hyperspherical energy are
-those of W: this is what orthogonal finetuning preserves of the pretrained weight.
+Statement. For R orthogonal and any W with neurons as columns, (R W)ᵀ(R W) = WᵀW. Hence R W has
+the same singular values as W, and its neurons have the same norms, pairwise angles and
+hyperspherical energy. Orthogonal finetuning preserves these properties of the pretrained weight.
 
-Proof. Wᵀ(RᵀR)W = WᵀW; each of these is a function of that matrix.
+Proof. Wᵀ(RᵀR)W = WᵀW, and each of these quantities is a function of this matrix.
 
 Source: Qiu et al., arXiv 2306.07280 (OFT); Liu et al., arXiv 2311.06243.
 """
@@ -63,7 +63,7 @@ def check() -> str:
         for old, new in zip(before, after, strict=True):
             scale = 100 * net.depth * net.width * np.finfo(float).eps
             assert np.abs(new - old).max() <= scale * np.abs(old).max(), net
-    return f"{len(nets)} networks in rational numbers, 3 in floats"
+    return f"{len(nets)} networks in rational arithmetic, 3 in floating point"
 
 
 def _shape(w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

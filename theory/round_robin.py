@@ -3,15 +3,16 @@
 Statement. Join d wires pairwise in the rounds of a round-robin tournament, each pair once, in d − 1
 rounds (even d) or d rounds (odd d). The matrices of this network are all of SO(d).
 
-Evidence. Its d(d−1)/2 parameters equal the dimension of SO(d), and the derivative at the identity
-is invertible, since every pair is joined (T2); so it covers a neighbourhood of the identity. For d
-≤ 4 it covers SO(d): d = 2 is one switch; for d = 3 the three planes in sequence are the Tait–Bryan
-angles; for d = 4, SO(4) consists of pairs of unit quaternions up to a common sign, a round {a, b},
-{c, d} multiplies each by a rotation with an angle of its own about one axis, the three rounds have
-the three axes, and Tait–Bryan angles cover the unit quaternions. For d ≥ 5 no proof is known to us.
-The degree modulo 2 of the map from the torus of angles is zero for d ≥ 3, as the square of a class
-of degree 1 is zero on the torus and not on SO(d), so topology does not decide it. Hundreds of
-random targets of 5 to 10 wires have all been reached by Newton's method from a few random starts.
+Evidence. The network has d(d−1)/2 parameters, the dimension of SO(d), and the derivative at the
+identity is invertible because every pair is joined (T2); so it covers a neighbourhood of the
+identity. For d ≤ 4 it covers SO(d): d = 2 is one switch; for d = 3 the three planes in sequence are
+the Tait–Bryan angles; for d = 4, SO(4) consists of pairs of unit quaternions up to a common sign; a
+round {a, b}, {c, d} multiplies each quaternion of a pair by a rotation about one axis, with
+independent angles; the three rounds have the three axes, and Tait–Bryan angles cover the unit
+quaternions. For d ≥ 5 no proof is known to us. The degree modulo 2 of the map from the torus of
+angles is zero for d ≥ 3, because the square of a class of degree 1 is zero on the torus but not on
+SO(d); so this degree does not decide the question. Newton's method from a few random starts has
+reached all of hundreds of random targets of 5 to 10 wires.
 
 Source: derived here.
 """
@@ -36,7 +37,7 @@ def check() -> str:
         assert sm.dimension(sm.families.round_robin(d)).lower == comb(d, 2), d
     _check_axes()
     reached = _reach(range(3, 9), 6)
-    return f"dimensions to 24 wires, {reached} random targets of 3 to 8 wires, all reached"
+    return f"dimensions up to 24 wires, {reached} random targets of 3 to 8 wires, all reached"
 
 
 def thorough() -> str:
@@ -45,7 +46,7 @@ def thorough() -> str:
 
 
 def _check_axes() -> None:
-    """Project the rounds of 4 wires onto the two ideals of so(4): three different axes in each."""
+    """Project the rounds of 4 wires onto both ideals of so(4); check that the three axes differ."""
     ideals: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
     for stage in sm.families.round_robin(4).stages:
         (a, b), (c, d) = stage.banks[0].reads.tolist()

@@ -2,10 +2,10 @@
 
 Statement. After n = log₂ d stages of the ruler every input influences every output.
 
-Refutation. The strides 1, 2, 1, 4, … reach the first stage of stride d/2 at stage d/2, and before
-it the two halves are not connected. At that stage the network is dense, because by induction the
-preceding stages are dense on each half. So the ruler is dense at stage d/2, which is n only for d =
-2 and 4; n stages are what the butterfly needs.
+Refutation. In the sequence of strides 1, 2, 1, 4, … the first d/2 is at stage d/2, and before it
+the two halves are not connected. At that stage the network is dense, because by induction the
+preceding stages are dense on each half. So the ruler first becomes dense at stage d/2, which is n
+only for d = 2 and 4. (The butterfly is dense after n stages.)
 
 Source: derived here.
 """
@@ -27,4 +27,4 @@ def check() -> str:
         assert dense == 1 or not sm.is_dense(net[: dense - 1]), n
         assert sm.is_dense(net[:n]) == (n <= 2), n
         assert sm.is_dense(sm.butterfly(1 << n)[:n]), n
-    return "rulers to 1024 wires: dense at stage d/2"
+    return "rulers up to 1024 wires: dense at stage d/2"

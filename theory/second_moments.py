@@ -1,20 +1,20 @@
 """Second moments equal those of the Haar measure exactly when the averages mix perfectly.
 
-Statement. Let the switches of a straight network hold independent blocks, Haar on O(r), and let W
-be the product of the averaging projections of its stages (T9). Then E[R_ij²] = W_ij, and the whole
-matrix E[R⊗R] equals that of the Haar measure on O(d), E[R_ij R_kl] = [i=k][j=l]/d, if and only if W
-= J/d. With rotations, Haar on SO(r), the same holds for d ≥ 3.
+Statement. Let the blocks of a straight network be independent and Haar distributed on O(r), and let
+W be the product of the averaging projections of its stages (T9). Then E[R_ij²] = W_ij, and the
+whole matrix E[R⊗R] equals that of the Haar measure on O(d), E[R_ij R_kl] = [i=k][j=l]/d, if and
+only if W = J/d. The same is true of Haar distributed rotations, from SO(r), for d ≥ 3.
 
 Proof. For Haar B in O(r), E[B_ij B_kl] = [i=k][j=l]/r, because the distribution is invariant under
 reversing the sign of a row or column, and under permuting them. So E[B_t⊗B_t] maps e_w⊗e_w to the
 mean of e_v⊗e_v over the switch of w, and, for w ≠ v, e_w⊗e_v to itself if both are idle and to 0
-otherwise. The matrices of independent stages multiply. The first part gives E[R_ij²] = W_ij, which
-for Haar is 1/d: so W = J/d is necessary. It is sufficient: the only other fixed vectors are e_w⊗e_v
-for two wires that are idle in every stage, and there are none if W = J/d and d ≥ 2. SO(r) has the
-same second moments for r ≥ 3, since two signs can be reversed at a time. For r = 2 it preserves, in
-addition, e_1⊗e_2 − e_2⊗e_1. Through all stages this survives only for two wires that in every stage
-are both idle or form a switch by themselves; such a pair is joined to no other wire, so W ≠ J/d
-when d ≥ 3.
+otherwise. The matrices of independent stages multiply. The first of these rules implies E[R_ij²] =
+W_ij, which is 1/d for the Haar measure: so W = J/d is necessary. It is sufficient: the only other
+fixed vectors are e_w⊗e_v for two wires that are idle in every stage, and there are none if W = J/d
+and d ≥ 2. SO(r) has the same second moments for r ≥ 3, since two signs can be reversed at a time.
+For r = 2, E[B⊗B] also preserves e_1⊗e_2 − e_2⊗e_1. All stages preserve such a vector only for two
+wires that in every stage are both idle or form a switch by themselves; such a pair is joined to no
+other wire, so W ≠ J/d when d ≥ 3.
 
 Source: derived here; the moments of one block are classical.
 """
@@ -39,7 +39,7 @@ def second(net: sm.Network, *, special: bool) -> np.ndarray:
     product = np.eye(width * width)
     for stage in switches(net):
         factor = np.eye(width * width)
-        for wires in stage:  # first whatever has one wire or two of a switch becomes zero
+        for wires in stage:  # first, products that involve a wire of a switch become zero
             for w in wires:
                 for v in range(width):
                     factor[w * width + v] = factor[v * width + w] = 0
@@ -75,9 +75,7 @@ def check() -> str:
                 cases += 1
     for net in (sm.butterfly(16), sm.shuffle(24, 4, 2), sm.gossip(12), sm.random(10, 3, 2, rng=0)):
         _check_sample(net)
-    return (
-        f"one block in symbols, all {cases} small cases, {perfect} of them like Haar, and samples"
-    )
+    return f"one block symbolically, {cases} small cases, {perfect} of them equal to Haar, samples"
 
 
 def _check_two_by_two() -> None:
@@ -98,7 +96,7 @@ def _check_two_by_two() -> None:
 
 
 def _check_sample(net: sm.Network, count: int = 2000) -> None:
-    """Compare E[R²] with W, within five standard errors and what a rare entry may add."""
+    """Compare E[R_ij²] with W, within five standard errors."""
     rng = np.random.default_rng(0)
     squares = np.zeros((net.width, net.width))
     fourth = np.zeros_like(squares)

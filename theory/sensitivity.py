@@ -1,19 +1,20 @@
 """R is Lipschitz in its generators: the constants, 1 for exp and 2 for Cayley, add up over stages.
 
-Statement. Let R and R' be two members of a network, with factors B_t and B'_t, and ‖·‖ the spectral
-or the Frobenius norm. (1) ‖R − R'‖ ≤ Σ_t ‖B_t − B'_t‖, and so ‖R W − R' W‖ ≤ Σ_t ‖B_t − B'_t‖·‖W‖
-with the spectral norm of W. (2) For blocks exp(Q), ‖B − B'‖ ≤ ‖Q − Q'‖; for Cayley blocks
-(I+Q)(I−Q)⁻¹, ‖B − B'‖ ≤ 2‖Q − Q'‖. So R is Lipschitz in its generators, with a constant that does
-not depend on them. (3) Both bounds are sharp: at Q = Q' = 0 the derivatives have norm 1 and 2.
+Statement. Let R and R' be two matrices represented by the same network, with factors B_t and B'_t,
+and let ‖·‖ be the spectral or the Frobenius norm. (1) ‖R − R'‖ ≤ Σ_t ‖B_t − B'_t‖, and so ‖R W − R'
+W‖ ≤ Σ_t ‖B_t − B'_t‖·‖W‖ with the spectral norm of W. (2) For blocks exp(Q), ‖B − B'‖ ≤ ‖Q − Q'‖;
+for Cayley blocks (I+Q)(I−Q)⁻¹, ‖B − B'‖ ≤ 2‖Q − Q'‖. So R is Lipschitz in its generators, with a
+constant that does not depend on them. (3) Both bounds are sharp: at Q = Q' = 0 the derivatives have
+norm 1 and 2.
 
 Proof. (1) R − R' is the sum over t of B_m ⋯ B_(t+1)·(B_t − B'_t)·B'_(t−1) ⋯ B'_1, and orthogonal
 factors change neither norm. (2) exp(Q) − exp(Q') is the integral over s from 0 to 1 of exp(sQ)(Q −
-Q')exp((1−s)Q'), with orthogonal factors. A Cayley block is 2(I−Q)⁻¹ − I, so the difference is
+Q')exp((1−s)Q'), with orthogonal factors. The Cayley block is 2(I−Q)⁻¹ − I, so the difference is
 2(I−Q)⁻¹(Q − Q')(I−Q')⁻¹; and ‖(I−Q)⁻¹‖ ≤ 1 since I − Q has the eigenvalues 1 − iθ and is normal.
-(3) exp(Q) = I + Q + …, and Cayley's is I + 2Q + ….
+(3) exp(Q) = I + Q + …, and the Cayley block is I + 2Q + ….
 
-Source: classical; the BOFT paper, arXiv 2311.06243, argues by such bounds that short products of
-few factors are stable to train.
+Source: classical; the BOFT paper, arXiv 2311.06243, argues by such bounds that products of few
+factors train stably.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Blocks = Callable[[np.ndarray, int], np.ndarray]
 
 
 def check() -> str:
-    """Verify the identity for Cayley blocks symbolically; measure distances of many members."""
+    """Verify the identity for Cayley blocks symbolically; compare many pairs of matrices."""
     q = generic(3)
     other = q.subs(
         {x: sympy.Symbol(f"p{k}") for k, x in enumerate(sorted(q.free_symbols, key=str))}
@@ -52,15 +53,15 @@ def check() -> str:
     for net in nets:
         for size in (0.01, 0.3, 3.0):
             for blocks, factor in ((exponential, 1), (cayley, 2)):
-                _check_members(net, size, blocks, factor, rng)
+                _check_pair(net, size, blocks, factor, rng)
                 cases += 1
-    return f"the identity at size 3 in symbols, {cases} pairs of members of {len(nets)} networks"
+    return f"the identity at size 3 symbolically, {cases} pairs of matrices, {len(nets)} networks"
 
 
-def _check_members(
+def _check_pair(
     net: sm.Network, size: float, blocks: Blocks, factor: int, rng: np.random.Generator
 ) -> None:
-    """Compare two members with generators of this size, both distant and close."""
+    """Compare two matrices of a network with generators of this size."""
     first, second = [], []
     for bank in net.banks:
         g = size * rng.standard_normal((bank.count, generators_per_block(bank.radix)))

@@ -7,10 +7,11 @@ width d that is a multiple of b.
 
 Proof. Backwards from an output, each stage multiplies the number of wires by at most b. Forwards,
 let a signal be in block g. Its switch may put it on any of the wires gb + k, 0 ≤ k < b, and the
-shuffle takes wire i into block i mod r, so to block (gb + k) mod r: this is a walk in a generalised
-de Bruijn graph. By induction, in stage m it may be in the blocks (g·b^(m−1) + k) mod r, 0 ≤ k <
-b^(m−1): that many consecutive residues, or all r of them. The last switch takes it to every wire of
-its block, so every input influences every output exactly when b^(m−1) ≥ r, that is, b^m ≥ d.
+shuffle takes wire i into block i mod r, so the signal into block (gb + k) mod r: this is a walk in
+a generalised de Bruijn graph. By induction, in stage m the signal may be in the blocks (g·b^(m−1) +
+k) mod r, 0 ≤ k < b^(m−1): these are b^(m−1) consecutive residues, or all r of them. The last switch
+takes it to every wire of its block, so every input influences every output exactly when b^(m−1) ≥
+r, that is, b^m ≥ d.
 
 Source: Gorbunov et al., arXiv 2406.10019 (GSOFT); the graph is that of Reddy, Pradhan and Kuhl
 (1980) and of Imase and Itoh (1981).
@@ -36,4 +37,4 @@ def check() -> str:
                 dense = sm.is_dense(sm.shuffle(width, block, depth))
                 assert dense == (block**depth >= width) == (len(blocks) == hands), (width, block)
                 cases += 1
-    return f"all {cases} widths to {WIDEST}, blocks to 8 and depths to one more than is needed"
+    return f"{cases} networks: all widths to {WIDEST}, blocks to 8, depths to one past the bound"

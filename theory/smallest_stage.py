@@ -1,4 +1,4 @@
-"""A layer with balanced components has a unique smallest stage around it: complete each component.
+"""A layer with balanced components has a unique smallest stage that contains it.
 
 Statement. Consider a layer of a grid graph as a bipartite graph of d inputs and d outputs, and let
 every connected component have as many outputs as inputs. The stage with one switch per component
@@ -8,9 +8,9 @@ layer admits no orthogonal matrix, and several minimal stages may contain it.
 
 Proof. Edges of a stage stay within one switch, so each component of the layer lies in one switch,
 which contains all edges between its wires. The switches of the components are balanced, so they
-form a stage. A component with more inputs than outputs, or fewer, has no perfect matching (Hall),
-so every term of the determinant is zero. The star of one input and two outputs of three is
-contained in two minimal stages, one for each input that may join it.
+form a stage. A component with more or fewer inputs than outputs has no perfect matching (Hall), so
+every term of the determinant is zero. With three inputs and outputs, the star of one input and two
+outputs is contained in two minimal stages, one for each input that may join it.
 
 Source: derived here; P. Hall 1935 for matchings.
 """
@@ -45,7 +45,7 @@ def drawn(pattern: np.ndarray) -> nx.DiGraph:
 
 
 def check() -> str:
-    """Compare with all stages, for all layers of three wires and many of four."""
+    """Compare completions with all stages, for all layers of three wires and many of four."""
     rng = np.random.default_rng(0)
     every = [np.reshape(bits, (3, 3)) for bits in itertools.product([0, 1], repeat=9)]
     some = [
@@ -83,4 +83,4 @@ def check() -> str:
     around = [s for s in known[3] if (s >= star).all()]
     least = min(int(s.sum()) for s in around)
     assert sum(s.sum() == least for s in around) == 2
-    return f"all layers of 3 wires, 450 of 4; {balanced} of them balanced"
+    return f"all layers of 3 wires and 450 of 4; {balanced} of them are balanced"

@@ -1,15 +1,15 @@
 """Entry (i, j) of R is not identically zero exactly when there is a path from input j to output i.
 
-Statement. Let R = B_m ⋯ B_1 be a network of complete switches, each holding any rotation of its
-wires. Entry (i, j) of R is zero for all rotations if there is no path from input j to output i in
-the grid graph; if there is one, some choice of rotations makes the entry ±1.
+Statement. Let R = B_m ⋯ B_1 be the matrix of a network in which the block of each switch may be any
+rotation of its wires. Entry (i, j) of R is zero for all rotations if there is no path from input j
+to output i in the grid graph; if there is one, some choice of rotations makes the entry ±1.
 
 Proof. The entry is the sum, over all paths from j to i, of the products of the entries on the path:
 without a path it is an empty sum. Given a path, let each switch in which it moves from wire p to
-another wire q rotate the plane of p and q by a quarter factor, and let every other switch be the
+another wire q rotate the plane of p and q by a quarter turn, and let every other switch be the
 identity, including any in which the path stays on its wire. Each stage then maps the basis vector
 of the path's wire to plus or minus the basis vector of its next wire, so R maps the basis vector j
-to plus or minus the basis vector i. A quarter factor is a rotation, of determinant 1.
+to plus or minus the basis vector i. A quarter turn is a rotation: it has determinant 1.
 
 An entry is a polynomial in the entries of the blocks, and products of rotation groups are
 irreducible varieties, so an entry that is not identically zero is non-zero for almost all blocks.
@@ -32,7 +32,7 @@ STATUS = "proved"
 
 
 def quarter_turns(stages: list[list[list[int]]], path: list[int], width: int) -> np.ndarray:
-    """Return R, in integers, with quarter turns along the path and identities elsewhere."""
+    """Return R as integers, with quarter turns along the path and identities elsewhere."""
     r = np.eye(width, dtype=int)
     for parts, p, q in zip(stages, path, path[1:], strict=False):
         assert any(p in part and q in part for part in parts)
@@ -53,7 +53,7 @@ def some_path(stages: list[list[list[int]]], start: int, end: int) -> list[int] 
 
 
 def check() -> str:
-    """Test every straight network of these sizes, and every pair of wires, in integers."""
+    """Test every pair of wires in every straight network of some sizes, in integer arithmetic."""
     networks = 0
     for width, depth in [(2, 3), (3, 3), (4, 2)]:
         for stages in itertools.product(partitions(list(range(width))), repeat=depth):

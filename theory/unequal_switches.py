@@ -5,10 +5,10 @@ non-zeros than the 3·d·d^(1/3) that equal radices need.
 
 Refutation. By T8 no network has fewer than m·d·d^(1/m) for m ≤ 3. The statement is true of general
 layers: a star from all d inputs into one wire, a layer of idle wires, and a star to all outputs
-have 5d − 2 edges and a path from each input to each output, fewer from d = 4 on; but no orthogonal
-matrix has a star as its support, since two of its rows overlap in exactly one place (T27). For
-switches the statement becomes true at four stages, first at 18 wires: gather pairs, mix the nine in
-threes twice, and gather again.
+have a path from each input to each output and 5d − 2 edges, fewer than the bound from d = 4 on. But
+no orthogonal matrix has a star as its support, since two of its rows overlap in exactly one place
+(T27). For switches, the analogous statement is true of four stages, for example at 18 wires: gather
+pairs, mix the nine resulting wires in threes twice, and gather again.
 
 Source: derived here.
 """
@@ -50,4 +50,4 @@ def check() -> str:
     net = gathered(2, (3, 3))
     assert sm.is_dense(net)
     assert net.nonzeros**4 < (4 * net.width) ** 4 * net.width
-    return "stars of 3 to 39 wires, and 18 wires at four stages"
+    return "stars of 3 to 39 wires, and a network of 18 wires and four stages"

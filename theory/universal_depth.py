@@ -1,8 +1,9 @@
-"""To represent all of SO(d), 2×2 switches need d − 1 stages (odd d: d), blocks of b ⌈(d−1)/(b−1)⌉.
+"""To cover SO(d), 2×2 switches need d − 1 stages (d if d is odd), blocks of b need ⌈(d−1)/(b−1)⌉.
 
-Statement. If a network represents all of SO(d), it has at least d(d−1)/2 parameters; with 2×2
-switches at least d − 1 stages for even d and d for odd d; with switches of at most b wires at least
-⌈(d−1)/(b−1)⌉. The brick-wall mesh attains d for odd d, the ruler d − 1 for d = 2^n.
+Statement. If a network represents all of SO(d), it has at least d(d−1)/2 parameters. With 2×2
+switches it has at least d − 1 stages for even d and d for odd d; with switches of at most b wires
+it has at least ⌈(d−1)/(b−1)⌉. The brick-wall mesh attains the bound for odd d, the ruler for d =
+2^n.
 
 Proof. The matrices of a network are the image of a smooth map from a space of as many dimensions as
 it has parameters, hence of measure zero in SO(d) if these are fewer than d(d−1)/2. A stage of 2×2
@@ -10,7 +11,7 @@ switches has at most ⌊d/2⌋ parameters, and d(d−1)/2 divided by ⌊d/2⌋ i
 switches of r ≤ b wires has Σr(r−1)/2 ≤ (b−1)·Σr/2 ≤ d(b−1)/2. The brick-wall covers SO(d) by T31,
 the ruler by T12.
 
-Source: counting; for the brick-wall W. R. Clements et al. 2016, arXiv 1603.08788.
+Source: a counting argument; W. R. Clements et al. 2016, arXiv 1603.08788, for the brick-wall.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ STATUS = "proved"
 
 
 def check() -> str:
-    """Compare dimensions one stage below the bound and at it."""
+    """Compare dimensions at the bound and one stage below it."""
     for d, depth in [(2, 0), (3, 2), (4, 2)]:
         for net in every_network(d, depth):
             if all(bank.radix == 2 for bank in net.banks):
@@ -42,9 +43,7 @@ def check() -> str:
             assert _stages(d, block) >= -(-(d - 1) // (block - 1)), (d, block)
             if d % block == 0:
                 assert _stages(d, block) == -(-(d - 1) // (block - 1)), (d, block)
-    return (
-        "all networks of 2×2 switches to 4 wires, brick-walls to 21 and rulers to 16, widths to 39"
-    )
+    return "networks of 2×2 switches up to 4 wires, brick-walls to 21, rulers to 16, bounds to 39"
 
 
 def _stages(width: int, block: int) -> int:

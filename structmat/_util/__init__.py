@@ -1,1 +1,1 @@
-"""Helpers without mathematics: files, tables, progress bars, the name of the host."""
+"""Non-mathematical helpers: files, tables, progress bars, the host name."""

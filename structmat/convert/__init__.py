@@ -1,4 +1,4 @@
-"""Conversion of adapters from and to the file formats of other libraries."""
+"""Conversion of adapters to and from the file formats of other libraries."""
 
 from structmat.convert.conversion import Conversion, convert
 

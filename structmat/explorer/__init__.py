@@ -1,4 +1,4 @@
-"""The explorer: a web page to choose, draw and examine networks; without torch.
+"""The explorer: a web page for choosing, drawing and examining networks; it does not import torch.
 
 `asking` parses the questions of the page, `answering` computes the answers, `measuring` computes
 the dimension in a separate process, `writing` assembles the page, `serving` serves it to this

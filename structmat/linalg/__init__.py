@@ -1,1 +1,1 @@
-"""Networks with blocks as matrices: blocks, sparse factors, rotations, schedules, fused stages."""
+"""The matrix of a network with given blocks: sparse factors, rotations, schedules, fused stages."""

@@ -1,4 +1,4 @@
-"""The PEFT method of structmat, which importing this module registers with PEFT.
+"""structmat's PEFT method; importing this module registers it with PEFT.
 
 `get_peft_model`, `PeftModel.from_pretrained`, transformers' `add_adapter` and everything else that
 works with a PEFT method then accepts a `StructmatConfig`. The extra `peft` is required.

@@ -1,4 +1,4 @@
-"""Routing: settings of the switches that realise a permutation."""
+"""Routing: switch settings that realise a permutation."""
 
 from structmat.routing.switch_settings import route
 

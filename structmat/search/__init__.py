@@ -1,1 +1,1 @@
-"""Find networks for a width and a budget."""
+"""Search for networks of a given width within a parameter budget."""
