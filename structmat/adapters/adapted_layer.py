@@ -160,7 +160,7 @@ class AdaptedLayer(Wrapper):
 
     def adapter(self, name: str) -> Adapter:
         """Return the rotations and the output factors of an adapter, to the power it is set to."""
-        modules = self._modules
+        modules = self._modules  # directly, since this runs in every forward pass
         inputs, outputs = (modules[side]._modules for side in (INPUTS, OUTPUTS))  # type: ignore[union-attr]
         return Adapter(inputs.get(name), outputs.get(name), self.factors(name))  # type: ignore[arg-type]
 

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, distributed, nn
 
 from structmat.errors import StructmatError
+from structmat.nn.torch_internals import own_modules
 
 # Torch's wrappers of a module within a model, as they appear in the names of parameters.
 _WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
@@ -62,13 +63,13 @@ def is_around(module: nn.Module) -> bool:
     >>> is_around(nn.ModuleDict({"_orig_mod": inside})), is_around(inside)
     (True, False)
     """
-    return any(name in _WRAPPERS for name in module._modules)
+    return any(name in _WRAPPERS for name in own_modules(module))
 
 
 def renewed(module: nn.Module) -> None:
     """Make a compiled wrapper call its current inner module; it caches the call of the old one."""
     around: Any = module
-    if isinstance(module._modules.get("_orig_mod"), nn.Module):
+    if isinstance(own_modules(module).get("_orig_mod"), nn.Module):
         around._initialize()
 
 

@@ -24,6 +24,7 @@ from structmat.adapters.shared_weights import (
     untie,
 )
 from structmat.errors import StructmatError
+from structmat.nn.torch_internals import own_modules
 
 _TRAINED = "_structmat_trained"  # the attribute that marks a module as trained whole
 
@@ -344,9 +345,9 @@ def replaced(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
     if id(model) in new:
         return new[id(model)]
     for module in list(model.modules()):
-        for name, child in list(module._modules.items()):  # named_children skips shared ones
+        for name, child in list(own_modules(module).items()):
             if id(child) in new and module is not new[id(child)]:
-                module._modules[name] = new[id(child)]
+                own_modules(module)[name] = new[id(child)]
                 renewed(module)
     return model
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat.errors import StructmatError
+from structmat.nn.torch_internals import has_hooks, own_buffers, own_modules, own_parameters
 
 Slot: TypeAlias = tuple[int, str]  # the identity of a module, and the name of a parameter of it
 
@@ -99,8 +100,8 @@ def same_layers(model: nn.Module) -> dict[int, nn.Module]:
     by_weight: dict[int, list[nn.Module]] = {}
     first: dict[int, nn.Module] = {}
     for module in model.modules():
-        weight = module._parameters.get("weight")
-        if weight is None or module._modules:
+        weight = own_parameters(module).get("weight")
+        if weight is None or own_modules(module):
             first[id(module)] = module
             continue
         others = by_weight.setdefault(id(weight), [])
@@ -127,11 +128,10 @@ def names_of_layers(model: nn.Module) -> list[list[str]]:
 
 
 def _interchangeable(one: nn.Module, other: nn.Module) -> bool:
-    if type(one) is not type(other) or any(map(_has_hooks, (one, other))):
+    if type(one) is not type(other) or any(map(has_hooks, (one, other))):
         return False
-    if one._parameters.keys() != other._parameters.keys():
-        return False
-    if any(value is not other._parameters[name] for name, value in one._parameters.items()):
+    mine, theirs = (own_parameters(module) for module in (one, other))
+    if mine.keys() != theirs.keys() or any(mine[name] is not theirs[name] for name in mine):
         return False
     mine, theirs = (_settings(module) for module in (one, other))
     return mine.keys() == theirs.keys() and all(_equal(mine[k], theirs[k]) for k in mine)
@@ -140,16 +140,7 @@ def _interchangeable(one: nn.Module, other: nn.Module) -> bool:
 def _settings(module: nn.Module) -> dict[str, Any]:
     """Return the settings of a layer: its attributes and buffers, without its parameters."""
     own = {k: v for k, v in vars(module).items() if not k.startswith("_") and k != "training"}
-    return own | dict(module._buffers)
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
+    return own | own_buffers(module)
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -198,7 +189,7 @@ def check_apart(model: nn.Module, trained: Mapping[Slot, str]) -> None:
 def slots_in(module: nn.Module) -> Iterator[Slot]:
     """Yield the parameters of a module and of all modules in it."""
     for part in module.modules():
-        yield from ((id(part), name) for name, p in part._parameters.items() if p is not None)
+        yield from ((id(part), name) for name, p in own_parameters(part).items() if p is not None)
 
 
 def biases(model: nn.Module, layers: Mapping[str, Any], option: str) -> dict[Slot, str]:
@@ -243,7 +234,7 @@ def check_norms(model: nn.Module, layers: Mapping[str, Any]) -> None:
 def _slots(model: nn.Module) -> Iterator[tuple[Slot, tuple[str, Tensor]]]:
     """Yield every parameter of every module, once for each module that contains it."""
     for place, module in model.named_modules():
-        for name, value in module._parameters.items():
+        for name, value in own_parameters(module).items():
             if value is not None:
                 yield (id(module), name), (f"{place}.{name}" if place else name, value)
 

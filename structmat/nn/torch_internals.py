@@ -1,4 +1,4 @@
-"""All uses of torch's private parts, each with its reason, and the execution modes they reveal.
+"""Access to private parts of torch, each with its reason, and the execution modes they reveal.
 
 Torch has no public way to ask whether it runs eagerly, or a call is compiled, traced, exported or
 transformed. A cached tensor must be valid in every later call: caches are therefore read and
@@ -204,8 +204,10 @@ def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
     return module._modules
 
 
-def has_hooks(module: nn.Module, *, of_all_modules: bool = False) -> bool:
-    """Return whether a module has hooks, or all modules have some; torch has no public query.
+def has_hooks(module: nn.Module, *, backward: bool = True, of_all_modules: bool = False) -> bool:
+    """Return whether a module has hooks; torch has no public query.
+
+    Hooks of the backward pass can be left out, and global hooks of all modules included.
 
     Examples
     --------
@@ -215,7 +217,6 @@ def has_hooks(module: nn.Module, *, of_all_modules: bool = False) -> bool:
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
+        or (backward and (module._backward_hooks or module._backward_pre_hooks))
         or (of_all_modules and nn.modules.module._has_any_global_hook())
     )

@@ -18,6 +18,7 @@ from structmat.errors import StructmatError
 from structmat.nn.offloading import device_of
 from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.parametrizations import at_least_float32
+from structmat.nn.torch_internals import has_hooks
 
 
 class Adapter(NamedTuple):
@@ -98,7 +99,7 @@ class Layout:
                 f"{type(base).__name__} overrides {own}, which the adapter would bypass; exclude"
                 " this layer"
             )
-        if base._forward_hooks or base._forward_pre_hooks:
+        if has_hooks(base, backward=False):
             raise StructmatError(
                 f"{type(base).__name__} has forward hooks, which would see different activations"
                 " before and after merging; remove them, or exclude this layer"

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from structmat.adapters.layouts.base import Layout
 from structmat.adapters.layouts.requirements import Layer
+from structmat.nn.torch_internals import own_parameters
 
 NAMES = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
 # Expert classes without the attribute `is_transposed`.
@@ -72,7 +73,7 @@ def stacks_of(module: nn.Module) -> dict[str, Stack]:
     return {
         name: Stack(module, name, transposed=own)
         for name in NAMES
-        if (weight := module._parameters.get(name)) is not None and weight.ndim == 3
+        if (weight := own_parameters(module).get(name)) is not None and weight.ndim == 3
     }
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat.errors import StructmatError, suggest
+from structmat.nn.torch_internals import has_hooks
 
 # torch types the attributes of a module as Tensor | Module; `layout_for` checks the class of a
 # layer, which determines its attributes.
@@ -56,9 +57,7 @@ def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:
         and not any(t is not None and t.requires_grad for t in kept)
         and "forward" not in base.__dict__
         and stock
-        and not (base._forward_hooks or base._forward_pre_hooks)
-        and not (base._backward_hooks or base._backward_pre_hooks)
-        and not torch.nn.modules.module._has_any_global_hook()
+        and not has_hooks(base, of_all_modules=True)
     )
 
 
