@@ -213,7 +213,7 @@ def test_networks_that_do_not_fit_are_refused(topology, pattern, error, message)
             "trainable: 'clasifier' matches no selectable .* mean classifier",
         ),
         ({"trainable": "nothing"}, "trainable='nothing' matches no module"),
-        ({"trainable": ["encoder"]}, "trainable: bert.encoder contains a layer that is adapted"),
+        ({"trainable": ["encoder"]}, "trainable: bert.encoder contains an adapted layer"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(options, message):

@@ -191,7 +191,7 @@ def test_an_embedding_that_scales_a_shared_weight_is_refused():
 
 def test_an_adapter_of_one_layer_is_not_loaded_into_several(tmp_path):
     save_adapter(adapt(looked(parameters), "mixed_radix", target_modules=["encoder"]), tmp_path)
-    with pytest.raises(FileError, match="shared is one layer with encoder, decoder in the file"):
+    with pytest.raises(FileError, match="shared is the same layer as encoder, decoder in the file"):
         load_adapter(looked(slices), tmp_path)
 
 

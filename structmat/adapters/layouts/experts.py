@@ -20,16 +20,16 @@ TRANSPOSED = {"Llama4TextExperts": True, "Step3p7Experts": False}
 
 
 class Stack:
-    """A view of a stacked weight of experts as a layer, which stores nothing itself.
+    """A view of a stacked expert weight as a layer, which stores nothing itself.
 
     Parameters
     ----------
     owner : nn.Module
-        The module of the experts.
+        The experts module.
     part : str
         The name of the parameter.
     transposed : bool
-        Whether it is (experts, in, out).
+        Whether its shape is (experts, in, out).
     """
 
     def __init__(self, owner: nn.Module, part: str, *, transposed: bool) -> None:
@@ -60,7 +60,7 @@ class Stack:
         return (experts, inputs, outputs) if self.transposed else (experts, outputs, inputs)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "owner" or name.startswith("__"):  # looked up while a copy is being created
+        if name == "owner" or name.startswith("__"):  # looked up before a copy has its attributes
             raise AttributeError(name)
         return getattr(self.owner, name)
 
@@ -78,7 +78,7 @@ def stacks_of(module: nn.Module) -> dict[str, Stack]:
 
 
 class StackLayout(Layout):
-    """The layout of the stacked weight of all experts, with a copy of the network for each of them.
+    """The layout of the stacked weight of all experts, with a copy of the network for each.
 
     The scale has a factor for each output of each expert. The experts run with the whole weight.
     """
@@ -120,7 +120,7 @@ class StackLayout(Layout):
 
     @classmethod
     def rows(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
-        """Return rows that concatenate one neuron of each expert: (out, experts·in)."""
+        """Return rows that each concatenate one neuron per expert: (out, experts·in)."""
         return neurons.transpose(0, 1).flatten(1)
 
     @classmethod

@@ -172,7 +172,7 @@ def test_the_state_of_merged_experts_holds_their_own_weights():
 
 def test_experts_that_are_trained_whole_are_not_adapted():
     model = mixture("mixtral")
-    with pytest.raises(StructmatError, match="either adapted or trained whole"):
+    with pytest.raises(StructmatError, match="either adapted or trained in full"):
         adapt(model, "mixed_radix", target_modules=NAMES, trainable=["experts"])
 
 
