@@ -179,8 +179,8 @@ def test_every_mismatch_is_named(tmp_path):
     refused(
         tmp_path,
         r"does not fit this model, which is left unchanged: layer 0 is a ReLU, which cannot be"
-        r" adapted; layer 2 has a weight of shape \(9, 16\) for LinearLayout; the saved weight"
-        r" \(12, 16\) for LinearLayout; 4 is not in the model; .*3\.running_mean has"
+        r" adapted; layer 2 has a weight of shape \(9, 16\) for LinearLayout; the saved weight has"
+        r" shape \(12, 16\) for LinearLayout; 4 is not in the model; .*3\.running_mean has"
         r" shape \(12,\) in the file, \(9,\) in the model",
         other,
     )
