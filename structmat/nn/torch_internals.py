@@ -13,9 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._device import (
-    DeviceContext,
-)  # no public function distinguishes this mode from others
+from torch.utils._device import DeviceContext  # no public function identifies this mode
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 

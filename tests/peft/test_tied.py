@@ -84,7 +84,7 @@ def test_adapters_of_several_layers_are_not_loaded_into_one(tmp_path):
     randomised(peft.get_peft_model(pair(), config), 1).save_pretrained(tmp_path)
     one = pair()
     one[1] = one[0]
-    with pytest.raises(FileError, match="are one tensor in the model but differ in the file"):
+    with pytest.raises(FileError, match="are the same tensor in the model, but differ in the file"):
         peft.PeftModel.from_pretrained(one, tmp_path)
     assert isinstance(one[0], nn.Linear)
 
