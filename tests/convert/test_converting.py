@@ -499,7 +499,9 @@ def test_a_quantised_weight_is_refused(tmp_path):
     saved(tmp_path / "ours", target_modules=["up"])
     model = {f"{k}": v.to(torch.int8) for k, v in linears().state_dict().items()}
     files.save_file(model, tmp_path / "model.safetensors")
-    with pytest.raises(FileError, match=r"a weight of torch\.int8 cannot be rotated; merge before"):
+    with pytest.raises(
+        FileError, match=r"a weight of dtype torch\.int8 cannot be rotated; merge before"
+    ):
         convert(
             tmp_path / "ours",
             tmp_path / "a.safetensors",
