@@ -35,9 +35,7 @@ class Saved:
     weights: dict[str, tuple[str, tuple[int, ...]]]
     trained: list[str]
     statistics: list[str]
-    names: dict[str, list[str]] = field(
-        default_factory=dict
-    )  # all names of each layer that has several
+    names: dict[str, list[str]] = field(default_factory=dict)  # of layers with several names
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:

@@ -67,9 +67,7 @@ class _Copier:
         self._keys = frozenset(weights.homes)
         self._skipped = {os.path.realpath(target), os.path.realpath(leave)}
         self._modules = set(_modules(weights.source))
-        self._around: list[
-            str
-        ] = []  # real paths of the enclosing directories, to detect cyclic links
+        self._around: list[str] = []  # real paths of enclosing directories, to detect cyclic links
         self._stale: list[str] = []
         self._odd: list[str] = []
 

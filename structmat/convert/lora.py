@@ -123,9 +123,7 @@ def write(
         "lora_dropout": 0.0,
         "fan_in_fan_out": fans == {True},
     }
-    listed = sorted(
-        layers
-    )  # a list of names, which every reader supports, provided it is unambiguous
+    listed = sorted(layers)  # a list of names, which every reader supports, if unambiguous
     clear = all(
         sum(key == keys[name] or key.endswith(f".{name}") for key in _layers(weights)) == 1
         for name in listed
