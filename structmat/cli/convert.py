@@ -32,7 +32,8 @@ def add(commands: Any) -> None:
         "target",
         type=Path,
         metavar="OUT",
-        help="a new directory; for lycoris, gsoft and --prefix a new .safetensors file",
+        help="a new directory; for lycoris, gsoft, --prefix, and merged into a model of one file, a"
+        " new .safetensors file",
     )
     parser.add_argument("--to", choices=TARGETS, default="structmat", help="(default: structmat)")
     parser.add_argument(
