@@ -23,7 +23,7 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        if name == "audit":  # of adapters among other things; it reads files as well
+        if name == "audit":  # lazily, because structmat.audit imports this package
             from structmat.audit import audit
 
             return audit

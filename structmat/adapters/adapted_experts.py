@@ -1,4 +1,4 @@
-"""Experts of a mixture with adapters: their own forward method is called with rotated weights."""
+"""Mixtures of experts with adapters: their own forward method runs with rotated weights."""
 
 from __future__ import annotations
 
@@ -13,27 +13,27 @@ from structmat.nn.offloading import is_offloaded, loaded
 
 
 class AdaptedExperts(Wrapper):
-    """Experts whose own forward method is called with weights rotated by adapters.
+    """An experts module whose own forward method runs with weights rotated by adapters.
 
-    It contains an `AdaptedLayer` for each adapted weight, by the name of the parameter. Each call
-    rotates the weights of all experts; merging avoids this cost.
+    It contains an `AdaptedLayer` for each adapted weight, under the name of the parameter. Each
+    call rotates the weights of all experts; merging avoids this cost.
 
     Parameters
     ----------
     base_layer : nn.Module
-        The module of the experts.
-    layers : mapping from the name of a parameter to the layer with its adapters
+        The experts module.
+    layers : mapping from a parameter name to the layer with its adapters
     """
 
     def __init__(self, base_layer: nn.Module, layers: Mapping[str, AdaptedLayer]) -> None:
         super().__init__()
         self.base_layer = base_layer
         for name, layer in layers.items():
-            self._modules[name] = layer  # add_module would conflict with the parameter's name
+            self._modules[name] = layer  # add_module would reject the parameter's name
         self.train(base_layer.training)
 
     def stacks(self) -> Iterator[tuple[str, AdaptedLayer]]:
-        """Yield the adapted weights by the name of the parameter."""
+        """Yield the name and the layer of each adapted weight."""
         for name, module in self._modules.items():
             if isinstance(module, AdaptedLayer):
                 yield name, module
@@ -54,7 +54,7 @@ class AdaptedExperts(Wrapper):
                 rotated[name] = layer.effective(names)
         if not rotated:
             return self.base_layer(*args, **kwargs)
-        # Without tie_weights, so that other parameters sharing the tensor keep their values.
+        # tie_weights=False, so that other parameters sharing the tensor keep their values.
         return torch.func.functional_call(self.base_layer, rotated, args, kwargs, tie_weights=False)
 
     def _load_from_state_dict(self, state: dict[str, Any], prefix: str, *args: Any) -> None:

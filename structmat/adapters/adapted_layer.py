@@ -27,7 +27,7 @@ from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.parametrizations import at_least_float32
 from structmat.nn.stage_selection import checked_stages
 
-PREFIX = "structmat_"  # of the names of an adapter's parameters
+PREFIX = "structmat_"  # begins the names of an adapter's parameters
 INPUTS, OUTPUTS, SCALE = (PREFIX + part for part in ("inputs", "outputs", "scale"))
 ONLY = "default"  # the name of the adapter that `adapt` adds
 
@@ -48,15 +48,15 @@ class Wrapper(nn.Module):
 
 
 class AdaptedLayer(Wrapper):
-    """A layer with weight W' = s ⊙ (P·W·Rᵀ): R rotates neurons, P and s rotate and scale outputs.
+    """A layer with weight W' = s ⊙ (P·W·Rᵀ), where R rotates neurons, and P and s act on outputs.
 
-    A bias is neither rotated nor scaled. `adapt` adds one adapter, PEFT any number of them. Several
-    active adapters act one after the other, each on the weight produced by the previous ones; the
-    order is the same for merging and for activations.
+    A bias is neither rotated nor scaled. `adapt` adds one adapter, PEFT any number of them. If
+    several are active, each acts on the weight that the previous ones produced; the order is the
+    same whether they are merged or applied to activations.
 
-    Other attributes are looked up in the layer. `weight` is the effective weight W', with
-    gradients, so that modules that read the weight of a layer instead of calling it (as
-    `nn.MultiheadAttention` does) get the right one.
+    Other attributes are looked up in the wrapped layer. `weight` is the effective weight W', with
+    gradients, so that a module that reads a layer's weight instead of calling the layer (as
+    `nn.MultiheadAttention` does) gets the right one.
 
     Parameters
     ----------
@@ -67,13 +67,13 @@ class AdaptedLayer(Wrapper):
 
     Notes
     -----
-    The convention is that of the BOFT paper, (R W0)ᵀ with neurons as the columns of W0, and of
-    PEFT's BOFT: W' = (W Rᵀ) ⊙ s for each output. Rotated outputs are the convention of LyCORIS.
+    Rotating neurons follows the BOFT paper, (R W0)ᵀ with neurons as the columns of W0, and PEFT's
+    BOFT, W' = (W Rᵀ) ⊙ s for each output. Rotating outputs follows LyCORIS.
     """
 
-    # Whether something may read the weight instead of calling the layer.
+    # Whether another module may read the weight instead of calling the layer.
     weight_is_read = True
-    # Whether files contain the networks in full, so that one with fewer stages can be saved.
+    # Whether files contain whole networks, so that a network with fewer stages can be saved.
     saves_networks = True
 
     # Whether the state dict of a merged layer contains the original weight.
@@ -97,15 +97,15 @@ class AdaptedLayer(Wrapper):
         self.merged_adapters: list[str] = []
         self.trains_bias = False
         self.saves_base = False  # whether a saved adapter replaced the layer's own weight
-        # A function that returns the config for quantising with torchao, whose tensors do not
-        # record it; it is found in a model that transformers quantised.
+        # A function that returns the torchao config, which quantised tensors do not record; a model
+        # that transformers quantised stores the config.
         self.requantise: Callable[[], Any] | None = None
         self._aside: Any = None  # while merged: the original or merged weight, whichever is unused
         self.register_state_dict_post_hook(_with_own_weight)
         self.train(base_layer.training)
 
     def add(self, name: str, recipe: Recipe) -> None:
-        """Add an adapter, or replace the one of this name.
+        """Add an adapter, replacing any adapter of the same name.
 
         Raises
         ------
@@ -149,18 +149,18 @@ class AdaptedLayer(Wrapper):
 
     @property
     def active_adapters(self) -> list[str]:
-        """The names of the adapters that act, in this order."""
+        """The names of the active adapters, in the order in which they act."""
         active = self._active_adapter
         return [active] if isinstance(active, str) else active
 
     def acting(self, names: Iterable[str] | None = None) -> list[str]:
-        """Return those of the given adapters, by default the active ones, that the layer has."""
+        """Return the given adapters (by default the active ones) that this layer has."""
         wanted = self.active_adapters if names is None else names
         return [name for name in wanted if name in self.structmat_power]
 
     def adapter(self, name: str) -> Adapter:
-        """Return the rotations and the output factors of an adapter, to the power it is set to."""
-        modules = self._modules
+        """Return the rotations and output factors of an adapter, raised to its current power."""
+        modules = self._modules  # directly, since this runs in every forward pass
         inputs, outputs = (modules[side]._modules for side in (INPUTS, OUTPUTS))  # type: ignore[union-attr]
         return Adapter(inputs.get(name), outputs.get(name), self.factors(name))  # type: ignore[arg-type]
 
@@ -173,17 +173,17 @@ class AdaptedLayer(Wrapper):
         return scale if power == 1 else 1 + power * (scale - 1)
 
     def by_side(self, name: str = ONLY) -> dict[str, Orthogonal]:
-        """Return the rotations of an adapter by the attribute that holds them, inputs first."""
+        """Return the rotations of an adapter by attribute name, inputs first."""
         sides = {side: getattr(self, side) for side in (INPUTS, OUTPUTS)}
         return {side: held[name] for side, held in sides.items() if name in held}
 
     def rotations(self, name: str = ONLY) -> list[Orthogonal]:
-        """Return the rotations of an adapter, that of the inputs first."""
+        """Return the rotations of an adapter, inputs first."""
         return list(self.by_side(name).values())
 
     @property
     def rotation(self) -> Orthogonal:
-        """The rotation; a layer with several has no such attribute, see `rotations`."""
+        """The only rotation; a layer with several has no such attribute, see `rotations`."""
         found = [r for name in self.structmat_power for r in self.rotations(name)]
         if len(found) != 1:
             raise AttributeError(name="rotation", obj=self)
@@ -219,7 +219,7 @@ class AdaptedLayer(Wrapper):
             plain: Tensor = base(x, *args, **kwargs)
             return plain
         if self._sees_weight:
-            # Without tie_weights, so that other parameters sharing the tensor keep their values.
+            # tie_weights=False, so that other parameters sharing the tensor keep their values.
             given = {"weight": self.effective(names)}
             run: Tensor = torch.func.functional_call(
                 base, given, (x, *args), kwargs, tie_weights=False
@@ -230,8 +230,8 @@ class AdaptedLayer(Wrapper):
 
     # The weight -----------------------------------------------------------------------------
 
-    # A layer is merged, disabled, both or neither. Code that reads its weight, under any name,
-    # gets the effective weight: the layer contains the merged one only while adapters are enabled.
+    # A layer is merged, disabled, both or neither. Code that reads its weight, under any name, gets
+    # the effective weight: the layer contains the merged weight only while adapters are enabled.
 
     @property
     def weight(self) -> Tensor:
@@ -290,7 +290,7 @@ class AdaptedLayer(Wrapper):
         Raises
         ------
         StructmatError
-            If it contains NaN or infinity.
+            If the weight contains NaN or infinity.
         """
         names = self.acting(names)
         rotations = [rotation for name in names for rotation in self.rotations(name)]
@@ -306,7 +306,7 @@ class AdaptedLayer(Wrapper):
         return made
 
     def check_finite(self, names: Iterable[str] | None = None) -> None:
-        """Raise an error if parameters of adapters, by default the active ones, are not finite.
+        """Raise an error if parameters of the given (by default, active) adapters are not finite.
 
         Raises
         ------
@@ -327,12 +327,12 @@ class AdaptedLayer(Wrapper):
         Parameters
         ----------
         names : iterable of str, optional
-            The adapters to merge after those that are merged; by default the active ones.
+            The adapters to merge in addition to those already merged; by default the active ones.
 
         Raises
         ------
         StructmatError
-            If the merged weight contains NaN or infinity, or torchao's settings are not known. The
+            If the merged weight contains NaN or infinity, or the torchao config is unknown. The
             layer is unchanged.
         """
         if names := self.acting(names):
@@ -359,8 +359,8 @@ class AdaptedLayer(Wrapper):
     def drop_stale(self) -> None:
         """Unmerge a layer that was offloaded after merging.
 
-        Accelerate offloads the state dict, which contains the original weight, and would load it
-        in place of the merged one.
+        Accelerate offloads the state dict, which contains the original weight, and would load that
+        instead of the merged one.
         """
         if self.merged and not is_held(self.base_layer):
             self.restore()
@@ -368,7 +368,7 @@ class AdaptedLayer(Wrapper):
     # Powers and stages ----------------------------------------------------------------------
 
     def set_scale(self, adapter: str, scale: float) -> None:
-        """Raise an adapter to a power: 0 is the identity, 1 the adapter, 0.5 halves every angle.
+        """Raise an adapter to a power: 0 gives the identity, 1 the adapter, 0.5 half of each angle.
 
         The rotation angles of each block are multiplied by the power, so the weight stays a
         rotation of W. Output factors become 1 + scale·(s − 1). Unknown adapters are ignored.
@@ -384,10 +384,10 @@ class AdaptedLayer(Wrapper):
         self._merge_again(adapter)
 
     def keep_stages(self, adapter: str, stages: Iterable[int] | slice | None) -> None:
-        """Keep only some stages of an adapter's rotations; None restores all.
+        """Keep only some stages of an adapter's rotations; None restores all stages.
 
-        The other stages are replaced by the identity, so the weight stays a rotation of W. The
-        generators are kept, and this setting is not saved. Unknown adapters are ignored.
+        The other stages act as the identity, so the weight stays a rotation of W. Their generators
+        are kept, and the setting is not saved. Unknown adapters are ignored.
 
         Parameters
         ----------
@@ -412,7 +412,7 @@ class AdaptedLayer(Wrapper):
         return [r for r in self.rotations(adapter) if isinstance(r, PartialRotation)]
 
     def _merge_again(self, adapter: str) -> None:
-        """Merge again after a change of a merged adapter."""
+        """Merge again after a merged adapter has changed."""
         if adapter in self.merged_adapters:
             self._merge(self.acting(self.merged_adapters))
 
@@ -440,7 +440,7 @@ class AdaptedLayer(Wrapper):
         super()._load_from_state_dict(state, prefix, *args)
 
     def _replaces(self, prefix: str, key: str, value: Tensor) -> bool:  # noqa: ARG002 (for PEFT)
-        """Return whether loading a tensor of a state dict changes the merged weight."""
+        """Return whether loading this tensor from a state dict changes the merged weight."""
         names = set(self.merged_adapters)
         return key.startswith(f"{prefix}base_layer.") or bool(
             key.startswith(prefix + PREFIX) and names & set(key.split("."))
@@ -451,13 +451,13 @@ def _check_finite(tensors: Iterable[Tensor], names: Iterable[str]) -> None:
     if not all(t.is_meta or bool(torch.isfinite(t).all()) for t in tensors):
         raise StructmatError(
             f"NaNs detected in the merged weights. The adapter {' or '.join(names)} seems to be"
-            " broken, or the model itself is: a value is NaN or infinite, as after training has"
-            " diverged; lower the learning rate"
+            " broken, or the model itself is: a value is NaN or infinite, as it is after training"
+            " diverges; lower the learning rate"
         )
 
 
 def _with_own_weight(layer: AdaptedLayer, state: dict[str, Any], prefix: str, *_: Any) -> None:
-    """Save the original weight of a merged layer, as the adapters are saved as well."""
+    """Save the original weight of a merged layer, since its adapters are saved as well."""
     if not layer.merged or layer._disable_adapters or not layer.saves_original:
         return
     key = layer.weight_key(prefix)
@@ -473,7 +473,7 @@ def _with_own_weight(layer: AdaptedLayer, state: dict[str, Any], prefix: str, *_
 
 @contextmanager
 def all_or_none(layers: Mapping[str, AdaptedLayer], names: Iterable[str] | None) -> Iterator[None]:
-    """Check adapters before they are merged, and undo merging if the `with` statement fails.
+    """Check adapters before they are merged, and undo the merge if the `with` block fails.
 
     Parameters
     ----------

@@ -43,7 +43,7 @@ SETTINGS = "adapter.json"
 PEFT_SETTINGS = "adapter_config.json"
 FORMAT = "structmat.adapter"
 VERSION = 1
-# The fields of a recipe that are saved as they are.
+# The fields of a recipe that are saved unchanged.
 _OPTIONS = [f.name for f in fields(Recipe) if f.name not in ("networks", "plan")]
 _EXPECTED = "; expected a directory written by save_adapter"
 
@@ -51,15 +51,15 @@ _EXPECTED = "; expected a directory written by save_adapter"
 def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     """Write everything that was trained to `adapter.safetensors` and `adapter.json` in a directory.
 
-    This comprises the generators, scales and biases of every adapter, the modules trained whole,
+    This comprises the generators, scales and biases of every adapter, the modules trained in full,
     and the running statistics of normalisation layers, which training also changes. The JSON file
-    contains the networks in full, so it does not depend on how a family is built. Both files are
-    first written under temporary names, so an interrupted run leaves the old ones or a pair that
+    contains the whole networks, so later changes to a family do not affect it. Both files are first
+    written under temporary names, so an interrupted run leaves either the old files or a pair that
     `load_adapter` rejects.
 
-    If several processes train the model, one of them writes. Every process must call this function
-    if `fully_shard` split the parameters, which are gathered here, and may call it if `DDP` keeps
-    copies.
+    If several processes train the model, one of them writes the files. If `fully_shard` split the
+    parameters, every process must call this function, which gathers them; with `DDP`, every process
+    may call it.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def save_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> Path:
     ------
     StructmatError
         If the model has no adapters, a value to be saved is not finite, or parameters are sharded
-        in a way that cannot be gathered here (FSDP1, ZeRO-3).
+        in a way that this function cannot gather (FSDP1, ZeRO-3).
     MissingExtraError
         Without safetensors (extra `adapters`).
     """
@@ -173,7 +173,7 @@ def read_adapter(folder: Path) -> tuple[Saved, dict[str, Tensor]]:
     """
     if (folder / PEFT_SETTINGS).is_file() and not (folder / SETTINGS).exists():
         raise FileError(
-            f"{folder}: an adapter written by PEFT; load it with"
+            f"{folder} contains an adapter written by PEFT; load it with"
             f" peft.PeftModel.from_pretrained(model, {str(folder)!r}), or convert it with"
             " `structmat convert`"
         )
@@ -183,7 +183,7 @@ def read_adapter(folder: Path) -> tuple[Saved, dict[str, Tensor]]:
 
 
 def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Module:
-    """Adapt a model as the saved one was, and load the trained tensors.
+    """Adapt a model like the saved one, and load the trained tensors.
 
     Parameters
     ----------
@@ -195,15 +195,16 @@ def load_adapter(model: nn.Module, directory: str | os.PathLike[str]) -> nn.Modu
     Returns
     -------
     nn.Module
-        The model, as from `adapt`.
+        The model, as returned by `adapt`.
 
     Raises
     ------
     FileError
-        If a file is missing, truncated, in another format, or does not fit the model; the message
+        If a file is missing, truncated or in another format, or does not fit the model; the message
         lists every mismatch.
     StructmatError
-        If the model already has adapters. In all these cases, the model is unchanged.
+        If the model already has adapters or is sharded. After any of these errors, the model is
+        unchanged.
     MissingExtraError
         Without safetensors (extra `adapters`).
     """

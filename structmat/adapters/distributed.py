@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, distributed, nn
 
 from structmat.errors import StructmatError
+from structmat.nn.torch_internals import own_modules
 
 # Torch's wrappers of a module within a model, as they appear in the names of parameters.
 _WRAPPERS = ("_orig_mod", "_checkpoint_wrapped_module", "_fsdp_wrapped_module")
@@ -18,7 +19,7 @@ _SHELLS |= {"DeepSpeedEngine"}
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """Return the model inside wrappers of torch.compile, data parallelism and engines.
+    """Return the model inside any wrappers by torch.compile, data parallelism and training engines.
 
     Examples
     --------
@@ -37,13 +38,13 @@ def unwrapped(model: nn.Module) -> nn.Module:
 
 
 def _is_wrapper(model: nn.Module) -> bool:
-    """Return whether a model is only a wrapper around its attribute `module`, by its class name."""
+    """Return whether a model only wraps its attribute `module`, judged by its class name."""
     names = (cls.__name__ for cls in type(model).__mro__)
     return not _SHELLS.isdisjoint(names) and hasattr(model, "module")
 
 
 def plain_name(name: str) -> str:
-    """Return the name of a module or parameter in the model without wrappers.
+    """Return the name that a module or parameter has in the model without wrappers.
 
     Examples
     --------
@@ -54,7 +55,7 @@ def plain_name(name: str) -> str:
 
 
 def is_around(module: nn.Module) -> bool:
-    """Return whether a module is one of torch's wrappers around a module of the same name.
+    """Return whether a module is a wrapper by torch, which shares the name of the wrapped module.
 
     Examples
     --------
@@ -62,18 +63,18 @@ def is_around(module: nn.Module) -> bool:
     >>> is_around(nn.ModuleDict({"_orig_mod": inside})), is_around(inside)
     (True, False)
     """
-    return any(name in _WRAPPERS for name in module._modules)
+    return any(name in _WRAPPERS for name in own_modules(module))
 
 
 def renewed(module: nn.Module) -> None:
-    """Make a compiled wrapper call its current inner module; it caches the call of the old one."""
+    """Make a wrapper by torch.compile call its current inner module instead of a cached old one."""
     around: Any = module
-    if isinstance(module._modules.get("_orig_mod"), nn.Module):
+    if isinstance(own_modules(module).get("_orig_mod"), nn.Module):
         around._initialize()
 
 
 def is_sharded(value: Tensor) -> bool:
-    """Return whether a process holds only a part of a tensor, as with FSDP2 (a DTensor)."""
+    """Return whether each process stores only part of a tensor, as with FSDP2 (a DTensor)."""
     return distributed.is_available() and isinstance(value, _dtensor())
 
 
@@ -88,7 +89,7 @@ def _dtensor() -> type[Tensor]:
 
 
 def gathered(values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Return whole tensors, detached; if some are sharded, every process must call this."""
+    """Return whole, detached tensors; if any is sharded, every process must call this."""
     return {name: _whole(value) for name, value in values.items()}
 
 
@@ -102,11 +103,11 @@ def _whole(value: Tensor) -> Tensor:
 
 
 class Writers:
-    """The choice of the process that writes a distributed model, and synchronisation with it.
+    """Choice of the process that writes a distributed model, and synchronisation with it.
 
-    For a sharded model, it is the first process of the mesh; for one wrapped by `DDP`, FSDP1 or an
-    engine, the first process. Otherwise, each process writes, since its model may differ from the
-    others'.
+    For a sharded model, the first process of the mesh writes; for a model wrapped by `DDP`, FSDP1
+    or a training engine, the first process. Otherwise, every process writes, since their models may
+    differ.
 
     Parameters
     ----------
@@ -130,14 +131,14 @@ class Writers:
         return not self._replicated or distributed.get_rank() == 0
 
     def wait(self) -> None:
-        """Wait for the writing process, if the model is sharded so that all processes take part."""
+        """Wait for the writing process if the model is sharded, so that all processes take part."""
         if self._mesh is not None:
             for k in range(self._mesh.ndim):
                 distributed.barrier(self._mesh.get_group(k))
 
 
 def check_whole(model: nn.Module, verb: str) -> None:
-    """Raise an error if this process holds only a part of a model.
+    """Raise an error if this process stores only part of a model.
 
     Raises
     ------
@@ -147,5 +148,5 @@ def check_whole(model: nn.Module, verb: str) -> None:
     name = next((name for name, p in model.named_parameters() if is_sharded(p)), None)
     if name is not None:
         raise StructmatError(
-            f"{name} is sharded over several processes: {verb} the model before fully_shard"
+            f"{name} is sharded across several processes: {verb} the model before fully_shard"
         )

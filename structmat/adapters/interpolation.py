@@ -1,6 +1,6 @@
-"""Interpolation between a pretrained and a finetuned model, and models with only some stages.
+"""Interpolation between a pretrained and a finetuned model, and restriction to some stages.
 
-Both work in place on models adapted by `adapt` and on PEFT models with structmat's adapters, and
+Both work in place, on models adapted by `adapt` and on PEFT models with structmat adapters, and
 both can be undone.
 """
 
@@ -27,13 +27,14 @@ def path(
 
     The rotation angles of each block are multiplied by t, and trained output scales s become
     1 + t·(s − 1), so the intermediate weights are rotations of the pretrained ones. Parameters that
-    are trained whole, such as biases and heads, stay unchanged. The model is modified in place and
-    restored when the iteration ends, is stopped early or fails.
+    are trained directly, such as biases and heads, stay unchanged. The model is modified in place
+    and restored when the iteration ends, stops early or fails.
 
     Parameters
     ----------
     model : nn.Module
-        A model adapted by `adapt`, or a PEFT model or any other with adapters of `structmat.peft`.
+        A model adapted by `adapt`, or a model with adapters from `structmat.peft`, such as a PEFT
+        model.
     steps : int or iterable of float
         The number of steps from t = 0 to t = 1, or the values of t.
     adapter_name : str, optional
@@ -42,7 +43,7 @@ def path(
     Yields
     ------
     (float, nn.Module)
-        The value t, and the model, which is the same object each time.
+        The value t and the model, always the same object.
 
     Raises
     ------
@@ -91,7 +92,7 @@ def keep_stages(
     The BOFT paper drops factors of a trained model in this way (its Figure 10). The remaining
     factors still rotate the pretrained weights. In a model adapted by `adapt`, the other stages are
     removed: the model is faster, and `save_adapter` saves only the remaining stages. In a PEFT
-    model, they are replaced by the identity: merging uses the remaining stages, and
+    model, the other stages act as the identity: merging uses only the remaining stages, but
     `save_pretrained` saves all.
 
     Parameters
@@ -99,21 +100,21 @@ def keep_stages(
     model : nn.Module
         As for `path`.
     stages : iterable of int, or slice
-        0 is the first stage to act, so `range(2)` keeps the first two. Networks may differ in
-        depth: `slice(-2, None)` keeps the last two of each, or the only one.
+        The stages to keep, where 0 is the first to act, so `range(2)` keeps the first two. Networks
+        may differ in depth: `slice(-2, None)` keeps the last two stages of each, or its only one.
     adapter_name : str, optional
         The PEFT adapter to modify; by default the active ones.
 
     Returns
     -------
     Kept
-        Its `restore()` restores the stages, as does leaving `with keep_stages(...):`.
+        A handle whose `restore()` restores the stages, as does leaving `with keep_stages(...):`.
 
     Raises
     ------
     StructmatError
-        If the model has no adapters, they are merged or sharded, or one of the networks has no
-        stage with a given index. The model is unchanged.
+        If the model has no adapters, they are merged or sharded, or a network has no stage with a
+        given index. The model is unchanged.
 
     Examples
     --------
@@ -181,7 +182,7 @@ class _Replaced:
     """A layer adapted by `adapt`, whose rotations are replaced."""
 
     layer: AdaptedLayer
-    rotations: Mapping[str, Orthogonal]  # by the attribute of the layer that holds them
+    rotations: Mapping[str, Orthogonal]  # by the name of the layer's attribute
     scale: nn.Parameter | None
 
     @torch.no_grad()
@@ -208,11 +209,11 @@ class _Replaced:
 
 @dataclass(frozen=True)
 class _Set:
-    """A layer of PEFT, whose rotations are set to a power and to stages, since files have all."""
+    """A PEFT layer, whose rotations are set to a power or to stages, since its files store all."""
 
     layer: AdaptedLayer
     powers: Mapping[str, float]
-    stages: list[tuple[Any, Any]]  # each rotation with the stages it keeps
+    stages: list[tuple[Any, Any]]  # each rotation and the stages that it keeps
 
     def move(self, t: float) -> None:
         for name, power in self.powers.items():
@@ -229,7 +230,7 @@ class _Set:
 
 
 def _movable(model: nn.Module, adapter_name: str | None) -> dict[str, _Movable]:
-    """Return the adapters of a model that can be interpolated, by the name of the layer."""
+    """Return the adapters of a model that can be interpolated, by layer name."""
     found: dict[str, _Movable] = {}
     known: set[str] = set()
     for place, layer in model.named_modules():
@@ -253,7 +254,7 @@ def _movable(model: nn.Module, adapter_name: str | None) -> dict[str, _Movable]:
     if not found:
         called = "" if adapter_name is None else f" called {adapter_name!r}"
         raise StructmatError(
-            f"the model has no adapters{called} that could be interpolated"
+            f"the model has no adapters{called} to interpolate"
             f"{suggest(adapter_name or '', known) if known else '; adapt it first'}"
         )
     if any(isinstance(part, _Replaced) for part in found.values()):

@@ -24,8 +24,9 @@ from structmat.adapters.shared_weights import (
     untie,
 )
 from structmat.errors import StructmatError
+from structmat.nn.torch_internals import own_modules
 
-_TRAINED = "_structmat_trained"  # the attribute that marks a module as trained whole
+_TRAINED = "_structmat_trained"  # the attribute that marks a module as trained in full
 
 
 def adapt(
@@ -51,19 +52,19 @@ def adapt(
     ----------
     model : nn.Module
     topology : str, Family, Network, or callable width → Network
-        The network for each layer. A wired network is straightened, so that training starts from
-        the pretrained model.
+        The topology of each layer's network. A wired network is straightened, so that training
+        starts from the pretrained model.
     target_modules, exclude_modules : str or list of str
-        The layers to adapt or exclude: a regular expression that matches the whole name, a list of
-        names that may omit leading parts, or "all-linear" for every linear layer except the output
-        head, which is the result of `get_output_embeddings()`, or a module named `classifier`,
-        `score` or `qa_outputs`.
+        The layers to adapt or exclude: a regular expression that must match the whole name, a list
+        of names that may omit leading parts, or "all-linear" for every linear layer except the
+        output head (the result of `get_output_embeddings()`, or a module named `classifier`,
+        `score` or `qa_outputs`).
     topology_pattern : dict of regular expression → topology, optional
-        Other topologies for some layers. A pattern must match the name, or the name without
+        Other topologies for some layers. A pattern must match the whole name, or the name without
         some leading parts; the first match applies.
     side : {"inputs", "outputs", "both"}
         Whether to rotate the inputs of each layer, as OFT and BOFT do, its outputs, as LyCORIS
-        does, or both, each by its own network.
+        does, or both, each with its own network.
     parametrization : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
         The parametrization of the blocks; see `Orthogonal`.
     scale, bias : bool
@@ -74,14 +75,14 @@ def adapt(
         Whether to omit redundant generators, which removes up to half of BOFT's parameters; see
         `Orthogonal`.
     field : {"receptive", "channels"}
-        What to rotate in a convolution: the receptive field of each neuron, of in/groups·k inputs,
-        or only its in/groups channels, in the same way at each kernel position.
+        What to rotate in a convolution: the receptive field of each neuron (in/groups·k inputs), or
+        only its in/groups channels, alike at each kernel position.
     trainable : str or list of str
-        Other modules to train whole, such as ["classifier"]; they are saved with the adapter.
-        Parameters that they share with other modules must be trained whole in all of them.
+        Other modules to train in full, such as ["classifier"]; they are saved with the adapter. All
+        modules that share a parameter with one of them must be trained in full as well.
     plan : {"auto", "measure", "reference"}
         The execution plan; see `Orthogonal`. It is not saved with an adapter: after loading, set
-        `plan` of the rotations.
+        the attribute `plan` of the rotations.
 
     Returns
     -------
@@ -139,7 +140,7 @@ def install(model: nn.Module, recipes: Mapping[str, Recipe], trained: Iterable[s
 
 
 def insert(model: nn.Module, made: Mapping[str, AdaptedLayer], trained: Iterable[str]) -> nn.Module:
-    """Insert layers with adapters by name, and freeze everything else except the given modules.
+    """Insert the given adapted layers, and freeze everything else except the given modules.
 
     Raises
     ------
@@ -175,7 +176,7 @@ def adapted(name: str, layer: Layer, recipe: Recipe) -> AdaptedLayer:
     Raises
     ------
     StructmatError
-        If the recipe does not fit the layer, which the message names.
+        If the recipe does not fit the layer; the message names the layer.
     """
     layout = checked_layout(
         name, layer, recipe.field, outputs="outputs" in recipe.networks, scale=recipe.scale
@@ -194,7 +195,7 @@ def _check_shared(
     made: Mapping[str, AdaptedLayer],
     whole: list[str],
 ) -> None:
-    """Raise an error if trained parameters, or embeddings that write, share a frozen tensor."""
+    """Raise an error if trained or self-modifying weights share a tensor with frozen ones."""
     trained = {slot: f"trainable: {n}" for n in whole for slot in slots_in(layers[n])}
     biased = {name: layers[name] for name, layer in made.items() if layer.trains_bias}
     trained |= biases(model, biased, "bias=True")
@@ -203,7 +204,7 @@ def _check_shared(
 
 
 def _in_place_of(model: nn.Module, made: Iterable[AdaptedLayer]) -> dict[int, nn.Module]:
-    """Return the replacement of each module by identity: adapted layers and experts."""
+    """Return the replacement (adapted layer or experts) of each module, by module identity."""
     new: dict[int, nn.Module] = {}
     first = same_layers(model)
     experts: dict[int, tuple[nn.Module, dict[str, AdaptedLayer]]] = {}
@@ -217,18 +218,18 @@ def _in_place_of(model: nn.Module, made: Iterable[AdaptedLayer]) -> dict[int, nn
 
 
 def trained_whole(model: nn.Module) -> dict[str, nn.Module]:
-    """Return the modules that are trained whole in addition to the adapters, by name."""
+    """Return the modules that are trained in full in addition to the adapters, by name."""
     every = unwrapped(model).named_modules()
     return {plain_name(name): m for name, m in every if _TRAINED in m.__dict__}
 
 
 def check_plain(model: nn.Module) -> None:
-    """Raise an error for a model that has adapters.
+    """Raise an error if a model has adapters.
 
     Raises
     ------
     StructmatError
-        If it has adapters.
+        If the model has adapters.
     """
     if adapters(model):
         raise StructmatError(
@@ -257,16 +258,16 @@ def _check_model(model: Any) -> None:
 
 
 def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
-    """Merge every rotation into the weight of its layer, so that the model runs at no extra cost.
+    """Merge every rotation into its layer's weight, so that the model runs at no extra cost.
 
     Parameters
     ----------
     model : nn.Module
     unload : bool
-        Whether to also remove the adapters permanently and return the plain model. Otherwise
-        the original weights are kept, and `unmerge` restores them exactly. If another layer shared
-        the weight, such as an output head, each then has its own weight, and the configuration of
-        a transformers model no longer declares the tie.
+        Whether to remove the adapters permanently and return the plain model. Otherwise, the
+        original weights are kept, and `unmerge` restores them exactly. A layer that shared its
+        weight with another, such as an output head, then has its own weight, and the configuration
+        of a transformers model no longer declares the tie.
 
     Raises
     ------
@@ -305,7 +306,7 @@ def merge(model: nn.Module, *, unload: bool = False) -> nn.Module:
 
 
 def unmerge(model: nn.Module) -> nn.Module:
-    """Restore the weights that `merge` replaced exactly, and apply the rotations to activations.
+    """Restore exactly the weights that `merge` replaced, and apply the rotations to activations.
 
     Raises
     ------
@@ -323,12 +324,13 @@ def own_adapters(model: nn.Module) -> dict[str, AdaptedLayer]:
     Raises
     ------
     StructmatError
-        If there are none, or PEFT added them.
+        If the model has no adapters, or PEFT added them.
     """
     found = adapters(model)
     if not found:
         raise StructmatError(
-            "the model has no adapters: adapt it first (an unloaded one cannot be unmerged)"
+            "the model has no adapters: adapt it first (a model merged with unload=True cannot be"
+            " unmerged)"
         )
     foreign = next((name for name, layer in found.items() if not layer.saves_networks), None)
     if foreign is not None:
@@ -340,19 +342,19 @@ def own_adapters(model: nn.Module) -> dict[str, AdaptedLayer]:
 
 
 def replaced(model: nn.Module, new: Mapping[int, nn.Module]) -> nn.Module:
-    """Replace modules, given by identity, wherever they occur except in their replacements."""
+    """Replace modules, given by identity, wherever they occur except inside their replacements."""
     if id(model) in new:
         return new[id(model)]
     for module in list(model.modules()):
-        for name, child in list(module._modules.items()):  # named_children skips shared ones
+        for name, child in list(own_modules(module).items()):
             if id(child) in new and module is not new[id(child)]:
-                module._modules[name] = new[id(child)]
+                own_modules(module)[name] = new[id(child)]
                 renewed(module)
     return model
 
 
 def _trained(model: nn.Module, trainable: Targets, layers: Container[nn.Module]) -> list[str]:
-    """Return the names of the modules to train whole."""
+    """Return the names of the modules to train in full."""
     modules = {n: m for n, m in named_layers(model) if n and isinstance(m, nn.Module)}
     picked = matching(modules, trainable, "trainable")
     if isinstance(trainable, str) and not picked:
@@ -360,7 +362,7 @@ def _trained(model: nn.Module, trainable: Targets, layers: Container[nn.Module])
     adapted = [name for name, m in picked.items() if any(part in layers for part in m.modules())]
     if adapted:
         raise StructmatError(
-            f"trainable: {adapted[0]} contains a layer that is adapted; a layer is either adapted"
-            " or trained whole: exclude it from one of the two"
+            f"trainable: {adapted[0]} contains an adapted layer; a layer is either adapted or"
+            " trained in full: exclude it from one of the two"
         )
     return list(picked)

@@ -14,10 +14,10 @@ from structmat.nn.stage_selection import checked_stages, only
 
 
 class PartialRotation(Orthogonal):
-    """An `Orthogonal` with blocks raised to a power, and optionally only some of its stages.
+    """An `Orthogonal` whose blocks can be raised to a power and whose stages can be omitted.
 
-    Both settings are not saved and do not change the generators. With power 1 and all stages, it
-    behaves like `Orthogonal`.
+    Neither setting is saved or changes the generators. With power 1 and all stages, it behaves like
+    `Orthogonal`.
     """
 
     power: float = 1.0

@@ -33,12 +33,12 @@ Build: TypeAlias = Callable[[Any], Callable[[int], Network]]  # topology → (wi
 
 @dataclass(frozen=True)
 class Recipe:
-    """The specification of one adapter of one layer.
+    """The specification of one adapter for one layer.
 
     Attributes
     ----------
     networks : dict
-        The networks of its "inputs" and of its "outputs", or of one of these sides.
+        The network for each rotated side, "inputs" or "outputs".
     parametrization, scale, bias, dropout, reduced, field, plan
         As for `adapt`.
     base : bool
@@ -73,7 +73,7 @@ def recipes_for(
     build: Build | None = None,
     **options: Any,
 ) -> dict[str, Recipe]:
-    """Return the recipe of each layer, in which equal layers share their networks.
+    """Return the recipe of each layer; layers of equal width and topology share their networks.
 
     Parameters
     ----------
@@ -81,7 +81,7 @@ def recipes_for(
     topology, patterns, side
         As for `adapt`.
     build : callable, optional
-        The function topology → (width → straight network); by default `builder`.
+        A function topology → (width → straight network); by default `builder`.
     **options
         The other fields of `Recipe`.
 
@@ -90,7 +90,7 @@ def recipes_for(
     WidthError
         If a topology does not support the width of a layer.
     StructmatError
-        For a layer that cannot be adapted, and for a pattern that matches no layer.
+        If a layer cannot be adapted, or a pattern matches no layer.
     """
     build = builder if build is None else build
     plain = Recipe({}, **options)
@@ -137,7 +137,7 @@ def checked_layout(
     Raises
     ------
     StructmatError
-        If the layer is of no supported kind, its weight cannot be rotated, or its custom behaviour
+        If the layer's class is not supported, its weight cannot be rotated, or its custom behaviour
         would be lost.
     """
     layout = layout_for(layer, field)
@@ -163,7 +163,7 @@ def fits(rule: re.Pattern[str], name: str) -> bool:
 
 
 def builder(topology: Topology) -> Callable[[int], Network]:
-    """Return the function width → straight network of a topology."""
+    """Return the function width → straight network for a topology."""
     rule = resolution.rule(topology)
 
     def build(width: int) -> Network:

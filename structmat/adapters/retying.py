@@ -18,12 +18,12 @@ _FIRST = "before it is adapted, or after merge(model, unload=True) or PEFT's mer
 
 
 def guard_ties(model: nn.Module, adapted: type[nn.Module] | tuple[()] = ()) -> None:
-    """Make both methods raise an error if tied or resized layers are adapted, and only then.
+    """Make both methods raise an error exactly if layers that they would change are adapted.
 
     Parameters
     ----------
     model : nn.Module
-        A model of any library; only models of transformers have these methods.
+        A model from any library; only transformers models have these methods.
     adapted : type of module, optional
         The type of adapted layers; by default no layer counts as adapted.
     """

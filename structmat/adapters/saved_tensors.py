@@ -35,7 +35,7 @@ class Saved:
     weights: dict[str, tuple[str, tuple[int, ...]]]
     trained: list[str]
     statistics: list[str]
-    names: dict[str, list[str]] = field(default_factory=dict)  # all names of layers with several
+    names: dict[str, list[str]] = field(default_factory=dict)  # of layers with several names
 
 
 def trained_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -72,7 +72,7 @@ def _statistics(name: str, module: nn.Module) -> dict[str, Tensor]:
 
 
 def check_uncut(found: Mapping[str, AdaptedLayer]) -> None:
-    """Raise an error for adapters whose parameters are sharded outside of the modules.
+    """Raise an error if parameters of adapters are sharded outside of their modules.
 
     Raises
     ------
@@ -110,7 +110,7 @@ def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None =
 
 
 def recipe_of(layer: AdaptedLayer) -> Recipe:
-    """Return the recipe of a layer that `adapt` adapted, with the stages that it has now."""
+    """Return the recipe of a layer that `adapt` adapted, with its current stages."""
     rotations = layer.by_side()
     first = next(iter(rotations.values()))
     return Recipe(
@@ -144,7 +144,7 @@ def _adapter_tensors(layer: AdaptedLayer) -> dict[str, Tensor]:
 def fitted(
     model: nn.Module, saved: Saved, tensors: Mapping[str, Tensor]
 ) -> tuple[dict[str, AdaptedLayer], list[str]]:
-    """Return layers adapted as in a file by name, and a message for each mismatch with a model."""
+    """Return the layers by name, adapted as in a file, and a message for each mismatch."""
     layers: dict[str, Layer] = dict(named_layers(model, remove_duplicate=False))
     wrong = _other_sharing(model, saved)
     made: dict[str, AdaptedLayer] = {}
@@ -160,7 +160,7 @@ def fitted(
         elif (layout.__name__, layout.weight_shape(layer)) != (theirs, shape):
             wrong.append(
                 f"layer {name} has a weight of shape {layout.weight_shape(layer)} for"
-                f" {layout.__name__}, the saved one {shape} for {theirs}"
+                f" {layout.__name__}; the saved weight has shape {shape} for {theirs}"
                 + (f"; call model.resize_token_embeddings({shape[0]})" if recipe.base else "")
             )
         elif is_empty(layer) and (recipe.bias or not is_offloaded(layer)):
@@ -184,7 +184,7 @@ def fitted(
         elif tensors_of is _state and any(
             layers[n] in module.modules() for n in saved.recipes if n in layers
         ):
-            wrong.append(f"{name} is trained whole in the file, but contains an adapted layer")
+            wrong.append(f"{name} is trained in full in the file, but contains an adapted layer")
         elif any(map(is_empty, module.modules())):
             wrong.append(f"{name} {_NOWHERE}")
             unfit.append(f"{name}.")
@@ -199,21 +199,21 @@ def fitted(
 
 
 def _parameters(tensors: Mapping[str, Tensor]) -> set[str]:
-    """Return the names of those tensors that are parameters."""
+    """Return the names of the tensors that are parameters."""
     return {name for name, value in tensors.items() if isinstance(value, nn.Parameter)}
 
 
 def misfits(
     tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor], trained: Container[str]
 ) -> dict[str, str]:
-    """Return a message for each tensor of a file that does not fit those of a model, by name.
+    """Return a message for each tensor of a file that does not fit the model, by tensor name.
 
     Parameters
     ----------
-    tensors : mapping from a name to a tensor of the file
-    expected : mapping from a name to a tensor of the model
+    tensors : mapping from a name to a tensor in the file
+    expected : mapping from a name to a tensor in the model
     trained : container of names
-        Those of parameters, which must be finite and of a dtype that can be trained.
+        The names of parameters, which must be finite and have a trainable dtype.
     """
     wrong = {}
     for name, own in expected.items():
@@ -234,7 +234,7 @@ def misfits(
 
 
 def _other_sharing(model: nn.Module, saved: Saved) -> list[str]:
-    """Return messages about layers that are shared differently in the model and in the file."""
+    """Return a message for each layer that is shared differently in the model and in the file."""
     wrong = []
     layers = [list(map(plain_name, names)) for names in names_of_layers(unwrapped(model))]
     here = {name: names for names in layers for name in names}
@@ -243,7 +243,8 @@ def _other_sharing(model: nn.Module, saved: Saved) -> list[str]:
         there, names = saved.names.get(name, [name]), here.get(name, [name])
         if missing := [other for other in there if other not in names]:
             wrong.append(
-                f"{name} is one layer with {', '.join(missing)} in the file, but not in the model"
+                f"{name} is the same layer as {', '.join(missing)} in the file, but not in the"
+                " model"
             )
         if (other := seen.setdefault(names[0], name)) != name:
             wrong.append(f"{other} and {name} are one layer in the model, but two in the file")

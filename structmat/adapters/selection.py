@@ -33,14 +33,14 @@ def select(
         A regular expression that must match the whole name; a list of names, each of which may
         omit leading parts ("query" for "encoder.layer.0.query"); or "all-linear": every
         linear layer (`nn.Linear`, quantised or not, and transformers' `Conv1D`) except the output
-        head. Stacked weights of experts are selected by the names of their parameters.
+        head. Stacked expert weights are selected by their parameter names.
     exclude : str or list of str, optional
         Names to exclude, in either of the first two forms.
 
     Raises
     ------
     StructmatError
-        If no layer is left, a listed name does not exist, or a pattern does not compile.
+        If no layer is left, a listed name does not exist, or a pattern is invalid.
 
     Examples
     --------
@@ -91,12 +91,12 @@ def _is_linear(layer: Layer) -> bool:
 
 
 def _if_a_name(targets: Targets, layers: Mapping[str, Layer]) -> str:
-    """Return a hint if a string, which is a regular expression, is the end of some names."""
+    """Return a hint if a string, meant as a regular expression, is the end of some names."""
     if not isinstance(targets, str) or not any(ends_with(name, targets) for name in layers):
         return ""
     return (
-        f"; a string is a regular expression that matches full names, use [{targets!r}] to match"
-        " the ends of names"
+        f"; a string is a regular expression that must match the whole name; use [{targets!r}] to"
+        " match the ends of names"
     )
 
 
@@ -106,7 +106,7 @@ def matching(items: Mapping[str, T], names: Targets, option: str) -> dict[str, T
     Raises
     ------
     StructmatError
-        If a pattern does not compile, or a listed name matches nothing.
+        If a pattern is invalid, or a listed name matches nothing.
     """
     if isinstance(names, str):
         pattern = compiled(names, option)
@@ -128,7 +128,7 @@ def compiled(pattern: str, option: str) -> re.Pattern[str]:
     Raises
     ------
     StructmatError
-        If it does not compile.
+        If the pattern is invalid.
     """
     try:
         return re.compile(pattern)
@@ -140,7 +140,7 @@ def compiled(pattern: str, option: str) -> re.Pattern[str]:
 
 
 def ends_with(name: str, wanted: str) -> bool:
-    """Return whether a name is the wanted one, possibly after leading parts.
+    """Return whether a name equals the wanted one, possibly after some leading parts.
 
     Examples
     --------
@@ -151,7 +151,7 @@ def ends_with(name: str, wanted: str) -> bool:
 
 
 def _heads(model: nn.Module) -> set[int]:
-    """Return the identities of the layers in the output head, which maps to tokens or classes."""
+    """Return the identities of the layers in output heads, which predict tokens or classes."""
     heads: set[int] = set()
     model = unwrapped(model)
     embeddings = getattr(model, "get_output_embeddings", None)

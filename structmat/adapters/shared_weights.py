@@ -1,10 +1,10 @@
-"""Common rules for adapting, training, merging and saving weights that several modules share.
+"""Rules for adapting, training, merging and saving weights that several modules share.
 
-Layers that are interchangeable (of one class, with equal settings and the same weight and bias)
-are one layer with several names, and share one adapter. Every other use of a weight, such as an
-output head tied to an embedding, is a separate layer, and keeps its weight when another use is
-adapted. Merging a weight therefore breaks the tie, and `untie` records that in the configuration of
-a transformers model.
+Interchangeable layers (of the same class, with equal settings and the same weight and bias) count
+as one layer with several names, and share one adapter. Every other use of a weight, such as an
+output head tied to an embedding, is a separate layer, which keeps its weight when another use is
+adapted. Merging therefore breaks the tie, and `untie` records this in the configuration of a
+transformers model.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ import torch
 from torch import Tensor, nn
 
 from structmat.errors import StructmatError
+from structmat.nn.torch_internals import has_hooks, own_buffers, own_modules, own_parameters
 
-Slot: TypeAlias = tuple[int, str]  # the identity of a module, and the name of a parameter of it
+Slot: TypeAlias = tuple[int, str]  # the identity of a module, and the name of one of its parameters
 
 
 def shared_tensors(tensors: Mapping[Any, Tensor]) -> list[list[Any]]:
-    """Return the groups of two or more keys whose tensors share memory, in the order of the keys.
+    """Return the groups of two or more keys whose tensors share memory, ordered by key.
 
     Tensors share memory if they are the same object, or views of one storage with an element in
     common. Views of one storage without a common element do not, as they change independently.
@@ -68,7 +69,7 @@ def _storage(tensor: Tensor) -> tuple[str, int] | None:
 
 
 def _view(tensor: Tensor) -> np.ndarray[Any, Any]:
-    """Return an array at the addresses of a tensor, which may be on any device: it is not read."""
+    """Return an array at the addresses of a tensor on any device; the memory is never read."""
     size = tensor.element_size()
     described = {
         "data": (tensor.data_ptr(), True),
@@ -87,7 +88,7 @@ def same_layers(model: nn.Module) -> dict[int, nn.Module]:
     """Return, by identity of each module, the first module of the model that is the same layer.
 
     For most modules, this is the module itself. Two modules are the same layer if they are
-    interchangeable: of one class, with equal settings, and with the same weight and bias.
+    interchangeable: of the same class, with equal settings, and with the same weight and bias.
 
     Examples
     --------
@@ -99,8 +100,8 @@ def same_layers(model: nn.Module) -> dict[int, nn.Module]:
     by_weight: dict[int, list[nn.Module]] = {}
     first: dict[int, nn.Module] = {}
     for module in model.modules():
-        weight = module._parameters.get("weight")
-        if weight is None or module._modules:
+        weight = own_parameters(module).get("weight")
+        if weight is None or own_modules(module):
             first[id(module)] = module
             continue
         others = by_weight.setdefault(id(weight), [])
@@ -127,11 +128,10 @@ def names_of_layers(model: nn.Module) -> list[list[str]]:
 
 
 def _interchangeable(one: nn.Module, other: nn.Module) -> bool:
-    if type(one) is not type(other) or any(map(_has_hooks, (one, other))):
+    if type(one) is not type(other) or any(map(has_hooks, (one, other))):
         return False
-    if one._parameters.keys() != other._parameters.keys():
-        return False
-    if any(value is not other._parameters[name] for name, value in one._parameters.items()):
+    mine, theirs = (own_parameters(module) for module in (one, other))
+    if mine.keys() != theirs.keys() or any(mine[name] is not theirs[name] for name in mine):
         return False
     mine, theirs = (_settings(module) for module in (one, other))
     return mine.keys() == theirs.keys() and all(_equal(mine[k], theirs[k]) for k in mine)
@@ -140,16 +140,7 @@ def _interchangeable(one: nn.Module, other: nn.Module) -> bool:
 def _settings(module: nn.Module) -> dict[str, Any]:
     """Return the settings of a layer: its attributes and buffers, without its parameters."""
     own = {k: v for k, v in vars(module).items() if not k.startswith("_") and k != "training"}
-    return own | dict(module._buffers)
-
-
-def _has_hooks(module: nn.Module) -> bool:
-    return bool(
-        module._forward_hooks
-        or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
-    )
+    return own | own_buffers(module)
 
 
 def _equal(one: Any, other: Any) -> bool:
@@ -168,7 +159,7 @@ def _equal(one: Any, other: Any) -> bool:
 
 
 def check_apart(model: nn.Module, trained: Mapping[Slot, str]) -> None:
-    """Raise an error if trained parameters are shared with modules in which they are frozen.
+    """Raise an error if trained parameters share memory with frozen ones.
 
     Parameters
     ----------
@@ -190,22 +181,22 @@ def check_apart(model: nn.Module, trained: Mapping[Slot, str]) -> None:
         if mine and others:
             raise StructmatError(
                 f"{trained[mine[0]]} shares memory with {slots[others[0]][0]}, which is frozen and"
-                " would change with it; train all modules that share it whole, or first give each"
-                " its own tensor (in transformers: tie_word_embeddings=False)"
+                " would change with it; train all modules that share it in full, or first give"
+                " each its own tensor (in transformers: tie_word_embeddings=False)"
             )
 
 
 def slots_in(module: nn.Module) -> Iterator[Slot]:
-    """Yield the parameters of a module and of all modules in it."""
+    """Yield the slots of all parameters in a module and its submodules."""
     for part in module.modules():
-        yield from ((id(part), name) for name, p in part._parameters.items() if p is not None)
+        yield from ((id(part), name) for name, p in own_parameters(part).items() if p is not None)
 
 
 def biases(model: nn.Module, layers: Mapping[str, Any], option: str) -> dict[Slot, str]:
-    """Return the biases of layers by slot, for `check_apart`, with the option that trains them."""
+    """Return a description of each layer's bias by slot, for `check_apart`; it names the option."""
     names = {id(layer): name for name, layer in layers.items()}
     slots: dict[Slot, str] = {
-        (id(layer.owner), f"{layer.part}_bias"): name  # of stacked experts
+        (id(layer.owner), f"{layer.part}_bias"): name  # of a stacked expert weight
         for name, layer in layers.items()
         if not isinstance(layer, nn.Module)
     }
@@ -216,9 +207,9 @@ def biases(model: nn.Module, layers: Mapping[str, Any], option: str) -> dict[Slo
 
 
 def check_norms(model: nn.Module, layers: Mapping[str, Any]) -> None:
-    """Raise an error for embeddings that scale rows of a shared weight in place.
+    """Raise an error if an embedding scales rows of a shared weight in place.
 
-    Lookups in an embedding with `max_norm` write to its weight, which is not shared after merging.
+    A lookup in an embedding with `max_norm` writes to its weight, which merging makes separate.
 
     Raises
     ------
@@ -235,15 +226,15 @@ def check_norms(model: nn.Module, layers: Mapping[str, Any]) -> None:
             if others and len(others) < len(group):
                 raise StructmatError(
                     f"{name}: an embedding with max_norm={layer.max_norm} writes to its weight on"
-                    f" lookup, and {slots[others[0]][0]} shares this weight, but would not see the"
-                    " changes after merging; exclude this layer"
+                    f" each lookup, but {slots[others[0]][0]}, which shares this weight, would no"
+                    " longer change with it after merging; exclude this layer"
                 )
 
 
 def _slots(model: nn.Module) -> Iterator[tuple[Slot, tuple[str, Tensor]]]:
-    """Yield every parameter of every module, once for each module that contains it."""
+    """Yield every parameter, once for each module that contains it."""
     for place, module in model.named_modules():
-        for name, value in module._parameters.items():
+        for name, value in own_parameters(module).items():
             if value is not None:
                 yield (id(module), name), (f"{place}.{name}" if place else name, value)
 
@@ -254,17 +245,17 @@ FLAG = "tie_word_embeddings"
 
 
 def untie(model: nn.Module) -> None:
-    """Remove the declared ties of a transformers model that its weights no longer satisfy.
+    """Remove the ties that a transformers model declares but its weights no longer satisfy.
 
     The flag `tie_word_embeddings` becomes false, and all other parameters that it tied get their
-    own tensors, since it applies to all of them. In an encoder–decoder model, the flag is kept:
-    there it also selects a factor of the outputs (T5), and transformers does not tie weights that
-    differ in the files.
+    own tensors, since the flag applies to all of them. In an encoder–decoder model, the flag is
+    kept: there, it also selects a factor for the outputs (T5), and transformers does not tie
+    weights that differ in the files.
 
     Parameters
     ----------
     model : nn.Module
-        A model without adapters. Models of other libraries declare no ties.
+        A model without adapters. Models from other libraries declare no ties.
     """
     parts = {name: module for name, module in model.named_modules() if _declares(module)}
     for name in sorted(parts, key=lambda name: -len(name.split(".")) if name else 0):
@@ -285,13 +276,13 @@ def untie(model: nn.Module) -> None:
                 if not place or f"{name}.".startswith(f"{place}."):
                     held.pop(full.removeprefix(f"{place}."), None)
         if kept:
-            setattr(module.config, FLAG, True)  # PEFT sets it to false
+            setattr(module.config, FLAG, True)  # PEFT has set it to false
         else:
             clear_flags(module.config)
 
 
 def is_kept(config: Any) -> bool:
-    """Return whether the flag of a configuration is kept when a tie is broken."""
+    """Return whether a configuration keeps its flag when a tie is broken."""
     return bool(getattr(config, "is_encoder_decoder", False))
 
 

@@ -1,4 +1,4 @@
-"""Measurement of layers with adapters in memory."""
+"""Measurement of adapted layers in memory."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from structmat.errors import BlockError
 from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.precision import without_autocast
 
-_PEFT = "base_model.model."  # the prefix of the names of layers in a PEFT model
+_PEFT = "base_model.model."  # the prefix of layer names in a PEFT model
 
 
 def adapted_layers(model: nn.Module) -> list[Audited]:
     """Return the layers of a model that have adapters.
 
-    For layers of PEFT, only active adapters are included; several act one after the other.
+    For PEFT layers, only active adapters are included, in the order in which they act.
     """
     found = [
         Audited(name.removeprefix(_PEFT), module)
@@ -55,11 +55,11 @@ class Audited:
 
     @property
     def count(self) -> int:
-        """The number of rotations of the layer."""
+        """The number of rotations in the layer."""
         return len(self.parts)
 
     def rows(self, most: int) -> Iterator[tuple[str, Row]]:
-        """Yield the measurements of each rotation, by name."""
+        """Yield the name and the measurements of each rotation."""
         layer = self.layer
         with _unmerged(layer):
             base, weight = layer.base_layer, layer.own_weight.detach()
@@ -79,16 +79,16 @@ class Audited:
                 yield self._called(adapter, side), row
 
     def _after(self, rotation: LayerRotation, weight: Tensor) -> Tensor:
-        """Return the weight after a rotation: the merged one, if it is the only one."""
+        """Return the weight after a rotation: the merged weight, if there is no other rotation."""
         if self.count == 1:
             return self.layer.merged_weight()
         return rotate(rotation, weight.cpu()).to(weight)
 
     @property
     def _is_comparable(self) -> bool:
-        """Whether unmerged and merged outputs of the layer can be compared.
+        """Whether unmerged and merged outputs of this layer can be compared.
 
-        Experts always run with the effective weight; lookups modify a table with max_norm.
+        Experts always run with the effective weight, and lookups modify a table with max_norm.
         """
         layer = self.layer
         fixed = issubclass(layer.layout, StackLayout) or getattr(layer.base_layer, "max_norm", None)
@@ -131,26 +131,26 @@ def _row(layer_rotation: LayerRotation, rotation: Orthogonal, scale: Tensor | No
 def _compare(
     row: Row, layer_rotation: LayerRotation, plain: Tensor, merged: Tensor, most: int
 ) -> None:
-    """Add the comparison of the weights before and after to a row."""
+    """Compare the weights before and after a rotation, and add the results to a row."""
     row |= of_weights(layer_rotation, plain, merged, most)
     row["rounding_lost"] = rounding_lost(rotate(layer_rotation, plain.cpu()), plain, merged)
     row["warnings"] += rounding_warning(row["rounding_lost"], plain.dtype)
 
 
 def _dtype_warning(trained: Sequence[Tensor]) -> list[str]:
-    """Return a warning if parameters have a dtype in which small steps are rounded away."""
+    """Return a warning if the dtype of parameters rounds small training steps away."""
     short = next((p.dtype for p in trained if torch.finfo(p.dtype).bits < 32), None)
     if short is None:
         return []
     return [
-        f"parameters in {str(short).removeprefix('torch.')}: small steps of training are rounded"
-        " away; keep adapters in float32 when the model is cast"
+        f"parameters in {str(short).removeprefix('torch.')}: small training steps are rounded away;"
+        " keep adapters in float32 when the model is cast"
     ]
 
 
 @contextmanager
 def _unmerged(layer: AdaptedLayer) -> Iterator[None]:
-    """Restore the original weight and disable dropout within a `with` statement."""
+    """Restore the original weight and disable dropout within a `with` block."""
     training = {part: part.training for part in layer.modules()}
     merged = list(layer.merged_adapters)
     layer.restore()
@@ -164,7 +164,7 @@ def _unmerged(layer: AdaptedLayer) -> Iterator[None]:
 
 
 def _difference(layer: AdaptedLayer, x: Tensor) -> float:
-    """Return the largest difference of merged and unmerged outputs relative to the largest."""
+    """Return the largest difference between merged and unmerged outputs, as a relative error."""
     with without_autocast(x.device.type):
         unmerged = layer(x).double()
         layer.merge_adapters()

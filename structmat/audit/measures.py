@@ -1,4 +1,4 @@
-"""Measures of the invariants of a rotation, from its blocks and from the weights."""
+"""Measures of a rotation's invariants, computed from its blocks and from the weights."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from structmat.audit.tables import Row
 from structmat.convert.adaptation import Blocks, LayerRotation, layout, rotated
 from structmat.networks.network import Network
 
-_CHUNK = 512  # columns of an identity that are rotated at once
-_NEAR = 1e-6  # closer unit vectors are ignored, since their energy is unbounded
-_LOST = 0.1  # fraction of the change lost to rounding above which there is a warning
-_LARGE = 0.9 * math.pi  # angle above which Cayley transforms are flat: tan(θ/2) is above 6
+_CHUNK = 512  # columns of the identity that are rotated at once
+_NEAR = 1e-6  # unit vectors closer than this are ignored, since their energy is unbounded
+_LOST = 0.1  # fraction of the change that may be lost to rounding without a warning
+_LARGE = 0.9 * math.pi  # angle above which Cayley transforms become flat: tan(θ/2) > 6
 
 
 def of_rotation(rotation: LayerRotation) -> Row:
@@ -68,7 +68,7 @@ def orthogonality_error(net: Network, blocks: Blocks) -> float:
 
 
 def _transposed(net: Network, blocks: Blocks) -> Blocks:
-    """Return the blocks of the inverse network, with stages in reverse and banks in order."""
+    """Return the blocks of the inverse network, with stages reversed but banks in order."""
     rest = iter(blocks)
     stages = [[next(rest).mT for _ in stage.banks] for stage in net.stages]
     return [block for stage in reversed(stages) for block in stage]
@@ -86,16 +86,16 @@ def _angles(net: Network, blocks: Blocks) -> list[dict[str, float]]:
 
 
 def of_weights(rotation: LayerRotation, before: Tensor, after: Tensor, most: int) -> Row:
-    """Compare the singular values, angles and energy of a weight before and after.
+    """Compare the singular values, angles and energy of a weight before and after a change.
 
     Parameters
     ----------
     rotation : LayerRotation
-        The side that is rotated, and the layout of the layer's weight. Groups of a convolution are
+        Specifies the rotated side and the layout of the layer's weight. Groups of a convolution are
         compared separately.
     before, after : weights
     most : int
-        The maximum number of neurons of a group to compare.
+        The maximum number of neurons to compare in each group.
 
     Returns
     -------
@@ -109,7 +109,8 @@ def of_weights(rotation: LayerRotation, before: Tensor, after: Tensor, most: int
     top = float(values.max()) if values.numel() else 0.0
     cosines, after_cosines, energies = _cosines(old), _cosines(new), [0.0, 0.0]
     drift = (after_cosines.arccos() - cosines.arccos()).abs()
-    apart = _pairs((old.norm(dim=-1) > 0).double().unsqueeze(-1)) > 0  # zeros have no direction
+    # Zero vectors have no direction.
+    apart = _pairs((old.norm(dim=-1) > 0).double().unsqueeze(-1)) > 0
     apart &= (2 - 2 * cosines).sqrt() > _NEAR
     apart &= (2 - 2 * after_cosines).sqrt() > _NEAR
     for k, cosine in enumerate((cosines, after_cosines)):
@@ -123,7 +124,7 @@ def of_weights(rotation: LayerRotation, before: Tensor, after: Tensor, most: int
 
 
 def _vectors(rotation: LayerRotation, weight: Tensor, most: int) -> Tensor:
-    """Return (groups, n, k): an evenly spaced subset of the vectors whose angles are preserved."""
+    """Return vectors (groups, n, k), evenly spaced among those whose angles are preserved."""
     kind, layer = layout(rotation)
     w = kind.neurons(layer, weight.detach())
     if rotation.side == "outputs":
@@ -136,28 +137,28 @@ def _vectors(rotation: LayerRotation, weight: Tensor, most: int) -> Tensor:
 
 
 def _singular_values(vectors: Tensor) -> Tensor:
-    """Return singular values by the Gram matrix, fast, with an error of 1e-8 of the largest."""
+    """Return singular values from the Gram matrix: fast, with a relative error of about 1e-8."""
     wide = vectors.shape[1] <= vectors.shape[2]
     gram = vectors @ vectors.mT if wide else vectors.mT @ vectors
     return torch.linalg.eigvalsh(gram).clamp_min(0).sqrt()
 
 
 def _cosines(vectors: Tensor) -> Tensor:
-    """Return the cosines of the angles of all pairs, which are 0 for pairs with a zero vector."""
+    """Return the cosines of the angles between all pairs, or 0 if a vector is zero."""
     norms = vectors.norm(dim=-1, keepdim=True)
     unit = vectors / torch.where(norms > 0, norms, 1.0)
     return _pairs(unit).clamp(-1, 1)
 
 
 def _pairs(vectors: Tensor) -> Tensor:
-    """Return the inner products of all pairs."""
+    """Return the inner products of all pairs of vectors."""
     gram = vectors @ vectors.mT
     rows, columns = torch.triu_indices(gram.shape[-1], gram.shape[-1], 1).unbind()
     return gram[:, rows, columns]
 
 
 def rounding_lost(exact: Tensor, before: Tensor, after: Tensor) -> float:
-    """Return ‖rounded W' − W'‖ / ‖W' − W‖, the fraction of the change lost by merging."""
+    """Return ‖rounded W' − W'‖ / ‖W' − W‖, the fraction of the change that merging loses."""
     change = float((exact - before.detach().cpu().double()).norm())
     return float((after.detach().cpu().double() - exact).norm()) / change if change else 0.0
 

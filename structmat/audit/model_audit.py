@@ -32,38 +32,39 @@ def audit(
     most: int = MOST,
     progress: bool = False,
 ) -> Audit:
-    """Measure how well the rotations of a model or of a file preserve invariants, layer by layer.
+    """Measure how well the rotations in a model or a file preserve invariants, layer by layer.
 
     A rotation of inputs preserves the norms of neurons, the angles between them, and the singular
-    values of their matrix; a rotation of outputs preserves those of the columns. Rounding,
-    truncated series and output scales change them, by amounts that are reported.
+    values of their matrix; a rotation of outputs preserves the same properties of the columns.
+    Rounding, truncated series and output scales change these invariants, by the amounts reported.
 
     Parameters
     ----------
     source : nn.Module or path
-        A model with adapters, of `adapt` or of `structmat.peft`, merged or not, which is not
-        modified; or the files of an adapter, of any format that `convert` reads; or those of a
+        A model with adapters from `adapt` or `structmat.peft`, merged or not, which is not
+        modified; or the files of an adapter, in any format that `convert` reads; or the files of a
         finetuned model.
     model : nn.Module or path, optional
-        The pretrained model, for files: without it, the rotations are measured, but not their
-        effect on the weights. A finetuned model is compared with it, whatever the method.
+        The pretrained model, if the source is files. Without it, the rotations are measured, but
+        not their effect on the weights. A finetuned model, whatever the method, is compared with
+        it.
     most : int
-        The maximum number of neurons (columns for rotated outputs) of a layer to compare in pairs,
-        evenly spaced; the invariants hold for every subset.
+        The maximum number of neurons (for rotated outputs, columns) to compare in pairs in each
+        layer, evenly spaced; the invariants hold for every subset.
     progress : bool
         Whether to show a progress bar over the layers.
 
     Returns
     -------
     Audit
-        Printable, with `to_dict` and HTML.
+        The results, which can be printed and converted to a dict or HTML.
 
     Raises
     ------
     StructmatError
         If the model has no adapters.
     FileError
-        If files cannot be read, or do not fit the pretrained model.
+        If files cannot be read or do not fit the pretrained model.
 
     References
     ----------
@@ -134,13 +135,13 @@ def _files(source: Path, model: Pretrained | None, most: int) -> _Work:
     after = FileWeights(source)
     if model is None:
         raise FileError(
-            f"{source}: a model, not an adapter; give the pretrained model to compare with (model=,"
-            " --model)"
+            f"{source} is a model, not an adapter; give the pretrained model for comparison"
+            " (model=, --model)"
         )
     before = ModelWeights(model) if isinstance(model, nn.Module) else FileWeights(Path(model))
     shared = sorted(key for key in after.keys & before.keys if len(before.shape(key)) >= 2)
     if not shared:
-        raise FileError(f"{source}: no matrix has the name of one in the pretrained model")
+        raise FileError(f"{source}: no matrix has the same name as one in the pretrained model")
     for key in shared:
         if after.shape(key) != before.shape(key):
             raise FileError(
@@ -167,7 +168,7 @@ def _row_of(rotation: LayerRotation, weights: Weights | None, key: str, most: in
 
 
 def _of_pair(key: str, before: Weights, after: Weights, most: int) -> Row:
-    """Compare a finetuned weight, whatever the method, with the pretrained one, rows as neurons."""
+    """Compare a weight finetuned by any method with the pretrained one, taking rows as neurons."""
     old, new = before.tensor(key), after.tensor(key)
     kind = BY_AXES.get(old.ndim, LINEAR)
     rotation = LayerRotation(Network(old[0].numel(), []), list, kind=kind, weight=tuple(old.shape))

@@ -34,7 +34,7 @@ _LEGEND = (
     ("angles", "the largest change of an angle between two neurons, in radians"),
     ("energy", "the relative change of the hyperspherical energy of the neurons"),
     ("rounding", "the fraction of the change that is lost by rounding when merging"),
-    ("merged − unmerged", "the largest difference of outputs, relative to the largest output"),
+    ("merged − unmerged", "the largest difference between outputs, relative to the largest output"),
 )
 
 
@@ -47,10 +47,10 @@ class Audit:
     source : str
         The audited model or files.
     layers : dict of layer name → dict
-        "network" and "side"; "orthogonality_error", and "stages" with the "largest" and "mean"
-        angle of each, if there is a rotation; "singular_value_drift", "angle_drift", "energy"
-        and "energy_drift" if there is a pretrained weight; "rounding_lost" if it is merged;
-        "merge_difference" for a model in memory; "warnings".
+        "network" and "side"; if there is a rotation, "orthogonality_error" and "stages", with the
+        "largest" and "mean" angle of each; if there is a pretrained weight, "singular_value_drift",
+        "angle_drift", "energy" and "energy_drift"; if the weight is merged, "rounding_lost"; for a
+        model in memory, "merge_difference"; and "warnings".
     """
 
     source: str
@@ -58,7 +58,7 @@ class Audit:
 
     @property
     def warnings(self) -> list[str]:
-        """All warnings, each with its layer."""
+        """All warnings, each with the name of its layer."""
         return [f"{name}: {text}" for name, row in self.layers.items() for text in row["warnings"]]
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,7 +110,7 @@ class Audit:
         )
 
     def _told(self) -> list[tuple[str, str]]:
-        """Return the columns of the table with their meanings."""
+        """Return the name and the meaning of each column in the table."""
         header, _ = self._table()
         return [(name, meaning) for name, meaning in _LEGEND if name in header]
 

@@ -1,4 +1,4 @@
-"""The benchmark candidates: methods to make a frozen linear layer trainable."""
+"""The benchmark candidates: methods that make a frozen linear layer trainable."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from structmat.errors import (
 from structmat.families import parse
 from structmat.families.resolution import Fixed, rule
 
-PARAMETRIZED = 1024  # width up to which torch's matrix exponential takes about a second at most
+PARAMETRIZED = 1024  # width up to which torch's matrix exponential takes at most about a second
 DENSE = 16_384  # width up to which d×d matrices are created: 1 GB in float32, plus the gradient
 _BLOCK = 32  # block size of PEFT's OFT
 _FACTORS = 4  # number of factors of PEFT's BOFT
-_CHAIN = "mixed_radix(largest=16)"  # the network whose shape lazylinop's factors have
+_CHAIN = "mixed_radix(largest=16)"  # the network that determines the shapes of lazylinop's factors
 
 
 @dataclass(frozen=True)
@@ -38,17 +38,17 @@ class Candidate:
     Parameters
     ----------
     name : str
-        A short name, for commands and programs.
+        A short name for commands and programs.
     label : str
         The label in tables.
     build : callable
         Maps a frozen `nn.Linear` to a module that initially has the same outputs.
     extra : str, optional
-        The library that it needs.
+        The library that the candidate needs.
     install : str
-        The argument of pip that installs it.
+        The argument with which pip installs the library.
     remark : callable, optional
-        Maps the module to a remark that its results require, or None.
+        Maps the module to a remark to print with its results, or None.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Candidate:
 
     @property
     def missing(self) -> bool:
-        """Whether its library is not installed."""
+        """Whether the required library is not installed."""
         return self.extra is not None and importlib.util.find_spec(self.extra) is None
 
 
@@ -71,7 +71,7 @@ class RotatedLayer(nn.Module):
     ----------
     layer : nn.Linear
     rotation : nn.Module
-        A module that multiplies by Rᵀ, as a linear layer with that weight does.
+        A module that multiplies by Rᵀ, like a linear layer with weight Rᵀ.
     """
 
     def __init__(self, layer: nn.Linear, rotation: nn.Module) -> None:
@@ -104,7 +104,7 @@ def named(name: str) -> Candidate:
     Raises
     ------
     SpecError
-        If there is none.
+        If there is no such candidate.
     MissingExtraError
         If the library that it needs is not installed.
 
@@ -138,7 +138,7 @@ def _oft(layer: nn.Linear) -> nn.Module:
 
 
 def _other_blocks(module: Any) -> str | None:
-    """Return a remark if PEFT used another block size, as it does if the width is not divisible."""
+    """Return a remark if PEFT changed the block size because it does not divide the width."""
     block = int(module.oft_R["default"].block_size)
     if block == _BLOCK:
         return None
@@ -154,13 +154,13 @@ def _boft(layer: nn.Linear) -> nn.Module:
 
 
 def _fewer(module: Any) -> str | None:
-    """Return a remark if PEFT has fewer factors, as it does without its CUDA extension."""
+    """Return a remark if PEFT created fewer factors for lack of its CUDA extension."""
     factors = len(module.boft_R["default"])
     if factors == _FACTORS:
         return None
     return (
-        f"PEFT's BOFT has {factors} of the {_FACTORS} requested factors, since its CUDA extension"
-        " does not compile here"
+        f"PEFT's BOFT created {factors} of the {_FACTORS} requested factors, since its CUDA"
+        " extension does not compile here"
     )
 
 
@@ -168,7 +168,7 @@ def _peft(layer: nn.Linear, config: str, **options: object) -> nn.Module:
     peft = require("peft", "finetune")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # about CUDA extensions
+            warnings.simplefilter("ignore")  # warnings about CUDA extensions
             settings = getattr(peft, config)(target_modules=["0"], **options)
             holder = peft.inject_adapter_in_model(settings, nn.Sequential(layer))
     except (ValueError, AssertionError) as error:
@@ -187,7 +187,7 @@ def _chain(layer: nn.Linear) -> nn.Module:
 
 
 def _unlike(module: Any) -> str:
-    """Return a remark on how the chain differs from a network of structmat."""
+    """Return a remark on how the chain differs from a structmat network."""
     radices = " · ".join(str(value.shape[1]) for value in reversed(module.rotation.values))
     return (
         f"lazylinop's factors at width {module.layer.in_features} have the shapes of {_CHAIN},"
@@ -211,7 +211,7 @@ def _parametrization(layer: nn.Linear) -> nn.Module:
             f"too large: torch's matrix exponential is timed up to {PARAMETRIZED:,} wires"
         )
     if layer.weight.dtype != torch.float32:
-        raise StructmatError("torch's orthogonal parametrization supports float32 only")
+        raise StructmatError("torch's orthogonal parametrization supports only float32")
     return RotatedLayer(layer, nn.utils.parametrizations.orthogonal(_identity(layer)))
 
 

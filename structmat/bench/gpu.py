@@ -1,8 +1,8 @@
 """Benchmark of the Triton kernels on a GPU: `python -m structmat.bench.gpu`.
 
 The kernels are first checked against the reference implementation. Then three quantities are
-measured: the speed of a rotation relative to copying memory, the time that it adds to the step of a
-frozen layer relative to LoRA, and the time of a step of a whole decoder block relative to LoRA.
+measured: the speed of a rotation relative to a memory copy; the time that the rotation adds to a
+frozen layer's step, relative to LoRA; and the step time of a whole decoder block, relative to LoRA.
 """
 
 from __future__ import annotations
@@ -34,8 +34,9 @@ from structmat.nn.ops import reference, tiled, triton
 
 FORMAT, VERSION = "structmat.bench.gpu", 1
 DTYPE = torch.bfloat16
-# The relative error allowed for a stage: for bfloat16 the spacing of adjacent numbers, as Triton's
-# interpreter rounds towards zero; for float32 the error of three TF32 products and of long sums.
+# The relative error allowed for a stage: for bfloat16 the spacing of adjacent numbers, because
+# Triton's interpreter rounds towards zero; for float32 the error of three TF32 products and long
+# sums.
 STEPS = {torch.bfloat16: 2.0**-7, torch.float32: 2.0**-18}
 
 
@@ -46,17 +47,17 @@ class Setting:
     Attributes
     ----------
     spec : str
-        The topology; the kernels use its stages unchanged, the layers may fuse them.
+        The topology; the kernels use its stages unchanged, but the layers may fuse them.
     shape : Shape
-        The shape of the decoder block; the single layer has the same width.
+        The shape of the decoder block, whose width is also that of the single layer.
     tokens, length : int
-        The number of tokens in a batch, and in each of its sequences.
+        The numbers of tokens in a batch and in each of its sequences.
     rank : int
         The rank of LoRA.
     rounds : int
-        The number of rounds of each measurement, of which the median is used.
+        The number of rounds of each measurement; the median over rounds is used.
     calls : int
-        The number of calls of a kernel in a round.
+        The number of kernel calls in a round.
     """
 
     spec: str = "mixed_radix(largest=64)"
@@ -110,16 +111,16 @@ def measure(setting: Setting, device: str) -> dict[str, Any]:
 
 
 def checked(net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE) -> dict[str, float]:
-    """Return the errors of the kernels, compared with the reference in double precision.
+    """Return the errors of the kernels compared with the reference in double precision.
 
-    Errors of the result and of the gradient for vectors are relative to the norm of each vector;
-    errors of gradients for blocks are relative to the product of the norms of all vectors and of
-    all gradients.
+    Errors in the result and in the gradient for vectors are relative to the norm of each vector;
+    errors in gradients for blocks are relative to the product of the norms of all vectors and all
+    gradients.
 
     Raises
     ------
     StructmatError
-        If an error exceeds the bound for a rounding after each stage.
+        If an error exceeds the bound that rounding after each stage explains.
     """
     blocks, x, grad = _drawn(net, device, tokens, dtype)
     steps = reference.Steps.of(schedule(net), torch.device(device))
@@ -144,7 +145,7 @@ def checked(net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE) 
         errors |= {f"{name}{' of the adjoint' * adjoint}": e for name, e in found.items()}
     bound = 2 * (net.depth + 1) * STEPS[dtype]
     for name, error in errors.items():
-        if not error <= bound:  # nor NaN
+        if not error <= bound:  # also catches NaN
             raise StructmatError(
                 f"the Triton kernels are inaccurate here: the error of {name} is {error:.2g}, above"
                 f" the bound {bound:.2g} for rounding; please report it, with the versions of torch"
@@ -174,7 +175,7 @@ def _drawn(
 
 
 def _kernel(net: Network, setting: Setting, device: str) -> dict[str, Any]:
-    """Return the bandwidths of a copy and of the rotation, with the default and best launch."""
+    """Return the bandwidths of a copy, and of the rotation with the default and the best launch."""
     blocks, x, grad = _drawn(net, device, setting.tokens)
     tables = triton.prepared(schedule(net), device)
     moved = 2 * x.numel() * x.element_size()
@@ -204,7 +205,7 @@ def _kernel(net: Network, setting: Setting, device: str) -> dict[str, Any]:
 
 
 def _configs(rule: triton.Config, device: str) -> list[triton.Config]:
-    """Return the default configuration and the others to try, as an autotuner would."""
+    """Return the default configuration and the alternatives that an autotuner would try."""
     if device == "cpu":
         return [rule]
     others = [
@@ -227,7 +228,7 @@ def _speed(took: float, copy: float, moved: int, config: triton.Config) -> dict[
 
 
 def _seconds(step: Callable[[], object], device: str, setting: Setting) -> float:
-    """Return the median over rounds of the time of a call, averaged over many calls, in seconds."""
+    """Return the median over rounds of the average time of a call, in seconds."""
     run = _many(step, device, setting.calls)
     found = []
     for _ in range(setting.rounds + 1):
@@ -244,7 +245,7 @@ def _many(step: Callable[[], object], device: str, calls: int) -> Callable[[], o
 
     On a GPU, it replays a recorded graph, so that the device is timed rather than Python.
     """
-    step()  # compiles
+    step()  # compiles the kernels
 
     def run() -> None:
         for _ in range(calls):
@@ -266,7 +267,7 @@ def _many(step: Callable[[], object], device: str, calls: int) -> Callable[[], o
 def _ratios(
     build: Callable[[], nn.Module], size: Sequence[int], setting: Setting, device: str
 ) -> dict[str, Any]:
-    """Return the step times of a module, frozen, with LoRA and rotated, and their ratios."""
+    """Return the step times of a module when frozen, with LoRA and rotated, and their ratios."""
 
     def bare() -> nn.Module:
         return frozen(build, device, DTYPE)

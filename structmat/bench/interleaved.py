@@ -1,4 +1,4 @@
-"""Interleaved timing of several steps, so that other load on the machine affects all equally."""
+"""Interleaved timing of several steps, so that other load on the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def interleaved(
 ) -> dict[Name, list[float]]:
     """Time every step once per round.
 
-    The first rounds are a warm-up and are discarded: caches are filled, and autotuning takes place.
+    The first rounds are discarded as a warm-up, during which caches fill and autotuning takes
+    place.
 
     Parameters
     ----------
@@ -32,8 +33,8 @@ def interleaved(
     rounds : int
         The minimum number of rounds after the warm-up.
     seconds : float
-        More rounds follow until the rounds after the warm-up have taken this long in total, or
-        there are a thousand.
+        The minimum total duration of the rounds after the warm-up, of which there are at most a
+        thousand.
     warmup : int
         The number of warm-up rounds.
     on_step : callable
@@ -68,7 +69,7 @@ def interleaved(
 
 
 def relative(seconds: Mapping[str, list[float]], reference: str = REFERENCE) -> dict[str, float]:
-    """Return the median over rounds of the ratio of each step's time to the reference's.
+    """Return, for each step, the median over rounds of the ratio of its time to the reference's.
 
     The result is empty if the reference was not timed.
 

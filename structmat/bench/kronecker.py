@@ -1,4 +1,4 @@
-"""A frozen layer behind a chain of lazylinop's Kronecker-sparse factors."""
+"""A chain of Kronecker-sparse factors from lazylinop, which precedes a frozen layer."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from structmat.errors import MissingExtraError
 
 
 class KroneckerChain(nn.Module):
-    """A product with trained Kronecker-sparse factors, by lazylinop's operator.
+    """A product with trained Kronecker-sparse factors, computed by lazylinop's operator.
 
     The factors have the shapes of `mixed_radix(width, radices)`: a factor of radix r at stride d is
-    I ⊗ (r×r blocks) ⊗ I_d. They are initialised to the identity and not kept orthogonal, as
+    I ⊗ (r×r blocks) ⊗ I_d. They are initialised to the identity and not kept orthogonal, since
     lazylinop has no orthogonal factors. Its default backend uses torch's own products and supports
     autograd.
 
@@ -27,7 +27,7 @@ class KroneckerChain(nn.Module):
     radices : sequence of int
         The radices of the factors, in the order of application; their product is the width.
     device, dtype
-        The device and dtype of the values.
+        The device and dtype of the factors' values.
 
     Raises
     ------
@@ -56,17 +56,18 @@ class KroneckerChain(nn.Module):
             one = torch.eye(radix, device=device, dtype=dtype)[None, :, :, None]
             values.append(one.repeat(width // (radix * stride), 1, 1, stride))
             stride *= radix
-        # lazylinop expects factors in the order in which a product is written: the last first.
+        # lazylinop expects factors in the order in which a product is written, the last to act
+        # first.
         self.values = nn.ParameterList(reversed(values))
         self._kept: tuple[tuple[int, ...], Any] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the product with each vector: x (tokens, width) → (tokens, width)."""
-        product: Tensor = self._operator() @ x.T  # its vectors are columns
+        product: Tensor = self._operator() @ x.T  # lazylinop's vectors are columns
         return product.T
 
     def _operator(self) -> Any:
-        """Return the operator, which copies the values and is recreated when they change."""
+        """Return the operator, which copies the values and so is recreated when they change."""
         values = list(self.values)
         if torch.is_grad_enabled():
             return _quietly(self._ksm, values)
@@ -86,7 +87,7 @@ def _operator_of() -> Any:
 
 
 def _quietly(function: Any, *arguments: Any) -> Any:
-    """Call a function of lazylinop without warnings, and restore the recursion limit it changes."""
+    """Call a lazylinop function without warnings, and restore the recursion limit afterwards."""
     limit = sys.getrecursionlimit()
     try:
         with warnings.catch_warnings(record=True):  # importing lazylinop overrides filters

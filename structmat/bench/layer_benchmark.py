@@ -1,4 +1,4 @@
-"""Benchmark of candidates on one frozen linear layer: forward pass, training step and memory."""
+"""Benchmark of candidates on a frozen linear layer: forward pass, training step and memory."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class Layer(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Activations (tokens, width), and the gradient (tokens, outputs) for the outputs."""
+    """Activations (tokens, width), and the gradient of the outputs, (tokens, outputs)."""
 
     inputs: Tensor
     gradient: Tensor
@@ -57,10 +57,10 @@ def measure(
 ) -> Benchmark:
     """Measure candidates on the same layer, with interleaved timing.
 
-    A forward pass runs without gradients. A training step is a forward pass, a backward pass down
-    to the layer's inputs, as for a layer inside a model, and an SGD update of the trained
+    A forward pass runs without gradients. A training step consists of a forward pass, a backward
+    pass down to the layer's inputs, as for a layer inside a model, and an SGD update of the trained
     parameters, whose gradients are then deleted. Every candidate is built from the same frozen
-    layer and gets the same batch; the first rounds are a warm-up and are discarded.
+    layer and gets the same batch; the first rounds are discarded as a warm-up.
 
     Parameters
     ----------
@@ -74,23 +74,23 @@ def measure(
     dtype : {"float32", "bfloat16"}
         The dtype of the layer and the batch.
     seconds : float
-        The duration of each run, which has at least three rounds.
+        The minimum duration of each run, which has at least three rounds.
     warmup : int
-        The number of warm-up rounds of each run.
+        The number of warm-up rounds in each run.
     command : str
-        The command that repeats the run, for the record.
+        The command that repeats the run, to be recorded.
     notes : sequence of str
         Further remarks on the results.
 
     Returns
     -------
     Benchmark
-        The row of a candidate that does not support the layer contains the reason.
+        The results. The row of a candidate that does not support the layer contains the reason.
 
     Raises
     ------
     StructmatError
-        For invalid sizes, or an unknown dtype.
+        If a size is invalid, or the dtype is unknown.
 
     Examples
     --------
@@ -107,7 +107,7 @@ def measure(
     'butterfly(width=12, block=4): width must be ...'
     """
     if dtype not in DTYPES:
-        raise StructmatError(f"dtype {abbreviated(dtype)}: it must be one of {', '.join(DTYPES)}")
+        raise StructmatError(f"dtype={abbreviated(dtype)}: it must be one of {', '.join(DTYPES)}")
     if not 0 <= seconds < math.inf:
         raise StructmatError(f"seconds={seconds}: it must be a finite number, at least 0")
     checked_integer(warmup, "warmup")
@@ -169,7 +169,7 @@ def _rows(
     batch = _batch(layer, tokens)
     forwards = {candidate: forward(module, batch) for candidate, module in modules.items()}
     steps = {candidate: training_step(module, batch) for candidate, module in modules.items()}
-    # Separately, since weights do not change between forward passes when a model is used.
+    # Timed separately, since weights do not change between forward passes in inference.
     used = interleaved(forwards, rounds=ROUNDS, seconds=seconds / 3, warmup=warmup)
     times = interleaved(steps, rounds=ROUNDS, seconds=2 * seconds / 3, warmup=warmup)
     trained = {candidate.name: times[candidate] for candidate in modules}

@@ -17,9 +17,9 @@ class Shape:
     Attributes
     ----------
     width, inner : int
-        The widths of the residual stream and of the feed-forward part.
+        The widths of the residual stream and the feed-forward part.
     heads, groups : int
-        The numbers of query heads, and of key and value heads.
+        The numbers of query heads and of key–value heads.
     """
 
     width: int = 4096
@@ -29,9 +29,9 @@ class Shape:
 
 
 class Block(nn.Module):
-    """A block of attention and a gated feed-forward part, with seven linear layers.
+    """A decoder block of attention and a gated feed-forward part, with seven linear layers.
 
-    Rotary embeddings are omitted, as their cost does not depend on the adapter.
+    Rotary embeddings are omitted, because their cost does not depend on the adapter.
 
     Examples
     --------

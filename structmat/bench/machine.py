@@ -1,4 +1,4 @@
-"""The circumstances of a run: the machine, its accelerator, and the versions of libraries."""
+"""The circumstances of a run: the machine, its accelerator, and library versions."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from structmat.errors import require
 
 
 def device() -> str:
-    """Return the type of the device to train on: an accelerator if there is one, else "cpu"."""
+    """Return the type of the device on which to train: an accelerator if present, else "cpu"."""
     torch = require("torch", "finetune")
     if torch.backends.mps.is_available():
         return "mps"
@@ -29,7 +29,7 @@ def synchronize(place: str) -> None:
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Return the versions of structmat and of those of the given libraries that are installed.
+    """Return the versions of structmat and of the given libraries, as far as they are installed.
 
     Examples
     --------
@@ -63,7 +63,7 @@ def machine(libraries: Iterable[str]) -> dict[str, Any]:
 
 
 def torch_machine() -> dict[str, Any]:
-    """Return the same with the device that torch uses, and its number of threads."""
+    """Return the description of `machine`, with torch's device and number of threads."""
     torch = require("torch", "finetune")
     place = device()
     name = torch.cuda.get_device_name() if place == "cuda" else place

@@ -1,4 +1,4 @@
-"""The results of a run, as an immutable value that prints as a table and converts to JSON."""
+"""The results of a run: an immutable value that prints as a table and converts to JSON."""
 
 from __future__ import annotations
 
@@ -51,14 +51,14 @@ class Spread:
 
 @dataclass(frozen=True)
 class Row:
-    """The results of one candidate in one setting, or the reason why it was not measured.
+    """The results of one candidate in one setting, or the reason why there are none.
 
     Attributes
     ----------
     subject : str
         The adapted layer as "width→outputs", or the name of the model.
     tokens : int
-        The number of tokens in the batch.
+        The number of tokens in a batch.
     name, label : str
         The name of the candidate, and its label in tables.
     parameters : int
@@ -66,9 +66,9 @@ class Row:
     forward, step : Spread
         Times in seconds.
     to_frozen, to_lora : float
-        The median over rounds of the ratio of the step's time to the reference's.
+        The median over rounds of the ratio of the step time to the reference's.
     memory : int
-        The peak memory of a step in bytes, above that before the step.
+        The peak memory of a step in bytes, beyond the memory in use before it.
     refused : str
         The reason why there are no results.
     """
@@ -125,7 +125,7 @@ class Benchmark:
         }
 
     def bars(self) -> dict[str, float]:
-        """Return the ratios of step times by label: to LoRA if measured, else to the frozen layer.
+        """Return, by label, the ratio of each step time to the reference: LoRA or the frozen layer.
 
         If there are several settings, labels include the setting.
         """
@@ -141,7 +141,7 @@ class Benchmark:
 
     @property
     def reference(self) -> str:
-        """The reference of the ratios, "LoRA", or "frozen" if LoRA was not measured."""
+        """The reference of the ratios: "LoRA", or "frozen" if LoRA was not measured."""
         return "LoRA" if any(row.to_lora is not None for row in self.rows) else "frozen"
 
     def __str__(self) -> str:

@@ -15,12 +15,12 @@ import torch
 
 
 def peak(step: Callable[[], object], place: str = "cpu") -> int | None:
-    """Return the peak memory of a step in bytes, above the memory in use before it.
+    """Return the peak memory of a step in bytes, beyond the memory in use before it.
 
-    On CUDA, it is the count of torch's allocator. On a CPU, it is the maximum of the running sum of
-    torch's allocations and deallocations as seen by the profiler, which excludes the scratch space
-    of underlying libraries, and does not depend on the history of the process. It is None on other
-    devices.
+    On CUDA, torch's allocator counts it. On a CPU, it is the maximum of the running sum of torch's
+    allocations and deallocations as seen by the profiler, which excludes the scratch space of
+    underlying libraries and does not depend on the history of the process. On other devices, the
+    result is None.
 
     Examples
     --------
@@ -44,7 +44,7 @@ def peak(step: Callable[[], object], place: str = "cpu") -> int | None:
 
 
 def _changes(profile: torch.profiler.profile) -> list[int]:
-    """Return the sizes of allocations and, negative, of deallocations, in order of time."""
+    """Return the sizes of allocations, and the negated sizes of deallocations, in order of time."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "trace.json"
         profile.export_chrome_trace(str(path))

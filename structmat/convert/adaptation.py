@@ -38,22 +38,22 @@ BY_AXES = {2: LINEAR, 3: CONVOLUTION, 4: CONVOLUTION, 5: CONVOLUTION}
 
 @dataclass(frozen=True)
 class LayerRotation:
-    """The rotation of the weight of one layer: s ⊙ W·Rᵀ for inputs, s ⊙ R·W for outputs.
+    """The rotation of one layer's weight: s ⊙ W·Rᵀ for inputs, s ⊙ R·W for outputs.
 
     Attributes
     ----------
     network : Network
         A straight network.
     blocks : function that returns the blocks
-        They are computed on demand, because the blocks of one layer may be large.
+        Blocks are computed on demand, because those of a single layer may be large.
     side : {"inputs", "outputs"}
     scale : (outputs,) tensor, optional
     bias : (outputs,) tensor, optional
         The layer's own bias, if it was trained.
     kind : str, optional
-        The kind of layer, by the name of its layout; None if the file does not specify it.
+        The name of the layer's layout; None if the file does not specify it.
     weight : tuple of int, optional
-        The shape of the layer's weight; None if the file does not specify it.
+        The shape of the layer's weight; None if the file does not specify the shape.
     dtype : torch dtype
         The dtype of the tensors in the file, at least float32.
     parametrization : str
@@ -61,12 +61,12 @@ class LayerRotation:
     layer : nn.Module, optional
         The layer itself, if available.
     field : {"receptive", "channels"}
-        What is rotated in a convolution whose kind the file does not specify.
+        What is rotated in a convolution whose layout the file does not specify.
     base : tensor, optional
-        The layer's unrotated weight, if the file has one that replaces the pretrained model's,
-        as PEFT's files do for an embedding with added rows.
+        The layer's unrotated weight, if the file contains one to replace the pretrained weight, as
+        PEFT's files do for an embedding with added rows.
     series : (n, r, r) tensor, optional
-        The Q of blocks I + 2Q + 2Q² + 2Q³ + Q⁴, if all blocks have this form.
+        The matrices Q, if all blocks have the form I + 2Q + 2Q² + 2Q³ + Q⁴.
     """
 
     network: Network
@@ -85,19 +85,19 @@ class LayerRotation:
 
     @property
     def is_scaled(self) -> bool:
-        """Whether outputs are scaled by anything but 1."""
+        """Whether any output is scaled by a factor other than 1."""
         return self.scale is not None and not bool((self.scale == 1).all())
 
     @property
     def groups(self) -> int:
-        """The number of groups of channels of the layer, each with its own rotation."""
+        """The number of channel groups of the layer, each of which has its own rotation."""
         return 1 if self.kind is None or self.weight is None else _copies(self)
 
 
 def layout(rotation: LayerRotation) -> tuple[type[Layout], Layer]:
-    """Return the kind of a layer, and the layer or a stand-in with its sizes.
+    """Return the layout of a layer, and the layer or a stand-in with its sizes.
 
-    A layout needs only these sizes.
+    A layout needs nothing but these sizes.
     """
     assert rotation.kind is not None
     kind = layout_named(rotation.kind)
@@ -143,15 +143,15 @@ class Adaptation:
     other_tensors : dict of name → Tensor
         Other trained tensors, by their names in the model.
     trained : list of str
-        The modules to which these belong, if these were fully trained.
+        The fully trained modules to which some of these tensors belong.
     statistics : list of str
-        The modules to whose running statistics these belong.
+        The modules whose running statistics are among these tensors.
     notes : list of str
-        Notes of the reader of the file.
+        Notes made while reading the files.
     names : dict of layer name → list of str
-        All names of layers that have several, if the file specifies them.
+        All names of each layer that has several, if the file specifies them.
     is_flat : bool
-        Whether names have underscores instead of dots, as those of LyCORIS do.
+        Whether names contain underscores instead of dots, as in LyCORIS.
     pretrained, task : str, optional
         The pretrained model and the task, as specified in the file.
     """
@@ -168,12 +168,12 @@ class Adaptation:
     task: str | None = None
 
     def refuse_other_tensors(self, target: str) -> None:
-        """Raise an error for tensors other than rotations, which some formats cannot store.
+        """Raise an error if there are tensors other than rotations, which the target cannot store.
 
         Raises
         ------
         FileError
-            If there are any.
+            If there are such tensors.
         """
         if self.other_tensors:
             name = next(iter(self.other_tensors))
@@ -186,7 +186,7 @@ class Adaptation:
 def known(
     name: str, rotation: LayerRotation, shape: Shape | None, kind: str | None
 ) -> LayerRotation:
-    """Complete a rotation by the shape and kind of its layer, from the file or the model.
+    """Complete a rotation with the shape and layout of its layer, from the file or the model.
 
     Raises
     ------
@@ -224,9 +224,9 @@ def known(
 
 
 def _agreed(name: str, rotation: LayerRotation, weight: Shape, kind: str | None) -> str:
-    """Return the kind of layer that the file, the model and the shape agree on."""
+    """Return the name of the layout on which the file, the model and the shape agree."""
     if kind == QUANTISED:
-        raise FileError(f"{name}: a quantised weight; give the model before quantisation")
+        raise FileError(f"{name}: the weight is quantised; give the model before quantisation")
     agreed = rotation.kind or kind or BY_AXES.get(len(weight))
     if rotation.kind is None:
         agreed = _in_field(agreed, rotation.field)
@@ -243,12 +243,12 @@ def _agreed(name: str, rotation: LayerRotation, weight: Shape, kind: str | None)
 
 
 def _in_field(name: str | None, field: str) -> str | None:
-    """Return the layout of the same layers that rotates this field of a convolution."""
+    """Return the layout of the same layers that rotates the given field of a convolution."""
     return ChannelsLayout.__name__ if (name, field) == (CONVOLUTION, "channels") else name
 
 
 def rotated(net: Network, blocks: Blocks, columns: Tensor) -> Tensor:
-    """Return R X for X (width, k), for a straight network.
+    """Return R X for columns X (width, k) and a straight network.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""The function `convert`, from any detected format to a given one."""
+"""The function `convert`, which converts any detected format to a given one."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ _ROTATIONS: dict[str, Callable[..., tuple[dict[str, float], list[str]]]] = {
     "lycoris": lycoris.write,
     "gsoft": gsoft.write,
 }
-_SINGLE = ("lycoris", "gsoft")  # formats of one file
+_SINGLE = ("lycoris", "gsoft")  # formats that consist of one file
 
 
 @dataclass(frozen=True)
 class Conversion:
-    """The result of a conversion, with its errors.
+    """The result of a conversion, with the errors that it introduced.
 
     Attributes
     ----------
@@ -62,9 +62,9 @@ class Conversion:
     to : str
         One of `TARGETS`.
     layers : dict of layer name → dict
-        "network" as text, "side", and the loss of the target: for rotations "error", the largest
-        error of an entry of a block; for LoRA "of_change" and "of_weight", the Frobenius norm of
-        the error relative to those of W' − W and of W.
+        The "network" as text, the "side", and the conversion error: for rotations "error", the
+        largest error of a block entry; for LoRA "of_change" and "of_weight", the Frobenius norm of
+        the error relative to W' − W and to W.
     notes : list of str
     """
 
@@ -121,31 +121,32 @@ def convert(
     ----------
     source : path
         A directory written by structmat, or by PEFT with structmat's method, BOFT, OFT or HRA; or a
-        safetensors file of LyCORIS (BOFT, diag-OFT) or GSOFT. The format is detected.
+        safetensors file from LyCORIS (BOFT, diag-OFT) or GSOFT. The format is detected.
     target : path
-        A directory, or a safetensors file for LyCORIS, GSOFT and LoRA with a prefix. It must not
+        A directory or, for LyCORIS, GSOFT and LoRA with a prefix, a safetensors file. It must not
         exist yet, and is written completely or not at all.
     to : str
         "structmat", "peft", "peft-boft", "peft-oft", "lycoris", "gsoft", "lora" or "merged".
     model : path or nn.Module, optional
-        The pretrained model: a directory of safetensors, or one file. LoRA and merging need its
-        weights (merging needs them as files); other formats need the shapes if the source does not
-        specify them.
+        The pretrained model: a directory of safetensors files, or a single file. LoRA and merging
+        need its weights (merging needs them as files); other formats need its shapes if the source
+        does not specify them.
     rank : int, optional
         The rank of LoRA.
     prefix : str, optional
-        For LoRA: write one file, in which names of layers begin with this, instead of PEFT's files.
-        Diffusers expects "unet" or "transformer", and ComfyUI also accepts "diffusion_model".
+        For LoRA: write a single file, in which layer names begin with this prefix, instead of
+        PEFT's files. Diffusers expects "unet" or "transformer", and ComfyUI also accepts
+        "diffusion_model".
     nearest : bool
-        Whether to replace blocks that are not orthogonal, such as truncated Neumann series, by the
-        nearest rotations.
+        Whether to replace blocks that are not orthogonal, such as truncated Neumann series, with
+        the nearest rotations.
     progress : bool
         Whether to show a progress bar over the layers, for LoRA and merging.
 
     Returns
     -------
     Conversion
-        The detected format and the errors; `print` shows a summary.
+        The detected format and the conversion errors; `print` shows a summary.
 
     Raises
     ------
@@ -153,7 +154,7 @@ def convert(
         If the source cannot be read, does not fit the model, or contains something that the target
         cannot represent; or if the target exists.
     StructmatError
-        For an unknown target, or a rank that is missing or superfluous.
+        If the target format is unknown, or the rank is missing or superfluous.
     MissingExtraError
         Without safetensors (extra `adapters`).
 
@@ -212,7 +213,7 @@ def _write(
     nearest: bool,
     progress: bool,
 ) -> list[str]:
-    """Write the target, record the errors in the rows, and return notes."""
+    """Write the target, record the conversion errors in the rows, and return notes."""
     found, weights, names = opened.adaptation, opened.weights, opened.names
     rotations: dict[str, LayerRotation] = dict(found.rotations)
     if to not in ("structmat", "peft", "merged") and weights is not None and names is not None:
@@ -260,11 +261,13 @@ def _each(
 def _check(
     to: str, target: Path, model: Pretrained | None, rank: int | None, prefix: str | None
 ) -> None:
-    """Check the combination of options before any work."""
+    """Check the combination of options before any work starts."""
     if to not in TARGETS:
         raise StructmatError(f"to={abbreviated(to)}: no such format{suggest(str(to), TARGETS)}")
     if (to == "lora") != (rank is not None):
-        raise StructmatError("lora needs a rank, and no other format has one: --to lora --rank 16")
+        raise StructmatError(
+            "lora needs a rank, and no other format takes one: --to lora --rank 16"
+        )
     if rank is not None:
         checked_integer(rank, "rank", 1)
     if to in ("lora", "merged") and model is None:
@@ -297,7 +300,7 @@ def _check(
 def _new(
     target: Path, to: str, model: Pretrained | None, prefix: str | None
 ) -> AbstractContextManager[Path]:
-    """Return a context manager for the path to write to: a temporary directory, or the file."""
+    """Return a context manager for the path to write: a temporary directory or the file."""
     single = _is_file(to, model, prefix)
     return nullcontext(target) if single else new_directory(target, replace=False)
 

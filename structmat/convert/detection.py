@@ -1,4 +1,4 @@
-"""Detection of the format of files, and matching with the pretrained model."""
+"""Detection of the format of files, and matching of their layers with the pretrained model."""
 
 from __future__ import annotations
 
@@ -35,14 +35,14 @@ _PEFT: dict[str, Read] = {
     "HRA": peft_hra.read,
     "STRUCTMAT": peft_structmat.read,
 }
-# Tensors that PEFT saves in addition to those of its methods, for grown vocabularies and biases.
+# Tensors that PEFT saves in addition to adapters, for extended vocabularies and biases.
 _OF_MODELS = ("embed_tokens.weight", "lm_head.weight", ".bias")
 _FILES: dict[str, Read] = {lycoris.BLOCKS: lycoris.read, gsoft.LEFT: gsoft.read}
 
 
 @dataclass(frozen=True)
 class Opened:
-    """An adapter that was read, with the pretrained model if given."""
+    """An adapter that has been read, with the pretrained model if one was given."""
 
     adaptation: Adaptation
     weights: Weights | None
@@ -60,8 +60,8 @@ def opened(
     Raises
     ------
     FileError
-        If it cannot be read, or does not fit the model; or if neither the files nor a model
-        specify required shapes or names of layers.
+        If the adapter cannot be read or does not fit the model, or neither the files nor a model
+        specify required shapes or layer names.
     """
     weights = None
     if model is not None:
@@ -72,7 +72,7 @@ def opened(
         return Opened(found, None, None)
     if names is None and found.is_flat:
         raise FileError(
-            f"{source}: names of layers have underscores instead of dots; give the pretrained model"
+            f"{source}: layer names have underscores instead of dots; give the pretrained model"
             " (model=, --model) to resolve them"
         )
     if not found.pretrained and model is not None and not isinstance(model, nn.Module):
@@ -116,7 +116,7 @@ def _check_whole(
     Raises
     ------
     FileError
-        For such a tensor, for example one of another method.
+        If there is such a tensor, for example one from another method.
     """
     modules = tuple(f"{name}." for name in (*found.trained, *found.statistics) if name)
     for key in found.other_tensors:
@@ -126,8 +126,8 @@ def _check_whole(
             if not key.endswith(_OF_MODELS):
                 raise FileError(
                     f"{source}: {key} does not belong to the rotations, and may belong to another"
-                    " method; give the pretrained model (model=, --model) to check whether it is"
-                    " one of its tensors"
+                    " method; give the pretrained model (model=, --model) to check whether the"
+                    " tensor is one of the model's"
                 )
         elif names.key(key) not in weights.keys:
             raise FileError(
@@ -142,7 +142,7 @@ def _other(name: str, base: Tensor, key: str, weights: Weights) -> Tensor | None
     Raises
     ------
     FileError
-        If their shapes differ in more than the number of rows.
+        If the shapes differ in more than the number of rows.
     """
     shape = weights.shape(key)
     if tuple(base.shape[1:]) != shape[1:]:
@@ -160,7 +160,7 @@ def is_adapter(source: Path) -> bool:
     if source.is_dir():
         return any((source / name).exists() for name in (SETTINGS, peft_files.CONFIG))
     if source.suffix != ".safetensors" or not source.exists():
-        return True  # opening it reports the error
+        return True  # opening the file reports the error
     keys = FileWeights(source).homes
     return any(key.endswith(ending) for key in keys for ending in _FILES)
 

@@ -1,6 +1,6 @@
-"""Copying of the other files of a model's directory next to its new weights.
+"""Copying of the other files in a model's directory, to accompany its new weights.
 
-Files with the old weights in other formats are not copied, but listed.
+Files that contain the old weights in other formats are listed instead of copied.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from structmat._util.files import read_json
 from structmat.adapters.checkpoint import PEFT_SETTINGS, SETTINGS, TENSORS
 from structmat.convert.tensor_files import FileWeights, keys_of
 
-# Weights in the formats of other libraries and programs.
+# Suffixes of weights in the formats of other libraries and programs.
 _SUFFIXES = (
     *(".h5", ".msgpack", ".onnx", ".onnx_data", ".gguf", ".ggml", ".tflite", ".ot", ".mlmodel"),
     *(".mlpackage", ".ckpt", ".pdparams", ".engine", ".nemo"),
 )
-# Pickles of weights and of training state, by their usual names; tokenizers and processors may have
-# files with the same suffixes.
+# Usual names of pickled weights and training states; tokenizers and processors may have files with
+# the same suffixes.
 _PICKLES = re.compile(
     r"(pytorch_model|model|diffusion_pytorch_model|adapter_model|consolidated|openvino_|tf_model"
     r"|flax_model|optimizer|scheduler|scaler|rng_state|training_args|weights|ggml)"
     r".*\.(bin|pt|pth|npz|xml|pkl)(\.index\.json)?"
 )
-# The same weights in parts, in another dtype, or under the names of the original release.
+# The same weights split into parts, in another dtype, or under the original release's names.
 _TENSORS = re.compile(
     r"(model|pytorch_model|diffusion_pytorch_model|consolidated|adapter_model).*\.safetensors"
 )
@@ -40,10 +40,10 @@ _NAMED = 8  # maximum number of files listed in a note
 
 
 def copy_other_files(weights: FileWeights, target: Path, *, leave: Path) -> list[str]:
-    """Copy a model's directory without its old weights; return notes.
+    """Copy a model's directory except for its old weights; return notes.
 
-    Symbolic links are followed, except those that form a cycle. The directories of the modules
-    that sentence-transformers runs after the model are copied with their weights.
+    Symbolic links are followed, except those that form a cycle. The directories of modules that
+    sentence-transformers runs after the model are copied with their weights.
 
     Parameters
     ----------
@@ -67,12 +67,12 @@ class _Copier:
         self._keys = frozenset(weights.homes)
         self._skipped = {os.path.realpath(target), os.path.realpath(leave)}
         self._modules = set(_modules(weights.source))
-        self._around: list[str] = []  # real paths of the open directories, to detect cyclic links
+        self._around: list[str] = []  # real paths of enclosing directories, to detect cyclic links
         self._stale: list[str] = []
         self._odd: list[str] = []
 
     def folder(self, source: Path, target: Path, *, kept: bool) -> None:
-        """Copy a directory, completely if `kept`."""
+        """Copy a directory; if `kept`, including weights."""
         self._around.append(os.path.realpath(source))
         for path in sorted(source.iterdir()):
             name = path.relative_to(self._root).as_posix()
@@ -117,19 +117,19 @@ class _Copier:
         found = []
         if self._stale:
             found.append(
-                "not copied, as they contain the old weights, training state or an adapter:"
+                "not copied, because they contain the old weights, training state or an adapter:"
                 f" {_listed(self._stale)}"
             )
         if self._odd:
             found.append(
-                "not copied, as they are dangling or cyclic links, or not regular files:"
+                "not copied, because they are dangling or cyclic links, or not regular files:"
                 f" {_listed(self._odd)}"
             )
         return found
 
 
 def _modules(folder: Path) -> Iterator[str]:
-    """Yield the subdirectories of the modules of sentence-transformers."""
+    """Yield the subdirectories of modules from sentence-transformers."""
     listed = read_json(folder / "modules.json")
     for module in listed if isinstance(listed, list) else []:
         name = module.get("path") if isinstance(module, dict) else None

@@ -1,9 +1,9 @@
 """The GSOFT format: y = s ⊙ W (P⁻¹ L P R x), with blocks (I+S)(I−S)⁻¹ and S = ½(X − Xᵀ).
 
-Blocks of R act on adjacent wires, those of L on wires d/b apart. The tensors are
-`<layer>.gs_ort.gsoft_R` and `gsoft_L` (d/b, b, b), and `<layer>.gsoft_s` (out,). The file does not
-specify whether inputs or outputs are rotated, or whether blocks are exponentials: as in the paper,
-rotated inputs and Cayley transforms are assumed.
+The blocks of R act on adjacent wires, those of L on wires d/b apart. The tensors are
+`<layer>.gs_ort.gsoft_R` and `gsoft_L` (d/b, b, b), and `<layer>.gsoft_s` (out,). The file specifies
+neither which side is rotated nor whether blocks are exponentials: as in the paper, rotated inputs
+and Cayley transforms are assumed.
 """
 
 from __future__ import annotations
@@ -52,12 +52,12 @@ def read(path: Path, _: Weights | None = None) -> Adaptation:
             weight=None if scale is None else (len(scale), count * size),
             dtype=at_least_float32(left.dtype),
         )
-    notes = ["read as Cayley transforms of inputs, as the file does not specify them"]
+    notes = ["read as Cayley transforms that rotate inputs, since the file specifies neither"]
     return Adaptation("GSOFT", rotations, tensors, notes=notes)
 
 
 class _Made:
-    """The blocks of Gᵀ, with the transpose of L first, as the weight is W·G with G = P⁻¹ L P R."""
+    """The blocks of Gᵀ, the transpose of L first; the weight is W·G with G = P⁻¹ L P R."""
 
     def __init__(self, left: Tensor, right: Tensor) -> None:
         self._left, self._right = left, right
@@ -68,7 +68,7 @@ class _Made:
 
 
 def network(width: int, size: int) -> Network:
-    """Return the network of GSOFT, whose first stage corresponds to L.
+    """Return the GSOFT network, whose first stage corresponds to L.
 
     Examples
     --------

@@ -1,7 +1,7 @@
-"""Inverse Cayley transforms and logarithms of orthogonal blocks, with their errors.
+"""Inverse Cayley transforms and logarithms of orthogonal blocks, with rounding errors.
 
-Libraries differ in factors and signs, but all have a skew-symmetric matrix Q for each block. Here
-R = (I+Q)(I−Q)⁻¹ or exp(Q), as in `structmat.linalg.blocks`.
+Libraries differ in factors and signs, but all define each block R by a skew-symmetric matrix Q.
+Here, R = (I+Q)(I−Q)⁻¹ or R = exp(Q), as in `structmat.linalg.blocks`.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from torch import Tensor
 
 from structmat.errors import BlockError
 
-_ROUNDING = 1e-6  # maximum deviation from orthogonality of blocks computed in float32
-_HUGE = 1e6  # tan(θ/2) of an angle that equals π to all digits of float32
+_ROUNDING = 1e-6  # largest deviation from orthogonality that float32 rounding explains
+_HUGE = 1e6  # tan(θ/2) for an angle that equals π to all digits of float32
 _FAR = 1e-4  # error of a block above which its rounded parameters are invalid
 
 
@@ -38,12 +38,12 @@ def skew(x: Tensor) -> Tensor:
 
 
 def from_upper(generators: Tensor) -> Tensor:
-    """Return the skew-symmetric (n, r, r) matrices with these upper triangles.
+    """Return the skew-symmetric (n, r, r) matrices with the given upper triangles.
 
     Raises
     ------
     BlockError
-        If their number is not r(r−1)/2 for any r.
+        If the number of entries is not r(r−1)/2 for any r.
     """
     pairs = generators.shape[-1]
     radix = (1 + round((1 + 8 * pairs) ** 0.5)) // 2
@@ -75,22 +75,22 @@ class Coordinates(NamedTuple):
 
 
 def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) -> Coordinates:
-    """Return Q such that these blocks are its Cayley transforms, rounded to a dtype.
+    """Return matrices Q, rounded to a dtype, whose Cayley transforms are the given blocks.
 
     Parameters
     ----------
     blocks : (n, r, r) float64
     dtype : torch dtype
-        The dtype in which Q is stored and blocks are computed; the error includes this rounding.
+        The dtype in which Q is stored and blocks are computed; the error includes the rounding.
     nearest : bool
-        Whether to replace a block that is not orthogonal by the nearest rotation.
+        Whether to replace a block that is not orthogonal with the nearest rotation.
 
     Raises
     ------
     BlockError
-        For a block that is not orthogonal, unless `nearest`, and for a reflection.
+        If a block is a reflection, or is not orthogonal and `nearest` is false.
     MinusOneError
-        For a block with the eigenvalue −1.
+        If a block has the eigenvalue −1.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def coordinates(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) ->
 
 
 def logarithms(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) -> Coordinates:
-    """Return Q such that these blocks are exp(Q), as `coordinates` does, for any rotation.
+    """Return matrices Q for which the blocks are exp(Q), for any rotations; see `coordinates`.
 
     Examples
     --------
@@ -130,7 +130,7 @@ def logarithms(blocks: Tensor, dtype: torch.dtype, *, nearest: bool = False) -> 
 
 
 def _logarithm(rotation: np.ndarray) -> np.ndarray:
-    """Return a real logarithm, from the plane rotations of the real Schur form."""
+    """Return a real logarithm, computed from the plane rotations of the real Schur form."""
     t, z = scipy.linalg.schur(rotation, output="real")
     size = len(t)
     q = np.zeros((size, size))
@@ -152,12 +152,12 @@ def _logarithm(rotation: np.ndarray) -> np.ndarray:
 
 
 def orthogonal(blocks: Tensor, *, nearest: bool = False) -> Tensor:
-    """Return the blocks if they are rotations, or the nearest rotations if `nearest`.
+    """Return the blocks, which must be rotations, or with `nearest` the nearest rotations.
 
     Raises
     ------
     BlockError
-        For blocks that are not rotations.
+        If blocks are not rotations, or have no nearest rotation.
     """
     if not bool(torch.isfinite(blocks).all()):
         raise BlockError("a block contains NaN or infinity: the adapter diverged in training")

@@ -1,4 +1,4 @@
-"""The mapping of an adapter's layer names to those in the files of the pretrained model."""
+"""The mapping from an adapter's layer names to those in the pretrained model's files."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from structmat.errors import FileError
 
 
 class Names:
-    """The mapping of an adapter's layer names to a model's, by a common change of prefix.
+    """The mapping from an adapter's layer names to a model's, by a common change of prefix.
 
     The same layer is called `layer.0` in a base model and `bert.layer.0` in a model with a head. If
-    the layers of a model class were renamed later, as in vision–language models, older adapters use
-    the names in its files.
+    a model class later renamed its layers, as vision–language models did, older adapters use the
+    names in the model's files.
 
     Parameters
     ----------
     weights : Weights
-    layers : names of layers
+    layers : iterable of layer names
     is_flat : bool
-        Whether they have underscores instead of dots, after an arbitrary prefix.
+        Whether layer names have underscores instead of dots, after an arbitrary prefix.
 
     Attributes
     ----------
-    of : dict of name of a layer → its name in the weights
+    of : dict of layer name → its name in the weights
     is_renamed : bool
         Whether names differ in more than a prefix.
 
@@ -99,11 +99,11 @@ class Names:
         self.of = {name: flat[name[len(fits[0]) :]][0] for name in layers}
 
     def key(self, name: str) -> str:
-        """Return the name in the weights of any other tensor of the adapter's model."""
+        """Return the name that any other tensor of the adapter's model has in the weights."""
         return _moved(self._weights.renamed(name) if self.is_renamed else name, self.rule)
 
     def module(self, name: str) -> str:
-        """Return the name in the weights of any module of the adapter's model."""
+        """Return the name that any module of the adapter's model has in the weights."""
         return _moved(self._newer(name) if self.is_renamed else name, self.rule)
 
 

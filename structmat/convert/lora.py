@@ -1,7 +1,8 @@
-"""Conversion to LoRA of a given rank: the best low-rank approximation of the change.
+"""Conversion to LoRA of a given rank, by the best low-rank approximation of the change.
 
-W' − W ≈ B·A is computed by the singular value decomposition, which is optimal for this rank (Eckart
-and Young). The change has low rank only if few wires are rotated, so the error is reported.
+W' − W ≈ B·A is computed by truncating the singular value decomposition, which is optimal for the
+rank (Eckart and Young). The change has low rank only if few wires are rotated, so the error is
+reported.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from structmat.errors import FileError
 
 
 class Truncated(NamedTuple):
-    """B (out, r), A (r, in), and the error ‖C − B·A‖ over ‖C‖ of a matrix C."""
+    """B (out, r), A (r, in), and the relative error ‖C − B·A‖ / ‖C‖ for a matrix C."""
 
     b: Tensor
     a: Tensor
@@ -39,7 +40,7 @@ class Truncated(NamedTuple):
 
 
 def truncate(change: Tensor, rank: int, dtype: torch.dtype = torch.float64) -> Truncated:
-    """Return the best approximation of rank r of a matrix (Frobenius), rounded to a dtype.
+    """Return the best rank-r approximation of a matrix (Frobenius norm), rounded to a dtype.
 
     The error includes the rounding.
 
@@ -72,22 +73,22 @@ def write(
     keys: Mapping[str, str],
     prefix: str | None,
 ) -> tuple[dict[str, tuple[float, float]], list[str]]:
-    """Write LoRA adapters; return errors relative to the change and to the weight, and notes.
+    """Write LoRA adapters; return the errors relative to the change and to the weight, and notes.
 
-    All have the same rank, padded with zeros for smaller matrices, because not every reader
-    supports different ranks.
+    All adapters have the same rank, with zero padding for smaller matrices, because not every
+    reader supports different ranks.
 
     Parameters
     ----------
     place : Path
         A directory for PEFT's files, or a file if there is a prefix.
     prefix : str, optional
-        The prefix of names of layers, such as "transformer" or "unet" in diffusers.
+        The prefix of layer names, such as "transformer" or "unet" in diffusers.
 
     Raises
     ------
     FileError
-        For a convolution with groups.
+        If a layer is a convolution with groups.
     """
     layers, errors = {}, {}
     fans = set()
@@ -132,7 +133,7 @@ def write(
 
 
 def _parts(rotation: LayerRotation, b: Tensor, a: Tensor) -> dict[str, Tensor]:
-    """Return B (out, rank) and A (rank, in) in PEFT's layout for the kind of layer."""
+    """Return B (out, rank) and A (rank, in) in PEFT's layout for this kind of layer."""
     assert rotation.weight is not None
     if rotation.kind == EMBEDDING:  # the outputs are the columns of its weight
         return {"lora_embedding_A": b.T, "lora_embedding_B": a.T}
@@ -150,7 +151,7 @@ def _write_file(
     *,
     transposed: bool,
 ) -> None:
-    """Write one file in the format of diffusers, without alphas, which then default to the rank."""
+    """Write one file in diffusers' format, without alphas, which then default to the rank."""
     adaptation.refuse_other_tensors("a single LoRA file")
     refuse_base(adaptation.rotations, "a single LoRA file")
     if transposed or any(rotation.bias is not None for rotation in adaptation.rotations.values()):

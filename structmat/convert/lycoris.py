@@ -1,9 +1,10 @@
-"""The LyCORIS formats BOFT and diag-OFT, which rotate outputs, with Q = X − Xᵀ (without ½).
+"""The LyCORIS formats BOFT and diag-OFT, which rotate outputs, with Q = X − Xᵀ (no factor ½).
 
-`<layer>.oft_blocks` contains X: (m, d/b, b, b) for BOFT, W' = B_m⋯B₁·W ⊙ rescale with blocks
-(I+Q)(I−Q)⁻¹; (d/b, b, b) for diag-OFT, whose blocks are applied transposed. `rescale` (out, 1, …)
-is optional; `alpha` is a bound on the norm of all of Q divided by the number of outputs, 0 for
-none. Layer names have underscores instead of dots, after a prefix such as `lycoris` or `lora_unet`.
+`<layer>.oft_blocks` contains X. Its shape is (m, d/b, b, b) for BOFT, where W' = B_m⋯B₁·W ⊙ rescale
+with blocks (I+Q)(I−Q)⁻¹, and (d/b, b, b) for diag-OFT, whose blocks are applied transposed.
+`rescale` (out, 1, …) is optional; `alpha` bounds the norm of all of Q, divided by the number of
+outputs, and 0 means no bound. Layer names have underscores instead of dots, after a prefix such as
+`lycoris` or `lora_unet`.
 """
 
 from __future__ import annotations
@@ -57,8 +58,8 @@ def read(path: Path, _: Weights | None = None) -> Adaptation:
         )
     if tensors:
         raise FileError(
-            f"{path}: {next(iter(tensors))} is not a rotation; files that mix several methods are"
-            " not supported"
+            f"{path}: {next(iter(tensors))} does not belong to a rotation; files that mix several"
+            " methods are not supported"
         )
     return Adaptation("LyCORIS", rotations, is_flat=True)
 
@@ -77,7 +78,7 @@ class _Made:
 
 
 def butterfly(width: int, size: int, depth: int) -> Network:
-    """Return the network of LyCORIS's BOFT, with its order of wires in a switch.
+    """Return the network of LyCORIS's BOFT, with LyCORIS's order of the wires in a switch.
 
     Examples
     --------
@@ -99,12 +100,12 @@ def write(
 ) -> tuple[dict[str, float], list[str]]:
     """Write rotations as a LyCORIS checkpoint; return the largest error by layer, and notes.
 
-    Each layer is written as diag-OFT if one stage of blocks is sufficient, otherwise as BOFT.
+    Each layer is written as diag-OFT if one stage of blocks suffices, otherwise as BOFT.
 
     Raises
     ------
     FileError
-        If inputs are rotated, or a network fits neither.
+        If inputs are rotated, or a network fits neither format.
     """
     adaptation.refuse_other_tensors("LyCORIS")
     refuse_base(rotations, "LyCORIS")
@@ -141,7 +142,7 @@ def write(
 
 
 def _network(name: str, rotation: LayerRotation) -> tuple[bool, Network]:
-    """Return whether diag-OFT suffices, and the smallest network of LyCORIS containing this one."""
+    """Return whether diag-OFT suffices, and the smallest LyCORIS network that contains this one."""
     rule = (
         "LyCORIS has one stage with at least as many blocks as a block has wires (diag-OFT), or all"
         " 1 + log₂(d/b) stages of a butterfly (BOFT)"

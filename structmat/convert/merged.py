@@ -1,4 +1,4 @@
-"""Writing of merged models: the pretrained model's files with rotated weights."""
+"""Writing of merged models: the pretrained model's files, but with rotated weights."""
 
 from __future__ import annotations
 
@@ -45,15 +45,15 @@ def write(
     Parameters
     ----------
     target : Path
-        The file or directory to write to.
+        The file or directory to write.
     called : Path
-        Its final path.
+        The final path of the target.
 
     Raises
     ------
     FileError
-        If the dtype of a weight is not floating, as for quantised ones, or a result is not finite;
-        or if a tensor of the adapter is not in the model.
+        If the dtype of a weight is not floating, as in quantised models, a result is not finite, or
+        a tensor of the adapter is not in the model.
     """
     notes: list[str] = []
     new: dict[str, Change] = {}
@@ -95,12 +95,12 @@ def write(
         notes += copy_other_files(weights, target, leave=called)
     notes += vocabulary.notes()
     if added:
-        notes.append(f"added, as they are not in the pretrained model: {', '.join(added)}")
+        notes.append(f"added, because the pretrained model lacks them: {', '.join(added)}")
     return notes
 
 
 def _places(name: str, adaptation: Adaptation, weights: FileWeights, names: Names) -> list[str]:
-    """Return the names of a layer under which the files of the model contain its weight."""
+    """Return the layer names under which the model's files contain the layer's weight."""
     others = map(names.module, adaptation.names.get(name, ()))
     present = weights.keys - weights.aliases.keys()
     found = [other for other in others if f"{other}.weight" in present]
@@ -110,7 +110,7 @@ def _places(name: str, adaptation: Adaptation, weights: FileWeights, names: Name
 def _each_use(
     ties: Untied, rotations: Mapping[str, LayerRotation], names: Names, vocabulary: Resized
 ) -> dict[str, Change]:
-    """Return the function that computes the tensor of each use of a tied weight."""
+    """Return, for each use of a tied weight, the function that computes its tensor."""
     bases = {f"{names.of[name]}.weight": rotation.base for name, rotation in rotations.items()}
     found: dict[str, Change] = {}
     for key, (source, layer) in ties.tensors.items():
@@ -138,7 +138,7 @@ def _written(
     *,
     progress: bool,
 ) -> tuple[int, int]:
-    """Write the weights; return their size in bytes, and the increase in the number of entries."""
+    """Write the weights; return their size in bytes, and the number of entries added."""
     size = more = 0
     with bar("merge", len(changes), unit="tensor", shown=progress) as steps:
         for path in weights.files:
@@ -179,7 +179,7 @@ def _taken(key: str, new: Tensor, vocabulary: Resized, notes: list[str], old: Te
             f"{key}: {new.dtype} in the adapter cannot replace {old.dtype} in the model; give the"
             " model that was trained"
         )
-    value = new.to(old.dtype, copy=True)  # a copy, as one tensor may be used several times
+    value = new.to(old.dtype, copy=True)  # a copy, because one tensor may be used several times
     if bool((torch.isfinite(new) & ~torch.isfinite(value)).any()):
         raise FileError(
             f"{key}: trained in {new.dtype}, its values overflow the model's {old.dtype}; give the"

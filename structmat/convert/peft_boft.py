@@ -28,12 +28,12 @@ _DEEPEST = 24
 
 
 def read(folder: Path, _: Weights | None = None) -> Adaptation:
-    """Read a BOFT checkpoint of PEFT.
+    """Read a BOFT checkpoint from PEFT.
 
-    The number of factors is that of the tensors: without its CUDA extension, PEFT creates one
-    factor, whatever the configuration says.
+    The tensors determine the number of factors: without its CUDA extension, PEFT creates one
+    factor, whatever the configuration specifies.
     """
-    files = peft_files.read(folder, ("boft_R", "boft_s", "boft_P"))  # P: of peft up to 0.12
+    files = peft_files.read(folder, ("boft_R", "boft_s", "boft_P"))  # P: written by peft up to 0.12
     notes = []
     said = files.config.get("boft_n_butterfly_factor")
     rotations = {}
@@ -42,7 +42,9 @@ def read(folder: Path, _: Weights | None = None) -> Adaptation:
             raise FileError(f"{name}: boft_R with four axes is missing")
         x = parts["boft_R"]
         if said is not None and said != len(x):
-            notes = [f"the configuration has {said} factors, but the tensors have {len(x)}"]
+            notes = [
+                f"the configuration specifies {said} factors, but the tensors contain {len(x)}"
+            ]
         width = x.shape[1] * x.shape[2]
         network = _network(width, x.shape[2], len(x))
         if network is None:
@@ -73,7 +75,7 @@ class _Made:
 def write(
     adaptation: Adaptation, rotations: Mapping[str, LayerRotation], folder: Path, *, nearest: bool
 ) -> tuple[dict[str, float], list[str]]:
-    """Write rotations as a BOFT checkpoint of PEFT; return the largest error by layer, and notes.
+    """Write rotations as a BOFT checkpoint for PEFT; return the largest error by layer, and notes.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def write(
 def _settings(
     rotations: Mapping[str, LayerRotation],
 ) -> Iterator[tuple[tuple[str, int, int], Build]]:
-    """Yield ("size" or "number" of blocks, its value, factors), with the network at a width."""
+    """Yield ("size" or "number" of blocks, its value, factors), with a function width → network."""
     for by, value, size in sizes(rotations):
         for depth in range(1, _DEEPEST):
             yield (by, value, depth), functools.partial(_sized, size, depth)
@@ -128,7 +130,7 @@ def _sized(size: Callable[[int], int], depth: int, width: int) -> Network | None
 
 
 def _network(width: int, size: int, depth: int) -> Network | None:
-    """Return the network of m factors at a width, or None if PEFT has none."""
+    """Return the network with m factors for a width, or None if PEFT has no such network."""
     if size < 2 or (depth > 1 and (size % 2 or width % (size << (depth - 1)))):
         return None
     made: Network = block_diagonal(width, block=size)

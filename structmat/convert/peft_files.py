@@ -1,4 +1,4 @@
-"""Reading and writing of `adapter_config.json` and `adapter_model.safetensors` of PEFT."""
+"""Reading and writing of PEFT's `adapter_config.json` and `adapter_model.safetensors`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from structmat.errors import FileError
 CONFIG, TENSORS = PEFT_SETTINGS, "adapter_model.safetensors"
 _PREFIX = "base_model.model."
 _BIAS, _WEIGHT = "base_layer.bias", "base_layer.weight"
-_EMBEDDINGS = ("embed_tokens", "lm_head")  # names by which PEFT recognises embeddings
+_EMBEDDINGS = ("embed_tokens", "lm_head")  # the names by which PEFT recognises embeddings
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class PeftFiles:
     ----------
     config : dict
     layers : dict of layer name → part → Tensor
-        Such as {"0.query": {"boft_R": …, "boft_s": …}}.
+        For example, {"0.query": {"boft_R": …, "boft_s": …}}.
     rest : dict of name → Tensor
         Other tensors, by their names in the model.
     """
@@ -43,7 +43,7 @@ class PeftFiles:
     def adaptation(
         self, source: str, rotations: Mapping[str, LayerRotation], notes: list[str]
     ) -> Adaptation:
-        """Return these rotations with their biases and base weights, and other trained tensors."""
+        """Return the given rotations with biases and base weights, and other trained tensors."""
         rotations = {
             name: replace(
                 rotation, bias=self.layers[name].get(_BIAS), base=self.layers[name].get(_WEIGHT)
@@ -71,14 +71,14 @@ class PeftFiles:
 
 
 def read(folder: Path, parts: Sequence[str], *, named: str | None = None) -> PeftFiles:
-    """Read both files, and group the tensors whose names end in one of the parts by layer.
+    """Read both files, and group by layer the tensors whose names end in one of the parts.
 
     Parts are regular expressions; `named` describes them in error messages.
 
     Raises
     ------
     FileError
-        If a file is missing or truncated, or there is no such tensor.
+        If a file is missing or truncated, or no tensor's name ends in one of the parts.
     """
     config = read_json(folder / CONFIG)
     if not (folder / TENSORS).exists() and (folder / "adapter_model.bin").exists():
@@ -110,8 +110,8 @@ def read(folder: Path, parts: Sequence[str], *, named: str | None = None) -> Pef
 def _once(rest: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Return tensors by their names in the model, without PEFT's duplicates.
 
-    `save_embedding_layers=True` saves an embedding of `modules_to_save` three times: under its own
-    name, under the wrapper's, and with its original values.
+    `save_embedding_layers=True` saves an embedding in `modules_to_save` three times: under its own
+    name, under the wrapper's name, and with its original values.
     """
     found = {}
     for key, value in rest.items():

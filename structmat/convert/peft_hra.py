@@ -1,8 +1,8 @@
 """The format of PEFT's HRA: W' = W·H₁⋯H_r with reflections H = I − 2uuᵀ for columns u of `hra_u`.
 
-R = H_r⋯H₁ is orthogonal, but not a network of small switches, as each reflection joins all wires.
-It is therefore represented by one switch of full width. H₁⋯H_r − I has rank r, so LoRA of rank r
-represents it exactly.
+R = H_r⋯H₁ is orthogonal, but not a network of small switches, because each reflection joins all
+wires. A single switch of full width therefore represents it. H₁⋯H_r − I has rank r, so LoRA of rank
+r represents the change exactly.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from structmat.nn.parametrizations import at_least_float32
 
 
 def read(folder: Path, _: Weights | None = None) -> Adaptation:
-    """Read an HRA checkpoint of PEFT."""
+    """Read an HRA checkpoint from PEFT."""
     files = peft_files.read(folder, ("hra_u",))
     orthogonalised = bool(files.config.get("apply_GS", False))
     rotations = {}

@@ -1,8 +1,8 @@
 """The format of PEFT's OFT: a block-diagonal matrix, given by the upper triangles of Q.
 
-`oft_R.weight` is (d/b, b(b−1)/2), or one row if blocks are shared. The exact option computes
-(I−Q)(I+Q)⁻¹; the default, a truncated Neumann series, approximates (I+Q)(I−Q)⁻¹, its transpose,
-by matrices that are not orthogonal: five terms give the exact value times I − Q⁴.
+`oft_R.weight` is (d/b, b(b−1)/2), or a single row if blocks are shared. The exact option computes
+(I−Q)(I+Q)⁻¹. The default, a truncated Neumann series, approximates the transpose, (I+Q)(I−Q)⁻¹, by
+matrices that are not orthogonal: five terms yield the exact matrix times I − Q⁴.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _SHARED = "block_share"
 
 
 def read(folder: Path, weights: Weights | None = None) -> Adaptation:
-    """Read an OFT checkpoint of PEFT 0.16 or later."""
+    """Read an OFT checkpoint from PEFT 0.16 or later."""
     files = peft_files.read(folder, ("oft_R.weight", "oft_embedding_R.weight", "oft_r", "oft_R"))
     config = files.config
     notes = []
@@ -45,9 +45,11 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
     rotations = {}
     for name, parts in files.layers.items():
         if "oft_embedding_R.weight" in parts:
-            raise FileError(f"{name}: OFT of an embedding is not supported; merge it in PEFT")
+            raise FileError(f"{name}: OFT on an embedding is not supported; merge it in PEFT")
         if "oft_R.weight" not in parts:
-            raise FileError(f"{name}: OFT of PEFT before 0.16, which newer PEFT cannot read either")
+            raise FileError(
+                f"{name}: PEFT before 0.16 wrote this file, which newer PEFT cannot read either"
+            )
         x = parts["oft_R.weight"]
         try:
             size = from_upper(x[:1]).shape[-1]
@@ -84,7 +86,7 @@ class _Made:
         self._x, self._config, self._width = x, config, width
 
     def q(self) -> Tensor:
-        """Return Q of every block, float64."""
+        """Return the Q of every block in float64."""
         q = from_upper(self._x.to(torch.float64))
         if self._config.get("coft"):
             q = _projected(q, float(self._config.get("eps", 6e-5)))
@@ -105,8 +107,8 @@ def neumann(q: Tensor, terms: int, *, halves: bool = True) -> Tensor:
     q : (n, r, r)
     terms : int
     halves : bool
-        Whether the last power has the coefficient 1, as since PEFT 0.18. Three terms then give the
-        same sum as four.
+        Whether the last power has the coefficient 1, as it does since PEFT 0.18. Three terms then
+        yield the same sum as four.
 
     Examples
     --------
@@ -133,12 +135,12 @@ def _terms(config: Mapping[str, Any]) -> int:
 
 
 def _halves_last(config: Mapping[str, Any]) -> bool:
-    """Return whether the file is of PEFT 0.18 or later, since when files contain the version."""
+    """Return whether PEFT 0.18 or later wrote the file; only these versions record theirs."""
     return bool(config.get("peft_version"))
 
 
 def _projected(q: Tensor, eps: float) -> Tensor:
-    """Project blocks onto the ball of constrained OFT, as PEFT's forward pass does."""
+    """Project Q of blocks onto the ball of constrained OFT, as PEFT's forward pass does."""
     most = eps / len(q) ** 0.5
     norms = q.flatten(1).norm(dim=1)[:, None, None]
     return torch.where(norms <= most, q, q * (most / norms.clamp_min(1e-300)))
@@ -147,9 +149,9 @@ def _projected(q: Tensor, eps: float) -> Tensor:
 def write(
     adaptation: Adaptation, rotations: Mapping[str, LayerRotation], folder: Path, *, nearest: bool
 ) -> tuple[dict[str, float], list[str]]:
-    """Write rotations as an OFT checkpoint of PEFT; return the largest error by layer, and notes.
+    """Write rotations as an OFT checkpoint for PEFT; return the largest error by layer, and notes.
 
-    It uses PEFT's exact option, or its series if all blocks have that form.
+    The checkpoint uses PEFT's exact option, or the series if all blocks have that form.
 
     Raises
     ------
@@ -186,7 +188,7 @@ def write(
         "r": size if by == "number" else 0,
         "use_cayley_neumann": series,
         "num_cayley_neumann_terms": 5,
-        "peft_version": "0.18.0",  # since which the series has its present form
+        "peft_version": "0.18.0",  # the first version with the present form of the series
         "coft": False,
         _SHARED: False,
         "module_dropout": 0.0,

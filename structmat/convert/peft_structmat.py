@@ -1,7 +1,7 @@
 """The format of structmat's own PEFT method: generators by side, and topologies by name.
 
-The files do not specify the widths of layers. A network is identified by the shapes of its
-generators among those that the configuration lists.
+The files do not specify the widths of layers. The shapes of its generators identify a network among
+those that the configuration lists.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def read(folder: Path, weights: Weights | None = None) -> Adaptation:
         )
     if config.target_parameters:
         raise FileError(
-            f"{folder}: stacked experts, which no other format supports; call merge_and_unload()"
-            " in PEFT"
+            f"{folder}: stacked expert weights, which no other format supports; call"
+            " merge_and_unload() in PEFT"
         )
     names = {} if weights is None else Names(weights, files.layers).of
     rotations = {}
@@ -127,9 +127,10 @@ def _generators(parts: Mapping[str, Tensor]) -> list[Tensor]:
 
 
 def _network(config: Any, name: str, generators: list[Tensor], weight: Shape | None) -> Network:
-    """Return the network of the configuration whose generators have these shapes.
+    """Return the network in the configuration whose generators have the given shapes.
 
-    Copies of a network, for the groups of a convolution, may have the same shapes as a wider one.
+    Copies of a network, for the groups of a convolution, may have the same shapes as a wider
+    network.
     """
     from structmat.peft.config import topology_of
 
@@ -137,7 +138,7 @@ def _network(config: Any, name: str, generators: list[Tensor], weight: Shape | N
     kept = next((kept for rule, kept in rules.items() if fits(rule, name)), config.topology)
     build = builder(topology_of(kept))
     shapes = [tuple(value.shape) for value in generators]
-    found: dict[int, Network] = {}  # by copies
+    found: dict[int, Network] = {}  # by number of copies
     for width in _widths(config, kept):
         net = build(width)
         one = generator_shapes(net, reduced=config.reduced)
@@ -173,7 +174,7 @@ def _factors(rotation: LayerRotation) -> Tensor:
 
 
 def _one(values: Mapping[str, str], what: str, default: str) -> str:
-    """Return the value that all layers share."""
+    """Return the value of an option, which all layers must share."""
     found = dict.fromkeys(values.values())
     if len(found) > 1:
         names = [next(n for n in values if values[n] == value) for value in found][:2]
@@ -183,12 +184,12 @@ def _one(values: Mapping[str, str], what: str, default: str) -> str:
 
 
 def _patterns(networks: Mapping[str, Network]) -> tuple[Network, dict[str, Network]]:
-    """Return the most frequent network, and patterns for the layers with other networks.
+    """Return the most frequent network, and patterns for the layers that have other networks.
 
     Raises
     ------
     FileError
-        If a pattern matches too many names, since it may omit their leading parts.
+        If a pattern also matches other layers, since names may have further leading parts.
     """
     (common, _), *_rest = Counter(networks.values()).most_common(1)
     names: dict[Network, list[str]] = {}

@@ -1,8 +1,9 @@
-"""A pretrained model without its weights, built by transformers from its configuration.
+"""A pretrained model without weights, which transformers builds from its configuration.
 
-It provides the names in memory of the tensors in the files, and the kinds of the layers. Names
-differ if modules were renamed after the first files were published, as in most vision–language
-models, or if several tensors of the files are one tensor in memory, as for experts.
+It provides the layouts of the layers, and the names in memory of the tensors in the files. These
+names differ from those in the files if modules were renamed after the first files were published,
+as in most vision–language models, or if several tensors in the files form one tensor in memory, as
+for experts.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from structmat.errors import FileError, require
 
 
 class Skeleton:
-    """The names and kinds of layers of a transformers model, whose weights are not read.
+    """The layer names and layouts of a transformers model, whose weights are not read.
 
     Parameters
     ----------
@@ -36,7 +37,7 @@ class Skeleton:
         self._state = model.state_dict()
 
     def kind(self, layer: str) -> str | None:
-        """Return the kind of a layer, by the name of its adapter."""
+        """Return the name of a layer's layout."""
         kind = layout_for(self._modules.get(layer))
         return None if kind is None else kind.__name__
 
@@ -62,12 +63,12 @@ class Skeleton:
         return list(groups.values())
 
     def renamed(self, key: str) -> str:
-        """Return the name in memory of a tensor that is stored as one tensor in the files."""
+        """Return the name in memory of a tensor that the files store as one tensor."""
         to, pattern = self._moved([key])[key][1:]
         return key if pattern is not None else to
 
     def _moved(self, keys: Iterable[str]) -> dict[str, tuple[str, str, str | None]]:
-        """Return for each key its names before and after conversion, and the matching pattern."""
+        """Return each key's name before and after conversion, and the matching pattern."""
         mapping = require("transformers.conversion_mapping", "finetune")
         loading = require("transformers.core_model_loading", "finetune")
         changes = mapping.get_model_conversion_mapping(self.model)
@@ -83,7 +84,7 @@ class Skeleton:
         return found
 
     def places(self, shapes: Mapping[str, Shape]) -> tuple[dict[str, str], list[Group]]:
-        """Return the locations in the files of the tensors in memory.
+        """Return where the files contain the tensors in memory.
 
         Parameters
         ----------
@@ -92,7 +93,8 @@ class Skeleton:
         Returns
         -------
         dict of name in memory → name in the files
-            For tensors that are stored as one tensor; names unknown to the model are unchanged.
+            The tensors that are stored as one tensor; names that the model does not know are
+            unchanged.
         list of Group
         """
         names: dict[str, str] = {}
@@ -110,13 +112,13 @@ class Skeleton:
         for group in groups.values():
             if group.fits(shapes, self._state):
                 complete.append(group)
-            else:  # another layout than that of published files, such as that in memory
+            else:  # not the layout of published files, but for example that in memory
                 names |= {key: key for key in group.keys}
         return names, complete
 
 
 class Group:
-    """A group of tensors of the files that are stacked, split or transposed in memory.
+    """A group of tensors in the files that are stacked, split or transposed in memory.
 
     Attributes
     ----------
@@ -130,11 +132,11 @@ class Group:
         self.shapes: dict[str, Shape] = {}
 
     def add(self, key: str, name: str, pattern: str) -> None:
-        """Add a tensor of the files."""
+        """Add a tensor from the files."""
         self.keys[key] = (name, pattern)
 
     def fits(self, shapes: Mapping[str, Shape], state: Mapping[str, Tensor]) -> bool:
-        """Return whether the tensors convert to tensors of the model, and store their shapes."""
+        """Return whether the tensors convert to tensors of the model, and remember their shapes."""
         try:
             made = self.loaded({k: torch.empty(shapes[k], device="meta") for k in self.keys})
         except Exception:
@@ -143,19 +145,19 @@ class Group:
         return all(key in state and state[key].shape == s for key, s in self.shapes.items())
 
     def loaded(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Convert tensors of the files to those in memory."""
+        """Convert tensors from the files to those in memory."""
         converter = copy.deepcopy(self._converter)
         for key, (_, pattern) in self.keys.items():
             converter.add_tensor(self._target, key, pattern, tensors[key])
         return self._converted(converter, self._target)
 
     def saved(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Convert tensors in memory back to those of the files.
+        """Convert tensors in memory back to those in the files.
 
         Raises
         ------
         FileError
-            If the result has other names than the original files.
+            If the names of the result differ from those in the original files.
         """
         converter = self._converter.reverse_transform()
         target = None
@@ -181,7 +183,7 @@ class Group:
 
 
 def skeleton_in(folder: Path, settings: Mapping[str, Any]) -> tuple[Skeleton | None, list[str]]:
-    """Build the model of a directory's configuration, if transformers has it; also return notes.
+    """Build the model that a directory configures, if transformers has it; also return notes.
 
     Code in the directory is not executed.
     """
@@ -189,7 +191,7 @@ def skeleton_in(folder: Path, settings: Mapping[str, Any]) -> tuple[Skeleton | N
     if not isinstance(architectures, list) or not architectures:
         return None, []
     name = str(architectures[0])
-    unknown = "names of tensors and kinds of layers are taken from the files"
+    unknown = "tensor names and layer kinds are taken from the files"
     if importlib.util.find_spec("transformers") is None:
         return None, [f"transformers, which may define {name}, is not installed; {unknown}"]
     made = getattr(require("transformers", "finetune"), name, None)
@@ -206,7 +208,7 @@ def skeleton_in(folder: Path, settings: Mapping[str, Any]) -> tuple[Skeleton | N
 
 
 def skeleton_of(model: nn.Module) -> Skeleton | None:
-    """Return the names and kinds of a model in memory, or None if it is not of transformers."""
+    """Return the skeleton of a model in memory, or None if it is not a transformers model."""
     if not hasattr(model, "base_model_prefix") or not hasattr(model, "get_input_embeddings"):
         return None
     return Skeleton(model)

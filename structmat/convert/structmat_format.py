@@ -56,7 +56,7 @@ def read(folder: Path) -> Adaptation:
         ((side, network),) = recipe.networks.items()
         generator = f"{PREFIX}{side}.generators."
         if not network.is_straight:
-            raise FileError(f"{name}: a wired network; only straight networks are supported")
+            raise FileError(f"{name} has a wired network; only straight networks are supported")
         own: dict[str, Tensor] = {}
         for key in list(rest):
             part = key.removeprefix(prefix)
@@ -67,8 +67,8 @@ def read(folder: Path) -> Adaptation:
         kind, weight = saved.weights[name]
         if kind == StackLayout.__name__:
             raise FileError(
-                f"{name}: stacked experts, which no other format supports; use load_adapter and"
-                " merge(model, unload=True)"
+                f"{name}: stacked expert weights, which no other format supports; use load_adapter"
+                " and merge(model, unload=True)"
             )
         kind = LINEAR if kind == QUANTISED else kind  # the dequantised weight is rotated
         rotations[name] = LayerRotation(
@@ -95,7 +95,7 @@ def read(folder: Path) -> Adaptation:
 
 
 def series(kind: str, generators: list[Tensor]) -> Tensor | None:
-    """Return Q if the blocks are one bank given by a truncated series, else None."""
+    """Return Q if the blocks form a single bank and are truncated series, else None."""
     if kind != _SERIES or len(generators) != 1 or generators[0].ndim != 2:
         return None
     return from_upper(generators[0].to(torch.float64))
@@ -105,7 +105,7 @@ def series(kind: str, generators: list[Tensor]) -> Tensor | None:
 def blocks_of(
     network: Network, parametrization: str, generators: list[Tensor], *, reduced: bool
 ) -> Blocks:
-    """Return the blocks that generators stand for."""
+    """Return the blocks that the generators define."""
     layer = Orthogonal(
         network, parametrization=parametrization, dtype=torch.float64, reduced=reduced
     )
@@ -119,12 +119,12 @@ def blocks_of(
 def write(
     adaptation: Adaptation, rotations: Mapping[str, LayerRotation], folder: Path, *, nearest: bool
 ) -> dict[str, float]:
-    """Write rotations as `save_adapter` does, and return the largest error of a block, by layer.
+    """Write rotations as `save_adapter` does, and return the largest block error by layer.
 
     Raises
     ------
     FileError
-        For blocks that are not rotations, and for tensors of modules that were not fully trained.
+        If blocks are not rotations, or there are tensors from modules that were not fully trained.
     """
     modules = tuple(f"{name}." for name in (*adaptation.trained, *adaptation.statistics) if name)
     stray = next((key for key in adaptation.other_tensors if not key.startswith(modules)), None)

@@ -1,4 +1,4 @@
-"""Embedding of a network in another, to represent the same matrix by the switches of a format."""
+"""Embedding of one network in another, to represent a matrix by the switches of a format."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from structmat.errors import FileError, WidthError
 from structmat.networks.network import Network
 
 S = TypeVar("S")
-Build = Callable[[int], Network | None]  # the network of a format at a width, or None
+Build = Callable[[int], Network | None]  # the network of a format for a width, or None
 
 
 def sizes(
     rotations: Mapping[str, LayerRotation],
 ) -> Iterator[tuple[str, int, Callable[[int], int]]]:
-    """Yield the block sizes to try: a common size, or a common number of blocks for all layers.
+    """Yield the block sizes to try: one size, or one number of blocks, for all layers.
 
-    Each is "size" or "number", the value, and the function from a width to the block size, which is
-    0 if that is not an integer. Blocks of more than twice the widest switch are not tried: large
-    ones can represent any network, but lose its structure.
+    Each item consists of "size" or "number", the value, and a function from a width to the block
+    size, which is 0 if it is not an integer. Blocks more than twice as large as the widest switch
+    are not tried: they could represent any network, but would lose its structure.
     """
     radix = max((bank.radix for t in rotations.values() for bank in t.network.banks), default=2)
     widths = {rotation.network.width for rotation in rotations.values()}
@@ -59,7 +59,7 @@ def best(
     Raises
     ------
     FileError
-        If there is none, because the format cannot represent the network of some layer.
+        If there is no such setting, because the format cannot represent some layer's network.
     """
     widths = {rotation.network.width for rotation in rotations.values()}
     possible = []
@@ -84,7 +84,7 @@ def best(
 def _why_not(
     rotations: Mapping[str, LayerRotation], tried: list[dict[int, Network]], rule: str
 ) -> str:
-    """Return a message about the obstacle in the attempt that succeeds for most layers."""
+    """Return a message about the obstacle in the setting that succeeds for the most layers."""
     furthest = (-1, "")
     for nets in tried:
         for k, (name, rotation) in enumerate(rotations.items()):
@@ -105,9 +105,9 @@ def _why_not(
 
 @functools.lru_cache(maxsize=1024)
 def place(net: Network, inside: Network) -> tuple[int, ...] | None:
-    """Return, for each stage of a network, the stage of another that can represent it; or None.
+    """Return, for each stage of a network, the stage of another that represents it, or None.
 
-    A stage can be represented by one in which each of its switches lies within one switch. The
+    A stage can represent another if each switch of the latter lies within one of its switches. The
     earliest such stage is optimal, since it leaves the most stages for the rest.
 
     Examples
@@ -136,14 +136,14 @@ def place(net: Network, inside: Network) -> tuple[int, ...] | None:
 
 
 def first_outside(net: Network, inside: Network) -> int:
-    """Return the first stage up to which a network cannot be embedded."""
+    """Return the first stage that cannot be embedded after the stages before it."""
     return next(k for k in range(net.depth) if place(net[: k + 1], inside) is None)
 
 
 def placed(net: Network, blocks: Blocks, inside: Network) -> Blocks:
     """Return the blocks with which another network represents the same matrix.
 
-    Each of its stages has one bank; unused ones get identity blocks.
+    Each stage of that network has one bank; unused stages get identity blocks.
 
     Examples
     --------
@@ -172,7 +172,7 @@ def placed(net: Network, blocks: Blocks, inside: Network) -> Blocks:
 
 
 def _switch_of(net: Network, k: int) -> np.ndarray:
-    """Return the switch of each wire in a stage of one bank; a distinct number for idle wires."""
+    """Return the switch of each wire in a stage of one bank; idle wires get distinct numbers."""
     (bank,) = net.stages[k].banks
     found = -1 - np.arange(net.width)
     found[bank.reads] = np.arange(bank.count)[:, None]

@@ -1,4 +1,4 @@
-"""Reading and writing of safetensors and JSON files of other libraries, with clear errors."""
+"""Reading and writing of other libraries' safetensors and JSON files, with clear errors."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises
     ------
     FileError
-        If it cannot be read, or is not a JSON object.
+        If the file cannot be read or does not contain a JSON object.
     """
     value = parse_json(read_bytes(path), path)
     if not isinstance(value, dict):
@@ -45,7 +45,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     Raises
     ------
     FileError
-        If it cannot be read, or is truncated.
+        If the file cannot be read or is truncated.
     """
     safetensors = require("safetensors.torch", "adapters")
     try:
@@ -58,18 +58,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 
 
 def read_numbers(path: Path) -> dict[str, Tensor]:
-    """Return the tensors of an adapter's file, with 8-bit floats converted to float32.
+    """Return the tensors in an adapter's file, with 8-bit floats converted to float32.
 
     Raises
     ------
     FileError
-        If it cannot be read, or a dtype needs separate scales.
+        If the file cannot be read, or a dtype needs separate scales.
     """
     return {key: wide(f"{path}: {key}", value) for key, value in read_tensors(path).items()}
 
 
 def wide(what: str, value: Tensor) -> Tensor:
-    """Return a tensor of 8-bit floats as float32, and any other unchanged.
+    """Return a tensor of 8-bit floats as float32, and any other tensor unchanged.
 
     Raises
     ------
@@ -91,7 +91,7 @@ def floating(name: str, value: Tensor) -> Tensor:
     Raises
     ------
     FileError
-        For other dtypes.
+        If the dtype is not real floating point.
     """
     if not is_rotated(value.dtype):
         raise FileError(
@@ -106,11 +106,11 @@ def weight_of(name: str, value: Tensor) -> Tensor:
     Raises
     ------
     FileError
-        For quantised and complex weights.
+        If the weight is quantised or complex.
     """
     if not is_rotated(value.dtype):
         raise FileError(
-            f"{name}: a weight of {value.dtype} cannot be rotated; merge before the model is"
+            f"{name}: a weight of dtype {value.dtype} cannot be rotated; merge before the model is"
             " quantised, or give the model in float16, bfloat16 or wider"
         )
     return value
@@ -121,7 +121,7 @@ class Weights(Protocol):
 
     @property
     def module(self) -> nn.Module | None:
-        """The model, possibly without values, if known."""
+        """The model if known, possibly without values."""
         ...
 
     @property
@@ -138,11 +138,11 @@ class Weights(Protocol):
         ...
 
     def kind(self, layer: str) -> str | None:
-        """Return the kind of a layer, by the name of its adapter, or None if unknown."""
+        """Return the name of a layer's layout, or None if unknown."""
         ...
 
     def renamed(self, key: str) -> str:
-        """Return the model's name of a tensor, given its name in files or in an older model."""
+        """Return the model's name for a tensor, given its name in files or in an older model."""
         ...
 
 
@@ -174,7 +174,7 @@ class ModelWeights:
         return self._state[key].detach()
 
     def kind(self, layer: str) -> str | None:
-        """Return the kind of a layer, by the name of its adapter."""
+        """Return the name of a layer's layout."""
         layout = layout_for(self._layers.get(layer))
         if layout is not None and issubclass(layout, EmbeddingLayout):
             try:
@@ -210,7 +210,7 @@ class FileWeights:
     settings : dict
         The contents of config.json; empty if it does not exist.
     notes : list of str
-        Notes about missing information on the model.
+        Notes about missing information about the model.
 
     Raises
     ------
@@ -259,7 +259,7 @@ class FileWeights:
 
     @cached_property
     def _places(self) -> tuple[dict[str, str], dict[str, Group]]:
-        """The locations of the model's tensors, as names in the files, and groups of tensors."""
+        """The names in the files of the model's tensors, and groups of tensors."""
         if self.skeleton is None:
             return {key: key for key in self.homes}, {}
         shapes: dict[str, Shape] = {}
@@ -272,7 +272,7 @@ class FileWeights:
 
     @cached_property
     def aliases(self) -> dict[str, str]:
-        """The tensors of the model that are not in the files, with those they are tied to."""
+        """The tensors of the model that are not in the files, with those to which they are tied."""
         if self.skeleton is None:
             return {}
         names, groups = self._places
@@ -313,7 +313,7 @@ class FileWeights:
         return self._loaded(groups[key])[key] if key in groups else self._read(names[key])
 
     def kind(self, layer: str) -> str | None:
-        """Return the kind of a layer, if transformers can build the model, or None."""
+        """Return the name of a layer's layout, or None if transformers cannot build the model."""
         return None if self.skeleton is None else self.skeleton.kind(layer)
 
     def renamed(self, key: str) -> str:
@@ -323,7 +323,7 @@ class FileWeights:
     def in_files(
         self, new: Mapping[str, Callable[[Tensor], Tensor]]
     ) -> dict[str, Callable[[Tensor], Tensor]]:
-        """Translate changes of the model's tensors to changes of the tensors in its files.
+        """Translate changes to the model's tensors into changes to the tensors in its files.
 
         Parameters
         ----------
@@ -363,7 +363,7 @@ def _constant(value: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def keys_of(path: Path) -> list[str]:
-    """Return the names of the tensors of a safetensors file."""
+    """Return the names of the tensors in a safetensors file."""
     with _opened(path) as file:
         return list(file.keys())
 
@@ -380,7 +380,7 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Raises
     ------
     FileError
-        If it cannot be written.
+        If the file cannot be written.
     """
     safetensors = require("safetensors.torch", "adapters")
     with replacing(path) as new:
@@ -393,9 +393,9 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
 
 
 def _of_model(folder: Path) -> tuple[Path | None, list[Path]]:
-    """Return the index of a model's weights, and the listed files, or all except adapters."""
+    """Return a model's index and the files that it lists or, without one, all but adapters."""
     indices = sorted(folder.glob(f"*{INDEX}"))
-    own = folder / f"model{INDEX}"  # there may be another index, for a second dtype
+    own = folder / f"model{INDEX}"  # there may be a second index, for another dtype
     if own in indices or len(indices) == 1:
         index = own if own in indices else indices[0]
         listed = read_json(index).get("weight_map")

@@ -1,4 +1,4 @@
-"""Separation of tied weights in the files of a model if an adapter rotates only some uses."""
+"""Separation of tied weights in a model's files, if an adapter rotates only some of their uses."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ CONFIG = "config.json"
 
 @dataclass(frozen=True)
 class Untied:
-    """The additional contents of the files of a merged model.
+    """The additions to a merged model's files.
 
     Attributes
     ----------
     tensors : dict of key → (key, name of a layer or None)
-        The tensor of the pretrained model that each is computed from, and the layer whose rotation
+        The tensor of the pretrained model from which each is computed, and the layer whose rotation
         is applied.
     settings : dict, optional
         The configuration, if it no longer declares a tie.
@@ -44,13 +44,13 @@ def untied(
     ----------
     weights : FileWeights
     rotations : mapping from the name of a layer to its rotation
-    layers : mapping from the name of a layer to that in the model
+    layers : mapping from the name of a layer to its name in the model
     trained_names : names in the model of tensors that were trained
 
     Raises
     ------
     FileError
-        If a weight may be tied, but transformers is not available to determine to which.
+        If a weight may be tied, but transformers is not available to determine the tie.
     """
     if weights.skeleton is None:
         _check_not_tied(weights, rotations, layers)
@@ -103,7 +103,7 @@ class Group:
             self.members[key] = found[0] if found else None
 
     def differs(self, trained_names: Collection[str]) -> bool:
-        """Return whether its uses will have different values."""
+        """Return whether the uses will have different values."""
         trained = [key for key in self.members if key in trained_names]
         return len(set(self.members.values())) > 1 or 0 < len(trained) < len(self.members)
 
@@ -122,8 +122,8 @@ def _check_not_tied(
         if rotation.kind == EMBEDDING or weights.shape(f"{layers[name]}.weight")[0] in sizes:
             raise FileError(
                 f"{name}: {folder / CONFIG} may tie this weight to another, such as an output head;"
-                " transformers, which could tell, is missing or does not know the model; install"
-                f" it, set {FLAG} to false if nothing is tied, or call load_adapter and"
+                " transformers, which could determine this, is missing or does not know the model;"
+                f" install it, set {FLAG} to false if nothing is tied, or call load_adapter and"
                 " merge(model, unload=True) in Python"
             )
 
@@ -136,7 +136,7 @@ def _dicts(settings: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _without_ties(settings: Mapping[str, Any], config: Any) -> dict[str, Any]:
-    """Return the configuration of a directory with flags set to false."""
+    """Return the configuration of a directory, with the tying flags set to false."""
     found, config = copy.deepcopy(dict(settings)), copy.deepcopy(config)
     clear_flags(config)
     _put_flags(found, config)

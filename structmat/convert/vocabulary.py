@@ -1,4 +1,4 @@
-"""Resized vocabularies: the tensors with a row for each token, and their numbers of rows."""
+"""Resized vocabularies: the tensors that have a row for each token, and their numbers of rows."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ class Resized:
     Attributes
     ----------
     before, rows : int
-        The number of tokens in the model and in the adapter; 0 if it did not change.
+        The numbers of tokens in the model and in the adapter; 0 if the number did not change.
     given, extended : frozenset of str
-        The tensors in the adapter, and those of the model that must be extended to match.
+        The tensors in the adapter, and the model's tensors that must be extended to match them.
     """
 
     before: int = 0
@@ -40,7 +40,7 @@ class Resized:
     def extend(self, old: Tensor) -> Tensor:
         """Return a table resized to the new number of rows; new rows are the mean of the old ones.
 
-        This equals `resize_token_embeddings` of transformers, without its small noise.
+        This is `resize_token_embeddings` of transformers without the small noise that it adds.
         """
         kept = old[: self.rows]
         mean = old.to(torch.float64).mean(0, keepdim=True).to(old.dtype)
@@ -66,13 +66,13 @@ class Resized:
         if self.extended:
             found.append(
                 f"{', '.join(sorted(self.extended))}: not in the adapter, so new rows are the mean"
-                " of the old ones"
+                " of the old rows"
             )
         return found
 
 
 def resized(values: Mapping[str, Tensor], weights: FileWeights) -> Resized:
-    """Return the change of a model's vocabulary, given the tensors that replace its own.
+    """Return the change in a model's vocabulary, given the tensors that replace its own.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Helpers shared by the writers of all formats of rotations."""
+"""Helpers shared by the writers of all rotation formats."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from structmat.networks.network import Network
 def parameters(
     name: str, rotation: LayerRotation, inside: Network, *, nearest: bool
 ) -> tuple[list[Tensor], float]:
-    """Return Q of each bank of a format's network, and the largest error of an entry of a block.
+    """Return Q for each bank of a format's network, and the largest error of a block entry.
 
     Raises
     ------
     FileError
-        For a block that is not a Cayley transform.
+        If a block is not a Cayley transform.
     """
     try:
         found = [
@@ -35,12 +35,12 @@ def parameters(
 
 
 def refuse_base(rotations: Mapping[str, LayerRotation], target: str) -> None:
-    """Raise an error for layers whose own weight is in the file, if a format cannot store it.
+    """Raise an error if the file contains a layer's own weight, which the target cannot store.
 
     Raises
     ------
     FileError
-        For such a layer.
+        If there is such a layer.
     """
     for name, rotation in rotations.items():
         if rotation.base is not None:
@@ -53,19 +53,20 @@ def refuse_base(rotations: Mapping[str, LayerRotation], target: str) -> None:
 
 
 def refuse_shared(model: nn.Module | None, layers: Mapping[str, str], target: str) -> None:
-    """Raise an error for layers with several names, if a format adapts each module separately.
+    """Raise an error for a layer with several names, since the target adapts modules separately.
 
-    A layer within one module of several names is allowed, as it is replaced under all of them.
+    A layer inside a single module with several names is allowed, since it is replaced under all of
+    them.
 
     Parameters
     ----------
     model : nn.Module, optional
-    layers : mapping from the name of an adapted layer to that in the model
+    layers : mapping from the name of an adapted layer to its name in the model
 
     Raises
     ------
     FileError
-        For such a layer.
+        If there is such a layer.
     """
     if model is None:
         return
@@ -89,12 +90,12 @@ def refuse_shared(model: nn.Module | None, layers: Mapping[str, str], target: st
 
 
 def check_inputs(name: str, rotation: LayerRotation, target: str) -> None:
-    """Raise an error for rotated outputs.
+    """Raise an error if outputs are rotated.
 
     Raises
     ------
     FileError
-        For a rotation of outputs.
+        If outputs are rotated.
     """
     if rotation.side != "inputs":
         raise FileError(
@@ -104,12 +105,12 @@ def check_inputs(name: str, rotation: LayerRotation, target: str) -> None:
 
 
 def check_unscaled(name: str, rotation: LayerRotation, target: str) -> None:
-    """Raise an error for scaled outputs.
+    """Raise an error if outputs are scaled.
 
     Raises
     ------
     FileError
-        If some scale is not 1.
+        If any scale is not 1.
     """
     if rotation.is_scaled:
         raise FileError(
@@ -119,12 +120,12 @@ def check_unscaled(name: str, rotation: LayerRotation, target: str) -> None:
 
 
 def check_peft_layer(name: str, rotation: LayerRotation, method: str) -> None:
-    """Raise an error for a layer that PEFT's rotations do not support.
+    """Raise an error for a layer that PEFT's rotation methods do not support.
 
     Raises
     ------
     FileError
-        For such a layer.
+        If there is such a layer.
     """
     if rotation.kind not in (LINEAR, CONVOLUTION) or len(rotation.weight or (1, 1)) not in (2, 4):
         layer = (rotation.kind or "layer").removesuffix("Layout")

@@ -1,4 +1,4 @@
-"""A task from a CSV file with a column of texts and one of labels."""
+"""A task read from a CSV file with a column of texts and a column of labels."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from structmat.finetune.task import NEAR, Task, sifted, stratified
 
 _LISTED = 5  # maximum number of labels listed in a note
 _NEARLY = f"at least {round(100 * NEAR)} % of the words in common"
-FEWEST = 10  # minimum number of distinct texts of a class, so that each part gets some
+FEWEST = 10  # minimum number of distinct texts in a class, so that each part gets some
 
 
 def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
-    """Read a task from a CSV file in UTF-8 whose first row contains the names of the columns.
+    """Read a task from a UTF-8 CSV file whose first row contains the column names.
 
-    Only one of several near-duplicate texts is kept, and none if their labels differ, so that no
-    test text is trained on. Rows without text or label, rows with more fields than columns, and
-    labels with too few distinct texts are also dropped. The notes of the task list the numbers of
-    dropped rows and the reasons. The parts are split 70 : 10 : 20, class by class.
+    Of several near-duplicate texts only one is kept, and none if their labels differ, so that no
+    test text occurs in training. Rows without text or label, rows with more fields than columns,
+    and labels with too few distinct texts are also dropped. The notes of the task list the numbers
+    of dropped rows and the reasons. Each class is split 70 : 10 : 20 into the three parts.
 
     Parameters
     ----------
@@ -35,12 +35,12 @@ def csv_task(path: str | Path, *, text: str, label: str, seed: int = 0) -> Task:
     ------
     FileError
         If the file cannot be read, a column is missing, or fewer than two classes with enough
-        distinct texts are left; the message lists what was dropped.
+        distinct texts are left; the message lists the dropped rows and labels.
     """
     path = Path(path)
     texts, dropped = _read(path, text, label)
     found = sifted(texts)
-    dropped[f"whose text repeats another of the same label ({_NEARLY})"] = found.repeated
+    dropped[f"whose text repeats another text with the same label ({_NEARLY})"] = found.repeated
     dropped[f"whose text has several labels ({_NEARLY})"] = found.contradictory
     notes = [f"dropped {counted(n, 'row')} {why}" for why, n in dropped.items() if n]
     rare = {name: len(group) for name, group in found.kept.items() if len(group) < FEWEST}
@@ -91,7 +91,7 @@ def _read(path: Path, text: str, label: str) -> tuple[dict[str, list[str]], Coun
 
 def _check_column(path: Path, column: str, columns: list[str]) -> None:
     if not columns:
-        raise FileError(f"{path}: empty; the first row must contain the names of the columns")
+        raise FileError(f"{path}: the file is empty; its first row must contain the column names")
     if columns.count(column) != 1:
         problem = "several columns" if column in columns else "no column"
         raise FileError(f"{path}: {problem} {abbreviated(column)}{suggest(column, columns)}")

@@ -1,7 +1,7 @@
-"""The docstring task: classify the openings of docstrings by the library that they document.
+"""The docstring task: classify the openings of docstrings by library.
 
-The sources of the installed libraries are parsed, but not imported: this is fast, runs no foreign
-code, and gives the same texts on every machine with the same versions.
+The sources of the installed libraries are parsed but not imported: this is fast, runs no foreign
+code, and yields the same texts on every machine with the same versions.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ _HEADING = re.compile(
     r"^(parameters|args|arguments|returns?|raises|examples?|notes?|attributes)\b:?$", re.I
 )
 _LITERAL = re.compile(r"^(>>>|\.\. |[-=~^*]{3,}|[|+]|\$)")
-_ADDERS = ("add_newdoc", "add_docstr")  # functions by which numpy and torch document C code
+_ADDERS = ("add_newdoc", "add_docstr")  # functions with which numpy and torch document C code
 
 _SHORTEST = 40  # minimum number of characters of an opening
 _FEWEST = 6  # minimum number of words of an opening
@@ -60,7 +60,7 @@ def docstring_task(labels: Iterable[str] = tuple(LIBRARIES), *, seed: int = 0) -
     Parameters
     ----------
     labels : iterable of str
-        The members of `LIBRARIES` to distinguish, by default all six. Large ones take seconds to
+        The keys of `LIBRARIES` to distinguish, by default all six. Large libraries take seconds to
         read.
     seed : int
         The seed of the split.
@@ -69,13 +69,13 @@ def docstring_task(labels: Iterable[str] = tuple(LIBRARIES), *, seed: int = 0) -
     -------
     Task
         For each label, 300 texts for training, 80 for validation and 150 for testing. The names of
-        the libraries are masked; only one of several near-duplicate texts is kept, and none if they
+        the libraries are masked; of several near-duplicate texts only one is kept, and none if they
         come from two libraries.
 
     Raises
     ------
     StructmatError
-        For fewer than two labels, or an unknown label.
+        If there are fewer than two labels, or a label is unknown.
     MissingExtraError
         If one of the libraries is not installed.
     """
@@ -111,9 +111,9 @@ def openings(package: str) -> Iterator[str]:
 
 
 def docstrings(package: str) -> Iterator[str]:
-    """Yield the docstrings of modules, public functions, classes and methods, in path order.
+    """Yield the docstrings of modules, public functions, classes and methods, ordered by path.
 
-    Modules with private names are included, since libraries define public names in them.
+    Modules with private names are included, since libraries also define public names there.
     """
     root = _directory(package)
     for path in sorted(root.rglob("*.py"), key=lambda path: path.relative_to(root).parts):

@@ -1,4 +1,4 @@
-"""The HTML report: one self-contained file with tables and pictures."""
+"""The HTML report: a self-contained file with tables and pictures."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ pre { background: #f4f4f4; padding: .75rem; overflow-x: auto }
 
 
 def report_html(found: Mapping[str, Any], methods: Sequence[Method], loading: str = "") -> str:
-    """Return the report of a record of results.
+    """Return the HTML report on a record of results.
 
     Parameters
     ----------
     found : mapping
         The contents of `results.json`.
     methods : sequence of Method
-        The methods of the record, whose networks are drawn at a small width.
+        The methods in the record, whose networks are drawn at a small width.
     loading : str
         The code that loads the adapter and the model, if any.
     """
@@ -118,7 +118,7 @@ def svg(axes: Any) -> str:
 
 def _opening(found: Mapping[str, Any]) -> str:
     sizes, task = found["task"]["sizes"], found["task"]
-    kept = f"best on validation texts: {found['best']['method']}" if found["best"] else ""
+    kept = f"The best on validation texts is {found['best']['method']}." if found["best"] else ""
     return (
         f"{len(task['labels'])} classes ({', '.join(task['labels'])});"
         f" {sizes['train']:,} texts for training, {sizes['validation']:,} for validation and"

@@ -1,4 +1,4 @@
-"""The training recipe, in a module without heavy imports, for use by the command line."""
+"""The training recipe, in a module that the command line can import quickly."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Recipe:
     epochs : int
         The number of times each text is seen.
     batch : int
-        The number of texts per step, in each process.
+        The number of texts per step and process.
     max_length : int
         The number of tokens to which texts are truncated.
     evaluations : int
-        The number of points of the validation curve, the last at the end.
+        The number of points on the validation curve, the last of which is at the end of training.
     """
 
     epochs: int = 2

@@ -56,7 +56,7 @@ def run(
     command : str
         The command, for the record.
     say : callable
-        Called with lines about the progress.
+        Called with lines that report progress.
 
     Returns
     -------
@@ -97,7 +97,7 @@ def run(
 
 
 def _checked(task: Task, source: Pretrained, settings: Settings) -> list[dict[str, Any]]:
-    """Check the settings before any work, and return the networks at the model's widths."""
+    """Check the settings before any work starts; return the networks at the model's widths."""
     classifier = source.classifier(task.labels)
     most = getattr(classifier.model.config, "max_position_embeddings", None)
     if most is not None and settings.recipe.max_length > most:
@@ -108,7 +108,7 @@ def _checked(task: Task, source: Pretrained, settings: Settings) -> list[dict[st
 
 
 def _cut(task: Task, source: Pretrained, settings: Settings) -> str | None:
-    """Return a note on the number of truncated texts, or None if there are none."""
+    """Return a note on the number of truncated texts, or None if no text is truncated."""
     most = settings.recipe.max_length
     texts = [example.text for part in (task.train, task.validation, task.test) for example in part]
     rows = source.tokenizer()(texts, truncation=True, max_length=most + 1)["input_ids"]
@@ -129,16 +129,16 @@ class _Job:
     chief: bool
 
     def key(self, *more: object) -> str:
-        """Return a hash of everything that a result depends on."""
+        """Return a hash of everything on which a result depends."""
         where = (self.source.name, self.source.place)
         parts = (self.task.fingerprint, where, versions(results.LIBRARIES), *more)
         return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
 
     @contextmanager
     def progress(self, what: str, total: int, *, done: int = 0) -> Iterator[tqdm[Never]]:
-        """Show a progress bar over steps, with the remaining time."""
+        """Show a progress bar over steps and the remaining time."""
         made = require("tqdm", "finetune").tqdm
-        often = 0.2 if sys.stderr.isatty() else 10  # seconds between updates, fewer in log files
+        often = 0.2 if sys.stderr.isatty() else 10  # seconds between updates; log files get few
         with made(
             total=total,
             initial=done,
@@ -279,7 +279,7 @@ def _timed(job: _Job, methods: Sequence[Method]) -> dict[str, list[float]]:
 
 
 def _write_best(job: _Job, adapter: Path) -> None:
-    """Write the best adapter, and the merged model in the format of `from_pretrained`."""
+    """Write the best adapter, and the merged model in the format that `from_pretrained` reads."""
     with new_directory(job.output / "best-adapter") as directory:
         for file in _files(adapter):
             shutil.copy(file, directory / file.name)

@@ -29,7 +29,7 @@ def record_at(
     recipe: Recipe = RECIPE,
     grid: Sequence[float] = GRID,
 ) -> dict[str, Any]:
-    """Return the record of an earlier search with the same key, or an empty one."""
+    """Return the record of an earlier search with the same key, or an empty record."""
     record = read_json(path)
     if isinstance(record, dict) and record.get("key") == key:
         return record
@@ -58,7 +58,7 @@ def search(
     on_step: Callable[[], object] = lambda: None,
     on_trial: Callable[[Method, float], object] = lambda *_: None,
 ) -> dict[str, Any]:
-    """Train every method at every rate, and record the accuracies on validation texts.
+    """Train every method at every rate, and record the validation accuracies.
 
     Test texts are not used. Trials in the record are not repeated, and the record is written after
     every trial.
@@ -85,7 +85,7 @@ def search(
 
 
 def best_rate(accuracy: Mapping[str, float]) -> float:
-    """Return the rate with the best accuracy, or the smallest of several.
+    """Return the rate with the best accuracy, or the smallest such rate.
 
     Examples
     --------

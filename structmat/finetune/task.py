@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from structmat.errors import FileError
 
-NEAR = 0.8  # Jaccard similarity of sets of words from which texts count as near duplicates
+NEAR = 0.8  # Jaccard similarity of word sets from which texts count as near duplicates
 
 _ROUNDING = 1e-9  # since 0.7 · 10 is slightly more than 7
 
@@ -68,7 +68,7 @@ class Task:
         return digest.hexdigest()[:16]
 
     def first(self, *, train: int, validation: int, test: int) -> Task:
-        """Return the task with at most this many texts in each part.
+        """Return the task with at most the given number of texts in each part.
 
         The parts are shortened class by class, so that balanced parts stay balanced.
         """
@@ -94,10 +94,10 @@ def normalised(text: str) -> str:
 
 
 def distinct(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> dict[str, list[str]]:
-    """Keep one text of every group of near duplicates, and none of a group with several labels.
+    """Keep one text from each group of near duplicates, but none if the group has several labels.
 
-    Two texts are near duplicates if their sets of words have a Jaccard similarity of at least
-    `near`; groups are the connected components. Equal texts are a special case.
+    Two texts are near duplicates if their word sets have a Jaccard similarity of at least `near`;
+    groups are the connected components of this relation. Equal texts are a special case.
 
     Parameters
     ----------
@@ -119,7 +119,7 @@ def distinct(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> dict[
 
 
 class Sifted(NamedTuple):
-    """The texts that `distinct` keeps, and the numbers of texts dropped for each reason."""
+    """The texts that `distinct` keeps, and the number of texts dropped for each reason."""
 
     kept: dict[str, list[str]]
     repeated: int  # near duplicates of a text that is kept
@@ -127,7 +127,7 @@ class Sifted(NamedTuple):
 
 
 def sifted(texts: Mapping[str, Iterable[str]], *, near: float = NEAR) -> Sifted:
-    """Return the texts that `distinct` keeps, with the numbers of dropped texts.
+    """Return the texts that `distinct` keeps, and the numbers of dropped texts.
 
     Examples
     --------
@@ -159,7 +159,7 @@ def balanced(
     seed: int = 0,
     notes: Sequence[str] = (),
 ) -> Task:
-    """Split distinct texts into three parts with given numbers of texts of every class.
+    """Split distinct texts into three parts with given numbers of texts from every class.
 
     Texts are sorted by a hash of the seed and the text, so that adding or removing a text does not
     reorder the others.
@@ -173,7 +173,7 @@ def balanced(
     parts: tuple[list[list[Example]], ...] = ([], [], [])
     for label, (key, group) in enumerate(texts.items()):
         if len(group) < need:
-            raise FileError(f"{key}: {len(group)} distinct texts; each class needs {need}")
+            raise FileError(f"{key} has {len(group)} distinct texts; each class needs {need}")
         order = sorted(group, key=lambda text: _rank(text, seed))
         examples = [Example(text, label) for text in order[:need]]
         parts[0].append(examples[:train])
@@ -190,7 +190,7 @@ def stratified(
     seed: int = 0,
     notes: Sequence[str] = (),
 ) -> Task:
-    """Split distinct texts 70 : 10 : 20, class by class, with at least one of each class per part.
+    """Split distinct texts 70 : 10 : 20, class by class, with at least one per class in each part.
 
     Texts are sorted by a hash of the seed and the text, as in `balanced`.
     """
@@ -247,7 +247,7 @@ def _near_pairs(sets: Sequence[frozenset[str]], near: float) -> Iterable[tuple[i
 
 
 def _components(size: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """Return for each of `size` items the smallest item of its connected component."""
+    """Return, for each of `size` items, the smallest item in its connected component."""
     parent = list(range(size))
 
     def root(item: int) -> int:

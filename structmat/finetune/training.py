@@ -1,4 +1,4 @@
-"""Training of a model by transformers' Trainer, which also supports accelerate and torchrun."""
+"""Training of a model with transformers' Trainer, which also supports accelerate and torchrun."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from structmat.finetune.hyperparameters import Recipe
 from structmat.finetune.models import processes, quiet
 from structmat.finetune.task import Example
 
-_POOL = 8  # number of batches whose texts are sorted by length together
+_POOL = 8  # number of batches whose texts are together sorted by length
 
 
 class DivergedError(StructmatError):
@@ -32,7 +32,7 @@ class History(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A trained model, its history, accuracies on validation and test, and seconds of training."""
+    """A trained model, its history, its validation and test accuracies, and its training time."""
 
     model: Any
     history: History
@@ -42,7 +42,7 @@ class Trained(NamedTuple):
 
 
 def tokenized(tokenizer: Any, texts: Sequence[Example], *, max_length: int) -> list[dict[str, Any]]:
-    """Return the rows in the format of the Trainer."""
+    """Return the tokenized texts as rows in the Trainer's format."""
     encoded = tokenizer([e.text for e in texts], truncation=True, max_length=max_length)
     return [
         {key: values[row] for key, values in encoded.items()} | {"labels": example.label}
@@ -55,8 +55,8 @@ def batched_by_length(
 ) -> npt.NDArray[np.int64]:
     """Return an order of the texts in which batches contain texts of similar length.
 
-    Every epoch is shuffled; pools of a few batches are sorted by length, which nearly halves the
-    padding, and the batches are shuffled. The texts of an incomplete last batch, which differ
+    Every epoch is shuffled; then pools of a few batches are sorted by length, which nearly halves
+    the padding, and the batches are shuffled. The texts of an incomplete last batch, which differ
     between epochs, are skipped.
 
     Returns
@@ -92,7 +92,7 @@ def train(
     seed: int,
     on_step: Callable[[], object] = lambda: None,
 ) -> Trained:
-    """Train the trainable parameters of a model, and evaluate it.
+    """Train the trainable parameters of a model, and evaluate the model.
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Support for parameters that accelerate offloads to the CPU or to disk between calls of a module.
+"""Support for parameters that accelerate offloads to the CPU or disk between calls of a module.
 
-Accelerate's hooks load the parameters of a module when the module is called. Containers of
-parameters are therefore called to obtain their parameters, and a layer whose weight is read without
-a call must be `loaded` first.
+Accelerate's hooks load the parameters of a module when the module is called. Parameter containers
+are therefore called to obtain their parameters, and a layer whose weight is read without a call
+must first be `loaded`.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 
 class Generators(nn.ParameterList):
-    """The generators of all banks of a rotation, returned by a call."""
+    """The generators of all banks of a rotation; calling the container returns them."""
 
-    __call__ = nn.Module.__call__  # a ParameterList raises an error instead
+    __call__ = nn.Module.__call__  # a ParameterList would raise an error
 
     def forward(self) -> tuple[Tensor, ...]:
         """Return the generators, one tensor for each bank."""
@@ -27,9 +27,9 @@ class Generators(nn.ParameterList):
 
 
 class Factors(nn.ParameterDict):
-    """Scaling factors of the outputs by adapter name, returned by a call."""
+    """Output scaling factors by adapter name; calling the container returns them."""
 
-    __call__ = nn.Module.__call__  # a ParameterDict raises an error instead
+    __call__ = nn.Module.__call__  # a ParameterDict would raise an error
 
     def forward(self) -> dict[str, Tensor]:
         """Return the factors by name."""
@@ -48,7 +48,7 @@ def is_offloaded(module: Any) -> bool:
 
 
 def is_empty(module: Any) -> bool:
-    """Return whether a module has parameters on the meta device, which hold no values.
+    """Return whether a module has parameters on the meta device, which store no values.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def is_empty(module: Any) -> bool:
 
 
 def _hooks(module: Any) -> list[Any]:
-    """Return the hooks that load the parameters of a module, or of the owner of a stack."""
+    """Return the hooks that load the parameters of a module, or of the experts owning a stack."""
     own = vars(vars(module).get("owner", module))
     if "_hf_hook" not in own:
         return []
@@ -70,7 +70,7 @@ def _hooks(module: Any) -> list[Any]:
 
 @contextmanager
 def loaded(module: Any) -> Iterator[None]:
-    """Keep the parameters of a module loaded within a `with` statement, even across calls of it."""
+    """Keep a module's parameters loaded within a `with` block, even if the module is called."""
     holder: nn.Module = vars(module).get("owner", module)
     hooks = _hooks(module) if is_offloaded(module) else []
     for hook in hooks:
@@ -87,18 +87,18 @@ def loaded(module: Any) -> Iterator[None]:
 def hold(module: Any, weight: nn.Parameter) -> None:
     """Replace the weight of a module, and the copy from which its offloading hooks load it."""
     module.weight = weight
-    name = module.part if "owner" in vars(module) else "weight"  # of a stack of experts
+    name = module.part if "owner" in vars(module) else "weight"  # `owner`: a stacked expert weight
     for hook in _hooks(module):
         if not isinstance(hook.weights_map, ChainMap):
             hook.weights_map = ChainMap({}, hook.weights_map)
         changed = hook.weights_map.maps[0]
-        changed.pop(name, None)  # for a weight on the meta device, the original map applies
+        changed.pop(name, None)  # a weight on the meta device is loaded from the original map
         if not weight.is_meta:
             changed[name] = weight.detach().cpu()
 
 
 def is_held(module: Any) -> bool:
-    """Return whether the offloading hooks of a module load the weight given to `hold`.
+    """Return whether a module's offloading hooks load the weight that was passed to `hold`.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def applied(weight: nn.Parameter, fn: Callable[[Tensor], Tensor]) -> nn.Paramete
 
 
 def device_of(module: Any, weight: Tensor) -> torch.device:
-    """Return the device a module computes on: that of its weight, or the one it is loaded to."""
+    """Return the device on which a module computes: its weight's, or the one it is loaded to."""
     hooks = _hooks(module)
     if not hooks or hooks[0].execution_device is None:
         return weight.device

@@ -1,4 +1,4 @@
-"""The layer `Orthogonal`: a network whose blocks are trained."""
+"""The layer `Orthogonal`: a network with trainable blocks."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _FEW = 64  # number of vectors up to which fused blocks are cached between calls
 
 
 class _Ready(NamedTuple):
-    """Fused blocks for a few vectors, their plan, and everything they were computed from.
+    """Fused blocks for a few vectors, their plan, and everything from which they were computed.
 
-    For the adjoint, they are those of the inverse network, in its order.
+    For the adjoint, these are the blocks of the inverse network, in its order.
     """
 
     generators: list[Tensor]
@@ -47,58 +47,57 @@ class Orthogonal(nn.Module):
     """A trainable orthogonal (or unitary) matrix R = B_m ⋯ B_1 with the topology of a network.
 
     `q(x)` is R x for each vector along the last axis. Only free parameters are stored: for each
-    bank of n switches of radix r, the strict upper triangles of n skew-symmetric matrices, an
-    (n, r(r−1)/2) tensor, initially zero. The initial blocks are identities, and so is R for a
-    straight network; for a wired one, R is initially a permutation matrix.
+    bank of n switches of radix r, an (n, r(r−1)/2) tensor, initially zero, which contains the
+    strict upper triangles of n skew-symmetric matrices. All blocks are initially identities. R is
+    then the identity for a straight network, and a permutation matrix for a wired one.
 
     Parameters
     ----------
     topology : Network, str, Family, networkx graph, path, or function width → Network
         The network, or anything that `structmat.network` resolves.
     width : int, optional
-        The width, required for a spec, a family or a function.
+        The width; required if the topology is a spec, a family or a function.
     parametrization : {"cayley", "exp", "givens", "householder", "cayley_neumann"}
-        The parametrization of the blocks. Cayley covers every rotation without eigenvalue −1, exp
-        and products of plane rotations (givens) cover every rotation, and products of reflections
-        (householder) almost every one. The truncated series of five terms (cayley_neumann) is
-        orthogonal only up to 2‖Q‖⁴; see `orthogonality_error`.
+        The parametrization of the blocks. Cayley blocks cover every rotation without eigenvalue −1,
+        exponentials (exp) and products of plane rotations (givens) every rotation, and products of
+        reflections (householder) almost every one. The series truncated to five terms
+        (cayley_neumann) is orthogonal only up to 2‖Q‖⁴; see `orthogonality_error`.
     dtype : torch dtype, optional
         The dtype of the generators; by default torch's default dtype. A complex dtype means unitary
         blocks, with r² real generators each.
     device : torch device, optional
     dropout : (float, float)
-        Multiplicative dropout of the BOFT paper: in training, each stage is selected with the
+        The multiplicative dropout of the BOFT paper: in training, each stage is selected with the
         first probability, and in a selected stage each block is replaced by the identity with the
-        second. R stays orthogonal.
+        second probability. R stays orthogonal.
     reduced : bool
         Whether to omit redundant generators (`structmat.reduced`), which removes up to half of the
-        parameters. With exp blocks, the set of matrices is the same; with Cayley blocks, it has the
-        same dimension and contains the same matrices near the identity. The generators of a bank
-        that loses some are stored as one row.
+        parameters. With exp blocks, the set of matrices stays the same; with Cayley blocks, it
+        keeps its dimension and the same matrices near the identity. If a bank loses generators, the
+        remaining ones are stored as one row.
     plan : {"auto", "measure", "reference"}
-        The execution plan: "auto" fuses stages as selected by a cost model, the same in every
-        process; "measure" selects the plan that is fastest when the candidates are timed once on
-        this machine, for about as many vectors; "reference" is the reference implementation, stage
-        by stage with torch's own operations. All give the same values and gradients, up to
-        rounding.
+        The execution plan: "auto" fuses stages as a cost model selects, alike in every process;
+        "measure" times the candidate plans once on this machine, for about as many vectors, and
+        selects the fastest; "reference" is the reference implementation, stage by stage with
+        torch's own operations. All give the same values and gradients up to rounding.
 
     Raises
     ------
     WidthError, SpecError, GraphError, FileError
         If the topology has no network of this width, or does not resolve to one.
     BlockError, StructmatError
-        For an unknown parametrization, a dtype that is not floating, or a probability outside
+        If the parametrization is unknown, the dtype is not floating, or a probability is outside
         [0, 1].
 
     Notes
     -----
-    Blocks are computed, and products are accumulated, in at least float32 and in at least the
-    precision of x; the result has the dtype of x, or the corresponding complex dtype if the blocks
-    are complex. Autocast has no effect inside. Adjacent stages are fused if that saves passes over
-    x, and only x and the blocks are saved for the backward pass, no intermediate results; see
-    `explain`. When the layer is called with few vectors and without gradients, as in decoding, the
-    blocks are cached between calls until a generator changes. `torch.export` and `torch.jit.trace`
-    record torch's own operations, so that a saved program runs without structmat.
+    Blocks are computed, and products accumulated, in at least float32 and at least the precision of
+    x; the result has the dtype of x, or the corresponding complex dtype if the blocks are complex.
+    Autocast has no effect on the layer. Adjacent stages are fused if that saves passes over x (see
+    `explain`), and only x and the blocks are saved for the backward pass, no intermediate results.
+    When the layer is called with few vectors and without gradients, as in decoding, the blocks are
+    cached between calls until a generator changes. `torch.export` and `torch.jit.trace` record
+    torch's own operations, so a saved program runs without structmat.
 
     Examples
     --------
@@ -153,14 +152,14 @@ class Orthogonal(nn.Module):
         self.parametrization = parametrizations.checked_parametrization(parametrization)
         self.dropout = checked_dropout(dropout)
         self.unitary = dtype.is_complex
-        # Plain integers, which compiled code reads instead of the arrays of the network.
+        # Plain integers, which compiled code reads instead of the network's arrays.
         self._sizes = tuple((bank.count, bank.radix) for bank in network.banks)
         shapes = generator_shapes(network, unitary=self.unitary, reduced=reduced)
         real = real_dtype(dtype)
         self.generators = Generators(
             torch.zeros(shape, dtype=real, device=device) for shape in shapes
         )
-        self._bare = real, torch.empty(0, device=device).device  # if there are no generators
+        self._bare = real, torch.empty(0, device=device).device  # for a layer without generators
         self._plans = cache_for(network)
         self._ready: dict[tuple[torch.dtype, bool], _Ready] = {}
 
@@ -175,7 +174,7 @@ class Orthogonal(nn.Module):
         Raises
         ------
         BlockError
-            If the last axis is not of size width, or the dtype of x is not floating.
+            If the size of the last axis is not the width, or the dtype of x is not floating.
         """
         return self._rotate(x, adjoint=False, drop=self.training)
 
@@ -195,7 +194,7 @@ class Orthogonal(nn.Module):
 
     @property
     def H(self) -> Adjoint:  # noqa: N802 (as torch's)
-        """The layer x → Rᴴ x, which shares the parameters of this one.
+        """The layer x → Rᴴ x, which shares the parameters of this layer.
 
         Examples
         --------
@@ -213,7 +212,7 @@ class Orthogonal(nn.Module):
         return Adjoint(self)
 
     def matrix(self, dtype: torch.dtype | None = None) -> Tensor:
-        """Return R as a (width, width) tensor, by default in the dtype blocks are computed in.
+        """Return R as a (width, width) tensor, by default in the dtype used to compute blocks.
 
         Dropout is not applied.
 
@@ -232,7 +231,7 @@ class Orthogonal(nn.Module):
     def blocks(self, dtype: torch.dtype | None = None) -> list[Tensor]:
         """Return the blocks, one (n, r, r) tensor for each bank, without dropout.
 
-        As numpy arrays, they are the blocks of a `structmat.Rotation`.
+        As numpy arrays, these are the blocks of a `structmat.Rotation`.
         """
         dtype = self._compute_dtype(torch.float32 if dtype is None else dtype)
         return self._blocks_of(self.generators(), dtype, self._settings())
@@ -244,7 +243,7 @@ class Orthogonal(nn.Module):
         Raises
         ------
         BlockError
-            If the blocks are not orthogonal, as those of a truncated series may be.
+            If the blocks are not orthogonal, which can happen with a truncated series.
 
         Examples
         --------
@@ -270,7 +269,7 @@ class Orthogonal(nn.Module):
         Parameters
         ----------
         rotation : Rotation
-            Real blocks must have determinant 1, as those of `fit(special=True)` have.
+            Real blocks must have determinant 1, as `fit(special=True)` ensures.
         parametrization : {"exp", "cayley"}
             Cayley blocks cannot have the eigenvalue −1.
         dtype : torch dtype, optional
@@ -307,7 +306,7 @@ class Orthogonal(nn.Module):
         return made
 
     def _settings(self) -> Hashable:
-        """Return everything the blocks depend on besides the generators."""
+        """Return everything besides the generators on which the blocks depend."""
         return self.parametrization
 
     def _blocks_of(
@@ -366,9 +365,9 @@ class Orthogonal(nn.Module):
     def explain(
         self, tokens: int, outputs: int | None = None, *, dtype: torch.dtype | None = None
     ) -> str:
-        """Describe the selected plan for a number of vectors, the other candidates, and the reason.
+        """Describe the selected plan for a number of vectors, the reason, and the other candidates.
 
-        With `plan="measure"`, the candidate plans are timed if a call of the layer would time them.
+        With `plan="measure"`, the candidate plans are timed if a call to the layer would time them.
 
         Parameters
         ----------
@@ -443,19 +442,19 @@ class Orthogonal(nn.Module):
         Parameters
         ----------
         t : float
-            Values above 1 extrapolate, negative values rotate in the opposite direction.
+            Values above 1 extrapolate; negative values rotate in the opposite direction.
 
         Returns
         -------
         Orthogonal
-            Its parametrization is "cayley" if that of this layer is, and "exp" otherwise. It stores
-            all generators, even if this layer is `reduced`, because powers need them.
+            A layer with parametrization "cayley" if this layer has it, and "exp" otherwise. It
+            stores all generators, even if this layer is `reduced`, because powers need them.
 
         Raises
         ------
         BlockError
-            If a block is not orthogonal up to rounding or has no such power: it has determinant
-            −1, or Cayley blocks would need the eigenvalue −1.
+            If a block is not orthogonal up to rounding, or has no such power because its
+            determinant is −1 or a Cayley block would need the eigenvalue −1.
 
         Examples
         --------
@@ -473,7 +472,7 @@ class Orthogonal(nn.Module):
 
     @torch.no_grad()
     def keep(self, stages: Iterable[int] | slice) -> Orthogonal:
-        """Return a layer with only some of the stages, in their order: R without some factors.
+        """Return a layer with only some of the stages, in order: R without some factors.
 
         The BOFT paper drops factors of a trained layer in this way (its Figure 10), which
         saves time and costs accuracy.
@@ -487,12 +486,13 @@ class Orthogonal(nn.Module):
         Returns
         -------
         Orthogonal
-            It has copies of the generators, including redundant ones if this layer is `reduced`.
+            A layer with copies of the generators, including redundant ones if this layer is
+            `reduced`.
 
         Raises
         ------
         StructmatError
-            If the network has no stage with a given number.
+            If the network has no stage with a given index.
 
         Examples
         --------
@@ -513,7 +513,7 @@ class Orthogonal(nn.Module):
         return made
 
     def _like_this(self, network: Network, kind: str) -> Orthogonal:
-        """Return a layer of another network with the dtype, device and settings of this one."""
+        """Return a layer for another network, with the dtype, device and settings of this layer."""
         dtype, device = self._number_type()
         made = Orthogonal(
             network,
@@ -572,11 +572,11 @@ class Orthogonal(nn.Module):
             return rotated(self._plans, blocks, x, *layer, adjoint=adjoint, plan=self.plan)
 
     def _kept_ready(self, x: Tensor, dtype: torch.dtype, *, adjoint: bool) -> _Ready | None:
-        """Return cached fused blocks for a few vectors without gradients, if generators are equal.
+        """Return cached fused blocks for a few vectors without gradients, if still up to date.
 
         Generators are compared by value because some changes cannot be detected otherwise. The
         blocks are computed from a copy of the generators, so they match that copy even if another
-        thread changes the generators meanwhile.
+        thread changes the generators in the meantime.
         """
         if (
             torch.is_grad_enabled()
@@ -660,7 +660,7 @@ class Orthogonal(nn.Module):
         self._plans = cache_for(self.network)
 
     def extra_repr(self) -> str:
-        """Return what torch prints between the parentheses."""
+        """Return the text that torch prints between the parentheses."""
         dropout = f", dropout={self.dropout}" if any(self.dropout) else ""
         dropout += ", reduced=True" if self.reduced else ""
         return (
@@ -674,7 +674,7 @@ class Orthogonal(nn.Module):
 
 
 class Adjoint(nn.Module):
-    """The layer x → Rᴴ x of a layer x → R x, with the same parameters.
+    """The layer x → Rᴴ x that shares the parameters of a layer x → R x.
 
     Parameters
     ----------
@@ -729,7 +729,7 @@ def _adjoints(net: Network, blocks: list[Tensor]) -> list[Tensor]:
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
-    """Return whether tensors on one device have the same dtype and values."""
+    """Return whether two tensors on one device have the same dtype and values."""
     return a.dtype == b.dtype and torch.equal(a, b)
 
 

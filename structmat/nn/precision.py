@@ -1,9 +1,9 @@
 """Computation in the requested precision, regardless of autocast.
 
-A context manager disables autocast in one pass only: torch runs the backward pass of its own
-operations in whatever context the caller has entered by then. Every matrix product that torch must
+A context manager disables autocast in the forward pass only: torch runs the backward pass of its
+own operations in the context in which the caller starts it. Every matrix product that torch must
 differentiate is therefore computed by `product`, which disables autocast in all passes. Other
-operations that autocast would affect are computed in float64, which it does not affect.
+operations that autocast would affect are computed in float64, on which it has no effect.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def without_autocast(device_type: str) -> AbstractContextManager[object]:
     torch.float32
     """
     if torch_internals.exporting() and not torch.is_autocast_enabled(device_type):
-        return nullcontext()  # so that nothing is recorded in the exported program
+        return nullcontext()  # so that the exported program does not record it
     if device_type in _HAVE_IT or torch.amp.is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()  # such as the meta device, which has no autocast
 
 
 def conjugate(a: Tensor) -> Tensor:
-    """Return the conjugate with its values computed, whereas `a.conj()` only sets a flag.
+    """Return the conjugate as computed values, whereas `a.conj()` only sets a flag.
 
     Batched tangents fail on this flag in torch 2.13.
 
@@ -50,7 +50,7 @@ def conjugate(a: Tensor) -> Tensor:
 
 
 def conjugate_transposed(a: Tensor) -> Tensor:
-    """Return aᴴ of each matrix, by `conjugate`.
+    """Return the conjugate transpose aᴴ of each matrix, by `conjugate`.
 
     Examples
     --------
@@ -61,7 +61,7 @@ def conjugate_transposed(a: Tensor) -> Tensor:
 
 
 def product(a: Tensor, b: Tensor) -> Tensor:
-    """Return a @ b for stacks of matrices, in their own precision in every pass.
+    """Return a @ b for stacks of matrices, computed in their own precision in every pass.
 
     Derivatives of any order, by autograd, forward-mode differentiation and `torch.func`, are
     also computed by `product`.

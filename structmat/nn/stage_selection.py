@@ -1,4 +1,4 @@
-"""Selection of stages of a network, and blocks with the other stages disabled."""
+"""Selection of stages of a network, and blocks in which the other stages are disabled."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def checked_stages(stages: Iterable[int] | slice, depth: int) -> list[int]:
 
 
 def only(net: Network, blocks: Sequence[Tensor], stages: Iterable[int]) -> list[Tensor]:
-    """Return the blocks of a network with those of all stages but the given ones set to identity.
+    """Return the blocks of a network, in which all stages but the given ones are the identity.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
-"""All uses of torch's private parts, each with its reason, and the execution modes they reveal.
+"""Access to private parts of torch, each with its reason, and the execution modes they reveal.
 
-Torch has no public way to ask whether it runs eagerly, or a call is compiled, traced, exported or
-transformed. A cached tensor must be valid in every later call: caches are therefore read and
-written only when `eager` returns True; otherwise their content is recomputed.
+Torch has no public way to ask whether it runs eagerly or a call is being compiled, traced, exported
+or transformed. A cached tensor must be valid in every later call; caches are therefore read and
+written only when `eager` returns True, and otherwise their content is recomputed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
-from torch.utils._device import DeviceContext  # no public function tells this mode from others
+from torch.utils._device import DeviceContext  # no public function identifies this mode
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -21,10 +21,10 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 def eager(*tensors: Tensor) -> bool:
     """Return whether torch runs eagerly on plain tensors.
 
-    Nothing is compiled, exported or traced; no transform of `torch.func`, forward-mode derivative,
-    fake tensor mode or other dispatch or function mode is active; and no tensor is of a subclass
-    or on the meta device. A default device, as `torch.device` sets in a `with` statement, does not
-    matter: cached tensors are created with an explicit device.
+    That is: nothing is being compiled, exported or traced; no transform of `torch.func`,
+    forward-mode derivative, fake tensor mode or other dispatch or function mode is active; and no
+    tensor belongs to a subclass or is on the meta device. A default device, as set by `with
+    torch.device(...)`, does not matter, because cached tensors are created with an explicit device.
 
     Examples
     --------
@@ -34,7 +34,7 @@ def eager(*tensors: Tensor) -> bool:
     """
     if not has_numbers(*tensors) or transformed():
         return False
-    # The public mode classes have no function that returns the active ones.
+    # No public function returns the active modes.
     modes = torch.overrides._get_current_function_mode_stack()
     return all(isinstance(mode, DeviceContext) for mode in modes)
 
@@ -51,7 +51,7 @@ def transformed() -> bool:
     """
     if torch._C._are_functorch_transforms_active():  # torch.func has no public query
         return True
-    # The public `dual_level` keeps its level to itself.
+    # The public `dual_level` does not expose its level.
     return not torch.compiler.is_compiling() and torch.autograd.forward_ad._current_level >= 0
 
 
@@ -73,7 +73,7 @@ def refuses_functions() -> bool:
         return False
     if torch.compiler.is_compiling():
         return True
-    # How many of the transforms are `jvp` is known to the interpreter stack only.
+    # Only the interpreter stack records how many of the transforms are `jvp`.
     levels = torch._C._functorch.get_interpreter_stack() or ()
     jvp = torch._C._functorch.TransformType.Jvp
     return sum(level.key() == jvp for level in levels) > 1
@@ -87,7 +87,7 @@ def recorded() -> bool:
     >>> recorded()
     False
     """
-    # The state of torch.jit.trace is the one that `untraced` suspends.
+    # `untraced` suspends this state of torch.jit.trace.
     return torch.compiler.is_compiling() or torch._C._get_tracing_state() is not None
 
 
@@ -110,8 +110,8 @@ def exporting() -> bool:
 def has_numbers(*tensors: Tensor) -> bool:
     """Return whether control flow may depend on the values of tensors.
 
-    It may not if values are unknown, as for fake and meta tensors, or if a program is being
-    recorded that must also be valid for other values.
+    It may not if values are unknown, as for fake and meta tensors, or if a recorded program must
+    also be valid for other values.
 
     Examples
     --------
@@ -153,7 +153,7 @@ def untraced() -> Iterator[None]:
 
 
 def constant(function: _F) -> _F:
-    """Make torch.compile treat results as constants, without tracing into the function.
+    """Make torch.compile treat the results of a function as constants, without tracing it.
 
     This is `torch.compiler.assume_constant_result`, which would import the compiler.
     """
@@ -162,16 +162,16 @@ def constant(function: _F) -> _F:
 
 
 def not_a_view(made: Tensor) -> Tensor:
-    """Return a tensor in the same memory that torch does not take for a view.
+    """Return a tensor in the same memory that torch does not regard as a view.
 
-    Torch raises an error when a view returned by an operator is modified in place, as some models
-    do with the output of a layer. Only this private operator avoids a copy.
+    Torch raises an error if a view returned by an operator is modified in place, as some models do
+    with the outputs of layers. Only this private operator avoids a copy.
     """
     return torch.ops.aten._unsafe_view(made, made.shape)
 
 
 def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
-    """Return a module's own parameters by name; `named_parameters` leaves out those that are None.
+    """Return a module's own parameters by name; `named_parameters` omits those that are None.
 
     Examples
     --------
@@ -182,7 +182,7 @@ def own_parameters(module: nn.Module) -> dict[str, nn.Parameter | None]:
 
 
 def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
-    """Return a module's own buffers by name; `named_buffers` leaves out those that are None.
+    """Return a module's own buffers by name; `named_buffers` omits those that are None.
 
     Examples
     --------
@@ -193,7 +193,7 @@ def own_buffers(module: nn.Module) -> dict[str, Tensor | None]:
 
 
 def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
-    """Return a module's children by name; `named_children` returns a shared one once.
+    """Return a module's children by name; `named_children` yields a shared child only once.
 
     Examples
     --------
@@ -204,8 +204,10 @@ def own_modules(module: nn.Module) -> dict[str, nn.Module | None]:
     return module._modules
 
 
-def has_hooks(module: nn.Module, *, of_all_modules: bool = False) -> bool:
-    """Return whether a module has hooks, or all modules have some; torch has no public query.
+def has_hooks(module: nn.Module, *, backward: bool = True, of_all_modules: bool = False) -> bool:
+    """Return whether a module has hooks; torch has no public query.
+
+    Optionally, hooks for the backward pass are ignored, or global hooks for all modules included.
 
     Examples
     --------
@@ -215,7 +217,6 @@ def has_hooks(module: nn.Module, *, of_all_modules: bool = False) -> bool:
     return bool(
         module._forward_hooks
         or module._forward_pre_hooks
-        or module._backward_hooks
-        or module._backward_pre_hooks
+        or (backward and (module._backward_hooks or module._backward_pre_hooks))
         or (of_all_modules and nn.modules.module._has_any_global_hook())
     )

@@ -38,10 +38,10 @@ def orthogonal(
     """Parametrize a weight as an orthogonal matrix with the topology of a network.
 
     A square weight becomes R. A tall weight becomes the first columns of R, which are orthonormal,
-    and a wide one their transpose, where R has the larger size. The trained parameters are the
-    generators of the network's blocks. `torch.nn.utils.parametrize` does the rest:
-    `parametrize.cached()` computes the weight once, and `parametrize.remove_parametrizations`
-    turns it into a plain parameter again.
+    and a wide weight the transpose of such columns; the width of R is the larger size. The trained
+    parameters are the generators of the network's blocks. The tools of `torch.nn.utils.parametrize`
+    apply: `parametrize.cached()` computes the weight only once, and
+    `parametrize.remove_parametrizations` makes it a plain parameter again.
 
     Assigning a matrix to the weight fits the network to it: the weight becomes the closest matrix
     found, with a warning if that differs from the assigned one.
@@ -55,7 +55,7 @@ def orthogonal(
         Anything that `structmat.families.resolution.network` accepts, such as
         ``"butterfly(block=4)"``, for the width max(rows, columns).
     parametrization : {"exp", "cayley"}
-        The parametrization of the blocks. Assigning a matrix may require the eigenvalue −1, which
+        The parametrization of the blocks. An assigned matrix may require the eigenvalue −1, which
         Cayley blocks cannot have.
     start : {"random", "identity", "weight"}
         Haar-distributed blocks, drawn from torch's random generator; identity blocks; or blocks
@@ -71,8 +71,8 @@ def orthogonal(
     Raises
     ------
     StructmatError
-        If there is no parameter of this name, it is not such a matrix, or the network has no
-        parameters. The module is unchanged.
+        If there is no such parameter, it is not a matrix in a real floating dtype, or the network
+        has no parameters. The module is unchanged.
 
     Examples
     --------
@@ -142,12 +142,12 @@ class OrthogonalWeight(nn.Module):
         self.shape = shape
         self.parametrization = parametrization
         self.start = "weight"
-        # In a tuple, so that it is not registered as a submodule: its generators belong to the
-        # parametrized module.
+        # In a tuple, so that the layer is not registered as a submodule: its generators belong to
+        # the parametrized module.
         self._layer = (layer,)
 
     def forward(self, *generators: Tensor) -> Tensor:
-        """Return the weight for given generators, one tensor for each bank.
+        """Return the weight for the given generators, one tensor for each bank.
 
         Parameters
         ----------
@@ -165,7 +165,7 @@ class OrthogonalWeight(nn.Module):
 
     @torch.no_grad()
     def right_inverse(self, weight: Tensor) -> Sequence[Tensor]:
-        """Return generators for which the weight approximates a given one, found by a fit.
+        """Return generators, found by fitting, for which the weight approximates a given one.
 
         Parameters
         ----------
@@ -204,7 +204,7 @@ class OrthogonalWeight(nn.Module):
         return rotation
 
     def extra_repr(self) -> str:
-        """Return what torch prints between the parentheses."""
+        """Return the text that torch prints between the parentheses."""
         return f"{self.network!r}, shape={self.shape}, parametrization={self.parametrization!r}"
 
 

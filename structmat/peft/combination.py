@@ -86,7 +86,7 @@ def _mean(
     weights: list[float],
     kind: str,
 ) -> tuple[Network, list[Tensor]] | None:
-    """Return the network of one side and the generators of the mean, or None if not rotated."""
+    """Return the network of one side and the generators of the mean, or None without a rotation."""
     rotations: dict[str, Orthogonal] = {
         name: rotation for name, rotation in getattr(layer, side).items() if name in adapters
     }
@@ -121,7 +121,7 @@ def _check_networks(
     selected: Mapping[str, StructmatLayer],
     values: Mapping[tuple[str, str], tuple[Network, list[Tensor]]],
 ) -> None:
-    """Raise an error for networks other than those of the first adapter's topology, as saved."""
+    """Raise an error if a network differs from the one that the saved topology would yield."""
     recipes = planned(config, {name: layer.base_layer for name, layer in selected.items()})
     for (name, side), (network, _) in values.items():
         if network != recipes[name].networks.get(side.removeprefix(PREFIX)):

@@ -18,6 +18,7 @@ from structmat.adapters.adapted_layer import PREFIX
 from structmat.adapters.distributed import is_around, plain_name
 from structmat.adapters.saved_tensors import BROKEN, misfits
 from structmat.errors import FileError
+from structmat.nn.torch_internals import own_modules
 from structmat.peft.layer import StructmatLayer
 from structmat.peft.names import StructmatType
 
@@ -27,7 +28,7 @@ _HELD = ("", "original_module")
 def checked(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, Tensor]:
     """Check that tensors fit a model, and return them under all of their names in it.
 
-    A file stores the tensors of a layer with several names under one of them.
+    If a layer has several names, a file stores its tensors under one of them only.
 
     Parameters
     ----------
@@ -48,7 +49,7 @@ def checked(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> di
 def fitting(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dict[str, Tensor]:
     """Return the tensors of the layers whose tensors all fit, and warn about the other layers.
 
-    Modules that are trained whole are left to PEFT.
+    PEFT itself checks modules that are trained in full.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def _wrong(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dic
     """Return a message for each tensor that does not fit the model, by name."""
     own, mine = model.state_dict(keep_vars=True), names_of(model, adapter)
     given = _given(own, tensors, mine)
-    # A tensor with several names is needed under one of them; PEFT checks modules trained whole.
+    # A tensor with several names is needed under one of them; PEFT checks modules trained in full.
     needed = {name for name in mine if given.get(id(own[name]), name) == name}
     theirs = {n: v for n, v in tensors.items() if n in own or f".{PREFIX}" in n}
     expected = {name: own[name] for name in needed | (own.keys() & theirs.keys())}
@@ -81,12 +82,14 @@ def _wrong(model: nn.Module, tensors: Mapping[str, Tensor], adapter: str) -> dic
     for name in sorted(theirs.keys() & own.keys() - wrong.keys()):
         first = given.get(id(own[name]), name)
         if first != name and not torch.equal(tensors[name], tensors[first]):
-            wrong[name] = f"{name} and {first} are one tensor in the model, but differ in the file"
+            wrong[name] = (
+                f"{name} and {first} are the same tensor in the model, but differ in the file"
+            )
     return wrong
 
 
 def _given(own: Mapping[str, Tensor], tensors: Iterable[str], mine: set[str]) -> dict[int, str]:
-    """Return the names in the file of an adapter's tensors, by their identity in the model."""
+    """Return the name of each adapter tensor in the file, by the tensor's identity in the model."""
     return {id(own[name]): name for name in sorted(mine & set(tensors))}
 
 
@@ -122,10 +125,10 @@ def _is_mine(name: str, adapter: str) -> bool:
 
 
 def name_offloaded(model: Any, saved: Mapping[str, str], adapter: str) -> None:
-    """Make a model that is partly offloaded to disk find the offloaded tensors of an adapter.
+    """Let a model that is partly offloaded to disk find the offloaded tensors of an adapter.
 
-    PEFT inserts the name of the adapter before the last part of a tensor's name, as in its own
-    methods; in this method, it may have another position.
+    PEFT inserts the adapter name before the last part of a tensor's name, where its own methods
+    have it; the names of structmat tensors may contain it elsewhere.
 
     Parameters
     ----------
@@ -151,10 +154,10 @@ def name_offloaded(model: Any, saved: Mapping[str, str], adapter: str) -> None:
 
 
 def install() -> None:
-    """Correct `load_adapter` of PEFT and of transformers for adapters of this method.
+    """Correct `load_adapter` of PEFT and of transformers for structmat adapters.
 
-    PEFT looks up modules that are trained whole by their names in a compiled model, which files do
-    not contain; transformers ignores missing tensors. Other adapters are not affected.
+    In a compiled model, PEFT looks up modules trained in full by their compiled names, which files
+    do not contain; transformers ignores missing tensors. Other adapters are not affected.
     """
     peft_loads: Any = PeftModel.load_adapter
     transformers_loads: Any = PeftAdapterMixin.load_adapter
@@ -189,9 +192,11 @@ def install() -> None:
 def _compiled_names(model: nn.Module) -> dict[str, str]:
     """Return a mapping from patterns of names in a file to names in a partly compiled model."""
     names = [
-        # A module that is trained whole is saved under its original name.
+        # A module that is trained in full is saved under its original name.
         ".".join(
-            part for part in (*name.split("."), next(iter(module._modules))) if part not in _HELD
+            part
+            for part in (*name.split("."), next(iter(own_modules(module))))
+            if part not in _HELD
         )
         for name, module in model.named_modules()
         if is_around(module) and ".modules_to_save." not in name

@@ -1,4 +1,4 @@
-"""The configuration of a PEFT adapter of rotations, and its JSON representation."""
+"""The configuration of a structmat adapter for PEFT, and its JSON representation."""
 
 from __future__ import annotations
 
@@ -43,18 +43,18 @@ class StructmatConfig(PeftConfig):
     Parameters
     ----------
     topology : str, Family or Network
-        The network of each layer: a spec string such as "butterfly(block=8, depth=2)", a family,
-        or a network if all layers have its width. The default supports every width from 16 on, and
-        equals "shuffle(block=16)" at multiples of 16.
+        The network for each layer: a spec string such as "butterfly(block=8, depth=2)", a family,
+        or a network if all layers have its width. The default supports every width from 16 up, and
+        equals "shuffle(block=16)" for multiples of 16.
     topology_pattern : dict from regular expression to topology
-        Other networks for some layers. A pattern matches the whole name, or the name without
+        Other networks for some layers. A pattern must match the whole name, or the name without
         some leading parts; the first match applies.
     parametrization : str
         The parametrization of the blocks: "cayley", "exp", "givens", "householder" or
         "cayley_neumann", as for `structmat.nn.Orthogonal`.
     side : {"inputs", "outputs", "both"}
         Whether to rotate the neurons, W·Rᵀ (as OFT and BOFT do), the outputs, R·W (as LyCORIS
-        does), or both, each by its own network.
+        does), or both, each with its own network.
     scale : bool
         Whether to train a factor for each output.
     bias : {"none", "all", "structmat_only"}
@@ -71,20 +71,21 @@ class StructmatConfig(PeftConfig):
         True starts from the pretrained model. False draws small random rotations, for tests.
     target_modules, exclude_modules : str or list of str
         The layers to adapt or exclude, as in every PEFT method: a regular expression that matches
-        the whole name, a list of suffixes of names, or "all-linear", which is the default unless
-        there are target_parameters.
+        the whole name, a list of name suffixes, or "all-linear", which is the default unless
+        target_parameters are given.
     target_parameters : list of str, optional
-        Stacked weights of experts to rotate as well, by suffixes of the names of these parameters,
-        such as ["experts.gate_up_proj", "experts.down_proj"].
+        Stacked expert weights to rotate as well, by suffixes of their parameter names, such as
+        ["experts.gate_up_proj", "experts.down_proj"].
     layers_to_transform : int or list of int, optional
-        Adapt only layers with these indices in the model's list of layers, however they are
-        targeted.
+        The indices, in the model's list of layers, of the only layers to adapt; this restricts all
+        targets.
     layers_pattern : str or list of str, optional
-        The name of that list, such as "layers"; by default the first number in a name is used.
+        The name of that list, such as "layers"; by default, the first number in a layer's name is
+        its index.
     modules_to_save : list of str, optional
-        Modules to train whole and save with the adapter.
+        Modules to train in full and save with the adapter.
     networks : dict, optional
-        Set when layers are adapted: the fingerprint of each network by topology and width. Loading
+        The fingerprint of each network by topology and width, set when layers are adapted. Loading
         fails if a topology no longer yields the same network.
     schema : int
         The version of this format.
@@ -95,7 +96,7 @@ class StructmatConfig(PeftConfig):
         For a topology that is not registered, an invalid regular expression, and any other value
         that is not listed above.
     FileError
-        For the configuration of a newer version of structmat.
+        If a newer version of structmat wrote the configuration.
 
     Examples
     --------
@@ -184,12 +185,12 @@ class StructmatConfig(PeftConfig):
         subfolder: str | None = None,
         **kwargs: Any,
     ) -> StructmatConfig:
-        """Read the configuration in a directory, after checking the file of weights next to it.
+        """Read the configuration in a directory, after checking the weight file next to it.
 
         Raises
         ------
         FileError
-            If the file of weights or the configuration is truncated.
+            If the weight file or the configuration is truncated.
         UnknownFamilyError
             If a topology uses a family that is not registered in this process.
         """
@@ -209,7 +210,7 @@ class StructmatConfig(PeftConfig):
 
     @property
     def layer_numbers(self) -> list[int]:
-        """The numbers of the layers to adapt, or none for all."""
+        """The indices of the layers to adapt; empty for all layers."""
         numbers = self.layers_to_transform
         return [numbers] if isinstance(numbers, int) else list(numbers or ())
 
@@ -222,7 +223,7 @@ def topology_of(kept: str | dict[str, Any]) -> str | Network:
 
 
 def _kept(topology: Any) -> str | dict[str, Any]:
-    """Return a JSON-serialisable topology: a spec string, or a network in full."""
+    """Return a topology in a form that JSON can store: a spec string, or the whole network."""
     if isinstance(topology, Network):
         return dict(json.loads(topology.to_json()))
     if isinstance(topology, Mapping):
@@ -231,7 +232,7 @@ def _kept(topology: Any) -> str | dict[str, Any]:
     if isinstance(topology, Family):
         topology = str(topology)
     if isinstance(topology, os.PathLike) or (isinstance(topology, str) and is_path(topology)):
-        return _kept(network(topology))  # in full, as the file may no longer exist on loading
+        return _kept(network(topology))  # whole, because its file may not exist on loading
     if is_graph(topology):
         return _kept(network(topology))
     if not isinstance(topology, str):

@@ -1,4 +1,4 @@
-"""The tuner layer of PEFT: `AdaptedLayer` with the methods that PEFT calls."""
+"""The tuner layer for PEFT: `AdaptedLayer` with the methods that PEFT calls."""
 
 from __future__ import annotations
 
@@ -43,19 +43,19 @@ class StructmatLayer(AdaptedLayer, BaseTunerLayer):
 
     def __init__(self, base_layer: Layer, layout: type[Layout]) -> None:
         super().__init__(base_layer, layout)
-        # The number of stages of each adapter; diffusers counts the adapters by it.
+        # The number of stages of each adapter; diffusers counts the entries to count the adapters.
         self.r: dict[str, int] = {}
-        self._backend: Any = None  # assigned from outside, overriding that of the layer
+        self._backend: Any = None  # if assigned, overrides the layer's backend
 
     def update_layer(self, name: str, recipe: Recipe, config: StructmatConfig) -> None:
-        """Add an adapter, or replace the one of this name.
+        """Add an adapter, replacing any adapter of the same name.
 
         Parameters
         ----------
         name : str
         recipe : Recipe
         config : StructmatConfig
-            The settings of PEFT.
+            PEFT's own settings.
         """
         self.add(name, recipe)
         self.r[name] = max((made.network.depth for made in self.rotations(name)), default=0)
@@ -75,13 +75,13 @@ class StructmatLayer(AdaptedLayer, BaseTunerLayer):
     def forward(
         self, x: Tensor, *args: Any, adapter_names: list[str] | None = None, **kwargs: Any
     ) -> Tensor:
-        """Return the layer's outputs with the active adapters, or with one for each sample.
+        """Return the outputs with the active adapters, or with a separate adapter for each sample.
 
         Parameters
         ----------
         x : (batch, ...)
         adapter_names : list of str, optional
-            The adapter of each sample, "__base__" for none.
+            The adapter for each sample; "__base__" means none.
         """
         if adapter_names is None:
             return super().forward(x, *args, **kwargs)
@@ -93,7 +93,7 @@ class StructmatLayer(AdaptedLayer, BaseTunerLayer):
         Raises
         ------
         StructmatError
-            If the number of names is not the number of samples, or adapters are merged.
+            If the numbers of names and samples differ, or adapters are merged.
         """
         if is_offloaded(self.base_layer):
             with loaded(self.base_layer):
@@ -133,14 +133,14 @@ class StructmatLayer(AdaptedLayer, BaseTunerLayer):
         """Enable or disable adapters; disabling restores the original weight of a merged layer."""
         if not enabled:
             self.restore()
-        elif self.merged and self.disable_adapters:  # merged while disabled
+        elif self.merged and self.disable_adapters:  # merged while adapters were disabled
             made, own = self._aside, self._held()
             self._hold(made)
             self._set_aside(own)
         super().enable_adapters(enabled)
 
     def get_delta_weight(self, adapter: str) -> Tensor:
-        """Return the change of the layer's weight by one adapter, in its layout and dtype.
+        """Return the change that one adapter makes to the layer's weight, in its layout and dtype.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class StructmatLayer(AdaptedLayer, BaseTunerLayer):
         return self.merged_weight([adapter]) - self.own_weight
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:  # noqa: ARG002 (PEFT's signature)
-        """Return whether PEFT can approximate the adapter by LoRA, as for linear layers only."""
+        """Return whether PEFT can approximate the adapter by LoRA: only for linear layers."""
         return issubclass(self.layout, LinearLayout)
 
     def get_base_weight(self) -> Tensor:
@@ -168,7 +168,7 @@ class StructmatLayer(AdaptedLayer, BaseTunerLayer):
         return self._floating(self._held()).data
 
     def set_base_weight(self, weight_data: Tensor) -> None:
-        """Replace the layer's current weight; a quantised layer quantises it."""
+        """Replace the layer's current weight; for a quantised layer, the new one is quantised."""
         if self.quantised:
             self.base_layer = requantised(self.base_layer, weight_data, self.requantise)
         else:
@@ -196,7 +196,7 @@ class StructmatLayer(AdaptedLayer, BaseTunerLayer):
 
     @property
     def quantization_backend(self) -> Any:
-        """PEFT's backend for the quantisation of the layer, which its reports name, or None."""
+        """PEFT's quantisation backend for the layer, which PEFT's reports name, or None."""
         if self._backend is not None or not self.quantised:
             return self._backend
         return backend(self.base_layer, self.requantise)
@@ -245,7 +245,7 @@ class StructmatLinear(StructmatLayer):
 
 
 class StructmatExperts(AdaptedExperts):
-    """Experts with adapters, which PEFT removes as it removes its own wrappers of modules."""
+    """Experts with adapters, which PEFT removes in the same way as its own module wrappers."""
 
     def unload_and_optionally_merge_module(
         self,

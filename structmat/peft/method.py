@@ -1,4 +1,4 @@
-"""Registration of structmat as a method of PEFT."""
+"""Registration of structmat as a PEFT method."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from structmat.peft import compatibility, summaries
 from structmat.peft.names import StructmatType
 from structmat.peft.rollback import guard
 
-# Functions that may fail after an adapter was added. `get_peft_model` creates one of the models.
+# Methods that may fail after adding an adapter; `get_peft_model` calls `__init__` of a model.
 _ENTRIES = ("__init__", "from_pretrained", "add_adapter", "load_adapter")
 
 

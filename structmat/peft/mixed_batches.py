@@ -1,4 +1,4 @@
-"""Mixed batches, with an adapter for each sample, and the assignment of input rows to samples."""
+"""Mixed batches, in which each sample has its own adapter, and the matching of rows to samples."""
 
 from __future__ import annotations
 
@@ -17,22 +17,23 @@ from structmat.peft.layer import BASE, StructmatExperts, StructmatLayer
 def mixed(tuner: Any, names: Sequence[str], settings: dict[str, Any]) -> Iterator[None]:
     """Apply a separate adapter to each sample of a batch within a `with` statement.
 
-    Layers see the samples as rows of the first axis, once each or, in beam search, once for each
-    beam. A model may also flatten that axis and the next one, of tokens, into one: the rows of a
+    Layers receive the samples as rows of the first axis: one row for each or, in beam search, one
+    for each beam. A model may also flatten this axis and the token axis into one; the rows of a
     sample are then consecutive.
 
     Parameters
     ----------
     tuner : StructmatModel
     names : sequence of str
-        The adapter of each sample, "__base__" for none.
+        The adapter for each sample; "__base__" means none.
     settings : dict
         The keyword arguments with which the model is called.
 
     Raises
     ------
     StructmatError
-        For unknown names, in training mode, and for layers that cannot be called by sample.
+        If a name is unknown, the model is in training mode, or a layer cannot treat samples
+        separately.
     """
     _check(tuner, names)
     rows = _Rows(names, _copies(tuner.model, settings))
@@ -57,7 +58,7 @@ def mixed(tuner: Any, names: Sequence[str], settings: dict[str, Any]) -> Iterato
 
 
 class _Rows:
-    """The assignment of a layer's input rows to samples, by the shapes in enclosing modules.
+    """The assignment of a layer's input rows to samples, by the input shapes of enclosing modules.
 
     `calls` contains the input shapes of each running module, the innermost last.
     """
@@ -110,7 +111,7 @@ class _Rows:
 
 
 def _copies(model: nn.Module, settings: dict[str, Any]) -> set[int]:
-    """Return how often a sample may occur in a batch: once, or repeated by generation."""
+    """Return how often a sample may occur in a batch: once, or several times in generation."""
     configs = settings.get("generation_config"), getattr(model, "generation_config", None)
     found = {1}
     for option in ("num_beams", "num_return_sequences"):

@@ -1,7 +1,7 @@
 """The names under which PEFT knows the method, and checks of adapter names."""
 
 import enum
-from typing import Any
+from typing import Any, cast
 
 from peft.tuners.tuners_utils import BaseTunerLayer
 from peft.utils.other import AuxiliaryTrainingWrapper
@@ -9,10 +9,11 @@ from torch import nn
 
 from structmat.adapters.adapted_layer import PREFIX
 from structmat.errors import StructmatError
+from structmat.nn.torch_internals import own_modules
 
 
 class StructmatType(str, enum.Enum):  # noqa: UP042 (PEFT shows what str() has after a dot)
-    """The enumeration of this method, in the form of PEFT's `PeftType`.
+    """An enumeration like PEFT's `PeftType`, whose only value is this method.
 
     `peft.utils.register_peft_method` accepts only members of that enumeration; the tables it
     fills, and transformers, accept any string that has a `value`.
@@ -26,12 +27,12 @@ _HEADS = {"SEQ_CLS": _CLASSIFIERS, "TOKEN_CLS": _CLASSIFIERS, "QUESTION_ANS": ("
 
 
 def heads(config: Any) -> tuple[str, ...]:
-    """Return the names of modules that PEFT trains whole for the task of a configuration."""
+    """Return the names of modules that PEFT trains in full for a configuration's task type."""
     return _HEADS.get(getattr(config.task_type, "value", config.task_type) or "", ())
 
 
 def check_name(model: nn.Module, adapter: Any) -> None:
-    """Raise an error for adapter names that torch cannot use as keys, or that PEFT would confuse.
+    """Raise an error for an adapter name that torch cannot use as a key or that PEFT would confuse.
 
     Raises
     ------
@@ -46,7 +47,7 @@ def check_name(model: nn.Module, adapter: Any) -> None:
             parts.update(part for part, _ in module.named_parameters(recurse=False))
             parts.update(part for part, _ in module.named_buffers(recurse=False))
         if isinstance(module, BaseTunerLayer | AuxiliaryTrainingWrapper):
-            children: Any = module._modules  # type: ignore[union-attr]  # a mixin of modules
+            children = own_modules(cast("nn.Module", module))  # a mixin of modules
             own = {*children} - {"base_layer", "original_module"}
             inside = (*inside, *(f"{name}.{part}" for part in own))
     if not isinstance(adapter, str) or not adapter or "." in adapter:

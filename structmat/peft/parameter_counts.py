@@ -1,4 +1,4 @@
-"""The number of parameters of an adapter, by two conventions."""
+"""The number of parameters of an adapter, counted by two conventions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from structmat.peft.layer import StructmatLayer
 
 @dataclass(frozen=True)
 class Counts:
-    """The size of one adapter, without modules that are trained whole.
+    """The size of one adapter, excluding modules that are trained in full.
 
     Attributes
     ----------
@@ -20,7 +20,8 @@ class Counts:
         The count of the BOFT paper: the free parameters of the rotations, r(r−1)/2 for each block,
         the factors and the biases. This is the number of parameters stored and trained.
     peft : int
-        The count of PEFT's BOFT, which would store full blocks, r² each, for the same networks.
+        The count by PEFT's BOFT, which would store full blocks, r² numbers each, for the same
+        networks.
     layers : int
         The number of adapted layers.
     """

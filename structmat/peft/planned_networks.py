@@ -28,10 +28,10 @@ def planned(config: StructmatConfig, layers: Mapping[str, Layer]) -> dict[str, R
     WidthError
         If a topology does not support the width of a layer.
     StructmatError
-        For a layer that cannot be adapted, a pattern that matches no layer, and a topology that
-        yields a different network each time.
+        If a layer cannot be adapted, a pattern matches no layer, or a topology yields a different
+        network each time.
     FileError
-        If a topology yields another network than when the adapter was saved.
+        If a topology yields a different network from when the adapter was saved.
     """
     return recipes_for(
         layers,
@@ -54,8 +54,9 @@ def check_shared(model: nn.Module, config: StructmatConfig, layers: Mapping[str,
     Raises
     ------
     StructmatError
-        For a module of `modules_to_save` with several names, since PEFT trains a copy under one of
-        them; for shared biases; and for embeddings that write to a weight which others read.
+        If a module in `modules_to_save` has several names, since PEFT trains a copy under only one
+        of them; if trained biases are shared; or if an embedding writes to a weight that other
+        layers read.
     """
     wanted = tuple(config.modules_to_save or ())
     for names in names_of_layers(model):
@@ -65,9 +66,9 @@ def check_shared(model: nn.Module, config: StructmatConfig, layers: Mapping[str,
         if found and len(names) > 1 and copies:
             others = [name for name in names if name != found[0]]
             raise StructmatError(
-                f"modules_to_save: {found[0]} is one layer with {', '.join(others)}, and PEFT would"
-                " train a copy of it in one place only; target it instead, or first give each place"
-                " its own layer"
+                f"modules_to_save: {found[0]} is the same layer as {', '.join(others)}, and PEFT"
+                " would train a copy of it in one place only; target it instead, or first give"
+                " each place its own layer"
             )
     if config.bias == "structmat_only":
         check_apart(model, biases(model, layers, "bias='structmat_only'"))
@@ -100,7 +101,7 @@ def _built(config: StructmatConfig, kept: str | dict[str, object], width: int) -
     if mark != fingerprint(net):
         raise FileError(
             f"topology={kept!r} at width {width} is not the network that the adapter was trained"
-            " with, which came from another version of structmat or another function of this name;"
-            " load it there and give the network itself as the topology"
+            " with: another version of structmat, or another function of this name, built that"
+            " one; load it there and give the network itself as the topology"
         )
     return net

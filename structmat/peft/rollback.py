@@ -13,9 +13,10 @@ from torch import nn
 
 from structmat.adapters.distributed import renewed
 from structmat.adapters.retying import guard_ties
+from structmat.nn.torch_internals import own_modules
 from structmat.peft.layer import StructmatLayer
 
-# Functions that remove the adapters added since a guarded function began, the latest last.
+# Functions that remove the adapters added since a guarded function began, the most recent last.
 _made: ContextVar[list[Callable[[], None]] | None] = ContextVar("structmat_made", default=None)
 
 
@@ -39,7 +40,7 @@ class Before:
         self._adapter = adapter
         self._config = configs[adapter]
         self._options = {key: copy.copy(value) for key, value in vars(self._config).items()}
-        self._children = [(m, dict(m._modules)) for m in model.modules()]
+        self._children = [(m, dict(own_modules(m))) for m in model.modules()]
         self._trained = [(p, p.requires_grad) for p in model.parameters()]
         self._active = [
             (m, m._active_adapter)
@@ -49,7 +50,7 @@ class Before:
         self._adapted = hasattr(model, "peft_config")
 
     def restore(self) -> None:
-        """Remove everything added since the snapshot, which belongs to the new adapter."""
+        """Remove everything added since the snapshot, all of which belongs to the new adapter."""
         model: Any = self._model
         adapter = self._adapter
         for module, children in self._children:
@@ -59,9 +60,9 @@ class Before:
                         del getattr(module, part)[adapter]
             if isinstance(module, AuxiliaryTrainingWrapper):
                 module._adapters.discard(adapter)
-            if module._modules != children:
-                module._modules.clear()
-                module._modules.update(children)
+            if own_modules(module) != children:
+                own_modules(module).clear()
+                own_modules(module).update(children)
                 renewed(module)
         guard_ties(model, StructmatLayer)
         for owner, active in self._active:
@@ -78,7 +79,7 @@ class Before:
 
 
 def remember(before: Before) -> None:
-    """Make the running guarded function, if any, undo an adapter if it fails later."""
+    """Restore this snapshot if the enclosing guarded function, if there is one, later fails."""
     made = _made.get()
     if made is not None:
         made.append(before.restore)
@@ -87,7 +88,7 @@ def remember(before: Before) -> None:
 def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
     """Wrap a function of PEFT or transformers so that it leaves no adapter behind if it fails.
 
-    This affects only adapters of structmat.
+    Only structmat adapters are affected.
     """
 
     @functools.wraps(function)
@@ -110,7 +111,7 @@ def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def guard(cls: type[Any], *names: str) -> None:
-    """Guard methods that a class defines itself, once."""
+    """Guard the named methods that the class itself defines, skipping any already guarded."""
     for name in names:
         held = vars(cls).get(name)
         function = held.__func__ if isinstance(held, classmethod) else held

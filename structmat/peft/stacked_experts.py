@@ -1,4 +1,4 @@
-"""Mixtures of experts with adapters, whose stacked weights are given by `target_parameters`."""
+"""Adapters for mixtures of experts, whose stacked weights are selected by `target_parameters`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from structmat.adapters.distributed import unwrapped
 from structmat.adapters.layouts import Stack, StackLayout, named_layers
 from structmat.adapters.selection import ends_with
 from structmat.errors import StructmatError, suggest
+from structmat.nn.torch_internals import own_modules
 from structmat.peft.layer import StructmatExperts, StructmatLayer
 
-TRAINED_WHOLE = ("modules_to_save", "original_module")  # PEFT's names of copies
+TRAINED_WHOLE = ("modules_to_save", "original_module")  # PEFT's names for copies of modules
 
 
 def selected(
@@ -32,8 +33,8 @@ def selected(
     Raises
     ------
     StructmatError
-        If a name matches no stacked weight, the model itself is the module of experts, or their
-        biases are to be trained.
+        If a name matches no stacked weight, the model itself is the experts module, or the
+        configuration would train the experts' biases.
     """
     asked: Sequence[str] = config.target_parameters or ()
     if not asked:
@@ -45,14 +46,14 @@ def selected(
     }
     if any("." not in full for full in every):
         raise StructmatError(
-            "target_parameters: the model itself is the module of experts, which cannot be"
-            " replaced; put it into another module, or use structmat.adapters.adapt"
+            "target_parameters: the model itself is the experts module, which cannot be replaced;"
+            " wrap it in another module, or use structmat.adapters.adapt"
         )
     for name in asked:
         if not any(ends_with(full, name) for full in every):
             known = {part for full in every for part in (full, ".".join(full.split(".")[-2:]))}
             raise StructmatError(
-                f"target_parameters: {name!r} is not a stacked weight of experts in this model"
+                f"target_parameters: {name!r} is not a stacked expert weight in this model"
                 f"{suggest(name, known) if known else ', which has none'}; list layers in"
                 " target_modules"
             )
@@ -60,8 +61,8 @@ def selected(
     biased = next((full for full, stack in found.items() if stack.bias is not None), None)
     if biased is not None and config.bias == "structmat_only":
         raise StructmatError(
-            f"bias='structmat_only': {biased} has biases of experts, which PEFT would train but"
-            " not save; use bias='none'"
+            f"bias='structmat_only': {biased} has expert biases, which PEFT would train but not"
+            " save; use bias='none'"
         )
     if numbers := config.layer_numbers:
         found = {f: s for f, s in found.items() if index(f, config.layers_pattern) in numbers}
@@ -69,7 +70,7 @@ def selected(
 
 
 def put(model: nn.Module, name: str, stack: Stack) -> StructmatLayer:
-    """Return the layer with adapters of a stacked weight, inserting it into the model if needed.
+    """Return the adapter layer of a stacked weight, inserting it into the model if needed.
 
     Parameters
     ----------
@@ -85,8 +86,8 @@ def put(model: nn.Module, name: str, stack: Stack) -> StructmatLayer:
     if not isinstance(held, StructmatExperts):
         held = StructmatExperts(stack.owner, {})
         setattr(inside.get_submodule(above), own, held)
-    layer = held._modules.get(part)
+    layer = own_modules(held).get(part)
     if not isinstance(layer, StructmatLayer):
         layer = StructmatLayer(stack, StackLayout)
-        held._modules[part] = layer
+        own_modules(held)[part] = layer
     return layer

@@ -16,10 +16,10 @@ HEADING = "### Rotations (structmat)"
 
 
 def install() -> None:
-    """Extend PEFT's printed summary and model card for adapters of rotations.
+    """Extend PEFT's printed summary and model card for structmat adapters.
 
-    PEFT has no hook for this, so two functions of `PeftModel` are wrapped, once. Other adapters are
-    not affected.
+    PEFT has no hook for this, so two methods of `PeftModel` are wrapped, but never twice. Other
+    adapters are not affected.
     """
     if hasattr(PeftModel.print_trainable_parameters, "_structmat"):
         return
@@ -45,7 +45,7 @@ def install() -> None:
 
 
 def described(model: Any) -> list[str]:
-    """Return a line for each adapter of rotations in a PEFT model."""
+    """Return a line for each structmat adapter in a PEFT model."""
     lines = []
     for name, config in model.peft_config.items():
         if not isinstance(config, StructmatConfig):

@@ -1,4 +1,4 @@
-"""The tuner, which PEFT calls to add adapters of rotations to a model and to remove them."""
+"""The tuner, which PEFT calls to add structmat adapters to a model and to remove them."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from structmat.adapters.retying import guard_ties
 from structmat.adapters.selection import ALL_LINEAR
 from structmat.adapters.shared_weights import names_of_layers, untie
 from structmat.errors import StructmatError, require, suggest
+from structmat.nn.torch_internals import own_modules
 from structmat.peft import combination, compatibility, stacked_experts
 from structmat.peft.config import StructmatConfig
 from structmat.peft.layer import StructmatExperts, StructmatLayer, StructmatLinear
@@ -44,12 +45,12 @@ from structmat.peft.planned_networks import check_shared, planned
 from structmat.peft.rollback import Before, remember
 from structmat.peft.unmatched import numbers_unmatched, unmatched, warn
 
-# Parents that read only the dtype of a weight and call the layer, so the weight is not rotated.
+# Parents that read only the dtype of the weight and then call the layer: no rotated weight needed.
 _ONLY_LOOKS = re.compile(r".*(DenseActDense|DenseGatedActDense|GatedActDense)")
 
 
 class StructmatModel(BaseTuner):
-    """A model with adapters of rotations, as created by `peft.get_peft_model`.
+    """A model with structmat adapters, as created by `peft.get_peft_model`.
 
     Everything is checked before the model is modified: if a topology does not support the width of
     a layer, or a saved adapter does not fit, the model is unchanged.
@@ -96,7 +97,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         low_cpu_mem_usage: bool = False,  # noqa: FBT001, FBT002
         state_dict: dict[str, Tensor] | None = None,
     ) -> None:
-        """Adapt the targeted layers, all of them or none."""
+        """Adapt all targeted layers or, if any of them fails, none."""
         config: Any = self.peft_config[adapter_name]
         before = Before(model, self.peft_config, adapter_name)
         every = model.named_modules(remove_duplicate=False)
@@ -132,7 +133,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         adapter_name: str,
         low_cpu_mem_usage: bool,  # noqa: FBT001 (PEFT's signature)
     ) -> list[str]:
-        """Adapt the stacked weights of experts in `_stacks`."""
+        """Adapt the stacked expert weights in `_stacks`."""
         empty = require("accelerate", "peft").init_empty_weights
         with empty() if low_cpu_mem_usage else nullcontext():
             for name, stack in self._stacks.items():
@@ -149,7 +150,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         self._prepare_adapter_config(config, self.get_model_config(model))
         every = {name: plain_name(name) for name, _ in model.named_modules()}
         wrappers = [n for n, m in model.named_modules() if isinstance(m, AuxiliaryTrainingWrapper)]
-        inside = tuple(f"{name}." for name in wrappers)  # copies of modules that are trained whole
+        inside = tuple(f"{name}." for name in wrappers)  # copies of modules trained in full
         targets = config.target_modules
         if isinstance(targets, str) and targets.lower() == ALL_LINEAR:
             _maybe_include_all_linear_layers(config, unwrapped(model))
@@ -203,10 +204,10 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     ) -> None:
         if is_around(target):
             return
-        # A layer with several names is visited under each of them, but adapted once.
+        # A layer with several names is visited under each of them, but adapted only once.
         names = self._names.get(current_key, [current_key])
         recipe = self._recipes.pop(plain_name(names[0]), None)
-        if recipe is None:  # adapted already, or inside a module that is trained whole
+        if recipe is None:  # already adapted, or inside a module that is trained in full
             return
         if isinstance(target, StructmatLayer):
             target.update_layer(adapter_name, recipe, peft_config)
@@ -227,7 +228,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
     def _replace_module(self, parent: Any, child_name: str, new_module: Any, child: Any) -> None:
         """Replace a layer under all of its names."""
         if is_around(child):  # the wrapper of torch.compile stays
-            parent, child_name = child, next(iter(child._modules))
+            parent, child_name = child, next(iter(own_modules(child)))
             child = getattr(child, child_name)
         if isinstance(child, StructmatExperts):  # PEFT would assign its weight to the new module
             setattr(parent, child_name, new_module)
@@ -243,7 +244,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         adapter_names: list[str] | None = None,
         safe_merge: bool = False,  # noqa: FBT001, FBT002 (PEFT's signature)
     ) -> None:
-        """Merge adapters into all layers, or into none if some value is not finite."""
+        """Merge adapters into all layers, or into none if any value is not finite."""
         self._check_known(adapter_names)
         check_whole(self.model, "merge")
         with all_or_none(self.adapted(), adapter_names):
@@ -292,7 +293,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         super().set_requires_grad(adapter_names, requires_grad)
 
     def _check_known(self, names: Sequence[str] | None) -> None:
-        if isinstance(names, str):  # PEFT raises an error that it must be a list
+        if isinstance(names, str):  # PEFT itself raises an error: it must be a list
             return
         unknown = next((name for name in names or () if name not in self.peft_config), None)
         if unknown is not None:
@@ -313,28 +314,28 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         adapter_name: str,
         combination_type: str = "geodesic",
     ) -> None:
-        """Add an adapter whose blocks are weighted geodesic means of those of other adapters.
+        """Add an adapter whose blocks are weighted geodesic means of the blocks of other adapters.
 
         Parameters
         ----------
         adapters : sequence of str
-            Adapters with the same networks. In layers that an adapter does not rotate, it counts as
-            the identity.
+            Adapters with the same networks. An adapter counts as the identity in layers that it
+            does not rotate.
         weights : sequence of float
-            If the weights sum to one, the result is the mean; in general, the mean is raised to the
-            power of the sum, so that a single adapter with weight w is that adapter scaled by w. A
-            negative weight stands for the inverse of each block: −1 for a single adapter inverts
-            every stage, and thus the rotation only if its stages commute, such as a single stage.
-            Blocks that commute give the product of their powers w, and weights that are all 0
-            give the identity.
+            If the weights sum to one, the result is the mean. In general, the mean is raised to the
+            power of their sum; a single adapter with weight w, for example, becomes that adapter
+            scaled by w. A negative weight stands for the inverse of each block: the weight −1 on a
+            single adapter inverts every stage, which inverts the rotation only if the stages
+            commute, as a single stage does. The mean of blocks that commute is the product of their
+            powers w, and if all weights are 0, the result is the identity.
         adapter_name : str
-            The name of the new adapter, which is not made active.
+            The name of the new adapter, which remains inactive.
         combination_type : {"geodesic"}
 
         Raises
         ------
         StructmatError
-            For unknown names, an existing name, different networks, and blocks that differ by a
+            If an adapter is unknown, the new name is taken, networks differ, or blocks differ by a
             rotation by π. The model is unchanged.
 
         Notes
@@ -344,8 +345,8 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         """
         if combination_type != "geodesic":
             raise StructmatError(
-                f"combination_type={combination_type!r}: rotations have geodesic means only, as"
-                " sums and concatenations are not orthogonal; use 'geodesic'"
+                f"combination_type={combination_type!r}: only geodesic means of rotations are"
+                " orthogonal; sums and concatenations are not; use 'geodesic'"
             )
         combination.add_weighted(self, list(adapters), list(weights), adapter_name)
 
@@ -353,7 +354,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
 
     @classmethod
     def _remove_adapter_name_from_key(cls, key: str, adapter_name: str) -> str:
-        """Return the name of a saved tensor; PEFT handles adapters of one level only."""
+        """Return a tensor's name in files; PEFT expects the adapter's name second to last."""
         key = plain_name(key)
         mark = rf"(\.{PREFIX}[a-z]+)\.{re.escape(adapter_name)}(?=\.|$)"
         if re.search(mark, key):
@@ -372,7 +373,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
             state_dict={plain_name(name): value for name, value in state_dict.items()},
         )
         own = {plain_name(name): name for name in model.state_dict()}
-        # PEFT only finds a layer with several names under the first of them.
+        # PEFT finds a layer with several names only under the first of them.
         places = {
             plain_name(cls._remove_adapter_name_from_key(key, adapter_name)): key
             for key in compatibility.names_of(model, adapter_name)
@@ -380,7 +381,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         places |= {f"base_model.model.{short}": key for short, key in places.items()}
         places |= own
         renamed = {places.get(name, name): value for name, value in renamed.items()}
-        # PEFT does not pass on the option to ignore tensors of other shapes.
+        # PEFT does not pass on the option to ignore tensors of mismatched shapes.
         frame = inspect.currentframe()
         caller = {} if frame is None or frame.f_back is None else frame.f_back.f_locals
         take = (
@@ -402,7 +403,7 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         state_dict: dict[str, Tensor],
         unwanted_adapter_names: list[str],
     ) -> dict[str, Tensor]:
-        """Return the tensors to save, to which PEFT adds embedding weights, here unmerged."""
+        """Return the tensors to save; embedding weights, which PEFT adds, are saved unmerged."""
         for name, module in model.named_modules():
             key = f"{name}.base_layer.weight"
             merged = isinstance(module, StructmatLayer) and module.merged
@@ -437,14 +438,14 @@ def _is_targeted(config: Any, name: str) -> Any:
 
 
 def _in_one_of(name: str, wanted: Sequence[str]) -> bool:
-    """Return whether PEFT trains this module, or an enclosing one, whole, by suffixes of names."""
+    """Return whether PEFT, matching name suffixes, trains this or an enclosing module in full."""
     parts = name.split(".")
     around = [".".join(parts[: k + 1]) for k in range(len(parts))]
     return any(place.endswith(end) for place in around for end in wanted)
 
 
 def _layer_index(name: str, patterns: str | Sequence[str] | None) -> int | None:
-    """Return the index of a layer: the number after a pattern, or the first one in its name.
+    """Return the index of a layer: the number after a pattern, or the first number in its name.
 
     Examples
     --------

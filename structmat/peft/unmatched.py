@@ -21,7 +21,7 @@ def unmatched(config: StructmatConfig, names: Iterable[str], heads: Iterable[str
     names : iterable of str
         The names of all modules of the model.
     heads : iterable of str
-        Names that PEFT adds to `modules_to_save`, only one of which a model has.
+        Names that PEFT adds to `modules_to_save`; a model has only one of them.
     """
     known = [name for name in names if name]
     tails = {tail for name in known if not (tail := name.rpartition(".")[2]).isdigit()}
@@ -42,7 +42,7 @@ def unmatched(config: StructmatConfig, names: Iterable[str], heads: Iterable[str
         f"layers_pattern: {pattern!r} matches no list of layers in this model"
         f"{suggest(pattern, lists)}"
         for pattern in patterns
-        # Other names may be intended for other architectures.
+        # A name unlike all of these may be meant for another architecture.
         if difflib.get_close_matches(pattern, lists)
         and not any(re.search(rf"(?:^|\.)(?:{pattern})\.\d+(?:\.|$)", name) for name in known)
     ]
@@ -63,7 +63,7 @@ def numbers_unmatched(
 
 
 def warn(lines: Iterable[str]) -> None:
-    """Issue a warning for each of these messages, as PEFT ignores the names."""
+    """Issue each message as a warning, since PEFT ignores the names."""
     for line in lines:
         warnings.warn(f"{line}; it is ignored", stacklevel=2)
 
@@ -73,6 +73,6 @@ def _listed(names: Any) -> list[str]:
 
 
 def _fits(name: str, wanted: str, option: str) -> bool:
-    if option == "modules_to_save":  # PEFT matches any suffix of a name
+    if option == "modules_to_save":  # PEFT accepts any suffix, even of part of a word
         return name.endswith(wanted)
     return name == wanted or name.endswith(f".{wanted}")

@@ -54,7 +54,7 @@ X = torch.randn(5, 2, 6, 1, generator=torch.Generator().manual_seed(1))
 
 def test_saving_and_loading_restores_everything_trained(tmp_path):
     one = trained()
-    one.train()(X)  # moves the batch statistics, which belong to a module trained whole
+    one.train()(X)  # moves the batch statistics, which belong to a module trained in full
     one.eval()
     assert save_adapter(one, tmp_path / "new" / "adapter") == tmp_path / "new" / "adapter"
     assert names(tmp_path / "new" / "adapter") == [SETTINGS, TENSORS]
@@ -179,8 +179,8 @@ def test_the_error_lists_every_mismatch(tmp_path):
     refused(
         tmp_path,
         r"does not fit this model, which is left unchanged: layer 0 is a ReLU, which cannot be"
-        r" adapted; layer 2 has a weight of shape \(9, 16\) for LinearLayout, the saved one"
-        r" \(12, 16\) for LinearLayout; 4 is not in the model; .*3\.running_mean has"
+        r" adapted; layer 2 has a weight of shape \(9, 16\) for LinearLayout; the saved weight has"
+        r" shape \(12, 16\) for LinearLayout; 4 is not in the model; .*3\.running_mean has"
         r" shape \(12,\) in the file, \(9,\) in the model",
         other,
     )
@@ -308,7 +308,7 @@ def test_infinite_buffers_are_saved_and_non_finite_parameters_are_refused(tmp_pa
 def test_fully_trained_modules_containing_an_adapted_layer_are_refused(tmp_path):
     save_adapter(trained(), tmp_path)
     edited(tmp_path, lambda s: s.update(trained=["2"]))
-    refused(tmp_path, "2 is trained whole in the file, but contains an adapted layer")
+    refused(tmp_path, "2 is trained in full in the file, but contains an adapted layer")
 
 
 def test_loading_into_a_convolution_with_other_groups_is_refused(tmp_path):

@@ -96,9 +96,9 @@ def test_fsdp_training_equals_training_in_one_process(tmp_path, options):
     assert sum(said["parts"] for said in found) == size  # each held a part
     for said in found:
         assert said["there"] == sorted([SETTINGS, TENSORS])  # nobody goes on before
-        assert "sharded over several processes: merge the model before" in said["merge"]
-        assert "sharded over several processes: adapt the model before" in said["adapt"]
-        assert "sharded over several processes: adapt the model before" in said["load"]
+        assert "sharded across several processes: merge the model before" in said["merge"]
+        assert "sharded across several processes: adapt the model before" in said["adapt"]
+        assert "sharded across several processes: adapt the model before" in said["load"]
         assert said["again"] < 1e-5
         assert "contains NaN or infinity" in said["broken"]  # in the process with sound parts, too
     assert not (tmp_path / "broken").exists()

@@ -213,7 +213,7 @@ def test_topologies_that_do_not_fit_are_refused(topology, pattern, error, messag
             "trainable: 'clasifier' matches no selectable .* mean classifier",
         ),
         ({"trainable": "nothing"}, "trainable='nothing' matches no module"),
-        ({"trainable": ["encoder"]}, "trainable: bert.encoder contains a layer that is adapted"),
+        ({"trainable": ["encoder"]}, "trainable: bert.encoder contains an adapted layer"),
     ],
 )
 def test_invalid_options_are_refused(options, message):

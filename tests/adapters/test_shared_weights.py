@@ -191,7 +191,7 @@ def test_max_norm_on_a_shared_embedding_is_refused():
 
 def test_loading_an_adapter_of_one_layer_into_several_is_refused(tmp_path):
     save_adapter(adapt(looked(parameters), "mixed_radix", target_modules=["encoder"]), tmp_path)
-    with pytest.raises(FileError, match="shared is one layer with encoder, decoder in the file"):
+    with pytest.raises(FileError, match="shared is the same layer as encoder, decoder in the file"):
         load_adapter(looked(slices), tmp_path)
 
 

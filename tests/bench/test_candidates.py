@@ -87,7 +87,7 @@ def test_torchs_orthogonal_parametrization_stays_orthogonal():
     ("name", "width", "dtype", "reason"),
     [
         ("parametrization", PARAMETRIZED + 1, torch.float32, "too large"),
-        ("parametrization", 8, torch.bfloat16, "float32 only"),
+        ("parametrization", 8, torch.bfloat16, "only float32"),
         ("dense", DENSE + 1, torch.float32, "too large"),
         ("boft", DENSE + 1, torch.float32, "too large"),
         ("boft", 12, torch.float32, "PEFT raised an error"),
@@ -124,4 +124,4 @@ def test_factors_omitted_by_peft_are_reported():
     module = named("boft").build(frozen_layer(WIDTH, OUTPUTS, torch.float32).linear())
     said = named("boft").remark(module)
     factors = module.boft_R["default"].shape[0]
-    assert (said is None) if factors == 4 else f"has {factors} of the 4" in said
+    assert (said is None) if factors == 4 else f"created {factors} of the 4" in said

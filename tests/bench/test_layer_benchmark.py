@@ -65,7 +65,7 @@ def test_bfloat16_is_measured_in_bfloat16():
 @pytest.mark.parametrize(
     ("options", "reason"),
     [
-        ({"dtype": "float8"}, "dtype 'float8'"),
+        ({"dtype": "float8"}, "dtype='float8'"),
         ({"widths": [0]}, "width=0"),
         ({"outputs": -1}, "outputs=-1"),
         ({"tokens": [0]}, "tokens=0"),

@@ -390,7 +390,7 @@ WRONG = [
     (["finetune", "--model", "./none"], "./none: no such directory"),
     (["convert", "none", "out"], "none: no such file or directory"),
     (["convert", "none", "out", "--to", "lora"], "lora needs a rank"),
-    (["convert", "none", "out", "--rank", "3"], "and no other format has one"),
+    (["convert", "none", "out", "--rank", "3"], "and no other format takes one"),
     (["convert", "none", "out", "--to", "merged"], "give the pretrained model (model=, --model)"),
     (["convert", "none", "out", "--to", "lycoris"], "its name must end in .safetensors"),
     (["convert", "none", "no/out"], "no/out: there is no directory no"),

@@ -189,9 +189,9 @@ def test_a_head_that_the_base_model_lacks_is_added(tmp_path):
     saved_model(base, tmp_path / "model", 2)
     done = convert(tmp_path / "ours", tmp_path / "a", to="merged", model=tmp_path / "model")
     assert done.notes == [
-        "not copied, as they contain the old weights, training state or an adapter:"
+        "not copied, because they contain the old weights, training state or an adapter:"
         " training_args.bin",
-        "added, as they are not in the pretrained model: 1.bias, 1.weight",
+        "added, because the pretrained model lacks them: 1.bias, 1.weight",
     ]
     assert torch.equal(all_tensors(tmp_path / "a")["1.weight"], one[1].weight)
     index = json.loads((tmp_path / "a" / "model.safetensors.index.json").read_text())
@@ -322,7 +322,7 @@ def saved(folder, **options):
             "to='boft': no such format; did you mean gsoft",
         ),
         ({"to": "lora"}, StructmatError, "lora needs a rank"),
-        ({"to": "peft-oft", "rank": 2}, StructmatError, "and no other format has one"),
+        ({"to": "peft-oft", "rank": 2}, StructmatError, "and no other format takes one"),
         ({"to": "lora", "rank": 0}, StructmatError, "rank=0: rank must be an integer, at least 1"),
         ({"to": "lora", "rank": 2}, StructmatError, "needs the weights; give the pretrained"),
         ({"to": "merged"}, StructmatError, "needs the weights; give the pretrained"),
@@ -481,8 +481,8 @@ def test_unrelated_files_are_rejected(tmp_path):
             {"0.oft_R.weight": (4, 5)},
             r"0: 5 numbers for a block: the number must be r\(r−1\)/2",
         ),
-        ("OFT", {"0.oft_r": (4, 4, 4)}, "OFT of PEFT before 0.16"),
-        ("OFT", {"0.oft_embedding_R.weight": (4, 6)}, "OFT of an embedding is not supported"),
+        ("OFT", {"0.oft_r": (4, 4, 4)}, "PEFT before 0.16 wrote this file"),
+        ("OFT", {"0.oft_embedding_R.weight": (4, 6)}, "OFT on an embedding is not supported"),
         ("OFT", {"0.oft_R.weight": (4, 6)}, "does not specify the shape of this layer's weight"),
         ("OFT", {"0.lora_A.weight": (4, 6)}, "has no oft_R.weight or .*; it has 0.lora_A.weight"),
         ("HRA", {"0.hra_u": (4,)}, "not \\(inputs, reflections\\)"),
@@ -501,7 +501,9 @@ def test_a_quantised_weight_is_refused(tmp_path):
     saved(tmp_path / "ours", target_modules=["up"])
     model = {f"{k}": v.to(torch.int8) for k, v in linears().state_dict().items()}
     files.save_file(model, tmp_path / "model.safetensors")
-    with pytest.raises(FileError, match=r"a weight of torch\.int8 cannot be rotated; merge before"):
+    with pytest.raises(
+        FileError, match=r"a weight of dtype torch\.int8 cannot be rotated; merge before"
+    ):
         convert(
             tmp_path / "ours",
             tmp_path / "a.safetensors",

@@ -82,7 +82,7 @@ def test_all_files_are_copied_except_other_forms_of_the_weights(tmp_path, adapte
     for name in kept - {"model.safetensors"}:
         assert (tmp_path / "merged" / name).read_bytes() == (model / name).read_bytes()
     (note,) = done.notes
-    assert "not copied, as they contain the old weights" in note
+    assert "not copied, because they contain the old weights" in note
     assert f"and {len(STALE) - 1 + 2 - 8} more" in note  # onnx is one, eight are named
     with safe_open(tmp_path / "merged" / "model.safetensors", "pt") as file:
         assert file.metadata() == {"format": "pt", "of": "me"}

@@ -128,5 +128,7 @@ def test_a_file_with_several_methods_is_rejected(tmp_path):
     tensors = torch_files.load_file(tmp_path / "a.safetensors")
     tensors["lycoris_x.lora_up.weight"] = torch.zeros(2, 2)
     torch_files.save_file(tensors, tmp_path / "b.safetensors")
-    with pytest.raises(FileError, match=r"lycoris_x\.lora_up\.weight is not a rotation"):
+    with pytest.raises(
+        FileError, match=r"lycoris_x\.lora_up\.weight does not belong to a rotation"
+    ):
         convert(tmp_path / "b.safetensors", tmp_path / "ours", model=linears())

@@ -67,7 +67,7 @@ def test_dropped_rows_are_counted_with_the_reason(tmp_path):
     assert sum(task.sizes.values()) == 24
     said = "; ".join(task.notes)
     for part in (
-        "dropped 2 rows whose text repeats another of the same label",
+        "dropped 2 rows whose text repeats another text with the same label",
         "dropped 6 rows whose text has several labels",
         "dropped 2 rows whose column 'text' is empty",
         "dropped 1 row whose column 'label' is empty",
@@ -82,7 +82,7 @@ def test_dropped_rows_are_counted_with_the_reason(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "empty; the first row must contain the names of"),
+        ("", "the file is empty; its first row must contain the column"),
         ("txt,label\na,b\n", "no column 'text'; did you mean txt?"),
         ("text,label,label\na,b,c\n", "several columns 'label'"),
         ("text,label\na,x\n ,x\n", "two are needed; dropped 1 row whose column 'text' is empty"),

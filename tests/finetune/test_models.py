@@ -55,7 +55,7 @@ def test_poolers_are_not_target_layers():
 
 
 def test_a_path_without_a_model_is_rejected(tmp_path):
-    with pytest.raises(FileError, match=r"no config\.json; a model's"):
+    with pytest.raises(FileError, match=r"no config\.json, which a model's"):
         pretrained(str(tmp_path))
     with pytest.raises(FileError, match="no such directory"):
         pretrained(str(tmp_path / "none"))
@@ -76,7 +76,7 @@ def test_an_unknown_model_name_is_rejected_before_any_work(capsys, monkeypatch, 
     out, err = capsys.readouterr()
     first, second = err.splitlines()
     assert (out, first) == ("", "looking for no-such-model on the Hub")
-    assert second.startswith(f"structmat {command}: no-such-model: neither a local directory")
+    assert second.startswith(f"structmat {command}: no-such-model is neither a local directory")
     assert "a directory as ./name, or a name on the Hub. With HF_HUB_OFFLINE=1, only" in second
 
 

@@ -90,7 +90,7 @@ def test_stratified_uses_every_text_once_and_every_class_in_every_part(counts):
 
 
 def test_a_class_with_too_few_texts_is_named():
-    with pytest.raises(FileError, match="b: 5 distinct texts; each class needs 6"):
+    with pytest.raises(FileError, match="b has 5 distinct texts; each class needs 6"):
         balanced("t", numbered({"a": 9, "b": 5}), train=3, validation=1, test=2)
 
 

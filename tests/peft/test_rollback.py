@@ -108,12 +108,12 @@ class Perceptron(nn.Module):
 LATE = {
     "a model that does not generate": (Perceptron, {"task_type": "CAUSAL_LM"}, AttributeError),
     "nor from text": (Perceptron, {"task_type": "SEQ_2_SEQ_LM"}, AttributeError),
-    "a list that is to be trained whole": (
+    "a list that is to be trained in full": (
         Perceptron,
         {"modules_to_save": ["layers"], "target_modules": r"layers\.0"},
         ValueError,
     ),
-    "an adapted layer that is to be trained whole": (
+    "an adapted layer that is to be trained in full": (
         lambda: model_for("SEQ_CLS"),
         {"target_modules": ["query"], "modules_to_save": ["self.uery", "ery"]},
         (TypeError, UserWarning),

@@ -45,7 +45,9 @@ def test_transformers_models_with_tied_weights_keep_their_outputs(build, targets
 def test_modules_to_save_of_a_shared_layer_is_refused(build):
     model = made(build)
     config = StructmatConfig(target_modules=["q_proj"], modules_to_save=["shared"])
-    with pytest.raises(StructmatError, match=r"modules_to_save: model\.shared is one layer with"):
+    with pytest.raises(
+        StructmatError, match=r"modules_to_save: model\.shared is the same layer as"
+    ):
         peft.get_peft_model(model, config)
     assert not any("structmat" in name for name, _ in model.named_parameters())
 
@@ -82,7 +84,7 @@ def test_loading_adapters_of_several_layers_into_one_is_refused(tmp_path):
     randomised(peft.get_peft_model(pair(), config), 1).save_pretrained(tmp_path)
     one = pair()
     one[1] = one[0]
-    with pytest.raises(FileError, match="are one tensor in the model, but differ in the file"):
+    with pytest.raises(FileError, match="are the same tensor in the model, but differ in the file"):
         peft.PeftModel.from_pretrained(one, tmp_path)
     assert isinstance(one[0], nn.Linear)
 

@@ -1,9 +1,9 @@
 """The layouts of layers: how the weight of each kind of layer is rotated. They have no state.
 
-The weight W of a layer (whose rows are neurons) becomes W·Rᵀ: the neurons are rotated, which
-preserves their norms and the angles between them. On activations this is W (Rᵀ x), so no d×d
-matrix is formed. With rotated outputs, the weight becomes R·W: the neurons are mixed, which
-preserves the angles between columns.
+If neurons (the rows of a layer's weight W) are rotated, W becomes W·Rᵀ, which preserves the norms
+of neurons and the angles between them. Activations are computed as W (Rᵀ x), so no d×d matrix is
+formed. If outputs are rotated, W becomes R·W, which mixes the neurons and preserves the angles
+between columns.
 """
 
 from structmat.adapters.layouts.base import Adapter, Layout

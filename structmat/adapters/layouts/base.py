@@ -18,6 +18,7 @@ from structmat.errors import StructmatError
 from structmat.nn.offloading import device_of
 from structmat.nn.orthogonal_layer import Orthogonal
 from structmat.nn.parametrizations import at_least_float32
+from structmat.nn.torch_internals import has_hooks
 
 
 class Adapter(NamedTuple):
@@ -43,21 +44,21 @@ class Adapter(NamedTuple):
         return self.outputs is not None or self.scale is not None
 
     def on_outputs(self, y: Tensor) -> Tensor:
-        """Return values (..., outputs) rotated and scaled, in their dtype."""
+        """Return values (..., outputs) after rotating and scaling them, in their dtype."""
         if self.outputs is not None:
             y = self.outputs(y)
         return y if self.scale is None else (y * self.scale).to(y.dtype)
 
 
 class Layout:
-    """The layout of the weight of one kind of layer, without state: all methods are of the class.
+    """The layout of the weight of one kind of layer; it has no state, only class methods.
 
-    A rotation acts on the last axis of `rows` for inputs, and of `by_outputs` for outputs.
+    A rotation of inputs acts on the last axis of `rows`, one of outputs on that of `by_outputs`.
     """
 
-    # The names of the layer's possible classes, since transformers may not be installed.
+    # Class names rather than classes, since transformers may not be installed.
     layer_classes: ClassVar[tuple[str, ...]]
-    field: ClassVar[str] = "receptive"  # what a rotation acts on, if there is a choice
+    field: ClassVar[str] = "receptive"  # what a rotation acts on, where there is a choice
 
     # What is adapted ------------------------------------------------------------------------
 
@@ -68,16 +69,16 @@ class Layout:
 
     @classmethod
     def bypasses(cls, *, products: bool) -> bool:  # noqa: ARG003 (for some kinds)
-        """Return whether an adapted layer may run without its own forward.
+        """Return whether an adapted layer may run without calling its own forward.
 
-        `products` is whether adapters change the products with the weight, before the bias is
+        `products` states whether adapters change the products with the weight before the bias is
         added.
         """
         return False
 
     @classmethod
     def check(cls, base: Layer, *, outputs: bool, scale: bool) -> None:
-        """Raise an error for a layer that cannot be rotated, or whose behaviour would be lost.
+        """Raise an error if a layer cannot be rotated or would lose its custom behaviour.
 
         Parameters
         ----------
@@ -98,7 +99,7 @@ class Layout:
                 f"{type(base).__name__} overrides {own}, which the adapter would bypass; exclude"
                 " this layer"
             )
-        if base._forward_hooks or base._forward_pre_hooks:
+        if has_hooks(base, backward=False):
             raise StructmatError(
                 f"{type(base).__name__} has forward hooks, which would see different activations"
                 " before and after merging; remove them, or exclude this layer"
@@ -106,7 +107,7 @@ class Layout:
 
     @classmethod
     def check_weight(cls, base: Layer, *, scale: bool) -> None:  # noqa: ARG003 (for some kinds)
-        """Raise an error for a weight that cannot be rotated, or scaled."""
+        """Raise an error for a weight that cannot be rotated or scaled."""
         plain_weight(base)
 
     # Sizes ----------------------------------------------------------------------------------
@@ -123,7 +124,7 @@ class Layout:
 
     @classmethod
     def copies(cls, base: Layer) -> int:  # noqa: ARG003
-        """Return the number of equal, independent parts of the layer, each with its rotation."""
+        """Return the number of equal parts of the layer, each of which has its own rotation."""
         return 1
 
     @classmethod
@@ -150,7 +151,7 @@ class Layout:
 
     @classmethod
     def neurons(cls, base: Layer, weight: Tensor) -> Tensor:  # noqa: ARG003 (for some kinds)
-        """Return the weight with a row for each output: (out, field)."""
+        """Return the weight as one row for each output: (out, field)."""
         return weight
 
     @classmethod
@@ -160,12 +161,12 @@ class Layout:
 
     @classmethod
     def rows(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
-        """Return the rows (…, inputs) that the rotation of the inputs acts on."""
+        """Return the rows (…, inputs) on which the rotation of the inputs acts."""
         return neurons
 
     @classmethod
     def from_rows(cls, base: Layer, rows: Tensor) -> Tensor:  # noqa: ARG003
-        """Return the neurons (out, field), the inverse of `rows`."""
+        """Return the neurons (out, field) for given rows, the inverse of `rows`."""
         return rows
 
     @classmethod
@@ -175,14 +176,14 @@ class Layout:
 
     @classmethod
     def from_outputs(cls, base: Layer, outputs: Tensor) -> Tensor:  # noqa: ARG003
-        """Return the neurons, the inverse of `by_outputs`."""
+        """Return the neurons for given outputs, the inverse of `by_outputs`."""
         return outputs.mT
 
     @classmethod
     def effective(cls, base: Layer, weight: Tensor, adapters: Sequence[Adapter]) -> Tensor:
         """Return the weight after applying adapters one after the other, in its layout and dtype.
 
-        It is rounded to its dtype once.
+        The result is rounded only once.
         """
         neurons = cls.neurons(base, weight)
         if sum(part is not None for adapter in adapters for part in adapter) > 1:

@@ -1,6 +1,6 @@
-"""Convolutions, whose receptive fields are rotated, or their channels only.
+"""Convolutions, whose receptive fields, or only channels, are rotated.
 
-They call the layer's own convolution, so stride, padding, dilation and kernel size apply as usual.
+The layer's own convolution is called, so stride, padding, dilation and kernel size apply as usual.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from structmat.nn.torch_internals import sizes
 class ConvolutionLayout(Layout):
     """The layout of convolutions whose receptive fields, of in/groups·k inputs, are rotated.
 
-    With groups, each group has its own rotation, as its neurons read other channels: the network
+    Each group has its own rotation, because its neurons read different channels: the network
     consists of `groups` copies side by side.
     """
 
@@ -67,7 +67,7 @@ class ConvolutionLayout(Layout):
 
     @classmethod
     def rows(cls, base: Layer, neurons: Tensor) -> Tensor:
-        """Return rows that concatenate one neuron of each group: (out/groups, groups·field)."""
+        """Return rows that each concatenate one neuron per group: (out/groups, groups·field)."""
         groups, field = int(base.groups), cls.field_size(base)
         return neurons.reshape(groups, -1, field).transpose(0, 1).reshape(-1, groups * field)
 
@@ -87,7 +87,7 @@ class ConvolutionLayout(Layout):
     def forward(
         cls, base: Layer, x: Tensor, adapters: Sequence[Adapter], *_: Any, stock: bool, **__: Any
     ) -> Tensor:
-        """Return the outputs of the convolution with rotated channels, or with another weight."""
+        """Return the outputs of the convolution for rotated channels, or with a rotated weight."""
         if not cls.rotates_channels(base, x, adapters):
             return super().forward(base, x, adapters, stock=stock)
         # Padding copies pixels or adds zeros, so it commutes with a rotation of channels.
@@ -100,7 +100,7 @@ class ConvolutionLayout(Layout):
 
     @classmethod
     def rotates_channels(cls, base: Layer, x: Tensor, adapters: Sequence[Adapter]) -> bool:
-        """Return whether only channels are rotated, and x is not larger than the weight."""
+        """Return whether only channels are rotated, and x is at most as large as the weight."""
         return math.prod(sizes(x)) <= math.prod(sizes(base.weight)) and all(
             adapter.outputs is None
             and (adapter.inputs is None or adapter.inputs.width == base.in_channels)

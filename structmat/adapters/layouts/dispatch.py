@@ -76,17 +76,17 @@ def checked_field(field: str) -> str:
 
 
 def named_layers(model: nn.Module, *, remove_duplicate: bool = True) -> Iterator[tuple[str, Layer]]:
-    """Yield the modules of a model by name, and after experts each of their stacked weights.
+    """Yield each module of a model with its name, and after an experts module its stacked weights.
 
-    Wrappers of torch.compile, data parallelism and checkpointing are skipped, and removed from the
-    names.
+    Wrappers by torch.compile, data parallelism and checkpointing are skipped and do not occur in
+    the names.
 
     Examples
     --------
     >>> [name for name, _ in named_layers(nn.Sequential(nn.Linear(2, 2)))]
     ['', '0']
     """
-    stacks: dict[int, dict[str, Stack]] = {}  # one view under all names of a module
+    stacks: dict[int, dict[str, Stack]] = {}  # the same views under all names of a module
     inside = unwrapped(model)
     for full, module in inside.named_modules(remove_duplicate=remove_duplicate):
         if is_around(module):

@@ -18,21 +18,21 @@ from structmat.nn.torch_internals import sizes
 class EmbeddingLayout(Layout):
     """The layout of `nn.Embedding`: its weight E (entries, dim) becomes E·Rᵀ, each output R e.
 
-    The rows are the outputs of the layer, so both sides mean the same rotation. The scale has a
-    factor for each of the dim outputs. The row at `padding_idx` is rotated like the others, so
-    zeros stay zeros.
+    The rows are the outputs of the layer, so rotating either side is the same. The scale has a
+    factor for each of the dim outputs. The row at `padding_idx` is rotated like the others; if it
+    is zero, it stays zero.
     """
 
     layer_classes = ("torch.nn.modules.sparse.Embedding",)
 
     @classmethod
     def check_weight(cls, base: Layer, *, scale: bool) -> None:
-        """Raise an error as for other kinds, and for a norm that a rotation does not preserve."""
+        """Raise an error as for other layers, and for norm limits that merging would change."""
         plain_weight(base)
         if base.max_norm is not None and base.norm_type != 2:
             raise StructmatError(
                 f"an embedding with max_norm={base.max_norm} and norm_type={base.norm_type}: a"
-                " rotation preserves the norm of type 2 only, so the merged rows would be scaled"
+                " rotation preserves only the 2-norm, so the merged rows would be scaled"
                 " differently; exclude this layer"
             )
         if scale and base.max_norm is not None:
@@ -70,8 +70,8 @@ class EmbeddingLayout(Layout):
     def run(cls, base: Layer, x: Tensor, weight: Tensor) -> Tensor:  # noqa: ARG003
         """Look up entries of another table.
 
-        This is a plain `nn.functional.embedding`: options for the gradient of the layer's own table
-        do not apply to the gradient of a rotation.
+        This is a plain `nn.functional.embedding`: the layer's options for the gradient of its own
+        table do not apply to the gradient of a rotation.
         """
         return functional.embedding(x, weight)
 
@@ -85,7 +85,7 @@ class EmbeddingLayout(Layout):
         stock: bool,
         **kwargs: Any,
     ) -> Tensor:
-        """Return the rotated outputs, or entries of a rotated table with fewer rows than x has."""
+        """Return the outputs, rotating either them or, if it has fewer rows, the table."""
         if stock and base.max_norm is None and math.prod(sizes(x)) > base.num_embeddings:
             return super().forward(base, x, adapters, stock=stock)
         y: Tensor = base(x, *args, **kwargs)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from structmat.adapters.layouts.base import Layout
 from structmat.adapters.layouts.requirements import Layer
+from structmat.nn.torch_internals import own_parameters
 
 NAMES = ("gate_up_proj", "gate_proj", "up_proj", "down_proj")
 # Expert classes without the attribute `is_transposed`.
@@ -19,16 +20,16 @@ TRANSPOSED = {"Llama4TextExperts": True, "Step3p7Experts": False}
 
 
 class Stack:
-    """A view of a stacked weight of experts as a layer, which stores nothing itself.
+    """A view of a stacked expert weight as a layer, which stores nothing itself.
 
     Parameters
     ----------
     owner : nn.Module
-        The module of the experts.
+        The experts module.
     part : str
         The name of the parameter.
     transposed : bool
-        Whether it is (experts, in, out).
+        Whether its shape is (experts, in, out).
     """
 
     def __init__(self, owner: nn.Module, part: str, *, transposed: bool) -> None:
@@ -59,7 +60,7 @@ class Stack:
         return (experts, inputs, outputs) if self.transposed else (experts, outputs, inputs)
 
     def __getattr__(self, name: str) -> Any:
-        if name == "owner" or name.startswith("__"):  # looked up while a copy is being created
+        if name == "owner" or name.startswith("__"):  # looked up before a copy has its attributes
             raise AttributeError(name)
         return getattr(self.owner, name)
 
@@ -72,12 +73,12 @@ def stacks_of(module: nn.Module) -> dict[str, Stack]:
     return {
         name: Stack(module, name, transposed=own)
         for name in NAMES
-        if (weight := module._parameters.get(name)) is not None and weight.ndim == 3
+        if (weight := own_parameters(module).get(name)) is not None and weight.ndim == 3
     }
 
 
 class StackLayout(Layout):
-    """The layout of the stacked weight of all experts, with a copy of the network for each of them.
+    """The layout of the stacked weight of all experts, with a copy of the network for each.
 
     The scale has a factor for each output of each expert. The experts run with the whole weight.
     """
@@ -119,7 +120,7 @@ class StackLayout(Layout):
 
     @classmethod
     def rows(cls, base: Layer, neurons: Tensor) -> Tensor:  # noqa: ARG003
-        """Return rows that concatenate one neuron of each expert: (out, experts·in)."""
+        """Return rows that each concatenate one neuron per expert: (out, experts·in)."""
         return neurons.transpose(0, 1).flatten(1)
 
     @classmethod

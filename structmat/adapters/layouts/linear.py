@@ -1,6 +1,6 @@
 """Linear layers, whose inputs and outputs are rotated, in one operation with the layer if possible.
 
-Rotated activations cost less than a rotated weight: W·Rᵀ x is W (Rᵀ x).
+Rotating activations costs less than rotating the weight: W·Rᵀ x is W (Rᵀ x).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ class LinearLayout(Layout):
 
     @classmethod
     def bypasses(cls, *, products: bool) -> bool:
-        """Return whether products are changed, which are those of a plain linear layer."""
+        """Return whether adapters change the products, which are computed as in a plain layer."""
         return products
 
     @classmethod
@@ -37,9 +37,9 @@ class LinearLayout(Layout):
 
     @classmethod
     def calls_base(cls, base: Layer) -> bool:
-        """Return whether products are obtained from a call of the layer, and not from its weight.
+        """Return whether products are computed by calling the layer rather than from its weight.
 
-        This is the case if its forward was replaced, as accelerate does.
+        This is so if its forward was replaced, as accelerate does.
         """
         return "forward" in base.__dict__
 
@@ -53,7 +53,7 @@ class LinearLayout(Layout):
         stock: bool,
         **kwargs: Any,
     ) -> Tensor:
-        """Return the outputs for rotated inputs, with the outputs rotated and scaled."""
+        """Rotate the inputs, apply the layer, rotate and scale the outputs, and return them."""
         rotations = [a.inputs for a in reversed(adapters) if a.inputs is not None]
         changes = [a for a in adapters if a.changes_outputs]
         called = cls.calls_base(base)

@@ -22,7 +22,7 @@ DEQUANTISED = ("bitsandbytes", "torchao", "hqq")
 
 
 class QuantisedLinearLayout(LinearLayout):
-    """The layout of linear layers of bitsandbytes (8 and 4 bits), torchao and HQQ.
+    """The layout of linear layers from bitsandbytes (8 and 4 bits), torchao and HQQ.
 
     The layer itself multiplies by its weight.
     """
@@ -40,19 +40,19 @@ class QuantisedLinearLayout(LinearLayout):
 
     @classmethod
     def check_weight(cls, base: Layer, *, scale: bool) -> None:  # noqa: ARG003
-        """Raise an error for layers of libraries whose weights cannot be dequantised."""
+        """Raise an error for a layer whose library provides no dequantised weights."""
         name = quantiser(base)
         if name not in DEQUANTISED:
             raise StructmatError(
-                f"a {type(base).__name__} of {name}: only quantised layers of"
-                f" {', '.join(DEQUANTISED)} can be adapted, as their weights can be dequantised;"
-                " exclude this layer"
+                f"a {type(base).__name__} from {name}: only quantised layers from"
+                f" {', '.join(DEQUANTISED)} can be adapted, because only their weights can be"
+                " dequantised; exclude this layer"
             )
         backend(base)
 
     @classmethod
     def number_type(cls, base: Layer) -> tuple[torch.dtype, torch.device]:
-        """Return float32 and the device, since the stored dtype is not that of the weight."""
+        """Return float32 and the device, since the stored dtype is not the weight's own."""
         held = base.W_q if quantiser(base) == "hqq" else base.weight
         return torch.float32, device_of(base, held)
 
@@ -83,13 +83,13 @@ def requantised(base: Layer, weight: Tensor, settings: Callable[[], Any] | None)
     Raises
     ------
     StructmatError
-        For torchao without settings.
+        For a torchao layer, if `settings` is None.
     """
     if quantiser(base) == "torchao" and settings is None:
         raise StructmatError(
-            "the model does not record how torchao quantised it, as one from transformers does, so"
-            " a merged weight cannot be quantised in the same way; set `requantise` of the adapters"
-            " to a function that returns the torchao config"
+            "unlike a model from transformers, this model does not record how torchao quantised"
+            " it, so a merged weight cannot be quantised in the same way; set `requantise` on the"
+            " adapted layers to a function that returns the torchao config"
         )
     replaced = quantiser(base) == "hqq"  # PEFT creates a new layer, without the bias
     holder = SimpleNamespace(base_layer=base if replaced else copy.deepcopy(base))
@@ -105,7 +105,7 @@ def requantised(base: Layer, weight: Tensor, settings: Callable[[], Any] | None)
 
 
 def _unpacked(base: Layer) -> tuple[Tensor, Any] | None:
-    """Return a 4-bit weight of bitsandbytes in its original layout, if it was repacked, else None.
+    """Return a repacked 4-bit bitsandbytes weight in its original layout, or None if not repacked.
 
     bitsandbytes repacks weights for inference on some CPUs, which PEFT does not support.
     """
@@ -113,7 +113,7 @@ def _unpacked(base: Layer) -> tuple[Tensor, Any] | None:
     if not getattr(state, "packing_format_for_cpu", False):
         return None
     functional = require("bitsandbytes.functional", "peft")
-    state = copy.copy(state)  # it is modified below
+    state = copy.copy(state)  # modified below
     data, state = functional._convert_weight_packed_for_cpu_inverse(base.weight.data, state)
     return data, state
 

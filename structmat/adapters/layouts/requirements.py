@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from structmat.errors import StructmatError, suggest
+from structmat.nn.torch_internals import has_hooks
 
 # torch types the attributes of a module as Tensor | Module; `layout_for` checks the class of a
 # layer, which determines its attributes.
@@ -20,7 +21,7 @@ _LISTED = ", ".join(str(dtype).removeprefix("torch.") for dtype in ROTATED)
 QUANTISERS = ("bitsandbytes", "torchao", "hqq", "gptqmodel", "aqlm", "eetq", "auto_round_extension")
 
 
-# The sides of a layer that are rotated, for each value of the option `side`.
+# The sides of a layer that each value of the option `side` rotates.
 SIDES = {"inputs": ("inputs",), "outputs": ("outputs",), "both": ("inputs", "outputs")}
 
 
@@ -56,9 +57,7 @@ def runs_together(base: Layer, x: Tensor, *, stock: bool) -> bool:
         and not any(t is not None and t.requires_grad for t in kept)
         and "forward" not in base.__dict__
         and stock
-        and not (base._forward_hooks or base._forward_pre_hooks)
-        and not (base._backward_hooks or base._backward_pre_hooks)
-        and not torch.nn.modules.module._has_any_global_hook()
+        and not has_hooks(base, of_all_modules=True)
     )
 
 
@@ -72,11 +71,11 @@ def own_behaviour(base: Layer, layer_classes: Container[str]) -> str | None:
 
 
 def sees_weight(base: Layer, layer_classes: Container[str]) -> bool:
-    """Return whether a layer must run with its rotated weight rather than on rotated activations.
+    """Return whether a layer must run with a rotated weight rather than on rotated activations.
 
-    This is the case if a subclass changes inputs or outputs in a way that may not commute with a
-    rotation. The embeddings of transformers do commute, as they multiply by a number or shift
-    indices, unless they have further parameters.
+    This is so if a subclass changes inputs or outputs in a way that may not commute with a
+    rotation. The embedding classes of transformers do commute, because they multiply by a number or
+    shift indices, unless they have further parameters.
     """
     if own_behaviour(base, layer_classes) is None or quantiser(base) is not None:
         return False
@@ -103,7 +102,7 @@ def plain_weight(base: Layer) -> None:
     plain = isinstance(weight, nn.Parameter) and is_rotated(weight.dtype)
     if not plain or quantiser(base) is not None:
         raise StructmatError(
-            f"a weight of {type(weight).__name__} and dtype {weight.dtype}: only plain"
+            f"a weight of type {type(weight).__name__} and dtype {weight.dtype}: only plain"
             f" floating-point parameters ({_LISTED}) can be rotated; exclude quantised and"
             " parametrized layers, or adapt the model before it is quantised or cast"
         )
@@ -112,8 +111,8 @@ def plain_weight(base: Layer) -> None:
 def is_rotated(dtype: torch.dtype) -> bool:
     """Return whether weights of this dtype can be rotated.
 
-    Those of 8 bits or fewer cannot: their rounding errors are as large as the changes made by
-    training, and their scales, if any, are stored elsewhere.
+    Weights of 8 bits or fewer cannot: their rounding errors are as large as the changes that
+    training makes, and any scales are stored elsewhere.
 
     Examples
     --------

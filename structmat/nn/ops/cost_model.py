@@ -2,9 +2,9 @@
 
 For each block product, the model counts the bytes of the vectors read and written, the
 floating-point operations, the bytes of the blocks, and a fixed launch time. Fusing a run of stages
-saves passes over the vectors, at the cost of more operations and of computing the fused blocks,
-which is as much work as applying the run to one vector per wire of a fused switch. The cheapest
-partition into runs is found by dynamic programming.
+saves passes over the vectors, but takes more operations, and the fused blocks must be computed,
+which takes as much work as applying the run to one vector per wire of a fused switch. Dynamic
+programming finds the cheapest partition into runs.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ LIMITS = (1, 8, 16, 32, LARGEST)  # maximum radix of a fused switch; 1 disables 
 
 @dataclass(frozen=True)
 class Rates:
-    """Throughput of a type of machine; plans depend only on the ratios.
+    """Throughput of a type of machine; plans depend only on the ratios of these rates.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ RATES: Mapping[str, Rates] = {
 
 
 # The time of a training step relative to the modelled forward pass: the backward pass repeats the
-# forward pass, runs it in reverse and accumulates gradients, and vectors are loaded and stored.
+# forward pass, runs it in reverse and accumulates gradients, and it loads and stores vectors.
 _STEP = 9.0
 
 
@@ -69,7 +69,7 @@ class Candidate:
     cost : Cost
         The totals over the runs, including the computation of fused blocks.
     seconds : float
-        Modelled time, without the initial load and final store of the vectors, which are the same
+        Modelled time, excluding the initial load and final store of the vectors, which are the same
         for all plans.
     """
 
@@ -144,7 +144,7 @@ def candidates(
 
 
 def _product(stage: Stage, end: int, tokens: int, itemsize: int, rates: Rates) -> Candidate:
-    """Return the block products of a stage and the permutation of its wires, as one run."""
+    """Return one run: the block products of a stage and the permutation of its wires."""
     moved = 2 * tokens * stage.width * itemsize
     flops, moves = 0, moved
     seconds = moved / rates.vectors + rates.launch
@@ -164,8 +164,8 @@ def _product(stage: Stage, end: int, tokens: int, itemsize: int, rates: Rates) -
 def _fusion(single: Sequence[Candidate], radix: int, rates: Rates) -> Candidate:
     """Return the cost of applying stages to as many vectors as a fused switch has wires.
 
-    `single` holds the costs of the stages for one vector. The part that is launch time, according
-    to `rates`, does not grow with the number of vectors.
+    `single` contains the costs of the stages for one vector. Launch time, as given by `rates`, does
+    not grow with the number of vectors.
     """
     total = sum((run.cost for run in single), Cost(0, 0, 1))
     starting = total.launches * rates.launch
@@ -192,9 +192,9 @@ def rotates_weight(
 ) -> bool:
     """Return whether rotating the weight of a layer is cheaper than rotating the activations.
 
-    A frozen layer of weight W computes W (R x) = (W R) x, so the rows of W can be rotated in place
-    of the vectors. This is less work if there are fewer rows, but the gradient with respect to the
-    blocks then requires the gradient with respect to the weight, a product as large as the
+    A frozen layer with weight W computes W (R x) = (W R) x, so the rows of W can be rotated instead
+    of the vectors. This takes less work if there are fewer rows, but then the gradient with respect
+    to the blocks requires the gradient with respect to the weight, a product as large as the
     layer's own.
 
     Parameters

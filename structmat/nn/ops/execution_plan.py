@@ -1,7 +1,7 @@
 """Execution plans: how a network with fused stages is run on a device, and by which backend.
 
-A backend is a module with the functions of `Backend`, which runs the schedule of a network on some
-devices, for some networks and dtypes. To add one, add it to `BACKENDS`.
+A backend is a module with the functions of `Backend`. It runs the schedule of a network on certain
+devices, for certain networks and dtypes. A new backend must be listed in `BACKENDS`.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ class Backend(Protocol):
     """The functions of a module that runs schedules; `structmat.nn.ops.tiled` documents them."""
 
     def available(self, device: torch.device) -> bool:
-        """Return whether it runs on a device."""
+        """Return whether the backend runs on a device."""
 
     def supports(self, net: Network, dtype: torch.dtype, blocks: torch.dtype) -> bool:
-        """Return whether it supports a network, and the dtypes of vectors and of blocks."""
+        """Return whether the backend supports a network and the dtypes of vectors and blocks."""
 
     def prepared(self, plan: Schedule, device: torch.device) -> Any:
-        """Return what the other functions need of a schedule, with its tensors on a device."""
+        """Return the form of a schedule that the other functions take, with tensors on a device."""
 
     def apply(
         self,
@@ -43,7 +43,7 @@ class Backend(Protocol):
         *,
         adjoint: bool = False,
     ) -> Tensor:
-        """Return R x, or Rᴴ x, for vectors (tokens, width), in `out` if it is given."""
+        """Return R x, or Rᴴ x, for vectors (tokens, width), written to `out` if given."""
 
     def gradients(
         self,
@@ -56,7 +56,7 @@ class Backend(Protocol):
         grad_x: Tensor | None,
         sums: Sequence[Tensor] | None,
     ) -> None:
-        """Write the gradient of `apply` for the vectors, and accumulate those for the blocks."""
+        """Write the gradient for the vectors, and accumulate the gradients for the blocks."""
 
 
 BACKENDS: tuple[Backend, ...] = (triton, tiled)  # the first that supports a call runs it
@@ -66,8 +66,8 @@ BACKENDS: tuple[Backend, ...] = (triton, tiled)  # the first that supports a cal
 class Run:
     """The run of stages that one fused stage replaces.
 
-    The blocks of the fused stage are the run applied to unit vectors: as the switches of a stage
-    share no wire, one vector yields a column of all their blocks.
+    The blocks of the fused stage result from applying the run to unit vectors: because the switches
+    of a stage share no wire, one vector yields one column of every block.
 
     Attributes
     ----------
@@ -76,8 +76,8 @@ class Run:
     segments : tuple of Segment
         The segments of the product with the fused blocks.
     steps : Steps or None
-        The steps of these stages, applied to wires in the order of that product; None for a single
-        stage, whose blocks are used unchanged.
+        The steps of these stages, for wires in the order of that product; None for a single stage,
+        whose blocks are used unchanged.
     """
 
     banks: int
@@ -105,16 +105,16 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class ExecutionPlan:
-    """How a network is run on one device.
+    """The way in which a network is run on one device.
 
     Attributes
     ----------
     network : Network
         The network with fused stages.
     runs : tuple of Run
-        The stages that each stage of this network replaces.
+        The run that each stage of this network replaces.
     backends : tuple
-        The backends that run on the device, each with what it prepared.
+        The backends that run on the device, each with its prepared schedule.
     """
 
     network: Network
@@ -146,7 +146,7 @@ class ExecutionPlan:
         grad_x: Tensor | None,
         sums: Sequence[Tensor] | None,
     ) -> None:
-        """Write the gradient of `apply` for the vectors, and accumulate those of fused blocks."""
+        """Write the gradient for the vectors, and accumulate the gradients of fused blocks."""
         backend, steps = self._backend(blocks, x)
         backend.gradients(steps, blocks, x, grad, adjoint=adjoint, grad_x=grad_x, sums=sums)
 
@@ -172,7 +172,7 @@ class ExecutionPlan:
     def gradients_of_blocks(
         self, blocks: Sequence[Tensor], fused_gradients: Sequence[Tensor]
     ) -> list[Tensor]:
-        """Return the gradients of the original blocks, given those of `fuse(blocks)`."""
+        """Return the gradients of the original blocks, given the gradients of `fuse(blocks)`."""
         made: list[Tensor] = []
         rest = iter(fused_gradients)
         for run, own in self._by_run(blocks):
@@ -210,7 +210,7 @@ def execution_plan(
     for k, own in enumerate(coarse.runs):
         segments, order = products.get(k, ((), wires))
         steps = None
-        if own.depth > 1:  # wires are renamed to their positions in the order of the product
+        if own.depth > 1:  # renames wires to their positions in the order of the product
             steps = Steps.of(schedule(own.relabel(permutation.inverse(order))), device)
         runs.append(Run(len(own.banks), segments, steps))
     return ExecutionPlan(

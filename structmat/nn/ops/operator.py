@@ -1,13 +1,13 @@
-"""The rotation as a torch custom operator with a gradient, as seen by autograd and the compiler.
+"""The rotation as a custom torch operator with a gradient, for autograd and the compiler.
 
-`structmat::rotate` takes vectors, the blocks of a network and the key of its plans. It saves only
-the vectors and the blocks for the backward pass, no intermediate results of stages. Given the
-weight of a frozen linear layer, it also computes that layer's outputs, so that the rotated vectors
-need not be saved, or even all be in memory at once. The plan is selected when the operator runs
-(`structmat.nn.ops.plan_selection`), so that a compiled graph is valid for any number of vectors.
-Second derivatives, forward-mode derivatives, transforms of `torch.func` and batched gradients use
-the reference implementation, which consists of torch's own operations. Autocast has no effect on
-any of this.
+`structmat::rotate` takes vectors, the blocks of a network and the key of its plans. For the
+backward pass, it saves only the vectors and the blocks, no intermediate results. Given the weight
+of a frozen linear layer, it also computes that layer's outputs, so that the rotated vectors need
+not be saved, nor be in memory all at once. The plan is selected when the operator runs
+(`structmat.nn.ops.plan_selection`), so a compiled graph is valid for any number of vectors. Second
+derivatives, forward-mode derivatives, transforms of `torch.func` and batched gradients use the
+reference implementation, which consists of torch's own operations. Autocast has no effect on any of
+these.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from structmat.nn.ops.execution_plan import ExecutionPlan
 from structmat.nn.ops.plan_cache import PlanCache
 from structmat.nn.precision import product, without_autocast
 
-# Bytes of rotated vectors buffered between the rotation and a linear layer: enough for the matrix
-# product of the layer to run at full speed.
+# Bytes of rotated vectors buffered between the rotation and a linear layer: enough for the layer's
+# matrix product to run at full speed.
 _BETWEEN = 1 << 24
 
 
@@ -79,13 +79,13 @@ def plain(
     *,
     adjoint: bool,
 ) -> Tensor:
-    """Return the same as `rotated` by the reference implementation, which torch differentiates."""
+    """Return `rotated` by the reference implementation, which torch differentiates."""
     dtype = blocks[0].dtype if blocks else x.dtype
     steps = plan_cache.steps_of(cache.key, x.device)
     y = reference.apply(steps, blocks, x.to(dtype), adjoint=adjoint).to(x.dtype)
     if weight is None:
         return y
-    if torch_internals.recorded():  # a recorded graph is differentiated without autocast
+    if torch_internals.recorded():  # recorded graphs are differentiated without autocast
         with without_autocast(x.device.type):
             return functional.linear(y, weight, bias)
     flat, transposed = y.reshape(-1, y.shape[-1]), weight.T
@@ -105,7 +105,7 @@ def _plain_gradients(
     of_x: bool,  # noqa: FBT001
     of_blocks: bool,  # noqa: FBT001
 ) -> list[Tensor]:
-    """Return the same as `_gradients` by operations that torch can differentiate and batch."""
+    """Return `_gradients` by operations that torch can differentiate and batch."""
 
     def made(*given: Tensor) -> Tensor:
         vectors = given[0] if of_x else x
@@ -181,7 +181,7 @@ def _gradients(
     of_x: bool,  # noqa: FBT001
     of_blocks: bool,  # noqa: FBT001
 ) -> list[Tensor]:
-    """Return the gradient for x, empty if not required, and those for the blocks, if required."""
+    """Return the gradient for x, empty if not required, and any required gradients of blocks."""
     cache = plan_cache.found(key)
     flat, grads = x.reshape(-1, x.shape[-1]), grad.reshape(-1, grad.shape[-1])
     sums: list[Tensor] | None = None
@@ -228,7 +228,7 @@ def _chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def _rotates_weight(cache: PlanCache, x: Tensor, blocks: Sequence[Tensor], weight: Tensor) -> bool:
-    """Return whether to rotate the weight instead of x; never if that rounds to a lower dtype."""
+    """Return whether to rotate the weight instead of x, which must not reduce the precision."""
     dtype, device = blocks[0].dtype, x.device.type
     return weight.dtype == x.dtype == dtype and rotates_weight(
         cache.network, len(x), len(weight), itemsize=dtype.itemsize, device=device
@@ -293,14 +293,14 @@ def _backward_again(ctx: Any, grads: list[Tensor]) -> tuple[Any, ...]:
 _gradients.register_autograd(_backward_again, setup_context=_keep_all)
 
 
-# Batching rules for callers that bypass `rotated`: the elements of the batch are computed one by
+# Batching rules for callers that bypass `rotated`: the elements of a batch are processed one by
 # one.
 
 
 def _one_by_one(
     op: Callable[..., Any], info: Any, in_dims: tuple[Any, ...], *given: Any
 ) -> tuple[Any, Any]:
-    """Apply an operator to each element of a batch and stack the results, as a rule for vmap."""
+    """Apply an operator to each element of a batch and stack the results, as vmap's rule."""
     made = [
         op(*(_of_batch(value, dim, k) for value, dim in zip(given, in_dims, strict=True)))
         for k in range(info.batch_size)
@@ -330,5 +330,5 @@ def _(
     plan: str,  # noqa: ARG001
     *how: bool,
 ) -> list[Tensor]:
-    """Use the reference implementation in torch's older vmap, that of `is_grads_batched`."""
+    """Use the reference implementation under torch's older vmap, which `is_grads_batched` uses."""
     return _plain_gradients(plan_cache.found(key), grad, x, blocks, weight, *how)

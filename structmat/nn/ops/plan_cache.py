@@ -1,7 +1,7 @@
-"""A cache of execution plans for each network, which the torch operator finds by a key.
+"""A cache of execution plans for each network, which the torch operator looks up by key.
 
-The key is the same in every process. The tensors of a plan are created when a device is first used,
-never while a graph is traced.
+The key is the same in every process. The tensors of a plan are created on the first use of a
+device, but never while a graph is traced.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class PlanCache:
     key : str
         A digest of the wiring.
     selected : dict
-        The ends of the fused runs of stages of selected plans, by cache key; maintained by
-        `structmat.nn.ops.plan_selection`.
+        The selected plans, as the ends of their fused runs of stages, by cache key;
+        `structmat.nn.ops.plan_selection` fills it.
     """
 
     def __init__(self, network: Network) -> None:
@@ -68,7 +68,7 @@ class PlanCache:
     def places(self, device: torch.device, *, unitary: bool) -> tuple[Tensor | None, ...]:
         """Return, for each bank, the indices of the generators that `reduced` keeps.
 
-        They are None for a bank that keeps all of its generators.
+        A bank that keeps all of its generators yields None.
         """
         kept = kept_generators(self.network, unitary=unitary)
         return self._cached(
@@ -79,12 +79,12 @@ class PlanCache:
         )
 
     def _cached(self, key: Hashable, make: Callable[[], _T]) -> _T:
-        """Return the value cached under a key, or compute it; cache it in eager mode only."""
+        """Return the value cached under a key, or compute it; only eager mode stores values."""
         if not torch_internals.eager():
             with torch_internals.untraced():
                 return make()
         if key not in self._made:
-            with torch.inference_mode(mode=False):  # later calls may need gradients
+            with torch.inference_mode(mode=False):  # a later call may need gradients
                 self._made[key] = make()
         found: _T = self._made[key]
         return found
@@ -92,24 +92,24 @@ class PlanCache:
 
 @lru_cache(maxsize=64)  # a model has many layers of a few widths
 def kept_generators(net: Network, *, unitary: bool) -> tuple[npt.NDArray[np.bool_], ...]:
-    """Return, for each bank, which generators `structmat.reduced` keeps, (n, g)."""
+    """Return, for each bank, a mask (n, g) of the generators that `structmat.reduced` keeps."""
     return gauge.reduced(net, unitary=unitary).kept
 
 
 @torch_internals.constant
 def steps_of(key: str, device: torch.device) -> Steps:
-    """Return `PlanCache.steps` of the cache with this key."""
+    """Return `PlanCache.steps` for the cache with this key."""
     return found(key).steps(device)
 
 
 @torch_internals.constant
 def places_of(key: str, device: torch.device, *, unitary: bool) -> tuple[Tensor | None, ...]:
-    """Return `PlanCache.places` of the cache with this key."""
+    """Return `PlanCache.places` for the cache with this key."""
     return found(key).places(device, unitary=unitary)
 
 
 def _key(net: Network) -> str:
-    """Return a digest of the wiring, the same in every process."""
+    """Return a digest of the wiring that is the same in every process."""
     digest = hashlib.sha256(f"{net.width}".encode())
     for stage in net.stages:
         digest.update(b"stage")
@@ -127,7 +127,7 @@ _LOCK = RLock()  # two caches for one key would have different lifetimes
 
 
 def _unlock() -> None:
-    """Replace the lock in a forked process, where no thread is left to release the old one."""
+    """Replace the lock in a forked process, in which no thread is left to release the old one."""
     global _LOCK
     _LOCK = RLock()
 
@@ -138,7 +138,7 @@ if hasattr(os, "register_at_fork"):
 
 @lru_cache(maxsize=64)  # a model has many layers of a few widths
 def cache_for(net: Network) -> PlanCache:
-    """Return the cache of a network, which `found` can look up as long as it is referenced."""
+    """Return the cache of a network; while it is referenced, `found` can look it up."""
     made = PlanCache(net)
     with _LOCK:
         return _ALIVE.setdefault(made.key, made)

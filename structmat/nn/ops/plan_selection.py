@@ -1,11 +1,11 @@
-"""Selection of the execution plan, by the cost model or by timing the candidate plans once.
+"""Selection of an execution plan, by the cost model or by timing the candidate plans once.
 
-The cost model depends only on the network, the number of vectors, the dtype and the type of the
-device, so that it selects the same plan in every process. With `plan="measure"`, a forward and a
-backward pass on random vectors are timed. The times are cached in memory and, for later processes,
-in a file; the cache key consists of the network, the machine, the versions, the number of threads,
-the dtype, and the number of vectors rounded up to a power of two. All plans give the same result,
-up to rounding.
+The cost model depends only on the network, the number of vectors, the dtype and the type of device,
+so it selects the same plan in every process. With `plan="measure"`, a forward and a backward pass
+on random vectors are timed for each promising candidate. The times are cached in memory and, for
+later processes, in a file; the cache key consists of the network, the machine, the versions, the
+number of threads, the dtype, and the number of vectors rounded up to a power of two. All plans give
+the same result up to rounding.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from structmat.nn.ops.cost_model import Candidate, bucket, candidates, rotates_w
 from structmat.nn.ops.plan_cache import PlanCache
 from structmat.nn.ops.timing_cache import Ends
 
-SMALL = 1 << 18  # total size of the vectors below which nothing is measured
+SMALL = 1 << 18  # total size of the vectors below which plans are not timed
 _MOST = 1 << 24  # largest total size of the vectors timed; beyond it, time is proportional to size
 _ROUNDS = 3
-_WORSE = 3.0  # candidates this many times slower than the best by the cost model are not timed
+_WORSE = 3.0  # candidates whose modelled time exceeds the best by this factor are not timed
 
 
 def selected(
@@ -40,7 +40,7 @@ def selected(
     *,
     measure: bool = False,
 ) -> Ends:
-    """Return the ends of the fused runs of stages of the selected plan for a number of vectors.
+    """Return the selected plan for a number of vectors, as the ends of its fused runs of stages.
 
     Parameters
     ----------
@@ -61,7 +61,7 @@ def selected(
     tokens = bucket(tokens)
     many = tokens * cache.network.width >= SMALL
     measure = measure and many and not torch.are_deterministic_algorithms_enabled()
-    # Times depend on the number of threads, which may change; the cost model does not.
+    # Times, unlike the cost model, depend on the number of threads, which may change.
     cache_key = tokens, dtype, device, _machine(device) if measure else None
     found = cache.selected.get(cache_key)
     if found is None:
@@ -83,7 +83,7 @@ def _candidates(
 def measured(
     cache: PlanCache, tokens: int, dtype: torch.dtype, device: torch.device
 ) -> dict[Candidate, float]:
-    """Return the seconds per step of each promising candidate plan, from the cache or measured."""
+    """Return the cached or newly measured seconds per step of each promising candidate plan."""
     plans = _candidates(cache, tokens, dtype, device)
     plans = tuple(p for p in plans if p.seconds <= _WORSE * plans[0].seconds)
     name = _name(cache, tokens, dtype, device)
@@ -103,7 +103,7 @@ def _timed(
     dtype: torch.dtype,
     device: torch.device,
 ) -> list[float]:
-    """Return the shortest time of a step of each plan over a few interleaved rounds, in seconds."""
+    """Return the shortest step time of each plan over a few interleaved rounds, in seconds."""
     net = cache.network
     source = torch.Generator().manual_seed(0)
     shapes = [(bank.count, bank.radix, bank.radix) for bank in net.banks]
@@ -156,7 +156,7 @@ def explain(
     *,
     plan: str = "auto",
 ) -> str:
-    """Describe the selected plan for a number of vectors, the other candidates, and the reason.
+    """Describe the selected plan for a number of vectors, the reason, and the other candidates.
 
     Parameters
     ----------
@@ -164,8 +164,8 @@ def explain(
     tokens : int
         The number of vectors.
     outputs : int, optional
-        Rows of the weight of a frozen linear layer that reads the vectors, which may be rotated
-        instead.
+        The number of rows of the weight of a frozen linear layer that follows; the weight may be
+        rotated instead of the vectors.
     dtype : torch dtype
         The dtype of the blocks.
     device : torch device, optional

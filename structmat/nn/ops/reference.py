@@ -1,9 +1,9 @@
 """The reference implementation: the gathers and block products of a schedule on torch tensors.
 
-The activations are transposed once, so that each vector is a column: then a permutation of wires
+The activations are transposed once, so that each vector is a column: a permutation of wires then
 copies whole rows, and a bank is one batched product. Each step is an operation that torch can
-differentiate, in forward and reverse mode and to any order. The fast implementations that
-`structmat.nn.ops.execution_plan` selects from are tested against this one.
+differentiate, in forward and reverse mode and to any order. The fast implementations, from which
+`structmat.nn.ops.execution_plan` chooses, are tested against this one.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class Steps:
     def of(cls, plan: Schedule, device: torch.device, *, views: bool = False) -> Steps:
         """Return the steps of a schedule on a device.
 
-        With `views`, the index arrays of gathers that have a view stay where they are, unused.
+        With `views`, the index arrays of gathers that are views are not moved, since they are not
+        used.
         """
 
         def on_device(step: Step) -> Step:
@@ -51,7 +52,7 @@ class Steps:
 
     @cached_property
     def regular(self) -> bool:
-        """Whether each product consists of one bank that contains all wires."""
+        """Whether each product consists of a single bank that contains all wires."""
         return all(
             isinstance(step, Gather) or [s.end - s.start for s in step.segments] == [self.width]
             for step in self.forward

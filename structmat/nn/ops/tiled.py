@@ -1,10 +1,10 @@
-"""A schedule applied tile by tile, so that intermediate results stay in the cache.
+"""Application of a schedule tile by tile, so that intermediate results stay in the cache.
 
 A rotation must read and write each vector once; everything in between should stay in the cache. The
 activations are therefore divided into tiles of a few vectors. A tile is transposed, so that each
-vector is a column (then a permutation of wires copies whole rows, and a bank is one batched
-product), goes through all steps in scratch buffers, and is transposed back. No intermediate results
-are saved for the backward pass, which applies the stages to each tile again.
+vector is a column (a permutation of wires then copies whole rows, and a bank is one batched
+product); all steps are applied in scratch buffers, and the result is transposed back. No
+intermediate results are saved for the backward pass, which applies the stages to each tile again.
 
 This is a backend (`structmat.nn.ops.execution_plan`) for every device, network and dtype; it does
 not support autograd. The reference implementation is `structmat.nn.ops.reference`.
@@ -24,7 +24,7 @@ from structmat.nn.ops.reference import Steps
 # Bytes of one scratch buffer: several fit in the L2 cache of a core.
 _BUFFER = 700_000
 _EIGHT = 8
-_FEW = 8  # number of vectors up to which launching an operation takes longer than computing it
+_FEW = 8  # number of vectors up to which launching an operation takes longer than running it
 _WHOLE = 1 << 28  # bytes of a buffer on devices where launching operations is slow
 
 prepared = Steps.of
@@ -98,7 +98,7 @@ def gradients(
     grad_x: Tensor | None,
     sums: Sequence[Tensor] | None,
 ) -> None:
-    """Write the gradient of `apply` for the vectors, and accumulate those for the blocks.
+    """Write the gradient for the vectors, and accumulate the gradients for the blocks.
 
     Parameters
     ----------
@@ -143,15 +143,15 @@ def gradients(
 
 
 def zeros_like(blocks: Sequence[Tensor]) -> list[Tensor]:
-    """Return contiguous zeros of the shapes of blocks, to accumulate gradients in."""
+    """Return contiguous zeros in the shapes of blocks, in which to accumulate gradients."""
     return [torch.zeros(b.shape, dtype=b.dtype, device=b.device) for b in blocks]
 
 
 def tile(width: int, tokens: int, dtype: torch.dtype, device: torch.device) -> int:
     """Return the number of vectors in a tile.
 
-    On a CPU, a tile fills part of the L2 cache, and its rows have a length that is an odd multiple
-    of eight: rows whose stride is a power of two would map to the same few cache sets.
+    On a CPU, a tile fills part of the L2 cache, and the length of its rows is an odd multiple of
+    eight: rows whose stride is a power of two would map to the same few cache sets.
 
     Examples
     --------
@@ -181,7 +181,7 @@ def _scratch(width: int, most: int, like: Tensor) -> Scratch:
 
 
 def _few(steps: Sequence[Step], blocks: Sequence[Tensor], x: Tensor) -> Tensor:
-    """Apply all steps to a few vectors, with as few calls as possible, which dominate the time."""
+    """Apply all steps to a few vectors, in few calls because those dominate the time."""
     t = len(x)
     y = x.reshape(-1) if t == 1 else x.T.contiguous()  # permuting a 1-D tensor is faster
     shape = y.shape
@@ -199,12 +199,12 @@ def _adjoints(blocks: Sequence[Tensor]) -> list[Tensor]:
 
 
 def _pairs(steps: Sequence[Step]) -> zip[tuple[Step, Step | None]]:
-    """Return each step with the one after it."""
+    """Return each step with its successor."""
     return zip(steps, (*steps[1:], None), strict=True)
 
 
 def _is_read_transposed(step: Step, after: Step | None) -> bool:
-    """Return whether a step is a matrix transpose of which the product after it can read a view."""
+    """Return whether a step is a matrix transpose that the next product can read as a view."""
     return (
         isinstance(step, Gather)
         and step.view is not None
@@ -214,14 +214,14 @@ def _is_read_transposed(step: Step, after: Step | None) -> bool:
 
 
 def _transposed(step: Step, y: Tensor) -> Tensor:
-    """Return a view (count, radix, t) of wires (width, t), which are a radix×count matrix."""
+    """Return a view (count, radix, t) of wires (width, t) that form a radix×count matrix."""
     assert isinstance(step, Gather)
     assert step.view is not None
     return y.view(*step.view[0], y.shape[1]).transpose(0, 1)
 
 
 def _part(y: Tensor, segment: Segment) -> Tensor:
-    """Return the wires of a segment, (count, radix, t), a view of wires (width, t)."""
+    """Return the wires of a segment, (count, radix, t), as a view of wires (width, t)."""
     if y.ndim == 3:
         return y
     return y[segment.start : segment.end].view(segment.count, segment.radix, y.shape[1])
@@ -233,7 +233,7 @@ def _inputs(
     """Return the input of each product, in order, and the indices of two unused buffers."""
     y, used = _loaded(steps, blocks, x, scratch, 0)
     holds = used - 1  # the buffer of y, if any
-    free = -1  # a buffer before `used` whose content is no longer needed
+    free = -1  # a buffer numbered below `used` whose content is no longer needed
     products = sum(isinstance(step, Product) for step in steps)
     kept: list[Tensor] = []
     for step, after in _pairs(steps):

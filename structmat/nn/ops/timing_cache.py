@@ -29,14 +29,14 @@ _KNOWN: dict[tuple[Path | None, str], Times] = {}
 
 
 def file() -> Path | None:
-    """Return the file for measured times: in $STRUCTMAT_CACHE, or the user's cache folder.
+    """Return the file for measured times, in $STRUCTMAT_CACHE or else in the user's cache folder.
 
-    It is None if the variable is not set and there is no home directory.
+    The result is None if the variable is not set and there is no home directory.
     """
     named = os.environ.get(FOLDER)
     try:
         folder = Path(named) if named else user_cache_path("structmat", appauthor=False)
-    except RuntimeError:  # no home directory; older versions of platformdirs leave the ~ there
+    except RuntimeError:  # no home directory; older versions of platformdirs leave the ~ in place
         return None
     return folder / "plans.json" if named or folder.is_absolute() else None
 
@@ -72,7 +72,7 @@ def forget() -> None:
 
 
 def _read(path: Path | None) -> dict[str, Times]:
-    """Return the times in a file, without damaged entries, which are then measured again."""
+    """Return the times in a file, except damaged entries, which will be measured again."""
     data: Any = None if path is None else read_json(path, most=_LONGEST)
     try:
         check_format(data, what=str(path), form=_FORMAT, version=_VERSION, writer="remember")
@@ -85,7 +85,7 @@ def _read(path: Path | None) -> dict[str, Times]:
 
 
 def _times(plans: Any) -> Times:
-    """Return the times of one name, or none if any is invalid: a subset could mislead selection."""
+    """Return the times under one name, or none if any is invalid: a subset could mislead."""
     times: Times = {}
     for plan in plans if isinstance(plans, list) else ():
         match plan:

@@ -1,8 +1,7 @@
 """Parametrizations of orthogonal and unitary blocks by generators, in torch with gradients.
 
-The layout of the generators is that of `structmat.linalg.blocks`, whose numpy functions are the
-reference implementations. Whatever the dtype of the generators, blocks are computed in at least
-float32.
+Generators are laid out as in `structmat.linalg.blocks`, whose numpy functions are the reference
+implementations. Whatever the dtype of the generators, blocks are computed in at least float32.
 """
 
 from __future__ import annotations

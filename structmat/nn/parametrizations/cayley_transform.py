@@ -1,18 +1,19 @@
 """The Cayley transform (I+Q)(I−Q)⁻¹ of many small matrices, and its closed-form gradient.
 
-**Many small blocks** are products of reflections. Let Q = [[iδ, −bᴴ], [b, Q′]], R′ the transform
-of Q′, u = ½(R′b + b) and v = (1, u). Then by bordering
+**Many small blocks** are computed as products of reflections. Let Q = [[iδ, −bᴴ], [b, Q′]], let R′
+be the transform of Q′, and let u = ½(R′b + b) and v = (1, u). Then, by bordering,
 
     R = (I − (2/s) v vᴴ) diag(−1, R′),   s = 1 − iδ + bᴴu,   Re s = vᴴv ≥ 1
 
-With M′ = (I−Q′)⁻¹ = ½(R′ + I), u = M′b, and M′ + M′ᴴ = 2M′ᴴM′ gives Re bᴴu = uᴴu. The first
-factor is unitary for any v as long as Re s = vᴴv, and s is computed accordingly. No pivoting is
-needed, no divisor is small, and the blocks are orthogonal up to rounding for Q of any size.
-However, ½(R′b + b) loses as many digits as ‖Q‖ has, so this is used for moderate generators only.
+With M′ = (I−Q′)⁻¹ = ½(R′ + I), we have u = M′b, and M′ + M′ᴴ = 2M′ᴴM′ implies Re bᴴu = uᴴu. The
+first factor is unitary for any v as long as Re s = vᴴv, and s is computed so that this holds. No
+pivoting is needed, no divisor is small, and the blocks are orthogonal up to rounding for Q of any
+size. However, ½(R′b + b) loses log₁₀‖Q‖ digits, so this method is used for moderate generators
+only.
 
-**Few blocks, or large generators**: R = 2M − I, with M = (I−Q)⁻¹ by LU with pivoting. A real Q of
-odd radix has an eigenvalue 0, which LU does not resolve next to large ones; Q is therefore
-partitioned once, as above, with M′ by LU.
+**Few blocks, or large generators**: R = 2M − I, where M = (I−Q)⁻¹ is computed by LU with pivoting.
+A real Q of odd radix has the eigenvalue 0, which LU does not resolve next to large eigenvalues; Q
+is therefore partitioned once, as above, and M′ is computed by LU.
 
 **Gradients**: dR = 2 M dQ M. For small Q, M = ½(R+I); for large Q, R+I is a difference of nearly
 equal numbers, and M is recomputed.
@@ -40,8 +41,8 @@ from structmat.nn.parametrizations.generators import (
 from structmat.nn.parametrizations.matrix_products import times
 from structmat.nn.precision import without_autocast
 
-# Limits within which reflections, about sixty torch calls, are faster than a LAPACK call for each
-# block, as measured on two cores with AVX-512. The results are the same up to rounding.
+# Limits within which reflections (about sixty torch calls) are faster than a LAPACK call for each
+# block, as measured on two cores with AVX-512. Both give the same results up to rounding.
 _WIDEST = 12
 _FEWEST = 4000  # smallest number of generators
 _REFLECTED = 1e5  # largest generator for which reflections are exact to float32 rounding
@@ -49,12 +50,12 @@ _SUMMED = 1.0  # largest generator for which R + I loses less than a digit
 
 
 def cayley(generators: Tensor, radix: int) -> Tensor:
-    """Return the blocks (I+Q)(I−Q)⁻¹, which cover every rotation without eigenvalue −1 once.
+    """Return the blocks (I+Q)(I−Q)⁻¹, which cover each rotation without eigenvalue −1 exactly once.
 
     The transform is computed exactly, not by a truncated series: the blocks are orthogonal up to
     rounding for generators of any size, and exact in float32; in float64 their error is a few ulps,
-    or a few ulps times ‖Q‖ if Q is nearly singular. The gradient decreases as 1/‖Q‖², and is exact
-    to rounding as well, even if it is far below one ulp of the blocks.
+    or a few ulps times ‖Q‖ if Q is nearly singular. The gradient decreases as 1/‖Q‖² and is also
+    exact to rounding, even if it is far below one ulp of the blocks.
 
     Parameters
     ----------
@@ -69,7 +70,7 @@ def cayley(generators: Tensor, radix: int) -> Tensor:
     Raises
     ------
     BlockError
-        For any other number of generators.
+        If the number of generators fits neither real nor unitary blocks.
 
     Examples
     --------
@@ -112,7 +113,7 @@ def cayley_neumann(generators: Tensor, radix: int) -> Tensor:
 
 
 def plain_cayley(generators: Tensor, radix: int) -> Tensor:
-    """Return the same blocks by one linear solve, with torch's own gradient.
+    """Return the blocks of `cayley` by one linear solve, with torch's own gradient.
 
     Examples
     --------
@@ -176,7 +177,7 @@ class _Cayley(torch.autograd.Function):
 
 
 class _CayleyWithTangents(_Cayley):
-    """The same with forward-mode derivatives, which torch.compile does not support in 2.13."""
+    """`_Cayley` with forward-mode derivatives, which torch.compile does not support in 2.13."""
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
@@ -190,7 +191,7 @@ class _CayleyWithTangents(_Cayley):
         q, e = (skew(widened(g), ctx.radix) for g in (generators, along))
         m = resolvent(q)
         made = narrowed(times(times(m, e), m).mul(2), generators.dtype)
-        return made.contiguous()  # as blocks are
+        return made.contiguous()  # like the blocks
 
 
 def _plus_one(blocks: Tensor) -> Tensor:
@@ -242,7 +243,7 @@ def resolvent(q: Tensor) -> Tensor:
 
 
 def polished(blocks: Tensor) -> Tensor:
-    """Return the nearest orthogonal matrices to nearly orthogonal ones, to second order.
+    """Return, to second order, the orthogonal matrices nearest to nearly orthogonal ones.
 
     One Newton–Schulz step R + ½R(I − RᴴR) reduces an error e to ¾e².
 
@@ -257,7 +258,7 @@ def polished(blocks: Tensor) -> Tensor:
 
 def reflected(generators: Tensor, radix: int, *, unitary: bool) -> Tensor:
     """Return the blocks as products of reflections, computed with the batch as the last axis."""
-    # float32 blocks are computed in float64, so that digits lost for large Q have no effect.
+    # float32 blocks are computed in float64, so that digits lost for large Q do not matter.
     rows = widened(generators).mT.contiguous()
     pairs = radix * (radix - 1) // 2
     if unitary:

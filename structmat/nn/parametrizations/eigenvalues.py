@@ -1,9 +1,9 @@
-"""Eigenangles of orthogonal and unitary blocks, and matrix functions of them.
+"""Eigenangles of orthogonal and unitary blocks, and matrix functions of the eigenangles.
 
-A block is normal, with eigenvalues e^{iθ}. An even function c of θ and an odd function s define a
-matrix with the eigenvalues c(θ) + i·s(θ), which is real for real blocks. If all angles are well
-below π, it is computed from the real symmetric matrix QᵀQ, where Q is the block's skew-symmetric
-Cayley transform. All other blocks need complex eigenvectors.
+A block is a normal matrix with eigenvalues e^{iθ}. An even function c of θ and an odd function s
+define a matrix with the same eigenvectors and the eigenvalues c(θ) + i·s(θ); it is real for real
+blocks. If all angles are well below π, it is computed from the real symmetric matrix QᵀQ, where Q
+is the block's skew-symmetric Cayley transform. All other blocks need complex eigenvectors.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from structmat.errors import BlockError
 
 CUT = 1e-8  # √ε: within this distance from π, the sign of an angle is lost to rounding
 _TAME = (
-    3.0  # largest entry of Q for which the real computation is as exact: angles up to about 140°
+    3.0  # largest entry of Q for which the real computation is as accurate: angles up to about 140°
 )
 
 OfAngle = Callable[[Tensor], Tensor]
 
 
 def of_angles(blocks: Tensor, even: OfAngle, odd: OfAngle) -> Tensor:
-    """Return the matrices with the eigenvectors of blocks and the eigenvalues c(θ) + i·s(θ).
+    """Return matrices with the eigenvectors of the blocks and the eigenvalues c(θ) + i·s(θ).
 
     Parameters
     ----------
@@ -64,7 +64,7 @@ def of_angles(blocks: Tensor, even: OfAngle, odd: OfAngle) -> Tensor:
 
 
 def of_skew(q: Tensor, even: OfAngle, odd: OfAngle) -> Tensor:
-    """Return the matrix functions c(μ) + i·s(μ) of real skew-symmetric matrices, eigenvalues iμ.
+    """Return matrix functions c(μ) + i·s(μ) of real skew-symmetric matrices with eigenvalues iμ.
 
     Examples
     --------
@@ -73,7 +73,7 @@ def of_skew(q: Tensor, even: OfAngle, odd: OfAngle) -> Tensor:
             [-0.4794,  0.8776]])
     """
     squares, vectors = torch.linalg.eigh(q.mT @ q)
-    size = squares.clamp(min=CUT**2).sqrt()  # there, s(μ)/μ equals its limit up to rounding
+    size = squares.clamp(min=CUT**2).sqrt()  # below, s(μ)/μ equals its limit up to rounding
     c, s = (
         (vectors * values[..., None, :]) @ vectors.mT for values in (even(size), odd(size) / size)
     )
@@ -118,7 +118,7 @@ def eigen(blocks: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def check_orthogonal(blocks: Tensor, given: torch.dtype) -> Tensor:
-    """Check that blocks are orthogonal to the rounding of the given dtype; return the identity.
+    """Check that blocks are orthogonal up to rounding in the given dtype; return the identity.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def _by_vectors(blocks: Tensor, even: OfAngle, odd: OfAngle) -> Tensor:
 
 
 def _away_from_minus_one(blocks: Tensor) -> Tensor:
-    """Return blocks (n, r, r), each times a phase that moves its eigenvalues away from −1."""
+    """Return blocks (n, r, r) multiplied by phases that move their eigenvalues away from −1."""
     found = torch.linalg.eigvals(blocks).angle().sort(dim=-1).values
     gaps = torch.cat([found[..., 1:], found[..., :1] + 2 * math.pi], dim=-1) - found
     widest = gaps.argmax(dim=-1, keepdim=True)
@@ -152,7 +152,7 @@ def _away_from_minus_one(blocks: Tensor) -> Tensor:
 
 
 def _pair_minus_ones(angles: Tensor, vectors: Tensor) -> None:
-    """Pair the eigenvalues −1 of real blocks as conjugates, in place, so that powers are real."""
+    """Pair eigenvalues −1 of real blocks as conjugates, in place, so that powers are real."""
     half = angles.abs() > math.pi - CUT
     for k in half.any(dim=-1).nonzero().flatten().tolist():
         found = half[k].nonzero().flatten()
@@ -162,7 +162,7 @@ def _pair_minus_ones(angles: Tensor, vectors: Tensor) -> None:
                 " exponents 0 and 1, or a parametrization whose blocks are rotations"
             )
         space = vectors[k][:, found]
-        # The projector on the eigenspace is real; so is this basis of it.
+        # The projector onto the eigenspace is real, and so is this basis.
         real = torch.linalg.eigh((space @ space.mH).real).eigenvectors[:, -len(found) :]
         first, second = real[:, 0::2], real[:, 1::2]
         vectors[k, :, found] = torch.cat([first + 1j * second, first - 1j * second], 1) / 2**0.5

@@ -1,8 +1,8 @@
 """Blocks computed by elementary torch operations only, for exported programs.
 
-Formats such as ONNX have no linear solve and no matrix exponential, and a recorded program must
-be valid for all values of the generators. The results equal those of `cayley` and `exponential`
-up to rounding.
+Formats such as ONNX have no linear solve and no matrix exponential, and a recorded program must be
+valid for all values of the generators. Up to rounding, the results equal the blocks of
+`cayley_transform` and `matrix_exponential`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from structmat.nn.parametrizations.generators import (
     with_batch_first,
 )
 
-# The degree of the Taylor polynomial, and the norm up to which it is exact in float64.
+# The degree of the Taylor polynomial, and the largest norm for which it is exact in float64.
 _DEGREE, _NORM = 16, 0.8
 _SQUARINGS = 32  # sufficient for the largest angle
 
@@ -30,7 +30,7 @@ _SQUARINGS = 32  # sufficient for the largest angle
 def cayley(generators: Tensor, radix: int) -> Tensor:
     """Return the blocks (I+Q)(I−Q)⁻¹ as products of reflections.
 
-    The vectors of the reflections are given in `structmat.nn.parametrizations.cayley_transform`.
+    `structmat.nn.parametrizations.cayley_transform` defines the reflections.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     """
     unitary = is_unitary(generators, radix)
     wide = widened(generators)
-    bound = wide.detach().square().sum(-1, keepdim=True).sqrt()  # of the norm, see `exponential`
+    bound = wide.detach().square().sum(-1, keepdim=True).sqrt()  # on the norm, as in `_halvings`
     wide = torch.where(bound <= LARGEST_ANGLE, wide, torch.nan)
     bound = bound * math.sqrt(2) if unitary else bound
     squarings = (bound / _NORM).log2().ceil().clamp(0, _SQUARINGS)
@@ -83,6 +83,6 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
         made = one + (x @ made) / k
     for k in range(_SQUARINGS):
         made = torch.where(squarings[..., None] > k, made @ made, made)
-    for _ in range(2):  # restores orthogonality, see `polished`
+    for _ in range(2):  # restores orthogonality, as `polished` does
         made = made + made @ ((one - made.mH @ made) / 2)
     return narrowed(made, generators.dtype)

@@ -1,4 +1,4 @@
-"""Conversion between generators and skew matrices, and the dtypes used to compute with them."""
+"""Conversion between generators and skew matrices, and the dtypes used in computations."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def at_least_float32(dtype: torch.dtype) -> torch.dtype:
     Raises
     ------
     BlockError
-        For floating dtypes of 8 bits or fewer, for which torch has no arithmetic.
+        If the dtype is a floating dtype of 8 bits or fewer, for which torch has no arithmetic.
 
     Examples
     --------
@@ -65,7 +65,7 @@ _REAL = {
 
 
 def real_dtype(dtype: torch.dtype) -> torch.dtype:
-    """Return the dtype of the real and imaginary parts, which for a real dtype is itself.
+    """Return the dtype of the real and imaginary parts; a real dtype is returned unchanged.
 
     This is `dtype.to_real()`, which torch.compile does not support.
 
@@ -80,8 +80,8 @@ def real_dtype(dtype: torch.dtype) -> torch.dtype:
 def widened(values: Tensor) -> Tensor:
     """Return values in float64 (or complex128), if the device supports it.
 
-    float32 blocks are computed in this precision: for small blocks it takes no longer, every entry
-    is exact to rounding, and settings that reduce the precision of float32 matrix products
+    float32 blocks are computed in this precision: for small blocks this takes no longer, every
+    entry is exact to rounding, and settings that reduce the precision of float32 matrix products
     (`torch.set_float32_matmul_precision`) have no effect.
 
     Examples
@@ -95,7 +95,7 @@ def widened(values: Tensor) -> Tensor:
 
 
 def known_below(values: Tensor, largest: float) -> bool:
-    """Return whether all magnitudes are known to be at most `largest`, without synchronisation.
+    """Return whether all magnitudes are known, without synchronisation, to be at most `largest`.
 
     Examples
     --------
@@ -108,7 +108,7 @@ def known_below(values: Tensor, largest: float) -> bool:
 
 
 def all_or_none(generators: Tensor) -> Tensor:
-    """Replace all generators of a block by NaN if one of them is NaN or infinite.
+    """Replace all generators of a block with NaN if any of them is NaN or infinite.
 
     Otherwise a division by an infinite generator could give 0, and the block could look valid.
 
@@ -135,7 +135,7 @@ def narrowed(blocks: Tensor, dtype: torch.dtype) -> Tensor:
 
 
 def is_unitary(generators: Tensor, radix: int) -> bool:
-    """Return whether the number of generators is that of unitary blocks, rather than real ones.
+    """Return whether the number of generators fits unitary rather than real blocks.
 
     Raises
     ------
@@ -172,7 +172,7 @@ def skew(generators: Tensor, radix: int) -> Tensor:
     Raises
     ------
     BlockError
-        For any other number of generators.
+        If the number of generators fits neither real nor unitary blocks.
 
     Examples
     --------
@@ -227,16 +227,16 @@ def to_generators(slopes: Tensor) -> Tensor:
 
 
 def _places(radix: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the indices of entries above and, mirrored, below the diagonal of a flat matrix."""
-    # Recomputed in each call, in a few microseconds: a cached tensor could be a fake tensor, or one
-    # of inference mode, which later calls could not use.
+    """Return indices into a flat matrix: entries above the diagonal, and their mirror images."""
+    # Recomputed in each call, in a few microseconds: a cached tensor could be a fake or inference
+    # tensor, which later calls could not use.
     above = torch.triu_indices(radix, radix, 1, device=device)
     upper, lower = torch.add(above.flip(0), above, alpha=radix).unbind()
     return upper, lower
 
 
 def columns(generators: Tensor, radix: int) -> tuple[Tensor, Tensor | None]:
-    """Return the entries above the diagonal (r(r−1)/2, n), and for unitary blocks the diagonal."""
+    """Return the entries above the diagonal (r(r−1)/2, n) and, for unitary blocks, the diagonal."""
     unitary = is_unitary(generators, radix)
     flat = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
     columns = all_or_none(widened(flat)).mT

@@ -1,7 +1,7 @@
-"""Blocks that are products of plane rotations or of reflections, as in `structmat.linalg.blocks`.
+"""Blocks that are products of plane rotations or reflections, as in `structmat.linalg.blocks`.
 
-They are computed with the batch as the last axis. Gradients are computed by autograd, which saves
-r²/2 rows per block for plane rotations, and r matrices per block for reflections.
+They are computed with the batch as the last axis. Autograd computes the gradients; it saves r²/2
+rows per block for plane rotations, and r matrices per block for reflections.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from structmat.nn.precision import conjugate
 
 
 def givens(generators: Tensor, radix: int) -> Tensor:
-    """Return products of rotations in all planes (i, j), which cover all rotations or unitaries.
+    """Return products of rotations in all planes (i, j), which cover every rotation or unitary.
 
-    See `structmat.linalg.blocks.givens` for their order. Real blocks and their gradients are exact
-    to rounding for generators of any size; the angles of unitary blocks, |Qᵢⱼ|, are exact to an ulp
-    of float64 times |Qᵢⱼ|.
+    See `structmat.linalg.blocks.givens` for the order of the planes. Real blocks and their
+    gradients are exact to rounding for generators of any size; the angles of unitary blocks, |Qᵢⱼ|,
+    are exact to an ulp of float64 times |Qᵢⱼ|.
 
     Examples
     --------
@@ -54,8 +54,9 @@ def givens(generators: Tensor, radix: int) -> Tensor:
 def householder(generators: Tensor, radix: int) -> Tensor:
     """Return products of reflections, which cover almost every rotation or unitary matrix once.
 
-    See `structmat.linalg.blocks.householder` for the reflections. The blocks are exact to rounding
-    for generators of any size, and the gradient to a few ulps times the size of the generators.
+    See `structmat.linalg.blocks.householder` for the definition of the reflections. The blocks are
+    exact to rounding for generators of any size, and the gradient to a few ulps times the size of
+    the generators.
 
     Examples
     --------
@@ -78,7 +79,7 @@ def householder(generators: Tensor, radix: int) -> Tensor:
         s = (conjugate(v) * v).sum(0)
         if diagonal is not None:
             s = torch.complex(s.real, -diagonal[i] / size / size)
-        # diag(−1, made), with a first column that is the same for every block
+        # diag(−1, made), whose first column is the same for every block
         top = torch.cat([-one, one.new_zeros(rest, one.shape[-1])])
         below = torch.cat([one.new_zeros(rest, 1, one.shape[-1]), made], dim=1)
         bordered = torch.cat([top[None], below])

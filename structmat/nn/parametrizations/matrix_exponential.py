@@ -1,10 +1,10 @@
 """The exponential of many small skew matrices, by polynomials and squaring, and its derivative.
 
-exp(Q) = exp(Q/2ˢ) squared s times, with ‖Q/2ˢ‖ small enough for a Taylor polynomial. Its
+exp(Q) is exp(Q/2ˢ) squared s times, where ‖Q/2ˢ‖ is small enough for a Taylor polynomial. Its
 derivative in a direction E is the upper right block of exp([[Q, E], [0, Q]]) (Mathias 1996), and
 the gradient is the derivative at Qᴴ = −Q in the direction of the incoming gradient (Al-Mohy and
-Higham 2009, "Computing the Fréchet derivative of the matrix exponential"). Such a block matrix is
-represented by the pair [Q, E], so that the same code computes both.
+Higham 2009, "Computing the Fréchet derivative of the matrix exponential"). The pair [Q, E]
+represents such a block matrix, so that the same code computes the exponential and its derivative.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from structmat.nn.precision import without_autocast
 
 # (degree, number of powers, norm): up to this norm, the truncation error of the Taylor polynomial
 # relative to the norm is norm^degree / (degree+1)!: 8e-17 for float64, and 7e-11 for float32, which
-# even amplified several hundredfold by a few squarings is less than an ulp.
+# is less than an ulp even after a few squarings amplify it several hundredfold.
 _FOR_FLOAT32 = 9, 3, 0.4
 _FOR_FLOAT64 = 16, 4, 0.8
 _MANY = 8  # each squaring doubles errors; after this many, blocks are orthogonalised again
@@ -41,12 +41,12 @@ Pair = list[Tensor]  # [A], or [A, E] for [[A, E], [0, A]]
 
 
 def exponential(generators: Tensor, radix: int) -> Tensor:
-    """Return the blocks exp(Q), which cover every rotation, or every unitary matrix.
+    """Return the blocks exp(Q), which cover every rotation or unitary matrix.
 
-    Rotations of two wires are cosines and sines, exact to rounding for generators of any size. All
-    other blocks are orthogonal up to rounding and exact in float32; in float64 their angles, and
-    the gradient, are exact to a few ulps times ‖Q‖. Generators larger than 1e9 are rejected,
-    because float64 does not determine their angles.
+    Real blocks of two wires consist of cosines and sines, exact to rounding for generators of any
+    size. All other blocks are orthogonal up to rounding and exact in float32; in float64 their
+    angles, and the gradient, are exact to a few ulps times ‖Q‖. Generators larger than 1e9 are
+    rejected, because float64 does not determine their angles.
 
     Parameters
     ----------
@@ -61,9 +61,10 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     Raises
     ------
     BlockError
-        For any other number of generators; and for finite generators of a block whose norm is
-        above 1e9, unless the radix is 2 and blocks are real. If the values cannot be checked
-        immediately (in compiled code, and on devices other than the CPU), such blocks are NaN.
+        If the number of generators fits neither real nor unitary blocks, or finite generators of a
+        block have a norm above 1e9, unless the radix is 2 and blocks are real. If the values cannot
+        be checked immediately (in compiled code, and on devices other than the CPU), such blocks
+        become NaN.
 
     Examples
     --------
@@ -77,7 +78,7 @@ def exponential(generators: Tensor, radix: int) -> Tensor:
     if torch_internals.exporting():
         return exportable.exponential(generators, radix)
     g = generators.reshape(math.prod(generators.shape[:-1]), generators.shape[-1])
-    # The number of squarings depends on the values, which traced and fake tensors do not have.
+    # The number of squarings depends on the values, which traced and fake tensors lack.
     known = torch_internals.has_numbers(g) and not torch_internals.refuses_functions()
     function = _Exponential.apply if known else plain_exponential
     blocks: Tensor = function(g, radix)
@@ -92,7 +93,7 @@ def _plane_rotations(angles: Tensor) -> Tensor:
 
 
 def plain_exponential(generators: Tensor, radix: int) -> Tensor:
-    """Return the same blocks by torch's own matrix exponential, with its gradient.
+    """Return the blocks of `exponential` by torch's own matrix exponential, with its gradient.
 
     Examples
     --------
@@ -136,7 +137,7 @@ class _Exponential(torch.autograd.Function):
     def jvp(ctx: Any, along: Tensor, _: None) -> Tensor:
         (generators,) = ctx.saved_tensors
         q, e = (skew(widened(g), ctx.radix) for g in (generators, along))
-        return narrowed(_plain_derivative(q, e), generators.dtype).contiguous()  # as blocks are
+        return narrowed(_plain_derivative(q, e), generators.dtype).contiguous()  # like the blocks
 
     @staticmethod
     def vmap(
@@ -157,7 +158,7 @@ def _doubled(
     degree, kept, norm = _FOR_FLOAT32 if single else _FOR_FLOAT64
     halvings = _halvings(generators, radix, norm)
     least, most = (int(h) for h in halvings.aminmax()) if len(halvings) else (0, 0)
-    if single and most > _MANY:  # they amplify the truncation error of the polynomial
+    if single and most > _MANY:  # squarings amplify the truncation error of the polynomial
         return _doubled(generators, radix, single=False, direction=direction)
     scale = torch.exp2(-halvings.to(generators.dtype))[:, None]
     x = skew(generators * scale, radix)
@@ -176,15 +177,15 @@ def _doubled(
 
 
 def _halvings(generators: Tensor, radix: int, norm: float) -> Tensor:
-    """Return the number of halvings of each Q after which its norm is below a bound, (n,) integers.
+    """Return how often each Q must be halved for its norm to be below a bound, (n,) integers.
 
     Raises
     ------
     BlockError
-        If a norm is above `LARGEST_ANGLE`.
+        If a norm exceeds `LARGEST_ANGLE`.
     """
-    # Eigenvalues of a skew matrix come in pairs: 2‖Q‖₂² ≤ ‖Q‖ꜰ² = 2‖g‖². A skew-Hermitian one
-    # has ‖Q‖₂² ≤ ‖Q‖ꜰ² ≤ 2‖g‖².
+    # Eigenvalues of a skew-symmetric matrix come in pairs: 2‖Q‖₂² ≤ ‖Q‖ꜰ² = 2‖g‖². For a
+    # skew-Hermitian matrix, ‖Q‖₂² ≤ ‖Q‖ꜰ² ≤ 2‖g‖².
     bound = torch.linalg.vector_norm(generators, dim=-1)
     if bound.numel():
         finite = generators.isfinite().all(dim=-1)
@@ -235,7 +236,7 @@ def _plain_derivative(q: Tensor, direction: Tensor) -> Tensor:
 def _matrix_exp(x: Tensor) -> Tensor:
     if x.numel() != x.shape[-1] ** 2:
         return torch.linalg.matrix_exp(x)
-    # For a batch of one, torch uses another algorithm with a wrong coefficient: errors up to 5e-5
-    # in float32 and 2e-10 in float64 (pytorch issue 196592). A batch of two avoids it.
+    # For a batch of one, torch uses another algorithm, with a wrong coefficient: errors reach 5e-5
+    # in float32 and 2e-10 in float64 (pytorch issue 196592). A batch of two avoids this.
     two = torch.linalg.matrix_exp(torch.stack([x, x]))
     return two[0]

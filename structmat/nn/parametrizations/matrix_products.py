@@ -7,7 +7,7 @@ from torch import Tensor
 from structmat.nn import torch_internals
 from structmat.nn.precision import product
 
-# torch multiplies batches of matrices this small, with r³ < 400, without vectorisation.
+# torch does not vectorise products of batches of matrices this small (r³ < 400).
 _LARGEST = 7
 _FEWEST = 256
 

@@ -25,11 +25,11 @@ from structmat.nn.parametrizations.eigenvalues import (
 )
 
 _ROUNDS = 200
-_ORDER = 3  # up to which derivatives of powers are exact
+_ORDER = 3  # highest order of exact derivatives of powers
 
 
 def power(blocks: Tensor, exponent: float) -> Tensor:
-    """Return the principal power of each block, with eigenangles multiplied by the exponent.
+    """Return the principal power of each block: its eigenangles are multiplied by the exponent.
 
     Parameters
     ----------
@@ -40,8 +40,8 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
     Returns
     -------
     (..., r, r)
-        In the dtype of the blocks, with derivatives up to the third. They do not exist if a block
-        has the eigenvalue −1; then the infinite part is replaced by zero.
+        In the dtype of the blocks, with derivatives up to the third. At the eigenvalue −1,
+        derivatives do not exist; their infinite part is replaced by zero.
 
     Raises
     ------
@@ -52,8 +52,9 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
     Notes
     -----
     The gradient is given by the Daleckii–Krein formula: divided differences of z ↦ z^t between
-    eigenvalues (Higham, Functions of Matrices, theorem 3.11). Repeated eigenvalues are no problem.
-    Second and third derivatives are those of a few Newton steps towards the logarithm.
+    eigenvalues (Higham, Functions of Matrices, theorem 3.11). It also holds for repeated
+    eigenvalues. Second and third derivatives are computed from a few Newton steps towards the
+    logarithm.
 
     Examples
     --------
@@ -74,14 +75,14 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
         return one.expand(blocks.shape).clone()
     if torch_internals.exporting():
         raise BlockError(
-            f"exponent={t}: powers of blocks cannot be exported, as torch has no operation for"
+            f"exponent={t}: powers of blocks cannot be exported, because torch has no operation for"
             " them; merge the adapter first, or use Orthogonal.interpolate(t)"
         )
     if blocks.is_meta or blocks.numel() == 0:
         return blocks.clone()
     if (
         torch_internals.transformed() and torch.compiler.is_compiling()
-    ):  # torch 2.13 differentiates it wrongly
+    ):  # torch 2.13 differentiates this wrongly
         raise BlockError(
             f"exponent={t}: powers of blocks cannot be compiled within transforms of torch.func;"
             " call those outside torch.compile"
@@ -91,7 +92,7 @@ def power(blocks: Tensor, exponent: float) -> Tensor:
 
 
 def logarithm(blocks: Tensor) -> Tensor:
-    """Return the skew-symmetric (skew-Hermitian) logarithms with eigenangles in (−π, π].
+    """Return the skew-symmetric (skew-Hermitian) logarithm of each block, with angles in (−π, π].
 
     Parameters
     ----------
@@ -115,28 +116,28 @@ def logarithm(blocks: Tensor) -> Tensor:
 
 
 def mean(stacks: Sequence[Tensor], weights: Sequence[float]) -> Tensor:
-    """Return the weighted geodesic mean of each block over several stacks, to the power Σw.
+    """Return the weighted geodesic mean of each block over several stacks, raised to the power Σw.
 
     If the weights sum to one, this is the Karcher mean: the rotation with the least weighted sum
-    of squared geodesic distances to the given ones. Otherwise, the mean for the weights divided by
-    their sum is raised to the power of the sum, so one block of weight w becomes its power w, and
-    commuting blocks become the product of their powers.
+    of squared geodesic distances to the given ones. Otherwise, the mean for the normalised weights
+    is raised to the power of their sum, so a single block with weight w yields its power w, and
+    commuting blocks yield the product of their powers.
 
     Parameters
     ----------
-    stacks : one or more tensors (..., r, r) of one shape
-    weights : as many numbers, at least 0 and not all 0
+    stacks : one or more tensors (..., r, r) of equal shape
+    weights : one number for each stack, at least 0 and not all 0
 
     Returns
     -------
     (..., r, r)
-        Without gradients, orthogonal up to rounding.
+        Orthogonal up to rounding, without gradients.
 
     Raises
     ------
     BlockError
-        For invalid weights, for blocks that `power` rejects, and if the mean is not unique because
-        blocks differ by a rotation by π.
+        If weights are invalid, `power` rejects a block, or the mean is not unique because blocks
+        differ by a rotation by π.
 
     Notes
     -----
@@ -192,7 +193,8 @@ def generators(blocks: Tensor, parametrization: str) -> Tensor:
     Raises
     ------
     BlockError
-        For any other parametrization, and for Cayley if a block has the eigenvalue −1.
+        If the parametrization is a different one, or it is "cayley" and a block has the eigenvalue
+        −1.
 
     Examples
     --------
@@ -215,7 +217,7 @@ def generators(blocks: Tensor, parametrization: str) -> Tensor:
 
 
 def _cayley_inverse(blocks: Tensor) -> Tensor:
-    """Return Q of the block (I+Q)(I−Q)⁻¹, with the eigenvalues i·tan(θ/2)."""
+    """Return the Q for which the block is (I+Q)(I−Q)⁻¹, with eigenvalues i·tan(θ/2)."""
     if blocks.is_meta or blocks.numel() == 0:
         return torch.zeros_like(blocks)
     if _has_minus_one(blocks):
@@ -264,9 +266,9 @@ def _(info: Any, in_dims: tuple[int], blocks: Tensor) -> tuple[Any, Any]:  # noq
 def _plain(blocks: Tensor, exponent: float) -> Tensor:
     """Return the powers by torch's own operations, which support all modes of differentiation.
 
-    Newton's method for exp(L) = B starts at the logarithm, with the derivative of exp at that point
-    treated as constant. Each step makes one more derivative of L with respect to B exact (just as
-    it reduces an error in L by one order).
+    Newton's method for exp(L) = B starts at the logarithm and treats the derivative of exp at that
+    point as constant. Each step makes one more derivative of L with respect to B exact (just as it
+    reduces an error in L by one order).
     """
     angles, vectors = _eigen(blocks.detach())
     half = (angles[..., :, None] - angles[..., None, :]) / 2
@@ -296,7 +298,7 @@ def _along(grad: Tensor, blocks: Tensor, exponent: float) -> Tensor:
     below = torch.sin(between / 2)
     close = below.abs() < CUT
     ratio = torch.sin(exponent * between / 2) / torch.where(close, torch.ones_like(below), below)
-    # Close on the circle: the same eigenvalue, or eigenvalues on either side of the branch cut.
+    # Close on the circle: equal eigenvalues, or eigenvalues on opposite sides of the branch cut.
     ratio = torch.where(close, exponent * (between.abs() < 1).to(ratio.dtype), ratio)
     slopes = torch.polar(torch.ones_like(middle), (exponent - 1) * middle) * ratio
     in_basis = vectors.mH @ grad.to(vectors.dtype) @ vectors
@@ -343,7 +345,7 @@ def _backward_again(ctx: Any, along: Tensor) -> tuple[Tensor, Tensor, None]:
 _gradient.register_autograd(_backward_again, setup_context=_keep_both)
 
 
-torch.library.impl("structmat::power_gradient", "Batched", _along)  # of `is_grads_batched`
+torch.library.impl("structmat::power_gradient", "Batched", _along)  # for `is_grads_batched`
 
 
 @_gradient.register_vmap
@@ -358,7 +360,7 @@ def _(
 
 
 def _exponential(skew: Tensor) -> Tensor:
-    """Return the unitary exponentials of skew-Hermitian matrices, by their eigenvalues."""
+    """Return the unitary exponentials of skew-Hermitian matrices, computed from eigenvalues."""
     if not skew.is_complex():
         return of_skew(skew, torch.cos, torch.sin)
     angles, vectors = torch.linalg.eigh(-1j * skew)
@@ -381,6 +383,6 @@ def _has_minus_one(blocks: Tensor) -> bool:
 
 
 def _like(values: Tensor, other: Tensor) -> Tensor:
-    """Return complex values in the dtype of another tensor, dropping imaginary parts if real."""
+    """Return complex values in the dtype of another tensor; a real dtype drops imaginary parts."""
     made = values.to(other.dtype) if other.is_complex() else values.real.to(other.dtype)
     return made.contiguous()

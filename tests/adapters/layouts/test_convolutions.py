@@ -139,7 +139,7 @@ def test_loading_an_adapter_with_a_changed_field_is_refused(tmp_path):
     settings = json.loads((tmp_path / SETTINGS).read_text())
     settings["layers"]["0"]["field"] = "channels"
     (tmp_path / SETTINGS).write_text(json.dumps(settings))
-    with pytest.raises(FileError, match="for ChannelsLayout, the saved one"):
+    with pytest.raises(FileError, match="for ChannelsLayout; the saved weight"):
         load_adapter(nn.Sequential(nn.Conv1d(2, 2, 1)), tmp_path)
 
 

@@ -172,7 +172,7 @@ def test_state_dict_of_merged_experts_has_the_unmerged_weights():
 
 def test_adapting_fully_trained_experts_is_refused():
     model = mixture("mixtral")
-    with pytest.raises(StructmatError, match="either adapted or trained whole"):
+    with pytest.raises(StructmatError, match="either adapted or trained in full"):
         adapt(model, "mixed_radix", target_modules=NAMES, trainable=["experts"])
 
 

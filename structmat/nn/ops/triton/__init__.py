@@ -1,9 +1,9 @@
-"""R x and its gradients in Triton, reading and writing every vector once at any depth.
+"""R x and its gradients in Triton; at any depth, every vector is read and written once.
 
-The reference implementation in `structmat.nn.ops.reference` passes over the vectors once for each
-stage; here, a program applies all stages to a tile of vectors that stays in the cache. Results and
-gradients are the same, up to rounding. This is a backend (`structmat.nn.ops.execution_plan`); if
-the kernels cannot run, `structmat.nn.ops.tiled` is used instead.
+The reference implementation in `structmat.nn.ops.reference` passes over the vectors once per stage;
+here, a program applies all stages to a tile of vectors that stays in the cache. Results and
+gradients are the same up to rounding. This is a backend (`structmat.nn.ops.execution_plan`); if the
+kernels cannot run, `structmat.nn.ops.tiled` is used instead.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 def available(device: torch.device | str) -> bool:
     """Return whether the kernels can run on a device: an NVIDIA GPU, with Triton installed.
 
-    With TRITON_INTERPRET=1 in the environment, Triton's interpreter runs them on the CPU; this is
+    With TRITON_INTERPRET=1 in the environment, Triton's interpreter runs them on the CPU, which is
     slow and intended for tests.
 
     Examples
@@ -56,7 +56,7 @@ def _has_triton() -> bool:
 
 
 def supports(net: Network, dtype: torch.dtype, blocks: torch.dtype = torch.float32) -> bool:
-    """Return whether the kernels support a network, and the dtypes of vectors and of blocks.
+    """Return whether the kernels support a network and the dtypes of vectors and blocks.
 
     They support vectors in float32, bfloat16 and float16, blocks in float32, and switches of up to
     64 wires.

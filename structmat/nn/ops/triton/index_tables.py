@@ -1,17 +1,17 @@
-"""Index tables of a schedule, from which the Triton kernels load which wires each block acts on.
+"""Index tables of a schedule, from which the Triton kernels load the wires of each block.
 
-A switch may overwrite its input: the wires are those of the vectors throughout, and a gather only
-changes which of them a product takes. A tile of vectors therefore needs one strip of rows, a row
-for each wire, and idle wires cost nothing. All permutations are at the ends, where a tile is loaded
-and stored.
+A switch may overwrite its input: wires keep their places throughout, and a gather only changes
+which wires the next product reads. A tile of vectors therefore needs a single scratch buffer,
+called a strip, with one row per wire, and idle wires cost nothing. All permutations are applied at
+the ends, when a tile is loaded or stored.
 
-Switches are packed into units with a number of wires that suits tensor cores: a unit multiplies by
-the block-diagonal matrix of its switches, whatever their radices. One kernel therefore supports
-every network.
+Switches are packed into units whose number of wires suits tensor cores: applying a unit means
+multiplying by the block-diagonal matrix of its switches, whatever their radices. One kernel
+therefore supports every network.
 
-Wires are loaded from tables rather than computed, even if they form strides. This is five 4-byte
-numbers for each wire, compared with the 128 bytes read and written for a row of 32 vectors in
-bfloat16, and the tables are the same for all tiles, so that they stay in the cache.
+Wires are loaded from tables rather than computed, even if they form strides. A table entry is five
+4-byte numbers per wire, compared with the 128 bytes read and written for a row of 32 vectors in
+bfloat16; and the tables are the same for all tiles, so they stay in the cache.
 """
 
 from __future__ import annotations
@@ -28,30 +28,30 @@ from structmat.linalg.schedule import Gather, Product, Schedule
 from structmat.networks import permutation
 from structmat.networks.permutation import Index
 
-SMALLEST, LARGEST = 16, 64  # wires in a unit: required by tensor cores, and fitting in registers
-_SECTOR = 8  # consecutive wires (at least 16 bytes) from which direct access to x is worthwhile
+SMALLEST, LARGEST = 16, 64  # wires in a unit, as tensor cores require and registers allow
+_SECTOR = 8  # fewest consecutive wires (at least 16 bytes) that make direct access to x worthwhile
 
 _T = TypeVar("_T", "Units", "Route")
 
 
 @dataclass(frozen=True, eq=False)
 class Units:
-    """The packed switches of all products in order, as int32 arrays (units, wires of a unit).
+    """The packed switches of all products in order, as int32 arrays (units, wires per unit).
 
     Attributes
     ----------
     size : int
-        The number of wires in a unit, a power of two; unused places are −1 in all arrays.
+        The number of wires in a unit, a power of two; unused places contain −1 in all arrays.
     wires : array
         The wire at each place.
     labels : array
-        The index, within the unit, of the switch that the wire belongs to.
+        The index, within the unit, of the wire's switch.
     rows : array
-        The offset of the wire's row of that switch's block among the entries of all blocks.
+        The offset, among the entries of all blocks, of the wire's row in that switch's block.
     columns : array
-        The wire's column of the block.
+        The wire's column in the block.
     spans : (depth, 2) array
-        The first unit of each product, and one past its last.
+        The index of the first unit of each product, and one past its last unit.
     outputs : (width,) array
         Coordinate i of the result is wire `outputs[i]`.
     shapes : tuple
@@ -111,7 +111,7 @@ class Tables:
     routes : tuple of Route
         For R and for Rᵀ.
     kept : tuple of Route
-        The same, with new rows for everything written.
+        The same routes, but with new rows for everything that is written.
     """
 
     units: Units
@@ -121,17 +121,17 @@ class Tables:
 
 @dataclass(frozen=True)
 class Runs:
-    """Lengths of the contiguous runs of a route, which the kernels load and store at once.
+    """Lengths of the contiguous runs in a route, which the kernels load and store at once.
 
     Attributes
     ----------
     reads, writes : int
-        The length of runs of wires that are contiguous in the vectors, throughout the first (last)
-        stage. If that stage contains every wire, it reads the vectors (writes the results)
-        directly; otherwise the number is 0.
+        The length of the runs of wires in the first (last) stage that are contiguous in the
+        vectors. If that stage contains every wire, it reads the vectors (writes the results)
+        directly; otherwise, the number is 0.
     first, last, between : int
-        The length of runs of entries that are contiguous in the blocks: in the first stage, in the
-        last stage, and in all stages that neither read vectors nor write results.
+        The length of the runs of entries that are contiguous in the blocks: in the first stage, in
+        the last stage, and in all stages that neither read vectors nor write results.
     """
 
     reads: int
@@ -147,7 +147,7 @@ def prepared(plan: Schedule, device: torch.device | str) -> Tables:
     Raises
     ------
     StructmatError
-        If a switch has more than the 64 wires that the kernels support.
+        If a switch has more than 64 wires, the most that the kernels support.
 
     Examples
     --------
@@ -225,7 +225,7 @@ def packed(plan: Schedule) -> Units:
 
 
 def _units(wires: Index, offset: int, size: int) -> Index:
-    """Return the four tables of a bank, (4, units, size): wires, labels, rows, columns."""
+    """Return the four tables of a bank, (4, units, size): wires, labels, rows and columns."""
     count, radix = wires.shape
     together = size // radix
     # Adjacent switches share a unit, so that strided wires form contiguous runs.
@@ -251,7 +251,7 @@ def _sorted(tables: Index) -> Index:
 def run(wires: Index) -> int:
     """Return the largest power of two such that all runs of this length are consecutive wires.
 
-    Each run starts at a multiple of its length. The result is 0 if a place is unused.
+    Each run must start at a multiple of its length. The result is 0 if a place is unused.
 
     Examples
     --------
@@ -270,7 +270,7 @@ def _neighbours(values: Index, length: int) -> bool:
 
 
 def _entries(units: Units, span: tuple[int, int]) -> int:
-    """Return the length of the runs of a unit's matrix rows that are contiguous in the blocks."""
+    """Return the length of the runs in a unit's matrix rows that are contiguous in the blocks."""
     first, last = span
     labels, rows, columns = (a[first:last] for a in (units.labels, units.rows, units.columns))
     if labels.size == 0:
@@ -280,7 +280,7 @@ def _entries(units: Units, span: tuple[int, int]) -> int:
         cut = labels.reshape(len(labels), -1, length)
         held = np.repeat((cut >= 0).all(axis=2), length, axis=1)
         together = (cut == cut[..., :1]).all()
-        # At unused places any column will do, as nothing is loaded there.
+        # At unused places any column will do, because nothing is loaded there.
         counted = np.where(held, columns, np.arange(labels.shape[1]))
         aligned = (rows[labels >= 0] % length == 0).all()
         return bool(together and aligned and _neighbours(counted, length))
@@ -295,7 +295,7 @@ def _halved(length: int, fits: Callable[[int], bool]) -> int:
 
 
 def route(units: Units, *, adjoint: bool, keep: bool) -> Route:
-    """Return the route of a tile for R, or for its adjoint.
+    """Return the route of a tile for R or its adjoint.
 
     Parameters
     ----------
@@ -326,7 +326,7 @@ def route(units: Units, *, adjoint: bool, keep: bool) -> Route:
 
 
 def _runs(units: Units, ordered: Index, into: Index, out: Index) -> Runs:
-    """Return the lengths of contiguous runs of a route that keeps no inputs."""
+    """Return the lengths of contiguous runs in a route that does not keep inputs."""
     spans = [(first, last) for first, last in ordered.tolist()]
     if not spans:
         return Runs(0, 0, 1, 1, 1)

@@ -1,14 +1,14 @@
 """The Triton kernels: apply a network to a tile of vectors, and compute gradients of its blocks.
 
-A strip contains a tile with the vectors as columns: row w contains wire w of each. Any permutation
-therefore copies whole rows, and a unit of packed switches is one product
-(size, size)·(size, vectors).
+A strip is the scratch buffer that holds one tile of vectors as columns, one row per wire. Any
+permutation therefore copies whole rows, and applying a unit (several switches packed together) is a
+single product (size, size)·(size, vectors).
 
-PRECISION is the precision of float32 products. With WIDEN, the factors of products are converted to
-float32 first, because Triton's interpreter does not support bfloat16; the results are the same, as
-sums are float32 anyway.
+PRECISION is the precision of float32 products. With WIDEN, the operands of each product are first
+converted to float32, because Triton's interpreter does not support bfloat16; the results are the
+same, since accumulation is in float32 anyway.
 
-Arguments without an annotation are pointers and numbers, since Triton interprets annotations.
+Pointer and scalar arguments are left unannotated, because Triton interprets annotations.
 """
 
 from __future__ import annotations
@@ -65,7 +65,10 @@ def _stage(
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """Multiply by the units of a span, from x if READS and to y if WRITES, else in the strip."""
+    """Apply the units of a span.
+
+    Reads from x if READS and writes to y if WRITES; otherwise reads from and writes to the strip.
+    """
     for unit in range(tl.load(span), tl.load(span + 1)):
         place = unit * SIZE + tl.arange(0, SIZE)
         matrix = _matrix(blocks, labels, rows, columns, unit, SIZE, RUN, ADJOINT)
@@ -127,9 +130,10 @@ def rotate(
 ):
     """Apply a network to tiles of vectors, distributed cyclically over the programs.
 
-    Barriers make all threads of a program finish a stage before the next begins, since it reads
-    what other threads have written. With KEEP, each tile has its own strip; otherwise each program
-    has. Without LEAVE, only the inputs of the units are needed, and nothing is written to y.
+    Barriers make all threads of a program finish a stage before the next one begins, since each
+    stage reads what other threads wrote in the previous one. With KEEP, each tile has its own
+    strip; otherwise each program has one. Without LEAVE, nothing is written to y: the call only
+    fills the strips with the inputs of the units.
     """
     program = tl.program_id(0)
     programs = tl.num_programs(0)
@@ -227,10 +231,10 @@ def outer(
     PRECISION: tl.constexpr,
     WIDEN: tl.constexpr,
 ):
-    """Sum the gradients of a unit's blocks over vectors: (input backward)·(input forward)ᵀ.
+    """Sum over vectors the gradients of a unit's blocks.
 
-    One program handles a unit and a fixed subset of the tiles, in order, so the sums are
-    deterministic.
+    The gradient is (unit's input in the backward pass)·(its input in the forward pass)ᵀ. One
+    program handles a unit and a fixed subset of the tiles, in order, so the sums are deterministic.
     """
     unit = tl.program_id(0)
     part = tl.program_id(1)

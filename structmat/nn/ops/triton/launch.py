@@ -1,4 +1,4 @@
-"""Launching of the Triton kernels, with a configuration that depends on the device and x."""
+"""Launching of the Triton kernels, with a configuration for the device and the vectors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from structmat.nn.ops.triton.index_tables import Route, Tables
 
 _CACHED = 0.75  # fraction of the L2 cache that strips may occupy
 _KEPT = 2**29  # bytes of strips that the backward pass keeps at a time
-_AT_ONCE = 64  # wires loaded or stored at once: at least 128 bytes of each vector
+_AT_ONCE = 64  # wires loaded or stored at once, at least 128 bytes of each vector
 _SPLITS = 4  # programs per multiprocessor that sum the gradients of blocks
 DTYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -45,10 +45,10 @@ class Config:
 def configured(tables: Tables, x: Tensor) -> Config:
     """Return the default configuration.
 
-    It has one program per multiprocessor, and as many vectors in a tile, from 16 to 64, as let all
-    strips together fit in three quarters of the L2 cache: then x is read from memory once and y is
-    written once, whatever the depth. With more vectors in a tile, the blocks, which every tile
-    reads, are read less often; more programs have the opposite effect.
+    It has one program per multiprocessor. A tile has the largest number of vectors, from 16 to 64,
+    for which all strips together fit in three quarters of the L2 cache: x is then read from memory
+    once and y is written once, whatever the depth. Larger tiles reduce how often the blocks are
+    read, since every tile reads them; more programs leave less room for tiles.
     """
     if x.device.type != "cuda":
         return Config(16, 2, 4, 1)
@@ -59,7 +59,7 @@ def configured(tables: Tables, x: Tensor) -> Config:
     while vectors > 16 and vectors * row * programs > _CACHED * properties.L2_cache_size:
         vectors //= 2
     while vectors > 16 and len(x) < vectors * programs:
-        vectors //= 2  # for few vectors, using all multiprocessors is better than large tiles
+        vectors //= 2  # for few vectors, using all multiprocessors matters more than large tiles
     return Config(vectors, programs, 8 if tables.units.size >= 32 else 4)
 
 
@@ -124,7 +124,7 @@ def gradients(
     sums: Sequence[Tensor] | None,
     config: Config | None = None,
 ) -> None:
-    """Write the gradient of `apply` for the vectors, and accumulate those for the blocks.
+    """Write the gradient for the vectors, and accumulate the gradients for the blocks.
 
     Parameters
     ----------
@@ -140,12 +140,12 @@ def gradients(
 
     Notes
     -----
-    The forward pass saves nothing. There are three launches: R is applied to x and Rᵀ to `grad`,
-    both keeping the inputs of each unit; then each unit's program multiplies the two and sums over
-    vectors in registers. A single launch would have to sum in memory: every tile of 16 to 64
-    vectors would add to an array as large as all blocks. That is more traffic than the inputs kept
-    here, or needs atomic additions, whose rounding differs between runs. These sums are
-    deterministic.
+    The forward pass saves nothing. There are three launches: the first two apply R to x and Rᵀ to
+    `grad`, keeping the inputs of each unit; in the third, each unit's program multiplies the two
+    inputs and sums over vectors in registers. A single launch would have to sum in memory: every
+    tile of 16 to 64 vectors would add to an array as large as all blocks. That would cause more
+    traffic than keeping the inputs, or require atomic additions, whose rounding differs between
+    runs. These sums are deterministic.
     """
     x, grad = _checked(tables, blocks, x), _checked(tables, blocks, grad.to(x.dtype))
     if grad.shape != x.shape:
@@ -159,16 +159,16 @@ def gradients(
     config = config or configured(tables, x)
     flat = _flat(blocks, x)
     total = torch.zeros(tables.units.entries, dtype=torch.float32, device=x.device)
-    # Strips of all vectors at once would take several times the memory of x.
+    # Keeping the strips of all vectors at once would take several times the memory of x.
     tile = sum(route.height for route in tables.kept) * config.vectors * x.element_size()
     tiles_at_once = max(1, _KEPT // tile)
-    if tiles_at_once > config.programs:  # so that no program idles during the last tiles
+    if tiles_at_once > config.programs:  # so that no program is idle during the last tiles
         tiles_at_once -= tiles_at_once % config.programs
     at_once = tiles_at_once * config.vectors
     for start in range(0, len(x), at_once):
         part = slice(start, min(start + at_once, len(x)))
         tiles = -(-(part.stop - start) // config.vectors)
-        # The vectors that R is applied to, and those that Rᵀ is applied to.
+        # The vectors to which R is applied, and those to which Rᵀ is applied.
         through = (grad[part], x[part]) if adjoint else (x[part], grad[part])
         strips = []
         for back, (route, values) in enumerate(zip(tables.kept, through, strict=True)):
@@ -255,7 +255,7 @@ def _summed(tables: Tables, strips: Sequence[Tensor], tiles: int, config: Config
 
 
 def _precision(x: Tensor) -> str:
-    """Return the precision of products: float32 ones as three TF32 products, nearly as exact."""
+    """Return the precision of products; float32 uses three TF32 products, nearly as accurate."""
     return "tf32x3" if x.dtype == torch.float32 else "ieee"
 
 
@@ -298,5 +298,5 @@ def _launch(
 
     place = torch.cuda.device(x.device) if x.is_cuda else nullcontext()
     with place:
-        # FP fusion is set explicitly because Triton's default is about to change.
+        # Set explicitly, because Triton's default for FP fusion is about to change.
         getattr(kernels, name)[grid](x, *arguments, **options, enable_fp_fusion=True)
