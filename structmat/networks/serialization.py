@@ -20,7 +20,7 @@ _LARGE = 10**640  # the lowest limit on integer digits to which Python can be se
 
 
 def written(width: int, stages: Sequence[Stage], labels: tuple[Hashable, ...] | None) -> str:
-    """Return the JSON text; labels that JSON would not restore are omitted."""
+    """Return the JSON text; labels that JSON would not restore unchanged are omitted."""
     rows = []
     for stage in stages:
         banks: list[Any] = [[part.tolist() for part in bank._parts()] for bank in stage.banks]

@@ -99,7 +99,7 @@ def test_an_integer_input_is_one_wire():
         (1.5, "inputs=1.5: give a wire or several wires"),
         ([float("nan")], "wires must be integers, not float64"),
         (True, "wires must be integers, not bool"),
-        ("5", r"wires must be integers, not '5'; where the network has labels, net.labels.index"),
+        ("5", r"wires must be integers, not '5'; if the network has labels, net.labels.index"),
     ],
 )
 def test_grid_rejects_inputs_that_are_not_wires(inputs, message):
