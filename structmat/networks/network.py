@@ -66,7 +66,7 @@ def check_size(what: object, width: int, depth: int) -> None:
     Traceback (most recent call last):
     ...
     structmat.errors.StructmatError: butterfly(block=2, depth=9999999): 9,999,999 stages of 1,024 \
-wires; width × stages must be at most 33,554,432, so take fewer stages or wires
+wires; width × stages must be at most 33,554,432, so use fewer stages or wires
     """
     if width * depth > _MOST:
         stages = f"{depth:,}" if depth < WIDEST**2 else abbreviated(depth)

@@ -121,7 +121,7 @@ def test_inputs_may_be_given_by_label():
     ("inputs", "message"),
     [
         ("Medicy", "input 'Medicy': no wire has this label; did you mean Medici"),
-        ([["Medici"]], "wires must be integers, not 'Medici'; where"),
+        ([["Medici"]], "wires must be integers, not 'Medici'; if"),
         ([(0, 2)], "input 2: a network of width 2"),
     ],
 )
