@@ -18,13 +18,13 @@ _NO_MODULE = "no such module; give the name of a module, or FILE.py"
 def load(source: str) -> None:
     """Run a Python file, or import a module, that registers families.
 
-    As in Python, a file can import modules from its directory, and a module is also searched for in
-    the working directory.
+    As in Python, a file can import modules from its directory, and a module is searched for in the
+    working directory, too.
 
     Raises
     ------
     FileError
-        If there is no such file or module, if it fails, or if it registers no family.
+        If there is no such file or module, or if it fails or registers no family.
     """
     before = sm.catalogue()
     is_file = source.endswith(".py") or Path(source).name != source
@@ -78,7 +78,7 @@ def _failed(source: str, error: BaseException) -> FileError:
 
 
 def _at(error: BaseException) -> str:
-    """Return the file and line of the failure in the user's code, as far as known."""
+    """Return the file and line of the failure in the user's code, if they are known."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"; {error.filename}, line {error.lineno}"
     others = [Path(sm.__file__).parent, *map(Path, sysconfig.get_paths().values())]
