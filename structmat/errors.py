@@ -234,7 +234,7 @@ def check_format(data: Any, *, what: str, form: str, version: int, writer: str) 
 structmat or write the file again
     """
     if not isinstance(data, dict) or data.get("format") != form:
-        raise FileError(f'{what} has no "format": "{form}": expected what {writer} wrote')
+        raise FileError(f'{what} has no "format": "{form}": expected the output of {writer}')
     if type(data.get("version")) is not int or data["version"] != version:  # True == 1
         raise FileError(
             f"{what} of version {abbreviated(data.get('version'))}: this structmat reads version"

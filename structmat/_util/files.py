@@ -94,11 +94,11 @@ def read_bytes(path: Path, hint: str = "", *, most: int | None = LONGEST) -> byt
 
     Examples
     --------
-    >>> read_bytes(Path("no.json"), "; expected what Network.to_json wrote")
+    >>> read_bytes(Path("no.json"), "; expected the output of Network.to_json")
     Traceback (most recent call last):
     ...
-    structmat.errors.FileError: no.json: No such file or directory; expected what Network.to_json \
-wrote
+    structmat.errors.FileError: no.json: No such file or directory; expected the output of \
+Network.to_json
     """
     try:
         with path.open("rb") as file:

@@ -95,7 +95,7 @@ def _serve(options: argparse.Namespace) -> None:
 
 
 def _drawn(path: str, width: int | None) -> dict[str, Any]:
-    """Return the question about the network of a file, which is that of a drawing."""
+    """Return the question that the page would ask had the network of a file been drawn."""
     net = network(path, width)
     if not net.is_straight or net.width > DRAWN:
         raise StructmatError(

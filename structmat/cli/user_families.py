@@ -46,7 +46,7 @@ def _run(source: str) -> str:
     if spec is None or spec.loader is None:
         raise FileError(f"{source}: no such Python file; give FILE.py, or a module's name")
     if name in sys.modules:
-        raise FileError(f"{source}: there is a module {name} already; give the file another name")
+        raise FileError(f"{source}: a module {name} exists already; give the file another name")
     sys.path.insert(0, str(path.parent.resolve()))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module

@@ -252,7 +252,7 @@ mixed_radix(7) serves any width
         check_choices(name, signature, choices)
         if name in _ENTRIES and not _is_anew(build, _ENTRIES[name].build):
             raise SpecError(
-                f"family {abbreviated(name)} is registered already: choose another name"
+                f"family {abbreviated(name)} is already registered: choose another name"
             )
         _ENTRIES[name] = Entry(name, checked, widths, refuses, claims, choices or {})
         return checked

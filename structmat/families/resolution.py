@@ -21,7 +21,7 @@ Rule: TypeAlias = Callable[[int], Network]
 _GRAPHML = ".graphml"
 _ENDINGS = (".json", _GRAPHML)
 _LONGEST = 2**26  # maximum file size in bytes; parsing GraphML takes 50 times that in memory
-_EXPECTED = "; expected a network that Network.to_json wrote, or a graph as GraphML"
+_EXPECTED = "; expected a network written by Network.to_json, or a graph as GraphML"
 
 
 @dataclass(frozen=True)

@@ -322,7 +322,7 @@ class Rotation(LinearOperator):
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, library.SafetensorError) as error:
             raise FileError(f"{where}: cannot be read as safetensors ({error})") from None
-        expected = "expected a rotation that Rotation.save wrote"
+        expected = "expected a rotation written by Rotation.save"
         if about.get("format") != _FORMAT:
             raise FileError(
                 f"{where}: {abbreviated(about.get('format'))} is not the format of a rotation;"

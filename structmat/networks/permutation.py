@@ -60,7 +60,7 @@ def indices(values: npt.ArrayLike, name: str) -> Index:
     try:
         array = np.asarray(values)
     except ValueError:
-        raise WiringError(f"{name}: rows must be of one length and hold integers") from None
+        raise WiringError(f"{name}: rows must be of equal length and consist of integers") from None
     if array.size == 0:
         return np.zeros(array.shape, dtype=np.int64)
     if array.dtype.kind in "US":
@@ -132,7 +132,7 @@ def inverse(p: Index) -> Index:
 def perfect_shuffle(width: int, block: int) -> Index:
     """Return where each wire goes when `width` wires are dealt out: i → (i mod r)·b + ⌊i/r⌋.
 
-    Here b is `block` and r = width / b. The array holds destinations: wire i moves to `p[i]`.
+    Here b is `block` and r = width / b. The array contains destinations: wire i moves to `p[i]`.
 
     Examples
     --------

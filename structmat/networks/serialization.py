@@ -41,7 +41,7 @@ def read(text: str) -> tuple[int, list[Stage], tuple[Hashable, ...] | None]:
     WiringError
         If the stages violate the rules of a network.
     """
-    data = parse_json(text, "network JSON", f": expected what {_WRITER} wrote")
+    data = parse_json(text, "network JSON", f": expected the output of {_WRITER}")
     check_format(data, what="network JSON", form=FORMAT, version=VERSION, writer=_WRITER)
     try:
         width = data["width"]
@@ -51,8 +51,8 @@ def read(text: str) -> tuple[int, list[Stage], tuple[Hashable, ...] | None]:
         raise
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FileError(
-            f"network JSON with a missing or invalid part ({abbreviated(error)}): expected what"
-            f" {_WRITER} wrote"
+            f"network JSON with a missing or invalid part ({abbreviated(error)}): expected the"
+            f" output of {_WRITER}"
         ) from None
 
 

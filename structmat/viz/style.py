@@ -200,7 +200,8 @@ def cells(
 def save(ax: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
     """Save the figure of some axes as SVG or PNG, atomically.
 
-    The same figure gives the same SVG, byte for byte, so that it can be kept under version control.
+    A figure is always written as the same SVG, byte for byte, so the file can be kept under version
+    control.
 
     Parameters
     ----------

@@ -486,7 +486,7 @@ BROKEN = [
     ("def f(:", "cannot be imported (SyntaxError: invalid syntax"),
     (
         "import structmat\n@structmat.family('any')\ndef benes(width): ...",
-        "family 'benes' is registered already",
+        "family 'benes' is already registered",
     ),
 ]
 
@@ -545,7 +545,7 @@ def test_a_file_named_as_a_module_is_refused(capsys, tmp_path):
     (tmp_path / "json.py").write_text("", encoding="utf-8")
     code, _, err = run(capsys, "list", "--load", str(tmp_path / "json.py"))
     assert code == 2
-    assert "there is a module json already; give the file another name" in err
+    assert "a module json exists already; give the file another name" in err
 
 
 def test_an_interrupted_command_exits_with_130(capsys, monkeypatch):
