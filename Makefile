@@ -34,7 +34,7 @@ test: lint types layers docs short-demo tests ## Every check
 	@echo "==> All checks passed."
 
 quick: lint types layers browser ## The fast checks: no slow tests, no docs, no demo
-	$(PYTEST) -n 2 -m "not slow"
+	STRUCTMAT_EXAMPLES=10 $(PYTEST) -n 2 --dist worksteal -m "not slow"
 
 lint: $(DEV)
 	@echo "==> Style: ruff"
@@ -65,7 +65,7 @@ browser: $(DEV)
 
 tests: $(DEV) browser
 	@echo "==> Tests, doctests, theory and notebooks: pytest"
-	$(PYTEST) -n 2
+	$(PYTEST) -n 2 --dist worksteal
 
 coverage: browser ## All tests, with line and branch coverage: build/coverage/html
 	@mkdir -p build/coverage

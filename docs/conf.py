@@ -8,7 +8,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from docutils.nodes import Text, literal_block, math, math_block
+from docutils.nodes import Text, literal_block
 from sphinx.util.inspect import TypeAliasForwardRef
 
 import structmat
@@ -17,6 +17,7 @@ from structmat.cli import main
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]  # catalogue and theory/ are not installed
 import catalogue  # noqa: E402
+import links  # noqa: E402
 import scaling as growth  # noqa: E402
 import theory  # noqa: E402
 from structmat.explorer.html import page as explorer_page  # noqa: E402
@@ -83,7 +84,9 @@ version = release = structmat.__version__
 extensions = [
     "myst_nb",
     "sphinx.ext.autodoc",
+    "sphinx.ext.mathjax",
     "sphinx.ext.napoleon",
+    "sphinx-mathjax-offline",  # MathJax is copied next to the pages
     "sphinx_copybutton",
 ]
 exclude_patterns = [
@@ -117,15 +120,14 @@ napoleon_use_rtype = False
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-myst_enable_extensions = ["colon_fence", "deflist"]
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 # `make links` asks the network; `python docs/links.py` lists what it would ask.
 linkcheck_timeout = 15
 linkcheck_retries = 2
 linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1)"]
 
-nb_execution_mode = "cache"
-nb_execution_cache_path = str(HERE.parent / "build" / "notebooks")
+nb_execution_mode = "force"  # a cache would not notice that the library changed
 nb_execution_timeout = 600  # seconds a cell; it only ends hangs
 nb_execution_raise_on_error = True
 nb_merge_streams = True  # what a cell prints is one output
@@ -150,13 +152,16 @@ def trim(_app, doctree):
         block[:] = [Text(block.rawsource)]
 
 
-def check_formulas(_app, doctree):
-    """Reject formulas in LaTeX: the page would load MathJax from the network."""
-    for formula in doctree.findall(lambda node: isinstance(node, math | math_block)):
-        raise ValueError(f"{formula.astext()}: write formulas in Unicode, so pages work offline")
+def check_offline(app, error):
+    """Reject built pages that cannot be read without a network."""
+    for page in [] if error else sorted(Path(app.outdir).rglob("*.html")):
+        for address in links.unavailable(page):
+            raise ValueError(
+                f"{page} loads {address}, which the build did not write; have it copied"
+            )
 
 
 def setup(app):
     app.connect("autodoc-process-docstring", prepare, priority=400)
     app.connect("doctree-read", trim)
-    app.connect("doctree-read", check_formulas)
+    app.connect("build-finished", check_offline)

@@ -1,5 +1,7 @@
 """Check the links of the documentation: targets within the repository must exist.
 
+Built pages load nothing from other sites, so that they can be read without a network.
+
 `python docs/links.py` prints those to other sites, each with the pages it is on; nothing asks the
 network but `make links`.
 """
@@ -12,6 +14,7 @@ import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urldefrag
 
 ROOT = Path(__file__).parents[1]
 MADE = {"explorer.html", *(f"generated/{page}.md" for page in ("claims", "commands", "families"))}
@@ -24,6 +27,9 @@ WRITTEN = (
     re.compile(r"\]\(\s*<?([^)\s>]+)>?[^)]*\)"),  # [text](target)
     re.compile(r"(?:src|href)=\"([^\"]+)\""),
     re.compile(r"<(https?://[^>\s]+)>"),
+)
+LOADED = re.compile(
+    r"<(?:script|link|img|iframe|source|object)\b[^>]*?\s(?:src|href|data)=\"([^\"]*)"
 )
 
 
@@ -93,6 +99,14 @@ def broken(page: Path) -> Iterator[str]:
             there = text if path == page else prose(path)
             if anchor not in anchors(there):
                 yield f"{target}: no heading of {path.name} is called {anchor}"
+
+
+def unavailable(page: Path) -> Iterator[str]:
+    """Yield what a built page loads from other sites, or from files that do not exist."""
+    for address in LOADED.findall(page.read_text("utf-8")):
+        path = unquote(urldefrag(address).url.partition("?")[0])
+        if not address.startswith("data:") and not (page.parent / path).exists():
+            yield address
 
 
 def main() -> int:

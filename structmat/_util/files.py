@@ -55,6 +55,9 @@ def replacing(path: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".structmat-") as folder:
         new = Path(folder) / path.name
         yield new
+        usual = Path(folder) / f"{path.name}.mode"
+        usual.touch()  # some libraries write files that only their owner may read
+        new.chmod(usual.stat().st_mode)
         new.replace(target)
 
 

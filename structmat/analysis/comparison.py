@@ -176,6 +176,11 @@ def compare(
 
 def _pairs(candidates: Mapping[str, Any], widths: Any) -> list[tuple[str, int]]:
     """Return the label and the width of each row."""
+    if isinstance(widths, Network | Family) or resolution.is_graph(widths):
+        raise StructmatError(
+            f"widths={abbreviated(widths)}: to compare several topologies, pass a list, as in"
+            ' compare(["butterfly", "benes"], 64)'
+        )
     if widths is not None:
         one = not isinstance(widths, Iterable) or isinstance(widths, str)
         sizes = [checked_integer(width, "width", 1) for width in ([widths] if one else widths)]

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from structmat._util.text_table import plain
+from structmat._util.text_table import counted, plain
 from structmat.bench.machine import torch_machine
 
 FORMAT, VERSION = "structmat.bench", 1
@@ -160,8 +160,8 @@ class Benchmark:
         rounds = self.setting["warmup"]
         return (
             f"after {rounds} round{'s' * (rounds != 1)} of warm-up;"
-            f" {machine['model'] or machine['processor']}, {machine['cores']} cores,"
-            f" {machine['threads']} threads, device {machine['device']}; {versions}"
+            f" {machine['model'] or machine['processor']}, {counted(machine['cores'], 'core')},"
+            f" {counted(machine['threads'], 'thread')}, device {machine['device']}; {versions}"
         )
 
 

@@ -42,9 +42,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     name = "structmat"
     try:
         with every_character():
-            options = parser.parse_args(given)
+            options, unknown = parser.parse_known_args(given)
             options.command = given
             name = f"structmat {options.name}"
+            if unknown:
+                raise StructmatError(
+                    f"unrecognized arguments: {' '.join(unknown)}; see {name} --help"
+                )
             run: Callable[[argparse.Namespace], None] = options.run
             for source in options.load:
                 load(source)

@@ -32,7 +32,8 @@ def add(commands: Any) -> None:
         "target",
         type=Path,
         metavar="OUT",
-        help="a new directory; with lycoris, gsoft or --prefix a new .safetensors file",
+        help="a new directory; with lycoris, gsoft, --prefix, or merged into a single-file model, a"
+        " new .safetensors file",
     )
     parser.add_argument("--to", choices=TARGETS, default="structmat", help="(default: structmat)")
     parser.add_argument(

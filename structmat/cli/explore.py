@@ -10,6 +10,7 @@ import webbrowser
 from pathlib import Path
 from typing import Any
 
+from structmat._util.text_table import counted
 from structmat.cli.commands import command, print_json
 from structmat.cli.output_files import check_target
 from structmat.errors import FileError, StructmatError
@@ -125,4 +126,6 @@ def _save(options: argparse.Namespace) -> None:
         print_json({"saved": str(path), "networks": networks})
         return
     sizes = ", ".join(map(str, sorted({one["width"] for one in networks})))
-    print(f"{path}: {len(networks)} networks, of widths {sizes}, and any layer drawn by hand")
+    print(
+        f"{path}: {counted(len(networks), 'network')} of width {sizes}, and any layer drawn by hand"
+    )

@@ -279,6 +279,11 @@ def _check(
         raise StructmatError(
             f"prefix={abbreviated(prefix)}: it must be text, and only lora supports it"
         )
+    if _is_file(to, model, prefix) and to == "merged" and target.suffix != ".safetensors":
+        raise FileError(
+            f"{target}: a merged model is a file if the pretrained one is; its name must end in"
+            " .safetensors. Give the model's directory to write a directory"
+        )
     if (to in _SINGLE or prefix is not None) and target.suffix != ".safetensors":
         raise FileError(f"{target}: {TARGETS[to]} is one file; its name must end in .safetensors")
     if to == "lora" and prefix is None and target.suffix == ".safetensors":
@@ -293,10 +298,15 @@ def _new(
     target: Path, to: str, model: Pretrained | None, prefix: str | None
 ) -> AbstractContextManager[Path]:
     """Return a context manager for the path to write to: a temporary directory, or the file."""
-    is_file = to in _SINGLE or prefix is not None
+    single = _is_file(to, model, prefix)
+    return nullcontext(target) if single else new_directory(target, replace=False)
+
+
+def _is_file(to: str, model: Pretrained | None, prefix: str | None) -> bool:
+    """Return whether the result is a single file rather than a directory."""
     if to == "merged" and not isinstance(model, nn.Module) and model is not None:
-        is_file = Path(model).is_file()
-    return nullcontext(target) if is_file else new_directory(target, replace=False)
+        return Path(model).is_file()
+    return to in _SINGLE or prefix is not None
 
 
 def _shown(rotation: LayerRotation) -> str:

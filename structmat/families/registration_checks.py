@@ -20,6 +20,17 @@ def no_option(name: str, key: str, options: Iterable[str]) -> str:
     return f"{name} has no option {abbreviated(key)}{suggest(key, options)}"
 
 
+def example(name: str, option: str) -> str:
+    """Return an example of a call with a required option, if it is a block size.
+
+    Examples
+    --------
+    >>> example("shuffle", "block"), example("random", "depth")
+    (', such as shuffle(64, block=4)', '')
+    """
+    return f", such as {name}(64, {option}=4)" if option == "block" else ""
+
+
 def misfit(
     name: str, signature: inspect.Signature, given: int, named: Mapping[str, object]
 ) -> str | None:
@@ -32,7 +43,7 @@ def misfit(
         return None
     for option in options[max(given - 1, 0) :]:
         if option.default is option.empty and option.name not in named:
-            return f"{name} needs the option {option.name}"
+            return f"{name} needs the option {option.name}{example(name, option.name)}"
     return None
 
 

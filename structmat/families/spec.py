@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from structmat.errors import FamilyError, SpecError, abbreviated, check_digits, checked_width, plain
-from structmat.families.registration_checks import no_option, worded
+from structmat.families.registration_checks import example, no_option, worded
 from structmat.families.registry import Claims, blamed, canonical, entry
 from structmat.networks.network import Network
 
@@ -213,7 +213,9 @@ def _family(name: str, options: dict[str, Any], spec: str) -> Family:
             raise SpecError(f"{abbreviated(spec)}: {no_option(name, key, known.options)}")
     for key, parameter in known.options.items():
         if parameter.default is parameter.empty and key not in options:
-            raise SpecError(f"{abbreviated(spec)}: {name} needs the option {key}")
+            raise SpecError(
+                f"{abbreviated(spec)}: {name} needs the option {key}{example(name, key)}"
+            )
     return Family(name, tuple(options.items()))
 
 

@@ -38,6 +38,15 @@ from structmat.networks.network import Network
 Array = Any  # an array of any library that follows the array API standard
 
 _FORMAT, _VERSION = "structmat.rotation", 1
+_HINTS = {  # for attributes that users expect on a matrix
+    "inv": "r.H",
+    "inverse": "r.H",
+    "net": "r.network",
+    "toarray": "r.matrix()",
+    "todense": "r.matrix()",
+    "det": "numpy.linalg.det(r.matrix()), the product of the determinants of the blocks",
+    "random": "Rotation(net, random_blocks(net, rng=0))",
+}
 _SHOWN = 1024  # maximum width of a matrix that is drawn
 _ORTHOGONAL = 1e-4  # |BᴴB − I| of blocks in at least single precision
 _COARSE = 2e-2  # and in half precision
@@ -87,8 +96,12 @@ class Rotation(LinearOperator):
     network: Network
     blocks: tuple[Array, ...]
 
-    def __init__(self, network: Network, blocks: Sequence[Array]) -> None:
+    def __init__(self, network: Network, blocks: Sequence[Array] | None = None) -> None:
         net = checked(network, "Rotation")
+        if blocks is None:
+            raise BlockError(
+                "a Rotation needs blocks, such as random_blocks(net, rng=0) or identity_blocks(net)"
+            )
         held = _held(net, blocks)
         dtype = _result_type(held)
         # scipy's LinearOperator sets attributes by assignment, which `__setattr__` forbids.
@@ -99,6 +112,11 @@ class Rotation(LinearOperator):
 
     def __setattr__(self, name: str, value: Any) -> None:
         raise AttributeError(f"{name}: a Rotation is immutable; make a new one")
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _HINTS:
+            raise AttributeError(f"a Rotation has no {name}: use {_HINTS[name]}")
+        raise AttributeError(f"a Rotation has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
         raise AttributeError(f"{name}: a Rotation is immutable; make a new one")
@@ -167,6 +185,8 @@ class Rotation(LinearOperator):
 
     def __pow__(self, times: int) -> Rotation:  # type: ignore[override]  # a rotation
         """Return the product of `times` copies of this rotation."""
+        if times == -1:
+            raise StructmatError("r ** -1: the inverse is r.H")
         count = checked_integer(times, "times")
         return Rotation(self.network.repeat(count), self.blocks * count)
 

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from structmat._util import text_table
 from structmat.errors import (
     WIDEST,
+    FileError,
     StructmatError,
     WiringError,
     abbreviated,
@@ -473,6 +474,11 @@ class Network(Value):
         >>> Network.from_json(net.to_json()) == net
         True
         """
+        if str(text).rstrip().endswith(".json"):
+            raise FileError(
+                f"{abbreviated(text)}: from_json takes the contents of a file; use"
+                " structmat.network(path)"
+            )
         width, stages, labels = serialization.read(text)
         return cls(width, stages, labels=labels)
 

@@ -209,8 +209,7 @@ class Orthogonal(nn.Module):
     @property
     def T(self) -> Adjoint:  # noqa: N802 (as torch's)
         """For real blocks, the same as `H`. Layers with unitary blocks have no attribute T."""
-        if self.unitary:
-            raise AttributeError("T: the blocks are unitary; use H")
+        _check_real(self)
         return Adjoint(self)
 
     def matrix(self, dtype: torch.dtype | None = None) -> Tensor:
@@ -429,6 +428,8 @@ class Orthogonal(nn.Module):
                 " requires_grad_(False), or apply the layer to adjoint(x)"
             )
         self._check(x)
+        if x.is_complex():
+            return functional.linear(self.adjoint(x), weight, bias)
         return self._run(x, (weight, bias), adjoint=True, drop=self.training)
 
     @torch.no_grad()
@@ -526,9 +527,14 @@ class Orthogonal(nn.Module):
 
     def _rotate(self, x: Tensor, *, adjoint: bool, drop: bool) -> Tensor:
         self._check(x)
-        dtype = self._compute_dtype(x.dtype)
-        made = x.dtype if x.is_complex() or not self.unitary else dtype
-        return self._run(x.to(dtype) if self.unitary else x, adjoint=adjoint, drop=drop).to(made)
+        if self.unitary:
+            dtype = self._compute_dtype(x.dtype)
+            made = self._run(x.to(dtype), adjoint=adjoint, drop=drop)
+            return made.to(x.dtype) if x.is_complex() else made
+        if not x.is_complex():
+            return self._run(x, adjoint=adjoint, drop=drop)
+        parts = torch.view_as_real(x.resolve_conj()).movedim(-1, 0)
+        return torch.complex(*self._run(parts, adjoint=adjoint, drop=drop))
 
     def _check(self, x: Tensor) -> None:
         if not isinstance(x, Tensor):
@@ -561,7 +567,8 @@ class Orthogonal(nn.Module):
             if drop:
                 blocks = self._dropped(blocks)
             if self.plan == "reference" or not blocks:
-                return plain(self._plans, blocks, x, *layer, adjoint=adjoint)
+                y = plain(self._plans, blocks, x, *layer, adjoint=adjoint)
+                return y if blocks or layer else y.clone()  # it may be a view of x
             return rotated(self._plans, blocks, x, *layer, adjoint=adjoint, plan=self.plan)
 
     def _kept_ready(self, x: Tensor, dtype: torch.dtype, *, adjoint: bool) -> _Ready | None:
@@ -679,11 +686,15 @@ class Adjoint(nn.Module):
         self.layer = layer
 
     @property
-    def T(self) -> Orthogonal:  # noqa: N802 (as torch's)
+    def H(self) -> Orthogonal:  # noqa: N802 (as torch's)
         """The layer x → R x."""
         return self.layer
 
-    H = T
+    @property
+    def T(self) -> Orthogonal:  # noqa: N802 (as torch's)
+        """For real blocks, the same as `H`."""
+        _check_real(self.layer)
+        return self.layer
 
     def forward(self, x: Tensor) -> Tensor:
         """Return Rᴴ x for each vector: x (..., width) → (..., width)."""
@@ -701,6 +712,11 @@ class Adjoint(nn.Module):
     def rotation(self) -> Rotation:
         """Return the current value; see `Orthogonal.rotation`."""
         return self.layer.rotation().H
+
+
+def _check_real(layer: Orthogonal) -> None:
+    if layer.unitary:
+        raise AttributeError("the blocks are unitary: use H")
 
 
 def _adjoints(net: Network, blocks: list[Tensor]) -> list[Tensor]:

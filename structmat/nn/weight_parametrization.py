@@ -6,6 +6,8 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
@@ -28,7 +30,7 @@ def orthogonal(
     module: nn.Module,
     name: str = "weight",
     *,
-    topology: Any,
+    topology: Any = None,
     parametrization: str = "exp",
     start: str = "random",
     plan: str = "auto",
@@ -81,6 +83,11 @@ def orthogonal(
     >>> torch.allclose(tall.weight.T @ tall.weight, torch.eye(2), atol=1e-6)
     True
     """
+    if topology is None:
+        raise StructmatError(
+            "orthogonal: it needs a topology, as in"
+            ' orthogonal(layer, "weight", topology="shuffle(block=8)")'
+        )
     weight = getattr(module, name, None)
     if not isinstance(weight, Tensor) or weight.ndim != 2 or not weight.is_floating_point():
         raise StructmatError(
@@ -182,16 +189,16 @@ class OrthogonalWeight(nn.Module):
 
     def _fitted(self, weight: Tensor) -> Rotation:
         target = weight.detach().to("cpu", torch.float64).numpy()
+        columns = target.T if self.shape[0] < self.shape[1] else target
         if self.shape[0] == self.shape[1]:
             found = fit(self.network, target, rng=0, special=True, progress=False)
             rotation, error = found.rotation, found.error
         else:
-            columns = target.T if self.shape[0] < self.shape[1] else target
             rotation, error = fit_columns(self.network, columns, rng=0)
         if error > _NEAR:
             warnings.warn(
                 "the closest matrix of this network that was found has a relative Frobenius error"
-                f" of {error:.2g}; use a deeper network to approximate the weight better",
+                f" of {error:.2g}; {_remedy(columns, error)}",
                 stacklevel=2,
             )
         return rotation
@@ -199,3 +206,19 @@ class OrthogonalWeight(nn.Module):
     def extra_repr(self) -> str:
         """Return what torch prints between the parentheses."""
         return f"{self.network!r}, shape={self.shape}, parametrization={self.parametrization!r}"
+
+
+def _remedy(columns: npt.NDArray[np.float64], error: float) -> str:
+    """Return what to do about the error of a fit to columns (d, n)."""
+    left, sizes, right = np.linalg.svd(columns, full_matrices=False)
+    signs = np.ones(len(sizes))
+    if columns.shape[0] == columns.shape[1]:
+        signs[-1] = np.sign(np.linalg.det(left @ right))
+    closest = (left * signs) @ right  # of all rotations, or matrices with orthonormal columns
+    least = float(np.linalg.norm(closest - columns) / np.linalg.norm(columns))
+    if error > 1.01 * least + _NEAR:
+        return "use a deeper network to approximate the weight better"
+    return (
+        f"no topology has a smaller one than {least:.2g}, because the weight is not orthogonal or"
+        " has determinant −1"
+    )

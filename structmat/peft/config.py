@@ -14,10 +14,17 @@ from peft.config import PeftConfig
 
 from structmat._util.files import parse_json, read_bytes
 from structmat.adapters.layouts import checked_field, checked_side
-from structmat.errors import FileError, StructmatError, UnknownFamilyError, require, suggest
+from structmat.errors import (
+    FileError,
+    StructmatError,
+    UnknownFamilyError,
+    abbreviated,
+    require,
+    suggest,
+)
 from structmat.families import Family, parse
 from structmat.families.registry import IF_YOURS
-from structmat.families.resolution import is_path, network
+from structmat.families.resolution import is_graph, is_path, network
 from structmat.networks.network import Network
 from structmat.nn.orthogonal_layer import PLANS, checked_dropout
 from structmat.nn.parametrizations import checked_parametrization
@@ -225,10 +232,13 @@ def _kept(topology: Any) -> str | dict[str, Any]:
         topology = str(topology)
     if isinstance(topology, os.PathLike) or (isinstance(topology, str) and is_path(topology)):
         return _kept(network(topology))  # in full, as the file may no longer exist on loading
+    if is_graph(topology):
+        return _kept(network(topology))
     if not isinstance(topology, str):
         raise StructmatError(
-            f"topology={topology!r}: it must be a spec string, a Family or a Network; a function"
-            " cannot be saved, so register it with structmat.family"
+            f"topology={abbreviated(topology)}: it must be a spec string, a Family, a Network, a"
+            " networkx graph or a file; a function cannot be saved, so register it with"
+            " structmat.family"
         )
     parse(topology)
     return topology

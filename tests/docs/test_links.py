@@ -50,3 +50,20 @@ def test_a_broken_link_is_found(text, wrong, tmp_path, monkeypatch):
 
 def test_code_examples_are_not_links():
     assert links.links("```text\n[a](b.md)\n```\n`[c](d.md)` [e](f.md)") == ["f.md"]
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ('<script defer="defer" src="https://d.org/a.js"></script>', ["https://d.org/a.js"]),
+        ('<link rel="stylesheet" href="//d.org/a.css" />', ["//d.org/a.css"]),
+        ('<img alt="x" src="_images/missing.svg">', ["_images/missing.svg"]),
+        ('<script src="_static/a%20b.js?v=1f"></script><link rel="index" href="#" />', []),
+        ('<img src="data:image/png;base64,AA=="><a href="https://d.org">a link</a>', []),
+    ],
+)
+def test_built_pages_load_nothing_from_the_network(text, found, tmp_path):
+    (tmp_path / "_static").mkdir()
+    (tmp_path / "_static" / "a b.js").touch()
+    (tmp_path / "page.html").write_text(text, "utf-8")
+    assert list(links.unavailable(tmp_path / "page.html")) == found

@@ -270,7 +270,9 @@ def test_calls_and_specs_report_unknown_options_alike():
         lambda: sm.shuffle(width=8),
         lambda: sm.shuffle(8, depth=2),
     ):
-        with pytest.raises(SpecError, match=r"^shuffle needs the option block$"):
+        with pytest.raises(
+            SpecError, match=r"^shuffle needs the option block, such as shuffle\(64, block=4\)$"
+        ):
             call()
     with pytest.raises(TypeError, match="too many positional arguments"):
         sm.butterfly(8, 2, 3, 4)

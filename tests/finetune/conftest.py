@@ -6,6 +6,7 @@ import warnings
 import pytest
 
 from structmat.errors import require
+from structmat.finetune.docstring_task import docstring_task
 from structmat.finetune.models import pretrained
 from structmat.finetune.task import balanced
 
@@ -22,6 +23,12 @@ def sentences(subject, count):
         f"the {' '.join(rng.sample(SUBJECTS[subject].split(), 6))} number {rng.random()}"
         for _ in range(count)
     ]
+
+
+@pytest.fixture(scope="session")
+def docstrings():
+    """The default task, which takes a while to collect."""
+    return docstring_task()
 
 
 @pytest.fixture(scope="session")

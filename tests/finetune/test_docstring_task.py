@@ -13,14 +13,9 @@ NAMES = re.compile(
 )
 
 
-@pytest.fixture(scope="module")
-def task():
-    return docstring_task()
-
-
 @pytest.mark.slow
-def test_the_docstring_task_is_balanced_and_its_parts_share_nothing(task):
-    parts = (task.train, task.validation, task.test)
+def test_the_docstring_task_is_balanced_and_its_parts_share_nothing(docstrings):
+    parts = (docstrings.train, docstrings.validation, docstrings.test)
     for part, size in zip(parts, (corpus.TRAIN, corpus.VALIDATION, corpus.TEST), strict=True):
         assert Counter(e.label for e in part) == dict.fromkeys(range(6), size)
     everything = [normalised(example.text) for part in parts for example in part]
@@ -28,8 +23,8 @@ def test_the_docstring_task_is_balanced_and_its_parts_share_nothing(task):
 
 
 @pytest.mark.slow
-def test_no_text_names_a_library(task):
-    parts = (task.train, task.validation, task.test)
+def test_no_text_names_a_library(docstrings):
+    parts = (docstrings.train, docstrings.validation, docstrings.test)
     assert not [e.text for part in parts for e in part if NAMES.search(e.text)]
 
 

@@ -9,7 +9,6 @@ import pytest
 import torch
 
 from structmat.adapters import adapters
-from structmat.finetune.docstring_task import docstring_task
 from structmat.finetune.models import pretrained
 from structmat.finetune.task import normalised
 
@@ -116,9 +115,9 @@ def test_the_comparison_of_topologies_on_the_pages_holds(study, differ):
 
 
 @pytest.mark.slow
-def test_the_task_is_the_one_of_the_command(texts, record):
+def test_the_task_is_the_one_of_the_command(texts, docstrings):
     task, _ = texts
-    assert task.fingerprint == docstring_task().fingerprint
+    assert task.fingerprint == docstrings.fingerprint
 
 
 @pytest.mark.slow

@@ -218,7 +218,7 @@ def test_a_rotation_is_immutable():
         (lambda: made(sm.butterfly(4), 0)([1.0, 2.0]), r"shape \(2,\): its last axis must be"),
         (lambda: made(sm.butterfly(4), 0) @ np.ones((2, 4)), r"r\(x\)"),
         (lambda: made(sm.butterfly(4), 0) @ ["a"] * 4, "x of dtype <U1"),
-        (lambda: made(sm.butterfly(4), 0) ** -1, "times=-1"),
+        (lambda: made(sm.butterfly(4), 0) ** -1, r"r \*\* -1: the inverse is r\.H"),
         (lambda: made(sm.butterfly(4), 0) @ made(sm.butterfly(8), 0), "same width"),
     ],
 )
@@ -292,3 +292,14 @@ def test_a_notebook_shows_its_matrix():
     assert "4 × 4 matrix" in made(sm.butterfly(4), 0, complex)._repr_html_()
     wide = sm.Rotation(sm.butterfly(2048), sm.identity_blocks(sm.butterfly(2048)))
     assert "<img" not in wide._repr_html_()
+
+
+def test_missing_arguments_and_attributes_say_what_to_use():
+    net = sm.butterfly(4)
+    with pytest.raises(BlockError, match=r"needs blocks, such as random_blocks\(net, rng=0\)"):
+        sm.Rotation(net)
+    r = sm.Rotation(net, sm.identity_blocks(net))
+    with pytest.raises(AttributeError, match=r"a Rotation has no toarray: use r\.matrix\(\)"):
+        _ = r.toarray
+    with pytest.raises(AttributeError, match="a Rotation has no attribute 'widht'"):
+        _ = r.widht

@@ -46,6 +46,34 @@ def test_the_adjoint_is_the_conjugate_transpose_and_undoes(net, kind, dtype, see
     np.testing.assert_allclose(q.adjoint(q(x)).detach().numpy(), x.numpy(), rtol=0, atol=tolerance)
 
 
+@settings(max_examples=25)
+@given(networks(max_width=6, max_depth=3), seeds(), st.sampled_from(["auto", "reference"]))
+def test_a_real_layer_rotates_complex_vectors(net, seed, plan):
+    q = layer(net, seed, "cayley", torch.float64, plan=plan)
+    source = torch.Generator().manual_seed(seed)
+    x = torch.randn(3, net.width, dtype=torch.complex128, generator=source, requires_grad=True)
+    r = q.matrix().to(x.dtype)
+    tolerance = 100 * (net.depth + 1) * net.width * EPS
+    for vectors in (x, x.conj()):
+        torch.testing.assert_close(q(vectors), vectors @ r.mT, rtol=0, atol=tolerance)
+        torch.testing.assert_close(q.adjoint(vectors), vectors @ r, rtol=0, atol=tolerance)
+    weight = torch.randn(2, net.width, dtype=torch.complex128, generator=source)
+    torch.testing.assert_close(q.linear(x, weight), x @ r @ weight.T, rtol=0, atol=10 * tolerance)
+    with torch.no_grad():
+        torch.testing.assert_close(q(x), x @ r.mT, rtol=0, atol=tolerance)
+    assert torch.autograd.gradcheck(lambda x, *_: q(x), (x, *q.generators))
+
+
+@pytest.mark.parametrize("plan", ["auto", "reference"])
+def test_a_network_without_stages_returns_a_copy(plan):
+    x = torch.ones(2, 4)
+    q = Orthogonal(sm.Network(4, []), plan=plan)
+    with torch.no_grad():
+        y = q(x)
+    y += 1
+    assert torch.equal(x, torch.ones(2, 4))
+
+
 @given(networks(), dtypes, seeds())
 def test_h_is_a_layer_of_the_adjoint_with_the_same_parameters(net, dtype, seed):
     q = layer(net, seed, "cayley", dtype)
@@ -58,12 +86,13 @@ def test_h_is_a_layer_of_the_adjoint_with_the_same_parameters(net, dtype, seed):
     assert q.H.H is q
     if dtype.is_complex:
         assert not hasattr(q, "T")
+        assert not hasattr(q.H, "T")
     else:
         assert torch.equal(q.T(x), q.adjoint(x))
         assert q.T.T is q
 
 
-@settings(max_examples=50)
+@settings(max_examples=30)
 @given(networks(max_width=6, max_depth=3), kinds, dtypes, seeds(), st.booleans())
 def test_gradients_equal_finite_differences(net, kind, dtype, seed, backwards):
     q = layer(net, seed, kind, dtype)
@@ -78,6 +107,7 @@ def test_gradients_equal_finite_differences(net, kind, dtype, seed, backwards):
     assert torch.autograd.gradcheck(run, (x, *q.generators))
 
 
+@settings(max_examples=15)
 @given(networks(max_width=5, max_depth=2), seeds())
 def test_second_derivatives(net, seed):
     q = layer(net, seed)

@@ -234,3 +234,28 @@ def test_a_layer_whose_blocks_are_not_orthogonal_is_no_rotation():
             g.fill_(0.8)
     with pytest.raises(StructmatError, match="must be orthogonal"):
         layer.rotation()
+
+
+def test_a_missing_topology_is_named():
+    with pytest.raises(StructmatError, match=r'topology="shuffle\(block=8\)"'):
+        orthogonal(nn.Linear(4, 4), "weight")
+
+
+@pytest.mark.parametrize(
+    ("weight", "depth", "remedy"),
+    [
+        (2 * torch.eye(4), 1, "no topology has a smaller one than 0.5"),
+        (
+            torch.diag(torch.tensor([1.0, 1.0, 1.0, -1.0])),
+            1,
+            "no topology has a smaller one than 1",
+        ),
+        (torch.eye(4)[[1, 2, 3, 0]] * torch.tensor([[1.0], [1.0], [1.0], [-1.0]]), 0, "deeper"),
+    ],
+)
+def test_the_warning_of_an_inexact_start_says_what_helps(weight, depth, remedy):
+    layer = nn.Linear(4, 4, bias=False)
+    layer.weight = nn.Parameter(weight)
+    net = sm.block_diagonal(4, block=4) if depth else sm.block_diagonal(4, block=2)
+    with pytest.warns(UserWarning, match=remedy):
+        orthogonal(layer, topology=net, start="weight")

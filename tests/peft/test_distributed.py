@@ -41,7 +41,7 @@ def check_files(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["ddp", "fsdp", "accelerate"])
+@pytest.mark.parametrize("engine", ["fsdp", "accelerate"])
 def test_training_is_that_of_one_process(tmp_path, engine):
     found = launched_with(engine, tmp_path)
     one = peft_worker.tuned()

@@ -191,12 +191,18 @@ def test_gradient_checkpointing_changes_no_gradient(case, reentrant):
         torch.testing.assert_close(found[name], grad, rtol=1e-4, atol=1e-4)
 
 
+BOTH = {"side": "both", "scale": True}
+
+
 @pytest.mark.slow
 # torch's own, of its compiler.
 @pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")
 @pytest.mark.filterwarnings("ignore:The given NumPy array is not writable")
-@pytest.mark.parametrize("case", [CASES[0], CASES[1], GPT2], ids=kinds_of)
-@pytest.mark.parametrize("options", [{}, {"side": "both", "scale": True}], ids=["inputs", "both"])
+@pytest.mark.parametrize(
+    ("case", "options"),
+    [(CASES[0], {}), (CASES[1], BOTH), (GPT2, BOTH)],
+    ids=["perceptron", "convolutions", "gpt2"],
+)
 def test_compiled_models_give_the_same_values_and_gradients(case, options):
     torch.compiler.reset()
     model = adapted(case, **options)

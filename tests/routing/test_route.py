@@ -130,9 +130,9 @@ def test_a_direct_sum_is_routed(data):
 @pytest.mark.parametrize(
     "net", [sm.benes(64), sm.families.waksman(64), sm.families.clos(64, (8, 8))], ids=repr
 )
-def test_ten_thousand_permutations(net):
+def test_two_thousand_permutations(net):
     source = np.random.default_rng(0)
-    for _ in range(10_000):
+    for _ in range(2_000):
         p = source.permutation(64)
         assert np.array_equal(sm.Rotation(net, sm.route(net, p))(np.arange(64)), p)
 

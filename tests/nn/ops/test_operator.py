@@ -124,7 +124,7 @@ def test_only_what_is_asked_for_is_computed(needs):
 
 
 @given(networks(max_width=8, max_depth=3), seeds(), st.sampled_from(["float64", "complex128"]))
-@settings(max_examples=15)
+@settings(max_examples=8)
 def test_first_and_second_derivatives_are_right(net, seed, name):
     """Finite differences are the oracle."""
     blocks, x, _ = drawn(net, seed, getattr(torch, name), 3)

@@ -93,7 +93,7 @@ def test_float32_blocks_stay_orthogonal_far_beyond(way, size):
 
 
 @forward_mode
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(kinds, st.integers(2, 4), st.booleans(), seeds())
 def test_first_and_second_derivatives_are_finite_differences(kind, radix, unitary, seed):
     g = drawn(seed, radix, unitary=unitary, count=2).requires_grad_()
