@@ -518,7 +518,7 @@ class Network(Value):
             )
         return graph
 
-    # What is computed above ----------------------------------------------------------------
+    # Functions of higher layers -------------------------------------------------------------
 
     def report(self) -> Report:
         """Return a report on this network (see `structmat.report`).
