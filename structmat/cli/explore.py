@@ -125,7 +125,6 @@ def _save(options: argparse.Namespace) -> None:
     if options.json:
         print_json({"saved": str(path), "networks": networks})
         return
-    sizes = ", ".join(map(str, sorted({one["width"] for one in networks})))
-    print(
-        f"{path}: {counted(len(networks), 'network')} of width {sizes}, and any layer drawn by hand"
-    )
+    widths = sorted({one["width"] for one in networks})
+    sizes = f"{'width' if len(widths) == 1 else 'widths'} {', '.join(map(str, widths))}"
+    print(f"{path}: {counted(len(networks), 'network')} of {sizes}, and any layer drawn by hand")
