@@ -2,7 +2,7 @@
 
 Draw or name a network, analyse it, compute its sparse factors, and train it as a torch layer.
 Importing this package does not load torch; `structmat.nn` does. The ten most used families are
-here, and all of them in `structmat.families`.
+here, and all families are in `structmat.families`.
 """
 
 from typing import TYPE_CHECKING, Any

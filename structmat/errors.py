@@ -33,54 +33,54 @@ def _shortened(message: str) -> str:
 
 
 class WiringError(StructmatError):
-    """Wires, switches or stages that do not form a valid network."""
+    """Wires, switches or stages do not form a valid network."""
 
 
 class WidthError(StructmatError):
-    """A width that a family does not accept, or that exceeds the maximum of a network."""
+    """A family does not accept a width, or the width exceeds the maximum of a network."""
 
 
 class SpecError(StructmatError):
-    """A spec string that cannot be parsed, or that names an unknown family or option."""
+    """A spec string cannot be parsed, or names an unknown family or option."""
 
 
 class UnknownFamilyError(SpecError):
-    """A name that is not a registered family."""
+    """No family of this name is registered."""
 
 
 class FamilyError(SpecError):
-    """A faulty registered family: one of its functions fails or returns a value of a wrong type."""
+    """A registered family is faulty: a function of it fails or returns a value of wrong type."""
 
 
 class GraphError(StructmatError):
-    """A graph that is not the grid graph of any network, or cannot be converted to one."""
+    """A graph is not the grid graph of any network, or cannot be converted to a network."""
 
 
 class BlockError(StructmatError):
-    """Blocks whose number, shape or values do not fit the network."""
+    """The number, shape or values of the blocks do not fit the network."""
 
 
 class RoutingError(StructmatError):
-    """A permutation that no setting of the switches of a network realises."""
+    """No setting of the switches of a network realises the permutation."""
 
 
 class UndecidedError(StructmatError):
-    """A search that reached its limit without deciding the question."""
+    """A search reached its limit without deciding the question."""
 
 
 class FileError(StructmatError):
-    """A file that is missing, truncated, of a newer version, or of the wrong kind."""
+    """A file is missing, truncated, of a newer version, or of the wrong kind."""
 
 
 class MissingExtraError(StructmatError, ImportError):
-    """A missing optional dependency; the message names the extra that installs it."""
+    """An optional dependency is not installed; the message names the extra that installs it."""
 
 
-WIDEST = 2**22  # maximum width: a matrix with so many rows does not fit into memory
-_LONG = re.compile(r"\d{60,}")  # numbers that are abbreviated in messages
+WIDEST = 2**22  # maximum width: a matrix with this many rows does not fit into memory
+_LONG = re.compile(r"\d{60,}")  # long numbers, which messages abbreviate
 _LONGEST = 200  # maximum length in characters of a value in a message
 _BITS = 512  # maximum size of an integer in a message; Python refuses to print very long ones
-_DIGITS = 640  # the lowest value to which Python's limit on integer digits can be set
+_DIGITS = 640  # the lowest limit on integer digits to which Python can be set
 
 
 def abbreviated(value: Any, longest: int = _LONGEST) -> str:
@@ -136,7 +136,7 @@ def checked_integer(value: Any, name: str, least: int = 0) -> int:
 
 
 def check_digits(value: Any, name: str) -> None:
-    """Raise an error for an integer too long for Python to print, also inside lists and tuples.
+    """Raise an error if a value is or contains an integer too long for Python to print.
 
     Raises
     ------
@@ -197,7 +197,7 @@ def plain(value: Any) -> Any:
     Raises
     ------
     TypeError, ValueError
-        If the value has no Python literal, as infinity, NaN and other objects.
+        If the value cannot be written as a Python literal, such as infinity or NaN.
 
     Examples
     --------
@@ -221,7 +221,7 @@ def check_format(data: Any, *, what: str, form: str, version: int, writer: str) 
     Raises
     ------
     FileError
-        With the expected format or version.
+        If they differ; the message states the expected format or version.
 
     Examples
     --------
@@ -234,7 +234,7 @@ def check_format(data: Any, *, what: str, form: str, version: int, writer: str) 
 structmat or write the file again
     """
     if not isinstance(data, dict) or data.get("format") != form:
-        raise FileError(f'{what} has no "format": "{form}": expected what {writer} wrote')
+        raise FileError(f'{what} has no "format": "{form}": expected the output of {writer}')
     if type(data.get("version")) is not int or data["version"] != version:  # True == 1
         raise FileError(
             f"{what} of version {abbreviated(data.get('version'))}: this structmat reads version"
@@ -243,7 +243,7 @@ structmat or write the file again
 
 
 def suggest(name: str, names: Iterable[str], far: str | None = None) -> str:
-    """Return the end of an error message about an unknown name: close matches, or all names.
+    """Return the end of an error message about an unknown name: close matches, or all known names.
 
     If there is no close match and there are too many names, `far` is used instead.
 
@@ -285,7 +285,7 @@ def random_source(rng: Any) -> np.random.Generator:
 
 
 def check_source(rng: Any) -> None:
-    """Raise an error for any `rng` that `random_source` rejects, without making a generator.
+    """Raise an error for any `rng` that `random_source` would reject, without making a generator.
 
     Raises
     ------

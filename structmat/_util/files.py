@@ -21,7 +21,7 @@ def make_directory(path: Path) -> Path:
     Raises
     ------
     FileError
-        If it cannot be created or written to.
+        If the directory cannot be created or written to.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -40,8 +40,8 @@ _CHUNK = 2**24  # bytes read at once
 def replacing(path: Path) -> Iterator[Path]:
     """Yield the name of a temporary file, which becomes `path` if no error occurs.
 
-    The name has the suffix of `path`, as a suffix may determine a format. A symbolic link is
-    preserved, and its target replaced.
+    The name has the suffix of `path`, because a suffix may determine the format. A symbolic link is
+    preserved, and its target is replaced.
 
     Examples
     --------
@@ -88,7 +88,7 @@ def read_bytes(path: Path, hint: str = "", *, most: int | None = LONGEST) -> byt
     hint : str
         Text to append to error messages, such as the expected contents.
     most : int or None
-        The maximum number of bytes to read, also from devices and pipes; None for the file size.
+        The maximum number of bytes to read, from devices and pipes as well; None for the file size.
 
     Raises
     ------
@@ -97,11 +97,11 @@ def read_bytes(path: Path, hint: str = "", *, most: int | None = LONGEST) -> byt
 
     Examples
     --------
-    >>> read_bytes(Path("no.json"), "; expected what Network.to_json wrote")
+    >>> read_bytes(Path("no.json"), "; expected the output of Network.to_json")
     Traceback (most recent call last):
     ...
-    structmat.errors.FileError: no.json: No such file or directory; expected what Network.to_json \
-wrote
+    structmat.errors.FileError: no.json: No such file or directory; expected the output of \
+Network.to_json
     """
     try:
         with path.open("rb") as file:
@@ -119,13 +119,13 @@ wrote
 
 
 def parse_json(text: str | bytes, what: object, hint: str = "") -> Any:
-    """Return the value of JSON text, using memory proportional to its length.
+    """Parse JSON text in memory proportional to its length.
 
     Raises
     ------
     FileError
-        If the text is truncated or not JSON, contains NaN or infinity, which JSON does not allow,
-        has integers of more digits than Python reads, or is nested beyond Python's limit.
+        If the text is truncated or not JSON, contains NaN or infinity (which JSON does not allow),
+        has integers with more digits than Python parses, or is nested beyond Python's limit.
 
     Examples
     --------

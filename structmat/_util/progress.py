@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def bar(what: str, total: int, *, unit: str, shown: bool) -> Iterator[tqdm[Never] | None]:
-    """Show a progress bar if wanted and tqdm is installed; otherwise yield None.
+    """Yield a progress bar if one is wanted and tqdm is installed, and None otherwise.
 
     Nothing is shown for work that takes less than a second.
 

@@ -57,7 +57,7 @@ def cell(tag: str, text: str, attributes: str = "") -> str:
 
 
 def left(tag: str, text: str) -> str:
-    """Return a left-aligned table cell, as notebooks align cells right by default.
+    """Return a left-aligned table cell; notebooks right-align cells by default.
 
     Examples
     --------

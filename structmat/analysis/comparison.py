@@ -42,12 +42,12 @@ class Comparison:
     Attributes
     ----------
     rows : list of dict
-        Each with the keys network, width, depth, parameters, free_edges, dense, depth_needed and
-        refused; a full comparison also has dimension, redundant, mixing, dimension_lower and
-        dimension_upper. If there is no such network, refused holds the reason and the other values
+        Each has the keys network, width, depth, parameters, free_edges, dense, depth_needed and
+        refused, and in a full comparison also dimension, redundant, mixing, dimension_lower and
+        dimension_upper. If there is no such network, refused is the reason and the other values
         are None; otherwise refused is None.
     missing : int
-        The number of rows not computed because of an interruption.
+        The number of rows that were not computed because of an interruption.
     """
 
     rows: list[Row]
@@ -72,7 +72,7 @@ class Comparison:
             self.rows, columns=[*self._columns, *more, "refused"]
         )
         frame = frame.convert_dtypes()
-        return frame.astype({"mixing": "Float64"}) if self._is_full else frame  # also if all are 0
+        return frame.astype({"mixing": "Float64"}) if self._is_full else frame  # even if all are 0
 
     @property
     def _is_full(self) -> bool:
@@ -115,26 +115,28 @@ def compare(
     Parameters
     ----------
     given : a topology, a sequence of them, or a mapping from labels to them
-        What `network` takes: specs, families, networks, networkx graphs, files, and in a mapping
-        functions from a width to a Network, which reject a width by raising a ValueError.
+        Anything that `network` accepts: specs, families, networks, networkx graphs and files. In a
+        mapping also functions from a width to a Network, which reject a width by raising a
+        ValueError.
     widths : int or sequence of int, optional
-        By default each network at its own width; specs, families and functions need one.
+        The widths to compare. By default each network is shown at its own width; specs, families
+        and functions need a width.
     full : bool
         Whether to include the dimension and the mixing, which takes longer. If the bounds on the
         dimension that require no rank do not meet, and the rank would exceed about 6,000, the table
         shows these bounds, and the dimension in the rows is None; use `structmat.dimension`.
-        Conditioning and spectrum are properties of random members, and too expensive at the
-        widths usually compared; see `report`.
+        Conditioning and spectrum are not included, because computing them from random members is
+        too expensive at the widths usually compared; see `report`.
     progress : bool
         Whether to show a progress bar over the rows of a full comparison, if tqdm is installed.
 
     Returns
     -------
     Comparison
-        For a family, depth_needed is the smallest depth that is dense at this width
-        (`dense_depth`); for a network or a function, the smallest number of leading stages that is
-        dense; None if there is none. An interruption (KeyboardInterrupt) ends the table early: it
-        contains the rows computed so far, if any, and the number of missing rows.
+        For a family, depth_needed is the smallest depth at which it is dense at this width
+        (`dense_depth`); for a network or a function, the smallest number of leading stages that are
+        dense; None if there is no such number. An interruption (KeyboardInterrupt) ends the table
+        early: it contains the rows computed so far, if any, and the number of missing rows.
 
     Raises
     ------

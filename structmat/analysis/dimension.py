@@ -1,4 +1,4 @@
-"""The dimension of the set of matrices a network covers, as proved lower and upper bounds."""
+"""The dimension of the set of matrices that a network covers: proved lower and upper bounds."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from structmat.networks.network import Network
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
 
-_TRIES = 16  # draws of a point at which every Cayley transform exists
+_TRIES = 16  # attempts to draw a point at which every Cayley transform exists
 
 
 @dataclass(frozen=True)
@@ -50,8 +50,9 @@ class Dimension:
     parameters : int
         The number of parameters of the blocks.
     ranked : bool
-        Whether a lower bound below the upper one is a rank at random points. If not, computing a
-        rank would have exceeded `largest`, and the dimension can be far from both bounds.
+        Whether the lower bound, where it is below the upper one, is a rank at random points. If
+        not, the rank was skipped because of `largest`, and the dimension can be far from both
+        bounds.
     """
 
     lower: int
@@ -61,7 +62,7 @@ class Dimension:
 
     @property
     def value(self) -> int:
-        """The dimension; if not proved, the lower bound, which is almost surely exact if ranked."""
+        """The dimension, or if it is not proved, the lower bound; almost surely exact if ranked."""
         return self.lower
 
     @property
@@ -96,17 +97,17 @@ def dimension(
 
     The upper bound is `structmat.analysis.switch_lists.upper_bound`. The first lower bound is the
     rank of the derivative at the identity, which is the number of pairs of wires that share a
-    switch; for mixed radices, round-robin and two stages of BOFT it already meets the upper bound.
+    switch; for mixed_radix, round_robin and two stages of BOFT it already meets the upper bound.
     Otherwise, the rank of the derivative is computed modulo a prime, at a random point whose blocks
     are Cayley transforms of integer matrices. The rank at one point modulo one prime is at most the
     generic rank, which is the dimension, so the bound holds for every draw. Computing the rank
-    takes time cubic in the dimension, some seconds for 2,000 and about a minute for 6,000, and
+    takes time cubic in the dimension, a few seconds for 2,000 and about a minute for 6,000, and
     memory for parameters × dimension numbers.
 
     Parameters
     ----------
     net : Network
-        Need not be straight: permutations before and after do not change the dimension.
+        It need not be straight: permutations before and after do not change the dimension.
     points : int
         The number of points tried for each prime; the largest rank is used.
     primes : sequence of int
@@ -117,8 +118,8 @@ def dimension(
         Skip the rank of connected components with parameters × upper bound above largest², leaving
         the bounds that require no rank. By default all ranks are computed.
     columns : int, optional
-        Count the dimensions of the first so many columns of R, a subset of the Stiefel manifold,
-        of dimension d·n − n(n+1)/2.
+        The number n of leading columns of R whose dimension is to be computed; they lie in the
+        Stiefel manifold, which has dimension d·n − n(n+1)/2. By default all of R is used.
 
     Returns
     -------
@@ -153,7 +154,9 @@ def dimension(
         return _of_columns(net, _checked_columns(columns, net.width), size, odd, source, entries)
     lower = upper = 0
     ranked = True
-    for part, times in Counter(parts(normal_form(net))).items():  # most networks repeat a few
+    for part, times in Counter(
+        parts(normal_form(net))
+    ).items():  # most networks have few distinct components
         low, high = shared_pairs(part), min(gauge_bound(part), comb(width_of(part), 2))
         if low < high:
             skipped = entries is not None and parameters_of(part) * high > entries
@@ -236,8 +239,8 @@ def tangents(
     A block is B = (I + Q)(I − Q)⁻¹. Let V be the product of the preceding stages, and w_i the row
     of wire i in V + B V; the generator Q_ij then moves R along R·(w_i ∧ w_j)/2. Each 2-vector is
     represented by its values (w_i·a)(w_j·b) − (w_i·b)(w_j·a) at random pairs (a, b) of vectors.
-    These are linear functions of it, and as the a ∧ b span all 2-vectors, they are independent for
-    almost all pairs.
+    The values are linear functions of the 2-vector, and because the a ∧ b span all 2-vectors, these
+    functions are independent for almost all pairs.
 
     Parameters
     ----------
@@ -249,8 +252,8 @@ def tangents(
     probes : int, optional
         The number of pairs; by default d(d−1)/2, the dimension of all 2-vectors.
     columns : int, optional
-        Leave the other columns of R out: b is then among the vectors that are zero in their place,
-        so that the values are those of aᵀ Rᵀ dR b, all linear functions of these columns of dR.
+        Use only this many leading columns of R: b is then drawn from the vectors that are zero
+        after these, so the values aᵀ Rᵀ dR b are linear functions of these columns of dR.
 
     Returns
     -------
@@ -260,7 +263,7 @@ def tangents(
     Raises
     ------
     StructmatError
-        If no draw gives a point at which all Cayley transforms exist, which happens only for small
+        If no draw yields a point at which all Cayley transforms exist, which happens only for small
         primes.
     """
     if kept is None:

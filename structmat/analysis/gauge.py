@@ -53,8 +53,8 @@ class Reduced:
         numbers = np.asarray(values)
         if numbers.shape != (self.parameters,) or numbers.dtype.kind not in "iuf":
             raise BlockError(
-                f"values of shape {numbers.shape} and dtype {numbers.dtype}: {self.parameters}"
-                " real numbers are kept, in one row"
+                f"values of shape {numbers.shape} and dtype {numbers.dtype}: they must be"
+                f" {self.parameters} real numbers, in one row"
             )
         found, first = [], 0
         for kept in self.kept:
@@ -70,34 +70,34 @@ class Reduced:
 
 
 def reduced(net: Network, *, unitary: bool = False) -> Reduced:
-    """Return a sufficient set of generators: for all matrices with exp, all dimensions with Cayley.
+    """Return generators that suffice: for every matrix with exp, for every dimension with Cayley.
 
     A switch contained in another, in the sense of `structmat.analysis.switch_lists.normal_form`,
-    needs no generators: the blocks of the larger switch represent the product of both.
+    needs no generators: the block of the larger switch represents the product of both.
 
     Where k wires lead directly from one switch to another, there is a gauge redundancy: any
     rotation of these wires can be moved from the block of the first switch to that of the second
     without changing R. The second switch therefore needs no generator of two wires that come from
     the same switch. No such redundancy remains among the other generators, and their number is the
-    value of `structmat.analysis.switch_lists.gauge_bound` on the normal form. This is the dimension
-    of the network, unless it has redundancies other than those between neighbouring switches. For
+    value of `structmat.analysis.switch_lists.gauge_bound` on the normal form. It is the dimension
+    of the network, unless there are redundancies other than those between neighbouring switches. In
     the block butterfly (BOFT), one stage keeps all its generators, and in the others the diagonal
     half-blocks of the generators are zero.
 
     With blocks exp(Q), no matrix is lost: every rotation of r wires is exp(Q)·H, with Q restricted
     to the remaining generators and H absorbed by the preceding switches, because the curves exp(sQ)
     are the geodesics of SO(r)/∏SO(k_i) through the identity, and they reach every point (Hopf and
-    Rinow). With Cayley blocks, nothing is lost near the identity, nor any dimension elsewhere, but
-    some individual matrices are: two quarter turns of the same two wires make −I, which the Cayley
-    transform of one generator only approaches.
+    Rinow). With Cayley blocks, no matrix near the identity is lost and the dimension is the same
+    everywhere, but some individual matrices are lost: two rotations by π/2 of the same two wires
+    make −I, which the Cayley transform of one generator only approaches.
 
     Parameters
     ----------
     net : Network
-        Straightened first if necessary; its banks keep their order.
+        It is straightened first if necessary; its banks keep their order.
     unitary : bool
-        For unitary blocks, with r² generators per block: the phase of every wire that comes from a
-        switch is also omitted.
+        Whether the blocks are unitary, with r² generators each. The phase of every wire that comes
+        from a switch is then omitted as well.
 
     Returns
     -------

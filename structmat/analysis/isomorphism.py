@@ -25,7 +25,7 @@ class Ends(NamedTuple):
     Attributes
     ----------
     inputs, outputs : (width,) int64
-        Wire i before the first stage becomes wire `inputs[i]`, wire i after the last stage
+        Wire i before the first stage becomes wire `inputs[i]`, and wire i after the last stage
         becomes wire `outputs[i]`.
     """
 
@@ -40,48 +40,51 @@ def isomorphism(a: Network, b: Network, *, ends: Literal[True]) -> Ends | None: 
 @overload
 def isomorphism(a: Network, b: Network, *, ends: bool) -> Index | Ends | None: ...
 def isomorphism(a: Network, b: Network, *, ends: bool = False) -> Index | Ends | None:
-    """Return a relabelling of the wires of `a` that gives it the switches of `b`, or None.
+    """Return a relabelling of the wires that maps the switches of `a` to those of `b`, or None.
 
     The order of the stages matters; the order of switches within a stage and of wires within a
     switch does not. There are two notions of isomorphism:
 
-    - By default, one relabelling of the wires, `places`, for all stages. The networks must be
-      straight, and `a.relabel(places)` and `b` agree in every stage. The matrices are equal up to
-      one permutation of the coordinates, P R Pᵀ, so everything computed for one holds for the
-      other. A network that is not straight is rejected, because which of the wires written by a
-      switch continues which of those that it reads depends on the order in which they are listed.
+    - By default, all stages have the same relabelling, `places`. The networks must be straight, and
+      `a.relabel(places)` and `b` agree in every stage. The matrices are equal up to one permutation
+      of the coordinates, P R Pᵀ, so results for one network hold for the other. A network that is
+      not straight is rejected, because the correspondence between the wires that a switch reads and
+      those that it writes depends on the order in which they are listed.
     - With `ends`, each column of the grid graph (`Network.to_networkx`) may be relabelled
       separately, so the networks need not be straight. A switch may also exchange its wires, which
       makes no difference to orthogonal blocks of either determinant. The matrices are equal up to a
-      permutation of the inputs and one of the outputs: each R of `a` is one of `b` with entry
-      (i, j) at (`outputs[i]`, `inputs[j]`). In this sense omega, baseline and butterfly are one
-      network. A single relabelling is a special case of `ends`; the converse is false.
+      permutation of the inputs and one of the outputs: moving entry (i, j) to
+      (`outputs[i]`, `inputs[j]`) maps every matrix of `a` to a matrix of `b`. In this sense omega,
+      baseline and butterfly are the same network. A single relabelling is a special case of this;
+      the converse is false.
 
-    The colours of the wires are refined by those of the wires that they share switches with in each
-    stage, until nothing changes. What remains undetermined splits into independent parts. In each
-    part, one wire is individualised and matched with every candidate in turn. The first candidate
-    succeeds if automorphisms exchange them, as in butterflies and related networks. A network
-    without symmetries takes as many steps as it has wires, and parts that differ but are not
-    distinguished by refinement can take exponentially many. A returned relabelling has been
-    verified. Colours are compared by 64-bit keys; a result of None could be wrong if two keys
-    collide, with a probability of about n²·2⁻⁶⁴ per round over n wires, in all columns with `ends`.
+    The colour of each wire is refined by the colours of the wires with which it shares a switch in
+    each stage, until nothing changes. The wires that are still undetermined split into independent
+    parts. In each part, one wire is individualised and matched with every candidate in turn. The
+    first candidate succeeds if automorphisms exchange the candidates, as in butterflies and related
+    networks. A network without symmetries takes as many steps as it has wires, and parts that
+    differ but are not distinguished by refinement can take exponentially many. A returned
+    relabelling has been verified. Colours are compared by 64-bit keys; a result of None could be
+    wrong if two keys collide, which has a probability of about n²·2⁻⁶⁴ per round for n wires,
+    counted in all columns with `ends`.
 
     Parameters
     ----------
     a, b : Network
     ends : bool
-        Whether each column may be relabelled separately; the maps of the two ends are then
-        returned.
+        Whether each column may be relabelled separately. The relabellings of the inputs and of the
+        outputs are then returned.
 
     Returns
     -------
     (width,) int64, Ends, or None
-        Wire i of `a` is wire `places[i]` of `b`; or the new indices of the inputs and outputs.
+        `places`, such that wire i of `a` is wire `places[i]` of `b`; with `ends`, the new indices
+        of the inputs and outputs.
 
     Raises
     ------
     WiringError
-        For anything but two networks, and for one that is not straight without `ends`.
+        If an argument is not a network, or if it is not straight and `ends` is False.
 
     References
     ----------
@@ -128,7 +131,7 @@ def isomorphism(a: Network, b: Network, *, ends: bool = False) -> Index | Ends |
 def _leaders(stage: Stage) -> Index:
     """Return, for each wire before and then after the stage, the first wire read by its switch.
 
-    They are equal for equal grid graphs.
+    Equal grid graphs have equal results.
     """
     leaders = np.empty((2, stage.width), dtype=np.int64)
     source, target = stage.passing
@@ -141,8 +144,9 @@ def _leaders(stage: Stage) -> Index:
 def _groups(net: Network, *, ends: bool) -> Iterator[tuple[int, Index]]:
     """Yield stages and rows of points that an isomorphism keeps together.
 
-    The points are the wires, and a group is what a switch joins. With `ends`, wire w in column t
-    is point t·width + w, and a switch, or a bare wire, joins those it reads and those it writes.
+    The points are the wires, and a switch joins a group of them. With `ends`, wire w in column t is
+    point t·width + w, and a switch, or a wire in no switch, joins the points that it reads and
+    those that it writes.
     """
     for t, stage in enumerate(net):
         before, after = t * net.width, (t + 1) * net.width
@@ -177,7 +181,7 @@ class _Incidence(NamedTuple):
 def _incidence(
     a: Iterable[tuple[int, Index]], b: Iterable[tuple[int, Index]], count: int
 ) -> _Incidence:
-    """Return the incidence of both networks side by side, the `count` points of `a` first."""
+    """Return the joint incidence of both networks; the `count` points of `a` come first."""
     points, switches, stages = ([np.zeros(0, dtype=np.int64)] for _ in range(3))
     known = 0
     for shift, groups in ((0, a), (count, b)):
@@ -190,7 +194,7 @@ def _incidence(
 
 
 def _ranked(met: _Incidence, side: Index, colour: Index) -> Index:
-    """Split colours by the rank of each point among those of its colour that share its switches.
+    """Split colours by the rank of each point among the points of its colour in its switches.
 
     Such points are interchangeable, so an isomorphism can be required to preserve their ranks.
     """
@@ -217,7 +221,7 @@ def _matched(met: _Incidence, side: Index, colour: Index) -> Pairs | None:
     kind, alike = _kinds(part, refined)
     if not _balanced(kind[part], side):
         return None
-    # Parts of one kind in which no two points share a colour are isomorphic, by their colours.
+    # Parts of one kind in which no two points share a colour are matched by their colours.
     order = np.lexsort([refined, part, kind[part]])
     order = order[~alike[part[order]]]
     pairs = [(order[side[order] == 0], order[side[order] == 1])]
@@ -230,7 +234,9 @@ def _matched(met: _Incidence, side: Index, colour: Index) -> Pairs | None:
         if side[piece.points[0]] == 1:
             continue
         candidates = partners[int(kind[part[piece.points[0]]])]
-        for k, other in enumerate(candidates):  # isomorphism is transitive: the first match will do
+        for k, other in enumerate(
+            candidates
+        ):  # the first match will do, because isomorphism is transitive
             found = _exchanged(piece, other)
             if found is not None:
                 pairs.append(found)
@@ -242,7 +248,7 @@ def _matched(met: _Incidence, side: Index, colour: Index) -> Pairs | None:
 
 
 class _Part(NamedTuple):
-    """Points connected by undetermined switches, their colours, and the entries of the switches."""
+    """Points connected by undetermined switches: their colours, and the entries of the switches."""
 
     points: Index
     colour: Index
@@ -285,7 +291,7 @@ def _exchanged(one: _Part, other: _Part) -> Pairs | None:
 
 
 def _refined(met: _Incidence, side: Index, colour: Index) -> Index | None:
-    """Refine colours until points of one colour see the same colours in every stage.
+    """Refine colours until points of one colour share switches with the same colours in each stage.
 
     Returns None if the two sides become different.
     """
@@ -321,7 +327,7 @@ def _balanced(value: Index, side: Index) -> bool:
 
 
 def _open(met: _Incidence, colour: Index) -> npt.NDArray[np.bool_]:
-    """Return which entries belong to switches that matching colours alone does not preserve.
+    """Return which entries belong to switches that some matching of colours does not preserve.
 
     A switch that contains all points of its colours (on its side) is preserved by every matching of
     colours.

@@ -24,9 +24,9 @@ def jacobian(net: Network, blocks: Sequence[npt.ArrayLike]) -> Array:
     """Return the derivative of R with respect to rotations of its blocks.
 
     To first order, rotating a block B to exp(εA)·B, with A = e_i·e_jᵀ − e_j·e_iᵀ, rotates R to
-    R·exp(εK). With U the product of the factors up to this block and u_i the row of U that it
-    writes, K = u_i·u_jᵀ − u_j·u_iᵀ. The derivatives for the blocks of one stage are therefore
-    orthonormal, and no singular value exceeds the square root of the number of stages.
+    R·exp(εK), with K = u_i·u_jᵀ − u_j·u_iᵀ. Here u_i is the row of wire i, which the block writes,
+    in the product of the factors up to this stage. The derivatives for the blocks of one stage are
+    therefore orthonormal, and no singular value exceeds the square root of the number of stages.
 
     Parameters
     ----------
@@ -38,7 +38,7 @@ def jacobian(net: Network, blocks: Sequence[npt.ArrayLike]) -> Array:
     -------
     (parameters, d(d−1)/2)
         One row per parameter: bank by bank, block by block, with i < j in the order of
-        `numpy.triu_indices`. It contains K_ab for a < b in the same order.
+        `numpy.triu_indices`. A row contains K_ab for a < b in the same order.
 
     Raises
     ------
@@ -81,10 +81,10 @@ class Conditioning:
     Attributes
     ----------
     singular_values : (k,) array
-        All of them, in descending order.
+        All singular values, in descending order.
     directions : int
-        The dimension of the network: the number of non-zero singular values at almost all blocks.
-        The others belong to gauge redundancy, along which R does not change.
+        The dimension of the network: the number of singular values that are non-zero at almost all
+        blocks. The others belong to gauge redundancies, along which R does not change.
     """
 
     singular_values: Array
@@ -92,14 +92,14 @@ class Conditioning:
 
     @property
     def ratio(self) -> float:
-        """The smallest over the largest singular value of the directions; 1 if there are none."""
+        """The smallest singular value of the directions over the largest; 1 without directions."""
         if self.directions == 0:
             return 1.0
         return float(self.singular_values[self.directions - 1] / self.singular_values[0])
 
     @property
     def resolved(self) -> bool:
-        """Whether the ratio exceeds rounding errors; if not, it is at most of their size."""
+        """Whether the ratio exceeds rounding errors."""
         return bool(self.ratio > len(self.singular_values) * np.finfo(float).eps)
 
     def to_dict(self) -> dict[str, Any]:
@@ -137,7 +137,7 @@ def conditioning(
     Parameters
     ----------
     net : Network
-        Time is proportional to the sixth power of the width.
+        The time taken is proportional to the sixth power of its width.
     blocks : one (n, r, r) array for each bank, optional
         By default independent Haar rotations.
     rng : Generator, int or None
@@ -160,11 +160,11 @@ def conditioning(
 def lipschitz(net: Network, kind: str = "cayley") -> float:
     """Return L such that ‖R(g) − R(h)‖_F ≤ L·‖g − h‖ for all generators g and h of the network.
 
-    The factors are orthogonal, so the change of R is at most the sum of theirs: ‖R − R'‖ ≤ Σ ‖B_t −
-    B'_t‖, in the spectral and the Frobenius norm. Blocks change by at most c·‖Q − Q'‖, with c = 2
-    for the Cayley transform (I+Q)(I−Q)⁻¹, since R − R' = 2(I−Q)⁻¹(Q−Q')(I−Q')⁻¹, and c = 1 for
-    exp(Q). With ‖Q‖_F = √2·‖g‖, this gives L = c·√(2m) for m stages with switches. Repeated stages
-    attain it at the identity.
+    The factors are orthogonal, so the change in R is at most the sum of the changes in the factors:
+    ‖R − R'‖ ≤ Σ ‖B_t − B'_t‖, in the spectral and the Frobenius norm. Blocks change by at most
+    c·‖Q − Q'‖, with c = 2 for the Cayley transform C(Q) = (I+Q)(I−Q)⁻¹, because
+    C(Q) − C(Q') = 2(I−Q)⁻¹(Q−Q')(I−Q')⁻¹, and c = 1 for exp(Q). Because ‖Q‖_F = √2·‖g‖, it follows
+    that L = c·√(2m) for m stages with switches. Repeated stages attain L at the identity.
 
     Parameters
     ----------

@@ -13,23 +13,23 @@ from structmat.errors import StructmatError, checked_integer
 from structmat.families.resolution import checked
 from structmat.networks.network import Network
 
-_WIDEST = 10**100  # so that logarithms fit into floats
+_WIDEST = 10**100  # the largest width, so that logarithms fit into floats
 _HEAD = ("goal", "quantity", "bound", "network", "excess")
 
 
 @dataclass(frozen=True)
 class Bound:
-    """A lower bound on one quantity, as a necessary condition for a goal.
+    """A lower bound on one quantity: a necessary condition for a goal.
 
     Attributes
     ----------
     goal : str
-        "dense", "mixing" (perfect mixing: the product of averages is J/d) or "universal" (all of
-        SO(d)).
+        "dense", "mixing" (perfect mixing: the product of the averaging matrices is J/d) or
+        "universal" (the network covers all of SO(d)).
     quantity : str
         "depth", "parameters" or "nonzeros".
     least : int
-        The lower bound: every network of this width that attains the goal has at least this much.
+        The lower bound: every network of this width that attains the goal has at least this value.
     value : int or None
         The value for the given network; None if only a width was given.
     reason : str
@@ -101,20 +101,21 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
     - dense: at least ⌈log_b d⌉ stages, because an output depends on at most b^m inputs.
     - dense: at least 2d − 4 parameters (for d < 4: 0, 1, 3), at any depth. This is the gossip
       problem: a switch acts as a telephone call among its wires, and has at least as many
-      parameters as the number of two-party calls that replace it.
+      parameters as there are two-party calls that replace it.
     - dense: at least m·d·d^(1/m) non-zeros, if the switches of each stage have one radix and no
-      wire is idle, so that an output depends on at most the product of the radices; or if m ≤ 3.
-      Four stages of switches of unequal radices can have fewer.
+      wire is idle (an output then depends on at most as many inputs as the product of the radices),
+      or if m ≤ 3. Four stages of switches with unequal radices can have fewer.
     - mixing perfectly: at least (d/2)·log₂ d parameters. The total entropy of the rows of the
-      product of averages increases from 0 to d·log₂ d, by at most r·log₂ r ≤ r(r−1) at each switch.
-    - universal: d(d−1)/2 parameters, and the number of stages that can hold them.
+      product of the averaging matrices increases from 0 to d·log₂ d, by at most
+      r·log₂ r ≤ r(r−1) at each switch.
+    - universal: at least d(d−1)/2 parameters, and as many stages as these need.
 
     Parameters
     ----------
     net : Network or int
         A network, or a width.
     block : int
-        The largest radix, if a width is given; for a network it is determined.
+        The largest radix, if a width is given; for a network it is that of the network.
 
     Raises
     ------

@@ -19,15 +19,15 @@ from structmat.networks.permutation import Index
 def rank_bound(net: Network, outputs: npt.ArrayLike, inputs: npt.ArrayLike) -> int:
     """Return the maximum rank of R[outputs, inputs] over all blocks: the size of a minimum cut.
 
-    A cut is a set of wires, each removed at some point along it, that separates the inputs from the
-    outputs. No blocks give R[outputs, inputs] a larger rank, and almost all blocks attain it: by
-    Menger's theorem there are as many paths without a common wire, switches that swap wires can
-    route inputs to outputs along all of them, and a rank that is attained by some blocks is
-    attained or exceeded by almost all. For one input and one output, the bound is 1 if a path
-    exists and 0 otherwise.
+    A cut is a set of wires whose removal, each at some point along it, separates the inputs from
+    the outputs. The rank of R[outputs, inputs] never exceeds the size of a minimum cut, and equals
+    it for almost all blocks: by Menger's theorem there are as many paths without a common wire as
+    a minimum cut has wires; switches that swap wires can route inputs to outputs along all of
+    these; and a rank that some blocks attain is attained or exceeded by almost all. For one input
+    and one output, the bound is 1 if a path exists and 0 otherwise.
 
-    By the Eckart–Young theorem, the Frobenius distance from R to a matrix A is, for all blocks, at
-    least the distance from A[outputs, inputs] to the nearest matrix of this rank.
+    By the Eckart–Young theorem, the Frobenius distance from R to a matrix A is therefore, for all
+    blocks, at least the distance from A[outputs, inputs] to the nearest matrix of this rank.
 
     Parameters
     ----------
@@ -58,7 +58,9 @@ def rank_bound(net: Network, outputs: npt.ArrayLike, inputs: npt.ArrayLike) -> i
 
 
 def rank_bounds(net: Network, pairs: Iterable[tuple[npt.ArrayLike, npt.ArrayLike]]) -> Index:
-    """Return `rank_bound` for many pairs (outputs, inputs), preprocessing the network only once.
+    """Return `rank_bound` for each of several pairs, preprocessing the network only once.
+
+    A pair is (outputs, inputs), as in `rank_bound`.
 
     Returns
     -------
@@ -105,7 +107,7 @@ def cut(net: Network, outputs: npt.ArrayLike, inputs: npt.ArrayLike) -> Index:
 
 
 class _Links(NamedTuple):
-    """The segments that can lie on a path from the inputs to the outputs, between merged nodes."""
+    """The segments that can lie on a path from the inputs, as one node, to the outputs, as one."""
 
     graph: scipy.sparse.csr_array  # the number of segments from each node to each other node
     segments: Index
@@ -119,7 +121,7 @@ class _Wiring(NamedTuple):
     """A graph of the switches, whose edges are segments of wires between switches.
 
     Removing any node of the grid graph within a segment has the same effect, so a minimum set of
-    nodes is a minimum set of segments. Nodes are numbered switches first, then inputs and outputs.
+    nodes is a minimum set of segments. Switches are numbered first, then inputs and outputs.
     """
 
     switches: int

@@ -21,18 +21,19 @@ def mixing(net: Network) -> float:
 
     W is the product of the averaging matrices of all stages, which replace each wire by the mean of
     its switch, and J/d averages all d wires. The largest singular value of the difference is the
-    second largest of W: it is 1 if some signal remains separate from the rest, and 0 for perfect
-    mixing. Mixing is perfect exactly if the entries of R have E[R_ij²] = 1/d for Haar blocks (see
-    `energy`), and exactly if E[R ⊗ R] is that of a Haar matrix for Haar blocks of O(r).
+    second largest of W: it is 1 if some part of the signal remains separate from the rest, and 0
+    for perfect mixing. Two statements are equivalent to perfect mixing: for Haar blocks the entries
+    of R have E[R_ij²] = 1/d (see `energy`); and for Haar blocks of O(r), E[R ⊗ R] equals that of a
+    Haar matrix.
 
-    Perfect mixing requires at least (d/2)·log₂ d parameters (`lower_bounds`). Butterflies attain
-    this; more generally, so do networks of switches whose radices are the prime factors of d.
-    Density requires fewer parameters.
+    Perfect mixing requires at least (d/2)·log₂ d parameters (`lower_bounds`), which radix-2
+    butterflies attain. More generally, networks with one digit per stage mix perfectly, for
+    example with the prime factors of d as radices. Density requires fewer parameters.
 
     Parameters
     ----------
     net : Network
-        Of any width: for large widths the matrix is not formed.
+        A network of any width: for large widths the matrix is not formed.
 
     Returns
     -------
@@ -78,9 +79,9 @@ def energy(net: Network) -> Array:
     """Return E[R_ij²] for independent Haar blocks: the product W of all averaging matrices.
 
     A row of a Haar block is uniformly distributed on the sphere, so a switch distributes the energy
-    of its wires equally among them. This holds for rotations, for orthogonal blocks, and for
-    unitary blocks with |R_ij|². If there is a single path from j to i, the entry is 1 over the
-    product of the radices along it.
+    of its wires equally among them. The same W applies to rotations, to orthogonal blocks, and,
+    with |R_ij|², to unitary blocks. If there is a single path from j to i, entry (i, j) is 1 over
+    the product of the radices along this path.
 
     Returns
     -------
@@ -114,16 +115,17 @@ def fourth_moments(net: Network, *, unitary: bool = False) -> Array:
 
     For each column x of the partial product, the moments E[x_a²·x_b²] are propagated. A switch maps
     its r wires to a point uniformly distributed on the sphere of their radius ρ, for which E[y_a⁴]
-    = 3·E[ρ⁴]/(r(r+2)) and E[y_a²·y_b²] = E[ρ⁴]/(r(r+2)). In a mixed radix network, where paths are
-    unique, d²·E[R_ij⁴] = ∏ 3r/(r+2) over its radices; for a Haar matrix it is 3d/(d+2). Many small
-    switches therefore give entries with heavier tails.
+    = 3·E[ρ⁴]/(r(r+2)) and E[y_a²·y_b²] = E[ρ⁴]/(r(r+2)). In a mixed-radix network, where paths are
+    unique, d²·E[R_ij⁴] = ∏ 3r/(r+2) over its radices; for a Haar matrix it is 3d/(d+2). With many
+    small switches the entries therefore have heavier tails.
 
     Parameters
     ----------
     net : Network
         Time is proportional to the depth times the cube of the width.
     unitary : bool
-        For unitary blocks and |R_ij|⁴, with 2 and r(r+1) in place of 3 and r(r+2).
+        Whether the blocks are unitary. The result is then E[|R_ij|⁴], with 2 and r(r+1) in place
+        of 3 and r(r+2).
 
     Returns
     -------

@@ -18,7 +18,7 @@ from structmat.networks.components import joined
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 
-_CHUNK = 2048  # wires propagated at once, as 32 words of 64 bits per wire; the fastest measured
+_CHUNK = 2048  # wires propagated at once, as 32 words of 64 bits per wire; measured to be fastest
 _LISTED = 8  # maximum number of components whose sizes are listed
 _FEW = 64  # wires propagated first; and depths tried before a family is assumed to reject a width
 
@@ -28,8 +28,8 @@ Words: TypeAlias = npt.NDArray[np.uint64]
 def reach(net: Network, outputs: npt.ArrayLike | None = None) -> npt.NDArray[np.bool_]:
     """Return the reachability matrix: [i, j] is True if input j influences output i.
 
-    Entry (i, j) of R is not identically zero exactly if this is True: as each switch has a complete
-    block, nothing cancels for generic blocks.
+    It is True if and only if entry (i, j) of R is not identically zero: no cancellation occurs for
+    generic blocks, because every entry of a block is free.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def reach(net: Network, outputs: npt.ArrayLike | None = None) -> npt.NDArray[np.
 def is_dense(net: Network) -> bool:
     """Return whether every input influences every output.
 
-    Some thousand inputs are propagated at a time, so memory is linear in the width.
+    Inputs are propagated about two thousand at a time, so memory use is linear in the width.
 
     Examples
     --------
@@ -87,9 +87,9 @@ def is_dense(net: Network) -> bool:
 
 
 def leading_dense_depth(net: Network) -> int | None:
-    """Return the smallest number of leading stages that is already dense, or None if none is.
+    """Return the smallest number of leading stages that are dense, or None if the network is not.
 
-    Density is preserved by further stages: a switch combines the inputs that influence its wires.
+    Further stages preserve density: a switch combines the inputs that influence its wires.
 
     Examples
     --------
@@ -114,18 +114,19 @@ def leading_dense_depth(net: Network) -> int | None:
 
 def _chunks(count: int) -> Iterator[slice]:
     """Yield slices of the wires that are propagated together."""
-    first, size = 0, _FEW  # most networks that are not dense show it early
+    first, size = 0, _FEW  # a few wires suffice to detect most networks that are not dense
     while first < count:
         yield slice(first, first + size)
         first, size = first + size, _CHUNK
 
 
 def _spread(net: Network, wires: Index, *, back: bool = False) -> Iterator[Words]:
-    """Yield the bit rows of all wires before the first stage and after each: what influences them.
+    """Yield, before the first stage and after each, which inputs influence each wire, as bits.
 
     Bit k stands for the input `wires[k]`. With `back`, the wires are outputs, propagated from the
-    last stage to the first, and the bits say which outputs each wire influences. The same array is
-    yielded every time: nothing is copied, as at large widths memory bandwidth dominates the time.
+    last stage to the first, and the bits are the outputs that each wire influences. The same array
+    is yielded every time, without a copy, because at large widths memory bandwidth dominates the
+    time.
     """
     bits = np.zeros((net.width, -(-len(wires) // 64)), dtype=np.uint64)
     own = np.arange(len(wires))
@@ -169,9 +170,9 @@ class Components(NamedTuple):
 def components(net: Network) -> Components:
     """Return the connected components of the wires of a network, joined by its switches.
 
-    With more than one, the matrices of the network are direct sums up to the order of their rows
-    and columns: it is not dense, and neither repeating its straight form nor reordering its
-    switches changes that.
+    If there is more than one component, the matrices of the network are direct sums up to the order
+    of their rows and columns: the network is not dense, and neither repeating its straight form nor
+    reordering its switches makes it dense.
 
     Parameters
     ----------
@@ -236,7 +237,7 @@ def path_counts(net: Network) -> npt.NDArray[Any]:
     Returns
     -------
     (width, width) int64, or Python integers (dtype object) where int64 could overflow
-        [i, j] counts the paths from input j to output i.
+        Entry (i, j) is the number of paths from input j to output i.
 
     Examples
     --------
@@ -261,15 +262,15 @@ def path_counts(net: Network) -> npt.NDArray[Any]:
 def dense_depth(topology: Any, width: int | None = None, *, most: int | None = None) -> int | None:
     """Return the smallest depth at which a topology is dense, or None.
 
-    Of a network, the leading stages are tried. A family with a depth option is built with
-    increasing depth, up to `most` stages or to the first depth that it rejects; for any other
-    family the leading stages of the network are tried. A depth given in the spec is replaced. By
-    the contract of families, the first stages of a deeper member are the shallower member.
+    A family with a depth option is built with increasing depth, up to `most` stages or to the first
+    depth that it rejects; a depth given in the spec is ignored. By the contract of families, the
+    network of a smaller depth consists of the first stages of a deeper one. For any other family,
+    and for a network, the leading stages are tried.
 
     Parameters
     ----------
     topology
-        What `network` takes: a spec, a family, a network, a networkx graph or a file.
+        Anything that `network` accepts: a spec, a family, a network, a networkx graph or a file.
     width : int, optional
         Required for specs and families.
     most : int, optional
@@ -280,7 +281,7 @@ def dense_depth(topology: Any, width: int | None = None, *, most: int | None = N
     StructmatError
         If the topology cannot be resolved, or the width is missing.
     WidthError
-        If the family accepts this width at no depth.
+        If the family does not accept this width at any depth.
 
     Examples
     --------

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _RANK = 6000  # dimension at which computing a rank takes about a minute
 
 _PARTS = ("mixing", "sensitivity", "dimension", "conditioning", "bounds", "spectrum")
-_LEAST = {"spectrum": 6}  # minimum and maximum widths at which `complete` computes a part
+_LEAST = {"spectrum": 6}  # the minimum and the maximum width at which `complete` computes a part
 _MOST = {"conditioning": 64, "spectrum": 64}
 _TABLES = ("bounds", "spectrum")
 
@@ -41,11 +41,11 @@ class Report:
     Attributes
     ----------
     width, depth, parameters, nonzeros, free_edges : int
-        As for the network.
+        The properties of the network with the same names.
     dense : bool
         Whether every input influences every output.
     dense_depth : int or None
-        The smallest number of leading stages that is dense; None if the network is not.
+        The smallest number of leading stages that are dense; None if the network is not dense.
     network : Network
     """
 
@@ -92,12 +92,12 @@ class Report:
 
     @cached_property
     def conditioning(self) -> Conditioning:
-        """The conditioning of the derivative with respect to the blocks, drawn with seed 0."""
+        """The conditioning of the derivative at random blocks, drawn with seed 0."""
         return conditioning(self.network, rng=0)
 
     @cached_property
     def spectrum(self) -> SpectralStatistics:
-        """Eigenangles of random members, drawn with seed 0, compared with Haar rotations."""
+        """The eigenangles of random members, drawn with seed 0, compared with Haar rotations."""
         return spectral_statistics(self.network, rng=0)
 
     @cached_property
@@ -117,8 +117,8 @@ class Report:
         -----
         The dimension takes time cubic in its value, up to about a minute. Above width 64 the
         conditioning, whose time is proportional to the sixth power of the width, and the spectrum
-        are omitted; the spectrum is undefined below 6 wires. Parts that have been computed are
-        kept, also if this is interrupted.
+        are omitted; the spectrum is undefined below 6 wires. An interruption does not discard the
+        parts that have been computed.
         """
         parts = [p for p in _PARTS if _LEAST.get(p, 0) <= self.width <= _MOST.get(p, self.width)]
         with bar("report", len(parts), unit="part", shown=progress) as steps:
@@ -225,5 +225,5 @@ def formatted(value: Any) -> str:
 
 
 def interval(lower: int, upper: int) -> str:
-    """Return bounds as text: one number if they meet."""
+    """Return bounds as text, as one number if they are equal."""
     return formatted(lower) if lower == upper else f"{lower:,} to {upper:,}"

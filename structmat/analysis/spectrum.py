@@ -33,7 +33,8 @@ def eigenangles(matrix: npt.ArrayLike) -> Array:
     Returns
     -------
     (d,)
-        Ascending, from −π to π; those of a real matrix form pairs ±θ, except for 0 and π.
+        The angles in ascending order, from −π to π. Those of a real matrix form pairs ±θ, except
+        for 0 and π.
 
     Raises
     ------
@@ -47,7 +48,7 @@ def eigenangles(matrix: npt.ArrayLike) -> Array:
     """
     r = _numbers(matrix, "matrix")
     if r.ndim != 2 or r.shape[0] != r.shape[1] or r.dtype.kind not in "iufc":
-        raise BlockError(f"matrix {r.shape} of dtype {r.dtype}: it must be square, of numbers")
+        raise BlockError(f"matrix {r.shape} of dtype {r.dtype}: it must be square and numeric")
     r = r.astype(np.result_type(r.dtype, np.float32))
     deviation = float(np.abs(np.conj(r.T) @ r - np.eye(len(r))).max(initial=0.0))
     if not deviation <= np.finfo(r.dtype).eps ** 0.5:
@@ -61,7 +62,7 @@ def eigenangles(matrix: npt.ArrayLike) -> Array:
 def haar_angles(angles: npt.ArrayLike, width: int) -> Array:
     """Return the fraction of Haar eigenangles in (0, π) that lie below the given angles.
 
-    This is the exact distribution function of the angles θ of the ⌊d/2⌋ pairs ±θ. Their density is
+    It is the exact distribution function of the angles θ of the ⌊d/2⌋ pairs ±θ. Their density is
     (2n − 1 + sin((2n−1)θ)/sin θ)/(2πn) for d = 2n, and (2n − sin(2nθ)/sin θ)/(2πn) for d = 2n + 1.
 
     References
@@ -94,7 +95,8 @@ def spacing_ratio(angles: npt.ArrayLike) -> float:
     Parameters
     ----------
     angles : (..., n)
-        Those of one matrix along the last axis, ascending, with each pair ±θ once; at least 3.
+        The angles of each matrix along the last axis, in ascending order, with one angle for each
+        pair ±θ; at least 3.
 
     Raises
     ------
@@ -114,8 +116,8 @@ def spacing_ratio(angles: npt.ArrayLike) -> float:
     found = _numbers(angles, "angles")
     if found.ndim == 0 or found.shape[-1] < 3 or found.size == 0 or found.dtype.kind not in "iuf":
         raise BlockError(
-            f"angles {found.shape} of dtype {found.dtype}: two gaps need at least 3 real angles of"
-            " each matrix, along the last axis"
+            f"angles {found.shape} of dtype {found.dtype}: two gaps need at least 3 real angles per"
+            " matrix, along the last axis"
         )
     gaps = np.diff(found.astype(float), axis=-1)
     smaller = np.minimum(gaps[..., 1:], gaps[..., :-1])
@@ -132,7 +134,7 @@ def _numbers(values: npt.ArrayLike, name: str) -> npt.NDArray[Any]:
 
 @dataclass(frozen=True)
 class SpectralStatistics:
-    """The result of `spectral_statistics`, with the same statistics of equally many Haar matrices.
+    """The result of `spectral_statistics`, with the statistics of equally many Haar matrices.
 
     Attributes
     ----------
@@ -142,8 +144,8 @@ class SpectralStatistics:
     angle_distance, haar_angle_distance : float
         The maximum difference between the distribution function of the angles and `haar_angles`.
     spacing_distance, haar_spacing_distance : float
-        The same between the gaps, in units of their Haar mean, and those of a sample of Haar
-        matrices.
+        The maximum difference between the distribution functions of the gaps, in units of their
+        Haar mean, and of the gaps of a sample of Haar matrices.
     """
 
     width: int
@@ -181,23 +183,23 @@ def spectral_statistics(
 ) -> SpectralStatistics:
     """Compare the eigenangles of random members of a network with those of Haar rotations.
 
-    Members have independent Haar rotations as blocks. Two samples of equally many Haar rotations of
-    all wires are also drawn: one as the reference for the gaps, the other to show the difference
-    between two samples of this size that is due to chance.
+    The blocks of the members are independent Haar rotations. Two samples of equally many Haar
+    rotations of all wires are also drawn: one as the reference for the gaps, the other to show how
+    much two samples of this size differ by chance.
 
     Parameters
     ----------
     net : Network
         If it is not straight, its straight form is used, without the end permutations.
     samples : int, optional
-        The number of matrices drawn; by default as many as give about 10,000 angles, at least ten.
-        Time is cubic in the width.
+        The number of matrices drawn, each in time cubic in the width; by default enough for about
+        10,000 angles, at least ten.
     rng : Generator, int or None
 
     Raises
     ------
     WidthError
-        Below 6 wires, where there are no two gaps to compare.
+        If there are fewer than 6 wires, and so no two gaps to compare.
 
     Examples
     --------
@@ -221,7 +223,7 @@ def spectral_statistics(
     gaps = _gaps(haar, net.width)
 
     def from_angles(angles: Array) -> float:
-        cdf: Any = haar_angles  # of all angles at once; scipy-stubs knows functions of one number
+        cdf: Any = haar_angles  # vectorised, unlike in scipy-stubs
         return float(scipy.stats.ks_1samp(angles.ravel(), cdf, (net.width,)).statistic)
 
     def from_gaps(angles: Array) -> float:
@@ -249,14 +251,14 @@ def angles_of(
     net : Network
         If it is not straight, its straight form is used, without the end permutations.
     samples : int, optional
-        The number of members with Haar blocks drawn; by default as many as give about 10,000
-        angles, at least ten.
+        The number of members with Haar blocks drawn; by default enough for about 10,000 angles, at
+        least ten.
     rng : Generator, int or None
 
     Returns
     -------
     (samples, width // 2)
-        Ascending in each row.
+        The angles of each member, in ascending order.
 
     Raises
     ------
@@ -282,5 +284,5 @@ def angles_of(
 
 
 def _gaps(angles: Array, width: int) -> Array:
-    """Return the gaps of all matrices, in units of the mean gap of Haar rotations there."""
+    """Return the gaps of all matrices, each in units of the mean Haar gap at that place."""
     return np.diff(haar_angles(angles, width) * (width // 2), axis=-1).ravel()

@@ -13,7 +13,7 @@ from structmat.networks.network import Network
 
 Part: TypeAlias = "tuple[Gate, ...]"
 
-_STEPS = 4_000_000  # step limit of the search for windows that a larger switch covers
+_STEPS = 4_000_000  # limit on the steps of the search for windows that a larger switch covers
 
 
 class Gate(NamedTuple):
@@ -64,7 +64,7 @@ def _absorbed(gates: Iterable[Gate]) -> tuple[Gate, ...]:
 
 
 def parts(gates: Sequence[Gate]) -> list[Part]:
-    """Return the gates of each connected component, its wires numbered from 0 in order."""
+    """Return the gates of each connected component, whose wires are renumbered from 0 in order."""
     part: dict[int, set[int]] = {}
     for gate in gates:
         joined = set(gate.wires).union(*(part[wire] for wire in gate.wires if wire in part))
@@ -104,8 +104,8 @@ def upper_bound(net: Network) -> int:
     Two switches that are directly joined by k wires have a gauge redundancy: a rotation of these
     wires can be moved from one to the other without changing R. This makes k(k−1)/2 parameters
     redundant for each such pair, independently of the other pairs. Furthermore, a single switch on
-    the set C of wires connected by a window of stages represents everything that the window
-    represents on C, so it replaces the window if it has no more parameters.
+    a set C of wires that a window of stages connects represents every matrix that the window
+    represents on C, so the switch replaces the window if it has no more parameters.
 
     Examples
     --------
@@ -126,7 +126,7 @@ def gauge_bound(gates: Sequence[Gate]) -> int:
 
 
 def less_covered(gates: Sequence[Gate]) -> int:
-    """Return the same count after replacing windows by larger switches where that lowers it."""
+    """Return that number after replacing windows by larger switches where the number decreases."""
     while (larger := _covered(gates)) is not None:
         gates = _absorbed(larger)
     return gauge_bound(gates)

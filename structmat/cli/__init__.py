@@ -25,7 +25,7 @@ from structmat.cli.console import every_character
 from structmat.cli.user_families import load
 from structmat.errors import StructmatError
 
-_UNWRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)  # errors of disks and devices
+_UNWRITABLE = (errno.ENOSPC, errno.EFBIG, errno.EIO, errno.EBADF)  # disk and device errors
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -73,7 +73,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _discard_output() -> None:
-    """Discard remaining output, as Python would otherwise fail again at exit."""
+    """Discard the remaining output, because Python would otherwise fail again at exit."""
     null = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(null, sys.stdout.fileno())

@@ -31,14 +31,14 @@ def add(commands: Any) -> None:
         "--model",
         type=Path,
         metavar="DIR|FILE",
-        help="the pretrained model, safetensors; without it only the rotations are measured",
+        help="the pretrained model, as safetensors; without it only the rotations are measured",
     )
     parser.add_argument(
         "--most",
         type=int,
         default=1024,
         metavar="N",
-        help="number of neurons per layer that are compared in pairs (default: 1024)",
+        help="number of neurons per layer that are compared pairwise (default: 1024)",
     )
     parser.add_argument("--html", type=Path, metavar="FILE", help="also write an HTML report")
 

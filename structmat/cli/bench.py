@@ -1,4 +1,4 @@
-"""`structmat bench`: benchmark adapters on this machine, at given shapes."""
+"""`structmat bench`: benchmark adapters on this machine, for given layer shapes."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def add(commands: Any) -> None:
         nargs="?",
         const="",
         metavar="DIR_OR_ID",
-        help="time the training step of a whole model instead: a directory, a name on the Hub, or"
+        help="instead time the training step of a whole model: a directory, a name on the Hub, or"
         " all-MiniLM-L6-v2 by default; place it after the specs",
     )
     parser.add_argument(
         "--against",
         metavar="NAMES",
-        help="compare with these, separated by commas: frozen, lora, oft, boft,"
+        help="methods to compare with, separated by commas: frozen, lora, oft, boft,"
         " lazylinop, dense, parametrization (default: all that are installed; for a model frozen,"
         " lora, oft)",
     )
@@ -70,14 +70,14 @@ def add(commands: Any) -> None:
         type=float,
         default=10.0,
         metavar="S",
-        help="time to measure each setting, with at least three rounds (default: 10)",
+        help="seconds to spend on each setting, for at least three rounds (default: 10)",
     )
     parser.add_argument(
         "--warmup",
         type=int,
         default=1,
         metavar="N",
-        help="unrecorded initial rounds, for caches and autotuning (default: 1)",
+        help="number of initial rounds that are not recorded, to fill caches (default: 1)",
     )
     parser.add_argument(
         "--save", type=Path, metavar="FILE.svg|.png", help="also plot the ratios of the step times"
@@ -90,7 +90,7 @@ def _bench(options: argparse.Namespace) -> None:
         check_target(options.save)
         if names is not None and not {"frozen", "lora"} & set(names):
             raise StructmatError(
-                "--save plots ratios to LoRA or to the frozen layers; add one to --against"
+                "--save plots ratios to LoRA or to the frozen layers; add one of them to --against"
             )
     if not 0 <= options.seconds < float("inf"):
         raise StructmatError(f"--seconds {options.seconds}: it must be a finite number, at least 0")
@@ -106,7 +106,9 @@ def _bench(options: argparse.Namespace) -> None:
         print(found)
     if options.save is None:
         return
-    write_picture(_picture(found), options.save)  # last: what was measured is printed in any case
+    write_picture(
+        _picture(found), options.save
+    )  # last, so that the measurements are printed even if this fails
     if not options.json:
         print()
         print(f"picture: {options.save}")
@@ -119,7 +121,7 @@ def _names(options: argparse.Namespace) -> list[str] | None:
 
 
 def _reasons(found: Benchmark) -> str:
-    """Return each distinct reason for missing numbers, with the candidates that it applies to."""
+    """Return each distinct reason for missing numbers, with the candidates to which it applies."""
     who: dict[str | None, dict[str, None]] = {}
     for row in found.rows:
         who.setdefault(row.refused, {})[row.label] = None

@@ -15,7 +15,7 @@ from structmat.cli.commands import command, print_json
 from structmat.errors import StructmatError
 from structmat.search.dense_networks import Member, dense_members
 
-_BUILT = 2**22  # maximum of width × stages of a network that is built only to describe it
+_BUILT = 2**22  # maximum of width × stages for building a network only to describe it
 _LONGEST = 60  # maximum length of a name in a table
 
 Row = dict[str, Any]
@@ -27,14 +27,19 @@ def add(commands: Any) -> None:
         commands,
         "list",
         _list,
-        "list the families, or with --width the dense networks of a width",
+        "list the families, or the dense networks of a width",
         "list --width 11008 --budget 500000",
     )
     parser.add_argument("--width", type=int, metavar="N", help="list the dense networks of N wires")
     parser.add_argument(
-        "--budget", type=int, metavar="P", help="with at most P parameters (default: N(N−1)/2)"
+        "--budget",
+        type=int,
+        metavar="P",
+        help="list only networks with at most P parameters (default: N(N−1)/2)",
     )
-    parser.add_argument("--all", action="store_true", help="every dense network, not only the best")
+    parser.add_argument(
+        "--all", action="store_true", help="list every dense network, not only the best"
+    )
 
 
 def _list(options: argparse.Namespace) -> None:
@@ -83,7 +88,7 @@ def _list_dense(options: argparse.Namespace) -> None:
         fewest = dense_members(width)[0]
         raise StructmatError(
             f"budget {budget:,}: no network of width {width:,} is dense within it; the minimum is"
-            f" {fewest.parameters:,} parameters, of {fewest.family}"
+            f" {fewest.parameters:,} parameters, attained by {fewest.family}"
         )
     named = {member.family.name for member in found}
     missing = [entry.name for entry in sm.catalogue() if entry.name not in named]
@@ -96,8 +101,8 @@ def _list_dense(options: argparse.Namespace) -> None:
     print()
     if len(shown) < len(found):
         _say(
-            f"{len(shown)} of {len(found)} dense networks: those with the fewest parameters of"
-            " their family, or with fewer stages than all above. --all lists the others."
+            f"{len(shown)} of {len(found)} dense networks: those with the fewest parameters in"
+            " their family, or fewer stages than all rows above. --all lists the others."
         )
     if any(len(row["network"]) > _LONGEST for row in rows):
         _say("Names that end in … are abbreviated; --json prints them in full.")
@@ -105,7 +110,7 @@ def _list_dense(options: argparse.Namespace) -> None:
         limit = "" if budget is None else f" within {budget:,} parameters"
         _say(
             f"Not listed: {', '.join(missing)}. They do not accept width {width:,}, are not dense"
-            f"{limit}, consist of one switch of all wires, or could be checked only by"
+            f"{limit}, are one switch that joins all wires, or could be checked only by"
             " building them."
         )
 
@@ -114,7 +119,7 @@ _HEADER = ("network", "parameters", "stages", "dense after", "largest switch", "
 
 
 def _best(found: list[Member]) -> Iterator[Member]:
-    """Yield the cheapest network of each family, and any with fewer stages than all before."""
+    """Yield the cheapest network of each family, and any with fewer stages than all before it."""
     seen: set[str] = set()
     fewest = float("inf")
     for member in found:

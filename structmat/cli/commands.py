@@ -12,16 +12,16 @@ from structmat.cli.console import is_unicode
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports errors in one line, like those of all other bad input."""
+    """A parser that reports errors in one line, as is done for all other bad input."""
 
     def error(self, message: str) -> NoReturn:
-        """Print what is wrong, and how to get help."""
+        """Print the error, and the command that prints help."""
         print(f"{self.prog}: {message}; see {self.prog} --help", file=sys.stderr)
         raise SystemExit(2)
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """A help formatter that keeps the example on one line, to be copied."""
+    """A help formatter that keeps the example on one line, so that it can be copied."""
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
         return text if text.startswith("example:") else super()._fill_text(text, width, indent)
@@ -44,7 +44,7 @@ def command(
         action="append",
         default=[],
         metavar="FILE.py|MODULE",
-        help="first run this file or module, which registers user-defined families",
+        help="first run this file or import this module, which registers user-defined families",
     )
     parser.set_defaults(run=run, name=name)
     return parser

@@ -36,7 +36,7 @@ def add(commands: Any) -> None:
         nargs="*",
         metavar="SPEC",
         help="families with options, and network files (default: the families of the demo, and"
-        " more)",
+        " a few others)",
     )
     parser.add_argument(
         "--width",
@@ -48,8 +48,8 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="also the dimension and the mixing, which take longer; if a rank above about 6,000"
-        " would be needed, only bounds on the dimension",
+        help="also show the dimension and the mixing, which take longer; if a rank above about"
+        " 6,000 would be needed, only bounds on the dimension",
     )
 
 

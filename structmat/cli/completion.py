@@ -12,7 +12,7 @@ from structmat.cli.commands import command, print_json
 from structmat.errors import require
 
 SHELLS = ("bash", "zsh", "fish", "tcsh")
-_SPECS = {"specs", "spec", "topology"}  # arguments that complete to names of families
+_SPECS = {"specs", "spec", "topology"}  # arguments that are completed with names of families
 
 
 def add(commands: Any, make_parser: Callable[[], argparse.ArgumentParser]) -> None:
@@ -24,7 +24,7 @@ def add(commands: Any, make_parser: Callable[[], argparse.ArgumentParser]) -> No
         "print a script that makes the shell complete commands, options and families",
         "completion bash",
     )
-    parser.add_argument("shell", choices=SHELLS, help="the shell that the script is for")
+    parser.add_argument("shell", choices=SHELLS, help="the shell for which to print the script")
 
 
 def _complete(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:

@@ -17,7 +17,7 @@ _HANDLER = "structmat.near"
 def every_character() -> Iterator[None]:
     """Let standard output and standard error print characters that their encoding lacks.
 
-    Characters of drawings and formulas are replaced by similar ASCII characters, others by escapes.
+    Characters in drawings and formulas are replaced by similar ASCII characters, others by escapes.
     """
     with ExitStack() as after:
         for stream in (sys.stdout, sys.stderr):
@@ -29,7 +29,7 @@ def every_character() -> Iterator[None]:
 
 
 def is_unicode(stream: Any) -> bool:
-    """Return whether a stream can write every character: a Unicode encoding, or none.
+    """Return whether a stream can write every character: it has a Unicode encoding, or none.
 
     Examples
     --------

@@ -25,14 +25,14 @@ def add(commands: Any) -> None:
         "source",
         type=Path,
         metavar="IN",
-        help="a directory of structmat, or of PEFT (structmat, BOFT, OFT, HRA); or a safetensors"
+        help="a directory saved by structmat or PEFT (structmat, BOFT, OFT, HRA), or a safetensors"
         " file of LyCORIS (BOFT, diag-OFT) or GSOFT",
     )
     parser.add_argument(
         "target",
         type=Path,
         metavar="OUT",
-        help="a new directory; for lycoris, gsoft, --prefix, and merged into a model of one file, a"
+        help="a new directory; with lycoris, gsoft, --prefix, or merged into a single-file model, a"
         " new .safetensors file",
     )
     parser.add_argument("--to", choices=TARGETS, default="structmat", help="(default: structmat)")
@@ -40,20 +40,22 @@ def add(commands: Any) -> None:
         "--model",
         type=Path,
         metavar="DIR|FILE",
-        help="the pretrained model, safetensors: for lora and merged, and if IN does not contain"
+        help="the pretrained model, as safetensors: needed for lora and merged, and if IN lacks"
         " the shapes of its layers",
     )
-    parser.add_argument("--rank", type=int, metavar="R", help="rank of LoRA; its error is reported")
+    parser.add_argument(
+        "--rank", type=int, metavar="R", help="rank of LoRA; the approximation error is reported"
+    )
     parser.add_argument(
         "--prefix",
         metavar="NAME",
-        help="write LoRA as one file instead of PEFT's directory, with layers named NAME.…: unet or"
+        help="write LoRA as one file instead of a PEFT directory, with layers named NAME.…: unet or"
         " transformer for diffusers",
     )
     parser.add_argument(
         "--nearest",
         action="store_true",
-        help="replace blocks that are not orthogonal, such as those of PEFT's OFT by default, by"
+        help="replace blocks that are not orthogonal, such as the default blocks of OFT in PEFT, by"
         " the nearest rotations",
     )
 

@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
         "specs",
         nargs="*",
         metavar="SPEC",
-        help="the family shown first; with --save, all families to save (default: one or more of"
+        help="the family shown first; with --save, the families to save (default: one or more of"
         " every kind)",
     )
     parser.add_argument(
@@ -43,10 +43,10 @@ def add(commands: Any) -> None:
         type=int,
         nargs="+",
         metavar="N",
-        help="the width shown first (default: 16); with --save, all widths to save"
+        help="the width shown first (default: 16); with --save, the widths to save"
         f" (default: {' '.join(map(str, WIDTHS))})",
     )
-    serve = parser.add_argument_group("serve the page to this machine only, until Ctrl-C")
+    serve = parser.add_argument_group("serving the page (to this machine only, until Ctrl-C)")
     serve.add_argument(
         "--port", type=int, default=0, metavar="P", help="port (default: any free port)"
     )
@@ -74,8 +74,8 @@ def _serve(options: argparse.Namespace) -> None:
 
     if len(options.specs) > 1 or len(options.width or ()) > 1:
         raise StructmatError(
-            "one network is shown first: give one SPEC and one --width, or use --save FILE.html for"
-            " a page with several"
+            "only one network is shown first: give one SPEC and one --width, or use --save"
+            " FILE.html for a page with several"
         )
     spec = options.specs[0] if options.specs else FIRST["spec"]
     width = options.width[0] if options.width else None
@@ -86,19 +86,21 @@ def _serve(options: argparse.Namespace) -> None:
             print_json({"address": server.address})
         else:
             print(f"The explorer is at {server.address} until Ctrl-C.")
-        sys.stdout.flush()  # a program may wait for the address
-        if not options.no_open:  # in a thread: a browser in the terminal would block the server
+        sys.stdout.flush()  # another program may be waiting for the address
+        if (
+            not options.no_open
+        ):  # in a thread, because a browser in the terminal would block the server
             threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
         with contextlib.suppress(KeyboardInterrupt):  # the documented way to stop
             server.serve_forever()
 
 
 def _drawn(path: str, width: int | None) -> dict[str, Any]:
-    """Return the page's question about a network file, as for one drawn by hand."""
+    """Return the question that the page would ask had the network of a file been drawn."""
     net = network(path, width)
     if not net.is_straight or net.width > DRAWN:
         raise StructmatError(
-            f"{path}: {net}: the page draws straight networks of up to {DRAWN} wires; for this one"
+            f"{path}: {net}: the page draws straight networks of up to {DRAWN} wires; for others"
             f" use structmat show {path}"
         )
     stages = [[row for bank in s.banks for row in bank.reads.tolist()] for s in net.stages]
@@ -123,7 +125,6 @@ def _save(options: argparse.Namespace) -> None:
     if options.json:
         print_json({"saved": str(path), "networks": networks})
         return
-    sizes = ", ".join(map(str, sorted({one["width"] for one in networks})))
-    print(
-        f"{path}: {counted(len(networks), 'network')} of width {sizes}, and any layer drawn by hand"
-    )
+    widths = sorted({one["width"] for one in networks})
+    sizes = f"{'width' if len(widths) == 1 else 'widths'} {', '.join(map(str, widths))}"
+    print(f"{path}: {counted(len(networks), 'network')} of {sizes}, and any layer drawn by hand")

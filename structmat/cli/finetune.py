@@ -51,12 +51,14 @@ def add(commands: Any) -> None:
     size = parser.add_argument_group("size of the experiment")
     much = size.add_mutually_exclusive_group()
     much.add_argument(
-        "--quick", action="store_true", help="fewer texts and methods: a minute or two"
+        "--quick",
+        action="store_true",
+        help="use fewer texts and methods, which takes a minute or two",
     )
     much.add_argument(
-        "--full", action="store_true", help="the first ten of these methods, three seeds"
+        "--full", action="store_true", help="run the first ten of these methods with three seeds"
     )
-    size.add_argument("--tune", action="store_true", help="search learning rates first")
+    size.add_argument("--tune", action="store_true", help="search for learning rates first")
     size.add_argument(
         "--rate", type=float, help="learning rate for all methods (default: one per method)"
     )
@@ -98,7 +100,7 @@ def _finetune(options: argparse.Namespace) -> None:
     except KeyboardInterrupt:
         say(f"\ncompleted work is saved in {options.output}; the same command resumes from there")
         raise
-    if not found:  # another process of a distributed run writes the report
+    if not found:  # in a distributed run, another process writes the report
         return
     if options.json:
         print_json(found)
@@ -169,7 +171,7 @@ def _task(options: argparse.Namespace) -> Task:
     if options.data is None:
         say("reading the docstrings of the installed libraries")
         task = docstring_task()
-        if not options.full:  # two thirds of the training texts keep the default demo short
+        if not options.full:  # the default demo uses two thirds of the training texts, to be short
             task = task.first(train=1200, validation=240, test=900)
     else:
         task = csv_task(options.data, text=options.text, label=options.label)

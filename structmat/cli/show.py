@@ -14,12 +14,12 @@ from structmat.errors import StructmatError, abbreviated
 from structmat.families import Claims
 from structmat.families.resolution import Fixed, Rule, network, rule
 
-_GRID = 64  # maximum width of an individually drawn grid graph; more wires are bundled
+_GRID = 64  # maximum width at which the grid graph is drawn wire by wire; more wires are bundled
 _PATTERN = 4096  # maximum width of a matrix pattern that is drawn in a few seconds
-_PANELS = 64  # maximum number of legible patterns of stages
+_PANELS = 64  # maximum number of stages whose patterns are legible
 _EDGES = 2 * 10**7  # maximum number of free entries of the factors that are drawn in seconds
-_WIRES = 2 * 10**7  # maximum of width × stages that are built in seconds
-_PAIRS = 10**11  # maximum of width² × stages whose density is computed in 15 seconds
+_WIRES = 2 * 10**7  # maximum of width × stages for building in seconds
+_PAIRS = 10**11  # maximum of width² × stages for computing the density in 15 seconds
 
 
 def add(commands: Any) -> None:
@@ -34,8 +34,8 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "spec",
         metavar="SPEC",
-        help="a family with options; or a network file, as written by Network.to_json, or a graph"
-        " in GraphML",
+        help="a family with options, a network file written by Network.to_json, or a graph in"
+        " GraphML",
     )
     parser.add_argument(
         "--width",
@@ -47,15 +47,15 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--full",
         action="store_true",
-        help="also dimension, mixing, lower bounds and sensitivity, and up to width 64 conditioning"
-        " and spectrum",
+        help="also show dimension, mixing, lower bounds, sensitivity and, up to width 64,"
+        " conditioning and spectrum",
     )
     parser.add_argument(
         "--save",
         type=Path,
         metavar="FILE.svg|.png",
-        help="also save a plot: the graph, or without --inputs the patterns of the matrices, above"
-        f" {_GRID} and up to {_PATTERN:,} wires",
+        help="also save a plot: the grid graph, or for more than"
+        f" {_GRID} and up to {_PATTERN:,} wires, without --inputs, the patterns of the matrices",
     )
     parser.add_argument(
         "--inputs",
@@ -97,7 +97,7 @@ def _show(options: argparse.Namespace) -> None:
 
 
 def _built(found: Rule, width: int | None) -> sm.Network:
-    """Build a network, or raise an error if it would take minutes, judging by its claims."""
+    """Build a network, or raise an error if by its claims it would take minutes to show."""
     if isinstance(found, Fixed):
         net = network(found.network, width)
         claims = Claims(parameters=net.parameters)

@@ -18,13 +18,13 @@ _NO_MODULE = "no such module; give the name of a module, or FILE.py"
 def load(source: str) -> None:
     """Run a Python file, or import a module, that registers families.
 
-    As in Python, a file can import modules from its directory, and a module is also searched for in
-    the working directory.
+    As in Python, a file can import modules from its directory, and a module is searched for in the
+    working directory, too.
 
     Raises
     ------
     FileError
-        If there is no such file or module, if it fails, or if it registers no family.
+        If there is no such file or module, or if it fails or registers no family.
     """
     before = sm.catalogue()
     is_file = source.endswith(".py") or Path(source).name != source
@@ -46,7 +46,7 @@ def _run(source: str) -> str:
     if spec is None or spec.loader is None:
         raise FileError(f"{source}: no such Python file; give FILE.py, or a module's name")
     if name in sys.modules:
-        raise FileError(f"{source}: there is a module {name} already; give the file another name")
+        raise FileError(f"{source}: a module {name} exists already; give the file another name")
     sys.path.insert(0, str(path.parent.resolve()))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
@@ -78,7 +78,7 @@ def _failed(source: str, error: BaseException) -> FileError:
 
 
 def _at(error: BaseException) -> str:
-    """Return the file and line of the failure in the user's code, as far as known."""
+    """Return the file and line of the failure in the user's code, if they are known."""
     if isinstance(error, SyntaxError) and error.filename is not None:
         return f"; {error.filename}, line {error.lineno}"
     others = [Path(sm.__file__).parent, *map(Path, sysconfig.get_paths().values())]

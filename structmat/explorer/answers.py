@@ -18,8 +18,23 @@ from structmat.networks.network import Network
 from structmat.networks.stage import Stage
 from structmat.viz.text_diagram import diagram
 
-_EDGES = 50_000  # maximum number of edges that a browser draws quickly
-_WIDTHS = (2, 3, 4, 6, 8, 9, 12, 16, 24, 25, 27, 32, 48, 64)  # suggested if many are accepted
+_EDGES = 50_000  # maximum number of edges that a browser can draw quickly
+_WIDTHS = (
+    2,
+    3,
+    4,
+    6,
+    8,
+    9,
+    12,
+    16,
+    24,
+    25,
+    27,
+    32,
+    48,
+    64,
+)  # widths suggested if many are accepted
 _FEW = 10
 _ENOUGH = 5
 
@@ -27,15 +42,15 @@ Answer = dict[str, Any]
 
 
 def answer(question: Any) -> Answer:
-    """Return the immediately available properties of the network of a question.
+    """Return the properties of a network that can be computed immediately.
 
     Returns
     -------
     dict
-        spec and form (None if it was drawn), code, widths that the family accepts, width, depth,
-        labels, stages (None if they are too many to draw; summary then describes them), the counts
-        of a report, `reached` (the number of pairs of an input and an output that it influences),
-        bounds and cost.
+        spec and form (None if the network was drawn), code, the widths that the family accepts,
+        width, depth, labels, stages (None if there are too many to draw; summary then describes
+        them), the counts of a report, `reached` (the number of pairs of an input and an output that
+        it influences), bounds and cost.
 
     Raises
     ------
@@ -91,9 +106,9 @@ def refusal(question: Any, error: StructmatError) -> Answer:
 
 
 def widths(family: Family) -> list[int]:
-    """Return valid widths of a family: all up to 64 if these are few, otherwise a selection.
+    """Return valid widths of a family: all widths up to 64 if they are few, otherwise a selection.
 
-    The selection consists of commonly accepted widths, or else of every k-th one.
+    The selection consists of common widths that are valid, or otherwise of every k-th valid width.
 
     Examples
     --------
@@ -134,7 +149,9 @@ def offered() -> list[Answer]:
 def _option(known: Entry, name: str) -> Answer:
     default = known.options[name].default
     needed = default is known.options[name].empty
-    seeded = name == "rng"  # without a seed, the numbers would be of another network than the code
+    seeded = (
+        name == "rng"
+    )  # without a seed, the numbers and the code would describe different networks
     return {
         "name": name,
         "default": "" if needed else "0" if seeded else repr(default),

@@ -14,14 +14,14 @@ from structmat.errors import StructmatError
 from structmat.networks.network import Network
 
 SECONDS = 30.0
-_RANK = 4000  # above this, a rank takes too long for an interactive page
+_RANK = 4000  # above this size, computing a rank takes too long for an interactive page
 _REMEMBERED = 256
 
 Process = subprocess.Popen[str]
 
 
 class Measurer:
-    """Computes one dimension at a time: pages are queued, each with at most one question.
+    """Computes one dimension at a time; pages wait in a queue, each with at most one question.
 
     Parameters
     ----------
@@ -58,16 +58,16 @@ class Measurer:
         return self._asking is not None
 
     def dimension(self, net: Network, page: str = "") -> dict[str, Any] | None:
-        """Return the dimension as a JSON-serialisable dict, or None if a newer question came.
+        """Return the dimension as a JSON-serialisable dict, or None if a newer question arrived.
 
-        After the time limit, only the bounds that require no rank are returned, with `late` True.
+        After the time limit, only the bounds that require no rank are returned, and `late` is True.
 
         Parameters
         ----------
         net : Network
         page : str
             The page that asks: a new question cancels the previous one of the same page, and waits
-            for those of others.
+            for those of other pages.
 
         Raises
         ------
@@ -91,7 +91,7 @@ class Measurer:
                     del self._newest[page]
 
     def stop(self) -> None:
-        """Terminate the process, whatever it computes."""
+        """Terminate the process, whatever it is computing."""
         with self._lock:
             self._is_stopped = True
             if self._process is not None:
@@ -165,7 +165,7 @@ def _late(net: Network) -> dict[str, Any]:
     return bounds | {"value": 0, "proved": False, "redundant": net.parameters, "late": True}
 
 
-# The process reads a network per line and writes its dimension per line ------------------------
+# The process reads one network per line, and writes one dimension per line ---------------------
 
 
 def _started() -> Process:
@@ -182,7 +182,7 @@ def _started() -> Process:
 
 
 def _said(process: Process, line: str) -> str:
-    """Return the answer of a process to a line; empty if it was terminated."""
+    """Return the answer of a process to a line, or an empty text if it was terminated."""
     assert process.stdin is not None
     assert process.stdout is not None
     try:

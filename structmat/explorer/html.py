@@ -1,4 +1,4 @@
-"""The page as a single text, with markup, style, scripts and data, and no external resources."""
+"""The page as a single text: markup, style, scripts and data, without external resources."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def page(
     saved : sequence of mappings, optional
         Precomputed answers, with which the page needs no server.
     load : sequence of str
-        Files and modules that a command must load for user-defined families.
+        Files and modules with user-defined families, which commands on the page must load.
 
     Examples
     --------
@@ -92,7 +92,7 @@ def page(
 
 
 def _first_of(saved: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """Return the question of the default network, or of any network if it is missing."""
+    """Return the question about the default network, or about any network if that is missing."""
     questions = [{"spec": one["spec"], "width": one["width"]} for one in saved]
     return FIRST if FIRST in questions else questions[0]
 
@@ -102,7 +102,7 @@ def _part(name: str) -> str:
 
 
 def _palette() -> str:
-    """Return the colours of switches, those of `structmat.viz`, as CSS variables."""
+    """Return the colours of switches, which are those of `structmat.viz`, as CSS variables."""
     rules = "".join(f"  --switch-{k}: {colour};\n" for k, colour in enumerate(COLOURS))
     return f":root {{\n{rules}}}\n"
 

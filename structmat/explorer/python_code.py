@@ -18,7 +18,7 @@ def code(net: Network, family: Family | None = None) -> str:
     Parameters
     ----------
     net : Network
-        Must be straight if no family is given, like the drawings of the page.
+        A network; it must be straight if no family is given, as the drawings of the page are.
     family : Family, optional
         The family of the network.
 

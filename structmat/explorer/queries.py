@@ -11,7 +11,7 @@ from structmat.families import Family, parse
 from structmat.families.registry import entry
 from structmat.networks.network import Network
 
-WIDEST = 1024  # maximum width; most are answered within a second
+WIDEST = 1024  # maximum width; most questions are answered within a second
 DRAWN = 64  # maximum width of a legible drawing
 _NODES = 2**20  # maximum of width × stages
 _READING = threading.Lock()
@@ -19,7 +19,7 @@ _LARGEST = 1024  # maximum number in an option; a huge depth would exhaust memor
 
 
 class Asked(NamedTuple):
-    """A network, with its family unless it was drawn."""
+    """A network, and its family unless the network was drawn."""
 
     network: Network
     family: Family | None
@@ -31,13 +31,13 @@ def asked(question: Any) -> Asked:
     Parameters
     ----------
     question : mapping
-        With a width, and either a spec or the stages of a drawing: lists of switches, which are
-        lists of wires.
+        A width, and either a spec or the stages of a drawing: lists of switches, which are lists of
+        wires.
 
     Raises
     ------
     StructmatError
-        As raised by the library; and for invalid questions and those that would take long.
+        As raised by the library, and for questions that are invalid or would take long.
 
     Examples
     --------
@@ -48,7 +48,7 @@ def asked(question: Any) -> Asked:
     >>> asked({"spec": "butterfly", "width": 2048})
     Traceback (most recent call last):
     ...
-    structmat.errors.StructmatError: width=2048: the explorer takes up to 1,024 wires; \
+    structmat.errors.StructmatError: width=2048: the explorer accepts up to 1,024 wires; \
 in Python and for `structmat show` there is no such limit
     """
     if not isinstance(question, Mapping):
@@ -67,7 +67,7 @@ in Python and for `structmat show` there is no such limit
 
 
 def named(spec: Any) -> Family:
-    """Return the family of a spec; a random one gets a seed, to be reproducible.
+    """Return the family of a spec; a random one is given a seed, to make it reproducible.
 
     Raises
     ------
@@ -105,8 +105,8 @@ def _width(value: Any) -> int:
     width = checked_integer(value, "width", 1)
     if width > WIDEST:
         raise StructmatError(
-            f"width={abbreviated(width)}: the explorer takes up to {WIDEST:,} wires; in Python and"
-            " for `structmat show` there is no such limit"
+            f"width={abbreviated(width)}: the explorer accepts up to {WIDEST:,} wires; in Python"
+            " and for `structmat show` there is no such limit"
         )
     return width
 
@@ -119,7 +119,7 @@ def _check_option(family: Family, name: str, value: Any) -> None:
             _check_option(family, name, part)
     elif isinstance(value, int | float) and abs(value) > _LARGEST:
         raise StructmatError(
-            f"{family.name}({name}={abbreviated(value)}): the explorer takes numbers up to"
+            f"{family.name}({name}={abbreviated(value)}): the explorer accepts numbers up to"
             f" {_LARGEST:,};"
             " in Python there is no such limit"
         )
@@ -128,7 +128,7 @@ def _check_option(family: Family, name: str, value: Any) -> None:
 def _check_size(width: int, depth: int) -> None:
     if width * depth > _NODES:
         raise StructmatError(
-            f"{depth:,} stages of {width:,} wires: the explorer takes width × stages up to"
+            f"{depth:,} stages of {width:,} wires: the explorer accepts width × stages up to"
             f" {_NODES:,}; use fewer stages or wires"
         )
 

@@ -53,7 +53,7 @@ WIDTHS = (8, 12, 13, 16, 32)
 def precomputed(
     specs: Sequence[str] = SPECS, widths: Sequence[int] = WIDTHS, *, progress: bool = False
 ) -> list[dict[str, Any]]:
-    """Return the answers for these families at these widths, where they exist, without duplicates.
+    """Return the answers for these families at those widths that they accept, without duplicates.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def precomputed(
     Returns
     -------
     list of dict
-        The results of `answer`, with the dimension under "dimension"; family by family.
+        The results of `answer`, family by family, with the dimension under the key "dimension".
 
     Raises
     ------

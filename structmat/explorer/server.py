@@ -33,7 +33,7 @@ class Server(ThreadingHTTPServer):
     first : mapping, optional
         The question of the network shown first.
     load : sequence of str
-        Files and modules with the available families, which commands on the page must load.
+        Files and modules with user-defined families, which commands on the page must load.
     seconds : float
         The time limit for computing a dimension.
 
@@ -84,7 +84,7 @@ class Server(ThreadingHTTPServer):
     def server_close(self) -> None:
         """Stop the server and any computation."""
         super().server_close()
-        if hasattr(self, "measurer"):  # not if the port was in use
+        if hasattr(self, "measurer"):  # missing if the port was in use
             self.measurer.stop()
 
 
@@ -115,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             return
         try:
             found = answers[self.path](question)
-        except StructmatError as error:  # also an answer: browsers report other statuses as errors
+        except StructmatError as error:  # for an error, too: browsers log other statuses as errors
             found = refusal(question, error)
         self._json(HTTPStatus.OK, found)
 
@@ -140,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _question(self) -> Any:
         """Return the question, or respond with an error and return None."""
-        if self.headers.get_content_type() != "application/json":  # a form of another site
+        if self.headers.get_content_type() != "application/json":  # such as a form of another site
             self._refuse(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "questions must be application/json")
             return None
         length = self.headers.get("Content-Length", "")

@@ -41,8 +41,8 @@ def _block_claims(width: int, block: int) -> Claims:
 def block_diagonal(width: int, block: int) -> Network:
     """Rotate blocks of b neighbouring wires independently: OFT.
 
-    Parameters d(b−1)/2 at width d and block b. Not dense unless b = d; BOFT(1, b) in the notation
-    of the BOFT paper (arXiv 2311.06243).
+    The network has d(b−1)/2 parameters at width d and block b, and is dense only if b = d. It is
+    BOFT(1, b) in the notation of the BOFT paper (arXiv 2311.06243).
 
     Parameters
     ----------
@@ -96,8 +96,8 @@ def _butterfly_claims(width: int, block: int, depth: int | None) -> Claims:
 def butterfly(width: int, block: int = 2, depth: int | None = None) -> Network:
     """Pair half-blocks at distance 2^i in stage i: the block butterfly of the BOFT paper.
 
-    BOFT(m, b) is `butterfly(d, block=b, depth=m)`. Parameters m·d(b−1)/2; dense exactly if
-    d = b·2^(m−1). With `block=2` it is the radix-2 butterfly, the graph of the FFT.
+    BOFT(m, b) is `butterfly(d, block=b, depth=m)`. It has m·d(b−1)/2 parameters, and is dense if
+    and only if d = b·2^(m−1). With `block=2` it is the radix-2 butterfly, the graph of the FFT.
 
     Parameters
     ----------
@@ -106,7 +106,7 @@ def butterfly(width: int, block: int = 2, depth: int | None = None) -> Network:
     block : int
         Wires per switch, even.
     depth : int, optional
-        The number of stages m; by default the smallest with which it is dense.
+        The number of stages m; by default the smallest at which the network is dense.
 
     Raises
     ------
@@ -136,7 +136,7 @@ nearest are 32 and 64. mixed_radix(48) serves any width
 
 
 def _merged(factors: list[int], largest: int) -> list[int]:
-    """Multiply neighbouring factors while the product is at most `largest`."""
+    """Multiply neighbouring factors as long as the product is at most `largest`."""
     radices: list[int] = []
     for factor in factors:
         if radices and radices[-1] * factor <= largest:
@@ -149,7 +149,7 @@ def _merged(factors: list[int], largest: int) -> list[int]:
 def radices_refuse(
     width: int, radices: Sequence[int] | None, largest: int | None, *, reverse: bool
 ) -> str | None:
-    """Return the violated rule if a width does not fit the given radices or bound, else None.
+    """Return the rule that a width violates for these radices or this bound, or None.
 
     Examples
     --------
@@ -206,7 +206,7 @@ def mixed_radix(
 
     Stage t has switches of radix r_t at stride r_0·…·r_{t−1}. The network is dense, with one stage
     per radix and (d/2)·Σ(r_t − 1) parameters, none of them redundant. Every width from 2 on is
-    accepted; at a prime width the network is one switch of all wires.
+    accepted; at a prime width the network is a single switch that joins all wires.
 
     Parameters
     ----------
@@ -215,11 +215,11 @@ def mixed_radix(
     radices : sequence of int, optional
         Radices whose product is the width; by default the prime factors, smallest first.
     largest : int, optional
-        An alternative to `radices`: multiply neighbouring prime factors to radices up to this size.
-        Larger prime factors are kept.
+        An alternative to `radices`: neighbouring prime factors are multiplied into radices up to
+        this size. Larger prime factors are kept.
     reverse : bool
-        Whether to start from the last digit, which gives the transposed network; with radix 2, the
-        reverse butterfly.
+        Whether to start from the last digit. The result is the transposed network, which for radix
+        2 is the reverse butterfly.
 
     Raises
     ------
@@ -275,7 +275,7 @@ def _monarch_claims(width: int, radices: Sequence[int] | None) -> Claims:
 def monarch(width: int, radices: Sequence[int] | None = None) -> Network:
     """Join blocks of p adjacent wires, then of q wires at stride p, with p·q = d: Monarch.
 
-    Dense at depth 2, parameters d(p+q−2)/2, none redundant.
+    The network is dense at depth 2, and has d(p+q−2)/2 parameters, none of them redundant.
 
     Parameters
     ----------

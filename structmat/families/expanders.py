@@ -17,7 +17,7 @@ from structmat.networks.network import Network
 if TYPE_CHECKING:
     import networkx as nx
 
-_DRAWS = 200  # about two in three are Ramanujan, more for small graphs
+_DRAWS = 200  # about two in three draws are Ramanujan, more for small graphs
 _DENSE = 1024  # largest width at which all eigenvalues are computed
 _LANCZOS = 64  # number of vectors; the eigenvalues of a large graph are closely spaced
 
@@ -45,9 +45,9 @@ def random_regular(
     """Join each wire to k others at random: a random regular graph.
 
     From degree 3 on such a graph is almost always connected, with a diameter of about log d / log(k
-    − 1), and nearly optimal as an expander. Parameters k·d/2, times `repeat`. Dense if repeated as
-    often as the diameter, or fewer times, which has to be computed. A given seed always gives the
-    same network with the same version of networkx.
+    − 1), and nearly optimal as an expander. The network has k·d/2 parameters, times `repeat`. It is
+    dense when `repeat` equals the diameter; whether fewer repetitions suffice has to be computed.
+    The network for a given seed depends only on the version of networkx.
 
     Parameters
     ----------
@@ -102,10 +102,10 @@ def ramanujan(
     """Draw random regular graphs until one is an optimal expander: a Ramanujan graph.
 
     All eigenvalues of its adjacency matrix other than ±k are at most 2√(k−1) in modulus, which is
-    asymptotically optimal for graphs of degree k; about two draws in three have this property.
-    Parameters k·d/2, times `repeat`. Dense if repeated as often as the diameter, or fewer times,
-    which has to be computed. A given seed always gives the same network with the same version of
-    networkx.
+    asymptotically optimal for graphs of degree k; about two draws in three have this property. The
+    network has k·d/2 parameters, times `repeat`. It is dense when `repeat` equals the diameter;
+    whether fewer repetitions suffice has to be computed. The network for a given seed depends only
+    on the version of networkx.
 
     Parameters
     ----------
@@ -146,14 +146,14 @@ def ramanujan(
 
 
 def _is_ramanujan(graph: nx.Graph[int], degree: int) -> bool:
-    """Return whether a regular graph is connected and its other eigenvalues are small enough."""
+    """Return whether a regular graph is connected and meets the Ramanujan bound."""
     import networkx as nx
     from scipy.sparse import linalg
 
     adjacent = nx.to_scipy_sparse_array(graph, nodelist=range(len(graph)), dtype=np.dtype(float))
     if len(graph) <= _DENSE:
         values = np.linalg.eigvalsh(adjacent.toarray())
-    else:  # the two at each end, from a fixed start vector
+    else:  # two eigenvalues at each end of the spectrum, from a fixed start vector
         values = linalg.eigsh(
             adjacent,
             k=4,
@@ -183,10 +183,11 @@ def margulis(width: int, repeat: int = 1) -> Network:
     """Join the points of an n×n torus by four shears: the expander of Margulis, Gabber and Galil.
 
     Point (x, y), wire n·x + y, is joined to (x + 2y, y), (x + 2y + 1, y), (x, y + 2x) and
-    (x, y + 2x + 1) modulo n. Each wire has at most 8 edges; without loops and parallel edges,
-    4d − 6n remain, n = √d. Parameters are the edges, times `repeat`. The construction is
-    deterministic: every member is an expander, with second eigenvalue at most 5√2. Dense if
-    repeated as often as the diameter, which is O(log d), or fewer times, which has to be computed.
+    (x, y + 2x + 1) modulo n, where n = √d. Each wire has at most 8 edges; after removal of loops
+    and parallel edges 4d − 6n edges remain. There is one parameter per edge, times `repeat`. The
+    construction is deterministic, and each of these graphs is an expander, with second eigenvalue
+    at most 5√2. The network is dense when `repeat` equals the diameter, which is O(log d); whether
+    fewer repetitions suffice has to be computed.
 
     Parameters
     ----------
@@ -225,7 +226,7 @@ def _chordal_refuses(width: int, repeat: int) -> str | None:
 
 
 def _chordal_claims(width: int, repeat: int) -> Claims:
-    # The chord and the cycle edge coincide at x − 1/x = ±1: where 5 has a square root.
+    # A chord coincides with a cycle edge if x − 1/x = ±1, which needs a square root of 5.
     parallel = {0: 1, 1: 2, 4: 2}.get(width % 5, 0)
     return Claims(parameters=repeat * (width + (width - 3) // 2 - parallel))
 
@@ -234,10 +235,11 @@ def _chordal_claims(width: int, repeat: int) -> Claims:
 def chordal_cycle(width: int, repeat: int = 1) -> Network:
     """Join each wire x of a cycle of prime length p to its inverse modulo p: an expander.
 
-    Loops (at 0, 1 and p − 1) and chords parallel to the cycle are omitted: two chords if p ≡ ±1 mod
-    5, one if p = 5. This gives p + (p−3)/2 edges, minus the omitted chords; parameters are the
-    edges, times `repeat`. No wire is joined to more than 3 others. Dense if repeated as often as
-    the diameter, which is O(log p), or fewer times, which has to be computed.
+    Loops (at 0, 1 and p − 1) and chords that coincide with cycle edges are omitted: two such chords
+    if p ≡ ±1 mod 5, one if p = 5. There are p + (p−3)/2 edges, minus the omitted chords, and one
+    parameter per edge, times `repeat`. No wire is joined to more than 3 others. The network is
+    dense when `repeat` equals the diameter, which is O(log p); whether fewer repetitions suffice
+    has to be computed.
 
     Parameters
     ----------

@@ -57,9 +57,9 @@ def factorizations(number: int) -> Iterator[tuple[int, ...]]:
 
 
 def least_factorizations(number: int, largest: int) -> list[tuple[int, ...]]:
-    """Return, for each number of factors, a factorization with the smallest sum.
+    """Return, for each number of factors, a factorization with the smallest sum of factors.
 
-    The factors are at most `largest`, in ascending order; larger prime factors are kept.
+    The factors are in ascending order and at most `largest`, except for larger prime factors.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Networks from the gossip problem, with 2×2 switches as telephone calls."""
+"""Networks from the gossip problem, in which 2×2 switches are telephone calls."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ def knodel(width: int, depth: int | None = None) -> Network:
     The wires form d/2 pairs, and stage t joins the first wire of pair j to the second of pair
     j + 2^k − 1 modulo d/2, where k = t mod ⌊log₂ d⌋: wires 2j and 2(j + 2^k − 1) + 1. After k
     stages a wire depends on 2^(k−1) consecutive pairs. The network is therefore dense at depth
-    ⌈log₂ d⌉, the minimum for 2×2 switches, at every even width and not only at powers of two.
-    Parameters m·d/2.
+    ⌈log₂ d⌉, the minimum for 2×2 switches, at every even width and not only at powers of two. It
+    has m·d/2 parameters.
 
     Parameters
     ----------
     width : int
-        Even.
+        An even number.
     depth : int, optional
-        The number of stages m; by default the smallest with which it is dense.
+        The number of stages m; by default the smallest at which the network is dense.
 
     Raises
     ------
@@ -79,12 +79,12 @@ def _gossip_claims(width: int) -> Claims:
 def gossip(width: int) -> Network:
     """Gossip with the fewest calls: dense with 2d − 4 parameters, the minimum for any network.
 
-    The number of active wires is halved in each stage, as each wire passes its information to
-    another, until wires 0 to 3 are left; these exchange everything around a cycle of four in two
+    Each stage halves the number of active wires, by having half of them pass their information to
+    the others, until wires 0 to 3 are left. These exchange everything around a cycle of four in two
     stages, after which the gathering is reversed. This takes d − 4 switches, then 4, then d − 4, in
-    2·⌈log₂(d/4)⌉ + 2 stages, and only the last stage makes it dense. Two wires need 1 switch, three
-    need 3. Larger switches do not help: a dense network of any blocks has at least 2d − 4
-    parameters (d at least 4).
+    2·⌈log₂(d/4)⌉ + 2 stages, and the network is dense only after the last one. Two wires need 1
+    switch, three need 3. Larger switches do not help: a dense network with blocks of any size has
+    at least 2d − 4 parameters (for d ≥ 4).
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """Families of well-known graphs, whose edges, coloured into stages, are the 2×2 switches.
 
-Each has an option `repeat`. Repeated as often as the diameter of the graph, a network is dense, and
-often much sooner. One repetition has as many stages as the maximum degree Δ if the graph is
-bipartite, otherwise Δ or Δ + 1 (`structmat.from_graph`).
+Each has an option `repeat`. A network is dense when `repeat` equals the diameter of the graph, and
+often much sooner. One repetition has Δ stages, the maximum degree, if the graph is bipartite, and
+otherwise Δ or Δ + 1 (`structmat.from_graph`).
 """
 
 from __future__ import annotations
@@ -44,12 +44,12 @@ def network_of(
 
 
 def check_edges(name: str, width: int, edges: int) -> None:
-    """Raise an error for a graph that needs gigabytes and minutes in networkx, before building it.
+    """Reject a graph so large that networkx would need gigabytes and minutes to build it.
 
     Raises
     ------
     StructmatError
-        If it has more than 2^21 edges.
+        If the graph has more than 2^21 edges.
 
     Examples
     --------
@@ -67,7 +67,7 @@ graph may have at most 2,097,152, so use fewer wires or fewer edges per wire
 
 
 def wholes(values: Any, name: str, least: int) -> tuple[int, ...]:
-    """Return a non-empty tuple of integers of at least `least`; `name` is the name of the option.
+    """Return a non-empty tuple of integers ≥ `least`, given as the value of the option `name`.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def _circulant_claims(width: int, offsets: Sequence[int], repeat: int) -> Claims
 
 
 def _some_offsets(width: int) -> list[tuple[int, ...]]:
-    """Return offsets 1, b, b², …, for b the square, cube or fourth root of the width, or two."""
+    """Return offsets 1, b, b², …, where b is the square, cube or fourth root of the width, or 2."""
     if width < 8:
         return []
     bases = {next(b for b in range(2, width) if b**k >= width) for k in (2, 3, 4)} | {2}
@@ -129,16 +129,17 @@ def _some_offsets(width: int) -> list[tuple[int, ...]]:
 def circulant(width: int, offsets: Sequence[int] = (1, 2), repeat: int = 1) -> Network:
     """Join each wire to those at a few fixed offsets, modulo the width: a circulant graph.
 
-    Each offset gives d edges, or d/2 if it equals d/2; parameters are the edges, times `repeat`.
-    Connected, and dense if repeated often enough, exactly if the width and all offsets have no
-    common factor; the number of repetitions has to be computed.
+    Each offset contributes d edges, or d/2 if it equals d/2, and there is one parameter per edge,
+    times `repeat`. The graph is connected, and the network dense after enough repetitions, if and
+    only if the width and all offsets have no common factor. How many repetitions are enough has to
+    be computed.
 
     Parameters
     ----------
     width : int
         At least twice the largest offset.
     offsets : sequence of int
-        Each at least 1, without repetition.
+        Distinct integers, each at least 1.
     repeat : int
         The number of repetitions of the stages.
 
@@ -243,24 +244,25 @@ def cayley_graph(width: int, generators: Sequence[Sequence[int]], repeat: int = 
     """Join the elements x and x·g of a permutation group, for each generator g: a Cayley graph.
 
     The wires are the elements in lexicographic order of (x(0), x(1), …), and (x·g)(k) = x(g(k)).
-    Parameters: half the number of distinct generators and inverses, times d, times `repeat`. If all
-    generators are odd permutations the graph is bipartite. Dense if repeated as often as the
-    diameter, or fewer times, which has to be computed.
+    With g distinct elements among the generators and their inverses, the network has g·d/2
+    parameters, times `repeat`. If all generators are odd permutations, the graph is bipartite. The
+    network is dense when `repeat` equals the diameter; whether fewer repetitions suffice has to be
+    computed.
 
     Parameters
     ----------
     width : int
         The order of the group.
     generators : sequence of permutations
-        Each of 0 … k − 1, as the tuple of images, other than the identity. The group may have up to
-        65,536 elements.
+        Each a permutation of 0 … k − 1 other than the identity, as the tuple of its images. The
+        group may have up to 65,536 elements.
     repeat : int
         The number of repetitions of the stages.
 
     Raises
     ------
     WidthError
-        For any other width; the message states the order of the group.
+        For any other width. The message states the order of the group.
 
     References
     ----------
@@ -309,10 +311,11 @@ def de_bruijn(width: int, symbols: int = 2, repeat: int = 1) -> Network:
     """Join wire i to the wires k·i, …, k·i + k − 1 modulo d: the undirected de Bruijn graph.
 
     For d = k^n the wires are the words of length n over k symbols, joined if one is a shift of the
-    other by one symbol; the definition applies to any width. Loops and parallel edges are omitted.
-    This leaves k·d − k − k(k−1)/2 edges for d = k^n, and at most k·d. Parameters are the edges,
-    times `repeat`. Dense if repeated ⌈log_k d⌉ times, or fewer. The switches are edges; for the de
-    Bruijn digraph unrolled into switches of k wires see `shuffle`.
+    other by one symbol; the definition applies to any width. Loops and parallel edges are omitted,
+    which leaves k·d − k − k(k−1)/2 edges for d = k^n, and at most k·d for any d. There is one
+    parameter per edge, times `repeat`. The network is dense when `repeat` is ⌈log_k d⌉, or sooner.
+    Its switches are edges; for the de Bruijn digraph unrolled into switches of k wires see
+    `shuffle`.
 
     Parameters
     ----------

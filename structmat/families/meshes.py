@@ -43,23 +43,23 @@ def _brickwall_claims(width: int, depth: int | None) -> Claims:
 def brickwall(width: int, depth: int | None = None) -> Network:
     """Join neighbouring wires, alternating even and odd pairs: the brick-wall mesh of Clements.
 
-    Stage t joins wires i and i + 1 for all i ≡ t mod 2. With d stages it has d(d−1)/2 parameters
-    and covers every rotation, which no network of 2×2 switches does with fewer than d stages (odd
-    d) or d − 1 (even d). It is dense from d − 1 stages on for even d, from d on for odd d. An even
-    stage has ⌊d/2⌋ parameters, an odd one ⌊(d−1)/2⌋.
+    Stage t joins wires i and i + 1 for all i ≡ t mod 2. With d stages the mesh has d(d−1)/2
+    parameters and covers every rotation, which no network of 2×2 switches does with fewer than d
+    stages (odd d) or d − 1 (even d). It is dense from d − 1 stages on for even d, and from d stages
+    on for odd d. Stages with even t have ⌊d/2⌋ parameters, those with odd t have ⌊(d−1)/2⌋.
 
     Parameters
     ----------
     width : int
         At least 2.
     depth : int, optional
-        The number of stages; by default the width, with which all rotations are covered. At width 2
+        The number of stages; by default the width, at which all rotations are covered. At width 2
         there is only one stage.
 
     Raises
     ------
     WidthError
-        For width 1, and for width 2 at a depth above 1.
+        For width 1, and for width 2 with a depth above 1.
 
     References
     ----------
@@ -86,9 +86,10 @@ def _triangle_claims(width: int) -> Claims:
 def triangle(width: int) -> Network:
     """Join neighbouring wires in a triangle, once for each pair of wires: the mesh of Reck.
 
-    Stage t of the 2d − 3 joins wires i and i + 1 for all i ≡ t mod 2 up to min(t, 2d − 4 − t):
-    the first two wires d − 1 times, the last two once. It has d(d−1)/2 parameters, covers every
-    rotation, and is dense only after its last stage. `brickwall` needs only d stages for this.
+    Stage t of the 2d − 3 stages joins wires i and i + 1 for all i ≡ t mod 2 up to
+    min(t, 2d − 4 − t), so the first two wires meet d − 1 times and the last two once. The mesh has
+    d(d−1)/2 parameters, covers every rotation, and is dense only after its last stage. `brickwall`
+    needs only d stages to cover every rotation.
 
     Parameters
     ----------
@@ -124,13 +125,13 @@ def _round_robin_claims(width: int) -> Claims:
 def round_robin(width: int) -> Network:
     """Join every two wires exactly once, in the rounds of a tournament.
 
-    Wires i and j meet in round (i + j) mod r. For an odd width r is d, and one wire per round is
-    idle; for an even one r is d − 1, and the last wire meets the one that would meet itself. This
-    is the minimum number of rounds. It has d(d−1)/2 parameters, and none is redundant at the
-    identity, where the Jacobian is invertible; whether it covers every rotation is open from d = 5
-    on. It is dense from round d/2 on for even d (checked at every width up to 300), and only after
-    the last for odd d, since wire 0 meets the others one by one. It is the network of the complete
-    graph.
+    Wires i and j meet in round (i + j) mod r, where r is the number of rounds, the minimum. For odd
+    d, r is d, and one wire per round is idle; for even d, r is d − 1, and the last wire meets the
+    one that would otherwise meet itself. The network has d(d−1)/2 parameters, none of them
+    redundant at the identity, where the Jacobian is invertible; whether the network covers every
+    rotation is open from d = 5 on. It is dense from round d/2 on for even d (checked at every width
+    up to 300), and only after the last round for odd d, because wire 0 meets the others one by one.
+    It is the network of the complete graph.
 
     Parameters
     ----------
@@ -164,10 +165,10 @@ def _ruler_claims(width: int) -> Claims:
 def ruler(width: int) -> Network:
     """Join wires at strides that follow the marks of a ruler: 1, 2, 1, 4, 1, 2, 1, 8, ….
 
-    Stage t = 1, …, d − 1 joins all wires whose numbers differ in the lowest set bit of t. It is
-    the cosine–sine decomposition, applied recursively down to single angles, so it covers every
-    rotation with exactly d(d−1)/2 parameters, in d − 1 stages, the minimum for 2×2 switches. It is
-    dense from stage d/2 on, the first with stride d/2.
+    Stage t = 1, …, d − 1 joins all wires whose numbers differ only in the bit that is the lowest
+    set bit of t. The network is the cosine–sine decomposition, applied recursively down to single
+    angles, so it covers every rotation with exactly d(d−1)/2 parameters, in d − 1 stages, the
+    minimum for 2×2 switches. It is dense from stage d/2 on, the first with stride d/2.
 
     Parameters
     ----------

@@ -37,11 +37,12 @@ def _power_claims(width: int, block: int) -> Claims:
 def omega(width: int, block: int = 2) -> Network:
     """Alternate perfect shuffles with switches on neighbouring wires, n times: the omega network.
 
-    As defined by Lawrie: the shuffle sends wire i to b·i mod d + ⌊b·i/d⌋, which rotates the base-b
-    digits of i left by one, and each switch joins b neighbours. After n shuffles identity blocks
-    give the identity. There is exactly one path from each input to each output, so it is dense
-    exactly at depth n, and blocks most permutations (`structmat.route`). Parameters n·d(b−1)/2. It
-    is the butterfly with its ends relabelled.
+    As defined by Lawrie, the shuffle sends wire i to b·i mod d + ⌊b·i/d⌋, which rotates the base-b
+    digits of i left by one, and each switch joins b neighbours. The n shuffles together are the
+    identity, so identity blocks make the matrix the identity. There is exactly one path from each
+    input to each output, so the network is dense only after all n stages, and cannot route most
+    permutations (`structmat.route`). It has n·d(b−1)/2 parameters. It is the butterfly with its
+    inputs and outputs relabelled.
 
     Parameters
     ----------
@@ -77,11 +78,12 @@ def omega(width: int, block: int = 2) -> Network:
 def baseline(width: int, block: int = 2) -> Network:
     """Split the wires recursively among b networks of width d/b: the baseline network.
 
-    As defined by Wu and Feng: each switch joins b neighbours, and its k-th wire leads to the k-th
-    of the smaller networks, which are switches in the last stage. There is exactly one path from
-    each input to each output, so it is dense exactly at depth n, and blocks most permutations
-    (`structmat.route`). Parameters n·d(b−1)/2. It is the butterfly with its ends relabelled:
-    identity blocks reverse the base-b digits of each wire.
+    As defined by Wu and Feng, each switch joins b neighbours, and its k-th wire leads to the k-th
+    of the smaller networks, which are single switches in the last stage. There is exactly one path
+    from each input to each output, so the network is dense only after all n stages, and cannot
+    route most permutations (`structmat.route`). It has n·d(b−1)/2 parameters. It is the butterfly
+    with its inputs and outputs relabelled; with identity blocks it reverses the base-b digits of
+    each wire number.
 
     Parameters
     ----------
@@ -113,7 +115,8 @@ def baseline(width: int, block: int = 2) -> Network:
 def _dividing(width: int, radices: Sequence[int]) -> list[Stage]:
     """Return stages that distribute the wires of each switch among smaller networks.
 
-    After the last stage these have width 1 if the product of the radices is the width.
+    After the last stage the smaller networks have width 1 if the product of the radices is the
+    width.
     """
     wires = permutation.identity(width)
     stages = []
@@ -134,10 +137,10 @@ def _benes_claims(width: int) -> Claims:
 def benes(width: int) -> Network:
     """Route every permutation of 2^n wires by 2n−1 stages of 2×2 switches: the Beneš network.
 
-    The baseline network and its mirror image, sharing the middle stage, wired as in the literature:
-    each switch of the first stage sends one wire to the upper half network and one to the lower. It
-    is dense from stage n on. Parameters (2n−1)·d/2. Identity blocks give the identity. It is `clos`
-    with n radices of 2.
+    The network is the baseline network followed by its mirror image, with a common middle stage,
+    wired as in the literature: each switch of the first stage sends one wire to the upper half-size
+    network and one to the lower. It is dense from stage n on, and has (2n−1)·d/2 parameters. With
+    identity blocks it is the identity. It equals `clos` with n radices of 2.
 
     Parameters
     ----------
@@ -164,7 +167,7 @@ def benes(width: int) -> Network:
 
 
 def _mirrored(width: int, radices: Sequence[int]) -> Network:
-    """Return the recursive stages and their mirror image, sharing the middle one."""
+    """Return the recursive stages followed by their mirror image, with a common middle stage."""
     *entering, middle = _dividing(width, radices)
     leaving = [stage.inverse() for stage in reversed(entering)]
     return Network(width, [*entering, middle, *leaving])
@@ -191,19 +194,20 @@ def _clos_claims(width: int, radices: Sequence[int] | None) -> Claims:
 def clos(width: int, radices: Sequence[int] | None = None) -> Network:
     """Route every permutation by switches of p, then of q = d/p, then of p: the Clos network.
 
-    Wired as in the literature, C(p, p, q): the k-th wire of each of the q first switches leads to
-    the k-th of the p middle ones, and back symmetrically. With more than two radices the middle
-    switches are themselves Clos networks, which gives 2k−1 stages for k radices. It is dense from
-    stage k on. Parameters (d/2)·Σ(r_t − 1) over all stages, in which every radix but the last
-    occurs twice. Identity blocks give the identity.
+    The network is C(p, p, q), wired as in the literature: the k-th wire of each of the q first
+    switches leads to the k-th of the p middle switches, and the second half mirrors the first. With
+    more than two radices the middle switches are themselves Clos networks, so k radices make 2k−1
+    stages. The network is dense from stage k on. It has (d/2)·Σ(r_t − 1) parameters, summed over
+    all stages; every radix but the last occurs in two stages. With identity blocks it is the
+    identity.
 
     Parameters
     ----------
     width : int
         The product of the radices; by default any product of two factors above 1.
     radices : sequence of int, optional
-        Radices of the first, second, … and middle stage; by default the most balanced pair, the
-        smaller first.
+        The radices of the first, second, … up to the middle stage; by default the most balanced
+        pair, the smaller first.
 
     Raises
     ------
@@ -212,9 +216,9 @@ def clos(width: int, radices: Sequence[int] | None = None) -> Network:
 
     References
     ----------
-    C. Clos, A Study of Non-Blocking Switching Networks, 1953; rearrangeable by Slepian and
-    Duguid, because a regular bipartite multigraph of degree p has an edge colouring with p
-    colours (Kőnig).
+    C. Clos, A Study of Non-Blocking Switching Networks, 1953. By a theorem of Slepian and Duguid
+    every permutation can be routed, because a regular bipartite multigraph of degree p has an
+    edge colouring with p colours (Kőnig).
 
     Examples
     --------
@@ -236,14 +240,14 @@ def _waksman_claims(width: int) -> Claims:
 def waksman(width: int) -> Network:
     """Route every permutation of any number of wires, with the fewest switches known.
 
-    A Beneš network for any width: each switch of the first stage sends one wire to an upper network
-    of ⌊d/2⌋ wires and one to a lower network of ⌈d/2⌉. If the width is odd, the last wire goes
-    directly to and from the lower one; if it is even, the last switch of the last stage is omitted.
-    Smaller networks of lower depth are placed in the middle, so that the network is as symmetric as
-    possible. With n = ⌈log₂ d⌉: depth 2n−1 and parameters ⌈log₂ 1⌉ + … + ⌈log₂ d⌉ = d·n − 2^n + 1,
-    one for each 2×2 switch. At width 2^n it is dense from stage n on, at other widths from stage 2n
-    − 1 − k on, where 2^k is the largest power of two that divides the width. Identity blocks give
-    the identity.
+    This is a Beneš network for any width: each switch of the first stage sends one wire to an upper
+    network of ⌊d/2⌋ wires and one to a lower network of ⌈d/2⌉ wires. If the width is odd, the last
+    wire goes directly to and from the lower network; if it is even, the last switch of the last
+    stage is omitted. Smaller networks that have fewer stages are placed in the middle, so that the
+    network is as symmetric as possible. With n = ⌈log₂ d⌉, the depth is 2n−1, and there are
+    ⌈log₂ 1⌉ + … + ⌈log₂ d⌉ = d·n − 2^n + 1 parameters, one for each 2×2 switch. The network is
+    dense from stage n on at width 2^n, and from stage 2n − 1 − k on at other widths, where 2^k is
+    the largest power of two that divides the width. With identity blocks it is the identity.
 
     Parameters
     ----------
@@ -283,8 +287,8 @@ def waksman(width: int) -> Network:
 def _halving(width: int, starts: Index, sizes: Index, *, spared: int = 0) -> Stage:
     """Return the stage that sends one wire of each switch to the upper half and one to the lower.
 
-    The networks to halve begin at `starts`. With `spared`, a network of even width omits its last
-    switch, whose wires are passed through.
+    The networks to halve begin at `starts`. With `spared`, the last switch of a network of even
+    width is omitted, and its wires are passed through.
     """
     reads, writes, moves = [], [], []
     for size in np.unique(sizes).tolist():

@@ -1,4 +1,4 @@
-"""Enumeration of the members of a family: combinations of its options and their values."""
+"""Enumeration of the variants of a family: combinations of its options and their values."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def combinations(known: Entry, width: int, values: Mapping[str, Iterable[Any]]) 
     """Yield a family with every combination of values of its options, valid or not.
 
     The choices registered by the family take precedence over `values`. Options with a default are
-    also tried without a value, except for a seed: without one the network is not reproducible.
+    also left unset, except for a seed, without which the network is not reproducible.
 
     Examples
     --------

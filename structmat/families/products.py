@@ -21,7 +21,7 @@ from structmat.families.graph_families import check_edges, network_of, wholes
 from structmat.families.registry import Choices, Claims, family
 from structmat.networks.network import Network
 
-_LARGEST = 64  # a larger radix makes a graph with very many edges that is a single switch
+_LARGEST = 64  # the graph of a larger radix has very many edges, yet becomes a single switch
 _GRAPHS = ("path", "cycle", "star", "complete", "hypercube")
 
 
@@ -52,7 +52,7 @@ def _edges(graph: str, side: int) -> list[tuple[int, int]]:
 
 
 def _factors(graphs: Sequence[str], sides: Sequence[int]) -> list[tuple[str, int]]:
-    """Return the graphs with their sides, replacing a hypercube by a 2-node path for each bit."""
+    """Return the graphs with their sides; a hypercube becomes one 2-node path per bit."""
     factors: list[tuple[str, int]] = []
     for graph, side in zip(graphs, sides, strict=True):
         cube = graph == "hypercube"
@@ -129,16 +129,17 @@ _PRODUCTS: Choices = {
 def product(width: int, graphs: Sequence[str], sides: Sequence[int], repeat: int = 1) -> Network:
     """Join wires that differ in one digit along the edges of that digit's graph: a product graph.
 
-    The Cartesian product of graphs G_1 □ G_2 □ … on d = n_1·n_2·… nodes. Wire i has the digits of i
-    in mixed radix, the last one varying fastest. Parameters: Σ e_k·d/n_k, times `repeat`, if G_k
-    has e_k edges. Dense if repeated as often as the sum of the diameters, or fewer times.
+    The graph is the Cartesian product G_1 □ G_2 □ … on d = n_1·n_2·… nodes. The digits of wire i
+    are those of i in mixed radix, the last one varying fastest. If G_k has e_k edges, the network
+    has Σ e_k·d/n_k parameters, times `repeat`. It is dense when `repeat` equals the sum of the
+    diameters, or sooner.
 
     Parameters
     ----------
     width : int
         The product of the sides.
     graphs : sequence of str
-        Each one of "path", "cycle", "star", "complete", "hypercube".
+        Each is one of "path", "cycle", "star", "complete", "hypercube".
     sides : sequence of int
         The number of nodes of each graph, at least 2; 2^n for a hypercube.
     repeat : int
@@ -176,8 +177,8 @@ def _hypercube_claims(width: int, repeat: int) -> Claims:
 def hypercube(width: int, repeat: int = 1) -> Network:
     """Join wires whose numbers differ in one bit: the hypercube, which is the butterfly.
 
-    With the edges coloured by direction, the stages are those of `butterfly(d, block=2)`. Dense
-    after n = log₂ d stages, parameters n·d/2, times `repeat`.
+    With the edges coloured by direction, the stages are those of `butterfly(d, block=2)`. The
+    network is dense after n = log₂ d stages, and has n·d/2 parameters, times `repeat`.
 
     Parameters
     ----------
@@ -233,10 +234,10 @@ def _torus_choices(width: int) -> list[tuple[int, ...]]:
 def torus(width: int, sides: Sequence[int] | None = None, repeat: int = 1) -> Network:
     """Join neighbours along every axis of a periodic grid: a torus.
 
-    The product of cycles. Wire i has the digits of i in mixed radix, the last one varying fastest,
-    and is joined to the wires that differ by ±1 in one digit. Each side above 2 gives d edges, a
-    side of 2 gives d/2; parameters are the edges, times `repeat`. Dense if repeated Σ⌊side/2⌋
-    times, the diameter, or fewer.
+    The graph is a product of cycles. The digits of wire i are those of i in mixed radix, the last
+    one varying fastest, and the wire is joined to those that differ by ±1 in one digit. Each side
+    above 2 contributes d edges, and a side of 2 contributes d/2; there is one parameter per edge,
+    times `repeat`. The network is dense when `repeat` equals the diameter Σ⌊side/2⌋, or sooner.
 
     Parameters
     ----------
@@ -249,8 +250,9 @@ def torus(width: int, sides: Sequence[int] | None = None, repeat: int = 1) -> Ne
 
     Raises
     ------
-    If the product of the sides is not the width; without sides, for prime widths.
-        When the sides' product is not the width; without sides, for prime widths.
+    WidthError
+        If the product of the sides is not the width, or if the width is prime and `sides` is not
+        given.
 
     References
     ----------
@@ -293,18 +295,18 @@ def _hamming_claims(width: int, radices: Sequence[int] | None, repeat: int) -> C
 def hamming(width: int, radices: Sequence[int] | None = None, repeat: int = 1) -> Network:
     """Join all wires that differ in one digit, with cliques as switches: a Hamming graph.
 
-    The product of complete graphs. Its maximal cliques are the lines along one digit, so with
-    cliques as switches it equals `mixed_radix` with the same radices, derived from the graph:
-    dense with one stage per radix, parameters (d/2)·Σ(r_t − 1), times `repeat`. For wide networks
-    `mixed_radix` is much faster to build.
+    The graph is a product of complete graphs. Its maximal cliques are the lines along one digit, so
+    with cliques as switches the network equals `mixed_radix` with the same radices, but is derived
+    from the graph. It is dense after one stage per radix, and has (d/2)·Σ(r_t − 1) parameters,
+    times `repeat`. For large widths `mixed_radix` is much faster to build.
 
     Parameters
     ----------
     width : int
         A product of radices up to 64.
     radices : sequence of int, optional
-        Radices whose product is the width, that of the fastest digit first; by default the prime
-        factors.
+        Radices whose product is the width, starting with the fastest-varying digit; by default the
+        prime factors.
     repeat : int
         The number of repetitions of the stages.
 
@@ -317,7 +319,7 @@ def hamming(width: int, radices: Sequence[int] | None = None, repeat: int = 1) -
     ----------
     R. Hammack, W. Imrich and S. Klavžar, Handbook of Product Graphs, 2011.
     J. Kim, W. J. Dally and D. Abts, Flattened butterfly: a cost-efficient topology for high-radix
-    networks, 2007, which is this graph.
+    networks, 2007 (the same graph).
 
     Examples
     --------

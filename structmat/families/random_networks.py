@@ -28,9 +28,9 @@ def random(
 ) -> Network:
     """Partition the wires into blocks of b, uniformly at random in each stage.
 
-    If b does not divide the width, each stage has one smaller switch of the remaining wires; a
-    single remaining wire is idle. Parameters m·d(b−1)/2 if b divides d. A given seed always gives
-    the same network, and a smaller depth gives its first stages.
+    If b does not divide the width, the remaining wires of each stage form one smaller switch; a
+    single remaining wire is idle. If b divides d, a network of m stages has m·d(b−1)/2 parameters.
+    The same seed always produces the same network; with a smaller depth, its first stages.
 
     Parameters
     ----------
@@ -45,8 +45,8 @@ def random(
 
     Raises
     ------
-    If the width is below the block.
-        When the width is below the block.
+    WidthError
+        If the width is below the block.
 
     Examples
     --------

@@ -34,7 +34,7 @@ def example(name: str, option: str) -> str:
 def misfit(
     name: str, signature: inspect.Signature, given: int, named: Mapping[str, object]
 ) -> str | None:
-    """Return the error message about options that do not fit a family, or None if they fit."""
+    """Return the error message about options that a family does not take, or None."""
     width, *options = signature.parameters.values()
     for key in named:
         if key not in signature.parameters:
@@ -60,7 +60,7 @@ def check_words(widths: Any) -> None:
 
 
 def check_asked(name: str, signature: inspect.Signature, asked: Any, called: str) -> None:
-    """Raise an error for a rule that cannot be called with the width, and all options by name.
+    """Raise an error for a rule that cannot be called with the width and all options by name.
 
     Raises
     ------
@@ -88,7 +88,7 @@ def check_asked(name: str, signature: inspect.Signature, asked: Any, called: str
 
 
 def check_choices(name: str, signature: inspect.Signature, choices: Any) -> None:
-    """Raise an error for choices that are not functions of the width, or belong to no option.
+    """Raise an error for choices that are not functions of the width or belong to no option.
 
     Raises
     ------

@@ -63,20 +63,21 @@ _STAGES = ("depth", "repeat")  # options that are lower bounds on the number of 
 
 @dataclass(frozen=True)
 class Claims:
-    """Properties of a network that its family states in closed form; None for those not stated.
+    """The claims of a family about one of its networks: properties that it states in closed form.
 
-    `structmat.testing.check_family` verifies them.
+    They are known without building the network, and `structmat.testing.check_family` verifies them
+    against the network itself. A property about which the family claims nothing is None.
 
     Attributes
     ----------
     depth : int or None
         The number of stages.
     parameters : int or None
-        The free parameters.
+        The number of free parameters.
     dense : bool or None
-        Whether the network is dense. True follows from `dense_at`.
+        Whether the network is dense. It is set to True if `dense_at` is given.
     dense_at : int or None
-        The smallest number of leading stages that is dense.
+        The smallest number of leading stages that form a dense network.
     like : str or None
         The spec of a family whose network of this width is the same up to a relabelling of the
         wires before the first and after the last stage.
@@ -107,11 +108,11 @@ class Entry:
     name : str
     build : function from a width and options to a Network
     widths : str
-        A description of the widths that it accepts.
+        A description of the widths that the family accepts.
     refuses : function returning str or None
-        Returns the violated rule at a width that is not accepted.
+        Returns the rule that a width violates, or None if the width is accepted.
     claims : function returning Claims
-        Returns the claims; called like `refuses`, at a width that is accepted.
+        Returns the claims; called like `refuses`, but only at accepted widths.
     choices : mapping from an option to a function of the width
         Further values of an option to try.
     """
@@ -135,7 +136,7 @@ class Entry:
 
     @property
     def aliases(self) -> tuple[str, ...]:
-        """The names by which specs may call the family instead, such as "boft" for butterfly."""
+        """Other names that specs may use for the family, such as "boft" for butterfly."""
         return tuple(alias for alias, (name, _) in ALIASES.items() if name == self.name)
 
     @property
@@ -170,37 +171,37 @@ def family(
 ) -> Callable[[Callable[P, Network]], Callable[P, Network]]:
     """Register a function (width, options…) → Network under its own name.
 
-    It then has a spec string, is listed by `catalogue()`, `structmat list` and `dense_networks`,
-    and can be tested with `structmat.testing.check_family`. If a family has an option named depth,
-    the stages of a shallower member must be the first stages of a deeper one. A package makes its
-    families available through an entry point of the group "structmat.families" that names the
-    module.
+    The family can then be named in specs, is listed by `catalogue()`, `structmat list` and
+    `dense_networks`, and can be tested with `structmat.testing.check_family`. If a family has an
+    option named depth, the network of a smaller depth must consist of the first stages of the
+    network of a larger one. A package makes its families available through an entry point of the
+    group "structmat.families" that names the module.
 
     Parameters
     ----------
     widths : str
-        A description of the widths that it accepts, for tables and error messages.
+        A description of the widths that the family accepts, for tables and error messages.
     refuses : callable
-        Called with the width and all options, defaults filled in; returns a description of the
-        violated rule, or None if the width is accepted. Raises StructmatError for an invalid
-        option.
+        Called with the width and all options, including defaults; returns a description of the rule
+        that the width violates, or None if the width is accepted. Raises StructmatError for an
+        invalid option.
     claims : callable
-        Called in the same way, at an accepted width; returns the `Claims` of the network.
+        Called in the same way, but only at accepted widths; returns the `Claims` about the network.
     choices : mapping from an option to a function of the width, optional
-        Further values of an option to try, for an option name that no built-in family has.
+        Values to try for an option whose name no built-in family uses.
 
     Returns
     -------
     decorator
-        The decorated function checks the width first, and suggests the nearest valid widths.
+        The decorated function checks the width first; its error suggests the nearest valid widths.
 
     Raises
     ------
     SpecError
         If the widths are not described, for example because the parentheses are missing; if
-        `refuses`, `claims` or `choices` do not accept the parameters of the family; or if the name
-        is taken, except that `__main__` may redefine its own families, so that a notebook cell can
-        be run again.
+        `refuses`, `claims` or `choices` do not fit the parameters of the family; or if the name is
+        taken. Families defined in `__main__` may be redefined there, so that a notebook cell can be
+        run again.
 
     Examples
     --------
@@ -251,7 +252,7 @@ mixed_radix(7) serves any width
         check_choices(name, signature, choices)
         if name in _ENTRIES and not _is_anew(build, _ENTRIES[name].build):
             raise SpecError(
-                f"family {abbreviated(name)} is registered already: choose another name"
+                f"family {abbreviated(name)} is already registered: choose another name"
             )
         _ENTRIES[name] = Entry(name, checked, widths, refuses, claims, choices or {})
         return checked
@@ -262,7 +263,7 @@ mixed_radix(7) serves any width
 def _check_built(
     name: str, width: int, options: dict[str, Any], claims: Callable[..., Claims]
 ) -> None:
-    """Raise an error for a network that would not fit into memory, as far as its claims tell."""
+    """Raise an error for a network that, by its claims, would not fit into memory."""
     depths = [given for option in _STAGES if isinstance(given := options.get(option), int)]
     if width > _SMALL or any(given > _SMALL for given in depths):
         promised = claims(width, **options)
@@ -304,7 +305,7 @@ def _called(name: str, width: int, options: dict[str, Any]) -> str:
 def nearby(width: int) -> tuple[range, range]:
     """Return the widths to search for a valid one, below and above, in order of distance.
 
-    They extend to the next power of two of any width up to 2^19.
+    For widths up to 2^19 they extend to the next power of two.
 
     Examples
     --------
@@ -316,7 +317,7 @@ def nearby(width: int) -> tuple[range, range]:
 
 
 def _leaves(values: Iterable[Any]) -> int:
-    """Return the number of numbers and strings in values and in sequences of values."""
+    """Count the numbers and strings among values and in sequences of values."""
     return sum(_leaves(value) if isinstance(value, list | tuple) else 1 for value in values)
 
 
@@ -332,7 +333,7 @@ def _first(widths: Iterable[int], refuses: Refusal, options: dict[str, Any]) -> 
 
 
 def _remedy(width: int) -> str:
-    """Suggest a family that accepts this width with switches of moderate radix."""
+    """Suggest a family that accepts this width and has switches of moderate radix."""
     if width < 2:
         return ""
     if prime_factors(width)[-1] <= _LARGE:
@@ -342,12 +343,12 @@ def _remedy(width: int) -> str:
 
 @contextmanager
 def blamed(who: object, width: int) -> Iterator[None]:
-    """Attribute an error in a user-defined function to its owner and the width.
+    """Name the family or function, and the width, in errors that user-defined code raises.
 
     Raises
     ------
     FamilyError
-        From any exception other than a StructmatError, which is passed on.
+        In place of any exception other than a StructmatError, which is passed on.
 
     Examples
     --------
@@ -388,7 +389,7 @@ def entry(name: str) -> Entry:
 
 
 def canonical(name: str) -> tuple[str, Mapping[str, Any]]:
-    """Return the name of a family and the options that a name in a spec stands for.
+    """Return the family name and the options for which a name in a spec stands.
 
     Registered families take precedence over aliases.
 
@@ -403,7 +404,7 @@ def canonical(name: str) -> tuple[str, Mapping[str, Any]]:
 
 
 class Catalogue(tuple[Entry, ...]):
-    """The registered families by name: a tuple that is displayed as a table.
+    """The registered families in order of name, as a tuple that is displayed as a table.
 
     Examples
     --------
@@ -428,7 +429,7 @@ class Catalogue(tuple[Entry, ...]):
 
 
 def catalogue() -> Catalogue:
-    """Return all registered families by name, with the widths that they accept.
+    """Return all registered families in order of name, with the widths that they accept.
 
     The result is displayed as a table.
 
@@ -443,7 +444,7 @@ def catalogue() -> Catalogue:
 
 @functools.cache
 def _load_plugins() -> None:
-    """Import, once, the modules that installed packages declare as providing families."""
+    """Import, on the first call, the modules that installed packages declare for families."""
     from importlib.metadata import entry_points
 
     for point in entry_points(group=PLUGINS):

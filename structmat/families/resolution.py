@@ -21,7 +21,7 @@ Rule: TypeAlias = Callable[[int], Network]
 _GRAPHML = ".graphml"
 _ENDINGS = (".json", _GRAPHML)
 _LONGEST = 2**26  # maximum file size in bytes; parsing GraphML takes 50 times that in memory
-_EXPECTED = "; expected a network that Network.to_json wrote, or a graph as GraphML"
+_EXPECTED = "; expected a network written by Network.to_json, or a graph as GraphML"
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Fixed:
     ----------
     network : Network
     source : str
-        The file that contains the network, if any.
+        The file from which the network was read, if any.
 
     Examples
     --------
@@ -117,12 +117,12 @@ def rule(topology: Any) -> Rule:
 
 
 def network(topology: Any, width: int | None = None) -> Network:
-    """Return the network that a topology represents, at the given width if it has several.
+    """Return the network that a topology represents, at the given width if it has more than one.
 
     Parameters
     ----------
     topology
-        As `rule` takes it.
+        Any topology that `rule` accepts.
     width : int, optional
         Required for specs, families and functions; otherwise it must be the network's width.
 
@@ -158,19 +158,19 @@ def network(topology: Any, width: int | None = None) -> Network:
 
 
 def checked(topology: Any, caller: str) -> Network:
-    """Return the network of a topology that has one only: a Network, a networkx graph, or a file.
+    """Return the network of a topology that has only one: a Network, a networkx graph, or a file.
 
     Parameters
     ----------
     topology
-        As `rule` takes it.
+        Any topology that `rule` accepts.
     caller : str
-        The function that needs a network, for messages.
+        The name of the function that needs a network, for messages.
 
     Raises
     ------
     StructmatError
-        For a spec or a family, which need a width, and for anything else.
+        For a spec or a family, which would need a width, and for any other value.
 
     Examples
     --------
@@ -244,9 +244,9 @@ def _graph(data: bytes) -> Network:
 
 
 def _check_entities(data: bytes) -> None:
-    """Raise an error for XML that defines entities, a short one of which can expand to a huge text.
+    """Reject XML that defines entities, because a few of them can expand to a huge text.
 
-    The parser detects them in every encoding that it reads.
+    The parser detects entity definitions in every encoding that it reads.
     """
     from xml.parsers import expat
 

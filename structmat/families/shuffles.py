@@ -38,9 +38,9 @@ def _shuffle_claims(width: int, block: int, depth: int | None) -> Claims:
 def shuffle(width: int, block: int, depth: int | None = None) -> Network:
     """Alternate blocks of b wires with perfect shuffles of all wires: GSOFT, straightened.
 
-    Dense at depth ⌈log_b d⌉, the minimum for any network with blocks of b; the block butterfly
-    needs 1 + log₂(d/b). Parameters m·d(b−1)/2. The shuffle sends wire i to (i mod r)·b + ⌊i/r⌋ with
-    r = d/b; it is absorbed into the switches of the returned network.
+    The network is dense at depth ⌈log_b d⌉, the minimum for any network with blocks of b; the block
+    butterfly needs 1 + log₂(d/b) stages. It has m·d(b−1)/2 parameters. The shuffle sends wire i to
+    (i mod r)·b + ⌊i/r⌋, where r = d/b; it is absorbed into the switches of the returned network.
 
     Parameters
     ----------
@@ -93,15 +93,16 @@ def _kautz_claims(width: int, block: int, depth: int | None) -> Claims:
 def kautz(width: int, block: int, depth: int | None = None) -> Network:
     """Unroll the Kautz digraph, in which wire i leads to −b·i − 1, …, −b·i − b modulo d.
 
-    Imase and Itoh define this digraph for every width; the original Kautz digraph has d =
-    (b+1)·b^(n−1), n at least 2. The b wires i, i + d/b, i + 2d/b, … have the same successors, and
-    form a switch. Along m edges a wire influences b^m consecutive wires, so the network is dense at
-    depth ⌈log_b d⌉, the minimum: n + 1 at Kautz's own widths. Parameters m·d(b−1)/2.
+    Imase and Itoh define this digraph for every width; the original Kautz digraph has
+    d = (b+1)·b^(n−1), n at least 2. The b wires i, i + d/b, i + 2d/b, … have the same successors,
+    and form a switch. Along m edges a wire influences b^m consecutive wires, so the network is
+    dense at depth ⌈log_b d⌉, the minimum, which is n + 1 at Kautz's own widths. It has m·d(b−1)/2
+    parameters.
 
-    The successors in the de Bruijn digraph, b·i + 0, …, b·i + b − 1, are these in reverse order,
-    and the reversal maps switches to switches. As a multistage network this is therefore `shuffle`
-    with its wires relabelled; the two digraphs differ only if walks of different lengths are
-    combined.
+    The successors in the de Bruijn digraph, b·i + 0, …, b·i + b − 1, are the mirror images of these
+    (x ↦ d − 1 − x), and the reflection maps switches to switches. As a multistage network this is
+    therefore `shuffle` with its wires relabelled; the two digraphs differ only if walks of
+    different lengths are combined.
 
     Parameters
     ----------
@@ -154,16 +155,16 @@ def _deal_claims(width: int, block: int, depth: int | None) -> Claims:
 
 @family("any from block on", _deal_refuses, claims=_deal_claims)
 def deal(width: int, block: int, depth: int | None = None) -> Network:
-    """Shuffle the wires at any width, in switches of at most b wires of nearly equal radix.
+    """Shuffle the wires at any width, with switches of nearly equal radix, at most b.
 
-    As in dealing cards, the wires are cut into r = ⌈d/b⌉ hands of nearly equal size, each of which
-    is a switch; a hand of one wire is idle. Between stages the wires, hand after hand, are dealt
-    one at a time to r new hands, alternately from the top and from the bottom of the pile. If b
-    divides d this is `shuffle`.
+    The wires are cut, like cards, into r = ⌈d/b⌉ hands of nearly equal size, each of which is a
+    switch; a hand of one wire is idle. Between stages the hands are stacked into a pile, and the
+    wires dealt one at a time to r new hands: from the top of the pile after even stages, from the
+    bottom after odd ones. If b divides d, the network is `shuffle`.
 
-    Dense at depth ⌈log_b d⌉, the minimum for blocks of b, or with one stage more: always ⌈log_b d⌉
-    if b divides d, and one more at odd widths with b = 2, as gossip among an odd number requires.
-    (Checked for every block at every width up to 600. Dealing only from the top takes up to two
+    The network is dense at depth ⌈log_b d⌉, the minimum for blocks of b, or one stage later. It is
+    always ⌈log_b d⌉ if b divides d, and one more at odd widths with b = 2, where gossip requires
+    it. (Checked for every block at every width up to 600. Dealing only from the top takes up to two
     more stages.) With s = d mod r and q = ⌊d/r⌋, each stage has s·q(q+1)/2 + (r−s)·q(q−1)/2
     parameters.
 
@@ -202,7 +203,7 @@ def deal(width: int, block: int, depth: int | None = None) -> Network:
 
 
 def _cut(pile: Index, hands: int, deal_number: int) -> list[Index]:
-    """Cut a pile into hands: the larger ones last, as they are after an even number of deals."""
+    """Cut a pile into hands: the larger ones are last for an even deal number, else first."""
     size, larger = divmod(len(pile), hands)
     sizes = [(hands - larger, size), (larger, size + 1)][:: -1 if deal_number % 2 else 1]
     first = pile[: sizes[0][0] * sizes[0][1]]
@@ -217,22 +218,23 @@ def _dealt(pile: Index, hands: int, deal_number: int) -> Index:
     return np.concatenate([pile[hand::hands] for hand in range(hands)])
 
 
-Runs = tuple[Index, Index]  # first and last hands of runs: one row of runs per initial hand
+Runs = tuple[Index, Index]  # the starts and ends of runs of hands; one row per initial hand
 
 
 @lru_cache(maxsize=4096)
 def _deal_dense_depth(width: int, block: int) -> int:
     """Return the smallest depth at which `deal` is dense, tracking whole hands instead of wires.
 
-    The hands influenced by an initial hand form a few runs of neighbours: the wires of a run are
-    adjacent in the pile, and are dealt to adjacent hands. Memory is therefore linear in the width.
+    The hands influenced by an initial hand form a few runs of neighbours, because the wires of a
+    run are adjacent in the pile and are dealt to adjacent hands. Memory use is therefore linear in
+    the width.
     """
     hands = -(-width // block)
     starts: Index = np.arange(hands)[:, None]
     ends = starts + 1
     deal_number = 0
     while True:
-        # The initial hands that do not influence every hand yet.
+        # Keep the initial hands that do not influence every hand yet.
         partial = (starts[:, 0] > 0) | (ends[:, 0] < hands)
         if not partial.any():
             return deal_number + 1
@@ -243,7 +245,7 @@ def _deal_dense_depth(width: int, block: int) -> int:
 
 
 def _dealt_runs(starts: Index, ends: Index, width: int, hands: int, deal_number: int) -> Runs:
-    """Return the runs of hands to which runs of hands are dealt, some of them empty."""
+    """Return the runs of hands, some of them empty, to which the given runs are dealt."""
     size, larger = divmod(width, hands)
     first, last = (
         size * run

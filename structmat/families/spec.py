@@ -18,13 +18,13 @@ _LONGEST = 2**16  # characters; Python's parser uses some hundred bytes per char
 class Family:
     """A rule from a width to a network: the name of a registered family with options.
 
-    It is called with a width, and converted by `str` to its spec. It is hashable: the values of
-    options are stored as numbers, strings, None or tuples of these.
+    Call a family with a width to build the network; `str` converts it to its spec. Families are
+    hashable: option values are stored as numbers, strings, None or tuples of these.
 
     Raises
     ------
     SpecError
-        If a value is none of these, or is an integer of more than 640 digits.
+        If an option value has another type, or is an integer of more than 640 digits.
 
     Examples
     --------
@@ -96,7 +96,7 @@ class Family:
         return worded(rule, str(self), size) is None
 
     def claims(self, width: int) -> Claims:
-        """Return the claims of the family about its network of this width, without building it.
+        """Return the claims of the family about its network of this width, without building that.
 
         Raises
         ------
@@ -131,14 +131,15 @@ class Family:
 def parse(spec: str) -> Family:
     """Return the family described by a spec string.
 
-    A spec is a name, optionally with options: numbers, strings, None, or tuples of these. It is
-    parsed, not evaluated. Names that the literature uses are understood: boft and fft (butterfly),
-    oft (block_diagonal), gsoft (shuffle of depth 2), clements (brickwall) and reck (triangle).
+    A spec is a name, optionally followed by options, whose values are numbers, strings, None, or
+    tuples of these. It is parsed, not evaluated. Names from the literature are accepted, too: boft
+    and fft (butterfly), oft (block_diagonal), gsoft (shuffle of depth 2), clements (brickwall) and
+    reck (triangle).
 
     Raises
     ------
     SpecError
-        If it does not parse, has unknown names or options, or lacks a required option.
+        If the spec does not parse, has an unknown name or option, or lacks a required option.
 
     Examples
     --------
@@ -157,7 +158,7 @@ def parse(spec: str) -> Family:
     if len(spec) > _LONGEST:
         raise SpecError(
             f"a spec of {len(spec):,} characters: it must have at most {_LONGEST:,}; build the"
-            " network in Python and save it by Network.to_json"
+            " network in Python and save it with Network.to_json"
         )
     try:
         tree = ast.parse(spec.strip(), mode="eval").body
@@ -219,7 +220,7 @@ def _family(name: str, options: dict[str, Any], spec: str) -> Family:
 
 
 def as_family(family: Family | str) -> Family:
-    """Return a family, parsing it if given as a spec string.
+    """Return a family, parsing it if it is given as a spec string.
 
     Raises
     ------

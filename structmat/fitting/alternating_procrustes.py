@@ -1,9 +1,10 @@
 """Alternating Procrustes: each stage in turn is set to its optimum, with the others fixed.
 
-Write R = L B P with B the current stage, P the product of the earlier ones and L of the later ones.
-As L is orthogonal, ‖R − T‖ = ‖B P − X‖ with X = Lᴴ T, and the switches of B decouple: the optimum
-on the wires S is the polar factor of X[S] P[S]ᴴ. Proceeding to the next stage multiplies X and P by
-one stage each, so a sweep over all stages costs as much as a few products of all stages.
+Write R = L B P, where B is the current stage, P the product of the earlier stages, and L that of
+the later ones. Because L is orthogonal, ‖R − T‖ = ‖B P − X‖ with X = Lᴴ T, and the switches of B
+decouple: the optimum on the wires S is the polar factor of X[S] P[S]ᴴ. To proceed to the next
+stage, X and P are multiplied by one stage each, so a sweep over all stages costs as much as a few
+products of all stages.
 """
 
 from __future__ import annotations
@@ -25,19 +26,19 @@ def procrustes_sweeps(
 ) -> Iterator[tuple[list[Array], float]]:
     """Yield the blocks and the distance ‖R − T‖_F after each sweep, as long as it decreases.
 
-    Sweeps alternate between the two directions. Each stage is minimised exactly, so the distance
-    never increases; the generator ends when rounding prevents a decrease.
+    Sweeps alternate in direction. Each stage is optimised exactly, so the distance never increases;
+    the generator ends when rounding prevents a decrease.
 
     Parameters
     ----------
     net : Network
-        Straight.
+        A straight network.
     target : (width, n)
-        For n < width, the first n columns of R are compared with it.
+        The matrix T; if n < width, it is compared with the first n columns of R.
     blocks : one array for each bank
-        The starting point; not modified.
+        The starting point; it is not modified.
     special : bool
-        Whether real blocks must be rotations; the initial ones must be, too.
+        Whether real blocks must be rotations; the initial blocks must then be rotations, too.
 
     Examples
     --------

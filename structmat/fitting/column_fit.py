@@ -24,23 +24,23 @@ def fit_columns(
     sweeps: int = 50,
     tolerance: float = 1e-4,
 ) -> tuple[Rotation, float]:
-    """Find blocks with which the first columns of a network's matrix are near given ones.
+    """Find blocks with which the first columns of a network's matrix are near given columns.
 
-    By alternating Procrustes on these columns alone, so that a sweep takes time in proportion to
+    Alternating Procrustes is applied to these columns alone, so a sweep takes time proportional to
     width × n × depth, and no square matrix is formed. Real blocks are rotations.
 
     Parameters
     ----------
     net : Network
-        Straight or wired.
+        A straight or wired network.
     target : (width, n) real or complex, n ≤ width
     rng : seed or numpy Generator, optional
     starts : int
-        Random starts, after one from the identity.
+        The number of random starts, in addition to one from the identity.
     sweeps : int
-        The most sweeps of a start.
+        The maximum number of sweeps per start.
     tolerance : float
-        A start ends when a sweep lowers the error by less than this part of it.
+        A start ends when a sweep lowers the error by less than this fraction of it.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def fit_columns(
     Raises
     ------
     StructmatError
-        For a target of another shape, or one that is zero or not finite.
+        If the target has another shape, is zero, or is not finite.
 
     Examples
     --------
@@ -72,7 +72,7 @@ def fit_columns(
     if not (np.isfinite(norm) and norm > 0):
         raise StructmatError("target: its entries must be finite, and not all zero")
     source = random_source(rng)
-    straight, _, outputs = net.straightened()  # whose inputs stay in place
+    straight, _, outputs = net.straightened()  # straightening leaves the inputs in place
     goal = np.empty_like(matrix)
     goal[outputs] = matrix
     best: tuple[list[Array], float] = ([], np.inf)

@@ -1,9 +1,10 @@
 """The recursive cosine–sine decomposition, which is exact on the ruler network.
 
 Any orthogonal matrix of even size is (U₁ ⊕ U₂) · [C −S; S C] · (V₁ ⊕ V₂), partitioned into halves.
-The middle factor is a stage of rotations between the halves; the others are decomposed recursively,
-down to single 2×2 blocks. A network therefore covers all orthogonal matrices if its middle stage
-pairs two halves of the wires, and the stages before and after it do the same within each half.
+The middle factor is a stage of rotations between the halves; the outer factors are decomposed
+recursively, down to single 2×2 blocks. A network therefore covers all orthogonal matrices if its
+middle stage pairs two halves of the wires, and the stages before and after it have the same
+structure within each half.
 """
 
 from __future__ import annotations
@@ -18,14 +19,15 @@ from structmat.networks.permutation import Index
 
 
 def cosine_sine_blocks(net: Network, target: Array) -> list[Array] | None:
-    """Return blocks whose product is an orthogonal target, or None for another structure.
+    """Return blocks whose product is an orthogonal target, or None if the structure does not fit.
 
-    All blocks are rotations except for the innermost ones in stages 1, 3, 5, …, which are in O(2).
+    All blocks are rotations except for the innermost blocks, in stages 1, 3, 5, …, which are in
+    O(2).
 
     Parameters
     ----------
     net : Network
-        Straight, and the ruler network up to the names of its wires.
+        A straight network: the ruler network up to a relabelling of its wires.
     target : (width, width), orthogonal or unitary
 
     References
@@ -69,9 +71,10 @@ def cosine_sine_blocks(net: Network, target: Array) -> list[Array] | None:
 
 
 def _halves(pairs: Pairs, first: int, middle: int, wires: Index) -> Index | None:
-    """Return the positions of both halves of some wires, partners in the same order, or None.
+    """Return the positions of both halves of some wires, with partners in one order, or None.
 
-    One half is what the first wire influences before the middle stage; the other is their partners.
+    One half consists of the wires that the first wire influences before the middle stage, and the
+    other of their partners.
     """
     reached = np.zeros(pairs.mates.shape[1], dtype=bool)
     reached[wires[0]] = True

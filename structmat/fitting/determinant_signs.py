@@ -14,14 +14,14 @@ from structmat.networks.network import Network
 def rotated(net: Network, blocks: Sequence[Array]) -> list[Array]:
     """Return blocks with the same product, of determinant 1 if possible.
 
-    A wire between two switches can be negated at both: the product does not change, and both
-    determinants do. Along a spanning tree, starting from the leaves, this makes all connected
-    switches rotations except for one, and also that one if their determinants multiply to 1.
+    A wire between two switches can be negated at both: the product does not change, but both
+    determinants change sign. Along a spanning tree, starting from the leaves, this makes all but
+    one of the connected switches rotations, and that one as well if the determinants multiply to 1.
 
     Parameters
     ----------
     net : Network
-        Straight.
+        A straight network.
     blocks : one (n, r, r) array of orthogonal blocks for each bank
 
     Examples

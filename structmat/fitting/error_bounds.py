@@ -2,9 +2,10 @@
 
 Each is a lower bound on ‖R − T‖²_F over all orthogonal or unitary blocks. A submatrix A of T is
 compared with the admissible values of that submatrix of R. Its singular values are at most 1; if a
-cut allows rank k, all but k of them are 0 (Eckart and Young). Singular values differ by no more
-than the matrices do (Mirsky), so the sum of the squared gaps between the singular values of A and
-the nearest admissible ones is a lower bound, and the bounds for disjoint submatrices add up.
+cut allows rank k, all but k of them are 0 (Eckart and Young). The singular values of two matrices
+differ by no more than the matrices themselves (Mirsky), so the sum of the squared distances from
+the singular values of A to the nearest admissible values is a lower bound. The bounds for disjoint
+submatrices add up.
 """
 
 from __future__ import annotations
@@ -26,10 +27,11 @@ def lower_bound(net: Network, target: Array, *, special: bool = False) -> float:
 
     It is the largest of three bounds. *Paths*: entries without a path are 0; the nearest orthogonal
     matrix to the remainder of T is a polar factor, and a wire in no switch has an entry 1.
-    *Components*: for every t, a component of the outputs under the stages after t and a component
-    of the inputs under those up to t have some wires in common; that submatrix of R has equally
-    many singular values 1, and the others are 0. *Cuts*: minimum cuts between quarters and halves
-    of the wires, and between wires that differ in a bit of their number.
+    *Components*: for every t, consider a component of the outputs under the stages after t and a
+    component of the inputs under the stages up to t. The submatrix of R between them has as many
+    singular values 1 as the two components have wires in common, and the others are 0. *Cuts*:
+    minimum cuts between quarters and halves of the wires, and between wires that differ in a bit of
+    their number.
 
     Rounding errors are subtracted, so the bound is as rigorous as the computed singular value
     decomposition.
@@ -37,10 +39,10 @@ def lower_bound(net: Network, target: Array, *, special: bool = False) -> float:
     Parameters
     ----------
     net : Network
-        Straight.
+        A straight network.
     target : (width, width), not zero
     special : bool
-        Whether real blocks are rotations, so that R has determinant 1.
+        Whether real blocks are rotations, in which case R has determinant 1.
 
     References
     ----------
@@ -58,7 +60,7 @@ def lower_bound(net: Network, target: Array, *, special: bool = False) -> float:
     squares += _by_cuts(net, wide)
     found = np.sqrt(max(squares)) / np.linalg.norm(wide)
     rounding = np.finfo(wide.dtype).eps * (net.width + 8)
-    return float(max(0.0, found - rounding * (1 + found)))  # errors of T, and of the sums
+    return float(max(0.0, found - rounding * (1 + found)))  # rounding errors of T and of the sums
 
 
 def _by_paths(net: Network, target: Array, *, special: bool) -> float:
@@ -80,7 +82,7 @@ def _by_paths(net: Network, target: Array, *, special: bool) -> float:
 def _by_components(net: Network, target: Array) -> Iterator[float]:
     # The wires of some outputs O are divided among the components I of the inputs. Their rows of R
     # have |O| singular values 1 in total, and R[O, I] has rank at most |O ∩ I| and norm at most 1.
-    # Hence each of these submatrices has exactly |O ∩ I| singular values 1, and the others are 0.
+    # Hence each R[O, I] has exactly |O ∩ I| singular values 1, and the others are 0.
     before, after = connected(net), connected(net.inverse())[::-1]
     for t in range(net.depth + 1):
         if before[t].any() and after[t].any():  # at least two components of each
@@ -99,7 +101,7 @@ def _by_size(label: Index) -> list[Index]:
 
 
 def _blockwise(target: Array, outputs: Index, inputs: Index) -> float:
-    """Return the total bound of all submatrices of outputs (a, p) and inputs (b, q)."""
+    """Return the sum of the bounds for all submatrices of outputs (a, p) and inputs (b, q)."""
     holder = np.full(len(target), -1)
     holder[inputs] = np.arange(len(inputs))[:, None]
     shared = holder[outputs]
@@ -133,7 +135,7 @@ def _by_cuts(net: Network, target: Array) -> Iterator[float]:
 
 
 def _halves(width: int) -> Iterator[Array]:
-    """Yield distinct sets of wires: the first quarter, half and three quarters; and by each bit."""
+    """Yield distinct sets of wires: the first quarter, half, three quarters; and one per bit."""
     wires = np.arange(width)
     sets = [wires < width * k // 4 for k in (1, 2, 3)]
     sets += [wires >> k & 1 == 0 for k in range((width - 1).bit_length())]
@@ -145,9 +147,10 @@ def _halves(width: int) -> Iterator[Array]:
 
 
 def _gap(part: Array, *, most: int | None = None, ones: int = 0) -> float:
-    """Return the squared distance from a matrix to those of norm at most 1 with given properties.
+    """Return the squared distance from a matrix to the nearest admissible one, of norm at most 1.
 
-    At most `most` singular values are not 0 (by default any number), and at least `ones` are 1.
+    Admissible matrices have at most `most` non-zero singular values (by default any number), and at
+    least `ones` singular values 1.
     """
     values = np.linalg.svd(part, compute_uv=False)
     nearest = np.minimum(values, 1)

@@ -46,13 +46,13 @@ class Pairs:
         self._blocks = np.tile(np.eye(2, dtype=dtype), (count, 1, 1))
 
     def put(self, stage: int, wire: int | Index, block: Array) -> None:
-        """Set the block, given for a wire and its partner in this order; or several blocks."""
+        """Set the block of a wire and its partner, given in this order, or several such blocks."""
         swapped = np.asarray(self._side[stage, wire] == 1)[..., None, None]
         ordered = np.where(swapped, block[..., ::-1, ::-1], block)
         self._blocks[self._number[stage, wire]] = ordered
 
     def scale(self, stage: int, wire: int, factor: Any, *, output: bool) -> None:
-        """Multiply the output, or the input, on a wire of a switch by a scalar."""
+        """Multiply the output or the input of a switch on one wire by a scalar."""
         block = self._blocks[self._number[stage, wire]]
         line = block if output else block.T
         line[self._side[stage, wire]] *= factor

@@ -1,9 +1,10 @@
-"""Nulling: a sequence of rotations that each zero an entry, until an orthogonal matrix is diagonal.
+"""Nulling: rotations that zero one entry each, until an orthogonal matrix is diagonal.
 
-A rotation of two neighbouring columns is a switch at the beginning, one of two rows a switch at the
-end. The triangle of Reck uses columns only, row by row; the brick-wall of Clements alternates
-between columns and rows by antidiagonals. Whether a network is deep enough is determined by placing
-each rotation at the earliest available stage for columns, and the latest for rows.
+A rotation of two neighbouring columns is a switch at the beginning of the network, and a rotation
+of two rows is a switch at the end. The triangle of Reck uses columns only, row by row; the
+brick-wall mesh of Clements alternates between columns and rows by antidiagonals. Whether a network
+is deep enough is determined by placing each rotation of columns in the earliest available stage,
+and each rotation of rows in the latest.
 """
 
 from __future__ import annotations
@@ -22,16 +23,16 @@ from structmat.networks.permutation import Index
 
 
 def givens_blocks(net: Network, target: Array) -> list[Array] | None:
-    """Return blocks whose product is an orthogonal target, or None for another structure.
+    """Return blocks whose product is an orthogonal target, or None if the structure does not fit.
 
     The wires must form a path, in any numbering, whose neighbours meet as often as the triangle or
-    the brick-wall requires, from either end and in either oriented of time. Unused switches remain
-    the identity.
+    the brick-wall mesh requires, starting from either end and in either direction of time. Unused
+    switches remain the identity.
 
     Parameters
     ----------
     net : Network
-        Straight.
+        A straight network.
     target : (width, width), orthogonal or unitary
 
     References
@@ -68,7 +69,7 @@ def givens_blocks(net: Network, target: Array) -> list[Array] | None:
 
 
 class _Zero(NamedTuple):
-    """An entry to zero, by its column and the next, or by its row and the one before."""
+    """An entry to zero, by rotating its column and the next, or its row and the one before."""
 
     row: int
     column: int
@@ -136,9 +137,11 @@ def _placed(net: Network, path: list[int], word: list[_Zero]) -> list[int] | Non
 def _eliminated(
     pairs: Pairs, path: list[int], word: list[_Zero], stages: list[int], target: Array
 ) -> list[Array]:
-    """Zero the entries in order; the remaining signs or phases go into the innermost blocks."""
+    """Zero the entries in order; the innermost blocks absorb the remaining signs or phases."""
     matrix = target[np.ix_(path, path)]
-    inner = [(-1, False)] * len(path)  # the stage of the latest rotation, and if it is of columns
+    inner = [(-1, False)] * len(
+        path
+    )  # the stage of the latest rotation, and whether it rotates columns
     for zero, stage in zip(word, stages, strict=True):
         k = zero.first
         both = slice(k, k + 2)

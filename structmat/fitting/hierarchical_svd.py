@@ -1,15 +1,15 @@
-"""Hierarchical singular value decomposition, which splits off one stage at a time, the last first.
+"""Hierarchical singular value decomposition, which splits off stages one by one, the last first.
 
 Let C be a component of the wires as connected by stages 1 … t−1, and S a switch of stage t. A path
-from an input in C to an output of S passes a wire of both, so the submatrix R[S, C] has rank at
-most |S ∩ C|, and factors into columns of the block of S and rows of the smaller product on C. If S
-∩ C is a single wire, the factors are unique up to a sign, which the smaller product absorbs. If it
-is larger, they are unique up to a rotation of S ∩ C, which an earlier stage absorbs if one of its
-switches contains S ∩ C.
+from an input in C to an output of S passes through a wire of S ∩ C, so the submatrix R[S, C] has
+rank at most |S ∩ C|, and factors into columns of the block of S and rows of the smaller product on
+C. If S ∩ C is a single wire, the factors are unique up to a sign, which the smaller product
+absorbs. If S ∩ C is larger, they are unique up to a rotation of S ∩ C, which an earlier stage
+absorbs if one of its switches contains S ∩ C.
 
-All this holds for networks of one digit per stage, in any radices and any order, for the block
-butterfly at any depth, and for networks isomorphic to these. For a member of the network it is
-exact; for another matrix, keeping the largest singular values gives a good starting point.
+The method applies to networks with one digit per stage, of any radices and in any order, to the
+block butterfly at any depth, and to networks isomorphic to these. It is exact for a member of the
+network; for another matrix, keeping the largest singular values yields a good starting point.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from structmat.networks.permutation import Index
 
 
 def hierarchical_blocks(net: Network, target: Array) -> list[Array] | None:
-    """Return blocks by hierarchical decomposition, or None if the structure does not allow it.
+    """Return blocks by hierarchical decomposition, or None if the structure does not fit.
 
     Parameters
     ----------
     net : Network
-        Straight.
+        A straight network.
     target : (width, width)
 
     References
@@ -82,10 +82,10 @@ class _Recursion:
                 self.homes[t, wires] = number
 
     def split(self, depth: int, wires: Index, matrix: Array) -> list[_Left] | None:
-        """Set the switches of the last of `depth` stages on some wires; return what remains.
+        """Set the switches of the last of `depth` stages on some wires; return the rest.
 
-        These are a smaller matrix for each component of the wires, or None if the structure does
-        not allow it.
+        The rest is a smaller matrix for each component of the wires. The result is None if the
+        structure does not fit.
         """
         if depth == 0 or len(wires) == 1:
             return []

@@ -12,12 +12,12 @@ from structmat.fitting.alternating_procrustes import rotate_stage
 from structmat.linalg.blocks import Array, by_stage, cayley
 from structmat.networks.network import Network
 
-LARGEST = 1 << 21  # numbers in the Jacobian: some seconds of work
+LARGEST = 1 << 21  # maximum number of entries in the Jacobian, which takes a few seconds
 _STEPS = 200
 
 
 def refinable(net: Network, target: Array) -> bool:
-    """Return whether a network is small enough to refine, and the target real.
+    """Return whether the network is small enough to refine and the target is real.
 
     Examples
     --------
@@ -38,7 +38,7 @@ def refined(
     Parameters
     ----------
     net : Network
-        Straight, and `refinable`.
+        A straight network that is `refinable`.
     target : (width, width) real
     blocks : one array for each bank
 
@@ -91,8 +91,8 @@ def _stepped(net: Network, blocks: Sequence[Array], step: Array) -> list[Array]:
 def _jacobian(net: Network, blocks: Sequence[Array], dtype: np.dtype[Any]) -> tuple[Array, Array]:
     """Return R, and its derivatives (width², parameters) by generators on the left of each block.
 
-    For the generator that rotates wire a towards b in stage t, the derivative is L E P, with L the
-    product of the later stages, P that of the others, and E = e_a e_bᵀ − e_b e_aᵀ.
+    For the generator that rotates wires a and b in stage t, the derivative is L E P, where L is the
+    product of the later stages, P that of the other stages, and E = e_a e_bᵀ − e_b e_aᵀ.
     """
     d = net.width
     products = [np.eye(d, dtype=dtype)]

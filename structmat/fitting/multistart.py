@@ -1,4 +1,4 @@
-"""Sweeps from several starts followed by a refinement, keeping the best result at all times."""
+"""Sweeps from several starts, followed by a refinement; the best result is always kept."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ from structmat.networks.network import Network
 
 
 class Search:
-    """The best blocks found so far, also after an interruption.
+    """The best blocks found so far, which survive an interruption.
 
     Parameters
     ----------
     net : Network
-        Straight.
+        A straight network.
     target : (width, width)
     special : bool
         Whether real blocks must be rotations.
     tolerance : float
-        The relative decrease of the distance below which sweeps and steps stop.
+        The relative decrease in the distance below which sweeps and steps stop.
     enough : float
-        The distance at which to stop.
+        The distance at which sweeps and steps stop.
 
     Attributes
     ----------
     blocks : list of arrays, empty until the first sweep is done
     history : list of float
-        The distance ‖R − T‖_F after each sweep and step that led to them.
+        The distance ‖R − T‖_F after each sweep and step that led to the blocks.
     method : str
 
     Examples
@@ -79,7 +79,9 @@ class Search:
         if self.done or not refinable(self._net, self._target):
             return
         for blocks, distance in refined(self._net, self._target, self.blocks):
-            if not distance < self.history[-1]:  # the sweeps have different rounding errors
+            if (
+                not distance < self.history[-1]
+            ):  # the rounding errors differ from those of the sweeps
                 return
             self.blocks = blocks
             self.history.append(distance)

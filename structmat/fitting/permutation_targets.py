@@ -17,7 +17,7 @@ def routed(net: Network, target: Array) -> list[Array] | None:
     Parameters
     ----------
     net : Network
-        Straight.
+        A straight network.
     target : (width, width)
 
     Examples

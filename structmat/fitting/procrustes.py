@@ -10,9 +10,9 @@ from structmat.linalg.blocks import Array
 def polar(matrices: Array, *, special: bool = False) -> Array:
     """Return the orthogonal or unitary Q that maximises Re tr(Qᴴ M), for each matrix M.
 
-    With M = U Σ Vᴴ this is Q = U Vᴴ, the polar factor, which is also the nearest to M. With
-    `special` it is the best rotation: if the polar factor has determinant −1, the direction of the
-    smallest singular value is reversed.
+    If M = U Σ Vᴴ, then Q = U Vᴴ is the polar factor of M, which is also the orthogonal matrix
+    nearest to M. With `special`, Q is the best rotation: if the polar factor has determinant −1,
+    the direction of the smallest singular value is reversed.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Fitting of a network to a matrix: by direct methods if its structure allows, else by sweeps."""
+"""Fitting a network to a matrix: directly if its structure allows that, otherwise by sweeps."""
 
 from __future__ import annotations
 
@@ -39,25 +39,25 @@ class Fit:
         The network with the blocks that were found.
     error : float
         ‖R − T‖_F / ‖T‖_F, for the target as given. For an orthogonal target ‖T‖_F = √d, and the
-        error is at most 2; for any other norm, no orthogonal R reaches 0.
+        error is at most 2; if the target has any other norm, no orthogonal R has error 0.
     lower_bound : float
         A certified lower bound on the error over all blocks. If it is close to `error`, no other
-        search can do much better; if it is 0 it is uninformative.
+        search can do much better; a bound of 0 is uninformative.
     exact : bool
-        Whether a direct method solved the problem: R is the target up to rounding, by a few ulps
-        per stage; or R is the nearest matrix to a target that is not orthogonal, on a network that
-        covers every orthogonal matrix, or covers a multiple of the target.
+        Whether a direct method solved the problem. Then either R is the target up to rounding, a
+        few ulps per stage; or the target is not orthogonal, R is the orthogonal matrix nearest to
+        it, and the network covers every orthogonal matrix or a multiple of the target.
     method : str
         "routing", "hierarchical SVD", "cosine–sine decomposition", "nulling", or "alternating
         Procrustes", with "refined" or "interrupted" added.
     history : tuple of float
-        The error after each sweep of the best start, then after each step of the refinement, to the
-        precision of the blocks. It never increases, and ends with `error`.
+        The error after each sweep of the best start, then after each step of the refinement, in the
+        precision of the blocks. It never increases, and its last value is `error`.
     scale : float
         s = ‖T‖_F / √d, the norm of the target relative to that of an orthogonal matrix.
     scaled_error : float
-        ‖R − T/s‖_F / √d, the error against the target scaled to that norm. The blocks that
-        minimise one of the two errors minimise the other.
+        ‖R − T/s‖_F / √d, the error against the target scaled to the norm √d. Blocks that minimise
+        one of the two errors also minimise the other.
     """
 
     rotation: Rotation
@@ -99,49 +99,49 @@ def fit(
 ) -> Fit:
     """Find blocks with which a network approximates a matrix as closely as possible.
 
-    If the structure of the network allows, this is direct and exact up to rounding, independently
-    of the family and the names of the wires:
+    If the structure of the network allows it, a direct method is used, which is exact up to
+    rounding and independent of the family and of the numbering of the wires. Such methods exist
+    for:
 
     - signed permutations, on any network on which `route` finds a routing;
-    - members of networks of one digit per stage (mixed radix, Monarch, butterfly, shuffle of b^n
+    - members of networks with one digit per stage (mixed radix, Monarch, butterfly, shuffle of b^n
       wires) and of the block butterfly at any depth, by hierarchical singular value decomposition;
-    - any orthogonal matrix on the ruler network, by the recursive cosine–sine decomposition; on the
-      brick-wall and the triangle, by nulling.
+    - any orthogonal matrix on the ruler network, by the recursive cosine–sine decomposition, and on
+      the brick-wall and triangle meshes, by nulling.
 
     Otherwise alternating Procrustes is used: each stage in turn is set to its optimum while the
-    others are fixed. The error never increases, and converges to a local minimum. Several starts
+    others are fixed. The error never increases, but may converge to a local minimum. Several starts
     are therefore made, beginning with the hierarchical decomposition if there is one. On small
     networks with real blocks, the best result is refined by the Levenberg–Marquardt method on all
     generators.
 
-    A keyboard interrupt during the sweeps returns the best result so far; before the first sweep is
-    complete, the best of the direct methods, or the first start. While a direct method is running,
-    there is nothing to return.
+    After a keyboard interrupt during the sweeps the best result so far is returned; before the
+    first sweep is complete, that is the best result of the direct methods, or the first start.
+    While a direct method is running, there is no result to return.
 
     Parameters
     ----------
     net : Network
-        Need not be straight.
+        Any network; it need not be straight.
     target : (width, width) real or complex
-        T, not zero; usually orthogonal. For a complex target the blocks are unitary, for a float32
-        target they are float32; all computations are in double precision.
+        The matrix T, not zero and usually orthogonal. The blocks are unitary for a complex target,
+        and float32 for a float32 target; all computations are in double precision.
     rng : seed or numpy Generator, optional
-        For the random starts.
+        The source of the random starts.
     starts : int
         The number of random starts.
     sweeps : int
         The maximum number of sweeps per start.
     tolerance : float
-        A start ends when a sweep lowers the error by less than this fraction, for the multiple of
-        the target that has the norm of an orthogonal matrix.
+        A start ends when a sweep lowers the scaled error (see `Fit`) by less than this fraction.
     start : blocks, optional
-        The only starting point, without direct methods; blocks that are not orthogonal are replaced
-        by their polar factors.
+        The only starting point; direct methods are then not tried. Blocks that are not orthogonal
+        are replaced by their polar factors.
     special : bool
-        Whether real blocks must be rotations, as those of an adapter are. Otherwise they may have
-        determinant −1, so that a target of determinant −1 can be attained.
+        Whether real blocks must be rotations, as in an adapter. Otherwise they may have determinant
+        −1, so that a target of determinant −1 can be attained.
     progress : bool
-        Whether to show a progress bar if it takes more than a second and tqdm is installed.
+        Whether to show a progress bar, if the fit takes more than a second and tqdm is installed.
 
     Returns
     -------
@@ -160,8 +160,8 @@ def fit(
 
     References
     ----------
-    P. H. Schönemann, A generalized solution of the orthogonal Procrustes problem, 1966; and those
-    cited for each method in `structmat.fitting`.
+    P. H. Schönemann, A generalized solution of the orthogonal Procrustes problem, 1966. The modules
+    of `structmat.fitting` cite the references for each method.
 
     Examples
     --------
@@ -240,9 +240,10 @@ def fit(
 
 
 def _ulps(net: Network) -> float:
-    """Return a bound in ulps of √d on the error of a product, three times that of direct methods.
+    """Return the error, in ulps of √d, below which a product counts as exact.
 
-    Measured, that was 0.5 √r per stage in double precision, less in single, at widths up to 1024.
+    It is three times the error of direct methods, which was measured to be 0.5 √r per stage in
+    double precision, and less in single precision, at widths up to 1024.
     """
     return float(10 + net.depth * np.sqrt(max((bank.radix for bank in net.banks), default=1)))
 
@@ -263,7 +264,7 @@ def _result(
 
     rotation = Rotation(net, goal.rounded(blocks))
     error = goal.error(straight, rotation.blocks)
-    # Rounded blocks can be nearer than orthogonal ones, by their rounding errors.
+    # Rounding errors can move the blocks nearer to the target than any orthogonal blocks.
     slack = goal.eps * _ulps(straight) * (1 + 1 / goal.size)
     below = max(0.0, goal.relative(least * straight.width**0.5) - slack)
     history = (*(max(goal.relative(distance), error) for distance in distances), error)
@@ -282,7 +283,7 @@ def _result(
 def _directly(
     net: Network, target: Array, *, special: bool
 ) -> Iterator[tuple[str, list[Array], Array]]:
-    """Yield the result of each direct method: its name, the blocks, and the matrix it targets."""
+    """Yield the result of each direct method: its name, the blocks, and the matrix it aims at."""
     methods: tuple[tuple[str, Any, bool], ...] = (
         ("routing", routed, False),
         ("hierarchical SVD", hierarchical_blocks, False),

@@ -10,12 +10,12 @@ from structmat.networks.permutation import Index, identity
 
 
 def connected(net: Network) -> list[Index]:
-    """Return, for t = 0, …, m, the component of each wire when joined by stages 1 … t.
+    """Return, for t = 0, …, m, the component of each wire when stages 1 … t join the wires.
 
     Parameters
     ----------
     net : Network
-        Straight.
+        A straight network.
 
     Examples
     --------

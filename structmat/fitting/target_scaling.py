@@ -14,14 +14,14 @@ from structmat.linalg.blocks import Array
 from structmat.linalg.factors import matrix_of
 from structmat.networks.network import Network
 
-LARGEST = 1e300  # bound on the entries; the smallest is 1 / LARGEST, so that errors do not overflow
+LARGEST = 1e300  # bounds of the largest entry: this and 1 / LARGEST, so that errors do not overflow
 
 
 @dataclass(frozen=True, eq=False)
 class Scaled:
     """A target T = s W with ‖W‖_F = √d.
 
-    The orthogonal matrix nearest to W is nearest to T, as ‖R‖ is the same for all of them:
+    The orthogonal matrix nearest to W is also nearest to T, because ‖R‖ is the same for all R:
     ‖R − T‖² / ‖T‖² = ‖R − W‖² / (s d) + (1 − 1/s)².
 
     Attributes
@@ -31,7 +31,8 @@ class Scaled:
     size : float
         s.
     dtype : dtype
-        The dtype of the blocks: that of the target, except for halves, integers and long doubles.
+        The dtype of the blocks: that of the target, unless it is a half, integer or long double
+        type.
     """
 
     matrix: Array
@@ -92,9 +93,11 @@ def scaled(target: npt.ArrayLike, width: int) -> Scaled:
             f"target of shape {given.shape}: this network has matrices of shape {(width, width)}"
         )
     if given.dtype.kind not in "biufc":
-        raise StructmatError(f"target of dtype {given.dtype}: it must hold real or complex numbers")
+        raise StructmatError(
+            f"target of dtype {given.dtype}: it must consist of real or complex numbers"
+        )
     if not np.isfinite(given).all():
-        raise StructmatError("the target holds NaN or infinity: every entry must be finite")
+        raise StructmatError("the target contains NaN or infinity: every entry must be finite")
     if not given.any():
         raise StructmatError("the target is zero: the relative error of a fit is undefined")
     double = np.dtype(np.complex128 if given.dtype.kind == "c" else np.float64)

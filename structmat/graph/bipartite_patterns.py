@@ -1,4 +1,4 @@
-"""A layer of a grid graph: its components, and whether it can be that of an orthogonal matrix."""
+"""A layer of a grid graph: its components, and whether its pattern can be orthogonal."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import scipy
 
+from structmat._util.text_table import counted
 from structmat.networks.permutation import Index
 
 Mask: TypeAlias = npt.NDArray[np.bool_]
@@ -19,7 +20,7 @@ class Layer(NamedTuple):
     """The edges from column t to column t + 1, and the connected component of each wire.
 
     Edge k leads from wire `sources[k]` to wire `targets[k]`; entry (target, source) of the factor
-    may be non-zero. `left` and `right` give the component of each wire of the two columns.
+    may be non-zero. `left` and `right` are the component numbers of the wires of the two columns.
     """
 
     t: int
@@ -30,7 +31,7 @@ class Layer(NamedTuple):
 
     @classmethod
     def of(cls, t: int, width: int, sources: Index, targets: Index) -> Layer:
-        """Return the layer, computing its components."""
+        """Compute the components of a layer, and return it."""
         ones = np.ones(len(sources), dtype=bool)
         links = scipy.sparse.coo_array((ones, (sources, targets + width)), shape=(2 * width,) * 2)
         _, part = scipy.sparse.csgraph.connected_components(links, directed=False)
@@ -39,7 +40,7 @@ class Layer(NamedTuple):
 
     @property
     def sizes(self) -> tuple[Index, Index]:
-        """The numbers of wires of column t and of column t + 1 in each component."""
+        """The number of wires in each component, in column t and in column t + 1."""
         parts = int(max(self.left.max(), self.right.max())) + 1
         return np.bincount(self.left, minlength=parts), np.bincount(self.right, minlength=parts)
 
@@ -69,7 +70,8 @@ def refusal(layer: Layer, *, completing: bool) -> str | None:
     wanted = int((layer.sizes[0][incomplete] ** 2).sum())
     added = wanted - int(incomplete[layer.left[layer.sources]].sum())
     return (
-        f'{reason}, or let incomplete="complete" add the {added} that make each component a switch'
+        f'{reason}, or pass incomplete="complete" to make each component a switch by adding'
+        f" {counted(added, 'edge')}"
     )
 
 
@@ -122,8 +124,8 @@ def _pattern(width: int, rows: Index, columns: Index) -> scipy.sparse.csr_array:
 def _hall_violator(layer: Layer) -> tuple[Index, Index] | None:
     """Return wires of column t + 1 with fewer sources in column t, and these sources, if any.
 
-    Starting from a wire that a maximum matching does not cover, follow edges to column t and
-    matching edges back: as the matching cannot be extended, the wires found violate Hall's
+    Start from a wire that a maximum matching does not cover, and follow edges to column t and
+    matching edges back. Because the matching cannot be extended, the wires found violate Hall's
     condition.
     """
     incidence = _pattern(len(layer.left), layer.targets, layer.sources)
@@ -148,7 +150,7 @@ def _hall_violator(layer: Layer) -> tuple[Index, Index] | None:
 
 
 def _meet_once(pattern: scipy.sparse.csr_array) -> tuple[int, int, int] | None:
-    """Return the first two rows that share exactly one column, and that column; else None."""
+    """Return the first two rows that share exactly one column, and that column, or None."""
     across = pattern.T.tocsr()
     for first in range(0, pattern.shape[0], _CHUNK):
         shared = (pattern[first : first + _CHUNK] @ across).tocoo()

@@ -1,4 +1,4 @@
-"""Cliques of a graph as switches: a partition of the edges into stages of disjoint cliques."""
+"""Cliques of a graph as switches: the edges are partitioned into stages of disjoint cliques."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _MOST = 100_000  # limit on the maximal cliques, in addition to the number of ed
 def clique_partition(width: int, edges: Iterable[Edge]) -> list[Clique]:
     """Return edge-disjoint cliques that cover all edges, larger ones first.
 
-    Each is a largest clique of the remaining graph, the first in the order of its wires.
+    Each is a largest clique of the graph that remains, the first such clique in wire order.
 
     Raises
     ------
@@ -44,8 +44,7 @@ def clique_partition(width: int, edges: Iterable[Edge]) -> list[Clique]:
         largest = max(map(len, cliques))
         if largest == 2:
             return partition + sorted(tuple(sorted(edge)) for edge in rest.edges)
-        # All remaining cliques as large as these are among them, so that after one pass the
-        # largest is smaller.
+        # Removing edges creates no new clique of this size, so one pass removes all of them.
         for clique in sorted(clique for clique in cliques if len(clique) == largest):
             pairs = list(combinations(clique, 2))
             if all(rest.has_edge(*pair) for pair in pairs):
@@ -62,18 +61,18 @@ def _maximal(graph: nx.Graph[int]) -> list[Clique]:
     if len(found) > most:
         raise GraphError(
             f"more than {most} maximal cliques: a graph of {len(graph)} nodes can have"
-            " exponentially many, and the largest are chosen from all of them; use"
+            " exponentially many, and all must be listed to find the largest; use"
             ' switches="edges", or pass the switches to Network.of'
         )
     return found
 
 
 def clique_stages(width: int, cliques: Sequence[Clique]) -> list[list[Clique]]:
-    """Return the cliques in stages, those of each stage disjoint.
+    """Return the cliques in stages such that the cliques of a stage are disjoint.
 
-    The better of two heuristics is used, the first if they tie: first fit, from the shortest stride
-    to the longest; and always placing the clique with the fewest stages available (Brélaz's
-    DSATUR).
+    Two heuristics are tried: first fit in order of increasing stride, and Brélaz's DSATUR, which
+    always places a clique with the fewest stages available. The one with fewer stages is used,
+    first fit in case of a tie.
 
     Examples
     --------
@@ -95,7 +94,7 @@ def clique_stages(width: int, cliques: Sequence[Clique]) -> list[list[Clique]]:
 
 
 def _first_fit(width: int, cliques: list[Clique]) -> list[int]:
-    """Return the stage of each clique, by first fit."""
+    """Return the stage of each clique as found by first fit."""
     taken: list[set[int]] = [set() for _ in range(width)]
     stages = []
     for clique in cliques:
@@ -107,7 +106,7 @@ def _first_fit(width: int, cliques: list[Clique]) -> list[int]:
 
 
 def _saturated(cliques: list[Clique], at: list[list[int]]) -> list[int]:
-    """Return the stage of each clique, placing the one with most excluded stages first."""
+    """Return the stage of each clique as found by DSATUR: the most excluded stages go first."""
     excluded: list[set[int]] = [set() for _ in cliques]
     rivals = [sum(len(at[wire]) - 1 for wire in clique) for clique in cliques]
     stages = [-1] * len(cliques)
@@ -115,7 +114,7 @@ def _saturated(cliques: list[Clique], at: list[list[int]]) -> list[int]:
     heapq.heapify(waiting)
     while waiting:
         _, _, number = heapq.heappop(waiting)
-        if stages[number] >= 0:  # a later entry with more excluded stages was placed before
+        if stages[number] >= 0:  # already placed, by an entry with more excluded stages
             continue
         stages[number] = stage = _first_free(excluded[number])
         for wire in cliques[number]:

@@ -1,4 +1,4 @@
-"""Proper edge colourings with the minimum number of colours, or one more."""
+"""Proper edge colourings with the maximum degree of the graph as number of colours, or one more."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _TRIES = 100  # recolourings for each edge of the last colour
 
 
 def edge_colouring(width: int, edges: list[Edge]) -> list[list[Edge]]:
-    """Return the edges by colour; each colour is a matching, in order of its wires.
+    """Return the edges of each colour, a matching, in wire order.
 
-    Edges (i, j), i < j, are coloured from the shortest stride j − i to the longest, with Δ colours
-    if the graph is bipartite, and otherwise with Δ or Δ + 1. A complete graph is coloured as a
-    round-robin tournament.
+    Edges (i, j), i < j, are coloured in order of increasing stride j − i, with Δ colours if the
+    graph is bipartite and with Δ or Δ + 1 otherwise, where Δ is the maximum degree. A complete
+    graph is coloured as a round-robin tournament.
 
     Examples
     --------
@@ -45,8 +45,8 @@ def edge_colouring(width: int, edges: list[Edge]) -> list[list[Edge]]:
 def rounds(width: int) -> list[Index]:
     """Return the rounds of a round-robin tournament: width − 1 of them, or width if odd.
 
-    By the circle method, i and j meet in round i + j. If the width is even, the last one meets the
-    one that would otherwise meet itself.
+    By the circle method, players i and j meet in round i + j, modulo the number of rounds. If the
+    width is even, the last player meets the one that would otherwise meet itself.
 
     Returns
     -------
@@ -88,8 +88,8 @@ class _Colouring:
     def add(self, u: int, v: int, most: int) -> None:
         """Colour the edge uv, if possible with the first `most` colours, else with one more.
 
-        Neither node may have `most` edges yet. A bipartite graph never needs the fan: the
-        alternating path from v arrives on the side of u only along the colour that is missing at u.
+        Neither node may have `most` coloured edges yet. A bipartite graph never needs the fan: the
+        alternating path from v reaches the side of u only along the colour that is missing at u.
         """
         a, b = self.lowest[u], self.lowest[v]
         for colour in range(max(a, b), most):
@@ -106,9 +106,9 @@ class _Colouring:
     def fan(self, u: int, v: int, palette: int) -> bool:
         """Colour uv by a Vizing fan of edges at u; return False, without changes, if this fails.
 
-        The fan is rotated: each of its edges takes a colour that is free at its outer end, and
-        leaves its own colour to the edge before it. This fails at an outer end where the whole
-        palette is used.
+        The fan is rotated: each of its edges takes a colour that is free at its outer end and
+        passes its own colour to the edge before it. This fails if no colour of the palette is free
+        at an outer end.
         """
         ends, free = [v], [self.lowest[v]]  # the edge to ends[k + 1] has the colour free[k]
         place = {v: 0}
@@ -137,10 +137,10 @@ class _Colouring:
     def spare(self, last: int, edges: list[Edge]) -> bool:
         """Recolour the edges of the last colour; return False, with changes, if this seems to fail.
 
-        The uncoloured edge performs a walk: if the alternating path from v returns to u, it is
-        exchanged with the edge at v whose colour is missing at u, which frees another colour at one
-        end. For nearly all graphs that need one colour less, a few steps suffice. The walk is
-        pseudorandom, but deterministic.
+        If the alternating path from v returns to u, edge uv takes a colour from another edge at v,
+        which is then the uncoloured edge and has other colours missing at its ends: the uncoloured
+        edge walks through the graph. If one colour less suffices, a few steps nearly always do. The
+        walk is pseudorandom but reproducible.
         """
         source = random.Random(0)
         for edge in edges:
@@ -170,7 +170,7 @@ class _Colouring:
         return [colour for colour in range(palette) if colour not in self.along[node]]
 
     def rotate_fan(self, u: int, ends: list[int], colours: list[int]) -> bool:
-        """Assign these colours to the edges from u, taking all but the last from the next edge."""
+        """Assign these colours to the edges at u; all but the last are taken from the next edge."""
         for end, colour in zip(ends[1:], colours[:-1], strict=True):
             self.clear(u, end, colour)
         for end, colour in zip(ends, colours, strict=True):

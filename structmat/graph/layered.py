@@ -20,34 +20,35 @@ Node: TypeAlias = tuple[int, int]
 def from_layers(digraph: nx.DiGraph[Node], incomplete: str = "error") -> Network:
     """Return the network of a layered grid graph, as returned by `Network.to_networkx`.
 
-    The nodes are (t, wire); an edge (t, j) → (t+1, i) means that entry (i, j) of factor t+1 may be
-    non-zero. A layer is a stage if each of its connected components is complete: a switch that
-    reads the sources and writes the targets, and is straight if these are the same wires. Any other
-    layer is rejected, for the first of these reasons that applies:
+    The nodes are pairs (t, wire); an edge (t, j) → (t+1, i) means that entry (i, j) of factor t+1
+    may be non-zero. A layer is a stage if each of its connected components is complete. The
+    component is then a switch that reads the sources and writes the targets, and is straight if
+    these are the same wires. Any other layer is rejected for the first of these reasons that
+    applies:
 
     1. It has no perfect matching: some wires have too few sources (Hall).
-    2. Two rows, or two columns, of the factor have a single position in common, so they cannot be
+    2. Two rows, or two columns, of the factor overlap in a single position, so they cannot be
        orthogonal (quadrangularity).
-    3. It passes both tests but is not complete. Which of these patterns are orthogonal is unknown
-       in general, and complete switches cannot represent them.
+    3. It passes both tests but is not complete. Which of these patterns orthogonal matrices can
+       have is unknown in general, and complete switches cannot represent such a pattern.
 
-    The smallest stage that contains a layer is unique: every component is completed. It is returned
-    with ``incomplete="complete"``; `completion` lists the additional edges.
+    The smallest stage that contains a layer is unique: it completes every component. With
+    ``incomplete="complete"`` that stage is used; `completion` lists the additional edges.
 
     If every node of column 0 has an attribute `label`, it becomes the label of its wire.
 
     Parameters
     ----------
     digraph : networkx.DiGraph
-        With every node (t, wire) for t = 0 … depth and wire = 0 … width − 1. The graph attributes
-        `width` and `depth` are checked if present, and otherwise inferred.
+        A graph whose nodes are all (t, wire) with t = 0 … depth and wire = 0 … width − 1. The graph
+        attributes `width` and `depth` are checked if present, and inferred otherwise.
     incomplete : {"error", "complete"}
-        The action for a component that is not complete.
+        Whether an incomplete component raises an error or is completed.
 
     Raises
     ------
     GraphError
-        For a layer that is not a stage, and for a graph that is not layered.
+        If a layer is not a stage, or the graph is not layered.
 
     References
     ----------
@@ -80,13 +81,13 @@ def from_layers(digraph: nx.DiGraph[Node], incomplete: str = "error") -> Network
 def completion(digraph: nx.DiGraph[Node]) -> list[tuple[Node, Node]]:
     """Return the edges that complete each component of a layered grid graph, in order.
 
-    They are the minimum that turns every layer into a stage without removing edges, and the ones
-    that ``from_layers(digraph, incomplete="complete")`` adds.
+    They are the smallest set of edges whose addition makes every layer a stage, and are those that
+    ``from_layers(digraph, incomplete="complete")`` adds.
 
     Raises
     ------
     GraphError
-        If a component has more wires on one side, and for a graph that is not layered.
+        If a component has more wires on one side than on the other, or the graph is not layered.
 
     Examples
     --------
@@ -123,7 +124,7 @@ def _read(digraph: Any) -> tuple[int, list[Layer]]:
     if len(astray):
         s, j, t, i = edges[astray[0]].tolist()
         raise GraphError(
-            f"edge ({s}, {j}) → ({t}, {i}): every edge leads from a column to the next; lead it"
+            f"edge ({s}, {j}) → ({t}, {i}): every edge leads from a column to the next; route it"
             " through a node of each column in between, or reverse it"
         )
     parts = np.split(edges, np.searchsorted(edges[:, 0], np.arange(1, depth))) if depth else []
@@ -147,14 +148,14 @@ def _grid(digraph: Any) -> tuple[int, int]:
     outside = min((node for node in nodes if node[0] > depth or node[1] >= width), default=None)
     if outside is not None:
         raise GraphError(
-            f"node {outside} is outside the grid: by its attributes the graph has columns 0 to"
-            f" {depth} of wires 0 to {width - 1}; correct the node or graph.graph"
+            f"node {outside} is outside the grid: according to its attributes the graph has columns"
+            f" 0 to {depth} of wires 0 to {width - 1}; correct the node or graph.graph"
         )
     if len(nodes) < width * (depth + 1):
         grid = ((t, wire) for t in range(depth + 1) for wire in range(width))
         missing = next(node for node in grid if node not in nodes)
         raise GraphError(
-            f"node {missing} is missing: a grid graph has every (t, wire), here {depth + 1}"
+            f"node {missing} is missing: a grid graph has every node (t, wire), here {depth + 1}"
             f" columns of {width} wires; a wire in no switch also has an edge"
             " (t, wire) → (t+1, wire)"
         )
@@ -168,7 +169,7 @@ def _place(node: Any) -> Node:
     except (TypeError, ValueError):
         raise GraphError(
             f"node {abbreviated(node)}: the nodes of a grid graph are pairs (t, wire) of integers"
-            " from 0; relabel it with networkx.relabel_nodes"
+            " ≥ 0; relabel it with networkx.relabel_nodes"
         ) from None
 
 

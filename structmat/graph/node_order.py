@@ -10,11 +10,11 @@ from typing import Any
 
 
 def in_order(nodes: Iterable[Any]) -> list[Any]:
-    """Return hashable objects sorted: by `<` if it orders them all, else by kind and value.
+    """Sort hashable objects: by `<` if it orders them all, and otherwise by kind and value.
 
     Numbers come first, then strings, then tuples and frozensets by their elements, then other
-    objects by the names of their types and their repr. Objects that are indistinguishable, or
-    distinguished only by an address in their repr, come last, in the given order.
+    objects by type name and repr. Objects with the same repr, or with a memory address in their
+    repr, come last, in the given order.
 
     Examples
     --------
@@ -26,7 +26,7 @@ def in_order(nodes: Iterable[Any]) -> list[Any]:
     given = list(nodes)
     try:
         ordered = sorted(given)
-        if all(a < b for a, b in pairwise(ordered)):  # sets compare, but only by inclusion
+        if all(a < b for a, b in pairwise(ordered)):  # `<` on sets is only a partial order
             return ordered
     except (TypeError, ValueError):
         pass
@@ -38,7 +38,7 @@ def in_order(nodes: Iterable[Any]) -> list[Any]:
 
 
 def _key(node: Any) -> tuple[Any, ...]:
-    """Return the rank of the kind of a node, and the value by which nodes of this kind compare."""
+    """Return the rank of the node's kind, and the value that orders nodes of this kind."""
     if isinstance(node, numbers.Real) and node == node:
         return 0, node
     if isinstance(node, str):
@@ -51,7 +51,7 @@ def _key(node: Any) -> tuple[Any, ...]:
 
 
 def _lasting(key: tuple[Any, ...]) -> bool:
-    """Return whether a key is the same in every run: repr may contain a memory address."""
+    """Return whether a key is the same in every run, that is, contains no memory address."""
     if key[0] in (2, 3):
         return all(map(_lasting, key[1]))
     return key[0] != 4 or " at 0x" not in key[2]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def from_graph(
-    graph: nx.Graph[Any],  # nodes of any type, which Graph is invariant in
+    graph: nx.Graph[Any],  # nodes of any type; Graph is invariant in its node type, hence Any
     repeat: int = 1,
     switches: str = "edges",
     *,
@@ -25,52 +25,54 @@ def from_graph(
 ) -> Network:
     """Return the network whose switches are the edges, or cliques, of an undirected graph.
 
-    The edges are coloured properly, and each colour is a stage. A bipartite graph of maximum degree
-    Δ gets Δ stages (Kőnig), any other Δ or Δ + 1 (Vizing). If Δ suffice, recolouring nearly always
-    achieves this, including for every graph of up to 7 nodes.
+    The edges are given a proper colouring, and each colour becomes a stage. A bipartite graph of
+    maximum degree Δ takes Δ colours (Kőnig), any other graph Δ or Δ + 1 (Vizing). When Δ colours
+    suffice, recolouring almost always finds such a colouring, and always does for graphs with up to
+    7 nodes.
 
-    The wires are the nodes in sorted order, with the nodes as `labels` (unless these are 0 … d−1).
-    Nodes that `<` does not order are sorted by kind and value: numbers, strings, tuples and
-    frozensets by their elements, other objects by type and repr; nodes that repr does not
-    distinguish, or only by an address, follow in order of insertion. Equal graphs without such
-    nodes therefore give equal networks. An isolated node is an idle wire, and a graph without edges
-    is the identity. Weights and other attributes are ignored.
+    The wires are the nodes in sorted order, and the nodes become the `labels` (unless they are
+    0 … d−1). Nodes that `<` does not order are sorted by kind and value: first numbers, then
+    strings, then tuples and frozensets by their elements, then other objects by type and repr.
+    Nodes with the same repr, or with a memory address in their repr, come last, in insertion order;
+    equal graphs without such nodes are converted to equal networks. An isolated node becomes an
+    idle wire, and a graph without edges the identity. Weights and other attributes are ignored.
 
-    Edges are coloured from the shortest stride (the difference of their wires) to the longest, each
-    with the first free colour, and the stages follow the colours. A hypercube thus gives the
-    butterfly, a path the two stages of the brick-wall mesh, and a complete graph the rounds of a
-    round-robin tournament.
+    Edges are coloured in order of increasing stride (the difference between the two wire numbers),
+    each with the first free colour, and the stages follow the order of the colours. A hypercube
+    thus becomes the butterfly, a path the two stages of the brick-wall mesh, and a complete graph
+    the rounds of a round-robin tournament.
 
     With ``switches="cliques"``, mutually adjacent nodes are joined by one switch: the edges are
-    partitioned into cliques, always taking a largest one of the remaining graph (ties by wires),
-    and stages hold cliques without common nodes. A Hamming graph thus gives the mixed-radix
-    butterfly, and a complete graph one switch. Without triangles the result is the same as with
-    edges.
+    partitioned into cliques by repeatedly taking a largest clique of the remaining graph, with ties
+    broken by wire order, and the cliques of a stage have no node in common. A Hamming graph thus
+    becomes the mixed-radix butterfly, and a complete graph one switch. For graphs without triangles
+    the result is the same as with edges.
 
     Parameters
     ----------
     graph : networkx.Graph
-        Undirected, without self-loops or parallel edges.
+        An undirected graph without self-loops or parallel edges.
     repeat : int
         The number of repetitions of the stages, at least 1.
     switches : {"edges", "cliques"}
         Whether a switch joins the two nodes of an edge, or all nodes of a clique.
     nodelist : iterable of nodes, optional
-        Every node once: the order of the wires, as in networkx's `to_numpy_array`, instead of
-        sorted order. It only renumbers the wires: the stages are those of the sorted nodes.
+        All nodes, each once, in the order that the wires should have, as in networkx's
+        `to_numpy_array`. The default is sorted order. The list only renumbers the wires: the
+        stages are found with the nodes in sorted order.
 
     Raises
     ------
     GraphError
-        For a directed graph, a multigraph, a self-loop, no nodes, or anything but a graph; with
-        cliques, if it has over 100,000 more maximal cliques than edges; for a nodelist that omits a
-        node, repeats one, or contains something else.
+        If `graph` is directed, a multigraph, empty, has a self-loop, or is not a graph; if
+        `switches` is "cliques" and the number of maximal cliques exceeds the number of edges by
+        more than 100,000; if `nodelist` omits or repeats a node, or contains anything else.
 
     References
     ----------
     V. G. Vizing, On an estimate of the chromatic class of a p-graph, 1964.
     J. Misra and D. Gries, A constructive proof of Vizing's theorem, 1992.
-    D. Brélaz, New methods to color the vertices of a graph, 1979, for the stages of cliques.
+    D. Brélaz, New methods to color the vertices of a graph, 1979 (the stages of cliques).
 
     Examples
     --------
@@ -113,7 +115,7 @@ def from_graph(
 
 
 def _listed(graph: nx.Graph[Any], nodelist: Any) -> list[Any]:
-    """Return the nodes in the requested order, as they are in the graph."""
+    """Return the nodes in the requested order, as the graph's own node objects."""
     rule = "list every node of the graph once, or omit nodelist for sorted order"
     if not isinstance(nodelist, Iterable):
         raise GraphError(f"nodelist={abbreviated(nodelist)}: {rule}")
@@ -127,8 +129,8 @@ def _listed(graph: nx.Graph[Any], nodelist: Any) -> list[Any]:
         listed[node] = own[node]
     missing = [node for node in own if node not in listed]
     if missing:
-        count = f"{len(missing)} of {len(own)} nodes"
-        raise GraphError(f"nodelist: {abbreviated(missing[0])} is missing, as {count} are; {rule}")
+        count = f"{len(missing)} of {len(own)} nodes missing"
+        raise GraphError(f"nodelist: {abbreviated(missing[0])} is missing ({count}); {rule}")
     return list(listed.values())
 
 
@@ -147,7 +149,7 @@ def _check(graph: Any) -> None:
         )
     if graph.is_multigraph():
         raise GraphError(
-            "a multigraph: from_graph takes one switch for each pair of nodes;"
+            "a multigraph: from_graph makes one switch per pair of adjacent nodes;"
             " networkx.Graph(graph) drops parallel edges, and repeat= repeats all of them"
         )
     if len(graph) == 0:
@@ -155,6 +157,6 @@ def _check(graph: Any) -> None:
     loop = next(nx.selfloop_edges(graph), None)
     if loop is not None:
         raise GraphError(
-            f"node {abbreviated(loop[0])} is joined to itself: a switch joins two wires; remove it"
-            " with graph.remove_edges_from(list(networkx.selfloop_edges(graph)))"
+            f"node {abbreviated(loop[0])} is joined to itself: a switch joins two wires; remove"
+            " self-loops with graph.remove_edges_from(list(networkx.selfloop_edges(graph)))"
         )

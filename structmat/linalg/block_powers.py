@@ -12,13 +12,13 @@ from structmat.linalg.blocks import Array, adjoint
 def powers(blocks: Array, t: float) -> Array:
     """Return each block to the power t, along the shortest path from the identity.
 
-    A block rotates by t times its eigenangles, taken from (−π, π]. Two eigenvalues −1 of a real
-    block are a half turn in the plane of their Schur vectors.
+    A block rotates by t times its eigenangles, taken from (−π, π]. A pair of eigenvalues −1 of a
+    real block is a rotation by π in the plane of the two Schur vectors.
 
     Parameters
     ----------
     blocks : (n, r, r)
-        Orthogonal or unitary.
+        Orthogonal or unitary blocks.
     t : float
 
     Returns
@@ -28,12 +28,12 @@ def powers(blocks: Array, t: float) -> Array:
     Raises
     ------
     BlockError
-        For a real block of determinant −1 unless t is an integer: no real matrix is its power.
+        For a real block of determinant −1 if t is not an integer: no real matrix is its power.
 
     References
     ----------
     N. J. Higham, Functions of Matrices, SIAM 2008, section 7.1: powers of a normal matrix are
-    those of its eigenvalues, which its Schur form shows.
+    computed from its eigenvalues, which appear in its Schur form.
 
     Examples
     --------

@@ -21,7 +21,7 @@ from structmat.networks.network import Network
 Array = npt.NDArray[Any]
 T = TypeVar("T")
 
-LARGEST_ANGLE = 1e9  # above this, rounding Q to float64 changes exp(Q) by an ulp of float32
+LARGEST_ANGLE = 1e9  # beyond this norm, rounding Q to float64 changes exp(Q) by an ulp of float32
 
 
 def generators_per_block(radix: int, *, unitary: bool = False) -> int:
@@ -119,7 +119,7 @@ def _resolvent(q: Array) -> Array:
 
     A real Q of odd size has an eigenvalue 0, whose contribution an explicit inverse would lose next
     to large eigenvalues. Such a Q is therefore partitioned as [[0, −bᵀ], [b, Q′]], and only
-    (I−Q′)⁻¹ is computed as an inverse.
+    (I−Q′)⁻¹ is inverted explicitly.
     """
     odd = q.shape[-1] % 2 == 1 and not np.iscomplexobj(q)
     inner = q[..., 1:, 1:] if odd else q
@@ -153,9 +153,9 @@ def exponential(generators: npt.ArrayLike, radix: int) -> Array:
     Raises
     ------
     BlockError
-        As for `skew`, and if the generators of a block have a norm above 1e9, where rounding makes
-        the angles meaningless. Real blocks of radix 2 are computed as a cosine and a sine, without
-        this limit.
+        As for `skew`, and if the generators of a block have a norm above 1e9, beyond which rounding
+        makes the angles meaningless. Real blocks of radix 2 are computed as a cosine and a sine,
+        and have no such limit.
 
     Examples
     --------
@@ -198,9 +198,9 @@ def givens(generators: npt.ArrayLike, radix: int) -> Array:
 
     B = G₀₁·G₀₂ ⋯ G₀₍ᵣ₋₁₎·G₁₂ ⋯, where Gᵢⱼ is the exponential of Q restricted to the plane (i, j);
     for real blocks the generators are the rotation angles. Unitary blocks are also multiplied by
-    the phase exp(Qᵢᵢ) of wire i after the last Gᵢⱼ. Zero generators give the identity, where dB =
-    dQ. Every rotation and every unitary matrix is attained, because Givens' column-by-column
-    elimination finds the angles (J. SIAM 6, 1958).
+    the phase exp(Qᵢᵢ) of wire i after the last Gᵢⱼ. At zero generators the block is the identity,
+    and dB = dQ. Every rotation and every unitary matrix is attained, because Givens'
+    column-by-column elimination finds the angles (J. SIAM 6, 1958).
 
     Returns
     -------
@@ -235,10 +235,10 @@ def householder(generators: npt.ArrayLike, radix: int) -> Array:
     """Return products of Householder reflections, which attain almost every block exactly once.
 
     With Q = [[iδ, −bᴴ], [b, Q′]] and B′ the block of Q′, B = H·diag(−1, B′), where H = I −
-    (2/s)vvᴴ, v = (1, b) and s = vᴴv − iδ. For real blocks, H is a Householder reflection. Zero
-    generators give the identity, where dB = 2dQ as for Cayley blocks; Cayley blocks are obtained
-    with (I−Q′)⁻¹b in place of b. The first column (2/s)v − e₀ determines b and s unless it is −e₀,
-    so every block is attained exactly once, except for a set of measure zero.
+    (2/s)vvᴴ, v = (1, b) and s = vᴴv − iδ. For real blocks, H is a Householder reflection. At zero
+    generators the block is the identity, and dB = 2dQ as for Cayley blocks; with (I−Q′)⁻¹b in place
+    of b, the result would be the Cayley block. The first column (2/s)v − e₀ determines b and s
+    unless it is −e₀, so every block is attained exactly once, except for a set of measure zero.
 
     Returns
     -------
@@ -266,10 +266,10 @@ def householder(generators: npt.ArrayLike, radix: int) -> Array:
 def cayley_neumann(generators: npt.ArrayLike, radix: int) -> Array:
     """Return I + 2Q + 2Q² + 2Q³ + Q⁴, the Cayley transform with a truncated Neumann series.
 
-    Provided for compatibility with layers that compute this, such as OFT in PEFT. It equals
-    (I+Q)(I+Q+Q²+Q³) = R(I − Q⁴), where R is the Cayley transform. Hence ‖R − B‖ = ‖Q‖⁴ exactly, and
-    the singular values of B are 1 − |λ|⁴ for the eigenvalues λ of Q: B is nearly orthogonal only
-    for small Q, and not at all for ‖Q‖ ≥ 1.
+    It is provided for compatibility with layers that use this series, such as OFT in PEFT. The
+    result B equals (I+Q)(I+Q+Q²+Q³) = R(I − Q⁴), where R is the Cayley transform. Hence
+    ‖R − B‖ = ‖Q‖⁴ exactly, and the singular values of B are |1 − |λ|⁴| for the eigenvalues λ of Q:
+    B is nearly orthogonal for small Q, and far from orthogonal for ‖Q‖ ≥ 1.
 
     Returns
     -------
@@ -312,9 +312,9 @@ def random_blocks(
     rng : Generator, int or None
         Seed or generator, as accepted by `numpy.random.default_rng`.
     dtype : real or complex floating dtype
-        A complex dtype gives Haar-distributed unitary blocks.
+        With a complex dtype the blocks are Haar-distributed unitary matrices.
     special : bool
-        If True, real blocks are Haar-distributed on SO(r), otherwise on O(r).
+        Whether real blocks are Haar-distributed on SO(r) or on O(r).
 
     Returns
     -------
@@ -346,7 +346,9 @@ def random_blocks(
             normal = normal + 1j * source.standard_normal(shape)
         q, r = np.linalg.qr(normal)
         diagonal = np.diagonal(r, axis1=1, axis2=2)
-        q = q * (diagonal / np.abs(diagonal))[:, None, :]  # QR alone is not Haar (Mezzadri)
+        q = (
+            q * (diagonal / np.abs(diagonal))[:, None, :]
+        )  # QR alone does not sample the Haar distribution (Mezzadri)
         if special and kind.kind == "f":
             q[:, :, 0] *= np.sign(np.linalg.det(q))[:, None]
         made.append(q.astype(kind))
@@ -367,7 +369,7 @@ def identity_blocks(net: Network, dtype: npt.DTypeLike = float) -> list[Array]:
 
 
 def adjoint_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]:
-    """Return the blocks with which `net.inverse()` is the (conjugate) transpose of R.
+    """Return the blocks with which `net.inverse()` represents the (conjugate) transpose of R.
 
     Examples
     --------
@@ -381,7 +383,7 @@ def adjoint_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]
 
 
 def by_stage(net: Network, blocks: Iterable[T]) -> list[list[T]]:
-    """Group the blocks, arrays or tensors, by stage.
+    """Group the blocks, which are arrays or tensors, by stage.
 
     Examples
     --------
@@ -405,7 +407,7 @@ def checked_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]
     """
     if not hasattr(blocks, "__len__"):
         raise BlockError(
-            f"blocks={abbreviated(blocks)}: they are a list of arrays, one for each bank; see"
+            f"blocks={abbreviated(blocks)}: they must be a list of arrays, one for each bank; see"
             " random_blocks"
         )
     try:
@@ -419,12 +421,12 @@ def checked_blocks(net: Network, blocks: Sequence[npt.ArrayLike]) -> list[Array]
     check_shapes(net, arrays)
     for k, array in enumerate(arrays):
         if not np.isfinite(array).all():
-            raise BlockError(f"blocks {k} hold NaN or infinity: every entry must be finite")
+            raise BlockError(f"blocks {k} contain NaN or infinity: every entry must be finite")
     return arrays
 
 
 def check_shapes(net: Network, blocks: Sequence[Any]) -> None:
-    """Raise a BlockError unless there is one (n, r, r) array for each bank, of any library."""
+    """Raise a BlockError unless there is one (n, r, r) array, of any library, for each bank."""
     if len(blocks) != len(net.banks):
         raise BlockError(
             f"{len(blocks)} arrays of blocks: the network has {len(net.banks)} banks, and each"

@@ -1,4 +1,4 @@
-"""The matrix of a network with given blocks: applied, dense, and as sparse factors."""
+"""The matrix of a network with given blocks: its products, its dense form, its sparse factors."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def matrix_of(net: Network, blocks: Blocks) -> Array:
 def factors(net: Network, blocks: Blocks) -> list[scipy.sparse.csr_array]:
     """Return the sparse factors B_1, …, B_m, in the order in which they are applied.
 
-    Each is a (width, width) scipy.sparse.csr_array whose stored entries are those of the switches
-    and of the remaining wires: `stage.nonzeros` of them, including explicit zeros.
+    Each is a (width, width) scipy.sparse.csr_array that stores the entries of the switches and of
+    the remaining wires, `stage.nonzeros` in number, including explicit zeros.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Fusion of neighbouring stages into one stage of larger blocks.
+"""Fusion of neighbouring stages into one stage with larger blocks.
 
 Two consecutive stages act independently on each connected component of their union. If the
 components are small, one block per component replaces both stages, and the vectors are read once
@@ -31,10 +31,10 @@ class Fused:
     ----------
     network : Network
         Stage k is the union of `runs[k]`, and its switches are the components of that union. If
-        the given network is not straight, a final stage without switches holds its output
+        the given network is not straight, a final stage without switches applies its output
         permutation.
     runs : tuple of Network
-        The straight stages that are fused, in order; a run of one stage is unchanged.
+        The straight stages that are fused into each stage; a run of one stage is unchanged.
     """
 
     network: Network
@@ -51,7 +51,7 @@ def unions(net: Network) -> Mapping[tuple[int, int], Stage]:
     Parameters
     ----------
     net : Network
-        Straightened first if necessary.
+        Any network; it is straightened first if necessary.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """Exact linear algebra modulo a prime below 2³¹, in floating-point arithmetic.
 
-Residues modulo p are stored as float64 integers from 0 to p − 1. As the product of two of them does
-not fit into the 53-bit significand, each factor is split into halves of 16 bits: sums of up to 2¹⁸
-products of halves are then exact, and are computed by BLAS.
+Residues modulo p are stored as float64 integers from 0 to p − 1. Because the product of two of them
+does not fit into the 53-bit significand, each factor is split into halves of 16 bits: sums of up to
+2¹⁸ products of halves are then exact, and are computed by BLAS.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def _halves(a: Residues) -> tuple[Residues, Residues]:
 
 
 def product(a: Residues, b: Residues, prime: int) -> Residues:
-    """Return the matrix product a b mod p; stacks of matrices are multiplied as by `@`.
+    """Return the matrix product a b mod p, broadcasting stacks of matrices as `@` does.
 
     Examples
     --------
@@ -110,7 +110,7 @@ def echelon(rows: Residues, prime: int) -> tuple[Residues, npt.NDArray[np.int64]
     half = len(rows) // 2
     upper, first = echelon(rows[:half], prime)
     free = np.setdiff1d(np.arange(rows.shape[1]), first, assume_unique=True)
-    # right of the first pivots, where these rows become zero
+    # columns to the right of the first pivots, where these rows become zero
     lower = _minus(rows[half:, free], rows[half:, first], upper[:, free], prime)
     below, second = echelon(lower, prime)
     rest = np.zeros((len(below), rows.shape[1]))
@@ -169,7 +169,7 @@ def rank(rows: Residues, prime: int, enough: int | None = None) -> int:
 
 
 def power(x: Residues, exponent: int, prime: int) -> Residues:
-    """Return the entries raised to a power mod p.
+    """Return the entries raised to a power, mod p.
 
     Examples
     --------

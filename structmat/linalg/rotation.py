@@ -1,4 +1,4 @@
-"""A network with values: an orthogonal or unitary matrix as a product of sparse factors."""
+"""Rotations: networks with blocks, that is, orthogonal or unitary matrices in factored form."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from structmat.linalg.blocks import (
 from structmat.linalg.factors import factors, product
 from structmat.networks.network import Network
 
-Array = Any  # of any library that follows the array API standard
+Array = Any  # an array of any library that follows the array API standard
 
 _FORMAT, _VERSION = "structmat.rotation", 1
-_HINTS = {  # for attributes that are expected of a matrix
+_HINTS = {  # for attributes that users expect on a matrix
     "inv": "r.H",
     "inverse": "r.H",
     "net": "r.network",
@@ -47,7 +47,7 @@ _HINTS = {  # for attributes that are expected of a matrix
     "det": "numpy.linalg.det(r.matrix()), the product of the determinants of the blocks",
     "random": "Rotation(net, random_blocks(net, rng=0))",
 }
-_SHOWN = 1024  # wires of the widest matrix that is drawn
+_SHOWN = 1024  # maximum width of a matrix that is drawn
 _ORTHOGONAL = 1e-4  # |BᴴB − I| of blocks in at least single precision
 _COARSE = 2e-2  # and in half precision
 
@@ -65,8 +65,8 @@ class Rotation(LinearOperator):
     ----------
     network : Network
     blocks : sequence of (n, r, r) arrays
-        One for each bank, orthogonal or unitary, as `random_blocks` lists them. Arrays of numpy
-        are copied and checked. The values of other arrays are not looked at.
+        One array of orthogonal or unitary blocks for each bank, in the order of `random_blocks`.
+        numpy arrays are copied and checked; the values of other arrays are not examined.
 
     Attributes
     ----------
@@ -78,7 +78,7 @@ class Rotation(LinearOperator):
     Raises
     ------
     BlockError
-        When the blocks do not fit the network, or are not orthogonal.
+        If the blocks do not fit the network, or are not orthogonal.
 
     Examples
     --------
@@ -104,14 +104,14 @@ class Rotation(LinearOperator):
             )
         held = _held(net, blocks)
         dtype = _result_type(held)
-        # scipy's operators are set up by assignment, which ends here.
+        # scipy's LinearOperator sets attributes by assignment, which `__setattr__` forbids.
         object.__setattr__(self, "network", net)
         object.__setattr__(self, "blocks", held)
         object.__setattr__(self, "shape", (net.width, net.width))
         object.__setattr__(self, "dtype", dtype)
 
     def __setattr__(self, name: str, value: Any) -> None:
-        raise AttributeError(f"{name}: a Rotation does not change; make another one")
+        raise AttributeError(f"{name}: a Rotation is immutable; make a new one")
 
     def __getattr__(self, name: str) -> Any:
         if name in _HINTS:
@@ -119,7 +119,7 @@ class Rotation(LinearOperator):
         raise AttributeError(f"a Rotation has no attribute {name!r}")
 
     def __delattr__(self, name: str) -> None:
-        raise AttributeError(f"{name}: a Rotation does not change; make another one")
+        raise AttributeError(f"{name}: a Rotation is immutable; make a new one")
 
     # Products ------------------------------------------------------------------------------
 
@@ -129,7 +129,7 @@ class Rotation(LinearOperator):
         Raises
         ------
         BlockError
-            When the last axis is not the width, or x does not hold numbers.
+            If the length of the last axis is not the width, or x does not consist of numbers.
 
         Examples
         --------
@@ -206,8 +206,8 @@ class Rotation(LinearOperator):
     def power(self, t: float) -> Rotation:
         """Return the rotation with each block to the power t: the identity at 0, this one at 1.
 
-        In between each block rotates by t times its eigenangles, along a geodesic; R itself follows
-        a path of orthogonal matrices, which is not R^t unless the blocks commute.
+        In between, each block rotates by t times its eigenangles, along a geodesic; R itself
+        follows a path of orthogonal matrices, which differ from R^t unless the blocks commute.
 
         Parameters
         ----------
@@ -230,10 +230,10 @@ class Rotation(LinearOperator):
             raise StructmatError(f"t={t}: a power must be a finite number")
         return Rotation(self.network, [powers(b, t) for b in self._numpy("power")])
 
-    # What it holds -------------------------------------------------------------------------
+    # Contents ------------------------------------------------------------------------------
 
     def matrix(self) -> Any:
-        """Return R as a (width, width) array of the library that holds the blocks.
+        """Return R as a (width, width) array of the library of the blocks.
 
         Examples
         --------
@@ -249,7 +249,7 @@ class Rotation(LinearOperator):
         return self._apply(xp, one)
 
     def factors(self) -> list[scipy.sparse.csr_array]:
-        """Return the sparse factors B_1, …, B_m, in the order in which they act.
+        """Return the sparse factors B_1, …, B_m, in the order in which they are applied.
 
         Examples
         --------
@@ -283,14 +283,14 @@ class Rotation(LinearOperator):
     def save(self, path: str | Path) -> None:
         """Write the rotation to a safetensors file, with the network as JSON in its header.
 
-        Labels of wires are kept where JSON has them: strings, numbers, and tuples of them.
+        Wire labels are included if JSON can represent them: strings, integers, and tuples of these.
 
         Raises
         ------
         BlockError
             For blocks that are not numpy arrays.
         FileError
-            When its folder cannot be made or written to.
+            If the directory cannot be created or written to.
         MissingExtraError
             Where safetensors is not installed.
 
@@ -325,12 +325,12 @@ class Rotation(LinearOperator):
 
     @classmethod
     def load(cls, path: str | Path) -> Self:
-        """Read a rotation that `save` wrote.
+        """Read a rotation from a file that `save` wrote.
 
         Raises
         ------
         FileError
-            When the file is missing or truncated, or holds something else.
+            If the file is missing or truncated, or contains something else.
         MissingExtraError
             Where safetensors is not installed.
         """
@@ -342,15 +342,16 @@ class Rotation(LinearOperator):
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         except (OSError, library.SafetensorError) as error:
             raise FileError(f"{where}: cannot be read as safetensors ({error})") from None
-        expected = "expected a rotation that Rotation.save wrote"
+        expected = "expected a rotation written by Rotation.save"
         if about.get("format") != _FORMAT:
             raise FileError(
-                f"{where}: {abbreviated(about.get('format'))} is no rotation; {expected}"
+                f"{where}: {abbreviated(about.get('format'))} is not the format of a rotation;"
+                f" {expected}"
             )
         if about.get("version") != str(_VERSION):
             raise FileError(
-                f"{where}: version {abbreviated(about.get('version'))}, and this structmat reads"
-                f" version {_VERSION}; upgrade structmat"
+                f"{where}: version {abbreviated(about.get('version'))}, but this structmat"
+                f" reads version {_VERSION}; upgrade structmat"
             )
         try:
             net = Network.from_json(about["network"])
@@ -381,7 +382,7 @@ class Rotation(LinearOperator):
         picture = heat_map(self.matrix()) if blocks and self.network.width <= _SHOWN else ""
         return f"<div><p>{self!r}</p>\n{picture}</div>"
 
-    # How it is applied ---------------------------------------------------------------------
+    # Application ---------------------------------------------------------------------------
 
     def _namespace(self, x: Any) -> ModuleType:
         """Return the functions of the library that x and the blocks belong to."""
@@ -393,7 +394,7 @@ class Rotation(LinearOperator):
                 return array_api_compat.array_namespace(*arrays)
             raise BlockError(
                 f"x is a {type(x).__name__}, and the blocks are {type(self.blocks[0]).__name__}:"
-                " give arrays of one library"
+                " they must be arrays of one library"
             ) from None
 
     def _apply(self, xp: ModuleType, columns: Any) -> Any:
@@ -410,7 +411,7 @@ class Rotation(LinearOperator):
         columns, *blocks = map(own, given)
         if not (xp.isdtype(columns.dtype, ("real floating", "complex floating"))):
             if not xp.isdtype(columns.dtype, ("bool", "integral")):
-                raise BlockError(f"x of dtype {columns.dtype}: it must hold numbers")
+                raise BlockError(f"x of dtype {columns.dtype}: it must consist of numbers")
             columns = xp.astype(columns, blocks[0].dtype if blocks else xp.float64)
         dtype = xp.result_type(columns, *blocks)
         blocks = [xp.astype(b, dtype) for b in blocks]
@@ -418,12 +419,12 @@ class Rotation(LinearOperator):
 
 
 def _array(x: Any) -> Any:
-    """Return x, or a numpy array of it where it is not an array of a known library."""
+    """Return x as it is if it is an array of a known library, and as a numpy array otherwise."""
     if array_api_compat.is_array_api_obj(x):
         return x
     made = np.asarray(x)
     if made.dtype.kind not in "biufc":
-        raise BlockError(f"x of dtype {made.dtype}: it must hold real or complex numbers")
+        raise BlockError(f"x of dtype {made.dtype}: it must consist of real or complex numbers")
     return made
 
 
@@ -437,7 +438,7 @@ def _transposed(block: Any, *, conjugate: bool) -> Any:
 
 
 def _held(net: Network, blocks: Sequence[Array]) -> tuple[Array, ...]:
-    """Return the blocks of a rotation: numpy's checked and read-only, others as they are."""
+    """Return the blocks of a rotation: numpy arrays checked and read-only, others as they are."""
     given = list(blocks) if isinstance(blocks, tuple) else blocks
     foreign = isinstance(given, list) and any(
         array_api_compat.is_array_api_obj(b) and not isinstance(b, np.ndarray) for b in given
@@ -452,7 +453,9 @@ def _held(net: Network, blocks: Sequence[Array]) -> tuple[Array, ...]:
     try:
         array_api_compat.array_namespace(*given)
     except TypeError:
-        raise BlockError("blocks of several libraries: give arrays of one library") from None
+        raise BlockError(
+            "blocks of several libraries: they must be arrays of one library"
+        ) from None
     check_shapes(net, given)
     return tuple(given)
 

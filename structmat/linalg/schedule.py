@@ -1,4 +1,4 @@
-"""Schedules: the order of permutations and block products that applies a network.
+"""Schedules: the sequence of permutations and block products that applies a network.
 
 Applied naively, each stage gathers its wires, multiplies, and scatters the result. A schedule
 leaves the result of each stage in the order of that stage and permutes it directly to the order
@@ -41,7 +41,7 @@ class Gather:
     view: tuple[tuple[int, ...], tuple[int, ...]] | None
 
     def on(self, array: Callable[[Index], Any]) -> Gather:
-        """Return this step with index arrays of another library or device, given a converter."""
+        """Return this step with its index arrays converted by `array`, to a library or device."""
         return Gather(array(self.index), array(self.inverse), self.view)
 
     @property
@@ -121,13 +121,13 @@ class Cost:
 
 @dataclass(frozen=True, eq=False)
 class Schedule:
-    """The steps that apply a network, in order, as returned by `schedule`."""
+    """The steps that apply a network, in order (see `schedule`)."""
 
     network: Network
     steps: tuple[Step, ...]
 
     def cost(self, tokens: int, *, itemsize: int = 4) -> Cost:
-        """Return the cost of applying R to `tokens` vectors with numbers of `itemsize` bytes.
+        """Return the cost of applying R to `tokens` vectors of numbers with `itemsize` bytes each.
 
         A multiply-add counts as two operations; each step reads and writes every wire that it
         touches once; the blocks are read once per product.
@@ -154,7 +154,7 @@ class Schedule:
         return Cost(flops, moved * itemsize, launches)
 
     def explain(self) -> str:
-        """Describe the steps, one per line, and their cost relative to a dense product.
+        """Describe the steps, one per line, and compare their cost with that of a dense product.
 
         Examples
         --------
@@ -198,7 +198,7 @@ class Schedule:
         return 2 * self.network.width**2
 
     def _told(self) -> tuple[str, str]:
-        """Return a header that describes the steps, and a footer that states their cost."""
+        """Return a header, which describes the steps, and a footer, which states their cost."""
         net = self.network
         gathers = [step for step in self.steps if isinstance(step, Gather)]
         views = sum(step.view is not None for step in gathers)
@@ -243,7 +243,7 @@ def schedule(net: Network) -> Schedule:
 @lru_cache(maxsize=64)
 def _schedule(net: Network) -> Schedule:
     steps: list[Step] = []
-    order = permutation.identity(net.width)  # the wire at each position now
+    order = permutation.identity(net.width)  # the wire that is now at each position
     bank = 0
     for t, stage in enumerate(net.stages):
         start, end = stage.passing
@@ -267,7 +267,7 @@ def _schedule(net: Network) -> Schedule:
 
 
 def _gather(order: Index, wanted: Index) -> list[Gather]:
-    """Return the step from positions holding `order` to positions holding `wanted`, if any."""
+    """Return the step that reorders the wires from `order` to `wanted`, if they differ."""
     index = permutation.inverse(order)[wanted]
     if np.array_equal(index, permutation.identity(len(index))):
         return []

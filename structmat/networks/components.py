@@ -11,7 +11,7 @@ from structmat.networks.permutation import Index
 
 
 def joined(label: Index, switches: Iterable[Index]) -> Index:
-    """Update the component number of each wire after joining the wires of some switches.
+    """Return the component number of each wire after joining the wires of some switches.
 
     Parameters
     ----------

@@ -44,7 +44,7 @@ class Straightened(NamedTuple):
 
 
 _VALUES = "it has no values; structmat.Rotation(net, blocks) is a network with blocks"
-_HINTS = {  # for attributes that are expected of a network
+_HINTS = {  # for attributes that users expect on a network
     "blocks": _VALUES,
     "matrix": _VALUES,
     "factors": _VALUES,
@@ -67,33 +67,33 @@ def check_size(what: object, width: int, depth: int) -> None:
     Traceback (most recent call last):
     ...
     structmat.errors.StructmatError: butterfly(block=2, depth=9999999): 9,999,999 stages of 1,024 \
-wires; width × stages must be at most 33,554,432, so take fewer stages or wires
+wires; width × stages must be at most 33,554,432, so use fewer stages or wires
     """
     if width * depth > _MOST:
         stages = f"{depth:,}" if depth < WIDEST**2 else abbreviated(depth)
         raise StructmatError(
             f"{what}: {stages} stages of {width:,} wires; width × stages must be at most"
-            f" {_MOST:,}, so take fewer stages or wires"
+            f" {_MOST:,}, so use fewer stages or wires"
         )
 
 
 class Network(Value):
-    """A sequence of stages applied in order: R = B_m ⋯ B_1, B_1 first.
+    """A sequence of stages: R = B_m ⋯ B_1, where B_1 is applied first.
 
     Parameters
     ----------
     width : int
         The number of wires d; R is d×d.
     stages : iterable of Stage
-        All of this width. An empty sequence is the identity.
+        The stages in order of application, all of this width. An empty sequence is the identity.
     labels : iterable of hashables, optional
-        Names of the wires, in order, such as the nodes of the graph that they come from. Labels are
-        ignored when networks are compared.
+        Names of the wires, in order, such as the nodes of the graph from which they were made.
+        Labels are ignored when networks are compared.
 
     Raises
     ------
     WiringError
-        If a stage has another width, or the labels are not one hashable per wire.
+        If a stage has another width, or there is not exactly one hashable label per wire.
 
     Examples
     --------
@@ -161,7 +161,7 @@ class Network(Value):
 
     @property
     def banks(self) -> tuple[Bank, ...]:
-        """All banks, stage by stage, in the order of the lists of blocks."""
+        """All banks, stage by stage; lists of blocks are in the same order."""
         return tuple(bank for stage in self.stages for bank in stage.banks)
 
     @property
@@ -176,7 +176,7 @@ class Network(Value):
 
     @property
     def free_edges(self) -> int:
-        """The non-zeros minus the m·d untrainable edges of a bijection (BOFT paper, 3.1).
+        """The number of non-zeros minus the m·d edges of the untrainable bijections (BOFT, 3.1).
 
         This is twice the number of parameters.
         """
@@ -190,7 +190,7 @@ class Network(Value):
     # Algebra ---------------------------------------------------------------------------------
 
     def then(self, other: Network) -> Network:
-        """Return the composition of two networks: this one acts first, then `other`.
+        """Return the composition of two networks, of which this one acts first.
 
         The labels are those of this network, or those of `other` if it has none.
 
@@ -216,14 +216,14 @@ class Network(Value):
         return Network(self.width, self.stages + other.stages, labels=labels)
 
     def __matmul__(self, other: Network) -> Network:
-        """Return the product `self @ other`: `other` acts first, as for matrices."""
+        """Return the product `self @ other`, in which `other` acts first, as for matrices."""
         if not isinstance(other, Network):
             return NotImplemented
         return other.then(self)
 
     @property
     def T(self) -> Network:  # noqa: N802 (as numpy calls it)
-        """The network of Rᵀ, as `inverse` returns it."""
+        """The network of Rᵀ (see `inverse`)."""
         return self.inverse()
 
     @property
@@ -232,11 +232,11 @@ class Network(Value):
         return self.width, self.width
 
     def __pow__(self, times: int) -> Network:
-        """Return this network `times` times in a row, as `repeat` does."""
+        """Return this network repeated `times` times in sequence (see `repeat`)."""
         return self.repeat(times)
 
     def inverse(self) -> Network:
-        """Return the network of Rᵀ: the stages in reverse, with reads and writes exchanged.
+        """Return the network of Rᵀ: the stages in reverse order, with reads and writes exchanged.
 
         Its blocks are the transposed blocks (`structmat.adjoint_blocks`).
         """
@@ -255,7 +255,7 @@ class Network(Value):
         return self._with(self.stages * count)
 
     def relabel(self, places: npt.ArrayLike) -> Network:
-        """Return the network with wire i renamed to `places[i]`, with its label: P R Pᵀ.
+        """Return the network with wire i renumbered as `places[i]`, which keeps its label: P R Pᵀ.
 
         Examples
         --------
@@ -270,8 +270,8 @@ class Network(Value):
         """Return the network with each wire replaced by a bundle: radix r becomes r·bundle.
 
         This is the dilated network of Kruskal and Snir (1983). BOFT's block butterfly with block
-        size b is the radix-2 butterfly dilated by b/2. A bundle in no switch remains idle. Wire k
-        of the bundle of a wire labelled a is labelled (a, k).
+        size b is the radix-2 butterfly dilated by b/2. A bundle in no switch remains idle. If a
+        wire is labelled a, wire k of its bundle is labelled (a, k).
 
         Examples
         --------
@@ -295,7 +295,7 @@ class Network(Value):
         return Network(self.width * size, [spread(stage) for stage in self.stages], labels=names)
 
     def direct_sum(self, other: Network) -> Network:
-        """Return the direct sum of both networks; the shorter one is idle in the last stages.
+        """Return the direct sum of both networks; the wires of the shorter one are idle at the end.
 
         If only one of them has labels, the wires of the other are labelled by their indices.
 
@@ -332,12 +332,13 @@ class Network(Value):
     def product(self, other: Network) -> Network:
         """Return the Cartesian product: wires are pairs, and each network acts on its coordinate.
 
-        The pair (i, j) is wire i·other.width + j. The stages of `other`, whose strides are short,
-        come first, as the factors of a matrix product act from the right; those of this network
-        follow, with one copy for every j. R is therefore the Kronecker product of both matrices if
-        all copies of a switch have the same block. Mixed radix networks are products of single
-        switches, and `product(Network(k))` is k independent copies, interleaved. Labels become
-        pairs; if only one network has labels, the indices of the wires are used for the other.
+        The pair (i, j) is wire i·other.width + j. The stages of `other`, which have short strides,
+        come first, because the factors of a matrix product act from the right; those of this
+        network follow, with one copy for every j. If all copies of a switch have the same block, R
+        is therefore the Kronecker product of both matrices. Mixed-radix networks are products of
+        single switches, and `product(Network(k))` is k independent copies, interleaved. Labels
+        become pairs; if only one network has labels, the wires of the other are labelled by their
+        indices.
 
         Raises
         ------
@@ -385,7 +386,7 @@ class Network(Value):
         return Network(width, stages, labels=pairs)
 
     def straightened(self) -> Straightened:
-        """Move all permutations to the ends: a straight network and two permutations.
+        """Move all permutations to the ends: return a straight network and two permutations.
 
         By construction the input permutation is the identity, so wires keep their labels. The
         output permutation is the identity if identity blocks make the network the identity.
@@ -400,7 +401,7 @@ class Network(Value):
         inputs = permutation.identity(self.width)
         if self.is_straight:
             return Straightened(self, inputs, inputs.copy())
-        carried = inputs.copy()  # the straight wire whose value each wire carries now
+        carried = inputs.copy()  # the straight wire whose value each wire now carries
         stages = []
         for stage in self.stages:
             stages.append(Stage(self.width, [Bank(carried[bank.reads]) for bank in stage.banks]))
@@ -413,7 +414,7 @@ class Network(Value):
         return Straightened(self._with(stages), inputs, carried)
 
     def _with(self, stages: Iterable[Stage]) -> Network:
-        """Return a network of other stages on the same wires."""
+        """Return a network with other stages on the same wires."""
         return Network(self.width, stages, labels=self.labels)
 
     def _names(self) -> tuple[Hashable, ...]:
@@ -446,8 +447,8 @@ class Network(Value):
     def to_json(self) -> str:
         """Return the network as JSON text with a schema version, for `from_json`.
 
-        Labels are included if they consist of strings, integers and tuples of these, which JSON can
-        represent, and omitted otherwise.
+        Labels are included if they consist of strings, integers and tuples of these, all of which
+        JSON can represent, and are omitted otherwise.
 
         Examples
         --------
@@ -485,9 +486,9 @@ class Network(Value):
         """Return the grid graph: a networkx DiGraph on nodes (t, wire), t = 0 … depth.
 
         An edge (t, j) → (t+1, i) means that entry (i, j) of factor t+1 may be non-zero. The width
-        and depth are graph attributes. An edge has an attribute `switch`, the index of its switch
-        within the stage, or None for a wire in no switch. If the network has labels, each node has
-        that of its wire as attribute `label`.
+        and depth are graph attributes. The attribute `switch` of an edge is the index of its switch
+        within the stage, or None for a wire in no switch. If the network has labels, the attribute
+        `label` of each node is the label of its wire.
 
         Examples
         --------
@@ -517,10 +518,10 @@ class Network(Value):
             )
         return graph
 
-    # What is computed above ----------------------------------------------------------------
+    # Functions of higher layers -------------------------------------------------------------
 
     def report(self) -> Report:
-        """Return a report on this network, as `structmat.report` does.
+        """Return a report on this network (see `structmat.report`).
 
         Examples
         --------
@@ -532,7 +533,7 @@ class Network(Value):
         return report(self)
 
     def plot(self, **options: Any) -> Axes:
-        """Draw the network, as `structmat.viz.grid` does, which takes the same options."""
+        """Draw the network by `structmat.viz.grid`, which takes the same options."""
         from structmat.viz import grid
 
         return grid(self, **options)

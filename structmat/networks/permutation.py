@@ -13,7 +13,7 @@ Index: TypeAlias = npt.NDArray[np.int64]
 
 
 def identity(width: int) -> Index:
-    """Return the permutation that moves nothing.
+    """Return the identity permutation.
 
     Examples
     --------
@@ -29,7 +29,7 @@ def checked(values: npt.ArrayLike, width: int) -> Index:
     Raises
     ------
     WiringError
-        When a wire is missing, repeated or out of range.
+        If a wire is missing, repeated or out of range.
 
     Examples
     --------
@@ -45,7 +45,7 @@ def checked(values: npt.ArrayLike, width: int) -> Index:
 
 
 def indices(values: npt.ArrayLike, name: str) -> Index:
-    """Return `values` as int64, refusing anything that is not made of integers.
+    """Return `values` as an int64 array, and reject anything that does not consist of integers.
 
     Raises
     ------
@@ -60,15 +60,15 @@ def indices(values: npt.ArrayLike, name: str) -> Index:
     try:
         array = np.asarray(values)
     except ValueError:
-        raise WiringError(f"{name}: rows must be of one length and hold integers") from None
+        raise WiringError(f"{name}: rows must be of equal length and consist of integers") from None
     if array.size == 0:
         return np.zeros(array.shape, dtype=np.int64)
     if array.dtype.kind in "US":
         texts = array.ravel().tolist()
         text = next((text for text in texts if not text.isdigit()), texts[0])
         raise WiringError(
-            f"{name}: wires must be integers, not {text!r}; where the network has labels,"
-            f" net.labels.index({text!r}) is the number of a wire"
+            f"{name}: wires must be integers, not {text!r}; if the network has labels,"
+            f" net.labels.index({text!r}) is the number of the wire"
         )
     if array.dtype.kind not in "iu":
         raise WiringError(f"{name}: wires must be integers, not {array.dtype}")
@@ -78,12 +78,14 @@ def indices(values: npt.ArrayLike, name: str) -> Index:
 
 
 def some(values: npt.ArrayLike, width: int, name: str) -> Index:
-    """Return `values` as int64 wires of a network of this width, in any order and number.
+    """Return `values` as an int64 array of wires of a network of this width.
+
+    They may be in any order, and repeated.
 
     Raises
     ------
     WiringError
-        For anything but a list of wires that there are.
+        If `values` is not a list of wires of the network.
 
     Examples
     --------
@@ -115,7 +117,7 @@ def frozen(array: Index) -> Index:
 
 
 def inverse(p: Index) -> Index:
-    """Return the permutation that undoes `p`.
+    """Return the inverse of the permutation `p`.
 
     Examples
     --------
@@ -130,7 +132,7 @@ def inverse(p: Index) -> Index:
 def perfect_shuffle(width: int, block: int) -> Index:
     """Return where each wire goes when `width` wires are dealt out: i → (i mod r)·b + ⌊i/r⌋.
 
-    Here b is `block` and r = width / b. The array holds destinations: wire i moves to `p[i]`.
+    Here b is `block` and r = width / b. The array contains destinations: wire i moves to `p[i]`.
 
     Examples
     --------
@@ -143,12 +145,12 @@ def perfect_shuffle(width: int, block: int) -> Index:
 
 
 def strides(p: Index, most: int = 6) -> tuple[tuple[int, ...], tuple[int, ...]] | None:
-    """Recognise a permutation that only transposes axes, and so needs no index array.
+    """Return the view by which a permutation transposes axes and so needs no index array, if any.
 
     Returns
     -------
     (shape, axes) or None
-        With `x[p] == x.reshape(shape).transpose(axes).ravel()`; None when `p` is no such
+        Such that `x[p] == x.reshape(shape).transpose(axes).ravel()`; None if `p` is not such a
         permutation, or needs more than `most` axes.
 
     Examples

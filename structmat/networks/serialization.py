@@ -20,7 +20,7 @@ _LARGE = 10**640  # the lowest limit on integer digits to which Python can be se
 
 
 def written(width: int, stages: Sequence[Stage], labels: tuple[Hashable, ...] | None) -> str:
-    """Return the JSON text; labels that JSON would not restore are omitted."""
+    """Return the JSON text; labels that JSON would not restore unchanged are omitted."""
     rows = []
     for stage in stages:
         banks: list[Any] = [[part.tolist() for part in bank._parts()] for bank in stage.banks]
@@ -41,7 +41,7 @@ def read(text: str) -> tuple[int, list[Stage], tuple[Hashable, ...] | None]:
     WiringError
         If the stages violate the rules of a network.
     """
-    data = parse_json(text, "network JSON", f": expected what {_WRITER} wrote")
+    data = parse_json(text, "network JSON", f": expected the output of {_WRITER}")
     check_format(data, what="network JSON", form=FORMAT, version=VERSION, writer=_WRITER)
     try:
         width = data["width"]
@@ -51,8 +51,8 @@ def read(text: str) -> tuple[int, list[Stage], tuple[Hashable, ...] | None]:
         raise
     except (KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
         raise FileError(
-            f"network JSON with a missing or invalid part ({abbreviated(error)}): expected what"
-            f" {_WRITER} wrote"
+            f"network JSON with a missing or invalid part ({abbreviated(error)}): expected the"
+            f" output of {_WRITER}"
         ) from None
 
 

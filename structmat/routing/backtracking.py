@@ -14,13 +14,13 @@ from structmat.routing.unique_paths import Listed, Nested, Reach, paths
 
 Bits = npt.NDArray[np.uint8]
 
-_MOST_STEPS = 1_000_000  # wires visited, which takes a second or two
-_MOST_BYTES = 1 << 28  # memory for reachability
+_MOST_STEPS = 1_000_000  # limit on the wires visited, which takes a second or two
+_MOST_BYTES = 1 << 28  # limit on the memory for reachability
 _WIDE = 32  # switches above this radix are not checked in advance
 
 
 def compared(plan: Plan, target: Index) -> Index | None:
-    """Return the position of each signal if every switch sorts, or None if this does not sort all.
+    """Return the position of each signal when every switch sorts, or None if some end up unsorted.
 
     A switch sends the signal for the first output to the first wire that it writes, and so on. A
     brick wall is then the odd–even transposition sort, and a triangle is the bubble sort, both of
@@ -30,7 +30,7 @@ def compared(plan: Plan, target: Index) -> Index | None:
     ----------
     plan : Plan
         As returned by `plan_of`.
-    target : (width,) the signal that each wire must hold at the end
+    target : (width,) the signal that each wire must carry at the end
 
     Returns
     -------
@@ -52,17 +52,17 @@ def compared(plan: Plan, target: Index) -> Index | None:
 def searched(plan: Plan, target: Index) -> Index:
     """Return the position of each signal in any network, or raise an error with the reason.
 
-    Signals with a unique path to their destination are followed first: if all are unique, as in the
-    omega and the butterfly network, this decides the question, at any width. Then settings are
-    tried, stage by stage.
+    Signals with a unique path to their destination are followed first: if all paths are unique, as
+    in the omega and the butterfly network, this decides the question, at any width. Then settings
+    are tried, stage by stage.
 
-    Parameters and result are those of `compared`, except that the result is never None.
+    The parameters and the result are those of `compared`, except that the result is never None.
 
     Raises
     ------
     RoutingError
-        If there is no routing; the message names an input that does not reach its output, or two
-        inputs that need the same wire, if that is the reason.
+        If there is no routing. If the reason is that an input does not reach its output, or that
+        two inputs need the same wire, the message names these.
     UndecidedError
         If the search reaches its limit.
     """
@@ -85,7 +85,7 @@ def searched(plan: Plan, target: Index) -> Index:
 
 
 def _reaches(plan: Plan, most: int) -> Iterator[tuple[Reach, Index]]:
-    """Yield the reachability of some destinations, with these, until all are covered."""
+    """Yield chunks of destinations with their reachability, until all are covered."""
     width = plan.net.width
     nested = Nested.of(plan)
     if nested is not None:
@@ -128,7 +128,7 @@ def _held(plan: Plan, taken: Index) -> Index:
 
 
 def _meeting(plan: Plan, stage: int, wire: Index, known: Index) -> RoutingError:
-    """Return the error that names the first wire, by its label, that two signals need."""
+    """Return an error that names the first wire that two signals need, by its label."""
     names = np.argsort(plan.net[:stage].straightened().outputs)
     by_name = np.sort(names[wire[known]])
     name = int(by_name[:-1][by_name[1:] == by_name[:-1]][0])
@@ -172,20 +172,22 @@ def _arranged(
 ) -> list[list[int]]:
     """Search for settings, cell by cell, that keep every destination reachable.
 
-    A signal is assigned only if the switches whose inputs are then complete can still send all of
-    theirs on. An arrangement before a stage that has failed once is not tried again.
+    A signal is assigned only if every switch whose inputs are then known can still send all its
+    signals towards their destinations. An arrangement of signals before a stage that has failed
+    once is not tried again.
 
     Parameters
     ----------
     cells : list of (stage, row, k)
-        What to decide: the signal that leaves a stage on the k-th wire of a switch.
+        The decisions: which signal leaves a stage on the k-th wire of a switch.
     reached : [stage][wire]
         The destinations reachable after a stage, as bits.
-    goals : from each signal, in the order of the wires, to its destination
+    goals : mapping from each signal, in the order of the wires, to its destination
 
     Returns
     -------
-    [stage][wire], the signals before the first stage and after each
+    [stage][wire]
+        The signals before the first stage and after each.
     """
     held = [list(goals) for _ in range(len(reached) + 1)]
     if not cells:
@@ -230,13 +232,13 @@ def _arranged(
             raise _blocked(plan, "an exhaustive search found no setting of the switches")
         if cells[cell - 1][0] < t:
             dead.add((t, tuple(held[t])))
-    raise _undecided(plan, f"{_MOST_STEPS} steps of search were not enough")
+    raise _undecided(plan, f"a search of {_MOST_STEPS} steps was not enough")
 
 
 def _completed(
     cells: list[tuple[int, list[int], int]], width: int
 ) -> list[list[tuple[int, list[int]]]]:
-    """Return, for each cell, the later switches whose inputs are all known from it on."""
+    """Return, for each cell, the later switches whose inputs are all known once it is decided."""
     latest = [-1] * width  # the last cell that determined each wire
     completed: list[list[tuple[int, list[int]]]] = [[] for _ in cells]
     for cell, (t, row, k) in enumerate(cells):

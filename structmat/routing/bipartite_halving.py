@@ -1,8 +1,8 @@
 """Assignment of signals to smaller networks: an edge colouring, by recursive halving.
 
 The signals are the edges of a bipartite multigraph between the switches of a first and of a last
-stage; the smaller networks between the two are the colours. Each switch has as many wires to each
-of them as signals that must go there.
+stage; the smaller networks between the two stages are the colours. As many signals of a switch must
+go to each smaller network as the switch has wires that lead there.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Shares:
-    """The numbers of signals that the switches of a stage send to each of two halves.
+    """The number of signals that each switch of a stage sends to each of two halves.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class Shares:
 
     @cached_property
     def mates(self) -> Index:
-        """For the signals sorted by switch, the partner that goes to the other half, or itself."""
+        """For signals sorted by switch, the partner that goes to the other half, or the signal."""
         sizes = self.lower + self.upper
         starts = np.repeat(np.cumsum(sizes) - sizes, sizes)
         here = identity(len(starts))
@@ -70,7 +70,7 @@ class Slots:
 
     @cached_property
     def shares(self) -> tuple[Shares, Shares]:
-        """The numbers of signals of each switch for the two halves, in the first and last stage."""
+        """The signals that each switch sends to each half, counted in the first and last stage."""
         upper = self._slot >= self._middle
         counts = [
             [np.bincount(end[part], minlength=end.max() + 1) for part in (~upper, upper)]
@@ -98,7 +98,7 @@ class Slots:
         Returns
         -------
         (signals,) or None
-            None if this halving fails. For a regular graph it always succeeds.
+            None if the halving fails. For a regular graph it always succeeds.
 
         Examples
         --------
@@ -132,9 +132,9 @@ class Slots:
 def loops(first: Index, last: Index, here: Shares, there: Shares) -> Mask | None:
     """Return which signals go to the upper half, by the looping algorithm.
 
-    Each signal has a partner at its first and at its last switch, which goes to the other half, so
-    the halves alternate along a loop of partners. Paths end at signals of a switch without a
-    choice.
+    Each signal has a partner at its first switch and one at its last, both of which go to the other
+    half, so the halves alternate along a loop of partners. A path of partners ends at a signal
+    whose switch has no choice.
 
     Returns
     -------
@@ -167,7 +167,7 @@ def _keeps(upper: Mask, switch: Index, share: Shares) -> bool:
 
 
 def _alternating(first: list[int], last: list[int], fixed: list[int]) -> list[int]:
-    """Return 0 or 1 for each signal, different from its partners and as fixed, where possible."""
+    """Return 0 or 1 for each signal: different from its partners, and as fixed where possible."""
     half = [-1] * len(fixed)
     ends = [signal for signal, value in enumerate(fixed) if value >= 0]
     for start in (*ends, *range(len(fixed))):

@@ -16,7 +16,7 @@ from structmat.routing.bipartite_halving import Slots
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One stage of a level: the switch of each wire; a wire in none is a switch of its own.
+    """One stage of a level: the switch of each wire, where a wire in no switch counts as one.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Side:
 
 @dataclass(frozen=True, eq=False)
 class Level:
-    """Two stages at equal distance from both ends, and the smaller networks between them.
+    """Two stages at equal distances from the two ends, and the smaller networks between them.
 
     Attributes
     ----------

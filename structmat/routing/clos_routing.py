@@ -12,10 +12,10 @@ def divided(plan: Plan, target: Index) -> Index | None:
     """Return the position of each signal, found from both ends inwards, or None if this fails.
 
     The first and the last stage send each signal to one of the smaller networks between them, which
-    leaves a permutation for each of these; all are routed together. In a Clos network each of them
-    succeeds, whatever the choices before (Slepian–Duguid).
+    leaves a permutation for each smaller network; all of these are routed together. In a Clos
+    network they can always be routed, whatever the earlier choices (Slepian–Duguid).
 
-    Parameters and result are those of `structmat.routing.backtracking.compared`.
+    The parameters and the result are those of `structmat.routing.backtracking.compared`.
     """
     depth, signals = len(plan.stages), identity(plan.net.width)
     held = np.empty((depth + 1, plan.net.width), dtype=np.int64)
@@ -36,7 +36,7 @@ def divided(plan: Plan, target: Index) -> Index | None:
 
 
 def _placed(side: Side, switch: Index, slots: Index) -> Index:
-    """Return the wire of each signal between its switch and the smaller network it goes to."""
+    """Return the wire of each signal between its switch and its smaller network."""
     wires = np.empty_like(side.order)
     wires[np.lexsort((slots, switch))] = side.order
     return wires

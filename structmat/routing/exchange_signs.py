@@ -1,4 +1,4 @@
-"""Signs that make blocks of routed permutations rotations."""
+"""Signs with which the blocks of a routed permutation are rotations."""
 
 from __future__ import annotations
 
@@ -11,13 +11,14 @@ from structmat.routing.clos_levels import Plan
 
 
 def negations(plan: Plan, held: Index, odd: list[npt.NDArray[np.bool_]]) -> list[Index]:
-    """Return signs for the signals that enter each switch, so that every block is a rotation.
+    """Return signs for the signals that enter each switch, such that every block is a rotation.
 
-    An odd switch must negate an odd number of its signals, an even one an even number, and each
-    signal should be negated an even number of times along its path. This is a T-join over GF(2) in
-    the graph of switches and signals: in a spanning forest, from the leaves, each node that is
-    still odd takes the edge to its parent. What remains is the parity of each component, at its
-    root: the signal that arrives at the last output of the component.
+    A switch with an odd permutation must negate an odd number of its signals, and any other switch
+    an even number; each signal should be negated an even number of times along its path. These
+    conditions are a T-join over GF(2) in the graph of switches and signals. In a spanning forest,
+    starting from the leaves, each node that is still odd takes the edge to its parent. Only the
+    parity of each component then remains, at its root: the signal that arrives at the last output
+    of the component.
 
     Parameters
     ----------
@@ -25,7 +26,7 @@ def negations(plan: Plan, held: Index, odd: list[npt.NDArray[np.bool_]]) -> list
     held : (depth + 1, width)
         The signal on each wire before the first stage and after each.
     odd : list of (n,) bool, one for each bank
-        Which switches make an odd permutation of their signals.
+        Which switches permute their signals by an odd permutation.
 
     Returns
     -------

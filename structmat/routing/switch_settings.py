@@ -18,21 +18,21 @@ Floats = npt.NDArray[np.float64]
 
 
 def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) -> list[Floats]:
-    """Return blocks with which the matrix of a network is that of a permutation, `eye(d)[p]`.
+    """Return blocks with which the matrix of a network is a permutation matrix, `eye(d)[p]`.
 
     Output i is then exactly input p[i], and `Rotation(net, blocks)(x)` is x[p]. Every permutation
-    is routed in Beneš, Waksman and Clos networks, and in any network of the same structure,
-    whatever its origin: level by level from both ends, by the looping algorithm, and by maximum
-    flows for odd radices. Sorting networks, such as the brick wall, are routed by sorting. If there
-    is a single path from each input to each output, as in omega and butterfly networks, the paths
-    decide. In any other network settings are searched, up to a limit.
+    can be routed in Beneš, Waksman and Clos networks, and in any network of the same structure,
+    however it was built: level by level from both ends, by the looping algorithm, and by maximum
+    flows for odd radices. Sorting networks, such as the brick-wall mesh, are routed by sorting. If
+    there is a single path from each input to each output, as in omega and butterfly networks, these
+    paths determine the settings. In any other network settings are searched, up to a limit.
 
     Parameters
     ----------
     net : Network
-        Need not be straight; switches of any radix.
+        Any network; it need not be straight, and its switches may have any radix.
     permutation : (width,) integers
-        p, in gather form.
+        The permutation p, in gather form.
     special : bool
         Whether all blocks must be rotations, of determinant 1; otherwise they are permutation
         matrices. A rotation that exchanges two signals must negate one of them. The negations are
@@ -43,8 +43,8 @@ def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) ->
 
     Returns
     -------
-    list of (n, r, r) float64, one for each bank, as `random_blocks` lists them
-        With entries 0 and 1, and −1 if special.
+    list of (n, r, r) float64, one for each bank, in the order of `random_blocks`
+        Blocks with entries 0 and 1, and −1 if `special` is True.
 
     Raises
     ------
@@ -55,9 +55,9 @@ def route(net: Network, permutation: npt.ArrayLike, *, special: bool = False) ->
     UndecidedError
         If the search reaches its limit.
     WiringError
-        For anything but a permutation of the wires.
+        If `permutation` is not a permutation of the wires.
     StructmatError
-        For anything but a Network.
+        If `net` is not a Network.
 
     References
     ----------
@@ -101,7 +101,7 @@ permutation: inputs 0 and 1 both need wire 1 after stage 1; waksman(8) routes ev
 
 
 def _found(plan: Plan, target: Index) -> tuple[Plan, Index]:
-    """Return a plan, and the signal on each wire before its first stage and after each."""
+    """Return a plan, and the signal on each wire before the first stage and after each."""
     held = compared(plan, target)
     if held is None:
         held = divided(plan, target)

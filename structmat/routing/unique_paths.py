@@ -26,10 +26,10 @@ class Reach(Protocol):
 class Nested:
     """Reachability in networks whose switches partition the destinations among their outputs.
 
-    Before each stage any two wires lead to the same destinations or to disjoint ones, and the
-    outputs of a switch lead to disjoint ones. Paths are therefore unique, and each set is
-    represented by its smallest destination, so memory is linear. This holds for butterfly, omega
-    and all isomorphic networks.
+    Before each stage the sets of destinations to which any two wires lead are equal or disjoint,
+    and the outputs of a switch lead to disjoint sets. Paths are therefore unique, and each set is
+    represented by its smallest destination, so memory use is linear. Butterfly, omega and all
+    isomorphic networks have this structure.
 
     Attributes
     ----------
@@ -122,7 +122,7 @@ class Listed:
 
 
 def paths(plan: Plan, reach: Reach, signals: Index, ends: Index) -> Index:
-    """Return the wires of signals before the first stage and after each, −1 where not unique.
+    """Return the wire of each signal before the first stage and after each, or −1 if not unique.
 
     Parameters
     ----------

@@ -15,7 +15,7 @@ from structmat.families.registry import entry
 _LARGEST = 256  # the largest radix tried
 _REPEATS = 32  # the maximum number of repetitions of a graph
 _WIDEST = 16_384  # the maximum width at which networks are built and measured, which takes minutes
-_WIDEST_GRAPH = 2048  # the same for graphs, which are slower to build
+_WIDEST_GRAPH = 2048  # the same limit for graphs, which are slower to build
 _SPARE = 8  # extra stages, beyond the minimum, that are tried for a random network
 _ALONE = ("block_diagonal", "mixed_radix")  # preferred names for a network that is one switch
 
@@ -23,13 +23,14 @@ _ALONE = ("block_diagonal", "mixed_radix")  # preferred names for a network that
 def dense_networks(width: int, budget: int | None = None) -> list[Family]:
     """Return the families that are dense at a width within a budget, fewest parameters first.
 
-    Every registered family that accepts the width is tried with its default options; with radices
-    up to 256 that divide the width, powers of two, and values near the minimum for each depth; with
-    the radices of smallest sum for each number of stages; and with further values of its options.
-    If a family needs a depth, or a graph a number of repetitions, the smallest one that makes the
-    network dense is used, provided that it is at most a few stages above the theoretical minimum.
-    Seeds are 0. A family that states its parameters and density in closed form is not built; others
-    are built and checked up to width 16,384, or 2048 for families defined by a graph.
+    Every registered family that accepts the width is tried with its default options and with other
+    values of its options: blocks up to 256 that divide the width, are powers of two, or are near
+    the minimum for each depth; the radices of smallest sum for each number of stages; and the
+    choices that the family registers. The depth of a family, or the number of repetitions of a
+    graph, is the smallest one that makes the network dense, provided that it is at most a few
+    stages above the theoretical minimum. Seeds are 0. Networks are not built if their family claims
+    their parameters and density in closed form; others are built and checked up to width 16,384, or
+    2048 for families defined by a graph.
 
     Parameters
     ----------
@@ -41,16 +42,17 @@ def dense_networks(width: int, budget: int | None = None) -> list[Family]:
     Returns
     -------
     list of Family
-        Sorted by parameters, then depth, then name. Members of one family with the same parameters
-        and depth are listed once, as are families that reduce to a single switch on all wires. The
-        list is empty only if the budget is too small: for every width `gossip` attains the minimum
-        number of parameters of a dense network.
+        Sorted by parameters, then depth, then name. Of the members of a family that have the same
+        parameters and depth only one is listed, and of all families that reduce to a single switch
+        on all wires as well. The list is empty only if the budget is too small: at every width
+        `gossip` attains the minimum number of parameters of a dense network.
 
     Raises
     ------
     StructmatError
-        If the width is below 2, or the budget is not an integer; a FamilyError if a user-defined
-        family is faulty.
+        If the width is below 2, or the budget is not an integer.
+    FamilyError
+        If a user-defined family is faulty.
 
     Examples
     --------
@@ -111,7 +113,7 @@ def _tried(known: Entry, width: int, budget: int) -> Iterator[Member]:
 
 
 def _candidates(known: Entry, width: int) -> Iterator[Family]:
-    """Yield a family with each choice of options worth trying that it accepts at this width."""
+    """Yield a family with every choice of options that is worth trying and valid at this width."""
     optional = {n for n, option in known.options.items() if option.default is not option.empty}
     powers = [1 << k for k in range(2, _LARGEST.bit_length())]
     values: dict[str, Iterable[Any]] = {
@@ -131,7 +133,7 @@ def _candidates(known: Entry, width: int) -> Iterator[Family]:
 
 
 def _blocks(width: int) -> list[int]:
-    """Return radices to try: powers of two, divisors, and the least for each depth and the next."""
+    """Return radices to try: powers of two, divisors, and the least for each depth, or one more."""
     sizes = range(2, min(width, _LARGEST) + 1)
     least = {ceil_log(width, size): size for size in reversed(sizes)}
     powers = {1 << k for k in range(1, _LARGEST.bit_length())}

@@ -1,7 +1,7 @@
 """Hypothesis strategies for networks, their parts, blocks and targets, and assertions.
 
-`check_family` is the conformance suite of all built-in families, for user-defined ones as well.
-Requires the extra `testing`: pip install "structmat[testing]".
+`check_family` runs the conformance suite of the built-in families on any family, including
+user-defined ones. The extra `testing` is required: pip install "structmat[testing]".
 """
 
 from structmat.testing.assertions import assert_dense, assert_orthogonal

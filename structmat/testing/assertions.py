@@ -22,7 +22,7 @@ def assert_orthogonal(matrix: npt.ArrayLike, ulps: float = 100.0) -> None:
     Raises
     ------
     AssertionError
-        With the location and size of the error.
+        If the matrix is not orthogonal; the message states where the error is, and its size.
 
     Examples
     --------
@@ -38,7 +38,9 @@ def assert_orthogonal(matrix: npt.ArrayLike, ulps: float = 100.0) -> None:
         raise AssertionError(f"not orthogonal: a matrix of shape {r.shape} is not square")
     if r.dtype.kind not in "fc":
         r = r.astype(float)
-    wide = r.astype(np.result_type(r.dtype, np.float64))  # the check itself must round less
+    wide = r.astype(
+        np.result_type(r.dtype, np.float64)
+    )  # the check itself must have smaller rounding errors
     product = np.conj(wide.T) @ wide
     error = np.abs(product - np.eye(len(r)))
     row, column = np.unravel_index(int(np.argmax(error)), error.shape)  # argmax finds NaN first
@@ -58,7 +60,8 @@ def assert_dense(net: Network) -> None:
     Raises
     ------
     AssertionError
-        With a pair of input and output that are not connected, and the number of such pairs.
+        If the network is not dense; the message names an input that does not influence some output,
+        and counts such pairs.
 
     Examples
     --------

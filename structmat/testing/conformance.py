@@ -1,4 +1,4 @@
-"""The conformance suite: the contract of every family, and the verification of its claims."""
+"""The conformance suite: checks that a family keeps its contract, and that its claims are true."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ def check_family(
 ) -> dict[int, int]:
     """Check a registered family at many widths, with many options, against its contract.
 
-    At a width that is accepted: the network has this width and is reproducible; it is restored from
-    its spec, its JSON and its pickle; blocks are orthogonal, and the straightened network has the
-    same matrix; a deeper member begins with the shallower one, and `repeat` repeats the stages;
-    depth, parameters, density and isomorphism to another family are as claimed
-    (`structmat.families.Claims`), each verified without the formulas. At a width that is rejected:
-    the error is a WidthError of one line that contains the call, the nearest valid widths, and a
-    family that accepts this one.
+    At an accepted width, the network has this width and is reproducible; it is restored from its
+    spec, its JSON and its pickle; its matrix is orthogonal, and equals that of the straightened
+    network; a deeper member begins with the stages of a shallower one, and `repeat` repeats the
+    stages; depth, parameters, density and isomorphism to another family are as claimed
+    (`structmat.families.Claims`), each verified without the formulas of the family. At a rejected
+    width, the error is a WidthError of one line, which contains the call, the nearest valid widths,
+    and a family that accepts this width.
 
     Parameters
     ----------
     family : str
-        A name, to try many options; or a spec with options, to try only these.
+        A name, with which many options are tried, or a spec, with which only its options are tried.
     widths : iterable of int
     max_depth : int
         The largest value tried for an option named depth.
@@ -49,14 +49,15 @@ def check_family(
     Returns
     -------
     dict
-        The number of members checked at each width that is accepted with some options.
+        For each width that is accepted with some options, the number of members checked.
 
     Raises
     ------
     SpecError
         If the argument is not a string that names a registered family.
     AssertionError
-        With the spec, the width, and the violated rule; also if no width is accepted.
+        If the family violates the contract, or accepts none of the widths; the message states the
+        spec, the width, and the violated rule.
 
     Examples
     --------
@@ -114,7 +115,7 @@ def _check_member(rule: Family, width: int) -> None:
     net = entry(rule.name).build(width, **dict(rule.options))
     _check(isinstance(net, Network), f"{who} must be a Network")
     _check(net.width == width, f"{who} must have that width, not {net.width}")
-    again: Any = np.int64(width)  # an integer, though not an int
+    again: Any = np.int64(width)  # a numpy integer instead of an int
     _check(rule(again) == net, f"{who} must be the same network each time")
     _check(parse(str(rule)) == rule, f"{who} must be restored by its spec")
     _check(Network.from_json(net.to_json()) == net, f"{who} must be restored by its JSON")
@@ -136,7 +137,7 @@ def _check_member(rule: Family, width: int) -> None:
 
 
 def _check_matrix(net: Network, who: str) -> None:
-    """Check the product of the blocks, which must agree with that of the straightened network."""
+    """Check that the matrix is orthogonal, and equal to that of the straightened network."""
     blocks = random_blocks(net, rng=0)
     matrix = matrix_of(net, blocks)
     assert_orthogonal(matrix, ulps=100 * (net.depth + 1))

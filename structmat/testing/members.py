@@ -14,7 +14,7 @@ Case = tuple[Family, int]
 
 
 def cases(max_width: int, max_depth: int) -> dict[str, list[Case]]:
-    """Return the members of every family that stay within these bounds, by name and width."""
+    """Return the members of all families within these bounds, ordered by name and width."""
     found = {e.name: _members(e, max_width, max_depth) for e in catalogue()}
     return {name: members for name, members in found.items() if members}
 
@@ -37,7 +37,7 @@ def _depth(rule: Family, width: int) -> int:
 
 
 def tried(known: Entry, width: int, max_depth: int) -> Iterator[Family]:
-    """Yield a family with every combination of the options worth trying, valid or not."""
+    """Yield a family with every combination of option values worth trying, valid or not."""
     values: dict[str, Any] = {
         "block": range(2, min(width, 8) + 1),
         "depth": range(1, max_depth + 1),

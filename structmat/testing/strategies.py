@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 try:
     from hypothesis import strategies as st
 except ModuleNotFoundError:
-    require("hypothesis", "testing")  # says which extra installs it
+    require("hypothesis", "testing")  # the error names the extra that installs hypothesis
     raise
 
 
-_IDLE = [st.integers(0, 0)] * 30  # about as many draws as three small stages
+_IDLE = [st.integers(0, 0)] * 30  # about as many draws as three small stages take
 
 
 def networks(
@@ -34,7 +34,7 @@ def networks(
 ) -> st.SearchStrategy[Network]:
     """Draw networks of every form: mixed radices, idle wires, several banks, and every family.
 
-    They shrink towards few wires, few stages, small switches and wires in order.
+    They shrink towards few wires, few stages, small switches, and wires in ascending order.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def networks(
     small = _built(width, depth, wired=wired)
     if not small:
         return drawn
-    # Hypothesis regards fewer draws as simpler: the idle draws make members as complex as stages.
+    # Hypothesis regards fewer draws as simpler; unused draws make members as complex as stages.
     members = st.tuples(st.sampled_from(small), *_IDLE)
     return st.one_of(drawn, members.map(lambda parts: parts[0]))
 
@@ -71,9 +71,9 @@ def networks(
 def families(*, max_width: int = 32, max_depth: int = 8) -> st.SearchStrategy[Case]:
     """Draw a registered family, as a spec with valid options, and a width that it accepts.
 
-    Options with common names are varied (block, depth, radices, largest, reverse, rng, repeat,
-    degree), and those for which the family registers values worth trying; a family that requires
-    another option is omitted.
+    The options that are varied are those with common names (block, depth, radices, largest,
+    reverse, rng, repeat, degree) and those for which the family registers choices; a family that
+    requires another option is omitted.
 
     Parameters
     ----------
@@ -158,7 +158,7 @@ def layers(
 ) -> st.SearchStrategy[nx.DiGraph[tuple[int, int]]]:
     """Draw layered grid graphs for `structmat.from_layers`, orthogonal or not.
 
-    Some are networks, some are networks without a few edges, and some have arbitrary edges.
+    Some are networks, some are networks with a few edges removed, and some have arbitrary edges.
 
     Parameters
     ----------
@@ -196,7 +196,7 @@ def targets(net: Network, *, special: bool = False) -> st.SearchStrategy[Array]:
     >>> find(targets(Network.of(2, [[[0, 1]]])), lambda target: True).tolist()
     [[1.0, 0.0], [0.0, 1.0]]
     """
-    # The permutation is drawn even if it is not used: dense matrices then need more draws.
+    # The permutation is drawn even if unused, so that dense matrices take more draws.
     permuted = st.permutations(range(net.width)).map(lambda p: np.eye(net.width)[p])
     members = blocks_for(net, special=special).map(lambda blocks: matrix_of(net, blocks))
     one_switch = Network.of(net.width, [[list(range(net.width))]] if net.width > 1 else [])
@@ -218,8 +218,8 @@ def _rotation(matrix: Array) -> Array:
 
 @st.composite
 def _drawn(draw: st.DrawFn, max_width: int, max_depth: int, *, wired: bool | None) -> Network:
-    # The sizes of all switches come first and determine the width, then the number of wires in no
-    # switch, and the orders of the wires last: shrinking the sizes makes the network smaller.
+    # Draw the sizes of all switches first, then the number of wires in no switch, and the orders of
+    # the wires last: sizes determine the width, so shrinking them makes the network smaller.
     one = st.lists(st.integers(1, max_width), max_size=max_width)
     sizes = draw(st.lists(one, min_size=1 if wired else 0, max_size=max_depth))
     sizes = [_fitting(row, max_width) for row in sizes]
@@ -235,7 +235,7 @@ def _drawn(draw: st.DrawFn, max_width: int, max_depth: int, *, wired: bool | Non
 
 @st.composite
 def _stage(draw: st.DrawFn, max_width: int, *, straight: bool) -> Stage:
-    # The sizes come first and determine the width: shrinking them makes the stage narrower.
+    # Draw the sizes first: they determine the width, so shrinking them makes the stage narrower.
     sizes = draw(st.lists(st.integers(1, max_width), min_size=1, max_size=max_width))
     sizes = _fitting(sizes, max_width)
     return _wired(draw, sum(sizes), sizes, straight=straight)
@@ -259,7 +259,7 @@ def _wired(
 
 
 def _cut(width: int, reads: list[int], writes: list[int], sizes: list[int]) -> Stage:
-    """Cut both orders into switches of these sizes; those of size 1 and the rest are bare wires."""
+    """Cut both orders into switches of these sizes; size 1 and the rest are wires in no switch."""
     banks: list[Bank] = []
     bare: list[int] = []
     first = 0
@@ -303,7 +303,7 @@ def _thinned(
 
 @lru_cache(maxsize=64)
 def _built(width: int, depth: int, *, wired: bool | None) -> list[Network]:
-    """Return the networks built by families, the simplest first, to which examples shrink."""
+    """Return networks built by families, the simplest first, because examples shrink to it."""
     built = {family(d) for found in cases(width, depth).values() for family, d in found}
     return sorted(
         (net for net in built if wired is None or net.is_straight is not wired),
@@ -312,7 +312,7 @@ def _built(width: int, depth: int, *, wired: bool | None) -> list[Network]:
 
 
 def _sampled(members: dict[str, list[Case]]) -> st.SearchStrategy[Case]:
-    # The name is drawn first, as some families have far more options than others. The one with most
-    # members comes first: examples shrink to it, and it has small members.
+    # Draw the name first, because some families have far more options than others. The family with
+    # most members comes first: examples shrink to it, and it has small members.
     names = st.sampled_from(sorted(members, key=lambda name: (-len(members[name]), name)))
     return names.flatmap(lambda name: st.sampled_from(members[name]))

@@ -1,9 +1,9 @@
 """Plots of networks and of training; every function takes `ax=` and returns matplotlib Axes.
 
 Without `ax` a new figure is created that is not registered with pyplot: it need not be closed, and
-`plt.title` and `plt.show()` do not affect it; they do with `ax=plt.subplots()[1]`. Axes on the last
-line of a notebook cell are displayed; `save(ax, path)` writes them as SVG or PNG. Colours are
-distinguishable to colour-blind readers.
+`plt.title` and `plt.show()` have no effect on it. Pass `ax=plt.subplots()[1]` to use them. Axes on
+the last line of a notebook cell are displayed; `save(ax, path)` writes them as SVG or PNG. The
+colours are distinguishable to colour-blind readers.
 """
 
 from structmat.viz.charts import bars, curves

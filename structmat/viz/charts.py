@@ -43,7 +43,7 @@ def bars(
     x : str
         The label of the axis, with units.
     mark : float, optional
-        The position of a dashed reference line.
+        The value at which a dashed reference line is drawn.
     ax : matplotlib Axes, optional
 
     Returns
@@ -53,7 +53,7 @@ def bars(
     Raises
     ------
     StructmatError
-        If there are no values, or one is not a finite number.
+        If there are no values, or one of them is not a finite number.
 
     Examples
     --------
@@ -70,7 +70,7 @@ def bars(
             )
     ax = axes(ax, 6.4, 1.0 + 0.3 * len(values))
     drawn = ax.barh(list(values), list(values.values()), height=0.6, color=COLOURS[0])
-    paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # over the dashed line
+    paper = {"facecolor": "white", "edgecolor": "none", "pad": 1}  # drawn over the dashed line
     ax.bar_label(drawn, fmt=written, padding=4, fontsize=9, color=INK, bbox=paper)
     ax.invert_yaxis()
     ax.margins(x=0.12)
@@ -96,14 +96,14 @@ def curves(
     Parameters
     ----------
     histories : mapping from label to a sequence of (x, y) pairs, or of numbers
-        Numbers without x are numbered from 0.
+        For numbers, x counts from 0.
     x, y : str
         The labels of the axes, with units.
     log : "", "x", "y" or "xy"
         Which axes are logarithmic.
     bands : mapping from label to a sequence of (low, high) pairs, optional
-        For some of the histories, the limits of a band around each of their points, for example the
-        quartiles over several seeds.
+        The limits of a band around each point of a history, for example the quartiles over several
+        seeds. Not every history needs a band.
     ax : matplotlib Axes, optional
 
     Returns
@@ -132,8 +132,8 @@ def curves(
     for label, band in between.items():
         if label not in drawn or len(band) != len(drawn[label]):
             raise StructmatError(
-                f"band {abbreviated(label)}: it must be that of a history, a (low, high) pair for"
-                " each point"
+                f"band {abbreviated(label)}: it must belong to a history, with one (low, high) pair"
+                " per point"
             )
     ax = axes(ax, 6.4, 4.0)
     for k, (label, pairs) in enumerate(drawn.items()):
@@ -147,7 +147,7 @@ def curves(
     elif all((pairs[:, 0] % 1 == 0).all() for pairs in drawn.values()):
         locator = ax.xaxis.get_major_locator()
         if isinstance(locator, require("matplotlib.ticker", "plot").MaxNLocator):
-            locator.set_params(integer=True)  # there is no stage 2.5
+            locator.set_params(integer=True)  # whole numbers, because there is no stage 2.5
     if "y" in log:
         ax.set_yscale("log")
     thousands(ax.xaxis)
@@ -167,7 +167,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def numbered(values: Any) -> Any:
-    """Return numbers as pairs, numbered from 0; return anything else unchanged.
+    """Return numbers as pairs with x from 0, and anything else unchanged.
 
     Examples
     --------
@@ -202,7 +202,7 @@ def points(label: str, pairs: Series) -> Points:
     Raises
     ------
     StructmatError
-        For anything else; the message contains the label.
+        If it is anything else; the message contains the label.
 
     Examples
     --------

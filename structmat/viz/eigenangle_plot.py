@@ -35,8 +35,8 @@ def eigenangles(
     net : Network
         If it is not straight, its straight form is used, without the end permutations.
     samples : int, optional
-        The number of members drawn; by default as many as give about 10,000 angles. Time is cubic
-        in the width.
+        The number of members drawn, each in time cubic in the width; by default enough for about
+        10,000 angles.
     bins : int
         The number of bars.
     rng : Generator, int or None

@@ -43,23 +43,23 @@ def grid(
     inputs: Hashable | Iterable[Hashable] | None = None,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the grid graph: a column of wires before and after each stage, switches in colour.
+    """Draw the grid graph: a column of wires before and after each stage, with coloured switches.
 
     Wire 0 is at the top and the first stage at the left. The edges of a switch share a colour;
-    wires in no switch are grey. With `inputs`, only the edges influenced by these inputs are
-    coloured and the wires influenced by them are filled; the number above each column counts these
-    wires.
+    wires in no switch are grey. With `inputs`, only the edges that these inputs influence are
+    coloured, and the wires that they influence are filled; the number above each column counts the
+    filled wires.
 
     More than 64 wires are grouped into at most 32 bundles of neighbours, shaded by the fraction of
-    their wires that are influenced; a line is drawn if any edge leads from one bundle to another,
-    in a single colour.
+    their wires that are influenced. A line is drawn between two bundles if any edge joins them; all
+    lines have the same colour.
 
     Parameters
     ----------
     net : Network
     inputs : int, str or iterable of these, optional
-        The wires whose influence is shown: an integer is the number of a wire; anything else in the
-        iterable is a label.
+        The wires whose influence is shown. An integer is the number of a wire; anything else is a
+        label.
     ax : matplotlib Axes, optional
 
     Returns
@@ -70,7 +70,7 @@ def grid(
     Raises
     ------
     WiringError
-        If an input is not a wire of the network, neither by number nor by label.
+        If an input is neither the number nor the label of a wire of the network.
 
     Examples
     --------
@@ -129,7 +129,7 @@ def _inputs(net: Network, inputs: Any) -> Index:
 
 
 def _called(one: Any, labels: tuple[Hashable, ...]) -> list[Any]:
-    """Return the wires with a label; return numbers and unhashable values unchanged."""
+    """Return labels as wire numbers, and numbers and unhashable values unchanged."""
     if isinstance(one, (int, np.integer)) or not isinstance(one, Hashable):
         return [one]
     found = [wire for wire, label in enumerate(labels) if label == one]
@@ -170,7 +170,7 @@ def _lines(
     thickness: float,
     carried: list[npt.NDArray[np.bool_]] | None = None,
 ) -> None:
-    """Add the edges as two collections: influenced ones, and the others below them."""
+    """Add the edges as two collections: the influenced edges, and below them the others."""
     lines, coloured, colours = [np.zeros((0, 2, 2))], [np.zeros(0, bool)], [np.zeros(0, int)]
     for t, (start, end, switch) in enumerate(edges):
         left, right = np.full(len(start), t), np.full(len(start), t + 1)
@@ -192,7 +192,7 @@ def _lines(
 def _bundled_lines(
     ax: Any, edges: list[Edges], reached: npt.NDArray[np.bool_], bundle: int, thickness: float
 ) -> None:
-    """Add a line between two bundles if there is an edge, coloured if any is influenced."""
+    """Add a line between two bundles if an edge joins them, in colour if any is influenced."""
     gathered: list[Edges] = []
     carried = []
     rows = -(-reached.shape[1] // bundle)

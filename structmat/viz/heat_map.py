@@ -1,4 +1,4 @@
-"""A matrix as a small picture in HTML; nothing has to be installed."""
+"""A matrix as a small picture in HTML, which requires no further dependencies."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-_CELLS = 256  # rows and columns that are shown apart
-_SIDE = 256  # pixels on the page
+_CELLS = 256  # maximum number of rows and columns that are shown individually
+_SIDE = 256  # side length in pixels
 _NEGATIVE, _ZERO, _POSITIVE = (0, 114, 178), (255, 255, 255), (213, 94, 0)  # Okabe and Ito, 2008
 
 
 def heat_map(matrix: npt.ArrayLike) -> str:
     """Return a matrix as one `<img>` element: blue for negative entries, orange for positive ones.
 
-    The largest magnitude has the full colour. Of complex entries the magnitude is shown. Where
-    there are more than 256 rows, the entry of largest magnitude stands for its neighbours.
+    The entry of largest magnitude has the full colour. For complex entries the magnitude is shown.
+    If there are more than 256 rows, each pixel shows the entry of largest magnitude among several.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ def _png(pixels: npt.NDArray[np.uint8]) -> bytes:
     rows, columns, _ = pixels.shape
     lines = np.concatenate(
         [np.zeros((rows, 1), np.uint8), pixels.reshape(rows, columns * 3)], axis=1
-    )  # each line begins with its filter, 0
+    )  # each row begins with its filter type, 0
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         checked = kind + data

@@ -42,11 +42,12 @@ _PAIRS_OF_ROWS = 6  # number of pairs of rows above which panels shrink
 
 
 def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
-    """Draw the sparsity patterns of the factors, and below them those of their products.
+    """Draw the sparsity patterns of the factors, and below them the patterns of their products.
 
-    Panel t of the upper row is the factor B_t; below it is the product B_t ⋯ B_1 with its density,
-    and the last product is `reach(net)`. More than 14 stages are broken into several such pairs of
-    rows. For widths above 256, a cell represents several entries, and its shade their density.
+    Panel t of the upper row is the factor B_t, and the panel below it is the product B_t ⋯ B_1 with
+    its density; the last product is `reach(net)`. More than 14 stages are broken into several such
+    pairs of rows. For widths above 256, a cell represents several entries, and its shade shows
+    their density.
 
     Parameters
     ----------
@@ -57,7 +58,8 @@ def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib Axes
-        With two images per stage, the factor first; without stages, with one, the identity.
+        Axes with two images per stage, the factor and the product; without stages, with one image
+        of the identity.
 
     Examples
     --------
@@ -75,7 +77,7 @@ def sparsity(net: Network, *, ax: Axes | None = None) -> Axes:
     high = rows * _BAND if net.depth else 1.2
     ax = axes(ax, 1.0 + side * columns * (1 + _GAP), 0.2 + side * high)
     ax.set_anchor("W")  # if narrower than its place, leave room for the labels
-    every = math.ceil(0.6 / side)  # label one in so many columns
+    every = math.ceil(0.6 / side)  # the distance between labelled columns
     for t in range(net.depth):
         row, column = divmod(t, columns)
         centre, foot = (column + 0.5) * (1 + _GAP), -row * _BAND
@@ -108,7 +110,7 @@ def _word(ax: Any, x: float, y: float, text: str, side: str) -> None:
 def reach(net: Network, *, ax: Axes | None = None) -> Axes:
     """Draw reachability by stage: the number of stages after which input j influences output i.
 
-    Rows are outputs and columns are inputs, as in the matrix R; labels are written at its sides as
+    Rows are outputs and columns are inputs, as in the matrix R; labels are written at the sides as
     far as there is room. Pale entries are zero in R for all blocks. For widths above 256, a cell
     shows the largest number among its entries.
 
@@ -122,7 +124,7 @@ def reach(net: Network, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib Axes
-        With one image: the number of stages, masked where there is no path.
+        Axes with one image: the number of stages, masked where there is no path.
 
     Examples
     --------
@@ -137,7 +139,7 @@ def reach(net: Network, *, ax: Axes | None = None) -> Axes:
     never = net.depth + 1
     straight, _, outputs = net.straightened()
     first = np.full((net.width, net.width), never, dtype=np.int32)
-    for t in range(net.depth, -1, -1):  # in straight networks, wires stay influenced
+    for t in range(net.depth, -1, -1):  # in a straight network, influenced wires stay influenced
         first[reached(straight[:t])] = t
     latest, _ = cells(first[outputs], np.maximum)
     ax = axes(ax, 5.2 + room(wire_names(net)), 4.4 + room(wire_names(net)))
@@ -176,7 +178,7 @@ def paths(net: Network, *, ax: Axes | None = None) -> Axes:
     Returns
     -------
     matplotlib Axes
-        With one image: log₁₀ of the number of paths, masked where there is none.
+        Axes with one image: log₁₀ of the number of paths, masked where there is none.
 
     Examples
     --------
@@ -245,7 +247,7 @@ def _number(ax: Any, values: npt.NDArray[Any], left_out: int) -> None:
 
 
 def _matrix(ax: Any, net: Network) -> None:
-    """Label the axes of a matrix with an input for each column, and wires that have labels."""
+    """Label the axes of a matrix: a column for each input, with the labels of the wires."""
     ax.set_xlabel("input", color=INK)
     ax.set_ylabel("output", color=INK)
     if net.width <= _NUMBERED or net.labels is not None:

@@ -1,4 +1,4 @@
-"""Axes whose figure is displayed in a notebook if they are the last line of a cell.
+"""Axes whose figure a notebook displays if they are the value of the last line of a cell.
 
 This module imports matplotlib, and is imported only when the first figure is created.
 """
@@ -15,7 +15,7 @@ _DPI = 100  # of the page; twice as many are rendered, for high-resolution scree
 
 
 class Shown(Axes):
-    """Axes that display their figure in notebooks, as it is not registered with pyplot.
+    """Axes that display their figure in notebooks, although pyplot does not know the figure.
 
     Examples
     --------

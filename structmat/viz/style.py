@@ -54,7 +54,7 @@ def axes(ax: Axes | None, width: float, height: float) -> Any:
 
 
 def checked_axes(ax: Any, name: str) -> Any:
-    """Return `ax` if it is matplotlib Axes, else raise an error that says what is expected.
+    """Return `ax` if it is a matplotlib Axes object, else raise an error that says what to pass.
 
     Raises
     ------
@@ -65,19 +65,20 @@ def checked_axes(ax: Any, name: str) -> Any:
     >>> checked_axes("left", "ax")
     Traceback (most recent call last):
     ...
-    structmat.errors.StructmatError: ax of type str: give matplotlib Axes, as plt.subplots()[1] \
-or what viz.grid(net) returns; of several give one, as axes[0]
+    structmat.errors.StructmatError: ax of type str: pass matplotlib Axes, such as \
+plt.subplots()[1] or the result of viz.grid(net); if there are several, pass one, such as axes[0]
     """
     if not isinstance(ax, require("matplotlib.axes", "plot").Axes):
         raise StructmatError(
-            f"{name} of type {type(ax).__name__}: give matplotlib Axes, as plt.subplots()[1] or"
-            " what viz.grid(net) returns; of several give one, as axes[0]"
+            f"{name} of type {type(ax).__name__}: pass matplotlib Axes, such as"
+            " plt.subplots()[1] or the result of viz.grid(net); if there are several, pass one,"
+            " such as axes[0]"
         )
     return ax
 
 
 def labelled(given: Any, name: str, example: str) -> Mapping[Any, Any]:
-    """Return `given` if it is a mapping from labels, else raise an error that gives an example.
+    """Return `given` if it is a mapping from labels, else raise an error with an example.
 
     Raises
     ------
@@ -88,12 +89,12 @@ def labelled(given: Any, name: str, example: str) -> Mapping[Any, Any]:
     >>> labelled([1, 2], "values", '{"LoRA": 1.0}')
     Traceback (most recent call last):
     ...
-    structmat.errors.StructmatError: values of type list: give a mapping from labels, \
-as {"LoRA": 1.0}
+    structmat.errors.StructmatError: values of type list: pass a mapping from labels, \
+such as {"LoRA": 1.0}
     """
     if not isinstance(given, Mapping):
         raise StructmatError(
-            f"{name} of type {type(given).__name__}: give a mapping from labels, as {example}"
+            f"{name} of type {type(given).__name__}: pass a mapping from labels, such as {example}"
         )
     return given
 
@@ -106,7 +107,7 @@ def bare(ax: Any) -> None:
 
 
 def wire_names(net: Network) -> list[str]:
-    """Return the names of the wires: their labels, shortened if long, or their numbers.
+    """Return the names of the wires: their labels, abbreviated if long, or their numbers.
 
     Examples
     --------
@@ -134,7 +135,7 @@ def name_wires(axis: Any, places: npt.ArrayLike, names: Sequence[str]) -> None:
 
 
 def written(value: float) -> str:
-    """Format a number with at least three digits, and all digits of a large one.
+    """Format a number with three significant digits, or all digits of its integer part if more.
 
     Examples
     --------
@@ -199,7 +200,8 @@ def cells(
 def save(ax: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
     """Save the figure of some axes as SVG or PNG, atomically.
 
-    The same figure gives the same SVG, byte for byte, so that it can be kept under version control.
+    A figure is always written as the same SVG, byte for byte, so the file can be kept under version
+    control.
 
     Parameters
     ----------
@@ -216,9 +218,9 @@ def save(ax: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
     Raises
     ------
     StructmatError
-        For anything but Axes or a Figure.
+        If `ax` is neither Axes nor a Figure.
     FileError
-        For another suffix, or if the file cannot be written.
+        If the suffix is another one, or the file cannot be written.
 
     Examples
     --------
@@ -231,7 +233,7 @@ def save(ax: Axes | Figure, path: str | Path, *, dpi: int = 200) -> Path:
     """
     figure: Any = ax
     if not isinstance(ax, require("matplotlib.figure", "plot").Figure):
-        figure = checked_axes(ax, "what is saved").figure
+        figure = checked_axes(ax, "plot").figure
     target = Path(path)
     ending = target.suffix.lower()
     if ending not in _ENDINGS:

@@ -24,7 +24,7 @@ _MOST_LINES = 4000  # maximum number of lines in a picture
 _WIDE_SWITCH = 6  # switches with more wires are drawn as stars instead of all their edges
 _MOST_ROWS = 12  # maximum number of rows of a summary
 _SIDE, _TOP = 34, 10  # margins at the sides, and above the first wire
-_GAP = 7  # between a name and its dot
+_GAP = 7  # distance between a name and its dot
 
 
 def drawn(width: int, stages: Sequence[Stage], labels: tuple[Hashable, ...] | None) -> str:
@@ -67,7 +67,7 @@ def _picture(
     row = 15 if width <= 32 else 9
     gap = max(24, min(90, 840 // len(stages)))
     names = _names(width, row, labels)
-    side = max(_SIDE, _GAP + 3 + max(map(_length, names.values())))  # space for the names
+    side = max(_SIDE, _GAP + 3 + max(map(_length, names.values())))  # plus space for the names
     size = side + gap * len(stages) + _SIDE, 2 * _TOP + row * (width - 1) + 18
     y = _TOP + row * np.arange(width)
     parts: list[str] = []
@@ -95,7 +95,7 @@ def _picture(
 
 
 def _stage(stage: Stage, left: int, right: int, y: npt.NDArray[np.int_]) -> Iterator[str]:
-    """Yield a path for the wires in no switch, and one per switch, with its edges or a star."""
+    """Yield a path for the wires in no switch, and one per switch, which is its edges or a star."""
     start, end = (y[wires].tolist() for wires in stage.passing)
     if start:
         bare = "".join(f"M{left} {a}L{right} {b}" for a, b in zip(start, end, strict=True))
@@ -127,7 +127,7 @@ def _hubs(stage: Stage, y: npt.NDArray[np.int_]) -> list[float]:
 
 
 def _names(width: int, row: int, labels: tuple[Hashable, ...] | None) -> dict[int, str]:
-    """Return the names of the wires, or of as many as can be drawn without overlap."""
+    """Return the names of the wires, or only those that can be drawn without overlap."""
     return {
         wire: str(wire if labels is None else labels[wire])
         for wire in range(0, width, -(-12 // row))
@@ -135,7 +135,7 @@ def _names(width: int, row: int, labels: tuple[Hashable, ...] | None) -> dict[in
 
 
 def _length(name: str) -> int:
-    """Return the approximate drawn length of a name, in any sans-serif font."""
+    """Return the approximate length of a name drawn in any sans-serif font."""
     return sum(
         10
         if mark in "MWmw@%…" or unicodedata.east_asian_width(mark) in "WF"
@@ -158,7 +158,7 @@ def shortened(name: str, most: int = 16) -> str:
 
 
 def _text(x: float, y: float, text: str, anchor: str, full: str = "") -> str:
-    """Return a text element; if the text is cut, the full text is shown on hovering."""
+    """Return a text element, which shows the full text on hover if the text is cut."""
     title = f"<title>{html.escape(full)}</title>" if full not in ("", text) else ""
     return f'<text x="{x:g}" y="{y:g}" text-anchor="{anchor}">{title}{html.escape(text)}</text>'
 

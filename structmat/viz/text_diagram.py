@@ -17,8 +17,8 @@ from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
 
 _WIDEST = 64  # the maximum number of wires drawn individually
-_NARROWEST = 24  # columns that fit a name, a switch and an output
-_MOST_LINES = 32  # of a summary
+_NARROWEST = 24  # columns in which a name, a switch and an output fit
+_MOST_LINES = 32  # lines of a summary
 _WIRE, _JOIN, _PASS = "─", "●", "┼"
 
 Column = list[str]  # one character per wire
@@ -30,7 +30,7 @@ def diagram(net: Network, *, columns: int | None = None) -> str:
     A switch is a vertical bar with a dot at each wire that it joins. The switches of a stage act
     simultaneously; those that would overlap are drawn in adjacent columns under the name of the
     stage. A network with permutations between its stages is drawn in straightened form, and the
-    right end shows which output each wire becomes. Wires are named by their labels, with
+    output that each wire becomes is shown at the right end. Wires are named by their labels, with
     non-printable characters escaped. Networks of more than 64 wires are summarised by stage.
 
     Parameters
@@ -43,7 +43,7 @@ def diagram(net: Network, *, columns: int | None = None) -> str:
     Returns
     -------
     str
-        Lines without a trailing newline; the output device must support UTF-8.
+        The diagram, without a trailing newline. The output device must support UTF-8.
 
     Raises
     ------
@@ -94,7 +94,7 @@ class _Segment(NamedTuple):
 
     @property
     def size(self) -> int:
-        """The number of characters it occupies, including the gap to the next stage."""
+        """The number of characters per line, including the gap to the next stage."""
         return max(2 * len(self.columns), len(self.name)) + 2
 
     def row(self, wire: int) -> str:
@@ -152,7 +152,7 @@ def _size(text: str) -> int:
 
 
 def _blocks(net: Network, room: int) -> list[list[_Segment]]:
-    """Break the stages into blocks that fit; a stage wider than a block is itself broken."""
+    """Break the stages into blocks that fit a line; a stage wider than a line is broken, too."""
     blocks: list[list[_Segment]] = [[]]
     left = room
     for number, stage in enumerate(net.stages, 1):
@@ -193,7 +193,7 @@ def _columns(stage: Stage) -> list[Column]:
 
 
 def _summary(net: Network, room: int) -> list[str]:
-    """Describe the switches of each stage; for a deep network, of each distinct kind of stage."""
+    """Describe the switches of each stage, or in a deep network of each distinct kind of stage."""
     kinds: dict[str, list[int]] = {}
     for number, stage in enumerate(net.stages, 1):
         text = _described(stage)
@@ -240,7 +240,7 @@ def _spacing(bank: Bank) -> str:
         return "irregular"
     if (first == first[0]).all():
         return f"stride {first[0]:,}"
-    run = int(np.argmax(first != 1)) + 1  # wires before the first jump
+    run = int(np.argmax(first != 1)) + 1  # the number of wires before the first jump
     jumps = first[run - 1 :: run]
     inside = np.delete(first, np.s_[run - 1 :: run])
     if run == 1 or bank.radix % run or (inside != 1).any() or (jumps != jumps[0]).any():

@@ -48,12 +48,12 @@ def frontier(given: Mapping[str, Series], *, best: str = "high") -> list[tuple[f
     Returns
     -------
     list of (x, y)
-        By increasing x, each with a better y than the one before.
+        The points in order of increasing x, each with a better y than the one before.
 
     Raises
     ------
     StructmatError
-        If series do not consist of pairs of numbers, or for another `best`.
+        If a series does not consist of pairs of numbers, or `best` is invalid.
 
     References
     ----------
@@ -103,12 +103,12 @@ def pareto(
     Returns
     -------
     matplotlib Axes
-        With one line for each series, after the line "frontier".
+        Axes with the line "frontier", followed by one line for each series.
 
     Raises
     ------
     StructmatError
-        If there are no points, and as for `frontier`.
+        If there are no points, or in the cases of `frontier`.
 
     Examples
     --------
@@ -169,10 +169,10 @@ def tradeoff(
     Parameters
     ----------
     networks : mapping from label to a Network or several
-        Several networks, such as the members of a family at increasing depth, are connected.
+        The points of several networks, such as a family at increasing depth, are connected.
     y : "density", "dimension", "mixing" or "depth"
-        The fraction of entries that can be non-zero; `structmat.dimension`, whose rank takes
-        seconds for 2,000 dimensions; `structmat.mixing`, where less is better; or the number of
+        The fraction of entries that can be non-zero; `structmat.dimension`, whose computation takes
+        seconds for 2,000 dimensions; `structmat.mixing`, where smaller is better; or the number of
         stages.
     log : "", "x", "y" or "xy"
         Which axes are logarithmic.
@@ -181,7 +181,8 @@ def tradeoff(
     Returns
     -------
     matplotlib Axes
-        As for `pareto`. For "dimension", a dashed line marks dimensions equal to parameters.
+        Axes as returned by `pareto`. For "dimension", a dashed line marks where the dimension
+        equals the number of parameters.
 
     Raises
     ------

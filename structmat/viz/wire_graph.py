@@ -1,4 +1,4 @@
-"""The graph of the wires that share a switch, with edges coloured by stage."""
+"""The graph whose edges join wires that share a switch, coloured by stage."""
 
 from __future__ import annotations
 
@@ -29,30 +29,30 @@ def meetings(
 ) -> Axes:
     """Draw each wire as a point, and a line between two that share a switch, coloured by stage.
 
-    For `from_graph(graph)` this is the graph with its proper edge colouring. If two wires share
-    switches in several stages, the first stage gives the colour.
+    For `from_graph(graph)` the drawing shows the graph with its proper edge colouring. If two wires
+    share switches in several stages, the line has the colour of the first of these stages.
 
     Parameters
     ----------
     net : Network
         If it is not straight, wires are numbered as in its straight form.
     layout : mapping from a wire to its position, optional
-        By the labels of the network if it has any, else by wire numbers, like the layouts of
-        networkx; by default the wires lie on a circle, clockwise from the top. Up to 32 wires are
-        named.
+        The keys are the labels of the network if it has any, else wire numbers, as in networkx
+        layouts. By default the wires lie on a circle, clockwise from the top, and up to 32 of them
+        are named.
     ax : matplotlib Axes, optional
 
     Returns
     -------
     matplotlib Axes
-        With one line collection for each stage that joins wires for the first time, labelled
-        "stage 1" and so on.
+        Axes with one line collection, labelled "stage 1" and so on, for each stage that joins two
+        wires for the first time.
 
     Raises
     ------
     StructmatError
-        If a layout omits a wire or has an invalid position, or if there are more than 50,000 pairs,
-        which would be illegible.
+        If the layout omits a wire or has an invalid position, or if there are more than 50,000
+        lines, which would be illegible.
 
     Examples
     --------
@@ -100,12 +100,14 @@ def meetings(
     ax.autoscale_view()
     ax.axis("off")
     handles = ax.collections[:-1]
-    if len(handles) > 2 * len(COLOURS):  # label only some of them, as a scale
+    if len(handles) > 2 * len(COLOURS):  # label only some wires, as a scale
         some = np.linspace(0, len(handles) - 1, len(COLOURS)).round().astype(int)
         handles = [handles[k] for k in some]
     if handles:
         for line in legend(ax, handles=handles).get_lines():
-            line.set_linewidth(max(thickness, 1.5))  # thin lines do not show their colour
+            line.set_linewidth(
+                max(thickness, 1.5)
+            )  # the colour of thinner lines would be invisible
     return ax
 
 
@@ -130,9 +132,11 @@ def _places(net: Network, layout: Mapping[Hashable, tuple[float, float]] | None)
 
 
 def _room(places: Any) -> Any:
-    """Return two corners around the positions, distinct in x and in y."""
+    """Return two opposite corners of a box around the positions, of positive width and height."""
     low, high = places.min(axis=0), places.max(axis=0)
-    half = np.maximum((high - low) / 2, (high - low).max() / 4 or 1)  # equal scales need a span
+    half = np.maximum(
+        (high - low) / 2, (high - low).max() / 4 or 1
+    )  # equal scales need a positive span
     return np.stack([(low + high) / 2 - half, (low + high) / 2 + half])
 
 

@@ -158,7 +158,7 @@ def edited(folder, edit):
         (lambda s: s["layers"]["2"].update(dropout=[3, 3]), "it must be two probabilities"),
         (lambda s: s["layers"]["2"].update(parametrization="qr"), "'qr': no such parametrization"),
         (lambda s: s["networks"][0].update(version=99), "network JSON of version 99"),
-        (lambda s: s["networks"][0]["stages"][0][0][0].append([0]), "rows must be of one length"),
+        (lambda s: s["networks"][0]["stages"][0][0][0].append([0]), "rows must be of equal length"),
     ],
 )
 def test_invalid_settings_are_refused(tmp_path, edit, message):

@@ -315,7 +315,9 @@ def test_reduced_removes_nested_switches_and_gauge_redundancy(width, stages, kep
 
 def test_values_of_the_wrong_shape_are_rejected():
     kept = sm.reduced(sm.butterfly(8, block=4))
-    with pytest.raises(StructmatError, match=r"values of shape \(3,\).*: 20 real numbers are kept"):
+    with pytest.raises(
+        StructmatError, match=r"values of shape \(3,\).*: they must be 20 real numbers"
+    ):
         kept.spread([1.0, 2.0, 3.0])
     with pytest.raises(StructmatError, match="20 real numbers"):
         kept.spread([1j] * 20)

@@ -62,7 +62,7 @@ def test_eigenangles_of_random_blocks_give_trace_and_determinant(net, seed, dtyp
     [
         ([[1.0, 1.0], [0.0, 1.0]], "deviates from orthogonality by 1"),
         ([[1.0, 0.0]], r"matrix \(1, 2\) of dtype float64: it must be square"),
-        ([["a"]], "it must be square, of numbers"),
+        ([["a"]], "it must be square and numeric"),
         ([[np.nan]], "deviates from orthogonality by nan"),
     ],
 )

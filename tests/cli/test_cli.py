@@ -488,7 +488,7 @@ BROKEN = [
     ("def f(:", "cannot be imported (SyntaxError: invalid syntax"),
     (
         "import structmat\n@structmat.family('any')\ndef benes(width): ...",
-        "family 'benes' is registered already",
+        "family 'benes' is already registered",
     ),
 ]
 
@@ -547,7 +547,7 @@ def test_loading_a_file_named_like_an_imported_module_is_refused(capsys, tmp_pat
     (tmp_path / "json.py").write_text("", encoding="utf-8")
     code, _, err = run(capsys, "list", "--load", str(tmp_path / "json.py"))
     assert code == 2
-    assert "there is a module json already; give the file another name" in err
+    assert "a module json exists already; give the file another name" in err
 
 
 def test_an_interrupted_command_exits_with_130(capsys, monkeypatch):

@@ -88,7 +88,7 @@ def test_save_writes_a_single_file(capsys, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
     code, out, _ = run(capsys, "benes", "--width", "4", "8", "--save", str(path))
     assert code == 0
-    assert "2 networks, of widths 4, 8" in out
+    assert "2 networks of widths 4, 8" in out
 
 
 def test_a_directory_as_output_is_rejected_before_any_computation(capsys, tmp_path, monkeypatch):

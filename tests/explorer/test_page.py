@@ -672,7 +672,7 @@ def test_a_saved_page_agrees_with_the_library_offline(saved, opened):
     assert all(address.startswith(("file://", "data:")) for address in opened.requests)
     note = page.inner_text("#saved-note")
     count = len(json.loads(page.locator("#data").text_content())["saved"])
-    widths = "at those of the widths 8, 12, 13, 16, 32"
+    widths = "each at those of the widths 8, 12, 13, 16, 32"
     assert f"{count} networks of {len(specs)} kinds, {widths}" in note
 
 

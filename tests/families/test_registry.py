@@ -256,7 +256,7 @@ def test_custom_families_are_registered_parsed_and_catalogued(monkeypatch):
     assert sm.catalogue()[0].summary == "Join the first wire to the last."
     with pytest.raises(StructmatError, match="width must be even; nearest are 6 and 8"):
         ends(7)
-    with pytest.raises(SpecError, match="'ends' is registered already"):
+    with pytest.raises(SpecError, match="'ends' is already registered"):
         family("any")(ends)
 
 
@@ -306,7 +306,7 @@ def test_a_notebook_cell_may_redefine_its_family(monkeypatch):
     define("__main__", 6)
     assert sm.parse("mine").accepts(6)
     assert not sm.parse("mine").accepts(4)
-    with pytest.raises(SpecError, match="'mine' is registered already"):
+    with pytest.raises(SpecError, match="'mine' is already registered"):
         define("elsewhere", 4)
     assert sm.parse("mine").accepts(6)
 
@@ -316,7 +316,7 @@ def test_a_notebook_cannot_replace_a_built_in_family():
         return sm.Network.of(width, [])
 
     butterfly.__module__ = "__main__"
-    with pytest.raises(SpecError, match="'butterfly' is registered already"):
+    with pytest.raises(SpecError, match="'butterfly' is already registered"):
         family("any")(butterfly)
     assert sm.parse("butterfly")(8) == sm.butterfly(8)
 

@@ -223,7 +223,7 @@ def test_a_quadrangular_pattern_may_be_orthogonal_without_being_a_stage():
     assert message == (
         "layer 0→1: wires 0, 1, 2 and 3 of column 0 and their targets do not form a complete"
         " switch, and whether an orthogonal matrix has this pattern is unknown in general; add"
-        ' edges, or let incomplete="complete" add the 4 that make each component a switch'
+        ' edges, or pass incomplete="complete" to make each component a switch by adding 4 edges'
     )
 
 
@@ -302,7 +302,7 @@ def test_completion_adds_exactly_the_missing_edges(drawn_patterns):
     assert (message is None) == (added == [])
     layers = [sum(edge[0][0] == t for edge in added) for t in range(len(drawn_patterns))]
     if message:
-        assert f"add the {next(filter(None, layers))} that" in message
+        assert f"by adding {next(filter(None, layers))} edge" in message
     for edge in added:  # none could be left out
         completed.remove_edge(*edge)
         assert refusal(completed) is not None
@@ -338,7 +338,7 @@ def grid(*extra, without=(), **attributes) -> nx.DiGraph:
         (nx.DiGraph(), "a graph without nodes: .*add node"),
         (nx.DiGraph([(0, 1)]), r"node 0: .*pairs \(t, wire\)"),
         (nx.DiGraph([((0, 0), (1, 0, 0))]), r"node \(1, 0, 0\): .*pairs"),
-        (nx.DiGraph([((0, -1), (1, 0))]), r"node \(0, -1\): .*integers from 0"),
+        (nx.DiGraph([((0, -1), (1, 0))]), r"node \(0, -1\): .*integers ≥ 0"),
         (nx.DiGraph([((0, 0.5), (1, 0))]), r"node \(0, 0.5\): .*integers"),
         (nx.DiGraph([((0, "a"), (1, 0))]), r"node \(0, 'a'\): .*relabel"),
         (nx.DiGraph([("ab", "cd")]), "node 'ab': .*relabel"),

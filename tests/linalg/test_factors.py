@@ -157,13 +157,13 @@ def test_a_rotation_does_not_modify_its_input():
 @pytest.mark.parametrize(
     ("blocks", "message"),
     [
-        (3, "blocks=3: they are a list of arrays, one for each bank; see random_blocks"),
+        (3, "blocks=3: they must be a list of arrays, one for each bank; see random_blocks"),
         ([], "0 arrays of blocks: the network has 2 banks"),
         ([np.eye(2)] * 3, "3 arrays of blocks"),
         ([np.eye(2)] * 2, r"blocks 0 of shape \(2, 2\): this bank needs \(2, 2, 2\)"),
         ([np.ones((2, 2, 2)), np.ones((1, 2, 2))], r"blocks 1 of shape \(1, 2, 2\)"),
-        ([np.full((2, 2, 2), np.nan)] * 2, "blocks 0 hold NaN or infinity"),
-        ([np.ones((2, 2, 2)), np.full((2, 2, 2), np.inf)], "blocks 1 hold NaN or infinity"),
+        ([np.full((2, 2, 2), np.nan)] * 2, "blocks 0 contain NaN or infinity"),
+        ([np.ones((2, 2, 2)), np.full((2, 2, 2), np.inf)], "blocks 1 contain NaN or infinity"),
         ([np.full((2, 2, 2), "x")] * 2, "must be real or complex numbers"),
         ([np.full((2, 2, 2), None)] * 2, "real or complex numbers"),
         ([[[1.0], [1.0, 2.0]]] * 2, "must be arrays of real or complex numbers"),
@@ -183,8 +183,8 @@ def test_blocks_of_the_wrong_shape_are_rejected(function, blocks, message):
         (np.ones(3), r"x of shape \(3,\): its last axis must be the width 4"),
         (1.0, r"x of shape \(\)"),
         (np.ones((4, 3)), "must be the width 4"),
-        (["a", "b", "c", "d"], "must hold real or complex numbers"),
-        ([None] * 4, "must hold real or complex numbers"),
+        (["a", "b", "c", "d"], "must consist of real or complex numbers"),
+        ([None] * 4, "must consist of real or complex numbers"),
     ],
 )
 def test_vectors_of_the_wrong_shape_are_rejected(x, message):

@@ -192,9 +192,9 @@ def test_jax_compiles_and_differentiates_a_rotation():
 
 def test_a_rotation_is_immutable():
     r = made(sm.butterfly(4), 0)
-    with pytest.raises(AttributeError, match="a Rotation does not change"):
+    with pytest.raises(AttributeError, match="a Rotation is immutable"):
         r.network = sm.butterfly(8)
-    with pytest.raises(AttributeError, match="a Rotation does not change"):
+    with pytest.raises(AttributeError, match="a Rotation is immutable"):
         del r.blocks
     with pytest.raises(ValueError, match="read-only"):
         r.blocks[0][0, 0, 0] = 2.0
@@ -267,7 +267,7 @@ def test_invalid_files_are_rejected(tmp_path):
     with pytest.raises(FileError, match="cannot be read as safetensors"):
         sm.Rotation.load(path)
     save_file({"a": np.ones(2)}, path)
-    with pytest.raises(FileError, match="None is no rotation; expected a rotation"):
+    with pytest.raises(FileError, match="None is not the format of a rotation; expected a"):
         sm.Rotation.load(path)
     about = {"format": "structmat.rotation", "version": "2"}
     save_file({"a": np.ones(2)}, path, metadata=about)

@@ -363,7 +363,7 @@ def test_a_search_terminates_at_its_limit(monkeypatch):
     net = sm.random(40, block=2, depth=8, rng=0)
     p = np.random.default_rng(1).permutation(40)
     with pytest.raises(
-        UndecidedError, match=r"undecided whether it blocks .* 1000000 steps of search"
+        UndecidedError, match=r"undecided whether it blocks .* a search of 1000000 steps"
     ):
         sm.route(net, p)
     monkeypatch.setattr(backtracking, "_MOST_BYTES", 100)

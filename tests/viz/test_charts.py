@@ -100,7 +100,7 @@ def test_bars_go_into_logarithmic_axes():
         ({}, "at least one bar"),
         ({"a": np.nan}, "'a' is nan: it must be a finite number"),
         ({"a": "x"}, "'a' is 'x': it must be a finite number"),
-        ([1, 2], "values of type list: give a mapping from labels, as"),
+        ([1, 2], "values of type list: pass a mapping from labels, such as"),
     ],
 )
 def test_bars_rejects_invalid_values(values, reason):
@@ -120,7 +120,7 @@ def test_curves_draw_bands_and_logarithms():
 
 @pytest.mark.parametrize("bands", [{"b": [(1, 2)]}, {"a": [(1, 2), (1, 2)]}])
 def test_curves_rejects_a_band_without_a_curve(bands):
-    with pytest.raises(StructmatError, match="it must be that of a history"):
+    with pytest.raises(StructmatError, match="it must belong to a history"):
         viz.curves({"a": [(0, 1)]}, x="x", y="y", bands=bands)
 
 
@@ -150,7 +150,11 @@ def test_plots_of_networks_reject_other_values(draw, net):
 
 @pytest.mark.parametrize("ax", [np.array([None]), Figure(), 0, "left"], ids=type)
 def test_plots_accept_only_axes(ax):
-    net, pairs, rule = sm.butterfly(4), {"a": [(0, 1)]}, "^ax of type .*: give matplotlib Axes, as"
+    net, pairs, rule = (
+        sm.butterfly(4),
+        {"a": [(0, 1)]},
+        "^ax of type .*: pass matplotlib Axes, such as",
+    )
     for draw in PICTURES:
         with pytest.raises(StructmatError, match=rule):
             draw(net, ax=ax)
@@ -178,7 +182,7 @@ def test_plots_accept_only_axes(ax):
 )
 def test_labelled_values_must_be_a_mapping(call, name):
     with pytest.raises(
-        StructmatError, match=rf"^{name} of type list: give a mapping from labels, as"
+        StructmatError, match=rf"^{name} of type list: pass a mapping from labels, such as"
     ):
         call([(0, 1)])
 
@@ -259,7 +263,7 @@ def test_only_figures_and_axes_are_saved(tmp_path):
     ax = viz.grid(sm.butterfly(8))
     first, again = viz.save(ax, tmp_path / "a.svg"), viz.save(ax.figure, tmp_path / "b.svg")
     assert first.read_bytes() == again.read_bytes()
-    with pytest.raises(StructmatError, match="what is saved of type Network: give matplotlib Axes"):
+    with pytest.raises(StructmatError, match="plot of type Network: pass matplotlib Axes"):
         viz.save(sm.butterfly(8), tmp_path / "c.svg")
 
 

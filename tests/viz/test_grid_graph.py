@@ -99,7 +99,7 @@ def test_an_integer_input_is_one_wire():
         (1.5, "inputs=1.5: give a wire or several wires"),
         ([float("nan")], "wires must be integers, not float64"),
         (True, "wires must be integers, not bool"),
-        ("5", r"wires must be integers, not '5'; where the network has labels, net.labels.index"),
+        ("5", r"wires must be integers, not '5'; if the network has labels, net.labels.index"),
     ],
 )
 def test_grid_rejects_inputs_that_are_not_wires(inputs, message):
@@ -121,7 +121,7 @@ def test_inputs_may_be_given_by_label():
     ("inputs", "message"),
     [
         ("Medicy", "input 'Medicy': no wire has this label; did you mean Medici"),
-        ([["Medici"]], "wires must be integers, not 'Medici'; where"),
+        ([["Medici"]], "wires must be integers, not 'Medici'; if"),
         ([(0, 2)], "input 2: a network of width 2"),
     ],
 )

@@ -1,4 +1,4 @@
-// The current network in the address: #16:butterfly(block=4), and a drawing as #8=0-4,1-5;1-4.
+// The current network in the address: #16:butterfly(block=4), or for a drawing #8=0-4,1-5;1-4.
 
 /** Return the part of an address that identifies the network of a question. */
 function addressOf({ width, spec, stages }) {
@@ -15,7 +15,7 @@ function questionIn(hash) {
   throw unreadable(text, "no such network");
 }
 
-/** Store the current network in the address, as a new history entry or replacing the last one. */
+/** Store the current network in the address, as a new history entry or in place of the last one. */
 function keepAddress(question, kind) {
   const hash = addressOf(question);
   const goesOn = kind === "address" || (kind !== null && history.state?.kind === kind);
@@ -35,7 +35,7 @@ function written(stages) {
   return stages.map((stage) => stage.map((wires) => wires.join("-")).join(",")).join(";");
 }
 
-/** Return the stages of a drawing; validated here, as they are drawn before the library is asked. */
+/** Return the stages of a drawing, validated because they are drawn before the library is asked. */
 function read(rest, width, text) {
   if (width < 2 || width > data.drawn) throw unreadable(text, `2 to ${data.drawn} wires can be drawn`);
   return rest.split(";").filter(Boolean).map((stage) => {

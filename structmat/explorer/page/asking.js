@@ -1,4 +1,4 @@
-// Answers: from the library by the server, or from what a saved page carries.
+// Answers: from the library through the server, or from the data of a saved page.
 
 const data = JSON.parse(byId("data").textContent);
 

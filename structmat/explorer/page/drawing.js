@@ -4,7 +4,7 @@ const NONE = { column: 0, wires: [] };
 
 class Drawing {
   #radix = 2;
-  #selected = NONE; // for the next switch
+  #selected = NONE; // the wires selected for the next switch
   #past = [];
 
   constructor(width) {
@@ -62,7 +62,7 @@ class Drawing {
     return { changed: true, said: `A switch joins ${sorted.join(", ")} in stage ${t + 1}.` };
   }
 
-  /** Replace the stages, for example by those of a picked network; can be undone. */
+  /** Replace the stages, for example by those of a picked network; this can be undone. */
   replace(width, stages) {
     this.#remember();
     this.width = width;
@@ -104,7 +104,7 @@ class Drawing {
 
   #wanting(t, wires) {
     this.#selected = { column: t, wires };
-    const list = wires.length ? `Chosen in stage ${t + 1}: ${wires.join(", ")}. ` : "";
+    const list = wires.length ? `Selected in stage ${t + 1}: ${wires.join(", ")}. ` : "";
     return { changed: false, said: `${list}Select ${this.radix - wires.length} more.` };
   }
 

@@ -5,7 +5,7 @@ const MARGIN = { top: 40, right: 48, bottom: 10 };
 class Graph {
   /**
    * `choose(column, wire)` is called on a click in an open network, `letGo()` on Escape, and
-   * `say(text)` with the spreading in words.
+   * `say(text)` with the reachable wires in words.
    */
   constructor(home, { choose, letGo, say }) {
     this.home = home;
@@ -29,7 +29,7 @@ class Graph {
   }
 
   /**
-   * Draw a network. With `open` its last stage is one still to be drawn; `pressed` are wires
+   * Draw a network. With `open` its last stage is still to be drawn, and `pressed` are the wires
    * selected for its next switch.
    */
   show(net, options = {}) {
@@ -208,7 +208,7 @@ class Graph {
     return group;
   }
 
-  /** Return which wires a wire is joined with, if a click removes their switch. */
+  /** Name the wires with which a wire is joined, if a click removes their switch. */
   #joined(column, wire) {
     if (!this.options.open) return "";
     const [reads] = this.net.stages[column]?.switches.find(([wires]) => wires.includes(wire)) ?? [[]];

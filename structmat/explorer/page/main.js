@@ -11,14 +11,15 @@ const picking = new Picking(show);
 
 function say(text) {
   const usual = drawing ? "" : "Point at a wire, or move to it with the keyboard, to see which inputs"
-    + " influence it and which outputs it influences; click to keep it.";
+    + " influence it and which outputs it influences; click to keep them highlighted.";
   byId("spreading").textContent = [drawing?.said, text ?? usual].filter(Boolean).join(" ");
 }
 
 /**
- * Ask the library about a network and show what it says. The kind says what is one step for Back:
- * what is typed in one field, one drawing, what the address named; null begins a step. A complaint
- * says why it is shown instead of what the address names, which stays, so that it can be corrected.
+ * Ask the library about a network, and show the answer. Consecutive questions of one kind (typed
+ * into one field, drawn, or from the address) are one step for the Back button; null begins a new
+ * step. A complaint states why this network is shown instead of the one that the address names; the
+ * address is then kept, so that it can be corrected.
  */
 async function show(question, kind = null, complaint = "") {
   const mine = begin();

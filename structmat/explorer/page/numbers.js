@@ -3,8 +3,8 @@
 function showNumbers(net) {
   const home = byId("numbers");
   if (net.unmeasured) {
-    const note = element("dd", { class: "more" }, `${net.unmeasured} Reachability in a drawn`
-      + " layer is shown all the same; to compute its numbers, serve the page with ",
+    const note = element("dd", { class: "more" }, `${net.unmeasured} The reachability in a`
+      + " drawn layer is shown nevertheless; to compute its numbers, serve the page with ",
     element("code", {}, "structmat explore"), ".");
     home.replaceChildren(element("div", { class: "wide" }, element("dt", {}, "Drawn by hand"), note));
     return;
@@ -22,7 +22,7 @@ function showNumbers(net) {
       `SO(${width}) has ${grouped(group)} dimensions`,
       group ? Math.min(parameters / group, 1) : 1),
     tile("flops", "Operations", grouped(net.cost.flops),
-      `per vector; a dense matrix takes ${grouped(net.cost.dense)}`,
+      `per vector; a dense matrix needs ${grouped(net.cost.dense)}`,
       Math.min(net.cost.flops / net.cost.dense, 1)),
     tile("depth", "Stages", grouped(depth), net.straight ? "no permutations between them"
       : "permutations between them"),
@@ -55,8 +55,8 @@ function showDimension(net, found) {
   const { lower, upper, parameters, proved, redundant } = found;
   const of = `of ${grouped(group)} in SO(${net.width})`;
   let more;
-  if (found.late) more = `${of}; takes more than half a minute; use sm.dimension(net)`;
-  else if (!found.ranked && !proved) more = `${of}; bounds; sm.dimension(net) computes it but takes longer`;
+  if (found.late) more = `${of}; computing it takes more than half a minute; use sm.dimension(net)`;
+  else if (!found.ranked && !proved) more = `${of}; these are bounds; sm.dimension(net) takes longer but computes the value`;
   else if (!proved) more = `${of}; a lower bound, almost surely exact; at most ${grouped(upper)}`;
   else if (redundant) more = `${of}; ${counted(redundant, "parameter")} redundant`;
   else if (parameters) more = `${of}; no parameter is redundant`;
@@ -95,8 +95,8 @@ function showCost(net) {
   if (net.unmeasured) return;
   const { flops, dense, bytes, launches, steps } = net.cost;
   const ratio = Number((flops / dense).toPrecision(2));
-  byId("cost").textContent = `Applying it to one vector takes ${counted(flops, "operation")}, ${ratio} of the dense`
-    + ` product's ${grouped(dense)}; ${counted(bytes, "byte")} of float32 are moved in`
+  byId("cost").textContent = `Applying the network to one vector takes ${counted(flops, "operation")}, ${ratio} of`
+    + ` the ${grouped(dense)} of a dense product, and moves ${counted(bytes, "byte")} of float32 data in`
     + ` ${counted(launches, "pass", "passes")}.`;
   byId("steps").replaceChildren(...steps.map((step) => element("li", {}, step)));
 }

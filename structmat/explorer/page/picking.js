@@ -126,7 +126,7 @@ class Picking {
     const sizes = [...new Set(data.saved.map(({ width }) => width))].sort((a, b) => a - b);
     byId("saved-spec").append(...specs.map((spec) => element("option", {}, spec)));
     byId("saved-note").textContent = `This page was saved with ${counted(data.saved.length, "network")}`
-      + ` of ${counted(specs.length, "kind")}, at those of the widths ${sizes.join(", ")} that each accepts.`
+      + ` of ${counted(specs.length, "kind")}, each at those of the widths ${sizes.join(", ")} that it accepts.`
       + " structmat explore provides all others.";
     byId("saved-spec").addEventListener("change", () => {
       this.#listWidths(Number(byId("saved-width").value));

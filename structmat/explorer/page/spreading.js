@@ -1,4 +1,4 @@
-// Reachability in a network: structmat.reach again, for the wire under the pointer.
+// Reachability in a network, as in structmat.reach, but for the wire under the pointer.
 
 /** Return, for each wire before a stage, the wires after it that it influences. */
 function influencedBy(stage, width) {
