@@ -263,7 +263,9 @@ def test_what_has_no_power_is_refused():
         powers.power(torch.full((2, 2), float("nan")), 0.5)
     with pytest.raises(BlockError, match="eigenvalue −1, which Cayley blocks cannot have"):
         powers.generators(-torch.eye(2), "cayley")
-    with pytest.raises(BlockError, match="parametrization='givens': generators can be computed for"):
+    with pytest.raises(
+        BlockError, match="parametrization='givens': generators can be computed for"
+    ):
         powers.generators(torch.eye(2), "givens")
 
 
