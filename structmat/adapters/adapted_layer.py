@@ -341,6 +341,9 @@ class AdaptedLayer(Wrapper):
         if names := self.acting(names):
             self._merge([*self.merged_adapters, *names])
 
+    # Tensors made in inference mode could not be trained or differentiated later.
+    @torch.inference_mode(mode=False)
+    @torch.no_grad()
     def _merge(self, names: list[str]) -> None:
         own = self.own
         merged = self.merged_weight(names)
