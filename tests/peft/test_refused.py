@@ -249,6 +249,30 @@ def test_a_spoilt_file_leaves_the_model_alone(saved, spoil, error, said):
     peft.get_peft_model(model, config(CASE))  # and can be used still
 
 
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda tensors, name: tensors.pop(name), "is not in the file"),
+        (lambda tensors, name: tensors[name].fill_(torch.nan), "contains NaN or infinity"),
+    ],
+)
+def test_a_module_trained_whole_is_checked_as_well(tmp_path, spoil, said):
+    def make():
+        return nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2))
+
+    options = {"topology": "butterfly", "target_modules": ["0"], "modules_to_save": ["1"]}
+    peft.get_peft_model(make(), StructmatConfig(**options)).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / WEIGHTS)
+    spoil(tensors, next(name for name in tensors if ".1." in name))
+    save_file(tensors, tmp_path / WEIGHTS, metadata={"format": "pt"})
+    model = make()
+    before, modules = state(model), kinds(model)
+    with pytest.raises(FileError, match=said):
+        peft.PeftModel.from_pretrained(model, tmp_path)
+    assert unchanged(model, before)
+    assert kinds(model) == modules
+
+
 def test_an_adapter_of_another_width_leaves_the_model_alone(saved):
     model = CASE.model()
     model.layers[1] = nn.Linear(24, 18)
