@@ -119,6 +119,12 @@ class AdaptedLayer(Wrapper):
         dtype = at_least_float32(dtype)
         for side, network in recipe.networks.items():
             width = self.layout.rotated_width(self.base_layer, side)
+            if network.width != width and recipe.field != self.layout.field:
+                raise StructmatError(
+                    f"field={recipe.field!r}: the layer has an adapter with"
+                    f" field={self.layout.field!r}, and all adapters of a convolution need the same"
+                    " field"
+                )
             if network.width != width:
                 raise StructmatError(
                     f"a network of width {network.width} for a layer with {width} {side}: the two"

@@ -273,6 +273,15 @@ def test_a_module_trained_whole_is_checked_as_well(tmp_path, spoil, said):
     assert kinds(model) == modules
 
 
+def test_adapters_of_a_convolution_have_one_field():
+    options = {"topology": "mixed_radix", "target_modules": ["0"]}
+    model = peft.get_peft_model(nn.Sequential(nn.Conv2d(4, 4, 3)), StructmatConfig(**options))
+    before = state(model)
+    with pytest.raises(StructmatError, match="field='channels': .* with field='receptive', and"):
+        model.add_adapter("second", StructmatConfig(**options, field="channels"))
+    assert unchanged(model, before)
+
+
 def test_an_adapter_of_another_width_leaves_the_model_alone(saved):
     model = CASE.model()
     model.layers[1] = nn.Linear(24, 18)
