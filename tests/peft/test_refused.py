@@ -277,7 +277,7 @@ def test_adapters_of_a_convolution_have_one_field():
     options = {"topology": "mixed_radix", "target_modules": ["0"]}
     model = peft.get_peft_model(nn.Sequential(nn.Conv2d(4, 4, 3)), StructmatConfig(**options))
     before = state(model)
-    with pytest.raises(StructmatError, match="field='channels': .* with field='receptive', and"):
+    with pytest.raises(StructmatError, match=r"field='channels': .* with field='receptive', and"):
         model.add_adapter("second", StructmatConfig(**options, field="channels"))
     assert unchanged(model, before)
 
