@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
@@ -9,6 +10,7 @@ from typing import Any, Self
 import torch
 from torch import Tensor, nn
 
+from structmat.adapters.distributed import is_sharded
 from structmat.adapters.layouts import (
     Adapter,
     Layer,
@@ -21,14 +23,15 @@ from structmat.adapters.layouts import (
 from structmat.adapters.layouts.quantised import in_floating_point, requantised
 from structmat.adapters.partial_rotation import PartialRotation
 from structmat.adapters.recipes import Recipe
-from structmat.errors import StructmatError
+from structmat.errors import StructmatError, abbreviated
 from structmat.nn.offloading import Factors, applied, hold, is_held, is_offloaded, loaded
-from structmat.nn.orthogonal_layer import Orthogonal
+from structmat.nn.orthogonal_layer import Orthogonal, generator_shapes
 from structmat.nn.parametrizations import at_least_float32
-from structmat.nn.stage_selection import checked_stages
+from structmat.nn.stage_selection import listed
 
 PREFIX = "structmat_"  # begins the names of an adapter's parameters
 INPUTS, OUTPUTS, SCALE = (PREFIX + part for part in ("inputs", "outputs", "scale"))
+_LARGEST = 1_000_000  # power of an adapter
 ONLY = "default"  # the name of the adapter that `adapt` adds
 
 
@@ -116,6 +119,12 @@ class AdaptedLayer(Wrapper):
         dtype = at_least_float32(dtype)
         for side, network in recipe.networks.items():
             width = self.layout.rotated_width(self.base_layer, side)
+            if network.width != width and recipe.field != self.layout.field:
+                raise StructmatError(
+                    f"field={recipe.field!r}: the layer has an adapter with"
+                    f" field={self.layout.field!r}, and all adapters of a convolution need the same"
+                    " field"
+                )
             if network.width != width:
                 raise StructmatError(
                     f"a network of width {network.width} for a layer with {width} {side}: the two"
@@ -338,6 +347,9 @@ class AdaptedLayer(Wrapper):
         if names := self.acting(names):
             self._merge([*self.merged_adapters, *names])
 
+    # Tensors made in inference mode could not be trained or differentiated later.
+    @torch.inference_mode(mode=False)
+    @torch.no_grad()
     def _merge(self, names: list[str]) -> None:
         own = self.own
         merged = self.merged_weight(names)
@@ -372,16 +384,23 @@ class AdaptedLayer(Wrapper):
 
         The rotation angles of each block are multiplied by the power, so the weight stays a
         rotation of W. Output factors become 1 + scale·(s − 1). Unknown adapters are ignored.
+
+        Raises
+        ------
+        StructmatError
+            If the scale is not a finite number up to 10⁶ in magnitude, or a block has no such
+            power. The layer is unchanged.
         """
-        if adapter not in self.structmat_power:
-            return
-        value = float(scale)
-        if not torch.isfinite(torch.tensor(value)):
-            raise StructmatError(f"scale={scale!r}: it must be a finite number, such as 0.5")
-        self.structmat_power[adapter] = value
-        for rotation in self._partial(adapter):
-            rotation.set_power(value)
-        self._merge_again(adapter)
+        self.set_scales({adapter: scale})
+
+    def set_scales(self, scales: Mapping[str, float]) -> None:
+        """Raise several adapters to powers, all of them or none; see `set_scale`."""
+        powers = {n: checked_power(p) for n, p in scales.items() if n in self.structmat_power}
+        with self._changing(powers):
+            for name, value in powers.items():
+                self.structmat_power[name] = value
+                for rotation in self._partial(name):
+                    rotation.set_power(value)
 
     def keep_stages(self, adapter: str, stages: Iterable[int] | slice | None) -> None:
         """Keep only some stages of an adapter's rotations; None restores all stages.
@@ -400,21 +419,34 @@ class AdaptedLayer(Wrapper):
         StructmatError
             If a network has no stage with a given index. The layer is unchanged.
         """
-        wanted = stages if stages is None or isinstance(stages, slice) else list(stages)
-        if wanted is not None:
-            for rotation in self.rotations(adapter):
-                checked_stages(wanted, rotation.network.depth)
-        for rotation in self._partial(adapter):
-            rotation.set_stages(wanted)
-        self._merge_again(adapter)
+        wanted = None if stages is None else listed(stages)
+        with self._changing([adapter]):
+            for rotation in self._partial(adapter):
+                rotation.set_stages(wanted)
 
     def _partial(self, adapter: str) -> list[PartialRotation]:
         return [r for r in self.rotations(adapter) if isinstance(r, PartialRotation)]
 
-    def _merge_again(self, adapter: str) -> None:
-        """Merge again after a merged adapter has changed."""
-        if adapter in self.merged_adapters:
-            self._merge(self.acting(self.merged_adapters))
+    @contextmanager
+    def _changing(self, adapters: Iterable[str]) -> Iterator[None]:
+        """Check adapters that a `with` statement changed, and merge again; undo it on errors."""
+        names = list(adapters)
+        powers = dict(self.structmat_power)
+        before = [(r, r.power, r.kept) for name in names for r in self._partial(name)]
+        try:
+            yield
+            with torch.no_grad():
+                for rotation, power, kept in before:
+                    changed = (rotation.power, rotation.kept) != (power, kept)
+                    if changed and _is_whole(rotation):
+                        rotation.blocks()  # raises an error for powers that do not exist
+            if not set(names).isdisjoint(self.merged_adapters):
+                self._merge(self.acting(self.merged_adapters))
+        except BaseException:
+            self.structmat_power.update(powers)
+            for rotation, power, kept in before:
+                rotation.power, rotation.kept = power, kept
+            raise
 
     # The interface of torch -----------------------------------------------------------------
 
@@ -445,6 +477,33 @@ class AdaptedLayer(Wrapper):
         return key.startswith(f"{prefix}base_layer.") or bool(
             key.startswith(prefix + PREFIX) and names & set(key.split("."))
         )
+
+
+def _is_whole(rotation: Orthogonal) -> bool:
+    """Return whether this process has all values of the generators, which may be sharded."""
+    shapes = generator_shapes(rotation.network, reduced=rotation.reduced)
+    own = zip(rotation.generators, shapes, strict=True)
+    return all(tuple(g.shape) == shape and not is_sharded(g) for g, shape in own)
+
+
+def checked_power(scale: Any, name: str = "scale") -> float:
+    """Return the power of an adapter as a float.
+
+    Raises
+    ------
+    StructmatError
+        If it is not a finite number up to 10⁶ in magnitude.
+    """
+    try:
+        value = math.nan if isinstance(scale, str) else float(scale)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        value = math.nan
+    if not abs(value) <= _LARGEST:
+        raise StructmatError(
+            f"{name}={abbreviated(scale)}: it must be a finite number of at most {_LARGEST:,} in"
+            " magnitude, such as 0.5; larger multiples of an angle are not accurate"
+        )
+    return value
 
 
 def _check_finite(tensors: Iterable[Tensor], names: Iterable[str]) -> None:

@@ -249,6 +249,12 @@ def _read_tensors(path: Path, settings: Mapping[str, Any]) -> dict[str, Tensor]:
     return tensors
 
 
+def _names(value: Any, key: str) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        raise StructmatError(f"{key}={abbreviated(value)}: it must be a list of names of modules")
+    return value
+
+
 def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
     try:
         networks = [Network.from_json(json.dumps(net)) for net in settings["networks"]]
@@ -267,9 +273,7 @@ def _understood(settings: Mapping[str, Any], path: Path) -> Saved:
             str(name): (str(layer["layout"]), tuple(layer["weight"]))
             for name, layer in layers.items()
         }
-        trained, statistics = (
-            [str(name) for name in settings[key]] for key in ("trained", "statistics")
-        )
+        trained, statistics = (_names(settings[key], key) for key in ("trained", "statistics"))
         names = {
             str(name): [str(other) for other in layer["names"]]
             for name, layer in layers.items()

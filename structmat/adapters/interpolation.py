@@ -14,10 +14,11 @@ from typing import Any, Protocol
 import torch
 from torch import nn
 
-from structmat.adapters.adapted_layer import ONLY, AdaptedLayer
+from structmat.adapters.adapted_layer import ONLY, AdaptedLayer, checked_power
 from structmat.adapters.distributed import check_whole
 from structmat.errors import StructmatError, checked_integer, suggest
 from structmat.nn.orthogonal_layer import Orthogonal
+from structmat.nn.stage_selection import listed
 
 
 def path(
@@ -64,7 +65,7 @@ def path(
     0.5 [1.0, -1.0]
     """
     if isinstance(steps, Iterable):
-        values = [float(t) for t in steps]
+        values = [checked_power(t, "t") for t in steps]
     else:
         count = checked_integer(steps, "steps", 1)
         values = [k / count for k in range(count + 1)]
@@ -126,7 +127,7 @@ def keep_stages(
     >>> model[0].rotation
     Orthogonal(width=8, depth=3, parameters=12, parametrization='cayley')
     """
-    wanted = stages if isinstance(stages, slice) else list(stages)
+    wanted = listed(stages)
     parts = _movable(model, adapter_name)
     done: list[_Movable] = []
     try:
@@ -216,8 +217,7 @@ class _Set:
     stages: list[tuple[Any, Any]]  # each rotation and the stages that it keeps
 
     def move(self, t: float) -> None:
-        for name, power in self.powers.items():
-            self.layer.set_scale(name, t * power)
+        self.layer.set_scales({name: t * power for name, power in self.powers.items()})
 
     def keep(self, stages: list[int] | slice) -> None:
         for name in self.powers:

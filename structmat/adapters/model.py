@@ -23,7 +23,7 @@ from structmat.adapters.shared_weights import (
     slots_in,
     untie,
 )
-from structmat.errors import StructmatError
+from structmat.errors import StructmatError, abbreviated
 from structmat.nn.torch_internals import own_modules
 
 _TRAINED = "_structmat_trained"  # the attribute that marks a module as trained in full
@@ -253,7 +253,8 @@ def adapters(model: nn.Module) -> dict[str, AdaptedLayer]:
 def _check_model(model: Any) -> None:
     if not isinstance(model, nn.Module):
         raise StructmatError(
-            f"model={model!r}: it must be a torch.nn.Module, such as the result of from_pretrained"
+            f"model={abbreviated(model)}: it must be a torch.nn.Module, such as the result"
+            " of from_pretrained"
         )
 
 

@@ -20,7 +20,7 @@ from structmat.adapters.layouts import (
     layout_for,
 )
 from structmat.adapters.selection import compiled
-from structmat.errors import StructmatError, WidthError
+from structmat.errors import StructmatError, WidthError, abbreviated
 from structmat.families import Family, resolution
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
@@ -60,6 +60,12 @@ class Recipe:
             if side not in SIDES["both"]:
                 raise StructmatError(f"side={side!r}: a network rotates the inputs or the outputs")
         checked_parametrization(self.parametrization)
+        for option in ("scale", "bias", "reduced", "base"):
+            value = getattr(self, option)
+            if not isinstance(value, bool):
+                raise StructmatError(
+                    f"{option}={abbreviated(value)}: {option} must be True or False"
+                )
         checked_dropout(self.dropout)
         checked_field(self.field)
 

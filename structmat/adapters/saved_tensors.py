@@ -94,8 +94,9 @@ def check_uncut(found: Mapping[str, AdaptedLayer]) -> None:
 
 
 def diverged(value: Tensor) -> bool:
-    """Return whether a parameter is not finite; buffers may contain −∞, such as masks."""
-    return isinstance(value, nn.Parameter) and not bool(torch.isfinite(value).all())
+    """Return whether a parameter is not finite, or a buffer, such as a mask with −∞, has NaN."""
+    finite = torch.isfinite(value) if isinstance(value, nn.Parameter) else ~torch.isnan(value)
+    return not bool(finite.all())
 
 
 def to_bytes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> bytes:
@@ -227,7 +228,9 @@ def misfits(
                 f"{name} has dtype {value.dtype} in the file; parameters must be real floating"
                 " point of at least 16 bits"
             )
-        elif name in trained and not torch.isfinite(value).all():
+        elif name not in trained and value.dtype.is_floating_point != own.dtype.is_floating_point:
+            wrong[name] = f"{name} has dtype {value.dtype} in the file, {own.dtype} in the model"
+        elif not (torch.isfinite(value) if name in trained else ~torch.isnan(value)).all():
             wrong[name] = f"{name} {BROKEN}"
     more = (name for name in tensors if name not in expected)
     return wrong | {name: f"{name} is in the file, but not in the model" for name in more}

@@ -27,6 +27,7 @@ from structmat.convert.layer_names import Names
 from structmat.convert.tensor_files import Weights
 from structmat.errors import FileError, require
 from structmat.networks.network import Network
+from structmat.networks.stage import Bank, Stage
 from structmat.nn.orthogonal_layer import generator_shapes
 from structmat.nn.parametrizations import at_least_float32
 
@@ -95,7 +96,7 @@ def write(
     if scaled:
         for name, rotation in rotations.items():
             layers[name][SCALE] = _factors(rotation)
-    topology, patterns = _patterns({name: rotation.network for name, rotation in rotations.items()})
+    topology, patterns = _patterns({name: _of_one_group(name, r) for name, r in rotations.items()})
     kinds_of = {name: layout(rotation)[0] for name, rotation in rotations.items()}
     fields = {n: kind.field for n, kind in kinds_of.items() if issubclass(kind, ConvolutionLayout)}
     config = _config()(
@@ -165,6 +166,23 @@ def _widths(config: Any, kept: Any) -> Iterable[int]:
         return [int(kept["width"])]
     start = f"{kept} at "
     return [int(key.removeprefix(start)) for key in config.networks if key.startswith(start)]
+
+
+def _of_one_group(name: str, rotation: LayerRotation) -> Network:
+    """Return the network of one group of a convolution, which PEFT's method copies."""
+    net, copies = rotation.network, rotation.groups
+    if copies == 1:
+        return net
+    rows = [[b.reads[: b.count // copies] for b in stage.banks] for stage in net.stages]
+    width = net.width // copies
+    inside = all(len(r) and int(r.max()) < width for banks in rows for r in banks)
+    one = Network(width, [Stage(width, [Bank(r) for r in b]) for b in rows]) if inside else None
+    if one is None or side_by_side(one, copies) != net:
+        raise FileError(
+            f"{name}: its {copies} groups have different networks, and a PEFT adapter has one for"
+            " all groups of a convolution; convert to a merged model instead"
+        )
+    return one
 
 
 def _factors(rotation: LayerRotation) -> Tensor:

@@ -127,6 +127,11 @@ class Orthogonal(nn.Module):
         plan: str = "auto",
     ) -> None:
         super().__init__()
+        if isinstance(topology, Rotation):
+            raise StructmatError(
+                f"topology={abbreviated(topology)}: it must be a network or a spec; start from"
+                " given blocks with Orthogonal.from_rotation"
+            )
         if width is not None and not isinstance(width, int | np.integer):
             raise StructmatError(
                 f"width={abbreviated(width)}: it must be an integer; the parametrization and the"

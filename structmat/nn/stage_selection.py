@@ -3,12 +3,39 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from torch import Tensor
 
-from structmat.errors import StructmatError, checked_integer
+from structmat.errors import StructmatError, abbreviated, checked_integer
 from structmat.networks.network import Network
 from structmat.nn.parametrizations import powers
+
+
+def listed(stages: Any) -> list[Any] | slice:
+    """Return stages that can be read several times, without checking their indices.
+
+    Raises
+    ------
+    StructmatError
+        If they are neither iterable nor a slice.
+
+    Examples
+    --------
+    >>> listed(1)
+    Traceback (most recent call last):
+    ...
+    structmat.errors.StructmatError: stages=1: it must be a list of stages or a slice, such as [1]
+    """
+    if isinstance(stages, slice):
+        return stages
+    if not isinstance(stages, Iterable) or isinstance(stages, str):
+        example = stages if isinstance(stages, int) else 0
+        raise StructmatError(
+            f"stages={abbreviated(stages)}: it must be a list of stages or a slice, such as"
+            f" [{abbreviated(example)}]"
+        )
+    return list(stages)
 
 
 def checked_stages(stages: Iterable[int] | slice, depth: int) -> list[int]:
@@ -32,7 +59,8 @@ def checked_stages(stages: Iterable[int] | slice, depth: int) -> list[int]:
     """
     if isinstance(stages, slice):
         return sorted(range(depth)[stages])
-    wanted = {checked_integer(t, "stage") for t in stages}
+    given: Any = listed(stages)
+    wanted = {checked_integer(t, "stage") for t in given}
     if wanted and max(wanted) >= depth:
         raise StructmatError(
             f"stage {max(wanted)} of a network of depth {depth}: its stages are 0 to"

@@ -169,7 +169,13 @@ def install() -> None:
         ours = self.peft_type == StructmatType.STRUCTMAT
         if ours and (renamed := _compiled_names(self.base_model.model)):
             kwargs["key_mapping"] = {**(kwargs.get("key_mapping") or {}), **renamed}
-        return peft_loads(self, *args, **kwargs)
+        try:
+            return peft_loads(self, *args, **kwargs)
+        except KeyError as error:  # PEFT looks up the tensors of modules trained whole
+            name = error.args[0] if error.args else None
+            if ours and isinstance(name, str) and name.startswith("base_model."):
+                _refuse([f"{name} is not in the file"])
+            raise
 
     @functools.wraps(transformers_loads)
     def load_into(self: Any, *args: Any, **kwargs: Any) -> Any:

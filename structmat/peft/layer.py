@@ -10,7 +10,7 @@ from peft.tuners.tuners_utils import BaseTunerLayer, check_adapters_to_merge
 from torch import Tensor
 
 from structmat.adapters.adapted_experts import AdaptedExperts
-from structmat.adapters.adapted_layer import INPUTS, OUTPUTS, SCALE, AdaptedLayer
+from structmat.adapters.adapted_layer import INPUTS, OUTPUTS, SCALE, AdaptedLayer, checked_power
 from structmat.adapters.layouts import Layer, Layout, LinearLayout
 from structmat.adapters.layouts.quantised import backend, requantised
 from structmat.adapters.recipes import Recipe
@@ -176,13 +176,20 @@ class StructmatLayer(AdaptedLayer, BaseTunerLayer):
 
     def scale_layer(self, scale: float) -> None:
         """Multiply the powers of the active adapters by a number."""
-        for name in self.acting():
-            self.set_scale(name, self.structmat_power[name] * scale)
+        factor = checked_power(scale)
+        self.set_scales({name: self.structmat_power[name] * factor for name in self.acting()})
 
     def unscale_layer(self, scale: float | None = None) -> None:
         """Divide the powers of the active adapters by a number, or set them to 1."""
-        for name in self.acting():
-            self.set_scale(name, 1.0 if scale is None else self.structmat_power[name] / scale)
+        if scale is None:
+            self.set_scales(dict.fromkeys(self.acting(), 1.0))
+            return
+        divisor = checked_power(scale)
+        if divisor == 0:
+            raise StructmatError(
+                f"scale={scale!r}: powers cannot be divided by 0; unscale_layer() sets them to 1"
+            )
+        self.set_scales({name: self.structmat_power[name] / divisor for name in self.acting()})
 
     @property
     def in_features(self) -> int:

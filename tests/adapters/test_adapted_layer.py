@@ -226,6 +226,15 @@ def test_merging_an_adapter_with_nans_is_refused():
     assert not adapter.merged
 
 
+@pytest.mark.parametrize("unload", [False, True])
+def test_merging_in_inference_mode_leaves_weights_that_can_be_trained(unload):
+    model = randomised(adapt(nn.Sequential(nn.Linear(8, 8)), "butterfly"), 0)
+    with torch.inference_mode():
+        model = merge(model, unload=unload)
+    assert not any(p.is_inference() for p in model.parameters())
+    model(torch.randn(2, 8, requires_grad=True)).sum().backward()
+
+
 def test_quantised_weights_are_refused():
     layer = nn.Linear(8, 3)
     layer.weight = nn.Parameter(torch.zeros(3, 8, dtype=torch.int8), requires_grad=False)

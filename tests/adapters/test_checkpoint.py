@@ -1,5 +1,6 @@
 """Adapters round-trip through files; files that do not fit leave the model unchanged."""
 
+import hashlib
 import json
 import re
 
@@ -15,7 +16,8 @@ from structmat.errors import FileError, MissingExtraError, StructmatError
 from structmat.testing import networks, seeds
 from tests.random_modules import randomised, state, unchanged
 
-pytest.importorskip("safetensors")
+safetensors = pytest.importorskip("safetensors")
+pytest.importorskip("safetensors.torch")
 
 
 def model(width=12, classes=3):
@@ -303,6 +305,59 @@ def test_infinite_buffers_are_saved_and_non_finite_parameters_are_refused(tmp_pa
     with pytest.raises(StructmatError, match=r"head\.weight contains NaN or infinity: the adapter"):
         save_adapter(one, tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in names(tmp_path)} == files
+
+
+def test_running_statistics_have_no_nan_and_their_own_dtype(tmp_path):
+    def make():
+        return nn.Sequential(nn.Linear(8, 8), nn.BatchNorm1d(8))
+
+    one = adapt(make(), "butterfly", target_modules=["0"])
+    one[1].running_mean[0] = float("nan")
+    with pytest.raises(StructmatError, match=r"1\.running_mean contains NaN or infinity"):
+        save_adapter(one, tmp_path)
+    mean = torch.tensor([float("nan")] * 8)
+    for value, said in ((mean, "contains NaN"), (torch.ones(8, dtype=torch.int64), "has dtype")):
+        one[1].running_mean = torch.zeros(8)
+        save_adapter(one, tmp_path)
+        tensors = safetensors.torch.load_file(tmp_path / TENSORS)
+        tensors["1.running_mean"] = value
+        data = safetensors.torch.save(tensors)
+        (tmp_path / TENSORS).write_bytes(data)
+        settings = json.loads((tmp_path / SETTINGS).read_text())
+        settings["tensors"] = hashlib.sha256(data).hexdigest()
+        (tmp_path / SETTINGS).write_text(json.dumps(settings))
+        fresh = make()
+        before = state(fresh)
+        with pytest.raises(FileError, match=rf"1\.running_mean {said}"):
+            load_adapter(fresh, tmp_path)
+        assert unchanged(fresh, before)
+
+
+@pytest.mark.parametrize("option", ["scale", "bias", "reduced"])
+def test_flags_are_true_or_false(option):
+    with pytest.raises(StructmatError, match=f"{option}='yes': {option} must be True or False"):
+        adapt(model(), "butterfly", **{option: "yes"})
+
+
+def test_settings_of_another_type_are_refused(tmp_path):
+    save_adapter(trained(), tmp_path)
+    settings = json.loads((tmp_path / SETTINGS).read_text())
+    (tmp_path / SETTINGS).write_text(json.dumps(settings | {"trained": "2"}))
+    with pytest.raises(FileError, match=r"trained='2': it must be a list of names of modules"):
+        load_adapter(model(), tmp_path)
+    settings["layers"]["2"]["scale"] = "yes"
+    (tmp_path / SETTINGS).write_text(json.dumps(settings))
+    with pytest.raises(FileError, match=r"scale='yes': scale must be True or False"):
+        load_adapter(model(), tmp_path)
+
+
+def test_a_list_of_models_is_abbreviated_and_a_rotation_has_its_own_constructor():
+    with pytest.raises(StructmatError, match=r"it must be a torch\.nn\.Module") as caught:
+        adapt([model()] * 20, "butterfly")
+    assert len(str(caught.value)) < 400
+    net = sm.butterfly(4)
+    with pytest.raises(StructmatError, match=r"with Orthogonal\.from_rotation"):
+        sm.nn.Orthogonal(sm.Rotation(net, sm.random_blocks(net, rng=0)))
 
 
 def test_fully_trained_modules_containing_an_adapted_layer_are_refused(tmp_path):

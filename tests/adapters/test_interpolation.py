@@ -265,6 +265,10 @@ def test_invalid_models_stages_and_steps_are_refused(make):
     with pytest.raises(StructmatError, match=r"2: stage 1 of a network of depth 1"):
         keep_stages(uneven, [1])  # layer 0 has one
     assert torch.equal(uneven(X), before)
+    with pytest.raises(StructmatError, match=r"stages=1: it must be a list of stages or a slice"):
+        keep_stages(model, 1)
+    with pytest.raises(StructmatError, match="t='a': it must be a finite number"):
+        next(path(model, ["a"]))
     with pytest.raises(StructmatError, match="steps=0"):
         path(model, 0)
     assert torch.equal(model(X), end)

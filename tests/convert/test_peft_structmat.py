@@ -99,6 +99,19 @@ def test_peft_loads_exported_adapters(tmp_path, options):
     same(effective(load_adapter(linears(), tmp_path / "again")), want, 2e-6)
 
 
+@pytest.mark.parametrize("field", ["receptive", "channels"])
+def test_peft_loads_the_network_of_one_group(tmp_path, field):
+    def make():
+        torch.manual_seed(0)
+        return nn.ModuleDict({"conv": nn.Conv1d(4, 4, 4, groups=2)})
+
+    one = ours(make(), "mixed_radix", target_modules=["conv"], field=field)
+    save_adapter(one, tmp_path / "ours")
+    convert(tmp_path / "ours", tmp_path / "peft", to="peft")
+    loaded = peft.PeftModel.from_pretrained(make(), tmp_path / "peft").merge_and_unload()
+    same({"conv": loaded["conv"].weight}, effective(one), 2e-6)
+
+
 def rest(options):
     return {key: value for key, value in options.items() if key != "topology"}
 

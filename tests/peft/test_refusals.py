@@ -249,6 +249,39 @@ def test_a_damaged_file_is_refused_and_leaves_the_model_unchanged(saved, spoil, 
     peft.get_peft_model(model, config(CASE))  # and can be used still
 
 
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda tensors, name: tensors.pop(name), "is not in the file"),
+        (lambda tensors, name: tensors[name].fill_(torch.nan), "contains NaN or infinity"),
+    ],
+)
+def test_a_module_trained_whole_is_checked_as_well(tmp_path, spoil, said):
+    def make():
+        return nn.Sequential(nn.Linear(8, 8), nn.Linear(8, 2))
+
+    options = {"topology": "butterfly", "target_modules": ["0"], "modules_to_save": ["1"]}
+    peft.get_peft_model(make(), StructmatConfig(**options)).save_pretrained(tmp_path)
+    tensors = load_file(tmp_path / WEIGHTS)
+    spoil(tensors, next(name for name in tensors if ".1." in name))
+    save_file(tensors, tmp_path / WEIGHTS, metadata={"format": "pt"})
+    model = make()
+    before, modules = state(model), kinds(model)
+    with pytest.raises(FileError, match=said):
+        peft.PeftModel.from_pretrained(model, tmp_path)
+    assert unchanged(model, before)
+    assert kinds(model) == modules
+
+
+def test_adapters_of_a_convolution_have_one_field():
+    options = {"topology": "mixed_radix", "target_modules": ["0"]}
+    model = peft.get_peft_model(nn.Sequential(nn.Conv2d(4, 4, 3)), StructmatConfig(**options))
+    before = state(model)
+    with pytest.raises(StructmatError, match=r"field='channels': .* with field='receptive', and"):
+        model.add_adapter("second", StructmatConfig(**options, field="channels"))
+    assert unchanged(model, before)
+
+
 def test_an_adapter_of_another_width_is_refused_and_leaves_the_model_unchanged(saved):
     model = CASE.model()
     model.layers[1] = nn.Linear(24, 18)

@@ -93,6 +93,56 @@ def test_scale_layer_and_unscale_layer_change_active_adapters_only():
             layer.set_scale("default", float("nan"))
 
 
+REFUSED = {
+    "a string": (lambda layer: layer.set_scale("default", "a"), "scale='a': it must be a finite"),
+    "nothing": (lambda layer: layer.set_scale("default", None), "scale=None: it must be a finite"),
+    "an overflow": (lambda layer: layer.set_scale("default", 1e300), r"scale=1e\+300.*1,000,000"),
+    "a product": (lambda layer: layer.scale_layer(1e6), r"scale=1500000\.0"),
+    "a factor": (lambda layer: layer.scale_layer("a"), "scale='a'"),
+    "a division": (lambda layer: layer.unscale_layer(0), "powers cannot be divided by 0"),
+    "a divisor": (lambda layer: layer.unscale_layer("a"), "scale='a'"),
+    "a number": (lambda layer: layer.keep_stages("default", 1), r"stages=1: .*such as \[1\]"),
+    "no stage": (lambda layer: layer.keep_stages("default", [9]), "stage 9 of a network of depth"),
+}
+
+
+@pytest.mark.parametrize("merged", [False, True])
+@pytest.mark.parametrize(("change", "said"), REFUSED.values(), ids=list(REFUSED))
+def test_a_refused_setting_leaves_the_layer_as_it_was(change, said, merged):
+    model = adapted(PERCEPTRON, scale=True)
+    layer = next(iter(layers(model).values()))
+    layer.set_scale("default", 1.5)
+    unchanged_by(model, layer, change, said, merged=merged)
+
+
+def unchanged_by(model, layer, change, said, *, merged):
+    if merged:
+        layer.merge()
+    before, powers, weight = state(model), dict(layer.structmat_power), layer.weight.clone()
+    with pytest.raises(StructmatError, match=said):
+        change(layer)
+    assert unchanged(model, before)
+    assert layer.structmat_power == powers
+    assert torch.equal(layer.weight, weight)
+    if merged:
+        layer.unmerge()
+        torch.testing.assert_close(layer.weight, weight)
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_blocks_without_a_power_are_refused_before_anything_changes(merged):
+    """Those of a truncated series with large generators are far from orthogonal."""
+    model = adapted(PERCEPTRON, side="both", parametrization="cayley_neumann")
+    model.add_adapter("second", config(PERCEPTRON, init_weights=False))
+    model.base_model.set_adapter(["second", "default"])
+    layer = next(iter(layers(model).values()))
+    for generator in layer.structmat_outputs["default"].generators:
+        nn.init.constant_(generator, 1.0)
+    said = "powers and means need orthogonal blocks"
+    unchanged_by(model, layer, lambda one: one.scale_layer(0.5), said, merged=merged)
+    unchanged_by(model, layer, lambda one: one.set_scale("default", 0.5), said, merged=merged)
+
+
 def test_a_new_scale_takes_effect_without_gradients():
     """Without gradients, blocks are cached while the generators are unchanged."""
     model = adapted(PERCEPTRON, side="both")
