@@ -17,7 +17,7 @@ from structmat import viz
 from structmat.errors import StructmatError
 from structmat.families import Entry
 from structmat.testing.members import tried
-from structmat.viz import grid_graph
+from structmat.viz import network_drawing
 
 # Families are read in this order; a file of them that is not named here comes last.
 KINS = (
@@ -168,7 +168,9 @@ def _text(known: Entry) -> str:
 def _picture(rule: sm.Family, width: int, folder: Path) -> Path:
     """Draw a network, unless the file exists already; return the file."""
     net = rule(width)
-    drawing = "".join(Path(module).read_text("utf-8") for module in (grid_graph.__file__, __file__))
+    drawing = "".join(
+        Path(module).read_text("utf-8") for module in (network_drawing.__file__, __file__)
+    )
     key = hashlib.sha256(f"{net.to_json()} {mpl.__version__} {drawing}".encode()).hexdigest()
     path = folder / f"{rule.name}-{key[:8]}.svg"
     if not path.exists():

@@ -30,7 +30,8 @@ from structmat.families import parse
 from structmat.linalg.schedule import schedule
 from structmat.networks.network import Network
 from structmat.nn import Orthogonal
-from structmat.nn.ops import reference, tiled, triton
+from structmat.nn.ops import reference
+from structmat.nn.ops.backends import tiled, triton
 
 FORMAT, VERSION = "structmat.bench.gpu", 1
 DTYPE = torch.bfloat16

@@ -8,11 +8,11 @@ colours are distinguishable to colour-blind readers.
 
 from structmat.viz.charts import bars, curves
 from structmat.viz.eigenangle_plot import eigenangles
-from structmat.viz.grid_graph import grid
 from structmat.viz.matrix_patterns import paths, reach, sparsity
+from structmat.viz.meeting_graph import meetings
+from structmat.viz.network_drawing import grid
 from structmat.viz.style import COLOURS, save
 from structmat.viz.tradeoffs import frontier, pareto, tradeoff
-from structmat.viz.wire_graph import meetings
 
 __all__ = [
     "grid",

@@ -14,7 +14,7 @@ from structmat.errors import require
 from structmat.families.resolution import checked
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
-from structmat.viz.grid_graph import edges_of
+from structmat.viz.network_drawing import edges_of
 from structmat.viz.style import (
     COLOURS,
     INK,

@@ -14,7 +14,7 @@ import structmat as sm
 from structmat.bench import gpu
 from structmat.bench.llama import Block, Lora, Shape, frozen, with_lora
 from structmat.errors import StructmatError
-from structmat.nn.ops import triton
+from structmat.nn.ops.backends import triton
 
 pytest.importorskip("triton")
 

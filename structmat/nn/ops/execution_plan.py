@@ -18,12 +18,12 @@ from structmat.linalg.schedule import Product, Schedule, Segment, schedule
 from structmat.networks import permutation
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
-from structmat.nn.ops import tiled, triton
+from structmat.nn.ops.backends import tiled, triton
 from structmat.nn.ops.reference import Steps
 
 
 class Backend(Protocol):
-    """The functions of a module that runs schedules; `structmat.nn.ops.tiled` documents them."""
+    """The functions of a module that runs schedules, documented in the backend `tiled`."""
 
     def available(self, device: torch.device) -> bool:
         """Return whether the backend runs on a device."""

@@ -21,7 +21,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from structmat.nn import torch_internals
-from structmat.nn.ops import plan_cache, plan_selection, reference, tiled
+from structmat.nn.ops import plan_cache, plan_selection, reference
+from structmat.nn.ops.backends import tiled
 from structmat.nn.ops.cost_model import rotates_weight
 from structmat.nn.ops.execution_plan import ExecutionPlan
 from structmat.nn.ops.plan_cache import PlanCache

@@ -21,7 +21,8 @@ from structmat._util.text_table import counted, plain
 from structmat.errors import checked_integer
 from structmat.linalg.fused_stages import fused
 from structmat.linalg.schedule import schedule
-from structmat.nn.ops import tiled, timing_cache
+from structmat.nn.ops import timing_cache
+from structmat.nn.ops.backends import tiled
 from structmat.nn.ops.cost_model import Candidate, bucket, candidates, rotates_weight
 from structmat.nn.ops.plan_cache import PlanCache
 from structmat.nn.ops.timing_cache import Ends

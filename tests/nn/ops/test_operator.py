@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import StructmatError
 from structmat.nn import Orthogonal
-from structmat.nn.ops import operator, plan_cache, tiled
+from structmat.nn.ops import operator, plan_cache
+from structmat.nn.ops.backends import tiled
 from structmat.nn.ops.cost_model import bucket, candidates
 from structmat.nn.ops.operator import plain, rotated
 from structmat.nn.ops.plan_cache import cache_for

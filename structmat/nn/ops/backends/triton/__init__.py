@@ -3,7 +3,7 @@
 The reference implementation in `structmat.nn.ops.reference` passes over the vectors once per stage;
 here, a program applies all stages to a tile of vectors that stays in the cache. Results and
 gradients are the same up to rounding. This is a backend (`structmat.nn.ops.execution_plan`); if the
-kernels cannot run, `structmat.nn.ops.tiled` is used instead.
+kernels cannot run, `structmat.nn.ops.backends.tiled` is used instead.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from functools import cache
 import torch
 
 from structmat.networks.network import Network
-from structmat.nn.ops.triton import index_tables
-from structmat.nn.ops.triton.index_tables import prepared
-from structmat.nn.ops.triton.launch import DTYPES, Config, apply, configured, gradients
+from structmat.nn.ops.backends.triton import index_tables
+from structmat.nn.ops.backends.triton.index_tables import prepared
+from structmat.nn.ops.backends.triton.launch import DTYPES, Config, apply, configured, gradients
 
 __all__ = [
     "Config",

@@ -9,8 +9,8 @@ import structmat as sm
 from structmat.errors import StructmatError
 from structmat.linalg import factors as stagewise
 from structmat.linalg.schedule import schedule
-from structmat.nn.ops import triton
-from structmat.nn.ops.triton import index_tables
+from structmat.nn.ops.backends import triton
+from structmat.nn.ops.backends.triton import index_tables
 from structmat.testing import networks, seeds
 
 WIDE = networks(max_width=40, max_depth=5)

@@ -13,10 +13,11 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import BlockError, MissingExtraError
 from structmat.linalg.schedule import schedule
-from structmat.nn.ops import reference, tiled, triton
+from structmat.nn.ops import reference
+from structmat.nn.ops.backends import tiled, triton
+from structmat.nn.ops.backends.triton import launch
 from structmat.nn.ops.operator import rotated
 from structmat.nn.ops.plan_cache import cache_for
-from structmat.nn.ops.triton import launch
 from structmat.testing import networks, seeds
 from structmat.testing.members import cases
 

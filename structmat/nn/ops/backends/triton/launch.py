@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from structmat.errors import BlockError, require
-from structmat.nn.ops.triton.index_tables import Route, Tables
+from structmat.nn.ops.backends.triton.index_tables import Route, Tables
 
 _CACHED = 0.75  # fraction of the L2 cache that strips may occupy
 _KEPT = 2**29  # bytes of strips that the backward pass keeps at a time
@@ -294,7 +294,7 @@ def _launch(
 ) -> None:
     """Launch a kernel on the device of its first argument; Triton would use the current device."""
     require("triton", "gpu")
-    from structmat.nn.ops.triton import kernels
+    from structmat.nn.ops.backends.triton import kernels
 
     place = torch.cuda.device(x.device) if x.is_cuda else nullcontext()
     with place:

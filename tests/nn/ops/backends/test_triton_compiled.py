@@ -20,8 +20,8 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import driver
 import structmat as sm
 from structmat.linalg.schedule import schedule
-from structmat.nn.ops import tiled, triton
-from structmat.nn.ops.triton import kernels, launch
+from structmat.nn.ops.backends import tiled, triton
+from structmat.nn.ops.backends.triton import kernels, launch
 
 class Driver:  # names a target and runs nothing
     def get_current_target(self): return GPUTarget("cuda", int(sys.argv[1]), 32)

@@ -161,7 +161,7 @@ def prepared(plan: Schedule, device: torch.device | str) -> Tables:
     if units.size > LARGEST:
         raise StructmatError(
             f"a switch of {max(r for _, r, _ in units.shapes)} wires: the Triton kernels support up"
-            f" to {LARGEST}; structmat.nn.ops.tiled supports any number"
+            f" to {LARGEST}; structmat.nn.ops.backends.tiled supports any number"
         )
 
     def on_device(tables: _T) -> _T:
