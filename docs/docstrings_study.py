@@ -294,7 +294,7 @@ def tables(record: dict[str, Any]) -> list[str]:
         methods,
         record,
         target=f"{100 * TARGET:.0f} %",
-        cost="time a step",
+        cost="time per step",
         spent=lambda name: f"{ratios[name]:.2f}×",
     )
     return [main_table, against(methods, record), by_rate(methods, record)]

@@ -1,15 +1,16 @@
 """A fully indecomposable orthogonal matrix has at least 4d − 4 non-zeros.
 
 Statement. Let a d×d pattern, d ≥ 2, be fully indecomposable (it has no r×(d − r) zero submatrix, 1
-≤ r < d) and quadrangular (two rows, or two columns, that overlap do so in at least two places), a
-property of the support of every orthogonal matrix. Then it has at least 4d − 4 ones. The product of
-the two stages of brickwall(d, 2) attains this bound for every d. So a layer of a grid graph with
-fewer non-zeros is decomposable or admits no orthogonal matrix. (An indecomposable stage is a single
-switch, with d² non-zeros.)
+≤ r < d) and quadrangular (two rows, or two columns, that overlap do so in at least two places), as
+the support of every orthogonal matrix is. Then it has at least 4d − 4 ones. The product of the two
+stages of brickwall(d, 2) attains this bound for every d. So a layer of a grid graph with fewer
+edges is decomposable or admits no orthogonal matrix. (An indecomposable stage is a single switch,
+with d² non-zeros.)
 
 The bound is a theorem for every d; here every pattern up to d = 5 is enumerated. The product of the
-two stages has 4d − 4: a row of a switch of the second stage contains the wires of two switches of
-the first, 4 of them, or 3 where one is an idle wire, and rows that are idle in the second have 2.
+two stages has 4d − 4 non-zeros. A wire on a switch of the second stage is reached from two switches
+of the first stage, so its row has 4 non-zeros, or from a switch and an idle wire, so its row has 3.
+A wire that is idle in the second stage is reached from one switch, so its row has 2.
 
 Source: L. B. Beasley, R. A. Brualdi and B. L. Shader, Combinatorial orthogonality, 1993.
 """
@@ -28,9 +29,9 @@ STATUS = "checked by exhaustion"
 
 
 def fewest(size: int) -> int:
-    """Return the fewest ones of a quadrangular, fully indecomposable pattern, by enumeration.
+    """Return the fewest ones in a quadrangular, fully indecomposable pattern, by enumeration.
 
-    Rows are encoded as binary numbers, and sorted, because their order does not matter.
+    Rows are encoded as binary numbers and sorted, because their order does not matter.
     """
     values = range(1, 1 << size)
     chosen = itertools.chain.from_iterable(itertools.combinations_with_replacement(values, size))

@@ -1,4 +1,4 @@
-"""r Householder reflections have determinant (−1)^r and cover r·d − r(r+1)/2 dimensions.
+"""Products of r reflections have determinant (−1)^r and cover r·d − r(r+1)/2 dimensions.
 
 Statement. The products of r reflections I − 2uuᵀ/uᵀu on d coordinates, r ≤ d, have determinant
 (−1)^r and fix a subspace of dimension at least d − r. They form a set of dimension r·d − r(r+1)/2,
@@ -6,11 +6,11 @@ although they have r(d−1) parameters: r(r−1)/2 of these are redundant. The d
 r = d − 1 and for r = d.
 
 Proof. A reflection has the eigenvalue −1 once, and all vectors orthogonal to u_1, …, u_r are fixed.
-For independent u_k the product is determined by the r-dimensional space spanned by the u_k, and on
-it an isometry that fixes no vector; conversely every such isometry in r dimensions is a product of
-r reflections, and has determinant (−1)^r. So the set is, up to parts of smaller dimension, a bundle
-over the Grassmannian of r-dimensional subspaces, which has dimension r(d−r); its fibre is an open
-part of a component of O(r), which has dimension r(r−1)/2. The sum is r·d − r(r+1)/2.
+For independent u_k the product is determined by the r-dimensional space that they span and by an
+isometry of this space that fixes only 0; conversely every such isometry in r dimensions is a
+product of r reflections, and has determinant (−1)^r. So the set is, up to parts of smaller
+dimension, a bundle over the Grassmannian of r-dimensional subspaces, which has dimension r(d−r);
+its fibre is an open part of a component of O(r), of dimension r(r−1)/2. The sum is r·d − r(r+1)/2.
 
 Source: É. Cartan and J. Dieudonné, in the sharp form of P. Scherk 1950; as adapters, Yuan et al.,
 arXiv 2405.17484 (HRA).
@@ -31,8 +31,8 @@ STATUS = "proved"
 def rank(count: int, width: int, rng: np.random.Generator) -> int:
     """Return the rank modulo a prime of the derivative of the product, at a random point.
 
-    Reflection k moves R along R·(w ∧ v), where w and v are the rows of u_k and of any other vector
-    in the product of the reflections before.
+    A small change of u_k in the direction x changes the product R by a multiple of R·(w ∧ v), where
+    w = u_kᵀP, v = xᵀP, and P is the product of the reflections before reflection k.
     """
     first, second = np.triu_indices(width, 1)
     rows = np.eye(width)
@@ -70,4 +70,4 @@ def check() -> str:
     assert all(
         r * d - r * (r + 1) // 2 == d * (d - 1) // 2 for d in range(2, 99) for r in (d - 1, d)
     )
-    return f"products up to size 4 exactly, ranks of {cases} cases up to size 16"
+    return f"exact products up to size 4, ranks in {cases} cases up to size 16"

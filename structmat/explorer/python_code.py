@@ -18,7 +18,7 @@ def code(net: Network, family: Family | None = None) -> str:
     Parameters
     ----------
     net : Network
-        A network; it must be straight if no family is given, as the drawings of the page are.
+        A network; if no family is given, it must be straight, as networks drawn on the page are.
     family : Family, optional
         The family of the network.
 

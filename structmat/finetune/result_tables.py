@@ -10,7 +10,7 @@ HEADER = (
     "method",
     "test accuracy",
     "trainable",
-    "time a step",
+    "time per step",
     "orthogonality error",
     "merged − unmerged",
 )

@@ -457,10 +457,10 @@ def test_the_help_of_finetune_states_the_defaults(capsys):
     assert f"tokens per text (default: {recipe.max_length})" in said
     assert f"runs per method (default: {usual.seeds}, with --full {full.seeds})" in said
     for number, option in (
-        (f"{recipe.epochs}, with `--quick` {quick.recipe.epochs}", "epochs"),
+        (f"{recipe.epochs}, or {quick.recipe.epochs} with `--quick`", "epochs"),
         (recipe.batch, "batch"),
         (recipe.max_length, "max-length"),
-        (f"{usual.seeds}, with `--full` {full.seeds}", "seeds"),
+        (f"{usual.seeds}, or {full.seeds} with `--full`", "seeds"),
     ):
         assert f"`--{option}` ({number})" in page
 
