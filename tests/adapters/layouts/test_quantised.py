@@ -241,7 +241,7 @@ def test_quantised_layers_without_access_to_their_weight_are_refused():
     QuantLinear.__module__ = "gptqmodel.nn_modules.qlinear"
     layer = nn.Sequential(QuantLinear())
     with pytest.raises(
-        StructmatError, match=r"0: a QuantLinear of gptqmodel: .* exclude this layer"
+        StructmatError, match=r"0: a QuantLinear from gptqmodel: .* exclude this layer"
     ):
         adapt(layer, "butterfly")
 
@@ -253,5 +253,5 @@ def test_quantised_weights_of_non_linear_layers_are_refused():
     Few.__module__ = "torchao.quantization"
     layer = nn.Conv1d(2, 2, 2)
     layer.weight = Few(layer.weight.detach())
-    with pytest.raises(StructmatError, match=r"a weight of Few .* exclude quantised"):
+    with pytest.raises(StructmatError, match=r"Few .* exclude quantised"):
         adapt(layer, "mixed_radix", target_modules=".*")
