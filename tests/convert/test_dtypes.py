@@ -49,7 +49,9 @@ def test_an_unsupported_weight_is_rejected_before_anything_changes(kind, dtype):
     shape = model["second"].weight.shape
     model["second"].weight = nn.Parameter(held(shape, dtype), requires_grad=False)
     before = {name: type(module) for name, module in model.named_modules()}
-    with pytest.raises(StructmatError, match=rf"second: a weight of Parameter and dtype {dtype}"):
+    with pytest.raises(
+        StructmatError, match=rf"second: a weight of type Parameter and dtype {dtype}"
+    ):
         adapt(model, "butterfly", target_modules=["first", "second"])
     assert {name: type(module) for name, module in model.named_modules()} == before
     assert all(p.requires_grad for p in model["first"].parameters())
@@ -57,7 +59,9 @@ def test_an_unsupported_weight_is_rejected_before_anything_changes(kind, dtype):
     from structmat.peft import StructmatConfig
 
     config = StructmatConfig(topology="butterfly", target_modules=["first", "second"])
-    with pytest.raises(StructmatError, match=rf"second: a weight of Parameter and dtype {dtype}"):
+    with pytest.raises(
+        StructmatError, match=rf"second: a weight of type Parameter and dtype {dtype}"
+    ):
         peft.get_peft_model(model, config)
     assert {name: type(module) for name, module in model.named_modules()} == before
 
@@ -129,7 +133,9 @@ def test_a_model_with_unsupported_weights_is_rejected_by_name(tmp_path, dtype):
     except Exception:  # what this version of safetensors does not write
         pytest.skip(f"safetensors writes no {dtype}")
     packed = dtype == torch.float4_e2m1fn_x2  # of which safetensors counts each
-    said = r"0\.up: the file expects a weight" if packed else rf"0\.up\S*: a weight of {dtype}"
+    said = (
+        r"0\.up: the file expects a weight" if packed else rf"0\.up\S*: a weight of dtype {dtype}"
+    )
     out = tmp_path / "out.safetensors"
     for options in ({"to": "merged"}, {"to": "lora", "rank": 2, "prefix": ""}):
         with pytest.raises(FileError, match=said):

@@ -102,7 +102,7 @@ def test_a_plot_needs_at_least_two_candidates(capsys, tmp_path):
     picture = tmp_path / "steps.png"
     code, out, err = run(capsys, *QUICK, "--save", str(picture), "--against", "dense")
     assert (code, out, picture.is_file()) == (2, "", False)
-    assert "add one to --against" in err
+    assert "add one of them to --against" in err
 
 
 def test_an_unsupported_width_is_noted_below_the_table_and_not_plotted(capsys, tmp_path):

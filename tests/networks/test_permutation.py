@@ -32,7 +32,7 @@ def test_the_inverse_undoes_a_permutation(order, data):
         ([0.0, np.nan], "integers, not float64"),
         ([True, False], "integers, not bool"),
         (["0", "1"], "must be integers"),
-        ([[0], [0, 1]], "one length"),
+        ([[0], [0, 1]], "of equal length"),
         ([2**63, 0], "wire 9223372036854775808 is too large"),
         ([10**30, 0], "integers, not object"),
         (None, "integers, not object"),

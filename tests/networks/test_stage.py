@@ -26,7 +26,7 @@ stages = networks(max_depth=1).filter(lambda net: net.depth == 1).map(lambda net
         ([[0, -1]], None, "wire -1 is negative"),
         ([[0, 1.5]], None, "integers, not float64"),
         ([[0, float("nan")]], None, "integers, not float64"),
-        ([[0, 1], [2]], None, "one length"),
+        ([[0, 1], [2]], None, "of equal length"),
         ([["a", "b"]], None, "must be integers"),
         ([[True, False]], None, "integers, not bool"),
         ([[0, 1]], [[0, 1, 2]], r"reads \(1, 2\) and writes \(1, 3\)"),

@@ -281,7 +281,13 @@ def test_layers_of_only_one_adapter_are_averaged_with_the_identity(tmp_path):
         (["default", "other"], [1, 1], "other", {}, "this name is taken"),
         (["default", "wide"], [1, 1], "mean", {}, "have different networks"),
         (["default", "other"], [1, 1], "layers", {}, "PEFT would confuse them"),
-        (["default", "other"], [1, 1], "mean", {"combination_type": "svd"}, "only geodesic means of rotations"),
+        (
+            ["default", "other"],
+            [1, 1],
+            "mean",
+            {"combination_type": "svd"},
+            "only geodesic means of rotations",
+        ),
     ],
 )
 def test_invalid_weighted_adapters_are_refused(names, weights, new, options, said):
