@@ -107,3 +107,11 @@ def test_a_file_at_the_path_of_a_new_directory_is_an_error(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FileError, match="file: cannot create the directory"):
         make_directory(tmp_path / "file")
+
+
+def test_a_replaced_file_has_the_usual_permissions(tmp_path):
+    usual = tmp_path / "usual"
+    usual.touch()
+    with replacing(tmp_path / "a.bin") as new:
+        new.touch(mode=0o600)
+    assert (tmp_path / "a.bin").stat().st_mode == usual.stat().st_mode
