@@ -282,13 +282,9 @@ def _check(
         raise StructmatError(
             f"prefix={abbreviated(prefix)}: it must be text, and only lora supports it"
         )
-    if _is_file(to, model, prefix) and to == "merged" and target.suffix != ".safetensors":
-        raise FileError(
-            f"{target}: a merged model is a file if the pretrained one is; its name must end in"
-            " .safetensors. Give the model's directory to write a directory"
-        )
-    if (to in _SINGLE or prefix is not None) and target.suffix != ".safetensors":
-        raise FileError(f"{target}: {TARGETS[to]} is one file; its name must end in .safetensors")
+    if _is_file(to, model, prefix) and target.suffix != ".safetensors":
+        what = "the merged model, like the pretrained one," if to == "merged" else TARGETS[to]
+        raise FileError(f"{target}: {what} is one file; its name must end in .safetensors")
     if to == "lora" and prefix is None and target.suffix == ".safetensors":
         raise FileError(f"{target}: a single LoRA file needs a prefix, as in --prefix transformer")
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):

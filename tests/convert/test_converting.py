@@ -148,6 +148,15 @@ def test_a_model_in_one_file_is_merged_into_one_file(tmp_path):
     assert torch.equal(got["0.down.weight"], linears()[0]["down"].weight)
 
 
+def test_a_model_in_one_file_is_not_merged_into_a_directory(tmp_path):
+    saved(tmp_path / "ours", target_modules=["up"])
+    model = tmp_path / "model.safetensors"
+    files.save_file(linears().state_dict(), model)
+    with pytest.raises(FileError, match=r"like the pretrained one, is one file; its name must end"):
+        convert(tmp_path / "ours", tmp_path / "out", to="merged", model=model)
+    assert not (tmp_path / "out").exists()
+
+
 def test_names_match_with_or_without_a_base_model_prefix(tmp_path):
     inner = linears()
     wrapped = nn.ModuleDict({"bert": inner, "head": nn.Linear(2, 2)})
