@@ -1,0 +1,141 @@
+"""Division of a network into segments: many cells with the same wiring that act in parallel.
+
+Neighbouring stages are divided together if each connected component of their union is a cell of at
+most sixteen wires, whose numbers fit in registers, and few cells have different wirings.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from structmat.linalg.fused_stages import unions
+from structmat.networks.network import Network
+from structmat.networks.permutation import Index
+from structmat.networks.stage import Stage
+
+REGISTERS = 16  # largest number of wires in a cell of several switches
+_WIRINGS = 4  # largest number of different cells for several stages
+
+
+class Cell(NamedTuple):
+    """A small network: the number of its wires, and the wires of each switch, in order.
+
+    Examples
+    --------
+    >>> Cell(3, ((0, 1), (1, 2)))
+    Cell(size=3, switches=((0, 1), (1, 2)))
+    """
+
+    size: int
+    switches: tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Segment:
+    """Cells with the same wiring, which share no wire.
+
+    Attributes
+    ----------
+    cell : Cell
+    wires : (n, c) int32
+        The wires of each cell.
+    banks : (q,) int64
+        The bank of each switch of the cell.
+    offsets : (n, q) int64
+        The number of entries before the block of each switch in its bank.
+    """
+
+    cell: Cell
+    wires: npt.NDArray[np.int32]
+    banks: Index
+    offsets: Index
+
+
+def passes(net: Network) -> tuple[tuple[Segment, ...], ...]:
+    """Return the segments of a straight network, in passes over all wires.
+
+    Examples
+    --------
+    >>> from structmat.families import butterfly
+    >>> [[(s.cell.size, len(s.wires)) for s in each] for each in passes(butterfly(64))]
+    [[(16, 4)], [(4, 16)]]
+    """
+    first_banks = np.cumsum([0, *(len(stage.banks) for stage in net.stages)]).tolist()
+    possible = unions(net)
+    made = []
+    first = 0
+    while first < net.depth:
+        end = first + 1
+        found = _single(net.stages[first], first_banks[first])
+        while (first, end + 1) in possible:
+            union = possible[first, end + 1]
+            if max((bank.radix for bank in union.banks), default=1) > REGISTERS:
+                break
+            several = _several(union, net.stages[first : end + 1], first_banks[first])
+            if several is None:
+                break
+            found, end = several, end + 1
+        if found:
+            made.append(found)
+        first = end
+    return tuple(made)
+
+
+def _single(stage: Stage, first_bank: int) -> tuple[Segment, ...]:
+    return tuple(
+        Segment(
+            Cell(bank.radix, (tuple(range(bank.radix)),)),
+            np.ascontiguousarray(bank.reads, dtype=np.int32),
+            np.array([first_bank + k]),
+            np.arange(bank.count)[:, None] * bank.radix**2,
+        )
+        for k, bank in enumerate(stage.banks)
+    )
+
+
+def _several(
+    union: Stage, stages: Sequence[Stage], first_bank: int
+) -> tuple[Segment, ...] | None:
+    """Return the segments of several stages, or None if there are too many different cells."""
+    component = np.full(union.width, -1)
+    place = np.zeros(union.width, dtype=np.int64)
+    wires: list[Index] = []
+    for bank in union.banks:
+        component[bank.reads] = np.arange(bank.count)[:, None] + len(wires)
+        place[bank.reads] = np.arange(bank.radix)
+        wires.extend(bank.reads)
+    switches: list[list[tuple[int, ...]]] = [[] for _ in wires]
+    offsets: list[list[int]] = [[] for _ in wires]
+    banks: list[list[int]] = [[] for _ in wires]
+    number = first_bank
+    for stage in stages:
+        for bank in stage.banks:
+            which, local = component[bank.reads[:, 0]], place[bank.reads]
+            order = np.lexsort((local.min(axis=1), which))
+            for k, own, row in zip(
+                order.tolist(), which[order].tolist(), local[order].tolist(), strict=True
+            ):
+                switches[own].append(tuple(row))
+                offsets[own].append(k * bank.radix**2)
+                banks[own].append(number)
+            number += 1
+    alike: dict[tuple[Cell, tuple[int, ...]], list[int]] = {}
+    for k, own in enumerate(wires):
+        key = Cell(len(own), tuple(switches[k])), tuple(banks[k])
+        alike.setdefault(key, []).append(k)
+    if len(alike) > _WIRINGS:
+        return None
+    return tuple(
+        Segment(
+            cell,
+            np.array([wires[k] for k in members], dtype=np.int32),
+            np.array(own_banks),
+            np.array([offsets[k] for k in members]),
+        )
+        for (cell, own_banks), members in alike.items()
+    )

@@ -1,0 +1,128 @@
+"""Threads that run compiled functions side by side, and the scratch memory of each thread.
+
+A job is a function that claims parts of the work until none is left; it returns at once if there is
+none. The calling thread works too, and does not wait for workers that have not started, so that a
+processor that is busy with something else does not delay a job.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+
+import numpy as np
+import numpy.typing as npt
+
+Job = Callable[[], None]
+
+
+class _Task:
+    """A job, with the number of workers that are running it."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self._lock = threading.Lock()
+        self._running = 0
+        self._closed = False
+        self._idle = threading.Event()
+        self.error: BaseException | None = None
+
+    def work(self) -> None:
+        with self._lock:
+            if self._closed:
+                return
+            self._running += 1
+        try:
+            self.job()
+        except BaseException as error:  # noqa: BLE001 (raised in the calling thread)
+            self.error = error
+        finally:
+            with self._lock:
+                self._running -= 1
+                if not self._running:
+                    self._idle.set()
+
+    def finish(self) -> None:
+        """Let no more workers start, and wait for those that are running."""
+        with self._lock:
+            self._closed = True
+            if not self._running:
+                return
+            self._idle.clear()
+        self._idle.wait()
+
+
+class _Pool:
+    def __init__(self) -> None:
+        self.tasks: SimpleQueue[_Task] = SimpleQueue()
+        self.threads = 0
+        self.lock = threading.Lock()
+
+    def grow(self, count: int) -> None:
+        with self.lock:
+            while self.threads < count:
+                threading.Thread(target=self._serve, name="structmat", daemon=True).start()
+                self.threads += 1
+
+    def _serve(self) -> None:
+        while True:
+            self.tasks.get().work()
+
+
+_pool = _Pool()
+
+
+def _renew() -> None:
+    """Replace the pool in a forked process, in which its threads do not exist."""
+    global _pool
+    _pool = _Pool()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew)
+
+
+def run(job: Job, threads: int) -> None:
+    """Run a job in the calling thread and, at the same time, in up to `threads` − 1 others."""
+    if threads <= 1:
+        job()
+        return
+    pool = _pool
+    pool.grow(threads - 1)
+    task = _Task(job)
+    for _ in range(threads - 1):
+        pool.tasks.put(task)
+    try:
+        job()
+    finally:
+        task.finish()
+    if task.error is not None:
+        raise task.error
+
+
+_local = threading.local()
+
+
+def scratch(size: int) -> int:
+    """Return the address of at least `size` bytes that belong to the calling thread."""
+    own: npt.NDArray[np.uint8] | None = getattr(_local, "memory", None)
+    if own is None or len(own) < size + 64:
+        own = _local.memory = np.zeros(size + 64, dtype=np.uint8)
+    return -(-own.ctypes.data // 64) * 64
+
+
+_zeros = np.zeros(1 << 16, dtype=np.uint8)
+
+
+def zeros(size: int) -> int:
+    """Return the address of `size` bytes that are zero and are never freed."""
+    global _zeros
+    if len(_zeros) < size:
+        _kept.append(_zeros)
+        _zeros = np.zeros(2 * size, dtype=np.uint8)
+    return int(_zeros.ctypes.data)
+
+
+_kept: list[npt.NDArray[np.uint8]] = []
