@@ -278,7 +278,7 @@ WAY = {"ends": [1], "seconds": 1.0}
 def test_a_damaged_plan_is_measured_again(tmp_path, monkeypatch, ways):
     from structmat.nn.ops import timing_cache
 
-    monkeypatch.setenv(timing_cache.FOLDER, str(tmp_path))
+    monkeypatch.setenv(files.CACHE, str(tmp_path))
     timing_cache.forget()
     data = {"format": "structmat.plans", "version": 1, "plans": {"bad": ways, "good": [WAY]}}
     timing_cache.file().write_text(json.dumps(data), encoding="utf-8")
@@ -295,7 +295,7 @@ def test_a_damaged_plan_is_measured_again(tmp_path, monkeypatch, ways):
 def test_an_invalid_plan_file_is_treated_as_empty(tmp_path, monkeypatch, content):
     from structmat.nn.ops import timing_cache
 
-    monkeypatch.setenv(timing_cache.FOLDER, str(tmp_path))
+    monkeypatch.setenv(files.CACHE, str(tmp_path))
     timing_cache.forget()
     timing_cache.file().write_bytes(content)
     assert timing_cache.recall("any") == {}

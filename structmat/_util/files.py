@@ -12,7 +12,26 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from platformdirs import user_cache_path
+
 from structmat.errors import FileError
+
+CACHE = "STRUCTMAT_CACHE"  # the environment variable that names the folder for cached files
+
+
+def cache_folder() -> Path | None:
+    """Return the folder for cached files: $STRUCTMAT_CACHE, or else in the user's cache folder.
+
+    The result is None if the variable is not set and there is no home directory.
+    """
+    named = os.environ.get(CACHE)
+    if named:
+        return Path(named)
+    try:
+        folder = user_cache_path("structmat", appauthor=False)
+    except RuntimeError:  # no home directory; older versions of platformdirs leave the ~ in place
+        return None
+    return folder if folder.is_absolute() else None
 
 
 def make_directory(path: Path) -> Path:

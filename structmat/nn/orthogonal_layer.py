@@ -19,7 +19,7 @@ from structmat.nn import parametrizations, torch_internals
 from structmat.nn.offloading import Generators
 from structmat.nn.ops import plan_selection
 from structmat.nn.ops.cost_model import candidates
-from structmat.nn.ops.execution_plan import ExecutionPlan
+from structmat.nn.ops.execution_plan import ExecutionPlan, backend_for
 from structmat.nn.ops.operator import plain, rotated
 from structmat.nn.ops.plan_cache import cache_for, kept_generators, places_of
 from structmat.nn.parametrizations import powers
@@ -34,13 +34,15 @@ _FEW = 64  # number of vectors up to which fused blocks are cached between calls
 class _Ready(NamedTuple):
     """Fused blocks for a few vectors, their plan, and everything from which they were computed.
 
-    For the adjoint, these are the blocks of the inverse network, in its order.
+    For the adjoint, either `adjoint` is true, or these are the blocks of the inverse network, in
+    its order, which takes fewer of torch's operations.
     """
 
     generators: list[Tensor]
     settings: Hashable
     plan: ExecutionPlan
     blocks: list[Tensor]
+    adjoint: bool
 
 
 class Orthogonal(nn.Module):
@@ -566,7 +568,8 @@ class Orthogonal(nn.Module):
         with without_autocast(x.device.type):
             ready = None if drop else self._kept_ready(x, dtype, adjoint=adjoint)
             if ready is not None:
-                y = ready.plan.apply(ready.blocks, x.reshape(-1, self.width)).view(x.shape)
+                flat = x.reshape(-1, self.width)
+                y = ready.plan.apply(ready.blocks, flat, adjoint=ready.adjoint).view(x.shape)
                 return functional.linear(y, *layer) if layer else y
             blocks = self.blocks(dtype)
             if drop:
@@ -602,17 +605,21 @@ class Orthogonal(nn.Module):
             and all(map(_same, ready.generators, own))
         ):
             return ready
-        best = candidates(self.network, 1, itemsize=dtype.itemsize, reuse=True)[0]
-        plan = self._plans.plan(best.ends, x.device)
+        if backend_for(self.network, x.device, x.dtype, dtype).FUSES_STAGES:
+            ends, inverted = plan_selection.every_stage(self.network), False
+        else:
+            ends = candidates(self.network, 1, itemsize=dtype.itemsize, reuse=True)[0].ends
+            inverted = adjoint
+        plan = self._plans.plan(ends, x.device)
         with torch.inference_mode(mode=False), torch.no_grad():
             kept = [g.detach().clone() for g in own]
             # In float64, so that torch's precision settings for float32 products have no effect.
             wide = self._blocks_of(kept, promoted(dtype, torch.float64), settings)
             blocks = [block.to(dtype) for block in plan.fuse(wide)]
-            if adjoint:
+            if inverted:
                 blocks, net = _adjoints(plan.network, blocks), plan.network.inverse()
                 plan = cache_for(net).plan(tuple(range(1, net.depth + 1)), x.device)
-        made = _Ready(kept, settings, plan, blocks)
+        made = _Ready(kept, settings, plan, blocks, adjoint and not inverted)
         self._ready[dtype, adjoint] = made
         return made
 

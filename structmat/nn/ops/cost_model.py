@@ -44,9 +44,11 @@ class Rates:
     launch: float
 
 
-# Two server cores with AVX-512, with vectors in the L2 cache; and a recent data-centre GPU.
+# Two server cores with AVX-512, with vectors in the L2 cache, by torch's operations and by compiled
+# kernels; and a recent data-centre GPU.
 RATES: Mapping[str, Rates] = {
     "cpu": Rates(vectors=5e10, blocks=2e10, flops=3e11, launch=1.5e-5),
+    "compiled": Rates(vectors=2e11, blocks=1e11, flops=3e11, launch=1e-6),
     "cuda": Rates(vectors=4e12, blocks=2e12, flops=5e13, launch=5e-6),
 }
 
@@ -117,8 +119,8 @@ def candidates(
         The number of vectors.
     itemsize : int
         Bytes per number.
-    device : {"cpu", "cuda"}
-        The device whose rates are assumed; any other value is treated as a GPU.
+    device : {"cpu", "compiled", "cuda"}
+        The device, or the backend, whose rates are assumed; any other value is treated as a GPU.
     reuse : bool
         Whether fused blocks are cached over many calls, so that computing them is free.
 

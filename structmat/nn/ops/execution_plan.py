@@ -18,12 +18,14 @@ from structmat.linalg.schedule import Product, Schedule, Segment, schedule
 from structmat.networks import permutation
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
-from structmat.nn.ops.backends import tiled, triton
+from structmat.nn.ops.backends import compiled, tiled, triton
 from structmat.nn.ops.reference import Steps
 
 
 class Backend(Protocol):
     """The functions of a module that runs schedules, documented in the backend `tiled`."""
+
+    FUSES_STAGES: bool  # whether it is given every stage by itself, and fuses stages in registers
 
     def available(self, device: torch.device) -> bool:
         """Return whether the backend runs on a device."""
@@ -59,7 +61,14 @@ class Backend(Protocol):
         """Write the gradient for the vectors, and accumulate the gradients for the blocks."""
 
 
-BACKENDS: tuple[Backend, ...] = (triton, tiled)  # the first that supports a call runs it
+BACKENDS: tuple[Backend, ...] = (triton, compiled, tiled)  # the first that supports a call runs it
+
+
+def backend_for(
+    net: Network, device: torch.device, dtype: torch.dtype, blocks: torch.dtype
+) -> Backend:
+    """Return the backend that runs a network on a device, for dtypes of vectors and blocks."""
+    return next(b for b in BACKENDS if b.available(device) and b.supports(net, dtype, blocks))
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,7 +24,7 @@ from structmat.nn import torch_internals
 from structmat.nn.ops import plan_cache, plan_selection, reference
 from structmat.nn.ops.backends import tiled
 from structmat.nn.ops.cost_model import rotates_weight
-from structmat.nn.ops.execution_plan import ExecutionPlan
+from structmat.nn.ops.execution_plan import ExecutionPlan, backend_for
 from structmat.nn.ops.plan_cache import PlanCache
 from structmat.nn.precision import product, without_autocast
 
@@ -230,9 +230,16 @@ def _chunks(x: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 def _rotates_weight(cache: PlanCache, x: Tensor, blocks: Sequence[Tensor], weight: Tensor) -> bool:
     """Return whether to rotate the weight instead of x, which must not reduce the precision."""
-    dtype, device = blocks[0].dtype, x.device.type
-    return weight.dtype == x.dtype == dtype and rotates_weight(
-        cache.network, len(x), len(weight), itemsize=dtype.itemsize, device=device
+    dtype = blocks[0].dtype
+    if not weight.dtype == x.dtype == dtype:
+        return False
+    backend = backend_for(cache.network, x.device, dtype, dtype)
+    return rotates_weight(
+        cache.network,
+        len(x),
+        len(weight),
+        itemsize=dtype.itemsize,
+        device=plan_selection.rates_of(backend, x.device),
     )
 
 
@@ -241,7 +248,7 @@ def _selected(
 ) -> tuple[ExecutionPlan, list[Tensor]]:
     """Return the selected plan for vectors (tokens, width), and its fused blocks."""
     ends = plan_selection.selected(
-        cache, len(x), blocks[0].dtype, x.device, measure=plan == "measure"
+        cache, len(x), blocks[0].dtype, x.device, vectors=x.dtype, measure=plan == "measure"
     )
     selected = cache.plan(ends, x.device)
     return selected, selected.fuse(blocks)

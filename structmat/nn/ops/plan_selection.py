@@ -21,9 +21,11 @@ from structmat._util.text_table import counted, plain
 from structmat.errors import checked_integer
 from structmat.linalg.fused_stages import fused
 from structmat.linalg.schedule import schedule
+from structmat.networks.network import Network
 from structmat.nn.ops import timing_cache
 from structmat.nn.ops.backends import tiled
 from structmat.nn.ops.cost_model import Candidate, bucket, candidates, rotates_weight
+from structmat.nn.ops.execution_plan import Backend, backend_for
 from structmat.nn.ops.plan_cache import PlanCache
 from structmat.nn.ops.timing_cache import Ends
 
@@ -39,6 +41,7 @@ def selected(
     dtype: torch.dtype,
     device: torch.device,
     *,
+    vectors: torch.dtype | None = None,
     measure: bool = False,
 ) -> Ends:
     """Return the selected plan for a number of vectors, as the ends of its fused runs of stages.
@@ -50,15 +53,20 @@ def selected(
     dtype : torch dtype
         The dtype of the blocks.
     device : torch device
+    vectors : torch dtype, optional
+        The dtype of the vectors; by default that of the blocks.
     measure : bool
         Whether to time the candidate plans if there are many vectors. Otherwise, and under
-        `torch.use_deterministic_algorithms(True)`, the cost model selects the plan.
+        `torch.use_deterministic_algorithms(True)`, the cost model selects the plan. There is
+        nothing to select for a backend that fuses stages itself.
 
     Returns
     -------
     tuple of int
         As accepted by `structmat.linalg.fused_stages.fused`.
     """
+    if backend_for(cache.network, device, vectors or dtype, dtype).FUSES_STAGES:
+        return every_stage(cache.network)
     tokens = bucket(tokens)
     many = tokens * cache.network.width >= SMALL
     measure = measure and many and not torch.are_deterministic_algorithms_enabled()
@@ -73,6 +81,16 @@ def selected(
             found = min(times, key=lambda candidate: times[candidate]).ends
         cache.selected[cache_key] = found
     return found
+
+
+def every_stage(net: Network) -> Ends:
+    """Return the plan in which no stages are fused."""
+    return tuple(range(1, net.depth + 1))
+
+
+def rates_of(backend: Backend, device: torch.device) -> str:
+    """Return the name of the rates that the cost model assumes for a backend on a device."""
+    return "compiled" if backend.FUSES_STAGES else device.type
 
 
 def _candidates(
@@ -186,15 +204,23 @@ def explain(
     if plan == "reference":
         return 'plan="reference": stage by stage\n' + schedule(net).explain()
     said = []
+    backend = backend_for(net, device, dtype, dtype)
     if outputs is not None:
         size = checked_integer(outputs, "outputs", 1)
         lines, vectors = counted(size, "row"), counted(n, "vector")
-        if rotates_weight(net, n, size, itemsize=dtype.itemsize, device=device.type):
+        rates = rates_of(backend, device)
+        if rotates_weight(net, n, size, itemsize=dtype.itemsize, device=rates):
             said.append(f"the layer's weight is rotated, {lines}, not the {vectors}")
             n = size
         else:
             are = "is" if n == 1 else "are"
             said.append(f"the {vectors} {are} rotated, not the layer's {lines}")
+    title = (
+        f"{counted(net.width, 'wire')}, {counted(net.depth, 'stage')},"
+        f" {counted(n, 'vector')} of {dtype.itemsize}-byte numbers on a {device.type}: "
+    )
+    if backend.FUSES_STAGES:
+        return "\n".join([*said, f"{title}{backend.prepared(schedule(net), device)}"])
     ends = selected(cache, n, dtype, device, measure=plan == "measure")
     known = timing_cache.recall(_name(cache, n, dtype, device)) if plan == "measure" else {}
     best = next(p for p in _candidates(cache, n, dtype, device) if p.ends == ends)
@@ -220,9 +246,7 @@ def explain(
     return "\n".join(
         [
             *said,
-            f"{counted(net.width, 'wire')}, {counted(net.depth, 'stage')},"
-            f" {counted(n, 'vector')} of {dtype.itemsize}-byte numbers on a"
-            f" {device.type}: {best}",
+            f"{title}{best}",
             schedule(fused(net, ends).network).explain(),
             plain(header, rows),
             f"selected: {why}",

@@ -6,18 +6,14 @@ The file only saves time: a file that is missing, damaged or not writable is ign
 from __future__ import annotations
 
 import json
-import os
 import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from platformdirs import user_cache_path
-
-from structmat._util.files import make_directory, read_json, write_bytes
+from structmat._util.files import cache_folder, make_directory, read_json, write_bytes
 from structmat.errors import FileError, check_format
 
-FOLDER = "STRUCTMAT_CACHE"  # the environment variable that names the file's folder
 _FORMAT, _VERSION = "structmat.plans", 1
 _MOST = sys.float_info.max  # an integer may be larger
 _LONGEST = 2**22  # bytes of the file: thousands of networks; a longer file is replaced
@@ -29,16 +25,9 @@ _KNOWN: dict[tuple[Path | None, str], Times] = {}
 
 
 def file() -> Path | None:
-    """Return the file for measured times, in $STRUCTMAT_CACHE or else in the user's cache folder.
-
-    The result is None if the variable is not set and there is no home directory.
-    """
-    named = os.environ.get(FOLDER)
-    try:
-        folder = Path(named) if named else user_cache_path("structmat", appauthor=False)
-    except RuntimeError:  # no home directory; older versions of platformdirs leave the ~ in place
-        return None
-    return folder / "plans.json" if named or folder.is_absolute() else None
+    """Return the file for measured times, or None if there is no folder for cached files."""
+    folder = cache_folder()
+    return None if folder is None else folder / "plans.json"
 
 
 def recall(name: str) -> Times:

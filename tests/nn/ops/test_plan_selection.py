@@ -14,6 +14,7 @@ from structmat.adapters import adapt
 from structmat.errors import StructmatError
 from structmat.nn import Orthogonal
 from structmat.nn.ops import plan_selection, timing_cache
+from structmat.nn.ops.backends import compiled
 from structmat.nn.ops.cost_model import candidates, rotates_weight
 from structmat.nn.ops.plan_cache import PlanCache
 from structmat.testing import networks
@@ -21,6 +22,12 @@ from tests.random_modules import layer
 
 CPU = torch.device("cpu")
 NET = sm.butterfly(64)
+
+
+@pytest.fixture(autouse=True)
+def no_compiled_kernels(monkeypatch):
+    """Plans are selected for torch's operations only: the kernels fuse stages themselves."""
+    monkeypatch.setattr(compiled, "available", lambda _: False)
 
 
 @pytest.fixture

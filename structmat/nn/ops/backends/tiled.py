@@ -21,6 +21,8 @@ from structmat.linalg.schedule import Gather, Product, Segment, Step
 from structmat.networks.network import Network
 from structmat.nn.ops.reference import Steps
 
+FUSES_STAGES = False
+
 # Bytes of one scratch buffer: several fit in the L2 cache of a core.
 _BUFFER = 700_000
 _EIGHT = 8

@@ -1,38 +1,40 @@
-"""A backend for CPUs: kernels that LLVM compiles, which take a tile of vectors through all stages.
+"""A backend for CPUs: compiled kernels, which take a tile of vectors through all stages at once.
 
-It needs the package llvmlite, of the extra `compiled`; without it, the backend `tiled` computes the
-same results. It supports switches of at most 64 wires, and vectors of the dtype of the blocks,
-or half-precision vectors with float32 blocks.
+It needs llvmlite, of the extra `cpu`; without it, the backend `tiled` gives the same results up to
+rounding. It supports switches of at most 64 wires, and vectors of the dtype of the blocks or
+half-precision vectors with float32 blocks.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from ctypes import CFUNCTYPE, c_int64
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cache
 from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from structmat._util.text_table import counted
 from structmat.linalg.schedule import Schedule
 from structmat.networks import permutation
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 from structmat.nn.ops.backends.compiled import workers
-from structmat.nn.ops.backends.compiled.cells import Cell, Segment, passes
+from structmat.nn.ops.backends.compiled.cells import Segment, passes
 
-LARGEST = 64  # largest radix
-_TILE = 1 << 18  # bytes of a tile
-_MOST = 8  # largest number of vectors in a row of a tile
-_BYTES = 64  # of a vector
-_CHUNK = 128  # smallest number of vectors whose gradients for blocks are added up separately
-_CHUNKS = 32
-_ALONE = 1 << 16  # numbers (times stages) that one thread takes alone
-_FEW = 4  # vectors that are not worth a tile
+FUSES_STAGES = True
+_LARGEST = 64  # largest radix
+_VECTOR = 64  # bytes of a vector of real numbers
+_TILE = 1 << 18  # bytes of a tile, which must fit in the L2 cache of a core
+_ROW = 8  # largest number of vectors in a row of a tile
+_FEW = 4  # number of vectors up to which they are processed one by one, without tiles
+_CHUNK, _CHUNKS = 128, 32  # smallest size and largest number of the chunks of vectors
+_ALONE = 1 << 17  # work, in numbers and passes, that one thread completes before another has begun
 
 _REAL = {
     torch.float32: "float",
@@ -40,122 +42,153 @@ _REAL = {
     torch.float64: "double",
     torch.complex128: "double",
 }
-_STORED = {torch.float16: "half", torch.bfloat16: "bfloat"}
+_HALF = {torch.float16: "half", torch.bfloat16: "bfloat"}
 
 
-@lru_cache(maxsize=1)
-def _installed() -> bool:
-    return find_spec("llvmlite") is not None
+@cache
+def _has_halves() -> bool:
+    """Return whether the processor converts half-precision numbers."""
+    from structmat.nn.ops.backends.compiled import compiler
+
+    return any(feature in compiler.features() for feature in ("+f16c", "+neon", "+fullfp16"))
 
 
+@cache
 def available(device: torch.device) -> bool:
     """Return whether this is a CPU and llvmlite is installed."""
-    return device.type == "cpu" and _installed()
+    return device.type == "cpu" and find_spec("llvmlite") is not None
 
 
 def supports(net: Network, dtype: torch.dtype, blocks: torch.dtype) -> bool:
-    """Return whether no switch is too large, and there is code for the dtypes."""
-    if blocks not in _REAL or not (
-        dtype == blocks or (dtype in _STORED and blocks == torch.float32)
-    ):
-        return False
-    return all(bank.radix <= LARGEST for bank in net.banks)
+    """Return whether the dtypes are supported and no switch is too large."""
+    if dtype in _HALF:
+        known = blocks == torch.float32 and (dtype == torch.bfloat16 or _has_halves())
+    else:
+        known = dtype == blocks and dtype in _REAL
+    return known and all(bank.radix <= _LARGEST for bank in net.banks)
 
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The segments of a network, and the memory that compiled functions read.
+    """The cells of a network.
 
     Attributes
     ----------
     width : int
     passes : tuple of tuple of Segment
     outputs : (width,) integers
-        The wire of each result.
+        The wire of the straightened network that carries each result.
     """
 
     width: int
     passes: tuple[tuple[Segment, ...], ...]
     outputs: Index
-    _plans: dict[Any, _Plan] = field(default_factory=dict)
+    _calls: dict[_Kind, _Call] = field(default_factory=dict, init=False)
 
-    def plan(self, kind: _Kind) -> _Plan:
-        """Return the arguments of compiled functions."""
-        found = self._plans.get(kind)
+    def __str__(self) -> str:
+        lines = [
+            f"{k:3d}  {counted(len(s.wires), 'cell')} of {counted(s.cell.size, 'wire')}: {sizes}"
+            for k, segments in enumerate(self.passes, 1)
+            for s in segments
+            for sizes in [_switches(s)]
+        ]
+        return "\n".join([f"compiled, {counted(len(self.passes), 'pass', 'passes')}", *lines])
+
+    def call(self, kind: _Kind) -> _Call:
+        """Return the functions, and the memory that they read."""
+        found = self._calls.get(kind)
         if found is None:
-            found = self._plans[kind] = _Plan(self, kind)
+            found = self._calls[kind] = _Call(self, kind)
         return found
+
+
+def _switches(segment: Segment) -> str:
+    """Describe the switches of a cell by their number and size."""
+    radices = Counter(len(wires) for wires in segment.cell.switches)
+    return " and ".join(f"{counted(n, 'block')} {r}×{r}" for r, n in sorted(radices.items()))
 
 
 @dataclass(frozen=True)
 class _Kind:
+    """What is specific to a kind of call.
+
+    Attributes
+    ----------
+    dtype, blocks : torch dtype
+    lanes : int
+        The number of vectors in a register.
+    row : int
+        The number of registers in a row of a tile.
+    adjoint, gradients : bool
+    """
+
     dtype: torch.dtype
     blocks: torch.dtype
     lanes: int
-    vectors: int
+    row: int
     adjoint: bool
     gradients: bool
 
 
 def prepared(plan: Schedule, device: torch.device) -> Cells:  # noqa: ARG001 (as for other backends)
-    """Return the segments of a schedule's network."""
+    """Return the cells of the network of a schedule."""
     straight, _, outputs = plan.network.straightened()
     return Cells(straight.width, passes(straight), outputs)
 
 
-class _Plan:
-    """Functions, and the array of integers that tells them what to do."""
+class _Call:
+    """The driver for a kind of call, and the array that tells it what to do.
+
+    Attributes
+    ----------
+    driver : callable
+    plan : (n,) int64
+        As described in `structmat.nn.ops.backends.compiled.driver_code`.
+    tile, spare : int
+        Bytes of a tile and of a vector.
+    saved : int
+        The number of rows of saved inputs.
+    """
 
     def __init__(self, cells: Cells, kind: _Kind) -> None:
-        from structmat.nn.ops.backends.compiled import functions
+        from structmat.nn.ops.backends.compiled import compiler  # loads llvmlite
+        from structmat.nn.ops.backends.compiled.writer import Numbers
 
         real, parts = _REAL[kind.blocks], 1 + kind.blocks.is_complex
-        stored = _STORED.get(kind.dtype, real)
-        self.size = kind.blocks.to_real().itemsize
-        self.columns = cells.width * parts
-        self.row = kind.vectors * kind.lanes * self.size
-        every = np.arange(parts)
-        outputs = np.ascontiguousarray(
-            (cells.outputs[:, None] * parts + every).ravel(), dtype=np.int32
+        numbers = Numbers(real, parts == 2, kind.lanes)
+        columns = cells.width * parts
+        ends = [
+            (wires[:, None] * parts + np.arange(parts)).ravel().astype(np.int32)
+            for wires in (permutation.identity(cells.width), cells.outputs)
+        ]
+        inputs, outputs = ends[::-1] if kind.adjoint else ends
+        self.size = numbers.size * kind.lanes * kind.row  # of a row of the tile
+        self.saved = 0
+        self._read: list[npt.NDArray[Any]] = [
+            inputs,
+            outputs,
+        ]  # by the driver
+        segments: list[int] = []
+        order = cells.passes[::-1] if kind.adjoint else cells.passes
+        for k, each in enumerate(order):
+            last = k == len(order) - 1
+            for s in each:
+                functions = compiler.cell_functions(
+                    numbers, s.cell, adjoint=kind.adjoint, gradients=kind.gradients, last=last
+                )
+                tables: list[npt.NDArray[Any]] = [s.wires, s.banks, s.offsets]
+                segments += [*functions, len(s.wires), *map(_address, tables), self.saved]
+                self._read += tables
+                if kind.gradients and not last:
+                    self.saved += s.wires.size * parts
+        count = sum(map(len, order))
+        header = [columns, kind.row, count, _address(inputs), _address(outputs)]
+        self.plan = np.array(header + segments, dtype=np.int64)
+        self.driver = compiler.driver(
+            numbers, _HALF.get(kind.dtype, real), gradients=kind.gradients
         )
-        inputs = np.arange(self.columns, dtype=np.int32)
-        if kind.adjoint:
-            inputs, outputs = outputs, inputs
-        self.kept: list[Any] = [inputs, outputs]
-        found = cells.passes[::-1] if kind.adjoint else cells.passes
-        rows = []
-        saved = 0
-        numbers = real, parts == 2, kind.lanes
-        for k, segments in enumerate(found):
-            last = k == len(found) - 1
-            for s in segments:
-                forward, backward = functions.of_cell(
-                    numbers, s.cell, kind.adjoint, kind.gradients, last
-                )
-                rows.append(
-                    [forward, backward, len(s.wires), *map(_at, (s.wires, s.banks, s.offsets)), saved]
-                )
-                self.kept.append(s)
-                if not last:
-                    saved += s.wires.size * parts
-        self.saved = saved if kind.gradients else 0
-        header = [self.columns, kind.vectors, len(rows), _at(inputs), _at(outputs)]
-        self.array = np.array(header + [n for row in rows for n in row], dtype=np.int64)
-        self.address = _at(self.array)
-        self.driver = functions.driver(numbers, stored, kind.gradients)
-
-
-def _at(array: Any) -> int:
-    return int(array.ctypes.data)
-
-
-def _kind(steps: Cells, dtype: torch.dtype, blocks: torch.dtype, tokens: int, *, adjoint: bool, gradients: bool) -> _Kind:
-    if tokens <= _FEW and not gradients:
-        return _Kind(dtype, blocks, 1, 1, adjoint, gradients)
-    lanes = _BYTES // blocks.to_real().itemsize
-    row = steps.width * (1 + blocks.is_complex) * _BYTES
-    vectors = max(1, min(_MOST, _TILE // row, -(-tokens // lanes)))
-    return _Kind(dtype, blocks, lanes, 1 << (vectors.bit_length() - 1), adjoint, gradients)
+        self.tile, self.spare = columns * self.size, columns * numbers.size
+        self.work = columns * len(order)
 
 
 def apply(
@@ -167,31 +200,24 @@ def apply(
     adjoint: bool = False,
 ) -> Tensor:
     """Return R x, or Rᴴ x; see `structmat.nn.ops.backends.tiled.apply`."""
-    tokens = len(x)
     if out is None:
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
-    if not tokens:
+    if not x.numel():
         return out
-    x = _rows(x)
-    made = out if out.stride(1) == 1 else torch.empty_like(x)
-    blocks = [_plain(b) for b in blocks]
-    plan = steps.plan(_kind(steps, x.dtype, blocks[0].dtype, tokens, adjoint=adjoint, gradients=False))
-    bases = np.array([b.data_ptr() for b in blocks])
+    x, blocks = _rows(x), [_dense(b) for b in blocks]
+    made = out if _is_rows(out) else torch.empty_like(x)
+    call = steps.call(_kind(steps, x, blocks[0], adjoint=adjoint))
+    bases = _array([b.data_ptr() for b in blocks])
     counter = np.zeros(1, dtype=np.int64)
-    spare = plan.columns * plan.size
-    given = (
-        x.data_ptr(), x.stride(0) * x.itemsize, made.data_ptr(), made.stride(0) * made.itemsize,
-        tokens, _at(bases), _at(counter),
-    )
-    zeros = workers.zeros(spare)
+    given = (*_place(x), *_place(made), len(x), _address(bases), _address(counter))
+    zeros = workers.zeros(call.spare)
+    plan = _address(call.plan)
 
     def job() -> None:
-        plan.driver(*given, workers.scratch(plan.columns * plan.row + spare), zeros, plan.address)
+        call.driver(*given, workers.scratch(call.tile + call.spare), zeros, plan)
 
-    workers.run(job, _threads(tokens, plan))
-    if made is not out:
-        out.copy_(made)
-    return out
+    workers.run(job, _threads(call, len(x)))
+    return out if made is out else out.copy_(made)
 
 
 def gradients(
@@ -205,60 +231,95 @@ def gradients(
     sums: Sequence[Tensor] | None,
 ) -> None:
     """Write and accumulate gradients; see `structmat.nn.ops.backends.tiled.gradients`."""
-    tokens = len(x)
+    grad = grad.to(x.dtype)
     if sums is None:
         if grad_x is not None:
-            apply(steps, blocks, grad.to(x.dtype), grad_x, adjoint=not adjoint)
+            apply(steps, blocks, grad, grad_x, adjoint=not adjoint)
         return
-    if not tokens:
+    if not x.numel():
         return
-    x, grad = _rows(x), _rows(grad.to(x.dtype))
-    blocks = [_plain(b) for b in blocks]
-    plan = steps.plan(_kind(steps, x.dtype, blocks[0].dtype, tokens, adjoint=adjoint, gradients=True))
-    made = grad_x
-    if made is not None and made.stride(1) != 1:
-        made = torch.empty_like(x)
-    entries = sum(b.numel() for b in blocks)
-    # The division into chunks must not depend on the number of threads, unlike the sum's rounding.
-    tile = plan.row // plan.size
-    chunks = max(1, min(_CHUNKS, tokens // _CHUNK, tokens * steps.width // (4 * entries)))
-    chunk = -(-tokens // (chunks * tile))
-    chunks = -(-tokens // (chunk * tile))
-    parts = torch.zeros(chunks, entries, dtype=blocks[0].dtype)
-    sizes = np.array([b.numel() * b.itemsize for b in blocks])
-    offsets = np.cumsum(sizes) - sizes
-    bases = np.array([b.data_ptr() for b in blocks])
+    x, grad, blocks = _rows(x), _rows(grad), [_dense(b) for b in blocks]
+    made = grad_x if grad_x is None or _is_rows(grad_x) else torch.empty_like(x)
+    kind = _kind(steps, x, blocks[0], adjoint=adjoint, gradients=True)
+    call = steps.call(kind)
+    sizes = [b.numel() for b in blocks]
+    chunks, tiles = _chunks(steps, len(x), kind.lanes * kind.row, sum(sizes))
+    parts = torch.zeros(chunks, sum(sizes), dtype=blocks[0].dtype)
+    offsets = _array([0, *sizes]).cumsum() * parts.itemsize
+    bases = _array([b.data_ptr() for b in blocks])
     counter = np.zeros(1, dtype=np.int64)
-    spare = plan.columns * plan.size
-    given = (
-        x.data_ptr(), x.stride(0) * x.itemsize, grad.data_ptr(), grad.stride(0) * grad.itemsize,
-        0 if made is None else made.data_ptr(), 0 if made is None else made.stride(0) * made.itemsize,
-        tokens, chunk, _at(bases), parts.data_ptr(), entries * parts.itemsize, _at(offsets), len(blocks), _at(counter),
-    )
-    zeros = workers.zeros(spare)
-    size = (2 * plan.columns + plan.saved) * plan.row + 8 * len(blocks) + spare
+    places = *_place(x), *_place(grad), *((0, 0) if made is None else _place(made)), len(x), tiles
+    tables = _address(bases), parts.data_ptr(), int(offsets[-1]), _address(offsets), len(blocks)
+    zeros, plan = workers.zeros(call.spare), _address(call.plan)
+    size = 2 * call.tile + call.saved * call.size + 8 * len(blocks) + call.spare
 
     def job() -> None:
-        plan.driver(*given, workers.scratch(size), zeros, plan.address, plan.saved)
+        call.driver(
+            *places,
+            *tables,
+            _address(counter),
+            workers.scratch(size),
+            zeros,
+            plan,
+            call.saved,
+        )
 
-    workers.run(job, min(chunks, _threads(tokens, plan)))
+    workers.run(job, min(chunks, _threads(call, len(x))))
     total = parts[0] if chunks == 1 else parts.sum(0)
-    for own, part in zip(sums, total.split([b.numel() for b in blocks]), strict=True):
+    for own, part in zip(sums, total.split(sizes), strict=True):
         own += part.view(own.shape)
-    if made is not None and made is not grad_x:
+    if grad_x is not None and made is not None and made is not grad_x:
         grad_x.copy_(made)
 
 
-def _threads(tokens: int, plan: _Plan) -> int:
-    if tokens * plan.columns * len(plan.kept) < _ALONE:
-        return 1
-    return torch.get_num_threads()
+def _kind(
+    steps: Cells, x: Tensor, block: Tensor, *, adjoint: bool, gradients: bool = False
+) -> _Kind:
+    if len(x) <= _FEW and not gradients:
+        return _Kind(x.dtype, block.dtype, 1, 1, adjoint, gradients)
+    lanes = _VECTOR // block.dtype.to_real().itemsize
+    fit = _TILE // (steps.width * (1 + block.is_complex()) * _VECTOR)
+    row = max(1, min(_ROW, fit, -(-len(x) // lanes)))
+    power = 1 << (row.bit_length() - 1)  # so that few kinds of calls are prepared
+    return _Kind(x.dtype, block.dtype, lanes, power, adjoint, gradients)
+
+
+def _chunks(steps: Cells, tokens: int, tile: int, entries: int) -> tuple[int, int]:
+    """Return the number of chunks, whose gradients for blocks are added up, and tiles in a chunk.
+
+    It must not depend on the number of threads, because rounding depends on it. The sums take at
+    most a quarter of the memory of the vectors.
+    """
+    most = max(1, min(_CHUNKS, tokens // _CHUNK, tokens * steps.width // (4 * max(1, entries))))
+    tiles = -(-tokens // tile)
+    each = -(-tiles // most)
+    return -(-tiles // each), each
+
+
+def _threads(call: _Call, tokens: int) -> int:
+    return 1 if tokens * call.work < _ALONE else torch.get_num_threads()
+
+
+def _is_rows(x: Tensor) -> bool:
+    return x.stride(1) == 1 and not x.is_conj() and not x.is_neg()
 
 
 def _rows(x: Tensor) -> Tensor:
-    x = x.resolve_conj().resolve_neg()
-    return x if x.stride(1) == 1 or x.shape[1] == 1 else x.contiguous()
+    return x if _is_rows(x) else x.resolve_conj().resolve_neg().contiguous()
 
 
-def _plain(block: Tensor) -> Tensor:
+def _dense(block: Tensor) -> Tensor:
     return block.resolve_conj().resolve_neg().contiguous()
+
+
+def _place(x: Tensor) -> tuple[int, int]:
+    """Return the address of vectors and the bytes between them."""
+    return x.data_ptr(), x.stride(0) * x.itemsize
+
+
+def _array(values: Sequence[int]) -> npt.NDArray[np.int64]:
+    return np.array(values, dtype=np.int64)
+
+
+def _address(array: npt.NDArray[Any]) -> int:
+    return int(array.ctypes.data)

@@ -1,7 +1,7 @@
 """Division of a network into segments: many cells with the same wiring that act in parallel.
 
 Neighbouring stages are divided together if each connected component of their union is a cell of at
-most sixteen wires, whose numbers fit in registers, and few cells have different wirings.
+most sixteen wires, whose numbers fit in registers, and many cells have the same wiring.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from structmat.networks.permutation import Index
 from structmat.networks.stage import Stage
 
 REGISTERS = 16  # largest number of wires in a cell of several switches
-_WIRINGS = 4  # largest number of different cells for several stages
+_ALIKE = 4  # smallest number of cells of several switches that have the same wiring
 
 
 class Cell(NamedTuple):
@@ -98,10 +98,8 @@ def _single(stage: Stage, first_bank: int) -> tuple[Segment, ...]:
     )
 
 
-def _several(
-    union: Stage, stages: Sequence[Stage], first_bank: int
-) -> tuple[Segment, ...] | None:
-    """Return the segments of several stages, or None if there are too many different cells."""
+def _several(union: Stage, stages: Sequence[Stage], first_bank: int) -> tuple[Segment, ...] | None:
+    """Return the segments of several stages, or None if too few cells are alike."""
     component = np.full(union.width, -1)
     place = np.zeros(union.width, dtype=np.int64)
     wires: list[Index] = []
@@ -128,8 +126,8 @@ def _several(
     for k, own in enumerate(wires):
         key = Cell(len(own), tuple(switches[k])), tuple(banks[k])
         alike.setdefault(key, []).append(k)
-    if len(alike) > _WIRINGS:
-        return None
+    if any(len(members) < _ALIKE for members in alike.values()):
+        return None  # compiling a function takes longer than it saves
     return tuple(
         Segment(
             cell,

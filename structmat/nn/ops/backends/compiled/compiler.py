@@ -1,61 +1,175 @@
-"""Compilation of LLVM code to functions in memory; machine code is also cached on disk.
+"""Compiled functions: LLVM's machine code for this processor, in memory and in a cache on disk.
 
-The cache key is a digest of the code, the processor with its features, and the version of LLVM,
-so that a cached file cannot be out of date. If it cannot be written, the code is kept in memory.
+The name of a cached file is a digest of everything that determines its content: the source of the
+code generator, the function, the processor with its features, and the versions of LLVM and
+llvmlite. A cached file can therefore not be out of date. A file that is missing or damaged is
+written again; if it cannot be written, the code is kept in memory only.
 """
 
 from __future__ import annotations
 
 import hashlib
-from functools import cache, lru_cache
+import inspect
+import logging
+import os
+import time
+from collections.abc import Callable
+from ctypes import CFUNCTYPE, c_int64
+from functools import cache
+from pathlib import Path
 from threading import RLock
 from typing import Any
 
+import llvmlite
 from llvmlite import binding, ir
 
+from structmat._util.files import cache_folder, make_directory, write_bytes
+from structmat.errors import FileError
+from structmat.nn.ops.backends.compiled import cell_code, driver_code, writer
+from structmat.nn.ops.backends.compiled.cells import Cell
+from structmat.nn.ops.backends.compiled.writer import Numbers
+
+_log = logging.getLogger(__name__)
+_DIGEST = hashlib.sha256().digest_size
 _LOCK = RLock()  # LLVM and the loaded code are shared by all threads
 
 
-@cache
-def machine() -> Any:
-    """Return LLVM's description of this processor."""
-    binding.initialize_native_target()
-    binding.initialize_native_asmprinter()
-    return binding.Target.from_default_triple().create_target_machine(
-        cpu=binding.get_host_cpu_name(), features=_features(), opt=3, jit=True
+def _unlock() -> None:
+    """Replace the lock in a forked process, in which no thread is left to release the old one."""
+    global _LOCK
+    _LOCK = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_unlock)
+
+
+@cache  # functions are small, and are never unloaded
+def cell_functions(
+    numbers: Numbers, cell: Cell, *, adjoint: bool, gradients: bool, last: bool
+) -> tuple[int, int]:
+    """Return the addresses of the functions `forward` and `backward` of a cell.
+
+    An address is 0 if the function is not needed: without gradients, there is no backward pass;
+    with gradients, the results of the last pass are not needed.
+    """
+
+    def write(module: ir.Module) -> None:
+        if not (gradients and last):
+            cell_code.forward(module, "forward", numbers, cell, adjoint=adjoint, save=gradients)
+        if gradients:
+            cell_code.backward(module, "backward", numbers, cell, adjoint=adjoint, saved=not last)
+
+    return _addresses(
+        write, f"cell {numbers} {cell} {adjoint} {gradients} {last}", ("forward", "backward")
     )
 
 
 @cache
-def _features() -> str:
-    return binding.get_host_cpu_features().flatten()
+def driver(numbers: Numbers, stored: str, *, gradients: bool) -> Callable[..., None]:
+    """Return a driver, as a function of integers that runs without Python's lock."""
+    write, count = (
+        (driver_code.gradients_driver, driver_code.GRADIENTS_ARGUMENTS)
+        if gradients
+        else (driver_code.apply_driver, driver_code.APPLY_ARGUMENTS)
+    )
+    address, _ = _addresses(
+        lambda module: write(module, "driver", numbers, stored),
+        f"driver {numbers} {stored} {gradients}",
+        ("driver", "none"),
+    )
+    return CFUNCTYPE(None, *[c_int64] * count)(address)
+
+
+def _addresses(
+    write: Callable[[ir.Module], None], described: str, names: tuple[str, str]
+) -> tuple[int, int]:
+    """Return the addresses of functions; 0 for one that is not written."""
+    with _LOCK:
+        key = hashlib.sha256(f"{_version()}\n{described}".encode()).hexdigest()
+        data = _read(key)
+        if data is None:
+            start = time.perf_counter()
+            data = _compiled(write, key)
+            _keep(key, data)
+            _log.info("compiled %s in %.2f s", described, time.perf_counter() - start)
+        engine = _engine()
+        engine.add_object_file(binding.object_file.ObjectFileRef.from_data(data))
+        engine.finalize_object()
+        first, second = (int(engine.get_function_address(f"{name}_{key}")) for name in names)
+        return first, second
+
+
+@cache
+def _version() -> str:
+    """Return a description of everything but the function that determines the machine code."""
+    sources = "".join(map(inspect.getsource, (writer, cell_code, driver_code)))
+    source = hashlib.sha256(sources.encode()).hexdigest()
+    llvm = ".".join(map(str, binding.llvm_version_info))
+    return f"{source} {llvmlite.__version__} {llvm} {processor()} {features()}"
+
+
+@cache
+def processor() -> str:
+    """Return LLVM's name of this processor."""
+    return str(binding.get_host_cpu_name())
+
+
+@cache
+def features() -> str:
+    """Return LLVM's description of the features of this processor."""
+    return str(binding.get_host_cpu_features().flatten())
+
+
+@cache
+def _machine() -> Any:
+    binding.initialize_native_target()
+    binding.initialize_native_asmprinter()
+    target = binding.Target.from_default_triple()
+    return target.create_target_machine(cpu=processor(), features=features(), opt=3, jit=True)
 
 
 @cache
 def _engine() -> Any:
-    return binding.create_mcjit_compiler(binding.parse_assembly(""), machine())
+    return binding.create_mcjit_compiler(binding.parse_assembly(""), _machine())
 
 
-def addresses(module: ir.Module, *names: str) -> tuple[int, ...]:
-    """Return the addresses of functions of a module, after compiling it."""
-    text = str(module)
-    digest = hashlib.sha256(
-        "\n".join([text, binding.get_host_cpu_name(), _features(), f"{binding.llvm_version_info}"]).encode()
-    ).hexdigest()[:32]
-    with _LOCK:
-        # Names are global in a process.
-        unique = {name: f"structmat_{digest}_{name}" for name in names}
-        for name, own in unique.items():
-            text = text.replace(f'@"{name}"', f'@"{own}"')
-        engine = _engine()
-        engine.add_object_file(binding.object_file.ObjectFileRef.from_data(_compiled(text)))
-        engine.finalize_object()
-        return tuple(engine.get_function_address(own) for own in unique.values())
-
-
-def _compiled(text: str) -> bytes:
-    parsed = binding.parse_assembly(text)
+def _compiled(write: Callable[[ir.Module], None], key: str) -> bytes:
+    """Return the object file of functions; their names, which end in the key, are unique."""
+    module = ir.Module()
+    write(module)
+    for function in module.functions:
+        if not function.is_declaration:
+            function.name = f"{function.name}_{key}"
+    parsed = binding.parse_assembly(str(module))
     parsed.verify()
-    builder = binding.create_pass_builder(machine(), binding.create_pipeline_tuning_options(3))
+    machine = _machine()
+    builder = binding.create_pass_builder(machine, binding.create_pipeline_tuning_options(2))
     builder.getModulePassManager().run(parsed, builder)
-    return bytes(machine().emit_object(parsed))
+    return bytes(machine.emit_object(parsed))
+
+
+def _file(key: str) -> Path | None:
+    folder = cache_folder()
+    return None if folder is None else folder / "kernels" / f"{key[:32]}.o"
+
+
+def _read(key: str) -> bytes | None:
+    """Return the object file in the cache, if its digest is right."""
+    path = _file(key)
+    try:
+        data = b"" if path is None else path.read_bytes()
+    except OSError:
+        return None
+    digest, content = data[:_DIGEST], data[_DIGEST:]
+    return content if content and hashlib.sha256(content).digest() == digest else None
+
+
+def _keep(key: str, data: bytes) -> None:
+    path = _file(key)
+    if path is None:
+        return
+    try:
+        write_bytes(make_directory(path.parent) / path.name, hashlib.sha256(data).digest() + data)
+    except (FileError, OSError):
+        return  # the next process compiles it again

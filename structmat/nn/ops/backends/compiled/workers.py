@@ -18,6 +18,10 @@ import numpy.typing as npt
 Job = Callable[[], None]
 
 
+def _nothing() -> None:
+    pass
+
+
 class _Task:
     """A job, with the number of workers that are running it."""
 
@@ -34,9 +38,10 @@ class _Task:
             if self._closed:
                 return
             self._running += 1
+            job = self.job
         try:
-            self.job()
-        except BaseException as error:  # noqa: BLE001 (raised in the calling thread)
+            job()
+        except BaseException as error:
             self.error = error
         finally:
             with self._lock:
@@ -48,6 +53,7 @@ class _Task:
         """Let no more workers start, and wait for those that are running."""
         with self._lock:
             self._closed = True
+            self.job = _nothing  # a worker may find the task long after, and must not keep tensors
             if not self._running:
                 return
             self._idle.clear()
@@ -113,16 +119,11 @@ def scratch(size: int) -> int:
     return -(-own.ctypes.data // 64) * 64
 
 
-_zeros = np.zeros(1 << 16, dtype=np.uint8)
+_zeros: list[npt.NDArray[np.uint8]] = [np.zeros(1 << 16, dtype=np.uint8)]  # the last is in use
 
 
 def zeros(size: int) -> int:
-    """Return the address of `size` bytes that are zero and are never freed."""
-    global _zeros
-    if len(_zeros) < size:
-        _kept.append(_zeros)
-        _zeros = np.zeros(2 * size, dtype=np.uint8)
-    return int(_zeros.ctypes.data)
-
-
-_kept: list[npt.NDArray[np.uint8]] = []
+    """Return the address of at least `size` bytes that are zero and never freed."""
+    if len(_zeros[-1]) < size:
+        _zeros.append(np.zeros(2 * size, dtype=np.uint8))
+    return int(_zeros[-1].ctypes.data)

@@ -20,6 +20,7 @@ from structmat.nn.ops.backends.triton.index_tables import prepared
 from structmat.nn.ops.backends.triton.launch import DTYPES, Config, apply, configured, gradients
 
 __all__ = [
+    "FUSES_STAGES",
     "Config",
     "apply",
     "available",
@@ -28,6 +29,8 @@ __all__ = [
     "prepared",
     "supports",
 ]
+
+FUSES_STAGES = False
 
 
 def available(device: torch.device | str) -> bool:

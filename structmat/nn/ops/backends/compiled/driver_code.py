@@ -1,0 +1,244 @@
+"""LLVM code of the drivers, which take tiles of vectors through all cells of a network.
+
+A driver claims tiles from an atomic counter, transposes their vectors so that each wire is a row,
+calls the functions of all cells, and transposes the results back. Threads that run the same driver
+therefore never wait for each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from llvmlite import ir
+
+from structmat.nn.ops.backends.compiled.writer import I32, I64, POINTER, Numbers, Writer, filled, of
+
+# Drivers. `plan` is an array of 8-byte integers: real numbers in a vector, vectors in a row of a
+# tile, number of segments, addresses of the row of each input and of each output, then for each
+# segment: functions forward and backward, number of cells, addresses of wires, banks and offsets,
+# and the row at which its inputs are saved.
+
+APPLY_ARGUMENTS, GRADIENTS_ARGUMENTS = 10, 18
+HEADER, SEGMENT = 5, 7
+
+
+class _Callable:
+    """A pointer to a function, as llvmlite's `call` expects it."""
+
+    def __init__(self, pointer: Any, kind: ir.FunctionType) -> None:
+        self.type, self.function_type, self.pointer = pointer.type, kind, pointer
+
+    def get_reference(self) -> str:
+        return str(self.pointer.get_reference())
+
+
+class _Driver:
+    """The code that both drivers share."""
+
+    def __init__(self, w: Writer, plan: Any, tokens: Any, zeros: Any, stored: str) -> None:
+        self.w, self.plan, self.tokens, self.zeros, self.stored = w, plan, tokens, zeros, stored
+        self.columns, self.most, self.segments, self.input_rows, self.output_rows = (
+            w.long(plan, k) for k in range(HEADER)
+        )
+        self.stride = w.mul(self.most, w.n.lanes * w.n.size)
+        self.tile_bytes = w.mul(self.columns, self.stride)
+        self.bytes = {"half": 2, "bfloat": 2, "float": 4, "double": 8}[stored]
+        self.tiles = self.quotient(tokens, w.mul(self.most, w.n.lanes))
+
+    def quotient(self, count: Any, size: Any) -> Any:
+        """Return count / size, rounded up."""
+        b, size = self.w.b, self.w.constant(size)
+        return b.sdiv(b.sub(b.add(count, size), self.w.constant(1)), size)
+
+    def extent(self, number: Any) -> tuple[Any, Any]:
+        """Return the first token of a tile and the number of its vectors in a row."""
+        w = self.w
+        first = w.mul(number, w.mul(self.most, w.n.lanes))
+        rest = self.quotient(w.b.sub(self.tokens, first), w.n.lanes)
+        return first, w.least(self.most, rest)
+
+    def segment(self, s: Any, k: int) -> Any:
+        return self.w.long(self.plan, self.w.add(self.w.mul(s, SEGMENT), HEADER + k))
+
+    def has_function(self, s: Any, k: int) -> Any:
+        """Return whether a function of a segment is needed."""
+        return self.w.b.icmp_signed("!=", self.segment(s, k), self.w.constant(0))
+
+    def call(
+        self, s: Any, k: int, tile: Any, count: Any, bases: Any, saved: Any, *more: Any
+    ) -> None:
+        """Call the function of a segment."""
+        w = self.w
+        cells, wires, banks, offsets = (self.segment(s, k) for k in (2, 3, 4, 5))
+        given = [tile, self.stride, count, cells, wires, bases, banks, offsets, saved, *more]
+        kind = ir.FunctionType(ir.VoidType(), [I64] * len(given))
+        w.b.call(_Callable(w.b.inttoptr(self.segment(s, k), POINTER), kind), given)
+
+    def in_squares(
+        self,
+        memory: Any,
+        stride: Any,
+        first: Any,
+        count: Any,
+        spare: Any,
+        move: Callable[[list[Any], list[Any]], None],
+        rows: Any,
+        tile: Any,
+    ) -> None:
+        """Write code that calls `move` for squares of tokens and columns of a tile.
+
+        `move` is given the addresses of the numbers of each token, and of the vector of each
+        column. Tokens that do not exist have a spare vector.
+        """
+        w, lanes = self.w, self.w.n.lanes
+        with w.loop(count) as v:
+            at = w.mul(v, lanes * w.n.size)
+            vectors = []
+            for u in range(lanes):
+                token = w.add(w.add(first, w.mul(v, lanes)), u)
+                place = w.add(memory, w.mul(token, stride))
+                if lanes > 1:
+                    place = w.b.select(w.less(token, self.tokens), place, spare)
+                vectors.append(place)
+
+            def square(j: Any, columns: int) -> None:
+                offset = w.mul(j, self.bytes)
+                targets = []
+                for u in range(columns):
+                    row = w.mul(w.index(rows, w.add(j, u)), self.stride)
+                    targets.append(w.add(w.add(tile, row), at))
+                move([w.add(vector, offset) for vector in vectors], targets)
+
+            if lanes == 1:
+                with w.loop(self.columns) as j:
+                    square(j, 1)
+            else:
+                with w.b.if_else(w.less(self.columns, lanes)) as (few, many):
+                    with few, w.loop(self.columns) as j:
+                        square(j, 1)
+                    with many, w.loop(self.columns, lanes) as j:
+                        last = w.b.sub(self.columns, w.constant(lanes))
+                        square(w.least(j, last), lanes)
+
+    def read(self, memory: Any, stride: Any, first: Any, count: Any, rows: Any, tile: Any) -> None:
+        """Write code that transposes vectors into a tile."""
+        w = self.w
+
+        def move(places: list[Any], targets: list[Any]) -> None:
+            made = [self.widened(place, len(targets)) for place in places]
+            if len(targets) > 1:
+                made = w.transposed(made)
+            elif len(places) > 1:
+                made = [w.gathered(made)]
+            for vector, target in zip(made, targets, strict=True):
+                w.store(vector, target, w.n.size)
+
+        self.in_squares(memory, stride, first, count, self.zeros, move, rows, tile)
+
+    def write(
+        self, memory: Any, stride: Any, first: Any, count: Any, rows: Any, tile: Any, spare: Any
+    ) -> None:
+        """Write code that transposes a tile into vectors."""
+        w = self.w
+
+        def move(places: list[Any], targets: list[Any]) -> None:
+            made = [w.load(target, w.n.vector, w.n.size) for target in targets]
+            if len(targets) > 1:
+                made = w.transposed(made)
+            elif len(places) > 1:
+                made = w.scattered(made[0])
+            for vector, place in zip(made, places, strict=True):
+                self.narrow(vector, place, len(targets))
+
+        self.in_squares(memory, stride, first, count, spare, move, rows, tile)
+
+    def widened(self, address: Any, size: int) -> Any:
+        """Load stored numbers, in the type of the tile."""
+        w, b = self.w, self.w.b
+        if self.stored == w.n.name:
+            return w.load(address, of(w.n.scalar, size), self.bytes)
+        bits = w.load(address, of(ir.IntType(16), size), 2)
+        if self.stored == "half":
+            return b.fpext(b.bitcast(bits, of(ir.HalfType(), size)), of(w.n.scalar, size))
+        whole = of(I32, size)
+        high = b.shl(b.zext(bits, whole), filled(whole, 16))
+        return b.bitcast(high, of(w.n.scalar, size))
+
+    def narrow(self, value: Any, address: Any, size: int) -> None:
+        """Store numbers of the type of the tile, rounded to nearest even."""
+        w, b = self.w, self.w.b
+        if self.stored == w.n.name:
+            w.store(value, address, self.bytes)
+            return
+        short, whole = of(ir.IntType(16), size), of(I32, size)
+        if self.stored == "half":
+            w.store(b.bitcast(b.fptrunc(value, of(ir.HalfType(), size)), short), address, 2)
+            return
+        bits = b.bitcast(value, whole)
+        odd = b.and_(b.lshr(bits, filled(whole, 16)), filled(whole, 1))
+        even = b.add(bits, b.add(odd, filled(whole, 0x7FFF)))
+        quiet = b.or_(bits, filled(whole, 0x400000))
+        rounded = b.select(b.fcmp_unordered("uno", value, value), quiet, even)
+        w.store(b.trunc(b.lshr(rounded, filled(whole, 16)), short), address, 2)
+
+
+def apply_driver(module: ir.Module, name: str, numbers: Numbers, stored: str) -> None:
+    """Write the driver that applies all segments to the tiles that it claims.
+
+    Its arguments: vectors and the bytes between them, results and the bytes between them, their
+    number; addresses of the addresses of the blocks, of the counter, of scratch memory (a tile and
+    a vector), of zeros (a vector), and of the plan.
+    """
+    w = Writer(module, name, APPLY_ARGUMENTS, numbers)
+    x, x_stride, out, out_stride, tokens, bases, counter, scratch, zeros, plan = w.arguments
+    d = _Driver(w, plan, tokens, zeros, stored)
+    spare = w.add(scratch, d.tile_bytes)
+    with w.claims(counter, d.tiles) as number:
+        first, count = d.extent(number)
+        d.read(x, x_stride, first, count, d.input_rows, scratch)
+        with w.loop(d.segments) as s:
+            d.call(s, 0, scratch, count, bases, w.constant(0))
+        d.write(out, out_stride, first, count, d.output_rows, scratch, spare)
+    w.b.ret_void()
+
+
+def gradients_driver(module: ir.Module, name: str, numbers: Numbers, stored: str) -> None:
+    """Write the driver that computes the gradients of the chunks of tiles that it claims.
+
+    Its arguments: vectors, gradients for results and (or 0) for vectors, each with the bytes
+    between them; the number of vectors, the number of tiles in a chunk; addresses of the addresses
+    of the blocks, of the sums of the first chunk, bytes of the sums of a chunk, address of the
+    offset of the sums of each bank, number of banks; addresses of the counter, of scratch memory
+    (two tiles, saved inputs, addresses, a vector), of zeros (a vector), of the plan, and the number
+    of rows of saved inputs.
+    """
+    w = Writer(module, name, GRADIENTS_ARGUMENTS, numbers)
+    x, x_stride, g, g_stride, out, out_stride, tokens, chunk = w.arguments[:8]
+    bases, sums, sums_bytes, offsets, banks, counter, scratch, zeros, plan, saved_rows = (
+        w.arguments[8:]
+    )
+    d = _Driver(w, plan, tokens, zeros, stored)
+    slopes = w.add(scratch, d.tile_bytes)
+    saved = w.add(slopes, d.tile_bytes)
+    sum_bases = w.add(saved, w.mul(saved_rows, d.stride))
+    spare = w.add(sum_bases, w.mul(banks, 8))
+    with w.claims(counter, d.quotient(d.tiles, chunk)) as part:
+        own = w.add(sums, w.mul(part, sums_bytes))
+        with w.loop(banks) as k:
+            w.store(w.add(own, w.long(offsets, k)), w.add(sum_bases, w.mul(k, 8)), 8)
+        start = w.mul(part, chunk)
+        with w.loop(w.least(chunk, w.b.sub(d.tiles, start))) as k:
+            first, count = d.extent(w.add(start, k))
+            d.read(x, x_stride, first, count, d.input_rows, scratch)
+            d.read(g, g_stride, first, count, d.output_rows, slopes)
+            with w.loop(d.segments) as s, w.b.if_then(d.has_function(s, 0)):
+                place = w.add(saved, w.mul(d.segment(s, 6), d.stride))
+                d.call(s, 0, scratch, count, bases, place)
+            with w.loop(d.segments) as t:
+                s = w.b.sub(w.b.sub(d.segments, w.constant(1)), t)
+                place = w.add(saved, w.mul(d.segment(s, 6), d.stride))
+                d.call(s, 1, slopes, count, bases, place, scratch, sum_bases)
+            with w.b.if_then(w.b.icmp_signed("!=", out, w.constant(0))):
+                d.write(out, out_stride, first, count, d.input_rows, slopes, spare)
+    w.b.ret_void()

@@ -1,0 +1,317 @@
+"""A writer of LLVM code for functions of integers and of vectors of numbers in registers.
+
+A number has one part, or two if it is complex; a `Value` is a vector for each part. Memory is
+addressed by integers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from llvmlite import ir
+
+I32, I64, BYTE, POINTER = ir.IntType(32), ir.IntType(64), ir.IntType(8), ir.PointerType()
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """The numbers of blocks and tiles: real or complex, and the number of tokens in a vector."""
+
+    name: str  # of the real type
+    is_complex: bool
+    lanes: int
+
+    @property
+    def size(self) -> int:
+        """Bytes of a real number."""
+        return {"float": 4, "double": 8}[self.name]
+
+    @property
+    def parts(self) -> int:
+        """Real numbers of a number."""
+        return 2 if self.is_complex else 1
+
+    @property
+    def scalar(self) -> Any:
+        """The LLVM type of a real number."""
+        return {"float": ir.FloatType(), "double": ir.DoubleType()}[self.name]
+
+    @property
+    def vector(self) -> Any:
+        """The LLVM type of a wire of a few tokens."""
+        return self.scalar if self.lanes == 1 else ir.VectorType(self.scalar, self.lanes)
+
+
+def of(scalar: Any, size: int) -> Any:
+    """Return the type of a vector of numbers, or of one number."""
+    return scalar if size == 1 else ir.VectorType(scalar, size)
+
+
+def filled(kind: Any, value: int) -> Any:
+    """Return a constant of an integer type, or a vector of such constants."""
+    if isinstance(kind, ir.VectorType):
+        return ir.Constant(kind, [value] * kind.count)
+    return ir.Constant(kind, value)
+
+
+Value = list[Any]  # the parts of a number, or of a vector of numbers
+
+
+class Writer:
+    """Writes the code of one function."""
+
+    def __init__(self, module: ir.Module, name: str, arguments: int, numbers: Numbers) -> None:
+        kind = ir.FunctionType(ir.VoidType(), [I64] * arguments)
+        self.function = ir.Function(module, kind, name)
+        self.b = ir.IRBuilder(self.function.append_basic_block("entry"))
+        self.n = numbers
+        self.arguments = self.function.args
+
+    # integers and pointers
+
+    def constant(self, value: Any) -> Any:
+        """Return an integer as a constant; other values are returned unchanged."""
+        return ir.Constant(I64, value) if isinstance(value, int) else value
+
+    def add(self, a: Any, b: Any) -> Any:
+        """Return a + b."""
+        return self.b.add(self.constant(a), self.constant(b))
+
+    def mul(self, a: Any, b: Any) -> Any:
+        """Return a·b."""
+        return self.b.mul(self.constant(a), self.constant(b))
+
+    def less(self, a: Any, b: Any) -> Any:
+        """Return whether a < b."""
+        return self.b.icmp_signed("<", self.constant(a), self.constant(b))
+
+    def least(self, a: Any, b: Any) -> Any:
+        """Return the smaller of two integers."""
+        a, b = self.constant(a), self.constant(b)
+        return self.b.select(self.less(a, b), a, b)
+
+    def load(self, address: Any, kind: Any, align: int | None = None) -> Any:
+        """Load a value of a type."""
+        return self.b.load(self.b.inttoptr(address, POINTER), typ=kind, align=align)
+
+    def store(self, value: Any, address: Any, align: int | None = None) -> None:
+        """Store a value."""
+        self.b.store(value, self.b.inttoptr(address, POINTER), align=align)
+
+    def long(self, address: Any, k: Any = 0) -> Any:
+        """Load the k-th 8-byte integer."""
+        return self.load(self.add(address, self.mul(k, 8)), I64, 8)
+
+    def index(self, address: Any, k: Any) -> Any:
+        """Load the k-th 4-byte integer."""
+        return self.b.sext(self.load(self.add(address, self.mul(k, 4)), I32, 4), I64)
+
+    @contextmanager
+    def loop(self, count: Any, step: int = 1) -> Iterator[Any]:
+        """Repeat the code written within for 0, step, 2·step, … below count."""
+        b = self.b
+        before = b.block
+        head, body, end = (b.append_basic_block(name) for name in ("head", "body", "end"))
+        b.branch(head)
+        b.position_at_end(head)
+        k = b.phi(I64)
+        k.add_incoming(self.constant(0), before)
+        b.cbranch(self.less(k, count), body, end)
+        b.position_at_end(body)
+        yield k
+        k.add_incoming(self.add(k, step), b.block)
+        b.branch(head)
+        b.position_at_end(end)
+
+    def memory(self, kind: Any, count: int) -> Any:
+        """Reserve memory on the stack; return its address."""
+        with self.b.goto_entry_block():
+            place = self.b.alloca(ir.ArrayType(kind, count))
+            place.align = 64
+            return self.b.ptrtoint(place, I64)
+
+    # vectors
+
+    def intrinsic(self, name: str, *given: Any) -> Any:
+        """Call one of LLVM's functions for numbers."""
+        kind = given[0].type
+        suffix = f"f{8 * self.n.size}"
+        if isinstance(kind, ir.VectorType):
+            suffix = f"v{kind.count}{suffix}"
+        full, module = f"llvm.{name}.{suffix}", self.function.module
+        if full not in module.globals:
+            ir.Function(module, ir.FunctionType(kind, [kind] * len(given)), full)
+        return self.b.call(module.globals[full], given)
+
+    def zero(self) -> Any:
+        """Return a vector of zeros."""
+        return ir.Constant(self.n.vector, None if self.n.lanes > 1 else 0.0)
+
+    def splat(self, scalar: Any) -> Any:
+        """Return a vector with a number in all lanes."""
+        if self.n.lanes == 1:
+            return scalar
+        undefined = ir.Constant(self.n.vector, ir.Undefined)
+        first = self.b.insert_element(undefined, scalar, ir.Constant(I32, 0))
+        return self.shuffle(first, undefined, [0] * self.n.lanes)
+
+    def shuffle(self, a: Any, b: Any, lanes: Sequence[int]) -> Any:
+        """Return a vector of lanes of a and b, where those of b are numbered after those of a."""
+        mask = ir.Constant(ir.VectorType(I32, len(lanes)), [int(k) for k in lanes])
+        return self.b.shuffle_vector(a, b, mask)
+
+    def row(self, address: Any, stride: Any) -> Value:
+        """Load a vector of each part; the parts are `stride` bytes apart."""
+        return [
+            self.load(self.add(address, self.mul(stride, part)), self.n.vector, self.n.size)
+            for part in range(self.n.parts)
+        ]
+
+    def store_row(self, value: Value, address: Any, stride: Any) -> None:
+        """Store a vector of each part."""
+        for part, vector in enumerate(value):
+            self.store(vector, self.add(address, self.mul(stride, part)), self.n.size)
+
+    def entry(self, address: Any, *, conjugate: bool) -> Value:
+        """Load a number of a block into all lanes."""
+        n = self.n
+        parts = [
+            self.splat(self.load(self.add(address, part * n.size), n.scalar, n.size))
+            for part in range(n.parts)
+        ]
+        if conjugate and n.is_complex:
+            parts[1] = self.b.fneg(parts[1])
+        return parts
+
+    def multiply_add(self, a: Value, x: Value, total: Value | None) -> Value:
+        """Return total + a x; a is negated in its second part by the caller to conjugate it."""
+        b, fma = self.b, lambda *given: self.intrinsic("fmuladd", *given)
+        if not self.n.is_complex:
+            return [b.fmul(a[0], x[0]) if total is None else fma(a[0], x[0], total[0])]
+        if total is None:
+            re, im = b.fmul(a[0], x[0]), b.fmul(a[0], x[1])
+        else:
+            re, im = fma(a[0], x[0], total[0]), fma(a[0], x[1], total[1])
+        return [fma(b.fneg(a[1]), x[1], re), fma(a[1], x[0], im)]
+
+    def add_outer(self, a: Value, x: Value, total: Value) -> Value:
+        """Return total + a x̄."""
+        fma = lambda *given: self.intrinsic("fmuladd", *given)  # noqa: E731
+        if not self.n.is_complex:
+            return [fma(a[0], x[0], total[0])]
+        re = fma(a[1], x[1], fma(a[0], x[0], total[0]))
+        return [re, fma(a[1], x[0], fma(self.b.fneg(a[0]), x[1], total[1]))]
+
+    def variables(self) -> list[Any]:
+        """Return a place for each part of a vector, which LLVM keeps in a register if it can."""
+        with self.b.goto_entry_block():
+            return [self.b.alloca(self.n.vector) for _ in range(self.n.parts)]
+
+    def zeros(self) -> list[Any]:
+        """Return variables that are zero."""
+        places = self.variables()
+        self.set(places, [self.zero()] * self.n.parts)
+        return places
+
+    def get(self, places: Sequence[Any]) -> Value:
+        """Return the values of variables."""
+        return [self.b.load(place, typ=self.n.vector) for place in places]
+
+    def set(self, places: Sequence[Any], value: Value) -> None:
+        """Set variables."""
+        for place, part in zip(places, value, strict=True):
+            self.b.store(part, place)
+
+    def accumulate(self, vectors: Sequence[Any], address: Any) -> None:
+        """Add the sum of the lanes of each vector to the numbers at an address."""
+        n = self.n
+        for first in range(0, len(vectors), n.lanes):
+            group = list(vectors[first : first + n.lanes])
+            size = len(group)
+            group += [self.zero()] * ((1 << (size - 1).bit_length()) - size)
+            made = self.reduced(group)
+            done = 0
+            while done < size:  # as powers of two
+                part = 1 << ((size - done).bit_length() - 1)
+                place = self.add(address, (first + done) * n.size)
+                if part == 1:
+                    value = self.b.extract_element(made, ir.Constant(I32, done))
+                else:
+                    value = self.shuffle(made, made, range(done, done + part))
+                total = self.b.fadd(self.load(place, of(n.scalar, part), n.size), value)
+                self.store(total, place, n.size)
+                done += part
+
+    @contextmanager
+    def claims(self, counter: Any, count: Any) -> Iterator[Any]:
+        """Repeat the code within for each number below count that no other thread has claimed."""
+        b = self.b
+        claim, body, end = (b.append_basic_block(name) for name in ("claim", "body", "end"))
+        b.branch(claim)
+        b.position_at_end(claim)
+        place = b.inttoptr(counter, POINTER)
+        number = b.atomic_rmw("add", place, self.constant(1), "monotonic")
+        b.cbranch(self.less(number, count), body, end)
+        b.position_at_end(body)
+        yield number
+        b.branch(claim)
+        b.position_at_end(end)
+
+    def transposed(self, rows: Sequence[Any]) -> list[Any]:
+        """Return the columns of a square matrix, given its rows."""
+        rows = list(rows)
+        lanes = range(len(rows))
+        stride = 1
+        while stride < len(rows):
+            low = [u & stride == 0 for u in lanes]
+            for k in lanes:
+                if low[k]:
+                    a, c = rows[k], rows[k + stride]
+                    rows[k], rows[k + stride] = (
+                        self.shuffle(
+                            a, c, [u if low[u] else len(rows) + u - stride for u in lanes]
+                        ),
+                        self.shuffle(
+                            a, c, [u + stride if low[u] else len(rows) + u for u in lanes]
+                        ),
+                    )
+            stride *= 2
+        return rows
+
+    def gathered(self, scalars: Sequence[Any]) -> Any:
+        """Return the vector of these numbers."""
+        made: Any = ir.Constant(self.n.vector, ir.Undefined)
+        for k, scalar in enumerate(scalars):
+            made = self.b.insert_element(made, scalar, ir.Constant(I32, k))
+        return made
+
+    def scattered(self, vector: Any) -> list[Any]:
+        """Return the numbers of a vector."""
+        return [self.b.extract_element(vector, ir.Constant(I32, k)) for k in range(self.n.lanes)]
+
+    def reduced(self, vectors: Sequence[Any]) -> Any:
+        """Return a vector whose lane k is the sum of the lanes of vector k mod n, for n = 2, 4, …"""
+        lanes = self.n.lanes
+        vectors = list(vectors)
+        stride = 1
+        while stride < lanes:
+            low = [lane & stride == 0 for lane in range(lanes)]
+            if len(vectors) == 1:
+                pairs = [(vectors[0], vectors[0])]
+            else:
+                pairs = list(zip(vectors[::2], vectors[1::2], strict=True))
+            vectors = [
+                self.b.fadd(
+                    self.shuffle(a, c, [k if low[k] else lanes + k for k in range(lanes)]),
+                    self.shuffle(
+                        a, c, [k + stride if low[k] else lanes + k - stride for k in range(lanes)]
+                    ),
+                )
+                for a, c in pairs
+            ]
+            stride *= 2
+        (made,) = vectors
+        return made
