@@ -276,6 +276,7 @@ WAY = {"ends": [1], "seconds": 1.0}
     + [[WAY, {}], [WAY, 3], {"ends": [1]}, 3, None],
 )
 def test_a_damaged_plan_is_measured_again(tmp_path, monkeypatch, ways):
+    from structmat._util import files
     from structmat.nn.ops import timing_cache
 
     monkeypatch.setenv(files.CACHE, str(tmp_path))
@@ -293,6 +294,7 @@ def test_a_damaged_plan_is_measured_again(tmp_path, monkeypatch, ways):
 
 @pytest.mark.parametrize("content", [b"[" * 10**5, b" " * (2**22 + 1), b"\xff", b"7", b'{"a": 1}'])
 def test_an_invalid_plan_file_is_treated_as_empty(tmp_path, monkeypatch, content):
+    from structmat._util import files
     from structmat.nn.ops import timing_cache
 
     monkeypatch.setenv(files.CACHE, str(tmp_path))

@@ -293,7 +293,7 @@ class Writer:
         return [self.b.extract_element(vector, ir.Constant(I32, k)) for k in range(self.n.lanes)]
 
     def reduced(self, vectors: Sequence[Any]) -> Any:
-        """Return a vector whose lane k is the sum of the lanes of vector k mod n, for n = 2, 4, …"""
+        """Return a vector whose lane k is the sum of vector k mod n, where n is a power of 2."""
         lanes = self.n.lanes
         vectors = list(vectors)
         stride = 1
