@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import structmat as sm
+from structmat._util import files
 from structmat.adapters import adapt
 from structmat.errors import StructmatError
 from structmat.nn import Orthogonal
@@ -187,7 +188,7 @@ def test_without_a_home_directory_there_is_no_cache_file(monkeypatch, folder):
             raise folder
         return folder
 
-    monkeypatch.setattr(timing_cache, "user_cache_path", user_cache_path)
+    monkeypatch.setattr(files, "user_cache_path", user_cache_path)
     assert timing_cache.file() is not None  # $STRUCTMAT_CACHE
     monkeypatch.delenv("STRUCTMAT_CACHE")
     assert timing_cache.file() is None
