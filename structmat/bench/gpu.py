@@ -325,7 +325,7 @@ def table(found: dict[str, Any]) -> str:
     return "\n\n".join(
         [
             plain(("kernel", "µs", "GB/s", "of the copy"), kernels),
-            plain(("step", "trained", "ms", "× frozen"), steps),
+            plain(("step", "trained", "ms", "vs frozen"), steps),
             f"Time added to a layer's step by the rotation: {compared}.\n"
             f"Time of a block's step: {found['block']['to LoRA']:.2f} × that of LoRA.",
         ]
