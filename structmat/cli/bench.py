@@ -213,6 +213,5 @@ def _methods(options: argparse.Namespace) -> list[Method]:
 def _picture(found: Benchmark) -> Any:
     from structmat.viz import bars
 
-    against = found.reference
-    of = "LoRA's" if against == "LoRA" else "the frozen layers'"
-    return bars(found.bars(), x=f"time of a training step, relative to {of}", mark=1)
+    reference = "LoRA" if found.reference == "LoRA" else "the frozen layer"
+    return bars(found.bars(), x=f"time of a training step, relative to {reference}", mark=1)
