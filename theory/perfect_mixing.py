@@ -12,7 +12,7 @@ replaces r rows by their mean. This raises the sum of their entropies by r times
 divergence of the rows, which is at most log₂ r. So d·log₂ d ≤ Σ r·log₂ r over the switches; and
 log₂ r ≤ r − 1, so this is at most Σ r(r−1), twice the parameters. As for the prime factors: entries
 of W are sums of products of 1/r, and 1/d is such a sum only if each prime factor of d divides some
-r. In a mixed radix network each W_t averages over one digit, so W = J/d; with radix 2 it has
+r. In a mixed-radix network each W_t averages over one digit, so W = J/d; with radix 2 it has
 (d/2)·log₂ d parameters.
 
 Source: derived here.
