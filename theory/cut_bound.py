@@ -13,8 +13,8 @@ Menger's theorem there are c paths that share no node. Let each switch permute i
 signs, so that it follows these paths: then R[S, T] has c entries ±1 in different rows and columns,
 and no other non-zeros in these rows and columns, since R is a signed permutation. The sign of one
 entry per switch can be chosen so that each block is a rotation. A minor that is not identically
-zero is non-zero for almost all rotations. The lower bound is the theorem of Eckart and Young for
-A[S, T].
+zero is non-zero for almost all rotations. The lower bound on the error follows from the theorem of
+Eckart and Young for A[S, T].
 
 Source: K. Menger 1927; C. Eckart and G. Young 1936.
 """

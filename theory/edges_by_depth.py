@@ -18,7 +18,7 @@ T share a wire, so (S, T) is a function of that wire and H(S, T) ≤ log d. For 
 the middle stage contains a wire of S and one of T, so (S, T) is a function of an ordered pair of
 wires of one U, and H(S, T) ≤ log N_2. So N_1·N_2 ≥ d³ or N_1·N_2·N_3 ≥ d⁴, respectively, and the
 inequality of the means gives the claim. For m = 1 there is one switch. (3) Let s·g = d. Gather each
-group of s wires into one of them, mix the resulting g wires in a mixed radix network of m − 2
+group of s wires into one of them, mix the resulting g wires in a mixed-radix network of m − 2
 stages with radices near g^(1/(m−2)), and gather again: about 2·d·s + (m−2)·g^(1+1/(m−2)) + m·d
 non-zeros. At s = d^(1/(2m−3)) this is of the order d^(1+1/(2m−3)), and 2m − 3 > m exactly for m >
 3.

@@ -1,4 +1,4 @@
-"""Factors set to I or raised to powers keep R in its network; powers of R itself do not.
+"""A network represents R with factors replaced by I or powers, but in general no powers of R.
 
 Statement. Let R = B_m ⋯ B_1 be a matrix represented by a straight network of rotations, with blocks
 exp(Q). (1) If any B_t is replaced by I or by B_t^α = exp(αQ_t), α real, the same network represents

@@ -49,7 +49,7 @@ def check() -> str:
     for width, block in [(16, 4), (32, 8), (48, 6)]:
         found = sm.dimension(sm.butterfly(width, block, 2))
         assert found.redundant == width * (block - 2) // 4, (width, block)
-    return f"all partitions of 4 to 9 wires, {3 * SAMPLES} random networks, three BOFT"
+    return f"all partitions of 4 to 9 wires, {3 * SAMPLES} random networks, 3 of BOFT"
 
 
 def _even(width: int, block: int) -> Iterator[list[list[int]]]:

@@ -9,7 +9,7 @@ three to five times, for d ≤ 32, as long as it has at most d(d−1)/2 paramete
 
 By T2, at least d/2 parameters of the mirrored network are redundant, because the last stage of one
 half is the first stage of the other. That no others are redundant is proved for each width that the
-check covers, because there the rank modulo a prime meets the upper bound, but not in general.
+check covers, because there the rank modulo a prime attains the upper bound, but not in general.
 
 Source: derived here.
 """

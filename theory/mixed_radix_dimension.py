@@ -1,4 +1,4 @@
-"""Mixed radix networks have no redundant parameter: the dimension is (d/2)·Σ(r_t − 1).
+"""Mixed-radix networks have no redundant parameter: the dimension is (d/2)·Σ(r_t − 1).
 
 Statement. Let d = ∏r_t, and let stage t join the wires that differ in digit t only. The dimension
 of the network is its number of parameters, d·Σ(r_t − 1)/2. Butterflies of radix 2 and Monarch are

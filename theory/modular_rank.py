@@ -4,7 +4,7 @@ Statement. Let the blocks be the Cayley transforms (I+Q)(I−Q)⁻¹ of skew-sym
 and let p be a prime that divides no det(I−Q). Then the rank modulo p of the derivative of R with
 respect to the generators is at most the dimension of the network. The two are equal at every
 integer point where a certain polynomial is non-zero, for all but finitely many primes. Where the
-rank meets an upper bound, it is proved to be the dimension.
+rank equals an upper bound, it is proved to be the dimension.
 
 Proof. The entries of the derivative are quotients of integers by products of the det(I−Q), so
 modulo p they are the reductions of their rational values. A minor that is non-zero modulo p is

@@ -7,8 +7,8 @@ Refutation. On six wires the stages {0, 2, 3, 5}, {1, 4}; {0, 3}, {1, 2}, {4, 5}
 is 15 = 6·5/2; the dimension is 14. The reason is that {0, 3} is contained in {0, 2, 3, 5} before
 it, and {1, 2} in {1, 2, 3, 4} after it. Once these two are absorbed, which accounts for the
 redundancy of two, wires 2 and 3 lead directly from {0, 2, 3, 5} to {1, 2, 3, 4}, which is one more
-redundancy. The dimension is 6 + 1 + 1 + 6 + 1 − 1 = 14. The statement holds if the stages in which
-a pair is joined are consecutive, for every pair (T2).
+redundancy. The dimension is 6 + 1 + 1 + 6 + 1 − 1 = 14. The statement holds if every pair is joined
+in consecutive stages only (T2).
 
 Source: derived here.
 """

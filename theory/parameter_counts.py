@@ -1,4 +1,4 @@
-"""The number of parameters of each family in closed form, such as ½(b−1)·d·m for BOFT.
+"""Each family's number of parameters has a closed form, such as ½(b−1)·d·m for BOFT.
 
 Statement. A switch of r wires has r(r−1)/2 parameters, the dimension of SO(r). On d wires, the
 families therefore have these numbers of parameters:

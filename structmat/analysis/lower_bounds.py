@@ -46,7 +46,7 @@ class Bound:
     def excess(self) -> int | None:
         """Return the value minus the bound; if negative, the network cannot attain the goal.
 
-        A value of 0 or above means that the bound is met, not that the goal is attained.
+        A value of 0 or above means that the network meets the bound, not that it attains the goal.
         """
         return None if self.value is None else self.value - self.least
 
