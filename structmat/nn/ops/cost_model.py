@@ -48,7 +48,7 @@ class Rates:
 # kernels; and a recent data-centre GPU.
 RATES: Mapping[str, Rates] = {
     "cpu": Rates(vectors=5e10, blocks=2e10, flops=3e11, launch=1.5e-5),
-    "compiled": Rates(vectors=2e11, blocks=1e11, flops=3e11, launch=1e-6),
+    "compiled": Rates(vectors=6e11, blocks=1e11, flops=3e11, launch=1e-6),
     "cuda": Rates(vectors=4e12, blocks=2e12, flops=5e13, launch=5e-6),
 }
 

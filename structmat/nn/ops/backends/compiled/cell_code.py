@@ -14,11 +14,11 @@ from typing import Any
 from llvmlite import ir
 
 from structmat.nn.ops.backends.compiled.cells import Cell
-from structmat.nn.ops.backends.compiled.writer import Numbers, Value, Writer
+from structmat.nn.ops.backends.compiled.writer import Numbers, Value, Writer, of
 
 UNROLLED = 16  # largest number of wires of a cell whose products are written out
 _ROWS = 8  # results that are accumulated at a time in the product of a larger switch
-_SQUARE = 4  # rows and columns of a larger switch's gradient that are accumulated at a time
+_SMALL = 4  # largest radix of a switch whose gradient is accumulated in registers
 
 # Arguments of a function of cells: the tile, bytes of its rows, vectors in a row, number of cells;
 # addresses of the wires (int32) of each cell, of the addresses of the blocks of each bank, of the
@@ -104,28 +104,29 @@ def backward(
     sum_bases = c.of_banks(sums)
     with w.loop(c.count) as k:
 
-        def read(v: Any, j: Any, k: Any = k) -> Value:
+        def place(v: Any, j: Any, k: Any = k) -> Place:
             if saved:
-                return w.row(c.kept(k, v, j), c.vector)
-            return w.row(w.add(c.row(k, j, inputs), w.mul(v, c.vector)), c.stride)
+                return c.kept(k, v, j), c.vector
+            return w.add(c.row(k, j, inputs), w.mul(v, c.vector)), c.stride
 
         blocks, of_blocks = c.blocks(k, c.bases), c.blocks(k, sum_bases)
         if cell.size <= UNROLLED:
-            _gradients(c, k, read, blocks, of_blocks, adjoint=adjoint)
+            _gradients(c, k, place, blocks, of_blocks, adjoint=adjoint)
         else:
-            _large_gradient(c, k, read, of_blocks[0], adjoint=adjoint)
+            _large_gradient(c, k, place, of_blocks[0], adjoint=adjoint)
             with w.loop(c.vectors) as v:
                 _large_product(c, k, v, blocks[0], adjoint=not adjoint, save=False)
     w.b.ret_void()
 
 
-Read = Callable[[Any, Any], Value]  # the v-th vectors of the j-th input of a cell
+Place = tuple[Any, Any]  # the address of the vector of the real part, and bytes to the next part
+Inputs = Callable[[Any, Any], Place]  # of the v-th vectors of the j-th input of a cell
 
 
 def _gradients(
     c: _Cells,
     k: Any,
-    read: Read,
+    inputs: Inputs,
     blocks: Sequence[Any],
     of_blocks: Sequence[Any],
     *,
@@ -133,26 +134,82 @@ def _gradients(
 ) -> None:
     w, cell = c.w, c.cell
     rows = [c.row(k, j) for j in range(cell.size)]
-    totals = [[w.zeros() for _ in range(len(wires) ** 2)] for wires in cell.switches]
+    # A small block has few entries, each of which is accumulated in a register over all vectors.
+    totals = {
+        q: [w.zeros() for _ in range(len(wires) ** 2)]
+        for q, wires in enumerate(cell.switches)
+        if len(wires) <= _SMALL
+    }
     with w.loop(c.vectors) as v:
         places = [w.add(row, w.mul(v, c.vector)) for row in rows]
-        values = [read(v, j) for j in range(cell.size)]
+        values = [w.row(*inputs(v, j)) for j in range(cell.size)]
         _, before = _through(w, cell, blocks, values, adjoint=adjoint)
         g = [w.row(place, c.stride) for place in places]
         for q in _order(cell, adjoint=not adjoint):
             wires = cell.switches[q]
             slopes = [g[j] for j in wires]
             left, right = (before[q], slopes) if adjoint else (slopes, before[q])
-            pairs = [(a, x) for a in left for x in right]
-            for total, (a, x) in zip(totals[q], pairs, strict=True):
-                w.set(total, w.add_outer(a, x, w.get(total)))
+            if q in totals:
+                pairs = [(a, x) for a in left for x in right]
+                for total, (a, x) in zip(totals[q], pairs, strict=True):
+                    w.set(total, w.add_outer(a, x, w.get(total)))
+            else:
+                _add_products(c, _copied(c, left), right, of_blocks[q])
             results = _product(w, blocks[q], slopes, adjoint=not adjoint)
             for j, value in zip(wires, results, strict=True):
                 g[j] = value
         for place, value in zip(places, g, strict=True):
             w.store_row(value, place, c.stride)
-    for address, switch in zip(of_blocks, totals, strict=True):
-        w.accumulate([part for total in switch for part in w.get(total)], address)
+    for q, switch in totals.items():
+        w.accumulate([part for total in switch for part in w.get(total)], of_blocks[q])
+
+
+def _copied(c: _Cells, values: Sequence[Value]) -> Callable[[Any], Place]:
+    """Copy vectors to the stack, and return their places."""
+    w = c.w
+    size = c.vector * w.n.parts
+    copy = w.memory(w.n.vector, len(values) * w.n.parts)
+    for i, value in enumerate(values):
+        w.store_row(value, w.add(copy, i * size), c.vector)
+    return lambda i: (w.add(copy, w.mul(i, size)), c.vector)
+
+
+def _add_products(
+    c: _Cells,
+    left: Callable[[Any], Place],
+    right: Sequence[Value],
+    address: Any,
+    first: Any = 0,
+    radix: int | None = None,
+) -> None:
+    """Add the products aᵢ x̄ⱼ, summed over the tokens, to the entries (i, j) of a block's gradient.
+
+    The xⱼ, from the j-th one given by `first`, are transposed, so that the sums need not be reduced
+    across lanes: x̄ of each token is multiplied by a number of aᵢ.
+    """
+    w, n = c.w, c.w.n
+    r = len(right) if radix is None else radix
+    parts = range(n.parts)
+    group = min(n.lanes, max(2, 1 << (len(right) - 1).bit_length()))
+    for start in range(0, len(right), group):
+        rows = right[start : start + group]
+        tokens = [w.transposed_in_groups([row[part] for row in rows], group) for part in parts]
+        with w.loop(r) as i:
+            place, stride = left(i)
+            total = [ir.Constant(of(n.scalar, group), None)] * n.parts
+            for t in range(n.lanes):
+                a = [
+                    w.splat(
+                        w.load(
+                            w.add(w.add(place, w.mul(stride, part)), t * n.size), n.scalar, n.size
+                        ),
+                        group,
+                    )
+                    for part in range(n.parts)
+                ]
+                total = w.add_outer(a, [token[t] for token in tokens], total)
+            entry = w.add(w.add(w.mul(i, r), first), start)
+            w.add_to(total, len(rows), w.add(address, w.mul(entry, c.number)))
 
 
 def _order(cell: Cell, *, adjoint: bool) -> Sequence[int]:
@@ -217,32 +274,21 @@ def _large_product(c: _Cells, k: Any, v: Any, block: Any, *, adjoint: bool, save
     _in_groups(w, r, _ROWS, results)
 
 
-def _large_gradient(c: _Cells, k: Any, read: Read, sums: Any, *, adjoint: bool) -> None:
-    """Write the gradient for a large block: squares of its entries, in a loop over the vectors."""
+def _large_gradient(c: _Cells, k: Any, inputs: Inputs, sums: Any, *, adjoint: bool) -> None:
+    """Write the gradient for a large block."""
     w, r = c.w, c.cell.size
 
-    def slopes(v: Any, j: Any) -> Value:
-        return w.row(w.add(c.row(k, j), w.mul(v, c.vector)), c.stride)
+    def slopes(v: Any, j: Any) -> Place:
+        return w.add(c.row(k, j), w.mul(v, c.vector)), c.stride
 
-    of_left, of_right = (read, slopes) if adjoint else (slopes, read)
+    left, right = (inputs, slopes) if adjoint else (slopes, inputs)
 
-    def square(i: Any, rows: int, j: Any, columns: int) -> None:
-        totals = [[w.zeros() for _ in range(columns)] for _ in range(rows)]
+    def columns(first: Any, count: int) -> None:
         with w.loop(c.vectors) as v:
-            left = [of_left(v, w.add(i, u)) for u in range(rows)]
-            right = [of_right(v, w.add(j, u)) for u in range(columns)]
-            for a, line in zip(left, totals, strict=True):
-                for x, total in zip(right, line, strict=True):
-                    w.set(total, w.add_outer(a, x, w.get(total)))
-        for u, line in enumerate(totals):
-            place = w.add(w.mul(w.add(i, u), r), j)
-            flat = [part for total in line for part in w.get(total)]
-            w.accumulate(flat, w.add(sums, w.mul(place, c.number)))
+            rows = [w.row(*right(v, w.add(first, u))) for u in range(count)]
+            _add_products(c, lambda i: left(v, i), rows, sums, first, r)
 
-    def line(i: Any, rows: int) -> None:
-        _in_groups(w, r, _SQUARE, lambda j, columns: square(i, rows, j, columns))
-
-    _in_groups(w, r, _SQUARE, line)
+    _in_groups(w, r, w.n.lanes, columns)
 
 
 def _in_groups(w: Writer, count: int, size: int, write: Callable[[Any, int], None]) -> None:

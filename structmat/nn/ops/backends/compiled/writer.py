@@ -150,13 +150,14 @@ class Writer:
         """Return a vector of zeros."""
         return ir.Constant(self.n.vector, None if self.n.lanes > 1 else 0.0)
 
-    def splat(self, scalar: Any) -> Any:
+    def splat(self, scalar: Any, lanes: int | None = None) -> Any:
         """Return a vector with a number in all lanes."""
-        if self.n.lanes == 1:
+        lanes = self.n.lanes if lanes is None else lanes
+        if lanes == 1:
             return scalar
-        undefined = ir.Constant(self.n.vector, ir.Undefined)
+        undefined = ir.Constant(of(self.n.scalar, lanes), ir.Undefined)
         first = self.b.insert_element(undefined, scalar, ir.Constant(I32, 0))
-        return self.shuffle(first, undefined, [0] * self.n.lanes)
+        return self.shuffle(first, undefined, [0] * lanes)
 
     def shuffle(self, a: Any, b: Any, lanes: Sequence[int]) -> Any:
         """Return a vector of lanes of a and b, where those of b are numbered after those of a."""
@@ -232,18 +233,39 @@ class Writer:
             group = list(vectors[first : first + n.lanes])
             size = len(group)
             group += [self.zero()] * ((1 << (size - 1).bit_length()) - size)
-            made = self.reduced(group)
-            done = 0
-            while done < size:  # as powers of two
-                part = 1 << ((size - done).bit_length() - 1)
-                place = self.add(address, (first + done) * n.size)
-                if part == 1:
-                    value = self.b.extract_element(made, ir.Constant(I32, done))
-                else:
-                    value = self.shuffle(made, made, range(done, done + part))
-                total = self.b.fadd(self.load(place, of(n.scalar, part), n.size), value)
-                self.store(total, place, n.size)
-                done += part
+            self._add(self.reduced(group), size, self.add(address, first * n.size))
+
+    def add_to(self, value: Value, count: int, address: Any) -> None:
+        """Add numbers to those at an address, where complex numbers have alternating parts."""
+        if len(value) == 1:
+            self._add(value[0], count, address)
+            return
+        lanes = value[0].type.count
+        order = [part * lanes + k for k in range(lanes) for part in range(2)]
+        self._add(self.shuffle(value[0], value[1], order), 2 * count, address)
+
+    def _add(self, vector: Any, count: int, address: Any) -> None:
+        """Add the first lanes of a vector to the real numbers at an address."""
+        n, done = self.n, 0
+        while done < count:  # as powers of two
+            part = 1 << ((count - done).bit_length() - 1)
+            place = self.add(address, done * n.size)
+            if part == 1:
+                value = self.b.extract_element(vector, ir.Constant(I32, done))
+            else:
+                value = self.shuffle(vector, vector, range(done, done + part))
+            total = self.b.fadd(self.load(place, of(n.scalar, part), n.size), value)
+            self.store(total, place, n.size)
+            done += part
+
+    def transposed_in_groups(self, rows: Sequence[Any], size: int) -> list[Any]:
+        """Return the columns of up to `size` rows, as vectors of this size that end in zeros."""
+        rows = [*rows, *[self.zero()] * (size - len(rows))]
+        columns: list[Any] = []
+        for first in range(0, self.n.lanes, size):
+            lanes = range(first, first + size)
+            columns += self.transposed([self.shuffle(row, row, lanes) for row in rows])
+        return columns
 
     @contextmanager
     def claims(self, counter: Any, count: Any) -> Iterator[Any]:
