@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 
 from structmat.nn import torch_internals
-from structmat.nn.parametrizations import exportable
+from structmat.nn.parametrizations import compiled_cayley, exportable
 from structmat.nn.parametrizations.generators import (
     all_or_none,
     is_unitary,
@@ -130,6 +130,8 @@ class _Cayley(torch.autograd.Function):
 
     @staticmethod
     def forward(generators: Tensor, radix: int) -> Tensor:
+        if compiled_cayley.supports(generators, radix):
+            return compiled_cayley.blocks(generators, radix)
         unitary = is_unitary(generators, radix)
         if radix == 2 and not unitary:
             return _cayley_2x2(generators)
@@ -146,6 +148,9 @@ class _Cayley(torch.autograd.Function):
     def backward(ctx: Any, slopes: Tensor) -> tuple[Tensor, None]:
         generators, blocks = ctx.saved_tensors
         radix = blocks.shape[-1]
+        plain = not torch.is_grad_enabled() and torch_internals.eager(slopes)
+        if plain and compiled_cayley.supports(generators, radix, gradient=True):
+            return compiled_cayley.gradient(generators, slopes), None
         if radix == 2 and not blocks.is_complex():
             (c, s), (d, e) = blocks[..., 0, :].unbind(-1), slopes.unbind(-2)
             of_angle = (d[..., 1] - e[..., 0]) * c - (d[..., 0] + e[..., 1]) * s

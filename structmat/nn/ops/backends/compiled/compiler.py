@@ -81,6 +81,25 @@ def driver(numbers: Numbers, stored: str, *, gradients: bool) -> Callable[..., N
     return CFUNCTYPE(None, *[c_int64] * count)(address)
 
 
+@cache
+def function(
+    write: Callable[[ir.Module, str, int], None], size: int, *, arguments: int
+) -> Callable[..., None]:
+    """Return the function that `write` writes for a size, as a function of integers."""
+    address, _ = _addresses(
+        lambda module: write(module, write.__name__, size),
+        f"{write.__module__} {_digest(write)} {write.__name__} {size}",
+        (write.__name__, "none"),
+    )
+    return CFUNCTYPE(None, *[c_int64] * arguments)(address)
+
+
+def _digest(thing: Any) -> str:
+    """Return a digest of the source of the module that defines a function, or of a module."""
+    source = inspect.getsource(inspect.getmodule(thing) or thing)
+    return hashlib.sha256(source.encode()).hexdigest()
+
+
 def _addresses(
     write: Callable[[ir.Module], None], described: str, names: tuple[str, str]
 ) -> tuple[int, int]:
@@ -103,8 +122,7 @@ def _addresses(
 @cache
 def _version() -> str:
     """Return a description of everything but the function that determines the machine code."""
-    sources = "".join(map(inspect.getsource, (writer, cell_code, driver_code)))
-    source = hashlib.sha256(sources.encode()).hexdigest()
+    source = " ".join(map(_digest, (writer, cell_code, driver_code)))
     llvm = ".".join(map(str, binding.llvm_version_info))
     return f"{source} {llvmlite.__version__} {llvm} {processor()} {features()}"
 

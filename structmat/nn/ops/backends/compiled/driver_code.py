@@ -44,18 +44,13 @@ class _Driver:
         self.stride = w.mul(self.most, w.n.lanes * w.n.size)
         self.tile_bytes = w.mul(self.columns, self.stride)
         self.bytes = {"half": 2, "bfloat": 2, "float": 4, "double": 8}[stored]
-        self.tiles = self.quotient(tokens, w.mul(self.most, w.n.lanes))
-
-    def quotient(self, count: Any, size: Any) -> Any:
-        """Return count / size, rounded up."""
-        b, size = self.w.b, self.w.constant(size)
-        return b.sdiv(b.sub(b.add(count, size), self.w.constant(1)), size)
+        self.tiles = w.quotient(tokens, w.mul(self.most, w.n.lanes))
 
     def extent(self, number: Any) -> tuple[Any, Any]:
         """Return the first token of a tile and the number of its vectors in a row."""
         w = self.w
         first = w.mul(number, w.mul(self.most, w.n.lanes))
-        rest = self.quotient(w.b.sub(self.tokens, first), w.n.lanes)
+        rest = w.quotient(w.b.sub(self.tokens, first), w.n.lanes)
         return first, w.least(self.most, rest)
 
     def segment(self, s: Any, k: int) -> Any:
@@ -223,7 +218,7 @@ def gradients_driver(module: ir.Module, name: str, numbers: Numbers, stored: str
     saved = w.add(slopes, d.tile_bytes)
     sum_bases = w.add(saved, w.mul(saved_rows, d.stride))
     spare = w.add(sum_bases, w.mul(banks, 8))
-    with w.claims(counter, d.quotient(d.tiles, chunk)) as part:
+    with w.claims(counter, w.quotient(d.tiles, chunk)) as part:
         own = w.add(sums, w.mul(part, sums_bytes))
         with w.loop(banks) as k:
             w.store(w.add(own, w.long(offsets, k)), w.add(sum_bases, w.mul(k, 8)), 8)

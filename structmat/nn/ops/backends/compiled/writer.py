@@ -93,6 +93,11 @@ class Writer:
         a, b = self.constant(a), self.constant(b)
         return self.b.select(self.less(a, b), a, b)
 
+    def quotient(self, a: Any, b: Any) -> Any:
+        """Return a / b, rounded up."""
+        b = self.constant(b)
+        return self.b.sdiv(self.b.sub(self.b.add(a, b), self.constant(1)), b)
+
     def load(self, address: Any, kind: Any, align: int | None = None) -> Any:
         """Load a value of a type."""
         return self.b.load(self.b.inttoptr(address, POINTER), typ=kind, align=align)

@@ -1,0 +1,76 @@
+"""The Cayley transform of many small real blocks on a CPU, and its gradient, as compiled code.
+
+It needs llvmlite, of the extra `cpu`. The results are those of
+`structmat.nn.parametrizations.cayley_transform`, up to rounding.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from structmat.nn import torch_internals
+from structmat.nn.ops.backends import compiled
+from structmat.nn.ops.backends.compiled import workers
+from structmat.nn.parametrizations.generators import known_below
+
+_WIDEST = 16  # largest radix: a matrix for each lane must fit on the stack
+_LARGEST = 1e5  # largest generator for which reflections are exact to float32 rounding
+_LARGEST_SLOPE = 1e3  # the same for the gradient, which needs R + I
+_ALONE = 1 << 14  # entries of blocks that one thread computes before another has begun
+
+
+def supports(generators: Tensor, radix: int, *, gradient: bool = False) -> bool:
+    """Return whether the compiled code computes these blocks, or their gradient."""
+    return (
+        torch_internals.eager(generators)
+        and generators.dtype == torch.float32
+        and 1 < radix <= _WIDEST
+        and generators.shape[-1] == radix * (radix - 1) // 2
+        and len(generators) > 0
+        and compiled.available(generators.device)
+        and known_below(generators, _LARGEST_SLOPE if gradient else _LARGEST)
+    )
+
+
+def blocks(generators: Tensor, radix: int) -> Tensor:
+    """Return the blocks (n, r, r) of generators (n, r(r−1)/2).
+
+    Examples
+    --------
+    >>> blocks(torch.tensor([[1.0, 0.0, 0.0]]), 3).tolist()
+    [[[0.0, 1.0, 0.0], [-1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]]
+    """
+    made = generators.new_empty(len(generators), radix, radix)
+    _run("blocks", radix, generators, made)
+    return made
+
+
+def gradient(generators: Tensor, slopes: Tensor) -> Tensor:
+    """Return the gradient for generators, given the gradient for blocks (n, r, r).
+
+    Examples
+    --------
+    >>> gradient(torch.zeros(1, 3), torch.ones(3, 3).triu()[None]).tolist()
+    [[2.0, 2.0, 2.0]]
+    """
+    made = torch.empty_like(generators, memory_format=torch.contiguous_format)
+    _run("gradient", slopes.shape[-1], generators, slopes.to(generators.dtype), made)
+    return made
+
+
+def _run(name: str, radix: int, *arrays: Tensor) -> None:
+    from structmat.nn.ops.backends.compiled import compiler  # loads llvmlite
+    from structmat.nn.parametrizations import cayley_code
+
+    write: Any = getattr(cayley_code, name)
+    function = compiler.function(write, radix, arguments=len(arrays) + 2)
+    arrays = tuple(array.contiguous() for array in arrays)
+    counter = np.zeros(1, dtype=np.int64)
+    count = len(arrays[0])
+    given = *(array.data_ptr() for array in arrays), count, int(counter.ctypes.data)
+    alone = count * radix**2 < _ALONE
+    workers.run(lambda: function(*given), 1 if alone else torch.get_num_threads())
