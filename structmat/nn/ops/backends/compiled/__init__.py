@@ -30,7 +30,7 @@ from structmat.nn.ops.backends.compiled.cells import Segment, passes
 FUSES_STAGES = True
 _LARGEST = 64  # largest radix
 _VECTOR = 64  # bytes of a vector of real numbers
-_TILE = 1 << 18  # bytes of a tile, which must fit in the L2 cache of a core
+_TILE = 1 << 19  # most bytes of a tile, a good part of the L2 cache of a core
 _ROW = 8  # largest number of vectors in a row of a tile
 _FEW = 4  # number of vectors up to which they are processed one by one, without tiles
 _CHUNK, _CHUNKS = 128, 32  # smallest size and largest number of the chunks of vectors
