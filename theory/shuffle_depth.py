@@ -1,9 +1,9 @@
-"""Blocks of b need ⌈log_b d⌉ stages to be dense, and the perfect shuffle attains this.
+"""Blocks of b need ⌈log_b d⌉ stages to be dense; the perfect shuffle attains this if b divides d.
 
 Statement. If no switch has more than b wires, at most b^m inputs influence an output after m
-stages, so density needs b^m ≥ d, whatever the wiring. With contiguous blocks and the shuffle i → (i
-mod r)·b + ⌊i/r⌋ between stages, r = d/b, the network is dense exactly when b^m ≥ d, for every width
-d that is a multiple of b.
+stages, so density needs b^m ≥ d, whatever the wiring. With blocks of b contiguous wires and the
+shuffle i → (i mod r)·b + ⌊i/r⌋ between stages, r = d/b, the network is dense exactly when b^m ≥ d,
+for every width d that is a multiple of b.
 
 Proof. Backwards from an output, each stage multiplies the number of wires by at most b. Forwards,
 let a signal be in block g. Its switch may put it on any of the wires gb + k, 0 ≤ k < b, and the
