@@ -31,10 +31,10 @@ def check() -> str:
     cases = 0
     for block in range(2, 9):
         for width in range(block, WIDEST + 1, block):
-            hands = width // block
+            groups = width // block
             for depth in range(1, sm.shuffle(width, block).depth + 2):
-                blocks = {k % hands for k in range(min(hands, block ** (depth - 1)))}
+                blocks = {k % groups for k in range(min(groups, block ** (depth - 1)))}
                 dense = sm.is_dense(sm.shuffle(width, block, depth))
-                assert dense == (block**depth >= width) == (len(blocks) == hands), (width, block)
+                assert dense == (block**depth >= width) == (len(blocks) == groups), (width, block)
                 cases += 1
     return f"{cases} networks: all widths to {WIDEST}, blocks to 8, depths to one past the bound"
