@@ -1,12 +1,12 @@
 """Triangle and brick-wall cover SO(d); a neighbour mesh has dimension ℓ(w), a count of inversions.
 
-Statement. Let every switch join two neighbours i, i+1. Start with the list 0, 1, …, d−1, and let
-each switch in order exchange the numbers at its two places if the first is smaller. Let w be the
-resulting list and ℓ(w) its number of inversions. The set of matrices depends only on w, its
-dimension is ℓ(w), and it is SO(d) exactly when the list ends in reverse order. This is the case for
-triangle and brickwall(d). The dimension of the first t stages of the brick-wall is the number of
-inversions after t rounds of odd–even transposition, which equals the number of their parameters as
-long as t ≤ d.
+Statement. A neighbour mesh is a network in which every switch joins two neighbours i, i+1. Start
+with the list 0, 1, …, d−1, and let each switch in order exchange the numbers at its two places if
+the first is smaller. Let w be the resulting list and ℓ(w) its number of inversions. The set of
+matrices depends only on w, its dimension is ℓ(w), and it is SO(d) exactly when the list ends in
+reverse order. This is the case for triangle and brickwall(d). The dimension of the first t stages
+of the brick-wall is the number of inversions after t rounds of odd–even transposition, which equals
+the number of their parameters as long as t ≤ d.
 
 Proof. Write G_i for the rotations in the plane of i and i+1, and X_w for the set of products of
 elements of the G_i along a word of w with ℓ(w) letters. (1) X_w depends only on w: reduced words of
