@@ -2,7 +2,7 @@
 
 Statement. Let d = b^n, and write the number of each wire as n digits in base b, digit 0 being the
 last. Once the wiring between the stages is moved to the ends of the network, stage t = 0 … n−1
-joins the wires that differ in exactly one digit, namely digit
+joins the wires that differ in one digit only, namely digit
 
     t in the butterfly and the baseline network,
     n−1−t in the reverse butterfly and the omega network,
