@@ -1,4 +1,4 @@
-"""Entries of a mixed-radix network have heavier tails than Haar: d²·E[R_ij⁴] = ∏ 3r_t/(r_t + 2).
+"""Mixed-radix networks of two or more stages have entries with heavier tails than Haar matrices.
 
 Statement. Let the blocks of a mixed-radix network be independent and Haar distributed on SO(r_t) or
 O(r_t). Each entry has E[R_ij²] = 1/d, and d²·E[R_ij⁴] = ∏ 3r_t/(r_t + 2). For the Haar measure on

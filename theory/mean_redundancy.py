@@ -1,4 +1,4 @@
-"""Between random stages of b×b blocks, d(b−1)²/(2(d−1)) parameters are redundant on average.
+"""Between two random stages of b×b blocks, d(b−1)²/(2(d−1)) parameters are redundant on average.
 
 Statement. Let b divide d. For two stages that are independent uniform partitions of d wires into
 blocks of b, the mean number of pairs of wires that share a block in both, hence the mean number of

@@ -3,8 +3,8 @@
 Statement. Let W_t be the averaging projection of stage t: each wire is replaced by the mean over
 its switch, and an idle wire is unchanged. If W = W_m ⋯ W_1 is exactly J/d, with every entry 1/d,
 then the network has at least (d/2)·log₂ d parameters, and each prime factor of d divides some
-radix. The radix-2 butterfly attains this bound: it is optimal for perfect mixing, but not for
-density (T7).
+radix. The radix-2 butterfly attains this bound. For density, fewer parameters suffice if d > 8
+(T7).
 
 Proof. Rows of products of the W_t are distributions on the inputs. Initially each is a point mass,
 of entropy 0; if W = J/d, each has entropy log₂ d in the end, d·log₂ d in total. A switch of r wires

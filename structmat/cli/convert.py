@@ -1,4 +1,4 @@
-"""`structmat convert`: convert adapters between the formats of structmat and other libraries."""
+"""`structmat convert`: convert adapters between file formats, or merge them into the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def add(commands: Any) -> None:
         commands,
         "convert",
         _convert,
-        "convert an adapter between structmat, PEFT, LyCORIS, GSOFT and LoRA formats, or merge it",
+        "convert an adapter between structmat, PEFT, LyCORIS and GSOFT, approximate it by LoRA, or"
+        " merge it into the model",
         "convert my-adapter my-lora --to lora --rank 32 --model my-model",
     )
     parser.add_argument(

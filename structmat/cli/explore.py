@@ -55,8 +55,8 @@ def add(commands: Any) -> None:
         "--save",
         type=Path,
         metavar="FILE.html",
-        help="write the page as a single file with precomputed results, which can be viewed without"
-        " a server or internet access, and exit",
+        help="write the page as a single file with precomputed results, which works offline and"
+        " without a server, and exit",
     )
 
 
