@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -18,8 +19,9 @@ from structmat.networks.network import Network
 from structmat.nn import parametrizations, torch_internals
 from structmat.nn.offloading import Generators
 from structmat.nn.ops import plan_selection
+from structmat.nn.ops.backends import compiled
 from structmat.nn.ops.cost_model import candidates
-from structmat.nn.ops.execution_plan import ExecutionPlan, backend_for
+from structmat.nn.ops.execution_plan import backend_for
 from structmat.nn.ops.operator import plain, rotated
 from structmat.nn.ops.plan_cache import cache_for, kept_generators, places_of
 from structmat.nn.parametrizations import powers
@@ -32,17 +34,12 @@ _FEW = 64  # number of vectors up to which fused blocks are cached between calls
 
 
 class _Ready(NamedTuple):
-    """Fused blocks for a few vectors, their plan, and everything from which they were computed.
-
-    For the adjoint, either `adjoint` is true, or these are the blocks of the inverse network, in
-    its order, which takes fewer of torch's operations.
-    """
+    """A function that rotates a few vectors, and everything from which its blocks were computed."""
 
     generators: list[Tensor]
     settings: Hashable
-    plan: ExecutionPlan
-    blocks: list[Tensor]
-    adjoint: bool
+    apply: Callable[[Tensor], Tensor]
+    same: Callable[[Sequence[Tensor], Sequence[Tensor]], bool]  # compares generators
 
 
 class Orthogonal(nn.Module):
@@ -168,7 +165,7 @@ class Orthogonal(nn.Module):
         )
         self._bare = real, torch.empty(0, device=device).device  # for a layer without generators
         self._plans = cache_for(network)
-        self._ready: dict[tuple[torch.dtype, bool], _Ready] = {}
+        self._ready: dict[tuple[torch.dtype, torch.dtype, bool], _Ready] = {}
 
     @property
     def width(self) -> int:
@@ -568,8 +565,7 @@ class Orthogonal(nn.Module):
         with without_autocast(x.device.type):
             ready = None if drop else self._kept_ready(x, dtype, adjoint=adjoint)
             if ready is not None:
-                flat = x.reshape(-1, self.width)
-                y = ready.plan.apply(ready.blocks, flat, adjoint=ready.adjoint).view(x.shape)
+                y = ready.apply(x.reshape(-1, self.width)).view(x.shape)
                 return functional.linear(y, *layer) if layer else y
             blocks = self.blocks(dtype)
             if drop:
@@ -598,29 +594,29 @@ class Orthogonal(nn.Module):
         own, settings = self.generators(), self._settings()
         if not torch_internals.eager(*own) or any(g.device.type != "cpu" for g in own):
             return None
-        ready = self._ready.get((dtype, adjoint))
-        if (
-            ready is not None
-            and ready.settings == settings
-            and all(map(_same, ready.generators, own))
-        ):
+        key = x.dtype, dtype, adjoint
+        ready = self._ready.get(key)
+        if ready and ready.settings == settings and ready.same(ready.generators, own):
             return ready
-        if backend_for(self.network, x.device, x.dtype, dtype).FUSES_STAGES:
-            ends, inverted = plan_selection.every_stage(self.network), False
-        else:
-            ends = candidates(self.network, 1, itemsize=dtype.itemsize, reuse=True)[0].ends
-            inverted = adjoint
-        plan = self._plans.plan(ends, x.device)
         with torch.inference_mode(mode=False), torch.no_grad():
-            kept = [g.detach().clone() for g in own]
+            kept = [g.detach().clone(memory_format=torch.contiguous_format) for g in own]
             # In float64, so that torch's precision settings for float32 products have no effect.
             wide = self._blocks_of(kept, promoted(dtype, torch.float64), settings)
-            blocks = [block.to(dtype) for block in plan.fuse(wide)]
-            if inverted:
-                blocks, net = _adjoints(plan.network, blocks), plan.network.inverse()
-                plan = cache_for(net).plan(tuple(range(1, net.depth + 1)), x.device)
-        made = _Ready(kept, settings, plan, blocks, adjoint and not inverted)
-        self._ready[dtype, adjoint] = made
+            backend = backend_for(self.network, x.device, x.dtype, dtype)
+            if backend is compiled:
+                plan = self._plans.plan(plan_selection.every_stage(self.network), x.device)
+                blocks = [block.to(dtype) for block in wide]
+                apply = plan.fixed(blocks, x.dtype, adjoint=adjoint)
+                made = _Ready(kept, settings, apply, compiled.same)
+            else:
+                best = candidates(self.network, 1, itemsize=dtype.itemsize, reuse=True)[0]
+                plan = self._plans.plan(best.ends, x.device)
+                blocks = [block.to(dtype) for block in plan.fuse(wide)]
+                if adjoint:  # the blocks of the inverse network need no transposition in each call
+                    blocks, net = _adjoints(plan.network, blocks), plan.network.inverse()
+                    plan = cache_for(net).plan(plan_selection.every_stage(net), x.device)
+                made = _Ready(kept, settings, partial(plan.apply, blocks), _same)
+        self._ready[key] = made
         return made
 
     def _dropped(self, blocks: list[Tensor]) -> list[Tensor]:
@@ -740,9 +736,9 @@ def _adjoints(net: Network, blocks: list[Tensor]) -> list[Tensor]:
     ]
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    """Return whether two tensors on one device have the same dtype and values."""
-    return a.dtype == b.dtype and torch.equal(a, b)
+def _same(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
+    """Return whether tensors on one device have the same dtypes and values."""
+    return all(x.dtype == y.dtype and torch.equal(x, y) for x, y in zip(a, b, strict=True))
 
 
 def generator_shapes(

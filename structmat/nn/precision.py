@@ -29,9 +29,11 @@ def without_autocast(device_type: str) -> AbstractContextManager[object]:
     ...     (a @ a).dtype
     torch.float32
     """
-    if torch_internals.exporting() and not torch.is_autocast_enabled(device_type):
-        return nullcontext()  # so that the exported program does not record it
-    if device_type in _HAVE_IT or torch.amp.is_autocast_available(device_type):
+    known = device_type in _HAVE_IT
+    recorded = torch.compiler.is_compiling() and not torch_internals.exporting()
+    if known and not recorded and not torch.is_autocast_enabled(device_type):
+        return nullcontext()  # faster, and an exported program does not record it
+    if known or torch.amp.is_autocast_available(device_type):
         return torch.autocast(device_type, enabled=False)
     return nullcontext()  # such as the meta device, which has no autocast
 

@@ -6,7 +6,7 @@ devices, for certain networks and dtypes. A new backend must be listed in `BACKE
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -158,6 +158,13 @@ class ExecutionPlan:
         """Write the gradient for the vectors, and accumulate the gradients of fused blocks."""
         backend, steps = self._backend(blocks, x)
         backend.gradients(steps, blocks, x, grad, adjoint=adjoint, grad_x=grad_x, sums=sums)
+
+    def fixed(
+        self, blocks: Sequence[Tensor], dtype: torch.dtype, *, adjoint: bool
+    ) -> Callable[[Tensor], Tensor]:
+        """Return a function that applies blocks to a few vectors, by compiled kernels."""
+        steps = next(steps for backend, steps in self.backends if backend is compiled)
+        return compiled.fixed(steps, blocks, dtype, adjoint=adjoint)
 
     def _backend(self, blocks: Sequence[Tensor], x: Tensor) -> tuple[Backend, Any]:
         dtypes = x.dtype, blocks[0].dtype

@@ -8,7 +8,8 @@ half-precision vectors with float32 blocks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from ctypes import addressof, c_int64
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.util import find_spec
@@ -137,13 +138,13 @@ def prepared(plan: Schedule, device: torch.device) -> Cells:  # noqa: ARG001 (as
 
 
 class _Call:
-    """The driver for a kind of call, and the array that tells it what to do.
+    """The driver for a kind of call, and the memory that it reads.
 
     Attributes
     ----------
     driver : callable
-    plan : (n,) int64
-        As described in `structmat.nn.ops.backends.compiled.driver_code`.
+    plan : int
+        The address of an array, described in `structmat.nn.ops.backends.compiled.driver_code`.
     tile, spare : int
         Bytes of a tile and of a vector.
     saved : int
@@ -183,7 +184,8 @@ class _Call:
                     self.saved += s.wires.size * parts
         count = sum(map(len, order))
         header = [columns, kind.row, count, _address(inputs), _address(outputs)]
-        self.plan = np.array(header + segments, dtype=np.int64)
+        self._plan = np.array(header + segments, dtype=np.int64)
+        self.plan = _address(self._plan)
         self.driver = compiler.driver(
             numbers, _HALF.get(kind.dtype, real), gradients=kind.gradients
         )
@@ -208,16 +210,56 @@ def apply(
     made = out if _is_rows(out) else torch.empty_like(x)
     call = steps.call(_kind(steps, x, blocks[0], adjoint=adjoint))
     bases = _array([b.data_ptr() for b in blocks])
-    counter = np.zeros(1, dtype=np.int64)
-    given = (*_place(x), *_place(made), len(x), _address(bases), _address(counter))
+    counter = c_int64(0)
+    given = (*_place(x), *_place(made), len(x), _address(bases), addressof(counter))
     zeros = workers.zeros(call.spare)
-    plan = _address(call.plan)
 
     def job() -> None:
-        call.driver(*given, workers.scratch(call.tile + call.spare), zeros, plan)
+        call.driver(*given, workers.scratch(call.tile + call.spare), zeros, call.plan)
 
     workers.run(job, _threads(call, len(x)))
     return out if made is out else out.copy_(made)
+
+
+def fixed(
+    steps: Cells, blocks: Sequence[Tensor], dtype: torch.dtype, *, adjoint: bool
+) -> Callable[[Tensor], Tensor]:
+    """Return a function that applies given blocks to vectors (tokens, width).
+
+    For a single vector, preparing a call takes longer than the call itself, so this is done once.
+    """
+    kept = [_dense(b) for b in blocks]
+    call = steps.call(_Kind(dtype, kept[0].dtype, 1, 1, adjoint, gradients=False))
+    bases = _array([b.data_ptr() for b in kept])
+    address, size, driver, plan = _address(bases), call.tile + call.spare, call.driver, call.plan
+
+    def applied(x: Tensor) -> Tensor:
+        if len(x) > _FEW:
+            return apply(steps, kept, x, adjoint=adjoint)
+        x = _rows(x)
+        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        counter = c_int64(0)
+        ends = *_place(x), *_place(out), len(x)
+        driver(*ends, address, addressof(counter), workers.scratch(size), 0, plan)
+        return out
+
+    applied.kept = kept, bases, call  # type: ignore[attr-defined]
+    return applied
+
+
+def same(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
+    """Return whether dense tensors on the CPU have the same dtypes, shapes and bytes."""
+    from structmat.nn.ops.backends.compiled import compiler, driver_code
+
+    table: list[int] = []
+    for left, right in zip(a, b, strict=True):
+        if left.dtype != right.dtype or left.shape != right.shape or not right.is_contiguous():
+            return False
+        table += left.data_ptr(), right.data_ptr(), left.numel() * left.itemsize
+    compare = compiler.function(driver_code.compare, 0, arguments=3)
+    made, differ = (c_int64 * len(table))(*table), c_int64(0)
+    compare(addressof(made), len(a), addressof(differ))
+    return not differ.value
 
 
 def gradients(
@@ -247,20 +289,20 @@ def gradients(
     parts = torch.zeros(chunks, sum(sizes), dtype=blocks[0].dtype)
     offsets = _array([0, *sizes]).cumsum() * parts.itemsize
     bases = _array([b.data_ptr() for b in blocks])
-    counter = np.zeros(1, dtype=np.int64)
+    counter = c_int64(0)
     places = *_place(x), *_place(grad), *((0, 0) if made is None else _place(made)), len(x), tiles
     tables = _address(bases), parts.data_ptr(), int(offsets[-1]), _address(offsets), len(blocks)
-    zeros, plan = workers.zeros(call.spare), _address(call.plan)
+    zeros = workers.zeros(call.spare)
     size = 2 * call.tile + call.saved * call.size + 8 * len(blocks) + call.spare
 
     def job() -> None:
         call.driver(
             *places,
             *tables,
-            _address(counter),
+            addressof(counter),
             workers.scratch(size),
             zeros,
-            plan,
+            call.plan,
             call.saved,
         )
 

@@ -237,3 +237,32 @@ def gradients_driver(module: ir.Module, name: str, numbers: Numbers, stored: str
             with w.b.if_then(w.b.icmp_signed("!=", out, w.constant(0))):
                 d.write(out, out_stride, first, count, d.input_rows, slopes, spare)
     w.b.ret_void()
+
+
+def compare(module: ir.Module, name: str, size: int) -> None:  # noqa: ARG001 (no sizes)
+    """Write the function that compares arrays byte by byte.
+
+    Its arguments are the address of a table with the addresses of two arrays and their bytes for
+    each pair, the number of pairs, and the address of an integer that is set if any bytes differ.
+    """
+    w = Writer(module, name, 3, Numbers("float", is_complex=False, lanes=16))
+    table, count, result = w.arguments
+    wide, step = ir.VectorType(I64, 8), 64
+    with w.loop(count) as k:
+        left, right, length = (w.long(table, w.add(w.mul(k, 3), part)) for part in range(3))
+        rest = w.b.srem(length, w.constant(step))
+
+        def differ(at: Any, kind: Any, left: Any = left, right: Any = right) -> Any:
+            return w.b.xor(w.load(w.add(left, at), kind, 1), w.load(w.add(right, at), kind, 1))
+
+        with w.loop(w.b.sub(length, rest), step) as at:
+            different = differ(at, wide)
+            parts = [w.b.extract_element(different, ir.Constant(I32, u)) for u in range(8)]
+            while len(parts) > 1:
+                parts = [w.b.or_(a, b) for a, b in zip(parts[::2], parts[1::2], strict=True)]
+            w.store(w.b.or_(w.long(result), parts[0]), result, 8)
+        with w.loop(rest) as at:
+            place = w.add(w.b.sub(length, rest), at)
+            byte = w.b.zext(differ(place, ir.IntType(8)), I64)
+            w.store(w.b.or_(w.long(result), byte), result, 8)
+    w.b.ret_void()
