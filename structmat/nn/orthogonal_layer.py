@@ -584,7 +584,6 @@ class Orthogonal(nn.Module):
         """
         if (
             torch.is_grad_enabled()
-            or not torch_internals.eager(x)
             or x.device.type != "cpu"  # comparing values elsewhere would synchronise the device
             or x.numel() > _FEW * self.width
             or self.plan == "reference"
@@ -592,7 +591,7 @@ class Orthogonal(nn.Module):
         ):
             return None
         own, settings = self.generators(), self._settings()
-        if not torch_internals.eager(*own) or any(g.device.type != "cpu" for g in own):
+        if not torch_internals.eager(x, *own) or any(g.device.type != "cpu" for g in own):
             return None
         key = x.dtype, dtype, adjoint
         ready = self._ready.get(key)
