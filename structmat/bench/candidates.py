@@ -68,7 +68,7 @@ class Candidate:
 
 
 class Copy(nn.Module):
-    """Copies the vectors, which is the least work of a rotation that returns new vectors."""
+    """Copies the vectors, about the least work for a rotation that returns new vectors."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Return a copy of x."""
