@@ -68,11 +68,17 @@ class Candidate:
 
 
 class Copy(nn.Module):
-    """Copies the vectors, about the least work for a rotation that returns new vectors."""
+    """Copies the vectors into memory allocated before, about the least work for a rotation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copied = torch.empty(0)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return a copy of x."""
-        return x.clone()
+        """Return a copy of x, valid until the next call."""
+        if self.copied.shape != x.shape:
+            self.copied = torch.empty_like(x, requires_grad=False)
+        return self.copied.copy_(x.detach())
 
 
 class RotatedLayer(nn.Module):

@@ -139,7 +139,7 @@ def test_an_unsupported_width_is_noted_below_the_table_and_not_plotted(capsys, t
 
 def test_a_model_is_timed_on_a_batch_of_the_docstring_task(capsys, monkeypatch, tiny_model, task):
     monkeypatch.setattr("structmat.finetune.docstring_task.docstring_task", lambda: task)
-    quick = ("--seconds", "0", "--warmup", "2", "--json")
+    quick = ("--seconds", "0", "--warmup", "2", "--busy", "--json")
     code, out, _ = run(capsys, "monarch", *quick, "--model", str(tiny_model))
     found = json.loads(out)
     assert code == 0
@@ -147,3 +147,4 @@ def test_a_model_is_timed_on_a_batch_of_the_docstring_task(capsys, monkeypatch, 
     assert {row["subject"] for row in found["rows"]} == {tiny_model.name}
     assert found["setting"]["optimizer"] == "AdamW"
     assert found["setting"]["warmup"] == 2
+    assert found["setting"]["busy"] is True
