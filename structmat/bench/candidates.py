@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -28,6 +29,8 @@ PARAMETRIZED = 1024  # width up to which torch's matrix exponential takes at mos
 DENSE = 16_384  # width up to which d×d matrices are created: 1 GB in float32, plus the gradient
 _BLOCK = 32  # block size of PEFT's OFT
 _FACTORS = 4  # number of factors of PEFT's BOFT
+_RANK = 8  # rank of LoRA; the numbers of parameters of others are near LoRA's
+_REFLECTIONS = 2 * _RANK  # of PEFT's HRA: as many parameters as LoRA for a square layer
 _CHAIN = "mixed_radix(largest=16)"  # the network that determines the shapes of lazylinop's factors
 
 
@@ -64,6 +67,20 @@ class Candidate:
         return self.extra is not None and importlib.util.find_spec(self.extra) is None
 
 
+class Copy(nn.Module):
+    """Copies the vectors into memory allocated before, about the least work for a rotation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.copied = torch.empty(0)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return a copy of x, valid until the next call."""
+        if self.copied.shape != x.shape:
+            self.copied = torch.empty_like(x, requires_grad=False)
+        return self.copied.copy_(x.detach())
+
+
 class RotatedLayer(nn.Module):
     """A frozen layer whose inputs are multiplied by a matrix Rᵀ, so the weight becomes W·Rᵀ.
 
@@ -98,8 +115,25 @@ def topology(spec: str) -> Candidate:
     return Candidate(name, name, lambda layer: adapt(layer, built(layer.in_features)))
 
 
-def named(name: str) -> Candidate:
-    """Return the candidate of this name from `AGAINST`.
+def alone(candidate: Candidate) -> Candidate:
+    """Return the candidate that consists of the rotation of another one, without the layer.
+
+    Examples
+    --------
+    >>> alone(topology("monarch")).build(nn.Linear(12, 5))(torch.zeros(2, 12)).shape
+    torch.Size([2, 12])
+    """
+
+    def build(layer: nn.Linear) -> nn.Module:
+        module: Any = candidate.build(layer)
+        rotation: nn.Module = module.rotation
+        return rotation
+
+    return replace(candidate, build=build)
+
+
+def named(name: str, among: Mapping[str, Candidate] | None = None) -> Candidate:
+    """Return the candidate of this name, by default from `AGAINST`.
 
     Raises
     ------
@@ -113,9 +147,10 @@ def named(name: str) -> Candidate:
     >>> named("dense").label
     'dense d×d'
     """
-    if name not in AGAINST:
-        raise SpecError(f"no candidate {abbreviated(name)}{suggest(name, AGAINST)}")
-    candidate = AGAINST[name]
+    among = AGAINST if among is None else among
+    if name not in among:
+        raise SpecError(f"no candidate {abbreviated(name)}{suggest(name, among)}")
+    candidate = among[name]
     if candidate.missing:
         raise MissingExtraError(
             f"{name} needs {candidate.extra}, which is not installed; it comes with:"
@@ -129,7 +164,7 @@ def _frozen(layer: nn.Linear) -> nn.Module:
 
 
 def _lora(layer: nn.Linear) -> nn.Module:
-    return _peft(layer, "LoraConfig", r=8, lora_alpha=8)
+    return _peft(layer, "LoraConfig", r=_RANK, lora_alpha=_RANK)
 
 
 def _oft(layer: nn.Linear) -> nn.Module:
@@ -164,6 +199,34 @@ def _fewer(module: Any) -> str | None:
     )
 
 
+def _hra(layer: nn.Linear) -> nn.Module:
+    # PEFT multiplies the reflections out one by one, and autograd keeps every partial product.
+    _check_dense(layer, DENSE // 4)
+    return _peft(layer, "HRAConfig", r=_REFLECTIONS)
+
+
+def _road(layer: nn.Linear) -> nn.Module:
+    # The variant with the most parameters; the size of groups does not change the computation.
+    size = math.gcd(layer.out_features, 64)
+    return _peft(layer, "RoadConfig", variant="road_4", group_size=size)
+
+
+def _psoft(layer: nn.Linear) -> nn.Module:
+    # The largest rank for which r(r+3)/2 parameters are at most those of LoRA.
+    inputs, outputs = layer.in_features, layer.out_features
+    rank = min((math.isqrt(9 + 8 * _RANK * (inputs + outputs)) - 3) // 2, inputs, outputs)
+    svd = {"psoft_svd": "lowrank", "psoft_svd_lowrank_niter": 1}  # its accuracy costs no time later
+    return _peft(layer, "PsoftConfig", r=rank, psoft_alpha=rank, **svd)
+
+
+def _rank(module: Any) -> str:
+    """Return a remark on the rank, which depends on the layer."""
+    return (
+        f"PEFT's PSOFT has rank {module.r['default']} at width {module.in_features}, so that the"
+        " number of parameters is near that of LoRA"
+    )
+
+
 def _peft(layer: nn.Linear, config: str, **options: object) -> nn.Module:
     peft = require("peft", "finetune")
     try:
@@ -188,16 +251,17 @@ def _chain(layer: nn.Linear) -> nn.Module:
 
 def _unlike(module: Any) -> str:
     """Return a remark on how the chain differs from a structmat network."""
-    radices = " · ".join(str(value.shape[1]) for value in reversed(module.rotation.values))
+    values = getattr(module, "rotation", module).values
+    radices = [value.shape[1] for value in reversed(values)]
     return (
-        f"lazylinop's factors at width {module.layer.in_features} have the shapes of {_CHAIN},"
-        f" {radices}, but are not kept orthogonal in training"
+        f"lazylinop's factors at width {math.prod(radices)} have the shapes of {_CHAIN},"
+        f" {' · '.join(map(str, radices))}, but are not kept orthogonal in training"
     )
 
 
-def _check_dense(layer: nn.Linear) -> None:
-    if layer.in_features > DENSE:
-        raise StructmatError(f"too large: d×d matrices are supported up to {DENSE:,} wires")
+def _check_dense(layer: nn.Linear, largest: int = DENSE) -> None:
+    if layer.in_features > largest:
+        raise StructmatError(f"too large: its d×d matrices are supported up to {largest:,} wires")
 
 
 def _dense(layer: nn.Linear) -> nn.Module:
@@ -222,15 +286,31 @@ def _identity(layer: nn.Linear) -> nn.Linear:
     return rotation
 
 
-AGAINST: Mapping[str, Candidate] = {
-    candidate.name: candidate
-    for candidate in (
-        Candidate("frozen", "frozen layer", _frozen),
-        Candidate("lora", "LoRA r=8 (PEFT)", _lora, "peft"),
-        Candidate("oft", "OFT b=32 (PEFT)", _oft, "peft", remark=_other_blocks),
-        Candidate("boft", "BOFT b=8 (PEFT)", _boft, "peft", remark=_fewer),
-        Candidate("lazylinop", "lazylinop chain", _chain, "lazylinop", "lazylinop", _unlike),
-        Candidate("dense", "dense d×d", _dense),
-        Candidate("parametrization", "torch orthogonal", _parametrization),
-    )
-}
+def _products(layer: nn.Linear) -> nn.Module:
+    sizes = (layer.in_features, _RANK), (_RANK, layer.out_features)
+    return nn.Sequential(*(nn.Linear(*size, bias=False) for size in sizes)).to(layer.weight)
+
+
+def _by_name(*candidates: Candidate) -> Mapping[str, Candidate]:
+    return {candidate.name: candidate for candidate in candidates}
+
+
+AGAINST = _by_name(
+    Candidate("frozen", "frozen layer", _frozen),
+    Candidate("lora", f"LoRA r={_RANK} (PEFT)", _lora, "peft"),
+    Candidate("oft", f"OFT b={_BLOCK} (PEFT)", _oft, "peft", remark=_other_blocks),
+    Candidate("boft", "BOFT b=8 (PEFT)", _boft, "peft", remark=_fewer),
+    Candidate("hra", f"HRA r={_REFLECTIONS} (PEFT)", _hra, "peft"),
+    Candidate("road", "RoAd-4 (PEFT)", _road, "peft"),
+    Candidate("psoft", "PSOFT (PEFT)", _psoft, "peft", remark=_rank),
+    Candidate("lazylinop", "lazylinop chain", _chain, "lazylinop", "lazylinop", _unlike),
+    Candidate("dense", "dense d×d", _dense),
+    Candidate("parametrization", "torch orthogonal", _parametrization),
+)
+# With these, the rotation alone is compared, without a layer.
+ALONE = _by_name(
+    Candidate("copy", "copy of the vectors", lambda _: Copy()),
+    Candidate("lora", f"LoRA's products r={_RANK}", _products),
+    alone(AGAINST["lazylinop"]),
+    alone(AGAINST["dense"]),
+)

@@ -1,20 +1,23 @@
-"""Benchmark of candidates on a frozen linear layer: forward pass, training step and memory."""
+"""Benchmark of candidates on a frozen linear layer, or of the forward pass of rotations alone."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from structmat.bench.busy_core import busy_core
 from structmat.bench.candidates import Candidate
 from structmat.bench.interleaved import interleaved, relative
 from structmat.bench.machine import device, synchronize
 from structmat.bench.measurements import Benchmark, Row, Spread, benchmark
 from structmat.bench.memory import peak
 from structmat.errors import StructmatError, abbreviated, checked_integer
+from structmat.nn import Orthogonal
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -52,15 +55,17 @@ def measure(
     dtype: str = "float32",
     seconds: float = 10.0,
     warmup: int = 1,
+    alone: bool = False,
+    busy: bool = False,
     command: str = "",
     notes: Sequence[str] = (),
 ) -> Benchmark:
     """Measure candidates on the same layer, with interleaved timing.
 
-    A forward pass runs without gradients. A training step consists of a forward pass, a backward
-    pass down to the layer's inputs, as for a layer inside a model, and an SGD update of the trained
-    parameters, whose gradients are then deleted. Every candidate is built from the same frozen
-    layer and gets the same batch; the first rounds are discarded as a warm-up.
+    A forward pass runs in evaluation mode without gradients. A training step consists of a forward
+    pass, a backward pass down to the layer's inputs, as for a layer inside a model, and an SGD
+    update of the trained parameters, whose gradients are then deleted. Every candidate is built
+    from the same frozen layer and gets the same batch; the first rounds are discarded as a warm-up.
 
     Parameters
     ----------
@@ -77,6 +82,11 @@ def measure(
         The minimum duration of each run, which has at least three rounds.
     warmup : int
         The number of warm-up rounds in each run.
+    alone : bool
+        Whether the candidates are rotations without the layer, from `candidates.ALONE` or
+        `candidates.alone`. Then only the forward pass is timed.
+    busy : bool
+        Whether to measure beside a program that occupies one core.
     command : str
         The command that repeats the run, to be recorded.
     notes : sequence of str
@@ -121,18 +131,30 @@ def measure(
     counts = [checked_integer(count, "tokens", 1) for count in tokens]
     rows: list[Row] = []
     remarks = list(notes)
-    for width, size in shapes:
-        layer = frozen_layer(width, size, DTYPES[dtype])
-        modules, refused = _built(candidates, layer)
-        remarks += [said for c, m in modules.items() if (said := c.remark(m)) is not None]
-        for count in counts:
-            made = _rows(modules, layer, count, seconds, warmup)
-            rows += [
-                made[c] if c in made else _refusal(c, layer, count, refused[c]) for c in candidates
-            ]
+    with busy_core() if busy else nullcontext():
+        for width, size in shapes:
+            layer = frozen_layer(width, size, DTYPES[dtype])
+            modules, refused = _built(candidates, layer)
+            remarks += [said for c, m in modules.items() if (said := c.remark(m)) is not None]
+            for count in counts:
+                place: dict[str, Any] = {
+                    "subject": f"rotation of {width} wires" if alone else f"{width}→{size}",
+                    "tokens": count,
+                }
+                batch = _batch(layer, count)
+                found = (_forwards if alone else _steps)(modules, batch, seconds, warmup)
+                for c in candidates:
+                    results = found[c] if c in found else {"refused": refused[c]}
+                    rows.append(Row(**place, name=c.name, label=c.label, **results))
     return benchmark(
         rows,
-        setting={"dtype": dtype, "optimizer": "SGD", "seconds": seconds, "warmup": warmup},
+        setting={
+            "dtype": dtype,
+            "optimizer": None if alone else "SGD",
+            "seconds": seconds,
+            "warmup": warmup,
+            "busy": busy,
+        },
         command=command,
         notes=remarks,
     )
@@ -152,54 +174,61 @@ def _built(
     modules, refused = {}, {}
     for candidate in candidates:
         try:
-            modules[candidate] = candidate.build(layer.linear()).to(layer.weight.device).train()
+            modules[candidate] = candidate.build(layer.linear()).to(layer.weight.device)
         except StructmatError as error:
             refused[candidate] = str(error)
     return modules, refused
 
 
-def _rows(
-    modules: dict[Candidate, nn.Module],
-    layer: Layer,
-    tokens: int,
-    seconds: float,
-    warmup: int,
-) -> dict[Candidate, Row]:
-    place = layer.weight.device.type
-    batch = _batch(layer, tokens)
-    forwards = {candidate: forward(module, batch) for candidate, module in modules.items()}
-    steps = {candidate: training_step(module, batch) for candidate, module in modules.items()}
-    # Timed separately, since weights do not change between forward passes in inference.
-    used = interleaved(forwards, rounds=ROUNDS, seconds=seconds / 3, warmup=warmup)
-    times = interleaved(steps, rounds=ROUNDS, seconds=2 * seconds / 3, warmup=warmup)
-    trained = {candidate.name: times[candidate] for candidate in modules}
-    to_frozen, to_lora = relative(trained, "frozen"), relative(trained, "lora")
+def _forwards(
+    modules: dict[Candidate, nn.Module], batch: Batch, seconds: float, warmup: int
+) -> dict[Candidate, dict[str, Any]]:
+    """Return the results of forward passes, by candidate and field of the row."""
+    tokens, dtype = len(batch.inputs), batch.inputs.dtype
+    runs = {candidate: forward(module.eval(), batch) for candidate, module in modules.items()}
+    times = interleaved(runs, rounds=ROUNDS, seconds=seconds, warmup=warmup)
+    compared = _compared(times)
     return {
-        candidate: Row(
-            **_place(candidate, layer, tokens),
-            parameters=sum(p.numel() for p in module.parameters() if p.requires_grad),
-            forward=Spread.of(used[candidate]),
-            step=Spread.of(times[candidate]),
-            to_frozen=to_frozen.get(candidate.name),
-            to_lora=to_lora.get(candidate.name),
-            memory=peak(steps[candidate], place),
-        )
+        candidate: {
+            **compared[candidate],
+            "parameters": _trained(module),
+            "forward": Spread.of(times[candidate]),
+            "plan": module.explain(tokens, dtype=dtype) if isinstance(module, Orthogonal) else None,
+        }
         for candidate, module in modules.items()
     }
 
 
-def _refusal(candidate: Candidate, layer: Layer, tokens: int, reason: str) -> Row:
-    return Row(**_place(candidate, layer, tokens), refused=reason)
-
-
-def _place(candidate: Candidate, layer: Layer, tokens: int) -> dict[str, Any]:
-    outputs, width = layer.weight.shape
+def _steps(
+    modules: dict[Candidate, nn.Module], batch: Batch, seconds: float, warmup: int
+) -> dict[Candidate, dict[str, Any]]:
+    """Return the results of forward passes and training steps, by candidate and field."""
+    place = batch.inputs.device.type
+    # Timed separately, since weights do not change between forward passes in inference.
+    forwards = _forwards(modules, batch, seconds / 3, warmup)
+    runs = {c: training_step(module.train(), batch) for c, module in modules.items()}
+    times = interleaved(runs, rounds=ROUNDS, seconds=2 * seconds / 3, warmup=warmup)
+    compared = _compared(times)
     return {
-        "subject": f"{width}→{outputs}",
-        "tokens": tokens,
-        "name": candidate.name,
-        "label": candidate.label,
+        candidate: {
+            **found,
+            **compared[candidate],
+            "step": Spread.of(times[candidate]),
+            "memory": peak(runs[candidate], place),
+        }
+        for candidate, found in forwards.items()
     }
+
+
+def _compared(times: dict[Candidate, list[float]]) -> dict[Candidate, dict[str, float | None]]:
+    """Return the ratios of times to those of each reference, by candidate and field."""
+    by_name = {candidate.name: taken for candidate, taken in times.items()}
+    ratios = {name: relative(by_name, name) for name in ("copy", "frozen", "lora")}
+    return {c: {f"to_{name}": of.get(c.name) for name, of in ratios.items()} for c in times}
+
+
+def _trained(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def _batch(layer: Layer, tokens: int) -> Batch:

@@ -19,25 +19,31 @@ HEADER = (
     "candidate",
     "parameters",
     "forward ms",
+    "min",
     "step ms",
+    "min",
     "quartiles",
+    "vs copy",
     "vs frozen",
     "vs LoRA",
     "memory MB",
 )
 
+_RATIOS = {"LoRA": "to_lora", "frozen": "to_frozen", "copy": "to_copy"}  # in order of preference
+
 
 @dataclass(frozen=True)
 class Spread:
-    """The median and quartiles of times over rounds, in seconds, and the number of rounds.
+    """The median, minimum and quartiles of times over rounds, in seconds, and the number of rounds.
 
     Examples
     --------
     >>> Spread.of([1.0, 2.0, 3.0, 4.0, 5.0])
-    Spread(median=3.0, low=2.0, high=4.0, rounds=5)
+    Spread(median=3.0, minimum=1.0, low=2.0, high=4.0, rounds=5)
     """
 
     median: float
+    minimum: float
     low: float
     high: float
     rounds: int
@@ -46,7 +52,7 @@ class Spread:
     def of(cls, seconds: Sequence[float]) -> Spread:
         """Return the spread of the times of at least one round."""
         low, high = (float(q) for q in np.quantile(seconds, (0.25, 0.75)))
-        return cls(statistics.median(seconds), low, high, len(seconds))
+        return cls(statistics.median(seconds), min(seconds), low, high, len(seconds))
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,8 @@ class Row:
     Attributes
     ----------
     subject : str
-        The adapted layer as "width→outputs", or the name of the model.
+        The adapted layer as "width→outputs", the width of a rotation alone, or the name of the
+        model.
     tokens : int
         The number of tokens in a batch.
     name, label : str
@@ -65,10 +72,13 @@ class Row:
         The number of trained parameters.
     forward, step : Spread
         Times in seconds.
-    to_frozen, to_lora : float
-        The median over rounds of the ratio of the step time to the reference's.
+    to_copy, to_frozen, to_lora : float
+        The median over rounds of the ratio of the step time to the reference's; for a rotation
+        alone, of the ratio of the forward time.
     memory : int
         The peak memory of a step in bytes, beyond the memory in use before it.
+    plan : str
+        A description of the execution plan of a rotation alone.
     refused : str
         The reason why there are no results.
     """
@@ -80,9 +90,11 @@ class Row:
     parameters: int | None = None
     forward: Spread | None = None
     step: Spread | None = None
+    to_copy: float | None = None
     to_frozen: float | None = None
     to_lora: float | None = None
     memory: int | None = None
+    plan: str | None = None
     refused: str | None = None
 
 
@@ -95,8 +107,8 @@ class Benchmark:
     rows : tuple of Row
         Sorted by subject, then by tokens, then in the given order of candidates.
     setting : dict
-        The dtype, the optimizer, the duration of each measurement, and the number of warm-up
-        rounds.
+        The dtype, the optimizer, the duration of each measurement, the number of warm-up rounds,
+        and whether another program occupied one core.
     machine : dict
         The machine, with the versions of the libraries.
     command, date : str
@@ -125,41 +137,47 @@ class Benchmark:
         }
 
     def bars(self) -> dict[str, float]:
-        """Return, by label, the ratio of each step time to the reference: LoRA or the frozen layer.
+        """Return, by label, the ratio of each time to that of the reference.
 
         If there are several settings, labels include the setting.
         """
-        measured = [row for row in self.rows if row.step is not None]
-        several = len({(row.subject, row.tokens) for row in measured}) > 1
-        values = {}
-        for row in measured:
-            ratio = row.to_lora if self.reference == "LoRA" else row.to_frozen
-            where = f", {row.subject}, {row.tokens:,} tokens" if several else ""
-            if ratio is not None:
-                values[row.label + where] = ratio
-        return values
+        ratios = [(row, getattr(row, _RATIOS[self.reference])) for row in self.rows]
+        measured = [(row, ratio) for row, ratio in ratios if ratio is not None]
+        several = len({(row.subject, row.tokens) for row, _ in measured}) > 1
+        return {
+            row.label + (f", {row.subject}, {row.tokens:,} tokens" if several else ""): ratio
+            for row, ratio in measured
+        }
 
     @property
     def reference(self) -> str:
-        """The reference of the ratios: "LoRA", or "frozen" if LoRA was not measured."""
-        return "LoRA" if any(row.to_lora is not None for row in self.rows) else "frozen"
+        """The reference of the ratios: "LoRA", or if it was not measured "frozen" or "copy"."""
+        measured = (
+            name
+            for name, field in _RATIOS.items()
+            if any(getattr(row, field) is not None for row in self.rows)
+        )
+        return next(measured, "frozen")
 
     def __str__(self) -> str:
         parts = []
         for subject, tokens in dict.fromkeys((row.subject, row.tokens) for row in self.rows):
             here = [row for row in self.rows if (row.subject, row.tokens) == (subject, tokens)]
             title = f"{subject}, {tokens:,} token{'s' * (tokens != 1)}, {self.setting['dtype']}"
-            table = plain(HEADER, [_cells(row) for row in here if row.refused is None])
+            table = _table([row for row in here if row.refused is None])
             reasons = [f"{row.label}: {row.refused}" for row in here if row.refused is not None]
-            parts.append("\n".join([title, table, *reasons]))
+            plans = [f"{row.label}: {row.plan.splitlines()[0]}" for row in here if row.plan]
+            parts.append("\n".join([title, table, *reasons, *plans]))
         return "\n\n".join([*parts, "\n".join([*self.notes, self._circumstances()])])
 
     def _circumstances(self) -> str:
         machine = self.machine
         versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
         rounds = self.setting["warmup"]
+        beside = ", beside a program that occupies one core" if self.setting["busy"] else ""
         return (
-            f"after {rounds} round{'s' * (rounds != 1)} of warm-up;"
+            "medians and minima (min) over rounds,"
+            f" after {rounds} round{'s' * (rounds != 1)} of warm-up{beside};"
             f" {machine['model'] or machine['processor']}, {counted(machine['cores'], 'core')},"
             f" {counted(machine['threads'], 'thread')}, device {machine['device']}; {versions}"
         )
@@ -183,18 +201,40 @@ def benchmark(
     )
 
 
+def _table(rows: Sequence[Row]) -> str:
+    """Return a table without the columns in which no row has a value."""
+    lines = [HEADER, *(_cells(row) for row in rows)]
+    columns = [column for column in zip(*lines, strict=True) if set(column[1:]) != {"—"}]
+    header, *body = zip(*columns, strict=True)
+    return plain(header, body)
+
+
 def _cells(row: Row) -> tuple[str, ...]:
-    step = row.step
+    spread = row.step or row.forward
+    quartiles = (
+        "—" if spread is None else f"{_milliseconds(spread.low)}–{_milliseconds(spread.high)}"
+    )
     return (
         row.label,
         _number(row.parameters, ","),
-        "—" if row.forward is None else f"{1e3 * row.forward.median:,.2f}",
-        "—" if step is None else f"{1e3 * step.median:,.2f}",
-        "—" if step is None else f"{1e3 * step.low:,.2f}–{1e3 * step.high:,.2f}",
+        *_median_and_minimum(row.forward),
+        *_median_and_minimum(row.step),
+        quartiles,
+        _number(row.to_copy, ".2f"),
         _number(row.to_frozen, ".2f"),
         _number(row.to_lora, ".2f"),
         _number(None if row.memory is None else row.memory / 1e6, ",.1f"),
     )
+
+
+def _median_and_minimum(spread: Spread | None) -> tuple[str, str]:
+    if spread is None:
+        return "—", "—"
+    return _milliseconds(spread.median), _milliseconds(spread.minimum)
+
+
+def _milliseconds(seconds: float) -> str:
+    return f"{1e3 * seconds:,.{2 if seconds >= 1e-3 else 4}f}"
 
 
 def _number(value: float | None, form: str) -> str:

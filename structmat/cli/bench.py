@@ -1,4 +1,4 @@
-"""`structmat bench`: benchmark adapters on this machine, for given layer shapes."""
+"""`structmat bench`: benchmark adapters, or rotations alone, on this machine for given shapes."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ SPECS = ("butterfly(block=8, depth=4)", "mixed_radix(largest=16)")  # BOFT's, an
 
 _WIDTHS, _TOKENS = (1024,), (1024,)
 # The methods of the demo that `--against` accepts for a whole model.
+_REFERENCES = {"LoRA": "LoRA", "frozen": "the frozen layer", "copy": "a copy of the vectors"}
 _OF_MODELS = {"frozen": "head", "lora": "lora", "oft": "peft-oft"}
 
 
@@ -30,7 +31,7 @@ def add(commands: Any) -> None:
         commands,
         "bench",
         _bench,
-        "benchmark adapters: networks, LoRA, OFT, BOFT, a dense rotation",
+        "benchmark adapters: networks, LoRA, OFT, BOFT, HRA, RoAd, PSOFT, a dense rotation",
         'bench "monarch" "mixed_radix(largest=16)" --width 512 --against lora,oft --seconds 1',
     )
     parser.add_argument(
@@ -52,6 +53,12 @@ def add(commands: Any) -> None:
     layer.add_argument(
         "--dtype", choices=("float32", "bfloat16"), help="dtype of the layer (default: float32)"
     )
+    layer.add_argument(
+        "--rotation",
+        action="store_true",
+        default=None,
+        help="time only the forward pass of the rotation, without the layer",
+    )
     parser.add_argument(
         "--model",
         nargs="?",
@@ -63,9 +70,9 @@ def add(commands: Any) -> None:
     parser.add_argument(
         "--against",
         metavar="NAMES",
-        help="methods to compare with, separated by commas: frozen, lora, oft, boft,"
-        " lazylinop, dense, parametrization (default: all that are installed; for a model: frozen,"
-        " lora, oft)",
+        help="methods to compare with, separated by commas: frozen, lora, oft, boft, hra, road,"
+        " psoft, lazylinop, dense, parametrization; for a rotation alone: copy, lora, lazylinop,"
+        " dense; for a model: frozen, lora, oft (default: all that are installed)",
     )
     parser.add_argument(
         "--seconds",
@@ -82,7 +89,10 @@ def add(commands: Any) -> None:
         help="number of initial rounds that are not recorded, to fill caches (default: 1)",
     )
     parser.add_argument(
-        "--save", type=Path, metavar="FILE.svg|.png", help="also plot the ratios of the step times"
+        "--busy", action="store_true", help="measure beside a program that occupies one core"
+    )
+    parser.add_argument(
+        "--save", type=Path, metavar="FILE.svg|.png", help="also plot the ratios of the times"
     )
 
 
@@ -90,9 +100,11 @@ def _bench(options: argparse.Namespace) -> None:
     names = _names(options)
     if options.save is not None:
         check_target(options.save)
-        if names is not None and not {"frozen", "lora"} & set(names):
+        other = "copy" if options.rotation else "frozen"
+        if names is not None and not {other, "lora"} & set(names):
             raise StructmatError(
-                "--save plots ratios to LoRA or to the frozen layers; add one of them to --against"
+                f"--save plots ratios to LoRA or to {_REFERENCES[other]}; add lora or {other} to"
+                " --against"
             )
     if not 0 <= options.seconds < float("inf"):
         raise StructmatError(f"--seconds {options.seconds}: it must be a finite number, at least 0")
@@ -136,6 +148,8 @@ def _reasons(found: Benchmark) -> str:
 def _layers(options: argparse.Namespace, given: str) -> Benchmark:
     from structmat.bench.layer_benchmark import measure
 
+    if options.rotation and options.outputs is not None:
+        raise StructmatError("--outputs applies to a layer; omit it with --rotation")
     candidates, notes = _candidates(options)
     return measure(
         candidates,
@@ -145,6 +159,8 @@ def _layers(options: argparse.Namespace, given: str) -> Benchmark:
         dtype=options.dtype or "float32",
         seconds=options.seconds,
         warmup=options.warmup,
+        alone=bool(options.rotation),
+        busy=options.busy,
         command=given,
         notes=notes,
     )
@@ -152,16 +168,17 @@ def _layers(options: argparse.Namespace, given: str) -> Benchmark:
 
 def _candidates(options: argparse.Namespace) -> tuple[list[Candidate], list[str]]:
     """Return the distinct candidates, and notes on those that are not installed."""
-    from structmat.bench.candidates import AGAINST, named, topology
+    from structmat.bench.candidates import AGAINST, ALONE, alone, named, topology
 
-    names = _names(options)
+    names, among = _names(options), ALONE if options.rotation else AGAINST
     notes = []
     if names is None:
-        selected = [candidate for candidate in AGAINST.values() if not candidate.missing]
-        notes = [f"{c.label}: {c.extra} is not installed" for c in AGAINST.values() if c.missing]
+        selected = [candidate for candidate in among.values() if not candidate.missing]
+        notes = [f"{c.label}: {c.extra} is not installed" for c in among.values() if c.missing]
     else:
-        selected = [named(name) for name in names]
-    selected += [topology(spec) for spec in options.specs or SPECS]
+        selected = [named(name, among) for name in names]
+    given = [topology(spec) for spec in options.specs or SPECS]
+    selected += [alone(candidate) for candidate in given] if options.rotation else given
     return list({candidate.name: candidate for candidate in selected}.values()), notes
 
 
@@ -174,7 +191,7 @@ def _model(options: argparse.Namespace, given: str) -> Benchmark:
     from structmat.finetune.models import pretrained
     from structmat.finetune.step_times import measure_model
 
-    for name in ("width", "outputs", "tokens", "dtype"):
+    for name in ("width", "outputs", "tokens", "dtype", "rotation"):
         if getattr(options, name) is not None:
             raise StructmatError(f"--{name} applies to a single layer; omit it with --model")
     methods = _methods(options)
@@ -189,6 +206,7 @@ def _model(options: argparse.Namespace, given: str) -> Benchmark:
         recipe=recipe,
         seconds=options.seconds,
         warmup=options.warmup,
+        busy=options.busy,
         command=given,
     )
 
@@ -215,5 +233,6 @@ def _methods(options: argparse.Namespace) -> list[Method]:
 def _picture(found: Benchmark) -> Any:
     from structmat.viz import bars
 
-    reference = "LoRA" if found.reference == "LoRA" else "the frozen layer"
-    return bars(found.bars(), x=f"time of a training step, relative to {reference}", mark=1)
+    timed = "training step" if any(row.step for row in found.rows) else "forward pass"
+    reference = _REFERENCES[found.reference]
+    return bars(found.bars(), x=f"time of a {timed}, relative to {reference}", mark=1)

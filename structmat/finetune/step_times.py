@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any, NamedTuple
 
+from structmat.bench.busy_core import busy_core
 from structmat.bench.interleaved import interleaved, relative
 from structmat.bench.layer_benchmark import ROUNDS
 from structmat.bench.machine import device, synchronize
@@ -57,13 +59,15 @@ def measure_model(
     recipe: Recipe,
     seconds: float,
     warmup: int = 1,
+    busy: bool = False,
     command: str = "",
 ) -> Benchmark:
     """Measure a model's training step for every method, with interleaved timing.
 
     A step is a forward pass, a backward pass and an AdamW update on the task's first batch. The
-    method "head" trains no adapter. The first `warmup` rounds are discarded. The row of a method
-    that does not support the model contains the reason.
+    method "head" trains no adapter. The first `warmup` rounds are discarded. With `busy`, another
+    program occupies one core. The row of a method that does not support the model contains the
+    reason.
     """
     steps: dict[str, Step] = {}
     refused: dict[str, str] = {}
@@ -73,7 +77,8 @@ def measure_model(
         except StructmatError as error:
             refused[method.name] = str(error)
     runs = {name: step.run for name, step in steps.items()}
-    times = interleaved(runs, rounds=ROUNDS, seconds=seconds, warmup=warmup)
+    with busy_core() if busy else nullcontext():
+        times = interleaved(runs, rounds=ROUNDS, seconds=seconds, warmup=warmup)
     to_frozen, to_lora = relative(times, "head"), relative(times)
     some = next(iter(steps.values()), None)
     tokens = 0 if some is None else some.tokens
@@ -102,6 +107,7 @@ def measure_model(
         "optimizer": "AdamW",
         "seconds": seconds,
         "warmup": warmup,
+        "busy": busy,
         "batch": recipe.batch,
     }
     return benchmark(rows, setting=setting, command=command)

@@ -4,7 +4,16 @@ from torch import nn
 
 from structmat.adapters import AdaptedLayer
 from structmat.bench import candidates
-from structmat.bench.candidates import AGAINST, DENSE, PARAMETRIZED, Candidate, named, topology
+from structmat.bench.candidates import (
+    AGAINST,
+    ALONE,
+    DENSE,
+    PARAMETRIZED,
+    Candidate,
+    alone,
+    named,
+    topology,
+)
 from structmat.bench.layer_benchmark import Batch, frozen_layer, training_step
 from structmat.errors import MissingExtraError, SpecError, StructmatError
 
@@ -90,6 +99,7 @@ def test_torchs_orthogonal_parametrization_stays_orthogonal():
         ("parametrization", 8, torch.bfloat16, "only float32"),
         ("dense", DENSE + 1, torch.float32, "too large"),
         ("boft", DENSE + 1, torch.float32, "too large"),
+        ("hra", DENSE // 4 + 1, torch.float32, "up to 4,096 wires"),
         ("boft", 12, torch.float32, "PEFT raised an error"),
     ],
 )
@@ -125,3 +135,43 @@ def test_factors_omitted_by_peft_are_reported():
     said = named("boft").remark(module)
     factors = module.boft_R["default"].shape[0]
     assert (said is None) if factors == 4 else f"created {factors} of the 4" in said
+
+
+@pytest.mark.parametrize(("width", "outputs"), [(64, 64), (32, 100), (33, 10)])
+def test_parameter_counts_are_near_those_of_lora(width, outputs):
+    layer = frozen_layer(width, outputs, torch.float32)
+    counts = {
+        name: sum(
+            p.numel() for p in named(name).build(layer.linear()).parameters() if p.requires_grad
+        )
+        for name in ("lora", "hra", "road", "psoft")
+    }
+    rank = named("psoft").build(layer.linear()).r["default"]
+    assert counts["psoft"] == rank * (rank + 3) // 2 <= counts["lora"]
+    assert rank == min(width, outputs) or (rank + 1) * (rank + 4) // 2 > counts["lora"]
+    assert counts["hra"] == 16 * width
+    assert counts["road"] == 4 * outputs
+
+
+def test_the_rank_of_psoft_is_reported():
+    module = named("psoft").build(frozen_layer(64, 64, torch.float32).linear())
+    assert "PSOFT has rank 43 at width 64" in named("psoft").remark(module)
+
+
+@pytest.mark.parametrize(
+    "candidate",
+    [
+        pytest.param(candidate, id=candidate.name, marks=[ABSENT] * (name == "lazylinop"))
+        for name, candidate in (ALONE | {"shuffle": alone(topology("shuffle(block=4)"))}).items()
+    ],
+)
+def test_what_is_timed_alone_maps_vectors_to_vectors_of_equal_width(candidate):
+    module = candidate.build(frozen_layer(WIDTH, WIDTH, torch.float32).linear())
+    x = batch().inputs
+    y = module(x)
+    assert y.shape == x.shape
+    assert y.data_ptr() != x.data_ptr()
+    if candidate.name != "lora":  # the others start as the identity
+        torch.testing.assert_close(y, x)
+    said = candidate.remark(module)
+    assert (said is None) is (candidate.name != "lazylinop")

@@ -1,4 +1,6 @@
 import json
+import re
+from contextlib import contextmanager
 
 import pytest
 import torch
@@ -7,9 +9,10 @@ from hypothesis import strategies as st
 from torch import nn
 
 import structmat as sm
-from structmat.bench.candidates import Candidate, named, topology
+from structmat.bench import layer_benchmark
+from structmat.bench.candidates import ALONE, Candidate, alone, named, topology
 from structmat.bench.layer_benchmark import ROUNDS, measure
-from structmat.bench.measurements import Benchmark, Row, Spread
+from structmat.bench.measurements import Benchmark, Row, Spread, _milliseconds
 from structmat.errors import StructmatError
 
 NAMES = ("frozen", "lora", "dense")
@@ -30,7 +33,7 @@ def test_every_combination_has_a_row():
         assert row.refused is None
         assert row.forward.rounds == row.step.rounds == ROUNDS
         for spread in (row.forward, row.step):
-            assert 0 < spread.low <= spread.median <= spread.high
+            assert 0 < spread.minimum <= spread.low <= spread.median <= spread.high
         assert row.memory > 0
         assert (row.to_frozen == 1.0) or row.name != "frozen"
         assert (row.to_lora == 1.0) or row.name != "lora"
@@ -86,9 +89,15 @@ def test_the_record_is_json_with_the_command():
     assert read["notes"] == ["a note"]
     assert {"cores", "threads", "device", "model", "versions"} <= set(read["machine"])
     assert {"structmat", "torch", "numpy"} <= set(read["machine"]["versions"])
-    assert read["setting"] == {"dtype": "float32", "optimizer": "SGD", "seconds": 0, "warmup": 1}
+    assert read["setting"] == {
+        "dtype": "float32",
+        "optimizer": "SGD",
+        "seconds": 0,
+        "warmup": 1,
+        "busy": False,
+    }
     assert set(read["rows"][0]) == set(Row.__dataclass_fields__)
-    assert set(read["rows"][0]["step"]) == {"median", "low", "high", "rounds"}
+    assert set(read["rows"][0]["step"]) == {"median", "minimum", "low", "high", "rounds"}
 
 
 @pytest.mark.parametrize(
@@ -122,8 +131,76 @@ def test_the_table_contains_times_and_parameters():
     assert text.startswith("16→16, 3 tokens, float32\n")
     for row in found.rows:
         line = next(line for line in text.splitlines() if line.startswith(row.label))
-        assert f"{1e3 * row.step.median:,.2f}" in line
+        for spread in (row.forward, row.step):
+            cells = [_milliseconds(t) for t in (spread.median, spread.minimum)]
+            assert "  ".join(cells) in re.sub("  +", "  ", line)
         assert f"{row.parameters:,}" in line
+
+
+def test_everything_is_measured_beside_a_busy_core(monkeypatch):
+    occupied, seen = [], []
+
+    @contextmanager
+    def busy_core():
+        occupied.append(1)
+        yield
+        occupied.clear()
+
+    class Watched(nn.Module):
+        def forward(self, x):
+            seen.append(bool(occupied))
+            return x
+
+    monkeypatch.setattr(layer_benchmark, "busy_core", busy_core)
+    watched = [Candidate("watched", "watched", lambda _: Watched())]
+    for busy in (True, False):
+        found = measure(watched, widths=[4], tokens=[2], seconds=0, busy=busy)
+        assert set(seen) == {busy}
+        assert found.setting["busy"] is busy
+        assert ("beside a program that occupies one core" in str(found)) is busy
+        seen.clear()
+
+
+def test_rotations_alone_are_compared_by_their_forward_pass():
+    chosen = [ALONE["copy"], ALONE["lora"], ALONE["dense"], alone(topology("monarch"))]
+    found = measure(chosen, widths=[16], tokens=[3], seconds=0, alone=True)
+    rows = {row.name: row for row in found.rows}
+    assert list(rows) == ["copy", "lora", "dense", "monarch"]
+    for row in rows.values():
+        assert (row.subject, row.step, row.memory) == ("rotation of 16 wires", None, None)
+        assert row.to_frozen is None
+        assert row.forward.rounds == ROUNDS
+    assert rows["copy"].to_copy == rows["lora"].to_lora == 1.0
+    assert {n: r.parameters for n, r in rows.items()} == {
+        "copy": 0,
+        "lora": 8 * (16 + 16),
+        "dense": 16 * 16,
+        "monarch": sm.monarch(16).parameters,
+    }
+    assert [name for name, row in rows.items() if row.plan] == ["monarch"]
+    title, header, *lines = str(found).splitlines()
+    assert title == "rotation of 16 wires, 3 tokens, float32"
+    assert header.split("  ")[-2:] == ["vs copy", "vs LoRA"]
+    assert "step" not in header
+    assert f"monarch: {rows['monarch'].plan.splitlines()[0]}" in lines
+    assert found.bars()["copy of the vectors"] == rows["copy"].to_lora
+
+
+def test_without_lora_a_rotation_alone_is_compared_with_a_copy():
+    found = measure([ALONE["copy"]], widths=[4], tokens=[2], seconds=0, alone=True)
+    assert (found.reference, found.bars()) == ("copy", {"copy of the vectors": 1.0})
+
+
+def test_a_forward_pass_runs_in_evaluation_mode_and_a_step_in_training_mode():
+    modes = []
+
+    class Watched(nn.Module):
+        def forward(self, x):
+            modes.append((torch.is_grad_enabled(), self.training))
+            return x
+
+    measure([Candidate("a", "a", lambda _: Watched())], widths=[4], tokens=[2, 3], seconds=0)
+    assert set(modes) == {(False, False), (True, True)}
 
 
 def record(rows):
@@ -133,7 +210,7 @@ def record(rows):
 @settings(deadline=None)
 @given(st.integers(1, 3), st.booleans())
 def test_bars_are_relative_to_lora_if_measured(settings_, with_lora):
-    took = Spread(1.0, 1.0, 1.0, 3)
+    took = Spread(1.0, 1.0, 1.0, 1.0, 3)
     rows = [
         Row("8→8", tokens, "a", "A", step=took, to_frozen=2.0, to_lora=1.5 if with_lora else None)
         for tokens in range(1, settings_ + 1)
@@ -149,5 +226,7 @@ def test_bars_are_relative_to_lora_if_measured(settings_, with_lora):
 @given(st.lists(st.floats(0, 1e3), min_size=1, max_size=20))
 def test_quartiles_lie_within_the_range(seconds):
     spread = Spread.of(seconds)
-    assert min(seconds) <= spread.low <= spread.median <= spread.high <= max(seconds)
+    assert (
+        min(seconds) == spread.minimum <= spread.low <= spread.median <= spread.high <= max(seconds)
+    )
     assert spread == Spread.of(seconds[::-1])

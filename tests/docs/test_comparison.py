@@ -30,11 +30,11 @@ def measured():
     """Return the parameters, relative time and memory of each candidate in benchmarks.md."""
     text = (DOCS / "benchmarks.md").read_text("utf-8").partition("## Results on one machine")[2]
     number = r"([\d.,]+)"
-    line = rf"^(\S.*?)  +{number}  +\S+ +{number}  +\S+  +{number}  +{number}  +{number}$"
+    line = rf"^(\S.*?)  +{number}  +.*  {number}  +{number}$"
     return [
         {
             name: (parameters, times, memory)
-            for name, parameters, _, _, times, memory in re.findall(line, block, re.M)
+            for name, parameters, times, memory in re.findall(line, block, re.M)
         }
         for block in text.split("```")[1:4:2]
     ]

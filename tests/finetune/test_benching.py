@@ -5,7 +5,7 @@ import json
 import pytest
 
 from structmat.bench import candidates
-from structmat.bench.candidates import AGAINST
+from structmat.bench.candidates import AGAINST, ALONE
 from structmat.cli import bench, main
 
 QUICK = ("--width", "32", "--tokens", "4", "--seconds", "0")
@@ -22,7 +22,7 @@ def test_the_default_is_all_installed_libraries_and_two_networks(capsys):
     found = json.loads(out)
     assert code == 0
     installed = [name for name, candidate in AGAINST.items() if not candidate.missing]
-    assert {"frozen", "lora", "oft", "boft", "dense", "parametrization"} <= set(installed)
+    assert {"frozen", "lora", "oft", "boft", "hra", "road", "psoft", "dense"} <= set(installed)
     assert [row["name"] for row in found["rows"]] == [*installed, *bench.SPECS]
     assert {(row["subject"], row["tokens"]) for row in found["rows"]} == {("32→32", 4)}
     assert all(row["step"] or row["refused"] for row in found["rows"])
@@ -31,7 +31,27 @@ def test_the_default_is_all_installed_libraries_and_two_networks(capsys):
 
 def test_warm_up_rounds_are_reported(capsys):
     _, out, _ = run(capsys, *QUICK, "--against", "frozen", "--warmup", "3")
-    assert "after 3 rounds of warm-up; " in out
+    assert "medians and minima (min) over rounds, after 3 rounds of warm-up; " in out
+
+
+def test_load_on_one_core_is_reported(capsys):
+    _, out, _ = run(capsys, *QUICK, "--against", "frozen", "--busy")
+    assert "of warm-up, beside a program that occupies one core; " in out
+
+
+def test_a_rotation_alone_is_compared_with_a_copy(capsys, tmp_path):
+    picture = tmp_path / "times.svg"
+    arguments = ("monarch", *QUICK, "--rotation", "--against", "copy,dense")
+    code, out, err = run(capsys, *arguments, "--save", str(picture))
+    assert (code, err) == (0, "")
+    assert out.startswith("rotation of 32 wires, 4 tokens, float32\n")
+    assert "\nmonarch: 32 wires, 2 stages, 4 vectors of 4-byte numbers" in out
+    assert "relative to a copy of the vectors" in picture.read_text("utf-8")
+    _, out, _ = run(capsys, *QUICK, "--rotation", "--json")
+    found = json.loads(out)
+    installed = [name for name, candidate in ALONE.items() if not candidate.missing]
+    assert [row["name"] for row in found["rows"]] == [*installed, *bench.SPECS]
+    assert found["setting"]["busy"] is False
 
 
 def test_each_candidate_is_measured_once_in_the_given_order(capsys):
@@ -75,6 +95,9 @@ def test_missing_libraries_are_noted_or_an_error_if_requested(capsys, monkeypatc
         (["--warmup", "-1"], "--warmup -1: it must be an integer"),
         (["--save", "steps.pdf"], "the suffix must be"),
         (["--width", "8", "--model"], "--width applies to a single layer; omit it with --model"),
+        (["--rotation", "--model"], "--rotation applies to a single layer; omit it with --model"),
+        (["--rotation", "--outputs", "8"], "--outputs applies to a layer; omit it with --rotation"),
+        (["--rotation", "--against", "oft"], "no candidate 'oft'"),
         (["--against", "boft", "--model"], "unknown candidate 'boft' for a model"),
         (["--model", "/no/such/place"], "no such directory"),
     ],
@@ -102,7 +125,7 @@ def test_a_plot_needs_at_least_two_candidates(capsys, tmp_path):
     picture = tmp_path / "steps.png"
     code, out, err = run(capsys, *QUICK, "--save", str(picture), "--against", "dense")
     assert (code, out, picture.is_file()) == (2, "", False)
-    assert "add one of them to --against" in err
+    assert "add lora or frozen to --against" in err
 
 
 def test_an_unsupported_width_is_noted_below_the_table_and_not_plotted(capsys, tmp_path):
@@ -116,7 +139,7 @@ def test_an_unsupported_width_is_noted_below_the_table_and_not_plotted(capsys, t
 
 def test_a_model_is_timed_on_a_batch_of_the_docstring_task(capsys, monkeypatch, tiny_model, task):
     monkeypatch.setattr("structmat.finetune.docstring_task.docstring_task", lambda: task)
-    quick = ("--seconds", "0", "--warmup", "2", "--json")
+    quick = ("--seconds", "0", "--warmup", "2", "--busy", "--json")
     code, out, _ = run(capsys, "monarch", *quick, "--model", str(tiny_model))
     found = json.loads(out)
     assert code == 0
@@ -124,3 +147,4 @@ def test_a_model_is_timed_on_a_batch_of_the_docstring_task(capsys, monkeypatch, 
     assert {row["subject"] for row in found["rows"]} == {tiny_model.name}
     assert found["setting"]["optimizer"] == "AdamW"
     assert found["setting"]["warmup"] == 2
+    assert found["setting"]["busy"] is True

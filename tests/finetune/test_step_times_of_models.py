@@ -23,7 +23,7 @@ def test_a_model_is_timed_with_every_method(tiny_model, task):
     methods = [named("head"), named("lora"), named("boft")]
     methods.append(Method("bad", "bad", "rotation", 1e-3, "butterfly(block=24)"))
     found = measure_model(
-        methods, pretrained(str(tiny_model)), task, recipe=Recipe(batch=4), seconds=0
+        methods, pretrained(str(tiny_model)), task, recipe=Recipe(batch=4), seconds=0, busy=True
     )
     rows = {row.name: row for row in found.rows}
     assert list(rows) == ["head", "lora", "boft", "bad"]
@@ -36,3 +36,5 @@ def test_a_model_is_timed_with_every_method(tiny_model, task):
         assert row.memory > 0
         assert row.tokens % 4 == 0
     assert (found.setting["dtype"], found.setting["optimizer"]) == ("float32", "AdamW")
+    assert found.setting["busy"]
+    assert "warm-up, beside a program that occupies one core; " in str(found)
