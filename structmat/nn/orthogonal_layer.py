@@ -560,6 +560,7 @@ class Orthogonal(nn.Module):
         adjoint: bool,
         drop: bool,
     ) -> Tensor:
+        drop = drop and all(self.dropout)
         with without_autocast(x.device.type):
             ready = None if drop else self._kept_ready(x, adjoint=adjoint)
             if ready is not None:
