@@ -47,7 +47,7 @@ def test_the_notebook_on_custom_topologies_runs_with_another_graph(executed):
 
 def of_the_documentation(path):
     """Return the notebook that the build of the documentation executed, unless it is older."""
-    built = ROOT / "build" / "jupyter_execute" / "notebooks" / path.name
+    built = ROOT / "docs" / "notebooks" / path.name
     sources = [path, *(ROOT / "structmat").rglob("*.py")]
     if not built.exists() or built.stat().st_mtime <= max(p.stat().st_mtime for p in sources):
         return None
