@@ -51,7 +51,7 @@ layers: $(DEV)
 
 docs: $(VENV)/.ready-docs ## The documentation, as build/docs/index.html
 	@echo "==> Documentation: sphinx, warnings are errors"
-	$(BIN)/sphinx-build -W --keep-going -q -d build/doctrees docs build/docs
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -q -j 2 -d build/doctrees docs build/docs
 	@echo "    see build/docs/index.html"
 
 short-demo: $(ALL)
