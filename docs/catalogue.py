@@ -104,7 +104,7 @@ def _called(rule: sm.Family, width: int) -> str:
 def _member(
     known: Entry, widths: Iterable[int], *, deepest: int | None = None
 ) -> tuple[sm.Family, int] | None:
-    """Return a member that is typical of the family, at the first width with such a member."""
+    """Return a typical network of the family, at the first width that has one."""
     best: tuple[int, sm.Family, int] | None = None
     for width in widths:
         for rule in tried(known, width, DEEPEST):

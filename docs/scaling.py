@@ -174,12 +174,13 @@ def tables(record: Mapping[str, Any]) -> Iterator[str]:
         f" {machine['device']}; {versions}; {record['date']}, `{record['command']}`.*"
     )
     for axis, title, table in (
-        ("width", "the width, {tokens:,} tokens", _by_width),
-        ("tokens", "the tokens, width {width:,}", _by_tokens),
-        ("depth", "the depth, width {width:,}, {tokens:,} tokens", _by_depth),
-        ("radix", "the largest radix, width {width:,}, {tokens:,} tokens", _by_radix),
+        ("width", "width, with {tokens:,} tokens", _by_width),
+        ("tokens", "number of tokens, at width {width:,}", _by_tokens),
+        ("depth", "depth, at width {width:,} with {tokens:,} tokens", _by_depth),
+        ("radix", "largest radix, at width {width:,} with {tokens:,} tokens", _by_radix),
     ):
-        head = f"Milliseconds, forward / step, by {title.format(**record['axes'][axis][0])}:"
+        by = title.format(**record["axes"][axis][0])
+        head = f"Time in milliseconds of a forward pass / a training step, by {by}:"
         yield f"{head}\n\n{table(record)}"
 
 
@@ -198,7 +199,7 @@ def _by_width(record: Mapping[str, Any]) -> str:
                 " / ".join("—" if d is None else f"{d:,}" for d in first),
             ]
         )
-    head = ["", *(f"{x:,}" for x in places), "grows as", "ahead of dense from"]
+    head = ["", *(f"{x:,}" for x in places), "grows as", "faster than dense from"]
     return _markdown(head, rows)
 
 
@@ -215,7 +216,7 @@ def _by_tokens(record: Mapping[str, Any]) -> str:
                 " / ".join("—" if n is None else f"{n:,}" for n in first),
             ]
         )
-    return _markdown(["", *(f"{x:,}" for x in places), "ahead of dense from"], rows)
+    return _markdown(["", *(f"{x:,}" for x in places), "faster than dense from"], rows)
 
 
 def _by_depth(record: Mapping[str, Any]) -> str:
@@ -238,7 +239,7 @@ def _by_radix(record: Mapping[str, Any]) -> str:
 
 
 def _beside(record: Mapping[str, Any], axis: str) -> str:
-    return f"The dense product took {_cell(level(record, axis))}."
+    return f"The dense product took {_cell(level(record, axis))} ms."
 
 
 def _some(points: Mapping[int, object]) -> list[int]:

@@ -107,7 +107,7 @@ __all__ = [
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        if name == "Rotation":  # a scipy operator, and scipy.sparse takes a while to load
+        if name == "Rotation":  # deferred: importing scipy.sparse takes a while
             from structmat.linalg.rotation import Rotation
 
             return Rotation

@@ -1,4 +1,4 @@
-"""Every claim of theory/ holds, and has a status."""
+"""Every check of theory/ passes, and every claim has a status."""
 
 import re
 import subprocess
@@ -16,7 +16,7 @@ WORDS = {"proved": "Proof. ", "refuted": "Refutation. ", "conjecture": "Evidence
 
 
 @pytest.mark.parametrize("claim", theory.claims(), ids=theory.name)
-def test_claims_hold(claim):
+def test_the_check_of_a_claim_passes(claim):
     assert claim.STATUS in theory.STATUSES
     assert "\nStatement. " in claim.__doc__
     assert "\nSource: " in claim.__doc__
@@ -79,13 +79,13 @@ def _fails():
     raise AssertionError("width 3")
 
 
-def test_the_program_prints_claims_that_hold(monkeypatch, capsys):
+def test_the_program_prints_checks_that_pass(monkeypatch, capsys):
     monkeypatch.setattr("theory.__main__.claims", lambda: [_claim("one", lambda: "two cases")])
     assert main([]) == 0
     head, row, end = capsys.readouterr().out.splitlines()
     assert head.split() == ["claim", "file", "status", "seconds", "checked"]
     assert re.fullmatch(r"T1 +one +proved +\d+\.\d +two cases", row)
-    assert end == "the claim holds"
+    assert end == "the check passed"
 
 
 def test_the_program_exits_with_1_if_a_claim_fails(monkeypatch, capsys):

@@ -9,10 +9,10 @@ The statuses:
 
 - "proved": the docstring proves it, possibly from a theorem that it cites; the check tests the
   proof;
-- "checked by exhaustion": not proved, but verified in every case of the stated size; - "checked
-numerically": not proved, but verified in the cases tried; - "conjecture": open; the docstring gives
-the evidence, and the check searches for more; - "refuted": plausible but false; the docstring
-refutes it, and the check verifies the refutation.
+- "checked by exhaustion": not proved, but verified in every case of the stated size;
+- "checked numerically": not proved, but verified in the cases tried;
+- "conjecture": open; the docstring states the evidence, and the check searches for more;
+- "refuted": plausible but false; the docstring refutes it, and the check verifies the refutation.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Check claims, print the results and times, and exit with code 1 if a claim is wrong."""
+"""Check claims, print the results and times, and exit with code 1 if a check fails."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for claim in wrong:
         print(f"WRONG: {claim.NUMBER}, {title(claim)}")
     if not wrong:
-        print(f"all {len(selected)} claims hold" if len(selected) > 1 else "the claim holds")
+        print(f"all {len(selected)} checks passed" if len(selected) > 1 else "the check passed")
     return 1 if wrong else 0
 
 

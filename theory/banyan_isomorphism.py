@@ -2,7 +2,7 @@
 
 Statement. Let d = b^n, and write the number of each wire as n digits in base b, digit 0 being the
 last. Once the wiring between the stages is moved to the ends of the network, stage t = 0 … n−1
-joins the wires that differ in exactly one digit, namely digit
+joins the wires that differ in one digit only, namely digit
 
     t in the butterfly and the baseline network,
     n−1−t in the reverse butterfly and the omega network,
@@ -12,7 +12,7 @@ Let σ(t) be the digit in which the wires joined by stage t differ. Each of thes
 becomes the butterfly if digit σ(t) of each wire is moved to place t, for every t, and the sets of
 matrices of any two agree up to a permutation of the inputs and one of the outputs.
 
-Proof. For the butterfly and its reverse this is the definition. For the others follow wire i
+Proof. For the butterfly and its reverse this is the definition. For the others, follow wire i
 through identity blocks, as straightening does. Omega: each stage rotates the digits of the position
 left by one and then joins positions that differ in the last digit; after t + 1 rotations the last
 digit is digit n−1−t of i. Baseline: by induction, before stage t the first t digits of the position
@@ -20,8 +20,8 @@ are digits 0 … t−1 of i in this order, and the others are those of ⌊i/b^t�
 positions that differ in the last digit, which is digit t of i, and then moves it to place t from
 the front. Shuffle: stages join positions that differ in the last digit, and between them the digits
 rotate left by one; after t rotations the last digit is digit −t mod n of i. Relabelling the wires
-by a permutation of digits maps the set of wires that agree in all digits but σ(t) to one that
-agrees in all but t, which is a switch of stage t of the butterfly.
+by a permutation of digits maps each set of wires that agree in all digits but σ(t) to a set of
+wires that agree in all digits but t, which is a switch of stage t of the butterfly.
 
 Source: C.-L. Wu and T.-Y. Feng, On a class of multistage interconnection networks, IEEE
 Transactions on Computers C-29, 1980, for b = 2.

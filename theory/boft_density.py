@@ -1,13 +1,13 @@
 """The block butterfly BOFT(m, b) on d wires is dense exactly when d = b·2^(m−1).
 
-Statement. Let b be even and let b·2^(m−1) divide d. Stage i of BOFT(m, b) joins the half-blocks (of
-b/2 neighbouring wires) that lie 2^i apart, i = 0 … m−1. Every input influences every output if and
-only if d = b·2^(m−1).
+Statement. Let b be even and let b·2^(m−1) divide d. Number the half-blocks of b/2 neighbouring
+wires from 0. Stage i of BOFT(m, b), i = 0 … m−1, joins those half-blocks whose numbers differ in
+bit i only. Every input influences every output if and only if d = b·2^(m−1).
 
-Proof. Number the 2d/b half-blocks. 2^m divides 2d/b, so stage i joins half-block h to h with bit i
-flipped, without carries. After all m stages a wire of half-block h influences exactly the
-half-blocks whose numbers differ from h in the last m bits only: 2^m of them, with all their wires.
-These are all half-blocks exactly when 2d/b = 2^m.
+Proof. There are 2d/b half-blocks, a multiple of 2^m, so flipping any of the last m bits of a number
+yields the number of a half-block. After all m stages a wire of half-block h influences all wires of
+those half-blocks whose numbers differ from h at most in the last m bits, 2^m half-blocks, and no
+others. These are all half-blocks exactly when 2d/b = 2^m.
 
 Source: Liu et al., arXiv 2311.06243, section 4.
 """

@@ -1,10 +1,10 @@
-"""BOFT(m, b) has dimension m·d(b−1)/2 − (m−1)·d(b−2)/4; its other parameters are redundant.
+"""BOFT(m, b) has m·d(b−1)/2 parameters, of which (m−1)·d(b−2)/4 are redundant.
 
 Statement. In BOFT with m stages of b×b blocks on d wires (b even, b·2^(m−1) divides d) the
 dimension is m·d·b/4 + d(b−2)/4, that is, the parameters minus (m−1)·d(b−2)/4. For b = 2 no
 parameter is redundant; for b > 2 the redundant fraction grows towards one half with m and b. The
-generators of one full stage, together with those of the form [[0, −Aᵀ], [A, 0]] in half-blocks of
-every other stage, number exactly this dimension.
+generators of one full stage, together with those of the form [[0, −Aᵀ], [A, 0]], partitioned into
+half-blocks, in every other stage, number exactly this dimension.
 
 Proof. Two wires of one half-block (b/2 wires) share a switch in every stage: d(b−2)/4 such pairs.
 Two wires of different half-blocks share a switch in at most one stage, the one whose bit

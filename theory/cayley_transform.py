@@ -3,15 +3,15 @@
 Statement. (1) Q → R = (I+Q)(I−Q)⁻¹ maps the skew-symmetric matrices bijectively onto the rotations
 without the eigenvalue −1; its inverse is R → (R−I)(R+I)⁻¹. (2) Truncate the series of (I−Q)⁻¹ after
 Q^k: R_k = (I+Q)(I + Q + ⋯ + Q^k). Then R − R_k = R·Q^(k+1), so in the spectral norm ‖R − R_k‖ =
-‖Q‖^(k+1), and R_kᵀR_k − I has norm at most 2‖Q‖^(k+1) + ‖Q‖^(2k+2). R_k is not orthogonal; as k
-grows, it diverges if ‖Q‖ > 1.
+‖Q‖^(k+1), and R_kᵀR_k − I has norm at most 2‖Q‖^(k+1) + ‖Q‖^(2k+2). R_k is in general not
+orthogonal; as k grows, it diverges if ‖Q‖ > 1.
 
-Proof. (1) The eigenvalues of Q are imaginary, so I−Q is invertible, with determinant ∏(1 + θ²) ≥ 1.
-Q commutes with (I−Q)⁻¹, so RᵀR = (I+Q)⁻¹(I−Q)(I+Q)(I−Q)⁻¹ = I; det(I+Q) = det(I−Q) by
-transposition; R + I = 2(I−Q)⁻¹ is invertible, so −1 is not an eigenvalue, and (R−I)(R+I)⁻¹ = Q.
-Conversely, for such an R the last formula gives a skew-symmetric matrix. (2) The sum is (I −
-Q^(k+1))(I−Q)⁻¹, so R_k = R(I − Q^(k+1)). R preserves norms and Q is normal. R_kᵀR_k is (I −
-Q^(k+1))ᵀ(I − Q^(k+1)).
+Proof. (1) The non-zero eigenvalues of Q come in pairs ±iθ, so I−Q is invertible, with determinant
+∏(1 + θ²) ≥ 1. Q commutes with (I−Q)⁻¹, so RᵀR = (I+Q)⁻¹(I−Q)(I+Q)(I−Q)⁻¹ = I; det(I+Q) = det(I−Q)
+by transposition; R + I = 2(I−Q)⁻¹ is invertible, so −1 is not an eigenvalue, and (R−I)(R+I)⁻¹ = Q.
+Conversely, for every rotation R without the eigenvalue −1 the last formula defines a skew-symmetric
+matrix Q, whose Cayley transform is R. (2) The sum is (I − Q^(k+1))(I−Q)⁻¹, so R_k = R(I − Q^(k+1)).
+R preserves norms and Q is normal. R_kᵀR_k is (I − Q^(k+1))ᵀ(I − Q^(k+1)).
 
 Source: classical (Cayley 1846). The frequently quoted bound 2‖Q‖^(k+1)/(1−‖Q‖) follows from (2) if
 ‖Q‖ < 1.

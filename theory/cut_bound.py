@@ -1,11 +1,11 @@
 """The generic rank of a submatrix of R is the minimum cut between its inputs and its outputs.
 
-Statement. Let c be the smallest number of nodes (t, wire) of the grid graph whose removal separates
-the inputs T from the outputs S. Then rank R[S, T] ≤ c for all blocks, whether orthogonal or not,
-with equality for almost all rotations. Density (T1) is the case of one input and one output. Hence,
-for any matrix A and any matrix R of the network, ‖A − R‖² (in the Frobenius norm) is at least the
-sum of the squares of the singular values of A[S, T] beyond the c-th. This lower bound on the error
-requires no fitting.
+Statement. Let c be the smallest number of nodes (t, wire) of the grid graph, which may belong to T
+or S, whose removal separates the inputs T from the outputs S. Then rank R[S, T] ≤ c for all blocks,
+whether orthogonal or not, with equality for almost all choices of rotations as blocks. T1 is the
+case of one input and one output. Hence, for any matrix A and any matrix R of the network, ‖A − R‖²
+(in the Frobenius norm) is at least the sum of the squares of the singular values of A[S, T] beyond
+the c-th. This lower bound on the error requires no fitting.
 
 Proof. R[S, T] is the sum over paths from T to S of products of entries; every path passes through a
 node of the cut, so R[S, T] is a sum of c terms, one for each node, each a column times a row. By
@@ -13,8 +13,8 @@ Menger's theorem there are c paths that share no node. Let each switch permute i
 signs, so that it follows these paths: then R[S, T] has c entries ±1 in different rows and columns,
 and no other non-zeros in these rows and columns, since R is a signed permutation. The sign of one
 entry per switch can be chosen so that each block is a rotation. A minor that is not identically
-zero is non-zero for almost all rotations. The lower bound is the theorem of Eckart and Young for
-A[S, T].
+zero is non-zero for almost all choices of rotations. The lower bound on the error follows from the
+theorem of Eckart and Young for A[S, T].
 
 Source: K. Menger 1927; C. Eckart and G. Young 1936.
 """

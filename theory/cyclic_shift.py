@@ -1,16 +1,17 @@
-"""No orthogonal matrix of size 3 or more is non-zero exactly on the identity and a cyclic shift.
+"""For d ≥ 3, no orthogonal matrix has the diagonal and the cyclic superdiagonal as its support.
 
 Statement. Quadrangularity: if two rows of an orthogonal matrix are both non-zero in some column,
 then they are both non-zero in at least two columns; the same holds with rows and columns exchanged.
 Hence no orthogonal d×d matrix, d ≥ 3, has as its support the positions (i, i) and (i, i+1 mod d),
 although the pattern has perfect matchings and every row and column has two entries. For d = 2 the
-support is full, and any rotation with non-zero entries has it.
+pattern has no zeros, and every rotation without zero entries has it as its support.
 
-Proof. The inner product of two different rows is zero. With exactly one common column it is a
-single product of two non-zero numbers, a contradiction. In the pattern, rows i and i+1 share only
-column i+1 if d ≥ 3.
+Proof. The inner product of two different rows is zero. If exactly one column has non-zero entries
+in both, it is a single product of two non-zero numbers, a contradiction; the same argument applies
+to columns. In the pattern, if d ≥ 3, rows i and i+1 mod d are both non-zero only in column i+1 mod
+d.
 
-Source: the term is due to Beasley, Brualdi and Shader (1993), Combinatorial orthogonality.
+Source: the condition is from Beasley, Brualdi and Shader (1993), Combinatorial orthogonality.
 """
 
 from __future__ import annotations
@@ -49,7 +50,11 @@ def quadrangular(rows: list[tuple[int, ...]]) -> bool:
 
 
 def check() -> str:
-    """Find the monomials, and test the non-quadrangular patterns of size 3 with Gröbner bases."""
+    """Check that neighbouring rows have a one-term inner product, and test patterns of size 3.
+
+    Gröbner bases show that no non-quadrangular pattern of size 3 is the support of an orthogonal
+    matrix.
+    """
     for width in range(3, 9):
         gram = shifted(width) * shifted(width).T
         for i in range(width):

@@ -1,10 +1,10 @@
-"""Networks of rotations have determinant 1: no 2×2 rotation is a swap or a Hadamard block.
+"""Matrices of straight networks of rotations have determinant 1; a swap or a Hadamard block has −1.
 
 Statement. Cayley and exponential blocks have determinant 1, hence so does the matrix of every
 straight network of them. Therefore no single 2×2 rotation exchanges its two wires without a sign or
 equals (1, 1; 1, −1)/√2, and the matrix of a straight network of rotations is never an odd
-permutation. The closest to a swap is a quarter turn, which exchanges the wires and negates one.
-With blocks of either determinant, from O(r), all of these can be represented.
+permutation. A quarter turn exchanges the wires and negates one of them. With blocks from O(r), of
+either determinant, networks represent swaps, Hadamard blocks and odd permutations as well.
 
 Proof. det exp(Q) = exp(tr Q) = 1, and det(I+Q) = det((I−Q)ᵀ) = det(I−Q) for skew Q. Determinants
 multiply over switches and stages. The swap and the Hadamard block have determinant −1.

@@ -1,13 +1,12 @@
-"""Dense networks of m stages have at least m·d·d^(1/m) non-zeros, if m ≤ 3 or radices are equal.
+"""Dense networks of m stages have at least m·d·d^(1/m) non-zeros if m ≤ 3 or radices are equal.
 
 Statement. Let N_t be the number of non-zeros of stage t, with an idle wire counting 1. A dense
-network of m stages has ΣN_t ≥ m·d^(1+1/m) (1) if within each stage all switches have one radix and
-no wire is idle, and (2) whatever its switches, if m ≤ 3. (3) For every m ≥ 4 there are dense
+network of m stages has ΣN_t ≥ m·d^(1+1/m) (1) if no wire is idle and all switches of each stage
+have the same radix, and (2) with any switches, if m ≤ 3. (3) For every m ≥ 4 there are dense
 networks with fewer.
 
-The bound does not hold for layers that admit no orthogonal matrix: a star from all inputs into one
-wire, followed by a star to all outputs, has 5d − 2 edges in three layers. T36 shows that three
-stages of switches cannot do the same.
+The bound does not hold for layers that admit no orthogonal matrix: 5d − 2 edges in three layers
+suffice to connect every input to every output through one wire (T36).
 
 Proof. (1) At most ∏r_t inputs influence an output, so ∏r_t ≥ d; N_t = d·r_t; apply the inequality
 of arithmetic and geometric means. (2) N_t = Σ|S|² over the switches and idle wires S of stage t.
@@ -17,11 +16,11 @@ and by Jensen E log|S| ≤ log E|S| = log(N_1/d), and likewise for T. For m = 2 
 T share a wire, so (S, T) is a function of that wire and H(S, T) ≤ log d. For m = 3 some switch U of
 the middle stage contains a wire of S and one of T, so (S, T) is a function of an ordered pair of
 wires of one U, and H(S, T) ≤ log N_2. So N_1·N_2 ≥ d³ or N_1·N_2·N_3 ≥ d⁴, respectively, and the
-inequality of the means gives the claim. For m = 1 there is one switch. (3) Let s·g = d. Gather each
-group of s wires into one of them, mix the resulting g wires in a mixed radix network of m − 2
-stages with radices near g^(1/(m−2)), and gather again: about 2·d·s + (m−2)·g^(1+1/(m−2)) + m·d
-non-zeros. At s = d^(1/(2m−3)) this is of the order d^(1+1/(2m−3)), and 2m − 3 > m exactly for m >
-3.
+inequality of the means gives the claim. For m = 1 there is one switch. (3) Let s·g = d. Join the
+wires in groups of s, mix one wire of each group in a mixed-radix network of m − 2 stages with
+radices near g^(1/(m−2)), and join the same groups again. This takes about 2·d·s +
+(m−2)·g^(1+1/(m−2)) + m·d non-zeros. At s = d^(1/(2m−3)) this is of the order d^(1+1/(2m−3)), and 2m
+− 3 > m exactly for m > 3, so for large d it is below the bound.
 
 Source: (1) is in the GSOFT paper, arXiv 2406.10019; (2) and (3) are derived here.
 """

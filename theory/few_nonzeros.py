@@ -1,16 +1,17 @@
 """A fully indecomposable orthogonal matrix has at least 4d − 4 non-zeros.
 
 Statement. Let a d×d pattern, d ≥ 2, be fully indecomposable (it has no r×(d − r) zero submatrix, 1
-≤ r < d) and quadrangular (two rows, or two columns, that overlap do so in at least two places), as
-the support of every orthogonal matrix is. Then it has at least 4d − 4 ones. The product of the two
-stages of brickwall(d, 2) attains this bound for every d. So a layer of a grid graph with fewer
-edges is decomposable or admits no orthogonal matrix. (An indecomposable stage is a single switch,
-with d² non-zeros.)
+≤ r < d) and quadrangular (two rows, or two columns, that overlap do so in at least two places; the
+support of every orthogonal matrix is quadrangular by T27). Then it has at least 4d − 4 ones. The
+product of the two stages of brickwall(d, 2) attains this bound for every d. So a layer of a grid
+graph with fewer edges is not fully indecomposable, or admits no orthogonal matrix. (A fully
+indecomposable stage is a single switch, with d² non-zeros.)
 
-The bound is a theorem for every d; here every pattern up to d = 5 is enumerated. The product of the
-two stages has 4d − 4 non-zeros. A wire on a switch of the second stage is reached from two switches
-of the first stage, so its row has 4 non-zeros, or from a switch and an idle wire, so its row has 3.
-A wire that is idle in the second stage is reached from one switch, so its row has 2.
+The source proves the bound for every d; the check enumerates every pattern up to d = 5. The product
+of the two stages has 4d − 4 non-zeros: a wire on a switch of the second stage is reached either
+from two switches of the first stage, and its row has 4 non-zeros, or from a switch and an idle
+wire, and its row has 3; a wire that is idle in the second stage is reached from one switch, and its
+row has 2.
 
 Source: L. B. Beasley, R. A. Brualdi and B. L. Shader, Combinatorial orthogonality, 1993.
 """

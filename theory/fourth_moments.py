@@ -1,6 +1,6 @@
-"""Entries of a mixed radix network have heavier tails than Haar: d²·E[R_ij⁴] = ∏ 3r_t/(r_t + 2).
+"""Mixed-radix networks of two or more stages have entries with heavier tails than Haar matrices.
 
-Statement. Let the blocks of a mixed radix network be independent and Haar distributed on SO(r_t) or
+Statement. Let the blocks of a mixed-radix network be independent and Haar distributed on SO(r_t) or
 O(r_t). Each entry has E[R_ij²] = 1/d, and d²·E[R_ij⁴] = ∏ 3r_t/(r_t + 2). For the Haar measure on
 SO(d) the latter is 3d/(d + 2). The two are equal for a single radix; otherwise the product is
 larger: for the butterfly of 2^n wires it is (3/2)^n, compared with nearly 3.

@@ -1,29 +1,30 @@
-"""The dimension lies between the number of joined pairs and the parameters minus redundancies.
+"""The dimension lies between the number of joined pairs and the parameters minus gauge redundancy.
 
 Statement. Let E_t be the pairs of wires that share a switch in stage t of a straight network of
 rotations, and let dim be the dimension of the set of its matrices R, that is, the generic rank of
-the derivative of R with respect to the generators. Call a pair of wires direct wherever both lead
-from one switch to the same next switch, with no switch between. Then
+the derivative of R with respect to the generators. Call a pair of wires of a switch direct if both
+lead there from one earlier switch, with no other switch between; let D be the number of direct
+pairs, summed over all switches. Then
 
-    |∪E_t| ≤ dim ≤ min(d(d−1)/2, Σ|E_t| − direct pairs),
+    |∪E_t| ≤ dim ≤ min(d(d−1)/2, Σ|E_t| − D),
 
-where the number of direct pairs between neighbouring stages is |E_t ∩ E_(t+1)|. If the stages in
-which a pair is joined are consecutive, for every pair, both sides equal |∪E_t|, which is then the
-dimension. This is the case in every network of two stages, in butterflies, mixed radix, Monarch and
-BOFT networks, and in one-factorizations. Moreover, where a connected component C of a window of
-consecutive stages has more than |C|(|C|−1)/2 parameters, its switches may be replaced by one switch
-on C in the upper bound.
+where the direct pairs between neighbouring stages number |E_t ∩ E_(t+1)|. If every pair is joined
+in consecutive stages only, both sides equal |∪E_t|, which is then the dimension. This is the case
+in every network of two stages, in butterflies, mixed-radix, Monarch and BOFT networks, and in
+one-factorizations. Moreover, if the switches on a connected component C of a window of consecutive
+stages have more than |C|(|C|−1)/2 parameters, the upper bound may be computed with one switch on C
+in their place.
 
 Proof. At R = I the derivative with respect to the generator of a pair {i, j} is E_ij − E_ji in
 every stage, so the rank there is |∪E_t|, and the rank at one point is at most the generic one. For
 the upper bound let switch S lead k wires directly to switch T. For h in SO(k) on these wires,
 multiplying the block of S by h on the left and that of T by hᵀ on the right leaves R unchanged. All
-these gauge transformations form a group of dimension Σ k(k−1)/2, the number of direct pairs. It
-acts freely: a transformation that changes no block is trivial on all wires that the first switches
-pass on, then on those that the second ones pass on, and so on. So every fibre of the map from
-blocks to R has at least this dimension. dim ≤ d(d−1)/2 because R is in SO(d). If a pair is joined
-in k consecutive stages it is direct k − 1 times, so each pair is counted once. On C, a window can
-represent nothing that one switch cannot, and a network that represents more matrices has no smaller
+these gauge transformations form a group of dimension D = Σ k(k−1)/2. It acts freely: a
+transformation that changes no block is trivial on all wires that the first switches pass on, then
+on those that the second ones pass on, and so on. So every fibre of the map from blocks to R has at
+least this dimension. Also, dim ≤ d(d−1)/2 because R is in SO(d). A pair that is joined in k
+consecutive stages is direct k − 1 times, so Σ|E_t| − D counts it once. On C, a window can represent
+nothing that one switch cannot, and a network that represents more matrices has no smaller
 dimension.
 
 Source: derived here. The bound is not always attained: see T34.

@@ -1,12 +1,12 @@
 """Removing gauge-redundant generators loses no matrix if the blocks are exp(Q).
 
-Statement. In each switch keep only the generators of those pairs of wires that do not come directly
-from one common switch. Their number is the number of parameters minus the number of direct pairs
-(T2). (1) With blocks exp(Q) of these generators the network represents all matrices that it can
-represent with all generators. (2) With blocks Cayley(Q) it represents all matrices obtained from
-blocks near the identity; in BOFT, all those for which the blocks found in (3) do not have the
-eigenvalue −1. (3) In BOFT, where in all stages but the first the generators kept are [[0, −Aᵀ], [A,
-0]], the cosine–sine decomposition computes them.
+Statement. In each switch keep only the generators of those pairs of wires that are not direct, that
+is, do not come directly from one common switch (T2). Their number is the number of parameters minus
+D, the number of direct pairs. (1) With blocks exp(Q) of these generators the network represents all
+matrices that it can represent with all generators. (2) With blocks Cayley(Q) it represents all
+matrices obtained from blocks near the identity; in BOFT, all those for which the blocks found in
+(3) do not have the eigenvalue −1. (3) In BOFT, where in all stages but the first the generators
+kept are [[0, −Aᵀ], [A, 0]], the cosine–sine decomposition computes them.
 
 Proof. (1) Let H = ∏SO(k_i) act on the wires that enter a switch of r wires, k_i of them from a
 common switch. SO(r)/H, with the metric induced by the bi-invariant one on SO(r), has the geodesics

@@ -8,8 +8,9 @@ Proof. In the terms of the gossip problem, a 2×2 switch is a telephone call, af
 know what either knew. By the gossip theorem, at least 2d − 4 calls (d ≥ 4) are needed until
 everybody knows everything. A switch of r wires can be replaced by calls through which its r wires
 exchange all their information; this takes 1 call for r = 2, 3 for r = 3 and 2r − 4 for r ≥ 4, no
-more than its r(r−1)/2 parameters. The gossip network attains the bound: d − 4 calls to four wires,
-4 calls among them, and d − 4 back. The butterfly has (d/2)·log₂ d.
+more than its r(r−1)/2 parameters. The gossip network attains the bound: d − 4 calls from the other
+wires to four wires, 4 calls among these, and d − 4 calls back. The butterfly has (d/2)·log₂ d
+parameters.
 
 Source: B. Baker and R. Shostak 1972, R. Tijdeman 1971, A. Hajnal, E. C. Milner and E. Szemerédi
 1972 for gossip; that larger blocks are no better is derived here.

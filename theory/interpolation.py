@@ -1,11 +1,11 @@
-"""Factors set to I or raised to powers keep R in its network; powers of R itself do not.
+"""A network represents R with factors replaced by I or by powers, but in general not powers of R.
 
 Statement. Let R = B_m ⋯ B_1 be a matrix represented by a straight network of rotations, with blocks
 exp(Q). (1) If any B_t is replaced by I or by B_t^α = exp(αQ_t), α real, the same network represents
 the result: it is orthogonal, and zero wherever all matrices of the network are. So setting the
 trained factors to I one by one leads from the finetuned matrix to the pretrained one through
 matrices of the network, and decreasing α from 1 to 0 does so continuously. (2) R^α is in general
-not represented by the network: the square root of a butterfly matrix of 4 wires is not.
+not represented by the network: there is a butterfly matrix of 4 wires whose square root is not.
 
 Proof. (1) exp(αQ) is a block on the same wires, and I is the case α = 0. (2) Between the outputs
 {0, 2} and the inputs {0, 1} the butterfly has a cut of one wire, so by T23 this submatrix of any

@@ -1,11 +1,12 @@
-"""The triangle's Jacobian determinant is ∏ sin^i θ over its switches {i, i+1}: nearly always tiny.
+"""The triangle's Jacobian determinant is ±∏ sin^i θ over its switches {i, i+1}: tiny for large d.
 
-Statement. Let R be the matrix of triangle(d), with an angle θ for each switch, and let the columns
-of J be the derivatives of R with respect to the angles, RᵀdR in the basis of the d(d−1)/2 planes.
-Then |det J| is the product over the switches of |sin θ|^i, where the switch joins wires i and i+1.
-Its geometric mean over independent uniform angles is 2^(−d(d−1)(d−2)/6). Up to a constant, |det J|
-is also the density of the Haar measure in the angles. So the independent uniform angles of random
-blocks are far from the Haar measure, and the derivative is nearly singular.
+Statement. Let R be the matrix of triangle(d), with an angle θ for each switch, and let J be the
+matrix with a column for each angle that contains the entries of RᵀdR in the d(d−1)/2 coordinate
+planes. Then |det J| is the product over the switches of |sin θ|^i, where the switch joins wires i
+and i+1. Its geometric mean over independent uniform angles is 2^(−d(d−1)(d−2)/6). Up to a constant,
+|det J| is also the density of the Haar measure in the angles. So for large d the matrix with random
+blocks, whose angles are independent and uniform, is far from Haar distributed, and the derivative
+is nearly singular.
 
 Proof. R = R'·S, where S is the first sweep, switches {0, 1}, {1, 2}, …, {d−2, d−1}, and R' is a
 triangle on d−1 wires. RᵀdR = Sᵀ(R'ᵀdR')S + SᵀdS; conjugation by S has determinant ±1, and R'ᵀdR'

@@ -5,21 +5,23 @@ BOFT(m, b) contains OFT with blocks of b, and BOFT(m', b) for every m' < m; if b
 and BOFT(m, b) is dense, it contains the radix-2 butterfly. (2) Let d = 2^n ≥ 4. The products of d −
 1 pairs B·B'ᵀ of radix-2 butterflies represent all of SO(d), and all of O(d) if their blocks may be
 reflections. So do the products of d/2 − 1 pairs, and those of d/2 butterflies. (3) Butterfly
-matrices do not form a group: B·B' is in general not a butterfly matrix. They do form a group if
-each stage uses a single block throughout: these are Kronecker products of rotations of the plane.
+matrices do not form a group: B·B' is in general not a butterfly matrix. Those in which all switches
+of a stage have the same block do form a group: they are Kronecker products of rotations of the
+plane.
 
-Proof. (1) The first stage of BOFT is OFT; set the others to the identity. A block of b neighbours
-can represent whatever the radix-2 stages of strides below b can, and a later stage of BOFT joins
-half-blocks, so it can represent the one of stride b·2^(i−1). (2) By T12 the ruler represents all of
-SO(d), and one reflection yields the rest of O(d). Each of its d − 1 stages has a single stride, and
-a pair has every stride. The ruler is 1, s, 1, s', …, 1 with strides s, s', … above 1. The strides
-of d/2 butterflies are 1, 2, …, d/2 repeated; each butterfly contains one run 1, s, and the last
-butterfly also the final 1. A pair in the order 1, 2, …, d/2, d/2, …, 2, 1 contains s and a 1, and
-the first pair also the 1 before them. (3) In a butterfly every path from the inputs 0 and 1 to the
-outputs 0 and d/2 passes through wire 0 after the first stage, so by T23 this submatrix of B has
+Proof. (1) The first stage of BOFT is OFT; set the others to the identity. A block on b neighbouring
+wires can represent whatever the radix-2 stages of strides below b can, and stage i > 0 of BOFT
+joins half-blocks, so it can represent the radix-2 stage of stride b·2^(i−1). (2) By T12 the ruler
+represents all of SO(d), and one reflection yields the rest of O(d). Each of its d − 1 stages has a
+single stride, and every pair contains every stride, so d − 1 pairs suffice. The strides of the
+ruler are 1, s, 1, s', …, 1 with d/2 − 1 strides s, s', … above 1. The strides of a butterfly are 1,
+2, …, d/2: each of the first d/2 − 1 butterflies contains one run 1, s, and the last one contains
+the final 1. The strides of a pair are 1, 2, …, d/2, d/2, …, 2, 1: each pair contains one run s, 1,
+and the first pair also the 1 before it. (3) In a butterfly every path from the inputs 0 and 1 to
+the outputs 0 and d/2 passes through wire 0 after the first stage, so by T23 this submatrix of B has
 rank 1 at most. In B·B' two paths share no node: one stays on wire 0, and one goes from 1 to d/2 + 1
 in the first butterfly and on to d/2 in the second; so for almost all matrices B·B' the rank is 2. A
-stage with a single block throughout is I⊗B⊗I, so the product of all stages is ⊗B_t.
+stage whose switches all have the block B is I⊗B⊗I, so the product of all stages is ⊗B_t.
 
 Source: (1) in part and d − 1 pairs in (2) are Theorem 1 of Liu et al., arXiv 2311.06243, based on
 the kaleidoscopes of Dao et al., arXiv 2012.14966; d/2 − 1 is derived here.

@@ -8,11 +8,11 @@ grows to Σ|C_k|(|C_k|−1)/2.
 Proof. Stages do not mix the coordinates of different components. Let i–j–k be neighbours: with Q
 the quarter turn in the plane of j and k, QᵀR_ij(θ)Q is the rotation R_ik(±θ). Along paths, the
 rotation in the plane of any two wires of one component is a product of rotations in the planes of
-neighbours. Some stage can represent each of these while the other stages are the identity. Every
-element of SO(C) is a product of |C|(|C|−1)/2 plane rotations (T31). The lengths of all these
+neighbours. Each of the latter is represented by some stage while the other stages are the identity.
+Every element of SO(C) is a product of |C|(|C|−1)/2 plane rotations (T31). The lengths of all these
 products are bounded.
 
-Source: classical; [E_ij, E_jk] = E_ik is the same in the Lie algebra.
+Source: classical; [E_ij, E_jk] = E_ik is the corresponding identity in the Lie algebra.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Between random stages of b×b blocks, d(b−1)²/(2(d−1)) parameters are redundant on average.
+"""Between two random stages of b×b blocks, d(b−1)²/(2(d−1)) parameters are redundant on average.
 
 Statement. Let b divide d. For two stages that are independent uniform partitions of d wires into
 blocks of b, the mean number of pairs of wires that share a block in both, hence the mean number of
@@ -49,7 +49,7 @@ def check() -> str:
     for width, block in [(16, 4), (32, 8), (48, 6)]:
         found = sm.dimension(sm.butterfly(width, block, 2))
         assert found.redundant == width * (block - 2) // 4, (width, block)
-    return f"all partitions of 4 to 9 wires, {3 * SAMPLES} random networks, three BOFT"
+    return f"all partitions of 4 to 9 wires, {3 * SAMPLES} random networks, 3 of BOFT"
 
 
 def _even(width: int, block: int) -> Iterator[list[list[int]]]:

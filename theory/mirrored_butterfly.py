@@ -1,15 +1,15 @@
-"""A butterfly and its mirror image have d/2 redundant parameters; a repeated butterfly has none.
+"""A butterfly and its mirror image have d/2 redundant parameters, two equal butterflies none.
 
 Statement. Let d = 2^n, 8 ≤ d ≤ 64. The radix-2 butterfly followed by its mirror image has n·d
 parameters and the dimension (2n−1)·d/2, the same as the Beneš network, in which the middle stage
-occurs only once. The butterfly followed by itself has the dimension n·d: no parameter is redundant
-as long as n·d does not exceed d(d−1)/2. (For d = 4 both have dimension 6 and cover SO(4).) The
-Waksman network on 2^n wires has no redundant parameters either, nor does the butterfly repeated
-three to five times, for d ≤ 32, as long as it has at most d(d−1)/2 parameters.
+occurs only once. The butterfly followed by itself has the dimension n·d: no parameter is redundant.
+(For d = 4 both networks have 8 parameters and dimension 6, and cover SO(4).) The Waksman network on
+2^n wires has no redundant parameters either; nor, for d ≤ 32, has the butterfly repeated three to
+five times if it has at most d(d−1)/2 parameters.
 
 By T2, at least d/2 parameters of the mirrored network are redundant, because the last stage of one
 half is the first stage of the other. That no others are redundant is proved for each width that the
-check covers, because there the rank modulo a prime meets the upper bound, but not in general.
+check covers, because the rank modulo a prime attains the upper bound there, but not in general.
 
 Source: derived here.
 """

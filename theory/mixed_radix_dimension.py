@@ -1,8 +1,9 @@
-"""Mixed radix networks have no redundant parameter: the dimension is (d/2)·Σ(r_t − 1).
+"""Mixed-radix networks have no redundant parameter: the dimension is (d/2)·Σ(r_t − 1).
 
-Statement. Let d = ∏r_t, and let stage t join the wires that differ in digit t only. The dimension
-of the network is its number of parameters, d·Σ(r_t − 1)/2. Butterflies of radix 2 and Monarch are
-of this kind, with the stages in any order.
+Statement. Let d = ∏r_t, write the number of each wire in the mixed-radix system with radices r_t,
+and let stage t join the wires that differ in digit t only. The dimension of the network is its
+number of parameters, d·Σ(r_t − 1)/2. Radix-2 butterflies and Monarch networks are of this kind, and
+the stages may be in any order.
 
 Proof. Two wires that share a switch of stage t differ in digit t and in no other, so they share no
 switch in another stage: the E_t are disjoint, and by T2 the dimension is Σ|E_t|.

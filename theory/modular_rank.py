@@ -1,10 +1,10 @@
-"""The rank at an integer point modulo a prime bounds the dimension; a floating-point rank does not.
+"""The rank modulo a prime at an integer point is a proved lower bound on the dimension.
 
 Statement. Let the blocks be the Cayley transforms (I+Q)(I−Q)⁻¹ of skew-symmetric integer matrices,
 and let p be a prime that divides no det(I−Q). Then the rank modulo p of the derivative of R with
 respect to the generators is at most the dimension of the network. The two are equal at every
 integer point where a certain polynomial is non-zero, for all but finitely many primes. Where the
-rank meets an upper bound, it is proved to be the dimension.
+rank equals an upper bound, it is proved to be the dimension.
 
 Proof. The entries of the derivative are quotients of integers by products of the det(I−Q), so
 modulo p they are the reductions of their rational values. A minor that is non-zero modulo p is
@@ -13,9 +13,10 @@ at most the generic rank, because the minors are rational functions of the gener
 minor that is not identically zero vanishes only where its numerator does, and at other points its
 value is divisible by finitely many primes.
 
-The rank in floating-point arithmetic is no such bound. For a brick-wall mesh of 16 wires at a
-random point, the smallest singular value of the derivative is about 10⁻⁹ of the largest; at 32
-wires it is lost in rounding errors, and the rank appears smaller although it is full.
+The rank in floating-point arithmetic depends on a tolerance and proves nothing. For a brick-wall
+mesh of 16 wires at a random point, the smallest singular value of the derivative is about 10⁻⁹ of
+the largest; at 32 wires it is lost in rounding errors, and the rank appears smaller although it is
+full.
 
 Source: derived here; the argument is that of Schwartz and Zippel.
 """

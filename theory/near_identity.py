@@ -1,15 +1,16 @@
-"""Near the identity, entry (i, j) of R is of order ε^k if a path from j to i needs k moves.
+"""Near the identity, entry (i, j) of R is of order ε^k, k being the fewest moves from j to i.
 
 Statement. Let all blocks be exp(εQ) or the Cayley transform of εQ, for generic skew-symmetric Q.
-Let k be the smallest number of stages in which a path from j to i changes the wire. Then entry (i,
-j) of R has the leading term c·ε^k, where c is a polynomial in the generators, not identically zero;
-the entry is identically zero if there is no path from j to i.
+Say that a path makes a move in each stage in which it changes its wire, and let k be the smallest
+number of moves of any path from j to i. Then entry (i, j) of R has the leading term c·ε^k, where c
+is a polynomial in the generators, not identically zero; the entry is identically zero if there is
+no path from j to i.
 
 Proof. A block is I + aεQ + O(ε²), a = 1 or 2. The entry is the sum over paths of the products of
-the block entries on them. A path that changes the wire in k' stages contributes O(ε^k'), so the
-leading term comes from the paths with k moves: it is the sum over these paths of the product of
-aQ_pq over their moves from q to p. Where such a path stays on its wire it has a factor 1 + O(ε²). A
-path is determined by its moves, so different paths have different monomials, and the sum is not
+the block entries on them. A path with k' moves contributes O(ε^k'), so the leading term comes from
+the paths with k moves: it is the sum over these paths of the product of aQ_pq over their moves from
+q to p. Where such a path stays on its wire it has a factor 1 + O(ε²). A path is determined by its
+moves, so different paths contribute different monomials in the generators, and the sum is not
 identically zero.
 
 Source: derived here.

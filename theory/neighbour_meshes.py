@@ -1,23 +1,24 @@
 """Triangle and brick-wall cover SO(d); a neighbour mesh has dimension ℓ(w), a count of inversions.
 
-Statement. Let every switch join two neighbours i, i+1. Start with the list 0, 1, …, d−1, and let
-each switch in order exchange the numbers at its two places if the first is smaller. Let w be the
-resulting list and ℓ(w) its number of inversions. The set of matrices depends only on w, its
-dimension is ℓ(w), and it is SO(d) exactly when the list ends in reverse order. This is the case for
-triangle and brickwall(d). The dimension of the first t stages of the brick-wall is ℓ after t rounds
-of odd–even transposition, which equals the number of their parameters as long as t ≤ d.
+Statement. A neighbour mesh is a network in which every switch joins two neighbours i, i+1. Start
+with the list 0, 1, …, d−1, and let each switch in order exchange the numbers at its two places if
+the first is smaller. Let w be the resulting list and ℓ(w) its number of inversions. The set of
+matrices depends only on w, its dimension is ℓ(w), and it is SO(d) exactly when the list ends in
+reverse order. This is the case for triangle and brickwall(d). The dimension of the first t stages
+of the brick-wall is the number of inversions after t rounds of odd–even transposition, which equals
+the number of their parameters as long as t ≤ d.
 
 Proof. Write G_i for the rotations in the plane of i and i+1, and X_w for the set of products of
 elements of the G_i along a word of w with ℓ(w) letters. (1) X_w depends only on w: reduced words of
 the same w are connected by G_i G_j = G_j G_i for |i−j| > 1 and G_i G_(i+1) G_i = G_(i+1) G_i
-G_(i+1) (Matsumoto), and both hold, the second because both sides are SO(3), by Euler angles. (2) If
-ℓ(w s_i) < ℓ(w), some reduced word of w ends in i, and G_i G_i = G_i gives X_w G_i = X_w. Otherwise
-the extended word is reduced. So X depends only on the list w. (3) The triangle is a reduced word of
-the reversed list, and represents SO(d): its first sweep, of d − 1 switches, nulls the last row of R
-entry by entry, with signs that leave +1 as its last entry, and the rest is in SO(d−1). (4) A
-reduced word has ℓ(w) parameters, and can be extended to one of the reversed list, whose d(d−1)/2
-parameters are independent because they cover SO(d); so dim X_w = ℓ(w). Hence only the reversed list
-has dimension d(d−1)/2.
+G_(i+1) (Matsumoto), and both hold, the second because both sides are SO(3), by Euler angles. (2)
+Let s_i be the exchange of places i and i+1. If ℓ(w s_i) < ℓ(w), some reduced word of w ends in i,
+and G_i G_i = G_i implies X_w G_i = X_w. Otherwise the extended word is reduced. So X depends only
+on the list w. (3) The triangle is a reduced word of the reversed list, and represents SO(d): its
+first sweep, of d − 1 switches, nulls the last row of R entry by entry, with signs that leave +1 as
+its last entry, and the rest is in SO(d−1). (4) A reduced word has ℓ(w) parameters, and can be
+extended to one of the reversed list, whose d(d−1)/2 parameters are independent because they cover
+SO(d); so dim X_w = ℓ(w). Hence only the reversed list has dimension d(d−1)/2.
 
 Source: M. Reck et al. 1994 and W. R. Clements et al. 2016, arXiv 1603.08788, for the two meshes; H.
 Matsumoto 1964 and M. Demazure 1974 for words; (2) and (4) are derived here.

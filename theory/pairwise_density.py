@@ -11,8 +11,8 @@ first wire of pair j is influenced by the pairs j, …, j + 2^k − 1 and the se
 one more stage joins the wires of each pair, which are then influenced by 2^n − 1 ≥ d/2 consecutive
 pairs. For odd d some wire is idle in the last stage, so all inputs must influence it before that
 stage, and d ≤ 2^(m−1). This bound is attained: with 2^n < d < 2^(n+1), join each wire beyond the
-first 2^n to one of these, let the first 2^n form a butterfly, and join them to the others again.
-This takes n + 2 = ⌈log₂ d⌉ + 1 stages.
+first 2^n to one of the first 2^n, let these form a butterfly, and repeat the first stage. This
+takes n + 2 = ⌈log₂ d⌉ + 1 stages.
 
 Source: W. Knödel, New gossips and telephones, 1975.
 """

@@ -1,4 +1,4 @@
-"""The number of parameters of each family in closed form, such as ½(b−1)·d·m for BOFT.
+"""Each family's number of parameters has a closed form, such as ½(b−1)·d·m for BOFT.
 
 Statement. A switch of r wires has r(r−1)/2 parameters, the dimension of SO(r). On d wires, the
 families therefore have these numbers of parameters:
@@ -6,12 +6,12 @@ families therefore have these numbers of parameters:
     OFT, blocks of b                      d(b−1)/2
     BOFT(m, b), shuffle, Kautz, m stages  m·d(b−1)/2
     mixed radix r_1, …, r_n               d·Σ(r_t − 1)/2
-    radix-2 butterfly, Knödel, dense      (d/2)·⌈log₂ d⌉
+    radix-2 butterfly, dense Knödel       (d/2)·⌈log₂ d⌉
     Monarch, blocks of p and q            d(p + q − 2)/2
-    Beneš, 2^n                            (2n−1)·d/2
+    Beneš, d = 2^n                        (2n−1)·d/2
     Waksman, n = ⌈log₂ d⌉                 d·n − 2^n + 1
-    Clos, p, q, p                         d(2p + q − 3)/2
-    ruler, brick-wall, triangle, round-robin, block of all   d(d−1)/2
+    Clos, blocks of p, q and p            d(2p + q − 3)/2
+    ruler, brick-wall, triangle, round-robin, one switch     d(d−1)/2
     gossip, d ≥ 4                         2d − 4
 
 The first two lines, applied to every linear layer of every block of a transformer, with an output

@@ -3,7 +3,7 @@
 Statement. Let W_t be the averaging projection of stage t: each wire is replaced by the mean over
 its switch, and an idle wire is unchanged. If W = W_m ⋯ W_1 is exactly J/d, with every entry 1/d,
 then the network has at least (d/2)·log₂ d parameters, and each prime factor of d divides some
-radix. The radix-2 butterfly meets this bound: it is optimal for perfect mixing, but not for density
+radix. The radix-2 butterfly attains this bound. For density, fewer parameters suffice if d > 8
 (T7).
 
 Proof. Rows of products of the W_t are distributions on the inputs. Initially each is a point mass,
@@ -12,7 +12,7 @@ replaces r rows by their mean. This raises the sum of their entropies by r times
 divergence of the rows, which is at most log₂ r. So d·log₂ d ≤ Σ r·log₂ r over the switches; and
 log₂ r ≤ r − 1, so this is at most Σ r(r−1), twice the parameters. As for the prime factors: entries
 of W are sums of products of 1/r, and 1/d is such a sum only if each prime factor of d divides some
-r. In a mixed radix network each W_t averages over one digit, so W = J/d; with radix 2 it has
+r. In a mixed-radix network each W_t averages over one digit, so W = J/d; with radix 2 it has
 (d/2)·log₂ d parameters.
 
 Source: derived here.

@@ -12,7 +12,7 @@ independent angles; the three rounds have the three axes, and Tait–Bryan angle
 quaternions. For d ≥ 5 no proof is known to us. The degree modulo 2 of the map from the torus of
 angles is zero for d ≥ 3, because the square of a class of degree 1 is zero on the torus but not on
 SO(d); so this degree does not decide the question. Newton's method from a few random starts has
-reached all of hundreds of random targets of 5 to 10 wires.
+reached each of several hundred random targets of 5 to 10 wires.
 
 Source: derived here.
 """

@@ -1,9 +1,9 @@
-"""The ruler network covers every rotation of 2^n wires with d(d−1)/2 parameters in d − 1 stages.
+"""The ruler network covers SO(d), d = 2^n, with d(d−1)/2 parameters in d − 1 stages.
 
-Statement. Let d = 2^n, and let stage t = 1 … d−1 join the wires whose numbers differ in the
-position of the last set bit of t. Every R in SO(d) is the matrix of this network for some blocks;
-no network with this property has fewer parameters, and none with 2×2 switches has fewer stages
-(T13).
+Statement. Let d = 2^n, and let stage t = 1 … d−1 join the wires whose numbers differ in one bit
+only, the one at the position of the last set bit of t. Every R in SO(d) is the matrix of this
+network for some blocks; no network with this property has fewer parameters, and none with 2×2
+switches has fewer stages (T13).
 
 Proof. By the cosine–sine decomposition R = diag(U_1, U_2)·C·diag(V_1, V_2), where all four are
 orthogonal of size d/2 and C rotates wire i and wire i + d/2 by an angle. Their determinants
@@ -11,10 +11,10 @@ multiply to 1, so an even number of them is −1. Reversing the sign of column i
 of V_1 replaces the angle θ_i by −θ_i; so does reversing those of U_2 and V_2; and reversing column
 i of U_1 and of U_2 replaces it by θ_i + π. Combined, these three operations change the determinants
 of any two of the four, so all four may be taken from SO(d/2). C is a stage of stride d/2. By
-induction diag(V_1, V_2) is two ruler networks of d/2 wires side by side, with strides below d/2,
-and so is diag(U_1, U_2): these are the strides of the ruler. For d = 2 a rotation is one switch.
-The number f(d) of parameters satisfies f(d) = 4f(d/2) + d/2 and f(2) = 1, so it is d(d−1)/2, the
-dimension of SO(d).
+induction diag(V_1, V_2) is represented by two ruler networks of d/2 wires side by side, with
+strides below d/2, and so is diag(U_1, U_2): together these are the strides of the ruler. For d = 2
+a rotation is one switch. The number f(d) of parameters satisfies f(d) = 4f(d/2) + d/2 and f(2) = 1,
+so it is d(d−1)/2, the dimension of SO(d).
 
 Source: the decomposition is classical, C. C. Paige and M. Wei 1994; recursion to single angles is
 known from quantum circuits, M. Möttönen et al. 2004.

@@ -1,4 +1,4 @@
-"""Second moments equal those of the Haar measure exactly when the averages mix perfectly.
+"""The second moments of R equal those of the Haar measure exactly when mixing is perfect (T9).
 
 Statement. Let the blocks of a straight network be independent and Haar distributed on O(r), and let
 W be the product of the averaging projections of its stages (T9). Then E[R_ij²] = W_ij, and the
@@ -7,14 +7,14 @@ only if W = J/d. The same is true of Haar distributed rotations, from SO(r), for
 
 Proof. For Haar B in O(r), E[B_ij B_kl] = [i=k][j=l]/r, because the distribution is invariant under
 reversing the sign of a row or column, and under permuting them. So E[B_t⊗B_t] maps e_w⊗e_w to the
-mean of e_v⊗e_v over the switch of w, and, for w ≠ v, e_w⊗e_v to itself if both are idle and to 0
-otherwise. The matrices of independent stages multiply. The first of these rules implies E[R_ij²] =
-W_ij, which is 1/d for the Haar measure: so W = J/d is necessary. It is sufficient: the only other
-fixed vectors are e_w⊗e_v for two wires that are idle in every stage, and there are none if W = J/d
-and d ≥ 2. SO(r) has the same second moments for r ≥ 3, since two signs can be reversed at a time.
-For r = 2, E[B⊗B] also preserves e_1⊗e_2 − e_2⊗e_1. All stages preserve such a vector only for two
-wires that in every stage are both idle or form a switch by themselves; such a pair is joined to no
-other wire, so W ≠ J/d when d ≥ 3.
+mean of e_v⊗e_v over the wires v of the switch of w, and, for w ≠ v, e_w⊗e_v to itself if both are
+idle and to 0 otherwise. The matrices of independent stages multiply. The first of these rules
+implies E[R_ij²] = W_ij, which is 1/d for the Haar measure: so W = J/d is necessary. It is
+sufficient: the only other fixed vectors are e_w⊗e_v for two wires that are idle in every stage, and
+there are none if W = J/d and d ≥ 2. SO(r) has the same second moments for r ≥ 3, since two signs
+can be reversed at a time. For r = 2, E[B⊗B] also preserves e_1⊗e_2 − e_2⊗e_1. All stages preserve
+such a vector only for two wires that in every stage are both idle or form a switch by themselves;
+such a pair is joined to no other wire, so W ≠ J/d when d ≥ 3.
 
 Source: derived here; the moments of one block are classical.
 """

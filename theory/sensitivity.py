@@ -1,4 +1,4 @@
-"""R is Lipschitz in its generators: the constants, 1 for exp and 2 for Cayley, add up over stages.
+"""R is Lipschitz in its generators Q_t: ‖R − R'‖ ≤ c·Σ‖Q_t − Q'_t‖, c = 1 for exp and 2 for Cayley.
 
 Statement. Let R and R' be two matrices represented by the same network, with factors B_t and B'_t,
 and let ‖·‖ be the spectral or the Frobenius norm. (1) ‖R − R'‖ ≤ Σ_t ‖B_t − B'_t‖, and so ‖R W − R'

@@ -1,16 +1,18 @@
 """A layer with balanced components has a unique smallest stage that contains it.
 
 Statement. Consider a layer of a grid graph as a bipartite graph of d inputs and d outputs, and let
-every connected component have as many outputs as inputs. The stage with one switch per component
-contains all edges of the layer, and every stage that contains the layer contains this stage. It
-equals the layer exactly when every component is complete. If some component is not balanced, the
-layer admits no orthogonal matrix, and several minimal stages may contain it.
+every connected component be balanced, that is, have as many outputs as inputs. The stage with one
+switch per component contains all edges of the layer, and every stage that contains the layer
+contains this stage. It equals the layer exactly when every component is complete. If some component
+is not balanced, the layer admits no orthogonal matrix, and there may be several minimal stages that
+contain it.
 
-Proof. Edges of a stage stay within one switch, so each component of the layer lies in one switch,
-which contains all edges between its wires. The switches of the components are balanced, so they
-form a stage. A component with more or fewer inputs than outputs has no perfect matching (Hall), so
-every term of the determinant is zero. With three inputs and outputs, the star of one input and two
-outputs is contained in two minimal stages, one for each input that may join it.
+Proof. Each edge of a stage lies within one switch, so each component of the layer lies in one
+switch, which contains all edges between its wires. The switches of the components are balanced, so
+they form a stage. A component with more or fewer inputs than outputs has no perfect matching
+(Hall), so every term of the determinant is zero. A layer of three inputs and outputs whose only
+edges lead from one input to two outputs is contained in two minimal stages, one for each input that
+may join the component.
 
 Source: derived here; P. Hall 1935 for matchings.
 """

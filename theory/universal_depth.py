@@ -1,15 +1,15 @@
-"""To cover SO(d), 2×2 switches need d − 1 stages (d if d is odd), blocks of b need ⌈(d−1)/(b−1)⌉.
+"""To cover SO(d), 2×2 switches need d − 1 stages (d for odd d), and blocks of b ⌈(d−1)/(b−1)⌉.
 
 Statement. If a network represents all of SO(d), it has at least d(d−1)/2 parameters. With 2×2
 switches it has at least d − 1 stages for even d and d for odd d; with switches of at most b wires
-it has at least ⌈(d−1)/(b−1)⌉. The brick-wall mesh attains the bound for odd d, the ruler for d =
-2^n.
+it has at least ⌈(d−1)/(b−1)⌉. Of the bounds for 2×2 switches, the brick-wall mesh attains the one
+for odd d, and the ruler the one for even d if d = 2^n.
 
 Proof. The matrices of a network are the image of a smooth map from a space of as many dimensions as
 it has parameters, hence of measure zero in SO(d) if these are fewer than d(d−1)/2. A stage of 2×2
 switches has at most ⌊d/2⌋ parameters, and d(d−1)/2 divided by ⌊d/2⌋ is d − 1 or d. A stage of
-switches of r ≤ b wires has Σr(r−1)/2 ≤ (b−1)·Σr/2 ≤ d(b−1)/2. The brick-wall covers SO(d) by T31,
-the ruler by T12.
+switches of r ≤ b wires has Σr(r−1)/2 ≤ (b−1)·Σr/2 ≤ d(b−1)/2 parameters. The brick-wall covers
+SO(d) by T31, the ruler by T12.
 
 Source: a counting argument; W. R. Clements et al. 2016, arXiv 1603.08788, for the brick-wall.
 """

@@ -115,9 +115,9 @@ def compare(
     Parameters
     ----------
     given : a topology, a sequence of them, or a mapping from labels to them
-        Anything that `network` accepts: specs, families, networks, networkx graphs and files. In a
-        mapping also functions from a width to a Network, which reject a width by raising a
-        ValueError.
+        Anything that `network` accepts: specs, families, networks, networkx graphs and files. A
+        mapping may also contain functions from a width to a Network, which reject a width by
+        raising a ValueError.
     widths : int or sequence of int, optional
         The widths to compare. By default each network is shown at its own width; specs, families
         and functions need a width.
@@ -125,7 +125,7 @@ def compare(
         Whether to include the dimension and the mixing, which takes longer. If the bounds on the
         dimension that require no rank do not meet, and the rank would exceed about 6,000, the table
         shows these bounds, and the dimension in the rows is None; use `structmat.dimension`.
-        Conditioning and spectrum are not included, because computing them from random members is
+        Conditioning and spectrum are not included, because computing them from random blocks is
         too expensive at the widths usually compared; see `report`.
     progress : bool
         Whether to show a progress bar over the rows of a full comparison, if tqdm is installed.

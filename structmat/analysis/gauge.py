@@ -70,7 +70,7 @@ class Reduced:
 
 
 def reduced(net: Network, *, unitary: bool = False) -> Reduced:
-    """Return generators that suffice: for every matrix with exp, for every dimension with Cayley.
+    """Return generators that suffice for all matrices (exp) or for the full dimension (Cayley).
 
     A switch contained in another, in the sense of `structmat.analysis.switch_lists.normal_form`,
     needs no generators: the block of the larger switch represents the product of both.

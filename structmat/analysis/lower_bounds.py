@@ -46,7 +46,7 @@ class Bound:
     def excess(self) -> int | None:
         """Return the value minus the bound; if negative, the network cannot attain the goal.
 
-        A value of 0 or above means that the bound is met, not that the goal is attained.
+        A value of 0 or above means that the network meets the bound, not that it attains the goal.
         """
         return None if self.value is None else self.value - self.least
 
@@ -104,7 +104,7 @@ def lower_bounds(net: Network | int, *, block: int = 2) -> LowerBounds:
       parameters as there are two-party calls that replace it.
     - dense: at least m·d·d^(1/m) non-zeros, if the switches of each stage have one radix and no
       wire is idle (an output then depends on at most as many inputs as the product of the radices),
-      or if m ≤ 3. Four stages of switches with unequal radices can have fewer.
+      or if m ≤ 3. With four or more stages, switches with unequal radices can have fewer.
     - mixing perfectly: at least (d/2)·log₂ d parameters. The total entropy of the rows of the
       product of the averaging matrices increases from 0 to d·log₂ d, by at most
       r·log₂ r ≤ r(r−1) at each switch.

@@ -97,7 +97,7 @@ class Report:
 
     @cached_property
     def spectrum(self) -> SpectralStatistics:
-        """The eigenangles of random members, drawn with seed 0, compared with Haar rotations."""
+        """The eigenangles for random blocks, drawn with seed 0, compared with Haar rotations."""
         return spectral_statistics(self.network, rng=0)
 
     @cached_property

@@ -1,4 +1,4 @@
-"""Eigenangles of random members of a network, compared with those of Haar matrices."""
+"""Eigenangles of a network with random blocks, compared with those of Haar matrices."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class SpectralStatistics:
             (name.replace("_", " "), f"{values[name]:.3f}", f"{values['haar_' + name]:.3f}")
             for name in names
         ]
-        return [("", "members", "Haar"), *rows]
+        return [("", "network", "Haar"), *rows]
 
     def __str__(self) -> str:
         head, *rows = self._table()
@@ -181,11 +181,11 @@ class SpectralStatistics:
 def spectral_statistics(
     net: Network, *, samples: int | None = None, rng: np.random.Generator | int | None = None
 ) -> SpectralStatistics:
-    """Compare the eigenangles of random members of a network with those of Haar rotations.
+    """Compare the eigenangles of a network with random blocks with those of Haar rotations.
 
-    The blocks of the members are independent Haar rotations. Two samples of equally many Haar
-    rotations of all wires are also drawn: one as the reference for the gaps, the other to show how
-    much two samples of this size differ by chance.
+    The blocks are independent Haar rotations. Two samples of equally many Haar rotations of all
+    wires are also drawn: one as the reference for the gaps, the other to show how much two samples
+    of this size differ by chance.
 
     Parameters
     ----------
@@ -205,7 +205,7 @@ def spectral_statistics(
     --------
     >>> from structmat.families import block_diagonal
     >>> print(spectral_statistics(block_diagonal(32, block=4), samples=100, rng=0))
-                      members   Haar
+                      network   Haar
     ratio               0.388  0.602
     angle distance      0.075  0.009
     spacing distance    0.299  0.027
@@ -244,21 +244,21 @@ def spectral_statistics(
 def angles_of(
     net: Network, samples: int | None = None, *, rng: np.random.Generator | int | None = None
 ) -> Array:
-    """Return the eigenangles between 0 and π of random members, one for each pair ±θ.
+    """Return the eigenangles in (0, π) of matrices with random blocks, one for each pair ±θ.
 
     Parameters
     ----------
     net : Network
         If it is not straight, its straight form is used, without the end permutations.
     samples : int, optional
-        The number of members with Haar blocks drawn; by default enough for about 10,000 angles, at
-        least ten.
+        The number of matrices drawn, with Haar blocks; by default enough for about 10,000 angles,
+        at least ten.
     rng : Generator, int or None
 
     Returns
     -------
     (samples, width // 2)
-        The angles of each member, in ascending order.
+        The angles of each matrix, in ascending order.
 
     Raises
     ------

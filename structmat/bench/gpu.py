@@ -321,13 +321,13 @@ def table(found: dict[str, Any]) -> str:
         for name in ("frozen", "lora", "rotated")
     ]
     added = found["layer"]["added by LoRA's"]
-    compared = "LoRA adds none" if added is None else f"{added:.2f} × that of LoRA"
+    compared = "LoRA adds none" if added is None else f"{added:.2f} times that of LoRA"
     return "\n\n".join(
         [
             plain(("kernel", "µs", "GB/s", "of the copy"), kernels),
-            plain(("step", "trained", "ms", "× frozen"), steps),
+            plain(("step", "trained", "ms", "vs frozen"), steps),
             f"Time added to a layer's step by the rotation: {compared}.\n"
-            f"Time of a block's step: {found['block']['to LoRA']:.2f} × that of LoRA.",
+            f"Time of a block's step: {found['block']['to LoRA']:.2f} times that of LoRA.",
         ]
     )
 

@@ -17,10 +17,10 @@ from structmat.errors import MissingExtraError
 class KroneckerChain(nn.Module):
     """A product with trained Kronecker-sparse factors, computed by lazylinop's operator.
 
-    The factors have the shapes of `mixed_radix(width, radices)`: a factor of radix r at stride d is
-    I ⊗ (r×r blocks) ⊗ I_d. They are initialised to the identity and not kept orthogonal, since
-    lazylinop has no orthogonal factors. Its default backend uses torch's own products and supports
-    autograd.
+    The factors have the shapes of `mixed_radix(width, radices)`: a factor of radix r at stride s
+    has the support of I ⊗ J_r ⊗ I_s, where J_r is the r×r matrix of ones. The factors are
+    initialised to the identity and not kept orthogonal, since lazylinop has no orthogonal factors.
+    Its default backend uses torch's own products and supports autograd.
 
     Parameters
     ----------

@@ -21,8 +21,8 @@ HEADER = (
     "forward ms",
     "step ms",
     "quartiles",
-    "× frozen",
-    "× LoRA",
+    "vs frozen",
+    "vs LoRA",
     "memory MB",
 )
 

@@ -49,20 +49,22 @@ def add(commands: Any) -> None:
     layer.add_argument(
         "--tokens", type=int, nargs="+", metavar="N", help="tokens per batch (default: 1024)"
     )
-    layer.add_argument("--dtype", choices=("float32", "bfloat16"), help="dtype (default: float32)")
+    layer.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), help="dtype of the layer (default: float32)"
+    )
     parser.add_argument(
         "--model",
         nargs="?",
         const="",
         metavar="DIR_OR_ID",
-        help="instead time the training step of a whole model: a directory, a name on the Hub, or"
-        " all-MiniLM-L6-v2 by default; place it after the specs",
+        help="time training steps of a whole model instead: a directory, a name on the Hub, or by"
+        " default all-MiniLM-L6-v2; place this option after the specs",
     )
     parser.add_argument(
         "--against",
         metavar="NAMES",
         help="methods to compare with, separated by commas: frozen, lora, oft, boft,"
-        " lazylinop, dense, parametrization (default: all that are installed; for a model frozen,"
+        " lazylinop, dense, parametrization (default: all that are installed; for a model: frozen,"
         " lora, oft)",
     )
     parser.add_argument(
@@ -213,6 +215,5 @@ def _methods(options: argparse.Namespace) -> list[Method]:
 def _picture(found: Benchmark) -> Any:
     from structmat.viz import bars
 
-    against = found.reference
-    of = "LoRA's" if against == "LoRA" else "the frozen layers'"
-    return bars(found.bars(), x=f"time of a training step, relative to {of}", mark=1)
+    reference = "LoRA" if found.reference == "LoRA" else "the frozen layer"
+    return bars(found.bars(), x=f"time of a training step, relative to {reference}", mark=1)

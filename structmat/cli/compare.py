@@ -43,13 +43,13 @@ def add(commands: Any) -> None:
         type=int,
         nargs="+",
         metavar="N",
-        help="widths (default: those of the network files, else 384 1536, of the demo's model)",
+        help="widths (default: those of the network files, else 384 and 1536, as in the demo)",
     )
     parser.add_argument(
         "--full",
         action="store_true",
-        help="also show the dimension and the mixing, which take longer; if a rank above about"
-        " 6,000 would be needed, only bounds on the dimension",
+        help="also show the mixing and the dimension, which take longer; where the dimension"
+        " requires a rank above about 6,000, show bounds on it",
     )
 
 

@@ -1,4 +1,4 @@
-"""`structmat convert`: convert adapters from and to the formats of other libraries."""
+"""`structmat convert`: convert adapters between file formats, or merge them into the model."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ def add(commands: Any) -> None:
         commands,
         "convert",
         _convert,
-        "convert an adapter from and to PEFT, LyCORIS and GSOFT, to LoRA, or merge it",
+        "convert an adapter between structmat, PEFT, LyCORIS and GSOFT, approximate it by LoRA, or"
+        " merge it into the model",
         "convert my-adapter my-lora --to lora --rank 32 --model my-model",
     )
     parser.add_argument(
@@ -32,16 +33,18 @@ def add(commands: Any) -> None:
         "target",
         type=Path,
         metavar="OUT",
-        help="a new directory; with lycoris, gsoft, --prefix, or merged into a single-file model, a"
+        help="a new directory; for lycoris, gsoft, --prefix, or merging into a single-file model, a"
         " new .safetensors file",
     )
-    parser.add_argument("--to", choices=TARGETS, default="structmat", help="(default: structmat)")
+    parser.add_argument(
+        "--to", choices=TARGETS, default="structmat", help="output format (default: structmat)"
+    )
     parser.add_argument(
         "--model",
         type=Path,
         metavar="DIR|FILE",
-        help="the pretrained model, as safetensors: needed for lora and merged, and if IN lacks"
-        " the shapes of its layers",
+        help="the pretrained model, as safetensors: required for lora and merged, and if IN lacks"
+        " the shapes of the layers",
     )
     parser.add_argument(
         "--rank", type=int, metavar="R", help="rank of LoRA; the approximation error is reported"

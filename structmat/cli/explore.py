@@ -35,8 +35,8 @@ def add(commands: Any) -> None:
         "specs",
         nargs="*",
         metavar="SPEC",
-        help="the family shown first; with --save, the families to save (default: one or more of"
-        " every kind)",
+        help="the family shown first; with --save, the families to save (default: at least one of"
+        " each kind)",
     )
     parser.add_argument(
         "--width",
@@ -55,8 +55,8 @@ def add(commands: Any) -> None:
         "--save",
         type=Path,
         metavar="FILE.html",
-        help="write the page as a single file with precomputed results, which needs no server and"
-        " no network, and exit",
+        help="write the page as a single file with precomputed results, which works offline and"
+        " without a server, and exit",
     )
 
 

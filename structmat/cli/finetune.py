@@ -31,9 +31,9 @@ def add(commands: Any) -> None:
     )
     data = parser.add_argument_group("model and data (default: all-MiniLM-L6-v2, docstrings)")
     data.add_argument("--model", metavar="DIR_OR_ID", help="a directory, or a name on the Hub")
-    data.add_argument("--data", metavar="FILE.csv", help="with --text and --label")
-    data.add_argument("--text", metavar="COLUMN")
-    data.add_argument("--label", metavar="COLUMN")
+    data.add_argument("--data", metavar="FILE.csv", help="requires --text and --label")
+    data.add_argument("--text", metavar="COLUMN", help="the column that contains the texts")
+    data.add_argument("--label", metavar="COLUMN", help="the column that contains the labels")
     what = parser.add_argument_group("methods")
     what.add_argument(
         "--topology",
@@ -56,7 +56,7 @@ def add(commands: Any) -> None:
         help="use fewer texts and methods, which takes a minute or two",
     )
     much.add_argument(
-        "--full", action="store_true", help="run the first ten of these methods with three seeds"
+        "--full", action="store_true", help="run the first ten methods above, with three seeds"
     )
     size.add_argument("--tune", action="store_true", help="search for learning rates first")
     size.add_argument(

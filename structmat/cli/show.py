@@ -54,14 +54,14 @@ def add(commands: Any) -> None:
         "--save",
         type=Path,
         metavar="FILE.svg|.png",
-        help="also save a plot: the grid graph, or for more than"
-        f" {_GRID} and up to {_PATTERN:,} wires, without --inputs, the patterns of the matrices",
+        help="also save a plot: the grid graph or, for more than"
+        f" {_GRID} and up to {_PATTERN:,} wires without --inputs, the sparsity patterns",
     )
     parser.add_argument(
         "--inputs",
         type=_wires,
         metavar="I,J,…",
-        help="colour the influence of these wires in the plot",
+        help="show which wires these inputs influence, in colour, in the saved plot",
     )
 
 

@@ -115,7 +115,7 @@ def convert(
     nearest: bool = False,
     progress: bool = False,
 ) -> Conversion:
-    """Convert an adapter from and to the files of other libraries.
+    """Convert an adapter between the file formats of structmat and other libraries.
 
     Parameters
     ----------

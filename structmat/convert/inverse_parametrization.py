@@ -145,7 +145,7 @@ def _logarithm(rotation: np.ndarray) -> np.ndarray:
         if t[k, k] < 0:
             halves.append(k)
         k += 1
-    for a, b in zip(halves[::2], halves[1::2], strict=True):  # a rotation has an even number
+    for a, b in zip(halves[::2], halves[1::2], strict=True):  # the eigenvalues −1 come in pairs
         q[b, a], q[a, b] = np.pi, -np.pi
     made: np.ndarray = z @ q @ z.T
     return made

@@ -1,8 +1,8 @@
 """Conversion to LoRA of a given rank, by the best low-rank approximation of the change.
 
 W' − W ≈ B·A is computed by truncating the singular value decomposition, which is optimal for the
-rank (Eckart and Young). The change has low rank only if few wires are rotated, so the error is
-reported.
+rank (Eckart and Young). The change of a rotated weight rarely has low rank (HRA's has), so the
+error is reported.
 """
 
 from __future__ import annotations

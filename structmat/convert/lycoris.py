@@ -2,8 +2,8 @@
 
 `<layer>.oft_blocks` contains X. Its shape is (m, d/b, b, b) for BOFT, where W' = B_m⋯B₁·W ⊙ rescale
 with blocks (I+Q)(I−Q)⁻¹, and (d/b, b, b) for diag-OFT, whose blocks are applied transposed.
-`rescale` (out, 1, …) is optional; `alpha` bounds the norm of all of Q, divided by the number of
-outputs, and 0 means no bound. Layer names have underscores instead of dots, after a prefix such as
+`rescale` (out, 1, …) is optional; `alpha` times the number of outputs bounds the norm of all blocks
+Q together; 0 means no bound. Layer names have underscores instead of dots, after a prefix such as
 `lycoris` or `lora_unet`.
 """
 

@@ -1,8 +1,8 @@
 """The format of PEFT's HRA: W' = W·H₁⋯H_r with reflections H = I − 2uuᵀ for columns u of `hra_u`.
 
 R = H_r⋯H₁ is orthogonal, but not a network of small switches, because each reflection joins all
-wires. A single switch of full width therefore represents it. H₁⋯H_r − I has rank r, so LoRA of rank
-r represents the change exactly.
+wires. A single switch of full width therefore represents R. H₁⋯H_r − I has rank r at most, so LoRA
+of rank r represents the change exactly.
 """
 
 from __future__ import annotations

@@ -184,7 +184,7 @@ class ModelWeights:
         return None if layout is None else layout.__name__
 
     def renamed(self, key: str) -> str:
-        """Return the model's name of a tensor that its files call so."""
+        """Return the model's name for a tensor, given its name in the files."""
         return key if self._skeleton is None else self._skeleton.renamed(key)
 
     @cached_property
@@ -317,7 +317,7 @@ class FileWeights:
         return None if self.skeleton is None else self.skeleton.kind(layer)
 
     def renamed(self, key: str) -> str:
-        """Return the model's name of a tensor that its files call so."""
+        """Return the model's name for a tensor, given its name in the files."""
         return key if self.skeleton is None else self.skeleton.renamed(key)
 
     def in_files(

@@ -96,7 +96,7 @@ class Measurer:
             self._is_stopped = True
             if self._process is not None:
                 self._process.kill()
-        with self._turn:  # the thread that asked it has noticed
+        with self._turn:  # wait until the thread that uses the process has noticed
             self._cleared()
 
     def _in_turn(self, net: Network, page: str, mine: object) -> dict[str, Any] | None:
@@ -118,7 +118,7 @@ class Measurer:
         with self._lock:
             self._asking = None
             is_over = self._is_over(page, mine)
-        if not said or is_over or late.is_set():  # it was terminated, possibly while answering
+        if not said or is_over or late.is_set():  # terminated, possibly while answering
             self._cleared()
         if said:
             found: dict[str, Any] = json.loads(said)
@@ -202,7 +202,7 @@ def _ended(process: Process) -> None:
         try:
             if pipe is not None:
                 pipe.close()
-        except OSError:  # unread output
+        except OSError:  # closing stdin flushes text that the process has not read
             pass
 
 

@@ -1,8 +1,8 @@
 """Families of well-known graphs, whose edges, coloured into stages, are the 2×2 switches.
 
 Each has an option `repeat`. A network is dense when `repeat` equals the diameter of the graph, and
-often much sooner. One repetition has Δ stages, the maximum degree, if the graph is bipartite, and
-otherwise Δ or Δ + 1 (`structmat.from_graph`).
+often for a much smaller `repeat`. One repetition has Δ stages, the maximum degree, if the graph is
+bipartite, and otherwise Δ or Δ + 1 (`structmat.from_graph`).
 """
 
 from __future__ import annotations
@@ -244,7 +244,7 @@ def cayley_graph(width: int, generators: Sequence[Sequence[int]], repeat: int = 
     """Join the elements x and x·g of a permutation group, for each generator g: a Cayley graph.
 
     The wires are the elements in lexicographic order of (x(0), x(1), …), and (x·g)(k) = x(g(k)).
-    With g distinct elements among the generators and their inverses, the network has g·d/2
+    With m distinct elements among the generators and their inverses, the network has m·d/2
     parameters, times `repeat`. If all generators are odd permutations, the graph is bipartite. The
     network is dense when `repeat` equals the diameter; whether fewer repetitions suffice has to be
     computed.
@@ -313,7 +313,8 @@ def de_bruijn(width: int, symbols: int = 2, repeat: int = 1) -> Network:
     For d = k^n the wires are the words of length n over k symbols, joined if one is a shift of the
     other by one symbol; the definition applies to any width. Loops and parallel edges are omitted,
     which leaves k·d − k − k(k−1)/2 edges for d = k^n, and at most k·d for any d. There is one
-    parameter per edge, times `repeat`. The network is dense when `repeat` is ⌈log_k d⌉, or sooner.
+    parameter per edge, times `repeat`. The network is dense when `repeat` is ⌈log_k d⌉, if not for
+    a smaller `repeat`.
     Its switches are edges; for the de Bruijn digraph unrolled into switches of k wires see
     `shuffle`.
 

@@ -84,7 +84,7 @@ def _triangle_claims(width: int) -> Claims:
 
 @family("any from 2 on", below_two, claims=_triangle_claims)
 def triangle(width: int) -> Network:
-    """Join neighbouring wires in a triangle, once for each pair of wires: the mesh of Reck.
+    """Join neighbouring wires in a triangle of d(d−1)/2 switches: the mesh of Reck.
 
     Stage t of the 2d − 3 stages joins wires i and i + 1 for all i ≡ t mod 2 up to
     min(t, 2d − 4 − t), so the first two wires meet d − 1 times and the last two once. The mesh has
@@ -125,8 +125,8 @@ def _round_robin_claims(width: int) -> Claims:
 def round_robin(width: int) -> Network:
     """Join every two wires exactly once, in the rounds of a tournament.
 
-    Wires i and j meet in round (i + j) mod r, where r is the number of rounds, the minimum. For odd
-    d, r is d, and one wire per round is idle; for even d, r is d − 1, and the last wire meets the
+    Wires i and j meet in round (i + j) mod r, where r is the smallest number of rounds. For odd d,
+    r is d, and one wire per round is idle; for even d, r is d − 1, and the last wire meets the
     one that would otherwise meet itself. The network has d(d−1)/2 parameters, none of them
     redundant at the identity, where the Jacobian is invertible; whether the network covers every
     rotation is open from d = 5 on. It is dense from round d/2 on for even d (checked at every width

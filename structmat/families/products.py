@@ -132,7 +132,7 @@ def product(width: int, graphs: Sequence[str], sides: Sequence[int], repeat: int
     The graph is the Cartesian product G_1 □ G_2 □ … on d = n_1·n_2·… nodes. The digits of wire i
     are those of i in mixed radix, the last one varying fastest. If G_k has e_k edges, the network
     has Σ e_k·d/n_k parameters, times `repeat`. It is dense when `repeat` equals the sum of the
-    diameters, or sooner.
+    diameters, and often for a smaller `repeat`.
 
     Parameters
     ----------
@@ -237,7 +237,8 @@ def torus(width: int, sides: Sequence[int] | None = None, repeat: int = 1) -> Ne
     The graph is a product of cycles. The digits of wire i are those of i in mixed radix, the last
     one varying fastest, and the wire is joined to those that differ by ±1 in one digit. Each side
     above 2 contributes d edges, and a side of 2 contributes d/2; there is one parameter per edge,
-    times `repeat`. The network is dense when `repeat` equals the diameter Σ⌊side/2⌋, or sooner.
+    times `repeat`. The network is dense when `repeat` equals the diameter Σ⌊side/2⌋, and often for
+    a smaller `repeat`.
 
     Parameters
     ----------

@@ -163,8 +163,8 @@ def deal(width: int, block: int, depth: int | None = None) -> Network:
     bottom after odd ones. If b divides d, the network is `shuffle`.
 
     The network is dense at depth ⌈log_b d⌉, the minimum for blocks of b, or one stage later. It is
-    always ⌈log_b d⌉ if b divides d, and one more at odd widths with b = 2, where gossip requires
-    it. (Checked for every block at every width up to 600. Dealing only from the top takes up to two
+    always ⌈log_b d⌉ if b divides d, and one more at odd widths with b = 2, the minimum there.
+    (Checked for every block at every width up to 600. Dealing only from the top takes up to two
     more stages.) With s = d mod r and q = ⌊d/r⌋, each stage has s·q(q+1)/2 + (r−s)·q(q−1)/2
     parameters.
 

@@ -96,7 +96,7 @@ class Family:
         return worded(rule, str(self), size) is None
 
     def claims(self, width: int) -> Claims:
-        """Return the claims of the family about its network of this width, without building that.
+        """Return the claims of the family about its network of this width, without building it.
 
         Raises
         ------

@@ -118,7 +118,7 @@ def torus(width: int, *, repeat: int = 4) -> Network:
     """Return the network of a torus: wires on a nearly square grid, each with four neighbours.
 
     Each colour of an edge colouring is a stage, in which every wire is rotated with one neighbour.
-    This is an example of a hand-drawn network; any undirected graph can be used.
+    This is an example of a network that is built from a graph; any undirected graph can be used.
 
     Examples
     --------

@@ -8,8 +8,8 @@ absorbs. If S ∩ C is larger, they are unique up to a rotation of S ∩ C, whic
 absorbs if one of its switches contains S ∩ C.
 
 The method applies to networks with one digit per stage, of any radices and in any order, to the
-block butterfly at any depth, and to networks isomorphic to these. It is exact for a member of the
-network; for another matrix, keeping the largest singular values yields a good starting point.
+block butterfly at any depth, and to networks isomorphic to these. It is exact for a matrix of the
+network; for any other, keeping the largest singular values yields a good starting point.
 """
 
 from __future__ import annotations

@@ -44,9 +44,9 @@ class Fit:
         A certified lower bound on the error over all blocks. If it is close to `error`, no other
         search can do much better; a bound of 0 is uninformative.
     exact : bool
-        Whether a direct method solved the problem. Then either R is the target up to rounding, a
-        few ulps per stage; or the target is not orthogonal, R is the orthogonal matrix nearest to
-        it, and the network covers every orthogonal matrix or a multiple of the target.
+        Whether a direct method solved the problem. R is then the target up to rounding (a few ulps
+        per stage) or, if the target is not orthogonal, the orthogonal matrix nearest to it. For
+        such a target, the network must cover every orthogonal matrix, or a multiple of the target.
     method : str
         "routing", "hierarchical SVD", "cosine–sine decomposition", "nulling", or "alternating
         Procrustes", with "refined" or "interrupted" added.
@@ -104,8 +104,9 @@ def fit(
     for:
 
     - signed permutations, on any network on which `route` finds a routing;
-    - members of networks with one digit per stage (mixed radix, Monarch, butterfly, shuffle of b^n
-      wires) and of the block butterfly at any depth, by hierarchical singular value decomposition;
+    - matrices of the network itself, if it has one digit per stage (mixed radix, Monarch,
+      butterfly, shuffle of b^n wires) or is a block butterfly of any depth, by hierarchical
+      singular value decomposition;
     - any orthogonal matrix on the ruler network, by the recursive cosine–sine decomposition, and on
       the brick-wall and triangle meshes, by nulling.
 

@@ -176,7 +176,7 @@ class Network(Value):
 
     @property
     def free_edges(self) -> int:
-        """The number of non-zeros minus the m·d edges of the untrainable bijections (BOFT, 3.1).
+        """The number of non-zeros minus the d edges of a bijection per stage (BOFT, section 3.1).
 
         This is twice the number of parameters.
         """
@@ -255,7 +255,7 @@ class Network(Value):
         return self._with(self.stages * count)
 
     def relabel(self, places: npt.ArrayLike) -> Network:
-        """Return the network with wire i renumbered as `places[i]`, which keeps its label: P R Pᵀ.
+        """Return the network of P R Pᵀ: wire i becomes wire `places[i]`, and keeps its label.
 
         Examples
         --------
@@ -295,7 +295,7 @@ class Network(Value):
         return Network(self.width * size, [spread(stage) for stage in self.stages], labels=names)
 
     def direct_sum(self, other: Network) -> Network:
-        """Return the direct sum of both networks; the wires of the shorter one are idle at the end.
+        """Return the direct sum of both networks, the shorter one extended by idle stages.
 
         If only one of them has labels, the wires of the other are labelled by their indices.
 

@@ -76,10 +76,10 @@ class Orthogonal(nn.Module):
         keeps its dimension and the same matrices near the identity. If a bank loses generators, the
         remaining ones are stored as one row.
     plan : {"auto", "measure", "reference"}
-        The execution plan: "auto" fuses stages as a cost model selects, alike in every process;
-        "measure" times the candidate plans once on this machine, for about as many vectors, and
-        selects the fastest; "reference" is the reference implementation, stage by stage with
-        torch's own operations. All give the same values and gradients up to rounding.
+        The execution plan: "auto" fuses stages as selected by a cost model, identically in every
+        process; "measure" times the best candidate plans once on this machine, for about the same
+        number of vectors, and selects the fastest; "reference" is the reference implementation, one
+        stage at a time with torch's own operations. Values and gradients agree up to rounding.
 
     Raises
     ------

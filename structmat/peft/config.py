@@ -56,7 +56,7 @@ class StructmatConfig(PeftConfig):
         Whether to rotate the neurons, W·Rᵀ (as OFT and BOFT do), the outputs, R·W (as LyCORIS
         does), or both, each with its own network.
     scale : bool
-        Whether to train a factor for each output.
+        Whether to train a scale factor for each output.
     bias : {"none", "all", "structmat_only"}
         The biases to train and save: none, all, or those of adapted layers.
     dropout : (float, float)
@@ -74,11 +74,11 @@ class StructmatConfig(PeftConfig):
         the whole name, a list of name suffixes, or "all-linear", which is the default unless
         target_parameters are given.
     target_parameters : list of str, optional
-        Stacked expert weights to rotate as well, by suffixes of their parameter names, such as
+        Stacked expert weights to rotate, by suffixes of their parameter names, such as
         ["experts.gate_up_proj", "experts.down_proj"].
     layers_to_transform : int or list of int, optional
-        The indices, in the model's list of layers, of the only layers to adapt; this restricts all
-        targets.
+        The indices of layers in the model's list of layers. If given, all targets are restricted to
+        these layers.
     layers_pattern : str or list of str, optional
         The name of that list, such as "layers"; by default, the first number in a layer's name is
         its index.
@@ -93,8 +93,7 @@ class StructmatConfig(PeftConfig):
     Raises
     ------
     StructmatError
-        For a topology that is not registered, an invalid regular expression, and any other value
-        that is not listed above.
+        For an unregistered topology, an invalid regular expression, or any other invalid value.
     FileError
         If a newer version of structmat wrote the configuration.
 

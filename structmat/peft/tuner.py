@@ -324,10 +324,10 @@ paper counts (free angles, scales, biases) || 192 as PEFT's BOFT would store the
         weights : sequence of float
             If the weights sum to one, the result is the mean. In general, the mean is raised to the
             power of their sum; a single adapter with weight w, for example, becomes that adapter
-            scaled by w. A negative weight stands for the inverse of each block: the weight −1 on a
-            single adapter inverts every stage, which inverts the rotation only if the stages
-            commute, as a single stage does. The mean of blocks that commute is the product of their
-            powers w, and if all weights are 0, the result is the identity.
+            scaled by w. A negative weight inverts each block: a single adapter with weight −1 is
+            inverted stage by stage, which inverts the whole rotation only if the stages commute,
+            for example if there is only one. If the blocks commute, the result is the product of
+            their powers w; if all weights are 0, it is the identity.
         adapter_name : str
             The name of the new adapter, which remains inactive.
         combination_type : {"geodesic"}

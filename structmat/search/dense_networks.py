@@ -42,10 +42,10 @@ def dense_networks(width: int, budget: int | None = None) -> list[Family]:
     Returns
     -------
     list of Family
-        Sorted by parameters, then depth, then name. Of the members of a family that have the same
-        parameters and depth only one is listed, and of all families that reduce to a single switch
-        on all wires as well. The list is empty only if the budget is too small: at every width
-        `gossip` attains the minimum number of parameters of a dense network.
+        Sorted by parameters, then depth, then name. Of several networks of one family with the same
+        parameters and depth, only one is listed; so is only one of the families that reduce to a
+        single switch on all wires. The list is empty only if the budget is too small: at every
+        width `gossip` attains the minimum number of parameters of a dense network.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def dense_members(width: int, budget: int | None = None) -> list[Member]:
 
 
 def _tried(known: Entry, width: int, budget: int) -> Iterator[Member]:
-    """Yield the dense members of a family within the budget; name the family in any error."""
+    """Yield the dense networks of a family within the budget; name the family in any error."""
     for rule in _candidates(known, width):
         try:
             member = _dense(rule, width, budget)
@@ -142,7 +142,7 @@ def _blocks(width: int) -> list[int]:
 
 
 def _dense(rule: Family, width: int, budget: int) -> Member | None:
-    """Return the dense member of a family within the budget, with its parameters and depth."""
+    """Return the dense network of a family within the budget, with its parameters and depth."""
     claims = rule.claims(width)
     if claims.dense is False and "depth" not in dict(rule.options):
         return None

@@ -32,7 +32,7 @@ def check_family(
 
     At an accepted width, the network has this width and is reproducible; it is restored from its
     spec, its JSON and its pickle; its matrix is orthogonal, and equals that of the straightened
-    network; a deeper member begins with the stages of a shallower one, and `repeat` repeats the
+    network; a deeper network begins with the stages of a shallower one, and `repeat` repeats the
     stages; depth, parameters, density and isomorphism to another family are as claimed
     (`structmat.families.Claims`), each verified without the formulas of the family. At a rejected
     width, the error is a WidthError of one line, which contains the call, the nearest valid widths,
@@ -49,7 +49,7 @@ def check_family(
     Returns
     -------
     dict
-        For each width that is accepted with some options, the number of members checked.
+        For each width that is accepted with some options, the number of networks checked.
 
     Raises
     ------
@@ -129,7 +129,8 @@ def _check_member(rule: Family, width: int) -> None:
             shallow = rule.with_options(depth=depth)
             if shallow.accepts(width):
                 _check(
-                    shallow(width) == net[:depth], f"{who} must begin with its shallower members"
+                    shallow(width) == net[:depth],
+                    f"{who} must begin with the stages of its shallower networks",
                 )
     if "repeat" in options:
         once = rule.with_options(repeat=1)(width)

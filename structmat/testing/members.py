@@ -1,4 +1,4 @@
-"""Members of the registered families, with options worth trying at each width."""
+"""The networks of the registered families, with options worth trying at each width."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Case = tuple[Family, int]
 
 
 def cases(max_width: int, max_depth: int) -> dict[str, list[Case]]:
-    """Return the members of all families within these bounds, ordered by name and width."""
+    """Return families with options, and widths, within these bounds, ordered by name and width."""
     found = {e.name: _members(e, max_width, max_depth) for e in catalogue()}
     return {name: members for name, members in found.items() if members}
 

@@ -62,7 +62,7 @@ def networks(
 
     def members() -> st.SearchStrategy[Network]:
         small = _built(width, depth, wired=wired)
-        # Hypothesis regards fewer draws as simpler; unused draws make members as complex as stages.
+        # Hypothesis regards fewer draws as simpler; unused draws make families as complex as stages.
         padded = st.tuples(st.sampled_from(small), *_IDLE) if small else st.nothing()
         return padded.map(lambda parts: parts[0])
 
@@ -98,7 +98,7 @@ def families(*, max_width: int = 32, max_depth: int = 8) -> st.SearchStrategy[Ca
     depth = checked_integer(max_depth, "max_depth", 0)
     if not any_case(width, depth):
         raise StructmatError(
-            f"max_width={width}, max_depth={max_depth}: no family has such a member"
+            f"max_width={width}, max_depth={max_depth}: no family has such a network; raise one"
         )
     return st.deferred(lambda: _sampled(cases(width, depth)))  # listed when the first is drawn
 
@@ -182,7 +182,7 @@ def layers(
 
 
 def targets(net: Network, *, special: bool = False) -> st.SearchStrategy[Array]:
-    """Draw orthogonal targets for fitting: permutations, members of the network, and Haar matrices.
+    """Draw targets for fitting: permutations, matrices of the network, and Haar matrices.
 
     They shrink towards the identity.
 
@@ -315,6 +315,6 @@ def _built(width: int, depth: int, *, wired: bool | None) -> list[Network]:
 
 def _sampled(members: dict[str, list[Case]]) -> st.SearchStrategy[Case]:
     # Draw the name first, because some families have far more options than others. The family with
-    # most members comes first: examples shrink to it, and it has small members.
+    # the most cases comes first: examples shrink to it, and it has small networks.
     names = st.sampled_from(sorted(members, key=lambda name: (-len(members[name]), name)))
     return names.flatmap(lambda name: st.sampled_from(members[name]))

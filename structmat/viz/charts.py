@@ -57,7 +57,7 @@ def bars(
 
     Examples
     --------
-    >>> ax = bars({"LoRA": 1.0, "monarch": 1.25}, x="step, by LoRA's", mark=1)
+    >>> ax = bars({"LoRA": 1.0, "monarch": 1.25}, x="step relative to LoRA", mark=1)
     >>> [text.get_text() for text in ax.texts]
     ['1', '1.25']
     """

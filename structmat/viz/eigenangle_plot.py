@@ -1,4 +1,4 @@
-"""Eigenangles of random members of a network, compared with those of Haar rotations."""
+"""Eigenangles of a network with random blocks, compared with those of Haar rotations."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ def eigenangles(
     rng: np.random.Generator | int | None = 0,
     ax: Axes | None = None,
 ) -> Axes:
-    """Draw the distribution of the eigenangles of random members, compared with Haar rotations.
+    """Draw the distribution of eigenangles for random blocks, compared with Haar rotations.
 
     The eigenvalues of a rotation are pairs exp(±iθ). Bars show the density of the angles θ between
-    0 and π for members with Haar blocks, relative to the uniform density; the line is the exact
-    density for Haar rotations, averaged over each bar.
+    0 and π for matrices of the network with Haar blocks, relative to the uniform density; the line
+    is the exact density for Haar rotations, averaged over each bar.
 
     Parameters
     ----------
     net : Network
         If it is not straight, its straight form is used, without the end permutations.
     samples : int, optional
-        The number of members drawn, each in time cubic in the width; by default enough for about
+        The number of matrices drawn, each in time cubic in the width; by default enough for about
         10,000 angles.
     bins : int
         The number of bars.
@@ -56,7 +56,7 @@ def eigenangles(
     >>> from structmat.families import butterfly
     >>> ax = eigenangles(butterfly(8), samples=20)
     >>> [text.get_text() for text in ax.get_legend().get_texts()]
-    ['20 members', 'Haar rotations']
+    ['20 random matrices of the network', 'Haar rotations']
     """
     net = checked(net, "eigenangles")
     edges = np.linspace(0, np.pi, checked_integer(bins, "bins", 1) + 1)
@@ -65,7 +65,7 @@ def eigenangles(
     even = np.pi / np.diff(edges)
     haar = np.diff(haar_angles(edges, net.width)) * even
     ax = axes(ax, 6.4, 3.6)
-    label = f"{len(angles):,} members"
+    label = f"{len(angles):,} random matrices of the network"
     ax.stairs(counts / angles.size * even, edges, fill=True, color=COLOURS[5], label=label)
     ax.stairs(haar, edges, baseline=None, color=INK, linewidth=1.5, label="Haar rotations")
     ax.set_xlim(0, np.pi)

@@ -72,7 +72,7 @@ def test_kernel_layer_and_block_are_measured_and_printed():
     text = gpu.table(found)
     for row in ("copy", "best forward", "backward", "layer, lora", "block, rotated"):
         assert sum(line.startswith(row) for line in text.splitlines()) == 1
-    assert f"step: {found['block']['to LoRA']:.2f} × that of LoRA." in text
+    assert f"step: {found['block']['to LoRA']:.2f} times that of LoRA." in text
 
 
 def test_inaccurate_kernels_are_not_timed(monkeypatch):

@@ -133,7 +133,8 @@ def test_tables_contain_the_measured_times(script, which, request):
     assert f"`{found['command']}`" in about
     assert len(parts) == 4
     for axis, part in zip(found["axes"], parts, strict=True):
-        assert f"by the {axis if axis != 'radix' else 'largest radix'}" in part
+        names = {"tokens": "number of tokens", "radix": "largest radix"}
+        assert f"by {names.get(axis, axis)}, " in part
         rows = found["axes"][axis]
         for row in (rows[0], rows[-1]):  # of a place that every table has
             cell = " / ".join(script._milliseconds(row[k]["median"]) for k in ("forward", "step"))

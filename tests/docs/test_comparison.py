@@ -27,7 +27,7 @@ def page():
 
 @pytest.fixture(scope="module")
 def measured():
-    """Return the parameters, time / LoRA's and memory of each candidate in benchmarks.md."""
+    """Return the parameters, relative time and memory of each candidate in benchmarks.md."""
     text = (DOCS / "benchmarks.md").read_text("utf-8").partition("## Results on one machine")[2]
     number = r"([\d.,]+)"
     line = rf"^(\S.*?)  +{number}  +\S+ +{number}  +\S+  +{number}  +{number}  +{number}$"

@@ -124,8 +124,8 @@ def other_repeats(width: int, repeat: int = 1) -> sm.Network:
         (none_at_all, "none_at_all at width 2 must be a Network"),
         (without_a_sentence, "without_a_sentence: its docstring must begin with a sentence"),
         (drawn_anew, r"drawn_anew at width \d must be the same network each time"),
-        (another_depth, r"another_depth at width 2 must begin with its shallower members"),
-        (other_beginnings, r"other_beginnings.* must begin with its shallower members"),
+        (another_depth, r"another_depth at width 2 must begin with the stages of its shallower"),
+        (other_beginnings, r"other_beginnings.* must begin with the stages of its shallower"),
         (other_repeats, r"other_repeats\(repeat=2\) at width 2 must repeat its stages"),
     ],
 )

@@ -48,7 +48,7 @@ def test_a_reduced_layer_is_the_full_layer_with_redundant_generators_zero(net, b
 
 @given(seeds())
 def test_training_reaches_a_matrix_of_the_full_layer(seed):
-    """Least squares from the identity to a nearby member of BOFT goes to zero without loss."""
+    """Starting from the identity, least squares reaches a nearby matrix of BOFT exactly."""
     net = sm.butterfly(8, block=4)
     target = drawn(Orthogonal(net, dtype=DOUBLE), seed, scale=0.1).matrix().detach()
     layer = Orthogonal(net, dtype=DOUBLE, reduced=True)

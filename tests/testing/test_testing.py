@@ -123,7 +123,7 @@ def test_empty_bounds_are_rejected():
         networks(max_width=1, wired=True)
     with pytest.raises(sm.StructmatError, match="max_depth=-1"):
         networks(max_depth=-1)
-    with pytest.raises(sm.StructmatError, match="no family has such a member"):
+    with pytest.raises(sm.StructmatError, match="no family has such a network"):
         families(max_width=1)
 
 
