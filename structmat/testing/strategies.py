@@ -62,7 +62,7 @@ def networks(
 
     def members() -> st.SearchStrategy[Network]:
         small = _built(width, depth, wired=wired)
-        # Hypothesis regards fewer draws as simpler; unused draws make families as complex as stages.
+        # Hypothesis regards fewer draws as simpler; unused draws make these as complex as stages.
         padded = st.tuples(st.sampled_from(small), *_IDLE) if small else st.nothing()
         return padded.map(lambda parts: parts[0])
 
