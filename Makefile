@@ -33,8 +33,14 @@ notebooks: $(VENV)/.ready-notebooks ## Open the notebooks in JupyterLab
 test: lint types layers docs short-demo tests ## Every check
 	@echo "==> All checks passed."
 
-quick: lint types layers browser ## The fast checks: no slow tests, no docs, no demo
-	STRUCTMAT_EXAMPLES=10 $(PYTEST) -n 2 --dist worksteal -m "not slow"
+# What takes long together: a browser, other libraries, compilers, processes, and whole searches.
+LONG := docs tests/bench tests/cli tests/explorer tests/finetune tests/nn tests/peft tests/routing \
+  tests/viz tests/analysis/test_mixing.py tests/analysis/test_report.py \
+  tests/search/test_dense_networks.py tests/test_browser.py tests/test_environments.py \
+  tests/test_imports.py tests/test_notebooks.py tests/test_package.py tests/test_theory.py
+
+quick: lint types layers ## The fast checks: no demo, and no docs or tests that take long
+	STRUCTMAT_EXAMPLES=10 $(PYTEST) -n 2 --dist worksteal -m "not slow" $(LONG:%=--ignore=%)
 
 lint: $(DEV)
 	@echo "==> Style: ruff"
@@ -51,7 +57,7 @@ layers: $(DEV)
 
 docs: $(VENV)/.ready-docs ## The documentation, as build/docs/index.html
 	@echo "==> Documentation: sphinx, warnings are errors"
-	$(BIN)/sphinx-build -W --keep-going -q -d build/doctrees docs build/docs
+	OMP_NUM_THREADS=1 $(BIN)/sphinx-build -W --keep-going -q -j 2 -d build/doctrees docs build/docs
 	@echo "    see build/docs/index.html"
 
 short-demo: $(ALL)

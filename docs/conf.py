@@ -4,11 +4,13 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import nbformat
 from docutils.nodes import Text, literal_block
+from nbclient import NotebookClient
 from sphinx.util.inspect import TypeAliasForwardRef
 
 import structmat
@@ -23,11 +25,33 @@ import theory  # noqa: E402
 from structmat.explorer.html import page as explorer_page  # noqa: E402
 from structmat.explorer.saved_networks import precomputed  # noqa: E402
 
-# Sphinx reads only below docs/. Modification times are preserved: unchanged notebooks do not rerun.
-shutil.copytree(HERE.parent / "notebooks", HERE / "notebooks", dirs_exist_ok=True)
-for copied in (HERE / "notebooks").glob("*.ipynb"):  # delete copies of renamed notebooks
-    if not (HERE.parent / "notebooks" / copied.name).exists():
+# Sphinx reads only below docs/.
+NOTEBOOKS = HERE / "notebooks"
+SOURCES = {path.name: path for path in (HERE.parent / "notebooks").glob("*.ipynb")}
+LIBRARY = max(path.stat().st_mtime for path in Path(structmat.__file__).parent.rglob("*.py"))
+
+
+def execute(source):
+    """Write the notebook with its outputs, unless that was done since it or the library changed."""
+    target = NOTEBOOKS / source.name
+    if target.exists() and target.stat().st_mtime > max(source.stat().st_mtime, LIBRARY):
+        return
+    notebook = nbformat.read(source, as_version=4)
+    client = NotebookClient(
+        notebook,
+        timeout=600,  # seconds a cell; it only ends hangs
+        resources={"metadata": {"path": str(NOTEBOOKS)}},
+    )
+    client.execute()  # raises for a cell that fails
+    nbformat.write(notebook, target)
+
+
+NOTEBOOKS.mkdir(exist_ok=True)
+for copied in NOTEBOOKS.glob("*.ipynb"):  # delete copies of renamed notebooks
+    if copied.name not in SOURCES:
         copied.unlink()
+with ThreadPoolExecutor(2) as pool:
+    list(pool.map(execute, SOURCES.values()))
 
 
 def claims():
@@ -128,6 +152,7 @@ linkcheck_retries = 2
 linkcheck_ignore = [r"https?://(localhost|127\.0\.0\.1)"]
 
 nb_execution_mode = "force"  # a cache would not notice that the library changed
+nb_execution_excludepatterns = ["notebooks/*"]  # those are executed above, two at a time
 nb_execution_timeout = 600  # seconds a cell; it only ends hangs
 nb_execution_raise_on_error = True
 nb_merge_streams = True  # what a cell prints is one output
@@ -162,6 +187,8 @@ def check_offline(app, error):
 
 
 def setup(app):
+    # It only copies files at the end, but does not declare that pages can be read in parallel.
+    app.extensions["sphinx-mathjax-offline"].parallel_read_safe = True
     app.connect("autodoc-process-docstring", prepare, priority=400)
     app.connect("doctree-read", trim)
     app.connect("build-finished", check_offline)

@@ -1,5 +1,6 @@
 """Settings shared by all tests."""
 
+import gc
 import os
 import tempfile
 
@@ -24,3 +25,9 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.too_slow],
 )
 settings.load_profile("structmat")
+
+
+def pytest_collection_finish():
+    """Exempt what lives until the end, such as imported modules, from garbage collection."""
+    gc.collect()
+    gc.freeze()

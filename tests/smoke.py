@@ -128,6 +128,7 @@ def with_extras() -> None:
 
     from structmat import viz
     from structmat.adapters import adapt, load_adapter, save_adapter
+    from structmat.convert import convert
     from structmat.peft import StructmatConfig
     from structmat.testing import assert_orthogonal, networks
 
@@ -158,7 +159,7 @@ def with_extras() -> None:
         tuned.save_pretrained(folder / "peft")
         assert torch.equal(PeftModel.from_pretrained(plain(), folder / "peft")(x), tuned(x))
 
-        called("convert", str(folder / "ours"), str(folder / "there"), "--to", "peft")
+        convert(folder / "ours", folder / "there", to="peft")
         assert (folder / "there" / "adapter_config.json").is_file()
     assert "complete" in called("completion", "bash").stdout
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import nbformat
 import pytest
-from nbclient import NotebookClient
 
 from tests.timeouts import PATIENCE
 
@@ -15,13 +13,21 @@ FOLDER = ROOT / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
 
 
+@pytest.fixture(scope="session")
+def nbformat():
+    """The library, which takes six seconds to import."""
+    import nbformat
+
+    return nbformat
+
+
 def test_notebooks_are_numbered_in_reading_order():
     assert NOTEBOOKS
     assert [int(path.name[:2]) for path in NOTEBOOKS] == list(range(1, len(NOTEBOOKS) + 1))
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_notebooks_are_stored_without_outputs(path):
+def test_notebooks_are_stored_without_outputs(path, nbformat):
     notebook = nbformat.read(path, as_version=4)
     nbformat.validate(notebook)
     cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
@@ -31,8 +37,8 @@ def test_notebooks_are_stored_without_outputs(path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
-def test_every_notebook_runs_and_draws_a_plot(path, executed):
-    notebook = of_the_documentation(path)
+def test_every_notebook_runs_and_draws_a_plot(path, executed, nbformat):
+    notebook = of_the_documentation(path, nbformat)
     outputs = executed(path) if notebook is None else outputs_of(notebook)
     assert any("image/png" in output.get("data", {}) for output in outputs)
     assert [output.text for output in outputs if output.get("name") == "stderr"] == []
@@ -45,9 +51,9 @@ def test_the_notebook_on_custom_topologies_runs_with_another_graph(executed):
     executed(path, ("nx.dodecahedral_graph()", "nx.davis_southern_women_graph()"))
 
 
-def of_the_documentation(path):
+def of_the_documentation(path, nbformat):
     """Return the notebook that the build of the documentation executed, unless it is older."""
-    built = ROOT / "build" / "jupyter_execute" / "notebooks" / path.name
+    built = ROOT / "docs" / "notebooks" / path.name
     sources = [path, *(ROOT / "structmat").rglob("*.py")]
     if not built.exists() or built.stat().st_mtime <= max(p.stat().st_mtime for p in sources):
         return None
@@ -62,8 +68,9 @@ def outputs_of(notebook):
 
 
 @pytest.fixture
-def executed(tmp_path, monkeypatch):
+def executed(tmp_path, monkeypatch, nbformat):
     """Return a function: run a notebook, with one text replaced, and return all outputs."""
+    from nbclient import NotebookClient
 
     def execute(path, replaced=None):
         monkeypatch.setenv("IPYTHONDIR", str(tmp_path))  # nothing of the user's profile

@@ -1,4 +1,4 @@
-"""A typical user script, which must run and pass mypy --strict.
+"""A typical user script: the tests run it, and mypy checks its types strictly.
 
 `assert_type` fails if a type has been lost to Any. The ignored line is wrong on purpose: if mypy
 did not find the mistake, it would report the ignore as unused.

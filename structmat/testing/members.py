@@ -19,6 +19,11 @@ def cases(max_width: int, max_depth: int) -> dict[str, list[Case]]:
     return {name: members for name, members in found.items() if members}
 
 
+def any_case(max_width: int, max_depth: int) -> bool:
+    """Return whether any family has a member within these bounds, without listing all."""
+    return any(_members(e, max_width, max_depth) for e in catalogue())
+
+
 @lru_cache(maxsize=256)
 def _members(known: Entry, max_width: int, max_depth: int) -> list[Case]:
     found: list[Case] = []
@@ -26,12 +31,13 @@ def _members(known: Entry, max_width: int, max_depth: int) -> list[Case]:
         found += [
             (rule, width)
             for rule in tried(known, width, max_depth)
-            if taken(rule, width) and _depth(rule, width) <= max_depth
+            if taken(rule, width) and _depth(known, rule, width) <= max_depth
         ]
     return found
 
 
-def _depth(rule: Family, width: int) -> int:
+@lru_cache(maxsize=2**16)  # building takes most of the time; the entry is part of the key
+def _depth(_known: Entry, rule: Family, width: int) -> int:
     claimed = rule.claims(width).depth
     return rule(width).depth if claimed is None else claimed
 

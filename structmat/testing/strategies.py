@@ -14,7 +14,7 @@ from structmat.linalg.blocks import Array, identity_blocks, random_blocks
 from structmat.linalg.factors import matrix_of
 from structmat.networks.network import Network
 from structmat.networks.stage import Bank, Stage
-from structmat.testing.members import Case, cases
+from structmat.testing.members import Case, any_case, cases
 
 if TYPE_CHECKING:
     import networkx as nx
@@ -59,13 +59,15 @@ def networks(
     """
     width = checked_integer(max_width, "max_width", 2 if wired else 1)
     depth = checked_integer(max_depth, "max_depth", 1 if wired else 0)
-    drawn = _drawn(width, depth, wired=wired)
-    small = _built(width, depth, wired=wired)
-    if not small:
-        return drawn
-    # Hypothesis regards fewer draws as simpler; unused draws make families as complex as stages.
-    members = st.tuples(st.sampled_from(small), *_IDLE)
-    return st.one_of(drawn, members.map(lambda parts: parts[0]))
+
+    def members() -> st.SearchStrategy[Network]:
+        small = _built(width, depth, wired=wired)
+        # Hypothesis regards fewer draws as simpler; unused draws make these as complex as stages.
+        padded = st.tuples(st.sampled_from(small), *_IDLE) if small else st.nothing()
+        return padded.map(lambda parts: parts[0])
+
+    # Members are built when the first is drawn, not where a test is defined.
+    return st.one_of(_drawn(width, depth, wired=wired), st.deferred(members))
 
 
 def families(*, max_width: int = 32, max_depth: int = 8) -> st.SearchStrategy[Case]:
@@ -93,12 +95,12 @@ def families(*, max_width: int = 32, max_depth: int = 8) -> st.SearchStrategy[Ca
     shuffle(block=2) 2
     """
     width = checked_integer(max_width, "max_width", 1)
-    small = cases(width, checked_integer(max_depth, "max_depth", 0))
-    if not small:
+    depth = checked_integer(max_depth, "max_depth", 0)
+    if not any_case(width, depth):
         raise StructmatError(
             f"max_width={width}, max_depth={max_depth}: no family has such a network; raise one"
         )
-    return _sampled(small)
+    return st.deferred(lambda: _sampled(cases(width, depth)))  # listed when the first is drawn
 
 
 def seeds() -> st.SearchStrategy[int]:

@@ -26,17 +26,22 @@ pytest.importorskip("safetensors")
 CLOSE = {"rtol": 1e-5, "atol": 1e-6}
 
 
-def launched(folder, command):
-    """Run a command in two processes on the CPU; show their output if they fail."""
+def launched(launcher, script, folder, runs):
+    """Do some runs in two processes on the CPU; show their output if they fail."""
     path = os.pathsep.join([str(Path(worker.__file__).parents[2]), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", *command],
+        [sys.executable, "-W", "ignore", "-m", *launcher, script, str(folder), *runs],
         env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": path, "CUDA_VISIBLE_DEVICES": ""},
         capture_output=True,
         text=True,
         timeout=PATIENCE,
     )
-    assert done.returncode == 0, f"{command} failed:\n{done.stdout}\n{done.stderr}"
+    assert done.returncode == 0, f"{script} {runs} failed:\n{done.stdout}\n{done.stderr}"
+    return folder
+
+
+def said_in(folder):
+    """Return what each of the two processes reported."""
     return [json.loads((folder / f"{rank}.json").read_text("utf-8")) for rank in (0, 1)]
 
 
@@ -47,8 +52,9 @@ ACCELERATE += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backe
 ACCELERATE += ["--main_process_port", "0"]
 
 
-def check_like_one(folder, found, options=()):
+def check_like_one(folder, options=()):
     """Compare losses and the saved adapter with those of the run in this process."""
+    found = said_in(folder)
     one = worker.adapted(options)
     expected = torch.tensor(worker.trained(one))
     for said in found:
@@ -67,31 +73,38 @@ def check_like_one(folder, found, options=()):
     loaded = load_adapter(worker.plain(), folder / "adapter").eval()
     x = next(worker.batches())[0]
     torch.testing.assert_close(loaded(x), one(x), rtol=1e-4, atol=1e-5)
+    return found
+
+
+DDP, FSDP1 = "ddp,scale,bias,unused", "fsdp1,reduced,bias"
+FSDP = ["fsdp,scale,bias,exp", "fsdp,each,reduced"]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """The folder of the runs under torchrun, which share two processes: starting them is slow."""
+    folder = tmp_path_factory.mktemp("torchrun")
+    return launched(TORCHRUN, worker.__file__, folder, [DDP, *FSDP, FSDP1])
 
 
 @pytest.mark.slow
-def test_data_parallel_training_equals_training_in_one_process(tmp_path):
-    options = ["scale", "bias", "unused"]
-    found = launched(tmp_path, [*TORCHRUN, worker.__file__, "ddp", str(tmp_path), *options])
-    check_like_one(tmp_path, found, options)
+def test_data_parallel_training_equals_training_in_one_process(runs):
+    check_like_one(runs / DDP, DDP.split(","))
 
 
 @pytest.mark.slow
 def test_training_with_accelerate_equals_training_in_one_process(tmp_path):
     pytest.importorskip("accelerate")
-    options = ["reduced"]
-    found = launched(
-        tmp_path, [*ACCELERATE, worker.__file__, "accelerate", str(tmp_path), *options]
-    )
-    check_like_one(tmp_path, found, options)
+    launched(ACCELERATE, worker.__file__, tmp_path, ["accelerate,reduced"])
+    found = check_like_one(tmp_path / "accelerate,reduced", ["reduced"])
     assert [said["kind"] for said in found] == 2 * ["DistributedType.MULTI_CPU"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("options", [["scale", "bias", "exp"], ["each", "reduced"]])
-def test_fsdp_training_equals_training_in_one_process(tmp_path, options):
-    found = launched(tmp_path, [*TORCHRUN, worker.__file__, "fsdp", str(tmp_path), *options])
-    check_like_one(tmp_path, found, options)
+@pytest.mark.parametrize("run", FSDP)
+def test_fsdp_training_equals_training_in_one_process(runs, run):
+    options = run.split(",")
+    found = check_like_one(runs / run, options)
     size = sum(p.numel() for p in worker.adapted(options).parameters())
     assert sum(said["parts"] for said in found) == size  # each held a part
     for said in found:
@@ -101,28 +114,23 @@ def test_fsdp_training_equals_training_in_one_process(tmp_path, options):
         assert "sharded across several processes: adapt the model before" in said["load"]
         assert said["again"] < 1e-5
         assert "contains NaN or infinity" in said["broken"]  # in the process with sound parts, too
-    assert not (tmp_path / "broken").exists()
+    assert not (runs / run / "broken").exists()
 
 
 @pytest.mark.slow
-def test_fsdp1_models_are_saved_only_with_gathered_parameters(tmp_path):
-    options = ["reduced", "bias"]
-    found = launched(tmp_path, [*TORCHRUN, worker.__file__, "fsdp1", str(tmp_path), *options])
-    check_like_one(tmp_path, found, options)
-    for said in found:
+def test_fsdp1_models_are_saved_only_with_gathered_parameters(runs):
+    for said in check_like_one(runs / FSDP1, FSDP1.split(",")):
         assert "the parameters are sharded" in said["refused"]
-    assert not (tmp_path / "parts").exists()
+    assert not (runs / FSDP1 / "parts").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", ["1", "2", "3"])
 def test_zero_training_equals_training_in_one_process(tmp_path, stage):
     pytest.importorskip("deepspeed")
-    options = ["scale", "bias"]
-    command = [*TORCHRUN, worker.__file__, "zero", str(tmp_path), stage, *options]
-    found = launched(tmp_path, command)
-    check_like_one(tmp_path, found, options)
-    for said in found:
+    run = f"zero,{stage},scale,bias"
+    launched(TORCHRUN, worker.__file__, tmp_path, [run])
+    for said in check_like_one(tmp_path / run, ["scale", "bias"]):
         if stage == "3":
             assert "the parameters are sharded" in said["refused"]
         else:

@@ -1,7 +1,8 @@
 """One of the processes that train a small adapted model together: see test_distributed.py.
 
-`torchrun --nproc-per-node 2 tests/adapters/worker.py ENGINE FOLDER [OPTION ...]`; `adapted` and
-`trained` alone are the run to compare with. Every process sees its part of the same batches.
+`torchrun --nproc-per-node 2 tests/adapters/worker.py FOLDER RUN ...`: a run is an engine and its
+options, `ddp,scale,bias`, and has a folder of its own. `adapted` and `trained` alone are the run to
+compare with. Every process sees its part of the same batches.
 """
 
 import json
@@ -159,21 +160,24 @@ def refusal(act, *args):
     return None
 
 
-def main(engine, folder, *options):
+def main(folder, *runs):
     torch.set_num_threads(1)
     distributed.init_process_group("gloo")
     rank = distributed.get_rank()
-    model, said = adapted(options), {}
-    if engine == "accelerate":
-        in_accelerate(model, folder, said)
-    elif engine == "fsdp1":
-        in_fsdp1(model, folder, said)
-    elif engine == "zero":
-        in_zero(model, folder, int(options[0]), said)
-    else:
-        in_torch(engine, model, folder, options, said)
-    distributed.barrier()
-    (folder / f"{rank}.json").write_text(json.dumps(said), encoding="utf-8")
+    for run in runs:
+        engine, *options = run.split(",")
+        (folder / run).mkdir(exist_ok=True)
+        model, said = adapted(options), {}
+        if engine == "accelerate":
+            in_accelerate(model, folder / run, said)
+        elif engine == "fsdp1":
+            in_fsdp1(model, folder / run, said)
+        elif engine == "zero":
+            in_zero(model, folder / run, int(options[0]), said)
+        else:
+            in_torch(engine, model, folder / run, options, said)
+        distributed.barrier()
+        (folder / run / f"{rank}.json").write_text(json.dumps(said), encoding="utf-8")
     distributed.destroy_process_group()
 
 
@@ -205,4 +209,4 @@ def in_torch(engine, model, folder, options, said):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -630,30 +630,28 @@ ANIMALS = ["otter", "heron", "lynx", "viper", "moose", "gecko", "raven", "bison"
 
 
 @pytest.mark.slow
-def test_finetune_accepts_custom_data(tmp_path):
-    """The real command with the packaged model, a CSV file and a custom topology."""
+def test_finetune_accepts_custom_data(tmp_path, monkeypatch, capsys):
+    """The packaged model, a CSV file and a custom topology."""
+    monkeypatch.chdir(tmp_path)
     path = tmp_path / "mine.csv"
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["what", "kind"])
         for kind, names in (("colour", COLOURS), ("animal", ANIMALS)):
             writer.writerows((f"{a} and {b}", kind) for a in names for b in names if a < b)
-    command = [sys.executable, "-m", "structmat", "finetune", "--data", path.name]
-    command += ["--text", "what", "--label", "kind", "--topology", "monarch(radices=(24, 16))"]
-    refused = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=os.environ)
-    assert refused.returncode == 2
-    assert refused.stderr.splitlines()[-1].endswith("inputs of widths 384, 1536")
+    command = ["finetune", "--data", path.name, "--text", "what", "--label", "kind"]
+    code, _, err = run(capsys, *command, "--topology", "monarch(radices=(24, 16))")
+    assert code == 2
+    assert err.splitlines()[-1].endswith("inputs of widths 384, 1536")
     assert not (tmp_path / "structmat-finetune").exists()
 
-    command[-1] = "mixed_radix(largest=4)"
-    command += ["--compare", "lora", "--epochs", "2", "--rate", "0.003", "--json"]
-    done = subprocess.run(
-        command, capture_output=True, text=True, cwd=tmp_path, env=os.environ, check=True
-    )
-    found = json.loads(done.stdout)
+    command += ["--topology", "mixed_radix(largest=4)", "--compare", "lora", "--json"]
+    code, out, err = run(capsys, *command, "--epochs", "2", "--rate", "0.003")
+    assert code == 0
+    found = json.loads(out)
     assert found["task"]["labels"] == ["animal", "colour"]
     assert [row["method"] for row in found["methods"]] == ["lora", "mixed-radix"]
     assert found["best"]["method"] == "mixed-radix"
     assert found["best"]["test"] > 0.8  # of two balanced classes
-    assert "training" in done.stderr  # progress
+    assert "training" in err  # progress
     assert (tmp_path / "structmat-finetune" / "report.html").is_file()

@@ -1,12 +1,13 @@
 """A tiny BERT with random weights and the packaged tokenizer, and a task of generated texts."""
 
+import functools
 import random
 import warnings
 
 import pytest
 
 from structmat.errors import require
-from structmat.finetune.docstring_task import docstring_task
+from structmat.finetune import docstring_task as corpus
 from structmat.finetune.models import pretrained
 from structmat.finetune.task import balanced
 
@@ -26,9 +27,18 @@ def sentences(subject, count):
 
 
 @pytest.fixture(scope="session")
-def docstrings():
+def read_once():
+    """A version of `docstrings` that parses each package once for all tests."""
+    parse = corpus.docstrings
+    return functools.cache(lambda package: list(parse(package)))
+
+
+@pytest.fixture(scope="session")
+def docstrings(read_once):
     """The default task, which takes a while to collect."""
-    return docstring_task()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(corpus, "docstrings", read_once)
+        return corpus.docstring_task()
 
 
 @pytest.fixture(scope="session")

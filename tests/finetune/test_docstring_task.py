@@ -28,7 +28,8 @@ def test_no_text_names_a_library(docstrings):
     assert not [e.text for part in parts for e in part if NAMES.search(e.text)]
 
 
-def test_a_task_can_be_restricted_to_two_libraries():
+def test_a_task_can_be_restricted_to_two_libraries(read_once, monkeypatch):
+    monkeypatch.setattr(corpus, "docstrings", read_once)
     task = docstring_task(["networkx", "numpy"])
     assert task.labels == ("networkx", "numpy")
     for part, size in (

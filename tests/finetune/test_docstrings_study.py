@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from structmat.adapters import adapters
+from structmat.finetune import docstring_task as corpus
 from structmat.finetune.models import pretrained
 from structmat.finetune.task import normalised
 
@@ -26,8 +27,11 @@ def record():
 
 
 @pytest.fixture(scope="module")
-def texts():
-    return script.texts()
+def texts(read_once):
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (corpus, script):
+            patch.setattr(module, "docstrings", read_once)
+        return script.texts()
 
 
 def test_the_record_contains_exactly_the_runs(record):

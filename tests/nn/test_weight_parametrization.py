@@ -126,7 +126,7 @@ def test_fit_columns_returns_its_error_and_never_exceeds_that_of_the_identity(ne
     assert error <= start + 1e-12
 
 
-@given(trained(max_width=7, max_depth=4), seeds(), st.data())
+@given(trained(max_width=6, max_depth=3), seeds(), st.data())
 def test_the_dimension_of_columns_is_the_rank_of_their_derivative(net, seed, data):
     few = data.draw(st.integers(1, net.width))
     found = sm.dimension(net, columns=few, points=2)

@@ -1,7 +1,9 @@
 """One of the processes that train a PEFT model together: see test_distributed.py.
 
-`torchrun --nproc-per-node 2 tests/peft/peft_worker.py ENGINE FOLDER`, the engine being ddp, fsdp,
-accelerate or trainer; `tuned` and `trained`, or `with_trainer`, alone are the run to compare with.
+`torchrun --nproc-per-node 2 tests/peft/peft_worker.py FOLDER ENGINE ...`, the engines being ddp,
+fsdp, accelerate or trainer, each with a folder of its own; `tuned` and `trained`, or
+`with_trainer`, alone are the run to compare with. The Trainer starts the group itself if it is the
+first of the engines.
 """
 
 import json
@@ -111,20 +113,23 @@ def with_trainer(folder, processes=1):
     return [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
 
 
-def main(engine, folder):
+def main(folder, *engines):
     torch.set_num_threads(1)
-    if engine == "trainer":  # which starts the group itself
-        losses = with_trainer(folder, processes=2)
-    elif engine == "accelerate":
-        losses = in_accelerate(tuned(), folder)
-    else:
-        distributed.init_process_group("gloo")
-        losses = in_torch(engine, tuned(), folder)
-    distributed.barrier()
-    said = json.dumps({"losses": losses})
-    (folder / f"{distributed.get_rank()}.json").write_text(said, encoding="utf-8")
+    for engine in engines:
+        (folder / engine).mkdir(exist_ok=True)
+        if engine == "trainer":
+            losses = with_trainer(folder / engine, processes=2)
+        elif engine == "accelerate":
+            losses = in_accelerate(tuned(), folder / engine)
+        else:
+            if not distributed.is_initialized():
+                distributed.init_process_group("gloo")
+            losses = in_torch(engine, tuned(), folder / engine)
+        distributed.barrier()
+        said = json.dumps({"losses": losses})
+        (folder / engine / f"{distributed.get_rank()}.json").write_text(said, encoding="utf-8")
     distributed.destroy_process_group()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]))
+    main(Path(sys.argv[1]), *sys.argv[2:])

@@ -9,21 +9,23 @@ peft = pytest.importorskip("peft")
 pytest.importorskip("transformers")
 
 from tests.adapters import worker  # noqa: E402 (they need both)
-from tests.adapters.test_distributed import ACCELERATE, CLOSE, TORCHRUN, launched  # noqa: E402
+from tests.adapters.test_distributed import ACCELERATE, CLOSE, TORCHRUN, launched, said_in  # noqa: E402
 from tests.peft import peft_worker  # noqa: E402 (they need both)
 
-LAUNCHERS = {"accelerate": ACCELERATE}
 SETTINGS, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 
 
-@pytest.fixture(autouse=True)
-def _offline(monkeypatch):
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+@pytest.fixture(scope="module")
+def under_torchrun(tmp_path_factory):
+    """The folder of the runs under torchrun, which share two processes: starting them is slow."""
+    folder = tmp_path_factory.mktemp("torchrun")
+    return launched(TORCHRUN, peft_worker.__file__, folder, ["trainer", "fsdp"])
 
 
-def launched_with(engine, folder):
-    start = LAUNCHERS.get(engine, TORCHRUN)
-    return launched(folder, [*start, peft_worker.__file__, engine, str(folder)])
+@pytest.fixture(scope="module")
+def under_accelerate(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("accelerate")
+    return launched(ACCELERATE, peft_worker.__file__, folder, ["accelerate"])
 
 
 def check_files(folder):
@@ -41,35 +43,39 @@ def check_files(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("engine", ["fsdp", "accelerate"])
-def test_training_in_two_processes_equals_training_in_one(tmp_path, engine):
-    found = launched_with(engine, tmp_path)
+@pytest.mark.parametrize(
+    ("engine", "launcher"), [("fsdp", "under_torchrun"), ("accelerate", "under_accelerate")]
+)
+def test_training_in_two_processes_equals_training_in_one(request, engine, launcher):
+    folder = request.getfixturevalue(launcher) / engine
+    found = said_in(folder)
     one = peft_worker.tuned()
     expected = torch.tensor(worker.trained(one))
     for said in found:
         torch.testing.assert_close(torch.tensor(said["losses"]), expected, **CLOSE)
     assert len(set(found[0]["losses"])) == worker.STEPS  # something was trained
-    one.save_pretrained(tmp_path / "one")
-    check_files(tmp_path)
-    loaded = peft.PeftModel.from_pretrained(worker.plain(), tmp_path / "adapter").eval()
+    one.save_pretrained(folder / "one")
+    check_files(folder)
+    loaded = peft.PeftModel.from_pretrained(worker.plain(), folder / "adapter").eval()
     x = next(worker.batches())[0]
     torch.testing.assert_close(loaded(x), one.eval()(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated")
-def test_the_trainer_under_torchrun_equals_training_in_one_process(tmp_path):
-    found = launched_with("trainer", tmp_path)
-    (tmp_path / "alone").mkdir()
-    expected = peft_worker.with_trainer(tmp_path / "alone")
-    (tmp_path / "alone" / "adapter").rename(tmp_path / "one")
+def test_the_trainer_under_torchrun_equals_training_in_one_process(under_torchrun):
+    folder = under_torchrun / "trainer"
+    found = said_in(folder)
+    (folder / "alone").mkdir()
+    expected = peft_worker.with_trainer(folder / "alone")
+    (folder / "alone" / "adapter").rename(folder / "one")
     assert len(set(expected)) == worker.STEPS
     torch.testing.assert_close(  # the first process logs
         torch.tensor(found[0]["losses"]), torch.tensor(expected), rtol=1e-4, atol=1e-4
     )
-    check_files(tmp_path)
-    folder = tmp_path / "trainer" / f"checkpoint-{worker.STEPS}"
-    assert (folder / TENSORS).is_file()
-    saved, last = (peft.utils.load_peft_weights(f, "cpu") for f in (folder, tmp_path / "adapter"))
+    check_files(folder)
+    checkpoint = folder / "trainer" / f"checkpoint-{worker.STEPS}"
+    assert (checkpoint / TENSORS).is_file()
+    saved, last = (peft.utils.load_peft_weights(f, "cpu") for f in (checkpoint, folder / "adapter"))
     for name, value in last.items():
         assert torch.equal(saved[name], value), name

@@ -91,13 +91,12 @@ def test_every_width_has_a_dense_network_of_few_stages_and_small_switches():
 
 @pytest.mark.parametrize("width", MODELS)
 def test_model_widths_have_dense_straight_networks_of_small_switches(width):
-    found = sm.dense_networks(width, budget=40 * width)
-    small = []
-    for family in itertools.islice(found, 25):
-        net = family(width)
-        if net.is_straight and net.depth <= 20 and max(bank.radix for bank in net.banks) <= 16:
-            small.append(str(family))
-    assert len(small) >= 3, (width, small)
+    def is_small(net):
+        return net.is_straight and net.depth <= 20 and max(b.radix for b in net.banks) <= 16
+
+    found = sm.dense_networks(width, budget=40 * width)[:25]
+    small = (str(family) for family in found if is_small(family(width)))
+    assert len([*itertools.islice(small, 3)]) == 3, width
 
 
 # Candidates -----------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import find, given, settings
+from hypothesis import Phase, find, given, settings
 from hypothesis import strategies as st
 
 import structmat as sm
@@ -58,7 +58,7 @@ def test_wired_networks_are_wired(net):
     ids=["radices", "banks", "idle", "moves", "only moves", "wired", "empty", "one wire"],
 )
 def test_networks_come_in_every_form(wanted):
-    find(networks(), wanted)
+    find(networks(), wanted, settings=settings(max_examples=2000, phases=[Phase.generate]))
 
 
 @pytest.mark.parametrize(

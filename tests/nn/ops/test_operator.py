@@ -126,11 +126,11 @@ def test_only_the_required_gradients_are_computed(needs):
         torch.testing.assert_close(a, b, rtol=1e-12, atol=1e-12)
 
 
-@given(networks(max_width=8, max_depth=3), seeds(), st.sampled_from(["float64", "complex128"]))
+@given(networks(max_width=6, max_depth=3), seeds(), st.sampled_from(["float64", "complex128"]))
 @settings(max_examples=8)
 def test_first_and_second_derivatives_equal_finite_differences(net, seed, name):
     """Finite differences are the oracle."""
-    blocks, x, _ = drawn(net, seed, getattr(torch, name), 3)
+    blocks, x, _ = drawn(net, seed, getattr(torch, name), 2)
     if not blocks:
         return
     cache = cache_for(net)
@@ -139,8 +139,9 @@ def test_first_and_second_derivatives_equal_finite_differences(net, seed, name):
     def f(x, *blocks):
         return rotated(cache, blocks, x, adjoint=adjoint)
 
-    assert torch.autograd.gradcheck(f, (x, *blocks))
-    assert torch.autograd.gradgradcheck(f, (x, *blocks))
+    # in random directions; complex numbers are checked entry by entry all the same
+    assert torch.autograd.gradcheck(f, (x, *blocks), fast_mode=True)
+    assert torch.autograd.gradgradcheck(f, (x, *blocks), fast_mode=True)
 
 
 def test_third_derivatives_equal_those_of_the_reference():
