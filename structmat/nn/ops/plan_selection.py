@@ -8,8 +8,9 @@ number of threads, the dtype, and the number of vectors rounded up to a power of
 the same result up to rounding.
 
 Other programs disturb timings. Therefore the candidates are timed in interleaved rounds until the
-two halves of the rounds agree on the fastest, a later process measures again if the rounds differed
-much, and the selected plan is occasionally timed again, against one of the others in turn.
+two halves of the rounds agree on the fastest and on the times, a later process measures again if
+they never did, and the selected plan is occasionally timed again, against one of the others in
+turn.
 """
 
 from __future__ import annotations
@@ -183,7 +184,7 @@ def _timed(
     dtype: torch.dtype,
     device: torch.device,
 ) -> Timings:
-    """Time plans in interleaved rounds until the halves of the rounds agree on the fastest."""
+    """Time plans in interleaved rounds until the halves of the rounds agree."""
     step = _stepper(cache, min(bucket(tokens), max(1, _MOST // cache.network.width)), dtype, device)
     for plan in plans:
         step(plan)  # a warm-up
@@ -200,7 +201,8 @@ def _timed(
         both = Timings.with_rounds(*halves)
         winners = {min(part.seconds, key=part.seconds.__getitem__) for part in halves}
         best, second = sorted(both.seconds.values())[:2]
-        settled = len(winners) == 1 or second <= (1 + _TOLERANCE) * best
+        certain = len(winners) == 1 or second <= (1 + _TOLERANCE) * best
+        settled = certain and not both.provisional
         if len(rounds) == most or spent >= _SECONDS or (settled and len(rounds) >= fewest):
             return both
 
