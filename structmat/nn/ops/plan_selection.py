@@ -141,8 +141,8 @@ def _fastest_measured(
     times = measured(cache, tokens, dtype, device)
     if current is not None:
         this, *others = sorted(times, key=lambda p: (p.ends != current, times[p]))
-        pair = this, others[check % len(others)]
-        if _fastest(_timed(cache, pair, tokens, dtype, device).seconds) == current:
+        step = _stepper(cache, tokens, dtype, device)
+        if _fastest(_timed(step, (this, others[check % len(others)])).seconds) == current:
             return current
         times = measured(cache, tokens, dtype, device, again=True)
     return _fastest({plan.ends: seconds for plan, seconds in times.items()})
@@ -171,21 +171,14 @@ def measured(
     known = timing_cache.recall(name)
     again = again or any(plan.ends not in known.seconds for plan in plans)
     if again or known.provisional:
-        new = _timed(cache, plans, tokens, dtype, device)
+        new = _timed(_stepper(cache, tokens, dtype, device), plans)
         known = new if again else known.with_rounds(new)
         timing_cache.remember(name, known)
     return {plan: known.seconds[plan.ends] for plan in plans}
 
 
-def _timed(
-    cache: PlanCache,
-    plans: tuple[Candidate, ...],
-    tokens: int,
-    dtype: torch.dtype,
-    device: torch.device,
-) -> Timings:
-    """Time plans in interleaved rounds until the halves of the rounds agree."""
-    step = _stepper(cache, min(bucket(tokens), max(1, _MOST // cache.network.width)), dtype, device)
+def _timed(step: Callable[[Candidate], float], plans: tuple[Candidate, ...]) -> Timings:
+    """Time plans in interleaved rounds until the two halves of the rounds agree."""
     for plan in plans:
         step(plan)  # a warm-up
     rounds: list[Timings] = []
@@ -199,11 +192,8 @@ def _timed(
             continue
         halves = [reduce(Timings.with_rounds, part) for part in (rounds[:half], rounds[half:])]
         both = Timings.with_rounds(*halves)
-        winners = {min(part.seconds, key=part.seconds.__getitem__) for part in halves}
-        best, second = sorted(both.seconds.values())[:2]
-        certain = len(winners) == 1 or second <= (1 + _TOLERANCE) * best
-        settled = certain and not both.provisional
-        if len(rounds) == most or spent >= _SECONDS or (settled and len(rounds) >= fewest):
+        agree = not both.provisional and len({_fastest(part.seconds) for part in halves}) == 1
+        if len(rounds) == most or spent >= _SECONDS or (agree and len(rounds) >= fewest):
             return both
 
 
@@ -212,6 +202,7 @@ def _stepper(
 ) -> Callable[[Candidate], float]:
     """Return a function that runs one step of a plan on random vectors and returns its seconds."""
     net = cache.network
+    tokens = min(bucket(tokens), max(1, _MOST // net.width))
     source = torch.Generator().manual_seed(0)
     shapes = [(bank.count, bank.radix, bank.radix) for bank in net.banks]
     with torch.inference_mode(mode=False):

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch._subclasses import FakeTensorMode
 
 import structmat as sm
 from structmat._util import files
@@ -95,7 +96,7 @@ def test_the_fastest_plan_is_selected_and_measured_once(timed):
     assert len(timed) == 1
     ask(dtype=torch.float64)
     ask(10**6)
-    assert timed[1:] == [(8192, torch.float64), (2**18, torch.float32)]  # of 64 wires at most
+    assert timed[1:] == [(8192, torch.float64), (2**20, torch.float32)]
 
 
 def test_a_later_process_reads_the_measurements(timed):
@@ -316,7 +317,29 @@ def test_the_selected_plan_is_occasionally_timed_against_another(machine, distur
     assert rounds == [4] * 5
 
 
-def test_timing_uses_no_more_memory_than_there_is(monkeypatch, timed):
+def test_a_long_step_is_timed_on_fewer_vectors(monkeypatch):
+    drawn, randn = [], torch.randn
+
+    def spy(*shape, **options):
+        drawn.append(shape)
+        return randn(*shape, **options)
+
+    monkeypatch.setattr(torch, "randn", spy)
+    monkeypatch.setattr(plan_selection, "_MOST", 2**13)
+    plan_selection._stepper(PlanCache(NET), 10**6, torch.float32, CPU)
+    assert drawn[0] == (2**7, 64)
+
+
+def test_nothing_is_timed_under_fake_tensors(timed):
+    with FakeTensorMode():
+        rotate = Orthogonal(NET, plan="measure")
+        x = torch.empty(5000, 64, requires_grad=True)
+        for _ in range(20):
+            rotate(x).sum().backward()
+    assert not timed
+
+
+def test_without_memory_for_timing_the_plan_stays_the_same(monkeypatch, timed):
     def full(*_):
         raise torch.cuda.OutOfMemoryError("full")
 
