@@ -36,10 +36,9 @@ _FEW = 64  # number of vectors up to which fused blocks are cached between calls
 class _Ready(NamedTuple):
     """A function that rotates a few vectors, and everything from which its blocks were computed."""
 
-    generators: list[Tensor]
     settings: Hashable
     apply: Callable[[Tensor], Tensor]
-    same: Callable[[Sequence[Tensor], Sequence[Tensor]], bool]  # compares generators
+    same: Callable[[Sequence[Tensor]], bool]  # whether the generators are those of the blocks
 
 
 class Orthogonal(nn.Module):
@@ -561,13 +560,13 @@ class Orthogonal(nn.Module):
         adjoint: bool,
         drop: bool,
     ) -> Tensor:
-        dtype = self._compute_dtype(x.dtype)
         with without_autocast(x.device.type):
-            ready = None if drop else self._kept_ready(x, dtype, adjoint=adjoint)
+            ready = None if drop else self._kept_ready(x, adjoint=adjoint)
             if ready is not None:
-                y = ready.apply(x.reshape(-1, self.width)).view(x.shape)
+                y = ready.apply(x) if x.ndim == 2 else ready.apply(x.reshape(-1, self.width))
+                y = y if x.ndim == 2 else y.view(x.shape)
                 return functional.linear(y, *layer) if layer else y
-            blocks = self.blocks(dtype)
+            blocks = self.blocks(self._compute_dtype(x.dtype))
             if drop:
                 blocks = self._dropped(blocks)
             if self.plan == "reference" or not blocks:
@@ -575,7 +574,7 @@ class Orthogonal(nn.Module):
                 return y if blocks or layer else y.clone()  # it may be a view of x
             return rotated(self._plans, blocks, x, *layer, adjoint=adjoint, plan=self.plan)
 
-    def _kept_ready(self, x: Tensor, dtype: torch.dtype, *, adjoint: bool) -> _Ready | None:
+    def _kept_ready(self, x: Tensor, *, adjoint: bool) -> _Ready | None:
         """Return cached fused blocks for a few vectors without gradients, if still up to date.
 
         Generators are compared by value because some changes cannot be detected otherwise. The
@@ -584,7 +583,6 @@ class Orthogonal(nn.Module):
         """
         if (
             torch.is_grad_enabled()
-            or not torch_internals.eager(x)
             or x.device.type != "cpu"  # comparing values elsewhere would synchronise the device
             or x.numel() > _FEW * self.width
             or self.plan == "reference"
@@ -592,12 +590,13 @@ class Orthogonal(nn.Module):
         ):
             return None
         own, settings = self.generators(), self._settings()
-        if not torch_internals.eager(*own) or any(g.device.type != "cpu" for g in own):
+        if not torch_internals.eager(x, *own) or any(g.device.type != "cpu" for g in own):
             return None
-        key = x.dtype, dtype, adjoint
+        key = x.dtype, own[0].dtype, adjoint
         ready = self._ready.get(key)
-        if ready and ready.settings == settings and ready.same(ready.generators, own):
+        if ready and ready.settings == settings and ready.same(own):
             return ready
+        dtype = self._compute_dtype(x.dtype)
         with torch.inference_mode(mode=False), torch.no_grad():
             kept = [g.detach().clone(memory_format=torch.contiguous_format) for g in own]
             # In float64, so that torch's precision settings for float32 products have no effect.
@@ -607,7 +606,7 @@ class Orthogonal(nn.Module):
                 plan = self._plans.plan(plan_selection.every_stage(self.network), x.device)
                 blocks = [block.to(dtype) for block in wide]
                 apply = plan.fixed(blocks, x.dtype, adjoint=adjoint)
-                made = _Ready(kept, settings, apply, compiled.same)
+                made = _Ready(settings, apply, compiled.comparison(kept))
             else:
                 best = candidates(self.network, 1, itemsize=dtype.itemsize, reuse=True)[0]
                 plan = self._plans.plan(best.ends, x.device)
@@ -615,7 +614,7 @@ class Orthogonal(nn.Module):
                 if adjoint:  # the blocks of the inverse network need no transposition in each call
                     blocks, net = _adjoints(plan.network, blocks), plan.network.inverse()
                     plan = cache_for(net).plan(plan_selection.every_stage(net), x.device)
-                made = _Ready(kept, settings, partial(plan.apply, blocks), _same)
+                made = _Ready(settings, partial(plan.apply, blocks), partial(_same, kept))
         self._ready[key] = made
         return made
 

@@ -247,19 +247,30 @@ def fixed(
     return applied
 
 
-def same(a: Sequence[Tensor], b: Sequence[Tensor]) -> bool:
-    """Return whether dense tensors on the CPU have the same dtypes, shapes and bytes."""
-    from structmat.nn.ops.backends.compiled import compiler, driver_code
+def comparison(kept: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], bool]:
+    """Return a function that tells whether tensors have the dtypes, shapes and bytes of others.
 
-    table: list[int] = []
-    for left, right in zip(a, b, strict=True):
-        if left.dtype != right.dtype or left.shape != right.shape or not right.is_contiguous():
+    All tensors must be on the CPU, and those compared with contiguous.
+    """
+    from structmat.nn.ops.backends.compiled import compiler, driver_code  # loads llvmlite
+
+    compare = compiler.function(driver_code.compare, 0, arguments=5)
+    kinds = [(a.dtype, a.shape) for a in kept]
+    addresses = _array([a.data_ptr() for a in kept])
+    sizes = _array([a.numel() * a.itemsize for a in kept])
+    given, count, row = (_address(addresses), _address(sizes)), len(kept), c_int64 * len(kept)
+
+    def same(others: Sequence[Tensor]) -> bool:
+        if [(b.dtype, b.shape) for b in others] != kinds:
             return False
-        table += left.data_ptr(), right.data_ptr(), left.numel() * left.itemsize
-    compare = compiler.function(driver_code.compare, 0, arguments=3)
-    made, differ = (c_int64 * len(table))(*table), c_int64(0)
-    compare(addressof(made), len(a), addressof(differ))
-    return not differ.value
+        if not all(b.is_contiguous() for b in others):
+            return False
+        places, differ = row(*[b.data_ptr() for b in others]), c_int64(0)
+        compare(*given, addressof(places), count, addressof(differ))
+        return not differ.value
+
+    same.kept = kept, addresses, sizes  # type: ignore[attr-defined]
+    return same
 
 
 def gradients(

@@ -18,6 +18,7 @@ from structmat.nn.ops.backends.compiled.writer import Numbers, Value, Writer, of
 
 UNROLLED = 16  # largest number of wires of a cell whose products are written out
 _ROWS = 8  # results that are accumulated at a time in the product of a larger switch
+_POWERS = (4, 8, 16)  # radices of blocks whose rows are vectors, when there is a single one
 _SMALL = 4  # largest radix of a switch whose gradient is accumulated in registers
 
 # Arguments of a function of cells: the tile, bytes of its rows, vectors in a row, number of cells;
@@ -235,6 +236,8 @@ def _through(
 def _product(w: Writer, block: Any, x: Sequence[Value], *, adjoint: bool) -> list[Value]:
     """Return the product of a block, or its adjoint, and a vector of numbers."""
     r, number = len(x), w.n.parts * w.n.size
+    if w.n.lanes == 1 and not w.n.is_complex and r in _POWERS:
+        return [[part] for part in _single_product(w, block, [value[0] for value in x], adjoint)]
     made = []
     for i in range(r):
         total = None
@@ -245,6 +248,19 @@ def _product(w: Writer, block: Any, x: Sequence[Value], *, adjoint: bool) -> lis
         assert total is not None
         made.append(total)
     return made
+
+
+def _single_product(w: Writer, block: Any, x: Sequence[Any], adjoint: bool) -> list[Any]:  # noqa: FBT001
+    """Return the product for a single vector of numbers: rows of the block are in registers."""
+    r = len(x)
+    rows = [w.load(w.add(block, i * r * w.n.size), of(w.n.scalar, r), w.n.size) for i in range(r)]
+    if not adjoint:
+        vector = w.gathered(x)
+        return w.scattered(w.reduced([w.b.fmul(row, vector) for row in rows]))
+    total = w.b.fmul(rows[0], w.splat(x[0], r))
+    for row, number in zip(rows[1:], x[1:], strict=True):
+        total = w.intrinsic("fmuladd", row, w.splat(number, r), total)
+    return w.scattered(total)
 
 
 def _large_product(c: _Cells, k: Any, v: Any, block: Any, *, adjoint: bool, save: bool) -> None:

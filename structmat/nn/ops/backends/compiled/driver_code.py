@@ -242,14 +242,15 @@ def gradients_driver(module: ir.Module, name: str, numbers: Numbers, stored: str
 def compare(module: ir.Module, name: str, size: int) -> None:  # noqa: ARG001 (no sizes)
     """Write the function that compares arrays byte by byte.
 
-    Its arguments are the address of a table with the addresses of two arrays and their bytes for
-    each pair, the number of pairs, and the address of an integer that is set if any bytes differ.
+    Its arguments are the addresses of the addresses of arrays, of their sizes in bytes, and of the
+    addresses of the arrays to compare them with; the number of arrays; and the address of an
+    integer that is set if any bytes differ.
     """
-    w = Writer(module, name, 3, Numbers("float", is_complex=False, lanes=16))
-    table, count, result = w.arguments
+    w = Writer(module, name, 5, Numbers("float", is_complex=False, lanes=16))
+    first, sizes, second, count, result = w.arguments
     wide, step = ir.VectorType(I64, 8), 64
     with w.loop(count) as k:
-        left, right, length = (w.long(table, w.add(w.mul(k, 3), part)) for part in range(3))
+        left, right, length = w.long(first, k), w.long(second, k), w.long(sizes, k)
         rest = w.b.srem(length, w.constant(step))
 
         def differ(at: Any, kind: Any, left: Any = left, right: Any = right) -> Any:

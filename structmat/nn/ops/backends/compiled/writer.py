@@ -310,18 +310,19 @@ class Writer:
 
     def gathered(self, scalars: Sequence[Any]) -> Any:
         """Return the vector of these numbers."""
-        made: Any = ir.Constant(self.n.vector, ir.Undefined)
+        made: Any = ir.Constant(of(self.n.scalar, len(scalars)), ir.Undefined)
         for k, scalar in enumerate(scalars):
             made = self.b.insert_element(made, scalar, ir.Constant(I32, k))
         return made
 
     def scattered(self, vector: Any) -> list[Any]:
         """Return the numbers of a vector."""
-        return [self.b.extract_element(vector, ir.Constant(I32, k)) for k in range(self.n.lanes)]
+        lanes = range(vector.type.count)
+        return [self.b.extract_element(vector, ir.Constant(I32, k)) for k in lanes]
 
     def reduced(self, vectors: Sequence[Any]) -> Any:
         """Return a vector whose lane k is the sum of vector k mod n, where n is a power of 2."""
-        lanes = self.n.lanes
+        lanes = vectors[0].type.count
         vectors = list(vectors)
         stride = 1
         while stride < lanes:
