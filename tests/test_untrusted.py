@@ -267,28 +267,36 @@ WAY = {"ends": [1], "seconds": 1.0}
 
 
 @pytest.mark.parametrize(
-    "ways",
+    "damaged",
     [
-        [WAY | {"seconds": seconds}]
+        {"times": [WAY | {"seconds": seconds}]}
         for seconds in (-1.0, 0, float("nan"), float("inf"), "1", None, True, [1.0])
     ]
-    + [[WAY | {"ends": ends}] for ends in (None, [1.5], ["1"], [-1], [True], 3, {"1": 1})]
-    + [[WAY, {}], [WAY, 3], {"ends": [1]}, 3, None],
+    + [
+        {"times": [WAY | {"ends": ends}]}
+        for ends in (None, [1.5], ["1"], [-1], [True], 3, {"1": 1})
+    ]
+    + [{"times": times} for times in ([WAY, {}], [WAY, 3], {"ends": [1]}, 3, None, [])]
+    + [{"rounds": rounds} for rounds in (0, -1, 1.5, True, "1", None)]
+    + [{"spread": spread} for spread in (-0.1, float("inf"), 10**400, True, "0", None)],
 )
-def test_a_damaged_plan_is_measured_again(tmp_path, monkeypatch, ways):
+def test_a_damaged_plan_is_measured_again(tmp_path, monkeypatch, damaged):
     from structmat._util import files
     from structmat.nn.ops import timing_cache
 
     monkeypatch.setenv(files.CACHE, str(tmp_path))
     timing_cache.forget()
-    data = {"format": "structmat.plans", "version": 1, "plans": {"bad": ways, "good": [WAY]}}
+    good = {"rounds": 4, "spread": 0.0, "times": [WAY]}
+    data = {"format": "structmat.plans", "version": 2}
+    data["plans"] = {"bad": good | damaged, "good": good, "none": None}
     timing_cache.file().write_text(json.dumps(data), encoding="utf-8")
     infinite = "NaN" in json.dumps(data) or "Infinity" in json.dumps(data)  # no JSON at all
-    assert timing_cache.recall("bad") == {}
-    assert timing_cache.recall("good") == ({} if infinite else {(1,): 1.0})
-    timing_cache.remember("bad", {(2,): 0.5})
+    assert timing_cache.recall("bad").seconds == timing_cache.recall("none").seconds == {}
+    assert timing_cache.recall("good").seconds == ({} if infinite else {(1,): 1.0})
+    timings = timing_cache.Timings({(2,): 0.5}, 3, 0.1)
+    timing_cache.remember("bad", timings)
     timing_cache.forget()
-    assert timing_cache.recall("bad") == {(2,): 0.5}
+    assert timing_cache.recall("bad") == timings
     timing_cache.forget()
 
 
@@ -300,7 +308,7 @@ def test_an_invalid_plan_file_is_treated_as_empty(tmp_path, monkeypatch, content
     monkeypatch.setenv(files.CACHE, str(tmp_path))
     timing_cache.forget()
     timing_cache.file().write_bytes(content)
-    assert timing_cache.recall("any") == {}
+    assert timing_cache.recall("any").seconds == {}
     timing_cache.forget()
 
 

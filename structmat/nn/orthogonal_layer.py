@@ -75,9 +75,9 @@ class Orthogonal(nn.Module):
         remaining ones are stored as one row.
     plan : {"auto", "measure", "reference"}
         The execution plan: "auto" fuses stages as selected by a cost model, identically in every
-        process; "measure" times the best candidate plans once on this machine, for about the same
-        number of vectors, and selects the fastest; "reference" is the reference implementation, one
-        stage at a time with torch's own operations. Values and gradients agree up to rounding.
+        process; "measure" times the best candidate plans on this machine, for about the same number
+        of vectors, and selects the fastest; "reference" is the reference implementation, one stage
+        at a time with torch's own operations. Values and gradients agree up to rounding.
 
     Raises
     ------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Hashable
 from functools import lru_cache
 from threading import RLock
@@ -45,12 +46,15 @@ class PlanCache:
     selected : dict
         The selected plans, as the ends of their fused runs of stages, by cache key;
         `structmat.nn.ops.plan_selection` fills it.
+    uses : Counter
+        How often each plan selected by timing was used, by cache key.
     """
 
     def __init__(self, network: Network) -> None:
         self.network = network
         self.key = _key(network)
         self.selected: dict[tuple[Any, ...], tuple[int, ...]] = {}
+        self.uses: Counter[tuple[Any, ...]] = Counter()
         self._made: dict[Hashable, Any] = {}
 
     def plan(self, ends: tuple[int, ...], device: torch.device) -> ExecutionPlan:

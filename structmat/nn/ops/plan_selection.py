@@ -1,4 +1,4 @@
-"""Selection of an execution plan, by the cost model or by timing the candidate plans once.
+"""Selection of an execution plan, by the cost model or by timing the candidate plans.
 
 The cost model depends only on the network, the number of vectors, the dtype and the type of device,
 so it selects the same plan in every process. With `plan="measure"`, a forward and a backward pass
@@ -6,12 +6,18 @@ on random vectors are timed for each promising candidate. The times are cached i
 later processes, in a file; the cache key consists of the network, the machine, the versions, the
 number of threads, the dtype, and the number of vectors rounded up to a power of two. All plans give
 the same result up to rounding.
+
+Other programs disturb timings. Therefore the candidates are timed in interleaved rounds until the
+two halves of the rounds agree on the fastest and on the times, a later process measures again if
+they never did, and the selected plan is occasionally timed again, against one of the others in
+turn.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import reduce
 
 import torch
 
@@ -27,11 +33,14 @@ from structmat.nn.ops.backends import tiled
 from structmat.nn.ops.cost_model import Candidate, bucket, candidates, rotates_weight
 from structmat.nn.ops.execution_plan import Backend, backend_for
 from structmat.nn.ops.plan_cache import PlanCache
-from structmat.nn.ops.timing_cache import Ends
+from structmat.nn.ops.timing_cache import Ends, Timings
 
 SMALL = 1 << 18  # total size of the vectors below which plans are not timed
 _MOST = 1 << 24  # largest total size of the vectors timed; beyond it, time is proportional to size
-_ROUNDS = 3
+_ROUNDS = 4, 32  # fewest and most rounds of timing
+_SECONDS = 2.0  # after the second round, none is started once this much time has been measured
+_TOLERANCE = 0.03  # the cost model decides between plans whose times differ by less
+_CHECKS = {16 * 4**k: k for k in range(30)}  # uses at which the selected plan is timed again
 _WORSE = 3.0  # candidates whose modelled time exceeds the best by this factor are not timed
 
 
@@ -57,8 +66,9 @@ def selected(
         The dtype of the vectors; by default that of the blocks.
     measure : bool
         Whether to time the candidate plans if there are many vectors. Otherwise, and under
-        `torch.use_deterministic_algorithms(True)`, the cost model selects the plan. There is
-        nothing to select for a backend that fuses stages itself.
+        `torch.use_deterministic_algorithms(True)`, the cost model selects the plan. Nothing is
+        timed while a CUDA graph is captured. There is nothing to select for a backend that fuses
+        stages itself.
 
     Returns
     -------
@@ -73,13 +83,19 @@ def selected(
     # Times, unlike the cost model, depend on the number of threads, which may change.
     cache_key = tokens, dtype, device, _machine(device) if measure else None
     found = cache.selected.get(cache_key)
-    if found is None:
-        plans = _candidates(cache, tokens, dtype, device)
-        found = plans[0].ends
-        if measure and len(plans) > 1:
-            times = measured(cache, tokens, dtype, device)
-            found = min(times, key=lambda candidate: times[candidate]).ends
-        cache.selected[cache_key] = found
+    if measure and not _capturing(device):
+        cache.uses[cache_key] += 1
+        check = _CHECKS.get(cache.uses[cache_key])
+        if found is None or check is not None:
+            try:
+                found = _fastest_measured(cache, tokens, dtype, device, found, check or 0)
+            except torch.cuda.OutOfMemoryError:  # timing needs memory of its own
+                found = found or _candidates(cache, tokens, dtype, device)[0].ends
+            cache.selected[cache_key] = found
+    elif found is None:
+        found = _candidates(cache, tokens, dtype, device)[0].ends
+        if not measure:
+            cache.selected[cache_key] = found
     return found
 
 
@@ -99,51 +115,119 @@ def _candidates(
     return candidates(cache.network, bucket(tokens), itemsize=dtype.itemsize, device=device.type)
 
 
-def measured(
+def _promising(
     cache: PlanCache, tokens: int, dtype: torch.dtype, device: torch.device
-) -> dict[Candidate, float]:
-    """Return the cached or newly measured seconds per step of each promising candidate plan."""
+) -> tuple[Candidate, ...]:
     plans = _candidates(cache, tokens, dtype, device)
-    plans = tuple(p for p in plans if p.seconds <= _WORSE * plans[0].seconds)
-    name = _name(cache, tokens, dtype, device)
-    known: Mapping[Ends, float] = timing_cache.recall(name)
-    if any(plan.ends not in known for plan in plans):
-        most = max(1, _MOST // cache.network.width)
-        seconds = _timed(cache, plans, min(bucket(tokens), most), dtype, device)
-        known = dict(zip((plan.ends for plan in plans), seconds, strict=True))
-        timing_cache.remember(name, known)
-    return {plan: known[plan.ends] for plan in plans}
+    return tuple(p for p in plans if p.seconds <= _WORSE * plans[0].seconds)
 
 
-def _timed(
+def _fastest_measured(
     cache: PlanCache,
-    plans: tuple[Candidate, ...],
     tokens: int,
     dtype: torch.dtype,
     device: torch.device,
-) -> list[float]:
-    """Return the shortest step time of each plan over a few interleaved rounds, in seconds."""
+    current: Ends | None,
+    check: int,
+) -> Ends:
+    """Return the fastest plan, or the current one if it is still faster than one of the others.
+
+    The first check (0) times the second fastest, which is the most likely to be faster, the next
+    one the third fastest, and so on.
+    """
+    plans = _promising(cache, tokens, dtype, device)
+    if len(plans) == 1:
+        return plans[0].ends
+    times = measured(cache, tokens, dtype, device)
+    if current is not None:
+        this, *others = sorted(times, key=lambda p: (p.ends != current, times[p]))
+        step = _stepper(cache, tokens, dtype, device)
+        if _fastest(_timed(step, (this, others[check % len(others)])).seconds) == current:
+            return current
+        times = measured(cache, tokens, dtype, device, again=True)
+    return _fastest({plan.ends: seconds for plan, seconds in times.items()})
+
+
+def _fastest(times: Mapping[Ends, float]) -> Ends:
+    """Return the first plan that is, within a tolerance, as fast as the fastest."""
+    most = (1 + _TOLERANCE) * min(times.values())
+    return next(ends for ends, seconds in times.items() if seconds <= most)
+
+
+def measured(
+    cache: PlanCache,
+    tokens: int,
+    dtype: torch.dtype,
+    device: torch.device,
+    *,
+    again: bool = False,
+) -> dict[Candidate, float]:
+    """Return the cached or newly measured seconds per step of each promising candidate plan.
+
+    With `again`, cached times are replaced. Provisional ones are combined with new ones.
+    """
+    plans = _promising(cache, tokens, dtype, device)
+    name = _name(cache, tokens, dtype, device)
+    known = timing_cache.recall(name)
+    again = again or any(plan.ends not in known.seconds for plan in plans)
+    if again or known.provisional:
+        new = _timed(_stepper(cache, tokens, dtype, device), plans)
+        known = new if again else known.with_rounds(new)
+        timing_cache.remember(name, known)
+    return {plan: known.seconds[plan.ends] for plan in plans}
+
+
+def _timed(step: Callable[[Candidate], float], plans: tuple[Candidate, ...]) -> Timings:
+    """Time plans in interleaved rounds until the two halves of the rounds agree."""
+    for plan in plans:
+        step(plan)  # a warm-up
+    rounds: list[Timings] = []
+    fewest, most = _ROUNDS
+    spent = 0.0
+    while True:
+        rounds.append(Timings({plan.ends: step(plan) for plan in plans}, 1, 0.0))
+        spent += sum(rounds[-1].seconds.values())
+        half = len(rounds) // 2
+        if not half:
+            continue
+        halves = [reduce(Timings.with_rounds, part) for part in (rounds[:half], rounds[half:])]
+        both = Timings.with_rounds(*halves)
+        agree = not both.provisional and len({_fastest(part.seconds) for part in halves}) == 1
+        if len(rounds) == most or spent >= _SECONDS or (agree and len(rounds) >= fewest):
+            return both
+
+
+def _stepper(
+    cache: PlanCache, tokens: int, dtype: torch.dtype, device: torch.device
+) -> Callable[[Candidate], float]:
+    """Return a function that runs one step of a plan on random vectors and returns its seconds."""
     net = cache.network
+    tokens = min(bucket(tokens), max(1, _MOST // net.width))
     source = torch.Generator().manual_seed(0)
     shapes = [(bank.count, bank.radix, bank.radix) for bank in net.banks]
-    with torch.inference_mode(mode=False), torch.no_grad():
+    with torch.inference_mode(mode=False):
         x = torch.randn(tokens, net.width, generator=source, dtype=dtype).to(device)
         blocks = [
             torch.randn(s, generator=source, dtype=dtype).div_(s[-1]).to(device) for s in shapes
         ]
-        best = [float("inf")] * len(plans)
-        for round_number in range(_ROUNDS + 1):
-            for k, candidate in enumerate(plans):
-                plan = cache.plan(candidate.ends, device)
-                start = _now(device)
-                acting = plan.fuse(blocks)
-                plan.apply(acting, x)
-                made, sums = torch.empty_like(x), tiled.zeros_like(acting)
-                plan.gradients(acting, x, x, grad_x=made, sums=sums)
-                plan.gradients_of_blocks(blocks, sums)
-                if round_number:  # round 0 is a warm-up
-                    best[k] = min(best[k], _now(device) - start)
-    return best
+
+    def step(candidate: Candidate) -> float:
+        plan = cache.plan(candidate.ends, device)
+        with torch.inference_mode(mode=False), torch.no_grad():
+            start = _now(device)
+            acting = plan.fuse(blocks)
+            plan.apply(acting, x)
+            made, sums = torch.empty_like(x), tiled.zeros_like(acting)
+            plan.gradients(acting, x, x, grad_x=made, sums=sums)
+            plan.gradients_of_blocks(blocks, sums)
+            return _now(device) - start
+
+    return step
+
+
+def _capturing(device: torch.device) -> bool:
+    """Return whether a CUDA graph is being captured, in which nothing can be timed."""
+    return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
 def _now(device: torch.device) -> float:
@@ -222,7 +306,8 @@ def explain(
     if backend.FUSES_STAGES:
         return "\n".join([*said, f"{title}{backend.prepared(schedule(net), device)}"])
     ends = selected(cache, n, dtype, device, measure=plan == "measure")
-    known = timing_cache.recall(_name(cache, n, dtype, device)) if plan == "measure" else {}
+    timings = timing_cache.recall(_name(cache, n, dtype, device)) if plan == "measure" else None
+    known = {} if timings is None else timings.seconds
     best = next(p for p in _candidates(cache, n, dtype, device) if p.ends == ends)
     exact = candidates(net, n, itemsize=dtype.itemsize, device=device.type)  # not rounded up
     plans = {p.ends: p for p in (best, *exact)}.values()
@@ -238,11 +323,12 @@ def explain(
         for p in plans
     ]
     header = ("products (stages→radix)", "flops", "bytes", "launches", "model ms", "measured ms")
-    why = (
-        "the shortest training step, measured here"
-        if ends in known
-        else "the cheapest by the cost model; nothing was measured"
-    )
+    why = "the cheapest by the cost model; nothing was measured"
+    if timings is not None and ends in known:
+        why = (
+            f"within {_TOLERANCE:.0%} of the shortest training step, measured here in"
+            f" {counted(timings.rounds, 'round')} that differ by {timings.spread:.0%}"
+        ) + ("; this is provisional" if timings.provisional else "")
     return "\n".join(
         [
             *said,
