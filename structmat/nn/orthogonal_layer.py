@@ -384,9 +384,10 @@ class Orthogonal(nn.Module):
         Examples
         --------
         >>> import structmat as sm
-        >>> print(Orthogonal(sm.butterfly(16)).explain(10_000))
-        16 wires, 4 stages, 10,000 vectors of 4-byte numbers on a cpu: 4→16
-        ...
+        >>> print(Orthogonal(sm.butterfly(64)).explain(10_000))
+        64 wires, 6 stages, 10,000 vectors of 4-byte numbers on a cpu: compiled, 2 passes
+          1  4 cells of 16 wires: 32 blocks 2×2
+          2  16 cells of 4 wires: 4 blocks 2×2
         """
         dtype = self._compute_dtype(torch.float32 if dtype is None else dtype)
         device = self._number_type()[1]
@@ -584,6 +585,7 @@ class Orthogonal(nn.Module):
         """
         if (
             torch.is_grad_enabled()
+            or torch_internals.recorded()
             or x.device.type != "cpu"  # comparing values elsewhere would synchronise the device
             or x.numel() > _FEW * self.width
             or self.plan == "reference"

@@ -279,9 +279,9 @@ def explain(
     --------
     >>> from structmat.families import monarch
     >>> print(explain(PlanCache(monarch(6)), 100))
-    6 wires, 2 stages, 100 vectors of 4-byte numbers on a cpu: 2 · 3
-    6 wires, 2 stages: 4 steps, 2 of them permutations (2 transposes, 0 index arrays)
-    ...
+    6 wires, 2 stages, 100 vectors of 4-byte numbers on a cpu: compiled, 2 passes
+      1  3 cells of 2 wires: 1 block 2×2
+      2  2 cells of 3 wires: 1 block 3×3
     """
     net, n = cache.network, checked_integer(tokens, "tokens")
     device = torch.device("cpu") if device is None else device
