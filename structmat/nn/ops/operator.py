@@ -21,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from structmat.nn import torch_internals
-from structmat.nn.ops import plan_cache, plan_selection, reference
+from structmat.nn.ops import huge_pages, plan_cache, plan_selection, reference
 from structmat.nn.ops.backends import tiled
 from structmat.nn.ops.cost_model import rotates_weight
 from structmat.nn.ops.execution_plan import ExecutionPlan, backend_for
@@ -155,7 +155,7 @@ def _run(
     if flat.numel() * flat.dtype.itemsize <= _BETWEEN:
         y = selected.apply(fused, flat, adjoint=adjoint)
         return functional.linear(y, weight, bias).view(shape)
-    out = x.new_empty(len(flat), len(weight))
+    out = huge_pages.empty((len(flat), len(weight)), x)
     for rows, between in _chunks(flat):
         y = selected.apply(fused, flat[rows], between, adjoint=adjoint)
         if bias is None:
@@ -199,7 +199,7 @@ def _gradients(
                 )
         else:
             selected, fused = _selected(cache, flat, blocks, plan)
-            grad_x = x.new_empty(flat.shape) if of_x else None
+            grad_x = huge_pages.empty(tuple(flat.shape), x) if of_x else None
             sums = tiled.zeros_like(fused) if of_blocks else None
             for rows, between in _chunks(flat) if weight is not None else [(slice(None), grads)]:
                 if weight is not None:

@@ -25,6 +25,7 @@ from structmat.linalg.schedule import Schedule
 from structmat.networks import permutation
 from structmat.networks.network import Network
 from structmat.networks.permutation import Index
+from structmat.nn.ops import huge_pages
 from structmat.nn.ops.backends.compiled import workers
 from structmat.nn.ops.backends.compiled.cells import Segment, passes
 
@@ -203,7 +204,7 @@ def apply(
 ) -> Tensor:
     """Return R x, or Rᴴ x; see `structmat.nn.ops.backends.tiled.apply`."""
     if out is None:
-        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        out = huge_pages.empty(tuple(x.shape), x)
     if not x.numel():
         return out
     x, blocks = _rows(x), [_dense(b) for b in blocks]
