@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
@@ -18,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from structmat._util.text_table import counted
 from structmat.linalg.schedule import Schedule
@@ -28,6 +30,7 @@ from structmat.nn.ops.backends.compiled import workers
 from structmat.nn.ops.backends.compiled.cells import Segment, passes
 
 FUSES_STAGES = True
+_OLDEST = "0.46"  # version of llvmlite, as in the extra `cpu`; numba may have installed another
 _LARGEST = 64  # largest radix
 _VECTOR = 64  # bytes of a vector of real numbers
 _TILE = 1 << 18  # bytes of a tile, which must fit in the L2 cache of a core
@@ -55,8 +58,13 @@ def _has_halves() -> bool:
 
 @cache
 def available(device: torch.device) -> bool:
-    """Return whether this is a CPU and llvmlite is installed."""
-    return device.type == "cpu" and find_spec("llvmlite") is not None
+    """Return whether this is a CPU and a version of llvmlite that is known to work is installed."""
+    if device.type != "cpu" or find_spec("llvmlite") is None:
+        return False
+    try:
+        return TorchVersion(metadata.version("llvmlite")) >= _OLDEST
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def supports(net: Network, dtype: torch.dtype, blocks: torch.dtype) -> bool:
@@ -174,7 +182,11 @@ class _Call:
             last = k == len(order) - 1
             for s in each:
                 functions = compiler.cell_functions(
-                    numbers, s.cell, adjoint=kind.adjoint, gradients=kind.gradients, last=last
+                    numbers,
+                    s.cell,
+                    adjoint=kind.adjoint,
+                    gradients=kind.gradients,
+                    last=last and kind.gradients,
                 )
                 tables: list[npt.NDArray[Any]] = [s.wires, s.banks, s.offsets]
                 segments += [*functions, len(s.wires), *map(_address, tables), self.saved]
@@ -201,11 +213,11 @@ def apply(
 ) -> Tensor:
     """Return R x, or Rᴴ x; see `structmat.nn.ops.backends.tiled.apply`."""
     if out is None:
-        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        out = _like(x)
     if not x.numel():
         return out
     x, blocks = _rows(x), [_dense(b) for b in blocks]
-    made = out if _is_rows(out) else torch.empty_like(x)
+    made = out if _is_rows(out) else _like(x)
     call = steps.call(_kind(steps, x, blocks[0], adjoint=adjoint))
     bases = _array([b.data_ptr() for b in blocks])
     counter = np.zeros(1, dtype=np.int64)
@@ -213,7 +225,8 @@ def apply(
     zeros = workers.zeros(call.spare)
     plan = _address(call.plan)
 
-    def job() -> None:
+    # A worker keeps what it uses, for it goes on if the calling thread is interrupted.
+    def job(_kept: object = (x, made, blocks, bases, counter)) -> None:
         call.driver(*given, workers.scratch(call.tile + call.spare), zeros, plan)
 
     workers.run(job, _threads(call, len(x)))
@@ -239,7 +252,7 @@ def gradients(
     if not x.numel():
         return
     x, grad, blocks = _rows(x), _rows(grad), [_dense(b) for b in blocks]
-    made = grad_x if grad_x is None or _is_rows(grad_x) else torch.empty_like(x)
+    made = grad_x if grad_x is None or _is_rows(grad_x) else _like(x)
     kind = _kind(steps, x, blocks[0], adjoint=adjoint, gradients=True)
     call = steps.call(kind)
     sizes = [b.numel() for b in blocks]
@@ -253,7 +266,7 @@ def gradients(
     zeros, plan = workers.zeros(call.spare), _address(call.plan)
     size = 2 * call.tile + call.saved * call.size + 8 * len(blocks) + call.spare
 
-    def job() -> None:
+    def job(_kept: object = (x, grad, made, blocks, parts, offsets, bases, counter)) -> None:
         call.driver(
             *places,
             *tables,
@@ -306,6 +319,10 @@ def _is_rows(x: Tensor) -> bool:
 
 def _rows(x: Tensor) -> Tensor:
     return x if _is_rows(x) else x.resolve_conj().resolve_neg().contiguous()
+
+
+def _like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def _dense(block: Tensor) -> Tensor:

@@ -91,8 +91,8 @@ def _single(stage: Stage, first_bank: int) -> tuple[Segment, ...]:
         Segment(
             Cell(bank.radix, (tuple(range(bank.radix)),)),
             np.ascontiguousarray(bank.reads, dtype=np.int32),
-            np.array([first_bank + k]),
-            np.arange(bank.count)[:, None] * bank.radix**2,
+            np.array([first_bank + k], dtype=np.int64),
+            np.arange(bank.count, dtype=np.int64)[:, None] * bank.radix**2,
         )
         for k, bank in enumerate(stage.banks)
     )
@@ -132,8 +132,8 @@ def _several(union: Stage, stages: Sequence[Stage], first_bank: int) -> tuple[Se
         Segment(
             cell,
             np.array([wires[k] for k in members], dtype=np.int32),
-            np.array(own_banks),
-            np.array([offsets[k] for k in members]),
+            np.array(own_banks, dtype=np.int64),
+            np.array([offsets[k] for k in members], dtype=np.int64),
         )
         for (cell, own_banks), members in alike.items()
     )

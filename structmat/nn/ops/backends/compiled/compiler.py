@@ -12,17 +12,20 @@ import hashlib
 import inspect
 import logging
 import os
+import sys
 import time
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, c_int64
 from functools import cache
 from pathlib import Path
 from threading import RLock
+from types import ModuleType
 from typing import Any
 
 import llvmlite
 from llvmlite import binding, ir
 
+from structmat import __version__
 from structmat._util.files import cache_folder, make_directory, write_bytes
 from structmat.errors import FileError
 from structmat.nn.ops.backends.compiled import cell_code, driver_code, writer
@@ -32,16 +35,14 @@ from structmat.nn.ops.backends.compiled.writer import Numbers
 _log = logging.getLogger(__name__)
 _DIGEST = hashlib.sha256().digest_size
 _LOCK = RLock()  # LLVM and the loaded code are shared by all threads
+_loaded: dict[str, tuple[int, int]] = {}
 
-
-def _unlock() -> None:
-    """Replace the lock in a forked process, in which no thread is left to release the old one."""
-    global _LOCK
-    _LOCK = RLock()
-
-
+# A process is forked only between compilations: llvmlite has a lock of its own, which no thread
+# would be left to release in the new process.
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock)
+    os.register_at_fork(
+        before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release
+    )
 
 
 @cache  # functions are small, and are never unloaded
@@ -85,8 +86,10 @@ def _addresses(
     write: Callable[[ir.Module], None], described: str, names: tuple[str, str]
 ) -> tuple[int, int]:
     """Return the addresses of functions; 0 for one that is not written."""
+    key = hashlib.sha256(f"{_version()}\n{described}".encode()).hexdigest()
     with _LOCK:
-        key = hashlib.sha256(f"{_version()}\n{described}".encode()).hexdigest()
+        if key in _loaded:  # by another thread
+            return _loaded[key]
         data = _read(key)
         if data is None:
             start = time.perf_counter()
@@ -97,16 +100,24 @@ def _addresses(
         engine.add_object_file(binding.object_file.ObjectFileRef.from_data(data))
         engine.finalize_object()
         first, second = (int(engine.get_function_address(f"{name}_{key}")) for name in names)
+        _loaded[key] = first, second
         return first, second
 
 
 @cache
 def _version() -> str:
     """Return a description of everything but the function that determines the machine code."""
-    sources = "".join(map(inspect.getsource, (writer, cell_code, driver_code)))
-    source = hashlib.sha256(sources.encode()).hexdigest()
+    modules = sys.modules[__name__], writer, cell_code, driver_code
+    source = hashlib.sha256("".join(map(_source, modules)).encode()).hexdigest()
     llvm = ".".join(map(str, binding.llvm_version_info))
     return f"{source} {llvmlite.__version__} {llvm} {processor()} {features()}"
+
+
+def _source(module: ModuleType) -> str:
+    try:
+        return inspect.getsource(module)
+    except OSError:  # distributed as bytecode only
+        return __version__
 
 
 @cache

@@ -69,7 +69,10 @@ class _Pool:
     def grow(self, count: int) -> None:
         with self.lock:
             while self.threads < count:
-                threading.Thread(target=self._serve, name="structmat", daemon=True).start()
+                try:
+                    threading.Thread(target=self._serve, name="structmat", daemon=True).start()
+                except RuntimeError:  # at a limit on threads, or while the interpreter shuts down
+                    return
                 self.threads += 1
 
     def _serve(self) -> None:
@@ -124,6 +127,8 @@ _zeros: list[npt.NDArray[np.uint8]] = [np.zeros(1 << 16, dtype=np.uint8)]  # the
 
 def zeros(size: int) -> int:
     """Return the address of at least `size` bytes that are zero and never freed."""
-    if len(_zeros[-1]) < size:
-        _zeros.append(np.zeros(2 * size, dtype=np.uint8))
-    return int(_zeros[-1].ctypes.data)
+    own = _zeros[-1]
+    if len(own) < size:
+        own = np.zeros(2 * size, dtype=np.uint8)
+        _zeros.append(own)  # another thread may append a smaller one at the same time
+    return int(own.ctypes.data)
