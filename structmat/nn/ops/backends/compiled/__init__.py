@@ -51,9 +51,10 @@ _HALF = {torch.float16: "half", torch.bfloat16: "bfloat"}
 @cache
 def _has_halves() -> bool:
     """Return whether the processor converts half-precision numbers."""
-    from structmat.nn.ops.backends.compiled import compiler
+    with workers.LLVM:
+        from structmat.nn.ops.backends.compiled import compiler
 
-    return any(feature in compiler.features() for feature in ("+f16c", "+neon", "+fullfp16"))
+        return any(feature in compiler.features() for feature in ("+f16c", "+neon", "+fullfp16"))
 
 
 @cache
@@ -104,10 +105,11 @@ class Cells:
 
     def call(self, kind: _Kind) -> _Call:
         """Return the functions, and the memory that they read."""
-        found = self._calls.get(kind)
-        if found is None:
-            found = self._calls[kind] = _Call(self, kind)
-        return found
+        if kind not in self._calls:
+            with workers.LLVM:
+                if kind not in self._calls:
+                    self._calls[kind] = _Call(self, kind)
+        return self._calls[kind]
 
 
 def _switches(segment: Segment) -> str:

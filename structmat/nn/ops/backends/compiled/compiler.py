@@ -3,7 +3,8 @@
 The name of a cached file is a digest of everything that determines its content: the source of the
 code generator, the function, the processor with its features, and the versions of LLVM and
 llvmlite. A cached file can therefore not be out of date. A file that is missing or damaged is
-written again; if it cannot be written, the code is kept in memory only.
+written again; if it cannot be written, the code is kept in memory only. The caller holds
+`structmat.nn.ops.backends.compiled.workers.LLVM`.
 """
 
 from __future__ import annotations
@@ -11,14 +12,12 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-import os
 import sys
 import time
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, c_int64
 from functools import cache
 from pathlib import Path
-from threading import RLock
 from types import ModuleType
 from typing import Any
 
@@ -34,15 +33,6 @@ from structmat.nn.ops.backends.compiled.writer import Numbers
 
 _log = logging.getLogger(__name__)
 _DIGEST = hashlib.sha256().digest_size
-_LOCK = RLock()  # LLVM and the loaded code are shared by all threads
-_loaded: dict[str, tuple[int, int]] = {}
-
-# A process is forked only between compilations: llvmlite has a lock of its own, which no thread
-# would be left to release in the new process.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(
-        before=_LOCK.acquire, after_in_parent=_LOCK.release, after_in_child=_LOCK.release
-    )
 
 
 @cache  # functions are small, and are never unloaded
@@ -87,21 +77,17 @@ def _addresses(
 ) -> tuple[int, int]:
     """Return the addresses of functions; 0 for one that is not written."""
     key = hashlib.sha256(f"{_version()}\n{described}".encode()).hexdigest()
-    with _LOCK:
-        if key in _loaded:  # by another thread
-            return _loaded[key]
-        data = _read(key)
-        if data is None:
-            start = time.perf_counter()
-            data = _compiled(write, key)
-            _keep(key, data)
-            _log.info("compiled %s in %.2f s", described, time.perf_counter() - start)
-        engine = _engine()
-        engine.add_object_file(binding.object_file.ObjectFileRef.from_data(data))
-        engine.finalize_object()
-        first, second = (int(engine.get_function_address(f"{name}_{key}")) for name in names)
-        _loaded[key] = first, second
-        return first, second
+    data = _read(key)
+    if data is None:
+        start = time.perf_counter()
+        data = _compiled(write, key)
+        _keep(key, data)
+        _log.info("compiled %s in %.2f s", described, time.perf_counter() - start)
+    engine = _engine()
+    engine.add_object_file(binding.object_file.ObjectFileRef.from_data(data))
+    engine.finalize_object()
+    first, second = (int(engine.get_function_address(f"{name}_{key}")) for name in names)
+    return first, second
 
 
 @cache

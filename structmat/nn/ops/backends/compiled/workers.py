@@ -83,6 +83,11 @@ class _Pool:
 _pool = _Pool()
 
 
+# Held while llvmlite is imported or used. A process is not forked in the meantime: in the new one,
+# no thread would be left to release the locks of llvmlite and of the import.
+LLVM = threading.RLock()
+
+
 def _renew() -> None:
     """Replace the pool in a forked process, in which its threads do not exist."""
     global _pool
@@ -91,6 +96,9 @@ def _renew() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew)
+    os.register_at_fork(
+        before=LLVM.acquire, after_in_parent=LLVM.release, after_in_child=LLVM.release
+    )
 
 
 def run(job: Job, threads: int) -> None:
