@@ -320,6 +320,7 @@ def in_child(work):
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork")
 
 
+@pytest.mark.slow
 @forks
 @pytest.mark.parametrize("threads", [1, 2])
 def test_a_process_can_be_forked_while_another_thread_computes(threads, tmp_path):
@@ -342,6 +343,7 @@ in_child(lambda: result(5))
     run(source, env=env, timeout=LONGEST)
 
 
+@pytest.mark.slow
 @forks
 def test_a_process_can_be_forked_while_another_thread_compiles():
     """Or imports llvmlite. No thread of the new process could release a lock held by that one."""
@@ -384,64 +386,77 @@ log = logging.getLogger("structmat")
 log.setLevel(logging.INFO)
 log.addHandler(Count())
 torch.manual_seed(0)
-q = structmat.nn.Orthogonal(sm.butterfly(32, block=4))
+q = structmat.nn.Orthogonal(sm.block_diagonal(8, 2))
 for g in q.generators:
     torch.nn.init.normal_(g)
 q.explain(10)
 assert "llvmlite" not in sys.modules and not lines
-x = torch.randn(20, 32, requires_grad=True)
+x = torch.randn(20, 8, requires_grad=True)
 y = q(x)
-y.square().sum().backward()
+y.sin().sum().backward()
 made = [y.detach(), x.grad, *(g.grad for g in q.generators)]
+assert compiled.available(x.device) == ("llvmlite" in sys.modules)
+print(sum(line.startswith("compiled ") for line in lines))
+print(*[float(t.double().abs().sum()) for t in made])
 """
-COUNT = "print(sum(line.startswith('compiled ') for line in lines), compiled.available(x.device))\n"
-SUM = "print(*[float(t.double().abs().sum()) for t in made])\n"
 
 
-def used(env, program=LAYER + COUNT + SUM, **options):
-    """Return the number of compiled functions, whether kernels were available, and sums."""
-    count, available, *sums = run(program, env=env, **options).decode().split()
-    return int(count), available == "True", list(map(float, sums))
+def used(env, program=LAYER):
+    """Return the number of compiled functions, and sums of values and gradients."""
+    count, *sums = run(program, env=env, timeout=LONGEST).decode().split()
+    return int(count), list(map(float, sums))
 
 
+@pytest.mark.slow
 def test_machine_code_is_kept_for_later_processes_and_replaced_if_damaged(tmp_path):
     env = {"STRUCTMAT_CACHE": str(tmp_path)}
-    count, available, sums = used(env)
+    count, sums = used(env)
     files = sorted((tmp_path / "kernels").iterdir())
-    assert available
-    assert count == len(files) > 4
+    assert count == len(files) == 4
     assert all(file.suffix == ".o" for file in files)
     before = [file.read_bytes() for file in files]
-    assert used(env) == (0, True, sums)
+    assert used(env) == (0, sums)
     files[0].write_bytes(b"")
     files[1].write_bytes(before[1][: len(before[1]) // 2])
     files[2].write_bytes(before[2][:100] + b"damaged" + before[2][107:])
-    files[3].unlink()
-    assert used(env) == (4, True, sums)
+    assert used(env) == (3, sums)
     assert sorted((tmp_path / "kernels").iterdir()) == files
-    assert used(env) == (0, True, sums)
+    assert [file.read_bytes() for file in files] == before
 
 
+@pytest.mark.slow
 def test_machine_code_is_kept_in_memory_if_it_cannot_be_written(tmp_path):
+    pytest.importorskip("pwd")
     blocked = tmp_path / "file"
     blocked.write_text("")
-    (tmp_path / "other").mkdir()
-    (tmp_path / "other" / "kernels").write_text("")
-    wanted = used({"STRUCTMAT_CACHE": str(tmp_path / "good")})
-    assert used({"STRUCTMAT_CACHE": str(blocked)}) == wanted
-    assert used({"STRUCTMAT_CACHE": str(tmp_path / "other")}) == wanted
-    if os.name == "posix":
-        assert used({}, NO_PASSWD + LAYER + COUNT + SUM) == wanted  # no home directory
+    wanted = used({"STRUCTMAT_CACHE": str(blocked)})
+    assert wanted[0] == 4
+    assert used({}, NO_PASSWD + LAYER) == wanted  # no home directory
 
 
-def test_without_llvmlite_the_numbers_are_the_same_up_to_rounding(tmp_path):
-    env = {"STRUCTMAT_CACHE": str(tmp_path)}
-    _, available, sums = used(env)
-    count, without, others = used(env, BLOCK.format(names={"llvmlite"}) + LAYER + COUNT + SUM)
-    assert available
-    assert not without
+def test_a_folder_that_cannot_be_used_is_not_an_error(tmp_path, monkeypatch):
+    monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
+    (tmp_path / "kernels").write_text("")
+    compiler._keep("0" * 64, b"code")
+    assert compiler._read("0" * 64) is None
+    (tmp_path / "kernels").unlink()
+    compiler._keep("0" * 64, b"code")
+    assert compiler._read("0" * 64) == b"code"
+
+
+def test_without_llvmlite_the_layer_works(tmp_path):
+    """With the values and gradients of the reference; other tests compare more of them."""
+    program = BLOCK.format(names={"llvmlite"}) + LAYER
+    program += """
+x.grad = q.generators[0].grad = None
+q.plan = "reference"
+z = q(x)
+z.sin().sum().backward()
+for one, other in zip(made, [z.detach(), x.grad, q.generators[0].grad], strict=True):
+    torch.testing.assert_close(one, other)
+"""
+    count, _ = used({"STRUCTMAT_CACHE": str(tmp_path)}, program)
     assert count == 0
-    assert others == pytest.approx(sums, rel=1e-5)
 
 
 @pytest.mark.parametrize("version", ["0.45.1", "0.9", "none"])
