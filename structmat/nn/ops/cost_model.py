@@ -223,7 +223,7 @@ def rotates_weight(
         candidates(net, bucket(n), itemsize=itemsize, device=device)[0].seconds
         for n in (tokens, outputs)
     )
-    product = 2 * tokens * outputs * net.width / rates.flops
+    product = 2 * bucket(tokens) * outputs * net.width / rates.flops
     return _STEP * rows + product < _STEP * vectors
 
 

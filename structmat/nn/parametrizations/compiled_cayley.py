@@ -6,9 +6,10 @@ It needs llvmlite, of the extra `cpu`. The results are those of
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from ctypes import addressof, c_int64
+from functools import cache
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -63,14 +64,24 @@ def gradient(generators: Tensor, slopes: Tensor) -> Tensor:
 
 
 def _run(name: str, radix: int, *arrays: Tensor) -> None:
-    from structmat.nn.ops.backends.compiled import compiler  # loads llvmlite
-    from structmat.nn.parametrizations import cayley_code
-
-    write: Any = getattr(cayley_code, name)
-    function = compiler.function(write, radix, arguments=len(arrays) + 2)
+    function = _function(name, radix, len(arrays) + 2)
     arrays = tuple(array.contiguous() for array in arrays)
-    counter = np.zeros(1, dtype=np.int64)
+    counter = c_int64(0)
     count = len(arrays[0])
-    given = *(array.data_ptr() for array in arrays), count, int(counter.ctypes.data)
+    given = *(array.data_ptr() for array in arrays), count, addressof(counter)
     alone = count * radix**2 < _ALONE
-    workers.run(lambda: function(*given), 1 if alone else torch.get_num_threads())
+
+    # A worker keeps what it uses, for it goes on if the calling thread is interrupted.
+    def job(_kept: object = (arrays, counter)) -> None:
+        function(*given)
+
+    workers.run(job, 1 if alone else torch.get_num_threads())
+
+
+@cache
+def _function(name: str, radix: int, arguments: int) -> Callable[..., None]:
+    with workers.LLVM:
+        from structmat.nn.ops.backends.compiled import compiler  # loads llvmlite
+        from structmat.nn.parametrizations import cayley_code
+
+        return compiler.function(getattr(cayley_code, name), radix, arguments=arguments)

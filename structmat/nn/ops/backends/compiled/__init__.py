@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from ctypes import addressof, c_int64
 from dataclasses import dataclass, field
 from functools import cache
+from importlib import metadata
 from importlib.util import find_spec
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+from torch.torch_version import TorchVersion
 
 from structmat._util.text_table import counted
 from structmat.linalg.schedule import Schedule
@@ -30,6 +32,7 @@ from structmat.nn.ops.backends.compiled import workers
 from structmat.nn.ops.backends.compiled.cells import Segment, passes
 
 FUSES_STAGES = True
+_OLDEST = "0.46"  # version of llvmlite, as in the extra `cpu`; numba may have installed another
 _LARGEST = 64  # largest radix
 _VECTOR = 64  # bytes of a vector of real numbers
 _TILE = 1 << 19  # most bytes of a tile, a good part of the L2 cache of a core
@@ -50,15 +53,21 @@ _HALF = {torch.float16: "half", torch.bfloat16: "bfloat"}
 @cache
 def _has_halves() -> bool:
     """Return whether the processor converts half-precision numbers."""
-    from structmat.nn.ops.backends.compiled import compiler
+    with workers.LLVM:
+        from structmat.nn.ops.backends.compiled import compiler
 
-    return any(feature in compiler.features() for feature in ("+f16c", "+neon", "+fullfp16"))
+        return any(feature in compiler.features() for feature in ("+f16c", "+neon", "+fullfp16"))
 
 
 @cache
 def available(device: torch.device) -> bool:
-    """Return whether this is a CPU and llvmlite is installed."""
-    return device.type == "cpu" and find_spec("llvmlite") is not None
+    """Return whether this is a CPU and a version of llvmlite that is known to work is installed."""
+    if device.type != "cpu" or find_spec("llvmlite") is None:
+        return False
+    try:
+        return TorchVersion(metadata.version("llvmlite")) >= _OLDEST
+    except metadata.PackageNotFoundError:
+        return False
 
 
 def supports(net: Network, dtype: torch.dtype, blocks: torch.dtype) -> bool:
@@ -98,10 +107,11 @@ class Cells:
 
     def call(self, kind: _Kind) -> _Call:
         """Return the functions, and the memory that they read."""
-        found = self._calls.get(kind)
-        if found is None:
-            found = self._calls[kind] = _Call(self, kind)
-        return found
+        if kind not in self._calls:
+            with workers.LLVM:
+                if kind not in self._calls:
+                    self._calls[kind] = _Call(self, kind)
+        return self._calls[kind]
 
 
 def _switches(segment: Segment) -> str:
@@ -176,7 +186,11 @@ class _Call:
             last = k == len(order) - 1
             for s in each:
                 functions = compiler.cell_functions(
-                    numbers, s.cell, adjoint=kind.adjoint, gradients=kind.gradients, last=last
+                    numbers,
+                    s.cell,
+                    adjoint=kind.adjoint,
+                    gradients=kind.gradients,
+                    last=last and kind.gradients,
                 )
                 tables: list[npt.NDArray[Any]] = [s.wires, s.banks, s.offsets]
                 segments += [*functions, len(s.wires), *map(_address, tables), self.saved]
@@ -208,14 +222,15 @@ def apply(
     if not x.numel():
         return out
     x, blocks = _rows(x), [_dense(b) for b in blocks]
-    made = out if _is_rows(out) else torch.empty_like(x)
+    made = out if _is_rows(out) else _like(x)
     call = steps.call(_kind(steps, x, blocks[0], adjoint=adjoint))
     bases = _array([b.data_ptr() for b in blocks])
     counter = c_int64(0)
     given = (*_place(x), *_place(made), len(x), _address(bases), addressof(counter))
     zeros = workers.zeros(call.spare)
 
-    def job() -> None:
+    # A worker keeps what it uses, for it goes on if the calling thread is interrupted.
+    def job(_kept: object = (x, made, blocks, bases, counter)) -> None:
         call.driver(*given, workers.scratch(call.tile + call.spare), zeros, call.plan)
 
     workers.run(job, _threads(call, len(x)))
@@ -253,9 +268,10 @@ def comparison(kept: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], bool]:
 
     All tensors must be on the CPU, and those compared with contiguous.
     """
-    from structmat.nn.ops.backends.compiled import compiler, driver_code  # loads llvmlite
+    with workers.LLVM:
+        from structmat.nn.ops.backends.compiled import compiler, driver_code  # loads llvmlite
 
-    compare = compiler.function(driver_code.compare, 0, arguments=5)
+        compare = compiler.function(driver_code.compare, 0, arguments=5)
     kinds = [(a.dtype, a.shape) for a in kept]
     addresses = _array([a.data_ptr() for a in kept])
     sizes = _array([a.numel() * a.itemsize for a in kept])
@@ -293,7 +309,7 @@ def gradients(
     if not x.numel():
         return
     x, grad, blocks = _rows(x), _rows(grad), [_dense(b) for b in blocks]
-    made = grad_x if grad_x is None or _is_rows(grad_x) else torch.empty_like(x)
+    made = grad_x if grad_x is None or _is_rows(grad_x) else _like(x)
     kind = _kind(steps, x, blocks[0], adjoint=adjoint, gradients=True)
     call = steps.call(kind)
     sizes = [b.numel() for b in blocks]
@@ -307,7 +323,7 @@ def gradients(
     zeros = workers.zeros(call.spare)
     size = 2 * call.tile + call.saved * call.size + 8 * len(blocks) + call.spare
 
-    def job() -> None:
+    def job(_kept: object = (x, grad, made, blocks, parts, offsets, bases, counter)) -> None:
         call.driver(
             *places,
             *tables,
@@ -360,6 +376,10 @@ def _is_rows(x: Tensor) -> bool:
 
 def _rows(x: Tensor) -> Tensor:
     return x if _is_rows(x) else x.resolve_conj().resolve_neg().contiguous()
+
+
+def _like(x: Tensor) -> Tensor:
+    return torch.empty_like(x, memory_format=torch.contiguous_format)
 
 
 def _dense(block: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ from structmat.networks.permutation import Index
 from structmat.networks.stage import Stage
 
 REGISTERS = 16  # largest number of wires in a cell of several switches
+_ENTRIES = 160  # most entries of the blocks of such a cell, all of whose products are written out
 _ALIKE = 4  # smallest number of cells of several switches that have the same wiring
 
 
@@ -91,15 +92,15 @@ def _single(stage: Stage, first_bank: int) -> tuple[Segment, ...]:
         Segment(
             Cell(bank.radix, (tuple(range(bank.radix)),)),
             np.ascontiguousarray(bank.reads, dtype=np.int32),
-            np.array([first_bank + k]),
-            np.arange(bank.count)[:, None] * bank.radix**2,
+            np.array([first_bank + k], dtype=np.int64),
+            np.arange(bank.count, dtype=np.int64)[:, None] * bank.radix**2,
         )
         for k, bank in enumerate(stage.banks)
     )
 
 
 def _several(union: Stage, stages: Sequence[Stage], first_bank: int) -> tuple[Segment, ...] | None:
-    """Return the segments of several stages, or None if too few cells are alike."""
+    """Return the segments of several stages, or None if too few are alike or they are large."""
     component = np.full(union.width, -1)
     place = np.zeros(union.width, dtype=np.int64)
     wires: list[Index] = []
@@ -126,14 +127,17 @@ def _several(union: Stage, stages: Sequence[Stage], first_bank: int) -> tuple[Se
     for k, own in enumerate(wires):
         key = Cell(len(own), tuple(switches[k])), tuple(banks[k])
         alike.setdefault(key, []).append(k)
-    if any(len(members) < _ALIKE for members in alike.values()):
+    if any(
+        len(members) < _ALIKE or sum(len(wires) ** 2 for wires in cell.switches) > _ENTRIES
+        for (cell, _), members in alike.items()
+    ):
         return None  # compiling a function takes longer than it saves
     return tuple(
         Segment(
             cell,
             np.array([wires[k] for k in members], dtype=np.int32),
-            np.array(own_banks),
-            np.array([offsets[k] for k in members]),
+            np.array(own_banks, dtype=np.int64),
+            np.array([offsets[k] for k in members], dtype=np.int64),
         )
         for (cell, own_banks), members in alike.items()
     )

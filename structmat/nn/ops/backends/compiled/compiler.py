@@ -3,7 +3,8 @@
 The name of a cached file is a digest of everything that determines its content: the source of the
 code generator, the function, the processor with its features, and the versions of LLVM and
 llvmlite. A cached file can therefore not be out of date. A file that is missing or damaged is
-written again; if it cannot be written, the code is kept in memory only.
+written again; if it cannot be written, the code is kept in memory only. The caller holds
+`structmat.nn.ops.backends.compiled.workers.LLVM`.
 """
 
 from __future__ import annotations
@@ -11,18 +12,18 @@ from __future__ import annotations
 import hashlib
 import inspect
 import logging
-import os
+import sys
 import time
 from collections.abc import Callable
 from ctypes import CFUNCTYPE, c_int64
 from functools import cache
 from pathlib import Path
-from threading import RLock
 from typing import Any
 
 import llvmlite
 from llvmlite import binding, ir
 
+from structmat import __version__
 from structmat._util.files import cache_folder, make_directory, write_bytes
 from structmat.errors import FileError
 from structmat.nn.ops.backends.compiled import cell_code, driver_code, writer
@@ -31,17 +32,6 @@ from structmat.nn.ops.backends.compiled.writer import Numbers
 
 _log = logging.getLogger(__name__)
 _DIGEST = hashlib.sha256().digest_size
-_LOCK = RLock()  # LLVM and the loaded code are shared by all threads
-
-
-def _unlock() -> None:
-    """Replace the lock in a forked process, in which no thread is left to release the old one."""
-    global _LOCK
-    _LOCK = RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_unlock)
 
 
 @cache  # functions are small, and are never unloaded
@@ -95,8 +85,11 @@ def function(
 
 
 def _digest(thing: Any) -> str:
-    """Return a digest of the source of the module that defines a function, or of a module."""
-    source = inspect.getsource(inspect.getmodule(thing) or thing)
+    """Return a digest of the source of a module, or of that which defines a function."""
+    try:
+        source = inspect.getsource(inspect.getmodule(thing) or thing)
+    except OSError:  # distributed as bytecode only
+        source = __version__
     return hashlib.sha256(source.encode()).hexdigest()
 
 
@@ -104,25 +97,25 @@ def _addresses(
     write: Callable[[ir.Module], None], described: str, names: tuple[str, str]
 ) -> tuple[int, int]:
     """Return the addresses of functions; 0 for one that is not written."""
-    with _LOCK:
-        key = hashlib.sha256(f"{_version()}\n{described}".encode()).hexdigest()
-        data = _read(key)
-        if data is None:
-            start = time.perf_counter()
-            data = _compiled(write, key)
-            _keep(key, data)
-            _log.info("compiled %s in %.2f s", described, time.perf_counter() - start)
-        engine = _engine()
-        engine.add_object_file(binding.object_file.ObjectFileRef.from_data(data))
-        engine.finalize_object()
-        first, second = (int(engine.get_function_address(f"{name}_{key}")) for name in names)
-        return first, second
+    key = hashlib.sha256(f"{_version()}\n{described}".encode()).hexdigest()
+    data = _read(key)
+    if data is None:
+        start = time.perf_counter()
+        data = _compiled(write, key)
+        _keep(key, data)
+        _log.info("compiled %s in %.2f s", described, time.perf_counter() - start)
+    engine = _engine()
+    engine.add_object_file(binding.object_file.ObjectFileRef.from_data(data))
+    engine.finalize_object()
+    first, second = (int(engine.get_function_address(f"{name}_{key}")) for name in names)
+    return first, second
 
 
 @cache
 def _version() -> str:
     """Return a description of everything but the function that determines the machine code."""
-    source = " ".join(map(_digest, (writer, cell_code, driver_code)))
+    modules = sys.modules[__name__], writer, cell_code, driver_code
+    source = " ".join(map(_digest, modules))
     llvm = ".".join(map(str, binding.llvm_version_info))
     return f"{source} {llvmlite.__version__} {llvm} {processor()} {features()}"
 

@@ -69,7 +69,10 @@ class _Pool:
     def grow(self, count: int) -> None:
         with self.lock:
             while self.threads < count:
-                threading.Thread(target=self._serve, name="structmat", daemon=True).start()
+                try:
+                    threading.Thread(target=self._serve, name="structmat", daemon=True).start()
+                except RuntimeError:  # at a limit on threads, or while the interpreter shuts down
+                    return
                 self.threads += 1
 
     def _serve(self) -> None:
@@ -80,6 +83,11 @@ class _Pool:
 _pool = _Pool()
 
 
+# Held while llvmlite is imported or used. A process is not forked in the meantime: in the new one,
+# no thread would be left to release the locks of llvmlite and of the import.
+LLVM = threading.RLock()
+
+
 def _renew() -> None:
     """Replace the pool in a forked process, in which its threads do not exist."""
     global _pool
@@ -88,6 +96,9 @@ def _renew() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew)
+    os.register_at_fork(
+        before=LLVM.acquire, after_in_parent=LLVM.release, after_in_child=LLVM.release
+    )
 
 
 def run(job: Job, threads: int) -> None:
@@ -124,6 +135,8 @@ _zeros: list[npt.NDArray[np.uint8]] = [np.zeros(1 << 16, dtype=np.uint8)]  # the
 
 def zeros(size: int) -> int:
     """Return the address of at least `size` bytes that are zero and never freed."""
-    if len(_zeros[-1]) < size:
-        _zeros.append(np.zeros(2 * size, dtype=np.uint8))
-    return int(_zeros[-1].ctypes.data)
+    own = _zeros[-1]
+    if len(own) < size:
+        own = np.zeros(2 * size, dtype=np.uint8)
+        _zeros.append(own)  # another thread may append a smaller one at the same time
+    return int(own.ctypes.data)
