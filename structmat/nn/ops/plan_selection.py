@@ -29,7 +29,7 @@ from structmat.linalg.fused_stages import fused
 from structmat.linalg.schedule import schedule
 from structmat.networks.network import Network
 from structmat.nn.ops import timing_cache
-from structmat.nn.ops.backends import tiled
+from structmat.nn.ops.backends import compiled, tiled
 from structmat.nn.ops.cost_model import Candidate, bucket, candidates, rotates_weight
 from structmat.nn.ops.execution_plan import Backend, backend_for
 from structmat.nn.ops.plan_cache import PlanCache
@@ -336,5 +336,15 @@ def explain(
             schedule(fused(net, ends).network).explain(),
             plain(header, rows),
             f"selected: {why}",
+            *_hints(net, device, dtype),
         ]
     )
+
+
+def _hints(net: Network, device: torch.device, dtype: torch.dtype) -> list[str]:
+    """Return a line on the extra that would provide compiled kernels, if it would."""
+    if device.type != "cpu" or compiled.available(device):
+        return []
+    if not compiled.supports(net, dtype, dtype):
+        return []
+    return ['compiled kernels need llvmlite: pip install "structmat[cpu]"']

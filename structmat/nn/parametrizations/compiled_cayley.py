@@ -71,7 +71,7 @@ def _run(name: str, radix: int, *arrays: Tensor) -> None:
     given = *(array.data_ptr() for array in arrays), count, addressof(counter)
     alone = count * radix**2 < _ALONE
 
-    # A worker keeps what it uses, for it goes on if the calling thread is interrupted.
+    # The job keeps what it uses: a worker continues if the calling thread is interrupted.
     def job(_kept: object = (arrays, counter)) -> None:
         function(*given)
 

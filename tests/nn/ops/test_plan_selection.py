@@ -404,3 +404,10 @@ def test_explain_lists_the_measured_times(timed):
 def test_explain_refuses_invalid_numbers_of_vectors(tokens):
     with pytest.raises(StructmatError, match="tokens"):
         plan_selection.explain(PlanCache(sm.butterfly(4)), tokens)
+
+
+def test_explain_names_the_extra_for_compiled_kernels():
+    """If the extra is missing and would help."""
+    hint = 'pip install "structmat[cpu]"'
+    assert hint in plan_selection.explain(PlanCache(NET), 100)
+    assert hint not in plan_selection.explain(PlanCache(sm.butterfly(256, block=128)), 100)

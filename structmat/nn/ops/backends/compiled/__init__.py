@@ -37,6 +37,7 @@ _LARGEST = 64  # largest radix
 _VECTOR = 64  # bytes of a vector of real numbers
 _TILE = 1 << 19  # most bytes of a tile, a good part of the L2 cache of a core
 _ROW = 8  # largest number of vectors in a row of a tile
+_TILES = 4  # smallest number of tiles, for as many threads, if there are enough vectors
 _FEW = 4  # number of vectors up to which they are processed one by one, without tiles
 _CHUNK, _CHUNKS = 128, 32  # smallest size and largest number of the chunks of vectors
 _ALONE = 1 << 17  # work, in numbers and passes, that one thread completes before another has begun
@@ -176,10 +177,7 @@ class _Call:
         inputs, outputs = ends[::-1] if kind.adjoint else ends
         self.size = numbers.size * kind.lanes * kind.row  # of a row of the tile
         self.saved = 0
-        self._read: list[npt.NDArray[Any]] = [
-            inputs,
-            outputs,
-        ]  # by the driver
+        self._read: list[npt.NDArray[Any]] = [inputs, outputs]  # the arrays that the driver reads
         segments: list[int] = []
         order = cells.passes[::-1] if kind.adjoint else cells.passes
         for k, each in enumerate(order):
@@ -229,7 +227,7 @@ def apply(
     given = (*_place(x), *_place(made), len(x), _address(bases), addressof(counter))
     zeros = workers.zeros(call.spare)
 
-    # A worker keeps what it uses, for it goes on if the calling thread is interrupted.
+    # The job keeps what it uses: a worker continues if the calling thread is interrupted.
     def job(_kept: object = (x, made, blocks, bases, counter)) -> None:
         call.driver(*given, workers.scratch(call.tile + call.spare), zeros, call.plan)
 
@@ -264,9 +262,9 @@ def fixed(
 
 
 def comparison(kept: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], bool]:
-    """Return a function that tells whether tensors have the dtypes, shapes and bytes of others.
+    """Return a function that compares tensors with the given ones: dtypes, shapes and bytes.
 
-    All tensors must be on the CPU, and those compared with contiguous.
+    All tensors must be on the CPU, and the given ones contiguous.
     """
     with workers.LLVM:
         from structmat.nn.ops.backends.compiled import compiler, driver_code  # loads llvmlite
@@ -349,7 +347,7 @@ def _kind(
         return _Kind(x.dtype, block.dtype, 1, 1, adjoint, gradients)
     lanes = _VECTOR // block.dtype.to_real().itemsize
     fit = _TILE // (steps.width * (1 + block.is_complex()) * _VECTOR)
-    row = max(1, min(_ROW, fit, -(-len(x) // lanes)))
+    row = max(1, min(_ROW, fit, len(x) // (_TILES * lanes)))
     power = 1 << (row.bit_length() - 1)  # so that few kinds of calls are prepared
     return _Kind(x.dtype, block.dtype, lanes, power, adjoint, gradients)
 
