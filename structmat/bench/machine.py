@@ -67,7 +67,9 @@ def torch_machine() -> dict[str, Any]:
     torch = require("torch", "finetune")
     place = device()
     name = torch.cuda.get_device_name() if place == "cuda" else place
-    return machine(("torch", "triton", "peft", "transformers", "lazylinop", "numpy")) | {
+    return machine(
+        ("torch", "llvmlite", "triton", "peft", "transformers", "lazylinop", "numpy")
+    ) | {
         "model": processor(),
         "device": name,
         "threads": torch.get_num_threads(),

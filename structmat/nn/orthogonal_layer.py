@@ -37,6 +37,7 @@ class _Ready(NamedTuple):
     """A function that rotates a few vectors, and everything from which its blocks were computed."""
 
     settings: Hashable
+    blocks: list[Tensor]  # of the network itself, for compiled kernels
     apply: Callable[[Tensor], Tensor]
     same: Callable[[Sequence[Tensor]], bool]  # whether the generators are those of the blocks
 
@@ -564,6 +565,9 @@ class Orthogonal(nn.Module):
         drop = drop and all(self.dropout)
         with without_autocast(x.device.type):
             ready = None if drop else self._kept_ready(x, adjoint=adjoint)
+            if ready is not None and x.numel() > _FEW * self.width:
+                blocks = ready.blocks
+                return rotated(self._plans, blocks, x, *layer, adjoint=adjoint, plan=self.plan)
             if ready is not None:
                 y = ready.apply(x) if x.ndim == 2 else ready.apply(x.reshape(-1, self.width))
                 y = y if x.ndim == 2 else y.view(x.shape)
@@ -577,7 +581,9 @@ class Orthogonal(nn.Module):
             return rotated(self._plans, blocks, x, *layer, adjoint=adjoint, plan=self.plan)
 
     def _kept_ready(self, x: Tensor, *, adjoint: bool) -> _Ready | None:
-        """Return cached fused blocks for a few vectors without gradients, if still up to date.
+        """Return cached blocks for vectors without gradients, if still up to date.
+
+        For many vectors, only compiled kernels use cached blocks, since others fuse stages.
 
         Generators are compared by value because some changes cannot be detected otherwise. The
         blocks are computed from a copy of the generators, so they match that copy even if another
@@ -587,11 +593,14 @@ class Orthogonal(nn.Module):
             torch.is_grad_enabled()
             or torch_internals.recorded()
             or x.device.type != "cpu"  # comparing values elsewhere would synchronise the device
-            or x.numel() > _FEW * self.width
             or self.plan == "reference"
             or not self._sizes
         ):
             return None
+        if x.numel() > _FEW * self.width:
+            dtype = self._compute_dtype(x.dtype)
+            if backend_for(self.network, x.device, x.dtype, dtype) is not compiled:
+                return None
         own, settings = self.generators(), self._settings()
         if not torch_internals.eager(x, *own) or any(g.device.type != "cpu" for g in own):
             return None
@@ -609,7 +618,7 @@ class Orthogonal(nn.Module):
                 plan = self._plans.plan(plan_selection.every_stage(self.network), x.device)
                 blocks = [block.to(dtype) for block in wide]
                 apply = plan.fixed(blocks, x.dtype, adjoint=adjoint)
-                made = _Ready(settings, apply, compiled.comparison(kept))
+                made = _Ready(settings, blocks, apply, compiled.comparison(kept))
             else:
                 best = candidates(self.network, 1, itemsize=dtype.itemsize, reuse=True)[0]
                 plan = self._plans.plan(best.ends, x.device)
@@ -617,7 +626,7 @@ class Orthogonal(nn.Module):
                 if adjoint:  # the blocks of the inverse network need no transposition in each call
                     blocks, net = _adjoints(plan.network, blocks), plan.network.inverse()
                     plan = cache_for(net).plan(plan_selection.every_stage(net), x.device)
-                made = _Ready(settings, partial(plan.apply, blocks), partial(_same, kept))
+                made = _Ready(settings, [], partial(plan.apply, blocks), partial(_same, kept))
         self._ready[key] = made
         return made
 

@@ -309,8 +309,7 @@ def explain(
     timings = timing_cache.recall(_name(cache, n, dtype, device)) if plan == "measure" else None
     known = {} if timings is None else timings.seconds
     best = next(p for p in _candidates(cache, n, dtype, device) if p.ends == ends)
-    exact = candidates(net, n, itemsize=dtype.itemsize, device=device.type)  # not rounded up
-    plans = {p.ends: p for p in (best, *exact)}.values()
+    plans = {p.ends: p for p in (best, *_candidates(cache, n, dtype, device))}.values()
     rows = [
         (
             ("→ " if p.ends == ends else "  ") + str(p),
@@ -342,9 +341,11 @@ def explain(
 
 
 def _hints(net: Network, device: torch.device, dtype: torch.dtype) -> list[str]:
-    """Return a line on the extra that would provide compiled kernels, if it would."""
-    if device.type != "cpu" or compiled.available(device):
+    """Return a line on why there are no compiled kernels for a CPU."""
+    if device.type != "cpu":
         return []
-    if not compiled.supports(net, dtype, dtype):
+    if any(bank.radix > compiled.LARGEST for bank in net.banks):
+        return [f"compiled kernels need switches of at most {compiled.LARGEST} wires"]
+    if compiled.available(device) or not compiled.supports(net, dtype, dtype):
         return []
     return ['compiled kernels need llvmlite: pip install "structmat[cpu]"']

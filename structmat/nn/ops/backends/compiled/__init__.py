@@ -33,7 +33,7 @@ from structmat.nn.ops.backends.compiled.cells import Segment, passes
 
 FUSES_STAGES = True
 _OLDEST = "0.46"  # version of llvmlite, as in the extra `cpu`; numba may have installed another
-_LARGEST = 64  # largest radix
+LARGEST = 64  # largest radix
 _VECTOR = 64  # bytes of a vector of real numbers
 _TILE = 1 << 19  # most bytes of a tile, a good part of the L2 cache of a core
 _ROW = 8  # largest number of vectors in a row of a tile
@@ -77,7 +77,7 @@ def supports(net: Network, dtype: torch.dtype, blocks: torch.dtype) -> bool:
         known = blocks == torch.float32 and (dtype == torch.bfloat16 or _has_halves())
     else:
         known = dtype == blocks and dtype in _REAL
-    return known and all(bank.radix <= _LARGEST for bank in net.banks)
+    return known and all(bank.radix <= LARGEST for bank in net.banks)
 
 
 @dataclass(frozen=True, eq=False)

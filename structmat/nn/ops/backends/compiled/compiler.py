@@ -25,6 +25,7 @@ from llvmlite import binding, ir
 
 from structmat import __version__
 from structmat._util.files import cache_folder, make_directory, write_bytes
+from structmat._util.text_table import counted
 from structmat.errors import FileError
 from structmat.nn.ops.backends.compiled import cell_code, driver_code, writer
 from structmat.nn.ops.backends.compiled.cells import Cell
@@ -51,7 +52,12 @@ def cell_functions(
             cell_code.backward(module, "backward", numbers, cell, adjoint=adjoint, saved=not last)
 
     return _addresses(
-        write, f"cell {numbers} {cell} {adjoint} {gradients} {last}", ("forward", "backward")
+        write,
+        f"cell {numbers} {cell} {adjoint} {gradients} {last}",
+        ("forward", "backward"),
+        f"cells of {counted(cell.size, 'wire')},"
+        f" {counted(len(cell.switches), 'switch', 'switches')},"
+        f" {'adjoint' if adjoint else 'forward'}{', gradients' if gradients else ''}, {numbers}",
     )
 
 
@@ -67,6 +73,7 @@ def driver(numbers: Numbers, stored: str, *, gradients: bool) -> Callable[..., N
         lambda module: write(module, "driver", numbers, stored),
         f"driver {numbers} {stored} {gradients}",
         ("driver", "none"),
+        f"the driver{' of gradients' if gradients else ''}, {numbers}, vectors of {stored}",
     )
     return CFUNCTYPE(None, *[c_int64] * count)(address)
 
@@ -80,6 +87,7 @@ def function(
         lambda module: write(module, write.__name__, size),
         f"{write.__module__} {_digest(write)} {write.__name__} {size}",
         (write.__name__, "none"),
+        f"{write.__module__.rpartition('.')[2]}.{write.__name__}, size {size}",
     )
     return CFUNCTYPE(None, *[c_int64] * arguments)(address)
 
@@ -94,7 +102,7 @@ def _digest(thing: Any) -> str:
 
 
 def _addresses(
-    write: Callable[[ir.Module], None], described: str, names: tuple[str, str]
+    write: Callable[[ir.Module], None], described: str, names: tuple[str, str], title: str
 ) -> tuple[int, int]:
     """Return the addresses of functions; 0 for one that is not written."""
     key = hashlib.sha256(f"{_version()}\n{described}".encode()).hexdigest()
@@ -103,7 +111,7 @@ def _addresses(
         start = time.perf_counter()
         data = _compiled(write, key)
         _keep(key, data)
-        _log.info("compiled %s in %.2f s", described, time.perf_counter() - start)
+        _log.info("compiled %s in %.2f s", title, time.perf_counter() - start)
     engine = _engine()
     engine.add_object_file(binding.object_file.ObjectFileRef.from_data(data))
     engine.finalize_object()

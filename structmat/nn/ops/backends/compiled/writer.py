@@ -24,6 +24,10 @@ class Numbers:
     is_complex: bool
     lanes: int
 
+    def __str__(self) -> str:
+        kind = f"complex {self.name}" if self.is_complex else self.name
+        return f"{kind} in {self.lanes} lane{'s' if self.lanes > 1 else ''}"
+
     @property
     def size(self) -> int:
         """Bytes of a real number."""
