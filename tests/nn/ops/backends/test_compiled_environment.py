@@ -145,7 +145,7 @@ def test_a_function_is_compiled_once_even_if_many_threads_need_it(caplog, thread
         made = list(pool.map(first, range(4)))
     assert equal(made[1:], made[:1] * 3)
     lines = [record.getMessage() for record in caplog.records]
-    assert len([line for line in lines if "Cell" in line]) == 1
+    assert len([line for line in lines if "cells of" in line]) == 1
 
 
 def test_a_job_does_not_wait_for_workers_that_are_busy_or_do_not_start(threads, monkeypatch):
