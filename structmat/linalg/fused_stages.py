@@ -20,6 +20,7 @@ from structmat.networks.permutation import Index
 from structmat.networks.stage import Bank, Stage
 
 LARGEST = 64  # maximum radix of a fused switch
+_LONGEST = 64  # maximum number of fused stages, so that the time is proportional to the depth
 _MIXED = 3  # maximum number of distinct radices in a fused stage: each needs its own product
 
 
@@ -45,8 +46,8 @@ class Fused:
 def unions(net: Network) -> Mapping[tuple[int, int], Stage]:
     """Return the stages that can replace runs of stages, indexed by (first, end) of the run.
 
-    Each single stage is included unchanged. A longer run is included if its components have at most
-    64 wires and at most three different sizes above one.
+    Each single stage is included unchanged. A run of up to 64 stages is included if its components
+    have at most 64 wires and at most three different sizes above one.
 
     Parameters
     ----------
@@ -67,7 +68,7 @@ def unions(net: Network) -> Mapping[tuple[int, int], Stage]:
     for first, stage in enumerate(straight.stages):
         found[first, first + 1] = stage
         part = _components(stage)
-        for end in range(first + 2, straight.depth + 1):
+        for end in range(first + 2, min(first + _LONGEST, straight.depth) + 1):
             part = joined(part, (bank.reads for bank in straight.stages[end - 1].banks))
             union = _union(part)
             if union is None:

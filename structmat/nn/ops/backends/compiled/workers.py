@@ -122,12 +122,27 @@ def run(job: Job, threads: int) -> None:
 _local = threading.local()
 
 
-def scratch(size: int) -> int:
-    """Return the address of at least `size` bytes that belong to the calling thread."""
+_ALIGNMENT = 64  # bytes
+_KEPT = 1 << 25  # most bytes of scratch memory that a thread keeps
+
+
+def scratch(size: int) -> npt.NDArray[np.uint8]:
+    """Return at least `size` bytes, after alignment, for the calling thread.
+
+    The caller must keep a reference during the call: a signal handler may need more memory, which
+    then replaces the memory that the thread keeps.
+    """
     own: npt.NDArray[np.uint8] | None = getattr(_local, "memory", None)
-    if own is None or len(own) < size + 64:
-        own = _local.memory = np.zeros(size + 64, dtype=np.uint8)
-    return -(-own.ctypes.data // 64) * 64
+    if own is None or len(own) < size + _ALIGNMENT:
+        own = np.zeros(size + _ALIGNMENT, dtype=np.uint8)
+        if size <= _KEPT:
+            _local.memory = own
+    return own
+
+
+def aligned(memory: npt.NDArray[np.uint8]) -> int:
+    """Return the first address in an array that is a multiple of 64."""
+    return -(-int(memory.ctypes.data) // _ALIGNMENT) * _ALIGNMENT
 
 
 _zeros: list[npt.NDArray[np.uint8]] = [np.zeros(1 << 16, dtype=np.uint8)]  # the last is in use
