@@ -121,7 +121,7 @@ def checked(net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE) 
     Raises
     ------
     StructmatError
-        If an error exceeds the bound that rounding after each stage explains.
+        If an error exceeds the bound on rounding errors, which assumes rounding after each stage.
     """
     blocks, x, grad = _drawn(net, device, tokens, dtype)
     steps = reference.Steps.of(schedule(net), torch.device(device))

@@ -79,7 +79,7 @@ def add(commands: Any) -> None:
         type=float,
         default=10.0,
         metavar="S",
-        help="seconds of measurement for each setting, of at least three rounds (default: 10)",
+        help="seconds to measure each setting; at least three rounds are run (default: 10)",
     )
     parser.add_argument(
         "--warmup",

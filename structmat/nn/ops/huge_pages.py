@@ -24,6 +24,7 @@ def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
 
     Examples
     --------
+    >>> import torch
     >>> empty((2, 3), torch.ones(1)).shape
     torch.Size([2, 3])
     """
