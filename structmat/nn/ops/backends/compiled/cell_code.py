@@ -122,9 +122,7 @@ def backward(
     w.b.ret_void()
 
 
-Place = tuple[
-    Any, Any
-]  # the address of a real part, and the distance in bytes to the imaginary one
+Place = tuple[Any, Any]  # the address of a real part, and the bytes from it to the imaginary part
 Inputs = Callable[[Any, Any], Place]  # from (v, j) to the v-th vector of a cell's j-th input
 
 

@@ -2,7 +2,7 @@
 
 A cell is a small group of wires that no switch of some neighbouring stages leaves. Neighbouring
 stages are combined into one pass if each connected component of their union has at most sixteen
-wires, so that its numbers fit in registers, and several components have the same wiring.
+wires, so that its numbers fit in registers, and each wiring occurs in at least four of them.
 """
 
 from __future__ import annotations
