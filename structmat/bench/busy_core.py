@@ -1,4 +1,4 @@
-"""A program that occupies one core, to measure beside other load on the machine."""
+"""A program that occupies one core, for measurements on a loaded machine."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 
 from structmat.errors import StructmatError
 
-# It ends when its standard input is closed, hence also if the measuring process is killed.
+# The program exits when its standard input is closed, which happens even if its parent is killed.
 _PROGRAM = """
 import os, sys, threading
 threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
@@ -23,16 +23,16 @@ while True:
 
 @contextmanager
 def busy_core() -> Iterator[int]:
-    """Run a program that occupies one core, and yield the id of its process.
+    """Run a program that occupies one core, and yield its process id.
 
-    The program computes from before the first statement of the context until after the last. It is
-    pinned to the last core on which this process may run, where the system supports pinning. It is
-    killed at the end of the context, whatever ends it.
+    The program is already computing when the context is entered, and is killed when the context
+    ends, even with an error. If the system allows it, the program is pinned to the last core on
+    which this process may run.
 
     Raises
     ------
     StructmatError
-        If the program ended before the context did.
+        If the program ends before the context does.
 
     Examples
     --------
@@ -47,7 +47,7 @@ def busy_core() -> Iterator[int]:
         stderr=subprocess.DEVNULL,
     ) as child:
         try:
-            with suppress(AttributeError, OSError):  # no pinning here, or it is not allowed
+            with suppress(AttributeError, OSError):  # pinning is unsupported or not allowed
                 os.sched_setaffinity(child.pid, {max(os.sched_getaffinity(0))})
             assert child.stdout is not None
             child.stdout.readline()  # written just before the computation

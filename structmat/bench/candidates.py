@@ -25,12 +25,12 @@ from structmat.errors import (
 from structmat.families import parse
 from structmat.families.resolution import Fixed, rule
 
-PARAMETRIZED = 1024  # width up to which torch's matrix exponential takes at most about a second
-DENSE = 16_384  # width up to which d×d matrices are created: 1 GB in float32, plus the gradient
+PARAMETRIZED = 1024  # beyond this width, torch's matrix exponential takes more than about a second
+DENSE = 16_384  # largest width of d×d matrices: 1 GB in float32, plus the gradient
 _BLOCK = 32  # block size of PEFT's OFT
 _FACTORS = 4  # number of factors of PEFT's BOFT
-_RANK = 8  # rank of LoRA; the numbers of parameters of others are near LoRA's
-_REFLECTIONS = 2 * _RANK  # of PEFT's HRA: as many parameters as LoRA for a square layer
+_RANK = 8  # rank of LoRA
+_REFLECTIONS = 2 * _RANK  # of PEFT's HRA, for as many parameters as LoRA's on a square layer
 _CHAIN = "mixed_radix(largest=16)"  # the network that determines the shapes of lazylinop's factors
 
 
@@ -47,7 +47,7 @@ class Candidate:
     build : callable
         Maps a frozen `nn.Linear` to a module that initially has the same outputs.
     extra : str, optional
-        The library that the candidate needs.
+        The library that the candidate requires.
     install : str
         The argument with which pip installs the library.
     remark : callable, optional
@@ -68,7 +68,7 @@ class Candidate:
 
 
 class Copy(nn.Module):
-    """Copies the vectors into memory allocated before, about the least work for a rotation."""
+    """Copies the vectors into preallocated memory, about the least work that a rotation can be."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -116,7 +116,7 @@ def topology(spec: str) -> Candidate:
 
 
 def alone(candidate: Candidate) -> Candidate:
-    """Return the candidate that consists of the rotation of another one, without the layer.
+    """Reduce a candidate to its rotation, without the layer.
 
     Examples
     --------
@@ -140,7 +140,7 @@ def named(name: str, among: Mapping[str, Candidate] | None = None) -> Candidate:
     SpecError
         If there is no such candidate.
     MissingExtraError
-        If the library that it needs is not installed.
+        If the library that it requires is not installed.
 
     Examples
     --------
@@ -200,7 +200,7 @@ def _fewer(module: Any) -> str | None:
 
 
 def _hra(layer: nn.Linear) -> nn.Module:
-    # PEFT multiplies the reflections out one by one, and autograd keeps every partial product.
+    # PEFT multiplies the reflections one by one, and autograd keeps every partial product.
     _check_dense(layer, DENSE // 4)
     return _peft(layer, "HRAConfig", r=_REFLECTIONS)
 
@@ -215,7 +215,7 @@ def _psoft(layer: nn.Linear) -> nn.Module:
     # The largest rank for which r(r+3)/2 parameters are at most those of LoRA.
     inputs, outputs = layer.in_features, layer.out_features
     rank = min((math.isqrt(9 + 8 * _RANK * (inputs + outputs)) - 3) // 2, inputs, outputs)
-    svd = {"psoft_svd": "lowrank", "psoft_svd_lowrank_niter": 1}  # its accuracy costs no time later
+    svd = {"psoft_svd": "lowrank", "psoft_svd_lowrank_niter": 1}  # does not affect step times
     return _peft(layer, "PsoftConfig", r=rank, psoft_alpha=rank, **svd)
 
 
@@ -307,7 +307,7 @@ AGAINST = _by_name(
     Candidate("dense", "dense d×d", _dense),
     Candidate("parametrization", "torch orthogonal", _parametrization),
 )
-# With these, the rotation alone is compared, without a layer.
+# The candidates with which a rotation alone, without a layer, is compared.
 ALONE = _by_name(
     Candidate("copy", "copy of the vectors", lambda _: Copy()),
     Candidate("lora", f"LoRA's products r={_RANK}", _products),

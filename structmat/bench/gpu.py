@@ -121,7 +121,7 @@ def checked(net: Network, device: str, tokens: int, dtype: torch.dtype = DTYPE) 
     Raises
     ------
     StructmatError
-        If an error exceeds the bound that rounding after each stage explains.
+        If an error exceeds the bound on rounding errors, which assumes rounding after each stage.
     """
     blocks, x, grad = _drawn(net, device, tokens, dtype)
     steps = reference.Steps.of(schedule(net), torch.device(device))
@@ -242,9 +242,9 @@ def _seconds(step: Callable[[], object], device: str, setting: Setting) -> float
 
 
 def _many(step: Callable[[], object], device: str, calls: int) -> Callable[[], object]:
-    """Return a function that calls a step many times.
+    """Prepare a function that calls a step many times.
 
-    On a GPU, it replays a recorded graph, so that the device is timed rather than Python.
+    On a GPU, it replays a recorded graph, so that the device rather than Python is timed.
     """
     step()  # compiles the kernels
 

@@ -86,7 +86,7 @@ def measure(
         Whether the candidates are rotations without the layer, from `candidates.ALONE` or
         `candidates.alone`. Then only the forward pass is timed.
     busy : bool
-        Whether to measure beside a program that occupies one core.
+        Whether to measure while another program occupies one core.
     command : str
         The command that repeats the run, to be recorded.
     notes : sequence of str
@@ -240,7 +240,7 @@ def _batch(layer: Layer, tokens: int) -> Batch:
 
 
 def forward(module: nn.Module, batch: Batch) -> Callable[[], None]:
-    """Return a function that runs the forward pass of a module without gradients."""
+    """Prepare a function that runs the forward pass of a module without gradients."""
 
     @torch.no_grad()
     def run() -> None:
@@ -251,7 +251,7 @@ def forward(module: nn.Module, batch: Batch) -> Callable[[], None]:
 
 
 def training_step(module: nn.Module, batch: Batch) -> Callable[[], None]:
-    """Return a function that performs a training step of a module."""
+    """Prepare a function that performs one training step of a module."""
     trained = [p for p in module.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(trained, lr=1e-6) if trained else None
 

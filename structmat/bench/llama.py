@@ -29,7 +29,7 @@ class Shape:
 
 
 class Block(nn.Module):
-    """A decoder block of attention and a gated feed-forward part, with seven linear layers.
+    """A decoder block with seven linear layers: attention and a gated feed-forward network.
 
     Rotary embeddings are omitted, because their cost does not depend on the adapter.
 

@@ -29,7 +29,7 @@ def synchronize(place: str) -> None:
 
 
 def versions(libraries: Iterable[str]) -> dict[str, str]:
-    """Return the versions of structmat and of the given libraries, as far as they are installed.
+    """Return the versions of structmat and of those given libraries that are installed.
 
     Examples
     --------

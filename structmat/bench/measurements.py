@@ -174,7 +174,7 @@ class Benchmark:
         machine = self.machine
         versions = ", ".join(f"{name} {number}" for name, number in machine["versions"].items())
         rounds = self.setting["warmup"]
-        beside = ", beside a program that occupies one core" if self.setting["busy"] else ""
+        beside = ", while another program occupied one core" if self.setting["busy"] else ""
         return (
             "medians and minima (min) over rounds,"
             f" after {rounds} round{'s' * (rounds != 1)} of warm-up{beside};"

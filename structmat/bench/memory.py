@@ -17,10 +17,10 @@ import torch
 def peak(step: Callable[[], object], place: str = "cpu") -> int | None:
     """Return the peak memory of a step in bytes, beyond the memory in use before it.
 
-    On CUDA, torch's allocator counts it. On a CPU, it is the maximum of the running sum of torch's
-    allocations and deallocations as seen by the profiler, which excludes the scratch space of
-    underlying libraries and does not depend on the history of the process. On other devices, the
-    result is None.
+    On CUDA, it is taken from torch's allocator. On a CPU, it is the maximum of the running sum of
+    torch's allocations and deallocations, as recorded by the profiler; this excludes the scratch
+    space of underlying libraries and does not depend on the history of the process. On other
+    devices, the result is None.
 
     Examples
     --------

@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 SPECS = ("butterfly(block=8, depth=4)", "mixed_radix(largest=16)")  # BOFT's, and a dense network
 
 _WIDTHS, _TOKENS = (1024,), (1024,)
-# The methods of the demo that `--against` accepts for a whole model.
 _REFERENCES = {"LoRA": "LoRA", "frozen": "the frozen layer", "copy": "a copy of the vectors"}
+# The methods of the demo that `--against` accepts for a whole model.
 _OF_MODELS = {"frozen": "head", "lora": "lora", "oft": "peft-oft"}
 
 
@@ -79,17 +79,17 @@ def add(commands: Any) -> None:
         type=float,
         default=10.0,
         metavar="S",
-        help="seconds to spend on each setting, for at least three rounds (default: 10)",
+        help="seconds to measure each setting; at least three rounds are run (default: 10)",
     )
     parser.add_argument(
         "--warmup",
         type=int,
         default=1,
         metavar="N",
-        help="number of initial rounds that are not recorded, to fill caches (default: 1)",
+        help="number of warm-up rounds, which fill caches and are not recorded (default: 1)",
     )
     parser.add_argument(
-        "--busy", action="store_true", help="measure beside a program that occupies one core"
+        "--busy", action="store_true", help="measure while another program occupies one core"
     )
     parser.add_argument(
         "--save", type=Path, metavar="FILE.svg|.png", help="also plot the ratios of the times"
@@ -120,9 +120,8 @@ def _bench(options: argparse.Namespace) -> None:
         print(found)
     if options.save is None:
         return
-    write_picture(
-        _picture(found), options.save
-    )  # last, so that the measurements are printed even if this fails
+    # Last, so that the measurements are printed even if this fails.
+    write_picture(_picture(found), options.save)
     if not options.json:
         print()
         print(f"picture: {options.save}")

@@ -30,16 +30,16 @@ from structmat.nn.precision import product, without_autocast
 from structmat.nn.stage_selection import checked_stages
 
 PLANS = ("auto", "measure", "reference")
-_FEW = 64  # number of vectors up to which fused blocks are cached between calls
+_FEW = 64  # largest number of vectors for which blocks are cached between calls
 
 
 class _Ready(NamedTuple):
-    """A function that rotates a few vectors, and everything from which its blocks were computed."""
+    """A function that rotates a few vectors, and the means to check whether it is up to date."""
 
     settings: Hashable
     blocks: list[Tensor]  # of the network itself, for compiled kernels
     apply: Callable[[Tensor], Tensor]
-    same: Callable[[Sequence[Tensor]], bool]  # whether the generators are those of the blocks
+    same: Callable[[Sequence[Tensor]], bool]  # whether generators are unchanged
 
 
 class Orthogonal(nn.Module):
@@ -581,13 +581,14 @@ class Orthogonal(nn.Module):
             return rotated(self._plans, blocks, x, *layer, adjoint=adjoint, plan=self.plan)
 
     def _kept_ready(self, x: Tensor, *, adjoint: bool) -> _Ready | None:
-        """Return cached blocks for vectors without gradients, if still up to date.
+        """Return the cached rotation of vectors without gradients, renewed if out of date.
 
-        For many vectors, only compiled kernels use cached blocks, since others fuse stages.
+        For many vectors, only compiled kernels use cached blocks, since other backends fuse stages.
 
-        Generators are compared by value because some changes cannot be detected otherwise. The
-        blocks are computed from a copy of the generators, so they match that copy even if another
-        thread changes the generators in the meantime.
+        The result is None if x has many vectors, is not on a CPU, or requires a differentiable or
+        recorded computation. Generators are compared by value, since some changes cannot be
+        detected otherwise. The blocks are computed from a copy of the generators, so they match
+        that copy even if another thread changes the generators in the meantime.
         """
         if (
             torch.is_grad_enabled()

@@ -1,4 +1,4 @@
-"""The program that occupies one core, and that it always ends."""
+"""The program that occupies one core runs during its context, and always ends."""
 
 import os
 import signal
@@ -24,12 +24,12 @@ def is_running(process):
 
 
 def wait_until(condition):
-    """Wait, for much longer than is ever needed."""
+    """Wait until a condition is true, for up to a minute."""
     for _ in range(6000):
         if condition():
             return
         time.sleep(0.01)
-    raise AssertionError("it did not happen")
+    raise AssertionError("the condition is still false after a minute")
 
 
 @pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt, SystemExit])
@@ -49,7 +49,7 @@ def test_the_program_ends_with_the_context(error):
 
 
 @LINUX
-def test_it_computes_on_one_core():
+def test_the_program_computes_on_one_core():
     def seconds():
         fields = Path(f"/proc/{process}/stat").read_text("utf-8").rpartition(")")[2].split()
         return int(fields[11])
@@ -61,7 +61,7 @@ def test_it_computes_on_one_core():
 
 
 @LINUX
-def test_where_pinning_is_not_allowed_it_is_not_pinned(monkeypatch):
+def test_the_program_runs_unpinned_where_pinning_is_not_allowed(monkeypatch):
     def refused(*_):
         raise PermissionError
 
@@ -70,7 +70,7 @@ def test_where_pinning_is_not_allowed_it_is_not_pinned(monkeypatch):
         assert os.sched_getaffinity(process) == os.sched_getaffinity(0)
 
 
-def test_if_it_ends_early_the_measurement_is_invalid():
+def test_the_measurement_is_invalid_if_the_program_ends_early():
     def measured():
         with busy_core() as process:
             os.kill(process, signal.SIGTERM)
@@ -84,7 +84,7 @@ def test_if_it_ends_early_the_measurement_is_invalid():
 
 
 @LINUX
-def test_it_ends_if_the_measuring_process_is_killed():
+def test_the_program_ends_if_the_measuring_process_is_killed():
     program = (
         "import time\n"
         "from structmat.bench.busy_core import busy_core\n"
@@ -96,6 +96,6 @@ def test_it_ends_if_the_measuring_process_is_killed():
         process = int(parent.stdout.readline())
         assert is_running(process)
         parent.kill()
-    # It may remain as a zombie where nobody waits for orphans.
+    # The program may remain as a zombie if no process waits for orphans.
     stat = Path(f"/proc/{process}/stat")
     wait_until(lambda: not stat.exists() or stat.read_text("utf-8").rpartition(")")[2][1] == "Z")

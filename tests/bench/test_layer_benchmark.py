@@ -157,7 +157,7 @@ def test_everything_is_measured_beside_a_busy_core(monkeypatch):
         found = measure(watched, widths=[4], tokens=[2], seconds=0, busy=busy)
         assert set(seen) == {busy}
         assert found.setting["busy"] is busy
-        assert ("beside a program that occupies one core" in str(found)) is busy
+        assert ("while another program occupied one core" in str(found)) is busy
         seen.clear()
 
 

@@ -36,7 +36,7 @@ def test_warm_up_rounds_are_reported(capsys):
 
 def test_load_on_one_core_is_reported(capsys):
     _, out, _ = run(capsys, *QUICK, "--against", "frozen", "--busy")
-    assert "of warm-up, beside a program that occupies one core; " in out
+    assert "of warm-up, while another program occupied one core; " in out
 
 
 def test_a_rotation_alone_is_compared_with_a_copy(capsys, tmp_path):

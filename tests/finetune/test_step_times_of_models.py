@@ -37,4 +37,4 @@ def test_a_model_is_timed_with_every_method(tiny_model, task):
         assert row.tokens % 4 == 0
     assert (found.setting["dtype"], found.setting["optimizer"]) == ("float32", "AdamW")
     assert found.setting["busy"]
-    assert "warm-up, beside a program that occupies one core; " in str(found)
+    assert "warm-up, while another program occupied one core; " in str(found)

@@ -2,8 +2,8 @@
 
 For each block product, the model counts the bytes of the vectors read and written, the
 floating-point operations, the bytes of the blocks, and a fixed launch time. Fusing a run of stages
-saves passes over the vectors, but takes more operations, and the fused blocks must be computed,
-which takes as much work as applying the run to one vector per wire of a fused switch. Dynamic
+saves passes over the vectors, but requires more operations, and the fused blocks must be computed,
+which is as much work as applying the run to one vector per wire of a fused switch. Dynamic
 programming finds the cheapest partition into runs.
 """
 
@@ -44,7 +44,7 @@ class Rates:
     launch: float
 
 
-# Two server cores with AVX-512, with vectors in the L2 cache, by torch's operations and by compiled
+# Two server cores with AVX-512 and vectors in the L2 cache, running torch's operations or compiled
 # kernels; and a recent data-centre GPU.
 RATES: Mapping[str, Rates] = {
     "cpu": Rates(vectors=5e10, blocks=2e10, flops=3e11, launch=1.5e-5),

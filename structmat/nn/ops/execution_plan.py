@@ -23,9 +23,9 @@ from structmat.nn.ops.reference import Steps
 
 
 class Backend(Protocol):
-    """The functions of a module that runs schedules, documented in the backend `tiled`."""
+    """The interface of a module that runs schedules; its functions are documented in `tiled`."""
 
-    FUSES_STAGES: bool  # whether it is given every stage by itself, and fuses stages in registers
+    FUSES_STAGES: bool  # whether it expects unfused stages, and fuses them in registers itself
 
     def available(self, device: torch.device) -> bool:
         """Return whether the backend runs on a device."""
@@ -34,7 +34,7 @@ class Backend(Protocol):
         """Return whether the backend supports a network and the dtypes of vectors and blocks."""
 
     def prepared(self, plan: Schedule, device: torch.device) -> Any:
-        """Return the form of a schedule that the other functions take, with tensors on a device."""
+        """Convert a schedule to the form that the other functions expect, on a device."""
 
     def apply(
         self,
@@ -45,7 +45,7 @@ class Backend(Protocol):
         *,
         adjoint: bool = False,
     ) -> Tensor:
-        """Return R x, or Rᴴ x, for vectors (tokens, width), written to `out` if given."""
+        """Compute R x, or Rᴴ x, for vectors (tokens, width), into `out` if given."""
 
     def gradients(
         self,
@@ -114,7 +114,7 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class ExecutionPlan:
-    """The way in which a network is run on one device.
+    """How a network is run on one device.
 
     Attributes
     ----------
@@ -162,7 +162,7 @@ class ExecutionPlan:
     def fixed(
         self, blocks: Sequence[Tensor], dtype: torch.dtype, *, adjoint: bool
     ) -> Callable[[Tensor], Tensor]:
-        """Return a function that applies blocks to a few vectors, by compiled kernels."""
+        """Prepare a function that applies fixed blocks to a few vectors with compiled kernels."""
         steps = next(steps for backend, steps in self.backends if backend is compiled)
         return compiled.fixed(steps, blocks, dtype, adjoint=adjoint)
 

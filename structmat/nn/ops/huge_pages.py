@@ -1,8 +1,8 @@
-"""Memory for large results, of which Linux can map two megabytes at a time.
+"""Memory for large results, in huge pages where Linux provides them.
 
-The allocator returns large blocks to the system when they are freed, so every large result causes
-a page fault for each of its pages when it is first written, which takes longer than rotating the
-vectors. Huge pages reduce the number of faults by a factor of 512.
+The allocator returns large blocks to the system when they are freed, so writing to a new one causes
+a page fault for every page. For a large result, these take longer than rotating the vectors. Huge
+pages, of two megabytes, reduce the number of faults by a factor of 512.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import Any
 from torch import Tensor
 
 _PAGE = 1 << 21  # bytes of a huge page
-_SMALLEST = 1 << 22  # bytes of a result that is worth a system call
+_SMALLEST = 1 << 22  # smallest result, in bytes, for which a system call is worthwhile
 _MADV_HUGEPAGE = 14
 
 
 def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
-    """Return an uninitialised contiguous tensor of the dtype and device of another.
+    """Allocate an uninitialised contiguous tensor with the dtype and device of another.
 
     Examples
     --------
@@ -35,13 +35,13 @@ def empty(shape: tuple[int, ...], like: Tensor) -> Tensor:
         if advise is not None:
             start = -(-made.data_ptr() // _PAGE) * _PAGE
             end = (made.data_ptr() + size) // _PAGE * _PAGE
-            advise(start, end - start, _MADV_HUGEPAGE)  # advice: it may be refused
+            advise(start, end - start, _MADV_HUGEPAGE)  # only a hint: errors are ignored
     return made
 
 
 @cache
 def _madvise() -> Any:
-    """Return the C library's function, or None where there is none."""
+    """Return the C library's `madvise`, or None if there is none."""
     if not sys.platform.startswith("linux"):
         return None
     function = getattr(ctypes.CDLL(None), "madvise", None)

@@ -38,7 +38,7 @@ from structmat.nn.ops.timing_cache import Ends, Timings
 SMALL = 1 << 18  # total size of the vectors below which plans are not timed
 _MOST = 1 << 24  # largest total size of the vectors timed; beyond it, time is proportional to size
 _ROUNDS = 4, 32  # fewest and most rounds of timing
-_SECONDS = 2.0  # after the second round, none is started once this much time has been measured
+_SECONDS = 2.0  # once this much time has been measured, no round after the second is started
 _TOLERANCE = 0.03  # the cost model decides between plans whose times differ by less
 _CHECKS = {16 * 4**k: k for k in range(30)}  # uses at which the selected plan is timed again
 _WORSE = 3.0  # candidates whose modelled time exceeds the best by this factor are not timed
@@ -89,7 +89,7 @@ def selected(
         if found is None or check is not None:
             try:
                 found = _fastest_measured(cache, tokens, dtype, device, found, check or 0)
-            except torch.cuda.OutOfMemoryError:  # timing needs memory of its own
+            except torch.cuda.OutOfMemoryError:  # timing requires additional memory
                 found = found or _candidates(cache, tokens, dtype, device)[0].ends
             cache.selected[cache_key] = found
     elif found is None:
@@ -132,8 +132,8 @@ def _fastest_measured(
 ) -> Ends:
     """Return the fastest plan, or the current one if it is still faster than one of the others.
 
-    The first check (0) times the second fastest, which is the most likely to be faster, the next
-    one the third fastest, and so on.
+    Check 0 compares the current plan with the second fastest, which is the most likely to have
+    become faster, check 1 with the third fastest, and so on.
     """
     plans = _promising(cache, tokens, dtype, device)
     if len(plans) == 1:
@@ -164,7 +164,7 @@ def measured(
 ) -> dict[Candidate, float]:
     """Return the cached or newly measured seconds per step of each promising candidate plan.
 
-    With `again`, cached times are replaced. Provisional ones are combined with new ones.
+    With `again`, cached times are replaced; otherwise, provisional ones are combined with new ones.
     """
     plans = _promising(cache, tokens, dtype, device)
     name = _name(cache, tokens, dtype, device)
@@ -200,7 +200,7 @@ def _timed(step: Callable[[Candidate], float], plans: tuple[Candidate, ...]) -> 
 def _stepper(
     cache: PlanCache, tokens: int, dtype: torch.dtype, device: torch.device
 ) -> Callable[[Candidate], float]:
-    """Return a function that runs one step of a plan on random vectors and returns its seconds."""
+    """Prepare a function that times one step of a plan on random vectors, in seconds."""
     net = cache.network
     tokens = min(bucket(tokens), max(1, _MOST // net.width))
     source = torch.Generator().manual_seed(0)
@@ -226,7 +226,7 @@ def _stepper(
 
 
 def _capturing(device: torch.device) -> bool:
-    """Return whether a CUDA graph is being captured, in which nothing can be timed."""
+    """Return whether a CUDA graph is being captured, during which nothing can be timed."""
     return device.type == "cuda" and torch.cuda.is_current_stream_capturing()
 
 
@@ -294,11 +294,10 @@ def explain(
         lines, vectors = counted(size, "row"), counted(n, "vector")
         rates = rates_of(backend, device)
         if rotates_weight(net, n, size, itemsize=dtype.itemsize, device=rates):
-            said.append(f"the layer's weight is rotated, {lines}, not the {vectors}")
+            said.append(f"rotating the layer's weight ({lines}) rather than the {vectors}")
             n = size
         else:
-            are = "is" if n == 1 else "are"
-            said.append(f"the {vectors} {are} rotated, not the layer's {lines}")
+            said.append(f"rotating the {vectors} rather than the layer's weight ({lines})")
     title = (
         f"{counted(net.width, 'wire')}, {counted(net.depth, 'stage')},"
         f" {counted(n, 'vector')} of {dtype.itemsize}-byte numbers on a {device.type}: "
@@ -341,7 +340,7 @@ def explain(
 
 
 def _hints(net: Network, device: torch.device, dtype: torch.dtype) -> list[str]:
-    """Return a line on why there are no compiled kernels for a CPU."""
+    """Say why there are no compiled kernels for a network on a CPU, if there are none."""
     if device.type != "cpu":
         return []
     if any(bank.radix > compiled.LARGEST for bank in net.banks):

@@ -122,7 +122,7 @@ def _read(path: Path | None) -> dict[str, Timings]:
 
 
 def _timings(given: Any) -> Timings:
-    """Return the timings under one name, or none if any part is invalid: a subset could mislead."""
+    """Return the timings under one name; none if any are invalid, since a subset could mislead."""
     times: Times = {}
     match given:
         case {"rounds": rounds, "spread": spread, "times": [*plans]} if (
@@ -143,5 +143,5 @@ def _timings(given: Any) -> Timings:
 
 
 def _is_number(value: Any) -> bool:
-    """Return whether a value is a number, not negative, that a float holds."""
+    """Return whether a value is a non-negative number in the range of a float."""
     return type(value) in (int, float) and 0 <= value <= _MOST

@@ -1,7 +1,7 @@
-"""LLVM code of the Cayley transform by reflections, and of its gradient.
+"""Generators of LLVM code for the Cayley transform by reflections, and for its gradient.
 
-Eight blocks are processed at a time, one in each lane of a vector, in float64; generators, blocks
-and gradients are stored in float32. See `structmat.nn.parametrizations.cayley_transform`.
+Eight blocks are computed at a time in float64, one in each lane of a SIMD vector; generators,
+blocks and gradients are stored in float32. See `structmat.nn.parametrizations.cayley_transform`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _STORED = 4  # bytes of a float32
 
 
 def blocks(module: ir.Module, name: str, radix: int) -> None:
-    """Write the function for the blocks.
+    """Emit the function that computes blocks.
 
     Its arguments are the addresses of the generators and of the blocks, the number of blocks, and
     the address of the counter from which threads claim groups of blocks.
@@ -35,7 +35,7 @@ def blocks(module: ir.Module, name: str, radix: int) -> None:
 
 
 def gradient(module: ir.Module, name: str, radix: int) -> None:
-    """Write the function for the gradient for generators.
+    """Emit the function that computes the gradient for generators.
 
     Its arguments are the addresses of the generators, of the gradient for blocks, and of the
     result, the number of blocks, and the address of the counter.
@@ -69,7 +69,7 @@ def gradient(module: ir.Module, name: str, radix: int) -> None:
 
 
 class _Matrix:
-    """A matrix on the stack, each entry of which is a vector."""
+    """A matrix on the stack whose entries are SIMD vectors."""
 
     def __init__(self, w: Writer, rows: int, columns: int) -> None:
         self.w, self.columns = w, columns
@@ -88,7 +88,7 @@ class _Matrix:
 
 
 def _reflections(w: Writer, generators: Sequence[Any], radix: int) -> _Matrix:
-    """Write the code that computes blocks as products of reflections."""
+    """Emit code that computes blocks as products of reflections."""
     r = _Matrix(w, radix, radix)
     q = _Matrix(w, 1, _pairs(radix))
     v, y = _Matrix(w, 1, radix), _Matrix(w, 1, radix)
@@ -138,13 +138,13 @@ def _rest(w: Writer, radix: int, i: Any) -> Any:
 
 
 def _place(w: Writer, radix: int, i: Any, j: Any) -> Any:
-    """Return the number of the generator for the entry (i, j), i < j."""
+    """Return the index of the generator for entry (i, j), i < j."""
     before = w.b.sdiv(w.mul(i, w.b.sub(w.constant(2 * radix - 1), i)), w.constant(2))
     return w.add(before, w.b.sub(w.b.sub(j, i), w.constant(1)))
 
 
 def _lanes(w: Writer, group: Any, count: Any) -> list[Any]:
-    """Return the number of the block in each lane; the last block may be in several lanes."""
+    """Return the index of the block in each lane; past the end, the last block is repeated."""
     last = w.b.sub(count, w.constant(1))
     return [w.least(w.add(w.mul(group, LANES), u), last) for u in range(LANES)]
 
@@ -154,7 +154,7 @@ def _at(w: Writer, address: Any, block: Any, size: int) -> Any:
 
 
 def _collected(w: Writer, places: Sequence[Any], k: Any) -> Any:
-    """Load the k-th float32 number at each place."""
+    """Load the k-th float32 number after each address into the lanes of a vector."""
     offset = w.mul(k, _STORED)
     kind = of(ir.FloatType(), LANES)
     made: Any = ir.Constant(kind, ir.Undefined)
@@ -165,7 +165,7 @@ def _collected(w: Writer, places: Sequence[Any], k: Any) -> Any:
 
 
 def _spread(w: Writer, vector: Any, places: Sequence[Any], k: Any) -> None:
-    """Store the lanes of a vector as the k-th float32 number at each place."""
+    """Store each lane of a vector as the k-th float32 number after its address."""
     narrow = w.b.fptrunc(vector, of(ir.FloatType(), LANES))
     offset = w.mul(k, _STORED)
     for u, place in enumerate(places):
@@ -173,7 +173,7 @@ def _spread(w: Writer, vector: Any, places: Sequence[Any], k: Any) -> None:
 
 
 def _sum(w: Writer, count: Any, factors: Any) -> Any:
-    """Return the sum of products of pairs of vectors, the k-th of which is `factors(k)`."""
+    """Emit a loop that sums the products of the pairs `factors(k)`, k < count."""
     total = w.zeros()
     with w.loop(count) as k:
         a, b = factors(k)

@@ -1,7 +1,7 @@
-"""The Cayley transform of many small real blocks on a CPU, and its gradient, as compiled code.
+"""The Cayley transform of many small real blocks, and its gradient, compiled for CPUs.
 
-It needs llvmlite, of the extra `cpu`. The results are those of
-`structmat.nn.parametrizations.cayley_transform`, up to rounding.
+Both require llvmlite, which the extra `cpu` installs. Up to rounding, the results equal those of
+`structmat.nn.parametrizations.cayley_transform`.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from structmat.nn.ops.backends import compiled
 from structmat.nn.ops.backends.compiled import workers
 from structmat.nn.parametrizations.generators import known_below
 
-_WIDEST = 16  # largest radix: a matrix for each lane must fit on the stack
-_LARGEST = 1e5  # largest generator for which reflections are exact to float32 rounding
-_LARGEST_SLOPE = 1e3  # the same for the gradient, which needs R + I
-_ALONE = 1 << 14  # entries of blocks that one thread computes before another has begun
+_WIDEST = 16  # largest radix: matrices of this size, one per lane, must fit on the stack
+_LARGEST = 1e5  # largest generator for which reflections are accurate to float32 rounding
+_LARGEST_SLOPE = 1e3  # the same for the gradient, which depends on R + I
+_ALONE = 1 << 14  # number of entries that one thread computes before another could start
 
 
 def supports(generators: Tensor, radix: int, *, gradient: bool = False) -> bool:
-    """Return whether the compiled code computes these blocks, or their gradient."""
+    """Return whether the compiled code supports these generators, or the gradient for them."""
     return (
         torch_internals.eager(generators)
         and generators.dtype == torch.float32
@@ -38,7 +38,7 @@ def supports(generators: Tensor, radix: int, *, gradient: bool = False) -> bool:
 
 
 def blocks(generators: Tensor, radix: int) -> Tensor:
-    """Return the blocks (n, r, r) of generators (n, r(r−1)/2).
+    """Compute the blocks (n, r, r) from generators (n, r(r−1)/2).
 
     Examples
     --------
@@ -51,7 +51,7 @@ def blocks(generators: Tensor, radix: int) -> Tensor:
 
 
 def gradient(generators: Tensor, slopes: Tensor) -> Tensor:
-    """Return the gradient for generators, given the gradient for blocks (n, r, r).
+    """Compute the gradient for generators from the gradient for blocks (n, r, r).
 
     Examples
     --------
@@ -71,7 +71,7 @@ def _run(name: str, radix: int, *arrays: Tensor) -> None:
     given = *(array.data_ptr() for array in arrays), count, addressof(counter)
     alone = count * radix**2 < _ALONE
 
-    # The job keeps what it uses: a worker continues if the calling thread is interrupted.
+    # The job keeps its tensors alive: a worker continues if the calling thread is interrupted.
     def job(_kept: object = (arrays, counter)) -> None:
         function(*given)
 

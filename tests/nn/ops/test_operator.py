@@ -420,11 +420,17 @@ def compare_layers(net, seed, tokens, with_bias):
 def test_explain_names_the_rotated_side(monkeypatch):
     monkeypatch.setattr(compiled, "available", lambda _: False)
     q = Orthogonal(sm.shuffle(384, block=4), plan="auto")
-    assert "the layer's weight is rotated, 128 rows, not the 2,048" in q.explain(2048, 128)
-    assert "the 2,048 vectors are rotated, not the layer's 1,536 rows" in q.explain(2048, 1536)
+    assert "rotating the layer's weight (128 rows) rather than the 2,048 vectors" in q.explain(
+        2048, 128
+    )
+    assert "rotating the 2,048 vectors rather than the layer's weight (1,536 rows)" in q.explain(
+        2048, 1536
+    )
     assert "rotated" not in q.explain(2048)
     monkeypatch.undo()  # for compiled kernels, rotating the vectors always takes less time here
-    assert "the 2,048 vectors are rotated, not the layer's 384 rows" in q.explain(2048, 384)
+    assert "rotating the 2,048 vectors rather than the layer's weight (384 rows)" in q.explain(
+        2048, 384
+    )
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])

@@ -171,7 +171,7 @@ Scratch = Callable[[int, int], Tensor]  # buffer k for t vectors, (width, t)
 
 
 def _scratch(width: int, most: int, like: Tensor) -> Scratch:
-    """Return a function that returns scratch buffers, allocated on first use."""
+    """Provide a function that returns scratch buffers, allocated on first use."""
     made: list[Tensor] = []
 
     def buffer(k: int, t: int) -> Tensor:

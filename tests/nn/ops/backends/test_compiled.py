@@ -1,7 +1,7 @@
-"""The compiled kernels against the reference, in values and gradients, and their division of work.
+"""Values and gradients of the compiled kernels compared with the reference, and the cells they use.
 
-Every wiring, dtype and direction is compiled once, so networks are drawn from a list, apart from
-small random ones.
+Each new wiring, dtype and direction has to be compiled, so most networks are taken from a fixed
+list; only small ones are random.
 """
 
 import itertools
@@ -45,7 +45,7 @@ def blocks_dtype(dtype):
 
 
 def irregular(width, radices, seed, *, wired=False):
-    """Return a network with random orders of wires, and idle wires unless the radices fit."""
+    """Return a network with randomly ordered wires; those that the radices leave over are idle."""
     source = np.random.default_rng(seed)
     stages = []
     for row in radices:
@@ -62,7 +62,7 @@ def irregular(width, radices, seed, *, wired=False):
 
 
 def groups(row, ends):
-    """Yield each run of equal sizes, with its first and last position."""
+    """Yield each run of equal sizes, with the positions at which it starts and ends."""
     for size, run in itertools.groupby(range(len(row)), lambda k: row[k]):
         places = list(run)
         yield size, ends[places[0]], ends[places[-1] + 1]
@@ -134,7 +134,7 @@ def check(net, seed, tokens, *, adjoint=False, dtype=torch.float32):
 
 
 def agree(net, blocks, x, grad, found, *, adjoint):
-    """Compare values and gradients with the reference, each vector by its length."""
+    """Compare values and gradients with the reference, relative to the norm of each vector."""
     wanted = exact(net, blocks, x, grad, adjoint=adjoint)
     assert [f.shape for f in found] == [w.shape for w in wanted]
     radix = max(bank.radix for bank in net.banks)
@@ -178,19 +178,19 @@ def test_every_radix_agrees_with_the_reference(radix, dtype, adjoint):
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 def test_every_number_of_vectors_agrees_with_the_reference(dtype, monkeypatch):
-    """One by one, with few vectors in a row, and with several tiles and chunks."""
+    """Include vectors processed one by one, short rows, and several tiles and chunks."""
     monkeypatch.setattr(compiled, "_CHUNK", 16)
     for tokens in [*range(1, 20), 63, 64, 65, 127, 128, 129, 255, 257, 1000]:
         check(NETWORKS[0], tokens, tokens, dtype=dtype, adjoint=bool(tokens % 2))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex128, torch.bfloat16], ids=str)
-def test_the_size_of_a_tile_changes_no_value(dtype, monkeypatch):
+def test_values_do_not_depend_on_the_size_of_a_tile(dtype, monkeypatch):
     net = NETWORKS[0]
     blocks, x, grad = drawn(net, 0, 150, dtype)
     whole = by_kernels(net, blocks, x, grad, adjoint=False)
     bytes_of_a_row = net.width * 2 * 64
-    for size in (1, 2 * bytes_of_a_row, 3 * bytes_of_a_row):  # a row of 1, and of 2 to 6 vectors
+    for size in (1, 2 * bytes_of_a_row, 3 * bytes_of_a_row):  # rows of 1 and of 2 to 6 vectors
         monkeypatch.setattr(compiled, "_TILE", size)
         parts = by_kernels(net, blocks, x, grad, adjoint=False)
         assert torch.equal(parts[0], whole[0])
@@ -245,7 +245,7 @@ def test_the_orthogonality_error_is_at_most_ten_ulps_per_stage(number, dtype):
 
 
 def views(x):
-    """Yield tensors equal to x (tokens, width) that are laid out differently."""
+    """Yield tensors equal to x (tokens, width) with other memory layouts."""
     tokens, width = x.shape
     wide = x.new_full((2 * tokens, width + 3), float("nan"))
     wide[::2, 1:-2] = x
@@ -262,7 +262,7 @@ def views(x):
 
 @pytest.mark.parametrize("tokens", [2, 21])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.complex128, torch.bfloat16], ids=str)
-def test_the_layout_of_vectors_gradients_and_blocks_changes_nothing(dtype, tokens):
+def test_results_do_not_depend_on_memory_layout(dtype, tokens):
     net = NETWORKS[5]
     blocks, x, grad = drawn(net, 0, tokens, dtype)
     plainly = by_kernels(net, blocks, x, grad, adjoint=False)
@@ -318,7 +318,7 @@ def test_results_are_written_to_outputs_with_any_strides(dtype, tokens):
             assert torch.equal(out._base.nan_to_num(9), around.nan_to_num(9))
 
 
-def test_vectors_can_be_replaced_by_their_results():
+def test_results_can_overwrite_the_vectors():
     net = NETWORKS[0]
     for tokens in (2, 300):
         blocks, x, _ = drawn(net, 0, tokens)
@@ -328,7 +328,7 @@ def test_vectors_can_be_replaced_by_their_results():
         assert torch.equal(x, right)
 
 
-def test_sums_are_added_to():
+def test_gradients_for_blocks_are_accumulated():
     net = NETWORKS[0]
     blocks, x, grad = drawn(net, 0, 21)
     wanted = by_kernels(net, blocks, x, grad, adjoint=False)[2:]
@@ -338,7 +338,7 @@ def test_sums_are_added_to():
         assert torch.equal(one, 1 + other)
 
 
-def test_without_vectors_nothing_is_computed():
+def test_empty_inputs_have_empty_results_and_zero_gradients():
     net = NETWORKS[0]
     for dtype in DTYPES:
         blocks, x, grad = drawn(net, 0, 0, dtype)
@@ -354,7 +354,7 @@ def test_without_vectors_nothing_is_computed():
 @pytest.mark.parametrize("tokens", [3, 40])
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_one_vector_that_is_not_finite_does_not_affect_the_others(value, dtype, tokens):
+def test_a_vector_with_infinities_or_nan_does_not_affect_the_others(value, dtype, tokens):
     net = NETWORKS[0]
     blocks, x, grad = drawn(net, 0, tokens, dtype)
     right = by_kernels(net, blocks, x, grad, adjoint=False)
@@ -368,7 +368,7 @@ def test_one_vector_that_is_not_finite_does_not_affect_the_others(value, dtype, 
 
 
 @pytest.mark.parametrize("tokens", [3, 40])
-def test_a_number_that_is_not_finite_affects_the_wires_that_it_reaches(tokens):
+def test_nan_affects_only_the_outputs_that_its_wire_influences(tokens):
     net = sm.block_diagonal(8, 2)
     blocks, x, _ = drawn(net, 0, tokens)
     x[1, 3] = float("nan")
@@ -380,8 +380,8 @@ def test_a_number_that_is_not_finite_affects_the_wires_that_it_reaches(tokens):
 
 @pytest.mark.parametrize("tokens", [1, 40])
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-def test_half_precision_numbers_are_widened_and_rounded_as_by_torch(dtype, tokens):
-    """All 65536 of them through idle wires, and float32 numbers between them as products."""
+def test_half_precision_numbers_are_converted_as_by_torch(dtype, tokens):
+    """Idle wires convert all 65,536 numbers; products are float32 numbers that must be rounded."""
     every = torch.arange(-(1 << 15), 1 << 15, dtype=torch.int32).to(torch.int16).view(dtype)
     width = 64
     idle = sm.Network.of(width, [[[0, 1]]])
@@ -399,7 +399,7 @@ def test_half_precision_numbers_are_widened_and_rounded_as_by_torch(dtype, token
 
 
 def same_bits(found, wanted):
-    """Compare bits, apart from those of NaN, which torch's own conversions do not agree on."""
+    """Compare bits, except those of NaN, for which torch's own conversions disagree."""
     assert torch.equal(found.isnan(), wanted.isnan())
     kept = ~wanted.isnan()
     assert torch.equal(found[kept].view(torch.int16), wanted[kept].view(torch.int16))
@@ -425,7 +425,7 @@ def test_rounding_in_half_precision_overflows_to_infinity_and_breaks_ties_to_eve
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)
-def test_subnormal_numbers_are_kept(dtype):
+def test_subnormal_numbers_are_not_flushed_to_zero(dtype):
     net = sm.block_diagonal(32, 2)
     x = torch.full((20, 32), torch.finfo(dtype).tiny / 8, dtype=dtype)
     blocks = [torch.eye(2, dtype=dtype).repeat(16, 1, 1)]
@@ -438,7 +438,7 @@ EVERY_FAMILY = [family(width) for found in cases(64, 8).values() for family, wid
 
 
 def obey_the_order_of_the_switches(net):
-    """Assert that the cells, in order, are the switches of the stages of a straight network."""
+    """Assert that the cells contain the switches of a straight network, in a valid order."""
     switches = [
         (wires, number, k)
         for number, bank in enumerate(net.banks)
@@ -458,7 +458,7 @@ def obey_the_order_of_the_switches(net):
                     assert offset % radix**2 == 0
                     done.append(([row[j] for j in local], int(bank), offset // radix**2))
     assert sorted(done, key=str) == sorted(switches, key=str)
-    for wire in range(net.width):  # every wire meets its switches in order
+    for wire in range(net.width):  # the switches of every wire are in the original order
         met = [[s for s in made if wire in s[0]] for made in (done, switches)]
         assert met[0] == met[1]
 
@@ -477,10 +477,10 @@ def test_the_cells_of_every_family_contain_every_switch_once_and_in_order(alike,
         obey_the_order_of_the_switches(straight)
         for each in cells.passes(straight):
             sizes.update(len(s.cell.switches) for s in each)
-    assert len(sizes) > 3  # cells of several switches occur
+    assert len(sizes) > 3  # some cells have several switches
 
 
-def test_cells_fit_in_registers_and_are_alike():
+def test_cells_of_several_switches_fit_in_registers_and_share_their_wiring():
     for net in [*EVERY_FAMILY, sm.butterfly(1024), sm.shuffle(256, block=8)]:
         for each in cells.passes(net.straightened()[0]):
             for s in each:
@@ -489,7 +489,7 @@ def test_cells_fit_in_registers_and_are_alike():
                     assert len(s.wires) >= 4
 
 
-# Which calls are supported -----------------------------------------------------------------------
+# Supported calls ---------------------------------------------------------------------------------
 
 
 def test_switches_of_at_most_64_wires_and_equal_dtypes_are_supported():
@@ -518,7 +518,7 @@ def test_switches_of_at_most_64_wires_and_equal_dtypes_are_supported():
     ],
     ids=str,
 )
-def test_other_calls_are_those_of_the_tiled_backend(net, vectors, blocks, adjoint, monkeypatch):
+def test_unsupported_calls_use_the_tiled_backend(net, vectors, blocks, adjoint, monkeypatch):
     def refuse(*_, **__):
         raise AssertionError
 
@@ -535,7 +535,7 @@ def test_other_calls_are_those_of_the_tiled_backend(net, vectors, blocks, adjoin
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("tokens", [1, 40])
-def test_without_compiled_kernels_the_layer_is_the_same_up_to_rounding(dtype, tokens, monkeypatch):
+def test_the_layer_agrees_with_and_without_compiled_kernels(dtype, tokens, monkeypatch):
     net = sm.butterfly(32, block=4)
     used = []
     apply = compiled.apply
@@ -573,7 +573,7 @@ def test_explain_describes_the_cells():
     assert "2 cells of 2 wires: 1 block 2×2" in mixed
 
 
-def test_the_layer_uses_the_kernels_without_fused_stages():
+def test_the_kernels_run_the_network_without_fusing_its_stages():
     net = sm.butterfly(64)
     plan = cache_for(net).plan(tuple(range(1, 7)), CPU)
     assert plan.network == net

@@ -1,4 +1,4 @@
-"""Compiled kernels in their surroundings: the cache on disk, threads, forked processes."""
+"""The environment of the compiled kernels: threads, forked processes, and the cache on disk."""
 
 import importlib.metadata
 import inspect
@@ -23,12 +23,12 @@ compiler = pytest.importorskip("structmat.nn.ops.backends.compiled.compiler")
 
 CPU = torch.device("cpu")
 NET = sm.butterfly(64)
-LONGEST = 120  # seconds after which a test regards threads as deadlocked
+LONGEST = 120  # seconds after which a test considers threads to be deadlocked
 
 
 @pytest.fixture
 def threads(monkeypatch):
-    """Return a function that sets the number of threads; every call uses all of them."""
+    """Provide a function that sets the number of threads, all of which every call then uses."""
     before = torch.get_num_threads()
     monkeypatch.setattr(compiled, "_ALONE", 0)
     yield torch.set_num_threads
@@ -48,7 +48,7 @@ def drawn(net, tokens, dtype=torch.float32, blocks=None):
 
 
 def results(steps, blocks, x):
-    """Return values and gradients, in both directions."""
+    """Return the values and gradients of R and of its adjoint."""
     made = []
     for adjoint in (False, True):
         y = compiled.apply(steps, blocks, x, adjoint=adjoint)
@@ -82,7 +82,7 @@ def test_results_do_not_depend_on_the_number_of_threads(tokens, dtype, blocks, t
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
-def test_a_job_runs_in_as_many_threads_as_torch_is_set_to(count, threads, monkeypatch):
+def test_a_job_runs_in_as_many_threads_as_torch_uses(count, threads, monkeypatch):
     threads(count)
     entered = []
     together = threading.Barrier(count, timeout=LONGEST)
@@ -101,7 +101,7 @@ def test_a_job_runs_in_as_many_threads_as_torch_is_set_to(count, threads, monkey
     assert len(entered) == len(set(entered)) == count
 
 
-def test_little_work_is_done_by_one_thread(monkeypatch):
+def test_a_small_job_runs_in_one_thread(monkeypatch):
     asked = []
     monkeypatch.setattr(workers, "run", lambda job, threads: asked.append(threads) or job())
     before = torch.get_num_threads()
@@ -115,7 +115,7 @@ def test_little_work_is_done_by_one_thread(monkeypatch):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_many_python_threads_can_call_at_once(count, threads):
+def test_many_python_threads_can_call_kernels_at_once(count, threads):
     threads(count)
     given = [(prepared(n), *drawn(n, t)) for n in (NET, sm.shuffle(48, block=4)) for t in (3, 700)]
     wanted = [results(*each) for each in given]
@@ -130,7 +130,7 @@ def test_many_python_threads_can_call_at_once(count, threads):
 
 
 def test_a_function_is_compiled_once_even_if_many_threads_need_it(caplog, threads, monkeypatch):
-    monkeypatch.setattr(compiler, "_file", lambda _: None)  # nothing is found on disk
+    monkeypatch.setattr(compiler, "_file", lambda _: None)  # without the cache on disk
     caplog.set_level(logging.INFO, compiler.__name__)
     net = sm.Network.of(11, [[[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10]]])  # a radix of no other test
     blocks, x = drawn(net, 40)
@@ -168,7 +168,7 @@ def test_a_job_does_not_wait_for_workers_that_are_busy_or_do_not_start(threads, 
         assert torch.equal(compiled.apply(steps, blocks, x), wanted)
         kept = weakref.ref(x)
         del x
-        assert kept() is None  # though its task is still in the queue
+        assert kept() is None  # although the task is still in the queue
     finally:
         release.set()
         stuck.join()
@@ -182,7 +182,7 @@ def test_a_job_does_not_wait_for_workers_that_are_busy_or_do_not_start(threads, 
     assert torch.equal(compiled.apply(steps, blocks, x), wanted)
 
 
-def test_a_job_is_not_run_again_by_a_worker_that_is_late():
+def test_a_late_worker_does_not_run_a_finished_job():
     pool, done, late = workers._Pool(), [], threading.Event()
     task = workers._Task(lambda: done.append(1))
     pool.tasks.put(task)
@@ -194,21 +194,21 @@ def test_a_job_is_not_run_again_by_a_worker_that_is_late():
 
 
 @pytest.mark.parametrize("caller", [False, True])
-def test_an_error_in_a_job_is_raised_and_the_workers_remain(caller):
+def test_an_error_in_a_job_is_raised_and_the_workers_survive(caller):
     main = threading.current_thread()
     together = threading.Barrier(2, timeout=LONGEST)
 
     def job():
         together.wait()
         if (threading.current_thread() is main) == caller:
-            raise MemoryError("of one thread")
+            raise MemoryError("in one thread")
 
-    with pytest.raises(MemoryError, match="of one thread"):
+    with pytest.raises(MemoryError, match="in one thread"):
         workers.run(job, 2)
-    workers.run(together.wait, 2)  # both threads still come
+    workers.run(together.wait, 2)  # requires both threads
 
 
-def test_nothing_is_kept_alive_after_a_call(threads):
+def test_no_tensor_is_kept_alive_after_a_call(threads):
     threads(3)
     steps = prepared(NET)
     blocks, x = drawn(NET, 300)
@@ -219,7 +219,7 @@ def test_nothing_is_kept_alive_after_a_call(threads):
     assert all(ref() is None for ref in kept)
 
 
-def test_a_worker_keeps_its_tensors_if_the_calling_thread_is_interrupted(threads, monkeypatch):
+def test_a_worker_keeps_tensors_alive_if_the_calling_thread_is_interrupted(threads, monkeypatch):
     threads(2)
     blocks, x = drawn(NET, 300)
     steps = prepared(NET)
@@ -256,11 +256,11 @@ def test_a_worker_keeps_its_tensors_if_the_calling_thread_is_interrupted(threads
     assert alive == [True]
 
 
-def test_memory_of_zeros_is_as_large_as_needed_if_threads_ask_at_once(monkeypatch):
+def test_concurrent_requests_for_zeros_return_enough_memory(monkeypatch):
     class Shared(list):
         def append(self, array):
             super().append(array)
-            super().append(np.zeros(8, dtype=np.uint8))  # of another thread
+            super().append(np.zeros(8, dtype=np.uint8))  # as if by another thread
 
     shared = Shared()
     list.append(shared, np.zeros(8, dtype=np.uint8))
@@ -292,7 +292,7 @@ import os, signal, sys, threading, warnings
 import structmat as sm, torch
 from structmat.linalg.schedule import schedule
 from structmat.nn.ops.backends import compiled
-warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)  # of processes with threads
+warnings.filterwarnings("ignore", ".*fork.*", DeprecationWarning)  # about forking with threads
 torch.set_num_threads(1)  # torch's own threads do not exist in a forked process
 compiled._threads = lambda *_: {threads}
 def result(radix, tokens=100):
@@ -346,7 +346,7 @@ in_child(lambda: result(5))
 @pytest.mark.slow
 @forks
 def test_a_process_can_be_forked_while_another_thread_compiles():
-    """Or imports llvmlite. No thread of the new process could release a lock held by that one."""
+    """The same holds for imports of llvmlite: locks held by that thread would never be released."""
     program = """
 compiled.prepared(schedule(sm.butterfly(4)), torch.device("cpu"))  # imports scipy's modules
 torch.einsum("nij,tnj->tni", torch.ones(2, 2, 2), torch.ones(2, 2, 2))
@@ -402,13 +402,13 @@ print(*[float(t.double().abs().sum()) for t in made])
 
 
 def used(env, program=LAYER):
-    """Return the number of compiled functions, and sums of values and gradients."""
+    """Run a program; return the number of compiled functions, and sums of values and gradients."""
     count, *sums = run(program, env=env, timeout=LONGEST).decode().split()
     return int(count), list(map(float, sums))
 
 
 @pytest.mark.slow
-def test_machine_code_is_kept_for_later_processes_and_replaced_if_damaged(tmp_path):
+def test_machine_code_is_cached_for_later_processes_and_replaced_if_damaged(tmp_path):
     env = {"STRUCTMAT_CACHE": str(tmp_path)}
     count, sums = used(env)
     files = sorted((tmp_path / "kernels").iterdir())
@@ -434,7 +434,7 @@ def test_machine_code_is_kept_in_memory_if_it_cannot_be_written(tmp_path):
     assert used({}, NO_PASSWD + LAYER) == wanted  # no home directory
 
 
-def test_a_folder_that_cannot_be_used_is_not_an_error(tmp_path, monkeypatch):
+def test_an_unusable_cache_folder_is_not_an_error(tmp_path, monkeypatch):
     monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
     (tmp_path / "kernels").write_text("")
     compiler._keep("0" * 64, b"code")
@@ -444,8 +444,8 @@ def test_a_folder_that_cannot_be_used_is_not_an_error(tmp_path, monkeypatch):
     assert compiler._read("0" * 64) == b"code"
 
 
-def test_without_llvmlite_the_layer_works(tmp_path):
-    """With the values and gradients of the reference; other tests compare more of them."""
+def test_the_layer_works_without_llvmlite(tmp_path):
+    """Compare one example with the reference; other tests compare more."""
     program = BLOCK.format(names={"llvmlite"}) + LAYER
     program += """
 x.grad = q.generators[0].grad = None
@@ -473,7 +473,7 @@ def test_older_versions_of_llvmlite_are_not_used(version, monkeypatch):
     assert not available(CPU)
 
 
-def test_each_compilation_is_logged_and_written(tmp_path, monkeypatch, caplog):
+def test_each_compilation_is_logged_and_cached(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("STRUCTMAT_CACHE", str(tmp_path))
     caplog.set_level(logging.INFO, compiler.__name__)
     net = sm.Network.of(13, [[list(range(13))]])  # a radix of no other test
@@ -487,7 +487,7 @@ def test_each_compilation_is_logged_and_written(tmp_path, monkeypatch, caplog):
     assert len(caplog.records) == len(lines)
 
 
-def test_the_key_depends_on_the_generator_the_processor_and_the_versions(monkeypatch):
+def test_the_cache_key_depends_on_the_code_generator_the_processor_and_the_versions(monkeypatch):
     version = compiler._version.__wrapped__
     before = version()
     assert version() == before
@@ -509,7 +509,7 @@ def test_the_key_depends_on_the_generator_the_processor_and_the_versions(monkeyp
         assert version() != before
 
 
-def test_without_source_files_the_key_depends_on_the_release(monkeypatch):
+def test_without_source_files_the_cache_key_depends_on_the_release(monkeypatch):
     def none(_):
         raise OSError("could not get source code")
 

@@ -1,8 +1,8 @@
-"""A backend for CPUs: compiled kernels, which take a tile of vectors through all stages at once.
+"""A backend for CPUs: compiled kernels that move a tile of vectors through all stages in one call.
 
-It needs llvmlite, of the extra `cpu`; without it, the backend `tiled` gives the same results up to
-rounding. It supports switches of at most 64 wires, and vectors of the dtype of the blocks or
-half-precision vectors with float32 blocks.
+It requires llvmlite, which the extra `cpu` installs; without it, the backend `tiled` computes the
+same results up to rounding. Switches may have at most 64 wires. The vectors must have the same
+dtype as the blocks, or be half-precision vectors with float32 blocks.
 """
 
 from __future__ import annotations
@@ -32,15 +32,15 @@ from structmat.nn.ops.backends.compiled import workers
 from structmat.nn.ops.backends.compiled.cells import Segment, passes
 
 FUSES_STAGES = True
-_OLDEST = "0.46"  # version of llvmlite, as in the extra `cpu`; numba may have installed another
+_OLDEST = "0.46"  # oldest llvmlite, as in the extra `cpu`; numba may have installed an older one
 LARGEST = 64  # largest radix
-_VECTOR = 64  # bytes of a vector of real numbers
-_TILE = 1 << 19  # most bytes of a tile, a good part of the L2 cache of a core
-_ROW = 8  # largest number of vectors in a row of a tile
-_TILES = 4  # smallest number of tiles, for as many threads, if there are enough vectors
-_FEW = 4  # number of vectors up to which they are processed one by one, without tiles
-_CHUNK, _CHUNKS = 128, 32  # smallest size and largest number of the chunks of vectors
-_ALONE = 1 << 17  # work, in numbers and passes, that one thread completes before another has begun
+_VECTOR = 64  # bytes in a SIMD vector
+_TILE = 1 << 19  # largest size of a tile in bytes: a good part of a core's L2 cache
+_ROW = 8  # largest number of SIMD vectors in a row of a tile
+_TILES = 4  # smallest number of tiles if there are enough vectors, so that four threads have work
+_FEW = 4  # up to this many vectors are processed one by one, without tiles
+_CHUNK, _CHUNKS = 128, 32  # smallest size and largest number of chunks of vectors
+_ALONE = 1 << 17  # work (numbers × passes) that one thread finishes before another could start
 
 _REAL = {
     torch.float32: "float",
@@ -62,7 +62,7 @@ def _has_halves() -> bool:
 
 @cache
 def available(device: torch.device) -> bool:
-    """Return whether this is a CPU and a version of llvmlite that is known to work is installed."""
+    """Return whether the device is a CPU and a supported version of llvmlite is installed."""
     if device.type != "cpu" or find_spec("llvmlite") is None:
         return False
     try:
@@ -82,14 +82,14 @@ def supports(net: Network, dtype: torch.dtype, blocks: torch.dtype) -> bool:
 
 @dataclass(frozen=True, eq=False)
 class Cells:
-    """The cells of a network.
+    """The cells of a network, in passes.
 
     Attributes
     ----------
     width : int
     passes : tuple of tuple of Segment
     outputs : (width,) integers
-        The wire of the straightened network that carries each result.
+        The wire of the straightened network on which each output ends.
     """
 
     width: int
@@ -107,7 +107,7 @@ class Cells:
         return "\n".join([f"compiled, {counted(len(self.passes), 'pass', 'passes')}", *lines])
 
     def call(self, kind: _Kind) -> _Call:
-        """Return the functions, and the memory that they read."""
+        """Return the driver for a kind of call, compiled when it is first needed."""
         if kind not in self._calls:
             with workers.LLVM:
                 if kind not in self._calls:
@@ -116,22 +116,22 @@ class Cells:
 
 
 def _switches(segment: Segment) -> str:
-    """Describe the switches of a cell by their number and size."""
+    """Describe the switches of a cell by their numbers and sizes."""
     radices = Counter(len(wires) for wires in segment.cell.switches)
     return " and ".join(f"{counted(n, 'block')} {r}×{r}" for r, n in sorted(radices.items()))
 
 
 @dataclass(frozen=True)
 class _Kind:
-    """What is specific to a kind of call.
+    """The properties of a call for which code is generated.
 
     Attributes
     ----------
     dtype, blocks : torch dtype
     lanes : int
-        The number of vectors in a register.
+        The number of lanes of a register, one for each vector.
     row : int
-        The number of registers in a row of a tile.
+        The number of registers that a row of a tile fills.
     adjoint, gradients : bool
     """
 
@@ -150,17 +150,19 @@ def prepared(plan: Schedule, device: torch.device) -> Cells:  # noqa: ARG001 (as
 
 
 class _Call:
-    """The driver for a kind of call, and the memory that it reads.
+    """The driver for a kind of call, and the tables that it reads.
 
     Attributes
     ----------
     driver : callable
     plan : int
-        The address of an array, described in `structmat.nn.ops.backends.compiled.driver_code`.
-    tile, spare : int
-        Bytes of a tile and of a vector.
+        The address of the array described in `structmat.nn.ops.backends.compiled.driver_code`.
+    size, tile, spare : int
+        The size in bytes of a row of a tile, of a tile, and of a spare vector.
     saved : int
         The number of rows of saved inputs.
+    work : int
+        The work for each vector: numbers × passes.
     """
 
     def __init__(self, cells: Cells, kind: _Kind) -> None:
@@ -175,9 +177,9 @@ class _Call:
             for wires in (permutation.identity(cells.width), cells.outputs)
         ]
         inputs, outputs = ends[::-1] if kind.adjoint else ends
-        self.size = numbers.size * kind.lanes * kind.row  # of a row of the tile
+        self.size = numbers.size * kind.lanes * kind.row
         self.saved = 0
-        self._read: list[npt.NDArray[Any]] = [inputs, outputs]  # the arrays that the driver reads
+        self._read: list[npt.NDArray[Any]] = [inputs, outputs]  # keeps the driver's tables alive
         segments: list[int] = []
         order = cells.passes[::-1] if kind.adjoint else cells.passes
         for k, each in enumerate(order):
@@ -227,7 +229,7 @@ def apply(
     given = (*_place(x), *_place(made), len(x), _address(bases), addressof(counter))
     zeros = workers.zeros(call.spare)
 
-    # The job keeps what it uses: a worker continues if the calling thread is interrupted.
+    # The job keeps its tensors alive: a worker continues if the calling thread is interrupted.
     def job(_kept: object = (x, made, blocks, bases, counter)) -> None:
         memory = workers.scratch(call.tile + call.spare)
         call.driver(*given, workers.aligned(memory), zeros, call.plan)
@@ -239,9 +241,9 @@ def apply(
 def fixed(
     steps: Cells, blocks: Sequence[Tensor], dtype: torch.dtype, *, adjoint: bool
 ) -> Callable[[Tensor], Tensor]:
-    """Return a function that applies given blocks to vectors (tokens, width).
+    """Prepare a function that applies fixed blocks to vectors (tokens, width).
 
-    For a single vector, preparing a call takes longer than the call itself, so this is done once.
+    For a single vector, preparing a call takes longer than the call itself, so it is prepared once.
     """
     kept = [_dense(b) for b in blocks]
     call = steps.call(_Kind(dtype, kept[0].dtype, 1, 1, adjoint, gradients=False))
@@ -264,9 +266,10 @@ def fixed(
 
 
 def comparison(kept: Sequence[Tensor]) -> Callable[[Sequence[Tensor]], bool]:
-    """Return a function that compares tensors with the given ones: dtypes, shapes and bytes.
+    """Prepare a function that checks whether tensors equal those in `kept`, byte for byte.
 
-    All tensors must be on the CPU, and the given ones contiguous.
+    Dtypes and shapes must be equal, too. All tensors must be on the CPU, and those in `kept`
+    contiguous.
     """
     with workers.LLVM:
         from structmat.nn.ops.backends.compiled import compiler, driver_code  # loads llvmlite
@@ -300,7 +303,7 @@ def gradients(
     grad_x: Tensor | None,
     sums: Sequence[Tensor] | None,
 ) -> None:
-    """Write and accumulate gradients; see `structmat.nn.ops.backends.tiled.gradients`."""
+    """Write `grad_x` and add to `sums`; see `structmat.nn.ops.backends.tiled.gradients`."""
     grad = grad.to(x.dtype)
     if sums is None:
         if grad_x is not None:
@@ -351,15 +354,16 @@ def _kind(
     lanes = _VECTOR // block.dtype.to_real().itemsize
     fit = _TILE // (steps.width * (1 + block.is_complex()) * _VECTOR)
     row = max(1, min(_ROW, fit, len(x) // (_TILES * lanes)))
-    power = 1 << (row.bit_length() - 1)  # so that few kinds of calls are prepared
+    power = 1 << (row.bit_length() - 1)  # a power of two, so that few kinds of calls are compiled
     return _Kind(x.dtype, block.dtype, lanes, power, adjoint, gradients)
 
 
 def _chunks(steps: Cells, tokens: int, tile: int, entries: int) -> tuple[int, int]:
-    """Return the number of chunks, whose gradients for blocks are added up, and tiles in a chunk.
+    """Return the number of chunks and the number of tiles in each.
 
-    It must not depend on the number of threads, because rounding depends on it. The sums take at
-    most a quarter of the memory of the vectors.
+    The gradients for blocks are summed within each chunk, then over the chunks. The division must
+    not depend on the number of threads, since the rounding depends on it. The chunks' sums take up
+    at most a quarter as much memory as the vectors.
     """
     most = max(1, min(_CHUNKS, tokens // _CHUNK, tokens * steps.width // (4 * max(1, entries))))
     tiles = -(-tokens // tile)
@@ -388,7 +392,7 @@ def _dense(block: Tensor) -> Tensor:
 
 
 def _place(x: Tensor) -> tuple[int, int]:
-    """Return the address of vectors and the bytes between them."""
+    """Return the address of the first vector and the stride in bytes."""
     return x.data_ptr(), x.stride(0) * x.itemsize
 
 

@@ -1,9 +1,9 @@
-"""LLVM code of the functions that multiply cells by their blocks, and compute gradients.
+"""Generators of LLVM code that applies the blocks of cells, and computes gradients.
 
-A tile is a matrix (wires, tokens) in scratch memory; a row holds one wire of a few tokens. Complex
-wires have two rows, for real and imaginary parts. A function does the same for many cells with the
-same wiring: it loads the rows of the wires of a cell into registers, multiplies them by the blocks
-of all switches of the cell, and stores them.
+A tile is a matrix (wires, tokens) in scratch memory; each row is one wire for a few tokens. A
+complex wire has two rows, for the real and imaginary parts. Each function handles many cells with
+the same wiring: for each cell, it loads the rows of its wires into registers, multiplies them by
+the blocks of all its switches, and stores the results.
 """
 
 from __future__ import annotations
@@ -16,31 +16,33 @@ from llvmlite import ir
 from structmat.nn.ops.backends.compiled.cells import Cell
 from structmat.nn.ops.backends.compiled.writer import Numbers, Value, Writer, of
 
-UNROLLED = 16  # largest number of wires of a cell whose products are written out
-_ROWS = 8  # results that are accumulated at a time in the product of a larger switch
-_POWERS = (4, 8, 16)  # radices of blocks whose rows are vectors, when there is a single one
+UNROLLED = 16  # largest number of wires in a cell whose products are unrolled
+_ROWS = 8  # number of results accumulated at a time in the product with a larger block
+_POWERS = (4, 8, 16)  # radices for which, with a single token, rows of blocks are SIMD vectors
 _SMALL = 4  # largest radix of a switch whose gradient is accumulated in registers
 
-# Arguments of a function of cells: the tile, bytes of its rows, vectors in a row, number of cells;
-# addresses of the wires (int32) of each cell, of the addresses of the blocks of each bank, of the
-# bank of each switch, of the number of the first entry of each switch's block for each cell; and of
-# saved inputs. For gradients also: the tile of inputs, and the addresses of the sums of each bank.
+# Arguments of a cell function: the address of the tile, the size of a row in bytes, the number of
+# SIMD vectors in a row, the number of cells; the addresses of four arrays (the wires of each cell,
+# int32; the address of each bank's blocks; the bank of each switch; for each cell, the index of the
+# first entry of each switch's block); and the address of the saved inputs. The backward function
+# has two more: the address of the tile of inputs, and that of an array with the address of each
+# bank's gradient.
 FORWARD_ARGUMENTS, BACKWARD_ARGUMENTS = 9, 11
 
 
 class _Cells:
-    """The cells of one call, as code: the addresses of rows and blocks of the k-th one."""
+    """Emits the addresses of the rows and blocks of the k-th cell."""
 
     def __init__(self, w: Writer, cell: Cell) -> None:
         self.w, self.cell = w, cell
         self.tile, self.stride, self.vectors, self.count, self.wires = w.arguments[:5]
         bases, self.banks, self.offsets, self.saved = w.arguments[5:9]
         self.number = w.n.parts * w.n.size  # bytes of a number
-        self.vector = w.n.lanes * w.n.size  # bytes of a vector of real numbers
+        self.vector = w.n.lanes * w.n.size  # bytes of a SIMD vector
         self.bases = self.of_banks(bases)
 
     def of_banks(self, addresses: Any) -> list[Any]:
-        """Return the address for the bank of each switch."""
+        """Load the address that an array contains for the bank of each switch."""
         switches = range(len(self.cell.switches))
         return [self.w.long(addresses, self.w.long(self.banks, q)) for q in switches]
 
@@ -61,7 +63,7 @@ class _Cells:
         ]
 
     def kept(self, k: Any, v: Any, j: Any) -> Any:
-        """Return the address of the saved v-th vectors of the j-th wire."""
+        """Return the address at which the v-th vector of the j-th wire is saved."""
         w = self.w
         place = w.add(w.mul(w.add(w.mul(k, self.vectors), v), self.cell.size), j)
         return w.add(self.saved, w.mul(place, self.vector * w.n.parts))
@@ -70,7 +72,7 @@ class _Cells:
 def forward(
     module: ir.Module, name: str, numbers: Numbers, cell: Cell, *, adjoint: bool, save: bool
 ) -> None:
-    """Write the function that multiplies the cells of a tile, and can save their inputs."""
+    """Emit the function that applies cells to a tile, and saves their inputs if `save` is set."""
     w = Writer(module, name, FORWARD_ARGUMENTS, numbers)
     c = _Cells(w, cell)
     with w.loop(c.count) as k:
@@ -95,9 +97,9 @@ def forward(
 def backward(
     module: ir.Module, name: str, numbers: Numbers, cell: Cell, *, adjoint: bool, saved: bool
 ) -> None:
-    """Write the function that multiplies gradients by the adjoint, and adds those for blocks.
+    """Emit the function that applies the adjoint to gradients and accumulates those of blocks.
 
-    The inputs of the cells were saved, or are still in their tile.
+    The inputs of the cells have been saved, or are still in the tile of inputs.
     """
     w = Writer(module, name, BACKWARD_ARGUMENTS, numbers)
     c = _Cells(w, cell)
@@ -120,8 +122,8 @@ def backward(
     w.b.ret_void()
 
 
-Place = tuple[Any, Any]  # the address of the vector of the real part, and bytes to the next part
-Inputs = Callable[[Any, Any], Place]  # of the v-th vectors of the j-th input of a cell
+Place = tuple[Any, Any]  # the address of a real part, and the bytes from it to the imaginary part
+Inputs = Callable[[Any, Any], Place]  # from (v, j) to the v-th vector of a cell's j-th input
 
 
 def _gradients(
@@ -135,7 +137,7 @@ def _gradients(
 ) -> None:
     w, cell = c.w, c.cell
     rows = [c.row(k, j) for j in range(cell.size)]
-    # A small block has few entries, each of which is accumulated in a register over all vectors.
+    # The gradient of a small block has few entries, so each is accumulated in a register.
     totals = {
         q: [w.zeros() for _ in range(len(wires) ** 2)]
         for q, wires in enumerate(cell.switches)
@@ -166,7 +168,7 @@ def _gradients(
 
 
 def _copied(c: _Cells, values: Sequence[Value]) -> Callable[[Any], Place]:
-    """Copy vectors to the stack, and return their places."""
+    """Copy vectors to the stack, and return a function from indices to addresses."""
     w = c.w
     size = c.vector * w.n.parts
     copy = w.memory(w.n.vector, len(values) * w.n.parts)
@@ -183,10 +185,10 @@ def _add_products(
     first: Any = 0,
     radix: int | None = None,
 ) -> None:
-    """Add the products aᵢ x̄ⱼ, summed over the tokens, to the entries (i, j) of a block's gradient.
+    """Add aᵢ x̄ⱼ, summed over the tokens, to entry (i, j) of a block's gradient.
 
-    The xⱼ, from the j-th one given by `first`, are transposed, so that the sums need not be reduced
-    across lanes: x̄ of each token is multiplied by a number of aᵢ.
+    The vectors in `right` are the xⱼ from j = `first` on. They are transposed so that no reduction
+    across lanes is needed: for each token, a vector of x̄ⱼ is multiplied by a scalar, its aᵢ.
     """
     w, n = c.w, c.w.n
     r = len(right) if radix is None else radix
@@ -221,7 +223,7 @@ def _order(cell: Cell, *, adjoint: bool) -> Sequence[int]:
 def _through(
     w: Writer, cell: Cell, blocks: Sequence[Any], values: Sequence[Value], *, adjoint: bool
 ) -> tuple[list[Value], dict[int, list[Value]]]:
-    """Return the results of a cell, and the inputs of each switch."""
+    """Apply all switches of a cell; return the results and the inputs of each switch."""
     values = list(values)
     before = {}
     for q in _order(cell, adjoint=adjoint):
@@ -234,7 +236,7 @@ def _through(
 
 
 def _product(w: Writer, block: Any, x: Sequence[Value], *, adjoint: bool) -> list[Value]:
-    """Return the product of a block, or its adjoint, and a vector of numbers."""
+    """Multiply a block, or its adjoint, by a vector with r entries."""
     r, number = len(x), w.n.parts * w.n.size
     if w.n.lanes == 1 and not w.n.is_complex and r in _POWERS:
         return [[part] for part in _single_product(w, block, [value[0] for value in x], adjoint)]
@@ -251,7 +253,7 @@ def _product(w: Writer, block: Any, x: Sequence[Value], *, adjoint: bool) -> lis
 
 
 def _single_product(w: Writer, block: Any, x: Sequence[Any], adjoint: bool) -> list[Any]:  # noqa: FBT001
-    """Return the product for a single vector of numbers: rows of the block are in registers."""
+    """Multiply a block by the r numbers of a single token, with each row in a register."""
     r = len(x)
     rows = [w.load(w.add(block, i * r * w.n.size), of(w.n.scalar, r), w.n.size) for i in range(r)]
     if not adjoint:
@@ -264,7 +266,7 @@ def _single_product(w: Writer, block: Any, x: Sequence[Any], adjoint: bool) -> l
 
 
 def _large_product(c: _Cells, k: Any, v: Any, block: Any, *, adjoint: bool, save: bool) -> None:
-    """Write the product of a large block: `_ROWS` results at a time, in a loop over the inputs."""
+    """Emit the product with a large block: loops over the inputs for `_ROWS` results at a time."""
     w, r = c.w, c.cell.size
     at = w.mul(v, c.vector)
     width = c.vector * w.n.parts
@@ -291,7 +293,7 @@ def _large_product(c: _Cells, k: Any, v: Any, block: Any, *, adjoint: bool, save
 
 
 def _large_gradient(c: _Cells, k: Any, inputs: Inputs, sums: Any, *, adjoint: bool) -> None:
-    """Write the gradient for a large block."""
+    """Emit code that accumulates the gradient of a large block."""
     w, r = c.w, c.cell.size
 
     def slopes(v: Any, j: Any) -> Place:
@@ -308,7 +310,7 @@ def _large_gradient(c: _Cells, k: Any, inputs: Inputs, sums: Any, *, adjoint: bo
 
 
 def _in_groups(w: Writer, count: int, size: int, write: Callable[[Any, int], None]) -> None:
-    """Write a loop over groups of numbers, and the code for the rest."""
+    """Emit a loop over groups of `size` indices below `count`, and code for the remaining ones."""
     rest = count % size
     if count >= size:
         with w.loop(count - rest, size) as first:

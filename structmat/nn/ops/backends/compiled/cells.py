@@ -1,7 +1,8 @@
-"""Division of a network into segments: many cells with the same wiring that act in parallel.
+"""Division of a network into segments: sets of cells with the same wiring that act in parallel.
 
-Neighbouring stages are divided together if each connected component of their union is a cell of at
-most sixteen wires, whose numbers fit in registers, and many cells have the same wiring.
+A cell is a small group of wires that no switch of some neighbouring stages leaves. Neighbouring
+stages are combined into one pass if each connected component of their union has at most sixteen
+wires, so that its numbers fit in registers, and each wiring occurs in at least four of them.
 """
 
 from __future__ import annotations
@@ -18,13 +19,13 @@ from structmat.networks.network import Network
 from structmat.networks.permutation import Index
 from structmat.networks.stage import Stage
 
-REGISTERS = 16  # largest number of wires in a cell of several switches
-_ENTRIES = 160  # most entries of the blocks of such a cell, all of whose products are written out
-_ALIKE = 4  # smallest number of cells of several switches that have the same wiring
+REGISTERS = 16  # largest number of wires in a cell with several switches
+_ENTRIES = 160  # largest total number of block entries in such a cell, whose products are unrolled
+_ALIKE = 4  # smallest number of such cells with the same wiring for which a function is compiled
 
 
 class Cell(NamedTuple):
-    """A small network: the number of its wires, and the wires of each switch, in order.
+    """The wiring of a cell: its number of wires, and the wires of each switch in order.
 
     Examples
     --------
@@ -38,7 +39,7 @@ class Cell(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """Cells with the same wiring, which share no wire.
+    """Disjoint cells with the same wiring.
 
     Attributes
     ----------
@@ -48,7 +49,7 @@ class Segment:
     banks : (q,) int64
         The bank of each switch of the cell.
     offsets : (n, q) int64
-        The number of entries before the block of each switch in its bank.
+        The number of entries that precede the block of each switch in its bank.
     """
 
     cell: Cell
@@ -58,7 +59,7 @@ class Segment:
 
 
 def passes(net: Network) -> tuple[tuple[Segment, ...], ...]:
-    """Return the segments of a straight network, in passes over all wires.
+    """Divide a straight network into passes over the wires, each consisting of segments.
 
     Examples
     --------
@@ -100,7 +101,7 @@ def _single(stage: Stage, first_bank: int) -> tuple[Segment, ...]:
 
 
 def _several(union: Stage, stages: Sequence[Stage], first_bank: int) -> tuple[Segment, ...] | None:
-    """Return the segments of several stages, or None if too few are alike or they are large."""
+    """Return the segments of several stages; None if too few cells are alike or one is large."""
     component = np.full(union.width, -1)
     place = np.zeros(union.width, dtype=np.int64)
     wires: list[Index] = []
@@ -131,7 +132,7 @@ def _several(union: Stage, stages: Sequence[Stage], first_bank: int) -> tuple[Se
         len(members) < _ALIKE or sum(len(wires) ** 2 for wires in cell.switches) > _ENTRIES
         for (cell, _), members in alike.items()
     ):
-        return None  # compiling a function takes longer than it saves
+        return None  # compiling a function would take longer than it saves
     return tuple(
         Segment(
             cell,

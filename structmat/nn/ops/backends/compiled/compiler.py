@@ -1,9 +1,9 @@
-"""Compiled functions: LLVM's machine code for this processor, in memory and in a cache on disk.
+"""Compilation to machine code for this processor, with a cache in memory and on disk.
 
 The name of a cached file is a digest of everything that determines its content: the source of the
-code generator, the function, the processor with its features, and the versions of LLVM and
-llvmlite. A cached file can therefore not be out of date. A file that is missing or damaged is
-written again; if it cannot be written, the code is kept in memory only. The caller holds
+code generator, the function, the processor and its features, and the versions of LLVM and llvmlite.
+A cached file therefore cannot be out of date. A missing or damaged file is written again; if that
+fails, the code is kept in memory only. Callers must hold the lock
 `structmat.nn.ops.backends.compiled.workers.LLVM`.
 """
 
@@ -35,14 +35,14 @@ _log = logging.getLogger(__name__)
 _DIGEST = hashlib.sha256().digest_size
 
 
-@cache  # functions are small, and are never unloaded
+@cache  # without a limit, because functions are small and never unloaded
 def cell_functions(
     numbers: Numbers, cell: Cell, *, adjoint: bool, gradients: bool, last: bool
 ) -> tuple[int, int]:
-    """Return the addresses of the functions `forward` and `backward` of a cell.
+    """Compile the functions `forward` and `backward` of a cell, and return their addresses.
 
-    An address is 0 if the function is not needed: without gradients, there is no backward pass;
-    with gradients, the results of the last pass are not needed.
+    The address of a function that is not needed is 0: without gradients, there is no backward
+    pass; with gradients, the results of the last pass are not needed.
     """
 
     def write(module: ir.Module) -> None:
@@ -63,7 +63,7 @@ def cell_functions(
 
 @cache
 def driver(numbers: Numbers, stored: str, *, gradients: bool) -> Callable[..., None]:
-    """Return a driver, as a function of integers that runs without Python's lock."""
+    """Compile a driver, as a Python function of integers that releases the GIL."""
     write, count = (
         (driver_code.gradients_driver, driver_code.GRADIENTS_ARGUMENTS)
         if gradients
@@ -82,7 +82,7 @@ def driver(numbers: Numbers, stored: str, *, gradients: bool) -> Callable[..., N
 def function(
     write: Callable[[ir.Module, str, int], None], size: int, *, arguments: int
 ) -> Callable[..., None]:
-    """Return the function that `write` writes for a size, as a function of integers."""
+    """Compile the function that `write` emits for a size, as a Python function of integers."""
     address, _ = _addresses(
         lambda module: write(module, write.__name__, size),
         f"{write.__module__} {_digest(write)} {write.__name__} {size}",
@@ -93,7 +93,7 @@ def function(
 
 
 def _digest(thing: Any) -> str:
-    """Return a digest of the source of a module, or of that which defines a function."""
+    """Return a digest of the source of a module, or of the module that defines a function."""
     try:
         source = inspect.getsource(inspect.getmodule(thing) or thing)
     except OSError:  # distributed as bytecode only
@@ -104,7 +104,7 @@ def _digest(thing: Any) -> str:
 def _addresses(
     write: Callable[[ir.Module], None], described: str, names: tuple[str, str], title: str
 ) -> tuple[int, int]:
-    """Return the addresses of functions; 0 for one that is not written."""
+    """Return the addresses of functions, or 0 for one that `write` does not emit."""
     key = hashlib.sha256(f"{_version()}\n{described}".encode()).hexdigest()
     data = _read(key)
     if data is None:
@@ -121,7 +121,7 @@ def _addresses(
 
 @cache
 def _version() -> str:
-    """Return a description of everything but the function that determines the machine code."""
+    """Describe everything that determines the machine code, except the function itself."""
     modules = sys.modules[__name__], writer, cell_code, driver_code
     source = " ".join(map(_digest, modules))
     llvm = ".".join(map(str, binding.llvm_version_info))
@@ -154,7 +154,7 @@ def _engine() -> Any:
 
 
 def _compiled(write: Callable[[ir.Module], None], key: str) -> bytes:
-    """Return the object file of functions; their names, which end in the key, are unique."""
+    """Compile functions to an object file; the key is appended to make their names unique."""
     module = ir.Module()
     write(module)
     for function in module.functions:
@@ -174,7 +174,7 @@ def _file(key: str) -> Path | None:
 
 
 def _read(key: str) -> bytes | None:
-    """Return the object file in the cache, if its digest is right."""
+    """Return the cached object file, or None if it is missing or its digest is wrong."""
     path = _file(key)
     try:
         data = b"" if path is None else path.read_bytes()

@@ -1,8 +1,8 @@
-"""LLVM code of the drivers, which take tiles of vectors through all cells of a network.
+"""Generators of LLVM code for the drivers, which move tiles of vectors through all cells.
 
-A driver claims tiles from an atomic counter, transposes their vectors so that each wire is a row,
-calls the functions of all cells, and transposes the results back. Threads that run the same driver
-therefore never wait for each other.
+A driver claims a tile from an atomic counter, transposes its vectors so that each wire is a row,
+calls the functions of all cells, transposes the results back, and claims the next tile. Threads
+that run the same driver therefore never wait for each other.
 """
 
 from __future__ import annotations
@@ -14,17 +14,18 @@ from llvmlite import ir
 
 from structmat.nn.ops.backends.compiled.writer import I32, I64, POINTER, Numbers, Writer, filled, of
 
-# Drivers. `plan` is an array of 8-byte integers: real numbers in a vector, vectors in a row of a
-# tile, number of segments, addresses of the row of each input and of each output, then for each
-# segment: functions forward and backward, number of cells, addresses of wires, banks and offsets,
-# and the row at which its inputs are saved.
+# `plan` is an array of 8-byte integers. The header consists of the number of real numbers per
+# vector, the number of SIMD vectors in a row of a tile, the number of segments, and the addresses
+# of two arrays with the row of each input and of each output. Then follow, for each segment: the
+# addresses of its forward and backward functions, the number of cells, the addresses of the arrays
+# of wires, banks and offsets, and the row at which its inputs are saved.
 
 APPLY_ARGUMENTS, GRADIENTS_ARGUMENTS = 10, 18
 HEADER, SEGMENT = 5, 7
 
 
 class _Callable:
-    """A pointer to a function, as llvmlite's `call` expects it."""
+    """A function pointer in the form that llvmlite's `call` expects."""
 
     def __init__(self, pointer: Any, kind: ir.FunctionType) -> None:
         self.type, self.function_type, self.pointer = pointer.type, kind, pointer
@@ -34,7 +35,7 @@ class _Callable:
 
 
 class _Driver:
-    """The code that both drivers share."""
+    """Emits the code that both drivers share."""
 
     def __init__(self, w: Writer, plan: Any, tokens: Any, zeros: Any, stored: str) -> None:
         self.w, self.plan, self.tokens, self.zeros, self.stored = w, plan, tokens, zeros, stored
@@ -47,7 +48,7 @@ class _Driver:
         self.tiles = w.quotient(tokens, w.mul(self.most, w.n.lanes))
 
     def extent(self, number: Any) -> tuple[Any, Any]:
-        """Return the first token of a tile and the number of its vectors in a row."""
+        """Return the first token of a tile and the number of SIMD vectors in its rows."""
         w = self.w
         first = w.mul(number, w.mul(self.most, w.n.lanes))
         rest = w.quotient(w.b.sub(self.tokens, first), w.n.lanes)
@@ -57,13 +58,13 @@ class _Driver:
         return self.w.long(self.plan, self.w.add(self.w.mul(s, SEGMENT), HEADER + k))
 
     def has_function(self, s: Any, k: int) -> Any:
-        """Return whether a function of a segment is needed."""
+        """Return whether a segment has the k-th function."""
         return self.w.b.icmp_signed("!=", self.segment(s, k), self.w.constant(0))
 
     def call(
         self, s: Any, k: int, tile: Any, count: Any, bases: Any, saved: Any, *more: Any
     ) -> None:
-        """Call the function of a segment."""
+        """Emit a call of the k-th function of a segment."""
         w = self.w
         cells, wires, banks, offsets = (self.segment(s, k) for k in (2, 3, 4, 5))
         given = [tile, self.stride, count, cells, wires, bases, banks, offsets, saved, *more]
@@ -81,10 +82,10 @@ class _Driver:
         rows: Any,
         tile: Any,
     ) -> None:
-        """Write code that calls `move` for squares of tokens and columns of a tile.
+        """Emit a loop over squares of tokens × columns, with a body that `move` emits.
 
-        `move` is given the addresses of the numbers of each token, and of the vector of each
-        column. Tokens that do not exist have a spare vector.
+        The arguments of `move` are the address of each token's numbers and, in the tile, that of
+        each column's SIMD vector. Tokens past the end are replaced by the vector `spare`.
         """
         w, lanes = self.w, self.w.n.lanes
         with w.loop(count) as v:
@@ -117,7 +118,7 @@ class _Driver:
                         square(w.least(j, last), lanes)
 
     def read(self, memory: Any, stride: Any, first: Any, count: Any, rows: Any, tile: Any) -> None:
-        """Write code that transposes vectors into a tile."""
+        """Emit code that transposes vectors into a tile."""
         w = self.w
 
         def move(places: list[Any], targets: list[Any]) -> None:
@@ -134,7 +135,7 @@ class _Driver:
     def write(
         self, memory: Any, stride: Any, first: Any, count: Any, rows: Any, tile: Any, spare: Any
     ) -> None:
-        """Write code that transposes a tile into vectors."""
+        """Emit code that transposes a tile back into vectors."""
         w = self.w
 
         def move(places: list[Any], targets: list[Any]) -> None:
@@ -149,7 +150,7 @@ class _Driver:
         self.in_squares(memory, stride, first, count, spare, move, rows, tile)
 
     def widened(self, address: Any, size: int) -> Any:
-        """Load stored numbers, in the type of the tile."""
+        """Load stored numbers, converted to the type of the tile."""
         w, b = self.w, self.w.b
         if self.stored == w.n.name:
             return w.load(address, of(w.n.scalar, size), self.bytes)
@@ -161,7 +162,7 @@ class _Driver:
         return b.bitcast(high, of(w.n.scalar, size))
 
     def narrow(self, value: Any, address: Any, size: int) -> None:
-        """Store numbers of the type of the tile, rounded to nearest even."""
+        """Store numbers of the tile's type, rounded to the nearest stored number, ties to even."""
         w, b = self.w, self.w.b
         if self.stored == w.n.name:
             w.store(value, address, self.bytes)
@@ -179,11 +180,11 @@ class _Driver:
 
 
 def apply_driver(module: ir.Module, name: str, numbers: Numbers, stored: str) -> None:
-    """Write the driver that applies all segments to the tiles that it claims.
+    """Emit the driver that applies all segments to the tiles that it claims.
 
-    Its arguments: vectors and the bytes between them, results and the bytes between them, their
-    number; addresses of the addresses of the blocks, of the counter, of scratch memory (a tile and
-    a vector), of zeros (a vector), and of the plan.
+    Its arguments are the address and stride in bytes of the vectors, and those of the results; the
+    number of vectors; and the addresses of the array of block addresses, of the counter, of scratch
+    memory (a tile and a vector), of a vector of zeros, and of the plan.
     """
     w = Writer(module, name, APPLY_ARGUMENTS, numbers)
     x, x_stride, out, out_stride, tokens, bases, counter, scratch, zeros, plan = w.arguments
@@ -199,14 +200,15 @@ def apply_driver(module: ir.Module, name: str, numbers: Numbers, stored: str) ->
 
 
 def gradients_driver(module: ir.Module, name: str, numbers: Numbers, stored: str) -> None:
-    """Write the driver that computes the gradients of the chunks of tiles that it claims.
+    """Emit the driver that computes the gradients for the chunks of tiles that it claims.
 
-    Its arguments: vectors, gradients for results and (or 0) for vectors, each with the bytes
-    between them; the number of vectors, the number of tiles in a chunk; addresses of the addresses
-    of the blocks, of the sums of the first chunk, bytes of the sums of a chunk, address of the
-    offset of the sums of each bank, number of banks; addresses of the counter, of scratch memory
-    (two tiles, saved inputs, addresses, a vector), of zeros (a vector), of the plan, and the number
-    of rows of saved inputs.
+    Its arguments are the addresses and strides in bytes of the vectors, of the gradient with
+    respect to the results, and of that with respect to the vectors (0 if it is not needed); the
+    number of vectors and of tiles in a chunk; the address of the array of block addresses; the
+    address of the first chunk's sums, the size of a chunk's sums in bytes, the address of the array
+    of each bank's offset in them, and the number of banks; the addresses of the counter, of scratch
+    memory (two tiles, saved inputs, addresses of sums, a vector), of a vector of zeros, and of the
+    plan; and the number of rows of saved inputs.
     """
     w = Writer(module, name, GRADIENTS_ARGUMENTS, numbers)
     x, x_stride, g, g_stride, out, out_stride, tokens, chunk = w.arguments[:8]
@@ -239,12 +241,12 @@ def gradients_driver(module: ir.Module, name: str, numbers: Numbers, stored: str
     w.b.ret_void()
 
 
-def compare(module: ir.Module, name: str, size: int) -> None:  # noqa: ARG001 (no sizes)
-    """Write the function that compares arrays byte by byte.
+def compare(module: ir.Module, name: str, size: int) -> None:  # noqa: ARG001 (one for all sizes)
+    """Emit the function that compares arrays byte by byte.
 
-    Its arguments are the addresses of the addresses of arrays, of their sizes in bytes, and of the
-    addresses of the arrays to compare them with; the number of arrays; and the address of an
-    integer that is set if any bytes differ.
+    Its arguments are the addresses of three tables (the addresses of the first arrays, their sizes
+    in bytes, and the addresses of the second arrays), the number of arrays, and the address of an
+    integer that becomes non-zero if any bytes differ.
     """
     w = Writer(module, name, 5, Numbers("float", is_complex=False, lanes=16))
     first, sizes, second, count, result = w.arguments

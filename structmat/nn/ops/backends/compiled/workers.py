@@ -1,8 +1,8 @@
-"""Threads that run compiled functions side by side, and the scratch memory of each thread.
+"""Threads that run compiled functions in parallel, and the scratch memory of each thread.
 
-A job is a function that claims parts of the work until none is left; it returns at once if there is
-none. The calling thread works too, and does not wait for workers that have not started, so that a
-processor that is busy with something else does not delay a job.
+A job is a function that claims parts of the work until none are left, so a late call returns at
+once. The calling thread works too, and does not wait for workers that have not started, so a core
+that is busy with another program does not delay a job.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class _Task:
         """Let no more workers start, and wait for those that are running."""
         with self._lock:
             self._closed = True
-            self.job = _nothing  # a worker may find the task long after, and must not keep tensors
+            self.job = _nothing  # the task may remain queued, and must not keep tensors alive
             if not self._running:
                 return
             self._idle.clear()
@@ -71,7 +71,7 @@ class _Pool:
             while self.threads < count:
                 try:
                     threading.Thread(target=self._serve, name="structmat", daemon=True).start()
-                except RuntimeError:  # at a limit on threads, or while the interpreter shuts down
+                except RuntimeError:  # too many threads, or the interpreter is shutting down
                     return
                 self.threads += 1
 
@@ -83,13 +83,13 @@ class _Pool:
 _pool = _Pool()
 
 
-# Held while llvmlite is imported or used. A process is not forked in the meantime: in the new one,
-# no thread would be left to release the locks of llvmlite and of the import.
+# Held while llvmlite is imported or used, and while the process is forked: otherwise, the child
+# might inherit locked locks of llvmlite or of the import system, without a thread to release them.
 LLVM = threading.RLock()
 
 
 def _renew() -> None:
-    """Replace the pool in a forked process, in which its threads do not exist."""
+    """Replace the pool in a forked process, which does not inherit its threads."""
     global _pool
     _pool = _Pool()
 
@@ -102,7 +102,7 @@ if hasattr(os, "register_at_fork"):
 
 
 def run(job: Job, threads: int) -> None:
-    """Run a job in the calling thread and, at the same time, in up to `threads` − 1 others."""
+    """Run a job in the calling thread and concurrently in up to `threads` − 1 workers."""
     if threads <= 1:
         job()
         return
@@ -145,13 +145,13 @@ def aligned(memory: npt.NDArray[np.uint8]) -> int:
     return -(-int(memory.ctypes.data) // _ALIGNMENT) * _ALIGNMENT
 
 
-_zeros: list[npt.NDArray[np.uint8]] = [np.zeros(1 << 16, dtype=np.uint8)]  # the last is in use
+_zeros: list[npt.NDArray[np.uint8]] = [np.zeros(1 << 16, dtype=np.uint8)]  # the last one is used
 
 
 def zeros(size: int) -> int:
-    """Return the address of at least `size` bytes that are zero and never freed."""
+    """Return the address of at least `size` zero bytes, which are never freed."""
     own = _zeros[-1]
     if len(own) < size:
         own = np.zeros(2 * size, dtype=np.uint8)
-        _zeros.append(own)  # another thread may append a smaller one at the same time
+        _zeros.append(own)  # another thread may append a smaller array concurrently
     return int(own.ctypes.data)

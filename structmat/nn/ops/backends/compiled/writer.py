@@ -1,7 +1,7 @@
-"""A writer of LLVM code for functions of integers and of vectors of numbers in registers.
+"""A layer over llvmlite's IR builder, for integers and for real or complex numbers in registers.
 
-A number has one part, or two if it is complex; a `Value` is a vector for each part. Memory is
-addressed by integers.
+A number has one part if it is real and two if it is complex; a `Value` is a SIMD vector for each
+part. Addresses are integers.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ I32, I64, BYTE, POINTER = ir.IntType(32), ir.IntType(64), ir.IntType(8), ir.Poin
 
 @dataclass(frozen=True)
 class Numbers:
-    """The numbers of blocks and tiles: real or complex, and the number of tokens in a vector."""
+    """The type of the numbers in blocks and tiles, and the number of tokens in a SIMD vector."""
 
-    name: str  # of the real type
+    name: str  # LLVM's name of the real type
     is_complex: bool
     lanes: int
 
@@ -30,12 +30,12 @@ class Numbers:
 
     @property
     def size(self) -> int:
-        """Bytes of a real number."""
+        """The size of a real number in bytes."""
         return {"float": 4, "double": 8}[self.name]
 
     @property
     def parts(self) -> int:
-        """Real numbers of a number."""
+        """The number of real numbers that make up one number."""
         return 2 if self.is_complex else 1
 
     @property
@@ -45,27 +45,27 @@ class Numbers:
 
     @property
     def vector(self) -> Any:
-        """The LLVM type of a wire of a few tokens."""
+        """The LLVM type of one part of one wire for a few tokens."""
         return self.scalar if self.lanes == 1 else ir.VectorType(self.scalar, self.lanes)
 
 
 def of(scalar: Any, size: int) -> Any:
-    """Return the type of a vector of numbers, or of one number."""
+    """Return the type of a SIMD vector with `size` lanes, or the scalar type if `size` is 1."""
     return scalar if size == 1 else ir.VectorType(scalar, size)
 
 
 def filled(kind: Any, value: int) -> Any:
-    """Return a constant of an integer type, or a vector of such constants."""
+    """Return a constant of an integer type, repeated in all lanes if the type is a vector."""
     if isinstance(kind, ir.VectorType):
         return ir.Constant(kind, [value] * kind.count)
     return ir.Constant(kind, value)
 
 
-Value = list[Any]  # the parts of a number, or of a vector of numbers
+Value = list[Any]  # a SIMD vector, or a scalar, for each part
 
 
 class Writer:
-    """Writes the code of one function."""
+    """Emits the code of one function."""
 
     def __init__(self, module: ir.Module, name: str, arguments: int, numbers: Numbers) -> None:
         kind = ir.FunctionType(ir.VoidType(), [I64] * arguments)
@@ -77,7 +77,7 @@ class Writer:
     # integers and pointers
 
     def constant(self, value: Any) -> Any:
-        """Return an integer as a constant; other values are returned unchanged."""
+        """Convert a Python integer to a constant; return any other value unchanged."""
         return ir.Constant(I64, value) if isinstance(value, int) else value
 
     def add(self, a: Any, b: Any) -> Any:
@@ -120,7 +120,7 @@ class Writer:
 
     @contextmanager
     def loop(self, count: Any, step: int = 1) -> Iterator[Any]:
-        """Repeat the code written within for 0, step, 2·step, … below count."""
+        """Emit a loop over 0, step, 2·step, … below count, around the code emitted within."""
         b = self.b
         before = b.block
         head, body, end = (b.append_basic_block(name) for name in ("head", "body", "end"))
@@ -145,7 +145,7 @@ class Writer:
     # vectors
 
     def intrinsic(self, name: str, *given: Any) -> Any:
-        """Call one of LLVM's functions for numbers."""
+        """Call an LLVM intrinsic for floating-point numbers."""
         kind = given[0].type
         suffix = f"f{8 * self.n.size}"
         if isinstance(kind, ir.VectorType):
@@ -160,7 +160,7 @@ class Writer:
         return ir.Constant(self.n.vector, None if self.n.lanes > 1 else 0.0)
 
     def splat(self, scalar: Any, lanes: int | None = None) -> Any:
-        """Return a vector with a number in all lanes."""
+        """Copy a number to all lanes of a vector."""
         lanes = self.n.lanes if lanes is None else lanes
         if lanes == 1:
             return scalar
@@ -169,7 +169,7 @@ class Writer:
         return self.shuffle(first, undefined, [0] * lanes)
 
     def shuffle(self, a: Any, b: Any, lanes: Sequence[int]) -> Any:
-        """Return a vector of lanes of a and b, where those of b are numbered after those of a."""
+        """Select lanes of a and b, where those of b are numbered after those of a."""
         mask = ir.Constant(ir.VectorType(I32, len(lanes)), [int(k) for k in lanes])
         return self.b.shuffle_vector(a, b, mask)
 
@@ -186,7 +186,7 @@ class Writer:
             self.store(vector, self.add(address, self.mul(stride, part)), self.n.size)
 
     def entry(self, address: Any, *, conjugate: bool) -> Value:
-        """Load a number of a block into all lanes."""
+        """Load an entry of a block into all lanes."""
         n = self.n
         parts = [
             self.splat(self.load(self.add(address, part * n.size), n.scalar, n.size))
@@ -197,7 +197,7 @@ class Writer:
         return parts
 
     def multiply_add(self, a: Value, x: Value, total: Value | None) -> Value:
-        """Return total + a x; a is negated in its second part by the caller to conjugate it."""
+        """Return total + a x; to use ā, the caller negates the imaginary part of a."""
         b, fma = self.b, lambda *given: self.intrinsic("fmuladd", *given)
         if not self.n.is_complex:
             return [b.fmul(a[0], x[0]) if total is None else fma(a[0], x[0], total[0])]
@@ -216,12 +216,12 @@ class Writer:
         return [re, fma(a[1], x[0], fma(self.b.fneg(a[0]), x[1], total[1]))]
 
     def variables(self) -> list[Any]:
-        """Return a place for each part of a vector, which LLVM keeps in a register if it can."""
+        """Allocate a variable for each part, which LLVM keeps in a register if possible."""
         with self.b.goto_entry_block():
             return [self.b.alloca(self.n.vector) for _ in range(self.n.parts)]
 
     def zeros(self) -> list[Any]:
-        """Return variables that are zero."""
+        """Allocate variables and set them to zero."""
         places = self.variables()
         self.set(places, [self.zero()] * self.n.parts)
         return places
@@ -236,7 +236,7 @@ class Writer:
             self.b.store(part, place)
 
     def accumulate(self, vectors: Sequence[Any], address: Any) -> None:
-        """Add the sum of the lanes of each vector to the numbers at an address."""
+        """Add the sum of the lanes of the k-th vector to the k-th real number at an address."""
         n = self.n
         for first in range(0, len(vectors), n.lanes):
             group = list(vectors[first : first + n.lanes])
@@ -245,7 +245,7 @@ class Writer:
             self._add(self.reduced(group), size, self.add(address, first * n.size))
 
     def add_to(self, value: Value, count: int, address: Any) -> None:
-        """Add numbers to those at an address, where complex numbers have alternating parts."""
+        """Add the first `count` lanes to the numbers at an address, whose parts alternate."""
         if len(value) == 1:
             self._add(value[0], count, address)
             return
@@ -254,9 +254,9 @@ class Writer:
         self._add(self.shuffle(value[0], value[1], order), 2 * count, address)
 
     def _add(self, vector: Any, count: int, address: Any) -> None:
-        """Add the first lanes of a vector to the real numbers at an address."""
+        """Add the first `count` lanes of a vector to the real numbers at an address."""
         n, done = self.n, 0
-        while done < count:  # as powers of two
+        while done < count:  # in powers of two
             part = 1 << ((count - done).bit_length() - 1)
             place = self.add(address, done * n.size)
             if part == 1:
@@ -268,7 +268,7 @@ class Writer:
             done += part
 
     def transposed_in_groups(self, rows: Sequence[Any], size: int) -> list[Any]:
-        """Return the columns of up to `size` rows, as vectors of this size that end in zeros."""
+        """Transpose up to `size` rows; each column is a vector of this size, padded with zeros."""
         rows = [*rows, *[self.zero()] * (size - len(rows))]
         columns: list[Any] = []
         for first in range(0, self.n.lanes, size):
@@ -278,7 +278,7 @@ class Writer:
 
     @contextmanager
     def claims(self, counter: Any, count: Any) -> Iterator[Any]:
-        """Repeat the code within for each number below count that no other thread has claimed."""
+        """Emit a loop over the numbers below count that this thread claims from the counter."""
         b = self.b
         claim, body, end = (b.append_basic_block(name) for name in ("claim", "body", "end"))
         b.branch(claim)
@@ -292,7 +292,7 @@ class Writer:
         b.position_at_end(end)
 
     def transposed(self, rows: Sequence[Any]) -> list[Any]:
-        """Return the columns of a square matrix, given its rows."""
+        """Transpose a square matrix: return its columns, given its rows."""
         rows = list(rows)
         lanes = range(len(rows))
         stride = 1
@@ -313,19 +313,19 @@ class Writer:
         return rows
 
     def gathered(self, scalars: Sequence[Any]) -> Any:
-        """Return the vector of these numbers."""
+        """Combine scalars into a vector."""
         made: Any = ir.Constant(of(self.n.scalar, len(scalars)), ir.Undefined)
         for k, scalar in enumerate(scalars):
             made = self.b.insert_element(made, scalar, ir.Constant(I32, k))
         return made
 
     def scattered(self, vector: Any) -> list[Any]:
-        """Return the numbers of a vector."""
+        """Extract the lanes of a vector as scalars."""
         lanes = range(vector.type.count)
         return [self.b.extract_element(vector, ir.Constant(I32, k)) for k in lanes]
 
     def reduced(self, vectors: Sequence[Any]) -> Any:
-        """Return a vector whose lane k is the sum of vector k mod n, where n is a power of 2."""
+        """Sum the lanes of n vectors, n a power of 2: lane k is the sum of vector k mod n."""
         lanes = vectors[0].type.count
         vectors = list(vectors)
         stride = 1
