@@ -307,8 +307,7 @@ def explain(
     ends = selected(cache, n, dtype, device, measure=plan == "measure")
     timings = timing_cache.recall(_name(cache, n, dtype, device)) if plan == "measure" else None
     known = {} if timings is None else timings.seconds
-    best = next(p for p in _candidates(cache, n, dtype, device) if p.ends == ends)
-    plans = {p.ends: p for p in (best, *_candidates(cache, n, dtype, device))}.values()
+    plans = sorted(_candidates(cache, n, dtype, device), key=lambda p: p.ends != ends)
     rows = [
         (
             ("→ " if p.ends == ends else "  ") + str(p),
@@ -330,7 +329,7 @@ def explain(
     return "\n".join(
         [
             *said,
-            f"{title}{best}",
+            f"{title}{plans[0]}",
             schedule(fused(net, ends).network).explain(),
             plain(header, rows),
             f"selected: {why}",

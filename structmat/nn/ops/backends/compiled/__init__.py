@@ -254,7 +254,7 @@ def fixed(
         if len(x) > _FEW:
             return apply(steps, kept, x, adjoint=adjoint)
         x = _rows(x)
-        out = torch.empty_like(x, memory_format=torch.contiguous_format)
+        out = _like(x)
         counter = c_int64(0)
         ends = *_place(x), *_place(out), len(x)
         memory = workers.scratch(size)

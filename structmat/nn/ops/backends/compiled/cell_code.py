@@ -13,10 +13,9 @@ from typing import Any
 
 from llvmlite import ir
 
-from structmat.nn.ops.backends.compiled.cells import Cell
+from structmat.nn.ops.backends.compiled.cells import REGISTERS, Cell
 from structmat.nn.ops.backends.compiled.writer import Numbers, Value, Writer, of
 
-UNROLLED = 16  # largest number of wires in a cell whose products are unrolled
 _ROWS = 8  # number of results accumulated at a time in the product with a larger block
 _POWERS = (4, 8, 16)  # radices for which, with a single token, rows of blocks are SIMD vectors
 _SMALL = 4  # largest radix of a switch whose gradient is accumulated in registers
@@ -77,7 +76,7 @@ def forward(
     c = _Cells(w, cell)
     with w.loop(c.count) as k:
         blocks = c.blocks(k, c.bases)
-        if cell.size <= UNROLLED:
+        if cell.size <= REGISTERS:
             rows = [c.row(k, j) for j in range(cell.size)]
             with w.loop(c.vectors) as v:
                 places = [w.add(row, w.mul(v, c.vector)) for row in rows]
@@ -113,7 +112,7 @@ def backward(
             return w.add(c.row(k, j, inputs), w.mul(v, c.vector)), c.stride
 
         blocks, of_blocks = c.blocks(k, c.bases), c.blocks(k, sum_bases)
-        if cell.size <= UNROLLED:
+        if cell.size <= REGISTERS:
             _gradients(c, k, place, blocks, of_blocks, adjoint=adjoint)
         else:
             _large_gradient(c, k, place, of_blocks[0], adjoint=adjoint)
@@ -201,15 +200,8 @@ def _add_products(
             place, stride = left(i)
             total = [ir.Constant(of(n.scalar, group), None)] * n.parts
             for t in range(n.lanes):
-                a = [
-                    w.splat(
-                        w.load(
-                            w.add(w.add(place, w.mul(stride, part)), t * n.size), n.scalar, n.size
-                        ),
-                        group,
-                    )
-                    for part in range(n.parts)
-                ]
+                at = [w.add(w.add(place, w.mul(stride, part)), t * n.size) for part in parts]
+                a = [w.splat(w.load(number, n.scalar, n.size), group) for number in at]
                 total = w.add_outer(a, [token[t] for token in tokens], total)
             entry = w.add(w.add(w.mul(i, r), first), start)
             w.add_to(total, len(rows), w.add(address, w.mul(entry, c.number)))

@@ -57,17 +57,18 @@ class _Driver:
     def segment(self, s: Any, k: int) -> Any:
         return self.w.long(self.plan, self.w.add(self.w.mul(s, SEGMENT), HEADER + k))
 
-    def has_function(self, s: Any, k: int) -> Any:
-        """Return whether a segment has the k-th function."""
-        return self.w.b.icmp_signed("!=", self.segment(s, k), self.w.constant(0))
+    def given(self, address: Any) -> Any:
+        """Return whether the address of something optional is given, that is, not 0."""
+        return self.w.b.icmp_signed("!=", address, self.w.constant(0))
 
     def call(
         self, s: Any, k: int, tile: Any, count: Any, bases: Any, saved: Any, *more: Any
     ) -> None:
-        """Emit a call of the k-th function of a segment."""
+        """Emit a call of the k-th function of a segment, given the memory for all saved inputs."""
         w = self.w
-        cells, wires, banks, offsets = (self.segment(s, k) for k in (2, 3, 4, 5))
-        given = [tile, self.stride, count, cells, wires, bases, banks, offsets, saved, *more]
+        cells, wires, banks, offsets, row = (self.segment(s, part) for part in range(2, SEGMENT))
+        own = w.add(saved, w.mul(row, self.stride))
+        given = [tile, self.stride, count, cells, wires, bases, banks, offsets, own, *more]
         kind = ir.FunctionType(ir.VoidType(), [I64] * len(given))
         w.b.call(_Callable(w.b.inttoptr(self.segment(s, k), POINTER), kind), given)
 
@@ -229,14 +230,12 @@ def gradients_driver(module: ir.Module, name: str, numbers: Numbers, stored: str
             first, count = d.extent(w.add(start, k))
             d.read(x, x_stride, first, count, d.input_rows, scratch)
             d.read(g, g_stride, first, count, d.output_rows, slopes)
-            with w.loop(d.segments) as s, w.b.if_then(d.has_function(s, 0)):
-                place = w.add(saved, w.mul(d.segment(s, 6), d.stride))
-                d.call(s, 0, scratch, count, bases, place)
+            with w.loop(d.segments) as s, w.b.if_then(d.given(d.segment(s, 0))):
+                d.call(s, 0, scratch, count, bases, saved)
             with w.loop(d.segments) as t:
                 s = w.b.sub(w.b.sub(d.segments, w.constant(1)), t)
-                place = w.add(saved, w.mul(d.segment(s, 6), d.stride))
-                d.call(s, 1, slopes, count, bases, place, scratch, sum_bases)
-            with w.b.if_then(w.b.icmp_signed("!=", out, w.constant(0))):
+                d.call(s, 1, slopes, count, bases, saved, scratch, sum_bases)
+            with w.b.if_then(d.given(out)):
                 d.write(out, out_stride, first, count, d.input_rows, slopes, spare)
     w.b.ret_void()
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from llvmlite import ir
 
-I32, I64, BYTE, POINTER = ir.IntType(32), ir.IntType(64), ir.IntType(8), ir.PointerType()
+I32, I64, POINTER = ir.IntType(32), ir.IntType(64), ir.PointerType()
 
 
 @dataclass(frozen=True)
