@@ -113,16 +113,24 @@ def batches(points: Sequence[Point]) -> dict[tuple[int, int], Batch]:
 def measured(
     points: Sequence[Point], *, seconds: float, warmup: int, on_step: Callable[[], object]
 ) -> Iterator[dict[str, Any]]:
-    """Time all points, interleaved, and yield a row for each."""
+    """Time all points, interleaved, and yield a row for each.
+
+    Forward passes are timed first, in evaluation mode: a training step changes the blocks, which
+    otherwise stay the same between forward passes.
+    """
     held = batches(points)
-    steps: dict[tuple[str, Point], Callable[[], None]] = {}
+    modules = {point: point.module() for point in points}
+    times = {}
+    for kind, run, share in (("forward", forward, 1 / 3), ("step", training_step, 2 / 3)):
+        steps = {
+            point: run(module.train(kind == "step"), held[point.width, point.tokens])
+            for point, module in modules.items()
+        }
+        times[kind] = interleaved(
+            steps, rounds=ROUNDS, seconds=share * seconds, warmup=warmup, on_step=on_step
+        )
     for point in points:
-        module, batch = point.module(), held[point.width, point.tokens]
-        steps["forward", point] = forward(module, batch)
-        steps["step", point] = training_step(module, batch)
-    times = interleaved(steps, rounds=ROUNDS, seconds=seconds, warmup=warmup, on_step=on_step)
-    for point in points:
-        spreads = {kind: asdict(Spread.of(times[kind, point])) for kind in ("forward", "step")}
+        spreads = {kind: asdict(Spread.of(taken[point])) for kind, taken in times.items()}
         yield asdict(point) | point.counts() | spreads
 
 
