@@ -36,7 +36,7 @@ from structmat.finetune.docstring_task import (
     openings,
     paragraphs,
 )
-from structmat.finetune.hyperparameters import Recipe
+from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.methods import Method, named
 from structmat.finetune.models import Pretrained, pretrained
 from structmat.finetune.step_times import seconds_a_step
@@ -329,8 +329,10 @@ def timed(data: Data, sizes: Sizes, names: Sequence[str]) -> dict[str, list[floa
     Two rounds warm up: what chooses by measuring does so in its first passes.
     """
     methods = [replace(EVERYTHING[name], name=name) for name in names]
-    recipe = Recipe(batch=sizes.batch, max_length=LENGTH)
-    found = seconds_a_step(methods, data.source, data.task, recipe=recipe, rounds=sizes.rounds + 1)
+    hyperparameters = Hyperparameters(batch=sizes.batch, max_length=LENGTH)
+    found = seconds_a_step(
+        methods, data.source, data.task, hyperparameters=hyperparameters, rounds=sizes.rounds + 1
+    )
     return {name: [round(s, 4) for s in seconds[1:]] for name, seconds in found.items()}
 
 

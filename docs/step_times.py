@@ -19,7 +19,7 @@ from structmat.bench.machine import machine
 from structmat.finetune import record as results
 from structmat.finetune import result_tables
 from structmat.finetune.docstring_task import docstring_task
-from structmat.finetune.hyperparameters import Recipe
+from structmat.finetune.hyperparameters import Hyperparameters
 from structmat.finetune.methods import METHODS
 from structmat.finetune.models import pretrained
 from structmat.finetune.step_times import seconds_a_step
@@ -36,7 +36,7 @@ def full(path: Path = FULL, page: Path = DOCS / "finetuning.md") -> None:
         METHODS,
         pretrained(),
         docstring_task(),
-        recipe=Recipe(**record["recipe"]),
+        hyperparameters=Hyperparameters(**record["hyperparameters"]),
         rounds=record["rounds"],
     )
     ratios = relative(seconds)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from structmat._util.progress import bar
 from structmat._util.text_table import cell, in_html, plain
@@ -20,9 +20,6 @@ from structmat.analysis.reachability import (
 from structmat.analysis.spectrum import SpectralStatistics, spectral_statistics
 from structmat.families.resolution import checked
 from structmat.networks.network import Network
-
-if TYPE_CHECKING:
-    pass
 
 _RANK = 6000  # dimension at which computing a rank takes about a minute
 

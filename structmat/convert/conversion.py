@@ -24,10 +24,10 @@ from structmat.convert import (
     peft_structmat,
     structmat_format,
 )
-from structmat.convert.adaptation import LayerRotation
+from structmat.convert.common_form import LayerRotation
 from structmat.convert.detection import Opened, Pretrained, opened
 from structmat.convert.tensor_files import FileWeights
-from structmat.convert.writers import refuse_shared
+from structmat.convert.writer_checks import refuse_shared
 from structmat.errors import FileError, StructmatError, abbreviated, checked_integer, suggest
 
 TARGETS = {

@@ -21,7 +21,7 @@ from structmat.convert import (
     peft_structmat,
     structmat_format,
 )
-from structmat.convert.adaptation import Adaptation, known
+from structmat.convert.common_form import Adaptation, known
 from structmat.convert.layer_names import Names
 from structmat.convert.tensor_files import FileWeights, ModelWeights, Weights, read_json
 from structmat.errors import FileError

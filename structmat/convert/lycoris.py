@@ -19,11 +19,11 @@ from torch import Tensor
 
 from structmat._util.files import write_bytes
 from structmat.adapters.saved_tensors import to_bytes
-from structmat.convert.adaptation import CONV1D, EMBEDDING, Adaptation, Blocks, LayerRotation
+from structmat.convert.common_form import CONV1D, EMBEDDING, Adaptation, Blocks, LayerRotation
 from structmat.convert.inverse_parametrization import cayley
 from structmat.convert.subnetworks import Build, best
 from structmat.convert.tensor_files import Weights, floating, read_numbers
-from structmat.convert.writers import parameters, refuse_base
+from structmat.convert.writer_checks import parameters, refuse_base
 from structmat.errors import FileError
 from structmat.families.butterflies import block_diagonal
 from structmat.networks.network import Network

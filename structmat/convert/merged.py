@@ -12,9 +12,10 @@ from torch import Tensor
 
 from structmat._util.files import write_json
 from structmat._util.progress import bar
-from structmat.convert.adaptation import Adaptation, LayerRotation, rotate
+from structmat.convert.common_form import Adaptation, LayerRotation, rotate
 from structmat.convert.directory_copy import copy_other_files
 from structmat.convert.layer_names import Names
+from structmat.convert.resized_vocabulary import Resized, resized
 from structmat.convert.tensor_files import (
     FileWeights,
     metadata_of,
@@ -23,8 +24,7 @@ from structmat.convert.tensor_files import (
     weight_of,
     write_tensors,
 )
-from structmat.convert.untying import CONFIG, Untied, untied
-from structmat.convert.vocabulary import Resized, resized
+from structmat.convert.tied_weights import CONFIG, Untied, untied
 from structmat.errors import FileError
 
 Change = Callable[[Tensor], Tensor]

@@ -13,7 +13,7 @@ from torch import Tensor
 from structmat._util.files import write_bytes, write_json
 from structmat.adapters.checkpoint import PEFT_SETTINGS
 from structmat.adapters.saved_tensors import to_bytes
-from structmat.convert.adaptation import Adaptation, LayerRotation
+from structmat.convert.common_form import Adaptation, LayerRotation
 from structmat.convert.tensor_files import floating, read_json, read_numbers
 from structmat.errors import FileError
 

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from structmat.convert import peft_files
-from structmat.convert.adaptation import REFLECTIONS, Adaptation, Blocks, LayerRotation
+from structmat.convert.common_form import REFLECTIONS, Adaptation, Blocks, LayerRotation
 from structmat.convert.tensor_files import Weights
 from structmat.errors import FileError
 from structmat.networks.network import Network

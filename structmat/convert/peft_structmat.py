@@ -21,7 +21,7 @@ from structmat.adapters.layouts import ConvolutionLayout
 from structmat.adapters.recipes import builder, fits, side_by_side
 from structmat.adapters.selection import compiled
 from structmat.convert import peft_files, structmat_format
-from structmat.convert.adaptation import Adaptation, LayerRotation, Shape, layout
+from structmat.convert.common_form import Adaptation, LayerRotation, Shape, layout
 from structmat.convert.inverse_parametrization import upper
 from structmat.convert.layer_names import Names
 from structmat.convert.tensor_files import Weights

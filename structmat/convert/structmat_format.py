@@ -14,7 +14,7 @@ from structmat.adapters.checkpoint import read_adapter, write_adapter
 from structmat.adapters.layouts import StackLayout
 from structmat.adapters.recipes import Recipe
 from structmat.adapters.saved_tensors import BASE, BIAS, Saved
-from structmat.convert.adaptation import (
+from structmat.convert.common_form import (
     LINEAR,
     QUANTISED,
     REFLECTIONS,

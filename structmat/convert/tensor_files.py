@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from structmat._util.files import parse_json, read_bytes, replacing
 from structmat.adapters.layouts import EmbeddingLayout, is_rotated, layout_for
-from structmat.convert.adaptation import Shape
-from structmat.convert.skeleton import Group, Skeleton, skeleton_in, skeleton_of
+from structmat.convert.common_form import Shape
+from structmat.convert.model_skeleton import Group, Skeleton, skeleton_in, skeleton_of
 from structmat.errors import FileError, StructmatError, abbreviated, require
 
 INDEX = ".safetensors.index.json"

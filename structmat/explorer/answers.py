@@ -12,7 +12,7 @@ from structmat.errors import StructmatError
 from structmat.explorer.python_code import code, is_ours
 from structmat.explorer.queries import DRAWN, asked, named
 from structmat.families import Entry, Family, catalogue
-from structmat.families.options import taken
+from structmat.families.variants import taken
 from structmat.linalg.schedule import schedule
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from structmat.errors import GraphError, check_source, checked_integer, random_source
-from structmat.families.factorization import prime_factors
 from structmat.families.graph_families import check_edges, network_of
+from structmat.families.number_theory import prime_factors
 from structmat.families.registry import Claims, family
 from structmat.graph import from_graph
 from structmat.networks.network import Network

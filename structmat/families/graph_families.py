@@ -15,7 +15,7 @@ from typing import Any, TypeAlias
 import numpy as np
 
 from structmat.errors import StructmatError, abbreviated, checked_integer, is_sequence
-from structmat.families.factorization import ceil_log, is_power
+from structmat.families.number_theory import ceil_log, is_power
 from structmat.families.registry import Claims, family
 from structmat.graph import from_graph
 from structmat.networks.network import Network

@@ -8,7 +8,7 @@ import numpy as np
 
 from structmat.errors import checked_integer
 from structmat.families.butterflies import balanced, radices_refuse
-from structmat.families.factorization import (
+from structmat.families.number_theory import (
     below_two,
     ceil_log,
     is_power,

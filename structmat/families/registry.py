@@ -23,7 +23,7 @@ from structmat.errors import (
     plain,
     suggest,
 )
-from structmat.families.factorization import prime_factors
+from structmat.families.number_theory import prime_factors
 from structmat.families.registration_checks import (
     check_asked,
     check_choices,

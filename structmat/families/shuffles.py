@@ -8,7 +8,7 @@ from functools import lru_cache
 import numpy as np
 
 from structmat.errors import checked_integer
-from structmat.families.factorization import ceil_log
+from structmat.families.number_theory import ceil_log
 from structmat.families.registry import Claims, family
 from structmat.networks import permutation
 from structmat.networks.network import Network

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 from structmat.analysis.reachability import dense_depth, leading_dense_depth
 from structmat.errors import FamilyError, StructmatError, checked_integer, checked_width
 from structmat.families import Entry, Family, catalogue
-from structmat.families.factorization import ceil_log, divisors, least_factorizations
-from structmat.families.options import combinations, taken
+from structmat.families.number_theory import ceil_log, divisors, least_factorizations
 from structmat.families.registry import entry
+from structmat.families.variants import combinations, taken
 
 _LARGEST = 256  # the largest radix tried
 _REPEATS = 32  # the maximum number of repetitions of a graph

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from structmat.analysis.isomorphism import isomorphism
 from structmat.errors import SpecError, StructmatError, WidthError, abbreviated
 from structmat.families import Family, parse
-from structmat.families.options import taken
 from structmat.families.registry import entry, nearby
+from structmat.families.variants import taken
 from structmat.linalg.blocks import identity_blocks, random_blocks
 from structmat.linalg.factors import matrix_of
 from structmat.networks.network import Network

@@ -7,8 +7,8 @@ from functools import lru_cache
 from typing import Any
 
 from structmat.families import Entry, Family, catalogue
-from structmat.families.factorization import factorizations
-from structmat.families.options import combinations, taken
+from structmat.families.number_theory import factorizations
+from structmat.families.variants import combinations, taken
 
 Case = tuple[Family, int]
 

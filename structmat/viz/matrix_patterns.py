@@ -15,18 +15,8 @@ from structmat.families.resolution import checked
 from structmat.networks.network import Network
 from structmat.networks.stage import Stage
 from structmat.viz.network_drawing import edges_of
-from structmat.viz.style import (
-    COLOURS,
-    INK,
-    QUIET,
-    axes,
-    bare,
-    cells,
-    in_steps,
-    name_wires,
-    room,
-    wire_names,
-)
+from structmat.viz.palette import COLOURS, INK, QUIET, in_steps
+from structmat.viz.style import axes, bare, cells, name_wires, room, wire_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

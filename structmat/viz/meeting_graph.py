@@ -11,7 +11,8 @@ import numpy as np
 from structmat.errors import StructmatError, abbreviated, require
 from structmat.families.resolution import checked
 from structmat.networks.network import Network
-from structmat.viz.style import COLOURS, INK, axes, in_steps, labelled, legend, room, wire_names
+from structmat.viz.palette import COLOURS, INK, in_steps
+from structmat.viz.style import axes, labelled, legend, room, wire_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

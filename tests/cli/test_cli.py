@@ -148,6 +148,13 @@ def test_show_saves_a_picture(capsys, tmp_path, spec, width, ending):
     assert list(tmp_path.iterdir()) == [path]
 
 
+def test_a_network_always_yields_the_same_picture(capsys, tmp_path):
+    first, again = tmp_path / "a.svg", tmp_path / "b.svg"
+    for path in (first, again):
+        assert run(capsys, "show", "benes", "--width", "8", "--save", str(path))[0] == 0
+    assert first.read_bytes() == again.read_bytes()
+
+
 def test_a_picture_is_written_through_a_link(capsys, tmp_path):
     path, link = tmp_path / "far" / "net.svg", tmp_path / "net.svg"
     path.parent.mkdir()
@@ -192,7 +199,7 @@ def test_a_failed_picture_leaves_no_file(capsys, tmp_path, monkeypatch):
     path = tmp_path / "net.svg"
     code, out, err = run(capsys, "show", "benes", "--width", "8", "--save", str(path))
     assert (code, out) == (2, "")
-    assert err == f"structmat show: --save {path}: cannot be written (No space left on device)\n"
+    assert err == f"structmat show: {path}: cannot be written (No space left on device)\n"
     assert list(tmp_path.iterdir()) == []
 
 
@@ -449,17 +456,23 @@ def test_the_help_of_finetune_states_the_defaults(capsys):
         finetune._settings(cli._parser().parse_args(["finetune", *given]))
         for given in ([], ["--quick"], ["--full"])
     )
-    recipe = usual.recipe
-    assert full.recipe == recipe
-    assert (quick.recipe.batch, quick.recipe.max_length) == (recipe.batch, recipe.max_length)
-    assert f"epochs (default: {recipe.epochs}, with --quick {quick.recipe.epochs})" in said
-    assert f"texts per step (default: {recipe.batch})" in said
-    assert f"tokens per text (default: {recipe.max_length})" in said
+    hyperparameters = usual.hyperparameters
+    assert full.hyperparameters == hyperparameters
+    assert (quick.hyperparameters.batch, quick.hyperparameters.max_length) == (
+        hyperparameters.batch,
+        hyperparameters.max_length,
+    )
+    assert (
+        f"epochs (default: {hyperparameters.epochs}, with --quick {quick.hyperparameters.epochs})"
+        in said
+    )
+    assert f"texts per step (default: {hyperparameters.batch})" in said
+    assert f"tokens per text (default: {hyperparameters.max_length})" in said
     assert f"runs per method (default: {usual.seeds}, with --full {full.seeds})" in said
     for number, option in (
-        (f"{recipe.epochs}, or {quick.recipe.epochs} with `--quick`", "epochs"),
-        (recipe.batch, "batch"),
-        (recipe.max_length, "max-length"),
+        (f"{hyperparameters.epochs}, or {quick.hyperparameters.epochs} with `--quick`", "epochs"),
+        (hyperparameters.batch, "batch"),
+        (hyperparameters.max_length, "max-length"),
         (f"{usual.seeds}, or {full.seeds} with `--full`", "seeds"),
     ):
         assert f"`--{option}` ({number})" in page

@@ -12,7 +12,7 @@ from torch import nn
 from structmat import block_diagonal, butterfly, random_blocks
 from structmat.adapters import adapt, adapters, load_adapter, merge, save_adapter
 from structmat.convert import convert
-from structmat.convert.adaptation import rotated
+from structmat.convert.common_form import rotated
 from structmat.convert.gsoft import network as gsoft_network
 from structmat.convert.inverse_parametrization import (
     cayley,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import structmat as sm
 from structmat.errors import StructmatError
 from structmat.families import unregister
-from structmat.families.factorization import least_factorizations
+from structmat.families.number_theory import least_factorizations
 from structmat.search import dense_networks
 from structmat.search.dense_networks import dense_members
 

@@ -1,5 +1,7 @@
 """Selection of an execution plan, by the cost model or by timing the candidate plans.
 
+The plan determines which stages are fused; `structmat.nn.ops.execution_plan` selects the backend.
+
 The cost model depends only on the network, the number of vectors, the dtype and the type of device,
 so it selects the same plan in every process. With `plan="measure"`, a forward and a backward pass
 on random vectors are timed for each promising candidate. The times are cached in memory and, for

@@ -1,4 +1,4 @@
-"""Helpers shared by the writers of all rotation formats."""
+"""Checks shared by the writers of rotation formats, and the parameters that they write."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 
 from structmat.adapters.shared_weights import names_of_layers
-from structmat.convert.adaptation import CONVOLUTION, LINEAR, LayerRotation
+from structmat.convert.common_form import CONVOLUTION, LINEAR, LayerRotation
 from structmat.convert.inverse_parametrization import coordinates
 from structmat.convert.subnetworks import placed
 from structmat.errors import BlockError, FileError
